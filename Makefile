@@ -1,0 +1,31 @@
+# Every target sets up what it needs: a virtual environment in .venv, with the exact versions of constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: test check demo format clean
+.DEFAULT_GOAL := test
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[develop]'
+	touch $@
+
+test: $(READY)  ## everything that users rely on
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: $(READY)  ## searches, classifies and compares real and drawn pictures; writes demo/report.html
+	$(BIN)/python examples/demo.py
+
+clean:
+	rm -rf $(VENV) demo build dist

@@ -1,0 +1,47 @@
+"""Diptych: CLIP, whole. Train an image tower and a text tower until they speak one vector language, and use it."""
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from diptych.checkpoint import CheckpointError as CheckpointError
+    from diptych.checkpoint import convert as convert
+    from diptych.embedder import Embedder as Embedder
+    from diptych.embedder import Failure as Failure
+    from diptych.embedder import TextError as TextError
+    from diptych.embedder import load as load
+    from diptych.images import ImageError as ImageError
+    from diptych.index.search import search_folder as search_folder
+    from diptych.tokenizer import TokenizerError as TokenizerError
+    from diptych.training.recipe import TrainConfig as TrainConfig
+    from diptych.training.trainer import train as train
+
+# Where each public name lives. Nothing is imported until it is asked for: `import diptych` costs no torch.
+_HOMES = {
+    "load": "diptych.embedder",
+    "Embedder": "diptych.embedder",
+    "Failure": "diptych.embedder",
+    "TextError": "diptych.embedder",
+    "ImageError": "diptych.images",
+    "TokenizerError": "diptych.tokenizer",
+    "CheckpointError": "diptych.checkpoint",
+    "convert": "diptych.checkpoint",
+    "search_folder": "diptych.index.search",
+    "train": "diptych.training.trainer",
+    "TrainConfig": "diptych.training.recipe",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"diptych has no {name!r}; it has {', '.join(_HOMES)}.")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

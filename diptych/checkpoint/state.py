@@ -1,0 +1,123 @@
+"""What every format is read into: a configuration, and tensors under this package's names."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diptych.nets.clip import CLIP, CLIPConfig
+from diptych.nets.resnet import ResNetConfig
+
+NAMED = 6  # tensors that an error names before it only counts
+
+
+class CheckpointError(ValueError):
+    """A file, folder or hub id that cannot be read as a model, or a model that a format cannot hold."""
+
+
+class Checkpoint(NamedTuple):
+    """A model that was read. `state` has the names of `CLIP(config).state_dict()`; `preprocess` is in the form of
+    Hugging Face's preprocessor_config.json; `tokenizer_json` is the text of tokenizer.json. Both are None where the
+    source brings none. `source` says where it came from."""
+
+    config: CLIPConfig
+    state: dict[str, Tensor]
+    preprocess: dict[str, Any] | None
+    tokenizer_json: str | None
+    source: str
+
+
+def build(checkpoint: Checkpoint) -> CLIP:
+    """The network with the checkpoint's tensors in it (not copies of them), in evaluation mode."""
+    network = _on_meta(checkpoint.config)
+    network.load_state_dict(checkpoint.state, assign=True)
+    return network.eval()
+
+
+def wanted_state(config: CLIPConfig) -> dict[str, Tensor]:
+    """Every tensor that the network of this configuration has, as shapes alone (on the meta device)."""
+    return _on_meta(config).state_dict()
+
+
+def _on_meta(config: CLIPConfig) -> CLIP:
+    with torch.device("meta"):
+        return CLIP(config)
+
+
+def cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Floating tensors in `dtype` (None: as they are); counters stay whole numbers."""
+    return tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+
+
+def check(came: dict[str, Tensor], wanted: dict[str, Tensor], source: str) -> None:
+    """One error for everything that is missing, unexpected or of another shape."""
+    problems = [
+        *(f"{name} {_shape(wanted[name])} is missing" for name in sorted(wanted.keys() - came.keys())),
+        *(f"{name} {_shape(came[name])} is not expected" for name in sorted(came.keys() - wanted.keys())),
+        *(
+            f"{name} came as {_shape(came[name])}, wanted {_shape(tensor)}"
+            for name, tensor in wanted.items()
+            if name in came and not _fits(came[name], tensor)
+        ),
+    ]
+    if problems:
+        more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
+        count = f"{len(problems)} of its tensors {'does' if len(problems) == 1 else 'do'}"
+        raise CheckpointError(f"{source}: {count} not fit its configuration: {'; '.join(problems[:NAMED])}{more}.")
+
+
+def _fits(came: Tensor, wanted: Tensor) -> bool:
+    """A scale may be a number or a list of one: formats and versions differ in that."""
+    same_kind = came.is_floating_point() == wanted.is_floating_point()
+    return same_kind and (came.shape == wanted.shape or came.numel() == wanted.numel() == 1)
+
+
+def _shape(tensor: Tensor) -> str:
+    kind = "" if tensor.is_floating_point() else f" {str(tensor.dtype).removeprefix('torch.')}"
+    return f"({', '.join(map(str, tensor.shape))}){kind}"
+
+
+def activations(config: CLIPConfig) -> set[str]:
+    """The activations of the transformer towers (a ResNet has none to choose)."""
+    towers = [config.text] if isinstance(config.image, ResNetConfig) else [config.image, config.text]
+    return {tower.activation for tower in towers}
+
+
+def check_activation(config: CLIPConfig, activation: str | None, source: str) -> None:
+    """What the caller says must agree with what the checkpoint says of itself."""
+    if activation is not None and activations(config) != {activation}:
+        says = " and ".join(sorted(activations(config)))
+        raise CheckpointError(f"{source}: activation={activation!r} was asked for, but the model was made with {says}.")
+
+
+def differences(config: CLIPConfig, read_back: CLIPConfig) -> list[str]:
+    """Where a format would change the model: the fields that come back otherwise after writing and reading."""
+    mine, theirs = _flat(config), _flat(read_back)
+    changed = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
+    return [f"{key}={mine.get(key)!r} would be read as {theirs.get(key)!r}" for key in changed]
+
+
+def _flat(config: CLIPConfig) -> dict[str, Any]:
+    towers = {"image": asdict(config.image), "text": asdict(_as_computed(config).text)}
+    fields = {f"{tower}.{key}": value for tower, values in towers.items() for key, value in values.items()}
+    return {"embed_dim": config.embed_dim, "loss": config.loss, **fields}
+
+
+def _as_computed(config: CLIPConfig) -> CLIPConfig:
+    """Without what changes no vector: padding under a causal mask, the end token where pooling does not look for it.
+    Where the end token has the highest id, the first end token is the highest id."""
+    text = config.text
+    if text.pool == "end" and text.end_id == text.vocab_size - 1:
+        text = replace(text, pool="argmax")
+    if text.pool != "end":
+        text = replace(text, end_id=text.vocab_size - 1)
+    return replace(config, text=replace(text, pad_id=0) if text.causal else text)
+
+
+def require_same(config: CLIPConfig, read_back: CLIPConfig, format_name: str) -> None:
+    """Refuse to write what the format cannot say."""
+    changed: Iterable[str] = differences(config, read_back)
+    if changed:
+        raise CheckpointError(f"{format_name} cannot hold this model: {'; '.join(changed)}.")

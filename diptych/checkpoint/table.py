@@ -1,0 +1,81 @@
+"""A format of checkpoint is a table of names. Reading and writing follow the same rows, so neither can drift."""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diptych.checkpoint.state import CheckpointError, check, wanted_state
+from diptych.nets.clip import CLIPConfig
+
+
+class Move(NamedTuple):
+    """How tensors change on the way: `read` makes one of ours from theirs, `write` is its inverse."""
+
+    read: Callable[[list[Tensor]], Tensor]
+    write: Callable[[Tensor], list[Tensor]]
+
+
+SAME = Move(lambda theirs: theirs[0], lambda ours: [ours])
+# A weight that multiplies from the right is stored [in, out]; a Linear stores [out, in].
+TRANSPOSED = Move(lambda theirs: theirs[0].t().contiguous(), lambda ours: [ours.t().contiguous()])
+QKV = Move(torch.cat, lambda ours: [part.clone() for part in ours.chunk(3)])
+Q_KV = Move(torch.cat, lambda ours: [part.clone() for part in ours.tensor_split((len(ours) // 3,))])
+BATCHED = Move(lambda theirs: theirs[0].squeeze(0), lambda ours: [ours.unsqueeze(0)])  # a leading axis of one
+VECTOR = Move(lambda theirs: theirs[0].reshape(()), lambda ours: [ours.reshape(1)])  # a number kept as a list of one
+
+
+class Row(NamedTuple):
+    """`ours` and `theirs` are dotted names in which N stands for a layer's number and * for any one part. Several
+    names in `theirs` make one tensor of ours."""
+
+    ours: str
+    theirs: str | tuple[str, ...]
+    move: Move = SAME
+
+
+Rows = tuple[Row, ...]
+
+
+def read_rows(rows: Rows, tensors: dict[str, Tensor], config: CLIPConfig, source: str) -> dict[str, Tensor]:
+    """Their tensors under our names; CheckpointError names all that does not fit (in their names and shapes)."""
+    wanted = wanted_state(config)
+    check(tensors, write_rows(rows, wanted), source)
+    state = {}
+    for name, shape in wanted.items():
+        names, move = look_up(rows, name)
+        state[name] = move.read([tensors[their] for their in names]).reshape(shape.shape)
+    return state
+
+
+def write_rows(rows: Rows, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Our tensors under their names."""
+    tensors = {}
+    for name, tensor in state.items():
+        names, move = look_up(rows, name)
+        tensors.update(zip(names, move.write(tensor), strict=True))
+    return tensors
+
+
+def look_up(rows: Rows, name: str) -> tuple[list[str], Move]:
+    """Their names for one of ours, by the first row that matches."""
+    for row in rows:
+        if match := _pattern(row.ours).fullmatch(name):
+            theirs = (row.theirs,) if isinstance(row.theirs, str) else row.theirs
+            return [_fill(template, match.groups()) for template in theirs], row.move
+    raise CheckpointError(f"the format has no name for the tensor {name}.")
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    parts = {"N": r"(\d+)", "*": r"([^.]+)"}
+    return re.compile(r"\.".join(parts.get(part, re.escape(part)) for part in template.split(".")))
+
+
+def _fill(template: str, groups: tuple[str, ...]) -> str:
+    """Put what matched back in, in order."""
+    values = iter(groups)
+    return re.sub(r"\bN\b|\*", lambda _: next(values), template)

@@ -1,0 +1,27 @@
+"""diptych convert"""
+
+import click
+
+from diptych.cli.options import json_option, print_json, say
+
+
+@click.command("convert")
+@click.argument("source")
+@click.argument("target")
+@click.option("--to", "form", type=click.Choice(["hf", "open_clip", "openai"]), default="hf", show_default=True)
+@click.option("--activation", type=click.Choice(["gelu", "quick_gelu"]), help="For a bare state dict that does not tell.")
+@json_option
+def command(source: str, target: str, form: str, activation: str | None, as_json: bool) -> None:
+    """Write the model SOURCE (a folder, a checkpoint file or a hub id) to TARGET in another format.
+
+    \b
+    diptych convert ViT-B-32.pt clip-vit-b-32 --to hf
+    """
+    from diptych.checkpoint import convert
+
+    written = convert(source, target, to=form, activation=activation)
+    if as_json:
+        print_json({"source": source, "target": str(written), "format": form})
+    else:
+        click.echo(str(written))
+    say(f"converted {source} to {form}")

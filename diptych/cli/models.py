@@ -1,0 +1,30 @@
+"""diptych models"""
+
+import click
+
+from diptych.cli.options import json_option, print_json
+
+
+@click.command("models")
+@json_option
+def command(as_json: bool) -> None:
+    """List the architectures that can be trained or read, with their sizes.
+
+    \b
+    diptych models --json
+    """
+    import torch
+
+    from diptych.nets.clip import CLIP
+    from diptych.nets.presets import PRESETS
+
+    rows = {}
+    with torch.device("meta"):
+        for name, config in PRESETS.items():
+            parameters = sum(p.numel() for p in CLIP(config).parameters())
+            rows[name] = {"parameters": parameters, "image_size_px": config.image.image_size, "dimensions": config.embed_dim}
+    if as_json:
+        print_json(rows)
+        return
+    for name, row in rows.items():
+        click.echo(f"{name:24}{row['parameters'] / 1e6:9.1f}M  {row['image_size_px']:4} px  {row['dimensions']:5} dimensions")

@@ -1,0 +1,109 @@
+"""What several commands share: options, opening the model, progress, and saying what went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from diptych.cli import OK, PARTLY
+
+if TYPE_CHECKING:
+    from diptych.embedder import Embedder, Failure
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+truncate_option = click.option("--truncate", is_flag=True, help="Cut texts that are longer than the model reads.")
+
+
+def model_options(command: Command) -> Command:
+    """--model, --device, --activation and --json."""
+    for option in (
+        json_option,
+        click.option("--activation", type=click.Choice(["gelu", "quick_gelu"]), help="For a bare state dict that does not tell."),
+        click.option("--device", help="cuda, mps or cpu; by default the first of these that is here."),
+        click.option("--model", metavar="MODEL", help="A model folder, a checkpoint or a hub id; by default the bundled model."),
+    ):
+        command = option(command)
+    return command
+
+
+def open_model(model: str | None, device: str | None, activation: str | None) -> Embedder:
+    """Load the model and say on stderr what runs where."""
+    from diptych.embedder import load
+
+    embedder = load(model, device=device, activation=activation)
+    say(f"{model or 'bundled model'} · {embedder.engine.describe()}")
+    return embedder
+
+
+def say(text: str) -> None:
+    """A line for the person, on stderr."""
+    click.echo(text, err=True)
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    click.echo(json.dumps(result, ensure_ascii=False, indent=1, default=str))
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr with rate and time left, gone when done; silent where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=None, rate="")
+
+        def advance(done: int, total: int) -> None:
+            speed = bar.tasks[task].speed
+            bar.update(task, completed=done, total=total, rate=f"{speed:.0f}/s" if speed else "")
+
+        yield advance
+
+
+def report_failures(failures: Mapping[Any, Failure]) -> int:
+    """Name what was left out, by reason, on stderr; the exit code that follows."""
+    if not failures:
+        return OK
+    counts = Counter(failure.reason for failure in failures.values())
+    say(f"left out {len(failures)}: " + ", ".join(f"{count} {reason}" for reason, count in counts.most_common()))
+    for failure in list(failures.values())[:5]:
+        say(f"  {failure.message}")
+    if len(failures) > 5:
+        say(f"  and {len(failures) - 5} more (--json names all)")
+    return PARTLY
+
+
+def failures_json(failures: Mapping[Any, Failure]) -> dict[str, str]:
+    return {str(key): failure.message for key, failure in failures.items()}
+
+
+def pictures_in(places: tuple[str, ...]) -> list[Any]:
+    """Files and URLs as they are, and every picture of a folder."""
+    from diptych.images import find_images
+
+    found: list[Any] = []
+    for place in places:
+        found += find_images(place) if os.path.isdir(place) else [place]
+    return found
+
+
+def write_input_sheet(path: str, model: Embedder, pictures: list[Any]) -> None:
+    """The pictures as the tower sees them, side by side, in one PNG."""
+    from diptych.plots import contact_sheet
+
+    contact_sheet([(model.shown(picture), Path(str(picture)).name) for picture in pictures]).save(path)
+    say(f"wrote {path}: {len(pictures)} picture(s) as the model sees them")

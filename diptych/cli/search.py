@@ -1,0 +1,61 @@
+"""diptych search"""
+
+import click
+
+from diptych.cli import FAILED, NOTHING
+from diptych.cli.options import (
+    failures_json,
+    model_options,
+    open_model,
+    print_json,
+    progress,
+    report_failures,
+    say,
+    truncate_option,
+    write_input_sheet,
+)
+
+
+@click.command("search")
+@click.argument("text")
+@click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False))
+@click.option("--limit", default=10, show_default=True, type=click.IntRange(min=1), help="How many pictures to print.")
+@click.option("--paths", is_flag=True, help="Print paths alone, one a line.")
+@click.option("--sheet", metavar="PNG", type=click.Path(dir_okay=False), help="Write the pictures found as one picture.")
+@click.option("--show-input", metavar="PNG", type=click.Path(dir_okay=False), help="Write them as the model sees them.")
+@truncate_option
+@model_options
+def command(
+    text: str, folder: str, limit: int, paths: bool, sheet: str | None, show_input: str | None, truncate: bool,
+    model: str | None, device: str | None, activation: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Find the pictures under FOLDER that fit the sentence TEXT best.
+
+    \b
+    diptych search "two dogs running across a frosty field" ~/Pictures --sheet found.png
+    """
+    from diptych.index.search import search_folder
+
+    embedder = open_model(model, device, activation)
+    with progress("looking at pictures") as advance:
+        found = search_folder(embedder, folder, text, limit=limit, truncate=truncate, progress=advance)
+    code = report_failures(found.failures)
+    if not found.searched and not found.failures:
+        say(f"no pictures in {folder}; wanted JPEG, PNG, WebP, GIF, BMP or TIFF files there or below.")
+        code = NOTHING
+    elif not found.searched:
+        code = FAILED
+    if as_json:
+        hits = [{"path": str(hit.path), "score": hit.score} for hit in found.hits]
+        print_json({"query": text, "searched": found.searched, "hits": hits, "failures": failures_json(found.failures)})
+    else:
+        for hit in found.hits:
+            click.echo(str(hit.path) if paths else f"{hit.score:6.3f}  {hit.path}")
+    if sheet and found.hits:
+        from diptych.plots import contact_sheet, thumbnail
+
+        contact_sheet([(thumbnail(hit.path), f"{hit.score:.3f} {hit.path.name}") for hit in found.hits]).save(sheet)
+        say(f"wrote {sheet}")
+    if show_input and found.hits:
+        write_input_sheet(show_input, embedder, [hit.path for hit in found.hits])
+    return code

@@ -1,0 +1,27 @@
+"""Pictures against sentences, in three measures."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+
+class Comparison(NamedTuple):
+    """Matrices of pictures by texts. On unit vectors dot = cosine, and euclidean² = 2 - 2 cosine."""
+
+    cosine: Float[np.ndarray, "pictures texts"]
+    dot: Float[np.ndarray, "pictures texts"]
+    euclidean: Float[np.ndarray, "pictures texts"]
+
+
+def compare(images: Float[np.ndarray, "pictures dim"], texts: Float[np.ndarray, "texts dim"]) -> Comparison:
+    """Cosine, dot product and Euclidean distance of every picture and every text. The vectors need no unit length.
+
+    Raises ValueError where the vectors are of different lengths.
+    """
+    if images.shape[1] != texts.shape[1]:
+        raise ValueError(f"pictures have {images.shape[1]} dimensions, texts {texts.shape[1]}; take both from one model.")
+    dot = images @ texts.T
+    lengths = np.linalg.norm(images, axis=1)[:, None] * np.linalg.norm(texts, axis=1)
+    squares = (images**2).sum(axis=1)[:, None] + (texts**2).sum(axis=1) - 2 * dot
+    return Comparison(dot / np.maximum(lengths, np.finfo(np.float32).tiny), dot, np.sqrt(np.maximum(squares, 0)))

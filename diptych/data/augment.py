@@ -1,0 +1,103 @@
+"""Random changes to a training pair that keep its caption true."""
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a training picture may be changed. Hue is left alone, because captions name colours.
+
+    `crop_scale`: smallest share of the area that a random resized crop keeps (Szegedy et al. 2015, section 6);
+    `flip`: chance of a mirror image, with "left" and "right" swapped in the caption; `jitter`: strength of brightness,
+    contrast and saturation; `erase`: chance of a grey rectangle (Zhong et al. 2017); `drop_words`: share of a
+    caption's words left out.
+    """
+
+    crop_scale: float = 0.4
+    flip: float = 0.5
+    jitter: float = 0.4
+    erase: float = 0.25
+    drop_words: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; wanted a number from 0 to 1.")
+
+
+NONE = Augmentation(crop_scale=1, flip=0, jitter=0, erase=0, drop_words=0)
+
+
+def augment_picture(
+    image: Image.Image, size_px: int, how: Augmentation, rng: np.random.Generator
+) -> tuple[np.ndarray, bool]:
+    """A (size_px, size_px, 3) uint8 crop of `image`, and whether it was mirrored."""
+    image = image.resize((size_px, size_px), Image.Resampling.BICUBIC, box=crop_box(image.size, how, rng), reducing_gap=2)
+    flipped = bool(rng.random() < how.flip)
+    pixels = np.asarray(image)
+    if flipped:
+        pixels = pixels[:, ::-1]
+    if how.jitter:
+        pixels = _jitter(pixels, how.jitter, rng)
+    if rng.random() < how.erase:
+        pixels = _erase(pixels, rng)
+    return np.ascontiguousarray(pixels), flipped
+
+
+def crop_box(size: tuple[int, int], how: Augmentation, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """A box of random area and aspect ratio inside a picture of `size` (width, height): left, top, right, bottom."""
+    width, height = size
+    area = rng.uniform(how.crop_scale, 1) * width * height
+    limit = math.log(4 / 3) * min(1.0, 1.6 * (1 - how.crop_scale))
+    ratio = math.exp(rng.uniform(-limit, limit)) if limit else 1.0
+    w = min(width, math.sqrt(area * ratio))
+    h = min(height, math.sqrt(area / ratio))
+    left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
+    return left, top, min(left + w, width), min(top + h, height)
+
+
+def _jitter(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3).astype(np.float32)
+    x = pixels.astype(np.float32)
+    grey = x.mean(axis=2, keepdims=True)
+    # One pass: saturation pulls towards each pixel's grey, contrast towards the picture's mean, brightness scales all.
+    mixed = (x - grey) * (contrast * saturation * brightness)
+    mixed += (grey - grey.mean()) * (contrast * brightness)
+    mixed += grey.mean() * brightness
+    return mixed.clip(0, 255).astype(np.uint8)
+
+
+def _erase(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    area, ratio = rng.uniform(0.04, 0.2), math.exp(rng.uniform(-1, 1))
+    h = min(height, max(1, round(height * math.sqrt(area * ratio))))
+    w = min(width, max(1, round(width * math.sqrt(area / ratio))))
+    top, left = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
+    pixels = pixels.copy()
+    pixels[top : top + h, left : left + w] = rng.integers(0, 256, 3)
+    return pixels
+
+
+_SIDES = {"left": "right", "right": "left", "Left": "Right", "Right": "Left", "LEFT": "RIGHT", "RIGHT": "LEFT"}
+_SIDE = re.compile(r"\b(left|right)(?=\b|most\b|hand\b)", re.IGNORECASE)
+
+
+def mirror_caption(caption: str) -> str:
+    """Swap "left" and "right", as the mirrored picture does."""
+    return _SIDE.sub(lambda found: _SIDES.get(found[0], found[0]), caption)
+
+
+def drop_words(caption: str, share: float, rng: np.random.Generator) -> str:
+    """Leave out each word with chance `share`; at least one stays."""
+    words = caption.split()
+    if not share or len(words) < 2:
+        return caption
+    keep = rng.random(len(words)) >= share
+    if not keep.any():
+        keep[rng.integers(len(words))] = True
+    return " ".join(word for word, kept in zip(words, keep, strict=True) if kept)

@@ -1,0 +1,66 @@
+"""PyTorch as the engine: which device, which arithmetic, and batches through the towers."""
+
+import os
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+
+from diptych.nets.clip import CLIP
+
+DEVICES = ("cuda", "mps", "cpu")
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The device called `name`, else the best one here: an NVIDIA GPU, an Apple GPU, the processor.
+
+    Raises ValueError where `name` is unknown or this machine has no such device.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name is None:
+        name = next(device for device in DEVICES if available[device])
+    kind = name.partition(":")[0]
+    if kind not in available:
+        raise ValueError(f"device {name!r} is not known; choose one of {', '.join(DEVICES)}.")
+    if not available[kind]:
+        here = ", ".join(device for device in DEVICES if available[device])
+        raise ValueError(f"device {name!r} was asked for and PyTorch sees none; here there is {here}.")
+    if kind == "mps":
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # operators that Apple's backend lacks run on the CPU
+    return torch.device(name)
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words, for people."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    if device.type == "mps":
+        return "mps (Apple GPU)"
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+class PyTorchEngine:
+    """Runs both towers of a network on one device, without gradients: arrays in, unit vectors out."""
+
+    name = "pytorch"
+
+    def __init__(self, network: CLIP, device: torch.device):
+        self.device = device
+        self.network = network.eval().to(device)
+
+    def describe(self) -> str:
+        """What runs where, for people."""
+        return f"PyTorch on {describe_device(self.device)}"
+
+    @torch.inference_mode()
+    def encode_images(self, pixels: Float[np.ndarray, "batch 3 height width"]) -> Float[np.ndarray, "batch dim"]:
+        return self._unit(self.network.encode_image(torch.from_numpy(pixels).to(self.device)))
+
+    @torch.inference_mode()
+    def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
+        return self._unit(self.network.encode_text(torch.from_numpy(ids).to(self.device)))
+
+    @staticmethod
+    def _unit(features: torch.Tensor) -> np.ndarray:
+        return F.normalize(features.float(), dim=-1).cpu().numpy()

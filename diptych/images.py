@@ -1,0 +1,402 @@
+"""Pictures in, the pixels that an image tower reads out: open, turn upright, resize, crop, normalise.
+
+The pixels equal those of the reference (torchvision's Resize, CenterCrop, ToTensor and Normalize over Pillow) to the
+last bit. Two things are done that it leaves: EXIF orientation is applied, and 16-bit grey is scaled, not clipped.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+from typing import IO, Any, Literal, NoReturn, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray"
+Decode = Literal["exact", "fast"]
+Mode = Literal["crop", "squash"]
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+MAX_PIXELS = 178_956_970  # where Pillow, too, refuses by default: half a gigabyte as RGB, beyond it a bomb
+URL_TIMEOUT_S, URL_MAX_BYTES = 20.0, 64 * 2**20
+IMAGE_NAME = re.compile(r"[^.].*\.(jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|p[bgnp]m|jp2|qoi)", re.IGNORECASE)
+
+# Only these are tried, so that no file makes Pillow start an interpreter (EPS: Ghostscript). HEIF is a plug-in's.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000", "ICO", "QOI", "HEIF")
+_SKIPPED_FOLDERS = frozenset(("node_modules", "@eaDir", "__MACOSX", "$RECYCLE.BIN"))
+# A JPEG decoded at 1/2, 1/4 or 1/8 keeps at least this many times the target, so that our own resampling, not the
+# decoder's crude one, decides the last factor of two: the vectors are to stay within a cosine of 0.998.
+_DRAFT_MARGIN = 2
+_REDUCING_GAP = 3.0  # fast decoding only; Pillow: from 3 on, mostly indistinguishable from resampling in one step
+_MAX_RESIZED_PIXELS = 2**26  # a 1 x 65,000 picture would otherwise be blown up to 3 gigapixels before the crop
+# Keys of a preprocessor_config.json that change no pixel of an RGB picture, or whose word has been taken already.
+_SETTLED_KEY = "(image_processor|feature_extractor)_type|processor_class|_valid.*|default_to.*|do_convert_rgb"
+# EXIF 2.3, table 4: what the orientations from 2 on ask for, in Pillow's words
+_TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used. `reason` is short and countable, `source` names the picture, `detail` explains.
+
+    Reasons: "missing", "a folder", "no permission", "empty file", "not an image", "truncated", "damaged",
+    "too large", "download failed", "unsupported array", "unsupported type".
+    """
+
+    def __init__(self, reason: str, source: str, detail: str) -> None:
+        super().__init__(reason, source, detail)  # all three, so that the error survives a process boundary
+        self.reason, self.source, self.detail = reason, source, detail
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.reason}. {self.detail}"
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What a tower wants to be shown: a square of `size_px`, and the mean and deviation of its training pictures.
+
+    `mode` "crop" resizes the short side and cuts the centre out (CLIP); "squash" resizes to the square, whatever the
+    shape (SigLIP). Raises ValueError that names the field and what it takes.
+    """
+
+    size_px: int = 224
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
+    mode: Mode = "crop"
+    interpolation: Interpolation = "bicubic"
+
+    def __post_init__(self) -> None:
+        if type(self.size_px) is not int or self.size_px < 1:
+            raise ValueError(f"size_px={self.size_px!r}; wanted a whole number of pixels, 1 or more.")
+        _check_choice("mode", self.mode, Mode)
+        _check_choice("interpolation", self.interpolation, Interpolation)
+        object.__setattr__(self, "mean", _three_floats("mean", self.mean))
+        object.__setattr__(self, "std", _three_floats("std", self.std))
+        if min(self.std) <= 0:
+            raise ValueError(f"std={self.std}; wanted three numbers above 0, for it divides.")
+
+    @classmethod
+    def from_hugging_face(cls, config: Mapping[str, Any]) -> Preprocess:
+        """Read the `preprocessor_config.json` of a CLIPImageProcessor or SiglipImageProcessor (also Fast and Pil).
+
+        Raises ValueError that names the key wherever the file asks for what this class cannot express.
+        """
+        asked = _settings(config)
+        filters = {int(Image.Resampling[name.upper()]): name for name in get_args(Interpolation)}
+        spec = cls(
+            size_px=min(asked["size"].values()),
+            mean=asked["image_mean"],
+            std=asked["image_std"],
+            mode="crop" if "shortest_edge" in asked["size"] else "squash",
+            interpolation=filters.get(asked["resample"], "bicubic"),
+        )
+        can = _settings(spec.to_hugging_face())
+        for key in (*asked, *can):  # what would be written back must say the same
+            if key not in ("image_mean", "image_std") and asked.get(key, False) != can.get(key, False):
+                raise ValueError(
+                    f"preprocessor_config.json: {key}={asked.get(key)!r}; only {can.get(key)!r} works here."
+                )
+        return spec
+
+    def to_hugging_face(self) -> dict[str, Any]:
+        """The same as a `preprocessor_config.json`, for transformers: CLIPImageProcessor, or Siglip's for "squash"."""
+        square = dict.fromkeys(("height", "width"), self.size_px)
+        crop = {"size": {"shortest_edge": self.size_px}, "do_center_crop": True, "crop_size": square}
+        return {
+            "image_processor_type": "CLIPImageProcessor" if self.mode == "crop" else "SiglipImageProcessor",
+            **dict.fromkeys(("do_convert_rgb", "do_resize", "do_rescale", "do_normalize"), True),
+            **(crop if self.mode == "crop" else {"size": square}),
+            "resample": int(Image.Resampling[self.interpolation.upper()]),
+            "rescale_factor": 1 / 255,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+        }
+
+
+def open_image(
+    source: Source, *, decode: Decode = "exact", size_px: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Open a picture as upright 8-bit RGB, the first frame of an animation. Raises ImageError.
+
+    `source` is a path, the bytes of a file, a binary file object, a PIL image, an (h, w, 3) or (h, w) uint8 array, or
+    a string that starts with http:// or https://, which is fetched: pass no such string on from a stranger.
+    Alpha is dropped, as the reference does, and not laid over a colour. `decode="fast"` with `size_px` may return a
+    JPEG at 1/2, 1/4 or 1/8 of its size, at least twice `size_px` on its short side. More than `max_pixels` are
+    refused before they are decoded; Pillow's own limit, Image.MAX_IMAGE_PIXELS, holds beside it.
+    """
+    return _rgb(_open(source, decode, size_px, max_pixels))
+
+
+def preprocess(
+    source: Source, spec: Preprocess, *, decode: Decode = "exact", max_pixels: int = MAX_PIXELS
+) -> NDArray[np.float32]:
+    """A picture, from anything that `open_image` takes, as the tower reads it: (3, size_px, size_px), normalised.
+
+    Equal to the reference to the last bit with `decode="exact"`. A picture with a palette or with alpha is resized
+    before it becomes RGB, as the reference does, so it differs slightly from `preprocess(open_image(source))`.
+    Raises ImageError.
+    """
+    image = _open(source, decode, spec.size_px, max_pixels)
+    square = _resized(image, spec, None if decode == "exact" else _REDUCING_GAP)
+    return normalise(np.asarray(_rgb(square)), spec)
+
+
+def resize_and_crop(image: Image.Image, spec: Preprocess) -> Image.Image:
+    """What the tower sees of a picture: (size_px, size_px) RGB, before normalising. Leaves `image` as it is."""
+    return _rgb(_resized(_open(image, "exact", None, image.width * image.height), spec, None))
+
+
+def normalise(pixels: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.float32]:
+    """(h, w, 3) or (n, h, w, 3) uint8 -> (3, h, w) or (n, 3, h, w) float32: (pixels / 255 - mean) / std.
+
+    Raises ValueError for another shape or type.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[-1] != 3:
+        raise ValueError(f"{_describe(pixels)}; wanted uint8 of shape (h, w, 3) or (n, h, w, 3).")
+    planes = np.moveaxis(pixels, -1, -3)
+    out = np.empty(planes.shape, np.float32)  # contiguous planes, written once, then changed in place
+    np.divide(planes, np.float32(255), out=out)
+    out -= np.array(spec.mean, np.float32)[:, None, None]
+    out /= np.array(spec.std, np.float32)[:, None, None]  # one multiply-add would round otherwise than the reference
+    return out
+
+
+def load_pixels(
+    sources: Iterable[Source], spec: Preprocess, *, decode: Decode = "exact", threads: int | None = None
+) -> Iterator[tuple[int, NDArray[np.float32] | ImageError]]:
+    """Preprocess many pictures on `threads` threads (default: one a core), in order: (index, pixels or ImageError).
+
+    A bad picture yields its error in its place and harms no other. No more than two pictures a thread are read
+    ahead of the one that is handed out, so memory does not grow with the number of sources.
+    """
+
+    def attempt(source: Source) -> NDArray[np.float32] | ImageError:
+        try:
+            return preprocess(source, spec, decode=decode)
+        except ImageError as error:
+            error.__cause__ = error.__context__ = None  # an error that is kept must not keep the picture's bytes alive
+            return error.with_traceback(None)
+
+    threads = os.cpu_count() or 1 if threads is None else threads
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
+    waiting: deque[Future[NDArray[np.float32] | ImageError]] = deque()
+    sources = iter(sources)
+    try:
+        for index in count():
+            waiting.extend(pool.submit(attempt, source) for source in islice(sources, 1 + 2 * threads - len(waiting)))
+            if not waiting:
+                return
+            yield index, waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def find_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> list[Path]:
+    """The pictures in a folder, by extension, sorted; hidden names, node_modules, @eaDir and the like are left out.
+
+    A linked folder is walked once, and only if it is not in the tree anyway. Raises OSError if `folder` is no folder.
+    """
+    os.scandir(folder).close()  # os.walk would pass over a missing folder in silence
+    found, seen, tops = list[str](), set[str](), deque([os.fspath(folder)])
+    while tops:
+        for here, folders, files in os.walk(tops.popleft()):
+            is_new = (real := os.path.realpath(here)) not in seen
+            seen.add(real)
+            visible = sorted(name for name in folders if name[0] != "." and name not in _SKIPPED_FOLDERS)
+            folders[:] = visible if recursive and is_new else []
+            found += [os.path.join(here, name) for name in files if is_new and IMAGE_NAME.fullmatch(name)]
+            tops.extend(path for name in folders if os.path.islink(path := os.path.join(here, name)))
+    return [Path(path) for path in sorted(found, key=lambda path: path.split(os.sep))]
+
+
+def _open(source: Source, decode: Decode, size_px: int | None, max_pixels: int) -> Image.Image:
+    """The picture upright and 8 bits deep, in a mode of its own."""
+    _check_choice("decode", decode, Decode)
+    name = _describe(source)
+    try:
+        with ExitStack() as opened:
+            image = _undecoded(source, name, opened)
+            if not 0 < (pixels := image.width * image.height) <= max_pixels:
+                detail = f"{image.width} x {image.height} pixels; wanted 1 to {max_pixels:,}. Make it smaller first."
+                raise ImageError("too large" if pixels else "not an image", name, detail)
+            if decode == "fast" and size_px is not None and image is not source:
+                image.draft(None, (_DRAFT_MARGIN * size_px, _DRAFT_MARGIN * size_px))
+            image.load()
+        return _eight_bits(_upright(image))
+    except Exception as error:  # decoders raise almost anything at bytes that they did not expect
+        _fail(error, name)
+
+
+def _undecoded(source: Any, name: str, opened: ExitStack) -> Image.Image:
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.size == 0 or (source.ndim != 2 and source.shape[2:] != (3,)):
+            raise ImageError("unsupported array", name, "Wanted uint8, 0 to 255, of shape (h, w, 3) or (h, w).")
+        return Image.fromarray(np.ascontiguousarray(source))
+    file = _file(source, name)
+    if file is not source:
+        opened.enter_context(file)
+    if file.seek(0, os.SEEK_END) == 0:
+        raise ImageError("empty file", name, "It holds no bytes; copy or download it again.")
+    Image.init()
+    return Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
+
+
+def _file(source: Any, name: str) -> IO[bytes]:
+    """The encoded picture as a file that can seek: the caller's own, or one for us to close."""
+    if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
+        source = _fetch(source)
+    if isinstance(source, (str, os.PathLike)):
+        return open(source, "rb")
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return io.BytesIO(source)
+    if not isinstance(source, io.TextIOBase) and hasattr(source, "read"):
+        return source if hasattr(source, "seekable") and source.seekable() else io.BytesIO(source.read())
+    raise ImageError("unsupported type", name, "Wanted a path, URL, bytes, binary file, PIL image or uint8 array.")
+
+
+def _fetch(url: str) -> bytes:
+    import http.client
+    import urllib.request
+
+    request = urllib.request.Request(url, headers={"User-Agent": "diptych"})
+    deadline_s = time.monotonic() + URL_TIMEOUT_S
+    data = bytearray()
+    try:
+        with urllib.request.urlopen(request, timeout=URL_TIMEOUT_S) as response:
+            while chunk := response.read1(2**16):
+                data += chunk
+                if len(data) > URL_MAX_BYTES or time.monotonic() > deadline_s:  # the timeout is for each read alone
+                    raise ValueError(f"more than {URL_MAX_BYTES:,} bytes, or than {URL_TIMEOUT_S:g} s")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ImageError("download failed", url, f"{error}. Check the address, or download it yourself.") from error
+    return bytes(data)
+
+
+_FAILURES = (  # the first that fits is said in our words; {said} is Pillow's or the system's
+    (IsADirectoryError, "a folder", "Wanted one picture; find_images() lists those in a folder."),
+    (PermissionError, "no permission", "This user may not read it; change its permissions."),
+    ((FileNotFoundError, NotADirectoryError), "missing", "There is no such file; check the path."),
+    ((Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError), "too large", "{said}"),
+    (UnidentifiedImageError, "not an image", "Wanted JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF; HEIC needs pillow-heif."),
+    (EOFError, "truncated", "It ends too early ({said}); copy or download it again."),
+    (Exception, "damaged", "It could not be read ({said}); save it again or leave it out."),
+)
+
+
+def _fail(error: Exception, name: str) -> NoReturn:
+    if isinstance(error, ImageError):
+        raise error
+    said = str(error) or type(error).__name__
+    kind = EOFError if "truncated" in said.lower() else type(error)
+    _, reason, detail = next(failure for failure in _FAILURES if issubclass(kind, failure[0]))
+    raise ImageError(reason, name, detail.format(said=said)) from error
+
+
+def _describe(source: object) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return os.fsdecode(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return f"{len(source):,} bytes"
+    if isinstance(source, np.ndarray):
+        return f"array {source.shape} of {source.dtype}"
+    return str(getattr(source, "filename", "") or getattr(source, "name", "") or f"a {type(source).__name__}")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        turn = Image.Transpose[_TURNS[orientation - 2]] if orientation in range(2, 9) else None
+    except Exception:  # a damaged EXIF block says nothing about the pixels
+        return image
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    turned.info = {}  # it still holds the orientation, which a second opening would apply again
+    return turned
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits scaled to 8; any other mode as it is, but for PA, which Pillow resizes wrongly."""
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image.convert("RGBA") if image.mode == "PA" else image
+    values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
+    # Where the mode declares no range: the smallest of the usual ones that holds the numbers, else their own span.
+    scales = {"I": (255, 65535), "F": (1, 255, 65535)}.get(image.mode, (65535,))
+    low, high = values.min(), values.max()
+    full = next((scale for scale in scales if low >= 0 and high <= scale), None)
+    low, high = (low, max(high, low + 1)) if full is None else (0, full)
+    return Image.fromarray(np.rint((values - low) * (255 / (high - low))).astype(np.uint8))
+
+
+def _resized(image: Image.Image, spec: Preprocess, reducing_gap: float | None) -> Image.Image:
+    """(size_px, size_px) in the picture's own mode: torchvision's Resize and CenterCrop."""
+    n, (short, long) = spec.size_px, sorted(image.size)
+    resample = Image.Resampling[spec.interpolation.upper()]
+    if spec.mode == "squash":
+        return image.resize((n, n), resample, reducing_gap=reducing_gap)
+    if n * n * long / short > _MAX_RESIZED_PIXELS:
+        left, top = (image.width - short) / 2, (image.height - short) / 2
+        return image.resize((n, n), resample, (left, top, left + short, top + short), reducing_gap)
+    new_long = int(n * long / short)
+    size = (n, new_long) if image.width == short else (new_long, n)
+    image = image.resize(size, resample, reducing_gap=reducing_gap)
+    left, top = (round((side - n) / 2.0) for side in size)  # to even, as torchvision does; Hugging Face rounds down
+    return image.crop((left, top, left + n, top + n))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if "transparency" in image.info:  # the colour that counts as transparent: dropped, without Pillow's warning
+        image = image.copy()
+        del image.info["transparency"]
+    return image.convert("RGB")
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a preprocessor_config.json asks for, in one spelling, with what transformers assumes where it is silent."""
+    kind = str(config.get("image_processor_type") or config.get("feature_extractor_type"))
+    family = re.sub("(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", kind)
+    if family not in ("CLIP", "Siglip"):
+        raise ValueError(f"image_processor_type={kind!r}; wanted CLIPImageProcessor or SiglipImageProcessor.")
+    half = (0.5, 0.5, 0.5)
+    assumed = Preprocess() if family == "CLIP" else Preprocess(mean=half, std=half, mode="squash")
+    asked = {"data_format": "channels_first"} | assumed.to_hugging_face()
+    asked |= {key: value for key, value in config.items() if value is not None}
+    edges = ("height", "width") if asked.get("default_to_square") else ("shortest_edge",)
+    if isinstance(size_px := asked["size"], int):
+        asked["size"] = dict.fromkeys(edges, size_px)
+    if isinstance(crop_px := asked.get("crop_size"), int):
+        asked["crop_size"] = dict.fromkeys(("height", "width"), crop_px)
+    if not asked.get("do_center_crop") or asked["size"] == asked.get("crop_size"):  # the latter cuts nothing off
+        asked |= {"do_center_crop": False, "crop_size": False}
+    if not asked["do_normalize"]:
+        asked |= {"do_normalize": True, "image_mean": (0, 0, 0), "image_std": (1, 1, 1)}
+    return {key: value for key, value in asked.items() if not re.fullmatch(_SETTLED_KEY, key)}
+
+
+def _check_choice(name: str, value: object, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise ValueError(f"{name}={value!r}; wanted one of {', '.join(get_args(choices))}.")
+
+
+def _three_floats(name: str, values: Any) -> tuple[float, float, float]:
+    try:
+        first, second, third = (float(value) for value in values)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={values!r}; wanted three numbers, one each for red, green and blue.") from None
+    return first, second, third

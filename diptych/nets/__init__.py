@@ -1,0 +1,1 @@
+"""The two towers, in torch alone: no files, no pictures, no strings."""

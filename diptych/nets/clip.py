@@ -1,0 +1,79 @@
+"""Two towers and a temperature (Radford et al. 2021, figure 3; Zhai et al. 2023 for the sigmoid form)."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from diptych.nets.resnet import ModifiedResNet, ResNetConfig
+from diptych.nets.text import TextConfig, TextTransformer
+from diptych.nets.vision import ViTConfig, VisionTransformer
+
+MAX_LOGIT_SCALE = math.log(100)
+
+
+@dataclass(frozen=True)
+class CLIPConfig:
+    """`loss` names the objective the model is made for: it decides whether there is a logit bias, and how scores
+    turn into probabilities (softmax over the candidates, or a sigmoid each)."""
+
+    embed_dim: int = 512
+    image: ViTConfig | ResNetConfig = field(default_factory=ViTConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    loss: Literal["softmax", "sigmoid"] = "softmax"
+
+    def __post_init__(self) -> None:
+        if self.loss not in ("softmax", "sigmoid"):
+            raise ValueError(f"loss {self.loss!r} is not known; choose softmax or sigmoid.")
+
+
+class Output(NamedTuple):
+    """Unit vectors of both towers, the multiplied-out scale, and the bias (None under the softmax loss)."""
+
+    image: Float[Tensor, "pictures dim"]
+    text: Float[Tensor, "texts dim"]
+    scale: Float[Tensor, ""]
+    bias: Float[Tensor, ""] | None
+
+
+class CLIP(nn.Module):
+    """The model. `encode_image` and `encode_text` give raw features; `forward` gives unit vectors."""
+
+    def __init__(self, config: CLIPConfig):
+        super().__init__()
+        self.config = config
+        is_vit = isinstance(config.image, ViTConfig)
+        self.image = VisionTransformer(config.image, config.embed_dim) if is_vit else ModifiedResNet(config.image, config.embed_dim)  # type: ignore[arg-type]
+        self.text = TextTransformer(config.text, config.embed_dim)
+        sigmoid = config.loss == "sigmoid"
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(10) if sigmoid else math.log(1 / 0.07)))
+        self.logit_bias = nn.Parameter(torch.tensor(-10.0)) if sigmoid else None
+
+    def encode_image(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        """Raw picture features, not normalised."""
+        return self.image(pixels)
+
+    def encode_text(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch dim"]:
+        """Raw text features, not normalised."""
+        return self.text(ids)
+
+    def forward(self, pixels: Float[Tensor, "pictures 3 height width"], ids: Int[Tensor, "texts tokens"]) -> Output:
+        image = F.normalize(self.encode_image(pixels).float(), dim=-1)
+        text = F.normalize(self.encode_text(ids).float(), dim=-1)
+        return Output(image, text, self.logit_scale.exp(), self.logit_bias)
+
+    @torch.no_grad()
+    def clamp_logit_scale(self) -> None:
+        """Keep the scale at 100 or less after a step, as OpenAI did (section 2.5); SigLIP's passes 100 freely."""
+        if self.config.loss == "softmax":
+            self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+
+    def set_gradient_checkpointing(self, on: bool = True) -> None:
+        """Recompute activations in the backward pass instead of keeping them: same gradients, less memory."""
+        for module in self.modules():
+            if hasattr(module, "checkpointing"):
+                module.checkpointing = on  # type: ignore[assignment]

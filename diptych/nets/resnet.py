@@ -1,0 +1,149 @@
+"""CLIP's ResNet (Radford et al. 2021, section 2.4): ResNet-D's three-convolution stem, anti-aliased strides (an
+average pooling before each strided step, after Zhang 2019) and attention pooling in place of the global average."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from diptych.nets.transformer import drop_path
+
+EXPANSION = 4
+STRIDE = 32
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """`layers`: blocks in each of the four stages; `width`: channels out of the stem; the last map has 32 x width."""
+
+    image_size: int = 224
+    layers: tuple[int, int, int, int] = (3, 4, 6, 3)
+    width: int = 64
+    heads: int = 32
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if len(self.layers) != 4:
+            raise ValueError(f"layers has {len(self.layers)} stages; a ResNet here has four.")
+        if self.image_size < STRIDE:
+            raise ValueError(f"a picture of {self.image_size} px is under the tower's stride of {STRIDE} px.")
+
+    @property
+    def grid(self) -> int:
+        return self.image_size // STRIDE
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions around a residual; every stride is an average pooling."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int):
+        super().__init__()
+        channels_out = channels * EXPANSION
+        self.stride = stride
+        self.conv1 = nn.Conv2d(channels_in, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, channels_out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels_out)
+        nn.init.zeros_(self.bn3.weight)  # each block starts as the identity (Goyal et al. 2017, section 5.1)
+        reshapes = stride > 1 or channels_in != channels_out
+        self.downsample = Downsample(channels_in, channels_out, stride) if reshapes else nn.Identity()
+        self.drop_path = 0.0
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out height2 width2"]:
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
+        if self.stride > 1:
+            y = F.avg_pool2d(y, self.stride)
+        y = self.bn3(self.conv3(y))
+        if self.training:
+            y = drop_path(y, self.drop_path)
+        return F.relu(self.downsample(x) + y, inplace=True)
+
+
+class Downsample(nn.Module):
+    """The shortcut where the shape changes."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int):
+        super().__init__()
+        self.stride = stride
+        self.conv = nn.Conv2d(channels_in, channels_out, 1, bias=False)
+        self.bn = nn.BatchNorm2d(channels_out)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out height2 width2"]:
+        return self.bn(self.conv(F.avg_pool2d(x, self.stride) if self.stride > 1 else x))
+
+
+class AttentionPool(nn.Module):
+    """One step of attention whose query is the mean of the map."""
+
+    def __init__(self, grid: int, width: int, heads: int, embed_dim: int):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"the map's {width} channels do not divide into {heads} heads.")
+        self.heads = heads
+        self.positions = nn.Parameter(width**-0.5 * torch.randn(grid**2 + 1, width))
+        self.q, self.k, self.v = (nn.Linear(width, width) for _ in range(3))
+        self.out = nn.Linear(width, embed_dim)
+        for linear in (self.q, self.k, self.v, self.out):
+            nn.init.normal_(linear.weight, std=width**-0.5)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
+        x = x.flatten(2).transpose(1, 2)  # (batch, places, channels)
+        x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positions.to(x.dtype)
+        q, k, v = self.q(x[:, :1]), self.k(x), self.v(x)
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(1))
+
+
+class ModifiedResNet(nn.Module):
+    """Pixels to one vector."""
+
+    def __init__(self, config: ResNetConfig, embed_dim: int):
+        super().__init__()
+        self.config = config
+        self.checkpointing = False
+        width = config.width
+        self.conv1 = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width // 2)
+        self.conv2 = nn.Conv2d(width // 2, width // 2, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width // 2)
+        self.conv3 = nn.Conv2d(width // 2, width, 3, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width)
+        self.stages = nn.ModuleList(self._stages(width, config.layers))
+        self.pool = AttentionPool(config.grid, width * 8 * EXPANSION, config.heads, embed_dim)
+
+    @staticmethod
+    def _stages(width: int, layers: Sequence[int]) -> list[nn.ModuleList]:
+        channels_in, stages = width, []
+        for stage, depth in enumerate(layers):
+            channels = width * 2**stage
+            blocks = nn.ModuleList()
+            for index in range(depth):
+                blocks.append(Bottleneck(channels_in, channels, 2 if stage and not index else 1))
+                channels_in = channels * EXPANSION
+            stages.append(blocks)
+        return stages
+
+    def features(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
+        """The map before pooling, at a 32nd of the picture's size."""
+        x = F.relu(self.bn1(self.conv1(pixels)), inplace=True)
+        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        x = F.avg_pool2d(F.relu(self.bn3(self.conv3(x)), inplace=True), 2)
+        for stage in self.stages:
+            for block in stage:
+                recompute = self.checkpointing and self.training
+                x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+        return x
+
+    def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        size = self.config.image_size
+        if pixels.shape[-2:] != (size, size):
+            came = " x ".join(str(n) for n in pixels.shape[-2:])
+            raise ValueError(f"pixels of {came}; this tower reads {size} x {size}. Preprocess with the model's own settings.")
+        return self.pool(self.features(pixels))

@@ -1,0 +1,84 @@
+"""The text tower: a causal transformer read at the end token (CLIP), or a bidirectional one read at the last
+position (SigLIP)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from diptych.nets.transformer import Block, Transformer, activation, first_true
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """`pool`: "end" reads the first `end_id`, "argmax" the highest id (OpenAI's rule), "last" the last position.
+
+    `pad_id` is what the tokenizer fills with; under a causal mask it changes nothing, in a bidirectional tower it is
+    part of the input."""
+
+    context: int = 77
+    vocab_size: int = 49408
+    width: int = 512
+    layers: int = 12
+    heads: int = 8
+    mlp_width: int = 2048
+    activation: str = "gelu"
+    pool: Literal["end", "argmax", "last"] = "argmax"
+    causal: bool = True
+    end_id: int = 49407
+    pad_id: int = 0
+    proj_bias: bool = False
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        activation(self.activation)
+        if self.pool not in ("end", "argmax", "last"):
+            raise ValueError(f"pool {self.pool!r} is not known; choose end, argmax or last.")
+
+
+class TextTransformer(nn.Module):
+    """Token ids to one vector. `token_dropout`, set by training alone, zeroes whole tokens."""
+
+    def __init__(self, config: TextConfig, embed_dim: int):
+        super().__init__()
+        self.config = config
+        self.token = nn.Embedding(config.vocab_size, config.width)
+        self.positions = nn.Parameter(torch.empty(config.context, config.width))
+        self.transformer = Transformer(
+            config.width, config.layers, config.heads, config.mlp_width, config.activation, config.norm_eps
+        )
+        self.norm_post = nn.LayerNorm(config.width, config.norm_eps)
+        self.proj = nn.Linear(config.width, embed_dim, bias=config.proj_bias)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """OpenAI's initialisation: residual branches shrink with depth (Radford et al. 2019, section 2.3)."""
+        width, layers = self.config.width, self.config.layers
+        nn.init.normal_(self.token.weight, std=0.02)
+        nn.init.normal_(self.positions, std=0.01)
+        nn.init.normal_(self.proj.weight, std=width**-0.5)
+        for block in self.transformer.blocks:
+            assert isinstance(block, Block)
+            nn.init.normal_(block.attention.qkv.weight, std=width**-0.5)
+            nn.init.normal_(block.attention.out.weight, std=width**-0.5 * (2 * layers) ** -0.5)
+            nn.init.normal_(block.mlp.fc.weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(block.mlp.proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
+
+    def states(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens width"]:
+        """Every token's state after the last norm, which is what a diffusion model reads."""
+        tokens = ids.shape[1]
+        if tokens > self.config.context:
+            raise ValueError(f"{tokens} tokens; this tower reads {self.config.context}. Tokenize with truncate=True to cut.")
+        x = self.token(ids) + self.positions[:tokens].to(self.token.weight.dtype)
+        return self.norm_post(self.transformer(x, self.config.causal))
+
+    def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch dim"]:
+        states = self.states(ids)
+        return self.proj(states[torch.arange(len(ids), device=ids.device), self._pooled_position(ids)])
+
+    def _pooled_position(self, ids: Tensor) -> Tensor:
+        if self.config.pool == "last":
+            return ids.new_full((len(ids),), ids.shape[1] - 1)
+        return ids.argmax(dim=-1) if self.config.pool == "argmax" else first_true(ids == self.config.end_id)

@@ -1,0 +1,83 @@
+"""The vision transformer (Dosovitskiy et al. 2021), in the form of CLIP and in that of SigLIP."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diptych.nets.transformer import MAPHead, Transformer, activation
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """`pool`: "class" reads a class token (CLIP), "map" an attention-pooling head (SigLIP), "mean" averages patches."""
+
+    image_size: int = 224
+    patch_size: int = 32
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_width: int = 3072
+    activation: str = "gelu"
+    pool: Literal["class", "map", "mean"] = "class"
+    norm_pre: bool = True
+    patch_bias: bool = False
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        activation(self.activation)
+        if self.pool not in ("class", "map", "mean"):
+            raise ValueError(f"pool {self.pool!r} is not known; choose class, map or mean.")
+        if self.image_size < self.patch_size:
+            raise ValueError(f"a picture of {self.image_size} px holds no patch of {self.patch_size} px.")
+
+    @property
+    def grid(self) -> int:
+        return self.image_size // self.patch_size
+
+
+class VisionTransformer(nn.Module):
+    """Pixels to one vector: patches, positions, blocks, pooling, and a projection into the shared space.
+
+    With `pool="map"` the head's output is the embedding and there is no projection, as in SigLIP.
+    """
+
+    def __init__(self, config: ViTConfig, embed_dim: int):
+        super().__init__()
+        self.config = config
+        width, tokens = config.width, config.grid**2 + (config.pool == "class")
+        self.patch = nn.Conv2d(3, width, config.patch_size, config.patch_size, bias=config.patch_bias)
+        self.class_token = nn.Parameter(width**-0.5 * torch.randn(width)) if config.pool == "class" else None
+        self.positions = nn.Parameter(width**-0.5 * torch.randn(tokens, width))
+        self.norm_pre = nn.LayerNorm(width, config.norm_eps) if config.norm_pre else nn.Identity()
+        self.transformer = Transformer(
+            width, config.layers, config.heads, config.mlp_width, config.activation, config.norm_eps
+        )
+        self.norm_post = nn.LayerNorm(width, config.norm_eps)
+        if config.pool == "map":
+            if embed_dim != width:
+                raise ValueError(f"with pool='map' the embedding is {width} wide, as the tower; embed_dim is {embed_dim}.")
+            self.head = MAPHead(width, config.heads, config.mlp_width, config.activation, config.norm_eps)
+        else:
+            self.proj = nn.Linear(width, embed_dim, bias=False)
+            nn.init.normal_(self.proj.weight, std=width**-0.5)
+
+    def tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch tokens width"]:
+        """Every token after the last norm; the class token, where there is one, comes first."""
+        size = self.config.image_size
+        if pixels.shape[-2:] != (size, size):
+            came = " x ".join(str(n) for n in pixels.shape[-2:])
+            raise ValueError(f"pixels of {came}; this tower reads {size} x {size}. Preprocess with the model's own settings.")
+        x = self.patch(pixels).flatten(2).transpose(1, 2)  # (batch, patches, width)
+        if self.class_token is not None:
+            x = torch.cat([self.class_token.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
+        x = self.norm_pre(x + self.positions.to(x.dtype))
+        return self.norm_post(self.transformer(x))
+
+    def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        tokens = self.tokens(pixels)
+        if self.config.pool == "map":
+            return self.head(tokens)
+        return self.proj(tokens[:, 0] if self.config.pool == "class" else tokens.mean(dim=1))

@@ -1,0 +1,166 @@
+"""Sentences to token ids, over Hugging Face `tokenizers`."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tokenizers
+from jaxtyping import Bool, Int
+from tokenizers import Regex, models, normalizers, pre_tokenizers, processors, trainers
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+# OpenAI's split: contractions, runs of letters, single digits, runs of anything else (their simple_tokenizer.py).
+WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+
+
+class TokenizerError(ValueError):
+    """A tokenizer file that cannot be read, or a text too long for the model."""
+
+
+class Tokens(NamedTuple):
+    """`mask` is true on what was text (start and end included) and false on padding. `cut` counts the texts that
+    were shortened."""
+
+    ids: Int[np.ndarray, "texts tokens"]
+    mask: Bool[np.ndarray, "texts tokens"]
+    cut: int = 0
+
+
+class Tokenizer:
+    """A model's own `tokenizer.json`, with the model's context and padding.
+
+    Text that looks like a special token stays text: nobody can end a caption by typing "<|endoftext|>".
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, *, context: int = 77, pad_id: int = 0, fill_context: bool = False):
+        """`fill_context` pads to the whole context always, which a bidirectional tower needs (SigLIP's)."""
+        self._tokenizer = tokenizer
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._tokenizer.encode_special_tokens = True
+        self.context, self.pad_id, self.fill_context = context, pad_id, fill_context
+
+    @classmethod
+    def from_json(cls, text: str, *, context: int = 77, pad_id: int = 0, fill_context: bool = False) -> "Tokenizer":
+        """Open the text of a `tokenizer.json`; TokenizerError where it is none."""
+        try:
+            tokenizer = tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # the library raises bare Exception
+            raise TokenizerError(f"this is no tokenizer.json ({error}); take the file from the model's folder.") from error
+        return cls(tokenizer, context=context, pad_id=pad_id, fill_context=fill_context)
+
+    @classmethod
+    def open(cls, path: str | Path, **options) -> "Tokenizer":
+        """Open a `tokenizer.json` file."""
+        return cls.from_json(Path(path).read_text(encoding="utf-8"), **options)
+
+    def to_json(self) -> str:
+        """The `tokenizer.json` text, as it came or was trained."""
+        return self._tokenizer.to_str()
+
+    @property
+    def vocab_size(self) -> int:
+        return self._tokenizer.get_vocab_size()
+
+    @property
+    def end_id(self) -> int | None:
+        return self._tokenizer.token_to_id(END)
+
+    def __call__(self, texts: Sequence[str], *, truncate: bool = False) -> Tokens:
+        """Ids padded to the longest text of the batch (to the context where the model needs that).
+
+        Raises TokenizerError on a text longer than the context, unless `truncate`: then it is cut, its end token
+        kept, and counted in `.cut`.
+        """
+        if isinstance(texts, str):
+            raise TypeError("texts came as one string; pass a list of strings.")
+        # A token is at least a byte long before merging, yet no merge of real vocabularies spans over 64: what lies
+        # far past the context cannot matter, and a caption of a megabyte costs no more than its head.
+        rows = [row.ids for row in self._tokenizer.encode_batch_fast(list(texts))]
+        lengths = [len(row) for row in rows]
+        cut = sum(length > self.context for length in lengths)
+        if cut and not truncate:
+            at = next(i for i, length in enumerate(lengths) if length > self.context)
+            raise TokenizerError(
+                f"{lengths[at]} tokens in text {at} ({texts[at][:40]!r}...); this model reads {self.context}. "
+                "Pass truncate=True to cut."
+            )
+        rows = [row if len(row) <= self.context else [*row[: self.context - 1], row[-1]] for row in rows]
+        return self._pad(rows, cut)
+
+    def _pad(self, rows: list[list[int]], cut: int) -> Tokens:
+        width = self.context if self.fill_context else max((len(row) for row in rows), default=0)
+        ids = np.full((len(rows), width), self.pad_id, dtype=np.int64)
+        mask = np.zeros((len(rows), width), dtype=bool)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = row
+            mask[i, : len(row)] = True
+        return Tokens(ids, mask, cut)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Ids back to text, start, end and padding left out."""
+        return self._tokenizer.decode([int(i) for i in ids if i != self.pad_id], skip_special_tokens=True).strip()
+
+    @classmethod
+    def train(cls, captions: Iterable[str], *, vocab_size: int = 4096, context: int = 77) -> "Tokenizer":
+        """Learn a CLIP-style lower-cased byte-level BPE (Sennrich et al. 2016; Radford et al. 2019, section 2.2).
+
+        Every byte is in the vocabulary, so that any text can be written; the end token has the highest id, which is
+        what OpenAI's pooling by argmax asks for.
+        """
+        if vocab_size < 514:
+            raise TokenizerError(f"vocab_size {vocab_size} is too small: 512 bytes and 2 marks are always there.")
+        learner = tokenizers.Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+        _clip_style(learner)
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size - 2 - 256,
+            min_frequency=2,
+            end_of_word_suffix="</w>",
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        learner.train_from_iterator(captions, trainer)
+        return cls(_with_all_bytes(learner, vocab_size), context=context)
+
+
+def _clip_style(tokenizer: tokenizers.Tokenizer) -> None:
+    tokenizer.normalizer = normalizers.Sequence(  # type: ignore[assignment]
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+def _with_all_bytes(learner: tokenizers.Tokenizer, vocab_size: int) -> tokenizers.Tokenizer:
+    """The learned merges over the full alphabet, each byte both inside a word and at its end."""
+    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = [*alphabet, *(letter + "</w>" for letter in alphabet)]
+    known = set(words)
+    kept = []
+    for left, right in merges:
+        if len(words) >= vocab_size - 2 and left + right not in known:
+            break
+        kept.append((left, right))
+        if left + right not in known:
+            known.add(left + right)
+            words.append(left + right)
+    words += [START, END]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = tokenizers.Tokenizer(
+        models.BPE(vocab=vocabulary, merges=kept, end_of_word_suffix="</w>", unk_token=END)
+    )
+    _clip_style(tokenizer)
+    tokenizer.add_special_tokens([START, END])
+    tokenizer.decoder = tokenizers.decoders.BPEDecoder(suffix="</w>")  # type: ignore[attr-defined]
+    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single=f"{START} $A {END}",
+        special_tokens=[(START, vocabulary[START]), (END, vocabulary[END])],
+    )
+    return tokenizer
