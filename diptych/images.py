@@ -95,19 +95,13 @@ class Preprocess:
         """
         asked = _settings(config)
         filters = {int(Image.Resampling[name.upper()]): name for name in get_args(Interpolation)}
-        spec = cls(
-            size_px=min(asked["size"].values()),
-            mean=asked["image_mean"],
-            std=asked["image_std"],
-            mode="crop" if "shortest_edge" in asked["size"] else "squash",
-            interpolation=filters.get(asked["resample"], "bicubic"),
-        )
+        mode: Mode = "crop" if "shortest_edge" in asked["size"] else "squash"
+        means, stds, resample = asked["image_mean"], asked["image_std"], filters.get(asked["resample"], "bicubic")
+        spec = cls(min(asked["size"].values()), means, stds, mode, resample)
         can = _settings(spec.to_hugging_face())
         for key in (*asked, *can):  # what would be written back must say the same
             if key not in ("image_mean", "image_std") and asked.get(key, False) != can.get(key, False):
-                raise ValueError(
-                    f"preprocessor_config.json: {key}={asked.get(key)!r}; only {can.get(key)!r} works here."
-                )
+                raise ValueError(f"preprocessor_config.json: {key}={asked.get(key)!r}; only {can.get(key)!r} works.")
         return spec
 
     def to_hugging_face(self) -> dict[str, Any]:
@@ -139,16 +133,14 @@ def open_image(
     return _rgb(_open(source, decode, size_px, max_pixels))
 
 
-def preprocess(
-    source: Source, spec: Preprocess, *, decode: Decode = "exact", max_pixels: int = MAX_PIXELS
-) -> NDArray[np.float32]:
+def preprocess(source: Source, spec: Preprocess, *, decode: Decode = "exact") -> NDArray[np.float32]:
     """A picture, from anything that `open_image` takes, as the tower reads it: (3, size_px, size_px), normalised.
 
     Equal to the reference to the last bit with `decode="exact"`. A picture with a palette or with alpha is resized
     before it becomes RGB, as the reference does, so it differs slightly from `preprocess(open_image(source))`.
     Raises ImageError.
     """
-    image = _open(source, decode, spec.size_px, max_pixels)
+    image = _open(source, decode, spec.size_px, MAX_PIXELS, spec)
     square = _resized(image, spec, None if decode == "exact" else _REDUCING_GAP)
     return normalise(np.asarray(_rgb(square)), spec)
 
@@ -159,10 +151,7 @@ def resize_and_crop(image: Image.Image, spec: Preprocess) -> Image.Image:
 
 
 def normalise(pixels: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.float32]:
-    """(h, w, 3) or (n, h, w, 3) uint8 -> (3, h, w) or (n, 3, h, w) float32: (pixels / 255 - mean) / std.
-
-    Raises ValueError for another shape or type.
-    """
+    """uint8 (h, w, 3) or (n, h, w, 3), else ValueError -> float32 (3, h, w) or (n, 3, h, w): (x / 255 - mean) / std."""
     if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[-1] != 3:
         raise ValueError(f"{_describe(pixels)}; wanted uint8 of shape (h, w, 3) or (n, h, w, 3).")
     planes = np.moveaxis(pixels, -1, -3)
@@ -221,8 +210,10 @@ def find_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> li
     return [Path(path) for path in sorted(found, key=lambda path: path.split(os.sep))]
 
 
-def _open(source: Source, decode: Decode, size_px: int | None, max_pixels: int) -> Image.Image:
-    """The picture upright and 8 bits deep, in a mode of its own."""
+def _open(
+    source: Source, decode: Decode, size_px: int | None, max_pixels: int, spec: Preprocess | None = None
+) -> Image.Image:
+    """The picture upright and 8 bits deep, in a mode of its own; of a `spec`'s resized size if that was quicker."""
     _check_choice("decode", decode, Decode)
     name = _describe(source)
     try:
@@ -232,51 +223,54 @@ def _open(source: Source, decode: Decode, size_px: int | None, max_pixels: int) 
                 detail = f"{image.width} x {image.height} pixels; wanted 1 to {max_pixels:,}. Make it smaller first."
                 raise ImageError("too large" if pixels else "not an image", name, detail)
             if decode == "fast" and size_px is not None and image is not source:
-                image.draft(None, (_DRAFT_MARGIN * size_px, _DRAFT_MARGIN * size_px))
+                image = _drafted(image, size_px, spec)
             image.load()
         return _eight_bits(_upright(image))
     except Exception as error:  # decoders raise almost anything at bytes that they did not expect
         _fail(error, name)
 
 
+def _drafted(image: Image.Image, size_px: int, spec: Preprocess | None) -> Image.Image:
+    """A JPEG decoded at a fraction of its size and, given a `spec`, resized: to where the whole would have been."""
+    size = image.size if spec is None else _fitted(image.size, spec)
+    draft = image.draft(None, (_DRAFT_MARGIN * size_px, _DRAFT_MARGIN * size_px))
+    if spec is None or draft is None or size[0] * size[1] > _MAX_RESIZED_PIXELS:
+        return image
+    box = draft[1]  # in fractions of a pixel: the draft's sides are rounded up
+    return image.resize(size, Image.Resampling[spec.interpolation.upper()], box, _REDUCING_GAP)
+
+
 def _undecoded(source: Any, name: str, opened: ExitStack) -> Image.Image:
+    """The picture with its size known, its pixels not yet read; `opened` closes what is opened here."""
     if isinstance(source, Image.Image):
         return source
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.size == 0 or (source.ndim != 2 and source.shape[2:] != (3,)):
             raise ImageError("unsupported array", name, "Wanted uint8, 0 to 255, of shape (h, w, 3) or (h, w).")
         return Image.fromarray(np.ascontiguousarray(source))
-    file = _file(source, name)
-    if file is not source:
-        opened.enter_context(file)
+    if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
+        source = _fetch(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source = io.BytesIO(source)
+    elif isinstance(source, (str, os.PathLike)):
+        source = opened.enter_context(open(source, "rb"))  # noqa: SIM115
+    if isinstance(source, io.TextIOBase) or not hasattr(source, "read"):
+        raise ImageError("unsupported type", name, "Wanted a path, URL, bytes, binary file, PIL image or uint8 array.")
+    file = source if hasattr(source, "seekable") and source.seekable() else io.BytesIO(source.read())
     if file.seek(0, os.SEEK_END) == 0:
         raise ImageError("empty file", name, "It holds no bytes; copy or download it again.")
     Image.init()
     return Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
 
 
-def _file(source: Any, name: str) -> IO[bytes]:
-    """The encoded picture as a file that can seek: the caller's own, or one for us to close."""
-    if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
-        source = _fetch(source)
-    if isinstance(source, (str, os.PathLike)):
-        return open(source, "rb")
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return io.BytesIO(source)
-    if not isinstance(source, io.TextIOBase) and hasattr(source, "read"):
-        return source if hasattr(source, "seekable") and source.seekable() else io.BytesIO(source.read())
-    raise ImageError("unsupported type", name, "Wanted a path, URL, bytes, binary file, PIL image or uint8 array.")
-
-
 def _fetch(url: str) -> bytes:
     import http.client
-    import urllib.request
+    from urllib.request import Request, urlopen
 
-    request = urllib.request.Request(url, headers={"User-Agent": "diptych"})
     deadline_s = time.monotonic() + URL_TIMEOUT_S
     data = bytearray()
     try:
-        with urllib.request.urlopen(request, timeout=URL_TIMEOUT_S) as response:
+        with urlopen(Request(url, headers={"User-Agent": "diptych"}), timeout=URL_TIMEOUT_S) as response:
             while chunk := response.read1(2**16):
                 data += chunk
                 if len(data) > URL_MAX_BYTES or time.monotonic() > deadline_s:  # the timeout is for each read alone
@@ -321,11 +315,10 @@ def _upright(image: Image.Image) -> Image.Image:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         turn = Image.Transpose[_TURNS[orientation - 2]] if orientation in range(2, 9) else None
     except Exception:  # a damaged EXIF block says nothing about the pixels
-        return image
-    if turn is None:
-        return image
-    turned = image.transpose(turn)
-    turned.info = {}  # it still holds the orientation, which a second opening would apply again
+        turn = None
+    turned = image if turn is None else image.transpose(turn)
+    if turned is not image:
+        turned.info = {}  # it still holds the orientation, which a second opening would apply again
     return turned
 
 
@@ -342,18 +335,20 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint((values - low) * (255 / (high - low))).astype(np.uint8))
 
 
+def _fitted(size: tuple[int, int], spec: Preprocess) -> tuple[int, int]:
+    """The size that torchvision's Resize makes of a size."""
+    n, (short, long) = spec.size_px, sorted(size)
+    new_long = n if spec.mode == "squash" else int(n * long / short)
+    return (n, new_long) if size[0] == short else (new_long, n)
+
+
 def _resized(image: Image.Image, spec: Preprocess, reducing_gap: float | None) -> Image.Image:
     """(size_px, size_px) in the picture's own mode: torchvision's Resize and CenterCrop."""
-    n, (short, long) = spec.size_px, sorted(image.size)
-    resample = Image.Resampling[spec.interpolation.upper()]
-    if spec.mode == "squash":
-        return image.resize((n, n), resample, reducing_gap=reducing_gap)
-    if n * n * long / short > _MAX_RESIZED_PIXELS:
-        left, top = (image.width - short) / 2, (image.height - short) / 2
-        return image.resize((n, n), resample, (left, top, left + short, top + short), reducing_gap)
-    new_long = int(n * long / short)
-    size = (n, new_long) if image.width == short else (new_long, n)
-    image = image.resize(size, resample, reducing_gap=reducing_gap)
+    n, size, box = spec.size_px, _fitted(image.size, spec), None
+    if size[0] * size[1] > _MAX_RESIZED_PIXELS:  # then the centre alone
+        short, left, top = min(image.size), *((side - min(image.size)) / 2 for side in image.size)
+        size, box = (n, n), (left, top, left + short, top + short)
+    image = image.resize(size, Image.Resampling[spec.interpolation.upper()], box, reducing_gap)
     left, top = (round((side - n) / 2.0) for side in size)  # to even, as torchvision does; Hugging Face rounds down
     return image.crop((left, top, left + n, top + n))
 
@@ -380,6 +375,8 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     edges = ("height", "width") if asked.get("default_to_square") else ("shortest_edge",)
     if isinstance(size_px := asked["size"], int):
         asked["size"] = dict.fromkeys(edges, size_px)
+    if not isinstance(asked["size"], Mapping) or not asked["size"]:
+        raise ValueError(f"preprocessor_config.json: size={asked['size']!r}; wanted a number or edges by name.")
     if isinstance(crop_px := asked.get("crop_size"), int):
         asked["crop_size"] = dict.fromkeys(("height", "width"), crop_px)
     if not asked.get("do_center_crop") or asked["size"] == asked.get("crop_size"):  # the latter cuts nothing off

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tokenizers
 from jaxtyping import Bool, Int
-from tokenizers import Regex, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 # OpenAI's split: contractions, runs of letters, single digits, runs of anything else (their simple_tokenizer.py).
@@ -76,8 +76,6 @@ class Tokenizer:
         """
         if isinstance(texts, str):
             raise TypeError("texts came as one string; pass a list of strings.")
-        # A token is at least a byte long before merging, yet no merge of real vocabularies spans over 64: what lies
-        # far past the context cannot matter, and a caption of a megabyte costs no more than its head.
         rows = [row.ids for row in self._tokenizer.encode_batch_fast(list(texts))]
         lengths = [len(row) for row in rows]
         cut = sum(length > self.context for length in lengths)
@@ -99,6 +97,11 @@ class Tokenizer:
             mask[i, : len(row)] = True
         return Tokens(ids, mask, cut)
 
+    def normalised(self, text: str) -> str:
+        """The text as the vocabulary sees it: for CLIP lower case, with single spaces."""
+        normalizer = self._tokenizer.normalizer
+        return normalizer.normalize_str(text) if normalizer else text
+
     def decode(self, ids: Iterable[int]) -> str:
         """Ids back to text, start, end and padding left out."""
         return self._tokenizer.decode([int(i) for i in ids if i != self.pad_id], skip_special_tokens=True).strip()
@@ -115,7 +118,7 @@ class Tokenizer:
         learner = tokenizers.Tokenizer(models.BPE(end_of_word_suffix="</w>"))
         _clip_style(learner)
         trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size - 2 - 256,
+            vocab_size=vocab_size,  # a little more than can be kept: letters that end words count twice there
             min_frequency=2,
             end_of_word_suffix="</w>",
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
@@ -154,11 +157,13 @@ def _with_all_bytes(learner: tokenizers.Tokenizer, vocab_size: int) -> tokenizer
     words += [START, END]
     vocabulary = {word: index for index, word in enumerate(words)}
     tokenizer = tokenizers.Tokenizer(
-        models.BPE(vocab=vocabulary, merges=kept, end_of_word_suffix="</w>", unk_token=END)
+        models.BPE(vocab=vocabulary, merges=kept, end_of_word_suffix="</w>")
     )
     _clip_style(tokenizer)
     tokenizer.add_special_tokens([START, END])
-    tokenizer.decoder = tokenizers.decoders.BPEDecoder(suffix="</w>")  # type: ignore[attr-defined]
+    tokenizer.decoder = decoders.Sequence(  # type: ignore[assignment]
+        [decoders.Replace("</w>", "Ġ"), decoders.ByteLevel()]
+    )
     tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
         single=f"{START} $A {END}",
         special_tokens=[(START, vocabulary[START]), (END, vocabulary[END])],

@@ -2,13 +2,13 @@
 shapes alone."""
 
 import re
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from diptych.checkpoint.state import Checkpoint, CheckpointError, check_activation, require_same
+from diptych.checkpoint.state import Checkpoint, CheckpointError, check_activation, preprocessing, require_same
 from diptych.checkpoint.table import TRANSPOSED, Row, Rows, read_rows, write_rows
+from diptych.images import Preprocess
 from diptych.nets.clip import CLIPConfig
 from diptych.nets.resnet import STRIDE, ResNetConfig
 from diptych.nets.text import TextConfig
@@ -16,7 +16,7 @@ from diptych.nets.vision import ViTConfig
 
 MARKS = ("input_resolution", "context_length", "vocab_size")  # scalars that only OpenAI's own files carry
 HEAD_WIDTH = 64
-MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+FORMAT = "OpenAI's format"
 IGNORED = re.compile(r"(.*\.)?attn_mask")  # the causal mask, which a traced module keeps beside its weights
 
 
@@ -66,31 +66,22 @@ def read(tensors: dict[str, Tensor], source: str, *, activation: str | None = No
     check_activation(config, activation, source)
     weights = {name: tensor for name, tensor in tensors.items() if name not in MARKS and not IGNORED.fullmatch(name)}
     state = read_rows(ROWS, weights, config, source)
-    return Checkpoint(config, state, preprocess(config.image.image_size), None, source)
+    return Checkpoint(config, state, Preprocess(config.image.image_size).to_hugging_face(), None, source)
 
 
 def write(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """OpenAI's plain state dict, marks included; CheckpointError where it cannot say what the model is."""
     config = checkpoint.config
-    if config.loss != "softmax":
-        raise CheckpointError("OpenAI's format cannot hold this model: it has no place for a logit bias.")
-    if checkpoint.preprocess and unlike_openai(checkpoint.preprocess):
-        raise CheckpointError(
-            "OpenAI's format cannot hold this model: its readers preprocess pictures as OpenAI does, and this "
-            f"model's {', '.join(unlike_openai(checkpoint.preprocess))} differ from that."
-        )
     sizes = (config.image.image_size, config.text.context, config.text.vocab_size)
     marks = {name: torch.tensor(size) for name, size in zip(MARKS, sizes, strict=True)}
-    tensors = write_rows(_only_written(config), checkpoint.state) | marks
-    require_same(config, config_from_shapes(tensors, "quick_gelu", "OpenAI's format"), "OpenAI's format")
+    tensors = write_rows(ROWS, checkpoint.state, FORMAT) | marks
+    require_same(config, config_from_shapes(tensors, "quick_gelu", FORMAT), FORMAT)
+    asked = preprocessing(checkpoint, FORMAT)
+    if asked != Preprocess(config.image.image_size):
+        raise CheckpointError(
+            f"{FORMAT} cannot hold this model: its readers prepare pictures as OpenAI does, not with {asked}."
+        )
     return tensors
-
-
-def _only_written(config: CLIPConfig) -> Rows:
-    pool = getattr(config.image, "pool", "class")
-    if pool != "class" or config.text.proj_bias or getattr(config.image, "patch_bias", False):
-        raise CheckpointError(f"OpenAI's format cannot hold this model: image.pool={pool!r} or biases have no name there.")
-    return ROWS
 
 
 def config_from_shapes(tensors: dict[str, Tensor], activation: str, source: str) -> CLIPConfig:
@@ -101,7 +92,7 @@ def config_from_shapes(tensors: dict[str, Tensor], activation: str, source: str)
         return CLIPConfig(tensors["text_projection"].shape[1], image, _text(tensors, activation))
     except KeyError as error:
         raise CheckpointError(f"{source}: the tensor {error} is missing, and sizes are read off its shape.") from error
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, RuntimeError) as error:  # another number of axes, or of heads
         raise CheckpointError(f"{source}: {error}") from error
 
 
@@ -115,7 +106,6 @@ def _vit(tensors: dict[str, Tensor], activation: str) -> ViTConfig:
         heads=_heads(width, "visual.conv1.weight"),
         mlp_width=tensors["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
         activation=activation,
-        norm_pre="visual.ln_pre.weight" in tensors,
     )
 
 
@@ -152,8 +142,8 @@ def _grid(positions: Tensor) -> int:
 
 
 def _count(tensors: dict[str, Tensor], prefix: str) -> int:
-    numbers = {name.removeprefix(f"{prefix}.").split(".")[0] for name in tensors if name.startswith(f"{prefix}.")}
-    return max((int(number) for number in numbers if number.isdigit()), default=-1) + 1
+    """How many layers there are; a gap in their numbers is then named as missing."""
+    return len({name.removeprefix(f"{prefix}.").split(".")[0] for name in tensors if name.startswith(f"{prefix}.")})
 
 
 def _heads(width: int, name: str) -> int:
@@ -163,30 +153,3 @@ def _heads(width: int, name: str) -> int:
             "nothing else of them; pass the folder that holds its configuration."
         )
     return width // HEAD_WIDTH
-
-
-def preprocess(size_px: int) -> dict[str, Any]:
-    """How OpenAI prepares pictures (clip/clip.py, _transform), in the form of preprocessor_config.json."""
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"shortest_edge": size_px},
-        "resample": 3,
-        "do_center_crop": True,
-        "crop_size": {"height": size_px, "width": size_px},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": MEAN,
-        "image_std": STD,
-    }
-
-
-def unlike_openai(settings: dict[str, Any]) -> list[str]:
-    """The settings that OpenAI's own preprocessing does otherwise."""
-    crop = settings.get("crop_size")
-    size_px = crop.get("height") if isinstance(crop, dict) else crop
-    theirs = preprocess(size_px if isinstance(size_px, int) else 0)
-    keys = ("size", "resample", "do_center_crop", "image_mean", "image_std")
-    return [key for key in keys if settings.get(key) != theirs[key]]

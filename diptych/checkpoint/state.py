@@ -1,12 +1,12 @@
 """What every format is read into: a configuration, and tensors under this package's names."""
 
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from diptych.images import Preprocess
 from diptych.nets.clip import CLIP, CLIPConfig
 from diptych.nets.resnet import ResNetConfig
 
@@ -27,6 +27,16 @@ class Checkpoint(NamedTuple):
     preprocess: dict[str, Any] | None
     tokenizer_json: str | None
     source: str
+
+
+def preprocessing(checkpoint: Checkpoint, format_name: str) -> Preprocess:
+    """The checkpoint's preprocessing, OpenAI's where it says nothing of it."""
+    if checkpoint.preprocess is None:
+        return Preprocess(checkpoint.config.image.image_size)
+    try:
+        return Preprocess.from_hugging_face(checkpoint.preprocess)
+    except ValueError as error:
+        raise CheckpointError(f"{format_name} cannot hold this model: {error}") from error
 
 
 def build(checkpoint: Checkpoint) -> CLIP:
@@ -118,6 +128,5 @@ def _as_computed(config: CLIPConfig) -> CLIPConfig:
 
 def require_same(config: CLIPConfig, read_back: CLIPConfig, format_name: str) -> None:
     """Refuse to write what the format cannot say."""
-    changed: Iterable[str] = differences(config, read_back)
-    if changed:
+    if changed := differences(config, read_back):
         raise CheckpointError(f"{format_name} cannot hold this model: {'; '.join(changed)}.")

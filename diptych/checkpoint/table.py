@@ -43,30 +43,30 @@ Rows = tuple[Row, ...]
 def read_rows(rows: Rows, tensors: dict[str, Tensor], config: CLIPConfig, source: str) -> dict[str, Tensor]:
     """Their tensors under our names; CheckpointError names all that does not fit (in their names and shapes)."""
     wanted = wanted_state(config)
-    check(tensors, write_rows(rows, wanted), source)
+    check(tensors, write_rows(rows, wanted, source), source)
     state = {}
     for name, shape in wanted.items():
-        names, move = look_up(rows, name)
+        names, move = look_up(rows, name, source)
         state[name] = move.read([tensors[their] for their in names]).reshape(shape.shape)
     return state
 
 
-def write_rows(rows: Rows, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our tensors under their names."""
+def write_rows(rows: Rows, state: dict[str, Tensor], format_name: str) -> dict[str, Tensor]:
+    """Our tensors under their names; CheckpointError where the format has none."""
     tensors = {}
     for name, tensor in state.items():
-        names, move = look_up(rows, name)
+        names, move = look_up(rows, name, format_name)
         tensors.update(zip(names, move.write(tensor), strict=True))
     return tensors
 
 
-def look_up(rows: Rows, name: str) -> tuple[list[str], Move]:
+def look_up(rows: Rows, name: str, format_name: str) -> tuple[list[str], Move]:
     """Their names for one of ours, by the first row that matches."""
     for row in rows:
         if match := _pattern(row.ours).fullmatch(name):
             theirs = (row.theirs,) if isinstance(row.theirs, str) else row.theirs
             return [_fill(template, match.groups()) for template in theirs], row.move
-    raise CheckpointError(f"the format has no name for the tensor {name}.")
+    raise CheckpointError(f"{format_name} cannot hold this model: it has no name for the tensor {name}.")
 
 
 @cache

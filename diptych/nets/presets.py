@@ -28,12 +28,14 @@ def _open_clip(dim: int, width: int, layers: int, head_width: int, mlp_width: in
     return CLIPConfig(dim, image, _text(text, text_layers, "gelu"))
 
 
-def _siglip(size: int, patch: int, width: int, layers: int, heads: int, mlp_width: int, vocab_size: int) -> CLIPConfig:
+def _siglip(
+    size: int, patch: int, width: int, layers: int, heads: int, mlp_width: int, vocab_size: int, context: int = 64
+) -> CLIPConfig:
     image = ViTConfig(
         size, patch, width, layers, heads, mlp_width, "gelu_tanh", pool="map", norm_pre=False, patch_bias=True, norm_eps=1e-6
     )
     text = TextConfig(
-        64, vocab_size, width, layers, heads, mlp_width, "gelu_tanh",
+        context, vocab_size, width, layers, heads, mlp_width, "gelu_tanh",
         pool="last", causal=False, end_id=1, pad_id=1 if vocab_size == 32000 else 0, proj_bias=True, norm_eps=1e-6,
     )  # fmt: skip
     return CLIPConfig(width, image, text, loss="sigmoid")
@@ -66,7 +68,7 @@ PRESETS: dict[str, CLIPConfig] = {
     "SigLIP-B/16@512": _siglip(512, *_B16, SIGLIP),
     "SigLIP-L/16@256": _siglip(256, *_L16, SIGLIP),
     "SigLIP-L/16@384": _siglip(384, *_L16, SIGLIP),
-    "SigLIP-So400m/14": _siglip(224, 14, *_SO400M, SIGLIP),
+    "SigLIP-So400m/14": _siglip(224, 14, *_SO400M, SIGLIP, context=16),
     "SigLIP-So400m/14@384": _siglip(384, 14, *_SO400M, SIGLIP),
     "SigLIP2-B/32@256": _siglip(256, 32, *_B16[1:], SIGLIP_2),
     "SigLIP2-B/16": _siglip(224, *_B16, SIGLIP_2),

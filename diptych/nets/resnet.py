@@ -1,7 +1,8 @@
 """CLIP's ResNet (Radford et al. 2021, section 2.4): ResNet-D's three-convolution stem, anti-aliased strides (an
 average pooling before each strided step, after Zhang 2019) and attention pooling in place of the global average."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +65,24 @@ class Bottleneck(nn.Module):
         if self.training:
             y = drop_path(y, self.drop_path)
         return F.relu(self.downsample(x) + y, inplace=True)
+
+
+def _checkpointed(block: nn.Module, x: Tensor) -> Tensor:
+    """Run a block now and again in the backward pass, when batch norm must not count the same batch twice."""
+    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(block)))  # type: ignore[return-value]
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 class Downsample(nn.Module):
@@ -137,8 +156,7 @@ class ModifiedResNet(nn.Module):
         x = F.avg_pool2d(F.relu(self.bn3(self.conv3(x)), inplace=True), 2)
         for stage in self.stages:
             for block in stage:
-                recompute = self.checkpointing and self.training
-                x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+                x = _checkpointed(block, x) if self.checkpointing and self.training else block(x)
         return x
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:

@@ -34,7 +34,7 @@ class Monitor:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     def step(self, progress: float, line: str) -> None:
         """Show where the run stands; `progress` runs from 0 to 1."""

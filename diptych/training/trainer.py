@@ -93,8 +93,6 @@ class Trainer:
         """A new tokenizer and network, or those of `init` at this run's resolution."""
         config = self.config
         if config.init:
-            from diptych.training.initial import from_model
-
             return from_model(config.init, config.image_size)
         captions = (caption for source in sources for caption in all_captions(source))
         tokenizer = Tokenizer.train(captions, vocab_size=config.vocab_size, context=config.context)
@@ -234,6 +232,17 @@ class Trainer:
         )
         self.monitor.say(f"saved {folder}")
         return folder
+
+
+def from_model(init: str, image_size: int | None) -> tuple[Tokenizer, CLIP]:
+    """The tokenizer and the network of a model that exists, for pictures of `image_size`."""
+    checkpoint = read(init)
+    if checkpoint.tokenizer_json is None:
+        raise ValueError(f"{init} came without its tokenizer.json; training needs one. Put it beside the weights.")
+    if image_size:
+        config, state = resized(checkpoint.config, checkpoint.state, image_size)
+        checkpoint = checkpoint._replace(config=config, state=state)
+    return Tokenizer.from_json(checkpoint.tokenizer_json, **text_options(checkpoint.config.text)), build(checkpoint)
 
 
 def sized(config: CLIPConfig, image_size: int | None, tokenizer: Tokenizer) -> CLIPConfig:

@@ -1,0 +1,101 @@
+"""TorchScript archives, read as data.
+
+OpenAI ships its models as programs: `torch.jit.load` would run what the file holds. The weights lie beside the code, as
+raw bytes named by a pickle (torch/csrc/jit/serialization/pickler.h), so nothing needs to be run to have them: the
+pickle is read by an unpickler that knows tensors and plain values, and takes any class of the archive for a bag of
+attributes.
+"""
+
+import math
+import pickle
+from collections import OrderedDict
+from typing import Any
+from zipfile import ZipFile
+
+import torch
+from torch import Tensor
+
+DTYPES = {
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+
+
+class Module:
+    """Any class of the archive: it has attributes, and does nothing."""
+
+    attributes: dict[str, Any]
+
+    def __new__(cls, *_: Any) -> "Module":
+        module = super().__new__(cls)
+        module.attributes = {}
+        return module
+
+    def __setstate__(self, state: Any) -> None:
+        self.attributes = state if isinstance(state, dict) else {}
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, archive: ZipFile, root: str):
+        super().__init__(archive.open(f"{root}data.pkl"))
+        self.archive, self.root = archive, root
+        self.storages: dict[str, Tensor] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch._utils" and name == "_rebuild_tensor_v2":
+            return _rebuild
+        if module == "torch" and name in DTYPES:
+            return DTYPES[name]
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module == "torch.jit._pickle" and (name.startswith("build_") or name == "restore_type_tag"):
+            return _first  # typed lists and dictionaries: the values as they are
+        if module == "__torch__" or module.startswith("__torch__."):
+            return Module
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no tensor")
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        """A storage by its key: the bytes of one entry of the archive, as a flat tensor."""
+        _, dtype, key, *_ = pid
+        if key not in self.storages:
+            data = bytearray(self.archive.read(f"{self.root}data/{key}"))
+            self.storages[key] = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+        return self.storages[key]
+
+
+def _rebuild(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+    if math.prod(size) > len(storage):
+        raise pickle.UnpicklingError(f"a tensor of {tuple(size)} asks for more than the {len(storage)} numbers it has")
+    return storage.as_strided(size, stride, offset).clone()  # as_strided refuses to reach past the end
+
+
+def _first(value: Any, *_: Any) -> Any:
+    return value
+
+
+def read_tensors(archive: ZipFile, root: str) -> dict[str, Tensor]:
+    """Every tensor attribute of the module and of those below, by its dotted name.
+
+    Raises pickle.UnpicklingError, and what else a damaged archive leads to."""
+    module = _Unpickler(archive, root).load()
+    if not isinstance(module, Module):
+        raise pickle.UnpicklingError(f"it holds a {type(module).__name__}, wanted a module")
+    return dict(_walk(module, ""))
+
+
+def _walk(module: Module, prefix: str) -> list[tuple[str, Tensor]]:
+    found = []
+    for name, value in module.attributes.items():
+        if isinstance(value, Tensor):
+            found.append((f"{prefix}{name}", value))
+        elif isinstance(value, Module):
+            found += _walk(value, f"{prefix}{name}.")
+    return found

@@ -1,0 +1,38 @@
+"""The same weights at another picture size."""
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from diptych.nets.clip import CLIPConfig
+from diptych.nets.resnet import ResNetConfig
+
+
+def resized(config: CLIPConfig, state: dict[str, Tensor], image_size: int) -> tuple[CLIPConfig, dict[str, Tensor]]:
+    """`config` and `state` for pictures of `image_size` pixels: the image tower's positions are interpolated, all else
+    stays."""
+    image = dataclasses.replace(config.image, image_size=image_size)
+    name = "image.pool.positions" if isinstance(image, ResNetConfig) else "image.positions"
+    resized_positions = resize_positions(state[name], config.image.grid, image.grid)
+    return dataclasses.replace(config, image=image), {**state, name: resized_positions}
+
+
+def resize_positions(
+    positions: Float[Tensor, "tokens width"], grid_from: int, grid_to: int
+) -> Float[Tensor, "tokens2 width"]:
+    """Interpolate a square grid of position embeddings, bicubic with antialias, as open_clip does.
+
+    A first token beyond the grid (a class token's, or the pooled mean's) is kept as it is.
+    """
+    extra = len(positions) - grid_from**2
+    if extra not in (0, 1):
+        raise ValueError(f"{len(positions)} positions are no {grid_from} x {grid_from} grid, with or without one token more.")
+    if grid_from == grid_to:
+        return positions
+    first, grid = positions[:extra], positions[extra:]
+    square = grid.T.reshape(1, -1, grid_from, grid_from).float()
+    square = F.interpolate(square, (grid_to, grid_to), mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([first, square.flatten(2)[0].T.to(first.dtype)])

@@ -1,0 +1,121 @@
+"""What Diptych does, on pictures that are already here: searches, classifies and compares, prints what it found and
+writes demo/report.html. Needs no network; the pictures are scikit-image's and drawn scenes."""
+
+import base64
+import io
+import time
+from pathlib import Path
+
+import jinja2
+import skimage.data
+from PIL import Image
+
+import diptych
+from diptych.comparison import compare
+from diptych.data.scenes import Scenes
+from diptych.plots import similarity_figure, thumbnail
+
+HERE = Path(__file__).parent
+OUT = Path("demo")
+PHOTOGRAPHS = {
+    "astronaut": "astronaut.png", "cat": "chelsea.png", "coffee": "coffee.png", "rocket": "rocket.jpg",
+    "cameraman": "camera.png", "motorcycle": "motorcycle_left.png", "grass": "grass.png", "bricks": "brick.png",
+    "stars": "hubble_deep_field.jpg", "page": "page.png", "coins": "coins.png", "gravel": "gravel.png",
+}  # fmt: skip
+PHOTO_QUERIES = ("a smiling woman in an orange suit", "a man with a camera", "a motorcycle", "green grass", "an animal looks at the camera")  # fmt: skip
+SCENE_QUERIES = ("a red star", "a blue circle", "a yellow house", "a green fish next to a black cat", "three shapes on stripes")
+COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
+LABELS = ("a woman", "a man", "a dog", "a cat", "a motorcycle", "grass", "a wall", "the sky", "food", "text")
+CAPTIONS = ("a woman smiles", "a man takes a photograph", "a motorcycle in a garage", "a rocket in the sky", "a cat")
+COMPARED = ("astronaut", "cameraman", "motorcycle", "rocket", "cat")
+SCENE_COUNT = 60
+
+
+def main() -> None:
+    """Run every part and write the report."""
+    started_s = time.monotonic()
+    photos, scenes = write_pictures()
+    model = diptych.load()
+    print(f"{model}\n")
+    parts = {
+        "photo_search": [search(model, photos, query) for query in PHOTO_QUERIES],
+        "scene_search": [search(model, scenes, query) for query in SCENE_QUERIES],
+        "photo_labels": classify(model, sorted(photos.iterdir()), LABELS, "{}"),
+        "scene_labels": classify(model, one_colour_each(OUT / "colours"), COLOURS, "a {} square"),
+        "matrix": matrix(model, [photos / f"{name}{Path(PHOTOGRAPHS[name]).suffix}" for name in COMPARED]),
+    }
+    seconds = time.monotonic() - started_s
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
+        (HERE / "report.html.jinja").read_text(encoding="utf-8")
+    )
+    page = template.render(model=str(model).strip("<>"), seconds=seconds, scenes=SCENE_COUNT, **parts)
+    (OUT / "report.html").write_text(page, encoding="utf-8")
+    print(f"\nwrote {OUT / 'report.html'} in {seconds:.0f} s")
+
+
+def write_pictures() -> tuple[Path, Path]:
+    """Two folders of picture files: photographs, and drawn scenes."""
+    photos, scenes = OUT / "photographs", OUT / "scenes"
+    for folder in (photos, scenes, OUT / "colours"):
+        folder.mkdir(parents=True, exist_ok=True)
+    source = Path(skimage.data.__file__).parent
+    for name, file in PHOTOGRAPHS.items():
+        (photos / f"{name}{Path(file).suffix}").write_bytes((source / file).read_bytes())
+    for index, scene in enumerate(Scenes(SCENE_COUNT, seed=8, split="test", things=(1, 3))):
+        scene.image.save(scenes / f"scene-{index:02d}.png")
+    return photos, scenes
+
+
+def one_colour_each(folder: Path) -> list[Path]:
+    """A plain square in each colour, the smallest test of a colour word."""
+    shades = {"red": "#c8242b", "green": "#2f9e44", "blue": "#2449c8", "yellow": "#f2d21b", "purple": "#7a2fb5", "orange": "#f2811b"}  # fmt: skip
+    paths = []
+    for colour in COLOURS:
+        picture = Image.new("RGB", (128, 128), "#e8e6e0")
+        picture.paste(shades[colour], (36, 36, 92, 92))
+        paths.append(folder / f"{colour}.png")
+        picture.save(paths[-1])
+    return paths
+
+
+def search(model: diptych.Embedder, folder: Path, query: str) -> dict:
+    """The four best pictures, printed as the command prints them."""
+    print(f'$ diptych search "{query}" {folder}')
+    found = diptych.search_folder(model, folder, query, limit=4)
+    for hit in found.hits:
+        print(f"{hit.score:6.3f}  {hit.path}")
+    hits = [{"picture": embedded(thumbnail(hit.path)), "name": hit.path.stem, "score": hit.score} for hit in found.hits]
+    return {"query": query, "hits": hits}
+
+
+def classify(model: diptych.Embedder, pictures: list[Path], labels: tuple[str, ...], template: str) -> list[dict]:
+    """The three likeliest labels of each picture."""
+    print(f"\n$ diptych classify {pictures[0].parent} --labels '{','.join(labels)}' --template '{template}'")
+    result = model.classify(pictures, labels, templates=[template])
+    rows = []
+    for path, shares in zip(pictures, result.probabilities, strict=True):
+        best = [{"label": labels[j], "share": float(shares[j])} for j in (-shares).argsort()[:3]]
+        print(f"{path.stem:12}", "  ".join(f"{row['label']} {row['share']:.0%}" for row in best))
+        rows.append({"picture": embedded(thumbnail(path)), "name": path.stem, "labels": best})
+    return rows
+
+
+def matrix(model: diptych.Embedder, pictures: list[Path]) -> str:
+    """The similarity matrix as a heat map."""
+    cosine = compare(model.embed_images(pictures), model.embed_texts(CAPTIONS)).cosine
+    right = sum(int(row.argmax() == i) for i, row in enumerate(cosine))
+    print(f"\n$ diptych compare: {right} of {len(pictures)} pictures are nearest to the caption written for them")
+    file = io.BytesIO()
+    similarity_figure({"cosine": cosine}, [thumbnail(path) for path in pictures], CAPTIONS).savefig(file, format="png")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def embedded(picture: Image.Image) -> str:
+    """A picture inside the page itself."""
+    file = io.BytesIO()
+    picture.convert("RGB").save(file, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""The towers: sizes as published, one graph, and the switches that must not change a result."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from diptych.nets.clip import CLIP, CLIPConfig
+from diptych.nets.presets import PRESETS, preset
+from diptych.nets.resize import resize_positions, resized
+from diptych.nets.resnet import ResNetConfig
+from diptych.nets.text import TextConfig
+from diptych.nets.vision import ViTConfig
+
+# Millions of parameters: open_clip's docs/model_profile.csv, columns mparams, image_mparams and text_mparams (the
+# published profile of the same architectures; the logit scale is in no column but the first).
+PUBLISHED = {
+    "RN50": (102.01, 38.32, 63.69),
+    "RN101": (119.69, 56.26, 63.43),
+    "RN50x4": (178.3, 87.14, 91.16),
+    "RN50x16": (290.98, 167.33, 123.65),
+    "RN50x64": (623.26, 420.38, 202.88),
+    "ViT-B/32": (151.28, 87.85, 63.43),
+    "ViT-B/16": (149.62, 86.19, 63.43),
+    "ViT-L/14": (427.62, 303.97, 123.65),
+    "ViT-L/14@336": (427.94, 304.29, 123.65),
+    "ViT-H/14": (986.11, 632.08, 354.03),
+    "ViT-g/14": (1366.68, 1012.65, 354.03),
+    "ViT-bigG/14": (2539.57, 1844.91, 694.66),
+    "SigLIP-B/16": (203.16, 92.88, 110.27),
+    "SigLIP-B/16@256": (203.2, 92.93, 110.27),
+    "SigLIP-B/16@384": (203.45, 93.18, 110.27),
+    "SigLIP-B/16@512": (203.79, 93.52, 110.27),
+    "SigLIP-L/16@256": (652.15, 315.96, 336.19),
+    "SigLIP-L/16@384": (652.48, 316.28, 336.19),
+    "SigLIP-So400m/14": (877.36, 427.68, 449.68),
+    "SigLIP-So400m/14@384": (877.96, 428.23, 449.73),
+}
+TINY = ("vit-tiny", "resnet-tiny")
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def tiny(name: str = "vit-tiny", **changes) -> CLIP:
+    torch.manual_seed(0)
+    return CLIP(dataclasses.replace(preset(name), **changes))
+
+
+def siglip() -> CLIP:
+    image = ViTConfig(32, 8, 64, 2, 2, 256, "gelu_tanh", pool="map", norm_pre=False, patch_bias=True)
+    text = TextConfig(12, 1024, 64, 2, 2, 256, "gelu_tanh", pool="last", causal=False, end_id=1, proj_bias=True)
+    torch.manual_seed(0)
+    return CLIP(CLIPConfig(64, image, text, loss="sigmoid"))
+
+
+def inputs(model: CLIP, pictures: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    size = model.config.image.image_size
+    ids = torch.randint(1, 1000, (pictures, 12), generator=generator)
+    ids[:, -1] = model.config.text.end_id
+    return torch.randn(pictures, 3, size, size, generator=generator), ids
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_parameter_counts(name: str) -> None:
+    with torch.device("meta"):
+        model = CLIP(preset(name))
+    assert next(model.parameters()).is_meta
+    counts = tuple(round(count(part) / 1e6, 2) for part in (model, model.image, model.text))
+    assert counts == pytest.approx(PUBLISHED[name], abs=1e-9)
+
+
+def test_exact_counts_of_the_two_largest() -> None:
+    """The same integers that open_clip_torch 3.3.0 counts for RN50x64 and ViT-bigG-14."""
+    with torch.device("meta"):
+        assert count(CLIP(preset("RN50x64"))) == 623_258_305
+        assert count(CLIP(preset("ViT-bigG/14"))) == 2_539_567_105
+
+
+def test_unknown_preset_names_the_known() -> None:
+    with pytest.raises(ValueError, match="ViT-B/32"):
+        preset("ViT-B-31")
+
+
+@pytest.mark.parametrize("make", [lambda: tiny("vit-tiny"), lambda: tiny("resnet-tiny"), siglip])
+def test_one_graph(make) -> None:
+    """fullgraph=True raises on any graph break; the traced graph runs eagerly, so that no compiler is needed."""
+    model = make().eval()
+    pixels, ids = inputs(model)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for ours, expected in zip(compiled(pixels, ids)[:3], model(pixels, ids)[:3], strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("make", [lambda: tiny("vit-tiny"), lambda: tiny("resnet-tiny"), siglip])
+def test_one_graph_in_training(make) -> None:
+    model = make().train()
+    pixels, ids = inputs(model)
+    torch.compile(model, fullgraph=True, backend="aot_eager")(pixels, ids).image.sum().backward()
+    assert all(p.grad is not None for p in model.image.parameters())
+
+
+@pytest.mark.parametrize("make", [lambda: tiny("vit-tiny"), lambda: tiny("resnet-tiny"), siglip])
+def test_bf16_autocast_stays_near_float32(make) -> None:
+    model = make().eval()
+    pixels, ids = inputs(model)
+    exact = model(pixels, ids)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model(pixels, ids)
+    assert rounded.image.dtype == torch.float32
+    for ours, expected in ((rounded.image, exact.image), (rounded.text, exact.text)):
+        assert (ours * expected).sum(dim=1).min() > 0.999
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_gradient_checkpointing_changes_no_gradient(name: str) -> None:
+    plain, saving = tiny(name).double(), tiny(name).double()
+    saving.set_gradient_checkpointing()
+    pixels, ids = inputs(plain)
+    for model in (plain, saving):
+        output = model.train()(pixels.double(), ids)
+        (output.image @ output.text.T).square().sum().backward()
+    for (key, ours), expected in zip(saving.named_parameters(), plain.parameters(), strict=True):
+        if expected.grad is not None:
+            torch.testing.assert_close(ours.grad, expected.grad, rtol=1e-12, atol=1e-14, msg=key)
+    for (key, ours), expected in zip(saving.named_buffers(), plain.buffers(), strict=True):
+        if "running" in key:  # batch norm saw the batch once, though its layers ran twice
+            torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-14, msg=key)
+
+
+def test_text_is_causal_and_padding_changes_nothing() -> None:
+    model = tiny().eval()
+    ids = torch.tensor([[5, 6, 7, model.config.text.end_id]])
+    padded = torch.tensor([[5, 6, 7, model.config.text.end_id, 0, 0, 0]])
+    torch.testing.assert_close(model.encode_text(ids), model.encode_text(padded))
+    later = padded.clone()
+    later[0, 5] = 9
+    torch.testing.assert_close(model.text.states(padded)[:, :5], model.text.states(later)[:, :5])
+
+
+def test_siglip_reads_both_ways_and_its_padding() -> None:
+    model = siglip().eval()
+    ids = torch.tensor([[5, 6, 7, 1, 0, 0]])
+    changed = torch.tensor([[5, 6, 7, 1, 0, 2]])
+    assert not torch.allclose(model.text.states(ids)[:, 0], model.text.states(changed)[:, 0])
+    assert not torch.allclose(model.encode_text(ids), model.encode_text(ids[:, :5]))
+
+
+def test_openai_argmax_pools_at_the_highest_id() -> None:
+    text = dataclasses.replace(preset("vit-tiny").text, pool="argmax")
+    model = tiny(text=text).eval()
+    end, ids = 900, torch.tensor([[5, 900, 3, 2]])
+    assert end == ids.max()
+    torch.testing.assert_close(model.encode_text(ids), model.text.proj(model.text.states(ids)[:, 1]))
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_wrong_picture_size_says_both(name: str) -> None:
+    model = tiny(name)
+    size = model.config.image.image_size
+    with pytest.raises(ValueError, match=f"48 x 50.*{size} x {size}"):
+        model.encode_image(torch.zeros(1, 3, 48, 50))
+
+
+def test_too_many_tokens_says_both() -> None:
+    with pytest.raises(ValueError, match=r"41 tokens.*reads 40"):
+        tiny().encode_text(torch.zeros(1, 41, dtype=torch.long))
+
+
+def test_logit_scale_is_clamped_under_softmax_alone() -> None:
+    clip, sigmoid = tiny(), siglip()
+    assert clip.logit_scale.item() == pytest.approx(math.log(1 / 0.07))
+    assert (sigmoid.logit_scale.item(), sigmoid.logit_bias.item()) == pytest.approx((math.log(10), -10))
+    for model in (clip, sigmoid):
+        model.logit_scale.data.fill_(6.0)
+        model.clamp_logit_scale()
+    assert clip.logit_scale.exp().item() == pytest.approx(100, rel=1e-6)
+    assert sigmoid.logit_scale.item() == 6.0
+
+
+def test_openai_initialisation() -> None:
+    """Standard deviations of Radford et al.'s release, for a text tower of width w and L layers, and the ResNet."""
+    torch.manual_seed(0)
+    text = TextConfig(width=256, layers=4, heads=4, mlp_width=1024)
+    model = CLIP(CLIPConfig(128, ResNetConfig(64, (1, 1, 1, 1), 16, 8), text))
+    block = model.text.transformer.blocks[0]
+    expected = {
+        model.text.token.weight: 0.02,
+        model.text.positions: 0.01,
+        block.attention.qkv.weight: 256**-0.5,
+        block.attention.out.weight: 256**-0.5 * 8**-0.5,
+        block.mlp.proj.weight: 256**-0.5 * 8**-0.5,
+        block.mlp.fc.weight: 512**-0.5,
+        model.text.proj.weight: 256**-0.5,
+        model.image.pool.q.weight: 512**-0.5,
+        model.image.pool.out.weight: 512**-0.5,
+    }
+    for tensor, std in expected.items():
+        assert tensor.std().item() == pytest.approx(std, rel=0.05)
+    assert all(not block.bn3.weight.any() for stage in model.image.stages for block in stage)
+
+
+def test_resize_positions_keeps_a_linear_ramp() -> None:
+    """Bicubic interpolation reproduces a linear function away from the border, and leaves the class token alone."""
+    rows = torch.arange(8.0).repeat_interleave(8)[:, None]
+    positions = torch.cat([torch.tensor([[99.0]]), rows])
+    bigger = resize_positions(positions, 8, 16)
+    assert bigger.shape == (257, 1)
+    assert bigger[0] == 99
+    grid = bigger[1:].reshape(16, 16)
+    torch.testing.assert_close(grid[4:12, 3], (torch.arange(4, 12) + 0.5) / 2 - 0.5)
+    assert resize_positions(positions, 8, 8) is positions
+    with pytest.raises(ValueError, match="65 positions are no 5 x 5 grid"):
+        resize_positions(positions, 5, 6)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_resized_model_runs_at_its_new_size(name: str) -> None:
+    model = tiny(name)
+    size = 2 * model.config.image.image_size
+    config, state = resized(model.config, model.state_dict(), size)
+    bigger = CLIP(config)
+    bigger.load_state_dict(state)
+    assert bigger.eval().encode_image(torch.zeros(2, 3, size, size)).shape == (2, 64)
+
+
+def test_unknown_choices_fail_by_name() -> None:
+    with pytest.raises(ValueError, match="swish"):
+        ViTConfig(activation="swish")
+    with pytest.raises(ValueError, match="first"):
+        TextConfig(pool="first")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="hinge"):
+        CLIPConfig(loss="hinge")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="depth"):
+        ViTConfig(depth=3)  # type: ignore[call-arg]
+
+
+def test_every_preset_is_there() -> None:
+    assert {"RN50x64", "ViT-L/14@336", "ViT-bigG/14", "SigLIP-So400m/14@384", "SigLIP2-So400m/16@512"} <= set(PRESETS)
