@@ -91,13 +91,8 @@ class Embedder:
                 f"tower reads {image.image_size} px. Take both files from the same model."
             )
         self._tokenizer_json = checkpoint.tokenizer_json
-        self.tokenizer = (
-            Tokenizer.from_json(
-                checkpoint.tokenizer_json, context=text.context, pad_id=text.pad_id, fill_context=not text.causal
-            )
-            if checkpoint.tokenizer_json
-            else None
-        )
+        json = checkpoint.tokenizer_json
+        self.tokenizer = Tokenizer.of_tower(json, text) if json else None
 
     def __repr__(self) -> str:
         return f"<diptych.Embedder {self.source}: {self.dim} dimensions, {self.preprocessing.size_px} px, {self.engine.describe()}>"

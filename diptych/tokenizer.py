@@ -3,12 +3,15 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tokenizers
 from jaxtyping import Bool, Int
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+if TYPE_CHECKING:
+    from diptych.nets.text import TextConfig
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 # OpenAI's split: contractions, runs of letters, single digits, runs of anything else (their simple_tokenizer.py).
@@ -50,6 +53,11 @@ class Tokenizer:
         except Exception as error:  # the library raises bare Exception
             raise TokenizerError(f"this is no tokenizer.json ({error}); take the file from the model's folder.") from error
         return cls(tokenizer, context=context, pad_id=pad_id, fill_context=fill_context)
+
+    @classmethod
+    def of_tower(cls, text: str, config: "TextConfig") -> "Tokenizer":
+        """The text of a `tokenizer.json`, padded and limited as the text tower of `config` wants it."""
+        return cls.from_json(text, context=config.context, pad_id=config.pad_id, fill_context=not config.causal)
 
     @classmethod
     def open(cls, path: str | Path, **options) -> "Tokenizer":

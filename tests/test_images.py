@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import io
 import pickle
@@ -131,6 +132,14 @@ def test_normalise_says_what_it_wanted(pixels: np.ndarray) -> None:
         normalise(pixels, CLIP)
 
 
+@pytest.mark.parametrize(("width", "left"), [(24, 0), (25, 0), (26, 1), (27, 2), (28, 2), (29, 2), (31, 4)])
+def test_the_crop_rounds_halves_to_even_as_the_reference_does(width: int, left: int) -> None:
+    columns = np.tile(np.arange(width, dtype=np.uint8)[None, :, None], (24, 1, 3))
+    assert np.asarray(images.resize_and_crop(Image.fromarray(columns), CLIP))[0, 0, 0] == left
+    rows = Image.fromarray(columns.transpose(1, 0, 2).copy())
+    assert np.asarray(images.resize_and_crop(rows, CLIP))[0, 0, 0] == left
+
+
 def test_resize_and_crop_is_what_the_tower_sees() -> None:
     picture = Image.open(PICTURES / "alpha.png")
     seen = images.resize_and_crop(picture, CLIP)
@@ -164,6 +173,7 @@ def test_all_eight_orientations(kind: str, orientation: int) -> None:
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0" + b"\xff" * 40, b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_exif_does_not_cost_the_picture(exif: bytes) -> None:
     picture = noise(30, 20)
     assert open_image(encoded(picture, "JPEG", exif=exif)).size == (30, 20)
@@ -220,6 +230,14 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     assert open_image(picture).mode == "RGB"
     assert preprocess(picture, CLIP).shape == (3, 24, 24)
     assert (picture.mode, picture.size) == (mode, (30, 20))  # the caller's picture is left as it was
+
+
+def test_a_palette_with_alpha_is_not_resized_by_its_indices() -> None:
+    picture = Image.new("P", (40, 1))
+    picture.putpalette([255, 0, 0] + [0, 0, 0] * 99 + [255, 0, 0])
+    picture.putdata([0] * 20 + [100] * 20)  # both are red; all between them is black
+    red = normalise(np.full((24, 24, 3), (255, 0, 0), np.uint8), SIGLIP)
+    assert np.array_equal(preprocess(picture.convert("PA"), SIGLIP), red)
 
 
 def test_a_transparent_palette_opens_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
@@ -423,11 +441,15 @@ def test_find_images_wants_a_folder(tmp_path: Path) -> None:
 
 class Shelf(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        if self.path == "/slow.jpg":
+        if self.path == "/slow":
             time.sleep(0.6)
-        self.send_response(404 if self.path == "/absent.jpg" else 200)
-        self.end_headers()
-        self.wfile.write(b"<html>" if self.path == "/page" else (PICTURES / "photo.jpg").read_bytes())
+        body = b"<html>" if self.path == "/page" else (PICTURES / "photo.jpg").read_bytes()
+        with contextlib.suppress(OSError):  # a reader who has gone
+            self.send_response(404 if self.path == "/absent.jpg" else 200)
+            self.end_headers()
+            for start in range(0, len(body), 5_000):
+                self.wfile.write(body[start : start + 5_000])
+                time.sleep(0.05 if self.path == "/drip" else 0)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -452,10 +474,11 @@ def test_a_url_is_fetched(golden: dict[str, np.ndarray], shelf: str, monkeypatch
         open_image(f"{shelf}/photo.jpg")
 
 
-def test_a_slow_url_is_given_up(shelf: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "URL_TIMEOUT_S", 0.1)
+@pytest.mark.parametrize("page", ["slow", "drip"])
+def test_a_slow_url_is_given_up(shelf: str, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
+    monkeypatch.setattr(images, "URL_TIMEOUT_S", 0.15)
     start_s = time.perf_counter()
-    assert reason_of(f"{shelf}/slow.jpg") == "download failed"
+    assert reason_of(f"{shelf}/{page}") == "download failed"
     assert time.perf_counter() - start_s < 0.5
 
 

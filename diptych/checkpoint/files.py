@@ -48,10 +48,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def read_shards(index: Path) -> dict[str, Tensor]:
     """The tensors of a model in several files, which `index` lists."""
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} is no list of shards: it has no weight_map.") from error
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict):
+        raise CheckpointError(f"{index} is no list of shards: it has no weight_map.")
+    names = sorted(set(map(str, shards.values())))
     tensors: dict[str, Tensor] = {}
     for name in names:
         shard = index.parent / Path(name).name  # beside the index, whatever it says
@@ -59,6 +59,25 @@ def read_shards(index: Path) -> dict[str, Tensor]:
             raise CheckpointError(f"{shard} is missing; {index.name} lists it among {len(names)} files.")
         tensors |= read_tensors(shard)
     return tensors
+
+
+def read_weights(folder: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
+    """The tensors of the first of `names` that the folder has; an index stands for its shards."""
+    for name in names:
+        if (folder / name).is_file():
+            return read_shards(folder / name) if name.endswith(".json") else read_tensors(folder / name)
+    raise CheckpointError(f"{folder} holds no weights; wanted {', '.join(names[:-1])} or {names[-1]}.")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; CheckpointError where the file holds anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # cut off, or no text at all
+        raise CheckpointError(f"{path} is no JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a JSON {type(content).__name__}; wanted an object.")
+    return content
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

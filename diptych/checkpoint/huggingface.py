@@ -4,9 +4,10 @@ import json
 import re
 from typing import Any
 
+from tokenizers import Tokenizer
 from torch import Tensor
 
-from diptych.checkpoint.state import CheckpointError, require_same
+from diptych.checkpoint.state import CheckpointError, differences
 from diptych.checkpoint.table import QKV, VECTOR, Row, Rows, read_rows, write_rows
 from diptych.nets.clip import CLIPConfig
 from diptych.nets.text import TextConfig
@@ -78,29 +79,21 @@ SIZES = {
 IMAGE_KEYS = SIZES | {"image_size": "image_size", "patch_size": "patch_size"}
 TEXT_KEYS = SIZES | {"max_position_embeddings": "context", "vocab_size": "vocab_size"}
 ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+_BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+_IDS = {"pad_token_id": 1, "eos_token_id": 49407}
+_SMALL = {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
+_CLIP = _BASE | {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+_SIGLIP = _BASE | {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "clip": {
-        "text_config": dict(
-            vocab_size=49408, hidden_size=512, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=8,
-            max_position_embeddings=77, hidden_act="quick_gelu", layer_norm_eps=1e-5, pad_token_id=1, eos_token_id=49407,
-        ),
-        "vision_config": dict(
-            hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, image_size=224,
-            patch_size=32, hidden_act="quick_gelu", layer_norm_eps=1e-5,
-        ),
+        "text_config": _CLIP | _SMALL | _IDS | {"vocab_size": 49408, "max_position_embeddings": 77},
+        "vision_config": _CLIP | {"image_size": 224, "patch_size": 32},
     },
     "siglip": {
-        "text_config": dict(
-            vocab_size=32000, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-            max_position_embeddings=64, hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6, pad_token_id=1,
-            eos_token_id=49407,
-        ),
-        "vision_config": dict(
-            hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, image_size=224,
-            patch_size=16, hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6,
-        ),
+        "text_config": _SIGLIP | _IDS | {"vocab_size": 32000, "max_position_embeddings": 64},
+        "vision_config": _SIGLIP | {"image_size": 224, "patch_size": 16},
     },
-}  # fmt: skip
+}
 # What each family is, beyond its sizes.
 IMAGE_FORM: dict[str, dict[str, Any]] = {
     "clip": {"pool": "class", "norm_pre": True, "patch_bias": False},
@@ -112,3 +105,141 @@ TEXT_FORM: dict[str, dict[str, Any]] = {
 }
 LOSSES: dict[str, Any] = {"clip": "softmax", "siglip": "sigmoid"}
 FIXED = {"num_channels": 3, "vision_use_head": True}
+
+
+def read_state(
+    tensors: dict[str, Tensor], settings: dict[str, Any], config: CLIPConfig, source: str
+) -> dict[str, Tensor]:
+    """Their tensors under our names."""
+    return read_rows(ROWS[settings["model_type"]], _spelt(tensors), config, source)
+
+
+def write_state(state: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, Tensor]:
+    """Our tensors under their names, in the family that `settings` (from `config_to_json`) says."""
+    return write_rows(ROWS[settings["model_type"]], state, FORMAT)
+
+
+def _spelt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    spelt = {name: tensor for name, tensor in tensors.items() if not IGNORED.fullmatch(name)}
+    for tower, parts in TOWER_PARTS.items():
+        if not any(name.startswith(f"{tower}.") for name in spelt):
+            spelt = {f"{tower}.{name}" if re.fullmatch(parts, name) else name: spelt[name] for name in spelt}
+    return spelt
+
+
+def config_from_json(settings: dict[str, Any], source: str, *, pad_id: int | None = None) -> CLIPConfig:
+    """What a config.json says. `pad_id` is what the model's tokenizer pads with, where it tells: transformers keeps
+    numbers in the configuration that no tokenizer uses. CheckpointError names a key that asks for another model."""
+    family = settings.get("model_type")
+    if family not in ROWS:
+        naflex = " (NaFlex, which reads pictures of any shape; the fixed-resolution folders of SigLIP 2 can be read)"
+        raise CheckpointError(
+            f"{source}: config.json: model_type={family!r}{naflex if family == 'siglip2' else ''} is not supported; "
+            f"{', '.join(ROWS)} and diptych are."
+        )
+    try:
+        vision, text = _tower(settings, family, "vision_config"), _tower(settings, family, "text_config")
+        image = ViTConfig(**_fields(vision, IMAGE_KEYS, "vision_config"), **IMAGE_FORM[family])
+        form = TEXT_FORM[family] | _ids(text, family)
+        if pad_id is not None:
+            form["pad_id"] = pad_id
+        texts = TextConfig(**_fields(text, TEXT_KEYS, "text_config"), **form)
+        embed_dim = settings.get("projection_dim", 512) if family == "clip" else image.width
+        return CLIPConfig(embed_dim, image, texts, LOSSES[family])
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{source}: config.json: {error}") from error
+
+
+def _tower(settings: dict[str, Any], family: str, key: str) -> dict[str, Any]:
+    """A tower's settings over the defaults. The oldest folders keep a second set under KEY_dict, which goes first."""
+    defaults, older = DEFAULTS[family][key], settings.get(f"{key}_dict")
+    return defaults | (settings.get(key) or {}) | (defaults | older if older else {})
+
+
+def _fields(tower: dict[str, Any], keys: dict[str, str], where: str) -> dict[str, Any]:
+    """What both towers say in the same words, under our fields."""
+    for key, value in FIXED.items():
+        if tower.get(key, value) != value:
+            raise ValueError(f"{where}.{key}={tower[key]!r} is not supported; only {value!r} is.")
+    if tower["hidden_act"] not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise ValueError(f"{where}.hidden_act={tower['hidden_act']!r} is not supported; {known} are.")
+    fields: dict[str, Any] = {ours: _number(tower[theirs], f"{where}.{theirs}") for theirs, ours in keys.items()}
+    return fields | {"activation": ACTIVATIONS[tower["hidden_act"]]}
+
+
+def _number(value: Any, where: str) -> int | float:
+    """A number, or the side of a square."""
+    sides = set(value) if isinstance(value, list) else {value}
+    if len(sides) != 1 or not isinstance(side := sides.pop(), (int, float)):
+        raise ValueError(f"{where}={value!r} is not supported; wanted a number, and a square has one side.")
+    return side
+
+
+def _ids(text: dict[str, Any], family: str) -> dict[str, Any]:
+    """The pooling that an end token's id stands for, and the ids."""
+    end_id, pad_id = text["eos_token_id"], text["pad_token_id"]
+    if isinstance(end_id, list):
+        raise ValueError(f"text_config.eos_token_id={end_id!r} is not supported; wanted one number.")
+    if family == "siglip":
+        return {"end_id": end_id, "pad_id": pad_id}
+    pool = "argmax" if end_id == LEGACY_END else "end"
+    end_id = text.get("end_token_id", text["vocab_size"] - 1) if pool == "argmax" else end_id
+    return {"pool": pool, "end_id": end_id, "pad_id": end_id if pad_id == LEGACY_PAD else pad_id}
+
+
+def padding_id(tokenizer_json: str | None, tokenizer_settings: dict[str, Any]) -> int | None:
+    """What a tokenizer pads with: the pad_token of tokenizer_config.json, else what tokenizer.json says; None where
+    neither tells."""
+    if tokenizer_json is None:
+        return None
+    token = tokenizer_settings.get("pad_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    try:
+        if token is None:
+            return (json.loads(tokenizer_json).get("padding") or {}).get("pad_id")
+        return Tokenizer.from_str(tokenizer_json).token_to_id(token)
+    except Exception:  # no tokenizer.json: whoever embeds a text says so
+        return None
+
+
+def holds(config: CLIPConfig) -> bool:
+    """Whether transformers has this architecture, so that what it computes is the same."""
+    if not isinstance(config.image, ViTConfig):
+        return False
+    return not differences(config, config_from_json(config_to_json(config), FORMAT))
+
+
+def config_to_json(config: CLIPConfig) -> dict[str, Any]:
+    """The config.json of a CLIPModel or SiglipModel. What it cannot say shows when it is read back (`holds`)."""
+    assert isinstance(config.image, ViTConfig)
+    family, shared = ("siglip", {}) if config.loss == "sigmoid" else ("clip", {"projection_dim": config.embed_dim})
+    vision = {"model_type": f"{family}_vision_model", **shared, **_settings(config.image, IMAGE_KEYS)}
+    text = {"model_type": f"{family}_text_model", **shared, **_settings(config.text, TEXT_KEYS), **_id_settings(config)}
+    if family == "siglip":
+        text["projection_size"] = config.embed_dim
+    return {
+        "model_type": family,
+        "architectures": ["CLIPModel" if family == "clip" else "SiglipModel"],
+        **shared,
+        "text_config": text,
+        "vision_config": vision,
+    }
+
+
+def _settings(tower: ViTConfig | TextConfig, keys: dict[str, str]) -> dict[str, Any]:
+    name = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == tower.activation)
+    return {theirs: getattr(tower, ours) for theirs, ours in keys.items()} | {"hidden_act": name}
+
+
+def _id_settings(config: CLIPConfig) -> dict[str, Any]:
+    """`eos_token_id` 2 makes transformers pool at the highest id, as OpenAI does, whatever the ids; the end token's own
+    id, which it then leaves unread, is kept beside it where it is not the highest."""
+    text = config.text
+    if text.pool == "argmax":
+        end = {"eos_token_id": LEGACY_END} | (
+            {} if text.end_id == text.vocab_size - 1 else {"end_token_id": text.end_id}
+        )
+    else:
+        end = {"eos_token_id": text.end_id}
+    return end | {"bos_token_id": text.end_id - 1 if text.causal else None, "pad_token_id": text.pad_id}

@@ -103,12 +103,12 @@ def _image(model: dict[str, Any]) -> ViTConfig | ResNetConfig:
 
 
 def _timm(vision: dict[str, Any]) -> ViTConfig:
-    _check_keys(vision, TIMM_KEYS, FIXED_TIMM, "vision_cfg.")
     name = vision["timm_model_name"]
-    trunk = TRUNKS.get(name)
-    if trunk is None or vision.get("timm_pool") != "map" or vision.get("timm_proj") != "none":
+    if name not in TRUNKS:
         raise ValueError(f"vision_cfg.timm_model_name={name!r} is not supported; of timm's towers only SigLIP's are.")
-    return ViTConfig(image_size=_square(vision.get("image_size", 224)), **trunk._asdict(), **SIGLIP_TOWER)
+    assumed = {"timm_pool": "avg", "timm_proj": "linear"}
+    _check_keys(assumed | vision, TIMM_KEYS, FIXED_TIMM, "vision_cfg.")
+    return ViTConfig(image_size=_square(vision.get("image_size", 224)), **TRUNKS[name]._asdict(), **SIGLIP_TOWER)
 
 
 def _text(model: dict[str, Any]) -> TextConfig:

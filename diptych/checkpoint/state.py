@@ -46,9 +46,12 @@ def build(checkpoint: Checkpoint) -> CLIP:
     return network.eval()
 
 
-def wanted_state(config: CLIPConfig) -> dict[str, Tensor]:
+def wanted_state(config: CLIPConfig, source: str) -> dict[str, Tensor]:
     """Every tensor that the network of this configuration has, as shapes alone (on the meta device)."""
-    return _on_meta(config).state_dict()
+    try:
+        return _on_meta(config).state_dict()
+    except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+        raise CheckpointError(f"{source}: its configuration makes no network: {error}") from error
 
 
 def _on_meta(config: CLIPConfig) -> CLIP:
@@ -73,9 +76,14 @@ def check(came: dict[str, Tensor], wanted: dict[str, Tensor], source: str) -> No
         ),
     ]
     if problems:
-        more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
         count = f"{len(problems)} of its tensors {'does' if len(problems) == 1 else 'do'}"
-        raise CheckpointError(f"{source}: {count} not fit its configuration: {'; '.join(problems[:NAMED])}{more}.")
+        raise CheckpointError(f"{source}: {count} not fit its configuration: {listing(problems, '; ')}.")
+
+
+def listing(items: list[str], separator: str) -> str:
+    """The first few, and how many more."""
+    more = f"{separator}and {len(items) - NAMED} more" if len(items) > NAMED else ""
+    return separator.join(items[:NAMED]) + more
 
 
 def _fits(came: Tensor, wanted: Tensor) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diptych.checkpoint.state import CheckpointError, check, wanted_state
+from diptych.checkpoint.state import CheckpointError, check, listing, wanted_state
 from diptych.nets.clip import CLIPConfig
 
 
@@ -42,31 +42,34 @@ Rows = tuple[Row, ...]
 
 def read_rows(rows: Rows, tensors: dict[str, Tensor], config: CLIPConfig, source: str) -> dict[str, Tensor]:
     """Their tensors under our names; CheckpointError names all that does not fit (in their names and shapes)."""
-    wanted = wanted_state(config)
+    wanted = wanted_state(config, source)
     check(tensors, write_rows(rows, wanted, source), source)
     state = {}
     for name, shape in wanted.items():
-        names, move = look_up(rows, name, source)
+        names, move = _look_up(rows, name)
         state[name] = move.read([tensors[their] for their in names]).reshape(shape.shape)
     return state
 
 
 def write_rows(rows: Rows, state: dict[str, Tensor], format_name: str) -> dict[str, Tensor]:
     """Our tensors under their names; CheckpointError where the format has none."""
+    found = {name: _look_up(rows, name) for name in state}
+    if nameless := [name for name, (names, _) in found.items() if not names]:
+        listed = listing(nameless, ", ")
+        raise CheckpointError(f"{format_name} cannot hold this model: it has no name for {listed}.")
     tensors = {}
-    for name, tensor in state.items():
-        names, move = look_up(rows, name, format_name)
-        tensors.update(zip(names, move.write(tensor), strict=True))
+    for name, (names, move) in found.items():
+        tensors.update(zip(names, move.write(state[name]), strict=True))
     return tensors
 
 
-def look_up(rows: Rows, name: str, format_name: str) -> tuple[list[str], Move]:
-    """Their names for one of ours, by the first row that matches."""
+def _look_up(rows: Rows, name: str) -> tuple[list[str], Move]:
+    """Their names for one of ours, by the first row that matches; no names where none does."""
     for row in rows:
         if match := _pattern(row.ours).fullmatch(name):
             theirs = (row.theirs,) if isinstance(row.theirs, str) else row.theirs
             return [_fill(template, match.groups()) for template in theirs], row.move
-    raise CheckpointError(f"{format_name} cannot hold this model: it has no name for the tensor {name}.")
+    return [], SAME
 
 
 @cache

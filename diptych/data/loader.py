@@ -37,7 +37,8 @@ class Part(NamedTuple):
 class Loader:
     """Batches of a mixture of sources, the same for the same (seed, epoch) whatever the number of threads.
 
-    A broken sample is skipped and counted in `bad` by reason; when over a tenth are broken, DataError says so.
+    With several processes (`rank` of `world`) each reads its own part of every batch, and together they read what one
+    would. A broken sample is skipped and counted in `bad` by reason; when over a tenth are broken, DataError says so.
     """
 
     parts: list[Part]
@@ -47,6 +48,8 @@ class Loader:
     seed: int = 0
     threads: int = 2
     ahead: int = 4
+    rank: int = 0
+    world: int = 1
     bad: dict[str, int] = field(default_factory=dict)
     seen: int = 0
 
@@ -61,7 +64,8 @@ class Loader:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Whole batches of one epoch, shuffled across all sources; the rest of a last batch is left out."""
         order = self._order(epoch)
-        chunks = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(self.batches_per_epoch)]
+        starts = range(0, self.batches_per_epoch * self.batch_size, self.batch_size)
+        chunks = [order[start + self.rank : start + self.batch_size : self.world] for start in starts]
         with ThreadPoolExecutor(self.threads, thread_name_prefix="diptych-loader") as pool:
             waiting: deque[Future[Batch]] = deque()
             for chunk in chunks:
@@ -94,6 +98,8 @@ class Loader:
             pictures.append(pixels)
             captions += texts
         self.seen += len(picks)
+        if not pictures:
+            raise DataError(f"no sample of a batch of {len(picks)} was usable: {self.bad}")
         return Batch(np.stack(pictures), captions, np.array(owners))
 
     def _sample(self, part: Part, index: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:

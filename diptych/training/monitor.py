@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,9 +15,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 class Monitor:
     """A progress bar (a plain line now and then where there is no terminal) and a row of numbers per report."""
 
-    def __init__(self, folder: Path, *, quiet: bool = False, every_s: float = 30.0):
+    def __init__(self, folder: Path, *, quiet: bool = False, writes: bool = True, every_s: float = 30.0):
+        """Of several processes only one `writes`; the others keep silent."""
+        quiet = quiet or not writes
         self.console = Console(stderr=True, quiet=quiet)
-        self._rows: TextIO = open(folder / "metrics.jsonl", "a", encoding="utf-8")
+        self._rows: TextIO = open(folder / "metrics.jsonl" if writes else os.devnull, "a", encoding="utf-8")
         self._bar = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[line]}"),
             console=self.console, transient=True, disable=quiet or not sys.stderr.isatty(),
@@ -43,7 +46,7 @@ class Monitor:
         self._bar.update(self._task, completed=progress, line=line)
         if self._bar.disable and now - self._said_s > self._every_s:
             self._said_s = now
-            self.say(f"{progress:4.0%} {line}")
+            self.say(f"{progress:4.0%} · {line}")
 
     def record(self, **row: Any) -> None:
         """One row of metrics.jsonl."""

@@ -1,9 +1,8 @@
 """What a training run is told."""
 
-import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from diptych.data.augment import Augmentation
 
@@ -58,9 +57,6 @@ class TrainConfig:
             raise ValueError(f"scenes is {self.scenes}; wanted a share from 0 to under 1.")
         if self.precision not in ("bf16", "fp32"):
             raise ValueError(f"precision {self.precision!r} is not known; choose bf16 or fp32.")
-
-    def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
 
 def learning_rate(progress: float, config: TrainConfig) -> float:

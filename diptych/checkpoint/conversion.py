@@ -1,0 +1,71 @@
+"""From any format to any other, without loss or not at all."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from diptych.checkpoint import open_clip, openai
+from diptych.checkpoint.folder import json_text, replace_folder, save_folder, save_tensors, tokenizer_settings
+from diptych.checkpoint.reading import read
+from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, preprocessing
+
+Format = Literal["hf", "open_clip", "openai"]
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    to: Format = "hf",
+    activation: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write the model `source` (all that `read` takes) to `target`, and return its path.
+
+    "hf" is a model folder, "open_clip" a folder with open_clip_config.json and open_clip_model.safetensors, "openai" a
+    plain state dict in one .pt file. Weights keep their numbers bit for bit, unless `dtype` asks for another. Raises
+    CheckpointError that says why where the format cannot hold the model.
+    """
+    if to not in WRITERS:
+        raise CheckpointError(f"to={to!r} is not known; choose one of {', '.join(WRITERS)}.")
+    checkpoint = read(source, activation=activation, dtype=None)
+    state = {name: cast(tensor, dtype) for name, tensor in checkpoint.state.items()}
+    return WRITERS[to](checkpoint._replace(state=state), Path(target))
+
+
+def _write_hf(checkpoint: Checkpoint, target: Path) -> Path:
+    settings = checkpoint.preprocess or preprocessing(checkpoint, "the model folder").to_hugging_face()
+    model = (checkpoint.config, checkpoint.state)
+    return save_folder(target, model, tokenizer_json=checkpoint.tokenizer_json, preprocess=settings, dtype=None)
+
+
+def _write_open_clip(checkpoint: Checkpoint, target: Path) -> Path:
+    tensors, settings = open_clip.write(checkpoint)
+    texts = {}
+    if tokenizer_json := checkpoint.tokenizer_json:
+        settings["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = target.name  # of a local folder: that which lies in it
+        settings_json = tokenizer_settings(checkpoint.config, tokenizer_json)
+        texts = {"tokenizer.json": tokenizer_json, "tokenizer_config.json": settings_json}
+
+    def fill(folder: Path) -> None:
+        save_tensors(folder / "open_clip_model.safetensors", tensors)
+        for name, text in {"open_clip_config.json": json_text(settings), **texts}.items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+    return replace_folder(target, fill)
+
+
+def _write_openai(checkpoint: Checkpoint, target: Path) -> Path:
+    if target.is_dir():
+        raise CheckpointError(f"{target} is a folder; OpenAI's format is one file, say {target / 'model.pt'}.")
+    tensors = openai.write(checkpoint)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    torch.save(tensors, part)
+    os.replace(part, target)
+    return target
+
+
+WRITERS = {"hf": _write_hf, "open_clip": _write_open_clip, "openai": _write_openai}

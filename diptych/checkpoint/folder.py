@@ -1,0 +1,211 @@
+"""The model folder: config.json, model.safetensors, tokenizer.json, preprocessor_config.json.
+
+It is Hugging Face's layout, so that `transformers` opens what is saved here wherever it has the architecture; for the
+others (ResNet towers, mean pooling) config.json has model_type "diptych" and our own fields, and the tensors our names.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from diptych.checkpoint import huggingface
+from diptych.checkpoint.files import read_json, read_weights
+from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, check, check_activation, wanted_state
+from diptych.nets.clip import CLIP, CLIPConfig
+from diptych.nets.resnet import ResNetConfig
+from diptych.nets.text import TextConfig
+from diptych.nets.vision import ViTConfig
+
+OURS = "diptych"
+READABLE = (OURS, *huggingface.ROWS)  # what config.json may have as model_type
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+TOWERS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {"vit": ViTConfig, "resnet": ResNetConfig}
+# What belongs to a model, and so goes when another is saved in its place. Other files of a user's in the folder stay.
+MODEL_FILE = re.compile(
+    r"(config|preprocessor_config|processor_config|special_tokens_map|vocab|open_clip_config)\.json|merges\.txt|"
+    r"tokenizer.*\.json|(open_clip_)?(pytorch_)?model.*\.(safetensors|bin)(\.index\.json)?"
+)
+
+
+def save_folder(
+    folder: str | os.PathLike[str],
+    model: CLIP | tuple[CLIPConfig, dict[str, Tensor]],
+    *,
+    tokenizer_json: str | bytes | None,
+    preprocess: dict[str, Any],
+    card: str | None = None,
+    dtype: torch.dtype | None = torch.float32,
+) -> Path:
+    """Write a model folder, whole or not at all, and return its path.
+
+    `model` is a network, or a configuration and its state. `preprocess` is in the form of preprocessor_config.json;
+    `card` becomes README.md. `dtype` is that of the weights in the file; None keeps what they have. A model folder in
+    that place is replaced; CheckpointError, and nothing is written, where another folder or a file stands there.
+    """
+    config, state = (model.config, model.state_dict()) if isinstance(model, CLIP) else model
+    settings, tensors = _form(config, {name: cast(tensor, dtype) for name, tensor in state.items()})
+    texts = {
+        "config.json": json_text(settings),
+        "preprocessor_config.json": json_text(preprocess),
+        "tokenizer.json": tokenizer_json,
+        # CLIP's tokenizer transformers finds by the model's type
+        "tokenizer_config.json": tokenizer_settings(config, tokenizer_json)
+        if tokenizer_json and settings["model_type"] == "siglip"
+        else None,
+        "README.md": card,
+    }
+
+    def fill(new: Path) -> None:
+        for name, text in texts.items():
+            if text is not None:
+                (new / name).write_bytes(text.encode() if isinstance(text, str) else text)
+        save_tensors(new / "model.safetensors", tensors)
+
+    return replace_folder(Path(folder), fill)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """A .safetensors file, from whatever device."""
+    # the metadata is what older versions of transformers ask for
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path, metadata={"format": "pt"})
+
+
+def _form(config: CLIPConfig, state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """config.json and the tensors: in Hugging Face's form where transformers has the architecture."""
+    check(state, wanted_state(config, "the model"), "the model")
+    if not huggingface.holds(config):
+        return _to_fields(config), state
+    settings = huggingface.config_to_json(config)
+    dtype = str(state["text.token.weight"].dtype).removeprefix("torch.")
+    return settings | {"dtype": dtype}, huggingface.write_state(state, settings)
+
+
+def json_text(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"
+
+
+def tokenizer_settings(config: CLIPConfig, tokenizer_json: str | bytes) -> str:
+    """A tokenizer_config.json, for readers that do not know the class from the model's type: what to pad with, and how
+    far. Under a causal mask the end token is as good a padding as any, and unlike 0 it is no word of its own."""
+    text = tokenizer_json if isinstance(tokenizer_json, str) else tokenizer_json.decode()
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"tokenizer_json is no tokenizer.json ({error}).") from error
+    token = tokenizer.id_to_token(config.text.end_id if config.text.causal else config.text.pad_id)
+    said = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.text.context}
+    return json_text(said if token is None else said | {"pad_token": token})
+
+
+def replace_folder(target: Path, fill: Callable[[Path], None]) -> Path:
+    """Have `fill` write a new folder beside, then put it in the place of `target`: never half a model stands there."""
+    target = target.resolve()
+    _check_replaceable(target)
+    mark = uuid4().hex[:8]
+    new, old = target.with_name(f".{target.name}.new-{mark}"), target.with_name(f".{target.name}.old-{mark}")
+    new.mkdir(parents=True)
+    try:
+        fill(new)
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    if old.exists():
+        _keep_others(old, target)
+        shutil.rmtree(old)
+    return target
+
+
+def _check_replaceable(target: Path) -> None:
+    if not target.exists() or (target.is_dir() and (not any(target.iterdir()) or is_model_folder(target))):
+        return
+    what = "a folder with other things in it" if target.is_dir() else "a file"
+    raise CheckpointError(f"{target} is {what}; nothing was written. Name a new folder, or a model's.")
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether the folder says of itself that it holds a model."""
+    if (folder / "open_clip_config.json").is_file():
+        return True
+    try:
+        return "model_type" in read_json(folder / "config.json")
+    except (OSError, CheckpointError):
+        return False
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    for path in old.iterdir():
+        if not MODEL_FILE.fullmatch(path.name) and not (new / path.name).exists():
+            path.rename(new / path.name)
+
+
+def load_folder(folder: Path, source: str, *, activation: str | None = None) -> Checkpoint:
+    """A folder with a config.json, in Hugging Face's form or ours; weights as they lie in the file."""
+    settings = read_json(folder / "config.json")
+    tokenizer_json = read_text(folder / "tokenizer.json")
+    if settings.get("model_type") == OURS:
+        config = _from_fields(settings, source)
+    else:
+        pad_id = huggingface.padding_id(tokenizer_json, _optional_json(folder / "tokenizer_config.json") or {})
+        config = huggingface.config_from_json(settings, source, pad_id=pad_id)
+    check_activation(config, activation, source)
+    state = read_weights(folder, WEIGHTS)
+    if settings.get("model_type") == OURS:
+        check(state, wanted_state(config, source), source)
+    else:
+        state = huggingface.read_state(state, settings, config, source)
+    return Checkpoint(config, state, _preprocess(folder), tokenizer_json, source)
+
+
+def read_text(path: Path) -> str | None:
+    """The text of a file that need not be there."""
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _optional_json(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.is_file() else None
+
+
+def _preprocess(folder: Path) -> dict[str, Any] | None:
+    """transformers 5 may put the picture's settings into the file of the whole processor."""
+    own = _optional_json(folder / "preprocessor_config.json")
+    return own or (_optional_json(folder / "processor_config.json") or {}).get("image_processor")
+
+
+def _to_fields(config: CLIPConfig) -> dict[str, Any]:
+    tower = next(name for name, kind in TOWERS.items() if isinstance(config.image, kind))
+    values = asdict(config)
+    return {"model_type": OURS} | values | {"image": {"tower": tower} | values["image"]}
+
+
+def _from_fields(settings: dict[str, Any], source: str) -> CLIPConfig:
+    try:
+        values = {key: value for key, value in settings.items() if key != "model_type"}
+        image = dict(values["image"])
+        image = _make(TOWERS[image.pop("tower")], image, "image.")
+        return _make(CLIPConfig, values | {"image": image, "text": _make(TextConfig, values["text"], "text.")}, "")
+    except KeyError as error:
+        raise CheckpointError(f"{source}: config.json: {error} is missing or not known.") from error
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{source}: config.json: {error}") from error
+
+
+def _make(kind: Any, values: dict[str, Any], where: str) -> Any:
+    if unknown := [f"{where}{key}" for key in values if key not in {field.name for field in fields(kind)}]:
+        raise ValueError(f"{', '.join(unknown)} is not known.")
+    return kind(**values)

@@ -1,0 +1,98 @@
+"""Models by their id on the Hugging Face hub: what is needed is fetched once, and then read without the network."""
+
+import os
+import re
+from pathlib import Path
+
+from diptych.checkpoint.files import read_json
+from diptych.checkpoint.folder import READABLE
+from diptych.checkpoint.state import CheckpointError
+
+# A configuration, and the weights that go with it; the first pair that a repository has is taken, so that no weights
+# come twice and pickles only where nothing else is.
+LAYOUTS = (
+    ("config.json", r"model\.safetensors"),
+    ("config.json", r"model\.safetensors\.index\.json|model-\d+-of-\d+\.safetensors"),
+    ("open_clip_config.json", r"open_clip_model\.safetensors"),
+    ("config.json", r"pytorch_model\.bin"),
+    ("config.json", r"pytorch_model\.bin\.index\.json|pytorch_model-\d+-of-\d+\.bin"),
+    ("open_clip_config.json", r"open_clip_pytorch_model\.bin"),
+)
+BESIDE = ("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+class HubError(CheckpointError):
+    """A model that the hub does not give: unknown, closed, or out of reach."""
+
+
+def is_repo_id(source: str) -> bool:
+    """Whether it may be a hub id: owner/name, and not the name of a file."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", source) is not None and not re.search(
+        r"^\.|\.(pt|pth|bin|safetensors|ckpt)$", source
+    )
+
+
+def fetch(repo_id: str, *, revision: str | None = None, cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder in the local cache with the model's files, fetched as far as they are not there.
+
+    `revision` is a branch, tag or commit. Raises HubError in one sentence that says what to do.
+    """
+    from huggingface_hub import constants, errors  # here, because it takes a third of a second
+
+    cache = Path(cache_dir or constants.HF_HUB_CACHE)
+    try:
+        return _download(repo_id, revision, cache)
+    except errors.GatedRepoError as error:
+        page = f"{constants.ENDPOINT}/{repo_id}"
+        raise HubError(f"{repo_id} is gated: accept its terms at {page}, then log in with `hf auth login`.") from error
+    except errors.RevisionNotFoundError as error:
+        raise HubError(f"{repo_id} has no revision {revision!r}; take a branch, tag or commit of it.") from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise HubError(
+            f"{repo_id} is no file or folder here and no model on the hub that you may read; check the spelling, or "
+            "log in with `hf auth login` if it is private."
+        ) from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # which HTTP library is underneath differs between versions
+        return _cached(repo_id, revision, cache, error)
+
+
+def _download(repo_id: str, revision: str | None, cache: Path) -> Path:
+    from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
+
+    listed = HfApi().model_info(repo_id, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT).siblings or []
+    names = [file.rfilename for file in listed]
+    if {"config.json", "open_clip_config.json"} <= set(names):  # timm's repositories have a config.json of their own
+        path = hf_hub_download(repo_id, "config.json", revision=revision, cache_dir=cache)
+        if read_json(Path(path)).get("model_type") not in READABLE:
+            names.remove("config.json")
+    wanted = choose(names)
+    if not wanted:
+        raise HubError(
+            f"{repo_id} holds no model that can be read: no config.json or open_clip_config.json with weights."
+        )
+    return Path(snapshot_download(repo_id, revision=revision, cache_dir=cache, allow_patterns=wanted))
+
+
+def choose(names: list[str]) -> list[str]:
+    """Which of a repository's files are needed; none where it holds no model."""
+    for config, weights in LAYOUTS:
+        if config in names and (matches := [name for name in names if re.fullmatch(weights, name)]):
+            return [config, *matches, *(name for name in BESIDE if name in names)]
+    return []
+
+
+def _cached(repo_id: str, revision: str | None, cache: Path, error: Exception) -> Path:
+    """The model as an earlier call left it, or one sentence on what is missing."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for config in ("config.json", "open_clip_config.json"):
+        path = try_to_load_from_cache(repo_id, config, revision=revision, cache_dir=cache)
+        if isinstance(path, str) and choose(os.listdir(Path(path).parent)):
+            return Path(path).parent
+    name = repo_id if revision is None else f"{repo_id} at {revision}"
+    raise HubError(
+        f"the hub cannot be reached ({type(error).__name__}), and {name}, which is no file or folder here, is not in "
+        f"the cache {cache}; connect once to fetch it, or call diptych.load() without a name, which needs no network."
+    ) from error

@@ -1,0 +1,47 @@
+"""One tiny model, a few drawn scenes, and shards made of them: what most tests need."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from diptych.checkpoint import save_folder
+from diptych.data.scenes import Scenes, write_shards
+from diptych.images import Preprocess
+from diptych.nets.clip import CLIP
+from diptych.nets.presets import preset
+from diptych.tokenizer import Tokenizer
+from diptych.training.start import sized
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with random weights: vit-tiny, 32 px, with a tokenizer learnt from scene captions."""
+    captions = [caption for scene in Scenes(50) for caption in scene.captions]
+    tokenizer = Tokenizer.train(captions, vocab_size=600, context=40)
+    torch.manual_seed(0)
+    network = CLIP(sized(preset("vit-tiny"), None, tokenizer))
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    return save_folder(
+        folder, network, tokenizer_json=tokenizer.to_json(), preprocess=Preprocess(size_px=32).to_hugging_face()
+    )
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of eight good pictures, one of them in a folder below."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "below").mkdir()
+    for index, scene in enumerate(Scenes(8, size_px=64)):
+        scene.image.save(folder / ("below" if index == 7 else ".") / f"scene-{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two tar shards of 48 scenes each."""
+    folder = tmp_path_factory.mktemp("shards")
+    write_shards(folder, 96, size_px=48, shard_size=48)
+    return folder
