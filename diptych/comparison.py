@@ -20,7 +20,9 @@ def compare(images: Float[np.ndarray, "pictures dim"], texts: Float[np.ndarray, 
     Raises ValueError where the vectors are of different lengths.
     """
     if images.shape[1] != texts.shape[1]:
-        raise ValueError(f"pictures have {images.shape[1]} dimensions, texts {texts.shape[1]}; take both from one model.")
+        raise ValueError(
+            f"pictures have {images.shape[1]} dimensions, texts {texts.shape[1]}; take both from one model."
+        )
     dot = images @ texts.T
     lengths = np.linalg.norm(images, axis=1)[:, None] * np.linalg.norm(texts, axis=1)
     squares = (images**2).sum(axis=1)[:, None] + (texts**2).sum(axis=1) - 2 * dot

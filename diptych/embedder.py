@@ -61,10 +61,12 @@ def load(
     `revision` is a branch, tag or commit of a hub id. Raises CheckpointError or HubError, each naming what came, what
     was wanted and what to do.
     """
-    from diptych.checkpoint import build, read
+    from diptych.checkpoint import CheckpointError, build, read
     from diptych.engines.pytorch import PyTorchEngine, choose_device
 
     chosen = choose_device(device)  # before the weights are read: a wrong name should fail at once
+    if source is None and not BUNDLED.is_dir():
+        raise CheckpointError("this installation came without the bundled model; name a model folder or a hub id.")
     checkpoint = read(BUNDLED if source is None else source, activation=activation, revision=revision)
     return Embedder(checkpoint, PyTorchEngine(build(checkpoint), chosen))
 
@@ -79,23 +81,13 @@ class Embedder:
         self.engine = engine
         self.config = checkpoint.config
         self.source = checkpoint.source
-        image, text = self.config.image, self.config.text
-        self.preprocessing = (
-            Preprocess.from_hugging_face(checkpoint.preprocess)
-            if checkpoint.preprocess
-            else Preprocess(size_px=image.image_size)
-        )
-        if self.preprocessing.size_px != image.image_size:
-            raise ValueError(
-                f"{self.source}: preprocessor_config.json makes pictures of {self.preprocessing.size_px} px, the image "
-                f"tower reads {image.image_size} px. Take both files from the same model."
-            )
+        self.preprocessing = _preprocessing(checkpoint)
         self._tokenizer_json = checkpoint.tokenizer_json
-        json = checkpoint.tokenizer_json
-        self.tokenizer = Tokenizer.of_tower(json, text) if json else None
+        self.tokenizer = _tokenizer(checkpoint)
 
     def __repr__(self) -> str:
-        return f"<diptych.Embedder {self.source}: {self.dim} dimensions, {self.preprocessing.size_px} px, {self.engine.describe()}>"
+        size = f"{self.dim} dimensions, {self.preprocessing.size_px} px"
+        return f"<diptych.Embedder {self.source}: {size}, {self.engine.describe()}>"
 
     @property
     def dim(self) -> int:
@@ -123,12 +115,22 @@ class Embedder:
 
         Raises TokenizerError on a text longer than the context unless `truncate`, which cuts and counts it.
         """
+        tokens = self._reader()(texts, truncate=truncate)
+        known = self.config.text.vocab_size
+        if tokens.ids.size and tokens.ids.max() >= known:
+            raise TokenizerError(
+                f"{self.source}: its tokenizer.json gives ids up to {tokens.ids.max()}, its text tower knows {known}. "
+                "Take both from the same model."
+            )
+        return tokens
+
+    def _reader(self) -> Tokenizer:
         if self.tokenizer is None:
             raise TokenizerError(
                 f"{self.source} came without its tokenizer.json, so it cannot read text (pictures it can). "
                 "Put the tokenizer.json of the model's own folder beside its weights."
             )
-        return self.tokenizer(texts, truncate=truncate)
+        return self.tokenizer
 
     def preprocess(self, image: ImageSource, *, decode: Decode = "exact") -> Float[np.ndarray, "3 height width"]:
         """One picture as the image tower reads it: float32, normalised. Raises ImageError."""
@@ -143,15 +145,35 @@ class Embedder:
     def embed_texts(self, texts: Sequence[str], *, truncate: bool = False) -> Float[np.ndarray, "texts dim"]:
         """One unit vector a text.
 
-        Raises TextError on an empty text, TokenizerError on one that is too long (unless `truncate`); each names it.
+        Raises TextError on an empty text, TokenizerError on one that is too long (unless `truncate`), each naming it,
+        before any is embedded; `embed_readable_texts` leaves such texts out instead.
         """
-        if isinstance(texts, str):
-            raise TypeError(f"texts came as one string; pass a list: [{texts[:40]!r}].")
-        for index, text in enumerate(texts):
-            _check_text(text, index)
-        starts = range(0, len(texts), BATCH)
-        batches = [self.engine.encode_texts(self.tokenize(texts[i : i + BATCH], truncate=truncate).ids) for i in starts]
-        return np.concatenate(batches) if batches else np.empty((0, self.dim), np.float32)
+        texts = _listed(texts, "texts")
+        if failures := _bad_texts(texts):
+            raise TextError(next(iter(failures.values())).message)
+        tokens = self.tokenize(texts, truncate=truncate)
+        batches = [
+            self._encoded(tokens.ids[i : i + BATCH], tokens.mask[i : i + BATCH]) for i in range(0, len(texts), BATCH)
+        ]
+        return np.concatenate(batches) if batches else self._no_vectors()
+
+    def _encoded(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """One batch, without the padding that only longer texts of other batches asked for."""
+        width = ids.shape[1] if self._reader().fill_context else int(mask.any(axis=0).sum())
+        return self.engine.encode_texts(ids[:, :width])
+
+    def embed_readable_texts(self, texts: Sequence[str], *, truncate: bool = False) -> Embedded:
+        """`embed_texts` where bad texts cost themselves alone. The keys are places in `texts`."""
+        texts = _listed(texts, "texts")
+        failures = _bad_texts(texts)
+        if not truncate:
+            sound = ["" if at in failures else text for at, text in enumerate(texts)]
+            failures |= {at: Failure("too long", message) for at, message in self._reader().too_long(sound).items()}
+        keys = [at for at in range(len(texts)) if at not in failures]
+        return Embedded(keys, self.embed_texts([texts[at] for at in keys], truncate=truncate), failures)
+
+    def _no_vectors(self) -> np.ndarray:
+        return np.empty((0, self.dim), np.float32)
 
     def embed_images(
         self, images: Iterable[ImageSource], *, decode: Decode = "exact"
@@ -160,14 +182,13 @@ class Embedder:
 
         Raises ImageError, naming the picture, on the first that cannot be read; `embed_stream` goes on instead.
         """
-        if isinstance(images, (str, os.PathLike, bytes)):
-            raise TypeError(f"images came as one {type(images).__name__}; pass a list: [{str(images)[:40]!r}].")
+        _check_list(images, "images")
         vectors = []
         for _, result in self._image_results(images, decode):
             if isinstance(result, ImageError):
                 raise result
             vectors.append(result)
-        return np.stack(vectors) if vectors else np.empty((0, self.dim), np.float32)
+        return np.stack(vectors) if vectors else self._no_vectors()
 
     def embed_stream(
         self, items: Iterable[Any], *, decode: Decode = "fast"
@@ -177,6 +198,7 @@ class Embedder:
         An item is a (key, picture) pair, or a path or URL that is its own key. Memory does not grow with the number
         of items, decoding runs ahead in threads, and JPEGs are decoded at a reduced size where that is enough.
         """
+        _check_list(items, "items")
         keys: dict[int, Any] = {}
 
         def sources() -> Iterator[ImageSource]:
@@ -201,7 +223,7 @@ class Embedder:
                 vectors.append(result)
             if progress:
                 progress(done, len(items))
-        return Embedded(keys, np.stack(vectors) if vectors else np.empty((0, self.dim), np.float32), failures)
+        return Embedded(keys, np.stack(vectors) if vectors else self._no_vectors(), failures)
 
     def _image_results(
         self, sources: Iterable[ImageSource], decode: Decode
@@ -215,10 +237,12 @@ class Embedder:
                 yield index, pixels if isinstance(pixels, ImageError) else next(vectors)
 
     def similarity(
-        self, images: Iterable[ImageSource] | np.ndarray, texts: Sequence[str] | np.ndarray
+        self, images: Iterable[ImageSource] | np.ndarray, texts: Sequence[str] | np.ndarray, *, truncate: bool = False
     ) -> Float[np.ndarray, "pictures texts"]:
-        """Cosines between pictures and texts; either may also come as vectors, (n, dim) float."""
-        return self._image_vectors(images) @ self._text_vectors(texts).T
+        """Cosines between pictures and texts; either may also come as vectors, (n, dim) float, of any length."""
+        rows = self._as_vectors(texts)
+        rows = self.embed_texts(texts, truncate=truncate) if rows is None else rows  # first: it is quick, and may fail
+        return self._image_vectors(images) @ rows.T
 
     def classify(
         self,
@@ -226,15 +250,32 @@ class Embedder:
         labels: Sequence[str],
         *,
         templates: Sequence[str] = zero_shot.PLAIN_TEMPLATES,
+        truncate: bool = False,
     ) -> zero_shot.Classification:
-        """Which label fits each picture, by the model's own temperature; `{}` in a template is the label's place."""
-        if not labels or isinstance(labels, str):
-            raise ValueError(f"labels is {labels!r}; pass a list of one or more class names.")
+        """Which label fits each picture, by the model's own temperature; `{}` in a template is the label's place.
+
+        Pictures may also come as vectors, (n, dim) float. Raises as `embed_images` and `embed_labels` do.
+        """
+        classes = self.embed_labels(labels, templates=templates, truncate=truncate)
+        vectors = self._image_vectors(images)
+        return zero_shot.classify(vectors, classes, tuple(labels), scale=self.scale, bias=self.bias)
+
+    def embed_labels(
+        self,
+        labels: Sequence[str],
+        *,
+        templates: Sequence[str] = zero_shot.PLAIN_TEMPLATES,
+        truncate: bool = False,
+    ) -> Float[np.ndarray, "labels dim"]:
+        """One unit vector a label: the mean over the templates. Raises ValueError on no labels or a template without
+        `{}`, and what `embed_texts` raises."""
+        labels, templates = _listed(labels, "labels"), _listed(templates, "templates")
+        if not labels:
+            raise ValueError("labels is empty; pass a list of one or more class names.")
+        if failures := _bad_texts(labels):
+            raise TextError(next(iter(failures.values())).message.replace("text", "label", 1))
         texts = zero_shot.prompts(tuple(labels), tuple(templates))
-        classes = zero_shot.class_vectors(self.embed_texts(texts), len(templates))
-        return zero_shot.classify(
-            self._image_vectors(images), classes, tuple(labels), scale=self.scale, bias=self.bias
-        )
+        return zero_shot.class_vectors(self.embed_texts(texts, truncate=truncate), len(templates))
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the model folder: config.json, model.safetensors, tokenizer.json, preprocessor_config.json."""
@@ -245,17 +286,68 @@ class Embedder:
         )
 
     def _image_vectors(self, images: Iterable[ImageSource] | np.ndarray) -> np.ndarray:
-        return images if self._is_vectors(images) else self.embed_images(images)  # type: ignore[return-value]
+        vectors = self._as_vectors(images)
+        return self.embed_images(images) if vectors is None else vectors
 
-    def _text_vectors(self, texts: Sequence[str] | np.ndarray) -> np.ndarray:
-        return texts if self._is_vectors(texts) else self.embed_texts(texts)  # type: ignore[return-value]
+    def _as_vectors(self, items: object) -> np.ndarray | None:
+        """A float array's rows at unit length; None for anything else, which then is pictures or texts."""
+        if not isinstance(items, np.ndarray) or items.dtype.kind != "f":
+            return None
+        if items.ndim != 2 or items.shape[1] != self.dim:
+            raise ValueError(f"an array of floats {items.shape} came; this model's vectors are (n, {self.dim}).")
+        return zero_shot.unit(items.astype(np.float32, copy=False))
 
-    def _is_vectors(self, items: Any) -> bool:
-        return isinstance(items, np.ndarray) and items.ndim == 2 and items.shape[1] == self.dim and items.dtype != np.uint8
+
+def _preprocessing(checkpoint: Checkpoint) -> Preprocess:
+    size_px = checkpoint.config.image.image_size
+    if not checkpoint.preprocess:
+        return Preprocess(size_px=size_px)
+    try:
+        found = Preprocess.from_hugging_face(checkpoint.preprocess)
+    except ValueError as error:
+        raise ValueError(f"{checkpoint.source}: {error}") from error
+    if found.size_px != size_px:
+        raise ValueError(
+            f"{checkpoint.source}: preprocessor_config.json makes pictures of {found.size_px} px, the image tower reads "
+            f"{size_px} px. Take both files from the same model."
+        )
+    return found
 
 
-def _check_text(text: object, index: int) -> None:
+def _tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:
+    if not checkpoint.tokenizer_json:
+        return None
+    try:
+        return Tokenizer.of_tower(checkpoint.tokenizer_json, checkpoint.config.text)
+    except TokenizerError as error:
+        raise TokenizerError(f"{checkpoint.source}: {error}") from error
+
+
+def _check_list(items: object, what: str) -> None:
+    """One picture or text in place of a list of them is taken for a mistake, not for its letters, bytes or rows."""
+    is_pixels = isinstance(items, np.ndarray) and items.dtype.kind not in "OU" and items.ndim != 4
+    is_one = isinstance(items, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(items, "read")
+    if is_one or is_pixels or not isinstance(items, Iterable):
+        shown = f": [{str(items)[:40]!r}]" if isinstance(items, (str, os.PathLike)) else ""
+        raise TypeError(f"{what} came as one {type(items).__name__}; pass a list{shown}.")
+
+
+def _listed(items: Iterable[Any], what: str) -> list[Any]:
+    _check_list(items, what)
+    return list(items)
+
+
+def _bad_texts(texts: Sequence[object]) -> dict[int, Failure]:
+    return {at: failure for at, text in enumerate(texts) if (failure := _bad_text(text, at))}
+
+
+def _bad_text(text: object, at: int) -> Failure | None:
     if not isinstance(text, str):
-        raise TextError(f"text {index} is a {type(text).__name__}; wanted a string.")
+        return Failure("no text", f"text {at} is a {type(text).__name__}; wanted a string.")
     if not text.strip():
-        raise TextError(f"text {index} is empty; wanted at least a word.")
+        return Failure("empty", f"text {at} is empty; wanted at least a word.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a character: what Python makes of a command line's or file name's stray bytes
+        return Failure("not Unicode", f"text {at} ({text[:40]!r}) holds bytes that are no text; wanted Unicode.")
+    return None

@@ -33,7 +33,9 @@ def contact_sheet(pictures: Sequence[tuple[Image.Image, str]], *, columns: int =
     """Pictures in rows with a line of text under each."""
     columns = min(columns, max(1, len(pictures)))
     cell, line = THUMBNAIL_PX + MARGIN_PX, 20
-    sheet = Image.new("RGB", (columns * cell + MARGIN_PX, math.ceil(len(pictures) / columns) * (cell + line) + MARGIN_PX), "white")
+    sheet = Image.new(
+        "RGB", (columns * cell + MARGIN_PX, math.ceil(len(pictures) / columns) * (cell + line) + MARGIN_PX), "white"
+    )
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for index, (picture, title) in enumerate(pictures):
         left, top = MARGIN_PX + index % columns * cell, MARGIN_PX + index // columns * (cell + line)
@@ -71,7 +73,9 @@ def _draw_matrix(axes: Axes, name: str, matrix: np.ndarray, texts: Sequence[str]
     middle = (matrix.min() + matrix.max()) / 2
     for (row, column), value in np.ndenumerate(matrix):
         is_light = (value < middle) if nearest_is_small else (value > middle)
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color="black" if is_light else "white")
+        axes.text(
+            column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color="black" if is_light else "white"
+        )
 
 
 def _draw_thumbnails(axes: Axes, pictures: Sequence[Image.Image]) -> None:
@@ -83,7 +87,12 @@ def _draw_thumbnails(axes: Axes, pictures: Sequence[Image.Image]) -> None:
         box = OffsetImage(np.asarray(fitted), zoom=52 / THUMBNAIL_PX)
         axes.add_artist(
             AnnotationBbox(
-                box, (0, row), xycoords=("axes fraction", "data"), xybox=(-30, 0), boxcoords="offset points", frameon=False
+                box,
+                (0, row),
+                xycoords=("axes fraction", "data"),
+                xybox=(-30, 0),
+                boxcoords="offset points",
+                frameon=False,
             )
         )
 

@@ -37,7 +37,9 @@ class Tokenizer:
     Text that looks like a special token stays text: nobody can end a caption by typing "<|endoftext|>".
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, *, context: int = 77, pad_id: int = 0, fill_context: bool = False):
+    def __init__(
+        self, tokenizer: tokenizers.Tokenizer, *, context: int = 77, pad_id: int = 0, fill_context: bool = False
+    ):
         """`fill_context` pads to the whole context always, which a bidirectional tower needs (SigLIP's)."""
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
@@ -51,7 +53,9 @@ class Tokenizer:
         try:
             tokenizer = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the library raises bare Exception
-            raise TokenizerError(f"this is no tokenizer.json ({error}); take the file from the model's folder.") from error
+            raise TokenizerError(
+                f"this is no tokenizer.json ({error}); take the file from the model's folder."
+            ) from error
         return cls(tokenizer, context=context, pad_id=pad_id, fill_context=fill_context)
 
     @classmethod
@@ -84,17 +88,24 @@ class Tokenizer:
         """
         if isinstance(texts, str):
             raise TypeError("texts came as one string; pass a list of strings.")
-        rows = [row.ids for row in self._tokenizer.encode_batch_fast(list(texts))]
-        lengths = [len(row) for row in rows]
-        cut = sum(length > self.context for length in lengths)
+        rows = self._rows(texts)
+        cut = sum(len(row) > self.context for row in rows)
         if cut and not truncate:
-            at = next(i for i, length in enumerate(lengths) if length > self.context)
-            raise TokenizerError(
-                f"{lengths[at]} tokens in text {at} ({texts[at][:40]!r}...); this model reads {self.context}. "
-                "Pass truncate=True to cut."
-            )
+            raise TokenizerError(next(iter(self.too_long(texts).values())))
         rows = [row if len(row) <= self.context else [*row[: self.context - 1], row[-1]] for row in rows]
         return self._pad(rows, cut)
+
+    def too_long(self, texts: Sequence[str]) -> dict[int, str]:
+        """What is wrong with each text that is longer than the context, by its place in `texts`."""
+        return {
+            at: f"{len(row)} tokens in text {at} ({texts[at][:40]!r}...); this model reads {self.context}. "
+            "Pass truncate=True to cut."
+            for at, row in enumerate(self._rows(texts))
+            if len(row) > self.context
+        }
+
+    def _rows(self, texts: Sequence[str]) -> list[list[int]]:
+        return [row.ids for row in self._tokenizer.encode_batch_fast(list(texts))]
 
     def _pad(self, rows: list[list[int]], cut: int) -> Tokens:
         width = self.context if self.fill_context else max((len(row) for row in rows), default=0)
@@ -164,9 +175,7 @@ def _with_all_bytes(learner: tokenizers.Tokenizer, vocab_size: int) -> tokenizer
             words.append(left + right)
     words += [START, END]
     vocabulary = {word: index for index, word in enumerate(words)}
-    tokenizer = tokenizers.Tokenizer(
-        models.BPE(vocab=vocabulary, merges=kept, end_of_word_suffix="</w>")
-    )
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=kept, end_of_word_suffix="</w>"))
     _clip_style(tokenizer)
     tokenizer.add_special_tokens([START, END])
     tokenizer.decoder = decoders.Sequence(  # type: ignore[assignment]

@@ -20,19 +20,23 @@ class Classification(NamedTuple):
 
 
 def prompts(labels: tuple[str, ...], templates: tuple[str, ...]) -> list[str]:
-    """Every template filled with every label, label by label. Raises ValueError for a template without `{}`."""
+    """Every template filled with every label, label by label. Raises ValueError for a template without `{}`, or none."""
+    if not templates:
+        raise ValueError(f"templates is empty; wanted one or more, like {PLAIN_TEMPLATES[0]!r}.")
     for template in templates:
         if "{}" not in template:
             raise ValueError(f"the template {template!r} has no {{}} for the label to go into.")
     return [template.replace("{}", label) for label in labels for template in templates]
 
 
-def class_vectors(
-    prompt_vectors: Float[np.ndarray, "prompts dim"], templates: int
-) -> Float[np.ndarray, "labels dim"]:
+def class_vectors(prompt_vectors: Float[np.ndarray, "prompts dim"], templates: int) -> Float[np.ndarray, "labels dim"]:
     """The mean of each label's prompts in vector space, made unit length again (section 3.1.4)."""
-    mean = prompt_vectors.reshape(-1, templates, prompt_vectors.shape[-1]).mean(axis=1)
-    return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    return unit(prompt_vectors.reshape(-1, templates, prompt_vectors.shape[-1]).mean(axis=1))
+
+
+def unit(vectors: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n dim"]:
+    """The same directions at length 1; a vector of zeros stays one."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 
 def classify(

@@ -22,8 +22,20 @@ PHOTOGRAPHS = {
     "cameraman": "camera.png", "motorcycle": "motorcycle_left.png", "grass": "grass.png", "bricks": "brick.png",
     "stars": "hubble_deep_field.jpg", "page": "page.png", "coins": "coins.png", "gravel": "gravel.png",
 }  # fmt: skip
-PHOTO_QUERIES = ("a smiling woman in an orange suit", "a man with a camera", "a motorcycle", "green grass", "an animal looks at the camera")  # fmt: skip
-SCENE_QUERIES = ("a red star", "a blue circle", "a yellow house", "a green fish next to a black cat", "three shapes on stripes")
+PHOTO_QUERIES = (
+    "a smiling woman in an orange suit",
+    "a man with a camera",
+    "a motorcycle",
+    "green grass",
+    "an animal looks at the camera",
+)
+SCENE_QUERIES = (
+    "a red star",
+    "a blue circle",
+    "a yellow house",
+    "a green fish next to a black cat",
+    "three shapes on stripes",
+)
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
 LABELS = ("a woman", "a man", "a dog", "a cat", "a motorcycle", "grass", "a wall", "the sky", "food", "text")
 CAPTIONS = ("a woman smiles", "a man takes a photograph", "a motorcycle in a garage", "a rocket in the sky", "a cat")
@@ -68,7 +80,14 @@ def write_pictures() -> tuple[Path, Path]:
 
 def one_colour_each(folder: Path) -> list[Path]:
     """A plain square in each colour, the smallest test of a colour word."""
-    shades = {"red": "#c8242b", "green": "#2f9e44", "blue": "#2449c8", "yellow": "#f2d21b", "purple": "#7a2fb5", "orange": "#f2811b"}  # fmt: skip
+    shades = {
+        "red": "#c8242b",
+        "green": "#2f9e44",
+        "blue": "#2449c8",
+        "yellow": "#f2d21b",
+        "purple": "#7a2fb5",
+        "orange": "#f2811b",
+    }
     paths = []
     for colour in COLOURS:
         picture = Image.new("RGB", (128, 128), "#e8e6e0")

@@ -82,7 +82,8 @@ def test_things_are_as_many_as_asked_inside_the_picture_and_half_visible(seed: i
     assert len(easel.things) == count
     for thing, area, visible in zip(easel.things, easel.areas, easel.visible, strict=True):
         x, y, width, height = thing.box_xywh_px
-        assert x >= 0 and y >= 0 and x + width <= 96 and y + height <= 96
+        assert min(x, y) >= 0
+        assert max(x + width, y + height) <= 96
         assert 0.03 <= area / 96**2 <= 0.30
         assert visible.sum() >= 0.5 * area
 

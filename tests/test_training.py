@@ -24,11 +24,9 @@ from diptych.training.trainer import Trainer, train, update_average
 
 
 def config(shards: Path, out: Path, **changes) -> TrainConfig:
-    plain = dict(
-        data=(str(shards),), out=str(out), model="vit-tiny", image_size=48, vocab_size=700, epochs=2, batch_size=32,
-        precision="fp32", device="cpu", eval_every=1,
-    )  # fmt: skip
-    return TrainConfig(**{**plain, **changes})
+    plain = {"model": "vit-tiny", "image_size": 48, "vocab_size": 700, "epochs": 2, "batch_size": 32}
+    plain |= {"precision": "fp32", "device": "cpu", "eval_every": 1}
+    return TrainConfig(data=(str(shards),), out=str(out), **{**plain, **changes})
 
 
 @pytest.mark.parametrize(("model", "size_px"), [("vit-tiny", 32), ("resnet-tiny", 64)])
@@ -62,7 +60,12 @@ def unlike_pairs(batch):
 def test_a_run_leaves_a_model_and_its_numbers(shards: Path, tmp_path: Path) -> None:
     result = train(config(shards, tmp_path, val=str(shards), scenes=0.25), quiet=True)
     assert result.folder == tmp_path / "model"
-    assert {p.name for p in result.folder.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json"}  # fmt: skip
+    assert {p.name for p in result.folder.iterdir()} >= {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "preprocessor_config.json",
+    }
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["text_to_image"] == list(result.retrieval.text_to_image)
     model = diptych.load(result.folder, device="cpu")
@@ -132,7 +135,12 @@ def test_dropout_rises_with_depth_and_is_off_in_evaluation() -> None:
 
 
 def test_configuration_errors_name_the_field() -> None:
-    for wrong, match in [({"data": ()}, "data is empty"), ({"scenes": 1.0}, "scenes"), ({"batch_size": 1}, "batch_size"), ({"precision": "fp8"}, "fp8")]:  # fmt: skip
+    for wrong, match in [
+        ({"data": ()}, "data is empty"),
+        ({"scenes": 1.0}, "scenes"),
+        ({"batch_size": 1}, "batch_size"),
+        ({"precision": "fp8"}, "fp8"),
+    ]:
         with pytest.raises(ValueError, match=match):
             TrainConfig(**{"data": ("x",), **wrong})
     with pytest.raises(TypeError, match="momentum"):
@@ -182,8 +190,19 @@ def test_two_processes_give_the_gradients_of_one(tmp_path: Path, loss: str) -> N
     """Every parameter and the temperature, with uneven parts and several captions a picture, under torchrun."""
     script, result = tmp_path / "worker.py", tmp_path / "gradients.pt"
     script.write_text(textwrap.dedent(WORKER.format(tests=str(Path(__file__).parent), loss=loss)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), str(result)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+        str(result),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr
     network, pixels, ids, owners = towers_and_pairs(loss)
     value = whole_loss(network(pixels, ids), owners)

@@ -149,7 +149,7 @@ def _count(tensors: dict[str, Tensor], prefix: str) -> int:
 def _heads(width: int, name: str) -> int:
     if width % HEAD_WIDTH:
         raise ValueError(
-            f"the tower of {name} is {width} wide, which does not divide into heads of {HEAD_WIDTH}; only a folder with "
-            "its configuration can say otherwise."
+            f"the tower of {name} is {width} wide, which does not divide into heads of {HEAD_WIDTH}; only a folder "
+            "with its configuration can say otherwise."
         )
     return width // HEAD_WIDTH

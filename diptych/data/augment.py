@@ -37,7 +37,9 @@ def augment_picture(
     image: Image.Image, size_px: int, how: Augmentation, rng: np.random.Generator
 ) -> tuple[np.ndarray, bool]:
     """A (size_px, size_px, 3) uint8 crop of `image`, and whether it was mirrored."""
-    image = image.resize((size_px, size_px), Image.Resampling.BICUBIC, box=crop_box(image.size, how, rng), reducing_gap=2)
+    image = image.resize(
+        (size_px, size_px), Image.Resampling.BICUBIC, box=crop_box(image.size, how, rng), reducing_gap=2
+    )
     flipped = bool(rng.random() < how.flip)
     pixels = np.asarray(image)
     if flipped:

@@ -126,5 +126,3 @@ def picture_of(sample: Sample, size_px: int) -> Image.Image:
     if isinstance(sample.image, Image.Image):
         return sample.image.convert("RGB")
     return open_image(io.BytesIO(sample.image), decode="fast", size_px=size_px)
-
-

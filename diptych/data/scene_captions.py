@@ -65,6 +65,7 @@ def article(words: str) -> str:
 
 
 def plural(words: str) -> str:
+    """The words for more than one of a thing."""
     if words.endswith("fish"):
         return words
     return words + ("es" if words.endswith(("s", "x", "sh", "ch")) else "s")

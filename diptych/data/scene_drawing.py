@@ -42,6 +42,7 @@ def _to_rgb(hue: float, saturation: float, value: float) -> RGB:
 
 
 def mix(one: RGB, other: RGB, share: float) -> RGB:
+    """A colour that is `share` of the way from one to the other."""
     r, g, b = (round(p + (q - p) * share) for p, q in zip(one, other, strict=True))
     return r, g, b
 

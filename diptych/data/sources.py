@@ -86,7 +86,7 @@ class ShardSource:
         """One handle per shard and thread: a seek in one thread must not move another's."""
         handles: dict[int, BinaryIO] = self._files.__dict__.setdefault("handles", {})
         if shard not in handles:
-            handles[shard] = open(self.paths[shard], "rb")
+            handles[shard] = open(self.paths[shard], "rb")  # noqa: SIM115 (lives as long as the source)
         return handles[shard]
 
 
@@ -152,5 +152,3 @@ def all_captions(source: Source) -> Iterable[str]:
     """Every caption of a source, for training a tokenizer."""
     for index in range(len(source)):
         yield from source[index].captions
-
-

@@ -28,7 +28,14 @@ def choose_device(name: str | None = None) -> torch.device:
         raise ValueError(f"device {name!r} was asked for and PyTorch sees none; here there is {here}.")
     if kind == "mps":
         os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # operators that Apple's backend lacks run on the CPU
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:  # "cpu:first"
+        raise ValueError(f"device {name!r} is not known; choose one of {', '.join(DEVICES)}, or cuda:1.") from error
+    if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ValueError(f"device {name!r} was asked for and PyTorch sees {count}: cuda:0 to cuda:{count - 1}.")
+    return device
 
 
 def describe_device(device: torch.device) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from diptych.nets.resnet import ModifiedResNet, ResNetConfig
 from diptych.nets.text import TextConfig, TextTransformer
-from diptych.nets.vision import ViTConfig, VisionTransformer
+from diptych.nets.vision import VisionTransformer, ViTConfig
 
 MAX_LOGIT_SCALE = math.log(100)
 
@@ -47,7 +47,11 @@ class CLIP(nn.Module):
         super().__init__()
         self.config = config
         is_vit = isinstance(config.image, ViTConfig)
-        self.image = VisionTransformer(config.image, config.embed_dim) if is_vit else ModifiedResNet(config.image, config.embed_dim)  # type: ignore[arg-type]
+        self.image = (
+            VisionTransformer(config.image, config.embed_dim)
+            if is_vit
+            else ModifiedResNet(config.image, config.embed_dim)
+        )  # type: ignore[arg-type]
         self.text = TextTransformer(config.text, config.embed_dim)
         sigmoid = config.loss == "sigmoid"
         self.logit_scale = nn.Parameter(torch.tensor(math.log(10) if sigmoid else math.log(1 / 0.07)))

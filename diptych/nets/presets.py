@@ -23,7 +23,9 @@ def _openai_vit(dim: int, size: int, patch: int, width: int, layers: int, text: 
     return CLIPConfig(dim, image, _text(text))
 
 
-def _open_clip(dim: int, width: int, layers: int, head_width: int, mlp_width: int, text: int, text_layers: int) -> CLIPConfig:
+def _open_clip(
+    dim: int, width: int, layers: int, head_width: int, mlp_width: int, text: int, text_layers: int
+) -> CLIPConfig:
     image = ViTConfig(224, 14, width, layers, heads=width // head_width, mlp_width=mlp_width)
     return CLIPConfig(dim, image, _text(text, text_layers, "gelu"))
 
@@ -32,7 +34,17 @@ def _siglip(
     size: int, patch: int, width: int, layers: int, heads: int, mlp_width: int, vocab_size: int, context: int = 64
 ) -> CLIPConfig:
     image = ViTConfig(
-        size, patch, width, layers, heads, mlp_width, "gelu_tanh", pool="map", norm_pre=False, patch_bias=True, norm_eps=1e-6
+        size,
+        patch,
+        width,
+        layers,
+        heads,
+        mlp_width,
+        "gelu_tanh",
+        pool="map",
+        norm_pre=False,
+        patch_bias=True,
+        norm_eps=1e-6,
     )
     text = TextConfig(
         context, vocab_size, width, layers, heads, mlp_width, "gelu_tanh",

@@ -29,7 +29,9 @@ def resize_positions(
     """
     extra = len(positions) - grid_from**2
     if extra not in (0, 1):
-        raise ValueError(f"{len(positions)} positions are no {grid_from} x {grid_from} grid, with or without one token more.")
+        raise ValueError(
+            f"{len(positions)} positions are no {grid_from} x {grid_from} grid, with or without one token more."
+        )
     if grid_from == grid_to:
         return positions
     first, grid = positions[:extra], positions[extra:]

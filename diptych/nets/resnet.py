@@ -155,7 +155,7 @@ class ModifiedResNet(nn.Module):
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         x = F.avg_pool2d(F.relu(self.bn3(self.conv3(x)), inplace=True), 2)
         for stage in self.stages:
-            for block in stage:
+            for block in stage:  # type: ignore[attr-defined]
                 x = _checkpointed(block, x) if self.checkpointing and self.training else block(x)
         return x
 
@@ -163,5 +163,7 @@ class ModifiedResNet(nn.Module):
         size = self.config.image_size
         if pixels.shape[-2:] != (size, size):
             came = " x ".join(str(n) for n in pixels.shape[-2:])
-            raise ValueError(f"pixels of {came}; this tower reads {size} x {size}. Preprocess with the model's own settings.")
+            raise ValueError(
+                f"pixels of {came}; this tower reads {size} x {size}. Preprocess with the model's own settings."
+            )
         return self.pool(self.features(pixels))

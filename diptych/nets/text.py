@@ -70,7 +70,9 @@ class TextTransformer(nn.Module):
         """Every token's state after the last norm, which is what a diffusion model reads."""
         tokens = ids.shape[1]
         if tokens > self.config.context:
-            raise ValueError(f"{tokens} tokens; this tower reads {self.config.context}. Tokenize with truncate=True to cut.")
+            raise ValueError(
+                f"{tokens} tokens; this tower reads {self.config.context}. Tokenize with truncate=True to cut."
+            )
         x = self.token(ids) + self.positions[:tokens].to(self.token.weight.dtype)
         return self.norm_post(self.transformer(x, self.config.causal))
 

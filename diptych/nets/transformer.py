@@ -24,6 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "quick_gel
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """The function called `name`; ValueError with the known names otherwise."""
     if name not in ACTIVATIONS:
         raise ValueError(f"activation {name!r} is not known; choose one of {', '.join(ACTIVATIONS)}.")
     return ACTIVATIONS[name]
@@ -44,7 +45,9 @@ class Attention(nn.Module):
         nn.init.zeros_(self.qkv.bias)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Float[Tensor, "batch tokens width"], causal: bool = False) -> Float[Tensor, "batch tokens width"]:
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"], causal: bool = False
+    ) -> Float[Tensor, "batch tokens width"]:
         batch, tokens, width = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, tokens, head width)
@@ -78,7 +81,9 @@ class Block(nn.Module):
         self.drop_path = 0.0
         self.dropout = 0.0
 
-    def forward(self, x: Float[Tensor, "batch tokens width"], causal: bool = False) -> Float[Tensor, "batch tokens width"]:
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"], causal: bool = False
+    ) -> Float[Tensor, "batch tokens width"]:
         x = x + self._branch(self.attention(self.norm_1(x), causal))
         return x + self._branch(self.mlp(self.norm_2(x)))
 
@@ -100,12 +105,16 @@ class Transformer(nn.Module):
     """A stack of blocks. With `checkpointing` set, activations inside blocks are recomputed in the backward pass
     (Chen et al. 2016), which trades about a third more arithmetic for memory."""
 
-    def __init__(self, width: int, layers: int, heads: int, mlp_width: int, activation_name: str, norm_eps: float = 1e-5):
+    def __init__(
+        self, width: int, layers: int, heads: int, mlp_width: int, activation_name: str, norm_eps: float = 1e-5
+    ):
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads, mlp_width, activation_name, norm_eps) for _ in range(layers))
         self.checkpointing = False
 
-    def forward(self, x: Float[Tensor, "batch tokens width"], causal: bool = False) -> Float[Tensor, "batch tokens width"]:
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"], causal: bool = False
+    ) -> Float[Tensor, "batch tokens width"]:
         for block in self.blocks:
             if self.checkpointing and self.training:
                 x = checkpoint(block, x, causal, use_reentrant=False)

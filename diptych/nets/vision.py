@@ -58,7 +58,9 @@ class VisionTransformer(nn.Module):
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
         if config.pool == "map":
             if embed_dim != width:
-                raise ValueError(f"with pool='map' the embedding is {width} wide, as the tower; embed_dim is {embed_dim}.")
+                raise ValueError(
+                    f"with pool='map' the embedding is {width} wide, as the tower; embed_dim is {embed_dim}."
+                )
             self.head = MAPHead(width, config.heads, config.mlp_width, config.activation, config.norm_eps)
         else:
             self.proj = nn.Linear(width, embed_dim, bias=False)
@@ -69,7 +71,9 @@ class VisionTransformer(nn.Module):
         size = self.config.image_size
         if pixels.shape[-2:] != (size, size):
             came = " x ".join(str(n) for n in pixels.shape[-2:])
-            raise ValueError(f"pixels of {came}; this tower reads {size} x {size}. Preprocess with the model's own settings.")
+            raise ValueError(
+                f"pixels of {came}; this tower reads {size} x {size}. Preprocess with the model's own settings."
+            )
         x = self.patch(pixels).flatten(2).transpose(1, 2)  # (batch, patches, width)
         if self.class_token is not None:
             x = torch.cat([self.class_token.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)

@@ -32,6 +32,7 @@ def join(device: torch.device) -> Place:
 
 
 def is_alone() -> bool:
+    """Whether there is no other process to talk to."""
     return not dist.is_initialized() or dist.get_world_size() == 1
 
 
@@ -82,7 +83,9 @@ def whole_loss(output: Output, owners: Int[Tensor, " texts"]) -> Float[Tensor, "
     image, first = gather(output.image)
     text, _ = gather(output.text)
     all_owners, _ = gather(owners + first)
-    matches: Bool[Tensor, "pictures texts"] = all_owners[None, :] == torch.arange(len(image), device=image.device)[:, None]
+    matches: Bool[Tensor, "pictures texts"] = (
+        all_owners[None, :] == torch.arange(len(image), device=image.device)[:, None]
+    )
     if output.bias is None:
         return softmax_loss(image, text, output.scale, matches=matches)
     return sigmoid_loss(image, text, output.scale, output.bias, matches=matches)

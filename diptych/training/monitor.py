@@ -19,11 +19,10 @@ class Monitor:
         """Of several processes only one `writes`; the others keep silent."""
         quiet = quiet or not writes
         self.console = Console(stderr=True, quiet=quiet)
-        self._rows: TextIO = open(folder / "metrics.jsonl" if writes else os.devnull, "a", encoding="utf-8")
-        self._bar = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[line]}"),
-            console=self.console, transient=True, disable=quiet or not sys.stderr.isatty(),
-        )  # fmt: skip
+        path = folder / "metrics.jsonl" if writes else Path(os.devnull)
+        self._rows: TextIO = path.open("a", encoding="utf-8")
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[line]}"))
+        self._bar = Progress(*columns, console=self.console, transient=True, disable=quiet or not sys.stderr.isatty())
         self._task = self._bar.add_task("training", total=1.0, line="")
         self._every_s, self._said_s, self._start_s = every_s, time.monotonic(), time.monotonic()
 

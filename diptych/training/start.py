@@ -28,12 +28,13 @@ def from_model(init: str, image_size: int | None) -> tuple[CLIP, Tokenizer]:
     """The network and tokenizer of a model that exists, for pictures of `image_size`. ValueError without a
     tokenizer."""
     checkpoint = read(init)
-    if checkpoint.tokenizer_json is None:
+    tokenizer_json = checkpoint.tokenizer_json
+    if tokenizer_json is None:
         raise ValueError(f"{init} came without its tokenizer.json; training needs one. Put it beside the weights.")
     if image_size:
         config, state = resized(checkpoint.config, checkpoint.state, image_size)
         checkpoint = checkpoint._replace(config=config, state=state)
-    return build(checkpoint), Tokenizer.of_tower(checkpoint.tokenizer_json, checkpoint.config.text)
+    return build(checkpoint), Tokenizer.of_tower(tokenizer_json, checkpoint.config.text)
 
 
 def sized(config: CLIPConfig, image_size: int | None, tokenizer: Tokenizer) -> CLIPConfig:

@@ -66,7 +66,7 @@ class Trainer:
             config.seed, config.threads, rank=place.rank, world=place.world,
         )  # fmt: skip
         self.validation = Validation.read(open_source(config.val), self.preprocess) if config.val else None
-        self.network.to(device, memory_format=torch.channels_last)
+        self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         set_dropout(self.network, config.drop_path, config.dropout)
         self.forward = DistributedDataParallel(self.network) if place.world > 1 else self.network
@@ -144,7 +144,9 @@ class Trainer:
     def _pixels(self, pixels: np.ndarray) -> Tensor:
         """uint8 (n, h, w, 3) -> normalised (n, 3, h, w), on the device, where the arithmetic is cheapest."""
         x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
-        mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (self.preprocess.mean, self.preprocess.std))
+        mean, std = (
+            torch.tensor(v, device=self.device).view(3, 1, 1) for v in (self.preprocess.mean, self.preprocess.std)
+        )
         return ((x / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
     def _account(self, loss: float, rate: float, batch: Batch, progress: float) -> None:
@@ -165,8 +167,8 @@ class Trainer:
         chance = math.log(self.place.world) + (math.log(len(batch.pixels)) + math.log(len(batch.captions))) / 2
         self.monitor.step(
             progress,
-            f"step {self.steps} · loss {self.loss:.3f} (chance {chance:.2f}) · {row['pictures_per_s']:.0f} pictures/s · "
-            f"waiting for data {row['waiting']:.0%} · scale {row['scale']:.1f}",
+            f"step {self.steps} · loss {self.loss:.3f} (chance {chance:.2f}) · {row['pictures_per_s']:.0f} pictures/s "
+            f"· waiting for data {row['waiting']:.0%} · scale {row['scale']:.1f}",
         )
         if self.steps % RECORD_EVERY == 0:
             self.monitor.record(step=self.steps, elapsed_s=round(elapsed_s, 1), **row)
@@ -201,7 +203,10 @@ class Trainer:
     def _save(self, folder: Path) -> None:
         if self.place.rank == 0:
             save_folder(
-                folder, self.average, tokenizer_json=self.tokenizer.to_json(), preprocess=self.preprocess.to_hugging_face()
+                folder,
+                self.average,
+                tokenizer_json=self.tokenizer.to_json(),
+                preprocess=self.preprocess.to_hugging_face(),
             )
 
 

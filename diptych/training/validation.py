@@ -19,6 +19,8 @@ PICTURES, TEXTS = 250, 1000  # in a batch
 
 
 class Skipped(NamedTuple):
+    """A pair that could not be used."""
+
     key: str
     reason: str
 

@@ -1,0 +1,283 @@
+"""Models by their hub id, from a server on this machine that speaks the hub's protocol: the client's own code runs."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from diptych.checkpoint import CheckpointError, HubError, fetch, read
+from diptych.checkpoint.hub import choose, is_repo_id
+
+GOLDEN = Path(__file__).parent / "golden"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+NAME = "someone/a-model"
+
+
+class Hub(ThreadingHTTPServer):
+    """Repositories as {id: {file: bytes}}; `gated` ones list their files and give none. `asked` is what was fetched."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.repositories: dict[str, dict[str, bytes]] = {}
+        self.gated: set[str] = set()
+        self.asked: list[str] = []
+        Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Answers(BaseHTTPRequestHandler):
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        if parts[:2] == ["api", "models"]:
+            self.list_files("/".join(parts[2:4]), parts[4:])
+        else:
+            self.give_file("/".join(parts[:2]), parts[3:])
+
+    do_HEAD = do_GET
+
+    def list_files(self, name: str, rest: list[str]) -> None:
+        files = self.server.repositories.get(name)
+        if files is None:
+            return self.answer(401, b"{}", {"X-Error-Code": "RepoNotFound"})
+        if rest and rest[1] not in ("main", COMMIT):
+            return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        if rest and rest[0] == "tree":
+            tree = [
+                {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+                for path, data in files.items()
+            ]
+            return self.answer(200, json.dumps(tree).encode())
+        listed: dict[str, Any] = {"id": name, "sha": COMMIT, "siblings": [{"rfilename": path} for path in files]}
+        return self.answer(200, json.dumps(listed).encode())
+
+    def give_file(self, name: str, rest: list[str]) -> None:
+        if name in self.server.gated:
+            return self.answer(403, b"", {"X-Error-Code": "GatedRepo"})
+        data = self.server.repositories[name]["/".join(rest[1:])]
+        if self.command == "GET":
+            self.server.asked.append("/".join(rest[1:]))
+        return self.answer(200, data, {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": COMMIT})
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for key, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """The server, as the hub that the client knows, with an empty cache."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    server = Hub()
+    point_to(server.address, monkeypatch)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def point_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+HF = files_of(GOLDEN / "hf_clip")
+OPEN_CLIP = files_of(GOLDEN / "openclip_odd_heads")
+# What a repository of many formats carries besides; none of it is to be fetched.
+CLUTTER: dict[str, bytes] = dict.fromkeys(
+    (
+        "pytorch_model.bin",
+        "tf_model.h5",
+        "flax_model.msgpack",
+        "README.md",
+        "vocab.json",
+        "merges.txt",
+        "onnx/model.onnx",
+    ),
+    b"no one reads this",
+)
+SMALL = {"preprocessor_config.json": b"{}", "tokenizer.json": b" {}", "tokenizer_config.json": b"{} "}
+
+
+def test_only_what_is_needed_is_fetched_and_only_once(hub: Hub) -> None:
+    hub.repositories[NAME] = HF | CLUTTER | SMALL
+    folder = fetch(NAME)
+    wanted = {"config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert {path.name for path in folder.iterdir()} == wanted
+    assert sorted(hub.asked) == sorted(wanted)
+    assert fetch(NAME) == folder
+    assert len(hub.asked) == len(wanted)
+
+
+def test_the_model_is_that_of_the_folder(hub: Hub) -> None:
+    hub.repositories[NAME] = HF
+    came, local = read(NAME), read(GOLDEN / "hf_clip")
+    assert came.source == NAME
+    assert came.config == local.config
+    assert all(torch.equal(came.state[name], tensor) for name, tensor in local.state.items())
+
+
+def test_a_fetched_model_needs_no_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.repositories[NAME] = HF | CLUTTER
+    hub.repositories["someone/open-clip"] = OPEN_CLIP
+    folder, other = fetch(NAME), fetch("someone/open-clip")
+    point_to("http://127.0.0.1:9", monkeypatch)  # where nobody listens
+    assert fetch(NAME) == folder
+    assert fetch(NAME, revision=COMMIT) == folder
+    assert fetch("someone/open-clip") == other
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert fetch(NAME) == folder
+    assert read("someone/open-clip").config.embed_dim == 40
+
+
+def test_without_network_and_without_a_copy(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point_to("http://127.0.0.1:9", monkeypatch)
+    with pytest.raises(HubError) as error:
+        read("openai/clip-vit-base-patch32", revision="main")
+    assert str(error.value) == (
+        "the hub cannot be reached (ConnectError), and openai/clip-vit-base-patch32 at main, which is no file or "
+        f"folder here, is not in the cache {tmp_path / 'cache'}; connect once to fetch it, or call diptych.load() "
+        "without a name, which needs no network."
+    )
+
+
+def test_half_a_copy_is_no_copy(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.repositories[NAME] = HF
+    (fetch(NAME) / "model.safetensors").unlink()
+    point_to("http://127.0.0.1:9", monkeypatch)
+    with pytest.raises(HubError, match="is not in the cache"):
+        fetch(NAME)
+
+
+def test_a_hub_that_is_down_is_as_good_as_none(hub: Hub) -> None:
+    hub.repositories[NAME] = HF
+    folder = fetch(NAME)
+    hub.repositories[NAME] = None  # type: ignore[assignment]
+    hub.RequestHandlerClass.list_files = lambda self, *_: self.answer(503, b"")  # type: ignore[assignment]
+    try:
+        assert fetch(NAME) == folder
+        with pytest.raises(HubError, match="the hub cannot be reached"):
+            fetch("someone/else")
+    finally:
+        hub.RequestHandlerClass.list_files = ORIGINAL  # type: ignore[assignment]
+
+
+ORIGINAL = Answers.list_files
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "says"),
+    [
+        (
+            "someone/unknown",
+            None,
+            "someone/unknown is no file or folder here and no model on the hub that you may read",
+        ),
+        ("someone/gated", None, "someone/gated is gated: accept its terms at http"),
+        (NAME, "v9", f"{NAME} has no revision 'v9'; take a branch, tag or commit of it"),
+        ("someone/nothing", None, "someone/nothing holds no model that can be read"),
+        ("some--one/x", None, "no model on the hub that you may read"),
+    ],
+)
+def test_what_the_hub_does_not_give(name: str, revision: str | None, says: str, hub: Hub) -> None:
+    hub.repositories = {NAME: HF, "someone/gated": HF, "someone/nothing": CLUTTER}
+    hub.gated = {"someone/gated"}
+    with pytest.raises(HubError) as error:
+        read(name, revision=revision)
+    assert says in str(error.value)
+    assert isinstance(error.value, CheckpointError)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_in_several_files_come_all(hub: Hub, tmp_path: Path) -> None:
+    tensors = load_file(GOLDEN / "hf_clip" / "model.safetensors")
+    for shard in (1, 2):
+        part = {name: tensors[name] for name in list(tensors)[shard - 1 :: 2]}
+        save_file(part, tmp_path / f"model-0000{shard}-of-00002.safetensors")
+    index = {"weight_map": {name: f"model-0000{i % 2 + 1}-of-00002.safetensors" for i, name in enumerate(tensors)}}
+    shards = {path.name: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
+    hub.repositories[NAME] = {
+        "config.json": HF["config.json"],
+        "model.safetensors.index.json": json.dumps(index).encode(),
+        **shards,
+        **CLUTTER,
+    }
+    assert read(NAME).config.embed_dim == 32
+    assert sorted(hub.asked) == ["config.json", *sorted(shards), "model.safetensors.index.json"]
+
+
+def test_a_config_json_of_another_kind_gives_way_to_open_clip_s(hub: Hub) -> None:
+    """As in timm's repositories, whose model.safetensors is an image tower alone."""
+    timm = {"config.json": b'{"architecture": "vit_base"}', "model.safetensors": b"a tower"}
+    hub.repositories[NAME] = OPEN_CLIP | timm
+    assert read(NAME).config.embed_dim == 40
+    assert sorted(hub.asked) == ["config.json", "open_clip_config.json", "open_clip_model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("names", "weights"),
+    [
+        ("config.json pytorch_model.bin model.safetensors", "model.safetensors"),
+        ("config.json pytorch_model.bin", "pytorch_model.bin"),
+        (
+            "config.json pytorch_model.bin open_clip_config.json open_clip_model.safetensors",
+            "open_clip_model.safetensors",
+        ),
+        ("config.json pytorch_model.bin open_clip_config.json open_clip_pytorch_model.bin", "pytorch_model.bin"),
+        ("open_clip_config.json open_clip_pytorch_model.bin model.safetensors", "open_clip_pytorch_model.bin"),
+    ],
+)
+def test_weights_come_once_and_pickles_last(names: str, weights: str) -> None:
+    chosen = choose(names.split())
+    assert chosen[1:] == [weights]
+    assert chosen[0] == ("open_clip_config.json" if weights.startswith("open_clip") else "config.json")
+
+
+@pytest.mark.parametrize(
+    "source", ["RN50.pt", "runs/RN50.pt", "a/b/c", "./model", "/model", "model", "a b/c", "../x", ""]
+)
+def test_what_is_no_hub_id(source: str) -> None:
+    assert not is_repo_id(source)
+
+
+def test_the_environment_s_hub_is_asked(tmp_path: Path) -> None:
+    """HF_ENDPOINT and HF_HOME as a user sets them, in a process of its own."""
+    server = Hub()
+    server.repositories[NAME] = HF
+    code = f"from diptych.checkpoint import read; print(read({NAME!r}).config.embed_dim)"
+    environment = os.environ | {"HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
+    root = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    result = subprocess.run([sys.executable, "-c", code], env=environment | root, capture_output=True, text=True)
+    server.shutdown()
+    assert result.stdout.strip() == "32", result.stderr
+    assert sorted(server.asked) == ["config.json", "model.safetensors"]

@@ -1,0 +1,214 @@
+"""Sources, augmentation and the loader: captions stay true, order is repeatable, bad samples cost themselves."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from diptych.data.augment import NONE, Augmentation, augment_picture, crop_box, drop_words, mirror_caption
+from diptych.data.loader import Loader, Part
+from diptych.data.sources import DataError, Sample, all_captions, captions_of, open_source
+from diptych.training.scenes import SceneSource, photographs
+
+
+def jpeg(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (40, 30)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "JPEG")
+    return file.getvalue()
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_shards_of_every_layout(tmp_path: Path) -> None:
+    captions = json.dumps({"captions": ["one", " two "]}).encode()
+    write_tar(
+        tmp_path / "0.tar", {"a.jpg": jpeg(), "a.json": captions, "b.c.png": jpeg(), "b.c.txt": b"three\n\nfour\n"}
+    )
+    write_tar(
+        tmp_path / "1.tar", {"d/e.jpg": jpeg(), "d/e.json": b'{"caption": "five"}', "f.jpg": jpeg(), "g.json": captions}
+    )
+    source = open_source(tmp_path)
+    assert [source[i].key for i in range(len(source))] == ["a", "b.c", "d/e"]
+    assert list(all_captions(source)) == ["one", "two", "three", "four", "five"]
+    assert source.skipped == {"no caption": 1, "no picture": 1}
+    assert source[0].image == jpeg()
+    assert len(open_source(tmp_path / "0.tar")) == 2
+    assert len(open_source(str(tmp_path / "*.tar"))) == 3
+
+
+def test_folder_with_captions_beside(tmp_path: Path) -> None:
+    for name, content in {
+        "a.jpg": jpeg(),
+        "a.txt": b"a red thing",
+        "b.png": jpeg(),
+        "b.json": b'{"captions": ["x", "y"]}',
+        "c.jpg": jpeg(),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    source = open_source(tmp_path)
+    assert [source[i].captions for i in range(len(source))] == [("a red thing",), ("x", "y")]
+    assert source.skipped == {"no caption": 1}
+
+
+def test_sources_that_are_none_say_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="neither a folder"):
+        open_source(tmp_path / "nothing")
+    with pytest.raises(DataError, match=r"holds no pairs; wanted tar shards"):
+        open_source(tmp_path)
+    (tmp_path / "broken.tar").write_bytes(b"not a tar file" * 100)
+    with pytest.raises(DataError, match=r"broken\.tar cannot be read"):
+        open_source(tmp_path)
+
+
+def test_captions_of_sidecars() -> None:
+    assert captions_of('{"caption": "one"}', True) == ("one",)
+    assert captions_of('{"captions": []}', True) == ()
+    assert captions_of(" a \n\nb", False) == ("a", "b")
+
+
+def test_mirrored_captions_swap_sides() -> None:
+    assert (
+        mirror_caption("a dog left of the leftmost cat , Right hand up")
+        == "a dog right of the rightmost cat , Left hand up"
+    )
+    assert mirror_caption("he left brightly") == "he right brightly"  # the verb is the price of a rule of one line
+    assert mirror_caption("a bright cleft") == "a bright cleft"
+
+
+@given(st.text(alphabet="lefright RIGHTLEF,.", max_size=60))
+def test_mirroring_twice_is_nothing(caption: str) -> None:
+    once = mirror_caption(caption)
+    if "left" not in caption.lower() and "right" not in caption.lower():
+        assert once == caption
+    assert mirror_caption(once).lower() == caption.lower()
+
+
+@given(st.integers(0, 2**32), st.integers(1, 500), st.integers(1, 500), st.floats(0, 1))
+def test_crops_stay_inside(seed: int, width: int, height: int, scale: float) -> None:
+    left, top, right, bottom = crop_box((width, height), Augmentation(crop_scale=scale), np.random.default_rng(seed))
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+
+
+def test_no_augmentation_is_a_plain_resize() -> None:
+    picture = Image.effect_noise((64, 64), 50).convert("RGB")
+    pixels, flipped = augment_picture(picture, 32, NONE, np.random.default_rng(0))
+    assert not flipped
+    assert np.array_equal(pixels, np.asarray(picture.resize((32, 32), Image.Resampling.BICUBIC, reducing_gap=2)))
+
+
+def test_flip_erase_and_jitter_do_what_they_say() -> None:
+    picture = Image.new("RGB", (32, 32), "black")
+    picture.paste("white", (0, 0, 16, 32))
+    rng = np.random.default_rng(1)
+    pixels, flipped = augment_picture(picture, 32, Augmentation(1, 1, 0, 0, 0), rng)
+    assert flipped
+    assert pixels[:, :12].max() < 10 < 245 < pixels[:, 20:].min()
+    erased, _ = augment_picture(picture, 32, Augmentation(1, 0, 0, 1, 0), rng)
+    changed = (erased != np.asarray(picture)).any(axis=2).mean()
+    assert 0.01 < changed < 0.25
+    grey = Image.new("RGB", (8, 8), (100, 100, 100))
+    values = {augment_picture(grey, 8, Augmentation(1, 0, 0.4, 0, 0), rng)[0][0, 0, 0] for _ in range(50)}
+    assert min(values) >= 59
+    assert max(values) <= 141
+    assert len(values) > 10
+
+
+def test_words_are_dropped_but_never_all() -> None:
+    rng = np.random.default_rng(0)
+    words = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
+    kept = [len(drop_words(" ".join(words), 0.3, rng).split()) for _ in range(2000)]
+    assert np.mean(kept) == pytest.approx(7, abs=0.15)
+    assert drop_words("a b", 1.0, rng) in ("a", "b")
+    assert drop_words("alone", 1.0, rng) == "alone"
+    with pytest.raises(ValueError, match="drop_words is 2"):
+        Augmentation(drop_words=2)
+
+
+def loader(shards: Path, **options) -> Loader:
+    source = open_source(shards)
+    return Loader([Part(source, len(source), Augmentation())], **{"batch_size": 20, "size_px": 32, **options})
+
+
+def test_an_epoch_is_every_picture_once_in_another_order(shards: Path) -> None:
+    plain = loader(shards, batch_size=48)
+    plain.parts[0] = plain.parts[0]._replace(how=NONE)
+    first, second = ([batch.pixels for batch in plain.epoch(epoch)] for epoch in (0, 1))
+    assert [len(pixels) for pixels in first] == [48, 48]
+    one, two = ({p.tobytes() for p in np.concatenate(batches)} for batches in (first, second))
+    assert one == two
+    assert len(one) == 96
+    assert not np.array_equal(first[0], second[0])
+
+
+def test_batches_depend_on_seed_and_epoch_alone(shards: Path) -> None:
+    for epoch in (0, 3):
+        one, two = (list(loader(shards, threads=threads, seed=5).epoch(epoch)) for threads in (1, 4))
+        for a, b in zip(one, two, strict=True):
+            assert np.array_equal(a.pixels, b.pixels)
+            assert a.captions == b.captions
+    assert not np.array_equal(next(loader(shards, seed=6).epoch(0)).pixels, one[0].pixels)
+
+
+def test_two_processes_read_what_one_would(shards: Path) -> None:
+    whole = list(loader(shards).epoch(0))
+    halves = [list(loader(shards, rank=rank, world=2).epoch(0)) for rank in (0, 1)]
+    for batch, *parts in zip(whole, *halves, strict=True):
+        assert [len(part.pixels) for part in parts] == [10, 10]
+        assert {p.tobytes() for p in batch.pixels} == {p.tobytes() for part in parts for p in part.pixels}
+
+
+def test_several_captions_name_their_picture(shards: Path) -> None:
+    batch = next(loader(shards, captions_per_image=3).epoch(0))
+    assert len(batch.captions) == len(batch.owners)
+    counts = np.bincount(batch.owners, minlength=20)
+    assert counts.min() >= 1
+    assert counts.max() == 3
+
+
+class Half:
+    """Every second picture is broken."""
+
+    def __len__(self) -> int:
+        return 400
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(jpeg() if index % 2 else b"nonsense", ("a caption",), str(index))
+
+
+def test_bad_samples_are_counted_and_too_many_stop_the_run(tmp_path: Path) -> None:
+    files = {f"{i}.jpg": b"" if i == 3 else jpeg() for i in range(40)} | {f"{i}.txt": b"x" for i in range(40)}
+    source = open_source(write_tar(tmp_path / "0.tar", files))
+    plain = Loader([Part(source, 40, NONE)], batch_size=20, size_px=32)
+    assert sum(len(batch.pixels) for batch in plain.epoch(0)) == 39
+    assert plain.bad == {"empty file": 1}
+    bad_half = Loader([Part(Half(), 400, NONE)], batch_size=20, size_px=32)
+    with pytest.raises(DataError, match=r"unusable.*not an image"):
+        list(bad_half.epoch(0))
+
+
+def test_a_batch_larger_than_the_data_says_so(shards: Path) -> None:
+    with pytest.raises(DataError, match="96 samples fill no batch of 200"):
+        loader(shards, batch_size=200)
+
+
+def test_scenes_are_fresh_every_epoch_and_drawn_on_photographs(shards: Path) -> None:
+    backgrounds = photographs(open_source(shards), 64, count=5)
+    assert len(backgrounds) == 5
+    part = Part(SceneSource(40, backgrounds), 8, NONE)
+    mixed = Loader([part], batch_size=8, size_px=32)
+    first, second = (next(mixed.epoch(epoch)) for epoch in (0, 1))
+    assert not {p.tobytes() for p in first.pixels} & {p.tobytes() for p in second.pixels}
