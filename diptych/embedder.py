@@ -240,8 +240,7 @@ class Embedder:
         self, images: Iterable[ImageSource] | np.ndarray, texts: Sequence[str] | np.ndarray, *, truncate: bool = False
     ) -> Float[np.ndarray, "pictures texts"]:
         """Cosines between pictures and texts; either may also come as vectors, (n, dim) float, of any length."""
-        rows = self._as_vectors(texts)
-        rows = self.embed_texts(texts, truncate=truncate) if rows is None else rows  # first: it is quick, and may fail
+        rows = self._text_vectors(texts, truncate)  # first: it is quick, and may fail
         return self._image_vectors(images) @ rows.T
 
     def classify(
@@ -289,6 +288,10 @@ class Embedder:
         vectors = self._as_vectors(images)
         return self.embed_images(images) if vectors is None else vectors
 
+    def _text_vectors(self, texts: Sequence[str] | np.ndarray, truncate: bool) -> np.ndarray:
+        vectors = self._as_vectors(texts)
+        return self.embed_texts(texts, truncate=truncate) if vectors is None else vectors  # type: ignore[arg-type]
+
     def _as_vectors(self, items: object) -> np.ndarray | None:
         """A float array's rows at unit length; None for anything else, which then is pictures or texts."""
         if not isinstance(items, np.ndarray) or items.dtype.kind != "f":
@@ -308,8 +311,8 @@ def _preprocessing(checkpoint: Checkpoint) -> Preprocess:
         raise ValueError(f"{checkpoint.source}: {error}") from error
     if found.size_px != size_px:
         raise ValueError(
-            f"{checkpoint.source}: preprocessor_config.json makes pictures of {found.size_px} px, the image tower reads "
-            f"{size_px} px. Take both files from the same model."
+            f"{checkpoint.source}: preprocessor_config.json makes pictures of {found.size_px} px, the image tower "
+            f"reads {size_px} px. Take both files from the same model."
         )
     return found
 

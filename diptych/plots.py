@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten, wrap
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 THUMBNAIL_PX = 160
 MARGIN_PX = 8
+LUMA = (0.299, 0.587, 0.114)  # how bright red, green and blue look (Rec. 601)
+MAX_SIDE_PX = 2**15  # matplotlib's own limit is twice that
 
 
 def thumbnail(source: Source, size_px: int = THUMBNAIL_PX) -> Image.Image:
@@ -55,7 +57,8 @@ def similarity_figure(
 
     rows, columns = len(pictures), len(texts)
     width, height = 1.3 + 0.95 * columns, 2.0 + 0.8 * rows
-    figure = Figure(figsize=(width * len(matrices), height), dpi=110, layout="constrained")
+    dpi = min(110, MAX_SIDE_PX / max(width * len(matrices), height))
+    figure = Figure(figsize=(width * len(matrices), height), dpi=dpi, layout="constrained")
     for axes, (name, matrix) in zip(np.atleast_1d(figure.subplots(1, len(matrices))), matrices.items(), strict=True):
         _draw_matrix(axes, name, matrix, texts)
         _draw_thumbnails(axes, pictures)
@@ -63,19 +66,20 @@ def similarity_figure(
 
 
 def _draw_matrix(axes: Axes, name: str, matrix: np.ndarray, texts: Sequence[str]) -> None:
-    nearest_is_small = name == "euclidean"
-    axes.imshow(matrix, cmap="viridis_r" if nearest_is_small else "viridis", aspect="auto")
-    labels = ["\n".join(wrap(shorten(text, 60, placeholder=" …"), 20)) for text in texts]
-    axes.set_xticks(range(len(texts)), labels, rotation=40, ha="left", fontsize=8, rotation_mode="anchor")
+    shades = axes.imshow(
+        matrix, cmap="viridis_r" if name == "euclidean" else "viridis", aspect="auto"
+    )  # near is bright
+    labels = ["\n".join(wrap(shortened(text), 20)) for text in texts]
+    axes.set_xticks(
+        range(len(texts)), labels, rotation=40, ha="left", fontsize=8, rotation_mode="anchor", parse_math=False
+    )  # a dollar is a dollar
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.set_xlabel(name)
-    middle = (matrix.min() + matrix.max()) / 2
+    is_light = shades.to_rgba(matrix)[..., :3] @ LUMA > 0.5
     for (row, column), value in np.ndenumerate(matrix):
-        is_light = (value < middle) if nearest_is_small else (value > middle)
-        axes.text(
-            column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color="black" if is_light else "white"
-        )
+        colour = "black" if is_light[row, column] else "white"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
 
 
 def _draw_thumbnails(axes: Axes, pictures: Sequence[Image.Image]) -> None:
@@ -97,6 +101,16 @@ def _draw_thumbnails(axes: Axes, pictures: Sequence[Image.Image]) -> None:
         )
 
 
+def shortened(text: str, length: int = 60) -> str:
+    """The text on one line, cut with an ellipsis; between words where there are any."""
+    whole = " ".join(text.split())
+    if len(whole) <= length:
+        return whole
+    cut = whole[: length - 1]
+    return (cut.rpartition(" ")[0] or cut) + "…"
+
+
 def file_name(source: object) -> str:
-    """A short name of a picture for a label."""
-    return Path(str(source)).name
+    """A picture's name for a label: its last part, what cannot be drawn replaced."""
+    name = Path(str(source)).name
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)

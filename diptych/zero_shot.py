@@ -20,7 +20,7 @@ class Classification(NamedTuple):
 
 
 def prompts(labels: tuple[str, ...], templates: tuple[str, ...]) -> list[str]:
-    """Every template filled with every label, label by label. Raises ValueError for a template without `{}`, or none."""
+    """Every template filled with every label, label by label. ValueError where a template has no `{}`, or none came."""
     if not templates:
         raise ValueError(f"templates is empty; wanted one or more, like {PLAIN_TEMPLATES[0]!r}.")
     for template in templates:

@@ -48,7 +48,7 @@ def zipped(path: Path, **entries: bytes) -> None:
         (b"<!DOCTYPE html><html>Sign in</html>", "is a web page, not a checkpoint; fetch the file itself."),
         (b"\n  <HTML><body>404", "is a web page, not a checkpoint; fetch the file itself."),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer, not the file itself"),
-        (b'{"error": "Entry not found"}', "is no checkpoint: it starts with b'{\"error\": \"Entry'."),
+        (b'{"error": "Entry not found"}', 'is no checkpoint: it starts with b\'{"error": "Entry\'.'),
         (ARCHIVE.read_bytes()[:100_000], "is cut off or damaged"),
         (STATE_DICT.read_bytes()[:100_000], "is cut off or damaged"),
         ((OPEN_CLIP / "open_clip_model.safetensors").read_bytes()[:100_000], "is cut off or damaged"),
@@ -367,7 +367,8 @@ def test_open_clip_s_other_ways_to_prepare_pictures(change: dict[str, Any], tmp_
     ],
 )
 def test_our_own_config_json_with_a_slip(change: Any, says: str, tmp_path: Path) -> None:
-    from test_checkpoint import saved, varied
+    from test_checkpoint import varied
+    from test_checkpoint_saving import saved
 
     source = saved(varied(image__pool="mean"), tmp_path / "source")
     (tmp_path / "copy").mkdir()

@@ -120,7 +120,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
             f"{path} {what}; nothing in it was run. Save its weights alone, best as .safetensors."
         ) from error
     except Exception as error:  # a damaged file can fail in any way
-        raise CheckpointError(f"{path} is cut off or damaged ({_first_line(error)}); fetch it again.") from error
+        raise CheckpointError(f"{path} is cut off or damaged ({first_line(error)}); fetch it again.") from error
     return _named(_unwrapped(content, path))
 
 
@@ -140,5 +140,6 @@ def _named(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {PREFIXES.sub("", name): tensor.detach() for name, tensor in tensors.items()}
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, without the advice that follows."""
     return str(error).partition("\n")[0] or type(error).__name__

@@ -77,8 +77,11 @@ def save_folder(
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """A .safetensors file, from whatever device."""
-    # the metadata is what older versions of transformers ask for
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path, metadata={"format": "pt"})
+    path.touch()
+    mode = path.stat().st_mode
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, path, metadata={"format": "pt"})  # older versions of transformers ask for it
+    path.chmod(mode)  # safetensors lets its owner alone read it
 
 
 def _form(config: CLIPConfig, state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -1,10 +1,11 @@
 """Models by their id on the Hugging Face hub: what is needed is fetched once, and then read without the network."""
 
+import errno
 import os
 import re
 from pathlib import Path
 
-from diptych.checkpoint.files import read_json
+from diptych.checkpoint.files import first_line, read_json
 from diptych.checkpoint.folder import READABLE
 from diptych.checkpoint.state import CheckpointError
 
@@ -18,6 +19,7 @@ LAYOUTS = (
     ("config.json", r"pytorch_model\.bin\.index\.json|pytorch_model-\d+-of-\d+\.bin"),
     ("open_clip_config.json", r"open_clip_pytorch_model\.bin"),
 )
+STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 BESIDE = ("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -55,6 +57,8 @@ def fetch(repo_id: str, *, revision: str | None = None, cache_dir: str | os.Path
     except CheckpointError:
         raise
     except Exception as error:  # which HTTP library is underneath differs between versions
+        if isinstance(error, OSError) and error.errno in STORAGE:
+            raise HubError(f"{repo_id} cannot be kept in the cache {cache}: {error}.") from error
         return _cached(repo_id, revision, cache, error)
 
 
@@ -93,6 +97,6 @@ def _cached(repo_id: str, revision: str | None, cache: Path, error: Exception) -
             return Path(path).parent
     name = repo_id if revision is None else f"{repo_id} at {revision}"
     raise HubError(
-        f"the hub cannot be reached ({type(error).__name__}), and {name}, which is no file or folder here, is not in "
+        f"the hub cannot be reached ({first_line(error)}), and {name}, which is no file or folder here, is not in "
         f"the cache {cache}; connect once to fetch it, or call diptych.load() without a name, which needs no network."
     ) from error

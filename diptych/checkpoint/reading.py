@@ -30,6 +30,10 @@ def read(
     came, what was wanted and what to do.
     """
     path = Path(source)
+    if revision is not None and path.exists():
+        raise CheckpointError(
+            f"{source} is on this machine, where nothing has revisions; leave revision={revision!r} out."
+        )
     if path.is_dir():
         checkpoint = _read_folder(path, str(source), activation)
     elif path.is_file():

@@ -2,10 +2,13 @@
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 import click
+
+from diptych import __version__
 
 OK, FAILED, USAGE, PARTLY, NOTHING, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -18,6 +21,11 @@ COMMANDS = {
     "convert": "Change a model's file format.",
     "models": "List the architectures that can be trained or read.",
 }
+
+# What goes wrong through no fault of the program: said in a line. Anything else keeps its traceback.
+EXPECTED = (ValueError, OSError, ArithmeticError, MemoryError)
+# The library's errors name its arguments; here they are flags.
+FLAGS = ((r"\btruncate=True\b", "--truncate"), (r"\bactivation=[\"'](\w+)[\"']", r"--activation \1"))
 
 
 class _Commands(click.Group):
@@ -37,7 +45,7 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="diptych", message="diptych %(version)s")
+@click.version_option(__version__, message="diptych %(version)s")
 def diptych() -> None:
     """CLIP, whole: pictures and sentences in one vector space.
 
@@ -56,15 +64,42 @@ def run(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         error.show()
         return USAGE
-    except click.ClickException as error:
-        error.show()
-        return FAILED
     except (click.Abort, KeyboardInterrupt):
         click.echo("diptych: interrupted", err=True)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our results had enough: no error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:  # how click and rich leave when the reader of our results had enough: no error of ours
+        _close_quietly()
         return OK
-    except (ValueError, OSError, ArithmeticError, MemoryError) as error:
-        click.echo(f"diptych: {error}", err=True)
+    except Exception as error:
+        message = _in_words(error)
+        if message is None:
+            raise
+        click.echo(f"diptych: {message}", err=True)
         return FAILED
+
+
+def with_flags(message: str) -> str:
+    """A message of the library with the command line's flags in place of arguments."""
+    for argument, flag in FLAGS:
+        message = re.sub(argument, flag, message)
+    return message
+
+
+def _in_words(error: Exception) -> str | None:
+    """What to say of an error that a person can do something about; None for a mistake of the program's own."""
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is PyTorch's
+        return f"out of memory ({str(error).partition('. ')[0] or 'the machine has no more'}); close other programs."
+    if not isinstance(error, EXPECTED):
+        return None
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}."
+    return with_flags(str(error)) or type(error).__name__
+
+
+def _close_quietly() -> None:
+    """Let what is still in the buffers of a closed pipe go nowhere, so that Python does not complain at its exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())

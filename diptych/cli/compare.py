@@ -1,13 +1,16 @@
 """diptych compare"""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from diptych.cli import FAILED, NOTHING
 from diptych.cli.options import (
     failures_json,
+    lines_of,
     model_options,
     open_model,
     pictures_in,
@@ -15,11 +18,17 @@ from diptych.cli.options import (
     progress,
     report_failures,
     say,
+    say_cut,
     truncate_option,
     write_input_sheet,
+    write_picture,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+
 METRICS = ("cosine", "dot", "euclidean")
+CELL_WIDTH = 6  # of a value like -0.123
 
 
 @click.command("compare")
@@ -27,9 +36,17 @@ METRICS = ("cosine", "dot", "euclidean")
 @click.argument("texts")
 @click.option("--image", "more_images", multiple=True, help="One more picture or folder; may be repeated.")
 @click.option("--text", "more_texts", multiple=True, help="One more sentence; may be repeated.")
-@click.option("--metric", type=click.Choice([*METRICS, "all"]), default="cosine", show_default=True, help="What to print and draw.")  # fmt: skip
+@click.option(
+    "--metric",
+    type=click.Choice([*METRICS, "all"]),
+    default="cosine",
+    show_default=True,
+    help="What to print and draw.",
+)
 @click.option("--plot", metavar="PNG", type=click.Path(dir_okay=False), help="Write the matrix as a heat map.")
-@click.option("--show-input", metavar="PNG", type=click.Path(dir_okay=False), help="Write the pictures as the model sees them.")
+@click.option(
+    "--show-input", metavar="PNG", type=click.Path(dir_okay=False), help="Write the pictures as the model sees them."
+)
 @truncate_option
 @model_options
 def command(
@@ -39,6 +56,8 @@ def command(
 ) -> int:  # fmt: skip
     """Score IMAGES (a picture, a folder or a URL) against TEXTS (a sentence, or a text file with one a line).
 
+    Pictures and sentences that cannot be read are left out and named.
+
     \b
     diptych compare photos/ captions.txt --plot matrix.png
     diptych compare cat.jpg "a cat" --text "a dog" --metric all
@@ -46,31 +65,31 @@ def command(
     from diptych.comparison import compare
 
     sentences = [*_sentences(texts), *more_texts]
-    paths = pictures_in((images, *more_images))
+    places = (images, *more_images)
+    paths = pictures_in(places)
     embedder = open_model(model, device, activation)
-    if not paths:
-        say(f"no pictures in {images}.")
-        return NOTHING
+    read = embedder.embed_readable_texts(sentences, truncate=truncate)
     with progress("looking at pictures") as advance:
         seen = embedder.embed_readable(paths, progress=advance)
-    code = report_failures(seen.failures)
-    if not seen.keys:
-        return FAILED
-    matrices = compare(seen.vectors, embedder.embed_texts(sentences, truncate=truncate))._asdict()
-    names = [str(path) for path in seen.keys]
-    chosen = METRICS if metric == "all" else (metric,)
+    failures = {**{f"text {at}": failure for at, failure in read.failures.items()}, **seen.failures}
+    code = report_failures(failures)
+    matrices = compare(seen.vectors, read.vectors)._asdict()
+    names, kept = [str(path) for path in seen.keys], [sentences[at] for at in read.keys]
+    chosen = {name: matrices[name] for name in (METRICS if metric == "all" else (metric,))}
     if as_json:
         values = {name: matrix.tolist() for name, matrix in matrices.items()}
-        print_json({"pictures": names, "texts": sentences, **values, "failures": failures_json(seen.failures)})
-    else:
-        for name in chosen:
-            _print_table(name, matrices[name], names, sentences)
+        print_json({"pictures": names, "texts": kept, **values, "failures": failures_json(failures)})
+    if not paths:
+        say(f"no pictures in {', '.join(places)}.")
+        return NOTHING
+    if not names or not kept:
+        return FAILED
+    if truncate:
+        say_cut(embedder, kept)
+    if not as_json:
+        _print_tables(chosen, names, kept)
     if plot:
-        from diptych.plots import similarity_figure, thumbnail
-
-        pictures = [thumbnail(path) for path in seen.keys]
-        similarity_figure({name: matrices[name] for name in chosen}, pictures, sentences).savefig(plot)
-        say(f"wrote {plot}")
+        _write_plot(plot, chosen, seen.keys, kept)
     if show_input:
         write_input_sheet(show_input, embedder, seen.keys)
     return code
@@ -78,25 +97,44 @@ def command(
 
 def _sentences(texts: str) -> list[str]:
     """The lines of a text file, or the sentence itself."""
-    if not os.path.isfile(texts):
-        return [texts]
-    lines = [line.strip() for line in Path(texts).read_text(encoding="utf-8", errors="replace").splitlines()]
-    sentences = [line for line in lines if line]
-    if not sentences:
+    if os.path.isdir(texts):
+        raise click.UsageError(f"TEXTS is the folder {texts}; wanted a sentence or a text file. IMAGES come first.")
+    if os.path.isfile(texts):
+        if sentences := lines_of(texts):
+            return sentences
         raise click.ClickException(f"{texts} holds no sentence; wanted one a line.")
-    return sentences
+    if texts.endswith(".txt") and not any(map(str.isspace, texts)):
+        raise click.UsageError(f"there is no text file {texts}; check the path.")
+    return [texts]
 
 
-def _print_table(metric: str, matrix, names: list[str], sentences: list[str]) -> None:
+def _print_tables(matrices: Mapping[str, "np.ndarray"], names: Sequence[str], sentences: Sequence[str]) -> None:
     from rich.console import Console
+
+    console = Console()
+    short = [Path(name).name for name in names]
+    for metric, matrix in matrices.items():
+        table = _table(metric, matrix, short if len(set(short)) == len(set(names)) else names, sentences)
+        # Wider than the terminal rather than with values cut off.
+        console.print(table, width=max(console.width, console.measure(table).minimum), crop=False, no_wrap=True)
+
+
+def _table(metric: str, matrix: "np.ndarray", names: Sequence[str], sentences: Sequence[str]):
+    """Names and sentences as `Text`, in which rich reads no markup."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=metric, title_justify="left")
-    table.add_column("", overflow="fold")
+    table.add_column("", overflow="fold", min_width=12)
     for sentence in sentences:
-        table.add_column(sentence, justify="right")
+        table.add_column(Text(sentence, overflow="fold"), justify="right", min_width=CELL_WIDTH)
     best = matrix.argmin(axis=1) if metric == "euclidean" else matrix.argmax(axis=1)
     for name, row, top in zip(names, matrix, best, strict=True):
-        cells = [f"[bold]{value:.3f}[/bold]" if j == top else f"{value:.3f}" for j, value in enumerate(row)]
-        table.add_row(Path(name).name, *cells)
-    Console().print(table)
+        table.add_row(Text(name), *(Text(f"{value:.3f}", "bold" if j == top else "") for j, value in enumerate(row)))
+    return table
+
+
+def _write_plot(path: str, matrices: Mapping[str, "np.ndarray"], pictures: Sequence, sentences: Sequence[str]) -> None:
+    from diptych.plots import similarity_figure, thumbnail
+
+    write_picture(path, similarity_figure(matrices, [thumbnail(picture) for picture in pictures], sentences).savefig)

@@ -1,5 +1,7 @@
 """diptych convert"""
 
+from typing import Literal
+
 import click
 
 from diptych.cli.options import json_option, print_json, say
@@ -8,10 +10,21 @@ from diptych.cli.options import json_option, print_json, say
 @click.command("convert")
 @click.argument("source")
 @click.argument("target")
-@click.option("--to", "form", type=click.Choice(["hf", "open_clip", "openai"]), default="hf", show_default=True)
-@click.option("--activation", type=click.Choice(["gelu", "quick_gelu"]), help="For a bare state dict that does not tell.")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["hf", "open_clip", "openai"]),
+    default="hf",
+    show_default=True,
+    help="Hugging Face's folder, open_clip's folder, or OpenAI's one file.",
+)
+@click.option(
+    "--activation", type=click.Choice(["gelu", "quick_gelu"]), help="For a bare state dict that does not tell."
+)
 @json_option
-def command(source: str, target: str, form: str, activation: str | None, as_json: bool) -> None:
+def command(
+    source: str, target: str, form: Literal["hf", "open_clip", "openai"], activation: str | None, as_json: bool
+) -> None:
     """Write the model SOURCE (a folder, a checkpoint file or a hub id) to TARGET in another format.
 
     \b

@@ -22,9 +22,15 @@ def command(as_json: bool) -> None:
     with torch.device("meta"):
         for name, config in PRESETS.items():
             parameters = sum(p.numel() for p in CLIP(config).parameters())
-            rows[name] = {"parameters": parameters, "image_size_px": config.image.image_size, "dimensions": config.embed_dim}
+            rows[name] = {
+                "parameters": parameters,
+                "image_size_px": config.image.image_size,
+                "dimensions": config.embed_dim,
+            }
     if as_json:
         print_json(rows)
         return
     for name, row in rows.items():
-        click.echo(f"{name:24}{row['parameters'] / 1e6:9.1f}M  {row['image_size_px']:4} px  {row['dimensions']:5} dimensions")
+        click.echo(
+            f"{name:24}{row['parameters'] / 1e6:9.1f}M  {row['image_size_px']:4} px  {row['dimensions']:5} dimensions"
+        )

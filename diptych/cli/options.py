@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from diptych.cli import OK, PARTLY
+from diptych.cli import OK, PARTLY, with_flags
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder, Failure
@@ -27,9 +27,13 @@ def model_options(command: Command) -> Command:
     """--model, --device, --activation and --json."""
     for option in (
         json_option,
-        click.option("--activation", type=click.Choice(["gelu", "quick_gelu"]), help="For a bare state dict that does not tell."),
+        click.option(
+            "--activation", type=click.Choice(["gelu", "quick_gelu"]), help="For a bare state dict that does not tell."
+        ),
         click.option("--device", help="cuda, mps or cpu; by default the first of these that is here."),
-        click.option("--model", metavar="MODEL", help="A model folder, a checkpoint or a hub id; by default the bundled model."),
+        click.option(
+            "--model", metavar="MODEL", help="A model folder, a checkpoint or a hub id; by default the bundled model."
+        ),
     ):
         command = option(command)
     return command
@@ -50,7 +54,9 @@ def say(text: str) -> None:
 
 
 def print_json(result: Mapping[str, Any]) -> None:
-    click.echo(json.dumps(result, ensure_ascii=False, indent=1, default=str))
+    """One object on stdout, in Unicode: the stray bytes of a file's name come as \\udc80 to \\udcff."""
+    text = json.dumps(result, ensure_ascii=False, indent=1, default=str, allow_nan=False)
+    click.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
 @contextmanager
@@ -81,7 +87,7 @@ def report_failures(failures: Mapping[Any, Failure]) -> int:
     counts = Counter(failure.reason for failure in failures.values())
     say(f"left out {len(failures)}: " + ", ".join(f"{count} {reason}" for reason, count in counts.most_common()))
     for failure in list(failures.values())[:5]:
-        say(f"  {failure.message}")
+        say(f"  {with_flags(failure.message)}")
     if len(failures) > 5:
         say(f"  and {len(failures) - 5} more (--json names all)")
     return PARTLY
@@ -101,9 +107,36 @@ def pictures_in(places: tuple[str, ...]) -> list[Any]:
     return found
 
 
+def lines_of(path: str) -> list[str]:
+    """The lines of a text file that hold anything, without the space around them."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise click.ClickException(f"{path} is no text in UTF-8; wanted a text file with one entry a line.") from None
+    return [line for line in map(str.strip, text.splitlines()) if line]
+
+
+def say_cut(model: Embedder, texts: Sequence[str]) -> None:
+    """How many of these texts --truncate has shortened."""
+    if cut := model.tokenize(texts, truncate=True).cut:
+        say(f"cut {cut} of {len(texts)} texts to the {model.config.text.context} tokens that the model reads")
+
+
+def write_picture(path: str, save: Callable[[str], object]) -> None:
+    """Have `save` write the file, and say so. The results are out by then, and an error says that."""
+    try:
+        if not Path(path).suffix:
+            raise ValueError("its name has no ending")
+        save(path)
+    except (OSError, ValueError) as error:
+        what = getattr(error, "strerror", None) or error
+        todo = "name a file that ends in .png, in a folder that is there and can be written."
+        raise click.ClickException(f"{path} cannot be written ({what}). The results above are whole; {todo}") from error
+    say(f"wrote {path}")
+
+
 def write_input_sheet(path: str, model: Embedder, pictures: list[Any]) -> None:
     """The pictures as the tower sees them, side by side, in one PNG."""
-    from diptych.plots import contact_sheet
+    from diptych.plots import contact_sheet, file_name
 
-    contact_sheet([(model.shown(picture), Path(str(picture)).name) for picture in pictures]).save(path)
-    say(f"wrote {path}: {len(pictures)} picture(s) as the model sees them")
+    write_picture(path, contact_sheet([(model.shown(picture), file_name(picture)) for picture in pictures]).save)

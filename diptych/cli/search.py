@@ -11,8 +11,10 @@ from diptych.cli.options import (
     progress,
     report_failures,
     say,
+    say_cut,
     truncate_option,
     write_input_sheet,
+    write_picture,
 )
 
 
@@ -21,7 +23,9 @@ from diptych.cli.options import (
 @click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False))
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(min=1), help="How many pictures to print.")
 @click.option("--paths", is_flag=True, help="Print paths alone, one a line.")
-@click.option("--sheet", metavar="PNG", type=click.Path(dir_okay=False), help="Write the pictures found as one picture.")
+@click.option(
+    "--sheet", metavar="PNG", type=click.Path(dir_okay=False), help="Write the pictures found as one picture."
+)
 @click.option("--show-input", metavar="PNG", type=click.Path(dir_okay=False), help="Write them as the model sees them.")
 @truncate_option
 @model_options
@@ -39,6 +43,8 @@ def command(
     embedder = open_model(model, device, activation)
     with progress("looking at pictures") as advance:
         found = search_folder(embedder, folder, text, limit=limit, truncate=truncate, progress=advance)
+    if truncate:
+        say_cut(embedder, [text])
     code = report_failures(found.failures)
     if not found.searched and not found.failures:
         say(f"no pictures in {folder}; wanted JPEG, PNG, WebP, GIF, BMP or TIFF files there or below.")
@@ -52,10 +58,10 @@ def command(
         for hit in found.hits:
             click.echo(str(hit.path) if paths else f"{hit.score:6.3f}  {hit.path}")
     if sheet and found.hits:
-        from diptych.plots import contact_sheet, thumbnail
+        from diptych.plots import contact_sheet, file_name, thumbnail
 
-        contact_sheet([(thumbnail(hit.path), f"{hit.score:.3f} {hit.path.name}") for hit in found.hits]).save(sheet)
-        say(f"wrote {sheet}")
+        tiles = [(thumbnail(hit.path), f"{hit.score:.3f} {file_name(hit.path)}") for hit in found.hits]
+        write_picture(sheet, contact_sheet(tiles).save)
     if show_input and found.hits:
         write_input_sheet(show_input, embedder, [hit.path for hit in found.hits])
     return code

@@ -1,6 +1,7 @@
 """diptych train"""
 
 import dataclasses
+import math
 
 import click
 
@@ -8,7 +9,12 @@ from diptych.cli.options import json_option, print_json
 
 
 @click.command("train")
-@click.option("--data", multiple=True, required=True, help="Pairs: a folder of tar shards, a shard, a glob, or a folder of pictures with caption files; may be repeated.")  # fmt: skip
+@click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    help="Pairs: a folder of tar shards, a shard, a glob, or a folder of pictures with caption files. Repeatable.",
+)
 @click.option("--val", help="Held-out pairs, for recall during the run.")
 @click.option("--out", default="runs/1", show_default=True, help="The run's folder; the model ends up in OUT/model.")
 @click.option("--model", help="An architecture; `diptych models` lists them. [default: resnet-small]")
@@ -43,6 +49,7 @@ def command(as_json: bool, **given: object) -> None:
     recall = result.retrieval
     measured = {name: value._asdict() for name, value in recall._asdict().items()} if recall else None
     if as_json:
-        print_json({"model": result.folder, "loss": result.loss, "recall": measured, "config": dataclasses.asdict(config)})
+        loss = result.loss if math.isfinite(result.loss) else None  # JSON has no NaN, which a run without a step gives
+        print_json({"model": result.folder, "loss": loss, "recall": measured, "config": dataclasses.asdict(config)})
     else:
         click.echo(str(result.folder))

@@ -31,6 +31,13 @@ def join(device: torch.device) -> Place:
     return Place(dist.get_rank(), world, int(os.environ.get("LOCAL_RANK", "0")))
 
 
+def leave() -> None:
+    """Wait for the others and part. Without this a process that ends first takes the others' connections with it."""
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 def is_alone() -> bool:
     """Whether there is no other process to talk to."""
     return not dist.is_initialized() or dist.get_world_size() == 1

@@ -18,7 +18,7 @@ from diptych.data.loader import Batch, Loader
 from diptych.data.sources import open_source
 from diptych.engines.pytorch import choose_device, describe_device
 from diptych.images import Preprocess
-from diptych.training.distributed import Place, from_first, join, whole_loss
+from diptych.training.distributed import Place, from_first, join, leave, whole_loss
 from diptych.training.monitor import Monitor, duration
 from diptych.training.recipe import TrainConfig, learning_rate
 from diptych.training.start import decay_groups, mixture, network_and_tokenizer, set_dropout
@@ -49,7 +49,9 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     Path(config.out).mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     with Monitor(Path(config.out), quiet=quiet, writes=place.rank == 0) as monitor:
-        return Trainer(config, monitor, device, place).run()
+        result = Trainer(config, monitor, device, place).run()
+    leave()
+    return result
 
 
 class Trainer:
