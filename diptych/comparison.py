@@ -23,6 +23,7 @@ def compare(images: Float[np.ndarray, "pictures dim"], texts: Float[np.ndarray, 
         raise ValueError(
             f"pictures have {images.shape[1]} dimensions, texts {texts.shape[1]}; take both from one model."
         )
+    images, texts = images.astype(np.float64), texts.astype(np.float64)  # a small distance is what large terms leave
     dot = images @ texts.T
     lengths = np.linalg.norm(images, axis=1)[:, None] * np.linalg.norm(texts, axis=1)
     squares = (images**2).sum(axis=1)[:, None] + (texts**2).sum(axis=1) - 2 * dot

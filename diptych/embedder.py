@@ -304,6 +304,11 @@ class Embedder:
 def _preprocessing(checkpoint: Checkpoint) -> Preprocess:
     size_px = checkpoint.config.image.image_size
     if not checkpoint.preprocess:
+        if checkpoint.config.loss == "sigmoid":  # SigLIP's models differ in it; OpenAI's and their kin do not
+            raise ValueError(
+                f"{checkpoint.source} came without its preprocessor_config.json, which says how it wants its pictures. "
+                "Put that of the model's own folder beside its weights."
+            )
         return Preprocess(size_px=size_px)
     try:
         found = Preprocess.from_hugging_face(checkpoint.preprocess)

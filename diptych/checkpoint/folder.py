@@ -95,6 +95,7 @@ def _form(config: CLIPConfig, state: dict[str, Tensor]) -> tuple[dict[str, Any],
 
 
 def json_text(content: dict[str, Any]) -> str:
+    """JSON as it stands in a model folder."""
     return json.dumps(content, indent=2) + "\n"
 
 

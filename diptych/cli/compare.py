@@ -124,10 +124,12 @@ def _table(metric: str, matrix: "np.ndarray", names: Sequence[str], sentences: S
     from rich.table import Table
     from rich.text import Text
 
+    from diptych.plots import shortened
+
     table = Table(title=metric, title_justify="left")
     table.add_column("", overflow="fold", min_width=12)
     for sentence in sentences:
-        table.add_column(Text(sentence, overflow="fold"), justify="right", min_width=CELL_WIDTH)
+        table.add_column(Text(shortened(sentence), overflow="fold"), justify="right", min_width=CELL_WIDTH)
     best = matrix.argmin(axis=1) if metric == "euclidean" else matrix.argmax(axis=1)
     for name, row, top in zip(names, matrix, best, strict=True):
         table.add_row(Text(name), *(Text(f"{value:.3f}", "bold" if j == top else "") for j, value in enumerate(row)))

@@ -94,7 +94,7 @@ def report_failures(failures: Mapping[Any, Failure]) -> int:
 
 
 def failures_json(failures: Mapping[Any, Failure]) -> dict[str, str]:
-    return {str(key): failure.message for key, failure in failures.items()}
+    return {str(key): with_flags(failure.message) for key, failure in failures.items()}
 
 
 def pictures_in(places: tuple[str, ...]) -> list[Any]:

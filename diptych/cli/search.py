@@ -40,6 +40,8 @@ def command(
     """
     from diptych.index.search import search_folder
 
+    if not text.strip():
+        raise click.UsageError("TEXT is empty; say in a word or more what to look for.")
     embedder = open_model(model, device, activation)
     with progress("looking at pictures") as advance:
         found = search_folder(embedder, folder, text, limit=limit, truncate=truncate, progress=advance)

@@ -1,0 +1,88 @@
+"""How fast does a JPEG become what a tower reads, and what does the faster way cost?
+
+    python bench/decode.py [--photos FOLDER] [--quick] [--json]
+
+The peer is open_clip's own transform (Pillow and torchvision) where both are installed. Without --photos the pictures
+are scikit-image's, enlarged to 12 megapixels.
+"""
+
+import io
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import skimage.data
+from PIL import Image
+from table import Row, arguments, report, with_ratios
+
+import diptych
+from diptych.images import Preprocess, find_images, preprocess
+
+QUESTION = "JPEG to normalised pixels of 224 px, pictures a second on one thread"
+ROUNDS = 5
+
+
+def pictures(folder: str | None, count: int) -> list[bytes]:
+    """Real files as they are, or enlarged ones."""
+    if folder:
+        return [path.read_bytes() for path in find_images(folder)[:count]]
+    made = []
+    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+        file = io.BytesIO()
+        Image.fromarray(getattr(skimage.data, name)()).resize((4000, 3000), Image.Resampling.BICUBIC).save(file, "JPEG")
+        made.append(file.getvalue())
+    return made[:count]
+
+
+def open_clip_transform(size_px: int) -> Callable[[bytes], Any] | None:
+    """open_clip's evaluation transform, as its users call it; None where it is not installed."""
+    try:
+        import torchvision_operators  # noqa: F401 (torchvision has no CPU build: its operators are declared first)
+        from open_clip.transform import image_transform
+    except ImportError:
+        return None
+    transform: Any = image_transform(size_px, is_train=False)
+    return lambda content: transform(Image.open(io.BytesIO(content)))
+
+
+def main() -> None:
+    """Measure in turns, so that a slow moment of the machine meets everybody."""
+    parser = arguments(QUESTION)
+    parser.add_argument("--photos", help="a folder of photographs")
+    options = parser.parse_args()
+    files = pictures(options.photos, 4 if options.quick else 1000)
+    spec = Preprocess(size_px=224)
+    ways: dict[str, Callable[[bytes], Any]] = {
+        "diptych, exact": lambda content: preprocess(content, spec),
+        "diptych, fast": lambda content: preprocess(content, spec, decode="fast"),
+    }
+    if theirs := open_clip_transform(224):
+        ways = {"open_clip": theirs, **ways}
+    seconds: dict[str, list[float]] = {who: [] for who in ways}
+    for _ in range(2 if options.quick else ROUNDS):
+        for who, way in ways.items():
+            started_s = time.perf_counter()
+            for content in files:
+                way(content)
+            seconds[who].append(time.perf_counter() - started_s)
+    rows = with_ratios([Row(who, len(files) / statistics.median(s), "pictures/s") for who, s in seconds.items()])
+    report(QUESTION, [*rows, *agreement(files, options.photos)], as_json=options.as_json)
+
+
+def agreement(files: list[bytes], folder: str | None) -> list[Row]:
+    """Cosines of the bundled model's vectors, fast against exact."""
+    model = diptych.load()
+    exact, fast = (model.embed_images(files, decode=decode) for decode in ("exact", "fast"))
+    cosines = (exact * fast).sum(axis=1)
+    where = f"{len(files)} pictures{f' of {Path(folder).name}' if folder else ''}"
+    return [
+        Row(f"fast against exact, bundled model, {where}", float(np.min(cosines)), "worst cosine"),
+        Row(f"fast against exact, bundled model, {where}", float(np.median(cosines)), "median cosine"),
+    ]
+
+
+if __name__ == "__main__":
+    main()

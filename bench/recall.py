@@ -1,0 +1,38 @@
+"""How well do sentences find pictures, and pictures sentences, on pairs that the model never saw?
+
+    python bench/recall.py --data pairs/dev [--model runs/1/model]
+
+Two peers can be set beside each other by naming two models.
+"""
+
+from table import Row, arguments, report
+
+import diptych
+from diptych.data.sources import open_source
+from diptych.training.validation import Validation
+
+QUESTION = "Recall on held-out pairs, in percent"
+
+
+def main() -> None:
+    """Measure every model on the same pairs."""
+    parser = arguments(QUESTION)
+    parser.add_argument("--data", required=True, help="pairs, as `diptych train --data` takes them")
+    parser.add_argument("--model", action="append", help="a model; may be repeated; by default the bundled one")
+    options = parser.parse_args()
+    source = open_source(options.data)
+    rows: list[Row] = []
+    for name in options.model or [None]:
+        model = diptych.load(name)
+        assert model.tokenizer is not None
+        pairs = Validation.read(source, model.preprocessing)
+        result = pairs.measure(model.network, model.tokenizer, model.preprocessing, model.engine.device)
+        who = f"{name or 'bundled'}, {len(pairs.pixels)} pictures x {len(pairs.captions)} texts"
+        for direction, recall in result._asdict().items():
+            values = recall._asdict().items()
+            rows += [Row(who, value, f"{direction.replace('_', ' ')} R@{at[3:]}") for at, value in values]
+    report(QUESTION, rows, as_json=options.as_json)
+
+
+if __name__ == "__main__":
+    main()

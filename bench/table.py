@@ -1,0 +1,50 @@
+"""How every benchmark speaks: one object with `question`, `machine` and `rows`, as JSON or as a table."""
+
+import argparse
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement. `ratio` is to the first peer's value of the same unit; None where there is no peer."""
+
+    who: str
+    value: float
+    unit: str
+    ratio: float | None = None
+
+
+def arguments(question: str) -> argparse.ArgumentParser:
+    """A parser that has --quick and --json."""
+    parser = argparse.ArgumentParser(description=question)
+    parser.add_argument("--quick", action="store_true", help="end within 50 s")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
+    return parser
+
+
+def machine() -> str:
+    """The processor and its number of cores."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def with_ratios(rows: list[Row]) -> list[Row]:
+    """Each row's value over the first row's."""
+    return [Row(row.who, row.value, row.unit, row.value / rows[0].value) for row in rows]
+
+
+def report(question: str, rows: list[Row], *, as_json: bool) -> None:
+    """Print the result."""
+    if as_json:
+        print(json.dumps({"question": question, "machine": machine(), "rows": [asdict(row) for row in rows]}))
+        return
+    print(f"{question}\n{machine()}\n")
+    width = max(len(row.who) for row in rows)
+    for row in rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:7.2f} x"
+        print(f"{row.who:{width}}  {row.value:10.3f} {row.unit:22}{ratio}")
