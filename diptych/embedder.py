@@ -126,9 +126,12 @@ class Embedder:
 
     def _reader(self) -> Tokenizer:
         if self.tokenizer is None:
+            where = (
+                "Make a folder of it with diptych.convert and put there" if Path(self.source).is_file() else "Put there"
+            )
             raise TokenizerError(
                 f"{self.source} came without its tokenizer.json, so it cannot read text (pictures it can). "
-                "Put the tokenizer.json of the model's own folder beside its weights."
+                f"{where} the tokenizer.json that it was trained with; openai/clip-vit-base-patch32 has OpenAI's."
             )
         return self.tokenizer
 

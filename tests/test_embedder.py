@@ -24,6 +24,7 @@ from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
 from diptych.tokenizer import Tokenizer
 
+GOLDEN = Path(__file__).parent / "golden"
 TEXTS = ["a red circle", "two blue stars on grass", "Une étoile, 星"]
 LONG = "dog " * 5000
 
@@ -304,9 +305,12 @@ def test_model_without_its_tokenizer(tiny_model: Path, paths: list[Path], tmp_pa
     assert_unit(model.embed_images(paths), len(paths))
     for call in (model.embed_texts, model.tokenize, model.embed_readable_texts):
         with pytest.raises(
-            diptych.TokenizerError, match=r"mute came without its tokenizer\.json.*Put the tokenizer\.json"
+            diptych.TokenizerError, match=r"mute came without its tokenizer\.json.*Put there the tokenizer\.json"
         ):
             call(["a dog"])
+    bare = diptych.load(GOLDEN / "openai_vit" / "openai_vit.pt", device="cpu")
+    with pytest.raises(diptych.TokenizerError, match=r"Make a folder of it with diptych\.convert and put there"):
+        bare.embed_texts(["a dog"])
     saved = model.save(tmp_path / "again")
     assert not (saved / "tokenizer.json").exists()
 

@@ -284,10 +284,10 @@ def test_fast_decoding_stays_close(size: tuple[int, int], orientation: int, spec
     assert cosine(exact, fast) > 0.999  # and half a pixel aside would be 0.95
 
 
-def test_fast_decoding_keeps_twice_the_target() -> None:
+def test_fast_decoding_keeps_three_times_the_target() -> None:
     data = encoded(noise(1279, 787, smooth=12), "JPEG")
-    sizes = {size_px: open_image(data, decode="fast", size_px=size_px).size for size_px in (24, 90, 120, 300)}
-    assert sizes == {24: (160, 99), 90: (320, 197), 120: (640, 394), 300: (1279, 787)}
+    sizes = {size_px: open_image(data, decode="fast", size_px=size_px).size for size_px in (24, 60, 120, 300)}
+    assert sizes == {24: (160, 99), 60: (320, 197), 120: (640, 394), 300: (1279, 787)}
     assert open_image(data, decode="fast").size == (1279, 787)
 
 

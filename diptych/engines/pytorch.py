@@ -1,7 +1,5 @@
 """PyTorch as the engine: which device, which arithmetic, and batches through the towers."""
 
-import os
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -26,8 +24,6 @@ def choose_device(name: str | None = None) -> torch.device:
     if not available[kind]:
         here = ", ".join(device for device in DEVICES if available[device])
         raise ValueError(f"device {name!r} was asked for and PyTorch sees none; here there is {here}.")
-    if kind == "mps":
-        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # operators that Apple's backend lacks run on the CPU
     try:
         device = torch.device(name)
     except RuntimeError as error:  # "cpu:first"

@@ -1,1 +1,3 @@
 """Training by contrast."""
+
+import diptych.engines as engines  # first, for it must come before torch

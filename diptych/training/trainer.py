@@ -75,6 +75,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             decay_groups(self.network, config.weight_decay), lr=config.lr, betas=config.betas, eps=1e-6, fused=True
         )
+        self.cut = 0
         self.steps, self.pictures, self.loss, self.waited_s = 0, 0, math.nan, 0.0
         self.started_s = self.saved_s = time.monotonic()
         monitor.say(
@@ -96,6 +97,8 @@ class Trainer:
                 self.save_state()
         if self.loader.bad:
             self.monitor.say(f"skipped samples, by reason: {self.loader.bad}")
+        if self.cut:
+            self.monitor.say(f"{self.cut:,} captions were longer than {self.tokenizer.context} tokens and were cut")
         return TrainResult(self.save_model(), self.loss, self.evaluate(epoch) if self.validation is not None else None)
 
     def _epoch(self, epoch: int) -> float:
@@ -138,7 +141,9 @@ class Trainer:
         self._account(loss.item(), rate, batch, progress)
 
     def _loss(self, batch: Batch) -> Tensor:
-        ids = torch.from_numpy(self.tokenizer(batch.captions, truncate=True).ids).to(self.device)
+        tokens = self.tokenizer(batch.captions, truncate=True)
+        self.cut += tokens.cut
+        ids = torch.from_numpy(tokens.ids).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             output = self.forward(self._pixels(batch.pixels), ids)
         return whole_loss(output, torch.from_numpy(batch.owners).to(self.device))

@@ -1,0 +1,273 @@
+"""The command line, run in this process: what each command prints, writes and returns. Bad input: test_cli_errors."""
+
+import inspect
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import diptych
+from diptych.cli import COMMANDS, NOTHING, OK, USAGE, run
+from diptych.cli import diptych as group
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+class Said(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.out)  # fails on anything beside the object
+
+
+Cli = Callable[..., Said]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    def call(*arguments: object) -> Said:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return call
+
+
+# --- every command
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_json_an_example_and_a_test(cli: Cli, name: str) -> None:
+    said = cli(name, "--help")
+    assert said.code == OK
+    assert "--json" in said.out
+    assert all(option in said.out for option in ("--model", "--device") if name in ("search", "classify", "compare"))
+    examples = [shlex.split(line) for line in said.out.splitlines() if line.strip().startswith(f"diptych {name} ")]
+    assert examples, f"the help of {name} shows no example"
+    command = group.get_command(group.make_context("diptych", [name]), name)
+    assert command is not None
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for example in examples for word in example if word.startswith("--")} <= known
+    assert re.search(rf'cli\(\s*"{name}"', inspect.getsource(sys.modules[__name__])), f"no test runs {name}"
+
+
+def test_help_lists_commands_and_exit_codes(cli: Cli) -> None:
+    said = cli("--help")
+    assert said.code == OK
+    assert all(name in said.out and what in said.out for name, what in COMMANDS.items())
+    codes = "Exit codes: 0 ok, 1 failed, 2 usage, 3 some inputs failed, 4 nothing found, 130 interrupted."
+    assert codes in " ".join(said.out.split())
+    assert cli("--version").out == f"diptych {diptych.__version__}\n"
+    assert cli().code == USAGE
+
+
+# --- search
+
+
+def test_search_prints_a_table(cli: Cli, tiny_model: Path, pictures: Path) -> None:
+    said = cli("search", "a red star", pictures, "--model", tiny_model)
+    expected = diptych.search_folder(diptych.load(tiny_model), pictures, "a red star").hits
+    assert said.code == OK
+    assert said.out.splitlines() == [f"{hit.score:6.3f}  {hit.path}" for hit in expected]
+    assert len(expected) == 8
+    assert f"{tiny_model} · PyTorch on " in said.err
+
+
+def test_search_as_json_and_paths(cli: Cli, tiny_model: Path, pictures: Path) -> None:
+    arguments = ("search", "a red star", pictures, "--model", tiny_model, "--limit", 3)
+    said = cli(*arguments, "--json")
+    assert said.json.keys() == {"query", "searched", "hits", "failures"}
+    assert (said.json["query"], said.json["searched"], said.json["failures"]) == ("a red star", 8, {})
+    scores = [hit["score"] for hit in said.json["hits"]]
+    assert scores == sorted(scores, reverse=True)
+    assert cli(*arguments, "--paths").out.splitlines() == [hit["path"] for hit in said.json["hits"]]
+    assert len(scores) == 3
+
+
+def test_search_writes_sheets(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    sheet, shown = tmp_path / "sheet.png", tmp_path / "shown.png"
+    options = ("--limit", 6, "--sheet", sheet, "--show-input", shown)
+    said = cli("search", "a red star", pictures, "--model", tiny_model, *options)
+    assert said.code == OK
+    for path in (sheet, shown):
+        assert f"wrote {path}" in said.err
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+            assert picture.size == (5 * 168 + 8, 2 * 188 + 8)  # five a row
+            assert len(np.unique(np.asarray(picture))) > 50
+    assert "wrote" not in said.out
+
+
+def test_search_in_a_folder_without_pictures(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    said = cli("search", "a dog", tmp_path, "--model", tiny_model, "--json")
+    assert said.code == NOTHING
+    assert said.json["hits"] == []
+    assert f"no pictures in {tmp_path}; wanted JPEG, PNG" in said.err
+
+
+# --- classify
+
+
+def test_classify(cli: Cli, tiny_model: Path, pictures: Path) -> None:
+    arguments = ("classify", pictures, "--model", tiny_model, "--labels", "circle, star,house,star", "--top", 2)
+    said = cli(*arguments, "--json")
+    assert said.code == OK
+    assert said.json["labels"] == ["circle", "star", "house"]
+    assert len(said.json["pictures"]) == 8
+    result = diptych.load(tiny_model).classify([said.json["pictures"][0]["path"]], said.json["labels"])
+    shares = said.json["pictures"][0]["labels"]
+    assert next(iter(shares)) == result.best[0]
+    assert list(shares.values()) == pytest.approx(sorted(result.probabilities[0])[::-1][:2], abs=1e-5)
+    line = cli(*arguments).out.splitlines()[0]
+    assert re.fullmatch(r"\S+scene-7\.png  (\w+ \d+\.\d%  ){1}\w+ \d+\.\d%", line)
+
+
+def test_classify_with_a_file_of_labels_and_templates(
+    cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    labels, shown = tmp_path / "labels.txt", tmp_path / "shown.png"
+    labels.write_bytes("\ufeffcircle\r\n\r\n  red star \r\n".encode())  # as an editor on Windows leaves it
+    picture = sorted(pictures.glob("*.png"))[0]
+    options = ("--template", "a {}", "--template", "{} there", "--json", "--show-input", shown)
+    said = cli("classify", picture, "--labels-file", labels, "--model", tiny_model, *options)
+    assert said.json["labels"] == ["circle", "red star"]
+    expected = diptych.load(tiny_model).classify([picture], ["circle", "red star"], templates=["a {}", "{} there"])
+    found = said.json["pictures"][0]["labels"]
+    assert [found["circle"], found["red star"]] == pytest.approx(expected.probabilities[0].tolist(), abs=1e-5)
+    assert sum(found.values()) == pytest.approx(1)
+    assert Image.open(shown).size == (176, 196)
+
+
+def test_classify_without_pictures(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    said = cli("classify", tmp_path, "--labels", "cat", "--model", tiny_model, "--json")
+    assert (said.code, said.json["pictures"]) == (NOTHING, [])
+    assert f"no pictures in {tmp_path}" in said.err
+
+
+# --- compare
+
+
+def test_compare_as_json(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    """A folder and one more picture, a text file and one more sentence."""
+    texts, more = tmp_path / "captions.txt", tmp_path / "more.png"
+    texts.write_text("a red star\n\ntwo dogs  \n", encoding="utf-8")
+    Image.new("RGB", (50, 40), "green").save(more)
+    said = cli("compare", pictures, texts, "--image", more, "--text", "grün", "--model", tiny_model, "--json")
+    assert said.code == OK
+    assert said.json["texts"] == ["a red star", "two dogs", "grün"]
+    assert len(said.json["pictures"]) == 9
+    assert said.json["pictures"][-1] == str(more)
+    cosine, dot, euclidean = (np.array(said.json[name]) for name in ("cosine", "dot", "euclidean"))
+    assert cosine.shape == (9, 3)
+    np.testing.assert_allclose(dot, cosine, atol=1e-6)
+    np.testing.assert_allclose(euclidean**2, 2 - 2 * cosine, atol=1e-6)
+    model = diptych.load(tiny_model)
+    np.testing.assert_allclose(cosine, model.similarity(said.json["pictures"], said.json["texts"]), atol=1e-6)
+
+
+def test_compare_prints_tables_and_writes_pictures(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    plot, shown = tmp_path / "matrix.png", tmp_path / "shown.png"
+    options = ("--text", "a dog costs $5 or $6", "--metric", "all", "--plot", plot, "--show-input", shown)
+    said = cli("compare", pictures, "a red star", "--model", tiny_model, *options)
+    assert said.code == OK
+    assert [word for word in said.out.split() if word in ("cosine", "dot", "euclidean")] == [
+        "cosine",
+        "dot",
+        "euclidean",
+    ]
+    assert "scene-7.png" in said.out
+    assert len(re.findall(r"-?\d\.\d{3}\b", said.out)) == 3 * 8 * 2
+    with Image.open(plot) as picture:
+        assert picture.width > 3 * 150
+        assert picture.height > 8 * 80
+    assert Image.open(shown).format == "PNG"
+    only = cli("compare", pictures, "a red star", "--model", tiny_model, "--metric", "euclidean")
+    assert "cosine" not in only.out
+
+
+def test_compare_of_many_long_sentences_loses_no_value(cli: Cli, tiny_model: Path, pictures: Path) -> None:
+    """Wider than the screen rather than cut off; long sentences are cut in the table's head alone."""
+    more = [word for i in range(20) for word in ("--text", f"sentence {i} " + "on and on " * 3)]
+    said = cli("compare", pictures, "hill on a " * 6 + "far hill", *more, "--model", tiny_model)
+    assert len(re.findall(r"-?\d\.\d{3}\b", said.out)) == 8 * 21
+    assert said.out.count("scene-") == 8
+
+
+def test_compare_takes_names_as_they_are(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    """Nothing in a name or sentence is markup, emoji code or mathematics."""
+    names = ["[bold]x.png", "[red] :dog:.png", "[link=x]y.png"]
+    for name in names:
+        Image.new("RGB", (40, 40), "red").save(tmp_path / name)
+    text, plot = "[/bold] :dog: $x$", tmp_path / "matrix.pdf"
+    said = cli("compare", tmp_path, text, "--model", tiny_model, "--plot", plot)
+    assert said.code == OK
+    assert all(name in said.out for name in (*names, text))
+    assert plot.read_bytes().startswith(b"%PDF")
+
+
+def test_compare_tells_equal_names_apart(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (40, 40), "red").save(tmp_path / folder / "x.png")
+    said = cli("compare", tmp_path, "a dog", "--model", tiny_model)
+    flat = re.sub(r"[\s│]", "", re.sub(r"-?\d\.\d{3}", "", said.out))
+    assert f"{tmp_path}/a/x.png" in flat
+    assert f"{tmp_path}/b/x.png" in flat
+
+
+def test_compare_without_pictures(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    said = cli("compare", tmp_path, "a dog", "--model", tiny_model, "--json")
+    assert (said.code, said.json["pictures"], said.json["texts"]) == (NOTHING, [], ["a dog"])
+    assert f"no pictures in {tmp_path}" in said.err
+
+
+# --- models, convert, train
+
+
+def test_models(cli: Cli) -> None:
+    said = cli("models", "--json")
+    assert said.json["ViT-B/32"] == {"parameters": 151277313, "image_size_px": 224, "dimensions": 512}
+    lines = cli("models").out.splitlines()
+    assert len(lines) == len(said.json)
+    assert any(re.fullmatch(r"ViT-B/32 +151\.3M +224 px +512 dimensions", line) for line in lines)
+
+
+@pytest.mark.parametrize(("form", "name"), [("hf", "folder"), ("open_clip", "folder"), ("openai", "model.pt")])
+def test_convert(cli: Cli, pictures: Path, tmp_path: Path, form: str, name: str) -> None:
+    """From OpenAI's archive to each format, without a change in the vectors."""
+    source, target = GOLDEN / "openai_vit" / "openai_vit.pt", tmp_path / name
+    said = cli("convert", source, target, "--to", form, "--json")
+    assert said.code == OK, said.err
+    assert said.json == {"source": str(source), "target": str(target), "format": form}
+    assert f"converted {source} to {form}" in said.err
+    before, after = (diptych.load(path).embed_images([pictures / "scene-0.png"]) for path in (source, target))
+    np.testing.assert_allclose(after, before, atol=1e-6)
+    assert cli("convert", source, tmp_path / "again").out == f"{tmp_path / 'again'}\n"
+
+
+def test_train(cli: Cli, shards: Path, pictures: Path, tmp_path: Path) -> None:
+    options = ("--epochs", 0.5, "--batch-size", 32, "--vocab-size", 700, "--precision", "fp32", "--threads", 1)
+    arguments = ("--data", shards, "--val", shards, "--model", "vit-tiny", *options)
+    said = cli("train", *arguments, "--out", tmp_path / "run", "--json")
+    assert said.code == OK, said.err
+    assert said.json["model"] == str(tmp_path / "run" / "model")
+    assert said.json["loss"] > 0
+    assert said.json["recall"].keys() == {"text_to_image", "image_to_text"}
+    assert said.json["config"]["batch_size"] == 32
+    assert "96 pictures · vit-tiny" in said.err
+    found = cli("search", "a red star", pictures, "--model", tmp_path / "run" / "model", "--limit", 1)
+    assert (found.code, len(found.out.splitlines())) == (OK, 1)

@@ -1,0 +1,414 @@
+"""The command line on bad input: each with a message that says what to do, the rest unharmed, the exit code right."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from test_cli import Cli, Said, cli  # noqa: F401  (a fixture)
+
+from diptych.cli import FAILED, INTERRUPTED, NOTHING, OK, PARTLY, USAGE, run
+
+LONG = "dog " * 5000
+POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and file names of other systems differ")
+BAD = {
+    "text.jpg": "text.jpg: not an image. Wanted JPEG, PNG",
+    "cut.jpg": "cut.jpg: truncated. It ends too early",
+    "zero.png": "zero.png: empty file. It holds no bytes",
+    "huge.png": "huge.png: too large. ",
+}
+
+
+def png(width: int, height: int) -> bytes:
+    """A black PNG of one bit a pixel, small whatever its size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer = zlib.compressobj()
+    row = bytes(1 + (width + 7) // 8)
+    data = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """A folder of one good picture and four that cannot be used."""
+    folder = tmp_path_factory.mktemp("mixed")
+    shutil.copy(pictures / "scene-0.png", folder / "good.png")
+    (folder / "text.jpg").write_text("not a picture at all\n" * 20)
+    Image.effect_noise((200, 200), 60).convert("RGB").save(folder / "cut.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:9000])
+    (folder / "zero.png").touch()
+    (folder / "huge.png").write_bytes(png(30_000, 30_000))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mute_model(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    folder = tmp_path_factory.mktemp("mute") / "mute"
+    shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("tokenizer.json"))
+    return folder
+
+
+# --- pictures
+
+
+def arguments_of(name: str, pictures: object) -> tuple[object, ...]:
+    """The plainest call of each command that reads pictures."""
+    return {
+        "search": ("search", "a dog", pictures),
+        "classify": ("classify", pictures, "--labels", "cat,dog"),
+        "compare": ("compare", pictures, "a dog"),
+    }[name]
+
+
+def named(said: Said) -> str:
+    """What a command with --json names first."""
+    result = said.json
+    first = (result.get("hits") or result["pictures"])[0]
+    return first if isinstance(first, str) else first["path"]
+
+
+@pytest.mark.parametrize("name", ["search", "classify", "compare"])
+def test_bad_pictures_cost_themselves_alone(cli: Cli, tiny_model: Path, mixed: Path, name: str) -> None:
+    said = cli(*arguments_of(name, mixed), "--model", tiny_model, "--json")
+    assert said.code == PARTLY
+    assert named(said) == str(mixed / "good.png")
+    assert "left out 4: " in said.err
+    assert {Path(path).name for path in said.json["failures"]} == BAD.keys()
+    for file, message in BAD.items():
+        assert message in said.err
+        assert message in said.json["failures"][str(mixed / file)]
+    assert cli(*arguments_of(name, mixed), "--model", tiny_model).out.count("good.png") == 1
+
+
+@pytest.mark.parametrize("name", ["search", "classify", "compare"])
+def test_nothing_but_bad_pictures(cli: Cli, tiny_model: Path, tmp_path: Path, name: str) -> None:
+    for i in range(7):
+        (tmp_path / f"{i}.jpg").write_text("no")
+    said = cli(*arguments_of(name, tmp_path), "--model", tiny_model, "--json")
+    assert said.code == FAILED
+    assert len(said.json["failures"]) == 7
+    assert "left out 7: 7 not an image" in said.err
+    assert "and 2 more (--json names all)" in said.err
+
+
+def test_a_folder_that_is_not_there(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    said = cli("search", "a dog", gone, "--model", tiny_model)
+    assert said.code == USAGE
+    assert f"Directory '{gone}' does not exist" in said.err
+    for name in ("classify", "compare"):
+        said = cli(*arguments_of(name, gone), "--model", tiny_model)
+        assert (said.code, said.out) == (FAILED, "")
+        assert f"{gone}: missing. There is no such file; check the path." in said.err
+
+
+def test_a_missing_picture_among_others(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    good, gone = pictures / "scene-0.png", tmp_path / "gone.png"
+    said = cli("classify", good, gone, "--labels", "cat,dog", "--model", tiny_model)
+    assert said.code == PARTLY
+    assert said.out.startswith(str(good))
+    assert f"{gone}: missing" in said.err
+
+
+# --- texts
+
+
+def test_empty_query(cli: Cli, tiny_model: Path, pictures: Path) -> None:
+    for text in ("", "  "):
+        said = cli("search", text, pictures, "--model", tiny_model)
+        assert (said.code, said.out) == (USAGE, "")
+        assert "TEXT is empty; say in a word or more what to look for" in said.err
+        said = cli("compare", pictures, text, "--model", tiny_model)
+        assert (said.code, said.out) == (FAILED, "")
+        assert "text 0 is empty; wanted at least a word" in said.err
+
+
+def test_a_query_of_5000_words(cli: Cli, tiny_model: Path, pictures: Path) -> None:
+    arguments = ("search", LONG, pictures, "--model", tiny_model)
+    said = cli(*arguments)
+    assert (said.code, said.out) == (FAILED, "")
+    assert re.search(r"\d{4,5} tokens in text 0 \('dog dog.*this model reads 40\. Pass --truncate to cut\.", said.err)
+    said = cli(*arguments, "--truncate")
+    assert (said.code, len(said.out.splitlines())) == (OK, 8)
+    assert "cut 1 of 1 texts to the 40 tokens that the model reads" in said.err
+
+
+def test_bad_lines_of_a_text_file_are_left_out(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "captions.txt"
+    texts.write_text(f"a red star\n{LONG}\na dog\n", encoding="utf-8")
+    arguments = ("compare", pictures, texts, "--text", " ", "--model", tiny_model)
+    said = cli(*arguments, "--json")
+    assert said.code == PARTLY
+    assert said.json["texts"] == ["a red star", "a dog"]
+    assert len(said.json["cosine"][0]) == 2
+    assert said.json["failures"].keys() == {"text 1", "text 3"}
+    assert "left out 2: " in said.err
+    assert re.search(r"tokens in text 1 \('dog dog.*Pass --truncate to cut", said.err)
+    assert "text 3 is empty" in said.err
+    said = cli(*arguments, "--truncate")
+    assert said.code == PARTLY
+    assert "cut 1 of 3 texts" in said.err
+    assert said.out.count("dog dog dog") < 6  # the table's head does not repeat all of it
+
+
+def test_labels_that_do_not_work(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    picture, empty = pictures / "scene-0.png", tmp_path / "empty.txt"
+    empty.write_text("\n \n")
+    for options, code, message in [
+        ((), USAGE, "no labels. Pass --labels cat,dog or --labels-file FILE"),
+        (("--labels", " ,"), USAGE, "no labels."),
+        (("--labels-file", empty), USAGE, "no labels."),
+        (("--labels", "a", "--labels-file", empty), USAGE, "labels came twice"),
+        (("--labels-file", tmp_path / "gone.txt"), USAGE, "gone.txt' does not exist"),
+        (
+            ("--labels-file", picture),
+            FAILED,
+            f"{picture} is no text in UTF-8; wanted a text file with one entry a line",
+        ),
+        (("--labels", "a", "--template", "a photo"), FAILED, "'a photo' has no {} for the label"),
+        (("--labels", f"a,{LONG}"), FAILED, "this model reads 40. Pass --truncate to cut"),
+    ]:
+        said = cli("classify", picture, *options, "--model", tiny_model)
+        assert (said.code, said.out) == (code, "")
+        assert message in said.err
+    said = cli("classify", picture, "--labels", f"a,{LONG}", "--model", tiny_model, "--truncate")
+    assert said.code == OK
+    assert "cut 1 of 2 texts" in said.err
+
+
+def test_texts_that_are_something_else(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    """A folder, a picture, a file that is not there or holds nothing: no sentence is made of them."""
+    picture, empty = pictures / "scene-0.png", tmp_path / "empty.txt"
+    empty.write_text("\n")
+    for texts, code, message in [
+        (pictures, USAGE, f"TEXTS is the folder {pictures}; wanted a sentence or a text file. IMAGES come first."),
+        (picture, FAILED, f"{picture} is no text in UTF-8"),
+        (tmp_path / "gone.txt", USAGE, f"there is no text file {tmp_path / 'gone.txt'}; check the path"),
+        (empty, FAILED, f"{empty} holds no sentence; wanted one a line"),
+    ]:
+        said = cli("compare", picture, texts, "--model", tiny_model)
+        assert (said.code, said.out) == (code, "")
+        assert message in said.err
+
+
+# --- models, devices, places to write
+
+
+def test_model_without_its_tokenizer(cli: Cli, mute_model: Path, pictures: Path) -> None:
+    for name in ("search", "classify", "compare"):
+        said = cli(*arguments_of(name, pictures), "--model", mute_model)
+        assert (said.code, said.out) == (FAILED, "")
+        assert f"{mute_model} came without its tokenizer.json, so it cannot read text" in said.err
+        assert "Put there the tokenizer.json" in said.err
+
+
+def test_models_and_devices_that_are_none(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    for options, message in [
+        (("--model", "nonsense"), "nonsense is no file, no folder and no hub id"),
+        (("--model", pictures), f"{pictures} holds neither config.json nor"),
+        (
+            ("--model", tiny_model, "--device", "nonsense"),
+            "device 'nonsense' is not known; choose one of cuda, mps, cpu",
+        ),
+        (("--model", tiny_model, "--activation", "quick_gelu"), "was asked for, but the model was made with gelu"),
+    ]:
+        said = cli("search", "a dog", pictures, *options)
+        assert (said.code, said.out) == (FAILED, "")
+        assert said.err.startswith("diptych: ")
+        assert message in said.err
+    said = cli("convert", "nonsense", tmp_path / "x")
+    assert (said.code, said.out) == (FAILED, "")
+    assert not (tmp_path / "x").exists()
+    bare = Path(__file__).parent / "golden" / "openclip_odd_heads" / "open_clip_model.safetensors"
+    said = cli("convert", bare, tmp_path / "x")
+    assert said.code == FAILED
+    assert "Pass --activation quick_gelu or --activation gelu" in said.err
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "place", "why"),
+    [
+        ("search", "--sheet", "gone/x.png", "no such file or directory"),
+        ("search", "--show-input", "file.txt/x.png", "not a directory"),
+        ("classify", "--show-input", "x.nonsense", "unknown file extension"),
+        ("compare", "--plot", "gone/x.png", "no such file or directory"),
+        ("compare", "--plot", "matrix", "its name has no ending"),
+        ("compare", "--plot", "x.nonsense", "'nonsense' is not supported"),
+    ],
+)
+def test_pictures_that_cannot_be_written(
+    cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path, name: str, option: str, place: str, why: str
+) -> None:
+    """The results are printed all the same."""
+    (tmp_path / "file.txt").touch()
+    said = cli(*arguments_of(name, pictures), "--model", tiny_model, option, tmp_path / place)
+    assert said.code == FAILED
+    assert said.out.count("scene-") == 8
+    assert f"{tmp_path / place} cannot be written (" in said.err
+    assert why in said.err.lower()
+    assert "The results above are whole; name a file that ends in .png" in said.err
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "file.txt"]
+
+
+def test_train_on_what_is_no_data(cli: Cli, shards: Path, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "run")
+    for options, code, message in [
+        ((), USAGE, "Missing option '--data'"),
+        (("--data", tmp_path / "gone"), FAILED, "is neither a folder, nor a tar shard, nor a pattern"),
+        (("--data", shards, "--model", "nonsense"), FAILED, "no preset is called 'nonsense'; there are"),
+        (("--data", shards, "--batch-size", 1), FAILED, "batch_size is 1; wanted 2 or more"),
+        (("--data", shards, "--scenes", 2), FAILED, "scenes is 2.0; wanted a share"),
+        (("--data", shards, "--device", "nonsense"), FAILED, "device 'nonsense' is not known"),
+    ]:
+        said = cli("train", *options, *out)
+        assert (said.code, said.out) == (code, "")
+        assert message in said.err
+
+
+def test_words_that_are_no_command_or_option(cli: Cli, pictures: Path) -> None:
+    for arguments, message in [
+        (("serch", "a dog"), "No such command 'serch'"),
+        (("search",), "Missing argument 'TEXT'"),
+        (("search", "a dog", pictures, "--limit", "0"), "0 is not in the range"),
+        (("search", "a dog", pictures, "--nonsense"), "No such option"),
+        (("compare", pictures, "a dog", "--metric", "x"), "'x' is not one of 'cosine', 'dot', 'euclidean', 'all'"),
+        (("convert", "a", "b", "--to", "x"), "'x' is not one of 'hf', 'open_clip', 'openai'"),
+    ]:
+        said = cli(*arguments)
+        assert (said.code, said.out) == (USAGE, "")
+        assert message in said.err
+
+
+# --- what happens to the program
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (KeyboardInterrupt(), INTERRUPTED, "diptych: interrupted"),
+        (MemoryError(), FAILED, "diptych: out of memory (the machine has no more); close other programs."),
+        (PermissionError(13, "Permission denied", "/x/y"), FAILED, "diptych: /x/y: permission denied."),
+        (FloatingPointError("the loss became nan"), FAILED, "diptych: the loss became nan"),
+        (ValueError(), FAILED, "diptych: ValueError"),
+    ],
+)
+def test_errors_are_one_line(
+    cli: Cli, tiny_model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch,
+    raised: BaseException, code: int, message: str,
+) -> None:  # fmt: skip
+    def fail(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("diptych.index.search.search_folder", fail)
+    said = cli("search", "a dog", pictures, "--model", tiny_model)
+    assert (said.code, said.out) == (code, "")
+    assert said.err.strip().splitlines()[-1] == message
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diptych.embedder.load", lambda *_, **__: None)
+    with pytest.raises(AttributeError):
+        run(["search", "a dog", str(pictures)])
+
+
+Start = Callable[..., subprocess.Popen]
+
+
+@pytest.fixture
+def start() -> Start:
+    """The command in a process of its own, its output as bytes, its streams in strict UTF-8 as in a usual locale."""
+
+    def call(*arguments: object, **options: object) -> subprocess.Popen:
+        words = [sys.executable, "-m", "diptych", *(a if isinstance(a, bytes) else str(a) for a in arguments)]
+        environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict", "OMP_NUM_THREADS": "1"}
+        given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment, **options}
+        return subprocess.Popen(words, **given)  # type: ignore[call-overload]
+
+    return call
+
+
+def test_in_a_process_of_its_own(start: Start, tiny_model: Path, mixed: Path) -> None:
+    """Results on stdout, the rest on stderr, and the exit code is the process's."""
+    process = start("search", "a dog", mixed, "--model", tiny_model, "--json")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == PARTLY
+    assert [Path(hit["path"]).name for hit in json.loads(out)["hits"]] == ["good.png"]
+    assert b"left out 4" in err
+    assert b"\x1b" not in err  # no bar where there is no terminal
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["models", "compare"])
+def test_a_reader_that_has_had_enough(start: Start, tiny_model: Path, pictures: Path, name: str) -> None:
+    """As under `| head -1`: no traceback, no complaint, no failure. rich writes the table of compare."""
+    arguments = ("models",) if name == "models" else ("compare", pictures, "a dog", "--model", tiny_model)
+    read, write = os.pipe()
+    os.close(read)
+    process = start(*arguments, stdout=write)
+    os.close(write)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == OK, err
+    assert re.fullmatch(rb"(\S+ \xc2\xb7 PyTorch on .*\n)?", err)
+
+
+@POSIX
+def test_names_that_are_no_text(start: Start, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    """A name's bytes come out as they are on a line, escaped in JSON (which is Unicode), and replaced in a picture."""
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    try:
+        shutil.copy(os.fsencode(pictures / "scene-0.png"), name)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    arguments = ("search", "a dog", tmp_path, "--model", tiny_model)
+    process = start(*arguments, "--paths", "--sheet", tmp_path.parent / "sheet.png")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (OK, name + b"\n"), err
+    assert Image.open(tmp_path.parent / "sheet.png").size == (176, 196)
+    (tmp_path / "broken.png").touch()
+    out, err = start("compare", name, "a dog", "--image", tmp_path / "broken.png", "--model", tiny_model, "--json").communicate(timeout=60)  # fmt: skip
+    assert os.fsencode(json.loads(out.decode("utf-8"))["pictures"][0]) == name
+    assert b"broken.png: empty file" in err
+    process = start("search", b"caf\xe9", tmp_path, "--model", tiny_model)
+    assert b"holds bytes that are no text" in process.communicate(timeout=60)[1]
+    assert process.returncode == FAILED
+
+
+@POSIX
+def test_interrupt(start: Start, shards: Path, tmp_path: Path) -> None:
+    """Ctrl-C in the middle of a run: exit code 130 and a line, not a traceback."""
+    restore = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    options = ("--minutes", 5, "--batch-size", 32, "--model", "vit-tiny", "--threads", 1, "--vocab-size", 700)
+    process = start("train", "--data", shards, "--out", tmp_path / "run", *options, **restore)
+    assert process.stderr is not None
+    try:
+        while b"parameters" not in (line := process.stderr.readline()):
+            assert line, "it ended before it began"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == INTERRUPTED
+    assert out == b""
+    assert err.strip().splitlines()[-1] == b"diptych: interrupted"
+    assert b"Traceback" not in err
+
+
+def test_nothing_found_and_partly_failed_are_not_mixed_up(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    """An empty folder beside a picture that is missing: something failed."""
+    said = cli("classify", tmp_path, "--labels", "a", "--model", tiny_model)
+    assert said.code == NOTHING
+    said = cli("classify", tmp_path, tmp_path / "gone.png", "--labels", "a", "--model", tiny_model)
+    assert said.code == FAILED
