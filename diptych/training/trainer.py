@@ -112,7 +112,8 @@ class Trainer:
     def progress(self) -> float:
         """How much of the run is done, 0 to 1: by the clock where `minutes` is set, else by steps."""
         if self.config.minutes is None:
-            return min(1.0, self.steps / max(1, round(self.config.epochs * self.loader.batches_per_epoch)))
+            total = round(self.config.epochs * self.loader.batches_per_epoch)
+            return min(1.0, self.steps / total) if total else 1.0
         passed = (time.monotonic() - self.started_s) / (60 * self.config.minutes)
         return from_first(min(1.0, passed), self.device)
 
