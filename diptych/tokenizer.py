@@ -123,7 +123,10 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Ids back to text, start, end and padding left out."""
-        return self._tokenizer.decode([int(i) for i in ids if i != self.pad_id], skip_special_tokens=True).strip()
+        row = [int(i) for i in ids]
+        # Padding comes after the end, and its id may be a letter's: OpenAI's 0 is "!".
+        row = row[: row.index(self.end_id)] if self.end_id in row else [i for i in row if i != self.pad_id]
+        return self._tokenizer.decode(row, skip_special_tokens=True).strip()
 
     @classmethod
     def train(cls, captions: Iterable[str], *, vocab_size: int = 4096, context: int = 77) -> "Tokenizer":

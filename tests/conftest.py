@@ -1,11 +1,15 @@
 """One tiny model, a few drawn scenes, and shards made of them: what most tests need."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 
 from diptych.checkpoint import save_folder
+from diptych.cli import run
 from diptych.data.scenes import Scenes, write_shards
 from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
@@ -45,3 +49,31 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
     write_shards(folder, 96, size_px=48, shard_size=48)
     return folder
+
+
+class Said(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.out)  # fails on anything beside the object
+
+
+Cli = Callable[..., Said]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs one command line in this process."""
+
+    def call(*arguments: object) -> Said:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return call

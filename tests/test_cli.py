@@ -1,50 +1,19 @@
 """The command line, run in this process: what each command prints, writes and returns. Bad input: test_cli_errors."""
 
 import inspect
-import json
 import re
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from conftest import GOLDEN, Cli
 from PIL import Image
 
 import diptych
-from diptych.cli import COMMANDS, NOTHING, OK, USAGE, run
+from diptych.cli import COMMANDS, NOTHING, OK, USAGE
 from diptych.cli import diptych as group
-
-GOLDEN = Path(__file__).parent / "golden"
-
-
-class Said(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict:
-        return json.loads(self.out)  # fails on anything beside the object
-
-
-Cli = Callable[..., Said]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    def call(*arguments: object) -> Said:
-        capsys.readouterr()
-        code = run([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return call
-
 
 # --- every command
 
@@ -217,6 +186,10 @@ def test_compare_takes_names_as_they_are(cli: Cli, tiny_model: Path, tmp_path: P
     assert said.code == OK
     assert all(name in said.out for name in (*names, text))
     assert plot.read_bytes().startswith(b"%PDF")
+    said = cli("compare", tmp_path, "日本の犬", "--model", tiny_model, "--plot", plot)
+    assert "日本の犬" in said.out
+    assert said.err.splitlines()[-1] == f"wrote {plot}"
+    assert "Warning" not in said.err
 
 
 def test_compare_tells_equal_names_apart(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:

@@ -1,25 +1,18 @@
 """The command line on bad input: each with a message that says what to do, the rest unharmed, the exit code right."""
 
-import json
-import os
 import re
 import shutil
-import signal
 import struct
-import subprocess
-import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import GOLDEN, Cli, Said
 from PIL import Image
-from test_cli import Cli, Said, cli  # noqa: F401  (a fixture)
 
 from diptych.cli import FAILED, INTERRUPTED, NOTHING, OK, PARTLY, USAGE, run
 
 LONG = "dog " * 5000
-POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and file names of other systems differ")
 BAD = {
     "text.jpg": "text.jpg: not an image. Wanted JPEG, PNG",
     "cut.jpg": "cut.jpg: truncated. It ends too early",
@@ -121,6 +114,14 @@ def test_a_missing_picture_among_others(cli: Cli, tiny_model: Path, pictures: Pa
     assert said.code == PARTLY
     assert said.out.startswith(str(good))
     assert f"{gone}: missing" in said.err
+
+
+def test_nothing_found_and_partly_failed_are_not_mixed_up(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    """An empty folder beside a picture that is missing: something failed."""
+    said = cli("classify", tmp_path, "--labels", "a", "--model", tiny_model)
+    assert said.code == NOTHING
+    said = cli("classify", tmp_path, tmp_path / "gone.png", "--labels", "a", "--model", tiny_model)
+    assert said.code == FAILED
 
 
 # --- texts
@@ -232,7 +233,7 @@ def test_models_and_devices_that_are_none(cli: Cli, tiny_model: Path, pictures: 
     said = cli("convert", "nonsense", tmp_path / "x")
     assert (said.code, said.out) == (FAILED, "")
     assert not (tmp_path / "x").exists()
-    bare = Path(__file__).parent / "golden" / "openclip_odd_heads" / "open_clip_model.safetensors"
+    bare = GOLDEN / "openclip_odd_heads" / "open_clip_model.safetensors"
     said = cli("convert", bare, tmp_path / "x")
     assert said.code == FAILED
     assert "Pass --activation quick_gelu or --activation gelu" in said.err
@@ -322,93 +323,3 @@ def test_a_mistake_of_ours_keeps_its_traceback(pictures: Path, monkeypatch: pyte
     monkeypatch.setattr("diptych.embedder.load", lambda *_, **__: None)
     with pytest.raises(AttributeError):
         run(["search", "a dog", str(pictures)])
-
-
-Start = Callable[..., subprocess.Popen]
-
-
-@pytest.fixture
-def start() -> Start:
-    """The command in a process of its own, its output as bytes, its streams in strict UTF-8 as in a usual locale."""
-
-    def call(*arguments: object, **options: object) -> subprocess.Popen:
-        words = [sys.executable, "-m", "diptych", *(a if isinstance(a, bytes) else str(a) for a in arguments)]
-        environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict", "OMP_NUM_THREADS": "1"}
-        given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment, **options}
-        return subprocess.Popen(words, **given)  # type: ignore[call-overload]
-
-    return call
-
-
-def test_in_a_process_of_its_own(start: Start, tiny_model: Path, mixed: Path) -> None:
-    """Results on stdout, the rest on stderr, and the exit code is the process's."""
-    process = start("search", "a dog", mixed, "--model", tiny_model, "--json")
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == PARTLY
-    assert [Path(hit["path"]).name for hit in json.loads(out)["hits"]] == ["good.png"]
-    assert b"left out 4" in err
-    assert b"\x1b" not in err  # no bar where there is no terminal
-
-
-@POSIX
-@pytest.mark.parametrize("name", ["models", "compare"])
-def test_a_reader_that_has_had_enough(start: Start, tiny_model: Path, pictures: Path, name: str) -> None:
-    """As under `| head -1`: no traceback, no complaint, no failure. rich writes the table of compare."""
-    arguments = ("models",) if name == "models" else ("compare", pictures, "a dog", "--model", tiny_model)
-    read, write = os.pipe()
-    os.close(read)
-    process = start(*arguments, stdout=write)
-    os.close(write)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == OK, err
-    assert re.fullmatch(rb"(\S+ \xc2\xb7 PyTorch on .*\n)?", err)
-
-
-@POSIX
-def test_names_that_are_no_text(start: Start, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
-    """A name's bytes come out as they are on a line, escaped in JSON (which is Unicode), and replaced in a picture."""
-    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
-    try:
-        shutil.copy(os.fsencode(pictures / "scene-0.png"), name)
-    except OSError:
-        pytest.skip("this file system takes no such names")
-    arguments = ("search", "a dog", tmp_path, "--model", tiny_model)
-    process = start(*arguments, "--paths", "--sheet", tmp_path.parent / "sheet.png")
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (OK, name + b"\n"), err
-    assert Image.open(tmp_path.parent / "sheet.png").size == (176, 196)
-    (tmp_path / "broken.png").touch()
-    out, err = start("compare", name, "a dog", "--image", tmp_path / "broken.png", "--model", tiny_model, "--json").communicate(timeout=60)  # fmt: skip
-    assert os.fsencode(json.loads(out.decode("utf-8"))["pictures"][0]) == name
-    assert b"broken.png: empty file" in err
-    process = start("search", b"caf\xe9", tmp_path, "--model", tiny_model)
-    assert b"holds bytes that are no text" in process.communicate(timeout=60)[1]
-    assert process.returncode == FAILED
-
-
-@POSIX
-def test_interrupt(start: Start, shards: Path, tmp_path: Path) -> None:
-    """Ctrl-C in the middle of a run: exit code 130 and a line, not a traceback."""
-    restore = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
-    options = ("--minutes", 5, "--batch-size", 32, "--model", "vit-tiny", "--threads", 1, "--vocab-size", 700)
-    process = start("train", "--data", shards, "--out", tmp_path / "run", *options, **restore)
-    assert process.stderr is not None
-    try:
-        while b"parameters" not in (line := process.stderr.readline()):
-            assert line, "it ended before it began"
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    assert process.returncode == INTERRUPTED
-    assert out == b""
-    assert err.strip().splitlines()[-1] == b"diptych: interrupted"
-    assert b"Traceback" not in err
-
-
-def test_nothing_found_and_partly_failed_are_not_mixed_up(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
-    """An empty folder beside a picture that is missing: something failed."""
-    said = cli("classify", tmp_path, "--labels", "a", "--model", tiny_model)
-    assert said.code == NOTHING
-    said = cli("classify", tmp_path, tmp_path / "gone.png", "--labels", "a", "--model", tiny_model)
-    assert said.code == FAILED

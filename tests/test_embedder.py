@@ -274,6 +274,7 @@ def test_stream_is_lazy(model: Embedder, paths: list[Path]) -> None:
         nonlocal taken
         while True:
             taken += 1
+            assert taken < 1000
             yield paths[taken % len(paths)]
 
     stream = model.embed_stream(endless())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -94,6 +95,7 @@ def report_failures(failures: Mapping[Any, Failure]) -> int:
 
 
 def failures_json(failures: Mapping[Any, Failure]) -> dict[str, str]:
+    """What was left out, with why, for --json."""
     return {str(key): with_flags(failure.message) for key, failure in failures.items()}
 
 
@@ -127,11 +129,14 @@ def write_picture(path: str, save: Callable[[str], object]) -> None:
     try:
         if not Path(path).suffix:
             raise ValueError("its name has no ending")
-        save(path)
+        with warnings.catch_warnings(record=True, action="default") as warned:
+            save(path)
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or error
         todo = "name a file that ends in .png, in a folder that is there and can be written."
         raise click.ClickException(f"{path} cannot be written ({what}). The results above are whole; {todo}") from error
+    if any("Glyph" in str(warning.message) for warning in warned):
+        say("some letters are not in the font that is drawn with; they became boxes")
     say(f"wrote {path}")
 
 

@@ -1,0 +1,81 @@
+"""Contact sheets and heat maps: their sizes, and texts and names that are not what they seem."""
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diptych.plots import MAX_SIDE_PX, contact_sheet, file_name, shortened, similarity_figure, thumbnail
+
+
+def drawn(figure) -> Image.Image:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return Image.open(file)
+
+
+def squares(count: int) -> list[Image.Image]:
+    return [Image.new("RGB", (60, 40), "red") for _ in range(count)]
+
+
+def test_thumbnail_keeps_the_shape() -> None:
+    assert thumbnail(Image.new("RGB", (400, 100))).size == (160, 40)
+    assert thumbnail(np.zeros((30, 20, 3), np.uint8)).size == (20, 30)
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, (176, 196)), (3, (512, 196)), (5, (848, 196)), (6, (848, 384))])
+def test_contact_sheet(count: int, size: tuple[int, int]) -> None:
+    sheet = contact_sheet(
+        [(picture, f"a name that is far too long for its place {'x' * 99}") for picture in squares(count)]
+    )
+    assert sheet.size == size
+    red = (np.asarray(sheet) == (255, 0, 0)).all(axis=-1).sum()
+    assert red == pytest.approx(count * 160 * 107, rel=0.02)  # each fills its place
+
+
+@pytest.mark.parametrize(("rows", "columns", "measures"), [(1, 1, 3), (2, 12, 1), (40, 1, 1)])
+def test_heat_map_has_a_number_in_each_cell(rows: int, columns: int, measures: int) -> None:
+    rng = np.random.default_rng(0)
+    matrices = {name: rng.normal(size=(rows, columns)) for name in ("cosine", "dot", "euclidean")[:measures]}
+    figure = similarity_figure(matrices, squares(rows), ["a dog"] * columns)
+    assert [axes.get_xlabel() for axes in figure.axes] == list(matrices)
+    for axes, matrix in zip(figure.axes, matrices.values(), strict=True):
+        assert [text.get_text() for text in axes.texts] == [f"{value:.2f}" for value in matrix.flat]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert drawn(figure).height > rows * 80
+
+
+def test_numbers_can_be_read_on_their_ground() -> None:
+    """Bright is near: a high cosine, a small distance. Also where all values are one."""
+    values = np.array([[0.0, 1.0]])
+    for name, matrix, colours in [
+        ("cosine", values, ["white", "black"]),
+        ("euclidean", values, ["black", "white"]),
+        ("cosine", np.ones((1, 1)), ["white"]),
+        ("euclidean", np.ones((1, 1)), ["black"]),
+    ]:
+        axes = similarity_figure({name: matrix}, squares(1), ["a"] * matrix.shape[1]).axes[0]
+        assert [text.get_color() for text in axes.texts] == colours
+
+
+def test_a_large_heat_map_stays_within_bounds() -> None:
+    figure = similarity_figure({"cosine": np.zeros((500, 1))}, squares(500), ["a"])
+    assert max(figure.get_size_inches() * figure.dpi) <= MAX_SIDE_PX + 1
+
+
+def test_a_dollar_is_no_mathematics() -> None:
+    figure = similarity_figure({"cosine": np.zeros((1, 1))}, squares(1), [r"a $\frac{$ dog"])
+    assert drawn(figure).format == "PNG"  # matplotlib would fail to parse it
+    assert figure.axes[0].get_xticklabels()[0].get_text() == r"a $\frac{$ dog"
+
+
+def test_short_forms() -> None:
+    assert shortened("two  dogs\nrun") == "two dogs run"
+    assert shortened("word " * 20) == ("word " * 11).strip() + "…"
+    assert shortened("x" * 99) == "x" * 59 + "…"
+    assert len(shortened("x " * 99)) <= 60
+    assert file_name("a/b/cat.jpg") == "cat.jpg"
+    assert file_name("caf\udce9\n.png") == "caf��.png"
