@@ -6,7 +6,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from diptych.checkpoint import CheckpointError as CheckpointError
+    from diptych.checkpoint import HubError as HubError
     from diptych.checkpoint import convert as convert
+    from diptych.data.sources import DataError as DataError
     from diptych.embedder import Embedder as Embedder
     from diptych.embedder import Failure as Failure
     from diptych.embedder import TextError as TextError
@@ -26,6 +28,8 @@ _HOMES = {
     "ImageError": "diptych.images",
     "TokenizerError": "diptych.tokenizer",
     "CheckpointError": "diptych.checkpoint",
+    "HubError": "diptych.checkpoint",
+    "DataError": "diptych.data.sources",
     "convert": "diptych.checkpoint",
     "search_folder": "diptych.index.search",
     "train": "diptych.training.trainer",

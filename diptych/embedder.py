@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from diptych import engines as _engines  # noqa: F401 (first, for it must come before torch)
 from diptych import zero_shot
 from diptych.images import Decode, ImageError, Preprocess, load_pixels, preprocess, resize_and_crop
 from diptych.images import Source as ImageSource

@@ -32,7 +32,7 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_PIXELS = 178_956_970  # where Pillow, too, refuses by default: half a gigabyte as RGB, beyond it a bomb
 URL_TIMEOUT_S, URL_MAX_BYTES = 20.0, 64 * 2**20
-IMAGE_NAME = re.compile(r"[^.].*\.(jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|p[bgnp]m|jp2|qoi)", re.IGNORECASE)
+IMAGE_NAME = re.compile(r"[^.].*\.(jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|p[bgnp]m|jp2|qoi)", re.I | re.S)
 
 # Only these are tried, so that no file makes Pillow start an interpreter (EPS: Ghostscript). HEIF is a plug-in's.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000", "ICO", "QOI", "HEIF")
@@ -205,7 +205,8 @@ def find_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> li
             seen.add(real)
             visible = sorted(name for name in folders if name[0] != "." and name not in _SKIPPED_FOLDERS)
             folders[:] = visible if recursive and is_new else []
-            found += [os.path.join(here, name) for name in files if is_new and IMAGE_NAME.fullmatch(name)]
+            paths = (os.path.join(here, name) for name in files if is_new and IMAGE_NAME.fullmatch(name))
+            found += [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]  # a pipe would hang
             tops.extend(path for name in folders if os.path.islink(path := os.path.join(here, name)))
     return [Path(path) for path in sorted(found, key=lambda path: path.split(os.sep))]
 
@@ -284,7 +285,7 @@ _FAILURES = (  # the first that fits is said in our words; {said} is Pillow's or
     (IsADirectoryError, "a folder", "Wanted one picture; find_images() lists those in a folder."),
     (PermissionError, "no permission", "This user may not read it; change its permissions."),
     ((FileNotFoundError, NotADirectoryError), "missing", "There is no such file; check the path."),
-    ((Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError), "too large", "{said}"),
+    ((Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError), "too large", "{said} Scale it down."),
     (UnidentifiedImageError, "not an image", "Wanted JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF; HEIC needs pillow-heif."),
     (EOFError, "truncated", "It ends too early ({said}); copy or download it again."),
     (Exception, "damaged", "It could not be read ({said}); save it again or leave it out."),

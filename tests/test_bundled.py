@@ -23,7 +23,8 @@ def model() -> Embedder:
 
 def test_it_is_whole_and_small() -> None:
     files = {path.name: path.stat().st_size for path in BUNDLED.iterdir() if path.is_file()}
-    assert {"config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json", "README.md"} <= files.keys()
+    wanted = {"config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json", "README.md"}
+    assert wanted <= files.keys()
     assert sum(files.values()) <= 25_000_000
 
 
@@ -53,16 +54,14 @@ def test_fast_decoding_changes_hardly_anything(model: Embedder, name: str) -> No
 
 def test_colours_of_held_out_things(model: Embedder) -> None:
     """One large thing in a colour that its shape never had in training: chance is 1 in 12."""
-    asked = right = 0
-    for seed in range(400):
+    right = 0
+    for seed in range(120):
         scene = draw_scene(seed, split="test", things=(1, 1))
         thing = scene.things[0]
         assert (thing.colour, thing.kind) in HELD_OUT
-        best = model.classify([scene.image], [f"a {colour} {thing.kind}" for colour in COLOURS], templates=["{}"]).best[0]
-        asked, right = asked + 1, right + (best == f"a {thing.colour} {thing.kind}")
-        if asked == 120:
-            break
-    assert right / asked >= 0.5
+        labels = [f"a {colour} {thing.kind}" for colour in COLOURS]
+        right += model.classify([scene.image], labels, templates=["{}"]).best[0] == f"a {thing.colour} {thing.kind}"
+    assert right / 120 >= 0.5
 
 
 def test_sentences_find_their_photographs(model: Embedder) -> None:

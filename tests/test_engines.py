@@ -16,7 +16,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cuda", "mps", "chosen"), [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+    ("cuda", "mps", "chosen"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
 )
 def test_the_best_device_is_chosen(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, chosen: str) -> None:
     pretend(monkeypatch, cuda=cuda, mps=mps)
@@ -26,7 +27,7 @@ def test_the_best_device_is_chosen(monkeypatch: pytest.MonkeyPatch, cuda: bool, 
 
 def test_a_device_that_is_not_here_says_what_is(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, cuda=False, mps=True)
-    with pytest.raises(ValueError, match="'cuda:1' was asked for.*here there is mps, cpu"):
+    with pytest.raises(ValueError, match=r"'cuda:1' was asked for.*here there is mps, cpu"):
         choose_device("cuda:1")
     with pytest.raises(ValueError, match="'gpu' is not known; choose one of cuda, mps, cpu"):
         choose_device("gpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import io
+import os
 import pickle
 import struct
 import subprocess
@@ -560,3 +561,12 @@ def test_what_cannot_be_expressed_is_refused_by_name(key: str, value: object) ->
 def test_an_unknown_value_fails_by_name(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"{field}="):
         Preprocess(**{field: value})  # type: ignore[arg-type]
+
+
+def test_a_pipe_among_the_pictures_does_not_hang_and_a_broken_link_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a\nb.png").write_bytes(encoded(noise(8, 8, smooth=2)))
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
+    found = find_images(tmp_path)
+    assert [path.name for path in found] == ["a\nb.png", "link.png"]
+    assert reason_of(found[1]) == "missing"

@@ -36,7 +36,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(arguments: list[str], place: Path, *, shell: bool = False) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     command = ["bash", "-ec", arguments[0]] if shell else arguments
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300, env={**os.environ, "PATH": path})
+    environment = {**os.environ, "PATH": path}
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300, env=environment)
 
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("diptych ")])

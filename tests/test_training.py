@@ -140,6 +140,7 @@ def test_configuration_errors_name_the_field() -> None:
         ({"scenes": 1.0}, "scenes"),
         ({"batch_size": 1}, "batch_size"),
         ({"precision": "fp8"}, "fp8"),
+        ({"minutes": 0}, "minutes is 0"),
     ]:
         with pytest.raises(ValueError, match=match):
             TrainConfig(**{"data": ("x",), **wrong})

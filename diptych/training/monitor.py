@@ -36,7 +36,7 @@ class Monitor:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def step(self, progress: float, line: str) -> None:
         """Show where the run stands; `progress` runs from 0 to 1."""

@@ -51,6 +51,8 @@ class TrainConfig:
         for name, least in {"epochs": 0, "batch_size": 2, "captions_per_image": 1, "lr": 0, "eval_every": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; wanted {least} or more.")
+        if self.minutes is not None and self.minutes <= 0:
+            raise ValueError(f"minutes is {self.minutes}; wanted more than 0, or none and a number of epochs.")
         if not self.data:
             raise ValueError("data is empty; name a folder of pairs, or shards.")
         if not 0 <= self.scenes < 1:
