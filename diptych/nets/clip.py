@@ -46,12 +46,10 @@ class CLIP(nn.Module):
     def __init__(self, config: CLIPConfig):
         super().__init__()
         self.config = config
-        is_vit = isinstance(config.image, ViTConfig)
-        self.image = (
-            VisionTransformer(config.image, config.embed_dim)
-            if is_vit
-            else ModifiedResNet(config.image, config.embed_dim)
-        )  # type: ignore[arg-type]
+        if isinstance(config.image, ViTConfig):
+            self.image = VisionTransformer(config.image, config.embed_dim)
+        else:
+            self.image = ModifiedResNet(config.image, config.embed_dim)
         self.text = TextTransformer(config.text, config.embed_dim)
         sigmoid = config.loss == "sigmoid"
         self.logit_scale = nn.Parameter(torch.tensor(math.log(10) if sigmoid else math.log(1 / 0.07)))
