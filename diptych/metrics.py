@@ -57,9 +57,9 @@ def _tiles(queries: np.ndarray, items: np.ndarray) -> Iterator[tuple[slice, np.n
 
 def _ranks_of_one(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
     mine = scores[np.arange(len(scores)), right][:, None]
-    return (scores >= mine).sum(axis=1) - 1
+    return (~(scores < mine)).sum(axis=1) - 1  # written so that NaN, too, counts against the model
 
 
 def _best_rank(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
     best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
-    return ((scores >= best) & ~right).sum(axis=1)
+    return (~(scores < best) & ~right).sum(axis=1)

@@ -69,7 +69,7 @@ class Tokenizer:
         return cls.from_json(Path(path).read_text(encoding="utf-8"), **options)
 
     def to_json(self) -> str:
-        """The `tokenizer.json` text, as it came or was trained."""
+        """The `tokenizer.json` text. Padding and truncation that were set in it are not: a caller decides those."""
         return self._tokenizer.to_str()
 
     @property
@@ -139,11 +139,15 @@ class Tokenizer:
             raise TokenizerError(f"vocab_size {vocab_size} is too small: 512 bytes and 2 marks are always there.")
         learner = tokenizers.Tokenizer(models.BPE(end_of_word_suffix="</w>"))
         _clip_style(learner)
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
         trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,  # a little more than can be kept: letters that end words count twice there
+            vocab_size=vocab_size - 2,
             min_frequency=2,
             end_of_word_suffix="</w>",
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            initial_alphabet=alphabet,
+            # Ids break ties between merges. The letters that end words would else get theirs in the order of a hash
+            # map, another in each process (huggingface/tokenizers issue 1794).
+            special_tokens=[letter + "</w>" for letter in alphabet],
             show_progress=False,
         )
         learner.train_from_iterator(captions, trainer)

@@ -147,6 +147,17 @@ def test_a_malicious_archive_is_not_run(program: Callable[[Path], bytes], says: 
     assert not (tmp_path / "harm").exists()
 
 
+@pytest.mark.parametrize("packed", ["m/data.pkl", "m/data/0", "data/1"])
+@pytest.mark.parametrize("script", [True, False])
+def test_an_archive_that_would_grow(packed: str, script: bool, tmp_path: Path) -> None:
+    """torch stores tensors as they are; compressed zeros shrink a thousandfold, and so would fill the memory."""
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        for name in ("m/data.pkl", "m/data/0", "data/1", *(["m/constants.pkl"] if script else [])):
+            archive.writestr(name, bytes(9), zipfile.ZIP_DEFLATED if name == packed else zipfile.ZIP_STORED)
+    with pytest.raises(CheckpointError, match=rf"{packed} is compressed, which torch never does; save it anew"):
+        read(tmp_path / "model.pt")
+
+
 @pytest.mark.parametrize("size", ["(10,)", "(1000000000000,)"])
 def test_a_tensor_that_reaches_past_its_bytes(size: str, tmp_path: Path) -> None:
     """Also by a stride of zero, which would ask for terabytes."""

@@ -286,6 +286,19 @@ def test_what_is_no_hub_id(source: str) -> None:
     assert not is_repo_id(source)
 
 
+def test_an_architecture_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("vit-tiny", "ViT-B/32"):
+        with pytest.raises(CheckpointError) as error:
+            read(name)
+        assert str(error.value) == (
+            f"{name} is the name of an architecture, which has no weights; `diptych train --model {name}` trains one. "
+            "Pass a model folder, a file or a hub id."
+        )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vit-tiny").symlink_to(GOLDEN / "hf_clip")
+    assert read("vit-tiny").config.embed_dim == 32  # a folder of that name is one
+
+
 def test_the_environment_s_hub_is_asked(tmp_path: Path) -> None:
     """HF_ENDPOINT and HF_HOME as a user sets them, in a process of its own."""
     server = Hub()

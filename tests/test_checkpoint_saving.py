@@ -151,44 +151,6 @@ def test_every_preset_s_configuration_comes_back(name: str) -> None:
         )
 
 
-def test_a_saved_folder_replaces_a_model_and_keeps_what_is_no_part_of_it(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    (folder / "old").mkdir(parents=True)
-    for name in ("config.json", "pytorch_model.bin", "tokenizer.json", "notes.txt", "README.md"):
-        (folder / name).write_text('{"model_type": "clip"}')
-    checkpoint = read(HF_CLIP)
-    save_folder(folder, (checkpoint.config, checkpoint.state), tokenizer_json=None, preprocess=SQUASHED)
-    names = {path.name for path in folder.iterdir()}
-    assert names == {"config.json", "model.safetensors", "preprocessor_config.json", "notes.txt", "README.md", "old"}
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-@pytest.mark.parametrize("name", ["thesis.txt", "config.json"])
-def test_a_folder_that_is_no_model_s_is_not_destroyed(name: str, tmp_path: Path) -> None:
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work" / name).write_text("{}")
-    checkpoint = read(HF_CLIP)
-    with pytest.raises(CheckpointError, match="a folder with other things in it; nothing was written"):
-        save_folder(tmp_path / "work", (checkpoint.config, checkpoint.state), tokenizer_json=None, preprocess=SQUASHED)
-    with pytest.raises(CheckpointError, match="is a file; nothing was written"):
-        convert(HF_CLIP, tmp_path / "work" / name)
-    assert (tmp_path / "work" / name).read_text() == "{}"
-
-
-def test_a_save_that_fails_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = convert(HF_CLIP, tmp_path / "model")
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("diptych.checkpoint.folder.save_file", full)
-    with pytest.raises(OSError, match="No space"):
-        convert(OPENAI_VIT, folder)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
 def test_a_state_that_does_not_fit_is_not_saved(tmp_path: Path) -> None:
     checkpoint = read(HF_CLIP)
     del checkpoint.state["logit_scale"]

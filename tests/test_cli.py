@@ -158,7 +158,7 @@ def test_compare_prints_tables_and_writes_pictures(cli: Cli, tiny_model: Path, p
         "dot",
         "euclidean",
     ]
-    assert "scene-7.png" in said.out
+    assert said.out.count("below") == 3  # full paths, for one picture lies in a folder below
     assert len(re.findall(r"-?\d\.\d{3}\b", said.out)) == 3 * 8 * 2
     with Image.open(plot) as picture:
         assert picture.width > 3 * 150
@@ -171,9 +171,24 @@ def test_compare_prints_tables_and_writes_pictures(cli: Cli, tiny_model: Path, p
 def test_compare_of_many_long_sentences_loses_no_value(cli: Cli, tiny_model: Path, pictures: Path) -> None:
     """Wider than the screen rather than cut off; long sentences are cut in the table's head alone."""
     more = [word for i in range(20) for word in ("--text", f"sentence {i} " + "on and on " * 3)]
-    said = cli("compare", pictures, "hill on a " * 6 + "far hill", *more, "--model", tiny_model)
-    assert len(re.findall(r"-?\d\.\d{3}\b", said.out)) == 8 * 21
-    assert said.out.count("scene-") == 8
+    said = cli("compare", pictures / "below", "hill on a " * 6 + "far hill", *more, "--model", tiny_model)
+    assert len(re.findall(r"-?\d\.\d{3}\b", said.out)) == 21
+    assert said.out.count("scene-7.png") == 1
+
+
+def test_compare_breaks_no_name_that_fits(
+    cli: Cli, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "a-picture-with-a-rather-long-name.png"
+    Image.new("RGB", (40, 40), "red").save(tmp_path / name)
+    more = [word for i in range(3) for word in ("--text", f"sentence {i} goes on and on for a while")]
+    said = cli("compare", tmp_path, "a motorcycle in a garage", *more, "--model", tiny_model)
+    assert name in said.out
+    assert max(map(len, said.out.splitlines())) <= 80
+    said = cli("compare", tmp_path, "a motorcycle in a garage", *more[:2], "--model", tiny_model)
+    assert name in said.out
+    assert "motorcycle" in said.out
 
 
 def test_compare_takes_names_as_they_are(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
@@ -214,6 +229,8 @@ def test_compare_without_pictures(cli: Cli, tiny_model: Path, tmp_path: Path) ->
 def test_models(cli: Cli) -> None:
     said = cli("models", "--json")
     assert said.json["ViT-B/32"] == {"parameters": 151277313, "image_size_px": 224, "dimensions": 512}
+    assert "length 1, so that dot equals cosine" in " ".join(cli("compare", "--help").out.split())
+    assert cli("models").err.split() == ["architecture", "parameters", "picture", "vector"]
     lines = cli("models").out.splitlines()
     assert len(lines) == len(said.json)
     assert any(re.fullmatch(r"ViT-B/32 +151\.3M +224 px +512 dimensions", line) for line in lines)

@@ -10,7 +10,7 @@ import pytest
 from conftest import GOLDEN, Cli, Said
 from PIL import Image
 
-from diptych.cli import FAILED, INTERRUPTED, NOTHING, OK, PARTLY, USAGE, run
+from diptych.cli import FAILED, INTERRUPTED, NOTHING, OK, PARTLY, USAGE, run, with_flags
 
 LONG = "dog " * 5000
 BAD = {
@@ -106,6 +106,15 @@ def test_a_folder_that_is_not_there(cli: Cli, tiny_model: Path, tmp_path: Path) 
         said = cli(*arguments_of(name, gone), "--model", tiny_model)
         assert (said.code, said.out) == (FAILED, "")
         assert f"{gone}: missing. There is no such file; check the path." in said.err
+
+
+def test_a_sentence_without_its_quotes(cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pictures)
+    for words in (("a", "red", "star", "photos"), ("red", "star"), ("red", "below", "star")):
+        said = cli("search", *words)
+        assert (said.code, said.out) == (USAGE, "")
+        assert 'Put a sentence of several words in quotes: diptych search "a red star" photos/' in said.err
+    assert "quotes" not in cli("search", "red", "--nonsense").err
 
 
 def test_a_missing_picture_among_others(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
@@ -219,6 +228,7 @@ def test_model_without_its_tokenizer(cli: Cli, mute_model: Path, pictures: Path)
 def test_models_and_devices_that_are_none(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
     for options, message in [
         (("--model", "nonsense"), "nonsense is no file, no folder and no hub id"),
+        (("--model", "vit-tiny"), "vit-tiny is the name of an architecture, which has no weights"),
         (("--model", pictures), f"{pictures} holds neither config.json nor"),
         (
             ("--model", tiny_model, "--device", "nonsense"),
@@ -269,7 +279,11 @@ def test_train_on_what_is_no_data(cli: Cli, shards: Path, tmp_path: Path) -> Non
     for options, code, message in [
         ((), USAGE, "Missing option '--data'"),
         (("--data", tmp_path / "gone"), FAILED, "is neither a folder, nor a tar shard, nor a pattern"),
-        (("--data", shards, "--model", "nonsense"), FAILED, "no preset is called 'nonsense'; there are"),
+        (
+            ("--data", shards, "--model", "nonsense"),
+            FAILED,
+            "no preset is called 'nonsense'; `diptych models` lists all",
+        ),
         (("--data", shards, "--batch-size", 1), FAILED, "batch_size is 1; wanted 2 or more"),
         (("--data", shards, "--scenes", 2), FAILED, "scenes is 2.0; wanted a share"),
         (("--data", shards, "--device", "nonsense"), FAILED, "device 'nonsense' is not known"),
@@ -294,6 +308,11 @@ def test_words_that_are_no_command_or_option(cli: Cli, pictures: Path) -> None:
 
 
 # --- what happens to the program
+
+
+def test_the_library_s_advice_becomes_flags() -> None:
+    said = with_flags('connect, or call diptych.load() without a name; truncate=True, activation="gelu"')
+    assert said == "connect, or leave out --model; --truncate, --activation gelu"
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def test_shards_of_every_layout(tmp_path: Path) -> None:
     assert [source[i].key for i in range(len(source))] == ["a", "b.c", "d/e"]
     assert list(all_captions(source)) == ["one", "two", "three", "four", "five"]
     assert source.skipped == {"no caption": 1, "no picture": 1}
+    assert [source.key(i) for i in range(3)] == ["a in 0.tar", "b.c in 0.tar", "d/e in 1.tar"]
     assert source[0].image == jpeg()
     assert len(open_source(tmp_path / "0.tar")) == 2
     assert len(open_source(str(tmp_path / "*.tar"))) == 3
@@ -74,9 +75,17 @@ def test_sources_that_are_none_say_what_was_looked_for(tmp_path: Path) -> None:
 
 
 def test_captions_of_sidecars() -> None:
-    assert captions_of('{"caption": "one"}', True) == ("one",)
-    assert captions_of('{"captions": []}', True) == ()
-    assert captions_of(" a \n\nb", False) == ("a", "b")
+    assert captions_of(b'{"caption": "one"}', True, "k") == ("one",)
+    assert captions_of(b'{"captions": ["a ", " "]}', True, "k") == ("a",)
+    assert captions_of(b"\xef\xbb\xbf a \n\nb", False, "k") == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "sidecar", [b'{"captions": []}', b"[1]", b'{"captions": [null]}', b'{"captions": 3}', b'{"capt']
+)
+def test_damaged_sidecars_name_their_sample(sidecar: bytes) -> None:
+    with pytest.raises(DataError, match="dog 7"):
+        captions_of(sidecar, True, "dog 7")
 
 
 def test_mirrored_captions_swap_sides() -> None:
@@ -94,6 +103,17 @@ def test_mirroring_twice_is_nothing(caption: str) -> None:
     if "left" not in caption.lower() and "right" not in caption.lower():
         assert once == caption
     assert mirror_caption(once).lower() == caption.lower()
+
+
+@given(st.integers(0, 2**32), st.floats(0.1, 1))
+def test_crops_are_nearly_square_and_as_large_as_said(seed: int, scale: float) -> None:
+    """Whatever the picture's shape: no box is stretched, and on a square picture its area is what was drawn."""
+    rng = np.random.default_rng(seed)
+    for size in ((200, 100), (100, 200), (100, 100)):
+        left, top, right, bottom = crop_box(size, Augmentation(crop_scale=scale), rng)
+        assert 3 / 4 - 1e-9 <= (right - left) / (bottom - top) <= 4 / 3 + 1e-9
+    assert (right - left) * (bottom - top) >= 0.7 * scale * 100 * 100
+    assert crop_box((200, 100), Augmentation(crop_scale=1), rng) == pytest.approx((50, 0, 150, 100))
 
 
 @given(st.integers(0, 2**32), st.integers(1, 500), st.integers(1, 500), st.floats(0, 1))
@@ -118,6 +138,7 @@ def test_flip_erase_and_jitter_do_what_they_say() -> None:
     assert flipped
     assert pixels[:, :12].max() < 10 < 245 < pixels[:, 20:].min()
     erased, _ = augment_picture(picture, 32, Augmentation(1, 0, 0, 1, 0), rng)
+    assert len({tuple(p) for p in erased.reshape(-1, 3).tolist()}) <= 3  # black, white and one grey
     changed = (erased != np.asarray(picture)).any(axis=2).mean()
     assert 0.01 < changed < 0.25
     grey = Image.new("RGB", (8, 8), (100, 100, 100))
@@ -182,21 +203,32 @@ def test_several_captions_name_their_picture(shards: Path) -> None:
 class Half:
     """Every second picture is broken."""
 
+    skipped: dict[str, int] = {}  # noqa: RUF012
+
     def __len__(self) -> int:
         return 400
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(jpeg() if index % 2 else b"nonsense", ("a caption",), str(index))
+        return Sample(jpeg() if index % 2 else b"nonsense", self.captions(index), self.key(index))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        return ("a caption",)
+
+    def key(self, index: int) -> str:
+        return f"number {index}"
 
 
 def test_bad_samples_are_counted_and_too_many_stop_the_run(tmp_path: Path) -> None:
-    files = {f"{i}.jpg": b"" if i == 3 else jpeg() for i in range(40)} | {f"{i}.txt": b"x" for i in range(40)}
+    files: dict[str, bytes] = {f"{i}.jpg": b"" if i == 3 else jpeg() for i in range(40)} | {
+        f"{i}.txt": b"x" for i in range(40)
+    }
     source = open_source(write_tar(tmp_path / "0.tar", files))
     plain = Loader([Part(source, 40, NONE)], batch_size=20, size_px=32)
     assert sum(len(batch.pixels) for batch in plain.epoch(0)) == 39
-    assert plain.bad == {"empty file": 1}
+    assert [(key, bad.reason) for key, bad in plain.bad.items()] == [("3 in 0.tar", "empty file")]
+    assert plain.reasons() == "1 empty file (3 in 0.tar)"
     bad_half = Loader([Part(Half(), 400, NONE)], batch_size=20, size_px=32)
-    with pytest.raises(DataError, match=r"unusable.*not an image"):
+    with pytest.raises(DataError, match=r"4\d of 400 samples are unusable: 4\d not an image \(number \d+\)"):
         list(bad_half.epoch(0))
 
 

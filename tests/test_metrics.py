@@ -40,6 +40,12 @@ def test_a_model_that_says_one_thing_scores_nothing() -> None:
     assert retrieval(same, same, np.arange(20)).text_to_image == (0.0, 0.0, 0.0)
 
 
+def test_a_broken_model_scores_nothing() -> None:
+    """NaN is no answer, though no number is greater than it."""
+    nothing = np.full((20, 4), np.nan)
+    assert retrieval(nothing, nothing, np.arange(20)) == ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+
+
 def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     images, owners = rng.normal(size=(40, 8)), np.repeat(np.arange(40), 3)

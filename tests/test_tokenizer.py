@@ -1,5 +1,8 @@
 """Token ids: the vocabulary that is trained here, and the rules that hold for any."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -30,6 +33,19 @@ def test_vocab_size_is_kept() -> None:
     assert Tokenizer.train(words * 3, vocab_size=700).vocab_size == 700
     with pytest.raises(TokenizerError, match="too small"):
         Tokenizer.train(CAPTIONS, vocab_size=300)
+
+
+def test_training_is_the_same_in_every_process() -> None:
+    """On words whose merges are all equally frequent, where only the order of ids can break ties."""
+    script = (
+        "from diptych.tokenizer import Tokenizer; import hashlib;"
+        "words = [a + b + c for a in 'bdfgklmnprst' for b in 'aeiou' for c in 'bdfgklmnprst'];"
+        "print(hashlib.md5(Tokenizer.train(words * 2, vocab_size=900).to_json().encode()).hexdigest())"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True) for _ in range(4)
+    ]
+    assert len({run.stdout for run in runs}) == 1
 
 
 def test_merges_are_learnt(tokenizer: Tokenizer) -> None:

@@ -1,5 +1,6 @@
 """Training: it learns, it is exact, and it says what is wrong."""
 
+import dataclasses
 import json
 import math
 import os
@@ -13,14 +14,20 @@ import pytest
 import torch
 
 import diptych
+from diptych.checkpoint import save_folder
 from diptych.data.augment import NONE
-from diptych.nets.clip import CLIP
+from diptych.data.scenes import Scenes
+from diptych.images import Preprocess
+from diptych.nets import presets
+from diptych.nets.clip import CLIP, CLIPConfig
 from diptych.nets.presets import preset
+from diptych.nets.text import TextConfig
+from diptych.nets.vision import ViTConfig
 from diptych.training.distributed import Place, whole_loss
 from diptych.training.monitor import Monitor, duration, remaining_s
 from diptych.training.recipe import TrainConfig, learning_rate
 from diptych.training.start import decay_groups, set_dropout
-from diptych.training.trainer import Trainer, train, update_average
+from diptych.training.trainer import Trainer, free_folder, train, update_average
 
 
 def config(shards: Path, out: Path, **changes) -> TrainConfig:
@@ -38,7 +45,7 @@ def test_one_batch_of_64_is_learnt_by_heart(shards: Path, tmp_path: Path, model:
         drop_path=0.0, dropout=0.0, weight_decay=0.0, lr=2e-3, warmup=0.1, epochs=200,
     )  # fmt: skip
     with Monitor(tmp_path, quiet=True) as monitor:
-        trainer = Trainer(recipe, monitor, torch.device("cpu"), Place())
+        trainer = Trainer(recipe, monitor, torch.device("cpu"), Place(), tmp_path)
         batch = unlike_pairs(next(iter(trainer.loader.epoch(0))))
         trainer.network.train()
         with torch.no_grad():
@@ -86,6 +93,84 @@ def test_init_goes_on_from_a_model_at_another_size(shards: Path, tmp_path: Path,
     before, after = diptych.load(tiny_model, device="cpu"), diptych.load(result.folder, device="cpu")
     assert after.preprocessing.size_px == 64
     np.testing.assert_allclose(after.embed_texts(["a dog"]), before.embed_texts(["a dog"]), atol=1e-6)
+
+
+def test_init_keeps_the_models_own_preprocessing(shards: Path, tmp_path: Path, tiny_model: Path) -> None:
+    settings = Preprocess(32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), mode="squash")
+    source = diptych.load(tiny_model, device="cpu")
+    save_folder(
+        tmp_path / "squash",
+        source.network,
+        tokenizer_json=(tiny_model / "tokenizer.json").read_text(encoding="utf-8"),
+        preprocess=settings.to_hugging_face(),
+    )
+    result = train(config(shards, tmp_path / "run", init=str(tmp_path / "squash"), image_size=64, epochs=0), quiet=True)
+    assert diptych.load(result.folder, device="cpu").preprocessing == dataclasses.replace(settings, size_px=64)
+
+
+def test_a_siglip_trained_here_reads_text_alike_when_it_is_loaded(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its text tower reads its padding: training and loading must pad alike."""
+    image = ViTConfig(48, 8, 64, 2, 2, 256, "gelu_tanh", pool="map", norm_pre=False, patch_bias=True)
+    text = TextConfig(
+        16, 700, 64, 2, 2, 256, "gelu_tanh", pool="last", causal=False, end_id=1, pad_id=1, proj_bias=True
+    )
+    monkeypatch.setitem(presets.PRESETS, "siglip-tiny", CLIPConfig(64, image, text, loss="sigmoid"))
+    recipe = config(shards, tmp_path, model="siglip-tiny", context=16, epochs=1, ema=0.0)
+    with Monitor(tmp_path, quiet=True) as monitor:
+        trainer = Trainer(recipe, monitor, torch.device("cpu"), Place(), tmp_path)
+        result = trainer.run()
+    ids = torch.from_numpy(trainer.tokenizer(["a red circle"]).ids)
+    assert ids.shape == (1, 16)
+    here = torch.nn.functional.normalize(trainer.average.encode_text(ids), dim=-1).detach().numpy()
+    loaded = diptych.load(result.folder, device="cpu")
+    np.testing.assert_allclose(loaded.embed_texts(["a red circle"]), here, atol=1e-6)
+    assert loaded.bias == pytest.approx(-10, abs=0.1)
+    assert loaded.preprocessing.mode == "squash"
+
+
+def test_a_folder_that_holds_a_run_is_refused_before_any_work(shards: Path, tmp_path: Path) -> None:
+    train(config(shards, tmp_path / "run", epochs=0), quiet=True)
+    with pytest.raises(ValueError, match="holds a run already; name another folder"):
+        train(config(shards, tmp_path / "run"), quiet=True)
+
+
+def test_without_a_name_the_next_free_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "1").mkdir(parents=True)
+    assert free_folder(None) == Path("runs/2")
+
+
+def test_a_failed_start_leaves_no_folder(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no preset"):
+        train(config(shards, tmp_path / "run", model="vit-tinny"), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_run_leaves_its_weights(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(trainer: Trainer, *_: object) -> None:
+        if trainer.steps == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_account", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(shards, tmp_path / "run", epochs=50))
+    assert "interrupted at step 4; the weights so far are in" in capsys.readouterr().err
+    assert diptych.load(tmp_path / "run" / "latest", device="cpu").embed_texts(["a dog"]).shape == (1, 64)
+
+
+def test_broken_samples_are_named_in_the_result(tmp_path: Path) -> None:
+    for index, scene in enumerate(Scenes(12, size_px=48)):
+        scene.image.save(tmp_path / f"{index}.png")
+        (tmp_path / f"{index}.txt").write_text(scene.captions[0], encoding="utf-8")
+    (tmp_path / "3.png").write_bytes(b"")
+    (tmp_path / "5.txt").write_text(" ", encoding="utf-8")
+    result = train(config(tmp_path, tmp_path / "run", batch_size=6, epochs=2), quiet=True)
+    reasons = {Path(key).name: bad.reason for key, bad in result.skipped.items()}
+    assert reasons == {"3.png": "empty file", "5.png": "no caption"}
 
 
 def test_minutes_end_the_run(shards: Path, tmp_path: Path) -> None:
@@ -136,11 +221,18 @@ def test_dropout_rises_with_depth_and_is_off_in_evaluation() -> None:
 
 def test_configuration_errors_name_the_field() -> None:
     for wrong, match in [
-        ({"data": ()}, "data is empty"),
+        ({"data": ()}, "data is"),
         ({"scenes": 1.0}, "scenes"),
         ({"batch_size": 1}, "batch_size"),
         ({"precision": "fp8"}, "fp8"),
         ({"minutes": 0}, "minutes is 0"),
+        ({"data": "pairs"}, "data is 'pairs'"),
+        ({"drop_path": 1}, "drop_path is 1; wanted 0 or more and under 1"),
+        ({"ema": 1.5}, "ema"),
+        ({"warmup": 2}, "warmup"),
+        ({"threads": 0}, "threads"),
+        ({"seed": -1}, "seed"),
+        ({"clip_norm": 0}, "clip_norm is 0"),
     ]:
         with pytest.raises(ValueError, match=match):
             TrainConfig(**{"data": ("x",), **wrong})
@@ -159,8 +251,8 @@ WORKER = """
     from torch.nn.parallel import DistributedDataParallel
     sys.path.insert(0, {tests!r})
     from test_training import towers_and_pairs
-    from diptych.training.distributed import join, leave, whole_loss
-    place = join(torch.device("cpu"))
+    from diptych.training.distributed import join, wait_for_all, whole_loss
+    place, _ = join(torch.device("cpu"))
     network, pixels, ids, owners = towers_and_pairs({loss!r})
     first = slice(0, 5) if place.rank == 0 else slice(5, 8)          # uneven on purpose
     mine = (owners >= first.start) & (owners < first.stop)
@@ -169,15 +261,13 @@ WORKER = """
     loss.backward()
     if place.rank == 0:
         torch.save([loss.detach()] + [p.grad for p in network.parameters() if p.grad is not None], sys.argv[1])
-    leave()
+    wait_for_all()
     os._exit(0)  # gloo's threads now and then outlive the interpreter and abort it, after all is done
 """
 
 
 def towers_and_pairs(loss: str):
     """A network in float64 and eight pictures with one to three captions each."""
-    import dataclasses
-
     torch.manual_seed(3)
     network = CLIP(dataclasses.replace(preset("vit-tiny"), loss=loss)).double()
     owners = torch.tensor([0, 0, 0, 1, 2, 2, 3, 4, 5, 5, 6, 7])

@@ -1,9 +1,19 @@
 """Models on disk and on the hub: read from any format, written to any other."""
 
 from diptych.checkpoint.conversion import convert
-from diptych.checkpoint.folder import save_folder
+from diptych.checkpoint.folder import check_replaceable, save_folder
 from diptych.checkpoint.hub import HubError, fetch
 from diptych.checkpoint.reading import read
 from diptych.checkpoint.state import Checkpoint, CheckpointError, build
 
-__all__ = ["Checkpoint", "CheckpointError", "HubError", "build", "convert", "fetch", "read", "save_folder"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "HubError",
+    "build",
+    "check_replaceable",
+    "convert",
+    "fetch",
+    "read",
+    "save_folder",
+]

@@ -25,14 +25,24 @@ def convert(
     """Write the model `source` (all that `read` takes) to `target`, and return its path.
 
     "hf" is a model folder, "open_clip" a folder with open_clip_config.json and open_clip_model.safetensors, "openai" a
-    plain state dict in one .pt file. Weights keep their numbers bit for bit, unless `dtype` asks for another. Raises
-    CheckpointError that says why where the format cannot hold the model.
+    plain state dict in one .pt file, which appears in one rename; a folder as `replace_folder` says. Weights keep their
+    numbers bit for bit, unless `dtype` asks for another. Raises CheckpointError, and writes nothing, where the format
+    cannot hold the model or `target` is the source itself.
     """
     if to not in WRITERS:
         raise CheckpointError(f"to={to!r} is not known; choose one of {', '.join(WRITERS)}.")
+    _check_apart(Path(source), Path(target))
     checkpoint = read(source, activation=activation, dtype=None)
     state = {name: cast(tensor, dtype) for name, tensor in checkpoint.state.items()}
     return WRITERS[to](checkpoint._replace(state=state), Path(target))
+
+
+def _check_apart(source: Path, target: Path) -> None:
+    """Also a folder that holds the source goes when a model is put in its place."""
+    source, target = source.resolve(), target.resolve()
+    if source.exists() and target in (source, *source.parents):
+        what = "the source itself" if target == source else f"the folder that {source.name} lies in"
+        raise CheckpointError(f"{target} is {what}; nothing was written. Name another place to convert to.")
 
 
 def _write_hf(checkpoint: Checkpoint, target: Path) -> Path:
@@ -63,8 +73,12 @@ def _write_openai(checkpoint: Checkpoint, target: Path) -> Path:
     tensors = openai.write(checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
-    torch.save(tensors, part)
-    os.replace(part, target)
+    try:
+        torch.save(tensors, part)
+        os.replace(part, target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     return target
 
 

@@ -96,6 +96,7 @@ def _read_zip(path: Path) -> dict[str, Tensor]:
             ]
             if not roots:
                 raise CheckpointError(f"{path} is a zip archive without data.pkl: no PyTorch checkpoint.")
+            torchscript.check_stored(archive)
             if f"{roots[0]}constants.pkl" in names:
                 return _named(torchscript.read_tensors(archive, roots[0]))
     except pickle.UnpicklingError as error:

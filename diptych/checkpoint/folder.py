@@ -47,7 +47,7 @@ def save_folder(
     card: str | None = None,
     dtype: torch.dtype | None = torch.float32,
 ) -> Path:
-    """Write a model folder, whole or not at all, and return its path.
+    """Write a model folder, whole or not at all (as `replace_folder` says), and return its path.
 
     `model` is a network, or a configuration and its state. `preprocess` is in the form of preprocessor_config.json;
     `card` becomes README.md. `dtype` is that of the weights in the file; None keeps what they have. A model folder in
@@ -113,9 +113,15 @@ def tokenizer_settings(config: CLIPConfig, tokenizer_json: str | bytes) -> str:
 
 
 def replace_folder(target: Path, fill: Callable[[Path], None]) -> Path:
-    """Have `fill` write a new folder beside, then put it in the place of `target`: never half a model stands there."""
+    """Have `fill` write a new folder beside, then put it in the place of `target`: never half a model stands there.
+
+    Where nothing stood, that is one rename, and atomic. Where a model stood it is two: a reader may for a moment find
+    no folder, and a process killed just then leaves the former model beside as `.NAME.old-*`, which the next call puts
+    back before it begins. One killed while it writes leaves a `.NAME.new-*`, which nobody needs. An error restores all.
+    """
     target = target.resolve()
-    _check_replaceable(target)
+    _take_back(target)
+    check_replaceable(target)
     mark = uuid4().hex[:8]
     new, old = target.with_name(f".{target.name}.new-{mark}"), target.with_name(f".{target.name}.old-{mark}")
     new.mkdir(parents=True)
@@ -130,12 +136,25 @@ def replace_folder(target: Path, fill: Callable[[Path], None]) -> Path:
         shutil.rmtree(new, ignore_errors=True)
         raise
     if old.exists():
-        _keep_others(old, target)
-        shutil.rmtree(old)
+        _discard(old, target)
     return target
 
 
-def _check_replaceable(target: Path) -> None:
+def _take_back(target: Path) -> None:
+    """Undo or finish what a killed `replace_folder` had begun: the former model returns, or goes if there is a new."""
+    beside = target.parent.iterdir() if target.parent.is_dir() else ()
+    strays = [path for path in beside if re.fullmatch(re.escape(f".{target.name}.old-") + "[0-9a-f]{8}", path.name)]
+    for old in sorted(strays, key=lambda path: path.stat().st_mtime, reverse=True):
+        if not target.exists():
+            old.rename(target)
+        elif is_model_folder(target):
+            _discard(old, target)
+
+
+def check_replaceable(target: str | os.PathLike[str]) -> None:
+    """CheckpointError where something stands that is not to be replaced: a file, or a folder that is neither empty nor
+    a model's. A long run asks before it begins, what `save_folder` asks in the end."""
+    target = Path(target)
     if not target.exists() or (target.is_dir() and (not any(target.iterdir()) or is_model_folder(target))):
         return
     what = "a folder with other things in it" if target.is_dir() else "a file"
@@ -152,10 +171,12 @@ def is_model_folder(folder: Path) -> bool:
         return False
 
 
-def _keep_others(old: Path, new: Path) -> None:
+def _discard(old: Path, new: Path) -> None:
+    """Remove a former model; what is no part of it moves to the new one, unless that has a file of the same name."""
     for path in old.iterdir():
         if not MODEL_FILE.fullmatch(path.name) and not (new / path.name).exists():
             path.rename(new / path.name)
+    shutil.rmtree(old)
 
 
 def load_folder(folder: Path, source: str, *, activation: str | None = None) -> Checkpoint:

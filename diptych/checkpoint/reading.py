@@ -11,6 +11,7 @@ from diptych.checkpoint.files import read_json, read_tensors, read_weights
 from diptych.checkpoint.folder import READABLE, load_folder, read_text
 from diptych.checkpoint.hub import fetch, is_repo_id
 from diptych.checkpoint.state import Checkpoint, CheckpointError, cast
+from diptych.nets.presets import PRESETS
 
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -38,6 +39,11 @@ def read(
         checkpoint = _read_folder(path, str(source), activation)
     elif path.is_file():
         checkpoint = _read_file(read_tensors(path), str(source), activation)
+    elif str(source) in PRESETS:
+        raise CheckpointError(
+            f"{source} is the name of an architecture, which has no weights; `diptych train --model {source}` trains "
+            "one. Pass a model folder, a file or a hub id."
+        )
     elif is_repo_id(str(source)):
         checkpoint = _read_folder(fetch(str(source), revision=revision), str(source), activation)
     else:

@@ -8,9 +8,10 @@ attributes.
 
 import math
 import pickle
+import re
 from collections import OrderedDict
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZIP_STORED, ZipFile
 
 import torch
 from torch import Tensor
@@ -79,6 +80,14 @@ def _rebuild(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[
 
 def _first(value: Any, *_: Any) -> Any:
     return value
+
+
+def check_stored(archive: ZipFile) -> None:
+    """UnpicklingError where tensors or their pickle are compressed: torch compresses code alone, and what is compressed
+    may become a thousand times its size."""
+    for entry in archive.infolist():
+        if entry.compress_type != ZIP_STORED and re.fullmatch(r"([^/]+/)?data(\.pkl|/[^/]+)", entry.filename):
+            raise pickle.UnpicklingError(f"{entry.filename} is compressed, which torch never does; save it anew")
 
 
 def read_tensors(archive: ZipFile, root: str) -> dict[str, Tensor]:

@@ -25,7 +25,11 @@ COMMANDS = {
 # What goes wrong through no fault of the program: said in a line. Anything else keeps its traceback.
 EXPECTED = (ValueError, OSError, ArithmeticError, MemoryError)
 # The library's errors name its arguments; here they are flags.
-FLAGS = ((r"\btruncate=True\b", "--truncate"), (r'(?<![\w.])activation="(\w+)"', r"--activation \1"))
+FLAGS = (
+    (r"\btruncate=True\b", "--truncate"),
+    (r'(?<![\w.])activation="(\w+)"', r"--activation \1"),
+    (r"call diptych\.load\(\) without a name", "leave out --model"),
+)
 
 
 class _Commands(click.Group):

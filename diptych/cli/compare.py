@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 METRICS = ("cosine", "dot", "euclidean")
-CELL_WIDTH = 6  # of a value like -0.123
+CELL_WIDTH, NAME_WIDTH = 6, 12  # at least: a value like -0.123, and a short file name
 
 
 @click.command("compare")
@@ -41,7 +41,7 @@ CELL_WIDTH = 6  # of a value like -0.123
     type=click.Choice([*METRICS, "all"]),
     default="cosine",
     show_default=True,
-    help="What to print and draw.",
+    help="What to print and draw. The vectors have length 1, so that dot equals cosine.",
 )
 @click.option("--plot", metavar="PNG", type=click.Path(dir_okay=False), help="Write the matrix as a heat map.")
 @click.option(
@@ -112,24 +112,39 @@ def _print_tables(matrices: Mapping[str, "np.ndarray"], names: Sequence[str], se
     from rich.console import Console
 
     console = Console()
-    short = [Path(name).name for name in names]
+    if len({os.path.dirname(name) for name in names}) == 1:
+        names = [Path(name).name for name in names]
     for metric, matrix in matrices.items():
-        table = _table(metric, matrix, short if len(set(short)) == len(set(names)) else names, sentences)
+        table = _table(metric, matrix, names, sentences, console.width)
         # Wider than the terminal rather than with values cut off.
         console.print(table, width=max(console.width, console.measure(table).minimum), crop=False, no_wrap=True)
 
 
-def _table(metric: str, matrix: "np.ndarray", names: Sequence[str], sentences: Sequence[str]):
+def _widths(names: Sequence[str], sentences: Sequence[str], width: int) -> tuple[int, int]:
+    """The least widths of the names' column and of a sentence's: where there is room, no name and no word is broken."""
+    from rich.cells import cell_len
+
+    room = width - 1 - 3 * (len(sentences) + 1)  # between lines and the spaces beside them
+    longest_name = max(map(cell_len, names))
+    longest_word = max(cell_len(word) for sentence in sentences for word in sentence.split())
+    fits = longest_name <= room - CELL_WIDTH * len(sentences)
+    name = max(NAME_WIDTH, longest_name if fits else room // 2)
+    return name, max(CELL_WIDTH, min(longest_word, (room - name) // len(sentences)))
+
+
+def _table(metric: str, matrix: "np.ndarray", names: Sequence[str], sentences: Sequence[str], width: int):
     """Names and sentences as `Text`, in which rich reads no markup."""
     from rich.table import Table
     from rich.text import Text
 
     from diptych.plots import shortened
 
+    sentences = [shortened(sentence) for sentence in sentences]
+    name_width, sentence_width = _widths(names, sentences, width)
     table = Table(title=metric, title_justify="left")
-    table.add_column("", overflow="fold", min_width=12)
+    table.add_column("", overflow="fold", min_width=name_width)
     for sentence in sentences:
-        table.add_column(Text(shortened(sentence), overflow="fold"), justify="right", min_width=CELL_WIDTH)
+        table.add_column(Text(sentence, overflow="fold"), justify="right", min_width=sentence_width)
     best = matrix.argmin(axis=1) if metric == "euclidean" else matrix.argmax(axis=1)
     for name, row, top in zip(names, matrix, best, strict=True):
         table.add_row(Text(name), *(Text(f"{value:.3f}", "bold" if j == top else "") for j, value in enumerate(row)))

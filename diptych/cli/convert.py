@@ -4,7 +4,7 @@ from typing import Literal
 
 import click
 
-from diptych.cli.options import json_option, print_json, say
+from diptych.cli.options import activation_option, json_option, print_json, say
 
 
 @click.command("convert")
@@ -18,9 +18,7 @@ from diptych.cli.options import json_option, print_json, say
     show_default=True,
     help="Hugging Face's folder, open_clip's folder, or OpenAI's one file.",
 )
-@click.option(
-    "--activation", type=click.Choice(["gelu", "quick_gelu"]), help="For a bare state dict that does not tell."
-)
+@activation_option
 @json_option
 def command(
     source: str, target: str, form: Literal["hf", "open_clip", "openai"], activation: str | None, as_json: bool

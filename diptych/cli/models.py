@@ -2,7 +2,7 @@
 
 import click
 
-from diptych.cli.options import json_option, print_json
+from diptych.cli.options import json_option, print_json, say
 
 
 @click.command("models")
@@ -30,6 +30,7 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
+    say(f"{'architecture':24}{'parameters':>10}  {'picture':>7}  {'vector':>16}")
     for name, row in rows.items():
         click.echo(
             f"{name:24}{row['parameters'] / 1e6:9.1f}M  {row['image_size_px']:4} px  {row['dimensions']:5} dimensions"

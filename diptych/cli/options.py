@@ -23,14 +23,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 truncate_option = click.option("--truncate", is_flag=True, help="Cut texts that are longer than the model reads.")
 
+activation_option = click.option(
+    "--activation",
+    type=click.Choice(["gelu", "quick_gelu"]),
+    help="What the model was trained with, where a weights file without a configuration does not say: quick_gelu for "
+    "OpenAI's models, gelu for most others.",
+)
+
 
 def model_options(command: Command) -> Command:
     """--model, --device, --activation and --json."""
     for option in (
         json_option,
-        click.option(
-            "--activation", type=click.Choice(["gelu", "quick_gelu"]), help="For a bare state dict that does not tell."
-        ),
+        activation_option,
         click.option("--device", help="cuda, mps or cpu; by default the first of these that is here."),
         click.option(
             "--model", metavar="MODEL", help="A model folder, a checkpoint or a hub id; by default the bundled model."

@@ -18,7 +18,20 @@ from diptych.cli.options import (
 )
 
 
-@click.command("search")
+class _Search(click.Command):
+    """Says what to do where a sentence came without its quotes, and its second word was taken for the folder."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            of_folder = isinstance(error, click.BadParameter) and error.param and error.param.name == "folder"
+            if of_folder or error.message.startswith("Got unexpected extra"):
+                error.message += ' Put a sentence of several words in quotes: diptych search "a red star" photos/'
+            raise
+
+
+@click.command("search", cls=_Search)
 @click.argument("text")
 @click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False))
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(min=1), help="How many pictures to print.")
@@ -33,7 +46,7 @@ def command(
     text: str, folder: str, limit: int, paths: bool, sheet: str | None, show_input: str | None, truncate: bool,
     model: str | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Find the pictures under FOLDER that fit the sentence TEXT best.
+    """Find the pictures under FOLDER (by default the current one) that fit the sentence TEXT best.
 
     \b
     diptych search "two dogs running across a frosty field" ~/Pictures --sheet found.png

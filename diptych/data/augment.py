@@ -52,14 +52,17 @@ def augment_picture(
 
 
 def crop_box(size: tuple[int, int], how: Augmentation, rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """A box of random area and aspect ratio inside a picture of `size` (width, height): left, top, right, bottom."""
+    """A box of random area and a nearly square shape inside a picture of `size` (width, height): left, top, right,
+    bottom. Where the picture is too narrow for that area the box is smaller, never stretched. With crop_scale 1 it is
+    the square in the middle, which is what the tower is shown later."""
     width, height = size
-    area = rng.uniform(how.crop_scale, 1) * width * height
     limit = math.log(4 / 3) * min(1.0, 1.6 * (1 - how.crop_scale))
-    ratio = math.exp(rng.uniform(-limit, limit)) if limit else 1.0
-    w = min(width, math.sqrt(area * ratio))
-    h = min(height, math.sqrt(area / ratio))
-    left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
+    area, ratio = rng.uniform(how.crop_scale, 1) * width * height, math.exp(rng.uniform(-limit, limit))
+    w, h = math.sqrt(area * ratio), math.sqrt(area / ratio)
+    shrink = min(1.0, width / w, height / h)
+    w, h = w * shrink, h * shrink
+    x, y = (0.5, 0.5) if how.crop_scale == 1 else rng.uniform(size=2)
+    left, top = max(0.0, x * (width - w)), max(0.0, y * (height - h))
     return left, top, min(left + w, width), min(top + h, height)
 
 
@@ -81,7 +84,7 @@ def _erase(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     w = min(width, max(1, round(width * math.sqrt(area / ratio))))
     top, left = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
     pixels = pixels.copy()
-    pixels[top : top + h, left : left + w] = rng.integers(0, 256, 3)
+    pixels[top : top + h, left : left + w] = rng.integers(0, 256)  # grey: captions name colours
     return pixels
 
 

@@ -1,7 +1,8 @@
 """Samples to batches: shuffled by seed and epoch, decoded and changed in threads, a few batches ahead."""
 
 import io
-from collections import deque
+import threading
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from diptych.data.augment import Augmentation, augment_picture, drop_words, mirr
 from diptych.data.sources import DataError, Sample, Source
 from diptych.images import ImageError, open_image
 
-MAX_BAD_SHARE = 0.1
+MAX_BAD_SHARE, TOLERATED = 0.1, 20  # of a small set a few may be broken, whatever their share
 
 
 class Batch(NamedTuple):
@@ -23,6 +24,13 @@ class Batch(NamedTuple):
     pixels: np.ndarray
     captions: list[str]
     owners: np.ndarray
+
+
+class Bad(NamedTuple):
+    """Why a sample was skipped: a short countable `reason`, and the whole message."""
+
+    reason: str
+    message: str
 
 
 class Part(NamedTuple):
@@ -38,7 +46,7 @@ class Loader:
     """Batches of a mixture of sources, the same for the same (seed, epoch) whatever the number of threads.
 
     With several processes (`rank` of `world`) each reads its own part of every batch, and together they read what one
-    would. A broken sample is skipped and counted in `bad` by reason; when over a tenth are broken, DataError says so.
+    would. A broken sample is skipped and kept in `bad`, by its key; when over a tenth are broken, DataError says so.
     """
 
     parts: list[Part]
@@ -50,12 +58,15 @@ class Loader:
     ahead: int = 4
     rank: int = 0
     world: int = 1
-    bad: dict[str, int] = field(default_factory=dict)
-    seen: int = 0
+    bad: dict[str, Bad] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
         if self.batches_per_epoch < 1:
-            raise DataError(f"{sum(p.share for p in self.parts)} samples fill no batch of {self.batch_size}.")
+            came = sum(part.share for part in self.parts)
+            raise DataError(f"{came} samples fill no batch of {self.batch_size}; set batch_size to {came} or less.")
+        if self.batch_size < self.world:
+            raise DataError(f"a batch of {self.batch_size} cannot be split over {self.world} processes.")
 
     @property
     def batches_per_epoch(self) -> int:
@@ -91,21 +102,18 @@ class Loader:
             rng = np.random.default_rng((self.seed, epoch, number, index))
             try:
                 pixels, texts = self._sample(self.parts[number], index, rng)
-            except (ImageError, DataError, OSError, ValueError) as error:
-                self._count_bad(error)
+            except (ImageError, DataError, OSError) as error:
+                self._set_aside(self.parts[number].source.key(index), error)
                 continue
             owners += [len(pictures)] * len(texts)
             pictures.append(pixels)
             captions += texts
-        self.seen += len(picks)
         if not pictures:
-            raise DataError(f"no sample of a batch of {len(picks)} was usable: {self.bad}")
+            raise DataError(f"no sample of a batch of {len(picks)} was usable: {self.reasons()}")
         return Batch(np.stack(pictures), captions, np.array(owners))
 
     def _sample(self, part: Part, index: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
         sample = part.source[index]
-        if not sample.captions:
-            raise DataError(f"{sample.key}: no caption")
         pixels, flipped = augment_picture(picture_of(sample, self.size_px), self.size_px, part.how, rng)
         count = min(self.captions_per_image, len(sample.captions))
         chosen = [sample.captions[i] for i in rng.permutation(len(sample.captions))[:count]]
@@ -113,12 +121,19 @@ class Loader:
             chosen = [mirror_caption(caption) for caption in chosen]
         return pixels, [drop_words(caption, part.how.drop_words, rng) for caption in chosen]
 
-    def _count_bad(self, error: Exception) -> None:
+    def reasons(self) -> str:
+        """The broken samples by reason, with one of them named for each."""
+        counts = Counter(bad.reason for bad in self.bad.values())
+        first = {bad.reason: key for key, bad in reversed(self.bad.items())}
+        return ", ".join(f"{count} {reason} ({first[reason]})" for reason, count in counts.most_common())
+
+    def _set_aside(self, key: str, error: Exception) -> None:
         reason = getattr(error, "reason", None) or type(error).__name__
-        self.bad[reason] = self.bad.get(reason, 0) + 1
-        total = sum(self.bad.values())
-        if total > max(20, MAX_BAD_SHARE * self.seen):
-            raise DataError(f"{total} of {self.seen} samples were unusable: {self.bad}; the last: {error}")
+        with self._lock:
+            self.bad[key] = Bad(reason, f"{key}: {getattr(error, 'detail', None) or error}")
+            total = sum(part.share for part in self.parts)
+            if len(self.bad) > max(TOLERATED, MAX_BAD_SHARE * total):
+                raise DataError(f"{len(self.bad)} of {total} samples are unusable: {self.reasons()}. Mend the data.")
 
 
 def picture_of(sample: Sample, size_px: int) -> Image.Image:

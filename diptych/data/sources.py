@@ -4,8 +4,7 @@ memory."""
 import glob
 import json
 import tarfile
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -15,7 +14,11 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".ti
 
 
 class DataError(ValueError):
-    """A source that holds no pairs, or cannot be read."""
+    """A source that holds no pairs, or a sample that cannot be used. `reason` is short and countable."""
+
+    def __init__(self, message: str, reason: str = "unusable"):
+        super().__init__(message)
+        self.reason = reason
 
 
 class Sample(NamedTuple):
@@ -27,11 +30,22 @@ class Sample(NamedTuple):
 
 
 class Source(Protocol):
-    """A sequence of samples, safe to read from several threads."""
+    """A sequence of samples, safe to read from several threads. `skipped` counts, by reason, what is in the source and
+    is no pair. Reading a sample raises DataError or OSError where that one cannot be used."""
+
+    skipped: dict[str, int]
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """Those of one sample, without reading its picture."""
+        ...
+
+    def key(self, index: int) -> str:
+        """What names the sample to a person."""
+        ...
 
 
 class _Place(NamedTuple):
@@ -52,7 +66,6 @@ class ShardSource:
         self._entries: list[tuple[int, str, _Place, _Place, bool]] = []
         for shard in range(len(self.paths)):
             self._scan(shard)
-        self._files = threading.local()
 
     def _scan(self, shard: int) -> None:
         members: dict[str, dict[str, _Place]] = {}
@@ -78,16 +91,18 @@ class ShardSource:
 
     def __getitem__(self, index: int) -> Sample:
         shard, key, image, text, is_json = self._entries[index]
-        file = self._file(shard)
-        words = _read(file, text).decode("utf-8", errors="replace")
-        return Sample(_read(file, image), captions_of(words, is_json), key)
+        with open(self.paths[shard], "rb") as file:  # opened each time: thousands of shards would exhaust the handles
+            words, picture = _read(file, text), _read(file, image)
+        return Sample(picture, captions_of(words, is_json, key), key)
 
-    def _file(self, shard: int) -> BinaryIO:
-        """One handle per shard and thread: a seek in one thread must not move another's."""
-        handles: dict[int, BinaryIO] = self._files.__dict__.setdefault("handles", {})
-        if shard not in handles:
-            handles[shard] = open(self.paths[shard], "rb")  # noqa: SIM115 (lives as long as the source)
-        return handles[shard]
+    def captions(self, index: int) -> tuple[str, ...]:
+        shard, key, _, text, is_json = self._entries[index]
+        with open(self.paths[shard], "rb") as file:
+            return captions_of(_read(file, text), is_json, key)
+
+    def key(self, index: int) -> str:
+        shard, key, *_ = self._entries[index]
+        return f"{key} in {self.paths[shard].name}"
 
 
 def _read(file: BinaryIO, place: _Place) -> bytes:
@@ -95,15 +110,30 @@ def _read(file: BinaryIO, place: _Place) -> bytes:
     return file.read(place.size)
 
 
-def captions_of(text: str, is_json: bool) -> tuple[str, ...]:
-    """The captions in a sidecar: JSON with `captions` or `caption`, or plain text with one a line."""
-    if is_json:
+def captions_of(sidecar: bytes, is_json: bool, key: str) -> tuple[str, ...]:
+    """The captions in a sidecar: JSON with `captions` or `caption`, or plain text with one a line.
+
+    Raises DataError, which names the sample, where there is none or the file holds something else.
+    """
+    text = sidecar.decode("utf-8-sig", errors="replace")
+    found = _json_captions(text, key) if is_json else text.splitlines()
+    lines = tuple(line.strip() for line in found if line.strip())
+    if not lines:
+        raise DataError(f"{key} has no caption.", "no caption")
+    return lines
+
+
+def _json_captions(text: str, key: str) -> list[str]:
+    try:
         fields = json.loads(text)
-        found = fields.get("captions") or fields.get("caption") or ()
-        lines: Iterable[str] = [found] if isinstance(found, str) else found
-    else:
-        lines = text.splitlines()
-    return tuple(line.strip() for line in lines if line.strip())
+        found = fields.get("captions") or fields.get("caption") or []
+        lines = [found] if isinstance(found, str) else list(found)
+        if not all(isinstance(line, str) for line in lines):
+            raise TypeError("a caption that is no text")
+    except (ValueError, AttributeError, TypeError) as error:
+        wanted = 'wanted {"captions": ["...", ...]} or {"caption": "..."}'
+        raise DataError(f"the JSON beside {key} is {text[:40]!r} ({error}); {wanted}.", "damaged captions") from error
+    return lines
 
 
 class FolderSource:
@@ -123,9 +153,14 @@ class FolderSource:
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        path, sidecar = self._pairs[index]
-        text = sidecar.read_text(encoding="utf-8", errors="replace")
-        return Sample(path.read_bytes(), captions_of(text, sidecar.suffix == ".json"), str(path))
+        return Sample(self._pairs[index][0].read_bytes(), self.captions(index), self.key(index))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        sidecar = self._pairs[index][1]
+        return captions_of(sidecar.read_bytes(), sidecar.suffix == ".json", self.key(index))
+
+    def key(self, index: int) -> str:
+        return str(self._pairs[index][0])
 
 
 def open_source(spec: str | Path) -> Source:
@@ -148,7 +183,10 @@ def open_source(spec: str | Path) -> Source:
     return source
 
 
-def all_captions(source: Source) -> Iterable[str]:
-    """Every caption of a source, for training a tokenizer."""
+def all_captions(source: Source) -> Iterator[str]:
+    """Every caption of a source, for training a tokenizer. Samples that cannot be read are passed over."""
     for index in range(len(source)):
-        yield from source[index].captions
+        try:
+            yield from source.captions(index)
+        except (DataError, OSError):
+            continue  # the loader meets it again, and counts it

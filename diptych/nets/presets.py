@@ -4,6 +4,8 @@ Sources: OpenAI, Radford et al. 2021, tables 19 and 20; open_clip's model_config
 al. 2023, and SigLIP 2, Tschannen et al. 2025, in the sizes of their released folders.
 """
 
+import difflib
+
 from diptych.nets.clip import CLIPConfig
 from diptych.nets.resnet import ResNetConfig
 from diptych.nets.text import TextConfig
@@ -103,7 +105,10 @@ PRESETS: dict[str, CLIPConfig] = {
 
 
 def preset(name: str) -> CLIPConfig:
-    """The configuration called `name`; ValueError with the known names otherwise."""
+    """The configuration called `name`; ValueError with the names nearest to it otherwise."""
     if name not in PRESETS:
-        raise ValueError(f"no preset is called {name!r}; there are {', '.join(PRESETS)}.")
+        known = {each.lower(): each for each in PRESETS}
+        near = " or ".join(known[each] for each in difflib.get_close_matches(name.lower(), known))
+        hint = f"did you mean {near}? " if near else ""
+        raise ValueError(f"no preset is called {name!r}; {hint}`diptych models` lists all {len(PRESETS)}.")
     return PRESETS[name]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # SyncBatchNorm, too, is one
 from torch.utils.checkpoint import checkpoint
 
 from diptych.nets.transformer import drop_path
@@ -30,8 +31,8 @@ class ResNetConfig:
         object.__setattr__(self, "layers", tuple(self.layers))
         if len(self.layers) != 4:
             raise ValueError(f"layers has {len(self.layers)} stages; a ResNet here has four.")
-        if self.image_size < STRIDE:
-            raise ValueError(f"a picture of {self.image_size} px is under the tower's stride of {STRIDE} px.")
+        if self.image_size < STRIDE or self.image_size % STRIDE:
+            raise ValueError(f"image_size is {self.image_size} px; a ResNet here wants a multiple of {STRIDE} px.")
 
     @property
     def grid(self) -> int:
@@ -74,7 +75,7 @@ def _checkpointed(block: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

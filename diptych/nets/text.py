@@ -39,7 +39,7 @@ class TextConfig:
 
 
 class TextTransformer(nn.Module):
-    """Token ids to one vector. `token_dropout`, set by training alone, zeroes whole tokens."""
+    """Token ids to one vector."""
 
     def __init__(self, config: TextConfig, embed_dim: int):
         super().__init__()

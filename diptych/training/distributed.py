@@ -1,8 +1,12 @@
 """Several processes as one, started by torchrun: every process sees all features, and every gradient is that of one
-process with the whole batch."""
+process with the whole batch.
 
+That holds for towers without batch statistics. Batch norm is synchronised on GPUs; on processors each process sees its
+own pictures' statistics, and the run says so. Dropout draws other numbers in each process, as it should."""
+
+import atexit
 import os
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -12,30 +16,46 @@ from torch import Tensor
 from diptych.nets.clip import Output
 from diptych.nets.loss import sigmoid_loss, softmax_loss
 
+T = TypeVar("T")
+
 
 class Place(NamedTuple):
-    """Which of how many processes this is, and which of its machine's accelerators it may take."""
+    """Which of how many processes this is."""
 
     rank: int = 0
     world: int = 1
-    local_rank: int = 0
 
 
-def join(device: torch.device) -> Place:
-    """Join the processes that torchrun started; alone without it."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+def join(device: torch.device) -> tuple[Place, torch.device]:
+    """Join the processes that torchrun started, each on an accelerator of its own; alone without it.
+
+    Raises ValueError where this process finds no accelerator left for it, or Apple's is asked for.
+    """
+    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     if world == 1:
-        return Place()
+        return Place(), device
+    if device.type == "mps":
+        raise ValueError("several processes need NVIDIA GPUs or the processor; pass device='cpu'.")
+    if device.type == "cuda":
+        if local >= torch.cuda.device_count():
+            raise ValueError(f"process {local} has no GPU of its own; this machine has {torch.cuda.device_count()}.")
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Place(dist.get_rank(), world, int(os.environ.get("LOCAL_RANK", "0")))
+        atexit.register(_part)
+    return Place(dist.get_rank(), world), device
 
 
-def leave() -> None:
-    """Wait for the others and part. Without this a process that ends first takes the others' connections with it."""
+def _part() -> None:
     if dist.is_initialized():
-        dist.barrier()
         dist.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """Go on when every process is here. One that ends first would take the others' connections with it."""
+    if not is_alone():
+        dist.barrier()
 
 
 def is_alone() -> bool:
@@ -43,13 +63,13 @@ def is_alone() -> bool:
     return not dist.is_initialized() or dist.get_world_size() == 1
 
 
-def from_first(value: float, device: torch.device) -> float:
-    """The first process's number in every process, for decisions that all have to take alike."""
+def from_first(value: T) -> T:
+    """The first process's value in every process, for what all have to take alike."""
     if is_alone():
         return value
-    box = torch.tensor([value], dtype=torch.float64, device=device)
-    dist.broadcast(box, src=0)
-    return box.item()
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 class _Gather(torch.autograd.Function):

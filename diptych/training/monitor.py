@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -19,9 +18,9 @@ class Monitor:
         """Of several processes only one `writes`; the others keep silent."""
         quiet = quiet or not writes
         self.console = Console(stderr=True, quiet=quiet)
-        path = folder / "metrics.jsonl" if writes else Path(os.devnull)
-        self._rows: TextIO = path.open("a", encoding="utf-8")
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[line]}"))
+        self._folder, self._writes = folder, writes
+        self._rows: TextIO | None = None
+        columns = (SpinnerColumn(), BarColumn(10), TextColumn("{task.fields[line]}"))
         self._bar = Progress(*columns, console=self.console, transient=True, disable=quiet or not sys.stderr.isatty())
         self._task = self._bar.add_task("training", total=1.0, line="")
         self._every_s, self._said_s, self._start_s = every_s, time.monotonic(), time.monotonic()
@@ -32,7 +31,8 @@ class Monitor:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-        self._rows.close()
+        if self._rows:
+            self._rows.close()
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -41,7 +41,7 @@ class Monitor:
     def step(self, progress: float, line: str) -> None:
         """Show where the run stands; `progress` runs from 0 to 1."""
         now = time.monotonic()
-        line = f"{line} · {duration(remaining_s(now - self._start_s, progress))} left"
+        line = f"{duration(remaining_s(now - self._start_s, progress))} left · {line}"
         self._bar.update(self._task, completed=progress, line=line)
         if self._bar.disable and now - self._said_s > self._every_s:
             self._said_s = now
@@ -49,6 +49,11 @@ class Monitor:
 
     def record(self, **row: Any) -> None:
         """One row of metrics.jsonl."""
+        if not self._writes:
+            return
+        if self._rows is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._rows = (self._folder / "metrics.jsonl").open("w", encoding="utf-8")
         self._rows.write(json.dumps(row) + "\n")
         self._rows.flush()
 

@@ -6,6 +6,13 @@ from typing import Literal
 
 from diptych.data.augment import Augmentation
 
+# Each number's least value, and the one that it stays under.
+RANGES = {
+    "epochs": (0, math.inf), "batch_size": (2, math.inf), "captions_per_image": (1, math.inf), "lr": (0, math.inf),
+    "eval_every": (1, math.inf), "threads": (1, math.inf), "seed": (0, math.inf), "weight_decay": (0, math.inf),
+    "warmup": (0, 1), "ema": (0, 1), "drop_path": (0, 1), "dropout": (0, 1), "scenes": (0, 1),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -14,12 +21,14 @@ class TrainConfig:
     `scenes` is the share of drawn scenes in each epoch. `captions_per_image` captions of each picture are read at
     every step, all of them positives (the text tower is cheap beside the image tower, and each caption is one more
     negative for everyone else). `ema` averages the weights over about 1 / (1 - ema) steps; the average is what is
-    evaluated and saved. `init` starts from a model's weights in place of random ones, at this run's `image_size`.
+    evaluated and saved. `init` starts from a model in place of `model`'s random weights: its tokenizer and its
+    preprocessing come with it, at this run's `image_size`. `batch_size` counts the pictures of all processes together.
+    `out` is the run's folder, by default the first of runs/1, runs/2, ... that is free; one with a run in it is refused.
     """
 
     data: tuple[str, ...]
     val: str | None = None
-    out: str = "runs/1"
+    out: str | None = None
     model: str = "resnet-small"
     init: str | None = None
     image_size: int | None = None
@@ -48,17 +57,22 @@ class TrainConfig:
     eval_every: int = 5
 
     def __post_init__(self) -> None:
-        for name, least in {"epochs": 0, "batch_size": 2, "captions_per_image": 1, "lr": 0, "eval_every": 1}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; wanted {least} or more.")
-        if self.minutes is not None and self.minutes <= 0:
-            raise ValueError(f"minutes is {self.minutes}; wanted more than 0, or none and a number of epochs.")
-        if not self.data:
-            raise ValueError("data is empty; name a folder of pairs, or shards.")
-        if not 0 <= self.scenes < 1:
-            raise ValueError(f"scenes is {self.scenes}; wanted a share from 0 to under 1.")
+        if isinstance(self.data, str) or not self.data:
+            raise ValueError(f"data is {self.data!r}; wanted a tuple with one or more folders of pairs, or shards.")
+        for name, (least, below) in RANGES.items():
+            if not least <= getattr(self, name) < below:
+                end = "" if below == math.inf else f" and under {below}"
+                raise ValueError(f"{name} is {getattr(self, name)}; wanted {least} or more{end}.")
+        for name in ("minutes", "clip_norm"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ValueError(f"{name} is {value}; wanted more than 0.")
         if self.precision not in ("bf16", "fp32"):
             raise ValueError(f"precision {self.precision!r} is not known; choose bf16 or fp32.")
+
+
+def chance_loss(config: TrainConfig) -> float:
+    """The softmax loss of a model that guesses: the mean of ln(texts) and ln(pictures) in a batch."""
+    return math.log(config.batch_size) + math.log(config.captions_per_image) / 2
 
 
 def learning_rate(progress: float, config: TrainConfig) -> float:

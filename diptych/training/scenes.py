@@ -1,14 +1,16 @@
 """Drawn scenes as a training source."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 from PIL import Image
 
 from diptych.data.augment import Augmentation
 from diptych.data.loader import picture_of
 from diptych.data.scenes import draw_scene
-from diptych.data.sources import Sample, Source
+from diptych.data.sources import DataError, Sample, Source
+from diptych.images import ImageError
 
 # A crop or an erased rectangle could take away what a caption names, and a missing colour word makes it ambiguous.
 SCENE_AUGMENTATION = Augmentation(crop_scale=0.85, flip=0.0, jitter=0.1, erase=0.0, drop_words=0.0)
@@ -22,16 +24,32 @@ class SceneSource:
 
     size_px: int
     backgrounds: Sequence[Image.Image] = ()
+    skipped: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return ENDLESS
 
     def __getitem__(self, index: int) -> Sample:
         scene = draw_scene(index, size_px=self.size_px, split="train", backgrounds=self.backgrounds)
-        return Sample(scene.image, scene.captions, f"scene-{index}")
+        return Sample(scene.image, scene.captions, self.key(index))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """Those of one scene, which has to be drawn for them."""
+        return self[index].captions
+
+    def key(self, index: int) -> str:
+        """The scene's seed."""
+        return f"scene {index}"
 
 
 def photographs(source: Source, size_px: int, count: int = BACKGROUNDS) -> list[Image.Image]:
-    """Some of a source's pictures, evenly spread, to draw on."""
-    step = max(1, len(source) // count)
-    return [picture_of(source[i], size_px) for i in range(0, len(source), step)][:count]
+    """Some of a source's pictures, evenly spread and made small, to draw on. Broken ones are passed over."""
+    pictures = []
+    for index in np.linspace(0, len(source) - 1, min(count, len(source))).astype(int):
+        try:
+            picture = picture_of(source[index], size_px)
+        except (ImageError, DataError, OSError):
+            continue
+        picture.thumbnail((3 * size_px, 3 * size_px))
+        pictures.append(picture)
+    return pictures

@@ -39,11 +39,11 @@ class Validation:
         """All pairs of a source. Broken pictures are left out with their captions; DataError where none is left."""
         pixels, captions, owners, skipped = [], [], [], []
         for index in range(len(source)):
-            sample = source[index]
             try:
+                sample = source[index]
                 picture = resize_and_crop(picture_of(sample, spec.size_px), spec)
-            except ImageError as error:
-                skipped.append(Skipped(sample.key, error.reason))
+            except (ImageError, DataError, OSError) as error:
+                skipped.append(Skipped(source.key(index), getattr(error, "reason", None) or type(error).__name__))
                 continue
             owners += [len(pixels)] * len(sample.captions)
             captions += sample.captions
