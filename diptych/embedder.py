@@ -117,13 +117,19 @@ class Embedder:
         Raises TokenizerError on a text longer than the context unless `truncate`, which cuts and counts it.
         """
         tokens = self._reader()(texts, truncate=truncate)
-        known = self.config.text.vocab_size
-        if tokens.ids.size and tokens.ids.max() >= known:
-            raise TokenizerError(
-                f"{self.source}: its tokenizer.json gives ids up to {tokens.ids.max()}, its text tower knows {known}. "
-                "Take both from the same model."
-            )
+        self._check_ids(tokens.ids)
         return tokens
+
+    def _check_ids(self, ids: np.ndarray) -> None:
+        """A tokenizer of another model gives vectors that mean nothing; where ids can tell, say so."""
+        text = self.config.text
+        what = None
+        if ids.size and ids.max() >= text.vocab_size:
+            what = f"gives ids up to {ids.max()}, its text tower knows {text.vocab_size}"
+        elif text.pool == "end" and not (ids == text.end_id).any(axis=1).all():
+            what = f"ends no text with the id {text.end_id}, at which its text tower reads"
+        if what:
+            raise TokenizerError(f"{self.source}: its tokenizer.json {what}. Take both from the same model.")
 
     def _reader(self) -> Tokenizer:
         if self.tokenizer is None:

@@ -379,6 +379,13 @@ def test_tokenizer_of_a_larger_vocabulary(tiny_model: Path, tmp_path: Path) -> N
         diptych.load(strange, device="cpu").embed_texts(["a dog"])
 
 
+def test_tokenizer_without_the_end_token(tiny_model: Path, tmp_path: Path) -> None:
+    """Every sentence would be read at its first token, and have the same vector."""
+    strange = changed(tiny_model, tmp_path / "endless", tokenizer={"post_processor": None})
+    with pytest.raises(diptych.TokenizerError, match=r"ends no text with the id 5\d\d, at which its text tower reads"):
+        diptych.load(strange, device="cpu").embed_texts(["a dog"])
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_device_that_is_not_here(tiny_model: Path) -> None:
     with pytest.raises(ValueError, match=r"device 'cuda' was asked for and PyTorch sees none; here there is .*cpu"):

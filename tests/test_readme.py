@@ -28,7 +28,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scene.image.save(place / "photos" / f"scene-{index}.png")
     (place / "captions.txt").write_text("a red star\na blue fish\n", encoding="utf-8")
     for split, count in (("train", 96), ("dev", 16)):
-        write_shards(place / "pairs" / split, count, size_px=48)
+        write_shards(place / "pairs" / split, count)
     (place / "model").symlink_to(BUNDLED)
     return place
 

@@ -301,3 +301,18 @@ def test_two_processes_give_the_gradients_of_one(tmp_path: Path, loss: str) -> N
     expected = [value.detach()] + [p.grad for p in network.parameters() if p.grad is not None]
     for ours, theirs in zip(torch.load(result), expected, strict=True):
         assert (ours - theirs).norm() <= 1e-9 * theirs.norm()
+
+
+def test_the_command_under_torchrun_speaks_once(shards: Path, tmp_path: Path) -> None:
+    """Two processes, batch norm in the tower: one JSON object, one model, and the difference said."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "diptych"]
+    command += ["train", "--data", str(shards), "--out", str(tmp_path / "run"), "--model", "resnet-tiny"]
+    command += ["--image-size", "64", "--batch-size", "32", "--epochs", "1", "--device", "cpu", "--json"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=180, env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=tmp_path
+    )
+    said = json.loads(done.stdout)
+    assert said["model"] == str(tmp_path / "run" / "model")
+    assert "x 2 processes" in done.stderr
+    assert done.stderr.count("batch norm sees each process's own pictures") == 1
+    assert diptych.load(said["model"], device="cpu").embed_texts(["a star"]).shape == (1, 64)

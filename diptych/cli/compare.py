@@ -116,12 +116,14 @@ def _print_tables(matrices: Mapping[str, "np.ndarray"], names: Sequence[str], se
         names = [Path(name).name for name in names]
     for metric, matrix in matrices.items():
         table = _table(metric, matrix, names, sentences, console.width)
+        least = 1 + sum(3 + (column.width or column.min_width or 0) for column in table.columns)
         # Wider than the terminal rather than with values cut off.
-        console.print(table, width=max(console.width, console.measure(table).minimum), crop=False, no_wrap=True)
+        console.print(table, width=max(console.width, least), crop=False, no_wrap=True)
 
 
 def _widths(names: Sequence[str], sentences: Sequence[str], width: int) -> tuple[int, int]:
-    """The least widths of the names' column and of a sentence's: where there is room, no name and no word is broken."""
+    """The width of the names' column and the least of a sentence's: where there is room, no name and no word is broken.
+    Where `width` is too little for the values themselves, the table becomes wider than that."""
     from rich.cells import cell_len
 
     room = width - 1 - 3 * (len(sentences) + 1)  # between lines and the spaces beside them
@@ -129,7 +131,8 @@ def _widths(names: Sequence[str], sentences: Sequence[str], width: int) -> tuple
     longest_word = max(cell_len(word) for sentence in sentences for word in sentence.split())
     fits = longest_name <= room - CELL_WIDTH * len(sentences)
     name = max(NAME_WIDTH, longest_name if fits else room // 2)
-    return name, max(CELL_WIDTH, min(longest_word, (room - name) // len(sentences)))
+    share = (room - name) // len(sentences)
+    return name, max(CELL_WIDTH, min(longest_word, share if share >= CELL_WIDTH else NAME_WIDTH))
 
 
 def _table(metric: str, matrix: "np.ndarray", names: Sequence[str], sentences: Sequence[str], width: int):
@@ -142,7 +145,7 @@ def _table(metric: str, matrix: "np.ndarray", names: Sequence[str], sentences: S
     sentences = [shortened(sentence) for sentence in sentences]
     name_width, sentence_width = _widths(names, sentences, width)
     table = Table(title=metric, title_justify="left")
-    table.add_column("", overflow="fold", min_width=name_width)
+    table.add_column("", overflow="fold", width=name_width)
     for sentence in sentences:
         table.add_column(Text(sentence, overflow="fold"), justify="right", min_width=sentence_width)
     best = matrix.argmin(axis=1) if metric == "euclidean" else matrix.argmax(axis=1)
