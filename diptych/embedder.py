@@ -133,12 +133,10 @@ class Embedder:
 
     def _reader(self) -> Tokenizer:
         if self.tokenizer is None:
-            where = (
-                "Make a folder of it with diptych.convert and put there" if Path(self.source).is_file() else "Put there"
-            )
+            where = "beside it" if Path(self.source).is_file() else "there"
             raise TokenizerError(
-                f"{self.source} came without its tokenizer.json, so it cannot read text (pictures it can). "
-                f"{where} the tokenizer.json that it was trained with; openai/clip-vit-base-patch32 has OpenAI's."
+                f"{self.source} came without its tokenizer.json, so it cannot read text (pictures it can). Put {where} "
+                "the tokenizer.json that it was trained with; openai/clip-vit-base-patch32 has OpenAI's."
             )
         return self.tokenizer
 

@@ -72,7 +72,7 @@ def test_a_vector_does_not_depend_on_its_batch_mates(model: Embedder, paths: lis
     np.testing.assert_allclose(together[: len(paths)], alone, atol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.text(min_size=1, max_size=12).filter(str.strip), min_size=1, max_size=2 * BATCH))
 def test_any_text_has_a_vector_of_its_own(model: Embedder, texts: list[str]) -> None:
     """Also where it is padded for longer mates: any Unicode, across the boundary of a batch."""
@@ -310,10 +310,20 @@ def test_model_without_its_tokenizer(tiny_model: Path, paths: list[Path], tmp_pa
         ):
             call(["a dog"])
     bare = diptych.load(GOLDEN / "openai_vit" / "openai_vit.pt", device="cpu")
-    with pytest.raises(diptych.TokenizerError, match=r"Make a folder of it with diptych\.convert and put there"):
+    with pytest.raises(diptych.TokenizerError, match=r"Put beside it the tokenizer\.json"):
         bare.embed_texts(["a dog"])
     saved = model.save(tmp_path / "again")
     assert not (saved / "tokenizer.json").exists()
+
+
+def test_a_single_file_takes_the_tokenizer_that_lies_beside_it(tiny_model: Path, tmp_path: Path) -> None:
+    whole = diptych.load(tiny_model, device="cpu")
+    file = diptych.convert(tiny_model, tmp_path / "tiny", to="open_clip") / "open_clip_model.safetensors"
+    alone = Path(shutil.copy(file, tmp_path / "tiny.safetensors"))
+    shutil.copy(tiny_model / "tokenizer.json", tmp_path)
+    again = diptych.load(alone, activation="gelu", device="cpu")
+    assert (again.tokenize(TEXTS).ids == whole.tokenize(TEXTS).ids).all()
+    np.testing.assert_allclose(again.embed_texts(TEXTS), whole.embed_texts(TEXTS), atol=1e-6)
 
 
 def test_model_files_that_do_not_belong_together(tiny_model: Path, tmp_path: Path) -> None:

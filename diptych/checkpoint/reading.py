@@ -24,7 +24,8 @@ def read(
     dtype: torch.dtype | None = torch.float32,
 ) -> Checkpoint:
     """Read a model: a folder (ours, Hugging Face's, open_clip's), a file (OpenAI's TorchScript archive, a pickled state
-    dict, .safetensors) or a hub id, at a `revision` if given. Nothing in a file is ever run.
+    dict, .safetensors; with the tokenizer.json that lies beside it, if one does) or a hub id, at a `revision` if given.
+    Nothing in a file is ever run.
 
     `activation` ("gelu" or "quick_gelu") must be said where a file does not tell, and may not contradict one that does.
     Weights become `dtype`; None keeps what the file has. Raises CheckpointError (HubError for the hub) that says what
@@ -39,6 +40,7 @@ def read(
         checkpoint = _read_folder(path, str(source), activation)
     elif path.is_file():
         checkpoint = _read_file(read_tensors(path), str(source), activation)
+        checkpoint = checkpoint._replace(tokenizer_json=read_text(path.parent / "tokenizer.json"))
     elif str(source) in PRESETS:
         raise CheckpointError(
             f"{source} is the name of an architecture, which has no weights; `diptych train --model {source}` trains "
