@@ -2,7 +2,9 @@
 writes demo/report.html. Needs no network; the pictures are scikit-image's and drawn scenes."""
 
 import base64
+import contextlib
 import io
+import shlex
 import time
 from pathlib import Path
 
@@ -11,9 +13,9 @@ import skimage.data
 from PIL import Image
 
 import diptych
-from diptych.comparison import compare
+import diptych.cli
 from diptych.data.scenes import Scenes
-from diptych.plots import similarity_figure, thumbnail
+from diptych.plots import thumbnail
 
 HERE = Path(__file__).parent
 OUT = Path("demo")
@@ -48,19 +50,21 @@ def main() -> None:
     started_s = time.monotonic()
     photos, scenes = write_pictures()
     model = diptych.load()
-    print(f"{model}\n")
+    print(model)
     parts = {
         "photo_search": [search(model, photos, query) for query in PHOTO_QUERIES],
         "scene_search": [search(model, scenes, query) for query in SCENE_QUERIES],
-        "photo_labels": classify(model, sorted(photos.iterdir()), LABELS, "{}"),
+        "photo_labels": classify(model, photos, LABELS, "{}"),
         "scene_labels": classify(model, one_colour_each(OUT / "colours"), COLOURS, "a {} square"),
-        "matrix": matrix(model, [photos / f"{name}{Path(PHOTOGRAPHS[name]).suffix}" for name in COMPARED]),
+        "matrix": matrix(model, photos),
     }
     seconds = time.monotonic() - started_s
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         (HERE / "report.html.jinja").read_text(encoding="utf-8")
     )
-    page = template.render(model=str(model).strip("<>"), seconds=seconds, scenes=SCENE_COUNT, **parts)
+    page = template.render(
+        model=str(model).rpartition("bundled: ")[2].strip(">"), seconds=seconds, scenes=SCENE_COUNT, **parts
+    )
     (OUT / "report.html").write_text(page, encoding="utf-8")
     print(f"\nwrote {OUT / 'report.html'} in {seconds:.0f} s")
 
@@ -78,7 +82,7 @@ def write_pictures() -> tuple[Path, Path]:
     return photos, scenes
 
 
-def one_colour_each(folder: Path) -> list[Path]:
+def one_colour_each(folder: Path) -> Path:
     """A plain square in each colour, the smallest test of a colour word."""
     shades = {
         "red": "#c8242b",
@@ -88,18 +92,21 @@ def one_colour_each(folder: Path) -> list[Path]:
         "purple": "#7a2fb5",
         "orange": "#f2811b",
     }
-    paths = []
     for colour in COLOURS:
         picture = Image.new("RGB", (128, 128), "#e8e6e0")
         picture.paste(shades[colour], (36, 36, 92, 92))
-        paths.append(folder / f"{colour}.png")
-        picture.save(paths[-1])
-    return paths
+        picture.save(folder / f"{colour}.png")
+    return folder
+
+
+def show(*arguments: str) -> None:
+    """A command as a reader would type it. What is printed below it is what it prints (tests/test_demo.py)."""
+    print(f"\n$ {shlex.join(['diptych', *arguments])}", flush=True)
 
 
 def search(model: diptych.Embedder, folder: Path, query: str) -> dict:
-    """The four best pictures, printed as the command prints them."""
-    print(f'$ diptych search "{query}" {folder}')
+    """The four best pictures."""
+    show("search", query, str(folder), "--limit", "4")
     found = diptych.search_folder(model, folder, query, limit=4)
     for hit in found.hits:
         print(f"{hit.score:6.3f}  {hit.path}")
@@ -107,26 +114,33 @@ def search(model: diptych.Embedder, folder: Path, query: str) -> dict:
     return {"query": query, "hits": hits}
 
 
-def classify(model: diptych.Embedder, pictures: list[Path], labels: tuple[str, ...], template: str) -> list[dict]:
+def classify(model: diptych.Embedder, folder: Path, labels: tuple[str, ...], template: str) -> list[dict]:
     """The three likeliest labels of each picture."""
-    print(f"\n$ diptych classify {pictures[0].parent} --labels '{','.join(labels)}' --template '{template}'")
+    show("classify", str(folder), "--labels", ",".join(labels), "--template", template)
+    pictures = sorted(folder.iterdir())
     result = model.classify(pictures, labels, templates=[template])
     rows = []
     for path, shares in zip(pictures, result.probabilities, strict=True):
         best = [{"label": labels[j], "share": float(shares[j])} for j in (-shares).argsort()[:3]]
-        print(f"{path.stem:12}", "  ".join(f"{row['label']} {row['share']:.0%}" for row in best))
+        print(f"{path}  " + "  ".join(f"{row['label']} {row['share']:.1%}" for row in best))
         rows.append({"picture": embedded(thumbnail(path)), "name": path.stem, "labels": best})
     return rows
 
 
-def matrix(model: diptych.Embedder, pictures: list[Path]) -> str:
+def matrix(model: diptych.Embedder, photos: Path) -> str:
     """The similarity matrix as a heat map."""
-    cosine = compare(model.embed_images(pictures), model.embed_texts(CAPTIONS)).cosine
-    right = sum(int(row.argmax() == i) for i, row in enumerate(cosine))
-    print(f"\n$ diptych compare: {right} of {len(pictures)} pictures are nearest to the caption written for them")
-    file = io.BytesIO()
-    similarity_figure({"cosine": cosine}, [thumbnail(path) for path in pictures], CAPTIONS).savefig(file, format="png")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    captions, plot = OUT / "captions.txt", OUT / "matrix.png"
+    captions.write_text("".join(f"{caption}\n" for caption in CAPTIONS), encoding="utf-8")
+    pictures = [photos / f"{name}{Path(PHOTOGRAPHS[name]).suffix}" for name in COMPARED]
+    more = [word for picture in pictures[1:] for word in ("--image", str(picture))]
+    arguments = ("compare", str(pictures[0]), str(captions), *more, "--plot", str(plot))
+    show(*arguments)
+    with contextlib.redirect_stderr(io.StringIO()):  # which model runs where: said above
+        if code := diptych.cli.run(arguments):
+            raise SystemExit(code)
+    right = sum(int(row.argmax() == i) for i, row in enumerate(model.similarity(pictures, CAPTIONS)))
+    print(f"{right} of {len(pictures)} pictures are nearest to the caption written for them")
+    return "data:image/png;base64," + base64.b64encode(plot.read_bytes()).decode()
 
 
 def embedded(picture: Image.Image) -> str:

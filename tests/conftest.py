@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from hypothesis import settings
 
 from diptych.checkpoint import save_folder
 from diptych.cli import run
@@ -16,6 +17,9 @@ from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
 from diptych.tokenizer import Tokenizer
 from diptych.training.start import sized
+
+settings.register_profile("diptych", deadline=None)  # no property depends on how fast the machine is
+settings.load_profile("diptych")
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -298,7 +298,7 @@ def configurations(draw: st.DrawFn) -> CLIPConfig:
     return config
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(configurations())
 def test_a_format_holds_a_model_whole_or_says_that_it_cannot(config: CLIPConfig) -> None:
     checkpoint = Checkpoint(config, CLIP(config).state_dict(), None, None, "a model")

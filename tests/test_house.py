@@ -30,15 +30,35 @@ def imported(path: Path) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             node.body = []
+    here = [PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts]
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "diptych":
-            found |= {f"diptych.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+        elif isinstance(node, ast.ImportFrom):
+            start = here[: len(here) - node.level] if node.level else []  # a dot for each folder upwards
+            module = ".".join([*start, *([node.module] if node.module else [])])
+            found |= {f"diptych.{alias.name}" for alias in node.names} if module == "diptych" else {module}
     return {name for name in found if name.startswith("diptych.") and name != "diptych.__version__"}
+
+
+@pytest.mark.parametrize(
+    ("line", "module"),
+    [
+        ("from ..cli import run", "diptych.cli"),
+        ("from .. import cli", "diptych.cli"),
+        ("from .clip import CLIP", "diptych.nets.clip"),
+        ("from . import clip", "diptych.nets"),
+        ("from diptych import cli", "diptych.cli"),
+        ("def f():\n    import diptych.cli.options", "diptych.cli.options"),
+    ],
+)
+def test_every_way_to_import_is_seen(line: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path / "diptych")
+    path = tmp_path / "diptych" / "nets" / "loss.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(line)
+    assert imported(path) == {module}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -89,6 +109,7 @@ def test_nets_know_torch_alone() -> None:
         assert not any(f"import {name}" in text or f"from {name}" in text for name in ("PIL", "pathlib", "os", "json"))
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git checkout: nothing says what is tracked")
 def test_nothing_large_or_foreign_is_committed() -> None:
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, tracked.split("\0")):

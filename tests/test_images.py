@@ -258,7 +258,7 @@ def test_an_extreme_shape_does_not_explode() -> None:
     assert pixels.min() < 0.01 < 0.99 < pixels.max()  # the centre, where black meets white
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     width=st.integers(1, 400), height=st.integers(1, 400), size_px=st.integers(1, 40),
     mode=st.sampled_from(["crop", "squash"]), decode=st.sampled_from(["exact", "fast"]),
@@ -511,7 +511,7 @@ def test_published_files_are_read() -> None:
     assert (plain.mean, plain.std) == ((0, 0, 0), (1, 1, 1))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.builds(
         Preprocess,

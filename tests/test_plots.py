@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from diptych.plots import MAX_SIDE_PX, contact_sheet, file_name, shortened, similarity_figure, thumbnail
@@ -42,7 +43,7 @@ def test_heat_map_has_a_number_in_each_cell(rows: int, columns: int, measures: i
     figure = similarity_figure(matrices, squares(rows), ["a dog"] * columns)
     assert [axes.get_xlabel() for axes in figure.axes] == list(matrices)
     for axes, matrix in zip(figure.axes, matrices.values(), strict=True):
-        assert [text.get_text() for text in axes.texts] == [f"{value:.2f}" for value in matrix.flat]
+        assert [text.get_text() for text in axes.texts] == [f"{value:z.2f}" for value in matrix.flat]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert drawn(figure).height > rows * 80
@@ -64,6 +65,34 @@ def test_numbers_can_be_read_on_their_ground() -> None:
 def test_a_large_heat_map_stays_within_bounds() -> None:
     figure = similarity_figure({"cosine": np.zeros((500, 1))}, squares(500), ["a"])
     assert max(figure.get_size_inches() * figure.dpi) <= MAX_SIDE_PX + 1
+
+
+def test_names_and_a_bar_of_colours() -> None:
+    names = ["cat.jpg", "a-name-that-is-far-too-long-for-its-place.jpeg", "$x$.png"]
+    figure = similarity_figure({"cosine": np.arange(6).reshape(3, 2) / 9}, squares(3), ["a", "b"], names=names)
+    assert drawn(figure).format == "PNG"
+    shown = [text.get_text() for text in figure.findobj(Text)]
+    assert {"cat.jpg", "a-name-that-i…ace.jpeg", "$x$.png"} <= set(shown)
+    assert len(figure.axes[0].child_axes) == 1
+    single = similarity_figure({"cosine": np.full((1, 1), -0.001)}, squares(1), ["a"]).axes[0]
+    assert not single.child_axes  # one colour needs no key
+    assert [text.get_text() for text in single.texts] == ["0.00"]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (32, 4), (3, 2)])
+@pytest.mark.parametrize("text", ["a", "a motorcycle in a garage, with a long sentence that goes on"])
+def test_a_heat_map_is_no_larger_than_it_must_and_cuts_nothing_off(rows: int, columns: int, text: str) -> None:
+    names = ["a-rather-long-name-of-a-file.jpg"] * rows
+    matrix = np.random.default_rng(0).random((rows, columns))
+    figure = similarity_figure({"cosine": matrix}, squares(rows), [text] * columns, names=names)
+    width, height = drawn(figure).size
+    assert 110 * (0.9 * columns + 1.3) < width < 110 * (0.9 * columns + 1.3) + 250
+    assert 88 * rows < height < 88 * rows + 300
+    box = figure.get_tightbbox()
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert box.x1 * 110 <= width
+    assert box.y1 * 110 <= height
 
 
 def test_a_dollar_is_no_mathematics() -> None:

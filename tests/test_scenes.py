@@ -17,7 +17,7 @@ from diptych.data.scene_captions import place_words, plural, relations_of
 from diptych.data.scenes import COLOURS, HELD_OUT, KINDS, OBJECTS, SHAPES, Scene, Scenes, Thing, draw_pair, draw_scene
 
 seeds = st.integers(0, 2**40)
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 
 NUMBERS = {word: number for number, word in enumerate(scene_captions._NUMBERS)}
 SAME_WORD = {
@@ -178,7 +178,7 @@ def test_relations_and_places_worked_out_by_hand():
     assert "in the middle" in place_words((40, 40, 20, 20), 100)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.sampled_from(["train", "test"]))
 def test_a_pair_differs_by_one_object(seed: int, split: scenes.Split):
     before, after, added = draw_pair(seed, split=split)

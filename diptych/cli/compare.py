@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 METRICS = ("cosine", "dot", "euclidean")
-CELL_WIDTH, NAME_WIDTH = 6, 12  # at least: a value like -0.123, and a short file name
+CELL_WIDTH, LONG_WORD, LONG_NAME = 6, 12, 40  # a value like -0.123 is 6 letters wide
 
 
 @click.command("compare")
@@ -130,9 +130,9 @@ def _widths(names: Sequence[str], sentences: Sequence[str], width: int) -> tuple
     longest_name = max(map(cell_len, names))
     longest_word = max(cell_len(word) for sentence in sentences for word in sentence.split())
     fits = longest_name <= room - CELL_WIDTH * len(sentences)
-    name = max(NAME_WIDTH, longest_name if fits else room // 2)
+    name = longest_name if fits else min(longest_name, max(LONG_NAME, room // 2))
     share = (room - name) // len(sentences)
-    return name, max(CELL_WIDTH, min(longest_word, share if share >= CELL_WIDTH else NAME_WIDTH))
+    return name, max(CELL_WIDTH, min(longest_word, share if share >= CELL_WIDTH else LONG_WORD))
 
 
 def _table(metric: str, matrix: "np.ndarray", names: Sequence[str], sentences: Sequence[str], width: int):
@@ -155,6 +155,7 @@ def _table(metric: str, matrix: "np.ndarray", names: Sequence[str], sentences: S
 
 
 def _write_plot(path: str, matrices: Mapping[str, "np.ndarray"], pictures: Sequence, sentences: Sequence[str]) -> None:
-    from diptych.plots import similarity_figure, thumbnail
+    from diptych.plots import file_name, similarity_figure, thumbnail
 
-    write_picture(path, similarity_figure(matrices, [thumbnail(picture) for picture in pictures], sentences).savefig)
+    small, names = [thumbnail(picture) for picture in pictures], [file_name(picture) for picture in pictures]
+    write_picture(path, similarity_figure(matrices, small, sentences, names=names).savefig)

@@ -26,9 +26,10 @@ class _Search(click.Command):
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             of_folder = isinstance(error, click.BadParameter) and error.param and error.param.name == "folder"
-            if of_folder or error.message.startswith("Got unexpected extra"):
-                error.message += ' Put a sentence of several words in quotes: diptych search "a red star" photos/'
-            raise
+            if not of_folder and not error.message.startswith("Got unexpected extra"):
+                raise
+            hint = 'Put a sentence of several words in quotes: diptych search "a red star" photos/'
+            raise click.UsageError(f"{error.format_message()} {hint}", ctx) from None
 
 
 @click.command("search", cls=_Search)
