@@ -6,6 +6,7 @@ import contextlib
 import io
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -14,7 +15,7 @@ from PIL import Image
 
 import diptych
 import diptych.cli
-from diptych.data.scenes import Scenes
+from diptych.data.scenes import Scene, Scenes
 from diptych.plots import thumbnail
 
 HERE = Path(__file__).parent
@@ -31,13 +32,7 @@ PHOTO_QUERIES = (
     "green grass",
     "an animal looks at the camera",
 )
-SCENE_QUERIES = (
-    "a red star",
-    "a blue circle",
-    "a yellow house",
-    "a green fish next to a black cat",
-    "three shapes on stripes",
-)
+ASKED_SCENES = (3, 14, 25, 36, 47)  # a sentence is made of what is in each
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
 LABELS = ("a woman", "a man", "a dog", "a cat", "a motorcycle", "grass", "a wall", "the sky", "food", "text")
 CAPTIONS = ("a woman smiles", "a man takes a photograph", "a motorcycle in a garage", "a rocket in the sky", "a cat")
@@ -48,12 +43,13 @@ SCENE_COUNT = 60
 def main() -> None:
     """Run every part and write the report."""
     started_s = time.monotonic()
-    photos, scenes = write_pictures()
+    photos, scenes = write_photographs(), write_scenes()
+    queries = [f"a {scenes[index].things[-1].colour} {scenes[index].things[-1].kind}" for index in ASKED_SCENES]
     model = diptych.load()
     print(model)
     parts = {
         "photo_search": [search(model, photos, query) for query in PHOTO_QUERIES],
-        "scene_search": [search(model, scenes, query) for query in SCENE_QUERIES],
+        "scene_search": [search(model, OUT / "scenes", query, scenes) for query in queries],
         "photo_labels": classify(model, photos, LABELS, "{}"),
         "scene_labels": classify(model, one_colour_each(OUT / "colours"), COLOURS, "a {} square"),
         "matrix": matrix(model, photos),
@@ -69,21 +65,27 @@ def main() -> None:
     print(f"\nwrote {OUT / 'report.html'} in {seconds:.0f} s")
 
 
-def write_pictures() -> tuple[Path, Path]:
-    """Two folders of picture files: photographs, and drawn scenes."""
-    photos, scenes = OUT / "photographs", OUT / "scenes"
-    for folder in (photos, scenes, OUT / "colours"):
-        folder.mkdir(parents=True, exist_ok=True)
-    source = Path(skimage.data.__file__).parent
+def write_photographs() -> Path:
+    """A folder of real pictures."""
+    folder, source = OUT / "photographs", Path(skimage.data.__file__).parent
+    folder.mkdir(parents=True, exist_ok=True)
     for name, file in PHOTOGRAPHS.items():
-        (photos / f"{name}{Path(file).suffix}").write_bytes((source / file).read_bytes())
-    for index, scene in enumerate(Scenes(SCENE_COUNT, seed=8, split="test", things=(1, 3))):
-        scene.image.save(scenes / f"scene-{index:02d}.png")
-    return photos, scenes
+        (folder / f"{name}{Path(file).suffix}").write_bytes((source / file).read_bytes())
+    return folder
+
+
+def write_scenes() -> list[Scene]:
+    """A folder of drawn scenes, scene-0.png and on, and what is in them."""
+    (OUT / "scenes").mkdir(parents=True, exist_ok=True)
+    scenes = list(Scenes(SCENE_COUNT, seed=8, split="test", things=(1, 3)))
+    for index, scene in enumerate(scenes):
+        scene.image.save(OUT / "scenes" / f"scene-{index}.png")
+    return scenes
 
 
 def one_colour_each(folder: Path) -> Path:
     """A plain square in each colour, the smallest test of a colour word."""
+    folder.mkdir(parents=True, exist_ok=True)
     shades = {
         "red": "#c8242b",
         "green": "#2f9e44",
@@ -104,14 +106,24 @@ def show(*arguments: str) -> None:
     print(f"\n$ {shlex.join(['diptych', *arguments])}", flush=True)
 
 
-def search(model: diptych.Embedder, folder: Path, query: str) -> dict:
-    """The four best pictures."""
+def search(model: diptych.Embedder, folder: Path, query: str, scenes: Sequence[Scene] = ()) -> dict:
+    """The four best pictures; of drawn ones, what is really in them."""
     show("search", query, str(folder), "--limit", "4")
     found = diptych.search_folder(model, folder, query, limit=4)
     for hit in found.hits:
         print(f"{hit.score:6.3f}  {hit.path}")
-    hits = [{"picture": embedded(thumbnail(hit.path)), "name": hit.path.stem, "score": hit.score} for hit in found.hits]
+    hits = [
+        {"picture": embedded(thumbnail(hit.path)), "name": title(hit.path, scenes), "score": hit.score}
+        for hit in found.hits
+    ]
     return {"query": query, "hits": hits}
+
+
+def title(path: Path, scenes: Sequence[Scene]) -> str:
+    """What a picture shows: a drawn scene's things, a photograph's name."""
+    if not scenes:
+        return path.stem
+    return ", ".join(f"{thing.colour} {thing.kind}" for thing in scenes[int(path.stem.partition("-")[2])].things)
 
 
 def classify(model: diptych.Embedder, folder: Path, labels: tuple[str, ...], template: str) -> list[dict]:

@@ -284,8 +284,9 @@ def test_train_on_what_is_no_data(cli: Cli, shards: Path, tmp_path: Path) -> Non
             FAILED,
             "no preset is called 'nonsense'; `diptych models` lists all",
         ),
-        (("--data", shards, "--batch-size", 1), FAILED, "batch_size is 1; wanted 2 or more"),
-        (("--data", shards, "--scenes", 2), FAILED, "scenes is 2.0; wanted a share"),
+        (("--data", shards, "--batch-size", 1), USAGE, "batch_size is 1; wanted 2 or more"),
+        (("--data", shards, "--scenes", 2), USAGE, "scenes is 2.0; wanted 0 or more and under 1"),
+        (("--data", shards, "--init", "x", "--model", "y"), USAGE, "--init brings its own; leave out --model"),
         (("--data", shards, "--device", "nonsense"), FAILED, "device 'nonsense' is not known"),
     ]:
         said = cli("train", *options, *out)

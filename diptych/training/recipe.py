@@ -23,7 +23,7 @@ class TrainConfig:
     negative for everyone else). `ema` averages the weights over about 1 / (1 - ema) steps; the average is what is
     evaluated and saved. `init` starts from a model in place of `model`'s random weights: its tokenizer and its
     preprocessing come with it, at this run's `image_size`. `batch_size` counts the pictures of all processes together.
-    `out` is the run's folder, by default the first of runs/1, runs/2, ... that is free; one with a run in it is refused.
+    `out` is the run's folder, by default the first free one of runs/1, runs/2, .... One with a run in it is refused.
     """
 
     data: tuple[str, ...]

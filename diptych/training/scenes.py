@@ -18,7 +18,7 @@ ENDLESS = 1 << 40
 BACKGROUNDS = 300
 
 
-@dataclass(frozen=True)
+@dataclass
 class SceneSource:
     """Scenes without end: sample i is the scene of seed i, on a part of a training photograph where that is drawn."""
 

@@ -19,6 +19,7 @@ from diptych.checkpoint import save_folder
 from diptych.data.loader import Bad, Batch, Loader
 from diptych.data.sources import Source, open_source
 from diptych.engines.pytorch import choose_device, describe_device
+from diptych.nets.clip import CLIP
 from diptych.tokenizer import Tokenizer
 from diptych.training.distributed import Place, from_first, join, wait_for_all, whole_loss
 from diptych.training.monitor import Monitor, duration
@@ -122,7 +123,7 @@ class Trainer:
             return self.network
         torch.manual_seed(self.config.seed + self.place.rank)  # the weights are made: from here on only dropout draws
         if self.device.type == "cuda":
-            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+            self.network: CLIP = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[assignment]
         elif any(isinstance(module, nn.BatchNorm2d) for module in self.network.modules()):
             self.monitor.say("batch norm sees each process's own pictures here: gradients differ from one process's")
         # The first process's tokenizer and weights are everybody's, whatever each has made.
