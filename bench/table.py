@@ -47,4 +47,4 @@ def report(question: str, rows: list[Row], *, as_json: bool) -> None:
     width = max(len(row.who) for row in rows)
     for row in rows:
         ratio = "" if row.ratio is None else f"{row.ratio:7.2f} x"
-        print(f"{row.who:{width}}  {row.value:10.3f} {row.unit:22}{ratio}")
+        print(f"{row.who:{width}}  {row.value:10.5g} {row.unit:22}{ratio}")
