@@ -1,7 +1,10 @@
 """The command `diptych`."""
 
+import atexit
 import io
+import os
 import sys
+from typing import NoReturn
 
 
 def main() -> None:
@@ -13,7 +16,19 @@ def main() -> None:
             # A file's name may be no text: its bytes go out as they are, so that another program can open it.
             is_utf8 = stream.encoding.lower().replace("-", "") == "utf8"
             stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _leave_torchrun(code)
+    sys.exit(code)
+
+
+def _leave_torchrun(code: int) -> NoReturn:
+    """End a process of several without tearing down the interpreter, which gloo's threads now and then outlive: they
+    would abort it, after all is done, and torchrun would call the run a failure."""
+    atexit._run_exitfuncs()  # the process group parts here
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

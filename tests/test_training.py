@@ -311,6 +311,7 @@ def test_the_command_under_torchrun_speaks_once(shards: Path, tmp_path: Path) ->
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=180, env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=tmp_path
     )
+    assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["model"] == str(tmp_path / "run" / "model")
     assert "x 2 processes" in done.stderr
