@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from diptych import engines as _engines  # noqa: F401 (first, for it must come before torch)
 from diptych import zero_shot
-from diptych.images import Decode, ImageError, Preprocess, load_pixels, preprocess, resize_and_crop
+from diptych.images import Decode, ImageError, load_pixels, preprocess, resize_and_crop
 from diptych.images import Source as ImageSource
 from diptych.tokenizer import Tokenizer, TokenizerError, Tokens
 
@@ -82,7 +82,9 @@ class Embedder:
         self.engine = engine
         self.config = checkpoint.config
         self.source = checkpoint.source
-        self.preprocessing = _preprocessing(checkpoint)
+        from diptych.checkpoint import preprocessing_of
+
+        self.preprocessing = preprocessing_of(checkpoint)
         self._tokenizer_json = checkpoint.tokenizer_json
         self.tokenizer = _tokenizer(checkpoint)
 
@@ -146,9 +148,7 @@ class Embedder:
 
     def shown(self, image: ImageSource) -> Image:
         """The picture as the tower sees it, before normalising: resized and cropped, 8-bit RGB."""
-        from diptych.images import open_image
-
-        return resize_and_crop(open_image(image), self.preprocessing)
+        return resize_and_crop(image, self.preprocessing)
 
     def embed_texts(self, texts: Sequence[str], *, truncate: bool = False) -> Float[np.ndarray, "texts dim"]:
         """One unit vector a text.
@@ -307,27 +307,6 @@ class Embedder:
         if items.ndim != 2 or items.shape[1] != self.dim:
             raise ValueError(f"an array of floats {items.shape} came; this model's vectors are (n, {self.dim}).")
         return zero_shot.unit(items.astype(np.float32, copy=False))
-
-
-def _preprocessing(checkpoint: Checkpoint) -> Preprocess:
-    size_px = checkpoint.config.image.image_size
-    if not checkpoint.preprocess:
-        if checkpoint.config.loss == "sigmoid":  # SigLIP's models differ in it; OpenAI's and their kin do not
-            raise ValueError(
-                f"{checkpoint.source} came without its preprocessor_config.json, which says how it wants its pictures. "
-                "Put that of the model's own folder beside its weights."
-            )
-        return Preprocess(size_px=size_px)
-    try:
-        found = Preprocess.from_hugging_face(checkpoint.preprocess)
-    except ValueError as error:
-        raise ValueError(f"{checkpoint.source}: {error}") from error
-    if found.size_px != size_px:
-        raise ValueError(
-            f"{checkpoint.source}: preprocessor_config.json makes pictures of {found.size_px} px, the image tower "
-            f"reads {size_px} px. Take both files from the same model."
-        )
-    return found
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:

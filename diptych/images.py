@@ -145,9 +145,9 @@ def preprocess(source: Source, spec: Preprocess, *, decode: Decode = "exact") ->
     return normalise(np.asarray(_rgb(square)), spec)
 
 
-def resize_and_crop(image: Image.Image, spec: Preprocess) -> Image.Image:
-    """What the tower sees of a picture: (size_px, size_px) RGB, before normalising. Leaves `image` as it is."""
-    return _rgb(_resized(_open(image, "exact", None, image.width * image.height), spec, None))
+def resize_and_crop(source: Source, spec: Preprocess) -> Image.Image:
+    """What the tower sees of a picture: (size_px, size_px) RGB, before normalising. Leaves `source` as it is."""
+    return _rgb(_resized(_open(source, "exact", None, MAX_PIXELS), spec, None))
 
 
 def normalise(pixels: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.float32]:

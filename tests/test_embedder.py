@@ -19,7 +19,7 @@ import diptych
 from diptych import zero_shot
 from diptych.checkpoint import save_folder
 from diptych.embedder import BATCH, Embedder, Failure
-from diptych.images import Preprocess
+from diptych.images import Preprocess, normalise
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
 from diptych.tokenizer import Tokenizer
@@ -314,6 +314,13 @@ def test_model_without_its_tokenizer(tiny_model: Path, paths: list[Path], tmp_pa
         bare.embed_texts(["a dog"])
     saved = model.save(tmp_path / "again")
     assert not (saved / "tokenizer.json").exists()
+
+
+@pytest.mark.parametrize("path", sorted((GOLDEN / "images").iterdir()), ids=lambda path: path.name)
+def test_what_is_shown_is_what_the_tower_reads(model: Embedder, path: Path) -> None:
+    """To the last bit, for palettes and alpha too, which are resized before they become RGB."""
+    seen = normalise(np.asarray(model.shown(path)), model.preprocessing)
+    assert np.array_equal(seen, model.preprocess(path))
 
 
 def test_a_single_file_takes_the_tokenizer_that_lies_beside_it(tiny_model: Path, tmp_path: Path) -> None:

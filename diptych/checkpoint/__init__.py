@@ -4,7 +4,7 @@ from diptych.checkpoint.conversion import convert
 from diptych.checkpoint.folder import check_replaceable, save_folder
 from diptych.checkpoint.hub import HubError, fetch
 from diptych.checkpoint.reading import read
-from diptych.checkpoint.state import Checkpoint, CheckpointError, build
+from diptych.checkpoint.state import Checkpoint, CheckpointError, build, preprocessing_of
 
 __all__ = [
     "Checkpoint",
@@ -14,6 +14,7 @@ __all__ = [
     "check_replaceable",
     "convert",
     "fetch",
+    "preprocessing_of",
     "read",
     "save_folder",
 ]

@@ -39,6 +39,28 @@ def preprocessing(checkpoint: Checkpoint, format_name: str) -> Preprocess:
         raise CheckpointError(f"{format_name} cannot hold this model: {error}") from error
 
 
+def preprocessing_of(checkpoint: Checkpoint) -> Preprocess:
+    """How the model wants its pictures, as its files say. ValueError where they do not, or contradict each other."""
+    size_px = checkpoint.config.image.image_size
+    if not checkpoint.preprocess:
+        if checkpoint.config.loss == "sigmoid":  # SigLIP's models differ in it; OpenAI's and their kin do not
+            raise ValueError(
+                f"{checkpoint.source} came without its preprocessor_config.json, which says how it wants its pictures. "
+                "Put that of the model's own folder beside its weights."
+            )
+        return Preprocess(size_px=size_px)
+    try:
+        found = Preprocess.from_hugging_face(checkpoint.preprocess)
+    except ValueError as error:
+        raise ValueError(f"{checkpoint.source}: {error}") from error
+    if found.size_px != size_px:
+        raise ValueError(
+            f"{checkpoint.source}: preprocessor_config.json makes pictures of {found.size_px} px, the image tower "
+            f"reads {size_px} px. Take both files from the same model."
+        )
+    return found
+
+
 def build(checkpoint: Checkpoint) -> CLIP:
     """The network with the checkpoint's tensors in it (not copies of them), in evaluation mode."""
     network = _on_meta(checkpoint.config)

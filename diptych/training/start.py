@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from diptych.checkpoint import build, read
-from diptych.checkpoint.state import preprocessing
+from diptych.checkpoint import build, preprocessing_of, read
 from diptych.data.loader import Part
 from diptych.data.sources import Source, all_captions
 from diptych.images import Preprocess
@@ -44,7 +43,7 @@ def from_model(init: str, image_size: int | None) -> Start:
     tokenizer_json = checkpoint.tokenizer_json
     if tokenizer_json is None:
         raise ValueError(f"{init} came without its tokenizer.json; training needs one. Put it beside the weights.")
-    spec = preprocessing(checkpoint, init) if checkpoint.preprocess else own_preprocessing(checkpoint.config)
+    spec = preprocessing_of(checkpoint)
     if image_size:
         config, state = resized(checkpoint.config, checkpoint.state, image_size)
         checkpoint, spec = checkpoint._replace(config=config, state=state), replace(spec, size_px=image_size)
