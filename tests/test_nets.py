@@ -1,17 +1,20 @@
 """The towers: sizes as published, one graph, and the switches that must not change a result."""
 
 import dataclasses
+import functools
 import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from diptych.nets.clip import CLIP, CLIPConfig
 from diptych.nets.presets import PRESETS, preset
 from diptych.nets.resize import resize_positions, resized
 from diptych.nets.resnet import ResNetConfig
 from diptych.nets.text import TextConfig
-from diptych.nets.vision import ViTConfig
+from diptych.nets.transformer import PLAIN_TOKENS, attend, attend_by_products
+from diptych.nets.vision import ViTConfig, drop_patches
 
 # Millions of parameters: open_clip's docs/model_profile.csv, columns mparams, image_mparams and text_mparams (the
 # published profile of the same architectures; the logit scale is in no column but the first).
@@ -64,6 +67,13 @@ def inputs(model: CLIP, pictures: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(pictures, 3, size, size, generator=generator), ids
 
 
+@pytest.fixture
+def compiler():
+    """torch.compile without what it remembers of other tests' towers: it gives up after some shapes of one function."""
+    torch._dynamo.reset()
+    return functools.partial(torch.compile, fullgraph=True, backend="aot_eager")
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_parameter_counts(name: str) -> None:
     with torch.device("meta"):
@@ -90,20 +100,28 @@ def test_unknown_preset_names_the_known() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: tiny("vit-tiny"), lambda: tiny("resnet-tiny"), siglip])
-def test_one_graph(make) -> None:
+def test_one_graph(make, compiler) -> None:
     """fullgraph=True raises on any graph break; the traced graph runs eagerly, so that no compiler is needed."""
     model = make().eval()
     pixels, ids = inputs(model)
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    compiled = compiler(model)
     for ours, expected in zip(compiled(pixels, ids)[:3], model(pixels, ids)[:3], strict=True):
         torch.testing.assert_close(ours, expected)
 
 
 @pytest.mark.parametrize("make", [lambda: tiny("vit-tiny"), lambda: tiny("resnet-tiny"), siglip])
-def test_one_graph_in_training(make) -> None:
+def test_one_graph_in_training(make, compiler) -> None:
     model = make().train()
     pixels, ids = inputs(model)
-    torch.compile(model, fullgraph=True, backend="aot_eager")(pixels, ids).image.sum().backward()
+    compiler(model)(pixels, ids).image.sum().backward()
+    assert all(p.grad is not None for p in model.image.parameters())
+
+
+def test_one_graph_with_checkpointing_and_patch_dropout(compiler) -> None:
+    model = tiny().train()
+    model.set_gradient_checkpointing()
+    model.image.patch_dropout = 0.5
+    compiler(model)(*inputs(model)).image.sum().backward()
     assert all(p.grad is not None for p in model.image.parameters())
 
 
@@ -117,6 +135,102 @@ def test_bf16_autocast_stays_near_float32(make) -> None:
     assert rounded.image.dtype == torch.float32
     for ours, expected in ((rounded.image, exact.image), (rounded.text, exact.text)):
         assert (ours * expected).sum(dim=1).min() > 0.999
+
+
+def gradients(model: torch.nn.Module, pixels: torch.Tensor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Of the sum of squared similarities of all pairs, by parameter."""
+    model.zero_grad()
+    image, text = model.encode_image(pixels), model.encode_text(ids)
+    (image.to(pixels.dtype) @ text.to(pixels.dtype).T).square().sum().backward()
+    return {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == expected.keys()
+    for key, gradient in expected.items():
+        torch.testing.assert_close(ours[key], gradient, rtol=1e-9, atol=1e-9, msg=key)
+
+
+@pytest.mark.parametrize("make", [lambda: tiny("vit-tiny"), lambda: tiny("resnet-tiny"), siglip])
+def test_bf16_gradients_stay_near_float32(make) -> None:
+    torch.manual_seed(0)
+    model = make().train()
+    pixels, ids = inputs(model, 16)
+    exact = gradients(model, pixels, ids)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = gradients(model, pixels, ids)
+    for tower in ("image.", "text."):
+        ours, expected = (
+            torch.cat([g.flatten() for key, g in each.items() if key.startswith(tower)]) for each in (rounded, exact)
+        )
+        assert torch.cosine_similarity(ours, expected, dim=0) > 0.995
+
+
+@pytest.mark.parametrize("way", ["all", "causal", "mask"])
+def test_plain_attention_is_attention(way: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(3, 2, 7, 4, dtype=torch.double, generator=generator) for _ in range(3))
+    mask = torch.rand(3, 1, 7, 7, generator=generator) < 0.5
+    mask |= torch.eye(7, dtype=torch.bool)
+    options = {"causal": way == "causal", "mask": mask if way == "mask" else None}
+    results = []
+    for way_there in (attend_by_products, attend):
+        leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+        out = way_there(*leaves, **options)
+        out.square().sum().backward()
+        results.append([out, *(leaf.grad for leaf in leaves)])
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_only_short_bf16_training_leaves_the_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory does not grow with the square of the length, and in float32 it is the faster one."""
+    fused, calls = F.scaled_dot_product_attention, []
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or fused(*a, **k))
+    short, long = (torch.randn(1, 1, n, 4, dtype=torch.bfloat16) for n in (PLAIN_TOKENS, PLAIN_TOKENS + 1))
+    attend(short, short, short, training=True)
+    assert not calls
+    attend(long, long, long, training=True)
+    attend(short.float(), short.float(), short.float(), training=True)
+    attend(short, short, short)
+    assert len(calls) == 3
+
+
+def test_one_token_of_the_last_block_is_that_token() -> None:
+    """What the towers compute is what they would read out of all states, and so are the gradients."""
+
+    class Whole(CLIP):
+        def encode_image(self, pixels):
+            return self.image.proj(self.image.tokens(pixels)[:, 0])
+
+        def encode_text(self, ids):
+            at = (ids == self.config.text.end_id).int().argmax(dim=1)
+            return self.text.proj(self.text.states(ids)[torch.arange(len(ids)), at])
+
+    model = tiny().double().train()
+    pixels, ids = inputs(model)
+    ids[0, 3] = ids[1, 5] = model.config.text.end_id
+    ours = gradients(model, pixels.double(), ids)
+    whole = Whole(model.config).double().train()
+    whole.load_state_dict(model.state_dict())
+    assert_same(ours, gradients(whole, pixels.double(), ids))
+
+
+def test_texts_grouped_by_length_are_the_same_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny().double().train()
+    pixels, ids = inputs(model, 12)
+    for row, end in enumerate([11, 2, 5, 5, 9, 1, 7, 3, 11, 4, 6, 8]):
+        ids[row, end] = model.config.text.end_id
+        ids[row, end + 1 :] = 0
+    expected = gradients(model, pixels.double(), ids)
+    whole = model.encode_text(ids)
+    lengths = []
+    read = model.text._read
+    monkeypatch.setattr(model.text, "_read", lambda ids, at: lengths.append(tuple(ids.shape)) or read(ids, at))
+    monkeypatch.setattr("diptych.nets.text.ROWS_TOGETHER", 5)
+    torch.testing.assert_close(model.encode_text(ids), whole, rtol=1e-12, atol=1e-14)
+    assert lengths == [(5, 6), (5, 10), (2, 12)]
+    assert_same(gradients(model, pixels.double(), ids), expected)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -133,6 +247,36 @@ def test_gradient_checkpointing_changes_no_gradient(name: str) -> None:
     for (key, ours), expected in zip(saving.named_buffers(), plain.buffers(), strict=True):
         if "running" in key:  # batch norm saw the batch once, though its layers ran twice
             torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-14, msg=key)
+
+
+@pytest.mark.parametrize("pool", ["class", "map", "mean"])
+def test_patch_dropout_leaves_out_patches_in_training_alone(pool: str) -> None:
+    model = tiny(image=dataclasses.replace(preset("vit-tiny").image, pool=pool))
+    pixels, _ = inputs(model)
+    expected = model.eval().encode_image(pixels)
+    model.image.patch_dropout = 0.75
+    torch.testing.assert_close(model.encode_image(pixels), expected, rtol=0, atol=0)
+    lengths = []
+    model.image.transformer.register_forward_pre_hook(lambda _, arguments: lengths.append(arguments[0].shape[1]))
+    features = model.train().encode_image(pixels)
+    assert lengths == [4 + (pool == "class")]  # of 4 x 4 patches
+    assert features.shape == expected.shape
+    assert not torch.allclose(features, model.encode_image(pixels))  # drawn anew
+    features.sum().backward()
+    assert model.image.patch.weight.grad.any()
+
+
+def test_dropped_patches_are_drawn_evenly_and_for_each_sample() -> None:
+    torch.manual_seed(0)
+    numbered = torch.arange(9.0).expand(4000, -1)[..., None]
+    left = drop_patches(numbered, 0.5, kept=1)[..., 0]
+    assert left.shape == (4000, 5)
+    assert (left[:, 0] == 0).all()
+    assert all(len(set(row)) == 5 for row in left.tolist())
+    shares = torch.bincount(left.flatten().long(), minlength=9)[1:] / 4000
+    torch.testing.assert_close(shares, torch.full((8,), 0.5), rtol=0, atol=0.04)
+    assert len({tuple(sorted(row)) for row in left.tolist()}) == 70  # all the ways to take 4 of 8
+    assert drop_patches(numbered, 0.99, kept=1).shape == (4000, 2, 1)
 
 
 def test_text_is_causal_and_padding_changes_nothing() -> None:

@@ -40,6 +40,11 @@ class Output(NamedTuple):
     bias: Float[Tensor, ""] | None
 
 
+def unit(features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+    """Features at length 1, in float32 or better."""
+    return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
+
+
 class CLIP(nn.Module):
     """The model. `encode_image` and `encode_text` give raw features; `forward` gives unit vectors."""
 
@@ -64,8 +69,7 @@ class CLIP(nn.Module):
         return self.text(ids)
 
     def forward(self, pixels: Float[Tensor, "pictures 3 height width"], ids: Int[Tensor, "texts tokens"]) -> Output:
-        image = F.normalize(self.encode_image(pixels).float(), dim=-1)
-        text = F.normalize(self.encode_text(ids).float(), dim=-1)
+        image, text = unit(self.encode_image(pixels)), unit(self.encode_text(ids))
         return Output(image, text, self.logit_scale.exp(), self.logit_bias)
 
     @torch.no_grad()

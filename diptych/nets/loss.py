@@ -1,9 +1,49 @@
-"""The two contrastive losses, on unit vectors."""
+"""The two contrastive losses, on unit vectors.
+
+The similarity matrix is never whole in memory: it is made a tile of rows at a time, made again where its gradient is
+wanted, and forgotten. What is kept grows with the number of pictures and texts, not with their product.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+Pairs = tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]
+TILE_ELEMENTS = {"cpu": 2**23, "cuda": 2**26}  # beyond these a larger tile is no faster
+MIN_TILE = 64  # rows; with fewer the matrix product is slow
+
+
+class Sums(NamedTuple):
+    """sum(exp(logits)) = exp(highest) * sums, for each row or each column. They are kept apart, and not as one
+    logarithm, for that of 100 would be off by 4e-6 in float32."""
+
+    highest: Float[Tensor, " lines"]
+    sums: Float[Tensor, " lines"]
+
+    def add(self, logits: Tensor, dim: int, spare: Tensor) -> None:
+        """Take in a tile, in place, along its dimension `dim`; `spare` is of its shape."""
+        highest = torch.maximum(self.highest, logits.amax(dim))
+        torch.sub(logits, highest.unsqueeze(dim), out=spare).exp_()
+        self.sums.mul_((self.highest - highest).exp_()).add_(spare.sum(dim))
+        self.highest.copy_(highest)
+
+    def part(self, lines: slice) -> "Sums":
+        """A view of some lines."""
+        return Sums(self.highest[lines], self.sums[lines])
+
+
+class Part(NamedTuple):
+    """Which rows of the matrix are here when its pictures are split over processes: those from `first`, of `pictures`.
+    `merge` makes the sums over whole columns out of every part's."""
+
+    first: int
+    pictures: int
+    merge: Callable[[Sums], Sums]
 
 
 def softmax_loss(
@@ -11,26 +51,22 @@ def softmax_loss(
     text: Float[Tensor, "texts dim"],
     scale: Float[Tensor, ""],
     *,
-    matches: Bool[Tensor, "pictures texts"] | None = None,
+    pairs: Pairs | None = None,
+    tile: int | None = None,
+    part: Part | None = None,
 ) -> Float[Tensor, ""]:
     """Symmetric cross entropy over the similarity matrix (InfoNCE; Radford et al. 2021, figure 3).
 
-    Without `matches`, picture i belongs to text i. With it, each row's (column's) target is spread evenly over its
-    matches, so that a picture may bring several captions; a row or column without a match is left out.
+    Without `pairs`, picture i belongs to text i. `pairs` lists all that belong together, as (pictures, texts), each
+    once: every row's (column's) target is spread evenly over its positives (Yang et al. 2022, "Unified contrastive
+    learning", equation 3), and a row or column without one is left out of the mean.
+
+    `tile` is the number of rows that are worked on at a time. With `part`, `image` holds some of the pictures, `text`
+    all texts, `pairs` those of all pictures; the value is this part's share, and the shares add up to the loss.
+    Arithmetic is in float32, or in float64 where both come so, under autocast too. Not differentiable twice.
     """
-    logits = scale * image @ text.T
-    if matches is None:
-        _same_length(image, text)
-        target = torch.arange(len(logits), device=logits.device)
-        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-    return (_spread_cross_entropy(logits, matches) + _spread_cross_entropy(logits.T, matches.T)) / 2
-
-
-def _spread_cross_entropy(logits: Tensor, matches: Tensor) -> Tensor:
-    counts = matches.sum(dim=1)
-    target = matches.to(logits.dtype) / counts.clamp(min=1).unsqueeze(1)
-    losses = torch.logsumexp(logits, dim=1) - (logits * target).sum(dim=1)
-    return losses[counts > 0].mean()
+    matrix = _Matrix(image, text, scale, None, pairs, tile, part)
+    return _apply(_softmax, matrix, image, text, scale, None)
 
 
 def sigmoid_loss(
@@ -39,17 +75,191 @@ def sigmoid_loss(
     scale: Float[Tensor, ""],
     bias: Float[Tensor, ""],
     *,
-    matches: Bool[Tensor, "pictures texts"] | None = None,
+    pairs: Pairs | None = None,
+    tile: int | None = None,
+    part: Part | None = None,
 ) -> Float[Tensor, ""]:
-    """Each pair is a yes-or-no question of its own (Zhai et al. 2023, section 3.2), summed, per picture."""
-    logits = scale * image @ text.T + bias
-    if matches is None:
-        _same_length(image, text)
-        matches = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-    signs = 2 * matches.to(logits.dtype) - 1
-    return -F.logsigmoid(signs * logits).sum() / len(image)
+    """Each pair is a yes-or-no question of its own (Zhai et al. 2023, section 3.2), summed, per picture.
+
+    The answer is yes for all `pairs`; arguments as in `softmax_loss`.
+    """
+    matrix = _Matrix(image, text, scale, bias, pairs, tile, part)
+    return _apply(_sigmoid, matrix, image, text, scale, bias)
 
 
-def _same_length(image: Tensor, text: Tensor) -> None:
-    if len(image) != len(text):
-        raise ValueError(f"{len(image)} pictures and {len(text)} texts; pairs need as many of each, or pass matches=.")
+class _Gradients(NamedTuple):
+    image: Tensor
+    text: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+
+class _Tile(NamedTuple):
+    """Some rows of the matrix: their `logits`, and where the positives lie in it and in the list of them."""
+
+    rows: slice
+    logits: Tensor
+    at: tuple[Tensor, Tensor]
+    pairs: slice
+
+
+class _Matrix:
+    """scale * image @ text.T + bias, one tile of rows after the other in the same buffer, and the gradient with respect
+    to what it is made of."""
+
+    def __init__(
+        self, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor | None,
+        pairs: Pairs | None, tile: int | None, part: Part | None,
+    ):  # fmt: skip
+        dtype = torch.promote_types(torch.promote_types(image.dtype, text.dtype), torch.float32)
+        self.image, self.text = image.detach().to(dtype), text.detach().to(dtype)
+        self.scale, self.bias = scale.detach().to(dtype), None if bias is None else bias.detach().to(dtype)
+        self.part = part or Part(0, len(image), lambda columns: columns)
+        self.tile = tile or max(MIN_TILE, TILE_ELEMENTS.get(image.device.type, 2**23) // len(text))
+        self.scaled = self.image * self.scale
+        self.buffer = self.text.new_empty(min(self.tile, len(image)), len(text))
+        self.pictures, self.texts = self._sorted(pairs)
+        self.starts = range(0, len(image), self.tile)
+        ends = torch.tensor([*self.starts, len(image)], device=self.pictures.device) + self.part.first
+        self.cuts = torch.searchsorted(self.pictures, ends).tolist()
+        self.own = slice(self.cuts[0], self.cuts[-1])  # of the positives, those in these rows
+
+    def _sorted(self, pairs: Pairs | None) -> Pairs:
+        """The positives by rising picture, so that those of a tile lie together."""
+        total, texts = self.part.pictures, len(self.text)
+        if pairs is None:
+            if total != texts:
+                raise ValueError(f"{total} pictures and {texts} texts; pairs need as many of each, or pass pairs=.")
+            every = torch.arange(total, device=self.text.device)
+            return every, every
+        if not len(pairs[0]):
+            raise ValueError("pairs is empty; the loss needs one picture and text that belong together, or more.")
+        for index, size, name in zip(pairs, (total, texts), ("pictures", "texts"), strict=True):
+            least, most = (int(x) for x in index.aminmax())
+            if least < 0 or most >= size:
+                raise ValueError(f"pairs names {name} {least} to {most}; there are {size}, counted from 0.")
+        pictures, order = pairs[0].sort(stable=True)
+        return pictures, pairs[1][order]
+
+    def tiles(self, *, again: bool = False) -> Iterator[_Tile]:
+        """All tiles; `again` from the last to the first, for the last one's logits are in the buffer still."""
+        tiles = list(zip(self.starts, pairwise(self.cuts), strict=True))
+        for start, (begin, end) in reversed(tiles) if again else tiles:
+            rows = slice(start, min(start + self.tile, len(self.image)))
+            logits = self.buffer[: rows.stop - rows.start]
+            if not again or start != self.starts[-1]:
+                torch.mm(self.scaled[rows], self.text.T, out=logits)
+                if self.bias is not None:
+                    logits += self.bias
+            at = self.pictures[begin:end] - (self.part.first + start), self.texts[begin:end]
+            yield _Tile(rows, logits, at, slice(begin, end))
+
+    def empty_gradients(self) -> _Gradients:
+        bias = None if self.bias is None else torch.zeros_like(self.bias)
+        return _Gradients(torch.empty_like(self.image), torch.zeros_like(self.text), torch.zeros_like(self.scale), bias)
+
+    def add_gradient(self, into: _Gradients, rows: slice, gradient: Tensor) -> None:
+        """What `gradient` of a tile's logits means for that which they are made of. A row is in one tile alone."""
+        image = torch.mm(gradient, self.text, out=into.image[rows])
+        into.scale.add_((image * self.image[rows]).sum())  # the sum over the tile of gradient * cosine
+        image.mul_(self.scale)
+        into.text.addmm_(gradient.T, self.scaled[rows])
+        if into.bias is not None:
+            into.bias.add_(gradient.sum())
+
+
+class _Weights(NamedTuple):
+    """What each line (row or column) counts in its mean, halved, and what each of its positives does: an even part."""
+
+    lines: Tensor
+    pairs: Tensor
+
+    @classmethod
+    def of(cls, index: Tensor, count: int, dtype: torch.dtype) -> "_Weights":
+        positives = torch.bincount(index, minlength=count)
+        some = (positives > 0).to(dtype)
+        lines = some / (2 * some.sum())
+        return cls(lines, (lines / positives.clamp(min=1))[index])
+
+
+def _softmax(matrix: _Matrix, with_gradients: bool) -> tuple[Tensor, _Gradients | None]:
+    part, count, dtype = matrix.part, len(matrix.image), matrix.text.dtype
+    rows, columns, logits = _sums(matrix)
+    columns = part.merge(columns)
+    of_rows = _Weights.of(matrix.pictures, part.pictures, dtype)
+    of_columns = _Weights.of(matrix.texts, len(matrix.text), dtype)
+    lines, own = of_rows.lines[part.first : part.first + count], matrix.own
+    value = of_rows.pairs[own] @ (rows.highest[matrix.pictures[own] - part.first] - logits)
+    value += of_columns.pairs[own] @ (columns.highest[matrix.texts[own]] - logits)
+    value += lines @ rows.sums.log() + of_columns.lines @ columns.sums.log() * (count / part.pictures)
+    if not with_gradients:
+        return value, None
+    factors = lines / rows.sums, of_columns.lines / columns.sums
+    return value, _softmax_gradients(matrix, rows, columns, factors, of_rows.pairs + of_columns.pairs)
+
+
+def _sums(matrix: _Matrix) -> tuple[Sums, Sums, Tensor]:
+    """Those of this part's rows, those of all columns over these rows, and the logits of the positives."""
+    rows, columns = (Sums(x.new_full((len(x),), -torch.inf), x.new_zeros(len(x))) for x in (matrix.image, matrix.text))
+    spare, positives = torch.empty_like(matrix.buffer), [matrix.text.new_empty(0)]
+    for tile in matrix.tiles():
+        block = spare[: len(tile.logits)]
+        rows.part(tile.rows).add(tile.logits, 1, block)
+        columns.add(tile.logits, 0, block)
+        positives.append(tile.logits[tile.at])
+    return rows, columns, torch.cat(positives)
+
+
+def _softmax_gradients(
+    matrix: _Matrix, rows: Sums, columns: Sums, factors: tuple[Tensor, Tensor], pairs: Tensor
+) -> _Gradients:
+    """weight * softmax = exp(logit - highest) * (weight / sum), by row and by column; no exponent is above 0."""
+    gradients, spare = matrix.empty_gradients(), torch.empty_like(matrix.buffer)
+    for tile in matrix.tiles(again=True):
+        gradient = torch.sub(tile.logits, rows.highest[tile.rows, None], out=spare[: len(tile.logits)])
+        gradient.exp_().mul_(factors[0][tile.rows, None])
+        gradient.addcmul_(tile.logits.sub_(columns.highest).exp_(), factors[1])
+        gradient[tile.at] -= pairs[tile.pairs]
+        matrix.add_gradient(gradients, tile.rows, gradient)
+    return gradients
+
+
+def _sigmoid(matrix: _Matrix, with_gradients: bool) -> tuple[Tensor, _Gradients | None]:
+    """Every logit is its own: value and gradient come of one pass."""
+    value, gradients = torch.zeros_like(matrix.scale), matrix.empty_gradients() if with_gradients else None
+    for tile in matrix.tiles():
+        wrong = tile.logits  # how strongly each question is answered wrongly
+        wrong[tile.at] = -wrong[tile.at]
+        value -= F.logsigmoid(-wrong).sum() / matrix.part.pictures
+        if gradients is not None:
+            gradient = wrong.sigmoid_().div_(matrix.part.pictures)
+            gradient[tile.at] = -gradient[tile.at]
+            matrix.add_gradient(gradients, tile.rows, gradient)
+    return value, gradients
+
+
+Compute = Callable[[_Matrix, bool], tuple[Tensor, _Gradients | None]]
+
+
+def _apply(compute: Compute, matrix: _Matrix, *inputs: Tensor | None) -> Tensor:
+    needed = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+    return _Loss.apply(compute, matrix, needed, *inputs)  # type: ignore[return-value]
+
+
+class _Loss(torch.autograd.Function):
+    """The gradients are made together with the value, while the features are at hand; backward only scales them."""
+
+    @staticmethod
+    def forward(ctx: Any, compute: Compute, matrix: _Matrix, needed: bool, *inputs: Tensor | None) -> Tensor:
+        with torch.autocast(matrix.text.device.type, enabled=False):
+            value, gradients = compute(matrix, needed)
+        if gradients is not None:
+            ctx.save_for_backward(*gradients)
+            ctx.dtypes = [None if x is None else x.dtype for x in inputs]
+        return value
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        scaled = [None if g is None else (g * grad).to(t) for g, t in zip(ctx.saved_tensors, ctx.dtypes, strict=True)]
+        return None, None, None, *scaled

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # SyncBatchNorm, too, is one
 from torch.utils.checkpoint import checkpoint
 
-from diptych.nets.transformer import drop_path
+from diptych.nets.transformer import attend, drop_path
 
 EXPANSION = 4
 STRIDE = 32
@@ -70,20 +70,22 @@ class Bottleneck(nn.Module):
 
 def _checkpointed(block: nn.Module, x: Tensor) -> Tensor:
     """Run a block now and again in the backward pass, when batch norm must not count the same batch twice."""
-    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(block)))  # type: ignore[return-value]
+    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), statistics_kept(block)))  # type: ignore[return-value]
 
 
 @contextmanager
-def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Batch norm inside normalises as it does in training, but its running statistics and its count stay as they are:
+    for a forward pass over what was, or will be, counted by another."""
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 class Downsample(nn.Module):
@@ -118,7 +120,7 @@ class AttentionPool(nn.Module):
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positions.to(x.dtype)
         q, k, v = self.q(x[:, :1]), self.k(x), self.v(x)
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(1))
+        return self.out(attend(q, k, v, training=self.training).transpose(1, 2).flatten(1))
 
 
 class ModifiedResNet(nn.Module):

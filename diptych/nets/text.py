@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from diptych.nets.transformer import Block, Transformer, activation, first_true
 
+ROWS_TOGETHER = 64
+
 
 @dataclass(frozen=True)
 class TextConfig:
@@ -68,17 +70,36 @@ class TextTransformer(nn.Module):
 
     def states(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens width"]:
         """Every token's state after the last norm, which is what a diffusion model reads."""
-        tokens = ids.shape[1]
-        if tokens > self.config.context:
-            raise ValueError(
-                f"{tokens} tokens; this tower reads {self.config.context}. Tokenize with truncate=True to cut."
-            )
-        x = self.token(ids) + self.positions[:tokens].to(self.token.weight.dtype)
-        return self.norm_post(self.transformer(x, self.config.causal))
+        self._require_room(ids)
+        return self.norm_post(self.transformer(self._embedded(ids), self.config.causal))
 
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch dim"]:
-        states = self.states(ids)
-        return self.proj(states[torch.arange(len(ids), device=ids.device), self._pooled_position(ids)])
+        self._require_room(ids)
+        at = self._pooled_position(ids)
+        # A processor's time goes with the number of tokens, so it reads texts of a length together; a compiler that
+        # traces the whole tower sees no lengths, and an accelerator would wait for them.
+        if self.training and self.config.causal and ids.device.type == "cpu" and not torch.compiler.is_compiling():
+            return self._by_length(ids, at)
+        return self._read(ids, at)
+
+    def _read(self, ids: Tensor, at: Tensor) -> Tensor:
+        states = self.transformer(self._embedded(ids), self.config.causal, at)
+        return self.proj(self.norm_post(states[:, 0]))
+
+    def _by_length(self, ids: Tensor, at: Tensor) -> Tensor:
+        """Short texts with short ones, none with its padding: under a causal mask nothing after `at` is ever read."""
+        order = at.argsort()
+        groups = [self._read(ids[rows, : int(at[rows[-1]]) + 1], at[rows]) for rows in order.split(ROWS_TOGETHER)]
+        return torch.cat(groups)[order.argsort()]
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        return self.token(ids) + self.positions[: ids.shape[1]].to(self.token.weight.dtype)
+
+    def _require_room(self, ids: Tensor) -> None:
+        if ids.shape[1] > self.config.context:
+            raise ValueError(
+                f"{ids.shape[1]} tokens; this tower reads {self.config.context}. Tokenize with truncate=True to cut."
+            )
 
     def _pooled_position(self, ids: Tensor) -> Tensor:
         if self.config.pool == "last":

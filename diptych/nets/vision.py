@@ -41,12 +41,14 @@ class ViTConfig:
 class VisionTransformer(nn.Module):
     """Pixels to one vector: patches, positions, blocks, pooling, and a projection into the shared space.
 
-    With `pool="map"` the head's output is the embedding and there is no projection, as in SigLIP.
+    With `pool="map"` the head's output is the embedding and there is no projection, as in SigLIP. `patch_dropout` is
+    set by training alone, as the blocks' `drop_path` is: the share of patches that each sample leaves out in training.
     """
 
     def __init__(self, config: ViTConfig, embed_dim: int):
         super().__init__()
         self.config = config
+        self.patch_dropout = 0.0
         width, tokens = config.width, config.grid**2 + (config.pool == "class")
         self.patch = nn.Conv2d(3, width, config.patch_size, config.patch_size, bias=config.patch_bias)
         self.class_token = nn.Parameter(width**-0.5 * torch.randn(width)) if config.pool == "class" else None
@@ -68,6 +70,17 @@ class VisionTransformer(nn.Module):
 
     def tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch tokens width"]:
         """Every token after the last norm; the class token, where there is one, comes first."""
+        return self.norm_post(self.transformer(self._embedded(pixels)))
+
+    def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        x = self._embedded(pixels)
+        if self.config.pool == "class":
+            first = torch.zeros(len(x), dtype=torch.long, device=x.device)
+            return self.proj(self.norm_post(self.transformer(x, at=first)[:, 0]))
+        x = self.norm_post(self.transformer(x))
+        return self.head(x) if self.config.pool == "map" else self.proj(x.mean(dim=1))
+
+    def _embedded(self, pixels: Tensor) -> Tensor:
         size = self.config.image_size
         if pixels.shape[-2:] != (size, size):
             came = " x ".join(str(n) for n in pixels.shape[-2:])
@@ -77,11 +90,19 @@ class VisionTransformer(nn.Module):
         x = self.patch(pixels).flatten(2).transpose(1, 2)  # (batch, patches, width)
         if self.class_token is not None:
             x = torch.cat([self.class_token.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
-        x = self.norm_pre(x + self.positions.to(x.dtype))
-        return self.norm_post(self.transformer(x))
+        x = x + self.positions.to(x.dtype)
+        if self.training and self.patch_dropout:
+            x = drop_patches(x, self.patch_dropout, kept=int(self.class_token is not None))
+        return self.norm_pre(x)
 
-    def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
-        tokens = self.tokens(pixels)
-        if self.config.pool == "map":
-            return self.head(tokens)
-        return self.proj(tokens[:, 0] if self.config.pool == "class" else tokens.mean(dim=1))
+
+def drop_patches(
+    x: Float[Tensor, "batch tokens width"], rate: float, *, kept: int = 0
+) -> Float[Tensor, "batch fewer width"]:
+    """Leave out a share `rate` of each sample's tokens, drawn anew for each; the first `kept` always stay (FLIP: Li et
+    al. 2023, section 3). At least one patch stays."""
+    batch, tokens, _ = x.shape
+    stay = max(1, round((1 - rate) * (tokens - kept)))
+    drawn = torch.rand(batch, tokens - kept, device=x.device).topk(stay).indices + kept
+    always = torch.arange(kept, device=x.device).expand(batch, -1)
+    return x[torch.arange(batch, device=x.device)[:, None], torch.cat([always, drawn], dim=1)]

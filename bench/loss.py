@@ -1,0 +1,126 @@
+"""What do the losses cost in tiles, against the whole matrix at once?
+
+    python bench/loss.py [--batch 16384] [--width 512] [--device cuda] [--quick] [--json]
+
+Value and gradients of one batch, each way in a process of its own: seconds of the processors (on a busy machine these
+are what the way itself costs), seconds of the clock, and the most memory above what the features take (on processors by
+Linux's account). Peers are the plain computation with PyTorch's own functions, and open_clip's losses where it is
+installed. Ratios are to the plain.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from table import Row, arguments, report
+from torch import Tensor
+
+from diptych.nets.loss import sigmoid_loss, softmax_loss
+
+QUESTION = "Value and gradients of the loss of one batch, by seconds and by memory"
+TILES = (64, 128, 256, 512, 1024, 4096)
+
+
+def plain_softmax(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """As in the paper's figure 3."""
+    logits, target = scale * image @ text.T, torch.arange(len(image), device=image.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def plain_sigmoid(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """As in the paper's algorithm 1."""
+    signs = 2 * torch.eye(len(image), device=image.device) - 1
+    return -F.logsigmoid(signs * (scale * image @ text.T + bias)).sum() / len(image)
+
+
+def open_clip_losses() -> dict[str, Callable[..., Tensor]]:
+    """Theirs, as their trainer calls them; none where open_clip is not installed."""
+    try:
+        import torchvision_operators  # noqa: F401 (torchvision has no CPU build: its operators are declared first)
+        from open_clip.loss import ClipLoss, SigLipLoss
+    except ImportError:
+        return {}
+    softmax, sigmoid = ClipLoss(), SigLipLoss()
+    return {"softmax": lambda image, text, scale, bias: softmax(image, text, scale), "sigmoid": sigmoid}
+
+
+def way(who: str, loss: str) -> Callable[..., Tensor]:
+    """The function that is measured: "plain", "open_clip", "tiled" or "tiled:256"."""
+    if who == "plain":
+        return {"softmax": plain_softmax, "sigmoid": plain_sigmoid}[loss]
+    if who == "open_clip":
+        return open_clip_losses()[loss]
+    tile = int(who.partition(":")[2] or 0) or None
+    if loss == "softmax":
+        return lambda image, text, scale, bias: softmax_loss(image, text, scale, tile=tile)
+    return lambda image, text, scale, bias: sigmoid_loss(image, text, scale, bias, tile=tile)
+
+
+def features(batch: int, width: int, device: str) -> list[Tensor]:
+    """Pairs of unit vectors that have learnt something of each other, and the temperature and bias of that."""
+    rng = torch.Generator().manual_seed(0)
+    image, noise = (F.normalize(torch.randn(batch, width, generator=rng), dim=1) for _ in range(2))
+    text = F.normalize(image + 3 * noise, dim=1)
+    return [x.to(device).requires_grad_() for x in (image, text, torch.tensor(50.0), torch.tensor(-10.0))]
+
+
+def forget_peak(device: str) -> None:
+    """Count the peak from here on."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mb(device: str) -> float:
+    """The most memory since then."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e6
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+
+
+def measure(who: str, loss: str, batch: int, width: int, device: str) -> None:
+    """Print processor seconds, clock seconds and MB, after a small batch has loaded all that is loaded once."""
+    function = way(who, loss)
+    function(*features(256, width, device)).backward()
+    inputs = features(batch, width, device)
+    forget_peak(device)
+    before_mb, clock_s, processor_s = peak_mb(device), time.perf_counter(), time.process_time()
+    function(*inputs).backward()
+    float(inputs[2].grad)  # type: ignore[arg-type]  # on a GPU: wait
+    print(time.process_time() - processor_s, time.perf_counter() - clock_s, peak_mb(device) - before_mb)
+
+
+def main() -> None:
+    """Each way in turn; the plain one first."""
+    parser = arguments(QUESTION)
+    parser.add_argument("--batch", type=int, default=16384)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--measure", nargs=2, metavar=("WHO", "LOSS"), help="one way alone, in this process")
+    options = parser.parse_args()
+    batch = min(options.batch, 2048) if options.quick else options.batch
+    if options.measure:
+        return measure(*options.measure, batch, options.width, options.device)
+    rows: list[Row] = []
+    peer = ["open_clip"] if open_clip_losses() else []
+    for loss, tiles in (("softmax", () if options.quick else TILES), ("sigmoid", ())):
+        first: list[float] = []
+        for who in ("plain", *peer, "tiled", *(f"tiled:{tile}" for tile in tiles)):
+            command = [sys.executable, __file__, "--measure", who, loss, "--batch", str(batch)]
+            command += ["--width", str(options.width), "--device", options.device]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            values = [float(value) for value in said.split()]
+            first = first or values
+            for value, peers, unit in zip(values, first, ("processor s", "clock s", "MB"), strict=True):
+                rows.append(Row(f"{loss} {batch} x {options.width}, {who}", value, unit, value / peers))
+    report(QUESTION, rows, as_json=options.as_json)
+
+
+if __name__ == "__main__":
+    main()
