@@ -1,52 +1,45 @@
-"""Samples to batches: shuffled by seed and epoch, decoded and changed in threads, a few batches ahead."""
+"""Samples to batches: shuffled by seed and epoch, decoded and changed in threads or processes, a few batches ahead."""
 
-import io
-import threading
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from diptych.data.augment import Augmentation, augment_picture, drop_words, mirror_caption
-from diptych.data.sources import DataError, Sample, Source
-from diptych.images import ImageError, open_image
+from diptych.data.decoding import Bad, Decoded, Decoder, spell_bad, why
+from diptych.data.plan import Part, Pick, Plan, Planned
+from diptych.data.samples import DataError, Source, Stream
+from diptych.data.workers import Workers
 
-MAX_BAD_SHARE, TOLERATED = 0.1, 20  # of a small set a few may be broken, whatever their share
+MAX_BAD_SHARE = 0.1
+TOLERATED, AT_LEAST = 20, 1000  # a few may be broken, whatever their share; a share is taken of no fewer than 1,000
 
 
 class Batch(NamedTuple):
-    """`pixels` are (pictures, size, size, 3) uint8. `captions` lists all texts; text j belongs to `owners[j]`."""
+    """`pixels` are (pictures, size, size, 3) uint8. `captions` lists all texts; text j belongs to `owners[j]`.
+
+    `picture_ids` are equal where pictures are, file for file. The batch is one of `epoch`; `position` is where to go on
+    after it: a dict for JSON, the same in every process unless a part of the mixture is a Stream.
+    """
 
     pixels: np.ndarray
     captions: list[str]
     owners: np.ndarray
-
-
-class Bad(NamedTuple):
-    """Why a sample was skipped: a short countable `reason`, and the whole message."""
-
-    reason: str
-    message: str
-
-
-class Part(NamedTuple):
-    """One source of a mixture: `share` samples of it are drawn each epoch, changed by `how`."""
-
-    source: Source
-    share: int
-    how: Augmentation
+    picture_ids: np.ndarray
+    epoch: int
+    position: dict[str, Any]
 
 
 @dataclass
 class Loader:
-    """Batches of a mixture of sources, the same for the same (seed, epoch) whatever the number of threads.
+    """Batches of a mixture of sources, the same for the same seed whatever the number of threads or workers.
 
     With several processes (`rank` of `world`) each reads its own part of every batch, and together they read what one
-    would. A broken sample is skipped and kept in `bad`, by its key; when over a tenth are broken, DataError says so.
+    would. A broken sample is kept in `bad`, by its key, and another of its source stands in, so that batches keep their
+    size; when more than `max_bad` of them are broken, DataError says so. A shard that cannot be had is kept there too.
+    `workers` decodes in that many processes in place of `threads`: for machines with many cores.
     """
 
     parts: list[Part]
@@ -58,8 +51,11 @@ class Loader:
     ahead: int = 4
     rank: int = 0
     world: int = 1
+    workers: int = 0
+    max_bad: float = MAX_BAD_SHARE
     bad: dict[str, Bad] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _shards: dict[str, Bad] = field(default_factory=dict, repr=False)
+    _tried: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
         if self.batches_per_epoch < 1:
@@ -72,72 +68,102 @@ class Loader:
     def batches_per_epoch(self) -> int:
         return sum(part.share for part in self.parts) // self.batch_size
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Whole batches of one epoch, shuffled across all sources; the rest of a last batch is left out."""
-        order = self._order(epoch)
-        starts = range(0, self.batches_per_epoch * self.batch_size, self.batch_size)
-        chunks = [order[start + self.rank : start + self.batch_size : self.world] for start in starts]
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="diptych-loader") as pool:
-            waiting: deque[Future[Batch]] = deque()
-            for chunk in chunks:
-                waiting.append(pool.submit(self._batch, chunk, epoch))
-                if len(waiting) > self.ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+    def batches(self, position: dict[str, Any] | None = None) -> Generator[Batch, None, None]:
+        """Batches without end, epoch after epoch, from `position` (that of an earlier Batch) on.
 
-    def _order(self, epoch: int) -> list[tuple[int, int]]:
-        """(part, index) pairs. A source with more samples than its share gives others each epoch."""
-        rng = np.random.default_rng((self.seed, epoch))
-        picks: list[tuple[int, int]] = []
-        for number, part in enumerate(self.parts):
-            start = (epoch * part.share) % len(part.source)
-            fresh = [(start + i) % len(part.source) for i in range(part.share)]
-            picks += [(number, index) for index in fresh]
-        return [picks[i] for i in rng.permutation(len(picks))]
+        Of an epoch the rest that fills no batch is left out. Closed or dropped, the generator ends its threads or
+        processes. DataError where the position is one of other data, where too much is broken, or a worker dies.
+        """
+        plan = Plan(self.parts, self.batch_size, self.seed, self.rank, self.world, self._lose_shard)
+        decoder = Decoder(self.size_px, self.captions_per_image, tuple(part.how for part in self.parts))
+        waiting: deque[Planned] = deque()
+        with self._crew(decoder) as crew:
+            for planned in plan.batches(position):
+                crew.submit(planned.picks)
+                waiting.append(planned)
+                if len(waiting) >= crew.room:
+                    yield self._batch(waiting.popleft(), *crew.result())
 
-    def _batch(self, picks: list[tuple[int, int]], epoch: int) -> Batch:
-        pictures, captions, owners = [], [], []
-        for number, index in picks:
-            rng = np.random.default_rng((self.seed, epoch, number, index))
-            try:
-                pixels, texts = self._sample(self.parts[number], index, rng)
-            except (ImageError, DataError, OSError) as error:
-                self._set_aside(self.parts[number].source.key(index), error)
-                continue
-            owners += [len(pictures)] * len(texts)
-            pictures.append(pixels)
-            captions += texts
-        if not pictures:
-            raise DataError(f"no sample of a batch of {len(picks)} was usable: {self.reasons()}")
-        return Batch(np.stack(pictures), captions, np.array(owners))
+    def _crew(self, decoder: Decoder) -> "Workers | _Threads":
+        if self.workers:
+            return Workers(self.workers, decoder, -(-self.batch_size // self.world))
+        return _Threads(self.threads, decoder, self.ahead)
 
-    def _sample(self, part: Part, index: int, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
-        sample = part.source[index]
-        pixels, flipped = augment_picture(picture_of(sample, self.size_px), self.size_px, part.how, rng)
-        count = min(self.captions_per_image, len(sample.captions))
-        chosen = [sample.captions[i] for i in rng.permutation(len(sample.captions))[:count]]
-        if flipped:
-            chosen = [mirror_caption(caption) for caption in chosen]
-        return pixels, [drop_words(caption, part.how.drop_words, rng) for caption in chosen]
+    def _batch(self, planned: Planned, pixels: np.ndarray, decoded: Decoded) -> Batch:
+        self._tried += len(pixels)
+        for key, bad in decoded.bad.items():
+            self.bad.setdefault(key, bad)
+        of = min(sum(part.share for part in self.parts), max(self._tried, AT_LEAST))
+        if (broken := len(self.bad) - len(self._shards)) > max(TOLERATED, self.max_bad * of):
+            raise DataError(f"{broken} of {of} samples are unusable: {self.reasons()}. Mend the data.")
+        return Batch(pixels, *decoded[:3], planned.epoch, planned.position)
+
+    def met(self) -> dict[str, Any]:
+        """What was tried and what was broken, in plain values, for a loader that goes on (see `remember`)."""
+        bad = {key: [*bad] for key, bad in self.bad.items()}
+        return {"tried": self._tried, "bad": bad, "shards": [*self._shards]}
+
+    def remember(self, met: dict[str, Any]) -> None:
+        """Take over what another loader has `met`, so that shares are those of the whole run."""
+        self._tried = met["tried"]
+        self.bad.update({key: Bad(*bad) for key, bad in met["bad"].items()})
+        self._shards.update({key: self.bad[key] for key in met["shards"]})
 
     def reasons(self) -> str:
         """The broken samples by reason, with one of them named for each."""
-        counts = Counter(bad.reason for bad in self.bad.values())
-        first = {bad.reason: key for key, bad in reversed(self.bad.items())}
-        return ", ".join(f"{count} {reason} ({first[reason]})" for reason, count in counts.most_common())
+        return spell_bad(self.bad)
 
-    def _set_aside(self, key: str, error: Exception) -> None:
-        reason = getattr(error, "reason", None) or type(error).__name__
-        with self._lock:
-            self.bad[key] = Bad(reason, f"{key}: {getattr(error, 'detail', None) or error}")
-            total = sum(part.share for part in self.parts)
-            if len(self.bad) > max(TOLERATED, MAX_BAD_SHARE * total):
-                raise DataError(f"{len(self.bad)} of {total} samples are unusable: {self.reasons()}. Mend the data.")
+    def _lose_shard(self, shard: str, error: Exception) -> None:
+        """Keep a shard that cannot be had; one may fail, and of many a share of `max_bad`."""
+        key, bad = why(shard, error)
+        self.bad[key] = self._shards[key] = bad
+        total = sum(len(part.source.shards) for part in self.parts if isinstance(part.source, Stream))
+        if len(self._shards) > max(1, self.max_bad * total):
+            raise DataError(f"{len(self._shards)} of {total} shards cannot be had: {spell_bad(self._shards)}.")
 
 
-def picture_of(sample: Sample, size_px: int) -> Image.Image:
-    """The sample's picture in RGB; a JPEG far larger than needed is decoded at a reduced size."""
-    if isinstance(sample.image, Image.Image):
-        return sample.image.convert("RGB")
-    return open_image(io.BytesIO(sample.image), decode="fast", size_px=size_px)
+class _Threads:
+    """The same as Workers, in threads of this process: Pillow lets go of the interpreter while it decodes."""
+
+    def __init__(self, count: int, decoder: Decoder, ahead: int):
+        self.room, self._decoder = 1 + max(count, ahead), decoder
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="diptych-loader")
+        self._waiting: deque[Future[tuple[np.ndarray, Decoded]]] = deque()
+
+    def __enter__(self) -> "_Threads":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, picks: list[Pick]) -> None:
+        self._waiting.append(self._pool.submit(self._decode, picks))
+
+    def result(self) -> tuple[np.ndarray, Decoded]:
+        return self._waiting.popleft().result()
+
+    def _decode(self, picks: list[Pick]) -> tuple[np.ndarray, Decoded]:
+        pixels = np.empty((len(picks), self._decoder.size_px, self._decoder.size_px, 3), np.uint8)
+        return pixels, self._decoder.decode(picks, pixels)
+
+
+def shares(
+    sources: list[Source | Stream], weights: tuple[float, ...] | None = None, samples_per_epoch: int | None = None
+) -> list[int]:
+    """How many samples of each source an epoch takes.
+
+    Without `weights` each source's own number of samples; with them an epoch of the same length (or of
+    `samples_per_epoch`) is divided in their proportion, so that a source with 3 is seen three times as often as one
+    with 1, whatever their sizes. DataError where the length of an epoch cannot be known.
+    """
+    sizes = [source.samples if isinstance(source, Stream) else len(source) for source in sources]
+    if weights is not None and (len(weights) != len(sources) or min(weights) < 0 or not sum(weights)):
+        raise DataError(f"weights {weights} for {len(sources)} sources; wanted one number of 0 or more for each.")
+    if samples_per_epoch is None and None in sizes:
+        raise DataError("a stream does not say how many samples it has; set samples_per_epoch.")
+    if weights is None and None in sizes and len(sizes) > 1:
+        raise DataError("a stream does not say how many samples it has; set weights to say how much of each to take.")
+    known = [size or 0 for size in sizes]
+    parts = list(weights) if weights is not None else [float(size or 1) for size in sizes]
+    total = sum(known) if samples_per_epoch is None else samples_per_epoch
+    return [round(total * part / sum(parts)) for part in parts]

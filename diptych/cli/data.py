@@ -1,0 +1,175 @@
+"""diptych data"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from diptych.cli import OK, PARTLY, with_flags
+from diptych.cli.options import json_option, print_json, progress, say, write_picture
+
+if TYPE_CHECKING:
+    from diptych.data.inspect import Inspection, Speed, Spread
+    from diptych.data.samples import Source, Stream
+
+LISTED = 5  # examples of what is there twice
+
+
+@click.group("data")
+def command() -> None:
+    """Look at training data. Each command takes --json, and --help shows its options.
+
+    \b
+    diptych data inspect pairs/train
+    """
+
+
+@command.command("inspect")
+@click.argument("source")
+@click.option("--image-column", help="A table's column of pictures, where its name is unusual.")
+@click.option("--caption-column", help="A table's column of captions, where its name is unusual.")
+@click.option("--limit", default=10_000, show_default=True, type=click.IntRange(min=1), help="Samples to look at.")
+@click.option("--sheet", metavar="PNG", help="Write some pictures with their captions as one picture.")
+@click.option("--plot", metavar="PNG", help="Draw how long captions and how large pictures are.")
+@click.option("--image-size", type=click.IntRange(min=1), help="Picture size in training. [default: the model's own]")
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1), help="Threads that decode.")
+@click.option("--workers", default=0, show_default=True, type=click.IntRange(min=0), help="Processes, in their place.")
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), help="Samples a second that the device trains, where that "
+    "is known. By default it is measured, with --model on --device.",
+)  # fmt: skip
+@click.option("--model", default="resnet-small", show_default=True, help="The architecture to be trained.")
+@click.option("--device", help="cuda, mps or cpu; by default the first of these that is here.")
+@json_option
+def inspect_command(
+    source: str, image_column: str | None, caption_column: str | None, limit: int, sheet: str | None, plot: str | None,
+    as_json: bool, **speed: Any,
+) -> int:  # fmt: skip
+    """Say what SOURCE holds, what is broken or there twice, and whether reading it keeps up with training.
+
+    SOURCE is whatever `diptych train --data` takes: a folder, shards, a table, an address, hf://OWNER/NAME.
+
+    \b
+    diptych data inspect pairs/train --sheet sheet.png --image-size 96
+    """
+    from diptych.data.inspect import inspect_source
+    from diptych.data.sources import open_source
+
+    opened = open_source(source, image_column=image_column, caption_column=caption_column)
+    say(f"{source}: {opened.form}")
+    with progress("looking at samples") as advance:
+        found = inspect_source(opened, source, limit=limit, threads=speed["threads"], progress=advance)
+    rates = _speed(opened, **speed)
+    if as_json:
+        print_json(_as_json(found, rates))
+    else:
+        click.echo("\n".join(_report(found, rates)))
+    _write(found, sheet, plot)
+    return PARTLY if found.broken else OK
+
+
+def _speed(
+    source: Source | Stream, image_size: int | None, threads: int, workers: int, rate: float | None, model: str,
+    device: str | None,
+) -> Speed:  # fmt: skip
+    from diptych.data.inspect import Speed, loader_rate
+    from diptych.nets.presets import preset
+
+    size_px = image_size or preset(model).image.image_size
+    with progress("measuring the loader"):
+        loader = loader_rate(source, size_px, threads=threads, workers=workers)
+    shared = False
+    if rate is None:
+        from diptych.engines.pytorch import choose_device, describe_device
+        from diptych.training.rate import training_rate
+
+        place = choose_device(device)
+        with progress(f"training {model} on made-up data"):
+            rate = training_rate(model, size_px, place)
+        shared = place.type == "cpu"
+        say(f"{model} at {size_px} px trains {rate:.0f} samples/s on {describe_device(place)} when it need not wait")
+    return Speed(loader, rate, size_px, threads, workers, shared)
+
+
+def _report(found: Inspection, speed: Speed) -> list[str]:
+    """The lines of the report; under what is broken or there twice, some examples."""
+    total = "an unknown number of" if found.total is None else f"{found.total:,}"
+    looked = "" if found.looked == found.total else f", {found.looked:,} looked at"
+    how = f"{speed.workers} workers" if speed.workers else f"{speed.threads} threads"
+    kibibytes = found.file_bytes._make(value / 1024 for value in found.file_bytes)
+    rows: list[tuple[str, str, Sequence[str | list[str]]]] = [
+        ("samples", f"{total}{looked}, {found.usable:,} usable", ()),
+        ("left out", _counts(found.skipped) or "none", ()),
+        ("broken", f"{len(found.broken):,}" if found.broken else "none", _broken(found)),
+        ("pictures", f"{_counts(found.formats)}; short side {_spread(found.short_side_px, ' px')}", ()),
+        ("files", _spread(kibibytes, " KiB"), ()),
+        ("captions", f"{len(found.word_counts):,}; to a picture {_spread(found.captions_per_picture, '')}", ()),
+        ("", f"{_spread(found.words, ' words')}; {_spread(found.characters, ' characters')}", ()),
+        ("same file", _groups(found.same_pictures), found.same_pictures),
+        ("nearly same", _groups(found.near_pictures), found.near_pictures),
+        ("same caption", f"{len(found.same_captions):,} captions of two pictures or more", _repeats(found)),
+        (
+            "speed",
+            f"{speed.loader:,.0f} samples/s read at {speed.size_px} px with {how}, {speed.device:,.0f} trained",
+            (),
+        ),
+        ("", speed.verdict, ()),
+    ]
+    return [
+        line
+        for name, text, examples in rows
+        for line in (f"{name:13} {text}", *(f"{'':15}{_line(example)}" for example in examples[:LISTED]))
+    ]
+
+
+def _line(detail: str | list[str]) -> str:
+    if isinstance(detail, str):
+        return detail
+    return " = ".join(detail[:3]) + (f" and {len(detail) - 3} more" if len(detail) > 3 else "")
+
+
+def _broken(found: Inspection) -> list[str]:
+    return [with_flags(bad.message) for bad in found.broken.values()]
+
+
+def _repeats(found: Inspection) -> list[str]:
+    from diptych.plots import shortened
+
+    return [f"{count:,} x {shortened(caption)}" for caption, count in found.same_captions]
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+
+
+def _groups(groups: list[list[str]]) -> str:
+    return f"{len(groups):,} x, {sum(map(len, groups)):,} pictures in all" if groups else "none"
+
+
+def _spread(spread: Spread, unit: str) -> str:
+    if spread.least == spread.most:
+        return f"{spread.median:,.0f}{unit}"
+    least, median, p95, most = (f"{value:,.0f}" for value in spread)
+    return f"{least} to {most}{unit}, half up to {median}, 95 % up to {p95}"
+
+
+def _as_json(found: Inspection, speed: Speed) -> dict[str, Any]:
+    lists = ("sheet", "word_counts", "short_sides_px", "broken")
+    plain = {name: value for name, value in vars(found).items() if name not in lists}
+    plain = {name: value._asdict() if hasattr(value, "_asdict") else value for name, value in plain.items()}
+    captions = len(found.word_counts)
+    rates = speed._asdict() | {"times": speed.times, "verdict": speed.verdict}
+    failures = {key: with_flags(bad.message) for key, bad in found.broken.items()}
+    return plain | {"usable": found.usable, "captions": captions, "failures": failures, "speed": rates}
+
+
+def _write(found: Inspection, sheet: str | None, plot: str | None) -> None:
+    from diptych.plots import contact_sheet, histogram_figure
+
+    if sheet:
+        write_picture(sheet, contact_sheet(found.sheet, lines=4).save)
+    if plot:
+        series = {"words in a caption": found.word_counts, "short side of a picture, px": found.short_sides_px}
+        write_picture(plot, histogram_figure(series).savefig)

@@ -1,0 +1,112 @@
+"""Picks to pixels and captions, with another sample in the place of a broken one."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from diptych.data.augment import Augmentation, augment_picture, drop_words, mirror_caption
+from diptych.data.plan import Pick
+from diptych.data.samples import DataError, Sample
+from diptych.images import ImageError, open_image
+
+TRIES = 50  # of a source where half is broken, one in 2^50 samples finds no other
+
+
+class Bad(NamedTuple):
+    """Why a sample was skipped: a short countable `reason`, and the whole message."""
+
+    reason: str
+    message: str
+
+
+class Decoded(NamedTuple):
+    """All of a batch but its pixels: captions, the row of each, a number for each picture's bytes, what was broken."""
+
+    captions: list[str]
+    owners: np.ndarray
+    picture_ids: np.ndarray
+    bad: dict[str, Bad]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Reads picks: pictures of `size_px`, `captions_per_image` captions of each, changed by `hows`[part]."""
+
+    size_px: int
+    captions_per_image: int
+    hows: tuple[Augmentation, ...]
+
+    def decode(self, picks: Sequence[Pick], pixels: np.ndarray) -> Decoded:
+        """Read the picks into `pixels`, (picks, size_px, size_px, 3) uint8.
+
+        In place of a broken sample another one of its source is drawn, from the seed of the broken one, so that batches
+        keep their size and their order whatever is broken. DataError where that does not help.
+        """
+        captions: list[str] = []
+        owners: list[int] = []
+        ids = np.empty(len(picks), np.int64)
+        bad: dict[str, Bad] = {}
+        for row, pick in enumerate(picks):
+            texts, ids[row] = self._read(pick, pixels[row], bad)
+            owners += [row] * len(texts)
+            captions += texts
+        return Decoded(captions, np.array(owners, np.int64), ids, bad)
+
+    def _read(self, pick: Pick, out: np.ndarray, bad: dict[str, Bad]) -> tuple[list[str], int]:
+        rng = np.random.default_rng(pick.seed)
+        index = pick.index
+        for _ in range(TRIES):
+            try:
+                sample = pick.source[index]
+                return self._changed(sample, self.hows[pick.part], rng, out), picture_id(sample)
+            except (ImageError, DataError, OSError) as error:
+                bad.setdefault(*why(pick.source.key(index), error))
+                index = int(rng.integers(len(pick.source)))
+        raise DataError(f"{TRIES} samples in a row are unusable: {spell_bad(bad)}. Mend the data.")
+
+    def _changed(self, sample: Sample, how: Augmentation, rng: np.random.Generator, out: np.ndarray) -> list[str]:
+        out[:], flipped = augment_picture(picture_of(sample, self.size_px), self.size_px, how, rng)
+        texts = sample.captions
+        if len(texts) > 1:
+            texts = [texts[i] for i in rng.permutation(len(texts))[: self.captions_per_image]]
+        if flipped:
+            texts = [mirror_caption(caption) for caption in texts]
+        return [drop_words(caption, how.drop_words, rng) for caption in texts]
+
+
+def why(key: str, error: Exception) -> tuple[str, Bad]:
+    """The key and what is said of a sample, or a shard, that raised `error`."""
+    said = error.strerror.lower() if isinstance(error, OSError) and error.strerror else type(error).__name__
+    reason = getattr(error, "reason", None) or said
+    return key, Bad(reason, f"{key}: {getattr(error, 'detail', None) or error}")
+
+
+def spell_bad(bad: dict[str, Bad]) -> str:
+    """Broken samples by reason, with one of them named for each."""
+    groups: dict[str, list[str]] = {}
+    for key, one in bad.items():
+        groups.setdefault(one.reason, []).append(key)
+    ranked = sorted(groups.items(), key=lambda group: -len(group[1]))
+    return ", ".join(f"{len(keys)} {reason} ({keys[0]})" for reason, keys in ranked)
+
+
+def picture_of(sample: Sample, size_px: int) -> Image.Image:
+    """The sample's picture in RGB; a JPEG far larger than needed is decoded at a reduced size."""
+    if isinstance(sample.image, Image.Image):
+        return sample.image.convert("RGB")
+    return open_image(io.BytesIO(sample.image), decode="fast", size_px=size_px)
+
+
+def picture_id(sample: Sample) -> int:
+    """A number that equal pictures share."""
+    return content_id(sample.image if isinstance(sample.image, bytes) else sample.image.tobytes())
+
+
+def content_id(content: bytes) -> int:
+    """64 bits of a hash that is the same in every process; two contents of a batch share one with chance 1e-11."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)

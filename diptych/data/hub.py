@@ -1,0 +1,100 @@
+"""Hugging Face datasets, whole or streamed."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from diptych.data.samples import DataError, Sample, Source, Stream
+from diptych.data.tables import choose_columns, row_of
+from diptych.data.unpacked import Row, Unpacked, captions_in_cells, picture_bytes
+
+WHOLE, STREAMED = "hf://", "hf-stream://"
+USAGE = "hf://OWNER/NAME, hf://OWNER/NAME:SPLIT or hf://OWNER/NAME/CONFIG:SPLIT"
+
+
+class HubSource:
+    """A dataset whose rows lie on this machine."""
+
+    def __init__(self, rows: Any, columns: tuple[str, list[str]], name: str):
+        self._rows, self._columns, self._name = rows, columns, name
+        self._texts = rows.select_columns(columns[1])
+        self.form = f"Hugging Face dataset with columns {columns[0]} (picture) and {', '.join(columns[1])} (caption)"
+        self.skipped: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        row = row_of(self._rows[index], self._columns, self.key(index))
+        return Sample(picture_bytes(row, None), captions_in_cells(row), row.key)
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        return captions_in_cells(Row(self.key(index), None, list(self._texts[index].values())))
+
+    def key(self, index: int) -> str:
+        return f"row {index} of {self._name}"
+
+
+def open_hub(spec: str, image_column: str | None, caption_column: str | None) -> Source | Stream:
+    """`hf://OWNER/NAME:SPLIT` is fetched whole into the cache of `datasets`, `hf-stream://` shard by shard as it is
+    read; the split is "train" where none is named. A folder in place of OWNER/NAME holds data files, or what
+    `save_to_disk` left."""
+    streaming = spec.startswith(STREAMED)
+    name, config, split = _parsed(spec.removeprefix(STREAMED).removeprefix(WHOLE))
+    rows = _loaded(name, config, split, streaming)
+    names = list(rows.column_names or next(iter(rows)))
+    columns = choose_columns(names, image_column, caption_column, spec)
+    rows = _undecoded(rows, columns[0]).select_columns([columns[0], *columns[1]])
+    if not streaming:
+        return HubSource(rows, columns, name)
+    count = rows.num_shards
+    form = f"Hugging Face stream of {count} shards, with columns {columns[0]} and {', '.join(columns[1])}"
+    shards = [f"shard {number} of {count} of {name}" for number in range(count)]
+    known = rows.info.splits[split].num_examples if rows.info.splits and split in rows.info.splits else None
+    return Stream(shards, partial(_fetch, rows=rows, columns=columns, form=form), form, known)
+
+
+def _fetch(shard: str, folder: Path, rows: Any, columns: tuple[str, list[str]], form: str) -> Unpacked:
+    number = int(shard.split()[1])
+    part = rows.shard(num_shards=rows.num_shards, index=number)
+    try:
+        named = (row_of(record, columns, f"row {i} of {shard}") for i, record in enumerate(part))
+        return Unpacked(folder / "pictures", named, form)
+    except OSError:
+        raise
+    except Exception as error:  # whatever `datasets` and the formats under it raise at damaged or distant files
+        raise DataError(f"{shard} cannot be read ({type(error).__name__}: {error}).", "damaged shard") from error
+
+
+def _parsed(rest: str) -> tuple[str, str | None, str]:
+    """OWNER/NAME/CONFIG:SPLIT -> (name, config, split)."""
+    name, colon, split = rest.rpartition(":")
+    name, split = (name, split) if colon else (rest, "train")
+    parts = name.split("/")
+    if not name or not split:
+        raise DataError(f"{WHOLE}{rest} names no dataset; wanted {USAGE}.")
+    if Path(name).is_dir() or len(parts) < 3:
+        return name, None, split
+    return "/".join(parts[:2]), "/".join(parts[2:]), split
+
+
+def _loaded(name: str, config: str | None, split: str, streaming: bool) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(f'{name} is read by datasets; pip install "diptych[datasets]".') from error
+    try:
+        if (Path(name) / "state.json").exists():  # what save_to_disk leaves of one split
+            rows: Any = datasets.load_from_disk(name)
+            return rows.to_iterable_dataset(num_shards=min(64, len(rows))) if streaming else rows
+        return datasets.load_dataset(name, config, split=split, streaming=streaming)
+    except (OSError, ValueError, LookupError, RuntimeError) as error:
+        raise DataError(f"{name}: {error}. Wanted {USAGE}.") from error
+
+
+def _undecoded(rows: Any, image_column: str) -> Any:
+    """With the picture as a file's bytes: the loader decodes it, at the size that it needs."""
+    import datasets
+
+    kind = (rows.features or {}).get(image_column)
+    return rows.cast_column(image_column, datasets.Image(decode=False)) if isinstance(kind, datasets.Image) else rows

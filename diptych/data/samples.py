@@ -1,0 +1,122 @@
+"""What data is made of: samples, sources that hold them, streams that bring them a shard at a time."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from PIL import Image
+
+IMAGE_SUFFIXES = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif",
+    ".jp2", ".qoi", ".ppm", ".pgm",
+}  # fmt: skip
+
+
+class DataError(ValueError):
+    """A source that holds no pairs, or a sample that cannot be used. `reason` is short and countable."""
+
+    def __init__(self, message: str, reason: str = "unusable"):
+        super().__init__(message, reason)  # both, so that the error survives a process boundary
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+class Sample(NamedTuple):
+    """One picture, as a file's bytes or already open, with all of its captions."""
+
+    image: bytes | Image.Image
+    captions: tuple[str, ...]
+    key: str
+
+
+class Source(Protocol):
+    """A sequence of samples, safe to read from several threads and, pickled, from other processes. `form` says what it
+    is, in words; `skipped` counts, by reason, what is in the source and is no pair. Reading a sample raises DataError
+    or OSError where that one cannot be used."""
+
+    skipped: dict[str, int]
+
+    @property
+    def form(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """Those of one sample, without reading its picture."""
+        ...
+
+    def key(self, index: int) -> str:
+        """What names the sample to a person."""
+        ...
+
+
+@dataclass
+class Stream:
+    """A source too large or too far away to be indexed: shards by name, each fetched when its turn comes.
+
+    `fetch(shard, folder)` brings one shard into an empty folder and returns it as a Source; it raises DataError or
+    OSError where that shard cannot be had. `samples` is the number of samples in all shards where it is known.
+    """
+
+    shards: list[str]
+    fetch: Callable[[str, Path], Source]
+    form: str
+    samples: int | None = None
+    skipped: dict[str, int] = field(default_factory=dict)
+
+
+def captions_of(sidecar: bytes, is_json: bool, key: str) -> tuple[str, ...]:
+    """The captions in a sidecar: JSON with `captions` or `caption`, or plain text with one a line.
+
+    Raises DataError, which names the sample, where there is none or the file holds something else.
+    """
+    text = sidecar.decode("utf-8-sig", errors="replace")
+    return caption_lines(_json_captions(text, key) if is_json else text.splitlines(), key)
+
+
+def caption_lines(found: object, key: str) -> tuple[str, ...]:
+    """A caption or a list of them, without the empty ones. DataError, which names the sample, where none is left."""
+    lines = [found] if isinstance(found, str) else list(found) if isinstance(found, list | tuple) else []
+    if not all(isinstance(line, str) for line in lines):
+        raise DataError(f"{key} has a caption that is no text: {lines!r:.60}.", "damaged captions")
+    if not (kept := tuple(line.strip() for line in lines if line.strip())):
+        raise DataError(f"{key} has no caption.", "no caption")
+    return kept
+
+
+def _json_captions(text: str, key: str) -> list[str]:
+    try:
+        fields = json.loads(text)
+        found = fields.get("captions") or fields.get("caption") or []
+        lines = [found] if isinstance(found, str) else list(found)
+        if not all(isinstance(line, str) for line in lines):
+            raise TypeError("a caption that is no text")
+    except (ValueError, AttributeError, TypeError) as error:
+        wanted = 'wanted {"captions": ["...", ...]} or {"caption": "..."}'
+        raise DataError(f"the JSON beside {key} is {text[:40]!r} ({error}); {wanted}.", "damaged captions") from error
+    return lines
+
+
+def count(counts: dict[str, int], reason: str) -> None:
+    """One more of `reason`."""
+    counts[reason] = counts.get(reason, 0) + 1
+
+
+def captions_in(source: Source) -> Iterator[str]:
+    """Every caption of an indexed source. Samples that cannot be read are passed over: the loader counts them."""
+    for index in range(len(source)):
+        try:
+            yield from source.captions(index)
+        except (DataError, OSError):
+            continue
+
+
+def spell_counts(counts: Mapping[str, int]) -> str:
+    """{"no caption": 3} in words."""
+    return ", ".join(f"{count:,} with {reason}" for reason, count in counts.items())

@@ -1,0 +1,117 @@
+"""WebDataset tar shards."""
+
+import re
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from diptych.data.samples import IMAGE_SUFFIXES, DataError, Sample, captions_of, count
+
+_KINDS = ("image", "json", "txt")  # of a sample's files; each has an offset and a size, -1 where there is none
+
+
+class ShardSource:
+    """WebDataset tar shards: KEY.jpg beside KEY.json (`captions`, or `caption`) or KEY.txt (a caption a line).
+
+    The shards' headers are read once; after that any sample is one seek away, so the whole set can be shuffled
+    without holding it. Keys without both a picture and a caption are counted in `skipped`, and so is a shard that is
+    damaged: what lies before the damage is used. DataError where nothing is left.
+    """
+
+    form = "tar shards"
+
+    def __init__(self, paths: Sequence[Path]):
+        self.paths = list(paths)
+        self.skipped: dict[str, int] = {}
+        self._keys: list[str] = []
+        self._damage: list[str] = []
+        rows = [row for shard in range(len(self.paths)) for row in self._scan(shard)]
+        self._places = np.array(rows, np.int64).reshape(-1, 1 + 2 * len(_KINDS))
+        if self._damage and not rows:
+            raise DataError(self._damage[0], "damaged shard")
+
+    def _scan(self, shard: int) -> list[tuple[int, ...]]:
+        """(shard, offset and size of each kind) of every sample; the keys go to `_keys`."""
+        rows = []
+        for key, files in self._members(self.paths[shard]).items():
+            if "image" in files and len(files) > 1:
+                rows.append((shard, *(number for kind in _KINDS for number in files.get(kind, (-1, -1)))))
+                self._keys.append(key)
+            elif files:  # what is neither picture nor caption is nobody's business
+                count(self.skipped, "no caption" if "image" in files else "no picture")
+        return rows
+
+    def _members(self, path: Path) -> dict[str, dict[str, tuple[int, int]]]:
+        """Key -> kind -> (offset, size), as far as the shard can be read."""
+        found: dict[str, dict[str, tuple[int, int]]] = {}
+        try:
+            end = path.stat().st_size
+            with tarfile.open(path, "r:") as tar:
+                for member in tar:
+                    if member.offset_data + member.size > end:
+                        raise tarfile.ReadError("it ends too early")
+                    key, _, suffix = member.name.rpartition(".")
+                    kind = "image" if f".{suffix.lower()}" in IMAGE_SUFFIXES else suffix.lower()
+                    if member.isfile() and kind in _KINDS:
+                        found.setdefault(key, {})[kind] = (member.offset_data, member.size)
+        except (tarfile.TarError, OSError, ValueError) as error:
+            self._damage.append(f"{path} cannot be read as a tar shard ({error}); copy or download it again.")
+            count(self.skipped, f"damage in {path.name}")
+        return found
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        with self._opened(index) as file:
+            image = _read(file, *self._places[index, 1:3])
+            return Sample(image, self._captions(index, file), self._keys[index])
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        with self._opened(index) as file:
+            return self._captions(index, file)
+
+    def _opened(self, index: int) -> BinaryIO:
+        """The shard, opened each time: thousands of them would exhaust the handles."""
+        return open(self.paths[self._places[index, 0]], "rb")
+
+    def _captions(self, index: int, file: BinaryIO) -> tuple[str, ...]:
+        """Those of the JSON; of the text where there is none, or where it holds only other things."""
+        json, text, key = self._places[index, 3:5], self._places[index, 5:7], self._keys[index]
+        if json[0] >= 0:
+            try:
+                return captions_of(_read(file, *json), True, key)
+            except DataError as error:
+                if text[0] < 0 or error.reason != "no caption":
+                    raise
+        return captions_of(_read(file, *text), False, key)
+
+    def key(self, index: int) -> str:
+        return f"{self._keys[index]} in {self.paths[self._places[index, 0]].name}"
+
+
+def _read(file: BinaryIO, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    return file.read(size)
+
+
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """`{0000..0031}.tar` -> 0000.tar, 0001.tar, ...; `{train,dev}.tar` -> train.tar, dev.tar; as a shell would."""
+    if (found := _BRACES.search(pattern)) is None:
+        return [pattern]
+    first, last, words = found.groups()
+    if words is None:
+        step = 1 if int(first) <= int(last) else -1
+        padded = any(len(number) > 1 and number[0] == "0" for number in (first, last))
+        width = max(len(first), len(last)) if padded else 0
+        choices = [f"{number:0{width}}" for number in range(int(first), int(last) + step, step)]
+    else:
+        choices = words.split(",")
+    rests = expand_braces(pattern[found.end() :])
+    return [pattern[: found.start()] + choice + rest for choice in choices for rest in rests]

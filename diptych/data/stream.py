@@ -1,0 +1,173 @@
+"""Walking through a stream: its shards in an order of their own for every pass, a block of them at a time."""
+
+import shutil
+import tempfile
+import threading
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable
+from concurrent.futures import Future
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from diptych.data.samples import DataError, Sample, Source, Stream
+
+Result = TypeVar("Result")
+
+BLOCK_SHARDS = 4  # fetched side by side and shuffled as one, while the next block is on its way
+
+
+class Taken(NamedTuple):
+    """A sample of a fetched shard, and where in the stream it stood: what its random changes are drawn from."""
+
+    source: Source
+    index: int
+    place: tuple[int, int, int]
+
+
+class Cursor:
+    """Where one process stands in a stream. `state` is what a later Cursor needs in order to go on at the same sample.
+
+    Every pass permutes the shards by (seed, pass) and deals them out to the processes; samples are permuted within a
+    block of shards. Where there are fewer shards than processes, all fetch every shard and the samples are dealt out.
+    `set_aside` is told of shards that cannot be had.
+    """
+
+    def __init__(
+        self, stream: Stream, seed: tuple[int, ...], rank: int, world: int,
+        set_aside: Callable[[str, Exception], None], state: dict[str, int] | None = None,
+    ):  # fmt: skip
+        self.stream, self.seed, self.rank, self.world, self.set_aside = stream, seed, rank, world, set_aside
+        self._at = dict(state or {"pass": 0, "block": 0, "taken": 0})
+        self._block: tuple[list[Source], np.ndarray] | None = None
+        self._coming: dict[tuple[int, int], list[Future[Source]]] = {}
+
+    @property
+    def state(self) -> dict[str, int]:
+        """The pass, the block in it, and how many samples of the block are taken."""
+        return dict(self._at)
+
+    def take(self) -> Taken:
+        """The next sample. DataError where a whole pass brings none."""
+        barren = 0
+        while self._block is None or self._at["taken"] >= len(self._block[1]):
+            if self._block is not None:
+                barren = 0 if len(self._block[1]) else barren + 1
+                if barren >= len(self._blocks(self._at["pass"])):
+                    raise DataError("not one sample in a whole pass over the shards.")
+                self._advance()
+            self._block = self._open()
+        sources, order = self._block
+        shard, index = _located(sources, int(order[self._at["taken"]]))
+        place = self._at["pass"], self._at["block"], self._at["taken"]
+        self._at["taken"] += 1
+        return Taken(sources[shard], index, place)
+
+    def _blocks(self, number: int) -> list[list[str]]:
+        """The shards of this process in one pass, in blocks."""
+        shards = self.stream.shards
+        order = np.random.default_rng((*self.seed, number)).permutation(len(shards))
+        mine = order[self.rank :: self.world] if len(shards) >= self.world else order
+        return [[shards[i] for i in mine[start : start + BLOCK_SHARDS]] for start in range(0, len(mine), BLOCK_SHARDS)]
+
+    def _following(self) -> tuple[int, int]:
+        at = self._at["pass"], self._at["block"] + 1
+        return at if at[1] < len(self._blocks(at[0])) else (at[0] + 1, 0)
+
+    def _advance(self) -> None:
+        number, block = self._following()
+        self._at = {"pass": number, "block": block, "taken": 0}
+
+    def _open(self) -> tuple[list[Source], np.ndarray]:
+        """The block where we stand, as (sources, order of their samples); the next one is sent for."""
+        here = self._at["pass"], self._at["block"]
+        self._block = None  # its files may go
+        waiting, self._coming = self._sent_for(here), {}
+        sources = [source for name, future in waiting if (source := self._got(name, future)) is not None]
+        following = self._following()
+        self._coming = {following: [future for _, future in self._sent_for(following)]}
+        order = np.random.default_rng((*self.seed, *here, 1)).permutation(sum(len(source) for source in sources))
+        return sources, order if len(self.stream.shards) >= self.world else order[self.rank :: self.world]
+
+    def _sent_for(self, at: tuple[int, int]) -> list[tuple[str, Future[Source]]]:
+        names = self._blocks(at[0])[at[1]]
+        futures = self._coming.get(at) or [in_background(fetched, self.stream, name) for name in names]
+        return list(zip(names, futures, strict=True))
+
+    def _got(self, name: str, future: Future[Source]) -> Source | None:
+        try:
+            source = future.result()
+        except (DataError, OSError) as error:
+            self.set_aside(name, error)
+            return None
+        if self._at["pass"] == 0:  # later passes meet the same again
+            for reason, number in source.skipped.items():
+                self.stream.skipped[reason] = self.stream.skipped.get(reason, 0) + number
+        return source
+
+
+def fetched(stream: Stream, shard: str) -> Source:
+    """One shard as a source, whose files go when nobody holds it any more."""
+    folder = tempfile.mkdtemp(prefix="diptych-")
+    try:
+        source = stream.fetch(shard, Path(folder))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(source, shutil.rmtree, folder, True)
+    return source
+
+
+def in_background(function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+    """Run a function in a thread that does not keep the interpreter from leaving, as those of an executor do."""
+    future: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True, name="diptych-fetch").start()
+    return future
+
+
+def _located(sources: list[Source], index: int) -> tuple[int, int]:
+    """Which source holds sample `index` of all, and which of its own it is."""
+    ends = list(accumulate(len(source) for source in sources))
+    shard = bisect_right(ends, index)
+    return shard, index - (ends[shard - 1] if shard else 0)
+
+
+class Gathered:
+    """A stream fetched whole and indexed: for a small one, such as held-out pairs. DataError where a shard is lost."""
+
+    def __init__(self, stream: Stream):
+        self.form, self.skipped = stream.form, dict(stream.skipped)
+        self._sources = [fetched(stream, shard) for shard in stream.shards]
+        for source in self._sources:
+            for reason, number in source.skipped.items():
+                self.skipped[reason] = self.skipped.get(reason, 0) + number
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self._sources)
+
+    def __getitem__(self, index: int) -> Sample:
+        shard, index = _located(self._sources, index)
+        return self._sources[shard][index]
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        shard, index = _located(self._sources, index)
+        return self._sources[shard].captions(index)
+
+    def key(self, index: int) -> str:
+        shard, index = _located(self._sources, index)
+        return self._sources[shard].key(index)
+
+
+def indexed(source: Source | Stream) -> Source:
+    """The source; a stream fetched whole."""
+    return Gathered(source) if isinstance(source, Stream) else source
