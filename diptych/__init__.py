@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from diptych.checkpoint import CheckpointError as CheckpointError
     from diptych.checkpoint import HubError as HubError
     from diptych.checkpoint import convert as convert
-    from diptych.data.sources import DataError as DataError
+    from diptych.data.samples import DataError as DataError
     from diptych.embedder import Embedder as Embedder
     from diptych.embedder import Failure as Failure
     from diptych.embedder import TextError as TextError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from diptych.index.search import search_folder as search_folder
     from diptych.tokenizer import TokenizerError as TokenizerError
     from diptych.training.recipe import TrainConfig as TrainConfig
+    from diptych.training.recipes import recipe as recipe
     from diptych.training.trainer import train as train
 
 # Where each public name lives. Nothing is imported until it is asked for: `import diptych` costs no torch.
@@ -29,11 +30,12 @@ _HOMES = {
     "TokenizerError": "diptych.tokenizer",
     "CheckpointError": "diptych.checkpoint",
     "HubError": "diptych.checkpoint",
-    "DataError": "diptych.data.sources",
+    "DataError": "diptych.data.samples",
     "convert": "diptych.checkpoint",
     "search_folder": "diptych.index.search",
     "train": "diptych.training.trainer",
     "TrainConfig": "diptych.training.recipe",
+    "recipe": "diptych.training.recipes",
 }
 
 __all__ = ["__version__", *_HOMES]

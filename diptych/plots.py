@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 THUMBNAIL_PX = 160
-MARGIN_PX = 8
+MARGIN_PX, LINE_PX = 8, 14
 CELL_IN, LEFT_IN, FOOT_IN = (0.9, 0.8), 1.3, 0.4  # inches of a heat map: a cell, left for thumbnails, below for a title
 LUMA = (0.299, 0.587, 0.114)  # how bright red, green and blue look (Rec. 601)
 MAX_SIDE_PX = 2**15  # matplotlib's own limit is twice that
@@ -33,22 +33,59 @@ def thumbnail(source: Source, size_px: int = THUMBNAIL_PX) -> Image.Image:
     return image
 
 
-def contact_sheet(pictures: Sequence[tuple[Image.Image, str]], *, columns: int = 5) -> Image.Image:
-    """Pictures in rows with a line of text under each."""
+def contact_sheet(pictures: Sequence[tuple[Image.Image, str]], *, columns: int = 5, lines: int = 1) -> Image.Image:
+    """Pictures in rows with up to `lines` lines of text under each."""
     columns = min(columns, max(1, len(pictures)))
-    cell, line = THUMBNAIL_PX + MARGIN_PX, 20
+    cell, foot = THUMBNAIL_PX + MARGIN_PX, 6 + LINE_PX * lines
     sheet = Image.new(
-        "RGB", (columns * cell + MARGIN_PX, math.ceil(len(pictures) / columns) * (cell + line) + MARGIN_PX), "white"
+        "RGB", (columns * cell + MARGIN_PX, math.ceil(len(pictures) / columns) * (cell + foot) + MARGIN_PX), "white"
     )
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for index, (picture, title) in enumerate(pictures):
-        left, top = MARGIN_PX + index % columns * cell, MARGIN_PX + index // columns * (cell + line)
+        left, top = MARGIN_PX + index % columns * cell, MARGIN_PX + index // columns * (cell + foot)
         fitted = ImageOps.contain(picture, (THUMBNAIL_PX, THUMBNAIL_PX))
         sheet.paste(fitted, (left + (THUMBNAIL_PX - fitted.width) // 2, top + (THUMBNAIL_PX - fitted.height) // 2))
-        while title and draw.textlength(title, font) > THUMBNAIL_PX:
-            title = title[:-2] + "…"
-        draw.text((left, top + THUMBNAIL_PX + 2), title, "black", font)
+        for row, line in enumerate(_lines(title, lines, lambda text: draw.textlength(text, font) <= THUMBNAIL_PX)):
+            draw.text((left, top + THUMBNAIL_PX + 2 + LINE_PX * row), line, "black", font)
     return sheet
+
+
+def _lines(text: str, count: int, fits: Callable[[str], bool]) -> list[str]:
+    """The text in up to `count` lines that fit, broken between words; the last is cut with an ellipsis."""
+    found, words = [], text.split(" ")
+    while words and len(found) < count - 1:
+        taken = next((n for n in range(len(words), 1, -1) if fits(" ".join(words[:n]))), 1)
+        found.append(" ".join(words[:taken]))
+        words = words[taken:]
+    found += [" ".join(words)] if words else []
+    for row, line in enumerate(found):
+        while line and not fits(line):
+            line = line[:-2] + "…"
+        found[row] = line
+    return found
+
+
+def histogram_figure(series: Mapping[str, Sequence[int]]) -> Figure:
+    """How whole numbers are spread, one panel a series, each with its median marked. Names are the axes' titles."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(4.6 * len(series), 3.2), dpi=110, layout="constrained")
+    panels = figure.subplots(1, len(series), squeeze=False)[0]
+    for axes, (name, values) in zip(panels, series.items(), strict=True):
+        low, high = min(values), max(values)
+        step = max(1, math.ceil((high - low) / 60))  # a bar for each number, or for a few: never for a fraction
+        axes.hist(values, bins=np.arange(low - 0.5, high + step, step).tolist(), color="#31688e", rwidth=0.9)
+        axes.set_xlim(min(low, high - 8) - 0.5, max(high, low + 8) + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        middle = float(np.median(values))
+        axes.axvline(middle, color="#d1495b", linewidth=1.2)
+        axes.set_title(f"median {middle:,.0f}", color="#d1495b", fontsize=9, loc="right")
+        axes.set_xlabel(name)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.tick_params(labelsize=8)
+    return figure
 
 
 def similarity_figure(
@@ -134,6 +171,40 @@ def _draw_thumbnails(axes: Axes, pictures: Sequence[Image.Image], names: Sequenc
             frameon=False,
         )
         axes.add_artist(box)
+
+
+def forgetting_figure(
+    alphas: Sequence[float],
+    learnt: Sequence[float | None],
+    kept: Mapping[str, Sequence[float]],
+    *,
+    measure: str,
+    saved: float,
+) -> Figure:
+    """The line from the pretrained model to the fine-tuned one: what it learnt to the right, and a curve upwards for
+    each thing that it may forget, by the `measure` on that axis. `learnt` is in percent; where it was not measured, the
+    place on the line is shown. `alphas` rise from 0, before, to 1, after; `saved` is the one that became the model."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    across = [alpha if value is None else value for alpha, value in zip(alphas, learnt, strict=True)]
+    axes.set_xlabel("alpha (0: before, 1: after)" if None in learnt else "new pairs: mean recall, %")
+    axes.set_ylabel(measure)
+    axes.margins(0.12)  # room for the words beside the marks
+    marks = {0.0: ("before", "o"), 1.0: ("after", "s")}
+    marks[saved] = (f"{marks[saved][0]} = saved" if saved in marks else f"saved ({saved:g})", "P")
+    for name, values in kept.items():
+        (line,) = axes.plot(across, values, marker=".", linewidth=1, label=cut_middle(name, 40))
+        for alpha, (mark, shape) in marks.items():
+            place = alphas.index(alpha)
+            axes.plot(across[place], values[place], shape, color=line.get_color(), markersize=9)
+            axes.annotate(mark, (across[place], values[place]), (6, 6), textcoords="offset points", fontsize=8)
+    if kept:
+        axes.legend(fontsize=8)
+    else:
+        axes.text(0.5, 0.5, "nothing old was measured", ha="center", transform=axes.transAxes)
+    return figure
 
 
 def cut_middle(name: str, length: int) -> str:

@@ -1,6 +1,8 @@
 """One tiny model, a few drawn scenes, and shards made of them: what most tests need."""
 
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -53,6 +55,16 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
     write_shards(folder, 96, size_px=48, shard_size=48)
     return folder
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> Path:
+    """A tar of these files."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
 
 
 class Said(NamedTuple):

@@ -277,8 +277,8 @@ def test_pictures_that_cannot_be_written(
 def test_train_on_what_is_no_data(cli: Cli, shards: Path, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "run")
     for options, code, message in [
-        ((), USAGE, "Missing option '--data'"),
-        (("--data", tmp_path / "gone"), FAILED, "is neither a folder, nor a tar shard, nor a pattern"),
+        ((), USAGE, "--data is wanted"),
+        (("--data", tmp_path / "gone"), FAILED, "is neither a folder, nor a file, nor a pattern"),
         (
             ("--data", shards, "--model", "nonsense"),
             FAILED,

@@ -4,9 +4,9 @@ import dataclasses
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 import diptych
 from diptych.checkpoint import save_folder
 from diptych.data.augment import NONE
+from diptych.data.loader import Batch
 from diptych.data.scenes import Scenes
 from diptych.images import Preprocess
 from diptych.nets import presets
@@ -23,11 +24,12 @@ from diptych.nets.clip import CLIP, CLIPConfig
 from diptych.nets.presets import preset
 from diptych.nets.text import TextConfig
 from diptych.nets.vision import ViTConfig
-from diptych.training.distributed import Place, whole_loss
-from diptych.training.monitor import Monitor, duration, remaining_s
+from diptych.training.distributed import Place
+from diptych.training.monitor import Monitor
 from diptych.training.recipe import TrainConfig, learning_rate
-from diptych.training.start import decay_groups, set_dropout
-from diptych.training.trainer import Trainer, free_folder, train, update_average
+from diptych.training.run_folder import folder_of
+from diptych.training.start import set_dropout
+from diptych.training.trainer import Trainer, train, update_average
 
 
 def config(shards: Path, out: Path, **changes) -> TrainConfig:
@@ -46,20 +48,26 @@ def test_one_batch_of_64_is_learnt_by_heart(shards: Path, tmp_path: Path, model:
     )  # fmt: skip
     with Monitor(tmp_path, quiet=True) as monitor:
         trainer = Trainer(recipe, monitor, torch.device("cpu"), Place(), tmp_path)
-        batch = unlike_pairs(next(iter(trainer.loader.epoch(0))))
+        batch = unlike_pairs(next(trainer.loader.batches()))
         trainer.network.train()
         with torch.no_grad():
             trainer.network.logit_scale.zero_()
-            assert trainer._loss(batch).item() == pytest.approx(math.log(64), abs=0.05)
+            assert loss_of(trainer, batch) == pytest.approx(math.log(64), abs=0.05)
             trainer.network.logit_scale.fill_(math.log(1 / 0.07))
         for step in range(200):
             trainer.step(batch, 0.1 + 0.5 * step / 200)
-            if (loss := trainer._loss(batch).item()) < 0.05:
+            if (loss := loss_of(trainer, batch)) < 0.05:
                 break
         assert loss < 0.05
 
 
-def unlike_pairs(batch):
+def loss_of(trainer: Trainer, batch: Batch) -> float:
+    """Without a step; the gradients are thrown away by the next one."""
+    with torch.enable_grad():
+        return trainer._backward(batch).item()
+
+
+def unlike_pairs(batch: Batch) -> Batch:
     """Captions made unlike, for two scenes may by chance be described in the same words."""
     return batch._replace(captions=[f"{caption} {i}" for i, caption in enumerate(batch.captions)])
 
@@ -139,7 +147,7 @@ def test_a_folder_that_holds_a_run_is_refused_before_any_work(shards: Path, tmp_
 def test_without_a_name_the_next_free_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "1").mkdir(parents=True)
-    assert free_folder(None) == Path("runs/2")
+    assert folder_of(TrainConfig(data=("x",)), resume=False) == Path("runs/2")
 
 
 def test_a_failed_start_leaves_no_folder(shards: Path, tmp_path: Path) -> None:
@@ -152,14 +160,17 @@ def test_an_interrupted_run_leaves_its_weights(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(trainer: Trainer, *_: object) -> None:
-        if trainer.steps == 4:
-            raise KeyboardInterrupt
+        trainer.tally.steps += 1
+        if trainer.tally.steps == 4:
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Trainer, "_account", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(config(shards, tmp_path / "run", epochs=50))
-    assert "interrupted at step 4; the weights so far are in" in capsys.readouterr().err
-    assert diptych.load(tmp_path / "run" / "latest", device="cpu").embed_texts(["a dog"]).shape == (1, 64)
+    said = capsys.readouterr().err
+    assert "interrupted at step 4; go on with diptych train" in said
+    last = tmp_path / "run" / "checkpoints" / "000000004"
+    assert diptych.load(last, device="cpu").embed_texts(["a dog"]).shape == (1, 64)
 
 
 def test_broken_samples_are_named_in_the_result(tmp_path: Path) -> None:
@@ -189,16 +200,6 @@ def test_learning_rate_by_hand() -> None:
     assert {p: learning_rate(p, recipe) for p in wanted} == pytest.approx(wanted)
 
 
-def test_what_decays() -> None:
-    network = CLIP(preset("resnet-tiny"))
-    matrices, rest = decay_groups(network, 0.2)
-    names = {id(p): name for name, p in network.named_parameters()}
-    still = {names[id(p)] for p in rest["params"]}
-    assert (matrices["weight_decay"], rest["weight_decay"]) == (0.2, 0.0)
-    assert {"logit_scale", "image.bn1.weight", "image.pool.q.bias", "text.norm_post.weight"} <= still
-    assert not any(name.endswith("conv1.weight") for name in still)
-
-
 def test_average_of_weights_by_hand() -> None:
     average, network = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
     network.weight.data.fill_(3.0)
@@ -209,6 +210,7 @@ def test_average_of_weights_by_hand() -> None:
 
 
 def test_dropout_rises_with_depth_and_is_off_in_evaluation() -> None:
+    torch.manual_seed(0)
     network = CLIP(preset("vit-tiny"))
     set_dropout(network, 0.2, 0.1)
     assert [block.drop_path for block in network.image.transformer.blocks] == pytest.approx([0.1, 0.2])
@@ -217,90 +219,6 @@ def test_dropout_rises_with_depth_and_is_off_in_evaluation() -> None:
     torch.testing.assert_close(network.encode_image(pixels), network.encode_image(pixels))
     network.train()
     assert not torch.equal(network.encode_image(pixels), network.encode_image(pixels))
-
-
-def test_configuration_errors_name_the_field() -> None:
-    for wrong, match in [
-        ({"data": ()}, "data is"),
-        ({"scenes": 1.0}, "scenes"),
-        ({"batch_size": 1}, "batch_size"),
-        ({"precision": "fp8"}, "fp8"),
-        ({"minutes": 0}, "minutes is 0"),
-        ({"data": "pairs"}, "data is 'pairs'"),
-        ({"drop_path": 1}, "drop_path is 1; wanted 0 or more and under 1"),
-        ({"ema": 1.5}, "ema"),
-        ({"warmup": 2}, "warmup"),
-        ({"threads": 0}, "threads"),
-        ({"seed": -1}, "seed"),
-        ({"clip_norm": 0}, "clip_norm is 0"),
-    ]:
-        with pytest.raises(ValueError, match=match):
-            TrainConfig(**{"data": ("x",), **wrong})
-    with pytest.raises(TypeError, match="momentum"):
-        TrainConfig(data=("x",), momentum=0.9)  # type: ignore[call-arg]
-
-
-def test_time_left() -> None:
-    assert duration(remaining_s(60, 0.25)) == "3:00"
-    assert duration(remaining_s(5, 0.0)) == "?"
-    assert duration(3723) == "1:02:03"
-
-
-WORKER = """
-    import os, sys, torch
-    from torch.nn.parallel import DistributedDataParallel
-    sys.path.insert(0, {tests!r})
-    from test_training import towers_and_pairs
-    from diptych.training.distributed import join, wait_for_all, whole_loss
-    place, _ = join(torch.device("cpu"))
-    network, pixels, ids, owners = towers_and_pairs({loss!r})
-    first = slice(0, 5) if place.rank == 0 else slice(5, 8)          # uneven on purpose
-    mine = (owners >= first.start) & (owners < first.stop)
-    forward = DistributedDataParallel(network)
-    loss = whole_loss(forward(pixels[first], ids[mine]), owners[mine] - first.start)
-    loss.backward()
-    if place.rank == 0:
-        torch.save([loss.detach()] + [p.grad for p in network.parameters() if p.grad is not None], sys.argv[1])
-    wait_for_all()
-    os._exit(0)  # gloo's threads now and then outlive the interpreter and abort it, after all is done
-"""
-
-
-def towers_and_pairs(loss: str):
-    """A network in float64 and eight pictures with one to three captions each."""
-    torch.manual_seed(3)
-    network = CLIP(dataclasses.replace(preset("vit-tiny"), loss=loss)).double()
-    owners = torch.tensor([0, 0, 0, 1, 2, 2, 3, 4, 5, 5, 6, 7])
-    ids = torch.randint(1, 1000, (len(owners), 10))
-    ids[:, -1] = 1023
-    return network, torch.randn(8, 3, 32, 32, dtype=torch.float64), ids, owners
-
-
-@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
-def test_two_processes_give_the_gradients_of_one(tmp_path: Path, loss: str) -> None:
-    """Every parameter and the temperature, with uneven parts and several captions a picture, under torchrun."""
-    script, result = tmp_path / "worker.py", tmp_path / "gradients.pt"
-    script.write_text(textwrap.dedent(WORKER.format(tests=str(Path(__file__).parent), loss=loss)))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        str(script),
-        str(result),
-    ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr
-    network, pixels, ids, owners = towers_and_pairs(loss)
-    value = whole_loss(network(pixels, ids), owners)
-    value.backward()
-    expected = [value.detach()] + [p.grad for p in network.parameters() if p.grad is not None]
-    for ours, theirs in zip(torch.load(result), expected, strict=True):
-        assert (ours - theirs).norm() <= 1e-9 * theirs.norm()
 
 
 def test_the_command_under_torchrun_speaks_once(shards: Path, tmp_path: Path) -> None:
@@ -317,3 +235,82 @@ def test_the_command_under_torchrun_speaks_once(shards: Path, tmp_path: Path) ->
     assert "x 2 processes" in done.stderr
     assert done.stderr.count("batch norm sees each process's own pictures") == 1
     assert diptych.load(said["model"], device="cpu").embed_texts(["a star"]).shape == (1, 64)
+
+
+def test_sharded_weights_under_torchrun_go_on(shards: Path, tmp_path: Path) -> None:
+    """FSDP2 through the whole command: train, evaluate, save, resume."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "diptych"]
+    command += ["train", "--data", str(shards), "--val", str(shards), "--out", str(tmp_path / "run"), "--shard"]
+    command += ["--model", "vit-tiny", "--batch-size", "32", "--device", "cpu", "--set", "optimizer=adamw", "--resume"]
+    for epochs in (1, 2):
+        done = subprocess.run(
+            [*command, "--epochs", str(epochs), "--json"], capture_output=True, text=True, timeout=180,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert f"{3 * epochs} steps" in done.stderr
+    assert "goes on after step 3" in done.stderr
+    assert diptych.load(json.loads(done.stdout)["model"], device="cpu").embed_texts(["a star"]).shape == (1, 64)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"lora": 4},
+        {"lock_image": True},
+        {"wise_ft": 0.0},
+        {"precision": "fp16"},
+        {"precision": "bf16", "accumulate": 3},
+    ],
+    ids=str,
+)
+def test_a_model_that_exists_is_fine_tuned(how: dict, shards: Path, tmp_path: Path, tiny_model: Path) -> None:
+    result = train(
+        config(shards, tmp_path, init=str(tiny_model), image_size=32, val=str(shards), epochs=1, **how), quiet=True
+    )
+    before, after = (diptych.load(folder, device="cpu").network.state_dict() for folder in (tiny_model, result.folder))
+    assert before.keys() == after.keys()
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    if "wise_ft" in how:
+        assert same == before.keys()
+    elif "lock_image" in how:
+        assert {name.partition(".")[0] for name in same} == {"image"}
+    else:
+        assert "image.transformer.blocks.0.attention.qkv.weight" not in same
+    assert result.forgetting is not None
+    assert result.forgetting.line[0.0].recall is not None
+    assert (tmp_path / "forgetting.png").exists()
+
+
+def test_an_interrupted_run_with_adapters_goes_on(
+    shards: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, and compared with the model that it began with."""
+    options = {"init": str(tiny_model), "image_size": 32, "val": str(shards), "lora": 2, "wise_ft": 0.5, "epochs": 2}
+    whole = train(config(shards, tmp_path / "whole", **options), quiet=True)
+    account = Trainer._account
+
+    def interrupt(trainer: Trainer, *numbers: float) -> None:
+        account(trainer, *numbers)
+        if trainer.tally.steps == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "_account", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(shards, tmp_path / "cut", **options), quiet=True)
+    monkeypatch.setattr(Trainer, "_account", account)
+    again = train(config(shards, tmp_path / "cut", **options), resume=True, quiet=True)
+    for name in ("model.safetensors", "config.json"):
+        assert (whole.folder / name).read_bytes() == (again.folder / name).read_bytes()
+    assert again.forgetting == whole.forgetting
+
+
+def test_held_out_pictures_that_cannot_be_read_are_said(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index, scene in enumerate(Scenes(3, size_px=48)):
+        scene.image.save(tmp_path / f"{index}.png")
+        (tmp_path / f"{index}.txt").write_text(scene.captions[0], encoding="utf-8")
+    (tmp_path / "1.png").write_bytes(b"")
+    train(config(shards, tmp_path / "run", val=str(tmp_path), epochs=0))
+    assert f"{tmp_path}: 1 with empty file left out, the first {tmp_path / '1.png'}" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -80,7 +81,10 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     path.touch()
     mode = path.stat().st_mode
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, path, metadata={"format": "pt"})  # older versions of transformers ask for it
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})  # older versions of transformers ask for it
+    except SafetensorError as error:  # how it tells of a full disk
+        raise OSError(f"{path} could not be written ({error}).") from error
     path.chmod(mode)  # safetensors lets its owner alone read it
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "classify": "Say which label fits each picture.",
     "compare": "Score pictures against sentences, as a table and a heat map.",
     "train": "Train a model on (picture, caption) pairs.",
+    "data": "Look at training data.",
     "convert": "Change a model's file format.",
     "models": "List the architectures that can be trained or read.",
 }
@@ -28,6 +29,8 @@ EXPECTED = (ValueError, OSError, ArithmeticError, MemoryError)
 FLAGS = (
     (r"\btruncate=True\b", "--truncate"),
     (r'(?<![\w.])activation="(\w+)"', r"--activation \1"),
+    (r"\b(image|caption)_column=", r"--\1-column"),
+    (r"\bworkers=(\d+)", r"--workers \1"),
     (r"call diptych\.load\(\) without a name", "leave out --model"),
 )
 

@@ -7,9 +7,10 @@ import numpy as np
 from PIL import Image
 
 from diptych.data.augment import Augmentation
-from diptych.data.loader import picture_of
+from diptych.data.decoding import picture_of
+from diptych.data.samples import DataError, Sample, Source, Stream
 from diptych.data.scenes import draw_scene
-from diptych.data.sources import DataError, Sample, Source
+from diptych.data.stream import fetched
 from diptych.images import ImageError
 
 # A crop or an erased rectangle could take away what a caption names, and a missing colour word makes it ambiguous.
@@ -25,6 +26,7 @@ class SceneSource:
     size_px: int
     backgrounds: Sequence[Image.Image] = ()
     skipped: dict[str, int] = field(default_factory=dict)
+    form: str = "drawn scenes"
 
     def __len__(self) -> int:
         return ENDLESS
@@ -42,9 +44,11 @@ class SceneSource:
         return f"scene {index}"
 
 
-def photographs(source: Source, size_px: int, count: int = BACKGROUNDS) -> list[Image.Image]:
-    """Some of a source's pictures, evenly spread and made small, to draw on. Broken ones are passed over."""
+def photographs(source: Source | Stream, size_px: int, count: int = BACKGROUNDS) -> list[Image.Image]:
+    """Some of a source's pictures, evenly spread and made small, to draw on; of a stream those of its first
+    shard. Broken ones are passed over."""
     pictures = []
+    source = fetched(source, source.shards[0]) if isinstance(source, Stream) else source
     for index in np.linspace(0, len(source) - 1, min(count, len(source))).astype(int):
         try:
             picture = picture_of(source[index], size_px)

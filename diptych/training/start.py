@@ -1,20 +1,32 @@
-"""What a run begins with: the towers, the tokenizer, the mixture of data, and which weights decay."""
+"""What a run begins with: its data, the towers, the tokenizer, and which weights decay."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, islice
+from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from diptych.checkpoint import build, preprocessing_of, read
-from diptych.data.loader import Part
-from diptych.data.sources import Source, all_captions
+from diptych.data.loader import shares
+from diptych.data.plan import Part
+from diptych.data.samples import Source, Stream, spell_counts
+from diptych.data.sources import all_captions, open_source
+from diptych.engines.pytorch import describe_device
 from diptych.images import Preprocess
 from diptych.nets.clip import CLIP, CLIPConfig
 from diptych.nets.presets import preset
 from diptych.nets.resize import resized
 from diptych.tokenizer import Tokenizer
+from diptych.training.distributed import Place, from_first, is_first
+from diptych.training.finetune import parameter_groups
+from diptych.training.muon import Muon, is_hidden
 from diptych.training.recipe import TrainConfig
 from diptych.training.scenes import SCENE_AUGMENTATION, SceneSource, photographs
+
+CAPTIONS_READ = 2_000_000  # a tokenizer learns nothing new from more
 
 
 class Start(NamedTuple):
@@ -25,16 +37,35 @@ class Start(NamedTuple):
     preprocess: Preprocess
 
 
-def start(config: TrainConfig, sources: list[Source]) -> Start:
-    """Those of `config.init` at this run's resolution; else random weights and a tokenizer learnt from the captions."""
+def open_sources(config: TrainConfig) -> list[Source | Stream]:
+    """The training data, each source as `open_source` reads it."""
+    columns = {"image_column": config.image_column, "caption_column": config.caption_column}
+    return [open_source(spec, **columns) for spec in config.data]
+
+
+def start(config: TrainConfig, sources: Sequence[Source | Stream], checkpoint: Path | None = None) -> Start:
+    """Those of a `checkpoint`, or of `config.init` at this run's resolution; else random weights, and the tokenizer
+    that is named or one learnt from the captions, the same in every process."""
+    if checkpoint:
+        return from_model(str(checkpoint), None)
     if config.init:
         return from_model(config.init, config.image_size)
     architecture = preset(config.model)  # before the captions are read: a wrong name should fail at once
-    captions = (caption for source in sources for caption in all_captions(source))
-    tokenizer = Tokenizer.train(captions, vocab_size=config.vocab_size, context=config.context)
+    if config.loss:
+        architecture = replace(architecture, loss=config.loss)
+    tokenizer_json = from_first(_tokenizer_json(config, sources) if is_first() else "")
+    tokenizer = Tokenizer.from_json(tokenizer_json, context=config.context)
     made = sized(architecture, config.image_size, tokenizer)
     # The form that every later reader of the saved folder will have, padding included: a bidirectional tower reads it.
-    return Start(CLIP(made), Tokenizer.of_tower(tokenizer.to_json(), made.text), own_preprocessing(made))
+    return Start(CLIP(made), Tokenizer.of_tower(tokenizer_json, made.text), own_preprocessing(made))
+
+
+def _tokenizer_json(config: TrainConfig, sources: Sequence[Source | Stream]) -> str:
+    if config.tokenizer:
+        path = Path(config.tokenizer)
+        return Tokenizer.open(path / "tokenizer.json" if path.is_dir() else path).to_json()
+    captions = islice(chain.from_iterable(map(all_captions, sources)), CAPTIONS_READ)
+    return Tokenizer.train(captions, vocab_size=config.vocab_size, context=config.context).to_json()
 
 
 def from_model(init: str, image_size: int | None) -> Start:
@@ -70,29 +101,69 @@ def sized(config: CLIPConfig, image_size: int | None, tokenizer: Tokenizer) -> C
     return replace(config, image=image, text=text)
 
 
-def mixture(sources: list[Source], config: TrainConfig, size_px: int) -> list[Part]:
-    """Every picture once an epoch, and drawn scenes for the share that is asked for."""
-    parts = [Part(source, len(source), config.augmentation) for source in sources]
-    count = round(config.scenes / (1 - config.scenes) * sum(len(source) for source in sources))
-    if count:
+def mixture(sources: Sequence[Source | Stream], config: TrainConfig, size_px: int) -> list[Part]:
+    """Every picture once an epoch, or by weights; and drawn scenes for the share that is asked for, on photographs of
+    the first source that can be looked into."""
+    counts = shares(list(sources), config.weights, config.samples_per_epoch)
+    parts = [Part(source, count, config.augmentation) for source, count in zip(sources, counts, strict=True)]
+    drawn = round(config.scenes / (1 - config.scenes) * sum(counts))
+    if drawn:
         scene_px = round(1.25 * size_px)
-        parts.append(Part(SceneSource(scene_px, photographs(sources[0], scene_px)), count, SCENE_AUGMENTATION))
+        indexed = [source for source in sources if not isinstance(source, Stream)]
+        backgrounds = photographs(indexed[0], scene_px) if indexed else []
+        parts.append(Part(SceneSource(scene_px, backgrounds), drawn, SCENE_AUGMENTATION))
     return parts
 
 
-def decay_groups(network: nn.Module, weight_decay: float) -> list[dict]:
-    """Matrices decay; gains, biases, the class token and the logit scale do not (Radford et al. 2021, section 2.5)."""
-    matrices = [p for p in network.parameters() if p.ndim >= 2]
-    rest = [p for p in network.parameters() if p.ndim < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+def introduction(
+    config: TrainConfig, sources: Sequence[Source | Stream], network: nn.Module, preprocess: Preprocess,
+    device: torch.device, place: Place,
+) -> list[str]:  # fmt: skip
+    """What is trained on what, and what was left out, in lines."""
+    counts = shares(list(sources), config.weights, config.samples_per_epoch)
+    processes = f" x {place.world} processes" if place.world > 1 else ""
+    lines = [
+        f"{sum(counts):,} pictures · {config.init or config.model}, "
+        f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f}M parameters, {preprocess.size_px} px · "
+        f"{describe_device(device)}{processes}, {config.precision} · {config.batch_size} pictures a step"
+    ]
+    for spec, source in zip(config.data, sources, strict=True):
+        if source.skipped:
+            lines.append(f"{spec}: {spell_counts(source.skipped)} left out")
+    return lines
 
 
-def set_dropout(network: CLIP, drop_path: float, dropout: float) -> None:
+def optimizers(network: CLIP, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW for all, or Muon for what is hidden and AdamW for the rest. Each group has `lr_scale`, its learning rate in
+    units of the run's."""
+    named = network.named_parameters()
+    hidden = {id(p) for name, p in named if config.optimizer == "muon" and is_hidden(name, p)}
+    rest, matrices = [], []
+    for group in parameter_groups(network, weight_decay=config.weight_decay, layer_decay=config.layer_decay):
+        params, scale = group["params"], group["lr_scale"]
+        rest.append({**group, "params": [p for p in params if id(p) not in hidden]})
+        scale *= config.muon_lr / config.lr if config.lr else 0.0
+        matrices.append({**group, "params": [p for p in params if id(p) in hidden], "lr_scale": scale})
+    made: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            [g for g in rest if g["params"]], lr=config.lr, betas=config.betas, eps=config.eps, fused=True
+        )
+    ]
+    if hidden:
+        made.append(Muon([g for g in matrices if g["params"]], momentum=config.muon_momentum))
+    return made
+
+
+def set_dropout(network: CLIP, drop_path: float, dropout: float, patch_dropout: float = 0.0) -> None:
     """Stochastic depth in both towers, rising linearly with depth (Huang et al. 2016, section 3); dropout in the text
-    tower's branches."""
+    tower's branches; patches left out of pictures (Li et al. 2023, FLIP)."""
     for tower in (network.image, network.text):
         blocks = [module for module in tower.modules() if hasattr(module, "drop_path")]
         for depth, block in enumerate(blocks):
             block.drop_path = drop_path * (depth + 1) / len(blocks)  # type: ignore[assignment]
     for block in network.text.transformer.blocks:
         block.dropout = dropout  # type: ignore[assignment]
+    if patch_dropout:
+        if not hasattr(network.image, "patch_dropout"):
+            raise ValueError("patch_dropout leaves out patches of a vision transformer; this image tower is a ResNet.")
+        network.image.patch_dropout = patch_dropout  # type: ignore[assignment]

@@ -2,295 +2,380 @@
 
 import copy
 import math
-import shutil
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from diptych import metrics
 from diptych.checkpoint import save_folder
-from diptych.data.loader import Bad, Batch, Loader
-from diptych.data.sources import Source, open_source
-from diptych.engines.pytorch import choose_device, describe_device
-from diptych.nets.clip import CLIP
-from diptych.tokenizer import Tokenizer
-from diptych.training.distributed import Place, from_first, join, wait_for_all, whole_loss
-from diptych.training.monitor import Monitor, duration
+from diptych.data.decoding import Bad
+from diptych.data.loader import Batch, Loader
+from diptych.data.sources import open_source
+from diptych.engines.pytorch import choose_device
+from diptych.training import restart
+from diptych.training.accumulate import backward, random_state, set_random_state
+from diptych.training.compilation import compile_towers
+from diptych.training.distributed import Place, from_all, from_first, join, share_batch_norm, wait_for_all, wrap
+from diptych.training.forgetting import Forgetting
+from diptych.training.lora import merged_state
+from diptych.training.monitor import Monitor, Step
+from diptych.training.not_finite import why_not_finite
+from diptych.training.plateau import Evidence, Plateau
+from diptych.training.precision import AUTOCAST
+from diptych.training.pretrained import Pretrained, hold
 from diptych.training.recipe import TrainConfig, chance_loss, learning_rate
-from diptych.training.start import decay_groups, mixture, set_dropout, start
+from diptych.training.run_folder import folder_of, with_precision, write_settings
+from diptych.training.sharding import clip_gradients, full_optimizer_state, full_state, load_full, parts, split
+from diptych.training.start import from_model, introduction, mixture, open_sources, optimizers, set_dropout, start
+from diptych.training.stopping import Stop
+from diptych.training.targets import identify
 from diptych.training.validation import Validation
-
-SAVE_EVERY_S = 120
-RECORD_EVERY = 10
 
 
 class TrainResult(NamedTuple):
-    """The model folder, the last loss (smoothed), recall on the validation pairs (None without any), and the training
-    samples that could not be used, by key."""
+    """The model folder, the last loss (smoothed), recall on the validation pairs (None without any), the training
+    samples that could not be used, by key, and of a model that existed before what it learnt and forgot."""
 
     folder: Path
     loss: float
     retrieval: metrics.Retrieval | None
     skipped: dict[str, Bad]
+    forgetting: Forgetting | None = None
 
 
-def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
+def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False) -> TrainResult:
     """Train by `config` and leave a model folder in OUT/model. The same call works alone and under torchrun.
 
-    Raises DataError where the pairs cannot be read, ValueError where the configuration contradicts itself or OUT holds
-    a run already, FloatingPointError where the loss is no number any more. An interrupted run leaves its averaged
-    weights in OUT/latest.
+    With `resume` the run in `config.out` goes on at its last checkpoint, or begins where none is; on a processor its
+    weights are those of a run that was never interrupted, bit for bit, as long as `epochs` pace it and the number of
+    PyTorch's threads is the same.
+
+    Raises DataError where the pairs cannot be read, ValueError where the configuration contradicts itself, OUT holds a
+    run already, or the run to be resumed was another; FloatingPointError where the loss is no number any more; OSError
+    where a checkpoint cannot be written. Ctrl-C and SIGTERM write a checkpoint, then raise KeyboardInterrupt.
     """
     place, device = join(choose_device(config.device))
-    out = from_first(free_folder(config.out))
+    config = with_precision(config, device, resume)
+    out = from_first(folder_of(config, resume))
     torch.manual_seed(config.seed)
-    with Monitor(out, quiet=quiet, writes=place.rank == 0) as monitor:
-        trainer = Trainer(config, monitor, device, place, out)
-        try:
-            result = trainer.run()
-        except KeyboardInterrupt:
-            if trainer.steps:
-                monitor.say(f"interrupted at step {trainer.steps}; the weights so far are in {trainer.save_latest()}")
-            raise
+    checkpoint = from_first(restart.newest(out)) if resume else None
+    if checkpoint and not checkpoint.exists():
+        raise FileNotFoundError(
+            f"process {place.rank} does not see {checkpoint}; put out= where all processes read it."
+        )
+    with Monitor(out, quiet=quiet, writes=place.rank == 0) as monitor, Stop() as stop:
+        trainer = Trainer(config, monitor, device, place, out, checkpoint)
+        result = trainer.run(stop)
     wait_for_all()
     return result
 
 
-def free_folder(out: str | None) -> Path:
-    """Where a run may write: `out` unless a run lies there already; the first of runs/1, runs/2, ... that is free."""
-    if out is None:
-        return next(path for n in range(1, 10**9) if not (path := Path("runs") / str(n)).exists())
-    path = Path(out)
-    if any((path / name).exists() for name in ("model", "latest", "metrics.jsonl")):
-        raise ValueError(f"{path} holds a run already; name another folder with out=, or remove that one.")
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file; out= wants a folder.")
-    return path
+@dataclass
+class Tally:
+    """What a run has done so far, over all its sittings. `loss` is smoothed over some twenty steps."""
+
+    steps: int = 0
+    cut: int = 0
+    loss: float = math.nan
+    elapsed_s: float = 0.0
+
+
+class Moment(NamedTuple):
+    """What all processes take alike between two steps: how much of the run is done (0 to 1), why it is to end early,
+    and whether a checkpoint is due."""
+
+    progress: float
+    stop: str | None
+    due: bool
 
 
 class Trainer:
     """The state of a run: both towers, their average, the optimizer, and where in the data it stands."""
 
-    def __init__(self, config: TrainConfig, monitor: Monitor, device: torch.device, place: Place, out: Path):
+    def __init__(
+        self, config: TrainConfig, monitor: Monitor, device: torch.device, place: Place, out: Path,
+        checkpoint: Path | None = None,
+    ):  # fmt: skip
         self.config, self.monitor, self.device, self.place, self.out = config, monitor, device, place, out
-        sources = [open_source(spec) for spec in config.data]
-        self.network, self.tokenizer, self.preprocess = start(config, sources)
+        saved = restart.load(checkpoint) if checkpoint else None
+        sources = open_sources(config)
+        self.network, self.tokenizer, self.preprocess = start(config, sources, checkpoint)
         size_px = self.preprocess.size_px
         self.loader = Loader(
-            mixture(sources, config, size_px), config.batch_size, size_px, config.captions_per_image,
-            config.seed, config.threads, rank=place.rank, world=place.world,
+            mixture(sources, config, size_px), config.batch_size, size_px, config.captions_per_image, config.seed,
+            config.threads, rank=place.rank, world=place.world, workers=config.workers, max_bad=config.max_bad,
         )  # fmt: skip
         self.validation = Validation.read(open_source(config.val), self.preprocess) if config.val else None
-        self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self._introduce(sources)
-        self.forward = self._distributed()
-        set_dropout(self.network, config.drop_path, config.dropout)
-        self.optimizer = torch.optim.AdamW(
-            decay_groups(self.network, config.weight_decay), lr=config.lr, betas=config.betas, eps=1e-6, fused=True
+        self.splits = config.shard and place.world > 1
+        if not self.splits:  # what will be split stays on the processor until then, and in rows
+            self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._remember(checkpoint)
+        hold(self.network, config)
+        set_dropout(self.network, config.drop_path, config.dropout, config.patch_dropout)
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False) if config.ema else self.network
+        for line in introduction(config, sources, self.network, self.preprocess, device, place):
+            monitor.say(line)
+        if config.val and self.validation and (left_out := self.validation.left_out()):
+            monitor.say(f"{config.val}: {left_out}")
+        if said := share_batch_norm(self.network, device):
+            monitor.say(said)
+        self.network.set_gradient_checkpointing(config.gradient_checkpointing)
+        if config.compile:
+            compile_towers(self.network)
+        self.forward = wrap(self.network, device, shard=self.splits, precision=AUTOCAST[config.precision])
+        if self.splits and config.ema:
+            split(self.average, device, AUTOCAST[config.precision])
+        self.optimizers = optimizers(self.network, config)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.tally, self.position, self.waited_s = Tally(), None, 0.0
+        self.chance = chance_loss(config, self.network.config.loss)
+        self.plateau = Plateau(self.network, self.chance)
+        torch.manual_seed(config.seed + place.rank)  # the weights are made: from here on only dropout draws
+        if saved:
+            self._restore(saved)
+        self.looked_s = self.saved_s = time.monotonic()
+
+    def _remember(self, checkpoint: Path | None) -> None:
+        """Keep the model that the run began with, where it is to be compared or mixed with what it becomes."""
+        config, network = self.config, self.network
+        if checkpoint and config.init:
+            network = from_model(config.init, config.image_size).network
+        self.pretrained = Pretrained.of_run(
+            config, network, self.validation, self.tokenizer, self.preprocess, self.device
         )
-        self.steps, self.pictures, self.cut, self.loss, self.waited_s = 0, 0, 0, math.nan, 0.0
-        self.started_s = self.saved_s = time.monotonic()
+        for each in self.pretrained.probe.sets if self.pretrained else ():
+            self.monitor.say(each.describe())
 
-    def _introduce(self, sources: list[Source]) -> None:
-        """Say what is trained on what, and what was left out."""
-        config, size = self.config, sum(p.numel() for p in self.network.parameters()) / 1e6
-        processes = f" x {self.place.world} processes" if self.place.world > 1 else ""
-        self.monitor.say(
-            f"{sum(len(source) for source in sources):,} pictures · {config.init or config.model}, "
-            f"{size:.1f}M parameters, {self.preprocess.size_px} px · {describe_device(self.device)}{processes}, "
-            f"{config.precision} · {config.batch_size} pictures a step · {self.out}"
-        )
-        for spec, source in zip(config.data, sources, strict=True):
-            if source.skipped:
-                self.monitor.say(f"{spec}: {spell_counts(source.skipped)} left out")
-        if self.validation and self.validation.skipped:
-            counts = Counter(skipped.reason for skipped in self.validation.skipped)
-            self.monitor.say(
-                f"{config.val}: {spell_counts(counts)} left out, the first {self.validation.skipped[0].key}"
-            )
+    def run(self, stop: Stop | None = None) -> TrainResult:
+        """Train to the end, then evaluate and save. KeyboardInterrupt where `stop` was asked, with a checkpoint
+        written."""
+        stop = stop or Stop()
+        if self.place.rank == 0:
+            write_settings(self.out, self.config)
+        batches = self.loader.batches(self.position)
+        now = self._now(stop)
+        while now.progress < 1:
+            self.step(self._next(batches), now.progress)
+            epoch, rest = divmod(self.tally.steps, self.loader.batches_per_epoch)
+            now = self._now(stop)
+            if now.progress < 1 and self.validation and not rest and epoch % self.config.eval_every == 0:
+                self.evaluate()
+            if now.stop:
+                self._end_early(now.stop)
+            if now.due:
+                self.checkpoint()
+        batches.close()
+        return self._finish()
 
-    def _distributed(self) -> nn.Module:
-        """The network as it is called in training: alone, or with gradients averaged over the processes."""
-        if self.place.world == 1:
-            return self.network
-        torch.manual_seed(self.config.seed + self.place.rank)  # the weights are made: from here on only dropout draws
-        if self.device.type == "cuda":
-            self.network: CLIP = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[assignment]
-        elif any(isinstance(module, nn.BatchNorm2d) for module in self.network.modules()):
-            self.monitor.say("batch norm sees each process's own pictures here: gradients differ from one process's")
-        # The first process's tokenizer and weights are everybody's, whatever each has made.
-        self.tokenizer = Tokenizer.of_tower(from_first(self.tokenizer.to_json()), self.network.config.text)
-        return DistributedDataParallel(self.network)
+    def _now(self, stop: Stop) -> Moment:
+        looked_s = time.monotonic()
+        self.tally.elapsed_s += looked_s - self.looked_s
+        self.looked_s = looked_s
+        due = looked_s - self.saved_s > self.config.checkpoint_s
+        first, *others = from_all(Moment(self._progress(), stop.asked, due))
+        return first._replace(stop=next((each.stop for each in (first, *others) if each.stop), None))
 
-    def run(self) -> TrainResult:
-        """Train to the end, then evaluate and save."""
-        epoch, progress = 0, self.progress()
-        while progress < 1:
-            progress = self._epoch(epoch)
-            epoch += 1
-            if progress < 1 and self.validation is not None and epoch % self.config.eval_every == 0:
-                self.evaluate(epoch)
-        folder = self.save_model()
-        retrieval = self.evaluate(epoch) if self.validation is not None else None
-        self.monitor.say(f"{self.steps} steps, loss {self.loss:.3f}{self._chance()} · saved {folder}")
-        if self.loader.bad:
-            self.monitor.say(f"skipped samples: {self.loader.reasons()}")
-        if self.cut:
-            self.monitor.say(f"{self.cut:,} captions were longer than {self.tokenizer.context} tokens and were cut")
-        return TrainResult(folder, self.loss, retrieval, self.loader.bad)
-
-    def _epoch(self, epoch: int) -> float:
-        batches = self.loader.epoch(epoch)
-        progress = self.progress()
-        while progress < 1 and (batch := self._next(batches)) is not None:
-            self.step(batch, progress)
-            progress = self.progress()
-            if time.monotonic() - self.saved_s > SAVE_EVERY_S:
-                self.save_latest()
-        return progress
-
-    def progress(self) -> float:
+    def _progress(self) -> float:
         """How much of the run is done, 0 to 1: by the clock where `minutes` is set, else by steps."""
-        if self.config.minutes is None:
-            total = round(self.config.epochs * self.loader.batches_per_epoch)
-            return min(1.0, self.steps / total) if total else 1.0
-        passed = (time.monotonic() - self.started_s) / (60 * self.config.minutes)
-        return from_first(min(1.0, passed))
+        if self.config.minutes is not None:
+            return min(1.0, self.tally.elapsed_s / (60 * self.config.minutes))
+        total = round(self.config.epochs * self.loader.batches_per_epoch)
+        return min(1.0, self.tally.steps / total) if total else 1.0
 
-    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+    def _next(self, batches: Generator[Batch]) -> Batch:
         asked_s = time.monotonic()
-        batch = next(batches, None)
-        self.waited_s += time.monotonic() - asked_s
+        batch = next(batches)
+        self.waited_s = time.monotonic() - asked_s
+        self.position = batch.position
         return batch
 
     def step(self, batch: Batch, progress: float) -> None:
         """One optimizer step on one batch."""
         self.network.train()
         rate = learning_rate(progress, self.config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        loss = self._loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
-        self._require_finite(loss.item(), norm.item())
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["lr_scale"]
+        self.network.zero_grad(set_to_none=True)
+        loss = self._backward(batch).item()
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        norm = clip_gradients(self.network.parameters(), self.config.clip_norm).item()
+        self._require_finite(loss, norm, batch)
+        if math.isfinite(norm):  # else a step of float16's search for a scale is left out, by all optimizers
+            for optimizer in self.optimizers:
+                self.scaler.step(optimizer)
+        self.scaler.update()
         self.network.clamp_logit_scale()
-        # A fixed rate would hold on to the random start for long: the average warms up with the number of steps.
-        update_average(self.average, self.network, min(self.config.ema, (1 + self.steps) / (10 + self.steps)))
-        self.steps += 1
-        self.pictures += self.config.batch_size
-        self._account(loss.item(), rate, progress)
+        if self.config.ema:
+            # A fixed rate would hold on to the random start for long: the average warms up with the number of steps.
+            steps = self.tally.steps
+            update_average(self.average, self.network, min(self.config.ema, (1 + steps) / (10 + steps)))
+        self._account(loss, norm, rate, progress)
+        if progress >= self.config.warmup and not self.splits:  # split towers are called by all processes or by none
+            self._ask_why(batch, loss, rate)
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _backward(self, batch: Batch) -> Tensor:
+        """The loss of a batch, with its gradients added to the parameters'."""
         tokens = self.tokenizer(batch.captions, truncate=True)
-        self.cut += tokens.cut
-        ids = torch.from_numpy(tokens.ids).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            output = self.forward(self._pixels(batch.pixels), ids)
-        return whole_loss(output, torch.from_numpy(batch.owners).to(self.device))
+        self.tally.cut += tokens.cut
+        return backward(
+            self.forward,
+            torch.from_numpy(batch.pixels),
+            torch.from_numpy(tokens.ids).to(self.device),
+            identify(batch.owners, batch.captions, batch.picture_ids),
+            chunks=self.config.accumulate,
+            autocast=AUTOCAST[self.config.precision],
+            factor=self.scaler.scale(torch.ones((), device=self.device)),  # type: ignore[arg-type]
+            prepare=self._pixels,
+        )
 
-    def _pixels(self, pixels: np.ndarray) -> Tensor:
+    def _pixels(self, pixels: Tensor) -> Tensor:
         """uint8 (n, h, w, 3) -> normalised (n, 3, h, w), on the device, where the arithmetic is cheapest."""
-        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
+        x = pixels.to(self.device).permute(0, 3, 1, 2).float()
         mean, std = (
             torch.tensor(v, device=self.device).view(3, 1, 1) for v in (self.preprocess.mean, self.preprocess.std)
         )
         return ((x / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
-    def _require_finite(self, loss: float, norm: float) -> None:
-        """Stop before a step that would leave no number in the weights."""
-        if not math.isfinite(loss + norm):
-            raise FloatingPointError(
-                f"at step {self.steps + 1} the loss is {loss} and the gradient's norm {norm}. Lower lr (it is "
-                f"{self.config.lr}) or train with precision='fp32'."
-            )
-
-    def _chance(self) -> str:
-        """The loss of guessing, in words: ln of the number of candidates, both ways. Only the softmax loss has one."""
-        if self.network.config.loss == "sigmoid":
-            return ""
-        return f" (chance {chance_loss(self.config):.2f})"
-
-    def _account(self, loss: float, rate: float, progress: float) -> None:
-        """Keep the books and tell the person."""
-        self.loss = loss if math.isnan(self.loss) else 0.95 * self.loss + 0.05 * loss
-        elapsed_s = time.monotonic() - self.started_s
-        row = {
-            "loss": self.loss,
-            "lr": rate,
-            "scale": self.network.logit_scale.exp().item(),
-            "pictures_per_s": self.pictures / elapsed_s,
-            "waiting": self.waited_s / elapsed_s,
-        }
-        self.monitor.step(
-            progress,
-            f"step {self.steps} · loss {self.loss:.3f}{self._chance()} · {row['pictures_per_s']:.0f}/s · "
-            f"waiting for data {row['waiting']:.0%} · scale {row['scale']:.1f}",
+    def _require_finite(self, loss: float, norm: float, batch: Batch) -> None:
+        """Stop before a step that would leave no number in the weights, and say where it came from. Under float16 an
+        infinite gradient is part of the search for a loss scale: that step is left out."""
+        if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()):
+            return
+        pixels = self._pixels(torch.from_numpy(batch.pixels))
+        why = why_not_finite(self.network, pixels, lambda: self._backward(batch))
+        raise FloatingPointError(
+            f"at step {self.tally.steps + 1} the loss is {loss} and the gradient's norm {norm}. {why} "
+            f"(lr is {self.config.lr}, precision {self.config.precision})"
         )
-        if self.steps == 1 or self.steps % RECORD_EVERY == 0:
-            chance = None if self.network.config.loss == "sigmoid" else chance_loss(self.config)
-            self.monitor.record(step=self.steps, elapsed_s=round(elapsed_s, 1), chance=chance, **row)
 
-    def evaluate(self, epoch: int) -> metrics.Retrieval:
+    def _ask_why(self, batch: Batch, loss: float, rate: float) -> None:
+        """Say why the loss stays where guessing is, if it does."""
+        if not self.plateau.is_suspicious(self.tally.steps, loss):
+            return
+        ids = torch.from_numpy(self.tokenizer(batch.captions, truncate=True).ids).to(self.device)
+        pixels = self._pixels(torch.from_numpy(batch.pixels))
+        for line in self.plateau.causes(Evidence(pixels, ids, batch.captions, rate)):
+            self.monitor.say(line)
+
+    def _account(self, loss: float, norm: float, rate: float, progress: float) -> None:
+        """Keep the books and tell the person."""
+        tally = self.tally
+        tally.steps += 1
+        tally.loss = loss if math.isnan(tally.loss) else 0.95 * tally.loss + 0.05 * loss
+        self.monitor.step(
+            Step(
+                step=tally.steps, progress=progress, epoch=tally.steps / self.loader.batches_per_epoch, loss=loss,
+                lr=rate, scale=self.network.logit_scale.exp().item(), norm=norm, waited_s=self.waited_s,
+                pictures=self.config.batch_size, chance=self.chance,
+            )
+        )  # fmt: skip
+
+    def evaluate(self) -> metrics.Retrieval:
         """Recall of the averaged weights on the validation pairs."""
         assert self.validation is not None
         result = self.validation.measure(self.average, self.tokenizer, self.preprocess, self.device)
-        elapsed_s = time.monotonic() - self.started_s
-        self.monitor.say(
-            f"{duration(elapsed_s)} epoch {epoch} step {self.steps} loss {self.loss:.3f} · recall@1/5/10 "
-            f"text to picture {spell(result.text_to_image)} · picture to text {spell(result.image_to_text)}"
-        )
-        self.monitor.record(
-            step=self.steps, elapsed_s=round(elapsed_s, 1), epoch=epoch,
-            text_to_image=result.text_to_image, image_to_text=result.image_to_text,
-        )  # fmt: skip
+        self.monitor.evaluated(result, step=self.tally.steps, epoch=self.tally.steps / self.loader.batches_per_epoch)
         return result
 
-    def save_latest(self) -> Path:
-        """What was learnt so far, as a model folder of its own, so that a run that is cut off leaves something."""
+    def checkpoint(self) -> Path | None:
+        """Write all that the run needs to go on; every process calls it, and the first one writes."""
+        state = self._state()
+        path = None
+        if self.place.rank == 0:
+            model = merged_state(state["average"] or state["network"])
+            path = restart.save(self.out, self.tally.steps, state, lambda folder: self._save(folder, model))
+        wait_for_all()
         self.saved_s = time.monotonic()
-        return self._save(self.out / "latest")
+        return path
 
-    def save_model(self) -> Path:
-        """The finished model folder; the last interim one goes."""
-        folder = self._save(self.out / "model")
-        if self.place.rank == 0:
-            shutil.rmtree(self.out / "latest", ignore_errors=True)
-        return folder
+    def _state(self) -> dict[str, Any]:
+        mine = {"position": self.position, "random": random_state(self.device), "met": self.loader.met()}
+        return {
+            "network": full_state(self.network),
+            "average": full_state(self.average) if self.config.ema else {},
+            "optimizers": [full_optimizer_state(self.network, each) for each in self.optimizers],
+            "scaler": self.scaler.state_dict(),
+            "tally": asdict(self.tally),
+            "processes": from_all(mine),
+        }
 
-    def _save(self, folder: Path) -> Path:
-        if self.place.rank == 0:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            spec = self.preprocess.to_hugging_face()
-            save_folder(folder, self.average, tokenizer_json=self.tokenizer.to_json(), preprocess=spec)
-        return folder
+    def _restore(self, saved: dict[str, Any]) -> None:
+        load_full(self.network, saved["network"], self.optimizers, saved["optimizers"])
+        if self.config.ema:
+            load_full(self.average, saved["average"])
+        self.scaler.load_state_dict(saved["scaler"])
+        self.tally = Tally(**saved["tally"])
+        processes = saved["processes"]
+        self.position = processes[min(self.place.rank, len(processes) - 1)]["position"]
+        if self.config.shard and len(processes) != self.place.world:
+            raise ValueError(f"this run is split over {len(processes)} processes; resume it with as many.")
+        if len(processes) == self.place.world:
+            mine = processes[self.place.rank]
+            set_random_state(mine["random"], self.device)
+            self.loader.remember(mine["met"])
+        else:
+            self.monitor.say(
+                f"{len(processes)} processes before, {self.place.world} now: the data go on where they were, dropout "
+                "draws other numbers"
+            )
+        self.monitor.resume(self.tally.steps)
+        self.monitor.say(f"goes on after step {self.tally.steps}")
+
+    def _end_early(self, why: str) -> None:
+        path = self.checkpoint()
+        self.monitor.say(
+            f"{why} at step {self.tally.steps}; go on with diptych train --out {self.out} --resume, or try the model "
+            f"so far: {path}"
+        )
+        raise KeyboardInterrupt
+
+    def _finish(self) -> TrainResult:
+        if self.tally.steps:
+            self.checkpoint()
+        self.average.eval()  # without an average it is the network itself
+        after, folder, forgetting = merged_state(full_state(self.average)), self.out / "model", None
+        if self.place.rank == 0:  # where the whole state is
+            self._save(folder, self.pretrained.mixed(after) if self.pretrained else after)
+            forgetting = self.pretrained.compare(self.network, after) if self.pretrained else None
+        retrieval = self.evaluate() if self.validation and not self.pretrained else None
+        retrieval = forgetting.line[forgetting.saved].recall if forgetting else retrieval
+        for met in from_all(self.loader.met()):  # each process has met its own
+            self.loader.remember(met)
+        self.tally.cut = sum(from_all(self.tally.cut))
+        self._conclude(folder, forgetting)
+        return TrainResult(folder, self.tally.loss, retrieval, self.loader.bad, forgetting)
+
+    def _conclude(self, folder: Path, forgetting: Forgetting | None) -> None:
+        """The last lines of a run."""
+        if forgetting:
+            self.monitor.say(forgetting.table())
+            forgetting.save(self.out)
+        self.monitor.say(f"{self.tally.steps} steps, loss {self.tally.loss:.3f} · saved {folder}")
+        if self.loader.bad:
+            self.monitor.say(f"skipped samples: {self.loader.reasons()}")
+        if self.tally.cut:
+            cut = f"{self.tally.cut:,} captions were longer than {self.tokenizer.context} tokens and were cut"
+            self.monitor.say(cut)
+
+    def _save(self, folder: Path, state: dict[str, Tensor]) -> None:
+        spec = self.preprocess.to_hugging_face()
+        model = (self.network.config, state)
+        save_folder(folder, model, tokenizer_json=self.tokenizer.to_json(), preprocess=spec)
 
 
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, keep: float) -> None:
     """average = keep * average + (1 - keep) * network, batch-norm statistics included; counters are copied."""
-    pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
+    pairs = list(zip(parts(average.state_dict().values()), parts(network.state_dict().values()), strict=True))
     floats = [(a, b) for a, b in pairs if a.is_floating_point()]
     torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - keep)
     for a, b in pairs:
         if not a.is_floating_point():
             a.copy_(b)
-
-
-def spell(recall: metrics.Recall) -> str:
-    """Recall at 1, 5 and 10, for a line of text."""
-    return " / ".join(f"{value:.1f}" for value in recall)
-
-
-def spell_counts(counts: dict[str, int]) -> str:
-    """{"no caption": 3} in words."""
-    return ", ".join(f"{count:,} with {reason}" for reason, count in counts.items())

@@ -1,15 +1,17 @@
 """Recall on held-out pairs during a run."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from diptych import metrics
-from diptych.data.loader import picture_of
-from diptych.data.sources import DataError, Source
+from diptych.data.decoding import picture_of
+from diptych.data.samples import DataError, Source, Stream, spell_counts
+from diptych.data.stream import indexed
 from diptych.engines.pytorch import PyTorchEngine
 from diptych.images import ImageError, Preprocess, normalise, resize_and_crop
 from diptych.nets.clip import CLIP
@@ -35,8 +37,9 @@ class Validation:
     skipped: list[Skipped]
 
     @classmethod
-    def read(cls, source: Source, spec: Preprocess) -> "Validation":
+    def read(cls, source: Source | Stream, spec: Preprocess) -> "Validation":
         """All pairs of a source. Broken pictures are left out with their captions; DataError where none is left."""
+        source = indexed(source)
         pixels, captions, owners, skipped = [], [], [], []
         for index in range(len(source)):
             try:
@@ -52,11 +55,27 @@ class Validation:
             raise DataError(f"none of {len(source)} validation pictures could be read; the first: {skipped[0]}")
         return cls(np.stack(pixels), captions, np.array(owners), skipped)
 
+    def left_out(self) -> str:
+        """The pairs that could not be used, in words; empty where all could."""
+        counts = Counter(skipped.reason for skipped in self.skipped)
+        return f"{spell_counts(counts)} left out, the first {self.skipped[0].key}" if counts else ""
+
     def measure(self, network: CLIP, tokenizer: Tokenizer, spec: Preprocess, device: torch.device) -> metrics.Retrieval:
         """Recall both ways, in float32."""
         engine = PyTorchEngine(network, device)
-        starts = range(0, len(self.pixels), PICTURES)
-        images = [engine.encode_images(normalise(self.pixels[i : i + PICTURES], spec)) for i in starts]
-        starts = range(0, len(self.captions), TEXTS)
-        texts = [engine.encode_texts(tokenizer(self.captions[i : i + TEXTS], truncate=True).ids) for i in starts]
-        return metrics.retrieval(np.concatenate(images), np.concatenate(texts), self.owners)
+        images, texts = embed_pixels(engine, self.pixels, spec), embed_texts(engine, self.captions, tokenizer)
+        return metrics.retrieval(images, texts, self.owners)
+
+
+def embed_pixels(
+    engine: PyTorchEngine, pixels: UInt8[np.ndarray, "pictures size size 3"], spec: Preprocess
+) -> Float[np.ndarray, "pictures dim"]:
+    """Unit vectors of pictures that have the tower's size already, in batches."""
+    starts = range(0, len(pixels), PICTURES)
+    return np.concatenate([engine.encode_images(normalise(pixels[i : i + PICTURES], spec)) for i in starts])
+
+
+def embed_texts(engine: PyTorchEngine, texts: list[str], tokenizer: Tokenizer) -> Float[np.ndarray, "texts dim"]:
+    """Unit vectors of texts, in batches; what is too long for the tower is cut."""
+    starts = range(0, len(texts), TEXTS)
+    return np.concatenate([engine.encode_texts(tokenizer(texts[i : i + TEXTS], truncate=True).ids) for i in starts])

@@ -1,0 +1,77 @@
+"""Muon: momentum whose every matrix is brought to orthogonal form before it is a step (Jordan et al. 2024, "Muon: an
+optimizer for hidden layers in neural networks"; Bernstein and Newhouse 2024 for why: it is steepest descent under the
+spectral norm)."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diptych.training.precision import has_bfloat16
+
+QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al.'s: steepest at 0 among those that end near 1
+ROUNDS = 5
+# Names of those that are no maps from one hidden space to another: tables, and what reads pixels.
+NOT_HIDDEN = ("token", "positions", "probe", "patch", "image.conv1")
+
+
+class Muon(torch.optim.Optimizer):
+    """For hidden matrices and convolutions (their kernels taken as (out, in x height x width)), beside AdamW for the
+    rest. `lr` is the spectral size of a step, times sqrt(rows / columns) where there are more rows than columns; weight
+    decay is decoupled."""
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        *,
+        lr: float = 0.02,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step on the gradients that are there."""
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            same: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+            for p in params:
+                same[p.flatten(1).shape].append((p, self._direction(p, group["momentum"])))
+            for (rows, columns), members in same.items():
+                steps = orthogonal(torch.stack([direction for _, direction in members]))
+                size = group["lr"] * max(1.0, rows / columns) ** 0.5
+                for (p, _), step in zip(members, steps, strict=True):
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    p.add_(step.view(p.shape), alpha=-size)
+
+    def _direction(self, p: Tensor, momentum: float) -> Tensor:
+        """Nesterov's momentum, as a matrix."""
+        assert p.grad is not None
+        state = self.state[p]
+        if not state:
+            state["momentum"] = torch.zeros_like(p)
+        state["momentum"].lerp_(p.grad, 1 - momentum)
+        return p.grad.lerp(state["momentum"], momentum).flatten(1)
+
+
+def orthogonal(x: Float[Tensor, "many rows columns"]) -> Float[Tensor, "many rows columns"]:
+    """Each matrix with its singular values brought near 1 (0.7 to 1.2), by a Newton-Schulz iteration, in bfloat16
+    where the device has it."""
+    a, b, c = QUINTIC
+    y = x.bfloat16() if has_bfloat16(x.device) else x.float()
+    if wide := x.shape[1] > x.shape[2]:
+        y = y.mT
+    y = y / (y.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(ROUNDS):
+        square = y @ y.mT
+        y = a * y + (b * square + c * square @ square) @ y
+    return (y.mT if wide else y).to(x.dtype)
+
+
+def is_hidden(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter of a CLIP is one for Muon: a matrix or a convolution between hidden spaces."""
+    return parameter.ndim >= 2 and not any(part in name for part in NOT_HIDDEN)

@@ -1,0 +1,83 @@
+"""Published ways to train, by name, each with its source, and ours."""
+
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+from diptych.data.augment import NONE, Augmentation
+from diptych.training.recipe import TrainConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What it is for, where its numbers are from, and the settings in which it differs from a plain TrainConfig."""
+
+    purpose: str
+    source: str
+    settings: dict[str, Any]
+
+
+# Random square crops are all that OpenAI did to its pictures; of 90 % of the area, for the paper names no share.
+_SQUARE_CROP = Augmentation(crop_scale=0.9, flip=0.0, jitter=0.0, erase=0.0, drop_words=0.0)
+_PLAIN = {"optimizer": "adamw", "captions_per_image": 1, "drop_path": 0.0, "dropout": 0.0, "ema": 0.0}
+
+RECIPES = {
+    "laptop": Recipe(
+        "thousands of pairs, from nothing, on a processor",
+        "ours: docs/log.md says what its settings brought; Muon is Jordan et al. 2024",
+        {
+            "model": "resnet-small", "optimizer": "muon", "lr": 1e-3, "muon_lr": 0.02, "batch_size": 256,
+            "captions_per_image": 2, "warmup": 0.05, "weight_decay": 0.1, "ema": 0.998, "drop_path": 0.1,
+            "dropout": 0.15,
+            "augmentation": Augmentation(crop_scale=0.3, flip=0.5, jitter=0.4, erase=0.4, drop_words=0.15),
+        },
+    ),
+    "openai": Recipe(
+        "hundreds of millions of pairs, from nothing, on many GPUs",
+        "Radford et al. 2021, section 2.5 and tables 18 and 20 (ViT-B/32)",
+        {
+            "model": "ViT-B/32", "vocab_size": 49408, "context": 77, "epochs": 32, "batch_size": 32768, "lr": 5e-4,
+            "warmup": 2000 * 32768 / (32 * 400e6),  # 2,000 of its steps
+            "weight_decay": 0.2, "betas": (0.9, 0.98), "eps": 1e-6, "augmentation": _SQUARE_CROP,
+            "precision": "fp16", "gradient_checkpointing": True, **_PLAIN,
+        },
+    ),
+    "siglip": Recipe(
+        "hundreds of millions of pairs, from nothing, with the sigmoid loss",
+        "Zhai et al. 2023, sections 4.2 and 4.5 (batch 32k, second beta 0.95); AdamW in place of its Adafactor",
+        {
+            "model": "SigLIP-B/16", "vocab_size": 32000, "context": 64, "epochs": 1, "batch_size": 32768, "lr": 1e-3,
+            "warmup": 0.05, "weight_decay": 1e-4, "betas": (0.9, 0.95), "augmentation": NONE, **_PLAIN,
+        },
+    ),
+    "finetune": Recipe(
+        "a model that exists, on a little data of one's own",
+        "Goyal et al. 2023 (FLYP: the contrastive loss, lr 1e-5, 10 epochs); Dong et al. 2022 (layer-wise rates, an "
+        "average of weights); Wortsman et al. 2022 (WiSE-FT, halfway)",
+        {
+            "optimizer": "adamw", "epochs": 10, "batch_size": 128, "lr": 1e-5, "warmup": 0.1, "weight_decay": 0.1,
+            "layer_decay": 0.75, "ema": 0.99, "drop_path": 0.0, "dropout": 0.0,
+            "freeze_batch_norm": True, "wise_ft": 0.5, "eval_every": 1,
+            "augmentation": Augmentation(crop_scale=0.6, flip=0.5, jitter=0.2, erase=0.0, drop_words=0.0),
+        },
+    ),
+}  # fmt: skip
+
+
+def recipe(name: str, **changes: Any) -> TrainConfig:
+    """The recipe called `name` with `changes` (at least `data`; `finetune` wants `init`).
+
+    >>> recipe("laptop", data=("pairs/train",), minutes=30)  # doctest: +SKIP
+
+    Raises ValueError with the names that exist, or with what contradicts itself.
+    """
+    return TrainConfig(**settings_of(name) | changes)
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """A recipe's settings; ValueError with the names that exist."""
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"did you mean {near[0]}? There are" if near else "there are"
+        raise ValueError(f"no recipe is called {name!r}; {hint} {', '.join(RECIPES)}.")
+    return dict(RECIPES[name].settings)

@@ -1,0 +1,105 @@
+"""Checkpoints of a run: OUT/checkpoints/STEP, a model folder (the averaged weights, to be tried at any time) with all
+that the run needs to go on beside it in training.pt. Whole or not there: each is written under another name, flushed to
+the disk, and renamed."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+
+FOLDER, STATE = "checkpoints", "training.pt"
+
+
+def newest(out: Path) -> Path | None:
+    """The last checkpoint of the run in `out`; None before the first."""
+    found = [path for path in (out / FOLDER).glob("[0-9]*") if path.is_dir()]
+    return max(found, key=lambda path: int(path.name)) if found else None
+
+
+def save(out: Path, steps: int, state: dict[str, Any], write_model: Callable[[Path], object]) -> Path:
+    """Write the checkpoint of step `steps`, then remove the one before it.
+
+    `write_model` puts a model folder at the path that it is given. OSError where the disk is full or fails: what was
+    written of the new one is removed, and the one before it stays.
+    """
+    home = out / FOLDER
+    home.mkdir(parents=True, exist_ok=True)
+    sweep(out)
+    final, new = home / f"{steps:09d}", home / f".new-{uuid4().hex}"
+    if final.exists():  # a run that is resumed and interrupted at once
+        return final
+    try:
+        write_model(new)
+        with open(new / STATE, "wb") as file:
+            torch.save(state, file)
+        flush(new)
+        os.rename(new, final)
+        _flush(home)
+    except (OSError, RuntimeError) as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise OSError(_lost(error, out, steps)) from error
+    for old in home.glob("[0-9]*"):
+        if old != final:
+            _remove(old)
+    return final
+
+
+def load(checkpoint: Path) -> dict[str, Any]:
+    """The state that was saved. ValueError, with what to do, where the file is damaged."""
+    try:
+        return torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its parsers do
+        raise ValueError(
+            f"{checkpoint / STATE} cannot be read ({error}). Remove {checkpoint} to begin again, or start from the "
+            f"model in it with init={str(checkpoint)!r}."
+        ) from error
+
+
+def sweep(out: Path) -> None:
+    """Remove what an interrupted save or removal left behind."""
+    for path in (out / FOLDER).glob(".*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A small file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}-{uuid4().hex}")
+    new.write_text(text, encoding="utf-8")
+    _flush(new)
+    os.replace(new, path)
+
+
+def flush(folder: Path) -> None:
+    """Wait until every file of a folder is on the disk, not only in the system's memory."""
+    for path in folder.iterdir():
+        _flush(path)
+    _flush(folder)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Take the name away first: a checkpoint half removed must not look like one."""
+    gone = checkpoint.with_name(f".old-{uuid4().hex}")
+    os.rename(checkpoint, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _lost(error: Exception, out: Path, steps: int) -> str:
+    last = newest(out)
+    kept = f"the one of step {int(last.name)} is whole" if last else "there is none before it"
+    return (
+        f"the checkpoint of step {steps} could not be written ({error}); {kept}. Make room for it beside {out}, then "
+        "go on with resume=True."
+    )

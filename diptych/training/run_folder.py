@@ -1,0 +1,72 @@
+"""The folder of a run: where one may write, and what the one in it was told."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diptych.training.precision import has_bfloat16
+from diptych.training.recipe import TrainConfig, from_fields, to_json
+from diptych.training.restart import write_text
+
+SETTINGS = "run.json"
+# What a run may be given anew when it goes on: nothing that decides what its weights mean.
+CHANGEABLE = {
+    "epochs", "minutes", "out", "val", "eval_every", "checkpoint_s", "device", "threads", "workers", "compile",
+    "gradient_checkpointing", "max_bad", "zero_shot", "wise_ft",
+}  # fmt: skip
+
+
+def folder_of(config: TrainConfig, resume: bool) -> Path:
+    """Where a run may write: `out` unless a run lies there that is not to be resumed; without `out` the first of
+    runs/1, runs/2, ... that is free."""
+    if config.out is None:
+        if resume:
+            raise ValueError("resume=True wants out=, the folder of the run.")
+        return next(path for n in range(1, 10**9) if not (path := Path("runs") / str(n)).exists())
+    path = Path(config.out)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; out= wants a folder.")
+    if resume:
+        _check_same(config, path)
+    elif any((path / name).exists() for name in (SETTINGS, "model", "metrics.jsonl")):
+        raise ValueError(f"{path} holds a run already; name another folder with out=, or go on with resume=True.")
+    return path
+
+
+def with_precision(config: TrainConfig, device: torch.device, resume: bool) -> TrainConfig:
+    """`config` with its `precision` decided: the one it names, that of the run that goes on, or what is fast on the
+    device and needs no loss scale: bf16, else fp32."""
+    begun = settings_of_run(config.out) if resume and config.out else None
+    default = begun["precision"] if begun else "bf16" if has_bfloat16(device) else "fp32"
+    return replace(config, precision=config.precision or default)
+
+
+def settings_of_run(out: str | Path) -> dict[str, Any] | None:
+    """What the run in `out` was told, as plain values; None where no run is. ValueError where it cannot be read."""
+    path = Path(out) / SETTINGS
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); it should hold the settings of the run.") from error
+
+
+def _check_same(config: TrainConfig, out: Path) -> None:
+    if (begun := settings_of_run(out)) is None:
+        return
+    before, now = asdict(from_fields(begun)), asdict(config)
+    for name in now:
+        if before[name] != now[name] and name not in CHANGEABLE:
+            raise ValueError(
+                f"the run in {out} began with {name}={before[name]!r}; now it is {now[name]!r}. A resumed run keeps "
+                "its settings; begin another with out=."
+            )
+
+
+def write_settings(out: Path, config: TrainConfig) -> None:
+    """Keep what the run was told, for `resume` and for people."""
+    write_text(out / SETTINGS, to_json(config))

@@ -1,0 +1,124 @@
+"""Settings of a run: from recipes, flags and files; unknown ones fail by name."""
+
+import dataclasses
+import json
+
+import pytest
+
+from diptych.data.augment import Augmentation
+from diptych.nets.presets import preset
+from diptych.training.recipe import TrainConfig, from_fields, learning_rate, parse_setting, to_json
+from diptych.training.recipes import RECIPES, recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_makes_a_run(name: str) -> None:
+    init = {"init": "some/model"} if name == "finetune" else {}
+    made = recipe(name, data=("pairs",), **init)
+    preset(made.model)
+    assert RECIPES[name].source
+    assert from_fields(json.loads(to_json(made))) == made
+
+
+def test_the_laptop_recipe_is_what_one_gets_without_asking() -> None:
+    assert recipe("laptop", data=("x",)) == TrainConfig(data=("x",))
+
+
+def test_openais_numbers() -> None:
+    """Radford et al. 2021, tables 18 and 20."""
+    made = recipe("openai", data=("pairs",))
+    assert (made.batch_size, made.epochs, made.weight_decay, made.betas) == (32768, 32, 0.2, (0.9, 0.98))
+    assert (made.lr, made.eps) == (5e-4, 1e-6)
+    steps = 32 * 400e6 / 32768
+    assert made.warmup * steps == pytest.approx(2000)
+    assert learning_rate(1000 / steps, made) == pytest.approx(2.5e-4)
+
+
+def test_changes_win_over_the_recipe() -> None:
+    assert recipe("finetune", data=("x",), init="m", lr=3.0).lr == 3.0
+
+
+def test_unknown_names_are_named() -> None:
+    with pytest.raises(ValueError, match="no recipe is called 'fine-tune'; did you mean finetune"):
+        recipe("fine-tune", data=("x",))
+    with pytest.raises(ValueError, match="learning_rat is no setting of a run"):
+        from_fields({"data": ["x"], "learning_rat": 1})
+    with pytest.raises(
+        ValueError, match=r"augmentation\.flipp is no setting of a run; did you mean augmentation\.flip"
+    ):
+        from_fields({"data": ["x"], "augmentation": {"flipp": 1}})
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("lr=0.5", ("lr", 0.5)),
+        ("epochs=3", ("epochs", 3.0)),
+        ("batch_size=8", ("batch_size", 8)),
+        ("image_size=none", ("image_size", None)),
+        ("image_size=64", ("image_size", 64)),
+        ("betas=0.9,0.95", ("betas", (0.9, 0.95))),
+        ("compile=yes", ("compile", True)),
+        ("loss=sigmoid", ("loss", "sigmoid")),
+        ("precision=fp32", ("precision", "fp32")),
+        ("zero_shot=a,b", ("zero_shot", ("a", "b"))),
+        ("augmentation.flip=0", ("augmentation.flip", 0.0)),
+    ],
+)
+def test_settings_are_read_by_their_type(text: str, wanted: tuple) -> None:
+    assert parse_setting(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("lr=fast", "lr cannot be 'fast'; wanted float"),
+        ("compile=maybe", "compile cannot be 'maybe'; wanted bool"),
+        ("batchsize=8", "no setting of a run. Did you mean batch_size"),
+        ("augmentation.turn=1", "no setting of a run"),
+        ("lr", "Wanted NAME=VALUE"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(text: str, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        parse_setting(text)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"data": ()}, "data is"),
+        ({"scenes": 1.0}, "scenes"),
+        ({"batch_size": 1}, "batch_size"),
+        ({"precision": "fp8"}, "fp8"),
+        ({"minutes": 0}, "minutes is 0"),
+        ({"data": "pairs"}, "data is 'pairs'"),
+        ({"drop_path": 1}, "drop_path is 1; wanted 0 or more and under 1"),
+        ({"ema": 1.5}, "ema"),
+        ({"warmup": 2}, "warmup"),
+        ({"threads": 0}, "threads"),
+        ({"seed": -1}, "seed"),
+        ({"clip_norm": 0}, "clip_norm is 0"),
+        ({"weights": (1.0, 2.0)}, "2 weights for 1 sources"),
+        ({"weights": (0.0,)}, "wanted numbers over 0"),
+        ({"wise_ft": 1.5, "init": "m"}, "wise_ft is 1.5"),
+        ({"lora": 8}, "lora changes a model that exists"),
+        ({"shard": True}, "shard splits matrices that muon needs whole"),
+        ({"shard": True, "optimizer": "adamw", "precision": "fp16"}, "shard does not train in fp16"),
+        ({"lock_image": True}, "lock_image changes a model that exists"),
+    ],
+)
+def test_contradictions_name_the_field(wrong: dict, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        TrainConfig(**{"data": ("x",), **wrong})
+
+
+def test_no_setting_is_without_a_type_that_a_flag_can_read() -> None:
+    """So that --set reaches every field."""
+    made = TrainConfig(data=("x",))
+    for field in dataclasses.fields(TrainConfig):
+        value = getattr(made, field.name)
+        if isinstance(value, Augmentation) or value is None:
+            continue
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        assert parse_setting(f"{field.name}={text}") == (field.name, value)

@@ -1,0 +1,234 @@
+"""A run that is killed, told to end, or out of disk goes on as if nothing had been."""
+
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+import diptych
+from diptych.data.augment import NONE
+from diptych.data.decoding import Bad
+from diptych.data.loader import Loader
+from diptych.data.plan import Part
+from diptych.data.scenes import Scenes
+from diptych.training import restart
+from diptych.training.recipe import TrainConfig
+from diptych.training.stopping import Stop
+from diptych.training.trainer import train
+
+
+def config(shards: Path, out: Path, **changes) -> TrainConfig:
+    plain = {"model": "vit-tiny", "image_size": 32, "vocab_size": 600, "epochs": 40, "batch_size": 32, "seed": 5}
+    plain |= {"precision": "fp32", "device": "cpu", "eval_every": 10, "checkpoint_s": 0.1, "val": str(shards)}
+    return TrainConfig(data=(str(shards),), out=str(out), **{**plain, **changes})
+
+
+def weights(out: Path) -> bytes:
+    return (out / "model" / "model.safetensors").read_bytes()
+
+
+def model(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+
+
+def test_the_newest_checkpoint_is_kept_and_whole(tmp_path: Path) -> None:
+    assert restart.newest(tmp_path) is None
+    for steps in (9, 10, 100):
+        restart.save(tmp_path, steps, {"steps": steps, "x": torch.arange(3)}, model)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000000100"]
+    last = restart.newest(tmp_path)
+    assert last is not None
+    assert restart.load(last)["steps"] == 100
+
+
+def test_what_a_killed_save_left_behind_goes(tmp_path: Path) -> None:
+    model_path = restart.save(tmp_path, 1, {}, model)
+    (tmp_path / "checkpoints" / ".new-1234").mkdir()
+    assert restart.newest(tmp_path) == model_path
+    restart.save(tmp_path, 2, {}, model)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000000002"]
+
+
+def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+    path = restart.save(tmp_path, 7, {"x": torch.zeros(1000)}, model)
+    content = (path / restart.STATE).read_bytes()
+    (path / restart.STATE).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"training\.pt cannot be read .* Remove .* to begin again, or start from"):
+        restart.load(path)
+
+
+def no_room(tmp_path: Path) -> None:
+    """Files may not grow over 100 kB: the system refuses the rest, as a full disk does."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    try:
+        restart.save(tmp_path, 2, {"x": torch.zeros(100_000)}, model)
+    except OSError as error:
+        (tmp_path / "said").write_text(str(error))
+
+
+def test_a_full_disk_is_an_error_before_the_old_checkpoint_is_lost(tmp_path: Path) -> None:
+    restart.save(tmp_path, 1, {"x": torch.zeros(3)}, model)
+    child = multiprocessing.get_context("fork").Process(target=no_room, args=(tmp_path,))
+    child.start()
+    child.join()
+    said = (tmp_path / "said").read_text()
+    assert "the checkpoint of step 2 could not be written" in said
+    assert "the one of step 1 is whole. Make room" in said
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000000001"]
+
+
+def sitting(recipe: TrainConfig) -> None:
+    train(recipe, resume=True, quiet=True)
+
+
+class Undisturbed(NamedTuple):
+    """A run that nobody interrupts, and how long it took."""
+
+    out: Path
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    torch.set_num_threads(1)
+    began_s = time.monotonic()
+    train(config(shards, out), quiet=True)
+    return Undisturbed(out, time.monotonic() - began_s)
+
+
+def test_twenty_kills_change_no_bit(shards: Path, tmp_path: Path, undisturbed: Undisturbed) -> None:
+    """SIGKILL at random moments, from before the first step on: each sitting gets up to a fifth of the time of a whole
+    run."""
+    recipe, chance = config(shards, tmp_path / "run"), random.Random(1)
+    kills, steps = 0, []
+    while kills < 20:
+        child = multiprocessing.get_context("fork").Process(target=sitting, args=(recipe,))
+        child.start()
+        child.join(chance.uniform(0.02, 0.15) * undisturbed.seconds)
+        if child.is_alive():
+            child.kill()
+            kills += 1
+        child.join()
+        last = restart.newest(tmp_path / "run")
+        steps.append(int(last.name) if last else 0)
+    assert steps == sorted(steps)
+    inside = {step for step in steps if 0 < step < 120}
+    assert len(inside) >= 3  # the kills fell into the run, not all before its first step or after its last
+    sitting(recipe)
+    assert weights(tmp_path / "run") == weights(undisturbed.out)
+
+
+def test_metrics_have_each_step_once(tmp_path: Path, shards: Path, undisturbed: Undisturbed) -> None:
+    """Rows after the checkpoint are written again by the run that goes on, and go before."""
+    out = tmp_path / "run"
+    child = multiprocessing.get_context("fork").Process(target=sitting, args=(config(shards, out),))
+    child.start()
+    child.join(0.4 * undisturbed.seconds)
+    child.kill()
+    child.join()
+    sitting(config(shards, out))
+    steps = [[json.loads(line)["step"] for line in (run / "metrics.jsonl").open()] for run in (out, undisturbed.out)]
+    assert steps[0] == steps[1]
+
+
+def test_sigterm_saves_first(shards: Path, tmp_path: Path) -> None:
+    """As a user's command line: exit code 130, a checkpoint, and the words to go on."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "diptych", "train", "--data", shards, "--out", out, "--model", "vit-tiny"]
+    command += ["--epochs", "100000", "--batch-size", "32", "--device", "cpu", "--set", "checkpoint_s=1000"]
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        if (out / "metrics.jsonl").exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    last = restart.newest(out)
+    assert last is not None
+    assert f"told to end at step {int(last.name)}" in said
+    assert "--resume" in said
+    assert diptych.load(last, device="cpu").embed_texts(["a dog"]).shape == (1, 64)
+    assert restart.load(last)["tally"]["steps"] == int(last.name)
+
+
+def test_a_run_that_was_another_is_not_resumed(shards: Path, undisturbed: Undisturbed) -> None:
+    with pytest.raises(ValueError, match=r"began with lr=0\.001; now it is 0\.5"):
+        train(config(shards, undisturbed.out, lr=0.5), resume=True, quiet=True)
+
+
+def test_a_finished_run_may_go_on_for_longer(shards: Path, tmp_path: Path) -> None:
+    first = train(config(shards, tmp_path / "run", epochs=1), quiet=True)
+    again = train(config(shards, tmp_path / "run", epochs=1), resume=True, quiet=True)
+    assert again.retrieval == first.retrieval
+    train(config(shards, tmp_path / "run", epochs=2), resume=True, quiet=True)
+    last = restart.newest(tmp_path / "run")
+    assert last is not None
+    assert int(last.name) == 6
+
+
+def test_a_full_disk_ends_the_command_with_a_sentence(shards: Path, tmp_path: Path) -> None:
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
+        "from diptych.__main__ import main; sys.argv[0] = 'diptych'; main()"
+    )
+    command = [sys.executable, "-c", script, "train", "--data", shards, "--out", tmp_path / "run", "--device", "cpu"]
+    command += ["--model", "vit-tiny", "--batch-size", "32", "--epochs", "1"]
+    done = subprocess.run([str(p) for p in command], capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == 1
+    assert "could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_with_broken_samples_goes_on(tmp_path: Path) -> None:
+    """They are remembered, and so is of how many they are a share."""
+    for index, scene in enumerate(Scenes(40, size_px=48)):
+        scene.image.save(tmp_path / f"{index}.png")
+        (tmp_path / f"{index}.txt").write_text(scene.captions[0], encoding="utf-8")
+    (tmp_path / "3.png").write_bytes(b"")
+    options = {"batch_size": 10, "val": None}
+    first = train(config(tmp_path, tmp_path / "run", epochs=1, **options), quiet=True)
+    again = train(config(tmp_path, tmp_path / "run", epochs=2, **options), resume=True, quiet=True)
+    assert [bad.reason for bad in first.skipped.values()] == ["empty file"]
+    assert again.skipped == first.skipped
+
+
+def test_what_a_loader_has_met_is_carried_over() -> None:
+    parts = [Part(Scenery(), 40, NONE)]
+    old, new = (Loader(parts, 4, 32) for _ in range(2))
+    old.bad["a"] = old._shards["a"] = Bad("gone", "a: gone")
+    old.bad["b"], old._tried = Bad("empty file", "b: empty"), 4321
+    new.remember(json.loads(json.dumps(old.met())))
+    assert (new.bad, new._shards, new._tried) == (old.bad, old._shards, old._tried)
+
+
+class Scenery(list):
+    """Something with a length."""
+
+    def __len__(self) -> int:
+        return 40
+
+
+def test_a_signal_that_comes_twice_at_once_is_one_request() -> None:
+    with Stop() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.asked == "told to end"
+        stop._asked_s -= 10
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
