@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -68,6 +70,18 @@ def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path) -> None:
         restart.load(path)
 
 
+def forked(work: Callable[[Any], None], argument: object) -> BaseProcess:
+    """A process that does `work` with one thread: a forked copy has none of its parent's and would wait for them."""
+
+    def alone() -> None:
+        torch.set_num_threads(1)
+        work(argument)
+
+    child = multiprocessing.get_context("fork").Process(target=alone)
+    child.start()
+    return child
+
+
 def no_room(tmp_path: Path) -> None:
     """Files may not grow over 100 kB: the system refuses the rest, as a full disk does."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -80,9 +94,7 @@ def no_room(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_an_error_before_the_old_checkpoint_is_lost(tmp_path: Path) -> None:
     restart.save(tmp_path, 1, {"x": torch.zeros(3)}, model)
-    child = multiprocessing.get_context("fork").Process(target=no_room, args=(tmp_path,))
-    child.start()
-    child.join()
+    forked(no_room, tmp_path).join()
     said = (tmp_path / "said").read_text()
     assert "the checkpoint of step 2 could not be written" in said
     assert "the one of step 1 is whole. Make room" in said
@@ -103,9 +115,8 @@ class Undisturbed(NamedTuple):
 @pytest.fixture(scope="module")
 def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    torch.set_num_threads(1)
     began_s = time.monotonic()
-    train(config(shards, out), quiet=True)
+    forked(sitting, config(shards, out)).join()
     return Undisturbed(out, time.monotonic() - began_s)
 
 
@@ -115,8 +126,7 @@ def test_twenty_kills_change_no_bit(shards: Path, tmp_path: Path, undisturbed: U
     recipe, chance = config(shards, tmp_path / "run"), random.Random(1)
     kills, steps = 0, []
     while kills < 20:
-        child = multiprocessing.get_context("fork").Process(target=sitting, args=(recipe,))
-        child.start()
+        child = forked(sitting, recipe)
         child.join(chance.uniform(0.02, 0.15) * undisturbed.seconds)
         if child.is_alive():
             child.kill()
@@ -127,19 +137,18 @@ def test_twenty_kills_change_no_bit(shards: Path, tmp_path: Path, undisturbed: U
     assert steps == sorted(steps)
     inside = {step for step in steps if 0 < step < 120}
     assert len(inside) >= 3  # the kills fell into the run, not all before its first step or after its last
-    sitting(recipe)
+    forked(sitting, recipe).join()
     assert weights(tmp_path / "run") == weights(undisturbed.out)
 
 
 def test_metrics_have_each_step_once(tmp_path: Path, shards: Path, undisturbed: Undisturbed) -> None:
     """Rows after the checkpoint are written again by the run that goes on, and go before."""
     out = tmp_path / "run"
-    child = multiprocessing.get_context("fork").Process(target=sitting, args=(config(shards, out),))
-    child.start()
+    child = forked(sitting, config(shards, out))
     child.join(0.4 * undisturbed.seconds)
     child.kill()
     child.join()
-    sitting(config(shards, out))
+    forked(sitting, config(shards, out)).join()
     steps = [[json.loads(line)["step"] for line in (run / "metrics.jsonl").open()] for run in (out, undisturbed.out)]
     assert steps[0] == steps[1]
 
