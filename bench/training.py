@@ -3,7 +3,8 @@
     python bench/training.py [--model vit-small --model resnet-small] [--batch 64] [--rounds 9] [--quick] [--json]
 
 A step is forward, loss, backward, clipping and AdamW, on one machine, with float32 weights and bfloat16 arithmetic
-(autocast) unless a row says otherwise. The peer is open_clip where it is installed, at the same widths, depths, patch,
+(autocast) unless a row says otherwise; on a device that has no bfloat16 of its own everybody computes in float32, and a
+row says what autocast would cost. The peer is open_clip where it is installed, at the same widths, depths, patch,
 context and vocabulary, with the settings that its command line has (--precision, --torchcompile) and, as rows of their
 own, what a patient user would add by hand. Everybody gets the same pixels and captions, in turns; captions have the
 lengths of Flickr8k's, and open_clip's tokenizer fills them to the context, as it always does. The first row is the
@@ -25,6 +26,7 @@ from diptych.nets.loss import softmax_loss
 from diptych.nets.presets import preset
 from diptych.nets.vision import ViTConfig
 from diptych.training.compilation import compile_towers
+from diptych.training.precision import has_bfloat16
 
 QUESTION = "Training step, pairs a second"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -32,6 +34,8 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LENGTHS = (7, 24, 132, 334, 840, 1730, 2251, 2549, 2928, 2979, 2923, 2646, 2387, 1998, 1646, 1159, 908, 717, 540, 389,
            233, 196, 138, 112, 69, 50, 33, 24, 14, 10, 8, 8, 6, 3, 3, 2, 4)  # fmt: skip
 LR = 1e-4
+BFLOAT16 = has_bfloat16(DEVICE)
+FLAGS = ("amp_bf16", "bf16", "pure_bf16") if BFLOAT16 else ("fp32", "amp_bf16")
 
 Step = Callable[["Batch"], Any]
 
@@ -57,7 +61,7 @@ def make_batch(config: CLIPConfig, size: int, seed: int) -> Batch:
     return Batch(pixels.to(DEVICE), ids.to(DEVICE), int(lengths.max()))
 
 
-def autocast(enabled: bool = True) -> torch.autocast:
+def autocast(enabled: bool = BFLOAT16) -> torch.autocast:
     return torch.autocast(DEVICE.type, torch.bfloat16, enabled=enabled)
 
 
@@ -100,7 +104,7 @@ def theirs(config: CLIPConfig, *, precision: str, compiled: bool, by_hand: bool 
     from open_clip.loss import ClipLoss
 
     loss_of, forward = ClipLoss(cache_labels=True), torch.compile(network) if compiled else network
-    dtype = torch.float32 if precision == "amp_bf16" else torch.bfloat16
+    dtype = torch.float32 if precision in ("amp_bf16", "fp32") else torch.bfloat16
 
     def step(batch: Batch) -> None:
         pixels = batch.pixels.to(dtype)
@@ -145,11 +149,12 @@ def contestants(config: CLIPConfig, quick: bool) -> dict[str, Callable[[], tuple
     """Who steps, by name; ours last. --quick leaves the compiler out, whose minutes are no steps."""
     who: dict[str, Callable[[], tuple[Step, nn.Module]]] = {}
     if open_clip_is_here():
-        for precision in ("amp_bf16", "bf16", "pure_bf16"):
-            for compiled in (False, True)[: 1 if quick else 2]:
+        for precision in FLAGS:
+            compiling = not quick and (BFLOAT16 or precision == "fp32")
+            for compiled in (False, True)[: 1 + compiling]:
                 flags = f"open_clip --precision {precision}{' --torchcompile' if compiled else ''}"
                 who[flags] = lambda p=precision, c=compiled: theirs(config, precision=p, compiled=c)
-                if precision == "amp_bf16":
+                if precision == FLAGS[0]:
                     hand = f"{flags}, channels-last and fused AdamW by hand"
                     who[hand] = lambda p=precision, c=compiled: theirs(config, precision=p, compiled=c, by_hand=True)
     who["diptych"] = lambda: ours(config, False)
@@ -178,9 +183,10 @@ def timed(step: Callable[[], Any]) -> float:
 
 
 def gemm_rate(size: int = 2048) -> float:
-    """Operations a second of one bfloat16 matrix product, at its best."""
+    """Operations a second of one matrix product, in the numbers of the steps, at its best."""
     size = size if DEVICE.type == "cpu" else 4 * size
-    a, b = (torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
+    dtype = torch.bfloat16 if BFLOAT16 else torch.float32
+    a, b = (torch.randn(size, size, device=DEVICE, dtype=dtype) for _ in range(2))
     return 2 * size**3 / min(timed(lambda: a @ b) for _ in range(10))
 
 
@@ -227,7 +233,7 @@ def measure(name: str, batch_size: int, rounds: int, quick: bool) -> list[Row]:
     rows += [Row(f"{title}: {who}", first[who], "s for the first steps") for who in order if "compile" in who]
     rows += [Row(f"{title}: {who}", count, "parameters") for who, count in parameters.items()]
     rows += [Row(f"{title}: {who}", count / batch_size / 1e9, "GFLOP a pair") for who, count in counted.items()]
-    return [*rows, Row(f"{title}: bfloat16 product", rate / 1e9, "GFLOP/s")]
+    return [*rows, Row(f"{title}: {'bfloat16' if BFLOAT16 else 'float32'} product", rate / 1e9, "GFLOP/s")]
 
 
 def main() -> None:

@@ -201,7 +201,7 @@ def forgetting_figure(
             axes.plot(across[place], values[place], shape, color=line.get_color(), markersize=9)
             axes.annotate(mark, (across[place], values[place]), (6, 6), textcoords="offset points", fontsize=8)
     if kept:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     else:
         axes.text(0.5, 0.5, "nothing old was measured", ha="center", transform=axes.transAxes)
     return figure

@@ -12,7 +12,7 @@ from conftest import Cli
 from PIL import Image
 
 from diptych.cli import FAILED, OK, USAGE
-from diptych.training.curves import curve, curves_figure, read_runs, smoothed, summary
+from diptych.training.curves import WAYS, curve, curves_figure, read_runs, smoothed, summary
 from diptych.training.rows import FILE, to_line
 
 
@@ -59,6 +59,12 @@ def test_the_curves_of_a_run() -> None:
     assert waiting.get_xlabel() == "epochs"
     assert figure._suptitle.get_text() == "runs/1 · 300 steps · 6.0 epochs"
     assert drawn(figure).width == 1210
+
+
+def test_an_evaluation_after_the_last_row_of_training_is_inside() -> None:
+    rows = [{"step": 1, "epoch": 0.1, "loss": 2.0}, {"step": 9, "epoch": 0.9, **{key: [1.0, 2.0, 3.0] for key in WAYS}}]
+    for axes in curves_figure({"a": rows}).axes:
+        assert axes.get_xlim()[1] == pytest.approx(1.005 * 0.9)
 
 
 def test_runs_side_by_side() -> None:

@@ -26,7 +26,8 @@ BETTER = Retrieval(Recall(2.0, 5.0, 10.0), Recall(2.0, 6.0, 12.0))
 
 
 def step(number: int, of: int = 100, **changes) -> Step:
-    plain = {"loss": 4.0 - number / of, "lr": 1e-3, "scale": 14.3, "norm": 1.5, "waited_s": 0.0, "pictures": 32}
+    loss = changes.get("loss", 4.0 - number / of)
+    plain = {"loss": loss, "smoothed": loss, "lr": 1e-3, "scale": 14.3, "norm": 1.5, "waited_s": 0.0, "pictures": 32}
     return Step(number, number / of, number / 10, **{**plain, "chance": 3.47, **changes})
 
 
@@ -61,7 +62,7 @@ def test_plain_lines_where_there_is_no_terminal(
     hint = lines.pop(1)
     assert hint == "25% of the time goes by waiting for data: raise threads or workers."  # once
     assert lines[0] == (
-        " 11% · step 11 · epoch 1.1 · loss 3.940 (chance 3.47) · 32 pictures/s · waiting for data 25% · "
+        " 11% · step 11 · epoch 1.1 · loss 3.890 (chance 3.47) · 32 pictures/s · waiting for data 25% · "
         "temperature 1/14.3 · lr 0.001 · 1:29 left"
     )
     assert [line[:4] for line in lines] == [" 11%", " 42%", " 73%"]
@@ -210,6 +211,17 @@ def test_rows_are_the_means_between_reports(tmp_path: Path) -> None:
     assert set(rows[1]) == {
         "step", "epoch", "elapsed_s", "loss", "chance", "lr", "scale", "gradient_norm", "pictures_per_s", "waiting"
     }  # fmt: skip
+
+
+def test_the_last_steps_have_a_row_of_their_own(tmp_path: Path) -> None:
+    with Monitor(tmp_path, quiet=True) as kept:
+        for number in range(1, 13):
+            kept.step(step(number))
+        kept.finish()
+        kept.finish()
+    rows = read_rows(tmp_path)
+    assert [row["step"] for row in rows] == [1, 10, 12]
+    assert rows[-1]["loss"] == pytest.approx((3.89 + 3.88) / 2)
 
 
 def test_every_key_is_documented(tmp_path: Path) -> None:

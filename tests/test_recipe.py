@@ -43,6 +43,8 @@ def test_unknown_names_are_named() -> None:
         recipe("fine-tune", data=("x",))
     with pytest.raises(ValueError, match="learning_rat is no setting of a run"):
         from_fields({"data": ["x"], "learning_rat": 1})
+    with pytest.raises(ValueError, match="batchsize is no setting of a run; did you mean batch_size"):
+        recipe("laptop", data=("x",), batchsize=8)
     with pytest.raises(
         ValueError, match=r"augmentation\.flipp is no setting of a run; did you mean augmentation\.flip"
     ):
@@ -74,9 +76,11 @@ def test_settings_are_read_by_their_type(text: str, wanted: tuple) -> None:
     [
         ("lr=fast", "lr cannot be 'fast'; wanted float"),
         ("compile=maybe", "compile cannot be 'maybe'; wanted bool"),
-        ("batchsize=8", "no setting of a run. Did you mean batch_size"),
-        ("augmentation.turn=1", "no setting of a run"),
-        ("lr", "Wanted NAME=VALUE"),
+        ("batchsize=8", "batchsize is no setting of a run; did you mean batch_size"),
+        ("augmentation.flop=1", r"augmentation\.flop is no setting of a run; did you mean augmentation\.flip"),
+        ("augmentation.turn=1", "there are crop_scale, drop_words, erase, flip"),
+        ("quick=1", "there are accumulate, augmentation, batch_size"),
+        ("lr", "'lr' sets nothing; wanted NAME=VALUE"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(text: str, match: str) -> None:
@@ -92,7 +96,6 @@ def test_settings_that_do_not_fit_are_named(text: str, match: str) -> None:
         ({"batch_size": 1}, "batch_size"),
         ({"precision": "fp8"}, "fp8"),
         ({"minutes": 0}, "minutes is 0"),
-        ({"data": "pairs"}, "data is 'pairs'"),
         ({"drop_path": 1}, "drop_path is 1; wanted 0 or more and under 1"),
         ({"ema": 1.5}, "ema"),
         ({"warmup": 2}, "warmup"),
@@ -102,15 +105,20 @@ def test_settings_that_do_not_fit_are_named(text: str, match: str) -> None:
         ({"weights": (1.0, 2.0)}, "2 weights for 1 sources"),
         ({"weights": (0.0,)}, "wanted numbers over 0"),
         ({"wise_ft": 1.5, "init": "m"}, "wise_ft is 1.5"),
-        ({"lora": 8}, "lora changes a model that exists"),
+        ({"lora": 8}, "lora is for a model that exists"),
         ({"shard": True}, "shard splits matrices that muon needs whole"),
         ({"shard": True, "optimizer": "adamw", "precision": "fp16"}, "shard does not train in fp16"),
-        ({"lock_image": True}, "lock_image changes a model that exists"),
+        ({"lock_image": True}, "lock_image is for a model that exists"),
+        ({"zero_shot": ("classes",)}, "zero_shot is for a model that exists"),
     ],
 )
 def test_contradictions_name_the_field(wrong: dict, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         TrainConfig(**{"data": ("x",), **wrong})
+
+
+def test_one_source_needs_no_tuple() -> None:
+    assert TrainConfig(data="pairs").data == ("pairs",)
 
 
 def test_no_setting_is_without_a_type_that_a_flag_can_read() -> None:

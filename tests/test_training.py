@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,9 @@ from diptych.nets.text import TextConfig
 from diptych.nets.vision import ViTConfig
 from diptych.training.distributed import Place
 from diptych.training.monitor import Monitor
+from diptych.training.precision import has_bfloat16
 from diptych.training.recipe import TrainConfig, learning_rate
-from diptych.training.run_folder import folder_of
+from diptych.training.run_folder import folder_of, with_precision, write_settings
 from diptych.training.start import set_dropout
 from diptych.training.trainer import Trainer, train, update_average
 
@@ -142,6 +144,35 @@ def test_a_folder_that_holds_a_run_is_refused_before_any_work(shards: Path, tmp_
     train(config(shards, tmp_path / "run", epochs=0), quiet=True)
     with pytest.raises(ValueError, match="holds a run already; name another folder"):
         train(config(shards, tmp_path / "run"), quiet=True)
+
+
+def test_a_run_that_failed_before_its_first_step_does_not_block_its_folder(tmp_path: Path) -> None:
+    write_settings(tmp_path, TrainConfig(data=("x",)))
+    (tmp_path / "metrics.jsonl").touch()
+    assert folder_of(TrainConfig(data=("y",), out=str(tmp_path)), resume=False) == tmp_path
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+    with pytest.raises(ValueError, match="holds a run already"):
+        folder_of(TrainConfig(data=("y",), out=str(tmp_path)), resume=False)
+
+
+def test_to_go_on_with_nothing_is_said(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(config(shards, tmp_path / "run", epochs=0, val=None), resume=True)
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'run'} has no checkpoint to go on from: the run begins" in said
+    assert "0 steps · saved" in said
+
+
+def test_precision_is_the_devices_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 where the processor has it; a run that goes on keeps its own."""
+    plain, cpu = TrainConfig(data=("x",), out=str(tmp_path)), torch.device("cpu")
+    for able, wanted in [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_f": True}, "fp32")]:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        has_bfloat16.cache_clear()
+        assert with_precision(plain, cpu, resume=False).precision == wanted
+    has_bfloat16.cache_clear()
+    assert with_precision(replace(plain, precision="fp16"), cpu, resume=False).precision == "fp16"
+    write_settings(tmp_path, replace(plain, precision="bf16"))
+    assert with_precision(plain, cpu, resume=True).precision == "bf16"
 
 
 def test_without_a_name_the_next_free_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,11 @@ COMMANDS = {
     "models": "List the architectures that can be trained or read.",
 }
 
+
+def _flag_first(match: re.Match[str]) -> str:
+    return f"--{match[1].replace('_', '-')} is "
+
+
 # What goes wrong through no fault of the program: said in a line. Anything else keeps its traceback.
 EXPECTED = (ValueError, OSError, ArithmeticError, MemoryError)
 # The library's errors name its arguments; here they are flags.
@@ -31,6 +36,12 @@ FLAGS = (
     (r'(?<![\w.])activation="(\w+)"', r"--activation \1"),
     (r"\b(image|caption)_column=", r"--\1-column"),
     (r"\bworkers=(\d+)", r"--workers \1"),
+    (r"\bresume=True\b", "--resume"),
+    (r"\b(out|init)=('[^']*')", r"--\1 \2"),
+    (r"\b(out|init)=", r"--\1"),
+    (r"\bprecision='(\w+)'", r"--precision \1"),
+    (r"\boptimizer='(\w+)'", r"--set optimizer=\1"),
+    (r"^(lora|lock_image|zero_shot|wise_ft|batch_size|captions_per_image) is ", _flag_first),
     (r"call diptych\.load\(\) without a name", "leave out --model"),
 )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli import OK, PARTLY
+from diptych.cli import OK, PARTLY, with_flags
 from diptych.cli.options import json_option, print_json
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def command(
     try:
         config = _configured(given, resume)
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(with_flags(str(error))) from error
     result = train(config, resume=resume)
     if int(os.environ.get("RANK", "0")):
         return OK  # of several processes the first speaks
@@ -105,7 +105,8 @@ def command(
 
 def _configured(given: dict[str, Any], resume: bool) -> "TrainConfig":
     """What the flags say, over the recipe, or over the settings of the run that is resumed."""
-    from diptych.training.recipe import from_fields, parse_setting
+    from diptych.nets.presets import preset
+    from diptych.training.recipe import TrainConfig, from_fields, parse_setting
     from diptych.training.recipes import settings_of
     from diptych.training.run_folder import settings_of_run
 
@@ -113,6 +114,7 @@ def _configured(given: dict[str, Any], resume: bool) -> "TrainConfig":
         raise click.UsageError(f"--init brings its own; leave out --{clash[0].replace('_', '-')}.")
     name, settings = given.pop("recipe"), dict(map(parse_setting, given.pop("settings")))
     flags = {name: value for name, value in given.items() if value is not None and value != ()}
+    _check_clashes(flags, settings)
     if resume and not given["out"]:
         raise click.UsageError("--resume wants --out, the folder of the run.")
     begun = settings_of_run(given["out"]) if resume else None
@@ -121,7 +123,19 @@ def _configured(given: dict[str, Any], resume: bool) -> "TrainConfig":
     fields = begun or settings_of(name or "laptop")
     if "data" not in fields | flags:
         raise click.UsageError("--data is wanted: what to train on.")
+    if name == "finetune" and not flags.get("init"):
+        raise click.UsageError("--recipe finetune wants --init, the model to begin with.")
+    if not flags.get("init"):
+        preset((fields | flags).get("model", TrainConfig.model))  # a wrong name is the command line's fault
     return from_fields(_merged(fields | flags, settings))
+
+
+def _check_clashes(flags: dict[str, Any], settings: dict[str, Any]) -> None:
+    """No setting twice, and no two lengths."""
+    if twice := [name for name in settings if name in flags]:
+        raise click.UsageError(f"--{twice[0].replace('_', '-')} and --set {twice[0]} are one setting; give it once.")
+    if "epochs" in flags and "minutes" in flags:
+        raise click.UsageError("--epochs and --minutes both say how long; give one.")
 
 
 def _merged(fields: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

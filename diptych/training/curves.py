@@ -67,7 +67,7 @@ def curves_figure(runs: Mapping[str, Sequence[Row]], *, over: str | None = None)
     below = [panels[i : i + beside] for i in range(0, len(panels), beside)]
     plan = [(["loss"], INCHES["loss"]), (ways, INCHES["recall"]), *((row, INCHES["panel"]) for row in below)]
     plan = [(row, inches) for row, inches in plan if row]
-    end = max(curve(rows, "loss", over)[0][-1] for rows in runs.values())
+    end = max(x[-1] for rows in runs.values() for key in ("loss", *ways) if len(x := curve(rows, key, over)[0]))
     figure = Figure(figsize=(11, sum(inches for _, inches in plan) + 0.7), dpi=110, layout="constrained")
     figure.get_layout_engine().set(h_pad=0.09, w_pad=0.09)  # type: ignore[union-attr]
     grid = figure.add_gridspec(len(plan), 1, height_ratios=[inches for _, inches in plan])

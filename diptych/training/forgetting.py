@@ -232,8 +232,8 @@ class Forgetting:
         ]
         return {"saved": self.saved, "best": self.best, "line": line}
 
-    def save(self, folder: Path) -> None:
-        """forgetting.json and forgetting.png."""
+    def save(self, folder: Path) -> Path:
+        """forgetting.json and forgetting.png, the path of which is returned."""
         from diptych.plots import forgetting_figure
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -244,6 +244,7 @@ class Forgetting:
             list(self.line), [each.learnt for each in measures], self.curves(), measure=title, saved=self.saved
         )
         figure.savefig(folder / "forgetting.png")
+        return folder / "forgetting.png"
 
     def curves(self) -> dict[str, list[float]]:
         """What stands for the old along the line: each set's accuracy; without sets, the cosines to the old vectors."""

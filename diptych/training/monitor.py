@@ -30,12 +30,14 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 class Step(NamedTuple):
     """What an optimizer step says of itself. `step` counts from 1, `progress` goes from 0 to 1, `norm` is that of the
     gradient before clipping, `waited_s` went by until the batch was there; `pictures` are those of all processes.
-    `chance` is the loss of guessing, None where that is not known."""
+    `smoothed` is the loss over some twenty steps, for people; `chance` that of guessing, None where it is not known.
+    """
 
     step: int
     progress: float
     epoch: float
     loss: float
+    smoothed: float
     lr: float
     scale: float
     norm: float
@@ -60,7 +62,6 @@ class Monitor:
         self._first: tuple[float, float] | None = None  # the first step's time and progress, where the pace starts
         self._last: Step | None = None
         self._losses: list[float] = []  # since the last row
-        self._latest: deque[float] = deque(maxlen=20)
         self._curve: list[float] = []  # one loss a row
         self._recent = Recent()
         self._recalls: list[Retrieval] = []
@@ -109,7 +110,6 @@ class Monitor:
         else:  # it warms up, and compiles: no measure of the others
             self._first = (now, step.progress)
         self._losses.append(step.loss)
-        self._latest.append(step.loss)
         self._since_s, self._last = now, step
         if step.step == 1 or step.step % RECORD_EVERY == 0:
             self._report(step)
@@ -131,6 +131,11 @@ class Monitor:
             self._has_warned = True
             self.say(f"{self._recent.waiting:.0%} of the time goes by waiting for data: raise threads or workers.")
 
+    def finish(self) -> None:
+        """Keep the numbers of the last steps, where they are not a whole row."""
+        if self._losses and self._last:
+            self._report(self._last)
+
     def evaluated(self, result: Retrieval, *, step: int, epoch: float) -> None:
         """A line of the table of evaluations, and its row."""
         if not self._has_header:
@@ -139,7 +144,7 @@ class Monitor:
         is_best = bool(self._recalls) and all(_total(result) > _total(earlier) for earlier in self._recalls)
         self._recalls.append(result)
         recalls = "".join(" " + "".join(f"{value:6.1f}" for value in way) for way in result)
-        loss = f"{self._loss():.3f}" if self._latest else "–"
+        loss = f"{self._last.smoothed:.3f}" if self._last else "–"
         best = "  best" if is_best else ""
         self.say(f"{duration(self.elapsed_s):>8} {epoch:6.1f} {step:8,} {loss:>7}{recalls}{best}")
         self.record(step=step, epoch=round(epoch, 4), elapsed_s=round(self.elapsed_s, 1), **result._asdict())
@@ -169,10 +174,6 @@ class Monitor:
         self._board = _board(self._folder / "tensorboard", self._resumed_step)
         return kept
 
-    def _loss(self) -> float:
-        latest = list(self._latest)  # at once: the live lines are drawn by another thread
-        return sum(latest) / len(latest)
-
     def _left_s(self, last: Step) -> float:
         assert self._first
         first_s, first_progress = self._first
@@ -182,7 +183,7 @@ class Monitor:
         """How well it learns, in words."""
         chance = f" (chance {last.chance:.2f})" if last.chance else ""
         recall = [f"R@10 {' / '.join(f'{way[2]:.1f}' for way in self._recalls[-1])}"] if self._recalls else []
-        return [f"loss {self._loss():.3f}{chance}", *recall]
+        return [f"loss {last.smoothed:.3f}{chance}", *recall]
 
     def _speed(self, last: Step) -> list[str]:
         """How fast it goes, and with what."""
@@ -195,7 +196,8 @@ class Monitor:
         assert self._last
         last = self._last
         where = [f"{last.progress:4.0%}", f"step {last.step:,}", f"epoch {last.epoch:.1f}"]
-        return DOT.join([*where, *self._quality(last), *self._speed(last), f"{duration(self._left_s(last))} left"])
+        left = [f"{duration(left_s)} left"] if math.isfinite(left_s := self._left_s(last)) else []
+        return DOT.join([*where, *self._quality(last), *self._speed(last), *left])
 
     def _shown(self) -> Group | Text:
         """The live lines: how far, how well, how fast."""

@@ -17,4 +17,3 @@ def has_bfloat16(device: torch.device) -> bool:
         able = torch.cpu.get_capabilities()
         return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
     return False
-

@@ -8,12 +8,13 @@ import torch
 from diptych.nets.clip import CLIP
 from diptych.nets.loss import softmax_loss
 from diptych.nets.presets import preset
+from diptych.training.precision import has_bfloat16
 
 
 def training_rate(
     model: str, size_px: int | None, device: torch.device, *, batch_size: int = 64, seconds: float = 5.0
 ) -> float:
-    """Pictures a second of whole training steps (bf16, AdamW, one caption a picture) of a preset on made-up data."""
+    """Pictures a second of whole training steps (AdamW, one caption a picture) of a preset on made-up data."""
     config = preset(model)
     if size_px:
         config = replace(config, image=replace(config.image, image_size=size_px))
@@ -25,7 +26,7 @@ def training_rate(
     ids[:, -1] = config.text.end_id if config.text.end_id is not None else config.text.vocab_size - 1
 
     def step() -> float:
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
             output = network(pixels, ids)
         loss = softmax_loss(output.image, output.text, output.scale)
         optimizer.zero_grad(set_to_none=True)

@@ -5,6 +5,7 @@ import difflib
 import json
 import math
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ RANGES = {
     "checkpoint_s": (0, math.inf),
 }  # fmt: skip
 POSITIVE = ("minutes", "clip_norm", "eps", "samples_per_epoch", "lora_alpha", "image_size")
+FINE_TUNING = ("lora", "lock_image", "zero_shot", "wise_ft")  # what nothing but a model that exists can be given
 PRECISIONS = ("bf16", "fp16", "fp32")
 
 
@@ -49,9 +51,10 @@ class TrainConfig:
     learning rate once for every layer below the top; `wise_ft` is the share of the new weights in the saved model, of
     which the rest are the old ones; `zero_shot` are class folders to measure before and after.
 
-    Running: `precision` is by default bf16 where the device has it, else fp32. `shard` splits weights over the processes (FSDP2) where one device does not hold them. A checkpoint is
-    written every `checkpoint_s` seconds. `out` is the run's folder, by default the first free one of runs/1, runs/2,
-    .... One with a run in it is refused, unless it is to be resumed.
+    Running: `precision` is by default bf16 where the device has it, else fp32. `shard` splits weights over the
+    processes (FSDP2) where one device does not hold them. A checkpoint is written every `checkpoint_s` seconds. `out`
+    is the run's folder, by default the first free one of runs/1, runs/2, .... One with a run in it is refused, unless
+    it is to be resumed.
     """
 
     data: tuple[str, ...]
@@ -112,7 +115,9 @@ class TrainConfig:
     checkpoint_s: float = 120.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.data, str) or not self.data:
+        if isinstance(self.data, str):
+            object.__setattr__(self, "data", (self.data,))  # the usual slip; the class is frozen for everybody else
+        if not self.data:
             raise ValueError(f"data is {self.data!r}; wanted a tuple with one or more folders of pairs, or shards.")
         for name, (least, below) in RANGES.items():
             if not least <= getattr(self, name) < below:
@@ -143,9 +148,9 @@ class TrainConfig:
     def _check_fine_tuning(self) -> None:
         if self.wise_ft is not None and not 0 <= self.wise_ft <= 1:
             raise ValueError(f"wise_ft is {self.wise_ft}; wanted 0 (the old weights) to 1 (the new ones).")
-        wanting = [name for name in ("lora", "lock_image", "wise_ft") if getattr(self, name) not in (None, 0, False)]
+        wanting = [name for name in FINE_TUNING if getattr(self, name) not in (None, 0, False, ())]
         if wanting and not self.init:
-            raise ValueError(f"{wanting[0]} changes a model that exists; pass init= with its folder or name.")
+            raise ValueError(f"{wanting[0]} is for a model that exists; pass init= with its folder or name.")
 
 
 def from_fields(fields: dict[str, Any]) -> TrainConfig:
@@ -160,10 +165,15 @@ def _made(kind: type, fields: dict[str, Any], where: str = "") -> Any:
     known = {each.name for each in dataclasses.fields(kind)}
     for name in fields:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {where}{near[0]}?" if near else f"it has {', '.join(sorted(known))}."
-            raise ValueError(f"{where}{name} is no setting of a run; {hint}")
+            raise _unknown(name, known, where)
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+
+
+def _unknown(name: str, known: Iterable[str], where: str = "") -> ValueError:
+    """What to say of a name that is no setting: the one that was meant, or all that there are."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {where}{near[0]}?" if near else f"there are {', '.join(sorted(known))}."
+    return ValueError(f"{where}{name} is no setting of a run; {hint}")
 
 
 def to_json(config: TrainConfig) -> str:
@@ -179,10 +189,10 @@ def parse_setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     kind, leaf = (Augmentation, name.partition(".")[2]) if name.startswith("augmentation.") else (TrainConfig, name)
     hints = typing.get_type_hints(kind)
-    if not equals or leaf not in hints:
-        near = difflib.get_close_matches(name, [*typing.get_type_hints(TrainConfig)], n=1)
-        hint = f" Did you mean {near[0]}?" if equals and near else " Wanted NAME=VALUE."
-        raise ValueError(f"{text!r} is no setting of a run.{hint}")
+    if not equals:
+        raise ValueError(f"{text!r} sets nothing; wanted NAME=VALUE.")
+    if leaf not in hints:
+        raise _unknown(leaf, hints, name.removesuffix(leaf))
     try:
         return name, _parsed(value, hints[leaf])
     except (ValueError, TypeError, KeyError) as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diptych.data.augment import NONE, Augmentation
-from diptych.training.recipe import TrainConfig
+from diptych.training.recipe import TrainConfig, from_fields
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def recipe(name: str, **changes: Any) -> TrainConfig:
 
     Raises ValueError with the names that exist, or with what contradicts itself.
     """
-    return TrainConfig(**settings_of(name) | changes)
+    return from_fields(settings_of(name) | changes)
 
 
 def settings_of(name: str) -> dict[str, Any]:

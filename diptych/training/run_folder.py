@@ -9,7 +9,7 @@ import torch
 
 from diptych.training.precision import has_bfloat16
 from diptych.training.recipe import TrainConfig, from_fields, to_json
-from diptych.training.restart import write_text
+from diptych.training.restart import newest, write_text
 
 SETTINGS = "run.json"
 # What a run may be given anew when it goes on: nothing that decides what its weights mean.
@@ -31,9 +31,15 @@ def folder_of(config: TrainConfig, resume: bool) -> Path:
         raise ValueError(f"{path} is a file; out= wants a folder.")
     if resume:
         _check_same(config, path)
-    elif any((path / name).exists() for name in (SETTINGS, "model", "metrics.jsonl")):
+    elif _holds_run(path):
         raise ValueError(f"{path} holds a run already; name another folder with out=, or go on with resume=True.")
     return path
+
+
+def _holds_run(path: Path) -> bool:
+    """Whether there is something to lose. Settings alone are what a run left that failed before its first step."""
+    rows = path / "metrics.jsonl"
+    return (path / "model").exists() or newest(path) is not None or (rows.exists() and rows.stat().st_size > 0)
 
 
 def with_precision(config: TrainConfig, device: torch.device, resume: bool) -> TrainConfig:

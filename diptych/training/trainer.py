@@ -69,6 +69,8 @@ def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False) -> 
             f"process {place.rank} does not see {checkpoint}; put out= where all processes read it."
         )
     with Monitor(out, quiet=quiet, writes=place.rank == 0) as monitor, Stop() as stop:
+        if resume and not checkpoint:
+            monitor.say(f"{out} has no checkpoint to go on from: the run begins")
         trainer = Trainer(config, monitor, device, place, out, checkpoint)
         result = trainer.run(stop)
     wait_for_all()
@@ -272,8 +274,8 @@ class Trainer:
         self.monitor.step(
             Step(
                 step=tally.steps, progress=progress, epoch=tally.steps / self.loader.batches_per_epoch, loss=loss,
-                lr=rate, scale=self.network.logit_scale.exp().item(), norm=norm, waited_s=self.waited_s,
-                pictures=self.config.batch_size, chance=self.chance,
+                smoothed=tally.loss, lr=rate, scale=self.network.logit_scale.exp().item(), norm=norm,
+                waited_s=self.waited_s, pictures=self.config.batch_size, chance=self.chance,
             )
         )  # fmt: skip
 
@@ -337,6 +339,7 @@ class Trainer:
         raise KeyboardInterrupt
 
     def _finish(self) -> TrainResult:
+        self.monitor.finish()
         if self.tally.steps:
             self.checkpoint()
         self.average.eval()  # without an average it is the network itself
@@ -356,8 +359,9 @@ class Trainer:
         """The last lines of a run."""
         if forgetting:
             self.monitor.say(forgetting.table())
-            forgetting.save(self.out)
-        self.monitor.say(f"{self.tally.steps} steps, loss {self.tally.loss:.3f} · saved {folder}")
+            self.monitor.say(f"saved {forgetting.save(self.out)}")
+        loss = f", loss {self.tally.loss:.3f}" if self.tally.steps else ""
+        self.monitor.say(f"{self.tally.steps} steps{loss} · saved {folder}")
         if self.loader.bad:
             self.monitor.say(f"skipped samples: {self.loader.reasons()}")
         if self.tally.cut:
