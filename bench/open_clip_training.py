@@ -6,7 +6,7 @@
 - Its towers get the sizes of ours. Its tokenizer's table of 49,408 rows would outweigh them: the rows that no training
   caption uses are left out, and the rarest where more than 10 % of all parameters were to come of it.
 - All else is the program's: loss, AdamW, schedule, augmentation. The README's call for one process gives batch, rate
-  and decay; bf16 and torch.compile are its fastest flags on a CPU.
+  and decay; bf16 (fp32 on a processor without it) and torch.compile are its fastest flags on a CPU.
 """
 
 import torchvision_operators  # noqa: F401 (before open_clip, which imports torchvision)
@@ -29,8 +29,10 @@ import torch
 from open_clip_train import main as program
 
 from diptych.data.sources import Source, all_captions
+from diptych.training.precision import has_bfloat16
 
-RECIPE = ("--lr=1e-3", "--wd=0.1", "--precision=amp_bf16", "--workers=1", "--device=cpu", "--save-frequency=0")
+PRECISION = "amp_bf16" if has_bfloat16(torch.device("cpu")) else "fp32"
+RECIPE = ("--lr=1e-3", "--wd=0.1", f"--precision={PRECISION}", "--workers=1", "--device=cpu", "--save-frequency=0")
 WARMUP = 0.05  # of all steps
 
 

@@ -4,7 +4,7 @@ from functools import cache
 
 import torch
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
+AUTOCAST: dict[str | None, torch.dtype | None] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
 
 @cache
