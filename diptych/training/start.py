@@ -22,7 +22,7 @@ from diptych.nets.resize import resized
 from diptych.tokenizer import Tokenizer
 from diptych.training.distributed import Place, from_first, is_first
 from diptych.training.finetune import parameter_groups
-from diptych.training.muon import Muon, is_hidden
+from diptych.training.muon import Muon, head_rows, is_hidden
 from diptych.training.recipe import TrainConfig
 from diptych.training.scenes import SCENE_AUGMENTATION, SceneSource, photographs
 
@@ -138,12 +138,14 @@ def optimizers(network: CLIP, config: TrainConfig) -> list[torch.optim.Optimizer
     units of the run's."""
     named = network.named_parameters()
     hidden = {id(p) for name, p in named if config.optimizer == "muon" and is_hidden(name, p)}
-    rest, matrices = [], []
+    heads, rest, matrices = head_rows(network), [], []
     for group in parameter_groups(network, weight_decay=config.weight_decay, layer_decay=config.layer_decay):
         params, scale = group["params"], group["lr_scale"]
         rest.append({**group, "params": [p for p in params if id(p) not in hidden]})
         scale *= config.muon_lr / config.lr if config.lr else 0.0
-        matrices.append({**group, "params": [p for p in params if id(p) in hidden], "lr_scale": scale})
+        for rows in (None, *sorted(set(heads.values()))):
+            alike = [p for p in params if id(p) in hidden and heads.get(id(p)) == rows]
+            matrices.append({**group, "params": alike, "lr_scale": scale, "rows": rows})
     made: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(
             [g for g in rest if g["params"]], lr=config.lr, betas=config.betas, eps=config.eps, fused=True
