@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diptych.nets.transformer import Block, Transformer, activation, first_true
 
-ROWS_TOGETHER = 64
+ROWS_TOGETHER = 48
 
 
 @dataclass(frozen=True)
