@@ -6,7 +6,7 @@ from torch import nn
 
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
-from diptych.training.muon import Muon, head_rows, is_hidden, orthogonal
+from diptych.training.muon import Muon, is_hidden, orthogonal
 from diptych.training.recipe import TrainConfig
 from diptych.training.start import optimizers
 
@@ -47,29 +47,9 @@ def test_tall_matrices_step_further_and_convolutions_are_matrices() -> None:
     torch.testing.assert_close(stepped(torch.zeros(16, 1, 2, 2), gradient.view(16, 1, 2, 2)).flatten(1), tall)
 
 
-def test_heads_are_matrices_of_their_own() -> None:
-    """A step of three heads is the three heads' steps, one below the other; whole, it is another."""
-    torch.manual_seed(0)
-    gradient = torch.randn(12, 16)
-    whole, cut = (stepped(torch.zeros(12, 16), gradient, rows=rows) for rows in (None, 4))
-    each = [stepped(torch.zeros(4, 16), part) for part in gradient.split(4)]
-    torch.testing.assert_close(cut, torch.cat(each))
-    assert (cut - whole).abs().max() > 0.001
-
-
 def test_weight_decay_is_the_rates_share() -> None:
     weight = torch.randn(4, 4)
     torch.testing.assert_close(stepped(weight, torch.zeros(4, 4), weight_decay=0.5), 0.95 * weight)
-
-
-@pytest.mark.parametrize(("name", "rows"), [("resnet-small", {64}), ("vit-small", {64})])
-def test_queries_keys_and_values_are_cut_into_heads(name: str, rows: set[int]) -> None:
-    network = CLIP(preset(name))
-    found = head_rows(network)
-    assert set(found.values()) == rows
-    cut = [key for key, p in network.named_parameters() if id(p) in found]
-    assert all(key.split(".")[-2] in ("q", "k", "v", "qkv") for key in cut)
-    assert sum("pool" in key for key in cut) == (3 if name == "resnet-small" else 0)
 
 
 def test_every_weight_is_learnt_once() -> None:

@@ -53,7 +53,7 @@ class FolderSource:
     def captions(self, index: int) -> tuple[str, ...]:
         path, sidecar = self._pairs[index]
         if sidecar is None:
-            return (path.parent.name.replace("_", " "),)
+            return (class_name(path.parent),)
         return captions_of(sidecar.read_bytes(), sidecar.suffix == ".json", self.key(index))
 
     def key(self, index: int) -> str:
@@ -69,3 +69,8 @@ def _hint(folder: Path) -> str:
     """Where a table of captions lies beside the pictures, its name."""
     tables = sorted(p.name for p in Path(folder).iterdir() if p.suffix in (".csv", ".tsv", ".jsonl"))
     return f" Are the captions in {tables[0]}? Then name that file." if tables else ""
+
+
+def class_name(folder: Path) -> str:
+    """What a folder of pictures of one class is called in a person's words: "sports_car" is "sports car"."""
+    return " ".join(folder.name.replace("_", " ").split())

@@ -17,7 +17,7 @@ from diptych.data.tables import TABLES, open_table
 
 __all__ = ["DataError", "Sample", "Source", "Stream", "all_captions", "open_source"]
 
-ENOUGH_CAPTIONS = 1_000_000  # of a stream: fetching the rest would teach a tokenizer little
+ENOUGH_CAPTIONS = 1_000_000  # a tokenizer would learn little from more
 FORMS = (
     "a folder of tar shards, of Parquet files, of pictures with a .txt or .json caption file of the same name beside "
     "each, or of a folder for each class; tar shards by name, pattern (*.tar, {0000..0031}.tar) or http(s) address; a "

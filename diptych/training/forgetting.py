@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diptych import metrics
 from diptych.checkpoint import Checkpoint, build
+from diptych.data.folders import class_name
 from diptych.data.sources import DataError
 from diptych.engines.pytorch import PyTorchEngine
 from diptych.images import ImageError, Preprocess, find_images, open_image, resize_and_crop
@@ -113,7 +114,7 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     classes: dict[str, list[Path]] = {}
     for path in below:
         if pictures := find_images(path):
-            classes.setdefault(" ".join(path.name.replace("_", " ").split()), []).extend(pictures)
+            classes.setdefault(class_name(path), []).extend(pictures)
     if len(classes) < 2:
         had = f"a folder with pictures for {len(classes)} class{'es' * (not classes)}"
         raise DataError(f"zero_shot names {folder}, which holds {had}; wanted one for each of two classes or more.")

@@ -21,8 +21,7 @@ NOT_HIDDEN = ("token", "positions", "probe", "patch", "image.conv1")
 class Muon(torch.optim.Optimizer):
     """For hidden matrices and convolutions (their kernels taken as (out, in x height x width)), beside AdamW for the
     rest. `lr` is the spectral size of a step, times sqrt(rows / columns) where there are more rows than columns; weight
-    decay is decoupled. A group's `rows`, where it has them, cut its matrices into that many rows each, which become
-    steps of their own: attention's heads (see `head_rows`)."""
+    decay is decoupled."""
 
     def __init__(
         self,
@@ -32,22 +31,22 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
     ):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "rows": None})
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step on the gradients that are there."""
         for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
             same: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-            for p in (p for p in group["params"] if p.grad is not None):
-                pieces = self._direction(p, group["momentum"]).unflatten(0, (-1, group["rows"] or len(p)))
-                same[pieces.shape[1:]].append((p, pieces))
+            for p in params:
+                same[p.flatten(1).shape].append((p, self._direction(p, group["momentum"])))
             for (rows, columns), members in same.items():
-                steps = orthogonal(torch.cat([pieces for _, pieces in members]))
+                steps = orthogonal(torch.stack([direction for _, direction in members]))
                 size = group["lr"] * max(1.0, rows / columns) ** 0.5
-                for (p, _), step in zip(members, steps.split([len(pieces) for _, pieces in members]), strict=True):
+                for (p, _), step in zip(members, steps, strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(step.reshape(p.shape), alpha=-size)
+                    p.add_(step.view(p.shape), alpha=-size)
 
     def _direction(self, p: Tensor, momentum: float) -> Tensor:
         """Nesterov's momentum, as a matrix."""
@@ -76,16 +75,3 @@ def orthogonal(x: Float[Tensor, "many rows columns"]) -> Float[Tensor, "many row
 def is_hidden(name: str, parameter: nn.Parameter) -> bool:
     """Whether a parameter of a CLIP is one for Muon: a matrix or a convolution between hidden spaces."""
     return parameter.ndim >= 2 and not any(part in name for part in NOT_HIDDEN)
-
-
-def head_rows(network: nn.Module) -> dict[int, int]:
-    """The rows of one head, by the id of each matrix whose rows are the queries, keys or values of several. They act
-    apart, so each is a matrix of its own; and sixteen of 64 rows cost a sixteenth of one of 1,024."""
-    rows = {}
-    for module in network.modules():
-        if not isinstance(heads := getattr(module, "heads", None), int):
-            continue
-        for name in ("q", "k", "v", "qkv"):
-            if isinstance(linear := getattr(module, name, None), nn.Linear):
-                rows[id(linear.weight)] = linear.in_features // heads
-    return rows

@@ -13,7 +13,7 @@ from diptych.checkpoint import build, preprocessing_of, read
 from diptych.data.loader import shares
 from diptych.data.plan import Part
 from diptych.data.samples import Source, Stream, spell_counts
-from diptych.data.sources import all_captions, open_source
+from diptych.data.sources import ENOUGH_CAPTIONS, all_captions, open_source
 from diptych.engines.pytorch import describe_device
 from diptych.images import Preprocess
 from diptych.nets.clip import CLIP, CLIPConfig
@@ -22,11 +22,9 @@ from diptych.nets.resize import resized
 from diptych.tokenizer import Tokenizer
 from diptych.training.distributed import Place, from_first, is_first
 from diptych.training.finetune import parameter_groups
-from diptych.training.muon import Muon, head_rows, is_hidden
+from diptych.training.muon import Muon, is_hidden
 from diptych.training.recipe import TrainConfig
 from diptych.training.scenes import SCENE_AUGMENTATION, SceneSource, photographs
-
-CAPTIONS_READ = 2_000_000  # a tokenizer learns nothing new from more
 
 
 class Start(NamedTuple):
@@ -64,7 +62,7 @@ def _tokenizer_json(config: TrainConfig, sources: Sequence[Source | Stream]) -> 
     if config.tokenizer:
         path = Path(config.tokenizer)
         return Tokenizer.open(path / "tokenizer.json" if path.is_dir() else path).to_json()
-    captions = islice(chain.from_iterable(map(all_captions, sources)), CAPTIONS_READ)
+    captions = islice(chain.from_iterable(map(all_captions, sources)), ENOUGH_CAPTIONS)
     return Tokenizer.train(captions, vocab_size=config.vocab_size, context=config.context).to_json()
 
 
@@ -138,14 +136,12 @@ def optimizers(network: CLIP, config: TrainConfig) -> list[torch.optim.Optimizer
     units of the run's."""
     named = network.named_parameters()
     hidden = {id(p) for name, p in named if config.optimizer == "muon" and is_hidden(name, p)}
-    heads, rest, matrices = head_rows(network), [], []
+    rest, matrices = [], []
     for group in parameter_groups(network, weight_decay=config.weight_decay, layer_decay=config.layer_decay):
         params, scale = group["params"], group["lr_scale"]
         rest.append({**group, "params": [p for p in params if id(p) not in hidden]})
         scale *= config.muon_lr / config.lr if config.lr else 0.0
-        for rows in (None, *sorted(set(heads.values()))):
-            alike = [p for p in params if id(p) in hidden and heads.get(id(p)) == rows]
-            matrices.append({**group, "params": alike, "lr_scale": scale, "rows": rows})
+        matrices.append({**group, "params": [p for p in params if id(p) in hidden], "lr_scale": scale})
     made: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(
             [g for g in rest if g["params"]], lr=config.lr, betas=config.betas, eps=config.eps, fused=True
