@@ -251,6 +251,14 @@ def test_too_many_broken_samples_stop_the_run() -> None:
     assert len(epochs(Loader([Part(half, 400, NONE)], batch_size=20, size_px=32, max_bad=0.6))) == 20
 
 
+def test_the_share_is_that_of_all_samples_however_few_an_epoch_takes() -> None:
+    """One in fifty, over 40 epochs of 100: more broken ones than a tenth of an epoch, but not than a tenth of all."""
+    source = Numbers(5000, frozenset(range(0, 5000, 50)))
+    one = Loader([Part(source, 100, NONE)], batch_size=50, size_px=8)
+    epochs(one, 40)
+    assert 60 < len(one.bad) < 100
+
+
 def test_many_broken_samples_of_a_huge_source_stop_the_run_early() -> None:
     """At a tenth of the first thousand, not at a tenth of a million."""
     third = Numbers(10**6, frozenset(range(0, 10**6, 3)))
@@ -339,6 +347,38 @@ def test_lost_shards_are_named_and_the_rest_goes_on() -> None:
     two_bad = Stream(["bad", "s1:20", "bad2", "s3:20"], Shards(), "a test")
     with pytest.raises(DataError, match=r"2 of 4 shards cannot be had: 2 not found \(bad"):
         epochs(Loader([Part(two_bad, 60, NONE)], batch_size=20, size_px=8))
+
+
+def test_shards_that_fail_at_times_do_not_add_up() -> None:
+    """Each of ten shards is gone in one pass of ten: all are named, and the run goes on."""
+    tries: dict[str, int] = {}
+
+    def fetch(shard: str, folder: Path) -> Numbers:
+        tries[shard] = tries.get(shard, 0) + 1
+        if tries[shard] == 1 + int(shard):
+            raise DataError(f"{shard} is busy", "HTTP 503")
+        return Numbers(20)
+
+    source = Stream([*"0123456789"], fetch, "a test")
+    one = Loader([Part(source, 200, NONE)], batch_size=20, size_px=8, max_bad=0.25)
+    epochs(one, 12)
+    assert len(one.bad) == 10
+
+
+def test_a_shard_of_nothing_but_broken_samples_costs_these_alone() -> None:
+    """Stand-ins are other shards' samples, the same in every run."""
+
+    def made() -> Loader:
+        shards = {name: Numbers(40, frozenset(range(40)) if name == "2" else frozenset()) for name in "0123456789"}
+        source = Stream(list(shards), lambda name, folder: shards[name], "", samples=400)
+        return Loader([Part(source, 400, NONE)], batch_size=40, size_px=8)
+
+    one, again = made(), made()
+    batches = epochs(one)
+    assert [len(batch.pixels) for batch in batches] == [40] * 10
+    assert 20 < len(one.bad) <= 40
+    assert {bad.reason for bad in one.bad.values()} == {"not an image"}
+    assert all(map(same, batches, epochs(again)))
 
 
 # --- workers

@@ -15,6 +15,7 @@ from diptych.data.samples import DataError, Sample
 from diptych.images import ImageError, open_image
 
 TRIES = 50  # of a source where half is broken, one in 2^50 samples finds no other
+OWN_TRIES = 5  # of them in the sample's own source
 
 
 class Bad(NamedTuple):
@@ -45,27 +46,31 @@ class Decoder:
         """Read the picks into `pixels`, (picks, size_px, size_px, 3) uint8.
 
         In place of a broken sample another one of its source is drawn, from the seed of the broken one, so that batches
-        keep their size and their order whatever is broken. DataError where that does not help.
+        keep their size and their order whatever is broken; where all of a source seems to be, such as a shard of a
+        stream, one of the sources that the batch has. DataError where that does not help.
         """
         captions: list[str] = []
         owners: list[int] = []
         ids = np.empty(len(picks), np.int64)
         bad: dict[str, Bad] = {}
-        for row, pick in enumerate(picks):
-            texts, ids[row] = self._read(pick, pixels[row], bad)
+        for row in range(len(picks)):
+            texts, ids[row] = self._read(picks, row, pixels[row], bad)
             owners += [row] * len(texts)
             captions += texts
         return Decoded(captions, np.array(owners, np.int64), ids, bad)
 
-    def _read(self, pick: Pick, out: np.ndarray, bad: dict[str, Bad]) -> tuple[list[str], int]:
+    def _read(self, picks: Sequence[Pick], row: int, out: np.ndarray, bad: dict[str, Bad]) -> tuple[list[str], int]:
+        pick = picks[row]
         rng = np.random.default_rng(pick.seed)
         index = pick.index
-        for _ in range(TRIES):
+        for attempt in range(TRIES):
             try:
                 sample = pick.source[index]
                 return self._changed(sample, self.hows[pick.part], rng, out), picture_id(sample)
             except (ImageError, DataError, OSError) as error:
                 bad.setdefault(*why(pick.source.key(index), error))
+                if attempt >= OWN_TRIES:
+                    pick = picks[int(rng.integers(len(picks)))]
                 index = int(rng.integers(len(pick.source)))
         raise DataError(f"{TRIES} samples in a row are unusable: {spell_bad(bad)}. Mend the data.")
 

@@ -1,9 +1,11 @@
 """Samples to batches: shuffled by seed and epoch, decoded and changed in threads or processes, a few batches ahead."""
 
+import math
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +56,8 @@ class Loader:
     workers: int = 0
     max_bad: float = MAX_BAD_SHARE
     bad: dict[str, Bad] = field(default_factory=dict)
-    _shards: dict[str, Bad] = field(default_factory=dict, repr=False)
+    _shards: dict[str, Bad] = field(default_factory=dict, repr=False)  # of `bad`, those that are whole shards
+    _gone: dict[str, Bad] = field(default_factory=dict, repr=False)  # of these, what the last try did not have
     _tried: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
@@ -74,7 +77,7 @@ class Loader:
         Of an epoch the rest that fills no batch is left out. Closed or dropped, the generator ends its threads or
         processes. DataError where the position is one of other data, where too much is broken, or a worker dies.
         """
-        plan = Plan(self.parts, self.batch_size, self.seed, self.rank, self.world, self._lose_shard)
+        plan = Plan(self.parts, self.batch_size, self.seed, self.rank, self.world, self._set_aside)
         decoder = Decoder(self.size_px, self.captions_per_image, tuple(part.how for part in self.parts))
         waiting: deque[Planned] = deque()
         with self._crew(decoder) as crew:
@@ -83,6 +86,12 @@ class Loader:
                 waiting.append(planned)
                 if len(waiting) >= crew.room:
                     yield self._batch(waiting.popleft(), *crew.result())
+
+    @cached_property
+    def _there_are(self) -> float:
+        """Samples in all sources, however few of them an epoch takes; infinite where a stream does not say."""
+        sources = [part.source for part in self.parts]
+        return sum((s.samples or math.inf) if isinstance(s, Stream) else len(s) for s in sources)
 
     def _crew(self, decoder: Decoder) -> "Workers | _Threads":
         if self.workers:
@@ -93,7 +102,7 @@ class Loader:
         self._tried += len(pixels)
         for key, bad in decoded.bad.items():
             self.bad.setdefault(key, bad)
-        of = min(sum(part.share for part in self.parts), max(self._tried, AT_LEAST))
+        of = min(self._there_are, max(self._tried, AT_LEAST))
         if (broken := len(self.bad) - len(self._shards)) > max(TOLERATED, self.max_bad * of):
             raise DataError(f"{broken} of {of} samples are unusable: {self.reasons()}. Mend the data.")
         return Batch(pixels, *decoded[:3], planned.epoch, planned.position)
@@ -113,13 +122,16 @@ class Loader:
         """The broken samples by reason, with one of them named for each."""
         return spell_bad(self.bad)
 
-    def _lose_shard(self, shard: str, error: Exception) -> None:
-        """Keep a shard that cannot be had; one may fail, and of many a share of `max_bad`."""
+    def _set_aside(self, shard: str, error: Exception | None) -> None:
+        """Keep a shard that cannot be had; at any time one may be gone, and of many a share of `max_bad`."""
+        if error is None:
+            self._gone.pop(shard, None)  # a later pass found it: the host was down
+            return
         key, bad = why(shard, error)
-        self.bad[key] = self._shards[key] = bad
+        self.bad[key] = self._shards[key] = self._gone[shard] = bad
         total = sum(len(part.source.shards) for part in self.parts if isinstance(part.source, Stream))
-        if len(self._shards) > max(1, self.max_bad * total):
-            raise DataError(f"{len(self._shards)} of {total} shards cannot be had: {spell_bad(self._shards)}.")
+        if len(self._gone) > max(1, self.max_bad * total):
+            raise DataError(f"{len(self._gone)} of {total} shards cannot be had: {spell_bad(self._gone)}.")
 
 
 class _Threads:

@@ -51,7 +51,7 @@ class Plan:
     seed: int
     rank: int
     world: int
-    set_aside: Callable[[str, Exception], None]
+    set_aside: Callable[[str, Exception | None], None]
 
     @property
     def total(self) -> int:

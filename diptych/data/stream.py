@@ -33,12 +33,12 @@ class Cursor:
 
     Every pass permutes the shards by (seed, pass) and deals them out to the processes; samples are permuted within a
     block of shards. Where there are fewer shards than processes, all fetch every shard and the samples are dealt out.
-    `set_aside` is told of shards that cannot be had.
+    `set_aside` is told of shards that cannot be had, and why; and, with None, of those that could.
     """
 
     def __init__(
         self, stream: Stream, seed: tuple[int, ...], rank: int, world: int,
-        set_aside: Callable[[str, Exception], None], state: dict[str, int] | None = None,
+        set_aside: Callable[[str, Exception | None], None], state: dict[str, int] | None = None,
     ):  # fmt: skip
         self.stream, self.seed, self.rank, self.world, self.set_aside = stream, seed, rank, world, set_aside
         self._at = dict(state or {"pass": 0, "block": 0, "taken": 0})
@@ -103,6 +103,7 @@ class Cursor:
         except (DataError, OSError) as error:
             self.set_aside(name, error)
             return None
+        self.set_aside(name, None)
         if self._at["pass"] == 0:  # later passes meet the same again
             for reason, number in source.skipped.items():
                 self.stream.skipped[reason] = self.stream.skipped.get(reason, 0) + number
