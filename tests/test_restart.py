@@ -25,6 +25,7 @@ from diptych.data.plan import Part
 from diptych.data.scenes import Scenes
 from diptych.training import restart
 from diptych.training.recipe import TrainConfig
+from diptych.training.skipped import FILE, SkippedNames
 from diptych.training.stopping import Stop
 from diptych.training.trainer import train
 
@@ -204,17 +205,36 @@ def test_a_full_disk_ends_the_command_with_a_sentence(shards: Path, tmp_path: Pa
     assert "Traceback" not in done.stderr
 
 
-def test_a_run_with_broken_samples_goes_on(tmp_path: Path) -> None:
+def test_a_run_with_broken_samples_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They are remembered, and so is of how many they are a share."""
     for index, scene in enumerate(Scenes(40, size_px=48)):
         scene.image.save(tmp_path / f"{index}.png")
         (tmp_path / f"{index}.txt").write_text(scene.captions[0], encoding="utf-8")
     (tmp_path / "3.png").write_bytes(b"")
     options = {"batch_size": 10, "val": None}
-    first = train(config(tmp_path, tmp_path / "run", epochs=1, **options), quiet=True)
-    again = train(config(tmp_path, tmp_path / "run", epochs=2, **options), resume=True, quiet=True)
+    first = train(config(tmp_path, tmp_path / "run", epochs=1, **options))
+    assert capsys.readouterr().err.count(f"skipped {tmp_path / '3.png'}") == 1
+    again = train(config(tmp_path, tmp_path / "run", epochs=2, **options), resume=True)
     assert [bad.reason for bad in first.skipped.values()] == ["empty file"]
     assert again.skipped == first.skipped
+    assert "skipped /" not in capsys.readouterr().err  # it was named
+    [row] = map(json.loads, (tmp_path / "run" / "skipped.jsonl").read_text().splitlines())
+    assert (row["key"], row["reason"]) == (str(tmp_path / "3.png"), "empty file")
+
+
+def test_the_first_broken_samples_are_said_and_all_are_written(tmp_path: Path) -> None:
+    bad = {"0": Bad("gone", "0: gone")}
+    said: list[str] = []
+    names = SkippedNames(tmp_path, bad, said.append)
+    for count in (5, 15, 25):
+        bad.update({str(n): Bad("gone", f"{n}: gone") for n in range(count)})
+        names.name()
+    assert said == [
+        *(f"skipped {n}: gone" for n in range(1, 10)),
+        f"more samples are skipped; {tmp_path / FILE} names them all",
+    ]
+    names.finish()
+    assert [json.loads(line)["key"] for line in (tmp_path / FILE).open()] == [str(n) for n in range(25)]
 
 
 def test_what_a_loader_has_met_is_carried_over() -> None:

@@ -31,6 +31,7 @@ from diptych.training.pretrained import Pretrained, hold
 from diptych.training.recipe import TrainConfig, chance_loss, learning_rate
 from diptych.training.run_folder import folder_of, with_precision, write_settings
 from diptych.training.sharding import clip_gradients, full_optimizer_state, full_state, load_full, parts, split
+from diptych.training.skipped import SkippedNames
 from diptych.training.start import from_model, introduction, mixture, open_sources, optimizers, set_dropout, start
 from diptych.training.stopping import Stop
 from diptych.training.targets import identify
@@ -140,6 +141,7 @@ class Trainer:
         torch.manual_seed(config.seed + place.rank)  # the weights are made: from here on only dropout draws
         if saved:
             self._restore(saved)
+        self.skipped = SkippedNames(out, self.loader.bad, monitor.say)
         self.looked_s = self.saved_s = time.monotonic()
 
     def _remember(self, checkpoint: Path | None) -> None:
@@ -163,6 +165,8 @@ class Trainer:
         now = self._now(stop)
         while now.progress < 1:
             self.step(self._next(batches), now.progress)
+            if self.place.rank == 0:
+                self.skipped.name()
             epoch, rest = divmod(self.tally.steps, self.loader.batches_per_epoch)
             now = self._now(stop)
             if now.progress < 1 and self.validation and not rest and epoch % self.config.eval_every == 0:
@@ -352,6 +356,8 @@ class Trainer:
         for met in from_all(self.loader.met()):  # each process has met its own
             self.loader.remember(met)
         self.tally.cut = sum(from_all(self.tally.cut))
+        if self.place.rank == 0:
+            self.skipped.finish()
         self._conclude(folder, forgetting)
         return TrainResult(folder, self.tally.loss, retrieval, self.loader.bad, forgetting)
 
