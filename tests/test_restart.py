@@ -121,6 +121,7 @@ def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Undis
     return Undisturbed(out, time.monotonic() - began_s)
 
 
+@pytest.mark.timeout(1200)  # the kills come at shares of an undisturbed run, however slow the machine is
 def test_twenty_kills_change_no_bit(shards: Path, tmp_path: Path, undisturbed: Undisturbed) -> None:
     """SIGKILL at random moments, from before the first step on: each sitting gets up to a fifth of the time of a whole
     run."""
