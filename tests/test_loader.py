@@ -4,8 +4,6 @@ themselves."""
 import contextlib
 import io
 import json
-import os
-import signal
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -64,14 +62,6 @@ class Numbers:
 
     def key(self, index: int) -> str:
         return f"{self.name} {index}"
-
-
-class Deadly(Numbers):
-    """A sample that takes its process with it."""
-
-    def __getitem__(self, index: int) -> Sample:
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError
 
 
 class Shards:
@@ -379,33 +369,3 @@ def test_a_shard_of_nothing_but_broken_samples_costs_these_alone() -> None:
     assert 20 < len(one.bad) <= 40
     assert {bad.reason for bad in one.bad.values()} == {"not an image"}
     assert all(map(same, batches, epochs(again)))
-
-
-# --- workers
-
-
-def test_workers_give_what_threads_give(shards: Path) -> None:
-    """With a stream in the mixture, whose sources go to the workers while they run; and from a position."""
-    parts = [loader(shards).parts[0], Part(stream(30, 30, 30, 30, 30), 60, Augmentation())]
-    common: dict = {"batch_size": 30, "size_px": 24, "captions_per_image": 2, "seed": 3}
-    plain = epochs(Loader(parts, **common), 2)
-    assert all(map(same, plain, epochs(Loader(parts, **common, workers=2), 2)))
-    assert same(plain[4], next(Loader(parts, **common, workers=1).batches(plain[3].position)))
-
-
-def test_a_worker_that_dies_is_an_error() -> None:
-    one = Loader([Part(Deadly(50), 50, NONE)], batch_size=10, size_px=8, workers=1)
-    with pytest.raises(
-        DataError, match=r"loader process 1 of 1 died \(signal SIGKILL\).* take fewer\. workers=0 reads in threads"
-    ):
-        next(one.batches())
-
-
-def test_what_is_broken_in_a_worker_is_said() -> None:
-    nothing = Numbers(30, frozenset(range(30)))
-    with pytest.raises(DataError, match="50 samples in a row are unusable"):
-        next(Loader([Part(nothing, 30, NONE)], batch_size=10, size_px=8, workers=1).batches())
-    unsendable = Numbers(30)
-    unsendable.lock = lambda: None  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match=r"cannot be sent to another process .* set workers=0"):
-        next(Loader([Part(unsendable, 30, NONE)], batch_size=10, size_px=8, workers=1).batches())

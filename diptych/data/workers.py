@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
+from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,9 @@ class Workers:
         self._submitted = 0
         context = multiprocessing.get_context("spawn")
         self._memory, self._pipes, self._processes = [], [], []
+        # At the interpreter's end multiprocessing waits for the processes, and they wait for the pipes, which an
+        # uncaught error's traceback may still hold open: what ends them is called before.
+        self._end = Finalize(self, _end, (self._pipes, self._processes), exitpriority=10)
         for number in range(count):
             memory = context.RawArray(ctypes.c_uint8, SLOTS * int(np.prod(self._shape)))
             ours, theirs = context.Pipe()
@@ -53,11 +57,7 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for pipe in self._pipes:
-            pipe.close()  # what a worker takes for its end
-        for process in self._processes:
-            process.kill()
-            process.join()
+        self._end()
 
     def submit(self, picks: Sequence[Pick]) -> None:
         """Have a batch read. Sources go to a worker with the first batch that needs them, and are dropped by it with
@@ -104,6 +104,15 @@ class Workers:
             advice = 'If that was at the start, put the script\'s work under `if __name__ == "__main__":`.'
         which = f"loader process {worker + 1} of {len(self._processes)}"
         return DataError(f"{which} died ({how}). {advice} workers=0 reads in threads.")
+
+
+def _end(pipes: list[Connection], processes: list[Any]) -> None:
+    """End the processes, whatever they are at."""
+    for pipe in pipes:
+        pipe.close()  # what a worker takes for its end
+    for process in processes:
+        process.kill()
+        process.join()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,21 +162,21 @@ class Trainer:
         stop = stop or Stop()
         if self.place.rank == 0:
             write_settings(self.out, self.config)
-        batches = self.loader.batches(self.position)
-        now = self._now(stop)
-        while now.progress < 1:
-            self.step(self._next(batches), now.progress)
-            if self.place.rank == 0:
-                self.skipped.name()
-            epoch, rest = divmod(self.tally.steps, self.loader.batches_per_epoch)
+        # Closed whatever happens: an error's traceback would keep the generator, and with it the loader's processes.
+        with closing(self.loader.batches(self.position)) as batches:
             now = self._now(stop)
-            if now.progress < 1 and self.validation and not rest and epoch % self.config.eval_every == 0:
-                self.evaluate()
-            if now.stop:
-                self._end_early(now.stop)
-            if now.due:
-                self.checkpoint()
-        batches.close()
+            while now.progress < 1:
+                self.step(self._next(batches), now.progress)
+                if self.place.rank == 0:
+                    self.skipped.name()
+                epoch, rest = divmod(self.tally.steps, self.loader.batches_per_epoch)
+                now = self._now(stop)
+                if now.progress < 1 and self.validation and not rest and epoch % self.config.eval_every == 0:
+                    self.evaluate()
+                if now.stop:
+                    self._end_early(now.stop)
+                if now.due:
+                    self.checkpoint()
         return self._finish()
 
     def _now(self, stop: Stop) -> Moment:

@@ -1,0 +1,77 @@
+"""Loader processes: they give what threads give, their deaths are errors, and they end with the run."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_loader import Numbers, epochs, loader, same, stream
+
+from diptych.data.augment import NONE, Augmentation
+from diptych.data.loader import Loader
+from diptych.data.plan import Part
+from diptych.data.samples import DataError, Sample
+
+
+class Deadly(Numbers):
+    """A sample that takes its process with it."""
+
+    def __getitem__(self, index: int) -> Sample:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_workers_give_what_threads_give(shards: Path) -> None:
+    """With a stream in the mixture, whose sources go to the workers while they run; and from a position."""
+    parts = [loader(shards).parts[0], Part(stream(30, 30, 30, 30, 30), 60, Augmentation())]
+    common: dict = {"batch_size": 30, "size_px": 24, "captions_per_image": 2, "seed": 3}
+    plain = epochs(Loader(parts, **common), 2)
+    assert all(map(same, plain, epochs(Loader(parts, **common, workers=2), 2)))
+    assert same(plain[4], next(Loader(parts, **common, workers=1).batches(plain[3].position)))
+
+
+def test_a_worker_that_dies_is_an_error() -> None:
+    one = Loader([Part(Deadly(50), 50, NONE)], batch_size=10, size_px=8, workers=1)
+    with pytest.raises(
+        DataError, match=r"loader process 1 of 1 died \(signal SIGKILL\).* take fewer\. workers=0 reads in threads"
+    ):
+        next(one.batches())
+
+
+def test_what_is_broken_in_a_worker_is_said() -> None:
+    nothing = Numbers(30, frozenset(range(30)))
+    with pytest.raises(DataError, match="50 samples in a row are unusable"):
+        next(Loader([Part(nothing, 30, NONE)], batch_size=10, size_px=8, workers=1).batches())
+    unsendable = Numbers(30)
+    unsendable.lock = lambda: None  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match=r"cannot be sent to another process .* set workers=0"):
+        next(Loader([Part(unsendable, 30, NONE)], batch_size=10, size_px=8, workers=1).batches())
+
+
+RAISES = """
+import sys
+sys.path.insert(0, {tests!r})
+from diptych.data.augment import NONE
+from diptych.data.loader import Loader
+from diptych.data.plan import Part
+from test_loader import Numbers
+
+def main():
+    batches = Loader([Part(Numbers(50), 50, NONE)], batch_size=10, size_px=8, workers=1).batches()
+    next(batches)
+    raise ZeroDivisionError
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_a_script_that_raises_ends_with_its_workers(tmp_path: Path) -> None:
+    """The uncaught error holds the frame, the frame the generator, and that the pipes that the workers listen at."""
+    script = tmp_path / "script.py"
+    script.write_text(RAISES.format(tests=str(Path(__file__).parent)))
+    done = subprocess.run([sys.executable, script], stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
