@@ -177,6 +177,71 @@ def test_sigterm_saves_first(shards: Path, tmp_path: Path) -> None:
     assert restart.load(last)["tally"]["steps"] == int(last.name)
 
 
+STALLS = """
+import sys, threading
+from pathlib import Path
+from diptych.data.shards import ShardSource
+from diptych.training.recipe import TrainConfig
+from diptych.training.trainer import train
+
+class Stalling(ShardSource):
+    read = 0
+    def __getitem__(self, index):
+        type(self).read += 1
+        if self.read > 5 * 16:
+            print("stalls", flush=True)
+            threading.Event().wait()
+        return super().__getitem__(index)
+
+def main():
+    import diptych.training.start as start
+    start.open_source = lambda *_, **__: Stalling(sorted(Path({shards!r}).glob("*.tar")))
+    train(TrainConfig(
+        data=({shards!r},), out={out!r}, model="vit-tiny", image_size=32, vocab_size=600, epochs=1, batch_size=16,
+        seed=5, precision="fp32", device="cpu", checkpoint_s=1000, threads=1, workers={workers},
+    ))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_sigterm_saves_while_the_run_waits_for_data(shards: Path, tmp_path: Path, workers: int) -> None:
+    """At a stalled shard no next step comes: the batches that came are saved, and the run goes on after them."""
+    out, script = tmp_path / "run", tmp_path / "script.py"
+    script.write_text(STALLS.format(shards=str(shards), out=str(out), workers=workers))
+    pipes: dict = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, script], **pipes) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "stalls\n"
+        time.sleep(5)  # for the steps on the batches that came before
+        process.send_signal(signal.SIGTERM)
+        try:
+            said = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+    assert "told to end: what is done is saved first" in said
+    assert process.returncode == -signal.SIGINT, said  # KeyboardInterrupt, as Python leaves with it
+    last = restart.newest(out)
+    assert last is not None, said
+    state = restart.load(last)
+    assert state["processes"][0]["position"]["sample"] == 16 * state["tally"]["steps"]
+    train(config(shards, out, epochs=1, batch_size=16, val=None), resume=True, quiet=True)
+    train(config(shards, tmp_path / "whole", epochs=1, batch_size=16, val=None), quiet=True)
+    assert weights(out) == weights(tmp_path / "whole")
+
+
+def test_a_run_that_is_told_to_end_before_a_step_has_nothing_to_save(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Loader, "batches", lambda *_: (signal.raise_signal(signal.SIGINT) for _ in range(1)))
+    with pytest.raises(KeyboardInterrupt):
+        train(config(shards, tmp_path / "run"))
+    assert "interrupted before the first step: there is nothing to save" in capsys.readouterr().err
+    assert restart.newest(tmp_path / "run") is None
+
+
 def test_a_run_that_was_another_is_not_resumed(shards: Path, undisturbed: Undisturbed) -> None:
     with pytest.raises(ValueError, match=r"began with lr=0\.001; now it is 0\.5"):
         train(config(shards, undisturbed.out, lr=0.5), resume=True, quiet=True)
@@ -252,6 +317,15 @@ class Scenery(list):
 
     def __len__(self) -> int:
         return 40
+
+
+def test_a_request_ends_a_wait_before_it_and_within() -> None:
+    with Stop() as stop:
+        assert stop.unless_asked(lambda: 3) == 3
+        assert stop.unless_asked(lambda: signal.raise_signal(signal.SIGTERM) or 3) is None
+        assert stop.unless_asked(lambda: 3) is None
+        signal.raise_signal(signal.SIGTERM)  # outside a wait, and at once after the first
+        assert stop.asked == "told to end"
 
 
 def test_a_signal_that_comes_twice_at_once_is_one_request() -> None:

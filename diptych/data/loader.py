@@ -1,11 +1,13 @@
 """Samples to batches: shuffled by seed and epoch, decoded and changed in threads or processes, a few batches ahead."""
 
 import math
+import threading
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -134,25 +136,55 @@ class Loader:
             raise DataError(f"{len(self._gone)} of {total} shards cannot be had: {spell_bad(self._gone)}.")
 
 
+_Read = tuple[np.ndarray, Decoded]  # pixels, all else
+
+
 class _Threads:
-    """The same as Workers, in threads of this process: Pillow lets go of the interpreter while it decodes."""
+    """The same as Workers, in threads of this process: Pillow lets go of the interpreter while it decodes.
+
+    Not those of an executor, for whose reads the interpreter waits before it leaves: one may hang for minutes.
+    """
 
     def __init__(self, count: int, decoder: Decoder, ahead: int):
         self.room, self._decoder = 1 + max(count, ahead), decoder
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="diptych-loader")
-        self._waiting: deque[Future[tuple[np.ndarray, Decoded]]] = deque()
+        self._waiting: deque[Future[_Read]] = deque()
+        self._orders: SimpleQueue[tuple[Future[_Read], list[Pick]] | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, daemon=True, name=f"diptych-loader-{number}") for number in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def __enter__(self) -> "_Threads":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        for future in self._waiting:
+            future.cancel()
+        for _ in self._threads:
+            self._orders.put(None)
 
     def submit(self, picks: list[Pick]) -> None:
-        self._waiting.append(self._pool.submit(self._decode, picks))
+        future: Future[_Read] = Future()
+        self._waiting.append(future)
+        self._orders.put((future, picks))
 
     def result(self) -> tuple[np.ndarray, Decoded]:
         return self._waiting.popleft().result()
+
+    def _work(self) -> None:
+        """A thread's life: decode what is ordered until None is."""
+        while order := self._orders.get():
+            self._answer(*order)
+            del order  # with it a fetched shard, whose files may go
+
+    def _answer(self, future: Future[_Read], picks: list[Pick]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(self._decode(picks))
+        except BaseException as error:
+            future.set_exception(error)
 
     def _decode(self, picks: list[Pick]) -> tuple[np.ndarray, Decoded]:
         pixels = np.empty((len(picks), self._decoder.size_px, self._decoder.size_px, 3), np.uint8)

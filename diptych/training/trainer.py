@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +70,7 @@ def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False) -> 
         raise FileNotFoundError(
             f"process {place.rank} does not see {checkpoint}; put out= where all processes read it."
         )
-    with Monitor(out, quiet=quiet, writes=place.rank == 0) as monitor, Stop() as stop:
+    with Monitor(out, quiet=quiet, writes=place.rank == 0) as monitor, Stop(monitor.say) as stop:
         if resume and not checkpoint:
             monitor.say(f"{out} has no checkpoint to go on from: the run begins")
         trainer = Trainer(config, monitor, device, place, out, checkpoint)
@@ -166,7 +166,9 @@ class Trainer:
         with closing(self.loader.batches(self.position)) as batches:
             now = self._now(stop)
             while now.progress < 1:
-                self.step(self._next(batches), now.progress)
+                if (batch := self._next(batches, stop)) is None:
+                    self._end_early(self._now(stop).stop)
+                self.step(batch, now.progress)
                 if self.place.rank == 0:
                     self.skipped.name()
                 epoch, rest = divmod(self.tally.steps, self.loader.batches_per_epoch)
@@ -194,9 +196,13 @@ class Trainer:
         total = round(self.config.epochs * self.loader.batches_per_epoch)
         return min(1.0, self.tally.steps / total) if total else 1.0
 
-    def _next(self, batches: Generator[Batch]) -> Batch:
+    def _next(self, batches: Generator[Batch], stop: Stop) -> Batch | None:
+        """The next batch; None where the run is told to end before it is there, after which there are no more. Of
+        several processes each would be told at another moment, and so all wait for their batch."""
         asked_s = time.monotonic()
-        batch = next(batches)
+        batch = next(batches) if self.place.world > 1 else stop.unless_asked(lambda: next(batches))
+        if batch is None:
+            return None
         self.waited_s = time.monotonic() - asked_s
         self.position = batch.position
         return batch
@@ -335,7 +341,10 @@ class Trainer:
         self.monitor.resume(self.tally.steps)
         self.monitor.say(f"goes on after step {self.tally.steps}")
 
-    def _end_early(self, why: str) -> None:
+    def _end_early(self, why: str | None) -> NoReturn:
+        if not self.tally.steps:
+            self.monitor.say(f"{why} before the first step: there is nothing to save")
+            raise KeyboardInterrupt
         path = self.checkpoint()
         self.monitor.say(
             f"{why} at step {self.tally.steps}; go on with diptych train --out {self.out} --resume, or try the model "
