@@ -57,6 +57,7 @@ class ShardSource:
                     kind = "image" if f".{suffix.lower()}" in IMAGE_SUFFIXES else suffix.lower()
                     if member.isfile() and kind in _KINDS:
                         found.setdefault(key, {})[kind] = (member.offset_data, member.size)
+                _require_end(path, tar.offset)
         except (tarfile.TarError, OSError, ValueError) as error:
             self._damage.append(f"{path} cannot be read as a tar shard ({error}); copy or download it again.")
             count(self.skipped, f"damage in {path.name}")
@@ -91,6 +92,22 @@ class ShardSource:
 
     def key(self, index: int) -> str:
         return f"{self._keys[index]} in {self.paths[self._places[index, 0]].name}"
+
+
+def _require_end(path: Path, offset: int) -> None:
+    """ReadError unless a block of zeros stands at `offset`, and nothing else up to the file's end.
+
+    tarfile takes a header that is damaged, zeroed or cut for the end, and so would lose all that follows in silence.
+    """
+    with open(path, "rb") as file:
+        file.seek(offset)
+        if len(block := file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("it ends without a block of zeros, so it may be cut")
+        if any(block):
+            raise tarfile.ReadError(f"the header at byte {offset} is damaged")
+        while block := file.read(1 << 20):
+            if block.count(0) < len(block):
+                raise tarfile.ReadError(f"data follows its end at byte {offset}")
 
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:
