@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import write_tar
 
-from diptych.data.samples import Source, Stream
+from diptych.data.samples import DataError, Source, Stream
 from diptych.data.shards import ShardSource
 from diptych.data.sources import all_captions, open_source
 
@@ -76,3 +76,15 @@ def test_an_end_of_one_block_or_of_many_is_one(tmp_path: Path) -> None:
     for rest in (b"", bytes(511), bytes(3 << 20) + b"x"):
         (tmp_path / "0.tar").write_bytes(data + rest)
         assert (len(source_of(tmp_path)), source_of(tmp_path).skipped) == (4, {"damage in 0.tar": 1})
+
+
+def test_a_shard_that_braces_spell_out_must_be_there(tmp_path: Path) -> None:
+    for number in (0, 1, 3):
+        shard(tmp_path / f"s-{number:04}.tar")
+    with pytest.raises(DataError, match=r"1 of the 4 files that it names are not there \(\S+s-0002\.tar\)"):
+        open_source(f"{tmp_path}/s-{{0000..0003}}.tar")
+    with pytest.raises(DataError, match=r"5 of the 8 .* \(\S+s-0002\.tar, \S+s-0004\.tar, \S+s-0005\.tar, \.\.\.\)"):
+        open_source(f"{tmp_path}/s-{{0000..0007}}.tar")
+    assert len(source_of(f"{tmp_path}/{{s,t}}-*.tar")) == 12  # a pattern may match nothing
+    with pytest.raises(DataError, match=r"neither a folder, nor a file"):
+        open_source(f"{tmp_path}/t.tar")

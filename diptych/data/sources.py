@@ -57,10 +57,7 @@ def _open_folder(folder: Path, image_column: str | None, caption_column: str | N
 
 
 def _open_files(spec: str, image_column: str | None, caption_column: str | None) -> Source | Stream:
-    if Path(spec).is_file():
-        paths = [Path(spec)]
-    else:
-        paths = sorted(Path(p) for pattern in expand_braces(spec) for p in glob.glob(pattern, recursive=True))
+    paths = [Path(spec)] if Path(spec).is_file() else _matching(spec)
     if not paths:
         raise DataError(f"{spec} is neither a folder, nor a file, nor a pattern that matches any; wanted {FORMS}.")
     kinds = {path.suffix.lower() for path in paths}
@@ -71,6 +68,17 @@ def _open_files(spec: str, image_column: str | None, caption_column: str | None)
     if len(kinds) > 1 or kinds & TABLES.keys():
         raise DataError(f"{spec} names {len(paths)} files ({', '.join(sorted(kinds))}); name tables one by one.")
     return ShardSource(paths)
+
+
+def _matching(spec: str) -> list[Path]:
+    """The files that a pattern matches. DataError where braces spell out the name of one that is not there."""
+    names = expand_braces(spec)
+    found = {name: glob.glob(name, recursive=True) for name in names}
+    missing = [name for name, paths in found.items() if not paths and not re.search(r"[*?[]", name)]
+    if missing and len(names) > 1:
+        listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise DataError(f"{spec}: {len(missing)} of the {len(names)} files that it names are not there ({listed}).")
+    return sorted(Path(path) for paths in found.values() for path in paths)
 
 
 def _addresses(spec: str) -> Stream:
