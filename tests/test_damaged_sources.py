@@ -1,14 +1,19 @@
 """Damage in sources: what is lost is named and counted, and costs nothing beside it."""
 
+import csv
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import write_tar
+from hypothesis import given
+from hypothesis import strategies as st
 
 from diptych.data.samples import DataError, Source, Stream
 from diptych.data.shards import ShardSource
 from diptych.data.sources import all_captions, open_source
+from diptych.data.tsv import tab_separated
 
 
 def source_of(spec: object) -> Source:
@@ -88,3 +93,61 @@ def test_a_shard_that_braces_spell_out_must_be_there(tmp_path: Path) -> None:
     assert len(source_of(f"{tmp_path}/{{s,t}}-*.tar")) == 12  # a pattern may match nothing
     with pytest.raises(DataError, match=r"neither a folder, nor a file"):
         open_source(f"{tmp_path}/t.tar")
+
+
+# --- tab-separated lines
+
+
+def rows_of(text: str) -> list[list[str]]:
+    return list(tab_separated(io.StringIO(text, newline="")))
+
+
+HEADER = ["image", "caption"]
+
+
+def test_a_quote_that_is_never_closed_costs_no_other_row(tmp_path: Path) -> None:
+    lines = ["image\tcaption", '0.jpg\t"Hello, she said', "1.jpg\ttwo", '2.jpg\tthree"', '3.jpg\t"four" men']
+    wanted = [["0.jpg", '"Hello, she said'], ["1.jpg", "two"], ["2.jpg", 'three"'], ["3.jpg", '"four" men']]
+    assert rows_of("\n".join(lines)) == [HEADER, *wanted]
+    (tmp_path / "0.jpg").write_bytes(b"x")
+    (tmp_path / "a.tsv").write_text("\r\n".join(lines))
+    assert captions_of(tmp_path / "a.tsv") == ['"Hello, she said', "two", 'three"', '"four" men']
+
+
+def test_quoted_cells_go_on_over_lines_and_tabs() -> None:
+    text = 'image\tcaption\n0.jpg\t"one\n\ntwo"\n1.jpg\t"a\tb"\n2.jpg\t"say ""x"""\n\n3.jpg\tlast'
+    assert rows_of(text) == [
+        HEADER, ["0.jpg", "one\n\ntwo"], ["1.jpg", "a\tb"], ["2.jpg", 'say "x"'], ["3.jpg", "last"],
+    ]  # fmt: skip
+    assert rows_of('caption\timage\n"one\ntwo"\t0.jpg\nthree\t1.jpg') == [
+        HEADER[::-1], ["one\ntwo", "0.jpg"], ["three", "1.jpg"],
+    ]  # fmt: skip
+
+
+def test_lines_that_make_no_whole_row_together_are_read_alone() -> None:
+    text = 'image\tcaption\n"torn\n0.jpg\tone"\n1.jpg\ttwo\n'
+    assert rows_of(text) == [HEADER, ['"torn'], ["0.jpg", 'one"'], ["1.jpg", "two"]]
+
+
+def test_an_open_quote_is_not_looked_for_without_end() -> None:
+    """Short lines, each with a quote that is never closed: each is read alone, in time that grows with their number."""
+    lines = [f'"{number}' for number in range(3000)]
+    assert rows_of("\n".join(["image\tcaption", *lines])) == [HEADER, *([line] for line in lines)]
+
+
+CELL = st.text(st.characters(codec="utf-8", exclude_characters="\t\0"), min_size=1).filter(str.strip)
+
+
+@given(st.lists(st.tuples(CELL, CELL), max_size=6))
+def test_what_a_csv_writer_quotes_comes_back(rows: list[tuple[str, str]]) -> None:
+    file = io.StringIO(newline="")
+    csv.writer(file, delimiter="\t").writerows([("image", "caption"), *rows])
+    assert rows_of(file.getvalue()) == [HEADER, *map(list, rows)]
+
+
+@given(st.lists(st.tuples(*[st.text('ab "', min_size=1)] * 2), max_size=6))
+def test_plain_lines_keep_their_number_and_their_pictures(rows: list[tuple[str, str]]) -> None:
+    """Whatever quotes stand in the captions."""
+    found = rows_of("".join(f"{image}\t{caption}\n" for image, caption in [("image", "caption"), *rows]))
+    assert len(found) == 1 + len(rows)
+    assert [len(row) for row in found] == [2] * len(found)

@@ -4,10 +4,12 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from diptych.data.samples import DataError, Sample, count
+from diptych.data.tsv import tab_separated
 from diptych.data.unpacked import Row, captions_in_cells
 
 TABLES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": ""}
@@ -93,15 +95,21 @@ def _chain(first: dict[str, Any], rest: Iterator[dict[str, Any]]) -> Iterator[di
 def _separated(path: Path, skipped: dict[str, int]) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(1 << 24)  # captions may be long
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.DictReader(file, delimiter=TABLES[path.suffix.lower()])
-        try:
-            for record in reader:
-                if None in record:  # a comma inside a caption without quotes would cut it
-                    count(skipped, "more cells than columns")
-                else:
-                    yield record
-        except csv.Error as error:
-            raise DataError(f"{path}, line {reader.line_num}: {error}.") from error
+        rows = tab_separated(file) if TABLES[path.suffix.lower()] == "\t" else _comma_separated(file, path)
+        names = next(rows, [])
+        for cells in filter(None, rows):
+            if len(cells) > len(names):  # a comma inside a caption without quotes would cut it
+                count(skipped, "more cells than columns")
+            else:
+                yield dict(zip_longest(names, cells))
+
+
+def _comma_separated(file: Iterable[str], path: Path) -> Iterator[list[str]]:
+    reader = csv.reader(file)
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}.") from error
 
 
 def _json_lines(path: Path, skipped: dict[str, int]) -> Iterator[dict[str, Any]]:
