@@ -151,3 +151,22 @@ def test_plain_lines_keep_their_number_and_their_pictures(rows: list[tuple[str, 
     found = rows_of("".join(f"{image}\t{caption}\n" for image, caption in [("image", "caption"), *rows]))
     assert len(found) == 1 + len(rows)
     assert [len(row) for row in found] == [2] * len(found)
+
+
+# --- folders
+
+
+def test_a_text_stands_in_for_json_without_captions(tmp_path: Path) -> None:
+    """As in shards; JSON that is damaged is said to be."""
+    sidecars = {"a": '{"url": "x"}', "b": '{"caption": "from JSON"}', "c": "nonsense"}
+    for name, json in sidecars.items():
+        (tmp_path / f"{name}.jpg").write_bytes(b"x")
+        (tmp_path / f"{name}.json").write_text(json)
+        (tmp_path / f"{name}.txt").write_text("from text")
+    source = source_of(tmp_path)
+    assert [source.captions(0), source[1].captions] == [("from text",), ("from JSON",)]
+    with pytest.raises(DataError, match=r"the JSON beside \S+c\.jpg is 'nonsense'"):
+        source.captions(2)
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(DataError, match=r"a\.jpg has no caption"):
+        source.captions(0)

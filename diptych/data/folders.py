@@ -54,7 +54,13 @@ class FolderSource:
         path, sidecar = self._pairs[index]
         if sidecar is None:
             return (class_name(path.parent),)
-        return captions_of(sidecar.read_bytes(), sidecar.suffix == ".json", self.key(index))
+        key, text = self.key(index), sidecar.with_suffix(".txt")
+        try:
+            return captions_of(sidecar.read_bytes(), sidecar.suffix == ".json", key)
+        except DataError as error:  # as in shards: JSON may hold only other things, and the text the caption
+            if error.reason != "no caption" or sidecar == text or not text.is_file():
+                raise
+        return captions_of(text.read_bytes(), False, key)
 
     def key(self, index: int) -> str:
         return str(self._pairs[index][0])
