@@ -25,13 +25,14 @@ from diptych.nets.clip import CLIP, CLIPConfig
 from diptych.nets.presets import preset
 from diptych.nets.text import TextConfig
 from diptych.nets.vision import ViTConfig
+from diptych.training.average import update_average
 from diptych.training.distributed import Place
 from diptych.training.monitor import Monitor
 from diptych.training.precision import has_bfloat16
 from diptych.training.recipe import TrainConfig, learning_rate
 from diptych.training.run_folder import folder_of, with_precision, write_settings
 from diptych.training.start import set_dropout
-from diptych.training.trainer import Trainer, train, update_average
+from diptych.training.trainer import Trainer, train
 
 
 def config(shards: Path, out: Path, **changes) -> TrainConfig:

@@ -161,7 +161,7 @@ class _Threads:
     def __exit__(self, *_: object) -> None:
         for future in self._waiting:
             future.cancel()
-        for _ in self._threads:
+        for _thread in self._threads:
             self._orders.put(None)
 
     def submit(self, picks: list[Pick]) -> None:

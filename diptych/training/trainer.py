@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diptych import metrics
 from diptych.checkpoint import save_folder
@@ -20,6 +20,7 @@ from diptych.data.sources import open_source
 from diptych.engines.pytorch import choose_device
 from diptych.training import restart
 from diptych.training.accumulate import backward, random_state, set_random_state
+from diptych.training.average import update_average
 from diptych.training.compilation import compile_towers
 from diptych.training.distributed import Place, from_all, from_first, join, share_batch_norm, wait_for_all, wrap
 from diptych.training.forgetting import Forgetting
@@ -31,7 +32,7 @@ from diptych.training.precision import AUTOCAST
 from diptych.training.pretrained import Pretrained, hold
 from diptych.training.recipe import TrainConfig, chance_loss, learning_rate
 from diptych.training.run_folder import folder_of, with_precision, write_settings
-from diptych.training.sharding import clip_gradients, full_optimizer_state, full_state, load_full, parts, split
+from diptych.training.sharding import clip_gradients, full_optimizer_state, full_state, load_full, split
 from diptych.training.skipped import SkippedNames
 from diptych.training.start import from_model, introduction, mixture, open_sources, optimizers, set_dropout, start
 from diptych.training.stopping import Stop
@@ -388,14 +389,3 @@ class Trainer:
         spec = self.preprocess.to_hugging_face()
         model = (self.network.config, state)
         save_folder(folder, model, tokenizer_json=self.tokenizer.to_json(), preprocess=spec)
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, keep: float) -> None:
-    """average = keep * average + (1 - keep) * network, batch-norm statistics included; counters are copied."""
-    pairs = list(zip(parts(average.state_dict().values()), parts(network.state_dict().values()), strict=True))
-    floats = [(a, b) for a, b in pairs if a.is_floating_point()]
-    torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - keep)
-    for a, b in pairs:
-        if not a.is_floating_point():
-            a.copy_(b)
