@@ -14,10 +14,10 @@ from test_distributed import CASES, stepped
 
 from diptych.nets.clip import CLIP
 from diptych.training.accumulate import backward
+from diptych.training.average import update_average
 from diptych.training.distributed import Place, join, wait_for_all, wrap
 from diptych.training.sharding import full_optimizer_state, full_state, load_full, parts
 from diptych.training.targets import Identities
-from diptych.training.trainer import update_average
 
 CPU = torch.device("cpu")
 
