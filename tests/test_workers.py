@@ -4,15 +4,18 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from test_loader import Numbers, epochs, loader, same, stream
 
 from diptych.data.augment import NONE, Augmentation
+from diptych.data.decoding import Decoder
 from diptych.data.loader import Loader
-from diptych.data.plan import Part
+from diptych.data.plan import Part, Pick
 from diptych.data.samples import DataError, Sample
+from diptych.data.workers import Workers
 
 
 class Deadly(Numbers):
@@ -48,6 +51,34 @@ def test_what_is_broken_in_a_worker_is_said() -> None:
     unsendable.lock = lambda: None  # type: ignore[attr-defined]
     with pytest.raises(DataError, match=r"cannot be sent to another process .* set workers=0"):
         next(Loader([Part(unsendable, 30, NONE)], batch_size=10, size_px=8, workers=1).batches())
+
+
+class Counted(Numbers):
+    """It counts how often it is sent to another process."""
+
+    sent = 0
+
+    def __getstate__(self) -> dict:
+        self.sent += 1
+        return self.__dict__ | {"sent": 0}
+
+
+def test_a_whole_source_is_sent_once() -> None:
+    rare, common = Counted(10, name="rare"), Counted(100)
+    parts = [Part(rare, 10, NONE), Part(common, 100, NONE), Part(stream(20, 20, 20, 20, 20, 20, 20, 20), 40, NONE)]
+    one = Loader(parts, batch_size=5, size_px=8, workers=1)
+    needed = ["rare" in " ".join(batch.captions) for batch in epochs(one, 2)]
+    assert sum(now and not before for before, now in pairwise(needed)) > 1  # it was away, and came again
+    assert (rare.sent, common.sent) == (1, 1)
+
+
+def test_workers_hold_no_shard_longer_than_it_is_needed() -> None:
+    whole, first, second = Numbers(4), Numbers(4), Numbers(4)
+    with Workers(1, Decoder(8, 1, (NONE,)), 1, kept=[whole]) as workers:
+        for source in (whole, first, second, second, whole):
+            workers.submit([Pick(0, source, 0, (1,))])
+            workers.result()
+            assert list(workers._held[0].values()) == [whole, *([] if source is whole else [source])]
 
 
 RAISES = """

@@ -97,7 +97,8 @@ class Loader:
 
     def _crew(self, decoder: Decoder) -> "Workers | _Threads":
         if self.workers:
-            return Workers(self.workers, decoder, -(-self.batch_size // self.world))
+            whole = [part.source for part in self.parts if not isinstance(part.source, Stream)]  # no fetched shards
+            return Workers(self.workers, decoder, -(-self.batch_size // self.world), kept=whole)
         return _Threads(self.threads, decoder, self.ahead)
 
     def _batch(self, planned: Planned, pixels: np.ndarray, decoded: Decoded) -> Batch:

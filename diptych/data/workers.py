@@ -30,8 +30,10 @@ class Workers:
     must do so under `if __name__ == "__main__":`.
     """
 
-    def __init__(self, count: int, decoder: Decoder, rows: int):
+    def __init__(self, count: int, decoder: Decoder, rows: int, kept: Sequence[Source] = ()):
+        """Of the sources that picks will name, those `kept` stay with a worker; others are fetched and go again."""
         self.room = count * SLOTS
+        self._kept = {id(source): source for source in kept}
         self._shape = rows, decoder.size_px, decoder.size_px, 3
         self._held: list[dict[int, Source]] = [{} for _ in range(count)]
         self._waiting: deque[tuple[int, int, int]] = deque()  # worker, slot, rows of the batches under way
@@ -60,14 +62,17 @@ class Workers:
         self._end()
 
     def submit(self, picks: Sequence[Pick]) -> None:
-        """Have a batch read. Sources go to a worker with the first batch that needs them, and are dropped by it with
-        the first that does not."""
+        """Have a batch read. Sources go to a worker with the first batch that needs them; all but those kept are
+        dropped by it with the first that does not."""
         worker, slot = self._submitted % len(self._pipes), self._submitted // len(self._pipes) % SLOTS
+        held = self._held[worker]
         needed = {id(pick.source): pick.source for pick in picks}
-        fresh = {token: source for token, source in needed.items() if token not in self._held[worker]}
-        self._held[worker] = needed  # held here too: an id is another's as soon as its object is gone
+        fresh = {token: source for token, source in needed.items() if token not in held}
+        gone = held.keys() - needed.keys() - self._kept.keys()
+        # Held here too: an id is another's as soon as its object is gone.
+        self._held[worker] = {token: source for token, source in held.items() if token not in gone} | fresh
         places = [(pick.part, id(pick.source), pick.index, pick.seed) for pick in picks]
-        self._send(worker, (slot, fresh, places))
+        self._send(worker, (slot, fresh, gone, places))
         self._submitted += 1
         self._waiting.append((worker, slot, len(picks)))
 
@@ -133,9 +138,8 @@ def _work(pipe: Connection, memory: Any, shape: tuple[int, ...], decoder: Decode
     orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, orders), daemon=True).start()
     while (order := orders.get()) is not None:
-        slot, fresh, places = order
-        needed = {token for _, token, *_ in places}
-        sources = {token: source for token, source in {**sources, **fresh}.items() if token in needed}
+        slot, fresh, gone, places = order
+        sources = {token: source for token, source in sources.items() if token not in gone} | fresh
         picks = [Pick(part, sources[token], index, seed) for part, token, index, seed in places]
         with contextlib.suppress(OSError):
             pipe.send(_attempt(decoder, picks, slots[slot, : len(picks)]))
