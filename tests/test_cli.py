@@ -299,6 +299,21 @@ def test_data_inspect(cli: Cli, shards: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
+def test_data_inspect_reports_a_source_too_broken_to_be_timed(cli: Cli, tmp_path: Path) -> None:
+    lines = ["image,caption", "good.png,fine", *(f"missing-{i}.png,gone" for i in range(300))]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
+    Image.effect_noise((40, 40), 60).save(tmp_path / "good.png")
+    arguments = ("data", "inspect", tmp_path / "a.csv", "--image-size", 32, "--rate", 100)
+    said = cli(*arguments)
+    assert said.code == PARTLY
+    assert re.search(r"^samples +301, 1 usable$", said.out, re.M)
+    assert re.search(r"^speed +not measured \(50 samples in a row are unusable: .*\)$", said.out, re.M)
+    said = cli(*arguments, "--json")
+    assert (said.code, said.json["usable"], said.json["speed"]) == (PARTLY, 1, None)
+    assert said.json["speed_reason"].startswith("50 samples in a row are unusable")
+
+
+@pytest.mark.usefixtures("hasty")
 def test_data_inspect_measures_training_and_names_what_is_broken(cli: Cli, tmp_path: Path) -> None:
     for index in range(3):
         Image.effect_noise((40, 40), 60).save(tmp_path / f"{index}.png")

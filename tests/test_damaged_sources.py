@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from diptych.data.samples import DataError, Source, Stream
 from diptych.data.shards import ShardSource
 from diptych.data.sources import all_captions, open_source
 from diptych.data.tsv import tab_separated
+from diptych.data.unpacked import Row, picture_bytes
 
 
 def source_of(spec: object) -> Source:
@@ -159,9 +162,9 @@ def test_plain_lines_keep_their_number_and_their_pictures(rows: list[tuple[str, 
 def test_a_text_stands_in_for_json_without_captions(tmp_path: Path) -> None:
     """As in shards; JSON that is damaged is said to be."""
     sidecars = {"a": '{"url": "x"}', "b": '{"caption": "from JSON"}', "c": "nonsense"}
-    for name, json in sidecars.items():
+    for name, content in sidecars.items():
         (tmp_path / f"{name}.jpg").write_bytes(b"x")
-        (tmp_path / f"{name}.json").write_text(json)
+        (tmp_path / f"{name}.json").write_text(content)
         (tmp_path / f"{name}.txt").write_text("from text")
     source = source_of(tmp_path)
     assert [source.captions(0), source[1].captions] == [("from text",), ("from JSON",)]
@@ -170,3 +173,20 @@ def test_a_text_stands_in_for_json_without_captions(tmp_path: Path) -> None:
     (tmp_path / "a.txt").unlink()
     with pytest.raises(DataError, match=r"a\.jpg has no caption"):
         source.captions(0)
+
+
+# --- paths that no file can have
+
+
+def test_a_path_with_a_nul_breaks_its_row_alone(tmp_path: Path) -> None:
+    (tmp_path / "0.jpg").write_bytes(b"x")
+    rows = [{"image": name, "caption": "x"} for name in ("0.jpg", "a\0b.jpg", "\ud800.jpg")]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = source_of(tmp_path / "a.jsonl")
+    assert source[0].image == b"x"
+    for index, row, name in ((1, 2, "a\\x00b"), (2, 3, "\\ud800")):
+        with pytest.raises(DataError, match=rf"^row {row} of a\.jsonl names .*{re.escape(name)}\.jpg") as caught:
+            source[index]
+        assert caught.value.reason == "damaged path"
+    with pytest.raises(DataError, match=r"row 7 names a picture by 'a\\x00b'"):
+        picture_bytes(Row("row 7", "a\0b", ["x"]), tmp_path)

@@ -67,19 +67,24 @@ def inspect_command(
     else:
         click.echo("\n".join(_report(found, rates)))
     _write(found, sheet, plot)
-    return PARTLY if found.broken else OK
+    return PARTLY if found.broken or isinstance(rates, str) else OK
 
 
 def _speed(
     source: Source | Stream, image_size: int | None, threads: int, workers: int, rate: float | None, model: str,
     device: str | None,
-) -> Speed:  # fmt: skip
+) -> Speed | str:  # fmt: skip
+    """How fast the source is read; where it is too broken for that, why."""
     from diptych.data.inspect import Speed, loader_rate
+    from diptych.data.samples import DataError
     from diptych.nets.presets import preset
 
     size_px = image_size or preset(model).image.image_size
-    with progress("measuring the loader"):
-        loader = loader_rate(source, size_px, threads=threads, workers=workers)
+    try:
+        with progress("measuring the loader"):
+            loader = loader_rate(source, size_px, threads=threads, workers=workers)
+    except DataError as error:
+        return with_flags(str(error))
     shared = False
     if rate is None:
         from diptych.engines.pytorch import choose_device, describe_device
@@ -93,11 +98,10 @@ def _speed(
     return Speed(loader, rate, size_px, threads, workers, shared)
 
 
-def _report(found: Inspection, speed: Speed) -> list[str]:
+def _report(found: Inspection, speed: Speed | str) -> list[str]:
     """The lines of the report; under what is broken or there twice, some examples."""
     total = "an unknown number of" if found.total is None else f"{found.total:,}"
     looked = "" if found.looked == found.total else f", {found.looked:,} looked at"
-    how = f"{speed.workers} workers" if speed.workers else f"{speed.threads} threads"
     kibibytes = found.file_bytes._make(value / 1024 for value in found.file_bytes)
     rows: list[tuple[str, str, Sequence[str | list[str]]]] = [
         ("samples", f"{total}{looked}, {found.usable:,} usable", ()),
@@ -110,18 +114,21 @@ def _report(found: Inspection, speed: Speed) -> list[str]:
         ("same file", _groups(found.same_pictures), found.same_pictures),
         ("nearly same", _groups(found.near_pictures), found.near_pictures),
         ("same caption", f"{len(found.same_captions):,} captions of two pictures or more", _repeats(found)),
-        (
-            "speed",
-            f"{speed.loader:,.0f} samples/s read at {speed.size_px} px with {how}, {speed.device:,.0f} trained",
-            (),
-        ),
-        ("", speed.verdict, ()),
+        *zip(("speed", ""), _speed_lines(speed), ((), ()), strict=False),
     ]
     return [
         line
         for name, text, examples in rows
         for line in (f"{name:13} {text}", *(f"{'':15}{_line(example)}" for example in examples[:LISTED]))
     ]
+
+
+def _speed_lines(speed: Speed | str) -> list[str]:
+    if isinstance(speed, str):
+        return [f"not measured ({speed})"]
+    how = f"{speed.workers} workers" if speed.workers else f"{speed.threads} threads"
+    rates = f"{speed.loader:,.0f} samples/s read at {speed.size_px} px with {how}, {speed.device:,.0f} trained"
+    return [rates, speed.verdict]
 
 
 def _line(detail: str | list[str]) -> str:
@@ -155,14 +162,18 @@ def _spread(spread: Spread, unit: str) -> str:
     return f"{least} to {most}{unit}, half up to {median}, 95 % up to {p95}"
 
 
-def _as_json(found: Inspection, speed: Speed) -> dict[str, Any]:
+def _as_json(found: Inspection, speed: Speed | str) -> dict[str, Any]:
     lists = ("sheet", "word_counts", "short_sides_px", "broken")
     plain = {name: value for name, value in vars(found).items() if name not in lists}
     plain = {name: value._asdict() if hasattr(value, "_asdict") else value for name, value in plain.items()}
     captions = len(found.word_counts)
-    rates = speed._asdict() | {"times": speed.times, "verdict": speed.verdict}
+    if isinstance(speed, str):
+        rates: dict[str, Any] = {"speed": None, "speed_reason": speed}
+    else:
+        measured = speed._asdict() | {"times": speed.times, "verdict": speed.verdict}
+        rates = {"speed": measured, "speed_reason": None}
     failures = {key: with_flags(bad.message) for key, bad in found.broken.items()}
-    return plain | {"usable": found.usable, "captions": captions, "failures": failures, "speed": rates}
+    return plain | {"usable": found.usable, "captions": captions, "failures": failures} | rates
 
 
 def _write(found: Inspection, sheet: str | None, plot: str | None) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
@@ -27,6 +28,7 @@ class TableSource:
         self.path, self.skipped = path, skipped
         self.form = f"table with columns {columns}"
         found: dict[str, list[str]] = {}
+        self._impossible: dict[str, str] = {}  # what no file can be called -> its row
         for row in rows:
             try:
                 captions = captions_in_cells(row)
@@ -35,7 +37,10 @@ class TableSource:
             except DataError as error:
                 count(self.skipped, error.reason)
                 continue
-            found.setdefault(row.picture.strip(), []).extend(captions)
+            name = row.picture.strip()
+            found.setdefault(name, []).extend(captions)
+            if not _possible(name):
+                self._impossible.setdefault(name, row.key)
         self._pictures = list(found)
         self._captions = [tuple(dict.fromkeys(captions)) for captions in found.values()]
         self._check()
@@ -61,13 +66,24 @@ class TableSource:
         return len(self._pictures)
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(self._file(self._pictures[index]).read_bytes(), self._captions[index], self.key(index))
+        name = self._pictures[index]
+        if (row := self._impossible.get(name)) is not None:
+            raise DataError(f"{row} names a picture by {name!r:.60}, which no file can be called.", "damaged path")
+        return Sample(self._file(name).read_bytes(), self._captions[index], self.key(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
         return self._captions[index]
 
     def key(self, index: int) -> str:
         return self._pictures[index]
+
+
+def _possible(name: str) -> bool:
+    """Whether a file can be called so: where not, `open` raises a plain ValueError."""
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def open_table(path: Path, image_column: str | None, caption_column: str | None) -> TableSource:

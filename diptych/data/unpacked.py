@@ -71,6 +71,8 @@ def picture_bytes(row: Row, folder: Path | None) -> bytes:
             return ((folder or Path()) / picture).read_bytes()
         except OSError as error:
             raise DataError(f"{row.key}: {error}", "missing") from error
+        except ValueError as error:  # a NUL, or half of a surrogate pair
+            raise DataError(f"{row.key} names a picture by {picture!r:.60}: {error}.", "damaged path") from error
     if not isinstance(picture, bytes) or not picture:
         raise DataError(f"{row.key} has no picture.", "no picture")
     return picture
