@@ -1,9 +1,14 @@
 """Damage in sources: what is lost is named and counted, and costs nothing beside it."""
 
 import csv
+import errno
 import io
 import json
+import os
 import re
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +17,11 @@ from conftest import write_tar
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diptych.data import unpacked
 from diptych.data.samples import DataError, Source, Stream
 from diptych.data.shards import ShardSource
 from diptych.data.sources import all_captions, open_source
+from diptych.data.stream import fetched
 from diptych.data.tsv import tab_separated
 from diptych.data.unpacked import Row, picture_bytes
 
@@ -190,3 +197,87 @@ def test_a_path_with_a_nul_breaks_its_row_alone(tmp_path: Path) -> None:
         assert caught.value.reason == "damaged path"
     with pytest.raises(DataError, match=r"row 7 names a picture by 'a\\x00b'"):
         picture_bytes(Row("row 7", "a\0b", ["x"]), tmp_path)
+
+
+# --- temporary folders
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary folders are made."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+class FullDisk(io.FileIO):
+    """A file on a disk without room: some of what is written to it has a place, and the rest has none."""
+
+    def write(self, _: object) -> int:
+        super().write(b"part")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_named_and_what_was_unpacked_goes(
+    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"image": [b"x"] * 3, "caption": ["one"] * 3}), tmp_path / "a.parquet")
+    monkeypatch.setattr(unpacked, "open", FullDisk, raising=False)
+    with pytest.raises(DataError, match=rf"no room is left for {temporary}/diptych-\w+; set TMPDIR"):
+        open_source(tmp_path / "a.parquet")
+    assert not [*temporary.iterdir()]
+    monkeypatch.undo()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    source = source_of(tmp_path / "a.parquet")
+    assert (len(source), len([*temporary.iterdir()])) == (3, 1)
+    del source
+    assert not [*temporary.iterdir()]
+
+
+def test_a_shard_that_cannot_be_fetched_leaves_nothing(temporary: Path) -> None:
+    def fetch(shard: str, folder: Path) -> Source:
+        (folder / "part").write_bytes(b"x")
+        raise {"full": OSError(errno.ENOSPC, "full"), "other": KeyboardInterrupt()}[shard]
+
+    stream = Stream(["full", "other"], fetch, "a test")
+    with pytest.raises(DataError, match=rf"no room is left for {temporary}/diptych-"):
+        fetched(stream, "full")
+    with pytest.raises(KeyboardInterrupt):
+        fetched(stream, "other")
+    assert not [*temporary.iterdir()]
+
+
+def test_a_program_that_ends_leaves_no_folder(temporary: Path) -> None:
+    """Neither of a source that is held to the last, nor of one that a thread still fetches, nor by a fork's end."""
+    script = """
+import os, sys, threading
+from diptych.data.samples import Stream
+from diptych.data.stream import fetched, in_background
+
+class Held:
+    pass
+
+started = threading.Event()
+def fetch(shard, folder):
+    (folder / "part").write_bytes(b"x")
+    if shard == "slow":
+        started.set()
+        threading.Event().wait()
+    return Held()
+
+held = fetched(Stream([], fetch, ""), "quick")
+if (child := os.fork()) == 0:
+    sys.exit()
+os.waitpid(child, 0)
+in_background(fetched, Stream([], fetch, ""), "slow")
+started.wait()
+print(*os.listdir(os.environ["TMPDIR"]))
+"""
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert len(done.stdout.split()) == 2
+    assert not [*temporary.iterdir()]

@@ -1,15 +1,13 @@
 """Parquet files, with paths of pictures or the pictures themselves inside."""
 
-import tempfile
-import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from shutil import rmtree
 from typing import TYPE_CHECKING
 
 from diptych.data.samples import DataError, Source, Stream, count
 from diptych.data.tables import TableSource, choose_columns, row_of, spell_columns
+from diptych.data.temporary import remove_with, unpacking
 from diptych.data.unpacked import Row, Unpacked
 
 if TYPE_CHECKING:
@@ -37,10 +35,10 @@ def open_parquet(paths: list[Path], image_column: str | None, caption_column: st
 
 def _unpacked(groups: list[str], columns: tuple[str, list[str]], form: str, folder: Path) -> Unpacked:
     skipped: dict[str, int] = {}
-    place = tempfile.mkdtemp(prefix="diptych-")
     rows = (row for name in groups for row in _group_or_count(name, columns, skipped))
-    source = Unpacked(Path(place) / "pictures", rows, form, folder)
-    weakref.finalize(source, rmtree, place, True)
+    with unpacking() as place:
+        source = Unpacked(place / "pictures", rows, form, folder)
+        remove_with(source, place)
     for reason, number in skipped.items():
         source.skipped[reason] = source.skipped.get(reason, 0) + number
     return source

@@ -1,19 +1,16 @@
 """Walking through a stream: its shards in an order of their own for every pass, a block of them at a time."""
 
-import shutil
-import tempfile
 import threading
-import weakref
 from bisect import bisect_right
 from collections.abc import Callable
 from concurrent.futures import Future
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from diptych.data.samples import DataError, Sample, Source, Stream
+from diptych.data.temporary import remove_with, unpacking
 
 Result = TypeVar("Result")
 
@@ -112,13 +109,9 @@ class Cursor:
 
 def fetched(stream: Stream, shard: str) -> Source:
     """One shard as a source, whose files go when nobody holds it any more."""
-    folder = tempfile.mkdtemp(prefix="diptych-")
-    try:
-        source = stream.fetch(shard, Path(folder))
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    weakref.finalize(source, shutil.rmtree, folder, True)
+    with unpacking() as folder:
+        source = stream.fetch(shard, folder)
+        remove_with(source, folder)
     return source
 
 
