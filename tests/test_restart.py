@@ -25,6 +25,7 @@ from diptych.data.plan import Part
 from diptych.data.scenes import Scenes
 from diptych.training import restart
 from diptych.training.recipe import TrainConfig
+from diptych.training.rows import read_rows
 from diptych.training.skipped import FILE, SkippedNames
 from diptych.training.stopping import Stop
 from diptych.training.trainer import train
@@ -251,6 +252,7 @@ def test_a_finished_run_may_go_on_for_longer(shards: Path, tmp_path: Path) -> No
     first = train(config(shards, tmp_path / "run", epochs=1), quiet=True)
     again = train(config(shards, tmp_path / "run", epochs=1), resume=True, quiet=True)
     assert again.retrieval == first.retrieval
+    assert [row["step"] for row in read_rows(tmp_path / "run")] == [1, 3, 3]  # training, its end, and the evaluation
     train(config(shards, tmp_path / "run", epochs=2), resume=True, quiet=True)
     last = restart.newest(tmp_path / "run")
     assert last is not None

@@ -65,6 +65,7 @@ class Monitor:
         self._curve: list[float] = []  # one loss a row
         self._recent = Recent()
         self._recalls: list[Retrieval] = []
+        self._evaluated_step: int | None = None
         self._has_header = self._has_warned = False
         self._live = Live(console=self.console, transient=True, get_renderable=self._shown, redirect_stdout=False)
 
@@ -96,6 +97,7 @@ class Monitor:
                 self._curve.append(row["loss"])
             if "text_to_image" in row:
                 self._recalls.append(Retrieval(row["text_to_image"], row["image_to_text"]))
+                self._evaluated_step = row["step"]
 
     @property
     def elapsed_s(self) -> float:
@@ -142,12 +144,15 @@ class Monitor:
             self._has_header = True
             self.say(f"    time  epoch     step    loss{'text to picture':>19}{'picture to text':>19}  R@1/5/10")
         is_best = bool(self._recalls) and all(_total(result) > _total(earlier) for earlier in self._recalls)
-        self._recalls.append(result)
+        is_known = step == self._evaluated_step  # a finished run that is resumed measures its end once more
+        if not is_known:
+            self._recalls.append(result)
         recalls = "".join(" " + "".join(f"{value:6.1f}" for value in way) for way in result)
         loss = f"{self._last.smoothed:.3f}" if self._last else "–"
         best = "  best" if is_best else ""
         self.say(f"{duration(self.elapsed_s):>8} {epoch:6.1f} {step:8,} {loss:>7}{recalls}{best}")
-        self.record(step=step, epoch=round(epoch, 4), elapsed_s=round(self.elapsed_s, 1), **result._asdict())
+        if not is_known:
+            self.record(step=step, epoch=round(epoch, 4), elapsed_s=round(self.elapsed_s, 1), **result._asdict())
         self._since_s = time.monotonic()  # the time of an evaluation is no step's
 
     def record(self, **row: Any) -> None:
