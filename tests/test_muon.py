@@ -6,6 +6,7 @@ from torch import nn
 
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
+from diptych.training.lora import add
 from diptych.training.muon import Muon, is_hidden, orthogonal
 from diptych.training.recipe import TrainConfig
 from diptych.training.start import optimizers
@@ -59,3 +60,10 @@ def test_every_weight_is_learnt_once() -> None:
     assert len(groups) == len({id(p) for p in groups}) == len(list(network.parameters()))
     by_muon = {id(p) for group in muon.param_groups for p in group["params"]}
     assert by_muon == {id(p) for key, p in network.named_parameters() if is_hidden(key, p)}
+
+
+def test_adapters_are_no_hidden_matrices() -> None:
+    network = CLIP(preset("vit-tiny"))
+    add(network, 4, 16.0)
+    _, *muon = optimizers(network, TrainConfig(data=("x",), init="m", lora=4))
+    assert not muon

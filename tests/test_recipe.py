@@ -34,6 +34,10 @@ def test_openais_numbers() -> None:
     assert learning_rate(1000 / steps, made) == pytest.approx(2.5e-4)
 
 
+def test_siglip_is_trained_by_its_loss_whatever_the_towers() -> None:
+    assert recipe("siglip", data=("x",), model="vit-tiny").loss == "sigmoid"
+
+
 def test_changes_win_over_the_recipe() -> None:
     assert recipe("finetune", data=("x",), init="m", lr=3.0).lr == 3.0
 
@@ -81,6 +85,8 @@ def test_settings_are_read_by_their_type(text: str, wanted: tuple) -> None:
         ("augmentation.turn=1", "there are crop_scale, drop_words, erase, flip"),
         ("quick=1", "there are accumulate, augmentation, batch_size"),
         ("lr", "'lr' sets nothing; wanted NAME=VALUE"),
+        ("betas=0.9", "betas cannot be '0.9'; wanted"),
+        ("augmentation=none", "set by its parts, such as augmentation.flip=0"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(text: str, match: str) -> None:

@@ -73,5 +73,7 @@ def orthogonal(x: Float[Tensor, "many rows columns"]) -> Float[Tensor, "many row
 
 
 def is_hidden(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter of a CLIP is one for Muon: a matrix or a convolution between hidden spaces."""
-    return parameter.ndim >= 2 and not any(part in name for part in NOT_HIDDEN)
+    """Whether a parameter of a CLIP is one for Muon: a matrix or a convolution between hidden spaces. An adapter's two
+    (LoRA's `down` and `up`) are none: steps of full rank and size would undo what their small start is for."""
+    is_adapter = name.rpartition(".")[2] in ("down", "up")
+    return parameter.ndim >= 2 and not is_adapter and not any(part in name for part in NOT_HIDDEN)

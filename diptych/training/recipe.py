@@ -191,6 +191,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
     hints = typing.get_type_hints(kind)
     if not equals:
         raise ValueError(f"{text!r} sets nothing; wanted NAME=VALUE.")
+    if hints.get(leaf) is Augmentation:
+        raise ValueError("augmentation is set by its parts, such as augmentation.flip=0.")
     if leaf not in hints:
         raise _unknown(leaf, hints, name.removesuffix(leaf))
     try:
@@ -205,7 +207,10 @@ def _parsed(value: str, hint: Any) -> Any:
     if value.lower() == "none" and type(None) in kinds:
         return None
     if typing.get_origin(hint) is tuple:
-        return tuple(_parsed(part, kinds[0]) for part in value.split(",") if part)
+        values = tuple(_parsed(part, kinds[0]) for part in value.split(",") if part)
+        if ... not in kinds and len(values) != len(kinds):
+            raise ValueError
+        return values
     if kinds:  # a union with None
         return _parsed(value, next(kind for kind in kinds if kind is not type(None)))
     if hint is bool:

@@ -47,7 +47,8 @@ RECIPES = {
         "Zhai et al. 2023, sections 4.2 and 4.5 (batch 32k, second beta 0.95); AdamW in place of its Adafactor",
         {
             "model": "SigLIP-B/16", "vocab_size": 32000, "context": 64, "epochs": 1, "batch_size": 32768, "lr": 1e-3,
-            "warmup": 0.05, "weight_decay": 1e-4, "betas": (0.9, 0.95), "augmentation": NONE, **_PLAIN,
+            "warmup": 0.05, "weight_decay": 1e-4, "betas": (0.9, 0.95), "loss": "sigmoid", "augmentation": NONE,
+            **_PLAIN,
         },
     ),
     "finetune": Recipe(

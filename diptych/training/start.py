@@ -134,7 +134,7 @@ def introduction(
 def optimizers(network: CLIP, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """AdamW for all, or Muon for what is hidden and AdamW for the rest. Each group has `lr_scale`, its learning rate in
     units of the run's."""
-    named = network.named_parameters()
+    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     hidden = {id(p) for name, p in named if config.optimizer == "muon" and is_hidden(name, p)}
     rest, matrices = [], []
     for group in parameter_groups(network, weight_decay=config.weight_decay, layer_decay=config.layer_decay):
