@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.samples import DataError, Sample, Source, Stream
-from diptych.data.tables import choose_columns, row_of
+from diptych.data.tables import choose_columns, row_of, spell_columns
 from diptych.data.unpacked import Row, Unpacked, captions_in_cells, picture_bytes
 
 WHOLE, STREAMED = "hf://", "hf-stream://"
@@ -18,7 +18,7 @@ class HubSource:
     def __init__(self, rows: Any, columns: tuple[str, list[str]], name: str):
         self._rows, self._columns, self._name = rows, columns, name
         self._texts = rows.select_columns(columns[1])
-        self.form = f"Hugging Face dataset with columns {columns[0]} (picture) and {', '.join(columns[1])} (caption)"
+        self.form = f"Hugging Face dataset with columns {spell_columns(columns)}"
         self.skipped: dict[str, int] = {}
 
     def __len__(self) -> int:

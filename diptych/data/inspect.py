@@ -18,7 +18,7 @@ from diptych.data.decoding import Bad, picture_of, why
 from diptych.data.duplicates import nearly_same, repeated, same, small_grey
 from diptych.data.loader import Loader
 from diptych.data.plan import Part
-from diptych.data.samples import DataError, Sample, Source, Stream
+from diptych.data.samples import DataError, Sample, Source, Stream, count
 from diptych.data.stream import fetched
 from diptych.images import ImageError
 
@@ -165,8 +165,8 @@ def _places(source: Source | Stream, limit: int, broken: dict[str, Bad]) -> Iter
         except (DataError, OSError) as error:
             broken.update([why(shard, error)])
             continue
-        for reason, count in part.skipped.items():
-            source.skipped[reason] = source.skipped.get(reason, 0) + count
+        for reason, number in part.skipped.items():
+            count(source.skipped, reason, number)
         yield from ((part, index) for index in range(min(left, len(part))))
         if (left := left - len(part)) <= 0:
             return
@@ -235,9 +235,9 @@ def loader_rate(
     try:
         for _ in range(1 + 2 * workers):
             next(batches)
-        started, count = time.perf_counter(), 0
+        started, read = time.perf_counter(), 0
         while (passed := time.perf_counter() - started) < seconds:
-            count += len(next(batches).pixels)
-        return count / passed
+            read += len(next(batches).pixels)
+        return read / passed
     finally:
         batches.close()

@@ -15,6 +15,7 @@ import numpy as np
 from diptych.data.decoding import Bad, Decoded, Decoder, spell_bad, why
 from diptych.data.plan import Part, Pick, Plan, Planned
 from diptych.data.samples import DataError, Source, Stream
+from diptych.data.stream import settle
 from diptych.data.workers import Workers
 
 MAX_BAD_SHARE = 0.1
@@ -176,16 +177,9 @@ class _Threads:
     def _work(self) -> None:
         """A thread's life: decode what is ordered until None is."""
         while order := self._orders.get():
-            self._answer(*order)
-            del order  # with it a fetched shard, whose files may go
-
-    def _answer(self, future: Future[_Read], picks: list[Pick]) -> None:
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            future.set_result(self._decode(picks))
-        except BaseException as error:
-            future.set_exception(error)
+            future, picks = order
+            settle(future, self._decode, picks)
+            del order, future, picks  # with it a fetched shard, whose files may go
 
     def _decode(self, picks: list[Pick]) -> tuple[np.ndarray, Decoded]:
         pixels = np.empty((len(picks), self._decoder.size_px, self._decoder.size_px, 3), np.uint8)

@@ -40,7 +40,7 @@ def _unpacked(groups: list[str], columns: tuple[str, list[str]], form: str, fold
         source = Unpacked(place / "pictures", rows, form, folder)
         remove_with(source, place)
     for reason, number in skipped.items():
-        source.skipped[reason] = source.skipped.get(reason, 0) + number
+        count(source.skipped, reason, number)
     return source
 
 

@@ -103,9 +103,9 @@ def _json_captions(text: str, key: str) -> list[str]:
     return lines
 
 
-def count(counts: dict[str, int], reason: str) -> None:
-    """One more of `reason`."""
-    counts[reason] = counts.get(reason, 0) + 1
+def count(counts: dict[str, int], reason: str, number: int = 1) -> None:
+    """So many more of `reason`."""
+    counts[reason] = counts.get(reason, 0) + number
 
 
 def captions_in(source: Source) -> Iterator[str]:

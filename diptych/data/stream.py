@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from diptych.data.samples import DataError, Sample, Source, Stream
+from diptych.data.samples import DataError, Sample, Source, Stream, count
 from diptych.data.temporary import remove_with, unpacking
 
 Result = TypeVar("Result")
@@ -103,7 +103,7 @@ class Cursor:
         self.set_aside(name, None)
         if self._at["pass"] == 0:  # later passes meet the same again
             for reason, number in source.skipped.items():
-                self.stream.skipped[reason] = self.stream.skipped.get(reason, 0) + number
+                count(self.stream.skipped, reason, number)
         return source
 
 
@@ -118,15 +118,18 @@ def fetched(stream: Stream, shard: str) -> Source:
 def in_background(function: Callable[..., Result], *arguments: Any) -> Future[Result]:
     """Run a function in a thread that does not keep the interpreter from leaving, as those of an executor do."""
     future: Future[Result] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(function(*arguments))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=work, daemon=True, name="diptych-fetch").start()
+    threading.Thread(target=settle, args=(future, function, *arguments), daemon=True, name="diptych-fetch").start()
     return future
+
+
+def settle(future: Future[Result], function: Callable[..., Result], *arguments: Any) -> None:
+    """Run a function here, and give what it returns or raises to whoever waits for the future, unless nobody does."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(function(*arguments))
+    except BaseException as error:
+        future.set_exception(error)
 
 
 def _located(sources: list[Source], index: int) -> tuple[int, int]:
@@ -144,7 +147,7 @@ class Gathered:
         self._sources = [fetched(stream, shard) for shard in stream.shards]
         for source in self._sources:
             for reason, number in source.skipped.items():
-                self.skipped[reason] = self.skipped.get(reason, 0) + number
+                count(self.skipped, reason, number)
 
     def __len__(self) -> int:
         return sum(len(source) for source in self._sources)

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +97,10 @@ def open_table(path: Path, image_column: str | None, caption_column: str | None)
     columns = choose_columns(list(first), image_column, caption_column, str(path))
 
     def rows() -> Iterator[Row]:
-        for number, record in enumerate(_chain(first, records), 1):
+        for number, record in enumerate(chain([first], records), 1):
             yield row_of(record, columns, f"row {number} of {path.name}")
 
     return TableSource(path, rows(), spell_columns(columns), skipped)
-
-
-def _chain(first: dict[str, Any], rest: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    yield first
-    yield from rest
 
 
 def _separated(path: Path, skipped: dict[str, int]) -> Iterator[dict[str, Any]]:
