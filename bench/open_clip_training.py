@@ -64,6 +64,8 @@ class Peer:
         self.tokenizer = Tokenizer(list(all_captions(source)), text["context"], most)
         config = same_sizes(towers, self.tokenizer.count)
         self.parameters = sum(weight.numel() for weight in open_clip.CLIP(**config).parameters())
+        if abs(self.parameters / parameters - 1) > 0.1:
+            raise ValueError(f"open_clip's towers have {self.parameters:,} parameters, ours {parameters:,}: over 10 %.")
         self.name = (
             "same-size-vit" if "patch_size" in towers["image"] else "same-size-resnet"
         )  # sets the program's betas
