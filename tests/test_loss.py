@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from diptych.nets.loss import Part, Sums, sigmoid_loss, softmax_loss
+from diptych.nets.positives import Shared
 
 GOLDEN = load_file(Path(__file__).parent / "golden" / "loss.safetensors")
 INPUTS = {softmax_loss: ("image", "text", "scale"), sigmoid_loss: ("image", "text", "scale", "bias")}
@@ -128,9 +129,11 @@ def test_the_whole_matrix_is_never_made(monkeypatch: pytest.MonkeyPatch) -> None
                 largest = max(largest, result.numel())
             return result
 
+    everything = Shared.of(*torch.zeros(3, 600, dtype=torch.long))  # 600 pictures of one class
     with Watch():
         for loss in INPUTS:
             value_and_gradients(loss, made(600, 600, 2)[: len(INPUTS[loss])], tile=50)
+            value_and_gradients(loss, made(600, 600, 2)[: len(INPUTS[loss])], tile=50, pairs=everything)
     assert largest == 50 * 600
 
 

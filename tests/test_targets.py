@@ -9,8 +9,15 @@ from diptych.training.targets import Identities, identify, positives
 
 
 def cells(batch: Identities) -> list[tuple[int, int]]:
-    rows, columns = positives(batch)
-    return list(zip(rows.tolist(), columns.tolist(), strict=True))
+    """All at once; the same by rows, and as many as are counted."""
+    found, pictures = positives(batch), len(batch.pictures)
+    rows, columns = (x.tolist() for x in found.of_rows(0, pictures))
+    cells = sorted(zip(rows, columns, strict=True))
+    by_rows = [(row, column) for row in range(pictures) for column in sorted(found.of_rows(row, row + 1)[1].tolist())]
+    assert by_rows == cells
+    counts = torch.bincount(torch.tensor(rows), minlength=pictures), torch.bincount(torch.tensor(columns))
+    assert all(map(torch.equal, found.counts(), counts))
+    return cells
 
 
 def test_each_picture_owns_its_captions() -> None:

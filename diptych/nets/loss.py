@@ -5,15 +5,15 @@ wanted, and forgotten. What is kept grows with the number of pictures and texts,
 """
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-Pairs = tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]
+from diptych.nets.positives import Diagonal, Listed, Pairs, Positives
+
 TILE_ELEMENTS = {"cpu": 2**23, "cuda": 2**26}  # beyond these a larger tile is no faster
 MIN_TILE = 64  # rows; with fewer the matrix product is slow
 
@@ -37,6 +37,22 @@ class Sums(NamedTuple):
         return Sums(self.highest[lines], self.sums[lines])
 
 
+class Short(NamedTuple):
+    """How far the positives of each line fall short of its highest logit: the sum, and how many they are."""
+
+    sums: Float[Tensor, " lines"]
+    counts: Float[Tensor, " lines"]
+
+    def add(self, line: Tensor, logits: Tensor, highest: Tensor) -> None:
+        """Take in positives, in place: `logits` in these lines, whose highest ones are known so far."""
+        self.sums.index_add_(0, line, highest[line] - logits)
+        self.counts.index_add_(0, line, torch.ones_like(logits))
+
+    def rise(self, before: Tensor, after: Tensor) -> None:
+        """The highest ones have risen, from -inf where there was nothing yet."""
+        self.sums.add_(torch.where(self.counts > 0, self.counts * (after - before), 0))
+
+
 class Part(NamedTuple):
     """Which rows of the matrix are here when its pictures are split over processes: those from `first`, of `pictures`.
     `merge` makes the sums over whole columns out of every part's."""
@@ -51,15 +67,15 @@ def softmax_loss(
     text: Float[Tensor, "texts dim"],
     scale: Float[Tensor, ""],
     *,
-    pairs: Pairs | None = None,
+    pairs: Pairs | Positives | None = None,
     tile: int | None = None,
     part: Part | None = None,
 ) -> Float[Tensor, ""]:
     """Symmetric cross entropy over the similarity matrix (InfoNCE; Radford et al. 2021, figure 3).
 
-    Without `pairs`, picture i belongs to text i. `pairs` lists all that belong together, as (pictures, texts), each
-    once: every row's (column's) target is spread evenly over its positives (Yang et al. 2022, "Unified contrastive
-    learning", equation 3), and a row or column without one is left out of the mean.
+    Without `pairs`, picture i belongs to text i. `pairs` are all that belong together: lists of (pictures, texts), each
+    once, or what tells them by rows. Every row's (column's) target is spread evenly over its positives (Yang
+    et al. 2022, "Unified contrastive learning", equation 3), and a row or column without one is left out of the mean.
 
     `tile` is the number of rows that are worked on at a time. With `part`, `image` holds some of the pictures, `text`
     all texts, `pairs` those of all pictures; the value is this part's share, and the shares add up to the loss.
@@ -75,7 +91,7 @@ def sigmoid_loss(
     scale: Float[Tensor, ""],
     bias: Float[Tensor, ""],
     *,
-    pairs: Pairs | None = None,
+    pairs: Pairs | Positives | None = None,
     tile: int | None = None,
     part: Part | None = None,
 ) -> Float[Tensor, ""]:
@@ -95,12 +111,11 @@ class _Gradients(NamedTuple):
 
 
 class _Tile(NamedTuple):
-    """Some rows of the matrix: their `logits`, and where the positives lie in it and in the list of them."""
+    """Some rows of the matrix: their `logits`, and where the positives lie in it."""
 
     rows: slice
     logits: Tensor
-    at: tuple[Tensor, Tensor]
-    pairs: slice
+    at: Pairs
 
 
 class _Matrix:
@@ -109,7 +124,7 @@ class _Matrix:
 
     def __init__(
         self, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor | None,
-        pairs: Pairs | None, tile: int | None, part: Part | None,
+        pairs: Pairs | Positives | None, tile: int | None, part: Part | None,
     ):  # fmt: skip
         dtype = torch.promote_types(torch.promote_types(image.dtype, text.dtype), torch.float32)
         self.image, self.text = image.detach().to(dtype), text.detach().to(dtype)
@@ -118,41 +133,29 @@ class _Matrix:
         self.tile = tile or max(MIN_TILE, TILE_ELEMENTS.get(image.device.type, 2**23) // len(text))
         self.scaled = self.image * self.scale
         self.buffer = self.text.new_empty(min(self.tile, len(image)), len(text))
-        self.pictures, self.texts = self._sorted(pairs)
+        self.positives = self._positives(pairs)
         self.starts = range(0, len(image), self.tile)
-        ends = torch.tensor([*self.starts, len(image)], device=self.pictures.device) + self.part.first
-        self.cuts = torch.searchsorted(self.pictures, ends).tolist()
-        self.own = slice(self.cuts[0], self.cuts[-1])  # of the positives, those in these rows
 
-    def _sorted(self, pairs: Pairs | None) -> Pairs:
-        """The positives by rising picture, so that those of a tile lie together."""
+    def _positives(self, pairs: Pairs | Positives | None) -> Positives:
         total, texts = self.part.pictures, len(self.text)
         if pairs is None:
             if total != texts:
                 raise ValueError(f"{total} pictures and {texts} texts; pairs need as many of each, or pass pairs=.")
-            every = torch.arange(total, device=self.text.device)
-            return every, every
-        if not len(pairs[0]):
-            raise ValueError("pairs is empty; the loss needs one picture and text that belong together, or more.")
-        for index, size, name in zip(pairs, (total, texts), ("pictures", "texts"), strict=True):
-            least, most = (int(x) for x in index.aminmax())
-            if least < 0 or most >= size:
-                raise ValueError(f"pairs names {name} {least} to {most}; there are {size}, counted from 0.")
-        pictures, order = pairs[0].sort(stable=True)
-        return pictures, pairs[1][order]
+            return Diagonal(total, self.text.device)
+        # A list is a plain tuple; the other kinds, too, are tuples, but named ones.
+        return pairs if hasattr(pairs, "of_rows") else Listed.of(pairs, (total, texts))  # type: ignore[return-value,arg-type]
 
     def tiles(self, *, again: bool = False) -> Iterator[_Tile]:
         """All tiles; `again` from the last to the first, for the last one's logits are in the buffer still."""
-        tiles = list(zip(self.starts, pairwise(self.cuts), strict=True))
-        for start, (begin, end) in reversed(tiles) if again else tiles:
+        for start in reversed(self.starts) if again else self.starts:
             rows = slice(start, min(start + self.tile, len(self.image)))
             logits = self.buffer[: rows.stop - rows.start]
             if not again or start != self.starts[-1]:
                 torch.mm(self.scaled[rows], self.text.T, out=logits)
                 if self.bias is not None:
                     logits += self.bias
-            at = self.pictures[begin:end] - (self.part.first + start), self.texts[begin:end]
-            yield _Tile(rows, logits, at, slice(begin, end))
+            first = self.part.first
+            yield _Tile(rows, logits, self.positives.of_rows(first + rows.start, first + rows.stop))
 
     def empty_gradients(self) -> _Gradients:
         bias = None if self.bias is None else torch.zeros_like(self.bias)
@@ -172,54 +175,56 @@ class _Weights(NamedTuple):
     """What each line (row or column) counts in its mean, halved, and what each of its positives does: an even part."""
 
     lines: Tensor
-    pairs: Tensor
+    each: Tensor
 
     @classmethod
-    def of(cls, index: Tensor, count: int, dtype: torch.dtype) -> "_Weights":
-        positives = torch.bincount(index, minlength=count)
-        some = (positives > 0).to(dtype)
+    def of(cls, counts: Tensor, dtype: torch.dtype) -> "_Weights":
+        some = (counts > 0).to(dtype)
         lines = some / (2 * some.sum())
-        return cls(lines, (lines / positives.clamp(min=1))[index])
+        return cls(lines, lines / counts.clamp(min=1))
 
 
 def _softmax(matrix: _Matrix, with_gradients: bool) -> tuple[Tensor, _Gradients | None]:
-    part, count, dtype = matrix.part, len(matrix.image), matrix.text.dtype
-    rows, columns, logits = _sums(matrix)
-    columns = part.merge(columns)
-    of_rows = _Weights.of(matrix.pictures, part.pictures, dtype)
-    of_columns = _Weights.of(matrix.texts, len(matrix.text), dtype)
-    lines, own = of_rows.lines[part.first : part.first + count], matrix.own
-    value = of_rows.pairs[own] @ (rows.highest[matrix.pictures[own] - part.first] - logits)
-    value += of_columns.pairs[own] @ (columns.highest[matrix.texts[own]] - logits)
-    value += lines @ rows.sums.log() + of_columns.lines @ columns.sums.log() * (count / part.pictures)
-    if not with_gradients:
-        return value, None
-    factors = lines / rows.sums, of_columns.lines / columns.sums
-    return value, _softmax_gradients(matrix, rows, columns, factors, of_rows.pairs + of_columns.pairs)
+    """The value is the mean of log(sum) + highest - (mean of the positives), over rows and over columns."""
+    part, count = matrix.part, len(matrix.image)
+    of_rows, of_columns = (_Weights.of(counts, matrix.text.dtype) for counts in matrix.positives.counts())
+    of_rows = _Weights(*(x[part.first : part.first + count] for x in of_rows))
+    rows, columns, short_rows, short_columns = _sums(matrix)
+    value = of_rows.each @ short_rows.sums + of_columns.each @ short_columns.sums
+    value += of_rows.lines @ rows.sums.log() + of_columns.lines @ columns.sums.log() * (count / part.pictures)
+    return value, _softmax_gradients(matrix, rows, columns, of_rows, of_columns) if with_gradients else None
 
 
-def _sums(matrix: _Matrix) -> tuple[Sums, Sums, Tensor]:
-    """Those of this part's rows, those of all columns over these rows, and the logits of the positives."""
-    rows, columns = (Sums(x.new_full((len(x),), -torch.inf), x.new_zeros(len(x))) for x in (matrix.image, matrix.text))
-    spare, positives = torch.empty_like(matrix.buffer), [matrix.text.new_empty(0)]
+def _sums(matrix: _Matrix) -> tuple[Sums, Sums, Short, Short]:
+    """Of this part's rows, and of all columns; how far the positives in these rows fall short of either's highest."""
+    lines = (matrix.image, matrix.text)
+    rows, columns = (Sums(x.new_full((len(x),), -torch.inf), x.new_zeros(len(x))) for x in lines)
+    short_rows, short_columns = (Short(x.new_zeros(len(x)), x.new_zeros(len(x))) for x in lines)
+    spare = torch.empty_like(matrix.buffer)
     for tile in matrix.tiles():
-        block = spare[: len(tile.logits)]
+        block, before = spare[: len(tile.logits)], columns.highest.clone()
         rows.part(tile.rows).add(tile.logits, 1, block)
         columns.add(tile.logits, 0, block)
-        positives.append(tile.logits[tile.at])
-    return rows, columns, torch.cat(positives)
+        short_columns.rise(before, columns.highest)
+        positives = tile.logits[tile.at]
+        short_rows.add(tile.at[0] + tile.rows.start, positives, rows.highest)
+        short_columns.add(tile.at[1], positives, columns.highest)
+    whole = matrix.part.merge(columns)
+    short_columns.rise(columns.highest, whole.highest)
+    return rows, whole, short_rows, short_columns
 
 
 def _softmax_gradients(
-    matrix: _Matrix, rows: Sums, columns: Sums, factors: tuple[Tensor, Tensor], pairs: Tensor
+    matrix: _Matrix, rows: Sums, columns: Sums, of_rows: _Weights, of_columns: _Weights
 ) -> _Gradients:
     """weight * softmax = exp(logit - highest) * (weight / sum), by row and by column; no exponent is above 0."""
     gradients, spare = matrix.empty_gradients(), torch.empty_like(matrix.buffer)
+    factors = of_rows.lines / rows.sums, of_columns.lines / columns.sums
     for tile in matrix.tiles(again=True):
         gradient = torch.sub(tile.logits, rows.highest[tile.rows, None], out=spare[: len(tile.logits)])
         gradient.exp_().mul_(factors[0][tile.rows, None])
         gradient.addcmul_(tile.logits.sub_(columns.highest).exp_(), factors[1])
-        gradient[tile.at] -= pairs[tile.pairs]
+        gradient[tile.at] -= of_rows.each[tile.rows][tile.at[0]] + of_columns.each[tile.at[1]]
         matrix.add_gradient(gradients, tile.rows, gradient)
     return gradients
 

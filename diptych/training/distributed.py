@@ -193,8 +193,7 @@ def whole_loss(output: Output, batch: Identities) -> Float[Tensor, ""]:
 
 
 def _loss(output: Output, text: Tensor, batch: Identities, part: Part | None) -> Tensor:
-    rows, columns = positives(batch)
-    pairs = rows.to(text.device), columns.to(text.device)
+    pairs = positives(Identities(*(x.to(text.device) for x in batch)))
     if output.bias is None:
         return softmax_loss(output.image, text, output.scale, pairs=pairs, part=part)
     return sigmoid_loss(output.image, text, output.scale, output.bias, pairs=pairs, part=part)
