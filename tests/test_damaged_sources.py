@@ -22,6 +22,7 @@ from diptych.data.samples import DataError, Source, Stream
 from diptych.data.shards import ShardSource
 from diptych.data.sources import all_captions, open_source
 from diptych.data.stream import fetched
+from diptych.data.temporary import unpacking
 from diptych.data.tsv import tab_separated
 from diptych.data.unpacked import Row, picture_bytes
 
@@ -227,7 +228,7 @@ def test_a_full_disk_is_named_and_what_was_unpacked_goes(
 
     pq.write_table(pa.table({"image": [b"x"] * 3, "caption": ["one"] * 3}), tmp_path / "a.parquet")
     monkeypatch.setattr(unpacked, "open", FullDisk, raising=False)
-    with pytest.raises(DataError, match=rf"no room is left for {temporary}/diptych-\w+; set TMPDIR"):
+    with pytest.raises(DataError, match=rf"no room is left for {temporary}/diptych-unpacked-\w+; set TMPDIR"):
         open_source(tmp_path / "a.parquet")
     assert not [*temporary.iterdir()]
     monkeypatch.undo()
@@ -281,3 +282,24 @@ print(*os.listdir(os.environ["TMPDIR"]))
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert len(done.stdout.split()) == 2
     assert not [*temporary.iterdir()]
+
+
+def test_what_a_killed_program_left_goes_with_the_next(temporary: Path) -> None:
+    """And nothing else does: neither what a program still uses, nor a folder of another name."""
+    script = "from diptych.data.temporary import unpacking\nwith unpacking(): print(flush=True), input()"
+    start = [sys.executable, "-c", script]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    (temporary / "diptych-of-mine").mkdir()
+    with subprocess.Popen(start, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:
+        assert killed.stdout
+        killed.stdout.readline()
+        [left] = temporary.glob("diptych-unpacked-*")
+        with unpacking() as first:
+            assert left.exists()
+            killed.kill()
+            killed.wait()
+            with unpacking() as second:
+                assert not left.exists()
+                assert first.exists()
+        assert (temporary / "diptych-of-mine").exists()
+        assert second.exists()

@@ -1,4 +1,5 @@
-"""Temporary folders that do not outlive what they are for: not an error, not a full disk, not the program's end."""
+"""Temporary folders that do not outlive what they are for: not an error, not a full disk, not the program's end. Those
+of a program that was killed go when another wants some: a folder is locked as long as its program runs."""
 
 import atexit
 import contextlib
@@ -12,8 +13,15 @@ from pathlib import Path
 
 from diptych.data.samples import DataError
 
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing tells whether a program still runs
+    fcntl = None  # type: ignore[assignment]
+
+PREFIX = "diptych-unpacked-"  # nobody else's
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _held: dict[str, int] = {}  # folder -> the process that made it; one that was forked off it removes nothing
+_locks: dict[str, int] = {}  # folder -> the open file that locks it
 
 
 @contextlib.contextmanager
@@ -22,7 +30,8 @@ def unpacking() -> Iterator[Path]:
 
     DataError that names the folder where the disk is full.
     """
-    folder = tempfile.mkdtemp(prefix="diptych-")
+    _sweep()
+    folder = _made()
     _held[folder] = os.getpid()
     try:
         yield Path(folder)
@@ -31,6 +40,31 @@ def unpacking() -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno in _FULL and str(error.filename or folder).startswith(folder):
             raise DataError(f"no room is left for {folder}; set TMPDIR to a folder with more.", "full disk") from error
         raise
+
+
+def _made() -> str:
+    """A new folder, locked before it has the name by which others find it."""
+    if fcntl is None:
+        return tempfile.mkdtemp(prefix=PREFIX)
+    new = Path(tempfile.mkdtemp(prefix=f".{PREFIX}"))
+    folder = str(new.with_name(new.name.removeprefix(".")))
+    _locks[folder] = os.open(new, os.O_RDONLY)
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(_locks[folder], fcntl.LOCK_EX)
+    new.rename(folder)
+    return folder
+
+
+def _sweep() -> None:
+    """Remove what killed programs left behind."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*") if fcntl else ():
+        with contextlib.suppress(OSError):  # another user's, or one in use
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(handle)
 
 
 def remove_with(owner: object, folder: Path) -> None:
@@ -43,6 +77,8 @@ def _remove(folder: str) -> None:
     if _held.get(folder) == os.getpid():
         shutil.rmtree(folder, ignore_errors=True)
         _held.pop(folder, None)
+        if (handle := _locks.pop(folder, None)) is not None:
+            os.close(handle)
 
 
 @atexit.register
