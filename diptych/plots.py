@@ -191,7 +191,8 @@ def forgetting_figure(
     across = [alpha if value is None else value for alpha, value in zip(alphas, learnt, strict=True)]
     axes.set_xlabel("alpha (0: before, 1: after)" if None in learnt else "new pairs: mean recall, %")
     axes.set_ylabel(measure)
-    axes.margins(0.12)  # room for the words beside the marks
+    axes.margins(0.12)  # room for the words beside the marks, which are on the side where there is more
+    middle = (min(across) + max(across)) / 2
     marks = {0.0: ("before", "o"), 1.0: ("after", "s")}
     marks[saved] = (f"{marks[saved][0]} = saved" if saved in marks else f"saved ({saved:g})", "P")
     for name, values in kept.items():
@@ -199,7 +200,8 @@ def forgetting_figure(
         for alpha, (mark, shape) in marks.items():
             place = alphas.index(alpha)
             axes.plot(across[place], values[place], shape, color=line.get_color(), markersize=9)
-            axes.annotate(mark, (across[place], values[place]), (6, 6), textcoords="offset points", fontsize=8)
+            aside = {"ha": "right", "xytext": (-6, 6)} if across[place] > middle else {"xytext": (6, 6)}
+            axes.annotate(mark, (across[place], values[place]), textcoords="offset points", fontsize=8, **aside)
     if kept:
         axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     else:

@@ -288,10 +288,13 @@ def test_train_on_what_is_no_data(cli: Cli, shards: Path, tmp_path: Path) -> Non
         (("--data", shards, "--zero-shot", "x"), USAGE, "--zero-shot is for a model that exists; pass --init with"),
         (("--data", shards, "--recipe", "finetune"), USAGE, "--recipe finetune wants --init"),
         (("--data", shards, "--lr", 1, "--set", "lr=2"), USAGE, "--lr and --set lr are one setting; give it once"),
-        (("--data", shards, "--epochs", 1, "--minutes", 1), USAGE, "--epochs and --minutes both say how long"),
+        (("--data", shards, "--epochs", 1, "--minutes", 1), USAGE, "epochs and minutes both say how long"),
+        (("--data", shards, "--set", "epochs=1", "--minutes", 1), USAGE, "epochs and minutes both say how long"),
+        (("--data", shards, "--activation", "gelu"), USAGE, "--activation is that of --init's weights"),
+        (("--data", shards, "--init", "x", "--set", "context=8"), USAGE, "--init brings its own context; leave it out"),
         (("--data", shards, "--shard"), USAGE, "pass --set optimizer=adamw"),
         (("--data", shards, "--scenes", 2), USAGE, "scenes is 2.0; wanted 0 or more and under 1"),
-        (("--data", shards, "--init", "x", "--model", "y"), USAGE, "--init brings its own; leave out --model"),
+        (("--data", shards, "--init", "x", "--model", "y"), USAGE, "--init brings its own model; leave it out"),
         (("--data", shards, "--device", "nonsense"), FAILED, "device 'nonsense' is not known"),
     ]:
         said = cli("train", *options, *out)

@@ -80,6 +80,14 @@ def test_runs_side_by_side() -> None:
     assert drawn(figure).height > 900
 
 
+def test_few_hours_are_minutes() -> None:
+    """150 s, and 10,000 s."""
+    short, long = ({"runs/1": rows_of_a_run(steps=steps)} for steps in (300, 20000))
+    assert {figure.axes[-1].get_xlabel() for figure in [curves_figure(short, over="hours")]} == {"minutes"}
+    assert curves_figure(short, over="hours").axes[0].lines[0].get_xdata()[-1] == pytest.approx(2.5)
+    assert curves_figure(long, over="hours").axes[-1].get_xlabel() == "hours"
+
+
 def test_labels_at_the_ends_keep_apart() -> None:
     rows = [{"step": 1, "loss": 1.0}, {"step": 1, "text_to_image": [98.0, 99.5, 99.9], "image_to_text": [0.0, 0, 0]}]
     figure = curves_figure({"a": rows})
@@ -94,7 +102,7 @@ def test_panels_only_for_what_was_recorded() -> None:
     figure = curves_figure({"old": rows}, over="hours")
     assert titles(figure) == ["loss"]
     assert figure.axes[0].get_yscale() == "log"  # from 1/2 to 1/512
-    assert figure.axes[0].get_xlim()[1] == pytest.approx(1.005 * 0.09)
+    assert figure.axes[0].get_xlim()[1] == pytest.approx(1.005 * 5.4)  # minutes
     assert curves_figure({"old": rows}).axes[0].get_xlabel() == "steps"
 
 
@@ -129,6 +137,7 @@ def test_plot_command(cli: Cli, tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["--plot", "RUN", "--lr", "0"], USAGE, "--plot trains nothing; leave out --lr"),
+        (["--plot", "RUN", "--set", "lr=0"], USAGE, "--plot trains nothing; leave out --set"),
         (["--plot", "RUN", "--out", "curves"], USAGE, "names a picture, such as curves.png"),
         (["--plot", "nowhere"], FAILED, "nowhere holds no metrics.jsonl"),
         (["--over", "step", "--data", "x"], USAGE, "--over goes with --plot"),

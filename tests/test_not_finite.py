@@ -10,6 +10,7 @@ from diptych.nets.loss import softmax_loss
 from diptych.nets.text import TextConfig
 from diptych.nets.transformer import attend
 from diptych.nets.vision import ViTConfig
+from diptych.training.compilation import compile_towers
 from diptych.training.not_finite import why_not_finite
 
 BLOCK = "image.transformer.blocks.0"
@@ -50,8 +51,18 @@ def test_a_weight() -> None:
 @pytest.mark.parametrize(
     ("weights", "factor", "precision", "names"),
     [
-        (f"{BLOCK}.mlp.fc.weight", 3e39, torch.float32, [f"the output of {BLOCK}.mlp.fc (float32", "Lower lr"]),
-        (f"{BLOCK}.mlp.fc.weight", 3e39, torch.bfloat16, [f"the output of {BLOCK}.mlp.fc (bfloat16", "Lower lr"]),
+        (
+            f"{BLOCK}.mlp.fc.weight",
+            3e39,
+            torch.float32,
+            [f"the output of {BLOCK}.mlp.fc (float32", "Lower the learn"],
+        ),
+        (
+            f"{BLOCK}.mlp.fc.weight",
+            3e39,
+            torch.bfloat16,
+            [f"the output of {BLOCK}.mlp.fc (bfloat16", "Lower the learn"],
+        ),
         (f"{BLOCK}.mlp.fc.weight", 1e6, torch.float16, [f"the output of {BLOCK}.mlp.fc (float16", "train in bf16"]),
         (f"{BLOCK}.norm_2.weight", 3e38, torch.float32, [f"the output of {BLOCK}.norm_2 (float32, from inputs of up"]),
         ("logit_scale", 50.0, torch.float32, ["is scale (float32", "The temperature has run away"]),
@@ -63,6 +74,15 @@ def test_the_first_module(weights: str, factor: float, precision: torch.dtype, n
     network.get_parameter(weights).data.mul_(factor).clamp_(-3e38, 3e38)
     said = why(network, precision=precision)
     assert all(name in said for name in names), said
+
+
+def test_a_module_inside_what_is_compiled() -> None:
+    torch._dynamo.reset()
+    network = tiny()
+    network.get_parameter(f"{BLOCK}.mlp.fc.weight").data.mul_(3e39).clamp_(-3e38, 3e38)
+    compile_towers(network, backend="aot_eager")
+    network.train()(torch.randn(8, 3, 16, 16), torch.full((8, 7), 63))  # the step itself, compiled
+    assert f"the output of {BLOCK}.mlp.fc (float32" in why(network)
 
 
 def test_between_two_modules(monkeypatch: pytest.MonkeyPatch) -> None:

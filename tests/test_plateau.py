@@ -13,7 +13,7 @@ from diptych.nets.loss import sigmoid_loss, softmax_loss
 from diptych.nets.text import TextConfig
 from diptych.nets.vision import ViTConfig
 from diptych.training.plateau import Evidence, Plateau, mean_cosine
-from diptych.training.recipe import TrainConfig, chance_loss
+from diptych.training.recipe import chance_loss
 
 THINGS, BATCH = 64, 16
 LOOKS = torch.randn(THINGS, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -38,8 +38,8 @@ def learn(
     network: CLIP, *, spoil: Callable[..., Pairs] = lambda *batch: batch, lr: float = 1e-3, steps: int = 61
 ) -> list[str]:
     """Train for so many steps, and return what was said. The warm-up takes ten of them."""
-    chance = chance_loss(TrainConfig(data=("x",), batch_size=BATCH, captions_per_image=1), network.config.loss)
-    plateau = Plateau(network, chance, patience=24)
+    chance = chance_loss(BATCH, BATCH, network.config.loss)
+    plateau = Plateau(network, patience=24)
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=lr)
     generator, said = torch.Generator().manual_seed(3), []
     for number in range(steps):
@@ -52,8 +52,8 @@ def learn(
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-        if number >= 10 and plateau.is_suspicious(number + 1, value.item()):
-            said += plateau.causes(Evidence(pixels, ids, captions, lr))
+        if number >= 10 and plateau.is_suspicious(number + 1, value.item(), chance):
+            said += plateau.causes(Evidence(pixels, ids, captions, {"lr": lr}))
     return said
 
 
@@ -112,11 +112,11 @@ def test_captions_of_other_pictures() -> None:
 @pytest.mark.parametrize("lr", [0.1, 0.3])
 def test_steps_that_are_too_long(lr: float) -> None:
     said = learn(tiny(), lr=lr)
-    assert f"it has collapsed. Likely lr ({lr}) is too high (the weights have changed by" in said[1]
+    assert f"it has collapsed. Likely too long steps of lr ({lr}) (the weights have changed by" in said[1]
     assert len(said) == 2  # once
 
 
-@pytest.mark.parametrize(("lr", "cause"), [(0.0, "lr is 0."), (1e-8, "The weights have changed by ")])
+@pytest.mark.parametrize(("lr", "cause"), [(0.0, "No step has a length: lr (0)."), (1e-8, "The weights have changed")])
 def test_steps_that_are_too_short(lr: float, cause: str) -> None:
     _, *causes = learn(tiny(), lr=lr)
     assert len(causes) == 1
@@ -155,26 +155,41 @@ def test_a_temperature_at_its_end() -> None:
 def test_what_can_only_be_supposed_is_said_last() -> None:
     """A loss at chance with nothing wrong: not at the first look, and once."""
     network = tiny()
-    plateau = Plateau(network, 2.77, patience=40)
+    plateau = Plateau(network, patience=40)
     for parameter in network.parameters():
         parameter.data.mul_(1.05)
         parameter.grad = torch.ones_like(parameter)
-    evidence = Evidence(*pairs(torch.Generator().manual_seed(0)), 1e-3)
-    said = [plateau.causes(evidence) for step in range(1, 700) if plateau.is_suspicious(step, 2.77)]
+    evidence = Evidence(*pairs(torch.Generator().manual_seed(0)), {"lr": 1e-3})
+    said = [plateau.causes(evidence) for step in range(1, 700) if plateau.is_suspicious(step, 2.77, 2.77)]
     assert [len(lines) for lines in said] == [0, 2, 0, 0, 0]
     assert "Do the captions belong to their pictures?" in said[1][1]
 
 
 def test_looking_changes_nothing() -> None:
     network = tiny().train()
-    plateau = Plateau(network, 2.77, patience=2)
-    plateau.is_suspicious(1, 2.77)
+    plateau = Plateau(network, patience=2)
+    plateau.is_suspicious(1, 2.77, 2.77)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     state = torch.get_rng_state()
-    plateau.causes(Evidence(*pairs(torch.Generator().manual_seed(0)), 1e-3))
+    plateau.causes(Evidence(*pairs(torch.Generator().manual_seed(0)), {"lr": 1e-3}))
     assert network.training
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_resumed_run_goes_on_with_what_was_counted() -> None:
+    """It measures from the random start, not from the checkpoint."""
+    network = tiny()
+    whole = Plateau(network, patience=4)
+    for parameter in network.parameters():
+        parameter.data.mul_(1.5)
+    for step in range(1, 3):
+        whole.is_suspicious(step, 2.77, 2.77)
+    resumed = Plateau(network, patience=4)
+    resumed.restore(whole.state())
+    for step in range(3, 5):
+        assert resumed.is_suspicious(step, 2.77, 2.77) == whole.is_suspicious(step, 2.77, 2.77) == (step == 4)
+    assert resumed._moved() == whole._moved() == pytest.approx(0.5)
 
 
 def test_mean_cosine_by_hand() -> None:

@@ -2,18 +2,19 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
 from diptych.data.augment import Augmentation
 from diptych.nets.presets import preset
-from diptych.training.recipe import TrainConfig, from_fields, learning_rate, parse_setting, to_json
+from diptych.training.recipe import FROM_MODEL, TrainConfig, from_fields, parse_setting, schedule, to_json
 from diptych.training.recipes import RECIPES, recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_makes_a_run(name: str) -> None:
-    init = {"init": "some/model"} if name == "finetune" else {}
+    init = {"init": "some/model"} if name in ("finetune", "lora") else {}
     made = recipe(name, data=("pairs",), **init)
     preset(made.model)
     assert RECIPES[name].source
@@ -31,7 +32,7 @@ def test_openais_numbers() -> None:
     assert (made.lr, made.eps) == (5e-4, 1e-6)
     steps = 32 * 400e6 / 32768
     assert made.warmup * steps == pytest.approx(2000)
-    assert learning_rate(1000 / steps, made) == pytest.approx(2.5e-4)
+    assert made.lr * schedule(1000 / steps, made.warmup) == pytest.approx(2.5e-4)
 
 
 def test_siglip_is_trained_by_its_loss_whatever_the_towers() -> None:
@@ -83,7 +84,7 @@ def test_settings_are_read_by_their_type(text: str, wanted: tuple) -> None:
         ("batchsize=8", "batchsize is no setting of a run; did you mean batch_size"),
         ("augmentation.flop=1", r"augmentation\.flop is no setting of a run; did you mean augmentation\.flip"),
         ("augmentation.turn=1", "there are crop_scale, drop_words, erase, flip"),
-        ("quick=1", "there are accumulate, augmentation, batch_size"),
+        ("quick=1", "there are accumulate, activation, augmentation"),
         ("lr", "'lr' sets nothing; wanted NAME=VALUE"),
         ("betas=0.9", "betas cannot be '0.9'; wanted"),
         ("augmentation=none", "set by its parts, such as augmentation.flip=0"),
@@ -116,6 +117,18 @@ def test_settings_that_do_not_fit_are_named(text: str, match: str) -> None:
         ({"shard": True, "optimizer": "adamw", "precision": "fp16"}, "shard does not train in fp16"),
         ({"lock_image": True}, "lock_image is for a model that exists"),
         ({"zero_shot": ("classes",)}, "zero_shot is for a model that exists"),
+        ({"init": "m", "context": 77}, "context comes with the model that init names"),
+        ({"init": "m", "loss": "sigmoid"}, "loss comes with the model that init names"),
+        ({"activation": "gelu"}, "activation is that of init's weights"),
+        ({"betas": (0.9,)}, r"betas is \(0.9,\); wanted tuple\[float, float\]"),
+        ({"betas": (0.9, "x")}, r"betas is \(0.9, 'x'\); wanted tuple\[float, float\]"),
+        ({"betas": (2, 3)}, "betas are"),
+        ({"threads": 2.5}, "threads is 2.5; wanted int"),
+        ({"lr": "fast"}, "lr is 'fast'; wanted float"),
+        ({"compile": 1}, "compile is 1; wanted bool"),
+        ({"loss": "foo"}, "loss 'foo' is not known; choose softmax, sigmoid"),
+        ({"optimizer": "sgd"}, "optimizer 'sgd' is not known; choose muon, adamw"),
+        ({"epochs": True}, "epochs is True; wanted float"),
     ],
 )
 def test_contradictions_name_the_field(wrong: dict, match: str) -> None:
@@ -125,6 +138,19 @@ def test_contradictions_name_the_field(wrong: dict, match: str) -> None:
 
 def test_one_source_needs_no_tuple() -> None:
     assert TrainConfig(data="pairs").data == ("pairs",)
+
+
+def test_lists_and_paths_become_what_json_can_hold() -> None:
+    made = TrainConfig(data=[Path("a"), "b"], out=Path("c"), betas=[0.9, 0.99])
+    assert (made.data, made.out, made.betas) == (("a", "b"), "c", (0.9, 0.99))
+    assert from_fields(json.loads(to_json(made))) == made
+
+
+def test_what_comes_with_a_model_is_no_setting_of_its_run() -> None:
+    made = recipe("openai", data="pairs", init="some/model")
+    assert "vocab_size" in json.loads(to_json(recipe("openai", data="pairs")))
+    assert not set(FROM_MODEL) & json.loads(to_json(made)).keys()
+    assert from_fields(json.loads(to_json(made))) == made
 
 
 def test_no_setting_is_without_a_type_that_a_flag_can_read() -> None:

@@ -1,5 +1,6 @@
 """Training: it learns, it is exact, and it says what is wrong."""
 
+import collections
 import dataclasses
 import json
 import math
@@ -13,12 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import Cli
 
 import diptych
 from diptych.checkpoint import save_folder
 from diptych.data.augment import NONE
 from diptych.data.loader import Batch
 from diptych.data.scenes import Scenes
+from diptych.data.sources import DataError
 from diptych.images import Preprocess
 from diptych.nets import presets
 from diptych.nets.clip import CLIP, CLIPConfig
@@ -29,7 +32,8 @@ from diptych.training.average import update_average
 from diptych.training.distributed import Place
 from diptych.training.monitor import Monitor
 from diptych.training.precision import has_bfloat16
-from diptych.training.recipe import TrainConfig, learning_rate
+from diptych.training.recipe import FROM_MODEL, TrainConfig, schedule
+from diptych.training.rows import read_rows
 from diptych.training.run_folder import folder_of, with_precision, write_settings
 from diptych.training.start import set_dropout
 from diptych.training.trainer import Trainer, train
@@ -38,6 +42,8 @@ from diptych.training.trainer import Trainer, train
 def config(shards: Path, out: Path, **changes) -> TrainConfig:
     plain = {"model": "vit-tiny", "image_size": 48, "vocab_size": 700, "epochs": 2, "batch_size": 32}
     plain |= {"precision": "fp32", "device": "cpu", "eval_every": 1}
+    if "init" in changes:  # which brings its own
+        plain = {name: value for name, value in plain.items() if name not in FROM_MODEL}
     return TrainConfig(data=(str(shards),), out=str(out), **{**plain, **changes})
 
 
@@ -100,7 +106,7 @@ def test_same_seed_same_weights(shards: Path, tmp_path: Path) -> None:
 
 
 def test_init_goes_on_from_a_model_at_another_size(shards: Path, tmp_path: Path, tiny_model: Path) -> None:
-    result = train(config(shards, tmp_path, init=str(tiny_model), image_size=64, lr=0.0, weight_decay=0.0), quiet=True)
+    result = train(config(shards, tmp_path, init=str(tiny_model), image_size=64, lr=0.0, muon_lr=0.0), quiet=True)
     before, after = diptych.load(tiny_model, device="cpu"), diptych.load(result.folder, device="cpu")
     assert after.preprocessing.size_px == 64
     np.testing.assert_allclose(after.embed_texts(["a dog"]), before.embed_texts(["a dog"]), atol=1e-6)
@@ -179,7 +185,14 @@ def test_precision_is_the_devices_own(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_without_a_name_the_next_free_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "1").mkdir(parents=True)
-    assert folder_of(TrainConfig(data=("x",)), resume=False) == Path("runs/2")
+    assert [folder_of(TrainConfig(data=("x",)), resume=False) for _ in range(2)] == [Path("runs/2"), Path("runs/3")]
+
+
+def test_a_failed_start_without_a_name_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError):
+        train(TrainConfig(data=("nowhere",), device="cpu"), quiet=True)
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_a_failed_start_leaves_no_folder(shards: Path, tmp_path: Path) -> None:
@@ -222,14 +235,54 @@ def test_minutes_end_the_run(shards: Path, tmp_path: Path) -> None:
 
 
 def test_a_diverging_run_stops_and_says_what_to_do(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(FloatingPointError, match="Lower lr"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"Lower the learning rate.*\(lr is 1e\+12, muon_lr is 0\.02, ",
+    ):
         train(config(shards, tmp_path, lr=1e12, warmup=0.01, clip_norm=1e12, epochs=50), quiet=True)
 
 
-def test_learning_rate_by_hand() -> None:
-    recipe = TrainConfig(data=("x",), lr=1.0, warmup=0.2)
+def test_schedule_by_hand() -> None:
     wanted = {0.0: 0.0, 0.1: 0.5, 0.2: 1.0, 0.6: 0.5, 1.0: 0.0}
-    assert {p: learning_rate(p, recipe) for p in wanted} == pytest.approx(wanted)
+    assert {p: schedule(p, 0.2) for p in wanted} == pytest.approx(wanted)
+
+
+def test_each_optimizer_has_a_rate_of_its_own(shards: Path, tmp_path: Path) -> None:
+    """Half-way through the warm-up; AdamW's rate may be 0 and Muon's not."""
+    recipe = config(shards, tmp_path, lr=0.0, muon_lr=0.04, warmup=0.5)
+    with Monitor(tmp_path, quiet=True) as monitor:
+        trainer = Trainer(recipe, monitor, torch.device("cpu"), Place(), tmp_path)
+        trainer.step(next(trainer.loader.batches()), 0.25)
+    adamw, muon = ({group["lr"] for group in each.param_groups} for each in trainer.optimizers)
+    assert (adamw, muon) == ({0.0}, {0.02})
+
+
+def test_a_run_of_less_than_a_step_makes_one(shards: Path, tmp_path: Path) -> None:
+    train(config(shards, tmp_path, epochs=0.01), quiet=True)
+    assert [row["step"] for row in read_rows(tmp_path)] == [1]
+
+
+def test_chance_counts_the_captions_that_there_are(shards: Path, tmp_path: Path) -> None:
+    """Asked for three of each picture, which has one."""
+    for index, scene in enumerate(Scenes(32, size_px=48)):
+        scene.image.save(tmp_path / f"{index}.png")
+        (tmp_path / f"{index}.txt").write_text(scene.captions[0], encoding="utf-8")
+    train(config(tmp_path, tmp_path / "run", captions_per_image=3, epochs=1), quiet=True)
+    assert read_rows(tmp_path / "run")[0]["chance"] == pytest.approx(math.log(32))
+
+
+def test_float16_does_not_search_for_a_scale_for_ever(shards: Path, tmp_path: Path) -> None:
+    """Gradients that are infinite at every scale."""
+    recipe = config(shards, tmp_path, precision="fp16", epochs=50)
+    with Monitor(tmp_path, quiet=True) as monitor:
+        trainer = Trainer(recipe, monitor, torch.device("cpu"), Place(), tmp_path)
+        trainer.network.text.proj.weight.register_hook(lambda gradient: gradient * math.inf)
+        batch = next(trainer.loader.batches())
+        before = trainer.network.text.proj.weight.detach().clone()
+        with pytest.raises(FloatingPointError, match=r"the gradient of text\.proj\.weight"):
+            collections.deque((trainer.step(batch, 0.5) for _ in range(40)), 0)
+    assert 10 < trainer.tally.steps < 30
+    assert torch.equal(trainer.network.text.proj.weight, before)
 
 
 def test_average_of_weights_by_hand() -> None:
@@ -312,6 +365,33 @@ def test_a_model_that_exists_is_fine_tuned(how: dict, shards: Path, tmp_path: Pa
     assert result.forgetting is not None
     assert result.forgetting.line[0.0].recall is not None
     assert (tmp_path / "forgetting.png").exists()
+
+
+def test_fine_tuning_without_anything_to_measure_says_so(
+    shards: Path, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    how = {"lora": 2, "lr": 1e-5, "optimizer": "adamw", "shard": True, "wise_ft": 0.5, "epochs": 1}
+    result = train(config(shards, tmp_path, init=str(tiny_model), image_size=32, **how))
+    assert result.forgetting is None
+    assert not (tmp_path / "forgetting.png").exists()
+    said = capsys.readouterr().err
+    assert "not measured: what was learnt (val names no pairs) and forgotten (zero_shot no class folders)" in said
+    assert "lr 1e-05 hardly moves adapters" in said
+    assert "shard splits nothing for one process" in said
+
+
+def test_the_command_fine_tunes_and_goes_on_for_longer(
+    cli: Cli, shards: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    """A run that began by the clock goes on by epochs; what it forgot is in its JSON."""
+    flags = ("--init", tiny_model, "--data", shards, "--val", shards, "--out", tmp_path, "--recipe", "lora", "--json")
+    begun = cli("train", *flags, "--minutes", 0.001, "--set", "batch_size=32")
+    assert begun.json["config"]["minutes"] == 0.001
+    assert "model" not in begun.json["config"]
+    assert begun.json["forgetting"]["line"][0]["alpha"] == 0
+    longer = cli("train", "--out", tmp_path, "--resume", "--epochs", 2, "--json")
+    assert longer.json["config"] | {"minutes": 0.001, "epochs": 10} == begun.json["config"]
+    assert read_rows(tmp_path)[-1]["step"] == 2 * 2
 
 
 def test_an_interrupted_run_with_adapters_goes_on(

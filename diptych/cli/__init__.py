@@ -39,9 +39,10 @@ FLAGS = (
     (r"\bresume=True\b", "--resume"),
     (r"\b(out|init)=('[^']*')", r"--\1 \2"),
     (r"\b(out|init)=", r"--\1"),
+    (r"\binit's", r"--init's"),
     (r"\bprecision='(\w+)'", r"--precision \1"),
     (r"\boptimizer='(\w+)'", r"--set optimizer=\1"),
-    (r"^(lora|lock_image|zero_shot|wise_ft|batch_size|captions_per_image) is ", _flag_first),
+    (r"^(activation|lora|lock_image|zero_shot|wise_ft|batch_size|captions_per_image) is ", _flag_first),
     (r"call diptych\.load\(\) without a name", "leave out --model"),
 )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.cli import OK, PARTLY, with_flags
-from diptych.cli.options import json_option, print_json
+from diptych.cli.options import activation_option, json_option, print_json
 
 if TYPE_CHECKING:
     from diptych.training.recipe import TrainConfig
@@ -32,6 +32,7 @@ PRECISIONS = click.Choice(["bf16", "fp16", "fp32"])
 @click.option("--recipe", help="Settings to start from; --recipes lists them with their sources. [default: laptop]")
 @click.option("--model", help="An architecture; `diptych models` lists them. [default: resnet-small]")
 @click.option("--init", help="Start from this model's weights and tokenizer.")
+@activation_option
 @click.option("--tokenizer", help="A tokenizer.json to use in place of one learnt from the captions.")
 @click.option("--image-size", type=int, help="Picture size in pixels, where it should not be the architecture's own.")
 @click.option("--epochs", type=float, help="Length of the run. [default: 30]")
@@ -39,7 +40,8 @@ PRECISIONS = click.Choice(["bf16", "fp16", "fp32"])
 @click.option("--batch-size", type=int, help="Pictures in a step, over all processes. [default: 256]")
 @click.option("--accumulate", type=int, help="Pieces in which a batch is computed, to save memory. [default: 1]")
 @click.option("--captions-per-image", type=int, help="Captions of each picture in a step. [default: 2]")
-@click.option("--lr", type=float, help="Peak learning rate. [default: 0.001]")
+@click.option("--lr", type=float, help="Peak learning rate of AdamW. [default: 0.001]")
+@click.option("--muon-lr", type=float, help="Peak learning rate of Muon, whose are the matrices. [default: 0.02]")
 @click.option("--weight-decay", type=float, help="[default: 0.1]")
 @click.option("--ema", type=float, help="How much of the averaged weights a step keeps. [default: 0.998]")
 @click.option("--vocab-size", type=int, help="Size of the tokenizer that is trained on the captions. [default: 4096]")
@@ -106,25 +108,27 @@ def command(
 def _configured(given: dict[str, Any], resume: bool) -> "TrainConfig":
     """What the flags say, over the recipe, or over the settings of the run that is resumed."""
     from diptych.nets.presets import preset
-    from diptych.training.recipe import TrainConfig, from_fields, parse_setting
+    from diptych.training.recipe import FROM_MODEL, TrainConfig, from_fields, parse_setting
     from diptych.training.recipes import settings_of
     from diptych.training.run_folder import settings_of_run
 
-    if given["init"] and (clash := [n for n in ("model", "vocab_size", "tokenizer") if given[n] is not None]):
-        raise click.UsageError(f"--init brings its own; leave out --{clash[0].replace('_', '-')}.")
     name, settings = given.pop("recipe"), dict(map(parse_setting, given.pop("settings")))
     flags = {name: value for name, value in given.items() if value is not None and value != ()}
     _check_clashes(flags, settings)
+    if flags.get("init") and (clash := [name for name in FROM_MODEL if name in flags | settings]):
+        raise click.UsageError(f"--init brings its own {clash[0].replace('_', ' ')}; leave it out.")
     if resume and not given["out"]:
         raise click.UsageError("--resume wants --out, the folder of the run.")
     begun = settings_of_run(given["out"]) if resume else None
     if begun is not None and name:
         raise click.UsageError("--resume goes on with the run's own settings; leave out --recipe.")
-    fields = begun or settings_of(name or "laptop")
+    fields: dict[str, Any] = begun or settings_of(name or "laptop", init="init" in flags)
+    if begun and "epochs" in flags | settings:
+        fields = fields | {"minutes": None}
     if "data" not in fields | flags:
         raise click.UsageError("--data is wanted: what to train on.")
-    if name == "finetune" and not flags.get("init"):
-        raise click.UsageError("--recipe finetune wants --init, the model to begin with.")
+    if name in ("finetune", "lora") and not flags.get("init"):
+        raise click.UsageError(f"--recipe {name} wants --init, the model to begin with.")
     if not flags.get("init"):
         preset((fields | flags).get("model", TrainConfig.model))  # a wrong name is the command line's fault
     return from_fields(_merged(fields | flags, settings))
@@ -134,8 +138,8 @@ def _check_clashes(flags: dict[str, Any], settings: dict[str, Any]) -> None:
     """No setting twice, and no two lengths."""
     if twice := [name for name in settings if name in flags]:
         raise click.UsageError(f"--{twice[0].replace('_', '-')} and --set {twice[0]} are one setting; give it once.")
-    if "epochs" in flags and "minutes" in flags:
-        raise click.UsageError("--epochs and --minutes both say how long; give one.")
+    if {"epochs", "minutes"} <= flags.keys() | settings.keys():
+        raise click.UsageError("epochs and minutes both say how long; give one.")
 
 
 def _merged(fields: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -149,6 +153,8 @@ def _merged(fields: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print(result: "TrainResult", config: "TrainConfig", as_json: bool) -> None:
+    from diptych.training.recipe import to_fields
+
     if not as_json:
         click.echo(str(result.folder))
         return
@@ -159,7 +165,8 @@ def _print(result: "TrainResult", config: "TrainConfig", as_json: bool) -> None:
             "loss": result.loss if math.isfinite(result.loss) else None,  # JSON has no NaN, that of no step
             "recall": {name: value._asdict() for name, value in recall._asdict().items()} if recall else None,
             "failures": {key: bad.message for key, bad in result.skipped.items()},
-            "config": dataclasses.asdict(config),
+            "forgetting": result.forgetting.to_json() if result.forgetting else None,
+            "config": to_fields(config),
         }
     )
 
@@ -182,7 +189,8 @@ def _plot(folders: tuple[str, ...], over: str | None, given: dict[str, Any], as_
     from diptych.training.curves import curves_figure, read_runs, summary
 
     if stray := [name for name, value in given.items() if value not in (None, ()) and name != "out"]:
-        raise click.UsageError(f"--plot trains nothing; leave out --{stray[0].replace('_', '-')}.")
+        flag = {"settings": "set", "weights": "weight"}.get(stray[0], stray[0].replace("_", "-"))
+        raise click.UsageError(f"--plot trains nothing; leave out --{flag}.")
     runs = read_runs(folders)
     common = os.path.commonpath([os.path.abspath(name) for name in runs])
     path = str(given["out"] or os.path.normpath(os.path.join(os.path.relpath(common), "curves.png")))

@@ -28,7 +28,9 @@ PANELS = {  # what a row of training has beside its loss, with its title
     "pictures_per_s": "pictures / s",
     "waiting": "waiting for data, % of the time",
 }
-AXES = {"epoch": "epochs", "step": "steps", "hours": "hours"}
+AXES = {"epoch": "epochs", "step": "steps", "hours": "hours", "minutes": "minutes"}
+SECONDS = {"hours": 3600, "minutes": 60}
+FEW_HOURS = 2  # are told in minutes
 WIDE = 30  # a range that only a logarithmic axis shows
 INCHES = {"loss": 3.4, "recall": 2.7, "panel": 2.0}
 
@@ -55,19 +57,22 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
 def curves_figure(runs: Mapping[str, Sequence[Row]], *, over: str | None = None) -> Figure:
     """Loss with the line of chance, recall both ways, learning rate, temperature, gradient, speed and waiting.
 
-    `runs` are rows of metrics.jsonl by name. `over` is "epoch", "step" or "hours"; by default epochs, where all runs
-    count them. What no run has recorded gets no panel. An axis is logarithmic where it spans more than a factor 30.
+    `runs` are rows of metrics.jsonl by name. `over` is "epoch", "step" or "hours" (minutes, where there are few); by
+    default epochs, where all runs count them. What no run has recorded gets no panel. An axis is logarithmic where it
+    spans more than a factor 30.
     """
     from matplotlib.figure import Figure
 
     over = over or ("epoch" if all(len(curve(rows, "loss", "epoch")[0]) for rows in runs.values()) else "step")
     ways = [way for way in WAYS if any(way in row for rows in runs.values() for row in rows)]
+    if over == "hours" and _end(runs, ways, over) < FEW_HOURS:
+        over = "minutes"
     panels = [key for key in PANELS if any(len(curve(rows, key, over)[0]) for rows in runs.values())]
     beside = max(1, (len(panels) + 1) // 2)
     below = [panels[i : i + beside] for i in range(0, len(panels), beside)]
     plan = [(["loss"], INCHES["loss"]), (ways, INCHES["recall"]), *((row, INCHES["panel"]) for row in below)]
     plan = [(row, inches) for row, inches in plan if row]
-    end = max(x[-1] for rows in runs.values() for key in ("loss", *ways) if len(x := curve(rows, key, over)[0]))
+    end = _end(runs, ways, over)
     figure = Figure(figsize=(11, sum(inches for _, inches in plan) + 0.7), dpi=110, layout="constrained")
     figure.get_layout_engine().set(h_pad=0.09, w_pad=0.09)  # type: ignore[union-attr]
     grid = figure.add_gridspec(len(plan), 1, height_ratios=[inches for _, inches in plan])
@@ -81,12 +86,18 @@ def curves_figure(runs: Mapping[str, Sequence[Row]], *, over: str | None = None)
     return figure
 
 
+def _end(runs: Mapping[str, Sequence[Row]], ways: Sequence[str], over: str) -> float:
+    """Where the longest run ends."""
+    ends = [x[-1] for rows in runs.values() for key in ("loss", *ways) if len(x := curve(rows, key, over)[0])]
+    return max(ends, default=0.0)
+
+
 def curve(rows: Sequence[Row], key: str, over: str) -> Curve:
     """(x, y) of one number, in order; of a step that comes twice the later row counts."""
     points = {}
     for row in rows:
         seconds = row.get("elapsed_s")
-        x = row.get(over) if over != "hours" else None if seconds is None else seconds / 3600
+        x = row.get(over) if over not in SECONDS else None if seconds is None else seconds / SECONDS[over]
         if x is not None and row.get(key) is not None:
             points[x] = row[key]
     xs = sorted(points)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from diptych.nets.clip import CLIP
 
 FP16_MAX = 65504
-SHORTER = "Lower lr, or raise warmup."
+SHORTER = "Lower the learning rate, or raise warmup."
 
 
 class Seen(NamedTuple):
@@ -28,9 +28,9 @@ def why_not_finite(
 ) -> str:
     """Which tensor was the first that is not finite, and what to do, in two sentences.
 
-    `replay` runs the step's forward and backward pass again on `network` itself (not on a compiled copy, and without
-    stepping). Looks at the pictures, the weights, each module's input and output in the order in which they are
-    computed, and each gradient in the order in which it arrives.
+    `replay` runs the step's forward and backward pass again on `network` itself, without stepping; what is compiled in
+    it runs plainly, for compiled code keeps no module's output. Looks at the pictures, the weights, each module's input
+    and output in the order in which they are computed, and each gradient in the order in which it arrives.
     """
     if rows := [i for i, picture in enumerate(pixels) if not _is_finite(picture)]:
         return (
@@ -43,7 +43,7 @@ def why_not_finite(
             "or start from another model."
         )
     network.zero_grad(set_to_none=True)
-    with _watched(network) as found:
+    with torch.compiler.set_stance("force_eager"), _watched(network) as found:
         replay()
     if found:
         return _in_words(found[0])

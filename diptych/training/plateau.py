@@ -6,9 +6,9 @@ towers may be spread over them; they do, for all see the same loss.
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -26,13 +26,13 @@ Cause = tuple[str, str]  # a name, and what to say
 
 
 class Evidence(NamedTuple):
-    """What a step leaves behind: the batch as the towers were given it, and the peak of the learning rate. Gradients
-    are still in the parameters."""
+    """What a step leaves behind: the batch as the towers were given it, and the peaks of the learning rates by the
+    settings' names. Gradients are still in the parameters."""
 
     pixels: Float[Tensor, "pictures 3 height width"]
     ids: Int[Tensor, "texts tokens"]
     captions: Sequence[str]
-    lr: float
+    rates: Mapping[str, float]
 
 
 class Plateau:
@@ -42,22 +42,34 @@ class Plateau:
     twice as many steps are done. A cause is named once. What can only be supposed is said from the second look on.
     """
 
-    def __init__(self, network: CLIP, chance: float, *, patience: int = 100):
-        self._network, self._chance = network, chance
+    def __init__(self, network: CLIP, *, patience: int = 100):
+        self._network, self._chance = network, math.nan
         self._step = self._next = self._looks = 0
-        self._losses: deque[float] = deque(maxlen=patience)
+        self._losses: deque[float] = deque(maxlen=patience)  # in units of chance
         self._start = {name: _sample(p) for name, p in network.named_parameters()}
         self._said: set[str] = set()
 
-    def is_suspicious(self, step: int, loss: float) -> bool:
-        """Count a step's loss in, from the end of the warm-up on; True where it is time to look for a cause."""
-        self._losses.append(loss)
-        self._step, losses = step, self._losses
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs to go on with: where the weights began, what was counted, what was said."""
+        counted = {"next": self._next, "looks": self._looks, "losses": list(self._losses)}
+        return {"start": self._start, "said": sorted(self._said), **counted}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with a `state`."""
+        self._start, self._said = state["start"], set(state["said"])
+        self._next, self._looks = state["next"], state["looks"]
+        self._losses.extend(state["losses"])
+
+    def is_suspicious(self, step: int, loss: float, chance: float) -> bool:
+        """Count a step's loss in, and that of guessing on its batch, from the end of the warm-up on; True where it is
+        time to look for a cause."""
+        self._losses.append(loss / chance)
+        self._step, self._chance, losses = step, chance, self._losses
         if step < self._next or len(losses) < (losses.maxlen or 0):
             return False
         half = len(losses) // 2
         earlier, late = sum(islice(losses, half)) / half, sum(islice(losses, len(losses) - half, None)) / half
-        is_stuck = late > (1 - BAND) * self._chance and earlier - late < BAND / 4 * self._chance
+        is_stuck = late > 1 - BAND and earlier - late < BAND / 4
         self._next = 2 * step if is_stuck else step + half
         return is_stuck
 
@@ -68,11 +80,11 @@ class Plateau:
         if not found and self._looks > 1:
             found["pairs"] = (
                 "Nothing is wrong with the gradients, the features or the batch. Do the captions belong to their "
-                "pictures? If so, raise lr or batch_size, or give it time."
+                "pictures? If so, raise the learning rate or batch_size, or give it time."
             )
         fresh = {kind: text for kind, text in found.items() if kind not in self._said}
         self._said |= set(fresh)
-        mean = sum(self._losses) / len(self._losses)
+        mean = self._chance * sum(self._losses) / len(self._losses)
         head = f"After {self._step} steps the loss ({mean:.3f}) is still where guessing is ({self._chance:.3f})."
         return [head, *fresh.values()] if fresh else []
 
@@ -80,7 +92,7 @@ class Plateau:
         """Causes, each with a name. What only follows from one that is found already is not looked for."""
         network, moved = self._network, self._moved()
         causes = [*pictures_alike(evidence.pixels[:PROBE]), *captions_alike(evidence.captions, evidence.ids)]
-        causes = causes or [*without_gradient(network)] or [*hardly_moved(moved, evidence.lr)]
+        causes = causes or [*without_gradient(network)] or [*hardly_moved(moved, evidence.rates)]
         yield from causes or collapsed(network, evidence, moved)
         yield from frozen(network)
         yield from temperature_at_an_end(network)
@@ -137,12 +149,17 @@ def without_gradient(network: CLIP) -> Iterator[Cause]:
         )
 
 
-def hardly_moved(moved: float, lr: float) -> Iterator[Cause]:
+def hardly_moved(moved: float, rates: Mapping[str, float]) -> Iterator[Cause]:
     """Weights that are still what they were when the run began."""
-    if lr == 0:
-        yield "lr", "lr is 0."
+    if not any(rates.values()):
+        yield "lr", f"No step has a length: {_spelt(rates)}."
     elif moved < 1e-3:
-        yield "lr", f"The weights have changed by {moved:.1e} of themselves: raise lr (it is {lr:.2g})."
+        yield "lr", f"The weights have changed by {moved:.1e} of themselves: raise {_spelt(rates)}."
+
+
+def _spelt(rates: Mapping[str, float]) -> str:
+    """ "lr (0.001) and muon_lr (0.02)" """
+    return " and ".join(f"{name} ({rate:.2g})" for name, rate in rates.items())
 
 
 def collapsed(network: CLIP, evidence: Evidence, moved: float) -> Iterator[Cause]:
@@ -158,7 +175,7 @@ def collapsed(network: CLIP, evidence: Evidence, moved: float) -> Iterator[Cause
     if not alike:
         return
     found = ", ".join(f"{name} {cosine:.4f}" for name, cosine in alike.items())
-    rate, pairs = f"lr ({evidence.lr:.2g}) is too high", "the captions do not belong to their pictures"
+    rate, pairs = f"too long steps of {_spelt(evidence.rates)}", "the captions do not belong to their pictures"
     first, second = (rate, pairs) if moved > FAR else (pairs, rate)
     yield (
         "collapsed",

@@ -49,8 +49,11 @@ class Pretrained:
         """What is saved: the new weights, or a place between the old and the new."""
         return after if self.wise_ft is None else interpolate(self.state, after, self.wise_ft)
 
-    def compare(self, network: CLIP, after: dict[str, Tensor]) -> Forgetting:
-        """What was learnt and what was forgotten: before, after, and where it tells more, along the line between."""
+    def compare(self, network: CLIP, after: dict[str, Tensor]) -> Forgetting | None:
+        """What was learnt and what was forgotten: before, after, and where it tells more, along the line between. None
+        where there is nothing to measure it by."""
+        if not self.probe.sets and not self.probe.validation:
+            return None
         alphas = ALPHAS if self.wise_ft is not None or self.probe.sets else ()
         saved = 1.0 if self.wise_ft is None else self.wise_ft
         return self.probe.follow(network.config, self.state, after, alphas, saved=saved)

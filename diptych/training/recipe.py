@@ -4,10 +4,13 @@ import dataclasses
 import difflib
 import json
 import math
+import numbers
+import os
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, Union
 
 from diptych.data.augment import Augmentation
 
@@ -21,8 +24,8 @@ RANGES = {
     "checkpoint_s": (0, math.inf),
 }  # fmt: skip
 POSITIVE = ("minutes", "clip_norm", "eps", "samples_per_epoch", "lora_alpha", "image_size")
+FROM_MODEL = ("model", "tokenizer", "loss", "vocab_size", "context")  # what comes with `init`
 FINE_TUNING = ("lora", "lock_image", "zero_shot", "wise_ft")  # what nothing but a model that exists can be given
-PRECISIONS = ("bf16", "fp16", "fp32")
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,10 @@ class TrainConfig:
     everyone else). More than a share `max_bad` of unusable samples stops the run. `threads` decode pictures, or
     `workers` processes where there are any.
 
-    Model: `init` starts from a model in place of `model`'s random weights: its tokenizer and its preprocessing come
-    with it, at this run's `image_size`. `tokenizer` is a tokenizer.json (or a model folder with one) to use in place
-    of one of `vocab_size` learnt from the captions. `loss` is by default the architecture's own.
+    Model: `init` starts from a model in place of `model`'s random weights: its tokenizer, loss and preprocessing come
+    with it, at this run's `image_size`; `activation` is that of a bare state dict, which does not name it.
+    `tokenizer` is a tokenizer.json (or a model folder with one) to use in place of one of `vocab_size` learnt from the
+    captions. `loss` is by default the architecture's own.
 
     Learning: `optimizer` is AdamW with `lr` for all weights, or Muon with `muon_lr` for the matrices between hidden
     spaces and AdamW for the rest. `batch_size` counts the pictures of all processes together; each computes its part
@@ -71,6 +75,7 @@ class TrainConfig:
 
     model: str = "resnet-small"
     init: str | None = None
+    activation: Literal["gelu", "quick_gelu"] | None = None
     tokenizer: str | None = None
     loss: Literal["softmax", "sigmoid"] | None = None
     image_size: int | None = None
@@ -115,8 +120,12 @@ class TrainConfig:
     checkpoint_s: float = 120.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.data, str):
-            object.__setattr__(self, "data", (self.data,))  # the usual slip; the class is frozen for everybody else
+        # The usual slips: one source, a list, a Path. The class is frozen for everybody else.
+        if isinstance(self.data, str | os.PathLike):
+            object.__setattr__(self, "data", (self.data,))
+        for each in dataclasses.fields(self):
+            object.__setattr__(self, each.name, _plain(getattr(self, each.name)))
+        _check_types(self)
         if not self.data:
             raise ValueError(f"data is {self.data!r}; wanted a tuple with one or more folders of pairs, or shards.")
         for name, (least, below) in RANGES.items():
@@ -126,14 +135,12 @@ class TrainConfig:
         for name in POSITIVE:
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise ValueError(f"{name} is {value}; wanted more than 0.")
-        if self.precision not in (None, *PRECISIONS):
-            raise ValueError(f"precision {self.precision!r} is not known; choose {', '.join(PRECISIONS)}.")
-        if self.optimizer not in ("muon", "adamw"):
-            raise ValueError(f"optimizer {self.optimizer!r} is not known; choose muon or adamw.")
         if self.shard and self.optimizer == "muon":
             raise ValueError("shard splits matrices that muon needs whole; pass optimizer='adamw'.")
         if self.shard and self.precision == "fp16":
             raise ValueError("shard does not train in fp16; pass precision='bf16'.")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas are {self.betas}; wanted two numbers from 0 to under 1.")
         self._check_weights()
         self._check_fine_tuning()
 
@@ -151,6 +158,47 @@ class TrainConfig:
         wanting = [name for name in FINE_TUNING if getattr(self, name) not in (None, 0, False, ())]
         if wanting and not self.init:
             raise ValueError(f"{wanting[0]} is for a model that exists; pass init= with its folder or name.")
+        if self.init and (clash := [name for name in FROM_MODEL if getattr(self, name) != getattr(TrainConfig, name)]):
+            raise ValueError(f"{clash[0]} comes with the model that init names; leave it out.")
+        if self.activation and not self.init:
+            raise ValueError("activation is that of init's weights; leave it out, or pass init=.")
+
+
+def _plain(value: Any) -> Any:
+    """Lists as tuples and paths as text, which JSON can hold."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _check_types(config: TrainConfig) -> None:
+    for name, hint in typing.get_type_hints(TrainConfig).items():
+        if _fits(value := getattr(config, name), hint):
+            continue
+        choices = [choice for kind in (hint, *typing.get_args(hint)) for choice in _choices(kind)]
+        if choices:
+            raise ValueError(f"{name} {value!r} is not known; choose {', '.join(choices)}.")
+        raise ValueError(f"{name} is {value!r}; wanted {_spelt(hint)}.")
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a field's type; whole numbers are numbers, True and False are none."""
+    kinds, origin = typing.get_args(hint), typing.get_origin(hint)
+    if origin is Literal:
+        return value in kinds
+    if origin in (Union, UnionType):
+        return any(_fits(value, kind) for kind in kinds)
+    if origin is tuple:
+        wanted = [kinds[0]] * len(value) if isinstance(value, tuple) and ... in kinds else kinds
+        return isinstance(value, tuple) and len(value) == len(wanted) and all(map(_fits, value, wanted))
+    if hint in (int, float):
+        number = numbers.Integral if hint is int else numbers.Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    return isinstance(value, hint)
 
 
 def from_fields(fields: dict[str, Any]) -> TrainConfig:
@@ -176,9 +224,15 @@ def _unknown(name: str, known: Iterable[str], where: str = "") -> ValueError:
     return ValueError(f"{where}{name} is no setting of a run; {hint}")
 
 
+def to_fields(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as plain values, which `from_fields` reads; without what came with `init`'s model."""
+    fields = dataclasses.asdict(config)
+    return {name: value for name, value in fields.items() if not (config.init and name in FROM_MODEL)}
+
+
 def to_json(config: TrainConfig) -> str:
     """The configuration as JSON, which `from_fields(json.loads(...))` reads."""
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+    return json.dumps(to_fields(config), indent=2) + "\n"
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -203,8 +257,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 def _parsed(value: str, hint: Any) -> Any:
     """`value` as the first of the hint's types that takes it."""
-    kinds: list[Any] = [] if typing.get_origin(hint) is Literal else [*typing.get_args(hint)]
-    if value.lower() == "none" and type(None) in kinds:
+    kinds: list[Any] = [] if _choices(hint) else [*typing.get_args(hint)]
+    if value.lower() == "none" and NoneType in kinds:
         return None
     if typing.get_origin(hint) is tuple:
         values = tuple(_parsed(part, kinds[0]) for part in value.split(",") if part)
@@ -212,31 +266,36 @@ def _parsed(value: str, hint: Any) -> Any:
             raise ValueError
         return values
     if kinds:  # a union with None
-        return _parsed(value, next(kind for kind in kinds if kind is not type(None)))
+        return _parsed(value, next(kind for kind in kinds if kind is not NoneType))
     if hint is bool:
         return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
     return hint(value) if hint in (int, float, str) else value
 
 
 def _spelt(hint: Any) -> str:
-    return getattr(hint, "__name__", None) or str(hint).replace("typing.", "")
+    return str(hint).replace("typing.", "") if typing.get_args(hint) else hint.__name__
 
 
-def chance_loss(config: TrainConfig, loss: Literal["softmax", "sigmoid"] = "softmax") -> float:
-    """The loss of a model that guesses, as well as one can without looking.
+def chance_loss(pictures: int, texts: int, loss: Literal["softmax", "sigmoid"] = "softmax") -> float:
+    """The loss on a batch of a model that guesses, as well as one can without looking.
 
-    Softmax: the mean of ln(texts) and ln(pictures) in a batch. Sigmoid: every pair gets the share of pairs that are
-    right, q = 1 / pictures, so a picture costs -texts (q ln q + (1 - q) ln(1 - q)), about ln(pictures) + 1 a caption.
+    Softmax: the mean of ln(texts) and ln(pictures). Sigmoid: every pair gets the share of pairs that are right,
+    q = 1 / pictures, so a picture costs -texts (q ln q + (1 - q) ln(1 - q)), about ln(pictures) + 1 a caption.
     """
-    pictures, captions = config.batch_size, config.captions_per_image
     if loss == "softmax":
-        return math.log(pictures) + math.log(captions) / 2
-    return captions * (math.log(pictures) - (pictures - 1) * math.log1p(-1 / pictures))
+        return (math.log(pictures) + math.log(texts)) / 2
+    return texts / pictures * (math.log(pictures) - (pictures - 1) * math.log1p(-1 / pictures))
 
 
-def learning_rate(progress: float, config: TrainConfig) -> float:
-    """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017, equation 5). `progress`: 0 to 1."""
-    if progress < config.warmup:
-        return config.lr * progress / config.warmup
-    done = min(1.0, (progress - config.warmup) / max(1e-9, 1 - config.warmup))
-    return config.lr * (1 + math.cos(math.pi * done)) / 2
+def schedule(progress: float, warmup: float) -> float:
+    """The share of its peak that a learning rate has: linear warm-up, then half a cosine down to zero (Loshchilov and
+    Hutter 2017, equation 5). `progress` and `warmup` are shares of the run, 0 to 1."""
+    if progress < warmup:
+        return progress / warmup
+    done = min(1.0, (progress - warmup) / max(1e-9, 1 - warmup))
+    return (1 + math.cos(math.pi * done)) / 2
+
+
+def peak_rates(config: TrainConfig) -> dict[str, float]:
+    """The settings that say how long steps are, by name."""
+    return {"lr": config.lr} | ({"muon_lr": config.muon_lr} if config.optimizer == "muon" else {})

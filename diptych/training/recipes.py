@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diptych.data.augment import NONE, Augmentation
-from diptych.training.recipe import TrainConfig, from_fields
+from diptych.training.recipe import FROM_MODEL, TrainConfig, from_fields
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,27 @@ RECIPES = {
 }  # fmt: skip
 
 
+RECIPES["lora"] = Recipe(
+    "a model that exists, on a little data, through low-rank adapters: less memory, and less is forgotten",
+    "Hu et al. 2021; Zanella and Ben Ayed 2024 (CLIP, lr 2e-4); the rest as in finetune",
+    RECIPES["finetune"].settings | {"lora": 8, "lora_alpha": 16.0, "lr": 2e-4, "layer_decay": 1.0},
+)
+
+
 def recipe(name: str, **changes: Any) -> TrainConfig:
-    """The recipe called `name` with `changes` (at least `data`; `finetune` wants `init`).
+    """The recipe called `name` with `changes` (at least `data`; `finetune` and `lora` want `init`).
 
     >>> recipe("laptop", data=("pairs/train",), minutes=30)  # doctest: +SKIP
 
     Raises ValueError with the names that exist, or with what contradicts itself.
     """
-    return from_fields(settings_of(name) | changes)
+    return from_fields(settings_of(name, init=bool(changes.get("init"))) | changes)
 
 
-def settings_of(name: str) -> dict[str, Any]:
-    """A recipe's settings; ValueError with the names that exist."""
+def settings_of(name: str, *, init: bool = False) -> dict[str, Any]:
+    """A recipe's settings, with `init` without those that come with a model; ValueError with the names that exist."""
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=1)
         hint = f"did you mean {near[0]}? There are" if near else "there are"
         raise ValueError(f"no recipe is called {name!r}; {hint} {', '.join(RECIPES)}.")
-    return dict(RECIPES[name].settings)
+    return {key: value for key, value in RECIPES[name].settings.items() if not (init and key in FROM_MODEL)}

@@ -1,12 +1,16 @@
 """The folder of a run: where one may write, and what the one in it was told."""
 
+import contextlib
+import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from diptych.training.distributed import is_first
 from diptych.training.precision import has_bfloat16
 from diptych.training.recipe import TrainConfig, from_fields, to_json
 from diptych.training.restart import newest, write_text
@@ -25,7 +29,7 @@ def folder_of(config: TrainConfig, resume: bool) -> Path:
     if config.out is None:
         if resume:
             raise ValueError("resume=True wants out=, the folder of the run.")
-        return next(path for n in range(1, 10**9) if not (path := Path("runs") / str(n)).exists())
+        return _first_free()
     path = Path(config.out)
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file; out= wants a folder.")
@@ -34,6 +38,27 @@ def folder_of(config: TrainConfig, resume: bool) -> Path:
     elif _holds_run(path):
         raise ValueError(f"{path} holds a run already; name another folder with out=, or go on with resume=True.")
     return path
+
+
+@contextlib.contextmanager
+def removed_if_empty(out: Path) -> Iterator[None]:
+    """A run that fails before it has anything to keep leaves no folder."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            out.rmdir()
+
+
+def _first_free() -> Path:
+    """Made at once, by the first process, so that no other run takes it."""
+    free = (path for n in itertools.count(1) if not (path := Path("runs") / str(n)).exists())
+    for path in free:
+        with contextlib.suppress(FileExistsError):
+            if is_first():
+                path.mkdir(parents=True)
+            return path
+    raise AssertionError("there are always more numbers")
 
 
 def _holds_run(path: Path) -> bool:

@@ -26,6 +26,8 @@ from diptych.training.muon import Muon, is_hidden
 from diptych.training.recipe import TrainConfig
 from diptych.training.scenes import SCENE_AUGMENTATION, SceneSource, photographs
 
+LORA_LR = 1e-4  # what adapters want at least
+
 
 class Start(NamedTuple):
     """The towers, and how texts and pictures are brought to them."""
@@ -47,7 +49,7 @@ def start(config: TrainConfig, sources: Sequence[Source | Stream], checkpoint: P
     if checkpoint:
         return from_model(str(checkpoint), None)
     if config.init:
-        return from_model(config.init, config.image_size)
+        return from_model(config.init, config.image_size, config.activation)
     architecture = preset(config.model)  # before the captions are read: a wrong name should fail at once
     if config.loss:
         architecture = replace(architecture, loss=config.loss)
@@ -66,9 +68,9 @@ def _tokenizer_json(config: TrainConfig, sources: Sequence[Source | Stream]) -> 
     return Tokenizer.train(captions, vocab_size=config.vocab_size, context=config.context).to_json()
 
 
-def from_model(init: str, image_size: int | None) -> Start:
+def from_model(init: str, image_size: int | None, activation: str | None = None) -> Start:
     """A model that exists, for pictures of `image_size`. ValueError without a tokenizer."""
-    checkpoint = read(init)
+    checkpoint = read(init, activation=activation)
     tokenizer_json = checkpoint.tokenizer_json
     if tokenizer_json is None:
         raise ValueError(f"{init} came without its tokenizer.json; training needs one. Put it beside the weights.")
@@ -125,6 +127,10 @@ def introduction(
         f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f}M parameters, {preprocess.size_px} px · "
         f"{describe_device(device)}{processes}, {config.precision} · {config.batch_size} pictures a step"
     ]
+    if config.shard and place.world == 1:
+        lines.append("shard splits nothing for one process; start several with torchrun")
+    if config.lora and config.lr < LORA_LR:
+        lines.append(f"lr {config.lr:g} hardly moves adapters; they want ten times that of all weights (--recipe lora)")
     for spec, source in zip(config.data, sources, strict=True):
         if source.skipped:
             lines.append(f"{spec}: {spell_counts(source.skipped)} left out")
@@ -132,16 +138,15 @@ def introduction(
 
 
 def optimizers(network: CLIP, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """AdamW for all, or Muon for what is hidden and AdamW for the rest. Each group has `lr_scale`, its learning rate in
-    units of the run's."""
+    """AdamW for all, or Muon for what is hidden and AdamW for the rest. Each group has `peak_lr`, the learning rate at
+    the top of the schedule."""
     named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     hidden = {id(p) for name, p in named if config.optimizer == "muon" and is_hidden(name, p)}
     rest, matrices = [], []
     for group in parameter_groups(network, weight_decay=config.weight_decay, layer_decay=config.layer_decay):
         params, scale = group["params"], group["lr_scale"]
-        rest.append({**group, "params": [p for p in params if id(p) not in hidden]})
-        scale *= config.muon_lr / config.lr if config.lr else 0.0
-        matrices.append({**group, "params": [p for p in params if id(p) in hidden], "lr_scale": scale})
+        rest.append({**group, "params": [p for p in params if id(p) not in hidden], "peak_lr": scale * config.lr})
+        matrices.append({**group, "params": [p for p in params if id(p) in hidden], "peak_lr": scale * config.muon_lr})
     made: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(
             [g for g in rest if g["params"]], lr=config.lr, betas=config.betas, eps=config.eps, fused=True

@@ -30,8 +30,8 @@ from diptych.training.not_finite import why_not_finite
 from diptych.training.plateau import Evidence, Plateau
 from diptych.training.precision import AUTOCAST
 from diptych.training.pretrained import Pretrained, hold
-from diptych.training.recipe import TrainConfig, chance_loss, learning_rate
-from diptych.training.run_folder import folder_of, with_precision, write_settings
+from diptych.training.recipe import TrainConfig, chance_loss, peak_rates, schedule
+from diptych.training.run_folder import folder_of, removed_if_empty, with_precision, write_settings
 from diptych.training.sharding import clip_gradients, full_optimizer_state, full_state, load_full, split
 from diptych.training.skipped import SkippedNames
 from diptych.training.start import from_model, introduction, mixture, open_sources, optimizers, set_dropout, start
@@ -68,10 +68,9 @@ def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False) -> 
     torch.manual_seed(config.seed)
     checkpoint = from_first(restart.newest(out)) if resume else None
     if checkpoint and not checkpoint.exists():
-        raise FileNotFoundError(
-            f"process {place.rank} does not see {checkpoint}; put out= where all processes read it."
-        )
-    with Monitor(out, quiet=quiet, writes=place.rank == 0) as monitor, Stop(monitor.say) as stop:
+        raise FileNotFoundError(f"process {place.rank} does not see {checkpoint}; put out= where all read it.")
+    shown = Monitor(out, quiet=quiet, writes=place.rank == 0)
+    with removed_if_empty(out), shown as monitor, Stop(monitor.say) as stop:
         if resume and not checkpoint:
             monitor.say(f"{out} has no checkpoint to go on from: the run begins")
         trainer = Trainer(config, monitor, device, place, out, checkpoint)
@@ -138,8 +137,7 @@ class Trainer:
         self.optimizers = optimizers(self.network, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.tally, self.position, self.waited_s = Tally(), None, 0.0
-        self.chance = chance_loss(config, self.network.config.loss)
-        self.plateau = Plateau(self.network, self.chance)
+        self.plateau = Plateau(self.network)
         torch.manual_seed(config.seed + place.rank)  # the weights are made: from here on only dropout draws
         if saved:
             self._restore(saved)
@@ -150,7 +148,7 @@ class Trainer:
         """Keep the model that the run began with, where it is to be compared or mixed with what it becomes."""
         config, network = self.config, self.network
         if checkpoint and config.init:
-            network = from_model(config.init, config.image_size).network
+            network = from_model(config.init, config.image_size, config.activation).network
         self.pretrained = Pretrained.of_run(
             config, network, self.validation, self.tokenizer, self.preprocess, self.device
         )
@@ -195,7 +193,7 @@ class Trainer:
         if self.config.minutes is not None:
             return min(1.0, self.tally.elapsed_s / (60 * self.config.minutes))
         total = round(self.config.epochs * self.loader.batches_per_epoch)
-        return min(1.0, self.tally.steps / total) if total else 1.0
+        return min(1.0, self.tally.steps / max(1, total)) if self.config.epochs else 1.0
 
     def _next(self, batches: Generator[Batch], stop: Stop) -> Batch | None:
         """The next batch; None where the run is told to end before it is there, after which there are no more. Of
@@ -211,10 +209,10 @@ class Trainer:
     def step(self, batch: Batch, progress: float) -> None:
         """One optimizer step on one batch."""
         self.network.train()
-        rate = learning_rate(progress, self.config)
+        share = schedule(progress, self.config.warmup)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate * group["lr_scale"]
+                group["lr"] = share * group["peak_lr"]
         self.network.zero_grad(set_to_none=True)
         loss = self._backward(batch).item()
         for optimizer in self.optimizers:
@@ -230,9 +228,11 @@ class Trainer:
             # A fixed rate would hold on to the random start for long: the average warms up with the number of steps.
             steps = self.tally.steps
             update_average(self.average, self.network, min(self.config.ema, (1 + steps) / (10 + steps)))
-        self._account(loss, norm, rate, progress)
+        texts = self.place.world * len(batch.captions)  # the others have about as many
+        chance = chance_loss(self.config.batch_size, texts, self.network.config.loss)
+        self._account(loss, norm, share * self.config.lr, progress, chance)
         if progress >= self.config.warmup and not self.splits:  # split towers are called by all processes or by none
-            self._ask_why(batch, loss, rate)
+            self._ask_why(batch, loss, chance)
 
     def _backward(self, batch: Batch) -> Tensor:
         """The loss of a batch, with its gradients added to the parameters'."""
@@ -259,26 +259,28 @@ class Trainer:
 
     def _require_finite(self, loss: float, norm: float, batch: Batch) -> None:
         """Stop before a step that would leave no number in the weights, and say where it came from. Under float16 an
-        infinite gradient is part of the search for a loss scale: that step is left out."""
-        if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()):
+        infinite gradient is part of the search for a loss scale, until that is 1: the step is left out."""
+        is_searching = self.scaler.is_enabled() and self.scaler.get_scale() > 1
+        if math.isfinite(loss) and (math.isfinite(norm) or is_searching):
             return
         pixels = self._pixels(torch.from_numpy(batch.pixels))
         why = why_not_finite(self.network, pixels, lambda: self._backward(batch))
         raise FloatingPointError(
             f"at step {self.tally.steps + 1} the loss is {loss} and the gradient's norm {norm}. {why} "
-            f"(lr is {self.config.lr}, precision {self.config.precision})"
+            f"({', '.join(f'{name} is {rate}' for name, rate in peak_rates(self.config).items())}, precision "
+            f"{self.config.precision})"
         )
 
-    def _ask_why(self, batch: Batch, loss: float, rate: float) -> None:
+    def _ask_why(self, batch: Batch, loss: float, chance: float) -> None:
         """Say why the loss stays where guessing is, if it does."""
-        if not self.plateau.is_suspicious(self.tally.steps, loss):
+        if not self.plateau.is_suspicious(self.tally.steps, loss, chance):
             return
         ids = torch.from_numpy(self.tokenizer(batch.captions, truncate=True).ids).to(self.device)
         pixels = self._pixels(torch.from_numpy(batch.pixels))
-        for line in self.plateau.causes(Evidence(pixels, ids, batch.captions, rate)):
+        for line in self.plateau.causes(Evidence(pixels, ids, batch.captions, peak_rates(self.config))):
             self.monitor.say(line)
 
-    def _account(self, loss: float, norm: float, rate: float, progress: float) -> None:
+    def _account(self, loss: float, norm: float, rate: float, progress: float, chance: float) -> None:
         """Keep the books and tell the person."""
         tally = self.tally
         tally.steps += 1
@@ -287,7 +289,7 @@ class Trainer:
             Step(
                 step=tally.steps, progress=progress, epoch=tally.steps / self.loader.batches_per_epoch, loss=loss,
                 smoothed=tally.loss, lr=rate, scale=self.network.logit_scale.exp().item(), norm=norm,
-                waited_s=self.waited_s, pictures=self.config.batch_size, chance=self.chance,
+                waited_s=self.waited_s, pictures=self.config.batch_size, chance=chance,
             )
         )  # fmt: skip
 
@@ -317,6 +319,7 @@ class Trainer:
             "optimizers": [full_optimizer_state(self.network, each) for each in self.optimizers],
             "scaler": self.scaler.state_dict(),
             "tally": asdict(self.tally),
+            "plateau": self.plateau.state(),
             "processes": from_all(mine),
         }
 
@@ -326,6 +329,7 @@ class Trainer:
             load_full(self.average, saved["average"])
         self.scaler.load_state_dict(saved["scaler"])
         self.tally = Tally(**saved["tally"])
+        self.plateau.restore(saved["plateau"])
         processes = saved["processes"]
         self.position = processes[min(self.place.rank, len(processes) - 1)]["position"]
         if self.config.shard and len(processes) != self.place.world:
@@ -377,6 +381,10 @@ class Trainer:
         if forgetting:
             self.monitor.say(forgetting.table())
             self.monitor.say(f"saved {forgetting.save(self.out)}")
+        elif self.config.init:
+            self.monitor.say(
+                "not measured: what was learnt (val names no pairs) and forgotten (zero_shot no class folders)"
+            )
         loss = f", loss {self.tally.loss:.3f}" if self.tally.steps else ""
         self.monitor.say(f"{self.tally.steps} steps{loss} · saved {folder}")
         if self.loader.bad:
