@@ -200,8 +200,9 @@ def forgetting_figure(
         for alpha, (mark, shape) in marks.items():
             place = alphas.index(alpha)
             axes.plot(across[place], values[place], shape, color=line.get_color(), markersize=9)
-            aside = {"ha": "right", "xytext": (-6, 6)} if across[place] > middle else {"xytext": (6, 6)}
-            axes.annotate(mark, (across[place], values[place]), textcoords="offset points", fontsize=8, **aside)
+            side, aside = ("right", -6) if across[place] > middle else ("left", 6)
+            spot = (across[place], values[place])
+            axes.annotate(mark, spot, (aside, 6), textcoords="offset points", ha=side, fontsize=8)
     if kept:
         axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     else:

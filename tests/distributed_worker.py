@@ -34,8 +34,10 @@ def mine(place: Place, tower: str) -> tuple:
 def averaged(place: Place, tower: str, loss: str, chunks: int) -> dict:
     """Loss and gradients under DistributedDataParallel; frozen batch norm."""
     network = small(tower, loss).eval()
-    value = backward(wrap(network, CPU), *mine(place, tower), chunks=chunks)
-    return {"loss": value} | {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+    value, chance = backward(wrap(network, CPU), *mine(place, tower), chunks=chunks)
+    return {"loss": value, "chance": torch.tensor(chance)} | {
+        name: p.grad for name, p in network.named_parameters() if p.grad is not None
+    }
 
 
 def sharded(place: Place, tower: str, chunks: int) -> dict:

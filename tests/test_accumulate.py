@@ -46,9 +46,13 @@ def batch(tower: str) -> tuple[Tensor, Tensor, Identities]:
 def gradients(network: nn.Module, *inputs, **named) -> dict[str, Tensor]:
     """The loss, and every parameter's gradient."""
     network.zero_grad(set_to_none=True)
-    loss = backward(network, *inputs, **named)
+    loss, chance = backward(network, *inputs, **named)
     assert not loss.requires_grad
-    return {"loss": loss, **{name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}}
+    return {
+        "loss": loss,
+        "chance": torch.tensor(chance),
+        **{name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None},
+    }
 
 
 def assert_alike(ours: dict[str, Tensor], theirs: dict[str, Tensor], relative: float) -> None:

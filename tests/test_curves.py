@@ -80,6 +80,11 @@ def test_runs_side_by_side() -> None:
     assert drawn(figure).height > 900
 
 
+def test_nothing_to_draw_over() -> None:
+    with pytest.raises(ValueError, match="no row says how many hours had gone by"):
+        curves_figure({"old": [{"step": 1, "loss": 1.0}]}, over="hours")
+
+
 def test_few_hours_are_minutes() -> None:
     """150 s, and 10,000 s."""
     short, long = ({"runs/1": rows_of_a_run(steps=steps)} for steps in (300, 20000))

@@ -18,7 +18,6 @@ from tensorboardX.proto.event_pb2 import Event
 from diptych.metrics import Recall, Retrieval
 from diptych.training import monitor
 from diptych.training.monitor import Monitor, Recent, Step, duration, remaining_s, scalars, sparkline
-from diptych.training.recipe import chance_loss
 from diptych.training.rows import FILE, append_rows, read_rows, to_line
 
 RESULT = Retrieval(Recall(1.0, 5.0, 10.0), Recall(2.0, 6.0, 12.0))
@@ -189,13 +188,16 @@ def test_time_left() -> None:
 
 def test_chance_of_both_losses() -> None:
     """Against the losses themselves, of a model that gives every pair the same score."""
-    from diptych.nets.loss import sigmoid_loss, softmax_loss
+    from diptych.nets.loss import chance_loss, sigmoid_loss, softmax_loss
 
     image, text, scale = torch.ones(8, 1), torch.ones(24, 1), torch.tensor(1.0)
     pairs = torch.arange(24) // 3, torch.arange(24)
     assert chance_loss(8, 24) == pytest.approx(softmax_loss(image, text, scale, pairs=pairs).item())
     bias = torch.tensor(math.log(1 / 7) - 1)  # a logit whose sigmoid is 1/8
-    assert chance_loss(8, 24, "sigmoid") == pytest.approx(sigmoid_loss(image, text, scale, bias, pairs=pairs).item())
+    assert chance_loss(8, 24, 24) == pytest.approx(sigmoid_loss(image, text, scale, bias, pairs=pairs).item())
+    halves = torch.cartesian_prod(torch.arange(8), torch.arange(24)).T  # of two classes
+    halves = tuple(halves[:, halves[0] % 2 == halves[1] % 2])
+    assert chance_loss(8, 24, 96) == pytest.approx(sigmoid_loss(image, text, scale, -scale, pairs=halves).item())
 
 
 # What is kept

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from diptych.nets.clip import CLIP, CLIPConfig
-from diptych.nets.loss import sigmoid_loss, softmax_loss
+from diptych.nets.loss import chance_loss, sigmoid_loss, softmax_loss
 from diptych.nets.text import TextConfig
 from diptych.nets.vision import ViTConfig
 from diptych.training.plateau import Evidence, Plateau, mean_cosine
-from diptych.training.recipe import chance_loss
 
 THINGS, BATCH = 64, 16
 LOOKS = torch.randn(THINGS, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -38,7 +37,7 @@ def learn(
     network: CLIP, *, spoil: Callable[..., Pairs] = lambda *batch: batch, lr: float = 1e-3, steps: int = 61
 ) -> list[str]:
     """Train for so many steps, and return what was said. The warm-up takes ten of them."""
-    chance = chance_loss(BATCH, BATCH, network.config.loss)
+    chance = chance_loss(BATCH, BATCH, BATCH if network.config.loss == "sigmoid" else None)
     plateau = Plateau(network, patience=24)
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=lr)
     generator, said = torch.Generator().manual_seed(3), []

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diptych.data.augment import Augmentation
@@ -129,6 +131,9 @@ def test_settings_that_do_not_fit_are_named(text: str, match: str) -> None:
         ({"loss": "foo"}, "loss 'foo' is not known; choose softmax, sigmoid"),
         ({"optimizer": "sgd"}, "optimizer 'sgd' is not known; choose muon, adamw"),
         ({"epochs": True}, "epochs is True; wanted float"),
+        ({"batch_size": 256.0}, "batch_size is 256.0; wanted int"),
+        ({"minutes": math.nan}, "minutes is nan; wanted more than 0"),
+        ({"weights": (math.nan,)}, "wanted numbers over 0"),
     ],
 )
 def test_contradictions_name_the_field(wrong: dict, match: str) -> None:
@@ -141,8 +146,10 @@ def test_one_source_needs_no_tuple() -> None:
 
 
 def test_lists_and_paths_become_what_json_can_hold() -> None:
-    made = TrainConfig(data=[Path("a"), "b"], out=Path("c"), betas=[0.9, 0.99])
-    assert (made.data, made.out, made.betas) == (("a", "b"), "c", (0.9, 0.99))
+    made = TrainConfig(
+        data=[Path("a"), "b"], out=Path("c"), betas=[0.9, 0.99], batch_size=np.int64(8), lr=np.float32(0.5)
+    )
+    assert (made.data, made.out, made.betas, made.batch_size, made.lr) == (("a", "b"), "c", (0.9, 0.99), 8, 0.5)
     assert from_fields(json.loads(to_json(made))) == made
 
 

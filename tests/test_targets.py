@@ -10,7 +10,7 @@ from diptych.training.targets import Identities, identify, positives
 
 def cells(batch: Identities) -> list[tuple[int, int]]:
     """All at once; the same by rows, and as many as are counted."""
-    found, pictures = positives(batch), len(batch.pictures)
+    found, pictures = positives(batch, torch.device("cpu")), len(batch.pictures)
     rows, columns = (x.tolist() for x in found.of_rows(0, pictures))
     cells = sorted(zip(rows, columns, strict=True))
     by_rows = [(row, column) for row in range(pictures) for column in sorted(found.of_rows(row, row + 1)[1].tolist())]

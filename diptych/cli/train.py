@@ -115,21 +115,22 @@ def _configured(given: dict[str, Any], resume: bool) -> "TrainConfig":
     name, settings = given.pop("recipe"), dict(map(parse_setting, given.pop("settings")))
     flags = {name: value for name, value in given.items() if value is not None and value != ()}
     _check_clashes(flags, settings)
-    if flags.get("init") and (clash := [name for name in FROM_MODEL if name in flags | settings]):
+    init = (flags | settings).get("init")
+    if init and (clash := [name for name in FROM_MODEL if name in flags | settings]):
         raise click.UsageError(f"--init brings its own {clash[0].replace('_', ' ')}; leave it out.")
     if resume and not given["out"]:
         raise click.UsageError("--resume wants --out, the folder of the run.")
     begun = settings_of_run(given["out"]) if resume else None
     if begun is not None and name:
         raise click.UsageError("--resume goes on with the run's own settings; leave out --recipe.")
-    fields: dict[str, Any] = begun or settings_of(name or "laptop", init="init" in flags)
+    fields: dict[str, Any] = begun or settings_of(name or "laptop", init=bool(init))
     if begun and "epochs" in flags | settings:
         fields = fields | {"minutes": None}
     if "data" not in fields | flags:
         raise click.UsageError("--data is wanted: what to train on.")
-    if name in ("finetune", "lora") and not flags.get("init"):
+    if name in ("finetune", "lora") and not init:
         raise click.UsageError(f"--recipe {name} wants --init, the model to begin with.")
-    if not flags.get("init"):
+    if not init:
         preset((fields | flags).get("model", TrainConfig.model))  # a wrong name is the command line's fault
     return from_fields(_merged(fields | flags, settings))
 
@@ -138,7 +139,7 @@ def _check_clashes(flags: dict[str, Any], settings: dict[str, Any]) -> None:
     """No setting twice, and no two lengths."""
     if twice := [name for name in settings if name in flags]:
         raise click.UsageError(f"--{twice[0].replace('_', '-')} and --set {twice[0]} are one setting; give it once.")
-    if {"epochs", "minutes"} <= flags.keys() | settings.keys():
+    if not {"epochs", "minutes"} - {name for name, value in (flags | settings).items() if value is not None}:
         raise click.UsageError("epochs and minutes both say how long; give one.")
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import socket
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ try:
 except ImportError:  # Windows, where nothing tells whether a program still runs
     fcntl = None  # type: ignore[assignment]
 
-PREFIX = "diptych-unpacked-"  # nobody else's
+# Nobody else's: a folder may be shared by machines, between which no lock counts.
+PREFIX = f"diptych-unpacked-{socket.gethostname()}-"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _held: dict[str, int] = {}  # folder -> the process that made it; one that was forked off it removes nothing
 _locks: dict[str, int] = {}  # folder -> the open file that locks it
@@ -57,7 +59,9 @@ def _made() -> str:
 
 def _sweep() -> None:
     """Remove what killed programs left behind."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*") if fcntl else ():
+    if fcntl is None:
+        return
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):  # another user's, or one in use
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:

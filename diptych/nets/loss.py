@@ -4,6 +4,7 @@ The similarity matrix is never whole in memory: it is made a tile of rows at a t
 wanted, and forgotten. What is kept grows with the number of pictures and texts, not with their product.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -101,6 +102,16 @@ def sigmoid_loss(
     """
     matrix = _Matrix(image, text, scale, bias, pairs, tile, part)
     return _apply(_sigmoid, matrix, image, text, scale, bias)
+
+
+def chance_loss(pictures: int, texts: int, positives: int | None = None) -> float:
+    """The loss of a model that guesses, as well as one can without looking: softmax, the mean of ln(texts) and
+    ln(pictures); sigmoid, with the number of `positives`, where every pair gets their share q of all pairs: a picture
+    costs -texts (q ln q + (1 - q) ln(1 - q)), about ln(pictures) + 1 a caption where each has one picture."""
+    if positives is None:
+        return (math.log(pictures) + math.log(texts)) / 2
+    q = positives / (pictures * texts)
+    return -texts * (q * math.log(q) + ((1 - q) * math.log1p(-q) if q < 1 else 0))
 
 
 class _Gradients(NamedTuple):

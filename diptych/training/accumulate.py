@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from diptych.nets.clip import Output
 from diptych.nets.resnet import statistics_kept
-from diptych.training.distributed import is_alone, whole_loss
+from diptych.training.distributed import Contrast, is_alone, whole_loss
 from diptych.training.targets import Identities
 
 
@@ -38,8 +38,9 @@ def backward(
     autocast: torch.dtype | None = None,
     factor: float | Tensor = 1.0,
     prepare: Callable[[Any], Float[Tensor, "pictures 3 height width"]] = lambda pixels: pixels,
-) -> Float[Tensor, ""]:
-    """Add the gradients of the loss over the pictures and texts of all processes; give the loss, which has no graph.
+) -> Contrast:
+    """Add the gradients of the loss over the pictures and texts of all processes; give the loss, which has no graph,
+    and that of guessing.
 
     `model` is a CLIP, alone or as `distributed.wrap` left it. `pixels` and `ids` are this process's part of the batch;
     `prepare` makes of a slice of `pixels` what the model reads, so that only one chunk's floats need be on the device.
@@ -54,9 +55,9 @@ def backward(
             return model(prepare(pixels[pictures]), ids[texts])
 
     if chunks == 1:
-        loss = whole_loss(forward(model, slice(None), slice(None)), batch)
+        loss, chance = whole_loss(forward(model, slice(None), slice(None)), batch)
         (loss * factor).backward()
-        return loss.detach()
+        return Contrast(loss.detach(), chance)
     parts = list(zip(_split(len(pixels), chunks), _split(len(ids), chunks), strict=True))
     states, leaves = [], []
     bare = model.module if isinstance(model, DistributedDataParallel) else model
@@ -65,7 +66,7 @@ def backward(
             states.append(random_state(device))
             leaves.append(forward(bare, *part))
     whole = _leaf(leaves)
-    loss = whole_loss(whole, batch)
+    loss, chance = whole_loss(whole, batch)
     (loss * factor).backward()
     for index, (part, state) in enumerate(zip(parts, states, strict=True)):
         last = index == len(parts) - 1
@@ -73,7 +74,7 @@ def backward(
         # Gradients are averaged over the processes once, when they are complete.
         with model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext():
             _through(forward(model, *part), whole, part, last)
-    return loss.detach()
+    return Contrast(loss.detach(), chance)
 
 
 def _agreed(chunks: int, device: torch.device) -> int:

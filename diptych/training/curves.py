@@ -89,7 +89,9 @@ def curves_figure(runs: Mapping[str, Sequence[Row]], *, over: str | None = None)
 def _end(runs: Mapping[str, Sequence[Row]], ways: Sequence[str], over: str) -> float:
     """Where the longest run ends."""
     ends = [x[-1] for rows in runs.values() for key in ("loss", *ways) if len(x := curve(rows, key, over)[0])]
-    return max(ends, default=0.0)
+    if not ends:
+        raise ValueError(f"no row says how many {AXES[over]} had gone by; draw over something else.")
+    return max(ends)
 
 
 def curve(rows: Sequence[Row], key: str, over: str) -> Curve:
@@ -117,7 +119,7 @@ def smoothed(values: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points
 def _draw_loss(axes: Axes, runs: Mapping[str, Sequence[Row]], key: str, over: str) -> None:
     _name(axes, "loss")
     _draw_smooth(axes, runs, key, over)
-    chances = (next((row["chance"] for row in rows if row.get("chance")), None) for rows in runs.values())
+    chances = (next((round(row["chance"], 2) for row in rows if row.get("chance")), None) for rows in runs.values())
     lines = {chance: colour for colour, chance in zip(_colours(runs), chances, strict=True) if chance}
     for chance, colour in lines.items():
         colour = colour if len(lines) > 1 else PALE

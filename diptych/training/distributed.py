@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from diptych.nets.clip import CLIP, Output
-from diptych.nets.loss import Part, Sums, sigmoid_loss, softmax_loss
+from diptych.nets.loss import Part, Sums, chance_loss, sigmoid_loss, softmax_loss
 from diptych.training.sharding import split
 from diptych.training.targets import Identities, positives
 
@@ -172,7 +172,14 @@ def _sizes(*counts: int, device: torch.device) -> list[list[int]]:
     return torch.stack(everyones).T.tolist()
 
 
-def whole_loss(output: Output, batch: Identities) -> Float[Tensor, ""]:
+class Contrast(NamedTuple):
+    """A loss, and that of a model which guesses, on the same batch."""
+
+    loss: Float[Tensor, ""]
+    chance: float
+
+
+def whole_loss(output: Output, batch: Identities) -> Contrast:
     """The model's own loss over the pictures and texts of all processes, of which `output` and `batch` are this one's.
 
     Every process gathers all texts and works on its own pictures' rows of the similarity matrix, so that together they
@@ -189,11 +196,14 @@ def whole_loss(output: Output, batch: Identities) -> Float[Tensor, ""]:
         _Gather.apply(mine.pictures, pictures),  # type: ignore[arg-type]
     )
     all_text: Tensor = _Gather.apply(output.text, texts)  # type: ignore[assignment]
-    return _Total.apply(_loss(output, all_text, everyones, Part(first, sum(pictures), _merge)))  # type: ignore[return-value]
+    share, chance = _loss(output, all_text, everyones, Part(first, sum(pictures), _merge))
+    return Contrast(_Total.apply(share), chance)  # type: ignore[arg-type]
 
 
-def _loss(output: Output, text: Tensor, batch: Identities, part: Part | None) -> Tensor:
-    pairs = positives(Identities(*(x.to(text.device) for x in batch)))
+def _loss(output: Output, text: Tensor, batch: Identities, part: Part | None) -> Contrast:
+    pairs, pictures = positives(batch, text.device), len(batch.pictures)
     if output.bias is None:
-        return softmax_loss(output.image, text, output.scale, pairs=pairs, part=part)
-    return sigmoid_loss(output.image, text, output.scale, output.bias, pairs=pairs, part=part)
+        loss = softmax_loss(output.image, text, output.scale, pairs=pairs, part=part)
+        return Contrast(loss, chance_loss(pictures, len(text)))
+    loss = sigmoid_loss(output.image, text, output.scale, output.bias, pairs=pairs, part=part)
+    return Contrast(loss, chance_loss(pictures, len(text), int(pairs.counts()[0].sum())))

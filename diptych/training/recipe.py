@@ -133,7 +133,7 @@ class TrainConfig:
                 end = "" if below == math.inf else f" and under {below}"
                 raise ValueError(f"{name} is {getattr(self, name)}; wanted {least} or more{end}.")
         for name in POSITIVE:
-            if (value := getattr(self, name)) is not None and value <= 0:
+            if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; wanted more than 0.")
         if self.shard and self.optimizer == "muon":
             raise ValueError("shard splits matrices that muon needs whole; pass optimizer='adamw'.")
@@ -149,7 +149,7 @@ class TrainConfig:
             return
         if len(self.weights) != len(self.data):
             raise ValueError(f"{len(self.weights)} weights for {len(self.data)} sources; give each source one.")
-        if min(self.weights) <= 0:
+        if not all(weight > 0 for weight in self.weights):
             raise ValueError(f"weights are {self.weights}; wanted numbers over 0. Leave a source out instead.")
 
     def _check_fine_tuning(self) -> None:
@@ -165,9 +165,11 @@ class TrainConfig:
 
 
 def _plain(value: Any) -> Any:
-    """Lists as tuples and paths as text, which JSON can hold."""
+    """Lists as tuples, paths as text, and any library's numbers as Python's: what JSON can hold."""
     if isinstance(value, list | tuple):
         return tuple(map(_plain, value))
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
@@ -196,8 +198,7 @@ def _fits(value: Any, hint: Any) -> bool:
         wanted = [kinds[0]] * len(value) if isinstance(value, tuple) and ... in kinds else kinds
         return isinstance(value, tuple) and len(value) == len(wanted) and all(map(_fits, value, wanted))
     if hint in (int, float):
-        number = numbers.Integral if hint is int else numbers.Real
-        return isinstance(value, number) and not isinstance(value, bool)
+        return isinstance(value, int | hint) and not isinstance(value, bool)
     return isinstance(value, hint)
 
 
@@ -276,17 +277,6 @@ def _spelt(hint: Any) -> str:
     return str(hint).replace("typing.", "") if typing.get_args(hint) else hint.__name__
 
 
-def chance_loss(pictures: int, texts: int, loss: Literal["softmax", "sigmoid"] = "softmax") -> float:
-    """The loss on a batch of a model that guesses, as well as one can without looking.
-
-    Softmax: the mean of ln(texts) and ln(pictures). Sigmoid: every pair gets the share of pairs that are right,
-    q = 1 / pictures, so a picture costs -texts (q ln q + (1 - q) ln(1 - q)), about ln(pictures) + 1 a caption.
-    """
-    if loss == "softmax":
-        return (math.log(pictures) + math.log(texts)) / 2
-    return texts / pictures * (math.log(pictures) - (pictures - 1) * math.log1p(-1 / pictures))
-
-
 def schedule(progress: float, warmup: float) -> float:
     """The share of its peak that a learning rate has: linear warm-up, then half a cosine down to zero (Loshchilov and
     Hutter 2017, equation 5). `progress` and `warmup` are shares of the run, 0 to 1."""
@@ -298,4 +288,5 @@ def schedule(progress: float, warmup: float) -> float:
 
 def peak_rates(config: TrainConfig) -> dict[str, float]:
     """The settings that say how long steps are, by name."""
-    return {"lr": config.lr} | ({"muon_lr": config.muon_lr} if config.optimizer == "muon" else {})
+    has_muon = config.optimizer == "muon" and not config.lora  # adapters are AdamW's
+    return {"lr": config.lr} | ({"muon_lr": config.muon_lr} if has_muon else {})

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import torch
 
+VERSION = 1  # of what a checkpoint holds
 FOLDER, STATE = "checkpoints", "training.pt"
 
 
@@ -35,7 +36,7 @@ def save(out: Path, steps: int, state: dict[str, Any], write_model: Callable[[Pa
     try:
         write_model(new)
         with open(new / STATE, "wb") as file:
-            torch.save(state, file)
+            torch.save({**state, "version": VERSION}, file)
         flush(new)
         os.rename(new, final)
         _flush(home)
@@ -50,13 +51,14 @@ def save(out: Path, steps: int, state: dict[str, Any], write_model: Callable[[Pa
 
 def load(checkpoint: Path) -> dict[str, Any]:
     """The state that was saved. ValueError, with what to do, where the file is damaged."""
+    either = f"Remove {checkpoint} to begin again, or start from the model in it with init={str(checkpoint)!r}."
     try:
-        return torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
+        state = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its parsers do
-        raise ValueError(
-            f"{checkpoint / STATE} cannot be read ({error}). Remove {checkpoint} to begin again, or start from the "
-            f"model in it with init={str(checkpoint)!r}."
-        ) from error
+        raise ValueError(f"{checkpoint / STATE} cannot be read ({error}). {either}") from error
+    if state.get("version") != VERSION:
+        raise ValueError(f"{checkpoint / STATE} is of another version of diptych. {either}")
+    return state
 
 
 def sweep(out: Path) -> None:

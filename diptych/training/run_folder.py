@@ -41,13 +41,14 @@ def folder_of(config: TrainConfig, resume: bool) -> Path:
 
 
 @contextlib.contextmanager
-def removed_if_empty(out: Path) -> Iterator[None]:
-    """A run that fails before it has anything to keep leaves no folder."""
+def removed_if_empty(out: Path, was_made: bool) -> Iterator[None]:
+    """A run that fails before it has anything to keep leaves no folder, if one `was_made` for it."""
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            out.rmdir()
+        if was_made:
+            with contextlib.suppress(OSError):
+                out.rmdir()
 
 
 def _first_free() -> Path:

@@ -25,6 +25,7 @@ from diptych.training.finetune import parameter_groups
 from diptych.training.muon import Muon, is_hidden
 from diptych.training.recipe import TrainConfig
 from diptych.training.scenes import SCENE_AUGMENTATION, SceneSource, photographs
+from diptych.training.sharding import groups_apart
 
 LORA_LR = 1e-4  # what adapters want at least
 
@@ -148,12 +149,10 @@ def optimizers(network: CLIP, config: TrainConfig) -> list[torch.optim.Optimizer
         rest.append({**group, "params": [p for p in params if id(p) not in hidden], "peak_lr": scale * config.lr})
         matrices.append({**group, "params": [p for p in params if id(p) in hidden], "peak_lr": scale * config.muon_lr})
     made: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(
-            [g for g in rest if g["params"]], lr=config.lr, betas=config.betas, eps=config.eps, fused=True
-        )
+        torch.optim.AdamW(groups_apart(rest), lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
     ]
     if hidden:
-        made.append(Muon([g for g in matrices if g["params"]], momentum=config.muon_momentum))
+        made.append(Muon(groups_apart(matrices), momentum=config.muon_momentum))
     return made
 
 

@@ -26,8 +26,8 @@ def identify(owners: np.ndarray, captions: Sequence[str], picture_ids: np.ndarra
     return Identities(torch.from_numpy(np.asarray(owners)), torch.from_numpy(numbers), torch.from_numpy(picture_ids))
 
 
-def positives(batch: Identities) -> Shared:
-    """All (pictures, texts) of a batch that belong together.
+def positives(batch: Identities, device: torch.device) -> Shared:
+    """All (pictures, texts) of a batch that belong together, on a device.
 
     A picture that comes twice owns the captions of both, and every picture of a caption that comes twice owns both:
     they would otherwise be pushed apart as each other's negatives, though no model can tell them apart. They count as
@@ -35,5 +35,6 @@ def positives(batch: Identities) -> Shared:
     well as the other: with the target spread over both, the best scores are again the log ratios of probabilities that
     the loss estimates (Yang et al. 2022 do so for class labels), and the sigmoid loss's question is truly answered yes.
     """
-    picture, caption = (torch.unique(numbers, return_inverse=True)[1] for numbers in (batch.pictures, batch.captions))
-    return Shared.of(picture, caption, batch.owners)
+    # Numbered where they are: not every device compares all 64 bits.
+    kinds = (torch.unique(numbers, return_inverse=True)[1] for numbers in (batch.pictures, batch.captions))
+    return Shared.of(*(numbers.to(device) for numbers in (*kinds, batch.owners)))

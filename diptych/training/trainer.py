@@ -30,7 +30,7 @@ from diptych.training.not_finite import why_not_finite
 from diptych.training.plateau import Evidence, Plateau
 from diptych.training.precision import AUTOCAST
 from diptych.training.pretrained import Pretrained, hold
-from diptych.training.recipe import TrainConfig, chance_loss, peak_rates, schedule
+from diptych.training.recipe import TrainConfig, peak_rates, schedule
 from diptych.training.run_folder import folder_of, removed_if_empty, with_precision, write_settings
 from diptych.training.sharding import clip_gradients, full_optimizer_state, full_state, load_full, split
 from diptych.training.skipped import SkippedNames
@@ -70,7 +70,7 @@ def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False) -> 
     if checkpoint and not checkpoint.exists():
         raise FileNotFoundError(f"process {place.rank} does not see {checkpoint}; put out= where all read it.")
     shown = Monitor(out, quiet=quiet, writes=place.rank == 0)
-    with removed_if_empty(out), shown as monitor, Stop(monitor.say) as stop:
+    with removed_if_empty(out, config.out is None), shown as monitor, Stop(monitor.say) as stop:
         if resume and not checkpoint:
             monitor.say(f"{out} has no checkpoint to go on from: the run begins")
         trainer = Trainer(config, monitor, device, place, out, checkpoint)
@@ -214,7 +214,8 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = share * group["peak_lr"]
         self.network.zero_grad(set_to_none=True)
-        loss = self._backward(batch).item()
+        tensor, chance = self._backward(batch)
+        loss = tensor.item()
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         norm = clip_gradients(self.network.parameters(), self.config.clip_norm).item()
@@ -228,14 +229,12 @@ class Trainer:
             # A fixed rate would hold on to the random start for long: the average warms up with the number of steps.
             steps = self.tally.steps
             update_average(self.average, self.network, min(self.config.ema, (1 + steps) / (10 + steps)))
-        texts = self.place.world * len(batch.captions)  # the others have about as many
-        chance = chance_loss(self.config.batch_size, texts, self.network.config.loss)
         self._account(loss, norm, share * self.config.lr, progress, chance)
         if progress >= self.config.warmup and not self.splits:  # split towers are called by all processes or by none
             self._ask_why(batch, loss, chance)
 
-    def _backward(self, batch: Batch) -> Tensor:
-        """The loss of a batch, with its gradients added to the parameters'."""
+    def _backward(self, batch: Batch) -> tuple[Tensor, float]:
+        """The loss of a batch and that of guessing, with its gradients added to the parameters'."""
         tokens = self.tokenizer(batch.captions, truncate=True)
         self.tally.cut += tokens.cut
         return backward(
