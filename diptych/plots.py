@@ -191,8 +191,7 @@ def forgetting_figure(
     across = [alpha if value is None else value for alpha, value in zip(alphas, learnt, strict=True)]
     axes.set_xlabel("alpha (0: before, 1: after)" if None in learnt else "new pairs: mean recall, %")
     axes.set_ylabel(measure)
-    axes.margins(0.12)  # room for the words beside the marks, which are on the side where there is more
-    middle = (min(across) + max(across)) / 2
+    axes.margins(x=0.2, y=0.12)  # room for the words beside the marks
     marks = {0.0: ("before", "o"), 1.0: ("after", "s")}
     marks[saved] = (f"{marks[saved][0]} = saved" if saved in marks else f"saved ({saved:g})", "P")
     for name, values in kept.items():
@@ -200,9 +199,7 @@ def forgetting_figure(
         for alpha, (mark, shape) in marks.items():
             place = alphas.index(alpha)
             axes.plot(across[place], values[place], shape, color=line.get_color(), markersize=9)
-            side, aside = ("right", -6) if across[place] > middle else ("left", 6)
-            spot = (across[place], values[place])
-            axes.annotate(mark, spot, (aside, 6), textcoords="offset points", ha=side, fontsize=8)
+            axes.annotate(mark, (across[place], values[place]), (7, 5), textcoords="offset points", fontsize=8)
     if kept:
         axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     else:

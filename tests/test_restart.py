@@ -72,6 +72,13 @@ def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path) -> None:
         restart.load(path)
 
 
+def test_a_checkpoint_of_another_version_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = restart.save(tmp_path, 7, {}, model)
+    monkeypatch.setattr(restart, "VERSION", 2)
+    with pytest.raises(ValueError, match="of another version of diptych. Remove .* to begin again, or start from the"):
+        restart.load(path)
+
+
 def forked(work: Callable[[Any], None], argument: object) -> BaseProcess:
     """A process that does `work` with one thread: a forked copy has none of its parent's and would wait for them."""
 

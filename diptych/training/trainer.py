@@ -266,7 +266,7 @@ class Trainer:
         why = why_not_finite(self.network, pixels, lambda: self._backward(batch))
         raise FloatingPointError(
             f"at step {self.tally.steps + 1} the loss is {loss} and the gradient's norm {norm}. {why} "
-            f"({', '.join(f'{name} is {rate}' for name, rate in peak_rates(self.config).items())}, precision "
+            f"({', '.join(f'{name} is {rate:g}' for name, rate in peak_rates(self.config).items())}, precision "
             f"{self.config.precision})"
         )
 
