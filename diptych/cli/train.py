@@ -108,15 +108,16 @@ def command(
 def _configured(given: dict[str, Any], resume: bool) -> "TrainConfig":
     """What the flags say, over the recipe, or over the settings of the run that is resumed."""
     from diptych.nets.presets import preset
-    from diptych.training.recipe import FROM_MODEL, TrainConfig, from_fields, parse_setting
+    from diptych.training.recipe import FINE_TUNING, FROM_MODEL, TrainConfig, from_fields, parse_setting
     from diptych.training.recipes import settings_of
     from diptych.training.run_folder import settings_of_run
 
     name, settings = given.pop("recipe"), dict(map(parse_setting, given.pop("settings")))
     flags = {name: value for name, value in given.items() if value is not None and value != ()}
     _check_clashes(flags, settings)
-    init = (flags | settings).get("init")
-    if init and (clash := [name for name in FROM_MODEL if name in flags | settings]):
+    told = flags | settings
+    init = told.get("init")
+    if init and (clash := [name for name in FROM_MODEL if name in told]):
         raise click.UsageError(f"--init brings its own {clash[0].replace('_', ' ')}; leave it out.")
     if resume and not given["out"]:
         raise click.UsageError("--resume wants --out, the folder of the run.")
@@ -124,11 +125,11 @@ def _configured(given: dict[str, Any], resume: bool) -> "TrainConfig":
     if begun is not None and name:
         raise click.UsageError("--resume goes on with the run's own settings; leave out --recipe.")
     fields: dict[str, Any] = begun or settings_of(name or "laptop", init=bool(init))
-    if begun and "epochs" in flags | settings:
+    if begun and "epochs" in told:
         fields = fields | {"minutes": None}
     if "data" not in fields | flags:
         raise click.UsageError("--data is wanted: what to train on.")
-    if name in ("finetune", "lora") and not init:
+    if name and not init and any(setting in fields for setting in FINE_TUNING):
         raise click.UsageError(f"--recipe {name} wants --init, the model to begin with.")
     if not init:
         preset((fields | flags).get("model", TrainConfig.model))  # a wrong name is the command line's fault
@@ -138,9 +139,14 @@ def _configured(given: dict[str, Any], resume: bool) -> "TrainConfig":
 def _check_clashes(flags: dict[str, Any], settings: dict[str, Any]) -> None:
     """No setting twice, and no two lengths."""
     if twice := [name for name in settings if name in flags]:
-        raise click.UsageError(f"--{twice[0].replace('_', '-')} and --set {twice[0]} are one setting; give it once.")
+        raise click.UsageError(f"{_flag(twice[0])} and --set {twice[0]} are one setting; give it once.")
     if not {"epochs", "minutes"} - {name for name, value in (flags | settings).items() if value is not None}:
         raise click.UsageError("epochs and minutes both say how long; give one.")
+
+
+def _flag(name: str) -> str:
+    """The flag that gives an argument of `command`."""
+    return next(option.opts[0] for option in command.params if option.name == name)
 
 
 def _merged(fields: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -190,8 +196,7 @@ def _plot(folders: tuple[str, ...], over: str | None, given: dict[str, Any], as_
     from diptych.training.curves import curves_figure, read_runs, summary
 
     if stray := [name for name, value in given.items() if value not in (None, ()) and name != "out"]:
-        flag = {"settings": "set", "weights": "weight"}.get(stray[0], stray[0].replace("_", "-"))
-        raise click.UsageError(f"--plot trains nothing; leave out --{flag}.")
+        raise click.UsageError(f"--plot trains nothing; leave out {_flag(stray[0])}.")
     runs = read_runs(folders)
     common = os.path.commonpath([os.path.abspath(name) for name in runs])
     path = str(given["out"] or os.path.normpath(os.path.join(os.path.relpath(common), "curves.png")))

@@ -22,8 +22,8 @@ except ImportError:  # Windows, where nothing tells whether a program still runs
 # Nobody else's: a folder may be shared by machines, between which no lock counts.
 PREFIX = f"diptych-unpacked-{socket.gethostname()}-"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_held: dict[str, int] = {}  # folder -> the process that made it; one that was forked off it removes nothing
-_locks: dict[str, int] = {}  # folder -> the open file that locks it
+# Folder -> the process that made it, for one that was forked off it removes nothing, and the open file that locks it.
+_held: dict[str, tuple[int, int | None]] = {}
 
 
 @contextlib.contextmanager
@@ -34,7 +34,6 @@ def unpacking() -> Iterator[Path]:
     """
     _sweep()
     folder = _made()
-    _held[folder] = os.getpid()
     try:
         yield Path(folder)
     except BaseException as error:
@@ -46,14 +45,13 @@ def unpacking() -> Iterator[Path]:
 
 def _made() -> str:
     """A new folder, locked before it has the name by which others find it."""
-    if fcntl is None:
-        return tempfile.mkdtemp(prefix=PREFIX)
-    new = Path(tempfile.mkdtemp(prefix=f".{PREFIX}"))
-    folder = str(new.with_name(new.name.removeprefix(".")))
-    _locks[folder] = os.open(new, os.O_RDONLY)
-    with contextlib.suppress(OSError):  # a file system without locks
-        fcntl.flock(_locks[folder], fcntl.LOCK_EX)
-    new.rename(folder)
+    new, handle = Path(tempfile.mkdtemp(prefix=f".{PREFIX}")), None
+    if fcntl:
+        handle = os.open(new, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+    folder = str(new.rename(new.with_name(new.name.removeprefix("."))))
+    _held[folder] = os.getpid(), handle
     return folder
 
 
@@ -78,10 +76,10 @@ def remove_with(owner: object, folder: Path) -> None:
 
 def _remove(folder: str) -> None:
     """No lock: this is called by the garbage collector, too, at any moment; a dict's own steps are atomic."""
-    if _held.get(folder) == os.getpid():
+    maker, handle = _held.get(folder, (None, None))
+    if maker == os.getpid():
         shutil.rmtree(folder, ignore_errors=True)
-        _held.pop(folder, None)
-        if (handle := _locks.pop(folder, None)) is not None:
+        if _held.pop(folder, None) and handle is not None:
             os.close(handle)
 
 

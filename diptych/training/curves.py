@@ -65,14 +65,14 @@ def curves_figure(runs: Mapping[str, Sequence[Row]], *, over: str | None = None)
 
     over = over or ("epoch" if all(len(curve(rows, "loss", "epoch")[0]) for rows in runs.values()) else "step")
     ways = [way for way in WAYS if any(way in row for rows in runs.values() for row in rows)]
-    if over == "hours" and _end(runs, ways, over) < FEW_HOURS:
-        over = "minutes"
+    end = _end(runs, ways, over)
+    if over == "hours" and end < FEW_HOURS:
+        over, end = "minutes", 60 * end
     panels = [key for key in PANELS if any(len(curve(rows, key, over)[0]) for rows in runs.values())]
     beside = max(1, (len(panels) + 1) // 2)
     below = [panels[i : i + beside] for i in range(0, len(panels), beside)]
     plan = [(["loss"], INCHES["loss"]), (ways, INCHES["recall"]), *((row, INCHES["panel"]) for row in below)]
     plan = [(row, inches) for row, inches in plan if row]
-    end = _end(runs, ways, over)
     figure = Figure(figsize=(11, sum(inches for _, inches in plan) + 0.7), dpi=110, layout="constrained")
     figure.get_layout_engine().set(h_pad=0.09, w_pad=0.09)  # type: ignore[union-attr]
     grid = figure.add_gridspec(len(plan), 1, height_ratios=[inches for _, inches in plan])

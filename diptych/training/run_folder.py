@@ -29,7 +29,7 @@ def folder_of(config: TrainConfig, resume: bool) -> Path:
     if config.out is None:
         if resume:
             raise ValueError("resume=True wants out=, the folder of the run.")
-        return _first_free()
+        return next(path for n in itertools.count(1) if _claimed(path := Path("runs") / str(n)))
     path = Path(config.out)
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file; out= wants a folder.")
@@ -51,15 +51,15 @@ def removed_if_empty(out: Path, was_made: bool) -> Iterator[None]:
                 out.rmdir()
 
 
-def _first_free() -> Path:
-    """Made at once, by the first process, so that no other run takes it."""
-    free = (path for n in itertools.count(1) if not (path := Path("runs") / str(n)).exists())
-    for path in free:
-        with contextlib.suppress(FileExistsError):
-            if is_first():
-                path.mkdir(parents=True)
-            return path
-    raise AssertionError("there are always more numbers")
+def _claimed(path: Path) -> bool:
+    """Whether a new run can have a folder. The first process makes it at once, so that no other run takes it."""
+    if not is_first():
+        return not path.exists()
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _holds_run(path: Path) -> bool:
