@@ -10,12 +10,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_accumulate import batch, small
-from test_distributed import CASES, stepped
+from test_distributed import CASES, matrices, stepped
 
 from diptych.nets.clip import CLIP
 from diptych.training.accumulate import backward
 from diptych.training.average import update_average
-from diptych.training.distributed import Place, join, wait_for_all, wrap
+from diptych.training.distributed import Place, from_all, join, wait_for_all, wrap
+from diptych.training.muon import orthogonal_each
 from diptych.training.sharding import full_optimizer_state, full_state, load_full, parts
 from diptych.training.targets import Identities
 
@@ -69,6 +70,8 @@ def main() -> None:
     place, _ = join(CPU)
     results = {case: averaged(place, *case) for case in CASES}
     results |= {("sharded", tower): sharded(place, tower, chunks) for tower, chunks in (("vit", 1), ("resnet", 2))}
+    steps = from_all(orthogonal_each(matrices()))
+    results["steps"] = steps
     if place.rank == 0:
         torch.save(results, sys.argv[1])
     wait_for_all()

@@ -11,11 +11,18 @@ from test_accumulate import assert_alike, batch, gradients, small
 from torch import nn
 
 from diptych.training.accumulate import backward
+from diptych.training.muon import dealt, orthogonal_each
 from diptych.training.sharding import clip_gradients, full_state, groups_apart
 
 CASES = [(tower, loss, 4) for tower in ("vit", "resnet") for loss in ("softmax", "sigmoid")]
 CASES += [("vit", "softmax", 1), ("vit", "sigmoid", 1)]
 CASES += [("vit", "softmax", 3)]  # the second process has three pictures; the first's five do not divide
+
+
+def matrices() -> list[torch.Tensor]:
+    """Of several shapes, an odd number of them."""
+    draw = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=draw) for shape in ((8, 8), (12, 4), (8, 8), (3, 27), (8, 8))]
 
 
 def stepped(network: nn.Module, optimizer: torch.optim.Optimizer | None, *inputs, **named) -> torch.optim.Optimizer:
@@ -61,6 +68,16 @@ def test_sharded_weights_step_and_restart_as_those_of_one_process(two_processes:
         name: before[name] + 0.25 * (results["weights"][name] - before[name]) for name, _ in network.named_parameters()
     }
     assert_alike({name: results["average"][name] for name in moved}, moved, 1e-12)
+
+
+def test_muon_s_matrices_are_shared_out_and_all_get_all(two_processes: dict) -> None:
+    first, second = two_processes["steps"]
+    alone = orthogonal_each(matrices())
+    for a, b, wanted in zip(first, second, alone, strict=True):
+        assert torch.equal(a, b)
+        torch.testing.assert_close(a, wanted)
+    assert dealt([(8, 8), (12, 4), (8, 8), (3, 27), (8, 8)], 2) == [0, 1, 1, 1, 0]  # 512, 192, 512, 243, 512
+    assert dealt([], 3) == []
 
 
 def test_clipping_is_torch_s_own() -> None:

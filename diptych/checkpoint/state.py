@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diptych.images import Preprocess
-from diptych.nets.clip import CLIP, CLIPConfig
+from diptych.nets.clip import CLIP, CLIPConfig, outline
 from diptych.nets.resnet import ResNetConfig
 
 NAMED = 6  # tensors that an error names before it only counts
@@ -63,7 +63,7 @@ def preprocessing_of(checkpoint: Checkpoint) -> Preprocess:
 
 def build(checkpoint: Checkpoint) -> CLIP:
     """The network with the checkpoint's tensors in it (not copies of them), in evaluation mode."""
-    network = _on_meta(checkpoint.config)
+    network = outline(checkpoint.config)
     network.load_state_dict(checkpoint.state, assign=True)
     return network.eval()
 
@@ -71,14 +71,9 @@ def build(checkpoint: Checkpoint) -> CLIP:
 def wanted_state(config: CLIPConfig, source: str) -> dict[str, Tensor]:
     """Every tensor that the network of this configuration has, as shapes alone (on the meta device)."""
     try:
-        return _on_meta(config).state_dict()
+        return outline(config).state_dict()
     except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(f"{source}: its configuration makes no network: {error}") from error
-
-
-def _on_meta(config: CLIPConfig) -> CLIP:
-    with torch.device("meta"):
-        return CLIP(config)
 
 
 def cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

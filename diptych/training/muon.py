@@ -3,13 +3,15 @@ optimizer for hidden layers in neural networks"; Bernstein and Newhouse 2024 for
 spectral norm)."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diptych.training.distributed import is_alone
 from diptych.training.precision import has_bfloat16
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al.'s: steepest at 0 among those that end near 1
@@ -35,18 +37,13 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step on the gradients that are there."""
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            same: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-            for p in params:
-                same[p.flatten(1).shape].append((p, self._direction(p, group["momentum"])))
-            for (rows, columns), members in same.items():
-                steps = orthogonal(torch.stack([direction for _, direction in members]))
-                size = group["lr"] * max(1.0, rows / columns) ** 0.5
-                for (p, _), step in zip(members, steps, strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(step.view(p.shape), alpha=-size)
+        """One step on the gradients that are there, the same in every process."""
+        grouped = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        steps = orthogonal_each([self._direction(p, group["momentum"]) for group, p in grouped])
+        for (group, p), step in zip(grouped, steps, strict=True):
+            rows, columns = step.shape
+            p.mul_(1 - group["lr"] * group["weight_decay"])
+            p.add_(step.view(p.shape), alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
 
     def _direction(self, p: Tensor, momentum: float) -> Tensor:
         """Nesterov's momentum, as a matrix."""
@@ -56,6 +53,36 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(p)
         state["momentum"].lerp_(p.grad, 1 - momentum)
         return p.grad.lerp(state["momentum"], momentum).flatten(1)
+
+
+def orthogonal_each(matrices: list[Tensor]) -> list[Tensor]:
+    """`orthogonal` of each, those of one shape at once; of several processes, which all have the same matrices, each
+    works out a part and all get all."""
+    rank, world = (0, 1) if is_alone() else (dist.get_rank(), dist.get_world_size())
+    same: dict[torch.Size, list[int]] = defaultdict(list)
+    for index, owner in enumerate(dealt([m.shape for m in matrices], world)):
+        if owner == rank:
+            same[matrices[index].shape].append(index)
+    steps = [torch.zeros_like(m) for m in matrices] if world > 1 else matrices.copy()
+    for members in same.values():
+        for index, step in zip(members, orthogonal(torch.stack([matrices[i] for i in members])), strict=True):
+            steps[index] = step
+    if world == 1 or not steps:
+        return steps
+    flat = torch.cat([step.flatten() for step in steps])
+    dist.all_reduce(flat)  # all but one process have zeros
+    parts = flat.split([step.numel() for step in steps])
+    return [part.view(step.shape) for part, step in zip(parts, steps, strict=True)]
+
+
+def dealt(shapes: Sequence[Sequence[int]], world: int) -> list[int]:
+    """Which of `world` processes works out which matrix: the dearest first, each to the one with the least to do."""
+    costs = [rows * columns * min(rows, columns) for rows, columns in shapes]
+    owners, load = [0] * len(shapes), [0] * world
+    for index in sorted(range(len(shapes)), key=lambda i: -costs[i]):
+        owners[index] = load.index(min(load))
+        load[owners[index]] += costs[index]
+    return owners
 
 
 def orthogonal(x: Float[Tensor, "many rows columns"]) -> Float[Tensor, "many rows columns"]:
