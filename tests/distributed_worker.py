@@ -70,8 +70,7 @@ def main() -> None:
     place, _ = join(CPU)
     results = {case: averaged(place, *case) for case in CASES}
     results |= {("sharded", tower): sharded(place, tower, chunks) for tower, chunks in (("vit", 1), ("resnet", 2))}
-    steps = from_all(orthogonal_each(matrices()))
-    results["steps"] = steps
+    results["steps"] = from_all(orthogonal_each(matrices()))
     if place.rank == 0:
         torch.save(results, sys.argv[1])
     wait_for_all()

@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from diptych.nets.resnet import ModifiedResNet, ResNetConfig
 from diptych.nets.text import TextConfig, TextTransformer
@@ -88,17 +87,5 @@ class CLIP(nn.Module):
 
 def outline(config: CLIPConfig) -> CLIP:
     """The network with its tensors' shapes alone, on the meta device."""
-    with torch.device("meta"), _Undrawn():
+    with torch.device("meta"):
         return CLIP(config)
-
-
-class _Undrawn(TorchFunctionMode):
-    """Leaves initial values out. Nobody sees them on the meta device, where PyTorch works a draw out in Python: seconds
-    for a list of networks, and most of the time that loading a small one takes."""
-
-    DRAWS = ("normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_")
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in self.DRAWS:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))

@@ -63,16 +63,15 @@ def orthogonal_each(matrices: list[Tensor]) -> list[Tensor]:
     for index, owner in enumerate(dealt([m.shape for m in matrices], world)):
         if owner == rank:
             same[matrices[index].shape].append(index)
-    steps = [torch.zeros_like(m) for m in matrices] if world > 1 else matrices.copy()
+    steps: dict[int, Tensor] = {}
     for members in same.values():
-        for index, step in zip(members, orthogonal(torch.stack([matrices[i] for i in members])), strict=True):
-            steps[index] = step
-    if world == 1 or not steps:
-        return steps
-    flat = torch.cat([step.flatten() for step in steps])
+        steps |= zip(members, orthogonal(torch.stack([matrices[i] for i in members])), strict=True)
+    if world == 1 or not matrices:
+        return [steps[index] for index in range(len(matrices))]
+    flat = torch.cat([steps.get(index, torch.zeros_like(m)).flatten() for index, m in enumerate(matrices)])
     dist.all_reduce(flat)  # all but one process have zeros
-    parts = flat.split([step.numel() for step in steps])
-    return [part.view(step.shape) for part, step in zip(parts, steps, strict=True)]
+    parts = flat.split([m.numel() for m in matrices])
+    return [part.view_as(m) for part, m in zip(parts, matrices, strict=True)]
 
 
 def dealt(shapes: Sequence[Sequence[int]], world: int) -> list[int]:
