@@ -26,7 +26,8 @@ _IPTC_CAPTION = (2, 120)
 # What cameras and programs write where a person's words would stand
 _BOILERPLATE = re.compile(
     r"(olympus|minolta|konica|sony|samsung|kodak|nikon|pentax).{0,20}(digital (still )?camera|dsc)|dcim.*|default|"
-    r"screenshot|untitled|created with gimp|<.*>|[\w ./\\-]+\.(jpe?g|png|tiff?|hei[cf]|dng)|(img|dsc|pict?)[_-]?\d+",
+    r"screenshot|untitled|created (with gimp|by openjpeg.*)|<.*>|[\w ./\\-]+\.(jpe?g|png|tiff?|hei[cf]|dng)|"
+    r"(img|dsc|pict?)[_-]?\d+",
     re.I | re.S,
 )
 

@@ -23,6 +23,9 @@ _MOST_DECODED = 300
 # FFmpeg's demuxers that read one file and open no other, as playlists do
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,flv,asf,ogg,m4v,mjpeg"
 
+# How MP4, Matroska and AVI begin: with that, what cannot be opened is one of them with its index missing
+_HEAD = re.compile(rb"....(ftyp|moov|mdat)|\x1a\x45\xdf\xa3|RIFF....AVI ", re.S)
+
 
 class Frame(NamedTuple):
     """(size_px, size_px, 3) uint8, before normalising, and its time in the video."""
@@ -50,7 +53,8 @@ def read_video(file: IO[bytes], name: str, spec: Preprocess) -> Video:
     try:
         container = av.open(file, "r", options={"format_whitelist": _DEMUXERS})
     except FFmpegError as error:
-        is_cut = isinstance(error, EOFError) or "moov atom not found" in str(error)  # it comes last
+        file.seek(0)
+        is_cut = isinstance(error, EOFError) or bool(_HEAD.match(file.read(12)))
         detail = "Its end is missing; copy or download it again." if is_cut else "FFmpeg knows no such video."
         raise ImageError("truncated" if is_cut else "not a video", name, detail) from error
     try:
