@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from PIL import Image, TiffImagePlugin
 from diptych.images import Preprocess, resize_and_crop
 from diptych.index.items import Contents, Details
 from diptych.index.readers import Readers
+from diptych.index.reading import Unreadable, read_file
 from diptych.index.scan import scan
 
 SPEC = Preprocess(32)
@@ -356,6 +359,17 @@ def test_sound_alone_is_no_video(read: Any, tmp_path: Path) -> None:
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     assert read()["a.m4v"].failure.reason == "no pictures"
+
+
+@pytest.mark.parametrize(("code", "reason"), [(errno.EACCES, "no permission"), (errno.EIO, "unreadable")])
+def test_what_the_system_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, reason: str) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(code, "refused")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(Unreadable) as caught:
+        read_file(str(tmp_path), "a.jpg", "picture", SPEC)
+    assert (caught.value.reason, caught.value.digest) == (reason, b"")
 
 
 def test_a_reader_loads_neither_torch_nor_openvino() -> None:
