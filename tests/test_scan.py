@@ -114,6 +114,7 @@ def test_links(tmp_path: Path) -> None:
         "gone.jpg": "broken link",
         "self.jpg": "broken link",
     }
+    (root / "words.txt").symlink_to(away / "2.jpg")
     assert paths(root, follow_links=False) == ["a/1.jpg"]
 
 
