@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A picture of 169 megapixels in a small file: it takes a second and 169 MB to decode, and is allowed."""
     side, packer = 13_000, zlib.compressobj(1)
-    row = b"\0" * (side + 1)
+    row = b"\4" + b"\0" * side  # Paeth's filter, the slowest
     pixels = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
 
     def chunk(kind: bytes, content: bytes) -> bytes:
@@ -130,15 +130,15 @@ def test_waiting_pixels_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_slow_file_is_ended_and_the_next_are_read(slow: Path, folder: Path) -> None:
     late = File(f"../{slow.parent.name}/{slow.name}", "picture", 0, 0)
     files = list(scan(folder))[:20]
-    with Readers(folder, SPEC, processes=1, timeout_s=0.15) as readers:
+    with Readers(folder, SPEC, processes=1, timeout_s=0.4) as readers:
         found = list(readers.read([late, *files]))
     assert reasons(found) == {"timed out": 1, "read": 20}
     (failure,) = [one.failure for one in found if one.failure]
-    assert failure.message == f"{late.path}: timed out. It was not read within 0.15 s."
+    assert failure.message == f"{late.path}: timed out. It was not read within 0.4 s."
 
 
 def test_a_large_file_has_more_time(slow: Path) -> None:
-    late = File(slow.name, "picture", 100_000_000, 0)  # as if it were: ten seconds
+    late = File(slow.name, "picture", 300_000_000, 0)  # as if it were: thirty seconds
     with Readers(slow.parent, SPEC, processes=1, timeout_s=0.15) as readers:
         assert reasons(list(readers.read([late]))) == {"read": 1}
 
@@ -153,7 +153,7 @@ def test_what_takes_too_much_memory_is_too_large(slow: Path, folder: Path) -> No
 
 @posix
 def test_processes_that_stand_still_are_replaced(folder: Path) -> None:
-    with Readers(folder, SPEC, processes=2, timeout_s=0.5) as readers:
+    with Readers(folder, SPEC, processes=1, timeout_s=1) as readers:
         found = []
         for one in readers.read(scan(folder)):
             found.append(one)
@@ -161,7 +161,8 @@ def test_processes_that_stand_still_are_replaced(folder: Path) -> None:
                 os.kill(readers.pids[0], signal.SIGSTOP)
     assert len({one.file for one in found}) == len(found) == 200
     assert set(reasons(found)) <= {"read", "timed out"}
-    assert 1 <= reasons(found)["timed out"] <= 2
+    assert reasons(found)["timed out"] >= 2
+    assert reasons(found)["read"] >= 190
 
 
 @posix
