@@ -23,7 +23,10 @@ from table import Row, arguments, report
 
 import diptych
 from diptych.checkpoint import save_folder
+from diptych.data.sources import open_source
+from diptych.engines.openvino import OpenVINOEngine, write_graphs
 from diptych.engines.openvino_runtime import openvino
+from diptych.engines.quantising import quantised
 from diptych.exporting import export
 from diptych.images import Preprocess, normalise
 from diptych.metrics import retrieval
@@ -31,6 +34,7 @@ from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
 from diptych.tokenizer import Tokenizer
 from diptych.training.precision import has_bfloat16
+from diptych.training.validation import Validation
 
 QUESTION = "Vectors a second on this processor: ViT-B/32, random weights, batches of 32"
 BATCH = 32
@@ -59,9 +63,6 @@ def random_model(folder: Path, name: str, calibration: int) -> tuple[diptych.Emb
     files: Any = {"tokenizer_json": tokenizer.to_json(), "preprocess": spec.to_hugging_face()}
     path = save_folder(folder / "model", CLIP(config), **files)
     model = diptych.load(path, engine="openvino", precision="float32")
-    from diptych.engines.openvino import OpenVINOEngine, write_graphs
-    from diptych.engines.quantising import quantised
-
     assert isinstance(model.engine, OpenVINOEngine)
     pixels, ids = inputs(config.image.image_size, config.text, calibration)
     batches = {"image": list(pixels[:, None]), "text": list(ids[:, None])}
@@ -80,8 +81,6 @@ def inputs(size: int, text: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def ways_of(name: str, model: diptych.Embedder, folder: Path, int8: Path, quick: bool) -> Ways:
     """Who is here. Each peer gets what its users give it: normalised floats, and padded ids where it pads."""
-    from diptych.engines.openvino import OpenVINOEngine
-
     ways, spec, context = Ways(), model.preprocessing, model.config.text.context
     bfloat16 = has_bfloat16(torch.device("cpu"))
     network = model.network.eval()
@@ -92,24 +91,18 @@ def ways_of(name: str, model: diptych.Embedder, folder: Path, int8: Path, quick:
     def padded(ids: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.pad(ids, ((0, 0), (0, context - ids.shape[1]))))
 
+    def tensors(ids: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(ids)
+
     for who, theirs in () if quick else open_clip(name, bfloat16):
         kind = next(theirs.parameters()).dtype
-        ways.add(
-            who,
-            lambda p, m=theirs, k=kind: m.encode_image(floats(p).to(k)),
-            lambda i, m=theirs: m.encode_text(padded(i)),
-        )
-    if (hugging := transformers(folder)) and not quick:
-        ways.add(
-            "transformers float32",
-            lambda p: hugging.get_image_features(pixel_values=floats(p)),
-            lambda i: hugging.get_text_features(input_ids=torch.from_numpy(i)),
-        )
-    ways.add(
-        "diptych, PyTorch float32",
-        lambda p: network.encode_image(floats(p)),
-        lambda i: network.encode_text(torch.from_numpy(i)),
-    )
+        image = lambda pixels, m=theirs, k=kind: m.encode_image(floats(pixels).to(k))  # noqa: E731
+        ways.add(who, image, lambda ids, m=theirs: m.encode_text(padded(ids)))
+    if not quick and (hugging := transformers(folder)):
+        image = lambda pixels: hugging.get_image_features(pixel_values=floats(pixels))  # noqa: E731
+        ways.add("transformers float32", image, lambda ids: hugging.get_text_features(input_ids=tensors(ids)))
+    image = lambda pixels: network.encode_image(floats(pixels))  # noqa: E731
+    ways.add("diptych, PyTorch float32", image, lambda ids: network.encode_text(tensors(ids)))
     if not quick and (sessions := onnx_runtime(folder, int8.parent)):
         ways.add("ONNX Runtime float32 (our export)", *sessions)
     engines = {"float32": model.engine, "int8": OpenVINOEngine.of_files(int8)}
@@ -163,7 +156,7 @@ def measure(ways: dict[str, Way], batch: np.ndarray, rounds: int, seconds: float
     """The median over the rounds of each way's seconds a batch."""
     spent: dict[str, list[float]] = {who: [] for who in ways}
     with torch.inference_mode():
-        for who, way in ways.items():
+        for way in ways.values():
             way(batch)
         for _ in range(rounds):
             for who, way in ways.items():
@@ -215,9 +208,8 @@ def shares(rows: list[Row], model: diptych.Embedder, seconds: float) -> list[Row
     for row in rows:
         kind = row.who.removeprefix("diptych, OpenVINO ")
         if row.unit == "pictures/s" and kind != row.who:
-            found.append(
-                Row(f"{row.who}: of its {kind} products", 100 * row.value * ops / gemm_rate(kind, seconds), "%")
-            )
+            share = 100 * row.value * ops / gemm_rate(kind, seconds)
+            found.append(Row(f"{row.who}: of its {kind} products", share, "%"))
     return found
 
 
@@ -232,9 +224,6 @@ def _multiply_adds(model: diptych.Embedder, size: int) -> float:
 
 def cost(data: str, place: Path) -> list[Row]:
     """What 8 bits cost the bundled model: recall, and cosines to float32."""
-    from diptych.data.sources import open_source
-    from diptych.training.validation import Validation
-
     whole = diptych.load(engine="openvino", precision="float32")
     pairs = Validation.read(open_source(data), whole.preprocessing)
     export(whole.source, place / "bundled-int8", precision="int8", calibrate=data)
