@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +24,8 @@ from diptych.training.start import sized
 
 settings.register_profile("diptych", deadline=None)  # no property depends on how fast the machine is
 settings.load_profile("diptych")
+
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # what is compiled in tests is no part of the user's cache
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -12,7 +12,7 @@ import torch
 
 import diptych
 from diptych.checkpoint import CheckpointError, save_folder
-from diptych.engines import choose_engine
+from diptych.engines import choose_engine, compiled_cache
 from diptych.engines.openvino import OpenVINOEngine
 from diptych.engines.pytorch import PyTorchEngine
 from diptych.images import Preprocess
@@ -182,3 +182,41 @@ def test_what_is_not_installed_is_said_with_its_remedy(monkeypatch: pytest.Monke
 def test_a_precision_that_is_not_known_is_refused(tiny_model: Path) -> None:
     with pytest.raises(ValueError, match="choose one of auto, float32, bfloat16"):
         diptych.load(tiny_model, engine="openvino", precision="int4")  # type: ignore[arg-type]
+
+
+def test_a_compiled_text_tower_is_kept(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = diptych.load(tiny_model, engine="openvino").embed_texts(["a red star"])
+    (kept,) = (tmp_path / "diptych" / "compiled").iterdir()
+    written = kept.read_bytes()
+    monkeypatch.setattr("diptych.engines.graph.text_graph", None)  # what is kept needs no graph
+    again = diptych.load(tiny_model, engine="openvino").embed_texts(["a red star"])
+    np.testing.assert_array_equal(first, again)
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for damaged in (written[: len(written) // 2], b"", b"noise" * 1000):
+        kept.write_bytes(damaged)
+        np.testing.assert_array_equal(diptych.load(tiny_model, engine="openvino").embed_texts(["a red star"]), first)
+        assert compiled_cache.read(kept.name)
+
+
+def test_what_was_compiled_of_other_weights_is_not_taken(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = diptych.load(tiny_model)
+    before = model.embed_texts(["a red star"])
+    folder = model.save(tmp_path / "model")
+    np.testing.assert_allclose(diptych.load(folder).embed_texts(["a red star"]), before, atol=1e-6)
+    with torch.no_grad():
+        model.network.text.proj.weight.mul_(-1)
+    model.save(folder)
+    np.testing.assert_allclose(diptych.load(folder).embed_texts(["a red star"]), -before, atol=1e-6)
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "diptych").write_text("a file where the folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert diptych.load(tiny_model, engine="openvino").embed_texts(["a red star"]).shape == (1, 64)

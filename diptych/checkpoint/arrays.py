@@ -31,6 +31,7 @@ class Arrays(Mapping[str, np.ndarray]):
         except SafetensorError as error:
             raise CheckpointError(f"{files[0].parent}: its weights are cut off or damaged ({error}).") from error
         stored = {name: (file, name) for file in opened for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        self.files = tuple(files)
         self._rows, self._stored = rows, huggingface.spelt(stored) if rows else stored
 
     def holds_bfloat16(self) -> bool:

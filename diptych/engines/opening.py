@@ -30,7 +30,12 @@ def open_on_processor(
     else:
         checkpoint = _by_pytorch(source, activation, revision)
     engine = OpenVINOEngine.of_arrays(
-        checkpoint.config, checkpoint.state, preprocessing_of(checkpoint), precision=precision, source=checkpoint.source
+        checkpoint.config,
+        checkpoint.state,
+        preprocessing_of(checkpoint),
+        precision=precision,
+        source=checkpoint.source,
+        files=getattr(checkpoint.state, "files", ()),
     )
     return checkpoint, engine
 

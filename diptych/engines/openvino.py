@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from diptych.checkpoint.replacing import json_text
 from diptych.checkpoint.state import CheckpointError
+from diptych.engines import compiled_cache
 from diptych.engines.openvino_runtime import openvino
 from diptych.images import Preprocess
 from diptych.nets.config import CLIPConfig
@@ -28,8 +30,16 @@ class OpenVINOEngine:
 
     name = "openvino"
 
-    def __init__(self, image: Callable[[], Any], text: Callable[[], Any], *, precision: Precision = "auto"):
-        """`image` and `text` make the towers' graphs. `precision` is that of the arithmetic of what is not quantised;
+    def __init__(
+        self,
+        image: Callable[[], Any],
+        text: Callable[[], Any],
+        *,
+        precision: Precision = "auto",
+        files: Iterable[Path] = (),
+    ):
+        """`image` and `text` make the towers' graphs, of `files` if these are all that they depend on: then the
+        compiled text tower is kept for the next process. `precision` is that of what is not quantised;
         "auto" is bfloat16 where the processor has it, else float32. Raises ValueError for what is not here."""
         if precision not in get_args(Precision):
             raise ValueError(f"precision={precision!r} is not known; choose one of {', '.join(get_args(Precision))}.")
@@ -38,7 +48,8 @@ class OpenVINOEngine:
         if precision == "bfloat16" and not has_bfloat16:
             raise ValueError("precision='bfloat16' was asked for; this processor has none. Leave it out.")
         self.precision = "bfloat16" if has_bfloat16 and precision != "float32" else "float32"
-        self._towers = {"image": _Tower(image, self._compiled), "text": _Tower(text, self._compiled)}
+        self._files = tuple(files)
+        self._towers = {"image": _Tower(image, self._compiled), "text": _Tower(text, self._compiled_before)}
 
     @classmethod
     def of_arrays(
@@ -49,6 +60,7 @@ class OpenVINOEngine:
         *,
         source: str,
         precision: Precision = "auto",
+        files: Iterable[Path] = (),
     ) -> OpenVINOEngine:
         """From a configuration and its weights under our names; those of a tower are read when it is first used, and a
         CheckpointError, which names `source`, says then what does not fit."""
@@ -60,7 +72,7 @@ class OpenVINOEngine:
             except (KeyError, RuntimeError, IndexError) as error:
                 raise CheckpointError(f"{source}: its weights do not fit its configuration ({error}).") from error
 
-        return cls(lambda: made(image_graph, spec), lambda: made(text_graph), precision=precision)
+        return cls(lambda: made(image_graph, spec), lambda: made(text_graph), precision=precision, files=files)
 
     @classmethod
     def of_files(cls, folder: Path, *, precision: Precision = "auto") -> OpenVINOEngine:
@@ -75,7 +87,8 @@ class OpenVINOEngine:
                     f"{folder}/{name}.xml cannot be read ({error}); convert the model again."
                 ) from error
 
-        return cls(lambda: read("image"), lambda: read("text"), precision=precision)
+        files = [folder / "text.xml", folder / "text.bin"]
+        return cls(lambda: read("image"), lambda: read("text"), precision=precision, files=files)
 
     def graphs(self) -> dict[str, Any]:
         """Both towers' graphs, made anew."""
@@ -92,9 +105,25 @@ class OpenVINOEngine:
     def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
         return _unit(self._towers["text"](ids.astype(np.int64, copy=False)))
 
-    def _compiled(self, graph: Any) -> Any:
-        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[self.precision]}
-        return self._core.compile_model(graph, "CPU", hints)
+    def _compiled(self, make: Callable[[], Any]) -> Any:
+        return self._core.compile_model(make(), "CPU", self._hints)
+
+    def _compiled_before(self, make: Callable[[], Any]) -> Any:
+        """As an earlier process compiled it, if one did."""
+        if not self._files:
+            return self._compiled(make)
+        processor = self._core.get_property("CPU", "FULL_DEVICE_NAME")
+        name = compiled_cache.key(self._files, openvino.get_version(), processor, str(self._hints))
+        if content := compiled_cache.read(name):
+            with contextlib.suppress(RuntimeError):
+                return self._core.import_model(content, "CPU", self._hints)
+        model = self._compiled(make)
+        compiled_cache.write(name, model.export_model().getvalue())
+        return model
+
+    @property
+    def _hints(self) -> dict[str, str]:
+        return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[self.precision]}
 
 
 def write_graphs(graphs: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> None:
@@ -111,7 +140,7 @@ _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 class _Tower:
     """A graph that is compiled at its first call; each thread has its own request to run it by."""
 
-    def __init__(self, make: Callable[[], Any], compiled: Callable[[Any], Any]):
+    def __init__(self, make: Callable[[], Any], compiled: Callable[[Callable[[], Any]], Any]):
         self.make, self._compile = make, compiled
         self._model: Any = None
         self._lock = threading.Lock()
@@ -119,7 +148,7 @@ class _Tower:
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         with self._lock:
-            self._model = self._model or self._compile(self.make())
+            self._model = self._model or self._compile(self.make)
         if not hasattr(self._requests, "own"):
             self._requests.own = self._model.create_infer_request()
         return self._requests.own.infer([batch], share_inputs=True)[0]
