@@ -15,6 +15,7 @@ OK, FAILED, USAGE, PARTLY, NOTHING, INTERRUPTED = 0, 1, 2, 3, 4, 130
 # Command -> what it does. The module diptych.cli.NAME holds a click command `command`.
 COMMANDS = {
     "search": "Find pictures by a sentence.",
+    "embed": "Write the vectors of many pictures to files.",
     "classify": "Say which label fits each picture.",
     "compare": "Score pictures against sentences, as a table and a heat map.",
     "train": "Train a model on (picture, caption) pairs.",

@@ -1,0 +1,50 @@
+"""diptych embed"""
+
+from typing import Any
+
+import click
+
+from diptych.cli.options import (
+    failures_json,
+    model_options,
+    open_model,
+    print_json,
+    progress,
+    report_failures,
+    say,
+)
+from diptych.engines import EngineName
+
+
+@click.command("embed")
+@click.argument("source")
+@click.argument("out", type=click.Path(file_okay=False))
+@click.option("--shard-size", default=10_000, show_default=True, type=click.IntRange(min=1), help="Rows a file.")
+@click.option(
+    "--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True, help="Of the vectors."
+)
+@model_options
+def command(
+    source: str, out: str, shard_size: int, dtype: Any,
+    model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Write the vectors of all pictures of SOURCE (a folder, or pairs as `diptych train` reads them) to the folder OUT:
+    npy files, each with a Parquet table of its rows; those of captions to OUT/texts. Called again, it goes on.
+
+    \b
+    diptych embed ~/Pictures vectors/
+    """
+    from diptych.index.bulk import embed_in_bulk
+
+    embedder = open_model(model, device, activation, engine)
+    with progress("embedding") as advance:
+        written = embed_in_bulk(embedder, source, out, shard_size=shard_size, dtype=dtype, progress=advance)
+    code = report_failures(written.failures)
+    if as_json:
+        counts = {"rows": written.rows, "texts": written.texts, "shards": written.shards, "found": written.found}
+        print_json({"out": out, **counts, "failures": failures_json(written.failures)})
+    else:
+        click.echo(out)
+    before = f", {written.found} of them from before" if written.found else ""
+    say(f"{written.rows:,} pictures and {written.texts:,} texts in {written.shards} shards{before}")
+    return code

@@ -1,0 +1,268 @@
+"""Vectors in bulk: npy shards with Parquet tables of their rows, for other programs, and for `diptych index --vectors`.
+
+A job is cut into shards by its list of inputs, which is known before it begins. A shard that is whole is never made
+again, so a job that is cut off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from diptych.data.samples import DataError, Source
+from diptych.data.sources import open_source
+from diptych.data.stream import indexed
+from diptych.embedder import Embedder
+from diptych.failures import Failure
+from diptych.images import ImageError, Preprocess, squared
+from diptych.index.items import File
+from diptych.index.readers import Readers
+from diptych.index.scan import scan
+
+SHARD_SIZE = 10_000
+JOB = "job.json"
+MODEL_KEY, FINGERPRINT_KEY = "diptych.model", "diptych.fingerprint"  # in a Parquet file's metadata
+_BATCH = 32
+_DATA_FILES = ("*.tar", "*.parquet", "dataset_info.json")  # what makes a folder a data set and not an album
+
+
+class Input(NamedTuple):
+    """A picture that was read: its `path` (or key, in a data set), pixels of the tower's size, or why it has none, its
+    captions, and its own size in pixels where that is known."""
+
+    path: str
+    pixels: np.ndarray | Failure
+    captions: Sequence[str] = ()
+    width: int | None = None
+    height: int | None = None
+
+
+class Inputs(Protocol):
+    """What a job embeds: names in an order that stays, and the pictures of a stretch of them, in any order."""
+
+    names: list[str]
+
+    def read(self, start: int, stop: int) -> Iterator[Input]:
+        """Those from `start` up to `stop`."""
+        ...
+
+
+@dataclass
+class Written:
+    """What a job has written, with what it found from before: shards, rows, captions, and what could not be read."""
+
+    shards: int = 0
+    found: int = 0
+    rows: int = 0
+    texts: int = 0
+    failures: dict[str, Failure] = field(default_factory=dict)
+
+
+def embed_in_bulk(
+    model: Embedder,
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    shard_size: int = SHARD_SIZE,
+    dtype: Literal["float16", "float32"] = "float16",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Written:
+    """Write the vectors of every picture of `source` to the folder `out`, and those of captions to out/texts.
+
+    `source` is a folder of pictures, or pairs as `diptych.train` takes them. 00000.npy is (rows, dim) of `dtype`, unit
+    length; 00000.parquet has a row for each with `path`, `caption`, `width` and `height`, and the model's name and
+    fingerprint in its metadata; 00000.json names what could not be read. A job that was cut off goes on when it is
+    called again. `progress` is told (done, total) in pictures. Raises DataError where `out` holds another job.
+    """
+    inputs = open_inputs(source, model.preprocessing)
+    folder, total, written = Path(out), len(inputs.names), Written()
+    if not total:
+        raise DataError(f"{source} holds no pictures; wanted a folder of them, or pairs as `diptych train` reads them.")
+    _check_job(folder, model, inputs.names, shard_size, dtype)
+    for number, start in enumerate(range(0, total, shard_size)):
+        stop = min(start + shard_size, total)
+        shard = _Shard(folder, f"{number:05}", model, np.dtype(dtype))
+        if shard.is_whole():
+            written.found += 1
+        else:
+            read = _told(inputs.read(start, stop), lambda done, start=start: progress(start + done, total))
+            shard.write(list(_embedded(model, read)), order=inputs.names[start:stop])
+        shard.count(written)
+        progress(stop, total)
+    return written
+
+
+def _told(inputs: Iterator[Input], tell: Callable[[int], None]) -> Iterator[Input]:
+    for done, each in enumerate(inputs, start=1):
+        yield each
+        tell(done)
+
+
+def _check_job(folder: Path, model: Embedder, names: Sequence[str], shard_size: int, dtype: str) -> None:
+    """What makes shards belong together: the same inputs, model and form."""
+    listed = hashlib.blake2b("\0".join(names).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    job = {"inputs": listed, "model": model.fingerprint, "shard_size": shard_size, "dtype": dtype}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / JOB
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if changed := [key for key, value in job.items() if before.get(key) != value]:
+            what = " and ".join(key.replace("_", " ") for key in changed)
+            raise DataError(f"{folder} holds another job: its {what} differ. Name a new folder, or remove this one.")
+    elif next(folder.iterdir(), None):
+        raise DataError(f"{folder} holds other things and no {JOB}; nothing was written. Name a new folder.")
+    else:
+        path.write_text(json.dumps(job), encoding="utf-8")
+
+
+class _Row(NamedTuple):
+    """A picture with its vector; the captions' vectors, (captions, dim)."""
+
+    input: Input
+    vector: np.ndarray
+    texts: np.ndarray
+
+
+def _embedded(model: Embedder, inputs: Iterator[Input]) -> Iterator[_Row | Input]:
+    """Rows, and inputs that failed; a batch at a time."""
+    while batch := list(islice(inputs, _BATCH)):
+        good = [each for each in batch if not isinstance(each.pixels, Failure)]
+        vectors = model.embed_pixels(np.stack([each.pixels for each in good])) if good else ()  # type: ignore[arg-type]
+        captions = [caption for each in good for caption in each.captions]
+        texts = model.embed_texts(captions, truncate=True) if captions else np.empty((0, model.dim), np.float32)
+        ends = np.cumsum([len(each.captions) for each in good])
+        for each, vector, end in zip(good, vectors, ends, strict=True):
+            yield _Row(each, vector, texts[end - len(each.captions) : end])
+        yield from (each for each in batch if isinstance(each.pixels, Failure))
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """Files of one name: the .json is written last, and stands for the whole."""
+
+    folder: Path
+    name: str
+    model: Embedder
+    dtype: np.dtype
+
+    def is_whole(self) -> bool:
+        return (self.folder / f"{self.name}.json").is_file()
+
+    def count(self, written: Written) -> None:
+        said = json.loads((self.folder / f"{self.name}.json").read_text(encoding="utf-8"))
+        written.shards += 1
+        written.rows += said["rows"]
+        written.texts += said["texts"]
+        written.failures |= {path: Failure(*why) for path, why in said["failures"].items()}
+
+    def write(self, embedded: list[_Row | Input], *, order: Sequence[str]) -> None:
+        place = {name: at for at, name in enumerate(order)}
+        rows = sorted((each for each in embedded if isinstance(each, _Row)), key=lambda row: place[row.input.path])
+        failures = {each.path: each.pixels for each in embedded if isinstance(each, Input)}
+        empty = np.empty((0, self.model.dim), np.float32)
+        inputs = [row.input for row in rows]
+        columns = {
+            "path": [each.path for each in inputs],
+            "caption": [next(iter(each.captions), None) for each in inputs],
+            "width": [each.width for each in inputs],
+            "height": [each.height for each in inputs],
+        }
+        self._table(self.folder, np.stack([row.vector for row in rows]) if rows else empty, columns)
+        texts = np.concatenate([row.texts for row in rows]) if rows else empty
+        if len(texts):
+            said = [(each.path, caption) for each in inputs for caption in each.captions]
+            columns = {"path": [path for path, _ in said], "text": [caption for _, caption in said]}
+            self._table(self.folder / "texts", texts, columns)
+        summary = {"rows": len(rows), "texts": len(texts), "failures": failures}
+        _replaced(self.folder / f"{self.name}.json", lambda path: path.write_text(json.dumps(summary), "utf-8"))
+
+    def _table(self, folder: Path, vectors: np.ndarray, columns: dict[str, list[Any]]) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        folder.mkdir(exist_ok=True)
+        said = {MODEL_KEY: str(self.model.source), FINGERPRINT_KEY: self.model.fingerprint}
+        columns = {name: [_text(value) for value in values] for name, values in columns.items()}
+        table = pyarrow.table(columns).replace_schema_metadata(said)
+        _replaced(folder / f"{self.name}.npy", lambda path: _save(path, vectors.astype(self.dtype)))
+        _replaced(folder / f"{self.name}.parquet", lambda path: pyarrow.parquet.write_table(table, path))
+
+
+def _text(value: Any) -> Any:
+    """Parquet holds Unicode alone: the stray bytes of a file's name come as \\udc80 to \\udcff."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _save(path: Path, vectors: np.ndarray) -> None:
+    with path.open("wb") as file:  # given a name, numpy would add an ending
+        np.save(file, vectors)
+
+
+def _replaced(path: Path, write: Callable[[Path], object]) -> None:
+    """The file appears whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    write(part)
+    part.replace(path)
+
+
+def open_inputs(source: str | os.PathLike[str], spec: Preprocess) -> Inputs:
+    """A folder of pictures, or pairs. Raises DataError or OSError where there is neither."""
+    place = Path(source)
+    if place.is_dir() and not any(next(place.glob(pattern), None) for pattern in _DATA_FILES):
+        return _Album(place, spec)
+    return _Pairs(indexed(open_source(source if isinstance(source, str) else place)), spec)
+
+
+class _Album:
+    """The pictures of a folder, read as the index reads them."""
+
+    def __init__(self, folder: Path, spec: Preprocess):
+        self._folder, self._spec = folder, spec
+        self._files: list[File] = sorted(file for file in scan(folder) if file.kind == "picture")
+        self.names = [file.path for file in self._files]
+
+    def read(self, start: int, stop: int) -> Iterator[Input]:
+        with Readers(self._folder, self._spec) as readers:
+            for contents in readers.read(self._files[start:stop]):
+                details, parts = contents.details, contents.parts
+                pixels = next((part.pixels for part in parts if part.pixels is not None), None)
+                captions = [part.text for part in parts if part.text]
+                failure = contents.failure or Failure("no pictures", f"{contents.file.path}: it holds no picture.")
+                seen = failure if pixels is None else pixels
+                yield Input(contents.file.path, seen, captions, details.width, details.height)
+
+
+class _Pairs:
+    """The samples of a data set, decoded on a thread a core."""
+
+    def __init__(self, source: Source, spec: Preprocess):
+        self._source, self._spec = source, spec
+        self.names = [source.key(index) for index in range(len(source))]
+
+    def read(self, start: int, stop: int) -> Iterator[Input]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for batch in _batches(range(start, stop)):
+                yield from pool.map(self._read, batch)
+
+    def _read(self, index: int) -> Input:
+        name = self.names[index]
+        try:
+            sample = self._source[index]
+            return Input(name, squared(sample.image, self._spec, decode="fast"), sample.captions)
+        except (ImageError, DataError, OSError) as error:
+            return Input(name, Failure(getattr(error, "reason", type(error).__name__), f"{name}: {error}"))
+
+
+def _batches(items: Iterable[int]) -> Iterator[list[int]]:
+    items = iter(items)
+    while batch := list(islice(items, _BATCH)):
+        yield batch
