@@ -1,0 +1,115 @@
+"""The caches beside the catalog: one approximate search index a modality, made of its vectors and made again at will.
+
+A cache carries the catalog's stamp of the moment at which it was written. Where that is no longer the catalog's, the
+ids tell what has come and gone since, for none is ever given twice; where a cache is missing, damaged or of an unknown
+moment, it is built anew.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diptych.index.catalog import MODALITIES, Catalog
+from diptych.index.faults import IndexBusyError, IndexPlaceError
+from diptych.index.items import Modality
+from diptych.index.lock import locked
+
+if TYPE_CHECKING:
+    from diptych.index.nearest import Nearest
+
+LOCK = "lock"
+_UNFINISHED = "unfinished"  # the stamp while a change of several steps goes on: no catalog has it
+
+
+def folder_of(place: Path, modality: Modality) -> Path:
+    """Where a modality's cache is."""
+    return place / f"nearest-{modality}"
+
+
+def opened(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
+    """The cache as it should be: opened, brought up to date, or built.
+
+    While another process updates the index, its last cache is used as it is. Where nothing can be written, a cache is
+    built in a temporary folder and goes with the program.
+    """
+    if nearest := _at(folder_of(place, modality), catalog.stamp(modality)):
+        return nearest
+    try:
+        with locked(place / LOCK):
+            return _renewed(catalog, place, modality)
+    except IndexBusyError:
+        last = catalog.facts().get(f"cached.{modality}")
+        return (last and _at(folder_of(place, modality), last)) or _temporary(catalog, modality)
+    except IndexPlaceError:
+        return _temporary(catalog, modality)
+
+
+def refresh(catalog: Catalog, place: Path) -> None:
+    """Bring the caches of all modalities up to date. The lock is held by the caller."""
+    counts = catalog.counts()
+    for modality in MODALITIES:
+        is_there = folder_of(place, modality).exists()
+        if (counts.pictures if modality == "picture" else counts.texts) or is_there:
+            _renewed(catalog, place, modality)
+
+
+def _at(folder: Path, stamp: str) -> Nearest | None:
+    """The cache in a folder if it is whole and carries this stamp."""
+    from diptych.index.nearest import CacheError, Nearest
+
+    try:
+        return Nearest.open(folder, stamp=stamp)
+    except (CacheError, OSError):
+        return None
+
+
+def _renewed(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
+    folder, stamp = folder_of(place, modality), catalog.stamp(modality)
+    nearest = _at(folder, stamp) or _grown(catalog, folder, modality, stamp) or _built(catalog, folder, modality, stamp)
+    facts = catalog.facts()
+    if facts.get(f"cached.{modality}") != stamp:
+        catalog.settle(modality, stamp=stamp, last=catalog.last(modality))
+    return nearest
+
+
+def _grown(catalog: Catalog, folder: Path, modality: Modality, stamp: str) -> Nearest | None:
+    """The last cache with what came and without what went; None where building is the better way."""
+    facts = catalog.facts()
+    last, shown = facts.get(f"cached.{modality}"), facts.get(f"cached_to.{modality}", 0)
+    nearest = _at(folder, last) if last else None
+    if nearest is None:
+        return None
+    removed = catalog.removed(modality)
+    removed = removed[removed <= shown]
+    if catalog.count_after(modality, shown) + len(removed) > max(1000, len(nearest) // 2):
+        return None
+    if len(removed):
+        nearest.remove(removed, stamp=_UNFINISHED)
+    ids, vectors = _joined(catalog.vectors(modality, after=shown), catalog.dim)
+    nearest.add(ids, vectors, stamp=stamp)
+    return nearest
+
+
+def _built(catalog: Catalog, folder: Path, modality: Modality, stamp: str) -> Nearest:
+    from diptych.index.nearest import Nearest
+
+    return Nearest.build(folder, catalog.vectors(modality), dim=catalog.dim, stamp=stamp)
+
+
+def _temporary(catalog: Catalog, modality: Modality) -> Nearest:
+    folder = tempfile.mkdtemp(prefix="diptych-nearest-")
+    nearest = _built(catalog, Path(folder) / "nearest", modality, catalog.stamp(modality))
+    weakref.finalize(nearest, shutil.rmtree, folder, ignore_errors=True)
+    return nearest
+
+
+def _joined(blocks: Iterable[tuple[np.ndarray, np.ndarray]], dim: int) -> tuple[np.ndarray, np.ndarray]:
+    pairs = list(blocks) or [(np.empty(0, np.int64), np.empty((0, dim), np.float16))]
+    return np.concatenate([ids for ids, _ in pairs]), np.concatenate([vectors for _, vectors in pairs])
