@@ -43,6 +43,9 @@ class Known(NamedTuple):
     failed: int
 
 
+_known = Known._make
+
+
 class Item(NamedTuple):
     """One thing that can be found: a picture, a frame of a video (`at_s`), or a `text` (from `line` on), with its file.
     `path` is relative to the index's root."""
@@ -136,12 +139,12 @@ class Catalog:
         self.close()
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction; it counts only where the whole block went well, Ctrl-C included."""
         with explained(self.path):
             try:
                 self._db.execute("BEGIN IMMEDIATE")
-                yield
+                yield self._db
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
@@ -150,7 +153,22 @@ class Catalog:
 
     def _all(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
         with explained(self.path):
-            return self._db.execute(sql, parameters).fetchall()
+            try:
+                return self._db.execute(sql, parameters).fetchall()
+            except sqlite3.OperationalError as error:
+                if "decode" not in str(error):
+                    raise
+            with self._any_text():
+                return self._db.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _any_text(self) -> Iterator[None]:
+        """Bytes of names that are no UTF-8 come as surrogates. Not the rule, for it costs a call a name."""
+        self._db.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+        try:
+            yield
+        finally:
+            self._db.text_factory = str
 
     # --- facts
 
@@ -185,7 +203,7 @@ class Catalog:
     def files(self) -> dict[str, Known]:
         """Every file by its path."""
         rows = self._all("SELECT path, id, kind, size, mtime_ns, reason IS NOT NULL FROM files")
-        return {row[0]: Known(*row[1:]) for row in rows}
+        return {row[0]: _known(row[1:]) for row in rows}
 
     def failures(self) -> dict[str, tuple[str, str]]:
         """The files that could not be read: path -> (reason, message)."""

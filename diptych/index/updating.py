@@ -18,12 +18,13 @@ from diptych.index.changes import Changes, changes, is_settled
 from diptych.index.encoding import Encoder, Key
 from diptych.index.faults import IndexDamagedError, IndexPlaceError, explained
 from diptych.index.items import Contents, File
-from diptych.index.lock import locked
+from diptych.index.mending import remove
 
 if TYPE_CHECKING:
     import numpy as np
 
     from diptych.embedder import Failure
+    from diptych.index.given import Given
     from diptych.index.local import LocalIndex
 
 COMMIT_FILES, COMMIT_S = 64, 1.0
@@ -65,7 +66,12 @@ class _Found(NamedTuple):
 
 
 def update(
-    index: LocalIndex, *, progress: Progress | None = None, reindex: bool = False, processes: int | None = None
+    index: LocalIndex,
+    *,
+    progress: Progress | None = None,
+    reindex: bool = False,
+    given: Given | None = None,
+    processes: int | None = None,
 ) -> Updated:
     """`LocalIndex.update`, whose docstring tells all; the index is locked by the caller."""
     started = time.perf_counter()
@@ -80,7 +86,7 @@ def update(
         )  # fmt: skip
         catalog.restamp((*todo.touched, *todo.renamed))
         catalog.forget(todo.gone)
-        failures = _embed(index, catalog, todo.read, found.now_ns, progress, processes)
+        failures = _embed(index, catalog, todo.read, found.now_ns, progress, given, processes)
         catalog.set_facts(_now(index))
     if reindex:
         _swap(index)
@@ -128,15 +134,8 @@ def _begun(index: LocalIndex) -> Catalog | None:
         if catalog.facts()["fingerprint"] == index.any_model.fingerprint:
             return catalog
         catalog.close()
-    remove_catalog(path)
+    remove(path)
     return None
-
-
-def remove_catalog(path: os.PathLike[str]) -> None:
-    """Remove a catalog with its journal; the journal last, or what remains would seem whole."""
-    for name in (os.fspath(path), f"{os.fspath(path)}-journal"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
 
 
 def _swap(index: LocalIndex) -> None:
@@ -178,6 +177,7 @@ def _embed(
     files: list[File],
     now_ns: int,
     progress: Progress | None,
+    given: Given | None,
     processes: int | None,
 ) -> dict[str, Failure]:
     """Read the files, embed their parts and commit them; those that could not be read, by path."""
@@ -195,7 +195,7 @@ def _embed(
         done = 0
         for contents in chain(readers.read(files), [None]):
             if contents is not None:
-                encoder.add(contents, _known_vectors(catalog, contents))
+                encoder.add(contents, _known_vectors(catalog, contents, given))
             for finished, vectors in encoder.finished(all=contents is None):
                 writer.put(finished, vectors)
                 if finished.failure:
@@ -206,12 +206,15 @@ def _embed(
     return failures
 
 
-def _known_vectors(catalog: Catalog, contents: Contents) -> dict[Key, np.ndarray]:
-    """The vectors of parts that are in the catalog already: of a copy, or of the paragraphs that did not change."""
-    return {
+def _known_vectors(catalog: Catalog, contents: Contents, given: Given | None) -> dict[Key, np.ndarray]:
+    """The vectors of parts that need not be made: that were made elsewhere, that are in the catalog under another name
+    with the same bytes, or that are paragraphs which did not change."""
+    known: dict[Key, np.ndarray] = {
         (modality, at_s if modality == "picture" else None, text if modality == "text" else None): vector
         for modality, at_s, text, vector in catalog.parts_of(contents)
     }
+    vector = given.vector(contents.file.path) if given and contents.file.kind == "picture" else None
+    return known if vector is None else known | {("picture", None, None): vector}
 
 
 class _Writer:
