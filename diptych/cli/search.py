@@ -16,6 +16,7 @@ from diptych.cli.options import (
     write_input_sheet,
     write_picture,
 )
+from diptych.engines import EngineName
 
 
 class _Search(click.Command):
@@ -45,7 +46,7 @@ class _Search(click.Command):
 @model_options
 def command(
     text: str, folder: str, limit: int, paths: bool, sheet: str | None, show_input: str | None, truncate: bool,
-    model: str | None, device: str | None, activation: str | None, as_json: bool,
+    model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Find the pictures under FOLDER (by default the current one) that fit the sentence TEXT best.
 
@@ -56,7 +57,7 @@ def command(
 
     if not text.strip():
         raise click.UsageError("TEXT is empty; say in a word or more what to look for.")
-    embedder = open_model(model, device, activation)
+    embedder = open_model(model, device, activation, engine)
     with progress("looking at pictures") as advance:
         found = search_folder(embedder, folder, text, limit=limit, truncate=truncate, progress=advance)
     if truncate:
