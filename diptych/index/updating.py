@@ -23,7 +23,7 @@ from diptych.index.mending import remove
 if TYPE_CHECKING:
     import numpy as np
 
-    from diptych.embedder import Failure
+    from diptych.failures import Failure
     from diptych.index.given import Given
     from diptych.index.local import LocalIndex
 
@@ -181,7 +181,7 @@ def _embed(
     processes: int | None,
 ) -> dict[str, Failure]:
     """Read the files, embed their parts and commit them; those that could not be read, by path."""
-    from diptych.index.reading import Readers
+    from diptych.index.readers import Readers
 
     if not files:
         return {}
