@@ -13,14 +13,13 @@ from diptych.index.catalog import Catalog
 from diptych.index.faults import IndexModelError, IndexPlaceError, explained
 from diptych.index.items import Modality
 from diptych.index.lock import locked
-from diptych.index.updating import Progress, Updated, update
+from diptych.index.updating import PLACE, Progress, Updated, update
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
     from diptych.index.given import Given
     from diptych.index.nearest import Nearest
 
-PLACE = ".diptych"
 BUNDLED = "bundled"  # how the bundled model is called in a catalog: its path is another in each installation
 OpenModel = Callable[[str | None], Any]
 

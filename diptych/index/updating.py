@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from diptych.index.given import Given
     from diptych.index.local import LocalIndex
 
+PLACE = ".diptych"
 COMMIT_FILES, COMMIT_S = 64, 1.0
+_OWN = "a program's own folder"  # what a scan calls it
 # Why a file cannot be read now and perhaps can later, without a trace of that on the file: tried again each time.
 PASSING = frozenset(("no permission", "missing", "out of memory"))
 Progress = Callable[[int, int], None]
@@ -114,7 +116,10 @@ def _find(index: LocalIndex) -> _Found:
     now_ns = time.time_ns()
     scanned = scan(index.root, exclude=index.exclude, hidden=index.hidden)
     files = {file.path: file for file in scanned}
-    return _Found(files, dict(scanned.failures), dict(scanned.skipped), now_ns)
+    skipped = dict(scanned.skipped)
+    if index.place == index.root / PLACE:  # which the scan, too, leaves out and counts
+        skipped[_OWN] = skipped.get(_OWN, 1) - 1
+    return _Found(files, dict(scanned.failures), {reason: count for reason, count in skipped.items() if count}, now_ns)
 
 
 @contextmanager
