@@ -167,7 +167,9 @@ def iterm2(png: bytes, *, columns: int, rows: int) -> str:
 
 def sixel(image: Image, *, colours: int = SIXEL_COLOURS) -> str:
     """Sixels (DEC, VT330/VT340 programmer reference, chapter 14): bands of six rows, one pass for each colour."""
-    flat = image.quantize(colours, dither=0)
+    import PIL.Image
+
+    flat = image.quantize(colours, dither=PIL.Image.Dither.NONE)
     indices = np.asarray(flat)
     palette = np.asarray(flat.getpalette(), np.int64).reshape(-1, 3)
     used = np.unique(indices)
@@ -222,7 +224,10 @@ def beside(drawing: str, lines: Sequence[str], protocol: Protocol, *, indent: in
     if protocol == "blocks":
         left = drawing.split("\n") if drawing else []
         left += [""] * (ROWS - len(left))
-        rows = [f"{' ' * indent}{cells}{_ESC}[{indent + COLUMNS + 3}G{text}" for cells, text in zip(left, texts, strict=True)]
+        rows = [
+            f"{_ESC}[{indent + 1}G{cells}{_ESC}[{indent + COLUMNS + 3}G{text}"
+            for cells, text in zip(left, texts, strict=True)
+        ]
         return "\n".join(rows) + "\n"
     room = "\n" * ROWS + f"{_ESC}[{ROWS}A"
     picture = f"{_ESC}7{_ESC}[{indent + 1}G{drawing}{_ESC}8" if drawing else ""
@@ -236,7 +241,9 @@ def cell_size_px() -> tuple[int, int]:
         import struct
         import termios
 
-        rows, columns, width, height = struct.unpack("4H", fcntl.ioctl(sys.stdout.fileno(), termios.TIOCGWINSZ, b"\0" * 8))
+        rows, columns, width, height = struct.unpack(
+            "4H", fcntl.ioctl(sys.stdout.fileno(), termios.TIOCGWINSZ, b"\0" * 8)
+        )
     except (ImportError, OSError, ValueError):
         return CELL_PX
     return (width // columns, height // rows) if rows and columns and width and height else CELL_PX
