@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -210,7 +211,7 @@ def _print(found: Found, query: Query, failures: Mapping[str, Failure], options:
         )
     elif options["only_paths"] or options["nul"]:
         results.paths(found.hits, end="\0" if options["nul"] else "\n")
-    elif click.get_text_stream("stdout").isatty() or options["asked"] not in ("auto", "none"):
+    elif sys.stdout.isatty() or options["asked"] not in ("auto", "none"):
         results.rows(found.hits, previews.choose(options["asked"]))
     else:
         results.plain_lines(found.hits)
