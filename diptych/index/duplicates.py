@@ -95,13 +95,24 @@ def _pairs(vectors: np.ndarray, least: float, progress: Progress | None) -> Iter
     total, done = len(starts) * (len(starts) + 1) // 2, 0
     for top in starts:
         for left in range(top, count, BLOCK):
-            rows, columns = np.nonzero(bounds[top : top + BLOCK] @ bounds[left : left + BLOCK].T >= least)
-            rows, columns = rows + top, columns + left
-            apart = rows < columns
-            yield _confirmed(vectors, rows[apart], columns[apart], least)
+            yield _alike(vectors, bounds, slice(top, top + BLOCK), slice(left, left + BLOCK), least)
             done += 1
             if progress:
                 progress(done, total)
+
+
+def _alike(
+    vectors: np.ndarray, bounds: np.ndarray, top: slice, left: slice, least: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of one block."""
+    rows, columns = np.nonzero(bounds[top] @ bounds[left].T >= least)
+    if len(rows) > BLOCK:  # so many are sooner compared all at once than one by one
+        rows, columns = np.nonzero(vectors[top] @ vectors[left].T >= least)
+    else:
+        cosines = np.einsum("nd,nd->n", vectors[top][rows], vectors[left][columns])
+        rows, columns = rows[cosines >= least], columns[cosines >= least]
+    rows, columns = rows + top.start, columns + left.start
+    return rows[rows < columns], columns[rows < columns]
 
 
 def _bounds(vectors: np.ndarray) -> np.ndarray:
@@ -111,17 +122,6 @@ def _bounds(vectors: np.ndarray) -> np.ndarray:
     head = vectors @ axes[:, : max(1, vectors.shape[1] // _HEAD)]
     tail = np.sqrt(np.maximum(0, 1 - (head * head).sum(axis=1, keepdims=True))) + 1e-4  # rounding may not lose a pair
     return np.hstack([head, tail]).astype(np.float32)
-
-
-def _confirmed(
-    vectors: np.ndarray, rows: np.ndarray, columns: np.ndarray, least: float
-) -> tuple[np.ndarray, np.ndarray]:
-    kept = [
-        np.einsum("nd,nd->n", vectors[rows[i : i + BLOCK]], vectors[columns[i : i + BLOCK]]) >= least
-        for i in range(0, len(rows), BLOCK)
-    ]
-    which = np.concatenate(kept) if kept else np.empty(0, bool)
-    return rows[which], columns[which]
 
 
 def _joined(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
