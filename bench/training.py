@@ -21,10 +21,10 @@ from table import Row, arguments, report, with_ratios
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from diptych.nets.clip import CLIP, CLIPConfig
+from diptych.nets.clip import CLIP
+from diptych.nets.config import CLIPConfig, ViTConfig
 from diptych.nets.loss import softmax_loss
 from diptych.nets.presets import preset
-from diptych.nets.vision import ViTConfig
 from diptych.training.compilation import compile_towers
 from diptych.training.precision import has_bfloat16
 

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from diptych.checkpoint import convert as convert
     from diptych.data.samples import DataError as DataError
     from diptych.embedder import Embedder as Embedder
-    from diptych.embedder import Failure as Failure
-    from diptych.embedder import TextError as TextError
     from diptych.embedder import load as load
+    from diptych.failures import Failure as Failure
+    from diptych.failures import TextError as TextError
     from diptych.images import ImageError as ImageError
     from diptych.index.local import open_index as open_index
     from diptych.index.query import Query as Query
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "load": "diptych.embedder",
     "Embedder": "diptych.embedder",
-    "Failure": "diptych.embedder",
-    "TextError": "diptych.embedder",
+    "Failure": "diptych.failures",
+    "TextError": "diptych.failures",
     "ImageError": "diptych.images",
     "TokenizerError": "diptych.tokenizer",
     "CheckpointError": "diptych.checkpoint",

@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float
 
-from diptych import engines as _engines  # noqa: F401 (first, for it must come before torch)
 from diptych import zero_shot
-from diptych.images import Decode, ImageError, load_pixels, preprocess, resize_and_crop
+from diptych.checkpoint.fingerprint import fingerprint
+from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of
+from diptych.engines import EngineName, choose_engine  # first, for it must come before torch
+from diptych.engines.converted import Numbers
+from diptych.failures import Failure, TextError, bad_texts
+from diptych.images import Decode, ImageError, load_pixels, preprocess, squared
 from diptych.images import Source as ImageSource
 from diptych.tokenizer import Tokenizer, TokenizerError, Tokens
 
 if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
     from PIL.Image import Image
 
-    from diptych.checkpoint import Checkpoint
-    from diptych.engines.pytorch import PyTorchEngine
+    from diptych.engines.openvino import Precision
     from diptych.nets.clip import CLIP
 
 BUNDLED = Path(__file__).parent / "bundled"
 BATCH = 32
-
-
-class TextError(ValueError):
-    """A text that cannot be embedded: empty, too long, or no text."""
-
-
-class Failure(NamedTuple):
-    """What stands in a stream in place of a vector: a short countable `reason`, and the whole message."""
-
-    reason: str
-    message: str
 
 
 class Embedded(NamedTuple):
@@ -47,29 +40,48 @@ class Embedded(NamedTuple):
     failures: dict[Any, Failure]
 
 
+class Engine(Protocol):
+    """What runs the towers: batches in, unit vectors out."""
+
+    name: str
+
+    def describe(self) -> str: ...
+    def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]: ...
+    def encode_texts(self, ids: np.ndarray) -> Float[np.ndarray, "batch dim"]: ...
+
+
 def load(
     source: str | os.PathLike[str] | None = None,
     *,
     device: str | None = None,
+    engine: EngineName | None = None,
+    precision: Precision = "auto",
     activation: str | None = None,
     revision: str | None = None,
 ) -> Embedder:
     """Open a model: the bundled one, a model folder or checkpoint file, or a hub id such as
     "openai/clip-vit-base-patch32".
 
-    `device` is "cuda", "mps" or "cpu", by default the first of these that is there. `activation` ("gelu" or
+    `device` is "cuda", "mps" or "cpu", by default the first of these that is there. `engine` is "pytorch", which GPUs
+    need, or "openvino", the default on processors: it starts at once, needs no PyTorch for folders with safetensors,
+    and computes in bfloat16 where the processor can, unless `precision="float32"`. `activation` ("gelu" or
     "quick_gelu") must be said for a bare state dict that does not tell, and may not contradict one that does.
     `revision` is a branch, tag or commit of a hub id. Raises CheckpointError or HubError, each naming what came, what
-    was wanted and what to do.
+    was wanted and what to do, and ValueError for a device or engine that is not here.
     """
-    from diptych.checkpoint import CheckpointError, build, read
+    if source is None and not BUNDLED.is_dir():
+        raise CheckpointError("this installation came without the bundled model; name a model folder or a hub id.")
+    where = BUNDLED if source is None else source
+    if choose_engine(engine, device) == "openvino":
+        from diptych.engines.opening import open_on_processor
+
+        return Embedder(*open_on_processor(where, precision=precision, activation=activation, revision=revision))
+    from diptych.checkpoint import build, read
     from diptych.engines.pytorch import PyTorchEngine, choose_device
 
     chosen = choose_device(device)  # before the weights are read: a wrong name should fail at once
-    if source is None and not BUNDLED.is_dir():
-        raise CheckpointError("this installation came without the bundled model; name a model folder or a hub id.")
-    checkpoint = read(BUNDLED if source is None else source, activation=activation, revision=revision)
-    return Embedder(checkpoint, PyTorchEngine(build(checkpoint), chosen))
+    checkpoint = read(where, activation=activation, revision=revision)
+    return Embedder(checkpoint, PyTorchEngine(build(checkpoint), preprocessing_of(checkpoint), chosen))
 
 
 class Embedder:
@@ -78,14 +90,12 @@ class Embedder:
     All vectors are float32 and of unit length, so a dot product is a cosine.
     """
 
-    def __init__(self, checkpoint: Checkpoint, engine: PyTorchEngine):
+    def __init__(self, checkpoint: Checkpoint, engine: Engine):
         self.engine = engine
         self.config = checkpoint.config
         self.source = checkpoint.source
-        from diptych.checkpoint import preprocessing_of
-
         self.preprocessing = preprocessing_of(checkpoint)
-        self._tokenizer_json = checkpoint.tokenizer_json
+        self._checkpoint = checkpoint
         self.tokenizer = _tokenizer(checkpoint)
 
     def __repr__(self) -> str:
@@ -97,21 +107,45 @@ class Embedder:
         """The length of a vector."""
         return self.config.embed_dim
 
-    @property
+    @cached_property
     def network(self) -> CLIP:
-        """The torch module, for training or for looking inside."""
-        return self.engine.network
+        """The torch module, for training or for looking inside; read when it is asked for, where another engine runs.
+        Raises CheckpointError where PyTorch is not installed, or the model has been converted for another engine."""
+        if own := getattr(self.engine, "network", None):
+            return own
+        choose_engine("pytorch", None)  # says what to install where it is not there
+        from diptych.checkpoint import build
+        from diptych.checkpoint.conversion import with_tensors
+
+        return build(with_tensors(self._checkpoint))
 
     @property
     def scale(self) -> float:
         """The learned inverse temperature, multiplied out."""
-        return float(self.network.logit_scale.detach().exp())
+        return float(np.exp(self._number("logit_scale")))
 
     @property
     def bias(self) -> float | None:
         """The learned logit bias of a sigmoid model; None for a softmax one."""
-        bias = self.network.logit_bias
-        return None if bias is None else float(bias.detach())
+        return self._number("logit_bias") if "logit_bias" in self._state else None
+
+    @property
+    def _state(self) -> Mapping[str, Any]:
+        """The weights that run: those of the network where there is one, which may have been trained on."""
+        network = vars(self).get("network") or getattr(self.engine, "network", None)
+        return self._checkpoint.state if network is None else network.state_dict()
+
+    def _number(self, name: str) -> float:
+        return float(self._state[name].reshape(()))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Whose vectors these are: the same for the same model in any format, on any engine, at any precision."""
+        state = self._state
+        if isinstance(state, Numbers):
+            return str(state.facts["fingerprint"])
+        first_row = getattr(state, "first_row", lambda name: _array(state[name][:1]))
+        return fingerprint(self.config, self.preprocessing, self._checkpoint.tokenizer_json, first_row)
 
     def tokenize(self, texts: Sequence[str], *, truncate: bool = False) -> Tokens:
         """Ids and mask, padded to the longest text (to the context where the tower needs that).
@@ -148,7 +182,9 @@ class Embedder:
 
     def shown(self, image: ImageSource) -> Image:
         """The picture as the tower sees it, before normalising: resized and cropped, 8-bit RGB."""
-        return resize_and_crop(image, self.preprocessing)
+        from PIL import Image
+
+        return Image.fromarray(squared(image, self.preprocessing))
 
     def embed_texts(self, texts: Sequence[str], *, truncate: bool = False) -> Float[np.ndarray, "texts dim"]:
         """One unit vector a text.
@@ -157,7 +193,7 @@ class Embedder:
         before any is embedded; `embed_readable_texts` leaves such texts out instead.
         """
         texts = _listed(texts, "texts")
-        if failures := _bad_texts(texts):
+        if failures := bad_texts(texts):
             raise TextError(next(iter(failures.values())).message)
         tokens = self.tokenize(texts, truncate=truncate)
         batches = [
@@ -173,7 +209,7 @@ class Embedder:
     def embed_readable_texts(self, texts: Sequence[str], *, truncate: bool = False) -> Embedded:
         """`embed_texts` where bad texts cost themselves alone. The keys are places in `texts`."""
         texts = _listed(texts, "texts")
-        failures = _bad_texts(texts)
+        failures = bad_texts(texts)
         if not truncate:
             sound = ["" if at in failures else text for at, text in enumerate(texts)]
             failures |= {at: Failure("too long", message) for at, message in self._reader().too_long(sound).items()}
@@ -233,6 +269,15 @@ class Embedder:
                 progress(done, len(items))
         return Embedded(keys, np.stack(vectors) if vectors else self._no_vectors(), failures)
 
+    def embed_pixels(self, pixels: UInt8[np.ndarray, "pictures size size 3"]) -> Float[np.ndarray, "pictures dim"]:
+        """One unit vector a picture that has the tower's size already, 8-bit RGB as `images.squared` makes it."""
+        size = self.preprocessing.size_px
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+            raise ValueError(f"pixels {pixels.shape} of {pixels.dtype}; wanted uint8 (n, {size}, {size}, 3).")
+        starts = range(0, len(pixels), BATCH)
+        batches = [self.engine.encode_images(pixels[i : i + BATCH]) for i in starts]
+        return np.concatenate(batches) if batches else self._no_vectors()
+
     def _image_results(
         self, sources: Iterable[ImageSource], decode: Decode
     ) -> Iterator[tuple[int, np.ndarray | ImageError]]:
@@ -279,18 +324,18 @@ class Embedder:
         labels, templates = _listed(labels, "labels"), _listed(templates, "templates")
         if not labels:
             raise ValueError("labels is empty; pass a list of one or more class names.")
-        if failures := _bad_texts(labels):
+        if failures := bad_texts(labels):
             raise TextError(next(iter(failures.values())).message.replace("text", "label", 1))
         texts = zero_shot.prompts(tuple(labels), tuple(templates))
         return zero_shot.class_vectors(self.embed_texts(texts, truncate=truncate), len(templates))
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the model folder: config.json, model.safetensors, tokenizer.json, preprocessor_config.json."""
+        network = self.network
         from diptych.checkpoint import save_folder
 
-        return save_folder(
-            folder, self.network, tokenizer_json=self._tokenizer_json, preprocess=self.preprocessing.to_hugging_face()
-        )
+        spec = self.preprocessing.to_hugging_face()
+        return save_folder(folder, network, tokenizer_json=self._checkpoint.tokenizer_json, preprocess=spec)
 
     def _image_vectors(self, images: Iterable[ImageSource] | np.ndarray) -> np.ndarray:
         vectors = self._as_vectors(images)
@@ -307,6 +352,11 @@ class Embedder:
         if items.ndim != 2 or items.shape[1] != self.dim:
             raise ValueError(f"an array of floats {items.shape} came; this model's vectors are (n, {self.dim}).")
         return zero_shot.unit(items.astype(np.float32, copy=False))
+
+
+def _array(values: Any) -> np.ndarray:
+    """A tensor of whatever device as an array; an array as it is."""
+    return values if isinstance(values, np.ndarray) else values.detach().cpu().numpy()
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:
@@ -330,19 +380,3 @@ def _check_list(items: object, what: str) -> None:
 def _listed(items: Iterable[Any], what: str) -> list[Any]:
     _check_list(items, what)
     return list(items)
-
-
-def _bad_texts(texts: Sequence[object]) -> dict[int, Failure]:
-    return {at: failure for at, text in enumerate(texts) if (failure := _bad_text(text, at))}
-
-
-def _bad_text(text: object, at: int) -> Failure | None:
-    if not isinstance(text, str):
-        return Failure("no text", f"text {at} is a {type(text).__name__}; wanted a string.")
-    if not text.strip():
-        return Failure("empty", f"text {at} is empty; wanted at least a word.")
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a character: what Python makes of a command line's or file name's stray bytes
-        return Failure("not Unicode", f"text {at} ({text[:40]!r}) holds bytes that are no text; wanted Unicode.")
-    return None

@@ -140,14 +140,13 @@ def preprocess(source: Source, spec: Preprocess, *, decode: Decode = "exact") ->
     before it becomes RGB, as the reference does, so it differs slightly from `preprocess(open_image(source))`.
     Raises ImageError.
     """
+    return normalise(squared(source, spec, decode=decode), spec)
+
+
+def squared(source: Source, spec: Preprocess, *, decode: Decode = "exact") -> NDArray[np.uint8]:
+    """What the tower sees of a picture before normalising: (size_px, size_px, 3) RGB. Leaves `source` as it is."""
     image = _open(source, decode, spec.size_px, MAX_PIXELS, spec)
-    square = _resized(image, spec, None if decode == "exact" else _REDUCING_GAP)
-    return normalise(np.asarray(_rgb(square)), spec)
-
-
-def resize_and_crop(source: Source, spec: Preprocess) -> Image.Image:
-    """What the tower sees of a picture: (size_px, size_px) RGB, before normalising. Leaves `source` as it is."""
-    return _rgb(_resized(_open(source, "exact", None, MAX_PIXELS), spec, None))
+    return np.asarray(_rgb(_resized(image, spec, None if decode == "exact" else _REDUCING_GAP)))
 
 
 def normalise(pixels: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.float32]:
@@ -164,23 +163,23 @@ def normalise(pixels: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.float32
 
 def load_pixels(
     sources: Iterable[Source], spec: Preprocess, *, decode: Decode = "exact", threads: int | None = None
-) -> Iterator[tuple[int, NDArray[np.float32] | ImageError]]:
-    """Preprocess many pictures on `threads` threads (default: one a core), in order: (index, pixels or ImageError).
+) -> Iterator[tuple[int, NDArray[np.uint8] | ImageError]]:
+    """`squared` for many pictures, on `threads` threads (default: one a core), in order: (index, pixels or ImageError).
 
     A bad picture yields its error in its place and harms no other. No more than two pictures a thread are read
     ahead of the one that is handed out, so memory does not grow with the number of sources.
     """
 
-    def attempt(source: Source) -> NDArray[np.float32] | ImageError:
+    def attempt(source: Source) -> NDArray[np.uint8] | ImageError:
         try:
-            return preprocess(source, spec, decode=decode)
+            return squared(source, spec, decode=decode)
         except ImageError as error:
             error.__cause__ = error.__context__ = None  # an error that is kept must not keep the picture's bytes alive
             return error.with_traceback(None)
 
     threads = os.cpu_count() or 1 if threads is None else threads
     pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
-    waiting: deque[Future[NDArray[np.float32] | ImageError]] = deque()
+    waiting: deque[Future[NDArray[np.uint8] | ImageError]] = deque()
     sources = iter(sources)
     try:
         for index in count():

@@ -9,12 +9,12 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from diptych.images import Source, open_image
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage

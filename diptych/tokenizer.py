@@ -1,5 +1,7 @@
 """Sentences to token ids, over Hugging Face `tokenizers`."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,11 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tokenizers
-from jaxtyping import Bool, Int
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 if TYPE_CHECKING:
-    from diptych.nets.text import TextConfig
+    from jaxtyping import Bool, Int
+
+    from diptych.nets.config import TextConfig
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 # OpenAI's split: contractions, runs of letters, single digits, runs of anything else (their simple_tokenizer.py).

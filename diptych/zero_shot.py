@@ -1,9 +1,13 @@
 """Zero-shot classification on vectors (Radford et al. 2021, section 3.1.2)."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 PLAIN_TEMPLATES = ("a photo of a {}.",)
 

@@ -7,10 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diptych.nets.clip import CLIP, CLIPConfig
-from diptych.nets.resnet import ResNetConfig
-from diptych.nets.text import TextConfig
-from diptych.nets.vision import ViTConfig
+from diptych.nets.clip import CLIP
+from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.training.accumulate import backward
 from diptych.training.start import set_dropout
 from diptych.training.targets import Identities

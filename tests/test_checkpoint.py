@@ -13,10 +13,9 @@ from torch import Tensor
 
 from diptych.checkpoint import CheckpointError, build, read
 from diptych.images import Preprocess
-from diptych.nets.clip import CLIP, CLIPConfig
+from diptych.nets.clip import CLIP
+from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig
 from diptych.nets.presets import preset
-from diptych.nets.resnet import ResNetConfig
-from diptych.nets.text import TextConfig
 
 GOLDEN = Path(__file__).parent / "golden"
 # Measured: 7e-7 of the largest number at worst (the reference sums in another order).

@@ -41,11 +41,9 @@ from diptych.checkpoint import (
 from diptych.checkpoint import folder as model_folder
 from diptych.checkpoint.state import differences
 from diptych.images import Preprocess
-from diptych.nets.clip import CLIP, CLIPConfig
+from diptych.nets.clip import CLIP
+from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.nets.presets import PRESETS, preset
-from diptych.nets.resnet import ResNetConfig
-from diptych.nets.text import TextConfig
-from diptych.nets.vision import ViTConfig
 
 
 @pytest.fixture(scope="module")

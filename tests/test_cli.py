@@ -55,7 +55,7 @@ def test_search_prints_a_table(cli: Cli, tiny_model: Path, pictures: Path) -> No
     assert said.code == OK
     assert said.out.splitlines() == [f"{hit.score:6.3f}  {hit.path}" for hit in expected]
     assert len(expected) == 8
-    assert f"{tiny_model} · PyTorch on " in said.err
+    assert f"{tiny_model} · OpenVINO on cpu" in said.err
 
 
 def test_search_as_json_and_paths(cli: Cli, tiny_model: Path, pictures: Path) -> None:

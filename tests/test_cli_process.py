@@ -55,7 +55,7 @@ def test_a_reader_that_has_had_enough(start: Start, tiny_model: Path, pictures: 
     os.close(write)
     _, err = process.communicate(timeout=60)
     assert process.returncode == OK, err
-    assert re.fullmatch(rb"(\S+ \xc2\xb7 PyTorch on .*\n|architecture .*\n)?", err)
+    assert re.fullmatch(rb"(\S+ \xc2\xb7 (OpenVINO|PyTorch) on .*\n|architecture .*\n)?", err)
 
 
 @POSIX

@@ -99,7 +99,7 @@ def test_tokens_pixels_and_network(model: Embedder, paths: list[Path]) -> None:
     assert model.scale == pytest.approx(1 / 0.07, rel=1e-5)
     assert model.bias is None
     assert repr(model).startswith("<diptych.Embedder ")
-    assert "64 dimensions, 32 px, PyTorch on cpu" in repr(model)
+    assert "64 dimensions, 32 px, OpenVINO on cpu" in repr(model)
 
 
 def test_save_and_load_keep_the_vectors(model: Embedder, paths: list[Path], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from diptych.engines.pytorch import PyTorchEngine, choose_device, describe_device
+from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
 
@@ -42,9 +43,9 @@ def test_devices_are_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_engine_gives_unit_vectors_without_gradients() -> None:
     torch.manual_seed(0)
-    engine = PyTorchEngine(CLIP(preset("vit-tiny")).train(), torch.device("cpu"))
+    engine = PyTorchEngine(CLIP(preset("vit-tiny")).train(), Preprocess(32), torch.device("cpu"))
     assert not engine.network.training
-    images = engine.encode_images(np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32))
+    images = engine.encode_images(np.random.default_rng(0).integers(256, size=(3, 32, 32, 3), dtype=np.uint8))
     texts = engine.encode_texts(np.full((2, 5), 1023))
     for vectors in (images, texts):
         assert vectors.dtype == np.float32
@@ -56,7 +57,7 @@ def test_the_engine_gives_unit_vectors_without_gradients() -> None:
 def test_the_gpu_agrees_with_the_processor() -> None:
     torch.manual_seed(0)
     network = CLIP(preset("resnet-tiny"))
-    pixels = np.random.default_rng(0).normal(size=(4, 3, 64, 64)).astype(np.float32)
-    here = PyTorchEngine(network, torch.device("cpu")).encode_images(pixels)
-    there = PyTorchEngine(network, torch.device("cuda")).encode_images(pixels)
+    pixels = np.random.default_rng(0).integers(256, size=(4, 64, 64, 3), dtype=np.uint8)
+    here = PyTorchEngine(network, Preprocess(64), torch.device("cpu")).encode_images(pixels)
+    there = PyTorchEngine(network, Preprocess(64), torch.device("cuda")).encode_images(pixels)
     assert (here * there).sum(axis=1).min() > 0.9999

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diptych.nets.clip import CLIP
+from diptych.nets.config import ResNetConfig
 from diptych.nets.loss import softmax_loss
 from diptych.nets.presets import preset
-from diptych.nets.resnet import Bottleneck, ResNetConfig
+from diptych.nets.resnet import Bottleneck
 from diptych.training.finetune import freeze_batch_norm, interpolate, lock_image, parameter_groups, sweep
 from diptych.training.start import set_dropout
 

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from diptych.checkpoint import read, save_folder
 from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
+from diptych.nets.config import TextConfig, ViTConfig
 from diptych.nets.presets import preset
-from diptych.nets.text import TextConfig
-from diptych.nets.vision import ViTConfig
 from diptych.training.finetune import lock_image, parameter_groups
 from diptych.training.lora import PLAIN, add, merge, merged_state
 

@@ -8,13 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from diptych.nets.clip import CLIP, CLIPConfig, outline
+from diptych.nets.clip import CLIP, outline
+from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.nets.presets import PRESETS, preset
 from diptych.nets.resize import resize_positions, resized
-from diptych.nets.resnet import ResNetConfig
-from diptych.nets.text import TextConfig
 from diptych.nets.transformer import PLAIN_TOKENS, attend, attend_by_products
-from diptych.nets.vision import ViTConfig, drop_patches
+from diptych.nets.vision import drop_patches
 
 # Millions of parameters: open_clip's docs/model_profile.csv, columns mparams, image_mparams and text_mparams (the
 # published profile of the same architectures; the logit scale is in no column but the first).

@@ -5,11 +5,10 @@ import math
 import pytest
 import torch
 
-from diptych.nets.clip import CLIP, CLIPConfig
+from diptych.nets.clip import CLIP
+from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.nets.loss import softmax_loss
-from diptych.nets.text import TextConfig
 from diptych.nets.transformer import attend
-from diptych.nets.vision import ViTConfig
 from diptych.training.compilation import compile_towers
 from diptych.training.not_finite import why_not_finite
 

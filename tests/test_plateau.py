@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diptych.nets.clip import CLIP, CLIPConfig
+from diptych.nets.clip import CLIP
+from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.nets.loss import chance_loss, sigmoid_loss, softmax_loss
-from diptych.nets.text import TextConfig
-from diptych.nets.vision import ViTConfig
 from diptych.training.plateau import Evidence, Plateau, mean_cosine
 
 THINGS, BATCH = 64, 16

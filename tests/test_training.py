@@ -24,10 +24,9 @@ from diptych.data.scenes import Scenes
 from diptych.data.sources import DataError
 from diptych.images import Preprocess
 from diptych.nets import presets
-from diptych.nets.clip import CLIP, CLIPConfig
+from diptych.nets.clip import CLIP
+from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.nets.presets import preset
-from diptych.nets.text import TextConfig
-from diptych.nets.vision import ViTConfig
 from diptych.training.average import update_average
 from diptych.training.distributed import Place
 from diptych.training.monitor import Monitor

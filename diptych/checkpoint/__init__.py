@@ -1,20 +1,43 @@
-"""Models on disk and on the hub: read from any format, written to any other."""
+"""Models on disk and on the hub: read from any format, written to any other.
 
-from diptych.checkpoint.conversion import convert
-from diptych.checkpoint.folder import check_replaceable, save_folder
-from diptych.checkpoint.hub import HubError, fetch
-from diptych.checkpoint.reading import read
-from diptych.checkpoint.state import Checkpoint, CheckpointError, build, preprocessing_of
+Nothing is imported until it is asked for: what a model's folder says of itself can be read without PyTorch.
+"""
 
-__all__ = [
-    "Checkpoint",
-    "CheckpointError",
-    "HubError",
-    "build",
-    "check_replaceable",
-    "convert",
-    "fetch",
-    "preprocessing_of",
-    "read",
-    "save_folder",
-]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diptych.checkpoint.arrays import read_arrays as read_arrays
+    from diptych.checkpoint.conversion import convert as convert
+    from diptych.checkpoint.folder import check_replaceable as check_replaceable
+    from diptych.checkpoint.folder import save_folder as save_folder
+    from diptych.checkpoint.hub import HubError as HubError
+    from diptych.checkpoint.hub import fetch as fetch
+    from diptych.checkpoint.reading import read as read
+    from diptych.checkpoint.state import Checkpoint as Checkpoint
+    from diptych.checkpoint.state import CheckpointError as CheckpointError
+    from diptych.checkpoint.state import build as build
+    from diptych.checkpoint.state import preprocessing_of as preprocessing_of
+
+_HOMES = {
+    "Checkpoint": "state",
+    "CheckpointError": "state",
+    "HubError": "hub",
+    "build": "state",
+    "check_replaceable": "folder",
+    "convert": "conversion",
+    "fetch": "hub",
+    "preprocessing_of": "state",
+    "read": "reading",
+    "read_arrays": "arrays",
+    "save_folder": "folder",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"diptych.checkpoint has no {name!r}.")
+    import importlib
+
+    return getattr(importlib.import_module(f"diptych.checkpoint.{_HOMES[name]}"), name)

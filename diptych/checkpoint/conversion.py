@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 
 from diptych.checkpoint import open_clip, openai
 from diptych.checkpoint.folder import json_text, replace_folder, save_folder, save_tensors, tokenizer_settings
 from diptych.checkpoint.reading import read
-from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, preprocessing
+from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, listing, preprocessing, wanted_state
 
 Format = Literal["hf", "open_clip", "openai"]
 
@@ -35,6 +36,19 @@ def convert(
     checkpoint = read(source, activation=activation, dtype=None)
     state = {name: cast(tensor, dtype) for name, tensor in checkpoint.state.items()}
     return WRITERS[to](checkpoint._replace(state=state), Path(target))
+
+
+def with_tensors(checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint of arrays as one of float32 tensors. CheckpointError where its weights are not all there."""
+    wanted = wanted_state(checkpoint.config, checkpoint.source)
+    if missing := [name for name in wanted if name not in checkpoint.state]:
+        raise CheckpointError(
+            f"{checkpoint.source} lacks {listing(missing, ', ')}: it was converted for another engine; take the model "
+            "that it was made from."
+        )
+    arrays = {name: np.asarray(checkpoint.state[name]).reshape(tensor.shape) for name, tensor in wanted.items()}
+    state = {name: cast(torch.from_numpy(array), torch.float32) for name, array in arrays.items()}
+    return checkpoint._replace(state=state)
 
 
 def _check_apart(source: Path, target: Path) -> None:

@@ -3,20 +3,21 @@
 What a file is, is told by its first bytes and not by its name.
 """
 
+from __future__ import annotations
+
 import json
 import pickle
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
-from diptych.checkpoint import torchscript
 from diptych.checkpoint.state import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WRAPPERS = ("state_dict", "model")  # under which training scripts keep the weights beside other things
 PREFIXES = re.compile(r"^((module|_orig_mod)\.)+")  # of DistributedDataParallel and torch.compile
@@ -81,6 +82,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
     try:
         return _named(load_file(path))
     except SafetensorError as error:
@@ -88,6 +91,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_zip(path: Path) -> dict[str, Tensor]:
+    from diptych.checkpoint import torchscript
+
     try:
         with ZipFile(path) as archive:
             names = archive.namelist()
@@ -112,6 +117,8 @@ def _read_zip(path: Path) -> dict[str, Tensor]:
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     """Through torch.load's own restricted unpickler, which makes tensors and plain values alone."""
+    import torch
+
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -131,6 +138,8 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, dict) or not content:
         raise CheckpointError(f"{path} holds a {type(content).__name__}; wanted a state dict: tensors by their names.")
+    from torch import Tensor
+
     strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if strangers:
         raise CheckpointError(f"{path} holds more than tensors: {', '.join(strangers[:6])}; wanted a state dict.")

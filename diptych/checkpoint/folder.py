@@ -8,8 +8,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,16 +22,12 @@ from torch import Tensor
 
 from diptych.checkpoint import huggingface
 from diptych.checkpoint.files import read_json, read_weights
-from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, check, check_activation, wanted_state
-from diptych.nets.clip import CLIP, CLIPConfig
-from diptych.nets.resnet import ResNetConfig
-from diptych.nets.text import TextConfig
-from diptych.nets.vision import ViTConfig
+from diptych.checkpoint.settings import OURS, TOWERS, read_settings
+from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, check, wanted_state
+from diptych.nets.clip import CLIP
+from diptych.nets.config import CLIPConfig
 
-OURS = "diptych"
-READABLE = (OURS, *huggingface.ROWS)  # what config.json may have as model_type
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-TOWERS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {"vit": ViTConfig, "resnet": ResNetConfig}
 # What belongs to a model, and so goes when another is saved in its place. Other files of a user's in the folder stay.
 MODEL_FILE = re.compile(
     r"(config|preprocessor_config|processor_config|special_tokens_map|vocab|open_clip_config)\.json|merges\.txt|"
@@ -41,7 +37,7 @@ MODEL_FILE = re.compile(
 
 def save_folder(
     folder: str | os.PathLike[str],
-    model: CLIP | tuple[CLIPConfig, dict[str, Tensor]],
+    model: CLIP | tuple[CLIPConfig, Mapping[str, Tensor]],
     *,
     tokenizer_json: str | bytes | None,
     preprocess: dict[str, Any],
@@ -185,56 +181,16 @@ def _discard(old: Path, new: Path) -> None:
 
 def load_folder(folder: Path, source: str, *, activation: str | None = None) -> Checkpoint:
     """A folder with a config.json, in Hugging Face's form or ours; weights as they lie in the file."""
-    settings = read_json(folder / "config.json")
-    tokenizer_json = read_text(folder / "tokenizer.json")
-    if settings.get("model_type") == OURS:
-        config = _from_fields(settings, source)
-    else:
-        pad_id = huggingface.padding_id(tokenizer_json, _optional_json(folder / "tokenizer_config.json") or {})
-        config = huggingface.config_from_json(settings, source, pad_id=pad_id)
-    check_activation(config, activation, source)
+    said = read_settings(folder, source, activation=activation)
     state = read_weights(folder, WEIGHTS)
-    if settings.get("model_type") == OURS:
-        check(state, wanted_state(config, source), source)
+    if said.settings.get("model_type") == OURS:
+        check(state, wanted_state(said.config, source), source)
     else:
-        state = huggingface.read_state(state, settings, config, source)
-    return Checkpoint(config, state, _preprocess(folder), tokenizer_json, source)
-
-
-def read_text(path: Path) -> str | None:
-    """The text of a file that need not be there."""
-    return path.read_text(encoding="utf-8") if path.is_file() else None
-
-
-def _optional_json(path: Path) -> dict[str, Any] | None:
-    return read_json(path) if path.is_file() else None
-
-
-def _preprocess(folder: Path) -> dict[str, Any] | None:
-    """transformers 5 may put the picture's settings into the file of the whole processor."""
-    own = _optional_json(folder / "preprocessor_config.json")
-    return own or (_optional_json(folder / "processor_config.json") or {}).get("image_processor")
+        state = huggingface.read_state(state, said.settings, said.config, source)
+    return Checkpoint(said.config, state, said.preprocess, said.tokenizer_json, source)
 
 
 def _to_fields(config: CLIPConfig) -> dict[str, Any]:
     tower = next(name for name, kind in TOWERS.items() if isinstance(config.image, kind))
     values = asdict(config)
     return {"model_type": OURS} | values | {"image": {"tower": tower} | values["image"]}
-
-
-def _from_fields(settings: dict[str, Any], source: str) -> CLIPConfig:
-    try:
-        values = {key: value for key, value in settings.items() if key != "model_type"}
-        image = dict(values["image"])
-        image = _make(TOWERS[image.pop("tower")], image, "image.")
-        return _make(CLIPConfig, values | {"image": image, "text": _make(TextConfig, values["text"], "text.")}, "")
-    except KeyError as error:
-        raise CheckpointError(f"{source}: config.json: {error} is missing or not known.") from error
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{source}: config.json: {error}") from error
-
-
-def _make(kind: Any, values: dict[str, Any], where: str) -> Any:
-    if unknown := [f"{where}{key}" for key in values if key not in {field.name for field in fields(kind)}]:
-        raise ValueError(f"{', '.join(unknown)} is not known.")
-    return kind(**values)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from diptych.checkpoint.files import first_line, read_json
-from diptych.checkpoint.folder import READABLE
+from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.state import CheckpointError
 
 # A configuration, and the weights that go with it; the first pair that a repository has is taken, so that no weights

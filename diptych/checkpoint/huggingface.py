@@ -1,18 +1,21 @@
 """Hugging Face's model folders (transformers, models/clip and models/siglip): names, and config.json both ways."""
 
+from __future__ import annotations
+
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from diptych.checkpoint.state import CheckpointError, differences
 from diptych.checkpoint.table import QKV, VECTOR, Row, Rows, read_rows, write_rows
-from diptych.nets.clip import CLIPConfig
-from diptych.nets.text import TextConfig
-from diptych.nets.vision import ViTConfig
+from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Value = TypeVar("Value")
 FORMAT = "the Hugging Face form"
 IGNORED = re.compile(r".*\bposition_ids")  # counts from 0, which older versions saved
 LEGACY_END = 2  # transformers pools at the highest id where eos_token_id is this, at the first end token otherwise
@@ -111,7 +114,7 @@ def read_state(
     tensors: dict[str, Tensor], settings: dict[str, Any], config: CLIPConfig, source: str
 ) -> dict[str, Tensor]:
     """Their tensors under our names."""
-    return read_rows(ROWS[settings["model_type"]], _spelt(tensors), config, source)
+    return read_rows(ROWS[settings["model_type"]], spelt(tensors), config, source)
 
 
 def write_state(state: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, Tensor]:
@@ -119,12 +122,13 @@ def write_state(state: dict[str, Tensor], settings: dict[str, Any]) -> dict[str,
     return write_rows(ROWS[settings["model_type"]], state, FORMAT)
 
 
-def _spelt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    spelt = {name: tensor for name, tensor in tensors.items() if not IGNORED.fullmatch(name)}
+def spelt(tensors: dict[str, Value]) -> dict[str, Value]:
+    """The names as a whole model has them, without what is no weight."""
+    found = {name: tensor for name, tensor in tensors.items() if not IGNORED.fullmatch(name)}
     for tower, parts in TOWER_PARTS.items():
-        if not any(name.startswith(f"{tower}.") for name in spelt):
-            spelt = {f"{tower}.{name}" if re.fullmatch(parts, name) else name: spelt[name] for name in spelt}
-    return spelt
+        if not any(name.startswith(f"{tower}.") for name in found):
+            found = {f"{tower}.{name}" if re.fullmatch(parts, name) else name: found[name] for name in found}
+    return found
 
 
 def config_from_json(settings: dict[str, Any], source: str, *, pad_id: int | None = None) -> CLIPConfig:

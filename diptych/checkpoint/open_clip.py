@@ -16,9 +16,7 @@ from diptych.checkpoint.open_clip_config import (
 )
 from diptych.checkpoint.state import Checkpoint, CheckpointError, check_activation, preprocessing, require_same
 from diptych.checkpoint.table import BATCHED, Q_KV, Row, Rows, read_rows, write_rows
-from diptych.nets.clip import CLIPConfig
-from diptych.nets.transformer import ACTIVATIONS
-from diptych.nets.vision import ViTConfig
+from diptych.nets.config import ACTIVATIONS, CLIPConfig, ViTConfig
 
 FORMAT = "open_clip's format"
 ROWS: Rows = (*openai.ROWS, Row("logit_bias", "logit_bias"))

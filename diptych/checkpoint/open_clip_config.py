@@ -4,10 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 from diptych.checkpoint.state import CheckpointError, activations
 from diptych.images import OPENAI_MEAN, OPENAI_STD, Preprocess
-from diptych.nets.clip import CLIPConfig
-from diptych.nets.resnet import ResNetConfig
-from diptych.nets.text import TextConfig
-from diptych.nets.vision import ViTConfig
+from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 DEFAULT_EPS = 1e-5
 RESIZE_MODES: dict[str, Literal["crop", "squash"]] = {"shortest": "crop", "squash": "squash"}

@@ -9,10 +9,7 @@ from torch import Tensor
 from diptych.checkpoint.state import Checkpoint, CheckpointError, check_activation, preprocessing, require_same
 from diptych.checkpoint.table import TRANSPOSED, Row, Rows, read_rows, write_rows
 from diptych.images import Preprocess
-from diptych.nets.clip import CLIPConfig
-from diptych.nets.resnet import STRIDE, ResNetConfig
-from diptych.nets.text import TextConfig
-from diptych.nets.vision import ViTConfig
+from diptych.nets.config import STRIDE, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 MARKS = ("input_resolution", "context_length", "vocab_size")  # scalars that only OpenAI's own files carry
 HEAD_WIDTH = 64

@@ -1,14 +1,19 @@
 """What every format is read into: a configuration, and tensors under this package's names."""
 
-from dataclasses import asdict, replace
-from typing import Any, NamedTuple
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diptych.images import Preprocess
-from diptych.nets.clip import CLIP, CLIPConfig, outline
-from diptych.nets.resnet import ResNetConfig
+from diptych.nets.config import CLIPConfig, ResNetConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from diptych.nets.clip import CLIP
 
 NAMED = 6  # tensors that an error names before it only counts
 
@@ -18,12 +23,13 @@ class CheckpointError(ValueError):
 
 
 class Checkpoint(NamedTuple):
-    """A model that was read. `state` has the names of `CLIP(config).state_dict()`; `preprocess` is in the form of
+    """A model that was read. `state` has the names of `CLIP(config).state_dict()`, with
+    tensors, or arrays for engines without PyTorch; `preprocess` is in the form of
     Hugging Face's preprocessor_config.json; `tokenizer_json` is the text of tokenizer.json. Both are None where the
     source brings none. `source` says where it came from."""
 
     config: CLIPConfig
-    state: dict[str, Tensor]
+    state: Mapping[str, Any]
     preprocess: dict[str, Any] | None
     tokenizer_json: str | None
     source: str
@@ -63,6 +69,8 @@ def preprocessing_of(checkpoint: Checkpoint) -> Preprocess:
 
 def build(checkpoint: Checkpoint) -> CLIP:
     """The network with the checkpoint's tensors in it (not copies of them), in evaluation mode."""
+    from diptych.nets.clip import outline
+
     network = outline(checkpoint.config)
     network.load_state_dict(checkpoint.state, assign=True)
     return network.eval()
@@ -70,6 +78,8 @@ def build(checkpoint: Checkpoint) -> CLIP:
 
 def wanted_state(config: CLIPConfig, source: str) -> dict[str, Tensor]:
     """Every tensor that the network of this configuration has, as shapes alone (on the meta device)."""
+    from diptych.nets.clip import outline
+
     try:
         return outline(config).state_dict()
     except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
@@ -81,7 +91,7 @@ def cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
 
 
-def check(came: dict[str, Tensor], wanted: dict[str, Tensor], source: str) -> None:
+def check(came: Mapping[str, Tensor], wanted: dict[str, Tensor], source: str) -> None:
     """One error for everything that is missing, unexpected or of another shape."""
     problems = [
         *(f"{name} {_shape(wanted[name])} is missing" for name in sorted(wanted.keys() - came.keys())),

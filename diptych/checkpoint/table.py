@@ -1,15 +1,19 @@
 """A format of checkpoint is a table of names. Reading and writing follow the same rows, so neither can drift."""
 
-import re
-from collections.abc import Callable
-from functools import cache
-from typing import NamedTuple
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from diptych.checkpoint.state import CheckpointError, check, listing, wanted_state
-from diptych.nets.clip import CLIPConfig
+from diptych.nets.config import CLIPConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Move(NamedTuple):
@@ -19,11 +23,20 @@ class Move(NamedTuple):
     write: Callable[[Tensor], list[Tensor]]
 
 
+def _joined(theirs: list[Any]) -> Any:
+    """One after another: tensors, or arrays where no PyTorch is at hand."""
+    if isinstance(theirs[0], np.ndarray):
+        return np.concatenate(theirs)
+    import torch
+
+    return torch.cat(theirs)
+
+
 SAME = Move(lambda theirs: theirs[0], lambda ours: [ours])
 # A weight that multiplies from the right is stored [in, out]; a Linear stores [out, in].
 TRANSPOSED = Move(lambda theirs: theirs[0].t().contiguous(), lambda ours: [ours.t().contiguous()])
-QKV = Move(torch.cat, lambda ours: [part.clone() for part in ours.chunk(3)])
-Q_KV = Move(torch.cat, lambda ours: [part.clone() for part in ours.tensor_split((len(ours) // 3,))])
+QKV = Move(_joined, lambda ours: [part.clone() for part in ours.chunk(3)])
+Q_KV = Move(_joined, lambda ours: [part.clone() for part in ours.tensor_split((len(ours) // 3,))])
 BATCHED = Move(lambda theirs: theirs[0].squeeze(0), lambda ours: [ours.unsqueeze(0)])  # a leading axis of one
 VECTOR = Move(lambda theirs: theirs[0].reshape(()), lambda ours: [ours.reshape(1)])  # a number kept as a list of one
 
@@ -46,14 +59,14 @@ def read_rows(rows: Rows, tensors: dict[str, Tensor], config: CLIPConfig, source
     check(tensors, write_rows(rows, wanted, source), source)
     state = {}
     for name, shape in wanted.items():
-        names, move = _look_up(rows, name)
+        names, move = look_up(rows, name)
         state[name] = move.read([tensors[their] for their in names]).reshape(shape.shape)
     return state
 
 
-def write_rows(rows: Rows, state: dict[str, Tensor], format_name: str) -> dict[str, Tensor]:
+def write_rows(rows: Rows, state: Mapping[str, Tensor], format_name: str) -> dict[str, Tensor]:
     """Our tensors under their names; CheckpointError where the format has none."""
-    found = {name: _look_up(rows, name) for name in state}
+    found = {name: look_up(rows, name) for name in state}
     if nameless := [name for name, (names, _) in found.items() if not names]:
         listed = listing(nameless, ", ")
         raise CheckpointError(f"{format_name} cannot hold this model: it has no name for {listed}.")
@@ -63,7 +76,7 @@ def write_rows(rows: Rows, state: dict[str, Tensor], format_name: str) -> dict[s
     return tensors
 
 
-def _look_up(rows: Rows, name: str) -> tuple[list[str], Move]:
+def look_up(rows: Rows, name: str) -> tuple[list[str], Move]:
     """Their names for one of ours, by the first row that matches; no names where none does."""
     for row in rows:
         if match := _pattern(row.ours).fullmatch(name):

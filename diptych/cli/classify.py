@@ -17,6 +17,7 @@ from diptych.cli.options import (
     truncate_option,
     write_input_sheet,
 )
+from diptych.engines import EngineName
 
 
 @click.command("classify")
@@ -40,7 +41,7 @@ from diptych.cli.options import (
 def command(
     pictures: tuple[str, ...], labels: str | None, labels_file: str | None, templates: tuple[str, ...],
     top: int, show_input: str | None, truncate: bool,
-    model: str | None, device: str | None, activation: str | None, as_json: bool,
+    model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Say which label fits each of PICTURES (files, folders or URLs), with probabilities.
 
@@ -51,7 +52,7 @@ def command(
 
     names = _labels(labels, labels_file)
     templates = templates or zero_shot.PLAIN_TEMPLATES
-    embedder = open_model(model, device, activation)
+    embedder = open_model(model, device, activation, engine)
     classes = embedder.embed_labels(names, templates=templates, truncate=truncate)  # may fail, so before the pictures
     if truncate:
         say_cut(embedder, zero_shot.prompts(tuple(names), templates))

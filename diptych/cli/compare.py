@@ -23,6 +23,7 @@ from diptych.cli.options import (
     write_input_sheet,
     write_picture,
 )
+from diptych.engines import EngineName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +53,7 @@ CELL_WIDTH, LONG_WORD, LONG_NAME = 6, 12, 40  # a value like -0.123 is 6 letters
 def command(
     images: str, texts: str, more_images: tuple[str, ...], more_texts: tuple[str, ...], metric: str,
     plot: str | None, show_input: str | None, truncate: bool,
-    model: str | None, device: str | None, activation: str | None, as_json: bool,
+    model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Score IMAGES (a picture, a folder or a URL) against TEXTS (a sentence, or a text file with one a line).
 
@@ -67,7 +68,7 @@ def command(
     sentences = [*_sentences(texts), *more_texts]
     places = (images, *more_images)
     paths = pictures_in(places)
-    embedder = open_model(model, device, activation)
+    embedder = open_model(model, device, activation, engine)
     read = embedder.embed_readable_texts(sentences, truncate=truncate)
     with progress("looking at pictures") as advance:
         seen = embedder.embed_readable(paths, progress=advance)

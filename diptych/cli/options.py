@@ -16,7 +16,9 @@ import click
 from diptych.cli import OK, PARTLY, with_flags
 
 if TYPE_CHECKING:
-    from diptych.embedder import Embedder, Failure
+    from diptych.embedder import Embedder
+    from diptych.engines import EngineName
+    from diptych.failures import Failure
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,11 +34,16 @@ activation_option = click.option(
 
 
 def model_options(command: Command) -> Command:
-    """--model, --device, --activation and --json."""
+    """--model, --engine, --device, --activation and --json."""
     for option in (
         json_option,
         activation_option,
         click.option("--device", help="cuda, mps or cpu; by default the first of these that is here."),
+        click.option(
+            "--engine",
+            type=click.Choice(["openvino", "pytorch"]),
+            help="What runs the model: by default PyTorch on GPUs and OpenVINO on processors.",
+        ),
         click.option(
             "--model", metavar="MODEL", help="A model folder, a checkpoint or a hub id; by default the bundled model."
         ),
@@ -45,11 +52,13 @@ def model_options(command: Command) -> Command:
     return command
 
 
-def open_model(model: str | None, device: str | None, activation: str | None) -> Embedder:
+def open_model(
+    model: str | None, device: str | None, activation: str | None, engine: EngineName | None = None
+) -> Embedder:
     """Load the model and say on stderr what runs where."""
     from diptych.embedder import load
 
-    embedder = load(model, device=device, activation=activation)
+    embedder = load(model, device=device, activation=activation, engine=engine)
     say(f"{model or 'bundled model'} · {embedder.engine.describe()}")
     return embedder
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from diptych.cli.options import (
 from diptych.cli.terms import OPTIONS, in_order, query_of
 
 if TYPE_CHECKING:
-    from diptych.embedder import Failure
+    from diptych.failures import Failure
     from diptych.index.local import LocalIndex
     from diptych.index.query import Query
     from diptych.index.search import Found, Hit, Wanted
@@ -116,7 +117,7 @@ def _search(text: str | None, folder: str | None, order: list[str], **options: A
     folder = folder or "."
     index = open_index(
         folder, model=options["model"], index=options["place"],
-        open_model=lambda name: open_model(name, options["device"], options["activation"]),
+        open_model=partial(open_model, **{name: options[name] for name in ("device", "activation", "engine")}),
     )  # fmt: skip
     with index:
         failures = _brought_up_to_date(index, options["update"])

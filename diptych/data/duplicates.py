@@ -1,11 +1,16 @@
 """Which pictures are the same, and which nearly: saved again, made smaller, a little changed."""
 
+from __future__ import annotations
+
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 GREY_PX = 16
 MOST_APART, LEAST_ALIKE = 8.0, 0.98  # levels of 255, root mean square; correlation

@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
+from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
 
 DEVICES = ("cuda", "mps", "cpu")
@@ -48,17 +49,21 @@ class PyTorchEngine:
 
     name = "pytorch"
 
-    def __init__(self, network: CLIP, device: torch.device):
+    def __init__(self, network: CLIP, spec: Preprocess, device: torch.device):
         self.device = device
         self.network = network.eval().to(device)
+        self._mean, self._std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (spec.mean, spec.std))
 
     def describe(self) -> str:
         """What runs where, for people."""
         return f"PyTorch on {describe_device(self.device)}"
 
     @torch.inference_mode()
-    def encode_images(self, pixels: Float[np.ndarray, "batch 3 height width"]) -> Float[np.ndarray, "batch dim"]:
-        return self._unit(self.network.encode_image(torch.from_numpy(pixels).to(self.device)))
+    def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]:
+        """Pictures of the tower's size; they are normalised here, as `images.normalise` does."""
+        planes = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
+        planes = planes.contiguous().div_(255).sub_(self._mean).div_(self._std)
+        return self._unit(self.network.encode_image(planes))
 
     @torch.inference_mode()
     def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,22 @@ def refresh(catalog: Catalog, place: Path) -> None:
         is_there = folder_of(place, modality).exists()
         if (counts.pictures if modality == "picture" else counts.texts) or is_there:
             _renewed(catalog, place, modality)
+
+
+def fault(catalog: Catalog, place: Path, modality: Modality) -> str | None:
+    """What is wrong with a cache; None where it is whole and up to date."""
+    from diptych.index.nearest import CacheError, Nearest
+
+    try:
+        Nearest.open(folder_of(place, modality), stamp=catalog.stamp(modality)).verify()
+    except (CacheError, OSError) as error:
+        return str(error)
+    return None
+
+
+def discard(place: Path, modality: Modality) -> None:
+    """Remove a cache."""
+    shutil.rmtree(folder_of(place, modality), ignore_errors=True)
 
 
 def _at(folder: Path, stamp: str) -> Nearest | None:

@@ -43,6 +43,9 @@ class Known(NamedTuple):
     failed: int
 
 
+_known = Known._make
+
+
 class Item(NamedTuple):
     """One thing that can be found: a picture, a frame of a video (`at_s`), or a `text` (from `line` on), with its file.
     `path` is relative to the index's root."""
@@ -118,7 +121,7 @@ class Catalog:
         return catalog
 
     def _check_format(self) -> None:
-        found = self._all("SELECT name FROM sqlite_master WHERE name IN ('facts', 'files', 'items', 'removed')")
+        found = self.rows("SELECT name FROM sqlite_master WHERE name IN ('facts', 'files', 'items', 'removed')")
         if len(found) < 4 or not isinstance(form := self.facts().get("format"), int):
             raise IndexDamagedError(f"{self.path} is no catalog of diptych; remove it, and index the folder again.")
         if form > FORMAT:
@@ -137,27 +140,43 @@ class Catalog:
         self.close()
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction; it counts only where the whole block went well, Ctrl-C included."""
         with explained(self.path):
             try:
                 self._db.execute("BEGIN IMMEDIATE")
-                yield
+                yield self._db
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def _all(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+    def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+        """What an SQL query answers; text that is no UTF-8 comes with surrogates."""
         with explained(self.path):
-            return self._db.execute(sql, parameters).fetchall()
+            try:
+                return self._db.execute(sql, parameters).fetchall()
+            except sqlite3.OperationalError as error:
+                if "decode" not in str(error):
+                    raise
+            with self._any_text():
+                return self._db.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _any_text(self) -> Iterator[None]:
+        """Bytes of names that are no UTF-8 come as surrogates. Not the rule, for it costs a call a name."""
+        self._db.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+        try:
+            yield
+        finally:
+            self._db.text_factory = str
 
     # --- facts
 
     def facts(self) -> dict[str, Any]:
         """What holds for the whole index: format, fingerprint, model, dim, generation, ..."""
-        return dict(self._all("SELECT key, value FROM facts"))
+        return dict(self.rows("SELECT key, value FROM facts"))
 
     def set_facts(self, facts: Mapping[str, Any]) -> None:
         """Add or replace facts; None takes one away."""
@@ -185,12 +204,12 @@ class Catalog:
 
     def files(self) -> dict[str, Known]:
         """Every file by its path."""
-        rows = self._all("SELECT path, id, kind, size, mtime_ns, reason IS NOT NULL FROM files")
-        return {row[0]: Known(*row[1:]) for row in rows}
+        rows = self.rows("SELECT path, id, kind, size, mtime_ns, reason IS NOT NULL FROM files")
+        return {row[0]: _known(row[1:]) for row in rows}
 
     def failures(self) -> dict[str, tuple[str, str]]:
         """The files that could not be read: path -> (reason, message)."""
-        rows = self._all("SELECT path, reason, message FROM files WHERE reason IS NOT NULL")
+        rows = self.rows("SELECT path, reason, message FROM files WHERE reason IS NOT NULL")
         return {path: (reason, message) for path, reason, message in rows}
 
     def digests(self, ids: Sequence[int]) -> dict[int, bytes]:
@@ -199,8 +218,8 @@ class Catalog:
 
     def counts(self) -> Counts:
         """How much the index holds."""
-        files, failed = self._all("SELECT count(*), count(reason) FROM files")[0]
-        items = dict(self._all("SELECT modality, count(*) FROM items GROUP BY modality"))
+        files, failed = self.rows("SELECT count(*), count(reason) FROM files")[0]
+        items = dict(self.rows("SELECT modality, count(*) FROM items GROUP BY modality"))
         return Counts(files, items.get("picture", 0), items.get("text", 0), failed)
 
     def matching(self, condition: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> np.ndarray:
@@ -228,7 +247,7 @@ class Catalog:
         float16. No transaction is held between blocks: look at `stamp` before and after."""
         dim = self.dim
         sql = "SELECT id, vector FROM items WHERE modality = ? AND id > ? ORDER BY id LIMIT ?"
-        while rows := self._all(sql, (modality, after, BLOCK)):
+        while rows := self.rows(sql, (modality, after, BLOCK)):
             yield np.array([id for id, _ in rows], np.int64), self._matrix([vector for _, vector in rows], dim)
             after = rows[-1][0]
 
@@ -247,9 +266,9 @@ class Catalog:
         """Parts that a file may have in common with what is known: all items of any file with the same bytes, and the
         texts that the file of that path had; each as modality, at_s, text and vector."""
         columns = "SELECT items.modality, at_s, text, vector FROM items JOIN files ON files.id = items.file WHERE "
-        rows = self._all(f"{columns} path = CAST(? AS TEXT) AND modality = 'text'", (os.fsencode(contents.file.path),))
+        rows = self.rows(f"{columns} path = CAST(? AS TEXT) AND modality = 'text'", (os.fsencode(contents.file.path),))
         if contents.digest:
-            rows += self._all(f"{columns} digest = ?", (contents.digest,))
+            rows += self.rows(f"{columns} digest = ?", (contents.digest,))
         vectors = self._matrix([row[3] for row in rows], self.dim)
         return [(*row[:3], vector) for row, vector in zip(rows, vectors, strict=True)]
 
@@ -258,7 +277,7 @@ class Catalog:
         rows = []
         for start in range(0, len(ids), _ASKED_AT_ONCE):
             some = ids[start : start + _ASKED_AT_ONCE]
-            rows += self._all(sql.format(", ".join("?" * len(some))), some)
+            rows += self.rows(sql.format(", ".join("?" * len(some))), some)
         return rows
 
     # --- what changes
@@ -307,15 +326,15 @@ class Catalog:
 
     def last(self, modality: Modality) -> int:
         """The greatest id of a modality; 0 where there is none."""
-        return self._all("SELECT coalesce(max(id), 0) FROM items WHERE modality = ?", (modality,))[0][0]
+        return self.rows("SELECT coalesce(max(id), 0) FROM items WHERE modality = ?", (modality,))[0][0]
 
     def count_after(self, modality: Modality, id: int) -> int:
         """How many items of a modality have a greater id."""
-        return self._all("SELECT count(*) FROM items WHERE modality = ? AND id > ?", (modality, id))[0][0]
+        return self.rows("SELECT count(*) FROM items WHERE modality = ? AND id > ?", (modality, id))[0][0]
 
     def removed(self, modality: Modality) -> np.ndarray:
         """The ids, (n,) int64, of items that went since `settle` was last called."""
-        rows = self._all("SELECT id FROM removed WHERE modality = ?", (modality,))
+        rows = self.rows("SELECT id FROM removed WHERE modality = ?", (modality,))
         return np.array([id for (id,) in rows], np.int64)
 
     def settle(self, modality: Modality, *, stamp: str, last: int) -> None:

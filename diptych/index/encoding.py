@@ -124,7 +124,7 @@ def _half(vectors: np.ndarray) -> list[np.ndarray | str]:
 
 def _completed(work: _Work, dim: int) -> tuple[Contents, np.ndarray]:
     """The file with its vectors, without the parts that have none."""
-    from diptych.embedder import Failure
+    from diptych.failures import Failure
 
     contents = work.contents
     kept = [(part, v) for part, v in zip(contents.parts, work.vectors, strict=True) if isinstance(v, np.ndarray)]

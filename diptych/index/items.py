@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
 
-    from diptych.embedder import Failure
+    from diptych.failures import Failure
 
 Kind = Literal["picture", "video", "text"]  # of a file
 Modality = Literal["picture", "text"]  # of an item: which tower made its vector

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.index import cache
 from diptych.index.catalog import Catalog
-from diptych.index.faults import IndexFault, IndexModelError, IndexPlaceError, explained
+from diptych.index.faults import IndexModelError, IndexPlaceError, explained
 from diptych.index.items import Modality
 from diptych.index.lock import locked
-from diptych.index.updating import Progress, Updated, update
+from diptych.index.updating import PLACE, Progress, Updated, update
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
+    from diptych.index.given import Given
     from diptych.index.nearest import Nearest
 
-PLACE = ".diptych"
 BUNDLED = "bundled"  # how the bundled model is called in a catalog: its path is another in each installation
 OpenModel = Callable[[str | None], Any]
 
@@ -207,6 +207,7 @@ class LocalIndex:
         *,
         progress: Progress | None = None,
         reindex: bool = False,
+        given: Given | None = None,
         wait_s: float | None = 0.0,
         on_wait: Callable[[str], None] | None = None,
         processes: int | None = None,
@@ -217,7 +218,8 @@ class LocalIndex:
         copied is not embedded again. All that belongs to a file is committed together, some files at a time, so that
         whatever ends an update costs the last second alone; the next one goes on from there. `progress` is told (done,
         total) of the files that must be read. `reindex` makes all vectors anew, with the model at hand, beside the old
-        ones, which serve until the new are whole. `wait_s` is how long to wait while another process updates (None:
+        ones, which serve until the new are whole. `given` are vectors made elsewhere (`diptych.index.given.open_given`),
+        taken in place of the model's own for the pictures that they name. `wait_s` is how long to wait while another process updates (None:
         for ever), after telling `on_wait` so. `processes` read files, by default as many as there are cores.
 
         Raises IndexModelError, IndexBusyError, IndexPlaceError (nothing can be written, the disk is full, or the
@@ -226,8 +228,18 @@ class LocalIndex:
         os.scandir(self.root).close()
         if self._name is not None or self._model is not None:
             _ = self.any_model if reindex else self.model  # another model is refused before anything is changed
+        if given is not None:
+            self._check_given(given)
         with self.locked(wait_s=wait_s, on_wait=on_wait):
-            return update(self, progress=progress, reindex=reindex, processes=processes)
+            return update(self, progress=progress, reindex=reindex, given=given, processes=processes)
+
+    def _check_given(self, given: Given) -> None:
+        model = self.any_model
+        if given.dim != model.dim or given.fingerprint not in (None, model.fingerprint):
+            raise IndexModelError(
+                f"the vectors are of {given.model or 'another model'} ({given.dim} dimensions), the index is of "
+                f"{_called(_source(model))} ({model.dim} dimensions); name the model that made them with --model."
+            )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -52,22 +52,17 @@ def create_tables(db: sqlite3.Connection) -> None:
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection of our own transactions, with bytes of names that are no UTF-8 as surrogates."""
+    """A connection on which transactions begin and end where we say."""
     address = path.absolute().as_uri() + f"?mode={mode}"  # as_uri quotes what a name may hold: ?, # and %
     with explained(path):
         db = sqlite3.connect(address, uri=True, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
         try:
-            db.text_factory = _text
             db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             db.execute("PRAGMA foreign_keys = ON")
         except BaseException:
             db.close()
             raise
     return db
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -18,15 +18,18 @@ from diptych.index.changes import Changes, changes, is_settled
 from diptych.index.encoding import Encoder, Key
 from diptych.index.faults import IndexDamagedError, IndexPlaceError, explained
 from diptych.index.items import Contents, File
-from diptych.index.lock import locked
+from diptych.index.mending import remove
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from diptych.embedder import Failure
+    from diptych.failures import Failure
+    from diptych.index.given import Given
     from diptych.index.local import LocalIndex
 
+PLACE = ".diptych"
 COMMIT_FILES, COMMIT_S = 64, 1.0
+_OWN = "a program's own folder"  # what a scan calls it
 # Why a file cannot be read now and perhaps can later, without a trace of that on the file: tried again each time.
 PASSING = frozenset(("no permission", "missing", "out of memory"))
 Progress = Callable[[int, int], None]
@@ -65,7 +68,12 @@ class _Found(NamedTuple):
 
 
 def update(
-    index: LocalIndex, *, progress: Progress | None = None, reindex: bool = False, processes: int | None = None
+    index: LocalIndex,
+    *,
+    progress: Progress | None = None,
+    reindex: bool = False,
+    given: Given | None = None,
+    processes: int | None = None,
 ) -> Updated:
     """`LocalIndex.update`, whose docstring tells all; the index is locked by the caller."""
     started = time.perf_counter()
@@ -80,7 +88,7 @@ def update(
         )  # fmt: skip
         catalog.restamp((*todo.touched, *todo.renamed))
         catalog.forget(todo.gone)
-        failures = _embed(index, catalog, todo.read, found.now_ns, progress, processes)
+        failures = _embed(index, catalog, todo.read, found.now_ns, progress, given, processes)
         catalog.set_facts(_now(index))
     if reindex:
         _swap(index)
@@ -108,7 +116,10 @@ def _find(index: LocalIndex) -> _Found:
     now_ns = time.time_ns()
     scanned = scan(index.root, exclude=index.exclude, hidden=index.hidden)
     files = {file.path: file for file in scanned}
-    return _Found(files, dict(scanned.failures), dict(scanned.skipped), now_ns)
+    skipped = dict(scanned.skipped)
+    if index.place == index.root / PLACE:  # which the scan, too, leaves out and counts
+        skipped[_OWN] = skipped.get(_OWN, 1) - 1
+    return _Found(files, dict(scanned.failures), {reason: count for reason, count in skipped.items() if count}, now_ns)
 
 
 @contextmanager
@@ -128,15 +139,8 @@ def _begun(index: LocalIndex) -> Catalog | None:
         if catalog.facts()["fingerprint"] == index.any_model.fingerprint:
             return catalog
         catalog.close()
-    remove_catalog(path)
+    remove(path)
     return None
-
-
-def remove_catalog(path: os.PathLike[str]) -> None:
-    """Remove a catalog with its journal; the journal last, or what remains would seem whole."""
-    for name in (os.fspath(path), f"{os.fspath(path)}-journal"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
 
 
 def _swap(index: LocalIndex) -> None:
@@ -178,10 +182,11 @@ def _embed(
     files: list[File],
     now_ns: int,
     progress: Progress | None,
+    given: Given | None,
     processes: int | None,
 ) -> dict[str, Failure]:
     """Read the files, embed their parts and commit them; those that could not be read, by path."""
-    from diptych.index.reading import Readers
+    from diptych.index.readers import Readers
 
     if not files:
         return {}
@@ -195,7 +200,7 @@ def _embed(
         done = 0
         for contents in chain(readers.read(files), [None]):
             if contents is not None:
-                encoder.add(contents, _known_vectors(catalog, contents))
+                encoder.add(contents, _known_vectors(catalog, contents, given))
             for finished, vectors in encoder.finished(all=contents is None):
                 writer.put(finished, vectors)
                 if finished.failure:
@@ -206,12 +211,15 @@ def _embed(
     return failures
 
 
-def _known_vectors(catalog: Catalog, contents: Contents) -> dict[Key, np.ndarray]:
-    """The vectors of parts that are in the catalog already: of a copy, or of the paragraphs that did not change."""
-    return {
+def _known_vectors(catalog: Catalog, contents: Contents, given: Given | None) -> dict[Key, np.ndarray]:
+    """The vectors of parts that need not be made: that were made elsewhere, that are in the catalog under another name
+    with the same bytes, or that are paragraphs which did not change."""
+    known: dict[Key, np.ndarray] = {
         (modality, at_s if modality == "picture" else None, text if modality == "text" else None): vector
         for modality, at_s, text, vector in catalog.parts_of(contents)
     }
+    vector = given.vector(contents.file.path) if given and contents.file.kind == "picture" else None
+    return known if vector is None else known | {("picture", None, None): vector}
 
 
 class _Writer:

@@ -1,34 +1,19 @@
 """Two towers and a temperature (Radford et al. 2021, figure 3; Zhai et al. 2023 for the sigmoid form)."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diptych.nets.resnet import ModifiedResNet, ResNetConfig
-from diptych.nets.text import TextConfig, TextTransformer
-from diptych.nets.vision import VisionTransformer, ViTConfig
+from diptych.nets.config import CLIPConfig, ViTConfig
+from diptych.nets.resnet import ModifiedResNet
+from diptych.nets.text import TextTransformer
+from diptych.nets.vision import VisionTransformer
 
 MAX_LOGIT_SCALE = math.log(100)
-
-
-@dataclass(frozen=True)
-class CLIPConfig:
-    """`loss` names the objective the model is made for: it decides whether there is a logit bias, and how scores
-    turn into probabilities (softmax over the candidates, or a sigmoid each)."""
-
-    embed_dim: int = 512
-    image: ViTConfig | ResNetConfig = field(default_factory=ViTConfig)
-    text: TextConfig = field(default_factory=TextConfig)
-    loss: Literal["softmax", "sigmoid"] = "softmax"
-
-    def __post_init__(self) -> None:
-        if self.loss not in ("softmax", "sigmoid"):
-            raise ValueError(f"loss {self.loss!r} is not known; choose softmax or sigmoid.")
 
 
 class Output(NamedTuple):

@@ -6,10 +6,7 @@ al. 2023, and SigLIP 2, Tschannen et al. 2025, in the sizes of their released fo
 
 import difflib
 
-from diptych.nets.clip import CLIPConfig
-from diptych.nets.resnet import ResNetConfig
-from diptych.nets.text import TextConfig
-from diptych.nets.vision import ViTConfig
+from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 
 def _text(width: int, layers: int = 12, activation: str = "quick_gelu") -> TextConfig:

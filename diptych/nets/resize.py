@@ -1,17 +1,17 @@
 """The same weights at another picture size."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from diptych.nets.clip import CLIPConfig
-from diptych.nets.resnet import ResNetConfig
+from diptych.nets.config import CLIPConfig, ResNetConfig
 
 
-def resized(config: CLIPConfig, state: dict[str, Tensor], image_size: int) -> tuple[CLIPConfig, dict[str, Tensor]]:
+def resized(config: CLIPConfig, state: Mapping[str, Tensor], image_size: int) -> tuple[CLIPConfig, dict[str, Tensor]]:
     """`config` and `state` for pictures of `image_size` pixels: the image tower's positions are interpolated, all else
     stays."""
     image = dataclasses.replace(config.image, image_size=image_size)

@@ -3,7 +3,6 @@ average pooling before each strided step, after Zhang 2019) and attention poolin
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,31 +11,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # SyncBatchNorm, too, is one
 from torch.utils.checkpoint import checkpoint
 
+from diptych.nets.config import ResNetConfig
 from diptych.nets.transformer import attend, drop_path
 
 EXPANSION = 4
 STRIDE = 32
-
-
-@dataclass(frozen=True)
-class ResNetConfig:
-    """`layers`: blocks in each of the four stages; `width`: channels out of the stem; the last map has 32 x width."""
-
-    image_size: int = 224
-    layers: tuple[int, int, int, int] = (3, 4, 6, 3)
-    width: int = 64
-    heads: int = 32
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
-        if len(self.layers) != 4:
-            raise ValueError(f"layers has {len(self.layers)} stages; a ResNet here has four.")
-        if self.image_size < STRIDE or self.image_size % STRIDE:
-            raise ValueError(f"image_size is {self.image_size} px; a ResNet here wants a multiple of {STRIDE} px.")
-
-    @property
-    def grid(self) -> int:
-        return self.image_size // STRIDE
 
 
 class Bottleneck(nn.Module):

@@ -1,43 +1,14 @@
 """The text tower: a causal transformer read at the end token (CLIP), or a bidirectional one read at the last
 position (SigLIP)."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diptych.nets.transformer import Block, Transformer, activation, first_true
+from diptych.nets.config import TextConfig
+from diptych.nets.transformer import Block, Transformer, first_true
 
 ROWS_TOGETHER = 48
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """`pool`: "end" reads the first `end_id`, "argmax" the highest id (OpenAI's rule), "last" the last position.
-
-    `pad_id` is what the tokenizer fills with; under a causal mask it changes nothing, in a bidirectional tower it is
-    part of the input."""
-
-    context: int = 77
-    vocab_size: int = 49408
-    width: int = 512
-    layers: int = 12
-    heads: int = 8
-    mlp_width: int = 2048
-    activation: str = "gelu"
-    pool: Literal["end", "argmax", "last"] = "argmax"
-    causal: bool = True
-    end_id: int = 49407
-    pad_id: int = 0
-    proj_bias: bool = False
-    norm_eps: float = 1e-5
-
-    def __post_init__(self) -> None:
-        activation(self.activation)
-        if self.pool not in ("end", "argmax", "last"):
-            raise ValueError(f"pool {self.pool!r} is not known; choose end, argmax or last.")
 
 
 class TextTransformer(nn.Module):

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from diptych.nets.config import check_activation
+
 
 def quick_gelu(x: Tensor) -> Tensor:
     """x * sigmoid(1.702 x): the approximation of GELU that OpenAI's models were trained with
@@ -26,8 +28,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "quick_gel
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
     """The function called `name`; ValueError with the known names otherwise."""
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation {name!r} is not known; choose one of {', '.join(ACTIVATIONS)}.")
+    check_activation(name)
     return ACTIVATIONS[name]
 
 

@@ -1,41 +1,11 @@
 """The vision transformer (Dosovitskiy et al. 2021), in the form of CLIP and in that of SigLIP."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diptych.nets.transformer import MAPHead, Transformer, activation
-
-
-@dataclass(frozen=True)
-class ViTConfig:
-    """`pool`: "class" reads a class token (CLIP), "map" an attention-pooling head (SigLIP), "mean" averages patches."""
-
-    image_size: int = 224
-    patch_size: int = 32
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    mlp_width: int = 3072
-    activation: str = "gelu"
-    pool: Literal["class", "map", "mean"] = "class"
-    norm_pre: bool = True
-    patch_bias: bool = False
-    norm_eps: float = 1e-5
-
-    def __post_init__(self) -> None:
-        activation(self.activation)
-        if self.pool not in ("class", "map", "mean"):
-            raise ValueError(f"pool {self.pool!r} is not known; choose class, map or mean.")
-        if self.image_size < self.patch_size:
-            raise ValueError(f"a picture of {self.image_size} px holds no patch of {self.patch_size} px.")
-
-    @property
-    def grid(self) -> int:
-        return self.image_size // self.patch_size
+from diptych.nets.config import ViTConfig
+from diptych.nets.transformer import MAPHead, Transformer
 
 
 class VisionTransformer(nn.Module):

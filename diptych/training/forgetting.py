@@ -18,8 +18,9 @@ from diptych.checkpoint import Checkpoint, build
 from diptych.data.folders import class_name
 from diptych.data.sources import DataError
 from diptych.engines.pytorch import PyTorchEngine
-from diptych.images import ImageError, Preprocess, find_images, open_image, resize_and_crop
-from diptych.nets.clip import CLIP, CLIPConfig
+from diptych.images import ImageError, Preprocess, find_images, open_image, squared
+from diptych.nets.clip import CLIP
+from diptych.nets.config import CLIPConfig
 from diptych.tokenizer import Tokenizer
 from diptych.training.finetune import sweep
 from diptych.training.validation import Skipped, Validation, embed_pixels, embed_texts
@@ -99,11 +100,11 @@ class LabelledPictures:
         bad = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
         return f"{text}; could not be read: {bad}, the first {self.skipped[0].key}" if bad else text
 
-    def measure(self, engine: PyTorchEngine, tokenizer: Tokenizer, spec: Preprocess) -> Accuracy:
+    def measure(self, engine: PyTorchEngine, tokenizer: Tokenizer) -> Accuracy:
         """Zero-shot accuracy with the default prompts."""
         texts = embed_texts(engine, prompts(self.classes, PLAIN_TEMPLATES), tokenizer)
         classes = class_vectors(texts, len(PLAIN_TEMPLATES))
-        return accuracy(embed_pixels(engine, self.pixels, spec) @ classes.T, self.labels)
+        return accuracy(embed_pixels(engine, self.pixels) @ classes.T, self.labels)
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:
@@ -123,7 +124,7 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
 
 def _shown(path: Path, spec: Preprocess) -> np.ndarray | Skipped:
     try:
-        return np.asarray(resize_and_crop(open_image(path, decode="fast", size_px=spec.size_px), spec))
+        return squared(open_image(path, decode="fast", size_px=spec.size_px), spec)
     except ImageError as error:
         return Skipped(str(path), error.reason)
 
@@ -151,11 +152,11 @@ class Probe:
 
     def measure(self, network: CLIP) -> Measure:
         """All measures, in float32; `network` is put in evaluation mode."""
-        engine = PyTorchEngine(network, self.device)
-        zero_shot = {each.name: each.measure(engine, self.tokenizer, self.spec) for each in self.sets}
+        engine = PyTorchEngine(network, self.spec, self.device)
+        zero_shot = {each.name: each.measure(engine, self.tokenizer) for each in self.sets}
         if self.validation is None:
             return Measure(None, None, zero_shot)
-        images = embed_pixels(engine, self.validation.pixels, self.spec)
+        images = embed_pixels(engine, self.validation.pixels)
         texts = embed_texts(engine, self.validation.captions, self.tokenizer)
         self._first = self._first or (images, texts)
         drift = Drift(

@@ -16,7 +16,8 @@ from diptych.data.samples import Source, Stream, spell_counts
 from diptych.data.sources import ENOUGH_CAPTIONS, all_captions, open_source
 from diptych.engines.pytorch import describe_device
 from diptych.images import Preprocess
-from diptych.nets.clip import CLIP, CLIPConfig
+from diptych.nets.clip import CLIP
+from diptych.nets.config import CLIPConfig
 from diptych.nets.presets import preset
 from diptych.nets.resize import resized
 from diptych.tokenizer import Tokenizer

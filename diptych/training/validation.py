@@ -13,7 +13,7 @@ from diptych.data.decoding import picture_of
 from diptych.data.samples import DataError, Source, Stream, spell_counts
 from diptych.data.stream import indexed
 from diptych.engines.pytorch import PyTorchEngine
-from diptych.images import ImageError, Preprocess, normalise, resize_and_crop
+from diptych.images import ImageError, Preprocess, squared
 from diptych.nets.clip import CLIP
 from diptych.tokenizer import Tokenizer
 
@@ -44,13 +44,13 @@ class Validation:
         for index in range(len(source)):
             try:
                 sample = source[index]
-                picture = resize_and_crop(picture_of(sample, spec.size_px), spec)
+                picture = squared(picture_of(sample, spec.size_px), spec)
             except (ImageError, DataError, OSError) as error:
                 skipped.append(Skipped(source.key(index), getattr(error, "reason", None) or type(error).__name__))
                 continue
             owners += [len(pixels)] * len(sample.captions)
             captions += sample.captions
-            pixels.append(np.asarray(picture))
+            pixels.append(picture)
         if not pixels:
             raise DataError(f"none of {len(source)} validation pictures could be read; the first: {skipped[0]}")
         return cls(np.stack(pixels), captions, np.array(owners), skipped)
@@ -62,17 +62,17 @@ class Validation:
 
     def measure(self, network: CLIP, tokenizer: Tokenizer, spec: Preprocess, device: torch.device) -> metrics.Retrieval:
         """Recall both ways, in float32."""
-        engine = PyTorchEngine(network, device)
-        images, texts = embed_pixels(engine, self.pixels, spec), embed_texts(engine, self.captions, tokenizer)
+        engine = PyTorchEngine(network, spec, device)
+        images, texts = embed_pixels(engine, self.pixels), embed_texts(engine, self.captions, tokenizer)
         return metrics.retrieval(images, texts, self.owners)
 
 
 def embed_pixels(
-    engine: PyTorchEngine, pixels: UInt8[np.ndarray, "pictures size size 3"], spec: Preprocess
+    engine: PyTorchEngine, pixels: UInt8[np.ndarray, "pictures size size 3"]
 ) -> Float[np.ndarray, "pictures dim"]:
     """Unit vectors of pictures that have the tower's size already, in batches."""
     starts = range(0, len(pixels), PICTURES)
-    return np.concatenate([engine.encode_images(normalise(pixels[i : i + PICTURES], spec)) for i in starts])
+    return np.concatenate([engine.encode_images(pixels[i : i + PICTURES]) for i in starts])
 
 
 def embed_texts(engine: PyTorchEngine, texts: list[str], tokenizer: Tokenizer) -> Float[np.ndarray, "texts dim"]:

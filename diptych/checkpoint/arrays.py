@@ -1,0 +1,92 @@
+"""Weights as numpy arrays, read when they are asked for: what runs a model without PyTorch takes these."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from diptych.checkpoint import huggingface
+from diptych.checkpoint.files import read_json
+from diptych.checkpoint.hub import fetch, is_repo_id
+from diptych.checkpoint.settings import OURS, READABLE, Settings, read_settings
+from diptych.checkpoint.state import CheckpointError
+from diptych.checkpoint.table import SAME, Rows, look_up
+
+SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
+_NUMPY = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}  # numpy has no bfloat16
+
+
+class Arrays(Mapping[str, np.ndarray]):
+    """The tensors of safetensors files under our names, each read from its file whenever it is asked for."""
+
+    def __init__(self, files: list[Path], rows: Rows | None):
+        """`rows` is the table of names that the files' own are of; None where they are ours."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            opened = [safe_open(path, framework="numpy") for path in files]
+        except SafetensorError as error:
+            raise CheckpointError(f"{files[0].parent}: its weights are cut off or damaged ({error}).") from error
+        stored = {name: (file, name) for file in opened for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        self._rows, self._stored = rows, huggingface.spelt(stored) if rows else stored
+
+    def holds_bfloat16(self) -> bool:
+        """Whether a tensor is of a kind that numpy cannot read."""
+        return any(file.get_slice(name).get_dtype() not in _NUMPY for file, name in self._stored.values())
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        names, move = look_up(self._rows, name) if self._rows else ([name], SAME)
+        if not names:
+            raise KeyError(name)
+        return move.read([file.get_tensor(stored) for file, stored in map(self._stored.__getitem__, names)])  # type: ignore[return-value]
+
+    def first_row(self, name: str) -> np.ndarray:
+        """The first row of a tensor, without reading the rest."""
+        file, stored = self._stored[look_up(self._rows, name)[0][0] if self._rows else name]
+        return file.get_slice(stored)[:1]
+
+    def __contains__(self, name: object) -> bool:
+        names = look_up(self._rows, str(name))[0] if self._rows else [name]
+        return bool(names) and all(their in self._stored for their in names)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names in the files, which may be others' than ours."""
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+
+def read_arrays(
+    source: str | os.PathLike[str], *, activation: str | None = None, revision: str | None = None
+) -> tuple[Settings, Arrays] | None:
+    """A model folder (ours or Hugging Face's) or hub id whose weights are in safetensors, without PyTorch; None for any
+    other source, which `read` takes. Raises CheckpointError, as that does."""
+    folder = Path(source)
+    if not folder.exists() and is_repo_id(str(source)):
+        folder = fetch(str(source), revision=revision)
+    elif revision is not None:
+        return None  # `read` says why that cannot be
+    files = _files(folder)
+    kind = read_json(folder / "config.json").get("model_type") if files else None
+    if kind not in READABLE:
+        return None
+    settings = read_settings(folder, str(source), activation=activation)
+    arrays = Arrays(files, None if kind == OURS else huggingface.ROWS[kind])
+    return None if arrays.holds_bfloat16() else (settings, arrays)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of weights; none where they are in another form."""
+    if not (folder / "config.json").is_file():
+        return []
+    if (folder / SAFE).is_file():
+        return [folder / SAFE]
+    if not (folder / SAFE_INDEX).is_file():
+        return []
+    shards = read_json(folder / SAFE_INDEX).get("weight_map")
+    paths = [folder / name for name in sorted(set(shards.values()))] if isinstance(shards, dict) else []
+    return paths if all(path.is_file() for path in paths) else []

@@ -1,0 +1,44 @@
+"""Which model it is that made a vector: a short name for its numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+
+import numpy as np
+
+from diptych.images import Preprocess
+from diptych.nets.config import CLIPConfig, ResNetConfig
+
+
+def fingerprint(
+    config: CLIPConfig, spec: Preprocess, tokenizer_json: str | None, first_row: Callable[[str], np.ndarray]
+) -> str:
+    """32 hex digits that two models share only if they are the same: their configuration, preprocessing, tokenizer,
+    and the first row of every matrix of weights, which any training changes. The same in whatever format the model is
+    kept. `first_row` gives (1, ...) of the tensor of a name of ours."""
+    hash = hashlib.blake2b(digest_size=16)
+    for said in (asdict(config), asdict(spec), tokenizer_json):
+        hash.update(repr(said).encode())
+    for name in _matrices(config):
+        hash.update(np.ascontiguousarray(first_row(name), np.float32).tobytes())
+    return hash.hexdigest()
+
+
+def _matrices(config: CLIPConfig) -> Iterator[str]:
+    """Names of weights in every part of both towers."""
+    yield from ("text.token.weight", "text.positions", "text.proj.weight")
+    towers = [("text", config.text.layers)]
+    if isinstance(config.image, ResNetConfig):
+        yield from ("image.conv1.weight", "image.pool.q.weight", "image.pool.k.weight", "image.pool.v.weight")
+        yield "image.pool.out.weight"
+        for stage, depth in enumerate(config.image.layers):
+            yield from (f"image.stages.{stage}.{i}.conv{n}.weight" for i in range(depth) for n in (1, 2, 3))
+    else:
+        yield from ("image.patch.weight", "image.positions")
+        towers.append(("image", config.image.layers))
+    for tower, layers in towers:
+        block = f"{tower}.transformer.blocks"
+        parts = ("attention.qkv", "attention.out", "mlp.fc", "mlp.proj")
+        yield from (f"{block}.{layer}.{part}.weight" for layer in range(layers) for part in parts)

@@ -1,0 +1,72 @@
+"""What a model folder says of itself, all but its weights."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from diptych.checkpoint import huggingface
+from diptych.checkpoint.files import read_json
+from diptych.checkpoint.state import CheckpointError, check_activation
+from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+
+OURS = "diptych"
+READABLE = (OURS, *huggingface.ROWS)  # what config.json may have as model_type
+TOWERS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {"vit": ViTConfig, "resnet": ResNetConfig}
+
+
+class Settings(NamedTuple):
+    """A folder's config.json as it stands (`settings`) and as a configuration, its preprocessor_config.json, and the
+    text of its tokenizer.json; the latter two None where it has none."""
+
+    config: CLIPConfig
+    settings: dict[str, Any]
+    preprocess: dict[str, Any] | None
+    tokenizer_json: str | None
+
+
+def read_settings(folder: Path, source: str, *, activation: str | None = None) -> Settings:
+    """A folder with a config.json, in Hugging Face's form or ours. CheckpointError names what does not fit."""
+    settings = read_json(folder / "config.json")
+    tokenizer_json = read_text(folder / "tokenizer.json")
+    if settings.get("model_type") == OURS:
+        config = _from_fields(settings, source)
+    else:
+        pad_id = huggingface.padding_id(tokenizer_json, _optional_json(folder / "tokenizer_config.json") or {})
+        config = huggingface.config_from_json(settings, source, pad_id=pad_id)
+    check_activation(config, activation, source)
+    return Settings(config, settings, _preprocess(folder), tokenizer_json)
+
+
+def read_text(path: Path) -> str | None:
+    """The text of a file that need not be there."""
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _optional_json(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.is_file() else None
+
+
+def _preprocess(folder: Path) -> dict[str, Any] | None:
+    """transformers 5 may put the picture's settings into the file of the whole processor."""
+    own = _optional_json(folder / "preprocessor_config.json")
+    return own or (_optional_json(folder / "processor_config.json") or {}).get("image_processor")
+
+
+def _from_fields(settings: dict[str, Any], source: str) -> CLIPConfig:
+    try:
+        values = {key: value for key, value in settings.items() if key != "model_type"}
+        image = dict(values["image"])
+        image = _make(TOWERS[image.pop("tower")], image, "image.")
+        return _make(CLIPConfig, values | {"image": image, "text": _make(TextConfig, values["text"], "text.")}, "")
+    except KeyError as error:
+        raise CheckpointError(f"{source}: config.json: {error} is missing or not known.") from error
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{source}: config.json: {error}") from error
+
+
+def _make(kind: Any, values: dict[str, Any], where: str) -> Any:
+    if unknown := [f"{where}{key}" for key in values if key not in {field.name for field in fields(kind)}]:
+        raise ValueError(f"{', '.join(unknown)} is not known.")
+    return kind(**values)

@@ -1,0 +1,249 @@
+"""The towers as OpenVINO graphs, made straight from a configuration and its arrays: no tracing, no exported file, no
+PyTorch. They compute what `diptych.nets` computes, in the same order, under the same names; a test holds both side by
+side for every kind of tower."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diptych.engines.openvino_runtime import openvino
+from diptych.images import Preprocess
+from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+
+ops = openvino.opset15
+Arrays = Mapping[str, np.ndarray]
+BATCH_NORM_EPS = 1e-5  # PyTorch's default, which no model here changes
+NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+def image_graph(config: CLIPConfig, arrays: Arrays, spec: Preprocess) -> Any:
+    """uint8 (batch, size, size, 3), already resized -> raw features float32 (batch, dim). Normalising is within."""
+    size, weights = config.image.image_size, Weights(arrays, "image")
+    pixels = ops.parameter([-1, size, size, 3], np.uint8, name="pixels")
+    x = ops.convert(pixels, "f32")
+    x = (x * _number(1 / (255 * np.array(spec.std)))) - _number(np.array(spec.mean) / np.array(spec.std))
+    x = ops.transpose(x, _ints(0, 3, 1, 2))
+    tower = _resnet if isinstance(config.image, ResNetConfig) else _vit
+    return _model(tower(x, weights, config.image), pixels, "image")  # type: ignore[arg-type]
+
+
+def text_graph(config: CLIPConfig, arrays: Arrays) -> Any:
+    """int64 ids (batch, tokens) -> raw features float32 (batch, dim)."""
+    weights, text = Weights(arrays, "text"), config.text
+    ids = ops.parameter([-1, -1], np.int64, name="ids")
+    shape = ops.shape_of(ids)
+    batch, tokens = (ops.gather(shape, _ints(axis), _scalar(0)) for axis in (0, 1))
+    positions = ops.unsqueeze(ops.range(_scalar(0), ops.squeeze(tokens, _ints(0)), _scalar(1), "i64"), _ints(0))
+    x = ops.gather(weights["token.weight"], ids, _scalar(0))
+    x = x + ops.slice(weights["positions"], _ints(0), tokens, _ints(1), _ints(0))
+    last = ops.broadcast(tokens - _ints(1), ops.concat([batch, _ints(1)], 0))
+    at = last if text.pool == "last" else ops.minimum(_first_end(ids, positions, tokens, text), last)
+    seen = ops.unsqueeze(ops.less_equal(positions, at), _ints(1, 2)) if text.causal else None
+    only = Only(lambda each: ops.gather(each, at, _scalar(1), 1), seen)
+    for layer in range(text.layers):
+        x = _block(x, weights.at(f"transformer.blocks.{layer}"), text, only if layer == text.layers - 1 else None)
+    x = _linear(_layer_norm(x, weights.at("norm_post"), text.norm_eps), weights.at("proj"))
+    return _model(_squeezed(x), ids, "text")
+
+
+def _first_end(ids: Any, positions: Any, tokens: Any, text: TextConfig) -> Any:
+    """(batch, 1): where the first end token stands, or the first of the highest id (OpenAI's rule)."""
+    wanted = _scalar(text.end_id) if text.pool == "end" else ops.reduce_max(ids, _ints(1), True)
+    return ops.reduce_min(ops.select(ops.equal(ids, wanted), positions, tokens), _ints(1), True)
+
+
+class Weights:
+    """The arrays under a prefix, as constants of a graph. Half precision stays so in the graph's memory."""
+
+    def __init__(self, arrays: Arrays, prefix: str):
+        self.arrays, self.prefix = arrays, prefix
+
+    def at(self, name: str) -> Weights:
+        """Those of a part."""
+        return Weights(self.arrays, f"{self.prefix}.{name}")
+
+    def __contains__(self, name: str) -> bool:
+        return f"{self.prefix}.{name}" in self.arrays
+
+    def array(self, name: str) -> np.ndarray:
+        """One, as it is."""
+        return self.arrays[f"{self.prefix}.{name}"]
+
+    def __getitem__(self, name: str) -> Any:
+        return _constant(self.array(name))
+
+
+def _model(result: Any, parameter: Any, name: str) -> Any:
+    make: Any = openvino.Model  # whose types are wrong: it is no subclass of its own base, they say
+    return make([result], [parameter], name)
+
+
+def _constant(array: np.ndarray) -> Any:
+    node = ops.constant(np.ascontiguousarray(array))
+    return node if array.dtype == np.float32 else ops.convert(node, "f32")
+
+
+def _number(values: Any) -> Any:
+    return ops.constant(np.asarray(values, np.float32))
+
+
+def _ints(*values: int) -> Any:
+    return ops.constant(np.array(values, np.int64))
+
+
+def _scalar(value: int) -> Any:
+    return ops.constant(np.int64(value))
+
+
+def _squeezed(x: Any) -> Any:
+    return ops.squeeze(x, _ints(1))
+
+
+def _linear(x: Any, weights: Weights, rows: slice | None = None) -> Any:
+    """x W' + b; of some rows of W alone, if those are asked for."""
+    rows = rows or slice(None)
+    y = ops.matmul(x, _constant(weights.array("weight")[rows]), False, True)
+    return y + _constant(weights.array("bias")[rows]) if "bias" in weights else y
+
+
+def _layer_norm(x: Any, weights: Weights, eps: float) -> Any:
+    return ops.mvn(x, _ints(-1), True, eps, "inside_sqrt") * weights["weight"] + weights["bias"]
+
+
+def _quick_gelu(x: Any) -> Any:
+    return ops.swish(x, ops.constant(np.float32(1.702)))
+
+
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "gelu": lambda x: ops.gelu(x, "erf"),
+    "gelu_tanh": lambda x: ops.gelu(x, "tanh"),
+    "quick_gelu": _quick_gelu,
+}
+
+
+def _mlp(x: Any, weights: Weights, activation: str) -> Any:
+    return _linear(ACTIVATIONS[activation](_linear(x, weights.at("fc"))), weights.at("proj"))
+
+
+def _attended(q: Any, k: Any, v: Any, heads: int, width: int, *mask: Any, causal: bool = False) -> Any:
+    """softmax(q k' / sqrt(head width)) v in each head: (batch, heads, queries, width / heads)."""
+    return ops.scaled_dot_product_attention(*(_heads(each, heads, width) for each in (q, k, v)), *mask, causal=causal)
+
+
+def _heads(x: Any, heads: int, width: int) -> Any:
+    """(batch, tokens, width) -> (batch, heads, tokens, width / heads)."""
+    return ops.transpose(ops.reshape(x, _ints(0, -1, heads, width // heads), True), _ints(0, 2, 1, 3))
+
+
+def _joined(x: Any, width: int) -> Any:
+    """The inverse of `_heads`."""
+    return ops.reshape(ops.transpose(x, _ints(0, 2, 1, 3)), _ints(0, -1, width), True)
+
+
+def _block(x: Any, weights: Weights, tower: ViTConfig | TextConfig, only: Only | None = None) -> Any:
+    """A residual block; with `only`, of that one token of each sample."""
+    width = tower.width
+    normed, qkv = _layer_norm(x, weights.at("norm_1"), tower.norm_eps), weights.at("attention.qkv")
+    asking = only.token(normed) if only else normed
+    parts = (slice(width), slice(width, 2 * width), slice(2 * width, None))
+    q, k, v = (_linear(each, qkv, rows) for each, rows in zip((asking, normed, normed), parts, strict=True))
+    causal = isinstance(tower, TextConfig) and tower.causal and not only
+    mask = [only.mask] if only and only.mask is not None else []
+    mixed = _attended(q, k, v, tower.heads, width, *mask, causal=causal)
+    x = (only.token(x) if only else x) + _linear(_joined(mixed, width), weights.at("attention.out"))
+    return x + _mlp(_layer_norm(x, weights.at("norm_2"), tower.norm_eps), weights.at("mlp"), tower.activation)
+
+
+class Only(NamedTuple):
+    """One token of each sample, which is all that the last block has to compute: how to take it out of (batch, tokens,
+    width), and which tokens it may see, (batch, 1, 1, tokens)."""
+
+    token: Callable[[Any], Any]
+    mask: Any | None = None
+
+
+def _vit(x: Any, weights: Weights, tower: ViTConfig) -> Any:
+    x = _patches(x, weights, tower)
+    if tower.norm_pre:
+        x = _layer_norm(x, weights.at("norm_pre"), tower.norm_eps)
+    first = Only(lambda each: ops.slice(each, _ints(0), _ints(1), _ints(1), _ints(1)))
+    for layer in range(tower.layers):
+        only = first if tower.pool == "class" and layer == tower.layers - 1 else None
+        x = _block(x, weights.at(f"transformer.blocks.{layer}"), tower, only)
+    x = _layer_norm(x, weights.at("norm_post"), tower.norm_eps)
+    if tower.pool == "map":
+        return _map_head(x, weights.at("head"), tower)
+    return _linear(_squeezed(x) if tower.pool == "class" else ops.reduce_mean(x, _ints(1), False), weights.at("proj"))
+
+
+def _patches(x: Any, weights: Weights, tower: ViTConfig) -> Any:
+    """Pixels to tokens: (batch, patches, width), the class token before them where there is one, and positions."""
+    patch, width = tower.patch_size, tower.width
+    x = ops.convolution(x, weights["patch.weight"], [patch, patch], [0, 0], [0, 0], [1, 1])
+    x = ops.transpose(ops.reshape(x, _ints(0, width, -1), True), _ints(0, 2, 1))
+    if "patch.bias" in weights:
+        x = x + weights["patch.bias"]
+    if tower.pool == "class":
+        batch = ops.gather(ops.shape_of(x), _ints(0), _scalar(0))
+        x = ops.concat([ops.broadcast(weights["class_token"], ops.concat([batch, _ints(1, width)], 0)), x], 1)
+    return x + weights["positions"]
+
+
+def _map_head(x: Any, weights: Weights, tower: ViTConfig) -> Any:
+    """One learned probe asks all tokens (Zhai et al. 2022, section 3.3)."""
+    width, qkv = tower.width, weights.at("attention.qkv")
+    q = _linear(weights["probe"], qkv, slice(width))
+    k, v = _linear(x, qkv, slice(width, 2 * width)), _linear(x, qkv, slice(2 * width, None))
+    q = ops.broadcast(q, ops.concat([ops.gather(ops.shape_of(x), _ints(0), _scalar(0)), _ints(1, width)], 0))
+    pooled = _linear(_joined(_attended(q, k, v, tower.heads, width), width), weights.at("attention.out"))
+    pooled = pooled + _mlp(_layer_norm(pooled, weights.at("norm"), tower.norm_eps), weights.at("mlp"), tower.activation)
+    return _squeezed(pooled)
+
+
+def _resnet(x: Any, weights: Weights, tower: ResNetConfig) -> Any:
+    for number in (1, 2, 3):
+        x = ops.relu(_convolved(x, weights, f"conv{number}", f"bn{number}", stride=2 if number == 1 else 1))
+    x = _pooled(x, 2)
+    for stage, depth in enumerate(tower.layers):
+        for index in range(depth):
+            x = _bottleneck(x, weights.at(f"stages.{stage}.{index}"), 2 if stage and not index else 1)
+    return _attention_pool(x, weights.at("pool"), tower)
+
+
+def _bottleneck(x: Any, weights: Weights, stride: int) -> Any:
+    y = ops.relu(_convolved(x, weights, "conv1", "bn1"))
+    y = ops.relu(_convolved(y, weights, "conv2", "bn2"))
+    y = _convolved(_pooled(y, stride), weights, "conv3", "bn3")
+    if "downsample.conv.weight" in weights:
+        x = _convolved(_pooled(x, stride), weights.at("downsample"), "conv", "bn")
+    return ops.relu(x + y)
+
+
+def _convolved(x: Any, weights: Weights, conv: str, norm: str, *, stride: int = 1) -> Any:
+    """A convolution with its batch norm, whose statistics are fixed, multiplied into it."""
+    kernel, bn = weights.array(f"{conv}.weight").astype(np.float32), weights.at(norm)
+    gain, bias, mean, var = (bn.array(name).astype(np.float32) for name in NORM)
+    gain = gain / np.sqrt(var + BATCH_NORM_EPS)
+    pad = [kernel.shape[2] // 2] * 2
+    y = ops.convolution(x, _number(kernel * gain[:, None, None, None]), [stride, stride], pad, pad, [1, 1])
+    return y + _number((bias - mean * gain)[None, :, None, None])
+
+
+def _pooled(x: Any, stride: int) -> Any:
+    """The mean of each square of `stride` places; a rest at the edge is left out, as PyTorch does."""
+    if stride == 1:
+        return x
+    return ops.avg_pool(x, [stride] * 2, [0, 0], [0, 0], [stride] * 2, True, "floor")
+
+
+def _attention_pool(x: Any, weights: Weights, tower: ResNetConfig) -> Any:
+    """One step of attention whose query is the mean of the map (Radford et al. 2021, section 2.4)."""
+    width = weights.array("q.weight").shape[1]
+    x = ops.transpose(ops.reshape(x, _ints(0, width, -1), True), _ints(0, 2, 1))
+    x = ops.concat([ops.reduce_mean(x, _ints(1), True), x], 1) + weights["positions"]
+    first = ops.slice(x, _ints(0), _ints(1), _ints(1), _ints(1))
+    q, k, v = (_linear(each, weights.at(name)) for each, name in ((first, "q"), (x, "k"), (x, "v")))
+    return _linear(_squeezed(_joined(_attended(q, k, v, tower.heads, width), width)), weights.at("out"))

@@ -1,0 +1,47 @@
+"""Any model opened for the processor, without PyTorch wherever its files allow that."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from diptych.checkpoint.arrays import read_arrays
+from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of
+from diptych.engines import is_installed
+from diptych.engines.converted import is_converted, read_converted
+from diptych.engines.openvino import OpenVINOEngine, Precision
+
+
+def open_on_processor(
+    source: str | os.PathLike[str],
+    *,
+    precision: Precision = "auto",
+    activation: str | None = None,
+    revision: str | None = None,
+) -> tuple[Checkpoint, OpenVINOEngine]:
+    """A model and the engine that runs it: a folder that was converted, a folder or hub id with safetensors, and, where
+    PyTorch is installed to read them, all else. Raises CheckpointError, as `diptych.checkpoint.read` does."""
+    if is_converted(Path(source)):
+        checkpoint = read_converted(Path(source))
+        return checkpoint, OpenVINOEngine.of_files(Path(source) / "openvino", precision=precision)
+    if found := read_arrays(source, activation=activation, revision=revision):
+        said, arrays = found
+        checkpoint = Checkpoint(said.config, arrays, said.preprocess, said.tokenizer_json, str(source))
+    else:
+        checkpoint = _by_pytorch(source, activation, revision)
+    engine = OpenVINOEngine.of_arrays(
+        checkpoint.config, checkpoint.state, preprocessing_of(checkpoint), precision=precision, source=checkpoint.source
+    )
+    return checkpoint, engine
+
+
+def _by_pytorch(source: str | os.PathLike[str], activation: str | None, revision: str | None) -> Checkpoint:
+    if Path(source).exists() and not is_installed("pytorch"):
+        raise CheckpointError(
+            f"{source}: its weights are in a form that only PyTorch reads, which is not installed: pip install "
+            f"'diptych[train]', or convert it where that is: diptych convert {source} TARGET"
+        )
+    from diptych.checkpoint.reading import read
+
+    checkpoint = read(source, activation=activation, revision=revision)
+    return checkpoint._replace(state={name: tensor.numpy() for name, tensor in checkpoint.state.items()})

@@ -1,0 +1,117 @@
+"""OpenVINO as the engine: both towers on the processor, without PyTorch."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from diptych.checkpoint.state import CheckpointError
+from diptych.engines.openvino_runtime import openvino
+from diptych.images import Preprocess
+from diptych.nets.config import CLIPConfig
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, UInt8
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+class OpenVINOEngine:
+    """Runs both towers: arrays in, unit vectors out. A tower is compiled when it is first used, for who searches by a
+    sentence needs no image tower. Safe to call from several threads."""
+
+    name = "openvino"
+
+    def __init__(self, image: Callable[[], Any], text: Callable[[], Any], *, precision: Precision = "auto"):
+        """`image` and `text` make the towers' graphs. `precision` is that of the arithmetic of what is not quantised;
+        "auto" is bfloat16 where the processor has it, else float32. Raises ValueError for what is not here."""
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision={precision!r} is not known; choose one of {', '.join(get_args(Precision))}.")
+        self._core = openvino.Core()
+        has_bfloat16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "bfloat16" and not has_bfloat16:
+            raise ValueError("precision='bfloat16' was asked for; this processor has none. Leave it out.")
+        self.precision = "bfloat16" if has_bfloat16 and precision != "float32" else "float32"
+        self._towers = {"image": _Tower(image, self._compiled), "text": _Tower(text, self._compiled)}
+
+    @classmethod
+    def of_arrays(
+        cls,
+        config: CLIPConfig,
+        arrays: Mapping[str, np.ndarray],
+        spec: Preprocess,
+        *,
+        source: str,
+        precision: Precision = "auto",
+    ) -> OpenVINOEngine:
+        """From a configuration and its weights under our names; those of a tower are read when it is first used, and a
+        CheckpointError, which names `source`, says then what does not fit."""
+        from diptych.engines.graph import image_graph, text_graph
+
+        def made(make: Callable[..., Any], *arguments: Any) -> Any:
+            try:
+                return make(config, arrays, *arguments)
+            except (KeyError, RuntimeError, IndexError) as error:
+                raise CheckpointError(f"{source}: its weights do not fit its configuration ({error}).") from error
+
+        return cls(lambda: made(image_graph, spec), lambda: made(text_graph), precision=precision)
+
+    @classmethod
+    def of_files(cls, folder: Path, *, precision: Precision = "auto") -> OpenVINOEngine:
+        """From image.xml and text.xml in `folder`, with the .bin beside each."""
+        core = openvino.Core()
+
+        def read(name: str) -> Any:
+            try:
+                return core.read_model(folder / f"{name}.xml")
+            except RuntimeError as error:
+                raise CheckpointError(
+                    f"{folder}/{name}.xml cannot be read ({error}); convert the model again."
+                ) from error
+
+        return cls(lambda: read("image"), lambda: read("text"), precision=precision)
+
+    def describe(self) -> str:
+        """What runs where, for people."""
+        return f"OpenVINO on cpu ({self.precision}, {os.cpu_count()} cores)"
+
+    def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]:
+        """Pictures of the tower's size; they are normalised in the graph."""
+        return _unit(self._towers["image"](np.ascontiguousarray(pixels)))
+
+    def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
+        return _unit(self._towers["text"](ids.astype(np.int64, copy=False)))
+
+    def _compiled(self, graph: Any) -> Any:
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[self.precision]}
+        return self._core.compile_model(graph, "CPU", hints)
+
+
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class _Tower:
+    """A graph that is compiled at its first call; each thread has its own request to run it by."""
+
+    def __init__(self, make: Callable[[], Any], compiled: Callable[[Any], Any]):
+        self._make, self._compile = make, compiled
+        self._model: Any = None
+        self._lock = threading.Lock()
+        self._requests = threading.local()
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        with self._lock:
+            self._model = self._model or self._compile(self._make())
+        if not hasattr(self._requests, "own"):
+            self._requests.own = self._model.create_infer_request()
+        return self._requests.own.infer([batch], share_inputs=True)[0]
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    features = features.astype(np.float32, copy=False)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)

@@ -1,0 +1,105 @@
+"""What a network is, in numbers: the configurations of the towers and of the model. They are apart from the modules
+that they describe so that a model can be known, and run by another engine, without PyTorch."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+STRIDE = 32  # of a ResNet here, from pixels to its last map
+ACTIVATIONS = ("gelu", "quick_gelu", "gelu_tanh")
+
+
+def check_activation(name: str) -> None:
+    """ValueError, with the known names, for an activation of another name."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation {name!r} is not known; choose one of {', '.join(ACTIVATIONS)}.")
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """`pool`: "class" reads a class token (CLIP), "map" an attention-pooling head (SigLIP), "mean" averages patches."""
+
+    image_size: int = 224
+    patch_size: int = 32
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_width: int = 3072
+    activation: str = "gelu"
+    pool: Literal["class", "map", "mean"] = "class"
+    norm_pre: bool = True
+    patch_bias: bool = False
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_activation(self.activation)
+        if self.pool not in ("class", "map", "mean"):
+            raise ValueError(f"pool {self.pool!r} is not known; choose class, map or mean.")
+        if self.image_size < self.patch_size:
+            raise ValueError(f"a picture of {self.image_size} px holds no patch of {self.patch_size} px.")
+
+    @property
+    def grid(self) -> int:
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """`layers`: blocks in each of the four stages; `width`: channels out of the stem; the last map has 32 x width."""
+
+    image_size: int = 224
+    layers: tuple[int, int, int, int] = (3, 4, 6, 3)
+    width: int = 64
+    heads: int = 32
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if len(self.layers) != 4:
+            raise ValueError(f"layers has {len(self.layers)} stages; a ResNet here has four.")
+        if self.image_size < STRIDE or self.image_size % STRIDE:
+            raise ValueError(f"image_size is {self.image_size} px; a ResNet here wants a multiple of {STRIDE} px.")
+
+    @property
+    def grid(self) -> int:
+        return self.image_size // STRIDE
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """`pool`: "end" reads the first `end_id`, "argmax" the highest id (OpenAI's rule), "last" the last position.
+
+    `pad_id` is what the tokenizer fills with; under a causal mask it changes nothing, in a bidirectional tower it is
+    part of the input."""
+
+    context: int = 77
+    vocab_size: int = 49408
+    width: int = 512
+    layers: int = 12
+    heads: int = 8
+    mlp_width: int = 2048
+    activation: str = "gelu"
+    pool: Literal["end", "argmax", "last"] = "argmax"
+    causal: bool = True
+    end_id: int = 49407
+    pad_id: int = 0
+    proj_bias: bool = False
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_activation(self.activation)
+        if self.pool not in ("end", "argmax", "last"):
+            raise ValueError(f"pool {self.pool!r} is not known; choose end, argmax or last.")
+
+
+@dataclass(frozen=True)
+class CLIPConfig:
+    """`loss` names the objective the model is made for: it decides whether there is a logit bias, and how scores
+    turn into probabilities (softmax over the candidates, or a sigmoid each)."""
+
+    embed_dim: int = 512
+    image: ViTConfig | ResNetConfig = field(default_factory=ViTConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    loss: Literal["softmax", "sigmoid"] = "softmax"
+
+    def __post_init__(self) -> None:
+        if self.loss not in ("softmax", "sigmoid"):
+            raise ValueError(f"loss {self.loss!r} is not known; choose softmax or sigmoid.")

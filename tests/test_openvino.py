@@ -1,0 +1,184 @@
+"""The OpenVINO engine computes what the networks compute, without PyTorch."""
+
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import diptych
+from diptych.checkpoint import CheckpointError, save_folder
+from diptych.engines import choose_engine
+from diptych.engines.openvino import OpenVINOEngine
+from diptych.engines.pytorch import PyTorchEngine
+from diptych.images import Preprocess
+from diptych.nets.clip import CLIP
+from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.nets.presets import preset
+
+TEXT = TextConfig(16, 100, 32, 2, 2, 64, end_id=99)
+VIT = ViTConfig(32, 8, 32, 2, 2, 64)
+SIGLIP_TEXT = replace(TEXT, pool="last", causal=False, activation="gelu_tanh", proj_bias=True)
+CONFIGS = {
+    "class token, highest id": CLIPConfig(24, VIT, TEXT),
+    "quick gelu, first end token": CLIPConfig(
+        24, replace(VIT, activation="quick_gelu"), replace(TEXT, activation="quick_gelu", pool="end", end_id=7)
+    ),
+    "mean, no norm before": CLIPConfig(24, replace(VIT, pool="mean", norm_pre=False), TEXT),
+    "map head, bidirectional": CLIPConfig(
+        32,
+        replace(VIT, pool="map", norm_pre=False, patch_bias=True, activation="gelu_tanh", norm_eps=1e-6),
+        SIGLIP_TEXT,
+        "sigmoid",
+    ),
+    "patches that leave an edge": CLIPConfig(24, replace(VIT, image_size=30), TEXT),
+    "resnet": CLIPConfig(24, ResNetConfig(64, (2, 1, 1, 1), 8, heads=4), TEXT),
+    "resnet with an odd map": CLIPConfig(24, ResNetConfig(96, (1, 1, 2, 1), 8, heads=4), TEXT),
+}
+IDS = np.array([[98, 5, 7, 6, 99, 0, 0], [98, 99, 7, 7, 3, 2, 1], [98, 1, 2, 3, 4, 7, 99]])
+
+
+def network(config: CLIPConfig) -> CLIP:
+    """Random weights; batch norm's statistics and all biases are no zeros or ones either."""
+    torch.manual_seed(0)
+    made = CLIP(config).eval()
+    with torch.no_grad():
+        for name, tensor in made.state_dict().items():
+            if tensor.ndim == 1 and tensor.is_floating_point():
+                tensor.copy_(torch.rand(tensor.shape) + 0.5 if "var" in name else torch.randn(tensor.shape))
+    return made
+
+
+def engines(config: CLIPConfig) -> tuple[OpenVINOEngine, PyTorchEngine]:
+    made, spec = network(config), Preprocess(config.image.image_size)
+    arrays = {name: tensor.numpy() for name, tensor in made.state_dict().items()}
+    ours = OpenVINOEngine.of_arrays(config, arrays, spec, source="here", precision="float32")
+    return ours, PyTorchEngine(made, spec, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_both_engines_agree(name: str) -> None:
+    config = CONFIGS[name]
+    ours, theirs = engines(config)
+    size = config.image.image_size
+    pixels = np.random.default_rng(0).integers(256, size=(3, size, size, 3), dtype=np.uint8)
+    np.testing.assert_allclose(ours.encode_images(pixels), theirs.encode_images(pixels), atol=2e-5)
+    for ids in (IDS, IDS[:1, :5]):
+        np.testing.assert_allclose(ours.encode_texts(ids), theirs.encode_texts(ids), atol=2e-5)
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    ours, _ = engines(CONFIGS["resnet"])
+    rng = np.random.default_rng(0)
+    batches = [rng.integers(256, size=(n, 64, 64, 3), dtype=np.uint8) for n in (1, 2, 3, 4)]
+    alone = [ours.encode_images(batch) for batch in batches]
+    found: dict[int, list[np.ndarray]] = {}
+
+    def run(index: int) -> None:
+        found[index] = [ours.encode_images(batches[index]) for _ in range(10)]
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index, vectors in found.items():
+        for each in vectors:
+            np.testing.assert_allclose(each, alone[index], atol=1e-5)
+
+
+FORMS = {"ours": "resnet-tiny", "Hugging Face's": "vit-tiny"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_folder_runs_without_pytorch(form: str, dtype: torch.dtype, tiny_model: Path, tmp_path: Path) -> None:
+    """Also what bfloat16 weights, which numpy cannot hold, want is PyTorch, and is read by it."""
+    config = preset(FORMS[form])
+    tokenizer_json = (tiny_model / "tokenizer.json").read_text(encoding="utf-8")
+    config = replace(config, text=replace(config.text, vocab_size=600, end_id=599))
+    spec = Preprocess(config.image.image_size).to_hugging_face()
+    folder = save_folder(
+        tmp_path / "model", network(config), tokenizer_json=tokenizer_json, preprocess=spec, dtype=dtype
+    )
+    code = (
+        "import sys, diptych, numpy as np\n"
+        f"model = diptych.load({str(folder)!r}, precision='float32')\n"
+        "size = model.preprocessing.size_px\n"
+        "pixels = np.random.default_rng(0).integers(256, size=(2, size, size, 3), dtype=np.uint8)\n"
+        "texts = model.embed_texts(['a red star', 'a blue fish on a cup'])\n"
+        f"np.savez({str(tmp_path / 'out.npz')!r}, pixels=pixels, images=model.embed_pixels(pixels), texts=texts)\n"
+        "print(model.fingerprint, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    theirs = diptych.load(folder, engine="pytorch")
+    said = np.load(tmp_path / "out.npz")
+    assert done.stdout.split() == [theirs.fingerprint, str(dtype == torch.bfloat16)]
+    np.testing.assert_allclose(said["images"], theirs.embed_pixels(said["pixels"]), atol=2e-5)
+    np.testing.assert_allclose(said["texts"], theirs.embed_texts(["a red star", "a blue fish on a cup"]), atol=2e-5)
+
+
+def test_the_fingerprint_names_the_model_and_not_its_form(tiny_model: Path, tmp_path: Path) -> None:
+    model = diptych.load(tiny_model)
+    theirs = diptych.convert(tiny_model, tmp_path / "theirs", to="open_clip")
+    assert (
+        diptych.load(theirs).fingerprint == model.fingerprint == diptych.load(tiny_model, engine="pytorch").fingerprint
+    )
+    with torch.no_grad():
+        model.network.text.transformer.blocks[1].mlp.fc.weight += 0.01  # as any training does
+    assert diptych.load(model.save(tmp_path / "trained")).fingerprint != diptych.load(tiny_model).fingerprint
+
+
+def test_the_network_is_there_when_asked_for(tiny_model: Path) -> None:
+    model = diptych.load(tiny_model, engine="openvino")
+    theirs = diptych.load(tiny_model, engine="pytorch").network.state_dict()
+    mine = model.network.state_dict()
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_weights_that_do_not_fit_say_so(tiny_model: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for path in tiny_model.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(tiny_model / "model.safetensors")
+    del tensors["text_model.encoder.layers.1.mlp.fc1.weight"]
+    save_file(tensors, folder / "model.safetensors")
+    model = diptych.load(folder, engine="openvino")
+    with pytest.raises(CheckpointError, match=r"its weights do not fit its configuration.*mlp\.fc"):
+        model.embed_texts(["a star"])
+
+
+def test_engines_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diptych.engines.has_gpu", lambda: False)
+    assert choose_engine(None, None) == choose_engine(None, "cpu") == "openvino"
+    assert choose_engine(None, "cuda") == choose_engine("pytorch", None) == "pytorch"
+    monkeypatch.setattr("diptych.engines.has_gpu", lambda: True)
+    assert choose_engine(None, None) == "pytorch"
+    assert choose_engine(None, "cpu") == "openvino"
+    for engine, device, said in (
+        ("onnx", None, "choose openvino or pytorch"),
+        ("openvino", "cuda", "runs on processors"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            choose_engine(engine, device)  # type: ignore[arg-type]
+
+
+def test_what_is_not_installed_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diptych.engines.is_installed", lambda engine: engine == "openvino")
+    with pytest.raises(ValueError, match=r"device 'cuda' needs torch.*pip install 'diptych\[train\]'"):
+        choose_engine(None, "cuda")
+    monkeypatch.setattr("diptych.engines.is_installed", lambda engine: engine == "pytorch")
+    assert choose_engine(None, None) == "pytorch"
+
+
+def test_a_precision_that_is_not_known_is_refused(tiny_model: Path) -> None:
+    with pytest.raises(ValueError, match="choose one of auto, float32, bfloat16"):
+        diptych.load(tiny_model, engine="openvino", precision="int4")  # type: ignore[arg-type]
