@@ -42,7 +42,7 @@ def command(folder: str, threshold: float | None, place: str | None, paths: bool
             for copy in group[1:]:
                 click.echo(f"{copy.path}" + ("\0" if nul else "\n"), nl=False)
     else:
-        click.echo("\n\n".join(map(_told, found.groups)) or "no duplicates")
+        click.echo("\n\n".join(map(_told, found.groups)), nl=bool(found.groups))
     copies = sum(len(group) - 1 for group in found.groups)
     say(f"{len(found.groups):,} groups with {copies:,} copies among {found.searched:,} pictures")
     return OK if found.groups else NOTHING

@@ -127,7 +127,7 @@ def _search(text: str | None, folder: str | None, order: list[str], **options: A
         code = report_failures(failures)
         _print(found, query, failures, options)
         if not found.hits:
-            code = _nothing(index, found, folder, failures)
+            code = _nothing(index, found, folder, failures, options["find"])
         _write(index, found.hits, options)
     return code
 
@@ -180,20 +180,23 @@ def _found(index: LocalIndex, query: Query, filters: Any, folder: str, options: 
     return found._replace(hits=[hit._replace(path=start / hit.path.relative_to(index.root)) for hit in found.hits])
 
 
-def _nothing(index: LocalIndex, found: Found, folder: str, failures: Mapping[str, Failure]) -> int:
+def _nothing(index: LocalIndex, found: Found, folder: str, failures: Mapping[str, Failure], find: str) -> int:
     """Say why there are no hits; the exit code."""
     counts = index.catalog.counts()
+    available = {"pictures": counts.pictures, "texts": counts.texts}
     if found.standing is not None and found.cut is not None:
         say(
             f"nothing like that here: the best hits stand {found.standing:+.1f} deviations from what other sentences "
             f"reach on these {found.searched:,}, and {found.cut:+.1f} is wanted. Without --relevant they are shown."
         )
-    elif not counts.files:
-        say(f"no pictures in {folder}; wanted JPEG, PNG, WebP, GIF, BMP or TIFF files there or below.")
-    elif not counts.pictures + counts.texts:
-        return FAILED if failures or counts.failed else NOTHING
+    elif here := sum(count for kind, count in available.items() if find in (kind, "both")):
+        say(f"none of the {here:,} {find if find != 'both' else 'items'} in the index pass the filters.")
+    elif failures:
+        return FAILED
+    elif find == "pictures":
+        say(f"no pictures in {folder}; wanted JPEG, PNG, WebP, HEIC, RAW or video files there or below.")
     else:
-        say(f"none of the {counts.pictures:,} pictures and {counts.texts:,} texts pass the filters.")
+        say(f"no {'pictures or texts' if find == 'both' else find} in {folder}.")
     return NOTHING
 
 
