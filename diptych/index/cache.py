@@ -1,8 +1,8 @@
 """The caches beside the catalog: one approximate search index a modality, made of its vectors and made again at will.
 
-A cache carries the catalog's stamp of the moment at which it was written. Where that is no longer the catalog's, the
-ids tell what has come and gone since, for none is ever given twice; where a cache is missing, damaged or of an unknown
-moment, it is built anew.
+A cache carries the catalog's stamp of the moment at which it was written, and the catalog notes it. Where the stamp is
+no longer the catalog's, the ids tell what has come and gone since, for none is ever given twice and none changes its
+vector. Where a cache is missing, damaged, or not the one that this catalog noted, it is built anew.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diptych.index.catalog import MODALITIES, Catalog
+from diptych.index.catalog import BLOCK, MODALITIES, Catalog
 from diptych.index.faults import IndexBusyError, IndexPlaceError
 from diptych.index.items import Modality
 from diptych.index.lock import locked
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from diptych.index.nearest import Nearest
 
 LOCK = "lock"
-_UNFINISHED = "unfinished"  # the stamp while a change of several steps goes on: no catalog has it
 
 
 def folder_of(place: Path, modality: Modality) -> Path:
@@ -45,7 +43,7 @@ def opened(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
         with locked(place / LOCK):
             return _renewed(catalog, place, modality)
     except IndexBusyError:
-        last = catalog.facts().get(f"cached.{modality}")
+        last = _noted(catalog, modality)
         return (last and _at(folder_of(place, modality), last)) or _temporary(catalog, modality)
     except IndexPlaceError:
         return _temporary(catalog, modality)
@@ -89,34 +87,43 @@ def _at(folder: Path, stamp: str) -> Nearest | None:
 def _renewed(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
     folder, stamp = folder_of(place, modality), catalog.stamp(modality)
     nearest = _at(folder, stamp) or _grown(catalog, folder, modality, stamp) or _built(catalog, folder, modality, stamp)
-    facts = catalog.facts()
-    if facts.get(f"cached.{modality}") != stamp:
-        catalog.settle(modality, stamp=stamp, last=catalog.last(modality))
+    if _noted(catalog, modality) != stamp:
+        catalog.set_facts({f"cached.{modality}": stamp})
     return nearest
 
 
+def _noted(catalog: Catalog, modality: Modality) -> str | None:
+    return catalog.facts().get(f"cached.{modality}")
+
+
 def _grown(catalog: Catalog, folder: Path, modality: Modality, stamp: str) -> Nearest | None:
-    """The last cache with what came and without what went; None where building is the better way."""
-    facts = catalog.facts()
-    last, shown = facts.get(f"cached.{modality}"), facts.get(f"cached_to.{modality}", 0)
-    nearest = _at(folder, last) if last else None
-    if nearest is None:
+    """The last cache with what came and without what went; None where building is the better way.
+
+    Until the last step it keeps its old stamp: wherever this ends, the ids say again what is missing.
+    """
+    noted = _noted(catalog, modality)
+    nearest = _at(folder, noted) if noted else None
+    if nearest is None or noted is None:
         return None
-    removed = catalog.removed(modality)
-    removed = removed[removed <= shown]
-    if catalog.count_after(modality, shown) + len(removed) > max(1000, len(nearest) // 2):
+    wanted, there = catalog.ids(modality), nearest.ids
+    added, removed = np.setdiff1d(wanted, there, assume_unique=True), np.setdiff1d(there, wanted, assume_unique=True)
+    if len(added) > max(len(there), BLOCK):
         return None
     if len(removed):
-        nearest.remove(removed, stamp=_UNFINISHED)
-    ids, vectors = _joined(catalog.vectors(modality, after=shown), catalog.dim)
-    nearest.add(ids, vectors, stamp=stamp)
+        nearest.remove(removed, stamp=noted)
+    for start in range(0, len(added), BLOCK):
+        some = added[start : start + BLOCK]
+        nearest.add(some, catalog.vectors_of(some), stamp=noted)
+    if nearest.outgrown:
+        return None
+    nearest.remove(np.empty(0, np.int64), stamp=stamp)
     return nearest
 
 
 def _built(catalog: Catalog, folder: Path, modality: Modality, stamp: str) -> Nearest:
     from diptych.index.nearest import Nearest
 
-    return Nearest.build(folder, catalog.vectors(modality), dim=catalog.dim, stamp=stamp)
+    return Nearest.build_blocks(folder, catalog.vectors(modality), dim=catalog.dim, stamp=stamp)
 
 
 def _temporary(catalog: Catalog, modality: Modality) -> Nearest:
@@ -124,8 +131,3 @@ def _temporary(catalog: Catalog, modality: Modality) -> Nearest:
     nearest = _built(catalog, Path(folder) / "nearest", modality, catalog.stamp(modality))
     weakref.finalize(nearest, shutil.rmtree, folder, ignore_errors=True)
     return nearest
-
-
-def _joined(blocks: Iterable[tuple[np.ndarray, np.ndarray]], dim: int) -> tuple[np.ndarray, np.ndarray]:
-    pairs = list(blocks) or [(np.empty(0, np.int64), np.empty((0, dim), np.float16))]
-    return np.concatenate([ids for ids, _ in pairs]), np.concatenate([vectors for _, vectors in pairs])

@@ -121,8 +121,8 @@ class Catalog:
         return catalog
 
     def _check_format(self) -> None:
-        found = self.rows("SELECT name FROM sqlite_master WHERE name IN ('facts', 'files', 'items', 'removed')")
-        if len(found) < 4 or not isinstance(form := self.facts().get("format"), int):
+        found = self.rows("SELECT name FROM sqlite_master WHERE name IN ('facts', 'files', 'items')")
+        if len(found) < 3 or not isinstance(form := self.facts().get("format"), int):
             raise IndexDamagedError(f"{self.path} is no catalog of diptych; remove it, and index the folder again.")
         if form > FORMAT:
             raise IndexDamagedError(
@@ -222,6 +222,11 @@ class Catalog:
         items = dict(self.rows("SELECT modality, count(*) FROM items GROUP BY modality"))
         return Counts(files, items.get("picture", 0), items.get("text", 0), failed)
 
+    def ids(self, modality: Modality) -> np.ndarray:
+        """The ids, (n,) int64 in ascending order, of all items of a modality."""
+        rows = self.rows("SELECT id FROM items WHERE modality = ? ORDER BY id", (modality,))
+        return np.fromiter((id for (id,) in rows), np.int64, len(rows))
+
     def matching(self, condition: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> np.ndarray:
         """The ids, (n,) int64 in ascending order, of the items for which an SQL condition on the columns of `files` and
         `items` holds."""
@@ -285,8 +290,8 @@ class Catalog:
     def put(self, entries: Iterable[Entry]) -> None:
         """Files as they were read, each with all that belongs to it; what was known of them before goes. Items that
         are what they were keep their ids."""
-        dim = self.dim
         with self.writing():
+            dim = self.dim
             for entry in entries:
                 (file,) = self._put_file(entry.contents, entry.settled)
                 rows = list(_item_rows(file, entry, dim))
@@ -321,29 +326,6 @@ class Catalog:
         """Drop these files with all that belongs to them."""
         with self.writing():
             self._db.executemany("DELETE FROM files WHERE id = ?", ((int(id),) for id in ids))
-
-    # --- what a cache lacks
-
-    def last(self, modality: Modality) -> int:
-        """The greatest id of a modality; 0 where there is none."""
-        return self.rows("SELECT coalesce(max(id), 0) FROM items WHERE modality = ?", (modality,))[0][0]
-
-    def count_after(self, modality: Modality, id: int) -> int:
-        """How many items of a modality have a greater id."""
-        return self.rows("SELECT count(*) FROM items WHERE modality = ? AND id > ?", (modality, id))[0][0]
-
-    def removed(self, modality: Modality) -> np.ndarray:
-        """The ids, (n,) int64, of items that went since `settle` was last called."""
-        rows = self.rows("SELECT id FROM removed WHERE modality = ?", (modality,))
-        return np.array([id for (id,) in rows], np.int64)
-
-    def settle(self, modality: Modality, *, stamp: str, last: int) -> None:
-        """Note that a cache was written: with what stamp, and the greatest id that it was shown."""
-        with self.writing():
-            facts = {f"cached.{modality}": stamp, f"cached_to.{modality}": last}
-            self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
-            if stamp == self.stamp(modality):
-                self._db.execute("DELETE FROM removed WHERE modality = ?", (modality,))
 
 
 def _plain(value: Any) -> Any:

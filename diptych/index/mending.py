@@ -95,7 +95,6 @@ def _copy(db: sqlite3.Connection, catalog: Catalog, vector_bytes: int) -> int:
                 to.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?)", _text(row, names))
         to.executemany("DELETE FROM files WHERE id = ?", ((file,) for file in doubtful))
         to.execute("DELETE FROM files WHERE reason IS NULL AND NOT EXISTS (SELECT 1 FROM items WHERE file = files.id)")
-        to.execute("DELETE FROM removed")
         return to.execute("SELECT count(*) FROM files").fetchone()[0]
 
 

@@ -20,8 +20,8 @@ MODALITIES: tuple[Modality, ...] = ("picture", "text")
 _PAGE_BYTES = 16384  # fifteen rows of 512 dimensions to a page; of SQLite's usual 4096 a quarter would stay empty
 _WAIT_S = 60.0  # how long a reader and a writer wait for each other's transaction
 
-# Ids of items are never given twice and an item's vector never changes, so the ids alone tell a cache what it lacks;
-# `removed` holds what went since the cache was written. The triggers see to it that no change of items goes uncounted.
+# Ids of items are never given twice and an item's vector never changes, so the ids alone tell a cache what it lacks.
+# The triggers see to it that no change of items goes uncounted.
 _SCHEMA = """
 CREATE TABLE facts(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE files(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, size INTEGER,
@@ -29,7 +29,6 @@ CREATE TABLE files(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, kind TEXT 
   camera TEXT, caption TEXT, duration_s REAL, reason TEXT, message TEXT);
 CREATE TABLE items(id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE,
   modality TEXT NOT NULL, at_s REAL, line INTEGER, text TEXT, vector BLOB NOT NULL);
-CREATE TABLE removed(id INTEGER PRIMARY KEY, modality TEXT NOT NULL);
 CREATE INDEX files_by_digest ON files(digest);
 CREATE INDEX items_by_file ON items(file, modality);
 CREATE INDEX items_by_modality ON items(modality);
@@ -38,7 +37,6 @@ CREATE TRIGGER item_added AFTER INSERT ON items BEGIN
   UPDATE facts SET value = hex(randomblob(8)) WHERE key = 'change.' || new.modality;
 END;
 CREATE TRIGGER item_removed AFTER DELETE ON items BEGIN
-  INSERT INTO removed VALUES (old.id, old.modality);
   UPDATE facts SET value = value + 1 WHERE key = 'generation';
   UPDATE facts SET value = hex(randomblob(8)) WHERE key = 'change.' || old.modality;
 END;

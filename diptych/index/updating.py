@@ -86,8 +86,10 @@ def update(
             digests=catalog.digests, now_ns=found.now_ns, retry=catalog.facts().get("version") != __version__,
             closed=[path for path, failure in found.failures.items() if failure.reason == "unreadable folder"],
         )  # fmt: skip
-        catalog.restamp((*todo.touched, *todo.renamed))
-        catalog.forget(todo.gone)
+        if todo.touched or todo.renamed:
+            catalog.restamp((*todo.touched, *todo.renamed))
+        if todo.gone:
+            catalog.forget(todo.gone)
         failures = _embed(index, catalog, todo.read, found.now_ns, progress, given, processes)
         catalog.set_facts(_now(index))
     if reindex:
@@ -246,5 +248,6 @@ class _Writer:
             self._commit()
 
     def _commit(self) -> None:
-        self._catalog.put(self._entries)
+        if self._entries:
+            self._catalog.put(self._entries)
         self._entries, self._last = [], time.monotonic()
