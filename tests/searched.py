@@ -61,6 +61,9 @@ class Exact:
         best = np.argsort(-cosines, kind="stable")[:k]
         return self.ids[rows[best]], cosines[best]
 
+    def vectors(self, ids: np.ndarray) -> np.ndarray:
+        return self.stored[np.searchsorted(self.ids, ids)]
+
     def sample(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         rows = np.random.default_rng(0).permutation(len(self.ids))[:count]
         return self.ids[rows], self.stored[rows]

@@ -127,19 +127,30 @@ def test_background_sentences_are_embedded_once(index: Searched) -> None:
     assert again == pytest.approx(index.model.embed_texts(SENTENCES))
     assert len(np.load(kept)) == len(SENTENCES)
     sentence_vectors(index.model, index.place / "gone", "a")  # no place to keep them: an answer all the same
-    assert len({*SENTENCES}) == len(SENTENCES) == 128
+    assert len({*SENTENCES}) == len(SENTENCES) == 64
 
 
 def test_a_picture_is_set_beside_others_of_the_index_that_do_not_find_themselves(index: Searched) -> None:
     """The background of a picture query: what each picture reaches among the others."""
     nearest = index.nearest("picture")
-    found = reach(Query.image("dog.jpg"), nearest, noise(128, 3))
-    ids, vectors = nearest.sample(128)
+    found = reach(Query.image("dog.jpg"), nearest, noise(64, 3))
+    ids, vectors = nearest.sample(64)
     likeness = vectors @ nearest.stored.T
     likeness[np.arange(len(ids)), [nearest.ids.tolist().index(one) for one in ids]] = -1
     best = np.sort(likeness, axis=1)[:, ::-1][:, : best_count(len(nearest))].mean(axis=1)
-    best = best[np.arange(128) % len(ids)]
+    best = best[np.arange(64) % len(ids)]
     assert (found.mean, found.std) == pytest.approx((best.mean(), best.std()), abs=1e-4)
+
+
+def test_many_items_are_searched_and_few_are_compared_at_once(index: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways give one answer, filtered or not."""
+    nearest, query = index.nearest("picture"), Query.image("dog.jpg") - Query.text("snow")
+    for among in (None, nearest.ids[::2]):
+        monkeypatch.setattr("diptych.index.relevance._BLOCK", 7)
+        at_once = reach(query, nearest, noise(64, 3), among=among)
+        with monkeypatch.context() as context:
+            context.setattr("diptych.index.relevance.COMPARED_AT_ONCE", 0)
+            assert reach(query, nearest, noise(64, 3), among=among) == pytest.approx(at_once, abs=1e-5)
 
 
 def test_how_many_hits_speak_for_an_index() -> None:

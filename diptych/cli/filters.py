@@ -28,7 +28,7 @@ def filter_options(command: Command) -> Command:
         click.option("--min-width", type=click.IntRange(min=1), metavar="PX", help="At least so wide."),
         click.option("--path", metavar="GLOB", help="Only such paths: 'holidays/**', '*.jpg'; relative to FOLDER."),
         click.option("--camera", metavar="WORDS", help="Only cameras with this in their name."),
-        click.option("--place", metavar="S,W,N,E", help="Only from this box of degrees: 47.2,8.4,47.5,8.7."),
+        click.option("--place", "box", metavar="S,W,N,E", help="Only from this box of degrees: 47.2,8.4,47.5,8.7."),
         click.option("--until", metavar="DATE", help="Taken at the latest then; 2024-06 ends with June."),
         click.option("--since", metavar="DATE", help="Taken at the earliest then: 2024, 2024-05 or 2024-05-31."),
     ):
@@ -42,9 +42,9 @@ def filters_of(options: Mapping[str, Any]) -> Filters:
 
     try:
         place = None
-        if options["place"] is not None:
+        if options["box"] is not None:
             try:
-                place = Box(*(float(edge) for edge in options["place"].split(",")))
+                place = Box(*(float(edge) for edge in options["box"].split(",")))
             except (TypeError, ValueError):
                 raise FilterError(f"place={options['place']!r}; wanted four numbers: south,west,north,east.") from None
         return Filters(place=place, path=options["path"], **{name: options[name] for name in _NAMES})

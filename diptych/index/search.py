@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 Wanted = Literal["picture", "text", "both"]
 BACKGROUND = 2048  # items that a query's own background is taken from; of a smaller index all
 _MORE = 4  # candidates asked for each hit where several may be of one file, or where they are thinned out
+
+
+_samples: WeakKeyDictionary[Neighbourly, tuple[int, np.ndarray]] = WeakKeyDictionary()
 
 
 class _Catalog(Protocol):
@@ -148,7 +152,7 @@ def _candidates(
     if not searched:
         return _Candidates([], np.empty(0, np.float32), Background(0, 0, 0), 0, None, None)
     items, cosines = _best_files(index, nearest, vector, count, among)
-    background = Background.of(nearest.sample(BACKGROUND)[1] @ vector)
+    background = Background.of(_sample(nearest) @ vector)
     if not relevant:
         return _Candidates(items, cosines, background, searched, None, None)
     sentences = sentence_vectors(index.model, index.place, str(index.catalog.facts().get("fingerprint", "")))
@@ -158,6 +162,15 @@ def _candidates(
         return _Candidates([], cosines[:0], background, searched, other, standing)
     kept = int(sum(other.height(float(cosine)) >= other.cut for cosine in cosines))
     return _Candidates(items[:kept], cosines[:kept], background, searched, other, standing)
+
+
+def _sample(nearest: Neighbourly) -> np.ndarray:
+    """The vectors that backgrounds are taken from, drawn once for as long as nothing comes or goes."""
+    count, vectors = _samples.get(nearest, (-1, None))
+    if vectors is None or count != len(nearest):
+        count, vectors = len(nearest), nearest.sample(BACKGROUND)[1]
+        _samples[nearest] = count, vectors
+    return vectors
 
 
 def _allowed(index: Index, modality: Modality, filters: Filters) -> np.ndarray | None:
