@@ -44,8 +44,8 @@ class Nearest:
     def __init__(self, rows: Rows):
         self._rows = rows
         self._crew = Crew(cores())
-        self._scans: list[Scan] = []
         self._refresh()
+        self._scans = self._open_scans()
 
     @classmethod
     def build(
@@ -109,25 +109,28 @@ class Nearest:
             raise CacheError(f"{folder} is damaged ({error}); build it anew.") from error
 
     def _refresh(self) -> None:
-        """Memory's view of what the files now say."""
-        head = self._rows.head
+        """Which rows are there, by the files."""
         gone = self._rows.content("gone").view("<i8")
-        self._live = np.ones(head.rows, bool)
+        self._live = np.ones(self._rows.head.rows, bool)
         self._live[gone] = False
-        self._gone = int(head.rows - self._live.sum())
+        self._gone = int(len(self._live) - self._live.sum())
         self._order: tuple[np.ndarray, np.ndarray] | None = None
-        self._coded = 0
-        if self.kind == "approximate":
-            self._open_scans()
 
-    def _open_scans(self) -> None:
+    def _open_scans(self) -> list[Scan]:
+        """Codes into memory; none where all is read exactly."""
+        if self.kind == "exact":
+            return []
         numbers = self._rows.content("quantiser").view("<f4")
-        pieces = int(self._rows.head.facts["pieces"])
-        codes = self._rows.content("codes")
-        self._scans = scans_of(Quantiser.from_array(numbers, dim=self.dim, pieces=pieces), codes, self._crew.count)
-        self._coded = sum(scan.count for scan in self._scans)
-        if len(self._rows.ids) - self._coded not in range(GROUP):
-            raise CacheError(f"{self._rows.folder}: {self._coded} codes of {len(self._rows.ids)} rows; build it anew.")
+        quantiser = Quantiser.from_array(numbers, dim=self.dim, pieces=int(self._rows.head.facts["pieces"]))
+        scans = scans_of(quantiser, self._rows.content("codes"), self._crew.count)
+        coded = sum(scan.count for scan in scans)
+        if len(self._rows.ids) - coded not in range(GROUP):
+            raise CacheError(f"{self._rows.folder}: {coded} codes of {len(self._rows.ids)} rows; build it anew.")
+        return scans
+
+    @property
+    def _coded(self) -> int:
+        return sum(scan.count for scan in self._scans)
 
     @property
     def kind(self) -> Kind:
@@ -164,7 +167,7 @@ class Nearest:
         """Whether building anew is worth its time: the set has doubled since (and is no longer small), or more rows
         are gone than there."""
         built = int(self._rows.head.facts["built_rows"])
-        return len(self) > max(2 * built, EXACT_UP_TO) or self._gone > max(len(self), 1000)
+        return len(self) > max(2 * built, EXACT_UP_TO // self.dim) or self._gone > max(len(self), 1000)
 
     @property
     def ids(self) -> Int64[np.ndarray, " n"]:
@@ -184,21 +187,27 @@ class Nearest:
         An id that is there already is replaced. What fails leaves all as it was. Raises as `build_blocks` does.
         """
         ids, vectors = _checked(ids, vectors, self.dim)
-        replaced = self._rows_of(ids)
+        known = self._rows.ids
+        replaced = self._rows_of(ids) if len(known) and len(ids) and ids.min() <= known.max() else np.empty(0, np.int64)
         with self._rows.change():
             self._drop(replaced[replaced >= 0])
             self._rows.append_vectors(ids, vectors)
             self._rows.remap()
-            if self.kind == "approximate":
-                self._encode_rest()
+            codes = self._encode_rest()
             self._rows.commit(stamp)
+        for piece in codes:
+            self._scans[-1].extend(piece)
         self._refresh()
 
-    def _encode_rest(self) -> None:
-        rows, quantiser = self._rows, self._scans[0].quantiser
-        end = len(rows.vectors) // GROUP * GROUP
-        for codes in fitting.encoded(quantiser, rows.vectors[self._coded : end]):
-            rows.append("codes", codes)
+    def _encode_rest(self) -> list[np.ndarray]:
+        """Codes of the rows that have none yet, whole groups of them, written and returned."""
+        if self.kind == "exact":
+            return []
+        end = len(self._rows.vectors) // GROUP * GROUP
+        codes = list(fitting.encoded(self._scans[0].quantiser, self._rows.vectors[self._coded : end]))
+        for piece in codes:
+            self._rows.append("codes", piece)
+        return codes
 
     def remove(self, ids: Int64[np.ndarray, " n"], *, stamp: str) -> None:
         """Forget these; ids that are not there are passed over."""

@@ -11,6 +11,8 @@ asks for, was measured and found fewer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -48,7 +50,8 @@ class Quantiser:
         axes = np.ascontiguousarray(axes[:, dealt(variances, pieces)], np.float32)
         product = faiss.ProductQuantizer(kept, pieces, 4)
         product.cp.seed = 1
-        product.train(np.ascontiguousarray(centred @ axes))
+        with one_thread():
+            product.train(np.ascontiguousarray(centred @ axes))
         letters = faiss.vector_to_array(product.centroids).reshape(pieces, LETTERS, AXES)
         return cls(mean, axes, letters)
 
@@ -102,13 +105,23 @@ class Quantiser:
         return Scan(self, index, count)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scan:
     """Some rows' codes, in memory."""
 
     quantiser: Quantiser
     index: Any
     count: int
+
+    def extend(self, codes: UInt8[np.ndarray, " bytes"]) -> None:
+        """Further rows at the end, without a copy of those that are there (but when the memory must grow)."""
+        import faiss
+
+        before, size = self.index.codes.size(), self.index.codes.size() + len(codes)
+        self.index.codes.resize(size)
+        faiss.rev_swig_ptr(self.index.codes.get(), size)[before:] = codes
+        self.count += len(codes) * 2 // self.quantiser.pieces
+        self.index.ntotal = self.index.ntotal2 = self.count
 
     def best(self, turned: Float[np.ndarray, " kept"], count: int) -> Int64[np.ndarray, " m"]:
         """The rows whose codes promise most, at most `count` of them, in no order. `turned` is the query on the
@@ -120,14 +133,31 @@ class Scan:
         return rows[0][rows[0] >= 0]
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """FAISS on one thread. Fitting letters is thousands of steps of a hundredth of a millisecond, at each of which
+    its threads wait for one another: on a machine that does other things as well, two took ten times as long as one.
+    """
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
 def dealt(variances: Float[np.ndarray, " kept"], pieces: int) -> list[int]:
     """Which axis goes where: each in turn to the piece with the least product so far that has room."""
     logs = np.log(np.maximum(variances, variances[0] * 1e-9 + 1e-30))
     logs -= logs.min() - 1e-3  # from here on every axis counts for something
     hands: list[list[int]] = [[] for _ in range(pieces)]
-    for axis in range(len(variances)):
-        hand = min((hand for hand in hands if len(hand) < AXES), key=lambda hand: sum(logs[hand]))
-        hand.append(axis)
+    held = np.zeros(pieces)
+    for axis, log in enumerate(logs):
+        hand = int(held.argmin())
+        hands[hand].append(axis)
+        held[hand] = held[hand] + log if len(hands[hand]) < AXES else np.inf
     return [axis for hand in hands for axis in hand]
 
 

@@ -136,7 +136,7 @@ class Rows:
         shape = (head.rows, head.dim)
         self.vectors: np.ndarray = self._mapped("vectors").view(np.float16).reshape(shape)
         self._table = self._mapped("rows").view(ROW)
-        self.ids: np.ndarray = np.ascontiguousarray(self._table["id"])
+        self.ids: np.ndarray = self._table["id"]
 
     def _mapped(self, ending: str) -> np.ndarray:
         size, _ = self.head.sums.get(ending, (0, 0))
@@ -150,7 +150,7 @@ class Rows:
     def content(self, ending: str) -> np.ndarray:
         """All bytes of a file, their CRC compared. Raises CacheError."""
         content = self._mapped(ending)
-        if zlib.crc32(content) != self.head.sums.get(ending, (0, 0))[1]:
+        if zlib.crc32(content.data) != self.head.sums.get(ending, (0, 0))[1]:
             raise CacheError(f"{self.path(ending)} is damaged; build the cache anew.")
         return content
 
@@ -184,6 +184,7 @@ class Rows:
             yield
         except BaseException:
             self.head = before
+            self._map()
             raise
 
     def append_vectors(self, ids: Int64[np.ndarray, " n"], vectors: Float16[np.ndarray, "n d"]) -> None:
@@ -201,10 +202,10 @@ class Rows:
         with open(self.path(ending), "r+b" if self.path(ending).exists() else "w+b") as file:
             file.truncate(size)
             file.seek(size)
-            file.write(data)
+            file.write(data.data)
             file.flush()
             os.fsync(file.fileno())
-        crc = 0 if ending == "vectors" else zlib.crc32(data, crc)
+        crc = 0 if ending == "vectors" else zlib.crc32(data.data, crc)
         self.head = replace(self.head, sums={**self.head.sums, ending: [size + data.nbytes, crc]})
 
     def commit(self, stamp: str, **facts: Any) -> None:
