@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,9 +17,10 @@ import pytest
 from media import BLUE, GREEN, RED, WHITE, dng, encoded, exif, left_and_right, turned, video
 from PIL import Image, TiffImagePlugin
 
-from diptych.images import Preprocess, resize_and_crop
+from diptych.images import Preprocess, open_image, resize_and_crop
 from diptych.index.items import Contents, Details
 from diptych.index.readers import Readers
+from diptych.index.reading import Unreadable, read_file
 from diptych.index.scan import scan
 
 SPEC = Preprocess(32)
@@ -105,9 +108,12 @@ def test_pictures_stand_upright(read: Any, orientation: int, left: str) -> None:
     assert halves(read("a.jpg", content)) == (left, "blue" if left == "red" else "red")
 
 
-def test_size_is_as_shown(read: Any) -> None:
-    details = read("a.jpg", encoded(left_and_right(RED, BLUE), exif=exif(orientation=6))).details
-    assert (details.width, details.height) == (120, 160)
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.avif", "a.tif"])
+def test_size_is_as_shown(read: Any, name: str) -> None:
+    kind = {"jpg": "JPEG", "tif": "TIFF"}.get(name[2:], name[2:].upper())
+    content = encoded(left_and_right(RED, BLUE), kind, exif=exif(orientation=6))
+    details = read(name, content).details
+    assert (details.width, details.height) == open_image(content).size == (120, 160)
 
 
 def test_the_first_frame_of_an_animation(read: Any) -> None:
@@ -356,6 +362,17 @@ def test_sound_alone_is_no_video(read: Any, tmp_path: Path) -> None:
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     assert read()["a.m4v"].failure.reason == "no pictures"
+
+
+@pytest.mark.parametrize(("code", "reason"), [(errno.EACCES, "no permission"), (errno.EIO, "unreadable")])
+def test_what_the_system_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, reason: str) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(code, "refused")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(Unreadable) as caught:
+        read_file(str(tmp_path), "a.jpg", "picture", SPEC)
+    assert (caught.value.reason, caught.value.digest) == (reason, b"")
 
 
 def test_a_reader_loads_neither_torch_nor_openvino() -> None:

@@ -104,7 +104,8 @@ class Killable:
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = self._process.wait(0.5)  # it may be dying still
         self._process.kill()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)  # one that waits for a lost network disk dies with that alone
         for pipe in (self._orders, self._answers):
             with contextlib.suppress(OSError):
                 pipe.close()

@@ -26,7 +26,7 @@ _IPTC_CAPTION = (2, 120)
 # What cameras and programs write where a person's words would stand
 _BOILERPLATE = re.compile(
     r"(olympus|minolta|konica|sony|samsung|kodak|nikon|pentax).{0,20}(digital (still )?camera|dsc)|dcim.*|default|"
-    r"screenshot|untitled|created (with gimp|by openjpeg.*)|<.*>|[\w ./\\-]+\.(jpe?g|png|tiff?|hei[cf]|dng)|"
+    r"screenshot|untitled|created with gimp|<.*>|[\w ./\\-]+\.(jpe?g|png|tiff?|hei[cf]|dng)|"
     r"(img|dsc|pict?)[_-]?\d+",
     re.I | re.S,
 )
@@ -39,7 +39,8 @@ def picture_details(image: Image) -> Details:
         exif = image.getexif()
     width, height = image.size
     details = Details(width, height) if exif is None else exif_details(exif)
-    if exif is not None and _number(exif.get(_ORIENTATION)) in (5, 6, 7, 8):
+    # Of a TIFF file, Pillow gives the upright size already.
+    if exif is not None and image.format != "TIFF" and exif.get(_ORIENTATION) in (5, 6, 7, 8):
         width, height = height, width
     return replace(details, width=width, height=height, caption=details.caption or _first(_embedded_captions(image)))
 
@@ -100,7 +101,7 @@ def _embedded_captions(image: Image) -> Iterator[str | None]:
             yield xmp_caption(packet)
     if "photoshop" in info or image.format == "TIFF":
         yield _iptc_caption(image)
-    for key in ("Description", "Title", "comment"):
+    for key in ("Description", "Title"):
         yield _text(info.get(key))
 
 
@@ -144,10 +145,6 @@ def _place(gps: dict[int, Any]) -> tuple[float | None, float | None]:
 def _degrees(parts: Any) -> float:
     degrees, minutes, seconds = (float(part) for part in (*parts, 0, 0)[:3])
     return degrees + minutes / 60 + (0 if math.isnan(seconds) else seconds) / 3600
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0
 
 
 def _text(value: object) -> str | None:

@@ -24,6 +24,7 @@ AHEAD = 128  # files under way beyond the one that is handed out
 BUFFER_BYTES = 64 * 2**20  # of pixels that wait to be taken; one video may be more
 BYTES_A_SECOND = 10_000_000  # of a slow disk: a large file gets its time on top
 MOST_PROCESSES = 16
+_STARTS = 3  # tries: where memory is short, the system may end a process while it starts
 
 _Orders = queue.SimpleQueue[File | None]
 
@@ -185,11 +186,17 @@ class _Lane:
         """The process that runs, or another if the last has died while it had nothing to read."""
         if self._process is not None and (self._held or self._process.is_running()):
             return self._process
-        if self._process is not None:
-            self._process.end()
-        self._process = Killable(self._settings)
-        self._process.wait_until_ready()
-        return self._process
+        for attempt in range(1, _STARTS + 1):
+            if self._process is not None:
+                self._process.end()
+            self._process = process = Killable(self._settings)
+            try:
+                process.wait_until_ready()
+                break
+            except ReaderError:
+                if attempt == _STARTS or self._is_stopped:
+                    raise
+        return process
 
     def _next(self, orders: _Orders) -> Contents | None:
         """What comes of the first file held. If the process dies of it, the file behind it goes to any other."""

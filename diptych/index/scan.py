@@ -24,6 +24,7 @@ RAW_ENDINGS = (
 )
 VIDEO_ENDINGS = "mp4|m4v|mov|mkv|webm|avi|mpg|mpeg|mts|m2ts|3gp|3g2|wmv|flv|ogv"
 TEXT_ENDINGS = "txt|md|markdown"
+_NOTES = (".txt", ".TXT", ".xmp", ".XMP")
 # Never entered, `hidden` or not. Beside images.SKIPPED_FOLDERS: what NAS systems and Windows call theirs.
 _OWN_FOLDERS = frozenset(
     (".git", ".diptych", ".thumbnails", ".@__thumb", "@Recycle", "#recycle", "System Volume Information", "lost+found")
@@ -102,9 +103,9 @@ class Scan:
             return
         ending = name[name.rfind(".") :]
         kind = self._kinds.get(ending) or self._kinds.get(ending.lower())
-        if ending in (".txt", ".TXT", ".xmp", ".XMP"):
+        if ending in _NOTES and (self._follow_links or not entry.is_symlink()):
             found.notes[name] = entry  # whether excluded or not: it may be a picture's
-        elif reason := self._unwanted(name, folder):
+        elif (name[0] == "." or self._exclude) and (reason := self._unwanted(name, folder)):
             self.skipped[reason] += 1
         elif entry.is_symlink() and (not self._follow_links or _is_folder(entry)):
             self._sort_link(name, folder, found)
@@ -140,9 +141,10 @@ class Scan:
         for entry, kind in found.files:
             beside = ()
             if found.notes and kind == "picture":
-                beside = [name for name in sidecars(entry.name) if name in found.notes]
-                claimed.update(beside)
-            if file := self._file(entry, kind, folder, map(found.notes.__getitem__, beside)):
+                names = [name for name in sidecars(entry.name) if name in found.notes]
+                claimed.update(names)
+                beside = [found.notes[name] for name in names]
+            if file := self._file(entry, kind, folder, beside):
                 yield file
         for name, entry in found.notes.items():
             is_text = name.endswith((".txt", ".TXT"))

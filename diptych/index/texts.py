@@ -42,7 +42,10 @@ def decode_text(content: bytes) -> str:
     """UTF-8 or UTF-16 by its byte order mark, else UTF-8, else Windows' Latin-1. Raises NotText."""
     for mark, encoding in _BOMS:
         if content.startswith(mark):
-            return content[len(mark) :].decode(encoding, "replace")
+            text = content[len(mark) :].decode(encoding, "replace")
+            if "\0" in text:
+                raise NotText("it holds zeros")
+            return text
     if len(_CONTROL.findall(content)) > len(content) // 100 or b"\0" in content:
         raise NotText("it holds zeros or control characters")
     try:
