@@ -258,7 +258,7 @@ def test_search_looks_over_the_folder_first_or_not(
 
 def test_search_shows_rows_with_previews(cli: Cli, tiny_model: Path, several: Path) -> None:
     said = cli("search", "a star", several, "--model", tiny_model, "--previews", "blocks")
-    assert said.out.count("▀") > 3 * 8 * 5
+    assert len(re.findall(r"\x1b\[38;2;\d+;\d+;\d+;48;2;\d+;\d+;\d+m▀", said.out)) > 3 * 8 * 5
     assert said.out.index("1\r") < said.out.index("score ") < said.out.index("2\r")
     assert said.out.count("score ") == 3
 

@@ -74,7 +74,7 @@ def test_kitty_holds_the_picture_in_chunks() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8))
     keys, decoded = read_kitty(previews.draw(noise, "kitty"))
     assert (keys["a"], keys["f"], keys["C"], keys["q"]) == ("T", "100", "1", "2")
-    assert (int(keys["c"]), int(keys["r"])) == (13, 5)
+    assert (int(keys["c"]), int(keys["r"])) == (16, 6)
     assert np.array_equal(np.asarray(decoded), np.asarray(noise))
 
 

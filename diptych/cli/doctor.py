@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @click.command("doctor")
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False))
 @click.option("--mend", is_flag=True, help="Repair what can be repaired.")
-@click.option("--index", "place", metavar="DIR", type=click.Path(file_okay=False), help="Where the index is, if elsewhere.")
+@click.option(
+    "--index", "place", metavar="DIR", type=click.Path(file_okay=False), help="Where the index is, if elsewhere."
+)
 @model_options
 def command(
     folder: str | None, mend: bool, place: str | None,

@@ -41,10 +41,29 @@ class _Index(click.Command):
 @click.option("--reindex", is_flag=True, help="Make all vectors anew, with another model if one is named.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out these files or folders; may be repeated.")
 @click.option("--hidden", is_flag=True, help="Take in files and folders whose names begin with a dot.")
-@click.option("--index", "place", metavar="DIR", type=click.Path(file_okay=False), help="Keep the index there, not in FOLDER.")
-@click.option("--wait", "wait_s", metavar="SECONDS", default=0.0, type=click.FloatRange(min=0), help="How long to wait while another process updates the index.")
-@click.option("--vectors", metavar="NPY", type=click.Path(exists=True), help="Take these vectors, made elsewhere: an .npy file, or a folder of them.")
-@click.option("--paths", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="The paths of their rows: a text file of one a line, or Parquet.")
+@click.option(
+    "--index", "place", metavar="DIR", type=click.Path(file_okay=False), help="Keep the index there, not in FOLDER."
+)
+@click.option(
+    "--wait",
+    "wait_s",
+    metavar="SECONDS",
+    default=0.0,
+    type=click.FloatRange(min=0),
+    help="How long to wait while another process updates the index.",
+)
+@click.option(
+    "--vectors",
+    metavar="NPY",
+    type=click.Path(exists=True),
+    help="Take these vectors, made elsewhere: an .npy file, or a folder of them.",
+)
+@click.option(
+    "--paths",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="The paths of their rows: a text file of one a line, or Parquet.",
+)
 @model_options
 def command(
     folder: str, watch: bool, reindex: bool, exclude: tuple[str, ...], hidden: bool, place: str | None, wait_s: float,

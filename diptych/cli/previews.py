@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Protocol = Literal["kitty", "iterm2", "sixel", "blocks", "none"]
 PROTOCOLS: tuple[Protocol, ...] = ("kitty", "iterm2", "sixel", "blocks", "none")
-COLUMNS, ROWS = 16, 5  # the room of a preview, in cells
+COLUMNS, ROWS = 20, 6  # the room of a preview, in cells
 CELL_PX = (8, 16)  # width and height of a cell where the terminal does not tell
 SIXEL_COLOURS = 64
 _KITTY_CHUNK = 4096  # characters of base64 in one escape sequence, the most that the protocol allows

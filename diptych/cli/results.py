@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from diptych.index.search import Hit
 
 _GAP = "  "
+_PLAIN = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))  # Pillow opens these by itself
 
 
 def plain_lines(hits: Sequence[Hit]) -> None:
@@ -54,7 +55,7 @@ def rows(hits: Sequence[Hit], protocol: previews.Protocol) -> None:
         lines = [_fitted(text, room) for text in texts if text]
         drawing = _drawing(hit, protocol, cell_px)
         block = previews.beside(drawing, lines, protocol, indent=indent)
-        click.echo(f"{rank:{indent - 2}}\r{block}", nl=False)
+        click.echo(f"{rank:{indent - 2}}\r{block}", nl=False, color=True)  # asked for, whatever stdout is
 
 
 def _drawing(hit: Hit, protocol: previews.Protocol, cell_px: tuple[int, int]) -> str:
@@ -63,16 +64,34 @@ def _drawing(hit: Hit, protocol: previews.Protocol, cell_px: tuple[int, int]) ->
 
 
 def picture_of(hit: Hit, size_px: int = 320) -> Image | None:
-    """A hit's picture, small; None for a text, and where it can no more be read."""
+    """A hit's picture, small: of a video the frame that was found. None for a text, and where it can no more be read.
+    What the index's own readers alone can open (RAW, HEIC, videos) comes as a square, cut from the middle."""
     from diptych.images import ImageError
     from diptych.plots import thumbnail
 
     if hit.kind == "text":
         return None
     try:
-        return thumbnail(hit.path, size_px)
-    except ImageError:
+        if hit.kind == "picture" and hit.path.suffix.lower() in _PLAIN:
+            return thumbnail(hit.path, size_px)
+        return _read(hit, size_px)
+    except (ImageError, OSError):
         return None
+
+
+def _read(hit: Hit, size_px: int) -> Image:
+    from PIL import Image
+
+    from diptych.images import Preprocess
+    from diptych.index.photographs import read_photograph
+    from diptych.index.videos import read_video
+
+    spec = Preprocess(size_px=size_px)
+    with open(hit.path, "rb") as file:
+        if hit.kind == "picture":
+            return Image.fromarray(read_photograph(file.read(), str(hit.path), spec).pixels)
+        frames = read_video(file, str(hit.path), spec).frames
+    return Image.fromarray(min(frames, key=lambda frame: abs((frame.at_s or 0) - (hit.at_s or 0))).pixels)
 
 
 def _z(hit: Hit) -> str:

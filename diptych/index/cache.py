@@ -10,8 +10,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -21,9 +22,56 @@ from diptych.index.items import Modality
 from diptych.index.lock import locked
 
 if TYPE_CHECKING:
-    from diptych.index.nearest import Nearest
+    from diptych.index.nearest import Nearest, Neighbours
 
+T = TypeVar("T")
 LOCK = "lock"
+
+
+class Sound:
+    """A cache that is built anew where its use finds it damaged: not all of it is read when it is opened."""
+
+    def __init__(self, nearest: Nearest, rebuild: Callable[[], Nearest]):
+        self._nearest, self._rebuild = nearest, rebuild
+
+    def __len__(self) -> int:
+        return len(self._nearest)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """All ids, (n,) int64, in ascending order."""
+        return self._nearest.ids
+
+    @property
+    def kind(self) -> str:
+        """Of what kind the search is: "exact" or "approximate"."""
+        return self._nearest.kind
+
+    @property
+    def recall(self) -> float:
+        """The share of the true ten nearest that is found, measured on the index's own vectors."""
+        return self._nearest.recall
+
+    def search(self, query: np.ndarray, k: int, *, among: np.ndarray | None = None) -> Neighbours:
+        """As `Nearest.search`."""
+        return self._twice(lambda nearest: nearest.search(query, k, among=among))
+
+    def sample(self, count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """As `Nearest.sample`."""
+        return self._twice(lambda nearest: nearest.sample(count, seed=seed))
+
+    def vectors(self, ids: np.ndarray) -> np.ndarray:
+        """As `Nearest.vectors`."""
+        return self._twice(lambda nearest: nearest.vectors(ids))
+
+    def _twice(self, use: Callable[[Nearest], T]) -> T:
+        from diptych.index.nearest import CacheError
+
+        try:
+            return use(self._nearest)
+        except CacheError:
+            self._nearest = self._rebuild()
+            return use(self._nearest)
 
 
 def folder_of(place: Path, modality: Modality) -> Path:
@@ -46,6 +94,16 @@ def opened(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
         last = _noted(catalog, modality)
         return (last and _at(folder_of(place, modality), last)) or _temporary(catalog, modality)
     except IndexPlaceError:
+        return _temporary(catalog, modality)
+
+
+def rebuilt(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
+    """The cache made anew, whatever is there; in a temporary folder where it cannot be written or another updates."""
+    try:
+        with locked(place / LOCK):
+            discard(place, modality)
+            return _renewed(catalog, place, modality)
+    except (IndexBusyError, IndexPlaceError):
         return _temporary(catalog, modality)
 
 

@@ -336,7 +336,9 @@ def _plain(value: Any) -> Any:
 def _item_rows(file: int, entry: Entry, dim: int) -> Iterator[tuple[Any, ...]]:
     parts, vectors = entry.contents.parts, np.ascontiguousarray(entry.vectors, "<f2")
     if vectors.shape != (len(parts), dim):
-        raise ValueError(f"{vectors.shape} vectors came for {len(parts)} parts of a file; wanted ({len(parts)}, {dim}).")
+        raise ValueError(
+            f"{vectors.shape} vectors came for {len(parts)} parts of a file; wanted ({len(parts)}, {dim})."
+        )
     for part, vector in zip(parts, vectors, strict=True):
         modality = "text" if part.text is not None else "picture"
         yield file, modality, part.at_s, part.line, _plain(part.text), vector.tobytes()

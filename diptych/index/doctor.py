@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -54,8 +55,10 @@ def _of_contents(index: LocalIndex, *, mend: bool) -> Iterator[Finding]:
         yield (found := _recovered(index, damage) if mend else Finding(damage, "diptych doctor FOLDER --mend"))
         if not found.mended:
             return
+    yield from _of_caches(index, mend)  # before the rows, whose mending changes what a cache should hold
     yield from _of_rows(index, mend)
-    yield from _of_caches(index, mend)
+    if mend:
+        cache.refresh(index.catalog, index.place)
     yield from _of_model(index)
 
 
@@ -66,7 +69,7 @@ def _of_place(index: LocalIndex, mend: bool) -> Iterator[Finding]:
     place = index.place
     if left_behind(place / cache.LOCK):
         yield Finding("an update was killed before its end", "nothing is lost; `diptych index FOLDER` goes on", mend)
-    if not (os.access(place, os.W_OK) and os.access(index.catalog_path, os.W_OK)):
+    if not (_is_writable(place) and _is_writable(index.catalog_path)):
         yield Finding(f"{place} cannot be written", "change its permissions, or keep the index elsewhere: --index DIR")
     if (free := shutil.disk_usage(place).free) < LITTLE_BYTES:
         yield Finding(f"the disk of {place} has {free / 2**20:.0f} MB left", "make room, or use --index DIR")
@@ -75,6 +78,10 @@ def _of_place(index: LocalIndex, mend: bool) -> Iterator[Finding]:
             "a reindexing was begun and not finished",
             f"`diptych index FOLDER --reindex` goes on with it; to give it up, remove {index.new_catalog_path}",
         )
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 # --- the catalog
@@ -109,7 +116,9 @@ def _of_rows(index: LocalIndex, mend: bool) -> Iterator[Finding]:
     if bad := _files_of_bad_vectors(catalog):
         if mend:
             catalog.forget(bad)
-        yield Finding(f"{len(bad):,} files have vectors that are cut short, no numbers or not of unit length", again, mend)
+        yield Finding(
+            f"{len(bad):,} files have vectors that are cut short, no numbers or not of unit length", again, mend
+        )
     bare = "SELECT id FROM files WHERE reason IS NULL AND NOT EXISTS (SELECT 1 FROM items WHERE items.file = files.id)"
     if empty := [id for (id,) in catalog.rows(bare)]:
         if mend:
@@ -149,8 +158,6 @@ def _of_caches(index: LocalIndex, mend: bool) -> Iterator[Finding]:
         if mend:
             cache.discard(index.place, modality)
         yield Finding(f"the search cache of {modality}s is not usable: {why}", "the next search builds it anew", mend)
-    if mend:
-        cache.refresh(index.catalog, index.place)
 
 
 def _of_model(index: LocalIndex) -> Iterator[Finding]:

@@ -119,7 +119,9 @@ def _half(vectors: np.ndarray) -> list[np.ndarray | str]:
     lengths = np.linalg.norm(vectors.astype(np.float32), axis=1, keepdims=True)
     sound = np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)
     halves = (vectors / np.where(sound[:, None], lengths, 1)).astype(np.float16)
-    return [half if good else "the model's vector for it is no number" for half, good in zip(halves, sound, strict=True)]
+    return [
+        half if good else "the model's vector for it is no number" for half, good in zip(halves, sound, strict=True)
+    ]
 
 
 def _completed(work: _Work, dim: int) -> tuple[Contents, np.ndarray]:

@@ -51,7 +51,7 @@ def _of_sqlite(error: sqlite3.DatabaseError, path: str) -> IndexFault | None:
     """SQLite's result codes (sqlite.org/rescode.html), whose low byte tells the kind."""
     code = getattr(error, "sqlite_errorcode", 0)
     if code & 255 in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return _full(path, error)
+        return _full(path, f"{error}, {getattr(error, 'sqlite_errorname', '')}")
     if code & 255 in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return _closed(path, error)
     if code & 255 in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -67,7 +67,7 @@ def _of_disk(error: OSError, path: str) -> IndexFault | None:
     return _closed(path, error) if error.errno in _CLOSED else None
 
 
-def _full(path: str, error: Exception) -> IndexPlaceError:
+def _full(path: str, error: object) -> IndexPlaceError:
     return IndexPlaceError(
         f"{path} cannot grow ({error}): the disk is full or failing. What was committed is safe; make room and run it "
         "again, or keep the index on another disk with --index DIR."

@@ -61,7 +61,9 @@ def open_given(vectors: str | os.PathLike[str], paths: str | os.PathLike[str] | 
     if place.is_dir():
         shards = [(npy, npy.with_suffix(".parquet")) for npy in sorted(place.glob("*.npy"))]
         if not shards:
-            raise IndexFault(f"{place} holds no .npy file; wanted what `diptych embed` writes, or one .npy with --paths.")
+            raise IndexFault(
+                f"{place} holds no .npy file; wanted what `diptych embed` writes, or one .npy with --paths."
+            )
     else:
         shards = [(place, Path(paths) if paths else place.with_suffix(".parquet"))]
     given: Given | None = None
@@ -90,7 +92,9 @@ def _array(path: Path) -> np.ndarray:
 
 def _paths(path: Path) -> _Paths:
     if not path.is_file():
-        raise IndexFault(f"{path} is missing; wanted the path of each row, one a line, or in a column of Parquet: --paths.")
+        raise IndexFault(
+            f"{path} is missing; wanted the path of each row, one a line, or in a column of Parquet: --paths."
+        )
     if path.suffix.lower() != ".parquet":
         lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
         return _Paths([os.fsdecode(line.removesuffix(b"\r")) for line in lines if line], None, None)
@@ -106,7 +110,9 @@ def _paths(path: Path) -> _Paths:
     if _PATH_COLUMN not in table.column_names:
         raise IndexFault(f"{path} has no column {_PATH_COLUMN!r}; wanted the path of each row.")
     said = {key: value.decode() for key, value in (table.schema.metadata or {}).items() if key.startswith(b"diptych")}
-    return _Paths([str(path) for path in table[_PATH_COLUMN].to_pylist()], said.get(FINGERPRINT_KEY), said.get(MODEL_KEY))
+    return _Paths(
+        [str(path) for path in table[_PATH_COLUMN].to_pylist()], said.get(FINGERPRINT_KEY), said.get(MODEL_KEY)
+    )
 
 
 def _relative(path: str, root: Path) -> str:

@@ -13,7 +13,18 @@ from diptych import __version__
 from diptych.index.doctor import Finding
 
 # What the core needs, and then what the extras bring; by the names that pip knows
-NEEDED = ("numpy", "pillow", "openvino", "faiss-cpu", "tokenizers", "safetensors", "pillow-heif", "rawpy", "av", "watchfiles")
+NEEDED = (
+    "numpy",
+    "pillow",
+    "openvino",
+    "faiss-cpu",
+    "tokenizers",
+    "safetensors",
+    "pillow-heif",
+    "rawpy",
+    "av",
+    "watchfiles",
+)
 OPTIONAL = ("torch", "pyarrow", "transformers")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from diptych.embedder import Embedder
     from diptych.index.filters import Filters
     from diptych.index.given import Given
-    from diptych.index.nearest import Nearest
     from diptych.index.search import Found, Wanted
 
 BUNDLED = "bundled"  # how the bundled model is called in a catalog: its path is another in each installation
@@ -71,7 +71,7 @@ class LocalIndex:
         self._open_model = open_model or _load
         self._catalog: Catalog | None = None
         self._opened: tuple[int, int] | None = None  # which file it is
-        self._nearest: dict[Modality, tuple[str, Nearest]] = {}
+        self._nearest: dict[Modality, tuple[str, cache.Sound]] = {}
 
     def __repr__(self) -> str:
         return f"<diptych.LocalIndex of {self.root} in {self.place}>"
@@ -115,9 +115,7 @@ class LocalIndex:
         return self.root / path
 
     @contextmanager
-    def locked(
-        self, *, wait_s: float | None = 0.0, on_wait: Callable[[str], None] | None = None
-    ) -> Iterator[None]:
+    def locked(self, *, wait_s: float | None = 0.0, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
         """Be the only one who writes to the index; its folder is made if need be."""
         try:
             with explained(self.place):
@@ -153,7 +151,7 @@ class LocalIndex:
             self._catalog, self._opened = catalog, _identity(self.catalog_path)
         return catalog
 
-    def nearest(self, modality: Modality) -> Nearest:
+    def nearest(self, modality: Modality) -> cache.Sound:
         """The search structure of a modality, brought up to date or built anew where that is needed.
 
         While another process updates the index, it may still hold items that are gone (`Catalog.items` leaves these
@@ -162,8 +160,9 @@ class LocalIndex:
         stamp = self.catalog.stamp(modality)
         held = self._nearest.get(modality)
         if held is None or held[0] != stamp:
-            held = stamp, cache.opened(self.catalog, self.place, modality)
-            self._nearest[modality] = held
+            opened = cache.opened(self.catalog, self.place, modality)
+            rebuild = partial(cache.rebuilt, self.catalog, self.place, modality)
+            held = self._nearest[modality] = stamp, cache.Sound(opened, rebuild)
         return held[1]
 
     # --- the model

@@ -25,9 +25,7 @@ _guard = threading.Lock()
 
 
 @contextmanager
-def locked(
-    path: Path, *, wait_s: float | None = 0.0, on_wait: Callable[[str], None] | None = None
-) -> Iterator[None]:
+def locked(path: Path, *, wait_s: float | None = 0.0, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold the lock at `path` for the block. Where another has it: wait up to `wait_s` seconds (None: for ever), after
     telling `on_wait` who that is; then IndexBusyError. A lock whose process is gone counts as free.
     """
