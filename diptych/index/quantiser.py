@@ -50,6 +50,7 @@ class Quantiser:
         axes = np.ascontiguousarray(axes[:, dealt(variances, pieces)], np.float32)
         product = faiss.ProductQuantizer(kept, pieces, 4)
         product.cp.seed = 1
+        product.cp.min_points_per_centroid = 1  # or it warns on stderr of small sets
         with one_thread():
             product.train(np.ascontiguousarray(centred @ axes))
         letters = faiss.vector_to_array(product.centroids).reshape(pieces, LETTERS, AXES)
@@ -81,9 +82,9 @@ class Quantiser:
 
     def scores(self, queries: Float[np.ndarray, "m d"], vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "m n"]:
         """Inner products as the codes have them, less what is the same for all vectors."""
-        product = self._index().pq
+        index = self._index()  # held, for its `pq` is a part of it and goes with it
         turned = np.ascontiguousarray((vectors - self.mean) @ self.axes)
-        return (queries @ self.axes) @ product.decode(product.compute_codes(turned)).T
+        return (queries @ self.axes) @ index.pq.decode(index.pq.compute_codes(turned)).T
 
     def _index(self) -> Any:
         """FAISS's empty index of these letters."""
