@@ -244,7 +244,7 @@ class Catalog:
             f"{columns} FROM items JOIN files ON files.id = items.file WHERE items.id IN ({{}})",
             asked,
         )
-        items = {row[0]: Item(*row[:9], Details(*row[9:])) for row in found}
+        items = {row[0]: Item(*row[:9], details=Details(*row[9:])) for row in found}
         return [items[id] for id in asked if id in items]
 
     def vectors(self, modality: Modality, *, after: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
