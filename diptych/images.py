@@ -146,13 +146,8 @@ def preprocess(source: Source, spec: Preprocess, *, decode: Decode = "exact") ->
 
 def squared(source: Source, spec: Preprocess, *, decode: Decode = "exact") -> NDArray[np.uint8]:
     """What the tower sees of a picture before normalising: (size_px, size_px, 3) RGB. Leaves `source` as it is."""
-    return np.asarray(resize_and_crop(source, spec, decode=decode))
-
-
-def resize_and_crop(source: Source, spec: Preprocess, *, decode: Decode = "exact") -> Image.Image:
-    """The same as a PIL picture."""
     image = _open(source, decode, spec.size_px, MAX_PIXELS, spec)
-    return _rgb(_resized(image, spec, None if decode == "exact" else _REDUCING_GAP))
+    return np.asarray(_rgb(_resized(image, spec, None if decode == "exact" else _REDUCING_GAP)))
 
 
 def normalise(pixels: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.float32]:

@@ -7,7 +7,8 @@ the first vectors are made, and its exit status.
 import os
 import sys
 
-import rich.progress
+import rich.progress  # noqa: F401 (imported by each child otherwise)
+from index_model import InlineReaders, PixelModel
 
 import diptych.cli.index
 import diptych.embedder
@@ -18,7 +19,6 @@ import diptych.index.readers
 import diptych.index.scan
 import diptych.index.updating
 from diptych.cli import run
-from index_model import InlineReaders, PixelModel
 
 diptych.index.encoding.BATCH = 4  # so that there are many moments at which to be killed
 diptych.index.updating.COMMIT_FILES = 6

@@ -219,7 +219,7 @@ def test_what_is_no_catalog(tmp_path: Path) -> None:
 
 def test_a_later_format_is_not_read(catalog: Catalog) -> None:
     catalog.set_facts({"format": 99})
-    with pytest.raises(IndexDamagedError, match="format 99.*Update diptych"):
+    with pytest.raises(IndexDamagedError, match=r"format 99.*Update diptych"):
         Catalog.open(catalog.path)
 
 

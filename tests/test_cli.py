@@ -19,6 +19,7 @@ from diptych.cli import COMMANDS, FAILED, NOTHING, OK, PARTLY, USAGE
 from diptych.cli import diptych as group
 from diptych.data.inspect import loader_rate
 from diptych.images import find_images
+from diptych.index.catalog import Catalog
 from diptych.training.rate import training_rate
 
 # --- every command
@@ -47,6 +48,45 @@ def test_help_lists_commands_and_exit_codes(cli: Cli) -> None:
     assert codes in " ".join(said.out.split())
     assert cli("--version").out == f"diptych {diptych.__version__}\n"
     assert cli().code == USAGE
+
+
+# --- index and doctor
+
+
+def test_index_makes_and_updates(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    """With the readers' processes and a model on its engine; the index remembers which."""
+    folder = tmp_path / "pictures"
+    shutil.copytree(pictures, folder)
+    (folder / "broken.jpg").write_text("no picture")
+    said = cli("index", folder, "--model", tiny_model)
+    assert said.code == PARTLY
+    assert re.fullmatch(r"8 added, 0 changed, 0 renamed, 0 forgotten, 0 unchanged in .* s", said.out.splitlines()[0])
+    assert "left out 1: 1 not an image" in said.err
+    (folder / "scene-0.png").unlink()
+    (folder / "scene-1.png").rename(folder / "one.png")
+    said = cli("index", folder, "--json", "--exclude", "below/")
+    assert said.code == OK
+    wanted = {"added": 0, "renamed": 1, "forgotten": 2, "unchanged": 5, "failed_before": 1, "indexed_pictures": 6}
+    assert wanted.items() <= said.json.items()
+    model = diptych.load(tiny_model)
+    with Catalog.open(folder / ".diptych" / "catalog.sqlite") as catalog:
+        (item,) = catalog.items(catalog.matching("path = 'one.png'"))
+        cosine = catalog.vectors_of([item.id])[0] @ model.embed_images([folder / "one.png"])[0]
+        assert cosine == pytest.approx(1, abs=0.01)
+
+
+def test_index_of_nothing_and_wrong_uses(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    assert cli("index", tmp_path, "--model", tiny_model).code == NOTHING
+    assert cli("index", tmp_path / "missing").code == USAGE
+    assert "--vectors, which is missing" in cli("index", tmp_path, "--paths", __file__).err
+    assert cli("index", tmp_path, "--watch", "--reindex").code == USAGE
+
+
+def test_doctor_of_the_installation(cli: Cli) -> None:
+    said = cli("doctor", "--json")
+    assert said.code == OK
+    assert said.json["findings"] == []
+    assert said.json["facts"]["diptych"] == diptych.__version__
 
 
 # --- search

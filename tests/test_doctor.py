@@ -123,7 +123,7 @@ def test_only_the_lost_part_of_a_large_catalog_is_embedded_again(index: LocalInd
         draw(index.root / f"{seed}.png", seed)
     index.update()
     size, total = (index.catalog.rows(f"PRAGMA page_{what}")[0][0] for what in ("size", "count"))
-    pages = {name: page for name, page in index.catalog.rows("SELECT name, rootpage FROM sqlite_master")}
+    pages = dict(index.catalog.rows("SELECT name, rootpage FROM sqlite_master"))
     index.close()
     damaged = next(page for page in range(total - 2, 3, -1) if page + 1 not in pages.values())
     with open(index.catalog_path, "r+b") as file:

@@ -8,7 +8,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -270,7 +269,7 @@ def test_an_unmounted_disk_is_not_taken_for_an_empty_folder(folder: Path, model:
     with pytest.raises(FileNotFoundError):
         index.update()
     folder.mkdir()
-    with pytest.raises(IndexPlaceError, match="knows 7 files.*mounted"):
+    with pytest.raises(IndexPlaceError, match=r"knows 7 files.*mounted"):
         index.update()
     assert index.catalog.counts().files == 7
 
@@ -459,14 +458,14 @@ def test_vectors_that_do_not_fit_are_refused(folder: Path, model: PixelModel, tm
         np.save(tmp_path / "v.npy", array)
         return open_given(tmp_path / "v.npy", paths, folder)
 
-    with pytest.raises(IndexModelError, match="8 dimensions.*16 dimensions.*--model"):
+    with pytest.raises(IndexModelError, match=r"8 dimensions.*16 dimensions.*--model"):
         open_index(folder, model=model).update(given=given(np.ones((2, 8), np.float32)))  # type: ignore[arg-type]
-    with pytest.raises(IndexFault, match="3 rows.*2 paths"):
+    with pytest.raises(IndexFault, match=r"3 rows.*2 paths"):
         given(np.ones((3, DIM), np.float32))
     with pytest.raises(IndexFault, match=r"int64 \(2, 16\); wanted \(n, dim\) floats"):
         given(np.ones((2, DIM), np.int64))
     (tmp_path / "v.npy").write_bytes(b"nothing")
-    with pytest.raises(IndexFault, match="no .npy file"):
+    with pytest.raises(IndexFault, match=r"no \.npy file"):
         open_given(tmp_path / "v.npy", paths, folder)
     np.save(tmp_path / "v.npy", np.ones((2, DIM)))
     with pytest.raises(IndexFault, match="missing"):
@@ -605,9 +604,9 @@ class Histories(RuleBasedStateMachine):
 
 class TestHistories(Histories.TestCase):
     settings = settings(
-        max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=8, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
 
     @pytest.fixture(autouse=True)
-    def _also_quick(self, _quick: None) -> Iterator[None]:
-        yield
+    def _also_quick(self, _quick: None) -> None:
+        """The fixture, for this class too."""

@@ -17,7 +17,7 @@ import pytest
 from media import BLUE, GREEN, RED, WHITE, dng, encoded, exif, left_and_right, turned, video
 from PIL import Image, TiffImagePlugin
 
-from diptych.images import Preprocess, open_image, resize_and_crop
+from diptych.images import Preprocess, open_image, squared
 from diptych.index.items import Contents, Details
 from diptych.index.readers import Readers
 from diptych.index.reading import Unreadable, read_file
@@ -89,7 +89,7 @@ def test_pictures_are_what_the_tower_sees_before_normalising(read: Any, name: st
     assert contents.digest == hashlib.blake2b(content, digest_size=16).digest()
     assert contents.details == Details(160, 120)
     (part,) = contents.parts
-    np.testing.assert_array_equal(part.pixels, np.asarray(resize_and_crop(content, SPEC, decode="fast")))
+    np.testing.assert_array_equal(part.pixels, squared(content, SPEC, decode="fast"))
     assert part.pixels.dtype == np.uint8
 
 

@@ -126,7 +126,8 @@ class Catalog:
             raise IndexDamagedError(f"{self.path} is no catalog of diptych; remove it, and index the folder again.")
         if form > FORMAT:
             raise IndexDamagedError(
-                f"{self.path} has format {form}; this diptych reads {FORMAT}. Update diptych, or index elsewhere: --index."
+                f"{self.path} has format {form}; this diptych reads {FORMAT}. Update diptych, or keep the "
+                "index elsewhere: --index."
             )
 
     def close(self) -> None:
@@ -244,7 +245,7 @@ class Catalog:
             f"{columns} FROM items JOIN files ON files.id = items.file WHERE items.id IN ({{}})",
             asked,
         )
-        items = {row[0]: Item(*row[:9], details=Details(*row[9:])) for row in found}
+        items = {row[0]: Item._make((*row[:9], Details(*row[9:]))) for row in found}
         return [items[id] for id in asked if id in items]
 
     def vectors(self, modality: Modality, *, after: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -100,7 +100,7 @@ class Encoder:
     def _encode(self, jobs: list[_Job]) -> list[np.ndarray | str]:
         parts = [job.work.contents.parts[job.at] for job in jobs]
         if parts[0].text is None:
-            return _half(self._model.embed_pixels(np.stack([part.pixels for part in parts])))
+            return _half(self._model.embed_pixels(np.stack([part.pixels for part in parts])))  # type: ignore[arg-type]
         return _text_vectors(self._model, [part.text or "" for part in parts])
 
 

@@ -14,17 +14,8 @@ from diptych.index.doctor import Finding
 
 # What the core needs, and then what the extras bring; by the names that pip knows
 NEEDED = (
-    "numpy",
-    "pillow",
-    "openvino",
-    "faiss-cpu",
-    "tokenizers",
-    "safetensors",
-    "pillow-heif",
-    "rawpy",
-    "av",
-    "watchfiles",
-)
+    "numpy", "pillow", "openvino", "faiss-cpu", "tokenizers", "safetensors", "pillow-heif", "rawpy", "av", "watchfiles",
+)  # fmt: skip
 OPTIONAL = ("torch", "pyarrow", "transformers")
 
 

@@ -175,18 +175,19 @@ class LocalIndex:
             facts = self.catalog.facts()
             if facts["fingerprint"] != model.fingerprint:
                 raise IndexModelError(
-                    f"{self.place} holds vectors of {_called(facts['model'])}, and {_called(_source(model))} came, which "
-                    "is another model or another state of it; their vectors cannot be compared. Leave out --model to go "
-                    "on with the index's own, or replace all vectors with --reindex."
+                    f"{self.place} holds vectors of {_called(facts['model'])}, and {_called(_source(model))} came, "
+                    "which is another model or another state of it; their vectors cannot be compared. Leave out "
+                    "--model to go on with the index's own, or replace all vectors with --reindex."
                 )
         return model
 
     @property
     def any_model(self) -> Embedder:
         """The model, whether it fits the index or not."""
-        if self._model is None:
-            self._model = self._open_model(self._name) if self._name is not None else self._own_model()
-        return self._model
+        model = self._model
+        if model is None:
+            model = self._model = self._open_model(self._name) if self._name is not None else self._own_model()
+        return model
 
     def _own_model(self) -> Embedder:
         """The model that the index was made with; the bundled one for an index to come."""
@@ -238,9 +239,9 @@ class LocalIndex:
         copied is not embedded again. All that belongs to a file is committed together, some files at a time, so that
         whatever ends an update costs the last second alone; the next one goes on from there. `progress` is told (done,
         total) of the files that must be read. `reindex` makes all vectors anew, with the model at hand, beside the old
-        ones, which serve until the new are whole. `given` are vectors made elsewhere (`diptych.index.given.open_given`),
-        taken in place of the model's own for the pictures that they name. `wait_s` is how long to wait while another process updates (None:
-        for ever), after telling `on_wait` so. `processes` read files, by default as many as there are cores.
+        ones, which serve until the new are whole. `given` are vectors made elsewhere (`given.open_given`), taken in
+        place of the model's own for the pictures that they name. `wait_s` is how long to wait while another process
+        updates (None: for ever), after telling `on_wait` so. `processes` read files, by default one a core.
 
         Raises IndexModelError, IndexBusyError, IndexPlaceError (nothing can be written, the disk is full, or the
         folder is suddenly empty) and IndexDamagedError; OSError where the folder is gone.

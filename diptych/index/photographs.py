@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from diptych.images import MAX_PIXELS, ImageError, Preprocess, resize_and_crop
+from diptych.images import MAX_PIXELS, ImageError, Preprocess, squared
 from diptych.index.items import Details
 from diptych.index.metadata import exif_details, picture_details
 from diptych.index.scan import RAW_ENDINGS
@@ -48,7 +48,7 @@ def read_photograph(content: bytes, name: str, spec: Preprocess) -> Photograph:
 
 
 def _squared(source: Any, spec: Preprocess) -> np.ndarray:
-    return np.asarray(resize_and_crop(source, spec, decode="fast"))
+    return squared(source, spec, decode="fast")
 
 
 def _register_heif() -> None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from diptych import __version__
 from diptych.index import cache
 from diptych.index.catalog import Catalog, Entry
-from diptych.index.changes import Changes, changes, is_settled
+from diptych.index.changes import changes, is_settled
 from diptych.index.encoding import Encoder, Key
 from diptych.index.faults import IndexDamagedError, IndexPlaceError, explained
 from diptych.index.items import Contents, File

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from diptych.images import MAX_PIXELS, ImageError, Preprocess, resize_and_crop
+from diptych.images import MAX_PIXELS, ImageError, Preprocess, squared
 from diptych.index.items import Details
 from diptych.index.metadata import camera_name, local_time, tidy_caption
 
@@ -78,7 +78,7 @@ def _read(container: InputContainer, name: str, spec: Preprocess) -> Video:
     for frame in _frames(container, stream, _times(duration_s)):
         array = _upright(frame, stream.sample_aspect_ratio)
         size = array.shape[1], array.shape[0]
-        pixels = np.asarray(resize_and_crop(array, spec, decode="fast"))
+        pixels = squared(array, spec, decode="fast")
         frames.append(Frame(pixels, max(0.0, round((frame.time or 0.0) - start_s, 3))))
     if not frames:
         raise ImageError("truncated", name, "No frame of it can be decoded; copy or download it again.")
