@@ -19,9 +19,11 @@ EXACT_UP_TO = 100_000 * 256  # numbers: 30 ms on one core, where importing FAISS
 FEWEST = 256  # rows that letters can be fitted to
 WANTED = 0.985  # of the ten nearest among the candidates: a little over the promised 0.98, for measured queries are few
 NEAREST = 10
+FAR = 100  # and how many candidates a longer list of results takes
 QUERIES = 256
 TRAINING = 65_536  # 4,096 vectors to a letter; ten times as many were no better
 COMPARED = 32_768
+MOST = 16_384  # candidates that are looked at for how many will do
 SCAN_MS = 75e-9  # one letter of one vector: 4.8 ms for 64 letters of a million on a 2.5 GHz Xeon
 PRODUCT_MS = 2.2e-6  # one number of a vector that is read exactly: 1.1 ms for 1,000 of 512
 
@@ -37,32 +39,37 @@ class Fit(NamedTuple):
 
 def choose(rows: Rows, queries: Float[np.ndarray, "m d"] | None, kind: Kind | None) -> dict[str, Any]:
     """Decide how to search, write the codes if it is by them, and say what was measured."""
-    exact = {"kind": "exact", "recall": 1.0, "candidates": 0, "pieces": 0, "built_rows": len(rows.ids)}
+    exact = {"kind": "exact", "recall": 1.0, "candidates": [0, 0], "pieces": 0, "built_rows": len(rows.ids)}
     small = rows.vectors.size <= EXACT_UP_TO if kind is None else kind == "exact"
     if small or len(rows.ids) < FEWEST or not ladder(rows.head.dim):
         return exact
     asked = made_queries(rows.vectors) if queries is None or not len(queries) else queries
     asked = np.ascontiguousarray(asked[:QUERIES], np.float32)
-    truth = true_nearest(rows.vectors, asked)
-    found = fit(rows.vectors, asked, truth)
+    truth = true_nearest(rows.vectors, asked, count=FAR)
+    found = fit(rows.vectors, asked, truth[:, :NEAREST])
     if kind is None and found.cost_ms * 2 > rows.vectors.size * PRODUCT_MS:
         return exact
-    places = _encode(rows, found, asked, truth)
-    candidates = needed(places)
+    most = int(min(len(rows.ids), max(4 * found.candidates, MOST)))
+    places = _encode(rows, found, asked, truth, most=most)
+    candidates = needed(places[:, :NEAREST])
     if candidates == np.inf:
         return exact
-    recall, pieces = float((places <= candidates).mean()), found.quantiser.pieces
-    return {**exact, "kind": "approximate", "recall": recall, "candidates": int(candidates), "pieces": pieces}
+    measured = {
+        "kind": "approximate",
+        "recall": float((places[:, :NEAREST] <= candidates).mean()),
+        "candidates": [int(candidates), int(min(most, needed(places)))],
+        "pieces": found.quantiser.pieces,
+    }
+    return {**exact, **measured}
 
 
-def _encode(rows: Rows, found: Fit, queries: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def _encode(rows: Rows, found: Fit, queries: np.ndarray, truth: np.ndarray, *, most: int) -> np.ndarray:
     """Write quantiser and codes; where among the candidates each true neighbour is."""
     whole = len(rows.vectors) // GROUP * GROUP
     rows.append("quantiser", found.quantiser.to_array())
     for codes in encoded(found.quantiser, rows.vectors[:whole]):
         rows.append("codes", codes)
     scans = scans_of(found.quantiser, rows.content("codes"), cores())
-    most = int(min(whole, max(4 * found.candidates, 4096)))
     places = measured_places(scans, queries, truth, most=most)
     places[truth >= whole] = 1  # the last rows are read in any case
     return places

@@ -23,7 +23,7 @@ from diptych.index.rows import CacheError, Rows
 if TYPE_CHECKING:
     from jaxtyping import Float, Float16, Int64
 
-READ_AT_ONCE = 16_384  # rows chosen by a filter: reading so many exactly costs no more than the codes of a million
+READ_AT_ONCE = 8_192  # rows chosen by a filter: reading so many exactly costs no more than the codes of a million
 ROUNDING = 4e-6  # of a float32 sum of products of unit vectors
 
 
@@ -115,6 +115,7 @@ class Nearest:
         self._live[gone] = False
         self._gone = int(len(self._live) - self._live.sum())
         self._order: tuple[np.ndarray, np.ndarray] | None = None
+        self._table: np.ndarray | None = None
 
     def _open_scans(self) -> list[Scan]:
         """Codes into memory; none where all is read exactly."""
@@ -145,7 +146,7 @@ class Nearest:
     @property
     def candidates(self) -> int:
         """How many are read exactly for ten results; 0 where all is read."""
-        return int(self._rows.head.facts["candidates"])
+        return int(self._rows.head.facts["candidates"][0])
 
     @property
     def stamp(self) -> str:
@@ -250,40 +251,53 @@ class Nearest:
         query = np.ascontiguousarray(query, np.float32)
         if query.shape != (self.dim,) or not np.isfinite(query).all() or k < 1:
             raise ValueError(f"a query {query.shape} for {k}; wanted {self.dim} finite numbers and at least 1.")
-        allowed = None
-        if among is not None:
-            allowed = np.unique(self._rows_of(np.asarray(among, np.int64)))
-            allowed = allowed[allowed >= 0]
-        rows, scores = self._scored(query, k, allowed)
+        open_rows = self._open_rows(among)
+        few = k if among is None else max(k, READ_AT_ONCE)
+        rows, scores = self._scored(query, k, open_rows, few=few)
         return self._ranked(query, rows, scores, k)
 
-    def _scored(self, query: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Rows with their float32 products, the nearest `k` among them."""
-        there = len(self) if allowed is None else len(allowed)
-        if self.kind == "approximate" and there > max(READ_AT_ONCE if allowed is not None else 0, k):
-            found = self._promised(query, k, allowed)
+    def _open_rows(self, among: np.ndarray | None) -> np.ndarray | None:
+        """For each row whether it may be found; None where all may."""
+        if among is None:
+            return self._live if self._gone else None
+        rows = self._rows_of(np.asarray(among, np.int64))
+        open_rows = np.zeros_like(self._live)
+        open_rows[rows[rows >= 0]] = True
+        return open_rows
+
+    def _scored(
+        self, query: np.ndarray, k: int, open_rows: np.ndarray | None, *, few: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows with their float32 products, the nearest `k` among them; where `few` are open, all of them."""
+        there = len(self._live) if open_rows is None else int(np.count_nonzero(open_rows))
+        if self.kind == "approximate" and there > few:
+            found = self._promised(query, k, open_rows, there)
             if found is not None:
                 return found
-        if allowed is None and self._gone:
-            allowed = np.flatnonzero(self._live)
-        scores = self._crew.products(self._rows.vectors, query, among=allowed)
-        return np.arange(len(scores)) if allowed is None else allowed, scores
+        if open_rows is None:
+            return np.arange(there), self._crew.products(self._rows.vectors, query)
+        rows = np.flatnonzero(open_rows)
+        return rows, self._crew.products(self._rows.vectors, query, among=rows)
 
-    def _promised(self, query: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
-        """Candidates by their codes; None where a filter leaves so few of them that all it allows must be read."""
-        open_rows = self._live if self._gone or allowed is not None else None
-        if allowed is not None:
-            open_rows = np.zeros_like(self._live)
-            open_rows[allowed] = True
-        wanted = int(self.candidates * max(1.0, k / fitting.NEAREST) ** 0.5) + 2 * k
-        total = len(self._rows.ids)
-        asked = wanted if allowed is None else int(wanted * total / max(1, len(allowed)))
+    def _promised(
+        self, query: np.ndarray, k: int, open_rows: np.ndarray | None, there: int
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Candidates by their codes; None where so few of them are open that all that are must be read."""
+        wanted = self._wanted(k)
+        total = len(self._live)
+        asked = wanted * total // there
         while asked < max(total // 8, 4 * wanted):
             rows, scores = self._read_candidates(query, asked, open_rows)
-            if len(rows) >= min(wanted, len(self)) // 2:
+            if len(rows) >= min(wanted, there) // 2:
                 return rows, scores
             asked *= 4
         return None
+
+    def _wanted(self, k: int) -> int:
+        """How many to read exactly for `k` results: measured for 10 and 100, by a power of `k` between and beyond."""
+        ten, hundred = self._rows.head.facts["candidates"]
+        power = float(np.log10(max(hundred / ten, 1.0)))
+        return max(2 * k, int(ten * max(1.0, k / 10) ** power))
 
     def _read_candidates(
         self, query: np.ndarray, asked: int, open_rows: np.ndarray | None
@@ -331,6 +345,13 @@ class Nearest:
         known, rows = self._sorted()
         if not len(known):
             return np.full(len(ids), -1)
+        if self._table is None and len(ids) > len(known) // 100 and known[0] >= 0 and known[-1] < 4 * len(known):
+            table = np.full(known[-1] + 2, -1, np.int32)  # a filter's many ids: many times as fast as searching
+            table[known] = rows
+            self._table = table
+        if self._table is not None:
+            last = len(self._table) - 1  # of no id
+            return self._table[np.where((ids < 0) | (ids > last), last, ids)]
         at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
         return np.where(known[at] == ids, rows[at], -1)
 
