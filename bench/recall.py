@@ -9,6 +9,7 @@ from table import Row, arguments, report
 
 import diptych
 from diptych.data.sources import open_source
+from diptych.metrics import retrieval
 from diptych.training.validation import Validation
 
 QUESTION = "Recall on held-out pairs, in percent"
@@ -24,9 +25,9 @@ def main() -> None:
     rows: list[Row] = []
     for name in options.model or [None]:
         model = diptych.load(name)
-        assert model.tokenizer is not None
         pairs = Validation.read(source, model.preprocessing)
-        result = pairs.measure(model.network, model.tokenizer, model.preprocessing, model.engine.device)
+        pictures, texts = model.embed_pixels(pairs.pixels), model.embed_texts(pairs.captions, truncate=True)
+        result = retrieval(pictures, texts, pairs.owners)
         who = f"{name or 'bundled'}, {len(pairs.pixels)} pictures x {len(pairs.captions)} texts"
         for direction, recall in result._asdict().items():
             values = recall._asdict().items()

@@ -147,6 +147,11 @@ class Embedder:
         first_row = getattr(state, "first_row", lambda name: _array(state[name][:1]))
         return fingerprint(self.config, self.preprocessing, self._checkpoint.tokenizer_json, first_row)
 
+    @property
+    def tokenizer_json(self) -> str | None:
+        """The text of the model's tokenizer.json; None where it came without."""
+        return self._checkpoint.tokenizer_json
+
     def tokenize(self, texts: Sequence[str], *, truncate: bool = False) -> Tokens:
         """Ids and mask, padded to the longest text (to the context where the tower needs that).
 

@@ -8,7 +8,7 @@ import torch
 from test_checkpoint import HF_CLIP, OPEN_CLIP, OPENAI_VIT, SQUASHED
 
 from diptych.checkpoint import CheckpointError, check_replaceable, convert, read, save_folder
-from diptych.checkpoint.folder import replace_folder
+from diptych.checkpoint.replacing import replace_folder
 
 
 def test_a_saved_folder_replaces_a_model_and_keeps_what_is_no_part_of_it(tmp_path: Path) -> None:

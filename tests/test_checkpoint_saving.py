@@ -38,7 +38,8 @@ from diptych.checkpoint import (
     read,
     save_folder,
 )
-from diptych.checkpoint import folder as model_folder
+from diptych.checkpoint.replacing import json_text
+from diptych.checkpoint.settings import from_fields, to_fields
 from diptych.checkpoint.state import differences
 from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
@@ -143,10 +144,7 @@ def test_every_preset_s_configuration_comes_back(name: str) -> None:
         assert not differences(config, huggingface.config_from_json(huggingface.config_to_json(config), name))
     else:
         assert isinstance(config.image, ResNetConfig)
-        assert (
-            model_folder._from_fields(json.loads(model_folder.json_text(model_folder._to_fields(config))), name)
-            == config
-        )
+        assert from_fields(json.loads(json_text(to_fields(config))), name) == config
 
 
 def test_a_state_that_does_not_fit_is_not_saved(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from diptych.checkpoint.arrays import read_arrays as read_arrays
     from diptych.checkpoint.conversion import convert as convert
-    from diptych.checkpoint.folder import check_replaceable as check_replaceable
     from diptych.checkpoint.folder import save_folder as save_folder
     from diptych.checkpoint.hub import HubError as HubError
     from diptych.checkpoint.hub import fetch as fetch
     from diptych.checkpoint.reading import read as read
+    from diptych.checkpoint.replacing import check_replaceable as check_replaceable
     from diptych.checkpoint.state import Checkpoint as Checkpoint
     from diptych.checkpoint.state import CheckpointError as CheckpointError
     from diptych.checkpoint.state import build as build
@@ -23,7 +23,7 @@ _HOMES = {
     "CheckpointError": "state",
     "HubError": "hub",
     "build": "state",
-    "check_replaceable": "folder",
+    "check_replaceable": "replacing",
     "convert": "conversion",
     "fetch": "hub",
     "preprocessing_of": "state",

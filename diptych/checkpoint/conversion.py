@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from diptych.checkpoint import open_clip, openai
-from diptych.checkpoint.folder import json_text, replace_folder, save_folder, save_tensors, tokenizer_settings
+from diptych.checkpoint.folder import save_folder, save_tensors, tokenizer_settings
 from diptych.checkpoint.reading import read
+from diptych.checkpoint.replacing import check_apart, json_text, replace_folder
 from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, listing, preprocessing, wanted_state
 
 Format = Literal["hf", "open_clip", "openai"]
@@ -32,7 +33,7 @@ def convert(
     """
     if to not in WRITERS:
         raise CheckpointError(f"to={to!r} is not known; choose one of {', '.join(WRITERS)}.")
-    _check_apart(Path(source), Path(target))
+    check_apart(Path(source), Path(target))
     checkpoint = read(source, activation=activation, dtype=None)
     state = {name: cast(tensor, dtype) for name, tensor in checkpoint.state.items()}
     return WRITERS[to](checkpoint._replace(state=state), Path(target))
@@ -49,14 +50,6 @@ def with_tensors(checkpoint: Checkpoint) -> Checkpoint:
     arrays = {name: np.asarray(checkpoint.state[name]).reshape(tensor.shape) for name, tensor in wanted.items()}
     state = {name: cast(torch.from_numpy(array), torch.float32) for name, array in arrays.items()}
     return checkpoint._replace(state=state)
-
-
-def _check_apart(source: Path, target: Path) -> None:
-    """Also a folder that holds the source goes when a model is put in its place."""
-    source, target = source.resolve(), target.resolve()
-    if source.exists() and target in (source, *source.parents):
-        what = "the source itself" if target == source else f"the folder that {source.name} lies in"
-        raise CheckpointError(f"{target} is {what}; nothing was written. Name another place to convert to.")
 
 
 def _write_hf(checkpoint: Checkpoint, target: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ def read_settings(folder: Path, source: str, *, activation: str | None = None) -
     settings = read_json(folder / "config.json")
     tokenizer_json = read_text(folder / "tokenizer.json")
     if settings.get("model_type") == OURS:
-        config = _from_fields(settings, source)
+        config = from_fields(settings, source)
     else:
         pad_id = huggingface.padding_id(tokenizer_json, _optional_json(folder / "tokenizer_config.json") or {})
         config = huggingface.config_from_json(settings, source, pad_id=pad_id)
@@ -54,7 +54,8 @@ def _preprocess(folder: Path) -> dict[str, Any] | None:
     return own or (_optional_json(folder / "processor_config.json") or {}).get("image_processor")
 
 
-def _from_fields(settings: dict[str, Any], source: str) -> CLIPConfig:
+def from_fields(settings: dict[str, Any], source: str) -> CLIPConfig:
+    """The configuration that a config.json of our own form says; CheckpointError for keys that it does not know."""
     try:
         values = {key: value for key, value in settings.items() if key != "model_type"}
         image = dict(values["image"])
@@ -70,3 +71,10 @@ def _make(kind: Any, values: dict[str, Any], where: str) -> Any:
     if unknown := [f"{where}{key}" for key in values if key not in {field.name for field in fields(kind)}]:
         raise ValueError(f"{', '.join(unknown)} is not known.")
     return kind(**values)
+
+
+def to_fields(config: CLIPConfig) -> dict[str, Any]:
+    """The config.json of our own form, which holds every architecture."""
+    tower = next(name for name, kind in TOWERS.items() if isinstance(config.image, kind))
+    values = asdict(config)
+    return {"model_type": OURS} | values | {"image": {"tower": tower} | values["image"]}

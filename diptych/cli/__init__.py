@@ -32,6 +32,7 @@ def _flag_first(match: re.Match[str]) -> str:
 
 # What goes wrong through no fault of the program: said in a line. Anything else keeps its traceback.
 EXPECTED = (ValueError, OSError, ArithmeticError, MemoryError)
+EXTRAS = {"torch": "train", "tensorboardX": "train", "nncf": "convert", "onnx": "convert", "pyarrow": "data"}
 # The library's errors name its arguments; here they are flags.
 FLAGS = (
     (r"\btruncate=True\b", "--truncate"),
@@ -39,6 +40,9 @@ FLAGS = (
     (r"\b(image|caption)_column=", r"--\1-column"),
     (r"\bworkers=(\d+)", r"--workers \1"),
     (r"\bresume=True\b", "--resume"),
+    (r"\bcalibrate=FOLDER\b", "--calibrate FOLDER"),
+    (r"\bengine='(\w+)'", r"--engine \1"),
+    (r"\bdevice='(\w+)'", r"--device \1"),
     (r"\b(out|init)=('[^']*')", r"--\1 \2"),
     (r"\b(out|init)=", r"--\1"),
     (r"\binit's", r"--init's"),
@@ -112,6 +116,8 @@ def _in_words(error: Exception) -> str | None:
         return error.format_message()
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is PyTorch's
         return f"out of memory ({str(error).partition('. ')[0] or 'the machine has no more'}); close other programs."
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        return f"this needs {error.name}, which is not installed: pip install 'diptych[{EXTRAS[error.name]}]'"
     if not isinstance(error, EXPECTED):
         return None
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:

@@ -1,6 +1,6 @@
 """diptych convert"""
 
-from typing import Literal
+from typing import Any
 
 import click
 
@@ -13,21 +13,37 @@ from diptych.cli.options import activation_option, json_option, print_json, say
 @click.option(
     "--to",
     "form",
-    type=click.Choice(["hf", "open_clip", "openai"]),
+    type=click.Choice(["hf", "open_clip", "openai", "openvino", "onnx"]),
     default="hf",
     show_default=True,
-    help="Hugging Face's folder, open_clip's folder, or OpenAI's one file.",
+    help="Hugging Face's folder, open_clip's folder, OpenAI's one file, or towers for OpenVINO or ONNX.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "int8"]),
+    default="float32",
+    show_default=True,
+    help="int8, for OpenVINO, computes in 8 bits; it needs --calibrate.",
+)
+@click.option(
+    "--calibrate", metavar="DATA", help="A folder of pictures, or pairs, of the kind that the model will see."
 )
 @activation_option
 @json_option
 def command(
-    source: str, target: str, form: Literal["hf", "open_clip", "openai"], activation: str | None, as_json: bool
+    source: str, target: str, form: Any, precision: Any, calibrate: str | None, activation: str | None, as_json: bool
 ) -> None:
     """Write the model SOURCE (a folder, a checkpoint file or a hub id) to TARGET in another format.
 
     \b
     diptych convert ViT-B-32.pt clip-vit-b-32 --to hf
+    diptych convert clip-vit-b-32 fast --to openvino --precision int8 --calibrate ~/Pictures
     """
+    if form in ("openvino", "onnx"):
+        _export(source, target, form, precision, calibrate, activation, as_json)
+        return
+    if precision != "float32" or calibrate is not None:
+        raise click.UsageError("--precision and --calibrate are for --to openvino; the other forms keep the weights.")
     from diptych.checkpoint import convert
 
     written = convert(source, target, to=form, activation=activation)
@@ -36,3 +52,29 @@ def command(
     else:
         click.echo(str(written))
     say(f"converted {source} to {form}")
+
+
+def _export(
+    source: str, target: str, form: Any, precision: Any, calibrate: str | None, activation: str | None, as_json: bool
+) -> None:
+    from dataclasses import asdict
+
+    from diptych.exporting import TOP, export
+
+    written, parity = export(
+        source, target, to=form, precision=precision, calibrate=calibrate, activation=activation, progress=_stage
+    )
+    if as_json:
+        said = {"source": source, "target": str(written), "format": form, "precision": precision}
+        print_json(said | {"parity": asdict(parity)})
+    else:
+        click.echo(str(written))
+    say(f"beside the model in float32, on {parity.pictures} pictures and {parity.texts} texts:")
+    say(f"  cosine of pictures {parity.image_cosine:.4f} (worst {parity.image_worst:.4f})")
+    say(f"  cosine of texts    {parity.text_cosine:.4f} (worst {parity.text_worst:.4f})")
+    if parity.same_top is not None:
+        say(f"  {parity.same_top:.1%} of each text's {TOP} nearest pictures are the same")
+
+
+def _stage(stage: str) -> None:
+    say(f"{stage} ...")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from diptych.checkpoint.replacing import json_text
 from diptych.checkpoint.state import CheckpointError
 from diptych.engines.openvino_runtime import openvino
 from diptych.images import Preprocess
@@ -76,6 +77,10 @@ class OpenVINOEngine:
 
         return cls(lambda: read("image"), lambda: read("text"), precision=precision)
 
+    def graphs(self) -> dict[str, Any]:
+        """Both towers' graphs, made anew."""
+        return {name: tower.make() for name, tower in self._towers.items()}
+
     def describe(self) -> str:
         """What runs where, for people."""
         return f"OpenVINO on cpu ({self.precision}, {os.cpu_count()} cores)"
@@ -92,6 +97,14 @@ class OpenVINOEngine:
         return self._core.compile_model(graph, "CPU", hints)
 
 
+def write_graphs(graphs: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> None:
+    """The form that `of_files` reads: NAME.xml and NAME.bin of each tower, and facts.json, in a new folder."""
+    folder.mkdir()
+    for name, graph in graphs.items():
+        openvino.save_model(graph, folder / f"{name}.xml", compress_to_fp16=False)
+    (folder / "facts.json").write_text(json_text(dict(facts)), encoding="utf-8")
+
+
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -99,14 +112,14 @@ class _Tower:
     """A graph that is compiled at its first call; each thread has its own request to run it by."""
 
     def __init__(self, make: Callable[[], Any], compiled: Callable[[Any], Any]):
-        self._make, self._compile = make, compiled
+        self.make, self._compile = make, compiled
         self._model: Any = None
         self._lock = threading.Lock()
         self._requests = threading.local()
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         with self._lock:
-            self._model = self._model or self._compile(self._make())
+            self._model = self._model or self._compile(self.make())
         if not hasattr(self._requests, "own"):
             self._requests.own = self._model.create_infer_request()
         return self._requests.own.infer([batch], share_inputs=True)[0]

@@ -74,5 +74,5 @@ class TextTransformer(nn.Module):
 
     def _pooled_position(self, ids: Tensor) -> Tensor:
         if self.config.pool == "last":
-            return ids.new_full((len(ids),), ids.shape[1] - 1)
+            return ids.new_full((ids.shape[0],), ids.shape[1] - 1)
         return ids.argmax(dim=-1) if self.config.pool == "argmax" else first_true(ids == self.config.end_id)

@@ -127,7 +127,7 @@ class Block(nn.Module):
         self, x: Float[Tensor, "batch tokens width"], causal: bool = False, at: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch tokens width"]:
         y = self._branch(self.attention(self.norm_1(x), causal, at))
-        x = y + (x if at is None else x[torch.arange(len(x), device=x.device), at].unsqueeze(1))
+        x = y + (x if at is None else x[torch.arange(x.shape[0], device=x.device), at].unsqueeze(1))
         return x + self._branch(self.mlp(self.norm_2(x)))
 
     def _branch(self, y: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class VisionTransformer(nn.Module):
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         x = self._embedded(pixels)
         if self.config.pool == "class":
-            first = torch.zeros(len(x), dtype=torch.long, device=x.device)
+            first = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
             return self.proj(self.norm_post(self.transformer(x, at=first)[:, 0]))
         x = self.norm_post(self.transformer(x))
         return self.head(x) if self.config.pool == "map" else self.proj(x.mean(dim=1))

@@ -1,0 +1,241 @@
+"""Models for other programs and for speed: OpenVINO's form, with 8-bit arithmetic if wanted, and ONNX.
+
+Every export is run beside the model that it was made of, and says how near it is, before it takes its place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from diptych.checkpoint.replacing import check_apart, json_text, replace_folder
+from diptych.checkpoint.settings import to_fields
+from diptych.checkpoint.state import CheckpointError
+from diptych.data.decoding import picture_of
+from diptych.data.samples import DataError, Source, Stream
+from diptych.data.scenes import Scenes
+from diptych.data.sources import open_source
+from diptych.data.stream import indexed
+from diptych.embedder import Embedder, load
+from diptych.images import ImageError, find_images, load_pixels, squared
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+
+Export = Literal["openvino", "onnx"]
+CALIBRATION, CHECK = 300, 300  # pictures: NNCF's own number, and as many others to be judged by
+TOP = 10
+
+
+class Samples(NamedTuple):
+    """Pictures of the tower's size, (n, size, size, 3) uint8, and sentences."""
+
+    pixels: UInt8[np.ndarray, "pictures size size 3"]
+    texts: list[str]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How near an export is to its model in float32: the mean and the worst cosine of a tower's vectors, and the share
+    of the `TOP` nearest pictures of a sentence that both find (None where there are too few pictures to tell)."""
+
+    image_cosine: float
+    image_worst: float
+    text_cosine: float
+    text_worst: float
+    same_top: float | None
+    pictures: int
+    texts: int
+
+
+class Exported(NamedTuple):
+    """The folder that was written, and how near it is to what it was made of."""
+
+    path: Path
+    parity: Parity
+
+
+def export(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    to: Export = "openvino",
+    precision: Literal["float32", "int8"] = "float32",
+    calibrate: str | os.PathLike[str] | None = None,
+    activation: str | None = None,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Exported:
+    """Write the model `source` (all that `load` takes) to the folder `target` for OpenVINO or ONNX.
+
+    With `precision="int8"` (OpenVINO alone) both towers compute in 8 bits, with the ranges that they take on
+    `calibrate`: a folder of pictures, or pairs as `diptych.train` reads them, of the kind that the model will see; its
+    captions, or else sentences of ours, calibrate the text tower. Pictures that were not calibrated with judge the
+    result where there are more than 300. `progress` is told what is being done. Raises CheckpointError for models and
+    places that do not do, ValueError for settings that contradict each other.
+    """
+    _check(to, precision, calibrate)
+    check_apart(Path(source), Path(target))
+    model = load(source, engine="openvino", precision="float32", activation=activation)
+    progress("reading pictures")
+    fitted, judged = samples(model, calibrate)
+    done: list[Parity] = []
+
+    def fill(folder: Path) -> None:
+        if to == "onnx":
+            encode = _write_onnx(model, folder, progress)
+        else:
+            encode = _write_openvino(model, folder, fitted if precision == "int8" else None, progress)
+        _write_settings(model, folder)
+        progress("comparing with the model")
+        done.append(parity(model, encode, judged))
+
+    return Exported(replace_folder(Path(target), fill), done[0])
+
+
+def _check(to: str, precision: str, calibrate: object) -> None:
+    if to not in ("openvino", "onnx"):
+        raise ValueError(f"to={to!r} is not known; choose openvino or onnx.")
+    if precision not in ("float32", "int8"):
+        raise ValueError(f"precision={precision!r} is not known; choose float32 or int8.")
+    if precision == "int8" and to == "onnx":
+        raise ValueError("precision='int8' is for OpenVINO; ONNX is written in float32.")
+    if precision == "int8" and calibrate is None:
+        raise ValueError("precision='int8' needs calibrate=FOLDER: pictures of the kind that the model will see.")
+
+
+def samples(model: Embedder, place: str | os.PathLike[str] | None) -> tuple[Samples, Samples]:
+    """Pictures and sentences to fit ranges by, and others (the same, where there are few) to judge by. Drawn scenes
+    where `place` is None. Broken pictures are left out."""
+    pixels, texts = [], []
+    for picture, captions in islice(_pairs(model, place), CALIBRATION + CHECK):
+        pixels.append(picture)
+        texts += captions[:1]
+    if not pixels:
+        raise CheckpointError(f"{place} holds no picture that can be read; wanted some to calibrate with.")
+    texts = texts or [caption for _, captions in _scenes(model) for caption in captions[:1]]
+    half = len(pixels) // 2 if len(pixels) <= CALIBRATION else CALIBRATION
+    if len(pixels) < 2 * TOP:
+        half = 0
+    every = Samples(np.stack(pixels), texts)
+    if not half:
+        return every, every
+    return Samples(every.pixels[:half], texts[:half]), Samples(every.pixels[half:], texts[half:] or texts)
+
+
+def _pairs(model: Embedder, place: str | os.PathLike[str] | None) -> Iterator[tuple[np.ndarray, Sequence[str]]]:
+    """(pixels, captions) of what can be read: pairs where the place has such, else a folder's pictures alone."""
+    if place is None:
+        yield from _scenes(model)
+        return
+    try:
+        source = open_source(Path(place))
+    except DataError:
+        if not Path(place).is_dir():
+            raise
+        yield from _pictures(model, Path(place))
+        return
+    yield from _readable(model, source)
+
+
+def _pictures(model: Embedder, folder: Path) -> Iterator[tuple[np.ndarray, Sequence[str]]]:
+    paths = find_images(folder)
+    chosen = [paths[i] for i in np.random.default_rng(0).permutation(len(paths))]  # not all of one event
+    for _, pixels in load_pixels(chosen, model.preprocessing, decode="fast"):
+        if not isinstance(pixels, ImageError):
+            yield pixels, []
+
+
+def _readable(model: Embedder, source: Source | Stream) -> Iterator[tuple[np.ndarray, Sequence[str]]]:
+    source = indexed(source)
+    for index in np.random.default_rng(0).permutation(len(source)):
+        try:
+            sample = source[int(index)]
+            yield squared(picture_of(sample, model.preprocessing.size_px), model.preprocessing), sample.captions
+        except (ImageError, DataError, OSError):
+            continue
+
+
+def _scenes(model: Embedder) -> Iterator[tuple[np.ndarray, Sequence[str]]]:
+    for scene in Scenes(64, size_px=max(64, model.preprocessing.size_px)):
+        yield squared(scene.image, model.preprocessing), scene.captions
+
+
+class Encoders(NamedTuple):
+    """Both towers of an export: pixels or ids in, vectors of any length out."""
+
+    image: Callable[[np.ndarray], np.ndarray]
+    text: Callable[[np.ndarray], np.ndarray]
+
+
+def parity(model: Embedder, encode: Encoders, judged: Samples) -> Parity:
+    """The export's vectors beside the model's own."""
+    pixels, texts = judged
+    mine = model.embed_pixels(pixels), model.embed_texts(texts, truncate=True)
+    ids = [model.tokenize([text], truncate=True).ids for text in texts]
+    theirs = (
+        _unit(np.concatenate([encode.image(pixels[i : i + 8]) for i in range(0, len(pixels), 8)])),
+        _unit(np.concatenate([encode.text(each) for each in ids])),
+    )
+    image, text = ((a * b).sum(axis=1) for a, b in zip(mine, theirs, strict=True))
+    same = None if len(pixels) < 2 * TOP else agreement(mine[1] @ mine[0].T, theirs[1] @ theirs[0].T)
+    means = (float(image.mean()), float(image.min()), float(text.mean()), float(text.min()))
+    return Parity(*means, same, len(pixels), len(texts))
+
+
+def agreement(mine: Float[np.ndarray, "texts pictures"], theirs: Float[np.ndarray, "texts pictures"]) -> float:
+    """The mean share of the `TOP` best pictures of each text that both rankings have."""
+    best = [np.argpartition(-scores, TOP, axis=1)[:, :TOP] for scores in (mine, theirs)]
+    shared = [len(np.intersect1d(a, b)) for a, b in zip(*best, strict=True)]
+    return float(np.mean(shared)) / TOP
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _write_openvino(
+    model: Embedder, folder: Path, calibration: Samples | None, progress: Callable[[str], None]
+) -> Encoders:
+    from diptych.engines.openvino import OpenVINOEngine, write_graphs
+
+    assert isinstance(model.engine, OpenVINOEngine)
+    graphs = model.engine.graphs()
+    if calibration:
+        from diptych.engines.quantising import quantised
+
+        tokens = [model.tokenize([text], truncate=True).ids for text in calibration.texts]
+        graphs = quantised(graphs, {"image": list(calibration.pixels[:, None]), "text": tokens}, progress)
+    facts = {
+        "precision": "int8" if calibration else "float32",
+        "fingerprint": model.fingerprint,
+        "logit_scale": float(np.log(model.scale)),
+        "logit_bias": model.bias,
+    }
+    write_graphs(graphs, folder / "openvino", facts)
+    engine = OpenVINOEngine.of_files(folder / "openvino", precision="float32")
+    return Encoders(engine.encode_images, engine.encode_texts)
+
+
+def _write_onnx(model: Embedder, folder: Path, progress: Callable[[str], None]) -> Encoders:
+    from diptych.engines.onnx import open_onnx, write_onnx
+
+    progress("tracing")
+    write_onnx(model.network, model.preprocessing, folder)
+    return Encoders(*open_onnx(folder))
+
+
+def _write_settings(model: Embedder, folder: Path) -> None:
+    """What a model folder says of itself beside the weights."""
+    texts = {
+        "config.json": json_text(to_fields(model.config)),
+        "preprocessor_config.json": json_text(model.preprocessing.to_hugging_face()),
+        "tokenizer.json": model.tokenizer_json,
+    }
+    for name, text in texts.items():
+        if text is not None:
+            (folder / name).write_text(text, encoding="utf-8")

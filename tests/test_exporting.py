@@ -1,0 +1,139 @@
+"""Models for other engines: what is written computes what the model computes, and says how near it is."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Cli
+
+import diptych
+from diptych.checkpoint import CheckpointError
+from diptych.cli import FAILED, OK, USAGE
+from diptych.engines.onnx import open_onnx
+from diptych.exporting import agreement, export, samples
+
+
+def test_agreement_by_hand() -> None:
+    """Twenty pictures: of the first text's best ten both have five, of the second's all."""
+    mine = np.tile(-np.arange(20.0), (2, 1))
+    theirs = np.stack([np.where((np.arange(20) >= 5) & (np.arange(20) < 15), 1.0, 0.0), mine[1] * 3])
+    assert agreement(mine, theirs) == pytest.approx(0.75)
+
+
+def test_openvino_folders_run_without_the_weights(tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    path, parity = export(tiny_model, tmp_path / "fast")
+    assert parity.image_worst == pytest.approx(1, abs=1e-5)
+    assert parity.text_worst == pytest.approx(1, abs=1e-5)
+    assert parity.same_top == 1
+    assert not list(path.glob("*.safetensors"))
+    whole, fast = diptych.load(tiny_model, precision="float32"), diptych.load(path, precision="float32")
+    files = sorted(pictures.glob("*.png"))
+    np.testing.assert_allclose(fast.embed_images(files), whole.embed_images(files), atol=1e-5)
+    np.testing.assert_allclose(fast.embed_texts(["a red star"]), whole.embed_texts(["a red star"]), atol=1e-5)
+    assert (fast.scale, fast.bias) == (pytest.approx(whole.scale), None)
+    assert fast.fingerprint == whole.fingerprint
+    with pytest.raises(CheckpointError, match="was converted for another engine; take the model that it was made from"):
+        _ = fast.network
+
+
+def test_eight_bits_are_near(cli: Cli, tiny_model: Path, shards: Path, tmp_path: Path) -> None:
+    arguments = ("--to", "openvino", "--precision", "int8", "--calibrate", shards, "--json")
+    said = cli("convert", tiny_model, tmp_path / "fast", *arguments)
+    assert said.code == OK, said.err
+    parity = said.json["parity"]
+    for tower in ("image", "text"):  # with random weights; trained ones are nearer
+        assert 0.95 < parity[f"{tower}_worst"] <= parity[f"{tower}_cosine"] < 1
+        assert parity[f"{tower}_cosine"] > 0.98
+    assert parity["pictures"] == 48
+    assert "fitting the text tower's ranges" in said.err
+    from diptych.engines.openvino_runtime import openvino
+
+    graph = openvino.Core().read_model(tmp_path / "fast" / "openvino" / "image.xml")
+    assert "FakeQuantize" in {node.get_type_name() for node in graph.get_ops()}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_onnx_runs_at_any_batch_and_length(tiny_model: Path, tmp_path: Path) -> None:
+    path, parity = export(tiny_model, tmp_path / "onnx", to="onnx")
+    assert min(parity.image_worst, parity.text_worst) == pytest.approx(1, abs=1e-5)
+    image, text = open_onnx(path)
+    model = diptych.load(tiny_model, precision="float32")
+    pixels = np.random.default_rng(0).integers(256, size=(5, 32, 32, 3), dtype=np.uint8)
+    np.testing.assert_allclose(image(pixels), model.embed_pixels(pixels), atol=1e-5)
+    for texts in (["a red star"], ["a star", "a blue fish on a yellow cup"]):
+        np.testing.assert_allclose(text(model.tokenize(texts).ids), model.embed_texts(texts), atol=1e-5)
+
+
+def test_calibration_takes_pictures_without_captions(tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "only").mkdir()
+    for path in pictures.glob("*.png"):
+        (tmp_path / "only" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "only" / "broken.png").write_bytes(b"no picture")
+    model = diptych.load(tiny_model)
+    fitted, judged = samples(model, tmp_path / "only")
+    assert len(fitted.pixels) == len(judged.pixels) == 7
+    assert len(fitted.texts) > 10
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match="holds no picture that can be read"):
+        samples(model, tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--to", "openvino", "--precision", "int8"), FAILED, "--calibrate"),
+        (("--to", "onnx", "--precision", "int8", "--calibrate", "."), FAILED, "ONNX is written in float32"),
+        (("--precision", "int8"), USAGE, "are for --to openvino"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(
+    cli: Cli, tiny_model: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    result = cli("convert", tiny_model, tmp_path / "out", *arguments)
+    assert result.code == code
+    assert said in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_converted_folder_that_lacks_a_part_says_so(tiny_model: Path, tmp_path: Path) -> None:
+    path, _ = export(tiny_model, tmp_path / "fast")
+    (path / "openvino" / "text.bin").unlink()
+    with pytest.raises(CheckpointError, match=r"lacks text\.bin; convert the model again"):
+        diptych.load(path)
+    (path / "openvino" / "text.bin").write_bytes(b"noise")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        diptych.load(path).embed_texts(["a star"])
+
+
+def without_torch(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line where PyTorch is not installed."""
+    code = "import sys; sys.modules['torch'] = None; from diptych.__main__ import main; main()"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_the_core_needs_no_pytorch(tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    fast, _ = export(tiny_model, tmp_path / "fast")
+    for model in ([], ["--model", tiny_model], ["--model", fast]):
+        done = without_torch("classify", pictures, "--labels", "red,blue", *model)
+        assert done.returncode == OK, done.stderr
+        assert len(done.stdout.splitlines()) == 8
+
+
+def test_what_needs_pytorch_says_so_kindly(shards: Path, tiny_model: Path, tmp_path: Path) -> None:
+    remedy = "pip install 'diptych[train]'"
+    weights = tmp_path / "model.pt"
+    torch.save({}, weights)
+    for arguments in (
+        ("train", "--data", shards, "--out", tmp_path / "run"),
+        ("classify", shards, "--labels", "a,b", "--engine", "pytorch"),
+        ("classify", shards, "--labels", "a,b", "--device", "cuda"),
+        ("classify", shards, "--labels", "a,b", "--model", weights),
+    ):
+        done = without_torch(*arguments)
+        assert done.returncode == FAILED
+        assert remedy in done.stderr
+        assert "Traceback" not in done.stderr
