@@ -50,7 +50,9 @@ def command(folder: str, threshold: float | None, place: str | None, paths: bool
 
 def _told(group: list[Copy]) -> str:
     """A group, the one to keep first."""
-    return "\n".join(
-        f"{copy.cosine:5.3f}  {f'{copy.width} x {copy.height}' if copy.width else '':>13}  {copy.size:>12,}  {copy.path}"
-        for copy in group
-    )
+
+    def line(copy: Copy) -> str:
+        shape = f"{copy.width} x {copy.height}" if copy.width else ""
+        return f"{copy.cosine:5.3f}  {shape:>13}  {copy.size:>12,}  {copy.path}"
+
+    return "\n".join(map(line, group))
