@@ -32,11 +32,12 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_PIXELS = 178_956_970  # where Pillow, too, refuses by default: half a gigabyte as RGB, beyond it a bomb
 URL_TIMEOUT_S, URL_MAX_BYTES = 20.0, 64 * 2**20
-IMAGE_NAME = re.compile(r"[^.].*\.(jpe?g|jpe|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|p[bgnp]m|jp2|qoi)", re.I | re.S)
+ENDINGS = "jpg|jpeg|jpe|jfif|png|webp|gif|bmp|tif|tiff|avif|heic|heif|hif|pbm|pgm|pnm|ppm|jp2|qoi"
+SKIPPED_FOLDERS = frozenset(("node_modules", "@eaDir", "__MACOSX", "$RECYCLE.BIN"))
 
+_NAME = re.compile(rf"[^.].*\.({ENDINGS})", re.I | re.S)
 # Only these are tried, so that no file makes Pillow start an interpreter (EPS: Ghostscript). HEIF is a plug-in's.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000", "ICO", "QOI", "HEIF")
-_SKIPPED_FOLDERS = frozenset(("node_modules", "@eaDir", "__MACOSX", "$RECYCLE.BIN"))
 # A JPEG decoded at 1/2, 1/4 or 1/8 keeps at least this many times the target, so that our own resampling, not the
 # decoder's crude one, decides the last factor of three: at two the worst of 39 photographs fell to a cosine of 0.995.
 _DRAFT_MARGIN = 3
@@ -202,9 +203,9 @@ def find_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> li
         for here, folders, files in os.walk(tops.popleft()):
             is_new = (real := os.path.realpath(here)) not in seen
             seen.add(real)
-            visible = sorted(name for name in folders if name[0] != "." and name not in _SKIPPED_FOLDERS)
+            visible = sorted(name for name in folders if name[0] != "." and name not in SKIPPED_FOLDERS)
             folders[:] = visible if recursive and is_new else []
-            paths = (os.path.join(here, name) for name in files if is_new and IMAGE_NAME.fullmatch(name))
+            paths = (os.path.join(here, name) for name in files if is_new and _NAME.fullmatch(name))
             found += [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]  # a pipe would hang
             tops.extend(path for name in folders if os.path.islink(path := os.path.join(here, name)))
     return [Path(path) for path in sorted(found, key=lambda path: path.split(os.sep))]

@@ -58,6 +58,7 @@ class Item(NamedTuple):
     line: int | None
     text: str | None
     size: int
+    digest: bytes | None
     details: Details
 
 
@@ -240,11 +241,11 @@ class Catalog:
         asked = [int(id) for id in ids]
         columns = ", ".join(f"files.{name}" for name in _DETAILS)
         found = self._asked(
-            "SELECT items.id, path, kind, modality, at_s, line, text, size, "
+            "SELECT items.id, path, kind, modality, at_s, line, text, size, digest, "
             f"{columns} FROM items JOIN files ON files.id = items.file WHERE items.id IN ({{}})",
             asked,
         )
-        items = {row[0]: Item._make((*row[:8], Details(*row[8:]))) for row in found}
+        items = {row[0]: Item._make((*row[:9], Details(*row[9:]))) for row in found}
         return [items[id] for id in asked if id in items]
 
     def vectors(self, modality: Modality, *, after: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -55,7 +55,8 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Contents:
-    """A file that was read: `digest` is the blake2b of all of its bytes (16 bytes long)."""
+    """A file that was read: `digest` is the blake2b of all of its bytes (16 bytes long), but not of a caption's beside
+    it; it is empty where not all could be read."""
 
     file: File
     digest: bytes

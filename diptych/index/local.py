@@ -18,7 +18,9 @@ from diptych.index.updating import PLACE, Progress, Updated, update
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
+    from diptych.index.filters import Filters
     from diptych.index.given import Given
+    from diptych.index.search import Found, Wanted
 
 BUNDLED = "bundled"  # how the bundled model is called in a catalog: its path is another in each installation
 OpenModel = Callable[[str | None], Any]
@@ -199,6 +201,25 @@ class LocalIndex:
                 f"{self.place} was made with {source}, which cannot be opened ({error}). Name where it is now with "
                 "--model, or another model with --model and --reindex."
             ) from error
+
+    # --- what is asked of it
+
+    def search(
+        self,
+        query: Any,
+        *,
+        limit: int = 10,
+        modality: Wanted = "picture",
+        filters: Filters | None = None,
+        relevant: bool = False,
+        diverse: float = 0.0,
+        truncate: bool = False,
+    ) -> Found:
+        """The best hits for a sentence, a picture, a vector or a `Query`; `diptych.index.search.search` tells all."""
+        from diptych.index.search import search
+
+        options = {"limit": limit, "modality": modality, "filters": filters}
+        return search(self, query, **options, relevant=relevant, diverse=diverse, truncate=truncate)
 
     # --- what changes it
 

@@ -1,0 +1,147 @@
+"""One file read: its digest, what it says of itself, and the parts of it that are embedded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import replace
+from typing import IO, NamedTuple
+
+from diptych.images import ImageError, Preprocess
+from diptych.index.items import Details, Kind, Part
+from diptych.index.metadata import CAPTION_LENGTH, tidy_caption, xmp_caption
+from diptych.index.photographs import read_photograph
+from diptych.index.scan import sidecars
+from diptych.index.texts import NotText, decode_text, paragraphs
+from diptych.index.videos import read_video
+
+DIGEST_SIZE = 16  # bytes
+LARGEST_PICTURE = 2**30  # bytes, for they are held in memory
+TEXT_LENGTH = 2**22  # bytes of a text file that are looked at: more than its paragraphs fill
+_CHUNK = 2**20
+
+
+class Reading(NamedTuple):
+    """What a file holds. `digest` is the blake2b of all of its bytes. A picture has one part, and its caption as a
+    second where there is one; a video a part for each frame, and its caption; a text one for each paragraph."""
+
+    digest: bytes
+    details: Details
+    parts: tuple[Part, ...]
+
+
+class Unreadable(Exception):
+    """A file that cannot be used. `reason` is short and countable, `detail` explains; `digest` is empty where not all
+    bytes were read.
+
+    Reasons, beside those of ImageError: "not a regular file", "not a video", "no pictures", "not a text", "no text",
+    "unreadable".
+    """
+
+    def __init__(self, reason: str, detail: str, digest: bytes = b""):
+        super().__init__(reason, detail, digest)
+        self.reason, self.detail, self.digest = reason, detail, digest
+
+
+def read_file(root: str, path: str, kind: Kind, spec: Preprocess) -> Reading:
+    """Read the file at `path` under `root`. A picture's caption stands in a file beside it (`scan.sidecars`) or in its
+    own metadata. Raises Unreadable, and whatever a decoder does to a process: see `readers`."""
+    digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
+    try:
+        with open_regular(os.path.join(root, path)) as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise ImageError("empty file", path, "It holds no bytes; copy or download it again.")
+            read = {"picture": _read_picture, "video": _read_video, "text": _read_text}[kind]
+            details, parts = read(file, os.path.join(root, path), spec, digest)
+    except (ImageError, OSError, MemoryError, RecursionError) as error:
+        reason, detail = _why(error)
+        whole = digest.digest() if isinstance(error, ImageError) else b""
+        raise Unreadable(reason, detail, whole) from error
+    return Reading(digest.digest(), details, parts)
+
+
+class NotRegular(OSError):
+    """What is opened is a folder, a pipe, a socket or a device."""
+
+
+def open_regular(path: str) -> IO[bytes]:
+    """Open for reading, without a buffer, what is a regular file at the moment of opening: a pipe is not waited for.
+    Raises OSError, NotRegular among them."""
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return os.fdopen(number, "rb", 0)
+    os.close(number)
+    raise NotRegular(f"{path} is no regular file")
+
+
+_REASONS = (  # the first that fits
+    (NotRegular, "not a regular file", "It is a folder, a pipe, a socket or a device now, and is not read."),
+    ((FileNotFoundError, NotADirectoryError), "missing", "It is gone since it was found."),
+    (PermissionError, "no permission", "This user may not read it; change its permissions."),
+    (MemoryError, "too large", "It needs more memory than a reader may take."),
+    (Exception, "unreadable", "{said}."),
+)
+
+
+def _why(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, ImageError):
+        return error.reason, error.detail
+    _, reason, detail = next(known for known in _REASONS if isinstance(error, known[0]))
+    return reason, detail.format(said=str(error) or type(error).__name__)
+
+
+_Read = tuple[Details, tuple[Part, ...]]
+
+
+def _read_picture(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b) -> _Read:
+    """From one reading of the bytes: digest, metadata and pixels."""
+    size = os.fstat(file.fileno()).st_size
+    if size > LARGEST_PICTURE:
+        raise MemoryError
+    content = file.read()
+    digest.update(content)
+    pixels, details = read_photograph(content, path, spec)
+    details = replace(details, caption=_caption_beside(path) or details.caption)
+    return details, (Part(pixels), *_caption_part(details))
+
+
+def _read_video(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b) -> _Read:
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    file.seek(0)
+    frames, details = read_video(file, path, spec)
+    return details, (*(Part(frame.pixels, at_s=frame.at_s) for frame in frames), *_caption_part(details))
+
+
+def _read_text(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b) -> _Read:
+    content = b""
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+        content += chunk[: TEXT_LENGTH - len(content)]
+    try:
+        text = decode_text(content)
+    except NotText as error:
+        raise ImageError("not a text", path, f"Though its name says so, {error}.") from error
+    found = paragraphs(text, markdown=not path.lower().endswith(".txt"))
+    if not found:
+        raise ImageError("no text", path, "There is no word in it.")
+    return Details(), tuple(Part(text=paragraph.text, line=paragraph.line) for paragraph in found)
+
+
+def _caption_part(details: Details) -> tuple[Part, ...]:
+    return (Part(text=details.caption),) if details.caption else ()
+
+
+def _caption_beside(path: str) -> str | None:
+    """The words of the first sidecar that has any."""
+    for name in sidecars(path):
+        try:
+            with open_regular(name) as file:
+                content = file.read(4 * CAPTION_LENGTH if name[-3:].lower() == "txt" else 2**18)
+            words = decode_text(content) if name[-3:].lower() == "txt" else xmp_caption(content)
+        except (OSError, NotText):  # mostly, there is none
+            continue
+        if caption := tidy_caption(words):
+            return caption
+    return None

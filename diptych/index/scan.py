@@ -1,0 +1,273 @@
+"""Which files of a folder an index is made of: pictures, videos and texts, by the endings of their names."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+from diptych.index.items import File, Kind
+
+if TYPE_CHECKING:
+    from diptych.embedder import Failure
+
+    _Entry = os.DirEntry[str]
+
+# What LibRaw reads, by ending
+RAW_ENDINGS = (
+    "3fr|arw|bay|cr2|cr3|crw|dcr|dcs|dng|erf|fff|gpr|iiq|k25|kdc|mef|mos|mrw|nef|nrw|orf|pef|ptx|raf|raw|rw2|rwl|sr2|"
+    "srf|srw|x3f"
+)
+VIDEO_ENDINGS = "mp4|m4v|mov|mkv|webm|avi|mpg|mpeg|mts|m2ts|3gp|3g2|wmv|flv|ogv"
+TEXT_ENDINGS = "txt|md|markdown"
+_NOTES = (".txt", ".TXT", ".xmp", ".XMP")
+# Never entered, `hidden` or not. Beside images.SKIPPED_FOLDERS: what NAS systems and Windows call theirs.
+_OWN_FOLDERS = frozenset(
+    (".git", ".diptych", ".thumbnails", ".@__thumb", "@Recycle", "#recycle", "System Volume Information", "lost+found")
+)
+_OWN_ENDINGS = (".lrdata", ".lrcat-data")  # Lightroom's previews
+# A photo library of Apple's: the photographs are in one of these, the rest is previews and databases.
+_LIBRARIES = (".photoslibrary", ".photolibrary", ".aplibrary", ".migratedphotolibrary")
+_ORIGINALS = ("originals", "Masters", "Originals")
+
+
+class Scan:
+    """The files under `root`, found anew by each iteration, one folder after another. Made by `scan`.
+
+    After an iteration `failures` names what should have been readable and was not (path -> Failure with the reason
+    "unreadable folder", "not a regular file" or "broken link"), and `skipped` counts by reason what the rules leave
+    out: "hidden", "excluded", "a program's own folder", "caption of a picture", "linked twice", "linked" and "of
+    another kind". A folder that is left out counts as one.
+    """
+
+    def __init__(self, root: str, exclude: re.Pattern[str] | None, hidden: bool, follow_links: bool):
+        from diptych.images import ENDINGS, SKIPPED_FOLDERS
+
+        self.root = root
+        self.failures: dict[str, Failure] = {}
+        self.skipped: Counter[str] = Counter()
+        self._exclude, self._hidden, self._follow_links = exclude, hidden, follow_links
+        self._own_folders = SKIPPED_FOLDERS | _OWN_FOLDERS
+        endings: dict[Kind, str] = {
+            "picture": f"{ENDINGS}|{RAW_ENDINGS}",
+            "video": VIDEO_ENDINGS,
+            "text": TEXT_ENDINGS,
+        }
+        self._kinds: dict[str, Kind] = {
+            f".{ending}": kind for kind, names in endings.items() for ending in names.split("|")
+        }
+
+    def __iter__(self) -> Iterator[File]:
+        self.failures.clear()
+        self.skipped.clear()
+        os.scandir(self.root).close()
+        seen = _ancestors(self.root)
+        folders, links = [""], deque[str]()
+        while folders or links:  # a link's folder comes last: what is in the tree anyway keeps its own path
+            folder = folders.pop() if folders else links.popleft()
+            entries = self._entries(folder, seen)
+            found = _Found([], {}, [], [])
+            for entry in entries:
+                self._sort(entry, folder, found)
+            folders += [f"{folder}{name}/" for name in reversed(found.folders)]
+            links += [f"{folder}{name}/" for name in found.links]
+            yield from self._files(folder, found)
+
+    def _entries(self, folder: str, seen: set[tuple[int, int]]) -> list[_Entry]:
+        """What is in a folder, by name; nothing where it was `seen` before, by device and inode."""
+        path = os.path.join(self.root, folder)
+        try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in seen:
+                self.skipped["linked twice"] += 1
+                return []
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(path) as entries:
+                return sorted(entries, key=attrgetter("name"))
+        except OSError as error:
+            self._fail(folder.rstrip("/"), "unreadable folder", f"{error.strerror}; what is in it is not known.")
+            return []
+
+    def _sort(self, entry: _Entry, folder: str, found: _Found) -> None:
+        """Put an entry where it belongs, or count it as left out."""
+        name = entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if reason := self._unwanted_folder(name, folder):
+                self.skipped[reason] += 1
+            else:
+                found.folders.append(name)
+            return
+        ending = name[name.rfind(".") :]
+        kind = self._kinds.get(ending) or self._kinds.get(ending.lower())
+        if ending in _NOTES and (self._follow_links or not entry.is_symlink()):
+            found.notes[name] = entry  # whether excluded or not: it may be a picture's
+        elif (name[0] == "." or self._exclude) and (reason := self._unwanted(name, folder)):
+            self.skipped[reason] += 1
+        elif entry.is_symlink() and (not self._follow_links or _is_folder(entry)):
+            self._sort_link(name, folder, found)
+        elif kind is None:
+            self.skipped["of another kind"] += 1
+        else:
+            found.files.append((entry, kind))
+
+    def _sort_link(self, name: str, folder: str, found: _Found) -> None:
+        reason = self._unwanted_folder(name, folder) if self._follow_links else "linked"
+        if reason:
+            self.skipped[reason] += 1
+        else:
+            found.links.append(name)
+
+    def _unwanted(self, name: str, folder: str) -> str | None:
+        """Why a file's name leaves it out, if so. AppleDouble's `._name` is no picture, whatever its ending."""
+        if name[0] == "." and (not self._hidden or name.startswith("._")):
+            return "hidden"
+        return "excluded" if self._exclude and self._exclude.fullmatch(folder + name) else None
+
+    def _unwanted_folder(self, name: str, folder: str) -> str | None:
+        is_own = name in self._own_folders or name.endswith(_OWN_ENDINGS)
+        if is_own or (folder.rstrip("/").endswith(_LIBRARIES) and name not in _ORIGINALS):
+            return "a program's own folder"
+        if name[0] == "." and not self._hidden:
+            return "hidden"
+        return "excluded" if self._exclude and self._exclude.fullmatch(f"{folder}{name}/") else None
+
+    def _files(self, folder: str, found: _Found) -> Iterator[File]:
+        """The files of one folder, and then the texts that are no picture's caption."""
+        claimed = set[str]()
+        for entry, kind in found.files:
+            beside = ()
+            if found.notes and kind == "picture":
+                names = [name for name in sidecars(entry.name) if name in found.notes]
+                claimed.update(names)
+                beside = [found.notes[name] for name in names]
+            if file := self._file(entry, kind, folder, beside):
+                yield file
+        for name, entry in found.notes.items():
+            is_text = name.endswith((".txt", ".TXT"))
+            reason = "caption of a picture" if name in claimed else None if is_text else "of another kind"
+            if reason := reason or self._unwanted(name, folder):
+                self.skipped[reason] += 1
+            elif file := self._file(entry, "text", folder, ()):
+                yield file
+
+    def _file(self, entry: _Entry, kind: Kind, folder: str, beside: Iterable[_Entry]) -> File | None:
+        path = folder + entry.name
+        try:
+            status = entry.stat()
+        except OSError as error:
+            self._fail(path, "broken link" if entry.is_symlink() else "missing", f"{error.strerror}.")
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            self._fail(path, "not a regular file", "It is a pipe, a socket or a device, and is not opened.")
+            return None
+        size, mtime_ns = status.st_size, status.st_mtime_ns
+        for note in beside:
+            try:
+                status = note.stat()
+            except OSError:  # gone since, or a link to nowhere: no words
+                continue
+            size, mtime_ns = size + status.st_size, max(mtime_ns, status.st_mtime_ns)
+        return File(path, kind, size, mtime_ns)
+
+    def _fail(self, path: str, reason: str, detail: str) -> None:
+        from diptych.embedder import Failure
+
+        self.failures[path or "."] = Failure(reason, f"{path or '.'}: {reason}. {detail}")
+
+
+class _Found(NamedTuple):
+    """What one folder holds. `notes` may be words about a picture, or texts of their own."""
+
+    files: list[tuple[_Entry, Kind]]
+    notes: dict[str, _Entry]
+    folders: list[str]
+    links: list[str]
+
+
+def scan(
+    root: str | os.PathLike[str],
+    *,
+    exclude: Iterable[str] = (),
+    hidden: bool = False,
+    follow_links: bool = True,
+) -> Scan:
+    """The pictures, videos and texts under a folder: iterate over what comes back. Raises OSError if it is none.
+
+    `exclude` holds patterns, much like those of a .gitignore: one without a slash is the name of a file or a folder
+    anywhere (`*.gif`, `drafts`), one with a slash is a path from `root` (`2019/raw`, `/top.jpg`), and a slash at its
+    end means folders alone (`cache/`). `*` and `?` stand for anything but a slash, `**` for anything, `[a-z]` for one
+    of these. An excluded folder is not entered.
+
+    `hidden` takes in files and folders whose name begins with a dot. What programs keep for themselves is left out in
+    any case: .git, .diptych, node_modules, @eaDir, Lightroom's previews, all but the originals of an Apple library.
+
+    A link to a file is a file. A link to a folder is entered, unless that folder is in the tree anyway, was entered
+    through another link, or holds `root` itself: each folder is walked once, so loops end. `follow_links=False` leaves
+    all links out.
+
+    A text beside a picture (`cat.txt` or `cat.jpg.txt` beside `cat.jpg`) is the picture's caption, and no text of its
+    own; so is an XMP sidecar (`cat.xmp`). Such a picture's `size` is the sum of them all and its `mtime_ns` that of the
+    latest, so that a caption that comes, changes or goes changes its picture too.
+    """
+    root = os.fsdecode(root)
+    os.scandir(root).close()
+    return Scan(root, _excluding(exclude), hidden, follow_links)
+
+
+def sidecars(path: str) -> tuple[str, ...]:
+    """Where words about a picture may stand: the names of files beside it, the weightiest first."""
+    stem = path[: path.rfind(".")]
+    return f"{stem}.txt", f"{stem}.TXT", f"{path}.txt", f"{stem}.xmp", f"{stem}.XMP", f"{path}.xmp"
+
+
+def _is_folder(entry: _Entry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _ancestors(root: str) -> set[tuple[int, int]]:
+    """Device and inode of the folders that hold a folder."""
+    found, path = set[tuple[int, int]](), os.path.realpath(root)
+    while (parent := os.path.dirname(path)) != path:
+        path = parent
+        status = os.stat(path)
+        found.add((status.st_dev, status.st_ino))
+    return found
+
+
+_GLOB = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?\]?[^\]]*\]|.", re.S)
+_GLOB_MEANS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+def _excluding(patterns: Iterable[str]) -> re.Pattern[str] | None:
+    """One expression for paths from the root, a folder's with a slash at its end."""
+    expressions = []
+    for pattern in filter(str.strip, patterns):
+        expressions.append(_expression(pattern))
+        try:
+            re.compile(expressions[-1])
+        except re.error as error:
+            raise ValueError(
+                f"exclude={pattern!r} is no pattern: {error}. Wanted one such as *.gif or a[0-9]/"
+            ) from None
+    return re.compile("|".join(expressions), re.S) if expressions else None
+
+
+def _expression(pattern: str) -> str:
+    name = pattern.rstrip("/")
+    anywhere = "" if "/" in name else "(?:.*/)?"
+    return anywhere + "".join(map(_piece, _GLOB.findall(name.lstrip("/")))) + ("/" if pattern[-1] == "/" else "/?")
+
+
+def _piece(token: str) -> str:
+    if len(token) > 2 and token[0] == "[":
+        inverted = token[1] in "!^"
+        inside = re.sub(r"[\\\[\]^&~|]", r"\\\g<0>", token[1 + inverted : -1])
+        return f"[{'^/' if inverted else ''}{inside}]"
+    return _GLOB_MEANS.get(token) or re.escape(token)

@@ -1,0 +1,152 @@
+"""Text files as paragraphs, short enough for a text tower, each with the line where it begins."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+WORDS = 60  # about what a tower of 77 tokens reads
+PARAGRAPHS = 2000  # of one file
+_WORD_LENGTH = 200  # characters; a longer one is cut: base64, or a script without spaces
+_SENTENCE_END = re.compile(r".*[.!?…。!?][\"'”’»)\]]*", re.S)
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+# Markdown inside a line: pictures and links become their words, marks go
+_MARKS = (
+    (re.compile(r"!?\[([^][]*)\]\([^()\s]*(?:\s[^()]*)?\)"), r"\1"),
+    (re.compile(r"</?[a-zA-Z][^<>]*>"), " "),
+    (re.compile(r"(?<!\w)(\*\*|__|\*|_|`+|~~)(?=\S)(.+?)(?<=\S)\1(?!\w)"), r"\2"),
+    (re.compile(r"^\s*(?:>\s?)*(?:[-*+]\s+|\d{1,3}[.)]\s+)?(?:\[[ xX]\]\s+)?"), ""),
+)
+_MARKED_LENGTH = 10_000  # characters; in longer lines marks are not looked for: no person wrote them
+_COMMENT = re.compile(r"<!--.*?-->", re.S)
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_HEADING = re.compile(r" {0,3}#{1,6}\s+(.*?)\s*#*\s*$")
+_RULE = re.compile(r"\s*([-=*_|:]\s*){3,}$")
+
+
+class Paragraph(NamedTuple):
+    """Some sentences on one line, and the number of the line of the file where they begin, from 1."""
+
+    line: int
+    text: str
+
+
+class NotText(ValueError):
+    """Bytes that are no text: they hold zeros or control characters."""
+
+
+def decode_text(content: bytes) -> str:
+    """UTF-8 or UTF-16 by its byte order mark, else UTF-8, else Windows' Latin-1. Raises NotText."""
+    for mark, encoding in _BOMS:
+        if content.startswith(mark):
+            text = content[len(mark) :].decode(encoding, "replace")
+            if "\0" in text:
+                raise NotText("it holds zeros")
+            return text
+    if len(_CONTROL.findall(content)) > len(content) // 100 or b"\0" in content:
+        raise NotText("it holds zeros or control characters")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start >= len(content) - 3 and error.reason == "unexpected end of data":  # cut within a letter
+            return content[: error.start].decode("utf-8")
+        return content.decode("cp1252", "replace")
+
+
+def paragraphs(text: str, *, markdown: bool = False, limit: int = PARAGRAPHS) -> list[Paragraph]:
+    """What stands between blank lines, the first `limit` of them; a long paragraph is split at its sentences into
+    pieces of up to WORDS words.
+
+    Of Markdown, front matter, fenced code and comments are left out, links become their words, and a heading is joined
+    with what follows it.
+    """
+    if markdown:
+        text = _COMMENT.sub(lambda comment: "\n" * comment[0].count("\n"), text)
+    lines = enumerate(re.split(r"\r\n?|\n", text), start=1)
+    found = []
+    for words in _joined(_plain_lines(list(lines))) if markdown else _blocks(lines):
+        for piece in _pieces(words):
+            found.append(Paragraph(piece[0][0], " ".join(word for _, word in piece)))
+            if len(found) == limit:
+                return found
+    return found
+
+
+_Words = list[tuple[int, str]]  # each with its line
+
+
+def _blocks(lines: Iterator[tuple[int, str]]) -> Iterator[_Words]:
+    """The words of each run of lines that are not blank."""
+    words: _Words = []
+    for number, line in lines:
+        here = [word[at : at + _WORD_LENGTH] for word in line.split() for at in range(0, len(word), _WORD_LENGTH)]
+        if not here and words:
+            yield words
+            words = []
+        words += [(number, word) for word in here]
+    if words:
+        yield words
+
+
+def _pieces(words: _Words) -> Iterator[_Words]:
+    """Whole sentences as long as they stay under WORDS together; a longer sentence is cut where it is full."""
+    piece: _Words = []
+    whole = 0  # words of the piece that are whole sentences
+    for word in words:
+        if len(piece) == WORDS:
+            cut = whole or WORDS
+            yield piece[:cut]
+            piece, whole = piece[cut:], 0
+        piece.append(word)
+        if _SENTENCE_END.fullmatch(word[1]):
+            whole = len(piece)
+    if piece:
+        yield piece
+
+
+def _plain_lines(lines: _Words) -> Iterator[tuple[int, str]]:
+    """Markdown's lines without what is not prose; each heading begins a block, after a blank line, and keeps its #."""
+    fence = ""
+    for number, line in lines[_front_matter(lines) :]:
+        mark = _FENCE.match(line)
+        if fence or mark:
+            closes = bool(fence) and line.strip().startswith(fence) and not line.strip().strip(fence[0])
+            fence = "" if closes else fence or (mark[1] if mark else "")
+            yield number, ""
+        elif heading := _HEADING.match(line):
+            yield from ((number, ""), (number, f"# {_unmarked(heading[1])}"), (number, ""))
+        elif _RULE.match(line):
+            yield number, ""
+        else:
+            yield number, _unmarked(line)
+
+
+def _front_matter(lines: _Words) -> int:
+    """How many of the first lines are settings between two `---`."""
+    if not lines or lines[0][1].rstrip() != "---":
+        return 0
+    ends = (at for at, (_, line) in enumerate(lines[1:], start=2) if line.rstrip() in ("---", "..."))
+    return next(ends, 0)
+
+
+def _unmarked(line: str) -> str:
+    for mark, instead in _MARKS if len(line) <= _MARKED_LENGTH else ():
+        line = mark.sub(instead, line)
+    return line
+
+
+def _joined(lines: Iterator[tuple[int, str]]) -> Iterator[_Words]:
+    """Blocks, the headings before one joined to its front, each as a sentence."""
+    headings: _Words = []
+    for words in _blocks(lines):
+        if words[0][1] != "#":
+            yield headings + words
+            headings = []
+        elif len(words) > 1:
+            *rest, (number, last) = words[1:]
+            headings += [*rest, (number, last if _SENTENCE_END.fullmatch(last) or last[-1] in ":;," else f"{last}.")]
+    if headings:
+        yield headings
