@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from diptych.failures import Failure as Failure
     from diptych.failures import TextError as TextError
     from diptych.images import ImageError as ImageError
-    from diptych.index.search import search_folder as search_folder
+    from diptych.index.local import open_index as open_index
+    from diptych.index.query import Query as Query
     from diptych.tokenizer import TokenizerError as TokenizerError
     from diptych.training.recipe import TrainConfig as TrainConfig
     from diptych.training.recipes import recipe as recipe
@@ -32,7 +33,8 @@ _HOMES = {
     "HubError": "diptych.checkpoint",
     "DataError": "diptych.data.samples",
     "convert": "diptych.checkpoint",
-    "search_folder": "diptych.index.search",
+    "Query": "diptych.index.query",
+    "open_index": "diptych.index.local",
     "train": "diptych.training.trainer",
     "TrainConfig": "diptych.training.recipe",
     "recipe": "diptych.training.recipes",

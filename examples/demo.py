@@ -16,6 +16,7 @@ from PIL import Image
 import diptych
 import diptych.cli
 from diptych.data.scenes import COLOURS, Scene, Scenes
+from diptych.images import find_images
 from diptych.plots import thumbnail
 
 HERE = Path(__file__).parent
@@ -99,9 +100,12 @@ def show(*arguments: str) -> None:
 def search(model: diptych.Embedder, folder: Path, query: str, scenes: Sequence[Scene] = ()) -> dict:
     """The four best pictures; of drawn ones, what is really in them."""
     show("search", query, str(folder), "--limit", "4")
-    found = diptych.search_folder(model, folder, query, limit=4)
-    for hit in found.hits:
-        print(f"{hit.score:6.3f}  {hit.path}")
+    with diptych.open_index(folder, model=model) as index:
+        index.update()
+        found = index.search(query, limit=4)
+    places = [folder / hit.path.relative_to(index.root) for hit in found.hits]
+    for hit, path in zip(found.hits, places, strict=True):
+        print(f"{hit.score:6.3f}  {'-' if hit.z is None else format(hit.z, '.1f'):>5}  {path}")
     hits = [
         {"picture": embedded(thumbnail(hit.path)), "name": title(hit.path, scenes), "score": hit.score}
         for hit in found.hits
@@ -119,7 +123,7 @@ def title(path: Path, scenes: Sequence[Scene]) -> str:
 def classify(model: diptych.Embedder, folder: Path, labels: tuple[str, ...], template: str) -> list[dict]:
     """The three likeliest labels of each picture."""
     show("classify", str(folder), "--labels", ",".join(labels), "--template", template)
-    pictures = sorted(folder.iterdir())
+    pictures = find_images(folder)
     result = model.classify(pictures, labels, templates=[template])
     rows = []
     for path, shares in zip(pictures, result.probabilities, strict=True):

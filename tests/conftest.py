@@ -5,7 +5,7 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,6 +69,29 @@ def write_tar(path: Path, files: dict[str, bytes]) -> Path:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     return path
+
+
+@pytest.fixture
+def ordinary_user(tmp_path: Path) -> Iterator[None]:
+    """Permissions count for this test, also where the tests are run by root. Name it last: what is there is handed
+    over."""
+    if os.name != "posix":
+        pytest.skip("another system's permissions")
+    if os.geteuid() != 0:
+        yield
+        return
+    closed = {path: path.stat().st_mode for path in tmp_path.parents if not path.stat().st_mode & 0o001}
+    for path, mode in closed.items():
+        path.chmod(mode | 0o011)
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, 65534, 65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        for path, mode in closed.items():
+            path.chmod(mode)
 
 
 class Said(NamedTuple):

@@ -1,8 +1,10 @@
 """The command line, run in this process: what each command prints, writes and returns. Bad input: test_cli_errors."""
 
 import inspect
+import io
 import re
 import shlex
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,8 @@ import diptych
 from diptych.cli import COMMANDS, FAILED, NOTHING, OK, PARTLY, USAGE
 from diptych.cli import diptych as group
 from diptych.data.inspect import loader_rate
+from diptych.images import find_images
+from diptych.index.catalog import Catalog
 from diptych.training.rate import training_rate
 
 # --- every command
@@ -46,23 +50,68 @@ def test_help_lists_commands_and_exit_codes(cli: Cli) -> None:
     assert cli().code == USAGE
 
 
+# --- index and doctor
+
+
+def test_index_makes_and_updates(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    """With the readers' processes and a model on its engine; the index remembers which."""
+    folder = tmp_path / "pictures"
+    shutil.copytree(pictures, folder)
+    (folder / "broken.jpg").write_text("no picture")
+    said = cli("index", folder, "--model", tiny_model)
+    assert said.code == PARTLY
+    assert re.fullmatch(r"8 added, 0 changed, 0 renamed, 0 forgotten, 0 unchanged in .* s", said.out.splitlines()[0])
+    assert "left out 1: 1 not an image" in said.err
+    (folder / "scene-0.png").unlink()
+    (folder / "scene-1.png").rename(folder / "one.png")
+    said = cli("index", folder, "--json", "--exclude", "below/")
+    assert said.code == OK
+    wanted = {"added": 0, "renamed": 1, "forgotten": 2, "unchanged": 5, "failed_before": 1, "indexed_pictures": 6}
+    assert wanted.items() <= said.json.items()
+    model = diptych.load(tiny_model)
+    with Catalog.open(folder / ".diptych" / "catalog.sqlite") as catalog:
+        (item,) = catalog.items(catalog.matching("path = 'one.png'"))
+        cosine = catalog.vectors_of([item.id])[0] @ model.embed_images([folder / "one.png"])[0]
+        assert cosine == pytest.approx(1, abs=0.01)
+
+
+def test_index_of_nothing_and_wrong_uses(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    assert cli("index", tmp_path, "--model", tiny_model).code == NOTHING
+    assert cli("index", tmp_path / "missing").code == USAGE
+    assert "--vectors, which is missing" in cli("index", tmp_path, "--paths", __file__).err
+    assert cli("index", tmp_path, "--watch", "--reindex").code == USAGE
+
+
+def test_doctor_of_the_installation(cli: Cli) -> None:
+    said = cli("doctor", "--json")
+    assert said.code == OK
+    assert said.json["findings"] == []
+    assert said.json["facts"]["diptych"] == diptych.__version__
+
+
 # --- search
 
 
 def test_search_prints_a_table(cli: Cli, tiny_model: Path, pictures: Path) -> None:
     said = cli("search", "a red star", pictures, "--model", tiny_model)
-    expected = diptych.search_folder(diptych.load(tiny_model), pictures, "a red star").hits
     assert said.code == OK
-    assert said.out.splitlines() == [f"{hit.score:6.3f}  {hit.path}" for hit in expected]
-    assert len(expected) == 8
+    model = diptych.load(tiny_model)
+    files = find_images(pictures)
+    cosines = dict(zip(files, model.similarity(files, ["a red star"])[:, 0].tolist(), strict=True))
+    lines = [line.split(maxsplit=2) for line in said.out.splitlines()]
+    assert [Path(path) for _, _, path in lines] == sorted(files, key=lambda path: -cosines[path])
+    for score, z, path in lines:
+        assert float(score) == pytest.approx(cosines[Path(path)], abs=2e-3)
+        assert z == "-"  # eight pictures are no background
     assert f"{tiny_model} · OpenVINO on cpu" in said.err
 
 
 def test_search_as_json_and_paths(cli: Cli, tiny_model: Path, pictures: Path) -> None:
     arguments = ("search", "a red star", pictures, "--model", tiny_model, "--limit", 3)
     said = cli(*arguments, "--json")
-    assert said.json.keys() == {"query", "searched", "hits", "failures"}
-    assert (said.json["query"], said.json["searched"], said.json["failures"]) == ("a red star", 8, {})
+    assert said.json.keys() == {"terms", "searched", "hits", "failures"}
+    assert said.json["terms"] == [{"text": "a red star", "weight": 1}]
+    assert (said.json["searched"], said.json["failures"]) == (8, {})
     scores = [hit["score"] for hit in said.json["hits"]]
     assert scores == sorted(scores, reverse=True)
     assert cli(*arguments, "--paths").out.splitlines() == [hit["path"] for hit in said.json["hits"]]
@@ -89,6 +138,207 @@ def test_search_in_a_folder_without_pictures(cli: Cli, tiny_model: Path, tmp_pat
     assert said.code == NOTHING
     assert said.json["hits"] == []
     assert f"no pictures in {tmp_path}; wanted JPEG, PNG" in said.err
+
+
+@pytest.fixture(scope="module")
+def indexed(pictures: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder photos/ of three pictures of different shapes, and a note, with its index."""
+    folder = tmp_path_factory.mktemp("indexed") / "photos"
+    (folder / "below").mkdir(parents=True)
+    for number, size in enumerate(((64, 48), (48, 64), (64, 64))):
+        with Image.open(pictures / f"scene-{number}.png") as picture:
+            picture.resize(size).save(folder / ("below" if number == 2 else ".") / f"{number}.png")
+    (folder / "notes.txt").write_text("The house is red.\n\nA blue star above it.\n")
+    diptych.open_index(folder, model=tiny_model).update()
+    return folder
+
+
+@pytest.fixture
+def several(indexed: Path, tmp_path: Path) -> Path:
+    """A copy of the same, index and all."""
+    return shutil.copytree(indexed, tmp_path / "photos")
+
+
+def test_search_by_several_terms_in_their_order(cli: Cli, tiny_model: Path, several: Path) -> None:
+    """Weights follow the command line, whatever kind a term is of; the scores are those of the same sum in Python."""
+    first, second = several / "0.png", several / "1.png"
+    terms = ("--minus", "a house", "--image", first, "--text", "a fish", "--minus-image", second)
+    options = ("--weights", "1,0.5,2,0.25,0.125", "--model", tiny_model, "--json")
+    said = cli("search", "a red star", several, *terms, *options).json
+    weights = [term["weight"] for term in said["terms"]]
+    assert weights == [1, -0.5, 2, 0.25, -0.125]
+    assert [next(iter(term)) for term in said["terms"]] == ["text", "text", "picture", "text", "picture"]
+    query = diptych.Query.text("a red star") - 0.5 * diptych.Query.text("a house") + 2 * diptych.Query.image(first)
+    query = query + 0.25 * diptych.Query.text("a fish") - 0.125 * diptych.Query.image(second)
+    model = diptych.load(tiny_model)
+    expected = model.embed_images([hit["path"] for hit in said["hits"]]) @ query.embed(model)
+    assert [hit["score"] for hit in said["hits"]] == pytest.approx(expected.tolist(), abs=5e-3)
+
+
+def test_search_without_words(cli: Cli, tiny_model: Path, several: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another term, a lone word that is a folder is FOLDER; without, it is TEXT."""
+    monkeypatch.chdir(several.parent)
+    said = cli("search", "--image", several / "1.png", "photos", "--model", tiny_model, "--paths")
+    assert said.out.splitlines()[0] == "photos/1.png"
+    assert len(said.out.splitlines()) == 3
+    said = cli("search", "photos", "--model", tiny_model, "--json")
+    assert said.json["terms"] == [{"text": "photos", "weight": 1}]
+
+
+def test_search_reads_stdin(cli: Cli, tiny_model: Path, several: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bring(content: bytes) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    bring(b"a red star\n\n a fish \n")
+    said = cli("search", "-", several, "--model", tiny_model, "--json")
+    assert [term["text"] for term in said.json["terms"]] == ["a red star", "a fish"]
+    for arguments in (("-",), ("--image", "-")):
+        bring((several / "below" / "2.png").read_bytes())
+        said = cli("search", *arguments, several, "--model", tiny_model)
+        assert said.out.splitlines()[0].endswith("2.png")
+        assert said.out.startswith(" 1.000")
+    bring(b"  ")
+    assert "stdin is empty" in cli("search", "-", several, "--model", tiny_model).err
+    assert "- (stdin) came twice" in cli("search", "-", several, "--image", "-").err
+
+
+def test_search_reads_the_clipboard(
+    cli: Cli, tiny_model: Path, several: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the program that is there; without one it says what to install."""
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = cli("search", "--clipboard", several, "--model", tiny_model)
+    assert said.code == FAILED
+    assert "Install wl-clipboard (Wayland) or xclip (X11)" in said.err
+    tool = tmp_path / "xclip"
+    tool.write_text(f'#!/bin/sh\ncase "$*" in *image/png*) exec /bin/cat {several}/1.png;; esac\n')
+    tool.chmod(0o755)
+    said = cli("search", "--clipboard", several, "--model", tiny_model)
+    assert said.out.splitlines()[0].endswith(f"{several}/1.png")
+    tool.write_text('#!/bin/sh\ncase "$*" in *image/png*) exit 1;; esac\necho a red star\n')
+    said = cli("search", "--clipboard", several, "--model", tiny_model, "--json")
+    assert said.json["terms"] == [{"text": "a red star", "weight": 1}]
+    tool.write_text("#!/bin/sh\nexit 1\n")
+    said = cli("search", "--clipboard", several, "--model", tiny_model)
+    assert "the clipboard holds neither a picture nor text (asked xclip)" in said.err
+
+
+def test_search_terms_and_filters_that_make_no_sense(cli: Cli, tmp_path: Path) -> None:
+    for options, message in [
+        (("--weights", "1,2"), "--weights has 2 numbers for 1 terms; wanted one each, in order"),
+        (("--weights", "a"), "wanted numbers with commas between"),
+        (("--weights", "-1"), "wanted numbers above 0 (--minus turns away from a term)"),
+        (("--since", "May"), "--since='May' is no date"),
+        (("--place", "1,2,3"), "wanted four numbers: south,west,north,east"),
+        (("--orientation", "tall"), "'tall' is not one of"),
+        (("--text", " "), "TEXT is empty"),
+    ]:
+        said = cli("search", "a dog", tmp_path, *options)
+        assert (said.code, said.out) == (USAGE, ""), options
+        assert message in said.err
+    assert not (tmp_path / ".diptych").exists()
+
+
+def test_search_in_texts_and_with_filters(cli: Cli, tiny_model: Path, several: Path) -> None:
+    arguments = ("search", "a red house", several, "--model", tiny_model, "--json")
+    texts = cli(*arguments, "--find", "texts").json["hits"]
+    assert {(hit["text"], hit["line"]) for hit in texts} == {("The house is red.", 1), ("A blue star above it.", 3)}
+    assert len(cli(*arguments, "--find", "both").json["hits"]) == 5
+    names = [Path(hit["path"]).name for hit in cli(*arguments, "--orientation", "portrait").json["hits"]]
+    assert names == ["1.png"]
+    assert [Path(hit["path"]).name for hit in cli(*arguments, "--path", "below/*").json["hits"]] == ["2.png"]
+    said = cli(*arguments, "--camera", "Leica")
+    assert (said.code, said.json["hits"]) == (NOTHING, [])
+    assert "none of the 3 pictures in the index pass the filters" in said.err
+
+
+def test_search_says_where_nothing_stands_out(cli: Cli, tiny_model: Path, several: Path) -> None:
+    arguments = ("search", several, "--image", several / "0.png", "--model", tiny_model)
+    said = cli(*arguments, "--relevant")
+    assert said.code == OK
+    assert said.out.splitlines()[0].endswith(f"{several}/0.png")
+    said = cli("search", several, "--minus-image", several / "0.png", "--minus-image", several / "1.png",
+               "--minus-image", several / "below" / "2.png", "--model", tiny_model, "--relevant", "--json")  # fmt: skip
+    assert (said.code, said.json["hits"]) == (NOTHING, [])
+    assert said.json["standing"] < said.json["cut"]
+    assert "nothing like that here: the best hits stand " in said.err
+
+
+def test_search_for_xargs(cli: Cli, tiny_model: Path, several: Path) -> None:
+    said = cli("search", "a star", several, "--model", tiny_model, "-0", "--limit", 2)
+    assert said.out.endswith("\0")
+    assert len(said.out.split("\0")) == 3
+    assert all(Path(path).is_file() for path in said.out.split("\0")[:2])
+    assert "\n" not in said.out
+
+
+def test_search_looks_over_the_folder_first_or_not(
+    cli: Cli, tiny_model: Path, several: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(several / ".diptych")
+    arguments = ("search", "a star", several, "--paths")
+    said = cli(*arguments, "--no-update", "--model", tiny_model)
+    assert (said.code, said.out) == (FAILED, "")
+    assert "holds no index yet; leave out --no-update to make it" in said.err
+    assert len(cli(*arguments, "--model", tiny_model).out.splitlines()) == 3
+    (several / "0.png").rename(several / "new.png")
+    shutil.copy(several / "1.png", several / "more.png")
+    assert f"{several}/0.png" in cli(*arguments, "--no-update").out.splitlines()  # the model is the index's own
+    assert len(cli(*arguments).out.splitlines()) == 4
+    monkeypatch.setattr("diptych.cli.search.LOOKED_OVER", 1)
+    (several / "more.png").unlink()
+    said = cli(*arguments)
+    assert len(said.out.splitlines()) == 4
+    assert re.search(
+        r"index of 5 files, last looked over \d{4}-\d\d-\d\d at \S+; --update looks for new ones", said.err
+    )
+    assert len(cli(*arguments, "--update").out.splitlines()) == 3
+
+
+def test_search_shows_rows_with_previews(cli: Cli, tiny_model: Path, several: Path) -> None:
+    said = cli("search", "a star", several, "--model", tiny_model, "--previews", "blocks")
+    assert len(re.findall(r"\x1b\[38;2;\d+;\d+;\d+;48;2;\d+;\d+;\d+m▀", said.out)) > 3 * 8 * 5
+    assert said.out.index("1\r") < said.out.index("score ") < said.out.index("2\r")
+    assert said.out.count("score ") == 3
+
+
+def test_search_opens_the_best(
+    cli: Cli, tiny_model: Path, several: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    arguments = ("search", several, "--image", several / "1.png", "--model", tiny_model, "--open", 2)
+    said = cli(*arguments)
+    assert said.code == FAILED
+    assert len(said.out.splitlines()) == 3
+    assert "there is no xdg-open here to open" in said.err
+    tool = tmp_path / "xdg-open"
+    tool.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
+    tool.chmod(0o755)
+    assert cli(*arguments).code == OK
+    opened = (tmp_path / "opened").read_text().splitlines()
+    assert opened[0] == f"{several}/1.png"
+    assert len(opened) == 2
+
+
+def test_index_duplicates(cli: Cli, tiny_model: Path, several: Path) -> None:
+    shutil.copy(several / "1.png", several / "copy of 1.png")
+    with Image.open(several / "1.png") as picture:
+        picture.resize((96, 128)).save(several / "large.png")
+    assert cli("index", several, "--model", tiny_model).code == OK
+    said = cli("index", "duplicates", several, "--json", "--threshold", 0.99)
+    (group,) = said.json["groups"]
+    assert [Path(copy["path"]).name for copy in group] == ["large.png", "1.png", "copy of 1.png"]
+    assert "1 groups with 2 copies among 5 pictures" in said.err
+    lines = cli("index", "duplicates", several, "--paths", "--threshold", 0.99).out.splitlines()
+    assert lines == [f"{several}/1.png", f"{several}/copy of 1.png"]
+    assert cli("index", "duplicates", several, "--threshold", 0.99).out.splitlines()[0].split()[:4] == [
+        "1.000",
+        "96",
+        "x",
+        "128",
+    ]
 
 
 # --- classify
@@ -262,7 +512,8 @@ def test_train(cli: Cli, shards: Path, pictures: Path, tmp_path: Path) -> None:
     assert said.json["recall"].keys() == {"text_to_image", "image_to_text"}
     assert said.json["config"]["batch_size"] == 32
     assert "96 pictures · vit-tiny" in said.err
-    found = cli("search", "a red star", pictures, "--model", tmp_path / "run" / "model", "--limit", 1)
+    own = ("--model", tmp_path / "run" / "model", "--index", tmp_path / "index")
+    found = cli("search", "a red star", pictures, *own, "--limit", 1)
     assert (found.code, len(found.out.splitlines())) == (OK, 1)
 
 

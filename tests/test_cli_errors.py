@@ -217,9 +217,10 @@ def test_texts_that_are_something_else(cli: Cli, tiny_model: Path, pictures: Pat
 # --- models, devices, places to write
 
 
-def test_model_without_its_tokenizer(cli: Cli, mute_model: Path, pictures: Path) -> None:
+def test_model_without_its_tokenizer(cli: Cli, mute_model: Path, pictures: Path, tmp_path: Path) -> None:
     for name in ("search", "classify", "compare"):
-        said = cli(*arguments_of(name, pictures), "--model", mute_model)
+        place = ("--index", tmp_path / "index") if name == "search" else ()
+        said = cli(*arguments_of(name, pictures), "--model", mute_model, *place)
         assert (said.code, said.out) == (FAILED, "")
         assert f"{mute_model} came without its tokenizer.json, so it cannot read text" in said.err
         assert "Put there the tokenizer.json" in said.err
@@ -308,7 +309,7 @@ def test_train_on_what_is_no_data(cli: Cli, shards: Path, tmp_path: Path) -> Non
 def test_words_that_are_no_command_or_option(cli: Cli, pictures: Path) -> None:
     for arguments, message in [
         (("serch", "a dog"), "No such command 'serch'"),
-        (("search",), "Missing argument 'TEXT'"),
+        (("search",), "nothing to look for. Pass TEXT, --text, --image FILE or --clipboard"),
         (("search", "a dog", pictures, "--limit", "0"), "0 is not in the range"),
         (("search", "a dog", pictures, "--nonsense"), "No such option"),
         (("compare", pictures, "a dog", "--metric", "x"), "'x' is not one of 'cosine', 'dot', 'euclidean', 'all'"),
@@ -344,7 +345,7 @@ def test_errors_are_one_line(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr("diptych.index.search.search_folder", fail)
+    monkeypatch.setattr("diptych.index.search.search", fail)
     said = cli("search", "a dog", pictures, "--model", tiny_model)
     assert (said.code, said.out) == (code, "")
     assert said.err.strip().splitlines()[-1] == message

@@ -15,6 +15,7 @@ OK, FAILED, USAGE, PARTLY, NOTHING, INTERRUPTED = 0, 1, 2, 3, 4, 130
 # Command -> what it does. The module diptych.cli.NAME holds a click command `command`.
 COMMANDS = {
     "search": "Find pictures by a sentence.",
+    "index": "Make or update the index of a folder.",
     "embed": "Write the vectors of many pictures to files.",
     "classify": "Say which label fits each picture.",
     "compare": "Score pictures against sentences, as a table and a heat map.",
@@ -22,6 +23,7 @@ COMMANDS = {
     "data": "Look at training data.",
     "convert": "Change a model's file format.",
     "models": "List the architectures that can be trained or read.",
+    "doctor": "Say what is wrong with an index or an installation, and mend it.",
 }
 
 

@@ -1,8 +1,19 @@
 """diptych search"""
 
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from diptych.cli import FAILED, NOTHING
+from diptych.cli.filters import filter_options, filters_of
 from diptych.cli.options import (
     failures_json,
     model_options,
@@ -16,69 +27,213 @@ from diptych.cli.options import (
     write_input_sheet,
     write_picture,
 )
-from diptych.engines import EngineName
+from diptych.cli.terms import OPTIONS, in_order, query_of
+
+if TYPE_CHECKING:
+    from diptych.failures import Failure
+    from diptych.index.local import LocalIndex
+    from diptych.index.query import Query
+    from diptych.index.search import Found, Hit, Wanted
+
+LOOKED_OVER = 10_000  # files; a folder of up to so many is looked over before each search
+_ORDER = "diptych.terms"
+_FOUND: dict[str, Wanted] = {"pictures": "picture", "texts": "text", "both": "both"}
 
 
 class _Search(click.Command):
-    """Says what to do where a sentence came without its quotes, and its second word was taken for the folder."""
+    """Keeps the order in which terms came, finds the folder, and says what to do about a sentence without quotes."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        hint = 'Put a sentence of several words in quotes: diptych search "a red star" photos/'
         try:
+            _, _, order = self.make_parser(ctx).parse_args(list(args))
+            ctx.meta[_ORDER] = [parameter.name for parameter in order if parameter.name in OPTIONS]
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             of_folder = isinstance(error, click.BadParameter) and error.param and error.param.name == "folder"
             if not of_folder and not error.message.startswith("Got unexpected extra"):
                 raise
-            hint = 'Put a sentence of several words in quotes: diptych search "a red star" photos/'
             raise click.UsageError(f"{error.format_message()} {hint}", ctx) from None
 
 
 @click.command("search", cls=_Search)
-@click.argument("text")
-@click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False))
-@click.option("--limit", default=10, show_default=True, type=click.IntRange(min=1), help="How many pictures to print.")
-@click.option("--paths", is_flag=True, help="Print paths alone, one a line.")
+@click.argument("text", required=False)
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False))
+@click.option(
+    "--text", "texts", multiple=True, metavar="TEXT", help="One more sentence; may be repeated, as all terms."
+)
+@click.option("--image", "images", multiple=True, metavar="FILE", help="A picture (or URL) to be like; - reads stdin.")
+@click.option("--minus", multiple=True, metavar="TEXT", help="A sentence to be unlike.")
+@click.option("--minus-image", "minus_images", multiple=True, metavar="FILE", help="A picture to be unlike.")
+@click.option("--clipboard", is_flag=True, help="The picture or text in the clipboard.")
+@click.option("--weights", metavar="1,0.5", help="A number for each term, in the order of the terms, TEXT first.")
+@click.option("--limit", default=10, show_default=True, type=click.IntRange(min=1), help="How many hits to print.")
+@click.option("--find", default="pictures", show_default=True, type=click.Choice(list(_FOUND)), help="What to find.")
+@click.option("--relevant", is_flag=True, help="Only what stands out; may say that nothing like that is here.")
+@click.option("--diverse", default=0.0, metavar="0..1", help="How unlike each other the hits should be.")
+@filter_options
+@click.option("--index", "place", metavar="DIR", help="Where the index is; by default in FOLDER/.diptych.")
+@click.option(
+    "--update/--no-update", default=None, help="Look for new and changed files first; by default up to 10,000 files."
+)
+@click.option("--paths", "only_paths", is_flag=True, help="Print paths alone, one a line.")
+@click.option("-0", "nul", is_flag=True, help="Print paths alone with a NUL after each, for xargs -0.")
+@click.option(
+    "--previews", "asked", default="auto", show_default=True, help="Small pictures in the terminal.",
+    type=click.Choice(["auto", "kitty", "iterm2", "sixel", "blocks", "none"]),
+)  # fmt: skip
 @click.option(
     "--sheet", metavar="PNG", type=click.Path(dir_okay=False), help="Write the pictures found as one picture."
 )
 @click.option("--show-input", metavar="PNG", type=click.Path(dir_okay=False), help="Write them as the model sees them.")
+@click.option("--open", "opened", metavar="COUNT", type=click.IntRange(min=1), help="Open the best COUNT hits.")
 @truncate_option
 @model_options
-def command(
-    text: str, folder: str, limit: int, paths: bool, sheet: str | None, show_input: str | None, truncate: bool,
-    model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
-) -> int:  # fmt: skip
-    """Find the pictures under FOLDER (by default the current one) that fit the sentence TEXT best.
+@click.pass_context
+def command(ctx: click.Context, **options: Any) -> int:
+    """Find what fits TEXT best, and any pictures or texts given with it, among the pictures under FOLDER (by default
+    the current one). They are indexed the first time.
 
     \b
     diptych search "two dogs running across a frosty field" ~/Pictures --sheet found.png
+    diptych search ~/Pictures --image dog.jpg --minus "snow" --weights 1,0.5
+
+    TEXT may be left out where another term is given; a single word that is an existing folder is FOLDER then. TEXT -
+    reads stdin: each line is a sentence, or all of it is a picture. Terms are added up, each times its weight.
     """
-    from diptych.index.search import search_folder
+    options["order"] = ctx.meta[_ORDER]
+    return _search(**options)
 
-    if not text.strip():
-        raise click.UsageError("TEXT is empty; say in a word or more what to look for.")
-    embedder = open_model(model, device, activation, engine)
-    with progress("looking at pictures") as advance:
-        found = search_folder(embedder, folder, text, limit=limit, truncate=truncate, progress=advance)
-    if truncate:
-        say_cut(embedder, [text])
-    code = report_failures(found.failures)
-    if not found.searched and not found.failures:
-        say(f"no pictures in {folder}; wanted JPEG, PNG, WebP, GIF, BMP or TIFF files there or below.")
-        code = NOTHING
-    elif not found.searched:
-        code = FAILED
-    if as_json:
-        hits = [{"path": str(hit.path), "score": hit.score} for hit in found.hits]
-        print_json({"query": text, "searched": found.searched, "hits": hits, "failures": failures_json(found.failures)})
-    else:
-        for hit in found.hits:
-            click.echo(str(hit.path) if paths else f"{hit.score:6.3f}  {hit.path}")
-    if sheet and found.hits:
-        from diptych.plots import contact_sheet, file_name, thumbnail
 
-        tiles = [(thumbnail(hit.path), f"{hit.score:.3f} {file_name(hit.path)}") for hit in found.hits]
-        write_picture(sheet, contact_sheet(tiles).save)
-    if show_input and found.hits:
-        write_input_sheet(show_input, embedder, [hit.path for hit in found.hits])
+def _search(text: str | None, folder: str | None, order: list[str], **options: Any) -> int:
+    """Parse, search, print."""
+    if folder is None and order and text is not None and Path(text).is_dir():
+        text, folder = None, text
+    values = {name: options[name] for name in OPTIONS} | {"clipboard": [None]}
+    query = query_of(in_order(text, order, values), options["weights"])
+    filters = filters_of(options)
+    from diptych.index.local import open_index
+
+    folder = folder or "."
+    index = open_index(
+        folder, model=options["model"], index=options["place"],
+        open_model=partial(open_model, **{name: options[name] for name in ("device", "activation", "engine")}),
+    )  # fmt: skip
+    with index:
+        failures = _brought_up_to_date(index, options["update"])
+        found = _found(index, query, filters, folder, options)
+        if options["truncate"]:
+            say_cut(index.model, [term.value for term in query.terms if term.kind == "text"])
+        code = report_failures(failures)
+        _print(found, query, failures, options)
+        if not found.hits:
+            code = _nothing(index, found, folder, failures, options["find"])
+        _write(index, found.hits, options)
     return code
+
+
+def _brought_up_to_date(index: LocalIndex, update: bool | None) -> Mapping[str, Failure]:
+    """Make the index where there is none; look over the folder where it is small, or that is asked for."""
+    if index.exists:
+        files = index.catalog.counts().files
+        if update is False:
+            return {}
+        if update is None and files > LOOKED_OVER:
+            say(f"index of {files:,} files, last looked over {_age(index)}; --update looks for new ones")
+            return {}
+    elif update is False:
+        from diptych.index.faults import IndexPlaceError
+
+        raise IndexPlaceError(f"{index.place} holds no index yet; leave out --no-update to make it.")
+    with _bar("indexing") as advance:
+        updated = index.update(progress=advance, wait_s=None, on_wait=say)
+    return {str(index.path_of(path)): failure for path, failure in updated.failures.items()}
+
+
+def _age(index: LocalIndex) -> str:
+    return str(index.catalog.facts().get("updated_at", "at an unknown time")).replace("T", " at ")
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that costs nothing until there is something to do."""
+    with ExitStack() as stack:
+        advance: Callable[[int, int], None] | None = None
+
+        def start(done: int, total: int) -> None:
+            nonlocal advance
+            advance = advance or stack.enter_context(progress(title))
+            advance(done, total)
+
+        yield start
+
+
+def _found(index: LocalIndex, query: Query, filters: Any, folder: str, options: Mapping[str, Any]) -> Found:
+    """The hits, with paths as the folder was typed."""
+    from diptych.index.search import search
+
+    found = search(
+        index, query, limit=options["limit"], modality=_FOUND[options["find"]], filters=filters,
+        relevant=options["relevant"], diverse=options["diverse"], truncate=options["truncate"],
+    )  # fmt: skip
+    start = Path(os.path.relpath(folder)) if not os.path.isabs(folder) else Path(folder)
+    return found._replace(hits=[hit._replace(path=start / hit.path.relative_to(index.root)) for hit in found.hits])
+
+
+def _nothing(index: LocalIndex, found: Found, folder: str, failures: Mapping[str, Failure], find: str) -> int:
+    """Say why there are no hits; the exit code."""
+    counts = index.catalog.counts()
+    available = {"pictures": counts.pictures, "texts": counts.texts}
+    if found.standing is not None and found.cut is not None:
+        say(
+            f"nothing like that here: the best hits stand {found.standing:+.1f} deviations from what other sentences "
+            f"reach on these {found.searched:,}, and {found.cut:+.1f} is wanted. Without --relevant they are shown."
+        )
+    elif here := sum(count for kind, count in available.items() if find in (kind, "both")):
+        say(f"none of the {here:,} {find if find != 'both' else 'items'} in the index pass the filters.")
+    elif failures:
+        return FAILED
+    elif find == "pictures":
+        say(f"no pictures in {folder}; wanted JPEG, PNG, WebP, HEIC, RAW or video files there or below.")
+    else:
+        say(f"no {'pictures or texts' if find == 'both' else find} in {folder}.")
+    return NOTHING
+
+
+def _print(found: Found, query: Query, failures: Mapping[str, Failure], options: Mapping[str, Any]) -> None:
+    from diptych.cli import previews, results
+
+    if options["as_json"]:
+        terms = [
+            {term.kind: term.value if isinstance(term.value, str) else "-", "weight": term.weight}
+            for term in query.terms
+        ]
+        hits = [results.hit_json(hit) for hit in found.hits]
+        told = {"standing": found.standing, "cut": found.cut} if options["relevant"] else {}
+        print_json(
+            {"terms": terms, "searched": found.searched, **told, "hits": hits, "failures": failures_json(failures)}
+        )
+    elif options["only_paths"] or options["nul"]:
+        results.paths(found.hits, end="\0" if options["nul"] else "\n")
+    elif sys.stdout.isatty() or options["asked"] not in ("auto", "none"):
+        results.rows(found.hits, previews.choose(options["asked"]))
+    else:
+        results.plain_lines(found.hits)
+
+
+def _write(index: LocalIndex, hits: list[Hit], options: Mapping[str, Any]) -> None:
+    """The pictures that were asked for beside the printed results."""
+    from diptych.cli import results
+
+    pictures = [hit for hit in hits if hit.kind == "picture"]
+    if options["sheet"] and hits:
+        from diptych.plots import contact_sheet, file_name
+
+        tiles = [
+            (picture, f"{hit.score:.3f} {file_name(hit.path)}") for hit in hits if (picture := results.picture_of(hit))
+        ]
+        write_picture(options["sheet"], contact_sheet(tiles).save)
+    if options["show_input"] and pictures:
+        write_input_sheet(options["show_input"], index.model, [hit.path for hit in pictures])
+    if options["opened"]:
+        results.open_files(list(dict.fromkeys(hit.path for hit in hits))[: options["opened"]])

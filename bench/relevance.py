@@ -1,0 +1,245 @@
+"""Does the index find what an exact evaluation finds, and can it tell that there is nothing like that here?
+
+    python bench/relevance.py [--data pairs/dev] [--index-model converted/] [--quick] [--json]
+
+Recall: sentences find their pictures among all, once by float32 vectors of exactly decoded pictures, compared one by
+one, and once as the index does it: fast decoding, the engine's own precision (or that of --index-model, a conversion of
+the same model), float16 vectors, and the approximate search even where an exact one would be taken.
+
+Relevance: for each of the nouns that most captions name, the index is asked for it ("dog"), and asked once more without
+the pictures whose captions name it, in singular or plural. Each statistic is scored by its AUC, the chance that it is
+higher where there is one. They are chosen between, and the cut that keeps 90 % of the true first hits is taken, on
+every second noun; the others are reported beside. What a caption does not mention stays in, so that some of "there is
+none" is not so, and no statistic can reach 1. Without --data: drawn scenes, and what is drawn in them.
+"""
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from table import Row, arguments, report
+
+import diptych
+from diptych.data.scenes import KINDS, Scenes
+from diptych.data.sources import open_source
+from diptych.data.stream import indexed
+from diptych.index.nearest import Nearest
+from diptych.index.query import Query
+from diptych.index.relevance import SENTENCES, TEXT_CUT, reach
+
+QUESTION = "Recall of the index beside an exact evaluation, and telling that there is nothing like that here"
+COUNT, KEPT = 50, 0.9  # nouns; the share of true first hits that a cut keeps
+# The things among the 330 most frequent words of Flickr8k's captions, in singular; the most frequent are taken.
+NOUNS = """
+dog man girl woman boy person water shirt ball child grass snow field air mouth beach bike street player hat
+jacket pool crowd rock bicycle dirt park ocean mountain building toy skateboard camera sand path hill stick
+sidewalk ramp lake face frisbee baby wall swing glasses city road tree uniform collar car wave bench boat fence
+race wood hair playground dress sign suit coat couch chair table cap rope bed helmet slide ice jeans snowboarder
+track motorcycle leaf river fountain team floor guitar bird lady bus outfit flower fire stream family bag bridge
+window toddler cat cliff house costume store bottle tire basketball football soccer tennis baseball hockey
+skateboarder surfer biker trick
+""".split()  # noqa: SIM905
+ODD_PLURALS = {
+    "man": "men",
+    "woman": "women",
+    "child": "children",
+    "person": "people",
+    "leaf": "leaves",
+    "fish": "fish",
+}
+
+
+class Pairs(NamedTuple):
+    """Pictures as their files' bytes or open, the captions of each, and the words to look for."""
+
+    pictures: list[Any]
+    captions: list[tuple[str, ...]]
+    nouns: tuple[str, ...]
+
+
+def pairs(data: str | None, limit: int) -> Pairs:
+    """From a source of pairs, or drawn."""
+    if data is None:
+        scenes = list(Scenes(min(limit, 1000), seed=5, split="test"))
+        return Pairs([scene.image for scene in scenes], [scene.captions for scene in scenes], KINDS)
+    source = indexed(open_source(data))
+    samples = [source[at] for at in range(min(limit, len(source)))]
+    return Pairs([sample.image for sample in samples], [sample.captions for sample in samples], tuple(NOUNS))
+
+
+def plural(noun: str) -> str:
+    """By the rules of school."""
+    if noun in ODD_PLURALS:
+        return ODD_PLURALS[noun]
+    if re.search("(s|x|ch|sh)$", noun):
+        return f"{noun}es"
+    return f"{noun[:-1]}ies" if re.search("[^aeiou]y$", noun) else f"{noun}s"
+
+
+def naming(captions: Sequence[Sequence[str]], nouns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Which pictures' captions name each of the COUNT most frequent nouns, (pictures,) bool; the most frequent first.
+    A noun counts that three pictures name and three do not."""
+    words = [set(re.findall("[a-z]+", " ".join(texts).lower())) for texts in captions]
+    named = {noun: np.array([not found.isdisjoint((noun, plural(noun))) for found in words]) for noun in nouns}
+    usable = [noun for noun in nouns if 3 <= named[noun].sum() <= len(words) - 3]
+    return {noun: named[noun] for noun in sorted(usable, key=lambda noun: -named[noun].sum())[:COUNT]}
+
+
+# --- recall
+
+
+def ranks(best: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """The place of each text's own picture among its ten best, (texts,); 10 where it is not among them."""
+    hits = best == owners[:, None]
+    return np.where(hits.any(axis=1), hits.argmax(axis=1), 10)
+
+
+def recall_rows(who: str, places: np.ndarray) -> list[Row]:
+    return [Row(who, 100 * float((places < at).mean()), f"R@{at}") for at in (1, 5, 10)]
+
+
+def recall(exact: np.ndarray, stored: np.ndarray, exact_texts: np.ndarray, texts: np.ndarray, owners: Any) -> list[Row]:
+    """Both ways, and how far apart they are."""
+    best = np.argsort(-(exact_texts @ exact.T), axis=1, kind="stable")[:, :10]
+    reference = recall_rows(f"exact float32, {len(exact)} pictures x {len(texts)} texts", ranks(best, owners))
+    with tempfile.TemporaryDirectory() as folder:
+        nearest = built(folder, stored, np.arange(len(stored)), kind="approximate")
+        found = np.stack([nearest.search(text, 10).ids for text in texts])
+    index = recall_rows("index, approximate, fast decoding", ranks(found, owners))
+    apart = max(abs(one.value - other.value) for one, other in zip(reference, index, strict=True))
+    return [*reference, *index, Row("index beside exact", apart, "points apart at most")]
+
+
+def built(folder: str, vectors: np.ndarray, ids: np.ndarray, **options: Any) -> Nearest:
+    """The search structure of some vectors."""
+    return Nearest.build(folder, ids.astype(np.int64), vectors[ids].astype(np.float16), stamp="bench", **options)
+
+
+# --- relevance
+
+
+def statistics(sentences: np.ndarray) -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
+    """What could tell, each of a query (dim,) and vectors (pictures, dim)."""
+
+    def height(vectors: np.ndarray, query: np.ndarray, best: int) -> float:
+        cosines = vectors @ query
+        return float((np.sort(cosines)[-best:].mean() - cosines.mean()) / cosines.std())
+
+    def extreme(query: np.ndarray, vectors: np.ndarray) -> float:
+        """Above what the greatest of n normal numbers is expected to be (Cramér 1946, section 28.6)."""
+        spread = np.sqrt(2 * np.log(len(vectors)))
+        expected = spread - (np.log(np.log(len(vectors))) + np.log(4 * np.pi)) / (2 * spread)
+        return float((height(vectors, query, 1) - expected) * spread)
+
+    def by_picture(query: np.ndarray, vectors: np.ndarray) -> float:
+        """Each picture's cosine beside those of other sentences with the same picture."""
+        others = vectors @ sentences.T
+        return float(np.sort((vectors @ query - others.mean(axis=1)) / others.std(axis=1))[-10:].mean())
+
+    def gap(query: np.ndarray, vectors: np.ndarray) -> float:
+        first, second = np.sort(vectors @ query)[:-3:-1]
+        return float(first - second)
+
+    return {
+        "greatest cosine": lambda query, vectors: float((vectors @ query).max()),
+        "mean of ten best cosines": lambda query, vectors: float(np.sort(vectors @ query)[-10:].mean()),
+        "z of the first hit": lambda query, vectors: height(vectors, query, 1),
+        "z of the ten best": lambda query, vectors: height(vectors, query, 10),
+        "gap of first and second": gap,
+        "z of the first hit, by extreme values": extreme,
+        "ten best beside other sentences, by picture": by_picture,
+    }
+
+
+class Asked(NamedTuple):
+    """A statistic of one noun with its pictures in (`there`) and out (`gone`), and whether the first hit was true."""
+
+    there: float
+    gone: float
+    is_true: bool
+
+
+def asked(stored: np.ndarray, named: dict[str, np.ndarray], model: diptych.Embedder) -> dict[str, list[Asked]]:
+    """Every statistic of every noun; the last is what `--relevant` goes by."""
+    sentences, nouns = model.embed_texts(SENTENCES), model.embed_texts(list(named))
+    is_true = [bool(having[(stored @ noun).argmax()]) for noun, having in zip(nouns, named.values(), strict=True)]
+    sets = [(stored, stored[~having]) for having in named.values()]
+    found = {
+        name: [
+            Asked(of(noun, there), of(noun, gone), true)
+            for noun, (there, gone), true in zip(nouns, sets, is_true, strict=True)
+        ]
+        for name, of in statistics(sentences).items()
+    }
+    found["standing (ten best beside other sentences'), --relevant"] = [
+        Asked(
+            standing(stored, np.arange(len(stored)), noun, sentences),
+            standing(stored, np.flatnonzero(~having), noun, sentences),
+            true,
+        )
+        for noun, having, true in zip(nouns, named.values(), is_true, strict=True)
+    ]
+    return found
+
+
+def standing(vectors: np.ndarray, ids: np.ndarray, noun: np.ndarray, sentences: np.ndarray) -> float:
+    """As `diptych search --relevant` works it out."""
+    with tempfile.TemporaryDirectory() as folder:
+        nearest = built(folder, vectors, ids)
+        other = reach(Query.text("a noun"), nearest, sentences)
+        return other.standing(nearest.search(noun, other.best).cosines)
+
+
+def auc(rows: Sequence[Asked]) -> float:
+    """The chance that one with is above one without; half of it for equals."""
+    there, gone = (np.array([getattr(row, name) for row in rows]) for name in ("there", "gone"))
+    return float((there[:, None] > gone).mean() + 0.5 * (there[:, None] == gone).mean())
+
+
+def relevance(found: dict[str, list[Asked]]) -> Iterator[Row]:
+    """AUC of each statistic, and what the cut of the last keeps and refuses."""
+    for name, rows in found.items():
+        for half, some in (("all nouns", rows), ("1st half", rows[::2]), ("2nd half", rows[1::2])):
+            yield Row(name, auc(some), f"AUC, {half}")
+    name, rows = list(found.items())[-1]
+    true_first = [row.there for row in rows[::2] if row.is_true]
+    if not true_first or not any(row.is_true for row in rows[1::2]):
+        return
+    own_cut = float(np.quantile(true_first, 1 - KEPT, method="lower"))  # keeps that share at least
+    for cut, half, some in (
+        (own_cut, "1st half", rows[::2]),
+        (own_cut, "2nd half", rows[1::2]),
+        (TEXT_CUT, "all nouns", rows),
+    ):
+        who = f"cut {cut:.2f}{' (built in)' if cut == TEXT_CUT else ', from the 1st half'}"
+        kept = np.mean([row.there >= cut for row in some if row.is_true])
+        yield Row(who, 100 * float(kept), f"% true 1st kept, {half}")
+        yield Row(who, 100 * float(np.mean([row.gone < cut for row in some])), f"% absent told, {half}")
+
+
+def main() -> None:
+    """Embed twice, compare, ask."""
+    parser = arguments(QUESTION)
+    parser.add_argument("--data", help="pairs, as `diptych train --data` takes them; by default drawn scenes")
+    parser.add_argument("--model", help="the model; by default the bundled one")
+    parser.add_argument("--index-model", help="a conversion of the same model, to index and to ask with")
+    options = parser.parse_args()
+    have = pairs(options.data, 120 if options.quick else 100_000)
+    captions = [texts[:1] if options.quick else texts for texts in have.captions]
+    texts = [text for some in captions for text in some]
+    owners = np.repeat(np.arange(len(captions)), [len(some) for some in captions])
+    reference = diptych.load(options.model, engine="openvino", precision="float32")
+    model = diptych.load(options.index_model or options.model, engine="openvino")
+    exact, fast = (one.embed_images(have.pictures, decode=how) for one, how in ((reference, "exact"), (model, "fast")))
+    exact_texts, fast_texts = (one.embed_texts(texts, truncate=True) for one in (reference, model))
+    rows = recall(exact, fast, exact_texts, fast_texts, owners)
+    named = naming(have.captions, have.nouns)
+    rows.append(Row("nouns asked for", len(named), "nouns"))
+    rows += relevance(asked(fast, named, model))
+    report(QUESTION, rows, as_json=options.as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""How fast are the ten nearest of a million vectors found, and how many of them?
+
+    python bench/search.py [--data PAIRS ...] [--count N] [--only WHO ...] [--quick] [--json]
+
+Without --data the vectors are made (`cones.py` says how): pictures in one cone, the queries in another. With it they
+are the bundled model's, of the pictures of these pairs, and the queries are their captions. Recall@10 is against exact
+cosines of the float16 vectors. One query at a time, in the searcher's own process, on two threads where it has them.
+Those that can be tuned take their fastest setting that finds 98 % for other queries, else their most thorough. "cpu ms"
+is the processor's time for one query, which other programs on the machine disturb less. Those that are not installed
+are named on stderr.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from cones import Cones, unit
+from searchers import SEARCHERS, THREADS, installed
+from table import Row, arguments, report
+
+QUESTION = "The ten nearest of many vectors, one text at a time"
+WANTED = 0.98
+APPENDED = 1000
+
+
+def main() -> None:
+    """Vectors first, then each searcher in processes of its own."""
+    parser = arguments(QUESTION)
+    parser.add_argument("--data", action="append", help="pairs, as `diptych train --data` takes them; may be repeated")
+    parser.add_argument("--count", type=int, help="how many vectors to make; 1,000,000 by default")
+    parser.add_argument("--queries", type=int, help="how many texts to ask; 500 by default")
+    parser.add_argument("--only", action="append", choices=list(SEARCHERS), help="may be repeated")
+    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)  # what one process does: (step, who, folder)
+    options = parser.parse_args()
+    if options.work:
+        step, who, folder = options.work
+        print(json.dumps({"build": build, "ask": ask}[step](who, Path(folder))))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        name = prepare(Path(folder), options)
+        rows = [row for who in options.only or SEARCHERS for row in measured(who, Path(folder), options.quick)]
+    report(f"{QUESTION}: {name}", with_ratios_by_unit(rows), as_json=options.as_json)
+
+
+def prepare(folder: Path, options: argparse.Namespace) -> str:
+    """Write vectors.npy, and texts to measure with, to tune with and to build with; say what they are."""
+    asked = options.queries or (100 if options.quick else 500)
+    if options.data:
+        pictures, texts = embedded(options.data)
+        texts = texts[np.random.default_rng(0).permutation(len(texts))]
+        rows = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float16, pictures.shape)
+        rows[:] = pictures
+    else:
+        count = options.count or (20_000 if options.quick else 1_000_000)
+        cones = Cones(count)
+        texts = cones.texts(asked + 1100, seed=1)
+        rows = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float16, (count, texts.shape[1]))
+        for start in range(0, count, 20_000):
+            rows[start : start + 20_000] = cones.pictures(min(20_000, count - start), seed=2 + start)
+    np.savez(
+        folder / "texts.npz", asked=texts[:asked], tuning=texts[asked : asked + 100], building=texts[asked + 100 :]
+    )
+    np.savez(folder / "truth.npz", asked=nearest(rows, texts[:asked]), tuning=nearest(rows, texts[asked : asked + 100]))
+    return f"{len(rows):,} of {rows.shape[1]} numbers, {'real' if options.data else 'made'}"
+
+
+def embedded(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The bundled model's vectors of pictures and captions."""
+    import diptych
+    from diptych.data.sources import open_source
+
+    model = diptych.load()
+    samples = [(sample.image, sample.captions) for name in names for sample in open_source(name)]
+    pictures = model.embed_readable(list(enumerate(image for image, _ in samples))).vectors
+    texts = model.embed_texts([caption for _, captions in samples for caption in captions], truncate=True)
+    return pictures, unit(texts)
+
+
+def nearest(rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """(queries, 10): the truth."""
+    scores, places = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    for start in range(0, len(rows), 20_000):
+        new = queries @ rows[start : start + 20_000].astype(np.float32).T
+        scores = np.hstack([scores, new])
+        places = np.hstack([places, np.broadcast_to(np.arange(start, start + new.shape[1]), new.shape)])
+        best = np.argpartition(-scores, 9, axis=1)[:, :10]
+        scores, places = np.take_along_axis(scores, best, 1), np.take_along_axis(places, best, 1)
+    return places
+
+
+def measured(who: str, folder: Path, quick: bool) -> list[Row]:
+    """Build in one process, ask in another."""
+    if not installed(who):
+        print(f"{who}: {SEARCHERS[who].needs} is not installed, left out", file=sys.stderr)
+        return []
+    (folder / who).mkdir()
+    said: dict[str, float] = {}
+    name = who
+    for step in ("build", "ask"):
+        command = [sys.executable, __file__, "--work", step, who, str(folder)]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
+        if done.returncode:
+            print(f"{who}: its {step} failed with {done.returncode}, left out", file=sys.stderr)
+            return []
+        result = json.loads(done.stdout.splitlines()[-1])
+        name = ", ".join(filter(None, [name, result.pop("setting", "")]))
+        said |= result
+    return [Row(name, value, unit) for unit, value in said.items()]
+
+
+def build(who: str, folder: Path) -> dict[str, object]:
+    """Seconds, and megabytes of disk."""
+    rows, texts = np.load(folder / "vectors.npy", mmap_mode="r"), np.load(folder / "texts.npz")["building"]
+    started_s = time.perf_counter()
+    SEARCHERS[who].build(rows, texts, folder / who)
+    taken_s = time.perf_counter() - started_s
+    size = sum(path.stat().st_size for path in (folder / who).rglob("*") if path.is_file())
+    return {"build s": taken_s, "disk MB": size / 1e6}
+
+
+def ask(who: str, folder: Path) -> dict[str, object]:
+    """All about searching, and what it costs to append."""
+    searcher, texts, truth = SEARCHERS[who], np.load(folder / "texts.npz"), np.load(folder / "truth.npz")
+    before = resident_mb()
+    setting = searcher.open(folder / who)
+    knob = tuned(searcher, texts["tuning"], truth["tuning"])
+    hits, wall_ms, cpu_ms = 0, [], []
+    for query, true in zip(texts["asked"], truth["asked"], strict=True):
+        started_s, cpu_s = time.perf_counter(), time.process_time()
+        found = searcher.search(query, knob)
+        wall_ms.append((time.perf_counter() - started_s) * 1e3)
+        cpu_ms.append((time.process_time() - cpu_s) * 1e3)
+        hits += len(np.intersect1d(found, true))
+    resident = resident_mb() - before
+    more = np.load(folder / "vectors.npy", mmap_mode="r")[:APPENDED]
+    started_s = time.perf_counter()
+    searcher.append(more)
+    append_ms = (time.perf_counter() - started_s) * 1e3
+    return {
+        "setting": ", ".join(filter(None, [setting, f"at {knob}" if knob else ""])),
+        "recall@10": hits / truth["asked"].size,
+        "p50 ms": float(np.median(wall_ms)),
+        "p95 ms": float(np.quantile(wall_ms, 0.95)),
+        "cpu ms": float(np.median(cpu_ms)),
+        "resident MB": resident,
+        f"append {APPENDED} ms": append_ms,
+    }
+
+
+def tuned(searcher: object, queries: np.ndarray, truth: np.ndarray) -> int:
+    """The first setting that finds enough, else the last."""
+    knobs = searcher.knobs  # type: ignore[attr-defined]
+    for knob in knobs:
+        hits = sum(len(np.intersect1d(searcher.search(q, knob), t)) for q, t in zip(queries, truth, strict=True))  # type: ignore[attr-defined]
+        if hits >= WANTED * truth.size:
+            return knob
+    return knobs[-1]
+
+
+def resident_mb() -> float:
+    """This process's resident memory, mapped files' pages that it has touched included."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float("nan")
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1e3
+
+
+def with_ratios_by_unit(rows: list[Row]) -> list[Row]:
+    """Each value over the first row's of the same unit."""
+    first: dict[str, float] = {}
+    for row in rows:
+        first.setdefault(row.unit, row.value)
+    return [Row(row.who, row.value, row.unit, row.value / first[row.unit] if first[row.unit] else None) for row in rows]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""diptych index duplicates"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from diptych.cli import NOTHING, OK
+from diptych.cli.options import json_option, print_json, progress, say
+
+if TYPE_CHECKING:
+    from diptych.index.duplicates import Copy
+
+
+@click.command("duplicates")
+@click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False))
+@click.option("--threshold", type=float, help="The cosine from which two pictures count as one; by default 0.95.")
+@click.option("--index", "place", metavar="DIR", help="Where the index is; by default in FOLDER/.diptych.")
+@click.option("--paths", is_flag=True, help="Print all of each group but the one to keep, one a line.")
+@click.option("-0", "nul", is_flag=True, help="The same with a NUL after each, for xargs -0.")
+@json_option
+def command(folder: str, threshold: float | None, place: str | None, paths: bool, nul: bool, as_json: bool) -> int:
+    """Group the pictures in the index of FOLDER that are nearly the same: copies, other sizes, other compressions.
+
+    Each group begins with the one to keep: that of most pixels, then of most bytes. Nothing is removed.
+
+    \b
+    diptych index duplicates ~/Pictures
+    diptych index duplicates ~/Pictures --threshold 0.98 --json
+    """
+    from diptych.index.duplicates import THRESHOLD, find_duplicates
+    from diptych.index.local import open_index
+
+    with open_index(folder, index=place) as index, progress("comparing") as advance:
+        found = find_duplicates(index, threshold=THRESHOLD if threshold is None else threshold, progress=advance)
+    if as_json:
+        groups = [[copy._asdict() | {"path": str(copy.path)} for copy in group] for group in found.groups]
+        print_json({"searched": found.searched, "groups": groups})
+    elif paths or nul:
+        for group in found.groups:
+            for copy in group[1:]:
+                click.echo(f"{copy.path}" + ("\0" if nul else "\n"), nl=False)
+    else:
+        click.echo("\n\n".join(map(_told, found.groups)), nl=bool(found.groups))
+    copies = sum(len(group) - 1 for group in found.groups)
+    say(f"{len(found.groups):,} groups with {copies:,} copies among {found.searched:,} pictures")
+    return OK if found.groups else NOTHING
+
+
+def _told(group: list[Copy]) -> str:
+    """A group, the one to keep first."""
+
+    def line(copy: Copy) -> str:
+        shape = f"{copy.width} x {copy.height}" if copy.width else ""
+        return f"{copy.cosine:5.3f}  {shape:>13}  {copy.size:>12,}  {copy.path}"
+
+    return "\n".join(map(line, group))

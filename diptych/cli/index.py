@@ -1,0 +1,150 @@
+"""diptych index"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from diptych.cli import NOTHING, OK
+from diptych.cli.options import failures_json, model_options, open_model, print_json, progress, report_failures, say
+from diptych.engines import EngineName
+
+if TYPE_CHECKING:
+    from diptych.index.local import LocalIndex
+    from diptych.index.updating import Updated
+
+ACTIONS = {"duplicates": "diptych.cli.duplicates"}  # what else is done with an index: word -> module with a command
+
+
+class _Index(click.Command):
+    """`diptych index FOLDER`, or `diptych index ACTION ...`; a folder that is called as an action is ./ACTION."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args and args[0] in ACTIONS:
+            action = importlib.import_module(ACTIONS[args[0]]).command
+            return action.make_context(f"{info_name} {args[0]}", args[1:], parent=parent, **extra)
+        return super().make_context(info_name, args, parent=parent, **extra)
+
+
+@click.command("index", cls=_Index)
+@click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False))
+@click.option("--watch", is_flag=True, help="Go on, and index again whenever something changes, until Ctrl-C.")
+@click.option("--reindex", is_flag=True, help="Make all vectors anew, with another model if one is named.")
+@click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out these files or folders; may be repeated.")
+@click.option("--hidden", is_flag=True, help="Take in files and folders whose names begin with a dot.")
+@click.option(
+    "--index", "place", metavar="DIR", type=click.Path(file_okay=False), help="Keep the index there, not in FOLDER."
+)
+@click.option(
+    "--wait",
+    "wait_s",
+    metavar="SECONDS",
+    default=0.0,
+    type=click.FloatRange(min=0),
+    help="How long to wait while another process updates the index.",
+)
+@click.option(
+    "--vectors",
+    metavar="NPY",
+    type=click.Path(exists=True),
+    help="Take these vectors, made elsewhere: an .npy file, or a folder of them.",
+)
+@click.option(
+    "--paths",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    help="The paths of their rows: a text file of one a line, or Parquet.",
+)
+@model_options
+def command(
+    folder: str, watch: bool, reindex: bool, exclude: tuple[str, ...], hidden: bool, place: str | None, wait_s: float,
+    vectors: str | None, paths: str | None,
+    model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Make or update the index of FOLDER (by default the current one), which lies in FOLDER/.diptych.
+
+    What is new or changed is read and embedded, what was renamed is followed, what is gone is forgotten. It may be
+    interrupted at any time, and goes on from there.
+
+    \b
+    diptych index ~/Pictures
+    diptych index ~/Pictures --exclude "*.gif" --exclude drafts/ --watch
+    diptych index duplicates ~/Pictures        pictures that are nearly the same (a folder of that name: ./duplicates)
+    """
+    from diptych.index.given import open_given
+    from diptych.index.local import open_index
+
+    if paths and not vectors:
+        raise click.UsageError("--paths names the rows of --vectors, which is missing.")
+    if watch and (reindex or vectors):
+        raise click.UsageError("--watch goes with neither --reindex nor --vectors; run these first.")
+    opener = partial(open_model, device=device, activation=activation, engine=engine)
+    with (
+        _ended_politely(),
+        open_index(folder, model=model, index=place, exclude=exclude, hidden=hidden, open_model=opener) as index,
+    ):
+        if watch:
+            return _watch(index, as_json)
+        given = open_given(vectors, paths, index.root) if vectors else None
+        with progress("indexing") as advance:
+            done = index.update(progress=advance, reindex=reindex, given=given, wait_s=wait_s, on_wait=say)
+        return _report(index, done, as_json)
+
+
+def _watch(index: LocalIndex, as_json: bool) -> int:
+    from diptych.index.watching import watch
+
+    def report(done: Updated) -> None:
+        _report(index, done, as_json)
+        say(f"watching {index.root}; Ctrl-C ends it")
+
+    watch(index, report, on_wait=say)
+    return OK
+
+
+def _report(index: LocalIndex, done: Updated, as_json: bool) -> int:
+    """Print what an update did; the exit code that follows."""
+    counts = index.catalog.counts()
+    if as_json:
+        said = {**done._asdict(), "failures": failures_json(done.failures)}
+        print_json({"index": str(index.place), **said, **{f"indexed_{k}": v for k, v in counts._asdict().items()}})
+    else:
+        numbers = ("added", "changed", "renamed", "forgotten", "unchanged")
+        click.echo(", ".join(f"{getattr(done, name):,} {name}" for name in numbers) + f" in {done.seconds:.1f} s")
+        found = counts.files - counts.failed
+        click.echo(f"{index.place}: {found:,} files, {counts.pictures:,} pictures and {counts.texts:,} texts")
+    if done.skipped:
+        parts = sorted(done.skipped.items(), key=lambda part: -part[1])
+        say("not looked at: " + ", ".join(f"{count:,} {reason}" for reason, count in parts))
+    if done.failed_before:
+        say(f"{done.failed_before:,} could not be read earlier and have not changed")
+    if done.unreachable:
+        say(f"{done.unreachable:,} are in folders that cannot be looked into now; they are kept")
+    code = report_failures(done.failures)
+    return NOTHING if code == OK and not counts.files else code
+
+
+@contextmanager
+def _ended_politely() -> Iterator[None]:
+    """SIGTERM as Ctrl-C: what was done is committed, and readers are ended."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

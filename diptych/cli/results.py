@@ -1,0 +1,157 @@
+"""How hits are shown: lines for pipes, rows with small pictures for people, JSON, and opening them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from diptych.cli import previews
+from diptych.cli.options import say
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from diptych.index.search import Hit
+
+_GAP = "  "
+_PLAIN = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))  # Pillow opens these by itself
+
+
+def plain_lines(hits: Sequence[Hit]) -> None:
+    """`score  z  path`, one a line: the form that a pipe may rely on. z is - where the index is too small to tell."""
+    for hit in hits:
+        click.echo(f"{hit.score:6.3f}{_GAP}{_z(hit)}{_GAP}{hit.path}")
+
+
+def paths(hits: Sequence[Hit], *, end: str) -> None:
+    """Each file once, with `end` behind it."""
+    for path in dict.fromkeys(str(hit.path) for hit in hits):
+        click.echo(path + end, nl=False)
+
+
+def rows(hits: Sequence[Hit], protocol: previews.Protocol) -> None:
+    """A table for people: rank, preview, score, z, path, and what is known of when and where."""
+    width = shutil.get_terminal_size().columns
+    indent = len(str(len(hits))) + 2
+    if protocol == "none":
+        click.echo(f"{'':{indent - 2}}{_GAP} score{_GAP}    z{_GAP}path")
+        for rank, hit in enumerate(hits, start=1):
+            about = _about(hit)
+            line = f"{rank:{indent - 2}}{_GAP}{hit.score:6.3f}{_GAP}{_z(hit)}{_GAP}{shown(hit)}"
+            click.echo(line + (_fitted(f"{_GAP}{about}", width - _width(line)) if about else ""))
+        return
+    cell_px = previews.cell_size_px()
+    for rank, hit in enumerate(hits, start=1):
+        room = max(20, width - indent - previews.COLUMNS - 3)
+        texts = [shown(hit), f"score {hit.score:.3f}  z {_z(hit).strip()}", _about(hit), _snippet(hit)]
+        lines = [_fitted(text, room) for text in texts if text]
+        drawing = _drawing(hit, protocol, cell_px)
+        block = previews.beside(drawing, lines, protocol, indent=indent)
+        click.echo(f"{rank:{indent - 2}}\r{block}", nl=False, color=True)  # asked for, whatever stdout is
+
+
+def _drawing(hit: Hit, protocol: previews.Protocol, cell_px: tuple[int, int]) -> str:
+    picture = picture_of(hit)
+    return previews.draw(picture, protocol, cell_px=cell_px) if picture else ""
+
+
+def picture_of(hit: Hit, size_px: int = 320) -> Image | None:
+    """A hit's picture, small: of a video the frame that was found. None for a text, and where it can no more be read.
+    What the index's own readers alone can open (RAW, HEIC, videos) comes as a square, cut from the middle."""
+    from diptych.images import ImageError
+    from diptych.plots import thumbnail
+
+    if hit.kind == "text":
+        return None
+    try:
+        if hit.kind == "picture" and hit.path.suffix.lower() in _PLAIN:
+            return thumbnail(hit.path, size_px)
+        return _read(hit, size_px)
+    except (ImageError, OSError):
+        return None
+
+
+def _read(hit: Hit, size_px: int) -> Image:
+    from PIL import Image
+
+    from diptych.images import Preprocess
+    from diptych.index.photographs import read_photograph
+    from diptych.index.videos import read_video
+
+    spec = Preprocess(size_px=size_px)
+    with open(hit.path, "rb") as file:
+        if hit.kind == "picture":
+            return Image.fromarray(read_photograph(file.read(), str(hit.path), spec).pixels)
+        frames = read_video(file, str(hit.path), spec).frames
+    return Image.fromarray(min(frames, key=lambda frame: abs((frame.at_s or 0) - (hit.at_s or 0))).pixels)
+
+
+def _z(hit: Hit) -> str:
+    return "    -" if hit.z is None else f"{hit.z:5.1f}"
+
+
+def shown(hit: Hit) -> str:
+    """The path, with the time of a video's frame or the line of a text; control characters do nothing here."""
+    name = "".join("�" if unicodedata.category(letter) == "Cc" else letter for letter in str(hit.path))
+    if hit.at_s is not None:
+        minutes, seconds = divmod(int(hit.at_s), 60)
+        return f"{name} at {minutes}:{seconds:02}"
+    return f"{name}:{hit.line}" if hit.line is not None else name
+
+
+def _about(hit: Hit) -> str:
+    """When, where and with what it was taken, as far as that is known."""
+    parts = [hit.taken_at.replace("T", " ")[:16]] if hit.taken_at else []
+    if hit.latitude is not None and hit.longitude is not None:
+        parts.append(f"{hit.latitude:.4f}, {hit.longitude:.4f}")
+    return " · ".join([*parts, *([hit.camera] if hit.camera else [])])
+
+
+def _snippet(hit: Hit) -> str:
+    text = hit.text or hit.caption or ""
+    return "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
+
+
+def _width(text: str) -> int:
+    """How many cells a text takes: East Asian wide letters two, marks that sit on a letter none."""
+    return sum(
+        0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text
+    )
+
+
+def _fitted(text: str, room: int) -> str:
+    """The text, cut with an ellipsis where it is wider than `room` cells."""
+    if _width(text) <= room:
+        return text
+    while text and _width(text) > room - 1:
+        text = text[:-1]
+    return text + "…"
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    """A hit for --json, without what is not known of it."""
+    fields = hit._asdict() | {"path": str(hit.path)}
+    return {key: value for key, value in fields.items() if value is not None or key == "z"}
+
+
+def open_files(files: Sequence[Path]) -> None:
+    """Open files with the programs that the desktop has for them. Raises ClickException where there is no desktop."""
+    for path in files:
+        if sys.platform == "win32":
+            os.startfile(path)
+            continue
+        opener = "open" if sys.platform == "darwin" else "xdg-open"
+        if not shutil.which(opener):
+            raise click.ClickException(f"there is no {opener} here to open {path} with. The results above are whole.")
+        # a name that starts with a dash is no option
+        done = subprocess.run([opener, os.path.abspath(path)], stdin=subprocess.DEVNULL, capture_output=True)
+        if done.returncode:
+            say(f"{opener} could not open {path}: {done.stderr.decode(errors='replace').strip() or done.returncode}")

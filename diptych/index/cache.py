@@ -1,0 +1,191 @@
+"""The caches beside the catalog: one approximate search index a modality, made of its vectors and made again at will.
+
+A cache carries the catalog's stamp of the moment at which it was written, and the catalog notes it. Where the stamp is
+no longer the catalog's, the ids tell what has come and gone since, for none is ever given twice and none changes its
+vector. Where a cache is missing, damaged, or not the one that this catalog noted, it is built anew.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from diptych.index.catalog import BLOCK, MODALITIES, Catalog
+from diptych.index.faults import IndexBusyError, IndexPlaceError
+from diptych.index.items import Modality
+from diptych.index.lock import locked
+
+if TYPE_CHECKING:
+    from diptych.index.nearest import Nearest, Neighbours
+
+T = TypeVar("T")
+LOCK = "lock"
+
+
+class Sound:
+    """A cache that is built anew where its use finds it damaged: not all of it is read when it is opened."""
+
+    def __init__(self, nearest: Nearest, rebuild: Callable[[], Nearest]):
+        self._nearest, self._rebuild = nearest, rebuild
+
+    def __len__(self) -> int:
+        return len(self._nearest)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """All ids, (n,) int64, in ascending order."""
+        return self._nearest.ids
+
+    @property
+    def kind(self) -> str:
+        """Of what kind the search is: "exact" or "approximate"."""
+        return self._nearest.kind
+
+    @property
+    def recall(self) -> float:
+        """The share of the true ten nearest that is found, measured on the index's own vectors."""
+        return self._nearest.recall
+
+    def search(self, query: np.ndarray, k: int, *, among: np.ndarray | None = None) -> Neighbours:
+        """As `Nearest.search`."""
+        return self._twice(lambda nearest: nearest.search(query, k, among=among))
+
+    def sample(self, count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """As `Nearest.sample`."""
+        return self._twice(lambda nearest: nearest.sample(count, seed=seed))
+
+    def vectors(self, ids: np.ndarray) -> np.ndarray:
+        """As `Nearest.vectors`."""
+        return self._twice(lambda nearest: nearest.vectors(ids))
+
+    def _twice(self, use: Callable[[Nearest], T]) -> T:
+        from diptych.index.nearest import CacheError
+
+        try:
+            return use(self._nearest)
+        except CacheError:
+            self._nearest = self._rebuild()
+            return use(self._nearest)
+
+
+def folder_of(place: Path, modality: Modality) -> Path:
+    """Where a modality's cache is."""
+    return place / f"nearest-{modality}"
+
+
+def opened(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
+    """The cache as it should be: opened, brought up to date, or built.
+
+    While another process updates the index, its last cache is used as it is. Where nothing can be written, a cache is
+    built in a temporary folder and goes with the program.
+    """
+    if nearest := _at(folder_of(place, modality), catalog.stamp(modality)):
+        return nearest
+    try:
+        with locked(place / LOCK):
+            return _renewed(catalog, place, modality)
+    except IndexBusyError:
+        last = _noted(catalog, modality)
+        return (last and _at(folder_of(place, modality), last)) or _temporary(catalog, modality)
+    except IndexPlaceError:
+        return _temporary(catalog, modality)
+
+
+def rebuilt(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
+    """The cache made anew, whatever is there; in a temporary folder where it cannot be written or another updates."""
+    try:
+        with locked(place / LOCK):
+            discard(place, modality)
+            return _renewed(catalog, place, modality)
+    except (IndexBusyError, IndexPlaceError):
+        return _temporary(catalog, modality)
+
+
+def refresh(catalog: Catalog, place: Path) -> None:
+    """Bring the caches of all modalities up to date. The lock is held by the caller."""
+    counts = catalog.counts()
+    for modality in MODALITIES:
+        is_there = folder_of(place, modality).exists()
+        if (counts.pictures if modality == "picture" else counts.texts) or is_there:
+            _renewed(catalog, place, modality)
+
+
+def fault(catalog: Catalog, place: Path, modality: Modality) -> str | None:
+    """What is wrong with a cache; None where it is whole and up to date."""
+    from diptych.index.nearest import CacheError, Nearest
+
+    try:
+        Nearest.open(folder_of(place, modality), stamp=catalog.stamp(modality)).verify()
+    except (CacheError, OSError) as error:
+        return str(error)
+    return None
+
+
+def discard(place: Path, modality: Modality) -> None:
+    """Remove a cache."""
+    shutil.rmtree(folder_of(place, modality), ignore_errors=True)
+
+
+def _at(folder: Path, stamp: str) -> Nearest | None:
+    """The cache in a folder if it is whole and carries this stamp."""
+    from diptych.index.nearest import CacheError, Nearest
+
+    try:
+        return Nearest.open(folder, stamp=stamp)
+    except (CacheError, OSError):
+        return None
+
+
+def _renewed(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
+    folder, stamp = folder_of(place, modality), catalog.stamp(modality)
+    nearest = _at(folder, stamp) or _grown(catalog, folder, modality, stamp) or _built(catalog, folder, modality, stamp)
+    if _noted(catalog, modality) != stamp:
+        catalog.set_facts({f"cached.{modality}": stamp})
+    return nearest
+
+
+def _noted(catalog: Catalog, modality: Modality) -> str | None:
+    return catalog.facts().get(f"cached.{modality}")
+
+
+def _grown(catalog: Catalog, folder: Path, modality: Modality, stamp: str) -> Nearest | None:
+    """The last cache with what came and without what went; None where building is the better way.
+
+    Until the last step it keeps its old stamp: wherever this ends, the ids say again what is missing.
+    """
+    noted = _noted(catalog, modality)
+    nearest = _at(folder, noted) if noted else None
+    if nearest is None or noted is None:
+        return None
+    wanted, there = catalog.ids(modality), nearest.ids
+    added, removed = np.setdiff1d(wanted, there, assume_unique=True), np.setdiff1d(there, wanted, assume_unique=True)
+    if len(added) > max(len(there), BLOCK):
+        return None
+    if len(removed):
+        nearest.remove(removed, stamp=noted)
+    for start in range(0, len(added), BLOCK):
+        some = added[start : start + BLOCK]
+        nearest.add(some, catalog.vectors_of(some), stamp=noted)
+    if nearest.outgrown:
+        return None
+    nearest.remove(np.empty(0, np.int64), stamp=stamp)
+    return nearest
+
+
+def _built(catalog: Catalog, folder: Path, modality: Modality, stamp: str) -> Nearest:
+    from diptych.index.nearest import Nearest
+
+    return Nearest.build_blocks(folder, catalog.vectors(modality), dim=catalog.dim, stamp=stamp)
+
+
+def _temporary(catalog: Catalog, modality: Modality) -> Nearest:
+    folder = tempfile.mkdtemp(prefix="diptych-nearest-")
+    nearest = _built(catalog, Path(folder) / "nearest", modality, catalog.stamp(modality))
+    weakref.finalize(nearest, shutil.rmtree, folder, ignore_errors=True)
+    return nearest

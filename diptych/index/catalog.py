@@ -1,0 +1,345 @@
+"""The catalog, which is the truth of an index: one SQLite file with its files, what they are, and the vector of each
+of their parts."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diptych.index.faults import IndexDamagedError, IndexPlaceError, explained
+from diptych.index.items import Contents, Details, File, Modality
+from diptych.index.schema import FORMAT, MODALITIES, connect, create_tables
+
+BLOCK = 8192  # vectors that are read at a time: 8 MB at 512 dimensions
+_ASKED_AT_ONCE = 500  # ids in one statement; SQLite takes 32,766
+
+_DETAILS = tuple(field.name for field in fields(Details))
+_FILE_COLUMNS = ("path", "kind", "size", "mtime_ns", "digest", *_DETAILS, "reason", "message")
+_PUT_FILE = (
+    f"INSERT INTO files({', '.join(_FILE_COLUMNS)}) VALUES (CAST(? AS TEXT){', ?' * (len(_FILE_COLUMNS) - 1)}) "
+    f"ON CONFLICT(path) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _FILE_COLUMNS[1:])} "
+    "RETURNING id"
+)
+_PUT_ITEM = "INSERT INTO items(file, modality, at_s, line, text, vector) VALUES (?, ?, ?, ?, CAST(? AS TEXT), ?)"
+
+_OWN_ITEMS = "SELECT file, modality, at_s, line, text, vector FROM items WHERE file = ? ORDER BY id"
+
+
+class Known(NamedTuple):
+    """What the catalog remembers of a file, to tell whether it has changed. `mtime_ns` is None where the file must be
+    looked at again; `failed` says that it could not be read."""
+
+    id: int
+    kind: str
+    size: int
+    mtime_ns: int | None
+    failed: int
+
+
+_known = Known._make
+
+
+class Item(NamedTuple):
+    """One thing that can be found: a picture, a frame of a video (`at_s`), or a `text` (from `line` on), with its file.
+    `path` is relative to the index's root."""
+
+    id: int
+    path: str
+    kind: str
+    modality: Modality
+    at_s: float | None
+    line: int | None
+    text: str | None
+    size: int
+    digest: bytes | None
+    details: Details
+
+
+class Entry(NamedTuple):
+    """A file that was read with the vectors of its parts, (parts, dim), float16, of unit length. `settled` is False
+    where its time of change tells too little, so that the next update looks at its bytes again."""
+
+    contents: Contents
+    vectors: np.ndarray
+    settled: bool = True
+
+
+class Counts(NamedTuple):
+    """How many files and items an index holds, and how many of the files could not be read."""
+
+    files: int
+    pictures: int
+    texts: int
+    failed: int
+
+
+class Catalog:
+    """An open catalog. Every method that writes does so in one transaction: all of it is kept, or nothing.
+
+    Raises IndexPlaceError, IndexDamagedError and IndexBusyError, as `diptych.index.faults` says.
+    """
+
+    def __init__(self, path: Path, db: sqlite3.Connection):
+        self.path = path
+        self._db = db
+
+    @classmethod
+    def open(cls, path: Path, *, readonly: bool = False) -> Catalog:
+        """Open what is there. Raises IndexPlaceError where nothing is, IndexDamagedError where it is no catalog."""
+        if not path.is_file() or path.stat().st_size == 0:
+            raise IndexPlaceError(f"{path.parent} holds no index; `diptych index FOLDER` makes one.")
+        catalog = cls(path, connect(path, "ro" if readonly else "rw"))
+        try:
+            catalog._check_format()
+        except BaseException:
+            catalog.close()
+            raise
+        return catalog
+
+    @classmethod
+    def create(cls, path: Path, *, fingerprint: str, model: str, dim: int) -> Catalog:
+        """A new and empty catalog for vectors of `dim` numbers made by one model."""
+        with explained(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        catalog = cls(path, connect(path, "rwc"))
+        facts = {"format": FORMAT, "fingerprint": fingerprint, "model": model, "dim": dim, "generation": 0}
+        facts |= {f"change.{modality}": os.urandom(8).hex() for modality in MODALITIES}
+        try:
+            with catalog.writing():
+                create_tables(catalog._db)
+                catalog._db.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
+        except BaseException:
+            catalog.close()
+            raise
+        return catalog
+
+    def _check_format(self) -> None:
+        found = self.rows("SELECT name FROM sqlite_master WHERE name IN ('facts', 'files', 'items')")
+        if len(found) < 3 or not isinstance(form := self.facts().get("format"), int):
+            raise IndexDamagedError(f"{self.path} is no catalog of diptych; remove it, and index the folder again.")
+        if form > FORMAT:
+            raise IndexDamagedError(
+                f"{self.path} has format {form}; this diptych reads {FORMAT}. Update diptych, or keep the "
+                "index elsewhere: --index."
+            )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction; it counts only where the whole block went well, Ctrl-C included."""
+        with explained(self.path):
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+        """What an SQL query answers; text that is no UTF-8 comes with surrogates."""
+        with explained(self.path):
+            try:
+                return self._db.execute(sql, parameters).fetchall()
+            except sqlite3.OperationalError as error:
+                if "decode" not in str(error):
+                    raise
+            with self._any_text():
+                return self._db.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _any_text(self) -> Iterator[None]:
+        """Bytes of names that are no UTF-8 come as surrogates. Not the rule, for it costs a call a name."""
+        self._db.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+        try:
+            yield
+        finally:
+            self._db.text_factory = str
+
+    # --- facts
+
+    def facts(self) -> dict[str, Any]:
+        """What holds for the whole index: format, fingerprint, model, dim, generation, ..."""
+        return dict(self.rows("SELECT key, value FROM facts"))
+
+    def set_facts(self, facts: Mapping[str, Any]) -> None:
+        """Add or replace facts; None takes one away."""
+        with self.writing():
+            self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
+            self._db.execute("DELETE FROM facts WHERE value IS NULL")
+
+    @property
+    def generation(self) -> int:
+        """Raised with each commit that adds or removes items."""
+        return self.facts()["generation"]
+
+    @property
+    def dim(self) -> int:
+        """The length of a vector."""
+        return self.facts()["dim"]
+
+    def stamp(self, modality: Modality) -> str:
+        """Another one after each change of this modality's items, and of each catalog, even where one was copied and
+        both copies went on: what a cache must carry to be trusted."""
+        facts = self.facts()
+        return f"{facts['fingerprint']}:{facts[f'change.{modality}']}"
+
+    # --- what is there
+
+    def files(self) -> dict[str, Known]:
+        """Every file by its path."""
+        rows = self.rows("SELECT path, id, kind, size, mtime_ns, reason IS NOT NULL FROM files")
+        return {row[0]: _known(row[1:]) for row in rows}
+
+    def failures(self) -> dict[str, tuple[str, str]]:
+        """The files that could not be read: path -> (reason, message)."""
+        rows = self.rows("SELECT path, reason, message FROM files WHERE reason IS NOT NULL")
+        return {path: (reason, message) for path, reason, message in rows}
+
+    def digests(self, ids: Sequence[int]) -> dict[int, bytes]:
+        """The digest of each of these files."""
+        return dict(self._asked("SELECT id, digest FROM files WHERE id IN ({})", ids))
+
+    def counts(self) -> Counts:
+        """How much the index holds."""
+        files, failed = self.rows("SELECT count(*), count(reason) FROM files")[0]
+        items = dict(self.rows("SELECT modality, count(*) FROM items GROUP BY modality"))
+        return Counts(files, items.get("picture", 0), items.get("text", 0), failed)
+
+    def ids(self, modality: Modality) -> np.ndarray:
+        """The ids, (n,) int64 in ascending order, of all items of a modality."""
+        rows = self.rows("SELECT id FROM items WHERE modality = ? ORDER BY id", (modality,))
+        return np.fromiter((id for (id,) in rows), np.int64, len(rows))
+
+    def matching(self, condition: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> np.ndarray:
+        """The ids, (n,) int64 in ascending order, of the items for which an SQL condition on the columns of `files` and
+        `items` holds."""
+        sql = f"SELECT items.id FROM items JOIN files ON files.id = items.file WHERE {condition}"
+        with explained(self.path):
+            ids = np.fromiter((row[0] for row in self._db.execute(sql, parameters)), np.int64)
+        return np.sort(ids)
+
+    def items(self, ids: Iterable[int]) -> list[Item]:
+        """These items in the order of their ids as asked for; those that are gone by now are left out."""
+        asked = [int(id) for id in ids]
+        columns = ", ".join(f"files.{name}" for name in _DETAILS)
+        found = self._asked(
+            "SELECT items.id, path, kind, modality, at_s, line, text, size, digest, "
+            f"{columns} FROM items JOIN files ON files.id = items.file WHERE items.id IN ({{}})",
+            asked,
+        )
+        items = {row[0]: Item._make((*row[:9], Details(*row[9:]))) for row in found}
+        return [items[id] for id in asked if id in items]
+
+    def vectors(self, modality: Modality, *, after: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """All vectors of a modality with ids above `after`, block by block: ids (n,) int64, ascending, and (n, dim)
+        float16. No transaction is held between blocks: look at `stamp` before and after."""
+        dim = self.dim
+        sql = "SELECT id, vector FROM items WHERE modality = ? AND id > ? ORDER BY id LIMIT ?"
+        while rows := self.rows(sql, (modality, after, BLOCK)):
+            yield np.array([id for id, _ in rows], np.int64), self._matrix([vector for _, vector in rows], dim)
+            after = rows[-1][0]
+
+    def vectors_of(self, ids: Iterable[int]) -> np.ndarray:
+        """The vectors of these items, (n, dim) float16, in their order. Raises KeyError where one is gone."""
+        asked = [int(id) for id in ids]
+        found = dict(self._asked("SELECT id, vector FROM items WHERE id IN ({})", asked))
+        return self._matrix([found[id] for id in asked], self.dim)
+
+    def _matrix(self, blobs: list[bytes], dim: int) -> np.ndarray:
+        if any(len(blob) != 2 * dim for blob in blobs):
+            raise IndexDamagedError(f"{self.path} holds vectors cut short. `diptych doctor FOLDER --mend` drops them.")
+        return np.frombuffer(b"".join(blobs), "<f2").reshape(-1, dim)
+
+    def parts_of(self, contents: Contents) -> list[tuple[Modality, float | None, str | None, np.ndarray]]:
+        """Parts that a file may have in common with what is known: all items of any file with the same bytes, and the
+        texts that the file of that path had; each as modality, at_s, text and vector."""
+        columns = "SELECT items.modality, at_s, text, vector FROM items JOIN files ON files.id = items.file WHERE "
+        rows = self.rows(f"{columns} path = CAST(? AS TEXT) AND modality = 'text'", (os.fsencode(contents.file.path),))
+        if contents.digest:
+            rows += self.rows(f"{columns} digest = ?", (contents.digest,))
+        vectors = self._matrix([row[3] for row in rows], self.dim)
+        return [(*row[:3], vector) for row, vector in zip(rows, vectors, strict=True)]
+
+    def _asked(self, sql: str, ids: Sequence[int]) -> list[Any]:
+        """The rows of a statement that takes any number of ids where it has {}."""
+        rows = []
+        for start in range(0, len(ids), _ASKED_AT_ONCE):
+            some = ids[start : start + _ASKED_AT_ONCE]
+            rows += self.rows(sql.format(", ".join("?" * len(some))), some)
+        return rows
+
+    # --- what changes
+
+    def put(self, entries: Iterable[Entry]) -> None:
+        """Files as they were read, each with all that belongs to it; what was known of them before goes. Items that
+        are what they were keep their ids."""
+        with self.writing():
+            dim = self.dim
+            for entry in entries:
+                (file,) = self._put_file(entry.contents, entry.settled)
+                rows = list(_item_rows(file, entry, dim))
+                if rows != self._db.execute(_OWN_ITEMS, (file,)).fetchall():
+                    self._db.execute("DELETE FROM items WHERE file = ?", (file,))
+                    self._db.executemany(_PUT_ITEM, rows)
+
+    def _put_file(self, contents: Contents, settled: bool) -> tuple[int]:
+        file, failure, details = contents.file, contents.failure, contents.details
+        row = (
+            os.fsencode(file.path), file.kind, file.size, file.mtime_ns if settled else None, contents.digest,
+            *(_plain(getattr(details, name)) for name in _DETAILS),
+            failure and _plain(failure.reason), failure and _plain(failure.message),
+        )  # fmt: skip
+        return self._db.execute(_PUT_FILE, row).fetchone()
+
+    def restamp(self, files: Iterable[tuple[int, File, bool]]) -> None:
+        """Known files, by id, as they are called and dated now, with whether that is settled; their items stay."""
+        files = list(files)
+        with self.writing():
+            # through names that no file has, so that two may change places
+            self._db.executemany("UPDATE files SET path = '/' || id WHERE id = ?", [(id,) for id, _, _ in files])
+            self._db.executemany(
+                "UPDATE files SET path = CAST(? AS TEXT), size = ?, mtime_ns = ? WHERE id = ?",
+                [
+                    (os.fsencode(file.path), file.size, file.mtime_ns if settled else None, id)
+                    for id, file, settled in files
+                ],
+            )
+
+    def forget(self, ids: Iterable[int]) -> None:
+        """Drop these files with all that belongs to them."""
+        with self.writing():
+            self._db.executemany("DELETE FROM files WHERE id = ?", ((int(id),) for id in ids))
+
+
+def _plain(value: Any) -> Any:
+    """Text that can be stored: half characters, which Unicode does not know, as question marks."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def _item_rows(file: int, entry: Entry, dim: int) -> Iterator[tuple[Any, ...]]:
+    parts, vectors = entry.contents.parts, np.ascontiguousarray(entry.vectors, "<f2")
+    if vectors.shape != (len(parts), dim):
+        raise ValueError(
+            f"{vectors.shape} vectors came for {len(parts)} parts of a file; wanted ({len(parts)}, {dim})."
+        )
+    for part, vector in zip(parts, vectors, strict=True):
+        modality = "text" if part.text is not None else "picture"
+        yield file, modality, part.at_s, part.line, _plain(part.text), vector.tobytes()

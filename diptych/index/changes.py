@@ -1,0 +1,155 @@
+"""What has happened to a folder since it was last indexed: told by size and time of change, and, where these leave it
+open, by the files' bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from diptych.index.catalog import Known
+from diptych.index.items import File
+
+DIGEST_BYTES = 16
+# A file can change twice within one tick of its file system's clock (FAT's are two seconds long) and keep its size;
+# one that was that young when it was looked at is looked at again, as git does with its "racily clean" files.
+_TICK_NS = 2 * 10**9
+_CHUNK_BYTES = 2**20
+
+Digests = Callable[[Sequence[int]], Mapping[int, bytes]]
+
+
+class Restamped(NamedTuple):
+    """A file whose bytes are known: by its id, as it is called and dated now."""
+
+    id: int
+    file: File
+    settled: bool
+
+
+class Changes(NamedTuple):
+    """What an update has to do: `read` these, `touched` and `renamed` are known by their bytes, `gone` (ids) are to be
+    forgotten, `unreachable` (ids) are kept, for the disk does not say whether they are there. `same` is the number of
+    files that need nothing."""
+
+    read: list[File]
+    touched: list[Restamped]
+    renamed: list[Restamped]
+    gone: list[int]
+    unreachable: list[int]
+    same: int
+
+
+def changes(
+    root: Path,
+    known: Mapping[str, Known],
+    found: Mapping[str, File],
+    *,
+    digests: Digests,
+    now_ns: int,
+    closed: Sequence[str] = (),
+    retry: bool = False,
+) -> Changes:
+    """Compare what is `known` with what is `found` now, both by path. `digests` gives those of known files by id;
+    `now_ns` is when the search for files began; `closed` are folders that could not be looked into; `retry` asks to
+    read again what could not be read before.
+    """
+    new = [file for path, file in found.items() if path not in known]
+    changed = [file for path, file in found.items() if path in known and not _is_same(known[path], file, retry)]
+    missing = {path: known[path] for path in known.keys() - found.keys()}
+    touched = _touched(root, changed, known, digests, now_ns, retry)
+    renamed = _renamed(root, new, list(missing.values()), digests, now_ns)
+    settled = {one.file.path for one in (*touched, *renamed)}
+    kept = {one.id for one in renamed}
+    gone, unreachable = _told_apart(root, {path: one for path, one in missing.items() if one.id not in kept}, closed)
+    read = [file for file in (*new, *changed) if file.path not in settled]
+    return Changes(read, touched, renamed, gone, unreachable, len(found) - len(settled) - len(read))
+
+
+def is_settled(file: File, now_ns: int) -> bool:
+    """Whether the file's time of change is far enough from now to tell a later change from it."""
+    return abs(now_ns - file.mtime_ns) > _TICK_NS
+
+
+def digest_of(path: str | os.PathLike[str]) -> bytes:
+    """The blake2b of a file's bytes, 16 bytes long. Raises OSError."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    with open(path, "rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.digest()
+
+
+def _is_same(known: Known, file: File, retry: bool) -> bool:
+    # kind, size and mtime_ns at once: half the time of asking for each
+    return known[1:4] == file[1:4] and not (retry and known.failed)
+
+
+def _touched(
+    root: Path, changed: Sequence[File], known: Mapping[str, Known], digests: Digests, now_ns: int, retry: bool
+) -> list[Restamped]:
+    """The files whose bytes are what they were."""
+    doubtful = [file for file in changed if known[file.path].size == file.size]
+    doubtful = [file for file in doubtful if not (retry and known[file.path].failed)]
+    digest_by_id = digests([known[file.path].id for file in doubtful])
+    touched = []
+    for file, digest in zip(doubtful, _digests(root, doubtful), strict=True):
+        id = known[file.path].id
+        if digest and digest == digest_by_id[id]:
+            touched.append(Restamped(id, file, is_settled(file, now_ns)))
+    return touched
+
+
+def _renamed(
+    root: Path, new: Sequence[File], missing: Sequence[Known], digests: Digests, now_ns: int
+) -> list[Restamped]:
+    """The new files that have the bytes of a missing one; each of these serves once."""
+    sound = {one.id: one for one in missing if not one.failed}
+    likely = {(one.size, one.kind) for one in sound.values()}
+    doubtful = [file for file in new if (file.size, file.kind) in likely]
+    free: dict[tuple[bytes, str], list[int]] = {}
+    for id, digest in digests(list(sound)).items() if doubtful else ():
+        free.setdefault((digest, sound[id].kind), []).append(id)
+    matched = []
+    for file, digest in zip(doubtful, _digests(root, doubtful), strict=True):
+        if digest and (ids := free.get((digest, file.kind))):
+            matched.append(Restamped(ids.pop(), file, is_settled(file, now_ns)))
+    return matched
+
+
+def _digests(root: Path, files: Sequence[File]) -> Iterable[bytes]:
+    """The digest of each; nothing for one that cannot be read, or whose size counts words beside it, for these are
+    none of its bytes and may have changed."""
+
+    def attempt(file: File) -> bytes:
+        try:
+            return digest_of(root / file.path) if os.stat(root / file.path).st_size == file.size else b""
+        except OSError:
+            return b""
+
+    if not files:
+        return []
+    with ThreadPoolExecutor(2, thread_name_prefix="digests") as pool:  # hashing leaves Python to other threads
+        return list(pool.map(attempt, files))
+
+
+def _told_apart(root: Path, missing: Mapping[str, Known], closed: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Those that are gone, or left out by choice; and those of which the disk does not say whether they are there."""
+    gone, unreachable = [], []
+    prefixes = tuple("" if folder == "." else f"{folder}/" for folder in closed)
+    for path, known in missing.items():
+        if path.startswith(prefixes):
+            unreachable.append(known.id)
+            continue
+        try:
+            os.lstat(root / path)
+        except (FileNotFoundError, NotADirectoryError):
+            gone.append(known.id)
+        except OSError:  # a folder that may not be entered, a network that is down
+            unreachable.append(known.id)
+        else:
+            gone.append(known.id)
+    return gone, unreachable

@@ -1,0 +1,80 @@
+"""What can be wrong with an index as a whole: errors that say what came, what was wanted and what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class IndexFault(ValueError):
+    """An index that cannot be used, or not so. The message names the remedy."""
+
+
+class IndexModelError(IndexFault):
+    """The index holds the vectors of another model than the one at hand; vectors of two models never mix."""
+
+
+class IndexBusyError(IndexFault):
+    """Another process is writing to the index."""
+
+
+class IndexPlaceError(IndexFault):
+    """There is no index here, none can be written here, the disk is full, or the pictures' disk is not mounted."""
+
+
+class IndexDamagedError(IndexFault):
+    """The catalog's file is damaged, or is none."""
+
+
+@contextmanager
+def explained(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors of SQLite and of the disk, as what they mean for the index at `path`."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if said := _of_sqlite(error, os.fspath(path)):
+            raise said from error
+        raise
+    except OSError as error:
+        if said := _of_disk(error, os.fspath(path)):
+            raise said from error
+        raise
+
+
+def _of_sqlite(error: sqlite3.DatabaseError, path: str) -> IndexFault | None:
+    """SQLite's result codes (sqlite.org/rescode.html), whose low byte tells the kind."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code & 255 in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return _full(path, f"{error}, {getattr(error, 'sqlite_errorname', '')}")
+    if code & 255 in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return _closed(path, error)
+    if code & 255 in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return IndexBusyError(f"{path}: another process holds the index ({error}); try again when it is done.")
+    if code & 255 in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return IndexDamagedError(f"{path} is damaged ({error}). `diptych doctor FOLDER --mend` saves what can be read.")
+    return None
+
+
+def _of_disk(error: OSError, path: str) -> IndexFault | None:
+    if error.errno in _FULL:
+        return _full(path, error)
+    return _closed(path, error) if error.errno in _CLOSED else None
+
+
+def _full(path: str, error: object) -> IndexPlaceError:
+    return IndexPlaceError(
+        f"{path} cannot grow ({error}): the disk is full or failing. What was committed is safe; make room and run it "
+        "again, or keep the index on another disk with --index DIR."
+    )
+
+
+def _closed(path: str, error: Exception) -> IndexPlaceError:
+    return IndexPlaceError(
+        f"{path} cannot be written ({error}). Keep the index elsewhere with --index DIR, or change the permissions."
+    )

@@ -1,0 +1,122 @@
+"""Vectors that were made elsewhere: npy files with the paths of their rows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from diptych.index.faults import IndexFault
+
+MODEL_KEY, FINGERPRINT_KEY = b"diptych.model", b"diptych.fingerprint"  # in a Parquet file's metadata
+_PATH_COLUMN = "path"
+
+
+class Given:
+    """Vectors by the path of their picture, relative to a folder. Made by `open_given`.
+
+    `fingerprint` and `model` are those of the model that made them, None where the files do not say.
+    """
+
+    def __init__(self, fingerprint: str | None, model: str | None, dim: int):
+        self.fingerprint, self.model, self.dim = fingerprint, model, dim
+        self._rows: dict[str, tuple[np.ndarray, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._rows
+
+    def add(self, paths: list[str], vectors: np.ndarray) -> None:
+        """Take the rows of one more file; of two rows for one path the later counts."""
+        self._rows |= {path: (vectors, row) for row, path in enumerate(paths)}
+
+    def vector(self, path: str) -> np.ndarray | None:
+        """A picture's vector, (dim,) float16 of unit length; None where there is none, or none of numbers."""
+        if path not in self._rows:
+            return None
+        vectors, row = self._rows[path]
+        vector = vectors[row].astype(np.float32)
+        length = float(np.linalg.norm(vector))
+        return (vector / length).astype(np.float16) if 0 < length < np.inf else None
+
+
+class _Paths(NamedTuple):
+    paths: list[str]
+    fingerprint: str | None
+    model: str | None
+
+
+def open_given(vectors: str | os.PathLike[str], paths: str | os.PathLike[str] | None, root: Path) -> Given:
+    """The vectors of an npy file, (n, dim) of floats, with the `paths` of its rows: a text file of one a line or a
+    Parquet file with a column "path". Or those of a folder of npy files, each beside a Parquet file of the same name.
+
+    Paths are absolute or relative to `root`; the vectors stay on disk until they are asked for. Raises IndexFault that
+    names the file and what is wrong with it.
+    """
+    place = Path(vectors)
+    if place.is_dir():
+        shards = [(npy, npy.with_suffix(".parquet")) for npy in sorted(place.glob("*.npy"))]
+        if not shards:
+            raise IndexFault(
+                f"{place} holds no .npy file; wanted what `diptych embed` writes, or one .npy with --paths."
+            )
+    else:
+        shards = [(place, Path(paths) if paths else place.with_suffix(".parquet"))]
+    given: Given | None = None
+    for npy, beside in shards:
+        array, named = _array(npy), _paths(beside)
+        if len(array) != len(named.paths):
+            raise IndexFault(f"{npy} has {len(array)} rows, and {beside} {len(named.paths)} paths; wanted one each.")
+        given = given or Given(named.fingerprint, named.model, array.shape[1])
+        if (named.fingerprint, array.shape[1]) != (given.fingerprint, given.dim):
+            raise IndexFault(f"{npy} is of another model than {shards[0][0]}; give the vectors of one model at a time.")
+        given.add([_relative(path, root) for path in named.paths], array)
+    assert given is not None
+    return given
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise IndexFault(f"{path} is no .npy file of numbers ({error}).") from error
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or not array.shape[1]:
+        what = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
+        raise IndexFault(f"{path} holds {what}; wanted (n, dim) floats.")
+    return array
+
+
+def _paths(path: Path) -> _Paths:
+    if not path.is_file():
+        raise IndexFault(
+            f"{path} is missing; wanted the path of each row, one a line, or in a column of Parquet: --paths."
+        )
+    if path.suffix.lower() != ".parquet":
+        lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+        return _Paths([os.fsdecode(line.removesuffix(b"\r")) for line in lines if line], None, None)
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise IndexFault(f"{path} needs pyarrow to be read: pip install 'diptych[data]'.") from None
+    try:
+        table = pyarrow.parquet.read_table(path, columns=[_PATH_COLUMN])
+    except (pyarrow.ArrowException, OSError, KeyError) as error:
+        raise IndexFault(f"{path} is no Parquet file with a column {_PATH_COLUMN!r} ({error}).") from error
+    if _PATH_COLUMN not in table.column_names:
+        raise IndexFault(f"{path} has no column {_PATH_COLUMN!r}; wanted the path of each row.")
+    said = {key: value.decode() for key, value in (table.schema.metadata or {}).items() if key.startswith(b"diptych")}
+    return _Paths(
+        [str(path) for path in table[_PATH_COLUMN].to_pylist()], said.get(FINGERPRINT_KEY), said.get(MODEL_KEY)
+    )
+
+
+def _relative(path: str, root: Path) -> str:
+    """As the index calls it: relative, with forward slashes, without dots."""
+    if os.path.isabs(path):
+        path = os.path.relpath(path, root)
+    return os.path.normpath(path).replace(os.sep, "/")

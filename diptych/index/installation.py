@@ -1,0 +1,92 @@
+"""What this installation of diptych can do, and what it lacks."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import platform
+import sqlite3
+from collections.abc import Callable
+from typing import NamedTuple
+
+from diptych import __version__
+from diptych.index.doctor import Finding
+
+# What the core needs, and then what the extras bring; by the names that pip knows
+NEEDED = (
+    "numpy", "pillow", "openvino", "faiss-cpu", "tokenizers", "safetensors", "pillow-heif", "rawpy", "av", "watchfiles",
+)  # fmt: skip
+OPTIONAL = ("torch", "pyarrow", "transformers")
+
+
+class Installation(NamedTuple):
+    """What is here, as name -> words, and what is wrong with it."""
+
+    facts: dict[str, str]
+    findings: list[Finding]
+
+
+def installation() -> Installation:
+    """Look at the libraries, the engines, the formats that can be read, and the bundled model. PyTorch is looked for
+    and not imported."""
+    facts = {"diptych": __version__, "python": platform.python_version(), "system": platform.platform()}
+    facts |= {name: _version(name) or "not installed" for name in (*NEEDED, *OPTIONAL)}
+    facts["sqlite"] = sqlite3.sqlite_version
+    findings = []
+    for name in NEEDED:
+        if _version(name) is None:
+            findings.append(Finding(f"{name} is not installed", f"pip install {name}"))
+    for what, look in _LOOKS.items():
+        try:
+            facts[what] = look()
+        except Exception as error:  # a broken library fails in any way
+            facts[what] = "does not work"
+            said = str(error).partition("\n")[0] or type(error).__name__
+            findings.append(Finding(f"{what}: {said}", "install diptych anew: pip install --force-reinstall diptych"))
+    return Installation(facts, findings)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _engines() -> str:
+    from diptych.engines import has_gpu, is_installed
+
+    names = [name for name in ("openvino", "pytorch") if is_installed(name)]
+    if not names:
+        raise ImportError("neither OpenVINO nor PyTorch is here, so nothing runs a model")
+    return f"{', '.join(names)}; {'a GPU seems to be here' if has_gpu() else 'no GPU for PyTorch'}"
+
+
+def _formats() -> str:
+    from PIL import features
+
+    found = ["JPEG", "PNG", "GIF", "TIFF", "BMP"]
+    return ", ".join(found + [name.upper() for name in ("webp", "avif") if features.check(name)])
+
+
+def _works(module: str, says: Callable[[object], str]) -> Callable[[], str]:
+    return lambda: says(importlib.import_module(module))
+
+
+def _bundled_model() -> str:
+    import diptych
+
+    model = diptych.load()
+    model.embed_texts(["a picture"])
+    return f"{model.dim} dimensions, {model.preprocessing.size_px} px, {model.engine.describe()}"
+
+
+_LOOKS: dict[str, Callable[[], str]] = {
+    "engines": _engines,
+    "pictures": _formats,
+    "HEIC": _works("pillow_heif", lambda heif: f"libheif {heif.libheif_version()}"),  # type: ignore[attr-defined]
+    "RAW": _works("rawpy", lambda raw: "LibRaw " + ".".join(map(str, raw.libraw_version))),  # type: ignore[attr-defined]
+    "video": _works("av", lambda av: f"FFmpeg's libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"),  # type: ignore[attr-defined]
+    "search": _works("faiss", lambda faiss: f"FAISS for {faiss.get_compile_options().strip()}"),  # type: ignore[attr-defined]
+    "bundled model": _bundled_model,
+}

@@ -1,0 +1,291 @@
+"""The index of a folder: `.diptych/` beside the pictures, with relative paths, so that it moves with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diptych.index import cache
+from diptych.index.catalog import Catalog
+from diptych.index.faults import IndexModelError, IndexPlaceError, explained
+from diptych.index.items import Modality
+from diptych.index.lock import locked
+from diptych.index.updating import PLACE, Progress, Updated, update
+
+if TYPE_CHECKING:
+    from diptych.embedder import Embedder
+    from diptych.index.filters import Filters
+    from diptych.index.given import Given
+    from diptych.index.search import Found, Wanted
+
+BUNDLED = "bundled"  # how the bundled model is called in a catalog: its path is another in each installation
+OpenModel = Callable[[str | None], Any]
+
+
+def open_index(
+    folder: str | os.PathLike[str] = ".",
+    *,
+    model: str | os.PathLike[str] | Embedder | None = None,
+    index: str | os.PathLike[str] | None = None,
+    exclude: Sequence[str] = (),
+    hidden: bool = False,
+    open_model: OpenModel | None = None,
+) -> LocalIndex:
+    """The index of the pictures under `folder`; nothing is read or made before it is needed.
+
+    `model` is a model or the name of one, by default that of the index, or the bundled one for a new index; a name is
+    opened with `open_model` (None stands for the bundled model), by default `diptych.load`, as soon as something must
+    be embedded. `index` names another place than `folder`/.diptych, for pictures that can only be read. `exclude` and
+    `hidden` are those of `diptych.index.scan.scan`. Raises OSError where `folder` is none.
+    """
+    os.scandir(folder).close()
+    return LocalIndex(folder, model=model, index=index, exclude=exclude, hidden=hidden, open_model=open_model)
+
+
+class LocalIndex:
+    """A folder's index. Made by `open_index`; its methods raise the errors of `diptych.index.faults`.
+
+    `root` is the folder of the pictures and `place` that of the index, both absolute.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        model: str | os.PathLike[str] | Embedder | None = None,
+        index: str | os.PathLike[str] | None = None,
+        exclude: Sequence[str] = (),
+        hidden: bool = False,
+        open_model: OpenModel | None = None,
+    ):
+        self.root = Path(os.path.abspath(os.fsdecode(folder)))
+        self.place = self.root / PLACE if index is None else Path(os.path.abspath(os.fsdecode(index)))
+        self.exclude, self.hidden = tuple(exclude), hidden
+        is_name = model is None or isinstance(model, (str, os.PathLike))
+        self._name = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
+        self._model: Embedder | None = None if is_name else model  # type: ignore[assignment]
+        self._open_model = open_model or _load
+        self._catalog: Catalog | None = None
+        self._opened: tuple[int, int] | None = None  # which file it is
+        self._nearest: dict[Modality, tuple[str, cache.Sound]] = {}
+
+    def __repr__(self) -> str:
+        return f"<diptych.LocalIndex of {self.root} in {self.place}>"
+
+    def __enter__(self) -> LocalIndex:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files; whatever needs them opens them again."""
+        if self._catalog is not None:
+            self._catalog.close()
+        self._catalog, self._nearest = None, {}
+
+    # --- places
+
+    @property
+    def catalog_path(self) -> Path:
+        """Where the catalog is, or will be."""
+        return self.place / "catalog.sqlite"
+
+    @property
+    def new_catalog_path(self) -> Path:
+        """Where a reindexing gathers what will take the catalog's place."""
+        return self.place / "catalog-new.sqlite"
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the index lies in the folder of its pictures, and moves with it."""
+        return self.place.is_relative_to(self.root)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a catalog."""
+        return self.catalog_path.is_file() and self.catalog_path.stat().st_size > 0
+
+    def path_of(self, path: str) -> Path:
+        """Where a file of the index lies."""
+        return self.root / path
+
+    @contextmanager
+    def locked(self, *, wait_s: float | None = 0.0, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+        """Be the only one who writes to the index; its folder is made if need be."""
+        try:
+            with explained(self.place):
+                self.place.mkdir(parents=True, exist_ok=True)
+                ignore = self.place / ".gitignore"
+                if not ignore.exists():
+                    ignore.write_text("*\n")
+        except (FileExistsError, NotADirectoryError):
+            raise IndexPlaceError(f"{self.place} is no folder; name one with --index DIR.") from None
+        with locked(self.place / cache.LOCK, wait_s=wait_s, on_wait=on_wait):
+            yield
+
+    # --- what is in it
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog: that which lies there now, for another process may have replaced it by a new one. Raises
+        IndexPlaceError where there is none yet."""
+        if self._catalog is None or _identity(self.catalog_path) != self._opened:
+            self.close()
+            self._opened = _identity(self.catalog_path)
+            self._catalog = Catalog.open(self.catalog_path)
+        return self._catalog
+
+    def create(self, path: Path | None = None) -> Catalog:
+        """A new catalog for the model at hand; one at another `path` is the caller's to close."""
+        model = self.any_model
+        catalog = Catalog.create(
+            path or self.catalog_path, fingerprint=model.fingerprint, model=_source(model), dim=model.dim
+        )
+        if path is None:
+            self.close()
+            self._catalog, self._opened = catalog, _identity(self.catalog_path)
+        return catalog
+
+    def nearest(self, modality: Modality) -> cache.Sound:
+        """The search structure of a modality, brought up to date or built anew where that is needed.
+
+        While another process updates the index, it may still hold items that are gone (`Catalog.items` leaves these
+        out) and lack the newest.
+        """
+        stamp = self.catalog.stamp(modality)
+        held = self._nearest.get(modality)
+        if held is None or held[0] != stamp:
+            opened = cache.opened(self.catalog, self.place, modality)
+            rebuild = partial(cache.rebuilt, self.catalog, self.place, modality)
+            held = self._nearest[modality] = stamp, cache.Sound(opened, rebuild)
+        return held[1]
+
+    # --- the model
+
+    @property
+    def model(self) -> Embedder:
+        """The model, opened when first asked for. Raises IndexModelError where the index is of another."""
+        model = self.any_model
+        if self.exists:
+            facts = self.catalog.facts()
+            if facts["fingerprint"] != model.fingerprint:
+                raise IndexModelError(
+                    f"{self.place} holds vectors of {_called(facts['model'])}, and {_called(_source(model))} came, "
+                    "which is another model or another state of it; their vectors cannot be compared. Leave out "
+                    "--model to go on with the index's own, or replace all vectors with --reindex."
+                )
+        return model
+
+    @property
+    def any_model(self) -> Embedder:
+        """The model, whether it fits the index or not."""
+        model = self._model
+        if model is None:
+            model = self._model = self._open_model(self._name) if self._name is not None else self._own_model()
+        return model
+
+    def _own_model(self) -> Embedder:
+        """The model that the index was made with; the bundled one for an index to come."""
+        source = self.catalog.facts()["model"] if self.exists else BUNDLED
+        try:
+            return self._open_model(None if source == BUNDLED else source)
+        except (OSError, ValueError) as error:
+            if source == BUNDLED:
+                raise
+            raise IndexModelError(
+                f"{self.place} was made with {source}, which cannot be opened ({error}). Name where it is now with "
+                "--model, or another model with --model and --reindex."
+            ) from error
+
+    # --- what is asked of it
+
+    def search(
+        self,
+        query: Any,
+        *,
+        limit: int = 10,
+        modality: Wanted = "picture",
+        filters: Filters | None = None,
+        relevant: bool = False,
+        diverse: float = 0.0,
+        truncate: bool = False,
+    ) -> Found:
+        """The best hits for a sentence, a picture, a vector or a `Query`; `diptych.index.search.search` tells all."""
+        from diptych.index.search import search
+
+        options = {"limit": limit, "modality": modality, "filters": filters}
+        return search(self, query, **options, relevant=relevant, diverse=diverse, truncate=truncate)
+
+    # --- what changes it
+
+    def update(
+        self,
+        *,
+        progress: Progress | None = None,
+        reindex: bool = False,
+        given: Given | None = None,
+        wait_s: float | None = 0.0,
+        on_wait: Callable[[str], None] | None = None,
+        processes: int | None = None,
+    ) -> Updated:
+        """Embed what is new or changed, follow what was renamed, forget what is gone.
+
+        A file counts as changed by size or time of change, and then by its bytes: one that was only touched, renamed or
+        copied is not embedded again. All that belongs to a file is committed together, some files at a time, so that
+        whatever ends an update costs the last second alone; the next one goes on from there. `progress` is told (done,
+        total) of the files that must be read. `reindex` makes all vectors anew, with the model at hand, beside the old
+        ones, which serve until the new are whole. `given` are vectors made elsewhere (`given.open_given`), taken in
+        place of the model's own for the pictures that they name. `wait_s` is how long to wait while another process
+        updates (None: for ever), after telling `on_wait` so. `processes` read files, by default one a core.
+
+        Raises IndexModelError, IndexBusyError, IndexPlaceError (nothing can be written, the disk is full, or the
+        folder is suddenly empty) and IndexDamagedError; OSError where the folder is gone.
+        """
+        os.scandir(self.root).close()
+        if self._name is not None or self._model is not None:
+            _ = self.any_model if reindex else self.model  # another model is refused before anything is changed
+        if given is not None:
+            self._check_given(given)
+        with self.locked(wait_s=wait_s, on_wait=on_wait):
+            return update(self, progress=progress, reindex=reindex, given=given, processes=processes)
+
+    def _check_given(self, given: Given) -> None:
+        model = self.any_model
+        if given.dim != model.dim or given.fingerprint not in (None, model.fingerprint):
+            raise IndexModelError(
+                f"the vectors are of {given.model or 'another model'} ({given.dim} dimensions), the index is of "
+                f"{_called(_source(model))} ({model.dim} dimensions); name the model that made them with --model."
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _load(name: str | None) -> Embedder:
+    from diptych.embedder import load
+
+    return load(name)
+
+
+def _source(model: Embedder) -> str:
+    """How a catalog calls a model, so that it can be opened again from any working folder."""
+    from diptych import embedder
+
+    source = os.fspath(model.source)
+    if Path(source) == embedder.BUNDLED:
+        return BUNDLED
+    return os.path.abspath(source) if os.path.exists(source) else source
+
+
+def _called(source: str) -> str:
+    return "the bundled model" if source == BUNDLED else source

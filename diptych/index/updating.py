@@ -1,0 +1,253 @@
+"""Bringing an index up to date: what is new or changed is read and embedded, the rest is kept or forgotten."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+from diptych import __version__
+from diptych.index import cache
+from diptych.index.catalog import Catalog, Entry
+from diptych.index.changes import changes, is_settled
+from diptych.index.encoding import Encoder, Key
+from diptych.index.faults import IndexDamagedError, IndexPlaceError, explained
+from diptych.index.items import Contents, File
+from diptych.index.mending import remove
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from diptych.failures import Failure
+    from diptych.index.given import Given
+    from diptych.index.local import LocalIndex
+
+PLACE = ".diptych"
+COMMIT_FILES, COMMIT_S = 64, 1.0
+_OWN = "a program's own folder"  # what a scan calls it
+# Why a file cannot be read now and perhaps can later, without a trace of that on the file: tried again each time.
+PASSING = frozenset(("no permission", "missing", "out of memory"))
+Progress = Callable[[int, int], None]
+
+
+class Updated(NamedTuple):
+    """What an update did, in files. `failures` names those that could not be read this time (path -> Failure);
+    `failed_before` is the number of those that could not be read earlier and have not changed; `unreachable` that of
+    files whose folder could not be looked into, which are kept. `skipped` counts by reason what was left out by
+    choice."""
+
+    added: int
+    changed: int
+    renamed: int
+    forgotten: int
+    unchanged: int
+    failed_before: int
+    unreachable: int
+    failures: dict[str, Failure]
+    skipped: dict[str, int]
+    seconds: float
+
+    @property
+    def is_same(self) -> bool:
+        """Whether nothing happened."""
+        return not (self.added or self.changed or self.renamed or self.forgotten or self.failures)
+
+
+class _Found(NamedTuple):
+    """What is in the folder now; `now_ns` is when the search for it began."""
+
+    files: dict[str, File]
+    failures: dict[str, Failure]
+    skipped: dict[str, int]
+    now_ns: int
+
+
+def update(
+    index: LocalIndex,
+    *,
+    progress: Progress | None = None,
+    reindex: bool = False,
+    given: Given | None = None,
+    processes: int | None = None,
+) -> Updated:
+    """`LocalIndex.update`, whose docstring tells all; the index is locked by the caller."""
+    started = time.perf_counter()
+    found = _find(index)
+    with _open(index, reindex) as catalog:
+        known = catalog.files()
+        _check_mounted(index, catalog, known.keys(), found)
+        todo = changes(
+            index.root, known, found.files,
+            digests=catalog.digests, now_ns=found.now_ns, retry=catalog.facts().get("version") != __version__,
+            closed=[path for path, failure in found.failures.items() if failure.reason == "unreadable folder"],
+        )  # fmt: skip
+        if todo.touched or todo.renamed:
+            catalog.restamp((*todo.touched, *todo.renamed))
+        if todo.gone:
+            catalog.forget(todo.gone)
+        failures = _embed(index, catalog, todo.read, found.now_ns, progress, given, processes)
+        catalog.set_facts(_now(index))
+    if reindex:
+        _swap(index)
+    cache.refresh(index.catalog, index.place)
+    new = {file.path for file in todo.read} - known.keys()
+    listed = {file.path for file in todo.read}
+    failed_before = sum(one.failed and path in found.files and path not in listed for path, one in known.items())
+    return Updated(
+        added=len(new - failures.keys()),
+        changed=len(listed - new - failures.keys()),
+        renamed=len(todo.renamed),
+        forgotten=len(todo.gone),
+        unchanged=todo.same + len(todo.touched) - failed_before,
+        failed_before=failed_before,
+        unreachable=len(todo.unreachable),
+        failures=found.failures | failures,
+        skipped=found.skipped,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _find(index: LocalIndex) -> _Found:
+    from diptych.index.scan import scan
+
+    now_ns = time.time_ns()
+    scanned = scan(index.root, exclude=index.exclude, hidden=index.hidden)
+    files = {file.path: file for file in scanned}
+    skipped = dict(scanned.skipped)
+    if index.place == index.root / PLACE:  # which the scan, too, leaves out and counts
+        skipped[_OWN] = skipped.get(_OWN, 1) - 1
+    return _Found(files, dict(scanned.failures), {reason: count for reason, count in skipped.items() if count}, now_ns)
+
+
+@contextmanager
+def _open(index: LocalIndex, reindex: bool) -> Iterator[Catalog]:
+    """The catalog to fill. A new one for `reindex`: the one that an interrupted one began, if of the same model."""
+    if not reindex:
+        yield index.catalog if index.exists else index.create()
+        return
+    with _begun(index) or index.create(index.new_catalog_path) as catalog:
+        yield catalog
+
+
+def _begun(index: LocalIndex) -> Catalog | None:
+    path = index.new_catalog_path
+    with contextlib.suppress(IndexDamagedError, IndexPlaceError):
+        catalog = Catalog.open(path)
+        if catalog.facts()["fingerprint"] == index.any_model.fingerprint:
+            return catalog
+        catalog.close()
+    remove(path)
+    return None
+
+
+def _swap(index: LocalIndex) -> None:
+    """Put the new catalog in the place of the old. What a killed process left of a transaction in the old one's journal
+    is undone before: SQLite would play it into the new one."""
+    if index.exists:
+        try:
+            index.catalog.facts()
+        except (IndexDamagedError, sqlite3.DatabaseError):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{index.catalog_path}-journal")
+    index.close()
+    with explained(index.catalog_path):
+        os.replace(index.new_catalog_path, index.catalog_path)
+
+
+def _check_mounted(index: LocalIndex, catalog: Catalog, known: Iterable[str], found: _Found) -> None:
+    """Refuse to forget everything where the disk is rather not mounted, or another folder came in its place."""
+    known = set(known)
+    if known and not found.files:
+        raise IndexPlaceError(
+            f"{index.root} holds nothing to index, and its index knows {len(known):,} files. Is its disk mounted? If "
+            f"they are gone for good, remove {index.place}."
+        )
+    made_for = catalog.facts().get("root")
+    if made_for != str(index.root) and known.isdisjoint(found.files) and not index.is_inside and known:
+        raise IndexPlaceError(
+            f"{index.place} is the index of {made_for}, and knows no file of {index.root}; name another with --index."
+        )
+
+
+def _now(index: LocalIndex) -> dict[str, str]:
+    return {"updated_at": time.strftime("%Y-%m-%dT%H:%M:%S"), "version": __version__, "root": str(index.root)}
+
+
+def _embed(
+    index: LocalIndex,
+    catalog: Catalog,
+    files: list[File],
+    now_ns: int,
+    progress: Progress | None,
+    given: Given | None,
+    processes: int | None,
+) -> dict[str, Failure]:
+    """Read the files, embed their parts and commit them; those that could not be read, by path."""
+    from diptych.index.readers import Readers
+
+    if not files:
+        return {}
+    failures: dict[str, Failure] = {}
+    model = index.any_model if catalog.path == index.new_catalog_path else index.model
+    with (
+        _Writer(catalog, now_ns) as writer,
+        Encoder(model) as encoder,
+        Readers(index.root, model.preprocessing, processes=processes) as readers,
+    ):
+        done = 0
+        for contents in chain(readers.read(files), [None]):
+            if contents is not None:
+                encoder.add(contents, _known_vectors(catalog, contents, given))
+            for finished, vectors in encoder.finished(all=contents is None):
+                writer.put(finished, vectors)
+                if finished.failure:
+                    failures[finished.file.path] = finished.failure
+                done += 1
+                if progress:
+                    progress(done, len(files))
+    return failures
+
+
+def _known_vectors(catalog: Catalog, contents: Contents, given: Given | None) -> dict[Key, np.ndarray]:
+    """The vectors of parts that need not be made: that were made elsewhere, that are in the catalog under another name
+    with the same bytes, or that are paragraphs which did not change."""
+    known: dict[Key, np.ndarray] = {
+        (modality, at_s if modality == "picture" else None, text if modality == "text" else None): vector
+        for modality, at_s, text, vector in catalog.parts_of(contents)
+    }
+    vector = given.vector(contents.file.path) if given and contents.file.kind == "picture" else None
+    return known if vector is None else known | {("picture", None, None): vector}
+
+
+class _Writer:
+    """Commits files in small transactions. What was given is kept also where the block ends by an error or Ctrl-C."""
+
+    def __init__(self, catalog: Catalog, now_ns: int):
+        self._catalog, self._now_ns = catalog, now_ns
+        self._entries: list[Entry] = []
+        self._last = time.monotonic()
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is not None and issubclass(kind, (IndexPlaceError, IndexDamagedError)):
+            return  # a full disk takes no more
+        self._commit()
+
+    def put(self, contents: Contents, vectors: np.ndarray) -> None:
+        is_passing = contents.failure is not None and contents.failure.reason in PASSING
+        settled = is_settled(contents.file, self._now_ns) and not is_passing
+        self._entries.append(Entry(contents, vectors, settled))
+        if len(self._entries) >= COMMIT_FILES or time.monotonic() - self._last > COMMIT_S:
+            self._commit()
+
+    def _commit(self) -> None:
+        if self._entries:
+            self._catalog.put(self._entries)
+        self._entries, self._last = [], time.monotonic()
