@@ -49,7 +49,10 @@ FLAGS = (
     (r"\binit's", r"--init's"),
     (r"\bprecision='(\w+)'", r"--precision \1"),
     (r"\boptimizer='(\w+)'", r"--set optimizer=\1"),
-    (r"^(activation|lora|lock_image|zero_shot|wise_ft|batch_size|captions_per_image) is ", _flag_first),
+    (
+        r"^(activation|lora|lock_image|zero_shot|wise_ft|batch_size|captions_per_image|diverse|threshold) is ",
+        _flag_first,
+    ),
     (r"call diptych\.load\(\) without a name", "leave out --model"),
 )
 

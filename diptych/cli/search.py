@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -120,7 +119,7 @@ def _search(text: str | None, folder: str | None, order: list[str], **options: A
         open_model=partial(open_model, **{name: options[name] for name in ("device", "activation", "engine")}),
     )  # fmt: skip
     with index:
-        failures = _brought_up_to_date(index, options["update"])
+        failures = _brought_up_to_date(index, folder, options["update"])
         found = _found(index, query, filters, folder, options)
         if options["truncate"]:
             say_cut(index.model, [term.value for term in query.terms if term.kind == "text"])
@@ -132,7 +131,7 @@ def _search(text: str | None, folder: str | None, order: list[str], **options: A
     return code
 
 
-def _brought_up_to_date(index: LocalIndex, update: bool | None) -> Mapping[str, Failure]:
+def _brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> Mapping[str, Failure]:
     """Make the index where there is none; look over the folder where it is small, or that is asked for."""
     if index.exists:
         files = index.catalog.counts().files
@@ -147,7 +146,7 @@ def _brought_up_to_date(index: LocalIndex, update: bool | None) -> Mapping[str, 
         raise IndexPlaceError(f"{index.place} holds no index yet; leave out --no-update to make it.")
     with _bar("indexing") as advance:
         updated = index.update(progress=advance, wait_s=None, on_wait=say)
-    return {str(index.path_of(path)): failure for path, failure in updated.failures.items()}
+    return {str(Path(folder) / path): failure for path, failure in updated.failures.items()}
 
 
 def _age(index: LocalIndex) -> str:
@@ -176,8 +175,8 @@ def _found(index: LocalIndex, query: Query, filters: Any, folder: str, options: 
         index, query, limit=options["limit"], modality=_FOUND[options["find"]], filters=filters,
         relevant=options["relevant"], diverse=options["diverse"], truncate=options["truncate"],
     )  # fmt: skip
-    start = Path(os.path.relpath(folder)) if not os.path.isabs(folder) else Path(folder)
-    return found._replace(hits=[hit._replace(path=start / hit.path.relative_to(index.root)) for hit in found.hits])
+    hits = [hit._replace(path=Path(folder) / hit.path.relative_to(index.root)) for hit in found.hits]
+    return found._replace(hits=hits)
 
 
 def _nothing(index: LocalIndex, found: Found, folder: str, failures: Mapping[str, Failure], find: str) -> int:
