@@ -157,7 +157,7 @@ class Rows:
     def _look_at_some(self) -> None:
         """The small files wholly, of the vectors a few rows from end to end: noise and zeros show in any of them."""
         self.content("rows")
-        some = np.unique(np.linspace(0, max(0, self.head.rows - 1), 64).astype(int))
+        some = np.linspace(0, max(0, self.head.rows - 1), 64).astype(int)
         self.check(some if self.head.rows else some[:0])
 
     def check(self, rows: Int64[np.ndarray, " n"]) -> None:
