@@ -1,0 +1,228 @@
+"""How fast does a folder of 12-megapixel photographs become an index, and how fast is one that has not changed known?
+
+    python bench/index.py [--photos FOLDER] [--count N] [--unchanged N] [--folder DIR] [--model MODEL]
+                          [--quick] [--json]
+
+The photographs are made: cuts of those of --photos (or of scikit-image's), mirrored or not, brightened, enlarged to
+4000 x 3000, with a sensor's noise, each by itself, so that no two share a vector or a byte. --folder keeps them for the
+next run. Reading alone and encoding alone are measured on the first of them in the same run; what both can reach
+together where they share the cores is 1 / (1 / reading + 1 / encoding). The second question is asked of --unchanged
+small files, whose catalog is filled with made vectors.
+"""
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+from PIL import Image, ImageChops
+from table import Row, arguments, report
+
+import diptych
+from diptych.images import find_images, open_image
+from diptych.index.catalog import Catalog, Entry
+from diptych.index.items import Contents, Details, File
+from diptych.index.local import open_index
+from diptych.index.readers import Readers
+from diptych.index.scan import scan
+
+QUESTION = "A folder of 12-megapixel photographs to an index, bundled model"
+SIZE, MARGIN = (4000, 3000), 500
+ALONE = 200  # photographs by which reading and encoding alone are measured
+
+
+def bases(photos: str | None) -> list[Image.Image]:
+    """Pictures to cut photographs from."""
+    if photos:
+        return [open_image(path) for path in find_images(photos)]
+    return [Image.fromarray(getattr(skimage.data, name)()) for name in ("astronaut", "chelsea", "coffee", "rocket")]
+
+
+def make(folder: Path, photos: str | None, numbers: range) -> None:
+    """Photographs number so and so, as a camera would have saved them; those that are there stay."""
+    sources, grain = bases(photos), noise()
+    for number in numbers:
+        path = folder / f"{number // 500:03}" / f"photo-{number:05}.jpg"
+        if path.exists():
+            continue
+        rng = np.random.default_rng(number)
+        picture = sources[int(rng.integers(len(sources)))]
+        width, height = (int(side * rng.uniform(0.5, 1)) for side in picture.size)
+        left, top = int(rng.integers(picture.width - width + 1)), int(rng.integers(picture.height - height + 1))
+        cut = picture.resize(SIZE, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
+        light = float(rng.uniform(0.8, 1.2))
+        cut = cut.point([min(255, int(value * light)) for value in range(256)] * 3)
+        cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.integers(2) else cut
+        x, y = (int(each) for each in rng.integers(0, MARGIN, 2))
+        cut = ImageChops.add(cut, grain.crop((x, y, x + SIZE[0], y + SIZE[1])), offset=-128)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cut.save(path.with_suffix(".part"), "JPEG", quality=88)
+        path.with_suffix(".part").rename(path)
+
+
+def noise() -> Image.Image:
+    """A sensor's, of six steps of 256, around 128; larger than a photograph, for each to have its own."""
+    values = np.random.default_rng(0).normal(128, 6, (SIZE[1] + MARGIN, SIZE[0] + MARGIN))
+    return Image.merge("RGB", [Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))] * 3)
+
+
+def photographs(folder: Path, photos: str | None, count: int) -> None:
+    """`count` of them, made on all cores."""
+    cores = os.cpu_count() or 1
+    with ProcessPoolExecutor(cores) as pool:
+        for made in [pool.submit(make, folder, photos, range(core, count, cores)) for core in range(cores)]:
+            made.result()
+
+
+class Memory:
+    """The most that this process and its children held at once, in MB, looked at ten times a second."""
+
+    def __enter__(self) -> "Memory":
+        self.most, self._over = 0.0, threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+        return self
+
+    def _look(self) -> None:
+        while not self._over.wait(0.1):
+            self.most = max(self.most, sum(map(_held, _family(os.getpid()))))
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._watch.join()
+
+
+def _family(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return [pid]
+    threads = Path(f"/proc/{pid}/task").iterdir() if Path(f"/proc/{pid}/task").exists() else []
+    found = {int(child) for child in children}
+    for thread in threads:
+        try:
+            found |= set(map(int, (thread / "children").read_text().split()))
+        except OSError:
+            continue
+    return [pid, *(each for child in found for each in _family(child))]
+
+
+def _held(pid: int) -> float:
+    """Proportional set size: pages that several processes share count once."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1024
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds."""
+    started_s = time.perf_counter()
+    work()
+    return time.perf_counter() - started_s
+
+
+def alone(folder: Path, model: diptych.Embedder, count: int) -> tuple[float, float]:
+    """Photographs a second: read alone, and encoded alone."""
+    files = sorted(scan(folder))[:count]
+    pixels: list[np.ndarray] = []
+    with Readers(folder, model.preprocessing) as readers:
+        list(readers.read(files[:4]))  # the processes start
+        read = (part.pixels for contents in readers.read(files) for part in contents.parts)
+        reading_s = timed(lambda: pixels.extend(each for each in read if each is not None))
+    batch = np.stack(pixels)
+    model.embed_pixels(batch[:32])
+    encoding_s = timed(lambda: model.embed_pixels(batch))
+    return len(files) / reading_s, len(batch) / encoding_s
+
+
+def indexing(folder: Path, model: diptych.Embedder, count: int) -> list[Row]:
+    """The whole way, beside both of its halves, before and after."""
+    shutil.rmtree(folder / ".diptych", ignore_errors=True)
+    before = alone(folder, model, min(count, ALONE))
+    with Memory() as memory, open_index(folder, model=model) as index:
+        seconds = timed(lambda: index.update())
+        embedded = index.catalog.counts().pictures
+    after = alone(folder, model, min(count, ALONE))
+    reading, encoding = (sum(rates) / 2 for rates in zip(before, after, strict=True))
+    together, slower = 1 / (1 / reading + 1 / encoding), min(reading, encoding)
+    rate = embedded / seconds
+    return [
+        Row("reading alone (decode, hash, EXIF)", reading, "pictures/s"),
+        Row("encoding alone", encoding, "pictures/s"),
+        Row("what both can reach on the same cores", together, "pictures/s", together / slower),
+        Row(f"diptych index, {embedded:,} photographs", rate, "pictures/s", rate / slower),
+        Row("diptych index, most memory", memory.most, "MB"),
+    ]
+
+
+def unchanged(model: diptych.Embedder, count: int) -> list[Row]:
+    """An update that finds nothing to do."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for number in range(count):
+            sub = folder / f"{number // 1000:03}"
+            if not number % 1000:
+                sub.mkdir()
+            (sub / f"picture-{number:06}.jpg").write_bytes(b"")
+            os.utime(sub / f"picture-{number:06}.jpg", (1, 1))
+        rng, files = np.random.default_rng(0), sorted(scan(folder))
+        catalog = Catalog.create(
+            open_index(folder).new_catalog_path.with_name("catalog.sqlite"),
+            fingerprint=model.fingerprint, model="", dim=model.dim,
+        )  # fmt: skip
+        vectors = rng.normal(size=(count, 1, model.dim)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+        catalog.put(_entry(file, vector) for file, vector in zip(files, vectors.astype(np.float16), strict=True))
+        catalog.close()
+        with open_index(folder, model=model) as index:
+            first = timed(lambda: _nothing_to_do(index))
+            again = sorted(timed(lambda: _nothing_to_do(index)) for _ in range(5))
+    return [
+        Row(f"unchanged folder of {count:,} files, first update", first, "s"),
+        Row(f"unchanged folder of {count:,} files, median of 5", again[2], "s"),
+    ]
+
+
+def _entry(file: File, vector: np.ndarray) -> Entry:
+    from diptych.index.items import Part
+
+    pixels = np.zeros((1, 1, 3), np.uint8)
+    digest = file.path.encode().ljust(16, b"\0")[-16:]
+    return Entry(Contents(file, digest, Details(width=640, height=480), (Part(pixels=pixels),)), vector)
+
+
+def _nothing_to_do(index: diptych.index.local.LocalIndex) -> None:  # type: ignore[name-defined]
+    done = index.update()
+    assert done.is_same, done
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = arguments(QUESTION)
+    parser.add_argument("--photos", help="photographs to cut from")
+    parser.add_argument("--count", type=int, help="how many to make (5,000)")
+    parser.add_argument("--unchanged", type=int, help="files of the folder that does not change (100,000)")
+    parser.add_argument("--folder", help="where to keep those that are made")
+    parser.add_argument("--model", help="a model; by default the bundled one")
+    options = parser.parse_args()
+    count = options.count or (12 if options.quick else 5000)
+    files = options.unchanged or (2000 if options.quick else 100_000)
+    model = diptych.load(options.model)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(options.folder or place) / "photographs"
+        photographs(folder, options.photos, count)
+        rows = indexing(folder, model, count)
+    rows += unchanged(model, files)
+    report(QUESTION, rows, as_json=options.as_json)
+
+
+if __name__ == "__main__":
+    main()
