@@ -1,7 +1,7 @@
 """Vectors as a few 4-bit letters each, so that a million are looked through in milliseconds (product quantisation).
 
 A vector less the mean is turned to its principal axes (Jegou et al., "Product Quantization for Nearest Neighbor
-Search", 2011), of which the last half is left out; the axes are dealt to the letters so that each carries as much
+Search", 2011), of which those of least variance are left out; the axes are dealt to the letters so that each carries as much
 variance, in the product, as the next (Ge et al., "Optimized Product Quantization", 2013, section 3.2.2). FAISS looks
 through the letters 32 vectors at a time by shuffles of registers (Andre et al., "Cache locality is not enough", 2015).
 
@@ -137,7 +137,7 @@ class Scan:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """FAISS on one thread. Fitting letters is thousands of steps of a hundredth of a millisecond, at each of which
-    its threads wait for one another: on a machine that does other things as well, two took ten times as long as one.
+    its threads wait for one another: on a machine that does other things as well, two took five times as long as one.
     """
     import faiss
 
