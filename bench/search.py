@@ -50,14 +50,14 @@ def main() -> None:
 
 def prepare(folder: Path, options: argparse.Namespace) -> str:
     """Write vectors.npy, and texts to measure with, to tune with and to build with; say what they are."""
-    asked = options.queries or (100 if options.quick else 500)
+    asked = options.queries or (50 if options.quick else 500)
     if options.data:
         pictures, texts = embedded(options.data)
         texts = texts[np.random.default_rng(0).permutation(len(texts))]
         rows = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float16, pictures.shape)
         rows[:] = pictures
     else:
-        count = options.count or (12_000 if options.quick else 1_000_000)
+        count = options.count or (8_000 if options.quick else 1_000_000)
         cones = Cones(count)
         texts = cones.texts(asked + 1100, seed=1)
         rows = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float16, (count, texts.shape[1]))
