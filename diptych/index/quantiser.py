@@ -2,8 +2,9 @@
 
 A vector less the mean is turned to its principal axes (Jegou et al., "Product Quantization for Nearest Neighbor
 Search", 2011), of which those of least variance are left out; they are dealt to the letters so that each carries as
-much variance, in the product, as the next (Ge et al., "Optimized Product Quantization", 2013, section 3.2.2). FAISS looks
-through the letters 32 vectors at a time by shuffles of registers (Andre et al., "Cache locality is not enough", 2015).
+much variance, in the product, as the next (Ge et al., "Optimized Product Quantization", 2013, section 3.2.2). FAISS
+looks through the letters 32 vectors at a time by shuffles of registers (Andre et al., "Cache locality is not enough",
+2015).
 
 Queries play no part in it: rotating and scaling by the covariance of the queries, which is what the error of a score
 asks for, was measured and found fewer.
