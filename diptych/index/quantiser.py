@@ -131,13 +131,14 @@ class Scan:
         wanted = min(count, self.count)
         if not wanted:
             return np.empty(0, np.int64)
-        _, rows = self.index.search(turned[None], wanted)
+        with one_thread():  # the caller has threads of its own
+            _, rows = self.index.search(turned[None], wanted)
         return rows[0][rows[0] >= 0]
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """FAISS on one thread. Fitting letters is thousands of steps of a hundredth of a millisecond, at each of which
+    """FAISS on one thread, for whoever calls from this one. Fitting letters is thousands of steps of a hundredth of a millisecond, at each of which
     its threads wait for one another: on a machine that does other things as well, two took five times as long as one.
     """
     import faiss
