@@ -50,14 +50,14 @@ def main() -> None:
 
 def prepare(folder: Path, options: argparse.Namespace) -> str:
     """Write vectors.npy, and texts to measure with, to tune with and to build with; say what they are."""
-    asked = options.queries or (100 if options.quick else 500)
+    asked = options.queries or (50 if options.quick else 500)
     if options.data:
         pictures, texts = embedded(options.data)
         texts = texts[np.random.default_rng(0).permutation(len(texts))]
         rows = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float16, pictures.shape)
         rows[:] = pictures
     else:
-        count = options.count or (20_000 if options.quick else 1_000_000)
+        count = options.count or (8_000 if options.quick else 1_000_000)
         cones = Cones(count)
         texts = cones.texts(asked + 1100, seed=1)
         rows = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float16, (count, texts.shape[1]))
@@ -149,7 +149,8 @@ def ask(who: str, folder: Path) -> dict[str, object]:
         "p50 ms": float(np.median(wall_ms)),
         "p95 ms": float(np.quantile(wall_ms, 0.95)),
         "cpu ms": float(np.median(cpu_ms)),
-        "resident MB": resident,
+        "own memory MB": resident[0],
+        "mapped MB": resident[1],
         f"append {APPENDED} ms": append_ms,
     }
 
@@ -164,13 +165,11 @@ def tuned(searcher: object, queries: np.ndarray, truth: np.ndarray) -> int:
     return knobs[-1]
 
 
-def resident_mb() -> float:
-    """This process's resident memory, mapped files' pages that it has touched included."""
+def resident_mb() -> np.ndarray:
+    """This process's own memory, and the pages of mapped files that it has touched, which the system may take back."""
     status = Path("/proc/self/status")
-    if not status.exists():
-        return float("nan")
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1e3
+    said = dict(line.split(":", 1) for line in status.read_text().splitlines()) if status.exists() else {}
+    return np.array([int(said.get(name, "0").split()[0]) / 1e3 for name in ("RssAnon", "RssFile")])
 
 
 def with_ratios_by_unit(rows: list[Row]) -> list[Row]:

@@ -246,7 +246,14 @@ class Lance:
 
     def search(self, query: np.ndarray, knob: int) -> np.ndarray:
         """Ten rows."""
-        asked = self.table.search(query).distance_type("dot").nprobes(knob).refine_factor(10).select(["row"]).limit(10)
+        asked = (
+            self.table.search(query)
+            .distance_type("dot")
+            .nprobes(knob)
+            .refine_factor(10)
+            .select(["row", "_distance"])
+            .limit(10)
+        )
         return asked.to_arrow()["row"].to_numpy()
 
     def append(self, rows: np.ndarray) -> None:

@@ -60,8 +60,7 @@ def cores() -> int:
 
 
 class Crew:
-    """As many threads as there are cores; the caller is one of them, for waking another costs a tenth of a
-    millisecond. What they run releases the interpreter."""
+    """As many threads as there are cores, of which the caller is one. What they run releases the interpreter."""
 
     def __init__(self, count: int):
         self.count = max(1, count)

@@ -23,7 +23,7 @@ from diptych.index.rows import CacheError, Rows
 if TYPE_CHECKING:
     from jaxtyping import Float, Float16, Int64
 
-READ_AT_ONCE = 8_192  # rows chosen by a filter: reading so many exactly costs no more than the codes of a million
+READ_AT_ONCE = 8_192  # rows chosen by a filter: reading so many exactly costs about twice the codes of a million
 ROUNDING = 4e-6  # of a float32 sum of products of unit vectors
 
 

@@ -1,9 +1,10 @@
 """Vectors as a few 4-bit letters each, so that a million are looked through in milliseconds (product quantisation).
 
 A vector less the mean is turned to its principal axes (Jegou et al., "Product Quantization for Nearest Neighbor
-Search", 2011), of which the last half is left out; the axes are dealt to the letters so that each carries as much
-variance, in the product, as the next (Ge et al., "Optimized Product Quantization", 2013, section 3.2.2). FAISS looks
-through the letters 32 vectors at a time by shuffles of registers (Andre et al., "Cache locality is not enough", 2015).
+Search", 2011), of which those of least variance are left out; they are dealt to the letters so that each carries as
+much variance, in the product, as the next (Ge et al., "Optimized Product Quantization", 2013, section 3.2.2). FAISS
+looks through the letters 32 vectors at a time by shuffles of registers (Andre et al., "Cache locality is not enough",
+2015).
 
 Queries play no part in it: rotating and scaling by the covariance of the queries, which is what the error of a score
 asks for, was measured and found fewer.
@@ -130,14 +131,15 @@ class Scan:
         wanted = min(count, self.count)
         if not wanted:
             return np.empty(0, np.int64)
-        _, rows = self.index.search(turned[None], wanted)
+        with one_thread():  # the caller has threads of its own
+            _, rows = self.index.search(turned[None], wanted)
         return rows[0][rows[0] >= 0]
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """FAISS on one thread. Fitting letters is thousands of steps of a hundredth of a millisecond, at each of which
-    its threads wait for one another: on a machine that does other things as well, two took ten times as long as one.
+    """FAISS on one thread, for whoever calls from this one. Fitting letters is thousands of steps of a hundredth of a millisecond, at each of which
+    its threads wait for one another: on a machine that does other things as well, two took five times as long as one.
     """
     import faiss
 
