@@ -138,8 +138,10 @@ class Scan:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """FAISS on one thread, for whoever calls from this one. Fitting letters is thousands of steps of a hundredth of a millisecond, at each of which
-    its threads wait for one another: on a machine that does other things as well, two took five times as long as one.
+    """FAISS on one thread, for whoever calls from this one.
+
+    Fitting letters is thousands of steps of a hundredth of a millisecond, at each of which its threads wait for one
+    another: on a machine that does other things as well, two took five times as long as one.
     """
     import faiss
 
