@@ -25,7 +25,7 @@ import diptych
 from diptych.checkpoint import save_folder
 from diptych.data.sources import open_source
 from diptych.engines.openvino import OpenVINOEngine, write_graphs
-from diptych.engines.openvino_runtime import openvino
+from diptych.engines.openvino_runtime import core, openvino
 from diptych.engines.quantising import quantised
 from diptych.exporting import export
 from diptych.images import Preprocess, normalise
@@ -180,7 +180,7 @@ def gemm_rate(kind: str, seconds: float) -> float:
         right = ops.fake_quantize(right, -high, high, -high, high, 255)
     make: Any = openvino.Model
     hint = {"INFERENCE_PRECISION_HINT": {"bfloat16": "bf16"}.get(kind, "f32")}
-    run = openvino.Core().compile_model(make([ops.matmul(left, right, False, True)], [x], kind), "CPU", hint)
+    run = core().compile_model(make([ops.matmul(left, right, False, True)], [x], kind), "CPU", hint)
     request, batch = run.create_infer_request(), np.random.default_rng(1).normal(size=(1600, 768)).astype(np.float32)
     once = measure({kind: lambda each: request.infer([each], share_inputs=True)}, batch, 3, seconds)[kind]
     return batch.size * 3072 / once / 1e9

@@ -49,9 +49,9 @@ def test_eight_bits_are_near(cli: Cli, tiny_model: Path, shards: Path, tmp_path:
         assert parity[f"{tower}_cosine"] > 0.98
     assert parity["pictures"] == 48
     assert "fitting the text tower's ranges" in said.err
-    from diptych.engines.openvino_runtime import openvino
+    from diptych.engines.openvino_runtime import core
 
-    graph = openvino.Core().read_model(tmp_path / "fast" / "openvino" / "image.xml")
+    graph = core().read_model(tmp_path / "fast" / "openvino" / "image.xml")
     assert "FakeQuantize" in {node.get_type_name() for node in graph.get_ops()}
 
 

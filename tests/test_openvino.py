@@ -220,3 +220,18 @@ def test_a_cache_that_cannot_be_written_costs_nothing(
     (tmp_path / "diptych").write_text("a file where the folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert diptych.load(tiny_model, engine="openvino").embed_texts(["a red star"]).shape == (1, 64)
+
+
+def test_a_signal_after_many_models_is_only_a_signal(tiny_model: Path) -> None:
+    """Ctrl-C must interrupt, and not end, a process that has opened and closed models."""
+    code = (
+        "import gc, signal, diptych\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "for _ in range(4):\n"
+        f"    model = diptych.load({str(tiny_model)!r}, engine='openvino'); model.embed_texts(['a star'])\n"
+        "del model; gc.collect()\n"
+        "try:\n    signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n    print('interrupted')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

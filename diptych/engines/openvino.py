@@ -14,7 +14,7 @@ import numpy as np
 from diptych.checkpoint.replacing import json_text
 from diptych.checkpoint.state import CheckpointError
 from diptych.engines import compiled_cache
-from diptych.engines.openvino_runtime import openvino
+from diptych.engines.openvino_runtime import core, openvino
 from diptych.images import Preprocess
 from diptych.nets.config import CLIPConfig
 
@@ -43,7 +43,7 @@ class OpenVINOEngine:
         "auto" is bfloat16 where the processor has it, else float32. Raises ValueError for what is not here."""
         if precision not in get_args(Precision):
             raise ValueError(f"precision={precision!r} is not known; choose one of {', '.join(get_args(Precision))}.")
-        self._core = openvino.Core()
+        self._core = core()
         has_bfloat16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bfloat16" and not has_bfloat16:
             raise ValueError("precision='bfloat16' was asked for; this processor has none. Leave it out.")
@@ -77,11 +77,10 @@ class OpenVINOEngine:
     @classmethod
     def of_files(cls, folder: Path, *, precision: Precision = "auto") -> OpenVINOEngine:
         """From image.xml and text.xml in `folder`, with the .bin beside each."""
-        core = openvino.Core()
 
         def read(name: str) -> Any:
             try:
-                return core.read_model(folder / f"{name}.xml")
+                return core().read_model(folder / f"{name}.xml")
             except RuntimeError as error:
                 raise CheckpointError(
                     f"{folder}/{name}.xml cannot be read ({error}); convert the model again."
