@@ -1,5 +1,6 @@
 """The index of a folder: what an update embeds, keeps and forgets, and that it always equals a fresh one."""
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -168,6 +169,20 @@ def test_what_cannot_be_read_costs_itself_and_is_not_tried_again(folder: Path, m
     check(index, model)
 
 
+def test_a_disk_that_failed_for_a_moment_is_asked_again(
+    folder: Path, model: PixelModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    index = open_index(folder, model=model)
+    with monkeypatch.context() as patched:
+        patched.setattr("diptych.index.reading.open_regular", failing)
+        assert {failure.reason for failure in index.update().failures.values()} == {"unreadable"}
+    assert did(index.update()) == {"changed": 7}
+    check(index, model)
+
+
 def test_captions_belong_to_their_picture(folder: Path, model: PixelModel) -> None:
     (folder / "0.txt").write_text("A dog in the snow.")
     index = open_index(folder, model=model)
@@ -256,8 +271,9 @@ def test_an_index_in_another_place(folder: Path, model: PixelModel, tmp_path: Pa
     check(index, model)
     other = tmp_path / "other"
     draw(other / "unknown.png", 77)
-    with pytest.raises(IndexPlaceError, match=r"is the index of .*pictures.*--index"):
-        open_index(other, model=model, index=tmp_path / "index").update()
+    for reindex in (False, True):
+        with pytest.raises(IndexPlaceError, match=r"is the index of .*pictures.*--index"):
+            open_index(other, model=model, index=tmp_path / "index").update(reindex=reindex)
     folder.rename(tmp_path / "moved")
     assert did(open_index(tmp_path / "moved", model=model, index=tmp_path / "index").update()) == {"unchanged": 7}
 
@@ -269,9 +285,11 @@ def test_an_unmounted_disk_is_not_taken_for_an_empty_folder(folder: Path, model:
     with pytest.raises(FileNotFoundError):
         index.update()
     folder.mkdir()
-    with pytest.raises(IndexPlaceError, match=r"knows 7 files.*mounted"):
-        index.update()
+    for reindex in (False, True):
+        with pytest.raises(IndexPlaceError, match=r"knows 7 files.*mounted"):
+            index.update(reindex=reindex)
     assert index.catalog.counts().files == 7
+    assert not index.new_catalog_path.exists()
 
 
 def test_a_folder_that_may_not_be_looked_into_is_not_forgotten(
