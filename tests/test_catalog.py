@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from diptych.failures import Failure
 from diptych.index import catalog as module
 from diptych.index.catalog import Catalog, Counts, Entry
-from diptych.index.faults import IndexDamagedError, IndexPlaceError
+from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexPlaceError
 from diptych.index.items import Contents, Details, File, Part
 
 DIM = 4
@@ -181,6 +181,12 @@ def test_parts_in_common(catalog: Catalog) -> None:
     texts = catalog.parts_of(entry("t.md", digest=b"other").contents)
     assert [text for _, _, text, _ in texts] == ["text 0 of t.md", "text 1 of t.md"]
     assert catalog.parts_of(entry("a.jpg", 0, digest=b"other").contents) == []
+
+
+def test_an_item_that_went_while_it_was_looked_for(catalog: Catalog) -> None:
+    assert catalog.items([10**6]) == []
+    with pytest.raises(IndexBusyError, match="another process updates it"):
+        catalog.vectors_of([10**6])
 
 
 def test_vectors_of_the_wrong_shape_are_refused(catalog: Catalog) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diptych.index.faults import IndexDamagedError, IndexPlaceError, explained
+from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexPlaceError, explained
 from diptych.index.items import Contents, Details, File, Modality
 from diptych.index.schema import FORMAT, MODALITIES, connect, create_tables
 
@@ -258,9 +258,11 @@ class Catalog:
             after = rows[-1][0]
 
     def vectors_of(self, ids: Iterable[int]) -> np.ndarray:
-        """The vectors of these items, (n, dim) float16, in their order. Raises KeyError where one is gone."""
+        """The vectors of these items, (n, dim) float16, in their order. Raises IndexBusyError where one is gone."""
         asked = [int(id) for id in ids]
         found = dict(self._asked("SELECT id, vector FROM items WHERE id IN ({})", asked))
+        if len(found) < len(set(asked)):
+            raise IndexBusyError(f"{self.path} has changed while it was read: another process updates it. Try again.")
         return self._matrix([found[id] for id in asked], self.dim)
 
     def _matrix(self, blobs: list[bytes], dim: int) -> np.ndarray:
