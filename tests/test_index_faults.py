@@ -1,5 +1,6 @@
 """What may happen to an index: killed processes, full disks, places that cannot be written, damaged caches."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -134,7 +135,8 @@ def test_fifty_kills_at_random_moments(children: Children, tmp_path: Path) -> No
         began = children.line() if dice.random() > 0.2 else "not waited for"
         if not began.startswith("ended"):  # as where there was nothing to do
             time.sleep(dice.uniform(0, 0.08 if began == "began" else 0.02))
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has come to its end before
+                os.kill(pid, signal.SIGKILL)
             killed += os.WIFSIGNALED(children.end())
         after = stored(catalog, truth)
         kept = {(name, digest) for name, digest in before if now.get(name) == digest}
