@@ -212,6 +212,30 @@ def test_progress_counts_what_is_read(folder: Path, model: PixelModel) -> None:
     assert told == [(at, 7) for at in range(1, 8)]
 
 
+def test_a_copied_library_is_compared_with_progress_and_what_was_compared_is_kept(
+    folder: Path, model: PixelModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All times of change are others, so all bytes are read; who interrupts that need not begin again."""
+    index = open_index(folder, model=model)
+    index.update()
+    for path in [*folder.glob("*.png"), folder / "notes.md"]:
+        os.utime(path, (OLD_S + 9, OLD_S + 9))
+    (folder / "below").rename(folder / "other")
+    told: list[tuple[int, int]] = []
+
+    def interrupt(done: int, total: int) -> None:
+        told.append((done, total))
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index.update(progress=interrupt)
+    done = index.update(progress=lambda done, total: told.append((done, total)))
+    assert did(done) == {"renamed": 2, "unchanged": 5}
+    assert told == [(1, 5), (2, 5), (3, 5), (1, 2), (2, 2), (1, 2), (2, 2)]
+    check(index, model)
+
+
 @pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="names of any bytes")
 def test_names_that_are_no_text(folder: Path, model: PixelModel) -> None:
     shutil.copy(os.fsencode(folder / "0.png"), os.fsencode(folder) + b"/caf\xe9\n.png")
@@ -305,6 +329,17 @@ def test_a_folder_that_may_not_be_looked_into_is_not_forgotten(
     finally:
         (folder / "below").chmod(0o755)
     assert did(index.update()) == {"unchanged": 7}
+
+
+def test_a_linked_disk_that_is_not_mounted_is_not_forgotten(folder: Path, model: PixelModel, tmp_path: Path) -> None:
+    draw(tmp_path / "disk" / "deep" / "far.png", 70)
+    (folder / "link").symlink_to(tmp_path / "disk")
+    index = open_index(folder, model=model)
+    assert did(index.update()) == {"added": 8}
+    (tmp_path / "disk").rename(tmp_path / "away")
+    assert did(index.update()) == {"unchanged": 7, "unreachable": 1}
+    (folder / "link").unlink()
+    assert did(index.update()) == {"unchanged": 7, "forgotten": 1}
 
 
 def test_no_index_yet(folder: Path, model: PixelModel) -> None:

@@ -86,11 +86,10 @@ def update(
         _check_mounted(index, catalog, known, found)
         todo = changes(
             index.root, known, found.files,
-            digests=catalog.digests, now_ns=found.now_ns, retry=catalog.facts().get("version") != __version__,
+            digests=catalog.digests, now_ns=found.now_ns, keep=catalog.restamp, progress=progress,
+            retry=catalog.facts().get("version") != __version__,
             closed=[path for path, failure in found.failures.items() if failure.reason == "unreadable folder"],
         )  # fmt: skip
-        if todo.touched or todo.renamed:
-            catalog.restamp((*todo.touched, *todo.renamed))
         if todo.gone:
             catalog.forget(todo.gone)
         failures = _embed(index, catalog, todo.read, found.now_ns, progress, given, processes)
