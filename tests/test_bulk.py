@@ -67,7 +67,8 @@ def test_a_shards_pixels_are_not_held(tiny_model: Path, tmp_path: Path, monkeypa
     held = []
 
     class Many:
-        names = [f"{at:03}.png" for at in range(300)]
+        def __init__(self) -> None:
+            self.names = [f"{at:03}.png" for at in range(300)]
 
         def read(self, start: int, stop: int) -> Iterator[Input]:
             for name in self.names[start:stop]:

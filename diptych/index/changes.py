@@ -142,9 +142,7 @@ def _renamed(
             yield Restamped(ids.pop(), file, is_settled(file, now_ns))
 
 
-def _digests(
-    root: Path, files: Sequence[File], progress: Callable[[int, int], None] | None
-) -> Iterator[bytes]:
+def _digests(root: Path, files: Sequence[File], progress: Callable[[int, int], None] | None) -> Iterator[bytes]:
     """The digest of each; nothing for one that cannot be read, or whose size counts words beside it, for these are
     none of its bytes and may have changed."""
 

@@ -60,7 +60,8 @@ def find_duplicates(index: _Index, *, threshold: float = THRESHOLD, progress: Pr
 
     Groups are connected: a picture is in one with all that it resembles, and with what those resemble. Whoever removes
     all of a group but its first still has that: files that are gone since they were indexed are in no group, and a file
-    that is there under several names, by links, counts once. `progress` is told (done, total) of the comparisons. Raises ValueError for a threshold that is no cosine above 0.
+    that is there under several names, by links, counts once. `progress` is told (done, total) of the comparisons.
+    Raises ValueError for a threshold that is no cosine above 0.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold:g}; wanted a cosine above 0, up to 1 (0.95 finds copies).")
