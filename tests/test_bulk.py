@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from conftest import Cli
 import diptych
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.data.samples import DataError
-from diptych.index.bulk import embed_in_bulk
+from diptych.index.bulk import Input, embed_in_bulk
 
 
 @pytest.fixture
@@ -59,6 +61,24 @@ def test_a_job_goes_on_where_it_was(album: Path, tiny_model: Path, tmp_path: Pat
     assert (written.shards, written.found, written.rows) == (3, 1, 8)
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
     assert embed_in_bulk(model, album, out, shard_size=3).found == 3
+
+
+def test_a_shards_pixels_are_not_held(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+
+    class Many:
+        def __init__(self) -> None:
+            self.names = [f"{at:03}.png" for at in range(300)]
+
+        def read(self, start: int, stop: int) -> Iterator[Input]:
+            for name in self.names[start:stop]:
+                pixels = np.zeros((32, 32, 3), np.uint8)
+                held.append(weakref.ref(pixels))
+                assert sum(one() is not None for one in held) < 100
+                yield Input(name, pixels)
+
+    monkeypatch.setattr("diptych.index.bulk.open_inputs", lambda source, spec: Many())
+    assert embed_in_bulk(diptych.load(tiny_model), "anything", tmp_path / "out").rows == 300
 
 
 def test_another_job_is_not_mixed_in(album: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The catalog: what is put in comes out, in whole transactions, with names of any bytes."""
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from diptych.failures import Failure
 from diptych.index import catalog as module
 from diptych.index.catalog import Catalog, Counts, Entry
-from diptych.index.faults import IndexDamagedError, IndexPlaceError
+from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexPlaceError
 from diptych.index.items import Contents, Details, File, Part
 
 DIM = 4
@@ -181,6 +183,34 @@ def test_parts_in_common(catalog: Catalog) -> None:
     texts = catalog.parts_of(entry("t.md", digest=b"other").contents)
     assert [text for _, _, text, _ in texts] == ["text 0 of t.md", "text 1 of t.md"]
     assert catalog.parts_of(entry("a.jpg", 0, digest=b"other").contents) == []
+
+
+def test_a_catalog_whose_making_was_killed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a SIGKILL in the first commit, when pages are written and their journal still counts."""
+    make, path = partial(Catalog.create, fingerprint="a", model="b", dim=DIM), tmp_path / "here" / "catalog.sqlite"
+
+    def killed(db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA cache_size = 1")
+        db.execute("CREATE TABLE much(x)")
+        db.execute("INSERT INTO much VALUES (randomblob(1000000))")
+        shutil.copytree(path.parent, tmp_path / "left")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("diptych.index.catalog.create_tables", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make(path)
+    left = tmp_path / "left" / "catalog.sqlite"
+    assert sum(file.stat().st_size for file in left.parent.iterdir()) > 10**6
+    assert not left.exists()
+    make(left).close()
+    assert [file.name for file in left.parent.iterdir()] == ["catalog.sqlite"]
+
+
+def test_an_item_that_went_while_it_was_looked_for(catalog: Catalog) -> None:
+    assert catalog.items([10**6]) == []
+    with pytest.raises(IndexBusyError, match="another process updates it"):
+        catalog.vectors_of([10**6])
 
 
 def test_vectors_of_the_wrong_shape_are_refused(catalog: Catalog) -> None:

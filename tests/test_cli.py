@@ -230,7 +230,7 @@ def test_search_terms_and_filters_that_make_no_sense(cli: Cli, tmp_path: Path) -
         (("--weights", "a"), "wanted numbers with commas between"),
         (("--weights", "-1"), "wanted numbers above 0 (--minus turns away from a term)"),
         (("--since", "May"), "--since='May' is no date"),
-        (("--place", "1,2,3"), "wanted four numbers: south,west,north,east"),
+        (("--place", "1,2,3"), "--place='1,2,3'; wanted four numbers: south,west,north,east"),
         (("--orientation", "tall"), "'tall' is not one of"),
         (("--text", " "), "TEXT is empty"),
     ]:
@@ -238,6 +238,14 @@ def test_search_terms_and_filters_that_make_no_sense(cli: Cli, tmp_path: Path) -
         assert (said.code, said.out) == (USAGE, ""), options
         assert message in said.err
     assert not (tmp_path / ".diptych").exists()
+
+
+def test_a_sentence_that_is_too_long_for_a_file_name(
+    cli: Cli, tiny_model: Path, several: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(several)
+    said = cli("search", "star " * 60, "--minus", "snow", "--truncate", "--model", tiny_model)
+    assert said.code == OK, said.err
 
 
 def test_search_in_texts_and_with_filters(cli: Cli, tiny_model: Path, several: Path) -> None:

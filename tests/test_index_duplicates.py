@@ -48,6 +48,40 @@ def test_thousands_of_one_picture_are_one_group() -> None:
     assert [len(group) for group in group_alike(vectors, 0.95)] == [5000, 3]
 
 
+def on_disk(index: Searched) -> None:
+    for path in index.catalog.files():
+        (index.root / path).touch()
+
+
+def names(index: Searched) -> list[list[str]]:
+    return [[copy.path.name for copy in group] for group in find_duplicates(index).groups]
+
+
+def test_the_one_to_keep_is_there(tmp_path: Path) -> None:
+    """Who deletes the rest of each group, as the index has it, loses no picture."""
+    index = Searched(tmp_path, TableModel())
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        index.put(name, noise(1))
+    on_disk(index)
+    (tmp_path / "a.jpg").unlink()
+    assert names(index) == [["b.jpg", "c.jpg"]]
+    (tmp_path / "b.jpg").unlink()
+    assert names(index) == []
+
+
+def test_a_file_of_two_names_is_no_copy_of_itself(tmp_path: Path) -> None:
+    index = Searched(tmp_path, TableModel())
+    for name in ("a-link.jpg", "file.jpg", "hard.jpg", "other.jpg"):
+        index.put(name, noise(1))
+    for name in ("file.jpg", "other.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "a-link.jpg").symlink_to("file.jpg")
+    (tmp_path / "hard.jpg").hardlink_to(tmp_path / "file.jpg")
+    assert names(index) == [["file.jpg", "other.jpg"]]
+    (tmp_path / "other.jpg").unlink()
+    assert names(index) == []
+
+
 def test_each_group_starts_with_the_one_to_keep(tmp_path: Path) -> None:
     index = Searched(tmp_path, TableModel())
     one, other, alone = noise(3, 5)
@@ -57,6 +91,7 @@ def test_each_group_starts_with_the_one_to_keep(tmp_path: Path) -> None:
     index.put("unknown.jpg", other)
     index.put("also unknown.jpg", other)
     index.put("alone.jpg", alone, width=9, height=9)
+    on_disk(index)
     progress = []
     found = find_duplicates(index, progress=lambda done, total: progress.append((done, total)))
     assert found.searched == 6
@@ -73,6 +108,7 @@ def test_frames_of_one_video_are_no_duplicates_but_copies_of_it_are(tmp_path: Pa
     parts = [Part(np.zeros((1, 1, 3)), at_s=float(at)) for at in range(3)]
     for name, digest in (("a.mp4", b"1" * 16), ("b.mp4", b"1" * 16), ("c.mp4", b"2" * 16)):
         index.put(name, np.repeat(noise(1), 3, axis=0), kind="video", parts=parts, digest=digest)
+    on_disk(index)
     assert [[copy.path.name for copy in group] for group in find_duplicates(index).groups] == [["a.mp4", "b.mp4"]]
 
 

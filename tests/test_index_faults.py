@@ -1,5 +1,6 @@
 """What may happen to an index: killed processes, full disks, places that cannot be written, damaged caches."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -134,7 +135,8 @@ def test_fifty_kills_at_random_moments(children: Children, tmp_path: Path) -> No
         began = children.line() if dice.random() > 0.2 else "not waited for"
         if not began.startswith("ended"):  # as where there was nothing to do
             time.sleep(dice.uniform(0, 0.08 if began == "began" else 0.02))
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has come to its end before
+                os.kill(pid, signal.SIGKILL)
             killed += os.WIFSIGNALED(children.end())
         after = stored(catalog, truth)
         kept = {(name, digest) for name, digest in before if now.get(name) == digest}
@@ -217,7 +219,20 @@ def test_pictures_that_can_only_be_read(
         folder.chmod(0o755)
 
 
-def test_an_index_that_can_only_be_read_is_searched(model: PixelModel, folder: Path, ordinary_user: None) -> None:
+def test_a_search_does_not_wait_for_an_update(cli: Cli, model: PixelModel, folder: Path) -> None:
+    index = open_index(folder, model=model)
+    index.update()
+    draw(folder / "new.png", 60)
+    with index.locked():
+        said = cli("search", "a star", folder, "--paths")
+        assert (said.code, len(said.out.splitlines())) == (OK, 8)
+        assert "searching the index as it is: another thread of this process is updating" in said.err
+    assert len(cli("search", "a star", folder, "--paths").out.splitlines()) == 9
+
+
+def test_an_index_that_can_only_be_read_is_searched(
+    cli: Cli, model: PixelModel, folder: Path, ordinary_user: None
+) -> None:
     """Also where its cache is gone: one is made in a temporary folder."""
     open_index(folder, model=model).update()
     place = folder / ".diptych"
@@ -232,6 +247,10 @@ def test_an_index_that_can_only_be_read_is_searched(model: PixelModel, folder: P
         assert found.path == "3.png"
         with pytest.raises(IndexPlaceError, match=r"cannot be written.*--index DIR"):
             index.update()
+        said = cli("search", "a star", folder, "--paths")
+        assert (said.code, len(said.out.splitlines())) == (OK, 8)
+        assert "searching the index as it is" in said.err
+        assert cli("search", "a star", folder, "--update").code == FAILED
     finally:
         for path in (folder, place):
             path.chmod(0o755)

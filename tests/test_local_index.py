@@ -1,5 +1,6 @@
 """The index of a folder: what an update embeds, keeps and forgets, and that it always equals a fresh one."""
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -168,6 +169,20 @@ def test_what_cannot_be_read_costs_itself_and_is_not_tried_again(folder: Path, m
     check(index, model)
 
 
+def test_a_disk_that_failed_for_a_moment_is_asked_again(
+    folder: Path, model: PixelModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    index = open_index(folder, model=model)
+    with monkeypatch.context() as patched:
+        patched.setattr("diptych.index.reading.open_regular", failing)
+        assert {failure.reason for failure in index.update().failures.values()} == {"unreadable"}
+    assert did(index.update()) == {"changed": 7}
+    check(index, model)
+
+
 def test_captions_belong_to_their_picture(folder: Path, model: PixelModel) -> None:
     (folder / "0.txt").write_text("A dog in the snow.")
     index = open_index(folder, model=model)
@@ -195,6 +210,30 @@ def test_progress_counts_what_is_read(folder: Path, model: PixelModel) -> None:
     told: list[tuple[int, int]] = []
     open_index(folder, model=model).update(progress=lambda done, total: told.append((done, total)))
     assert told == [(at, 7) for at in range(1, 8)]
+
+
+def test_a_copied_library_is_compared_with_progress_and_what_was_compared_is_kept(
+    folder: Path, model: PixelModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All times of change are others, so all bytes are read; who interrupts that need not begin again."""
+    index = open_index(folder, model=model)
+    index.update()
+    for path in [*folder.glob("*.png"), folder / "notes.md"]:
+        os.utime(path, (OLD_S + 9, OLD_S + 9))
+    (folder / "below").rename(folder / "other")
+    told: list[tuple[int, int]] = []
+
+    def interrupt(done: int, total: int) -> None:
+        told.append((done, total))
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index.update(progress=interrupt)
+    done = index.update(progress=lambda done, total: told.append((done, total)))
+    assert did(done) == {"renamed": 2, "unchanged": 5}
+    assert told == [(1, 5), (2, 5), (3, 5), (1, 2), (2, 2), (1, 2), (2, 2)]
+    check(index, model)
 
 
 @pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="names of any bytes")
@@ -256,8 +295,9 @@ def test_an_index_in_another_place(folder: Path, model: PixelModel, tmp_path: Pa
     check(index, model)
     other = tmp_path / "other"
     draw(other / "unknown.png", 77)
-    with pytest.raises(IndexPlaceError, match=r"is the index of .*pictures.*--index"):
-        open_index(other, model=model, index=tmp_path / "index").update()
+    for reindex in (False, True):
+        with pytest.raises(IndexPlaceError, match=r"is the index of .*pictures.*--index"):
+            open_index(other, model=model, index=tmp_path / "index").update(reindex=reindex)
     folder.rename(tmp_path / "moved")
     assert did(open_index(tmp_path / "moved", model=model, index=tmp_path / "index").update()) == {"unchanged": 7}
 
@@ -269,9 +309,11 @@ def test_an_unmounted_disk_is_not_taken_for_an_empty_folder(folder: Path, model:
     with pytest.raises(FileNotFoundError):
         index.update()
     folder.mkdir()
-    with pytest.raises(IndexPlaceError, match=r"knows 7 files.*mounted"):
-        index.update()
+    for reindex in (False, True):
+        with pytest.raises(IndexPlaceError, match=r"knows 7 files.*mounted"):
+            index.update(reindex=reindex)
     assert index.catalog.counts().files == 7
+    assert not index.new_catalog_path.exists()
 
 
 def test_a_folder_that_may_not_be_looked_into_is_not_forgotten(
@@ -287,6 +329,17 @@ def test_a_folder_that_may_not_be_looked_into_is_not_forgotten(
     finally:
         (folder / "below").chmod(0o755)
     assert did(index.update()) == {"unchanged": 7}
+
+
+def test_a_linked_disk_that_is_not_mounted_is_not_forgotten(folder: Path, model: PixelModel, tmp_path: Path) -> None:
+    draw(tmp_path / "disk" / "deep" / "far.png", 70)
+    (folder / "link").symlink_to(tmp_path / "disk")
+    index = open_index(folder, model=model)
+    assert did(index.update()) == {"added": 8}
+    (tmp_path / "disk").rename(tmp_path / "away")
+    assert did(index.update()) == {"unchanged": 7, "unreachable": 1}
+    (folder / "link").unlink()
+    assert did(index.update()) == {"unchanged": 7, "forgotten": 1}
 
 
 def test_no_index_yet(folder: Path, model: PixelModel) -> None:

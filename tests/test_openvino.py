@@ -1,5 +1,7 @@
 """The OpenVINO engine computes what the networks compute, without PyTorch."""
 
+import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -212,6 +214,37 @@ def test_what_was_compiled_of_other_weights_is_not_taken(
         model.network.text.proj.weight.mul_(-1)
     model.save(folder)
     np.testing.assert_allclose(diptych.load(folder).embed_texts(["a red star"]), -before, atol=1e-6)
+
+
+def test_what_was_compiled_under_other_settings_is_not_taken(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights stay as they are, and config.json says something else of them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    before = diptych.load(folder, engine="openvino").embed_texts(["a red star"])
+    said = json.loads((folder / "config.json").read_text())
+    for tower in ("text_config", "vision_config"):
+        said[tower]["hidden_act"] = "quick_gelu"
+    (folder / "config.json").write_text(json.dumps(said))
+    wanted = diptych.load(folder, engine="pytorch").embed_texts(["a red star"])
+    assert np.abs(wanted - before).max() > 1e-4
+    np.testing.assert_allclose(diptych.load(folder, engine="openvino").embed_texts(["a red star"]), wanted, atol=1e-5)
+
+
+def test_a_user_without_a_home(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a container's, whose number no passwd file knows."""
+    pwd = pytest.importorskip("pwd")  # Windows has none
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert diptych.load(tiny_model, engine="openvino").embed_texts(["a red star"]).shape == (1, 64)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(

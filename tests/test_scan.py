@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from pathlib import Path
@@ -143,6 +144,21 @@ def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     assert [file.path for file in files] == ["b/2.jpg"]
     assert found.failures["a"].reason == "unreadable folder"
     assert "a: unreadable folder. Permission denied" in found.failures["a"].message
+
+
+def test_an_entry_that_does_not_say_what_it_is_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network disk, where each entry is asked for, and one is not answered."""
+
+    class Silent(Scan):
+        def _sort(self, entry: os.DirEntry[str], folder: str, found: Any) -> None:
+            if entry.name == "b":
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            super()._sort(entry, folder, found)
+
+    made(tmp_path, "a/1.jpg", "b/2.jpg", "c/3.jpg")
+    found = Silent(str(tmp_path), None, False, True)
+    assert [file.path for file in found] == ["a/1.jpg", "c/3.jpg"]
+    assert found.failures["b"].reason == "unreadable folder"
 
 
 def test_names_of_any_bytes(tmp_path: Path) -> None:

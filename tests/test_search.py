@@ -142,6 +142,17 @@ def test_a_picture_is_set_beside_others_of_the_index_that_do_not_find_themselves
     assert (found.mean, found.std) == pytest.approx((best.mean(), best.std()), abs=1e-4)
 
 
+@pytest.mark.parametrize("count", [1, 37])
+def test_stand_ins_that_cancel_out_are_left_out(tmp_path: Path, count: int) -> None:
+    """Items stand in for both pictures of "this one less that one", and may be one and the same, or copies."""
+    index = Searched(tmp_path, TableModel({"dog.jpg": DOG, "snow.jpg": SNOW}))
+    for number in range(count):
+        index.put(f"{number}.jpg", leaning(DOG, 0.05, number))
+    found = search(index, Query.image("dog.jpg") - Query.image("snow.jpg"), relevant=True)
+    assert found.standing is not None
+    assert np.isfinite(found.standing)
+
+
 def test_many_items_are_searched_and_few_are_compared_at_once(index: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways give one answer, filtered or not."""
     nearest, query = index.nearest("picture"), Query.image("dog.jpg") - Query.text("snow")
@@ -151,6 +162,15 @@ def test_many_items_are_searched_and_few_are_compared_at_once(index: Searched, m
         with monkeypatch.context() as context:
             context.setattr("diptych.index.relevance.COMPARED_AT_ONCE", 0)
             assert reach(query, nearest, noise(64, 3), among=among) == pytest.approx(at_once, abs=1e-5)
+
+
+def test_items_that_the_cache_does_not_have_yet(index: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while another process updates the index: they are counted and not found, and that has no standing."""
+    before = index.nearest("picture")
+    index.put("new.jpg", DOG)
+    monkeypatch.setattr(index, "nearest", lambda modality: before)
+    found = search(index, "a dog", filters=Filters(path="new.jpg"), relevant=True)
+    assert found == ([], 1, None, None)
 
 
 def test_how_many_hits_speak_for_an_index() -> None:

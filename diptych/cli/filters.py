@@ -46,7 +46,7 @@ def filters_of(options: Mapping[str, Any]) -> Filters:
             try:
                 place = Box(*(float(edge) for edge in options["box"].split(",")))
             except (TypeError, ValueError):
-                raise FilterError(f"place={options['place']!r}; wanted four numbers: south,west,north,east.") from None
+                raise FilterError(f"place={options['box']!r}; wanted four numbers: south,west,north,east.") from None
         return Filters(place=place, path=options["path"], **{name: options[name] for name in _NAMES})
     except FilterError as error:
         raise click.UsageError(f"--{error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -106,7 +107,7 @@ def command(ctx: click.Context, **options: Any) -> int:
 
 def _search(text: str | None, folder: str | None, order: list[str], **options: Any) -> int:
     """Parse, search, print."""
-    if folder is None and order and text is not None and Path(text).is_dir():
+    if folder is None and order and text is not None and os.path.isdir(text):  # a Path raises for a long text
         text, folder = None, text
     values = {name: options[name] for name in OPTIONS} | {"clipboard": [None]}
     query = query_of(in_order(text, order, values), options["weights"])
@@ -132,7 +133,12 @@ def _search(text: str | None, folder: str | None, order: list[str], **options: A
 
 
 def _brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> Mapping[str, Failure]:
-    """Make the index where there is none; look over the folder where it is small, or that is asked for."""
+    """Make the index where there is none; look over the folder where it is small, or that is asked for. What was not
+    asked for is neither waited for nor insisted upon: where another process updates, or nothing can be written, a
+    search goes on with what is there."""
+    from diptych.index.faults import IndexBusyError, IndexPlaceError, IndexWritingError
+
+    is_needed = update is True or not index.exists
     if index.exists:
         files = index.catalog.counts().files
         if update is False:
@@ -141,11 +147,15 @@ def _brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> 
             say(f"index of {files:,} files, last looked over {_age(index)}; --update looks for new ones")
             return {}
     elif update is False:
-        from diptych.index.faults import IndexPlaceError
-
         raise IndexPlaceError(f"{index.place} holds no index yet; leave out --no-update to make it.")
-    with _bar("indexing") as advance:
-        updated = index.update(progress=advance, wait_s=None, on_wait=say)
+    try:
+        with _bar("indexing") as advance:
+            updated = index.update(progress=advance, wait_s=None if is_needed else 0.0, on_wait=say)
+    except (IndexBusyError, IndexWritingError) as error:
+        if is_needed:
+            raise
+        say(f"searching the index as it is: {error}")
+        return {}
     return {str(Path(folder) / path): failure for path, failure in updated.failures.items()}
 
 

@@ -14,7 +14,8 @@ KEPT = 8  # files; the one that was not used for the longest goes first
 
 
 def folder() -> Path:
-    """Where they lie: $XDG_CACHE_HOME or the system's usual place for caches, then diptych/compiled."""
+    """Where they lie: $XDG_CACHE_HOME or the system's usual place for caches, then diptych/compiled. Raises
+    RuntimeError for a user without a home."""
     home = Path.home()
     usual = {"darwin": home / "Library" / "Caches", "win32": Path(os.environ.get("LOCALAPPDATA", home))}
     return Path(os.environ.get("XDG_CACHE_HOME") or usual.get(sys.platform, home / ".cache")) / "diptych" / "compiled"
@@ -28,8 +29,8 @@ def key(files: Iterable[Path], *said: str) -> str:
 
 def read(name: str) -> bytes | None:
     """What was written under this name; None where there is nothing, or a damaged file, which is removed."""
-    path = folder() / name
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):
+        path = folder() / name
         content = path.read_bytes()
         if len(content) > 4 and zlib.crc32(memoryview(content)[:-4]) == int.from_bytes(content[-4:], "little"):
             os.utime(path)
@@ -40,9 +41,9 @@ def read(name: str) -> bytes | None:
 
 def write(name: str, content: bytes) -> None:
     """Keep it, if the place can be written to; the file appears whole or not at all."""
-    path = folder() / name
-    part = path.with_name(f".{name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):
+        path = folder() / name
+        part = path.with_name(f".{name}.{os.getpid()}")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             part.write_bytes(content + zlib.crc32(content).to_bytes(4, "little"))

@@ -37,9 +37,10 @@ class OpenVINOEngine:
         *,
         precision: Precision = "auto",
         files: Iterable[Path] = (),
+        settings: str = "",
     ):
-        """`image` and `text` make the towers' graphs, of `files` if these are all that they depend on: then the
-        compiled text tower is kept for the next process. `precision` is that of what is not quantised;
+        """`image` and `text` make the towers' graphs. If `files` are named, these and `settings` are all that the text
+        tower depends on, and it is kept as compiled for the next process. `precision` is that of what is not quantised;
         "auto" is bfloat16 where the processor has it, else float32. Raises ValueError for what is not here."""
         if precision not in get_args(Precision):
             raise ValueError(f"precision={precision!r} is not known; choose one of {', '.join(get_args(Precision))}.")
@@ -48,7 +49,7 @@ class OpenVINOEngine:
         if precision == "bfloat16" and not has_bfloat16:
             raise ValueError("precision='bfloat16' was asked for; this processor has none. Leave it out.")
         self.precision = "bfloat16" if has_bfloat16 and precision != "float32" else "float32"
-        self._files = tuple(files)
+        self._files, self._settings = tuple(files), settings
         self._towers = {"image": _Tower(image, self._compiled), "text": _Tower(text, self._compiled_before)}
 
     @classmethod
@@ -72,7 +73,8 @@ class OpenVINOEngine:
             except (KeyError, RuntimeError, IndexError) as error:
                 raise CheckpointError(f"{source}: its weights do not fit its configuration ({error}).") from error
 
-        return cls(lambda: made(image_graph, spec), lambda: made(text_graph), precision=precision, files=files)
+        towers = (lambda: made(image_graph, spec)), (lambda: made(text_graph))
+        return cls(*towers, precision=precision, files=files, settings=repr(config.text))
 
     @classmethod
     def of_files(cls, folder: Path, *, precision: Precision = "auto") -> OpenVINOEngine:
@@ -112,7 +114,7 @@ class OpenVINOEngine:
         if not self._files:
             return self._compiled(make)
         processor = self._core.get_property("CPU", "FULL_DEVICE_NAME")
-        name = compiled_cache.key(self._files, openvino.get_version(), processor, str(self._hints))
+        name = compiled_cache.key(self._files, self._settings, openvino.get_version(), processor, str(self._hints))
         if content := compiled_cache.read(name):
             with contextlib.suppress(RuntimeError):
                 return self._core.import_model(content, "CPU", self._hints)

@@ -125,9 +125,13 @@ def _check_job(folder: Path, model: Embedder, names: Sequence[str], shard_size: 
 
 
 class _Row(NamedTuple):
-    """A picture with its vector; the captions' vectors, (captions, dim)."""
+    """A picture with its vector and its captions' vectors, (captions, dim). Its pixels are gone: a shard of them would
+    take more than a gigabyte."""
 
-    input: Input
+    path: str
+    captions: Sequence[str]
+    width: int | None
+    height: int | None
     vector: np.ndarray
     texts: np.ndarray
 
@@ -141,7 +145,8 @@ def _embedded(model: Embedder, inputs: Iterator[Input]) -> Iterator[_Row | Input
         texts = model.embed_texts(captions, truncate=True) if captions else np.empty((0, model.dim), np.float32)
         ends = np.cumsum([len(each.captions) for each in good])
         for each, vector, end in zip(good, vectors, ends, strict=True):
-            yield _Row(each, vector, texts[end - len(each.captions) : end])
+            own = texts[end - len(each.captions) : end]
+            yield _Row(each.path, each.captions, each.width, each.height, vector, own)
         yield from (each for each in batch if isinstance(each.pixels, Failure))
 
 
@@ -166,20 +171,19 @@ class _Shard:
 
     def write(self, embedded: list[_Row | Input], *, order: Sequence[str]) -> None:
         place = {name: at for at, name in enumerate(order)}
-        rows = sorted((each for each in embedded if isinstance(each, _Row)), key=lambda row: place[row.input.path])
+        rows = sorted((each for each in embedded if isinstance(each, _Row)), key=lambda row: place[row.path])
         failures = {each.path: each.pixels for each in embedded if isinstance(each, Input)}
         empty = np.empty((0, self.model.dim), np.float32)
-        inputs = [row.input for row in rows]
         columns = {
-            "path": [each.path for each in inputs],
-            "caption": [next(iter(each.captions), None) for each in inputs],
-            "width": [each.width for each in inputs],
-            "height": [each.height for each in inputs],
+            "path": [each.path for each in rows],
+            "caption": [next(iter(each.captions), None) for each in rows],
+            "width": [each.width for each in rows],
+            "height": [each.height for each in rows],
         }
         self._table(self.folder, np.stack([row.vector for row in rows]) if rows else empty, columns)
         texts = np.concatenate([row.texts for row in rows]) if rows else empty
         if len(texts):
-            said = [(each.path, caption) for each in inputs for caption in each.captions]
+            said = [(each.path, caption) for each in rows for caption in each.captions]
             columns = {"path": [path for path, _ in said], "text": [caption for _, caption in said]}
             self._table(self.folder / "texts", texts, columns)
         summary = {"rows": len(rows), "texts": len(texts), "failures": failures}

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diptych.index.faults import IndexDamagedError, IndexPlaceError, explained
+from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexPlaceError, explained
 from diptych.index.items import Contents, Details, File, Modality
 from diptych.index.schema import FORMAT, MODALITIES, connect, create_tables
 
@@ -105,20 +105,21 @@ class Catalog:
 
     @classmethod
     def create(cls, path: Path, *, fingerprint: str, model: str, dim: int) -> Catalog:
-        """A new and empty catalog for vectors of `dim` numbers made by one model."""
+        """A new and empty catalog for vectors of `dim` numbers made by one model. It appears whole or not at all: what
+        a process that is killed leaves of its first transaction is no catalog."""
+        aside = path.with_name(f"{path.name}.part")
         with explained(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-        catalog = cls(path, connect(path, "rwc"))
+            for left in (aside, aside.with_name(f"{aside.name}-journal")):
+                left.unlink(missing_ok=True)
         facts = {"format": FORMAT, "fingerprint": fingerprint, "model": model, "dim": dim, "generation": 0}
         facts |= {f"change.{modality}": os.urandom(8).hex() for modality in MODALITIES}
-        try:
-            with catalog.writing():
-                create_tables(catalog._db)
-                catalog._db.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
-        except BaseException:
-            catalog.close()
-            raise
-        return catalog
+        with cls(aside, connect(aside, "rwc")) as catalog, catalog.writing() as db:
+            create_tables(db)
+            db.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
+        with explained(path):
+            os.replace(aside, path)
+        return cls.open(path)
 
     def _check_format(self) -> None:
         found = self.rows("SELECT name FROM sqlite_master WHERE name IN ('facts', 'files', 'items')")
@@ -258,9 +259,11 @@ class Catalog:
             after = rows[-1][0]
 
     def vectors_of(self, ids: Iterable[int]) -> np.ndarray:
-        """The vectors of these items, (n, dim) float16, in their order. Raises KeyError where one is gone."""
+        """The vectors of these items, (n, dim) float16, in their order. Raises IndexBusyError where one is gone."""
         asked = [int(id) for id in ids]
         found = dict(self._asked("SELECT id, vector FROM items WHERE id IN ({})", asked))
+        if len(found) < len(set(asked)):
+            raise IndexBusyError(f"{self.path} has changed while it was read: another process updates it. Try again.")
         return self._matrix([found[id] for id in asked], self.dim)
 
     def _matrix(self, blobs: list[bytes], dim: int) -> np.ndarray:

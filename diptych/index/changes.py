@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ DIGEST_BYTES = 16
 # one that was that young when it was looked at is looked at again, as git does with its "racily clean" files.
 _TICK_NS = 2 * 10**9
 _CHUNK_BYTES = 2**20
+_KEPT_AT_ONCE = 64
 
 Digests = Callable[[Sequence[int]], Mapping[int, bytes]]
 
@@ -50,18 +52,24 @@ def changes(
     *,
     digests: Digests,
     now_ns: int,
+    keep: Callable[[list[Restamped]], None],
     closed: Sequence[str] = (),
     retry: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Changes:
     """Compare what is `known` with what is `found` now, both by path. `digests` gives those of known files by id;
     `now_ns` is when the search for files began; `closed` are folders that could not be looked into; `retry` asks to
     read again what could not be read before.
+
+    A library that was copied, or whose folder has another name, is read from end to end, which takes as long as its
+    disk needs. So `progress` is told (done, total) of the files whose bytes are compared, and what came of them is
+    given to `keep` some files at a time, also where this ends by an error or Ctrl-C.
     """
     new = [file for path, file in found.items() if path not in known]
     changed = [file for path, file in found.items() if path in known and not _is_same(known[path], file, retry)]
     missing = {path: known[path] for path in known.keys() - found.keys()}
-    touched = _touched(root, changed, known, digests, now_ns, retry)
-    renamed = _renamed(root, new, list(missing.values()), digests, now_ns)
+    touched = _kept(_touched(root, changed, known, digests, now_ns, retry, progress), keep)
+    renamed = _kept(_renamed(root, new, list(missing.values()), digests, now_ns, progress), keep)
     settled = {one.file.path for one in (*touched, *renamed)}
     kept = {one.id for one in renamed}
     gone, unreachable = _told_apart(root, {path: one for path, one in missing.items() if one.id not in kept}, closed)
@@ -88,24 +96,40 @@ def _is_same(known: Known, file: File, retry: bool) -> bool:
     return known[1:4] == file[1:4] and not (retry and known.failed)
 
 
+def _kept(restamped: Iterator[Restamped], keep: Callable[[list[Restamped]], None]) -> list[Restamped]:
+    """All of them, after they were kept."""
+    found: list[Restamped] = []
+    kept = 0
+    try:
+        for one in restamped:
+            found.append(one)
+            if len(found) - kept == _KEPT_AT_ONCE:
+                keep(found[kept:])
+                kept = len(found)
+    finally:
+        if found[kept:]:
+            keep(found[kept:])
+    return found
+
+
 def _touched(
-    root: Path, changed: Sequence[File], known: Mapping[str, Known], digests: Digests, now_ns: int, retry: bool
-) -> list[Restamped]:
+    root: Path, changed: Sequence[File], known: Mapping[str, Known], digests: Digests, now_ns: int, retry: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[Restamped]:  # fmt: skip
     """The files whose bytes are what they were."""
     doubtful = [file for file in changed if known[file.path].size == file.size]
     doubtful = [file for file in doubtful if not (retry and known[file.path].failed)]
     digest_by_id = digests([known[file.path].id for file in doubtful])
-    touched = []
-    for file, digest in zip(doubtful, _digests(root, doubtful), strict=True):
+    for file, digest in zip(doubtful, _digests(root, doubtful, progress), strict=True):
         id = known[file.path].id
         if digest and digest == digest_by_id[id]:
-            touched.append(Restamped(id, file, is_settled(file, now_ns)))
-    return touched
+            yield Restamped(id, file, is_settled(file, now_ns))
 
 
 def _renamed(
-    root: Path, new: Sequence[File], missing: Sequence[Known], digests: Digests, now_ns: int
-) -> list[Restamped]:
+    root: Path, new: Sequence[File], missing: Sequence[Known], digests: Digests, now_ns: int,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[Restamped]:  # fmt: skip
     """The new files that have the bytes of a missing one; each of these serves once."""
     sound = {one.id: one for one in missing if not one.failed}
     likely = {(one.size, one.kind) for one in sound.values()}
@@ -113,14 +137,12 @@ def _renamed(
     free: dict[tuple[bytes, str], list[int]] = {}
     for id, digest in digests(list(sound)).items() if doubtful else ():
         free.setdefault((digest, sound[id].kind), []).append(id)
-    matched = []
-    for file, digest in zip(doubtful, _digests(root, doubtful), strict=True):
+    for file, digest in zip(doubtful, _digests(root, doubtful, progress), strict=True):
         if digest and (ids := free.get((digest, file.kind))):
-            matched.append(Restamped(ids.pop(), file, is_settled(file, now_ns)))
-    return matched
+            yield Restamped(ids.pop(), file, is_settled(file, now_ns))
 
 
-def _digests(root: Path, files: Sequence[File]) -> Iterable[bytes]:
+def _digests(root: Path, files: Sequence[File], progress: Callable[[int, int], None] | None) -> Iterator[bytes]:
     """The digest of each; nothing for one that cannot be read, or whose size counts words beside it, for these are
     none of its bytes and may have changed."""
 
@@ -131,13 +153,24 @@ def _digests(root: Path, files: Sequence[File]) -> Iterable[bytes]:
             return b""
 
     if not files:
-        return []
+        return
     with ThreadPoolExecutor(2, thread_name_prefix="digests") as pool:  # hashing leaves Python to other threads
-        return list(pool.map(attempt, files))
+        for done, digest in enumerate(pool.map(attempt, files), start=1):
+            yield digest
+            if progress:
+                progress(done, len(files))
 
 
 def _told_apart(root: Path, missing: Mapping[str, Known], closed: Sequence[str]) -> tuple[list[int], list[int]]:
     """Those that are gone, or left out by choice; and those of which the disk does not say whether they are there."""
+
+    @cache
+    def is_cut_off(folder: str) -> bool:
+        """Whether it lies behind a link to nowhere: to a disk that is not mounted."""
+        path = os.path.join(root, folder)
+        is_dead = os.path.islink(path) and not os.path.exists(path)
+        return is_dead or (folder != "" and is_cut_off(os.path.dirname(folder)))
+
     gone, unreachable = [], []
     prefixes = tuple("" if folder == "." else f"{folder}/" for folder in closed)
     for path, known in missing.items():
@@ -147,7 +180,7 @@ def _told_apart(root: Path, missing: Mapping[str, Known], closed: Sequence[str])
         try:
             os.lstat(root / path)
         except (FileNotFoundError, NotADirectoryError):
-            gone.append(known.id)
+            (unreachable if is_cut_off(os.path.dirname(path)) else gone).append(known.id)
         except OSError:  # a folder that may not be entered, a network that is down
             unreachable.append(known.id)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -57,8 +58,10 @@ class _Index(Protocol):
 def find_duplicates(index: _Index, *, threshold: float = THRESHOLD, progress: Progress | None = None) -> Duplicates:
     """Group an index's pictures whose vectors have a cosine of `threshold` or more, and videos of equal bytes.
 
-    Groups are connected: a picture is in one with all that it resembles, and with what those resemble. `progress` is
-    told (done, total) of the comparisons. Raises ValueError for a threshold that is no cosine above 0.
+    Groups are connected: a picture is in one with all that it resembles, and with what those resemble. Whoever removes
+    all of a group but its first still has that: files that are gone since they were indexed are in no group, and a file
+    that is there under several names, by links, counts once. `progress` is told (done, total) of the comparisons.
+    Raises ValueError for a threshold that is no cosine above 0.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold:g}; wanted a cosine above 0, up to 1 (0.95 finds copies).")
@@ -160,13 +163,27 @@ def _equal_videos(index: _Index) -> list[list[int]]:
 
 
 def _sorted_copies(index: _Index, ids: Iterable[int]) -> list[Copy]:
-    items: list[Item] = sorted(index.catalog.items(ids), key=_rank)
+    items = _files(index, sorted(index.catalog.items(ids), key=_rank))
     vectors = _unit(index.catalog.vectors_of([item.id for item in items]))
     cosines = vectors @ vectors[0] if len(items) else ()
     return [
         Copy(index.path_of(item.path), float(cosine), item.details.width, item.details.height, item.size, item.id)
         for item, cosine in zip(items, cosines, strict=True)
     ]
+
+
+def _files(index: _Index, items: Iterable[Item]) -> list[Item]:
+    """One item for each file that is on the disk now: of several names the first that is no link, and so can go without
+    leaving the others empty."""
+    named: dict[tuple[int, int], Item] = {}
+    for item in items:
+        path = index.path_of(item.path)
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            file = status.st_dev, status.st_ino
+            if file not in named or (index.path_of(named[file].path).is_symlink() and not path.is_symlink()):
+                named[file] = item
+    return sorted(named.values(), key=_rank)
 
 
 def _rank(item: Item) -> tuple[int, int, str]:

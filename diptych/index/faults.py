@@ -28,6 +28,10 @@ class IndexPlaceError(IndexFault):
     """There is no index here, none can be written here, the disk is full, or the pictures' disk is not mounted."""
 
 
+class IndexWritingError(IndexPlaceError):
+    """There is an index or a place for one, and it cannot be written to. What is in it may still be searched."""
+
+
 class IndexDamagedError(IndexFault):
     """The catalog's file is damaged, or is none."""
 
@@ -67,14 +71,14 @@ def _of_disk(error: OSError, path: str) -> IndexFault | None:
     return _closed(path, error) if error.errno in _CLOSED else None
 
 
-def _full(path: str, error: object) -> IndexPlaceError:
-    return IndexPlaceError(
+def _full(path: str, error: object) -> IndexWritingError:
+    return IndexWritingError(
         f"{path} cannot grow ({error}): the disk is full or failing. What was committed is safe; make room and run it "
         "again, or keep the index on another disk with --index DIR."
     )
 
 
-def _closed(path: str, error: Exception) -> IndexPlaceError:
-    return IndexPlaceError(
+def _closed(path: str, error: Exception) -> IndexWritingError:
+    return IndexWritingError(
         f"{path} cannot be written ({error}). Keep the index elsewhere with --index DIR, or change the permissions."
     )

@@ -238,10 +238,11 @@ class LocalIndex:
         A file counts as changed by size or time of change, and then by its bytes: one that was only touched, renamed or
         copied is not embedded again. All that belongs to a file is committed together, some files at a time, so that
         whatever ends an update costs the last second alone; the next one goes on from there. `progress` is told (done,
-        total) of the files that must be read. `reindex` makes all vectors anew, with the model at hand, beside the old
-        ones, which serve until the new are whole. `given` are vectors made elsewhere (`given.open_given`), taken in
-        place of the model's own for the pictures that they name. `wait_s` is how long to wait while another process
-        updates (None: for ever), after telling `on_wait` so. `processes` read files, by default one a core.
+        total) of the files whose bytes are compared with what is known, if any, and then of those that must be read.
+        `reindex` makes all vectors anew, with the model at hand, beside the old ones, which serve until the new are
+        whole. `given` are vectors made elsewhere (`given.open_given`), taken in place of the model's own for the
+        pictures that they name. `wait_s` is how long to wait while another process updates (None: for ever), after
+        telling `on_wait` so. `processes` read files, by default one a core.
 
         Raises IndexModelError, IndexBusyError, IndexPlaceError (nothing can be written, the disk is full, or the
         folder is suddenly empty) and IndexDamagedError; OSError where the folder is gone.

@@ -33,7 +33,9 @@ def locked(path: Path, *, wait_s: float | None = 0.0, on_wait: Callable[[str], N
     deadline, told = time.monotonic() + (wait_s or 0.0), False
     while isinstance(file := _attempt(path, key), str):
         if wait_s is not None and time.monotonic() >= deadline:
-            raise IndexBusyError(f"{file} is updating this index. Try again later, or wait for it with --wait 600.")
+            raise IndexBusyError(
+                f"{file} is updating this index. Try again later; `diptych index FOLDER --wait 600` waits for it."
+            )
         if on_wait and not told:
             on_wait(f"{file} is updating this index; waiting for it")
             told = True

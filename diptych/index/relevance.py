@@ -103,11 +103,23 @@ def reach(
         else:
             stand_ins.append(vectors[rows % len(ids)])
             excluded[:, at] = ids[rows % len(ids)]
-    asked = query.combined(np.stack(stand_ins))
     best = best_count(len(nearest) if among is None else len(among))
-    reached = _mean_best(nearest, asked, best, excluded, among)
+    kept, asked = _meaningful(query, np.stack(stand_ins, axis=1))
+    reached = _mean_best(nearest, asked, best, excluded[kept], among) if kept else [0.0]
     has_text = any(term.kind == "text" for term in query.terms)
     return Reach(float(np.mean(reached)), float(np.std(reached)), best, TEXT_CUT if has_text else PICTURE_CUT)
+
+
+def _meaningful(query: Query, stand_ins: Float[np.ndarray, "queries terms dim"]) -> tuple[list[int], np.ndarray]:
+    """Which of these queries mean something, and their vectors. Others are a picture less the same, as one item of a
+    small index, or two copies, may come to stand for both."""
+    from diptych.index.query import QueryError
+
+    kept: dict[int, np.ndarray] = {}
+    for at, vectors in enumerate(stand_ins):
+        with suppress(QueryError):
+            kept[at] = query.combined(vectors)
+    return list(kept), np.array(list(kept.values()))
 
 
 def best_count(size: int) -> int:

@@ -72,7 +72,10 @@ class Scan:
             entries = self._entries(folder, seen)
             found = _Found([], {}, [], [])
             for entry in entries:
-                self._sort(entry, folder, found)
+                try:
+                    self._sort(entry, folder, found)
+                except OSError as error:  # some file systems tell what an entry is only when asked for each
+                    self._fail(folder + entry.name, "unreadable folder", f"{error.strerror}; it may be a folder.")
             folders += [f"{folder}{name}/" for name in reversed(found.folders)]
             links += [f"{folder}{name}/" for name in found.links]
             yield from self._files(folder, found)

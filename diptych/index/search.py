@@ -149,9 +149,9 @@ def _candidates(
     nearest = index.nearest(modality)
     among = _allowed(index, modality, filters)
     searched = len(nearest) if among is None else len(among)
-    if not searched:
-        return _Candidates([], np.empty(0, np.float32), Background(0, 0, 0), 0, None, None)
-    items, cosines = _best_files(index, nearest, vector, count, among)
+    items, cosines = _best_files(index, nearest, vector, count, among) if searched else ([], np.empty(0, np.float32))
+    if not items:  # nothing passes, or what does is too new for a cache that another process is updating
+        return _Candidates(items, cosines, Background(0, 0, 0), searched, None, None)
     background = Background.of(_sample(nearest) @ vector)
     if not relevant:
         return _Candidates(items, cosines, background, searched, None, None)

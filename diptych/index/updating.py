@@ -31,7 +31,7 @@ PLACE = ".diptych"
 COMMIT_FILES, COMMIT_S = 64, 1.0
 _OWN = "a program's own folder"  # what a scan calls it
 # Why a file cannot be read now and perhaps can later, without a trace of that on the file: tried again each time.
-PASSING = frozenset(("no permission", "missing", "out of memory"))
+PASSING = frozenset(("no permission", "missing", "unreadable"))
 Progress = Callable[[int, int], None]
 
 
@@ -78,16 +78,18 @@ def update(
     """`LocalIndex.update`, whose docstring tells all; the index is locked by the caller."""
     started = time.perf_counter()
     found = _find(index)
+    if reindex and index.exists:
+        with contextlib.suppress(IndexDamagedError, sqlite3.DatabaseError):  # which is to be replaced, then
+            _check_mounted(index, index.catalog, index.catalog.files(), found)
     with _open(index, reindex) as catalog:
         known = catalog.files()
-        _check_mounted(index, catalog, known.keys(), found)
+        _check_mounted(index, catalog, known, found)
         todo = changes(
             index.root, known, found.files,
-            digests=catalog.digests, now_ns=found.now_ns, retry=catalog.facts().get("version") != __version__,
+            digests=catalog.digests, now_ns=found.now_ns, keep=catalog.restamp, progress=progress,
+            retry=catalog.facts().get("version") != __version__,
             closed=[path for path, failure in found.failures.items() if failure.reason == "unreadable folder"],
         )  # fmt: skip
-        if todo.touched or todo.renamed:
-            catalog.restamp((*todo.touched, *todo.renamed))
         if todo.gone:
             catalog.forget(todo.gone)
         failures = _embed(index, catalog, todo.read, found.now_ns, progress, given, processes)
