@@ -590,3 +590,10 @@ def test_data_inspect_measures_training_and_names_what_is_broken(cli: Cli, tmp_p
     help_text = cli("data", "inspect", "--help").out
     assert "diptych data inspect pairs/train --sheet sheet.png" in help_text
     assert "--json" in help_text
+
+
+def test_embed_writes_vectors(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    said = cli("embed", pictures, tmp_path / "out", "--model", tiny_model)
+    assert (said.code, said.out) == (OK, f"{tmp_path / 'out'}\n")
+    assert "8 pictures and 0 texts in 1 shards" in said.err
+    assert np.load(tmp_path / "out" / "00000.npy").shape == (8, 64)
