@@ -8,6 +8,9 @@ are installed; without open_clip the first row is our own PyTorch. `--data` (pai
 the bundled model in recall.
 """
 
+import torchvision_operators  # noqa: F401 (before whatever imports torchvision, which has no CPU build)
+
+# isort: split
 import contextlib
 import statistics
 import sys
