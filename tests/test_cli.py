@@ -5,6 +5,7 @@ import io
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -238,6 +239,23 @@ def test_search_terms_and_filters_that_make_no_sense(cli: Cli, tmp_path: Path) -
         assert (said.code, said.out) == (USAGE, ""), options
         assert message in said.err
     assert not (tmp_path / ".diptych").exists()
+
+
+def test_a_phones_pictures_are_asked_with_and_shown(cli: Cli, tiny_model: Path, several: Path) -> None:
+    """HEIC is read wherever a picture is, not by the index alone. In a process of its own, which has read none yet."""
+    script = (
+        "import sys, pillow_heif; from PIL import Image\n"
+        "pillow_heif.from_pillow(Image.new('RGB', (64, 64), 'red')).save(sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", script, several / "phone.heic"], check=True)
+    arguments = ("search", several, "--image", several / "phone.heic", "--model", tiny_model, "--limit", 1)
+    done = subprocess.run(
+        [sys.executable, "-m", "diptych", *map(str, arguments), "--show-input", several / "shown.png"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == OK, done.stderr
+    assert "phone.heic" in done.stdout
+    assert (several / "shown.png").exists()
 
 
 def test_a_sentence_that_is_too_long_for_a_file_name(
