@@ -258,6 +258,16 @@ def test_a_phones_pictures_are_asked_with_and_shown(cli: Cli, tiny_model: Path, 
     assert (several / "shown.png").exists()
 
 
+def test_a_hit_that_is_gone_is_not_shown(cli: Cli, tiny_model: Path, several: Path) -> None:
+    arguments = ("search", "a star", several, "--model", tiny_model)
+    assert cli(*arguments).code == OK
+    (several / "0.png").unlink()
+    said = cli(*arguments, "--no-update", "--show-input", several / "shown.png")
+    assert said.code == OK
+    assert "not shown: " in said.err
+    assert (several / "shown.png").exists()
+
+
 def test_a_sentence_that_is_too_long_for_a_file_name(
     cli: Cli, tiny_model: Path, several: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
