@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from diptych.formats import formats_of
+
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray"
 Decode = Literal["exact", "fast"]
 Mode = Literal["crop", "squash"]
@@ -36,8 +38,6 @@ ENDINGS = "jpg|jpeg|jpe|jfif|png|webp|gif|bmp|tif|tiff|avif|heic|heif|hif|pbm|pg
 SKIPPED_FOLDERS = frozenset(("node_modules", "@eaDir", "__MACOSX", "$RECYCLE.BIN"))
 
 _NAME = re.compile(rf"[^.].*\.({ENDINGS})", re.I | re.S)
-# Only these are tried, so that no file makes Pillow start an interpreter (EPS: Ghostscript). HEIF is a plug-in's.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000", "ICO", "QOI", "HEIF")
 # A JPEG decoded at 1/2, 1/4 or 1/8 keeps at least this many times the target, so that our own resampling, not the
 # decoder's crude one, decides the last factor of three: at two the worst of 39 photographs fell to a cosine of 0.995.
 _DRAFT_MARGIN = 3
@@ -260,8 +260,7 @@ def _undecoded(source: Any, name: str, opened: ExitStack) -> Image.Image:
     file = source if hasattr(source, "seekable") and source.seekable() else io.BytesIO(source.read())
     if file.seek(0, os.SEEK_END) == 0:
         raise ImageError("empty file", name, "It holds no bytes; copy or download it again.")
-    Image.init()
-    return Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
+    return Image.open(file, formats=formats_of(file))
 
 
 def _fetch(url: str) -> bytes:

@@ -1,10 +1,10 @@
 """The command line, run in this process: what each command prints, writes and returns. Bad input: test_cli_errors."""
 
-import inspect
 import io
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,8 @@ def test_every_command_has_json_an_example_and_a_test(cli: Cli, name: str) -> No
     assert command is not None
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word for example in examples for word in example if word.startswith("--")} <= known
-    assert re.search(rf'cli\(\s*"{name}"', inspect.getsource(sys.modules[__name__])), f"no test runs {name}"
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    assert re.search(rf'cli\(\s*"{name}"', tests), f"no test runs {name}"
 
 
 def test_help_lists_commands_and_exit_codes(cli: Cli) -> None:
@@ -238,6 +239,33 @@ def test_search_terms_and_filters_that_make_no_sense(cli: Cli, tmp_path: Path) -
         assert (said.code, said.out) == (USAGE, ""), options
         assert message in said.err
     assert not (tmp_path / ".diptych").exists()
+
+
+def test_a_phones_pictures_are_asked_with_and_shown(cli: Cli, tiny_model: Path, several: Path) -> None:
+    """HEIC is read wherever a picture is, not by the index alone. In a process of its own, which has read none yet."""
+    script = (
+        "import sys, pillow_heif; from PIL import Image\n"
+        "pillow_heif.from_pillow(Image.new('RGB', (64, 64), 'red')).save(sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", script, several / "phone.heic"], check=True)
+    arguments = ("search", several, "--image", several / "phone.heic", "--model", tiny_model, "--limit", 1)
+    done = subprocess.run(
+        [sys.executable, "-m", "diptych", *map(str, arguments), "--show-input", several / "shown.png"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == OK, done.stderr
+    assert "phone.heic" in done.stdout
+    assert (several / "shown.png").exists()
+
+
+def test_a_hit_that_is_gone_is_not_shown(cli: Cli, tiny_model: Path, several: Path) -> None:
+    arguments = ("search", "a star", several, "--model", tiny_model)
+    assert cli(*arguments).code == OK
+    (several / "0.png").unlink()
+    said = cli(*arguments, "--no-update", "--show-input", several / "shown.png")
+    assert said.code == OK
+    assert "not shown: " in said.err
+    assert (several / "shown.png").exists()
 
 
 def test_a_sentence_that_is_too_long_for_a_file_name(

@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     "__main__", "cli", "serve", "generate", "collect", "evaluation", "index", "training", "exporting", "embedder",
     "engines", "checkpoint", "data", "zero_shot", "probe", "locate", "comparison", "metrics", "plots", "images",
-    "tokenizer", "failures", "nets",
+    "formats", "tokenizer", "failures", "nets",
 )  # fmt: skip
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -73,8 +72,6 @@ def _counts(counts: dict[str, int]) -> dict[str, str]:
 
 def _terminal() -> str:
     """How pictures are drawn in this terminal."""
-    name = os.environ.get("TERM", "unknown")
-    if importlib.util.find_spec("diptych.cli.previews") is None:
-        return name
-    previews = importlib.import_module("diptych.cli.previews")
-    return f"{name}; pictures as {previews.choose()}"
+    from diptych.cli.previews import choose
+
+    return f"{os.environ.get('TERM', 'unknown')}; pictures as {choose()}"

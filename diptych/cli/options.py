@@ -155,7 +155,14 @@ def write_picture(path: str, save: Callable[[str], object]) -> None:
 
 
 def write_input_sheet(path: str, model: Embedder, pictures: list[Any]) -> None:
-    """The pictures as the tower sees them, side by side, in one PNG."""
+    """The pictures as the tower sees them, side by side, in one PNG; without those that Pillow cannot read (RAW)."""
+    from diptych.images import ImageError
     from diptych.plots import contact_sheet, file_name
 
-    write_picture(path, contact_sheet([(model.shown(picture), file_name(picture)) for picture in pictures]).save)
+    tiles = []
+    for picture in pictures:
+        try:
+            tiles.append((model.shown(picture), file_name(picture)))
+        except ImageError as error:
+            say(f"not shown: {error}")
+    write_picture(path, contact_sheet(tiles).save)

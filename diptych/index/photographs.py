@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from PIL.Image import Exif
 
 _RAW = frozenset(f".{ending}" for ending in RAW_ENDINGS.split("|"))
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _ORIENTATION = 0x112
 # LibRaw's `flip` as EXIF's orientation: it has 0, 3 (upside down), 5 and 6 (a quarter to the left, to the right)
 _FLIPS = {3: 3, 5: 8, 6: 6}
@@ -39,20 +38,10 @@ def read_photograph(content: bytes, name: str, spec: Preprocess) -> Photograph:
     if os.path.splitext(name)[1].lower() in _RAW:
         with contextlib.suppress(_NotRaw):
             return _read_raw(content, name, spec)
-    if content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
-        _register_heif()
     pixels = squared(content, spec, decode="fast")
     with contextlib.suppress(Exception), Image.open(io.BytesIO(content)) as image:
         return Photograph(pixels, picture_details(image))
     return Photograph(pixels, Details())
-
-
-def _register_heif() -> None:
-    """Pillow's plug-in, asked for by the first HEIC file: it takes a while to import."""
-    if "HEIF" not in Image.OPEN:
-        import pillow_heif
-
-        pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
 
 
 class _NotRaw(Exception):
