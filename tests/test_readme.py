@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,13 +20,14 @@ EXAMPLES = [block for kind, block in BLOCKS if kind == "python"]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """photos/, captions.txt, pairs/ and a model folder."""
+    """photos/, one of them twice, captions.txt, pairs/ and a model folder."""
     from diptych.embedder import BUNDLED
 
     place = tmp_path_factory.mktemp("readme")
     (place / "photos").mkdir()
     for index, scene in enumerate(Scenes(6, size_px=128)):
         scene.image.save(place / "photos" / f"scene-{index}.png")
+    shutil.copy(place / "photos" / "scene-0.png", place / "photos" / "scene-0 again.png")  # for `index duplicates`
     (place / "captions.txt").write_text("a red star\na blue fish\n", encoding="utf-8")
     for split, count in (("train", 96), ("dev", 16)):
         write_shards(place / "pairs" / split, count)
