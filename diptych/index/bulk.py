@@ -118,10 +118,10 @@ def _check_job(folder: Path, model: Embedder, names: Sequence[str], shard_size: 
         if changed := [key for key, value in job.items() if before.get(key) != value]:
             what = " and ".join(key.replace("_", " ") for key in changed)
             raise DataError(f"{folder} holds another job: its {what} differ. Name a new folder, or remove this one.")
-    elif next(folder.iterdir(), None):
+    elif any(each.suffix != ".part" for each in folder.iterdir()):
         raise DataError(f"{folder} holds other things and no {JOB}; nothing was written. Name a new folder.")
     else:
-        path.write_text(json.dumps(job), encoding="utf-8")
+        _replaced(path, lambda part: part.write_text(json.dumps(job), "utf-8"))
 
 
 class _Row(NamedTuple):
