@@ -49,6 +49,7 @@ def test_eight_bits_are_near(cli: Cli, tiny_model: Path, shards: Path, tmp_path:
         assert parity[f"{tower}_cosine"] > 0.98
     assert parity["pictures"] == 48
     assert "fitting the text tower's ranges" in said.err
+    assert "int8 and " in diptych.load(tmp_path / "fast").engine.describe()
     from diptych.engines.openvino_runtime import core
 
     graph = core().read_model(tmp_path / "fast" / "openvino" / "image.xml")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from diptych.checkpoint.files import read_json
 from diptych.checkpoint.replacing import json_text
 from diptych.checkpoint.state import CheckpointError
 from diptych.engines import compiled_cache
@@ -49,7 +50,7 @@ class OpenVINOEngine:
         if precision == "bfloat16" and not has_bfloat16:
             raise ValueError("precision='bfloat16' was asked for; this processor has none. Leave it out.")
         self.precision = "bfloat16" if has_bfloat16 and precision != "float32" else "float32"
-        self._files, self._settings = tuple(files), settings
+        self._files, self._settings, self.is_quantised = tuple(files), settings, False
         self._towers = {"image": _Tower(image, self._compiled), "text": _Tower(text, self._compiled_before)}
 
     @classmethod
@@ -89,7 +90,9 @@ class OpenVINOEngine:
                 ) from error
 
         files = [folder / "text.xml", folder / "text.bin"]
-        return cls(lambda: read("image"), lambda: read("text"), precision=precision, files=files)
+        engine = cls(lambda: read("image"), lambda: read("text"), precision=precision, files=files)
+        engine.is_quantised = read_json(folder / "facts.json").get("precision") == "int8"
+        return engine
 
     def graphs(self) -> dict[str, Any]:
         """Both towers' graphs, made anew."""
@@ -97,7 +100,8 @@ class OpenVINOEngine:
 
     def describe(self) -> str:
         """What runs where, for people."""
-        return f"OpenVINO on cpu ({self.precision}, {os.cpu_count()} cores)"
+        arithmetic = f"int8 and {self.precision}" if self.is_quantised else self.precision
+        return f"OpenVINO on cpu ({arithmetic}, {os.cpu_count()} cores)"
 
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]:
         """Pictures of the tower's size; they are normalised in the graph."""
@@ -114,7 +118,8 @@ class OpenVINOEngine:
         if not self._files:
             return self._compiled(make)
         processor = self._core.get_property("CPU", "FULL_DEVICE_NAME")
-        name = compiled_cache.key(self._files, self._settings, openvino.get_version(), processor, str(self._hints))
+        files = (*self._files, Path(__file__).with_name("graph.py"))  # other graphs of the same weights are others
+        name = compiled_cache.key(files, self._settings, openvino.get_version(), processor, str(self._hints))
         if content := compiled_cache.read(name):
             with contextlib.suppress(RuntimeError):
                 return self._core.import_model(content, "CPU", self._hints)
