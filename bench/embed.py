@@ -1,6 +1,6 @@
 """How fast do pictures and texts become vectors on a processor, and what does the fast way cost?
 
-    python bench/embed.py [--data PAIRS] [--rounds N] [--quick] [--json]
+    python bench/embed.py [--data PAIRS [--calibrate PAIRS]] [--rounds N] [--quick] [--json]
 
 All rows run one ViT-B/32 with one set of random weights, in turns, so that a slow moment of the machine meets
 everybody: pictures come decoded, texts tokenised. The peers are those of open_clip, transformers and ONNX Runtime that
@@ -225,11 +225,11 @@ def _multiply_adds(model: diptych.Embedder, size: int) -> float:
     return counter.get_total_flops() / 2e9
 
 
-def cost(data: str, place: Path) -> list[Row]:
-    """What 8 bits cost the bundled model: recall, and cosines to float32."""
+def cost(data: str, calibrate: str, place: Path) -> list[Row]:
+    """What 8 bits cost the bundled model, fitted on other pairs: recall, and cosines to float32."""
     whole = diptych.load(engine="openvino", precision="float32")
     pairs = Validation.read(open_source(data), whole.preprocessing)
-    export(whole.source, place / "bundled-int8", precision="int8", calibrate=data)
+    export(whole.source, place / "bundled-int8", precision="int8", calibrate=calibrate)
     fast = diptych.load(place / "bundled-int8")
     vectors = [(m.embed_pixels(pairs.pixels), m.embed_texts(pairs.captions, truncate=True)) for m in (whole, fast)]
     rows = []
@@ -252,6 +252,7 @@ def main() -> None:
     """Measure and report."""
     parser = arguments(QUESTION)
     parser.add_argument("--data", help="pairs with captions, for what 8 bits cost in recall")
+    parser.add_argument("--calibrate", help="pairs to take the ranges of 8 bits from; by default those of --data")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
     name, seconds = ("vit-tiny", 0.1) if options.quick else ("ViT-B/32", 3.0)
@@ -261,7 +262,7 @@ def main() -> None:
         rows = speeds(ways, model, 1 if options.quick else options.rounds, seconds)
         rows += shares(rows, model, seconds)
         if options.data:
-            rows += cost(options.data, Path(place))
+            rows += cost(options.data, options.calibrate or options.data, Path(place))
     report(QUESTION, rows, as_json=options.as_json)
 
 
