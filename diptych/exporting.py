@@ -23,6 +23,7 @@ from diptych.data.sources import open_source
 from diptych.data.stream import indexed
 from diptych.embedder import Embedder, load
 from diptych.images import ImageError, find_images, load_pixels, squared
+from diptych.zero_shot import unit
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -178,8 +179,8 @@ def parity(model: Embedder, encode: Encoders, judged: Samples) -> Parity:
     mine = model.embed_pixels(pixels), model.embed_texts(texts, truncate=True)
     ids = [model.tokenize([text], truncate=True).ids for text in texts]
     theirs = (
-        _unit(np.concatenate([encode.image(pixels[i : i + 8]) for i in range(0, len(pixels), 8)])),
-        _unit(np.concatenate([encode.text(each) for each in ids])),
+        unit(np.concatenate([encode.image(pixels[i : i + 8]) for i in range(0, len(pixels), 8)])),
+        unit(np.concatenate([encode.text(each) for each in ids])),
     )
     image, text = ((a * b).sum(axis=1) for a, b in zip(mine, theirs, strict=True))
     same = None if len(pixels) < 2 * TOP else agreement(mine[1] @ mine[0].T, theirs[1] @ theirs[0].T)
@@ -192,10 +193,6 @@ def agreement(mine: Float[np.ndarray, "texts pictures"], theirs: Float[np.ndarra
     best = [np.argpartition(-scores, TOP, axis=1)[:, :TOP] for scores in (mine, theirs)]
     shared = [len(np.intersect1d(a, b)) for a, b in zip(*best, strict=True)]
     return float(np.mean(shared)) / TOP
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def _write_openvino(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.checkpoint import huggingface
-from diptych.checkpoint.files import read_json
+from diptych.checkpoint.files import read_json, shards_of
 from diptych.checkpoint.hub import fetch, is_repo_id
 from diptych.checkpoint.settings import OURS, READABLE, Settings, read_settings
 from diptych.checkpoint.state import CheckpointError
@@ -86,8 +86,4 @@ def _files(folder: Path) -> list[Path]:
         return []
     if (folder / SAFE).is_file():
         return [folder / SAFE]
-    if not (folder / SAFE_INDEX).is_file():
-        return []
-    shards = read_json(folder / SAFE_INDEX).get("weight_map")
-    paths = [folder / name for name in sorted(set(shards.values()))] if isinstance(shards, dict) else []
-    return paths if all(path.is_file() for path in paths) else []
+    return shards_of(folder / SAFE_INDEX) if (folder / SAFE_INDEX).is_file() else []

@@ -47,17 +47,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     raise CheckpointError(f"{path} is no checkpoint: it starts with {head[:16]!r}.")
 
 
-def read_shards(index: Path) -> dict[str, Tensor]:
-    """The tensors of a model in several files, which `index` lists."""
+def shards_of(index: Path) -> list[Path]:
+    """The files of a model in several, which `index` lists. CheckpointError where one is missing."""
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict):
         raise CheckpointError(f"{index} is no list of shards: it has no weight_map.")
     names = sorted(set(map(str, shards.values())))
+    paths = [index.parent / Path(name).name for name in names]  # beside the index, whatever it says
+    for path in paths:
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing; {index.name} lists it among {len(names)} files.")
+    return paths
+
+
+def read_shards(index: Path) -> dict[str, Tensor]:
+    """The tensors of a model in several files, which `index` lists."""
     tensors: dict[str, Tensor] = {}
-    for name in names:
-        shard = index.parent / Path(name).name  # beside the index, whatever it says
-        if not shard.is_file():
-            raise CheckpointError(f"{shard} is missing; {index.name} lists it among {len(names)} files.")
+    for shard in shards_of(index):
         tensors |= read_tensors(shard)
     return tensors
 

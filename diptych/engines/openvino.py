@@ -18,6 +18,7 @@ from diptych.engines import compiled_cache
 from diptych.engines.openvino_runtime import core, openvino
 from diptych.images import Preprocess
 from diptych.nets.config import CLIPConfig
+from diptych.zero_shot import unit
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
@@ -105,10 +106,10 @@ class OpenVINOEngine:
 
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]:
         """Pictures of the tower's size; they are normalised in the graph."""
-        return _unit(self._towers["image"](np.ascontiguousarray(pixels)))
+        return unit(self._towers["image"](np.ascontiguousarray(pixels)))
 
     def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
-        return _unit(self._towers["text"](ids.astype(np.int64, copy=False)))
+        return unit(self._towers["text"](ids.astype(np.int64, copy=False)))
 
     def _compiled(self, make: Callable[[], Any]) -> Any:
         return self._core.compile_model(make(), "CPU", self._hints)
@@ -158,8 +159,3 @@ class _Tower:
         if not hasattr(self._requests, "own"):
             self._requests.own = self._model.create_infer_request()
         return self._requests.own.infer([batch], share_inputs=True)[0]
-
-
-def _unit(features: np.ndarray) -> np.ndarray:
-    features = features.astype(np.float32, copy=False)
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)

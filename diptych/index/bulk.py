@@ -24,13 +24,13 @@ from diptych.data.stream import indexed
 from diptych.embedder import Embedder
 from diptych.failures import Failure
 from diptych.images import ImageError, Preprocess, squared
+from diptych.index.given import FINGERPRINT_KEY, MODEL_KEY
 from diptych.index.items import File
 from diptych.index.readers import Readers
 from diptych.index.scan import scan
 
 SHARD_SIZE = 10_000
 JOB = "job.json"
-MODEL_KEY, FINGERPRINT_KEY = "diptych.model", "diptych.fingerprint"  # in a Parquet file's metadata
 _BATCH = 32
 _DATA_FILES = ("*.tar", "*.parquet", "dataset_info.json")  # what makes a folder a data set and not an album
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from diptych.zero_shot import unit
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -66,7 +68,7 @@ def find_duplicates(index: _Index, *, threshold: float = THRESHOLD, progress: Pr
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold:g}; wanted a cosine above 0, up to 1 (0.95 finds copies).")
     ids = index.catalog.matching("files.kind = 'picture' AND items.modality = 'picture'")
-    vectors = _unit(index.catalog.vectors_of(ids))
+    vectors = unit(index.catalog.vectors_of(ids).astype(np.float32))
     groups = [ids[group] for group in group_alike(vectors, threshold, progress=progress)]
     copies = [_sorted_copies(index, group) for group in groups]
     copies += [_sorted_copies(index, group) for group in _equal_videos(index)]
@@ -145,11 +147,6 @@ def _joined(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
             labels = labels[labels]
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    vectors = vectors.astype(np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-
-
 def _equal_videos(index: _Index) -> list[list[int]]:
     """The ids of one frame of each video whose bytes another one has too."""
     same = (
@@ -164,7 +161,7 @@ def _equal_videos(index: _Index) -> list[list[int]]:
 
 def _sorted_copies(index: _Index, ids: Iterable[int]) -> list[Copy]:
     items = _files(index, sorted(index.catalog.items(ids), key=_rank))
-    vectors = _unit(index.catalog.vectors_of([item.id for item in items]))
+    vectors = unit(index.catalog.vectors_of([item.id for item in items]).astype(np.float32))
     cosines = vectors @ vectors[0] if len(items) else ()
     return [
         Copy(index.path_of(item.path), float(cosine), item.details.width, item.details.height, item.size, item.id)

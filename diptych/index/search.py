@@ -13,6 +13,7 @@ from diptych.index.items import Modality
 from diptych.index.query import Encoder, Query
 from diptych.index.ranking import Background, diverse_order
 from diptych.index.relevance import Neighbourly, Reach, reach, sentence_vectors
+from diptych.zero_shot import unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -212,7 +213,7 @@ def _spread(
     if not order:
         return order
     stored = index.catalog.vectors_of([found[which].items[at].id for which, at in order]).astype(np.float32)
-    vectors = stored / np.linalg.norm(stored, axis=1, keepdims=True)
+    vectors = unit(stored)
     heights = [found[which].background.height(found[which].cosines)[at] for which, at in order]
     return [order[at] for at in diverse_order(vectors, heights, diversity=diversity, limit=limit)]
 
