@@ -18,6 +18,7 @@ import diptych
 from diptych.cli import COMMANDS, FAILED, NOTHING, OK, PARTLY, USAGE
 from diptych.cli import diptych as group
 from diptych.data.inspect import loader_rate
+from diptych.data.scenes import draw_scene
 from diptych.images import find_images
 from diptych.index.catalog import Catalog
 from diptych.training.rate import training_rate
@@ -69,6 +70,10 @@ def test_index_makes_and_updates(cli: Cli, tiny_model: Path, pictures: Path, tmp
     assert said.code == OK
     wanted = {"added": 0, "renamed": 1, "forgotten": 2, "unchanged": 5, "failed_before": 1, "indexed_pictures": 6}
     assert wanted.items() <= said.json.items()
+    searched = cli("search", "a red star", folder, "--json")  # which looks the folder over, too
+    assert searched.json["searched"] == 6
+    assert "left out as before: below/" in cli("index", folder).err
+    assert cli("index", folder, "--exclude", "", "--json").json["added"] == 1
     model = diptych.load(tiny_model)
     with Catalog.open(folder / ".diptych" / "catalog.sqlite") as catalog:
         (item,) = catalog.items(catalog.matching("path = 'one.png'"))
@@ -81,6 +86,18 @@ def test_index_of_nothing_and_wrong_uses(cli: Cli, tiny_model: Path, tmp_path: P
     assert cli("index", tmp_path / "missing").code == USAGE
     assert "--vectors, which is missing" in cli("index", tmp_path, "--paths", __file__).err
     assert cli("index", tmp_path, "--watch", "--reindex").code == USAGE
+
+
+def test_index_says_what_became_of_vectors(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "pictures", tmp_path / "vectors"
+    shutil.copytree(pictures, folder)
+    assert cli("embed", folder, out, "--model", tiny_model).code == OK
+    (folder / "scene-0.png").unlink()
+    said = cli("index", folder, "--model", tiny_model, "--vectors", out, "--json")
+    counts = {"taken": 7, "of_indexed_files": 0, "of_no_file_here": 1, "not_finite": 0}
+    assert said.json["vectors"] == counts
+    said = cli("index", folder, "--vectors", out)
+    assert "vectors: 7 of indexed files, 1 of no file here (--reindex takes these)" in said.out
 
 
 def test_doctor_of_the_installation(cli: Cli) -> None:
@@ -291,11 +308,16 @@ def test_search_in_texts_and_with_filters(cli: Cli, tiny_model: Path, several: P
 
 def test_search_says_where_nothing_stands_out(cli: Cli, tiny_model: Path, several: Path) -> None:
     arguments = ("search", several, "--image", several / "0.png", "--model", tiny_model)
+    few = cli(*arguments, "--relevant")
+    assert (few.code, few.out) == (OK, cli(*arguments).out)
+    assert "--relevant says nothing about 3 items" in few.err
+    for seed in range(9):
+        draw_scene(seed, size_px=64).image.save(several / f"more-{seed}.png")
     said = cli(*arguments, "--relevant")
     assert said.code == OK
     assert said.out.splitlines()[0].endswith(f"{several}/0.png")
-    said = cli("search", several, "--minus-image", several / "0.png", "--minus-image", several / "1.png",
-               "--minus-image", several / "below" / "2.png", "--model", tiny_model, "--relevant", "--json")  # fmt: skip
+    away = [word for path in several.rglob("*.png") for word in ("--minus-image", path)]
+    said = cli("search", several, *away, "--model", tiny_model, "--relevant", "--json")
     assert (said.code, said.json["hits"]) == (NOTHING, [])
     assert said.json["standing"] < said.json["cut"]
     assert "nothing like that here: the best hits stand " in said.err

@@ -203,7 +203,11 @@ def test_exclusions_and_hidden_files(folder: Path, model: PixelModel) -> None:
     done = index.update()
     assert {path for path, _ in vectors(index)} == {"0.png", "1.png", "2.png", "3.png", ".hidden.png", "notes.md"}
     assert done.skipped == {"excluded": 1}
-    assert did(open_index(folder, model=model).update()) == {"added": 2, "forgotten": 1, "unchanged": 5}
+    assert did(open_index(folder, model=model).update()) == {"unchanged": 6}  # as it was written down
+    assert did(open_index(folder, model=model).update(reindex=True)) == {"added": 6}
+    assert open_index(folder).rules == (("below/",), True)
+    assert did(open_index(folder, model=model, hidden=False).update()) == {"forgotten": 1, "unchanged": 5}
+    assert did(open_index(folder, model=model, exclude=()).update()) == {"added": 2, "unchanged": 5}
 
 
 def test_progress_counts_what_is_read(folder: Path, model: PixelModel) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from diptych.index import fitting
 from diptych.index.halves import products
-from diptych.index.nearest import CacheError, Nearest
+from diptych.index.nearest import READINGS, CacheError, Nearest
 from diptych.index.quantiser import dealt
 
 
@@ -99,6 +99,17 @@ def test_small_sets_are_exact(data: st.DataObject, tmp_path_factory: pytest.Temp
     nearest.verify()
 
 
+def test_a_second_search_gives_what_the_first_gave(tmp_path: Path) -> None:
+    vectors, query = pictures(300, 24), texts(1, 24)[0]
+    nearest = Nearest.build(tmp_path / "a", np.arange(300), vectors, stamp="1")
+    answers = [nearest.search(query, 7) for _ in range(3)]
+    for found in answers:
+        assert found.ids.tolist() == truth(vectors, np.arange(300), query, 7)
+        np.testing.assert_array_equal(found.cosines, answers[0].cosines)
+    nearest.add(np.array([300]), query[None].astype(np.float16), stamp="2")
+    assert nearest.search(query, 1).ids.tolist() == [300]
+
+
 def test_equal_vectors_come_by_id(tmp_path: Path) -> None:
     """Wherever they lie, also where more are equal than asked for."""
     same = pictures(1, 48)
@@ -162,6 +173,14 @@ def test_codes_and_filters(by_codes: Path) -> None:
     at = far // 10 - 1
     assert nearest.search(query, 10, among=far).ids.tolist() == truth(vectors[at], far, query, 10)
     assert len(nearest.search(query, 10, among=np.array([1, 2, 3])).ids) == 0
+
+
+def test_building_tells_of_each_reading(tmp_path: Path) -> None:
+    vectors = pictures(1056, 64)
+    told: list[int] = []
+    blocks = [(np.arange(start, start + 528), vectors[start : start + 528]) for start in (0, 528)]
+    Nearest.build_blocks(tmp_path / "a", blocks, dim=64, stamp="1", kind="approximate", tell=told.append)
+    assert sum(told) == READINGS * 1056
 
 
 def test_appending_never_retrains(copied: Path) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diptych.cli import NOTHING, OK
-from diptych.cli.options import json_option, print_json, progress, say
+from diptych.cli import NOTHING
+from diptych.cli.options import failures_json, json_option, print_json, progress, report_failures, say
 
 if TYPE_CHECKING:
     from diptych.index.duplicates import Copy
@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 @click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False))
 @click.option("--threshold", type=float, help="The cosine from which two pictures count as one; by default 0.95.")
 @click.option("--index", "place", metavar="DIR", help="Where the index is; by default in FOLDER/.diptych.")
+@click.option(
+    "--update/--no-update", default=None, help="Look for new and changed files first; by default up to 10,000 files."
+)
 @click.option("--paths", is_flag=True, help="Print all of each group but the one to keep, one a line.")
 @click.option("-0", "nul", is_flag=True, help="The same with a NUL after each, for xargs -0.")
 @json_option
-def command(folder: str, threshold: float | None, place: str | None, paths: bool, nul: bool, as_json: bool) -> int:
+def command(
+    folder: str, threshold: float | None, place: str | None, update: bool | None, paths: bool, nul: bool, as_json: bool
+) -> int:
     """Group the pictures in the index of FOLDER that are nearly the same: copies, other sizes, other compressions.
 
     Each group begins with the one to keep: that of most pixels, then of most bytes. Nothing is removed.
@@ -29,14 +34,18 @@ def command(folder: str, threshold: float | None, place: str | None, paths: bool
     diptych index duplicates ~/Pictures
     diptych index duplicates ~/Pictures --threshold 0.98 --json
     """
+    from diptych.cli.search import brought_up_to_date
     from diptych.index.duplicates import THRESHOLD, find_duplicates
     from diptych.index.local import open_index
 
-    with open_index(folder, index=place) as index, progress("comparing") as advance:
-        found = find_duplicates(index, threshold=THRESHOLD if threshold is None else threshold, progress=advance)
+    with open_index(folder, index=place) as index:
+        failures = brought_up_to_date(index, folder, update)
+        with progress("comparing") as advance:
+            found = find_duplicates(index, threshold=THRESHOLD if threshold is None else threshold, progress=advance)
+    code = report_failures(failures)
     if as_json:
         groups = [[copy._asdict() | {"path": str(copy.path)} for copy in group] for group in found.groups]
-        print_json({"searched": found.searched, "groups": groups})
+        print_json({"searched": found.searched, "groups": groups, "failures": failures_json(failures)})
     elif paths or nul:
         for group in found.groups:
             for copy in group[1:]:
@@ -45,7 +54,7 @@ def command(folder: str, threshold: float | None, place: str | None, paths: bool
         click.echo("\n\n".join(map(_told, found.groups)), nl=bool(found.groups))
     copies = sum(len(group) - 1 for group in found.groups)
     say(f"{len(found.groups):,} groups with {copies:,} copies among {found.searched:,} pictures")
-    return OK if found.groups else NOTHING
+    return code if found.groups else NOTHING
 
 
 def _told(group: list[Copy]) -> str:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.cli import NOTHING, OK
-from diptych.cli.options import failures_json, model_options, open_model, print_json, progress, report_failures, say
+from diptych.cli.options import failures_json, model_options, open_model, print_json, report_failures, say, stages
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
+    from diptych.index.given import Given
     from diptych.index.local import LocalIndex
     from diptych.index.updating import Updated
 
@@ -39,8 +40,13 @@ class _Index(click.Command):
 @click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False))
 @click.option("--watch", is_flag=True, help="Go on, and index again whenever something changes, until Ctrl-C.")
 @click.option("--reindex", is_flag=True, help="Make all vectors anew, with another model if one is named.")
-@click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out these files or folders; may be repeated.")
-@click.option("--hidden", is_flag=True, help="Take in files and folders whose names begin with a dot.")
+@click.option(
+    "--exclude",
+    metavar="GLOB",
+    multiple=True,
+    help="Leave out these files or folders; may be repeated, and is remembered ('' forgets).",
+)
+@click.option("--hidden/--no-hidden", default=None, help="Take in files and folders with a leading dot; remembered.")
 @click.option(
     "--index", "place", metavar="DIR", type=click.Path(file_okay=False), help="Keep the index there, not in FOLDER."
 )
@@ -66,8 +72,8 @@ class _Index(click.Command):
 )
 @model_options
 def command(
-    folder: str, watch: bool, reindex: bool, exclude: tuple[str, ...], hidden: bool, place: str | None, wait_s: float,
-    vectors: str | None, paths: str | None,
+    folder: str, watch: bool, reindex: bool, exclude: tuple[str, ...], hidden: bool | None, place: str | None,
+    wait_s: float, vectors: str | None, paths: str | None,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Make or update the index of FOLDER (by default the current one), which lies in FOLDER/.diptych.
@@ -88,16 +94,19 @@ def command(
     if watch and (reindex or vectors):
         raise click.UsageError("--watch goes with neither --reindex nor --vectors; run these first.")
     opener = partial(open_model, device=device, activation=activation, engine=engine)
-    with (
-        _ended_politely(),
-        open_index(folder, model=model, index=place, exclude=exclude, hidden=hidden, open_model=opener) as index,
-    ):
+    rules = {"exclude": exclude or None, "hidden": hidden}
+    with _ended_politely(), open_index(folder, model=model, index=place, open_model=opener, **rules) as index:
         if watch:
             return _watch(index, as_json)
         given = open_given(vectors, paths, index.root) if vectors else None
-        with progress("indexing") as advance:
-            done = index.update(progress=advance, reindex=reindex, given=given, wait_s=wait_s, on_wait=say)
-        return _report(index, done, as_json)
+        with stages("looking the folder over", "indexing", "arranging for search") as (found, advance, arranging):
+            found(0, 1)
+            done = index.update(
+                progress=advance, reindex=reindex, given=given, wait_s=wait_s, on_wait=say, arranging=arranging
+            )
+        if index.rules.exclude and not exclude:
+            say(f"left out as before: {', '.join(index.rules.exclude)} (--exclude '' takes all in)")
+        return _report(index, done, as_json, given)
 
 
 def _watch(index: LocalIndex, as_json: bool) -> int:
@@ -111,17 +120,23 @@ def _watch(index: LocalIndex, as_json: bool) -> int:
     return OK
 
 
-def _report(index: LocalIndex, done: Updated, as_json: bool) -> int:
+def _report(index: LocalIndex, done: Updated, as_json: bool, given: Given | None = None) -> int:
     """Print what an update did; the exit code that follows."""
     counts = index.catalog.counts()
+    vectors = _taken(index, given) if given else {}
     if as_json:
         said = {**done._asdict(), "failures": failures_json(done.failures)}
-        print_json({"index": str(index.place), **said, **{f"indexed_{k}": v for k, v in counts._asdict().items()}})
+        told = {"vectors": vectors} if vectors else {}
+        counted = {f"indexed_{k}": v for k, v in counts._asdict().items()}
+        print_json({"index": str(index.place), **said, **told, **counted})
     else:
         numbers = ("added", "changed", "renamed", "forgotten", "unchanged")
         click.echo(", ".join(f"{getattr(done, name):,} {name}" for name in numbers) + f" in {done.seconds:.1f} s")
         found = counts.files - counts.failed
         click.echo(f"{index.place}: {found:,} files, {counts.pictures:,} pictures and {counts.texts:,} texts")
+        if vectors:
+            said = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in vectors.items() if count)
+            click.echo(f"vectors: {said}" + (" (--reindex takes these)" if vectors["of_indexed_files"] else ""))
     if done.skipped:
         parts = sorted(done.skipped.items(), key=lambda part: -part[1])
         say("not looked at: " + ", ".join(f"{count:,} {reason}" for reason, count in parts))
@@ -131,6 +146,17 @@ def _report(index: LocalIndex, done: Updated, as_json: bool) -> int:
         say(f"{done.unreachable:,} are in folders that cannot be looked into now; they are kept")
     code = report_failures(done.failures)
     return NOTHING if code == OK and not counts.files else code
+
+
+def _taken(index: LocalIndex, given: Given) -> dict[str, int]:
+    """What became of vectors made elsewhere."""
+    known = given.left & index.catalog.files().keys()
+    return {
+        "taken": len(given.taken),
+        "of_indexed_files": len(known),
+        "of_no_file_here": len(given.left) - len(known),
+        "not_finite": len(given.useless),
+    }
 
 
 @contextmanager

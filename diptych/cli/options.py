@@ -7,7 +7,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +16,8 @@ import click
 from diptych.cli import OK, PARTLY, with_flags
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from diptych.embedder import Embedder
     from diptych.engines import EngineName
     from diptych.failures import Failure
@@ -77,6 +79,34 @@ def print_json(result: Mapping[str, Any]) -> None:
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr with rate and time left, gone when done; silent where stderr is no terminal."""
+    with _bars() as bars:
+        yield _advance(bars, bars.add_task(title, total=None, rate=""))
+
+
+@contextmanager
+def stages(*titles: str) -> Iterator[list[Callable[[int, int], None]]]:
+    """A bar for each stage of a work, one at a time; nothing is imported or shown before the first has begun."""
+    with ExitStack() as stack:
+        bars: Progress | None = None
+
+        def stage(title: str) -> Callable[[int, int], None]:
+            advance: Callable[[int, int], None] | None = None
+
+            def begun(done: int, total: int) -> None:
+                nonlocal advance, bars
+                if advance is None:
+                    bars = bars or stack.enter_context(_bars())
+                    for task in bars.tasks:
+                        bars.update(task.id, visible=False)
+                    advance = _advance(bars, bars.add_task(title, total=total, rate=""))
+                advance(done, total)
+
+            return begun
+
+        yield [stage(title) for title in titles]
+
+
+def _bars() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -85,14 +115,15 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None, rate="")
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
-        def advance(done: int, total: int) -> None:
-            speed = bar.tasks[task].speed
-            bar.update(task, completed=done, total=total, rate=f"{speed:.0f}/s" if speed else "")
 
-        yield advance
+def _advance(bars: Progress, task: TaskID) -> Callable[[int, int], None]:
+    def advance(done: int, total: int) -> None:
+        speed = bars.tasks[task].speed
+        bars.update(task, completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else "")
+
+    return advance
 
 
 def report_failures(failures: Mapping[Any, Failure]) -> int:

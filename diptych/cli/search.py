@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +18,10 @@ from diptych.cli.options import (
     model_options,
     open_model,
     print_json,
-    progress,
     report_failures,
     say,
     say_cut,
+    stages,
     truncate_option,
     write_input_sheet,
     write_picture,
@@ -120,19 +119,21 @@ def _search(text: str | None, folder: str | None, order: list[str], **options: A
         open_model=partial(open_model, **{name: options[name] for name in ("device", "activation", "engine")}),
     )  # fmt: skip
     with index:
-        failures = _brought_up_to_date(index, folder, options["update"])
+        failures = brought_up_to_date(index, folder, options["update"])
         found = _found(index, query, filters, folder, options)
         if options["truncate"]:
             say_cut(index.model, [term.value for term in query.terms if term.kind == "text"])
         code = report_failures(failures)
         _print(found, query, failures, options)
+        if options["relevant"] and found.hits and found.standing is None:
+            say(f"--relevant says nothing about {found.searched} items; all hits are shown")
         if not found.hits:
             code = _nothing(index, found, folder, failures, options["find"])
         _write(index, found.hits, options)
     return code
 
 
-def _brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> Mapping[str, Failure]:
+def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> Mapping[str, Failure]:
     """Make the index where there is none; look over the folder where it is small, or that is asked for. What was not
     asked for is neither waited for nor insisted upon: where another process updates, or nothing can be written, a
     search goes on with what is there."""
@@ -149,8 +150,9 @@ def _brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> 
     elif update is False:
         raise IndexPlaceError(f"{index.place} holds no index yet; leave out --no-update to make it.")
     try:
-        with _bar("indexing") as advance:
-            updated = index.update(progress=advance, wait_s=None if is_needed else 0.0, on_wait=say)
+        with stages("indexing", "arranging for search") as (advance, arranging):
+            wait_s = None if is_needed else 0.0
+            updated = index.update(progress=advance, wait_s=wait_s, on_wait=say, arranging=arranging)
     except (IndexBusyError, IndexWritingError) as error:
         if is_needed:
             raise
@@ -161,20 +163,6 @@ def _brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> 
 
 def _age(index: LocalIndex) -> str:
     return str(index.catalog.facts().get("updated_at", "at an unknown time")).replace("T", " at ")
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar that costs nothing until there is something to do."""
-    with ExitStack() as stack:
-        advance: Callable[[int, int], None] | None = None
-
-        def start(done: int, total: int) -> None:
-            nonlocal advance
-            advance = advance or stack.enter_context(progress(title))
-            advance(done, total)
-
-        yield start
 
 
 def _found(index: LocalIndex, query: Query, filters: Any, folder: str, options: Mapping[str, Any]) -> Found:

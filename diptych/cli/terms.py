@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def _terms(asked: Asked) -> list[Term]:
         found = clipboard()
         return [Term("text" if isinstance(found, str) else "picture", found, sign)]
     if asked.option in ("images", "minus_images"):
-        return [Term("picture", sys.stdin.buffer.read() if asked.value == STDIN else asked.value, sign)]
+        return [Term("picture", sys.stdin.buffer.read() if asked.value == STDIN else _place(asked.value), sign)]
     if asked.value != STDIN:
         return [Term("text", _words(asked.value), sign)]
     content = sys.stdin.buffer.read()
@@ -78,6 +79,13 @@ def _terms(asked: Asked) -> list[Term]:
     if not lines:
         raise click.UsageError("stdin is empty; wanted a line of text or more, or a picture.")
     return [Term("text", line, sign) for line in lines]
+
+
+def _place(place: str) -> str:
+    """A file or a URL; a file that is missing is told before a folder is indexed for it."""
+    if "://" not in place and not os.path.isfile(place):
+        raise click.UsageError(f"{place!r} is no file; --image and --minus-image take a picture's path, a URL or -.")
+    return place
 
 
 def _words(text: str) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from diptych.index.nearest import Nearest, Neighbours
 
 T = TypeVar("T")
+Progress = Callable[[int, int], None]
 LOCK = "lock"
 
 
@@ -107,13 +108,13 @@ def rebuilt(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
         return _temporary(catalog, modality)
 
 
-def refresh(catalog: Catalog, place: Path) -> None:
+def refresh(catalog: Catalog, place: Path, *, arranging: Progress | None = None) -> None:
     """Bring the caches of all modalities up to date. The lock is held by the caller."""
     counts = catalog.counts()
     for modality in MODALITIES:
         is_there = folder_of(place, modality).exists()
         if (counts.pictures if modality == "picture" else counts.texts) or is_there:
-            _renewed(catalog, place, modality)
+            _renewed(catalog, place, modality, arranging)
 
 
 def fault(catalog: Catalog, place: Path, modality: Modality) -> str | None:
@@ -142,9 +143,10 @@ def _at(folder: Path, stamp: str) -> Nearest | None:
         return None
 
 
-def _renewed(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
+def _renewed(catalog: Catalog, place: Path, modality: Modality, arranging: Progress | None = None) -> Nearest:
     folder, stamp = folder_of(place, modality), catalog.stamp(modality)
-    nearest = _at(folder, stamp) or _grown(catalog, folder, modality, stamp) or _built(catalog, folder, modality, stamp)
+    nearest = _at(folder, stamp) or _grown(catalog, folder, modality, stamp)
+    nearest = nearest or _built(catalog, folder, modality, stamp, arranging)
     if _noted(catalog, modality) != stamp:
         catalog.set_facts({f"cached.{modality}": stamp})
     return nearest
@@ -178,10 +180,21 @@ def _grown(catalog: Catalog, folder: Path, modality: Modality, stamp: str) -> Ne
     return nearest
 
 
-def _built(catalog: Catalog, folder: Path, modality: Modality, stamp: str) -> Nearest:
-    from diptych.index.nearest import Nearest
+def _built(
+    catalog: Catalog, folder: Path, modality: Modality, stamp: str, arranging: Progress | None = None
+) -> Nearest:
+    from diptych.index.fitting import EXACT_UP_TO
+    from diptych.index.nearest import READINGS, Nearest
 
-    return Nearest.build_blocks(folder, catalog.vectors(modality), dim=catalog.dim, stamp=stamp)
+    total, done = READINGS * len(catalog.ids(modality)), 0
+
+    def tell(rows: int) -> None:
+        nonlocal done
+        done += rows
+        if arranging and total * catalog.dim > READINGS * EXACT_UP_TO:  # a smaller one takes no time
+            arranging(done, total)
+
+    return Nearest.build_blocks(folder, catalog.vectors(modality), dim=catalog.dim, stamp=stamp, tell=tell)
 
 
 def _temporary(catalog: Catalog, modality: Modality) -> Nearest:

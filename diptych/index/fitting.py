@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Float16, Int64
 
 Kind = Literal["exact", "approximate"]
+Tell = Callable[[int], None]
+ENCODED_AT_ONCE = 16_384
 EXACT_UP_TO = 100_000 * 256  # numbers: 30 ms on one core, where importing FAISS costs a fresh process 300
 FEWEST = 256  # rows that letters can be fitted to
 WANTED = (
@@ -39,7 +41,9 @@ class Fit(NamedTuple):
     cost_ms: float
 
 
-def choose(rows: Rows, queries: Float[np.ndarray, "m d"] | None, kind: Kind | None) -> dict[str, Any]:
+def choose(
+    rows: Rows, queries: Float[np.ndarray, "m d"] | None, kind: Kind | None, *, tell: Tell = lambda rows: None
+) -> dict[str, Any]:
     """Decide how to search, write the codes if it is by them, and say what was measured."""
     exact = {"kind": "exact", "recall": 1.0, "candidates": [0, 0], "pieces": 0, "built_rows": len(rows.ids)}
     small = rows.vectors.size <= EXACT_UP_TO if kind is None else kind == "exact"
@@ -47,12 +51,12 @@ def choose(rows: Rows, queries: Float[np.ndarray, "m d"] | None, kind: Kind | No
         return exact
     asked = made_queries(rows.vectors) if queries is None or not len(queries) else queries
     asked = np.ascontiguousarray(asked[:QUERIES], np.float32)
-    truth = true_nearest(rows.vectors, asked, count=FAR)
+    truth = true_nearest(rows.vectors, asked, count=FAR, tell=tell)
     found = fit(rows.vectors, asked, truth[:, :NEAREST])
     if kind is None and found.cost_ms * 2 > rows.vectors.size * PRODUCT_MS:
         return exact
     most = int(min(len(rows.ids), max(4 * found.candidates, MOST)))
-    places = _encode(rows, found, asked, truth, most=most)
+    places = _encode(rows, found, asked, truth, most=most, tell=tell)
     candidates = needed(places[:, :NEAREST])
     if candidates == np.inf:
         return exact
@@ -65,12 +69,15 @@ def choose(rows: Rows, queries: Float[np.ndarray, "m d"] | None, kind: Kind | No
     return {**exact, **measured}
 
 
-def _encode(rows: Rows, found: Fit, queries: np.ndarray, truth: np.ndarray, *, most: int) -> np.ndarray:
+def _encode(rows: Rows, found: Fit, queries: np.ndarray, truth: np.ndarray, *, most: int, tell: Tell) -> np.ndarray:
     """Write quantiser and codes; where among the candidates each true neighbour is."""
     whole = len(rows.vectors) // GROUP * GROUP
     rows.append("quantiser", found.quantiser.to_array())
-    for codes in encoded(found.quantiser, rows.vectors[:whole]):
+    for start, codes in zip(
+        range(0, whole, ENCODED_AT_ONCE), encoded(found.quantiser, rows.vectors[:whole]), strict=True
+    ):
         rows.append("codes", codes)
+        tell(min(ENCODED_AT_ONCE, whole - start))
     scans = scans_of(found.quantiser, rows.content("codes"), cores())
     places = measured_places(scans, queries, truth, most=most)
     places[truth >= whole] = 1  # the last rows are read in any case
@@ -133,7 +140,11 @@ def measured_places(
 
 
 def true_nearest(
-    rows: Float16[np.ndarray, "n d"], queries: Float[np.ndarray, "m d"], *, count: int = NEAREST
+    rows: Float16[np.ndarray, "n d"],
+    queries: Float[np.ndarray, "m d"],
+    *,
+    count: int = NEAREST,
+    tell: Tell = lambda rows: None,
 ) -> Int64[np.ndarray, "m k"]:
     """Each query's nearest rows, best first, by looking at all of them."""
     scores = np.empty((len(queries), 0), np.float32)
@@ -146,6 +157,7 @@ def true_nearest(
         places = np.hstack([places, top + start])
         order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
         scores, places = np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
+        tell(len(block))
     return places
 
 
@@ -171,5 +183,5 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 def encoded(quantiser: Quantiser, rows: Float16[np.ndarray, "n d"]) -> Iterator[np.ndarray]:
     """Codes of rows, whose number is a multiple of 32, in pieces."""
-    for start in range(0, len(rows), 16_384):
-        yield quantiser.packed(rows[start : start + 16_384].astype(np.float32))
+    for start in range(0, len(rows), ENCODED_AT_ONCE):
+        yield quantiser.packed(rows[start : start + ENCODED_AT_ONCE].astype(np.float32))

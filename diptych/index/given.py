@@ -17,12 +17,15 @@ _PATH_COLUMN = "path"
 class Given:
     """Vectors by the path of their picture, relative to a folder. Made by `open_given`.
 
-    `fingerprint` and `model` are those of the model that made them, None where the files do not say.
+    `fingerprint` and `model` are those of the model that made them, None where the files do not say. `taken` are the
+    paths whose vector was asked for and was good, `useless` those whose was not of finite numbers, or of length 0.
     """
 
     def __init__(self, fingerprint: str | None, model: str | None, dim: int):
         self.fingerprint, self.model, self.dim = fingerprint, model, dim
         self._rows: dict[str, tuple[np.ndarray, int]] = {}
+        self.taken: set[str] = set()
+        self.useless: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -41,7 +44,16 @@ class Given:
         vectors, row = self._rows[path]
         vector = vectors[row].astype(np.float32)
         length = float(np.linalg.norm(vector))
-        return (vector / length).astype(np.float16) if 0 < length < np.inf else None
+        if not 0 < length < np.inf:
+            self.useless.add(path)
+            return None
+        self.taken.add(path)
+        return (vector / length).astype(np.float16)
+
+    @property
+    def left(self) -> set[str]:
+        """The paths whose vector nobody asked for: their files are indexed already, or not there."""
+        return self._rows.keys() - self.taken - self.useless
 
 
 class _Paths(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from diptych.index.catalog import Catalog
 from diptych.index.faults import IndexModelError, IndexPlaceError, explained
 from diptych.index.items import Modality
 from diptych.index.lock import locked
-from diptych.index.updating import PLACE, Progress, Updated, update
+from diptych.index.updating import PLACE, Progress, Rules, Updated, update
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
@@ -31,8 +32,8 @@ def open_index(
     *,
     model: str | os.PathLike[str] | Embedder | None = None,
     index: str | os.PathLike[str] | None = None,
-    exclude: Sequence[str] = (),
-    hidden: bool = False,
+    exclude: Sequence[str] | None = None,
+    hidden: bool | None = None,
     open_model: OpenModel | None = None,
 ) -> LocalIndex:
     """The index of the pictures under `folder`; nothing is read or made before it is needed.
@@ -40,7 +41,8 @@ def open_index(
     `model` is a model or the name of one, by default that of the index, or the bundled one for a new index; a name is
     opened with `open_model` (None stands for the bundled model), by default `diptych.load`, as soon as something must
     be embedded. `index` names another place than `folder`/.diptych, for pictures that can only be read. `exclude` and
-    `hidden` are those of `diptych.index.scan.scan`. Raises OSError where `folder` is none.
+    `hidden` are those of `diptych.index.scan.scan`; an update writes them down, and None stands for what was written
+    down last. Raises OSError where `folder` is none.
     """
     os.scandir(folder).close()
     return LocalIndex(folder, model=model, index=index, exclude=exclude, hidden=hidden, open_model=open_model)
@@ -58,13 +60,13 @@ class LocalIndex:
         *,
         model: str | os.PathLike[str] | Embedder | None = None,
         index: str | os.PathLike[str] | None = None,
-        exclude: Sequence[str] = (),
-        hidden: bool = False,
+        exclude: Sequence[str] | None = None,
+        hidden: bool | None = None,
         open_model: OpenModel | None = None,
     ):
         self.root = Path(os.path.abspath(os.fsdecode(folder)))
         self.place = self.root / PLACE if index is None else Path(os.path.abspath(os.fsdecode(index)))
-        self.exclude, self.hidden = tuple(exclude), hidden
+        self._exclude, self._hidden = exclude, hidden
         is_name = model is None or isinstance(model, (str, os.PathLike))
         self._name = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
         self._model: Embedder | None = None if is_name else model  # type: ignore[assignment]
@@ -165,6 +167,16 @@ class LocalIndex:
             held = self._nearest[modality] = stamp, cache.Sound(opened, rebuild)
         return held[1]
 
+    @property
+    def rules(self) -> Rules:
+        """What is left out: as given, else as the last update wrote it down."""
+        facts: dict[str, str] = {}
+        if self.exists and (self._exclude is None or self._hidden is None):
+            facts = self.catalog.facts()
+        exclude = json.loads(facts.get("exclude", "[]")) if self._exclude is None else self._exclude
+        hidden = facts.get("hidden") == "yes" if self._hidden is None else self._hidden
+        return Rules(tuple(filter(str.strip, exclude)), hidden)
+
     # --- the model
 
     @property
@@ -232,6 +244,7 @@ class LocalIndex:
         wait_s: float | None = 0.0,
         on_wait: Callable[[str], None] | None = None,
         processes: int | None = None,
+        arranging: Progress | None = None,
     ) -> Updated:
         """Embed what is new or changed, follow what was renamed, forget what is gone.
 
@@ -242,7 +255,8 @@ class LocalIndex:
         `reindex` makes all vectors anew, with the model at hand, beside the old ones, which serve until the new are
         whole. `given` are vectors made elsewhere (`given.open_given`), taken in place of the model's own for the
         pictures that they name. `wait_s` is how long to wait while another process updates (None: for ever), after
-        telling `on_wait` so. `processes` read files, by default one a core.
+        telling `on_wait` so. `processes` read files, by default one a core. `arranging` is told (done, total) rows
+        where a large index is arranged anew for searching, which reads them three times.
 
         Raises IndexModelError, IndexBusyError, IndexPlaceError (nothing can be written, the disk is full, or the
         folder is suddenly empty) and IndexDamagedError; OSError where the folder is gone.
@@ -253,7 +267,9 @@ class LocalIndex:
         if given is not None:
             self._check_given(given)
         with self.locked(wait_s=wait_s, on_wait=on_wait):
-            return update(self, progress=progress, reindex=reindex, given=given, processes=processes)
+            return update(
+                self, progress=progress, reindex=reindex, given=given, processes=processes, arranging=arranging
+            )
 
     def _check_given(self, given: Given) -> None:
         model = self.any_model

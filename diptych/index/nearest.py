@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from diptych.index import fitting
-from diptych.index.fitting import EXACT_UP_TO, Kind
+from diptych.index.fitting import EXACT_UP_TO, Kind, Tell
 from diptych.index.halves import Crew, cores, exact_products, float_rows, products
 from diptych.index.quantiser import GROUP, Quantiser, Scan, scans_of
 from diptych.index.rows import CacheError, Rows
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Float16, Int64
 
 READ_AT_ONCE = 8_192  # rows chosen by a filter: reading so many exactly costs about twice the codes of a million
+KEPT_UP_TO = 1 << 24  # numbers, of 64 MB in float32
+READINGS = 3  # of all rows where codes are made: to write them, to find true neighbours, to encode
 ROUNDING = 4e-6  # of a float32 sum of products of unit vectors
 
 
@@ -71,20 +73,22 @@ class Nearest:
         stamp: str,
         queries: Float[np.ndarray, "m d"] | None = None,
         kind: Kind | None = None,
+        tell: Tell = lambda rows: None,
     ) -> Nearest:
         """Write the cache anew from blocks of (ids, unit vectors); memory does not grow with their number.
 
         `queries` are vectors such as will be searched with, a hundred or more where possible (of real texts, for a
         set of pictures); without them some are made. `kind` forces one: by default the set's size and the recall
-        measured on it decide. A set that has been built before goes on being found until this is done, whatever
+        measured on it decide. `tell` hears of rows as they are read: each READINGS times where
+        they get codes, else once. A set that has been built before goes on being found until this is done, whatever
         happens. Raises ValueError on ids that come twice, vectors that are not finite or of another length; OSError
         where the folder cannot be written.
         """
         rows = Rows.create(Path(folder), dim)
         try:
-            _fill(rows, blocks)
+            _fill(rows, blocks, tell)
             rows.remap()
-            facts = fitting.choose(rows, queries, kind)
+            facts = fitting.choose(rows, queries, kind, tell=tell)
             rows.commit(stamp, **facts)
         except BaseException:
             rows.discard()
@@ -116,6 +120,8 @@ class Nearest:
         self._gone = int(len(self._live) - self._live.sum())
         self._order: tuple[np.ndarray, np.ndarray] | None = None
         self._table: np.ndarray | None = None
+        self._floats: np.ndarray | None = None
+        self._was_asked = False
 
     def _open_scans(self) -> list[Scan]:
         """Codes into memory; none where all is read exactly."""
@@ -275,9 +281,19 @@ class Nearest:
             if found is not None:
                 return found
         if open_rows is None:
-            return np.arange(there), self._crew.products(self._rows.vectors, query)
+            return np.arange(there), self._all_products(query)
         rows = np.flatnonzero(open_rows)
         return rows, self._crew.products(self._rows.vectors, query, among=rows)
+
+    def _all_products(self, query: np.ndarray) -> np.ndarray:
+        """Of every row. A small set that is asked again is kept as float32, which takes an eighth of the time."""
+        vectors = self._rows.vectors
+        if not self._was_asked or vectors.size > KEPT_UP_TO:
+            self._was_asked = True
+            return self._crew.products(vectors, query)
+        if self._floats is None:
+            self._floats = vectors.astype(np.float32)
+        return self._floats @ query
 
     def _promised(
         self, query: np.ndarray, k: int, open_rows: np.ndarray | None, there: int
@@ -356,9 +372,10 @@ class Nearest:
         return np.where(known[at] == ids, rows[at], -1)
 
 
-def _fill(rows: Rows, blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+def _fill(rows: Rows, blocks: Iterable[tuple[np.ndarray, np.ndarray]], tell: Tell) -> None:
     for ids, vectors in blocks:
         rows.append_vectors(*_checked(ids, vectors, rows.head.dim))
+        tell(len(ids))
     if not rows.head.sums:
         rows.append_vectors(np.empty(0, np.int64), np.empty((0, rows.head.dim), np.float16))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import time
@@ -58,6 +59,13 @@ class Updated(NamedTuple):
         return not (self.added or self.changed or self.renamed or self.forgotten or self.failures)
 
 
+class Rules(NamedTuple):
+    """What of a folder is left out, and whether hidden files are taken in; `diptych.index.scan.scan` tells all."""
+
+    exclude: tuple[str, ...] = ()
+    hidden: bool = False
+
+
 class _Found(NamedTuple):
     """What is in the folder now; `now_ns` is when the search for it began."""
 
@@ -74,10 +82,12 @@ def update(
     reindex: bool = False,
     given: Given | None = None,
     processes: int | None = None,
+    arranging: Progress | None = None,
 ) -> Updated:
     """`LocalIndex.update`, whose docstring tells all; the index is locked by the caller."""
     started = time.perf_counter()
-    found = _find(index)
+    rules = _rules(index, reindex)
+    found = _find(index, rules)
     if reindex and index.exists:
         with contextlib.suppress(IndexDamagedError, sqlite3.DatabaseError):  # which is to be replaced, then
             _check_mounted(index, index.catalog, index.catalog.files(), found)
@@ -93,10 +103,10 @@ def update(
         if todo.gone:
             catalog.forget(todo.gone)
         failures = _embed(index, catalog, todo.read, found.now_ns, progress, given, processes)
-        catalog.set_facts(_now(index))
+        catalog.set_facts(_now(index, rules))
     if reindex:
         _swap(index)
-    cache.refresh(index.catalog, index.place)
+    cache.refresh(index.catalog, index.place, arranging=arranging)
     new = {file.path for file in todo.read} - known.keys()
     listed = {file.path for file in todo.read}
     failed_before = sum(one.failed and path in found.files and path not in listed for path, one in known.items())
@@ -114,11 +124,20 @@ def update(
     )
 
 
-def _find(index: LocalIndex) -> _Found:
+def _rules(index: LocalIndex, reindex: bool) -> Rules:
+    try:
+        return index.rules
+    except (IndexDamagedError, sqlite3.DatabaseError):
+        if reindex:  # what is damaged goes, and its rules with it
+            return Rules()
+        raise
+
+
+def _find(index: LocalIndex, rules: Rules) -> _Found:
     from diptych.index.scan import scan
 
     now_ns = time.time_ns()
-    scanned = scan(index.root, exclude=index.exclude, hidden=index.hidden)
+    scanned = scan(index.root, exclude=rules.exclude, hidden=rules.hidden)
     files = {file.path: file for file in scanned}
     skipped = dict(scanned.skipped)
     if index.place == index.root / PLACE:  # which the scan, too, leaves out and counts
@@ -176,8 +195,14 @@ def _check_mounted(index: LocalIndex, catalog: Catalog, known: Iterable[str], fo
         )
 
 
-def _now(index: LocalIndex) -> dict[str, str]:
-    return {"updated_at": time.strftime("%Y-%m-%dT%H:%M:%S"), "version": __version__, "root": str(index.root)}
+def _now(index: LocalIndex, rules: Rules) -> dict[str, str]:
+    return {
+        "updated_at": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "version": __version__,
+        "root": str(index.root),
+        "exclude": json.dumps(rules.exclude),
+        "hidden": "yes" if rules.hidden else "no",
+    }
 
 
 def _embed(
