@@ -14,7 +14,9 @@ from conftest import Cli
 import diptych
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.data.samples import DataError
-from diptych.index.bulk import Input, embed_in_bulk
+from diptych.index.bulk import LOCK, Input, embed_in_bulk
+from diptych.index.faults import IndexBusyError
+from diptych.index.lock import locked
 
 
 @pytest.fixture
@@ -91,6 +93,14 @@ def test_another_job_is_not_mixed_in(album: Path, tiny_model: Path, tmp_path: Pa
         embed_in_bulk(model, album, out)
     with pytest.raises(DataError, match=r"holds other things and no job\.json"):
         embed_in_bulk(model, album, album)
+
+
+def test_two_jobs_in_one_folder(album: Path, tiny_model: Path, tmp_path: Path) -> None:
+    model, out = diptych.load(tiny_model), tmp_path / "out"
+    out.mkdir()
+    with locked(out / LOCK), pytest.raises(IndexBusyError, match="is writing to"):
+        embed_in_bulk(model, album, out)
+    assert embed_in_bulk(model, album, out).rows == 8
 
 
 def test_pairs_keep_their_captions(cli: Cli, shards: Path, tiny_model: Path, tmp_path: Path) -> None:

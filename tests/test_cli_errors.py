@@ -309,6 +309,10 @@ def test_train_on_what_is_no_data(cli: Cli, shards: Path, tmp_path: Path) -> Non
 def test_words_that_are_no_command_or_option(cli: Cli, pictures: Path) -> None:
     for arguments, message in [
         (("serch", "a dog"), "No such command 'serch'"),
+        (
+            ("search", "--image", "missing.jpg"),
+            "'missing.jpg' is no file; --image and --minus-image take a picture's path",
+        ),
         (("search",), "nothing to look for. Pass TEXT, --text, --image FILE or --clipboard"),
         (("search", "a dog", pictures, "--limit", "0"), "0 is not in the range"),
         (("search", "a dog", pictures, "--nonsense"), "No such option"),

@@ -110,6 +110,7 @@ def test_globs_by_their_definition(parts: list[str], folders: list[str], name: s
         ({"place": Box(0, 181, 1, 0)}, "between -180 and 180"),
         ({"place": Box(0, float("nan"), 1, 0)}, "four numbers"),
         ({"orientation": "tall"}, "wanted one of landscape, portrait, square"),
+        ({"min_megapixels": float("nan")}, "min_megapixels=nan; wanted 0 or more"),
         ({"kind": "sound"}, "wanted one of picture, video, text"),
     ],
 )

@@ -1,9 +1,12 @@
 """Queries: terms of any kind added up to one unit vector."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from media import BLUE, RED, dng, encoded, left_and_right
 from searched import DIM, TableModel, noise, unit
 
 import diptych
@@ -34,6 +37,14 @@ def test_every_query_is_a_unit_vector_and_only_proportions_count(weights: list[f
     assert np.linalg.norm(made) == pytest.approx(1, abs=1e-5)
     assert (3 * query).embed(MODEL) == pytest.approx(made, abs=1e-5)
     assert (-query).embed(MODEL) == pytest.approx(-made, abs=1e-5)
+
+
+def test_a_raw_file_is_asked_by_its_preview(tmp_path: Path, tiny_model: Path) -> None:
+    model, preview = diptych.load(tiny_model), encoded(left_and_right(RED, BLUE, 640, 480), quality=95)
+    path = tmp_path / "a.DNG"
+    path.write_bytes(dng(preview))
+    cosine = Query.image(path).embed(model) @ Query.image(preview).embed(model)
+    assert cosine == pytest.approx(1, abs=1e-3)
 
 
 def test_a_vector_of_any_length() -> None:

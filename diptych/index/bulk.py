@@ -26,11 +26,12 @@ from diptych.failures import Failure
 from diptych.images import ImageError, Preprocess, squared
 from diptych.index.given import FINGERPRINT_KEY, MODEL_KEY
 from diptych.index.items import File
+from diptych.index.lock import locked
 from diptych.index.readers import Readers
 from diptych.index.scan import scan
 
 SHARD_SIZE = 10_000
-JOB = "job.json"
+JOB, LOCK = "job.json", ".lock"
 _BATCH = 32
 _DATA_FILES = ("*.tar", "*.parquet", "dataset_info.json")  # what makes a folder a data set and not an album
 
@@ -81,16 +82,31 @@ def embed_in_bulk(
     `source` is a folder of pictures, or pairs as `diptych.train` takes them. 00000.npy is (rows, dim) of `dtype`, unit
     length; 00000.parquet has a row for each with `path`, `caption`, `width` and `height`, and the model's name and
     fingerprint in its metadata; 00000.json names what could not be read. A job that was cut off goes on when it is
-    called again. `progress` is told (done, total) in pictures. Raises DataError where `out` holds another job.
+    called again. `progress` is told (done, total) in pictures. Raises DataError where `out` holds another job, and
+    IndexBusyError where another process is at this one.
     """
     inputs = open_inputs(source, model.preprocessing)
-    folder, total, written = Path(out), len(inputs.names), Written()
-    if not total:
+    folder = Path(out)
+    if not inputs.names:
         raise DataError(f"{source} holds no pictures; wanted a folder of them, or pairs as `diptych train` reads them.")
+    folder.mkdir(parents=True, exist_ok=True)
     _check_job(folder, model, inputs.names, shard_size, dtype)
+    with locked(folder / LOCK, does=f"is writing to {folder}", remedy="Wait for it, or name another folder."):
+        return _written(model, inputs, folder, shard_size, np.dtype(dtype), progress)
+
+
+def _written(
+    model: Embedder,
+    inputs: Inputs,
+    folder: Path,
+    shard_size: int,
+    dtype: np.dtype,
+    progress: Callable[[int, int], None],
+) -> Written:
+    total, written = len(inputs.names), Written()
     for number, start in enumerate(range(0, total, shard_size)):
         stop = min(start + shard_size, total)
-        shard = _Shard(folder, f"{number:05}", model, np.dtype(dtype))
+        shard = _Shard(folder, f"{number:05}", model, dtype)
         if shard.is_whole():
             written.found += 1
         else:
@@ -111,14 +127,13 @@ def _check_job(folder: Path, model: Embedder, names: Sequence[str], shard_size: 
     """What makes shards belong together: the same inputs, model and form."""
     listed = hashlib.blake2b("\0".join(names).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     job = {"inputs": listed, "model": model.fingerprint, "shard_size": shard_size, "dtype": dtype}
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / JOB
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
         if changed := [key for key, value in job.items() if before.get(key) != value]:
             what = " and ".join(key.replace("_", " ") for key in changed)
             raise DataError(f"{folder} holds another job: its {what} differ. Name a new folder, or remove this one.")
-    elif any(each.suffix != ".part" for each in folder.iterdir()):
+    elif any(each.suffix != ".part" and each.name != LOCK for each in folder.iterdir()):
         raise DataError(f"{folder} holds other things and no {JOB}; nothing was written. Name a new folder.")
     else:
         _replaced(path, lambda part: part.write_text(json.dumps(job), "utf-8"))

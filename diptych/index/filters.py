@@ -63,6 +63,10 @@ class Filters:
             raise FilterError(f"since={self.since!r} is after until={self.until!r}; nothing can be both.")
         if self.place is not None:
             _check_box(self.place)
+        for name in ("min_width", "min_height", "min_megapixels"):
+            least = getattr(self, name)
+            if least is not None and not 0 <= least < math.inf:
+                raise FilterError(f"{name}={least}; wanted 0 or more.")
 
     def __bool__(self) -> bool:
         return self != Filters()

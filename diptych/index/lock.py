@@ -25,7 +25,14 @@ _guard = threading.Lock()
 
 
 @contextmanager
-def locked(path: Path, *, wait_s: float | None = 0.0, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+def locked(
+    path: Path,
+    *,
+    wait_s: float | None = 0.0,
+    on_wait: Callable[[str], None] | None = None,
+    does: str = "is updating this index",
+    remedy: str = "Try again later; `diptych index FOLDER --wait 600` waits for it.",
+) -> Iterator[None]:
     """Hold the lock at `path` for the block. Where another has it: wait up to `wait_s` seconds (None: for ever), after
     telling `on_wait` who that is; then IndexBusyError. A lock whose process is gone counts as free.
     """
@@ -33,11 +40,9 @@ def locked(path: Path, *, wait_s: float | None = 0.0, on_wait: Callable[[str], N
     deadline, told = time.monotonic() + (wait_s or 0.0), False
     while isinstance(file := _attempt(path, key), str):
         if wait_s is not None and time.monotonic() >= deadline:
-            raise IndexBusyError(
-                f"{file} is updating this index. Try again later; `diptych index FOLDER --wait 600` waits for it."
-            )
+            raise IndexBusyError(f"{file} {does}. {remedy}")
         if on_wait and not told:
-            on_wait(f"{file} is updating this index; waiting for it")
+            on_wait(f"{file} {does}; waiting for it")
             told = True
         time.sleep(_POLL_S)
     try:

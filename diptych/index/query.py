@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from diptych.index.scan import RAW_ENDINGS
+
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+    from diptych.images import Preprocess
 
 TermKind = Literal["text", "picture", "vector"]
 # Below this length, as a share of the weights, a sum is what rounding has left of terms that cancel out.
@@ -29,6 +33,9 @@ class Encoder(Protocol):
     @property
     def dim(self) -> int: ...
 
+    @property
+    def preprocessing(self) -> Preprocess: ...
+
     def embed_texts(self, texts: Sequence[str], *, truncate: bool = False) -> np.ndarray: ...
 
     def embed_images(self, images: Sequence[Any]) -> np.ndarray: ...
@@ -36,7 +43,7 @@ class Encoder(Protocol):
 
 class Term(NamedTuple):
     """One thing to be near to, or away from where `weight` is negative. `value` is a sentence, a picture (anything that
-    `diptych.images.open_image` takes), or a vector (dim,)."""
+    `diptych.images.open_image` takes, or the path of a RAW file), or a vector (dim,)."""
 
     kind: TermKind
     value: Any
@@ -115,7 +122,7 @@ class Query:
         if texts:
             vectors[texts] = model.embed_texts([self.terms[at].value for at in texts], truncate=truncate)
         if pictures:
-            vectors[pictures] = model.embed_images([self.terms[at].value for at in pictures])
+            vectors[pictures] = model.embed_images([_picture(self.terms[at].value, model) for at in pictures])
         for at in self._places("vector"):
             vectors[at] = _unit_vector(self.terms[at].value, model.dim)
         return vectors
@@ -138,6 +145,18 @@ class Query:
         for term in self.terms:
             if not math.isfinite(term.weight) or term.weight == 0:
                 raise QueryError(f"a weight is {term.weight:g}; wanted a number that is not 0, or leave the term out.")
+
+
+def _picture(value: Any, model: Encoder) -> Any:
+    """A picture as `embed_images` takes it; of a RAW file its preview, read as an index reads it."""
+    if isinstance(value, str | os.PathLike):
+        path = os.fspath(value)
+        if path.lower().endswith(tuple(f".{ending}" for ending in RAW_ENDINGS.split("|"))) and os.path.isfile(path):
+            from diptych.index.photographs import read_photograph
+
+            with open(path, "rb") as file:
+                return read_photograph(file.read(), path, model.preprocessing).pixels
+    return value
 
 
 def _unit_vector(vector: np.ndarray, dim: int) -> np.ndarray:

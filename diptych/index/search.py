@@ -11,7 +11,7 @@ import numpy as np
 from diptych.index.filters import Filters
 from diptych.index.items import Modality
 from diptych.index.query import Encoder, Query
-from diptych.index.ranking import Background, diverse_order
+from diptych.index.ranking import LEAST_BACKGROUND, Background, diverse_order
 from diptych.index.relevance import Neighbourly, Reach, reach, sentence_vectors
 from diptych.zero_shot import unit
 
@@ -85,9 +85,9 @@ class Hit(NamedTuple):
 class Found(NamedTuple):
     """The `hits`, best first, and how many items were `searched`: those of the asked kind that passed the filters.
 
-    Where relevance was asked for, `standing` is how far the best hits stand above what other queries reach on these
-    items, in deviations, and `cut` is what it takes to stand out; no hits are left where it is below. Of several
-    modalities it is the one that stands out most.
+    Where relevance was asked for of ten items or more, `standing` is how far the best hits stand above what other
+    queries reach on these items, in deviations, and `cut` is what it takes to stand out; no hits are left where it is
+    below. Of several modalities it is the one that stands out most.
     """
 
     hits: list[Hit]
@@ -154,7 +154,7 @@ def _candidates(
     if not items:  # nothing passes, or what does is too new for a cache that another process is updating
         return _Candidates(items, cosines, Background(0, 0, 0), searched, None, None)
     background = Background.of(_sample(nearest) @ vector)
-    if not relevant:
+    if not relevant or searched < LEAST_BACKGROUND:  # the spread of fewer tells nothing
         return _Candidates(items, cosines, background, searched, None, None)
     sentences = sentence_vectors(index.model, index.place, str(index.catalog.facts().get("fingerprint", "")))
     other = reach(query, nearest, sentences, among=among)
