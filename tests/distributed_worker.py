@@ -35,7 +35,7 @@ def mine(place: Place, tower: str) -> tuple:
 def averaged(place: Place, tower: str, loss: str, chunks: int) -> dict:
     """Loss and gradients under DistributedDataParallel; frozen batch norm."""
     network = small(tower, loss).eval()
-    value, chance = backward(wrap(network, CPU), *mine(place, tower), chunks=chunks)
+    value, chance, _ = backward(wrap(network, CPU), *mine(place, tower), chunks=chunks)
     return {"loss": value, "chance": torch.tensor(chance)} | {
         name: p.grad for name, p in network.named_parameters() if p.grad is not None
     }

@@ -209,6 +209,16 @@ def test_the_tokenizer_goes_along(tiny_model: Path, tmp_path: Path) -> None:
     assert read(convert(folder, tmp_path / "hf")).tokenizer_json == first.tokenizer_json
 
 
+@pytest.mark.parametrize("to", ["openai", "open_clip"])
+def test_a_finer_map_is_our_own_forms_alone(to: Any, tmp_path: Path) -> None:
+    text = TextConfig(16, 100, 64, 2, 1, 256, activation="quick_gelu", end_id=99)
+    config = CLIPConfig(32, ResNetConfig(64, (1, 1, 1, 1), 8, heads=4, stride=16), text)
+    folder = saved(config, tmp_path / "model")
+    assert read(folder).config == config
+    with pytest.raises(CheckpointError, match=r"image\.stride=16 would be read as 32"):
+        convert(folder, tmp_path / "other", to=to)
+
+
 def saved(config: CLIPConfig, folder: Path, preprocess: dict[str, Any] | None = None) -> Path:
     settings = preprocess or Preprocess(config.image.image_size).to_hugging_face()
     return save_folder(folder, CLIP(config), tokenizer_json=None, preprocess=settings)

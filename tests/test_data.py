@@ -118,8 +118,8 @@ def test_crops_stay_inside(seed: int, width: int, height: int, scale: float) -> 
 
 def test_no_augmentation_is_a_plain_resize() -> None:
     picture = Image.effect_noise((64, 64), 50).convert("RGB")
-    pixels, flipped = augment_picture(picture, 32, NONE, np.random.default_rng(0))
-    assert not flipped
+    pixels, part, flipped = augment_picture(picture, 32, NONE, np.random.default_rng(0))
+    assert (part, flipped) == ((0, 0, 1, 1), False)
     assert np.array_equal(pixels, np.asarray(picture.resize((32, 32), Image.Resampling.BICUBIC, reducing_gap=2)))
 
 
@@ -127,10 +127,10 @@ def test_flip_erase_and_jitter_do_what_they_say() -> None:
     picture = Image.new("RGB", (32, 32), "black")
     picture.paste("white", (0, 0, 16, 32))
     rng = np.random.default_rng(1)
-    pixels, flipped = augment_picture(picture, 32, Augmentation(1, 1, 0, 0, 0), rng)
+    pixels, _, flipped = augment_picture(picture, 32, Augmentation(1, 1, 0, 0, 0), rng)
     assert flipped
     assert pixels[:, :12].max() < 10 < 245 < pixels[:, 20:].min()
-    erased, _ = augment_picture(picture, 32, Augmentation(1, 0, 0, 1, 0), rng)
+    erased, _, _ = augment_picture(picture, 32, Augmentation(1, 0, 0, 1, 0), rng)
     assert len({tuple(p) for p in erased.reshape(-1, 3).tolist()}) <= 3  # black, white and one grey
     changed = (erased != np.asarray(picture)).any(axis=2).mean()
     assert 0.01 < changed < 0.25

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -56,6 +57,12 @@ def siglip() -> CLIP:
     text = TextConfig(12, 1024, 64, 2, 2, 256, "gelu_tanh", pool="last", causal=False, end_id=1, proj_bias=True)
     torch.manual_seed(0)
     return CLIP(CLIPConfig(64, image, text, loss="sigmoid"))
+
+
+def mean_pooled() -> CLIP:
+    torch.manual_seed(0)
+    made = preset("vit-tiny")
+    return CLIP(dataclasses.replace(made, image=dataclasses.replace(made.image, pool="mean")))
 
 
 def inputs(model: CLIP, pictures: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -370,6 +377,50 @@ def test_resized_model_runs_at_its_new_size(name: str) -> None:
     bigger = CLIP(config)
     bigger.load_state_dict(state)
     assert bigger.eval().encode_image(torch.zeros(2, 3, size, size)).shape == (2, 64)
+
+
+def test_a_finer_map_of_the_same_weights() -> None:
+    model = tiny("resnet-tiny")
+    config, state = resized(model.config, model.state_dict(), None, 16)
+    finer = CLIP(config)
+    finer.load_state_dict(state)
+    vector, places = finer.eval().encode_places(torch.zeros(2, 3, 64, 64))
+    assert (vector.shape, places.shape) == ((2, 64), (2, 16, 64))
+    with pytest.raises(ValueError, match="stride is a ResNet's"):
+        resized(tiny().config, tiny().state_dict(), None, 16)
+    with pytest.raises(ValueError, match="stride is 8 px"):
+        ResNetConfig(stride=8)
+
+
+@pytest.mark.parametrize("make", [lambda: tiny("vit-tiny"), lambda: tiny("resnet-tiny"), siglip, mean_pooled])
+def test_places_come_with_the_same_vector(make: Callable[[], CLIP]) -> None:
+    model = make().eval()
+    pixels, _ = inputs(model)
+    vector, places = model.encode_places(pixels)
+    torch.testing.assert_close(vector, model.encode_image(pixels))
+    assert places.shape == (len(pixels), model.config.image.grid**2, model.config.embed_dim)
+
+
+def test_a_mean_is_that_of_its_places() -> None:
+    model = mean_pooled().eval()
+    vector, places = model.encode_places(inputs(model)[0])
+    torch.testing.assert_close(places.mean(dim=1), vector)
+
+
+def test_even_attention_pools_the_mean_of_the_places() -> None:
+    """With keys of nothing every token counts alike: the places, and the mean of the map."""
+    pool = tiny("resnet-tiny").image.pool
+    with torch.no_grad():
+        pool.k.weight.zero_()
+        pool.positions[0] = pool.positions[1:].mean(dim=0)
+        vector, places = pool.with_places(torch.randn(3, pool.q.in_features, 2, 2))
+    torch.testing.assert_close(vector, places.mean(dim=1))
+
+
+def test_a_probe_that_sees_one_patch() -> None:
+    head = siglip().image.head.eval()
+    tokens = torch.randn(3, 1, head.probe.shape[-1])
+    torch.testing.assert_close(head.places(tokens)[:, 0], head(tokens))
 
 
 def test_unknown_choices_fail_by_name() -> None:

@@ -40,6 +40,7 @@ CONFIGS = {
     "patches that leave an edge": CLIPConfig(24, replace(VIT, image_size=30), TEXT),
     "resnet": CLIPConfig(24, ResNetConfig(64, (2, 1, 1, 1), 8, heads=4), TEXT),
     "resnet with an odd map": CLIPConfig(24, ResNetConfig(96, (1, 1, 2, 1), 8, heads=4), TEXT),
+    "resnet with a finer map": CLIPConfig(24, ResNetConfig(64, (1, 1, 1, 2), 8, heads=4, stride=16), TEXT),
 }
 IDS = np.array([[98, 5, 7, 6, 99, 0, 0], [98, 99, 7, 7, 3, 2, 1], [98, 1, 2, 3, 4, 7, 99]])
 
@@ -69,6 +70,9 @@ def test_both_engines_agree(name: str) -> None:
     size = config.image.image_size
     pixels = np.random.default_rng(0).integers(256, size=(3, size, size, 3), dtype=np.uint8)
     np.testing.assert_allclose(ours.encode_images(pixels), theirs.encode_images(pixels), atol=2e-5)
+    places = ours.encode_places(pixels)
+    assert places.shape == (3, config.image.grid**2, config.embed_dim)
+    np.testing.assert_allclose(places, theirs.encode_places(pixels), atol=2e-5)
     for ids in (IDS, IDS[:1, :5]):
         np.testing.assert_allclose(ours.encode_texts(ids), theirs.encode_texts(ids), atol=2e-5)
 

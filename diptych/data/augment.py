@@ -3,9 +3,12 @@
 import math
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from diptych.data.samples import Region
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,19 @@ class Augmentation:
 NONE = Augmentation(crop_scale=1, flip=0, jitter=0, erase=0, drop_words=0)
 
 
-def augment_picture(
-    image: Image.Image, size_px: int, how: Augmentation, rng: np.random.Generator
-) -> tuple[np.ndarray, bool]:
-    """A (size_px, size_px, 3) uint8 crop of `image`, and whether it was mirrored."""
-    image = image.resize(
-        (size_px, size_px), Image.Resampling.BICUBIC, box=crop_box(image.size, how, rng), reducing_gap=2
-    )
+class Changed(NamedTuple):
+    """A (size, size, 3) uint8 crop of a picture, the part that it shows (left, top, right, bottom, as shares of the
+    picture), and whether it was mirrored."""
+
+    pixels: np.ndarray
+    part: tuple[float, float, float, float]
+    flipped: bool
+
+
+def augment_picture(image: Image.Image, size_px: int, how: Augmentation, rng: np.random.Generator) -> Changed:
+    """A random crop of `image` at `size_px`, changed as `how` says."""
+    box, (width, height) = crop_box(image.size, how, rng), image.size
+    image = image.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box, reducing_gap=2)
     flipped = bool(rng.random() < how.flip)
     if flipped:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -48,7 +57,24 @@ def augment_picture(
     pixels = np.asarray(image)
     if rng.random() < how.erase:
         pixels = _erase(pixels, rng)
-    return pixels, flipped
+    return Changed(pixels, (box[0] / width, box[1] / height, box[2] / width, box[3] / height), flipped)
+
+
+def moved_region(
+    region: Region, part: tuple[float, float, float, float], *, flipped: bool = False, least: float = 0.5
+) -> Region | None:
+    """Where a region is after its picture was cut to `part` and mirrored; None where less than the share `least` of it
+    is left."""
+    (left, top, right, bottom), (x0, y0, x1, y1) = region.box, part
+    inside = max(left, x0), max(top, y0), min(right, x1), min(bottom, y1)
+    seen = max(0.0, inside[2] - inside[0]) * max(0.0, inside[3] - inside[1])
+    if seen < max(1e-9, least * (right - left) * (bottom - top)):
+        return None
+    start, end = ((at - x0) / (x1 - x0) for at in (inside[0], inside[2]))
+    high, low = ((at - y0) / (y1 - y0) for at in (inside[1], inside[3]))
+    if flipped:
+        return Region(mirror_caption(region.phrase), (1 - end, high, 1 - start, low))
+    return Region(region.phrase, (start, high, end, low))
 
 
 def crop_box(size: tuple[int, int], how: Augmentation, rng: np.random.Generator) -> tuple[float, float, float, float]:

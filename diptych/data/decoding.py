@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from diptych.data.augment import Augmentation, augment_picture, drop_words, mirror_caption
+from diptych.data.augment import Augmentation, augment_picture, drop_words, mirror_caption, moved_region
 from diptych.data.plan import Pick
-from diptych.data.samples import DataError, Sample
+from diptych.data.samples import DataError, Region, Sample
 from diptych.images import ImageError, open_image
 
 TRIES = 50  # of a source where half is broken, one in 2^50 samples finds no other
@@ -26,11 +26,13 @@ class Bad(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """All of a batch but its pixels: captions, the row of each, a number for each picture's bytes, what was broken."""
+    """All of a batch but its pixels: captions, the row of each, a number for each picture's bytes, each picture's
+    regions, what was broken."""
 
     captions: list[str]
     owners: np.ndarray
     picture_ids: np.ndarray
+    regions: list[list[Region]]
     bad: dict[str, Bad]
 
 
@@ -51,22 +53,26 @@ class Decoder:
         """
         captions: list[str] = []
         owners: list[int] = []
+        regions: list[list[Region]] = []
         ids = np.empty(len(picks), np.int64)
         bad: dict[str, Bad] = {}
         for row in range(len(picks)):
-            texts, ids[row] = self._read(picks, row, pixels[row], bad)
+            texts, places, ids[row] = self._read(picks, row, pixels[row], bad)
             owners += [row] * len(texts)
             captions += texts
-        return Decoded(captions, np.array(owners, np.int64), ids, bad)
+            regions.append(places)
+        return Decoded(captions, np.array(owners, np.int64), ids, regions, bad)
 
-    def _read(self, picks: Sequence[Pick], row: int, out: np.ndarray, bad: dict[str, Bad]) -> tuple[list[str], int]:
+    def _read(
+        self, picks: Sequence[Pick], row: int, out: np.ndarray, bad: dict[str, Bad]
+    ) -> tuple[list[str], list[Region], int]:
         pick = picks[row]
         rng = np.random.default_rng(pick.seed)
         index = pick.index
         for attempt in range(TRIES):
             try:
                 sample = pick.source[index]
-                return self._changed(sample, self.hows[pick.part], rng, out), picture_id(sample)
+                return *self._changed(sample, self.hows[pick.part], rng, out), picture_id(sample)
             except (ImageError, DataError, OSError) as error:
                 bad.setdefault(*why(pick.source.key(index), error))
                 if attempt >= OWN_TRIES:
@@ -74,14 +80,17 @@ class Decoder:
                 index = int(rng.integers(len(pick.source)))
         raise DataError(f"{TRIES} samples in a row are unusable: {spell_bad(bad)}. Mend the data.")
 
-    def _changed(self, sample: Sample, how: Augmentation, rng: np.random.Generator, out: np.ndarray) -> list[str]:
-        out[:], flipped = augment_picture(picture_of(sample, self.size_px), self.size_px, how, rng)
+    def _changed(
+        self, sample: Sample, how: Augmentation, rng: np.random.Generator, out: np.ndarray
+    ) -> tuple[list[str], list[Region]]:
+        out[:], part, flipped = augment_picture(picture_of(sample, self.size_px), self.size_px, how, rng)
         texts = sample.captions
         if len(texts) > 1:
             texts = [texts[i] for i in rng.permutation(len(texts))[: self.captions_per_image]]
         if flipped:
             texts = [mirror_caption(caption) for caption in texts]
-        return [drop_words(caption, how.drop_words, rng) for caption in texts]
+        moved = [moved_region(region, part, flipped=flipped) for region in sample.regions]
+        return [drop_words(caption, how.drop_words, rng) for caption in texts], [each for each in moved if each]
 
 
 def why(key: str, error: Exception) -> tuple[str, Bad]:

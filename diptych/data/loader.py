@@ -14,7 +14,7 @@ import numpy as np
 
 from diptych.data.decoding import Bad, Decoded, Decoder, spell_bad, why
 from diptych.data.plan import Part, Pick, Plan, Planned
-from diptych.data.samples import DataError, Source, Stream
+from diptych.data.samples import DataError, Region, Source, Stream
 from diptych.data.stream import settle
 from diptych.data.workers import Workers
 
@@ -25,14 +25,16 @@ TOLERATED, AT_LEAST = 20, 1000  # a few may be broken, whatever their share; a s
 class Batch(NamedTuple):
     """`pixels` are (pictures, size, size, 3) uint8. `captions` lists all texts; text j belongs to `owners[j]`.
 
-    `picture_ids` are equal where pictures are, file for file. The batch is one of `epoch`; `position` is where to go on
-    after it: a dict for JSON, the same in every process unless a part of the mixture is a Stream.
+    `picture_ids` are equal where pictures are, file for file; `regions` are each picture's. The batch is one of
+    `epoch`; `position` is where to go on after it: a dict for JSON, the same in every process unless a part of the
+    mixture is a Stream.
     """
 
     pixels: np.ndarray
     captions: list[str]
     owners: np.ndarray
     picture_ids: np.ndarray
+    regions: list[list[Region]]
     epoch: int
     position: dict[str, Any]
 
@@ -109,7 +111,7 @@ class Loader:
         of = min(self._there_are, max(self._tried, AT_LEAST))
         if (broken := len(self.bad) - len(self._shards)) > max(TOLERATED, self.max_bad * of):
             raise DataError(f"{broken} of {of} samples are unusable: {self.reasons()}. Mend the data.")
-        return Batch(pixels, *decoded[:3], planned.epoch, planned.position)
+        return Batch(pixels, *decoded[:4], planned.epoch, planned.position)
 
     def met(self) -> dict[str, Any]:
         """What was tried and what was broken, in plain values, for a loader that goes on (see `remember`)."""

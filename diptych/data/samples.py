@@ -25,12 +25,22 @@ class DataError(ValueError):
         return self.args[0]
 
 
+class Region(NamedTuple):
+    """What a part of a picture shows: a phrase, and the part's left, top, right and bottom edges as shares of the
+    picture's width and height."""
+
+    phrase: str
+    box: tuple[float, float, float, float]
+
+
 class Sample(NamedTuple):
-    """One picture, as a file's bytes or already open, with all of its captions."""
+    """One picture, as a file's bytes or already open, with all of its captions, and what is where, as far as that is
+    known."""
 
     image: bytes | Image.Image
     captions: tuple[str, ...]
     key: str
+    regions: tuple[Region, ...] = ()
 
 
 class Source(Protocol):

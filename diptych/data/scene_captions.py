@@ -107,6 +107,16 @@ _WHOLE = (
 _ON_GROUND = ("{} on {}", "{} against {}", "a picture of {} on {}", "{} in front of {}", "there is {} on {}")
 
 
+def captions_about(thing: Described, count: int, *, rng: Random) -> tuple[str, ...]:
+    """So many different captions that name one thing, and not where it is."""
+    captions: list[str] = []
+    while len(captions) < count:
+        text = rng.choice(_SINGLE[:-1]).format(article(_name(thing, rng, sized=0)))
+        if text not in captions:
+            captions.append(text)
+    return tuple(_punctuate(text, rng) for text in captions)
+
+
 def _whole(things: Sequence[Described], ground: str, rng: Random) -> str:
     listing = _listing(things, rng)
     if ground and rng.random() < 0.5:

@@ -19,15 +19,16 @@ BATCH_NORM_EPS = 1e-5  # PyTorch's default, which no model here changes
 NORM = ("weight", "bias", "running_mean", "running_var")
 
 
-def image_graph(config: CLIPConfig, arrays: Arrays, spec: Preprocess) -> Any:
-    """uint8 (batch, size, size, 3), already resized -> raw features float32 (batch, dim). Normalising is within."""
+def image_graph(config: CLIPConfig, arrays: Arrays, spec: Preprocess, *, places: bool = False) -> Any:
+    """uint8 (batch, size, size, 3), already resized -> raw features float32 (batch, dim), or with `places` those of
+    each place of the picture, (batch, places, dim). Normalising is within."""
     size, weights = config.image.image_size, Weights(arrays, "image")
     pixels = ops.parameter([-1, size, size, 3], np.uint8, name="pixels")
     x = ops.convert(pixels, "f32")
     x = (x * _number(1 / (255 * np.array(spec.std)))) - _number(np.array(spec.mean) / np.array(spec.std))
     x = ops.transpose(x, _ints(0, 3, 1, 2))
     tower = _resnet if isinstance(config.image, ResNetConfig) else _vit
-    return _model(tower(x, weights, config.image), pixels, "image")  # type: ignore[arg-type]
+    return _model(tower(x, weights, config.image, places), pixels, "places" if places else "image")  # type: ignore[arg-type]
 
 
 def text_graph(config: CLIPConfig, arrays: Arrays) -> Any:
@@ -165,18 +166,36 @@ class Only(NamedTuple):
     mask: Any | None = None
 
 
-def _vit(x: Any, weights: Weights, tower: ViTConfig) -> Any:
+def _vit(x: Any, weights: Weights, tower: ViTConfig, places: bool = False) -> Any:
     x = _patches(x, weights, tower)
     if tower.norm_pre:
         x = _layer_norm(x, weights.at("norm_pre"), tower.norm_eps)
     first = Only(lambda each: ops.slice(each, _ints(0), _ints(1), _ints(1), _ints(1)))
     for layer in range(tower.layers):
-        only = first if tower.pool == "class" and layer == tower.layers - 1 else None
+        is_last_of_class = tower.pool == "class" and layer == tower.layers - 1
+        if is_last_of_class and places:
+            return _linear(_patch_values(x, weights, layer, tower), weights.at("proj"))
+        only = first if is_last_of_class else None
         x = _block(x, weights.at(f"transformer.blocks.{layer}"), tower, only)
     x = _layer_norm(x, weights.at("norm_post"), tower.norm_eps)
     if tower.pool == "map":
-        return _map_head(x, weights.at("head"), tower)
+        return _map_places(x, weights.at("head"), tower) if places else _map_head(x, weights.at("head"), tower)
+    if places:
+        return _linear(x, weights.at("proj"))
     return _linear(_squeezed(x) if tower.pool == "class" else ops.reduce_mean(x, _ints(1), False), weights.at("proj"))
+
+
+def _patch_values(x: Any, weights: Weights, layer: int, tower: ViTConfig) -> Any:
+    """Each patch's value in a block, after the class token, normed as the tower's end is."""
+    block = weights.at(f"transformer.blocks.{layer}")
+    patches = ops.slice(x, _ints(1), _ints(2**31 - 1), _ints(1), _ints(1))
+    values = _values(_layer_norm(patches, block.at("norm_1"), tower.norm_eps), block.at("attention"), tower.width)
+    return _layer_norm(values, weights.at("norm_post"), tower.norm_eps)
+
+
+def _values(x: Any, attention: Weights, width: int) -> Any:
+    """What each token would give if all attention were on it."""
+    return _linear(_linear(x, attention.at("qkv"), slice(2 * width, None)), attention.at("out"))
 
 
 def _patches(x: Any, weights: Weights, tower: ViTConfig) -> Any:
@@ -199,18 +218,26 @@ def _map_head(x: Any, weights: Weights, tower: ViTConfig) -> Any:
     k, v = _linear(x, qkv, slice(width, 2 * width)), _linear(x, qkv, slice(2 * width, None))
     q = ops.broadcast(q, ops.concat([ops.gather(ops.shape_of(x), _ints(0), _scalar(0)), _ints(1, width)], 0))
     pooled = _linear(_joined(_attended(q, k, v, tower.heads, width), width), weights.at("attention.out"))
-    pooled = pooled + _mlp(_layer_norm(pooled, weights.at("norm"), tower.norm_eps), weights.at("mlp"), tower.activation)
-    return _squeezed(pooled)
+    return _squeezed(_map_finished(pooled, weights, tower))
 
 
-def _resnet(x: Any, weights: Weights, tower: ResNetConfig) -> Any:
+def _map_places(x: Any, weights: Weights, tower: ViTConfig) -> Any:
+    """What the probe would give if it saw one token alone, for each."""
+    return _map_finished(_values(x, weights.at("attention"), tower.width), weights, tower)
+
+
+def _map_finished(x: Any, weights: Weights, tower: ViTConfig) -> Any:
+    return x + _mlp(_layer_norm(x, weights.at("norm"), tower.norm_eps), weights.at("mlp"), tower.activation)
+
+
+def _resnet(x: Any, weights: Weights, tower: ResNetConfig, places: bool = False) -> Any:
     for number in (1, 2, 3):
         x = ops.relu(_convolved(x, weights, f"conv{number}", f"bn{number}", stride=2 if number == 1 else 1))
     x = _pooled(x, 2)
-    for stage, depth in enumerate(tower.layers):
+    for stage, (depth, stride) in enumerate(zip(tower.layers, tower.strides, strict=True)):
         for index in range(depth):
-            x = _bottleneck(x, weights.at(f"stages.{stage}.{index}"), 2 if stage and not index else 1)
-    return _attention_pool(x, weights.at("pool"), tower)
+            x = _bottleneck(x, weights.at(f"stages.{stage}.{index}"), 1 if index else stride)
+    return _attention_pool(x, weights.at("pool"), tower, places)
 
 
 def _bottleneck(x: Any, weights: Weights, stride: int) -> Any:
@@ -239,10 +266,13 @@ def _pooled(x: Any, stride: int) -> Any:
     return ops.avg_pool(x, [stride] * 2, [0, 0], [0, 0], [stride] * 2, True, "floor")
 
 
-def _attention_pool(x: Any, weights: Weights, tower: ResNetConfig) -> Any:
-    """One step of attention whose query is the mean of the map (Radford et al. 2021, section 2.4)."""
+def _attention_pool(x: Any, weights: Weights, tower: ResNetConfig, places: bool) -> Any:
+    """One step of attention whose query is the mean of the map (Radford et al. 2021, section 2.4); or each place's
+    value, projected."""
     width = weights.array("q.weight").shape[1]
     x = ops.transpose(ops.reshape(x, _ints(0, width, -1), True), _ints(0, 2, 1))
+    if places:
+        return _linear(_linear(x + _constant(weights.array("positions")[1:]), weights.at("v")), weights.at("out"))
     x = ops.concat([ops.reduce_mean(x, _ints(1), True), x], 1) + weights["positions"]
     first = ops.slice(x, _ints(0), _ints(1), _ints(1), _ints(1))
     q, k, v = (_linear(each, weights.at(name)) for each, name in ((first, "q"), (x, "k"), (x, "v")))

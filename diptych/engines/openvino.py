@@ -37,13 +37,16 @@ class OpenVINOEngine:
         image: Callable[[], Any],
         text: Callable[[], Any],
         *,
+        places: Callable[[], Any] | None = None,
         precision: Precision = "auto",
         files: Iterable[Path] = (),
         settings: str = "",
     ):
-        """`image` and `text` make the towers' graphs. If `files` are named, these and `settings` are all that the text
-        tower depends on, and it is kept as compiled for the next process. `precision` is that of what is not quantised;
-        "auto" is bfloat16 where the processor has it, else float32. Raises ValueError for what is not here."""
+        """`image` and `text` make the towers' graphs, `places` that of an image tower which gives each place.
+
+        If `files` are named, these and `settings` are all that the text tower depends on, and it is kept as compiled
+        for the next process. `precision` is that of what is not quantised; "auto" is bfloat16 where the processor has
+        it, else float32. Raises ValueError for what is not here."""
         if precision not in get_args(Precision):
             raise ValueError(f"precision={precision!r} is not known; choose one of {', '.join(get_args(Precision))}.")
         self._core = core()
@@ -53,6 +56,7 @@ class OpenVINOEngine:
         self.precision = "bfloat16" if has_bfloat16 and precision != "float32" else "float32"
         self._files, self._settings, self.is_quantised = tuple(files), settings, False
         self._towers = {"image": _Tower(image, self._compiled), "text": _Tower(text, self._compiled_before)}
+        self._places = places and _Tower(places, self._compiled)
 
     @classmethod
     def of_arrays(
@@ -75,8 +79,13 @@ class OpenVINOEngine:
             except (KeyError, RuntimeError, IndexError) as error:
                 raise CheckpointError(f"{source}: its weights do not fit its configuration ({error}).") from error
 
-        towers = (lambda: made(image_graph, spec)), (lambda: made(text_graph))
-        return cls(*towers, precision=precision, files=files, settings=repr(config.text))
+        def place_graph(*arguments: Any) -> Any:
+            return image_graph(*arguments, places=True)
+
+        return cls(
+            lambda: made(image_graph, spec), lambda: made(text_graph), places=lambda: made(place_graph, spec),
+            precision=precision, files=files, settings=repr(config.text),
+        )  # fmt: skip
 
     @classmethod
     def of_files(cls, folder: Path, *, precision: Precision = "auto") -> OpenVINOEngine:
@@ -107,6 +116,14 @@ class OpenVINOEngine:
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]:
         """Pictures of the tower's size; they are normalised in the graph."""
         return unit(self._towers["image"](np.ascontiguousarray(pixels)))
+
+    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch places dim"]:
+        """A unit vector for each place of the tower's map, row by row. ValueError where a conversion came without."""
+        if self._places is None:
+            raise ValueError(
+                "this model was converted without its map of places; convert it again, or pass method='windows'."
+            )
+        return unit(self._places(np.ascontiguousarray(pixels)))
 
     def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
         return unit(self._towers["text"](ids.astype(np.int64, copy=False)))

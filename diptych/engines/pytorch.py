@@ -61,9 +61,16 @@ class PyTorchEngine:
     @torch.inference_mode()
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]:
         """Pictures of the tower's size; they are normalised here, as `images.normalise` does."""
+        return self._unit(self.network.encode_image(self._planes(pixels)))
+
+    @torch.inference_mode()
+    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch places dim"]:
+        """A unit vector for each place of the tower's map, row by row."""
+        return self._unit(self.network.encode_places(self._planes(pixels))[1])
+
+    def _planes(self, pixels: np.ndarray) -> torch.Tensor:
         planes = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
-        planes = planes.contiguous().div_(255).sub_(self._mean).div_(self._std)
-        return self._unit(self.network.encode_image(planes))
+        return planes.contiguous().div_(255).sub_(self._mean).div_(self._std)
 
     @torch.inference_mode()
     def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:

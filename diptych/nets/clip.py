@@ -17,12 +17,15 @@ MAX_LOGIT_SCALE = math.log(100)
 
 
 class Output(NamedTuple):
-    """Unit vectors of both towers, the multiplied-out scale, and the bias (None under the softmax loss)."""
+    """Unit vectors of both towers, the multiplied-out scale, and the bias (None under the softmax loss); unit vectors
+    of pictures' places and of phrases to be found there, where these were asked for."""
 
     image: Float[Tensor, "pictures dim"]
     text: Float[Tensor, "texts dim"]
     scale: Float[Tensor, ""]
     bias: Float[Tensor, ""] | None
+    places: Float[Tensor, "pictures places dim"] | None = None
+    phrases: Float[Tensor, "phrases dim"] | None = None
 
 
 def unit(features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
@@ -53,9 +56,23 @@ class CLIP(nn.Module):
         """Raw text features, not normalised."""
         return self.text(ids)
 
-    def forward(self, pixels: Float[Tensor, "pictures 3 height width"], ids: Int[Tensor, "texts tokens"]) -> Output:
-        image, text = unit(self.encode_image(pixels)), unit(self.encode_text(ids))
-        return Output(image, text, self.logit_scale.exp(), self.logit_bias)
+    def encode_places(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch places dim"]]:
+        """Raw picture features, and those of each place of the picture (row by row) in the same space."""
+        return self.image.with_places(pixels)
+
+    def forward(
+        self,
+        pixels: Float[Tensor, "pictures 3 height width"],
+        ids: Int[Tensor, "texts tokens"],
+        phrases: Int[Tensor, "phrases tokens"] | None = None,
+    ) -> Output:
+        text, scale = unit(self.encode_text(ids)), self.logit_scale.exp()
+        if phrases is None:
+            return Output(unit(self.encode_image(pixels)), text, scale, self.logit_bias)
+        image, places = self.encode_places(pixels)
+        return Output(unit(image), text, scale, self.logit_bias, unit(places), unit(self.encode_text(phrases)))
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:

@@ -4,7 +4,7 @@ that they describe so that a model can be known, and run by another engine, with
 from dataclasses import dataclass, field
 from typing import Literal
 
-STRIDE = 32  # of a ResNet here, from pixels to its last map
+STRIDE = 32  # of OpenAI's ResNets, from pixels to the last map
 ACTIVATIONS = ("gelu", "quick_gelu", "gelu_tanh")
 
 
@@ -44,23 +44,33 @@ class ViTConfig:
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """`layers`: blocks in each of the four stages; `width`: channels out of the stem; the last map has 32 x width."""
+    """`layers`: blocks in each of the four stages; `width`: channels out of the stem; the last map has 32 x width
+    channels, and a place for each `stride` x `stride` pixels: OpenAI's 32, or 16, where the last stage does not make
+    the map smaller."""
 
     image_size: int = 224
     layers: tuple[int, int, int, int] = (3, 4, 6, 3)
     width: int = 64
     heads: int = 32
+    stride: int = STRIDE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         if len(self.layers) != 4:
             raise ValueError(f"layers has {len(self.layers)} stages; a ResNet here has four.")
+        if self.stride not in (STRIDE // 2, STRIDE):
+            raise ValueError(f"stride is {self.stride} px; a ResNet here has {STRIDE // 2} or {STRIDE}.")
         if self.image_size < STRIDE or self.image_size % STRIDE:
             raise ValueError(f"image_size is {self.image_size} px; a ResNet here wants a multiple of {STRIDE} px.")
 
     @property
     def grid(self) -> int:
-        return self.image_size // STRIDE
+        return self.image_size // self.stride
+
+    @property
+    def strides(self) -> tuple[int, int, int, int]:
+        """By which each stage makes the map smaller, after the stem's 4."""
+        return 1, 2, 2, self.stride // 16
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,16 @@ from torch import Tensor
 from diptych.nets.config import CLIPConfig, ResNetConfig
 
 
-def resized(config: CLIPConfig, state: Mapping[str, Tensor], image_size: int) -> tuple[CLIPConfig, dict[str, Tensor]]:
-    """`config` and `state` for pictures of `image_size` pixels: the image tower's positions are interpolated, all else
-    stays."""
-    image = dataclasses.replace(config.image, image_size=image_size)
+def resized(
+    config: CLIPConfig, state: Mapping[str, Tensor], image_size: int | None, stride: int | None = None
+) -> tuple[CLIPConfig, dict[str, Tensor]]:
+    """`config` and `state` for pictures of `image_size` pixels, and for a ResNet of another `stride`: the image tower's
+    positions are interpolated, all else stays. ValueError for a stride where there is none."""
+    if stride and not isinstance(config.image, ResNetConfig):
+        raise ValueError("stride is a ResNet's; this image tower is a vision transformer, whose patches stay.")
+    image = dataclasses.replace(config.image, image_size=image_size or config.image.image_size)
+    if stride and isinstance(image, ResNetConfig):
+        image = dataclasses.replace(image, stride=stride)
     name = "image.pool.positions" if isinstance(image, ResNetConfig) else "image.positions"
     resized_positions = resize_positions(state[name], config.image.grid, image.grid)
     return dataclasses.replace(config, image=image), {**state, name: resized_positions}

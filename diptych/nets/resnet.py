@@ -1,7 +1,7 @@
 """CLIP's ResNet (Radford et al. 2021, section 2.4): ResNet-D's three-convolution stem, anti-aliased strides (an
 average pooling before each strided step, after Zhang 2019) and attention pooling in place of the global average."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -15,7 +15,6 @@ from diptych.nets.config import ResNetConfig
 from diptych.nets.transformer import attend, drop_path
 
 EXPANSION = 4
-STRIDE = 32
 
 
 class Bottleneck(nn.Module):
@@ -95,9 +94,25 @@ class AttentionPool(nn.Module):
             nn.init.normal_(linear.weight, std=width**-0.5)
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
-        x = x.flatten(2).transpose(1, 2)  # (batch, places, channels)
-        x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positions.to(x.dtype)
-        q, k, v = self.q(x[:, :1]), self.k(x), self.v(x)
+        x = self._tokens(x)
+        return self._pooled(x, self.v(x))
+
+    def with_places(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch places dim"]]:
+        """The pooled vector, and what each place would give if all attention were on it: its value, projected (Zhou et
+        al. 2022, "Extract free dense labels from CLIP", section 3.2)."""
+        x = self._tokens(x)
+        v = self.v(x)
+        return self._pooled(x, v), self.out(v[:, 1:])
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        """The mean of the map and its places, (batch, 1 + places, channels)."""
+        x = x.flatten(2).transpose(1, 2)
+        return torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positions.to(x.dtype)
+
+    def _pooled(self, x: Tensor, v: Tensor) -> Tensor:
+        q, k = self.q(x[:, :1]), self.k(x)
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
         return self.out(attend(q, k, v, training=self.training).transpose(1, 2).flatten(1))
 
@@ -116,23 +131,23 @@ class ModifiedResNet(nn.Module):
         self.bn2 = nn.BatchNorm2d(width // 2)
         self.conv3 = nn.Conv2d(width // 2, width, 3, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(width)
-        self.stages = nn.ModuleList(self._stages(width, config.layers))
+        self.stages = nn.ModuleList(self._stages(config))
         self.pool = AttentionPool(config.grid, width * 8 * EXPANSION, config.heads, embed_dim)
 
     @staticmethod
-    def _stages(width: int, layers: Sequence[int]) -> list[nn.ModuleList]:
-        channels_in, stages = width, []
-        for stage, depth in enumerate(layers):
-            channels = width * 2**stage
+    def _stages(config: ResNetConfig) -> list[nn.ModuleList]:
+        channels_in, stages = config.width, []
+        for stage, (depth, stride) in enumerate(zip(config.layers, config.strides, strict=True)):
+            channels = config.width * 2**stage
             blocks = nn.ModuleList()
             for index in range(depth):
-                blocks.append(Bottleneck(channels_in, channels, 2 if stage and not index else 1))
+                blocks.append(Bottleneck(channels_in, channels, 1 if index else stride))
                 channels_in = channels * EXPANSION
             stages.append(blocks)
         return stages
 
     def features(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
-        """The map before pooling, at a 32nd of the picture's size."""
+        """The map before pooling, at a `stride`-th of the picture's size."""
         x = F.relu(self.bn1(self.conv1(pixels)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         x = F.avg_pool2d(F.relu(self.bn3(self.conv3(x)), inplace=True), 2)
@@ -142,10 +157,19 @@ class ModifiedResNet(nn.Module):
         return x
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        return self.pool(self.features(self._checked(pixels)))
+
+    def with_places(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch places dim"]]:
+        """The vector, and one for each place of the map, row by row."""
+        return self.pool.with_places(self.features(self._checked(pixels)))
+
+    def _checked(self, pixels: Tensor) -> Tensor:
         size = self.config.image_size
         if pixels.shape[-2:] != (size, size):
             came = " x ".join(str(n) for n in pixels.shape[-2:])
             raise ValueError(
                 f"pixels of {came}; this tower reads {size} x {size}. Preprocess with the model's own settings."
             )
-        return self.pool(self.features(pixels))
+        return pixels

@@ -95,6 +95,11 @@ class Attention(nn.Module):
         mixed = attend(q, k, v, causal=causal and at is None, mask=mask, training=self.training)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
+    def values(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
+        """What each token would give if all attention were on it: its value through the output projection."""
+        width = x.shape[-1]
+        return self.out(F.linear(x, self.qkv.weight[2 * width :], self.qkv.bias[2 * width :]))
+
 
 class MLP(nn.Module):
     """Two linear layers with an activation between them, applied to each token alone."""
@@ -156,10 +161,16 @@ class Transformer(nn.Module):
         self.checkpointing = False
 
     def forward(
-        self, x: Float[Tensor, "batch tokens width"], causal: bool = False, at: Int[Tensor, " batch"] | None = None
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        causal: bool = False,
+        at: Int[Tensor, " batch"] | None = None,
+        *,
+        until: int | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
-        """Every token's state, or with `at` (batch, 1, width): that of one position of each sample."""
-        for block in self.blocks:
+        """Every token's state, or with `at` (batch, 1, width): that of one position of each sample. With `until` only
+        the blocks up to that one have been passed."""
+        for block in self.blocks[:until]:
             wanted = at if block is self.blocks[-1] else None
             if self.checkpointing and self.training:
                 x = checkpoint(block, x, causal, wanted, use_reentrant=False)
@@ -188,7 +199,13 @@ class MAPHead(nn.Module):
         k, v = F.linear(x, qkv.weight[width:], qkv.bias[width:]).chunk(2, dim=-1)
         q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
         pooled = attend(q, k, v, training=self.training).transpose(1, 2).reshape(batch, width)
-        pooled = self.attention.out(pooled)
+        return self._finished(self.attention.out(pooled))
+
+    def places(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
+        """What would come if the probe saw one token alone, for each of them."""
+        return self._finished(self.attention.values(x))
+
+    def _finished(self, pooled: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
         return pooled + self.mlp(self.norm(pooled))
 
 

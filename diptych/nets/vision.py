@@ -42,6 +42,27 @@ class VisionTransformer(nn.Module):
         """Every token after the last norm; the class token, where there is one, comes first."""
         return self.norm_post(self.transformer(self._embedded(pixels)))
 
+    def with_places(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch places dim"]]:
+        """The vector, and one for each patch, row by row, in the same space.
+
+        Of a class token's tower it is each patch's value in the last block, projected, without the mixing of attention
+        (Zhou et al. 2022, "Extract free dense labels from CLIP", section 3.2); of an attention-pooling head's what the
+        head would give if it saw that patch alone; of a mean's each summand.
+        """
+        x = self._embedded(pixels)
+        if self.config.pool == "class":
+            x = self.transformer(x, until=-1)
+            last = self.transformer.blocks[-1]
+            first = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
+            vector = self.proj(self.norm_post(last(x, at=first)[:, 0]))
+            return vector, self.proj(self.norm_post(last.attention.values(last.norm_1(x[:, 1:]))))
+        x = self.norm_post(self.transformer(x))
+        if self.config.pool == "map":
+            return self.head(x), self.head.places(x)
+        return self.proj(x.mean(dim=1)), self.proj(x)
+
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         x = self._embedded(pixels)
         if self.config.pool == "class":

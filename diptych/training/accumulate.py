@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from diptych.nets.clip import Output
 from diptych.nets.resnet import statistics_kept
 from diptych.training.distributed import Contrast, is_alone, whole_loss
+from diptych.training.places import Grounded, places_loss
 from diptych.training.targets import Identities
 
 
@@ -38,6 +39,7 @@ def backward(
     autocast: torch.dtype | None = None,
     factor: float | Tensor = 1.0,
     prepare: Callable[[Any], Float[Tensor, "pictures 3 height width"]] = lambda pixels: pixels,
+    grounded: Grounded | None = None,
 ) -> Contrast:
     """Add the gradients of the loss over the pictures and texts of all processes; give the loss, which has no graph,
     and that of guessing.
@@ -45,19 +47,28 @@ def backward(
     `model` is a CLIP, alone or as `distributed.wrap` left it. `pixels` and `ids` are this process's part of the batch;
     `prepare` makes of a slice of `pixels` what the model reads, so that only one chunk's floats need be on the device.
     With `chunks` over 1 the pictures and the texts go through the towers in that many parts, twice. `autocast` is the
-    dtype of mixed precision; the gradients, not the loss, are multiplied by `factor` (for float16).
+    dtype of mixed precision; the gradients, not the loss, are multiplied by `factor` (for float16). With `grounded` the
+    gradients are those of the loss plus `weight` times the loss of the regions, each among this process's own; it wants
+    the batch in one piece.
     """
     device = ids.device
     chunks = _agreed(min(chunks, len(pixels), len(ids)), device) if chunks > 1 else 1
 
     def forward(model: nn.Module, pictures: slice, texts: slice) -> Output:
         with torch.autocast(device.type, autocast, enabled=autocast is not None):
-            return model(prepare(pixels[pictures]), ids[texts])
+            return model(prepare(pixels[pictures]), ids[texts], *([grounded.ids] if grounded else []))
 
     if chunks == 1:
-        loss, chance = whole_loss(forward(model, slice(None), slice(None)), batch)
-        (loss * factor).backward()
-        return Contrast(loss.detach(), chance)
+        output = forward(model, slice(None), slice(None))
+        loss, chance, _ = whole_loss(output, batch)
+        if grounded is None:
+            (loss * factor).backward()
+            return Contrast(loss.detach(), chance)
+        where = places_loss(output.image, output.places, output.phrases, output.scale, grounded.known)  # type: ignore[arg-type]
+        ((loss + grounded.weight * where) * factor).backward()
+        return Contrast(loss.detach(), chance, where.detach())
+    if grounded:
+        raise ValueError("regions are told apart in a whole batch; pass accumulate=1, or places=0.")
     parts = list(zip(_split(len(pixels), chunks), _split(len(ids), chunks), strict=True))
     states, leaves = [], []
     bare = model.module if isinstance(model, DistributedDataParallel) else model
@@ -66,7 +77,7 @@ def backward(
             states.append(random_state(device))
             leaves.append(forward(bare, *part))
     whole = _leaf(leaves)
-    loss, chance = whole_loss(whole, batch)
+    loss, chance, _ = whole_loss(whole, batch)
     (loss * factor).backward()
     for index, (part, state) in enumerate(zip(parts, states, strict=True)):
         last = index == len(parts) - 1

@@ -173,10 +173,11 @@ def _sizes(*counts: int, device: torch.device) -> list[list[int]]:
 
 
 class Contrast(NamedTuple):
-    """A loss, and that of a model which guesses, on the same batch."""
+    """A loss, and that of a model which guesses, on the same batch; and that of regions, where these are known."""
 
     loss: Float[Tensor, ""]
     chance: float
+    places: Float[Tensor, ""] | None = None
 
 
 def whole_loss(output: Output, batch: Identities) -> Contrast:
@@ -196,7 +197,7 @@ def whole_loss(output: Output, batch: Identities) -> Contrast:
         _Gather.apply(mine.pictures, pictures),  # type: ignore[arg-type]
     )
     all_text: Tensor = _Gather.apply(output.text, texts)  # type: ignore[assignment]
-    share, chance = _loss(output, all_text, everyones, Part(first, sum(pictures), _merge))
+    share, chance, _ = _loss(output, all_text, everyones, Part(first, sum(pictures), _merge))
     return Contrast(_Total.apply(share), chance)  # type: ignore[arg-type]
 
 

@@ -30,7 +30,8 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 class Step(NamedTuple):
     """What an optimizer step says of itself. `step` counts from 1, `progress` goes from 0 to 1, `norm` is that of the
     gradient before clipping, `waited_s` went by until the batch was there; `pictures` are those of all processes.
-    `smoothed` is the loss over some twenty steps, for people; `chance` that of guessing, None where it is not known.
+    `smoothed` is the loss over some twenty steps, for people; `chance` that of guessing, `places` that of the regions,
+    None where they are not known.
     """
 
     step: int
@@ -44,6 +45,7 @@ class Step(NamedTuple):
     waited_s: float
     pictures: int
     chance: float | None = None
+    places: float | None = None
 
 
 class Monitor:
@@ -126,7 +128,7 @@ class Monitor:
         self._curve.append(loss)
         self.record(
             step=step.step, epoch=round(step.epoch, 4), elapsed_s=round(self.elapsed_s, 1), loss=loss,
-            chance=step.chance, lr=step.lr, scale=step.scale, gradient_norm=step.norm,
+            chance=step.chance, places=step.places, lr=step.lr, scale=step.scale, gradient_norm=step.norm,
             pictures_per_s=self._recent.pictures_per_s, waiting=self._recent.waiting,
         )  # fmt: skip
         if self._recent.waiting > STARVED and len(self._recent.steps) >= 20 and not self._has_warned:

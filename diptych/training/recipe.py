@@ -19,11 +19,12 @@ RANGES = {
     "epochs": (0, math.inf), "batch_size": (2, math.inf), "captions_per_image": (1, math.inf), "lr": (0, math.inf),
     "eval_every": (1, math.inf), "threads": (1, math.inf), "workers": (0, math.inf), "seed": (0, math.inf),
     "weight_decay": (0, math.inf), "warmup": (0, 1), "ema": (0, 1), "drop_path": (0, 1), "dropout": (0, 1),
-    "patch_dropout": (0, 1), "scenes": (0, 1), "max_bad": (0, 1.001), "accumulate": (1, math.inf),
+    "patch_dropout": (0, 1), "scenes": (0, 1), "places": (0, math.inf), "max_bad": (0, 1.001),
+    "accumulate": (1, math.inf),
     "muon_lr": (0, math.inf), "muon_momentum": (0, 1), "lora": (0, math.inf), "layer_decay": (0, 1.001),
     "checkpoint_s": (0, math.inf),
 }  # fmt: skip
-POSITIVE = ("minutes", "clip_norm", "eps", "samples_per_epoch", "lora_alpha", "image_size")
+POSITIVE = ("minutes", "clip_norm", "eps", "samples_per_epoch", "lora_alpha", "image_size", "stride")
 FROM_MODEL = ("model", "tokenizer", "loss", "vocab_size", "context")  # what comes with `init`
 FINE_TUNING = ("lora", "lock_image", "zero_shot", "wise_ft")  # what nothing but a model that exists can be given
 
@@ -34,13 +35,15 @@ class TrainConfig:
 
     Data: `data` are sources as `open_source` reads them, mixed by `weights` (by default by their size); the columns
     are those of tables. `samples_per_epoch` is the length of an epoch where a source does not know its own. `scenes`
-    is the share of drawn scenes in each epoch. `captions_per_image` captions of each picture are read at every step,
+    is the share of drawn scenes in each epoch, and `places` the weight of the loss that has their regions found (see
+    `training.places`). `captions_per_image` captions of each picture are read at every step,
     all of them positives (the text tower is cheap beside the image tower, and each caption is one more negative for
     everyone else). More than a share `max_bad` of unusable samples stops the run. `threads` decode pictures, or
     `workers` processes where there are any.
 
     Model: `init` starts from a model in place of `model`'s random weights: its tokenizer, loss and preprocessing come
-    with it, at this run's `image_size`; `activation` is that of a bare state dict, which does not name it.
+    with it, at this run's `image_size` and a ResNet's `stride`; `activation` is that of a bare state dict, which does
+    not name it.
     `tokenizer` is a tokenizer.json (or a model folder with one) to use in place of one of `vocab_size` learnt from the
     captions. `loss` is by default the architecture's own.
 
@@ -70,6 +73,7 @@ class TrainConfig:
     samples_per_epoch: int | None = None
     max_bad: float = 0.1
     scenes: float = 0.0
+    places: float = 0.0
     captions_per_image: int = 2
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -79,6 +83,7 @@ class TrainConfig:
     tokenizer: str | None = None
     loss: Literal["softmax", "sigmoid"] | None = None
     image_size: int | None = None
+    stride: int | None = None
     vocab_size: int = 4096
     context: int = 40
 
@@ -137,6 +142,8 @@ class TrainConfig:
                 raise ValueError(f"{name} is {value}; wanted more than 0.")
         if self.shard and self.optimizer == "muon":
             raise ValueError("shard splits matrices that muon needs whole; pass optimizer='adamw'.")
+        if self.places and self.accumulate > 1:
+            raise ValueError("places are told apart in a whole batch; pass accumulate=1.")
         if self.shard and self.precision == "fp16":
             raise ValueError("shard does not train in fp16; pass precision='bf16'.")
         if not all(0 <= beta < 1 for beta in self.betas):

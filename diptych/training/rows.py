@@ -6,6 +6,7 @@ A row of training, every tenth step:
     elapsed_s       seconds of training so far, those before an interruption included
     loss            the mean over the steps since the last such row
     chance          the loss of a model that guesses: about ln(batch)
+    places          the loss of regions, in the last step, where they are learnt from
     lr              learning rate of this step
     scale           what cosines are multiplied by: 1 / temperature
     gradient_norm   before clipping

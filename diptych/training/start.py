@@ -17,7 +17,7 @@ from diptych.data.sources import ENOUGH_CAPTIONS, all_captions, open_source
 from diptych.engines.pytorch import describe_device
 from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
-from diptych.nets.config import CLIPConfig
+from diptych.nets.config import CLIPConfig, ResNetConfig
 from diptych.nets.presets import preset
 from diptych.nets.resize import resized
 from diptych.tokenizer import Tokenizer
@@ -51,13 +51,13 @@ def start(config: TrainConfig, sources: Sequence[Source | Stream], checkpoint: P
     if checkpoint:
         return from_model(str(checkpoint), None)
     if config.init:
-        return from_model(config.init, config.image_size, config.activation)
+        return from_model(config.init, config.image_size, config.activation, config.stride)
     architecture = preset(config.model)  # before the captions are read: a wrong name should fail at once
     if config.loss:
         architecture = replace(architecture, loss=config.loss)
     tokenizer_json = from_first(_tokenizer_json(config, sources) if is_first() else "")
     tokenizer = Tokenizer.from_json(tokenizer_json, context=config.context)
-    made = sized(architecture, config.image_size, tokenizer)
+    made = sized(architecture, config.image_size, tokenizer, config.stride)
     # The form that every later reader of the saved folder will have, padding included: a bidirectional tower reads it.
     return Start(CLIP(made), Tokenizer.of_tower(tokenizer_json, made.text), own_preprocessing(made))
 
@@ -70,16 +70,17 @@ def _tokenizer_json(config: TrainConfig, sources: Sequence[Source | Stream]) -> 
     return Tokenizer.train(captions, vocab_size=config.vocab_size, context=config.context).to_json()
 
 
-def from_model(init: str, image_size: int | None, activation: str | None = None) -> Start:
-    """A model that exists, for pictures of `image_size`. ValueError without a tokenizer."""
+def from_model(init: str, image_size: int | None, activation: str | None = None, stride: int | None = None) -> Start:
+    """A model that exists, for pictures of `image_size` and a ResNet's `stride`. ValueError without a tokenizer."""
     checkpoint = read(init, activation=activation)
     tokenizer_json = checkpoint.tokenizer_json
     if tokenizer_json is None:
         raise ValueError(f"{init} came without its tokenizer.json; training needs one. Put it beside the weights.")
     spec = preprocessing_of(checkpoint)
-    if image_size:
-        config, state = resized(checkpoint.config, checkpoint.state, image_size)
-        checkpoint, spec = checkpoint._replace(config=config, state=state), replace(spec, size_px=image_size)
+    if image_size or stride:
+        config, state = resized(checkpoint.config, checkpoint.state, image_size, stride)
+        checkpoint = checkpoint._replace(config=config, state=state)
+        spec = replace(spec, size_px=config.image.image_size)
     return Start(build(checkpoint), Tokenizer.of_tower(tokenizer_json, checkpoint.config.text), spec)
 
 
@@ -92,9 +93,13 @@ def own_preprocessing(config: CLIPConfig) -> Preprocess:
     return Preprocess(size_px)
 
 
-def sized(config: CLIPConfig, image_size: int | None, tokenizer: Tokenizer) -> CLIPConfig:
-    """`config` for another picture size, and for the vocabulary that the tokenizer really has."""
+def sized(config: CLIPConfig, image_size: int | None, tokenizer: Tokenizer, stride: int | None = None) -> CLIPConfig:
+    """`config` for another picture size or stride, and for the vocabulary that the tokenizer really has."""
     image = replace(config.image, image_size=image_size) if image_size else config.image
+    if stride:
+        if not isinstance(image, ResNetConfig):
+            raise ValueError("stride is a ResNet's; this image tower is a vision transformer. Leave it out.")
+        image = replace(image, stride=stride)
     end_id = tokenizer.end_id
     assert end_id is not None
     text = replace(config.text, vocab_size=tokenizer.vocab_size, context=tokenizer.context, end_id=end_id)

@@ -19,7 +19,7 @@ from diptych.data.loader import Batch, Loader
 from diptych.data.sources import open_source
 from diptych.engines.pytorch import choose_device
 from diptych.training import restart
-from diptych.training.accumulate import backward, random_state, set_random_state
+from diptych.training.accumulate import Contrast, backward, random_state, set_random_state
 from diptych.training.average import update_average
 from diptych.training.compilation import compile_towers
 from diptych.training.distributed import Place, from_all, from_first, join, share_batch_norm, wait_for_all, wrap
@@ -27,6 +27,7 @@ from diptych.training.forgetting import Forgetting
 from diptych.training.lora import merged_state
 from diptych.training.monitor import Monitor, Step
 from diptych.training.not_finite import why_not_finite
+from diptych.training.places import grounded
 from diptych.training.plateau import Evidence, Plateau
 from diptych.training.precision import AUTOCAST
 from diptych.training.pretrained import Pretrained, hold
@@ -148,7 +149,7 @@ class Trainer:
         """Keep the model that the run began with, where it is to be compared or mixed with what it becomes."""
         config, network = self.config, self.network
         if checkpoint and config.init:
-            network = from_model(config.init, config.image_size, config.activation).network
+            network = from_model(config.init, config.image_size, config.activation, config.stride).network
         self.pretrained = Pretrained.of_run(
             config, network, self.validation, self.tokenizer, self.preprocess, self.device
         )
@@ -214,8 +215,8 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = share * group["peak_lr"]
         self.network.zero_grad(set_to_none=True)
-        tensor, chance = self._backward(batch)
-        loss = tensor.item()
+        contrast = self._backward(batch)
+        loss, chance = contrast.loss.item(), contrast.chance
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         norm = clip_gradients(self.network.parameters(), self.config.clip_norm).item()
@@ -229,11 +230,11 @@ class Trainer:
             # A fixed rate would hold on to the random start for long: the average warms up with the number of steps.
             steps = self.tally.steps
             update_average(self.average, self.network, min(self.config.ema, (1 + steps) / (10 + steps)))
-        self._account(loss, norm, share * self.config.lr, progress, chance)
+        self._account(contrast, norm, share * self.config.lr, progress)
         if progress >= self.config.warmup and not self.splits:  # split towers are called by all processes or by none
             self._ask_why(batch, loss, chance)
 
-    def _backward(self, batch: Batch) -> tuple[Tensor, float]:
+    def _backward(self, batch: Batch) -> Contrast:
         """The loss of a batch and that of guessing, with its gradients added to the parameters'."""
         tokens = self.tokenizer(batch.captions, truncate=True)
         self.tally.cut += tokens.cut
@@ -246,6 +247,7 @@ class Trainer:
             autocast=AUTOCAST[self.config.precision],
             factor=self.scaler.scale(torch.ones((), device=self.device)),  # type: ignore[arg-type]
             prepare=self._pixels,
+            grounded=grounded(batch.regions, self.network, self.tokenizer, self.config.places, self.device),
         )
 
     def _pixels(self, pixels: Tensor) -> Tensor:
@@ -279,16 +281,17 @@ class Trainer:
         for line in self.plateau.causes(Evidence(pixels, ids, batch.captions, peak_rates(self.config))):
             self.monitor.say(line)
 
-    def _account(self, loss: float, norm: float, rate: float, progress: float, chance: float) -> None:
+    def _account(self, contrast: Contrast, norm: float, rate: float, progress: float) -> None:
         """Keep the books and tell the person."""
-        tally = self.tally
+        tally, loss = self.tally, contrast.loss.item()
         tally.steps += 1
         tally.loss = loss if math.isnan(tally.loss) else 0.95 * tally.loss + 0.05 * loss
         self.monitor.step(
             Step(
                 step=tally.steps, progress=progress, epoch=tally.steps / self.loader.batches_per_epoch, loss=loss,
                 smoothed=tally.loss, lr=rate, scale=self.network.logit_scale.exp().item(), norm=norm,
-                waited_s=self.waited_s, pictures=self.config.batch_size, chance=chance,
+                waited_s=self.waited_s, pictures=self.config.batch_size, chance=contrast.chance,
+                places=None if contrast.places is None else contrast.places.item(),
             )
         )  # fmt: skip
 
