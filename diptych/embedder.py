@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from diptych.engines.openvino import Precision
+    from diptych.heat_map import HeatMap
     from diptych.nets.clip import CLIP
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -47,6 +48,7 @@ class Engine(Protocol):
 
     def describe(self) -> str: ...
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]: ...
+    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch n dim"]: ...
     def encode_texts(self, ids: np.ndarray) -> Float[np.ndarray, "batch dim"]: ...
 
 
@@ -333,6 +335,13 @@ class Embedder:
             raise TextError(next(iter(failures.values())).message.replace("text", "label", 1))
         texts = zero_shot.prompts(tuple(labels), tuple(templates))
         return zero_shot.class_vectors(self.embed_texts(texts, truncate=truncate), len(templates))
+
+    def locate(self, image: ImageSource, phrase: str, **options: Any) -> HeatMap:
+        """Where in a picture what a phrase says is: a map of scores over the whole picture, and boxes. For several
+        phrases at once, and for the options, see `diptych.heat_map.heat_maps`."""
+        from diptych.heat_map import heat_maps
+
+        return heat_maps(self, image, [phrase], **options)[0]
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the model folder: config.json, model.safetensors, tokenizer.json, preprocessor_config.json."""

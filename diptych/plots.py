@@ -33,20 +33,22 @@ def thumbnail(source: Source, size_px: int = THUMBNAIL_PX) -> Image.Image:
     return image
 
 
-def contact_sheet(pictures: Sequence[tuple[Image.Image, str]], *, columns: int = 5, lines: int = 1) -> Image.Image:
-    """Pictures in rows with up to `lines` lines of text under each."""
+def contact_sheet(
+    pictures: Sequence[tuple[Image.Image, str]], *, columns: int = 5, lines: int = 1, size_px: int = THUMBNAIL_PX
+) -> Image.Image:
+    """Pictures in rows, each in a square of `size_px`, with up to `lines` lines of text under each."""
     columns = min(columns, max(1, len(pictures)))
-    cell, foot = THUMBNAIL_PX + MARGIN_PX, 6 + LINE_PX * lines
+    cell, foot = size_px + MARGIN_PX, 6 + LINE_PX * lines
     sheet = Image.new(
         "RGB", (columns * cell + MARGIN_PX, math.ceil(len(pictures) / columns) * (cell + foot) + MARGIN_PX), "white"
     )
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for index, (picture, title) in enumerate(pictures):
         left, top = MARGIN_PX + index % columns * cell, MARGIN_PX + index // columns * (cell + foot)
-        fitted = ImageOps.contain(picture, (THUMBNAIL_PX, THUMBNAIL_PX))
-        sheet.paste(fitted, (left + (THUMBNAIL_PX - fitted.width) // 2, top + (THUMBNAIL_PX - fitted.height) // 2))
-        for row, line in enumerate(_lines(title, lines, lambda text: draw.textlength(text, font) <= THUMBNAIL_PX)):
-            draw.text((left, top + THUMBNAIL_PX + 2 + LINE_PX * row), line, "black", font)
+        fitted = ImageOps.contain(picture, (size_px, size_px))
+        sheet.paste(fitted, (left + (size_px - fitted.width) // 2, top + (size_px - fitted.height) // 2))
+        for row, line in enumerate(_lines(title, lines, lambda text: draw.textlength(text, font) <= size_px)):
+            draw.text((left, top + size_px + 2 + LINE_PX * row), line, "black", font)
     return sheet
 
 
@@ -63,6 +65,27 @@ def _lines(text: str, count: int, fits: Callable[[str], bool]) -> list[str]:
             line = line[:-2] + "…"
         found[row] = line
     return found
+
+
+def heat_overlay(
+    image: Image.Image, scores: Float[np.ndarray, "rows columns"], boxes: Sequence[Sequence[float]] = ()
+) -> Image.Image:
+    """A picture under a map of scores, coloured from the map's median to its highest, with boxes (x, y, width, height,
+    ... in the picture's pixels), the first of them the brightest."""
+    import matplotlib
+
+    low, high = float(np.median(scores)), float(scores.max())
+    share = np.clip((scores - low) / max(high - low, 1e-6), 0, 1)
+    small = Image.fromarray((share * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BICUBIC)
+    heat = np.asarray(small, np.float32) / 255
+    colours = matplotlib.colormaps["turbo"](heat)[..., :3] * 255
+    grey = np.asarray(image.convert("L"), np.float32)[..., None]
+    cover = (0.25 + 0.45 * heat)[..., None]  # where nothing is, the picture stays to be seen
+    over = Image.fromarray(((0.35 * np.asarray(image) + 0.65 * grey) * (1 - cover) + colours * cover).astype(np.uint8))
+    draw, line = ImageDraw.Draw(over), max(2, min(image.size) // 150)
+    for index, (x, y, width, height, *_) in reversed(list(enumerate(boxes))):
+        draw.rectangle((x, y, x + width - 1, y + height - 1), outline="white" if index == 0 else "silver", width=line)
+    return over
 
 
 def histogram_figure(series: Mapping[str, Sequence[int]]) -> Figure:

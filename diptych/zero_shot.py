@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 PLAIN_TEMPLATES = ("a photo of a {}.",)
+# Our own, for pictures of any kind; averaged, they name a thing with less of any one wording.
+GENERAL_TEMPLATES = (
+    "a photo of a {}.", "a picture of a {}.", "a close-up of a {}.", "a photo of the {}.", "a small {}.", "a large {}.",
+    "a {} in the background.", "part of a {}.", "a dark photo of a {}.", "a blurred picture of a {}.",
+    "a drawing of a {}.", "there is a {} here.", "{}",
+)  # fmt: skip
+NOTHING = ("a photo.", "a picture of something else.", "a photo of nothing in particular.")
 
 
 class Classification(NamedTuple):
@@ -33,14 +43,83 @@ def prompts(labels: tuple[str, ...], templates: tuple[str, ...]) -> list[str]:
     return [template.replace("{}", label) for label in labels for template in templates]
 
 
+def templates_of(source: str | os.PathLike[str]) -> tuple[str, ...]:
+    """A set of templates: "plain" or "general", which are ours; "openai" (80, of an installed open_clip) or "openai-7";
+    or a JSON file with a list of them, or with {"templates": [...]}. Raises ValueError that says what is wrong."""
+    ours = {"plain": PLAIN_TEMPLATES, "general": GENERAL_TEMPLATES}
+    if str(source) in ours:
+        return ours[str(source)]
+    if str(source) in _OPEN_CLIP:
+        return _from_open_clip(_OPEN_CLIP[str(source)])
+    path = Path(source)
+    if not path.is_file():
+        raise ValueError(
+            f"there is no set of templates {str(source)!r}; choose {', '.join((*ours, *_OPEN_CLIP))}, or a file."
+        )
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is no JSON ({error}); wanted a list of templates such as 'a photo of a {{}}.'"
+        ) from error
+    found = said.get("templates") if isinstance(said, dict) else said
+    if not isinstance(found, list) or not found or not all(isinstance(each, str) for each in found):
+        raise ValueError(f'{path} holds no templates; wanted ["a photo of a {{}}.", ...] or {{"templates": [...]}}.')
+    prompts(("x",), tuple(found))
+    return tuple(found)
+
+
+_OPEN_CLIP = {"openai": "OPENAI_IMAGENET_TEMPLATES", "openai-7": "SIMPLE_IMAGENET_TEMPLATES"}
+
+
+def _from_open_clip(name: str) -> tuple[str, ...]:
+    try:
+        import open_clip  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise ValueError(
+            "OpenAI's prompts are in open_clip, which is not installed: pip install open_clip_torch, or pass a file."
+        ) from error
+    return tuple(template("{}") for template in getattr(open_clip, name))
+
+
 def class_vectors(prompt_vectors: Float[np.ndarray, "prompts dim"], templates: int) -> Float[np.ndarray, "labels dim"]:
     """The mean of each label's prompts in vector space, made unit length again (section 3.1.4)."""
     return unit(prompt_vectors.reshape(-1, templates, prompt_vectors.shape[-1]).mean(axis=1))
 
 
-def unit(vectors: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n dim"]:
+def unit(vectors: Float[np.ndarray, "*n dim"]) -> Float[np.ndarray, "*n dim"]:
     """The same directions at length 1; a vector of zeros stays one."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+def calibrated_scale(cosines: Float[np.ndarray, "n labels"], answers: Int[np.ndarray, " n"]) -> float:
+    """The inverse temperature at which a softmax over these cosines is least surprised by the right answers (Guo et al.
+    2017, "On calibration of modern neural networks", section 4.2), between 1 and 1000; a few labelled pictures do."""
+    cosines, rows = cosines.astype(np.float64), np.arange(len(answers))
+
+    def surprise(scale: float) -> float:
+        logits = scale * cosines
+        top = logits.max(axis=1)
+        return float(np.mean(top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - logits[rows, answers]))
+
+    low, high = 0.0, np.log(1000.0)  # convex in the scale, and so with one minimum in its logarithm
+    for _ in range(60):
+        left, right = low + (high - low) * 0.382, low + (high - low) * 0.618
+        low, high = (low, right) if surprise(np.exp(left)) < surprise(np.exp(right)) else (left, high)
+    return float(np.exp((low + high) / 2))
+
+
+def each_label(
+    images: Float[np.ndarray, "pictures dim"],
+    classes: Float[np.ndarray, "labels dim"],
+    nothing: Float[np.ndarray, "dim"],
+    *,
+    scale: float,
+) -> Float[np.ndarray, "pictures labels"]:
+    """For pictures that several labels may fit: the probability of each, as against `nothing`, the vector of prompts
+    that name no label (class_vectors of NOTHING). Rows do not sum to 1."""
+    margin = scale * (images @ classes.T - (images @ nothing)[:, None]).astype(np.float64)
+    return 1 / (1 + np.exp(-margin))
 
 
 def classify(

@@ -13,8 +13,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the top floor down; a module may import from its own floor (a floor is a wing or one module) and from below.
 FLOORS = (
     "__main__", "cli", "serve", "generate", "collect", "evaluation", "index", "training", "exporting", "embedder",
-    "engines", "checkpoint", "data", "zero_shot", "probe", "locate", "comparison", "metrics", "plots", "images",
-    "formats", "tokenizer", "failures", "nets",
+    "engines", "checkpoint", "data", "difference", "zero_shot", "heat_map", "probe", "locate", "comparison", "metrics",
+    "plots", "images", "formats", "tokenizer", "failures", "nets",
 )  # fmt: skip
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager"}
 

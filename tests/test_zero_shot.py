@@ -1,6 +1,10 @@
 """Zero-shot classification and comparison on vectors worked out by hand."""
 
+import json
 import math
+import sys
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.comparison import compare
-from diptych.zero_shot import class_vectors, classify, prompts
+from diptych.zero_shot import (
+    PLAIN_TEMPLATES,
+    calibrated_scale,
+    class_vectors,
+    classify,
+    each_label,
+    prompts,
+    templates_of,
+)
 
 
 def test_softmax_by_hand() -> None:
@@ -52,3 +64,42 @@ def test_on_unit_vectors_the_three_measures_agree(seed: int) -> None:
     result = compare(images, texts)
     np.testing.assert_allclose(result.dot, result.cosine, atol=1e-12)
     np.testing.assert_allclose(result.euclidean**2, 2 - 2 * result.cosine, atol=1e-9)
+
+
+def test_sets_of_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert templates_of("plain") == PLAIN_TEMPLATES
+    assert len(templates_of("general")) == len(set(templates_of("general"))) > 10
+    path = tmp_path / "prompts.json"
+    for said in (["a {}.", "the {}"], {"templates": ["a {}.", "the {}"]}):
+        path.write_text(json.dumps(said))
+        assert templates_of(path) == ("a {}.", "the {}")
+    for said, message in (("{", "is no JSON"), ("[]", "holds no templates"), ('["a cat"]', "has no {} for the label")):
+        path.write_text(said)
+        with pytest.raises(ValueError, match=message):
+            templates_of(path)
+    with pytest.raises(ValueError, match="no set of templates 'imagenet'; choose plain, general, openai"):
+        templates_of("imagenet")
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    with pytest.raises(ValueError, match="pip install open_clip_torch"):
+        templates_of("openai")
+    theirs = types.SimpleNamespace(OPENAI_IMAGENET_TEMPLATES=[lambda c: f"a bad photo of a {c}."])
+    monkeypatch.setitem(sys.modules, "open_clip", theirs)
+    assert templates_of("openai") == ("a bad photo of a {}.",)
+
+
+@given(st.floats(2, 300), st.integers(0, 99))
+def test_the_scale_that_drew_the_answers_is_found(scale: float, seed: int) -> None:
+    """Answers drawn by a softmax at a scale are least surprising near it."""
+    draw = np.random.default_rng(seed)
+    cosines = draw.uniform(-0.05, 0.05, (3000, 6)) * 20 / scale
+    weights = np.exp(scale * cosines)
+    weights /= weights.sum(axis=1, keepdims=True)
+    answers = (weights.cumsum(axis=1) > draw.random((3000, 1))).argmax(axis=1)
+    assert calibrated_scale(cosines, answers) == pytest.approx(scale, rel=0.25)
+
+
+def test_each_label_for_itself_by_hand() -> None:
+    images, classes, nothing = np.array([[1.0, 0.0], [0.6, 0.8]]), np.eye(2), np.array([0.6, 0.0])
+    found = each_label(images, classes, nothing, scale=10.0)
+    margins = np.array([[4.0, -6.0], [2.4, 4.4]])
+    assert found == pytest.approx(1 / (1 + np.exp(-margins)))

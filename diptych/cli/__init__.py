@@ -18,6 +18,8 @@ COMMANDS = {
     "index": "Make or update the index of a folder.",
     "embed": "Write the vectors of many pictures to files.",
     "classify": "Say which label fits each picture.",
+    "locate": "Show where in a picture something is.",
+    "difference": "Name what one picture has and another has not.",
     "compare": "Score pictures against sentences, as a table and a heat map.",
     "train": "Train a model on (picture, caption) pairs.",
     "data": "Look at training data.",

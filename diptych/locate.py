@@ -1,0 +1,159 @@
+"""Where in a picture something is: scores of windows or of places laid over the whole picture, and boxes around what
+stands out. Arrays in, arrays out; `diptych.heat_map` puts a model before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)  # sides of windows, as shares of the picture's short side
+OVERLAP = 0.6
+THRESHOLD = 0.5  # of the way from the background to the best
+LONG_SIDE = 80  # places of a map along the picture's longer side
+REACH, SMOOTH = 12, 1e-3
+
+
+class Box(NamedTuple):
+    """A part of a picture in its own pixels, and the best score in it."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    score: float
+
+
+def windows(width: int, height: int, *, scales: Sequence[float] = SCALES, overlap: float = OVERLAP) -> list[Box]:
+    """Square windows (their scores 0) of several sizes, which overlap by at least `overlap` and together cover a
+    picture of so many pixels to its edges. Raises ValueError for scales outside 0 to 1 or an overlap outside 0 to
+    under 1."""
+    if not scales or not all(0 < scale <= 1 for scale in scales):
+        raise ValueError(f"scales are {tuple(scales)}; wanted numbers above 0, up to 1 (the picture's short side).")
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap is {overlap}; wanted 0 to under 1.")
+    found = []
+    for scale in scales:
+        side = max(1.0, scale * min(width, height))
+        step = side * (1 - overlap)
+        found += [Box(x, y, side, side, 0.0) for y in _starts(height - side, step) for x in _starts(width - side, step)]
+    return found
+
+
+def _starts(room: float, step: float) -> list[float]:
+    """From 0 to `room` in equal steps of `step` or less."""
+    return np.linspace(0, room, 1 + int(np.ceil(room / step - 1e-9))).tolist() if room > 0 else [0.0]
+
+
+def map_shape(width: int, height: int) -> tuple[int, int]:
+    """Rows and columns of the map of a picture of so many pixels."""
+    scale = LONG_SIDE / max(width, height)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def laid_back(
+    scores: Float[np.ndarray, " windows"], places: Sequence[Box], size: tuple[int, int]
+) -> Float[np.ndarray, "rows columns"]:
+    """Windows' scores over a picture of `size` (width, height).
+
+    Within a scale each place has the mean of the windows over it, those in whose middle it lies counting most; the map
+    is the mean of the scales, each less its own median: a small window's cosine is another thing than a large one's.
+    """
+    width, height = size
+    rows, columns = map_shape(width, height)
+    by_side: dict[float, list[int]] = {}
+    for at, place in enumerate(places):
+        by_side.setdefault(round(place.width, 3), []).append(at)
+    maps = []
+    for members in by_side.values():
+        total, weight = np.zeros((rows, columns)), np.full((rows, columns), 1e-9)
+        for at in members:
+            x, y, w, h, _ = places[at]
+            bell = np.outer(_bell(rows, y / height, h / height), _bell(columns, x / width, w / width))
+            total += bell * scores[at]
+            weight += bell
+        one = total / weight
+        maps.append(one - np.median(one) if len(members) > 1 else np.zeros_like(one))
+    return (np.mean(maps, axis=0) + np.median(scores)).astype(np.float32)
+
+
+def _bell(count: int, start: float, length: float) -> np.ndarray:
+    """(count,) weights along an axis: highest in the middle of a window, 0 outside it."""
+    middle = (np.arange(count) + 0.5) / count
+    return np.clip(1 - np.abs(middle - start - length / 2) / (length / 2), 0, None)
+
+
+def laid_out(scores: Float[np.ndarray, " places"], size: tuple[int, int]) -> Float[np.ndarray, "rows columns"]:
+    """A square map's scores, row by row, over a picture of `size` (width, height) that was squashed to the square."""
+    from PIL import Image
+
+    grid = round(len(scores) ** 0.5)
+    rows, columns = map_shape(*size)
+    small = Image.fromarray(scores.reshape(grid, grid).astype(np.float32))
+    return np.asarray(small.resize((columns, rows), Image.Resampling.BICUBIC), np.float32)
+
+
+def along_edges(
+    scores: Float[np.ndarray, "rows columns"],
+    picture: Float[np.ndarray, "rows columns 3"],
+    *,
+    reach: int = REACH,
+    smooth: float = SMOOTH,
+) -> Float[np.ndarray, "rows columns"]:
+    """A map whose edges are the picture's: near each place it is the linear function of the colours, 0 to 1, that fits
+    the scores within `reach` places best (He, Sun and Tang 2010, "Guided image filtering", section 3.4). `smooth` is
+    the variance of colours that counts as none."""
+    from scipy.ndimage import uniform_filter
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        size = (2 * reach + 1, 2 * reach + 1, *(1,) * (values.ndim - 2))
+        return uniform_filter(values, size, mode="nearest")
+
+    picture, scores = picture.astype(np.float64), scores.astype(np.float64)
+    colour, score = mean(picture), mean(scores)
+    variance = mean(picture[..., :, None] * picture[..., None, :]) - colour[..., :, None] * colour[..., None, :]
+    covariance = mean(picture * scores[..., None]) - colour * score[..., None]
+    slope = np.linalg.solve(variance + smooth * np.eye(3), covariance[..., None])[..., 0]
+    rest = score - (slope * colour).sum(axis=-1)
+    return ((mean(slope) * picture).sum(axis=-1) + mean(rest)).astype(np.float32)
+
+
+def boxes(
+    scores: Float[np.ndarray, "rows columns"], size: tuple[int, int], *, threshold: float = THRESHOLD, most: int = 5
+) -> tuple[Box, ...]:
+    """Around each connected part of a map that stands out, the best first: where the score passes `threshold` of the
+    way from the median to the highest. A map that is flat has none."""
+    low, high = float(np.median(scores)), float(scores.max())
+    if high - low < 1e-6:
+        return ()
+    found = [_around(scores, part, size) for part in parts(scores > low + threshold * (high - low))]
+    return tuple(sorted(found, key=lambda box: -box.score)[:most])
+
+
+def parts(mask: Bool[np.ndarray, "rows columns"]) -> Iterator[Bool[np.ndarray, "rows columns"]]:
+    """The connected parts of a mask; corners do not connect."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask)
+    for label in range(1, count + 1):
+        yield labels == label
+
+
+def _around(scores: np.ndarray, part: np.ndarray, size: tuple[int, int]) -> Box:
+    rows, columns = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
+    down, across = size[1] / part.shape[0], size[0] / part.shape[1]
+    x, y = columns[0] * across, rows[0] * down
+    width, height = (columns[-1] + 1) * across - x, (rows[-1] + 1) * down - y
+    return Box(float(x), float(y), float(width), float(height), float(scores[part].max()))
+
+
+def overlap_of(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes (x, y, width, height, ...)."""
+    across = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    down = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    shared = max(0.0, across) * max(0.0, down)
+    return shared / (one[2] * one[3] + other[2] * other[3] - shared) if shared else 0.0
