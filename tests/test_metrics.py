@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, confusion_matrix
 
-from diptych.metrics import recall, retrieval
+from diptych.metrics import class_accuracy, confusion, rankings, recall, retrieval, top_accuracy
 
 
 def test_recall_of_ranks() -> None:
@@ -59,3 +60,44 @@ def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_owners_must_match_texts() -> None:
     with pytest.raises(ValueError, match="2 owners for 3 texts"):
         retrieval(np.eye(2), np.ones((3, 2)), np.array([0, 1]))
+
+
+def test_ranks_and_precision_by_hand() -> None:
+    """Picture 0's captions stand 2nd and 7th of seven: precision 1/2 and 2/7. Picture 1's stand 1st and 3rd to 6th."""
+    images = np.array([[1.0, 0.0], [0.0, 1.0]])
+    cosines = np.array([0.5, 0.1, 0.9, 0.4, 0.3, 0.2, 0.15])
+    texts = np.stack([cosines, [0.0, 0.1, 0.9, 0.8, 0.7, 0.6, 0.5]], axis=1)
+    found = rankings(images, texts, np.array([0, 0, 1, 1, 1, 1, 1])).image_to_text
+    assert found.median_rank == 1.5
+    assert found.mean_average_precision == pytest.approx(100 * ((1 / 2 + 2 / 7) / 2 + 1) / 2)
+
+
+def test_precision_is_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    owners = rng.permutation(np.repeat(np.arange(30), 4))
+    images, texts = rng.normal(size=(30, 6)), rng.normal(size=(120, 6))
+    texts += 0.5 * images[owners]
+    found = rankings(images, texts, owners)
+    of_images = [average_precision_score(owners == i, texts @ image) for i, image in enumerate(images)]
+    of_texts = [average_precision_score(np.arange(30) == o, images @ t) for o, t in zip(owners, texts, strict=True)]
+    assert found.image_to_text.mean_average_precision == pytest.approx(100 * np.mean(of_images))
+    assert found.text_to_image.mean_average_precision == pytest.approx(100 * np.mean(of_texts))
+    ranks = [1 + np.sum(images @ t > images[o] @ t) for o, t in zip(owners, texts, strict=True)]
+    assert found.text_to_image.median_rank == np.median(ranks)
+
+
+def test_a_picture_without_captions_asks_nothing() -> None:
+    found = retrieval(np.eye(3), np.eye(3)[:2], np.array([0, 1]))
+    assert found.image_to_text == (100, 100, 100)
+    with pytest.raises(ValueError, match="owners go from 0 to 5; there are 3 pictures"):
+        retrieval(np.eye(3), np.eye(3)[:2], np.array([0, 5]))
+
+
+def test_classes_by_hand() -> None:
+    scores = np.array([[3.0, 1, 2], [1, 3, 2], [2, 2, 1], [0, 1, 2]])
+    answers = np.array([0, 2, 0, 2])
+    assert top_accuracy(scores, answers, (1, 2)) == {1: 50, 2: 100}  # of the tie in the third neither is the first
+    found = confusion(scores.argmax(axis=1), answers, 3)
+    assert found.tolist() == [[2, 0, 0], [0, 0, 0], [0, 1, 1]]
+    np.testing.assert_array_equal(class_accuracy(found), [100, np.nan, 50])
+    assert found.tolist() == confusion_matrix(answers, scores.argmax(axis=1), labels=[0, 1, 2]).tolist()
