@@ -432,6 +432,36 @@ def test_classify_with_a_file_of_labels_and_templates(
     assert Image.open(shown).size == (176, 196)
 
 
+def test_classify_class_folders(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    """The folders' names are the labels and the answers; the numbers are those of the printed probabilities."""
+    files = find_images(pictures)
+    for at, path in enumerate(files):
+        place = tmp_path / "set" / ("red_star", "hat", "boat")[at % 3] / path.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    said = cli("classify", tmp_path / "set", "--model", tiny_model, "--json", "--templates", "general")
+    assert said.json["labels"] == ["boat", "hat", "red star"]
+    best = [max(row["labels"], key=row["labels"].get) for row in said.json["pictures"]]
+    truth = [Path(row["path"]).parent.name.replace("_", " ") for row in said.json["pictures"]]
+    right = [one == other for one, other in zip(best, truth, strict=True)]
+    assert said.json["accuracy"]["top1"] == pytest.approx(100 * sum(right) / len(right))
+    assert sum(map(sum, said.json["accuracy"]["confusion"])) == len(files)
+    plain = cli("classify", tmp_path / "set", "--model", tiny_model, "--labels", "boat,hat,Red star")
+    assert f"% of {len(files)}; mean over classes" in plain.out.splitlines()[-1]
+    fitted = cli("classify", tmp_path / "set", "--model", tiny_model, "--calibrate", tmp_path / "set", "--json")
+    assert "labelled pictures, in place of the model's" in fitted.err
+    assert fitted.json["scale"] != pytest.approx(diptych.load(tiny_model).scale)
+    assert cli("classify", tmp_path / "set", "--templates", "plain", "--template", "a {}").code == USAGE
+    assert cli("classify", files[0].parent, "--model", tiny_model).code == USAGE  # neither labels nor folders
+
+
+def test_classify_each_label_by_itself(cli: Cli, tiny_model: Path, pictures: Path) -> None:
+    arguments = ("classify", pictures, "--model", tiny_model, "--labels", "star,hat", "--each", "--json")
+    shares = [row["labels"] for row in cli(*arguments).json["pictures"]]
+    assert any(abs(sum(row.values()) - 1) > 0.01 for row in shares)
+    assert all(0 <= share <= 1 for row in shares for share in row.values())
+
+
 def test_classify_without_pictures(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
     said = cli("classify", tmp_path, "--labels", "cat", "--model", tiny_model, "--json")
     assert (said.code, said.json["pictures"]) == (NOTHING, [])

@@ -1,5 +1,12 @@
 """diptych classify"""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from diptych.cli import FAILED, NOTHING
@@ -19,6 +26,11 @@ from diptych.cli.options import (
 )
 from diptych.engines import EngineName
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from diptych.embedder import Embedder
+
 
 @click.command("classify")
 @click.argument("pictures", nargs=-1, required=True)
@@ -31,6 +43,19 @@ from diptych.engines import EngineName
     help='Prompt with {} for the label; may be repeated, and is averaged. [default: "a photo of a {}."]',
 )
 @click.option(
+    "--templates",
+    "template_set",
+    metavar="SET",
+    help="A set of prompts: plain, general, openai (of an installed open_clip), openai-7, or a JSON file.",
+)
+@click.option("--each", is_flag=True, help="Several labels may fit a picture: judge each by itself.")
+@click.option(
+    "--calibrate",
+    metavar="FOLDER",
+    type=click.Path(exists=True, file_okay=False),
+    help="Class folders with some pictures of each label, to fit the probabilities to.",
+)
+@click.option(
     "--top", default=3, show_default=True, type=click.IntRange(min=1), help="Labels to print for each picture."
 )
 @click.option(
@@ -40,18 +65,23 @@ from diptych.engines import EngineName
 @model_options
 def command(
     pictures: tuple[str, ...], labels: str | None, labels_file: str | None, templates: tuple[str, ...],
-    top: int, show_input: str | None, truncate: bool,
+    template_set: str | None, each: bool, calibrate: str | None, top: int, show_input: str | None, truncate: bool,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Say which label fits each of PICTURES (files, folders or URLs), with probabilities.
 
     \b
     diptych classify photos/ --labels cat,dog,bird
+    diptych classify animals/ --templates general      animals/cat, animals/dog, ...: labels and answers
+
+    Where the pictures lie in folders that are called as the labels, the accuracy is printed, too.
     """
     from diptych import zero_shot
 
-    names = _labels(labels, labels_file)
-    templates = templates or zero_shot.PLAIN_TEMPLATES
+    if templates and template_set:
+        raise click.UsageError("prompts came twice. Pass --template or --templates, not both.")
+    names = _labels(labels, labels_file, pictures)
+    templates = zero_shot.templates_of(template_set) if template_set else templates or zero_shot.PLAIN_TEMPLATES
     embedder = open_model(model, device, activation, engine)
     classes = embedder.embed_labels(names, templates=templates, truncate=truncate)  # may fail, so before the pictures
     if truncate:
@@ -60,16 +90,30 @@ def command(
     with progress("looking at pictures") as advance:
         seen = embedder.embed_readable(paths, progress=advance)
     code = report_failures(seen.failures)
-    result = zero_shot.classify(seen.vectors, classes, tuple(names), scale=embedder.scale, bias=embedder.bias)
+    scale = _calibrated(embedder, classes, names, calibrate) if calibrate else embedder.scale
+    if each:
+        nothing = zero_shot.class_vectors(
+            embedder.embed_texts(zero_shot.NOTHING, truncate=True), len(zero_shot.NOTHING)
+        )
+        shares = zero_shot.each_label(seen.vectors, classes, nothing[0], scale=scale)
+    else:
+        bias = None if calibrate else embedder.bias
+        shares = zero_shot.classify(seen.vectors, classes, tuple(names), scale=scale, bias=bias).probabilities
     rows = [
         {"path": str(path), "labels": {names[j]: float(row[j]) for j in (-row).argsort()[:top]}}
-        for path, row in zip(seen.keys, result.probabilities, strict=True)
+        for path, row in zip(seen.keys, shares, strict=True)
     ]
+    answers = _answers(seen.keys, names)
+    accuracy = _accuracy(shares, answers, names) if answers else {}
     if as_json:
-        print_json({"labels": names, "pictures": rows, "failures": failures_json(seen.failures)})
+        told = {"accuracy": accuracy} if accuracy else {}
+        said = {"labels": names, "scale": scale, "pictures": rows, **told, "failures": failures_json(seen.failures)}
+        print_json(said)
     else:
         for row in rows:
             click.echo(f"{row['path']}  " + "  ".join(f"{name} {share:.1%}" for name, share in row["labels"].items()))
+        if accuracy:
+            click.echo(_accuracy_line(accuracy, len(rows)))
     if not paths:
         say(f"no pictures in {', '.join(pictures)}.")
         return NOTHING
@@ -78,11 +122,82 @@ def command(
     return code if seen.keys else FAILED
 
 
-def _labels(labels: str | None, labels_file: str | None) -> list[str]:
+def _labels(labels: str | None, labels_file: str | None, pictures: tuple[str, ...]) -> list[str]:
     if labels is not None and labels_file:
         raise click.UsageError("labels came twice. Pass --labels or --labels-file, not both.")
+    if labels is None and labels_file is None and len(pictures) == 1 and os.path.isdir(pictures[0]):
+        return _class_folders(pictures[0])
     found = lines_of(labels_file) if labels_file else [name.strip() for name in (labels or "").split(",")]
     names = list(dict.fromkeys(name for name in found if name))  # a label that stands there twice would share its part
     if not names:
         raise click.UsageError("no labels. Pass --labels cat,dog or --labels-file FILE with one a line.")
     return names
+
+
+def _class_folders(folder: str) -> list[str]:
+    """The labels that the folders of pictures below a folder are called by."""
+    from diptych.data.folders import class_name
+    from diptych.images import find_images
+
+    names = sorted({class_name(path.parent) for path in find_images(folder) if path.parent != Path(folder)})
+    if not names:
+        raise click.UsageError(
+            f"no labels, and no folders of pictures in {folder} to take them from. Pass --labels or --labels-file."
+        )
+    return names
+
+
+def _answers(paths: Sequence[Any], names: list[str]) -> list[int]:
+    """The number of each picture's label, where all lie in folders that are called as one; else nothing."""
+    from diptych.data.folders import class_name
+
+    numbers = {name.casefold(): at for at, name in enumerate(names)}
+    found = [numbers.get(class_name(Path(path).absolute().parent).casefold()) for path in paths]
+    return [] if None in found else [at for at in found if at is not None]
+
+
+def _accuracy(shares: np.ndarray, answers: list[int], names: list[str]) -> dict[str, Any]:
+    """Percentages, over all pictures and by class, and who was taken for whom."""
+    import numpy as np
+
+    from diptych.metrics import class_accuracy, confusion, top_accuracy
+
+    right = np.array(answers)
+    taken = confusion(shares.argmax(axis=1), right, len(names))
+    by_class = class_accuracy(taken)
+    tops = top_accuracy(shares, right, [k for k in (1, 5) if k < len(names)] or [1])
+    return {
+        **{f"top{k}": value for k, value in tops.items()},
+        "mean_class": float(np.nanmean(by_class)),
+        "by_class": {
+            name: None if np.isnan(value) else value for name, value in zip(names, by_class.tolist(), strict=True)
+        },
+        "confusion": taken.tolist(),
+    }
+
+
+def _accuracy_line(accuracy: dict[str, Any], count: int) -> str:
+    top5 = f", {accuracy['top5']:.1f} % among the first five" if "top5" in accuracy else ""
+    known = {name: value for name, value in accuracy["by_class"].items() if value is not None}
+    worst = min(known, key=lambda name: known[name])
+    least = f"least: {worst} {known[worst]:.1f} %"
+    mean = f"mean over classes {accuracy['mean_class']:.1f} %"
+    return f"accuracy {accuracy['top1']:.1f} % of {count:,}{top5}; {mean}, {least}"
+
+
+def _calibrated(embedder: Embedder, classes: np.ndarray, names: list[str], folder: str) -> float:
+    """The scale that fits the labelled pictures of a folder best."""
+    import numpy as np
+
+    from diptych.zero_shot import calibrated_scale
+
+    seen = embedder.embed_readable(pictures_in((folder,)))
+    report_failures(seen.failures)
+    answers = _answers(seen.keys, names)
+    if not answers:
+        raise click.UsageError(
+            f"{folder} has pictures in folders that are called as no label; wanted {', '.join(names[:5])}."
+        )
+    scale = calibrated_scale(seen.vectors @ classes.T, np.array(answers))
+    say(f"scale {scale:.1f} by {len(answers)} labelled pictures, in place of the model's {embedder.scale:.1f}")
+    return scale
