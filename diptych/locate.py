@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)  # sides of windows, as shares of the picture's short side
 OVERLAP = 0.6
 THRESHOLD = 0.5  # of the way from the background to the best
-LONG_SIDE = 80  # places of a map along the picture's longer side
-REACH, SMOOTH = 12, 1e-3
+LONG_SIDE = 64  # places of a map along the picture's longer side
+REACH, SMOOTH = 10, 1e-3
 
 
 class Box(NamedTuple):
@@ -107,19 +107,35 @@ def along_edges(
     """A map whose edges are the picture's: near each place it is the linear function of the colours, 0 to 1, that fits
     the scores within `reach` places best (He, Sun and Tang 2010, "Guided image filtering", section 3.4). `smooth` is
     the variance of colours that counts as none."""
-    from scipy.ndimage import uniform_filter
+    guide, scores = picture.astype(np.float64), scores.astype(np.float64)[..., None]
+    pairs = guide[..., [0, 0, 0, 1, 1, 2]] * guide[..., [0, 1, 2, 1, 2, 2]]
+    means = _box_means(np.concatenate([guide, scores, guide * scores, pairs], axis=-1), reach)
+    colour, score, together, squares = np.split(means, [3, 4, 7], axis=-1)
+    variance = squares - colour[..., [0, 0, 0, 1, 1, 2]] * colour[..., [0, 1, 2, 1, 2, 2]]
+    slope = _solved(variance + smooth * np.array([1, 0, 0, 1, 0, 1]), together - colour * score)
+    rest = score - (slope * colour).sum(axis=-1, keepdims=True)
+    fitted = _box_means(np.concatenate([slope, rest], axis=-1), reach)
+    return ((fitted[..., :3] * guide).sum(axis=-1) + fitted[..., 3]).astype(np.float32)
 
-    def mean(values: np.ndarray) -> np.ndarray:
-        size = (2 * reach + 1, 2 * reach + 1, *(1,) * (values.ndim - 2))
-        return uniform_filter(values, size, mode="nearest")
 
-    picture, scores = picture.astype(np.float64), scores.astype(np.float64)
-    colour, score = mean(picture), mean(scores)
-    variance = mean(picture[..., :, None] * picture[..., None, :]) - colour[..., :, None] * colour[..., None, :]
-    covariance = mean(picture * scores[..., None]) - colour * score[..., None]
-    slope = np.linalg.solve(variance + smooth * np.eye(3), covariance[..., None])[..., 0]
-    rest = score - (slope * colour).sum(axis=-1)
-    return ((mean(slope) * picture).sum(axis=-1) + mean(rest)).astype(np.float32)
+def _box_means(values: Float[np.ndarray, "rows columns channels"], reach: int) -> np.ndarray:
+    """Of each place's surroundings, `reach` places to each side."""
+    from scipy.ndimage import uniform_filter1d
+
+    for axis in (0, 1):
+        values = uniform_filter1d(values, 2 * reach + 1, axis=axis, mode="nearest")
+    return values
+
+
+def _solved(symmetric: Float[np.ndarray, "*n 6"], right: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+    """x of A x = b for many A of 3 x 3, given as (xx, xy, xz, yy, yz, zz): by cofactors, which LAPACK is too much for."""
+    xx, xy, xz, yy, yz, zz = np.moveaxis(symmetric, -1, 0)
+    first = np.stack([yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy], axis=-1)
+    second = np.stack([first[..., 1], xx * zz - xz * xz, xy * xz - xx * yz], axis=-1)
+    third = np.stack([first[..., 2], second[..., 2], xx * yy - xy * xy], axis=-1)
+    determinant = xx * first[..., 0] + xy * first[..., 1] + xz * first[..., 2]
+    solved = np.stack([(row * right).sum(axis=-1) for row in (first, second, third)], axis=-1)
+    return solved / determinant[..., None]
 
 
 def boxes(
