@@ -154,13 +154,13 @@ def parts(mask: Bool[np.ndarray, "rows columns"]) -> Iterator[Bool[np.ndarray, "
     """The connected parts of a mask; corners do not connect."""
     from scipy import ndimage
 
-    labels, count = ndimage.label(mask)
-    for label in range(1, count + 1):
+    labels: np.ndarray = ndimage.label(mask)[0]  # type: ignore[assignment]
+    for label in range(1, labels.max(initial=0) + 1):
         yield labels == label
 
 
 def _around(scores: np.ndarray, part: np.ndarray, size: tuple[int, int]) -> Box:
-    rows, columns = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
+    rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
     down, across = size[1] / part.shape[0], size[0] / part.shape[1]
     x, y = columns[0] * across, rows[0] * down
     width, height = (columns[-1] + 1) * across - x, (rows[-1] + 1) * down - y

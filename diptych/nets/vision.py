@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diptych.nets.config import ViTConfig
-from diptych.nets.transformer import MAPHead, Transformer
+from diptych.nets.transformer import Block, MAPHead, Transformer
 
 
 class VisionTransformer(nn.Module):
@@ -54,7 +54,7 @@ class VisionTransformer(nn.Module):
         x = self._embedded(pixels)
         if self.config.pool == "class":
             x = self.transformer(x, until=-1)
-            last = self.transformer.blocks[-1]
+            last: Block = self.transformer.blocks[-1]  # type: ignore[assignment]
             first = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
             vector = self.proj(self.norm_post(last(x, at=first)[:, 0]))
             return vector, self.proj(self.norm_post(last.attention.values(last.norm_1(x[:, 1:]))))
