@@ -44,7 +44,7 @@ def batch(tower: str) -> tuple[Tensor, Tensor, Identities]:
 def gradients(network: nn.Module, *inputs, **named) -> dict[str, Tensor]:
     """The loss, and every parameter's gradient."""
     network.zero_grad(set_to_none=True)
-    loss, chance = backward(network, *inputs, **named)
+    loss, chance, _ = backward(network, *inputs, **named)
     assert not loss.requires_grad
     return {
         "loss": loss,

@@ -210,7 +210,8 @@ def test_rows_are_the_means_between_reports(tmp_path: Path) -> None:
     assert [row["loss"] for row in rows] == pytest.approx([3.99, 3.94, 3.845])
     assert rows[0]["pictures_per_s"] is None  # the first step warms up
     assert set(rows[1]) == {
-        "step", "epoch", "elapsed_s", "loss", "chance", "lr", "scale", "gradient_norm", "pictures_per_s", "waiting"
+        "step", "epoch", "elapsed_s", "loss", "chance", "places", "lr", "scale", "gradient_norm", "pictures_per_s",
+        "waiting",
     }  # fmt: skip
 
 

@@ -253,9 +253,8 @@ class Trainer:
     def _pixels(self, pixels: Tensor) -> Tensor:
         """uint8 (n, h, w, 3) -> normalised (n, 3, h, w), on the device, where the arithmetic is cheapest."""
         x = pixels.to(self.device).permute(0, 3, 1, 2).float()
-        mean, std = (
-            torch.tensor(v, device=self.device).view(3, 1, 1) for v in (self.preprocess.mean, self.preprocess.std)
-        )
+        spec = self.preprocess
+        mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (spec.mean, spec.std))
         return ((x / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
     def _require_finite(self, loss: float, norm: float, batch: Batch) -> None:
