@@ -210,6 +210,15 @@ def test_exclusions_and_hidden_files(folder: Path, model: PixelModel) -> None:
     assert did(open_index(folder, model=model, exclude=()).update()) == {"added": 2, "unchanged": 5}
 
 
+def test_a_damaged_index_takes_its_rules_with_it_and_not_those_that_are_given(folder: Path, model: PixelModel) -> None:
+    open_index(folder, model=model, exclude=["notes.md"]).update()
+    catalog_path = folder / ".diptych" / "catalog.sqlite"
+    catalog_path.write_bytes(b"noise" * 1000)
+    assert did(open_index(folder, model=model, exclude=["below/"]).update(reindex=True)) == {"added": 5}
+    catalog_path.write_bytes(b"noise" * 1000)
+    assert did(open_index(folder, model=model).update(reindex=True)) == {"added": 7}
+
+
 def test_progress_counts_what_is_read(folder: Path, model: PixelModel) -> None:
     told: list[tuple[int, int]] = []
     open_index(folder, model=model).update(progress=lambda done, total: told.append((done, total)))

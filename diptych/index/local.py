@@ -51,7 +51,8 @@ def open_index(
 class LocalIndex:
     """A folder's index. Made by `open_index`; its methods raise the errors of `diptych.index.faults`.
 
-    `root` is the folder of the pictures and `place` that of the index, both absolute.
+    `root` is the folder of the pictures and `place` that of the index, both absolute; `exclude` and `hidden` are as
+    they were given, None for what the index remembers (see `rules`).
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class LocalIndex:
     ):
         self.root = Path(os.path.abspath(os.fsdecode(folder)))
         self.place = self.root / PLACE if index is None else Path(os.path.abspath(os.fsdecode(index)))
-        self._exclude, self._hidden = exclude, hidden
+        self.exclude, self.hidden = exclude, hidden
         is_name = model is None or isinstance(model, (str, os.PathLike))
         self._name = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
         self._model: Embedder | None = None if is_name else model  # type: ignore[assignment]
@@ -171,10 +172,10 @@ class LocalIndex:
     def rules(self) -> Rules:
         """What is left out: as given, else as the last update wrote it down."""
         facts: dict[str, str] = {}
-        if self.exists and (self._exclude is None or self._hidden is None):
+        if self.exists and (self.exclude is None or self.hidden is None):
             facts = self.catalog.facts()
-        exclude = json.loads(facts.get("exclude", "[]")) if self._exclude is None else self._exclude
-        hidden = facts.get("hidden") == "yes" if self._hidden is None else self._hidden
+        exclude = json.loads(facts.get("exclude", "[]")) if self.exclude is None else self.exclude
+        hidden = facts.get("hidden") == "yes" if self.hidden is None else self.hidden
         return Rules(tuple(filter(str.strip, exclude)), hidden)
 
     # --- the model

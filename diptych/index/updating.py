@@ -129,7 +129,7 @@ def _rules(index: LocalIndex, reindex: bool) -> Rules:
         return index.rules
     except (IndexDamagedError, sqlite3.DatabaseError):
         if reindex:  # what is damaged goes, and its rules with it
-            return Rules()
+            return Rules(tuple(index.exclude or ()), bool(index.hidden))
         raise
 
 
