@@ -14,6 +14,8 @@ from diptych.engines import EngineName
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from diptych.evaluation.comparing import Compared
+
 BUNDLED = "bundled"
 
 
@@ -107,8 +109,35 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
 def _print(table: Table) -> None:
     from rich.console import Console
 
-    Console().print(table)
+    console = Console()
+    least = console.measure(table).maximum if console.is_terminal else 10_000  # a file has no width to keep to
+    console.print(table, width=max(console.width, min(least, console.measure(table).maximum)), crop=False)
 
 
 def _compared(places: tuple[str, str], as_json: bool) -> int:
-    raise click.ClickException("to come")
+    from diptych.evaluation.comparing import compare
+
+    found = compare(*places)
+    if as_json:
+        print_json({"first": places[0], "second": places[1], "rows": [_compared_json(each) for each in found]})
+        return OK
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("data set", "task", "metric", "A", "B", "B - A", "95 % interval", "")
+    for each in found:
+        low_high = f"{each.interval.low:+.1f} to {each.interval.high:+.1f}" if each.interval else ""
+        said = [each.note] if each.note else []
+        if each.interval:
+            said.insert(0, "differs" if each.interval.excludes_zero else "may be chance")
+        names = (Text(each.dataset), Text(each.task), each.metric)
+        numbers = (f"{each.first:.1f}", f"{each.second:.1f}", f"{each.difference:+.1f}", low_high)
+        table.add_row(*names, *numbers, Text(", ".join(said)))
+    _print(table)
+    return OK
+
+
+def _compared_json(each: Compared) -> dict[str, Any]:
+    interval = each.interval
+    said = {"low": interval.low, "high": interval.high, "excludes_zero": interval.excludes_zero} if interval else None
+    return {**each._asdict(), "difference": each.difference, "interval": said}

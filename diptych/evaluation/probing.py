@@ -159,3 +159,36 @@ def _renumbered(train: Labelled, test: Labelled) -> Int[np.ndarray, " classes"]:
             f"the training split has the class {missing[0]!r}, which the {test.pictures.split} split has not."
         )
     return np.array([test.classes.index(name) for name in train.classes])
+
+
+class Probed(NamedTuple):
+    """A probe of the vectors of a model, its accuracy in percent, and that of the names of its classes without any
+    training. `classes` are the names by the numbers in probe.classes; `validation` is NaN where the strength was not
+    chosen on held-out pictures."""
+
+    probe: Probe
+    classes: tuple[str, ...]
+    accuracy: float
+    zero_shot: float
+    validation: float
+    trained_on: int
+    judged_on: int
+    failures: dict[str, int]
+    train: str
+
+
+def probe_set(job: Job, *, shots: int | None = None) -> Probed:
+    """A probe of a job's set: on all training pictures, or near the zero-shot weights on `shots` of each class. Raises
+    DataError."""
+    parts = parts_of(job)
+    known = np.unique(parts.train_answers)
+    zero = of_vectors(job.classes[known], known, scale=job.model.scale)
+    if shots is None:
+        probe, validation = fitted(parts.train, parts.train_answers, job.seed)
+        trained = len(parts.train)
+    else:
+        probe, validation = _draw(parts, zero, shots, job.seed), float("nan")
+        trained = len(few_shots(parts.train_answers, shots, seed=job.seed))
+    accuracy, before = (100 * float(_right(each, parts).mean()) for each in (probe, zero))
+    judged, train = len(parts.test), _train_words(job)
+    return Probed(probe, job.labelled.classes, accuracy, before, validation, trained, judged, parts.failures, train)
