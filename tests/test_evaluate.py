@@ -16,6 +16,7 @@ from diptych.cli import FAILED, OK, PARTLY, USAGE
 from diptych.data.samples import DataError
 from diptych.embedder import Embedder
 from diptych.evaluation import results, suite, tasks
+from diptych.evaluation.comparing import compare
 from diptych.evaluation.sets import Labelled, Pairs, open_set
 from diptych.evaluation.tasks import Job
 
@@ -209,3 +210,65 @@ def test_what_cannot_be_evaluated(cli: Cli, tmp_path: Path, tiny_model: Path, re
     assert cli("evaluate", tiny_model).code == USAGE
     path = write_suite(tmp_path, 'name = "gone"\nsource = "nowhere"')
     assert cli("evaluate", tiny_model, "--suite", path, "--out", tmp_path / "out").code == FAILED
+
+
+def write_results(
+    folder: Path, right: np.ndarray, *, model: str = "m", identity: str = "a", split: str = "test"
+) -> Path:
+    """A folder with one zero-shot row, whose pictures went so."""
+    folder.mkdir(exist_ok=True)
+    np.savez(folder / "items.npz", identity=np.array(identity), places=np.arange(len(right)), right=right)
+    numbers = {"top1": 100 * float(right.mean()), "mean_class": 50.0}
+    row = {"key": model, "task": "zero-shot", "dataset": "d", "model": model, "metrics": numbers, "error": None}
+    results.append(folder, row | {"settings": {"split": split}, "details": {"per_item": "items.npz"}})
+    return folder
+
+
+def test_two_results_side_by_side(cli: Cli, tmp_path: Path) -> None:
+    """Of 400 pictures 40 more are right, and none fewer: the difference is 10 points, with a standard error of 1.5."""
+    right = np.r_[np.ones(200), np.zeros(200)]
+    better = np.r_[np.ones(240), np.zeros(160)]
+    a, b = write_results(tmp_path / "a", right), write_results(tmp_path / "b", better, model="other")
+    said = cli("evaluate", "--compare", a, b / results.FILE, "--json")
+    assert said.code == OK
+    top, mean = said.json["rows"]
+    assert (top["first"], top["second"], top["difference"]) == (50, 60, 10)
+    assert top["interval"]["excludes_zero"]
+    assert top["interval"]["low"] == pytest.approx(10 - 1.96 * 1.5, abs=0.6)
+    assert top["interval"]["high"] == pytest.approx(10 + 1.96 * 1.5, abs=0.6)
+    assert mean["interval"] is None  # nothing is known of each picture
+    plain = cli("evaluate", "--compare", a, b)
+    assert "differs" in plain.out
+    assert "+10.0" in plain.out
+    assert "may be chance" in cli("evaluate", "--compare", a, a).out
+
+
+def test_other_pictures_are_not_paired(tmp_path: Path) -> None:
+    a = write_results(tmp_path / "a", np.ones(9))
+    b = write_results(tmp_path / "b", np.zeros(9), identity="other", split="val")
+    (top, _) = compare(a, b)
+    assert top.difference == -100
+    assert top.interval is None
+    assert top.note == "split differ, other pictures, so no interval"
+
+
+def test_what_cannot_be_compared(cli: Cli, tmp_path: Path) -> None:
+    a = write_results(tmp_path / "a", np.ones(9))
+    b = write_results(write_results(tmp_path / "b", np.zeros(9), model="x"), np.zeros(9), model="y")
+    with pytest.raises(DataError, match="of m and of x, y; keep one model in each"):
+        compare(a, b)
+    assert cli("evaluate", "--compare", a, tmp_path).code == FAILED
+    assert cli("evaluate", "m", "--compare", a, b).code == USAGE
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / results.FILE).write_text("")
+    with pytest.raises(DataError, match="no task on the same data set in common"):
+        compare(a, tmp_path / "c")
+
+
+def test_captions_of_a_picture_go_together(model: Embedder, shards: Path, tmp_path: Path) -> None:
+    """A model against itself: no metric differs, and each recall@1 has its interval."""
+    suite.run(model, [suite.Entry("scenes", str(shards))], tmp_path)
+    found = {each.metric: each for each in compare(tmp_path, tmp_path)}
+    for metric in ("text_to_image_r1", "image_to_text_r1"):
+        assert found[metric].interval == (0, 0, 0)
+    assert {each.difference for each in found.values()} == {0}

@@ -1,4 +1,4 @@
-"""Probes on sets: against scikit-free truths, halves that stay apart, and `diptych probe`."""
+"""Probes on sets: what is learnt from what and judged by what, and `diptych probe`."""
 
 from pathlib import Path
 

@@ -110,8 +110,8 @@ def _print(table: Table) -> None:
     from rich.console import Console
 
     console = Console()
-    least = console.measure(table).maximum if console.is_terminal else 10_000  # a file has no width to keep to
-    console.print(table, width=max(console.width, min(least, console.measure(table).maximum)), crop=False)
+    # A file has no width to keep to.
+    (console if console.is_terminal else Console(width=10_000)).print(table)
 
 
 def _compared(places: tuple[str, str], as_json: bool) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from diptych.cli import OK, PARTLY
-from diptych.cli.options import model_options, open_model, print_json, progress, say, write_picture
+from diptych.cli.options import model_options, open_model, print_json, progress, say
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def command(
     if result.failures:
         say("left out: " + ", ".join(f"{count} {reason}" for reason, count in result.failures.items()))
     if out:
-        write_picture(out, lambda path: _save(path, result, embedder))
+        _save(out, result, embedder)
+        say(f"wrote {out}")
     return PARTLY if result.failures else OK
 
 

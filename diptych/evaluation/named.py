@@ -125,7 +125,7 @@ def open_saved(folder: Path, split: str | None = None) -> Labelled | Pairs:
     return of_rows(rows, chosen, identity=identity_of(place, files), **_columns(rows, str(folder)))
 
 
-def _columns(rows: Any, where: str) -> dict[str, str | None]:
+def _columns(rows: Any, where: str) -> dict[str, Any]:
     datasets = _datasets(where)
     features = dict(rows.features)
     image = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)

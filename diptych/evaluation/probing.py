@@ -71,7 +71,7 @@ def few_shot_task(job: Job) -> Outcome:
     their weights mixed with the zero-shot ones."""
     parts = parts_of(job)
     known = np.unique(parts.train_answers)
-    zero = of_vectors(job.classes[known], known, scale=job.model.scale)
+    zero = of_vectors(job.classes[known], known.tolist(), scale=job.model.scale)
     per_item = {"places": parts.places, "zero_shot_right": _right(zero, parts)}
     curve = []
     most = int(np.bincount(parts.train_answers).max())
@@ -182,7 +182,7 @@ def probe_set(job: Job, *, shots: int | None = None) -> Probed:
     DataError."""
     parts = parts_of(job)
     known = np.unique(parts.train_answers)
-    zero = of_vectors(job.classes[known], known, scale=job.model.scale)
+    zero = of_vectors(job.classes[known], known.tolist(), scale=job.model.scale)
     if shots is None:
         probe, validation = fitted(parts.train, parts.train_answers, job.seed)
         trained = len(parts.train)

@@ -96,7 +96,7 @@ def _entry(table: dict[str, Any], path: Path) -> Entry:
             raise ValueError(f"{called} {key} is {value!r}; wanted a {wanted.__name__}.")
     if missing := [key for key in ("name", "source") if not table.get(key)]:
         raise ValueError(f"{called} has no {missing[0]}; wanted name and source.")
-    given = table | {"source": _located(table["source"], path.parent)}
+    given: dict[str, Any] = table | {"source": _located(table["source"], path.parent)}
     if "tasks" in table:
         given["tasks"] = tuple(table["tasks"])
     if (templates := table.get("templates")) and (path.parent / templates).is_file():
