@@ -15,8 +15,8 @@ from diptych import metrics
 from diptych.cli import FAILED, OK, PARTLY, USAGE
 from diptych.data.samples import DataError
 from diptych.embedder import Embedder
-from diptych.evaluation import results, suite, tasks
-from diptych.evaluation.comparing import compare
+from diptych.evaluation import corruptions, results, suite, tasks
+from diptych.evaluation.comparing import array_of, compare
 from diptych.evaluation.sets import Labelled, Pairs, open_set
 from diptych.evaluation.tasks import Job
 
@@ -249,7 +249,7 @@ def test_other_pictures_are_not_paired(tmp_path: Path) -> None:
     (top, _) = compare(a, b)
     assert top.difference == -100
     assert top.interval is None
-    assert top.note == "split differ, other pictures, so no interval"
+    assert top.note == "with another split, other pictures, so no interval"
 
 
 def test_what_cannot_be_compared(cli: Cli, tmp_path: Path) -> None:
@@ -272,3 +272,47 @@ def test_captions_of_a_picture_go_together(model: Embedder, shards: Path, tmp_pa
     for metric in ("text_to_image_r1", "image_to_text_r1"):
         assert found[metric].interval == (0, 0, 0)
     assert {each.difference for each in found.values()} == {0}
+
+
+def test_every_metric_that_is_a_mean_has_its_items(
+    model: Embedder, colours: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corruptions, "KINDS", ("contrast",))
+    entries = [
+        suite.Entry("colours", str(colours), tasks=("zero-shot", "probe", "few-shot", "corruptions")),
+        suite.Entry("scenes", str(shards)),
+    ]
+    without = set()
+    for row in suite.run(model, entries, tmp_path):
+        assert row["error"] is None
+        items = np.load(tmp_path / row["details"]["per_item"])
+        for metric, value in row["metrics"].items():
+            if array_of(metric) in items:
+                assert value == pytest.approx(100 * items[array_of(metric)].mean(), abs=1e-4)
+            else:
+                without.add(metric.replace("image_to_text", "text_to_image"))
+    others = {f"text_to_image_{name}" for name in ("r5", "r10", "median_rank", "map")}
+    assert without == {"mean_class", "l2", "validation_top1"} | others
+
+
+def test_a_run_that_is_cut_off_goes_on(model: Embedder, colours: Path, tmp_path: Path) -> None:
+    entries = [suite.Entry(name, str(colours)) for name in ("a", "b")]
+
+    def cut(row: results.Row) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        suite.run(model, entries, tmp_path, tell=cut)
+    made: list[results.Row] = []
+    rows = suite.run(model, entries, tmp_path, tell=made.append)
+    assert [row["dataset"] for row in rows] == ["a", "b"]
+    assert [row["dataset"] for row in made] == ["b"]
+
+
+def test_errors_go_when_their_set_comes(model: Embedder, shards: Path, tmp_path: Path) -> None:
+    """What a missing set would have been nobody knows; its error does not stay under a task that it does not have."""
+    entry = suite.Entry("scenes", str(tmp_path / "scenes"))
+    assert suite.run(model, [entry], tmp_path / "out")[0]["error"]
+    shutil.copytree(shards, tmp_path / "scenes")
+    suite.run(model, [entry], tmp_path / "out")
+    assert [(row["task"], row["error"]) for row in results.read_results(tmp_path / "out")] == [("retrieval", None)]

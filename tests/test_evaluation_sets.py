@@ -90,3 +90,17 @@ def test_names_that_would_be_one_stay_apart(tmp_path: Path) -> None:
     assert isinstance(found, Labelled)
     assert set(found.classes) == {"red_fish", "red fish"}
     assert np.bincount(found.answers).tolist() == [1, 1]
+
+
+def test_pairs_in_tables_and_patterns_are_known_by_their_files(shards: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "pictures", 2)
+    table = tmp_path / "pairs.csv"
+    table.write_text("image,caption\npictures/0.png,a fish\npictures/1.png,a cup\n")
+    before = open_set(table).pictures.identity
+    (tmp_path / "pictures" / "1.png").write_bytes(b"another")
+    assert open_set(table).pictures.identity != before
+    (tmp_path / "0.tar").write_bytes(next(shards.glob("*.tar")).read_bytes())
+    pattern = str(tmp_path / "{0..0}.tar")
+    first = open_set(pattern).pictures.identity
+    (tmp_path / "0.tar").touch()
+    assert open_set(pattern).pictures.identity != first

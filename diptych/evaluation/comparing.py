@@ -71,9 +71,8 @@ def _paired(one: Sequence[Row], other: Sequence[Row]) -> Iterator[tuple[Row, Row
 
 
 def _rows(one: Row, other: Row, here: Path, there: Path) -> list[Compared]:
-    note = ", ".join(
-        f"{key} differ" for key in one["settings"] if one["settings"].get(key) != other["settings"].get(key)
-    )
+    differ = [key for key in one["settings"] if one["settings"].get(key) != other["settings"].get(key)]
+    note = f"with another {' and '.join(differ)}" if differ else ""
     items, others = _items(one, here), _items(other, there)
     same = bool(items) and bool(others) and _same(items, others)
     found = []

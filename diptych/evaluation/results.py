@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,17 @@ def _place(row: Row) -> tuple[Any, ...]:
     return tuple(row.get(name) for name in PLACE)
 
 
-def begin(out: Path) -> list[Row]:
-    """The rows of an earlier run, and the file whole: without a torn line, so that another can follow."""
+def begin(out: Path, model: str, datasets: Collection[str]) -> list[Row]:
+    """The rows of an earlier run, and the file whole: without a torn line, so that another can follow, and without the
+    errors of what this model is now tried on again."""
     path = out / FILE
     if not path.is_file():
         return []
-    rows = read_results(path)
+    rows = [
+        row
+        for row in read_results(path)
+        if not row.get("error") or row.get("model") != model or row["dataset"] not in datasets
+    ]
     draft = path.with_suffix(".draft")
     draft.write_text("".join(map(to_line, rows)), encoding="utf-8")
     os.replace(draft, path)

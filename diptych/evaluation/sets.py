@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -13,8 +14,10 @@ import numpy as np
 
 from diptych.data.folders import FolderSource, class_name
 from diptych.data.samples import DataError, Source
+from diptych.data.shards import expand_braces
 from diptych.data.sources import open_source
 from diptych.data.stream import indexed
+from diptych.data.tables import TABLES
 from diptych.images import Source as ImageSource
 from diptych.images import find_images
 
@@ -166,8 +169,12 @@ def _pairs(place: str | Path, split: str) -> Pairs:
     if isinstance(place, str) and "://" not in place and not _is_pattern(place) and not os.path.exists(place):
         raise DataError(_not_there(place))
     source = indexed(open_source(place))
-    files = _files_below(Path(place))
-    return pairs_of(source, identity_of(Path(place), files, [str(place)] if not files else []), split)
+    files = _files(place)
+    if len(files) == 1 and files[0].suffix.lower() in TABLES:  # which names the pictures
+        named = (files[0].parent / source.key(at) for at in range(len(source)))
+        files += [path for path in named if path.is_file()]
+    said = [str(place), str(len(source))] if not files else []
+    return pairs_of(source, identity_of(Path(place), files, said), split)
 
 
 def pairs_of(source: Source, identity: str, split: str = WHOLE) -> Pairs:
@@ -186,10 +193,14 @@ def _not_there(text: str) -> str:
     return f"{text} is not there; wanted {FORMS}, or one of the names {', '.join(NAMED)}."
 
 
-def _files_below(place: Path) -> list[Path]:
-    if place.is_file():
-        return [place]
-    return sorted(each for each in place.rglob("*") if each.is_file()) if place.is_dir() else []
+def _files(place: str | Path) -> list[Path]:
+    """The files that a place is made of: itself, those below it, or those that a pattern matches."""
+    if os.path.isdir(place):
+        return sorted(each for each in Path(place).rglob("*") if each.is_file())
+    if os.path.isfile(place):
+        return [Path(place)]
+    found = (path for name in expand_braces(str(place)) for path in glob.glob(name, recursive=True))
+    return sorted(Path(path) for path in found if os.path.isfile(path))
 
 
 def identity_of(folder: Path, files: Iterable[Path], said: Iterable[str] = ()) -> str:

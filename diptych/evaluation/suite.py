@@ -131,7 +131,8 @@ def run(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK, does=f"is writing to {folder}", remedy="Wait for it, or name another folder."):
-        runner = _Runner(model, name, folder, tell, {row["key"]: row for row in results.begin(folder)})
+        kept = results.begin(folder, name, {entry.name for entry in entries})
+        runner = _Runner(model, name, folder, tell, {row["key"]: row for row in kept})
         rows = []
         for at, entry in enumerate(entries):
             rows += runner.entry(entry, progress[at] if progress else lambda done, total: None)

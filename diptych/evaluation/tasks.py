@@ -139,11 +139,7 @@ def _examples(
 ) -> tuple[list[Example], list[Example]]:
     """The right ones that the model was surest of, and the wrong ones that it was surest of."""
     names = job.labelled.classes
-    chances = zero_shot.classify(
-        scores, np.eye(len(names), dtype=np.float32), names, scale=job.model.scale, bias=job.model.bias
-    ).probabilities
-    said = scores.argmax(axis=1)
-    sure = chances[np.arange(len(said)), said]
+    said, sure = scores.argmax(axis=1), _chances(job, scores)
     order = np.argsort(-sure, kind="stable")
     right = is_right(scores, answers)[order] == 1
 
@@ -151,6 +147,16 @@ def _examples(
         return [Example(int(places[i]), names[answers[i]], names[said[i]], float(sure[i])) for i in chosen[:EXAMPLES]]
 
     return told(order[right]), told(order[~right])
+
+
+def _chances(job: Job, scores: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, " n"]:
+    """The probability of each picture's likeliest class; a few thousand pictures at a time, for there are 1,000
+    classes in ImageNet."""
+    names, each = job.labelled.classes, np.eye(scores.shape[1], dtype=np.float32)
+    parts = [scores[at : at + 4096] for at in range(0, len(scores), 4096)]
+    scale, bias = job.model.scale, job.model.bias
+    told = (zero_shot.classify(part, each, names, scale=scale, bias=bias).probabilities.max(axis=1) for part in parts)
+    return np.concatenate(list(told))
 
 
 def retrieval_task(job: Job) -> Outcome:
