@@ -1,8 +1,8 @@
 """Corrupted pictures at five strengths, and what they cost a model.
 
 After Hendrycks and Dietterich 2019, "Benchmarking neural network robustness to common corruptions and perturbations",
-section 4: of their kinds Gaussian noise, Gaussian blur, JPEG and contrast, with the strengths that their published
-ImageNet-C was made with, on a centre crop of 224 px, as there.
+section 4: of their fifteen kinds Gaussian noise, JPEG and contrast, and Gaussian blur of their extra ones, with the
+strengths of the code that made ImageNet-C, on a centre crop of 224 px, as there.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def corruptions_task(job: Job) -> Outcome:
             rights[f"{kind}_{strength}"] = is_right(seen.vectors @ job.classes.T, labelled.answers[seen.places])
     corrupted = [right for name, right in rights.items() if name != "clean"]
     numbers = {"clean": rights["clean"], "mean": np.mean(corrupted, axis=0)} | rights
-    shares = {name: 100 * float(right.mean()) for name, right in numbers.items()}
+    shares = {name: 100 * float(right.mean(dtype=np.float64)) for name, right in numbers.items()}
     per_item = {"places": clean.places, "right": rights["clean"]}
     per_item |= {f"{name}_right": right for name, right in numbers.items() if name != "clean"}
     return Outcome(shares, len(answers), clean.reasons(), {}, per_item)

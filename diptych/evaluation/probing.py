@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HELD_OUT = 0.2  # of the training pictures, on which the strength of the regularisation is chosen
 DRAWS = 3
-MOST_VALIDATION = 4  # of a class: as many as shots, up to four (Zhou et al. 2022, "Learning to prompt", appendix A)
+MOST_VALIDATION = 4  # of a class: as many as shots, up to four, as in the published code of CoOp (Zhou et al. 2022)
 PLAIN_L2 = 1.0  # where nothing is left to choose it by
 WISE = 0.5  # the share of the fitted weights (Wortsman et al. 2022)
 
@@ -46,7 +46,8 @@ def probe_settings(job: Job) -> dict[str, Any]:
 
 def few_shot_settings(job: Job) -> dict[str, Any]:
     """Prompts, draws and the mixing of weights as well."""
-    return {**of_templates(job), **probe_settings(job), "draws": DRAWS, "wise": WISE}
+    chosen_on = f"as many other pictures of each class, at most {MOST_VALIDATION}"
+    return {**of_templates(job), **probe_settings(job), "draws": DRAWS, "wise": WISE, "l2_chosen_on": chosen_on}
 
 
 def _train_words(job: Job) -> str:
@@ -60,7 +61,7 @@ def probe_task(job: Job) -> Outcome:
     parts = parts_of(job)
     probe, validation = fitted(parts.train, parts.train_answers, job.seed)
     right = (probe.predict(parts.test) == parts.test_answers).astype(np.float32)
-    numbers = {"top1": 100 * float(right.mean()), "l2": probe.l2, "validation_top1": validation}
+    numbers = {"top1": _percent(right), "l2": probe.l2, "validation_top1": validation}
     result = Outcome(numbers, len(right), parts.failures, {"trained_on": len(parts.train)})
     result.per_item = {"places": parts.places, "right": right}
     return result
@@ -80,16 +81,20 @@ def few_shot_task(job: Job) -> Outcome:
         rights = np.stack([_right(probe, parts) for probe in draws])
         wise = np.stack([_right(mixed(zero, probe, WISE), parts) for probe in draws])
         per_item |= {f"shots_{shots}_right": rights.mean(axis=0), f"shots_{shots}_wise_right": wise.mean(axis=0)}
-        shares = 100 * rights.mean(axis=1)
-        said = {"accuracy": shares.mean(), "low": shares.min(), "high": shares.max(), "wise": 100 * wise.mean()}
+        shares = 100 * rights.mean(axis=1, dtype=np.float64)
+        said = {"accuracy": shares.mean(), "low": shares.min(), "high": shares.max(), "wise": _percent(wise)}
         curve.append({"shots": shots, **{name: float(value) for name, value in said.items()}})
     whole = fitted(parts.train, parts.train_answers, job.seed, prior=zero).probe
     per_item |= {"right": _right(whole, parts), "wise_right": _right(mixed(zero, whole, WISE), parts)}
-    numbers = {"zero_shot": 100 * float(per_item["zero_shot_right"].mean())}
+    numbers = {"zero_shot": _percent(per_item["zero_shot_right"])}
     numbers |= {f"shots_{point['shots']}": point["accuracy"] for point in curve}
-    numbers["all"] = 100 * float(per_item["right"].mean())
-    details = {"curve": curve, "all_wise": 100 * float(per_item["wise_right"].mean()), "trained_on": len(parts.train)}
+    numbers["all"] = _percent(per_item["right"])
+    details = {"curve": curve, "all_wise": _percent(per_item["wise_right"]), "trained_on": len(parts.train)}
     return Outcome(numbers, len(parts.test), parts.failures, details, per_item)
+
+
+def _percent(rights: np.ndarray) -> float:
+    return 100 * float(rights.mean(dtype=np.float64))
 
 
 def _right(probe: Probe, parts: Parts) -> Float[np.ndarray, " m"]:
@@ -189,6 +194,6 @@ def probe_set(job: Job, *, shots: int | None = None) -> Probed:
     else:
         probe, validation = _draw(parts, zero, shots, job.seed), float("nan")
         trained = len(few_shots(parts.train_answers, shots, seed=job.seed))
-    accuracy, before = (100 * float(_right(each, parts).mean()) for each in (probe, zero))
+    accuracy, before = (_percent(_right(each, parts)) for each in (probe, zero))
     judged, train = len(parts.test), _train_words(job)
     return Probed(probe, job.labelled.classes, accuracy, before, validation, trained, judged, parts.failures, train)
