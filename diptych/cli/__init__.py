@@ -23,6 +23,8 @@ COMMANDS = {
     "compare": "Score pictures against sentences, as a table and a heat map.",
     "train": "Train a model on (picture, caption) pairs.",
     "data": "Look at training data.",
+    "evaluate": "Measure models on data sets.",
+    "probe": "Train a linear classifier on a model's vectors.",
     "convert": "Change a model's file format.",
     "models": "List the architectures that can be trained or read.",
     "doctor": "Say what is wrong with an index or an installation, and mend it.",

@@ -1,0 +1,143 @@
+"""diptych evaluate"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from diptych.cli import FAILED, OK, PARTLY
+from diptych.cli.options import activation_option, json_option, open_model, print_json, say, stages
+from diptych.engines import EngineName
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from diptych.evaluation.comparing import Compared
+
+BUNDLED = "bundled"
+
+
+@click.command("evaluate")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--suite", metavar="TOML", type=click.Path(exists=True, dir_okay=False), help="Data sets and their tasks."
+)
+@click.option(
+    "--out", default="evaluation", show_default=True, type=click.Path(file_okay=False), help="Where results are kept."
+)
+@click.option(
+    "--compare", nargs=2, metavar="A B", help="Set the results in two folders (or results.jsonl files) side by side."
+)
+@click.option("--engine", type=click.Choice(["openvino", "pytorch"]), help="What runs the models.")
+@click.option("--device", help="cuda, mps or cpu; by default the first of these that is here.")
+@activation_option
+@json_option
+def command(
+    models: tuple[str, ...], suite: str | None, out: str, compare: tuple[str, str] | None,
+    engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Measure MODELs ("bundled", folders, checkpoints or hub ids) on the data sets of a suite: zero-shot accuracy,
+    retrieval, linear probes, few shots, corruptions. OUT gets results.jsonl, which a further run goes on with, and
+    report.html.
+
+    \b
+    diptych evaluate bundled --suite suite.toml --out evaluation/
+    diptych evaluate --compare evaluation/ evaluation-of-mine/
+    """
+    if compare:
+        if models or suite:
+            raise click.UsageError("--compare takes two results and neither models nor a --suite.")
+        return _compared(compare, as_json)
+    if not suite:
+        raise click.UsageError("no suite. Pass --suite FILE.toml with a [[dataset]] table for each data set.")
+    from diptych.evaluation.report import write_report
+    from diptych.evaluation.suite import read_suite, run
+
+    entries = read_suite(suite)
+    rows = []
+    for name in models or (BUNDLED,):
+        embedder = open_model(None if name == BUNDLED else name, device, activation, engine)
+        with stages(*(f"{name} · {entry.name}" for entry in entries)) as bars:
+            rows += run(embedder, entries, out, name=name, progress=bars, tell=_tell)
+    report = write_report(out)
+    if as_json:
+        print_json({"out": out, "rows": rows})
+    else:
+        _print(_table(rows))
+    say(f"wrote {report}")
+    bad = [row for row in rows if row["error"]]
+    return OK if not bad else PARTLY if len(bad) < len(rows) else FAILED
+
+
+def _tell(row: dict[str, Any]) -> None:
+    said = row["error"] or _numbers(row["metrics"])
+    say(f"{row['dataset']} · {row['task']}: {said} ({row['seconds']:.0f} s)")
+
+
+MAIN = {
+    "zero-shot": ("top1", "top5", "mean_class"),
+    "retrieval": ("text_to_image_r1", "text_to_image_r10", "image_to_text_r1", "image_to_text_r10"),
+    "probe": ("top1", "l2", "validation_top1"),
+    "few-shot": ("zero_shot", "shots_1", "shots_4", "shots_16", "all"),
+    "corruptions": ("clean", "mean"),
+}
+
+
+def _numbers(metrics: dict[str, float], names: Sequence[str] | None = None) -> str:
+    shown = names or next((each for each in MAIN.values() if each[0] in metrics), ())
+    return "  ".join(f"{name} {_number(metrics[name])}" for name in shown if metrics.get(name) is not None)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 1 else f"{value:.1f}"
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("model", "data set", "task", "pictures", "")
+    table.columns[3].justify = "right"
+    for row in rows:
+        said = Text(row["error"], "red") if row["error"] else Text(_numbers(row["metrics"], MAIN[row["task"]]))
+        table.add_row(Text(row["model"]), Text(row["dataset"]), Text(row["task"]), f"{row['count']:,}", said)
+    return table
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    console = Console()
+    # A file has no width to keep to.
+    (console if console.is_terminal else Console(width=10_000)).print(table)
+
+
+def _compared(places: tuple[str, str], as_json: bool) -> int:
+    from diptych.evaluation.comparing import compare
+
+    found = compare(*places)
+    if as_json:
+        print_json({"first": places[0], "second": places[1], "rows": [_compared_json(each) for each in found]})
+        return OK
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("data set", "task", "metric", "A", "B", "B - A", "95 % interval", "")
+    for each in found:
+        low_high = f"{each.interval.low:+.1f} to {each.interval.high:+.1f}" if each.interval else ""
+        said = [each.note] if each.note else []
+        if each.interval:
+            said.insert(0, "differs" if each.interval.excludes_zero else "may be chance")
+        names = (Text(each.dataset), Text(each.task), each.metric)
+        numbers = (f"{each.first:.1f}", f"{each.second:.1f}", f"{each.difference:+.1f}", low_high)
+        table.add_row(*names, *numbers, Text(", ".join(said)))
+    _print(table)
+    return OK
+
+
+def _compared_json(each: Compared) -> dict[str, Any]:
+    interval = each.interval
+    said = {"low": interval.low, "high": interval.high, "excludes_zero": interval.excludes_zero} if interval else None
+    return {**each._asdict(), "difference": each.difference, "interval": said}

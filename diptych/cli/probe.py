@@ -1,0 +1,85 @@
+"""diptych probe"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import click
+
+from diptych.cli import OK, PARTLY
+from diptych.cli.options import model_options, open_model, print_json, progress, say
+from diptych.engines import EngineName
+
+if TYPE_CHECKING:
+    from diptych.embedder import Embedder
+    from diptych.evaluation.probing import Probed
+
+
+@click.command("probe")
+@click.argument("data")
+@click.option("--val", metavar="DATA", help="Pictures to judge it by, of the same classes; by default those of DATA.")
+@click.option(
+    "--shots", type=click.IntRange(min=1), help="Learn from so many of each class, from zero-shot weights on."
+)
+@click.option("--templates", default="general", show_default=True, help="Prompts for zero-shot: a name or a JSON file.")
+@click.option("--seed", default=0, show_default=True, help="Of what is drawn.")
+@click.option("--out", metavar="NPZ", type=click.Path(dir_okay=False), help="Write weights, bias and classes there.")
+@model_options
+def command(
+    data: str, val: str | None, shots: int | None, templates: str, seed: int, out: str | None,
+    model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Train a linear classifier on the vectors of DATA: a folder of class folders, with train/ and test/ or val/ above
+    them or without, or another set of classes that `diptych evaluate` reads. Without a split of its own, half of each
+    class is kept to judge it by. The strength of its regularisation is chosen on a fifth of what it learns from.
+
+    \b
+    diptych probe flowers/ --out flowers.npz
+    """
+    embedder = open_model(model, device, activation, engine)
+    result = _probed(embedder, data, val, shots, templates, seed)
+    said = {
+        "top1": result.accuracy, "zero_shot": result.zero_shot, "l2": result.probe.l2,
+        "validation_top1": None if math.isnan(result.validation) else result.validation,
+    }  # fmt: skip
+    counts = {"trained_on": result.trained_on, "judged_on": result.judged_on, "train": result.train}
+    if as_json:
+        print_json({**said, **counts, "classes": list(result.classes), "failures": result.failures})
+    else:
+        click.echo(f"accuracy   {result.accuracy:.1f} %  (l2 {result.probe.l2:.3g})")
+        click.echo(f"zero-shot  {result.zero_shot:.1f} %")
+    say(f"learnt from {result.trained_on:,} pictures ({result.train}), judged by {result.judged_on:,}")
+    if result.failures:
+        say("left out: " + ", ".join(f"{count} {reason}" for reason, count in result.failures.items()))
+    if out:
+        _save(out, result, embedder)
+        say(f"wrote {out}")
+    return PARTLY if result.failures else OK
+
+
+def _probed(embedder: Embedder, data: str, val: str | None, shots: int | None, templates: str, seed: int) -> Probed:
+    from diptych.evaluation.probing import probe_set
+    from diptych.evaluation.sets import open_set, training_set
+    from diptych.evaluation.tasks import Job
+    from diptych.zero_shot import templates_of
+
+    prompts = templates_of(templates)
+    judged = open_set(val or data, kind="classes")
+    train = training_set(data)
+    if val and train is None:
+        train = open_set(data, kind="classes")
+    with progress("looking at pictures") as advance:
+        job = Job(embedder, judged, train, templates, prompts, seed, progress=advance)  # type: ignore[arg-type]
+        return probe_set(job, shots=shots)
+
+
+def _save(path: str, result: Probed, embedder: Embedder) -> None:
+    import numpy as np
+
+    probe = result.probe
+    names = np.array([result.classes[number] for number in probe.classes])
+    with open(path, "wb") as file:
+        np.savez(
+            file, weights=probe.weights, bias=probe.bias, classes=names, l2=probe.l2, fingerprint=embedder.fingerprint
+        )

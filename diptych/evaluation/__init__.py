@@ -1,0 +1,1 @@
+"""Evaluation: models x data sets x tasks."""

@@ -1,0 +1,182 @@
+"""Sets by name, through Hugging Face: one table of where each lies, and what its columns are called."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diptych.data.samples import DataError, caption_lines
+from diptych.evaluation.sets import HELD_OUT, TRAIN, WHOLE, Labelled, Pairs, Pictures, identity_of
+from diptych.images import Source as ImageSource
+
+PARQUET = (
+    "refs/convert/parquet"  # where the hub keeps a copy of every set that has a script, which `datasets` runs no more
+)
+
+
+class Named(NamedTuple):
+    """Where a set lies: its hub id and configuration, its splits by the names that it is asked for with (the first is
+    the default), and its columns. Without columns it is shards as CLIP_benchmark lays them out."""
+
+    hub: str
+    splits: Mapping[str, str]
+    configuration: str | None = None
+    image: str | None = None
+    label: str | None = None
+    caption: str | None = None
+
+
+_VALIDATED = {"val": "validation", "train": "train"}
+_TESTED = {"test": "test", "train": "train"}
+_TEST = {"test": "test"}
+
+NAMED = {
+    "imagenette": Named("frgfm/imagenette", _VALIDATED, "320px", "image", "label"),
+    "imagenet-1k": Named("ILSVRC/imagenet-1k", _VALIDATED, None, "image", "label"),
+    "imagenet-v2": Named("clip-benchmark/wds_imagenetv2", _TEST),
+    "imagenet-r": Named("clip-benchmark/wds_imagenet-r", _TEST),
+    "imagenet-a": Named("clip-benchmark/wds_imagenet-a", _TEST),
+    "imagenet-sketch": Named("clip-benchmark/wds_imagenet_sketch", _TEST),
+    "objectnet": Named("clip-benchmark/wds_objectnet", _TEST),
+    "cifar10": Named("uoft-cs/cifar10", _TESTED, "plain_text", "img", "label"),
+    "cifar100": Named("uoft-cs/cifar100", _TESTED, "cifar100", "img", "fine_label"),
+    "flickr30k": Named("clip-benchmark/wds_flickr30k", _TEST),
+    "coco": Named("clip-benchmark/wds_mscoco_captions", _TEST),
+}
+
+
+def open_named(name: str, split: str | None = None) -> Labelled | Pairs:
+    """A set of NAMED, fetched into the cache of Hugging Face where it is not there yet. Raises DataError that says what
+    to do where it cannot be had."""
+    entry = NAMED[name]
+    asked = next(iter(entry.splits)) if split is None else split
+    if asked not in entry.splits:
+        raise DataError(f"{name} has no split {asked!r} here; it has {', '.join(entry.splits)}.")
+    try:
+        return _fetched(entry, asked)
+    except DataError:
+        raise
+    except Exception as error:  # what the hub's client and the formats under `datasets` raise has no common base
+        said = str(error).strip().partition("\n")[0]
+        raise DataError(
+            f"{name} ({entry.hub}) cannot be fetched: {type(error).__name__}: {said}. It needs the network once; a set "
+            f"with terms needs them accepted at https://huggingface.co/datasets/{entry.hub} and `hf auth login`."
+        ) from error
+
+
+def _fetched(entry: Named, split: str) -> Labelled | Pairs:
+    if entry.image is None:
+        return _fetched_shards(entry, split)
+    datasets = _datasets(entry.hub)
+    where = {"split": entry.splits[split]}
+    try:
+        rows = datasets.load_dataset(entry.hub, entry.configuration, **where)
+    except RuntimeError as error:
+        if "script" not in str(error):
+            raise
+        rows = datasets.load_dataset(entry.hub, entry.configuration, revision=PARQUET, **where)
+    return of_rows(rows, split, image=entry.image, label=entry.label, caption=entry.caption)
+
+
+def _fetched_shards(entry: Named, split: str) -> Labelled | Pairs:
+    from huggingface_hub import snapshot_download
+
+    from diptych.evaluation.webdataset import open_shards
+
+    wanted = [f"{entry.splits[split]}/*", "*.txt"]
+    top = Path(snapshot_download(entry.hub, repo_type="dataset", allow_patterns=wanted))
+    return open_shards(top, top / entry.splits[split], split, None)
+
+
+def _datasets(what: str) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(f'{what} is read by datasets; pip install "diptych[datasets]".') from error
+    return datasets
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` of `datasets` left this."""
+    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def saved_splits(folder: Path) -> tuple[str, ...]:
+    """The splits of what was saved, those of usual names first; () where one set was saved without."""
+    if not (folder / "dataset_dict.json").is_file():
+        return ()
+    found = [each.name for each in sorted(folder.iterdir()) if (each / "state.json").is_file()]
+    return tuple(sorted(found, key=lambda name: [*HELD_OUT, TRAIN, name].index(name)))
+
+
+def open_saved(folder: Path, split: str | None = None) -> Labelled | Pairs:
+    """What `save_to_disk` left: a picture's column, and one of class numbers with names or one of captions."""
+    there = saved_splits(folder)
+    if split is not None and there and split not in there:
+        raise DataError(f"{folder} has no split {split!r}; it has {', '.join(there)}.")
+    chosen = (split or there[0]) if there else WHOLE
+    place = folder / chosen if there else folder
+    rows = _datasets(str(folder)).load_from_disk(str(place))
+    files = sorted(place.iterdir())
+    return of_rows(rows, chosen, identity=identity_of(place, files), **_columns(rows, str(folder)))
+
+
+def _columns(rows: Any, where: str) -> dict[str, Any]:
+    datasets = _datasets(where)
+    features = dict(rows.features)
+    image = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
+    label = next((name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
+    words = ("caption", "captions", "text", "texts", "sentence", "sentences")
+    caption = next((name for name in words if name in features), None)
+    if image is None or (label is None and caption is None):
+        listed = ", ".join(f"{name} ({kind})" for name, kind in features.items())
+        raise DataError(f"{where} has the columns {listed}; wanted an Image, and a ClassLabel or one called caption.")
+    return {"image": image, "label": label, "caption": None if label else caption}
+
+
+def of_rows(
+    rows: Any, split: str, *, image: str, label: str | None, caption: str | None, identity: str | None = None
+) -> Labelled | Pairs:
+    """A `datasets.Dataset` as a set. Class names are those of its label's feature. Raises DataError where it has none,
+    or a picture without a class."""
+    datasets = _datasets(split)
+    shown = rows.cast_column(image, datasets.Image(decode=False)).select_columns([image])
+    identity = identity or _identity(rows)
+    pictures = Pictures([f"row {place}" for place in range(len(rows))], _reader(shown, image), identity, split)
+    if label is None:
+        texts = rows.select_columns([caption])
+        return Pairs(pictures, lambda place: caption_lines(texts[place][caption], pictures.keys[place]))
+    names = getattr(rows.features[label], "names", None)
+    if not names:
+        raise DataError(f"the column {label} is {rows.features[label]}; wanted a ClassLabel, which names its classes.")
+    answers = np.array(rows.with_format(None)[label], np.int64)
+    if len(answers) and answers.min() < 0:
+        raise DataError(f"the split {split} hides its classes (they are -1); choose another.")
+    return Labelled(pictures, first_synonyms(names), answers)
+
+
+def _identity(rows: Any) -> str:
+    return hashlib.blake2b(f"{rows._fingerprint}\0{len(rows)}".encode(), digest_size=12).hexdigest()
+
+
+def _reader(rows: Any, image: str) -> Any:
+    def read(place: int) -> ImageSource:
+        cell = rows[place][image] or {}
+        found = cell.get("bytes") or cell.get("path")
+        if not found:
+            raise DataError(f"row {place} has no picture.", "no picture")
+        return found
+
+    return read
+
+
+def first_synonyms(names: list[str]) -> tuple[str, ...]:
+    """ImageNet's "tench, Tinca tinca" is "tench"; the whole where the first word of two classes is the same (its two
+    cranes). Underscores are spaces."""
+    firsts = [name.partition(",")[0] for name in names]
+    kept = [first if firsts.count(first) == 1 else name for first, name in zip(firsts, names, strict=True)]
+    return tuple(name.replace("_", " ").strip() for name in kept)

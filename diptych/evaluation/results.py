@@ -1,0 +1,102 @@
+"""results.jsonl: a row for each model, data set and task, one JSON object a line.
+
+key          a hash of what the numbers depend on; a row that is there is not made again
+task, dataset, model, fingerprint
+metrics      numbers in percent (but l2, and median ranks), by name
+settings     split, templates, seed, ...
+count        pictures that were judged; `failures` counts, by reason, what could not be read
+details      classes, confusion, curve, ... as the task has them; `per_item` names an .npz beside this file, with a
+             number for each item; `best` and `worst` have a thumbnail beside this file, truth, said and score
+seconds, started, version, engine
+error        None, or a sentence on why the task could not be done; it is then tried again the next time
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from diptych.data.samples import DataError
+from diptych.training.rows import to_line
+
+FILE = "results.jsonl"
+Row = dict[str, Any]
+PLACE = ("model", "fingerprint", "dataset", "task")
+
+
+def read_results(place: str | os.PathLike[str]) -> list[Row]:
+    """The rows of a folder, or of a results.jsonl. A last line that a killed run has torn is left out, and so is a row
+    with an error that a later one made good. Raises FileNotFoundError where there is no such file, DataError for one
+    that is something else."""
+    path = Path(place) / FILE if Path(place).is_dir() else Path(place)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{place} holds no {FILE}; wanted a folder that `diptych evaluate` wrote, or that file."
+        )
+    rows: list[Row] = []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        row = _row(line)
+        if row is not None:
+            rows.append(row)
+        elif number < len(lines):
+            raise DataError(f"{path}, line {number} is no row of an evaluation: {line[:60]!r}")
+    return standing(rows)
+
+
+def _row(line: str) -> Row | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(row, dict) and {"key", "task", "dataset", "metrics"} <= row.keys()
+    return row if whole else None
+
+
+def standing(rows: Iterable[Row]) -> list[Row]:
+    """Rows without errors, and of each model, set and task without such a row the last error."""
+    rows = list(rows)
+    done = {_place(row) for row in rows if row.get("error") is None}
+    last = {_place(row): at for at, row in enumerate(rows)}
+    return [
+        row
+        for at, row in enumerate(rows)
+        if row.get("error") is None or (_place(row) not in done and last[_place(row)] == at)
+    ]
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in PLACE)
+
+
+def begin(out: Path, model: str, datasets: Collection[str]) -> list[Row]:
+    """The rows of an earlier run, and the file whole: without a torn line, so that another can follow, and without the
+    errors of what this model is now tried on again."""
+    path = out / FILE
+    if not path.is_file():
+        return []
+    rows = [
+        row
+        for row in read_results(path)
+        if not row.get("error") or row.get("model") != model or row["dataset"] not in datasets
+    ]
+    draft = path.with_suffix(".draft")
+    draft.write_text("".join(map(to_line, rows)), encoding="utf-8")
+    os.replace(draft, path)
+    return rows
+
+
+def append(out: Path, row: Row) -> None:
+    """One more row, on the disk when this returns."""
+    with (out / FILE).open("a", encoding="utf-8") as file:
+        file.write(to_line(row))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def plain(row: Row) -> Row:
+    """The row as it reads back: arrays as lists, None for a number that is not finite."""
+    return json.loads(to_line(row))

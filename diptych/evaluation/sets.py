@@ -1,0 +1,216 @@
+"""Data sets that models are judged by: pictures with a class each, and pictures with captions."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from diptych.data.folders import FolderSource, class_name
+from diptych.data.samples import DataError, Source
+from diptych.data.shards import expand_braces
+from diptych.data.sources import open_source
+from diptych.data.stream import indexed
+from diptych.data.tables import TABLES
+from diptych.images import Source as ImageSource
+from diptych.images import find_images
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+
+Kind = Literal["classes", "pairs"]
+TRAIN = "train"
+HELD_OUT = ("test", "val", "validation", "valid", "dev")  # the first of these that is there, where none is asked for
+WHOLE = "all"  # the split of a set that has no splits
+FORMS = (
+    "a folder of class folders (also below train/, val/ and test/), pairs as `diptych train` reads them, a folder of "
+    "WebDataset shards as CLIP_benchmark lays them out, what `datasets` has saved to disk"
+)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures by their places, from 0. `read(place)` gives anything that `images.open_image` takes, or raises
+    DataError or OSError. `identity` is a hash of what the set is made of; `split` says which part of it this is."""
+
+    keys: Sequence[str]
+    read: Callable[[int], ImageSource]
+    identity: str
+    split: str = WHOLE
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Pictures with a class each: `answers[place]` is the class's number in `classes`. `templates` are those that came
+    with the set."""
+
+    pictures: Pictures
+    classes: tuple[str, ...]
+    answers: Int[np.ndarray, " pictures"]
+    templates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures with captions: `captions(place)` are all of one; it raises DataError or OSError where they cannot be
+    read."""
+
+    pictures: Pictures
+    captions: Callable[[int], tuple[str, ...]]
+
+
+def open_set(source: str | os.PathLike[str], *, split: str | None = None, kind: Kind | None = None) -> Labelled | Pairs:
+    """The set that `source` names: one of FORMS, or a name from `named.NAMED`.
+
+    `split` is by default the first of HELD_OUT that there is; a set without splits is taken whole. `kind` is guessed
+    where it is None. Raises DataError that says what was looked for.
+    """
+    from diptych.evaluation import named, webdataset
+
+    text = os.fspath(source)
+    if not os.path.exists(text) and text in named.NAMED:
+        return named.open_named(text, split)
+    if not os.path.isdir(text):
+        if kind == "classes":
+            raise DataError(_not_there(text))
+        return _pairs(text, WHOLE)
+    if named.is_saved(Path(text)):
+        return named.open_saved(Path(text), split)
+    there = splits(text)
+    chosen = _chosen(text, there, split)
+    folder = Path(text, chosen) if there else Path(text)
+    if webdataset.is_laid_out(Path(text), folder):
+        return webdataset.open_shards(Path(text), folder, chosen, kind)
+    if kind == "classes" or (kind is None and _has_classes(folder)):
+        return class_folders(folder, chosen)
+    return _pairs(folder, chosen)
+
+
+def training_set(source: str | os.PathLike[str]) -> Labelled | None:
+    """The training split of a set of classes; None where the set has none."""
+    if TRAIN not in splits(source):
+        return None
+    found = open_set(source, split=TRAIN, kind="classes")
+    return found if isinstance(found, Labelled) else None
+
+
+def splits(source: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The splits that a set has, () where it has none. Of a folder they are the folders below of the usual names,
+    where each holds folders, shards or tables: a class may be called "train", too."""
+    from diptych.evaluation import named
+
+    text = os.fspath(source)
+    if not os.path.exists(text) and text in named.NAMED:
+        return tuple(named.NAMED[text].splits)
+    if not os.path.isdir(text):
+        return ()
+    if named.is_saved(Path(text)):
+        return named.saved_splits(Path(text))
+    return tuple(name for name in (TRAIN, *HELD_OUT) if _holds_a_set(Path(text, name)))
+
+
+def _holds_a_set(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    return any(
+        each.suffix in (".tar", ".parquet") or (each.is_dir() and find_images(each)) for each in folder.iterdir()
+    )
+
+
+def _chosen(source: str, there: Sequence[str], split: str | None) -> str:
+    if not there:
+        return WHOLE
+    found = next((name for name in HELD_OUT if name in there), there[0]) if split is None else split
+    if found not in there:
+        raise DataError(f"{source} has no split {found!r}; it has {', '.join(there)}.")
+    return found
+
+
+def _has_classes(folder: Path) -> bool:
+    """Whether the pictures of a folder lie in class folders, with no captions beside them."""
+    if any(next(folder.glob(pattern), None) for pattern in ("*.tar", "*.parquet", "dataset_info.json")):
+        return False
+    below = [each for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")]
+    return bool(below) and FolderSource(folder).classes
+
+
+def class_folders(folder: Path, split: str = WHOLE) -> Labelled:
+    """A folder with a folder of pictures for each class, whose name is the class's, with spaces for underscores. Raises
+    DataError where there are not two classes."""
+    below = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+    found = [(each, paths) for each in below if (paths := find_images(each))]
+    if len(found) < 2:
+        raise DataError(
+            f"{folder} has {len(found)} folders of pictures below; wanted one for each of two classes or more."
+        )
+    paths = [path for _, each in found for path in each]
+    answers = np.repeat(np.arange(len(found)), [len(each) for _, each in found])
+    keys = [os.fspath(path.relative_to(folder)) for path in paths]
+    pictures = Pictures(keys, paths.__getitem__, identity_of(folder, paths), split)
+    return Labelled(pictures, _names([each for each, _ in found]), answers)
+
+
+def _names(folders: Sequence[Path]) -> tuple[str, ...]:
+    """In a person's words; as the folders are called where that would make two classes one."""
+    names = tuple(class_name(each) for each in folders)
+    return names if len(set(names)) == len(names) else tuple(each.name for each in folders)
+
+
+def _pairs(place: str | Path, split: str) -> Pairs:
+    if isinstance(place, str) and "://" not in place and not _is_pattern(place) and not os.path.exists(place):
+        raise DataError(_not_there(place))
+    source = indexed(open_source(place))
+    files = _files(place)
+    if len(files) == 1 and files[0].suffix.lower() in TABLES:  # which names the pictures
+        named = (files[0].parent / source.key(at) for at in range(len(source)))
+        files += [path for path in named if path.is_file()]
+    said = [str(place), str(len(source))] if not files else []
+    return pairs_of(source, identity_of(Path(place), files, said), split)
+
+
+def pairs_of(source: Source, identity: str, split: str = WHOLE) -> Pairs:
+    """Pairs as training reads them."""
+    keys = [source.key(place) for place in range(len(source))]
+    return Pairs(Pictures(keys, lambda place: source[place].image, identity, split), source.captions)
+
+
+def _is_pattern(text: str) -> bool:
+    return any(letter in text for letter in "*?[{")
+
+
+def _not_there(text: str) -> str:
+    from diptych.evaluation.named import NAMED
+
+    return f"{text} is not there; wanted {FORMS}, or one of the names {', '.join(NAMED)}."
+
+
+def _files(place: str | Path) -> list[Path]:
+    """The files that a place is made of: itself, those below it, or those that a pattern matches."""
+    if os.path.isdir(place):
+        return sorted(each for each in Path(place).rglob("*") if each.is_file())
+    if os.path.isfile(place):
+        return [Path(place)]
+    found = (path for name in expand_braces(str(place)) for path in glob.glob(name, recursive=True))
+    return sorted(Path(path) for path in found if os.path.isfile(path))
+
+
+def identity_of(folder: Path, files: Iterable[Path], said: Iterable[str] = ()) -> str:
+    """A hash of files by name within the folder, size and time of change; and of further words. A set that is moved as
+    it is stays the same."""
+    found = hashlib.blake2b(digest_size=12)
+    for path in files:
+        status = path.stat()
+        name = os.path.relpath(path, folder)
+        found.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
+    for word in said:
+        found.update(word.encode("utf-8", "surrogateescape"))
+    return found.hexdigest()

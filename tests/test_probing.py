@@ -1,0 +1,148 @@
+"""Probes on sets: what is learnt from what and judged by what, and `diptych probe`."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Cli
+from PIL import Image
+
+import diptych
+from diptych.cli import FAILED, OK, PARTLY
+from diptych.data.samples import DataError
+from diptych.embedder import Embedder
+from diptych.evaluation import probing
+from diptych.evaluation.probing import fitted, held_out
+from diptych.evaluation.sets import Labelled, open_set, training_set
+from diptych.evaluation.tasks import Job
+
+NAMES = ("red", "green", "blue")
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> Embedder:
+    return diptych.load(tiny_model)
+
+
+def paint(folder: Path, per_class: int, seed: int, names: tuple[str, ...] = NAMES) -> Path:
+    """Noisy pictures in a colour, a folder for each."""
+    draw = np.random.default_rng(seed)
+    for channel, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for index in range(per_class):
+            pixels = draw.integers(0, 120, (40, 40, 3))
+            pixels[..., channel] += 130
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set with train/ and test/."""
+    folder = tmp_path_factory.mktemp("split")
+    paint(folder / "train", 20, 0)
+    paint(folder / "test", 5, 1)
+    return folder
+
+
+def labelled(folder: Path, split: str | None = None) -> Labelled:
+    found = open_set(folder, split=split)
+    assert isinstance(found, Labelled)
+    return found
+
+
+def test_a_probe_learns_colours(model: Embedder, colours: Path) -> None:
+    job = Job(model, labelled(colours), training_set(colours))
+    outcome = probing.probe_task(job)
+    assert outcome.metrics["top1"] == 100
+    assert outcome.metrics["validation_top1"] == 100
+    assert 1e-6 <= outcome.metrics["l2"] <= 1e6
+    assert (outcome.count, outcome.details["trained_on"]) == (15, 60)
+    assert outcome.per_item["right"].tolist() == [1] * 15
+    assert probing.probe_settings(job)["train"] == "the split train"
+
+
+def test_few_shots_from_zero_shot_on(model: Embedder, colours: Path) -> None:
+    job = Job(model, labelled(colours), training_set(colours))
+    outcome = probing.few_shot_task(job)
+    said = model.classify(
+        [job.data.pictures.read(place) for place in range(15)], job.labelled.classes, templates=job.prompts
+    ).best
+    truth = [job.labelled.classes[answer] for answer in job.labelled.answers]
+    zero = 100 * np.mean([best == true for best, true in zip(said, truth, strict=True)])
+    assert outcome.metrics["zero_shot"] == pytest.approx(zero)
+    assert list(outcome.metrics) == ["zero_shot", "shots_1", "shots_2", "shots_4", "shots_8", "shots_16", "all"]
+    assert outcome.metrics["all"] == 100 > zero
+    for point in outcome.details["curve"]:
+        assert point["low"] <= point["accuracy"] <= point["high"]
+        assert point["accuracy"] == pytest.approx(outcome.metrics[f"shots_{point['shots']}"])
+        rights = outcome.per_item[f"shots_{point['shots']}_wise_right"]
+        assert point["wise"] == pytest.approx(100 * rights.mean())
+
+
+def test_shots_that_no_class_has_are_left_out(model: Embedder, tmp_path: Path) -> None:
+    folder = paint(tmp_path / "few", 6, 3)
+    outcome = probing.few_shot_task(Job(model, labelled(folder)))
+    assert list(outcome.metrics) == ["zero_shot", "shots_1", "shots_2", "all"]  # half of six are learnt from
+
+
+def test_a_set_without_splits_is_halved_by_the_seed(model: Embedder, colours: Path) -> None:
+    data = labelled(colours, "train")
+    first, again, other = (probing.parts_of(Job(model, data, seed=seed)) for seed in (0, 0, 1))
+    assert first.places.tolist() == again.places.tolist() != other.places.tolist()
+    assert np.bincount(first.test_answers).tolist() == [10, 10, 10]
+    assert len(first.train) == 30
+    both = np.concatenate([first.train, first.test])
+    assert len(np.unique(both.round(5), axis=0)) == 60  # no picture is in both
+    assert "half of each class, drawn by seed 0" in probing.probe_settings(Job(model, data))["train"]
+
+
+def test_what_is_held_out_by_hand() -> None:
+    answers = np.array([0] * 10 + [1] * 2 + [2])
+    held = held_out(answers, 0.2, 0)
+    assert [int(held[answers == one].sum()) for one in range(3)] == [2, 1, 0]
+
+
+def test_one_of_each_class_leaves_nothing_to_choose_by() -> None:
+    probe, validation = fitted(np.eye(3, dtype=np.float32), np.arange(3), 0)
+    assert probe.predict(np.eye(3, dtype=np.float32)).tolist() == [0, 1, 2]
+    assert np.isnan(validation)
+    assert probe.l2 == probing.PLAIN_L2
+
+
+def test_classes_go_by_name_not_by_number(model: Embedder, colours: Path, tmp_path: Path) -> None:
+    """The training split has no green, so its blue and red have other numbers."""
+    train = paint(tmp_path / "train", 6, 5)
+    for path in (train / "green").iterdir():
+        path.unlink()
+    outcome = probing.probe_task(Job(model, labelled(colours), labelled(train)))
+    names = labelled(colours).classes
+    right = outcome.per_item["right"].reshape(3, 5).mean(axis=1)
+    assert dict(zip(names, right.tolist(), strict=True)) == {"blue": 1.0, "green": 0.0, "red": 1.0}
+    (train / "pink").mkdir()
+    Image.new("RGB", (9, 9)).save(train / "pink" / "1.png")
+    with pytest.raises(DataError, match="the training split has the class 'pink', which the test split has not"):
+        probing.probe_task(Job(model, labelled(colours), labelled(train)))
+
+
+def test_command(cli: Cli, colours: Path, tiny_model: Path, model: Embedder, tmp_path: Path) -> None:
+    out = tmp_path / "probe.npz"
+    said = cli("probe", colours, "--model", tiny_model, "--out", out, "--json")
+    assert said.code == OK
+    assert said.json["top1"] == 100 > said.json["zero_shot"]
+    assert (said.json["trained_on"], said.json["judged_on"]) == (60, 15)
+    saved = np.load(out)
+    paths = [colours / "test" / name / "0.png" for name in NAMES]
+    scores = model.embed_images(paths) @ saved["weights"].T + saved["bias"]
+    assert saved["classes"][scores.argmax(axis=1)].tolist() == list(NAMES)
+    assert str(saved["fingerprint"]) == model.fingerprint
+
+    (colours / "train" / "red" / "bad.png").write_bytes(b"")
+    shots = cli("probe", colours / "train", "--val", colours / "test", "--shots", 2, "--model", tiny_model)
+    (colours / "train" / "red" / "bad.png").unlink()
+    assert shots.code == PARTLY
+    assert "accuracy" in shots.out
+    assert "zero-shot" in shots.out
+    assert "learnt from 6 pictures" in shots.err
+    assert "1 empty file (training)" in shots.err
+    assert cli("probe", tmp_path / "nowhere", "--model", tiny_model).code == FAILED
