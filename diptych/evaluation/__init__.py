@@ -1,0 +1,1 @@
+"""Models x data sets x tasks: what is measured, and the report of it."""
