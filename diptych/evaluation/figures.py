@@ -117,7 +117,7 @@ def shots_figure(curves: Mapping[str, Curve], zero_shot: Mapping[str, Curve]) ->
     for curve in ends.values():
         colour, last = COLOURS[curve.colour % len(COLOURS)], 2 * shots[-1]
         axes.plot([curve.x[-1], last], [curve.y[-1], curve.whole], color=colour, linewidth=1, linestyle=(0, (2, 2)))
-        axes.plot(last, curve.whole, "o", color=colour, markersize=7)
+        axes.plot(last, curve.whole, "s" if curve.dashed else "o", color=colour, markersize=6)
     for name, level in zero_shot.items():
         style = {"color": COLOURS[level.colour % len(COLOURS)], "linestyle": (0, (1, 1.6))}
         axes.axhline(level.y[0], linewidth=2, label=_label(name), **style)
@@ -159,8 +159,9 @@ def robustness_figure(points: Mapping[str, Sequence[tuple[float, float, str]]]) 
         for clean, shifted, shift in series:
             shape = SHAPES[shifts.index(shift) % len(SHAPES)]
             axes.plot(clean, shifted, shape, color=COLOURS[at % len(COLOURS)], markersize=8, clip_on=False)
-    at_line = {"rotation": 45, "rotation_mode": "anchor", "transform_rotates_text": True, "fontsize": 9}
-    axes.text(low + 0.05 * (high - low), low + 0.07 * (high - low), "y = x", color=INK, va="bottom", **at_line)
+    middle = low + 0.06 * (high - low)
+    at_line = {"rotation": 45, "rotation_mode": "anchor", "textcoords": "offset points", "fontsize": FONT}
+    axes.annotate("y = x", (middle, middle), (-6, 6), color=INK, **at_line)
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     axes.set_aspect("equal")

@@ -87,9 +87,11 @@ def _part(name: str, results: list[Result], problems: Problems) -> Part:
         with problems.of(f"{result.title}: no confusion matrix"):
             if found := _confusion(result):
                 confusions[result.label] = found
-                _add_confusion(part, result, *found)
     with problems.of(f"{results[0].row['dataset']}, {name}: no accuracy by class"):
         _add_classes(part, results, confusions)
+    for result in results:
+        if result.label in confusions:
+            _add_confusion(part, result, *confusions[result.label])
     if corruptions_of(results):
         part.folded.append(("Every severity", levels_table(results)))
     for result in results:
@@ -104,9 +106,12 @@ def _part(name: str, results: list[Result], problems: Problems) -> Part:
 
 def _confusion(result: Result) -> tuple[Float[np.ndarray, "true said"], list[str]] | None:
     """The matrix with its classes, where there is one."""
-    if result.details.get("confusion") is None:
+    given = result.details.get("confusion")
+    if given is None:  # of many classes it is in the file of items
+        given = result.arrays("confusion").get("confusion") if "classes" in result.details else None
+    if given is None:
         return None
-    matrix = np.array(result.details["confusion"], dtype=float)
+    matrix = np.array(given, dtype=float)
     classes = [str(name) for name in result.details["classes"]]
     if matrix.shape != (len(classes), len(classes)) or not len(classes):
         raise ValueError(f"it is {' x '.join(map(str, matrix.shape))} for {len(classes)} classes")
@@ -184,7 +189,9 @@ def _shots(results: Sequence[Result]) -> list[Plot]:
             x, y = [point["shots"] for point in points], [point["accuracy"] for point in points]
             curves[f"{named}probe"] = Curve(x, y, low, high, colour=at, whole=result.metrics.get("all"))
         if wise := [(point["shots"], point["wise"]) for point in points if is_number(point.get("wise"))]:
-            curves[f"{named}WiSE probe"] = Curve(*zip(*wise, strict=True), dashed=True, colour=at + alone)
+            curves[f"{named}WiSE probe"] = Curve(
+                *zip(*wise, strict=True), dashed=True, colour=at + alone, whole=result.metrics.get("wise_all")
+            )
         if "zero_shot" in result.metrics:
             level[f"{named}zero-shot"] = Curve([], [result.metrics["zero_shot"]], colour=at + 2 * alone)
     if not curves:
@@ -265,7 +272,8 @@ def _robustness(points: Points) -> Part:
     plot = _plot(figures.robustness_figure(points), alt, "Clean against shifted accuracy")
     note = (
         "On the dashed line a shift would cost nothing. A model is robust beyond its accuracy where it lies above the "
-        "line that other models trace (effective robustness, Taori et al. 2020). Corruptions are the mean over severities."
+        "line that other models trace (effective robustness, Taori et al. 2020). "
+        "A corruption is the mean over its severities."
     )
     return Part("Robustness", note=note, tables=[robustness_table(points)], plots=[plot])
 

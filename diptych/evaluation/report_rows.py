@@ -52,6 +52,7 @@ class Result:
     def metrics(self) -> dict[str, float]:
         """What was measured, with what only a curve of shots knows beside it."""
         wise = {f"wise_{point['shots']}": point["wise"] for point in self.curve if is_number(point.get("wise"))}
+        wise |= {"wise_all": self.details["all_wise"]} if is_number(self.details.get("all_wise")) else {}
         return {**self.row["metrics"], **wise}
 
     @property
@@ -66,15 +67,19 @@ class Result:
 
     @cached_property
     def hits(self) -> dict[str, Float[np.ndarray, " items"]]:
-        """What was right, item by item, by the arrays' names; nothing where no file is named."""
+        """What was right, item by item, by metric; nothing where no file is named."""
+        found = {name: values.astype(np.float64) for name, values in self.arrays("right").items()}
+        for name, values in found.items():
+            if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+                raise ValueError(f"{self.details['per_item']}: {name} is no list of finite numbers")
+        return found
+
+    def arrays(self, ending: str) -> dict[str, np.ndarray]:
+        """The arrays of the file of items whose names end so."""
         if not (name := self.details.get("per_item")):
             return {}
-        with np.load(self.inside(name), allow_pickle=False) as arrays:
-            found = {key: np.asarray(arrays[key], np.float64) for key in arrays.files if key.endswith("right")}
-        for key, values in found.items():
-            if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-                raise ValueError(f"{name}: {key} is no list of finite numbers")
-        return found
+        with np.load(self.inside(name), allow_pickle=False) as file:
+            return {key: file[key] for key in file.files if key.endswith(ending)}
 
     def inside(self, name: str) -> Path:
         """A file of this evaluation: nothing outside its folder gets into the page."""
@@ -102,19 +107,23 @@ class Problems:
 
 
 def read_results(folder: Path, problems: Problems) -> list[Result]:
-    """The rows; of those with one key the last counts. Lines that are no rows are named."""
+    """The rows that stand: of the same thing measured twice the later, and an error only where nothing was measured.
+    Lines that are no rows are named. Raises FileNotFoundError where there is no such file."""
     path = folder / RESULTS
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {RESULTS}; wanted the folder that `diptych evaluate` wrote.")
-    rows = {}
+        raise FileNotFoundError(f"{folder} holds no {RESULTS}; wanted a folder that `diptych evaluate` wrote.")
+    rows: dict[Any, dict[str, Any]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
         if line.strip():
             with problems.of(f"{RESULTS}, line {number}, is no row of results"):
                 row = _checked(json.loads(line))
-                key = row.get("key") or json.dumps([row[name] for name in ("model", "dataset", "task", "settings")])
-                rows.pop(key, None)
-                rows[key] = row
-    return _labelled([Result(row, folder) for row in rows.values()])
+                rows[_place(row), None if row["error"] else json.dumps(row["settings"], sort_keys=True)] = row
+    done = {place for place, settings in rows if settings is not None}
+    return _labelled([Result(row, folder) for (place, settings), row in rows.items() if settings or place not in done])
+
+
+def _place(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in ("model", "fingerprint", "dataset", "task"))
 
 
 def _checked(row: Any) -> dict[str, Any]:

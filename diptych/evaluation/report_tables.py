@@ -22,8 +22,9 @@ MOST_PAIRS, MOST_LISTED = 12, 10
 LESS_IS_MORE, NEITHER = ("median_rank",), ("l2",)
 WAYS = {"text_to_image": "text to picture", "image_to_text": "picture to text"}
 TITLES = {
-    "top1": "top-1", "top5": "top-5", "mean_class": "mean over classes", "l2": "L2 penalty chosen", "map": "mAP",
-    "validation_top1": "top-1, validation", "zero_shot": "zero-shot", "all": "probe, all examples",
+    "top1": "accuracy", "top5": "top-5 accuracy", "mean_class": "accuracy, mean over classes",
+    "l2": "L2 penalty chosen", "map": "mAP",
+    "validation_top1": "accuracy on validation data", "zero_shot": "zero-shot", "all": "probe, all examples",
     "median_rank": "median rank", "mean": "mean over corruptions", "r1": "R@1", "r5": "R@5", "r10": "R@10",
 }  # fmt: skip
 
@@ -99,14 +100,14 @@ def title_of(metric: str) -> str:
         return f"{WAYS[way]}, {title_of(metric[len(way) + 1 :])}"
     for start, probe in (("shots_", "probe"), ("wise_", "WiSE probe")):
         if metric.startswith(start):
-            return f"{probe}, {_number(metric)} of each class"
+            return f"{probe}, {f'{_number(metric)} of each class' if _number(metric) else 'all examples'}"
     return TITLES.get(metric, metric)
 
 
 def _interval(result: Result, metric: str, problems: Problems) -> tuple[float, float] | None:
     """The 95 % bootstrap interval, where the items that are known have this metric for their mean."""
     with problems.of(f"{result.title}: no interval"):
-        hits = result.hits.get("right" if metric == "top1" else metric.removesuffix("_r1") + "_right")
+        hits = result.hits.get("right" if metric == "top1" else f"{metric.removesuffix('_r1')}_right")
         if hits is None:
             return None
         if abs(100 * hits.mean() - result.metrics[metric]) > 0.1:
@@ -160,7 +161,7 @@ def metrics_table(name: str, results: Sequence[Result]) -> Table:
         means = {result.label: mean_over(result, corruption) for result in results}
         rows.append((f"{corruption}, mean over severities", _marked_best(means, labels)))
     excepted = [title_of(name) for name in (*LESS_IS_MORE, *NEITHER) if any(m.endswith(name) for m in metrics)]
-    unit = "percent" + (f" ({excepted[0]} is none)" if excepted else "")
+    unit = "percent" + (f", but for the {excepted[0]}" if excepted else "")
     spread = "; in small the lowest and the highest of several draws" if any(ranges.values()) else ""
     return Table(f"{results[0].row['dataset']}, {name}: {unit}{spread}", labels, [("", rows)])
 
@@ -234,7 +235,16 @@ def robustness_table(points: Mapping[str, Sequence[tuple[float, float, str]]]) -
     rows = [("clean", [Cell(f"{series[0][0]:.1f}") for series in points.values()])]
     for wanted in shifts:
         found = [next(((x, y) for x, y, shift in series if shift == wanted), None) for series in points.values()]
-        rows.append((wanted, [Cell(f"{p[1]:.1f}", f"{p[1] - p[0]:+.1f}") if p else Cell("–") for p in found]))
+        rows.append(
+            (wanted, [Cell(f"{p[1]:.1f}", f"{p[1] - p[0]:+.1f}".replace("-", "−")) if p else Cell("–") for p in found])
+        )
     return Table(
         "Accuracy on shifted pictures, percent, and in small the difference from clean ones", list(points), [("", rows)]
     )
+
+
+def _shifted(point: tuple[float, float, str] | None) -> Cell:
+    if point is None:
+        return Cell("–")
+    clean, shifted, _ = point
+    return Cell(f"{shifted:.1f}", f"{shifted - clean:+.1f}".replace("-", "−"))
