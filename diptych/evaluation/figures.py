@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito 2008, black left out
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours, so that the pairs repeat after 42
@@ -84,8 +85,6 @@ def _number_cells(axes: Axes, share: np.ndarray) -> None:
 
 def class_figure(accuracy: Mapping[str, Sequence[float]], classes: Sequence[str]) -> Figure:
     """The accuracy on each class, a mark for each series (a model), the classes from the best down by the mean."""
-    from matplotlib.ticker import MultipleLocator
-
     values = np.array(list(accuracy.values()), dtype=float)  # (series, classes)
     order = np.argsort(-np.nan_to_num(values).mean(axis=0), kind="stable")
     figure, axes = _axes(WIDTH_IN, 0.95 + 0.24 * len(classes) + _legend_inches(accuracy))
@@ -98,7 +97,7 @@ def class_figure(accuracy: Mapping[str, Sequence[float]], classes: Sequence[str]
     axes.set_yticks(places, [_label(classes[at], 22) for at in order], fontsize=FONT, parse_math=False)
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xlim(0, 100)
-    axes.xaxis.set_major_locator(MultipleLocator(20))
+    axes.set_xticks(range(0, 101, 20))
     axes.set_xlabel("accuracy, %", color=INK)
     axes.grid(axis="both", color=GRID, linewidth=0.8)
     _legend(axes, accuracy)
@@ -131,18 +130,15 @@ def shots_figure(curves: Mapping[str, Curve], zero_shot: Mapping[str, Curve]) ->
     return figure
 
 
-def levels_figure(curves: Mapping[str, Curve], title: str = "") -> Figure:
+def levels_figure(curves: Mapping[str, Curve]) -> Figure:
     """Accuracy over the severity of a corruption, from 0, the picture as it was."""
-    figure, axes = _axes(WIDTH_IN, (3.1 if title else 2.9) + _legend_inches(curves))
+    figure, axes = _axes(WIDTH_IN, 2.9 + _legend_inches(curves))
     for at, (name, curve) in enumerate(curves.items()):
         _draw(axes, name, curve, marker=SHAPES[at % len(SHAPES)])
     axes.set_xticks(range(LEVELS + 1), ["clean", *map(str, range(1, LEVELS + 1))])
     axes.set_xlabel("severity", color=INK)
     _finish_accuracy(axes)
     _legend(axes, curves)
-    if title:
-        axes.set_title(_label(title, 44), fontsize=FONT + 1, color=INK, pad=6 + 72 * _legend_inches(curves))
-        axes.title.set_parse_math(False)
     return figure
 
 
@@ -151,7 +147,7 @@ def robustness_figure(points: Mapping[str, Sequence[tuple[float, float, str]]]) 
     on linear axes. `points` are (clean, shifted, name of the shift) for each series; on y = x a shift costs nothing."""
     shifts = list(dict.fromkeys(shift for series in points.values() for *_, shift in series))
     names = [*points, *shifts]
-    figure, axes = _axes(WIDTH_IN, 4.3 + _legend_inches(names))
+    figure, axes = _axes(WIDTH_IN, 4.4 + _legend_inches(names))
     every = [value for series in points.values() for clean, shifted, _ in series for value in (clean, shifted)]
     low, high = max(0, min(every) - 6), min(100, max(every) + 6)
     axes.plot([low, high], [low, high], color=PALE, linewidth=1.5, linestyle=(0, (4, 3)), zorder=1)
@@ -164,7 +160,7 @@ def robustness_figure(points: Mapping[str, Sequence[tuple[float, float, str]]]) 
     axes.annotate("y = x", (middle, middle), (-6, 6), color=INK, **at_line)
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
-    axes.set_aspect("equal")
+    axes.set_box_aspect(1)
     axes.set_xlabel("accuracy on the clean set, %", color=INK)
     axes.set_ylabel("accuracy on the shifted set, %", color=INK)
     axes.grid(axis="both", color=GRID, linewidth=0.8)
@@ -232,13 +228,13 @@ def _legend_inches(names: Sequence[str] | Mapping[str, object]) -> float:
     return 0.24 * -(-len(names) // _legend_columns(names)) + 0.05
 
 
-def _legend(axes: Axes, names: Sequence[str] | Mapping[str, object], lines: Sequence | None = None) -> None:
+def _legend(axes: Axes, names: Sequence[str] | Mapping[str, object], lines: Sequence[Line2D] | None = None) -> None:
     """Above the plot, where it covers nothing."""
-    names = list(names)
-    place = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "frameon": False, "borderaxespad": 0.1}
-    legend = axes.legend(
-        handles=lines, ncols=_legend_columns(names), fontsize=FONT, labelcolor=INK, handlelength=2.0,
-        columnspacing=1.2, labelspacing=0.3, **place,
+    handles = axes.get_lines() if lines is None else lines
+    handles = [line for line in handles if not str(line.get_label()).startswith("_")]  # matplotlib's own names
+    legend = axes.figure.legend(  # type: ignore[union-attr]
+        handles=handles, loc="outside upper left", ncols=_legend_columns(list(names)), frameon=False, fontsize=FONT,
+        labelcolor=INK, handlelength=2.0, columnspacing=1.2, labelspacing=0.3, borderaxespad=0.1,
     )  # fmt: skip
     for text in legend.get_texts():
         text.set_parse_math(False)
