@@ -26,7 +26,7 @@ from diptych.evaluation.report_tables import (
     pairs_table,
     robustness_table,
 )
-from diptych.plots import thumbnail
+from diptych.plots import cut_middle, thumbnail
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -181,7 +181,7 @@ def _shots(results: Sequence[Result]) -> list[Plot]:
     alone = len(results) == 1
     curves, level = {}, {}
     for at, result in enumerate(results):
-        named = "" if alone else f"{result.label}: "
+        named = "" if alone else f"{cut_middle(result.label, 20)}: "
         points = sorted(result.curve, key=lambda point: point["shots"])
         banded = all(is_number(point.get("low")) and is_number(point.get("high")) for point in points)
         low, high = ([point[end] for point in points] if banded else None for end in ("low", "high"))
