@@ -62,15 +62,16 @@ def figures() -> dict[str, Figure]:
     rng = np.random.default_rng(0)
     forty = [f"class number {index}" for index in range(40)]
     models = ("bundled", LONG, "ViT-B/32")
-    shots = {f"{name}: {kind}": curve(30, 40, 50, 60, 70, colour=at, dashed=kind == "WiSE probe", whole=80)
-             for at, name in enumerate(models) for kind in ("probe", "WiSE probe")}  # fmt: skip
+    kinds = {"probe": curve(30, 40, 50, 60, 70, whole=80), "WiSE probe": curve(55, 56, 60, 70, 75)}
+    shots = {name: {**kinds, "zero-shot": Curve([], [44.0])} for name in models}
     return {
         "confusion": confusion_figure(rng.integers(0, 9, (8, 8)), NAMES),
         "confusion of 40": confusion_figure(rng.integers(0, 9, (40, 40)), forty),
         "confusion of 2": confusion_figure(np.eye(2), ["a", "b"]),
         "classes": class_figure({name: rng.uniform(0, 100, 8) for name in models}, NAMES),
         "classes of 40": class_figure({"bundled": rng.uniform(0, 100, 40)}, forty),
-        "shots": shots_figure(shots, {f"{name}: zero-shot": Curve([], [44.0]) for name in models}),
+        "shots": shots_figure(shots),
+        "shots of one": shots_figure({"bundled": shots["bundled"]}),
         "levels": levels_figure({name: Curve(range(6), [80, 70, 60, 50, 40, 30]) for name in models}),
         "robustness": robustness_figure({name: [(80, 60, "sketch"), (80, 70, LONG)] for name in models}),
         "robustness of one": robustness_figure({"bundled": [(99.5, 99, "noise")]}),
@@ -123,7 +124,7 @@ def test_classes_go_from_the_best_down() -> None:
 
 def test_shots_double_along_the_axis_and_end_with_all() -> None:
     band = curve(40, 50, 60, low=[35, 46, 58], high=[44, 53, 61], whole=77)
-    figure = shots_figure({"probe": band, "WiSE probe": curve(61, 62, 63, dashed=True)}, {"zero-shot": Curve([], [55])})
+    figure = shots_figure({"bundled": {"probe": band, "WiSE probe": curve(61, 62, 63), "zero-shot": Curve([], [55])}})
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "4", "all"]
     assert axes.get_xscale() == "log"
@@ -131,6 +132,13 @@ def test_shots_double_along_the_axis_and_end_with_all() -> None:
     low, high = axes.get_ylim()
     assert low < 35
     assert 77 < high <= 100
+
+
+def test_of_several_models_each_has_a_colour_and_each_kind_a_line() -> None:
+    kinds = {"probe": curve(40, 50), "zero-shot": Curve([], [55])}
+    axes = shots_figure({"a": kinds, "b": kinds}).axes[0]
+    assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == ["a", "b", "probe", "zero-shot"]
+    assert [line.get_color() for line in axes.lines] == [COLOURS[0], COLOURS[0], COLOURS[1], COLOURS[1]]
 
 
 def test_robustness_has_the_line_where_nothing_is_lost() -> None:

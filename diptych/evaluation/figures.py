@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,11 @@ WIDTH_IN = 4.9  # a column of the page; a phone shows it at three quarters of it
 FONT = 10.0
 MOST_NUMBERED = 12  # classes of a matrix up to which cells have room for their numbers
 LEVELS = 5
+KINDS: dict[str, dict[str, Any]] = {  # how the curves of few shots are drawn
+    "probe": {"linestyle": "-", "marker": "o"},
+    "WiSE probe": {"linestyle": (0, (4, 2)), "marker": "s"},
+    "zero-shot": {"linestyle": (0, (1, 1.6))},
+}
 
 
 class Curve(NamedTuple):
@@ -39,7 +44,6 @@ class Curve(NamedTuple):
     y: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
-    dashed: bool = False
     colour: int = 0
     whole: float | None = None
 
@@ -83,7 +87,7 @@ def _number_cells(axes: Axes, share: np.ndarray) -> None:
             axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=FONT, color=colour)
 
 
-def class_figure(accuracy: Mapping[str, Sequence[float]], classes: Sequence[str]) -> Figure:
+def class_figure(accuracy: Mapping[str, Float[np.ndarray, " classes"]], classes: Sequence[str]) -> Figure:
     """The accuracy on each class, a mark for each series (a model), the classes from the best down by the mean."""
     values = np.array(list(accuracy.values()), dtype=float)  # (series, classes)
     order = np.argsort(-np.nan_to_num(values).mean(axis=0), kind="stable")
@@ -92,9 +96,9 @@ def class_figure(accuracy: Mapping[str, Sequence[float]], classes: Sequence[str]
     low, high = np.nanmin(values, axis=0)[order], np.nanmax(values, axis=0)[order]
     axes.hlines(places, low, high, color=PALE, linewidth=1.5, zorder=1)
     for at, (name, row) in enumerate(zip(accuracy, values, strict=True)):
-        style = {"color": COLOURS[at % len(COLOURS)], "marker": SHAPES[at % len(SHAPES)]}
-        axes.plot(row[order], places, linestyle="", markersize=6.5, label=_label(name), clip_on=False, **style)
-    axes.set_yticks(places, [_label(classes[at], 22) for at in order], fontsize=FONT, parse_math=False)
+        style: Any = {"color": COLOURS[at % len(COLOURS)], "marker": SHAPES[at % len(SHAPES)], "linestyle": ""}
+        axes.plot(row[order], places, markersize=6.5, label=_label(name), clip_on=False, **style)
+    axes.set_yticks(places, [_label(classes[int(at)], 22) for at in order], fontsize=FONT, parse_math=False)
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xlim(0, 100)
     axes.set_xticks(range(0, 101, 20))
@@ -104,30 +108,43 @@ def class_figure(accuracy: Mapping[str, Sequence[float]], classes: Sequence[str]
     return figure
 
 
-def shots_figure(curves: Mapping[str, Curve], zero_shot: Mapping[str, Curve]) -> Figure:
-    """Accuracy over the number of examples a class (doubling, then all), probes as curves with their bands, `zero_shot`
-    as level lines of one value each."""
-    names = [*curves, *zero_shot]
+def shots_figure(models: Mapping[str, Mapping[str, Curve]]) -> Figure:
+    """Accuracy over the number of examples a class (doubling, then all). Each model has curves by their KINDS; a
+    zero-shot one is a level line at its only value. Of one model each kind has a colour, of several each model."""
+    from matplotlib.lines import Line2D
+
+    alone = len(models) == 1
+    kinds = [kind for kind in KINDS if any(kind in curves for curves in models.values())]
+    shades = {kind: COLOURS[at] if alone else INK for at, kind in enumerate(KINDS)}
+    names = kinds if alone else [*models, *kinds]
     figure, axes = _axes(WIDTH_IN, 3.2 + _legend_inches(names))
-    shots = sorted({float(x) for curve in curves.values() for x in curve.x})
-    ends = {name: curve for name, curve in curves.items() if curve.whole is not None}
-    for name, curve in curves.items():
-        _draw(axes, name, curve, marker="s" if curve.dashed else "o")
-    for curve in ends.values():
-        colour, last = COLOURS[curve.colour % len(COLOURS)], 2 * shots[-1]
-        axes.plot([curve.x[-1], last], [curve.y[-1], curve.whole], color=colour, linewidth=1, linestyle=(0, (2, 2)))
-        axes.plot(last, curve.whole, "s" if curve.dashed else "o", color=colour, markersize=6)
-    for name, level in zero_shot.items():
-        style = {"color": COLOURS[level.colour % len(COLOURS)], "linestyle": (0, (1, 1.6))}
-        axes.axhline(level.y[0], linewidth=2, label=_label(name), **style)
+    every = [curve for curves in models.values() for kind, curve in curves.items() if kind != "zero-shot"]
+    shots = sorted({float(x) for curve in every for x in curve.x})
+    for at, curves in enumerate(models.values()):
+        for kind, curve in curves.items():
+            _draw_shots(axes, kind, curve, shades[kind] if alone else COLOURS[at % len(COLOURS)], 2 * shots[-1])
     axes.set_xscale("log", base=2)
-    ticks = {shot: f"{shot:g}" for shot in shots} | ({2 * shots[-1]: "all"} if ends else {})
+    has_all = any(curve.whole is not None for curve in every)
+    ticks = {shot: f"{shot:g}" for shot in shots} | ({2 * shots[-1]: "all"} if has_all else {})
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_xticks([], minor=True)
     axes.set_xlabel("examples of each class", color=INK)
     _finish_accuracy(axes)
-    _legend(axes, names)
+    lines = [Line2D([], [], color=shades[kind], linewidth=2, label=kind, **KINDS[kind]) for kind in kinds]
+    _legend(axes, names, lines if alone else [*_colour_keys(list(models)), *lines])
     return figure
+
+
+def _draw_shots(axes: Axes, kind: str, curve: Curve, colour: str, last: float) -> None:
+    """A curve and, at `last`, what it comes to with all examples."""
+    if kind == "zero-shot":
+        axes.axhline(curve.y[0], linewidth=2, color=colour, **KINDS[kind])
+        return
+    _draw(axes, "", curve._replace(colour=COLOURS.index(colour)), **KINDS[kind])
+    if curve.whole is not None:
+        faint: Any = {"color": colour, "linewidth": 1, "linestyle": (0, (2, 2))}
+        axes.plot([curve.x[-1], last], [curve.y[-1], curve.whole], **faint)
+        axes.plot(last, curve.whole, KINDS[kind]["marker"], color=colour, markersize=6)
 
 
 def levels_figure(curves: Mapping[str, Curve]) -> Figure:
@@ -172,21 +189,27 @@ def _draw_keys(axes: Axes, series: Sequence[str], shifts: Sequence[str]) -> None
     """A colour for each series, a shape for each shift."""
     from matplotlib.lines import Line2D
 
-    key = {"linestyle": "", "markersize": 8}
-    lines = [
-        *(Line2D([], [], marker="_", markeredgewidth=5, color=COLOURS[at % len(COLOURS)], label=_label(name), **key)
-          for at, name in enumerate(series)),
-        *(Line2D([], [], marker=SHAPES[at % len(SHAPES)], color=PALE, label=_label(name), **key)
-          for at, name in enumerate(shifts)),
-    ]  # fmt: skip
-    _legend(axes, [*series, *shifts], lines)
+    key: Any = {"linestyle": "", "markersize": 8, "color": PALE}
+    shapes = [
+        Line2D([], [], marker=SHAPES[at % len(SHAPES)], label=_label(name), **key) for at, name in enumerate(shifts)
+    ]
+    _legend(axes, [*series, *shifts], [*_colour_keys(series), *shapes])
 
 
-def _draw(axes: Axes, name: str, curve: Curve, *, marker: str) -> None:
+def _colour_keys(series: Sequence[str]) -> list[Line2D]:
+    from matplotlib.lines import Line2D
+
+    key: Any = {"linestyle": "", "markersize": 8, "marker": "_", "markeredgewidth": 5}
+    return [
+        Line2D([], [], color=COLOURS[at % len(COLOURS)], label=_label(name), **key) for at, name in enumerate(series)
+    ]
+
+
+def _draw(axes: Axes, name: str, curve: Curve, *, marker: str, linestyle: Any = "-") -> None:
     colour = COLOURS[curve.colour % len(COLOURS)]
     if curve.low is not None and curve.high is not None:
         axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0)
-    style = {"color": colour, "linestyle": (0, (4, 2)) if curve.dashed else "-", "marker": marker}
+    style: Any = {"color": colour, "linestyle": linestyle, "marker": marker}
     axes.plot(curve.x, curve.y, linewidth=2, markersize=5.5, label=_label(name), **style)
 
 
@@ -210,7 +233,9 @@ def _finish_accuracy(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     low, high = axes.dataLim.y0, axes.dataLim.y1
-    levels = [line.get_ydata()[0] for line in axes.lines]  # level lines do not count among the data's limits
+    levels = [
+        np.asarray(line.get_ydata())[0] for line in axes.lines
+    ]  # level lines do not count among the data's limits
     low, high = min([low, *levels]), max([high, *levels])
     room = max(2.0, 0.08 * (high - low))
     axes.set_ylim(max(0, low - room), min(100, high + room) if high < 100 else 100.5)

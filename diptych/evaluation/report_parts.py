@@ -26,7 +26,7 @@ from diptych.evaluation.report_tables import (
     pairs_table,
     robustness_table,
 )
-from diptych.plots import cut_middle, thumbnail
+from diptych.plots import thumbnail
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -143,7 +143,7 @@ def _add_classes(part: Part, results: Sequence[Result], confusions: Mapping[str,
     accuracy = {label: values for label, (values, own) in known.items() if own == classes}
     there = ~np.isnan(np.array(list(accuracy.values()))).all(axis=0)  # classes without a picture have no accuracy
     accuracy = {label: values[there] for label, values in accuracy.items()}
-    classes = [name for name, is_there in zip(classes, there, strict=True) if is_there]
+    classes = [classes[at] for at in np.flatnonzero(there)]
     table = classes_table(accuracy, classes)
     if len(classes) > MOST_CLASSES:
         part.tables.append(table)
@@ -178,28 +178,33 @@ def _curves(results: Sequence[Result]) -> list[Plot]:
 
 def _shots(results: Sequence[Result]) -> list[Plot]:
     """Probes over shots, with zero-shot as a level line, all models in one plot."""
-    alone = len(results) == 1
-    curves, level = {}, {}
-    for at, result in enumerate(results):
-        named = "" if alone else f"{cut_middle(result.label, 20)}: "
-        points = sorted(result.curve, key=lambda point: point["shots"])
-        banded = all(is_number(point.get("low")) and is_number(point.get("high")) for point in points)
-        low, high = ([point[end] for point in points] if banded else None for end in ("low", "high"))
-        if points:
-            x, y = [point["shots"] for point in points], [point["accuracy"] for point in points]
-            curves[f"{named}probe"] = Curve(x, y, low, high, colour=at, whole=result.metrics.get("all"))
-        if wise := [(point["shots"], point["wise"]) for point in points if is_number(point.get("wise"))]:
-            curves[f"{named}WiSE probe"] = Curve(
-                *zip(*wise, strict=True), dashed=True, colour=at + alone, whole=result.metrics.get("wise_all")
-            )
-        if "zero_shot" in result.metrics:
-            level[f"{named}zero-shot"] = Curve([], [result.metrics["zero_shot"]], colour=at + 2 * alone)
-    if not curves:
+    models = {result.label: curves for result in results if (curves := _shot_curves(result))}
+    if not models:
         return []
-    alt = "Accuracy over the number of examples of each class: " + "; ".join(
-        f"{name} from {curve.y[0]:.1f} to {curve.y[-1]:.1f}" for name, curve in curves.items()
-    )
-    return [_plot(figures.shots_figure(curves, level), f"{alt}.", "Few-shot accuracy (band: lowest to highest draw)")]
+    said = [
+        f"{label}, {kind}, from {curve.y[0]:.1f} to {curve.y[-1]:.1f}"
+        for label, curves in models.items()
+        for kind, curve in curves.items()
+    ]
+    alt = f"Accuracy over the number of examples of each class: {'; '.join(said)}."
+    return [_plot(figures.shots_figure(models), alt, "Few-shot accuracy (band: lowest to highest draw)")]
+
+
+def _shot_curves(result: Result) -> dict[str, Curve]:
+    """The curves of one model by their kinds; none where there are no points."""
+    points = sorted(result.curve, key=lambda point: point["shots"])
+    if not points:
+        return {}
+    banded = all(is_number(point.get("low")) and is_number(point.get("high")) for point in points)
+    low, high = ([point[end] for point in points] if banded else None for end in ("low", "high"))
+    x, y = [point["shots"] for point in points], [point["accuracy"] for point in points]
+    curves = {"probe": Curve(x, y, low, high, whole=result.metrics.get("all"))}
+    if wise := [(point["shots"], point["wise"]) for point in points if is_number(point.get("wise"))]:
+        x, y = zip(*wise, strict=True)
+        curves["WiSE probe"] = Curve(x, y, whole=result.metrics.get("wise_all"))
+    if "zero_shot" in result.metrics:
+        curves["zero-shot"] = Curve([], [result.metrics["zero_shot"]])
+    return curves
 
 
 def _levels(results: Sequence[Result]) -> list[Plot]:
@@ -219,7 +224,10 @@ def _level_curve(result: Result, corruption: str, colour: int) -> Curve | None:
     points = [(level, result.metrics.get(f"{corruption}_{level}")) for level in LEVELS]
     points = [(0, result.metrics.get("clean")), *points]
     known = [(x, y) for x, y in points if y is not None]
-    return Curve(*zip(*known, strict=True), colour=colour) if known else None
+    if not known:
+        return None
+    x, y = zip(*known, strict=True)
+    return Curve(x, y, colour=colour)
 
 
 def _level_plot(curves: Mapping[str, Curve], title: str) -> Plot:
@@ -287,8 +295,8 @@ def _examples(result: Result, end: str, problems: Problems) -> list[Example]:
     for each in given if isinstance(given, list) else []:
         with problems.of(f"{result.title}: a picture among the {end} is missing"):
             score = f"{each['score']:.2f}" if is_number(each.get("score")) else ""
-            said = [str(each.get(name, "")) for name in ("truth", "said")]
-            found.append(Example(_thumbnail(result, each["image"]), *said, score))
+            truth, said = str(each.get("truth", "")), str(each.get("said", ""))
+            found.append(Example(_thumbnail(result, each["image"]), truth, said, score))
     return found
 
 

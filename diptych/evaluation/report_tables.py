@@ -222,7 +222,7 @@ def classes_table(accuracy: Mapping[str, np.ndarray], classes: Sequence[str]) ->
     """Accuracy on each class, models across, from the best class down; of many classes the ends."""
     values = np.array(list(accuracy.values()))
     order = np.argsort(-np.nan_to_num(values).mean(axis=0), kind="stable")
-    rows = [(classes[at], [Cell("–" if np.isnan(v) else f"{v:.1f}") for v in values[:, at]]) for at in order]
+    rows = [(classes[at], [Cell("–" if np.isnan(v) else f"{v:.1f}") for v in values[:, at]]) for at in map(int, order)]
     if len(rows) <= MOST_CLASSES:
         return Table("Accuracy on each class, percent", list(accuracy), [("", rows)])
     ends = [(f"the {MOST_LISTED} best", rows[:MOST_LISTED]), (f"the {MOST_LISTED} worst", rows[-MOST_LISTED:])]
