@@ -118,7 +118,8 @@ def similarity_figure(
     *,
     names: Sequence[str] = (),
 ) -> Figure:
-    """Heat maps, one a measure, with the pictures (and their `names`) down the side and the sentences along the top."""
+    """Heat maps, one a measure, with the pictures (and their `names`) down the side and the sentences along the top.
+    The nearest sentence of each picture is in bold."""
     from matplotlib.figure import Figure
 
     rows, columns = len(pictures), len(texts)
@@ -139,10 +140,10 @@ def similarity_figure(
 
 
 def _room_for(labels: Sequence[str]) -> tuple[float, float]:
-    """Inches above the matrix and to its right, which labels at 40 degrees take: a letter is 0.065 inches wide."""
+    """Inches above the matrix and to its right, which labels at 40 degrees take: a letter is 0.073 inches wide."""
     lines = [line for label in labels for line in label.split("\n")]
-    longest = 0.065 * max((sum(1 + (letter > "\u2e7f") for letter in line) for line in lines), default=0)
-    deep = 0.12 * max((label.count("\n") for label in labels), default=0)
+    longest = 0.073 * max((sum(1 + (letter > "\u2e7f") for letter in line) for line in lines), default=0)
+    deep = 0.135 * max((label.count("\n") for label in labels), default=0)
     return 0.25 + 0.64 * longest + 0.77 * deep, max(0.8, 0.77 * longest + 0.1 - CELL_IN[0] / 2)
 
 
@@ -154,7 +155,7 @@ def _draw_bar(axes: Axes, shades: AxesImage) -> None:
     tall = min(1, 5 / rows)
     thick = 0.12 / (CELL_IN[0] * columns)  # as far from the matrix as it is wide
     bar = axes.inset_axes((1 + thick, 1 - tall, thick, tall))
-    axes.figure.colorbar(shades, cax=bar).ax.tick_params(labelsize=7, length=2)
+    axes.figure.colorbar(shades, cax=bar).ax.tick_params(labelsize=8, length=2)
 
 
 def _draw_matrix(axes: Axes, name: str, matrix: np.ndarray, labels: Sequence[str]) -> AxesImage:
@@ -162,15 +163,17 @@ def _draw_matrix(axes: Axes, name: str, matrix: np.ndarray, labels: Sequence[str
         matrix, cmap="viridis_r" if name == "euclidean" else "viridis", aspect="auto"
     )  # near is bright
     axes.set_xticks(
-        range(len(labels)), labels, rotation=40, ha="left", fontsize=8, rotation_mode="anchor", parse_math=False
+        range(len(labels)), labels, rotation=40, ha="left", fontsize=9, rotation_mode="anchor", parse_math=False
     )  # a dollar is a dollar
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    axes.set_xlabel(name)
+    axes.set_xlabel(name, fontsize=11, fontweight="bold")
     is_light = shades.to_rgba(matrix)[..., :3] @ LUMA > 0.5
+    nearest = matrix.argmin(axis=1) if name == "euclidean" else matrix.argmax(axis=1)
     for (row, column), value in np.ndenumerate(matrix):
-        colour = "black" if is_light[row, column] else "white"
-        axes.text(column, row, f"{value:z.2f}", ha="center", va="center", fontsize=8, color=colour)
+        weight = "bold" if column == nearest[row] else "normal"
+        style = {"fontsize": 10, "fontweight": weight, "color": "black" if is_light[row, column] else "white"}
+        axes.text(column, row, f"{value:z.2f}", ha="center", va="center", **style)
     return shades
 
 
@@ -181,9 +184,9 @@ def _draw_thumbnails(axes: Axes, pictures: Sequence[Image.Image], names: Sequenc
     axes.set_yticks(range(len(pictures)), [""] * len(pictures))
     for row, picture in enumerate(pictures):
         fitted = ImageOps.contain(picture, (THUMBNAIL_PX, THUMBNAIL_PX))
-        parts: list = [OffsetImage(np.asarray(fitted), zoom=(44 if names else 52) / THUMBNAIL_PX)]
+        parts: list = [OffsetImage(np.asarray(fitted), zoom=(46 if names else 54) / THUMBNAIL_PX)]
         if names:
-            title = {"fontsize": 6, "parse_math": False}
+            title = {"fontsize": 7, "parse_math": False}
             parts.append(TextArea(cut_middle(names[row], 22), textprops=title))
         box = AnnotationBbox(
             VPacker(children=parts, align="center", pad=0, sep=1),

@@ -60,7 +60,15 @@ def command(
     for name in models or (BUNDLED,):
         embedder = open_model(None if name == BUNDLED else name, device, activation, engine)
         with stages(*(f"{name} · {entry.name}" for entry in entries)) as bars:
-            rows += run(embedder, entries, out, name=name, progress=bars, tell=_tell)
+            rows += run(
+                embedder,
+                entries,
+                out,
+                name=name,
+                command=f"diptych evaluate {name} --suite {suite}",
+                progress=bars,
+                tell=_tell,
+            )
     report = write_report(out)
     if as_json:
         print_json({"out": out, "rows": rows})

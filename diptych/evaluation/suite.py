@@ -118,11 +118,12 @@ def run(
     out: str | os.PathLike[str],
     *,
     name: str = "bundled",
+    command: str = "",
     progress: Sequence[Callable[[int, int], None]] = (),
     tell: Callable[[results.Row], None] = lambda row: None,
 ) -> list[results.Row]:
     """Every task of every data set, with rows appended to OUT/results.jsonl as they are made; what is there already is
-    skipped. `name` is what the rows call the model; `progress` has one for each entry, and is told (done, total) in
+    skipped. `name` is what the rows call the model, `command` what makes them again; `progress` has one for each entry, and is told (done, total) in
     pictures; `tell` is given each new row.
 
     Returns this model's row for each task, old or new. A set that is missing or damaged gives rows with an error.
@@ -132,7 +133,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK, does=f"is writing to {folder}", remedy="Wait for it, or name another folder."):
         kept = results.begin(folder, name, {entry.name for entry in entries})
-        runner = _Runner(model, name, folder, tell, {row["key"]: row for row in kept})
+        runner = _Runner(model, name, command, folder, tell, {row["key"]: row for row in kept})
         rows = []
         for at, entry in enumerate(entries):
             rows += runner.entry(entry, progress[at] if progress else lambda done, total: None)
@@ -143,6 +144,7 @@ def run(
 class _Runner:
     model: Embedder
     name: str
+    command: str
     folder: Path
     tell: Callable[[results.Row], None]
     done: dict[str, results.Row]
@@ -194,6 +196,8 @@ class _Runner:
             "key": key,
             "task": task,
             "dataset": entry.name,
+            "source": entry.source,
+            "command": self.command,
             "model": self.name,
             "fingerprint": self.model.fingerprint,
             "settings": settings,
