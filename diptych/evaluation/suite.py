@@ -123,8 +123,8 @@ def run(
     tell: Callable[[results.Row], None] = lambda row: None,
 ) -> list[results.Row]:
     """Every task of every data set, with rows appended to OUT/results.jsonl as they are made; what is there already is
-    skipped. `name` is what the rows call the model, `command` what makes them again; `progress` has one for each entry, and is told (done, total) in
-    pictures; `tell` is given each new row.
+    skipped. `name` is what the rows call the model, `command` what makes them again; `progress` has one for each entry,
+    and is told (done, total) in pictures; `tell` is given each new row.
 
     Returns this model's row for each task, old or new. A set that is missing or damaged gives rows with an error.
     Raises IndexBusyError where another process writes to `out`.
