@@ -50,12 +50,13 @@ def main() -> None:
     """Ours first, for it says which strengths are tried."""
     parser = arguments(QUESTION)
     parser.add_argument("--count", type=int, help="features; 5,000 by default")
-    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--dim", type=int, help="numbers of each; 512 by default")
     parser.add_argument("--classes", type=int, default=10)
     options = parser.parse_args()
     count = options.count or (1_000 if options.quick else 5_000)
-    features, labels = clouds(count, options.dim, options.classes, 1)
-    validation, answers = clouds(2_000, options.dim, options.classes, 2)
+    dim = options.dim or (64 if options.quick else 512)
+    features, labels = clouds(count, dim, options.classes, 1)
+    validation, answers = clouds(2_000, dim, options.classes, 2)
 
     def timed(work: Callable[[], list[Probe]]) -> tuple[list[Probe], float]:
         started_s = time.perf_counter()
@@ -76,7 +77,7 @@ def main() -> None:
         worst = max(objective(features, labels, one) / low for one, low in zip(found, least, strict=True))
         apart = [abs(one.accuracy(validation, answers) - right) for one, right in zip(found, converged, strict=True)]
         rows += [Row(who, worst, "x the least objective"), Row(who, max(apart), "points of accuracy apart")]
-    name = f"{QUESTION}: {options.classes} classes, {count:,} x {options.dim}, {len(strengths)} strengths"
+    name = f"{QUESTION}: {options.classes} classes, {count:,} x {dim}, {len(strengths)} strengths"
     report(name, rows, as_json=options.as_json)
 
 
