@@ -68,11 +68,12 @@ class CLIP(nn.Module):
         ids: Int[Tensor, "texts tokens"],
         phrases: Int[Tensor, "phrases tokens"] | None = None,
     ) -> Output:
-        text, scale = unit(self.encode_text(ids)), self.logit_scale.exp()
+        scale = self.logit_scale.exp()
         if phrases is None:
-            return Output(unit(self.encode_image(pixels)), text, scale, self.logit_bias)
-        image, places = self.encode_places(pixels)
-        return Output(unit(image), text, scale, self.logit_bias, unit(places), unit(self.encode_text(phrases)))
+            return Output(unit(self.encode_image(pixels)), unit(self.encode_text(ids)), scale, self.logit_bias)
+        image, places = (unit(features) for features in self.encode_places(pixels))
+        text, named = unit(self.encode_text(ids)), unit(self.encode_text(phrases))
+        return Output(image, text, scale, self.logit_bias, places, named)
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
