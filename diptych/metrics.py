@@ -120,14 +120,20 @@ def recall(ranks: Int[np.ndarray, " queries"]) -> Recall:
     return Recall(*(100 * float(np.mean(ranks < k)) for k in (1, 5, 10)))
 
 
+def is_right(
+    scores: Float[np.ndarray, "n classes"], answers: Int[np.ndarray, " n"], k: int = 1
+) -> Float[np.ndarray, " n"]:
+    """1 for each sample whose right class is among the k highest scores, else 0. Ties, and what is no number, count
+    against the model."""
+    own = scores[np.arange(len(answers)), answers][:, None]
+    return ((~(scores < own)).sum(axis=1) <= k).astype(np.float32)
+
+
 def top_accuracy(
     scores: Float[np.ndarray, "n classes"], answers: Int[np.ndarray, " n"], ks: Sequence[int] = (1, 5)
 ) -> dict[int, float]:
-    """The share in percent of samples whose right class is among the k highest scores, for each k. Ties count against
-    the model."""
-    own = scores[np.arange(len(answers)), answers][:, None]
-    ranks = (~(scores < own)).sum(axis=1) - 1
-    return {k: 100 * float(np.mean(ranks < k)) for k in ks}
+    """The share in percent of samples that are right within k, for each k; see `is_right`."""
+    return {k: 100 * float(is_right(scores, answers, k).mean(dtype=np.float64)) for k in ks}
 
 
 def confusion(

@@ -15,8 +15,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image, ImageFilter
 
+from diptych import metrics
 from diptych.evaluation.features import Change
-from diptych.evaluation.tasks import Job, Outcome, is_right, of_templates
+from diptych.evaluation.tasks import Job, Outcome, of_templates
 from diptych.images import Preprocess, squared
 
 Kind = Literal["noise", "blur", "jpeg", "contrast"]
@@ -95,11 +96,11 @@ def corruptions_task(job: Job) -> Outcome:
     """Zero-shot accuracy on clean pictures, on each corruption, and its mean over these."""
     labelled, clean = job.labelled, job.seen(job.labelled)
     answers = labelled.answers[clean.places]
-    rights = {"clean": is_right(clean.vectors @ job.classes.T, answers)}
+    rights = {"clean": metrics.is_right(clean.vectors @ job.classes.T, answers)}
     for kind in KINDS:
         for strength in STRENGTHS:
             seen = job.seen(labelled, change(kind, strength, job.seed))
-            rights[f"{kind}_{strength}"] = is_right(seen.vectors @ job.classes.T, labelled.answers[seen.places])
+            rights[f"{kind}_{strength}"] = metrics.is_right(seen.vectors @ job.classes.T, labelled.answers[seen.places])
     corrupted = [right for name, right in rights.items() if name != "clean"]
     numbers = {"clean": rights["clean"], "mean": np.mean(corrupted, axis=0)} | rights
     shares = {name: 100 * float(right.mean(dtype=np.float64)) for name, right in numbers.items()}

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from diptych.evaluation.intervals import mean_interval
 from diptych.evaluation.report_rows import Problems, Result, is_number, unique
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 TASKS = ("zero-shot", "retrieval", "probe", "few-shot", "corruptions")  # in the order of the page
-DRAWS, SEED = 2000, 0  # of the bootstrap
 LEVEL, LEVELS = re.compile(r"(?!shots_|wise_)(.+)_([1-5])"), (1, 2, 3, 4, 5)  # noise_3: the third severity of noise
 MOST_CLASSES = 40  # of a matrix or a plot of classes; of more, tables of the ends
 MOST_PAIRS, MOST_LISTED = 12, 10
@@ -112,18 +112,9 @@ def _interval(result: Result, metric: str, problems: Problems) -> tuple[float, f
             return None
         if abs(100 * hits.mean() - result.metrics[metric]) > 0.1:
             raise ValueError(f"the items' mean is {100 * hits.mean():.1f}, {metric} is {result.metrics[metric]:.1f}")
-        low, high = _bootstrapped(hits)
-        return 100 * low, 100 * high
+        found = mean_interval(hits)
+        return 100 * found.low, 100 * found.high
     return None
-
-
-def _bootstrapped(values: Float[np.ndarray, " items"]) -> tuple[float, float]:
-    """The percentile interval of the mean (Efron and Tibshirani 1993, section 13.3), 95 %. Only how often each value is
-    drawn matters, and that is multinomial."""
-    levels, counts = np.unique(values, return_counts=True)
-    draws = np.random.default_rng(SEED).multinomial(len(values), counts / len(values), size=DRAWS)  # (draws, levels)
-    low, high = np.percentile(draws @ levels / len(values), (2.5, 97.5))
-    return float(low), float(high)
 
 
 def _cell(result: Result, metric: str, ends: tuple[float, float] | None = None) -> Cell:

@@ -102,15 +102,6 @@ class Job:
         return [self.data.pictures.identity, train, *self.prompts, arithmetic(self.model)]
 
 
-def is_right(
-    scores: Float[np.ndarray, "n classes"], answers: Int[np.ndarray, " n"], k: int = 1
-) -> Float[np.ndarray, " n"]:
-    """1 for each sample whose right class is among its k best, else 0. As in `metrics.top_accuracy` ties, and what is
-    no number, count against the model."""
-    own = scores[np.arange(len(answers)), answers][:, None]
-    return ((~(scores < own)).sum(axis=1) <= k).astype(np.float32)
-
-
 def zero_shot_task(job: Job) -> Outcome:
     """Which class's name fits a picture best (Radford et al. 2021, section 3.1)."""
     labelled, seen = job.labelled, job.seen(job.labelled)
@@ -125,8 +116,8 @@ def zero_shot_task(job: Job) -> Outcome:
     result.details = {"classes": labelled.classes, "class_accuracy": shares}
     result.per_item = {
         "places": seen.places,
-        "right": is_right(scores, answers),
-        "top5_right": is_right(scores, answers, 5),
+        "right": metrics.is_right(scores, answers),
+        "top5_right": metrics.is_right(scores, answers, 5),
         "said": scores.argmax(axis=1),
     }
     (result.details if len(labelled.classes) <= MOST_IN_A_ROW else result.per_item)["confusion"] = table
@@ -141,7 +132,7 @@ def _examples(
     names = job.labelled.classes
     said, sure = scores.argmax(axis=1), _chances(job, scores)
     order = np.argsort(-sure, kind="stable")
-    right = is_right(scores, answers)[order] == 1
+    right = metrics.is_right(scores, answers)[order] == 1
 
     def told(chosen: np.ndarray) -> list[Example]:
         return [Example(int(places[i]), names[answers[i]], names[said[i]], float(sure[i])) for i in chosen[:EXAMPLES]]
