@@ -5,15 +5,17 @@ import tarfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from diptych.data import scene_captions, scene_drawing, scenes
 from diptych.data.scene_captions import place_words, plural, relations_of
+from diptych.data.scene_designs import OTHERS, design
 from diptych.data.scenes import COLOURS, HELD_OUT, KINDS, OBJECTS, SHAPES, Scene, Scenes, Thing, draw_pair, draw_scene
 
 seeds = st.integers(0, 2**40)
@@ -243,3 +245,27 @@ def test_colours_stay_what_they_are_called(name: str):
         for sampled in samples
     )
     assert nearest[name] >= 85, nearest
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_design_keeps_to_its_square_and_is_mostly_of_its_own_colour(kind: str) -> None:
+    """The box is made of the form, and the colour's name is that of the paint that one sees most."""
+    for seed in range(40):
+        parts = design(kind, Random(seed))
+        points = np.concatenate([points for _, points in parts])
+        assert points.min() > -0.06
+        assert points.max() < 1.06
+        canvas = Image.new("L", (64, 64))
+        for number, (role, polygon) in enumerate(parts, 1):
+            ImageDraw.Draw(canvas).polygon((polygon * 63).ravel().tolist(), fill=0 if role == "hole" else number)
+        seen = [role for role, _ in parts]
+        shown = Counter(seen[value - 1] for value in np.asarray(canvas).ravel().tolist() if value)
+        own = shown["body"] + shown["shade"] + shown["tint"]
+        assert own > 0.4 * shown.total(), f"seed {seed}: {shown}"
+
+
+def test_kinds_have_designs_of_their_own() -> None:
+    """What a kind looks like is more than one drawing."""
+    for kind in OTHERS:
+        roles = {tuple((role, len(points)) for role, points in design(kind, Random(seed))) for seed in range(40)}
+        assert len(roles) >= 2, kind

@@ -9,7 +9,8 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from diptych.data.scene_shapes import PARTS, Part
+from diptych.data.scene_designs import design
+from diptych.data.scene_shapes import Part
 
 RGB = tuple[int, int, int]
 
@@ -53,7 +54,7 @@ def colour_distance(pixels: np.ndarray, colour: RGB) -> np.ndarray:
     return np.sqrt((delta * delta) @ np.array([2 / 9, 4 / 9, 3 / 9], np.float32))
 
 
-# Width over height where the usual 0.85 to 1.18 would change the name, and quarter turns where any are natural.
+# Width over height where the usual 0.78 to 1.28 would change the name, and quarter turns where any are natural.
 _ASPECT = {"circle": (0.98, 1.02), "square": (0.96, 1.05), "ball": (0.98, 1.02), "diamond": (0.62, 0.95)}
 _LONG = {"rectangle": (1.6, 2.6), "oval": (1.45, 2.2)}
 
@@ -91,15 +92,15 @@ def sample_look(kind: str, colour: str, share: float, *, size_px: int, rng: Rand
     """A way of drawing a `colour` `kind` that covers `share` of a picture `size_px` square."""
     rgb = sample_colour(colour, rng)
     long = kind in _LONG and rng.random() < 0.5
-    aspect = rng.uniform(*(_LONG.get(kind) or _ASPECT.get(kind) or (0.85, 1.18)))
-    turn = rng.gauss(0, 6) if rng.random() < 0.6 else 0.0
-    turn = max(-14.0, min(14.0, turn)) + {"arrow": 90 * rng.randrange(4), "key": rng.randrange(360)}.get(kind, 0)
+    aspect = rng.uniform(*(_LONG.get(kind) or _ASPECT.get(kind) or (0.78, 1.28)))
+    turn = rng.gauss(0, 8) if rng.random() < 0.7 else 0.0
+    turn = max(-18.0, min(18.0, turn)) + {"arrow": 90 * rng.randrange(4), "key": rng.randrange(360)}.get(kind, 0)
     kin = mix(rgb, (255, 255, 255) if sum(rgb) < 200 else (0, 0, 0), 0.5)
     outline = rng.choice([(20, 20, 24), (20, 20, 24), (245, 245, 245), kin])
     return Look(
         kind=kind, colour=rgb, shape_seed=rng.getrandbits(32), area_px=share * size_px**2,
         aspect=1 / aspect if long else aspect, turn_deg=turn, mirrored=rng.random() < 0.5,
-        bend=(rng.gauss(0, 0.01), rng.gauss(0, 0.01)) if rng.random() < 0.5 else (0.0, 0.0),
+        bend=(rng.gauss(0, 0.015), rng.gauss(0, 0.015)) if rng.random() < 0.5 else (0.0, 0.0),
         fill=rng.choice(["flat", "flat", "gradient", "highlight", "stripes", "dots", "grain"]),
         strength=rng.uniform(0.06, 0.17), outline=outline if rng.random() < 0.35 else None,
         outline_width=rng.uniform(0.02, 0.055), smooth=rng.random() < 0.88,
@@ -124,7 +125,7 @@ def _coverage(parts: list[Part]) -> float:
 
 def paint(look: Look, *, limit_px: float) -> Patch:
     """The object on nothing, at most `limit_px` wide and high."""
-    parts = PARTS[look.kind](Random(look.shape_seed))
+    parts = design(look.kind, Random(look.shape_seed))
     side = math.sqrt(look.area_px / _coverage(parts))
     outlines = _place(parts, look, side)
     low, high = _bounds(outlines)
@@ -296,7 +297,7 @@ def _gradient(size_px: int, ground: np.ndarray, other: np.ndarray, rng: Random) 
 def _grain(size_px: int, ground: np.ndarray, other: np.ndarray, rng: Random) -> np.ndarray:
     channels = rng.choice([1, 3])
     noise = _noise(size_px, size_px, cell_px=rng.uniform(1, 3), rng=rng, channels=channels)
-    return ground + noise.reshape(size_px, size_px, channels) * rng.uniform(15, 60)
+    return ground + noise.reshape(size_px, size_px, channels) * rng.uniform(15, 110)
 
 
 def _clouds(size_px: int, ground: np.ndarray, other: np.ndarray, rng: Random) -> np.ndarray:
@@ -364,5 +365,5 @@ def develop(canvas: Image.Image, rng: Random) -> Image.Image:
         pixels = pixels * (1 + rng.uniform(0, 0.2) * _along(size_px, rng)[..., None])
     if rng.random() < 0.5:
         noise = np.random.default_rng(rng.getrandbits(64)).standard_normal((size_px, size_px), np.float32)
-        pixels = pixels + noise[..., None] * rng.uniform(1, 8)
+        pixels = pixels + noise[..., None] * (rng.uniform(1, 8) if rng.random() < 0.8 else rng.uniform(8, 25))
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
