@@ -92,6 +92,12 @@ def unit(vectors: Float[np.ndarray, "*n dim"]) -> Float[np.ndarray, "*n dim"]:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
 
 
+def softmax(logits: Float[np.ndarray, "*n classes"]) -> Float[np.ndarray, "*n classes"]:
+    """Probabilities along the last axis."""
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
 def calibrated_scale(cosines: Float[np.ndarray, "n labels"], answers: Int[np.ndarray, " n"]) -> float:
     """The inverse temperature at which a softmax over these cosines is least surprised by the right answers (Guo et al.
     2017, "On calibration of modern neural networks", section 4.2), between 1 and 1000; a few labelled pictures do."""
@@ -132,10 +138,6 @@ def classify(
 ) -> Classification:
     """Probabilities from unit vectors: a softmax over the labels, or with a `bias` a sigmoid each."""
     logits = scale * (images @ classes.T).astype(np.float64)
-    if bias is None:
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities = weights / weights.sum(axis=1, keepdims=True)
-    else:
-        probabilities = 1 / (1 + np.exp(-(logits + bias)))
+    probabilities = softmax(logits) if bias is None else 1 / (1 + np.exp(-(logits + bias)))
     best = tuple(labels[j] for j in logits.argmax(axis=1))
     return Classification(labels, probabilities, best)

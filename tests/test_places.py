@@ -72,7 +72,9 @@ def test_the_loss_by_hand() -> None:
     whether = [-np.log(right / (right + wrong)), np.log(2), -np.log(wrong / (right + 2 * wrong))]
     # The picture of the hat is one of axis 0, which is the circle's; of its places 0 and 1 are the hat's.
     found = places_loss(images, places, phrases, torch.tensor(2.0), known)
-    assert found.item() == pytest.approx(np.mean([what, where, whether]), abs=1e-5)
+    # Told apart at a scale of 8: "circle" from "hat" alone, "hat" from both others.
+    apart = [np.log(1 + np.exp(-8)), np.log(1 + 2 * np.exp(-8)), np.log(1 + np.exp(-8))]
+    assert found.item() == pytest.approx(np.mean([what, where, whether, apart]), abs=1e-5)
 
 
 def test_gradients_are_those_of_both_losses() -> None:

@@ -12,7 +12,7 @@ import click
 from diptych.cli import FAILED, NOTHING
 from diptych.cli.options import (
     failures_json,
-    lines_of,
+    listed,
     model_options,
     open_model,
     pictures_in,
@@ -123,12 +123,9 @@ def command(
 
 
 def _labels(labels: str | None, labels_file: str | None, pictures: tuple[str, ...]) -> list[str]:
-    if labels is not None and labels_file:
-        raise click.UsageError("labels came twice. Pass --labels or --labels-file, not both.")
     if labels is None and labels_file is None and len(pictures) == 1 and os.path.isdir(pictures[0]):
         return _class_folders(pictures[0])
-    found = lines_of(labels_file) if labels_file else [name.strip() for name in (labels or "").split(",")]
-    names = list(dict.fromkeys(name for name in found if name))  # a label that stands there twice would share its part
+    names = listed(labels, labels_file, "labels")
     if not names:
         raise click.UsageError("no labels. Pass --labels cat,dog or --labels-file FILE with one a line.")
     return names

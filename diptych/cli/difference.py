@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from diptych.cli import OK
-from diptych.cli.options import lines_of, model_options, open_model, print_json, say, truncate_option
+from diptych.cli.options import listed, model_options, open_model, print_json, say, truncate_option
 from diptych.engines import EngineName
 
 SAME = 0.999  # a cosine from which two pictures are taken for one
@@ -50,10 +50,7 @@ def command(
 
 
 def _words(words: str | None, words_file: str | None) -> list[str]:
-    if words is not None and words_file:
-        raise click.UsageError("words came twice. Pass --words or --words-file, not both.")
-    found = lines_of(words_file) if words_file else [word.strip() for word in (words or "").split(",")]
-    names = list(dict.fromkeys(word for word in found if word))
+    names = listed(words, words_file, "words")
     if len(names) < 2:
         raise click.UsageError("wanted two words or more. Pass --words hat,cup or --words-file FILE with one a line.")
     return names

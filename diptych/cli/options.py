@@ -163,6 +163,15 @@ def lines_of(path: str) -> list[str]:
     return [line for line in map(str.strip, text.splitlines()) if line]
 
 
+def listed(text: str | None, path: str | None, option: str) -> list[str]:
+    """What `--option A,B` or `--option-file FILE` names, each once: a name that stands there twice would share its
+    part. Raises UsageError where both came."""
+    if text is not None and path:
+        raise click.UsageError(f"{option} came twice. Pass --{option} or --{option}-file, not both.")
+    found = lines_of(path) if path else [name.strip() for name in (text or "").split(",")]
+    return list(dict.fromkeys(name for name in found if name))
+
+
 def say_cut(model: Embedder, texts: Sequence[str]) -> None:
     """How many of these texts --truncate has shortened."""
     if cut := model.tokenize(texts, truncate=True).cut:

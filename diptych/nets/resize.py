@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from diptych.nets.config import CLIPConfig, ResNetConfig
+from diptych.nets.config import CLIPConfig, ResNetConfig, ViTConfig
 
 
 def resized(
@@ -16,14 +16,23 @@ def resized(
 ) -> tuple[CLIPConfig, dict[str, Tensor]]:
     """`config` and `state` for pictures of `image_size` pixels, and for a ResNet of another `stride`: the image tower's
     positions are interpolated, all else stays. ValueError for a stride where there is none."""
-    if stride and not isinstance(config.image, ResNetConfig):
-        raise ValueError("stride is a ResNet's; this image tower is a vision transformer, whose patches stay.")
-    image = dataclasses.replace(config.image, image_size=image_size or config.image.image_size)
-    if stride and isinstance(image, ResNetConfig):
-        image = dataclasses.replace(image, stride=stride)
+    image = image_tower(config.image, image_size, stride)
     name = "image.pool.positions" if isinstance(image, ResNetConfig) else "image.positions"
     resized_positions = resize_positions(state[name], config.image.grid, image.grid)
     return dataclasses.replace(config, image=image), {**state, name: resized_positions}
+
+
+def image_tower(
+    config: ViTConfig | ResNetConfig, image_size: int | None, stride: int | None
+) -> ViTConfig | ResNetConfig:
+    """An image tower's configuration for pictures of `image_size` pixels and a ResNet's `stride`, each where one is
+    named. ValueError for a stride where there is none."""
+    config = dataclasses.replace(config, image_size=image_size or config.image_size)
+    if not stride:
+        return config
+    if not isinstance(config, ResNetConfig):
+        raise ValueError("stride is a ResNet's; this image tower is a vision transformer. Leave it out.")
+    return dataclasses.replace(config, stride=stride)
 
 
 def resize_positions(

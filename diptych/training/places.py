@@ -4,7 +4,10 @@ Each region is told by its phrase from the others of the batch ("what"), each ph
 of its picture ("where"), and each picture's own vector tells the phrases of its regions from those that it does not
 show ("whether"; a picture is taken to show nothing but its regions): the same softmax over cosines as between pictures
 and captions, after Zhong et al. 2022, "RegionCLIP", section 3.3, and Li et al. 2022, "Grounded language-image
-pre-training", section 3.1. The places' vectors are what `diptych.locate` reads, and what attention pooling adds up.
+pre-training", section 3.1. The places' vectors are what `diptych.locate` reads, and what attention pooling adds up:
+where a phrase's vector were no more than red and hat added up, a red hat with a blue cup would be a blue hat with a red
+cup. So phrases are told from each other, too ("apart"; Zhang et al. 2024, "Contrasting intra-modal and ranking
+cross-modal hard negatives", section 3.2).
 """
 
 from collections.abc import Sequence
@@ -19,6 +22,9 @@ from diptych.data.samples import Region
 from diptych.nets.clip import CLIP, unit
 from diptych.tokenizer import Tokenizer
 
+# An inverse temperature. At the model's own, 20 and more, a cosine of 0.5 with what shares a word is far enough, and
+# that is what colours and kinds added up have.
+APART_SCALE = 8.0
 ARTICLES = frozenset(("a", "an", "the"))
 
 
@@ -89,7 +95,8 @@ def places_loss(
     scale: Float[Tensor, ""],
     known: Grounding,
 ) -> Float[Tensor, ""]:
-    """The mean of "what", "where" and "whether" over a batch's regions, in nats. All vectors are of unit length."""
+    """The mean of "what", "where", "whether" and "apart" over a batch's regions and phrases, in nats. All vectors are
+    of unit length."""
     said, rows = known.said, torch.arange(len(known.said), device=places.device)
     own = places[known.pictures]  # (regions, places, dim)
     share = known.cover / known.cover.sum(dim=1, keepdim=True).clamp(min=1e-6)
@@ -99,7 +106,9 @@ def places_loss(
     whether = _told((scale * images @ phrases.T)[known.pictures], _true(known)[known.pictures], said, rows)
     scores = scale * torch.einsum("rpd,rd->rp", own, phrases[said])
     where = F.cross_entropy(scores, _shown(known))
-    return (what + where + whether) / 3
+    every = torch.arange(len(phrases), device=phrases.device)
+    apart = _told(APART_SCALE * phrases @ phrases.T, known.implied | known.implied.T, every, every)
+    return (what + where + whether + apart) / 4
 
 
 def _told(logits: Tensor, spared: Tensor, said: Tensor, rows: Tensor) -> Tensor:

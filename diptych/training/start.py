@@ -17,9 +17,9 @@ from diptych.data.sources import ENOUGH_CAPTIONS, all_captions, open_source
 from diptych.engines.pytorch import describe_device
 from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
-from diptych.nets.config import CLIPConfig, ResNetConfig
+from diptych.nets.config import CLIPConfig
 from diptych.nets.presets import preset
-from diptych.nets.resize import resized
+from diptych.nets.resize import image_tower, resized
 from diptych.tokenizer import Tokenizer
 from diptych.training.distributed import Place, from_first, is_first
 from diptych.training.finetune import parameter_groups
@@ -95,17 +95,12 @@ def own_preprocessing(config: CLIPConfig) -> Preprocess:
 
 def sized(config: CLIPConfig, image_size: int | None, tokenizer: Tokenizer, stride: int | None = None) -> CLIPConfig:
     """`config` for another picture size or stride, and for the vocabulary that the tokenizer really has."""
-    image = replace(config.image, image_size=image_size) if image_size else config.image
-    if stride:
-        if not isinstance(image, ResNetConfig):
-            raise ValueError("stride is a ResNet's; this image tower is a vision transformer. Leave it out.")
-        image = replace(image, stride=stride)
     end_id = tokenizer.end_id
     assert end_id is not None
     text = replace(config.text, vocab_size=tokenizer.vocab_size, context=tokenizer.context, end_id=end_id)
     # A tower that reads both ways reads its padding, too: it is filled with the end token, which no word has.
     text = replace(text, pool="end") if text.causal else replace(text, pad_id=end_id)
-    return replace(config, image=image, text=text)
+    return replace(config, image=image_tower(config.image, image_size, stride), text=text)
 
 
 def mixture(sources: Sequence[Source | Stream], config: TrainConfig, size_px: int) -> list[Part]:
