@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -16,7 +16,7 @@ from diptych.checkpoint.fingerprint import fingerprint
 from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of
 from diptych.engines import EngineName, choose_engine  # first, for it must come before torch
 from diptych.engines.converted import Numbers
-from diptych.failures import Failure, TextError, bad_texts
+from diptych.failures import Failure, TextError, bad_texts, check_list, listed
 from diptych.images import Decode, ImageError, load_pixels, preprocess, squared
 from diptych.images import Source as ImageSource
 from diptych.tokenizer import Tokenizer, TokenizerError, Tokens
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 BUNDLED = Path(__file__).parent / "bundled"
 BATCH = 32
+Encode = Callable[[np.ndarray], np.ndarray]
 
 
 class Embedded(NamedTuple):
@@ -199,13 +200,12 @@ class Embedder:
         Raises TextError on an empty text, TokenizerError on one that is too long (unless `truncate`), each naming it,
         before any is embedded; `embed_readable_texts` leaves such texts out instead.
         """
-        texts = _listed(texts, "texts")
+        texts = listed(texts, "texts")
         if failures := bad_texts(texts):
             raise TextError(next(iter(failures.values())).message)
         tokens = self.tokenize(texts, truncate=truncate)
-        batches = [
-            self._encoded(tokens.ids[i : i + BATCH], tokens.mask[i : i + BATCH]) for i in range(0, len(texts), BATCH)
-        ]
+        parts = (slice(i, i + BATCH) for i in range(0, len(texts), BATCH))
+        batches = [self._encoded(tokens.ids[part], tokens.mask[part]) for part in parts]
         return np.concatenate(batches) if batches else self._no_vectors()
 
     def _encoded(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -215,7 +215,7 @@ class Embedder:
 
     def embed_readable_texts(self, texts: Sequence[str], *, truncate: bool = False) -> Embedded:
         """`embed_texts` where bad texts cost themselves alone. The keys are places in `texts`."""
-        texts = _listed(texts, "texts")
+        texts = listed(texts, "texts")
         failures = bad_texts(texts)
         if not truncate:
             sound = ["" if at in failures else text for at, text in enumerate(texts)]
@@ -233,23 +233,27 @@ class Embedder:
 
         Raises ImageError, naming the picture, on the first that cannot be read; `embed_stream` goes on instead.
         """
-        _check_list(images, "images")
-        vectors = []
-        for _, result in self._image_results(images, decode):
+        return self._rows(images, decode, self.engine.encode_images, self.dim)
+
+    def _rows(self, images: Iterable[ImageSource], decode: Decode, encode: Encode, width: int) -> np.ndarray:
+        check_list(images, "images")
+        rows = []
+        for _, result in self._image_results(images, decode, encode):
             if isinstance(result, ImageError):
                 raise result
-            vectors.append(result)
-        return np.stack(vectors) if vectors else self._no_vectors()
+            rows.append(result)
+        return np.stack(rows) if rows else np.empty((0, width), np.float32)
 
     def embed_stream(
-        self, items: Iterable[Any], *, decode: Decode = "fast"
+        self, items: Iterable[Any], *, decode: Decode = "fast", encode: Encode | None = None
     ) -> Iterator[tuple[Any, np.ndarray | Failure]]:
         """Pictures one after another: yields (key, vector) in order, or (key, Failure) where a picture is bad.
 
         An item is a (key, picture) pair, or a path or URL that is its own key. Memory does not grow with the number
-        of items, decoding runs ahead in threads, and JPEGs are decoded at a reduced size where that is enough.
+        of items, decoding runs ahead in threads, and JPEGs are decoded at a reduced size where that is enough. `encode`
+        makes something else of each batch of pixels than their vectors, a row a picture.
         """
-        _check_list(items, "items")
+        check_list(items, "items")
         keys: dict[int, Any] = {}
 
         def sources() -> Iterator[ImageSource]:
@@ -257,16 +261,21 @@ class Embedder:
                 keys[index], source = item if isinstance(item, tuple) else (item, item)
                 yield source
 
-        for index, result in self._image_results(sources(), decode):
+        for index, result in self._image_results(sources(), decode, encode or self.engine.encode_images):
             failed = isinstance(result, ImageError)
             yield keys.pop(index), Failure(result.reason, str(result)) if failed else result
 
     def embed_readable(
-        self, items: Sequence[Any], *, decode: Decode = "fast", progress: Callable[[int, int], None] | None = None
+        self,
+        items: Sequence[Any],
+        *,
+        decode: Decode = "fast",
+        encode: Encode | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Embedded:
         """`embed_stream`, gathered: bad pictures cost themselves alone. `progress` is told (done, total)."""
         keys, vectors, failures = [], [], {}
-        for done, (key, result) in enumerate(self.embed_stream(items, decode=decode), start=1):
+        for done, (key, result) in enumerate(self.embed_stream(items, decode=decode, encode=encode), start=1):
             if isinstance(result, Failure):
                 failures[key] = result
             else:
@@ -286,15 +295,15 @@ class Embedder:
         return np.concatenate(batches) if batches else self._no_vectors()
 
     def _image_results(
-        self, sources: Iterable[ImageSource], decode: Decode
+        self, sources: Iterable[ImageSource], decode: Decode, encode: Encode
     ) -> Iterator[tuple[int, np.ndarray | ImageError]]:
-        """Vectors in batches, each picture's error in its place."""
+        """What `encode` makes of batches, each picture's error in its place."""
         loaded = load_pixels(sources, self.preprocessing, decode=decode)
         while batch := list(islice(loaded, BATCH)):
             good = [pixels for _, pixels in batch if not isinstance(pixels, ImageError)]
-            vectors = iter(self.engine.encode_images(np.stack(good)) if good else ())
+            rows = iter(encode(np.stack(good)) if good else ())
             for index, pixels in batch:
-                yield index, pixels if isinstance(pixels, ImageError) else next(vectors)
+                yield index, pixels if isinstance(pixels, ImageError) else next(rows)
 
     def similarity(
         self, images: Iterable[ImageSource] | np.ndarray, texts: Sequence[str] | np.ndarray, *, truncate: bool = False
@@ -310,14 +319,23 @@ class Embedder:
         *,
         templates: Sequence[str] = zero_shot.PLAIN_TEMPLATES,
         truncate: bool = False,
+        places: bool = False,
     ) -> zero_shot.Classification:
         """Which label fits each picture, by the model's own temperature; `{}` in a template is the label's place.
 
-        Pictures may also come as vectors, (n, dim) float. Raises as `embed_images` and `embed_labels` do.
+        With `places` it is some place of the picture that has to fit, see `zero_shot.anywhere`: for pictures of several
+        things. Else they may also come as vectors, (n, dim) float. Raises as `embed_images` and `embed_labels` do.
         """
         classes = self.embed_labels(labels, templates=templates, truncate=truncate)
-        vectors = self._image_vectors(images)
-        return zero_shot.classify(vectors, classes, tuple(labels), scale=self.scale, bias=self.bias)
+        at = partial(self.anywhere, classes=classes)
+        cosines = self._rows(images, "exact", at, len(labels)) if places else self._image_vectors(images) @ classes.T
+        return zero_shot.classify(cosines, tuple(labels), scale=self.scale, bias=self.bias)
+
+    def anywhere(
+        self, pixels: UInt8[np.ndarray, "pictures size size 3"], classes: Float[np.ndarray, "labels dim"]
+    ) -> Float[np.ndarray, "pictures labels"]:
+        """How well some place of each picture fits each label's vector, see `zero_shot.anywhere`."""
+        return zero_shot.anywhere(self.engine.encode_places(pixels), classes, scale=self.scale)
 
     def embed_labels(
         self,
@@ -328,7 +346,7 @@ class Embedder:
     ) -> Float[np.ndarray, "labels dim"]:
         """One unit vector a label: the mean over the templates. Raises ValueError on no labels or a template without
         `{}`, and what `embed_texts` raises."""
-        labels, templates = _listed(labels, "labels"), _listed(templates, "templates")
+        labels, templates = listed(labels, "labels"), listed(templates, "templates")
         if not labels:
             raise ValueError("labels is empty; pass a list of one or more class names.")
         if failures := bad_texts(labels):
@@ -380,17 +398,3 @@ def _tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:
         return Tokenizer.of_tower(checkpoint.tokenizer_json, checkpoint.config.text)
     except TokenizerError as error:
         raise TokenizerError(f"{checkpoint.source}: {error}") from error
-
-
-def _check_list(items: object, what: str) -> None:
-    """One picture or text in place of a list of them is taken for a mistake, not for its letters, bytes or rows."""
-    is_pixels = isinstance(items, np.ndarray) and items.dtype.kind not in "OU" and items.ndim != 4
-    is_one = isinstance(items, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(items, "read")
-    if is_one or is_pixels or not isinstance(items, Iterable):
-        shown = f": [{str(items)[:40]!r}]" if isinstance(items, (str, os.PathLike)) else ""
-        raise TypeError(f"{what} came as one {type(items).__name__}; pass a list{shown}.")
-
-
-def _listed(items: Iterable[Any], what: str) -> list[Any]:
-    _check_list(items, what)
-    return list(items)

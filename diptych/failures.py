@@ -1,7 +1,10 @@
 """What is said of an input that cannot be used; the others go on without it."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class TextError(ValueError):
@@ -30,3 +33,19 @@ def _bad_text(text: object, at: int) -> Failure | None:
     except UnicodeEncodeError:  # half a character: what Python makes of a command line's or file name's stray bytes
         return Failure("not Unicode", f"text {at} ({text[:40]!r}) holds bytes that are no text; wanted Unicode.")
     return None
+
+
+def check_list(items: object, what: str) -> None:
+    """One picture or text in place of a list of them is taken for a mistake, not for its letters, bytes or rows:
+    raises TypeError."""
+    is_pixels = isinstance(items, np.ndarray) and items.dtype.kind not in "OU" and items.ndim != 4
+    is_one = isinstance(items, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(items, "read")
+    if is_one or is_pixels or not isinstance(items, Iterable):
+        shown = f": [{str(items)[:40]!r}]" if isinstance(items, (str, os.PathLike)) else ""
+        raise TypeError(f"{what} came as one {type(items).__name__}; pass a list{shown}.")
+
+
+def listed(items: Iterable[Any], what: str) -> list[Any]:
+    """A list of them, checked by `check_list`."""
+    check_list(items, what)
+    return list(items)

@@ -115,29 +115,36 @@ def calibrated_scale(cosines: Float[np.ndarray, "n labels"], answers: Int[np.nda
     return float(np.exp((low + high) / 2))
 
 
-def each_label(
-    images: Float[np.ndarray, "pictures dim"],
-    classes: Float[np.ndarray, "labels dim"],
-    nothing: Float[np.ndarray, "dim"],
-    *,
-    scale: float,
+def anywhere(
+    places: Float[np.ndarray, "pictures places dim"], classes: Float[np.ndarray, "labels dim"], *, scale: float
 ) -> Float[np.ndarray, "pictures labels"]:
-    """For pictures that several labels may fit: the probability of each, as against `nothing`, the vector of prompts
-    that name no label (class_vectors of NOTHING). Rows do not sum to 1."""
-    margin = scale * (images @ classes.T - (images @ nothing)[:, None]).astype(np.float64)
-    return 1 / (1 + np.exp(-margin))
+    """How well some place of each picture fits each label: a soft maximum of the places' cosines, the logarithm of the
+    mean of exp(scale x cosine), over the scale (Pinheiro and Collobert 2015, "From image-level to pixel-level labeling
+    with convolutional networks", section 3.2). Of a picture of several things the one vector tells which colours and
+    which kinds there are, and its places which kind has which colour."""
+    logits = scale * (places @ classes.T).astype(np.float64)
+    top = logits.max(axis=1, keepdims=True)
+    return (top[:, 0] + np.log(np.exp(logits - top).mean(axis=1))) / scale
+
+
+def each_label(
+    cosines: Float[np.ndarray, "pictures labels"], nothing: Float[np.ndarray, " pictures"], *, scale: float
+) -> Float[np.ndarray, "pictures labels"]:
+    """For pictures that several labels may fit: the probability of each, as against prompts that name no label, with
+    whose vector (class_vectors of NOTHING) the pictures have the cosines `nothing`. Rows do not sum to 1."""
+    return 1 / (1 + np.exp(-scale * (cosines - nothing[:, None]).astype(np.float64)))
 
 
 def classify(
-    images: Float[np.ndarray, "pictures dim"],
-    classes: Float[np.ndarray, "labels dim"],
+    cosines: Float[np.ndarray, "pictures labels"],
     labels: tuple[str, ...],
     *,
     scale: float,
     bias: float | None = None,
 ) -> Classification:
-    """Probabilities from unit vectors: a softmax over the labels, or with a `bias` a sigmoid each."""
-    logits = scale * (images @ classes.T).astype(np.float64)
+    """Probabilities from the pictures' cosines with the labels: a softmax over the labels, or with a `bias` a sigmoid
+    each."""
+    logits = scale * cosines.astype(np.float64)
     probabilities = softmax(logits) if bias is None else 1 / (1 + np.exp(-(logits + bias)))
     best = tuple(labels[j] for j in logits.argmax(axis=1))
     return Classification(labels, probabilities, best)

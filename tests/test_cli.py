@@ -462,6 +462,28 @@ def test_classify_each_label_by_itself(cli: Cli, tiny_model: Path, pictures: Pat
     assert all(0 <= share <= 1 for row in shares for share in row.values())
 
 
+def test_classify_by_the_places_of_a_picture(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    arguments = ("classify", pictures, "--model", tiny_model, "--labels", "star,hat,cup", "--json", "--top", "3")
+    whole, places = cli(*arguments), cli(*arguments, "--places")
+    readable = [row["path"] for row in places.json["pictures"]]
+    model = diptych.load(tiny_model)
+    wanted = model.classify(readable, ["star", "hat", "cup"], places=True).probabilities
+    said = [[row["labels"][name] for name in ("star", "hat", "cup")] for row in places.json["pictures"]]
+    np.testing.assert_allclose(said, wanted, atol=0.02)  # decoded at a reduced size
+    assert [row["path"] for row in whole.json["pictures"]] == readable
+    assert whole.json["pictures"] != places.json["pictures"]
+    each = cli(*arguments, "--places", "--each", "--calibrate", _of_classes(pictures, tmp_path / "set"))
+    assert all(0 <= share <= 1 for row in each.json["pictures"] for share in row["labels"].values())
+
+
+def _of_classes(pictures: Path, folder: Path) -> Path:
+    files = sorted(path for path in pictures.rglob("*.png"))[:4]
+    for path, name in zip(files, ("star", "hat", "cup", "star"), strict=False):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / name / path.name)
+    return folder
+
+
 def test_classify_without_pictures(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
     said = cli("classify", tmp_path, "--labels", "cat", "--model", tiny_model, "--json")
     assert (said.code, said.json["pictures"]) == (NOTHING, [])

@@ -144,6 +144,18 @@ def test_classify(model: Embedder, paths: list[Path]) -> None:
     assert model.classify([], labels).probabilities.shape == (0, 3)
 
 
+def test_classify_by_places(model: Embedder, paths: list[Path]) -> None:
+    labels = ["circle", "star", "house"]
+    found = model.classify(paths, labels, places=True)
+    pixels = np.stack([np.asarray(model.shown(path)) for path in paths])
+    cosines = model.engine.encode_places(pixels) @ model.embed_labels(labels).T  # (pictures, places, labels)
+    likely = np.exp(model.scale * cosines.astype(np.float64)).mean(axis=1)
+    np.testing.assert_allclose(found.probabilities, likely / likely.sum(axis=1, keepdims=True), atol=1e-5)
+    assert model.classify([], labels, places=True).probabilities.shape == (0, 3)
+    with pytest.raises(diptych.ImageError):
+        model.classify(["not-there.png"], labels, places=True)
+
+
 def test_templates_are_averaged_in_vector_space(model: Embedder, paths: list[Path]) -> None:
     one, two = (model.embed_texts([template.format("star")]) for template in ("a {}", "the {} there"))
     both = model.embed_labels(["star"], templates=["a {}", "the {} there"])

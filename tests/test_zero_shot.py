@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from diptych.comparison import compare
 from diptych.zero_shot import (
     PLAIN_TEMPLATES,
+    anywhere,
     calibrated_scale,
     class_vectors,
     classify,
@@ -25,14 +26,14 @@ from diptych.zero_shot import (
 
 def test_softmax_by_hand() -> None:
     """Cosines 1 and 0 at scale ln 3 give weights 3 : 1."""
-    result = classify(np.array([[1.0, 0.0]]), np.eye(2), ("cat", "dog"), scale=math.log(3))
+    result = classify(np.array([[1.0, 0.0]]), ("cat", "dog"), scale=math.log(3))
     np.testing.assert_allclose(result.probabilities, [[0.75, 0.25]])
     assert result.best == ("cat",)
 
 
 def test_sigmoid_by_hand() -> None:
     """Each label is judged alone: scale 2 x cosine 1 - 2 = 0 gives a half, cosine 0 gives 1 / (1 + e^2)."""
-    result = classify(np.array([[1.0, 0.0]]), np.eye(2), ("cat", "dog"), scale=2.0, bias=-2.0)
+    result = classify(np.array([[1.0, 0.0]]), ("cat", "dog"), scale=2.0, bias=-2.0)
     np.testing.assert_allclose(result.probabilities, [[0.5, 1 / (1 + math.e**2)]])
 
 
@@ -99,7 +100,19 @@ def test_the_scale_that_drew_the_answers_is_found(scale: float, seed: int) -> No
 
 
 def test_each_label_for_itself_by_hand() -> None:
-    images, classes, nothing = np.array([[1.0, 0.0], [0.6, 0.8]]), np.eye(2), np.array([0.6, 0.0])
-    found = each_label(images, classes, nothing, scale=10.0)
+    found = each_label(np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([0.6, 0.36]), scale=10.0)
     margins = np.array([[4.0, -6.0], [2.4, 4.4]])
     assert found == pytest.approx(1 / (1 + np.exp(-margins)))
+
+
+def test_some_place_has_to_fit_a_label() -> None:
+    """A red hat and a blue cup, told from a blue hat and a red cup: the whole picture's mean cannot, its places can."""
+    red, blue, hat, cup = np.eye(4)
+    pairs = np.array([red + hat, blue + cup, blue + hat, red + cup]) / np.sqrt(2)
+    places = np.stack([pairs[:2]])  # one picture of two places
+    whole = places.mean(axis=1) @ pairs.T
+    assert whole[0, 0] == pytest.approx(whole[0, 2])
+    found = anywhere(places, pairs, scale=100.0)
+    assert found[0, :2] == pytest.approx([1 - np.log(2) / 100] * 2, abs=1e-9)
+    assert found[0, 2:] == pytest.approx([0.5, 0.5], abs=1e-9)
+    assert anywhere(places, pairs, scale=1e-6) == pytest.approx(whole, abs=1e-6)  # no maximum: the mean

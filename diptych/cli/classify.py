@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     help="A set of prompts: plain, general, openai (of an installed open_clip), openai-7, or a JSON file.",
 )
 @click.option("--each", is_flag=True, help="Several labels may fit a picture: judge each by itself.")
+@click.option("--places", is_flag=True, help="Judge by the place that fits a label best: for several things.")
 @click.option(
     "--calibrate",
     metavar="FOLDER",
@@ -65,8 +67,9 @@ if TYPE_CHECKING:
 @model_options
 def command(
     pictures: tuple[str, ...], labels: str | None, labels_file: str | None, templates: tuple[str, ...],
-    template_set: str | None, each: bool, calibrate: str | None, top: int, show_input: str | None, truncate: bool,
-    model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
+    template_set: str | None, each: bool, places: bool, calibrate: str | None, top: int, show_input: str | None,
+    truncate: bool, model: str | None, engine: EngineName | None, device: str | None, activation: str | None,
+    as_json: bool,
 ) -> int:  # fmt: skip
     """Say which label fits each of PICTURES (files, folders or URLs), with probabilities.
 
@@ -86,19 +89,18 @@ def command(
     classes = embedder.embed_labels(names, templates=templates, truncate=truncate)  # may fail, so before the pictures
     if truncate:
         say_cut(embedder, zero_shot.prompts(tuple(names), templates))
+    judge = _judge(embedder, classes, each, places)
     paths = pictures_in(pictures)
     with progress("looking at pictures") as advance:
-        seen = embedder.embed_readable(paths, progress=advance)
+        seen = embedder.embed_readable(paths, encode=judge, progress=advance)
     code = report_failures(seen.failures)
-    scale = _calibrated(embedder, classes, names, calibrate) if calibrate else embedder.scale
+    scale = _calibrated(embedder, judge, names, calibrate) if calibrate else embedder.scale
+    cosines = seen.vectors[:, : len(names)]
     if each:
-        nothing = zero_shot.class_vectors(
-            embedder.embed_texts(zero_shot.NOTHING, truncate=True), len(zero_shot.NOTHING)
-        )
-        shares = zero_shot.each_label(seen.vectors, classes, nothing[0], scale=scale)
+        shares = zero_shot.each_label(cosines, seen.vectors[:, -1], scale=scale)
     else:
         bias = None if calibrate else embedder.bias
-        shares = zero_shot.classify(seen.vectors, classes, tuple(names), scale=scale, bias=bias).probabilities
+        shares = zero_shot.classify(cosines, tuple(names), scale=scale, bias=bias).probabilities
     rows = [
         {"path": str(path), "labels": {names[j]: float(row[j]) for j in (-row).argsort()[:top]}}
         for path, row in zip(seen.keys, shares, strict=True)
@@ -120,6 +122,21 @@ def command(
     if show_input and seen.keys:
         write_input_sheet(show_input, embedder, seen.keys)
     return code if seen.keys else FAILED
+
+
+def _judge(embedder: Embedder, classes: np.ndarray, each: bool, places: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """From pixels to cosines with each label, and with `each` to one more, with no label."""
+    import numpy as np
+
+    from diptych.zero_shot import NOTHING as NO_LABEL
+    from diptych.zero_shot import class_vectors
+
+    if each:
+        nothing = class_vectors(embedder.embed_texts(NO_LABEL, truncate=True), len(NO_LABEL))
+        classes = np.concatenate([classes, nothing])
+    if places:
+        return partial(embedder.anywhere, classes=classes)
+    return lambda pixels: embedder.engine.encode_images(pixels) @ classes.T
 
 
 def _labels(labels: str | None, labels_file: str | None, pictures: tuple[str, ...]) -> list[str]:
@@ -182,19 +199,19 @@ def _accuracy_line(accuracy: dict[str, Any], count: int) -> str:
     return f"accuracy {accuracy['top1']:.1f} % of {count:,}{top5}; {mean}, {least}"
 
 
-def _calibrated(embedder: Embedder, classes: np.ndarray, names: list[str], folder: str) -> float:
+def _calibrated(embedder: Embedder, judge: Callable[[np.ndarray], np.ndarray], names: list[str], folder: str) -> float:
     """The scale that fits the labelled pictures of a folder best."""
     import numpy as np
 
     from diptych.zero_shot import calibrated_scale
 
-    seen = embedder.embed_readable(pictures_in((folder,)))
+    seen = embedder.embed_readable(pictures_in((folder,)), encode=judge)
     report_failures(seen.failures)
     answers = _answers(seen.keys, names)
     if not answers:
         raise click.UsageError(
             f"{folder} has pictures in folders that are called as no label; wanted {', '.join(names[:5])}."
         )
-    scale = calibrated_scale(seen.vectors @ classes.T, np.array(answers))
+    scale = calibrated_scale(seen.vectors[:, : len(names)], np.array(answers))
     say(f"scale {scale:.1f} by {len(answers)} labelled pictures, in place of the model's {embedder.scale:.1f}")
     return scale

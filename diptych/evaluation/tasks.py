@@ -143,10 +143,10 @@ def _examples(
 def _chances(job: Job, scores: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, " n"]:
     """The probability of each picture's likeliest class; a few thousand pictures at a time, for there are 1,000
     classes in ImageNet."""
-    names, each = job.labelled.classes, np.eye(scores.shape[1], dtype=np.float32)
+    names = job.labelled.classes
     parts = [scores[at : at + 4096] for at in range(0, len(scores), 4096)]
     scale, bias = job.model.scale, job.model.bias
-    told = (zero_shot.classify(part, each, names, scale=scale, bias=bias).probabilities.max(axis=1) for part in parts)
+    told = (zero_shot.classify(part, names, scale=scale, bias=bias).probabilities.max(axis=1) for part in parts)
     return np.concatenate(list(told))
 
 

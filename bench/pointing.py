@@ -1,0 +1,118 @@
+"""Does a model point at what is named? The pointing game on photographs with labelled boxes.
+
+    python bench/pointing.py [--photos FOLDER] [--model MODEL] [--quick] [--json]
+
+FOLDER holds photos.jsonl: a photograph a line, with `file` and `boxes`, each a `label` and `box_xywh_px`. Each label of
+each photograph is a round: a hit where the highest place of its map lies in one of its boxes (Zhang et al. 2018,
+"Top-down neural attention by excitation backprop", section 4.1). Chance is the share of the picture that these boxes
+cover; the centre guess always points at the middle. Intervals are of the mean over rounds, photographs drawn whole.
+Without FOLDER drawn scenes take the photographs' place.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from table import Row, arguments, report
+
+import diptych
+from diptych.data.scenes import Scenes
+from diptych.evaluation.intervals import mean_interval, paired_interval
+from diptych.heat_map import Method, heat_maps
+
+QUESTION = "The pointing game"
+METHODS: tuple[Method, ...] = ("places", "windows")
+Box = tuple[float, float, float, float]
+
+
+class Labelled(NamedTuple):
+    """A picture, and the boxes (x, y, width, height) of each label."""
+
+    image: Image.Image
+    boxes: dict[str, list[Box]]
+
+
+def main() -> None:
+    """Both methods beside chance and the centre."""
+    parser = arguments(QUESTION)
+    parser.add_argument("--model", help="a model; by default the bundled one")
+    parser.add_argument("--photos", help="a folder with photos.jsonl")
+    options = parser.parse_args()
+    model = diptych.load(options.model)
+    pictures = list(photographs(Path(options.photos)) if options.photos else drawn(6 if options.quick else 40))
+    pictures = pictures[:6] if options.quick else pictures
+    hits: dict[str, list[float]] = {who: [] for who in ("chance", "the centre", *METHODS)}
+    groups: list[int] = []
+    for number, (image, boxes) in enumerate(pictures):
+        groups += [number] * len(boxes)
+        hits["chance"] += [covered(image.size, some) for some in boxes.values()]
+        middle = (image.width / 2, image.height / 2)
+        hits["the centre"] += [is_hit(middle, some) for some in boxes.values()]
+        for method in METHODS:
+            maps = heat_maps(model, image, [f"a {label}" for label in boxes], method=method)
+            hits[method] += [
+                is_hit(peak(one.scores, image.size), boxes[label]) for label, one in zip(boxes, maps, strict=True)
+            ]
+    report(QUESTION, rows_of(hits, np.array(groups)), as_json=options.as_json)
+
+
+def rows_of(hits: dict[str, list[float]], groups: np.ndarray) -> list[Row]:
+    """Each in percent with its interval, as a ratio to chance; and how far each method is from the centre guess."""
+    values = {who: 100 * np.array(some) for who, some in hits.items()}
+    rows = []
+    for who, some in values.items():
+        found = mean_interval(some, groups)
+        said = f"{who}, {len(some)} labels, 95 % from {found.low:.1f} to {found.high:.1f}"
+        rows.append(Row(said, found.mean, "% hits", found.mean / float(values["chance"].mean())))
+    for method in METHODS:
+        found = paired_interval(values["the centre"], values[method], groups)
+        said = f"{method} less the centre, 95 % from {found.low:.1f} to {found.high:.1f}"
+        rows.append(Row(said, found.mean, "points"))
+    return rows
+
+
+def photographs(folder: Path) -> Iterator[Labelled]:
+    """Those of photos.jsonl; crowds, whose boxes are loose, are left out with their labels."""
+    for line in (folder / "photos.jsonl").read_text(encoding="utf-8").splitlines():
+        told = json.loads(line)
+        crowds = {box["label"] for box in told["boxes"] if box.get("crowd")}
+        boxes: dict[str, list[Box]] = {}
+        for box in told["boxes"]:
+            if box["label"] not in crowds:
+                boxes.setdefault(box["label"], []).append(tuple(box["box_xywh_px"]))
+        yield Labelled(Image.open(folder / told["file"]).convert("RGB"), boxes)
+
+
+def drawn(count: int) -> Iterator[Labelled]:
+    """Scenes of two to five things."""
+    for scene in Scenes(count, seed=7, size_px=192, split="test", things=(2, 5)):
+        boxes: dict[str, list[Box]] = {}
+        for thing in scene.things:
+            boxes.setdefault(f"{thing.colour} {thing.kind}", []).append(thing.box_xywh_px)
+        yield Labelled(scene.image, boxes)
+
+
+def peak(scores: np.ndarray, size: tuple[int, int]) -> tuple[float, float]:
+    """The middle of a map's highest place, in pixels."""
+    row, column = np.unravel_index(int(scores.argmax()), scores.shape)
+    return (float(column) + 0.5) * size[0] / scores.shape[1], (float(row) + 0.5) * size[1] / scores.shape[0]
+
+
+def is_hit(point: tuple[float, float], boxes: list[Box]) -> float:
+    """1 where the point lies in one of the boxes, else 0."""
+    return float(any(x <= point[0] <= x + width and y <= point[1] <= y + height for x, y, width, height in boxes))
+
+
+def covered(size: tuple[int, int], boxes: list[Box]) -> float:
+    """The share of the picture that the boxes cover together."""
+    mask = np.zeros((size[1], size[0]), bool)
+    for x, y, width, height in boxes:
+        mask[round(y) : round(y + height), round(x) : round(x + width)] = True
+    return float(mask.mean())
+
+
+if __name__ == "__main__":
+    main()
