@@ -54,7 +54,7 @@ def main() -> None:
         for method in METHODS:
             maps = heat_maps(model, image, [f"a {label}" for label in boxes], method=method)
             hits[method] += [
-                is_hit(peak(one.scores, image.size), boxes[label]) for label, one in zip(boxes, maps, strict=True)
+                is_hit(peak(one.likely, image.size), boxes[label]) for label, one in zip(boxes, maps, strict=True)
             ]
     report(QUESTION, rows_of(hits, np.array(groups)), as_json=options.as_json)
 

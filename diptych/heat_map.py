@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -27,19 +28,23 @@ class Model(Protocol):
     def engine(self) -> Any: ...
     @property
     def preprocessing(self) -> Preprocess: ...
+    @property
+    def scale(self) -> float: ...
     def embed_texts(self, texts: Sequence[str], *, truncate: bool = False) -> np.ndarray: ...
     def embed_pixels(self, pixels: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
 class HeatMap:
-    """How well each part of a picture fits a phrase: `scores` are cosines over the whole picture, (rows, columns), and
-    `boxes`, in the picture's pixels, are around what stands out, the best first."""
+    """How well each part of a picture fits a phrase: `scores` are cosines over the whole picture, (rows, columns);
+    `likely` is how likely each place is beside the best, 0 to 1 (or a little beyond), along the picture's edges; and
+    `boxes`, in the picture's pixels, are around what stands out there, the best first."""
 
     image: Image.Image
     phrase: str
     method: Method
     scores: Float[np.ndarray, "rows columns"]
+    likely: Float[np.ndarray, "rows columns"]
     boxes: tuple[locate.Box, ...]
 
     def __repr__(self) -> str:
@@ -50,7 +55,7 @@ class HeatMap:
         """The picture with the map over it, and the best `boxes` drawn."""
         from diptych.plots import heat_overlay
 
-        return heat_overlay(self.image, self.scores, self.boxes[:boxes])
+        return heat_overlay(self.image, self.likely, self.boxes[:boxes])
 
 
 def heat_maps(
@@ -84,11 +89,27 @@ def heat_maps(
         )
     rows, columns = locate.map_shape(*picture.size)
     small = np.asarray(picture.resize((columns, rows), Image.Resampling.BILINEAR, reducing_gap=2)) / 255
-    edged = [locate.along_edges(scores, small) for scores in laid]
     return [
-        HeatMap(picture, phrase, method, scores, locate.boxes(scores, picture.size, threshold=threshold))
-        for phrase, scores in zip(phrases, edged, strict=True)
+        _heat_map(picture, small, phrase, method, scores, model.scale, threshold)
+        for phrase, scores in zip(phrases, laid, strict=True)
     ]
+
+
+def _heat_map(
+    picture: Image.Image,
+    small: np.ndarray,
+    phrase: str,
+    method: Method,
+    scores: np.ndarray,
+    scale: float,
+    threshold: float,
+) -> HeatMap:
+    """`small` is the picture at the map's size, as shares of full brightness."""
+    likely = locate.along_edges(locate.likely(scores, scale), small)
+    boxes = locate.boxes(likely, picture.size, threshold=threshold)
+    best = float(scores.max())
+    told = tuple(box._replace(score=best + float(np.log(min(1.0, box.score))) / scale) for box in boxes)
+    return HeatMap(picture, phrase, method, scores, likely, told)
 
 
 def _by_places(model: Model, picture: Image.Image, texts: np.ndarray) -> list[np.ndarray]:
@@ -109,29 +130,28 @@ def _by_windows(
         vectors.append(model.embed_pixels(batch))
         if progress:
             progress(sum(map(len, vectors)), len(windows))
-    return [locate.laid_back(scores, windows, picture.size) for scores in texts @ np.concatenate(vectors).T]
+    cosines = texts @ np.concatenate(vectors).T
+    return [locate.laid_back(scores, windows, picture.size, scale=model.scale) for scores in cosines]
 
 
 def _cut(picture: Image.Image, windows: Sequence[locate.Box], spec: Preprocess) -> Iterator[np.ndarray]:
-    """The windows at the tower's size, in batches, the next one cut while this one is embedded. Of a picture with more
-    pixels than the smallest window needs, a reduced one is cut."""
-    least = min(window.width for window in windows)
-    factor = max(1, int(least // spec.size_px))
-    reduced = picture.reduce(factor) if factor > 1 else picture
-    across, down = reduced.width / picture.width, reduced.height / picture.height
-    filter = Image.Resampling[spec.interpolation.upper()]
-
-    def cut(start: int) -> np.ndarray:
-        some = windows[start : start + _BATCH]
-        edges = [(x * across, y * down, (x + width) * across, (y + height) * down) for x, y, width, height, _ in some]
-        boxes = [(left, top, min(right, reduced.width), min(low, reduced.height)) for left, top, right, low in edges]
-        size = (spec.size_px, spec.size_px)
-        return np.stack([np.asarray(reduced.resize(size, filter, box=box)) for box in boxes])
-
+    """The windows at the tower's size, in batches, the next one cut while this one is embedded."""
+    cut = _windows(picture, windows, spec)
+    batches = (np.stack(batch) for batch in iter(lambda: list(islice(cut, _BATCH)), []))
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(cut, 0)
-        for start in range(_BATCH, len(windows) + _BATCH, _BATCH):
-            batch = coming.result()
-            if start < len(windows):
-                coming = pool.submit(cut, start)
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
             yield batch
+
+
+def _windows(picture: Image.Image, windows: Sequence[locate.Box], spec: Preprocess) -> Iterator[np.ndarray]:
+    """For each size of windows the picture is resized once, and they are cut out of it at whole pixels."""
+    size, filter = spec.size_px, Image.Resampling[spec.interpolation.upper()]
+    for side, some in groupby(windows, key=lambda window: window.width):
+        factor = size / side
+        width, height = (max(size, round(length * factor)) for length in picture.size)
+        pixels = np.asarray(picture.resize((width, height), filter, reducing_gap=3.0))
+        for x, y, *_ in some:
+            left, top = min(round(x * factor), width - size), min(round(y * factor), height - size)
+            yield pixels[top : top + size, left : left + size]

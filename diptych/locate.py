@@ -56,35 +56,34 @@ def map_shape(width: int, height: int) -> tuple[int, int]:
 
 
 def laid_back(
-    scores: Float[np.ndarray, " windows"], places: Sequence[Box], size: tuple[int, int]
+    scores: Float[np.ndarray, " windows"], places: Sequence[Box], size: tuple[int, int], *, scale: float
 ) -> Float[np.ndarray, "rows columns"]:
-    """Windows' scores over a picture of `size` (width, height).
+    """Windows' cosines over a picture of `size` (width, height), as cosines.
 
-    Within a scale each place has the mean of the windows over it, those in whose middle it lies counting most; the map
-    is the mean of the scales, each less its own median: a small window's cosine is another thing than a large one's.
+    Each place has the mean of exp(`scale` x cosine) of the windows over it, with `scale` the model's inverse
+    temperature: windows far below the best count for nothing, and what stays is where the good ones of all sizes meet.
+    Those in whose middle a place lies count most, and small ones more than large, by their area: they say more exactly
+    where.
     """
     width, height = size
     rows, columns = map_shape(width, height)
-    by_side: dict[float, list[int]] = {}
-    for at, place in enumerate(places):
-        by_side.setdefault(round(place.width, 3), []).append(at)
-    maps = []
-    for members in by_side.values():
-        total, weight = np.zeros((rows, columns)), np.full((rows, columns), 1e-9)
-        for at in members:
-            x, y, w, h, _ = places[at]
-            bell = np.outer(_bell(rows, y / height, h / height), _bell(columns, x / width, w / width))
-            total += bell * scores[at]
-            weight += bell
-        one = total / weight
-        maps.append(one - np.median(one) if len(members) > 1 else np.zeros_like(one))
-    return (np.mean(maps, axis=0) + np.median(scores)).astype(np.float32)
+    total, weight, top = np.zeros((rows, columns)), np.full((rows, columns), 1e-12), float(scores.max())
+    for (x, y, w, h, _), share in zip(places, likely(scores, scale).tolist(), strict=True):
+        bell = np.outer(_bell(rows, y / height, h / height), _bell(columns, x / width, w / width)) / (w * h)
+        total += bell * share
+        weight += bell
+    return (top + np.log(np.maximum(total / weight, 1e-12)) / scale).astype(np.float32)
+
+
+def likely(scores: Float[np.ndarray, "*n"], scale: float) -> Float[np.ndarray, "*n"]:
+    """How likely each is beside the best, 0 to 1, at a model's inverse temperature `scale`."""
+    return np.exp(scale * (scores.astype(np.float64) - scores.max()))
 
 
 def _bell(count: int, start: float, length: float) -> np.ndarray:
     """(count,) weights along an axis: highest in the middle of a window, 0 outside it."""
     middle = (np.arange(count) + 0.5) / count
-    return np.clip(1 - np.abs(middle - start - length / 2) / (length / 2), 0, None)
+    return np.clip(1 - np.abs(middle - start - length / 2) / (length / 2), 0, None) ** 2
 
 
 def laid_out(scores: Float[np.ndarray, " places"], size: tuple[int, int]) -> Float[np.ndarray, "rows columns"]:

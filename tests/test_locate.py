@@ -12,8 +12,9 @@ from PIL import Image
 
 import diptych
 from diptych.cli import OK, USAGE
-from diptych.heat_map import heat_maps
-from diptych.locate import Box, along_edges, boxes, laid_back, laid_out, map_shape, overlap_of, windows
+from diptych.heat_map import _cut, heat_maps
+from diptych.images import Preprocess
+from diptych.locate import Box, along_edges, boxes, laid_back, laid_out, likely, map_shape, overlap_of, windows
 
 
 @given(st.integers(1, 900), st.integers(1, 900), st.floats(0.05, 1), st.floats(0, 0.8))
@@ -39,11 +40,36 @@ def test_windows_by_hand() -> None:
 def test_the_best_window_is_where_the_map_is_highest() -> None:
     places = windows(400, 300, scales=(0.3,), overlap=0.6)
     scores = np.array([np.exp(-((x + w / 2 - 300) ** 2 + (y + h / 2 - 80) ** 2) / 5000) for x, y, w, h, _ in places])
-    found = laid_back(scores, places, (400, 300))
+    found = laid_back(scores, places, (400, 300), scale=20.0)
     assert found.shape == map_shape(400, 300) == (48, 64)
     row, column = np.unravel_index(found.argmax(), found.shape)
     assert abs(column * 400 / 64 - 300) < 25
     assert abs(row * 300 / 48 - 80) < 25
+
+
+def test_a_place_has_the_mean_of_its_windows_by_hand() -> None:
+    """Two windows side by side and one over both, over a picture of 64 x 32. A place in the middle of the first is in
+    the large one, too, half way from its middle to its edge; that has four times the area."""
+    places = [Box(0, 0, 32, 32, 0), Box(32, 0, 32, 32, 0), Box(0, -16, 64, 64, 0)]
+    found = laid_back(np.array([0.9, 0.5, 0.8]), places, (64, 32), scale=10.0)
+    first, large = (1 - 0.5 / 16) ** 4, (1 - 0.5 / 32) ** 2 * (1 - 16.5 / 32) ** 2 / 4
+    mean = (first * 1 + large * np.exp(-1)) / (first + large)
+    assert found[15, 15] == pytest.approx(0.9 + np.log(mean) / 10, abs=1e-6)
+    assert found[15, 48] < found[15, 15]
+    assert likely(np.array([0.9, 0.5, 0.8]), 10.0) == pytest.approx(np.exp([0, -4, -1]))
+
+
+def test_windows_are_cut_out_of_the_picture() -> None:
+    """A window's pixels are those of the picture there, whatever its size; a picture smaller than the tower, too."""
+    across = np.linspace(0, 255, 400)
+    picture = Image.fromarray(np.tile(across.astype(np.uint8)[None, :, None], (300, 1, 3)))
+    found = windows(400, 300)
+    batches = np.concatenate(list(_cut(picture, found, Preprocess(32))))
+    assert batches.shape == (len(found), 32, 32, 3)
+    middles = [np.interp(window.x + window.width / 2, np.arange(400) + 0.5, across) for window in found]
+    assert batches.mean(axis=(1, 2, 3)) == pytest.approx(np.array(middles), abs=3)
+    small = np.concatenate(list(_cut(picture.resize((7, 3)), windows(7, 3), Preprocess(32))))
+    assert small.shape[1:] == (32, 32, 3)
 
 
 def test_places_are_laid_over_the_whole_picture() -> None:
