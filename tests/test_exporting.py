@@ -1,5 +1,6 @@
 """Models for other engines: what is written computes what the model computes, and says how near it is."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,16 @@ import torch
 from conftest import Cli
 
 import diptych
-from diptych.checkpoint import CheckpointError
+from diptych.checkpoint import CheckpointError, save_folder
 from diptych.cli import FAILED, OK, USAGE
+from diptych.engines.graph import narrowed
 from diptych.engines.onnx import open_onnx
+from diptych.engines.openvino_runtime import openvino
 from diptych.exporting import agreement, export, samples
+from diptych.images import Preprocess
+from diptych.nets.clip import CLIP
+from diptych.nets.presets import preset
+from diptych.training.start import sized
 
 
 def test_agreement_by_hand() -> None:
@@ -57,6 +64,31 @@ def test_eight_bits_are_near(cli: Cli, tiny_model: Path, shards: Path, tmp_path:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["vit-tiny", "resnet-tiny"])
+def test_a_converted_model_has_its_places(name: str, tiny_model: Path, tmp_path: Path) -> None:
+    """And one that was converted before there were places goes on as it did, and says what to do for them."""
+    torch.manual_seed(0)
+    words = diptych.load(tiny_model)
+    assert words.tokenizer
+    network = CLIP(sized(preset(name), None, words.tokenizer))
+    spec = Preprocess(size_px=network.config.image.image_size).to_hugging_face()
+    save_folder(tmp_path / "model", network, tokenizer_json=words.tokenizer_json, preprocess=spec)
+    path, _ = export(tmp_path / "model", tmp_path / "fast")
+    mine, fast = (diptych.load(folder, precision="float32") for folder in (tmp_path / "model", path))
+    size = mine.preprocessing.size_px
+    pixels = np.random.default_rng(0).integers(256, size=(3, size, size, 3), dtype=np.uint8)
+    np.testing.assert_allclose(fast.engine.encode_places(pixels), mine.engine.encode_places(pixels), atol=1e-5)
+    both = fast.engine.graphs()["image"]  # type: ignore[attr-defined]
+    place = path / "openvino" / "image.xml"
+    openvino.save_model(narrowed(both, "image"), tmp_path / "image.xml", compress_to_fp16=False)
+    for ending in ("xml", "bin"):
+        shutil.move(tmp_path / f"image.{ending}", place.with_suffix(f".{ending}"))
+    old = diptych.load(path, precision="float32")
+    np.testing.assert_allclose(old.embed_pixels(pixels), mine.embed_pixels(pixels), atol=1e-5)
+    with pytest.raises(CheckpointError, match=r"image\.xml has no map of places; convert the model again"):
+        old.engine.encode_places(pixels)
+
+
 def test_onnx_runs_at_any_batch_and_length(tiny_model: Path, tmp_path: Path) -> None:
     path, parity = export(tiny_model, tmp_path / "onnx", to="onnx")
     assert min(parity.image_worst, parity.text_worst) == pytest.approx(1, abs=1e-5)

@@ -4,8 +4,8 @@ side for every kind of tower."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -15,20 +15,28 @@ from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 ops = openvino.opset15
 Arrays = Mapping[str, np.ndarray]
+Output = Literal["image", "places"]
 BATCH_NORM_EPS = 1e-5  # PyTorch's default, which no model here changes
 NORM = ("weight", "bias", "running_mean", "running_var")
 
 
-def image_graph(config: CLIPConfig, arrays: Arrays, spec: Preprocess, *, places: bool = False) -> Any:
-    """uint8 (batch, size, size, 3), already resized -> raw features float32 (batch, dim), or with `places` those of
-    each place of the picture, (batch, places, dim). Normalising is within."""
+def image_graph(config: CLIPConfig, arrays: Arrays, spec: Preprocess, outputs: Sequence[Output] = ("image",)) -> Any:
+    """uint8 (batch, size, size, 3), already resized -> each of `outputs`: raw features float32, of the "image" (batch,
+    dim), and of its "places" (batch, places, dim). Normalising is within."""
     size, weights = config.image.image_size, Weights(arrays, "image")
     pixels = ops.parameter([-1, size, size, 3], np.uint8, name="pixels")
     x = ops.convert(pixels, "f32")
     x = (x * _number(1 / (255 * np.array(spec.std)))) - _number(np.array(spec.mean) / np.array(spec.std))
     x = ops.transpose(x, _ints(0, 3, 1, 2))
     tower = _resnet if isinstance(config.image, ResNetConfig) else _vit
-    return _model(tower(x, weights, config.image, places), pixels, "places" if places else "image")  # type: ignore[arg-type]
+    made = dict(zip(get_args(Output), tower(x, weights, config.image), strict=True))  # type: ignore[arg-type]
+    return _model({name: made[name] for name in outputs}, pixels, "image")
+
+
+def narrowed(model: Any, output: Output) -> Any:
+    """A graph with one of its outputs alone, and what that needs. KeyError where it has no such output."""
+    found = {name: result for result in model.get_results() for name in result.output(0).get_names()}
+    return _make([found[output]], model.get_parameters(), output)
 
 
 def text_graph(config: CLIPConfig, arrays: Arrays) -> Any:
@@ -47,7 +55,7 @@ def text_graph(config: CLIPConfig, arrays: Arrays) -> Any:
     for layer in range(text.layers):
         x = _block(x, weights.at(f"transformer.blocks.{layer}"), text, only if layer == text.layers - 1 else None)
     x = _linear(_layer_norm(x, weights.at("norm_post"), text.norm_eps), weights.at("proj"))
-    return _model(_squeezed(x), ids, "text")
+    return _model({"text": _squeezed(x)}, ids, "text")
 
 
 def _first_end(ids: Any, positions: Any, tokens: Any, text: TextConfig) -> Any:
@@ -77,9 +85,15 @@ class Weights:
         return _constant(self.array(name))
 
 
-def _model(result: Any, parameter: Any, name: str) -> Any:
-    make: Any = openvino.Model  # whose types are wrong: it is no subclass of its own base, they say
-    return make([result], [parameter], name)
+_make: Any = openvino.Model  # whose types are wrong: it is no subclass of its own base, they say
+
+
+def _model(results: Mapping[str, Any], parameter: Any, name: str) -> Any:
+    made = []
+    for output, node in results.items():
+        made.append(ops.result(node))
+        made[-1].output(0).set_names({output})
+    return _make(made, [parameter], name)
 
 
 def _constant(array: np.ndarray) -> Any:
@@ -166,31 +180,34 @@ class Only(NamedTuple):
     mask: Any | None = None
 
 
-def _vit(x: Any, weights: Weights, tower: ViTConfig, places: bool = False) -> Any:
+def _vit(x: Any, weights: Weights, tower: ViTConfig) -> tuple[Any, Any]:
+    """The vector, and those of the places."""
     x = _patches(x, weights, tower)
     if tower.norm_pre:
         x = _layer_norm(x, weights.at("norm_pre"), tower.norm_eps)
-    first = Only(lambda each: ops.slice(each, _ints(0), _ints(1), _ints(1), _ints(1)))
-    for layer in range(tower.layers):
-        is_last_of_class = tower.pool == "class" and layer == tower.layers - 1
-        if is_last_of_class and places:
-            return _linear(_patch_values(x, weights, layer, tower), weights.at("proj"))
-        only = first if is_last_of_class else None
-        x = _block(x, weights.at(f"transformer.blocks.{layer}"), tower, only)
-    x = _layer_norm(x, weights.at("norm_post"), tower.norm_eps)
+    blocks, proj = [weights.at(f"transformer.blocks.{layer}") for layer in range(tower.layers)], weights.at("proj")
+    for block in blocks[:-1]:
+        x = _block(x, block, tower)
+    if tower.pool == "class":
+        first = Only(lambda each: ops.slice(each, _ints(0), _ints(1), _ints(1), _ints(1)))
+        values = _layer_norm(_patch_values(x, blocks[-1], tower), weights.at("norm_post"), tower.norm_eps)
+        x = _layer_norm(_block(x, blocks[-1], tower, first), weights.at("norm_post"), tower.norm_eps)
+        return _linear(_squeezed(x), proj), _linear(values, proj)
+    x = _layer_norm(_block(x, blocks[-1], tower), weights.at("norm_post"), tower.norm_eps)
     if tower.pool == "map":
-        return _map_places(x, weights.at("head"), tower) if places else _map_head(x, weights.at("head"), tower)
-    if places:
-        return _linear(x, weights.at("proj"))
-    return _linear(_squeezed(x) if tower.pool == "class" else ops.reduce_mean(x, _ints(1), False), weights.at("proj"))
+        return _map_head(x, weights.at("head"), tower), _map_places(x, weights.at("head"), tower)
+    return _linear(ops.reduce_mean(x, _ints(1), False), proj), _linear(x, proj)
 
 
-def _patch_values(x: Any, weights: Weights, layer: int, tower: ViTConfig) -> Any:
-    """Each patch's value in a block, after the class token, normed as the tower's end is."""
-    block = weights.at(f"transformer.blocks.{layer}")
-    patches = ops.slice(x, _ints(1), _ints(2**31 - 1), _ints(1), _ints(1))
-    values = _values(_layer_norm(patches, block.at("norm_1"), tower.norm_eps), block.at("attention"), tower.width)
-    return _layer_norm(values, weights.at("norm_post"), tower.norm_eps)
+def _patch_values(x: Any, block: Weights, tower: ViTConfig) -> Any:
+    """Each patch's value in a block, after the class token."""
+    patches = _after_first(x)
+    return _values(_layer_norm(patches, block.at("norm_1"), tower.norm_eps), block.at("attention"), tower.width)
+
+
+def _after_first(x: Any) -> Any:
+    """All tokens but the first."""
+    return ops.slice(x, _ints(1), _ints(2**31 - 1), _ints(1), _ints(1))
 
 
 def _values(x: Any, attention: Weights, width: int) -> Any:
@@ -230,14 +247,15 @@ def _map_finished(x: Any, weights: Weights, tower: ViTConfig) -> Any:
     return x + _mlp(_layer_norm(x, weights.at("norm"), tower.norm_eps), weights.at("mlp"), tower.activation)
 
 
-def _resnet(x: Any, weights: Weights, tower: ResNetConfig, places: bool = False) -> Any:
+def _resnet(x: Any, weights: Weights, tower: ResNetConfig) -> tuple[Any, Any]:
+    """The vector, and those of the places."""
     for number in (1, 2, 3):
         x = ops.relu(_convolved(x, weights, f"conv{number}", f"bn{number}", stride=2 if number == 1 else 1))
     x = _pooled(x, 2)
     for stage, (depth, stride) in enumerate(zip(tower.layers, tower.strides, strict=True)):
         for index in range(depth):
             x = _bottleneck(x, weights.at(f"stages.{stage}.{index}"), 1 if index else stride)
-    return _attention_pool(x, weights.at("pool"), tower, places)
+    return _attention_pool(x, weights.at("pool"), tower)
 
 
 def _bottleneck(x: Any, weights: Weights, stride: int) -> Any:
@@ -266,14 +284,13 @@ def _pooled(x: Any, stride: int) -> Any:
     return ops.avg_pool(x, [stride] * 2, [0, 0], [0, 0], [stride] * 2, True, "floor")
 
 
-def _attention_pool(x: Any, weights: Weights, tower: ResNetConfig, places: bool) -> Any:
-    """One step of attention whose query is the mean of the map (Radford et al. 2021, section 2.4); or each place's
+def _attention_pool(x: Any, weights: Weights, tower: ResNetConfig) -> tuple[Any, Any]:
+    """One step of attention whose query is the mean of the map (Radford et al. 2021, section 2.4); and each place's
     value, projected."""
     width = weights.array("q.weight").shape[1]
     x = ops.transpose(ops.reshape(x, _ints(0, width, -1), True), _ints(0, 2, 1))
-    if places:
-        return _linear(_linear(x + _constant(weights.array("positions")[1:]), weights.at("v")), weights.at("out"))
     x = ops.concat([ops.reduce_mean(x, _ints(1), True), x], 1) + weights["positions"]
     first = ops.slice(x, _ints(0), _ints(1), _ints(1), _ints(1))
     q, k, v = (_linear(each, weights.at(name)) for each, name in ((first, "q"), (x, "k"), (x, "v")))
-    return _linear(_squeezed(_joined(_attended(q, k, v, tower.heads, width), width)), weights.at("out"))
+    pooled = _squeezed(_joined(_attended(q, k, v, tower.heads, width), width))
+    return _linear(pooled, weights.at("out")), _linear(_after_first(v), weights.at("out"))

@@ -23,6 +23,8 @@ from diptych.zero_shot import unit
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
 
+    from diptych.engines.graph import Output
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -34,15 +36,14 @@ class OpenVINOEngine:
 
     def __init__(
         self,
-        image: Callable[[], Any],
+        image: Callable[..., Any],
         text: Callable[[], Any],
         *,
-        places: Callable[[], Any] | None = None,
         precision: Precision = "auto",
         files: Iterable[Path] = (),
         settings: str = "",
     ):
-        """`image` and `text` make the towers' graphs, `places` that of an image tower which gives each place.
+        """`image` and `text` make the towers' graphs, the first with those outputs that it is told: "image", "places".
 
         If `files` are named, these and `settings` are all that the text tower depends on, and it is kept as compiled
         for the next process. `precision` is that of what is not quantised; "auto" is bfloat16 where the processor has
@@ -55,8 +56,12 @@ class OpenVINOEngine:
             raise ValueError("precision='bfloat16' was asked for; this processor has none. Leave it out.")
         self.precision = "bfloat16" if has_bfloat16 and precision != "float32" else "float32"
         self._files, self._settings, self.is_quantised = tuple(files), settings, False
-        self._towers = {"image": _Tower(image, self._compiled), "text": _Tower(text, self._compiled_before)}
-        self._places = places and _Tower(places, self._compiled)
+        self._image, self._text = image, text
+        self._towers = {
+            "image": _Tower(lambda: image("image"), self._compiled),
+            "places": _Tower(lambda: image("places"), self._compiled),
+            "text": _Tower(text, self._compiled_before),
+        }
 
     @classmethod
     def of_arrays(
@@ -79,17 +84,15 @@ class OpenVINOEngine:
             except (KeyError, RuntimeError, IndexError) as error:
                 raise CheckpointError(f"{source}: its weights do not fit its configuration ({error}).") from error
 
-        def place_graph(*arguments: Any) -> Any:
-            return image_graph(*arguments, places=True)
-
         return cls(
-            lambda: made(image_graph, spec), lambda: made(text_graph), places=lambda: made(place_graph, spec),
+            lambda *outputs: made(image_graph, spec, outputs), lambda: made(text_graph),
             precision=precision, files=files, settings=repr(config.text),
         )  # fmt: skip
 
     @classmethod
     def of_files(cls, folder: Path, *, precision: Precision = "auto") -> OpenVINOEngine:
         """From image.xml and text.xml in `folder`, with the .bin beside each."""
+        from diptych.engines.graph import narrowed
 
         def read(name: str) -> Any:
             try:
@@ -99,14 +102,23 @@ class OpenVINOEngine:
                     f"{folder}/{name}.xml cannot be read ({error}); convert the model again."
                 ) from error
 
+        def image(*outputs: Output) -> Any:
+            both = read("image")
+            try:
+                return narrowed(both, outputs[0]) if len(outputs) == 1 else both
+            except KeyError:
+                if outputs == ("image",):  # converted before places were
+                    return both
+                raise CheckpointError(f"{folder}/image.xml has no map of places; convert the model again.") from None
+
         files = [folder / "text.xml", folder / "text.bin"]
-        engine = cls(lambda: read("image"), lambda: read("text"), precision=precision, files=files)
+        engine = cls(image, lambda: read("text"), precision=precision, files=files)
         engine.is_quantised = read_json(folder / "facts.json").get("precision") == "int8"
         return engine
 
     def graphs(self) -> dict[str, Any]:
-        """Both towers' graphs, made anew."""
-        return {name: tower.make() for name, tower in self._towers.items()}
+        """Both towers' graphs, made anew, that of pictures with their places."""
+        return {"image": self._image("image", "places"), "text": self._text()}
 
     def describe(self) -> str:
         """What runs where, for people."""
@@ -118,12 +130,9 @@ class OpenVINOEngine:
         return unit(self._towers["image"](np.ascontiguousarray(pixels)))
 
     def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch places dim"]:
-        """A unit vector for each place of the tower's map, row by row. ValueError where a conversion came without."""
-        if self._places is None:
-            raise ValueError(
-                "this model was converted without its map of places; convert it again, or pass method='windows'."
-            )
-        return unit(self._places(np.ascontiguousarray(pixels)))
+        """A unit vector for each place of the tower's map, row by row. CheckpointError where an old conversion came
+        without."""
+        return unit(self._towers["places"](np.ascontiguousarray(pixels)))
 
     def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
         return unit(self._towers["text"](ids.astype(np.int64, copy=False)))
@@ -165,14 +174,14 @@ class _Tower:
     """A graph that is compiled at its first call; each thread has its own request to run it by."""
 
     def __init__(self, make: Callable[[], Any], compiled: Callable[[Callable[[], Any]], Any]):
-        self.make, self._compile = make, compiled
+        self._make, self._compile = make, compiled
         self._model: Any = None
         self._lock = threading.Lock()
         self._requests = threading.local()
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         with self._lock:
-            self._model = self._model or self._compile(self.make)
+            self._model = self._model or self._compile(self._make)
         if not hasattr(self._requests, "own"):
             self._requests.own = self._model.create_infer_request()
         return self._requests.own.infer([batch], share_inputs=True)[0]
