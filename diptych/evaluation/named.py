@@ -23,7 +23,8 @@ PARQUET = "refs/convert/parquet"  # where the hub keeps a copy of what has a loa
 class Named(NamedTuple):
     """Where a set lies: its hub id, its splits by the names that it is asked for with (the first is the default), and
     the folder of its Parquet files with their columns. Without columns it is shards as CLIP_benchmark lays them out.
-    `names` is a repository of such shards whose class names and templates are taken in place of the set's own."""
+    `names` is a repository of such shards whose class names and templates are taken in place of the set's own.
+    `shift_of` names the set of which this has the classes on other pictures."""
 
     hub: str
     splits: Mapping[str, str]
@@ -32,6 +33,7 @@ class Named(NamedTuple):
     label: str | None = None
     caption: str | None = None
     names: str | None = None
+    shift_of: str | None = None
 
 
 _VALIDATED = {"val": "validation", "train": "train"}
@@ -44,11 +46,11 @@ _IMAGENET_NAMES = (
 NAMED = {
     "imagenette": Named("frgfm/imagenette", _VALIDATED, "320px", "image", "label"),
     "imagenet-1k": Named("ILSVRC/imagenet-1k", _VALIDATED, "data", "image", "label", names=_IMAGENET_NAMES),
-    "imagenet-v2": Named("clip-benchmark/wds_imagenetv2", _TEST),
-    "imagenet-r": Named("clip-benchmark/wds_imagenet-r", _TEST),
-    "imagenet-a": Named("clip-benchmark/wds_imagenet-a", _TEST),
-    "imagenet-sketch": Named("clip-benchmark/wds_imagenet_sketch", _TEST),
-    "objectnet": Named("clip-benchmark/wds_objectnet", _TEST),
+    "imagenet-v2": Named("clip-benchmark/wds_imagenetv2", _TEST, shift_of="imagenet-1k"),
+    "imagenet-r": Named("clip-benchmark/wds_imagenet-r", _TEST, shift_of="imagenet-1k"),
+    "imagenet-a": Named("clip-benchmark/wds_imagenet-a", _TEST, shift_of="imagenet-1k"),
+    "imagenet-sketch": Named("clip-benchmark/wds_imagenet_sketch", _TEST, shift_of="imagenet-1k"),
+    "objectnet": Named("clip-benchmark/wds_objectnet", _TEST, shift_of="imagenet-1k"),
     "cifar10": Named("uoft-cs/cifar10", _TESTED, "plain_text", "img", "label"),
     "cifar100": Named("uoft-cs/cifar100", _TESTED, "cifar100", "img", "fine_label"),
     "flickr30k": Named("clip-benchmark/wds_flickr30k", _TEST),
