@@ -1,111 +1,29 @@
 """Models by their hub id, from a server on this machine that speaks the hub's protocol: the client's own code runs."""
 
-import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import pytest
 import torch
+from hub import NOWHERE, Hub, commit_of, point_to, standing_in
 from safetensors.torch import load_file, save_file
 
 from diptych.checkpoint import CheckpointError, HubError, fetch, read
 from diptych.checkpoint.hub import choose, is_repo_id
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAME = "someone/a-model"
-
-
-class Hub(ThreadingHTTPServer):
-    """Repositories as {id: {file: bytes}}; `gated` ones list their files and give none. `asked` is what was fetched."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answers)
-        self.repositories: dict[str, dict[str, bytes]] = {}
-        self.gated: set[str] = set()
-        self.asked: list[str] = []
-        Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Answers(BaseHTTPRequestHandler):
-    server: Hub
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        parts = self.path.partition("?")[0].strip("/").split("/")
-        if parts[:2] == ["api", "models"]:
-            self.list_files("/".join(parts[2:4]), parts[4:])
-        else:
-            self.give_file("/".join(parts[:2]), parts[3:])
-
-    do_HEAD = do_GET
-
-    def list_files(self, name: str, rest: list[str]) -> None:
-        files = self.server.repositories.get(name)
-        if files is None:
-            return self.answer(401, b"{}", {"X-Error-Code": "RepoNotFound"})
-        if rest and rest[1] not in ("main", COMMIT):
-            return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-        if rest and rest[0] == "tree":
-            tree = [
-                {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-                for path, data in files.items()
-            ]
-            return self.answer(200, json.dumps(tree).encode())
-        listed: dict[str, Any] = {"id": name, "sha": COMMIT, "siblings": [{"rfilename": path} for path in files]}
-        return self.answer(200, json.dumps(listed).encode())
-
-    def give_file(self, name: str, rest: list[str]) -> None:
-        if name in self.server.gated:
-            return self.answer(403, b"", {"X-Error-Code": "GatedRepo"})
-        data = self.server.repositories[name]["/".join(rest[1:])]
-        if self.command == "GET":
-            self.server.asked.append("/".join(rest[1:]))
-        return self.answer(200, data, {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": COMMIT})
-
-    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for key, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None: ...
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """The server, as the hub that the client knows, with an empty cache."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import disable_progress_bars
-
-    disable_progress_bars()
-    server = Hub()
-    point_to(server.address, monkeypatch)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-def point_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    with standing_in(monkeypatch, tmp_path / "cache") as server:
+        yield server
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -159,9 +77,9 @@ def test_a_fetched_model_needs_no_network(hub: Hub, monkeypatch: pytest.MonkeyPa
     hub.repositories[NAME] = HF | CLUTTER
     hub.repositories["someone/open-clip"] = OPEN_CLIP
     folder, other = fetch(NAME), fetch("someone/open-clip")
-    point_to("http://127.0.0.1:9", monkeypatch)  # where nobody listens
+    point_to(NOWHERE, monkeypatch)
     assert fetch(NAME) == folder
-    assert fetch(NAME, revision=COMMIT) == folder
+    assert fetch(NAME, revision=commit_of(NAME)) == folder
     assert fetch("someone/open-clip") == other
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert fetch(NAME) == folder
@@ -169,7 +87,7 @@ def test_a_fetched_model_needs_no_network(hub: Hub, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_network_and_without_a_copy(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    point_to("http://127.0.0.1:9", monkeypatch)
+    point_to(NOWHERE, monkeypatch)
     with pytest.raises(HubError) as error:
         read("openai/clip-vit-base-patch32", revision="main")
     assert re.fullmatch(
@@ -190,7 +108,7 @@ def test_a_cache_that_cannot_be_written(hub: Hub, tmp_path: Path) -> None:
 def test_half_a_copy_is_no_copy(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.repositories[NAME] = HF
     (fetch(NAME) / "model.safetensors").unlink()
-    point_to("http://127.0.0.1:9", monkeypatch)
+    point_to(NOWHERE, monkeypatch)
     with pytest.raises(HubError, match="is not in the cache"):
         fetch(NAME)
 
@@ -198,17 +116,10 @@ def test_half_a_copy_is_no_copy(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_hub_that_is_down_is_as_good_as_none(hub: Hub) -> None:
     hub.repositories[NAME] = HF
     folder = fetch(NAME)
-    hub.repositories[NAME] = None  # type: ignore[assignment]
-    hub.RequestHandlerClass.list_files = lambda self, *_: self.answer(503, b"")  # type: ignore[assignment]
-    try:
-        assert fetch(NAME) == folder
-        with pytest.raises(HubError, match="the hub cannot be reached"):
-            fetch("someone/else")
-    finally:
-        hub.RequestHandlerClass.list_files = ORIGINAL  # type: ignore[assignment]
-
-
-ORIGINAL = Answers.list_files
+    hub.down = True
+    assert fetch(NAME) == folder
+    with pytest.raises(HubError, match="the hub cannot be reached"):
+        fetch("someone/else")
 
 
 @pytest.mark.parametrize(

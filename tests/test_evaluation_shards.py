@@ -1,4 +1,4 @@
-"""Shards as CLIP_benchmark lays them out, and sets by name, from local files in place of the network."""
+"""Shards as CLIP_benchmark lays them out, and what Hugging Face's `datasets` holds, from local files."""
 
 import io
 import json
@@ -103,59 +103,21 @@ def rows() -> Any:
     return datasets.Dataset.from_dict({"image": pictures, "label": [0, 1, 1, 0]}, features=features)
 
 
-def test_a_named_set(rows: Any, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
-    asked = []
-
-    def load_dataset(*where: Any, **options: Any) -> Any:
-        asked.append((where, options))
-        if "revision" not in options:
-            raise RuntimeError("Dataset scripts are no longer supported, but found imagenette.py")
-        return rows
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    found = open_named("imagenette")
+def test_rows_are_a_set_like_any_other(rows: Any, tiny_model: Path) -> None:
+    found = named.of_rows(rows, "val", image="image", label="label", caption=None)
     assert isinstance(found, Labelled)
-    assert asked[1] == (("frgfm/imagenette", "320px"), {"split": "validation", "revision": "refs/convert/parquet"})
     assert found.classes == ("tench", "golf ball")
     assert found.answers.tolist() == [0, 1, 1, 0]
-    assert found.pictures.split == "val"
-    assert open_set("imagenette").pictures.identity == found.pictures.identity
-    assert splits("imagenette") == ("val", "train")
     model = diptych.load(tiny_model)
     outcome = tasks.zero_shot_task(Job(model, found))
     said = model.classify([png(n) for n in range(4)], found.classes, templates=Job(model, found).prompts).best
     assert outcome.metrics["top1"] == 25 * sum(a == found.classes[b] for a, b in zip(said, [0, 1, 1, 0], strict=True))
+
+
+def test_named_sets_have_the_splits_of_the_table() -> None:
+    assert splits("imagenette") == ("val", "train")
     with pytest.raises(DataError, match="imagenette has no split 'dev' here; it has val, train"):
         open_named("imagenette", "dev")
-
-
-def test_a_named_set_of_shards(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    asked = []
-
-    def snapshot_download(hub: str, **options: Any) -> str:
-        asked.append((hub, options["repo_type"], options["allow_patterns"]))
-        return str(shards)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    found = open_named("imagenet-a")
-    assert asked == [("clip-benchmark/wds_imagenet-a", "dataset", ["test/*", "*.txt"])]
-    assert isinstance(found, Labelled)
-    assert len(found.pictures) == 11
-
-
-@pytest.mark.parametrize("name", NAMED)
-def test_a_set_that_cannot_be_fetched_says_what_to_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*where: Any, **options: Any) -> Any:
-        raise ConnectionError("no route to host\nand more")
-
-    monkeypatch.setattr(datasets, "load_dataset", fail)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
-    with pytest.raises(
-        DataError, match=rf"{name} \({NAMED[name].hub}\) cannot be fetched: .*no route to host\. It needs"
-    ):
-        open_named(name)
 
 
 def test_datasets_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

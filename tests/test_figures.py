@@ -15,6 +15,8 @@ from diptych.evaluation.figures import (
     COLOURS,
     DARK,
     Curve,
+    Fit,
+    Point,
     class_figure,
     confusion_figure,
     levels_figure,
@@ -73,8 +75,12 @@ def figures() -> dict[str, Figure]:
         "shots": shots_figure(shots),
         "shots of one": shots_figure({"bundled": shots["bundled"]}),
         "levels": levels_figure({name: Curve(range(6), [80, 70, 60, 50, 40, 30]) for name in models}),
-        "robustness": robustness_figure({name: [(80, 60, "sketch"), (80, 70, LONG)] for name in models}),
-        "robustness of one": robustness_figure({"bundled": [(99.5, 99, "noise")]}),
+        "robustness": robustness_figure({name: [Point(80, 60, "sketch"), Point(75, 70, LONG)] for name in models}),
+        "robustness of one": robustness_figure({"bundled": [Point(99.5, 99, "noise")]}),
+        "robustness of many": robustness_figure(
+            {f"model {at}": [Point(40 + 5 * at, 30 + 4 * at, "a"), Point(40 + 5 * at, 4 * at, "b")] for at in range(9)},
+            {"a": Fit(1, -0.3), "b": Fit(1.1, -1)},
+        ),
     }
 
 
@@ -142,12 +148,30 @@ def test_of_several_models_each_has_a_colour_and_each_kind_a_line() -> None:
 
 
 def test_robustness_has_the_line_where_nothing_is_lost() -> None:
-    axes = robustness_figure({"bundled": [(80, 60, "sketch"), (80, 75, "noise")]}).axes[0]
+    axes = robustness_figure({"bundled": [Point(80, 60, "sketch"), Point(85, 75, "noise")]}).axes[0]
     line, *marks = axes.lines
     assert list(line.get_xdata()) == list(line.get_ydata())
-    assert [(mark.get_xdata()[0], mark.get_ydata()[0]) for mark in marks] == [(80, 60), (80, 75)]
+    assert [(mark.get_xdata()[0], mark.get_ydata()[0]) for mark in marks] == [(80, 60), (85, 75)]
     assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == ["bundled", "sketch", "noise"]
-    assert axes.get_xlim() == axes.get_ylim()
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    assert left <= line.get_xdata()[0] < line.get_xdata()[1] <= right == top
+    assert bottom < 60
+
+
+def test_a_line_that_is_fitted_goes_over_the_models_that_it_is_fitted_to() -> None:
+    """logit(0.8) is ln 4; a slope of 1 and an offset of -ln 4 make it 0, which is a half."""
+    fit = Fit(1, -float(np.log(4)))
+    assert fit.at(80) == pytest.approx(50)
+    points = {"a": [Point(60, 30, "sketch")], "b": [Point(80, 50, "sketch"), Point(90, 88, "noise")]}
+    *_, line = robustness_figure(points, {"sketch": fit}).axes[0].lines
+    assert (line.get_xdata()[0], line.get_xdata()[-1]) == (60, 80)
+    assert line.get_ydata()[-1] == pytest.approx(50)
+
+
+def test_of_more_models_than_colours_each_still_has_a_mark_of_its_own() -> None:
+    axes = robustness_figure({f"model {at}": [Point(50, at, "noise")] for at in range(12)}).axes[0]
+    marks = axes.lines[1:]
+    assert len({(mark.get_color(), mark.get_markerfacecolor()) for mark in marks}) == 12
 
 
 def test_svg_is_whole_the_same_each_time_and_follows_the_page() -> None:

@@ -20,7 +20,7 @@ EXAMPLES = [block for kind, block in BLOCKS if kind == "python"]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """photos/, one of them twice, captions.txt, pairs/, classes/, suite.toml and a model folder."""
+    """photos/, one of them twice, captions.txt, pairs/, classes/, sketches/, suite.toml and a model folder."""
     from diptych.embedder import BUNDLED
 
     place = tmp_path_factory.mktemp("readme")
@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, count in (("train", 96), ("dev", 16)):
         write_shards(place / "pairs" / split, count)
     for index, scene in enumerate(Scenes(12, seed=1, size_px=96, things=(1, 1))):
-        folder = place / "classes" / ("star", "cup")[index % 2]
+        folder = place / ("classes" if index < 8 else "sketches") / ("star", "cup")[index % 2]
         folder.mkdir(parents=True, exist_ok=True)
         scene.image.save(folder / f"{index}.png")
     (place / "suite.toml").write_text(re.search(r"```toml\n(.*?)```", README, flags=re.DOTALL)[1])  # type: ignore[index]

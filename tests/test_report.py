@@ -62,7 +62,7 @@ def rows_of(out: Path, model: str, rng: np.random.Generator, models) -> list[dic
         few_shot_row("things", model, base, rng),
         corruptions_row("things", model, base),
         row_of("things", model, "probe", {"top1": 100 * base + 4.5, "l2": 0.0316, "validation_top1": 100 * base + 5}),
-        classes_row(out, "things-sketch", model, CLASSES, base - 0.25, rng),
+        shifted_row(classes_row(out, "things-sketch", model, CLASSES, base - 0.25, rng), "things", 100 * base),
         classes_row(out, "many", model, [f"kind {index}" for index in range(60)], base - 0.3, rng),
         retrieval_row(out, "photos", model, base, rng),
     ]
@@ -92,6 +92,12 @@ def classes_row(out: Path, dataset: str, model: str, classes, base: float, rng: 
     top1 = 100 * float(right.mean())
     metrics = {"top1": top1, "top5": (100 + top1) / 2, "mean_class": top1}
     return row_of(dataset, model, "zero-shot", metrics, details={**details, **ends}, count=len(right), **more)
+
+
+def shifted_row(row: dict, shift_of: str, top1: float | None, **base) -> dict:
+    """The row as a suite leaves it that says of what its set is a shift."""
+    base = {"name": shift_of, "top1": top1, "count": 200, "classes": 10, "of": 10, **base}
+    return {**row, "shift_of": shift_of, "details": {**row["details"], "base": base}}
 
 
 def few_shot_row(dataset: str, model: str, base: float, rng: np.random.Generator) -> dict:
@@ -326,17 +332,45 @@ def test_the_confusions_of_many_classes_lie_beside_the_row(tmp_path: Path) -> No
 
 
 def test_a_shift_and_what_it_costs(tmp_path: Path) -> None:
+    odd = row_of("odd", "bundled", "zero-shot", {"top1": 70.0})
     page = small(
         tmp_path / "out",
         row_of("cifar10", "bundled", "zero-shot", {"top1": 80.0}),
-        row_of("cifar10-c", "bundled", "zero-shot", {"top1": 68.5}),
-        row_of("cifar100", "bundled", "zero-shot", {"top1": 40.0}),  # another set, not a shift
-        row_of("odd", "bundled", "zero-shot", {"top1": 70.0}, settings={"shift_of": "cifar10", "templates": "general"}),
+        row_of("cifar10-c", "bundled", "zero-shot", {"top1": 68.5}),  # nothing says that it is a shift
+        shifted_row(odd, "cifar10", 91.5, classes=7),
     )
     assert len(page.plots) == 1
     robustness = page.text[page.text.index("Robustness") :]
-    assert "cifar10-c 68.5 −11.5 odd 70.0 −10.0" in robustness
-    assert "−40.0" not in page.text
+    assert "odd (7 of 10 classes) 70.0 −21.5 from 91.5" in robustness
+    assert "−11.5" not in page.text
+    assert "from the line" not in page.text
+
+
+def test_what_a_shift_could_not_be_compared_with_is_said(tmp_path: Path) -> None:
+    objects, gone = (row_of(name, "bundled", "zero-shot", {"top1": 70.0}) for name in ("objects", "gone"))
+    page = small(
+        tmp_path / "out",
+        row_of("cifar10", "bundled", "zero-shot", {"top1": 80.0}),
+        shifted_row(objects, "cifar10", 81.5, missing=["air freshener", "<b>"], lacking=5),
+        shifted_row(gone, "cifar10", None, problem="cifar10 cannot be opened: no network."),
+    )
+    assert "(air freshener, <b> and 3 more), so it is compared with the accuracy on all of that one's 10" in page.text
+    assert "objects 70.0 −11.5 from 81.5" in page.text
+    assert "gone could not be compared for bundled: cifar10 cannot be opened: no network." in page.text
+
+
+def test_a_line_is_fitted_through_five_models_and_not_through_four(tmp_path: Path) -> None:
+    """Each loses half of its odds, so all lie on one line in logits, though on none in percent."""
+    rows = []
+    for at, odds in enumerate((0.5, 1, 2, 4, 8)):
+        top1 = 100 * odds / (odds + 2)
+        row = row_of("sketch", f"m{at}", "zero-shot", {"top1": top1})
+        rows.append(shifted_row(row, "things", 100 * odds / (odds + 1)))
+        rows.append(row_of("things", f"m{at}", "zero-shot", {"top1": 50.0}))
+    assert "from the line" not in small(tmp_path / "four", *rows[:8]).text
+    page = small(tmp_path / "five", *rows)
+    assert "50.0 −16.7 from 66.7, +0.0 from the line" in page.text
+    assert page.text.count("+0.0 from the line") == 5
 
 
 def test_nothing_measured_is_a_page_too(tmp_path: Path) -> None:

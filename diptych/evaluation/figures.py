@@ -14,6 +14,7 @@ from diptych.plots import cut_middle, shortened
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -46,6 +47,26 @@ class Curve(NamedTuple):
     high: Sequence[float] | None = None
     colour: int = 0
     whole: float | None = None
+
+
+class Point(NamedTuple):
+    """What a model reaches on a set and on a shifted version of it, in percent."""
+
+    base: float
+    shifted: float
+    shift: str
+
+
+class Fit(NamedTuple):
+    """A line through models in logits: logit(shifted) = slope * logit(base) + offset."""
+
+    slope: float
+    offset: float
+
+    def at(self, base: float) -> float:
+        """The shifted accuracy that the line has for a base accuracy, in percent."""
+        share = min(max(base / 100, 1e-3), 1 - 1e-3)
+        return 100 / (1 + float(np.exp(-self.slope * np.log(share / (1 - share)) - self.offset)))
 
 
 def confusion_figure(confusion: Float[np.ndarray, "true said"], classes: Sequence[str]) -> Figure:
@@ -159,41 +180,62 @@ def levels_figure(curves: Mapping[str, Curve]) -> Figure:
     return figure
 
 
-def robustness_figure(points: Mapping[str, Sequence[tuple[float, float, str]]]) -> Figure:
+def robustness_figure(points: Mapping[str, Sequence[Point]], fits: Mapping[str, Fit] | None = None) -> Figure:
     """Accuracy on a data set (across) against accuracy on its shifted versions (up), after Taori et al. 2020, figure 1,
-    on linear axes. `points` are (clean, shifted, name of the shift) for each series; on y = x a shift costs nothing."""
-    shifts = list(dict.fromkeys(shift for series in points.values() for *_, shift in series))
-    names = [*points, *shifts]
-    figure, axes = _axes(WIDTH_IN, 4.4 + _legend_inches(names))
-    every = [value for series in points.values() for clean, shifted, _ in series for value in (clean, shifted)]
-    low, high = max(0, min(every) - 6), min(100, max(every) + 6)
-    axes.plot([low, high], [low, high], color=PALE, linewidth=1.5, linestyle=(0, (4, 3)), zorder=1)
+    on linear axes: `points` of each series, and the lines fitted to some shifts. On y = x a shift costs nothing."""
+    shifts = list(dict.fromkeys(point.shift for series in points.values() for point in series))
+    figure, axes = _axes(WIDTH_IN, 4.4 + _legend_inches([*points, *shifts]))
+    every = [point for series in points.values() for point in series]
+    left, bottom = (max(0, min(values) - 6) for values in zip(*((p.base, p.shifted) for p in every), strict=True))
+    high, start = min(100, max(max(p.base, p.shifted) for p in every) + 6), max(left, bottom)
+    axes.plot([start, high], [start, high], color=PALE, linewidth=1.5, linestyle=(0, (4, 3)), zorder=1)
     for at, series in enumerate(points.values()):
-        for clean, shifted, shift in series:
-            shape = SHAPES[shifts.index(shift) % len(SHAPES)]
-            axes.plot(clean, shifted, shape, color=COLOURS[at % len(COLOURS)], markersize=8, clip_on=False)
-    middle = low + 0.06 * (high - low)
-    at_line = {"rotation": 45, "rotation_mode": "anchor", "textcoords": "offset points", "fontsize": FONT}
-    axes.annotate("y = x", (middle, middle), (-6, 6), color=INK, **at_line)
-    axes.set_xlim(low, high)
-    axes.set_ylim(low, high)
+        for point in series:
+            shape = SHAPES[shifts.index(point.shift) % len(SHAPES)]
+            axes.plot(point.base, point.shifted, shape, markersize=8, clip_on=False, **_mark(at))
+    for shift, fit in (fits or {}).items():
+        own = [point.base for series in points.values() for point in series if point.shift == shift]
+        _draw_fit(axes, fit, min(own), max(own))
+    near = start + 0.06 * (high - start)
+    slant = np.degrees(np.arctan((high - left) / (high - bottom)))  # on the square that the plot is
+    along: Any = {"rotation": slant, "rotation_mode": "anchor", "fontsize": FONT}
+    axes.annotate("y = x", (near, near), (-4, 5), textcoords="offset points", color=INK, **along)
+    axes.set_xlim(left, high)
+    axes.set_ylim(bottom, high)
     axes.set_box_aspect(1)
-    axes.set_xlabel("accuracy on the clean set, %", color=INK)
+    axes.set_xlabel("accuracy on the set itself, same classes, %", color=INK)
     axes.set_ylabel("accuracy on the shifted set, %", color=INK)
     axes.grid(axis="both", color=GRID, linewidth=0.8)
     _draw_keys(axes, list(points), shifts)
     return figure
 
 
-def _draw_keys(axes: Axes, series: Sequence[str], shifts: Sequence[str]) -> None:
-    """A colour for each series, a shape for each shift."""
-    from matplotlib.lines import Line2D
+def _mark(series: int) -> dict[str, Any]:
+    """A colour for each series, hollow once all have been used."""
+    colour = COLOURS[series % len(COLOURS)]
+    hollow = series // len(COLOURS) % 2 == 1
+    return {"color": colour, "markerfacecolor": "none" if hollow else colour, "markeredgewidth": 1.6 if hollow else 1}
 
+
+def _draw_fit(axes: Axes, fit: Fit, low: float, high: float) -> None:
+    x = np.linspace(low, high, 50)
+    axes.plot(x, [fit.at(value) for value in x], color=PALE, linewidth=1, zorder=1)
+
+
+def _draw_keys(axes: Axes, series: Sequence[str], shifts: Sequence[str]) -> None:
+    """A box for each series, a shape for each shift."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    boxes = [
+        Patch(edgecolor=mark["color"], facecolor=mark["markerfacecolor"], linewidth=1.6, label=_label(name))
+        for name, mark in zip(series, map(_mark, range(len(series))), strict=True)
+    ]
     key: Any = {"linestyle": "", "markersize": 8, "color": PALE}
     shapes = [
         Line2D([], [], marker=SHAPES[at % len(SHAPES)], label=_label(name), **key) for at, name in enumerate(shifts)
     ]
-    _legend(axes, [*series, *shifts], [*_colour_keys(series), *shapes])
+    _legend(axes, [*series, *shifts], [*boxes, *shapes])
 
 
 def _colour_keys(series: Sequence[str]) -> list[Line2D]:
@@ -253,9 +295,9 @@ def _legend_inches(names: Sequence[str] | Mapping[str, object]) -> float:
     return 0.24 * -(-len(names) // _legend_columns(names)) + 0.05
 
 
-def _legend(axes: Axes, names: Sequence[str] | Mapping[str, object], lines: Sequence[Line2D] | None = None) -> None:
+def _legend(axes: Axes, names: Sequence[str] | Mapping[str, object], keys: Sequence[Artist] | None = None) -> None:
     """Above the plot, where it covers nothing."""
-    handles = axes.get_lines() if lines is None else lines
+    handles: Sequence[Artist] = axes.get_lines() if keys is None else keys
     handles = [line for line in handles if not str(line.get_label()).startswith("_")]  # matplotlib's own names
     legend = axes.figure.legend(  # type: ignore[union-attr]
         handles=handles, loc="outside upper left", ncols=_legend_columns(list(names)), frameon=False, fontsize=FONT,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,35 +17,40 @@ from diptych.data.samples import DataError, caption_lines
 from diptych.evaluation.sets import HELD_OUT, TRAIN, WHOLE, Labelled, Pairs, Pictures, identity_of
 from diptych.images import Source as ImageSource
 
-PARQUET = (
-    "refs/convert/parquet"  # where the hub keeps a copy of every set that has a script, which `datasets` runs no more
-)
+PARQUET = "refs/convert/parquet"  # where the hub keeps a copy of what has a loading script, which nobody runs any more
 
 
 class Named(NamedTuple):
-    """Where a set lies: its hub id and configuration, its splits by the names that it is asked for with (the first is
-    the default), and its columns. Without columns it is shards as CLIP_benchmark lays them out."""
+    """Where a set lies: its hub id, its splits by the names that it is asked for with (the first is the default), and
+    the folder of its Parquet files with their columns. Without columns it is shards as CLIP_benchmark lays them out.
+    `names` is a repository of such shards whose class names and templates are taken in place of the set's own.
+    `shift_of` names the set of which this has the classes on other pictures."""
 
     hub: str
     splits: Mapping[str, str]
-    configuration: str | None = None
+    folder: str | None = None
     image: str | None = None
     label: str | None = None
     caption: str | None = None
+    names: str | None = None
+    shift_of: str | None = None
 
 
 _VALIDATED = {"val": "validation", "train": "train"}
 _TESTED = {"test": "test", "train": "train"}
 _TEST = {"test": "test"}
+_IMAGENET_NAMES = (
+    "clip-benchmark/wds_imagenet1k"  # the names and prompts of Radford et al. 2021, as the shifts have them
+)
 
 NAMED = {
     "imagenette": Named("frgfm/imagenette", _VALIDATED, "320px", "image", "label"),
-    "imagenet-1k": Named("ILSVRC/imagenet-1k", _VALIDATED, None, "image", "label"),
-    "imagenet-v2": Named("clip-benchmark/wds_imagenetv2", _TEST),
-    "imagenet-r": Named("clip-benchmark/wds_imagenet-r", _TEST),
-    "imagenet-a": Named("clip-benchmark/wds_imagenet-a", _TEST),
-    "imagenet-sketch": Named("clip-benchmark/wds_imagenet_sketch", _TEST),
-    "objectnet": Named("clip-benchmark/wds_objectnet", _TEST),
+    "imagenet-1k": Named("ILSVRC/imagenet-1k", _VALIDATED, "data", "image", "label", names=_IMAGENET_NAMES),
+    "imagenet-v2": Named("clip-benchmark/wds_imagenetv2", _TEST, shift_of="imagenet-1k"),
+    "imagenet-r": Named("clip-benchmark/wds_imagenet-r", _TEST, shift_of="imagenet-1k"),
+    "imagenet-a": Named("clip-benchmark/wds_imagenet-a", _TEST, shift_of="imagenet-1k"),
+    "imagenet-sketch": Named("clip-benchmark/wds_imagenet_sketch", _TEST, shift_of="imagenet-1k"),
+    "objectnet": Named("clip-benchmark/wds_objectnet", _TEST, shift_of="imagenet-1k"),
     "cifar10": Named("uoft-cs/cifar10", _TESTED, "plain_text", "img", "label"),
     "cifar100": Named("uoft-cs/cifar100", _TESTED, "cifar100", "img", "fine_label"),
     "flickr30k": Named("clip-benchmark/wds_flickr30k", _TEST),
@@ -57,39 +66,87 @@ def open_named(name: str, split: str | None = None) -> Labelled | Pairs:
     if asked not in entry.splits:
         raise DataError(f"{name} has no split {asked!r} here; it has {', '.join(entry.splits)}.")
     try:
-        return _fetched(entry, asked)
+        return _fetched_shards(entry, asked) if entry.folder is None else _fetched_rows(entry, asked)
     except DataError:
         raise
     except Exception as error:  # what the hub's client and the formats under `datasets` raise has no common base
-        said = str(error).strip().partition("\n")[0]
-        raise DataError(
-            f"{name} ({entry.hub}) cannot be fetched: {type(error).__name__}: {said}. It needs the network once; a set "
-            f"with terms needs them accepted at https://huggingface.co/datasets/{entry.hub} and `hf auth login`."
-        ) from error
+        raise DataError(f"{name} cannot be fetched: {_why(entry, error)}") from error
 
 
-def _fetched(entry: Named, split: str) -> Labelled | Pairs:
-    if entry.image is None:
-        return _fetched_shards(entry, split)
+def _why(entry: Named, error: Exception) -> str:
+    """What is wrong, and what to do."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    hub = getattr(error, "repo_id", None) or entry.hub  # also that of the names
+    if isinstance(error, GatedRepoError):
+        page = f"https://huggingface.co/datasets/{hub}"
+        return f"{hub} has terms; accept them at {page} and log in with `hf auth login`."
+    if isinstance(error, RepositoryNotFoundError):
+        return f"the hub has no {hub} that you may read; log in with `hf auth login`, or pass a folder."
+    said = str(error).strip().partition("\n")[0].rstrip(".")
+    return f"{type(error).__name__}: {said}. {entry.hub} needs the network once; try again when the hub can be reached."
+
+
+def _fetched_rows(entry: Named, split: str) -> Labelled | Pairs:
     datasets = _datasets(entry.hub)
-    where = {"split": entry.splits[split]}
-    try:
-        rows = datasets.load_dataset(entry.hub, entry.configuration, **where)
-    except RuntimeError as error:
-        if "script" not in str(error):
-            raise
-        rows = datasets.load_dataset(entry.hub, entry.configuration, revision=PARQUET, **where)
-    return of_rows(rows, split, image=entry.image, label=entry.label, caption=entry.caption)
+    classes, templates = _names_of(entry)
+    top, files = _parquet(entry, entry.splits[split])
+    rows = datasets.Dataset.from_parquet([os.fspath(path) for path in files])
+    identity = _hashed(entry.hub, top.name, *(path.name for path in files), *classes)  # the folder is called by commit
+    found = of_rows(rows, split, image=entry.image or "", label=entry.label, caption=entry.caption, identity=identity)
+    if not classes or isinstance(found, Pairs):
+        return found
+    if len(classes) != len(found.classes):
+        raise DataError(f"{entry.names} names {len(classes)} classes; {entry.hub} has {len(found.classes)}.")
+    return replace(found, classes=classes, templates=templates)
+
+
+def _parquet(entry: Named, split: str) -> tuple[Path, list[Path]]:
+    """The files of one split alone (`load_dataset` would fetch all splits: 150 GB for ImageNet's 50,000 pictures), and
+    the folder of their commit; from the hub's own copy where the set has none."""
+    from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
+
+    pattern, failed = f"{entry.folder}/{split}*.parquet", None  # also SPLIT/0000.parquet: here a star takes slashes
+    for revision in (None, PARQUET):
+        try:
+            top = _snapshot(entry.hub, [pattern], revision)
+        except RevisionNotFoundError:
+            break
+        except LocalEntryNotFoundError as error:  # without network the copy may be there, and the set itself not
+            failed = failed or error
+            continue
+        if files := sorted(
+            path for path in top.rglob("*.parquet") if fnmatch(path.relative_to(top).as_posix(), pattern)
+        ):
+            return top, _all_of(files)
+    raise failed or DataError(f"{entry.hub} has no files {pattern} any more; fetch it yourself and pass its folder.")
+
+
+def _all_of(files: list[Path]) -> list[Path]:
+    """DataError where their names say that there are more: what was cut off, and is now opened without network."""
+    counted = re.search(r"-of-(\d+)\.parquet$", files[0].name)
+    if counted and int(counted[1]) != len(files):
+        raise DataError(f"{files[0].parent} holds {len(files)} of {int(counted[1])} files; connect to fetch the rest.")
+    return files
+
+
+def _names_of(entry: Named) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    from diptych.evaluation.webdataset import CLASSES, TEMPLATES, names_in
+
+    return names_in(_snapshot(entry.names, [CLASSES, TEMPLATES])) if entry.names else ((), ())
 
 
 def _fetched_shards(entry: Named, split: str) -> Labelled | Pairs:
-    from huggingface_hub import snapshot_download
-
     from diptych.evaluation.webdataset import open_shards
 
-    wanted = [f"{entry.splits[split]}/*", "*.txt"]
-    top = Path(snapshot_download(entry.hub, repo_type="dataset", allow_patterns=wanted))
+    top = _snapshot(entry.hub, [f"{entry.splits[split]}/*", "*.txt"])
     return open_shards(top, top / entry.splits[split], split, None)
+
+
+def _snapshot(hub: str, wanted: list[str], revision: str | None = None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(hub, repo_type="dataset", revision=revision, allow_patterns=wanted))
 
 
 def _datasets(what: str) -> Any:
@@ -145,7 +202,7 @@ def of_rows(
     or a picture without a class."""
     datasets = _datasets(split)
     shown = rows.cast_column(image, datasets.Image(decode=False)).select_columns([image])
-    identity = identity or _identity(rows)
+    identity = identity or _hashed(rows._fingerprint, str(len(rows)))
     pictures = Pictures([f"row {place}" for place in range(len(rows))], _reader(shown, image), identity, split)
     if label is None:
         texts = rows.select_columns([caption])
@@ -159,8 +216,8 @@ def of_rows(
     return Labelled(pictures, first_synonyms(names), answers)
 
 
-def _identity(rows: Any) -> str:
-    return hashlib.blake2b(f"{rows._fingerprint}\0{len(rows)}".encode(), digest_size=12).hexdigest()
+def _hashed(*said: str) -> str:
+    return hashlib.blake2b("\0".join(said).encode(), digest_size=12).hexdigest()
 
 
 def _reader(rows: Any, image: str) -> Any:

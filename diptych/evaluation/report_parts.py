@@ -12,7 +12,8 @@ import numpy as np
 
 from diptych.evaluation import figures
 from diptych.evaluation.figures import Curve
-from diptych.evaluation.report_rows import Problems, Result, is_number, unique
+from diptych.evaluation.report_robustness import Robustness, robustness_of
+from diptych.evaluation.report_rows import Problems, Result, is_number
 from diptych.evaluation.report_tables import (
     LEVELS,
     MOST_CLASSES,
@@ -21,10 +22,8 @@ from diptych.evaluation.report_tables import (
     corruptions_of,
     groups_of,
     levels_table,
-    mean_over,
     metrics_table,
     pairs_table,
-    robustness_table,
 )
 from diptych.plots import thumbnail
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 THUMBNAIL_PX = 128
 ENDS = {"best": "Best", "worst": "Worst"}
-Points = dict[str, list[tuple[float, float, str]]]  # a model's (clean, shifted, name of the shift)
 
 
 class Plot(NamedTuple):
@@ -73,8 +71,8 @@ def parts_of(dataset: str, results: Sequence[Result], problems: Problems) -> lis
     own = [result for result in results if result.row["dataset"] == dataset]
     parts = [_part(name, members, problems) for name, members in groups_of(own)]
     with problems.of(f"{dataset}: no plot of robustness"):
-        if points := robustness_of(dataset, results):
-            parts.append(_robustness(points))
+        if found := robustness_of(dataset, results):
+            parts.append(_robustness(found))
     return parts
 
 
@@ -235,55 +233,13 @@ def _level_plot(curves: Mapping[str, Curve], title: str) -> Plot:
     return _plot(figures.levels_figure(curves), f"{title}, from clean to the highest severity: {ends}.", title)
 
 
-# Robustness
-
-
-def robustness_of(dataset: str, results: Sequence[Result]) -> Points:
-    """Clean and shifted accuracy of each model that has both: under each corruption, and on data sets that say they are
-    this one's shift (`settings.shift_of`) or whose names go on where this one's ends (imagenet, imagenet-sketch)."""
-    points: Points = {}
-    for label in unique(result.label for result in results):
-        own = [result for result in results if result.label == label]
-        zero_shot = [result for result in own if result.row["task"] == "zero-shot" and "top1" in result.metrics]
-        clean = next((r for r in zero_shot if r.row["dataset"] == dataset and not r.settings.get("corruption")), None)
-        found = [
-            (
-                clean.metrics["top1"],
-                other.metrics["top1"],
-                str(other.settings.get("corruption") or other.row["dataset"]),
-            )
-            for other in (zero_shot if clean else ())
-            if clean and other is not clean and _is_shift(other, clean)
-        ]
-        corrupted = next((r for r in own if r.row["task"] == "corruptions" and r.row["dataset"] == dataset), None)
-        if corrupted and "clean" in corrupted.metrics:
-            means = {name: mean_over(corrupted, name) for name in corruptions_of([corrupted])}
-            found += [(corrupted.metrics["clean"], mean, name) for name, mean in means.items() if mean is not None]
-        if found:
-            points[label] = found
-    return points
-
-
-def _is_shift(other: Result, clean: Result) -> bool:
-    """Whether a result is of the same classes on other pictures, under the same templates."""
-    if other.settings.get("templates") != clean.settings.get("templates"):
-        return False
-    name, of = other.row["dataset"], clean.row["dataset"]
-    if name == of:
-        return bool(other.settings.get("corruption"))
-    said = other.settings.get("shift_of")
-    return said == of if said else name.startswith((f"{of}-", f"{of}_", f"{of} ", f"{of}/"))
-
-
-def _robustness(points: Points) -> Part:
-    alt = "Accuracy on clean pictures against accuracy on shifted ones; the table has the numbers."
-    plot = _plot(figures.robustness_figure(points), alt, "Clean against shifted accuracy")
-    note = (
-        "On the dashed line a shift would cost nothing. A model is robust beyond its accuracy where it lies above the "
-        "line that other models trace (effective robustness, Taori et al. 2020). "
-        "A corruption is the mean over its severities."
-    )
-    return Part("Robustness", note=note, tables=[robustness_table(points)], plots=[plot])
+def _robustness(found: Robustness) -> Part:
+    part = Part("Robustness", note=found.note)
+    if found.points:
+        alt = "Accuracy on pictures as they were against accuracy on shifted ones; the table has the numbers."
+        part.tables.append(found.table())
+        part.plots.append(_plot(figures.robustness_figure(found.points, found.fits), alt, "What shifts cost"))
+    return part
 
 
 # Pictures

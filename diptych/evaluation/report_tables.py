@@ -218,24 +218,3 @@ def classes_table(accuracy: Mapping[str, np.ndarray], classes: Sequence[str]) ->
         return Table("Accuracy on each class, percent", list(accuracy), [("", rows)])
     ends = [(f"the {MOST_LISTED} best", rows[:MOST_LISTED]), (f"the {MOST_LISTED} worst", rows[-MOST_LISTED:])]
     return Table(f"Accuracy on single classes of {len(rows)}, percent", list(accuracy), ends)
-
-
-def robustness_table(points: Mapping[str, Sequence[tuple[float, float, str]]]) -> Table:
-    """Accuracy on what is shifted, and under it the difference from the clean set."""
-    shifts = unique(shift for series in points.values() for *_, shift in series)
-    rows = [("clean", [Cell(f"{series[0][0]:.1f}") for series in points.values()])]
-    for wanted in shifts:
-        found = [next(((x, y) for x, y, shift in series if shift == wanted), None) for series in points.values()]
-        rows.append(
-            (wanted, [Cell(f"{p[1]:.1f}", f"{p[1] - p[0]:+.1f}".replace("-", "−")) if p else Cell("–") for p in found])
-        )
-    return Table(
-        "Accuracy on shifted pictures, percent, and in small the difference from clean ones", list(points), [("", rows)]
-    )
-
-
-def _shifted(point: tuple[float, float, str] | None) -> Cell:
-    if point is None:
-        return Cell("–")
-    clean, shifted, _ = point
-    return Cell(f"{shifted:.1f}", f"{shifted - clean:+.1f}".replace("-", "−"))

@@ -2,6 +2,8 @@
 
 key          a hash of what the numbers depend on; a row that is there is not made again
 task, dataset, model, fingerprint
+shift_of     the data set that this one is a shift of, or None; details.base of its zero-shot row is then the accuracy
+             on that one (`top1`, of `count` pictures in `classes` classes of its `of`), or the `problem` with it
 metrics      numbers in percent (but l2, and median ranks), by name
 settings     split, templates, seed, ...
 count        pictures that were judged; `failures` counts, by reason, what could not be read

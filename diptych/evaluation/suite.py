@@ -8,6 +8,8 @@ split = "test"             # by default the first of test, val, ... that the set
 tasks = ["zero-shot", "probe", "few-shot", "corruptions"]
 templates = "general"      # a name or a file, see zero_shot.templates_of; by default the set's own, or "general"
 seed = 0
+shift_of = "NAME"          # the data set of this suite whose classes this one has on other pictures; by default known
+                           # for named sets, such as imagenet-r beside imagenet-1k
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import os
 import time
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ from diptych.data.samples import DataError
 from diptych.embedder import Embedder
 from diptych.evaluation import results
 from diptych.evaluation.sets import Kind, Labelled, Pairs, open_set, training_set
-from diptych.evaluation.tasks import OWN_TEMPLATES, Example, Job, Outcome, tasks
+from diptych.evaluation.shifts import Base, bases, on_base, open_base
+from diptych.evaluation.tasks import EXPECTED, OWN_TEMPLATES, Example, Job, Outcome, tasks
 from diptych.images import ImageError
 from diptych.index.lock import locked
 from diptych.plots import thumbnail
@@ -38,7 +41,6 @@ from diptych.zero_shot import templates_of
 DETAILS, THUMBS, VECTORS, LOCK = "details", "details/thumbs", "vectors", ".lock"
 THUMB_PX = 128
 USUAL = {"classes": ("zero-shot",), "pairs": ("retrieval",)}
-EXPECTED = (ValueError, OSError, ArithmeticError, MemoryError)  # what a set may do to its tasks, and to no other's
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Entry:
     tasks: tuple[str, ...] | None = None
     templates: str | None = None
     seed: int = 0
+    shift_of: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in (None, "classes", "pairs"):
@@ -79,6 +82,7 @@ def read_suite(path: str | os.PathLike[str]) -> list[Entry]:
     names = [entry.name for entry in entries]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{path} has two data sets called {twice[0]!r}; give each a name of its own.")
+    bases(entries)  # fails by name
     return entries
 
 
@@ -133,7 +137,8 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK, does=f"is writing to {folder}", remedy="Wait for it, or name another folder."):
         kept = results.begin(folder, name, {entry.name for entry in entries})
-        runner = _Runner(model, name, command, folder, tell, {row["key"]: row for row in kept})
+        done = {row["key"]: row for row in kept}
+        runner = _Runner(model, name, command, folder, tell, done, bases(entries))
         rows = []
         for at, entry in enumerate(entries):
             rows += runner.entry(entry, progress[at] if progress else lambda done, total: None)
@@ -148,6 +153,8 @@ class _Runner:
     folder: Path
     tell: Callable[[results.Row], None]
     done: dict[str, results.Row]
+    bases: dict[str, Entry]
+    opened: dict[str, Base] = field(default_factory=dict)
 
     def entry(self, entry: Entry, progress: Callable[[int, int], None]) -> list[results.Row]:
         started = time.time()
@@ -171,15 +178,27 @@ class _Runner:
         cache = self.folder / VECTORS
         return Job(self.model, data, train, templates, prompts, entry.seed, cache, progress)
 
+    def _base(self, entry: Entry) -> Base | None:
+        """What this is a shift of, opened once for all its shifts."""
+        if (base := self.bases.get(entry.name)) is None:
+            return None
+        if base.name not in self.opened:
+            self.opened[base.name] = open_base(base)
+        return self.opened[base.name]
+
     def _task(self, entry: Entry, job: Job, task: str) -> results.Row:
         does = tasks()[task]
         started, settings = time.time(), job.settings()
         try:
             settings |= does.settings(job)
-            key = key_of(self.model.fingerprint, entry.name, task, settings, job.made_of())
+            base = self._base(entry) if task == "zero-shot" else None
+            made_of = job.made_of() + (base.made_of() if base else [])
+            key = key_of(self.model.fingerprint, entry.name, task, settings, made_of)
             if (kept := self.done.get(key)) is not None and kept.get("error") is None:
                 return kept
             outcome = does.run(job)
+            if base is not None:
+                outcome.details["base"] = on_base(job, base)
         except EXPECTED as error:
             return self._failed(entry, task, settings, error, started)
         return self._add(self._row(entry, task, settings, started, key) | self._kept(outcome, job, key), started)
@@ -197,6 +216,7 @@ class _Runner:
             "task": task,
             "dataset": entry.name,
             "source": entry.source,
+            "shift_of": base.name if (base := self.bases.get(entry.name)) else None,
             "command": self.command,
             "model": self.name,
             "fingerprint": self.model.fingerprint,

@@ -25,6 +25,7 @@ OWN_TEMPLATES = "the set's own"
 EXAMPLES = 8  # best, and as many worst
 MOST_IN_A_ROW = 200  # classes whose confusion stands in the row itself; of more it is in the .npz
 DECODE: Decode = "fast"
+EXPECTED = (ValueError, OSError, ArithmeticError, MemoryError)  # what a set may do to its tasks, and to no other's
 
 
 class Example(NamedTuple):

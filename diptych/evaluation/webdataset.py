@@ -60,8 +60,7 @@ def _all_shards(folder: Path) -> list[Path]:
 def _labelled(top: Path, shards: Sequence[Path], identity: str, split: str) -> Labelled:
     if not (top / CLASSES).is_file():
         raise DataError(f"{top} has no {CLASSES}; wanted one with the name of a class a line, from class 0 on.")
-    classes = tuple(_lines(top / CLASSES))
-    templates = tuple(line.replace("{c}", "{}") for line in _lines(top / TEMPLATES))
+    classes, templates = names_in(top)
     rows = [row for number, shard in enumerate(shards) for row in _scan(shard, number, len(classes))]
     if not rows:
         raise DataError(f"{top} holds no picture with a class ({split}); wanted KEY.jpg, .png or .webp beside KEY.cls.")
@@ -74,6 +73,12 @@ def _labelled(top: Path, shards: Sequence[Path], identity: str, split: str) -> L
             return file.read(size)
 
     return Labelled(Pictures(keys, read, identity, split), classes, np.array(answers, np.int64), templates)
+
+
+def names_in(top: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The class names and the templates that lie in a folder of shards; () for what is not there."""
+    templates = (line.replace("{c}", "{}") for line in _lines(top / TEMPLATES))
+    return tuple(_lines(top / CLASSES)), tuple(templates)
 
 
 def _lines(path: Path) -> list[str]:
