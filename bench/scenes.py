@@ -73,7 +73,7 @@ def attributes(model: diptych.Embedder, scenes: Sequence[Scene], where: str, fou
     for scene, vector, some in zip(scenes, whole, places, strict=True):
         for what, words in questions(scene.things, rng):
             classes = model.embed_labels(words, templates=["a {}"])
-            by_places = anywhere(some[None], classes, scale=model.scale)[0]
+            by_places = anywhere(some[None], classes)[0]
             for way, scores in (("the vector", classes @ vector), ("its places", by_places)):
                 found[f"{where}, {what}, by {way}"].append(float(scores.argmax() == 0))
 

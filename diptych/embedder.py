@@ -323,7 +323,7 @@ class Embedder:
     ) -> zero_shot.Classification:
         """Which label fits each picture, by the model's own temperature; `{}` in a template is the label's place.
 
-        With `places` it is some place of the picture that has to fit, see `zero_shot.anywhere`: for pictures of several
+        With `places` it is some part of the picture that has to fit, see `zero_shot.anywhere`: for pictures of several
         things. Else they may also come as vectors, (n, dim) float. Raises as `embed_images` and `embed_labels` do.
         """
         classes = self.embed_labels(labels, templates=templates, truncate=truncate)
@@ -334,8 +334,8 @@ class Embedder:
     def anywhere(
         self, pixels: UInt8[np.ndarray, "pictures size size 3"], classes: Float[np.ndarray, "labels dim"]
     ) -> Float[np.ndarray, "pictures labels"]:
-        """How well some place of each picture fits each label's vector, see `zero_shot.anywhere`."""
-        return zero_shot.anywhere(self.engine.encode_places(pixels), classes, scale=self.scale)
+        """How well some part of each picture fits each label's vector, see `zero_shot.anywhere`."""
+        return zero_shot.anywhere(self.engine.encode_places(pixels), classes)
 
     def embed_labels(
         self,

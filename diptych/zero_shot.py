@@ -21,6 +21,8 @@ GENERAL_TEMPLATES = (
 )  # fmt: skip
 NOTHING = ("a photo.", "a picture of something else.", "a photo of nothing in particular.")
 
+BEST_PLACES = 0.1
+
 
 class Classification(NamedTuple):
     """`probabilities[i, j]` is that of picture i being `labels[j]`; `best[i]` is picture i's likeliest label.
@@ -116,15 +118,15 @@ def calibrated_scale(cosines: Float[np.ndarray, "n labels"], answers: Int[np.nda
 
 
 def anywhere(
-    places: Float[np.ndarray, "pictures places dim"], classes: Float[np.ndarray, "labels dim"], *, scale: float
+    places: Float[np.ndarray, "pictures places dim"], classes: Float[np.ndarray, "labels dim"]
 ) -> Float[np.ndarray, "pictures labels"]:
-    """How well some place of each picture fits each label: a soft maximum of the places' cosines, the logarithm of the
-    mean of exp(scale x cosine), over the scale (Pinheiro and Collobert 2015, "From image-level to pixel-level labeling
-    with convolutional networks", section 3.2). Of a picture of several things the one vector tells which colours and
-    which kinds there are, and its places which kind has which colour."""
-    logits = scale * (places @ classes.T).astype(np.float64)
-    top = logits.max(axis=1, keepdims=True)
-    return (top[:, 0] + np.log(np.exp(logits - top).mean(axis=1))) / scale
+    """How well some part of each picture fits each label: the mean cosine of the tenth of its places that fit best
+    (k-max pooling: Durand et al. 2016, "WELDON: Weakly supervised learning of deep convolutional neural networks",
+    section 3.2). Of a picture of several things the one vector tells which colours and which kinds there are, its
+    places which kind has which colour."""
+    count = places.shape[1]
+    best = max(1, round(BEST_PLACES * count))
+    return np.partition(places @ classes.T, count - best, axis=1)[:, count - best :].mean(axis=1)
 
 
 def each_label(
