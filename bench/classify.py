@@ -1,0 +1,82 @@
+"""Does labelling a folder of pictures run at the rate at which the engine embeds?
+
+    python bench/classify.py [--photos FOLDER] [--count 1000] [--model MODEL] [--quick] [--json]
+
+"the engine alone" embeds batches of pixels that lie in memory; the others begin with the files: `embed_stream`, and the
+whole command `diptych classify`, in this process, with twenty labels and our general prompts, by vectors and by places.
+Medians of rounds in turns. Without --photos JPEGs of drawn scenes are made, 256 px.
+"""
+
+import contextlib
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+from table import Row, arguments, report
+
+import diptych
+from diptych.cli import diptych as command
+from diptych.data.scenes import KINDS, draw_scene
+from diptych.images import find_images, squared
+
+QUESTION = "Labelling a folder of pictures"
+LABELS = KINDS[:20]
+
+
+def main() -> None:
+    """All in one run."""
+    parser = arguments(QUESTION)
+    parser.add_argument("--photos", help="a folder of pictures")
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--model", help="a model; by default the bundled one")
+    options = parser.parse_args()
+    count, rounds = (64, 1) if options.quick else (options.count, 5)
+    with tempfile.TemporaryDirectory() as made:
+        folder = filled(Path(made), options.photos, count)
+        report(QUESTION, measured(folder, options.model, rounds), as_json=options.as_json)
+
+
+def filled(folder: Path, photos: str | None, count: int) -> Path:
+    """A folder of so many files: links to photographs, again and again if need be, or drawn scenes."""
+    found = find_images(photos) if photos else []
+    for number, path in enumerate(islice(cycle(found), count)):
+        (folder / f"{number:06d}{path.suffix}").symlink_to(path.resolve())
+    for number in range(0 if found else count):
+        draw_scene(number % 64, size_px=256).image.save(folder / f"{number:06d}.jpg", quality=90)
+    return folder
+
+
+def measured(folder: Path, name: str | None, rounds: int) -> list[Row]:
+    """Pictures a second, each way, and as a share of the engine's."""
+    model, paths = diptych.load(name), find_images(folder)
+    pixels = np.stack([squared(path, model.preprocessing) for path in paths[:256]])
+
+    def classify(*more: str) -> None:
+        said = ["classify", str(folder), "--labels", ",".join(LABELS), "--templates", "general", *more]
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            command(said + (["--model", name] if name else []), standalone_mode=False)
+
+    ways: dict[str, tuple[int, Callable[[], object]]] = {
+        "the engine alone": (len(pixels), lambda: model.embed_pixels(pixels)),
+        "embed_stream": (len(paths), lambda: model.embed_readable(paths)),
+        "diptych classify": (len(paths), classify),
+        "diptych classify --places": (len(paths), lambda: classify("--places")),
+    }
+    taken_s: dict[str, list[float]] = {way: [] for way in ways}
+    for turn in range(rounds + 1):
+        for way, (_, work) in ways.items():
+            started_s = time.perf_counter()
+            work()
+            if turn:  # the first compiles
+                taken_s[way].append(time.perf_counter() - started_s)
+    rates = {way: number / statistics.median(taken_s[way]) for way, (number, _) in ways.items()}
+    return [Row(way, rate, "pictures/s", rate / rates["the engine alone"]) for way, rate in rates.items()]
+
+
+if __name__ == "__main__":
+    main()
