@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)  # sides of windows, as shares of the picture's short side
 OVERLAP = 0.6
 THRESHOLD = 0.5  # of the way from the background to the best
+MOST_WINDOWS = 5000
 LONG_SIDE = 64  # places of a map along the picture's longer side
 REACH, SMOOTH = 10, 1e-3
 
@@ -30,17 +31,21 @@ class Box(NamedTuple):
 
 def windows(width: int, height: int, *, scales: Sequence[float] = SCALES, overlap: float = OVERLAP) -> list[Box]:
     """Square windows (their scores 0) of several sizes, which overlap by at least `overlap` and together cover a
-    picture of so many pixels to its edges. Raises ValueError for scales outside 0 to 1 or an overlap outside 0 to
-    under 1."""
+    picture of so many pixels to its edges. Raises ValueError for scales outside 0 to 1, an overlap outside 0 to
+    under 1, or what would be more than MOST_WINDOWS. They are a pixel apart or more."""
     if not scales or not all(0 < scale <= 1 for scale in scales):
         raise ValueError(f"scales are {tuple(scales)}; wanted numbers above 0, up to 1 (the picture's short side).")
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap is {overlap}; wanted 0 to under 1.")
     found = []
-    for scale in scales:
-        side = max(1.0, scale * min(width, height))
-        step = side * (1 - overlap)
-        found += [Box(x, y, side, side, 0.0) for y in _starts(height - side, step) for x in _starts(width - side, step)]
+    for side in dict.fromkeys(max(1.0, scale * min(width, height)) for scale in scales):
+        step = max(1.0, side * (1 - overlap))
+        rows, columns = _starts(height - side, step), _starts(width - side, step)
+        if len(found) + len(rows) * len(columns) > MOST_WINDOWS:
+            raise ValueError(
+                f"{width} x {height} px make over {MOST_WINDOWS:,} windows; pass fewer, larger scales or less overlap."
+            )
+        found += [Box(x, y, side, side, 0.0) for y in rows for x in columns]
     return found
 
 

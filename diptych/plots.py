@@ -84,7 +84,8 @@ def heat_overlay(
     over = Image.fromarray(((0.35 * np.asarray(image) + 0.65 * grey) * (1 - cover) + colours * cover).astype(np.uint8))
     draw, line = ImageDraw.Draw(over), max(2, min(image.size) // 150)
     for index, (x, y, width, height, *_) in reversed(list(enumerate(boxes))):
-        draw.rectangle((x, y, x + width - 1, y + height - 1), outline="white" if index == 0 else "silver", width=line)
+        corner = (max(x, x + width - 1), max(y, y + height - 1))  # a box may be narrower than a pixel
+        draw.rectangle((x, y, *corner), outline="white" if index == 0 else "silver", width=line)
     return over
 
 

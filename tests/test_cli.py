@@ -699,3 +699,14 @@ def test_embed_writes_vectors(cli: Cli, tiny_model: Path, pictures: Path, tmp_pa
     assert (said.code, said.out) == (OK, f"{tmp_path / 'out'}\n")
     assert "8 pictures and 0 texts in 1 shards" in said.err
     assert np.load(tmp_path / "out" / "00000.npy").shape == (8, 64)
+
+
+def test_a_wide_table_keeps_its_values(
+    cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wider than the terminal rather than without some of its columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "captions.txt").write_text("\n".join(f"a star number {number}" for number in range(60)))
+    said = cli("compare", pictures / "scene-0.png", tmp_path / "captions.txt", "--model", tiny_model)
+    values = re.findall(r"-?\d\.\d{3}", said.out)
+    assert len(values) == 60

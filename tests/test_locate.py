@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Cli
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -15,17 +15,19 @@ from diptych.cli import OK, USAGE
 from diptych.heat_map import _cut, heat_maps
 from diptych.images import Preprocess
 from diptych.locate import Box, along_edges, boxes, laid_back, laid_out, likely, map_shape, overlap_of, windows
+from diptych.plots import heat_overlay
 
 
 @given(st.integers(1, 900), st.integers(1, 900), st.floats(0.05, 1), st.floats(0, 0.8))
 def test_windows_cover_the_picture_and_overlap(width: int, height: int, scale: float, overlap: float) -> None:
-    found = windows(width, height, scales=(scale,), overlap=overlap)
     side = max(1.0, scale * min(width, height))
+    assume((width / side + 1) * (height / side + 1) < 4000 * max(1 / side, 1 - overlap) ** 2)
+    found = windows(width, height, scales=(scale,), overlap=overlap)
     for start, length, room in ((0, 2, width), (1, 3, height)):
         edges = sorted({round(window[start], 6) for window in found})
         assert edges[0] == 0
         assert edges[-1] + side == pytest.approx(max(room, side), abs=1e-3)
-        assert all(b - a <= side * (1 - overlap) + 1e-3 for a, b in pairwise(edges))
+        assert all(b - a <= max(1, side * (1 - overlap)) + 1e-3 for a, b in pairwise(edges))
         assert all(window[length] == side for window in found)
 
 
@@ -35,6 +37,9 @@ def test_windows_by_hand() -> None:
         windows(4, 2, scales=(2,))
     with pytest.raises(ValueError, match="overlap is 1"):
         windows(4, 2, overlap=1)
+    assert len(windows(1, 300)) == 300  # five sizes that are one, and a pixel apart
+    with pytest.raises(ValueError, match="10 x 20000 px make over 5,000 windows; pass fewer, larger scales"):
+        windows(10, 20000)
 
 
 def test_the_best_window_is_where_the_map_is_highest() -> None:
@@ -136,6 +141,12 @@ def test_a_model_looks_at_the_whole_picture(method: str, tiny_model: Path) -> No
     one, other = (model.locate(image, "a red square", method=method) for image in (plain, marked))
     assert np.abs(other.scores - one.scores).max() > 1e-3
     assert other.overlay().size == (300, 100)
+
+
+def test_a_picture_of_one_pixel_is_drawn_on(tiny_model: Path) -> None:
+    found = diptych.load(tiny_model).locate(Image.new("RGB", (1, 1), "red"), "a red square")
+    assert found.overlay(boxes=5).size == (1, 1)
+    assert heat_overlay(Image.new("RGB", (1, 1)), np.eye(4), [(0.3, 0.3, 0.2, 0.2)]).size == (1, 1)
 
 
 def test_several_phrases_at_once(tiny_model: Path, pictures: Path) -> None:

@@ -146,3 +146,13 @@ def test_command(cli: Cli, colours: Path, tiny_model: Path, model: Embedder, tmp
     assert "learnt from 6 pictures" in shots.err
     assert "1 empty file (training)" in shots.err
     assert cli("probe", tmp_path / "nowhere", "--model", tiny_model).code == FAILED
+
+
+def test_as_many_shots_as_there_are_pictures(model: Embedder, tmp_path: Path) -> None:
+    """Nothing is left to choose the strength on: it is chosen by some of those that are learnt from. At a strength that
+    nobody chose the probe stayed at the zero-shot weights."""
+    paint(tmp_path / "train", 4, 0)
+    paint(tmp_path / "test", 5, 1)
+    job = Job(model, labelled(tmp_path), training_set(tmp_path))
+    assert probing.probe_set(job, shots=4).accuracy >= 80
+    assert probing.probe_set(job, shots=100).accuracy >= 80

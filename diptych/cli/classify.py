@@ -90,11 +90,11 @@ def command(
     if truncate:
         say_cut(embedder, zero_shot.prompts(tuple(names), templates))
     judge = _judge(embedder, classes, each, places)
+    scale = _calibrated(embedder, judge, names, calibrate) if calibrate else embedder.scale
     paths = pictures_in(pictures)
     with progress("looking at pictures") as advance:
         seen = embedder.embed_readable(paths, encode=judge, progress=advance)
     code = report_failures(seen.failures)
-    scale = _calibrated(embedder, judge, names, calibrate) if calibrate else embedder.scale
     cosines = seen.vectors[:, : len(names)]
     if each:
         shares = zero_shot.each_label(cosines, seen.vectors[:, -1], scale=scale)
@@ -106,7 +106,10 @@ def command(
         for path, row in zip(seen.keys, shares, strict=True)
     ]
     answers = _answers(seen.keys, names)
-    accuracy = _accuracy(shares, answers, names) if answers else {}
+    counted = [at for at, answer in enumerate(answers) if answer is not None]
+    accuracy = _accuracy(shares[counted], [answers[at] for at in counted], names) if counted else {}
+    if 0 < len(counted) < len(answers):
+        say(f"{len(answers) - len(counted)} pictures lie in no folder that is called as a label: not in the accuracy")
     if as_json:
         told = {"accuracy": accuracy} if accuracy else {}
         said = {"labels": names, "scale": scale, "pictures": rows, **told, "failures": failures_json(seen.failures)}
@@ -115,7 +118,7 @@ def command(
         for row in rows:
             click.echo(f"{row['path']}  " + "  ".join(f"{name} {share:.1%}" for name, share in row["labels"].items()))
         if accuracy:
-            click.echo(_accuracy_line(accuracy, len(rows)))
+            click.echo(_accuracy_line(accuracy, len(counted)))
     if not paths:
         say(f"no pictures in {', '.join(pictures)}.")
         return NOTHING
@@ -161,16 +164,15 @@ def _class_folders(folder: str) -> list[str]:
     return names
 
 
-def _answers(paths: Sequence[Any], names: list[str]) -> list[int]:
-    """The number of each picture's label, where all lie in folders that are called as one; else nothing."""
+def _answers(paths: Sequence[Any], names: list[str]) -> list[int | None]:
+    """The number of the label that each picture's folder is called by; None for a folder of another name."""
     from diptych.data.folders import class_name
 
     numbers = {name.casefold(): at for at, name in enumerate(names)}
-    found = [numbers.get(class_name(Path(path).absolute().parent).casefold()) for path in paths]
-    return [] if None in found else [at for at in found if at is not None]
+    return [numbers.get(class_name(Path(path).absolute().parent).casefold()) for path in paths]
 
 
-def _accuracy(shares: np.ndarray, answers: list[int], names: list[str]) -> dict[str, Any]:
+def _accuracy(shares: np.ndarray, answers: Sequence[int | None], names: list[str]) -> dict[str, Any]:
     """Percentages, over all pictures and by class, and who was taken for whom."""
     import numpy as np
 
@@ -208,10 +210,10 @@ def _calibrated(embedder: Embedder, judge: Callable[[np.ndarray], np.ndarray], n
     seen = embedder.embed_readable(pictures_in((folder,)), encode=judge)
     report_failures(seen.failures)
     answers = _answers(seen.keys, names)
-    if not answers:
-        raise click.UsageError(
-            f"{folder} has pictures in folders that are called as no label; wanted {', '.join(names[:5])}."
-        )
+    if not answers or None in answers:
+        odd = sorted({Path(path).parent.name for path, at in zip(seen.keys, answers, strict=True) if at is None})
+        which = f"pictures in {odd[0]!r}, which is no label" if odd else "no picture that can be read"
+        raise click.UsageError(f"{folder} has {which}; wanted folders called {', '.join(names[:5])}.")
     scale = calibrated_scale(seen.vectors[:, : len(names)], np.array(answers))
     say(f"scale {scale:.1f} by {len(answers)} labelled pictures, in place of the model's {embedder.scale:.1f}")
     return scale

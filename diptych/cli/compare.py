@@ -118,8 +118,8 @@ def _print_tables(matrices: Mapping[str, "np.ndarray"], names: Sequence[str], se
     for metric, matrix in matrices.items():
         table = _table(metric, matrix, names, sentences, console.width)
         least = 1 + sum(3 + (column.width or column.min_width or 0) for column in table.columns)
-        # Wider than the terminal rather than with values cut off.
-        console.print(table, width=max(console.width, least), crop=False, no_wrap=True)
+        # Wider than the terminal rather than with values cut off; no print is wider than its console.
+        Console(width=max(console.width, least)).print(table, crop=False, no_wrap=True)
 
 
 def _widths(names: Sequence[str], sentences: Sequence[str], width: int) -> tuple[int, int]:

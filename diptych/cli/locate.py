@@ -73,7 +73,7 @@ def command(
     else:
         for each in maps:
             for box in each.boxes[:boxes]:
-                x, y, width, height = (round(value) for value in box[:4])
+                x, y, width, height = (round(value) for value in (*box[:2], max(1.0, box.width), max(1.0, box.height)))
                 which = f"  ({each.method})" if compare else ""
                 click.echo(f"{box.score:.3f}  x {x}  y {y}  width {width}  height {height}  {each.phrase}{which}")
     if plot:

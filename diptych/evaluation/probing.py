@@ -103,12 +103,12 @@ def _right(probe: Probe, parts: Parts) -> Float[np.ndarray, " m"]:
 
 def _draw(parts: Parts, zero: Probe, shots: int, seed: int) -> Probe:
     """One draw of so many of each class. The strength is chosen on other training pictures, as many, at most four of a
-    class; on none, where none are left."""
+    class; where none are left, on some that are held out of the chosen."""
     chosen = few_shots(parts.train_answers, shots, seed=seed)
     rest = np.setdiff1d(np.arange(len(parts.train_answers)), chosen)
     features, answers = parts.train[chosen], parts.train_answers[chosen]
     if not len(rest):
-        return Features(features, answers).fit(PLAIN_L2, prior=zero.weights)
+        return fitted(features, answers, seed, prior=zero).probe
     judged = rest[few_shots(parts.train_answers[rest], min(shots, MOST_VALIDATION), seed=seed)]
     return sweep(features, answers, parts.train[judged], parts.train_answers[judged], prior=zero.weights).probe
 
