@@ -181,7 +181,8 @@ def test_evaluate(cli: Cli, colours: Path, shards: Path, tiny_model: Path, tmp_p
     assert again.json["rows"][:2] == said.json["rows"][:2]  # to the second of their start: they were not made again
     shutil.copytree(colours, tmp_path / "nowhere")
     mended = cli("evaluate", tiny_model, "--suite", path, "--out", out)
-    assert mended.code == OK
+    assert mended.code == PARTLY  # a picture is broken, which is said again
+    assert "left out 1: 1 not an image" in mended.err
     assert "top1" in mended.out
     assert [row["error"] for row in results.read_results(out)] == [None, None, None]
 
@@ -210,6 +211,20 @@ def test_what_cannot_be_evaluated(cli: Cli, tmp_path: Path, tiny_model: Path, re
     assert cli("evaluate", tiny_model).code == USAGE
     path = write_suite(tmp_path, 'name = "gone"\nsource = "nowhere"')
     assert cli("evaluate", tiny_model, "--suite", path, "--out", tmp_path / "out").code == FAILED
+
+
+def test_a_model_that_cannot_be_opened_costs_itself(
+    cli: Cli, shards: Path, tmp_path: Path, tiny_model: Path, reported: list[str]
+) -> None:
+    path, out = write_suite(tmp_path, f'name = "scenes"\nsource = "{shards}"'), tmp_path / "out"
+    said = cli("evaluate", "no-model", tiny_model, "--suite", path, "--out", out, "--json")
+    assert said.code == PARTLY
+    assert "no-model is no file, no folder" in said.err
+    assert said.json["unopened"] == ["no-model"]
+    assert [row["error"] for row in said.json["rows"]] == [None]
+    assert reported == [str(out)]
+    assert cli("evaluate", tiny_model, "--suite", path, "--out", out).code == OK
+    assert cli("evaluate", "no-model", "--suite", path, "--out", out).code == FAILED
 
 
 def write_results(

@@ -121,7 +121,7 @@ def test_classes_go_by_name_not_by_number(model: Embedder, colours: Path, tmp_pa
     assert dict(zip(names, right.tolist(), strict=True)) == {"blue": 1.0, "green": 0.0, "red": 1.0}
     (train / "pink").mkdir()
     Image.new("RGB", (9, 9)).save(train / "pink" / "1.png")
-    with pytest.raises(DataError, match="the training split has the class 'pink', which the test split has not"):
+    with pytest.raises(DataError, match="learn from have the class 'pink', which those to be judged by have not"):
         probing.probe_task(Job(model, labelled(colours), labelled(train)))
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli import FAILED, OK, PARTLY
+from diptych.checkpoint.state import CheckpointError
+from diptych.cli import FAILED, OK, PARTLY, with_flags
 from diptych.cli.options import activation_option, json_option, open_model, print_json, say, stages
 from diptych.engines import EngineName
 
@@ -56,9 +57,16 @@ def command(
     from diptych.evaluation.suite import read_suite, run
 
     entries = read_suite(suite)
-    rows = []
+    rows, unopened = [], []
     for name in models or (BUNDLED,):
-        embedder = open_model(None if name == BUNDLED else name, device, activation, engine)
+        try:
+            embedder = open_model(None if name == BUNDLED else name, device, activation, engine)
+        except CheckpointError as error:
+            if len(models) < 2:
+                raise
+            unopened.append(name)  # it costs itself alone; what others took hours for is kept, and reported
+            say(with_flags(str(error)))
+            continue
         with stages(*(f"{name} · {entry.name}" for entry in entries)) as bars:
             rows += run(
                 embedder,
@@ -71,17 +79,22 @@ def command(
             )
     report = write_report(out)
     if as_json:
-        print_json({"out": out, "rows": rows})
+        print_json({"out": out, "rows": rows, "unopened": unopened})
     else:
         _print(_table(rows))
     say(f"wrote {report}")
-    bad = [row for row in rows if row["error"]]
-    return OK if not bad else PARTLY if len(bad) < len(rows) else FAILED
+    sound = [row for row in rows if not row["error"]]
+    if not sound:
+        return FAILED
+    return OK if len(sound) == len(rows) and not unopened and not any(row["failures"] for row in rows) else PARTLY
 
 
 def _tell(row: dict[str, Any]) -> None:
     said = row["error"] or _numbers(row["metrics"])
     say(f"{row['dataset']} · {row['task']}: {said} ({row['seconds']:.0f} s)")
+    if row["failures"]:
+        counts = ", ".join(f"{count} {reason}" for reason, count in row["failures"].items())
+        say(f"  left out {sum(row['failures'].values())}: {counts}")
 
 
 MAIN = {

@@ -50,6 +50,8 @@ def command(
         click.echo(f"accuracy   {result.accuracy:.1f} %  (l2 {result.probe.l2:.3g})")
         click.echo(f"zero-shot  {result.zero_shot:.1f} %")
     say(f"learnt from {result.trained_on:,} pictures ({result.train}), judged by {result.judged_on:,}")
+    if shots and result.trained_on < shots * len(result.probe.classes):
+        say(f"not every class has {shots} pictures to learn from: of those that have fewer all were taken")
     if result.failures:
         say("left out: " + ", ".join(f"{count} {reason}" for reason, count in result.failures.items()))
     if out:

@@ -161,7 +161,7 @@ def _renumbered(train: Labelled, test: Labelled) -> Int[np.ndarray, " classes"]:
     """Of each training class its number in the set. DataError for one that the set does not have."""
     if missing := [name for name in train.classes if name not in test.classes]:
         raise DataError(
-            f"the training split has the class {missing[0]!r}, which the {test.pictures.split} split has not."
+            f"the pictures to learn from have the class {missing[0]!r}, which those to be judged by have not."
         )
     return np.array([test.classes.index(name) for name in train.classes])
 
