@@ -710,3 +710,18 @@ def test_a_wide_table_keeps_its_values(
     said = cli("compare", pictures / "scene-0.png", tmp_path / "captions.txt", "--model", tiny_model)
     values = re.findall(r"-?\d\.\d{3}", said.out)
     assert len(values) == 60
+
+
+def test_a_stray_picture_costs_the_accuracy_itself_alone(
+    cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    folder = _of_classes(pictures, tmp_path / "set")
+    whole = cli("classify", folder, "--model", tiny_model, "--json").json["accuracy"]
+    shutil.copy(pictures / "scene-5.png", folder / "stray.png")
+    said = cli("classify", folder, "--model", tiny_model, "--labels", "star,hat,cup", "--json")
+    assert sum(map(sum, said.json["accuracy"]["confusion"])) == sum(map(sum, whole["confusion"]))
+    assert "1 pictures lie in no folder that is called as a label" in said.err
+    refused = cli("classify", folder, "--model", tiny_model, "--labels", "star,hat", "--calibrate", folder)
+    assert refused.code == USAGE
+    assert f"{folder} has pictures in 'cup', which is no label; wanted folders called star, hat" in refused.err
+    assert "left out" not in refused.err
