@@ -162,7 +162,7 @@ def test_the_report_in_numbers_and_as_a_picture(line: Forgetting, tmp_path: Path
     assert len(picture.convert("RGB").getcolors(10**6)) > 50  # something is drawn
 
 
-def teach(network: CLIP, tokenizer: Tokenizer, lesson: LabelledPictures, *, lr: float, steps: int = 40) -> None:
+def teach(network: CLIP, tokenizer: Tokenizer, lesson: LabelledPictures, *, lr: float, steps: int = 30) -> None:
     """Steps on the pictures of a set and its prompts, as a run on a little data takes them."""
     optimizer = torch.optim.AdamW(parameter_groups(network, weight_decay=0.0), lr=lr)
     pixels = torch.from_numpy(normalise(lesson.pixels, SPEC))
@@ -186,7 +186,7 @@ def old(colours: Path) -> LabelledPictures:
 @pytest.fixture(scope="module")
 def pretrained(tiny_model: Path, tokenizer: Tokenizer, old: LabelledPictures) -> CLIP:
     network = from_model(str(tiny_model), None).network
-    teach(network, tokenizer, old, lr=2e-3)
+    teach(network, tokenizer, old, lr=2e-3, steps=120)
     return network
 
 
