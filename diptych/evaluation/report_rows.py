@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diptych.evaluation.results import FILE, PLACE
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-RESULTS = "results.jsonl"
 BROKEN = (ArithmeticError, LookupError, OSError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile,
           zlib.error)  # fmt: skip
 
@@ -109,13 +110,13 @@ class Problems:
 def read_results(folder: Path, problems: Problems) -> list[Result]:
     """The rows that stand: of the same thing measured twice the later, and an error only where nothing was measured.
     Lines that are no rows are named. Raises FileNotFoundError where there is no such file."""
-    path = folder / RESULTS
+    path = folder / FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {RESULTS}; wanted a folder that `diptych evaluate` wrote.")
+        raise FileNotFoundError(f"{folder} holds no {FILE}; wanted a folder that `diptych evaluate` wrote.")
     rows: dict[Any, dict[str, Any]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
         if line.strip():
-            with problems.of(f"{RESULTS}, line {number}, is no row of results"):
+            with problems.of(f"{FILE}, line {number}, is no row of results"):
                 row = _checked(json.loads(line))
                 rows[_place(row), None if row["error"] else json.dumps(row["settings"], sort_keys=True)] = row
     done = {place for place, settings in rows if settings is not None}
@@ -123,7 +124,7 @@ def read_results(folder: Path, problems: Problems) -> list[Result]:
 
 
 def _place(row: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in ("model", "fingerprint", "dataset", "task"))
+    return tuple(str(row[name]) for name in PLACE)
 
 
 def _checked(row: Any) -> dict[str, Any]:
