@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.data.augment import moved_region
+from diptych.data.phrases import phrases_of
 from diptych.data.samples import Region
 from diptych.data.scenes import draw_scene
 from diptych.nets.clip import CLIP
@@ -69,12 +70,44 @@ def test_the_loss_by_hand() -> None:
     right, wrong = np.exp(2), 1.0
     what = [-np.log(right / (right + wrong)), np.log(2), -np.log(right / (right + 2 * wrong))]
     where = [-np.log(right / (right + 3 * wrong)), np.log(4), -np.log(right / (2 * right + 2 * wrong))]
-    whether = [-np.log(right / (right + wrong)), np.log(2), -np.log(wrong / (right + 2 * wrong))]
+    phrase = [-np.log(right / (right + wrong)), np.log(2), -np.log(wrong / (right + 2 * wrong))]
+    picture = [-np.log(right / (right + wrong)), -np.log(wrong / (right + wrong)), np.log(2)]
+    whether = np.mean([phrase, picture], axis=0)
     # The picture of the hat is one of axis 0, which is the circle's; of its places 0 and 1 are the hat's.
     found = places_loss(images, places, phrases, torch.tensor(2.0), known)
     # Told apart at a scale of 8: "circle" from "hat" alone, "hat" from both others.
     apart = [np.log(1 + np.exp(-8)), np.log(1 + 2 * np.exp(-8)), np.log(1 + np.exp(-8))]
     assert found.item() == pytest.approx(np.mean([what, where, whether, apart]), abs=1e-5)
+
+
+def test_what_is_said_of_a_whole_picture() -> None:
+    """Two of its phrases are learnt from; whatever else its captions say is no wrong phrase for it, in any number."""
+    said = [Region(phrase, None) for phrase in ("black dog", "snow", "dogs", "runs")]
+    known = ground([said, [Region("dog", (0, 0, 1, 1))], [Region("cat", None)]], 2)
+    assert known is not None
+    assert known.phrases == ["black dog", "cat", "dog", "snow"]
+    assert (known.pictures.tolist(), known.said.tolist()) == ([1, 0, 0, 2], [2, 0, 3, 1])
+    assert known.cover.tolist() == [[1, 1, 1, 1]]  # of the one box
+    assert known.true.tolist() == [[True, False, True, True], [False, False, True, False], [False, True, False, False]]
+
+
+def test_the_loss_of_what_has_no_box_by_hand() -> None:
+    """A dog and a cat; the second picture's vector is the dog's. Scale 2."""
+    known = ground([[Region("dog", None)], [Region("cat", None)]], 1)
+    assert known is not None
+    axes = torch.eye(2)
+    found = places_loss(axes[[1, 1]], axes[[0, 1], None], axes, torch.tensor(2.0), known)  # cat, dog
+    right, wrong = np.exp(2), 1.0
+    phrase = [-np.log(right / (right + wrong)), -np.log(wrong / (right + wrong))]
+    picture = [np.log(2), np.log(2)]
+    assert found.item() == pytest.approx((np.mean(phrase) + np.mean(picture)) / 2, abs=1e-5)
+
+
+def test_what_a_caption_says() -> None:
+    assert phrases_of(["A brown dog runs over the grass.", "2 Dogs!"]) == [
+        "brown", "dog", "runs", "brown dog runs", "grass", "dogs",
+    ]  # fmt: skip
+    assert phrases_of(["Old brick wall painted green", "", "It is."]) == ["old", "brick", "wall", "painted", "green"]
 
 
 def test_gradients_are_those_of_both_losses() -> None:

@@ -64,7 +64,9 @@ def moved_region(
     region: Region, part: tuple[float, float, float, float], *, flipped: bool = False, least: float = 0.5
 ) -> Region | None:
     """Where a region is after its picture was cut to `part` and mirrored; None where less than the share `least` of it
-    is left."""
+    is left. One without a box stays: it may be anywhere."""
+    if region.box is None:
+        return Region(mirror_caption(region.phrase), None) if flipped else region
     (left, top, right, bottom), (x0, y0, x1, y1) = region.box, part
     inside = max(left, x0), max(top, y0), min(right, x1), min(bottom, y1)
     seen = max(0.0, inside[2] - inside[0]) * max(0.0, inside[3] - inside[1])

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from diptych.data.augment import Augmentation, augment_picture, drop_words, mirror_caption, moved_region
+from diptych.data.phrases import phrases_of
 from diptych.data.plan import Pick
 from diptych.data.samples import DataError, Region, Sample
 from diptych.images import ImageError, open_image
@@ -89,8 +90,15 @@ class Decoder:
             texts = [texts[i] for i in rng.permutation(len(texts))[: self.captions_per_image]]
         if flipped:
             texts = [mirror_caption(caption) for caption in texts]
-        moved = [moved_region(region, part, flipped=flipped) for region in sample.regions]
-        return [drop_words(caption, how.drop_words, rng) for caption in texts], [each for each in moved if each]
+        texts = [drop_words(caption, how.drop_words, rng) for caption in texts]
+        regions = sample.regions or [Region(each, None) for each in shuffled(phrases_of(sample.captions), rng)]
+        moved = [moved_region(region, part, flipped=flipped) for region in regions]
+        return texts, [each for each in moved if each]
+
+
+def shuffled(phrases: list[str], rng: np.random.Generator) -> list[str]:
+    """In another order."""
+    return [phrases[at] for at in rng.permutation(len(phrases))]
 
 
 def why(key: str, error: Exception) -> tuple[str, Bad]:

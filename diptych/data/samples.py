@@ -27,10 +27,10 @@ class DataError(ValueError):
 
 class Region(NamedTuple):
     """What a part of a picture shows: a phrase, and the part's left, top, right and bottom edges as shares of the
-    picture's width and height."""
+    picture's width and height; None where it is not known which part that is."""
 
     phrase: str
-    box: tuple[float, float, float, float]
+    box: tuple[float, float, float, float] | None
 
 
 class Sample(NamedTuple):

@@ -1,13 +1,16 @@
-"""Which phrase is where: the contrastive loss on the places of a picture's map, for samples whose regions are known.
+"""Which phrase is where: the contrastive loss on the places of a picture's map, for samples whose regions are known,
+and which phrase is true, for all others.
 
 Each region is told by its phrase from the others of the batch ("what"), each phrase finds its region among the places
-of its picture ("where"), and each picture's own vector tells the phrases of its regions from those that it does not
-show ("whether"; a picture is taken to show nothing but its regions): the same softmax over cosines as between pictures
-and captions, after Zhong et al. 2022, "RegionCLIP", section 3.3, and Li et al. 2022, "Grounded language-image
-pre-training", section 3.1. The places' vectors are what `diptych.locate` reads, and what attention pooling adds up:
-where a phrase's vector were no more than red and hat added up, a red hat with a blue cup would be a blue hat with a red
-cup. So phrases are told from each other, too ("apart"; Zhang et al. 2024, "Contrasting intra-modal and ranking
-cross-modal hard negatives", section 3.2).
+of its picture ("where"), and each picture's own vector tells what it shows from what it does not, and each phrase its
+pictures from those that do not show it ("whether"; a picture is taken to show nothing but its regions, or what its
+captions say): the same softmax over cosines as between pictures and captions, after Zhong et al. 2022, "RegionCLIP",
+section 3.3, and Li et al. 2022, "Grounded language-image pre-training", section 3.1. Phrases of photographs, where no
+region is known, are learnt from as true of the whole: else drawings alone would say what a single noun looks like. The
+places' vectors are what `diptych.locate` reads, and what attention pooling adds up: where a phrase's vector were no
+more than red and hat added up, a red hat with a blue cup would be a blue hat with a red cup. So phrases are told from
+each other, too ("apart"; Zhang et al. 2024, "Contrasting intra-modal and ranking cross-modal hard negatives", section
+3.2).
 """
 
 from collections.abc import Sequence
@@ -25,18 +28,22 @@ from diptych.tokenizer import Tokenizer
 # An inverse temperature. At the model's own, 20 and more, a cosine of 0.5 with what shares a word is far enough, and
 # that is what colours and kinds added up have.
 APART_SCALE = 8.0
+SAID = 2  # phrases of a picture of which it is not known what shows them
 ARTICLES = frozenset(("a", "an", "the"))
 
 
 class Grounding(NamedTuple):
-    """The regions of a batch: whose picture each is in, which of `phrases` it shows, and the share of each place of the
-    map that it covers. `implied[i, j]` where phrase j says no more than phrase i ("a circle" of "a red circle")."""
+    """What the pictures of a batch show: whose picture each region is of, and which of `phrases` it shows; the regions
+    whose box is known come first, and of each of them `cover` has the share of each place of the map that it covers.
+    `implied[i, j]` where phrase j says no more than phrase i ("a circle" of "a red circle"), `true[i, j]` where phrase
+    j is true of picture i, or may be."""
 
     phrases: list[str]
     pictures: Int[Tensor, " regions"]
     said: Int[Tensor, " regions"]
-    cover: Float[Tensor, "regions places"]
+    cover: Float[Tensor, "boxed places"]
     implied: Bool[Tensor, "phrases phrases"]
+    true: Bool[Tensor, "pictures phrases"]
 
 
 class Grounded(NamedTuple):
@@ -60,21 +67,34 @@ def grounded(
 
 
 def ground(regions: Sequence[Sequence[Region]], grid: int) -> Grounding | None:
-    """The regions of each picture of a batch, on a map of `grid` x `grid` places; None where there are none."""
-    listed = [(row, region) for row, some in enumerate(regions) for region in some]
-    if not listed:
+    """The regions of each picture of a batch, on a map of `grid` x `grid` places; None where there are none. Of those
+    without a box the first SAID of a picture are taken; the others only tell what is true of it."""
+    boxed = [(row, region) for row, some in enumerate(regions) for region in some if region.box]
+    loose = [(row, phrase) for row, some in enumerate(regions) for phrase in _first(some)]
+    if not boxed and not loose:
         return None
-    phrases = sorted({region.phrase for _, region in listed})
+    listed = [(row, region.phrase) for row, region in boxed] + loose
+    phrases = sorted({phrase for _, phrase in listed})
     number = {phrase: at for at, phrase in enumerate(phrases)}
-    words = [frozenset(phrase.casefold().split()) - ARTICLES for phrase in phrases]
-    boxes = torch.tensor([region.box for _, region in listed], dtype=torch.float32)
-    return Grounding(
-        phrases,
-        torch.tensor([row for row, _ in listed]),
-        torch.tensor([number[region.phrase] for _, region in listed]),
-        covered(boxes, grid),
-        torch.tensor([[other <= mine for other in words] for mine in words]),
-    )
+    words = [_words(phrase) for phrase in phrases]
+    pictures, said = torch.tensor([row for row, _ in listed]), torch.tensor([number[phrase] for _, phrase in listed])
+    implied = torch.tensor([[other <= mine for other in words] for mine in words])
+    true = implied.new_zeros(len(regions), len(phrases)).index_put((pictures,), implied[said], accumulate=True)
+    for row, some in enumerate(regions):
+        if loosely := frozenset().union(*(_words(region.phrase) for region in some if not region.box)):
+            true[row] |= torch.tensor([mine <= loosely for mine in words])
+    boxes = torch.tensor([region.box for _, region in boxed], dtype=torch.float32).view(-1, 4)
+    return Grounding(phrases, pictures, said, covered(boxes, grid), implied, true)
+
+
+def _first(regions: Sequence[Region]) -> list[str]:
+    """The phrases of a picture that no box goes with, as many as are taken."""
+    return list(dict.fromkeys(region.phrase for region in regions if not region.box))[:SAID]
+
+
+def _words(phrase: str) -> frozenset[str]:
+    """What a phrase says, whatever the order; dogs are as good as a dog."""
+    return frozenset(word.rstrip("s") for word in phrase.casefold().split()) - ARTICLES
 
 
 def covered(boxes: Float[Tensor, "regions 4"], grid: int) -> Float[Tensor, "regions places"]:
@@ -95,20 +115,37 @@ def places_loss(
     scale: Float[Tensor, ""],
     known: Grounding,
 ) -> Float[Tensor, ""]:
-    """The mean of "what", "where", "whether" and "apart" over a batch's regions and phrases, in nats. All vectors are
-    of unit length."""
-    said, rows = known.said, torch.arange(len(known.said), device=places.device)
-    own = places[known.pictures]  # (regions, places, dim)
+    """The mean of "what", "where", "whether" and "apart" over a batch's regions and phrases, in nats; "whether" alone
+    where no box is known. All vectors are of unit length."""
+    whether = _whether(scale * images @ phrases.T, known)
+    if not len(known.cover):
+        return whether
+    boxed = slice(len(known.cover))
+    said, rows = known.said[boxed], torch.arange(len(known.cover), device=places.device)
+    own = places[known.pictures[boxed]]  # (regions, places, dim)
     share = known.cover / known.cover.sum(dim=1, keepdim=True).clamp(min=1e-6)
     regions = unit(torch.einsum("rp,rpd->rd", share, own))
-    alike = known.implied[said] | known.implied.T[said]  # neither is a wrong name for the region
-    what = _told(scale * regions @ phrases.T, alike, said, rows)
-    whether = _told((scale * images @ phrases.T)[known.pictures], _true(known)[known.pictures], said, rows)
+    alike = known.implied | known.implied.T  # neither is a wrong name for the other
+    what = _told(scale * regions @ phrases.T, alike[said], said, rows)
     scores = scale * torch.einsum("rpd,rd->rp", own, phrases[said])
     where = F.cross_entropy(scores, _shown(known))
-    every = torch.arange(len(phrases), device=phrases.device)
-    apart = _told(APART_SCALE * phrases @ phrases.T, known.implied | known.implied.T, every, every)
+    apart = _apart(phrases, alike, said.unique())
     return (what + where + whether + apart) / 4
+
+
+def _whether(logits: Float[Tensor, "pictures phrases"], known: Grounding) -> Float[Tensor, ""]:
+    """Each phrase against those that are not true of its picture, and each picture against those of which its phrase is
+    not true."""
+    rows = torch.arange(len(known.said), device=logits.device)
+    phrase = _told(logits[known.pictures], known.true[known.pictures], known.said, rows)
+    picture = _told(logits.T[known.said], known.true.T[known.said], known.pictures, rows)
+    return (phrase + picture) / 2
+
+
+def _apart(phrases: Tensor, alike: Tensor, kept: Tensor) -> Tensor:
+    """The phrases of boxes told from each other. Others may mean the same in other words: "a man", "a person"."""
+    rows = torch.arange(len(kept), device=phrases.device)
+    return _told(APART_SCALE * phrases[kept] @ phrases[kept].T, alike[kept][:, kept], rows, rows)
 
 
 def _told(logits: Tensor, spared: Tensor, said: Tensor, rows: Tensor) -> Tensor:
@@ -118,15 +155,10 @@ def _told(logits: Tensor, spared: Tensor, said: Tensor, rows: Tensor) -> Tensor:
     return F.cross_entropy(logits.masked_fill(spared, -torch.inf), said)
 
 
-def _true(known: Grounding) -> Bool[Tensor, "pictures phrases"]:
-    """Which phrases are true of each picture, as far as its regions tell."""
-    true = known.implied.new_zeros(int(known.pictures.max()) + 1, len(known.phrases))
-    return true.index_put((known.pictures,), known.implied[known.said], accumulate=True)
-
-
 def _shown(known: Grounding) -> Float[Tensor, "regions places"]:
     """Where a region's phrase is to be found: on all regions of its picture whose phrase says as much."""
-    together = known.pictures[:, None] == known.pictures[None, :]
-    together &= known.implied.T[known.said][:, known.said]
+    pictures, said = known.pictures[: len(known.cover)], known.said[: len(known.cover)]
+    together = pictures[:, None] == pictures[None, :]
+    together &= known.implied.T[said][:, said]
     shown = (together.to(known.cover.dtype) @ known.cover).clamp(max=1)
     return shown / shown.sum(dim=1, keepdim=True).clamp(min=1e-6)
