@@ -35,7 +35,7 @@ Encode = Callable[[np.ndarray], np.ndarray]
 
 
 class Embedded(NamedTuple):
-    """The pictures that could be read with their vectors, in order, and those that could not."""
+    """The pictures that could be read with their vectors, or what else was asked for, in order, and the others."""
 
     keys: list[Any]
     vectors: Float[np.ndarray, "pictures dim"]

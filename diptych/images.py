@@ -281,7 +281,7 @@ def _fetch(url: str) -> bytes:
 
 
 _FAILURES = (  # the first that fits is said in our words; {said} is Pillow's or the system's
-    (IsADirectoryError, "a folder", "Wanted one picture; find_images() lists those in a folder."),
+    (IsADirectoryError, "a folder", "Wanted one picture: name a file in it."),
     (PermissionError, "no permission", "This user may not read it; change its permissions."),
     ((FileNotFoundError, NotADirectoryError), "missing", "There is no such file; check the path."),
     ((Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError), "too large", "{said} Scale it down."),

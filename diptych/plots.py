@@ -70,8 +70,8 @@ def _lines(text: str, count: int, fits: Callable[[str], bool]) -> list[str]:
 def heat_overlay(
     image: Image.Image, scores: Float[np.ndarray, "rows columns"], boxes: Sequence[Sequence[float]] = ()
 ) -> Image.Image:
-    """A picture under a map of scores, coloured from the map's median to its highest, with boxes (x, y, width, height,
-    ... in the picture's pixels), the first of them the brightest."""
+    """A picture under a map of scores, coloured from the map's median to its highest, with boxes (x, y, width, height
+    in the picture's pixels, and a score that is written into it), the first of them the brightest."""
     import matplotlib
 
     low, high = float(np.median(scores)), float(scores.max())
@@ -83,10 +83,27 @@ def heat_overlay(
     cover = (0.25 + 0.45 * heat)[..., None]  # where nothing is, the picture stays to be seen
     over = Image.fromarray(((0.35 * np.asarray(image) + 0.65 * grey) * (1 - cover) + colours * cover).astype(np.uint8))
     draw, line = ImageDraw.Draw(over), max(2, min(image.size) // 150)
-    for index, (x, y, width, height, *_) in reversed(list(enumerate(boxes))):
+    for index, (x, y, width, height, *score) in reversed(list(enumerate(boxes))):
         corner = (max(x, x + width - 1), max(y, y + height - 1))  # a box may be narrower than a pixel
-        draw.rectangle((x, y, *corner), outline="white" if index == 0 else "silver", width=line)
+        colour = "white" if index == 0 else "silver"
+        draw.rectangle((x, y, *corner), outline=colour, width=line)
+        if score:
+            _tag(draw, (x, y, width, height), f"{score[0]:.2f}", colour, size_px=max(9, min(image.size) // 22))
     return over
+
+
+def _tag(
+    draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], said: str, colour: str, size_px: int
+) -> None:
+    """A few signs on a ground of their own, in the corner of a box, or above one that is smaller than they are."""
+    font, pad = ImageFont.load_default(size_px), size_px // 4
+    left, top, right, bottom = draw.textbbox((0, 0), said, font=font)
+    wide, high = right - left + 2 * pad, bottom - top + 2 * pad
+    x, y, width, height = box
+    if wide > width or high > height:
+        y = max(0, y - high)
+    draw.rectangle((x, y, x + wide, y + high), fill=colour)
+    draw.text((x + pad - left, y + pad - top), said, font=font, fill="black")
 
 
 def histogram_figure(series: Mapping[str, Sequence[int]]) -> Figure:

@@ -183,6 +183,9 @@ def test_evaluate(cli: Cli, colours: Path, shards: Path, tiny_model: Path, tmp_p
     mended = cli("evaluate", tiny_model, "--suite", path, "--out", out)
     assert mended.code == PARTLY  # a picture is broken, which is said again
     assert "left out 1: 1 not an image" in mended.err
+    (why,) = results.read_results(out)[0]["details"]["left_out"]
+    assert "red/broken.png" in why
+    assert why in " ".join(mended.err.split())
     assert "top1" in mended.out
     assert [row["error"] for row in results.read_results(out)] == [None, None, None]
 

@@ -176,3 +176,7 @@ def test_command(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> 
     said = cli("locate", path, "a red star", "--model", tiny_model, "--plot", plot)
     assert said.out.endswith("a red star\n")
     assert cli("locate", path, "a", "--scales", "a,b", "--model", tiny_model).code == USAGE
+    for option, value in (("--scales", "1,0.5"), ("--overlap", "0")):  # of windows, which are not asked for
+        said = cli("locate", path, "a", option, value, "--model", tiny_model)
+        assert said.code == USAGE
+        assert "--method windows" in said.err

@@ -79,6 +79,8 @@ def command(
 
     Where the pictures lie in folders that are called as the labels, the accuracy is printed, too.
     """
+    import numpy as np
+
     from diptych import zero_shot
 
     if templates and template_set:
@@ -95,7 +97,7 @@ def command(
     with progress("looking at pictures") as advance:
         seen = embedder.embed_readable(paths, encode=judge, progress=advance)
     code = report_failures(seen.failures)
-    cosines = seen.vectors[:, : len(names)]
+    cosines = seen.vectors[:, : len(names)] if seen.keys else np.empty((0, len(names)), np.float32)
     if each:
         shares = zero_shot.each_label(cosines, seen.vectors[:, -1], scale=scale)
     else:

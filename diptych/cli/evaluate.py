@@ -95,6 +95,8 @@ def _tell(row: dict[str, Any]) -> None:
     if row["failures"]:
         counts = ", ".join(f"{count} {reason}" for reason, count in row["failures"].items())
         say(f"  left out {sum(row['failures'].values())}: {counts}")
+        for said in row["details"].get("left_out", ()):
+            say(f"    {said}")
 
 
 MAIN = {

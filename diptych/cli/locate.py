@@ -61,6 +61,8 @@ def command(
     from diptych.heat_map import heat_maps
 
     given = {"threshold": threshold, "overlap": overlap, "scales": _scales(scales)}
+    if method == "places" and not compare and (scales or overlap is not None):
+        raise click.UsageError("--scales and --overlap are about windows. Add --method windows or --compare.")
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     embedder = open_model(model, device, activation, engine)
     maps: list[HeatMap] = []

@@ -33,7 +33,7 @@ def write_report(out: str | os.PathLike[str]) -> Path:
         summary=summary(good, problems),
         datasets=[(name, parts_of(name, good, problems)) for name in datasets],
         errors=[(result.title, str(result.row["error"])) for result in results if result.row["error"]],
-        skipped=[(result.title, _counted(result.row["failures"])) for result in good if result.row["failures"]],
+        skipped=[(result.title, _left_out(result.row)) for result in good if result.row["failures"]],
         results=len(good),
         problems=[("", said) for said in problems.found],  # last: what makes the parts above adds to it
     )
@@ -59,8 +59,11 @@ def _models(results: list[Result]) -> list[tuple[str, str]]:
     return list({result.label: (result.label, str(result.row["fingerprint"])) for result in results}.values())
 
 
-def _counted(failures: Mapping[str, Any]) -> str:
-    return ", ".join(f"{plain(count)} {reason}" for reason, count in failures.items())
+def _left_out(row: Mapping[str, Any]) -> str:
+    """How many pictures, by reason, and what was said of the first ones."""
+    counts = ", ".join(f"{plain(count)} {reason}" for reason, count in row["failures"].items())
+    said = row["details"].get("left_out")
+    return ". ".join([counts, *map(str, said if isinstance(said, list) else ())])
 
 
 def _facts(result: Result) -> list[tuple[str, str]]:

@@ -155,6 +155,7 @@ class _Runner:
     done: dict[str, results.Row]
     bases: dict[str, Entry]
     opened: dict[str, Base] = field(default_factory=dict)
+    told: set[tuple[str, str]] = field(default_factory=set)
 
     def entry(self, entry: Entry, progress: Callable[[int, int], None]) -> list[results.Row]:
         started = time.time()
@@ -240,6 +241,8 @@ class _Runner:
             for side, examples in (("best", outcome.best), ("worst", outcome.worst))
         }
         details = {**outcome.details, "per_item": path, **shown}
+        if outcome.failures:
+            details["left_out"] = list(job.left_out.values())
         return {
             "metrics": outcome.metrics,
             "count": outcome.count,
@@ -260,7 +263,10 @@ class _Runner:
         row = results.plain(row | {"seconds": round(time.time() - started, 2)})
         results.append(self.folder, row)
         self.done[row["key"]] = row
-        self.tell(row)
+        said = (row["dataset"], row["error"])
+        if row["error"] is None or said not in self.told:  # a set that is missing is missing for all its tasks
+            self.tell(row)
+        self.told.add(said)
         return row
 
 

@@ -55,7 +55,8 @@ class Outcome:
 @dataclass
 class Job:
     """A model before a set. `train` is the set's training split, where it has one; `templates` a name for `prompts`;
-    `cache` the folder where vectors are kept."""
+    `cache` the folder where vectors are kept; `left_out` has what was said of the first picture that could not be read,
+    for each reason."""
 
     model: Embedder
     data: Labelled | Pairs
@@ -65,6 +66,7 @@ class Job:
     seed: int = 0
     cache: Path | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def labelled(self) -> Labelled:
@@ -89,9 +91,12 @@ class Job:
 
     def seen(self, data: Labelled | Pairs, change: Change | None = None) -> Seen:
         """The vectors of a set's pictures."""
-        return image_vectors(
+        seen = image_vectors(
             self.model, data.pictures, self.cache, decode=DECODE, change=change, progress=self.progress
         )
+        for failure in seen.failures.values():
+            self.left_out.setdefault(failure.reason, failure.message)
+        return seen
 
     def settings(self) -> dict[str, Any]:
         """What any task's numbers depend on, beside the model and the set."""
