@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import brentq
+from scipy.special import expit as sigmoid
 
 from diptych.data.augment import moved_region
 from diptych.data.phrases import phrases_of
@@ -71,13 +73,18 @@ def test_the_loss_by_hand() -> None:
     what = [-np.log(right / (right + wrong)), np.log(2), -np.log(right / (right + 2 * wrong))]
     where = [-np.log(right / (right + 3 * wrong)), np.log(4), -np.log(right / (2 * right + 2 * wrong))]
     phrase = [-np.log(right / (right + wrong)), np.log(2), -np.log(wrong / (right + 2 * wrong))]
-    picture = [-np.log(right / (right + wrong)), -np.log(wrong / (right + wrong)), np.log(2)]
-    whether = np.mean([phrase, picture], axis=0)
+    # Pictures x (circle, hat, red circle): logits [[0, 0, 2], [2, 0, 0]], of which [[true, -, true], [-, true, -]] are so.
+    middle = brentq(lambda b: 4 * sigmoid(-b) + 2 * sigmoid(2 - b) - 3, -9, 9)  # three of six
+    wrong_by = [
+        [sigmoid(middle), sigmoid(-middle), sigmoid(middle - 2)],
+        [sigmoid(2 - middle), sigmoid(middle), sigmoid(-middle)],
+    ]
+    whether = (np.mean(phrase) - np.log1p(-np.array(wrong_by)).sum() / 3) / 2
     # The picture of the hat is one of axis 0, which is the circle's; of its places 0 and 1 are the hat's.
     found = places_loss(images, places, phrases, torch.tensor(2.0), known)
     # Told apart at a scale of 8: "circle" from "hat" alone, "hat" from both others.
     apart = [np.log(1 + np.exp(-8)), np.log(1 + 2 * np.exp(-8)), np.log(1 + np.exp(-8))]
-    assert found.item() == pytest.approx(np.mean([what, where, whether, apart]), abs=1e-5)
+    assert found.item() == pytest.approx(np.mean([np.mean(what), np.mean(where), whether, np.mean(apart)]), abs=1e-5)
 
 
 def test_what_is_said_of_a_whole_picture() -> None:
@@ -99,8 +106,10 @@ def test_the_loss_of_what_has_no_box_by_hand() -> None:
     found = places_loss(axes[[1, 1]], axes[[0, 1], None], axes, torch.tensor(2.0), known)  # cat, dog
     right, wrong = np.exp(2), 1.0
     phrase = [-np.log(right / (right + wrong)), -np.log(wrong / (right + wrong))]
-    picture = [np.log(2), np.log(2)]
-    assert found.item() == pytest.approx((np.mean(phrase) + np.mean(picture)) / 2, abs=1e-5)
+    # Logits [[0, 2], [0, 2]] of cat and dog, of which two of four are true: 1 is taken from all. The first picture's are
+    # right by 1, the other's wrong by 1.
+    true = (2 * np.log(1 + np.exp(-1)) + 2 * np.log(1 + np.exp(1))) / 2
+    assert found.item() == pytest.approx((np.mean(phrase) + true) / 2, abs=1e-5)
 
 
 def test_what_a_caption_says() -> None:

@@ -2,15 +2,14 @@
 and which phrase is true, for all others.
 
 Each region is told by its phrase from the others of the batch ("what"), each phrase finds its region among the places
-of its picture ("where"), and each picture's own vector tells what it shows from what it does not, and each phrase its
-pictures from those that do not show it ("whether"; a picture is taken to show nothing but its regions, or what its
-captions say): the same softmax over cosines as between pictures and captions, after Zhong et al. 2022, "RegionCLIP",
-section 3.3, and Li et al. 2022, "Grounded language-image pre-training", section 3.1. Phrases of photographs, where no
-region is known, are learnt from as true of the whole: else drawings alone would say what a single noun looks like. The
-places' vectors are what `diptych.locate` reads, and what attention pooling adds up: where a phrase's vector were no
-more than red and hat added up, a red hat with a blue cup would be a blue hat with a red cup. So phrases are told from
-each other, too ("apart"; Zhang et al. 2024, "Contrasting intra-modal and ranking cross-modal hard negatives", section
-3.2).
+of its picture ("where"), and each picture's own vector tells what it shows from what it does not ("whether"; a picture
+is taken to show nothing but its regions, or what its captions say): the same softmax over cosines as between pictures
+and captions, after Zhong et al. 2022, "RegionCLIP", section 3.3, and Li et al. 2022, "Grounded language-image
+pre-training", section 3.1. Phrases of photographs, where no region is known, are learnt from as true of the whole: else
+drawings alone would say what a single noun looks like. The places' vectors are what `diptych.locate` reads, and what
+attention pooling adds up: where a phrase's vector were no more than red and hat added up, a red hat with a blue cup
+would be a blue hat with a red cup. So phrases are told from each other, too ("apart"; Zhang et al. 2024, "Contrasting
+intra-modal and ranking cross-modal hard negatives", section 3.2).
 """
 
 from collections.abc import Sequence
@@ -134,12 +133,25 @@ def places_loss(
 
 
 def _whether(logits: Float[Tensor, "pictures phrases"], known: Grounding) -> Float[Tensor, ""]:
-    """Each phrase against those that are not true of its picture, and each picture against those of which its phrase is
-    not true."""
+    """Each phrase against those that are not true of its picture; and of each picture and phrase whether it is true, by
+    one measure for all, so that a cosine says how likely that is and not only where it is likelier (the loss of Zhai
+    et al. 2023, "Sigmoid loss for language image pre-training", with the intercept that fits the batch)."""
     rows = torch.arange(len(known.said), device=logits.device)
     phrase = _told(logits[known.pictures], known.true[known.pictures], known.said, rows)
-    picture = _told(logits.T[known.said], known.true.T[known.said], known.pictures, rows)
-    return (phrase + picture) / 2
+    true = known.true.to(logits.dtype)
+    wrong = F.binary_cross_entropy_with_logits(logits - _intercept(logits, true), true, reduction="sum")
+    return (phrase + wrong / true.sum()) / 2
+
+
+@torch.no_grad()
+def _intercept(logits: Tensor, true: Tensor, steps: int = 30) -> Tensor:
+    """What to take from the logits so that as many are said to be true as are: bisection."""
+    low, high = logits.min() - 20, logits.max() + 20
+    for _ in range(steps):
+        middle = (low + high) / 2
+        many = torch.sigmoid(logits - middle).sum() > true.sum()
+        low, high = torch.where(many, middle, low), torch.where(many, high, middle)
+    return (low + high) / 2
 
 
 def _apart(phrases: Tensor, alike: Tensor, kept: Tensor) -> Tensor:
