@@ -73,7 +73,7 @@ def test_the_loss_by_hand() -> None:
     what = [-np.log(right / (right + wrong)), np.log(2), -np.log(right / (right + 2 * wrong))]
     where = [-np.log(right / (right + 3 * wrong)), np.log(4), -np.log(right / (2 * right + 2 * wrong))]
     phrase = [-np.log(right / (right + wrong)), np.log(2), -np.log(wrong / (right + 2 * wrong))]
-    # Pictures x (circle, hat, red circle): logits [[0, 0, 2], [2, 0, 0]], of which [[true, -, true], [-, true, -]] are so.
+    # Pictures x (circle, hat, red circle): logits [[0, 0, 2], [2, 0, 0]]; [[true, -, true], [-, true, -]] is so.
     middle = brentq(lambda b: 4 * sigmoid(-b) + 2 * sigmoid(2 - b) - 3, -9, 9)  # three of six
     wrong_by = [
         [sigmoid(middle), sigmoid(-middle), sigmoid(middle - 2)],
@@ -106,8 +106,8 @@ def test_the_loss_of_what_has_no_box_by_hand() -> None:
     found = places_loss(axes[[1, 1]], axes[[0, 1], None], axes, torch.tensor(2.0), known)  # cat, dog
     right, wrong = np.exp(2), 1.0
     phrase = [-np.log(right / (right + wrong)), -np.log(wrong / (right + wrong))]
-    # Logits [[0, 2], [0, 2]] of cat and dog, of which two of four are true: 1 is taken from all. The first picture's are
-    # right by 1, the other's wrong by 1.
+    # Logits [[0, 2], [0, 2]] of cat and dog, of which two of four are true: 1 is taken from all. The first picture's
+    # are right by 1, the other's wrong by 1.
     true = (2 * np.log(1 + np.exp(-1)) + 2 * np.log(1 + np.exp(1))) / 2
     assert found.item() == pytest.approx((np.mean(phrase) + true) / 2, abs=1e-5)
 
