@@ -3,6 +3,7 @@
 import io
 import re
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import skimage.data
 from PIL import Image
 
 import diptych
-from diptych.data.scenes import HELD_OUT, draw_scene
+from diptych.data.scenes import HELD_OUT, KINDS, draw_pair, draw_scene
+from diptych.difference import difference
 from diptych.embedder import BUNDLED, Embedder
+from diptych.locate import overlap_of
 
 COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "pink", "brown", "black", "white", "grey", "cyan")
 
@@ -52,16 +55,54 @@ def test_fast_decoding_changes_hardly_anything(model: Embedder, name: str) -> No
     assert (exact * fast).sum(axis=1).min() >= 0.998
 
 
-def test_colours_of_held_out_things(model: Embedder) -> None:
-    """One large thing in a colour that its shape never had in training: chance is 1 in 12."""
-    right = 0
-    for seed in range(120):
+def test_colours_and_kinds_of_held_out_things(model: Embedder) -> None:
+    """One thing in a colour that its kind never had in training: chance is 1 in 12, and 1 in 32."""
+    colours = kinds = 0
+    for seed in range(60):
         scene = draw_scene(seed, split="test", things=(1, 1))
         thing = scene.things[0]
         assert (thing.colour, thing.kind) in HELD_OUT
-        labels = [f"a {colour} {thing.kind}" for colour in COLOURS]
-        right += model.classify([scene.image], labels, templates=["{}"]).best[0] == f"a {thing.colour} {thing.kind}"
-    assert right / 120 >= 0.5
+        vector = model.embed_images([scene.image])
+        of_colours = [f"a {colour} {thing.kind}" for colour in COLOURS]
+        of_kinds = [f"a {thing.colour} {kind}" for kind in KINDS]
+        right = f"a {thing.colour} {thing.kind}"
+        colours += model.classify(vector, of_colours, templates=["{}"]).best[0] == right
+        kinds += model.classify(vector, of_kinds, templates=["{}"]).best[0] == right
+    assert colours / 60 >= 0.9
+    assert kinds / 60 >= 0.75
+
+
+def test_things_among_others_are_found_and_told_apart(model: Embedder) -> None:
+    """Two to five things, one of them never seen in training: where each is, and which colour."""
+    inside, overlaps, colours = [], [], []
+    for seed in range(25):
+        scene = draw_scene(seed, split="test", things=(2, 5), size_px=192)
+        named = [(thing.colour, thing.kind) for thing in scene.things]
+        for thing in scene.things:
+            if named.count((thing.colour, thing.kind)) == 1:
+                best = model.locate(scene.image, f"a {thing.colour} {thing.kind}").boxes[0]
+                x, y, width, height = thing.box_xywh_px
+                inside.append(0 <= best.x + best.width / 2 - x <= width and 0 <= best.y + best.height / 2 - y <= height)
+                overlaps.append(overlap_of(best, thing.box_xywh_px))
+            if [kind for _, kind in named].count(thing.kind) == 1:
+                labels = [f"{colour} {thing.kind}" for colour in COLOURS]
+                said = model.classify([scene.image], labels, templates=["a {}"], places=True).best[0]
+                colours.append(said == f"{thing.colour} {thing.kind}")
+    assert np.mean(inside) >= 0.85
+    assert np.mean(overlaps) >= 0.5
+    assert np.mean(colours) >= 0.8
+
+
+def test_what_was_added_is_named(model: Embedder) -> None:
+    """The same scene with one thing more: its kind among twelve words; chance is 1 in 12."""
+    right = 0
+    for seed in range(40):
+        before, after, added = draw_pair(seed, size_px=192, split="test")
+        words = (added.kind, *Random(seed).sample([kind for kind in KINDS if kind != added.kind], 11))
+        first, second = model.embed_images([before.image, after.image])
+        said = difference(first, second, model.embed_labels(words), words, scale=model.scale)
+        right += int(said.came.argmax() == 0)
+    assert right / 40 >= 0.7
 
 
 def test_sentences_find_their_photographs(model: Embedder) -> None:
