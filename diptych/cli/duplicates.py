@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command("duplicates")
 @click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False))
-@click.option("--threshold", type=float, help="The cosine from which two pictures count as one; by default 0.95.")
+@click.option("--threshold", type=float, help="The cosine from which two pictures count as one; by default 0.94.")
 @click.option("--index", "place", metavar="DIR", help="Where the index is; by default in FOLDER/.diptych.")
 @click.option(
     "--update/--no-update", default=None, help="Look for new and changed files first; by default up to 10,000 files."

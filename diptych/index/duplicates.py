@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from diptych.index.catalog import Item
 
-THRESHOLD = 0.95
+# Of the bundled model: crops to 90 % of a picture have 0.90 to 0.97, two shots of one scene up to 0.945, others up to 0.89.
+THRESHOLD = 0.94
 BLOCK = 2048  # rows that are compared at a time: 17 MB of cosines
 _HEAD = 4  # a bound is computed on a quarter of the dimensions
 _ROUNDING = 2e-3  # vectors are stored as float16
@@ -66,7 +67,7 @@ def find_duplicates(index: _Index, *, threshold: float = THRESHOLD, progress: Pr
     Raises ValueError for a threshold that is no cosine above 0.
     """
     if not 0 < threshold <= 1:
-        raise ValueError(f"threshold is {threshold:g}; wanted a cosine above 0, up to 1 (0.95 finds copies).")
+        raise ValueError(f"threshold is {threshold:g}; wanted a cosine above 0, up to 1 (0.94 finds copies).")
     ids = index.catalog.matching("files.kind = 'picture' AND items.modality = 'picture'")
     vectors = unit(index.catalog.vectors_of(ids).astype(np.float32))
     groups = [ids[group] for group in group_alike(vectors, threshold, progress=progress)]
