@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from diptych.index.catalog import Item
 
-# Of the bundled model: crops to 90 % of a picture have 0.90 to 0.97, two shots of one scene up to 0.945, others up to 0.89.
+# Of the bundled model: crops to 90 % of a picture have 0.90 to 0.97, shots of one scene up to 0.945, others up to 0.89.
 THRESHOLD = 0.94
 BLOCK = 2048  # rows that are compared at a time: 17 MB of cosines
 _HEAD = 4  # a bound is computed on a quarter of the dimensions
