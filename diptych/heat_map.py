@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Method = Literal["places", "windows"]
 _BATCH = 32
+# Windows that show the thing and more around it have nearly the cosine of those that show it alone: at the model's own
+# temperature few of them count. Chosen on drawn scenes; `bench/scenes.py` judges it.
+WIDER = 3
 
 
 class Model(Protocol):
@@ -87,10 +90,11 @@ def heat_maps(
         laid = _by_windows(
             model, picture, texts, locate.windows(*picture.size, scales=scales, overlap=overlap), progress
         )
+    scale = model.scale / (1 if method == "places" else WIDER)
     rows, columns = locate.map_shape(*picture.size)
     small = np.asarray(picture.resize((columns, rows), Image.Resampling.BILINEAR, reducing_gap=2)) / 255
     return [
-        _heat_map(picture, small, phrase, method, scores, model.scale, threshold)
+        _heat_map(picture, small, phrase, method, scores, scale, threshold)
         for phrase, scores in zip(phrases, laid, strict=True)
     ]
 
@@ -131,7 +135,7 @@ def _by_windows(
         if progress:
             progress(sum(map(len, vectors)), len(windows))
     cosines = texts @ np.concatenate(vectors).T
-    return [locate.laid_back(scores, windows, picture.size, scale=model.scale) for scores in cosines]
+    return [locate.laid_back(scores, windows, picture.size, scale=model.scale / WIDER) for scores in cosines]
 
 
 def _cut(picture: Image.Image, windows: Sequence[locate.Box], spec: Preprocess) -> Iterator[np.ndarray]:

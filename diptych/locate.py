@@ -65,10 +65,10 @@ def laid_back(
 ) -> Float[np.ndarray, "rows columns"]:
     """Windows' cosines over a picture of `size` (width, height), as cosines.
 
-    Each place has the mean of exp(`scale` x cosine) of the windows over it, with `scale` the model's inverse
-    temperature: windows far below the best count for nothing, and what stays is where the good ones of all sizes meet.
-    Those in whose middle a place lies count most, and small ones more than large, by their area: they say more exactly
-    where.
+    Each place has the mean of exp(`scale` x cosine) of the windows over it, with `scale` an inverse temperature of the
+    order of the model's: windows far below the best count for nothing, and what stays is where the good ones of all
+    sizes meet. Those in whose middle a place lies count most, and small ones more than large, by their area: they say
+    more exactly where.
     """
     width, height = size
     rows, columns = map_shape(width, height)

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 STEPS = 97  # strengths from 1e-6 to 1e6, eight to a decade
 STRENGTHS = np.logspace(-6, 6, STEPS)
 FIRST = range(0, STEPS, 16)  # 1e-6, 1e-4, ..., 1e6
-# How little a step gains at last, of the loss: the end is then within 1e-7 of the least. Any less is float32's noise,
-# in which line searches lost most of their time.
-CLOSE = 1e-8
+# How little a step gains at last, of the loss: the end is then within some 1e-7 of the least. Any less is float32's
+# noise, in which line searches lost most of their time. The gradient hardly decides: of separable classes it is small
+# long before the end.
+CLOSE, FLAT = 1e-8, 1e-8
 SHOTS = (1, 2, 4, 8, 16)
 
 
@@ -96,7 +97,7 @@ class Features:
         elif prior is not None:
             first[:, :-1] = away / step
         found = minimize(
-            loss, first.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 500, "gtol": 1e-5, "ftol": CLOSE}
+            loss, first.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 500, "gtol": FLAT, "ftol": CLOSE}
         )
         inner = found.x.reshape(shape)
         weights = (inner[:, :-1] * step) @ self.axes.T

@@ -6,6 +6,7 @@ the first vectors are made, and its exit status.
 
 import os
 import sys
+import time
 
 import rich.progress  # noqa: F401 (imported by each child otherwise)
 from index_model import InlineReaders, PixelModel
@@ -25,11 +26,14 @@ diptych.index.updating.COMMIT_FILES = 6
 
 
 class Announced(PixelModel):
-    """Says when it is first used."""
+    """Says when it is first used, and takes its time where `pause_s` says so."""
+
+    pause_s = 0.0
 
     def embed_pixels(self, pixels):  # type: ignore[no-untyped-def]
         if not self.embedded:
             os.write(SAID, b"began\n")
+        time.sleep(self.pause_s)
         return super().embed_pixels(pixels)
 
 
@@ -44,6 +48,8 @@ for line in sys.stdin:
     if child == 0:
         if how == "plain":
             diptych.index.readers.Readers = InlineReaders  # type: ignore[misc, assignment]
+        else:
+            Announced.pause_s = 0.02  # nothing is over before a signal comes, however busy the machine
         os.write(SAID, b"%d\n" % os.getpid())
         try:
             os._exit(run(["index", folder]))

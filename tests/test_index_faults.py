@@ -158,7 +158,7 @@ def test_fifty_kills_at_random_moments(children: Children, tmp_path: Path) -> No
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_ended_politely(children: Children, tmp_path: Path, sent: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end it with 130, and what was done is kept."""
-    for seed in range(1000):
+    for seed in range(400):
         draw(tmp_path / f"{seed}.png", seed)
     pid = children.start(tmp_path, "processes")
     assert children.line() == "began"
@@ -167,11 +167,11 @@ def test_ended_politely(children: Children, tmp_path: Path, sent: signal.Signals
     assert os.waitstatus_to_exitcode(children.end()) == INTERRUPTED
     with Catalog.open(tmp_path / ".diptych" / "catalog.sqlite") as catalog:
         done = catalog.counts().files
-    assert 0 < done < 1000
+    assert 0 < done < 400
     children.start(tmp_path, "plain")
     assert os.waitstatus_to_exitcode(children.end()) == OK
     with Catalog.open(tmp_path / ".diptych" / "catalog.sqlite") as catalog:
-        assert catalog.counts().files == 1000
+        assert catalog.counts().files == 400
 
 
 # --- no room, no permission
