@@ -30,7 +30,7 @@ from diptych.engines import EngineName
 if TYPE_CHECKING:
     import numpy as np
 
-    from diptych.embedder import Embedder
+    from diptych.embedder import Embedded, Embedder
 
 
 @click.command("classify")
@@ -79,8 +79,6 @@ def command(
 
     Where the pictures lie in folders that are called as the labels, the accuracy is printed, too.
     """
-    import numpy as np
-
     from diptych import zero_shot
 
     if templates and template_set:
@@ -95,9 +93,9 @@ def command(
     scale = _calibrated(embedder, judge, names, calibrate) if calibrate else embedder.scale
     paths = pictures_in(pictures)
     with progress("looking at pictures") as advance:
-        seen = embedder.embed_readable(paths, encode=judge, progress=advance)
+        seen = judge(paths, progress=advance)
     code = report_failures(seen.failures)
-    cosines = seen.vectors[:, : len(names)] if seen.keys else np.empty((0, len(names)), np.float32)
+    cosines = seen.vectors[:, : len(names)]
     if each:
         shares = zero_shot.each_label(cosines, seen.vectors[:, -1], scale=scale)
     else:
@@ -129,8 +127,8 @@ def command(
     return code if seen.keys else FAILED
 
 
-def _judge(embedder: Embedder, classes: np.ndarray, each: bool, places: bool) -> Callable[[np.ndarray], np.ndarray]:
-    """From pixels to cosines with each label, and with `each` to one more, with no label."""
+def _judge(embedder: Embedder, classes: np.ndarray, each: bool, places: bool) -> Callable[..., Embedded]:
+    """From pictures to cosines with each label, and with `each` to one more, with no label, in place of vectors."""
     import numpy as np
 
     from diptych.zero_shot import NOTHING as NO_LABEL
@@ -139,9 +137,16 @@ def _judge(embedder: Embedder, classes: np.ndarray, each: bool, places: bool) ->
     if each:
         nothing = class_vectors(embedder.embed_texts(NO_LABEL, truncate=True), len(NO_LABEL))
         classes = np.concatenate([classes, nothing])
-    if places:
-        return partial(embedder.anywhere, classes=classes)
-    return lambda pixels: embedder.engine.encode_images(pixels) @ classes.T
+
+    def judge(pictures: Sequence[Any], **options: Any) -> Embedded:
+        if places:
+            seen = embedder.embed_readable(pictures, encode=partial(embedder.anywhere, classes=classes), **options)
+            return seen if seen.keys else seen._replace(vectors=np.empty((0, len(classes)), np.float32))
+        # At once in the end: between batches, the threads of numpy's product would get in the way of the engine's.
+        seen = embedder.embed_readable(pictures, **options)
+        return seen._replace(vectors=seen.vectors @ classes.T)
+
+    return judge
 
 
 def _labels(labels: str | None, labels_file: str | None, pictures: tuple[str, ...]) -> list[str]:
@@ -203,13 +208,13 @@ def _accuracy_line(accuracy: dict[str, Any], count: int) -> str:
     return f"accuracy {accuracy['top1']:.1f} % of {count:,}{top5}; {mean}, {least}"
 
 
-def _calibrated(embedder: Embedder, judge: Callable[[np.ndarray], np.ndarray], names: list[str], folder: str) -> float:
+def _calibrated(embedder: Embedder, judge: Callable[..., Embedded], names: list[str], folder: str) -> float:
     """The scale that fits the labelled pictures of a folder best."""
     import numpy as np
 
     from diptych.zero_shot import calibrated_scale
 
-    seen = embedder.embed_readable(pictures_in((folder,)), encode=judge)
+    seen = judge(pictures_in((folder,)))
     report_failures(seen.failures)
     answers = _answers(seen.keys, names)
     if not answers or None in answers:
