@@ -85,12 +85,12 @@ def heat_maps(
         raise ValueError(f"method {method!r} is not known; choose one of {', '.join(get_args(Method))}.")
     texts = model.embed_texts(phrases, truncate=truncate)
     picture = open_image(image)
+    scale = model.scale / (1 if method == "places" else WIDER)
     laid = _by_places(model, picture, texts) if method == "places" else None
     if laid is None:
         laid = _by_windows(
-            model, picture, texts, locate.windows(*picture.size, scales=scales, overlap=overlap), progress
+            model, picture, texts, locate.windows(*picture.size, scales=scales, overlap=overlap), scale, progress
         )
-    scale = model.scale / (1 if method == "places" else WIDER)
     rows, columns = locate.map_shape(*picture.size)
     small = np.asarray(picture.resize((columns, rows), Image.Resampling.BILINEAR, reducing_gap=2)) / 255
     return [
@@ -127,6 +127,7 @@ def _by_windows(
     picture: Image.Image,
     texts: np.ndarray,
     windows: list[locate.Box],
+    scale: float,
     progress: Callable[[int, int], None] | None,
 ) -> list[np.ndarray]:
     vectors = []
@@ -135,7 +136,7 @@ def _by_windows(
         if progress:
             progress(sum(map(len, vectors)), len(windows))
     cosines = texts @ np.concatenate(vectors).T
-    return [locate.laid_back(scores, windows, picture.size, scale=model.scale / WIDER) for scores in cosines]
+    return [locate.laid_back(scores, windows, picture.size, scale=scale) for scores in cosines]
 
 
 def _cut(picture: Image.Image, windows: Sequence[locate.Box], spec: Preprocess) -> Iterator[np.ndarray]:

@@ -142,7 +142,6 @@ def _judge(embedder: Embedder, classes: np.ndarray, each: bool, places: bool) ->
         if places:
             seen = embedder.embed_readable(pictures, encode=partial(embedder.anywhere, classes=classes), **options)
             return seen if seen.keys else seen._replace(vectors=np.empty((0, len(classes)), np.float32))
-        # At once in the end: between batches, the threads of numpy's product would get in the way of the engine's.
         seen = embedder.embed_readable(pictures, **options)
         return seen._replace(vectors=seen.vectors @ classes.T)
 
