@@ -345,11 +345,12 @@ def _fitted(size: tuple[int, int], spec: Preprocess) -> tuple[int, int]:
 def _resized(image: Image.Image, spec: Preprocess, reducing_gap: float | None) -> Image.Image:
     """(size_px, size_px) in the picture's own mode: torchvision's Resize and CenterCrop."""
     n, size, box = spec.size_px, _fitted(image.size, spec), None
-    if size[0] * size[1] > _MAX_RESIZED_PIXELS:  # then the centre alone
-        short, left, top = min(image.size), *((side - min(image.size)) / 2 for side in image.size)
-        size, box = (n, n), (left, top, left + short, top + short)
-    image = image.resize(size, Image.Resampling[spec.interpolation.upper()], box, reducing_gap)
     left, top = (round((side - n) / 2.0) for side in size)  # to even, as torchvision does; Hugging Face rounds down
+    if reducing_gap or size[0] * size[1] > _MAX_RESIZED_PIXELS:  # then the centre alone: the rest would be cut off
+        across, down = image.width / size[0], image.height / size[1]
+        right, below = min((left + n) * across, image.width), min((top + n) * down, image.height)
+        size, box, left, top = (n, n), (left * across, top * down, right, below), 0, 0
+    image = image.resize(size, Image.Resampling[spec.interpolation.upper()], box, reducing_gap)
     return image.crop((left, top, left + n, top + n))
 
 

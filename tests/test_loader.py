@@ -17,7 +17,7 @@ from PIL import Image
 from diptych.data.augment import NONE, Augmentation
 from diptych.data.loader import Batch, Loader, shares
 from diptych.data.plan import Part, Plan
-from diptych.data.samples import DataError, Sample, Stream
+from diptych.data.samples import DataError, Region, Sample, Stream
 from diptych.data.sources import open_source
 from diptych.data.stream import Cursor
 
@@ -86,6 +86,13 @@ def stream(*sizes: int) -> Stream:
 # --- order
 
 
+class Dogs(Numbers):
+    """One caption for all."""
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        return ("A brown dog on grass.",)
+
+
 def test_an_epoch_is_every_picture_once_in_another_order(shards: Path) -> None:
     plain = loader(shards, batch_size=48)
     plain.parts[0] = plain.parts[0]._replace(how=NONE)
@@ -97,6 +104,18 @@ def test_an_epoch_is_every_picture_once_in_another_order(shards: Path) -> None:
     assert one == two
     assert len(one) == 96
     assert not np.array_equal(first[0], second[0])
+
+
+def test_what_captions_name_are_regions_where_that_is_asked_for() -> None:
+    """Nothing but places learns from them, and they would travel between processes."""
+
+    def named(**options: bool) -> list[list[Region]]:
+        return next(Loader([Part(Dogs(4), 4, NONE)], batch_size=4, size_px=8, **options).batches()).regions
+
+    assert named() == [[]] * 4
+    for regions in named(phrases=True):
+        assert {region.phrase for region in regions} == {"brown dog", "brown", "dog", "grass"}
+        assert {region.box for region in regions} == {None}
 
 
 def test_batches_depend_on_the_seed_alone(shards: Path) -> None:

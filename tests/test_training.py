@@ -270,6 +270,13 @@ def test_chance_counts_the_captions_that_there_are(shards: Path, tmp_path: Path)
     assert read_rows(tmp_path / "run")[0]["chance"] == pytest.approx(math.log(32))
 
 
+@pytest.mark.parametrize("places", [0.0, 0.5])
+def test_phrases_of_captions_are_learnt_from_where_places_are(shards: Path, tmp_path: Path, places: float) -> None:
+    train(config(shards, tmp_path / "run", epochs=0.1, places=places), quiet=True)
+    row = read_rows(tmp_path / "run")[-1]
+    assert (row["places"] is not None and row["places"] > 0) if places else row["places"] is None
+
+
 def test_float16_does_not_search_for_a_scale_for_ever(shards: Path, tmp_path: Path) -> None:
     """Gradients that are infinite at every scale."""
     recipe = config(shards, tmp_path, precision="fp16", epochs=50)

@@ -39,11 +39,15 @@ class Decoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoder:
-    """Reads picks: pictures of `size_px`, `captions_per_image` captions of each, changed by `hows`[part]."""
+    """Reads picks: pictures of `size_px`, `captions_per_image` captions of each, changed by `hows`[part].
+
+    With `phrases` what the captions name counts as true of the whole of a picture that came without regions.
+    """
 
     size_px: int
     captions_per_image: int
     hows: tuple[Augmentation, ...]
+    phrases: bool = False
 
     def decode(self, picks: Sequence[Pick], pixels: np.ndarray) -> Decoded:
         """Read the picks into `pixels`, (picks, size_px, size_px, 3) uint8.
@@ -91,14 +95,12 @@ class Decoder:
         if flipped:
             texts = [mirror_caption(caption) for caption in texts]
         texts = [drop_words(caption, how.drop_words, rng) for caption in texts]
-        regions = sample.regions or [Region(each, None) for each in shuffled(phrases_of(sample.captions), rng)]
+        regions = sample.regions
+        if self.phrases and not regions:
+            named = phrases_of(sample.captions)
+            regions = [Region(named[at], None) for at in rng.permutation(len(named))]
         moved = [moved_region(region, part, flipped=flipped) for region in regions]
         return texts, [each for each in moved if each]
-
-
-def shuffled(phrases: list[str], rng: np.random.Generator) -> list[str]:
-    """In another order."""
-    return [phrases[at] for at in rng.permutation(len(phrases))]
 
 
 def why(key: str, error: Exception) -> tuple[str, Bad]:

@@ -46,7 +46,8 @@ class Loader:
     With several processes (`rank` of `world`) each reads its own part of every batch, and together they read what one
     would. A broken sample is kept in `bad`, by its key, and another of its source stands in, so that batches keep their
     size; when more than `max_bad` of them are broken, DataError says so. A shard that cannot be had is kept there too.
-    `workers` decodes in that many processes in place of `threads`: for machines with many cores.
+    `workers` decodes in that many processes in place of `threads`: for machines with many cores. With `phrases` what
+    the captions of a picture name are its regions, where it came without.
     """
 
     parts: list[Part]
@@ -60,6 +61,7 @@ class Loader:
     world: int = 1
     workers: int = 0
     max_bad: float = MAX_BAD_SHARE
+    phrases: bool = False
     bad: dict[str, Bad] = field(default_factory=dict)
     _shards: dict[str, Bad] = field(default_factory=dict, repr=False)  # of `bad`, those that are whole shards
     _gone: dict[str, Bad] = field(default_factory=dict, repr=False)  # of these, what the last try did not have
@@ -83,7 +85,8 @@ class Loader:
         processes. DataError where the position is one of other data, where too much is broken, or a worker dies.
         """
         plan = Plan(self.parts, self.batch_size, self.seed, self.rank, self.world, self._set_aside)
-        decoder = Decoder(self.size_px, self.captions_per_image, tuple(part.how for part in self.parts))
+        hows = tuple(part.how for part in self.parts)
+        decoder = Decoder(self.size_px, self.captions_per_image, hows, self.phrases)
         waiting: deque[Planned] = deque()
         with self._crew(decoder) as crew:
             for planned in plan.batches(position):

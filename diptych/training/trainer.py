@@ -114,6 +114,7 @@ class Trainer:
         self.loader = Loader(
             mixture(sources, config, size_px), config.batch_size, size_px, config.captions_per_image, config.seed,
             config.threads, rank=place.rank, world=place.world, workers=config.workers, max_bad=config.max_bad,
+            phrases=config.places > 0,
         )  # fmt: skip
         self.validation = Validation.read(open_source(config.val), self.preprocess) if config.val else None
         self.splits = config.shard and place.world > 1
@@ -396,5 +397,4 @@ class Trainer:
 
     def _save(self, folder: Path, state: dict[str, Tensor]) -> None:
         spec = self.preprocess.to_hugging_face()
-        model = (self.network.config, state)
-        save_folder(folder, model, tokenizer_json=self.tokenizer.to_json(), preprocess=spec)
+        save_folder(folder, (self.network.config, state), tokenizer_json=self.tokenizer.to_json(), preprocess=spec)
