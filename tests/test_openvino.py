@@ -1,10 +1,12 @@
 """The OpenVINO engine computes what the networks compute, without PyTorch."""
 
+import gc
 import json
 import shutil
 import subprocess
 import sys
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import torch
 
 import diptych
 from diptych.checkpoint import CheckpointError, save_folder
-from diptych.engines import choose_engine, compiled_cache
+from diptych.engines import EngineName, choose_engine, compiled_cache
 from diptych.engines.openvino import OpenVINOEngine
 from diptych.engines.pytorch import PyTorchEngine
 from diptych.images import Preprocess
@@ -188,6 +190,22 @@ def test_what_is_not_installed_is_said_with_its_remedy(monkeypatch: pytest.Monke
 def test_a_precision_that_is_not_known_is_refused(tiny_model: Path) -> None:
     with pytest.raises(ValueError, match="choose one of auto, float32, bfloat16"):
         diptych.load(tiny_model, engine="openvino", precision="int4")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("engine", ["openvino", "pytorch"])
+def test_a_model_that_is_dropped_is_gone_at_once(tiny_model: Path, engine: EngineName) -> None:
+    """Not when its rings are next collected: a program that opens one model after another would hold several."""
+    model = diptych.load(tiny_model, engine=engine, device="cpu")
+    model.classify([np.zeros((32, 32, 3), np.uint8)], ["a dog", "a cat"], places=True)
+    model.embed_images([np.zeros((32, 32, 3), np.uint8)])
+    seen = weakref.ref(model.engine)
+    gc.collect()
+    gc.disable()
+    try:
+        del model
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_a_compiled_text_tower_is_kept(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,17 +50,18 @@ class OpenVINOEngine:
         it, else float32. Raises ValueError for what is not here."""
         if precision not in get_args(Precision):
             raise ValueError(f"precision={precision!r} is not known; choose one of {', '.join(get_args(Precision))}.")
-        self._core = core()
-        has_bfloat16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        has_bfloat16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bfloat16" and not has_bfloat16:
             raise ValueError("precision='bfloat16' was asked for; this processor has none. Leave it out.")
         self.precision = "bfloat16" if has_bfloat16 and precision != "float32" else "float32"
-        self._files, self._settings, self.is_quantised = tuple(files), settings, False
+        self.is_quantised = False
         self._image, self._text = image, text
-        self._towers = {
-            "image": _Tower(lambda: image("image"), self._compiled),
-            "places": _Tower(lambda: image("places"), self._compiled),
-            "text": _Tower(text, self._compiled_before),
+        kept = tuple(files)
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[self.precision]}
+        self._towers = {  # which know nothing of the engine: a ring would keep gigabytes until it is collected
+            "image": _Tower(lambda: _compiled(image("image"), hints)),
+            "places": _Tower(lambda: _compiled(image("places"), hints)),
+            "text": _Tower(lambda: _compiled_before(text, hints, kept, settings)),
         }
 
     @classmethod
@@ -137,27 +138,6 @@ class OpenVINOEngine:
     def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
         return unit(self._towers["text"](ids.astype(np.int64, copy=False)))
 
-    def _compiled(self, make: Callable[[], Any]) -> Any:
-        return self._core.compile_model(make(), "CPU", self._hints)
-
-    def _compiled_before(self, make: Callable[[], Any]) -> Any:
-        """As an earlier process compiled it, if one did."""
-        if not self._files:
-            return self._compiled(make)
-        processor = self._core.get_property("CPU", "FULL_DEVICE_NAME")
-        files = (*self._files, Path(__file__).with_name("graph.py"))  # other graphs of the same weights are others
-        name = compiled_cache.key(files, self._settings, openvino.get_version(), processor, str(self._hints))
-        if content := compiled_cache.read(name):
-            with contextlib.suppress(RuntimeError):
-                return self._core.import_model(content, "CPU", self._hints)
-        model = self._compiled(make)
-        compiled_cache.write(name, model.export_model().getvalue())
-        return model
-
-    @property
-    def _hints(self) -> dict[str, str]:
-        return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[self.precision]}
-
 
 def write_graphs(graphs: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> None:
     """The form that `of_files` reads: NAME.xml and NAME.bin of each tower, and facts.json, in a new folder."""
@@ -170,18 +150,37 @@ def write_graphs(graphs: Mapping[str, Any], folder: Path, facts: Mapping[str, An
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
-class _Tower:
-    """A graph that is compiled at its first call; each thread has its own request to run it by."""
+def _compiled(graph: Any, hints: dict[str, str]) -> Any:
+    return core().compile_model(graph, "CPU", hints)
 
-    def __init__(self, make: Callable[[], Any], compiled: Callable[[Callable[[], Any]], Any]):
-        self._make, self._compile = make, compiled
+
+def _compiled_before(make: Callable[[], Any], hints: dict[str, str], files: tuple[Path, ...], settings: str) -> Any:
+    """As an earlier process compiled it, if one did."""
+    if not files:
+        return _compiled(make(), hints)
+    processor = core().get_property("CPU", "FULL_DEVICE_NAME")
+    graphs = Path(__file__).with_name("graph.py")  # other graphs of the same weights are others
+    name = compiled_cache.key((*files, graphs), settings, openvino.get_version(), processor, str(hints))
+    if content := compiled_cache.read(name):
+        with contextlib.suppress(RuntimeError):
+            return core().import_model(content, "CPU", hints)
+    model = _compiled(make(), hints)
+    compiled_cache.write(name, model.export_model().getvalue())
+    return model
+
+
+class _Tower:
+    """A model that is compiled at its first call; each thread has its own request to run it by."""
+
+    def __init__(self, compiled: Callable[[], Any]):
+        self._compile = compiled
         self._model: Any = None
         self._lock = threading.Lock()
         self._requests = threading.local()
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         with self._lock:
-            self._model = self._model or self._compile(self._make)
+            self._model = self._model or self._compile()
         if not hasattr(self._requests, "own"):
             self._requests.own = self._model.create_infer_request()
         return self._requests.own.infer([batch], share_inputs=True)[0]
