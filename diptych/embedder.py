@@ -204,14 +204,13 @@ class Embedder:
         if failures := bad_texts(texts):
             raise TextError(next(iter(failures.values())).message)
         tokens = self.tokenize(texts, truncate=truncate)
-        parts = (slice(i, i + BATCH) for i in range(0, len(texts), BATCH))
-        batches = [self._encoded(tokens.ids[part], tokens.mask[part]) for part in parts]
-        return np.concatenate(batches) if batches else self._no_vectors()
-
-    def _encoded(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """One batch, without the padding that only longer texts of other batches asked for."""
-        width = ids.shape[1] if self._reader().fill_context else int(mask.any(axis=0).sum())
-        return self.engine.encode_texts(ids[:, :width])
+        vectors = np.empty((len(texts), self.dim), np.float32)
+        lengths = tokens.mask.sum(axis=1)
+        order = lengths.argsort(kind="stable")  # a batch costs what its longest text does
+        for part in (order[at : at + BATCH] for at in range(0, len(texts), BATCH)):
+            width = tokens.ids.shape[1] if self._reader().fill_context else lengths[part[-1]]
+            vectors[part] = self.engine.encode_texts(tokens.ids[part, :width])
+        return vectors
 
     def embed_readable_texts(self, texts: Sequence[str], *, truncate: bool = False) -> Embedded:
         """`embed_texts` where bad texts cost themselves alone. The keys are places in `texts`."""
