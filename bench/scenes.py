@@ -68,13 +68,12 @@ def unit_of(what: str) -> str:
 def attributes(model: diptych.Embedder, scenes: Sequence[Scene], where: str, found: Found) -> None:
     """Colours of kinds, and kinds of colours; the right answer comes first in each list of words."""
     pixels = np.stack([squared(scene.image, model.preprocessing) for scene in scenes])
-    whole, rng = model.embed_pixels(pixels), Random(0)
-    places = np.concatenate([model.engine.encode_places(pixels[at : at + 32]) for at in range(0, len(pixels), 32)])
-    for scene, vector, some in zip(scenes, whole, places, strict=True):
+    rng = Random(0)
+    for at, scene in enumerate(scenes):
+        seen = model.engine.encode_places(pixels[at : at + 1])
         for what, words in questions(scene.things, rng):
             classes = model.embed_labels(words, templates=["a {}"])
-            by_places = anywhere(some[None], classes)[0]
-            for way, scores in (("the vector", classes @ vector), ("its places", by_places)):
+            for way, scores in (("the vector", classes @ seen.vectors[0]), ("its places", anywhere(seen, classes)[0])):
                 found[f"{where}, {what}, by {way}"].append(float(scores.argmax() == 0))
 
 

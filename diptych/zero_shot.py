@@ -21,7 +21,7 @@ GENERAL_TEMPLATES = (
 )  # fmt: skip
 NOTHING = ("a photo.", "a picture of something else.", "a photo of nothing in particular.")
 
-BEST_PLACES = 0.1
+BEST_PLACES, WHOLE = 0.1, 0.1
 
 
 class Classification(NamedTuple):
@@ -33,6 +33,13 @@ class Classification(NamedTuple):
     labels: tuple[str, ...]
     probabilities: Float[np.ndarray, "pictures labels"]
     best: tuple[str, ...]
+
+
+class WithPlaces(NamedTuple):
+    """Pictures' unit vectors, and a unit vector for each place of the tower's map of each, row by row."""
+
+    vectors: Float[np.ndarray, "pictures dim"]
+    places: Float[np.ndarray, "pictures places dim"]
 
 
 def prompts(labels: tuple[str, ...], templates: tuple[str, ...]) -> list[str]:
@@ -117,16 +124,16 @@ def calibrated_scale(cosines: Float[np.ndarray, "n labels"], answers: Int[np.nda
     return float(np.exp((low + high) / 2))
 
 
-def anywhere(
-    places: Float[np.ndarray, "pictures places dim"], classes: Float[np.ndarray, "labels dim"]
-) -> Float[np.ndarray, "pictures labels"]:
+def anywhere(seen: WithPlaces, classes: Float[np.ndarray, "labels dim"]) -> Float[np.ndarray, "pictures labels"]:
     """How well some part of each picture fits each label: the mean cosine of the tenth of its places that fit best
     (k-max pooling: Durand et al. 2016, "WELDON: Weakly supervised learning of deep convolutional neural networks",
-    section 3.2). Of a picture of several things the one vector tells which colours and which kinds there are, its
-    places which kind has which colour."""
-    count = places.shape[1]
+    section 3.2), and with a weight of WHOLE the cosine of the picture's own vector. Of several things the one vector
+    tells which colours and which kinds there are, the places which kind has which colour; of one thing the vector
+    knows the kind better."""
+    count = seen.places.shape[1]
     best = max(1, round(BEST_PLACES * count))
-    return np.partition(places @ classes.T, count - best, axis=1)[:, count - best :].mean(axis=1)
+    parts = np.partition(seen.places @ classes.T, count - best, axis=1)[:, count - best :].mean(axis=1)
+    return WHOLE * (seen.vectors @ classes.T) + (1 - WHOLE) * parts
 
 
 def each_label(

@@ -33,10 +33,10 @@ def image_graph(config: CLIPConfig, arrays: Arrays, spec: Preprocess, outputs: S
     return _model({name: made[name] for name in outputs}, pixels, "image")
 
 
-def narrowed(model: Any, output: Output) -> Any:
-    """A graph with one of its outputs alone, and what that needs. KeyError where it has no such output."""
+def narrowed(model: Any, outputs: Sequence[Output]) -> Any:
+    """A graph with these of its outputs alone, in this order, and what they need. KeyError where it has not all."""
     found = {name: result for result in model.get_results() for name in result.output(0).get_names()}
-    return _make([found[output]], model.get_parameters(), output)
+    return _make([found[output] for output in outputs], model.get_parameters(), "image")
 
 
 def text_graph(config: CLIPConfig, arrays: Arrays) -> Any:

@@ -18,7 +18,7 @@ from diptych.engines import compiled_cache
 from diptych.engines.openvino_runtime import core, openvino
 from diptych.images import Preprocess
 from diptych.nets.config import CLIPConfig
-from diptych.zero_shot import unit
+from diptych.zero_shot import WithPlaces, unit
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
@@ -60,7 +60,7 @@ class OpenVINOEngine:
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[self.precision]}
         self._towers = {  # which know nothing of the engine: a ring would keep gigabytes until it is collected
             "image": _Tower(lambda: _compiled(image("image"), hints)),
-            "places": _Tower(lambda: _compiled(image("places"), hints)),
+            "places": _Tower(lambda: _compiled(image("image", "places"), hints)),
             "text": _Tower(lambda: _compiled_before(text, hints, kept, settings)),
         }
 
@@ -106,7 +106,7 @@ class OpenVINOEngine:
         def image(*outputs: Output) -> Any:
             both = read("image")
             try:
-                return narrowed(both, outputs[0]) if len(outputs) == 1 else both
+                return narrowed(both, outputs)
             except KeyError:
                 if outputs == ("image",):  # converted before places were
                     return both
@@ -128,15 +128,16 @@ class OpenVINOEngine:
 
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]:
         """Pictures of the tower's size; they are normalised in the graph."""
-        return unit(self._towers["image"](np.ascontiguousarray(pixels)))
+        return unit(self._towers["image"](np.ascontiguousarray(pixels))[0])
 
-    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch places dim"]:
-        """A unit vector for each place of the tower's map, row by row. CheckpointError where an old conversion came
-        without."""
-        return unit(self._towers["places"](np.ascontiguousarray(pixels)))
+    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> WithPlaces:
+        """`encode_images`, and in the same pass a unit vector for each place of the tower's map, row by row.
+        CheckpointError where an old conversion came without."""
+        image, places = self._towers["places"](np.ascontiguousarray(pixels))
+        return WithPlaces(unit(image), unit(places))
 
     def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
-        return unit(self._towers["text"](ids.astype(np.int64, copy=False)))
+        return unit(self._towers["text"](ids.astype(np.int64, copy=False))[0])
 
 
 def write_graphs(graphs: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> None:
@@ -178,9 +179,9 @@ class _Tower:
         self._lock = threading.Lock()
         self._requests = threading.local()
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         with self._lock:
             self._model = self._model or self._compile()
         if not hasattr(self._requests, "own"):
             self._requests.own = self._model.create_infer_request()
-        return self._requests.own.infer([batch], share_inputs=True)[0]
+        return self._requests.own.infer([batch], share_inputs=True).to_tuple()

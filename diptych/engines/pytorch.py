@@ -7,6 +7,7 @@ from jaxtyping import Float, Int, UInt8
 
 from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
+from diptych.zero_shot import WithPlaces
 
 DEVICES = ("cuda", "mps", "cpu")
 
@@ -64,9 +65,10 @@ class PyTorchEngine:
         return self._unit(self.network.encode_image(self._planes(pixels)))
 
     @torch.inference_mode()
-    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch places dim"]:
-        """A unit vector for each place of the tower's map, row by row."""
-        return self._unit(self.network.encode_places(self._planes(pixels))[1])
+    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> WithPlaces:
+        """`encode_images`, and in the same pass a unit vector for each place of the tower's map, row by row."""
+        image, places = self.network.encode_places(self._planes(pixels))
+        return WithPlaces(self._unit(image), self._unit(places))
 
     def _planes(self, pixels: np.ndarray) -> torch.Tensor:
         planes = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
