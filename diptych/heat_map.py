@@ -67,7 +67,7 @@ def heat_maps(
     phrases: Sequence[str],
     *,
     method: Method = "places",
-    scales: Sequence[float] = locate.SCALES,
+    scales: Sequence[float] | None = None,
     overlap: float = locate.OVERLAP,
     threshold: float = locate.THRESHOLD,
     truncate: bool = False,

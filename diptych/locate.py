@@ -29,10 +29,12 @@ class Box(NamedTuple):
     score: float
 
 
-def windows(width: int, height: int, *, scales: Sequence[float] = SCALES, overlap: float = OVERLAP) -> list[Box]:
+def windows(width: int, height: int, *, scales: Sequence[float] | None = None, overlap: float = OVERLAP) -> list[Box]:
     """Square windows (their scores 0) of several sizes, which overlap by at least `overlap` and together cover a
     picture of so many pixels to its edges. Raises ValueError for scales outside 0 to 1, an overlap outside 0 to
-    under 1, or what would be more than MOST_WINDOWS. They are a pixel apart or more."""
+    under 1, or what would be more than MOST_WINDOWS. They are a pixel apart or more. By default the scales are SCALES;
+    of a very thin picture those that make so many windows are left out."""
+    given, scales = scales, SCALES if scales is None else scales
     if not scales or not all(0 < scale <= 1 for scale in scales):
         raise ValueError(f"scales are {tuple(scales)}; wanted numbers above 0, up to 1 (the picture's short side).")
     if not 0 <= overlap < 1:
@@ -42,6 +44,8 @@ def windows(width: int, height: int, *, scales: Sequence[float] = SCALES, overla
         step = max(1.0, side * (1 - overlap))
         rows, columns = _starts(height - side, step), _starts(width - side, step)
         if len(found) + len(rows) * len(columns) > MOST_WINDOWS:
+            if found and given is None:
+                break
             raise ValueError(
                 f"{width} x {height} px make over {MOST_WINDOWS:,} windows; pass fewer, larger scales or less overlap."
             )

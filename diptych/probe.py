@@ -7,6 +7,7 @@ to 1e6 in eight steps a decade, coarse first. The minimum is that of scikit-lear
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ FIRST = range(0, STEPS, 16)  # 1e-6, 1e-4, ..., 1e6
 # noise, in which line searches lost most of their time. The gradient hardly decides: of separable classes it is small
 # long before the end.
 CLOSE, FLAT = 1e-8, 1e-8
+APART = 0.005  # of the loss, for each sample: the classes can be told apart, and float64 goes on
 SHOTS = (1, 2, 4, 8, 16)
 
 
@@ -70,25 +72,25 @@ class Features:
     def fit(
         self, l2: float, *, start: Probe | None = None, prior: Float[np.ndarray, "classes dim"] | None = None
     ) -> Probe:
-        """The minimum of the summed cross entropy + l2 / 2 |weights - prior|^2; the bias is free. `start` is a probe of
-        these classes to begin with, which changes the way and not the end; `prior` are weights to stay near, by default
-        none (0)."""
-        from scipy.optimize import minimize
-
+        """The minimum of the summed cross entropy + l2 / 2 |weights - prior|^2; the bias is free. Of two classes it is
+        l2 |weights - prior|^2: their difference is then held as scikit-learn, which fits that alone, holds it. `start`
+        is a probe of these classes to begin with, which changes the way and not the end; `prior` are weights to stay
+        near, by default none (0)."""
+        held = 2 * l2 if len(self.classes) == 2 else l2
         shape = (len(self.classes), len(self.mean) + 1)
-        step = 1 / np.sqrt(np.maximum(self.curvature, 0) / 2 + l2 + 1e-12)
+        step = 1 / np.sqrt(np.maximum(self.curvature, 0) / 2 + held + 1e-12)
         bias_step = 1 / np.sqrt(len(self.at) / 2)
         away = np.zeros((shape[0], shape[1] - 1)) if prior is None else prior @ self.axes
 
-        def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        def loss(flat: np.ndarray, turned: np.ndarray) -> tuple[float, np.ndarray]:
             inner = flat.reshape(shape)
             weights = inner[:, :-1] * step
-            value, slopes = self._cross_entropy(weights, inner[:, -1] * bias_step)
+            value, slopes = self._cross_entropy(weights, inner[:, -1] * bias_step, turned)
             off = weights - away
-            slopes[:, :-1] += l2 * off
+            slopes[:, :-1] += held * off
             slopes[:, :-1] *= step
             slopes[:, -1] *= bias_step
-            return value + l2 / 2 * float((off * off).sum()), slopes.ravel()
+            return value + held / 2 * float((off * off).sum()), slopes.ravel()
 
         first = np.zeros(shape)
         if start is not None:
@@ -96,21 +98,44 @@ class Features:
             first[:, :-1], first[:, -1] = turned / step, (start.bias + start.weights @ self.mean) / bias_step
         elif prior is not None:
             first[:, :-1] = away / step
-        found = minimize(
-            loss, first.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 500, "gtol": FLAT, "ftol": CLOSE}
-        )
-        inner = found.x.reshape(shape)
+        inner = self._least(loss, first.ravel()).reshape(shape)
         weights = (inner[:, :-1] * step) @ self.axes.T
         bias = inner[:, -1] * bias_step - weights @ self.mean
         return Probe(weights.astype(np.float32), bias.astype(np.float32), self.classes, l2)
 
-    def _cross_entropy(self, weights: np.ndarray, bias: np.ndarray) -> tuple[float, np.ndarray]:
-        """Summed over all samples, and its gradient to (weights, bias). The products are by scipy's BLAS, as L-BFGS's
-        own are: numpy brings another, and the threads of two get in each other's way (1.6 x the time)."""
-        from scipy.linalg.blas import sgemm  # type: ignore[attr-defined]
+    def _least(self, loss: Callable[..., tuple[float, np.ndarray]], first: np.ndarray) -> np.ndarray:
+        """Where `loss` is least: in float32, and where little is left, for the classes can be told apart, on in float64
+        and in shares of what is left, until that falls no more: float32 would sum up its own noise."""
+        from scipy.optimize import minimize
 
-        logits = sgemm(1.0, weights.astype(np.float32), self.turned.T)  # (classes, n)
-        logits += bias.astype(np.float32)[:, None]
+        options = {"maxiter": 500, "gtol": FLAT, "ftol": CLOSE}
+        found = minimize(loss, first, (self.turned,), "L-BFGS-B", jac=True, options=options)
+        at, left = found.x, found.fun
+        while 0 < left < APART * len(self.at):
+
+            def share(flat: np.ndarray, of: float = left) -> tuple[float, np.ndarray]:
+                value, slopes = loss(flat, self._exact)
+                return value / of, slopes / of
+
+            found = minimize(share, at, (), "L-BFGS-B", jac=True, options=options)
+            at, before, left = found.x, left, found.fun * left
+            if left > 0.99 * before:
+                break
+        return at
+
+    @cached_property
+    def _exact(self) -> np.ndarray:
+        return self.turned.astype(np.float64)
+
+    def _cross_entropy(self, weights: np.ndarray, bias: np.ndarray, turned: np.ndarray) -> tuple[float, np.ndarray]:
+        """Summed over all samples, and its gradient to (weights, bias), in the arithmetic of the features `turned`. The
+        products are by scipy's BLAS, as L-BFGS's own are: numpy brings another, and the threads of two get in each
+        other's way (1.6 x the time)."""
+        from scipy.linalg import blas
+
+        product = blas.sgemm if turned.dtype == np.float32 else blas.dgemm  # type: ignore[attr-defined]
+        logits = product(1.0, weights.astype(turned.dtype), turned.T)  # (classes, n)
+        logits += bias.astype(turned.dtype)[:, None]
         logits -= logits.max(axis=0)
         samples = np.arange(len(self.at))
         own = logits[self.at, samples].sum(dtype=np.float64)
@@ -119,7 +144,7 @@ class Features:
         value = float(np.log(sums, dtype=np.float64).sum() - own)
         logits /= sums
         logits[self.at, samples] -= 1
-        slopes = sgemm(1.0, logits, self.turned.T, trans_b=True)
+        slopes = product(1.0, logits, turned.T, trans_b=True)
         return value, np.concatenate([slopes, logits.sum(axis=1)[:, None]], axis=1).astype(np.float64)
 
 

@@ -455,6 +455,19 @@ def test_classify_class_folders(cli: Cli, tiny_model: Path, pictures: Path, tmp_
     assert cli("classify", files[0].parent, "--model", tiny_model).code == USAGE  # neither labels nor folders
 
 
+def test_classify_is_not_calibrated_where_all_is_right(cli: Cli, tmp_path: Path) -> None:
+    """No temperature is too low for pictures that are all right: by their word alone each answer would be certain."""
+    for name in ("red", "blue"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (64, 64), name).save(tmp_path / name / "one.png")
+    said = cli("classify", tmp_path, "--labels", "red,blue,Red", "--calibrate", tmp_path, "--json")
+    assert said.json["labels"] == ["red", "blue"]  # folders are matched in any case
+    assert said.json["accuracy"]["top1"] == 100
+    assert said.json["scale"] == pytest.approx(diptych.load().scale)
+    assert "all 2 labelled pictures are right already" in said.err
+    assert "stays. Add harder ones" in said.err
+
+
 def test_classify_each_label_by_itself(cli: Cli, tiny_model: Path, pictures: Path) -> None:
     arguments = ("classify", pictures, "--model", tiny_model, "--labels", "star,hat", "--each", "--json")
     shares = [row["labels"] for row in cli(*arguments).json["pictures"]]

@@ -38,8 +38,11 @@ def test_windows_by_hand() -> None:
     with pytest.raises(ValueError, match="overlap is 1"):
         windows(4, 2, overlap=1)
     assert len(windows(1, 300)) == 300  # five sizes that are one, and a pixel apart
-    with pytest.raises(ValueError, match="10 x 20000 px make over 5,000 windows; pass fewer, larger scales"):
-        windows(10, 20000)
+    assert {box.width for box in windows(10, 18_000)} == {10}  # smaller ones would be too many
+    with pytest.raises(ValueError, match="10 x 18000 px make over 5,000 windows; pass fewer, larger scales"):
+        windows(10, 18_000, scales=(1, 0.5))
+    with pytest.raises(ValueError, match="10 x 30000 px make over 5,000 windows"):
+        windows(10, 30_000)
 
 
 def test_the_best_window_is_where_the_map_is_highest() -> None:

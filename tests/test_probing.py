@@ -11,10 +11,10 @@ import diptych
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.data.samples import DataError
 from diptych.embedder import Embedder
-from diptych.evaluation import probing
+from diptych.evaluation import features, probing
 from diptych.evaluation.probing import fitted, held_out
 from diptych.evaluation.sets import Labelled, open_set, training_set
-from diptych.evaluation.tasks import Job
+from diptych.evaluation.tasks import Job, zero_shot_task
 
 NAMES = ("red", "green", "blue")
 
@@ -146,6 +146,46 @@ def test_command(cli: Cli, colours: Path, tiny_model: Path, model: Embedder, tmp
     assert "learnt from 6 pictures" in shots.err
     assert "1 empty file (training)" in shots.err
     assert cli("probe", tmp_path / "nowhere", "--model", tiny_model).code == FAILED
+
+
+def test_a_class_without_training_pictures_keeps_its_name(
+    cli: Cli, model: Embedder, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Zero-shot is judged among all classes, and what begins there can still answer with all of them."""
+    paint(tmp_path / "train", 8, 0, ("red", "green"))
+    paint(tmp_path / "test", 5, 1)
+    job = Job(model, labelled(tmp_path), training_set(tmp_path))
+    numbers = probing.few_shot_task(job).metrics
+    assert numbers["zero_shot"] == pytest.approx(zero_shot_task(job).metrics["top1"])
+    probe = probing.probe_set(job).probe
+    blue = job.labelled.classes.index("blue")
+    np.testing.assert_array_equal(probe.weights[blue], model.scale * job.classes[blue])
+    assert (probe.bias[blue], probe.bias.sum()) == (0, pytest.approx(0, abs=1e-4))
+    assert probing.probe_set(job, plain=True).probe.classes.tolist() == [
+        at for at in range(3) if job.labelled.classes[at] != "blue"
+    ]
+    said = cli("probe", tmp_path, "--model", tiny_model)
+    assert "no picture to learn from of blue: their names stand for them" in said.err
+
+
+def test_vectors_are_kept_for_the_next_probe(
+    cli: Cli, colours: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(features, "KEPT", 2)
+    first = cli("probe", colours, "--model", tiny_model, "--json").json
+    kept = tmp_path / "diptych" / "vectors"
+    assert len(list(kept.iterdir())) == 2  # train and test
+    monkeypatch.setattr(features, "_embedded", None)  # no picture is looked at again
+    assert cli("probe", colours, "--model", tiny_model, "--json").json == first
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(features, "KEPT", 1)
+    assert cli("probe", colours, "--model", tiny_model, "--plain", "--json").json["top1"] == 100
+    assert len(list(kept.iterdir())) == 1
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "diptych" / "file"))
+    (tmp_path / "diptych" / "file").write_text("in the way")
+    assert cli("probe", colours, "--model", tiny_model, "--json").json == first
 
 
 def test_as_many_shots_as_there_are_pictures(model: Embedder, tmp_path: Path) -> None:

@@ -84,13 +84,17 @@ def command(
     if templates and template_set:
         raise click.UsageError("prompts came twice. Pass --template or --templates, not both.")
     names = _labels(labels, labels_file, pictures)
-    templates = zero_shot.templates_of(template_set) if template_set else templates or zero_shot.PLAIN_TEMPLATES
+    try:
+        templates = zero_shot.templates_of(template_set) if template_set else templates or zero_shot.PLAIN_TEMPLATES
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     embedder = open_model(model, device, activation, engine)
     classes = embedder.embed_labels(names, templates=templates, truncate=truncate)  # may fail, so before the pictures
     if truncate:
         say_cut(embedder, zero_shot.prompts(tuple(names), templates))
     judge = _judge(embedder, classes, each, places)
-    scale = _calibrated(embedder, judge, names, calibrate) if calibrate else embedder.scale
+    fitted = _calibrated(embedder, judge, names, calibrate) if calibrate else None
+    scale, bias = fitted or embedder.scale, None if fitted else embedder.bias
     paths = pictures_in(pictures)
     with progress("looking at pictures") as advance:
         seen = judge(paths, progress=advance)
@@ -99,7 +103,6 @@ def command(
     if each:
         shares = zero_shot.each_label(cosines, seen.vectors[:, -1], scale=scale)
     else:
-        bias = None if calibrate else embedder.bias
         shares = zero_shot.classify(cosines, tuple(names), scale=scale, bias=bias).probabilities
     rows = [
         {"path": str(path), "labels": {names[j]: float(row[j]) for j in (-row).argsort()[:top]}}
@@ -154,7 +157,8 @@ def _labels(labels: str | None, labels_file: str | None, pictures: tuple[str, ..
     names = listed(labels, labels_file, "labels")
     if not names:
         raise click.UsageError("no labels. Pass --labels cat,dog or --labels-file FILE with one a line.")
-    return names
+    first = {name.casefold(): name for name in reversed(names)}  # as folders are matched
+    return [name for name in names if first[name.casefold()] is name]
 
 
 def _class_folders(folder: str) -> list[str]:
@@ -207,8 +211,8 @@ def _accuracy_line(accuracy: dict[str, Any], count: int) -> str:
     return f"accuracy {accuracy['top1']:.1f} % of {count:,}{top5}; {mean}, {least}"
 
 
-def _calibrated(embedder: Embedder, judge: Callable[..., Embedded], names: list[str], folder: str) -> float:
-    """The scale that fits the labelled pictures of a folder best."""
+def _calibrated(embedder: Embedder, judge: Callable[..., Embedded], names: list[str], folder: str) -> float | None:
+    """The scale that fits the labelled pictures of a folder best; None where all are right at any."""
     import numpy as np
 
     from diptych.zero_shot import calibrated_scale
@@ -220,6 +224,13 @@ def _calibrated(embedder: Embedder, judge: Callable[..., Embedded], names: list[
         odd = sorted({Path(path).parent.name for path, at in zip(seen.keys, answers, strict=True) if at is None})
         which = f"pictures in {odd[0]!r}, which is no label" if odd else "no picture that can be read"
         raise click.UsageError(f"{folder} has {which}; wanted folders called {', '.join(names[:5])}.")
-    scale = calibrated_scale(seen.vectors[:, : len(names)], np.array(answers))
+    cosines = seen.vectors[:, : len(names)]
+    if (cosines.argmax(axis=1) == np.array(answers)).all():
+        say(
+            f"all {len(answers)} labelled pictures are right already, so no scale is too high for them: the model's "
+            f"{embedder.scale:.1f} stays. Add harder ones to {folder}"
+        )
+        return None
+    scale = calibrated_scale(cosines, np.array(answers))
     say(f"scale {scale:.1f} by {len(answers)} labelled pictures, in place of the model's {embedder.scale:.1f}")
     return scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,8 @@ def command(
     from diptych.evaluation.report import write_report
     from diptych.evaluation.suite import read_suite, run
 
+    asked = {"--suite": suite, "--out": out, "--engine": engine, "--device": device, "--activation": activation}
+    flags = [word for flag, value in asked.items() if value for word in (flag, str(value))]
     entries = read_suite(suite)
     rows, unopened = [], []
     for name in models or (BUNDLED,):
@@ -73,7 +76,7 @@ def command(
                 entries,
                 out,
                 name=name,
-                command=f"diptych evaluate {name} --suite {suite}",
+                command=shlex.join(["diptych", "evaluate", name, *flags]),
                 progress=bars,
                 tell=_tell,
             )

@@ -19,26 +19,27 @@ if TYPE_CHECKING:
 @click.command("probe")
 @click.argument("data")
 @click.option("--val", metavar="DATA", help="Pictures to judge it by, of the same classes; by default those of DATA.")
-@click.option(
-    "--shots", type=click.IntRange(min=1), help="Learn from so many of each class, from zero-shot weights on."
-)
+@click.option("--shots", type=click.IntRange(min=1), help="Learn from so many of each class.")
+@click.option("--plain", is_flag=True, help="Begin at nothing, and not at the zero-shot weights.")
 @click.option("--templates", default="general", show_default=True, help="Prompts for zero-shot: a name or a JSON file.")
 @click.option("--seed", default=0, show_default=True, help="Of what is drawn.")
 @click.option("--out", metavar="NPZ", type=click.Path(dir_okay=False), help="Write weights, bias and classes there.")
 @model_options
 def command(
-    data: str, val: str | None, shots: int | None, templates: str, seed: int, out: str | None,
+    data: str, val: str | None, shots: int | None, plain: bool, templates: str, seed: int, out: str | None,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Train a linear classifier on the vectors of DATA: a folder of class folders, with train/ and test/ or val/ above
     them or without, or another set of classes that `diptych evaluate` reads. Without a split of its own, half of each
-    class is kept to judge it by. The strength of its regularisation is chosen on a fifth of what it learns from.
+    class is kept to judge it by. It begins at the weights that the classes' names give and stays near them, the nearer
+    the stronger its regularisation, which is chosen on a fifth of what it learns from. Vectors are kept for the next
+    time, in the user's cache.
 
     \b
     diptych probe flowers/ --out flowers.npz
     """
     embedder = open_model(model, device, activation, engine)
-    result = _probed(embedder, data, val, shots, templates, seed)
+    result = _probed(embedder, data, val, shots, plain, templates, seed)
     said = {
         "top1": result.accuracy, "zero_shot": result.zero_shot, "l2": result.probe.l2,
         "validation_top1": None if math.isnan(result.validation) else result.validation,
@@ -52,6 +53,9 @@ def command(
     say(f"learnt from {result.trained_on:,} pictures ({result.train}), judged by {result.judged_on:,}")
     if shots and result.trained_on < shots * len(result.probe.classes):
         say(f"not every class has {shots} pictures to learn from: of those that have fewer all were taken")
+    if result.unlearnt:
+        stand = "they are never the answer" if plain else "their names stand for them"
+        say(f"no picture to learn from of {', '.join(result.unlearnt[:5])}: {stand}")
     if result.failures:
         say("left out: " + ", ".join(f"{count} {reason}" for reason, count in result.failures.items()))
     if out:
@@ -60,7 +64,10 @@ def command(
     return PARTLY if result.failures else OK
 
 
-def _probed(embedder: Embedder, data: str, val: str | None, shots: int | None, templates: str, seed: int) -> Probed:
+def _probed(
+    embedder: Embedder, data: str, val: str | None, shots: int | None, plain: bool, templates: str, seed: int
+) -> Probed:
+    from diptych.evaluation.features import kept_for_user
     from diptych.evaluation.probing import probe_set
     from diptych.evaluation.sets import open_set, training_set
     from diptych.evaluation.tasks import Job
@@ -71,9 +78,9 @@ def _probed(embedder: Embedder, data: str, val: str | None, shots: int | None, t
     train = training_set(data)
     if val and train is None:
         train = open_set(data, kind="classes")
-    with progress("looking at pictures") as advance:
-        job = Job(embedder, judged, train, templates, prompts, seed, progress=advance)  # type: ignore[arg-type]
-        return probe_set(job, shots=shots)
+    with progress("looking at pictures") as advance, kept_for_user() as cache:
+        job = Job(embedder, judged, train, templates, prompts, seed, cache, advance)  # type: ignore[arg-type]
+        return probe_set(job, shots=shots, plain=plain)
 
 
 def _save(path: str, result: Probed, embedder: Embedder) -> None:

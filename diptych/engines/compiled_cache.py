@@ -13,12 +13,12 @@ from pathlib import Path
 KEPT = 8  # files; the one that was not used for the longest goes first
 
 
-def folder() -> Path:
-    """Where they lie: $XDG_CACHE_HOME or the system's usual place for caches, then diptych/compiled. Raises
-    RuntimeError for a user without a home."""
+def folder(name: str = "compiled") -> Path:
+    """Where they lie: $XDG_CACHE_HOME or the system's usual place for caches, then diptych/NAME. Raises RuntimeError
+    for a user without a home."""
     home = Path.home()
     usual = {"darwin": home / "Library" / "Caches", "win32": Path(os.environ.get("LOCALAPPDATA", home))}
-    return Path(os.environ.get("XDG_CACHE_HOME") or usual.get(sys.platform, home / ".cache")) / "diptych" / "compiled"
+    return Path(os.environ.get("XDG_CACHE_HOME") or usual.get(sys.platform, home / ".cache")) / "diptych" / name
 
 
 def key(files: Iterable[Path], *said: str) -> str:

@@ -10,10 +10,12 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -25,6 +27,7 @@ from PIL import Image
 from diptych.data.decoding import why
 from diptych.data.samples import DataError
 from diptych.embedder import Embedder
+from diptych.engines import compiled_cache
 from diptych.evaluation.sets import Pictures
 from diptych.failures import Failure
 from diptych.images import Decode, ImageError, open_image, squared
@@ -33,7 +36,25 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 CHUNK = 1024  # pictures a file
+KEPT = 32  # sets of vectors in the user's cache; those that were made first go first
 _BATCH = 32
+
+
+@contextmanager
+def kept_for_user() -> Iterator[Path | None]:
+    """A cache folder in the user's own place for such, None where it cannot be written to. Of what it holds, only the
+    newest KEPT sets stay."""
+    try:
+        cache = compiled_cache.folder("vectors")
+        cache.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        cache = None
+    if cache is None or not os.access(cache, os.W_OK):
+        yield None
+        return
+    yield cache
+    for old in sorted(cache.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 class Change(NamedTuple):
@@ -129,11 +150,16 @@ def _kept(path: Path, dim: int) -> Seen | None:
 
 
 def _keep(path: Path, seen: Seen) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A full disk costs the next run some time, and this one nothing."""
     part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez(file, places=seen.places, vectors=seen.vectors, failures=np.array(json.dumps(seen.failures)))
-    part.replace(path)
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                np.savez(file, places=seen.places, vectors=seen.vectors, failures=np.array(json.dumps(seen.failures)))
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _embedded(

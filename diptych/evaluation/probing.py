@@ -71,26 +71,39 @@ def few_shot_task(job: Job) -> Outcome:
     """Probes that start at the zero-shot weights and stay near them, on 1 to 16 pictures of a class and on all; and
     their weights mixed with the zero-shot ones."""
     parts = parts_of(job)
-    known = np.unique(parts.train_answers)
-    zero = of_vectors(job.classes[known], known.tolist(), scale=job.model.scale)
+    zero = _zero_shot(job)
+    near = zero.weights[np.unique(parts.train_answers)]
     per_item = {"places": parts.places, "zero_shot_right": _right(zero, parts)}
     curve = []
     most = int(np.bincount(parts.train_answers).max())
     for shots in (each for each in SHOTS if each <= most):
-        draws = [_draw(parts, zero, shots, job.seed + draw) for draw in range(DRAWS)]
+        draws = [completed(_draw(parts, near, shots, job.seed + draw), zero) for draw in range(DRAWS)]
         rights = np.stack([_right(probe, parts) for probe in draws])
         wise = np.stack([_right(mixed(zero, probe, WISE), parts) for probe in draws])
         per_item |= {f"shots_{shots}_right": rights.mean(axis=0), f"shots_{shots}_wise_right": wise.mean(axis=0)}
         shares = 100 * rights.mean(axis=1, dtype=np.float64)
         said = {"accuracy": shares.mean(), "low": shares.min(), "high": shares.max(), "wise": _percent(wise)}
         curve.append({"shots": shots, **{name: float(value) for name, value in said.items()}})
-    whole = fitted(parts.train, parts.train_answers, job.seed, prior=zero).probe
+    whole = completed(fitted(parts.train, parts.train_answers, job.seed, prior=near).probe, zero)
     per_item |= {"right": _right(whole, parts), "wise_right": _right(mixed(zero, whole, WISE), parts)}
     numbers = {"zero_shot": _percent(per_item["zero_shot_right"])}
     numbers |= {f"shots_{point['shots']}": point["accuracy"] for point in curve}
     numbers["all"] = _percent(per_item["right"])
     details = {"curve": curve, "all_wise": _percent(per_item["wise_right"]), "trained_on": len(parts.train)}
     return Outcome(numbers, len(parts.test), parts.failures, details, per_item)
+
+
+def _zero_shot(job: Job) -> Probe:
+    """The names of all classes as a probe, by the classes' numbers."""
+    return of_vectors(job.classes, range(len(job.classes)), scale=job.model.scale)
+
+
+def completed(probe: Probe, zero: Probe) -> Probe:
+    """A probe that was fitted near the zero-shot weights, with these for the classes that it had no picture of. Its
+    biases are shifted together, which changes none of its own answers, to be zero in the mean as the others' are."""
+    weights, bias = zero.weights.copy(), zero.bias.copy()
+    weights[probe.classes], bias[probe.classes] = probe.weights, probe.bias - probe.bias.mean()
+    return Probe(weights, bias, zero.classes, probe.l2)
 
 
 def _percent(rights: np.ndarray) -> float:
@@ -101,29 +114,29 @@ def _right(probe: Probe, parts: Parts) -> Float[np.ndarray, " m"]:
     return (probe.predict(parts.test) == parts.test_answers).astype(np.float32)
 
 
-def _draw(parts: Parts, zero: Probe, shots: int, seed: int) -> Probe:
+def _draw(parts: Parts, near: Float[np.ndarray, "classes dim"] | None, shots: int, seed: int) -> Probe:
     """One draw of so many of each class. The strength is chosen on other training pictures, as many, at most four of a
     class; where none are left, on some that are held out of the chosen."""
     chosen = few_shots(parts.train_answers, shots, seed=seed)
     rest = np.setdiff1d(np.arange(len(parts.train_answers)), chosen)
     features, answers = parts.train[chosen], parts.train_answers[chosen]
     if not len(rest):
-        return fitted(features, answers, seed, prior=zero).probe
+        return fitted(features, answers, seed, prior=near).probe
     judged = rest[few_shots(parts.train_answers[rest], min(shots, MOST_VALIDATION), seed=seed)]
-    return sweep(features, answers, parts.train[judged], parts.train_answers[judged], prior=zero.weights).probe
+    return sweep(features, answers, parts.train[judged], parts.train_answers[judged], prior=near).probe
 
 
 def fitted(
-    features: Float[np.ndarray, "n dim"], answers: Int[np.ndarray, " n"], seed: int, *, prior: Probe | None = None
-) -> Fitted:
+    features: Float[np.ndarray, "n dim"], answers: Int[np.ndarray, " n"], seed: int,
+    *, prior: Float[np.ndarray, "classes dim"] | None = None,
+) -> Fitted:  # fmt: skip
     """A probe on all of these, of the strength that did best on a held-out part when trained on the rest. Where every
     class has but one picture nothing can be held out: the strength is then PLAIN_L2, and `validation` NaN."""
     held = held_out(answers, HELD_OUT, seed)
-    near = None if prior is None else prior.weights
     if not held.any():
-        return Fitted(Features(features, answers).fit(PLAIN_L2, prior=near), float("nan"))
-    best = sweep(features[~held], answers[~held], features[held], answers[held], prior=near)
-    return Fitted(Features(features, answers).fit(best.probe.l2, start=best.probe, prior=near), best.accuracy)
+        return Fitted(Features(features, answers).fit(PLAIN_L2, prior=prior), float("nan"))
+    best = sweep(features[~held], answers[~held], features[held], answers[held], prior=prior)
+    return Fitted(Features(features, answers).fit(best.probe.l2, start=best.probe, prior=prior), best.accuracy)
 
 
 def held_out(answers: Int[np.ndarray, " n"], share: float, seed: int) -> Bool[np.ndarray, " n"]:
@@ -168,8 +181,8 @@ def _renumbered(train: Labelled, test: Labelled) -> Int[np.ndarray, " classes"]:
 
 class Probed(NamedTuple):
     """A probe of the vectors of a model, its accuracy in percent, and that of the names of its classes without any
-    training. `classes` are the names by the numbers in probe.classes; `validation` is NaN where the strength was not
-    chosen on held-out pictures."""
+    training. `classes` are the names by the numbers in probe.classes, `unlearnt` those of which there was no picture to
+    learn from; `validation` is NaN where the strength was not chosen on held-out pictures."""
 
     probe: Probe
     classes: tuple[str, ...]
@@ -180,20 +193,25 @@ class Probed(NamedTuple):
     judged_on: int
     failures: dict[str, int]
     train: str
+    unlearnt: tuple[str, ...] = ()
 
 
-def probe_set(job: Job, *, shots: int | None = None) -> Probed:
-    """A probe of a job's set: on all training pictures, or near the zero-shot weights on `shots` of each class. Raises
-    DataError."""
-    parts = parts_of(job)
-    known = np.unique(parts.train_answers)
-    zero = of_vectors(job.classes[known], known.tolist(), scale=job.model.scale)
+def probe_set(job: Job, *, shots: int | None = None, plain: bool = False) -> Probed:
+    """A probe of a job's set, on all training pictures or on `shots` of each class. It begins at the zero-shot weights
+    and stays near them; `plain`, it begins at nothing, as in the paper. Raises DataError."""
+    parts, zero = parts_of(job), _zero_shot(job)
+    known, validation = np.unique(parts.train_answers), float("nan")
+    near = None if plain else zero.weights[known]
     if shots is None:
-        probe, validation = fitted(parts.train, parts.train_answers, job.seed)
+        probe, validation = fitted(parts.train, parts.train_answers, job.seed, prior=near)
         trained = len(parts.train)
     else:
-        probe, validation = _draw(parts, zero, shots, job.seed), float("nan")
+        probe = _draw(parts, near, shots, job.seed)
         trained = len(few_shots(parts.train_answers, shots, seed=job.seed))
+    probe = probe if plain else completed(probe, zero)
+    unlearnt = tuple(name for at, name in enumerate(job.labelled.classes) if at not in known)
     accuracy, before = (_percent(_right(each, parts)) for each in (probe, zero))
     judged, train = len(parts.test), _train_words(job)
-    return Probed(probe, job.labelled.classes, accuracy, before, validation, trained, judged, parts.failures, train)
+    return Probed(
+        probe, job.labelled.classes, accuracy, before, validation, trained, judged, parts.failures, train, unlearnt
+    )

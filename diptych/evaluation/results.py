@@ -8,8 +8,9 @@ metrics      numbers in percent (but l2, and median ranks), by name
 settings     split, templates, seed, ...
 count        pictures that were judged; `failures` counts, by reason, what could not be read
 details      classes, confusion, curve, ... as the task has them; `per_item` names an .npz beside this file, with a
-             number for each item; `best` and `worst` have a thumbnail beside this file, truth, said and score;
-             `left_out` has a sentence on the first picture that could not be read, for each reason
+             number for each item; `prompts` what the classes' names were put into; `best` and `worst` have a
+             thumbnail beside this file, truth, said and score; `left_out` has a sentence on the first picture that
+             could not be read, for each reason
 seconds, started, version, engine
 error        None, or a sentence on why the task could not be done; it is then tried again the next time
 """

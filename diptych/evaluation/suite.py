@@ -202,7 +202,8 @@ class _Runner:
                 outcome.details["base"] = on_base(job, base)
         except EXPECTED as error:
             return self._failed(entry, task, settings, error, started)
-        return self._add(self._row(entry, task, settings, started, key) | self._kept(outcome, job, key), started)
+        row = self._row(entry, task, settings, started, key)
+        return self._add(row | self._kept(outcome, job, row), started)
 
     def _failed(
         self, entry: Entry, task: str, settings: dict[str, Any], error: Exception, started: float
@@ -228,8 +229,9 @@ class _Runner:
             "error": None,
         }
 
-    def _kept(self, outcome: Outcome, job: Job, key: str) -> dict[str, Any]:
+    def _kept(self, outcome: Outcome, job: Job, row: results.Row) -> dict[str, Any]:
         """What goes into the row, and into files beside it."""
+        key = row["key"]
         (self.folder / THUMBS).mkdir(parents=True, exist_ok=True)
         path = f"{DETAILS}/{key}.npz"
         identity = np.array(job.data.pictures.identity)
@@ -241,6 +243,8 @@ class _Runner:
             for side, examples in (("best", outcome.best), ("worst", outcome.worst))
         }
         details = {**outcome.details, "per_item": path, **shown}
+        if "templates" in row["settings"]:
+            details["prompts"] = list(job.prompts)
         if outcome.failures:
             details["left_out"] = list(job.left_out.values())
         return {

@@ -167,7 +167,7 @@ def retrieval_task(job: Job) -> Outcome:
     owners = owners[texts.keys]
     if not len(owners):
         raise DataError("the set has no caption that can be read.")
-    ways, right = _both_ways(seen.vectors, texts.vectors, owners)
+    ways, above = _both_ways(seen.vectors, texts.vectors, owners)
     result = Outcome(_ranking_metrics(ways), len(seen.places), failures)
     result.details = {
         "captions": len(owners),
@@ -176,8 +176,11 @@ def retrieval_task(job: Job) -> Outcome:
     result.per_item = {
         "places": seen.places[np.unique(owners)],
         "text_places": seen.places[owners],
-        "text_to_image_right": right[0],
-        "image_to_text_right": right[1],
+        **{
+            f"{way}{among}_right": (better < k).astype(np.float32)
+            for way, better in zip(("text_to_image", "image_to_text"), above, strict=True)
+            for k, among in ((1, ""), (5, "_r5"), (10, "_r10"))
+        },
     }
     kept = [captions[at] for at in texts.keys]
     result.best, result.worst = _caption_examples(seen, texts.vectors, owners, kept)
@@ -202,7 +205,8 @@ def _captions(pairs: Pairs, seen: Seen, failures: dict[str, int]) -> tuple[list[
 def _both_ways(
     images: Float[np.ndarray, "n dim"], texts: Float[np.ndarray, "m dim"], owners: Int[np.ndarray, " m"]
 ) -> tuple[metrics.Rankings, tuple[np.ndarray, np.ndarray]]:
-    """`metrics.rankings`, and for each text and each picture that has one whether a right answer is first."""
+    """`metrics.rankings`, and for each text and each picture that has one how many wrong answers are before its first
+    right one."""
     numbers = np.arange(len(texts))
     to_image = metrics.above(texts, images, numbers, owners)
     order = np.argsort(owners, kind="stable")
@@ -210,7 +214,7 @@ def _both_ways(
     ways = metrics.Rankings(metrics.ranking(numbers, to_image), metrics.ranking(owners[order], to_text))
     starts = np.flatnonzero(np.r_[True, np.diff(owners[order]) > 0])
     first = np.minimum.reduceat(to_text, starts)
-    return ways, ((to_image == 0).astype(np.float32), (first == 0).astype(np.float32))
+    return ways, (to_image, first)
 
 
 def _ranking_metrics(ways: metrics.Rankings) -> dict[str, float]:
