@@ -448,6 +448,11 @@ def test_classify_class_folders(cli: Cli, tiny_model: Path, pictures: Path, tmp_
     assert sum(map(sum, said.json["accuracy"]["confusion"])) == len(files)
     plain = cli("classify", tmp_path / "set", "--model", tiny_model, "--labels", "boat,hat,Red star")
     assert f"% of {len(files)}; mean over classes" in plain.out.splitlines()[-1]
+    names, table = said.json["labels"], said.json["accuracy"]["confusion"]
+    times, right, wrong = max((table[i][j], i, j) for i in range(3) for j in range(3) if i != j)
+    general = cli("classify", tmp_path / "set", "--model", tiny_model, "--templates", "general").out
+    assert times
+    assert f"{names[right]} for {names[wrong]} ({times})" in general.partition("most often mistaken: ")[2]
     fitted = cli("classify", tmp_path / "set", "--model", tiny_model, "--calibrate", tmp_path / "set", "--json")
     assert "labelled pictures, in place of the model's" in fitted.err
     assert fitted.json["scale"] != pytest.approx(diptych.load(tiny_model).scale)

@@ -11,8 +11,8 @@ from conftest import Cli
 from PIL import Image
 
 import diptych
-from diptych import metrics
-from diptych.cli import FAILED, OK, PARTLY, USAGE
+from diptych import metrics, zero_shot
+from diptych.cli import FAILED, INTERRUPTED, OK, PARTLY, USAGE
 from diptych.data.samples import DataError
 from diptych.embedder import Embedder
 from diptych.evaluation import corruptions, results, suite, tasks
@@ -325,6 +325,25 @@ def test_a_run_that_is_cut_off_goes_on(model: Embedder, colours: Path, tmp_path:
     rows = suite.run(model, entries, tmp_path, tell=made.append)
     assert [row["dataset"] for row in rows] == ["a", "b"]
     assert [row["dataset"] for row in made] == ["b"]
+
+
+def test_who_interrupts_gets_the_report_of_what_is_done(
+    cli: Cli, tiny_model: Path, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "suite.toml").write_text(f'[[dataset]]\nname = "a"\nsource = "{colours}"\n', encoding="utf-8")
+    out = tmp_path / "out"
+
+    def interrupt(row: results.Row) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("diptych.cli.evaluate._tell", interrupt)
+    said = cli("evaluate", tiny_model, "--suite", tmp_path / "suite.toml", "--out", out)
+    assert said.code == INTERRUPTED
+    assert f"wrote {out / 'report.html'}, of what is done" in said.err
+    assert (out / "report.html").is_file()
+    (row,) = results.read_results(out)
+    assert row["command"] == f"diptych evaluate {tiny_model} --suite {tmp_path / 'suite.toml'} --out {out}"
+    assert row["details"]["prompts"] == list(zero_shot.GENERAL_TEMPLATES)
 
 
 def test_errors_go_when_their_set_comes(model: Embedder, shards: Path, tmp_path: Path) -> None:

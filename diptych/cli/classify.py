@@ -208,7 +208,16 @@ def _accuracy_line(accuracy: dict[str, Any], count: int) -> str:
     worst = min(known, key=lambda name: known[name])
     least = f"least: {worst} {known[worst]:.1f} %"
     mean = f"mean over classes {accuracy['mean_class']:.1f} %"
-    return f"accuracy {accuracy['top1']:.1f} % of {count:,}{top5}; {mean}, {least}"
+    return f"accuracy {accuracy['top1']:.1f} % of {count:,}{top5}; {mean}, {least}{_confused(accuracy)}"
+
+
+def _confused(accuracy: dict[str, Any]) -> str:
+    """The three pairs of classes that were confused most often."""
+    names, table = list(accuracy["by_class"]), accuracy["confusion"]
+    pairs = [(table[i][j], names[i], names[j]) for i in range(len(names)) for j in range(len(names)) if i != j]
+    most = [pair for pair in sorted(pairs, key=lambda pair: -pair[0])[:3] if pair[0]]
+    told = ", ".join(f"{right} for {said} ({times:,})" for times, right, said in most)
+    return f"; most often mistaken: {told}" if told else ""
 
 
 def _calibrated(embedder: Embedder, judge: Callable[..., Embedded], names: list[str], folder: str) -> float | None:

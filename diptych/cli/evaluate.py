@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -70,7 +71,7 @@ def command(
             unopened.append(name)  # it costs itself alone; what others took hours for is kept, and reported
             say(with_flags(str(error)))
             continue
-        with stages(*(f"{name} · {entry.name}" for entry in entries)) as bars:
+        with stages(*(f"{name} · {entry.name}" for entry in entries)) as bars, _reported_anyhow(out):
             rows += run(
                 embedder,
                 entries,
@@ -90,6 +91,19 @@ def command(
     if not sound:
         return FAILED
     return OK if len(sound) == len(rows) and not unopened and not any(row["failures"] for row in rows) else PARTLY
+
+
+@contextmanager
+def _reported_anyhow(out: str) -> Iterator[None]:
+    """Who interrupts an evaluation gets the report of what is done."""
+    from diptych.evaluation.report import write_report
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        with suppress(OSError, ValueError):
+            say(f"wrote {write_report(out)}, of what is done; the same command goes on")
+        raise
 
 
 def _tell(row: dict[str, Any]) -> None:
