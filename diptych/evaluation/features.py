@@ -53,8 +53,9 @@ def kept_for_user() -> Iterator[Path | None]:
         yield None
         return
     yield cache
-    for old in sorted(cache.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    with suppress(OSError):  # another process may do the same
+        for old in sorted(cache.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)[KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 class Change(NamedTuple):
