@@ -236,6 +236,7 @@ def forgetting_figure(
     axes.set_xlabel("alpha (0: before, 1: after)" if None in learnt else "new pairs: mean recall, %")
     axes.set_ylabel(measure)
     axes.margins(x=0.2, y=0.12)  # room for the words beside the marks
+    axes.ticklabel_format(useOffset=False)
     marks = {0.0: ("before", "o"), 1.0: ("after", "s")}
     marks[saved] = (f"{marks[saved][0]} = saved" if saved in marks else f"saved ({saved:g})", "P")
     for name, values in kept.items():

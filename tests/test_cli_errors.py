@@ -359,3 +359,14 @@ def test_a_mistake_of_ours_keeps_its_traceback(pictures: Path, monkeypatch: pyte
     monkeypatch.setattr("diptych.embedder.load", lambda *_, **__: None)
     with pytest.raises(AttributeError):
         run(["search", "a dog", str(pictures)])
+
+
+def test_classify_says_what_is_odd_about_its_labels(cli: Cli, tiny_model: Path, pictures: Path) -> None:
+    gone = cli("classify", "classes/", "--model", tiny_model)
+    assert gone.code == USAGE
+    assert "classes/ is not there, and no labels came" in gone.err
+    one = cli("classify", pictures, "--labels", "cat", "--model", tiny_model)
+    assert "'cat' is the one label, which always gets 100 %: pass others beside it, or --each" in one.err
+    assert "one label" not in cli("classify", pictures, "--labels", "cat", "--each", "--model", tiny_model).err
+    unknown = cli("classify", pictures, "--labels", "cat", "--templates", "nope", "--model", tiny_model)
+    assert (unknown.code, "there is no set of templates 'nope'" in unknown.err) == (USAGE, True)

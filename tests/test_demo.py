@@ -19,7 +19,7 @@ def test_demo_writes_its_report_within_two_minutes(cli: Cli, tmp_path: Path, mon
     assert page.count('src="data:image/') >= 40
     assert "http" not in page.split("<body")[-1].replace("http-equiv", "")
     monkeypatch.chdir(tmp_path)
-    for command in ("diptych search 'rocks and grass' demo/ph", "diptych classify demo/things", "diptych compare"):
+    for command in ("diptych search 'the night sky' demo/ph", "diptych classify demo/things", "diptych compare"):
         shown, _, rest = done.stdout.partition(f"$ {command}")[2].partition("\n")
         said = cli(*shlex.split(f"{command}{shown}")[1:])  # as a reader would paste it
         assert said.code == 0

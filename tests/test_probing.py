@@ -145,6 +145,7 @@ def test_command(cli: Cli, colours: Path, tiny_model: Path, model: Embedder, tmp
     assert "zero-shot" in shots.out
     assert "learnt from 6 pictures" in shots.err
     assert "1 empty file (training)" in shots.err
+    assert "bad.png" in shots.err
     assert cli("probe", tmp_path / "nowhere", "--model", tiny_model).code == FAILED
 
 

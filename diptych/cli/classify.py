@@ -88,6 +88,8 @@ def command(
         templates = zero_shot.templates_of(template_set) if template_set else templates or zero_shot.PLAIN_TEMPLATES
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    if len(names) == 1 and not each:
+        say(f"{names[0]!r} is the one label, which always gets 100 %: pass others beside it, or --each")
     embedder = open_model(model, device, activation, engine)
     classes = embedder.embed_labels(names, templates=templates, truncate=truncate)  # may fail, so before the pictures
     if truncate:
@@ -156,6 +158,8 @@ def _labels(labels: str | None, labels_file: str | None, pictures: tuple[str, ..
         return _class_folders(pictures[0])
     names = listed(labels, labels_file, "labels")
     if not names:
+        if missing := [each for each in pictures if "://" not in each and not os.path.exists(each)]:
+            raise click.UsageError(f"{missing[0]} is not there, and no labels came. Check the path; pass --labels.")
         raise click.UsageError("no labels. Pass --labels cat,dog or --labels-file FILE with one a line.")
     first = {name.casefold(): name for name in reversed(names)}  # as folders are matched
     return [name for name in names if first[name.casefold()] is name]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from diptych.evaluation.comparing import Compared
+    from diptych.evaluation.intervals import Interval
 
 BUNDLED = "bundled"
 
@@ -138,7 +139,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("model", "data set", "task", "pictures", "")
+    table = Table("model", "data set", "task", "pictures", "result")
     table.columns[3].justify = "right"
     for row in rows:
         said = Text(row["error"], "red") if row["error"] else Text(_numbers(row["metrics"], MAIN[row["task"]]))
@@ -164,17 +165,28 @@ def _compared(places: tuple[str, str], as_json: bool) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("data set", "task", "metric", "A", "B", "B - A", "95 % interval", "")
+    models = list(dict.fromkeys(each.models for each in found))
+    if len(models) == 1:
+        say(f"A is {models[0][0]} of {places[0]}, B is {models[0][1]} of {places[1]}")
+    table = Table(
+        *(["model"] if len(models) > 1 else []), "data set", "task", "metric", "A", "B", "B - A", "95 % interval", ""
+    )
     for each in found:
         low_high = f"{each.interval.low:+.1f} to {each.interval.high:+.1f}" if each.interval else ""
         said = [each.note] if each.note else []
         if each.interval:
-            said.insert(0, "differs" if each.interval.excludes_zero else "may be chance")
-        names = (Text(each.dataset), Text(each.task), each.metric)
+            said.insert(0, _verdict(each.interval))
+        names = [*([Text(each.models[0])] if len(models) > 1 else []), Text(each.dataset), Text(each.task), each.metric]
         numbers = (f"{each.first:.1f}", f"{each.second:.1f}", f"{each.difference:+.1f}", low_high)
         table.add_row(*names, *numbers, Text(", ".join(said)))
     _print(table)
     return OK
+
+
+def _verdict(interval: Interval) -> str:
+    if interval.low == interval.high == 0:
+        return "the same"
+    return "differs" if interval.excludes_zero else "may be chance"
 
 
 def _compared_json(each: Compared) -> dict[str, Any]:

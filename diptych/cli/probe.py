@@ -80,7 +80,10 @@ def _probed(
         train = open_set(data, kind="classes")
     with progress("looking at pictures") as advance, kept_for_user() as cache:
         job = Job(embedder, judged, train, templates, prompts, seed, cache, advance)  # type: ignore[arg-type]
-        return probe_set(job, shots=shots, plain=plain)
+        result = probe_set(job, shots=shots, plain=plain)
+    for said in job.left_out.values():
+        say(said)
+    return result
 
 
 def _save(path: str, result: Probed, embedder: Embedder) -> None:

@@ -18,7 +18,8 @@ ALONE = ("l2", "validation_top1")  # no measure of how good a model is
 
 class Compared(NamedTuple):
     """A metric of two rows, in percent (median ranks are ranks). `interval` is that of the difference, paired over
-    items; None where the items are not the same or nothing is known of each, which `note` then says."""
+    items; None where the items are not the same or nothing is known of each, which `note` then says. `models` are the
+    names of both."""
 
     dataset: str
     task: str
@@ -27,6 +28,7 @@ class Compared(NamedTuple):
     second: float
     interval: Interval | None
     note: str
+    models: tuple[str, str] = ("", "")
 
     @property
     def difference(self) -> float:
@@ -82,7 +84,8 @@ def _rows(one: Row, other: Row, here: Path, there: Path) -> list[Compared]:
             continue
         interval = _interval(metric, items, others) if same else None
         why = note if same else ", ".join(filter(None, (note, "other pictures, so no interval")))
-        found.append(Compared(one["dataset"], one["task"], metric, value, second, interval, why))
+        names = str(one["model"]), str(other["model"])
+        found.append(Compared(one["dataset"], one["task"], metric, value, second, interval, why, names))
     return found
 
 
