@@ -228,3 +228,16 @@ def test_the_command(cli: Cli, index: LocalIndex) -> None:
     assert said.code == OK
     assert "mended: 1 files have vectors" in said.out
     assert cli("doctor", index.root).code == OK
+
+
+def test_files_that_cannot_be_read_are_named(cli: Cli, index: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search names them once; who asks later hears of them here."""
+    for name in ("one.jpg", "two.jpg"):
+        (Path(index.root) / name).write_bytes(b"no picture")
+    index.update()
+    said = cli("doctor", index.root)
+    assert said.code == OK
+    assert "not read: one.jpg: not an image." in said.out
+    assert set(cli("doctor", index.root, "--json").json["unread"]) == {"one.jpg", "two.jpg"}
+    monkeypatch.setattr("diptych.cli.doctor.MOST_UNREAD", 1)
+    assert "and 1 more (--json has all)" in cli("doctor", index.root).out

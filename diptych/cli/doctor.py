@@ -16,6 +16,8 @@ from diptych.engines import EngineName
 if TYPE_CHECKING:
     from diptych.index.doctor import Finding
 
+MOST_UNREAD = 20
+
 
 @click.command("doctor")
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False))
@@ -37,6 +39,7 @@ def command(
     from diptych.index.doctor import examine
     from diptych.index.installation import installation
 
+    unread: dict[str, str] = {}
     if folder is None and place is None:
         facts, findings = installation()
         facts["terminal"] = _terminal()
@@ -47,11 +50,13 @@ def command(
         with open_index(folder or ".", model=model, index=place, open_model=opener) as index:
             findings = examine(index, mend=mend)
             facts = {} if findings else {"index": str(index.place), **_counts(index.catalog.counts()._asdict())}
+            unread = {path: message for path, (_, message) in index.catalog.failures().items()}
     left = [finding for finding in findings if not finding.mended]
     if as_json:
-        print_json({"facts": facts, "findings": [finding._asdict() for finding in findings]})
+        print_json({"facts": facts, "findings": [finding._asdict() for finding in findings], "unread": unread})
     else:
         _print(facts, findings)
+        _print_unread(unread)
     return FAILED if left else OK
 
 
@@ -64,6 +69,14 @@ def _print(facts: dict[str, str], findings: Sequence[Finding]) -> None:
         click.echo(f"  {with_flags(finding.remedy)}")
     if not findings:
         say("nothing is wrong")
+
+
+def _print_unread(unread: dict[str, str]) -> None:
+    """Files that are no fault of the index; a search names them once alone."""
+    for message in list(unread.values())[:MOST_UNREAD]:
+        click.echo(f"not read: {message}")
+    if len(unread) > MOST_UNREAD:
+        click.echo(f"and {len(unread) - MOST_UNREAD:,} more (--json has all)")
 
 
 def _counts(counts: dict[str, int]) -> dict[str, str]:
