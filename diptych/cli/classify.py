@@ -30,7 +30,7 @@ from diptych.engines import EngineName
 if TYPE_CHECKING:
     import numpy as np
 
-    from diptych.embedder import Embedded, Embedder
+    from diptych.embedder import Embedder
 
 
 @click.command("classify")
@@ -79,6 +79,8 @@ def command(
 
     Where the pictures lie in folders that are called as the labels, the accuracy is printed, too.
     """
+    import numpy as np
+
     from diptych import zero_shot
 
     if templates and template_set:
@@ -99,9 +101,9 @@ def command(
     scale, bias = fitted or embedder.scale, None if fitted else embedder.bias
     paths = pictures_in(pictures)
     with progress("looking at pictures") as advance:
-        seen = judge(paths, progress=advance)
+        seen = embedder.embed_readable(paths, encode=judge, progress=advance)
     code = report_failures(seen.failures)
-    cosines = seen.vectors[:, : len(names)]
+    cosines = seen.vectors[:, : len(names)] if seen.keys else np.empty((0, len(names)), np.float32)
     if each:
         shares = zero_shot.each_label(cosines, seen.vectors[:, -1], scale=scale)
     else:
@@ -132,8 +134,8 @@ def command(
     return code if seen.keys else FAILED
 
 
-def _judge(embedder: Embedder, classes: np.ndarray, each: bool, places: bool) -> Callable[..., Embedded]:
-    """From pictures to cosines with each label, and with `each` to one more, with no label, in place of vectors."""
+def _judge(embedder: Embedder, classes: np.ndarray, each: bool, places: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """From pixels to cosines with each label, and with `each` to one more, with no label."""
     import numpy as np
 
     from diptych.zero_shot import NOTHING as NO_LABEL
@@ -143,14 +145,9 @@ def _judge(embedder: Embedder, classes: np.ndarray, each: bool, places: bool) ->
         nothing = class_vectors(embedder.embed_texts(NO_LABEL, truncate=True), len(NO_LABEL))
         classes = np.concatenate([classes, nothing])
 
-    def judge(pictures: Sequence[Any], **options: Any) -> Embedded:
-        if places:
-            seen = embedder.embed_readable(pictures, encode=partial(embedder.anywhere, classes=classes), **options)
-            return seen if seen.keys else seen._replace(vectors=np.empty((0, len(classes)), np.float32))
-        seen = embedder.embed_readable(pictures, **options)
-        return seen._replace(vectors=seen.vectors @ classes.T)
-
-    return judge
+    if places:
+        return partial(embedder.anywhere, classes=classes)
+    return lambda pixels: embedder.engine.encode_images(pixels) @ classes.T
 
 
 def _labels(labels: str | None, labels_file: str | None, pictures: tuple[str, ...]) -> list[str]:
@@ -224,13 +221,15 @@ def _confused(accuracy: dict[str, Any]) -> str:
     return f"; most often mistaken: {told}" if told else ""
 
 
-def _calibrated(embedder: Embedder, judge: Callable[..., Embedded], names: list[str], folder: str) -> float | None:
+def _calibrated(
+    embedder: Embedder, judge: Callable[[np.ndarray], np.ndarray], names: list[str], folder: str
+) -> float | None:
     """The scale that fits the labelled pictures of a folder best; None where all are right at any."""
     import numpy as np
 
     from diptych.zero_shot import calibrated_scale
 
-    seen = judge(pictures_in((folder,)))
+    seen = embedder.embed_readable(pictures_in((folder,)), encode=judge)
     report_failures(seen.failures)
     answers = _answers(seen.keys, names)
     if not answers or None in answers:
