@@ -64,6 +64,16 @@ def test_what_programs_keep_is_left_out_even_when_hidden_is_asked_for(tmp_path: 
     assert sorted(paths(tmp_path, hidden=True)) == [".c.jpg", ".hidden/b.jpg", "P.photoslibrary/originals/0/e.heic"]
 
 
+@pytest.mark.parametrize("way", ["by name", "from within", "by a link", "with a slash"])
+def test_an_apple_library_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    library = tmp_path / "P.photoslibrary"
+    made(library, "originals/0/e.heic", "resources/derivatives/e.jpg", "database/x.jpg")
+    (tmp_path / "link").symlink_to(library)
+    monkeypatch.chdir(library)
+    root = {"by name": f"{library}", "from within": ".", "by a link": f"{tmp_path}/link", "with a slash": f"{library}/"}
+    assert [file.path for file in scan(root[way])] == ["originals/0/e.heic"]
+
+
 @pytest.mark.parametrize(
     ("pattern", "left_out"),
     [

@@ -26,7 +26,9 @@ def filter_options(command: Command) -> Command:
         click.option("--min-megapixels", type=click.FloatRange(min=0), metavar="N", help="At least so many."),
         click.option("--min-height", type=click.IntRange(min=1), metavar="PX", help="At least so high."),
         click.option("--min-width", type=click.IntRange(min=1), metavar="PX", help="At least so wide."),
-        click.option("--path", metavar="GLOB", help="Only such paths: 'holidays/**', '*.jpg'; relative to FOLDER."),
+        click.option(
+            "--path", metavar="GLOB", help="Only such paths: '*.jpg', drafts/, 'holidays/**/b*'; as --exclude."
+        ),
         click.option("--camera", metavar="WORDS", help="Only cameras with this in their name."),
         click.option("--place", "box", metavar="S,W,N,E", help="Only from this box of degrees: 47.2,8.4,47.5,8.7."),
         click.option("--until", metavar="DATE", help="Taken at the latest then; 2024-06 ends with June."),

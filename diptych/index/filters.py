@@ -8,15 +8,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import combinations_with_replacement
 from typing import Any, Literal, NamedTuple, get_args
 
 from diptych.index.items import Kind
+from diptych.index.patterns import PatternError, literal_folder, within
 
 Orientation = Literal["landscape", "portrait", "square"]
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?")
 _WHOLE_DATE = "2000-01-01T00:00:00"  # what a date is filled up from
-_DEPTH = 20  # how many folders ** stands for at most
 
 
 class FilterError(ValueError):
@@ -38,9 +37,10 @@ class Filters:
     """What an item's file must be like; None asks for nothing. A file that is silent on what is asked does not pass.
 
     `since` and `until` are dates as far as they matter, "2024", "2024-05", "2024-05-01" or "2024-05-01T12:30", both
-    included: `until="2024-05"` ends with May. `camera` is a part of its name, in any case. `path` is a pattern: `*` is
-    anything within one folder, `**` any folders, `?` one letter, `[ab]` one of these; without a slash it is a file's
-    name in any folder. Raises FilterError.
+    included: `until="2024-05"` ends with May. `camera` is a part of its name, in any case. `path` is a pattern
+    (`diptych.index.patterns` tells all) of files, or of a folder with all that is in it: `*.jpg`, `holidays/**/b*`,
+    `drafts`. `under` is a folder, relative to the index's root, that the file must be in; `path` is relative to that.
+    Raises FilterError.
     """
 
     since: str | None = None
@@ -53,6 +53,7 @@ class Filters:
     min_megapixels: float | None = None
     orientation: Orientation | None = None
     kind: Kind | None = None
+    under: str = ""
 
     def __post_init__(self) -> None:
         for name in ("since", "until"):
@@ -63,6 +64,8 @@ class Filters:
             raise FilterError(f"since={self.since!r} is after until={self.until!r}; nothing can be both.")
         if self.place is not None:
             _check_box(self.place)
+        if self.path:
+            _check_path(self.path)
         for name in ("min_width", "min_height", "min_megapixels"):
             least = getattr(self, name)
             if least is not None and not 0 <= least < math.inf:
@@ -86,8 +89,10 @@ class Filters:
             yield _inside(self.place)
         if self.camera:
             yield "instr(lower(files.camera), lower(?)) > 0", [self.camera]
+        if self.under:
+            yield _inside_folder(self.under)
         if self.path:
-            yield _path_condition(self.path)
+            yield _path_condition(self.path, self.under)
         for column, least in (("width", self.min_width), ("height", self.min_height)):
             if least is not None:
                 yield f"files.{column} >= ?", [least]
@@ -116,6 +121,13 @@ def _check_choice(name: str, value: object, choices: Any) -> None:
         raise FilterError(f"{name}={value!r}; wanted one of {', '.join(get_args(choices))}.")
 
 
+def _check_path(pattern: str) -> None:
+    try:
+        within(pattern)
+    except PatternError as error:
+        raise FilterError(f"path={error}") from None
+
+
 def _check_box(box: Box) -> None:
     if len(box) != 4 or not all(isinstance(edge, int | float) and math.isfinite(edge) for edge in box):
         raise FilterError(f"place={tuple(box)}; wanted four numbers of degrees: south, west, north, east.")
@@ -134,26 +146,17 @@ def _inside(box: Box) -> tuple[str, list[Any]]:
     return f"files.latitude BETWEEN ? AND ? AND {longitudes}", [south, north, west, east]
 
 
-def _path_condition(pattern: str) -> tuple[str, list[Any]]:
-    """SQLite's GLOB lets `*` run over slashes. A path with exactly the pattern's number of slashes has spent them all
-    on the pattern's own, so none is left for a `*`; and `**` is written out as 0, 1, 2, ... folders."""
-    globs = list(_globs(pattern))
-    one = "(files.path GLOB CAST(? AS TEXT) AND length(files.path) - length(replace(files.path, '/', '')) = ?)"
-    values = [value for glob in globs for value in (os.fsencode(glob), glob.count("/"))]
-    return " OR ".join([one] * len(globs)), values
+def _inside_folder(folder: str) -> tuple[str, list[Any]]:
+    """Files in a folder, at any depth: "/" is the letter before "0"."""
+    values: list[Any] = [os.fsencode(f"{folder}/"), os.fsencode(f"{folder}0")]
+    return "files.path >= CAST(? AS TEXT) AND files.path < CAST(? AS TEXT)", values
 
 
-def _globs(pattern: str) -> Iterator[str]:
-    pattern = pattern.removeprefix("./").replace("[!", "[^")
-    if "/" not in pattern and "**" not in pattern:
-        pattern = f"**/{pattern}"
-    if pattern.endswith("/"):
-        pattern += "**"
-    if pattern.endswith("**"):
-        pattern += "/*"  # the files in those folders
-    parts = re.split(r"(?<![^/])\*\*/", pattern)
-    if "**" in "".join(parts) or len(parts) > 3:
-        raise FilterError(f"path={pattern!r}; wanted ** at most twice, and between slashes: holidays/**/*.jpg.")
-    for ends in combinations_with_replacement(range(_DEPTH + 1), len(parts) - 1):
-        depths = [end - start for start, end in zip((0, *ends), ends, strict=False)]
-        yield parts[0] + "".join("*/" * depth + part for depth, part in zip(depths, parts[1:], strict=True))
+def _path_condition(pattern: str, under: str) -> tuple[str, list[Any]]:
+    """`path_fits` is the catalog's own function; it is asked only of paths that begin as the pattern does."""
+    sql = "path_fits(CAST(files.path AS BLOB), ?, ?)"
+    values: list[Any] = [len(os.fsencode(under)) + bool(under), os.fsencode(pattern)]
+    if not (start := literal_folder(pattern)):
+        return sql, values
+    inside, edges = _inside_folder(f"{under}/{start}" if under else start)
+    return f"{inside} AND {sql}", edges + values

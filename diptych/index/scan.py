@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from diptych.index.items import File, Kind
+from diptych.index.patterns import PatternError, Patterns
 
 if TYPE_CHECKING:
     from diptych.embedder import Failure
@@ -44,10 +44,11 @@ class Scan:
     another kind". A folder that is left out counts as one.
     """
 
-    def __init__(self, root: str, exclude: re.Pattern[str] | None, hidden: bool, follow_links: bool):
+    def __init__(self, root: str, exclude: Patterns | None, hidden: bool, follow_links: bool):
         from diptych.images import ENDINGS, SKIPPED_FOLDERS
 
         self.root = root
+        self._name = os.path.basename(os.path.realpath(root))  # a library may be the folder itself
         self.failures: dict[str, Failure] = {}
         self.skipped: Counter[str] = Counter()
         self._exclude, self._hidden, self._follow_links = exclude, hidden, follow_links
@@ -128,15 +129,16 @@ class Scan:
         """Why a file's name leaves it out, if so. AppleDouble's `._name` is no picture, whatever its ending."""
         if name[0] == "." and (not self._hidden or name.startswith("._")):
             return "hidden"
-        return "excluded" if self._exclude and self._exclude.fullmatch(folder + name) else None
+        return "excluded" if self._exclude and self._exclude.match(folder + name) else None
 
     def _unwanted_folder(self, name: str, folder: str) -> str | None:
         is_own = name in self._own_folders or name.endswith(_OWN_ENDINGS)
-        if is_own or (folder.rstrip("/").endswith(_LIBRARIES) and name not in _ORIGINALS):
+        holder = folder[:-1] or self._name
+        if is_own or (holder.lower().endswith(_LIBRARIES) and name not in _ORIGINALS):
             return "a program's own folder"
         if name[0] == "." and not self._hidden:
             return "hidden"
-        return "excluded" if self._exclude and self._exclude.fullmatch(f"{folder}{name}/") else None
+        return "excluded" if self._exclude and self._exclude.match(f"{folder}{name}/") else None
 
     def _files(self, folder: str, found: _Found) -> Iterator[File]:
         """The files of one folder, and then the texts that are no picture's caption."""
@@ -200,10 +202,8 @@ def scan(
 ) -> Scan:
     """The pictures, videos and texts under a folder: iterate over what comes back. Raises OSError if it is none.
 
-    `exclude` holds patterns, much like those of a .gitignore: one without a slash is the name of a file or a folder
-    anywhere (`*.gif`, `drafts`), one with a slash is a path from `root` (`2019/raw`, `/top.jpg`), and a slash at its
-    end means folders alone (`cache/`). `*` and `?` stand for anything but a slash, `**` for anything, `[a-z]` for one
-    of these. An excluded folder is not entered.
+    `exclude` holds patterns, much like those of a .gitignore (`diptych.index.patterns` tells all): `*.gif`, `drafts`
+    and `cache/` anywhere, `2019/raw` and `/top.jpg` from `root`. An excluded folder is not entered.
 
     `hidden` takes in files and folders whose name begins with a dot. What programs keep for themselves is left out in
     any case: .git, .diptych, node_modules, @eaDir, Lightroom's previews, all but the originals of an Apple library.
@@ -244,33 +244,8 @@ def _ancestors(root: str) -> set[tuple[int, int]]:
     return found
 
 
-_GLOB = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?\]?[^\]]*\]|.", re.S)
-_GLOB_MEANS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-
-
-def _excluding(patterns: Iterable[str]) -> re.Pattern[str] | None:
-    """One expression for paths from the root, a folder's with a slash at its end."""
-    expressions = []
-    for pattern in filter(str.strip, patterns):
-        expressions.append(_expression(pattern))
-        try:
-            re.compile(expressions[-1])
-        except re.error as error:
-            raise ValueError(
-                f"exclude={pattern!r} is no pattern: {error}. Wanted one such as *.gif or a[0-9]/"
-            ) from None
-    return re.compile("|".join(expressions), re.S) if expressions else None
-
-
-def _expression(pattern: str) -> str:
-    name = pattern.rstrip("/")
-    anywhere = "" if "/" in name else "(?:.*/)?"
-    return anywhere + "".join(map(_piece, _GLOB.findall(name.lstrip("/")))) + ("/" if pattern[-1] == "/" else "/?")
-
-
-def _piece(token: str) -> str:
-    if len(token) > 2 and token[0] == "[":
-        inverted = token[1] in "!^"
-        inside = re.sub(r"[\\\[\]^&~|]", r"\\\g<0>", token[1 + inverted : -1])
-        return f"[{'^/' if inverted else ''}{inside}]"
-    return _GLOB_MEANS.get(token) or re.escape(token)
+def _excluding(patterns: Iterable[str]) -> Patterns | None:
+    try:
+        return Patterns(wanted) if (wanted := list(filter(str.strip, patterns))) else None
+    except PatternError as error:
+        raise PatternError(f"exclude={error}") from None

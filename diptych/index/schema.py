@@ -14,6 +14,7 @@ from pathlib import Path
 
 from diptych.index.faults import explained
 from diptych.index.items import Modality
+from diptych.index.patterns import fits
 
 FORMAT = 1
 MODALITIES: tuple[Modality, ...] = ("picture", "text")
@@ -57,6 +58,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
         try:
             db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             db.execute("PRAGMA foreign_keys = ON")
+            db.create_function("path_fits", 3, fits, deterministic=True)
         except BaseException:
             db.close()
             raise

@@ -1,0 +1,93 @@
+"""One language of patterns, for what is left out of an index and for what is looked for in it."""
+
+import os
+import unicodedata
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from searched import Searched, TableModel, noise
+
+from diptych.index.filters import Filters
+from diptych.index.patterns import PatternError, Patterns, fits, literal_folder
+from diptych.index.scan import scan
+
+
+def looked_for(pattern: str, path: str) -> bool:
+    return fits(os.fsencode(path), 0, os.fsencode(pattern))
+
+
+def meant(parts: list[str], glob: list[str]) -> bool:
+    """What a pattern means, by its definition: ** is any number of folders."""
+    if not glob:
+        return not parts
+    if glob[0] == "**":
+        return meant(parts, glob[1:]) or bool(parts[1:] and meant(parts[1:], glob))
+    return bool(parts) and fnmatchcase(parts[0], glob[0]) and meant(parts[1:], glob[1:])
+
+
+@given(
+    st.lists(st.sampled_from(["a", "ab", "b"]), min_size=1, max_size=30),
+    st.lists(st.sampled_from(["*", "**", "a", "a*", "?"]), min_size=1, max_size=5),
+    st.sampled_from(["*", "b*", "a?"]),
+)
+def test_patterns_by_their_definition(parts: list[str], folders: list[str], name: str) -> None:
+    pattern, path = "/".join([*folders, name]), "/".join(parts)
+    assert looked_for(pattern, path) == Patterns([pattern]).match(path) == meant(parts, [*folders, name])
+    start = literal_folder(pattern)
+    assert not looked_for(pattern, path) or not start or path.startswith(f"{start}/")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "expected"),
+    [
+        ("*.jpg", "d/" * 40 + "A.JPG", True),
+        ("*.JPG", "a.jpg", True),
+        ("a*.jpg", "A1.jpg", False),  # a name's case counts
+        ("IMG_1.jpg", "x/IMG_1.JPG", True),
+        ("/IMG_1.jpg", "x/IMG_1.JPG", False),
+        ("*.[jt]*", "a.TIFF", True),
+        ("d.r/*", "D.R/a.jpg", False),  # a folder's dot begins no ending
+        (".JPG", "a/.jpg", False),
+        ("drafts", "a/drafts/b/c.png", True),
+        ("drafts/", "a/drafts/b/c.png", True),
+        ("drafts/", "a/drafts", False),
+        ("a/drafts", "a/drafts/c.png", True),
+        ("b/drafts", "a/b/drafts/c.png", False),
+        ("./*.png", "c.png", True),
+        ("./*.png", "a/c.png", False),
+        ("a*", "abc/c.png", False),  # a wildcard is no folder
+        ("a/*", "a/b/c.png", False),
+        ("a/**", "a/b/c.png", True),
+        ("**/**/c.png", "c.png", True),
+        ("a**c.png", "a/b/c.png", True),
+        ("caf\udce9.*", "caf\udce9.png", True),
+    ],
+)
+def test_what_is_looked_for(pattern: str, path: str, expected: bool) -> None:
+    assert looked_for(pattern, path) == expected
+
+
+@pytest.mark.parametrize("pattern", ["Übung.png", "Café/*", "Caf?/Ü*.PNG", "**/Caf[é]/**", "Café"])
+def test_accents_are_compared_as_they_read(pattern: str, tmp_path: Path) -> None:
+    """A name may have come from macOS, whose accents are letters of their own, and the pattern from a keyboard."""
+    for form in ("NFC", "NFD"):
+        folder = tmp_path / form
+        path = unicodedata.normalize(form, "Café/Übung.png")
+        (folder / path).parent.mkdir(parents=True)
+        (folder / path).write_bytes(b"x")
+        index = Searched(folder, TableModel())
+        index.put(path, noise(1))
+        for typed in (unicodedata.normalize(form, pattern) for form in ("NFC", "NFD")):
+            condition, values = Filters(path=typed).condition()
+            assert len(index.catalog.matching(condition, values)) == 1, (form, typed)
+            assert not list(scan(folder, exclude=[typed]))
+
+
+def test_a_pattern_that_is_none() -> None:
+    with pytest.raises(PatternError, match="'x\\[z-a\\]' is no pattern"):
+        Patterns(["*.gif", "x[z-a]"])
+    assert not Patterns([]).match("a")
+    assert not Patterns([" "]).match(" ")
