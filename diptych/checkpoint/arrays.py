@@ -9,14 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from diptych.checkpoint import huggingface
-from diptych.checkpoint.files import read_json, shards_of
+from diptych.checkpoint.files import bare_names, checked_head, read_json, shards_of
+from diptych.checkpoint.fitting import FLOAT, Form, check, wanted
 from diptych.checkpoint.hub import fetch, is_repo_id
 from diptych.checkpoint.settings import OURS, READABLE, Settings, read_settings
 from diptych.checkpoint.state import CheckpointError
-from diptych.checkpoint.table import SAME, Rows, look_up
+from diptych.checkpoint.table import Rows, look_up, renamed
+from diptych.nets.config import CLIPConfig
 
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
-_NUMPY = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}  # numpy has no bfloat16
+# Kinds that are no floating numbers, as the format calls them and as they are called here
+_KINDS = {"BOOL": "bool"} | {
+    f"{c}{n}": f"{kind}{n}" for c, kind in (("I", "int"), ("U", "uint")) for n in (8, 16, 32, 64)
+}
+_NUMPY = {"F64", "F32", "F16", *_KINDS}  # numpy has no bfloat16
 
 
 class Arrays(Mapping[str, np.ndarray]):
@@ -26,31 +32,47 @@ class Arrays(Mapping[str, np.ndarray]):
         """`rows` is the table of names that the files' own are of; None where they are ours."""
         from safetensors import SafetensorError, safe_open
 
+        for path in files:
+            checked_head(path)
         try:
             opened = [safe_open(path, framework="numpy") for path in files]
         except SafetensorError as error:
             raise CheckpointError(f"{files[0].parent}: its weights are cut off or damaged ({error}).") from error
-        stored = {name: (file, name) for file in opened for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        stored = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        bare = {name: (stored[theirs], theirs) for name, theirs in bare_names(stored).items()}
         self.files = tuple(files)
-        self._rows, self._stored = rows, huggingface.spelt(stored) if rows else stored
+        self._rows, self._stored = rows, huggingface.spelt(bare) if rows else bare
+
+    def check(self, config: CLIPConfig, source: str) -> None:
+        """CheckpointError, as `read` raises it, where these are not the tensors of `config`; from the headers alone."""
+        check(
+            {name: self._form(name) for name in self._stored},
+            renamed(self._rows, wanted(config, source), source),
+            source,
+        )
+
+    def _form(self, name: str) -> Form:
+        file, stored = self._stored[name]
+        header = file.get_slice(stored)
+        return Form(tuple(header.get_shape()), _KINDS.get(header.get_dtype(), FLOAT))
 
     def holds_bfloat16(self) -> bool:
         """Whether a tensor is of a kind that numpy cannot read."""
         return any(file.get_slice(name).get_dtype() not in _NUMPY for file, name in self._stored.values())
 
     def __getitem__(self, name: str) -> np.ndarray:
-        names, move = look_up(self._rows, name) if self._rows else ([name], SAME)
+        names, move = look_up(self._rows, name)
         if not names:
             raise KeyError(name)
         return move.read([file.get_tensor(stored) for file, stored in map(self._stored.__getitem__, names)])  # type: ignore[return-value]
 
     def first_row(self, name: str) -> np.ndarray:
         """The first row of a tensor, without reading the rest."""
-        file, stored = self._stored[look_up(self._rows, name)[0][0] if self._rows else name]
+        file, stored = self._stored[look_up(self._rows, name)[0][0]]
         return file.get_slice(stored)[:1]
 
     def __contains__(self, name: object) -> bool:
-        names = look_up(self._rows, str(name))[0] if self._rows else [name]
+        names = look_up(self._rows, str(name))[0]
         return bool(names) and all(their in self._stored for their in names)
 
     def __iter__(self) -> Iterator[str]:
@@ -77,7 +99,10 @@ def read_arrays(
         return None
     settings = read_settings(folder, str(source), activation=activation)
     arrays = Arrays(files, None if kind == OURS else huggingface.ROWS[kind])
-    return None if arrays.holds_bfloat16() else (settings, arrays)
+    if arrays.holds_bfloat16():
+        return None
+    arrays.check(settings.config, str(source))
+    return settings, arrays
 
 
 def _files(folder: Path) -> list[Path]:

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from diptych.checkpoint import open_clip, openai
+from diptych.checkpoint.fitting import is_counter, wanted
 from diptych.checkpoint.folder import save_folder, save_tensors, tokenizer_settings
 from diptych.checkpoint.reading import read
 from diptych.checkpoint.replacing import check_apart, json_text, replace_folder
-from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, listing, preprocessing, wanted_state
+from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, listing, preprocessing
 
 Format = Literal["hf", "open_clip", "openai"]
 
@@ -41,14 +42,16 @@ def convert(
 
 def with_tensors(checkpoint: Checkpoint) -> Checkpoint:
     """A checkpoint of arrays as one of float32 tensors. CheckpointError where its weights are not all there."""
-    wanted = wanted_state(checkpoint.config, checkpoint.source)
-    if missing := [name for name in wanted if name not in checkpoint.state]:
+    forms = wanted(checkpoint.config, checkpoint.source)
+    if missing := [name for name in forms if name not in checkpoint.state and not is_counter(name)]:
         raise CheckpointError(
             f"{checkpoint.source} lacks {listing(missing, ', ')}: it was converted for another engine; take the model "
             "that it was made from."
         )
-    arrays = {name: np.asarray(checkpoint.state[name]).reshape(tensor.shape) for name, tensor in wanted.items()}
-    state = {name: cast(torch.from_numpy(array), torch.float32) for name, array in arrays.items()}
+    state = {}
+    for name, form in forms.items():
+        array = np.asarray(checkpoint.state[name] if name in checkpoint.state else np.int64(0)).reshape(form.shape)
+        state[name] = cast(torch.from_numpy(array), torch.float32)
     return checkpoint._replace(state=state)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
@@ -19,12 +20,16 @@ from diptych.checkpoint.state import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-WRAPPERS = ("state_dict", "model")  # under which training scripts keep the weights beside other things
-PREFIXES = re.compile(r"^((module|_orig_mod)\.)+")  # of DistributedDataParallel and torch.compile
+# Under which training scripts keep the weights beside other things
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module", "params", "weights")
+# Of what a model was wrapped in: for several GPUs, by the compiler, in another module. The inner ones stand anywhere.
+PREFIXES = re.compile(r"^((module|model|net|clip|clip_model)\.)+")
+INNER = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+POINTER = rb"version https://git-lfs(?s:.*)"
 NO_CHECKPOINT = (
     (rb"", "is empty (0 bytes); fetch it again"),
     (rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)(?s:.*)", "is a web page, not a checkpoint; fetch the file itself"),
-    (rb"version https://git-lfs(?s:.*)", "is a Git LFS pointer, not the file itself; run `git lfs pull`"),
+    (POINTER, "is a Git LFS pointer, not the file itself; run `git lfs pull`"),
 )
 
 
@@ -33,11 +38,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises CheckpointError in one sentence, whatever the file turns out to be.
     """
-    with path.open("rb") as file:
-        head = file.read(512)
-    for looks, message in NO_CHECKPOINT:
-        if re.fullmatch(looks, head, re.IGNORECASE):
-            raise CheckpointError(f"{path} {message}.")
+    head = checked_head(path)
     if head[8:9] == b"{":
         return _read_safetensors(path)
     if head.startswith(b"PK"):
@@ -45,6 +46,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if head.startswith(b"\x80"):
         return _read_pickle(path)
     raise CheckpointError(f"{path} is no checkpoint: it starts with {head[:16]!r}.")
+
+
+def checked_head(path: Path) -> bytes:
+    """How a file of weights begins. CheckpointError where it is something else that is told by that."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    for looks, message in NO_CHECKPOINT:
+        if re.fullmatch(looks, head, re.IGNORECASE):
+            raise CheckpointError(f"{path} {message}.")
+    return head
 
 
 def shards_of(index: Path) -> list[Path]:
@@ -76,11 +87,27 @@ def read_weights(folder: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
     raise CheckpointError(f"{folder} holds no weights; wanted {', '.join(names[:-1])} or {names[-1]}.")
 
 
+def read_text(path: Path) -> str | None:
+    """The text of a file that need not be there. CheckpointError where a Git LFS pointer stands for it, or bytes."""
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    if re.match(POINTER, content):
+        checked_head(path)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is no text in UTF-8 ({error}).") from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; CheckpointError where the file holds anything else."""
+    text = read_text(path)
+    if text is None:
+        raise CheckpointError(f"{path} is no file.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # cut off, or no text at all
+        content = json.loads(text)
+    except ValueError as error:  # cut off
         raise CheckpointError(f"{path} is no JSON ({error}).") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a JSON {type(content).__name__}; wanted an object.")
@@ -91,7 +118,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return _named(load_file(path))
+        return _bare(load_file(path))
     except SafetensorError as error:
         raise CheckpointError(f"{path} is cut off or damaged ({error}); fetch it again.") from error
 
@@ -109,7 +136,7 @@ def _read_zip(path: Path) -> dict[str, Tensor]:
                 raise CheckpointError(f"{path} is a zip archive without data.pkl: no PyTorch checkpoint.")
             torchscript.check_stored(archive)
             if f"{roots[0]}constants.pkl" in names:
-                return _named(torchscript.read_tensors(archive, roots[0]))
+                return _bare(torchscript.read_tensors(archive, roots[0]))
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} is no archive of weights: {error}; nothing in it was run.") from error
     except BadZipFile as error:
@@ -135,25 +162,43 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # a damaged file can fail in any way
         raise CheckpointError(f"{path} is cut off or damaged ({first_line(error)}); fetch it again.") from error
-    return _named(_unwrapped(content, path))
+    return _bare(_unwrapped(content, path))
 
 
 def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
-    for key in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
     if not isinstance(content, dict) or not content:
         raise CheckpointError(f"{path} holds a {type(content).__name__}; wanted a state dict: tensors by their names.")
     from torch import Tensor
 
+    content = _within(content, Tensor) or content
     strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if strangers:
         raise CheckpointError(f"{path} holds more than tensors: {', '.join(strangers[:6])}; wanted a state dict.")
     return content
 
 
-def _named(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {PREFIXES.sub("", name): tensor.detach() for name, tensor in tensors.items()}
+def _within(content: dict[str, Any], kind: type) -> dict[str, Any] | None:
+    """The innermost dictionary of tensors under the names of wrappers; None where there is none."""
+    for key in WRAPPERS:
+        if isinstance(inner := content.get(key), dict) and (found := _within(inner, kind)):
+            return found
+    return content if any(isinstance(value, kind) for value in content.values()) else None
+
+
+def _bare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensors[stored].detach() for name, stored in bare_names(tensors).items()}
+
+
+def bare_names(stored: Iterable[str]) -> dict[str, str]:
+    """The names of a model's tensors, without those of what it was wrapped in, and how each stands in the file.
+    CheckpointError where two tensors would have one name."""
+    names: dict[str, str] = {}
+    for each in stored:
+        name = PREFIXES.sub("", INNER.sub("", each))
+        if name in names:
+            raise CheckpointError(f"{names[name]} and {each} are both {name}: two models in one file. Save one alone.")
+        names[name] = each
+    return names
 
 
 def first_line(error: Exception) -> str:

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from diptych.checkpoint import huggingface
 from diptych.checkpoint.files import read_weights
+from diptych.checkpoint.fitting import check, forms_of, wanted
 from diptych.checkpoint.replacing import json_text, replace_folder
 from diptych.checkpoint.settings import OURS, read_settings, to_fields
-from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, check, wanted_state
+from diptych.checkpoint.state import Checkpoint, CheckpointError, cast
+from diptych.checkpoint.table import read_rows
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig
 
@@ -77,7 +79,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 def _form(config: CLIPConfig, state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """config.json and the tensors: in Hugging Face's form where transformers has the architecture."""
-    check(state, wanted_state(config, "the model"), "the model")
+    check(forms_of(state), wanted(config, "the model"), "the model")
     if not huggingface.holds(config):
         return to_fields(config), state
     settings = huggingface.config_to_json(config)
@@ -101,9 +103,9 @@ def tokenizer_settings(config: CLIPConfig, tokenizer_json: str | bytes) -> str:
 def load_folder(folder: Path, source: str, *, activation: str | None = None) -> Checkpoint:
     """A folder with a config.json, in Hugging Face's form or ours; weights as they lie in the file."""
     said = read_settings(folder, source, activation=activation)
-    state = read_weights(folder, WEIGHTS)
+    tensors = read_weights(folder, WEIGHTS)
     if said.settings.get("model_type") == OURS:
-        check(state, wanted_state(said.config, source), source)
+        state = read_rows(None, tensors, said.config, source)
     else:
-        state = huggingface.read_state(state, said.settings, said.config, source)
+        state = huggingface.read_state(tensors, said.settings, said.config, source)
     return Checkpoint(said.config, state, said.preprocess, said.tokenizer_json, source)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tokenizers import Tokenizer
 
+from diptych.checkpoint.fitting import NO_WEIGHT
 from diptych.checkpoint.state import CheckpointError, differences
 from diptych.checkpoint.table import QKV, VECTOR, Row, Rows, read_rows, write_rows
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 FORMAT = "the Hugging Face form"
-IGNORED = re.compile(r".*\bposition_ids")  # counts from 0, which older versions saved
 LEGACY_END = 2  # transformers pools at the highest id where eos_token_id is this, at the first end token otherwise
 LEGACY_PAD = 1  # stands in every CLIP configuration by default, and is no padding of any CLIP tokenizer
 
@@ -124,7 +124,7 @@ def write_state(state: dict[str, Tensor], settings: dict[str, Any]) -> dict[str,
 
 def spelt(tensors: dict[str, Value]) -> dict[str, Value]:
     """The names as a whole model has them, without what is no weight."""
-    found = {name: tensor for name, tensor in tensors.items() if not IGNORED.fullmatch(name)}
+    found = {name: tensor for name, tensor in tensors.items() if not NO_WEIGHT.fullmatch(name)}
     for tower, parts in TOWER_PARTS.items():
         if not any(name.startswith(f"{tower}.") for name in found):
             found = {f"{tower}.{name}" if re.fullmatch(parts, name) else name: found[name] for name in found}

@@ -89,4 +89,4 @@ def rows(config: CLIPConfig) -> Rows:
 def _spelt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Models with custom_text keep the text tower under a name of its own."""
     names = {name: re.sub(r"^text\.", "", name) for name in tensors}
-    return {names[name]: tensor for name, tensor in tensors.items() if not openai.IGNORED.fullmatch(name)}
+    return {names[name]: tensor for name, tensor in tensors.items()}

@@ -37,7 +37,7 @@ SIGLIP_TOWER = {"pool": "map", "norm_pre": False, "patch_bias": True, "norm_eps"
 # What may stand in a configuration: the keys that are read, and those that must keep the value that they are given here
 # because no tower of this package does otherwise. Any other key is an error.
 MODEL_KEYS = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale", "init_logit_bias", "custom_text",
-              "nonscalar_logit_scale", "output_dict", "cast_dtype", "description"}  # fmt: skip
+              "nonscalar_logit_scale", "output_dict", "cast_dtype", "description", "multimodal_cfg"}  # fmt: skip
 VISION_KEYS = {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "no_ln_pre", "act_kwargs",
                "norm_kwargs", "patch_dropout", "output_tokens", "attn_pooler_queries", "attn_pooler_heads"}  # fmt: skip
 TIMM_KEYS = {"timm_model_name", "image_size", "timm_model_pretrained", "timm_drop", "timm_drop_path", "timm_proj_bias",

@@ -1,8 +1,6 @@
 """OpenAI's checkpoints (https://github.com/openai/CLIP, clip/model.py): their names, and the sizes that they keep in
 shapes alone."""
 
-import re
-
 import torch
 from torch import Tensor
 
@@ -14,7 +12,6 @@ from diptych.nets.config import STRIDE, CLIPConfig, ResNetConfig, TextConfig, Vi
 MARKS = ("input_resolution", "context_length", "vocab_size")  # scalars that only OpenAI's own files carry
 HEAD_WIDTH = 64
 FORMAT = "OpenAI's format"
-IGNORED = re.compile(r"(.*\.)?attn_mask")  # the causal mask, which a traced module keeps beside its weights
 
 
 def block_rows(ours: str, theirs: str) -> Rows:
@@ -61,7 +58,7 @@ def read(tensors: dict[str, Tensor], source: str, *, activation: str | None = No
     """A file with OpenAI's marks: the activation is QuickGELU always."""
     config = config_from_shapes(tensors, "quick_gelu", source)
     check_activation(config, activation, source)
-    weights = {name: tensor for name, tensor in tensors.items() if name not in MARKS and not IGNORED.fullmatch(name)}
+    weights = {name: tensor for name, tensor in tensors.items() if name not in MARKS}
     state = read_rows(ROWS, weights, config, source)
     return Checkpoint(config, state, Preprocess(config.image.image_size).to_hugging_face(), None, source)
 

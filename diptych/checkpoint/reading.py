@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from diptych.checkpoint import open_clip, openai
-from diptych.checkpoint.files import read_json, read_tensors, read_weights
+from diptych.checkpoint.files import read_json, read_tensors, read_text, read_weights
 from diptych.checkpoint.folder import load_folder
 from diptych.checkpoint.hub import fetch, is_repo_id
-from diptych.checkpoint.settings import READABLE, read_text
+from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.state import Checkpoint, CheckpointError, cast
 from diptych.nets.presets import PRESETS
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diptych.checkpoint import huggingface
-from diptych.checkpoint.files import read_json
+from diptych.checkpoint.files import read_json, read_text
 from diptych.checkpoint.state import CheckpointError, check_activation
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
@@ -37,11 +37,6 @@ def read_settings(folder: Path, source: str, *, activation: str | None = None) -
         config = huggingface.config_from_json(settings, source, pad_id=pad_id)
     check_activation(config, activation, source)
     return Settings(config, settings, _preprocess(folder), tokenizer_json)
-
-
-def read_text(path: Path) -> str | None:
-    """The text of a file that need not be there."""
-    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def _optional_json(path: Path) -> dict[str, Any] | None:

@@ -76,52 +76,15 @@ def build(checkpoint: Checkpoint) -> CLIP:
     return network.eval()
 
 
-def wanted_state(config: CLIPConfig, source: str) -> dict[str, Tensor]:
-    """Every tensor that the network of this configuration has, as shapes alone (on the meta device)."""
-    from diptych.nets.clip import outline
-
-    try:
-        return outline(config).state_dict()
-    except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:
-        raise CheckpointError(f"{source}: its configuration makes no network: {error}") from error
-
-
 def cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     """Floating tensors in `dtype` (None: as they are); counters stay whole numbers."""
     return tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
-
-
-def check(came: Mapping[str, Tensor], wanted: dict[str, Tensor], source: str) -> None:
-    """One error for everything that is missing, unexpected or of another shape."""
-    problems = [
-        *(f"{name} {_shape(wanted[name])} is missing" for name in sorted(wanted.keys() - came.keys())),
-        *(f"{name} {_shape(came[name])} is not expected" for name in sorted(came.keys() - wanted.keys())),
-        *(
-            f"{name} came as {_shape(came[name])}, wanted {_shape(tensor)}"
-            for name, tensor in wanted.items()
-            if name in came and not _fits(came[name], tensor)
-        ),
-    ]
-    if problems:
-        count = f"{len(problems)} of its tensors {'does' if len(problems) == 1 else 'do'}"
-        raise CheckpointError(f"{source}: {count} not fit its configuration: {listing(problems, '; ')}.")
 
 
 def listing(items: list[str], separator: str) -> str:
     """The first few, and how many more."""
     more = f"{separator}and {len(items) - NAMED} more" if len(items) > NAMED else ""
     return separator.join(items[:NAMED]) + more
-
-
-def _fits(came: Tensor, wanted: Tensor) -> bool:
-    """A scale may be a number or a list of one: formats and versions differ in that."""
-    same_kind = came.is_floating_point() == wanted.is_floating_point()
-    return same_kind and (came.shape == wanted.shape or came.numel() == wanted.numel() == 1)
-
-
-def _shape(tensor: Tensor) -> str:
-    kind = "" if tensor.is_floating_point() else f" {str(tensor.dtype).removeprefix('torch.')}"
-    return f"({', '.join(map(str, tensor.shape))}){kind}"
 
 
 def activations(config: CLIPConfig) -> set[str]:

@@ -1,0 +1,81 @@
+"""Whether the tensors that came are those that a configuration wants: one check for every format and both engines. It
+looks at names, shapes and kinds alone, so that a file's header is enough, and needs no PyTorch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from diptych.checkpoint.state import CheckpointError, listing
+from diptych.nets.config import CLIPConfig
+from diptych.nets.shapes import COUNTER, Shape, shapes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FLOAT = "float"
+# No weights: counts from 0 and causal masks that older versions saved, how many batches batch norm or an average of
+# weights has seen, and the decoder with which CoCa writes captions, which neither tower reads.
+NO_WEIGHT = re.compile(rf"(.*[._])?(position_ids|attn_mask|{COUNTER})|n_averaged|text_decoder\..*")
+
+
+class Form(NamedTuple):
+    """A tensor's shape and kind: "float" for all floating numbers, the kind's own name for others."""
+
+    shape: Shape
+    kind: str = FLOAT
+
+    def __str__(self) -> str:
+        return f"({', '.join(map(str, self.shape))}){'' if self.kind == FLOAT else f' {self.kind}'}"
+
+
+def form_of(tensor: Tensor) -> Form:
+    """That of a tensor."""
+    return Form(tuple(tensor.shape), FLOAT if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch."))
+
+
+def forms_of(tensors: Mapping[str, Tensor]) -> dict[str, Form]:
+    """Those of many."""
+    return {name: form_of(tensor) for name, tensor in tensors.items()}
+
+
+def wanted(config: CLIPConfig, source: str) -> dict[str, Form]:
+    """Every tensor that the network of this configuration has. CheckpointError where there is no such network."""
+    try:
+        found = shapes(config)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise CheckpointError(f"{source}: its configuration makes no network: {error}") from error
+    return {name: Form(shape, "int64" if name.endswith(COUNTER) else FLOAT) for name, shape in found.items()}
+
+
+def check(came: Mapping[str, Form], wanted: Mapping[str, Form], source: str) -> None:
+    """One error for everything that is missing, left over, or of another shape or kind."""
+    problems = [
+        *(f"{name} {wanted[name]} is missing" for name in sorted(wanted.keys() - came.keys()) if not is_counter(name)),
+        *(f"{name} {came[name]} is not expected" for name in sorted(left_over(came, wanted))),
+        *(
+            f"{name} came as {came[name]}, wanted {form}"
+            for name, form in wanted.items()
+            if name in came and not _fits(came[name], form)
+        ),
+    ]
+    if problems:
+        count = f"{len(problems)} of its tensors {'does' if len(problems) == 1 else 'do'}"
+        raise CheckpointError(f"{source}: {count} not fit its configuration: {listing(problems, '; ')}.")
+
+
+def left_over(came: Mapping[str, Form], wanted: Mapping[str, Form]) -> list[str]:
+    """What nothing reads and what is a weight all the same."""
+    return [name for name in came if name not in wanted and not NO_WEIGHT.fullmatch(name)]
+
+
+def is_counter(name: str) -> bool:
+    """Whether no vector depends on it, so that it may be missing."""
+    return name.endswith(COUNTER)
+
+
+def _fits(came: Form, wanted: Form) -> bool:
+    """A scale may be a number or a list of one: formats and versions differ in that. A counter may be any number."""
+    one = all(size == 1 for size in (*came.shape, *wanted.shape))
+    return (came.kind == wanted.kind or wanted.kind != FLOAT) and (came.shape == wanted.shape or one)

@@ -1,0 +1,148 @@
+"""Every tensor of a network by name and shape, worked out from its configuration without PyTorch: what the modules of
+this floor would have in their `state_dict`. A test holds both side by side for every preset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+
+Shape = tuple[int, ...]
+Named = Iterator[tuple[str, Shape]]
+EXPANSION = 4  # of a bottleneck's channels
+SIZES = {"image_size", "patch_size", "width", "layers", "heads", "mlp_width", "context", "vocab_size"}
+COUNTER = "num_batches_tracked"  # of batch norm: a whole number, which no vector depends on
+
+
+def shapes(config: CLIPConfig) -> dict[str, Shape]:
+    """The shape of every tensor. ValueError where the numbers of a configuration make no network."""
+    _check_sizes(config)
+    image = _resnet if isinstance(config.image, ResNetConfig) else _vit
+    scores: dict[str, Shape] = {"logit_scale": ()} | ({"logit_bias": ()} if config.loss == "sigmoid" else {})
+    towers = {"image": image(config.image, config.embed_dim), "text": _text(config.text, config.embed_dim)}  # type: ignore[arg-type]
+    return scores | {name: shape for tower, named in towers.items() for name, shape in _within(tower, named)}
+
+
+def _check_sizes(config: CLIPConfig) -> None:
+    sizes = {"embed_dim": config.embed_dim}
+    for tower, fields in (("image", asdict(config.image)), ("text", asdict(config.text))):
+        sizes |= {f"{tower}.{name}": value for name, value in fields.items() if name in SIZES}
+    for name, value in sizes.items():
+        for size in value if isinstance(value, tuple) else (value,):
+            if type(size) is not int or size < 1:
+                raise ValueError(f"{name}={value!r}; wanted whole numbers, 1 or more.")
+
+
+def _within(prefix: str, named: Named) -> Named:
+    return ((f"{prefix}.{name}", shape) for name, shape in named)
+
+
+def _linear(outputs: int, inputs: int, *, bias: bool = True) -> Named:
+    yield "weight", (outputs, inputs)
+    if bias:
+        yield "bias", (outputs,)
+
+
+def _norm(width: int) -> Named:
+    yield "weight", (width,)
+    yield "bias", (width,)
+
+
+def _batch_norm(channels: int) -> Named:
+    yield from _norm(channels)
+    yield from (("running_mean", (channels,)), ("running_var", (channels,)), (COUNTER, ()))
+
+
+def _attention(width: int, heads: int) -> Named:
+    if width % heads:
+        raise ValueError(f"width {width} does not divide into {heads} heads.")
+    yield from _within("qkv", _linear(3 * width, width))
+    yield from _within("out", _linear(width, width))
+
+
+def _mlp(width: int, hidden: int) -> Named:
+    yield from _within("fc", _linear(hidden, width))
+    yield from _within("proj", _linear(width, hidden))
+
+
+def _blocks(tower: ViTConfig | TextConfig) -> Named:
+    block = [
+        *_within("norm_1", _norm(tower.width)),
+        *_within("attention", _attention(tower.width, tower.heads)),
+        *_within("norm_2", _norm(tower.width)),
+        *_within("mlp", _mlp(tower.width, tower.mlp_width)),
+    ]
+    for layer in range(tower.layers):
+        yield from _within(f"transformer.blocks.{layer}", iter(block))
+
+
+def _vit(tower: ViTConfig, embed_dim: int) -> Named:
+    width = tower.width
+    yield "patch.weight", (width, 3, tower.patch_size, tower.patch_size)
+    if tower.patch_bias:
+        yield "patch.bias", (width,)
+    if tower.pool == "class":
+        yield "class_token", (width,)
+    yield "positions", (tower.grid**2 + (tower.pool == "class"), width)
+    if tower.norm_pre:
+        yield from _within("norm_pre", _norm(width))
+    yield from _blocks(tower)
+    yield from _within("norm_post", _norm(width))
+    if tower.pool == "map":
+        yield from _within("head", _map_head(tower, embed_dim))
+    else:
+        yield "proj.weight", (embed_dim, width)
+
+
+def _map_head(tower: ViTConfig, embed_dim: int) -> Named:
+    if embed_dim != tower.width:
+        raise ValueError(
+            f"with pool='map' the embedding is {tower.width} wide, as the tower; embed_dim is {embed_dim}."
+        )
+    yield "probe", (1, 1, tower.width)
+    yield from _within("attention", _attention(tower.width, tower.heads))
+    yield from _within("norm", _norm(tower.width))
+    yield from _within("mlp", _mlp(tower.width, tower.mlp_width))
+
+
+def _text(tower: TextConfig, embed_dim: int) -> Named:
+    yield "token.weight", (tower.vocab_size, tower.width)
+    yield "positions", (tower.context, tower.width)
+    yield from _blocks(tower)
+    yield from _within("norm_post", _norm(tower.width))
+    yield from _within("proj", _linear(embed_dim, tower.width, bias=tower.proj_bias))
+
+
+def _convolution(name: str, norm: str, outputs: int, inputs: int, size: int) -> Named:
+    yield f"{name}.weight", (outputs, inputs, size, size)
+    yield from _within(norm, _batch_norm(outputs))
+
+
+def _resnet(tower: ResNetConfig, embed_dim: int) -> Named:
+    half = tower.width // 2
+    for number, (outputs, inputs) in enumerate(((half, 3), (half, half), (tower.width, half)), start=1):
+        yield from _convolution(f"conv{number}", f"bn{number}", outputs, inputs, 3)
+    inputs = tower.width
+    for stage, (depth, stride) in enumerate(zip(tower.layers, tower.strides, strict=True)):
+        channels = tower.width * 2**stage
+        for index in range(depth):
+            yield from _within(f"stages.{stage}.{index}", _bottleneck(inputs, channels, 1 if index else stride))
+            inputs = channels * EXPANSION
+    yield from _within("pool", _attention_pool(tower, inputs, embed_dim))
+
+
+def _bottleneck(inputs: int, channels: int, stride: int) -> Named:
+    outputs = channels * EXPANSION
+    for number, sizes in enumerate(((channels, inputs, 1), (channels, channels, 3), (outputs, channels, 1)), start=1):
+        yield from _convolution(f"conv{number}", f"bn{number}", *sizes)
+    if stride > 1 or inputs != outputs:
+        yield from _within("downsample", _convolution("conv", "bn", outputs, inputs, 1))
+
+
+def _attention_pool(tower: ResNetConfig, width: int, embed_dim: int) -> Named:
+    if width % tower.heads:
+        raise ValueError(f"the map's {width} channels do not divide into {tower.heads} heads.")
+    yield "positions", (tower.grid**2 + 1, width)
+    for name, outputs in (("q", width), ("k", width), ("v", width), ("out", embed_dim)):
+        yield from _within(name, _linear(outputs, width))
