@@ -161,7 +161,7 @@ def test_renamed_files_may_change_places(catalog: Catalog) -> None:
     catalog.restamp(swapped)
     found = {item.path: catalog.vectors_of([item.id])[0].argmax() for item in catalog.items(catalog.matching("1"))}
     assert found == {"b.jpg": 0, "a.jpg": 1}
-    assert catalog.files()["b.jpg"][1:] == ("picture", 7, 8, 0)
+    assert catalog.files()["b.jpg"][1:] == ("picture", 7, 8, 0, 0)
     assert catalog.files()["a.jpg"].mtime_ns is None  # not settled: to be looked at again
 
 

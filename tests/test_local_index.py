@@ -164,6 +164,8 @@ def test_what_cannot_be_read_costs_itself_and_is_not_tried_again(folder: Path, m
     second = index.update()
     assert second.is_same
     assert did(second) == {"unchanged": 8, "failed_before": 2}
+    assert second.failures == first.failures
+    assert second.new_failures == {}
     draw(folder / "bad.png", 5)
     assert did(index.update())["changed"] == 1
     check(index, model)

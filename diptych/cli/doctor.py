@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Sequence
-from functools import partial
+from contextlib import suppress
+from functools import partial as bound
 from typing import TYPE_CHECKING
 
 import click
 
-from diptych.cli import FAILED, OK, with_flags
+from diptych.cli import FAILED, OK, PARTLY, with_flags
 from diptych.cli.options import model_options, open_model, print_json, say
 from diptych.engines import EngineName
 
@@ -37,27 +39,37 @@ def command(
     diptych doctor ~/Pictures --mend
     """
     from diptych.index.doctor import examine
+    from diptych.index.faults import IndexFault
     from diptych.index.installation import installation
 
     unread: dict[str, str] = {}
+    partial: dict[str, str] = {}
     if folder is None and place is None:
         facts, findings = installation()
         facts["terminal"] = _terminal()
     else:
         from diptych.index.local import open_index
 
-        opener = partial(open_model, device=device, activation=activation, engine=engine)
+        opener = bound(open_model, device=device, activation=activation, engine=engine)
         with open_index(folder or ".", model=model, index=place, open_model=opener) as index:
             findings = examine(index, mend=mend)
             facts = {} if findings else {"index": str(index.place), **_counts(index.catalog.counts()._asdict())}
-            unread = {path: message for path, (_, message) in index.catalog.failures().items()}
+            with suppress(IndexFault, sqlite3.DatabaseError):  # of which the findings tell
+                unread = {path: message for path, (_, message) in index.catalog.failures().items()}
+                partial = index.catalog.partial()
     left = [finding for finding in findings if not finding.mended]
     if as_json:
-        print_json({"facts": facts, "findings": [finding._asdict() for finding in findings], "unread": unread})
+        found = {"facts": facts, "findings": [finding._asdict() for finding in findings]}
+        print_json({**found, "unread": unread, "partial": partial})
     else:
         _print(facts, findings)
-        _print_unread(unread)
-    return FAILED if left else OK
+        _print_files("not read", list(unread.values()))
+        _print_files("read in part", [f"{path}: {what}" for path, what in partial.items()])
+        if not findings and not unread:
+            say("nothing is wrong")
+    if left:
+        return FAILED
+    return PARTLY if unread else OK
 
 
 def _print(facts: dict[str, str], findings: Sequence[Finding]) -> None:
@@ -67,16 +79,14 @@ def _print(facts: dict[str, str], findings: Sequence[Finding]) -> None:
     for finding in findings:
         click.echo(f"{'mended' if finding.mended else 'wrong'}: {with_flags(finding.what)}")
         click.echo(f"  {with_flags(finding.remedy)}")
-    if not findings:
-        say("nothing is wrong")
 
 
-def _print_unread(unread: dict[str, str]) -> None:
+def _print_files(what: str, messages: Sequence[str]) -> None:
     """Files that are no fault of the index; a search names them once alone."""
-    for message in list(unread.values())[:MOST_UNREAD]:
-        click.echo(f"not read: {message}")
-    if len(unread) > MOST_UNREAD:
-        click.echo(f"and {len(unread) - MOST_UNREAD:,} more (--json has all)")
+    for message in messages[:MOST_UNREAD]:
+        click.echo(f"{what}: {message}")
+    if len(messages) > MOST_UNREAD:
+        click.echo(f"and {len(messages) - MOST_UNREAD:,} more {what} (--json has all)")
 
 
 def _counts(counts: dict[str, int]) -> dict[str, str]:

@@ -39,10 +39,10 @@ def command(
     from diptych.index.local import open_index
 
     with open_index(folder, index=place) as index:
-        failures = brought_up_to_date(index, folder, update)
+        failures, before = brought_up_to_date(index, folder, update)
         with progress("comparing") as advance:
             found = find_duplicates(index, threshold=THRESHOLD if threshold is None else threshold, progress=advance)
-    code = report_failures(failures)
+    code = report_failures(failures, before)
     if as_json:
         groups = [[copy._asdict() | {"path": str(copy.path)} for copy in group] for group in found.groups]
         print_json({"searched": found.searched, "groups": groups, "failures": failures_json(failures)})

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from diptych.index.updating import Updated
 
 ACTIONS = {"duplicates": "diptych.cli.duplicates"}  # what else is done with an index: word -> module with a command
+
+MOST_NAMED = 3  # of the files that were read in part
 
 
 class _Index(click.Command):
@@ -140,11 +143,13 @@ def _report(index: LocalIndex, done: Updated, as_json: bool, given: Given | None
     if done.skipped:
         parts = sorted(done.skipped.items(), key=lambda part: -part[1])
         say("not looked at: " + ", ".join(f"{count:,} {reason}" for reason, count in parts))
-    if done.failed_before:
-        say(f"{done.failed_before:,} could not be read earlier and have not changed")
+    if done.partial:
+        some = ", ".join(f"{path} ({what})" for path, what in islice(done.partial.items(), MOST_NAMED))
+        more = f", and {len(done.partial) - MOST_NAMED:,} more" if len(done.partial) > MOST_NAMED else ""
+        say(f"{len(done.partial):,} could be read in part only: {some}{more}")
     if done.unreachable:
         say(f"{done.unreachable:,} are in folders that cannot be looked into now; they are kept")
-    code = report_failures(done.failures)
+    code = report_failures(done.failures, done.failed_before)
     return NOTHING if code == OK and not counts.files else code
 
 

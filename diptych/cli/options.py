@@ -126,16 +126,20 @@ def _advance(bars: Progress, task: TaskID) -> Callable[[int, int], None]:
     return advance
 
 
-def report_failures(failures: Mapping[Any, Failure]) -> int:
-    """Name what was left out, by reason, on stderr; the exit code that follows."""
+def report_failures(failures: Mapping[Any, Failure], before: int = 0) -> int:
+    """Name what was left out, by reason, on stderr; the exit code that follows. The last `before` of them were named
+    before, and are counted alone."""
     if not failures:
         return OK
     counts = Counter(failure.reason for failure in failures.values())
-    say(f"left out {len(failures)}: " + ", ".join(f"{count} {reason}" for reason, count in counts.most_common()))
-    for failure in list(failures.values())[:5]:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    known = f" ({before} of them as before: diptych doctor FOLDER names all)" if before else ""
+    say(f"left out {len(failures)}: {reasons}{known}")
+    new = list(failures.values())[: len(failures) - before]
+    for failure in new[:5]:
         say(f"  {with_flags(failure.message)}")
-    if len(failures) > 5:
-        say(f"  and {len(failures) - 5} more (--json names all)")
+    if len(new) > 5:
+        say(f"  and {len(new) - 5} more (--json names all)")
     return PARTLY
 
 

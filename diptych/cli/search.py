@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -119,11 +119,11 @@ def _search(text: str | None, folder: str | None, order: list[str], **options: A
         open_model=partial(open_model, **{name: options[name] for name in ("device", "activation", "engine")}),
     )  # fmt: skip
     with index:
-        failures = brought_up_to_date(index, folder, options["update"])
+        failures, before = brought_up_to_date(index, folder, options["update"])
         found = _found(index, query, filters, folder, options)
         if options["truncate"]:
             say_cut(index.model, [term.value for term in query.terms if term.kind == "text"])
-        code = report_failures(failures)
+        code = report_failures(failures, before)
         _print(found, query, failures, options)
         if options["relevant"] and found.hits and found.standing is None:
             say(f"--relevant says nothing about {found.searched} items; all hits are shown")
@@ -133,7 +133,15 @@ def _search(text: str | None, folder: str | None, order: list[str], **options: A
     return code
 
 
-def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> Mapping[str, Failure]:
+class Left(NamedTuple):
+    """What the index holds of files that cannot be read, with paths as the folder was typed; the last `before` of them
+    were known before."""
+
+    failures: Mapping[str, Failure]
+    before: int
+
+
+def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> Left:
     """Make the index where there is none; look over the folder where it is small, or that is asked for. What was not
     asked for is neither waited for nor insisted upon: where another process updates, or nothing can be written, a
     search goes on with what is there."""
@@ -143,10 +151,10 @@ def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> M
     if index.exists:
         files = index.catalog.counts().files
         if update is False:
-            return {}
+            return _left_before(index, folder)
         if update is None and files > LOOKED_OVER:
             say(f"index of {files:,} files, last looked over {_age(index)}; --update looks for new ones")
-            return {}
+            return _left_before(index, folder)
     elif update is False:
         raise IndexPlaceError(f"{index.place} holds no index yet; leave out --no-update to make it.")
     try:
@@ -157,8 +165,15 @@ def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> M
         if is_needed:
             raise
         say(f"searching the index as it is: {error}")
-        return {}
-    return {str(Path(folder) / path): failure for path, failure in updated.failures.items()}
+        return _left_before(index, folder)
+    return Left({str(Path(folder) / path): why for path, why in updated.failures.items()}, updated.failed_before)
+
+
+def _left_before(index: LocalIndex, folder: str) -> Left:
+    from diptych.failures import Failure
+
+    known = {str(Path(folder) / path): Failure(*why) for path, why in index.catalog.failures().items()}
+    return Left(known, len(known))
 
 
 def _age(index: LocalIndex) -> str:

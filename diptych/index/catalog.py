@@ -15,13 +15,26 @@ import numpy as np
 
 from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexPlaceError, explained
 from diptych.index.items import Contents, Details, File, Modality
-from diptych.index.schema import FORMAT, MODALITIES, connect, create_tables
+from diptych.index.schema import FORMAT, MODALITIES, change_tables, connect, create_tables
+from diptych.versions import READING, TOKENIZING
 
 BLOCK = 8192  # vectors that are read at a time: 8 MB at 512 dimensions
 _ASKED_AT_ONCE = 500  # ids in one statement; SQLite takes 32,766
 
 _DETAILS = tuple(field.name for field in fields(Details))
-_FILE_COLUMNS = ("path", "kind", "size", "mtime_ns", "digest", *_DETAILS, "reason", "message")
+_FILE_COLUMNS = (
+    "path",
+    "kind",
+    "size",
+    "mtime_ns",
+    "digest",
+    *_DETAILS,
+    "reason",
+    "message",
+    "partial",
+    "reading",
+    "tokenizing",
+)
 _PUT_FILE = (
     f"INSERT INTO files({', '.join(_FILE_COLUMNS)}) VALUES (CAST(? AS TEXT){', ?' * (len(_FILE_COLUMNS) - 1)}) "
     f"ON CONFLICT(path) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _FILE_COLUMNS[1:])} "
@@ -34,13 +47,15 @@ _OWN_ITEMS = "SELECT file, modality, at_s, line, text, vector FROM items WHERE f
 
 class Known(NamedTuple):
     """What the catalog remembers of a file, to tell whether it has changed. `mtime_ns` is None where the file must be
-    looked at again; `failed` says that it could not be read."""
+    looked at again; `failed` says that it could not be read, `outdated` that it was read by an earlier version, whose
+    pixels or ids may have been others."""
 
     id: int
     kind: str
     size: int
     mtime_ns: int | None
     failed: int
+    outdated: int = 0
 
 
 _known = Known._make
@@ -72,12 +87,13 @@ class Entry(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """How many files and items an index holds, and how many of the files could not be read."""
+    """How many files and items an index holds, how many of the files could not be read, and how many in part only."""
 
     files: int
     pictures: int
     texts: int
     failed: int
+    partial: int = 0
 
 
 class Catalog:
@@ -89,6 +105,7 @@ class Catalog:
     def __init__(self, path: Path, db: sqlite3.Connection):
         self.path = path
         self._db = db
+        self._is_earlier = False
 
     @classmethod
     def open(cls, path: Path, *, readonly: bool = False) -> Catalog:
@@ -125,6 +142,7 @@ class Catalog:
         found = self.rows("SELECT name FROM sqlite_master WHERE name IN ('facts', 'files', 'items')")
         if len(found) < 3 or not isinstance(form := self.facts().get("format"), int):
             raise IndexDamagedError(f"{self.path} is no catalog of diptych; remove it, and index the folder again.")
+        self._is_earlier = form < FORMAT
         if form > FORMAT:
             raise IndexDamagedError(
                 f"{self.path} has format {form}; this diptych reads {FORMAT}. Update diptych, or keep the "
@@ -206,7 +224,8 @@ class Catalog:
 
     def files(self) -> dict[str, Known]:
         """Every file by its path."""
-        rows = self.rows("SELECT path, id, kind, size, mtime_ns, reason IS NOT NULL FROM files")
+        outdated = "1" if self._is_earlier else f"reading < {READING} OR tokenizing < {TOKENIZING}"
+        rows = self.rows(f"SELECT path, id, kind, size, mtime_ns, reason IS NOT NULL, {outdated} FROM files")
         return {row[0]: _known(row[1:]) for row in rows}
 
     def failures(self) -> dict[str, tuple[str, str]]:
@@ -214,15 +233,20 @@ class Catalog:
         rows = self.rows("SELECT path, reason, message FROM files WHERE reason IS NOT NULL")
         return {path: (reason, message) for path, reason, message in rows}
 
+    def partial(self) -> dict[str, str]:
+        """The files that were read in part: path -> what is missing."""
+        return {} if self._is_earlier else dict(self.rows("SELECT path, partial FROM files WHERE partial != ''"))
+
     def digests(self, ids: Sequence[int]) -> dict[int, bytes]:
         """The digest of each of these files."""
         return dict(self._asked("SELECT id, digest FROM files WHERE id IN ({})", ids))
 
     def counts(self) -> Counts:
         """How much the index holds."""
-        files, failed = self.rows("SELECT count(*), count(reason) FROM files")[0]
+        partial = "0" if self._is_earlier else "count(nullif(partial, ''))"
+        files, failed, partial = self.rows(f"SELECT count(*), count(reason), {partial} FROM files")[0]
         items = dict(self.rows("SELECT modality, count(*) FROM items GROUP BY modality"))
-        return Counts(files, items.get("picture", 0), items.get("text", 0), failed)
+        return Counts(files, items.get("picture", 0), items.get("text", 0), failed, partial)
 
     def ids(self, modality: Modality) -> np.ndarray:
         """The ids, (n,) int64 in ascending order, of all items of a modality."""
@@ -291,6 +315,15 @@ class Catalog:
 
     # --- what changes
 
+    def upgrade(self) -> None:
+        """Make a catalog of an earlier format one of today's; one that is needs nothing."""
+        if self._is_earlier:
+            with self.writing() as db:
+                form = self.facts()["format"]  # another process may have done it
+                if form < FORMAT:
+                    change_tables(db, form)
+            self._is_earlier = False
+
     def put(self, entries: Iterable[Entry]) -> None:
         """Files as they were read, each with all that belongs to it; what was known of them before goes. Items that
         are what they were keep their ids."""
@@ -308,7 +341,8 @@ class Catalog:
         row = (
             os.fsencode(file.path), file.kind, file.size, file.mtime_ns if settled else None, contents.digest,
             *(_plain(getattr(details, name)) for name in _DETAILS),
-            failure and _plain(failure.reason), failure and _plain(failure.message),
+            failure and _plain(failure.reason), failure and _plain(failure.message), _plain(contents.partial),
+            READING, TOKENIZING,
         )  # fmt: skip
         return self._db.execute(_PUT_FILE, row).fetchone()
 

@@ -56,10 +56,11 @@ class Part(NamedTuple):
 @dataclass(frozen=True)
 class Contents:
     """A file that was read: `digest` is the blake2b of all of its bytes (16 bytes long), but not of a caption's beside
-    it; it is empty where not all could be read."""
+    it; it is empty where not all could be read. `partial` says what is missing of a picture that was read in part."""
 
     file: File
     digest: bytes
     details: Details = field(default_factory=Details)
     parts: tuple[Part, ...] = ()
     failure: Failure | None = None
+    partial: str = ""

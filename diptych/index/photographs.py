@@ -26,10 +26,12 @@ _FLIPS = {3: 3, 5: 8, 6: 6}
 
 
 class Photograph(NamedTuple):
-    """(size_px, size_px, 3) uint8, before normalising, and what the file says of itself."""
+    """(size_px, size_px, 3) uint8, before normalising, what the file says of itself, and, of a picture that was read in
+    part, what is missing."""
 
     pixels: np.ndarray
     details: Details
+    partial: str = ""
 
 
 def read_photograph(content: bytes, name: str, spec: Preprocess) -> Photograph:

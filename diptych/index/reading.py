@@ -27,11 +27,13 @@ _CHUNK = 2**20
 
 class Reading(NamedTuple):
     """What a file holds. `digest` is the blake2b of all of its bytes. A picture has one part, and its caption as a
-    second where there is one; a video a part for each frame, and its caption; a text one for each paragraph."""
+    second where there is one; a video a part for each frame, and its caption; a text one for each paragraph. `partial`
+    says what is missing where a part could be read."""
 
     digest: bytes
     details: Details
     parts: tuple[Part, ...]
+    partial: str = ""
 
 
 class Unreadable(Exception):
@@ -56,12 +58,12 @@ def read_file(root: str, path: str, kind: Kind, spec: Preprocess) -> Reading:
             if os.fstat(file.fileno()).st_size == 0:
                 raise ImageError("empty file", path, "It holds no bytes; copy or download it again.")
             read = {"picture": _read_picture, "video": _read_video, "text": _read_text}[kind]
-            details, parts = read(file, os.path.join(root, path), spec, digest)
+            found = read(file, os.path.join(root, path), spec, digest)
     except (ImageError, OSError, MemoryError, RecursionError) as error:
         reason, detail = _why(error)
         whole = digest.digest() if isinstance(error, ImageError) else b""
         raise Unreadable(reason, detail, whole) from error
-    return Reading(digest.digest(), details, parts)
+    return Reading(digest.digest(), *found)
 
 
 class NotRegular(OSError):
@@ -94,7 +96,7 @@ def _why(error: BaseException) -> tuple[str, str]:
     return reason, detail.format(said=str(error) or type(error).__name__)
 
 
-_Read = tuple[Details, tuple[Part, ...]]
+_Read = tuple[Details, tuple[Part, ...], str]
 
 
 def _read_picture(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b) -> _Read:
@@ -104,9 +106,9 @@ def _read_picture(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.
         raise MemoryError
     content = file.read()
     digest.update(content)
-    pixels, details = read_photograph(content, path, spec)
+    pixels, details, partial = read_photograph(content, path, spec)
     details = replace(details, caption=_caption_beside(path) or details.caption)
-    return details, (Part(pixels), *_caption_part(details))
+    return details, (Part(pixels), *_caption_part(details)), partial
 
 
 def _read_video(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b) -> _Read:
@@ -114,7 +116,7 @@ def _read_video(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.bl
         digest.update(chunk)
     file.seek(0)
     frames, details = read_video(file, path, spec)
-    return details, (*(Part(frame.pixels, at_s=frame.at_s) for frame in frames), *_caption_part(details))
+    return details, (*(Part(frame.pixels, at_s=frame.at_s) for frame in frames), *_caption_part(details)), ""
 
 
 def _read_text(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b) -> _Read:
@@ -129,7 +131,7 @@ def _read_text(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.bla
     found = paragraphs(text, markdown=not path.lower().endswith(".txt"))
     if not found:
         raise ImageError("no text", path, "There is no word in it.")
-    return Details(), tuple(Part(text=paragraph.text, line=paragraph.line) for paragraph in found)
+    return Details(), tuple(Part(text=paragraph.text, line=paragraph.line) for paragraph in found), ""
 
 
 def _caption_part(details: Details) -> tuple[Part, ...]:

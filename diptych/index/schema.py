@@ -16,7 +16,7 @@ from diptych.index.faults import explained
 from diptych.index.items import Modality
 from diptych.index.patterns import fits
 
-FORMAT = 1
+FORMAT = 2
 MODALITIES: tuple[Modality, ...] = ("picture", "text")
 _PAGE_BYTES = 16384  # fifteen rows of 512 dimensions to a page; of SQLite's usual 4096 a quarter would stay empty
 _WAIT_S = 60.0  # how long a reader and a writer wait for each other's transaction
@@ -27,7 +27,8 @@ _SCHEMA = """
 CREATE TABLE facts(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE files(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, size INTEGER,
   mtime_ns INTEGER, digest BLOB, width INTEGER, height INTEGER, taken_at TEXT, latitude REAL, longitude REAL,
-  camera TEXT, caption TEXT, duration_s REAL, reason TEXT, message TEXT);
+  camera TEXT, caption TEXT, duration_s REAL, reason TEXT, message TEXT, partial TEXT,
+  reading INTEGER NOT NULL DEFAULT 1, tokenizing INTEGER NOT NULL DEFAULT 1);
 CREATE TABLE items(id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE,
   modality TEXT NOT NULL, at_s REAL, line INTEGER, text TEXT, vector BLOB NOT NULL);
 CREATE INDEX files_by_digest ON files(digest);
@@ -44,10 +45,28 @@ END;
 """
 
 
+# What makes a catalog of each earlier format one of the next
+_CHANGES = {
+    1: (
+        "ALTER TABLE files ADD COLUMN partial TEXT",
+        "ALTER TABLE files ADD COLUMN reading INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE files ADD COLUMN tokenizing INTEGER NOT NULL DEFAULT 1",
+    )
+}
+
+
 def create_tables(db: sqlite3.Connection) -> None:
     """All tables, in the transaction that is open."""
     for statement in _statements(_SCHEMA):  # executescript would commit in the middle
         db.execute(statement)
+
+
+def change_tables(db: sqlite3.Connection, form: int) -> None:
+    """Those of an earlier format as they are today, in the transaction that is open."""
+    for each in range(form, FORMAT):
+        for statement in _CHANGES[each]:
+            db.execute(statement)
+    db.execute("UPDATE facts SET value = ? WHERE key = 'format'", (FORMAT,))
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -7,9 +7,9 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from diptych import __version__
@@ -37,10 +37,10 @@ Progress = Callable[[int, int], None]
 
 
 class Updated(NamedTuple):
-    """What an update did, in files. `failures` names those that could not be read this time (path -> Failure);
-    `failed_before` is the number of those that could not be read earlier and have not changed; `unreachable` that of
-    files whose folder could not be looked into, which are kept. `skipped` counts by reason what was left out by
-    choice."""
+    """What an update did, in files. `failures` names all that cannot be read (path -> Failure), those that were met
+    this time first; the last `failed_before` of them could not be read earlier and have not changed. `partial` names
+    those of which a part could be read (path -> what is missing). `unreachable` is the number of files whose folder
+    could not be looked into, which are kept. `skipped` counts by reason what was left out by choice."""
 
     added: int
     changed: int
@@ -52,11 +52,17 @@ class Updated(NamedTuple):
     failures: dict[str, Failure]
     skipped: dict[str, int]
     seconds: float
+    partial: dict[str, str] = {}  # noqa: RUF012 (nobody writes to it)
+
+    @property
+    def new_failures(self) -> dict[str, Failure]:
+        """Those that were met this time."""
+        return dict(islice(self.failures.items(), len(self.failures) - self.failed_before))
 
     @property
     def is_same(self) -> bool:
         """Whether nothing happened."""
-        return not (self.added or self.changed or self.renamed or self.forgotten or self.failures)
+        return not (self.added or self.changed or self.renamed or self.forgotten or self.new_failures)
 
 
 class Rules(NamedTuple):
@@ -92,6 +98,7 @@ def update(
         with contextlib.suppress(IndexDamagedError, sqlite3.DatabaseError):  # which is to be replaced, then
             _check_mounted(index, index.catalog, index.catalog.files(), found)
     with _open(index, reindex) as catalog:
+        catalog.upgrade()
         known = catalog.files()
         _check_mounted(index, catalog, known, found)
         todo = changes(
@@ -109,19 +116,28 @@ def update(
     cache.refresh(index.catalog, index.place, arranging=arranging)
     new = {file.path for file in todo.read} - known.keys()
     listed = {file.path for file in todo.read}
-    failed_before = sum(one.failed and path in found.files and path not in listed for path, one in known.items())
+    met = found.failures | failures
+    earlier = _unread(index.catalog, found.files.keys() - met.keys())
     return Updated(
         added=len(new - failures.keys()),
         changed=len(listed - new - failures.keys()),
         renamed=len(todo.renamed),
         forgotten=len(todo.gone),
-        unchanged=todo.same + len(todo.touched) - failed_before,
-        failed_before=failed_before,
+        unchanged=todo.same + len(todo.touched) - len(earlier),
+        failed_before=len(earlier),
         unreachable=len(todo.unreachable),
-        failures=found.failures | failures,
+        failures=met | earlier,
         skipped=found.skipped,
         seconds=time.perf_counter() - started,
+        partial=index.catalog.partial(),
     )
+
+
+def _unread(catalog: Catalog, among: Set[str]) -> dict[str, Failure]:
+    """Those of these files that the catalog knows and could not read."""
+    from diptych.failures import Failure
+
+    return {path: Failure(*why) for path, why in catalog.failures().items() if path in among}
 
 
 def _rules(index: LocalIndex, reindex: bool) -> Rules:
