@@ -135,3 +135,23 @@ def _directory(entries: list[tuple[int, str, Any]], at: int) -> bytes:
             packed, beyond = struct.pack("<I", start + len(beyond)), beyond + packed + b"\0" * (len(packed) % 2)
         out += struct.pack("<HHI", tag, types[kind], count) + packed.ljust(4, b"\0")
     return out + struct.pack("<I", 0) + beyond
+
+
+def srgb_light(values: np.ndarray) -> np.ndarray:
+    """sRGB's values, 0 to 1, as linear light (IEC 61966-2-1)."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def pq(nits: np.ndarray) -> np.ndarray:
+    """cd/m² as BT.2100's PQ codes them, 0 to 1 (table 4)."""
+    power = (nits / 10000) ** 0.1593017578125
+    return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+
+
+def hlg(nits: np.ndarray) -> np.ndarray:
+    """What a camera writes in HLG, so that a screen of 1,000 cd/m² shows these (..., 3) cd/m² (BT.2100, table 5)."""
+    shown = nits / 1000
+    brightness = (shown @ np.array((0.2627, 0.6780, 0.0593)))[..., None]
+    scene = shown * np.where(brightness > 0, brightness, 1) ** (1 / 1.2 - 1)
+    low, high = np.sqrt(3 * scene), 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+    return np.where(scene <= 1 / 12, low, high)

@@ -11,10 +11,12 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from diptych.images import MAX_PIXELS, ImageError, Preprocess, squared
+from diptych.index.frames import as_shown, is_blank
 from diptych.index.items import Details
 from diptych.index.metadata import camera_name, local_time, tidy_caption
 
 if TYPE_CHECKING:
+    from av import VideoFrame
     from av.container import InputContainer
 
 SECONDS_A_FRAME, FEWEST_FRAMES, MOST_FRAMES = 5.0, 4, 32
@@ -66,18 +68,16 @@ def read_video(file: IO[bytes], name: str, spec: Preprocess) -> Video:
 
 
 def _read(container: InputContainer, name: str, spec: Preprocess) -> Video:
-    if not container.streams.video:
+    stream: Any = container.streams.best("video")  # not the cover of an album, where there is a film beside it
+    if stream is None:
         raise ImageError("no pictures", name, "There is only sound in it.")
-    stream = container.streams.video[0]
     codec = stream.codec_context
     if codec.width * codec.height > MAX_PIXELS:
         raise ImageError("too large", name, f"{codec.width} x {codec.height} pixels; wanted up to {MAX_PIXELS:,}.")
-    stream.thread_type, codec.thread_count = "NONE", 1  # as many processes read as there are cores
     duration_s, start_s = _duration_s(container, stream), float((stream.start_time or 0) * (stream.time_base or 0))
     frames, size = [], (codec.width, codec.height)
-    for frame in _frames(container, stream, _times(duration_s)):
-        array = _upright(frame, stream.sample_aspect_ratio)
-        size = array.shape[1], array.shape[0]
+    for frame in _frames(container, stream, _spans(duration_s)):
+        array, size = as_shown(frame, stream.sample_aspect_ratio, spec.size_px)
         pixels = squared(array, spec, decode="fast")
         frames.append(Frame(pixels, max(0.0, round((frame.time or 0.0) - start_s, 3))))
     if not frames:
@@ -92,45 +92,66 @@ def _duration_s(container: InputContainer, stream: Any) -> float | None:
     return None
 
 
-def _times(duration_s: float | None) -> list[float]:
-    """The middles of equal spans, in seconds; the beginning alone where the length is not known."""
+def _spans(duration_s: float | None) -> list[tuple[float, float]]:
+    """Equal spans, each as its middle and its end in seconds; the beginning alone where the length is not known."""
     if duration_s is None:
-        return [0.0]
+        return [(0.0, math.inf)]
     count = min(max(math.ceil(duration_s / SECONDS_A_FRAME), FEWEST_FRAMES), MOST_FRAMES)
-    return [(index + 0.5) * duration_s / count for index in range(count)]
+    return [((index + 0.5) * duration_s / count, (index + 1) * duration_s / count) for index in range(count)]
 
 
-def _frames(container: InputContainer, stream: Any, times_s: list[float]) -> Iterator[Any]:
-    """The keyframe before each time or, where that was had already, the frame at the time itself. What is damaged
-    is passed over, and a file cut short ends where it was cut."""
+def _frames(container: InputContainer, stream: Any, spans_s: list[tuple[float, float]]) -> Iterator[VideoFrame]:
+    """The keyframe before the middle of each span or, where that was had already or is blank, the frame at the middle
+    itself. What is damaged is passed over, and a file cut short ends where it was cut."""
     from av.error import FFmpegError
 
+    decoder = _decoder(stream)
     last_s, start_s = -math.inf, float((stream.start_time or 0) * stream.time_base)
-    for time_s in times_s:
+    for middle_s, end_s in spans_s:
         with contextlib.suppress(FFmpegError):  # this frame alone is lost
-            container.seek(int((start_s + time_s) / stream.time_base), stream=stream)
-            frame = _next_frame(container.decode(stream), last_s, start_s + time_s)
+            container.seek(int((start_s + middle_s) / stream.time_base), stream=stream)
+            decoder.flush_buffers()
+            decoded = _decoded(container, stream, decoder)
+            frame = _next_frame(decoded, last_s, start_s + middle_s, start_s + end_s)
             if frame is not None:
-                last_s = start_s + time_s if frame.time is None else frame.time
+                last_s = start_s + middle_s if frame.time is None else frame.time
                 yield frame
 
 
-def _next_frame(decoded: Iterator[Any], last_s: float, time_s: float) -> Any:
-    """The first frame if it is later than the last one taken, else the one at `time_s`, else None."""
+def _decoder(stream: Any) -> Any:
+    """The stream's own or, where a VP8 or VP9 film has transparency, libvpx's, which alone reads it."""
+    from av import CodecContext
+    from av.error import FFmpegError
+
+    own = stream.codec_context
+    has_alpha = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
+    if has_alpha and (name := {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(own.name)):
+        with contextlib.suppress(FFmpegError, ValueError):  # a build without it
+            own = CodecContext.create(name, "r")
+    own.thread_type, own.thread_count = "NONE", 1  # as many processes read as there are cores
+    return own
+
+
+def _decoded(container: InputContainer, stream: Any, decoder: Any) -> Iterator[VideoFrame]:
+    for packet in container.demux(stream):
+        yield from decoder.decode(packet)
+
+
+def _next_frame(decoded: Iterator[VideoFrame], last_s: float, middle_s: float, end_s: float) -> VideoFrame | None:
+    """The first frame if it is later than the last one taken, else the one at `middle_s`, else None. What is blank
+    gives way to what is not, from the middle to the end of the span."""
+    blank = None
     for count, frame in enumerate(decoded):
-        at_s = time_s if frame.time is None else frame.time
-        if at_s > last_s and (count == 0 or at_s >= time_s):
-            return frame
+        at_s = middle_s if frame.time is None else frame.time
+        if blank is not None and at_s >= end_s:
+            break
+        if at_s > last_s and (count == 0 or at_s >= middle_s):
+            if not is_blank(frame):
+                return frame
+            blank = blank or frame
         if count == _MOST_DECODED:
-            return None
-    return None
-
-
-def _upright(frame: Any, ratio: Any) -> np.ndarray:
-    """(h, w, 3) uint8 as shown: pixels of this width to height made square, turned as the container says."""
-    width = round(frame.width * float(ratio)) if ratio and 0.1 < ratio < 10 else frame.width
-    array = frame.reformat(width, frame.height, "rgb24", threads=1).to_ndarray()
-    return np.rot90(array, round(frame.rotation / 90) % 4)  # both count against the clock
+            break
+    return blank
 
 
 def _details(said: Mapping[str, str], size: tuple[int, int], duration_s: float | None) -> Details:
