@@ -218,7 +218,7 @@ class Embedder:
         failures = bad_texts(texts)
         if not truncate:
             sound = ["" if at in failures else text for at, text in enumerate(texts)]
-            failures |= {at: Failure("too long", message) for at, message in self._reader().too_long(sound).items()}
+            failures |= {at: Failure.of("too long", words) for at, words in self._reader().too_long(sound).items()}
         keys = [at for at in range(len(texts)) if at not in failures]
         return Embedded(keys, self.embed_texts([texts[at] for at in keys], truncate=truncate), failures)
 

@@ -22,6 +22,7 @@ from diptych.data.scenes import Scenes
 from diptych.data.sources import open_source
 from diptych.data.stream import indexed
 from diptych.embedder import Embedder, load
+from diptych.errors import ArgumentError, Setting
 from diptych.images import ImageError, find_images, load_pixels, squared
 from diptych.zero_shot import unit
 
@@ -100,13 +101,21 @@ def export(
 
 def _check(to: str, precision: str, calibrate: object) -> None:
     if to not in ("openvino", "onnx"):
-        raise ValueError(f"to={to!r} is not known; choose openvino or onnx.")
+        raise ArgumentError([Setting("to", to), " is not known; choose openvino or onnx."], argument="to")
     if precision not in ("float32", "int8"):
-        raise ValueError(f"precision={precision!r} is not known; choose float32 or int8.")
+        raise ArgumentError(
+            [Setting("precision", precision), " is not known; choose float32 or int8."], argument="precision"
+        )
     if precision == "int8" and to == "onnx":
-        raise ValueError("precision='int8' is for OpenVINO; ONNX is written in float32.")
+        raise ArgumentError(
+            [Setting("precision", "int8"), " is for OpenVINO; ONNX is written in float32."], argument="precision"
+        )
     if precision == "int8" and calibrate is None:
-        raise ValueError("precision='int8' needs calibrate=FOLDER: pictures of the kind that the model will see.")
+        raise ArgumentError(
+            [Setting("precision", "int8"), " needs pictures of the kind that the model will see."],
+            remedy=["Pass ", Setting("calibrate", "FOLDER"), "."],
+            argument="calibrate",
+        )
 
 
 def samples(model: Embedder, place: str | os.PathLike[str] | None) -> tuple[Samples, Samples]:

@@ -1,21 +1,32 @@
 """What is said of an input that cannot be used; the others go on without it."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from diptych.errors import DiptychError, Words, worded
 
-class TextError(ValueError):
+
+class TextError(DiptychError, ValueError):
     """A text that cannot be embedded: empty, too long, or no text."""
 
 
 class Failure(NamedTuple):
-    """What stands in a stream in place of a vector: a short countable `reason`, and the whole message."""
+    """What stands in a stream in place of a vector: a short countable `reason`, and the whole message. `words` is the
+    message with the arguments that it names, where it names any."""
 
     reason: str
     message: str
+    words: Words = ""
+
+    @classmethod
+    def of(cls, reason: str, words: Words) -> Failure:
+        """A failure whose message names arguments."""
+        return cls(reason, worded(words), words)
 
 
 def bad_texts(texts: Sequence[object]) -> dict[int, Failure]:

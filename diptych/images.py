@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from diptych.errors import DiptychError
 from diptych.formats import formats_of
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray"
@@ -49,7 +50,7 @@ _SETTLED_KEY = "(image_processor|feature_extractor)_type|processor_class|_valid.
 _TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 
 
-class ImageError(ValueError):
+class ImageError(DiptychError, ValueError):
     """A picture that cannot be used. `reason` is short and countable, `source` names the picture, `detail` explains.
 
     Reasons: "missing", "a folder", "no permission", "empty file", "not an image", "truncated", "damaged",
@@ -57,11 +58,9 @@ class ImageError(ValueError):
     """
 
     def __init__(self, reason: str, source: str, detail: str) -> None:
-        super().__init__(reason, source, detail)  # all three, so that the error survives a process boundary
+        super().__init__(f"{source}: {reason}.", remedy=detail)
+        self.args = reason, source, detail  # what it is made of anew beyond a process boundary
         self.reason, self.source, self.detail = reason, source, detail
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.reason}. {self.detail}"
 
 
 @dataclass(frozen=True)

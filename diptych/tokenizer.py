@@ -11,6 +11,8 @@ import numpy as np
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from diptych.errors import DiptychError, Setting, Words
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int
 
@@ -21,7 +23,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
 
-class TokenizerError(ValueError):
+class TokenizerError(DiptychError, ValueError):
     """A tokenizer file that cannot be read, or a text too long for the model."""
 
 
@@ -98,11 +100,14 @@ class Tokenizer:
         rows = [row if len(row) <= self.context else [*row[: self.context - 1], row[-1]] for row in rows]
         return self._pad(rows, cut)
 
-    def too_long(self, texts: Sequence[str]) -> dict[int, str]:
+    def too_long(self, texts: Sequence[str]) -> dict[int, Words]:
         """What is wrong with each text that is longer than the context, by its place in `texts`."""
         return {
-            at: f"{len(row)} tokens in text {at} ({texts[at][:40]!r}...); this model reads {self.context}. "
-            "Pass truncate=True to cut."
+            at: [
+                f"{len(row)} tokens in text {at} ({texts[at][:40]!r}...); this model reads {self.context}. Pass ",
+                Setting("truncate", True),
+                " to cut.",
+            ]
             for at, row in enumerate(self._rows(texts))
             if len(row) > self.context
         }

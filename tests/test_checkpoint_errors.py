@@ -189,7 +189,7 @@ def test_a_file_without_marks_must_be_told_its_activation(suffix: str, tmp_path:
         torch.save(bare(), path)
     else:
         save_file(bare(), path)
-    with pytest.raises(CheckpointError, match='Pass activation="quick_gelu" or activation="gelu"'):
+    with pytest.raises(CheckpointError, match="Pass activation='quick_gelu' or activation='gelu'"):
         read(path)
     with pytest.raises(CheckpointError, match="activation='relu' is not known"):
         read(path, activation="relu")

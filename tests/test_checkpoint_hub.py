@@ -92,8 +92,8 @@ def test_without_network_and_without_a_copy(hub: Hub, tmp_path: Path, monkeypatc
         read("openai/clip-vit-base-patch32", revision="main")
     assert re.fullmatch(
         r"the hub cannot be reached \(.*[Rr]efused.*\), and openai/clip-vit-base-patch32 at main, which is no file or "
-        rf"folder here, is not in the cache {tmp_path / 'cache'}; connect once to fetch it, or call diptych\.load\(\) "
-        r"without a name, which needs no network\.",
+        rf"folder here, is not in the cache {tmp_path / 'cache'}\. Connect once to fetch it, or "
+        r"take the bundled model, which needs no network\.",
         str(error.value),
     )
 

@@ -1,16 +1,22 @@
 """The command line on bad input: each with a message that says what to do, the rest unharmed, the exit code right."""
 
+import pickle
 import re
 import shutil
 import struct
 import zlib
 from pathlib import Path
 
+import click
 import pytest
 from conftest import GOLDEN, Cli, Said
 from PIL import Image
 
-from diptych.cli import FAILED, INTERRUPTED, NOTHING, OK, PARTLY, USAGE, run, with_flags
+from diptych.cli import FAILED, INTERRUPTED, NOTHING, OK, PARTLY, USAGE, diptych, run
+from diptych.cli.wording import message_of
+from diptych.data.samples import DataError
+from diptych.errors import ArgumentError, DiptychError, Setting
+from diptych.images import ImageError
 
 LONG = "dog " * 5000
 BAD = {
@@ -286,7 +292,7 @@ def test_train_on_what_is_no_data(cli: Cli, shards: Path, tmp_path: Path) -> Non
             "no preset is called 'nonsense'; `diptych models` lists all",
         ),
         (("--data", shards, "--batch-size", 1), USAGE, "--batch-size is 1; wanted 2 or more"),
-        (("--data", shards, "--zero-shot", "x"), USAGE, "--zero-shot is for a model that exists; pass --init with"),
+        (("--data", shards, "--zero-shot", "x"), USAGE, "--zero-shot is for a model that exists. Pass --init MODEL"),
         (("--data", shards, "--recipe", "finetune"), USAGE, "--recipe finetune wants --init"),
         (("--data", shards, "--lr", 1, "--set", "lr=2"), USAGE, "--lr and --set lr are one setting; give it once"),
         (("--data", shards, "--epochs", 1, "--minutes", 1), USAGE, "epochs and minutes both say how long"),
@@ -294,10 +300,10 @@ def test_train_on_what_is_no_data(cli: Cli, shards: Path, tmp_path: Path) -> Non
         (("--data", shards, "--set", "init=x", "--set", "context=8"), USAGE, "--init brings its own context"),
         (("--data", shards, "--recipe", "openai", "--set", "init=/gone"), FAILED, "/gone"),
         (("--data", shards, "--epochs", 1, "--set", "minutes=none", "--device", "no"), FAILED, "device 'no'"),
-        (("--data", shards, "--activation", "gelu"), USAGE, "--activation is that of --init's weights"),
+        (("--data", shards, "--activation", "gelu"), USAGE, "--activation is that of the weights that training begins with"),
         (("--data", shards, "--init", "x", "--set", "context=8"), USAGE, "--init brings its own context; leave it out"),
-        (("--data", shards, "--shard"), USAGE, "pass --set optimizer=adamw"),
-        (("--data", shards, "--scenes", 2), USAGE, "scenes is 2.0; wanted 0 or more and under 1"),
+        (("--data", shards, "--shard"), USAGE, "Pass --set optimizer=adamw"),
+        (("--data", shards, "--scenes", 2), USAGE, "--scenes is 2.0; wanted 0 or more and under 1"),
         (("--data", shards, "--init", "x", "--model", "y"), USAGE, "--init brings its own model; leave it out"),
         (("--data", shards, "--device", "nonsense"), FAILED, "device 'nonsense' is not known"),
     ]:
@@ -327,9 +333,46 @@ def test_words_that_are_no_command_or_option(cli: Cli, pictures: Path) -> None:
 # --- what happens to the program
 
 
-def test_the_library_s_advice_becomes_flags() -> None:
-    said = with_flags('connect, or call diptych.load() without a name; truncate=True, activation="gelu"')
-    assert said == "connect, or leave out --model; --truncate, --activation gelu"
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("index", "--reindex, image_column=NAME, precision='fp16', batch_size."),
+        ("search", "diptych index FOLDER --reindex, image_column=NAME, precision='fp16', batch_size."),
+        ("train", "diptych index FOLDER --reindex, --image-column NAME, --precision fp16, --batch-size."),
+    ],
+)
+def test_each_face_words_the_arguments_of_an_error_itself(command: str, said: str) -> None:
+    reindex, column = Setting("reindex", True, "index.update"), Setting("image_column", "NAME")
+    precision, batch_size = Setting("precision", "fp16"), Setting("batch_size")
+    error = DiptychError("It is so.", remedy=[reindex, ", ", column, ", ", precision, ", ", batch_size, "."])
+    in_python = "index.update(reindex=True), image_column=NAME, precision='fp16', batch_size."
+    assert str(error) == f"It is so. {in_python}"
+    assert message_of(error, diptych.get_command(click.Context(diptych), command)) == f"It is so. {said}"
+
+
+def test_settings_of_a_run_that_have_no_flag_are_set() -> None:
+    train = diptych.get_command(click.Context(diptych), "train")
+    assert message_of(ArgumentError([Setting("optimizer", "adamw")]), train) == "--set optimizer=adamw"
+
+
+def test_a_name_with_braces_or_an_equals_sign_stays_as_it_is() -> None:
+    error = ImageError("missing", "truncate=True {x}.jpg", "There is no such file; check the path.")
+    assert message_of(error) == str(error) == "truncate=True {x}.jpg: missing. There is no such file; check the path."
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImageError("missing", "a.jpg", "There is no such file."),
+        DataError("a row is broken.", "broken", remedy=["Set ", Setting("workers", 0), "."]),
+        ArgumentError(["x ", Setting("truncate", True)], remedy="Leave it out.", argument="truncate"),
+    ],
+)
+def test_errors_survive_a_process_boundary(error: DiptychError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.argument, again.remedy) == (
+        type(error), str(error), error.argument, error.remedy,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

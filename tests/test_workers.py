@@ -49,7 +49,7 @@ def test_what_is_broken_in_a_worker_is_said() -> None:
         next(Loader([Part(nothing, 30, NONE)], batch_size=10, size_px=8, workers=1).batches())
     unsendable = Numbers(30)
     unsendable.lock = lambda: None  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match=r"cannot be sent to another process .* set workers=0"):
+    with pytest.raises(DataError, match=r"cannot be sent to another process .* Set workers=0"):
         next(Loader([Part(unsendable, 30, NONE)], batch_size=10, size_px=8, workers=1).batches())
 
 

@@ -98,5 +98,6 @@ def _cached(repo_id: str, revision: str | None, cache: Path, error: Exception) -
     name = repo_id if revision is None else f"{repo_id} at {revision}"
     raise HubError(
         f"the hub cannot be reached ({first_line(error)}), and {name}, which is no file or folder here, is not in "
-        f"the cache {cache}; connect once to fetch it, or call diptych.load() without a name, which needs no network."
+        f"the cache {cache}.",
+        remedy="Connect once to fetch it, or take the bundled model, which needs no network.",
     ) from error

@@ -16,6 +16,7 @@ from diptych.checkpoint.open_clip_config import (
 )
 from diptych.checkpoint.state import Checkpoint, CheckpointError, check_activation, preprocessing, require_same
 from diptych.checkpoint.table import BATCHED, Q_KV, Row, Rows, read_rows, write_rows
+from diptych.errors import Setting
 from diptych.nets.config import ACTIVATIONS, CLIPConfig, ViTConfig
 
 FORMAT = "open_clip's format"
@@ -57,8 +58,13 @@ def read_bare(tensors: dict[str, Tensor], source: str, *, activation: str | None
         said = "" if activation is None else f"activation={activation!r} is not known; "
         raise CheckpointError(
             f"{source}: {said}the file has OpenAI's names without OpenAI's marks, so it may have been trained with "
-            'either activation. Pass activation="quick_gelu" or activation="gelu", or a folder with its configuration.'
-        )
+            "either activation.",
+            remedy=[
+                "Pass ", Setting("activation", "quick_gelu"), " or ", Setting("activation", "gelu"),
+                ", or a folder with its configuration.",
+            ],
+            argument="activation",
+        )  # fmt: skip
     tensors = _spelt(tensors)
     if any(name.startswith("visual.trunk.") for name in tensors):
         raise CheckpointError(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from diptych.errors import DiptychError
 from diptych.images import Preprocess
 from diptych.nets.config import CLIPConfig, ResNetConfig
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 NAMED = 6  # tensors that an error names before it only counts
 
 
-class CheckpointError(ValueError):
+class CheckpointError(DiptychError, ValueError):
     """A file, folder or hub id that cannot be read as a model, or a model that a format cannot hold."""
 
 

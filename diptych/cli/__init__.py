@@ -2,13 +2,14 @@
 
 import importlib
 import os
-import re
 import sys
 from collections.abc import Sequence
 
 import click
 
 from diptych import __version__
+from diptych.cli.wording import message_of
+from diptych.errors import DiptychError
 
 OK, FAILED, USAGE, PARTLY, NOTHING, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -31,34 +32,9 @@ COMMANDS = {
 }
 
 
-def _flag_first(match: re.Match[str]) -> str:
-    return f"--{match[1].replace('_', '-')} is "
-
-
 # What goes wrong through no fault of the program: said in a line. Anything else keeps its traceback.
-EXPECTED = (ValueError, OSError, ArithmeticError, MemoryError)
+EXPECTED = (DiptychError, ValueError, OSError, ArithmeticError, MemoryError)
 EXTRAS = {"torch": "train", "tensorboardX": "train", "nncf": "convert", "onnx": "convert", "pyarrow": "data"}
-# The library's errors name its arguments; here they are flags.
-FLAGS = (
-    (r"\btruncate=True\b", "--truncate"),
-    (r'(?<![\w.])activation="(\w+)"', r"--activation \1"),
-    (r"\b(image|caption)_column=", r"--\1-column"),
-    (r"\bworkers=(\d+)", r"--workers \1"),
-    (r"\bresume=True\b", "--resume"),
-    (r"\bcalibrate=FOLDER\b", "--calibrate FOLDER"),
-    (r"\bengine='(\w+)'", r"--engine \1"),
-    (r"\bdevice='(\w+)'", r"--device \1"),
-    (r"\b(out|init)=('[^']*')", r"--\1 \2"),
-    (r"\b(out|init)=", r"--\1"),
-    (r"\binit's", r"--init's"),
-    (r"\bprecision='(\w+)'", r"--precision \1"),
-    (r"\boptimizer='(\w+)'", r"--set optimizer=\1"),
-    (
-        r"^(activation|lora|lock_image|zero_shot|wise_ft|batch_size|captions_per_image|diverse|threshold) is ",
-        _flag_first,
-    ),
-    (r"call diptych\.load\(\) without a name", "leave out --model"),
-)
 
 
 class _Commands(click.Group):
@@ -104,21 +80,24 @@ def run(arguments: Sequence[str]) -> int:
         _close_quietly()
         return OK
     except Exception as error:
-        message = _in_words(error)
+        message = _in_words(error, arguments)
         if message is None:
             raise
         click.echo(f"diptych: {message}", err=True)
         return FAILED
 
 
-def with_flags(message: str) -> str:
-    """A message of the library with the command line's flags in place of arguments."""
-    for argument, flag in FLAGS:
-        message = re.sub(argument, flag, message)
-    return message
+def _command_of(arguments: Sequence[str]) -> click.Command | None:
+    """The command that these arguments call; None where they call none."""
+    command: click.Command | None = diptych
+    for argument in arguments:
+        if not isinstance(command, click.Group):
+            break
+        command = command.get_command(click.Context(command), argument)
+    return command
 
 
-def _in_words(error: Exception) -> str | None:
+def _in_words(error: Exception, arguments: Sequence[str]) -> str | None:
     """What to say of an error that a person can do something about; None for a mistake of the program's own."""
     if isinstance(error, click.ClickException):
         return error.format_message()
@@ -130,7 +109,7 @@ def _in_words(error: Exception) -> str | None:
         return None
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}."
-    return with_flags(str(error)) or type(error).__name__
+    return message_of(error, _command_of(arguments))
 
 
 def _close_quietly() -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli import OK, PARTLY, with_flags
+from diptych.cli import OK, PARTLY
 from diptych.cli.options import json_option, print_json, progress, say, write_picture
+from diptych.cli.wording import message_of
 
 if TYPE_CHECKING:
     from diptych.data.inspect import Inspection, Speed, Spread
@@ -84,7 +85,7 @@ def _speed(
         with progress("measuring the loader"):
             loader = loader_rate(source, size_px, threads=threads, workers=workers)
     except DataError as error:
-        return with_flags(str(error))
+        return message_of(error)
     shared = False
     if rate is None:
         from diptych.engines.pytorch import choose_device, describe_device
@@ -138,7 +139,7 @@ def _line(detail: str | list[str]) -> str:
 
 
 def _broken(found: Inspection) -> list[str]:
-    return [with_flags(bad.message) for bad in found.broken.values()]
+    return [bad.message for bad in found.broken.values()]
 
 
 def _repeats(found: Inspection) -> list[str]:
@@ -172,7 +173,7 @@ def _as_json(found: Inspection, speed: Speed | str) -> dict[str, Any]:
     else:
         measured = speed._asdict() | {"times": speed.times, "verdict": speed.verdict}
         rates = {"speed": measured, "speed_reason": None}
-    failures = {key: with_flags(bad.message) for key, bad in found.broken.items()}
+    failures = {key: bad.message for key, bad in found.broken.items()}
     return plain | {"usable": found.usable, "captions": captions, "failures": failures} | rates
 
 

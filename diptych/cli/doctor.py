@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diptych.cli import FAILED, OK, PARTLY, with_flags
+from diptych.cli import FAILED, OK, PARTLY
 from diptych.cli.options import model_options, open_model, print_json, say
 from diptych.engines import EngineName
 
@@ -77,8 +77,8 @@ def _print(facts: dict[str, str], findings: Sequence[Finding]) -> None:
     for name, fact in facts.items():
         click.echo(f"{name:{width}}  {fact}")
     for finding in findings:
-        click.echo(f"{'mended' if finding.mended else 'wrong'}: {with_flags(finding.what)}")
-        click.echo(f"  {with_flags(finding.remedy)}")
+        click.echo(f"{'mended' if finding.mended else 'wrong'}: {finding.what}")
+        click.echo(f"  {finding.remedy}")
 
 
 def _print_files(what: str, messages: Sequence[str]) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.checkpoint.state import CheckpointError
-from diptych.cli import FAILED, OK, PARTLY, with_flags
+from diptych.cli import FAILED, OK, PARTLY
 from diptych.cli.options import activation_option, json_option, open_model, print_json, say, stages
+from diptych.cli.wording import message_of
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def command(
             if len(models) < 2:
                 raise
             unopened.append(name)  # it costs itself alone; what others took hours for is kept, and reported
-            say(with_flags(str(error)))
+            say(message_of(error))
             continue
         with stages(*(f"{name} · {entry.name}" for entry in entries)) as bars, _reported_anyhow(out):
             rows += run(

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from diptych.cli import OK, PARTLY, with_flags
+from diptych.cli import OK, PARTLY
+from diptych.cli.wording import failure_message
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -137,7 +138,7 @@ def report_failures(failures: Mapping[Any, Failure], before: int = 0) -> int:
     say(f"left out {len(failures)}: {reasons}{known}")
     new = list(failures.values())[: len(failures) - before]
     for failure in new[:5]:
-        say(f"  {with_flags(failure.message)}")
+        say(f"  {failure_message(failure)}")
     if len(new) > 5:
         say(f"  and {len(new) - 5} more (--json names all)")
     return PARTLY
@@ -145,7 +146,7 @@ def report_failures(failures: Mapping[Any, Failure], before: int = 0) -> int:
 
 def failures_json(failures: Mapping[Any, Failure]) -> dict[str, str]:
     """What was left out, with why, for --json."""
-    return {str(key): with_flags(failure.message) for key, failure in failures.items()}
+    return {str(key): failure_message(failure) for key, failure in failures.items()}
 
 
 def pictures_in(places: tuple[str, ...]) -> list[Any]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli import OK, PARTLY, with_flags
+from diptych.cli import OK, PARTLY
 from diptych.cli.options import activation_option, json_option, print_json
+from diptych.cli.wording import message_of
 
 if TYPE_CHECKING:
     from diptych.training.recipe import TrainConfig
@@ -97,7 +98,7 @@ def command(
     try:
         config = _configured(given, resume)
     except ValueError as error:
-        raise click.UsageError(with_flags(str(error))) from error
+        raise click.UsageError(message_of(error)) from error
     result = train(config, resume=resume)
     if int(os.environ.get("RANK", "0")):
         return OK  # of several processes the first speaks

@@ -8,21 +8,23 @@ from typing import NamedTuple, Protocol
 
 from PIL import Image
 
+from diptych.errors import DiptychError, Words
+
 IMAGE_SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif",
     ".jp2", ".qoi", ".ppm", ".pgm",
 }  # fmt: skip
 
 
-class DataError(ValueError):
+class DataError(DiptychError, ValueError):
     """A source that holds no pairs, or a sample that cannot be used. `reason` is short and countable."""
 
-    def __init__(self, message: str, reason: str = "unusable"):
-        super().__init__(message, reason)  # both, so that the error survives a process boundary
+    def __init__(
+        self, problem: Words, reason: str = "unusable", *, remedy: Words = "", argument: str | None = None
+    ) -> None:
+        super().__init__(problem, remedy=remedy, argument=argument)
+        self.args = problem, reason  # what it is made of anew beyond a process boundary
         self.reason = reason
-
-    def __str__(self) -> str:
-        return self.args[0]
 
 
 class Region(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Any
 from diptych.data.samples import DataError, Sample, count
 from diptych.data.tsv import tab_separated
 from diptych.data.unpacked import Row, captions_in_cells
+from diptych.errors import Setting
 
 TABLES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": ""}
 PICTURE_COLUMNS = re.compile(
@@ -56,7 +57,8 @@ class TableSource:
         if first and not any(self._file(name).exists() for name in first):
             raise DataError(
                 f"{self.path}: none of the first {len(first)} pictures is there, the first at {self._file(first[0])}; "
-                "paths count from the table's folder. If that is the wrong column, set image_column=."
+                "paths count from the table's folder.",
+                remedy=["If that is the wrong column, set ", Setting("image_column", "NAME"), "."],
             )
 
     def _file(self, name: str) -> Path:

@@ -18,6 +18,7 @@ import numpy as np
 from diptych.data.decoding import Decoded, Decoder
 from diptych.data.plan import Pick
 from diptych.data.samples import DataError, Source
+from diptych.errors import Setting
 
 SLOTS = 2  # batches that a worker holds: one that waits to be taken, one that is being made
 
@@ -96,7 +97,9 @@ class Workers:
         except OSError:
             raise self._died(worker) from None
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise DataError(f"a source cannot be sent to another process ({error}); set workers=0.") from error
+            raise DataError(
+                f"a source cannot be sent to another process ({error}).", remedy=["Set ", Setting("workers", 0), "."]
+            ) from error
 
     def _died(self, worker: int) -> DataError:
         process = self._processes[worker]
@@ -108,7 +111,7 @@ class Workers:
         else:
             advice = 'If that was at the start, put the script\'s work under `if __name__ == "__main__":`.'
         which = f"loader process {worker + 1} of {len(self._processes)}"
-        return DataError(f"{which} died ({how}). {advice} workers=0 reads in threads.")
+        return DataError(f"{which} died ({how}).", remedy=[f"{advice} ", Setting("workers", 0), " reads in threads."])
 
 
 def _end(pipes: list[Connection], processes: list[Any]) -> None:

@@ -9,6 +9,8 @@ import os
 import sys
 from typing import Literal
 
+from diptych.errors import ArgumentError, Setting
+
 EngineName = Literal["openvino", "pytorch"]
 
 if sys.platform == "darwin":
@@ -22,16 +24,22 @@ def choose_engine(engine: EngineName | None, device: str | None) -> EngineName:
     Nothing is imported to find out: a search on a processor must not wait for PyTorch.
     """
     if engine not in (None, "openvino", "pytorch"):
-        raise ValueError(f"engine={engine!r} is not known; choose openvino or pytorch.")
+        raise ArgumentError(
+            [Setting("engine", engine), " is not known; choose openvino or pytorch."], argument="engine"
+        )
     if engine == "openvino" and device not in (None, "cpu"):
-        raise ValueError(f"engine='openvino' runs on processors; device={device!r} was asked for. Leave one out.")
+        raise ArgumentError(
+            [Setting("engine", engine), " runs on processors; ", Setting("device", device), " was asked for."],
+            remedy="Leave one out.",
+            argument="engine",
+        )
     if engine is None:
         wanted = device not in (None, "cpu") or (device is None and has_gpu() and is_installed("pytorch"))
         engine = "pytorch" if wanted or not is_installed("openvino") else "openvino"
     if not is_installed(engine):
         why = f"device {device!r} needs" if device not in (None, "cpu") else "this needs"
         extra = "diptych[train]" if engine == "pytorch" else "openvino"
-        raise ValueError(f"{why} {_PACKAGES[engine]}, which is not installed: pip install '{extra}'.")
+        raise ArgumentError(f"{why} {_PACKAGES[engine]}, which is not installed: pip install '{extra}'.")
     return engine
 
 

@@ -8,11 +8,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from diptych.errors import DiptychError
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-class IndexFault(ValueError):
+class IndexFault(DiptychError, ValueError):
     """An index that cannot be used, or not so. The message names the remedy."""
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, get_args
 
+from diptych.errors import DiptychError
 from diptych.index.items import Kind
 from diptych.index.patterns import PatternError, literal_folder, within
 
@@ -18,7 +19,7 @@ _DATE = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?")
 _WHOLE_DATE = "2000-01-01T00:00:00"  # what a date is filled up from
 
 
-class FilterError(ValueError):
+class FilterError(DiptychError, ValueError):
     """A filter that no item could ever pass, or that is not understood."""
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+from diptych.errors import DiptychError
 from diptych.index.reader_process import LENGTHS
 
 _START_S = 120.0  # for a process to import what it needs, on a busy machine
@@ -19,7 +20,7 @@ _MOST_SAID, _MOST_PIXELS = 2**26, 2**30  # bytes; a process that announces more 
 _COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import diptych.index.reader_process as r; r.main()"
 
 
-class ReaderError(RuntimeError):
+class ReaderError(DiptychError, RuntimeError):
     """A reading process cannot be started, or was ended by `close`; the message says which."""
 
 

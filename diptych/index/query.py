@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from diptych.errors import DiptychError
 from diptych.index.scan import RAW_ENDINGS
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ TermKind = Literal["text", "picture", "vector"]
 _LEAST_LENGTH = 1e-3
 
 
-class QueryError(ValueError):
+class QueryError(DiptychError, ValueError):
     """A query that means nothing: no terms, a weight that is none, terms that cancel out, or a vector that does not
     fit."""
 

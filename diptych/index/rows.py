@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diptych.errors import DiptychError
+
 if TYPE_CHECKING:
     from jaxtyping import Float16, Int64, UInt64
 
@@ -28,7 +30,7 @@ ROW = np.dtype([("id", "<i8"), ("check", "<u8")])
 BLOCK = 1 << 24  # bytes read or written at once
 
 
-class CacheError(ValueError):
+class CacheError(DiptychError, ValueError):
     """A cache that is not there, is stale or is damaged: build it anew from what it was made of."""
 
 

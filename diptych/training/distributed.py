@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from diptych.errors import ArgumentError, Setting
 from diptych.nets.clip import CLIP, Output
 from diptych.nets.loss import Part, Sums, chance_loss, sigmoid_loss, softmax_loss
 from diptych.training.sharding import split
@@ -40,7 +41,9 @@ def join(device: torch.device) -> tuple[Place, torch.device]:
     if world == 1:
         return Place(), device
     if device.type == "mps":
-        raise ValueError("several processes need NVIDIA GPUs or the processor; pass device='cpu'.")
+        raise ArgumentError(
+            "several processes need NVIDIA GPUs or the processor.", remedy=["Pass ", Setting("device", "cpu"), "."]
+        )
     if device.type == "cuda":
         if local >= torch.cuda.device_count():
             raise ValueError(f"process {local} has no GPU of its own; this machine has {torch.cuda.device_count()}.")

@@ -13,6 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union
 
 from diptych.data.augment import Augmentation
+from diptych.errors import ArgumentError, Setting
 
 # Each number's least value, and the one that it stays under.
 RANGES = {
@@ -132,22 +133,34 @@ class TrainConfig:
             object.__setattr__(self, each.name, _plain(getattr(self, each.name)))
         _check_types(self)
         if not self.data:
-            raise ValueError(f"data is {self.data!r}; wanted a tuple with one or more folders of pairs, or shards.")
+            raise ArgumentError(f"data is {self.data!r}; wanted a tuple with one or more folders of pairs, or shards.")
         for name, (least, below) in RANGES.items():
             if not least <= getattr(self, name) < below:
                 end = "" if below == math.inf else f" and under {below}"
-                raise ValueError(f"{name} is {getattr(self, name)}; wanted {least} or more{end}.")
+                raise _wrong(name, f"is {getattr(self, name)}; wanted {least} or more{end}.")
         for name in POSITIVE:
             if (value := getattr(self, name)) is not None and not value > 0:
-                raise ValueError(f"{name} is {value}; wanted more than 0.")
+                raise _wrong(name, f"is {value}; wanted more than 0.")
         if self.shard and self.optimizer == "muon":
-            raise ValueError("shard splits matrices that muon needs whole; pass optimizer='adamw'.")
+            raise ArgumentError(
+                [Setting("shard", True), " splits matrices that muon needs whole."],
+                remedy=["Pass ", Setting("optimizer", "adamw"), "."],
+                argument="shard",
+            )
         if self.places and self.accumulate > 1:
-            raise ValueError("places are told apart in a whole batch; pass accumulate=1.")
+            raise ArgumentError(
+                "places are told apart in a whole batch.",
+                remedy=["Pass ", Setting("accumulate", 1), "."],
+                argument="accumulate",
+            )
         if self.shard and self.precision == "fp16":
-            raise ValueError("shard does not train in fp16; pass precision='bf16'.")
+            raise ArgumentError(
+                [Setting("shard", True), " does not train in fp16."],
+                remedy=["Pass ", Setting("precision", "bf16"), "."],
+                argument="shard",
+            )
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas are {self.betas}; wanted two numbers from 0 to under 1.")
+            raise ArgumentError(f"betas are {self.betas}; wanted two numbers from 0 to under 1.")
         self._check_weights()
         self._check_fine_tuning()
 
@@ -155,20 +168,32 @@ class TrainConfig:
         if self.weights is None:
             return
         if len(self.weights) != len(self.data):
-            raise ValueError(f"{len(self.weights)} weights for {len(self.data)} sources; give each source one.")
+            raise ArgumentError(f"{len(self.weights)} weights for {len(self.data)} sources; give each source one.")
         if not all(weight > 0 for weight in self.weights):
-            raise ValueError(f"weights are {self.weights}; wanted numbers over 0. Leave a source out instead.")
+            raise ArgumentError(f"weights are {self.weights}; wanted numbers over 0. Leave a source out instead.")
 
     def _check_fine_tuning(self) -> None:
         if self.wise_ft is not None and not 0 <= self.wise_ft <= 1:
-            raise ValueError(f"wise_ft is {self.wise_ft}; wanted 0 (the old weights) to 1 (the new ones).")
+            raise _wrong("wise_ft", f"is {self.wise_ft}; wanted 0 (the old weights) to 1 (the new ones).")
         wanting = [name for name in FINE_TUNING if getattr(self, name) not in (None, 0, False, ())]
         if wanting and not self.init:
-            raise ValueError(f"{wanting[0]} is for a model that exists; pass init= with its folder or name.")
+            raise ArgumentError(
+                [Setting(wanting[0]), " is for a model that exists."],
+                remedy=["Pass ", Setting("init", "MODEL"), "."],
+                argument=wanting[0],
+            )
         if self.init and (clash := [name for name in FROM_MODEL if getattr(self, name) != getattr(TrainConfig, name)]):
-            raise ValueError(f"{clash[0]} comes with the model that init names; leave it out.")
+            raise _wrong(clash[0], "comes with the model that it begins with; leave it out.")
         if self.activation and not self.init:
-            raise ValueError("activation is that of init's weights; leave it out, or pass init=.")
+            raise ArgumentError(
+                [Setting("activation"), " is that of the weights that training begins with."],
+                remedy=["Leave it out, or pass ", Setting("init", "MODEL"), "."],
+                argument="activation",
+            )
+
+
+def _wrong(name: str, what: str) -> ArgumentError:
+    return ArgumentError([Setting(name), f" {what}"], argument=name)
 
 
 def _plain(value: Any) -> Any:
@@ -186,8 +211,8 @@ def _check_types(config: TrainConfig) -> None:
             continue
         choices = [choice for kind in (hint, *typing.get_args(hint)) for choice in _choices(kind)]
         if choices:
-            raise ValueError(f"{name} {value!r} is not known; choose {', '.join(choices)}.")
-        raise ValueError(f"{name} is {value!r}; wanted {_spelt(hint)}.")
+            raise _wrong(name, f"{value!r} is not known; choose {', '.join(choices)}.")
+        raise _wrong(name, f"is {value!r}; wanted {_spelt(hint)}.")
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
@@ -225,11 +250,11 @@ def _made(kind: type, fields: dict[str, Any], where: str = "") -> Any:
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
-def _unknown(name: str, known: Iterable[str], where: str = "") -> ValueError:
+def _unknown(name: str, known: Iterable[str], where: str = "") -> ArgumentError:
     """What to say of a name that is no setting: the one that was meant, or all that there are."""
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {where}{near[0]}?" if near else f"there are {', '.join(sorted(known))}."
-    return ValueError(f"{where}{name} is no setting of a run; {hint}")
+    return ArgumentError(f"{where}{name} is no setting of a run; {hint}")
 
 
 def to_fields(config: TrainConfig) -> dict[str, Any]:
@@ -252,15 +277,15 @@ def parse_setting(text: str) -> tuple[str, Any]:
     kind, leaf = (Augmentation, name.partition(".")[2]) if name.startswith("augmentation.") else (TrainConfig, name)
     hints = typing.get_type_hints(kind)
     if not equals:
-        raise ValueError(f"{text!r} sets nothing; wanted NAME=VALUE.")
+        raise ArgumentError(f"{text!r} sets nothing; wanted NAME=VALUE.")
     if hints.get(leaf) is Augmentation:
-        raise ValueError("augmentation is set by its parts, such as augmentation.flip=0.")
+        raise ArgumentError("augmentation is set by its parts, such as augmentation.flip=0.")
     if leaf not in hints:
         raise _unknown(leaf, hints, name.removesuffix(leaf))
     try:
         return name, _parsed(value, hints[leaf])
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{name} cannot be {value!r}; wanted {_spelt(hints[leaf])}.") from error
+        raise ArgumentError(f"{name} cannot be {value!r}; wanted {_spelt(hints[leaf])}.") from error
 
 
 def _parsed(value: str, hint: Any) -> Any:

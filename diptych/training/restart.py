@@ -11,6 +11,8 @@ from uuid import uuid4
 
 import torch
 
+from diptych.errors import DiptychError, Setting
+
 VERSION = 1  # of what a checkpoint holds
 FOLDER, STATE = "checkpoints", "training.pt"
 
@@ -42,7 +44,7 @@ def save(out: Path, steps: int, state: dict[str, Any], write_model: Callable[[Pa
         _flush(home)
     except (OSError, RuntimeError) as error:
         shutil.rmtree(new, ignore_errors=True)
-        raise OSError(_lost(error, out, steps)) from error
+        raise _lost(error, out, steps) from error
     for old in home.glob("[0-9]*"):
         if old != final:
             _remove(old)
@@ -98,10 +100,10 @@ def _remove(checkpoint: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def _lost(error: Exception, out: Path, steps: int) -> str:
+def _lost(error: Exception, out: Path, steps: int) -> DiptychError:
     last = newest(out)
     kept = f"the one of step {int(last.name)} is whole" if last else "there is none before it"
-    return (
-        f"the checkpoint of step {steps} could not be written ({error}); {kept}. Make room for it beside {out}, then "
-        "go on with resume=True."
+    return DiptychError(
+        f"the checkpoint of step {steps} could not be written ({error}); {kept}.",
+        remedy=[f"Make room for it beside {out}, then go on with ", Setting("resume", True), "."],
     )

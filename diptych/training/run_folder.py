@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from diptych.errors import ArgumentError, DiptychError, Setting
 from diptych.training.distributed import is_first
 from diptych.training.precision import has_bfloat16
 from diptych.training.recipe import TrainConfig, from_fields, to_json
@@ -28,15 +29,16 @@ def folder_of(config: TrainConfig, resume: bool) -> Path:
     runs/1, runs/2, ... that is free."""
     if config.out is None:
         if resume:
-            raise ValueError("resume=True wants out=, the folder of the run.")
+            raise ArgumentError([Setting("resume", True), " wants ", Setting("out", "FOLDER"), ", that of the run."])
         return next(path for n in itertools.count(1) if _claimed(path := Path("runs") / str(n)))
     path = Path(config.out)
     if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file; out= wants a folder.")
+        raise ArgumentError([f"{path} is a file; ", Setting("out"), " wants a folder."], argument="out")
     if resume:
         _check_same(config, path)
     elif _holds_run(path):
-        raise ValueError(f"{path} holds a run already; name another folder with out=, or go on with resume=True.")
+        remedy = ["Name another folder with ", Setting("out"), ", or go on with ", Setting("resume", True), "."]
+        raise ArgumentError(f"{path} holds a run already.", remedy=remedy, argument="out")
     return path
 
 
@@ -84,7 +86,7 @@ def settings_of_run(out: str | Path) -> dict[str, Any] | None:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); it should hold the settings of the run.") from error
+        raise DiptychError(f"{path} is damaged ({error}); it should hold the settings of the run.") from error
 
 
 def _check_same(config: TrainConfig, out: Path) -> None:
@@ -93,9 +95,10 @@ def _check_same(config: TrainConfig, out: Path) -> None:
     before, now = asdict(from_fields(begun)), asdict(config)
     for name in now:
         if before[name] != now[name] and name not in CHANGEABLE:
-            raise ValueError(
-                f"the run in {out} began with {name}={before[name]!r}; now it is {now[name]!r}. A resumed run keeps "
-                "its settings; begin another with out=."
+            raise ArgumentError(
+                [f"the run in {out} began with ", Setting(name, before[name]), f"; now it is {now[name]!r}."],
+                remedy=["A resumed run keeps its settings; begin another with ", Setting("out"), "."],
+                argument=name,
             )
 
 
