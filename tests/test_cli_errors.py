@@ -300,7 +300,7 @@ def test_train_on_what_is_no_data(cli: Cli, shards: Path, tmp_path: Path) -> Non
         (("--data", shards, "--set", "init=x", "--set", "context=8"), USAGE, "--init brings its own context"),
         (("--data", shards, "--recipe", "openai", "--set", "init=/gone"), FAILED, "/gone"),
         (("--data", shards, "--epochs", 1, "--set", "minutes=none", "--device", "no"), FAILED, "device 'no'"),
-        (("--data", shards, "--activation", "gelu"), USAGE, "--activation is that of the weights that training begins with"),
+        (("--data", shards, "--activation", "gelu"), USAGE, "--activation is that of the weights"),
         (("--data", shards, "--init", "x", "--set", "context=8"), USAGE, "--init brings its own context; leave it out"),
         (("--data", shards, "--shard"), USAGE, "Pass --set optimizer=adamw"),
         (("--data", shards, "--scenes", 2), USAGE, "--scenes is 2.0; wanted 0 or more and under 1"),
