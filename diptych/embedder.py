@@ -13,6 +13,7 @@ import numpy as np
 
 from diptych import zero_shot
 from diptych.checkpoint.fingerprint import fingerprint
+from diptych.checkpoint.finite import multiplied_out
 from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of
 from diptych.engines import EngineName, choose_engine  # first, for it must come before torch
 from diptych.engines.converted import Numbers
@@ -75,16 +76,10 @@ def load(
     if source is None and not BUNDLED.is_dir():
         raise CheckpointError("this installation came without the bundled model; name a model folder or a hub id.")
     where = BUNDLED if source is None else source
-    if choose_engine(engine, device) == "openvino":
-        from diptych.engines.opening import open_on_processor
+    from diptych.engines.opening import opened
 
-        return Embedder(*open_on_processor(where, precision=precision, activation=activation, revision=revision))
-    from diptych.checkpoint import build, read
-    from diptych.engines.pytorch import PyTorchEngine, choose_device
-
-    chosen = choose_device(device)  # before the weights are read: a wrong name should fail at once
-    checkpoint = read(where, activation=activation, revision=revision)
-    return Embedder(checkpoint, PyTorchEngine(build(checkpoint), preprocessing_of(checkpoint), chosen))
+    options = {"precision": precision, "activation": activation, "revision": revision}
+    return Embedder(*opened(where, engine=engine, device=device, **options))  # type: ignore[arg-type]
 
 
 class Embedder:
@@ -124,8 +119,8 @@ class Embedder:
 
     @property
     def scale(self) -> float:
-        """The learned inverse temperature, multiplied out."""
-        return float(np.exp(self._number("logit_scale")))
+        """The learned inverse temperature, multiplied out. CheckpointError where it has run away."""
+        return multiplied_out(self._number("logit_scale"), self.source)
 
     @property
     def bias(self) -> float | None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from diptych.checkpoint import open_clip, openai
+from diptych.checkpoint.finite import check_finite
 from diptych.checkpoint.fitting import is_counter, wanted
 from diptych.checkpoint.folder import save_folder, save_tensors, tokenizer_settings
 from diptych.checkpoint.reading import read
@@ -30,12 +31,13 @@ def convert(
     "hf" is a model folder, "open_clip" a folder with open_clip_config.json and open_clip_model.safetensors, "openai" a
     plain state dict in one .pt file, which appears in one rename; a folder as `replace_folder` says. Weights keep their
     numbers bit for bit, unless `dtype` asks for another. Raises CheckpointError, and writes nothing, where the format
-    cannot hold the model or `target` is the source itself.
+    cannot hold the model, weights are NaN or infinite, or `target` is the source itself.
     """
     if to not in WRITERS:
         raise CheckpointError(f"to={to!r} is not known; choose one of {', '.join(WRITERS)}.")
     check_apart(Path(source), Path(target))
     checkpoint = read(source, activation=activation, dtype=None)
+    check_finite(checkpoint.state, checkpoint.source)
     state = {name: cast(tensor, dtype) for name, tensor in checkpoint.state.items()}
     return WRITERS[to](checkpoint._replace(state=state), Path(target))
 

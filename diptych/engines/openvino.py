@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from diptych.checkpoint.files import read_json
+from diptych.checkpoint.finite import FiniteArrays, check_vectors
 from diptych.checkpoint.replacing import json_text
 from diptych.checkpoint.state import CheckpointError
 from diptych.engines import compiled_cache
@@ -42,12 +43,13 @@ class OpenVINOEngine:
         precision: Precision = "auto",
         files: Iterable[Path] = (),
         settings: str = "",
+        source: str = "the model",
     ):
         """`image` and `text` make the towers' graphs, the first with those outputs that it is told: "image", "places".
 
         If `files` are named, these and `settings` are all that the text tower depends on, and it is kept as compiled
         for the next process. `precision` is that of what is not quantised; "auto" is bfloat16 where the processor has
-        it, else float32. Raises ValueError for what is not here."""
+        it, else float32. `source` names the model in errors. Raises ValueError for what is not here."""
         if precision not in get_args(Precision):
             raise ValueError(f"precision={precision!r} is not known; choose one of {', '.join(get_args(Precision))}.")
         has_bfloat16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -55,6 +57,7 @@ class OpenVINOEngine:
             raise ValueError("precision='bfloat16' was asked for; this processor has none. Leave it out.")
         self.precision = "bfloat16" if has_bfloat16 and precision != "float32" else "float32"
         self.is_quantised = False
+        self.source = source
         self._image, self._text = image, text
         kept = tuple(files)
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[self.precision]}
@@ -76,18 +79,20 @@ class OpenVINOEngine:
         files: Iterable[Path] = (),
     ) -> OpenVINOEngine:
         """From a configuration and its weights under our names; those of a tower are read when it is first used, and a
-        CheckpointError, which names `source`, says then what does not fit."""
+        CheckpointError, which names `source`, says then what does not fit or holds no number."""
         from diptych.engines.graph import image_graph, text_graph
+
+        weights = FiniteArrays(arrays, source)
 
         def made(make: Callable[..., Any], *arguments: Any) -> Any:
             try:
-                return make(config, arrays, *arguments)
+                return make(config, weights, *arguments)
             except (KeyError, RuntimeError, IndexError) as error:
                 raise CheckpointError(f"{source}: its weights do not fit its configuration ({error}).") from error
 
         return cls(
             lambda *outputs: made(image_graph, spec, outputs), lambda: made(text_graph),
-            precision=precision, files=files, settings=repr(config.text),
+            precision=precision, files=files, settings=repr(config.text), source=source,
         )  # fmt: skip
 
     @classmethod
@@ -113,7 +118,7 @@ class OpenVINOEngine:
                 raise CheckpointError(f"{folder}/image.xml has no map of places; convert the model again.") from None
 
         files = [folder / "text.xml", folder / "text.bin"]
-        engine = cls(image, lambda: read("text"), precision=precision, files=files)
+        engine = cls(image, lambda: read("text"), precision=precision, files=files, source=str(folder))
         engine.is_quantised = read_json(folder / "facts.json").get("precision") == "int8"
         return engine
 
@@ -128,16 +133,19 @@ class OpenVINOEngine:
 
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]:
         """Pictures of the tower's size; they are normalised in the graph."""
-        return unit(self._towers["image"](np.ascontiguousarray(pixels))[0])
+        return self._unit(self._towers["image"](np.ascontiguousarray(pixels))[0])
 
     def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> WithPlaces:
         """`encode_images`, and in the same pass a unit vector for each place of the tower's map, row by row.
         CheckpointError where an old conversion came without."""
         image, places = self._towers["places"](np.ascontiguousarray(pixels))
-        return WithPlaces(unit(image), unit(places))
+        return WithPlaces(self._unit(image), self._unit(places))
 
     def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
-        return unit(self._towers["text"](ids.astype(np.int64, copy=False))[0])
+        return self._unit(self._towers["text"](ids.astype(np.int64, copy=False))[0])
+
+    def _unit(self, features: np.ndarray) -> np.ndarray:
+        return unit(check_vectors(features, self.source))
 
 
 def write_graphs(graphs: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 
+from diptych.checkpoint.finite import check_finite, check_vectors
 from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.zero_shot import WithPlaces
@@ -46,12 +47,17 @@ def describe_device(device: torch.device) -> str:
 
 
 class PyTorchEngine:
-    """Runs both towers of a network on one device, without gradients: arrays in, unit vectors out."""
+    """Runs both towers of a network on one device, without gradients: arrays in, unit vectors out.
+
+    Where `source` names the model, a tower's weights are looked at when it is first used: CheckpointError for those
+    that hold no number. Training, which looks for itself, gives none."""
 
     name = "pytorch"
 
-    def __init__(self, network: CLIP, spec: Preprocess, device: torch.device):
+    def __init__(self, network: CLIP, spec: Preprocess, device: torch.device, *, source: str | None = None):
         self.device = device
+        self.source = source
+        self._unseen = {"image", "text"} if source else set()
         self.network = network.eval().to(device)
         self._mean, self._std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (spec.mean, spec.std))
 
@@ -62,11 +68,13 @@ class PyTorchEngine:
     @torch.inference_mode()
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]:
         """Pictures of the tower's size; they are normalised here, as `images.normalise` does."""
+        self._look_at("image")
         return self._unit(self.network.encode_image(self._planes(pixels)))
 
     @torch.inference_mode()
     def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> WithPlaces:
         """`encode_images`, and in the same pass a unit vector for each place of the tower's map, row by row."""
+        self._look_at("image")
         image, places = self.network.encode_places(self._planes(pixels))
         return WithPlaces(self._unit(image), self._unit(places))
 
@@ -76,8 +84,15 @@ class PyTorchEngine:
 
     @torch.inference_mode()
     def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
+        self._look_at("text")
         return self._unit(self.network.encode_text(torch.from_numpy(ids).to(self.device)))
 
-    @staticmethod
-    def _unit(features: torch.Tensor) -> np.ndarray:
-        return F.normalize(features.float(), dim=-1).cpu().numpy()
+    def _look_at(self, tower: str) -> None:
+        if tower in self._unseen:
+            state = self.network.get_submodule(tower).state_dict()
+            check_finite({f"{tower}.{name}": tensor for name, tensor in state.items()}, str(self.source))
+            self._unseen.discard(tower)
+
+    def _unit(self, features: torch.Tensor) -> np.ndarray:
+        vectors = F.normalize(features.float(), dim=-1).cpu().numpy()
+        return check_vectors(vectors, self.source) if self.source else vectors

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from diptych.checkpoint import build, preprocessing_of, read
+from diptych.checkpoint.finite import check_finite
 from diptych.data.loader import shares
 from diptych.data.plan import Part
 from diptych.data.samples import Source, Stream, spell_counts
@@ -73,6 +74,7 @@ def _tokenizer_json(config: TrainConfig, sources: Sequence[Source | Stream]) -> 
 def from_model(init: str, image_size: int | None, activation: str | None = None, stride: int | None = None) -> Start:
     """A model that exists, for pictures of `image_size` and a ResNet's `stride`. ValueError without a tokenizer."""
     checkpoint = read(init, activation=activation)
+    check_finite(checkpoint.state, init)
     tokenizer_json = checkpoint.tokenizer_json
     if tokenizer_json is None:
         raise ValueError(f"{init} came without its tokenizer.json; training needs one. Put it beside the weights.")
