@@ -71,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return diptych.main(list(arguments), prog_name="diptych", standalone_mode=False) or OK
     except click.UsageError as error:
-        error.show()
+        click.UsageError(_harmless(error.format_message()), error.ctx).show()
         return USAGE
     except (click.Abort, KeyboardInterrupt):
         click.echo("diptych: interrupted", err=True)
@@ -83,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
         message = _in_words(error, arguments)
         if message is None:
             raise
-        click.echo(f"diptych: {message}", err=True)
+        click.echo(f"diptych: {_harmless(message)}", err=True)
         return FAILED
 
 
@@ -95,6 +95,12 @@ def _command_of(arguments: Sequence[str]) -> click.Command | None:
             break
         command = command.get_command(click.Context(command), argument)
     return command
+
+
+def _harmless(message: str) -> str:
+    from diptych.cli.names import harmless
+
+    return harmless(message)
 
 
 def _in_words(error: Exception, arguments: Sequence[str]) -> str | None:

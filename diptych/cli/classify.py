@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.cli import FAILED, NOTHING
+from diptych.cli.names import quoted
 from diptych.cli.options import (
     failures_json,
     listed,
@@ -123,7 +124,9 @@ def command(
         print_json(said)
     else:
         for row in rows:
-            click.echo(f"{row['path']}  " + "  ".join(f"{name} {share:.1%}" for name, share in row["labels"].items()))
+            click.echo(
+                f"{quoted(row['path'])}  " + "  ".join(f"{name} {share:.1%}" for name, share in row["labels"].items())
+            )
         if accuracy:
             click.echo(_accuracy_line(accuracy, len(counted)))
     if not paths:

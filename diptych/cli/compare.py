@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from diptych.cli import FAILED, NOTHING
+from diptych.cli.names import quoted
 from diptych.cli.options import (
     failures_json,
     lines_of,
@@ -115,6 +116,7 @@ def _print_tables(matrices: Mapping[str, "np.ndarray"], names: Sequence[str], se
     console = Console()
     if len({os.path.dirname(name) for name in names}) == 1:
         names = [Path(name).name for name in names]
+    names = [quoted(name) for name in names]
     for metric, matrix in matrices.items():
         table = _table(metric, matrix, names, sentences, console.width)
         least = 1 + sum(3 + (column.width or column.min_width or 0) for column in table.columns)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.cli import OK, PARTLY
+from diptych.cli.names import harmless, quoted
 from diptych.cli.options import json_option, print_json, progress, say, write_picture
 from diptych.cli.wording import message_of
 
@@ -134,8 +135,8 @@ def _speed_lines(speed: Speed | str) -> list[str]:
 
 def _line(detail: str | list[str]) -> str:
     if isinstance(detail, str):
-        return detail
-    return " = ".join(detail[:3]) + (f" and {len(detail) - 3} more" if len(detail) > 3 else "")
+        return harmless(detail, lines=False)
+    return " = ".join(map(quoted, detail[:3])) + (f" and {len(detail) - 3} more" if len(detail) > 3 else "")
 
 
 def _broken(found: Inspection) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from diptych.cli import FAILED, OK, PARTLY
+from diptych.cli.names import harmless
 from diptych.cli.options import model_options, open_model, print_json, say
 from diptych.engines import EngineName
 
@@ -84,7 +85,7 @@ def _print(facts: dict[str, str], findings: Sequence[Finding]) -> None:
 def _print_files(what: str, messages: Sequence[str]) -> None:
     """Files that are no fault of the index; a search names them once alone."""
     for message in messages[:MOST_UNREAD]:
-        click.echo(f"{what}: {message}")
+        click.echo(f"{what}: {harmless(message, lines=False)}")
     if len(messages) > MOST_UNREAD:
         click.echo(f"and {len(messages) - MOST_UNREAD:,} more {what} (--json has all)")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from diptych.cli import NOTHING
+from diptych.cli.names import print_exact, print_lines, quoted
 from diptych.cli.options import failures_json, json_option, print_json, progress, report_failures, say
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 @click.option(
     "--update/--no-update", default=None, help="Look for new and changed files first; by default up to 10,000 files."
 )
-@click.option("--paths", is_flag=True, help="Print all of each group but the one to keep, one a line.")
-@click.option("-0", "nul", is_flag=True, help="The same with a NUL after each, for xargs -0.")
+@click.option(
+    "--paths", is_flag=True, help="Print all of each group but the one to keep, one a line, odd names quoted."
+)
+@click.option("-0", "nul", is_flag=True, help="The same as they are, with a NUL after each: for xargs -0.")
 @json_option
 def command(
     folder: str, threshold: float | None, place: str | None, update: bool | None, paths: bool, nul: bool, as_json: bool
@@ -47,9 +50,7 @@ def command(
         groups = [[copy._asdict() | {"path": str(copy.path)} for copy in group] for group in found.groups]
         print_json({"searched": found.searched, "groups": groups, "failures": failures_json(failures)})
     elif paths or nul:
-        for group in found.groups:
-            for copy in group[1:]:
-                click.echo(f"{copy.path}" + ("\0" if nul else "\n"), nl=False)
+        (print_exact if nul else print_lines)(copy.path for group in found.groups for copy in group[1:])
     else:
         click.echo("\n\n".join(map(_told, found.groups)), nl=bool(found.groups))
     copies = sum(len(group) - 1 for group in found.groups)
@@ -62,6 +63,6 @@ def _told(group: list[Copy]) -> str:
 
     def line(copy: Copy) -> str:
         shape = f"{copy.width} x {copy.height}" if copy.width else ""
-        return f"{copy.cosine:5.3f}  {shape:>13}  {copy.size:>12,}  {copy.path}"
+        return f"{copy.cosine:5.3f}  {shape:>13}  {copy.size:>12,}  {quoted(copy.path)}"
 
     return "\n".join(map(line, group))

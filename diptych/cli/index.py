@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.cli import NOTHING, OK
+from diptych.cli.names import quoted
 from diptych.cli.options import failures_json, model_options, open_model, print_json, report_failures, say, stages
 from diptych.engines import EngineName
 
@@ -136,7 +137,7 @@ def _report(index: LocalIndex, done: Updated, as_json: bool, given: Given | None
         numbers = ("added", "changed", "renamed", "forgotten", "unchanged")
         click.echo(", ".join(f"{getattr(done, name):,} {name}" for name in numbers) + f" in {done.seconds:.1f} s")
         found = counts.files - counts.failed
-        click.echo(f"{index.place}: {found:,} files, {counts.pictures:,} pictures and {counts.texts:,} texts")
+        click.echo(f"{quoted(index.place)}: {found:,} files, {counts.pictures:,} pictures and {counts.texts:,} texts")
         if vectors:
             said = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in vectors.items() if count)
             click.echo(f"vectors: {said}" + (" (--reindex takes these)" if vectors["of_indexed_files"] else ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from diptych.cli import OK, PARTLY
+from diptych.cli.names import escaped_json, harmless
 from diptych.cli.wording import failure_message
 
 if TYPE_CHECKING:
@@ -68,13 +70,14 @@ def open_model(
 
 def say(text: str) -> None:
     """A line for the person, on stderr."""
-    click.echo(text, err=True)
+    click.echo(harmless(text), err=True)
 
 
 def print_json(result: Mapping[str, Any]) -> None:
     """One object on stdout, in Unicode: the stray bytes of a file's name come as \\udc80 to \\udcff."""
-    text = json.dumps(result, ensure_ascii=False, indent=1, default=str, allow_nan=False)
-    click.echo(text.encode("utf-8", "backslashreplace").decode())
+    is_unicode = sys.stdout.encoding.lower().startswith("utf")
+    text = json.dumps(result, ensure_ascii=not is_unicode, indent=1, default=str, allow_nan=False)
+    click.echo(escaped_json(text))
 
 
 @contextmanager
@@ -138,7 +141,7 @@ def report_failures(failures: Mapping[Any, Failure], before: int = 0) -> int:
     say(f"left out {len(failures)}: {reasons}{known}")
     new = list(failures.values())[: len(failures) - before]
     for failure in new[:5]:
-        say(f"  {failure_message(failure)}")
+        say(f"  {harmless(failure_message(failure), lines=False)}")
     if len(new) > 5:
         say(f"  and {len(new) - 5} more (--json names all)")
     return PARTLY

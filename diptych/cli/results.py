@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.cli import previews
+from diptych.cli.names import harmless, print_exact, print_lines, quoted
 from diptych.cli.options import say
 
 if TYPE_CHECKING:
@@ -28,13 +29,12 @@ _PLAIN = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".
 def plain_lines(hits: Sequence[Hit]) -> None:
     """`score  z  path`, one a line: the form that a pipe may rely on. z is - where the index is too small to tell."""
     for hit in hits:
-        click.echo(f"{hit.score:6.3f}{_GAP}{_z(hit)}{_GAP}{hit.path}")
+        click.echo(f"{hit.score:6.3f}{_GAP}{_z(hit)}{_GAP}{quoted(hit.path)}")
 
 
-def paths(hits: Sequence[Hit], *, end: str) -> None:
-    """Each file once, with `end` behind it."""
-    for path in dict.fromkeys(str(hit.path) for hit in hits):
-        click.echo(path + end, nl=False)
+def print_paths(hits: Sequence[Hit], *, exact: bool) -> None:
+    """Each file once: its bytes with a NUL behind them if `exact`, else on a line of its own."""
+    (print_exact if exact else print_lines)(dict.fromkeys(str(hit.path) for hit in hits))
 
 
 def rows(hits: Sequence[Hit], protocol: previews.Protocol) -> None:
@@ -99,8 +99,8 @@ def _z(hit: Hit) -> str:
 
 
 def shown(hit: Hit) -> str:
-    """The path, with the time of a video's frame or the line of a text; control characters do nothing here."""
-    name = "".join("�" if unicodedata.category(letter) == "Cc" else letter for letter in str(hit.path))
+    """The path, with the time of a video's frame or the line of a text."""
+    name = quoted(hit.path)
     if hit.at_s is not None:
         minutes, seconds = divmod(int(hit.at_s), 60)
         return f"{name} at {minutes}:{seconds:02}"
@@ -112,12 +112,12 @@ def _about(hit: Hit) -> str:
     parts = [hit.taken_at.replace("T", " ")[:16]] if hit.taken_at else []
     if hit.latitude is not None and hit.longitude is not None:
         parts.append(f"{hit.latitude:.4f}, {hit.longitude:.4f}")
-    return " · ".join([*parts, *([hit.camera] if hit.camera else [])])
+    return harmless(" · ".join([*parts, *([hit.camera] if hit.camera else [])]), lines=False)
 
 
 def _snippet(hit: Hit) -> str:
     text = hit.text or hit.caption or ""
-    return "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
+    return harmless("".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text))
 
 
 def _width(text: str) -> int:

@@ -75,8 +75,10 @@ class _Search(click.Command):
 @click.option(
     "--update/--no-update", default=None, help="Look for new and changed files first; by default up to 10,000 files."
 )
-@click.option("--paths", "only_paths", is_flag=True, help="Print paths alone, one a line.")
-@click.option("-0", "nul", is_flag=True, help="Print paths alone with a NUL after each, for xargs -0.")
+@click.option(
+    "--paths", "only_paths", is_flag=True, help="Print paths alone, one a line, odd ones quoted; for scripts: -0."
+)
+@click.option("-0", "nul", is_flag=True, help="Print paths alone as they are, with a NUL after each: for xargs -0.")
 @click.option(
     "--previews", "asked", default="auto", show_default=True, help="Small pictures in the terminal.",
     type=click.Choice(["auto", "kitty", "iterm2", "sixel", "blocks", "none"]),
@@ -226,7 +228,7 @@ def _print(found: Found, query: Query, failures: Mapping[str, Failure], options:
             {"terms": terms, "searched": found.searched, **told, "hits": hits, "failures": failures_json(failures)}
         )
     elif options["only_paths"] or options["nul"]:
-        results.paths(found.hits, end="\0" if options["nul"] else "\n")
+        results.print_paths(found.hits, exact=options["nul"])
     elif sys.stdout.isatty() or options["asked"] not in ("auto", "none"):
         results.rows(found.hits, previews.choose(options["asked"]))
     else:
