@@ -17,6 +17,8 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
+from diptych.errors import DiptychError
+
 _TOKENS = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?\]?[^\]]*\]|.", re.S)
 _MEANS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 _WILD = re.compile(r"[*?\[]")
@@ -24,7 +26,7 @@ _WILD = re.compile(r"[*?\[]")
 _LITERAL = re.compile(r"(?:\./)?+/*+((?:[^/*?\[K;`\x7f-\U0010ffff]+/)*[^/*?\[K;`\x7f-\U0010ffff]+)/.")
 
 
-class PatternError(ValueError):
+class PatternError(DiptychError, ValueError):
     """A pattern that is none, such as [z-a]."""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from diptych.errors import Setting
 from diptych.index.items import File, Kind
 from diptych.index.patterns import PatternError, Patterns
 
@@ -248,4 +249,4 @@ def _excluding(patterns: Iterable[str]) -> Patterns | None:
     try:
         return Patterns(wanted) if (wanted := list(filter(str.strip, patterns))) else None
     except PatternError as error:
-        raise PatternError(f"exclude={error}") from None
+        raise PatternError([Setting("exclude"), f"={error}"], argument="exclude") from None
