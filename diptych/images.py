@@ -1,41 +1,42 @@
 """Pictures in, the pixels that an image tower reads out: open, turn upright, resize, crop, normalise.
 
-The pixels equal those of the reference (torchvision's Resize, CenterCrop, ToTensor and Normalize over Pillow) to the
-last bit. Two things are done that it leaves: EXIF orientation is applied, and 16-bit grey is scaled, not clipped.
+Decoded "exact", the pixels equal those of the reference (torchvision's Resize, CenterCrop, ToTensor and Normalize over
+Pillow) to the last bit, but that pictures are turned upright, deep ones are scaled to 8 bits and not clipped, and what
+Pillow reads wrongly is read rightly. Decoded "fast" they are what people see, and whatever people search, sort and
+compare is made of that: palettes and black-and-white become RGB before they are resized, what is transparent is laid
+on white, and of an animation the first frame counts that is not blank.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import re
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
-from typing import IO, Any, Literal, NoReturn, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
-from diptych.errors import DiptychError
-from diptych.formats import formats_of
+from diptych.pictures.opening import MAX_PIXELS, Source, Upright, describe, open_upright
+from diptych.pictures.opening import ImageError as ImageError
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray"
 Decode = Literal["exact", "fast"]
 Mode = Literal["crop", "squash"]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
-MAX_PIXELS = 178_956_970  # where Pillow, too, refuses by default: half a gigabyte as RGB, beyond it a bomb
-URL_TIMEOUT_S, URL_MAX_BYTES = 20.0, 64 * 2**20
-ENDINGS = "jpg|jpeg|jpe|jfif|png|webp|gif|bmp|tif|tiff|avif|heic|heif|hif|pbm|pgm|pnm|ppm|jp2|qoi"
+ENDINGS = (
+    "jpg|jpeg|jpe|jfif|mpo|png|apng|webp|gif|bmp|tif|tiff|avif|heic|heif|hif|pbm|pgm|pnm|ppm|"
+    "jp2|j2k|j2c|jpc|jpf|jpx|jxl|qoi"
+)
 SKIPPED_FOLDERS = frozenset(("node_modules", "@eaDir", "__MACOSX", "$RECYCLE.BIN"))
 
 _NAME = re.compile(rf"[^.].*\.({ENDINGS})", re.I | re.S)
@@ -46,21 +47,6 @@ _REDUCING_GAP = 3.0  # fast decoding only; Pillow: from 3 on, mostly indistingui
 _MAX_RESIZED_PIXELS = 2**26  # a 1 x 65,000 picture would otherwise be blown up to 3 gigapixels before the crop
 # Keys of a preprocessor_config.json that change no pixel of an RGB picture, or whose word has been taken already.
 _SETTLED_KEY = "(image_processor|feature_extractor)_type|processor_class|_valid.*|default_to.*|do_convert_rgb"
-# EXIF 2.3, table 4: what the orientations from 2 on ask for, in Pillow's words
-_TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
-
-
-class ImageError(DiptychError, ValueError):
-    """A picture that cannot be used. `reason` is short and countable, `source` names the picture, `detail` explains.
-
-    Reasons: "missing", "a folder", "no permission", "empty file", "not an image", "truncated", "damaged",
-    "too large", "download failed", "unsupported array", "unsupported type".
-    """
-
-    def __init__(self, reason: str, source: str, detail: str) -> None:
-        super().__init__(f"{source}: {reason}.", remedy=detail)
-        self.args = reason, source, detail  # what it is made of anew beyond a process boundary
-        self.reason, self.source, self.detail = reason, source, detail
 
 
 @dataclass(frozen=True)
@@ -126,18 +112,18 @@ def open_image(
 
     `source` is a path, the bytes of a file, a binary file object, a PIL image, an (h, w, 3) or (h, w) uint8 array, or
     a string that starts with http:// or https://, which is fetched: pass no such string on from a stranger.
-    Alpha is dropped, as the reference does, and not laid over a colour. `decode="fast"` with `size_px` may return a
+    Alpha is dropped, as the reference does, or laid on white with `decode="fast"`. That with `size_px` may return a
     JPEG at 1/2, 1/4 or 1/8 of its size, at least three times `size_px` on its short side. More than `max_pixels` are
-    refused before they are decoded; Pillow's own limit, Image.MAX_IMAGE_PIXELS, holds beside it.
+    refused before they are decoded, but a JPEG of more is decoded at a fraction of its size if that will do.
     """
-    return _rgb(_open(source, decode, size_px, max_pixels))
+    return _rgb(_open(source, decode, size_px, max_pixels).image)
 
 
 def preprocess(source: Source, spec: Preprocess, *, decode: Decode = "exact") -> NDArray[np.float32]:
     """A picture, from anything that `open_image` takes, as the tower reads it: (3, size_px, size_px), normalised.
 
-    Equal to the reference to the last bit with `decode="exact"`. A picture with a palette or with alpha is resized
-    before it becomes RGB, as the reference does, so it differs slightly from `preprocess(open_image(source))`.
+    Equal to the reference to the last bit with `decode="exact"`. A picture with a palette or with alpha is then resized
+    before it becomes RGB, as the reference does, so it differs from `preprocess(open_image(source))`.
     Raises ImageError.
     """
     return normalise(squared(source, spec, decode=decode), spec)
@@ -145,14 +131,28 @@ def preprocess(source: Source, spec: Preprocess, *, decode: Decode = "exact") ->
 
 def squared(source: Source, spec: Preprocess, *, decode: Decode = "exact") -> NDArray[np.uint8]:
     """What the tower sees of a picture before normalising: (size_px, size_px, 3) RGB. Leaves `source` as it is."""
-    image = _open(source, decode, spec.size_px, MAX_PIXELS, spec)
-    return np.asarray(_rgb(_resized(image, spec, None if decode == "exact" else _REDUCING_GAP)))
+    return seen(source, spec, decode=decode).pixels
+
+
+class Seen(NamedTuple):
+    """(size_px, size_px, 3) RGB, the whole picture's size as shown, and in words what of it is missing, if anything."""
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+    partial: str
+
+
+def seen(source: Source, spec: Preprocess, *, decode: Decode = "exact") -> Seen:
+    """`squared`, and what was met on the way."""
+    image, size, partial = _open(source, decode, spec.size_px, MAX_PIXELS, spec)
+    pixels = np.asarray(_rgb(_resized(image, spec, None if decode == "exact" else _REDUCING_GAP)))
+    return Seen(pixels, size, partial)
 
 
 def normalise(pixels: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.float32]:
     """uint8 (h, w, 3) or (n, h, w, 3), else ValueError -> float32 (3, h, w) or (n, 3, h, w): (x / 255 - mean) / std."""
     if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[-1] != 3:
-        raise ValueError(f"{_describe(pixels)}; wanted uint8 of shape (h, w, 3) or (n, h, w, 3).")
+        raise ValueError(f"{describe(pixels)}; wanted uint8 of shape (h, w, 3) or (n, h, w, 3).")
     planes = np.moveaxis(pixels, -1, -3)
     out = np.empty(planes.shape, np.float32)  # contiguous planes, written once, then changed in place
     np.divide(planes, np.float32(255), out=out)
@@ -212,126 +212,23 @@ def find_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> li
 
 def _open(
     source: Source, decode: Decode, size_px: int | None, max_pixels: int, spec: Preprocess | None = None
-) -> Image.Image:
-    """The picture upright and 8 bits deep, in a mode of its own; of a `spec`'s resized size if that was quicker."""
+) -> Upright:
+    """The picture; of a `spec`'s resized size if that was quicker."""
     _check_choice("decode", decode, Decode)
-    name = _describe(source)
-    try:
-        with ExitStack() as opened:
-            image = _undecoded(source, name, opened)
-            if not 0 < (pixels := image.width * image.height) <= max_pixels:
-                detail = f"{image.width} x {image.height} pixels; wanted 1 to {max_pixels:,}. Make it smaller first."
-                raise ImageError("too large" if pixels else "not an image", name, detail)
-            if decode == "fast" and size_px is not None and image is not source:
-                image = _drafted(image, size_px, spec)
-            image.load()
-        return _eight_bits(_upright(image))
-    except Exception as error:  # decoders raise almost anything at bytes that they did not expect
-        _fail(error, name)
+    is_fast = decode == "fast"
+    reduce = partial(_drafted, size_px=size_px, spec=spec) if is_fast and size_px is not None else None
+    return open_upright(source, reduce=reduce, is_searched=is_fast, max_pixels=max_pixels)
 
 
 def _drafted(image: Image.Image, size_px: int, spec: Preprocess | None) -> Image.Image:
     """A JPEG decoded at a fraction of its size and, given a `spec`, resized: to where the whole would have been."""
     size = image.size if spec is None else _fitted(image.size, spec)
     draft = image.draft(None, (_DRAFT_MARGIN * size_px, _DRAFT_MARGIN * size_px))
-    if spec is None or draft is None or size[0] * size[1] > _MAX_RESIZED_PIXELS:
+    is_huge = size[0] * size[1] > _MAX_RESIZED_PIXELS or image.width * image.height > MAX_PIXELS
+    if spec is None or draft is None or is_huge:
         return image
     box = draft[1]  # in fractions of a pixel: the draft's sides are rounded up
     return image.resize(size, Image.Resampling[spec.interpolation.upper()], box, _REDUCING_GAP)
-
-
-def _undecoded(source: Any, name: str, opened: ExitStack) -> Image.Image:
-    """The picture with its size known, its pixels not yet read; `opened` closes what is opened here."""
-    if isinstance(source, Image.Image):
-        return source
-    if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.size == 0 or (source.ndim != 2 and source.shape[2:] != (3,)):
-            raise ImageError("unsupported array", name, "Wanted uint8, 0 to 255, of shape (h, w, 3) or (h, w).")
-        return Image.fromarray(np.ascontiguousarray(source))
-    if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
-        source = _fetch(source)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        source = io.BytesIO(source)
-    elif isinstance(source, (str, os.PathLike)):
-        source = opened.enter_context(open(source, "rb"))  # noqa: SIM115
-    if isinstance(source, io.TextIOBase) or not hasattr(source, "read"):
-        raise ImageError("unsupported type", name, "Wanted a path, URL, bytes, binary file, PIL image or uint8 array.")
-    file = source if hasattr(source, "seekable") and source.seekable() else io.BytesIO(source.read())
-    if file.seek(0, os.SEEK_END) == 0:
-        raise ImageError("empty file", name, "It holds no bytes; copy or download it again.")
-    return Image.open(file, formats=formats_of(file))
-
-
-def _fetch(url: str) -> bytes:
-    import http.client
-    from urllib.request import Request, urlopen
-
-    deadline_s = time.monotonic() + URL_TIMEOUT_S
-    data = bytearray()
-    try:
-        with urlopen(Request(url, headers={"User-Agent": "diptych"}), timeout=URL_TIMEOUT_S) as response:
-            while chunk := response.read1(2**16):
-                data += chunk
-                if len(data) > URL_MAX_BYTES or time.monotonic() > deadline_s:  # the timeout is for each read alone
-                    raise ValueError(f"more than {URL_MAX_BYTES:,} bytes, or than {URL_TIMEOUT_S:g} s")
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise ImageError("download failed", url, f"{error}. Check the address, or download it yourself.") from error
-    return bytes(data)
-
-
-_FAILURES = (  # the first that fits is said in our words; {said} is Pillow's or the system's
-    (IsADirectoryError, "a folder", "Wanted one picture: name a file in it."),
-    (PermissionError, "no permission", "This user may not read it; change its permissions."),
-    ((FileNotFoundError, NotADirectoryError), "missing", "There is no such file; check the path."),
-    ((Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError), "too large", "{said} Scale it down."),
-    (UnidentifiedImageError, "not an image", "Wanted JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF; HEIC needs pillow-heif."),
-    (EOFError, "truncated", "It ends too early ({said}); copy or download it again."),
-    (Exception, "damaged", "It could not be read ({said}); save it again or leave it out."),
-)
-
-
-def _fail(error: Exception, name: str) -> NoReturn:
-    if isinstance(error, ImageError):
-        raise error
-    said = str(error) or type(error).__name__
-    kind = EOFError if "truncated" in said.lower() else type(error)
-    _, reason, detail = next(failure for failure in _FAILURES if issubclass(kind, failure[0]))
-    raise ImageError(reason, name, detail.format(said=said)) from error
-
-
-def _describe(source: object) -> str:
-    if isinstance(source, (str, os.PathLike)):
-        return os.fsdecode(source)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return f"{len(source):,} bytes"
-    if isinstance(source, np.ndarray):
-        return f"array {source.shape} of {source.dtype}"
-    return str(getattr(source, "filename", "") or getattr(source, "name", "") or f"a {type(source).__name__}")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        turn = Image.Transpose[_TURNS[orientation - 2]] if orientation in range(2, 9) else None
-    except Exception:  # a damaged EXIF block says nothing about the pixels
-        turn = None
-    turned = image if turn is None else image.transpose(turn)
-    if turned is not image:
-        turned.info = {}  # it still holds the orientation, which a second opening would apply again
-    return turned
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits scaled to 8; any other mode as it is, but for PA, which Pillow resizes wrongly."""
-    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
-        return image.convert("RGBA") if image.mode == "PA" else image
-    values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
-    # Where the mode declares no range: the smallest of the usual ones that holds the numbers, else their own span.
-    scales = {"I": (255, 65535), "F": (1, 255, 65535)}.get(image.mode, (65535,))
-    low, high = values.min(), values.max()
-    full = next((scale for scale in scales if low >= 0 and high <= scale), None)
-    low, high = (low, max(high, low + 1)) if full is None else (0, full)
-    return Image.fromarray(np.rint((values - low) * (255 / (high - low))).astype(np.uint8))
 
 
 def _fitted(size: tuple[int, int], spec: Preprocess) -> tuple[int, int]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from diptych.images import MAX_PIXELS, ImageError, Preprocess, squared
+from diptych.images import ImageError, Preprocess, seen, squared
 from diptych.index.items import Details
 from diptych.index.metadata import exif_details, picture_details
 from diptych.index.scan import RAW_ENDINGS
+from diptych.pictures.opening import MAX_PIXELS, metadata_of
 
 if TYPE_CHECKING:
     from PIL.Image import Exif
@@ -40,10 +41,10 @@ def read_photograph(content: bytes, name: str, spec: Preprocess) -> Photograph:
     if os.path.splitext(name)[1].lower() in _RAW:
         with contextlib.suppress(_NotRaw):
             return _read_raw(content, name, spec)
-    pixels = squared(content, spec, decode="fast")
-    with contextlib.suppress(Exception), Image.open(io.BytesIO(content)) as image:
-        return Photograph(pixels, picture_details(image))
-    return Photograph(pixels, Details())
+    pixels, (width, height), partial = seen(content, spec, decode="fast")
+    image = metadata_of(content)
+    details = Details() if image is None else picture_details(image)
+    return Photograph(pixels, replace(details, width=width, height=height), partial)
 
 
 class _NotRaw(Exception):

@@ -16,9 +16,6 @@ from diptych.index.scan import sidecars
 from diptych.index.texts import NotText, decode_text, paragraphs
 from diptych.index.videos import read_video
 
-# Raised whenever some kind of file comes out otherwise than before, so that an index can tell vectors of old pixels.
-# 2: TIFF, palettes and transparency, turned AVIF, the first frame that is not blank, films.
-READING_VERSION = 2
 DIGEST_SIZE = 16  # bytes
 LARGEST_PICTURE = 2**30  # bytes, for they are held in memory
 TEXT_LENGTH = 2**22  # bytes of a text file that are looked at: more than its paragraphs fill

@@ -1,0 +1,78 @@
+"""JPEG XL, by imagecodecs: pixels as shown, and the EXIF that the container holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from PIL import Image
+
+from diptych.pictures.depth import scaled
+from diptych.pictures.tiff import NeedsPackage
+
+CODESTREAM, CONTAINER = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
+_RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # ISO 18181-1, B.2: width to height
+
+
+def size(content: bytes) -> tuple[int, int]:
+    """Width and height as stored. Raises SyntaxError where there is no code stream."""
+    stream = next((data for kind, data in _boxes(content) if kind in (b"jxlc", b"jxlp")), b"")
+    stream = content if content.startswith(CODESTREAM) else stream[4:] if stream[4:6] == CODESTREAM else stream
+    if not stream.startswith(CODESTREAM):
+        raise SyntaxError("no code stream of JPEG XL")
+    bits = _Bits(stream[2:20])
+    is_small = bits.take(1)
+    height = 8 * (bits.take(5) + 1) if is_small else bits.length()
+    ratio = bits.take(3)
+    if ratio:
+        across, down = _RATIOS[ratio]
+        return height * across // down, height
+    return (8 * (bits.take(5) + 1) if is_small else bits.length()), height
+
+
+def decode(content: bytes) -> Image.Image:
+    """The picture upright, the first frame of an animation. Raises NeedsPackage, and what the decoder raises."""
+    try:
+        import imagecodecs
+    except ImportError:
+        raise NeedsPackage("JPEG XL needs imagecodecs: pip install 'diptych[formats]'.") from None
+    values = imagecodecs.jpegxl_decode(content, numthreads=1)
+    values = values[0] if values.ndim == 4 or (values.ndim == 3 and values.shape[2] > 4) else values
+    eight = scaled(values, full=1 if values.dtype.kind == "f" else 2 ** (8 * values.dtype.itemsize) - 1)
+    image = Image.fromarray(eight[..., 0] if eight.ndim == 3 and eight.shape[2] == 1 else eight)
+    return image
+
+
+def exif(content: bytes) -> bytes:
+    """The container's EXIF, without the orientation's meaning: the code stream says that. b"" where there is none."""
+    said = next((data for kind, data in _boxes(content) if kind == b"Exif"), b"")
+    return said[4 + int.from_bytes(said[:4], "big") :]
+
+
+def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(type, data) of a container's boxes."""
+    at = 0
+    while content.startswith(CONTAINER) and at + 8 <= len(content):
+        length, kind, head = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8], 8
+        if length == 1:
+            length, head = int.from_bytes(content[at + 8 : at + 16], "big"), 16
+        end = at + length if length else len(content)
+        if end < at + head:
+            return
+        yield kind, content[at + head : end]
+        at = end
+
+
+class _Bits:
+    """A bit reader: the lowest bit of the first byte comes first."""
+
+    def __init__(self, data: bytes):
+        self._number, self._at = int.from_bytes(data, "little"), 0
+
+    def take(self, count: int) -> int:
+        value = self._number >> self._at & (1 << count) - 1
+        self._at += count
+        return value
+
+    def length(self) -> int:
+        """A side: 1 and a number of 9, 13, 18 or 30 bits."""
+        return 1 + self.take((9, 13, 18, 30)[self.take(2)])

@@ -1,0 +1,280 @@
+"""A picture from anything that holds one, told by its bytes: upright, 8 bits deep, or an ImageError that says why."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import IO, Any, NamedTuple, NoReturn, TypeAlias
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from diptych.errors import DiptychError
+from diptych.formats import formats_of
+from diptych.pictures import jpeg, jxl, png, tiff
+from diptych.pictures.depth import eight_bits
+from diptych.pictures.ground import as_seen, first_not_blank, is_blank
+from diptych.pictures.turning import is_on_its_side, orientation, turned
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray"
+MAX_PIXELS = 178_956_970  # where Pillow, too, refuses by default: half a gigabyte as RGB, beyond it a bomb
+_HELD = 4  # numbers for each of these pixels that a JPEG decoder may hold while it makes a smaller picture
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+class ImageError(DiptychError, ValueError):
+    """A picture that cannot be used. `reason` is short and countable, `source` names the picture, `detail` explains.
+
+    Reasons: "missing", "a folder", "no permission", "empty file", "not an image", "truncated", "damaged",
+    "too large", "needs a package", "download failed", "unsupported array", "unsupported type".
+    """
+
+    def __init__(self, reason: str, source: str, detail: str) -> None:
+        super().__init__(f"{source}: {reason}.", remedy=detail)
+        self.args = reason, source, detail  # what it is made of anew beyond a process boundary
+        self.reason, self.source, self.detail = reason, source, detail
+
+
+class Upright(NamedTuple):
+    """A picture upright and 8 bits deep, in a mode of its own; `size` is that of the whole, as shown, however small it
+    was decoded; `partial` says in words what of it is missing, if something is."""
+
+    image: Image.Image
+    size: tuple[int, int]
+    partial: str = ""
+
+
+Reduce: TypeAlias = Callable[[Image.Image], Image.Image]
+
+
+def open_upright(
+    source: Source, *, reduce: Reduce | None = None, is_searched: bool = False, max_pixels: int = MAX_PIXELS
+) -> Upright:
+    """Open a picture from anything that `images.open_image` takes. Raises ImageError.
+
+    `reduce` may have a JPEG decoded at a fraction of its size: it is given the undecoded picture. `is_searched`: of an
+    animation or of several pages the first frame that is not blank, palettes as RGB, what is transparent on white.
+    """
+    name = describe(source)
+    try:
+        with ExitStack() as opened:
+            file = _file(source, name, opened)
+            way = _Way(name, reduce, is_searched, max_pixels)
+            return way.opened(file) if isinstance(file, Image.Image) else way.read(file)
+    except Exception as error:  # decoders raise almost anything at bytes that they did not expect
+        _fail(error, name)
+
+
+def metadata_of(content: bytes) -> Image.Image | None:
+    """A picture that need not be decoded, for what its file says of itself; None where Pillow opens none."""
+    file = io.BytesIO(content)
+    with contextlib.suppress(Exception):
+        return jpeg.open_jpeg(file) if content.startswith(b"\xff\xd8") else Image.open(file, formats=formats_of(file))
+    with contextlib.suppress(Exception):
+        if content.startswith(png.SIGNATURE):
+            return Image.open(io.BytesIO(png.without_damage(content)), formats=["PNG"])
+        return _tags_alone(content)
+    return None
+
+
+def _tags_alone(content: bytes) -> Image.Image:
+    """The EXIF of a TIFF whose pixels Pillow does not know, or of a JPEG XL, on a picture that is none."""
+    image = Image.new("1", (1, 1))
+    if content.startswith(_TIFF):
+        order = content[:2]
+        offset = int.from_bytes(content[4:8], "little" if order == b"II" else "big")
+        image.getexif().load_from_fp(io.BytesIO(content), offset)
+    elif exif := jxl.exif(content):
+        image.info["exif"] = exif
+    return image
+
+
+class _Way(NamedTuple):
+    """How one picture is opened."""
+
+    name: str
+    reduce: Reduce | None
+    is_searched: bool
+    max_pixels: int
+
+    def read(self, file: IO[bytes]) -> Upright:
+        """A file's picture, by what its bytes begin with."""
+        file.seek(0)
+        head = file.read(16)
+        if head.startswith(b"\xff\xd8\xff"):
+            return self._jpeg(file)
+        if head.startswith(png.SIGNATURE):
+            return self._png(file)
+        if head.startswith(_TIFF) and (pages := tiff.pages(file)):
+            return self._tiff(file, pages)
+        if head.startswith((jxl.CODESTREAM, jxl.CONTAINER)):
+            file.seek(0)
+            content = file.read()
+            self.check(jxl.size(content))
+            return self.opened(jxl.decode(content), turn=1)
+        return self.opened(Image.open(file, formats=formats_of(file)))
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Raises ImageError on more than `max_pixels`, or none."""
+        if not 0 < (pixels := size[0] * size[1]) <= self.max_pixels:
+            detail = f"{size[0]} x {size[1]} pixels; wanted 1 to {self.max_pixels:,}. Make it smaller first."
+            raise ImageError("too large" if pixels else "not an image", self.name, detail)
+
+    def opened(self, image: Image.Image, turn: int | None = None) -> Upright:
+        """A picture as Pillow has it, decoded here at the latest. It is not changed."""
+        self.check(image.size)
+        if self.is_searched and image.format:
+            image = first_not_blank(image, self.max_pixels)
+        else:
+            image.load()
+        return self._finished(image, orientation(image) if turn is None else turn)
+
+    def _finished(
+        self, image: Image.Image, turn: int, size: tuple[int, int] | None = None, partial: str = ""
+    ) -> Upright:
+        image = eight_bits(image)
+        image = turned(as_seen(image) if self.is_searched else image, turn)
+        return Upright(image, size or image.size, partial)
+
+    def _jpeg(self, file: IO[bytes]) -> Upright:
+        image, partial = jpeg.open_jpeg(file), ""
+        (width, height), turn = image.size, orientation(image)
+        try:
+            small = self._decoded(image, file)
+        except OSError as error:
+            if "truncated" not in str(error).lower():
+                raise
+            file.seek(0)
+            content = file.read()
+            missing = jpeg.share_missing(content)
+            if missing > jpeg.MOST_MISSING:
+                raise
+            partial = f"About {missing:.0%} of its bytes, the last, are missing."
+            whole = io.BytesIO(content + jpeg.END)
+            small = self._decoded(jpeg.open_jpeg(whole), whole)
+        return self._finished(small, turn, (height, width) if is_on_its_side(turn) else (width, height), partial)
+
+    def _decoded(self, image: Image.Image, file: IO[bytes]) -> Image.Image:
+        """A JPEG's pixels: no more of them than may be, if a fraction will do."""
+        pixels = image.width * image.height
+        if pixels > self.max_pixels:
+            file.seek(0)
+            if jpeg.held_samples(image, file.read()) > _HELD * self.max_pixels:
+                self.check(image.size)
+        elif not pixels:
+            self.check(image.size)
+        small = self.reduce(image) if self.reduce else image
+        for part in (2, 4, 8):
+            if small.width * small.height <= self.max_pixels:
+                break
+            small = jpeg.reduced(jpeg.open_jpeg(file), part)
+        self.check(small.size)
+        small.load()
+        return small
+
+    def _png(self, file: IO[bytes]) -> Upright:
+        try:
+            return self._opened_png(file)
+        except ImageError:
+            raise
+        except Exception as first:
+            file.seek(0)
+            mended = io.BytesIO(png.without_damage(file.read()))
+            try:
+                return self._opened_png(mended)
+            except Exception:
+                raise first from None
+
+    def _opened_png(self, file: IO[bytes]) -> Upright:
+        image = Image.open(file, formats=["PNG"])
+        if self.is_searched and isinstance(image.info.get("transparency"), int) and image.mode == "L":
+            file.seek(0)
+            image.info["transparency"] = png.transparent_grey(file.read(2**16)) or image.info["transparency"]
+            file.seek(0)
+        return self.opened(image)
+
+    def _tiff(self, file: IO[bytes], pages: list[tiff.Page]) -> Upright:
+        found, left = [], self.max_pixels
+        for page in pages if self.is_searched else pages[:1]:
+            pixels = page.size[0] * page.size[1]
+            if not found:
+                self.check(page.size)
+            elif pixels > left:
+                break
+            left -= pixels
+            try:
+                found.append(eight_bits(tiff.read_page(file, page)))
+            except Exception:
+                if found:  # a damaged second page costs no picture
+                    break
+                raise
+            if not self.is_searched or not is_blank(found[-1]):
+                return self._finished(found[-1], 1)
+            del found[1:]
+        return self._finished(found[0], 1)
+
+
+def _file(source: Any, name: str, opened: ExitStack) -> IO[bytes] | Image.Image:
+    """What to read from, or a picture that needs no reading; `opened` closes what is opened here."""
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.size == 0 or (source.ndim != 2 and source.shape[2:] != (3,)):
+            raise ImageError("unsupported array", name, "Wanted uint8, 0 to 255, of shape (h, w, 3) or (h, w).")
+        return Image.fromarray(np.ascontiguousarray(source))
+    if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
+        source = _fetched(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source = io.BytesIO(source)
+    elif isinstance(source, (str, os.PathLike)):
+        source = opened.enter_context(open(source, "rb"))  # noqa: SIM115
+    if isinstance(source, io.TextIOBase) or not hasattr(source, "read"):
+        raise ImageError("unsupported type", name, "Wanted a path, URL, bytes, binary file, PIL image or uint8 array.")
+    file = source if hasattr(source, "seekable") and source.seekable() else io.BytesIO(source.read())
+    if file.seek(0, os.SEEK_END) == 0:
+        raise ImageError("empty file", name, "It holds no bytes; copy or download it again.")
+    return file
+
+
+def _fetched(url: str) -> bytes:
+    from diptych.pictures.web import DownloadError, fetch
+
+    try:
+        return fetch(url)
+    except DownloadError as error:
+        raise ImageError("download failed", url, f"{error}. Check the address, or download it yourself.") from error
+
+
+_FAILURES = (  # the first that fits is said in our words; {said} is Pillow's or the system's
+    (IsADirectoryError, "a folder", "Wanted one picture: name a file in it."),
+    (PermissionError, "no permission", "This user may not read it; change its permissions."),
+    ((FileNotFoundError, NotADirectoryError), "missing", "There is no such file; check the path."),
+    ((Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError), "too large", "{said} Scale it down."),
+    (tiff.NeedsPackage, "needs a package", "{said}"),
+    (UnidentifiedImageError, "not an image", "Wanted JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF; HEIC needs pillow-heif."),
+    (EOFError, "truncated", "It ends too early ({said}); copy or download it again."),
+    (Exception, "damaged", "It could not be read ({said}); save it again or leave it out."),
+)
+
+
+def _fail(error: Exception, name: str) -> NoReturn:
+    if isinstance(error, ImageError):
+        raise error
+    said = str(error) or type(error).__name__
+    kind = EOFError if "truncated" in said.lower() else type(error)
+    _, reason, detail = next(failure for failure in _FAILURES if issubclass(kind, failure[0]))
+    raise ImageError(reason, name, detail.format(said=said)) from error
+
+
+def describe(source: object) -> str:
+    """What to call a source in a message."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fsdecode(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return f"{len(source):,} bytes"
+    if isinstance(source, np.ndarray):
+        return f"array {source.shape} of {source.dtype}"
+    return str(getattr(source, "filename", "") or getattr(source, "name", "") or f"a {type(source).__name__}")

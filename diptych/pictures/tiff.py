@@ -1,0 +1,228 @@
+"""TIFF: the page that is the picture, read by Pillow where Pillow reads it rightly, else by tifffile."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import IO, Any, Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from diptych.pictures.depth import scaled
+from diptych.pictures.turning import turned
+
+MOST_PAGES = 256
+_BIG: dict[bytes, Literal["little", "big"]] = {b"II+\0": "little", b"MM\0+": "big"}
+_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 8: 3}  # samples of a pixel by PhotometricInterpretation, extra ones aside
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _LAB = 0, 1, 2, 3, 5, 8
+_UNSIGNED = 1  # SampleFormat
+
+
+class NeedsPackage(Exception):
+    """A file of a kind that only an optional package reads; the message says which and for what."""
+
+
+class Page(NamedTuple):
+    """One of a file's pictures as its tags describe it (TIFF 6.0); `index` counts from 0."""
+
+    index: int
+    size: tuple[int, int]
+    kind: int
+    photometric: int
+    bits: tuple[int, ...]
+    formats: tuple[int, ...]
+    is_planar: bool
+    extra: tuple[int, ...] | None
+    colours: tuple[int, ...]
+    orientation: int
+
+    @property
+    def samples(self) -> int:
+        """Numbers a pixel."""
+        return len(self.bits)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether Pillow reads it, and rightly, if it opens it at all."""
+        return set(self.formats) == {_UNSIGNED} and max(self.bits) <= 8
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether it is one number a pixel, of any depth."""
+        return self.samples == 1 and self.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+
+
+def pages(file: IO[bytes]) -> list[Page]:
+    """The pages that are pictures, no previews or masks of others; else the largest; [] where no tags can be read."""
+    found = list(_pages(file))
+    main = [page for page in found if not page.kind & (_REDUCED | _MASK)]
+    return main or sorted(found, key=lambda page: page.size[0] * page.size[1])[-1:]
+
+
+def read_page(file: IO[bytes], page: Page) -> Image.Image:
+    """The page, decoded and upright. Raises NeedsPackage, and whatever a decoder raises."""
+    with contextlib.suppress(SyntaxError, KeyError):  # a kind that Pillow does not know
+        if page.is_plain:
+            return _with_whole_colours(_by_pillow(file, page), page)
+        if page.is_grey:
+            return _grey_by_pillow(file, page)
+    try:
+        return turned(_by_tifffile(file, page), page.orientation)
+    except NeedsPackage:
+        if page.is_planar or page.bits[0] != 16 or set(page.formats) != {_UNSIGNED}:
+            raise
+        with contextlib.suppress(SyntaxError, KeyError):
+            return _by_pillow(file, page)
+        raise
+
+
+def _pages(file: IO[bytes]) -> Iterator[Page]:
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    file.seek(0)
+    header, seen = file.read(16), set[int]()
+    with contextlib.suppress(Exception):  # what is damaged ends the chain
+        big = header[:4] in _BIG
+        directory = ImageFileDirectory_v2(header if big else header[:8])
+        if big:  # which Pillow knows of little-endian files alone
+            directory._bigtiff, directory.next = True, int.from_bytes(header[8:16], _BIG[header[:4]])
+        while directory.next and directory.next not in seen and len(seen) < MOST_PAGES:
+            seen.add(directory.next)
+            file.seek(directory.next)
+            directory.load(file)
+            yield _page(len(seen) - 1, directory)
+
+
+def _page(index: int, tags: Any) -> Page:
+    samples = int(tags.get(277, 1))
+    bits = _numbers(tags.get(258, 1))
+    formats = _numbers(tags.get(339, _UNSIGNED))
+    kind = int(tags.get(254, 0)) | (_REDUCED if tags.get(255) == 2 else 0)
+    return Page(
+        index,
+        (int(tags.get(256, 0)), int(tags.get(257, 0))),
+        kind,
+        int(tags.get(262, _WHITE_IS_ZERO)),
+        bits if len(bits) == samples else bits[:1] * samples,
+        formats,
+        tags.get(284, 1) == 2 and samples > 1,
+        _numbers(tags[338]) if 338 in tags else None,
+        _numbers(tags.get(320, ())),
+        _numbers(tags.get(274, 1))[0],
+    )
+
+
+def _numbers(value: Any) -> tuple[int, ...]:
+    return tuple(map(int, value)) if isinstance(value, tuple) else (int(value),)
+
+
+def _by_pillow(file: IO[bytes], page: Page) -> Image.Image:
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    file.seek(0)
+    image = TiffImageFile(file, "")
+    if page.index:
+        image.seek(page.index)
+    image.load()
+    return image
+
+
+def _with_whole_colours(image: Image.Image, page: Page) -> Image.Image:
+    """A colour map has 16 bits a number; some programs write 8, which would all be black."""
+    if image.mode in ("P", "PA") and page.colours and max(page.colours) < 256:
+        image.putpalette(_by_colour(page).tobytes())
+    return image
+
+
+def _by_colour(page: Page) -> np.ndarray:
+    """The colour map as (colours, 3) uint8; in the file all reds come first."""
+    count = len(page.colours) // 3
+    numbers = np.array(page.colours[: 3 * count], np.uint16).reshape(3, count).T
+    return np.ascontiguousarray(numbers if numbers.max(initial=0) < 256 else numbers >> 8).astype(np.uint8)
+
+
+def _grey_by_pillow(file: IO[bytes], page: Page) -> Image.Image:
+    values = np.asarray(_by_pillow(file, page))
+    if page.bits[0] == 8:
+        values = values.view(np.int8)
+    elif page.bits[0] == 32 and page.formats[0] == _UNSIGNED:
+        values = values.view(np.uint32)  # Pillow's are signed
+    return _grey(values, page)
+
+
+def _grey(values: np.ndarray, page: Page) -> Image.Image:
+    grey = scaled(values, full=_full(page))
+    return Image.fromarray(255 - grey if page.photometric == _WHITE_IS_ZERO else grey)
+
+
+def _full(page: Page) -> int | None:
+    """White, where the number of bits says it: sixteen often hold fewer."""
+    bits = page.bits[0]
+    return 2**bits - 1 if bits < 16 and page.formats[0] == _UNSIGNED else None
+
+
+def _by_tifffile(file: IO[bytes], page: Page) -> Image.Image:
+    values = _array(file, page)
+    colours = _COLOURS.get(page.photometric)
+    if colours is None:
+        raise SyntaxError(f"PhotometricInterpretation {page.photometric} with {page.bits[0]} bits")
+    if values.ndim == 2:
+        return _palette(values, page) if page.photometric == _PALETTE else _grey(values, page)
+    if colours == 1:
+        colours = 3 if values.shape[2] == 3 and page.photometric == _BLACK_IS_ZERO else 1
+    shown, extra = values[..., :colours], values[..., colours : colours + 1]
+    alpha = scaled(extra, full=_whole(extra)) if extra.shape[2] and _is_alpha(page) else None
+    return _picture(shown, alpha, page)
+
+
+def _array(file: IO[bytes], page: Page) -> np.ndarray:
+    """(h, w) or (h, w, samples) of whatever numbers the page holds."""
+    try:
+        import imagecodecs  # noqa: F401
+        import tifffile
+    except ImportError:
+        what = f"{page.bits[0]} bits" + (", its colours apart" if page.is_planar else "")
+        raise NeedsPackage(
+            f"A TIFF of {what} needs tifffile and imagecodecs: pip install 'diptych[formats]'."
+        ) from None
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it logs would be printed
+    file.seek(0)
+    with tifffile.TiffFile(file) as tiff:
+        found: Any = tiff.pages[page.index]
+        values, axes = np.asarray(found.asarray(maxworkers=1)), found.axes
+    for axis in [name for name in axes if name not in "YXS"]:  # the depth of a volume
+        values, axes = values.take(0, axis=axes.index(axis)), axes.replace(axis, "")
+    return np.moveaxis(values, axes.index("S"), -1) if "S" in axes else values
+
+
+def _is_alpha(page: Page) -> bool:
+    """Associated or not; or nothing said, which in RGB means alpha to most programs."""
+    return page.photometric == _RGB if page.extra is None else page.extra[:1] in ((1,), (2,))
+
+
+def _whole(values: np.ndarray) -> float:
+    return float(np.iinfo(values.dtype).max) if values.dtype.kind in "iu" else 1.0
+
+
+def _palette(values: np.ndarray, page: Page) -> Image.Image:
+    colours = _by_colour(page)
+    return Image.fromarray(colours[np.minimum(values, len(colours) - 1)])
+
+
+def _picture(shown: np.ndarray, alpha: np.ndarray | None, page: Page) -> Image.Image:
+    if page.photometric == _LAB:
+        tones = np.concatenate([shown[..., :1].view(np.uint16), shown[..., 1:].view(np.uint16)], -1) >> 8
+        return Image.fromarray(tones.astype(np.uint8), "LAB")
+    eight = scaled(shown, full=_full(page))
+    if page.photometric == _CMYK:
+        return Image.fromarray(eight, "CMYK")
+    if page.photometric == _WHITE_IS_ZERO:
+        eight = 255 - eight
+    if alpha is None:
+        return Image.fromarray(eight[..., 0] if eight.shape[2] == 1 else eight)
+    if page.extra and page.extra[0] == 1:  # multiplied into the colours already
+        eight = np.minimum(eight.astype(np.uint16) * 255 // np.maximum(alpha, 1), 255).astype(np.uint8)
+    return Image.fromarray(np.concatenate([eight, alpha], -1))
