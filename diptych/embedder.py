@@ -223,7 +223,8 @@ class Embedder:
     def embed_images(
         self, images: Iterable[ImageSource], *, decode: Decode = "exact"
     ) -> Float[np.ndarray, "pictures dim"]:
-        """One unit vector a picture: paths, PIL pictures, a file's bytes, (h, w, 3) uint8 arrays, or URLs.
+        """One unit vector a picture: paths, PIL pictures, a file's bytes, (h, w, 3) uint8 arrays, or URLs. "exact" is
+        the reference's way, to the bit; "fast" how pictures are searched, classified and compared: see `images`.
 
         Raises ImageError, naming the picture, on the first that cannot be read; `embed_stream` goes on instead.
         """
@@ -322,7 +323,7 @@ class Embedder:
         """
         classes = self.embed_labels(labels, templates=templates, truncate=truncate)
         at = partial(self.anywhere, classes=classes)
-        cosines = self._rows(images, "exact", at, len(labels)) if places else self._image_vectors(images) @ classes.T
+        cosines = self._rows(images, "fast", at, len(labels)) if places else self._image_vectors(images) @ classes.T
         return zero_shot.classify(cosines, tuple(labels), scale=self.scale, bias=self.bias)
 
     def anywhere(
@@ -365,7 +366,7 @@ class Embedder:
 
     def _image_vectors(self, images: Iterable[ImageSource] | np.ndarray) -> np.ndarray:
         vectors = self._as_vectors(images)
-        return self.embed_images(images) if vectors is None else vectors
+        return self.embed_images(images, decode="fast") if vectors is None else vectors
 
     def _text_vectors(self, texts: Sequence[str] | np.ndarray, truncate: bool) -> np.ndarray:
         vectors = self._as_vectors(texts)

@@ -84,7 +84,7 @@ def heat_maps(
     if method not in get_args(Method):
         raise ValueError(f"method {method!r} is not known; choose one of {', '.join(get_args(Method))}.")
     texts = model.embed_texts(phrases, truncate=truncate)
-    picture = open_image(image)
+    picture = open_image(image, decode="fast")
     scale = model.scale / (1 if method == "places" else WIDER)
     laid = _by_places(model, picture, texts) if method == "places" else None
     if laid is None:

@@ -36,7 +36,7 @@ class TableModel:
         self.asked += len(texts)
         return np.stack([self._vector(text) for text in texts])
 
-    def embed_images(self, images: Sequence[Any]) -> np.ndarray:
+    def embed_images(self, images: Sequence[Any], *, decode: str = "fast") -> np.ndarray:
         return np.stack([self.known[image] for image in images])
 
     def _vector(self, text: str) -> np.ndarray:

@@ -26,6 +26,7 @@ from safetensors.numpy import load_file
 
 from diptych import images
 from diptych.images import ImageError, Preprocess, find_images, load_pixels, normalise, open_image, preprocess
+from diptych.pictures import web
 
 GOLDEN = Path(__file__).parent / "golden"
 PICTURES = GOLDEN / "images"
@@ -470,14 +471,14 @@ def test_a_url_is_fetched(golden: dict[str, np.ndarray], shelf: str, monkeypatch
     assert reason_of(f"{shelf}/page") == "not an image"
     assert reason_of("http://127.0.0.1:1/a.jpg") == "download failed"
     assert reason_of("ftp://127.0.0.1/a.jpg") == "missing"  # a path, and fetched from nowhere
-    monkeypatch.setattr(images, "URL_MAX_BYTES", 1000)
+    monkeypatch.setattr(web, "URL_MAX_BYTES", 1000)
     with pytest.raises(ImageError, match="more than 1,000 bytes"):
         open_image(f"{shelf}/photo.jpg")
 
 
 @pytest.mark.parametrize("page", ["slow", "drip"])
 def test_a_slow_url_is_given_up(shelf: str, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
-    monkeypatch.setattr(images, "URL_TIMEOUT_S", 0.15)
+    monkeypatch.setattr(web, "URL_TIMEOUT_S", 0.15)
     start_s = time.perf_counter()
     assert reason_of(f"{shelf}/{page}") == "download failed"
     assert time.perf_counter() - start_s < 0.5

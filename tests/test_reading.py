@@ -325,7 +325,7 @@ def test_text_encodings(read: Any, encoding: str) -> None:
         ("a.jpg", b"<html>", "not an image"),
         ("a.dng", b"<html>" * 500, "not an image"),
         ("a.heic", b"\0\0\0\x18ftypheic" + b"\0" * 50, "not an image"),
-        ("a.jpg", encoded(Image.effect_noise((99, 99), 50))[:-500], "truncated"),
+        ("a.jpg", encoded(Image.effect_noise((99, 99), 50))[:-2000], "truncated"),
         ("a.mp4", b"<html>", "not a video"),
         ("a.mp4", b"#EXTM3U\n#EXTINF:10.0,\n/etc/passwd\n#EXT-X-ENDLIST\n", "not a video"),
         ("a.mp4", b"ffconcat version 1.0\nfile /etc/passwd\n", "not a video"),

@@ -34,7 +34,7 @@ def command(
     names = _words(words, words_file)
     embedder = open_model(model, device, activation, engine)
     vectors = embedder.embed_labels(names, templates=[template], truncate=truncate)
-    one, other = embedder.embed_images([first, second])
+    one, other = embedder.embed_images([first, second], decode="fast")
     found = difference(one, other, vectors, tuple(names), scale=embedder.scale)
     orders = {"came": (-found.came).argsort()[:top], "went": (-found.went).argsort()[:top]}
     if as_json:

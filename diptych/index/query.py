@@ -39,7 +39,7 @@ class Encoder(Protocol):
 
     def embed_texts(self, texts: Sequence[str], *, truncate: bool = False) -> np.ndarray: ...
 
-    def embed_images(self, images: Sequence[Any]) -> np.ndarray: ...
+    def embed_images(self, images: Sequence[Any], *, decode: Literal["fast"]) -> np.ndarray: ...
 
 
 class Term(NamedTuple):
@@ -123,7 +123,9 @@ class Query:
         if texts:
             vectors[texts] = model.embed_texts([self.terms[at].value for at in texts], truncate=truncate)
         if pictures:
-            vectors[pictures] = model.embed_images([_picture(self.terms[at].value, model) for at in pictures])
+            vectors[pictures] = model.embed_images(
+                [_picture(self.terms[at].value, model) for at in pictures], decode="fast"
+            )
         for at in self._places("vector"):
             vectors[at] = _unit_vector(self.terms[at].value, model.dim)
         return vectors

@@ -63,7 +63,7 @@ def open_upright(
         with ExitStack() as opened:
             file = _file(source, name, opened)
             way = _Way(name, reduce, is_searched, max_pixels)
-            return way.opened(file) if isinstance(file, Image.Image) else way.read(file)
+            return way.shown(file) if isinstance(file, Image.Image) else way.read(file)
     except Exception as error:  # decoders raise almost anything at bytes that they did not expect
         _fail(error, name)
 
@@ -114,8 +114,8 @@ class _Way(NamedTuple):
             file.seek(0)
             content = file.read()
             self.check(jxl.size(content))
-            return self.opened(jxl.decode(content), turn=1)
-        return self.opened(Image.open(file, formats=formats_of(file)))
+            return self.shown(jxl.decode(content), turn=1)
+        return self._opened(Image.open(file, formats=formats_of(file)))
 
     def check(self, size: tuple[int, int]) -> None:
         """Raises ImageError on more than `max_pixels`, or none."""
@@ -123,14 +123,16 @@ class _Way(NamedTuple):
             detail = f"{size[0]} x {size[1]} pixels; wanted 1 to {self.max_pixels:,}. Make it smaller first."
             raise ImageError("too large" if pixels else "not an image", self.name, detail)
 
-    def opened(self, image: Image.Image, turn: int | None = None) -> Upright:
-        """A picture as Pillow has it, decoded here at the latest. It is not changed."""
+    def shown(self, image: Image.Image, turn: int | None = None) -> Upright:
+        """A picture that Pillow has opened, the frame that it stands at. It is not changed."""
         self.check(image.size)
-        if self.is_searched and image.format:
-            image = first_not_blank(image, self.max_pixels)
-        else:
-            image.load()
+        image.load()
         return self._finished(image, orientation(image) if turn is None else turn)
+
+    def _opened(self, image: Image.Image) -> Upright:
+        """A file's picture that was opened here, so that it may be moved to another frame."""
+        self.check(image.size)
+        return self.shown(first_not_blank(image, self.max_pixels) if self.is_searched else image)
 
     def _finished(
         self, image: Image.Image, turn: int, size: tuple[int, int] | None = None, partial: str = ""
@@ -194,7 +196,7 @@ class _Way(NamedTuple):
             file.seek(0)
             image.info["transparency"] = png.transparent_grey(file.read(2**16)) or image.info["transparency"]
             file.seek(0)
-        return self.opened(image)
+        return self._opened(image)
 
     def _tiff(self, file: IO[bytes], pages: list[tiff.Page]) -> Upright:
         found, left = [], self.max_pixels
