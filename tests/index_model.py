@@ -61,8 +61,8 @@ class InlineReaders:
     def read(self, files: Iterable[File]) -> Iterator[Contents]:
         for file in files:
             try:
-                *read, partial = read_file(self._root, file.path, file.kind, self._spec)
-                yield Contents(file, *read, partial=partial)
+                *read, partial, kind = read_file(self._root, file.path, file.kind, self._spec)
+                yield Contents(file._replace(kind=kind), *read, partial=partial)
             except Unreadable as error:
                 failure = Failure(error.reason, f"{file.path}: {error.reason}. {error.detail}")
                 yield Contents(file, error.digest, failure=failure)

@@ -92,8 +92,8 @@ def digest_of(path: str | os.PathLike[str]) -> bytes:
 
 
 def _is_same(known: Known, file: File, retry: bool) -> bool:
-    # kind, size and mtime_ns at once: half the time of asking for each
-    return known[1:4] == file[1:4] and not (retry and known.failed)
+    # size and mtime_ns at once: half the time of asking for each. The kind that is known may be that of its bytes.
+    return known[2:4] == file[2:4] and not (retry and known.failed)
 
 
 def _kept(restamped: Iterator[Restamped], keep: Callable[[list[Restamped]], None]) -> list[Restamped]:
@@ -130,15 +130,17 @@ def _renamed(
     root: Path, new: Sequence[File], missing: Sequence[Known], digests: Digests, now_ns: int,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Restamped]:  # fmt: skip
-    """The new files that have the bytes of a missing one; each of these serves once."""
+    """The new files that have the bytes of a missing one; each of these serves once. Pictures and videos are what they
+    are under any name, texts by theirs alone."""
     sound = {one.id: one for one in missing if not one.failed}
-    likely = {(one.size, one.kind) for one in sound.values()}
-    doubtful = [file for file in new if (file.size, file.kind) in likely]
-    free: dict[tuple[bytes, str], list[int]] = {}
+    likely = {(one.size, one.kind == "text") for one in sound.values()}
+    doubtful = [file for file in new if {(file.size, False), (file.size, file.kind == "text")} & likely]
+    free: dict[tuple[bytes, bool], list[int]] = {}
     for id, digest in digests(list(sound)).items() if doubtful else ():
-        free.setdefault((digest, sound[id].kind), []).append(id)
+        free.setdefault((digest, sound[id].kind == "text"), []).append(id)
     for file, digest in zip(doubtful, _digests(root, doubtful, progress), strict=True):
-        if digest and (ids := free.get((digest, file.kind))):
+        ids = free.get((digest, False)) or free.get((digest, file.kind == "text"))
+        if digest and ids:
             yield Restamped(ids.pop(), file, is_settled(file, now_ns))
 
 

@@ -72,7 +72,7 @@ def _reader(root: str, spec: Any) -> Any:
 
     def read(name: str, kind: Any) -> tuple[dict[str, Any], Sequence[np.ndarray]]:
         try:
-            digest, details, parts, partial = read_file(root, name, kind, spec)
+            digest, details, parts, partial, kind = read_file(root, name, kind, spec)
         except Unreadable as error:
             return {"failure": [error.reason, error.detail], "digest": error.digest.hex()}, ()
         except Exception as error:  # a decoder's, at bytes that nobody foresaw
@@ -81,7 +81,13 @@ def _reader(root: str, spec: Any) -> Any:
                 "digest": "",
             }, ()
         places = [[part.pixels is not None, part.text, part.at_s, part.line] for part in parts]
-        answer = {"digest": digest.hex(), "details": asdict(details), "parts": places, "partial": partial}
+        answer = {
+            "digest": digest.hex(),
+            "details": asdict(details),
+            "parts": places,
+            "partial": partial,
+            "kind": kind,
+        }
         return answer, [part.pixels for part in parts if part.pixels is not None]
 
     return read

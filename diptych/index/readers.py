@@ -266,6 +266,7 @@ def _contents(file: File, said: dict[str, Any], pixels: bytes, size_px: int) -> 
         return _failure(file, *said["failure"], digest=digest)
     squares = iter(np.frombuffer(pixels, np.uint8).reshape(-1, size_px, size_px, 3))
     parts = tuple(Part(next(squares) if drawn else None, text, at_s, line) for drawn, text, at_s, line in said["parts"])
+    file = file._replace(kind=said["kind"])
     return Contents(file, digest, Details(**said["details"]), parts, partial=said["partial"])
 
 

@@ -13,6 +13,7 @@ from diptych.index.items import Details, Kind, Part
 from diptych.index.metadata import CAPTION_LENGTH, tidy_caption, xmp_caption
 from diptych.index.photographs import read_photograph
 from diptych.index.scan import sidecars
+from diptych.index.signatures import HEAD_LENGTH, kind_of
 from diptych.index.texts import NotText, decode_text, paragraphs
 from diptych.index.videos import read_video
 
@@ -25,12 +26,13 @@ _CHUNK = 2**20
 class Reading(NamedTuple):
     """What a file holds. `digest` is the blake2b of all of its bytes. A picture has one part, and its caption as a
     second where there is one; a video a part for each frame, and its caption; a text one for each paragraph. `partial`
-    says what is missing where a part could be read."""
+    says what is missing where a part could be read, `kind` what the file is by its bytes."""
 
     digest: bytes
     details: Details
     parts: tuple[Part, ...]
-    partial: str = ""
+    partial: str
+    kind: Kind
 
 
 class Unreadable(Exception):
@@ -47,20 +49,23 @@ class Unreadable(Exception):
 
 
 def read_file(root: str, path: str, kind: Kind, spec: Preprocess) -> Reading:
-    """Read the file at `path` under `root`. A picture's caption stands in a file beside it (`scan.sidecars`) or in its
-    own metadata. Raises Unreadable, and whatever a decoder does to a process: see `readers`."""
+    """Read the file at `path` under `root`, of this `kind` by its name, as what it is by its bytes. A picture's caption
+    stands in a file beside it (`scan.sidecars`) or in its own metadata. Raises Unreadable, and whatever a decoder does
+    to a process: see `readers`."""
     digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
     try:
         with open_regular(os.path.join(root, path)) as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise ImageError("empty file", path, "It holds no bytes; copy or download it again.")
+            kind = kind_of(file.read(HEAD_LENGTH), kind)
+            file.seek(0)
             read = {"picture": _read_picture, "video": _read_video, "text": _read_text}[kind]
             found = read(file, os.path.join(root, path), spec, digest)
     except (ImageError, OSError, MemoryError, RecursionError) as error:
         reason, detail = _why(error)
         whole = digest.digest() if isinstance(error, ImageError) else b""
         raise Unreadable(reason, detail, whole) from error
-    return Reading(digest.digest(), *found)
+    return Reading(digest.digest(), *found, kind)
 
 
 class NotRegular(OSError):

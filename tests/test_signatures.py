@@ -1,0 +1,149 @@
+"""Files told by their bytes, whatever they are called."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pillow_heif
+import pytest
+from index_model import SPEC, InlineReaders, PixelModel
+from media import BLUE, RED, dng, encoded, left_and_right, video
+
+from diptych.index import readers
+from diptych.index.filters import Filters
+from diptych.index.items import Contents, Kind
+from diptych.index.local import open_index
+from diptych.index.scan import scan
+from diptych.index.signatures import kind_of
+
+PICTURE = left_and_right(RED, BLUE)
+
+
+def heic() -> bytes:
+    file = io.BytesIO()
+    pillow_heif.from_pillow(PICTURE).save(file)
+    return file.getvalue()
+
+
+def film(folder: Path, name: str, codec: str = "mpeg4") -> bytes:
+    return video(folder / name, [RED, BLUE], seconds_each=1, rate=4, codec=codec).read_bytes()
+
+
+def read(folder: Path) -> dict[str, Contents]:
+    with InlineReaders(folder, SPEC) as readers:
+        return {contents.file.path: contents for contents in readers.read(scan(folder))}
+
+
+PICTURES = {
+    "JPEG": encoded(PICTURE),
+    "PNG": encoded(PICTURE, "PNG"),
+    "GIF": encoded(PICTURE, "GIF"),
+    "WEBP": encoded(PICTURE, "WEBP"),
+    "BMP": encoded(PICTURE, "BMP"),
+    "TIFF": encoded(PICTURE, "TIFF"),
+    "AVIF": encoded(PICTURE, "AVIF"),
+    "JPEG2000": encoded(PICTURE, "JPEG2000"),
+    "QOI": encoded(PICTURE, "QOI"),
+    "HEIC": heic(),
+}
+FILMS = ["a.mp4", "a.mov", "a.mkv", "a.avi", "a.flv", "a.mpg", "a.ts", "a.wmv", "a.3gp"]
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_a_picture_is_one_under_any_name(tmp_path: Path, kind: str) -> None:
+    for name in ("a.mp4", "b.MOV", "c.txt", "d.jpg", "e.webm"):
+        (tmp_path / name).write_bytes(PICTURES[kind])
+    for contents in read(tmp_path).values():
+        assert contents.failure is None, contents.failure
+        assert contents.file.kind == "picture"
+        assert (contents.details.width, contents.details.height, contents.details.duration_s) == (160, 120, None)
+        assert len(contents.parts) == 1
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_a_film_is_one_under_any_name(tmp_path: Path, name: str) -> None:
+    codec = {"a.flv": "flv", "a.mpg": "mpeg1video", "a.wmv": "wmv2"}.get(name, "mpeg4")
+    content = film(tmp_path, name) if name not in ("a.flv", "a.mpg", "a.wmv") else b""
+    if not content:
+        rate = 25 if name == "a.mpg" else 4
+        content = video(tmp_path / name, [RED, BLUE], rate=rate, codec=codec).read_bytes()
+    (tmp_path / name).unlink()
+    for other in ("a.gif", "b.jpg", "c.txt", "d.mp4"):
+        (tmp_path / other).write_bytes(content)
+    for contents in read(tmp_path).values():
+        assert contents.failure is None, contents.failure
+        assert contents.file.kind == "video"
+        assert contents.details.duration_s
+        assert all(part.at_s is not None for part in contents.parts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GIF89a is a format.",
+        "BM is short for Bergmann.",
+        "RIFF, said she. WEBP, he.",
+        "Go ftyp free!",
+        "GG" * 150,
+        "OggS",
+    ],
+)
+def test_words_are_words(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    (contents,) = read(tmp_path).values()
+    assert contents.file.kind == "text"
+    assert contents.failure is None
+
+
+def test_what_bytes_do_not_tell_is_what_its_name_says(tmp_path: Path) -> None:
+    kinds: tuple[Kind, ...] = ("picture", "video", "text")
+    for kind in kinds:
+        assert kind_of(b"<html>" * 100, kind) == kind
+        assert kind_of(b"", kind) == kind
+    assert kind_of(dng(None)[:1024], "picture") == "picture"
+    for name, content in {"a.jpg": b"<html>", "b.mp4": b"<html>"}.items():
+        (tmp_path / name).write_bytes(content)
+    reasons = {path: contents.failure.reason for path, contents in read(tmp_path).items() if contents.failure}
+    assert reasons == {"a.jpg": "not an image", "b.mp4": "not a video"}
+
+
+def test_a_sound_called_as_a_picture(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.m4a"), "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    (tmp_path / "a.m4a").rename(tmp_path / "a.jpg")
+    (contents,) = read(tmp_path).values()
+    assert contents.failure is not None
+    assert contents.failure.reason == "no pictures"
+
+
+def test_an_index_knows_such_files_by_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    (tmp_path / "a.gif").write_bytes(film(tmp_path, "made.mp4"))
+    (tmp_path / "made.mp4").unlink()
+    (tmp_path / "b.mp4").write_bytes(PICTURES["GIF"])
+    (tmp_path / "c.txt").write_text("Words.")
+    for path in tmp_path.iterdir():
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+    model = PixelModel()
+    with open_index(tmp_path, model=model) as index:
+        assert index.update().added == 3
+        kinds = {path: known.kind for path, known in index.catalog.files().items()}
+        assert kinds == {"a.gif": "video", "b.mp4": "picture", "c.txt": "text"}
+        embedded = model.embedded
+        assert index.update().is_same  # though names say otherwise still
+        (tmp_path / "a.gif").rename(tmp_path / "a.mp4")
+        (tmp_path / "b.mp4").rename(tmp_path / "b.jpg")
+        (tmp_path / "c.txt").rename(tmp_path / "c.jpg")
+        done = index.update()
+        assert (done.renamed, done.forgotten, list(done.failures)) == (2, 1, ["c.jpg"])
+        assert model.embedded == embedded
+        found = index.catalog.items(index.catalog.matching(*Filters(kind="video").condition()))
+        assert {item.path for item in found} == {"a.mp4"}
