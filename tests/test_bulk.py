@@ -88,6 +88,12 @@ def test_another_job_is_not_mixed_in(album: Path, tiny_model: Path, tmp_path: Pa
     embed_in_bulk(model, album, out)
     with pytest.raises(DataError, match="its dtype differ"):
         embed_in_bulk(model, album, out, dtype="float32")
+    job = json.loads((out / "job.json").read_text())
+    del job["version of reading"]  # as 0.1.0 wrote it
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "job.json").write_text(json.dumps(job))
+    with pytest.raises(DataError, match="its version of reading differ"):
+        embed_in_bulk(model, album, tmp_path / "earlier")
     (album / "more.png").write_bytes((album / "scene-1.png").read_bytes())
     with pytest.raises(DataError, match="its inputs differ"):
         embed_in_bulk(model, album, out)

@@ -90,3 +90,13 @@ def test_nothing_but_bad_pictures_is_an_error(model: Embedder, tmp_path: Path) -
     missing = Pictures(["gone.jpg"], lambda place: tmp_path / "gone.jpg", "x")
     with pytest.raises(DataError, match=r"none of the 1 pictures .*gone\.jpg"):
         image_vectors(model, missing)
+
+
+def test_vectors_of_an_earlier_reading_are_not_taken(
+    model: Embedder, album: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(features, "READING", 1)
+        image_vectors(model, album, tmp_path)
+    assert image_vectors(model, album, tmp_path).found == 0
+    assert image_vectors(model, album, tmp_path).found == 9

@@ -144,6 +144,9 @@ def _report(index: LocalIndex, done: Updated, as_json: bool, given: Given | None
     if done.skipped:
         parts = sorted(done.skipped.items(), key=lambda part: -part[1])
         say("not looked at: " + ", ".join(f"{count:,} {reason}" for reason, count in parts))
+    if done.reread:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in done.reread.items())
+        say(f"{sum(done.reread.values()):,} files are read better by this version and were read again: {kinds}")
     if done.partial:
         some = ", ".join(f"{path} ({what})" for path, what in islice(done.partial.items(), MOST_NAMED))
         more = f", and {len(done.partial) - MOST_NAMED:,} more" if len(done.partial) > MOST_NAMED else ""
@@ -162,6 +165,7 @@ def _taken(index: LocalIndex, given: Given) -> dict[str, int]:
         "of_indexed_files": len(known),
         "of_no_file_here": len(given.left) - len(known),
         "not_finite": len(given.useless),
+        "read_otherwise_today": len(given.outdated),
     }
 
 

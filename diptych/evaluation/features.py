@@ -31,6 +31,7 @@ from diptych.engines import compiled_cache
 from diptych.evaluation.sets import Pictures
 from diptych.failures import Failure
 from diptych.images import Decode, ImageError, open_image, squared
+from diptych.versions import READING
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -116,8 +117,10 @@ def _shifted(progress: Callable[[int, int], None], start: int, total: int, done:
 
 
 def job_key(model: Embedder, pictures: Pictures, decode: Decode, change: Change | None) -> str:
-    """What vectors depend on: the model and its arithmetic (int8 is not float32), the set, decoding and the change."""
-    said = (model.fingerprint, arithmetic(model), pictures.identity, pictures.split, decode, change and change.name)
+    """What vectors depend on: the model and its arithmetic (int8 is not float32), the set, decoding and the change, and
+    the version of reading, by which a file's pixels may be others."""
+    asked = (pictures.identity, pictures.split, decode, change and change.name)
+    said = (model.fingerprint, arithmetic(model), *asked, READING)
     return hashlib.blake2b(repr(said).encode(), digest_size=12).hexdigest()
 
 

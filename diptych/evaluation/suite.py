@@ -36,6 +36,7 @@ from diptych.evaluation.tasks import EXPECTED, OWN_TEMPLATES, Example, Job, Outc
 from diptych.images import ImageError
 from diptych.index.lock import locked
 from diptych.plots import thumbnail
+from diptych.versions import READING, TOKENIZING
 from diptych.zero_shot import templates_of
 
 DETAILS, THUMBS, VECTORS, LOCK = "details", "details/thumbs", "vectors", ".lock"
@@ -276,7 +277,7 @@ class _Runner:
 
 def key_of(fingerprint: str, dataset: str, task: str, settings: dict[str, Any], made_of: Sequence[str]) -> str:
     """16 hex digits that two rows share only where their numbers would be the same."""
-    said = (fingerprint, dataset, task, sorted(settings.items()), list(made_of))
+    said = (fingerprint, READING, TOKENIZING, dataset, task, sorted(settings.items()), list(made_of))
     return hashlib.blake2b(repr(said).encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 

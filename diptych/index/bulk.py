@@ -24,11 +24,12 @@ from diptych.data.stream import indexed
 from diptych.embedder import Embedder
 from diptych.failures import Failure
 from diptych.images import ImageError, Preprocess, squared
-from diptych.index.given import FINGERPRINT_KEY, MODEL_KEY
+from diptych.index.given import FINGERPRINT_KEY, MODEL_KEY, READING_KEY
 from diptych.index.items import File
 from diptych.index.lock import locked
 from diptych.index.readers import Readers
 from diptych.index.scan import scan
+from diptych.versions import READING, TOKENIZING
 
 SHARD_SIZE = 10_000
 JOB, LOCK = "job.json", ".lock"
@@ -127,6 +128,7 @@ def _check_job(folder: Path, model: Embedder, names: Sequence[str], shard_size: 
     """What makes shards belong together: the same inputs, model and form."""
     listed = hashlib.blake2b("\0".join(names).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     job = {"inputs": listed, "model": model.fingerprint, "shard_size": shard_size, "dtype": dtype}
+    job["version of reading"] = [READING, TOKENIZING]
     path = folder / JOB
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -209,7 +211,7 @@ class _Shard:
         import pyarrow.parquet
 
         folder.mkdir(exist_ok=True)
-        said = {MODEL_KEY: str(self.model.source), FINGERPRINT_KEY: self.model.fingerprint}
+        said = {MODEL_KEY: str(self.model.source), FINGERPRINT_KEY: self.model.fingerprint, READING_KEY: str(READING)}
         columns = {name: [_text(value) for value in values] for name, values in columns.items()}
         table = pyarrow.table(columns).replace_schema_metadata(said)
         _replaced(folder / f"{self.name}.npy", lambda path: _save(path, vectors.astype(self.dtype)))

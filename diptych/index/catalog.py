@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -43,6 +43,11 @@ _PUT_FILE = (
 _PUT_ITEM = "INSERT INTO items(file, modality, at_s, line, text, vector) VALUES (?, ?, ?, ?, CAST(? AS TEXT), ?)"
 
 _OWN_ITEMS = "SELECT file, modality, at_s, line, text, vector FROM items WHERE file = ? ORDER BY id"
+_PARTS = "SELECT items.modality, at_s, text, vector FROM items JOIN files ON files.id = items.file WHERE"
+_SOUND = (
+    "CASE WHEN path = CAST(:path AS TEXT) THEN CASE modality WHEN 'picture' THEN NOT :picture ELSE NOT :text END "
+    f"ELSE CASE modality WHEN 'picture' THEN reading >= {READING} ELSE tokenizing >= {TOKENIZING} END END"
+)
 
 
 class Known(NamedTuple):
@@ -295,13 +300,17 @@ class Catalog:
             raise IndexDamagedError(f"{self.path} holds vectors cut short. `diptych doctor FOLDER --mend` drops them.")
         return np.frombuffer(b"".join(blobs), "<f2").reshape(-1, dim)
 
-    def parts_of(self, contents: Contents) -> list[tuple[Modality, float | None, str | None, np.ndarray]]:
+    def parts_of(
+        self, contents: Contents, wrong: Collection[Modality] = ()
+    ) -> list[tuple[Modality, float | None, str | None, np.ndarray]]:
         """Parts that a file may have in common with what is known: all items of any file with the same bytes, and the
-        texts that the file of that path had; each as modality, at_s, text and vector."""
-        columns = "SELECT items.modality, at_s, text, vector FROM items JOIN files ON files.id = items.file WHERE "
-        rows = self.rows(f"{columns} path = CAST(? AS TEXT) AND modality = 'text'", (os.fsencode(contents.file.path),))
+        texts that the file of that path had; each as modality, at_s, text and vector. Of other files counts what was
+        made as it is today, of the file's own what is of no `wrong` modality."""
+        asked = {"path": os.fsencode(contents.file.path), "digest": contents.digest}
+        asked |= {"picture": "picture" in wrong, "text": "text" in wrong}
+        rows = self.rows(f"{_PARTS} path = CAST(:path AS TEXT) AND modality = 'text' AND {_SOUND}", asked)
         if contents.digest:
-            rows += self.rows(f"{columns} digest = ?", (contents.digest,))
+            rows += self.rows(f"{_PARTS} digest = :digest AND {_SOUND}", asked)
         vectors = self._matrix([row[3] for row in rows], self.dim)
         return [(*row[:3], vector) for row, vector in zip(rows, vectors, strict=True)]
 

@@ -91,9 +91,14 @@ def digest_of(path: str | os.PathLike[str]) -> bytes:
     return digest.digest()
 
 
+def _is_retried(known: Known, retry: bool) -> bool:
+    """Whether it could not be read and perhaps can now: by another version than the one that tried."""
+    return bool(known.failed and (retry or known.outdated))
+
+
 def _is_same(known: Known, file: File, retry: bool) -> bool:
     # size and mtime_ns at once: half the time of asking for each. The kind that is known may be that of its bytes.
-    return known[2:4] == file[2:4] and not (retry and known.failed)
+    return known[2:4] == file[2:4] and not _is_retried(known, retry)
 
 
 def _kept(restamped: Iterator[Restamped], keep: Callable[[list[Restamped]], None]) -> list[Restamped]:
@@ -118,7 +123,7 @@ def _touched(
 ) -> Iterator[Restamped]:  # fmt: skip
     """The files whose bytes are what they were."""
     doubtful = [file for file in changed if known[file.path].size == file.size]
-    doubtful = [file for file in doubtful if not (retry and known[file.path].failed)]
+    doubtful = [file for file in doubtful if not _is_retried(known[file.path], retry)]
     digest_by_id = digests([known[file.path].id for file in doubtful])
     for file, digest in zip(doubtful, _digests(root, doubtful, progress), strict=True):
         id = known[file.path].id

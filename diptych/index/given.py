@@ -9,8 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from diptych.index.faults import IndexFault
+from diptych.index.items import File
+from diptych.index.read_anew import kind_read_anew
+from diptych.versions import READING
 
-MODEL_KEY, FINGERPRINT_KEY = b"diptych.model", b"diptych.fingerprint"  # in a Parquet file's metadata
+# In a Parquet file's metadata
+MODEL_KEY, FINGERPRINT_KEY, READING_KEY = b"diptych.model", b"diptych.fingerprint", b"diptych.reading"
 _PATH_COLUMN = "path"
 
 
@@ -19,10 +23,13 @@ class Given:
 
     `fingerprint` and `model` are those of the model that made them, None where the files do not say. `taken` are the
     paths whose vector was asked for and was good, `useless` those whose was not of finite numbers, or of length 0.
+    `reading` is the version by which the pictures were read, None where the files are none of ours; `outdated` are the
+    paths whose vector was left, for that version read them otherwise than today's.
     """
 
-    def __init__(self, fingerprint: str | None, model: str | None, dim: int):
-        self.fingerprint, self.model, self.dim = fingerprint, model, dim
+    def __init__(self, fingerprint: str | None, model: str | None, dim: int, reading: int | None = None):
+        self.fingerprint, self.model, self.dim, self.reading = fingerprint, model, dim, reading
+        self.outdated: set[str] = set()
         self._rows: dict[str, tuple[np.ndarray, int]] = {}
         self.taken: set[str] = set()
         self.useless: set[str] = set()
@@ -50,16 +57,25 @@ class Given:
         self.taken.add(path)
         return (vector / length).astype(np.float16)
 
+    def is_of_today(self, root: Path, file: File) -> bool:
+        """Whether this file's pixels were, when its vector was made, what they are today."""
+        if self.reading is None or self.reading >= READING or file.path not in self._rows:
+            return True
+        if kind_read_anew(os.path.join(root, file.path), file.kind):
+            self.outdated.add(file.path)
+        return file.path not in self.outdated
+
     @property
     def left(self) -> set[str]:
         """The paths whose vector nobody asked for: their files are indexed already, or not there."""
-        return self._rows.keys() - self.taken - self.useless
+        return self._rows.keys() - self.taken - self.useless - self.outdated
 
 
 class _Paths(NamedTuple):
     paths: list[str]
     fingerprint: str | None
     model: str | None
+    reading: int | None = None
 
 
 def open_given(vectors: str | os.PathLike[str], paths: str | os.PathLike[str] | None, root: Path) -> Given:
@@ -83,9 +99,11 @@ def open_given(vectors: str | os.PathLike[str], paths: str | os.PathLike[str] | 
         array, named = _array(npy), _paths(beside)
         if len(array) != len(named.paths):
             raise IndexFault(f"{npy} has {len(array)} rows, and {beside} {len(named.paths)} paths; wanted one each.")
-        given = given or Given(named.fingerprint, named.model, array.shape[1])
+        given = given or Given(named.fingerprint, named.model, array.shape[1], named.reading)
         if (named.fingerprint, array.shape[1]) != (given.fingerprint, given.dim):
             raise IndexFault(f"{npy} is of another model than {shards[0][0]}; give the vectors of one model at a time.")
+        if named.reading != given.reading:
+            raise IndexFault(f"{npy} was made by another version than {shards[0][0]}; give one version's at a time.")
         given.add([_relative(path, root) for path in named.paths], array)
     assert given is not None
     return given
@@ -122,9 +140,9 @@ def _paths(path: Path) -> _Paths:
     if _PATH_COLUMN not in table.column_names:
         raise IndexFault(f"{path} has no column {_PATH_COLUMN!r}; wanted the path of each row.")
     said = {key: value.decode() for key, value in (table.schema.metadata or {}).items() if key.startswith(b"diptych")}
-    return _Paths(
-        [str(path) for path in table[_PATH_COLUMN].to_pylist()], said.get(FINGERPRINT_KEY), said.get(MODEL_KEY)
-    )
+    reading = int(said.get(READING_KEY) or 1) if FINGERPRINT_KEY in said else None  # 0.1.0 did not say
+    paths = [str(path) for path in table[_PATH_COLUMN].to_pylist()]
+    return _Paths(paths, said.get(FINGERPRINT_KEY), said.get(MODEL_KEY), reading)
 
 
 def _relative(path: str, root: Path) -> str:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from diptych.versions import TOKENIZING
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
@@ -171,7 +173,8 @@ def sentence_vectors(model: Encoder, folder: Path | None, fingerprint: str) -> F
 
     if folder is None:
         return embed()
-    name = hashlib.blake2b("\n".join((fingerprint, *SENTENCES)).encode(), digest_size=8).hexdigest()
+    said = (fingerprint, str(TOKENIZING), *SENTENCES)
+    name = hashlib.blake2b("\n".join(said).encode(), digest_size=8).hexdigest()
     return _kept(folder / f"background-{name}.npy", embed, shape=(len(SENTENCES), model.dim))
 
 

@@ -20,8 +20,11 @@ from diptych.index.encoding import Encoder, Key
 from diptych.index.faults import IndexDamagedError, IndexPlaceError, explained
 from diptych.index.items import Contents, File
 from diptych.index.mending import remove
+from diptych.index.rereading import Again, read_otherwise
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from diptych.failures import Failure
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 PLACE = ".diptych"
 COMMIT_FILES, COMMIT_S = 64, 1.0
 _OWN = "a program's own folder"  # what a scan calls it
+_PACKAGES = ("av", "imagecodecs", "pillow_heif", "rawpy", "tifffile")  # without which some files cannot be read
 # Why a file cannot be read now and perhaps can later, without a trace of that on the file: tried again each time.
 PASSING = frozenset(("no permission", "missing", "unreadable"))
 Progress = Callable[[int, int], None]
@@ -40,7 +44,8 @@ class Updated(NamedTuple):
     """What an update did, in files. `failures` names all that cannot be read (path -> Failure), those that were met
     this time first; the last `failed_before` of them could not be read earlier and have not changed. `partial` names
     those of which a part could be read (path -> what is missing). `unreachable` is the number of files whose folder
-    could not be looked into, which are kept. `skipped` counts by reason what was left out by choice."""
+    could not be looked into, which are kept. `skipped` counts by reason what was left out by choice. `reread` counts by
+    kind the files that have not changed and were read again, for this version reads them otherwise than the last."""
 
     added: int
     changed: int
@@ -53,6 +58,7 @@ class Updated(NamedTuple):
     skipped: dict[str, int]
     seconds: float
     partial: dict[str, str] = {}  # noqa: RUF012 (nobody writes to it)
+    reread: dict[str, int] = {}  # noqa: RUF012
 
     @property
     def new_failures(self) -> dict[str, Failure]:
@@ -62,7 +68,8 @@ class Updated(NamedTuple):
     @property
     def is_same(self) -> bool:
         """Whether nothing happened."""
-        return not (self.added or self.changed or self.renamed or self.forgotten or self.new_failures)
+        did = self.added or self.changed or self.renamed or self.forgotten or self.reread
+        return not (did or self.new_failures)
 
 
 class Rules(NamedTuple):
@@ -104,12 +111,17 @@ def update(
         todo = changes(
             index.root, known, found.files,
             digests=catalog.digests, now_ns=found.now_ns, keep=catalog.restamp, progress=progress,
-            retry=catalog.facts().get("version") != __version__,
+            retry=any(catalog.facts().get(key) != value for key, value in _readers().items()),
             closed=[path for path, failure in found.failures.items() if failure.reason == "unreadable folder"],
         )  # fmt: skip
         if todo.gone:
             catalog.forget(todo.gone)
-        failures = _embed(index, catalog, todo.read, found.now_ns, progress, given, processes)
+        again = read_otherwise(
+            catalog, index.root, found.files, {file.path for file in todo.read},
+            lambda: index.any_model if reindex else index.model, progress=progress,
+        )  # fmt: skip
+        files = [*todo.read, *again.files.values()]
+        failures = _embed(index, catalog, files, again, found.now_ns, progress, given, processes)
         catalog.set_facts(_now(index, rules))
     if reindex:
         _swap(index)
@@ -123,13 +135,14 @@ def update(
         changed=len(listed - new - failures.keys()),
         renamed=len(todo.renamed),
         forgotten=len(todo.gone),
-        unchanged=todo.same + len(todo.touched) - len(earlier),
+        unchanged=todo.same + len(todo.touched) - len(earlier) - len(again.files.keys() & failures.keys()),
         failed_before=len(earlier),
         unreachable=len(todo.unreachable),
         failures=met | earlier,
         skipped=found.skipped,
         seconds=time.perf_counter() - started,
         partial=index.catalog.partial(),
+        reread=again.counted(again.files.keys() - failures.keys()),
     )
 
 
@@ -214,17 +227,25 @@ def _check_mounted(index: LocalIndex, catalog: Catalog, known: Iterable[str], fo
 def _now(index: LocalIndex, rules: Rules) -> dict[str, str]:
     return {
         "updated_at": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        "version": __version__,
+        **_readers(),
         "root": str(index.root),
         "exclude": json.dumps(rules.exclude),
         "hidden": "yes" if rules.hidden else "no",
     }
 
 
+def _readers() -> dict[str, str]:
+    """What decides which files can be read: what could not be is tried again when it changes."""
+    from importlib.util import find_spec
+
+    return {"version": __version__, "packages": " ".join(name for name in _PACKAGES if find_spec(name))}
+
+
 def _embed(
     index: LocalIndex,
     catalog: Catalog,
     files: list[File],
+    again: Again,
     now_ns: int,
     progress: Progress | None,
     given: Given | None,
@@ -245,7 +266,7 @@ def _embed(
         done = 0
         for contents in chain(readers.read(files), [None]):
             if contents is not None:
-                encoder.add(contents, _known_vectors(catalog, contents, given))
+                encoder.add(contents, _known_vectors(index.root, catalog, contents, again, given))
             for finished, vectors in encoder.finished(all=contents is None):
                 writer.put(finished, vectors)
                 if finished.failure:
@@ -256,14 +277,18 @@ def _embed(
     return failures
 
 
-def _known_vectors(catalog: Catalog, contents: Contents, given: Given | None) -> dict[Key, np.ndarray]:
+def _known_vectors(
+    root: Path, catalog: Catalog, contents: Contents, again: Again, given: Given | None
+) -> dict[Key, np.ndarray]:
     """The vectors of parts that need not be made: that were made elsewhere, that are in the catalog under another name
     with the same bytes, or that are paragraphs which did not change."""
+    file = contents.file
     known: dict[Key, np.ndarray] = {
         (modality, at_s if modality == "picture" else None, text if modality == "text" else None): vector
-        for modality, at_s, text, vector in catalog.parts_of(contents)
+        for modality, at_s, text, vector in catalog.parts_of(contents, again.wrong.get(file.path, ()))
     }
-    vector = given.vector(contents.file.path) if given and contents.file.kind == "picture" else None
+    is_given = given is not None and file.kind == "picture" and given.is_of_today(root, file)
+    vector = given.vector(file.path) if given and is_given else None
     return known if vector is None else known | {("picture", None, None): vector}
 
 

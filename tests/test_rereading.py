@@ -1,0 +1,262 @@
+"""After an update of the program: files that it reads otherwise are embedded again, they alone, and are named."""
+
+import io
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Cli
+from earlier_catalog import as_earlier
+from index_model import DIM, InlineReaders, PixelModel, draw, expected
+from PIL import Image, PngImagePlugin
+
+from diptych.cli import OK
+from diptych.index import readers
+from diptych.index.given import open_given
+from diptych.index.local import LocalIndex, open_index
+from diptych.index.read_anew import kind_read_anew
+
+OLD_S = 1_600_000_000
+STALE = np.eye(DIM, dtype=np.float16)[0]  # what an earlier version made of everything
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
+    made = PixelModel()
+    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    monkeypatch.setattr("diptych.embedder.load", lambda name, **options: made)
+    return made
+
+
+def noise(mode: str = "RGB") -> Image.Image:
+    picture = Image.fromarray(np.random.default_rng(5).integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    if mode in ("RGBA", "LA"):
+        picture.putalpha(Image.fromarray(np.random.default_rng(6).integers(0, 256, (12, 16), dtype=np.uint8)))
+    return picture.convert(mode)
+
+
+def stored(mode: str, form: str, **options: object) -> Callable[[], bytes]:
+    def made() -> bytes:
+        file = io.BytesIO()
+        noise(mode).save(file, form, **options)
+        return file.getvalue()
+
+    return made
+
+
+def png_with_transparent_colour() -> bytes:
+    said = PngImagePlugin.PngInfo()
+    said.add_text("Comment", "words " * 5000)  # before the chunk that is looked for
+    return stored("RGB", "PNG", transparency=(1, 2, 3), pnginfo=said)()
+
+
+FILES = {
+    "grey.tif": (stored("L", "TIFF"), "TIFF"),
+    "palette.png": (stored("P", "PNG"), "with a palette"),
+    "bits.png": (stored("1", "PNG"), "black and white"),
+    "clear.png": (stored("RGBA", "PNG"), "transparent"),
+    "clear-grey.png": (stored("LA", "PNG"), "transparent"),
+    "colour.png": (png_with_transparent_colour, "transparent"),
+    "moving.png": (stored("RGB", "PNG", save_all=True, append_images=[noise("L").convert("RGB")]), "animation"),
+    "plain.png": (stored("RGB", "PNG"), None),
+    "grey.png": (stored("L", "PNG"), None),
+    "a.gif": (stored("P", "GIF"), "with a palette"),
+    "clear.webp": (stored("RGBA", "WEBP"), "transparent"),
+    "clear-whole.webp": (stored("RGBA", "WEBP", lossless=True), "transparent"),
+    "moving.webp": (stored("RGB", "WEBP", save_all=True, append_images=[noise("L")]), "animation"),
+    "plain.webp": (stored("RGB", "WEBP"), None),
+    "whole.webp": (stored("RGB", "WEBP", lossless=True), None),
+    "palette.bmp": (stored("P", "BMP"), "with a palette"),
+    "plain.bmp": (stored("RGB", "BMP"), None),
+    "bits.pbm": (stored("1", "PPM"), "black and white"),
+    "plain.ppm": (stored("RGB", "PPM"), None),
+    "photograph.jpg": (stored("RGB", "JPEG"), None),
+    "called.jpg": (stored("P", "PNG"), "with a palette"),
+    "clear.avif": (stored("RGBA", "AVIF"), "transparent or turned HEIC or AVIF"),
+    "plain.avif": (stored("RGB", "AVIF"), None),
+    "whole.jp2": (stored("RGB", "JPEG2000"), "JPEG 2000"),
+    "small.ico": (stored("RGBA", "ICO"), "transparent"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_tells_by_its_bytes_whether_it_is_read_otherwise(name: str, tmp_path: Path) -> None:
+    made, kind = FILES[name]
+    content = made()
+    (tmp_path / name).write_bytes(content)
+    assert kind_read_anew(str(tmp_path / name), "picture") == kind
+    for end in range(0, min(len(content), 80)):  # cut anywhere it is told, or it is not
+        (tmp_path / name).write_bytes(content[:end])
+        kind_read_anew(str(tmp_path / name), "picture")
+
+
+def test_what_is_no_picture(tmp_path: Path) -> None:
+    assert kind_read_anew(str(tmp_path / "gone.png"), "picture") is None
+    assert kind_read_anew("any.mp4", "video") == "film"
+    assert kind_read_anew("any.txt", "text") is None
+    (tmp_path / "raw.dng").write_bytes(b"II*\0" + bytes(100))
+    assert kind_read_anew(str(tmp_path / "raw.dng"), "picture") is None
+
+
+@pytest.fixture
+def earlier(model: PixelModel, tmp_path: Path) -> LocalIndex:
+    """An index as 0.1.0 left it, with a vector for everything that no model made."""
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for name in ("grey.tif", "palette.png", "clear.png", "plain.png", "photograph.jpg"):
+        (root / name).write_bytes(FILES[name][0]())
+    (root / "notes.md").write_text("One.\n\nTwo.\n")
+    (root / "broken.jpg").write_bytes(b"no picture")
+    for path in root.iterdir():
+        os.utime(path, (OLD_S, OLD_S))
+    index = open_index(root, model=model)
+    index.update()
+    made_stale(index)
+    return open_index(root, model=model)
+
+
+def made_stale(index: LocalIndex) -> None:
+    index.close()
+    with sqlite3.connect(index.catalog_path) as db:
+        db.execute("UPDATE items SET vector = ?", (STALE.tobytes(),))
+    db.close()
+    as_earlier(index.catalog_path)
+
+
+def is_stale(index: LocalIndex, path: str) -> bool:
+    (vector, *_) = index.catalog.vectors_of(index.catalog.matching("path = ?", (path,)))
+    if np.array_equal(vector, STALE):
+        return True
+    np.testing.assert_allclose(vector, expected(index.root / path, PixelModel()), atol=1e-3)
+    return False
+
+
+def test_they_alone_are_embedded_again_and_named(earlier: LocalIndex, model: PixelModel) -> None:
+    model.embedded = 0
+    done = earlier.update()
+    assert done.reread == {"TIFF": 1, "transparent": 1, "with a palette": 1}
+    assert (done.changed, done.unchanged, done.failed_before) == (0, 6, 0)
+    assert list(done.failures) == ["broken.jpg"]  # tried by this version, too
+    assert not done.is_same
+    assert model.embedded == 3
+    names = ("grey.tif", "palette.png", "clear.png", "plain.png", "photograph.jpg")
+    assert [is_stale(earlier, name) for name in names] == [False, False, False, True, True]
+    assert earlier.update().is_same
+    assert model.embedded == 3
+    for modality in ("picture", "text"):
+        nearest = earlier.nearest(modality)  # type: ignore[arg-type]
+        assert nearest.ids.tolist() == earlier.catalog.ids(modality).tolist()  # type: ignore[arg-type]
+
+
+def test_the_command_says_so(cli: Cli, earlier: LocalIndex) -> None:
+    earlier.close()
+    (earlier.root / "broken.jpg").unlink()
+    said = cli("index", earlier.root)
+    assert said.code == OK
+    assert "3 files are read better by this version and were read again: 1 transparent, 1 TIFF, 1 with a" in said.err
+    assert cli("index", earlier.root, "--json").json["reread"] == {}
+
+
+def test_an_update_that_is_cut_off_goes_on(
+    earlier: LocalIndex, model: PixelModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(InlineReaders):
+        def read(self, files):  # type: ignore[no-untyped-def]
+            yield next(super().read(list(files)[:1]))
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(readers, "Readers", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            earlier.update()
+    earlier.update()
+    names = ("grey.tif", "palette.png", "clear.png", "plain.png")
+    assert [is_stale(earlier, name) for name in names] == [False, False, False, True]
+
+
+def test_a_copy_and_a_new_name_of_what_is_stale(earlier: LocalIndex, model: PixelModel) -> None:
+    """The bytes are known, and their vector is not to be trusted."""
+    shutil.copy(earlier.root / "grey.tif", earlier.root / "copy.tif")
+    (earlier.root / "palette.png").rename(earlier.root / "renamed.png")
+    os.utime(earlier.root / "clear.png", (OLD_S + 9, OLD_S + 9))
+    (earlier.root / "grey.txt").write_text("a caption that came later")
+    done = earlier.update()
+    assert (done.added, done.renamed) == (1, 1)
+    names = ("copy.tif", "renamed.png", "clear.png", "grey.tif", "plain.png")
+    assert [is_stale(earlier, name) for name in names] == [False, False, False, False, True]
+
+
+def test_a_file_whose_folder_is_away_waits(earlier: LocalIndex, model: PixelModel) -> None:
+    away = earlier.root.parent / "away.tif"
+    (earlier.root / "grey.tif").rename(away)
+    with sqlite3.connect(earlier.catalog_path) as db:  # known under a link to nowhere
+        db.execute("UPDATE files SET path = 'disk/grey.tif' WHERE path = 'grey.tif'")
+    db.close()
+    (earlier.root / "disk").symlink_to(earlier.root.parent / "disk")
+    assert earlier.update().unreachable == 1
+    (earlier.root.parent / "disk").mkdir()
+    away.rename(earlier.root.parent / "disk" / "grey.tif")
+    os.utime(earlier.root.parent / "disk" / "grey.tif", (OLD_S, OLD_S))
+    assert earlier.update().reread == {"TIFF": 1}
+    assert not is_stale(earlier, "disk/grey.tif")
+
+
+def test_texts_are_embedded_again_where_their_ids_change(earlier: LocalIndex, model: PixelModel) -> None:
+    model.cleaning = ("canonicalize",)  # type: ignore[attr-defined]
+    model.embedded = 0
+    done = earlier.update()
+    assert done.reread["with a text"] == 1
+    assert model.embedded == 5  # two paragraphs beside the three pictures
+    vectors = earlier.catalog.vectors_of(earlier.catalog.matching("path = 'notes.md'"))
+    np.testing.assert_allclose(vectors, model.embed_texts(["One.", "Two."]), atol=1e-3)
+    assert is_stale(earlier, "plain.png")
+
+
+def test_a_date_that_was_not_understood_is_read_and_no_vector_made(model: PixelModel, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x132] = "2019:05:01 12:30:00"
+    noise().save(tmp_path / "dated.jpg", exif=exif)
+    draw(tmp_path / "plain.png", 2)
+    for path in tmp_path.iterdir():
+        os.utime(path, (OLD_S, OLD_S))
+    with open_index(tmp_path, model=model) as index:
+        index.update()
+        made_stale(index)
+        with sqlite3.connect(index.catalog_path) as db:
+            db.execute("UPDATE files SET taken_at = NULL")
+        db.close()
+        model.embedded = 0
+        assert index.update().reread == {"with a date": 1}
+        assert model.embedded == 0
+        (found,) = index.catalog.items(index.catalog.matching("path = 'dated.jpg'"))
+        assert found.details.taken_at == "2019-05-01T12:30:00"
+        assert is_stale(index, "dated.jpg")
+
+
+def test_vectors_written_by_an_earlier_version(model: PixelModel, tmp_path: Path) -> None:
+    """Taken for the files whose pixels are what they were; the others are embedded."""
+    import pyarrow
+    import pyarrow.parquet
+
+    root, out = tmp_path / "pictures", tmp_path / "vectors"
+    root.mkdir()
+    out.mkdir()
+    names = ["grey.tif", "plain.png"]
+    for name in names:
+        (root / name).write_bytes(FILES[name][0]())
+    np.save(out / "00000.npy", np.stack([STALE, STALE]))
+    said = {"diptych.model": "m", "diptych.fingerprint": model.fingerprint}
+    for extra, taken in (({}, {"plain.png"}), ({"diptych.reading": "2"}, set(names))):
+        table = pyarrow.table({"path": names}).replace_schema_metadata({**said, **extra})
+        pyarrow.parquet.write_table(table, out / "00000.parquet")
+        given = open_given(out, None, root)
+        with open_index(root, model=model, index=tmp_path / f"index-{len(taken)}") as index:
+            index.update(given=given)
+            assert given.taken == taken
+            assert given.outdated == set(names) - taken
+            assert given.left == set()
+            assert [is_stale(index, name) for name in names] == ["grey.tif" in taken, True]
