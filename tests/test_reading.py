@@ -171,7 +171,9 @@ def test_a_damaged_exif_costs_no_picture(read: Any) -> None:
         assert (contents.details.width, contents.details.height) == (160, 120)
 
 
-@pytest.mark.parametrize("junk", ["OLYMPUS DIGITAL CAMERA", "SONY DSC", "DCIM\\100MEDIA\\DJI_0001.JPG", "IMG_1234.jpg"])
+@pytest.mark.parametrize(
+    "junk", ["OLYMPUS DIGITAL CAMERA", "SONY DSC", "DCIM\\100MEDIA\\DJI_0001.JPG", "IMG_1234.jpg", '{"shape": [3, 4]}']
+)
 def test_what_a_camera_writes_is_no_caption(read: Any, junk: str) -> None:
     contents = read("a.jpg", encoded(left_and_right(RED, BLUE), exif=exif(description=junk)))
     assert contents.details.caption is None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import html
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from diptych.index.dates import local_time
 from diptych.index.items import Details
+from diptych.index.xmp import Said, read_xmp
 
 if TYPE_CHECKING:
     from PIL.Image import Exif, Image
@@ -21,13 +21,12 @@ CAPTION_LENGTH = 2000  # characters; what a tower reads ends long before
 _ORIENTATION, _DESCRIPTION, _MAKE, _MODEL, _CHANGED_AT = 0x112, 0x10E, 0x10F, 0x110, 0x132
 _EXIF, _GPS, _TAKEN_AT, _DIGITIZED_AT = 0x8769, 0x8825, 0x9003, 0x9004
 _XP_TITLE, _XP_COMMENT = 0x9C9B, 0x9C9C  # Windows', in UTF-16
-_XMP_LENGTH = 2**18
-_IPTC_CAPTION = (2, 120)
+_IPTC_CAPTION, _IPTC_DATE, _IPTC_TIME = (2, 120), (2, 55), (2, 60)
 # What cameras and programs write where a person's words would stand
 _BOILERPLATE = re.compile(
     r"(olympus|minolta|konica|sony|samsung|kodak|nikon|pentax).{0,20}(digital (still )?camera|dsc)|dcim.*|default|"
     r"screenshot|untitled|created with gimp|<.*>|[\w ./\\-]+\.(jpe?g|png|tiff?|hei[cf]|dng)|"
-    r"(img|dsc|pict?)[_-]?\d+",
+    r"(img|dsc|pict?)[_-]?\d+|\{\"shape\": \[.*\}|ImageJ=.*",
     re.I | re.S,
 )
 
@@ -38,38 +37,56 @@ def picture_details(image: Image) -> Details:
     with contextlib.suppress(Exception):
         exif = image.getexif()
     width, height = image.size
-    details = Details(width, height) if exif is None else exif_details(exif)
     # Of a TIFF file, Pillow gives the upright size already.
     if exif is not None and image.format != "TIFF" and exif.get(_ORIENTATION) in (5, 6, 7, 8):
         width, height = height, width
-    return replace(details, width=width, height=height, caption=details.caption or _first(_embedded_captions(image)))
+    details = Details(width, height) if exif is None else replace(exif_details(exif), width=width, height=height)
+    return _filled_up(details, exif_times(exif), image)
+
+
+def exif_times(exif: Exif | None) -> tuple[str | None, str | None, str | None]:
+    """When the picture was taken, digitized and changed, as EXIF says."""
+    if exif is None:
+        return None, None, None
+    camera = _block(exif, _EXIF)
+    values = (camera.get(_TAKEN_AT), camera.get(_DIGITIZED_AT), exif.get(_CHANGED_AT))
+    taken, digitized, changed = (local_time(value) for value in map(_bytes, values))
+    return taken, digitized, changed
+
+
+def with_sidecar(details: Details, said: Said) -> Details:
+    """What a person put down beside a picture goes before what is in it, but for the date of a file."""
+    if said.latitude is not None:
+        details = replace(details, latitude=said.latitude, longitude=said.longitude)
+    taken_at = said.taken_at or details.taken_at or said.made_at
+    return replace(details, taken_at=taken_at, caption=_first(said.captions) or details.caption)
+
+
+def _filled_up(details: Details, exif_says: tuple[str | None, str | None, str | None], image: Image) -> Details:
+    """With what XMP, IPTC and PNG's texts say, where EXIF is silent. That a picture was taken then is believed before
+    that its file was made then, and this before that it was changed."""
+    xmp, iptc = _xmp(image), _iptc(image)
+    taken, digitized, changed = exif_says
+    sent = f"{_text(iptc.get(_IPTC_DATE)) or ''} {_text(iptc.get(_IPTC_TIME)) or ''}"
+    png_time = local_time(image.info.get("Creation Time"))
+    times = (taken, xmp.taken_at, local_time(sent), digitized, xmp.made_at, png_time, changed)
+    captions = (details.caption, *xmp.captions, _text(iptc.get(_IPTC_CAPTION)), *_png_texts(image))
+    if details.latitude is None:
+        details = replace(details, latitude=xmp.latitude, longitude=xmp.longitude)
+    return replace(details, taken_at=next(filter(None, times), None), caption=_first(captions))
 
 
 def exif_details(exif: Exif) -> Details:
     """What EXIF alone says: time, place, camera, caption."""
-    camera, gps = _block(exif, _EXIF), _block(exif, _GPS)
-    times = (camera.get(_TAKEN_AT), camera.get(_DIGITIZED_AT), exif.get(_CHANGED_AT))
-    latitude, longitude = _place(gps)
+    latitude, longitude = _place(_block(exif, _GPS))
     captions = map(exif.get, (_DESCRIPTION, _XP_TITLE, _XP_COMMENT))
     return Details(
-        taken_at=next(filter(None, map(local_time, times)), None),
+        taken_at=next(filter(None, exif_times(exif)), None),
         latitude=latitude,
         longitude=longitude,
         camera=camera_name(exif.get(_MAKE), exif.get(_MODEL)),
         caption=_first(map(_text, captions)),
     )
-
-
-def local_time(value: object) -> str | None:
-    """'2024:05:01 12:30:00', or an ISO time whatever its zone -> '2024-05-01T12:30:00'; None for what is no time."""
-    parts = re.match(r"\s*(\d{4})\D(\d\d)\D(\d\d)[ T](\d\d):(\d\d):(\d\d)", str(value))
-    if not parts:
-        return None
-    try:
-        when = datetime.fromisoformat("{}-{}-{}T{}:{}:{}".format(*parts.groups()))
-    except ValueError:
-        return None
-    return when.isoformat() if when.year > 1825 else None  # before the first photograph: a clock that was never set
 
 
 def camera_name(make: object, model: object) -> str | None:
@@ -80,47 +97,28 @@ def camera_name(make: object, model: object) -> str | None:
     return name if name.casefold().startswith(maker.split()[0].casefold()) else f"{maker} {name}"
 
 
-def xmp_caption(xmp: bytes | str) -> str | None:
-    """The first dc:description of an XMP packet (its default language), or dc:title. It is searched, not parsed: no
-    entity is expanded, and a damaged packet may still tell."""
-    text = xmp if isinstance(xmp, str) else xmp[:_XMP_LENGTH].decode("utf-8", "replace")
-    return _first(_xmp_property(text[:_XMP_LENGTH], name) for name in ("dc:description", "dc:title"))
-
-
 def tidy_caption(words: str | None) -> str | None:
     """One line without the spaces around, cut at CAPTION_LENGTH; None where no person's words are left."""
     words = " ".join(re.sub(r"[\0-\x1f\x7f\ud800-\udfff]", " ", words or "").split())
     return words[:CAPTION_LENGTH] if words and not _BOILERPLATE.fullmatch(words) else None
 
 
-def _embedded_captions(image: Image) -> Iterator[str | None]:
-    """Captions outside EXIF, the weightiest first."""
-    info = image.info
-    for key in ("xmp", "XML:com.adobe.xmp"):
-        if isinstance(packet := info.get(key), (bytes, str)):
-            yield xmp_caption(packet)
-    if "photoshop" in info or image.format == "TIFF":
-        yield _iptc_caption(image)
-    for key in ("Description", "Title"):
-        yield _text(info.get(key))
+def _xmp(image: Image) -> Said:
+    packets = (image.info.get(key) for key in ("xmp", "XML:com.adobe.xmp"))
+    return next((read_xmp(packet) for packet in packets if packet and isinstance(packet, (bytes, str))), Said())
 
 
-def _xmp_property(text: str, name: str) -> str | None:
-    start, end = text.find(f"<{name}"), text.find(f"</{name}>")
-    if 0 <= start < end:
-        item = text.find("<rdf:li", start, end)
-        begin, stop = text.find(">", max(start, item), end), text.find("</rdf:li>", start, end)
-        return html.unescape(re.sub(r"<[^<>]*>", "", text[begin + 1 : stop if stop > 0 else end]))
-    said = re.search(rf"\b{name}=(\"[^\"<]*\"|'[^'<]*')", text)  # the short form, an attribute
-    return html.unescape(said[1][1:-1]) if said else None
-
-
-def _iptc_caption(image: Any) -> str | None:
+def _iptc(image: Any) -> Mapping[tuple[int, int], Any]:
     from PIL.IptcImagePlugin import getiptcinfo
 
-    with contextlib.suppress(Exception):
-        return _text((getiptcinfo(image) or {}).get(_IPTC_CAPTION))
-    return None
+    if "photoshop" in image.info or image.format == "TIFF":
+        with contextlib.suppress(Exception):
+            return getiptcinfo(image) or {}
+    return {}
+
+
+def _png_texts(image: Image) -> Iterable[str | None]:
+    return (_text(image.info.get(key)) for key in ("Description", "Title"))
 
 
 def _block(exif: Exif, tag: int) -> dict[int, Any]:
@@ -134,23 +132,35 @@ def _place(gps: dict[int, Any]) -> tuple[float | None, float | None]:
     """Signed degrees, (latitude, longitude); (None, None) unless both are there and on the globe. (0, 0) is what
     cameras write without a fix."""
     try:
-        latitude = _degrees(gps[2]) * (-1 if str(gps[1]).strip("\0 ").upper() == "S" else 1)
-        longitude = _degrees(gps[4]) * (-1 if str(gps[3]).strip("\0 ").upper() == "W" else 1)
+        latitude, longitude = _degrees(gps[2], gps.get(1), "NS"), _degrees(gps[4], gps.get(3), "EW")
     except (KeyError, TypeError, ValueError, ArithmeticError):
         return None, None
     is_place = abs(latitude) <= 90 and abs(longitude) <= 180 and (latitude or longitude)  # False for not-a-number
     return (latitude, longitude) if is_place else (None, None)
 
 
-def _degrees(parts: Any) -> float:
+def _degrees(parts: Any, letter: object, letters: str) -> float:
+    """From degrees, minutes and seconds, of which the last may be missing. Raises ValueError where neither a sign nor
+    a letter tells north from south: a place on the wrong side of the earth is worse than none."""
+    parts = parts if isinstance(parts, (tuple, list)) else (parts,)
     degrees, minutes, seconds = (float(part) for part in (*parts, 0, 0)[:3])
-    return degrees + minutes / 60 + (0 if math.isnan(seconds) else seconds) / 3600
+    size = abs(degrees) + sum(0 if math.isnan(part) else part / unit for part, unit in ((minutes, 60), (seconds, 3600)))
+    if degrees < 0:
+        return -size
+    place = letters.index((_text(letter) or " ")[0].upper())
+    return -size if place else size
+
+
+def _bytes(value: object) -> object:
+    """Tags of a wrong type come as numbers: their bytes."""
+    if isinstance(value, tuple) and value and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
+        return bytes(value)
+    return value
 
 
 def _text(value: object) -> str | None:
     """A tag's text. Pillow reads ASCII tags as Latin-1, while most programs write UTF-8; Windows' are UTF-16."""
-    if isinstance(value, tuple) and value and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
-        value = bytes(value)
+    value = _bytes(value)
     if isinstance(value, bytes):
         is_wide = len(value) > 1 and value[1] == 0
         return tidy_caption(value.decode("utf-16-le" if is_wide else "utf-8", "replace"))
@@ -161,5 +171,5 @@ def _text(value: object) -> str | None:
     return tidy_caption(value)
 
 
-def _first(captions: Iterator[str | None]) -> str | None:
+def _first(captions: Iterable[str | None]) -> str | None:
     return next((tidy for words in captions if (tidy := tidy_caption(words))), None)

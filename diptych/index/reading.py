@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import IO, NamedTuple
 
 from diptych.images import ImageError, Preprocess
+from diptych.index import xmp
 from diptych.index.items import Details, Kind, Part
-from diptych.index.metadata import CAPTION_LENGTH, tidy_caption, xmp_caption
+from diptych.index.metadata import CAPTION_LENGTH, tidy_caption, with_sidecar
 from diptych.index.photographs import read_photograph
 from diptych.index.scan import sidecars
 from diptych.index.signatures import HEAD_LENGTH, kind_of
@@ -109,7 +110,7 @@ def _read_picture(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.
     content = file.read()
     digest.update(content)
     pixels, details, partial = read_photograph(content, path, spec)
-    details = replace(details, caption=_caption_beside(path) or details.caption)
+    details = _with_what_is_beside(path, details)
     return details, (Part(pixels), *_caption_part(details)), partial
 
 
@@ -140,15 +141,18 @@ def _caption_part(details: Details) -> tuple[Part, ...]:
     return (Part(text=details.caption),) if details.caption else ()
 
 
-def _caption_beside(path: str) -> str | None:
-    """The words of the first sidecar that has any."""
-    for name in sidecars(path):
+def _with_what_is_beside(path: str, details: Details) -> Details:
+    """With the words of the first text beside a picture that has any, and with what its XMP sidecars say."""
+    caption = None
+    for name in reversed(sidecars(path)):  # the weightiest has the last word
+        is_text = name[-3:].lower() == "txt"
         try:
             with open_regular(name) as file:
-                content = file.read(4 * CAPTION_LENGTH if name[-3:].lower() == "txt" else 2**18)
-            words = decode_text(content) if name[-3:].lower() == "txt" else xmp_caption(content)
+                content = file.read(4 * CAPTION_LENGTH if is_text else xmp.LENGTH)
+            if not is_text:
+                details = with_sidecar(details, xmp.read_xmp(content))
+            else:
+                caption = tidy_caption(decode_text(content)) or caption
         except (OSError, NotText):  # mostly, there is none
             continue
-        if caption := tidy_caption(words):
-            return caption
-    return None
+    return replace(details, caption=caption or details.caption)

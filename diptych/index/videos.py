@@ -11,9 +11,10 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from diptych.images import MAX_PIXELS, ImageError, Preprocess, squared
+from diptych.index.dates import local_time
 from diptych.index.frames import as_shown, is_blank
 from diptych.index.items import Details
-from diptych.index.metadata import camera_name, local_time, tidy_caption
+from diptych.index.metadata import camera_name, tidy_caption
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -156,11 +157,15 @@ def _next_frame(decoded: Iterator[VideoFrame], last_s: float, middle_s: float, e
 
 def _details(said: Mapping[str, str], size: tuple[int, int], duration_s: float | None) -> Details:
     """From a container's tags; QuickTime's own first, for they have the local time and the phone's name."""
+    said = {key.lower(): value for key, value in said.items()}
     apple, android = "com.apple.quicktime.", "com.android."
-    taken_at = local_time(said.get(f"{apple}creationdate")) or local_time(said.get("creation_time"))
-    if taken_at and taken_at < "1971":  # a clock that was never set: QuickTime counts from 1904
-        taken_at = None
-    latitude, longitude = _place(said.get(f"{apple}location.ISO6709") or said.get("location") or "")
+    made_at = local_time(said.get("creation_time"))
+    if made_at and made_at < "1971":  # a clock that was never set: QuickTime counts from 1904
+        made_at = None
+    tags = (f"{apple}creationdate", "date_recorded", "date")
+    taken_at, recorded_at, dated = (local_time(said.get(tag)) for tag in tags)
+    taken_at = taken_at or recorded_at or made_at or dated
+    latitude, longitude = _place(said.get(f"{apple}location.iso6709") or said.get("location") or "")
     makers = said.get(f"{apple}make") or said.get(f"{android}manufacturer") or said.get("make")
     models = said.get(f"{apple}model") or said.get(f"{android}model") or said.get("model")
     captions = (tidy_caption(said.get(key)) for key in (f"{apple}description", "description", "comment", "title"))
