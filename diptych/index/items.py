@@ -29,8 +29,8 @@ class Details:
     """What a file says of itself; None where it is silent.
 
     `width` and `height` are pixels as shown, after the EXIF orientation. `taken_at` is the camera's local time in ISO
-    form, "2024-05-01T12:30:00", or as much of it as is said, "2024-05". `latitude` and `longitude` are degrees, north and east positive. `camera` is maker and
-    model. `caption` is what the file, or a text file beside it, says in words.
+    form, "2024-05-01T12:30:00", or as much of it as is said, "2024-05". `latitude` and `longitude` are degrees, north
+    and east positive. `camera` is maker and model. `caption` is what the file, or a file beside it, says in words.
     """
 
     width: int | None = None
