@@ -91,7 +91,7 @@ class Embedder:
     def __init__(self, checkpoint: Checkpoint, engine: Engine):
         self.engine = engine
         self.config = checkpoint.config
-        self.source = checkpoint.source
+        self.source, self.reading = checkpoint.source, checkpoint.reading
         self.preprocessing = preprocessing_of(checkpoint)
         self._checkpoint = checkpoint
         self.tokenizer = _tokenizer(checkpoint)
@@ -362,7 +362,7 @@ class Embedder:
         from diptych.checkpoint import save_folder
 
         spec = self.preprocessing.to_hugging_face()
-        return save_folder(folder, network, tokenizer_json=self._checkpoint.tokenizer_json, preprocess=spec)
+        return save_folder(folder, network, tokenizer_json=self.tokenizer_json, reading=self.reading, preprocess=spec)
 
     def _image_vectors(self, images: Iterable[ImageSource] | np.ndarray) -> np.ndarray:
         vectors = self._as_vectors(images)
@@ -390,6 +390,6 @@ def _tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:
     if not checkpoint.tokenizer_json:
         return None
     try:
-        return Tokenizer.of_tower(checkpoint.tokenizer_json, checkpoint.config.text)
+        return Tokenizer.of_tower(checkpoint.tokenizer_json, checkpoint.config.text, checkpoint.reading)
     except TokenizerError as error:
         raise TokenizerError(f"{checkpoint.source}: {error}") from error

@@ -16,6 +16,7 @@ import numpy as np
 from diptych.checkpoint.replacing import check_apart, json_text, replace_folder
 from diptych.checkpoint.settings import to_fields
 from diptych.checkpoint.state import CheckpointError
+from diptych.checkpoint.texts import said_of
 from diptych.data.decoding import picture_of
 from diptych.data.samples import DataError, Source, Stream
 from diptych.data.scenes import Scenes
@@ -241,6 +242,7 @@ def _write_settings(model: Embedder, folder: Path) -> None:
         "config.json": json_text(to_fields(model.config)),
         "preprocessor_config.json": json_text(model.preprocessing.to_hugging_face()),
         "tokenizer.json": model.tokenizer_json,
+        "tokenizer_config.json": said_of(model.config.text, model.tokenizer_json, model.reading),
     }
     for name, text in texts.items():
         if text is not None:

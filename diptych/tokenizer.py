@@ -11,6 +11,7 @@ import numpy as np
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from diptych.cleaning import PLAIN, SIMPLE, Reading, cleaned
 from diptych.errors import DiptychError, Setting, Words
 
 if TYPE_CHECKING:
@@ -37,23 +38,29 @@ class Tokens(NamedTuple):
 
 
 class Tokenizer:
-    """A model's own `tokenizer.json`, with the model's context and padding.
+    """A model's own `tokenizer.json`, with the model's context and padding, and the cleaning of where it comes from.
 
     Text that looks like a special token stays text: nobody can end a caption by typing "<|endoftext|>".
     """
 
     def __init__(
-        self, tokenizer: tokenizers.Tokenizer, *, context: int = 77, pad_id: int = 0, fill_context: bool = False
-    ):
+        self, tokenizer: tokenizers.Tokenizer, *, context: int = 77, pad_id: int = 0, fill_context: bool = False,
+        reading: Reading = PLAIN,
+    ):  # fmt: skip
         """`fill_context` pads to the whole context always, which a bidirectional tower needs (SigLIP's)."""
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._tokenizer.encode_special_tokens = True
-        self.context, self.pad_id, self.fill_context = context, pad_id, fill_context
+        self.context, self.pad_id, self.fill_context, self.reading = context, pad_id, fill_context, reading
+        self._parts = tokenizer.normalizer, tokenizer.pre_tokenizer
+        if SIMPLE in reading.cleaning and getattr(tokenizer.model, "end_of_word_suffix", None):
+            tokenizer.normalizer, tokenizer.pre_tokenizer = None, _words()  # type: ignore[assignment]
 
     @classmethod
-    def from_json(cls, text: str, *, context: int = 77, pad_id: int = 0, fill_context: bool = False) -> "Tokenizer":
+    def from_json(
+        cls, text: str, *, context: int = 77, pad_id: int = 0, fill_context: bool = False, reading: Reading = PLAIN
+    ) -> "Tokenizer":
         """Open the text of a `tokenizer.json`; TokenizerError where it is none."""
         try:
             tokenizer = tokenizers.Tokenizer.from_str(text)
@@ -61,12 +68,14 @@ class Tokenizer:
             raise TokenizerError(
                 f"this is no tokenizer.json ({error}); take the file from the model's folder."
             ) from error
-        return cls(tokenizer, context=context, pad_id=pad_id, fill_context=fill_context)
+        return cls(tokenizer, context=context, pad_id=pad_id, fill_context=fill_context, reading=reading)
 
     @classmethod
-    def of_tower(cls, text: str, config: "TextConfig") -> "Tokenizer":
-        """The text of a `tokenizer.json`, padded and limited as the text tower of `config` wants it."""
-        return cls.from_json(text, context=config.context, pad_id=config.pad_id, fill_context=not config.causal)
+    def of_tower(cls, text: str, config: "TextConfig", reading: Reading = PLAIN) -> "Tokenizer":
+        """The text of a `tokenizer.json`, padded and limited as the text tower of `config` wants it, and read as the
+        model's source does."""
+        options = {"context": config.context, "pad_id": config.pad_id, "fill_context": not config.causal}
+        return cls.from_json(text, reading=reading, **options)
 
     @classmethod
     def open(cls, path: str | Path, **options) -> "Tokenizer":
@@ -75,7 +84,10 @@ class Tokenizer:
 
     def to_json(self) -> str:
         """The `tokenizer.json` text. Padding and truncation that were set in it are not: a caller decides those."""
-        return self._tokenizer.to_str()
+        said = json.loads(self._tokenizer.to_str())
+        for key, part in zip(("normalizer", "pre_tokenizer"), self._parts, strict=True):
+            said[key] = None if part is None else json.loads(part.__getstate__())
+        return json.dumps(said, ensure_ascii=False, separators=(",", ":"))
 
     @property
     def vocab_size(self) -> int:
@@ -113,20 +125,21 @@ class Tokenizer:
         }
 
     def _rows(self, texts: Sequence[str]) -> list[list[int]]:
-        return [row.ids for row in self._tokenizer.encode_batch_fast(list(texts))]
+        texts = [cleaned(text, self.reading.cleaning) for text in texts]
+        return [row.ids for row in self._tokenizer.encode_batch_fast(texts)]
 
     def _pad(self, rows: list[list[int]], cut: int) -> Tokens:
         width = self.context if self.fill_context else max((len(row) for row in rows), default=0)
         ids = np.full((len(rows), width), self.pad_id, dtype=np.int64)
         mask = np.zeros((len(rows), width), dtype=bool)
         for i, row in enumerate(rows):
-            ids[i, : len(row)] = row
-            mask[i, : len(row)] = True
+            at = slice(width - len(row), width) if self.reading.pad_left else slice(len(row))
+            ids[i, at], mask[i, at] = row, True
         return Tokens(ids, mask, cut)
 
     def normalised(self, text: str) -> str:
         """The text as the vocabulary sees it: for CLIP lower case, with single spaces."""
-        normalizer = self._tokenizer.normalizer
+        text, normalizer = cleaned(text, self.reading.cleaning), self._tokenizer.normalizer
         return normalizer.normalize_str(text) if normalizer else text
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -166,12 +179,12 @@ def _clip_style(tokenizer: tokenizers.Tokenizer) -> None:
     tokenizer.normalizer = normalizers.Sequence(  # type: ignore[assignment]
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
-        [
-            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    tokenizer.pre_tokenizer = _words()  # type: ignore[assignment]
+
+
+def _words() -> pre_tokenizers.Sequence:
+    split = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
+    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def _with_all_bytes(learner: tokenizers.Tokenizer, vocab_size: int) -> tokenizers.Tokenizer:

@@ -104,12 +104,15 @@ def test_a_model_folder_keeps_everything(source: str, tiny_model: Path, tmp_path
         (checkpoint.config, checkpoint.state),
         tokenizer_json=tokenizer_json and tokenizer_json.encode(),
         preprocess=SQUASHED,
+        reading=checkpoint.reading,
         card="# A model",
         dtype=None,
     )
     again = read(folder, dtype=None)
     assert_same_state(again.state, checkpoint.state)
-    assert again == (checkpoint.config, again.state, SQUASHED, tokenizer_json, str(folder))
+    assert again == checkpoint._replace(
+        state=again.state, preprocess=SQUASHED, tokenizer_json=tokenizer_json, source=str(folder)
+    )
     assert (folder / "README.md").read_text() == "# A model"
 
 
@@ -272,7 +275,7 @@ def test_half_precision_on_request(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_is_a_plain_value() -> None:
-    config, _, preprocess, tokenizer_json, source = read(OPENAI_VIT)
+    config, _, preprocess, tokenizer_json, source, _ = read(OPENAI_VIT)
     assert isinstance(Checkpoint(config, {}, preprocess, tokenizer_json, source).config.image, ViTConfig)
 
 

@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from diptych.checkpoint import open_clip, openai
+from diptych.checkpoint import open_clip, openai, texts
 from diptych.checkpoint.finite import check_finite
 from diptych.checkpoint.fitting import is_counter, wanted
-from diptych.checkpoint.folder import save_folder, save_tensors, tokenizer_settings
+from diptych.checkpoint.folder import save_folder, save_tensors
 from diptych.checkpoint.reading import read
 from diptych.checkpoint.replacing import check_apart, json_text, replace_folder
 from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, listing, preprocessing
@@ -60,21 +60,24 @@ def with_tensors(checkpoint: Checkpoint) -> Checkpoint:
 def _write_hf(checkpoint: Checkpoint, target: Path) -> Path:
     settings = checkpoint.preprocess or preprocessing(checkpoint, "the model folder").to_hugging_face()
     model = (checkpoint.config, checkpoint.state)
-    return save_folder(target, model, tokenizer_json=checkpoint.tokenizer_json, preprocess=settings, dtype=None)
+    words = {"tokenizer_json": checkpoint.tokenizer_json, "reading": checkpoint.reading}
+    return save_folder(target, model, preprocess=settings, dtype=None, **words)
 
 
 def _write_open_clip(checkpoint: Checkpoint, target: Path) -> Path:
     tensors, settings = open_clip.write(checkpoint)
-    texts = {}
+    files = {}
     if tokenizer_json := checkpoint.tokenizer_json:
-        settings["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = target.name  # of a local folder: that which lies in it
-        settings_json = tokenizer_settings(checkpoint.config, tokenizer_json)
-        texts = {"tokenizer.json": tokenizer_json, "tokenizer_config.json": settings_json}
+        # The name in a local folder is that of the folder itself.
+        asked = {"hf_tokenizer_name": target.name, **texts.for_open_clip(checkpoint.reading)}
+        settings["model_cfg"]["text_cfg"] |= asked
+        said = texts.said_of(checkpoint.config.text, tokenizer_json, checkpoint.reading, needed=True)
+        files = {"tokenizer.json": tokenizer_json, "tokenizer_config.json": said}
 
     def fill(folder: Path) -> None:
         save_tensors(folder / "open_clip_model.safetensors", tensors)
-        for name, text in {"open_clip_config.json": json_text(settings), **texts}.items():
-            (folder / name).write_text(text, encoding="utf-8")
+        for name, text in {"open_clip_config.json": json_text(settings), **files}.items():
+            (folder / name).write_text(text or "", encoding="utf-8")
 
     return replace_folder(target, fill)
 

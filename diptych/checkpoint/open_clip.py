@@ -3,11 +3,14 @@ image tower of SigLIP."""
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from diptych.checkpoint import openai
+from diptych.checkpoint import openai, texts
+from diptych.checkpoint.files import read_text
+from diptych.checkpoint.huggingface import padding_id
 from diptych.checkpoint.open_clip_config import (
     config_from_json,
     config_to_json,
@@ -50,6 +53,18 @@ def read(
     asked = preprocess_from_json(settings.get("preprocess_cfg") or {}, config.image.image_size, source)
     state = read_rows(rows(config), _spelt(tensors), config, source)
     return Checkpoint(config, state, asked.to_hugging_face(), None, source)
+
+
+def with_texts(checkpoint: Checkpoint, settings: dict[str, Any], folder: Path) -> Checkpoint:
+    """The model with what its folder says of texts: its tokenizer, how that is fed and what it pads with, which
+    open_clip does not look up in the configuration."""
+    asked = settings.get("model_cfg", settings)["text_cfg"]
+    tokenizer_json, said = read_text(folder / "tokenizer.json"), texts.settings_of(folder)
+    config, reading = checkpoint.config, texts.of_open_clip(asked, said, tokenizer_json, checkpoint.source)
+    if not config.text.causal and asked.get("hf_tokenizer_name"):
+        pad_id = padding_id(tokenizer_json, {**said, **(asked.get("tokenizer_kwargs") or {})})
+        config = config if pad_id is None else replace(config, text=replace(config.text, pad_id=pad_id))
+    return checkpoint._replace(config=config, tokenizer_json=tokenizer_json, reading=reading)
 
 
 def read_bare(tensors: dict[str, Tensor], source: str, *, activation: str | None = None) -> Checkpoint:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diptych.checkpoint import open_clip, openai
+from diptych.checkpoint import open_clip, openai, texts
 from diptych.checkpoint.files import read_json, read_tensors, read_text, read_weights
 from diptych.checkpoint.folder import load_folder
 from diptych.checkpoint.hub import fetch, is_repo_id
@@ -41,7 +41,8 @@ def read(
         checkpoint = _read_folder(path, str(source), activation)
     elif path.is_file():
         checkpoint = _read_file(read_tensors(path), str(source), activation)
-        checkpoint = checkpoint._replace(tokenizer_json=read_text(path.parent / "tokenizer.json"))
+        words = {"tokenizer_json": read_text(path.parent / "tokenizer.json")}
+        checkpoint = checkpoint._replace(**words, reading=texts.of_file(path.parent, str(source)))
     elif str(source) in PRESETS:
         raise CheckpointError(
             f"{source} is the name of an architecture, which has no weights; `diptych train --model {source}` trains "
@@ -61,9 +62,8 @@ def _read_folder(folder: Path, source: str, activation: str | None) -> Checkpoin
         raise CheckpointError(f"{source} holds neither config.json nor open_clip_config.json; it is no model folder.")
     if not theirs.is_file() or (config.is_file() and read_json(config).get("model_type") in READABLE):
         return load_folder(folder, source, activation=activation)
-    tensors = read_weights(folder, OPEN_CLIP_WEIGHTS)
-    checkpoint = open_clip.read(tensors, read_json(theirs), source, activation=activation)
-    return checkpoint._replace(tokenizer_json=read_text(folder / "tokenizer.json"))
+    tensors, settings = read_weights(folder, OPEN_CLIP_WEIGHTS), read_json(theirs)
+    return open_clip.with_texts(open_clip.read(tensors, settings, source, activation=activation), settings, folder)
 
 
 def _read_file(tensors: dict[str, Tensor], source: str, activation: str | None) -> Checkpoint:

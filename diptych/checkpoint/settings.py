@@ -6,9 +6,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diptych.checkpoint import huggingface
+from diptych.checkpoint import huggingface, texts
 from diptych.checkpoint.files import read_json, read_text
 from diptych.checkpoint.state import CheckpointError, check_activation
+from diptych.cleaning import Reading
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 OURS = "diptych"
@@ -17,26 +18,29 @@ TOWERS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {"vit": ViTConfig, "re
 
 
 class Settings(NamedTuple):
-    """A folder's config.json as it stands (`settings`) and as a configuration, its preprocessor_config.json, and the
-    text of its tokenizer.json; the latter two None where it has none."""
+    """A folder's config.json as it stands (`settings`) and as a configuration, its preprocessor_config.json, the text
+    of its tokenizer.json (these two None where it has none), and how its texts become ids beyond that."""
 
     config: CLIPConfig
     settings: dict[str, Any]
     preprocess: dict[str, Any] | None
     tokenizer_json: str | None
+    reading: Reading
 
 
 def read_settings(folder: Path, source: str, *, activation: str | None = None) -> Settings:
     """A folder with a config.json, in Hugging Face's form or ours. CheckpointError names what does not fit."""
     settings = read_json(folder / "config.json")
     tokenizer_json = read_text(folder / "tokenizer.json")
-    if settings.get("model_type") == OURS:
+    tokenizer, family = texts.settings_of(folder), settings.get("model_type")
+    if family == OURS:
         config = from_fields(settings, source)
     else:
-        pad_id = huggingface.padding_id(tokenizer_json, _optional_json(folder / "tokenizer_config.json") or {})
+        pad_id = huggingface.padding_id(tokenizer_json, tokenizer)
         config = huggingface.config_from_json(settings, source, pad_id=pad_id)
     check_activation(config, activation, source)
-    return Settings(config, settings, _preprocess(folder), tokenizer_json)
+    reading = texts.of_hugging_face(tokenizer, tokenizer_json, source, causal=config.text.causal, model_type=family)
+    return Settings(config, settings, _preprocess(folder), tokenizer_json, reading)
 
 
 def _optional_json(path: Path) -> dict[str, Any] | None:

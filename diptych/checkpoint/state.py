@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from diptych.cleaning import PLAIN, Reading
 from diptych.errors import DiptychError
 from diptych.images import Preprocess
 from diptych.nets.config import CLIPConfig, ResNetConfig
@@ -27,13 +28,15 @@ class Checkpoint(NamedTuple):
     """A model that was read. `state` has the names of `CLIP(config).state_dict()`, with
     tensors, or arrays for engines without PyTorch; `preprocess` is in the form of
     Hugging Face's preprocessor_config.json; `tokenizer_json` is the text of tokenizer.json. Both are None where the
-    source brings none. `source` says where it came from."""
+    source brings none. `source` says where it came from, and `reading` how its texts become ids beyond tokenizer.json.
+    """
 
     config: CLIPConfig
     state: Mapping[str, Any]
     preprocess: dict[str, Any] | None
     tokenizer_json: str | None
     source: str
+    reading: Reading = PLAIN
 
 
 def preprocessing(checkpoint: Checkpoint, format_name: str) -> Preprocess:

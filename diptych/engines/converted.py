@@ -28,7 +28,7 @@ def read_converted(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{folder}/openvino lacks {', '.join(missing)}; convert the model again.")
     said = read_settings(folder, str(folder))
     facts = read_json(folder / "openvino" / "facts.json")
-    return Checkpoint(said.config, Numbers(facts), said.preprocess, said.tokenizer_json, str(folder))
+    return Checkpoint(said.config, Numbers(facts), said.preprocess, said.tokenizer_json, str(folder), said.reading)
 
 
 class Numbers(Mapping[str, np.ndarray]):

@@ -53,7 +53,7 @@ def open_on_processor(
         return checkpoint, OpenVINOEngine.of_files(Path(source) / "openvino", precision=precision)
     if found := read_arrays(source, activation=activation, revision=revision):
         said, arrays = found
-        checkpoint = Checkpoint(said.config, arrays, said.preprocess, said.tokenizer_json, str(source))
+        checkpoint = Checkpoint(said.config, arrays, said.preprocess, said.tokenizer_json, str(source), said.reading)
     else:
         checkpoint = _by_pytorch(source, activation, revision)
     engine = OpenVINOEngine.of_arrays(

@@ -83,7 +83,8 @@ def from_model(init: str, image_size: int | None, activation: str | None = None,
         config, state = resized(checkpoint.config, checkpoint.state, image_size, stride)
         checkpoint = checkpoint._replace(config=config, state=state)
         spec = replace(spec, size_px=config.image.image_size)
-    return Start(build(checkpoint), Tokenizer.of_tower(tokenizer_json, checkpoint.config.text), spec)
+    tokenizer = Tokenizer.of_tower(tokenizer_json, checkpoint.config.text, checkpoint.reading)
+    return Start(build(checkpoint), tokenizer, spec)
 
 
 def own_preprocessing(config: CLIPConfig) -> Preprocess:

@@ -392,9 +392,9 @@ class Trainer:
         if self.loader.bad:
             self.monitor.say(f"skipped samples: {self.loader.reasons()}")
         if self.tally.cut:
-            cut = f"{self.tally.cut:,} captions were longer than {self.tokenizer.context} tokens and were cut"
-            self.monitor.say(cut)
+            cut, most = self.tally.cut, self.tokenizer.context
+            self.monitor.say(f"{cut:,} captions were longer than {most} tokens and were cut")
 
     def _save(self, folder: Path, state: dict[str, Tensor]) -> None:
-        spec = self.preprocess.to_hugging_face()
-        save_folder(folder, (self.network.config, state), tokenizer_json=self.tokenizer.to_json(), preprocess=spec)
+        model, words, spec = (self.network.config, state), self.tokenizer, self.preprocess.to_hugging_face()
+        save_folder(folder, model, tokenizer_json=words.to_json(), reading=words.reading, preprocess=spec)
