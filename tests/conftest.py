@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import left_behind
 import pytest
 import torch
 from hypothesis import settings
@@ -28,6 +29,16 @@ settings.load_profile("diptych")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # what is compiled in tests is no part of the user's cache
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(autouse=True)
+def no_choice_outlives_its_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What one test makes the program believe of the machine, no other test finds: not in a module's variables, not in
+    a cache, not in the environment, not in PyTorch's settings."""
+    before = left_behind.snapshot()
+    yield
+    left = left_behind.differences(before)
+    assert not left, f"{request.node.nodeid} leaves to the tests after it what it made of {', '.join(left)}"
 
 
 @pytest.fixture(scope="session")

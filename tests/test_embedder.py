@@ -31,7 +31,7 @@ LONG = "dog " * 5000
 
 @pytest.fixture(scope="module")
 def model(tiny_model: Path) -> Embedder:
-    return diptych.load(tiny_model, device="cpu")
+    return diptych.load(tiny_model, device="cpu", precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_tokens_pixels_and_network(model: Embedder, paths: list[Path]) -> None:
 
 def test_save_and_load_keep_the_vectors(model: Embedder, paths: list[Path], tmp_path: Path) -> None:
     folder = model.save(tmp_path / "copy")
-    again = diptych.load(folder, device="cpu")
+    again = diptych.load(folder, device="cpu", precision="float32")
     np.testing.assert_array_equal(again.embed_texts(TEXTS), model.embed_texts(TEXTS))
     np.testing.assert_array_equal(again.embed_images(paths), model.embed_images(paths))
     assert again.preprocessing == model.preprocessing
@@ -323,7 +323,7 @@ def test_model_without_its_tokenizer(tiny_model: Path, paths: list[Path], tmp_pa
             diptych.TokenizerError, match=r"mute came without its tokenizer\.json.*Put there the tokenizer\.json"
         ):
             call(["a dog"])
-    bare = diptych.load(GOLDEN / "openai_vit" / "openai_vit.pt", device="cpu")
+    bare = diptych.load(GOLDEN / "openai_vit" / "openai_vit.pt", device="cpu", precision="float32")
     with pytest.raises(diptych.TokenizerError, match=r"Put beside it the tokenizer\.json"):
         bare.embed_texts(["a dog"])
     saved = model.save(tmp_path / "again")
@@ -338,11 +338,11 @@ def test_what_is_shown_is_what_the_tower_reads(model: Embedder, path: Path) -> N
 
 
 def test_a_single_file_takes_the_tokenizer_that_lies_beside_it(tiny_model: Path, tmp_path: Path) -> None:
-    whole = diptych.load(tiny_model, device="cpu")
+    whole = diptych.load(tiny_model, device="cpu", precision="float32")
     file = diptych.convert(tiny_model, tmp_path / "tiny", to="open_clip") / "open_clip_model.safetensors"
     alone = Path(shutil.copy(file, tmp_path / "tiny.safetensors"))
     shutil.copy(tiny_model / "tokenizer.json", tmp_path)
-    again = diptych.load(alone, activation="gelu", device="cpu")
+    again = diptych.load(alone, activation="gelu", device="cpu", precision="float32")
     assert (again.tokenize(TEXTS).ids == whole.tokenize(TEXTS).ids).all()
     np.testing.assert_allclose(again.embed_texts(TEXTS), whole.embed_texts(TEXTS), atol=1e-6)
 
@@ -380,7 +380,7 @@ def sigmoid_model(tiny_model: Path, tmp_path: Path) -> Path:
 
 def test_sigmoid_model(sigmoid_model: Path, paths: list[Path]) -> None:
     """Each label is a judgement of its own, and texts are always as long as the context."""
-    model = diptych.load(sigmoid_model, device="cpu")
+    model = diptych.load(sigmoid_model, device="cpu", precision="float32")
     assert model.bias is not None
     assert model.bias == pytest.approx(-10)
     assert model.preprocessing.mode == "squash"

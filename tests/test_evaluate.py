@@ -25,7 +25,7 @@ PER_CLASS = 12
 
 @pytest.fixture(scope="module")
 def model(tiny_model: Path) -> Embedder:
-    return diptych.load(tiny_model)
+    return diptych.load(tiny_model, precision="float32")
 
 
 @pytest.fixture(scope="module")

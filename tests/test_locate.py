@@ -137,7 +137,7 @@ def test_overlap_by_hand() -> None:
 @pytest.mark.parametrize("method", ["places", "windows"])
 def test_a_model_looks_at_the_whole_picture(method: str, tiny_model: Path) -> None:
     """What lies outside the centre crop changes the map there."""
-    model = diptych.load(tiny_model)
+    model = diptych.load(tiny_model, precision="float32")
     plain = Image.new("RGB", (300, 100), "grey")
     marked = plain.copy()
     marked.paste("red", (0, 20, 60, 80))
@@ -147,13 +147,13 @@ def test_a_model_looks_at_the_whole_picture(method: str, tiny_model: Path) -> No
 
 
 def test_a_picture_of_one_pixel_is_drawn_on(tiny_model: Path) -> None:
-    found = diptych.load(tiny_model).locate(Image.new("RGB", (1, 1), "red"), "a red square")
+    found = diptych.load(tiny_model, precision="float32").locate(Image.new("RGB", (1, 1), "red"), "a red square")
     assert found.overlay(boxes=5).size == (1, 1)
     assert heat_overlay(Image.new("RGB", (1, 1)), np.eye(4), [(0.3, 0.3, 0.2, 0.2)]).size == (1, 1)
 
 
 def test_several_phrases_at_once(tiny_model: Path, pictures: Path) -> None:
-    model = diptych.load(tiny_model)
+    model = diptych.load(tiny_model, precision="float32")
     path = pictures / "scene-0.png"
     both = heat_maps(model, path, ["a cat", "a dog"])
     for phrase, found in zip(["a cat", "a dog"], both, strict=True):

@@ -12,13 +12,14 @@ from diptych.training.recipe import TrainConfig
 from diptych.training.start import optimizers
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 6, 20), (2, 20, 6)])
-def test_singular_values_come_near_one(shape: tuple[int, int, int]) -> None:
+def test_singular_values_come_near_one(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
     """Between 0.68 and 1.13 at the quintic's five rounds, a little wider in bfloat16; the singular vectors stay."""
     torch.manual_seed(0)
     x = torch.randn(shape)
     u, _, v = torch.linalg.svd(x, full_matrices=False)
-    values = u.mT @ orthogonal(x) @ v.mT
+    values = u.mT @ orthogonal(x, dtype) @ v.mT
     diagonal = values.diagonal(dim1=1, dim2=2)
     assert 0.6 < diagonal.min() < diagonal.max() < 1.3
     torch.testing.assert_close(values, torch.diag_embed(diagonal), atol=0.05, rtol=0)
@@ -36,7 +37,7 @@ def test_a_step_has_the_size_of_its_rate_whatever_the_gradients() -> None:
     weight, gradient = torch.zeros(8, 8), torch.randn(8, 8)
     step = stepped(weight, gradient)
     assert torch.linalg.svdvals(step).max() < 0.13
-    torch.testing.assert_close(stepped(weight, 1000 * gradient), step)
+    torch.testing.assert_close(stepped(weight, 1000 * gradient), step)  # in float32, which is Muon's default
     assert (step * gradient).sum() < 0  # downhill
 
 

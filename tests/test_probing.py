@@ -21,7 +21,7 @@ NAMES = ("red", "green", "blue")
 
 @pytest.fixture(scope="module")
 def model(tiny_model: Path) -> Embedder:
-    return diptych.load(tiny_model)
+    return diptych.load(tiny_model, precision="float32")
 
 
 def paint(folder: Path, per_class: int, seed: int, names: tuple[str, ...] = NAMES) -> Path:

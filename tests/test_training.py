@@ -22,6 +22,7 @@ from diptych.data.augment import NONE
 from diptych.data.loader import Batch
 from diptych.data.scenes import Scenes
 from diptych.data.sources import DataError
+from diptych.engines.arithmetic import SWITCH
 from diptych.images import Preprocess
 from diptych.nets import presets
 from diptych.nets.clip import CLIP
@@ -30,7 +31,6 @@ from diptych.nets.presets import preset
 from diptych.training.average import update_average
 from diptych.training.distributed import Place
 from diptych.training.monitor import Monitor
-from diptych.training.precision import has_bfloat16
 from diptych.training.recipe import FROM_MODEL, TrainConfig, schedule
 from diptych.training.rows import read_rows
 from diptych.training.run_folder import folder_of, with_precision, write_settings
@@ -106,7 +106,10 @@ def test_same_seed_same_weights(shards: Path, tmp_path: Path) -> None:
 
 def test_init_goes_on_from_a_model_at_another_size(shards: Path, tmp_path: Path, tiny_model: Path) -> None:
     result = train(config(shards, tmp_path, init=str(tiny_model), image_size=64, lr=0.0, muon_lr=0.0), quiet=True)
-    before, after = diptych.load(tiny_model, device="cpu"), diptych.load(result.folder, device="cpu")
+    before, after = (
+        diptych.load(tiny_model, device="cpu", precision="float32"),
+        diptych.load(result.folder, device="cpu", precision="float32"),
+    )
     assert after.preprocessing.size_px == 64
     np.testing.assert_allclose(after.embed_texts(["a dog"]), before.embed_texts(["a dog"]), atol=1e-6)
 
@@ -140,7 +143,7 @@ def test_a_siglip_trained_here_reads_text_alike_when_it_is_loaded(
     ids = torch.from_numpy(trainer.tokenizer(["a red circle"]).ids)
     assert ids.shape == (1, 16)
     here = torch.nn.functional.normalize(trainer.average.encode_text(ids), dim=-1).detach().numpy()
-    loaded = diptych.load(result.folder, device="cpu")
+    loaded = diptych.load(result.folder, device="cpu", precision="float32")
     np.testing.assert_allclose(loaded.embed_texts(["a red circle"]), here, atol=1e-6)
     assert loaded.bias == pytest.approx(-10, abs=0.1)
     assert loaded.preprocessing.mode == "squash"
@@ -170,12 +173,11 @@ def test_to_go_on_with_nothing_is_said(shards: Path, tmp_path: Path, capsys: pyt
 
 def test_precision_is_the_devices_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """bfloat16 where the processor has it; a run that goes on keeps its own."""
+    monkeypatch.delenv(SWITCH, raising=False)
     plain, cpu = TrainConfig(data=("x",), out=str(tmp_path)), torch.device("cpu")
     for able, wanted in [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_f": True}, "fp32")]:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
-        has_bfloat16.cache_clear()
         assert with_precision(plain, cpu, resume=False).precision == wanted
-    has_bfloat16.cache_clear()
     assert with_precision(replace(plain, precision="fp16"), cpu, resume=False).precision == "fp16"
     write_settings(tmp_path, replace(plain, precision="bf16"))
     assert with_precision(plain, cpu, resume=True).precision == "bf16"

@@ -16,6 +16,7 @@ from diptych.checkpoint.finite import FiniteArrays, check_vectors
 from diptych.checkpoint.replacing import json_text
 from diptych.checkpoint.state import CheckpointError
 from diptych.engines import compiled_cache
+from diptych.engines.arithmetic import SWITCH, allows_bfloat16
 from diptych.engines.openvino_runtime import core, openvino
 from diptych.images import Preprocess
 from diptych.nets.config import CLIPConfig
@@ -49,13 +50,14 @@ class OpenVINOEngine:
 
         If `files` are named, these and `settings` are all that the text tower depends on, and it is kept as compiled
         for the next process. `precision` is that of what is not quantised; "auto" is bfloat16 where the processor has
-        it, else float32. `source` names the model in errors. Raises ValueError for what is not here."""
+        it, else float32 (see `arithmetic`). `source` names the model in errors. Raises ValueError for what is not
+        here."""
         if precision not in get_args(Precision):
             raise ValueError(f"precision={precision!r} is not known; choose one of {', '.join(get_args(Precision))}.")
-        has_bfloat16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if precision == "bfloat16" and not has_bfloat16:
-            raise ValueError("precision='bfloat16' was asked for; this processor has none. Leave it out.")
-        self.precision = "bfloat16" if has_bfloat16 and precision != "float32" else "float32"
+        if precision == "bfloat16" and not has_bfloat16():
+            why = "this processor has none" if allows_bfloat16() else f"{SWITCH} switches it off"
+            raise ValueError(f"precision='bfloat16' was asked for; {why}. Leave it out.")
+        self.precision = "bfloat16" if precision != "float32" and has_bfloat16() else "float32"
         self.is_quantised = False
         self.source = source
         self._image, self._text = image, text
@@ -146,6 +148,11 @@ class OpenVINOEngine:
 
     def _unit(self, features: np.ndarray) -> np.ndarray:
         return unit(check_vectors(features, self.source))
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16, and that is not switched off."""
+    return allows_bfloat16() and "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def write_graphs(graphs: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> None:

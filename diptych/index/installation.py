@@ -62,6 +62,15 @@ def _engines() -> str:
     return f"{', '.join(names)}; {'a GPU seems to be here' if has_gpu() else 'no GPU for PyTorch'}"
 
 
+def _bfloat16() -> str:
+    from diptych.engines.arithmetic import SWITCH, allows_bfloat16
+    from diptych.engines.openvino import has_bfloat16
+
+    if not allows_bfloat16():
+        return f"switched off by {SWITCH}: float32 in its place"
+    return "used, for this processor has it" if has_bfloat16() else "this processor has none: float32 in its place"
+
+
 def _formats() -> str:
     from PIL import features
 
@@ -83,6 +92,7 @@ def _bundled_model() -> str:
 
 _LOOKS: dict[str, Callable[[], str]] = {
     "engines": _engines,
+    "bfloat16": _bfloat16,
     "pictures": _formats,
     "HEIC": _works("pillow_heif", lambda heif: f"libheif {heif.libheif_version()}"),  # type: ignore[attr-defined]
     "RAW": _works("rawpy", lambda raw: "LibRaw " + ".".join(map(str, raw.libraw_version))),  # type: ignore[attr-defined]

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diptych.training.distributed import is_alone
-from diptych.training.precision import has_bfloat16
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al.'s: steepest at 0 among those that end near 1
 ROUNDS = 5
@@ -23,7 +22,7 @@ NOT_HIDDEN = ("token", "positions", "probe", "patch", "image.conv1")
 class Muon(torch.optim.Optimizer):
     """For hidden matrices and convolutions (their kernels taken as (out, in x height x width)), beside AdamW for the
     rest. `lr` is the spectral size of a step, times sqrt(rows / columns) where there are more rows than columns; weight
-    decay is decoupled."""
+    decay is decoupled. Matrices are multiplied in `dtype`."""
 
     def __init__(
         self,
@@ -32,14 +31,16 @@ class Muon(torch.optim.Optimizer):
         lr: float = 0.02,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
     ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step on the gradients that are there, the same in every process."""
         grouped = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
-        steps = orthogonal_each([self._direction(p, group["momentum"]) for group, p in grouped])
+        steps = orthogonal_each([self._direction(p, group["momentum"]) for group, p in grouped], self.dtype)
         for (group, p), step in zip(grouped, steps, strict=True):
             rows, columns = step.shape
             p.mul_(1 - group["lr"] * group["weight_decay"])
@@ -55,7 +56,7 @@ class Muon(torch.optim.Optimizer):
         return p.grad.lerp(state["momentum"], momentum).flatten(1)
 
 
-def orthogonal_each(matrices: list[Tensor]) -> list[Tensor]:
+def orthogonal_each(matrices: list[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """`orthogonal` of each, those of one shape at once; of several processes, which all have the same matrices, each
     works out a part and all get all."""
     rank, world = (0, 1) if is_alone() else (dist.get_rank(), dist.get_world_size())
@@ -65,7 +66,7 @@ def orthogonal_each(matrices: list[Tensor]) -> list[Tensor]:
             same[matrices[index].shape].append(index)
     steps: dict[int, Tensor] = {}
     for members in same.values():
-        steps |= zip(members, orthogonal(torch.stack([matrices[i] for i in members])), strict=True)
+        steps |= zip(members, orthogonal(torch.stack([matrices[i] for i in members]), dtype), strict=True)
     if world == 1 or not matrices:
         return [steps[index] for index in range(len(matrices))]
     flat = torch.cat([steps.get(index, torch.zeros_like(m)).flatten() for index, m in enumerate(matrices)])
@@ -84,11 +85,13 @@ def dealt(shapes: Sequence[Sequence[int]], world: int) -> list[int]:
     return owners
 
 
-def orthogonal(x: Float[Tensor, "many rows columns"]) -> Float[Tensor, "many rows columns"]:
-    """Each matrix with its singular values brought near 1 (0.7 to 1.2), by a Newton-Schulz iteration, in bfloat16
-    where the device has it."""
+def orthogonal(
+    x: Float[Tensor, "many rows columns"], dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "many rows columns"]:
+    """Each matrix with its singular values brought near 1 (0.7 to 1.2), by a Newton-Schulz iteration in `dtype`, for
+    which bfloat16 is enough."""
     a, b, c = QUINTIC
-    y = x.bfloat16() if has_bfloat16(x.device) else x.float()
+    y = x.to(dtype)
     if wide := x.shape[1] > x.shape[2]:
         y = y.mT
     y = y / (y.norm(dim=(1, 2), keepdim=True) + 1e-7)

@@ -1,14 +1,18 @@
 """In which numbers a device multiplies fastest."""
 
-from functools import cache
-
 import torch
+
+from diptych.engines.arithmetic import allows_bfloat16
 
 AUTOCAST: dict[str | None, torch.dtype | None] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
 
-@cache
 def has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is to be chosen on a device: it has it, and it is not switched off."""
+    return allows_bfloat16() and is_native(device)
+
+
+def is_native(device: torch.device) -> bool:
     """Whether bfloat16 is the device's own. Where it is not it is worked out in float32 at a fraction of its speed:
     an older server's 100 GFLOP/s became 26."""
     if device.type == "cuda":

@@ -59,10 +59,11 @@ class TrainConfig:
     learning rate once for every layer below the top; `wise_ft` is the share of the new weights in the saved model, of
     which the rest are the old ones; `zero_shot` are class folders to measure before and after.
 
-    Running: `precision` is by default bf16 where the device has it, else fp32. `shard` splits weights over the
-    processes (FSDP2) where one device does not hold them. A checkpoint is written every `checkpoint_s` seconds. `out`
-    is the run's folder, by default the first free one of runs/1, runs/2, .... One with a run in it is refused, unless
-    it is to be resumed.
+    Running: `precision` is that of the towers and, in bf16, of Muon's products (else these are float32): by default
+    bf16 where the device has it, else fp32; a run that is resumed on another device keeps its own. `shard` splits
+    weights over the processes (FSDP2) where one device does not hold them. A checkpoint is written every `checkpoint_s`
+    seconds. `out` is the run's folder, by default the first free one of runs/1, runs/2, .... One with a run in it is
+    refused, unless it is to be resumed.
     """
 
     data: tuple[str, ...]

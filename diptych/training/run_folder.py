@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from diptych.errors import ArgumentError, DiptychError, Setting
-from diptych.training.distributed import is_first
+from diptych.training.distributed import from_first, is_first
 from diptych.training.precision import has_bfloat16
 from diptych.training.recipe import TrainConfig, from_fields, to_json
 from diptych.training.restart import newest, write_text
@@ -72,10 +72,12 @@ def _holds_run(path: Path) -> bool:
 
 def with_precision(config: TrainConfig, device: torch.device, resume: bool) -> TrainConfig:
     """`config` with its `precision` decided: the one it names, that of the run that goes on, or what is fast on the
-    device and needs no loss scale: bf16, else fp32."""
+    device and needs no loss scale: bf16, else fp32. Of several processes the first decides."""
+    if config.precision:
+        return config
     begun = settings_of_run(config.out) if resume and config.out else None
     default = begun["precision"] if begun else "bf16" if has_bfloat16(device) else "fp32"
-    return replace(config, precision=config.precision or default)
+    return replace(config, precision=from_first(default))
 
 
 def settings_of_run(out: str | Path) -> dict[str, Any] | None:

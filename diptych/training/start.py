@@ -25,6 +25,7 @@ from diptych.tokenizer import Tokenizer
 from diptych.training.distributed import Place, from_first, is_first
 from diptych.training.finetune import parameter_groups
 from diptych.training.muon import Muon, is_hidden
+from diptych.training.precision import is_native
 from diptych.training.recipe import TrainConfig
 from diptych.training.scenes import SCENE_AUGMENTATION, SceneSource, photographs
 from diptych.training.sharding import groups_apart
@@ -132,6 +133,8 @@ def introduction(
         f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f}M parameters, {preprocess.size_px} px · "
         f"{describe_device(device)}{processes}, {config.precision} · {config.batch_size} pictures a step"
     ]
+    if config.precision == "bf16" and device.type == "cpu" and not is_native(device):
+        lines.append("bf16 is not this processor's own: it is worked out in float32, which takes its time")
     if config.shard and place.world == 1:
         lines.append("shard splits nothing for one process; start several with torchrun")
     if config.lora and config.lr < LORA_LR:
@@ -156,7 +159,8 @@ def optimizers(network: CLIP, config: TrainConfig) -> list[torch.optim.Optimizer
         torch.optim.AdamW(groups_apart(rest), lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
     ]
     if hidden:
-        made.append(Muon(groups_apart(matrices), momentum=config.muon_momentum))
+        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32  # fp16 ends too soon
+        made.append(Muon(groups_apart(matrices), momentum=config.muon_momentum, dtype=dtype))
     return made
 
 

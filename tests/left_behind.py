@@ -1,0 +1,78 @@
+"""What a test can leave behind in this process for the tests after it."""
+
+import functools
+import os
+import sys
+from typing import Any, NamedTuple
+
+import torch
+
+# Caches whose content follows from their arguments alone, on every machine: they may outlive a test.
+LASTING = {"diptych.engines.openvino_runtime.core", "diptych.checkpoint.table._pattern"}
+
+Containers = list[tuple[str, Any, Any]]
+Cache: Any = type(functools.cache(len))
+CACHES: dict[str, list[Any]] = {}  # of each module that has been looked at
+
+
+class Snapshot(NamedTuple):
+    """The variables of the package's modules, by module; what is in those that are containers; and the process's own
+    settings."""
+
+    variables: dict[str, dict[str, Any]]
+    containers: Containers
+    settings: dict[str, object]
+
+
+def snapshot() -> Snapshot:
+    """As it is now. It is taken before and after every test: a fraction of a millisecond."""
+    modules = {name: vars(sys.modules[name]).copy() for name in sys.modules if name.startswith("diptych")}
+    containers = [
+        (f"{module}.{name}", value, value.copy())
+        for module, values in modules.items()
+        for name, value in values.items()
+        if type(value) in (dict, list, set) and name[:2] != "__"
+    ]
+    return Snapshot(modules, containers, settings())
+
+
+def settings() -> dict[str, object]:
+    """Of the process, by name."""
+    return {
+        "the working directory": os.getcwd(),
+        "torch's dtype": torch.get_default_dtype(),
+        "torch's float32 products": torch.get_float32_matmul_precision(),
+        **{f"${name}": value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+    }
+
+
+def differences(before: Snapshot) -> list[str]:
+    """The names of what is no longer as it was, and of caches of choices that hold something. What libraries add to the
+    environment when they are first used is no test's doing."""
+    now = settings()
+    ours = {name for name in now if name.startswith("$DIPTYCH_")}
+    left = [name for name in before.settings.keys() | ours if before.settings.get(name) != now.get(name)]
+    left += [name for name, value, copy in before.containers if not same(value, copy)]
+    for module, values in before.variables.items():
+        present = vars(sys.modules[module])
+        left += [f"{module}.{name}" for name in values if present.get(name) is not values[name] and name[:2] != "__"]
+    return sorted({*left, *full_caches()})
+
+
+def same(value: Any, copy: Any) -> bool:
+    """Whether a container holds what it held; what cannot be compared is another."""
+    try:
+        return value == copy
+    except (ValueError, RuntimeError):
+        return False
+
+
+def full_caches() -> list[str]:
+    """The functions of the package that remember answers, but for those that may."""
+    for name in [name for name in sys.modules if name.startswith("diptych") and name not in CACHES]:
+        CACHES[name] = [
+            value
+            for value in vars(sys.modules[name]).values()
+            if isinstance(value, Cache) and value.__module__ == name and f"{name}.{value.__qualname__}" not in LASTING
+        ]
+    return [f"{name}.{cache.__qualname__}" for name in CACHES for cache in CACHES[name] if cache.cache_info().currsize]
