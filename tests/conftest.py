@@ -12,7 +12,7 @@ from typing import NamedTuple
 import left_behind
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from diptych.checkpoint import save_folder
 from diptych.cli import run
@@ -23,7 +23,8 @@ from diptych.nets.presets import preset
 from diptych.tokenizer import Tokenizer
 from diptych.training.start import sized
 
-settings.register_profile("diptych", deadline=None)  # no property depends on how fast the machine is
+# No property depends on how fast the machine is.
+settings.register_profile("diptych", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("diptych")
 
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # what is compiled in tests is no part of the user's cache

@@ -1,12 +1,13 @@
 """Runs `diptych index FOLDER` in children that can be killed: each is forked from here, where all is imported already.
 
-Each line on stdin ("plain FOLDER" or "processes FOLDER") starts one. What comes on stdout: its process id, "began" when
-the first vectors are made, and its exit status.
+Each line on stdin ("plain FOLDER" or "processes FOLDER") starts one. What comes on stdout: its process id, "batch"
+before each batch of vectors is made, and its exit status. One that was told "waits FOLDER" reads by processes, too, and
+waits in its fifth batch for a signal.
 """
 
 import os
+import signal
 import sys
-import time
 
 import rich.progress  # noqa: F401 (imported by each child otherwise)
 from index_model import InlineReaders, PixelModel
@@ -26,15 +27,25 @@ diptych.index.updating.COMMIT_FILES = 6
 
 
 class Announced(PixelModel):
-    """Says when it is first used, and takes its time where `pause_s` says so."""
+    """Says when it is used; with `signals`, a pipe that has a byte for each signal, its fifth batch waits for one."""
 
-    pause_s = 0.0
+    signals: int | None = None
+    batches = 0
 
     def embed_pixels(self, pixels):  # type: ignore[no-untyped-def]
-        if not self.embedded:
-            os.write(SAID, b"began\n")
-        time.sleep(self.pause_s)
+        self.batches += 1
+        os.write(SAID, b"batch\n")
+        if self.batches == 5 and self.signals is not None:
+            os.read(self.signals, 1)
         return super().embed_pixels(pixels)
+
+
+def heard_signals() -> int:
+    """A pipe that has a byte for each signal that Python handles, beside what it does of it."""
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told)
+    return heard
 
 
 SAID = os.dup(1)
@@ -48,8 +59,8 @@ for line in sys.stdin:
     if child == 0:
         if how == "plain":
             diptych.index.readers.Readers = InlineReaders  # type: ignore[misc, assignment]
-        else:
-            Announced.pause_s = 0.02  # nothing is over before a signal comes, however busy the machine
+        if how == "waits":
+            Announced.signals = heard_signals()
         os.write(SAID, b"%d\n" % os.getpid())
         try:
             os._exit(run(["index", folder]))

@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-# Caches whose content follows from their arguments alone, on every machine: they may outlive a test.
-LASTING = {"diptych.engines.openvino_runtime.core", "diptych.checkpoint.table._pattern"}
+# What may outlive a test: caches whose content follows from their arguments alone, on every machine, and the list of
+# folders that are still in use.
+LASTING = {
+    "diptych.engines.openvino_runtime.core", "diptych.checkpoint.table._pattern", "diptych.data.temporary._held",
+}  # fmt: skip
 
 Containers = list[tuple[str, Any, Any]]
 Cache: Any = type(functools.cache(len))
@@ -31,7 +34,7 @@ def snapshot() -> Snapshot:
         (f"{module}.{name}", value, value.copy())
         for module, values in modules.items()
         for name, value in values.items()
-        if type(value) in (dict, list, set) and name[:2] != "__"
+        if type(value) in (dict, list, set) and name[:2] != "__" and f"{module}.{name}" not in LASTING
     ]
     return Snapshot(modules, containers, settings())
 

@@ -146,7 +146,7 @@ def without_torch(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The command line where PyTorch is not installed."""
     code = "import sys; sys.modules['torch'] = None; from diptych.__main__ import main; main()"
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_the_core_needs_no_pytorch(tiny_model: Path, pictures: Path, tmp_path: Path) -> None:

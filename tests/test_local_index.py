@@ -453,8 +453,12 @@ def test_a_second_one_says_who_is_updating(folder: Path, model: PixelModel) -> N
             index.update()
         assert len(index.nearest("picture")) == 6  # a search goes on
         told: list[str] = []
-        threading.Timer(0.3, holder.stdin.close).start()
-        assert did(index.update(wait_s=60, on_wait=told.append)) == {"added": 1, "unchanged": 7}
+
+        def let_go(line: str) -> None:
+            told.append(line)
+            holder.stdin.close()  # type: ignore[union-attr]
+
+        assert did(index.update(wait_s=3600, on_wait=let_go)) == {"added": 1, "unchanged": 7}
         assert [f"process {holder.pid} " in line for line in told] == [True]
     finally:
         holder.kill()
@@ -555,9 +559,7 @@ def test_watching(folder: Path, model: PixelModel) -> None:
     thread.start()
 
     def wait_for(number: int) -> None:
-        deadline = time.monotonic() + 30
         while len(told) < number:
-            assert time.monotonic() < deadline, told
             assert thread.is_alive()
             time.sleep(0.02)
 
@@ -573,8 +575,7 @@ def test_watching(folder: Path, model: PixelModel) -> None:
         assert told[2].renamed == 2
     finally:
         stop.set()
-        thread.join(30)
-    assert not thread.is_alive()
+        thread.join()
     check(index, model)
 
 

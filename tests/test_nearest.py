@@ -345,6 +345,7 @@ for turn in range(1000):
         nearest = Nearest.build(folder, np.arange(300), vectors[:300], stamp="300")
     start = len(nearest)
     nearest.add(np.arange(start, start + 50), vectors[start : start + 50], stamp=str(start + 50))
+    print("changed", flush=True)
 """
 
 
@@ -360,7 +361,11 @@ def test_a_process_killed_while_it_changes_leaves_what_was_or_what_is(tmp_path: 
         with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            time.sleep(draw.uniform(0, 0.4))
+            before_s = time.monotonic()
+            for _ in range(draw.integers(1, 4)):  # then within the next change, however long one takes
+                process.stdout.readline()
+                pace_s, before_s = time.monotonic() - before_s, time.monotonic()
+            time.sleep(draw.uniform(0, pace_s))
             process.send_signal(signal.SIGKILL)
         nearest = Nearest.open(folder, stamp=None)
         nearest.verify()

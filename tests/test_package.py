@@ -1,4 +1,4 @@
-"""The package itself: what it names, and what importing it costs."""
+"""The package itself: what it names, and what importing it brings along."""
 
 import subprocess
 import sys
@@ -9,15 +9,10 @@ import diptych
 
 
 def test_importing_costs_nothing() -> None:
-    """No torch, no PIL, and under 0.1 s: the best of five, measured inside the interpreter that is up already."""
-    code = (
-        "import sys, time; started = time.perf_counter(); import diptych; took = time.perf_counter() - started; "
-        "print(took, *sys.modules.keys() & {'torch', 'PIL', 'numpy', 'transformers', 'tokenizers', 'click'})"
-    )
-    said = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(5)]
-    seconds, loaded = zip(*(one.stdout.strip().partition(" ")[::2] for one in said), strict=True)
-    assert set(loaded) == {""}
-    assert min(map(float, seconds)) < 0.1
+    """Beside Python's typing it reads itself alone, whatever the machine: no library, and none of its own modules."""
+    code = "import sys, typing; before = {*sys.modules}; import diptych; print(*{*sys.modules} - before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["diptych"]
 
 
 def test_every_public_name_is_there() -> None:

@@ -44,7 +44,7 @@ def run(arguments: list[str], place: Path, *, shell: bool = False) -> subprocess
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     command = ["bash", "-ec", arguments[0]] if shell else arguments
     environment = {**os.environ, "PATH": path}
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300, env=environment)
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("diptych ")])

@@ -1,5 +1,6 @@
 """A run that is killed, told to end, or out of disk goes on as if nothing had been."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ from diptych.training.recipe import TrainConfig
 from diptych.training.rows import read_rows
 from diptych.training.skipped import FILE, SkippedNames
 from diptych.training.stopping import Stop
-from diptych.training.trainer import train
+from diptych.training.trainer import Trainer, train
 
 
 def config(shards: Path, out: Path, **changes) -> TrainConfig:
@@ -114,54 +115,73 @@ def sitting(recipe: TrainConfig) -> None:
     train(recipe, resume=True, quiet=True)
 
 
-class Undisturbed(NamedTuple):
-    """A run that nobody interrupts, and how long it took."""
+def sit(recipe: TrainConfig, chance: random.Random | None = None, most: int = 0) -> bool:
+    """One sitting of a run in a process of its own, which says when it takes a step. With `chance` it is killed within
+    the step that comes after up to `most` more, at any share of what a step takes; whether it was is returned."""
+    heard, said = os.pipe()
 
-    out: Path
-    seconds: float
+    def work(recipe: TrainConfig) -> None:
+        account = Trainer._account
+        Trainer._account = lambda *numbers: (os.write(said, b"."), account(*numbers))[1]  # type: ignore[method-assign]
+        sitting(recipe)
+
+    child = forked(work, recipe)
+    os.close(said)
+    last_s, pace_s = time.monotonic(), 0.0
+    for _ in range(chance.randrange(most + 1) if chance else 0):
+        if not os.read(heard, 1):
+            break  # it came to its end
+        last_s, pace_s = time.monotonic(), time.monotonic() - last_s
+    if chance:
+        time.sleep(pace_s * chance.random())
+        child.kill()
+    child.join()
+    os.close(heard)
+    return child.exitcode == -signal.SIGKILL
+
+
+STEPS = 36  # of the run that is killed again and again
 
 
 @pytest.fixture(scope="module")
-def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody interrupts."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    began_s = time.monotonic()
-    forked(sitting, config(shards, out)).join()
-    return Undisturbed(out, time.monotonic() - began_s)
+    sit(often(shards, out))
+    return out
 
 
-@pytest.mark.timeout(1200)  # the kills come at shares of an undisturbed run, however slow the machine is
-def test_twenty_kills_change_no_bit(shards: Path, tmp_path: Path, undisturbed: Undisturbed) -> None:
-    """SIGKILL at random moments, from before the first step on: each sitting gets up to a fifth of the time of a whole
-    run."""
-    recipe, chance, whole_s = config(shards, tmp_path / "run"), random.Random(1), undisturbed.seconds
-    kills, steps = 0, []
-    while kills < 20:
-        child = forked(sitting, recipe)
-        child.join(chance.uniform(0.02, 0.15) * whole_s)
-        if child.is_alive():
-            child.kill()
-            kills += 1
-        else:
-            whole_s *= 0.7  # it came to its end: the machine is faster than it was, or the run is over
-        child.join()
+def often(shards: Path, out: Path) -> TrainConfig:
+    """Its settings: a checkpoint at every step."""
+    return config(shards, out, epochs=STEPS // 3, checkpoint_s=0)
+
+
+def test_twenty_kills_change_no_bit(shards: Path, tmp_path: Path, undisturbed: Path) -> None:
+    """SIGKILL at random moments, from before the first step on: each sitting gets up to five steps."""
+    recipe, chance, steps = often(shards, tmp_path / "run"), random.Random(1), []
+    while len(steps) < 20:
+        sit(recipe, chance, most=5)
         last = restart.newest(tmp_path / "run")
         steps.append(int(last.name) if last else 0)
     assert steps == sorted(steps)
-    inside = {step for step in steps if 0 < step < 120}
+    inside = {step for step in steps if 0 < step < STEPS}
     assert len(inside) >= 3  # the kills fell into the run, not all before its first step or after its last
-    forked(sitting, recipe).join()
-    assert weights(tmp_path / "run") == weights(undisturbed.out)
+    sit(recipe)
+    assert weights(tmp_path / "run") == weights(undisturbed)
 
 
-def test_metrics_have_each_step_once(tmp_path: Path, shards: Path, undisturbed: Undisturbed) -> None:
+def test_metrics_have_each_step_once(tmp_path: Path, shards: Path, undisturbed: Path) -> None:
     """Rows after the checkpoint are written again by the run that goes on, and go before."""
     out = tmp_path / "run"
-    child = forked(sitting, config(shards, out))
-    child.join(0.4 * undisturbed.seconds)
-    child.kill()
-    child.join()
-    forked(sitting, config(shards, out)).join()
-    steps = [[json.loads(line)["step"] for line in (run / "metrics.jsonl").open()] for run in (out, undisturbed.out)]
+    rarely = dataclasses.replace(often(shards, out), checkpoint_s=10_000)
+    assert sit(often(shards, out), random.Random(2), most=STEPS // 3)
+    last = restart.newest(out)
+    assert sit(rarely, random.Random(2), most=STEPS // 3)
+    assert last is not None
+    assert restart.newest(out) == last
+    assert read_rows(out)[-1]["step"] > int(last.name)
+    sit(rarely)
+    steps = [[json.loads(line)["step"] for line in (run / "metrics.jsonl").open()] for run in (out, undisturbed)]
     assert steps[0] == steps[1]
 
 
@@ -171,13 +191,11 @@ def test_sigterm_saves_first(shards: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "diptych", "train", "--data", shards, "--out", out, "--model", "vit-tiny"]
     command += ["--epochs", "100000", "--batch-size", "32", "--device", "cpu", "--set", "checkpoint_s=1000"]
     process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
-    for _ in range(600):
-        if (out / "metrics.jsonl").exists() or process.poll() is not None:
-            break
-        time.sleep(0.1)
-    time.sleep(0.3)
+    rows = out / "metrics.jsonl"
+    while process.poll() is None and not (rows.exists() and rows.stat().st_size):
+        time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate()[1]
     assert process.returncode == 130, said
     last = restart.newest(out)
     assert last is not None
@@ -192,7 +210,7 @@ import sys, threading
 from pathlib import Path
 from diptych.data.shards import ShardSource
 from diptych.training.recipe import TrainConfig
-from diptych.training.trainer import train
+from diptych.training.trainer import Trainer, train
 
 class Stalling(ShardSource):
     read = 0
@@ -205,6 +223,8 @@ class Stalling(ShardSource):
 
 def main():
     import diptych.training.start as start
+    account = Trainer._account
+    Trainer._account = lambda *numbers: (account(*numbers), print("step", flush=True))
     start.open_source = lambda *_, **__: Stalling(sorted(Path({shards!r}).glob("*.tar")))
     train(TrainConfig(
         data=({shards!r},), out={out!r}, model="vit-tiny", image_size=32, vocab_size=600, epochs=1, batch_size=16,
@@ -224,13 +244,10 @@ def test_sigterm_saves_while_the_run_waits_for_data(shards: Path, tmp_path: Path
     pipes: dict = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, script], **pipes) as process:
         assert process.stdout
-        assert process.stdout.readline() == "stalls\n"
-        time.sleep(5)  # for the steps on the batches that came before
+        heard = [process.stdout.readline() for _ in range(6)]  # on the batches that came before it steps still
         process.send_signal(signal.SIGTERM)
-        try:
-            said = process.communicate(timeout=60)[1]
-        finally:
-            process.kill()
+        said = process.communicate()[1]
+    assert sorted(heard) == ["stalls\n", *5 * ["step\n"]]
     assert "told to end: what is done is saved first" in said
     # KeyboardInterrupt, as Python leaves with it; 1 where whoever started the tests had SIGINT ignored
     assert process.returncode in (-signal.SIGINT, 1), said
@@ -254,9 +271,9 @@ def test_a_run_that_is_told_to_end_before_a_step_has_nothing_to_save(
     assert restart.newest(tmp_path / "run") is None
 
 
-def test_a_run_that_was_another_is_not_resumed(shards: Path, undisturbed: Undisturbed) -> None:
+def test_a_run_that_was_another_is_not_resumed(shards: Path, undisturbed: Path) -> None:
     with pytest.raises(ValueError, match=r"began with lr=0\.001; now it is 0\.5"):
-        train(config(shards, undisturbed.out, lr=0.5), resume=True, quiet=True)
+        train(config(shards, undisturbed, lr=0.5), resume=True, quiet=True)
 
 
 def test_a_finished_run_may_go_on_for_longer(shards: Path, tmp_path: Path) -> None:

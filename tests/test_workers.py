@@ -103,6 +103,6 @@ def test_a_script_that_raises_ends_with_its_workers(tmp_path: Path) -> None:
     """The uncaught error holds the frame, the frame the generator, and that the pipes that the workers listen at."""
     script = tmp_path / "script.py"
     script.write_text(RAISES.format(tests=str(Path(__file__).parent)))
-    done = subprocess.run([sys.executable, script], stderr=subprocess.PIPE, text=True, timeout=120)
+    done = subprocess.run([sys.executable, script], stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
