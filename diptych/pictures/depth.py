@@ -46,6 +46,9 @@ def _range(values: np.ndarray) -> tuple[float, float, float]:
         return _range_of_reals(values)
     low, high = int(values.min()), int(values.max())
     full = next((full for full in _WHOLE if low >= 0 and high <= full), None)
+    least, most = np.iinfo(values.dtype).min, np.iinfo(values.dtype).max
+    if full is None and max(high, -low) > most // 2:  # it makes use of all that the type holds
+        return least if low < 0 else 0, most, 1
     return _span(values) if full is None else (0, full, 1)
 
 

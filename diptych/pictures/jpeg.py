@@ -10,10 +10,12 @@ from typing import IO, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-END = b"\xff\xd9"
+END, _EOI = b"\xff\xd9", 0xD9
 MOST_MISSING = (
     0.2  # of the bytes, as estimated from the rows that are there: a tenth that is flat may be a fifth of them
 )
+_LAST_BIT = 1.2  # times as long as the scan of the bit before: that of photographs
+_LEAST_SEEN = 1 / 8  # of the rows: a scan that has changed fewer holds little, as that of an ink that is not used
 _FLAT = 128  # what a decoder makes of a block that never came
 _COMPARED = 2**24  # pixels, at most that many of which are compared before and after a scan
 _SCANS = 512  # more are no picture's, but made to keep a decoder busy
@@ -49,17 +51,24 @@ def held_samples(image: Image.Image, content: bytes) -> int:
     return round(image.width * image.height * share)
 
 
+def completed(content: bytes) -> bytes:
+    """A JPEG that breaks off, with an end: all but a segment that is not whole."""
+    *_, last = _segments(content)
+    return content[: last.start if last.is_cut else len(content)] + END
+
+
 def share_missing(content: bytes) -> float:
     """Of a JPEG that breaks off: which part of its bytes is missing, about; 1 where that cannot be told."""
     scans = list(_scans(content))
     if not scans or len(scans) > _SCANS:
         return 1.0
     start = scans[-1].start
-    if not _is_covered(scans, content):  # whole scans are missing
+    there = _rows_there(content) if len(scans) == 1 else _rows_changed(content, start) or _LEAST_SEEN
+    if not there:
         return 1.0
-    there = _rows_there(content) if len(scans) == 1 else _rows_changed(content, start)
-    whole = start + (len(content) - start) / max(there, 1e-9)
-    return 1 - len(content) / whole
+    ends = [*(scan.start for scan in scans[1:]), start + (len(content) - start) / there]
+    to_come = _bytes_to_come(scans, ends, content)
+    return 1.0 if to_come is None else 1 - len(content) / (ends[-1] + to_come)
 
 
 class _Scan(NamedTuple):
@@ -73,42 +82,59 @@ class _Scan(NamedTuple):
     low_bit: int
 
 
-def _scans(content: bytes) -> Iterator[_Scan]:
+class _Segment(NamedTuple):
+    start: int
+    code: int
+    data: bytes
+    is_cut: bool
+
+
+def _segments(content: bytes) -> Iterator[_Segment]:
+    """What stands between the pixels: from each marker to the end of what belongs to it."""
+    yield _Segment(0, 0xD8, b"", False)
     at = 2
-    while (at := content.find(b"\xff", at)) >= 0 and at + 4 <= len(content):
-        code = content[at + 1]
+    while (at := content.find(b"\xff", at)) >= 0:
+        code = content[at + 1] if at + 1 < len(content) else 0xFF
         if code in _ALONE:
             at += 1 if code == 0xFF else 2
             continue
-        if code == 0xD9:
-            return
         length = int.from_bytes(content[at + 2 : at + 4], "big")
-        segment = content[at + 4 : at + 2 + length]
-        if code == 0xDA and segment and len(segment) >= 2 * segment[0] + 4:
-            count = segment[0]
-            first, last, bits = segment[2 * count + 1 : 2 * count + 4]
-            yield _Scan(at + 2 + length, tuple(segment[1 : 2 * count : 2]), first, last, bits & 15)
-        at += 2 + length
+        end = at + 2 + max(length, 2)
+        yield _Segment(at, code, content[at + 4 : end], end > len(content) and code != _EOI)
+        at = end if code != _EOI else len(content)
 
 
-def _is_covered(scans: list[_Scan], content: bytes) -> bool:
-    """Whether the scans, the one that breaks off included, hold every coefficient of every component to its last bit:
-    then nothing is missing but that one's end."""
+def _scans(content: bytes) -> Iterator[_Scan]:
+    for segment in _segments(content):
+        data = segment.data
+        if segment.code == 0xDA and not segment.is_cut and data and len(data) >= 2 * data[0] + 4:
+            first, last, bits = data[2 * data[0] + 1 : 2 * data[0] + 4]
+            start = segment.start + 4 + len(data)
+            yield _Scan(start, tuple(data[1 : 2 * data[0] : 2]), first, last, bits & 15)
+
+
+def _bytes_to_come(scans: list[_Scan], ends: list[float], content: bytes) -> float | None:
+    """About how long the scans are that have not begun: 0 where those that have, the one that breaks off included, hold
+    every coefficient of every component to its last bit. None where more than last bits are missing."""
     try:
         names = [layer[0] for layer in open_jpeg(io.BytesIO(content)).layer]  # type: ignore[attr-defined]
     except Exception:
-        return False
+        return None
     low_bits = np.full((len(names), 64), 99)
-    for scan in scans:
+    lengths = np.zeros((len(names), 64))
+    for scan, end in zip(scans, ends, strict=True):
         for row, name in enumerate(names):
             if name in scan.components:
                 low_bits[row, scan.first : scan.last + 1] = scan.low_bit
-    return not low_bits.any()
+                lengths[row, scan.first : scan.last + 1] = end - scan.start
+    if low_bits.max() > 1:
+        return None
+    return float(sum(_LAST_BIT * lengths[row][low_bits[row] == 1].max(initial=0) for row in range(len(names))))
 
 
 def _rows_there(content: bytes) -> float:
     """The share of the rows above those that are flat to the bottom."""
-    image = reduced(open_jpeg(io.BytesIO(content + END)), 8)
+    image = reduced(open_jpeg(io.BytesIO(completed(content))), 8)
     rows = np.asarray(image).reshape(image.height, -1).astype(np.int16)
     drawn = np.flatnonzero((np.abs(rows - _FLAT) > 1).any(axis=1))
     return (drawn[-1] + 1) / len(rows) if len(drawn) else 0.0
@@ -116,7 +142,7 @@ def _rows_there(content: bytes) -> float:
 
 def _rows_changed(content: bytes, start: int) -> float:
     """The share of the rows that the last scan, whose data begin at `start`, has reached."""
-    before, after = (_coarse(part + END) for part in (content[:start], content))
+    before, after = (_coarse(part) for part in (content[:start] + END, completed(content)))
     changed = np.flatnonzero((before != after).reshape(len(after), -1).any(axis=1))
     return (changed[-1] + 1) / len(after) if len(changed) else 0.0
 

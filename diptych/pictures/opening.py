@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from diptych.errors import DiptychError
 from diptych.formats import formats_of
-from diptych.pictures import jpeg, jxl, png, tiff
+from diptych.pictures import jp2, jpeg, jxl, png, tiff
 from diptych.pictures.depth import eight_bits
 from diptych.pictures.ground import as_seen, first_not_blank, is_blank
 from diptych.pictures.turning import is_on_its_side, orientation, turned
@@ -115,7 +115,10 @@ class _Way(NamedTuple):
             content = file.read()
             self.check(jxl.size(content))
             return self.shown(jxl.decode(content), turn=1)
-        return self._opened(Image.open(file, formats=formats_of(file)))
+        image = Image.open(file, formats=formats_of(file))
+        if head.startswith((jp2.CODESTREAM, jp2.CONTAINER)):
+            image = self._deep_jp2(image, file)
+        return self._opened(image)
 
     def check(self, size: tuple[int, int]) -> None:
         """Raises ImageError on more than `max_pixels`, or none."""
@@ -141,6 +144,14 @@ class _Way(NamedTuple):
         image = turned(as_seen(image) if self.is_searched else image, turn)
         return Upright(image, size or image.size, partial)
 
+    def _deep_jp2(self, image: Image.Image, file: IO[bytes]) -> Image.Image:
+        at = file.tell()
+        file.seek(0)
+        content = file.read()
+        file.seek(at)
+        self.check(image.size)
+        return jp2.decode(content) or image if jp2.is_deep(content) else image
+
     def _jpeg(self, file: IO[bytes]) -> Upright:
         image, partial = jpeg.open_jpeg(file), ""
         (width, height), turn = image.size, orientation(image)
@@ -155,7 +166,7 @@ class _Way(NamedTuple):
             if missing > jpeg.MOST_MISSING:
                 raise
             partial = f"About {missing:.0%} of its bytes, the last, are missing."
-            whole = io.BytesIO(content + jpeg.END)
+            whole = io.BytesIO(jpeg.completed(content))
             small = self._decoded(jpeg.open_jpeg(whole), whole)
         return self._finished(small, turn, (height, width) if is_on_its_side(turn) else (width, height), partial)
 
@@ -182,13 +193,9 @@ class _Way(NamedTuple):
             return self._opened_png(file)
         except ImageError:
             raise
-        except Exception as first:
+        except Exception:
             file.seek(0)
-            mended = io.BytesIO(png.without_damage(file.read()))
-            try:
-                return self._opened_png(mended)
-            except Exception:
-                raise first from None
+            return self._opened_png(io.BytesIO(png.without_damage(file.read())))
 
     def _opened_png(self, file: IO[bytes]) -> Upright:
         image = Image.open(file, formats=["PNG"])

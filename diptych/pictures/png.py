@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND"))
-_ANIMATION = frozenset((b"acTL", b"fcTL", b"fdAT"))
+_ANIMATION = {b"acTL": (8, 8), b"fcTL": (26, 26), b"fdAT": (4, 2**31)}  # and how long they may be
 _TEXT = frozenset((b"tEXt", b"iTXt"))
 _MOST_TEXT = 2**18  # bytes of one chunk of words that are kept
 
@@ -25,7 +25,7 @@ def without_damage(content: bytes) -> bytes:
     """The same picture without what a decoder may stumble over: colour profiles, packed texts, and whatever else beside
     the pixels has a wrong check sum or an impossible length. What is critical stays as it is."""
     chunks = list(_chunks(content))
-    is_still = any(not chunk.is_sound for chunk in chunks if chunk.kind in _ANIMATION)
+    is_still = any(not chunk.is_sound or not _fits(chunk) for chunk in chunks if chunk.kind in _ANIMATION)
     kept = (chunk.raw for chunk in chunks if _is_kept(chunk, chunks[0].data, is_still))
     return SIGNATURE + b"".join(kept)
 
@@ -64,6 +64,11 @@ def _is_kept(chunk: _Chunk, header: bytes, is_still: bool) -> bool:
     if chunk.kind in _TEXT:
         return len(chunk.data) <= _MOST_TEXT and _is_plain(chunk)
     return chunk.kind == b"eXIf"
+
+
+def _fits(chunk: _Chunk) -> bool:
+    least, most = _ANIMATION[chunk.kind]
+    return least <= len(chunk.data) <= most
 
 
 def _is_plain(chunk: _Chunk) -> bool:

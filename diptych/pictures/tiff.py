@@ -18,7 +18,9 @@ _BIG: dict[bytes, Literal["little", "big"]] = {b"II+\0": "little", b"MM\0+": "bi
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 8: 3}  # samples of a pixel by PhotometricInterpretation, extra ones aside
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _LAB = 0, 1, 2, 3, 5, 8
-_UNSIGNED = 1  # SampleFormat
+_UNSIGNED, _SIGNED = 1, 2  # SampleFormat
+_RAW = 1
+_SIMPLE = (_RAW, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946)  # none, fax, LZW, JPEG, deflate, PackBits
 
 
 class NeedsPackage(Exception):
@@ -38,6 +40,8 @@ class Page(NamedTuple):
     extra: tuple[int, ...] | None
     colours: tuple[int, ...]
     orientation: int
+    compression: int
+    is_swapped: bool
 
     @property
     def samples(self) -> int:
@@ -47,12 +51,20 @@ class Page(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Whether Pillow reads it, and rightly, if it opens it at all."""
-        return set(self.formats) == {_UNSIGNED} and max(self.bits) <= 8
+        return self.is_packed_simply and set(self.formats) == {_UNSIGNED} and max(self.bits) <= 8
 
     @property
     def is_grey(self) -> bool:
-        """Whether it is one number a pixel, of any depth."""
-        return self.samples == 1 and self.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+        """Whether it is one number a pixel, of any depth, that Pillow reads. Of what libtiff unpacks it swaps the bytes
+        once more, but for sixteen bits."""
+        is_whole = self.bits[0] <= 16 and self.formats[0] == _UNSIGNED
+        is_read = self.is_packed_simply and (is_whole or self.compression == _RAW or not self.is_swapped)
+        return is_read and self.samples == 1 and self.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+
+    @property
+    def is_packed_simply(self) -> bool:
+        """Whether every libtiff can unpack it."""
+        return self.compression in _SIMPLE
 
 
 def pages(file: IO[bytes]) -> list[Page]:
@@ -86,17 +98,17 @@ def _pages(file: IO[bytes]) -> Iterator[Page]:
     header, seen = file.read(16), set[int]()
     with contextlib.suppress(Exception):  # what is damaged ends the chain
         big = header[:4] in _BIG
-        directory = ImageFileDirectory_v2(header if big else header[:8])
+        directory = ImageFileDirectory_v2(header if header[:2] == b"II" and big else header[:8])
         if big:  # which Pillow knows of little-endian files alone
             directory._bigtiff, directory.next = True, int.from_bytes(header[8:16], _BIG[header[:4]])
         while directory.next and directory.next not in seen and len(seen) < MOST_PAGES:
             seen.add(directory.next)
             file.seek(directory.next)
             directory.load(file)
-            yield _page(len(seen) - 1, directory)
+            yield _page(len(seen) - 1, directory, is_swapped=header[:2] == b"MM")
 
 
-def _page(index: int, tags: Any) -> Page:
+def _page(index: int, tags: Any, *, is_swapped: bool) -> Page:
     samples = int(tags.get(277, 1))
     bits = _numbers(tags.get(258, 1))
     formats = _numbers(tags.get(339, _UNSIGNED))
@@ -112,6 +124,8 @@ def _page(index: int, tags: Any) -> Page:
         _numbers(tags[338]) if 338 in tags else None,
         _numbers(tags.get(320, ())),
         _numbers(tags.get(274, 1))[0],
+        int(tags.get(259, _RAW)),
+        is_swapped,
     )
 
 
@@ -123,9 +137,13 @@ def _by_pillow(file: IO[bytes], page: Page) -> Image.Image:
     from PIL.TiffImagePlugin import TiffImageFile
 
     file.seek(0)
+    if file.read(4) == b"MM\0+":
+        raise SyntaxError("Pillow reads no big-endian BigTIFF")
+    file.seek(0)
     image = TiffImageFile(file, "")
     if page.index:
         image.seek(page.index)
+    image.info.pop("xmp", None)  # or Pillow would turn the picture by what it says
     image.load()
     return image
 
@@ -148,6 +166,8 @@ def _grey_by_pillow(file: IO[bytes], page: Page) -> Image.Image:
     values = np.asarray(_by_pillow(file, page))
     if page.bits[0] == 8:
         values = values.view(np.int8)
+    elif page.bits[0] == 16 and page.formats[0] == _SIGNED:
+        values = values.astype(np.int16)  # Pillow's are of 32 bits
     elif page.bits[0] == 32 and page.formats[0] == _UNSIGNED:
         values = values.view(np.uint32)  # Pillow's are signed
     return _grey(values, page)
