@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from diptych.index.filters import Filters
 
 _NAMES = (
-    "since", "until", "camera", "min_width", "min_height", "min_megapixels", "orientation", "kind",
+    "since", "until", "file_dates", "camera", "min_width", "min_height", "min_megapixels", "orientation", "kind",
 )  # fmt: skip
 
 
 def filter_options(command: Command) -> Command:
-    """--since, --until, --place, --camera, --path, --min-width, --min-height, --min-megapixels, --orientation and
-    --kind."""
+    """--since, --until, --file-dates, --place, --camera, --path, --min-width, --min-height, --min-megapixels,
+    --orientation and --kind."""
     for option in (
         click.option("--kind", type=click.Choice(["picture", "video", "text"]), help="Only this kind of file."),
         click.option("--orientation", type=click.Choice(["landscape", "portrait", "square"]), help="Only this shape."),
@@ -31,6 +31,9 @@ def filter_options(command: Command) -> Command:
         ),
         click.option("--camera", metavar="WORDS", help="Only cameras with this in their name."),
         click.option("--place", "box", metavar="S,W,N,E", help="Only from this box of degrees: 47.2,8.4,47.5,8.7."),
+        click.option(
+            "--file-dates", is_flag=True, help="What does not say when it was taken goes by the file's last change."
+        ),
         click.option("--until", metavar="DATE", help="Taken at the latest then; 2024-06 ends with June."),
         click.option("--since", metavar="DATE", help="Taken at the earliest then: 2024, 2024-05 or 2024-05-31."),
     ):

@@ -15,7 +15,16 @@ import click
 
 from diptych.cli import NOTHING, OK
 from diptych.cli.names import quoted
-from diptych.cli.options import failures_json, model_options, open_model, print_json, report_failures, say, stages
+from diptych.cli.options import (
+    failures_json,
+    model_options,
+    open_model,
+    print_json,
+    report_failures,
+    report_skipped,
+    say,
+    stages,
+)
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
@@ -141,9 +150,7 @@ def _report(index: LocalIndex, done: Updated, as_json: bool, given: Given | None
         if vectors:
             said = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in vectors.items() if count)
             click.echo(f"vectors: {said}" + (" (--reindex takes these)" if vectors["of_indexed_files"] else ""))
-    if done.skipped:
-        parts = sorted(done.skipped.items(), key=lambda part: -part[1])
-        say("not looked at: " + ", ".join(f"{count:,} {reason}" for reason, count in parts))
+    report_skipped(done.skipped)
     if done.reread:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in done.reread.items())
         say(f"{sum(done.reread.values()):,} files are read better by this version and were read again: {kinds}")

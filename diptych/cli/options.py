@@ -130,6 +130,13 @@ def _advance(bars: Progress, task: TaskID) -> Callable[[int, int], None]:
     return advance
 
 
+def report_skipped(skipped: Mapping[str, int]) -> None:
+    """Say how many files were left out by choice, by reason, on stderr."""
+    if skipped:
+        parts = sorted(skipped.items(), key=lambda part: -part[1])
+        say("not looked at: " + ", ".join(f"{count:,} {reason}" for reason, count in parts))
+
+
 def report_failures(failures: Mapping[Any, Failure], before: int = 0) -> int:
     """Name what was left out, by reason, on stderr; the exit code that follows. The last `before` of them were named
     before, and are counted alone."""

@@ -19,6 +19,7 @@ from diptych.cli.options import (
     open_model,
     print_json,
     report_failures,
+    report_skipped,
     say,
     say_cut,
     stages,
@@ -30,6 +31,7 @@ from diptych.cli.terms import OPTIONS, in_order, query_of
 
 if TYPE_CHECKING:
     from diptych.failures import Failure
+    from diptych.index.filters import Filters
     from diptych.index.local import LocalIndex
     from diptych.index.query import Query
     from diptych.index.search import Found, Hit, Wanted
@@ -130,7 +132,7 @@ def _search(text: str | None, folder: str | None, order: list[str], **options: A
         if options["relevant"] and found.hits and found.standing is None:
             say(f"--relevant says nothing about {found.searched} items; all hits are shown")
         if not found.hits:
-            code = _nothing(index, found, folder, failures, options["find"])
+            code = _nothing(index, found, folder, failures, options["find"], filters)
         _write(index, found.hits, options)
     return code
 
@@ -168,6 +170,8 @@ def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> L
             raise
         say(f"searching the index as it is: {error}")
         return _left_before(index, folder)
+    if updated.newly_skipped:
+        report_skipped(updated.skipped)
     return Left({str(Path(folder) / path): why for path, why in updated.failures.items()}, updated.failed_before)
 
 
@@ -194,7 +198,9 @@ def _found(index: LocalIndex, query: Query, filters: Any, folder: str, options: 
     return found._replace(hits=hits)
 
 
-def _nothing(index: LocalIndex, found: Found, folder: str, failures: Mapping[str, Failure], find: str) -> int:
+def _nothing(
+    index: LocalIndex, found: Found, folder: str, failures: Mapping[str, Failure], find: str, filters: Filters
+) -> int:
     """Say why there are no hits; the exit code."""
     counts = index.catalog.counts()
     available = {"pictures": counts.pictures, "texts": counts.texts}
@@ -205,6 +211,7 @@ def _nothing(index: LocalIndex, found: Found, folder: str, failures: Mapping[str
         )
     elif here := sum(count for kind, count in available.items() if find in (kind, "both")):
         say(f"none of the {here:,} {find if find != 'both' else 'items'} in the index pass the filters.")
+        _say_dates(index, filters)
     elif failures:
         return FAILED
     elif find == "pictures":
@@ -212,6 +219,18 @@ def _nothing(index: LocalIndex, found: Found, folder: str, failures: Mapping[str
     else:
         say(f"no {'pictures or texts' if find == 'both' else find} in {folder}.")
     return NOTHING
+
+
+def _say_dates(index: LocalIndex, filters: Filters) -> None:
+    """That dates were asked for, and how many files say theirs."""
+    from diptych.index.filters import count_dated
+
+    if not (filters.since or filters.until) or filters.file_dates:
+        return
+    files, dated = count_dated(index.catalog, filters)
+    if dated < files:
+        few = f"{dated:,} of these {files:,} files say when they were" if dated else "no file here says when it was"
+        say(f"{few} taken. --file-dates goes by the time of a file's last change where it is silent.")
 
 
 def _print(found: Found, query: Query, failures: Mapping[str, Failure], options: Mapping[str, Any]) -> None:

@@ -6,16 +6,24 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from diptych.errors import DiptychError
 from diptych.index.items import Kind
 from diptych.index.patterns import PatternError, literal_folder, within
 
+if TYPE_CHECKING:
+    from diptych.index.catalog import Catalog
+
 Orientation = Literal["landscape", "portrait", "square"]
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?")
+# A file that was changed just before it was read has no time in the catalog, for it may change again within its tick.
+_ANY_DATE = (
+    "coalesce(files.taken_at, strftime('%Y-%m-%dT%H:%M:%S', files.mtime_ns / 1000000000, 'unixepoch', 'localtime'), "
+    "(SELECT value FROM facts WHERE key = 'updated_at'))"
+)
 _WHOLE_DATE = "2000-01-01T00:00:00"  # what a date is filled up from
 
 
@@ -38,7 +46,8 @@ class Filters:
     """What an item's file must be like; None asks for nothing. A file that is silent on what is asked does not pass.
 
     `since` and `until` are dates as far as they matter, "2024", "2024-05", "2024-05-01" or "2024-05-01T12:30", both
-    included: `until="2024-05"` ends with May. `camera` is a part of its name, in any case. `path` is a pattern
+    included: `until="2024-05"` ends with May. With `file_dates` a file that does not say when it was taken goes by the
+    time of its last change. `camera` is a part of its name, in any case. `path` is a pattern
     (`diptych.index.patterns` tells all) of files, or of a folder with all that is in it: `*.jpg`, `holidays/**/b*`,
     `drafts`. `under` is a folder, relative to the index's root, that the file must be in; `path` is relative to that.
     Raises FilterError.
@@ -55,6 +64,7 @@ class Filters:
     orientation: Orientation | None = None
     kind: Kind | None = None
     under: str = ""
+    file_dates: bool = False
 
     def __post_init__(self) -> None:
         for name in ("since", "until"):
@@ -82,10 +92,11 @@ class Filters:
         return sql, [value for _, values in parts for value in values]
 
     def _parts(self) -> Iterator[tuple[str, list[Any]]]:
+        date = _ANY_DATE if self.file_dates else "files.taken_at"
         if self.since:
-            yield "files.taken_at >= ?", [self.since]  # ISO dates sort as letters do, and a part comes before the whole
+            yield f"{date} >= ?", [self.since]  # ISO dates sort as letters do, and a part comes before the whole
         if self.until:
-            yield "substr(files.taken_at, 1, ?) <= ?", [len(self.until), self.until]
+            yield f"substr({date}, 1, ?) <= ?", [len(self.until), self.until]
         if self.place:
             yield _inside(self.place)
         if self.camera:
@@ -104,6 +115,21 @@ class Filters:
             yield f"files.width {sign} files.height", []
         if self.kind:
             yield "files.kind = ?", [self.kind]
+
+
+class Dated(NamedTuple):
+    """How many pictures and videos pass the filters but for their dates, and how many of these say when they were
+    taken."""
+
+    files: int
+    dated: int
+
+
+def count_dated(catalog: Catalog, filters: Filters) -> Dated:
+    """Why `since` and `until` may find nothing."""
+    condition, values = replace(filters, since=None, until=None).condition()
+    sql = f"SELECT count(*), count(taken_at) FROM files WHERE reason IS NULL AND kind != 'text' AND {condition}"
+    return Dated(*catalog.rows(sql, values)[0])
 
 
 def _check_date(name: str, date: str | None) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -44,7 +45,8 @@ class Updated(NamedTuple):
     """What an update did, in files. `failures` names all that cannot be read (path -> Failure), those that were met
     this time first; the last `failed_before` of them could not be read earlier and have not changed. `partial` names
     those of which a part could be read (path -> what is missing). `unreachable` is the number of files whose folder
-    could not be looked into, which are kept. `skipped` counts by reason what was left out by choice. `reread` counts by
+    could not be looked into, which are kept. `skipped` counts by reason what was left out by choice, and
+    `newly_skipped` says whether some of that was not there at the last update. `reread` counts by
     kind the files that have not changed and were read again, for this version reads them otherwise than the last."""
 
     added: int
@@ -59,6 +61,7 @@ class Updated(NamedTuple):
     seconds: float
     partial: dict[str, str] = {}  # noqa: RUF012 (nobody writes to it)
     reread: dict[str, int] = {}  # noqa: RUF012
+    newly_skipped: bool = False
 
     @property
     def new_failures(self) -> dict[str, Failure]:
@@ -122,7 +125,8 @@ def update(
         )  # fmt: skip
         files = [*todo.read, *again.files.values()]
         failures = _embed(index, catalog, files, again, found.now_ns, progress, given, processes)
-        catalog.set_facts(_now(index, rules))
+        newly_skipped = bool(Counter(found.skipped) - Counter(json.loads(catalog.facts().get("skipped") or "{}")))
+        catalog.set_facts(_now(index, rules) | {"skipped": json.dumps(found.skipped)})
     if reindex:
         _swap(index)
     cache.refresh(index.catalog, index.place, arranging=arranging)
@@ -143,6 +147,7 @@ def update(
         seconds=time.perf_counter() - started,
         partial=index.catalog.partial(),
         reread=again.counted(again.files.keys() - failures.keys()),
+        newly_skipped=newly_skipped,
     )
 
 
