@@ -7,10 +7,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from diptych.checkpoint import CheckpointError as CheckpointError
     from diptych.checkpoint import HubError as HubError
-    from diptych.checkpoint import convert as convert
     from diptych.data.samples import DataError as DataError
     from diptych.embedder import Embedder as Embedder
     from diptych.embedder import load as load
+    from diptych.exporting import convert as convert
     from diptych.failures import Failure as Failure
     from diptych.failures import TextError as TextError
     from diptych.images import ImageError as ImageError
@@ -32,7 +32,7 @@ _HOMES = {
     "CheckpointError": "diptych.checkpoint",
     "HubError": "diptych.checkpoint",
     "DataError": "diptych.data.samples",
-    "convert": "diptych.checkpoint",
+    "convert": "diptych.exporting",
     "Query": "diptych.index.query",
     "open_index": "diptych.index.local",
     "train": "diptych.training.trainer",

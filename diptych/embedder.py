@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from diptych import zero_shot
+from diptych.checkpoint.finding import BUNDLED as BUNDLED
 from diptych.checkpoint.fingerprint import fingerprint
 from diptych.checkpoint.finite import multiplied_out
-from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of
+from diptych.checkpoint.state import Checkpoint, preprocessing_of
 from diptych.engines import EngineName, choose_engine  # first, for it must come before torch
 from diptych.engines.converted import Numbers
 from diptych.failures import Failure, TextError, bad_texts, check_list, listed
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from diptych.heat_map import HeatMap
     from diptych.nets.clip import CLIP
 
-BUNDLED = Path(__file__).parent / "bundled"
 BATCH = 32
 Encode = Callable[[np.ndarray], np.ndarray]
 
@@ -63,8 +63,8 @@ def load(
     activation: str | None = None,
     revision: str | None = None,
 ) -> Embedder:
-    """Open a model: the bundled one, a model folder or checkpoint file, or a hub id such as
-    "openai/clip-vit-base-patch32".
+    """Open a model: the bundled one (None or "bundled"), a model folder or one that holds a model, a checkpoint file,
+    or a hub id such as "openai/clip-vit-base-patch32". What was decided for lack of a word in its files is in `notes`.
 
     `device` is "cuda", "mps" or "cpu", by default the first of these that is there. `engine` is "pytorch", which GPUs
     need, or "openvino", the default on processors: it starts at once, needs no PyTorch for folders with safetensors,
@@ -73,25 +73,24 @@ def load(
     `revision` is a branch, tag or commit of a hub id. Raises CheckpointError or HubError, each naming what came, what
     was wanted and what to do, and ValueError for a device or engine that is not here.
     """
-    if source is None and not BUNDLED.is_dir():
-        raise CheckpointError("this installation came without the bundled model; name a model folder or a hub id.")
-    where = BUNDLED if source is None else source
     from diptych.engines.opening import opened
 
     options = {"precision": precision, "activation": activation, "revision": revision}
-    return Embedder(*opened(where, engine=engine, device=device, **options))  # type: ignore[arg-type]
+    return Embedder(*opened(source, engine=engine, device=device, **options))  # type: ignore[arg-type]
 
 
 class Embedder:
     """A model and the engine that runs it. Made by `load`.
 
-    All vectors are float32 and of unit length, so a dot product is a cosine.
+    All vectors are float32 and of unit length, so a dot product is a cosine. `notes` say what was decided for lack of a
+    word in the model's files; `passed_over` names keys in these that were not read, as no vector depends on them.
     """
 
     def __init__(self, checkpoint: Checkpoint, engine: Engine):
         self.engine = engine
         self.config = checkpoint.config
         self.source, self.reading = checkpoint.source, checkpoint.reading
+        self.notes, self.passed_over = checkpoint.notes, checkpoint.passed_over
         self.preprocessing = preprocessing_of(checkpoint)
         self._checkpoint = checkpoint
         self.tokenizer = _tokenizer(checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -35,6 +36,11 @@ def worded(words: Words, wording: Wording = in_python) -> str:
     """Words with each setting as `wording` has it."""
     parts = [words] if isinstance(words, str) else words
     return "".join(part if isinstance(part, str) else wording(part) for part in parts)
+
+
+def as_warning(words: Words) -> None:
+    """Something that a caller should know and that is no error, as a warning of Python's."""
+    warnings.warn(worded(words), stacklevel=3)
 
 
 class DiptychError(Exception):

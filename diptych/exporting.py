@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from diptych.checkpoint.finding import find
 from diptych.checkpoint.replacing import check_apart, json_text, replace_folder
 from diptych.checkpoint.settings import to_fields
 from diptych.checkpoint.state import CheckpointError
@@ -28,9 +29,11 @@ from diptych.images import ImageError, find_images, load_pixels, squared
 from diptych.zero_shot import unit
 
 if TYPE_CHECKING:
+    import torch
     from jaxtyping import Float, UInt8
 
 Export = Literal["openvino", "onnx"]
+Target = Literal["hf", "open_clip", "openai", "openvino", "onnx"]
 CALIBRATION, CHECK = 300, 300  # pictures: NNCF's own number, and as many others to be judged by
 TOP = 10
 
@@ -63,6 +66,36 @@ class Exported(NamedTuple):
     parity: Parity
 
 
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    to: Target = "hf",
+    precision: Literal["float32", "int8"] = "float32",
+    calibrate: str | os.PathLike[str] | None = None,
+    activation: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write the model `source` (all that `load` takes) to `target` in another form, and return its path.
+
+    "hf", "open_clip" and "openai" keep the weights, see `diptych.checkpoint.convert`, whose `dtype` that is; "openvino"
+    and "onnx" are folders of towers that run elsewhere, see `export`, which takes `precision` and `calibrate` and says
+    how near they are. Raises CheckpointError for models and places that do not do, ArgumentError for settings that
+    contradict each other.
+    """
+    if to in get_args(Export):
+        if dtype is not None:
+            raise ArgumentError([Setting("dtype", dtype), " is for forms that keep the weights."], argument="dtype")
+        return export(source, target, to=to, precision=precision, calibrate=calibrate, activation=activation).path  # type: ignore[arg-type]
+    if precision != "float32" or calibrate is not None:
+        what = "precision" if precision != "float32" else "calibrate"
+        words = [Setting(what), " is for ", Setting("to", "openvino"), "; the other forms keep the weights."]
+        raise ArgumentError(words, argument=what)
+    from diptych.checkpoint import convert as keep
+
+    return keep(source, target, to=to, activation=activation, dtype=dtype)  # type: ignore[arg-type]
+
+
 def export(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
@@ -82,7 +115,7 @@ def export(
     places that do not do, ValueError for settings that contradict each other.
     """
     _check(to, precision, calibrate)
-    check_apart(Path(source), Path(target))
+    check_apart(find(source).place, Path(target))
     model = load(source, engine="openvino", precision="float32", activation=activation)
     progress("reading pictures")
     fitted, judged = samples(model, calibrate)

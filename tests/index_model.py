@@ -23,6 +23,7 @@ class PixelModel:
 
     preprocessing = SPEC
     dim = DIM
+    notes: tuple[str, ...] = ()
     engine = SimpleNamespace(describe=lambda: "in the test")
 
     def __init__(self, fingerprint: str = "pixels-1", source: str = "pixel-model"):

@@ -66,6 +66,19 @@ def test_the_model_is_that_of_the_folder(hub: Hub) -> None:
     assert all(torch.equal(came.state[name], tensor) for name, tensor in local.state.items())
 
 
+def test_a_model_in_the_folder_that_sentence_transformers_gives_it(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = [{"idx": 0, "name": "0", "path": "0_CLIPModel", "type": "sentence_transformers.models.CLIPModel"}]
+    hub.repositories[NAME] = {f"0_CLIPModel/{name}": content for name, content in HF.items()} | {
+        "modules.json": json.dumps(listed).encode(), "README.md": b"a card", "onnx/model.onnx": b"no one reads this",
+    }  # fmt: skip
+    came = read(NAME)
+    assert all(torch.equal(came.state[name], tensor) for name, tensor in read(GOLDEN / "hf_clip").state.items())
+    assert came.notes == ("opened 0_CLIPModel, the model in it",)
+    assert sorted(hub.asked) == ["0_CLIPModel/config.json", "0_CLIPModel/model.safetensors", "modules.json"]
+    point_to(NOWHERE, monkeypatch)
+    assert read(NAME).config == came.config
+
+
 def test_a_revision_is_the_hub_s_alone() -> None:
     with pytest.raises(
         CheckpointError, match="is on this machine, where nothing has revisions; leave revision='v1' out"

@@ -161,6 +161,7 @@ def test_a_state_that_does_not_fit_is_not_saved(tmp_path: Path) -> None:
 # Conversion -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:transformers has no class")
 @pytest.mark.parametrize(
     ("source", "formats"),
     [
@@ -275,7 +276,7 @@ def test_half_precision_on_request(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_is_a_plain_value() -> None:
-    config, _, preprocess, tokenizer_json, source, _ = read(OPENAI_VIT)
+    config, _, preprocess, tokenizer_json, source, *_ = read(OPENAI_VIT)
     assert isinstance(Checkpoint(config, {}, preprocess, tokenizer_json, source).config.image, ViTConfig)
 
 

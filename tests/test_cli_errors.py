@@ -250,7 +250,8 @@ def test_models_and_devices_that_are_none(cli: Cli, tiny_model: Path, pictures: 
     said = cli("convert", "nonsense", tmp_path / "x")
     assert (said.code, said.out) == (FAILED, "")
     assert not (tmp_path / "x").exists()
-    bare = GOLDEN / "openclip_odd_heads" / "open_clip_model.safetensors"
+    bare = tmp_path / "model.safetensors"
+    bare.write_bytes((GOLDEN / "openclip_odd_heads" / "open_clip_model.safetensors").read_bytes())
     said = cli("convert", bare, tmp_path / "x")
     assert said.code == FAILED
     assert "Pass --activation quick_gelu or --activation gelu" in said.err

@@ -432,6 +432,6 @@ def test_device_that_is_none(tiny_model: Path, device: str) -> None:
 def test_model_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(diptych.CheckpointError, match="nonsense is no file, no folder and no hub id"):
         diptych.load("nonsense")
-    monkeypatch.setattr("diptych.embedder.BUNDLED", tmp_path / "bundled")
+    monkeypatch.setattr("diptych.checkpoint.finding.BUNDLED", tmp_path / "bundled")
     with pytest.raises(diptych.CheckpointError, match="without the bundled model; name a model folder or a hub id"):
         diptych.load()

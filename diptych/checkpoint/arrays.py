@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import numpy as np
 
 from diptych.checkpoint import huggingface
 from diptych.checkpoint.files import bare_names, checked_head, read_json, shards_of
+from diptych.checkpoint.finding import Found
 from diptych.checkpoint.fitting import FLOAT, Form, check, wanted
-from diptych.checkpoint.hub import fetch, is_repo_id
 from diptych.checkpoint.settings import OURS, READABLE, Settings, read_settings
 from diptych.checkpoint.state import CheckpointError
 from diptych.checkpoint.table import Rows, look_up, renamed
@@ -83,25 +82,19 @@ class Arrays(Mapping[str, np.ndarray]):
         return len(self._stored)
 
 
-def read_arrays(
-    source: str | os.PathLike[str], *, activation: str | None = None, revision: str | None = None
-) -> tuple[Settings, Arrays] | None:
-    """A model folder (ours or Hugging Face's) or hub id whose weights are in safetensors, without PyTorch; None for any
-    other source, which `read` takes. Raises CheckpointError, as that does."""
-    folder = Path(source)
-    if not folder.exists() and is_repo_id(str(source)):
-        folder = fetch(str(source), revision=revision)
-    elif revision is not None:
-        return None  # `read` says why that cannot be
+def read_arrays(found: Found, *, activation: str | None = None) -> tuple[Settings, Arrays] | None:
+    """A model folder (ours or Hugging Face's) whose weights are in safetensors, without PyTorch; None for any other
+    place, which `read_found` takes. Raises CheckpointError, as that does."""
+    folder, source, _ = found
     files = _files(folder)
     kind = read_json(folder / "config.json").get("model_type") if files else None
     if kind not in READABLE:
         return None
-    settings = read_settings(folder, str(source), activation=activation)
+    settings = read_settings(folder, source, activation=activation)
     arrays = Arrays(files, None if kind == OURS else huggingface.ROWS[kind])
     if arrays.holds_bfloat16():
         return None
-    arrays.check(settings.config, str(source))
+    arrays.check(settings.config, source)
     return settings, arrays
 
 

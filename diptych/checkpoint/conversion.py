@@ -1,19 +1,23 @@
 """From any format to any other, without loss or not at all."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
-from diptych.checkpoint import open_clip, openai, texts
+from diptych.checkpoint import huggingface, open_clip, openai, texts
+from diptych.checkpoint.finding import find
 from diptych.checkpoint.finite import check_finite
 from diptych.checkpoint.fitting import is_counter, wanted
 from diptych.checkpoint.folder import save_folder, save_tensors
-from diptych.checkpoint.reading import read
+from diptych.checkpoint.reading import read_found
 from diptych.checkpoint.replacing import check_apart, json_text, replace_folder
-from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, listing, preprocessing
+from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, differences, listing, preprocessing
+from diptych.errors import Setting, Words, as_warning
+from diptych.nets.config import CLIPConfig, ResNetConfig
 
 Format = Literal["hf", "open_clip", "openai"]
 
@@ -25,21 +29,38 @@ def convert(
     to: Format = "hf",
     activation: str | None = None,
     dtype: torch.dtype | None = None,
+    notice: Callable[[Words], None] = as_warning,
 ) -> Path:
     """Write the model `source` (all that `read` takes) to `target`, and return its path.
 
     "hf" is a model folder, "open_clip" a folder with open_clip_config.json and open_clip_model.safetensors, "openai" a
     plain state dict in one .pt file, which appears in one rename; a folder as `replace_folder` says. Weights keep their
-    numbers bit for bit, unless `dtype` asks for another. Raises CheckpointError, and writes nothing, where the format
-    cannot hold the model, weights are NaN or infinite, or `target` is the source itself.
+    numbers bit for bit, unless `dtype` asks for another. `notice` is told, before anything is written, of a model
+    folder that transformers will not open. Raises CheckpointError, and writes nothing, where the format cannot hold
+    the model, weights are NaN or infinite, or `target` is the source itself.
     """
     if to not in WRITERS:
         raise CheckpointError(f"to={to!r} is not known; choose one of {', '.join(WRITERS)}.")
-    check_apart(Path(source), Path(target))
-    checkpoint = read(source, activation=activation, dtype=None)
+    found = find(source)
+    check_apart(found.place, Path(target))
+    checkpoint = read_found(found, activation=activation, dtype=None)
     check_finite(checkpoint.state, checkpoint.source)
+    if to == "hf" and not huggingface.holds(checkpoint.config):
+        notice(_ours_alone(checkpoint.config))
     state = {name: cast(tensor, dtype) for name, tensor in checkpoint.state.items()}
     return WRITERS[to](checkpoint._replace(state=state), Path(target))
+
+
+def _ours_alone(config: CLIPConfig) -> Words:
+    """Why transformers will not open this model's folder, and what other programs do open."""
+    if isinstance(config.image, ResNetConfig):
+        why = "its image tower is a ResNet"
+    else:
+        why = "; ".join(differences(config, huggingface.nearest(config)))
+    return [
+        f"transformers has no class for this model ({why}): the folder is one that diptych reads and transformers does "
+        "not. For other programs pass ", Setting("to", "onnx"), " or ", Setting("to", "openvino"), ".",
+    ]  # fmt: skip
 
 
 def with_tensors(checkpoint: Checkpoint) -> Checkpoint:

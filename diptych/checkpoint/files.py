@@ -81,10 +81,14 @@ def read_shards(index: Path) -> dict[str, Tensor]:
 
 def read_weights(folder: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
     """The tensors of the first of `names` that the folder has; an index stands for its shards."""
-    for name in names:
-        if (folder / name).is_file():
-            return read_shards(folder / name) if name.endswith(".json") else read_tensors(folder / name)
+    if path := first_of(folder, names):
+        return read_shards(path) if path.suffix == ".json" else read_tensors(path)
     raise CheckpointError(f"{folder} holds no weights; wanted {', '.join(names[:-1])} or {names[-1]}.")
+
+
+def first_of(folder: Path, names: tuple[str, ...]) -> Path | None:
+    """The first of the files `names` that the folder has."""
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def read_text(path: Path) -> str | None:

@@ -96,4 +96,5 @@ def load_folder(folder: Path, source: str, *, activation: str | None = None) -> 
         state = read_rows(None, tensors, said.config, source)
     else:
         state = huggingface.read_state(tensors, said.settings, said.config, source)
-    return Checkpoint(said.config, state, said.preprocess, said.tokenizer_json, source, said.reading)
+    words = (said.preprocess, said.tokenizer_json, source, said.reading, said.notes, said.passed_over)
+    return Checkpoint(said.config, state, *words)

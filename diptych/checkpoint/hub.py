@@ -23,6 +23,9 @@ STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, e
 BESIDE = ("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
+LISTS = ("modules.json", "model_index.json")  # of what lies in which folder, by sentence-transformers and diffusers
+
+
 class HubError(CheckpointError):
     """A model that the hub does not give: unknown, closed, or out of reach."""
 
@@ -80,7 +83,20 @@ def _download(repo_id: str, revision: str | None, cache: Path) -> Path:
 
 
 def choose(names: list[str]) -> list[str]:
-    """Which of a repository's files are needed; none where it holds no model."""
+    """Which of a repository's files are needed; none where it holds no model. Where no model lies on top, that in the
+    only folder below that has one is taken, as sentence-transformers keeps its."""
+    if wanted := _on_top(names):
+        return wanted
+    folders = sorted({name.partition("/")[0] for name in names if name.count("/") == 1})
+    below = {
+        folder: _on_top([name.removeprefix(f"{folder}/") for name in names if name.startswith(f"{folder}/")])
+        for folder in folders
+    }
+    found = [[f"{folder}/{name}" for name in wanted] for folder, wanted in below.items() if wanted]
+    return [*found[0], *(name for name in LISTS if name in names)] if len(found) == 1 else []
+
+
+def _on_top(names: list[str]) -> list[str]:
     for config, weights in LAYOUTS:
         if config in names and (matches := [name for name in names if re.fullmatch(weights, name)]):
             return [config, *matches, *(name for name in BESIDE if name in names)]
@@ -91,13 +107,18 @@ def _cached(repo_id: str, revision: str | None, cache: Path, error: Exception) -
     """The model as an earlier call left it, or one sentence on what is missing."""
     from huggingface_hub import try_to_load_from_cache
 
-    for config in ("config.json", "open_clip_config.json"):
-        path = try_to_load_from_cache(repo_id, config, revision=revision, cache_dir=cache)
-        if isinstance(path, str) and choose(os.listdir(Path(path).parent)):
-            return Path(path).parent
+    for known in ("config.json", "open_clip_config.json", *LISTS):
+        path = try_to_load_from_cache(repo_id, known, revision=revision, cache_dir=cache)
+        if isinstance(path, str) and choose(_below(folder := Path(path).parent)):
+            return folder
     name = repo_id if revision is None else f"{repo_id} at {revision}"
     raise HubError(
         f"the hub cannot be reached ({first_line(error)}), and {name}, which is no file or folder here, is not in "
         f"the cache {cache}.",
         remedy="Connect once to fetch it, or take the bundled model, which needs no network.",
     ) from error
+
+
+def _below(folder: Path) -> list[str]:
+    """The files of a folder and of those right in it, as a repository lists them."""
+    return [path.relative_to(folder).as_posix() for pattern in ("*", "*/*") for path in folder.glob(pattern)]

@@ -209,9 +209,12 @@ def padding_id(tokenizer_json: str | None, tokenizer_settings: dict[str, Any]) -
 
 def holds(config: CLIPConfig) -> bool:
     """Whether transformers has this architecture, so that what it computes is the same."""
-    if not isinstance(config.image, ViTConfig):
-        return False
-    return not differences(config, config_from_json(config_to_json(config), FORMAT))
+    return isinstance(config.image, ViTConfig) and not differences(config, nearest(config))
+
+
+def nearest(config: CLIPConfig) -> CLIPConfig:
+    """What transformers would make of this model with a vision transformer."""
+    return config_from_json(config_to_json(config), FORMAT)
 
 
 def config_to_json(config: CLIPConfig) -> dict[str, Any]:

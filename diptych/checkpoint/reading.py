@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from diptych.checkpoint import open_clip, openai, texts
-from diptych.checkpoint.files import read_json, read_tensors, read_text, read_weights
-from diptych.checkpoint.folder import load_folder
-from diptych.checkpoint.hub import fetch, is_repo_id
+from diptych.checkpoint.files import first_of, read_json, read_shards, read_tensors, read_text
+from diptych.checkpoint.finding import Found, find, is_model
+from diptych.checkpoint.folder import WEIGHTS, load_folder
 from diptych.checkpoint.settings import READABLE
-from diptych.checkpoint.state import Checkpoint, CheckpointError, cast
-from diptych.nets.presets import PRESETS
+from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, listing, with_note
 
+OPEN_CLIP_CONFIG = "open_clip_config.json"
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -24,46 +25,67 @@ def read(
     revision: str | None = None,
     dtype: torch.dtype | None = torch.float32,
 ) -> Checkpoint:
-    """Read a model: a folder (ours, Hugging Face's, open_clip's), a file (OpenAI's TorchScript archive, a pickled state
-    dict, .safetensors; with the tokenizer.json that lies beside it, if one does) or a hub id, at a `revision` if given.
-    Nothing in a file is ever run.
+    """Read a model: "bundled", a folder (ours, Hugging Face's, open_clip's, or one that holds such a folder alone), a
+    file (OpenAI's TorchScript archive, a pickled state dict, .safetensors; with the tokenizer.json and, where it does
+    not tell its sizes, the configuration that lie beside it) or a hub id, at a `revision` if given. Nothing in a file
+    is ever run.
 
     `activation` ("gelu" or "quick_gelu") must be said where a file does not tell, and may not contradict one that does.
     Weights become `dtype`; None keeps what the file has. Raises CheckpointError (HubError for the hub) that says what
     came, what was wanted and what to do.
     """
-    path = Path(source)
-    if revision is not None and path.exists():
-        raise CheckpointError(
-            f"{source} is on this machine, where nothing has revisions; leave revision={revision!r} out."
-        )
-    if path.is_dir():
-        checkpoint = _read_folder(path, str(source), activation)
-    elif path.is_file():
-        checkpoint = _read_file(read_tensors(path), str(source), activation)
-        words = {"tokenizer_json": read_text(path.parent / "tokenizer.json")}
-        checkpoint = checkpoint._replace(**words, reading=texts.of_file(path.parent, str(source)))
-    elif str(source) in PRESETS:
-        raise CheckpointError(
-            f"{source} is the name of an architecture, which has no weights; `diptych train --model {source}` trains "
-            "one. Pass a model folder, a file or a hub id."
-        )
-    elif is_repo_id(str(source)):
-        checkpoint = _read_folder(fetch(str(source), revision=revision), str(source), activation)
-    else:
-        raise CheckpointError(f"{source} is no file, no folder and no hub id (which looks like owner/name).")
-    return checkpoint._replace(state={name: cast(tensor, dtype) for name, tensor in checkpoint.state.items()})
+    return read_found(find(source, revision=revision), activation=activation, dtype=dtype)
+
+
+def read_found(found: Found, *, activation: str | None = None, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
+    """`read`, of what `find` has found."""
+    place, source, note = found
+    checkpoint = (_read_folder if place.is_dir() else _read_beside)(place, source, activation)
+    state = {name: cast(tensor, dtype) for name, tensor in checkpoint.state.items()}
+    return with_note(checkpoint._replace(state=state), note)
 
 
 def _read_folder(folder: Path, source: str, activation: str | None) -> Checkpoint:
-    """Where open_clip's configuration lies beside another, the other is taken if it is one that can be read."""
-    config, theirs = folder / "config.json", folder / "open_clip_config.json"
-    if not config.is_file() and not theirs.is_file():
-        raise CheckpointError(f"{source} holds neither config.json nor open_clip_config.json; it is no model folder.")
-    if not theirs.is_file() or (config.is_file() and read_json(config).get("model_type") in READABLE):
+    """Where open_clip's configuration lies beside another, the other is taken if it is one that can be read and its
+    weights are there."""
+    ours, theirs = folder / "config.json", folder / OPEN_CLIP_CONFIG
+    readable = ours.is_file() and read_json(ours).get("model_type") in READABLE
+    if not theirs.is_file() or (readable and (first_of(folder, WEIGHTS) or not first_of(folder, OPEN_CLIP_WEIGHTS))):
         return load_folder(folder, source, activation=activation)
-    tensors, settings = read_weights(folder, OPEN_CLIP_WEIGHTS), read_json(theirs)
+    return _read_open_clip(folder, _open_clip_weights(folder), source, activation)
+
+
+def _open_clip_weights(folder: Path) -> Path:
+    """Those under one of the names that the hub knows, else the only file of weights, as training leaves it."""
+    if known := first_of(folder, (*OPEN_CLIP_WEIGHTS, *WEIGHTS)):
+        return known
+    other = sorted(path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES)
+    if len(other) == 1:
+        return other[0]
+    if not other:
+        raise CheckpointError(f"{folder} holds no weights; wanted {OPEN_CLIP_WEIGHTS[0]} or another file of weights.")
+    names = listing([path.name for path in other], ", ")
+    raise CheckpointError(f"{folder} holds {len(other)} files of weights: {names}. Pass the path of one of them.")
+
+
+def _read_open_clip(folder: Path, weights: Path, source: str, activation: str | None) -> Checkpoint:
+    tensors = read_shards(weights) if weights.suffix == ".json" else read_tensors(weights)
+    settings = read_json(folder / OPEN_CLIP_CONFIG)
     return open_clip.with_texts(open_clip.read(tensors, settings, source, activation=activation), settings, folder)
+
+
+def _read_beside(path: Path, source: str, activation: str | None) -> Checkpoint:
+    """A file of weights, with the configuration that lies beside it where it does not tell all of itself."""
+    tensors, folder = read_tensors(path), path.parent
+    if not tensors.keys() >= set(openai.MARKS):
+        if any(name.startswith("visual.") for name in tensors) and (folder / OPEN_CLIP_CONFIG).is_file():
+            checkpoint = _read_open_clip(folder, path, source, activation)
+            return with_note(checkpoint, f"took {OPEN_CLIP_CONFIG}, which lies beside")
+        if path == first_of(folder, WEIGHTS) and is_model(folder):
+            checkpoint = load_folder(folder, source, activation=activation)
+            return with_note(checkpoint, "took config.json, which lies beside")
+    checkpoint, tokenizer_json = _read_file(tensors, source, activation), read_text(folder / "tokenizer.json")
+    return checkpoint._replace(tokenizer_json=tokenizer_json, reading=texts.of_file(folder, source))
 
 
 def _read_file(tensors: dict[str, Tensor], source: str, activation: str | None) -> Checkpoint:

@@ -19,13 +19,16 @@ TOWERS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {"vit": ViTConfig, "re
 
 class Settings(NamedTuple):
     """A folder's config.json as it stands (`settings`) and as a configuration, its preprocessor_config.json, the text
-    of its tokenizer.json (these two None where it has none), and how its texts become ids beyond that."""
+    of its tokenizer.json (these two None where it has none), and how its texts become ids beyond that. `notes` and
+    `passed_over` as in a Checkpoint."""
 
     config: CLIPConfig
     settings: dict[str, Any]
     preprocess: dict[str, Any] | None
     tokenizer_json: str | None
     reading: Reading
+    notes: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
 
 def read_settings(folder: Path, source: str, *, activation: str | None = None) -> Settings:

@@ -25,11 +25,11 @@ class CheckpointError(DiptychError, ValueError):
 
 
 class Checkpoint(NamedTuple):
-    """A model that was read. `state` has the names of `CLIP(config).state_dict()`, with
-    tensors, or arrays for engines without PyTorch; `preprocess` is in the form of
-    Hugging Face's preprocessor_config.json; `tokenizer_json` is the text of tokenizer.json. Both are None where the
-    source brings none. `source` says where it came from, and `reading` how its texts become ids beyond tokenizer.json.
-    """
+    """A model that was read. `state` has the names of `CLIP(config).state_dict()`, with tensors, or arrays for engines
+    without PyTorch; `preprocess` is in the form of Hugging Face's preprocessor_config.json; `tokenizer_json` is the
+    text of tokenizer.json. Both are None where the source brings none. `source` says where it came from, and `reading`
+    how its texts become ids beyond tokenizer.json. `notes` tell a person what was decided for lack of a word in its
+    files; `passed_over` names the keys in these that were not read, because no vector depends on them."""
 
     config: CLIPConfig
     state: Mapping[str, Any]
@@ -37,6 +37,13 @@ class Checkpoint(NamedTuple):
     tokenizer_json: str | None
     source: str
     reading: Reading = PLAIN
+    notes: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+
+
+def with_note(checkpoint: Checkpoint, note: str) -> Checkpoint:
+    """The checkpoint with one more note before its own; "" is none."""
+    return checkpoint._replace(notes=(note, *checkpoint.notes)) if note else checkpoint
 
 
 def preprocessing(checkpoint: Checkpoint, format_name: str) -> Preprocess:

@@ -33,10 +33,11 @@ from diptych.cli.options import activation_option, json_option, print_json, say
 def command(
     source: str, target: str, form: Any, precision: Any, calibrate: str | None, activation: str | None, as_json: bool
 ) -> None:
-    """Write the model SOURCE (a folder, a checkpoint file or a hub id) to TARGET in another format.
+    """Write the model SOURCE (a folder, a checkpoint file, a hub id or bundled) to TARGET in another format.
 
     \b
     diptych convert ViT-B-32.pt clip-vit-b-32 --to hf
+    diptych convert bundled towers --to onnx
     diptych convert clip-vit-b-32 fast --to openvino --precision int8 --calibrate ~/Pictures
     """
     if form in ("openvino", "onnx"):
@@ -45,8 +46,9 @@ def command(
     if precision != "float32" or calibrate is not None:
         raise click.UsageError("--precision and --calibrate are for --to openvino; the other forms keep the weights.")
     from diptych.checkpoint import convert
+    from diptych.cli.wording import notice
 
-    written = convert(source, target, to=form, activation=activation)
+    written = convert(source, target, to=form, activation=activation, notice=lambda words: say(notice(words)))
     if as_json:
         print_json({"source": source, "target": str(written), "format": form})
     else:

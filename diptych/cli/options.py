@@ -50,7 +50,7 @@ def model_options(command: Command) -> Command:
             help="What runs the model: by default PyTorch on GPUs and OpenVINO on processors.",
         ),
         click.option(
-            "--model", metavar="MODEL", help="A model folder, a checkpoint or a hub id; by default the bundled model."
+            "--model", metavar="MODEL", help="A model folder, a checkpoint, a hub id, or bundled, the default."
         ),
     ):
         command = option(command)
@@ -65,6 +65,8 @@ def open_model(
 
     embedder = load(model, device=device, activation=activation, engine=engine)
     say(f"{model or 'bundled model'} · {embedder.engine.describe()}")
+    for note in embedder.notes:
+        say(note)
     return embedder
 
 

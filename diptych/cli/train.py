@@ -32,7 +32,7 @@ PRECISIONS = click.Choice(["bf16", "fp16", "fp32"])
 @click.option("--out", help="The run's folder; the model ends up in OUT/model. [default: runs/1, or the next free one]")
 @click.option("--recipe", help="Settings to start from; --recipes lists them with their sources. [default: laptop]")
 @click.option("--model", help="An architecture; `diptych models` lists them. [default: resnet-small]")
-@click.option("--init", help="Start from this model's weights and tokenizer.")
+@click.option("--init", help="Start from this model's weights and tokenizer: a folder, file, hub id, or bundled.")
 @activation_option
 @click.option("--tokenizer", help="A tokenizer.json to use in place of one learnt from the captions.")
 @click.option("--image-size", type=int, help="Picture size in pixels, where it should not be the architecture's own.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diptych.errors import DiptychError, Setting, Wording, in_python, worded
+from diptych.errors import DiptychError, Setting, Wording, Words, in_python, worded
 
 if TYPE_CHECKING:
     from diptych.failures import Failure
@@ -41,6 +41,11 @@ def message_of(error: Exception, command: click.Command | None = None) -> str:
     """What to say of an error, for the command at hand; its class where it says nothing."""
     said = error.worded(_wording(command)) if isinstance(error, DiptychError) else str(error)
     return said or type(error).__name__
+
+
+def notice(words: Words) -> str:
+    """What is no error, for the command at hand."""
+    return worded(words, _wording(None))
 
 
 def failure_message(failure: Failure) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diptych.checkpoint.arrays import read_arrays
-from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of
+from diptych.checkpoint.finding import Found, find
+from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of, with_note
 from diptych.engines import EngineName, choose_engine, is_installed
 from diptych.engines.converted import is_converted, read_converted
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def opened(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | None,
     *,
     engine: EngineName | None = None,
     device: str | None = None,
@@ -28,17 +28,18 @@ def opened(
     """A model and the engine that runs it, as `diptych.load` chooses it. Raises what that raises."""
     if choose_engine(engine, device) == "openvino":
         return open_on_processor(source, precision=precision, activation=activation, revision=revision)
-    from diptych.checkpoint import build, read
+    from diptych.checkpoint.reading import read_found
+    from diptych.checkpoint.state import build
     from diptych.engines.pytorch import PyTorchEngine, choose_device
 
     chosen = choose_device(device)  # before the weights are read: a wrong name should fail at once
-    checkpoint = read(source, activation=activation, revision=revision)
+    checkpoint = read_found(find(source, revision=revision), activation=activation)
     spec = preprocessing_of(checkpoint)
     return checkpoint, PyTorchEngine(build(checkpoint), spec, chosen, source=checkpoint.source)
 
 
 def open_on_processor(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | None,
     *,
     precision: Precision = "auto",
     activation: str | None = None,
@@ -48,14 +49,16 @@ def open_on_processor(
     PyTorch is installed to read them, all else. Raises CheckpointError, as `diptych.checkpoint.read` does."""
     from diptych.engines.openvino import OpenVINOEngine
 
-    if is_converted(Path(source)):
-        checkpoint = read_converted(Path(source))
-        return checkpoint, OpenVINOEngine.of_files(Path(source) / "openvino", precision=precision)
-    if found := read_arrays(source, activation=activation, revision=revision):
+    where = find(source, revision=revision)
+    if is_converted(where.place):
+        checkpoint = with_note(read_converted(where.place), where.note)
+        return checkpoint, OpenVINOEngine.of_files(where.place / "openvino", precision=precision)
+    if found := read_arrays(where, activation=activation):
         said, arrays = found
-        checkpoint = Checkpoint(said.config, arrays, said.preprocess, said.tokenizer_json, str(source), said.reading)
+        words = (said.preprocess, said.tokenizer_json, where.source, said.reading, said.notes, said.passed_over)
+        checkpoint = with_note(Checkpoint(said.config, arrays, *words), where.note)
     else:
-        checkpoint = _by_pytorch(source, activation, revision)
+        checkpoint = _by_pytorch(where, activation)
     engine = OpenVINOEngine.of_arrays(
         checkpoint.config,
         checkpoint.state,
@@ -67,13 +70,13 @@ def open_on_processor(
     return checkpoint, engine
 
 
-def _by_pytorch(source: str | os.PathLike[str], activation: str | None, revision: str | None) -> Checkpoint:
-    if Path(source).exists() and not is_installed("pytorch"):
+def _by_pytorch(where: Found, activation: str | None) -> Checkpoint:
+    if not is_installed("pytorch"):
         raise CheckpointError(
-            f"{source}: its weights are in a form that only PyTorch reads, which is not installed: pip install "
-            f"'diptych[train]', or convert it where that is: diptych convert {source} TARGET"
+            f"{where.source}: its weights are in a form that only PyTorch reads, which is not installed: pip install "
+            f"'diptych[train]', or convert it where that is: diptych convert {where.source} TARGET"
         )
-    from diptych.checkpoint.reading import read
+    from diptych.checkpoint.reading import read_found
 
-    checkpoint = read(source, activation=activation, revision=revision)
+    checkpoint = read_found(where, activation=activation)
     return checkpoint._replace(state={name: tensor.numpy() for name, tensor in checkpoint.state.items()})

@@ -1,0 +1,196 @@
+"""Where the model is that a name stands for: `bundled`, a file, a hub id, or a folder. A folder one level too high is
+opened where it holds one model alone; else what it holds is said."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from diptych.checkpoint.files import read_json, read_text
+from diptych.checkpoint.hub import fetch, is_repo_id
+from diptych.checkpoint.settings import READABLE
+from diptych.checkpoint.state import CheckpointError, listing
+from diptych.nets.presets import PRESETS
+
+BUNDLED = Path(__file__).parent.parent / "bundled"
+BUNDLED_NAME = "bundled"
+WHOLE = ("CLIPModel", "SiglipModel", "Siglip2Model")  # the classes of transformers with both towers
+MANY = 1000  # entries of a folder beyond which it is not looked through: someone's home, and no model's
+
+
+class Found(NamedTuple):
+    """A folder or a file of weights. `source` is what errors call it; `note` says where it was if not where it was
+    looked for, and is empty otherwise."""
+
+    place: Path
+    source: str
+    note: str = ""
+
+
+def find(source: str | os.PathLike[str] | None, *, revision: str | None = None) -> Found:
+    """What `diptych.load` takes, found; None is the bundled model. Raises CheckpointError, HubError for the hub."""
+    if source is None or str(source) == BUNDLED_NAME:
+        if not BUNDLED.is_dir():
+            raise CheckpointError("this installation came without the bundled model; name a model folder or a hub id.")
+        return Found(BUNDLED, str(BUNDLED))
+    path = Path(source)
+    if revision is not None and path.exists():
+        raise CheckpointError(
+            f"{source} is on this machine, where nothing has revisions; leave revision={revision!r} out."
+        )
+    if path.is_dir():
+        return _in_folder(path, str(source))
+    if path.is_file():
+        return Found(path, str(source))
+    if str(source) in PRESETS:
+        raise CheckpointError(
+            f"{source} is the name of an architecture, which has no weights; `diptych train --model {source}` trains "
+            "one. Pass a model folder, a file or a hub id."
+        )
+    if is_repo_id(str(source)):
+        return _in_folder(fetch(str(source), revision=revision), str(source))
+    raise CheckpointError(f"{source} is no file, no folder and no hub id (which looks like owner/name).")
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder has the configuration of a model that can be read."""
+    return (folder / "open_clip_config.json").is_file() or _type_of(folder) in READABLE
+
+
+def _type_of(folder: Path) -> str | None:
+    try:
+        return str(read_json(folder / "config.json").get("model_type"))
+    except (OSError, CheckpointError):
+        return None
+
+
+def _in_folder(folder: Path, source: str) -> Found:
+    """The folder itself where it is a model, readable or not, which is said later; else the model in it."""
+    if is_model(folder) or ((folder / "config.json").is_file() and not _is_wrapped(folder)):
+        return Found(folder, source)
+    for look in (_in_cache, _in_run, _in_modules, _in_pipeline):
+        if place := look(folder, source):
+            return Found(place, source, _note(folder, place))
+    if (folder / "adapter_config.json").is_file():
+        raise CheckpointError(_adapter(folder, source))
+    inside = models_in(folder)
+    if len(inside) == 1:
+        return Found(inside[0], source, _note(folder, inside[0]))
+    raise CheckpointError(_no_model(folder, source, inside))
+
+
+def _is_wrapped(folder: Path) -> bool:
+    """Whether a config.json beside is not that of the model."""
+    return any((folder / name).is_file() for name in ("modules.json", "model_index.json", "adapter_config.json"))
+
+
+def _note(folder: Path, place: Path) -> str:
+    return f"opened {os.path.relpath(place, folder)}, the model in it"
+
+
+def models_in(folder: Path) -> list[Path]:
+    """The folders right below that are models."""
+    return [path for path in _folders(folder) if is_model(path)]
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Those right below, by name and the numbers in them."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry.path for _, entry in zip(range(MANY), entries, strict=False) if entry.is_dir()]
+    except OSError:
+        return []
+    return sorted(map(Path, found), key=lambda path: (len(path.name), path.name))
+
+
+def _in_cache(folder: Path, source: str) -> Path | None:
+    """The hub's cache: models--OWNER--NAME/snapshots/COMMIT, and refs/main, which says which commit."""
+    home = folder.parent if folder.name == "snapshots" else folder
+    snapshots = _folders(home / "snapshots")
+    if not snapshots:
+        return None
+    current = (read_text(home / "refs" / "main") or "").strip()
+    chosen = [path for path in snapshots if path.name == current] or snapshots
+    if len(chosen) > 1:
+        raise CheckpointError(
+            f"{source} is a cache of the hub with {len(chosen)} revisions and no word which is current. Pass one of "
+            f"them: {_named(chosen)}."
+        )
+    return _in_folder(chosen[0], source).place
+
+
+def _in_run(folder: Path, source: str) -> Path | None:
+    """A run of `diptych train`: its model, or that of its last checkpoint where it has not ended."""
+    if not (folder / "run.json").is_file():
+        return None
+    saved = [folder / "model", *reversed(_folders(folder / "checkpoints"))]
+    if place := next((path for path in saved if is_model(path)), None):
+        return place
+    raise CheckpointError(f"{source} is the folder of a run that has saved no model yet.")
+
+
+def _in_modules(folder: Path, source: str) -> Path | None:
+    """sentence-transformers: modules.json lists what comes after what."""
+    text = read_text(folder / "modules.json")
+    if text is None:
+        return None
+    try:
+        modules = [
+            (str(each["type"]).rpartition(".")[2], folder / Path(each["path"]).name) for each in json.loads(text)
+        ]
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{folder / 'modules.json'} is no list of modules ({error}).") from error
+    whole = [place for _, place in modules if is_model(place)]
+    if len(whole) == 1 and all(place in whole or kind == "Normalize" for kind, place in modules):
+        return whole[0]
+    parts = listing([f"{place.name} ({kind})" for kind, place in modules], ", ")
+    raise CheckpointError(
+        f"{source} is a model of sentence-transformers, made of {parts}: of these only a whole CLIP with nothing after "
+        "it can be read."
+    )
+
+
+def _in_pipeline(folder: Path, source: str) -> Path | None:
+    """diffusers: model_index.json names the parts and their classes."""
+    if not (folder / "model_index.json").is_file():
+        return None
+    index = read_json(folder / "model_index.json")
+    parts = {name: part[1] for name, part in index.items() if isinstance(part, list) and len(part) == 2 and part[1]}
+    places = [folder / Path(name).name for name, kind in parts.items() if kind in WHOLE]
+    whole = [place for place in places if is_model(place)]
+    if len(whole) == 1:
+        return whole[0]
+    towers = [f"{name} ({kind})" for name, kind in parts.items() if str(kind).startswith(("CLIP", "Siglip"))]
+    has = f" It has {listing(towers, ', ')}: single towers, which have no other to be compared with." if towers else ""
+    raise CheckpointError(
+        f"{source} is a pipeline of diffusers ({index.get('_class_name')}), of which no part is a whole CLIP with both "
+        f"towers.{has} Pass the CLIP that its text encoder was taken from."
+    )
+
+
+def _adapter(folder: Path, source: str) -> str:
+    settings = read_json(folder / "adapter_config.json")
+    base = settings.get("base_model_name_or_path") or "its base model"
+    return (
+        f"{source} holds an adapter of PEFT ({settings.get('peft_type')}), which changes {base} and is no model alone. "
+        f"Merge both first: PeftModel.from_pretrained(AutoModel.from_pretrained({str(base)!r}), {source!r})"
+        ".merge_and_unload().save_pretrained(FOLDER), with the tokenizer's files beside."
+    )
+
+
+def _no_model(folder: Path, source: str, inside: list[Path]) -> str:
+    """What the folder is not, and what was found in it or beside it."""
+    none = f"{source} holds neither config.json nor open_clip_config.json; it is no model folder."
+    if inside:
+        return f"{none} It holds {len(inside)} models; pass one of them: {_named(inside)}."
+    if beside := [path for path in models_in(folder.resolve().parent) if path != folder.resolve()]:
+        return f"{none} Beside it lies {listing([path.name for path in beside], ', ')}."
+    names = sorted(os.listdir(folder))[:MANY]
+    return f"{none} {'It holds ' + listing(names, ', ') if names else 'It is empty'}."
+
+
+def _named(places: Iterable[Path]) -> str:
+    return listing([str(path) for path in places], ", ")
