@@ -231,3 +231,25 @@ def test_a_film_of_nothing_but_black_is_one(tmp_path: Path) -> None:
 def test_a_turned_film_is_what_it_was(tmp_path: Path) -> None:
     details = read(turned(video(tmp_path / "a.mp4", [RED]))).details
     assert (details.width, details.height) == (120, 160)
+
+
+def test_a_blank_frame_is_kept_where_the_film_is_damaged_after_it() -> None:
+    from av.error import InvalidDataError
+
+    from diptych.index.videos import _next_frame
+
+    black = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), "rgb24")
+
+    def damaged() -> Any:
+        yield black
+        raise InvalidDataError(1, "damaged")
+
+    assert _next_frame(damaged(), -1, 1, 2) is black
+
+
+def test_words_in_the_bytes_of_another_time(tmp_path: Path) -> None:
+    path = video(tmp_path / "a.avi", [RED], codec="mpeg4", metadata={"title": "Café on the hill"})
+    content = path.read_bytes()
+    assert content.count("Café on".encode()) == 1
+    path.write_bytes(content.replace("Café on".encode(), "Café  on".encode("cp1252")))
+    assert read(path).details.caption == "Café on the hill"

@@ -54,7 +54,7 @@ def read_video(file: IO[bytes], name: str, spec: Preprocess) -> Video:
 
     av.logging.set_level(av.logging.PANIC)
     try:
-        container = av.open(file, "r", options={"format_whitelist": _DEMUXERS})
+        container = av.open(file, "r", options={"format_whitelist": _DEMUXERS}, metadata_errors="surrogateescape")
     except FFmpegError as error:
         file.seek(0)
         is_cut = isinstance(error, EOFError) or bool(_HEAD.match(file.read(12)))
@@ -72,7 +72,8 @@ def _read(container: InputContainer, name: str, spec: Preprocess) -> Video:
     stream: Any = container.streams.best("video")  # not the cover of an album, where there is a film beside it
     if stream is None:
         raise ImageError("no pictures", name, "There is only sound in it.")
-    codec = stream.codec_context
+    if (codec := stream.codec_context) is None:
+        raise ImageError("damaged", name, "FFmpeg does not know how its pictures are coded; convert it to MP4.")
     if codec.width * codec.height > MAX_PIXELS:
         raise ImageError("too large", name, f"{codec.width} x {codec.height} pixels; wanted up to {MAX_PIXELS:,}.")
     duration_s, start_s = _duration_s(container, stream), float((stream.start_time or 0) * (stream.time_base or 0))
@@ -141,23 +142,27 @@ def _decoded(container: InputContainer, stream: Any, decoder: Any) -> Iterator[V
 def _next_frame(decoded: Iterator[VideoFrame], last_s: float, middle_s: float, end_s: float) -> VideoFrame | None:
     """The first frame if it is later than the last one taken, else the one at `middle_s`, else None. What is blank
     gives way to what is not, from the middle to the end of the span."""
+    from av.error import FFmpegError
+
     blank = None
-    for count, frame in enumerate(decoded):
-        at_s = middle_s if frame.time is None else frame.time
-        if blank is not None and at_s >= end_s:
-            break
-        if at_s > last_s and (count == 0 or at_s >= middle_s):
-            if not is_blank(frame):
-                return frame
-            blank = blank or frame
-        if count == _MOST_DECODED:
-            break
+    try:
+        for count, frame in enumerate(decoded):
+            at_s = middle_s if frame.time is None else frame.time
+            if count > _MOST_DECODED or (blank is not None and at_s >= end_s):
+                break
+            if at_s > last_s and (count == 0 or at_s >= middle_s):
+                if not is_blank(frame):
+                    return frame
+                blank = blank or frame
+    except FFmpegError:
+        if blank is None:
+            raise
     return blank
 
 
 def _details(said: Mapping[str, str], size: tuple[int, int], duration_s: float | None) -> Details:
     """From a container's tags; QuickTime's own first, for they have the local time and the phone's name."""
-    said = {key.lower(): value for key, value in said.items()}
+    said = {key.lower(): _text(value) for key, value in said.items()}
     apple, android = "com.apple.quicktime.", "com.android."
     made_at = local_time(said.get("creation_time"))
     if made_at and made_at < "1971":  # a clock that was never set: QuickTime counts from 1904
@@ -178,6 +183,15 @@ def _details(said: Mapping[str, str], size: tuple[int, int], duration_s: float |
         next(filter(None, captions), None),
         duration_s,
     )
+
+
+def _text(value: str) -> str:
+    """A tag whose bytes are no UTF-8 is Windows' Latin-1, as AVI files have it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+    return value
 
 
 def _place(iso6709: str) -> tuple[float | None, float | None]:
