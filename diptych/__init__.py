@@ -10,34 +10,84 @@ if TYPE_CHECKING:
     from diptych.data.samples import DataError as DataError
     from diptych.embedder import Embedder as Embedder
     from diptych.embedder import load as load
+    from diptych.errors import ArgumentError as ArgumentError
+    from diptych.errors import DiptychError as DiptychError
+    from diptych.errors import Setting as Setting
     from diptych.exporting import convert as convert
+    from diptych.failures import Embedded as Embedded
     from diptych.failures import Failure as Failure
     from diptych.failures import TextError as TextError
+    from diptych.heat_map import HeatMap as HeatMap
     from diptych.images import ImageError as ImageError
+    from diptych.images import Preprocess as Preprocess
+    from diptych.index.doctor import Finding as Finding
+    from diptych.index.doctor import examine as examine
+    from diptych.index.faults import IndexBusyError as IndexBusyError
+    from diptych.index.faults import IndexDamagedError as IndexDamagedError
+    from diptych.index.faults import IndexFault as IndexFault
+    from diptych.index.faults import IndexModelError as IndexModelError
+    from diptych.index.faults import IndexPlaceError as IndexPlaceError
+    from diptych.index.filters import FilterError as FilterError
+    from diptych.index.filters import Filters as Filters
+    from diptych.index.killable import ReaderError as ReaderError
+    from diptych.index.local import LocalIndex as LocalIndex
     from diptych.index.local import open_index as open_index
     from diptych.index.query import Query as Query
+    from diptych.index.query import QueryError as QueryError
+    from diptych.index.search import Found as Found
+    from diptych.index.search import Hit as Hit
+    from diptych.index.updating import Updated as Updated
+    from diptych.locate import Box as Box
     from diptych.tokenizer import TokenizerError as TokenizerError
+    from diptych.tokenizer import Tokens as Tokens
     from diptych.training.recipe import TrainConfig as TrainConfig
     from diptych.training.recipes import recipe as recipe
+    from diptych.training.trainer import TrainResult as TrainResult
     from diptych.training.trainer import train as train
+    from diptych.zero_shot import Classification as Classification
 
 # Where each public name lives. Nothing is imported until it is asked for: `import diptych` costs no torch.
 _HOMES = {
     "load": "diptych.embedder",
     "Embedder": "diptych.embedder",
+    "Embedded": "diptych.failures",
     "Failure": "diptych.failures",
+    "Classification": "diptych.zero_shot",
+    "HeatMap": "diptych.heat_map",
+    "Box": "diptych.locate",
+    "Tokens": "diptych.tokenizer",
+    "Preprocess": "diptych.images",
+    "open_index": "diptych.index.local",
+    "LocalIndex": "diptych.index.local",
+    "Query": "diptych.index.query",
+    "Filters": "diptych.index.filters",
+    "Found": "diptych.index.search",
+    "Hit": "diptych.index.search",
+    "Updated": "diptych.index.updating",
+    "examine": "diptych.index.doctor",
+    "Finding": "diptych.index.doctor",
+    "convert": "diptych.exporting",
+    "train": "diptych.training.trainer",
+    "TrainConfig": "diptych.training.recipe",
+    "TrainResult": "diptych.training.trainer",
+    "recipe": "diptych.training.recipes",
+    "DiptychError": "diptych.errors",
+    "Setting": "diptych.errors",
+    "ArgumentError": "diptych.errors",
     "TextError": "diptych.failures",
     "ImageError": "diptych.images",
     "TokenizerError": "diptych.tokenizer",
     "CheckpointError": "diptych.checkpoint",
     "HubError": "diptych.checkpoint",
     "DataError": "diptych.data.samples",
-    "convert": "diptych.exporting",
-    "Query": "diptych.index.query",
-    "open_index": "diptych.index.local",
-    "train": "diptych.training.trainer",
-    "TrainConfig": "diptych.training.recipe",
-    "recipe": "diptych.training.recipes",
+    "QueryError": "diptych.index.query",
+    "FilterError": "diptych.index.filters",
+    "IndexFault": "diptych.index.faults",
+    "IndexModelError": "diptych.index.faults",
+    "IndexBusyError": "diptych.index.faults",
+    "IndexPlaceError": "diptych.index.faults",
+    "IndexDamagedError": "diptych.index.faults",
+    "ReaderError": "diptych.index.killable",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -15,49 +15,34 @@ from diptych import zero_shot
 from diptych.checkpoint.finding import BUNDLED as BUNDLED
 from diptych.checkpoint.fingerprint import fingerprint
 from diptych.checkpoint.finite import multiplied_out
-from diptych.checkpoint.state import Checkpoint, preprocessing_of
-from diptych.engines import EngineName, choose_engine  # first, for it must come before torch
+from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of
+from diptych.engines import Engine, EngineName, choose_engine, device_name  # first, for it must come before torch
 from diptych.engines.converted import Numbers
-from diptych.failures import Failure, TextError, bad_texts, check_list, listed
+from diptych.failures import Embedded, Failure, TextError, bad_texts, listed, several
 from diptych.images import Decode, ImageError, load_pixels, preprocess, squared
 from diptych.images import Source as ImageSource
-from diptych.tokenizer import Tokenizer, TokenizerError, Tokens
+from diptych.tokenizer import Tokenizer, TokenizerError, Tokens, check_ids
 
 if TYPE_CHECKING:
+    import torch
     from jaxtyping import Float, UInt8
     from PIL.Image import Image
 
     from diptych.engines.openvino import Precision
-    from diptych.heat_map import HeatMap
+    from diptych.heat_map import HeatMap, Method
     from diptych.nets.clip import CLIP
 
 BATCH = 32
 Encode = Callable[[np.ndarray], np.ndarray]
-
-
-class Embedded(NamedTuple):
-    """The pictures that could be read with their vectors, or what else was asked for, in order, and the others."""
-
-    keys: list[Any]
-    vectors: Float[np.ndarray, "pictures dim"]
-    failures: dict[Any, Failure]
-
-
-class Engine(Protocol):
-    """What runs the towers: batches in, unit vectors out."""
-
-    name: str
-
-    def describe(self) -> str: ...
-    def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]: ...
-    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> zero_shot.WithPlaces: ...
-    def encode_texts(self, ids: np.ndarray) -> Float[np.ndarray, "batch dim"]: ...
+Labels = zero_shot.Labels
+Images: TypeAlias = "ImageSource | Iterable[ImageSource]"  # one picture, or many
+Device: TypeAlias = "str | torch.device"
 
 
 def load(
     source: str | os.PathLike[str] | None = None,
     *,
-    device: str | None = None,
+    device: Device | None = None,
     engine: EngineName | None = None,
     precision: Precision = "auto",
     activation: str | None = None,
@@ -66,17 +51,21 @@ def load(
     """Open a model: the bundled one (None or "bundled"), a model folder or one that holds a model, a checkpoint file,
     or a hub id such as "openai/clip-vit-base-patch32". What was decided for lack of a word in its files is in `notes`.
 
-    `device` is "cuda", "mps" or "cpu", by default the first of these that is there. `engine` is "pytorch", which GPUs
-    need, or "openvino", the default on processors: it starts at once, needs no PyTorch for folders with safetensors,
-    and computes in bfloat16 where the processor can, unless `precision="float32"`. `activation` ("gelu" or
-    "quick_gelu") must be said for a bare state dict that does not tell, and may not contradict one that does.
+    `device` is "cuda", "mps", "cpu", a torch.device, or "gpu" for whichever GPU there is; by default, or by "auto", it
+    is the first of these that is here. `engine` is "pytorch", which GPUs need, or "openvino", the default on
+    processors: it starts at once, needs no PyTorch for folders with safetensors, and computes in bfloat16 where the
+    processor can, unless `precision="float32"`. `activation` ("gelu" or "quick_gelu") must be said for a bare state
+    dict that does not tell, and may not contradict one that does.
     `revision` is a branch, tag or commit of a hub id. Raises CheckpointError or HubError, each naming what came, what
     was wanted and what to do, and ValueError for a device or engine that is not here.
     """
     from diptych.engines.opening import opened
 
     options = {"precision": precision, "activation": activation, "revision": revision}
-    return Embedder(*opened(source, engine=engine, device=device, **options))  # type: ignore[arg-type]
+    engine = choose_engine(engine, device := device_name(device))
+    model = Embedder(*opened(source, engine=engine, device=device, **options))  # type: ignore[arg-type]
+    model._opened = {"source": source, "engine": engine, "device": device, **options}
+    return model
 
 
 class Embedder:
@@ -94,6 +83,17 @@ class Embedder:
         self.preprocessing = preprocessing_of(checkpoint)
         self._checkpoint = checkpoint
         self.tokenizer = _tokenizer(checkpoint)
+        self._opened: dict[str, Any] | None = None  # what `load` was asked for
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or a pickle, is opened again from where the weights lie; where PyTorch runs them it holds them, for
+        they may have been trained on."""
+        if network := getattr(self.engine, "network", None):
+            state = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+            return _revived, (self._checkpoint._replace(state=state), str(getattr(self.engine, "device", "cpu")))
+        if self._opened is None:
+            raise TypeError(f"{self!r} was not opened by diptych.load, and cannot be copied; save it and load that.")
+        return _reopened, (self._opened, self.fingerprint)
 
     def __repr__(self) -> str:
         size = f"{self.dim} dimensions, {self.preprocessing.size_px} px"
@@ -149,25 +149,14 @@ class Embedder:
         """The text of the model's tokenizer.json; None where it came without."""
         return self._checkpoint.tokenizer_json
 
-    def tokenize(self, texts: Sequence[str], *, truncate: bool = False) -> Tokens:
+    def tokenize(self, texts: str | Sequence[str], *, truncate: bool = False) -> Tokens:
         """Ids and mask, padded to the longest text (to the context where the tower needs that).
 
         Raises TokenizerError on a text longer than the context unless `truncate`, which cuts and counts it.
         """
-        tokens = self._reader()(texts, truncate=truncate)
-        self._check_ids(tokens.ids)
+        tokens = self._reader()(listed(texts, "texts"), truncate=truncate)
+        check_ids(tokens.ids, self.config.text, self.source)
         return tokens
-
-    def _check_ids(self, ids: np.ndarray) -> None:
-        """A tokenizer of another model gives vectors that mean nothing; where ids can tell, say so."""
-        text = self.config.text
-        what = None
-        if ids.size and ids.max() >= text.vocab_size:
-            what = f"gives ids up to {ids.max()}, its text tower knows {text.vocab_size}"
-        elif text.pool == "end" and not (ids == text.end_id).any(axis=1).all():
-            what = f"ends no text with the id {text.end_id}, at which its text tower reads"
-        if what:
-            raise TokenizerError(f"{self.source}: its tokenizer.json {what}. Take both from the same model.")
 
     def _reader(self) -> Tokenizer:
         if self.tokenizer is None:
@@ -188,8 +177,8 @@ class Embedder:
 
         return Image.fromarray(squared(image, self.preprocessing))
 
-    def embed_texts(self, texts: Sequence[str], *, truncate: bool = False) -> Float[np.ndarray, "texts dim"]:
-        """One unit vector a text.
+    def embed_texts(self, texts: str | Sequence[str], *, truncate: bool = False) -> Float[np.ndarray, "texts dim"]:
+        """One unit vector a text, (1, dim) for a text that comes alone.
 
         Raises TextError on an empty text, TokenizerError on one that is too long (unless `truncate`), each naming it,
         before any is embedded; `embed_readable_texts` leaves such texts out instead.
@@ -206,7 +195,7 @@ class Embedder:
             vectors[part] = self.engine.encode_texts(tokens.ids[part, :width])
         return vectors
 
-    def embed_readable_texts(self, texts: Sequence[str], *, truncate: bool = False) -> Embedded:
+    def embed_readable_texts(self, texts: str | Sequence[str], *, truncate: bool = False) -> Embedded:
         """`embed_texts` where bad texts cost themselves alone. The keys are places in `texts`."""
         texts = listed(texts, "texts")
         failures = bad_texts(texts)
@@ -219,20 +208,18 @@ class Embedder:
     def _no_vectors(self) -> np.ndarray:
         return np.empty((0, self.dim), np.float32)
 
-    def embed_images(
-        self, images: Iterable[ImageSource], *, decode: Decode = "exact"
-    ) -> Float[np.ndarray, "pictures dim"]:
-        """One unit vector a picture: paths, PIL pictures, a file's bytes, (h, w, 3) uint8 arrays, or URLs. "exact" is
-        the reference's way, to the bit; "fast" how pictures are searched, classified and compared: see `images`.
+    def embed_images(self, images: Images, *, decode: Decode = "exact") -> Float[np.ndarray, "pictures dim"]:
+        """One unit vector a picture, of one alone or of many: paths, URLs, PIL pictures, a file's bytes, arrays and
+        tensors as `images.open_image` takes them. "exact" is the reference's way, to the bit; "fast" how pictures are
+        searched, classified and compared: see `images`.
 
         Raises ImageError, naming the picture, on the first that cannot be read; `embed_stream` goes on instead.
         """
         return self._rows(images, decode, self.engine.encode_images, self.dim)
 
-    def _rows(self, images: Iterable[ImageSource], decode: Decode, encode: Encode, width: int) -> np.ndarray:
-        check_list(images, "images")
+    def _rows(self, images: Images, decode: Decode, encode: Encode, width: int) -> np.ndarray:
         rows = []
-        for _, result in self._image_results(images, decode, encode):
+        for _, result in self._image_results(several(images, "images"), decode, encode):
             if isinstance(result, ImageError):
                 raise result
             rows.append(result)
@@ -247,8 +234,7 @@ class Embedder:
         of items, decoding runs ahead in threads, and JPEGs are decoded at a reduced size where that is enough. `encode`
         makes something else of each batch of pixels than their vectors, a row a picture.
         """
-        check_list(items, "items")
-        keys: dict[int, Any] = {}
+        items, keys = several(items, "items"), dict[int, Any]()
 
         def sources() -> Iterator[ImageSource]:
             for index, item in enumerate(items):
@@ -300,7 +286,7 @@ class Embedder:
                 yield index, pixels if isinstance(pixels, ImageError) else next(rows)
 
     def similarity(
-        self, images: Iterable[ImageSource] | np.ndarray, texts: Sequence[str] | np.ndarray, *, truncate: bool = False
+        self, images: Images, texts: str | Sequence[str] | np.ndarray, *, truncate: bool = False
     ) -> Float[np.ndarray, "pictures texts"]:
         """Cosines between pictures and texts; either may also come as vectors, (n, dim) float, of any length."""
         rows = self._text_vectors(texts, truncate)  # first: it is quick, and may fail
@@ -308,22 +294,23 @@ class Embedder:
 
     def classify(
         self,
-        images: Iterable[ImageSource] | np.ndarray,
-        labels: Sequence[str],
+        images: Images,
+        labels: Labels,
         *,
         templates: Sequence[str] = zero_shot.PLAIN_TEMPLATES,
         truncate: bool = False,
         places: bool = False,
     ) -> zero_shot.Classification:
         """Which label fits each picture, by the model's own temperature; `{}` in a template is the label's place.
+        `labels` are names, or {name: what else it is called}, {"cat": ["a cat", "a kitty"]}.
 
         With `places` it is some part of the picture that has to fit, see `zero_shot.anywhere`: for pictures of several
         things. Else they may also come as vectors, (n, dim) float. Raises as `embed_images` and `embed_labels` do.
         """
         classes = self.embed_labels(labels, templates=templates, truncate=truncate)
         at = partial(self.anywhere, classes=classes)
-        cosines = self._rows(images, "fast", at, len(labels)) if places else self._image_vectors(images) @ classes.T
-        return zero_shot.classify(cosines, tuple(labels), scale=self.scale, bias=self.bias)
+        cosines = self._rows(images, "fast", at, len(classes)) if places else self._image_vectors(images) @ classes.T
+        return zero_shot.classify(cosines, tuple(zero_shot.synonyms(labels)), scale=self.scale, bias=self.bias)
 
     def anywhere(
         self, pixels: UInt8[np.ndarray, "pictures size size 3"], classes: Float[np.ndarray, "labels dim"]
@@ -333,27 +320,30 @@ class Embedder:
 
     def embed_labels(
         self,
-        labels: Sequence[str],
+        labels: Labels,
         *,
-        templates: Sequence[str] = zero_shot.PLAIN_TEMPLATES,
+        templates: str | Sequence[str] = zero_shot.PLAIN_TEMPLATES,
         truncate: bool = False,
     ) -> Float[np.ndarray, "labels dim"]:
-        """One unit vector a label: the mean over the templates. Raises ValueError on no labels or a template without
-        `{}`, and what `embed_texts` raises."""
-        labels, templates = listed(labels, "labels"), listed(templates, "templates")
-        if not labels:
-            raise ValueError("labels is empty; pass a list of one or more class names.")
-        if failures := bad_texts(labels):
+        """One unit vector a label, of names or of {name: what it is called}: the mean over the templates and over what
+        it is called. Raises ValueError on no labels or a template without `{}`, and what `embed_texts` raises."""
+        called, templates = zero_shot.synonyms(labels), tuple(listed(templates, "templates"))
+        names = [name for names in called.values() for name in names]
+        if failures := bad_texts(names):
             raise TextError(next(iter(failures.values())).message.replace("text", "label", 1))
-        texts = zero_shot.prompts(tuple(labels), tuple(templates))
-        return zero_shot.class_vectors(self.embed_texts(texts, truncate=truncate), len(templates))
+        vectors = self.embed_texts(zero_shot.prompts(tuple(names), templates), truncate=truncate)
+        return zero_shot.class_vectors(vectors, [len(names) * len(templates) for names in called.values()])
 
-    def locate(self, image: ImageSource, phrase: str, **options: Any) -> HeatMap:
+    def locate(
+        self, image: ImageSource, phrase: str, *, method: Method = "places", scales: Sequence[float] | None = None,
+        overlap: float | None = None, threshold: float | None = None, truncate: bool = False,
+    ) -> HeatMap:  # fmt: skip
         """Where in a picture what a phrase says is: a map of scores over the whole picture, and boxes. For several
-        phrases at once, and for the options, see `diptych.heat_map.heat_maps`."""
+        phrases at once, and for what the options mean, see `diptych.heat_map.heat_maps`."""
         from diptych.heat_map import heat_maps
 
-        return heat_maps(self, image, [phrase], **options)[0]
+        options = {"scales": scales, "overlap": overlap, "threshold": threshold, "truncate": truncate}
+        return heat_maps(self, image, [phrase], method=method, **options)[0]  # type: ignore[arg-type]
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the model folder: config.json, model.safetensors, tokenizer.json, preprocessor_config.json."""
@@ -363,7 +353,7 @@ class Embedder:
         spec = self.preprocessing.to_hugging_face()
         return save_folder(folder, network, tokenizer_json=self.tokenizer_json, reading=self.reading, preprocess=spec)
 
-    def _image_vectors(self, images: Iterable[ImageSource] | np.ndarray) -> np.ndarray:
+    def _image_vectors(self, images: Images) -> np.ndarray:
         vectors = self._as_vectors(images)
         return self.embed_images(images, decode="fast") if vectors is None else vectors
 
@@ -378,6 +368,20 @@ class Embedder:
         if items.ndim != 2 or items.shape[1] != self.dim:
             raise ValueError(f"an array of floats {items.shape} came; this model's vectors are (n, {self.dim}).")
         return zero_shot.unit(items.astype(np.float32, copy=False))
+
+
+def _reopened(opened: dict[str, Any], mark: str) -> Embedder:
+    options = dict(opened)
+    model = load(options.pop("source"), **options)
+    if model.fingerprint != mark:
+        raise CheckpointError(f"{model.source} is another model than when it was copied; put the former one back.")
+    return model
+
+
+def _revived(checkpoint: Checkpoint, device: str) -> Embedder:
+    from diptych.engines.opening import run_by_pytorch
+
+    return Embedder(checkpoint, run_by_pytorch(checkpoint, device))
 
 
 def _array(values: Any) -> np.ndarray:

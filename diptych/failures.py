@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from diptych.errors import DiptychError, Words, worded
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class TextError(DiptychError, ValueError):
@@ -29,6 +32,14 @@ class Failure(NamedTuple):
         return cls(reason, worded(words), words)
 
 
+class Embedded(NamedTuple):
+    """The pictures that could be read with their vectors, or what else was asked for, in order, and the others."""
+
+    keys: list[Any]
+    vectors: Float[np.ndarray, "pictures dim"]
+    failures: dict[Any, Failure]
+
+
 def bad_texts(texts: Sequence[object]) -> dict[int, Failure]:
     """What is wrong with those texts that cannot be embedded, by their places."""
     return {at: failure for at, text in enumerate(texts) if (failure := _bad_text(text, at))}
@@ -46,17 +57,27 @@ def _bad_text(text: object, at: int) -> Failure | None:
     return None
 
 
-def check_list(items: object, what: str) -> None:
-    """One picture or text in place of a list of them is taken for a mistake, not for its letters, bytes or rows:
-    raises TypeError."""
-    is_pixels = isinstance(items, np.ndarray) and items.dtype.kind not in "OU" and items.ndim != 4
-    is_one = isinstance(items, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(items, "read")
-    if is_one or is_pixels or not isinstance(items, Iterable):
-        shown = f": [{str(items)[:40]!r}]" if isinstance(items, (str, os.PathLike)) else ""
-        raise TypeError(f"{what} came as one {type(items).__name__}; pass a list{shown}.")
+def listed(items: object, what: str) -> list[Any]:
+    """Pictures or texts as a list: one of them is a list of one, and neither its letters, bytes nor rows are taken for
+    several. Raises TypeError for what is neither."""
+    return [items] if is_one(items) else list(several(items, what))
 
 
-def listed(items: Iterable[Any], what: str) -> list[Any]:
-    """A list of them, checked by `check_list`."""
-    check_list(items, what)
-    return list(items)
+def several(items: object, what: str) -> Iterable[Any]:
+    """`listed` for what may be long: nothing is gathered."""
+    if is_one(items):
+        return [items]
+    if not isinstance(items, Iterable):
+        raise TypeError(f"{what} came as {type(items).__name__}; pass one, or a list of them.")
+    return items
+
+
+def is_one(items: object) -> bool:
+    """Whether this is one picture or text: a string, path, bytes, open file, PIL picture, or an array or tensor with
+    fewer than four axes whose elements are numbers."""
+    if isinstance(items, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(items, "read"):
+        return True
+    if isinstance(items, np.ndarray) and items.dtype.kind in "OUS":
+        return False
+    axes = getattr(items, "ndim", None)  # arrays, and tensors without importing what they are of
+    return (isinstance(axes, int) and 1 < axes < 4) or hasattr(items, "getbands")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from io import BytesIO
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -54,6 +55,12 @@ class HeatMap:
         width, height = self.image.size
         return f"<diptych.HeatMap of {self.phrase!r} in {width} x {height} px: {len(self.boxes)} boxes>"
 
+    def _repr_png_(self) -> bytes:
+        """The overlay, where a notebook shows a result."""
+        file = BytesIO()
+        self.overlay().save(file, "PNG")
+        return file.getvalue()
+
     def overlay(self, *, boxes: int = 1) -> Image.Image:
         """The picture with the map over it, and the best `boxes` drawn."""
         from diptych.plots import heat_overlay
@@ -68,8 +75,8 @@ def heat_maps(
     *,
     method: Method = "places",
     scales: Sequence[float] | None = None,
-    overlap: float = locate.OVERLAP,
-    threshold: float = locate.THRESHOLD,
+    overlap: float | None = None,
+    threshold: float | None = None,
     truncate: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[HeatMap]:
@@ -78,11 +85,13 @@ def heat_maps(
     "places" takes one pass of the tower over the picture, squashed to a square: each place's value in the last layer,
     projected into the shared space (Zhou et al. 2022, "Extract free dense labels from CLIP"). "windows" embeds squares
     of each of `scales` (shares of the short side), which overlap by `overlap`, and lays their cosines back; `progress`
-    is told (done, total) of them. `threshold` is for the boxes, see `locate.boxes`. Raises ImageError, and what
-    `embed_texts` raises; ValueError for a method that is none.
+    is told (done, total) of them. `threshold` is for the boxes, see `locate.boxes`; where they and `overlap` are None,
+    locate's own are taken. Raises ImageError, and what `embed_texts` raises; ValueError for a method that is none.
     """
     if method not in get_args(Method):
         raise ValueError(f"method {method!r} is not known; choose one of {', '.join(get_args(Method))}.")
+    overlap = locate.OVERLAP if overlap is None else overlap
+    threshold = locate.THRESHOLD if threshold is None else threshold
     texts = model.embed_texts(phrases, truncate=truncate)
     picture = open_image(image, decode="fast")
     scale = model.scale / (1 if method == "places" else WIDER)

@@ -110,8 +110,9 @@ def open_image(
 ) -> Image.Image:
     """Open a picture as upright 8-bit RGB, the first frame of an animation. Raises ImageError.
 
-    `source` is a path, the bytes of a file, a binary file object, a PIL image, an (h, w, 3) or (h, w) uint8 array, or
-    a string that starts with http:// or https://, which is fetched: pass no such string on from a stranger.
+    `source` is a path, a file:// address, the bytes of a file, a binary file object, a PIL image, an array or a tensor
+    (`pictures.arrays.picture_of`: uint8 or floats from 0 to 1), or a string that starts with http:// or https://, which
+    is fetched: pass no such string on from a stranger.
     Alpha is dropped, as the reference does, or laid on white with `decode="fast"`. That with `size_px` may return a
     JPEG at 1/2, 1/4 or 1/8 of its size, at least three times `size_px` on its short side. More than `max_pixels` are
     refused before they are decoded, but a JPEG of more is decoded at a fraction of its size if that will do.

@@ -78,9 +78,10 @@ class Tokenizer:
         return cls.from_json(text, reading=reading, **options)
 
     @classmethod
-    def open(cls, path: str | Path, **options) -> "Tokenizer":
-        """Open a `tokenizer.json` file."""
-        return cls.from_json(Path(path).read_text(encoding="utf-8"), **options)
+    def open(cls, path: str | Path, *, context: int = 77, pad_id: int = 0, fill_context: bool = False) -> "Tokenizer":
+        """Open a `tokenizer.json` file, as `from_json` does its text."""
+        text = Path(path).read_text(encoding="utf-8")
+        return cls.from_json(text, context=context, pad_id=pad_id, fill_context=fill_context)
 
     def to_json(self) -> str:
         """The `tokenizer.json` text. Padding and truncation that were set in it are not: a caller decides those."""
@@ -173,6 +174,17 @@ class Tokenizer:
         )
         learner.train_from_iterator(captions, trainer)
         return cls(_with_all_bytes(learner, vocab_size), context=context)
+
+
+def check_ids(ids: np.ndarray, text: TextConfig, source: str) -> None:
+    """A tokenizer of another model gives vectors that mean nothing: TokenizerError where ids can tell."""
+    what = None
+    if ids.size and ids.max() >= text.vocab_size:
+        what = f"gives ids up to {ids.max()}, its text tower knows {text.vocab_size}"
+    elif text.pool == "end" and not (ids == text.end_id).any(axis=1).all():
+        what = f"ends no text with the id {text.end_id}, at which its text tower reads"
+    if what:
+        raise TokenizerError(f"{source}: its tokenizer.json {what}. Take both from the same model.")
 
 
 def _clip_style(tokenizer: tokenizers.Tokenizer) -> None:

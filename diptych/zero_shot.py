@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
+
+from diptych.errors import ArgumentError
+from diptych.failures import listed
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
+# Names of labels, or what each is called: {"cat": ["a cat", "a kitty"]}
+Labels: TypeAlias = "str | Sequence[str] | Mapping[str, str | Sequence[str]]"
 PLAIN_TEMPLATES = ("a photo of a {}.",)
 # Our own, for pictures of any kind; averaged, they name a thing with less of any one wording.
 GENERAL_TEMPLATES = (
@@ -50,6 +56,24 @@ def prompts(labels: tuple[str, ...], templates: tuple[str, ...]) -> list[str]:
         if "{}" not in template:
             raise ValueError(f"the template {template!r} has no {{}} for the label to go into.")
     return [template.replace("{}", label) for label in labels for template in templates]
+
+
+def synonyms(labels: Labels) -> dict[str, list[str]]:
+    """What each label is called: itself, where nothing else is said. ArgumentError where there is no label, one that
+    stands there twice, or one that is called nothing."""
+    if isinstance(labels, Mapping):
+        called = {name: listed(names, f"labels[{name!r}]") for name, names in labels.items()}
+    else:
+        names = listed(labels, "labels")
+        called = {name: [name] for name in names}
+        if len(called) < len(names):
+            twice = next(name for at, name in enumerate(names) if name in names[:at])
+            raise ArgumentError(f"the label {twice!r} came twice; each would share its part.", argument="labels")
+    if not called:
+        raise ArgumentError("labels is empty; pass a list of one or more class names.", argument="labels")
+    if bare := [name for name, names in called.items() if not names]:
+        raise ArgumentError(f"the label {bare[0]!r} is called nothing; give it one name or more.", argument="labels")
+    return called
 
 
 def templates_of(source: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -91,9 +115,15 @@ def _from_open_clip(name: str) -> tuple[str, ...]:
     return tuple(template("{}") for template in getattr(open_clip, name))
 
 
-def class_vectors(prompt_vectors: Float[np.ndarray, "prompts dim"], templates: int) -> Float[np.ndarray, "labels dim"]:
-    """The mean of each label's prompts in vector space, made unit length again (section 3.1.4)."""
-    return unit(prompt_vectors.reshape(-1, templates, prompt_vectors.shape[-1]).mean(axis=1))
+def class_vectors(
+    prompt_vectors: Float[np.ndarray, "prompts dim"], each: int | Sequence[int]
+) -> Float[np.ndarray, "labels dim"]:
+    """The mean of each label's prompts in vector space, made unit length again (section 3.1.4). `each` is the number
+    of a label's prompts, or that of every label in turn."""
+    if isinstance(each, int):
+        return unit(prompt_vectors.reshape(-1, each, prompt_vectors.shape[-1]).mean(axis=1))
+    starts = np.concatenate(([0], np.cumsum(each)[:-1]))
+    return unit(np.add.reduceat(prompt_vectors, starts, axis=0) / np.array(each, np.float32)[:, None])
 
 
 def unit(vectors: Float[np.ndarray, "*n dim"]) -> Float[np.ndarray, "*n dim"]:

@@ -4,17 +4,43 @@ Import this before torch: on a Mac, PyTorch reads while it loads whether operato
 processor.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import os
 import sys
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from diptych.errors import ArgumentError, Setting
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float, UInt8
+
+    from diptych.zero_shot import WithPlaces
 
 EngineName = Literal["openvino", "pytorch"]
 
 if sys.platform == "darwin":
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+
+
+class Engine(Protocol):
+    """What runs the towers: batches in, unit vectors out."""
+
+    name: str
+
+    def describe(self) -> str: ...
+    def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]: ...
+    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> WithPlaces: ...
+    def encode_texts(self, ids: np.ndarray) -> Float[np.ndarray, "batch dim"]: ...
+
+
+def device_name(device: object) -> str | None:
+    """A device as a name in lower case; "GPU" and torch.device("cuda:0") are such, too. None stands for the best that
+    is here, as "auto" does."""
+    name = None if device is None else str(device).strip().lower()
+    return None if name == "auto" else name
 
 
 def choose_engine(engine: EngineName | None, device: str | None) -> EngineName:

@@ -10,6 +10,7 @@ from diptych.checkpoint.finding import Found, find
 from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of, with_note
 from diptych.engines import EngineName, choose_engine, is_installed
 from diptych.engines.converted import is_converted, read_converted
+from diptych.errors import ArgumentError
 
 if TYPE_CHECKING:
     from diptych.engines.openvino import OpenVINOEngine, Precision
@@ -36,6 +37,18 @@ def opened(
     checkpoint = read_found(find(source, revision=revision), activation=activation)
     spec = preprocessing_of(checkpoint)
     return checkpoint, PyTorchEngine(build(checkpoint), spec, chosen, source=checkpoint.source)
+
+
+def run_by_pytorch(checkpoint: Checkpoint, device: str) -> PyTorchEngine:
+    """The engine of a checkpoint that holds tensors, on its device, or on the best one here where that is not."""
+    from diptych.checkpoint import build
+    from diptych.engines.pytorch import PyTorchEngine, choose_device
+
+    try:
+        chosen = choose_device(device)
+    except ArgumentError:
+        chosen = choose_device()
+    return PyTorchEngine(build(checkpoint), preprocessing_of(checkpoint), chosen, source=checkpoint.source)
 
 
 def open_on_processor(

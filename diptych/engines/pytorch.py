@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 
 from diptych.checkpoint.finite import check_finite, check_vectors
+from diptych.engines import device_name
+from diptych.errors import ArgumentError
 from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.zero_shot import WithPlaces
@@ -14,26 +16,30 @@ DEVICES = ("cuda", "mps", "cpu")
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """The device called `name`, else the best one here: an NVIDIA GPU, an Apple GPU, the processor.
+    """The device called `name`, else the best one here: an NVIDIA GPU, an Apple GPU, the processor. "gpu" is the first
+    GPU that is here.
 
-    Raises ValueError where `name` is unknown or this machine has no such device.
+    Raises ArgumentError where `name` is unknown or this machine has no such device.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    name = device_name(name)
     if name is None:
         name = next(device for device in DEVICES if available[device])
+    if name == "gpu":
+        name = "mps" if available["mps"] else "cuda"
     kind = name.partition(":")[0]
     if kind not in available:
-        raise ValueError(f"device {name!r} is not known; choose one of {', '.join(DEVICES)}.")
+        raise ArgumentError(f"device {name!r} is not known; choose one of {', '.join(DEVICES)}.")
     if not available[kind]:
         here = ", ".join(device for device in DEVICES if available[device])
-        raise ValueError(f"device {name!r} was asked for and PyTorch sees none; here there is {here}.")
+        raise ArgumentError(f"device {name!r} was asked for and PyTorch sees none; here there is {here}.")
     try:
         device = torch.device(name)
     except RuntimeError as error:  # "cpu:first"
-        raise ValueError(f"device {name!r} is not known; choose one of {', '.join(DEVICES)}, or cuda:1.") from error
+        raise ArgumentError(f"device {name!r} is not known; choose one of {', '.join(DEVICES)}, or cuda:1.") from error
     if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise ValueError(f"device {name!r} was asked for and PyTorch sees {count}: cuda:0 to cuda:{count - 1}.")
+        raise ArgumentError(f"device {name!r} was asked for and PyTorch sees {count}: cuda:0 to cuda:{count - 1}.")
     return device
 
 
@@ -79,7 +85,7 @@ class PyTorchEngine:
         return WithPlaces(self._unit(image), self._unit(places))
 
     def _planes(self, pixels: np.ndarray) -> torch.Tensor:
-        planes = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
+        planes = torch.from_numpy(np.require(pixels, requirements="W")).to(self.device).permute(0, 3, 1, 2).float()
         return planes.contiguous().div_(255).sub_(self._mean).div_(self._std)
 
     @torch.inference_mode()

@@ -76,6 +76,12 @@ class LocalIndex:
         self._opened: tuple[int, int] | None = None  # which file it is
         self._nearest: dict[Modality, tuple[str, cache.Sound]] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, in this process or another, opens the same folder with the same rules and model."""
+        model = self._model if self._name is None else self._name
+        options = {"model": model, "index": str(self.place), "exclude": self.exclude, "hidden": self.hidden}
+        return _again, (str(self.root), options)
+
     def __repr__(self) -> str:
         return f"<diptych.LocalIndex of {self.root} in {self.place}>"
 
@@ -279,6 +285,10 @@ class LocalIndex:
                 f"the vectors are of {given.model or 'another model'} ({given.dim} dimensions), the index is of "
                 f"{_called(_source(model))} ({model.dim} dimensions); name the model that made them with --model."
             )
+
+
+def _again(folder: str, options: dict[str, Any]) -> LocalIndex:
+    return LocalIndex(folder, **options)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -53,13 +53,18 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Query:
-    """Terms that are added up: `Query.text("a dog") + 0.5 * Query.image("a.jpg") - Query.text("snow")`.
+    """Terms that are added up: `Query("a dog") + 0.5 * Query.image("a.jpg") - Query("snow")`.
 
+    `Query(thing)` is `Query.of(thing)`: a str is a text, floats are a vector, all else is a picture.
     Every term is a unit vector before its weight counts, and the sum is made a unit vector again, so that a score
     stays a cosine; only the proportions of the weights matter.
     """
 
     terms: tuple[Term, ...]
+
+    def __init__(self, thing: Any) -> None:
+        is_terms = isinstance(thing, tuple) and all(isinstance(term, Term) for term in thing)
+        object.__setattr__(self, "terms", thing if is_terms else _terms(thing))
 
     @classmethod
     def text(cls, text: str) -> Query:
@@ -79,13 +84,7 @@ class Query:
     @classmethod
     def of(cls, thing: Any) -> Query:
         """A query from whatever a caller has: a str is a text, floats are a vector, all else is a picture."""
-        if isinstance(thing, Query):
-            return thing
-        if isinstance(thing, str):
-            return cls.text(thing)
-        if isinstance(thing, np.ndarray) and thing.dtype.kind == "f":
-            return cls.vector(thing)
-        return cls.image(thing)
+        return thing if isinstance(thing, Query) else cls(thing)
 
     def __add__(self, other: Query) -> Query:
         return Query(self.terms + other.terms) if isinstance(other, Query) else NotImplemented
@@ -148,6 +147,15 @@ class Query:
         for term in self.terms:
             if not math.isfinite(term.weight) or term.weight == 0:
                 raise QueryError(f"a weight is {term.weight:g}; wanted a number that is not 0, or leave the term out.")
+
+
+def _terms(thing: Any) -> tuple[Term, ...]:
+    if isinstance(thing, Query):
+        return thing.terms
+    if isinstance(thing, str):
+        return (Term("text", thing),)
+    is_vector = isinstance(thing, np.ndarray) and thing.dtype.kind == "f" and thing.ndim == 1
+    return (Term("vector" if is_vector else "picture", thing),)
 
 
 def _picture(value: Any, model: Encoder) -> Any:

@@ -6,13 +6,13 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from watchfiles import Change
 
     from diptych.index.local import LocalIndex
-    from diptych.index.updating import Updated
+    from diptych.index.updating import Progress, Updated
 
 QUIET_MS, AT_MOST_MS = 500, 5000  # an update begins when nothing has changed for so long, or after so long at most
 _WAKE_MS = 500
@@ -23,17 +23,18 @@ def watch(
     on_update: Callable[[Updated], None],
     *,
     stop: threading.Event | None = None,
-    **options: Any,
+    progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
+    processes: int | None = None,
 ) -> None:
     """Update now, and again after each change under the index's folder, until `stop` is set or Ctrl-C comes.
 
-    `on_update` is told the outcome of the first update, and of each later one that did something. `options` are those
-    of `LocalIndex.update`; where another process updates, this waits. Raises what an update raises, so that a disk
-    which is taken away ends it.
+    `on_update` is told the outcome of the first update, and of each later one that did something. `progress`, `on_wait`
+    and `processes` are those of `LocalIndex.update`; where another process updates, this waits. Raises what an update
+    raises, so that a disk which is taken away ends it.
     """
     import watchfiles
 
-    options = {"wait_s": None, **options}
     changes = watchfiles.watch(
         index.root, watch_filter=_filter(index), debounce=AT_MOST_MS, step=QUIET_MS, stop_event=stop,
         rust_timeout=_WAKE_MS, yield_on_timeout=True, ignore_permission_denied=True,
@@ -42,7 +43,7 @@ def watch(
     for seen in changes:  # the first, after a moment without changes, says that watching has begun: none is missed
         if not is_first and not seen:
             continue
-        done = index.update(**options)
+        done = index.update(wait_s=None, progress=progress, on_wait=on_wait, processes=processes)
         if is_first or not done.is_same:
             on_update(done)
         is_first = False

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from diptych.errors import DiptychError
 from diptych.formats import formats_of
 from diptych.pictures import jp2, jpeg, jxl, png, tiff
+from diptych.pictures.arrays import is_numbers, picture_of
 from diptych.pictures.depth import eight_bits
 from diptych.pictures.ground import as_seen, first_not_blank, is_blank
 from diptych.pictures.turning import is_on_its_side, orientation, turned
@@ -230,22 +231,37 @@ def _file(source: Any, name: str, opened: ExitStack) -> IO[bytes] | Image.Image:
     """What to read from, or a picture that needs no reading; `opened` closes what is opened here."""
     if isinstance(source, Image.Image):
         return source
-    if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.size == 0 or (source.ndim != 2 and source.shape[2:] != (3,)):
-            raise ImageError("unsupported array", name, "Wanted uint8, 0 to 255, of shape (h, w, 3) or (h, w).")
-        return Image.fromarray(np.ascontiguousarray(source))
+    if is_numbers(source):
+        try:
+            return picture_of(source)
+        except ValueError as error:
+            raise ImageError("unsupported array", name, str(error)) from error
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
         source = _fetched(source)
+    elif isinstance(source, str) and source.lower().startswith("file://"):
+        source = _local(source, name)
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = io.BytesIO(source)
     elif isinstance(source, (str, os.PathLike)):
         source = opened.enter_context(open(source, "rb"))  # noqa: SIM115
     if isinstance(source, io.TextIOBase) or not hasattr(source, "read"):
-        raise ImageError("unsupported type", name, "Wanted a path, URL, bytes, binary file, PIL image or uint8 array.")
+        detail = "Wanted a path, URL, bytes, binary file, PIL image, array or tensor."
+        raise ImageError("unsupported type", name, detail)
     file = source if hasattr(source, "seekable") and source.seekable() else io.BytesIO(source.read())
     if file.seek(0, os.SEEK_END) == 0:
         raise ImageError("empty file", name, "It holds no bytes; copy or download it again.")
     return file
+
+
+def _local(url: str, name: str) -> str:
+    """The path that a file:// address names; ImageError where it is another machine's."""
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise ImageError("missing", name, f"It names a file on {parts.netloc}, and only this machine's are read.")
+    return url2pathname(parts.path)
 
 
 def _fetched(url: str) -> bytes:
@@ -278,12 +294,13 @@ def _fail(error: Exception, name: str) -> NoReturn:
     raise ImageError(reason, name, detail.format(said=said)) from error
 
 
-def describe(source: object) -> str:
+def describe(source: Any) -> str:
     """What to call a source in a message."""
     if isinstance(source, (str, os.PathLike)):
         return os.fsdecode(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"{len(source):,} bytes"
-    if isinstance(source, np.ndarray):
-        return f"array {source.shape} of {source.dtype}"
+    if is_numbers(source):
+        kind = "array" if isinstance(source, np.ndarray) else "tensor"
+        return f"{kind} {tuple(source.shape)} of {source.dtype}"
     return str(getattr(source, "filename", "") or getattr(source, "name", "") or f"a {type(source).__name__}")
