@@ -12,6 +12,7 @@ import torch
 LASTING = {
     "diptych.engines.openvino_runtime.core", "diptych.checkpoint.table._pattern", "diptych.data.temporary._held",
     "diptych.index.tone_mapping._light", "diptych.index.tone_mapping._coded", "diptych.index.patterns._held",
+    "diptych.cleaning._lowercase",
 }  # fmt: skip
 
 Containers = list[tuple[str, Any, Any]]
