@@ -224,7 +224,7 @@ def test_a_full_disk_says_so_and_keeps_what_was_committed(catalog: Catalog) -> N
     catalog.put([entry("a.jpg", 0)])
     (pages,) = catalog.rows("PRAGMA page_count")[0]
     catalog.rows(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(IndexPlaceError, match="--index"):
+    with pytest.raises(IndexPlaceError, match="index=DIR"):
         catalog.put([entry(f"{at}.jpg", 0, caption="long" * 100) for at in range(200)])
     assert list(catalog.files()) == ["a.jpg"]
     assert catalog.rows("PRAGMA integrity_check") == [("ok",)]

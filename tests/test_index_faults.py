@@ -247,7 +247,7 @@ def test_an_index_that_can_only_be_read_is_searched(
         vector = expected(folder / "3.png", model)
         (found,) = index.catalog.items(index.nearest("picture").search(vector, 1).ids)
         assert found.path == "3.png"
-        with pytest.raises(IndexPlaceError, match=r"cannot be written.*--index DIR"):
+        with pytest.raises(IndexPlaceError, match=r"cannot be written.*index=DIR"):
             index.update()
         said = cli("search", "a star", folder, "--paths")
         assert (said.code, len(said.out.splitlines())) == (OK, 8)

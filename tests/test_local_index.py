@@ -18,6 +18,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 from index_model import DIM, InlineReaders, PixelModel, draw, expected
 
+from diptych import __version__
+from diptych.embedder import BUNDLED
 from diptych.index import catalog, readers
 from diptych.index.faults import IndexBusyError, IndexFault, IndexModelError, IndexPlaceError
 from diptych.index.given import open_given
@@ -311,7 +313,7 @@ def test_an_index_in_another_place(folder: Path, model: PixelModel, tmp_path: Pa
     other = tmp_path / "other"
     draw(other / "unknown.png", 77)
     for reindex in (False, True):
-        with pytest.raises(IndexPlaceError, match=r"is the index of .*pictures.*--index"):
+        with pytest.raises(IndexPlaceError, match=r"is the index of .*pictures.*index=DIR"):
             open_index(other, model=model, index=tmp_path / "index").update(reindex=reindex)
     folder.rename(tmp_path / "moved")
     assert did(open_index(tmp_path / "moved", model=model, index=tmp_path / "index").update()) == {"unchanged": 7}
@@ -383,7 +385,7 @@ def test_another_model_never_mixes_in(folder: Path, model: PixelModel) -> None:
     other = PixelModel("pixels-2", "other-model")
     index = open_index(folder, model=other)
     for use in (index.update, lambda: index.model):
-        with pytest.raises(IndexModelError, match=r"pixel-model.*other-model.*--reindex"):
+        with pytest.raises(IndexModelError, match=r"pixel-model.*other-model.*reindex=True"):
             use()
     assert other.embedded == 0
     done = index.update(reindex=True)
@@ -392,6 +394,22 @@ def test_another_model_never_mixes_in(folder: Path, model: PixelModel) -> None:
     assert open_index(folder, open_model=lambda name: PixelModel("pixels-2", name or "")).model.source == "other-model"
     with pytest.raises(IndexModelError):
         open_index(folder, model=model).update()
+
+
+def test_an_index_of_an_earlier_bundled_model_says_of_which(folder: Path) -> None:
+    """The catalog notes the version that made it; one without that note says what is known."""
+    index = open_index(folder, model=PixelModel(source=str(BUNDLED)))
+    index.update()
+    other = PixelModel("pixels-2", source=str(BUNDLED))
+    for noted, said in (
+        ("0.0.9", f"was made with the bundled model of 0.0.9; this is {__version__}, whose bundled model is another"),
+        (None, f"with the bundled model of an earlier version; this is {__version__}, whose bundled model is another"),
+        (__version__, f"the bundled model of {__version__}; this is {__version__}, with another state of it"),
+    ):
+        index.catalog.set_facts({"version": noted})
+        with pytest.raises(IndexModelError, match=said) as caught:
+            open_index(folder, model=other).update()
+        assert "index.update(reindex=True) embeds all anew" in str(caught.value)
 
 
 def test_a_reindexing_that_is_interrupted(folder: Path, model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,7 +445,7 @@ def test_a_model_that_is_gone(folder: Path, model: PixelModel) -> None:
 
     index = open_index(folder, open_model=missing)
     assert did(index.update()) == {"unchanged": 7}  # needs none
-    with pytest.raises(IndexModelError, match=r"made with pixel-model, which cannot be opened.*--model"):
+    with pytest.raises(IndexModelError, match=r"made with pixel-model, which cannot be opened.*with model"):
         _ = index.model
 
 
@@ -530,7 +548,7 @@ def test_vectors_that_do_not_fit_are_refused(folder: Path, model: PixelModel, tm
         np.save(tmp_path / "v.npy", array)
         return open_given(tmp_path / "v.npy", paths, folder)
 
-    with pytest.raises(IndexModelError, match=r"8 dimensions.*16 dimensions.*--model"):
+    with pytest.raises(IndexModelError, match=r"8 dimensions.*16 dimensions.*with model"):
         open_index(folder, model=model).update(given=given(np.ones((2, 8), np.float32)))  # type: ignore[arg-type]
     with pytest.raises(IndexFault, match=r"3 rows.*2 paths"):
         given(np.ones((3, DIM), np.float32))

@@ -14,6 +14,7 @@ import click
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.cli.names import harmless
 from diptych.cli.options import model_options, open_model, print_json, say
+from diptych.cli.wording import notice
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def command(
                 partial = index.catalog.partial()
     left = [finding for finding in findings if not finding.mended]
     if as_json:
-        found = {"facts": facts, "findings": [finding._asdict() for finding in findings]}
+        found = {"facts": facts, "findings": [_json(finding) for finding in findings]}
         print_json({**found, "unread": unread, "partial": partial})
     else:
         _print(facts, findings)
@@ -78,8 +79,12 @@ def _print(facts: dict[str, str], findings: Sequence[Finding]) -> None:
     for name, fact in facts.items():
         click.echo(f"{name:{width}}  {fact}")
     for finding in findings:
-        click.echo(f"{'mended' if finding.mended else 'wrong'}: {finding.what}")
-        click.echo(f"  {finding.remedy}")
+        click.echo(f"{'mended' if finding.mended else 'wrong'}: {notice(finding.what)}")
+        click.echo(f"  {notice(finding.remedy)}")
+
+
+def _json(finding: Finding) -> dict[str, object]:
+    return {"what": notice(finding.what), "remedy": notice(finding.remedy), "mended": finding.mended}
 
 
 def _print_files(what: str, messages: Sequence[str]) -> None:

@@ -112,6 +112,10 @@ def command(
         if watch:
             return _watch(index, as_json)
         given = open_given(vectors, paths, index.root) if vectors else None
+        if reindex and (damage := index.damage):
+            say(
+                f"{damage} All is made anew; what it left out (--exclude) and, if not named, its model may be forgotten"
+            )
         with stages("looking the folder over", "indexing", "arranging for search") as (found, advance, arranging):
             found(0, 1)
             done = index.update(

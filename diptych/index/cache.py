@@ -7,6 +7,7 @@ vector. Where a cache is missing, damaged, or not the one that this catalog note
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -129,8 +130,21 @@ def fault(catalog: Catalog, place: Path, modality: Modality) -> str | None:
 
 
 def discard(place: Path, modality: Modality) -> None:
-    """Remove a cache."""
-    shutil.rmtree(folder_of(place, modality), ignore_errors=True)
+    """Remove a cache, or whatever lies in its place."""
+    folder = folder_of(place, modality)
+    shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder) and not folder.is_dir():
+        folder.unlink()
+
+
+def fingerprint_of(place: Path, modality: Modality) -> str | None:
+    """Whose vectors a cache was made of; None where there is none that says so."""
+    from diptych.index.rows import CacheError, Head
+
+    try:
+        return Head.read(folder_of(place, modality)).stamp.partition(":")[0]
+    except CacheError:
+        return None
 
 
 def _at(folder: Path, stamp: str) -> Nearest | None:
@@ -145,6 +159,8 @@ def _at(folder: Path, stamp: str) -> Nearest | None:
 
 def _renewed(catalog: Catalog, place: Path, modality: Modality, arranging: Progress | None = None) -> Nearest:
     folder, stamp = folder_of(place, modality), catalog.stamp(modality)
+    if os.path.lexists(folder) and not folder.is_dir():
+        discard(place, modality)
     nearest = _at(folder, stamp) or _grown(catalog, folder, modality, stamp)
     nearest = nearest or _built(catalog, folder, modality, stamp, arranging)
     if _noted(catalog, modality) != stamp:

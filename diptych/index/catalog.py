@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexPlaceError, explained
+from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexNewerError, IndexPlaceError, explained
 from diptych.index.items import Contents, Details, File, Modality
 from diptych.index.schema import FORMAT, MODALITIES, change_tables, connect, create_tables
 from diptych.versions import READING, TOKENIZING
@@ -115,6 +115,7 @@ class Catalog:
     @classmethod
     def open(cls, path: Path, *, readonly: bool = False) -> Catalog:
         """Open what is there. Raises IndexPlaceError where nothing is, IndexDamagedError where it is no catalog."""
+        _check_no_folder(path)
         if not path.is_file() or path.stat().st_size == 0:
             raise IndexPlaceError(f"{path.parent} holds no index; `diptych index FOLDER` makes one.")
         catalog = cls(path, connect(path, "ro" if readonly else "rw"))
@@ -129,6 +130,7 @@ class Catalog:
     def create(cls, path: Path, *, fingerprint: str, model: str, dim: int) -> Catalog:
         """A new and empty catalog for vectors of `dim` numbers made by one model. It appears whole or not at all: what
         a process that is killed leaves of its first transaction is no catalog."""
+        _check_no_folder(path)
         aside = path.with_name(f"{path.name}.part")
         with explained(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,14 +147,13 @@ class Catalog:
 
     def _check_format(self) -> None:
         found = self.rows("SELECT name FROM sqlite_master WHERE name IN ('facts', 'files', 'items')")
-        if len(found) < 3 or not isinstance(form := self.facts().get("format"), int):
-            raise IndexDamagedError(f"{self.path} is no catalog of diptych; remove it, and index the folder again.")
+        facts = self.facts() if len(found) == 3 else {}
+        form, dim = facts.get("format"), facts.get("dim")
+        if not (isinstance(form, int) and isinstance(dim, int) and {"fingerprint", "model"} <= facts.keys()):
+            raise IndexDamagedError(f"{self.path} is no catalog of diptych, or lacks what makes it one.")
         self._is_earlier = form < FORMAT
         if form > FORMAT:
-            raise IndexDamagedError(
-                f"{self.path} has format {form}; this diptych reads {FORMAT}. Update diptych, or keep the "
-                "index elsewhere: --index."
-            )
+            raise IndexNewerError(f"{self.path} has format {form}; this diptych reads {FORMAT}.")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -297,7 +298,7 @@ class Catalog:
 
     def _matrix(self, blobs: list[bytes], dim: int) -> np.ndarray:
         if any(len(blob) != 2 * dim for blob in blobs):
-            raise IndexDamagedError(f"{self.path} holds vectors cut short. `diptych doctor FOLDER --mend` drops them.")
+            raise IndexDamagedError(f"{self.path} holds vectors that are cut short.")
         return np.frombuffer(b"".join(blobs), "<f2").reshape(-1, dim)
 
     def parts_of(
@@ -373,6 +374,11 @@ class Catalog:
         """Drop these files with all that belongs to them."""
         with self.writing():
             self._db.executemany("DELETE FROM files WHERE id = ?", ((int(id),) for id in ids))
+
+
+def _check_no_folder(path: Path) -> None:
+    if path.is_dir():
+        raise IndexDamagedError(f"{path} is a folder, in the place of the catalog's file.")
 
 
 def _plain(value: Any) -> Any:

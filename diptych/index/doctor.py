@@ -7,29 +7,34 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from diptych.errors import Setting, Words
 from diptych.index import cache
 from diptych.index.catalog import Catalog
-from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexFault, IndexPlaceError
+from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexFault, IndexModelError, IndexPlaceError
+from diptych.index.local import source_of
 from diptych.index.lock import holder, left_behind
-from diptych.index.mending import recover
-from diptych.index.schema import MODALITIES
+from diptych.index.mending import facts_of, recover, remove, set_aside
+from diptych.index.schema import FORMAT, MODALITIES, NAMES
 
 if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
 
 LITTLE_BYTES = 200 * 2**20  # less room than this on the disk is worth a word
+_ANEW = "`diptych index FOLDER` makes one anew"
+_REINDEX = Setting("reindex", True, "index.update")
 _FAR_FROM_UNIT = 0.01  # float16 changes a length by less than a tenth of this
 
 
 class Finding(NamedTuple):
-    """Something that is wrong: what it is, what to do about it, and whether that was done."""
+    """Something that is wrong: what it is, what to do about it, and whether that was done. Each face words arguments
+    in its own way, as those of errors."""
 
-    what: str
-    remedy: str
+    what: Words
+    remedy: Words
     mended: bool = False
 
 
@@ -40,7 +45,7 @@ def examine(index: LocalIndex, *, mend: bool = False) -> list[Finding]:
 
     Raises IndexPlaceError where there is no index, IndexBusyError where `mend` meets another process that updates.
     """
-    if not index.exists:
+    if not os.path.lexists(index.catalog_path):
         raise IndexPlaceError(f"{index.place} holds no index; `diptych index FOLDER` makes one.")
     place = list(_of_place(index, mend))  # before our own lock covers what another left behind
     if not mend:
@@ -50,10 +55,16 @@ def examine(index: LocalIndex, *, mend: bool = False) -> list[Finding]:
 
 
 def _of_contents(index: LocalIndex, *, mend: bool) -> Iterator[Finding]:
+    if not index.exists:  # it was no file, or holds nothing
+        if index.catalog_path.is_file():
+            yield Finding(f"{index.catalog_path} is empty", _ANEW, mend)
+            if mend:
+                remove(index.catalog_path)
+        return
     damage = _damage(index)
     if damage:
         yield (found := _recovered(index, damage) if mend else Finding(damage, "diptych doctor FOLDER --mend"))
-        if not found.mended:
+        if not (found.mended and index.exists):
             return
     yield from _of_caches(index, mend)  # before the rows, whose mending changes what a cache should hold
     yield from _of_rows(index, mend)
@@ -67,9 +78,13 @@ def _of_contents(index: LocalIndex, *, mend: bool) -> Iterator[Finding]:
 
 def _of_place(index: LocalIndex, mend: bool) -> Iterator[Finding]:
     place = index.place
+    for path in _folders_in_the_way(index):
+        remedy = f"it is called {set_aside(path)} now" if mend else "--mend moves it aside"
+        yield Finding(f"{path} is a folder, in the place of a file", remedy, mend)
     if left_behind(place / cache.LOCK):
         yield Finding("an update was killed before its end", "nothing is lost; `diptych index FOLDER` goes on", mend)
-    if not (_is_writable(place) and _is_writable(index.catalog_path)):
+    is_there = index.catalog_path.exists()
+    if not (_is_writable(place) and (not is_there or _is_writable(index.catalog_path))):
         yield Finding(f"{place} cannot be written", "change its permissions, or keep the index elsewhere: --index DIR")
     if (free := shutil.disk_usage(place).free) < LITTLE_BYTES:
         yield Finding(f"the disk of {place} has {free / 2**20:.0f} MB left", "make room, or use --index DIR")
@@ -80,6 +95,12 @@ def _of_place(index: LocalIndex, mend: bool) -> Iterator[Finding]:
         )
 
 
+def _folders_in_the_way(index: LocalIndex) -> list[Path]:
+    catalogs = (index.catalog_path, index.new_catalog_path)
+    files = [*catalogs, *(path.with_name(f"{path.name}-journal") for path in catalogs), index.place / cache.LOCK]
+    return [path for path in files if path.is_dir()]
+
+
 def _is_writable(path: Path) -> bool:
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
@@ -88,22 +109,50 @@ def _is_writable(path: Path) -> bool:
 
 
 def _damage(index: LocalIndex) -> str | None:
-    """What SQLite says of a damaged catalog."""
+    """What SQLite says of a damaged catalog, and what such a one lacks."""
+    if damage := index.damage:
+        return damage
     try:
         said = [row[0] for row in index.catalog.rows("PRAGMA integrity_check(5)")]
+        there = {name for (name,) in index.catalog.rows("SELECT name FROM sqlite_master")}
     except (IndexDamagedError, sqlite3.DatabaseError) as error:
         return str(error)
+    if said == ["ok"] and (lacking := [name for name in NAMES if name not in there]):
+        said = [f"it lacks {', '.join(lacking)}"]
     return None if said == ["ok"] else f"{index.catalog_path} is damaged: {'; '.join(map(str, said))}"
 
 
 def _recovered(index: LocalIndex, damage: str) -> Finding:
     index.close()
+    form = facts_of(index.catalog_path).get("format")
+    if isinstance(form, int) and form > FORMAT:
+        return Finding(damage, "update diptych; `diptych index FOLDER --reindex` makes it anew as this version does")
     try:
-        saved = recover(index.catalog_path)
-    except (IndexFault, sqlite3.DatabaseError) as error:
+        saved = recover(index.catalog_path, lambda: _likely_facts(index))
+    except IndexFault as error:
+        return Finding(damage, [str(error.problem), " ", *error.remedy])
+    except sqlite3.DatabaseError as error:
         return Finding(damage, str(error))
+    if not saved.has_facts:
+        lost = "nothing of it could be saved: its vectors, its model's name and what it left out are lost"
+        return Finding(damage, f"{lost}; it is called {saved.broken} now, and {_ANEW}", True)
     remedy = f"{saved.files:,} files were saved, `diptych index FOLDER` adds the rest; the old one is {saved.broken}"
     return Finding(damage, remedy, True)
+
+
+def _likely_facts(index: LocalIndex) -> dict[str, Any] | None:
+    """Whose vectors a catalog holds that does not say so any more: its caches do. None where they are gone, too. Raises
+    IndexModelError where that is not the model at hand."""
+    fingerprints = {cache.fingerprint_of(index.place, modality) for modality in MODALITIES} - {None, ""}
+    if len(fingerprints) != 1:
+        return None
+    model = index.any_model
+    if model.fingerprint not in fingerprints:
+        raise IndexModelError(
+            f"{index.catalog_path} does not say any more which model made its vectors, and {model.source} did not.",
+            remedy=["Name the one that did with ", Setting("model"), ", or give them up with ", _REINDEX, "."],
+        )
+    return {"fingerprint": model.fingerprint, "model": source_of(model), "dim": model.dim}
 
 
 def _of_rows(index: LocalIndex, mend: bool) -> Iterator[Finding]:
@@ -165,5 +214,7 @@ def _of_model(index: LocalIndex) -> Iterator[Finding]:
         _ = index.model
     except IndexBusyError:
         raise
+    except IndexModelError as error:
+        yield Finding(error.problem, error.remedy)
     except (ValueError, OSError) as error:
-        yield Finding(str(error), "name its model with --model, or replace all vectors with --reindex")
+        yield Finding(str(error), ["name its model with ", Setting("model"), ", or replace all with ", _REINDEX])

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from diptych.errors import DiptychError
+from diptych.errors import DiptychError, Setting
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -37,6 +37,24 @@ class IndexWritingError(IndexPlaceError):
 class IndexDamagedError(IndexFault):
     """The catalog's file is damaged, or is none."""
 
+    remedy = (
+        "`diptych doctor FOLDER --mend` saves what can be read and moves the rest aside; ",
+        Setting("reindex", True, "index.update"),
+        " makes all anew.",
+    )
+
+
+class IndexNewerError(IndexDamagedError):
+    """The catalog is of a format that came after this version."""
+
+    remedy = (
+        "Update diptych, or keep the index in another place with ",
+        Setting("index", "DIR"),
+        "; ",
+        Setting("reindex", True, "index.update"),
+        " replaces it by one of this version.",
+    )
+
 
 @contextmanager
 def explained(path: str | os.PathLike[str]) -> Iterator[None]:
@@ -63,7 +81,7 @@ def _of_sqlite(error: sqlite3.DatabaseError, path: str) -> IndexFault | None:
     if code & 255 in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return IndexBusyError(f"{path}: another process holds the index ({error}); try again when it is done.")
     if code & 255 in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return IndexDamagedError(f"{path} is damaged ({error}). `diptych doctor FOLDER --mend` saves what can be read.")
+        return IndexDamagedError(f"{path} is damaged ({error}).")
     return None
 
 
@@ -75,12 +93,13 @@ def _of_disk(error: OSError, path: str) -> IndexFault | None:
 
 def _full(path: str, error: object) -> IndexWritingError:
     return IndexWritingError(
-        f"{path} cannot grow ({error}): the disk is full or failing. What was committed is safe; make room and run it "
-        "again, or keep the index on another disk with --index DIR."
+        f"{path} cannot grow ({error}): the disk is full or failing. What was committed is safe.",
+        remedy=["Make room and run it again, or keep the index on another disk with ", Setting("index", "DIR"), "."],
     )
 
 
 def _closed(path: str, error: Exception) -> IndexWritingError:
     return IndexWritingError(
-        f"{path} cannot be written ({error}). Keep the index elsewhere with --index DIR, or change the permissions."
+        f"{path} cannot be written ({error}).",
+        remedy=["Keep the index elsewhere with ", Setting("index", "DIR"), ", or change the permissions."],
     )

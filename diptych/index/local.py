@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diptych import __version__
+from diptych.errors import Setting
 from diptych.index import cache
 from diptych.index.catalog import Catalog
-from diptych.index.faults import IndexModelError, IndexPlaceError, explained
+from diptych.index.faults import IndexDamagedError, IndexModelError, IndexPlaceError, explained
 from diptych.index.items import Modality
 from diptych.index.lock import locked
+from diptych.index.mending import facts_of
 from diptych.index.updating import PLACE, Progress, Rules, Updated, update
 
 if TYPE_CHECKING:
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from diptych.index.search import Found, Wanted
 
 BUNDLED = "bundled"  # how the bundled model is called in a catalog: its path is another in each installation
+_REINDEX = Setting("reindex", True, "index.update")
 OpenModel = Callable[[str | None], Any]
 
 
@@ -133,7 +138,9 @@ class LocalIndex:
                 if not ignore.exists():
                     ignore.write_text("*\n")
         except (FileExistsError, NotADirectoryError):
-            raise IndexPlaceError(f"{self.place} is no folder; name one with --index DIR.") from None
+            raise IndexPlaceError(
+                f"{self.place} is no folder.", remedy=["Name one with ", Setting("index", "DIR"), "."]
+            ) from None
         with locked(self.place / cache.LOCK, wait_s=wait_s, on_wait=on_wait):
             yield
 
@@ -153,7 +160,7 @@ class LocalIndex:
         """A new catalog for the model at hand; one at another `path` is the caller's to close."""
         model = self.any_model
         catalog = Catalog.create(
-            path or self.catalog_path, fingerprint=model.fingerprint, model=_source(model), dim=model.dim
+            path or self.catalog_path, fingerprint=model.fingerprint, model=source_of(model), dim=model.dim
         )
         if path is None:
             self.close()
@@ -189,20 +196,27 @@ class LocalIndex:
     @property
     def model(self) -> Embedder:
         """The model, opened when first asked for. Raises IndexModelError where the index is of another."""
+        facts = self.catalog.facts() if self.exists else None  # one that is damaged says so at once
         model = self.any_model
-        if self.exists:
-            facts = self.catalog.facts()
-            if facts["fingerprint"] != model.fingerprint:
-                raise IndexModelError(
-                    f"{self.place} holds vectors of {_called(facts['model'])}, and {_called(_source(model))} came, "
-                    "which is another model or another state of it; their vectors cannot be compared. Leave out "
-                    "--model to go on with the index's own, or replace all vectors with --reindex."
-                )
+        if facts and facts["fingerprint"] != model.fingerprint:
+            raise _other_model(self.place, facts, source_of(model))
         return model
 
     @property
+    def damage(self) -> str | None:
+        """What is wrong with the catalog where it cannot be opened; None where it can, or there is none."""
+        try:
+            self.catalog.facts()
+        except IndexPlaceError:
+            pass
+        except (IndexDamagedError, sqlite3.DatabaseError) as error:
+            return str(getattr(error, "problem", None) or error)
+        return None
+
+    @property
     def any_model(self) -> Embedder:
-        """The model, whether it fits the index or not."""
+        """The model, whether it fits the index or not: the one that was named, else that which the catalog names, as
+        far as it can be read, else the bundled one."""
         model = self._model
         if model is None:
             model = self._model = self._open_model(self._name) if self._name is not None else self._own_model()
@@ -210,15 +224,17 @@ class LocalIndex:
 
     def _own_model(self) -> Embedder:
         """The model that the index was made with; the bundled one for an index to come."""
-        source = self.catalog.facts()["model"] if self.exists else BUNDLED
+        source = BUNDLED
+        if self.exists:
+            source = facts_of(self.catalog_path).get("model", BUNDLED) if self.damage else self.catalog.facts()["model"]
         try:
             return self._open_model(None if source == BUNDLED else source)
         except (OSError, ValueError) as error:
             if source == BUNDLED:
                 raise
             raise IndexModelError(
-                f"{self.place} was made with {source}, which cannot be opened ({error}). Name where it is now with "
-                "--model, or another model with --model and --reindex."
+                f"{self.place} was made with {source}, which cannot be opened ({error}).",
+                remedy=["Name where it is now with ", Setting("model"), ", or another model with it and ", _REINDEX],
             ) from error
 
     # --- what is asked of it
@@ -283,7 +299,8 @@ class LocalIndex:
         if given.dim != model.dim or given.fingerprint not in (None, model.fingerprint):
             raise IndexModelError(
                 f"the vectors are of {given.model or 'another model'} ({given.dim} dimensions), the index is of "
-                f"{_called(_source(model))} ({model.dim} dimensions); name the model that made them with --model."
+                f"{_called(source_of(model))} ({model.dim} dimensions).",
+                remedy=["Name the model that made them with ", Setting("model"), "."],
             )
 
 
@@ -305,7 +322,7 @@ def _load(name: str | None) -> Embedder:
     return load(name)
 
 
-def _source(model: Embedder) -> str:
+def source_of(model: Embedder) -> str:
     """How a catalog calls a model, so that it can be opened again from any working folder."""
     from diptych import embedder
 
@@ -317,3 +334,20 @@ def _source(model: Embedder) -> str:
 
 def _called(source: str) -> str:
     return "the bundled model" if source == BUNDLED else source
+
+
+def _other_model(place: Path, facts: Mapping[str, Any], came: str) -> IndexModelError:
+    """What to say of an index and a model that do not go together."""
+    if facts["model"] == came == BUNDLED:  # each update has noted which version it was
+        made = facts.get("version", "an earlier version")
+        whose = "whose bundled model is another" if made != __version__ else "with another state of it"
+        return IndexModelError(
+            f"{place} was made with the bundled model of {made}; this is {__version__}, {whose}: their vectors cannot "
+            "be compared.",
+            remedy=[_REINDEX, " embeds all anew."],
+        )
+    return IndexModelError(
+        f"{place} holds vectors of {_called(facts['model'])}, and {_called(came)} came, which is another model or "
+        "another state of it; their vectors cannot be compared.",
+        remedy=["Leave out ", Setting("model"), " to go on with the index's own, or replace all with ", _REINDEX, "."],
+    )

@@ -4,68 +4,137 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from diptych.index.catalog import Catalog
-from diptych.index.faults import IndexFault, explained
+from diptych.index.faults import explained
+from diptych.index.schema import PAGE_BYTES
 
 _FARTHEST = 2**40  # no id is greater
+_MADE_ANEW = ("format", "generation", "change.", "cached.")  # facts that belong to one file alone
 
 
 class Saved(NamedTuple):
     """How many `files` were saved with all their items; the rest is indexed again. `broken` is what the damaged file is
-    called now."""
+    called now; `has_facts` says whether the model and what is left out were saved: else there is no catalog now."""
 
     files: int
     broken: Path
+    has_facts: bool
 
 
-def recover(path: Path) -> Saved:
+def recover(path: Path, likely: Callable[[], Mapping[str, Any] | None]) -> Saved:
     """Put a new catalog in the place of a damaged one, with every file that can be read whole, and keep the old as
-    NAME.broken. Raises IndexFault where not even the name of its model can be read: then nothing is changed."""
-    new, broken = path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.broken")
-    remove(new)
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    db.text_factory = bytes
+    NAME.broken. `likely` gives the facts (fingerprint, model, dim) where they cannot be read, or None. Where nothing
+    can be saved, there is no catalog afterwards, and the next update makes one. What `likely` raises goes on, and
+    nothing is changed then."""
+    new, patched = path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.patched")
+    for left in (new, patched):
+        remove(left)
     try:
-        facts = _facts(db, path)
-        with Catalog.create(new, fingerprint=facts["fingerprint"], model=facts["model"], dim=facts["dim"]) as catalog:
-            files = _copy(db, catalog, 2 * facts["dim"])
+        files = _saved(path, patched, new, likely)
     except BaseException:
         remove(new)
         raise
     finally:
-        db.close()
+        remove(patched)
+    broken = set_aside(path)
+    if files is not None:
+        with explained(path):
+            os.replace(new, path)
+    return Saved(files or 0, broken, files is not None)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename what lies in the place of a catalog, and its journal with it, to the first of NAME.broken, NAME.broken-2,
+    ... that is free."""
+    number, broken = 1, path.with_name(f"{path.name}.broken")
+    while os.path.lexists(broken):
+        number += 1
+        broken = path.with_name(f"{path.name}.broken-{number}")
     with explained(path):
         with contextlib.suppress(FileNotFoundError):
             os.replace(f"{path}-journal", f"{broken}-journal")
         os.replace(path, broken)
-        os.replace(new, path)
-    return Saved(files, broken)
+    return broken
 
 
 def remove(path: Path) -> None:
-    """Remove a catalog and its journal, where they are there."""
+    """Remove a catalog and its journal, where they are there; a folder in the place of one is set aside."""
     for name in (os.fspath(path), f"{path}-journal"):
+        if os.path.isdir(name) and not os.path.islink(name):
+            set_aside(Path(name))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
 
 
-def _facts(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
-    try:
-        rows = dict(db.execute("SELECT key, value FROM facts"))
-        return {
-            "fingerprint": rows[b"fingerprint"].decode(),
-            "model": rows[b"model"].decode("utf-8", "surrogateescape"),
-            "dim": int(rows[b"dim"]),
-        }
-    except (sqlite3.DatabaseError, KeyError, AttributeError, ValueError) as error:
-        raise IndexFault(
-            f"{path} is damaged beyond what can be saved ({error}); remove it, and index the folder again."
-        ) from error
+def facts_of(path: Path) -> dict[str, Any]:
+    """The facts of a catalog of any format, as far as SQLite reads them; {} where it does not."""
+    with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(_opened(path)) as db:
+        return _facts(db)
+    return {}
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    db.text_factory = bytes
+    return db
+
+
+def _facts(db: sqlite3.Connection) -> dict[str, Any]:
+    rows = db.execute("SELECT key, value FROM facts").fetchall()
+    said = {key.decode(): value for key, value in rows if isinstance(key, bytes)}
+    return {
+        key: value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+        for key, value in said.items()
+    }
+
+
+def _saved(path: Path, patched: Path, new: Path, likely: Callable[[], Mapping[str, Any] | None]) -> int | None:
+    """Write the catalog `new`; how many files are in it. None where it could not be begun."""
+    with contextlib.closing(_opened(_with_first_page(path, patched))) as db:
+        facts: Mapping[str, Any] = {}
+        with contextlib.suppress(sqlite3.DatabaseError):
+            facts = _facts(db)
+        if not _are_whole(facts):
+            facts = (likely() if _holds_any(db) else None) or {}
+        if not _are_whole(facts):
+            return None
+        with Catalog.create(new, fingerprint=facts["fingerprint"], model=facts["model"], dim=facts["dim"]) as catalog:
+            catalog.set_facts({key: value for key, value in facts.items() if not key.startswith(_MADE_ANEW)})
+            return _copy(db, catalog, 2 * facts["dim"])
+
+
+def _are_whole(facts: Mapping[str, Any]) -> bool:
+    wanted = {"fingerprint": str, "model": str, "dim": int}
+    return all(isinstance(facts.get(key), kind) for key, kind in wanted.items())
+
+
+def _holds_any(db: sqlite3.Connection) -> bool:
+    """Whether there is any file or item of ours to be read."""
+    return all(any(row is not None for row in _readable(db, table, ["id"])) for table in ("files", "items"))
+
+
+def _with_first_page(path: Path, patched: Path) -> Path:
+    """The catalog where SQLite can read its first page, which says where all tables begin; else a copy with that of a
+    new one, for in each catalog they begin at the same places."""
+    with contextlib.closing(_opened(path)) as db:
+        try:
+            db.execute("SELECT name, sql FROM sqlite_master").fetchall()
+            return path
+        except sqlite3.DatabaseError:
+            pass
+    Catalog.create(patched, fingerprint="", model="", dim=1).close()
+    page = bytearray(patched.read_bytes()[:PAGE_BYTES])
+    shutil.copyfile(path, patched)
+    page[28:32] = (os.path.getsize(path) // PAGE_BYTES).to_bytes(4, "big")  # sqlite.org/fileformat2.html, 1.3
+    with open(patched, "r+b") as file:
+        file.write(page)
+    return patched
 
 
 def _copy(db: sqlite3.Connection, catalog: Catalog, vector_bytes: int) -> int:

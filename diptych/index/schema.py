@@ -18,7 +18,7 @@ from diptych.index.patterns import fits
 
 FORMAT = 2
 MODALITIES: tuple[Modality, ...] = ("picture", "text")
-_PAGE_BYTES = 16384  # fifteen rows of 512 dimensions to a page; of SQLite's usual 4096 a quarter would stay empty
+PAGE_BYTES = 16384  # fifteen rows of 512 dimensions to a page; of SQLite's usual 4096 a quarter would stay empty
 _WAIT_S = 60.0  # how long a reader and a writer wait for each other's transaction
 
 # Ids of items are never given twice and an item's vector never changes, so the ids alone tell a cache what it lacks.
@@ -45,6 +45,9 @@ END;
 """
 
 
+NAMES = (
+    "facts", "files", "items", "files_by_digest", "items_by_file", "items_by_modality", "item_added", "item_removed",
+)  # fmt: skip
 # What makes a catalog of each earlier format one of the next
 _CHANGES = {
     1: (
@@ -75,7 +78,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     with explained(path):
         db = sqlite3.connect(address, uri=True, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
         try:
-            db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             db.execute("PRAGMA foreign_keys = ON")
             db.create_function("path_fits", 3, fits, deterministic=True)
         except BaseException:

@@ -14,6 +14,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from diptych import __version__
+from diptych.errors import Setting
 from diptych.index import cache
 from diptych.index.catalog import Catalog, Entry
 from diptych.index.changes import changes, is_settled
@@ -191,7 +192,7 @@ def _open(index: LocalIndex, reindex: bool) -> Iterator[Catalog]:
 
 def _begun(index: LocalIndex) -> Catalog | None:
     path = index.new_catalog_path
-    with contextlib.suppress(IndexDamagedError, IndexPlaceError):
+    with contextlib.suppress(IndexDamagedError, IndexPlaceError, sqlite3.DatabaseError):
         catalog = Catalog.open(path)
         if catalog.facts()["fingerprint"] == index.any_model.fingerprint:
             return catalog
@@ -203,12 +204,11 @@ def _begun(index: LocalIndex) -> Catalog | None:
 def _swap(index: LocalIndex) -> None:
     """Put the new catalog in the place of the old. What a killed process left of a transaction in the old one's journal
     is undone before: SQLite would play it into the new one."""
-    if index.exists:
-        try:
-            index.catalog.facts()
-        except (IndexDamagedError, sqlite3.DatabaseError):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{index.catalog_path}-journal")
+    try:
+        index.catalog.facts()
+    except (IndexDamagedError, IndexPlaceError, sqlite3.DatabaseError):
+        index.close()
+        remove(index.catalog_path)
     index.close()
     with explained(index.catalog_path):
         os.replace(index.new_catalog_path, index.catalog_path)
@@ -225,7 +225,8 @@ def _check_mounted(index: LocalIndex, catalog: Catalog, known: Iterable[str], fo
     made_for = catalog.facts().get("root")
     if made_for != str(index.root) and known.isdisjoint(found.files) and not index.is_inside and known:
         raise IndexPlaceError(
-            f"{index.place} is the index of {made_for}, and knows no file of {index.root}; name another with --index."
+            f"{index.place} is the index of {made_for}, and knows no file of {index.root}.",
+            remedy=["Name another place with ", Setting("index", "DIR"), "."],
         )
 
 
