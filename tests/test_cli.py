@@ -18,7 +18,7 @@ import diptych
 from diptych.cli import COMMANDS, FAILED, NOTHING, OK, PARTLY, USAGE
 from diptych.cli import diptych as group
 from diptych.data.inspect import loader_rate
-from diptych.data.scenes import draw_scene
+from diptych.data.scenes import Scenes, draw_scene
 from diptych.images import find_images
 from diptych.index.catalog import Catalog
 from diptych.training.rate import training_rate
@@ -465,6 +465,29 @@ def test_classify_class_folders(cli: Cli, tiny_model: Path, pictures: Path, tmp_
     assert fitted.json["scale"] != pytest.approx(diptych.load(tiny_model).scale)
     assert cli("classify", tmp_path / "set", "--templates", "plain", "--template", "a {}").code == USAGE
     assert cli("classify", files[0].parent, "--model", tiny_model).code == USAGE  # neither labels nor folders
+
+
+def test_class_folders_are_the_same_to_all_commands(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    """The outermost folders, whatever lies below; two of one spelling are one class, and said to be."""
+    scenes = iter(Scenes(8, size_px=32))
+    for kind in ("cat", "Sports_car", "sports car"):
+        for place in ("indoor", "outdoor"):
+            (tmp_path / "set" / kind / place).mkdir(parents=True)
+            next(scenes).image.save(tmp_path / "set" / kind / place / "1.png")
+    options = ("--model", tiny_model, "--json")
+    classified = cli("classify", tmp_path / "set", *options)
+    assert classified.json["labels"] == ["Sports car", "cat"]
+    assert [sum(row) for row in classified.json["accuracy"]["confusion"]] == [4, 2]
+    probed = cli("probe", tmp_path / "set", *options)
+    assert (probed.json["classes"], probed.json["judged_on"]) == (["Sports car", "cat"], 3)
+    for said in (classified, probed):
+        assert "'Sports_car' and 'sports car'" in said.err
+    named = cli("classify", tmp_path / "set", "--labels", "cat,sports CAR", *options).json
+    assert [sum(row) for row in named["accuracy"]["confusion"]] == [2, 4]
+    below = cli("classify", tmp_path / "set" / "cat", "--labels", "cat,dog", *options).json
+    assert [sum(row) for row in below["accuracy"]["confusion"]] == [2, 0]
+    fitted = cli("classify", tmp_path / "set", "--calibrate", tmp_path / "set", *options)
+    assert "labelled pictures" in fitted.err
 
 
 def test_classify_is_not_calibrated_where_all_is_right(cli: Cli, tmp_path: Path) -> None:

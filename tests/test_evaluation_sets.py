@@ -83,13 +83,14 @@ def test_what_is_not_there_is_said(tmp_path: Path, classes: Path) -> None:
         open_set(tmp_path / "one", kind="classes")
 
 
-def test_names_that_would_be_one_stay_apart(tmp_path: Path) -> None:
-    fill(tmp_path / "set" / "red_fish", 1)
-    fill(tmp_path / "set" / "red fish", 1)
+def test_folders_of_one_spelling_are_one_class_and_said(tmp_path: Path) -> None:
+    for name in ("red_fish", "red fish", "cup"):
+        fill(tmp_path / "set" / name, 1)
     found = open_set(tmp_path / "set")
     assert isinstance(found, Labelled)
-    assert set(found.classes) == {"red_fish", "red fish"}
-    assert np.bincount(found.answers).tolist() == [1, 1]
+    assert found.classes == ("cup", "red fish")
+    assert np.bincount(found.answers).tolist() == [1, 2]
+    assert found.said == "folders that are spelt alike are one class: 'red fish' and 'red_fish'"
 
 
 def test_pairs_in_tables_and_patterns_are_known_by_their_files(shards: Path, tmp_path: Path) -> None:

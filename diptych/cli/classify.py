@@ -113,7 +113,7 @@ def command(
         {"path": str(path), "labels": {names[j]: float(row[j]) for j in (-row).argsort()[:top]}}
         for path, row in zip(seen.keys, shares, strict=True)
     ]
-    answers = _answers(seen.keys, names)
+    answers = _answers(seen.keys, names, pictures)
     counted = [at for at, answer in enumerate(answers) if answer is not None]
     accuracy = _accuracy(shares[counted], [answers[at] for at in counted], names) if counted else {}
     if 0 < len(counted) < len(answers):
@@ -156,34 +156,37 @@ def _judge(embedder: Embedder, classes: np.ndarray, each: bool, places: bool) ->
 def _labels(labels: str | None, labels_file: str | None, pictures: tuple[str, ...]) -> list[str]:
     if labels is None and labels_file is None and len(pictures) == 1 and os.path.isdir(pictures[0]):
         return _class_folders(pictures[0])
+    from diptych.data.classes import spelling
+
     names = listed(labels, labels_file, "labels")
     if not names:
         if missing := [each for each in pictures if "://" not in each and not os.path.exists(each)]:
             raise click.UsageError(f"{missing[0]} is not there, and no labels came. Check the path; pass --labels.")
         raise click.UsageError("no labels. Pass --labels cat,dog or --labels-file FILE with one a line.")
-    first = {name.casefold(): name for name in reversed(names)}  # as folders are matched
-    return [name for name in names if first[name.casefold()] is name]
+    first = {spelling(name): name for name in reversed(names)}  # as folders are matched
+    return [name for name in names if first[spelling(name)] is name]
 
 
 def _class_folders(folder: str) -> list[str]:
     """The labels that the folders of pictures below a folder are called by."""
-    from diptych.data.folders import class_name
-    from diptych.images import find_images
+    from diptych.data.classes import read_classes
 
-    names = sorted({class_name(path.parent) for path in find_images(folder) if path.parent != Path(folder)})
-    if not names:
+    found = read_classes(folder)
+    if found.said:
+        say(found.said)
+    if not found.names:
         raise click.UsageError(
             f"no labels, and no folders of pictures in {folder} to take them from. Pass --labels or --labels-file."
         )
-    return names
+    return list(found.names)
 
 
-def _answers(paths: Sequence[Any], names: list[str]) -> list[int | None]:
-    """The number of the label that each picture's folder is called by; None for a folder of another name."""
-    from diptych.data.folders import class_name
+def _answers(paths: Sequence[Any], names: list[str], places: Sequence[str]) -> list[int | None]:
+    """The number of the label that each picture's folder, in one of the places that were named, is called by."""
+    from diptych.data.classes import answers_among
 
-    numbers = {name.casefold(): at for at, name in enumerate(names)}
-    return [numbers.get(class_name(Path(path).absolute().parent).casefold()) for path in paths]
+    tops = [place for place in places if os.path.isdir(place)]
+    return answers_among(names, paths, tops)
 
 
 def _accuracy(shares: np.ndarray, answers: Sequence[int | None], names: list[str]) -> dict[str, Any]:
@@ -234,7 +237,7 @@ def _calibrated(
 
     seen = embedder.embed_readable(pictures_in((folder,)), encode=judge)
     report_failures(seen.failures)
-    answers = _answers(seen.keys, names)
+    answers = _answers(seen.keys, names, [folder])
     if not answers or None in answers:
         odd = sorted({Path(path).parent.name for path, at in zip(seen.keys, answers, strict=True) if at is None})
         which = f"pictures in {odd[0]!r}, which is no label" if odd else "no picture that can be read"

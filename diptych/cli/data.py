@@ -106,6 +106,8 @@ def _report(found: Inspection, speed: Speed | str) -> list[str]:
     looked = "" if found.looked == found.total else f", {found.looked:,} looked at"
     kibibytes = found.file_bytes._make(value / 1024 for value in found.file_bytes)
     rows: list[tuple[str, str, Sequence[str | list[str]]]] = [
+        ("read as", found.form, ()),
+        *([("captions!", found.flaw, ())] if found.flaw else []),
         ("samples", f"{total}{looked}, {found.usable:,} usable", ()),
         ("left out", _counts(found.skipped) or "none", ()),
         ("broken", f"{len(found.broken):,}" if found.broken else "none", _broken(found)),
@@ -165,7 +167,7 @@ def _spread(spread: Spread, unit: str) -> str:
 
 
 def _as_json(found: Inspection, speed: Speed | str) -> dict[str, Any]:
-    lists = ("sheet", "word_counts", "short_sides_px", "broken")
+    lists = ("sheet", "word_counts", "short_sides_px", "broken", "layout")
     plain = {name: value for name, value in vars(found).items() if name not in lists}
     plain = {name: value._asdict() if hasattr(value, "_asdict") else value for name, value in plain.items()}
     captions = len(found.word_counts)
@@ -174,8 +176,11 @@ def _as_json(found: Inspection, speed: Speed | str) -> dict[str, Any]:
     else:
         measured = speed._asdict() | {"times": speed.times, "verdict": speed.verdict}
         rates = {"speed": measured, "speed_reason": None}
+    layout = vars(found.layout) | {
+        "columns": found.layout.columns and dict(zip(("picture", "captions"), found.layout.columns, strict=True))
+    }
     failures = {key: bad.message for key, bad in found.broken.items()}
-    return plain | {"usable": found.usable, "captions": captions, "failures": failures} | rates
+    return plain | {"layout": layout, "usable": found.usable, "captions": captions, "failures": failures} | rates
 
 
 def _write(found: Inspection, sheet: str | None, plot: str | None) -> None:

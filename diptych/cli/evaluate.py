@@ -111,6 +111,8 @@ def _reported_anyhow(out: str) -> Iterator[None]:
 def _tell(row: dict[str, Any]) -> None:
     said = row["error"] or _numbers(row["metrics"])
     say(f"{row['dataset']} · {row['task']}: {said} ({row['seconds']:.0f} s)")
+    if said := row["details"].get("said"):
+        say(f"  {said}")
     if row["failures"]:
         counts = ", ".join(f"{count} {reason}" for reason, count in row["failures"].items())
         say(f"  left out {sum(row['failures'].values())}: {counts}")

@@ -69,7 +69,7 @@ def _probed(
 ) -> Probed:
     from diptych.evaluation.features import kept_for_user
     from diptych.evaluation.probing import probe_set
-    from diptych.evaluation.sets import open_set, training_set
+    from diptych.evaluation.sets import Labelled, open_set, training_set
     from diptych.evaluation.tasks import Job
     from diptych.zero_shot import templates_of
 
@@ -81,6 +81,8 @@ def _probed(
     with progress("looking at pictures") as advance, kept_for_user() as cache:
         job = Job(embedder, judged, train, templates, prompts, seed, cache, advance)  # type: ignore[arg-type]
         result = probe_set(job, shots=shots, plain=plain)
+    for said in dict.fromkeys(each.said for each in (judged, train) if isinstance(each, Labelled) and each.said):
+        say(said)
     for said in job.left_out.values():
         say(said)
     return result

@@ -1,82 +1,124 @@
-"""Folders of pictures: with a caption file beside each, or one folder for each class."""
+"""Folders of pictures: with captions beside them, in a folder of their own or in a table; or class folders."""
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from diptych.data.samples import DataError, Sample, captions_of
+from diptych.data import sidecars
+from diptych.data.classes import ClassFolders, read_classes
+from diptych.data.columns import names_a_class
+from diptych.data.finding import Tables, beside_of, find_tables
+from diptych.data.samples import DataError, Layout, Sample, Source
+from diptych.data.sidecars import SidecarSource
+from diptych.errors import DiptychError, Words, worded
 from diptych.images import find_images
 
+KIND = "pictures with caption files"
 
-class FolderSource:
-    """Pictures with a caption file of the same stem beside each (`cat.jpg`, `cat.txt` or `cat.json`).
 
-    Where not one picture has such a file, and all lie in folders below, the name of the folder that holds a picture is
-    its caption, with spaces for underscores (`golden_retriever/1.jpg`); `form` says which it is. DataError where some
-    pictures would have a folder's name and some nothing.
-    """
+class ClassSource:
+    """The pictures of class folders, as `read_classes` reads them; the class's name is the caption."""
 
-    def __init__(self, folder: Path):
-        self.skipped: dict[str, int] = {}
-        pictures = find_images(folder)
-        sidecars = {path: sidecar for path in pictures if (sidecar := _sidecar(path))}
-        self.classes = bool(pictures) and not sidecars
-        if self.classes:
-            self._name_classes(folder, pictures)
-        else:
-            self.form = "pictures with caption files"
-            self._pairs: list[tuple[Path, Path | None]] = list(sidecars.items())
-            if missing := len(pictures) - len(sidecars):
-                self.skipped["no caption"] = missing
+    def __init__(self, folder: Path, found: ClassFolders, unused: str = ""):
+        said = [f"class folders, {len(found.names)} of them: a folder's name is the caption", found.said, unused]
+        self._found, self.skipped = found, dict[str, int]()
+        self.layout = Layout("; ".join(filter(None, said)))
 
-    def _name_classes(self, folder: Path, pictures: list[Path]) -> None:
-        stray = [path for path in pictures if path.parent == Path(folder)]
-        if len(stray) == len(pictures):
-            raise DataError(
-                f"{folder} holds {len(pictures)} pictures and not one caption; wanted a .txt or .json of the same name "
-                f"beside each, or a folder for each class.{_hint(folder)}"
-            )
-        if stray:
-            raise DataError(
-                f"{folder} holds {len(pictures) - len(stray)} pictures in folders, whose names would be captions, and "
-                f"{len(stray)} in none ({stray[0].name}); move these, or put a caption file beside each picture."
-            )
-        names = {path.parent for path in pictures}
-        self.form = f"class folders, {len(names)} of them: a folder's name is the caption"
-        self._pairs = [(path, None) for path in pictures]
+    @property
+    def form(self) -> str:
+        return str(self.layout)
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self._found.paths)
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(self._pairs[index][0].read_bytes(), self.captions(index), self.key(index))
+        return Sample(self._found.paths[index].read_bytes(), self.captions(index), self.key(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
-        path, sidecar = self._pairs[index]
-        if sidecar is None:
-            return (class_name(path.parent),)
-        key, text = self.key(index), sidecar.with_suffix(".txt")
-        try:
-            return captions_of(sidecar.read_bytes(), sidecar.suffix == ".json", key)
-        except DataError as error:  # as in shards: JSON may hold only other things, and the text the caption
-            if error.reason != "no caption" or sidecar == text or not text.is_file():
-                raise
-        return captions_of(text.read_bytes(), False, key)
+        return (self._found.names[self._found.answers[index]],)
 
     def key(self, index: int) -> str:
-        return str(self._pairs[index][0])
+        return str(self._found.paths[index])
 
 
-def _sidecar(path: Path) -> Path | None:
-    stem = os.fspath(path.with_suffix(""))
-    return next((Path(stem + end) for end in (".json", ".txt") if os.path.isfile(stem + end)), None)
+def open_pictures(folder: Path, *, held_out: bool = False) -> Source:
+    """The pictures in a folder with their captions. In this order they are looked for: a file beside most pictures; a
+    table in the folder or below; files in a folder beside that of the pictures; a table or such files above the folder,
+    or beside it, which name its pictures; a file beside a few; a folder for each class.
+
+    Of tables and folders that are called as splits those for training are taken, or one of the `held_out`. DataError
+    where no caption can be found, or more than one place may hold them.
+    """
+    pictures = find_images(folder)
+    near = sidecars.beside(pictures)
+    near = near if sidecars.hold_captions(near) else {}
+    if pictures and 2 * len(near) >= len(pictures):
+        return SidecarSource(pictures, near, Layout(KIND))
+    inside = find_tables(folder, held_out=held_out)
+    if inside.source and not (_are_classes(folder) and _holds_classes(inside.layout)):
+        return inside.source
+    if found := _apart(pictures, folder):
+        return found
+    outside = beside_of(folder) if pictures else Tables()
+    if outside.source:
+        return outside.source
+    if near or not pictures:
+        return SidecarSource(pictures, near, Layout(KIND))
+    return _in_classes(folder, pictures, [*inside.refused.values(), *outside.refused.values()])
 
 
-def _hint(folder: Path) -> str:
-    """Where a table of captions lies beside the pictures, its name."""
-    tables = sorted(p.name for p in Path(folder).iterdir() if p.suffix in (".csv", ".tsv", ".jsonl"))
-    return f" Are the captions in {tables[0]}? Then name that file." if tables else ""
+def in_classes(folder: Path) -> bool:
+    """Whether the pictures of a folder lie in class folders, and nothing else gives them captions."""
+    try:
+        return isinstance(open_pictures(folder), ClassSource)
+    except DataError:
+        return False
 
 
-def class_name(folder: Path) -> str:
-    """What a folder of pictures of one class is called in a person's words: "sports_car" is "sports car"."""
-    return " ".join(folder.name.replace("_", " ").split())
+def _apart(pictures: Sequence[Path], folder: Path) -> SidecarSource | None:
+    for top in (folder, folder.absolute().parent):
+        whole = [path if top == folder else top / folder.name / path.relative_to(folder) for path in pictures]
+        found, name = sidecars.apart(whole, top, companions=top != folder)
+        if found and sidecars.hold_captions(found):
+            return SidecarSource(whole, found, Layout(f"{KIND} in {name}{os.sep}"))
+    return None
+
+
+def _holds_classes(layout: Layout | None) -> bool:
+    """Whether a table repeats what class folders say."""
+    return layout is not None and layout.columns is not None and names_a_class(layout.columns[1][0])
+
+
+def _are_classes(folder: Path) -> bool:
+    return len(read_classes(folder).names) > 1
+
+
+def _in_classes(folder: Path, pictures: Sequence[Path], refused: Iterable[Exception]) -> ClassSource:
+    found, tried = read_classes(folder), next(iter(refused), None)
+    words: Words = tried.problem if isinstance(tried, DiptychError) else str(tried)
+    if (trouble := _trouble(folder, pictures, found)) is None:
+        return ClassSource(folder, found, f"not used: {worded(words)}" if tried else "")
+    tail = [" ", *([words] if isinstance(words, str) else words)] if tried else []
+    raise DataError([trouble, *tail], remedy=tried.remedy if isinstance(tried, DiptychError) else "")
+
+
+def _trouble(folder: Path, pictures: Sequence[Path], found: ClassFolders) -> str | None:
+    """Why folders' names cannot be the captions, and what could be."""
+    wanted = (
+        "wanted a .txt, .caption or .json of the same name beside each, a table that names them (metadata.csv, "
+        "captions.txt, a COCO JSON), or a folder for each class"
+    )
+    if not found.paths:
+        return f"{folder} holds {len(pictures)} pictures and not one caption; {wanted}."
+    if found.loose:
+        return (
+            f"{folder} holds {len(found.paths)} pictures in folders, whose names would be captions, and "
+            f"{len(found.loose)} in none ({found.loose[0].name}); move these, or put a caption file beside each "
+            "picture."
+        )
+    if len(found.names) > 1:
+        return None
+    one = found.paths[0].relative_to(folder).parts[0]
+    return (
+        f"{folder} holds {len(found.paths)} pictures, all in {one}, whose name would be the caption of each; {wanted}."
+    )

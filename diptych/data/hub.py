@@ -4,8 +4,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from diptych.data.columns import Columns, choose_columns, spell_columns
 from diptych.data.samples import DataError, Sample, Source, Stream
-from diptych.data.tables import choose_columns, row_of, spell_columns
+from diptych.data.tables import row_of
 from diptych.data.unpacked import Row, Unpacked, captions_in_cells, picture_bytes
 
 WHOLE, STREAMED = "hf://", "hf-stream://"
@@ -15,7 +16,7 @@ USAGE = "hf://OWNER/NAME, hf://OWNER/NAME:SPLIT or hf://OWNER/NAME/CONFIG:SPLIT"
 class HubSource:
     """A dataset whose rows lie on this machine."""
 
-    def __init__(self, rows: Any, columns: tuple[str, list[str]], name: str):
+    def __init__(self, rows: Any, columns: Columns, name: str):
         self._rows, self._columns, self._name = rows, columns, name
         self._texts = rows.select_columns(columns[1])
         self.form = f"Hugging Face dataset with columns {spell_columns(columns)}"
@@ -54,7 +55,7 @@ def open_hub(spec: str, image_column: str | None, caption_column: str | None) ->
     return Stream(shards, partial(_fetch, rows=rows, columns=columns, form=form), form, known)
 
 
-def _fetch(shard: str, folder: Path, rows: Any, columns: tuple[str, list[str]], form: str) -> Unpacked:
+def _fetch(shard: str, folder: Path, rows: Any, columns: Columns, form: str) -> Unpacked:
     number = int(shard.split()[1])
     part = rows.shard(num_shards=rows.num_shards, index=number)
     try:

@@ -18,8 +18,9 @@ from diptych.data.decoding import Bad, picture_of, why
 from diptych.data.duplicates import nearly_same, repeated, same, small_grey
 from diptych.data.loader import Loader
 from diptych.data.plan import Part
-from diptych.data.samples import DataError, Sample, Source, Stream, count
+from diptych.data.samples import DataError, Layout, Sample, Source, Stream, count, layout_of
 from diptych.data.stream import fetched
+from diptych.data.varied import flaw
 from diptych.images import ImageError
 
 LIMIT, SHOWN = 10_000, 20
@@ -57,6 +58,7 @@ class Seen(NamedTuple):
 class Inspection:
     """What a source holds. `looked` of `total` samples were read (None: the source does not know how many it has).
 
+    `form` and `layout` are what it was recognised as, in words and in parts; `flaw` is why its captions teach nothing.
     `skipped` counts what is no pair, by reason; `broken` holds, by key, the samples and shards that cannot be read.
     `same_pictures` and `near_pictures` are groups of keys (identical files; nearly the same to look at), and
     `same_captions` pairs of a caption and how many pictures have it. `sheet` holds some pictures with their captions.
@@ -64,6 +66,8 @@ class Inspection:
 
     source: str
     form: str
+    layout: Layout
+    flaw: str | None
     total: int | None
     looked: int
     skipped: dict[str, int]
@@ -210,7 +214,8 @@ def _summary(
     firsts = sorted({*range(len(seen))} - {index for group in twins for index in group[1:]})  # one of each file
     near = [[firsts[i] for i in group] for group in nearly_same(np.stack([seen[i].grey for i in firsts]))]
     return Inspection(
-        source=name, form=source.form, total=total, looked=len(seen) + len(broken),
+        source=name, form=source.form, layout=layout_of(source), flaw=flaw(source),
+        total=total, looked=len(seen) + len(broken),
         skipped=dict(source.skipped), broken=broken, formats=dict(Counter(one.form for one in seen).most_common()),
         short_side_px=Spread.of(sides), file_bytes=Spread.of([one.file_bytes for one in seen]),
         captions_per_picture=Spread.of([len(one.captions) for one in seen]),

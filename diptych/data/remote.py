@@ -8,6 +8,7 @@ from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
+from diptych.data.compressed import ENDINGS, unpack
 from diptych.data.samples import DataError
 from diptych.data.shards import ShardSource
 
@@ -19,7 +20,7 @@ def fetch_tar(url: str, folder: Path) -> ShardSource:
     """A tar shard by its address. Raises DataError that names it."""
     path = folder / (Path(unquote(urlsplit(url).path)).name or "shard.tar")
     download(url, path)
-    return ShardSource([path])
+    return ShardSource([unpack(path, folder) if path.name.lower().endswith(ENDINGS) else path])
 
 
 def download(url: str, path: Path) -> None:

@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from PIL import Image
 
+from diptych.data.text_encoding import decoded
 from diptych.errors import DiptychError, Words
 
 IMAGE_SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif",
     ".jp2", ".qoi", ".ppm", ".pgm",
 }  # fmt: skip
+_FIELDS = ("captions", "caption", "texts", "text", "txt")  # of a sample's JSON, by rank
 
 
 class DataError(DiptychError, ValueError):
@@ -43,6 +45,33 @@ class Sample(NamedTuple):
     captions: tuple[str, ...]
     key: str
     regions: tuple[Region, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a source was recognised as. `columns` are a table's, of pictures and of captions; `separator` and `encoding`
+    are named where they are not the usual ones, and `pictures` where these lie elsewhere than beside the table;
+    `left_out` names what lies there, too, and is not read."""
+
+    kind: str
+    columns: tuple[str, list[str]] | None = None
+    separator: str = ""
+    encoding: str = ""
+    pictures: str = ""
+    left_out: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        from diptych.data.columns import spell_columns
+
+        said = [f"{self.kind} with columns {spell_columns(self.columns)}" if self.columns else self.kind]
+        said += [f"separated by {self.separator}"] * bool(self.separator)
+        said += [f"in {self.encoding}"] * bool(self.encoding) + [f"pictures in {self.pictures}"] * bool(self.pictures)
+        said += [f"without {', '.join(self.left_out[:3])}{', ...' * (len(self.left_out) > 3)}"] * bool(self.left_out)
+        return ", ".join(said)
+
+    def with_pictures(self, folders: str) -> "Layout":
+        """The same, with the folders of its pictures named."""
+        return replace(self, pictures=folders)
 
 
 class Source(Protocol):
@@ -83,12 +112,17 @@ class Stream:
     skipped: dict[str, int] = field(default_factory=dict)
 
 
+def layout_of(source: Source | Stream) -> Layout:
+    """What a source was recognised as."""
+    return getattr(source, "layout", None) or Layout(source.form)
+
+
 def captions_of(sidecar: bytes, is_json: bool, key: str) -> tuple[str, ...]:
-    """The captions in a sidecar: JSON with `captions` or `caption`, or plain text with one a line.
+    """The captions in a sidecar: JSON with `captions`, `caption`, `texts`, `text` or `txt`, or plain text, one a line.
 
     Raises DataError, which names the sample, where there is none or the file holds something else.
     """
-    text = sidecar.decode("utf-8-sig", errors="replace")
+    text = decoded(sidecar)
     return caption_lines(_json_captions(text, key) if is_json else text.splitlines(), key)
 
 
@@ -105,11 +139,11 @@ def caption_lines(found: object, key: str) -> tuple[str, ...]:
 def _json_captions(text: str, key: str) -> list[str]:
     try:
         fields = json.loads(text)
-        found = fields.get("captions") or fields.get("caption") or []
+        found = next((found for name in _FIELDS if (found := fields.get(name))), [])
         lines = [found] if isinstance(found, str) else list(found)
         if not all(isinstance(line, str) for line in lines):
             raise TypeError("a caption that is no text")
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         wanted = 'wanted {"captions": ["...", ...]} or {"caption": "..."}'
         raise DataError(f"the JSON beside {key} is {text[:40]!r} ({error}); {wanted}.", "damaged captions") from error
     return lines

@@ -3,18 +3,52 @@
 import re
 import tarfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from diptych.data.samples import IMAGE_SUFFIXES, DataError, Sample, captions_of, count
+from diptych.data.compressed import ENDINGS, unpack
+from diptych.data.samples import IMAGE_SUFFIXES, DataError, Sample, Source, Stream, captions_of, count
+from diptych.data.temporary import remove_with, unpacking
 
-_KINDS = ("image", "json", "txt")  # of a sample's files; each has an offset and a size, -1 where there is none
+SHARDS = (".tar", *ENDINGS)
+UNPACK_BYTES = 4 << 30  # larger sets of compressed shards are not unpacked whole, but one by one
+# Of a sample's files; each has an offset and a size, -1 where there is none. A .txt may hold only tags.
+_KINDS = ("image", "json", "caption", "txt")
+_NAMES = {"text": "txt", "img": "image"}
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file's ending is that of a tar, compressed or not."""
+    return path.name.lower().endswith(SHARDS)
+
+
+def open_shards(paths: Sequence[Path]) -> Source | Stream:
+    """Tar shards; those that are compressed are unpacked once into a temporary folder, or, where they are larger than
+    UNPACK_BYTES, as they come."""
+    packed = [path for path in paths if path.name.lower().endswith(ENDINGS)]
+    if not packed:
+        return ShardSource(paths)
+    if sum(path.stat().st_size for path in packed) > UNPACK_BYTES:
+        names = {str(path): path for path in paths}
+        fetch = partial(_fetch, paths=names)
+        return Stream(list(names), fetch, f"{len(names)} tar shards, unpacked as they are read")
+    with unpacking() as place:
+        source = ShardSource([unpack(path, place) if path in packed else path for path in paths])
+        remove_with(source, place)
+    source.form = "tar shards, unpacked"
+    return source
+
+
+def _fetch(shard: str, folder: Path, paths: dict[str, Path]) -> "ShardSource":
+    return ShardSource([unpack(paths[shard], folder) if shard.lower().endswith(ENDINGS) else paths[shard]])
 
 
 class ShardSource:
-    """WebDataset tar shards: KEY.jpg beside KEY.json (`captions`, or `caption`) or KEY.txt (a caption a line).
+    """WebDataset tar shards: KEY.jpg (or .img) beside KEY.json (`captions`, `caption`, `text`), KEY.caption, KEY.txt or
+    KEY.text (a caption a line).
 
     The shards' headers are read once; after that any sample is one seek away, so the whole set can be shuffled
     without holding it. Keys without both a picture and a caption are counted in `skipped`, and so is a shard that is
@@ -53,8 +87,7 @@ class ShardSource:
                 for member in tar:
                     if member.offset_data + member.size > end:
                         raise tarfile.ReadError("it ends too early")
-                    key, _, suffix = member.name.rpartition(".")
-                    kind = "image" if f".{suffix.lower()}" in IMAGE_SUFFIXES else suffix.lower()
+                    key, kind = _key_and_kind(member.name)
                     if member.isfile() and kind in _KINDS:
                         found.setdefault(key, {})[kind] = (member.offset_data, member.size)
                 _require_end(path, tar.offset)
@@ -80,18 +113,27 @@ class ShardSource:
         return open(self.paths[self._places[index, 0]], "rb")
 
     def _captions(self, index: int, file: BinaryIO) -> tuple[str, ...]:
-        """Those of the JSON; of the text where there is none, or where it holds only other things."""
-        json, text, key = self._places[index, 3:5], self._places[index, 5:7], self._keys[index]
-        if json[0] >= 0:
+        """Those of the first file that holds any: JSON that is damaged is said to be."""
+        key, places = self._keys[index], self._places[index, 3:].reshape(-1, 2)
+        there = [at for at, (offset, _) in enumerate(places) if offset >= 0]
+        for at in there:
             try:
-                return captions_of(_read(file, *json), True, key)
+                return captions_of(_read(file, *places[at]), _KINDS[1 + at] == "json", key)
             except DataError as error:
-                if text[0] < 0 or error.reason != "no caption":
+                if error.reason != "no caption" or at == there[-1]:
                     raise
-        return captions_of(_read(file, *text), False, key)
+        raise AssertionError("a sample without a file of captions was left out")
 
     def key(self, index: int) -> str:
         return f"{self._keys[index]} in {self.paths[self._places[index, 0]].name}"
+
+
+def _key_and_kind(name: str) -> tuple[str, str]:
+    """`d/a.jpg` -> ("d/a", "image"); `d/a.jpg.txt` is of the same key."""
+    key, _, suffix = name.rpartition(".")
+    kind = "image" if f".{suffix.lower()}" in IMAGE_SUFFIXES else _NAMES.get(suffix.lower(), suffix.lower())
+    stem, _, inner = key.rpartition(".")
+    return (stem if kind != "image" and f".{inner.lower()}" in IMAGE_SUFFIXES else key), kind
 
 
 def _require_end(path: Path, offset: int) -> None:

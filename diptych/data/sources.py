@@ -2,37 +2,43 @@
 
 import glob
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from diptych.data.folders import FolderSource
+from diptych.data.folders import open_pictures
 from diptych.data.hub import STREAMED, WHOLE, open_hub
-from diptych.data.parquet import open_parquet
+from diptych.data.joined import Joined
+from diptych.data.parquet import holds_pairs, open_parquet
 from diptych.data.remote import fetch_tar
-from diptych.data.samples import DataError, Sample, Source, Stream, captions_in, spell_counts
-from diptych.data.shards import ShardSource, expand_braces
+from diptych.data.samples import DataError, Sample, Source, Stream, captions_in, layout_of, spell_counts
+from diptych.data.shards import SHARDS, expand_braces, is_shard, open_shards
+from diptych.data.splits import HELD_OUT, TRAIN, choose_split, split_folders
 from diptych.data.stream import fetched
-from diptych.data.tables import TABLES, open_table
+from diptych.data.tables import is_table, open_table
 
 __all__ = ["DataError", "Sample", "Source", "Stream", "all_captions", "open_source"]
 
 ENOUGH_CAPTIONS = 1_000_000  # a tokenizer would learn little from more
 FORMS = (
-    "a folder of tar shards, of Parquet files, of pictures with a .txt or .json caption file of the same name beside "
-    "each, or of a folder for each class; tar shards by name, pattern (*.tar, {0000..0031}.tar) or http(s) address; a "
-    ".csv, .tsv, .jsonl or .parquet table; hf://OWNER/NAME:SPLIT"
+    "a folder of tar shards, of Parquet files, of pictures with a caption file (.txt, .caption, .json) beside each, "
+    "with a table that names them (metadata.csv, captions.txt, COCO's JSON), or of a folder for each class; tar shards "
+    "by name, pattern (*.tar, {0000..0031}.tar) or http(s) address; a .csv, .tsv, .jsonl, .json or .parquet table; "
+    "hf://OWNER/NAME:SPLIT"
 )
 
 
 def open_source(
-    spec: str | Path, *, image_column: str | None = None, caption_column: str | None = None
+    spec: str | Path, *, image_column: str | None = None, caption_column: str | None = None, held_out: bool = False
 ) -> Source | Stream:
     """The pairs that `spec` names: one of FORMS.
 
     Shards behind http(s) and `hf-stream://OWNER/NAME:SPLIT` are a Stream, and so are large Parquet files with pictures
-    inside; all else is a Source, which can be indexed. The columns of a table are guessed from usual names where they
-    are not named. Raises DataError that says what was looked for where nothing usable is there.
+    inside and large compressed shards; all else is a Source, which can be indexed. The columns of a table are guessed
+    from usual names where they are not named. Of a folder with several splits that for training is taken, or with
+    `held_out` one that is not; the source's form says what was left out. Raises DataError that says what was looked for
+    where nothing usable is there.
     """
     text = str(spec)
     if text.startswith((WHOLE, STREAMED)):
@@ -40,34 +46,56 @@ def open_source(
     if re.match("https?://", text, re.I):
         return _addresses(text)
     if Path(spec).is_dir():
-        return _require_pairs(_open_folder(Path(spec), image_column, caption_column), spec)
+        return _require_pairs(_open_folder(Path(spec), (image_column, caption_column), held_out), spec)
     return _require_pairs(_open_files(text, image_column, caption_column), spec)
 
 
-def _open_folder(folder: Path, image_column: str | None, caption_column: str | None) -> Source | Stream:
-    if shards := sorted(folder.glob("*.tar")):
-        return ShardSource(shards)
+def _open_folder(folder: Path, columns: tuple[str | None, str | None], held_out: bool) -> Source | Stream:
+    if shards := sorted(path for path in folder.iterdir() if is_shard(path)):
+        taken = choose_split(shards, folder, held_out=held_out)
+        return _without(open_shards(taken), [path.name for path in shards if path not in taken])
     if (folder / "state.json").exists() and (folder / "dataset_info.json").exists():
-        return open_hub(f"{WHOLE}{folder}:train", image_column, caption_column)
-    if tables := sorted(folder.rglob("*.parquet")):
-        return open_parquet(tables, image_column, caption_column)
-    if image_column or caption_column:
+        return open_hub(f"{WHOLE}{folder}:train", *columns)
+    splits = split_folders(folder)
+    chosen = next((name for name in HELD_OUT if name in splits), None) if held_out else TRAIN
+    if chosen in splits:
+        others = [f"{path.name}/" for name, path in splits.items() if name != chosen]
+        return _without(_open_folder(splits[chosen], columns, held_out), others)
+    if tables := _with_pairs(sorted(folder.rglob("*.parquet")), columns):
+        taken = choose_split(tables, folder, held_out=held_out)
+        return _without(open_parquet(taken, *columns), [path.name for path in tables if path not in taken])
+    if any(columns):
         raise DataError(f"{folder} is a folder without Parquet files and has no columns; name the table in it.")
-    return FolderSource(folder)
+    return open_pictures(folder, held_out=held_out)
+
+
+def _with_pairs(paths: list[Path], columns: tuple[str | None, str | None]) -> list[Path]:
+    """These Parquet files, unless they are tables about pictures that lie elsewhere: beside metadata.parquet, or as
+    img2dataset leaves them beside its shards."""
+    if any(columns):
+        return paths
+    return [path for path in paths if path.stem != "metadata" and holds_pairs(path)]
+
+
+def _without(source: Source | Stream, names: Sequence[str]) -> Source | Stream:
+    """The same, which says what it was chosen from."""
+    if names and not isinstance(source, Stream):
+        return Joined([source], replace(layout_of(source), left_out=(*layout_of(source).left_out, *names)))
+    return source
 
 
 def _open_files(spec: str, image_column: str | None, caption_column: str | None) -> Source | Stream:
     paths = [Path(spec)] if Path(spec).is_file() else _matching(spec)
     if not paths:
         raise DataError(f"{spec} is neither a folder, nor a file, nor a pattern that matches any; wanted {FORMS}.")
-    kinds = {path.suffix.lower() for path in paths}
-    if kinds == {".parquet"}:
+    if all(path.suffix.lower() == ".parquet" for path in paths):
         return open_parquet(paths, image_column, caption_column)
-    if len(paths) == 1 and kinds <= TABLES.keys():
+    if len(paths) == 1 and is_table(paths[0]):
         return open_table(paths[0], image_column, caption_column)
-    if len(kinds) > 1 or kinds & TABLES.keys():
+    kinds = {path.suffix.lower() for path in paths}
+    if not all(map(is_shard, paths)) and (len(kinds) > 1 or any(map(is_table, paths))):
         raise DataError(f"{spec} names {len(paths)} files ({', '.join(sorted(kinds))}); name tables one by one.")
-    return ShardSource(paths)
+    return open_shards(paths)
 
 
 def _matching(spec: str) -> list[Path]:
@@ -83,7 +111,7 @@ def _matching(spec: str) -> list[Path]:
 
 def _addresses(spec: str) -> Stream:
     shards = expand_braces(spec)
-    if not re.search(r"\.tar($|[?#])", shards[0], re.I):
+    if not re.search(rf"({'|'.join(map(re.escape, SHARDS))})($|[?#])", shards[0], re.I):
         raise DataError(f"{spec}: over http(s) tar shards are read; wanted an address that ends in .tar.")
     return Stream(shards, fetch_tar, f"{len(shards)} tar shards, fetched as they are read")
 

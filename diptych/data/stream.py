@@ -1,15 +1,14 @@
 """Walking through a stream: its shards in an order of their own for every pass, a block of them at a time."""
 
 import threading
-from bisect import bisect_right
 from collections.abc import Callable
 from concurrent.futures import Future
-from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from diptych.data.samples import DataError, Sample, Source, Stream, count
+from diptych.data.joined import Joined, located
+from diptych.data.samples import DataError, Source, Stream, count
 from diptych.data.temporary import remove_with, unpacking
 
 Result = TypeVar("Result")
@@ -58,7 +57,7 @@ class Cursor:
                 self._advance()
             self._block = self._open()
         sources, order = self._block
-        shard, index = _located(sources, int(order[self._at["taken"]]))
+        shard, index = located(sources, int(order[self._at["taken"]]))
         place = self._at["pass"], self._at["block"], self._at["taken"]
         self._at["taken"] += 1
         return Taken(sources[shard], index, place)
@@ -132,39 +131,8 @@ def settle(future: Future[Result], function: Callable[..., Result], *arguments: 
         future.set_exception(error)
 
 
-def _located(sources: list[Source], index: int) -> tuple[int, int]:
-    """Which source holds sample `index` of all, and which of its own it is."""
-    ends = list(accumulate(len(source) for source in sources))
-    shard = bisect_right(ends, index)
-    return shard, index - (ends[shard - 1] if shard else 0)
-
-
-class Gathered:
-    """A stream fetched whole and indexed: for a small one, such as held-out pairs. DataError where a shard is lost."""
-
-    def __init__(self, stream: Stream):
-        self.form, self.skipped = stream.form, dict(stream.skipped)
-        self._sources = [fetched(stream, shard) for shard in stream.shards]
-        for source in self._sources:
-            for reason, number in source.skipped.items():
-                count(self.skipped, reason, number)
-
-    def __len__(self) -> int:
-        return sum(len(source) for source in self._sources)
-
-    def __getitem__(self, index: int) -> Sample:
-        shard, index = _located(self._sources, index)
-        return self._sources[shard][index]
-
-    def captions(self, index: int) -> tuple[str, ...]:
-        shard, index = _located(self._sources, index)
-        return self._sources[shard].captions(index)
-
-    def key(self, index: int) -> str:
-        shard, index = _located(self._sources, index)
-        return self._sources[shard].key(index)
-
-
 def indexed(source: Source | Stream) -> Source:
-    """The source; a stream fetched whole."""
-    return Gathered(source) if isinstance(source, Stream) else source
+    """The source; a stream fetched whole, for a small one, such as held-out pairs. DataError where a shard is lost."""
+    if not isinstance(source, Stream):
+        return source
+    return Joined([fetched(source, shard) for shard in source.shards], source.form, source.skipped)

@@ -1,68 +1,82 @@
-"""Tables that name pictures and hold captions: CSV, TSV, JSON lines."""
+"""Tables that name pictures and hold captions: CSV, TSV and other separated text, JSON and JSON lines."""
 
-import csv
+import ast
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, zip_longest
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from diptych.data.samples import DataError, Sample, count
-from diptych.data.tsv import tab_separated
-from diptych.data.unpacked import Row, captions_in_cells
-from diptych.errors import Setting
+from diptych.data.columns import Columns, choose_columns
+from diptych.data.json_tables import open_json, open_json_lines
+from diptych.data.locating import folder_names, locate
+from diptych.data.samples import DataError, Layout, Sample, count
+from diptych.data.separated import SEPARATORS, open_separated
+from diptych.data.unpacked import Row, captions_in_cells, the_picture
 
-TABLES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": ""}
-PICTURE_COLUMNS = re.compile(
-    r"(image|img|picture|photo|file)(_?(path|file|name))?|path|filepath|filename|jpe?g|png|webp", re.I
-)
-CAPTION_COLUMNS = re.compile(r"(caption|text|sentence|title|description)s?|alt", re.I)
-CHECKED = 20  # pictures that are looked for at once: a wrong column or folder should be said before a run starts
+# What a file's ending promises: its separator; "" is JSON lines, and None one JSON value.
+TABLES = {
+    ".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ",", ".token": "\t", ".psv": "|", ".jsonl": "", ".ndjson": "",
+    ".json": None,
+}  # fmt: skip
+_HEAD = 20  # rows that are looked at to see which column is which
 
 
 class TableSource:
-    """Rows that name a picture's file and hold its caption; rows with the same picture are its several captions."""
+    """Rows that name a picture's file and hold its caption; rows with the same picture are its several captions.
 
-    def __init__(self, path: Path, rows: Iterable[Row], columns: str, skipped: dict[str, int]):
+    Names count from where `locate` finds the pictures. With `within`, of a table that lies elsewhere only the rows
+    count whose pictures lie in that folder.
+    """
+
+    def __init__(
+        self, path: Path, rows: Iterable[Row], layout: Layout, skipped: dict[str, int], within: Path | None = None
+    ):
         self.path, self.skipped = path, skipped
-        self.form = f"table with columns {columns}"
         found: dict[str, list[str]] = {}
         self._impossible: dict[str, str] = {}  # what no file can be called -> its row
         for row in rows:
             try:
                 captions = captions_in_cells(row)
-                if not isinstance(row.picture, str) or not row.picture.strip():
-                    raise DataError(f"{row.key} has no picture.", "no picture")
+                name = _name(row)
             except DataError as error:
                 count(self.skipped, error.reason)
                 continue
-            name = row.picture.strip()
             found.setdefault(name, []).extend(captions)
             if not _possible(name):
                 self._impossible.setdefault(name, row.key)
-        self._pictures = list(found)
-        self._captions = [tuple(dict.fromkeys(captions)) for captions in found.values()]
-        self._check()
+        self._find(list(found), within)
+        only = None if within is None or _is_below(path, within) else within
+        self._pictures = [name for name in found if only is None or self._is_in(name, only)]
+        self._captions = [tuple(dict.fromkeys(found[name])) for name in self._pictures]
+        here = path.parent
+        apart = [folder for folder in self._places.folders if folder != here] if self._places else []
+        self.layout = layout.with_pictures(folder_names(apart, here) if apart else "")
 
-    def _check(self) -> None:
-        """DataError where the column holds addresses, or where none of the first pictures is there."""
-        first = self._pictures[:CHECKED]
+    @property
+    def form(self) -> str:
+        return str(self.layout)
+
+    def _find(self, names: list[str], within: Path | None) -> None:
+        """DataError where the column holds addresses, or where none of the pictures is there."""
+        first = names[:_HEAD]
         if first and all(re.match("https?://", name, re.I) for name in first):
             raise DataError(
                 f"{self.path}: the pictures are addresses ({first[0]}); training fetches none one by one. Collect them "
                 "into shards or a folder first."
             )
-        if first and not any(self._file(name).exists() for name in first):
-            raise DataError(
-                f"{self.path}: none of the first {len(first)} pictures is there, the first at {self._file(first[0])}; "
-                "paths count from the table's folder.",
-                remedy=["If that is the wrong column, set ", Setting("image_column", "NAME"), "."],
-            )
+        possible = [name for name in names if name not in self._impossible] or names
+        self._places = locate(possible, self.path, within) if names else None
+
+    def _is_in(self, name: str, folder: Path) -> bool:
+        if name in self._impossible:
+            return False
+        return _is_below(path := self._file(name), folder) and path.exists()
 
     def _file(self, name: str) -> Path:
-        return self.path.parent / name
+        return self._places.file(name) if self._places else self.path.parent / name
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -79,6 +93,25 @@ class TableSource:
     def key(self, index: int) -> str:
         return self._pictures[index]
 
+    def file(self, index: int) -> Path:
+        """Where a sample's picture is, or should be."""
+        return self._file(self._pictures[index])
+
+
+def _name(row: Row) -> str:
+    picture = the_picture(row)
+    if isinstance(picture, Mapping):
+        picture = picture.get("path")
+    if isinstance(picture, int) and not isinstance(picture, bool):
+        picture = str(picture)
+    if not isinstance(picture, str) or not picture.strip():
+        raise DataError(f"{row.key} has no picture.", "no picture")
+    return picture.strip()
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
+
 
 def _possible(name: str) -> bool:
     """Whether a file can be called so: where not, `open` raises a plain ValueError."""
@@ -88,91 +121,62 @@ def _possible(name: str) -> bool:
         return False
 
 
-def open_table(path: Path, image_column: str | None, caption_column: str | None) -> TableSource:
-    """A .csv, .tsv or .jsonl file. Columns that are not named are guessed from usual names."""
+def is_table(path: Path) -> bool:
+    """Whether a file's ending is that of a table."""
+    return path.suffix.lower() in TABLES
+
+
+def open_table(
+    path: Path, image_column: str | None = None, caption_column: str | None = None, within: Path | None = None
+) -> TableSource:
+    """A table in a file, of one of TABLES. Columns that are not named are guessed from usual names.
+
+    DataError where it is none, its columns cannot be told or its pictures are not there.
+    """
     skipped: dict[str, int] = {}
-    read = _json_lines if not TABLES[path.suffix.lower()] else _separated
-    records = read(path, skipped)
-    first = next(records, None)
-    if first is None:
+    separator = TABLES[path.suffix.lower()]
+    asked = [name for name in (image_column, caption_column) if name is not None]
+    if separator:
+        table = open_separated(path, separator, asked, skipped)
+        records, kind, encoding, said = table.rows, "table", table.encoding, SEPARATORS[table.separator]
+        said = "" if table.separator == separator else said
+    else:
+        objects = open_json_lines(path, skipped) if separator == "" else open_json(path, skipped)
+        records, kind, encoding, said = objects.rows, objects.kind, objects.encoding, ""
+    head = list(islice(records, _HEAD))
+    if not head:
         raise DataError(f"{path} holds no rows; wanted a header and a row for each caption, or a JSON object a line.")
-    columns = choose_columns(list(first), image_column, caption_column, str(path))
-
-    def rows() -> Iterator[Row]:
-        for number, record in enumerate(chain([first], records), 1):
-            yield row_of(record, columns, f"row {number} of {path.name}")
-
-    return TableSource(path, rows(), spell_columns(columns), skipped)
+    names = list(dict.fromkeys(name for record in head for name in record))
+    columns = choose_columns(names, image_column, caption_column, str(path), head)
+    layout = Layout(kind, columns, said, "" if encoding == "UTF-8" else encoding)
+    rows = _rows(chain(head, records), columns, path.name)
+    return TableSource(path, map(_unlisted, rows) if separator else rows, layout, skipped, within)
 
 
-def _separated(path: Path, skipped: dict[str, int]) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(1 << 24)  # captions may be long
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = tab_separated(file) if TABLES[path.suffix.lower()] == "\t" else _comma_separated(file, path)
-        names = next(rows, [])
-        for cells in filter(None, rows):
-            if len(cells) > len(names):  # a comma inside a caption without quotes would cut it
-                count(skipped, "more cells than columns")
-            else:
-                yield dict(zip_longest(names, cells))
+def _rows(records: Iterable[Mapping[str, Any]], columns: Columns, name: str) -> Iterator[Row]:
+    for number, record in enumerate(records, 1):
+        yield row_of(record, columns, f"row {number} of {name}")
 
 
-def _comma_separated(file: Iterable[str], path: Path) -> Iterator[list[str]]:
-    reader = csv.reader(file)
-    try:
-        yield from reader
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}.") from error
-
-
-def _json_lines(path: Path, skipped: dict[str, int]) -> Iterator[dict[str, Any]]:
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        for line in filter(str.strip, file):
-            try:
-                record = json.loads(line)
-            except ValueError:
-                record = None
-            if isinstance(record, dict):
-                yield record
-            else:
-                count(skipped, "damaged line")
-
-
-def row_of(record: dict[str, Any], columns: tuple[str, list[str]], key: str) -> Row:
+def row_of(record: Mapping[str, Any], columns: Columns, key: str) -> Row:
     """The cells of a record that matter."""
     image, captions = columns
     return Row(key, record.get(image), [record.get(name) for name in captions])
 
 
-def choose_columns(
-    names: Sequence[str], image_column: str | None, caption_column: str | None, where: str
-) -> tuple[str, list[str]]:
-    """The picture's column and those of the captions (`caption_0`, `caption_1`, ... are one with several).
-
-    DataError that lists the columns where one that was named is not there, or none has a usual name.
-    """
-    image = _column(names, image_column, PICTURE_COLUMNS, "picture", "image_column", where)
-    caption = _column(names, caption_column, CAPTION_COLUMNS, "caption", "caption_column", where)
-    several = [name for name in names if _plain(name) == _plain(caption)]
-    return image, several if caption_column is None else [caption]
+def _unlisted(row: Row) -> Row:
+    """A cell of plain text may hold a list of captions, as JSON or as Python writes it."""
+    return row._replace(captions=[_listed(cell) for cell in row.captions])
 
 
-def _column(names: Sequence[str], asked: str | None, usual: re.Pattern[str], what: str, option: str, where: str) -> str:
-    listed = ", ".join(names)
-    if asked is not None:
-        if asked not in names:
-            raise DataError(f"{where} has no column {asked!r}; its columns are {listed}.")
-        return asked
-    if (found := next((name for name in names if usual.fullmatch(_plain(name))), None)) is None:
-        raise DataError(f"{where}: no column looks like the {what}'s; its columns are {listed}. Set {option}=.")
-    return found
-
-
-def _plain(name: str) -> str:
-    """`Caption_0` -> caption: one of several numbered columns."""
-    return re.sub(r"_?\d+$", "", name.strip())
-
-
-def spell_columns(columns: tuple[str, list[str]]) -> str:
-    """The columns in words."""
-    return f"{columns[0]} (picture) and {', '.join(columns[1])} (caption)"
+def _listed(cell: Any) -> Any:
+    if not isinstance(cell, str) or not re.match(r"""\[\s*["'].*["']\s*\]\s*$""", cell, re.S):
+        return cell
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(cell)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(found, list) and all(isinstance(each, str) for each in found):
+            return found
+    return cell

@@ -15,7 +15,7 @@ def tab_separated(lines: Iterable[str]) -> Iterator[list[str]]:
     open over several lines only where these together make a row of full width and the first alone does not stand
     among whole rows. All else is plain, so that a stray quote costs no row beside its own.
     """
-    coming = _Ahead(lines)
+    coming = Ahead(lines)
     width = 0
     for line in coming:
         plain = _plain(line)
@@ -27,13 +27,13 @@ def tab_separated(lines: Iterable[str]) -> Iterator[list[str]]:
             yield cells
 
 
-class _Ahead:
+class Ahead:
     """Lines, some of which can be looked at before they are taken."""
 
     def __init__(self, lines: Iterable[str]):
         self._lines, self._seen = iter(lines), list[str]()
 
-    def __iter__(self) -> "_Ahead":
+    def __iter__(self) -> "Ahead":
         return self
 
     def __next__(self) -> str:
@@ -48,7 +48,7 @@ class _Ahead:
         del self._seen[:count]
 
 
-def _continued(line: str, coming: _Ahead, width: int) -> list[str] | None:
+def _continued(line: str, coming: Ahead, width: int) -> list[str] | None:
     """The row of a line and of those after it that close its quote, which are taken. None where it has no such end."""
     whole = len(_plain(line)) == width
     lines = [line]

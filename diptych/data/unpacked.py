@@ -61,9 +61,18 @@ def captions_in_cells(row: Row) -> tuple[str, ...]:
     return caption_lines([text for text in texts if text is not None], row.key)
 
 
+def the_picture(row: Row) -> Any:
+    """A row's picture; of a list of one, that one. DataError where there are several: nobody says which is meant."""
+    if not isinstance(row.picture, list | tuple):
+        return row.picture
+    if len(row.picture) > 1:
+        raise DataError(f"{row.key} has {len(row.picture)} pictures; wanted one.", "several pictures")
+    return row.picture[0] if row.picture else None
+
+
 def picture_bytes(row: Row, folder: Path | None) -> bytes:
     """The file of a row's picture. DataError where there is none."""
-    picture = row.picture
+    picture = the_picture(row)
     if isinstance(picture, dict):
         picture = picture.get("bytes") or picture.get("path")
     if isinstance(picture, str):

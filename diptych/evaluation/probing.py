@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from diptych.data.classes import spelling
 from diptych.data.samples import DataError, count
 from diptych.evaluation.sets import Labelled
 from diptych.evaluation.tasks import Job, Outcome, of_templates
@@ -172,11 +173,12 @@ def parts_of(job: Job) -> Parts:
 
 def _renumbered(train: Labelled, test: Labelled) -> Int[np.ndarray, " classes"]:
     """Of each training class its number in the set. DataError for one that the set does not have."""
-    if missing := [name for name in train.classes if name not in test.classes]:
+    spelt = [spelling(name) for name in test.classes]
+    if missing := [name for name in train.classes if spelling(name) not in spelt]:
         raise DataError(
             f"the pictures to learn from have the class {missing[0]!r}, which those to be judged by have not."
         )
-    return np.array([test.classes.index(name) for name in train.classes])
+    return np.array([spelt.index(spelling(name)) for name in train.classes])
 
 
 class Probed(NamedTuple):

@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from diptych.data.folders import FolderSource, class_name
+from diptych.data.classes import read_classes
+from diptych.data.folders import in_classes
 from diptych.data.samples import DataError, Source
 from diptych.data.shards import expand_braces
 from diptych.data.sources import open_source
+from diptych.data.splits import HELD_OUT, TRAIN, split_folders
 from diptych.data.stream import indexed
-from diptych.data.tables import TABLES
+from diptych.data.tables import TableSource
 from diptych.images import Source as ImageSource
-from diptych.images import find_images
 
 if TYPE_CHECKING:
     from jaxtyping import Int
 
 Kind = Literal["classes", "pairs"]
-TRAIN = "train"
-HELD_OUT = ("test", "val", "validation", "valid", "dev")  # the first of these that is there, where none is asked for
 WHOLE = "all"  # the split of a set that has no splits
 FORMS = (
     "a folder of class folders (also below train/, val/ and test/), pairs as `diptych train` reads them, a folder of "
@@ -51,12 +50,13 @@ class Pictures:
 @dataclass(frozen=True)
 class Labelled:
     """Pictures with a class each: `answers[place]` is the class's number in `classes`. `templates` are those that came
-    with the set."""
+    with the set; `said` is what a person should know of how it was read."""
 
     pictures: Pictures
     classes: tuple[str, ...]
     answers: Int[np.ndarray, " pictures"]
     templates: tuple[str, ...] = ()
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def open_set(source: str | os.PathLike[str], *, split: str | None = None, kind: 
         return named.open_saved(Path(text), split)
     there = splits(text)
     chosen = _chosen(text, there, split)
-    folder = Path(text, chosen) if there else Path(text)
+    folder = split_folders(Path(text))[chosen] if there else Path(text)
     if webdataset.is_laid_out(Path(text), folder):
         return webdataset.open_shards(Path(text), folder, chosen, kind)
     if kind == "classes" or (kind is None and _has_classes(folder)):
@@ -104,8 +104,7 @@ def training_set(source: str | os.PathLike[str]) -> Labelled | None:
 
 
 def splits(source: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The splits that a set has, () where it has none. Of a folder they are the folders below of the usual names,
-    where each holds folders, shards or tables: a class may be called "train", too."""
+    """The splits that a set has, () where it has none. Of a folder they are the folders below of the usual names."""
     from diptych.evaluation import named
 
     text = os.fspath(source)
@@ -115,15 +114,7 @@ def splits(source: str | os.PathLike[str]) -> tuple[str, ...]:
         return ()
     if named.is_saved(Path(text)):
         return named.saved_splits(Path(text))
-    return tuple(name for name in (TRAIN, *HELD_OUT) if _holds_a_set(Path(text, name)))
-
-
-def _holds_a_set(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    return any(
-        each.suffix in (".tar", ".parquet") or (each.is_dir() and find_images(each)) for each in folder.iterdir()
-    )
+    return tuple(split_folders(Path(text)))
 
 
 def _chosen(source: str, there: Sequence[str], split: str | None) -> str:
@@ -139,30 +130,20 @@ def _has_classes(folder: Path) -> bool:
     """Whether the pictures of a folder lie in class folders, with no captions beside them."""
     if any(next(folder.glob(pattern), None) for pattern in ("*.tar", "*.parquet", "dataset_info.json")):
         return False
-    below = [each for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")]
-    return bool(below) and FolderSource(folder).classes
+    return in_classes(folder)
 
 
 def class_folders(folder: Path, split: str = WHOLE) -> Labelled:
-    """A folder with a folder of pictures for each class, whose name is the class's, with spaces for underscores. Raises
-    DataError where there are not two classes."""
-    below = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
-    found = [(each, paths) for each in below if (paths := find_images(each))]
-    if len(found) < 2:
+    """A folder of pictures in class folders, as `read_classes` reads them. Raises DataError where there are not two
+    classes."""
+    found = read_classes(folder)
+    if len(found.names) < 2:
         raise DataError(
-            f"{folder} has {len(found)} folders of pictures below; wanted one for each of two classes or more."
+            f"{folder} has {len(found.names)} folders of pictures below; wanted one for each of two classes or more."
         )
-    paths = [path for _, each in found for path in each]
-    answers = np.repeat(np.arange(len(found)), [len(each) for _, each in found])
-    keys = [os.fspath(path.relative_to(folder)) for path in paths]
-    pictures = Pictures(keys, paths.__getitem__, identity_of(folder, paths), split)
-    return Labelled(pictures, _names([each for each, _ in found]), answers)
-
-
-def _names(folders: Sequence[Path]) -> tuple[str, ...]:
-    """In a person's words; as the folders are called where that would make two classes one."""
-    names = tuple(class_name(each) for each in folders)
-    return names if len(set(names)) == len(names) else tuple(each.name for each in folders)
+    keys = [os.fspath(path.relative_to(folder)) for path in found.paths]
+    pictures = Pictures(keys, found.paths.__getitem__, identity_of(folder, found.paths), split)
+    return Labelled(pictures, found.names, np.array(found.answers), said=found.said)
 
 
 def _pairs(place: str | Path, split: str) -> Pairs:
@@ -170,9 +151,9 @@ def _pairs(place: str | Path, split: str) -> Pairs:
         raise DataError(_not_there(place))
     source = indexed(open_source(place))
     files = _files(place)
-    if len(files) == 1 and files[0].suffix.lower() in TABLES:  # which names the pictures
-        named = (files[0].parent / source.key(at) for at in range(len(source)))
-        files += [path for path in named if path.is_file()]
+    if isinstance(source, TableSource):  # which names the pictures, and may lie elsewhere than these
+        named = (source.file(at) for at in range(len(source)))
+        files = sorted({*files, source.path, *(path for path in named if path.is_file())})
     said = [str(place), str(len(source))] if not files else []
     return pairs_of(source, identity_of(Path(place), files, said), split)
 

@@ -248,6 +248,8 @@ class _Runner:
             details["prompts"] = list(job.prompts)
         if outcome.failures:
             details["left_out"] = list(job.left_out.values())
+        if isinstance(job.data, Labelled) and job.data.said:
+            details["said"] = job.data.said
         return {
             "metrics": outcome.metrics,
             "count": outcome.count,

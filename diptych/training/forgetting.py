@@ -15,10 +15,10 @@ from torch import Tensor
 
 from diptych import metrics
 from diptych.checkpoint import Checkpoint, build
-from diptych.data.folders import class_name
+from diptych.data.classes import ClassFolders, read_classes
 from diptych.data.sources import DataError
 from diptych.engines.pytorch import PyTorchEngine
-from diptych.images import ImageError, Preprocess, find_images, open_image, squared
+from diptych.images import ImageError, Preprocess, open_image, squared
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig
 from diptych.tokenizer import Tokenizer
@@ -65,8 +65,8 @@ class Measure(NamedTuple):
 
 @dataclass
 class LabelledPictures:
-    """A set for zero-shot classification: a folder with a folder of pictures for each class, whose name is the class's
-    in a person's words ("sports_car" is read as "sports car")."""
+    """A set for zero-shot classification: a folder of class folders, as `read_classes` reads them; `said` is what a
+    person should know of how."""
 
     name: str
     classes: tuple[str, ...]
@@ -74,13 +74,14 @@ class LabelledPictures:
     labels: Int[np.ndarray, " pictures"]
     found: int
     skipped: list[Skipped]
+    said: str = ""
 
     @classmethod
     def read(cls, folder: str, spec: Preprocess, *, most: int = MOST_PICTURES, threads: int = 2) -> "LabelledPictures":
         """At most `most` pictures, evenly spread, as the tower sees them. Broken ones are left out, and named in
         `skipped`. Raises DataError where there are not two classes, or no picture can be read."""
         classes = _classes(Path(folder))
-        found = [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
+        found = list(zip(classes.paths, classes.answers, strict=True))
         chosen = [found[i] for i in np.linspace(0, len(found) - 1, min(most, len(found))).astype(int)]
         with ThreadPoolExecutor(threads) as pool:
             read = list(pool.map(lambda each: _shown(each[0], spec), chosen))
@@ -91,13 +92,14 @@ class LabelledPictures:
         if not good:
             raise DataError(f"none of the {len(chosen)} pictures in {folder} could be read; the first: {skipped[0]}")
         pixels, labels = zip(*good, strict=True)
-        return cls(str(folder), tuple(classes), np.stack(pixels), np.array(labels), len(found), skipped)
+        return cls(str(folder), classes.names, np.stack(pixels), np.array(labels), len(found), skipped, classes.said)
 
     def describe(self) -> str:
         """What was read and what was not, for people."""
         text = f"{self.name}: {len(self.pixels):,} of {self.found:,} pictures in {len(self.classes)} classes"
         reasons = Counter(skipped.reason for skipped in self.skipped)
         bad = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+        text += f"; {self.said}" if self.said else ""
         return f"{text}; could not be read: {bad}, the first {self.skipped[0].key}" if bad else text
 
     def measure(self, engine: PyTorchEngine, tokenizer: Tokenizer) -> Accuracy:
@@ -107,19 +109,13 @@ class LabelledPictures:
         return accuracy(embed_pixels(engine, self.pixels) @ classes.T, self.labels)
 
 
-def _classes(folder: Path) -> dict[str, list[Path]]:
-    """The pictures of each class that has any, by its name."""
+def _classes(folder: Path) -> ClassFolders:
     if not folder.is_dir():
         raise DataError(f"zero_shot names {folder}, which is no folder; wanted one with a folder of pictures a class.")
-    below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    classes: dict[str, list[Path]] = {}
-    for path in below:
-        if pictures := find_images(path):
-            classes.setdefault(class_name(path), []).extend(pictures)
-    if len(classes) < 2:
-        had = f"a folder with pictures for {len(classes)} class{'es' * (not classes)}"
+    if (count := len((found := read_classes(folder)).names)) < 2:
+        had = f"a folder with pictures for {count} class{'es' * (not count)}"
         raise DataError(f"zero_shot names {folder}, which holds {had}; wanted one for each of two classes or more.")
-    return classes
+    return found
 
 
 def _shown(path: Path, spec: Preprocess) -> np.ndarray | Skipped:

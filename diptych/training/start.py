@@ -15,6 +15,7 @@ from diptych.data.loader import shares
 from diptych.data.plan import Part
 from diptych.data.samples import Source, Stream, spell_counts
 from diptych.data.sources import ENOUGH_CAPTIONS, all_captions, open_source
+from diptych.data.varied import require_varied
 from diptych.engines.pytorch import describe_device
 from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
@@ -42,9 +43,12 @@ class Start(NamedTuple):
 
 
 def open_sources(config: TrainConfig) -> list[Source | Stream]:
-    """The training data, each source as `open_source` reads it."""
+    """The training data, each source as `open_source` reads it. DataError where one caption is that of most samples."""
     columns = {"image_column": config.image_column, "caption_column": config.caption_column}
-    return [open_source(spec, **columns) for spec in config.data]
+    sources = [open_source(spec, **columns) for spec in config.data]
+    for spec, source in zip(config.data, sources, strict=True):
+        require_varied(source, spec)
+    return sources
 
 
 def start(config: TrainConfig, sources: Sequence[Source | Stream], checkpoint: Path | None = None) -> Start:
@@ -140,6 +144,7 @@ def introduction(
     if config.lora and config.lr < LORA_LR:
         lines.append(f"lr {config.lr:g} hardly moves adapters; they want ten times that of all weights (--recipe lora)")
     for spec, source in zip(config.data, sources, strict=True):
+        lines.append(f"{spec}: {source.form}")
         if source.skipped:
             lines.append(f"{spec}: {spell_counts(source.skipped)} left out")
     return lines

@@ -16,7 +16,6 @@ from diptych import metrics
 from diptych.checkpoint import save_folder
 from diptych.data.decoding import Bad
 from diptych.data.loader import Batch, Loader
-from diptych.data.sources import open_source
 from diptych.engines.pytorch import choose_device
 from diptych.training import restart
 from diptych.training.accumulate import Contrast, backward, random_state, set_random_state
@@ -116,7 +115,7 @@ class Trainer:
             config.threads, rank=place.rank, world=place.world, workers=config.workers, max_bad=config.max_bad,
             phrases=config.places > 0,
         )  # fmt: skip
-        self.validation = Validation.read(open_source(config.val), self.preprocess) if config.val else None
+        self.validation = Validation.open(config.val, self.preprocess) if config.val else None
         self.splits = config.shard and place.world > 1
         if not self.splits:  # what will be split stays on the processor until then, and in rows
             self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

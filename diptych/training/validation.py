@@ -11,7 +11,9 @@ from jaxtyping import Float, Int, UInt8
 from diptych import metrics
 from diptych.data.decoding import picture_of
 from diptych.data.samples import DataError, Source, Stream, spell_counts
+from diptych.data.sources import open_source
 from diptych.data.stream import indexed
+from diptych.data.varied import require_varied
 from diptych.engines.pytorch import PyTorchEngine
 from diptych.images import ImageError, Preprocess, squared
 from diptych.nets.clip import CLIP
@@ -35,6 +37,14 @@ class Validation:
     captions: list[str]
     owners: Int[np.ndarray, " texts"]
     skipped: list[Skipped]
+
+    @classmethod
+    def open(cls, spec: str, preprocess: Preprocess) -> "Validation":
+        """The pairs that `spec` names; of a folder with several splits those of one that is held out. DataError where
+        one caption is that of most pictures: no recall could be told from another."""
+        source = open_source(spec, held_out=True)
+        require_varied(source, spec)
+        return cls.read(source, preprocess)
 
     @classmethod
     def read(cls, source: Source | Stream, spec: Preprocess) -> "Validation":

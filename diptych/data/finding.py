@@ -1,0 +1,123 @@
+"""Tables of captions in a folder: which of its files they are, and which of several is meant."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from diptych.data.joined import Joined
+from diptych.data.locating import is_companion
+from diptych.data.parquet import open_parquet
+from diptych.data.samples import DataError, Layout, Source
+from diptych.data.splits import choose_split, visible_folders
+from diptych.data.tables import TableSource, is_table, open_table
+from diptych.images import find_images
+
+_DEPTH = 3  # folders below in which tables are looked for
+_ONE_EACH = 50  # so many files of one kind in a folder are no tables: each belongs to a picture
+_LARGEST = 1 << 30  # bytes of a JSON file, which is read whole
+_NO_TABLE = re.compile(r"submission|instances|keypoints|panoptic|stuff|readme|licen[sc]e|requirements", re.I)
+
+
+@dataclass
+class Tables:
+    """What was found: a source, or nothing; and, by path, why files that looked like tables were not taken."""
+
+    source: Source | None = None
+    layout: Layout | None = None
+    refused: dict[Path, Exception] = field(default_factory=dict)
+
+
+def find_tables(folder: Path, *, held_out: bool = False) -> Tables:
+    """The tables in a folder and below that name pictures in it."""
+    return _opened(_candidates(folder, _DEPTH), folder, folder, held_out)
+
+
+def beside_of(folder: Path) -> Tables:
+    """The tables in the folder above, and in those for annotations beside this one, that name pictures in it: of these
+    alone. A folder that holds pictures has tables of its own."""
+    above = folder.absolute().parent
+    others = (each for each in visible_folders(above) if is_companion(each) and not find_images(each))
+    paths = [*_candidates(above, 0), *(path for other in others for path in _candidates(other, 0))]
+    inside = above / folder.name  # by the same name as the tables
+    return _opened(paths, inside, above, None)
+
+
+def _candidates(folder: Path, depth: int) -> Iterator[Path]:
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+        below = visible_folders(folder) if depth else []
+    except OSError:
+        return
+    paths = [folder / name for name in names if name[0] != "." and not _NO_TABLE.search(name)]
+    tables = [path for path in paths if is_table(path) or path.suffix.lower() == ".parquet"]
+    alike = Counter(path.suffix.lower() for path in tables)
+    yield from (path for path in tables if alike[path.suffix.lower()] <= _ONE_EACH and path.stat().st_size <= _LARGEST)
+    for each in below:
+        yield from _candidates(each, depth - 1)
+
+
+def _opened(paths: Iterable[Path], within: Path, top: Path, held_out: bool | None) -> Tables:
+    found: dict[Path, TableSource] = {}
+    refused: dict[Path, Exception] = {}
+    for path in paths:
+        try:
+            source = (
+                open_parquet([path], within=within)
+                if path.suffix.lower() == ".parquet"
+                else open_table(path, within=within)
+            )
+        except (DataError, OSError) as error:
+            if _rank(path) < 2:
+                refused[path] = error
+            continue
+        if isinstance(source, TableSource) and len(source):
+            found[path] = source
+    chosen, left_out = _one_for_each(found, top, held_out)
+    left_out = tuple(os.path.relpath(path, top) for path in left_out)
+    return Tables(*_joined(chosen, top, left_out), refused)
+
+
+def _one_for_each(
+    found: dict[Path, TableSource], top: Path, held_out: bool | None
+) -> tuple[dict[Path, TableSource], list[Path]]:
+    """The tables that are meant: of several splits one, of several that name the same pictures the better by its name.
+    DataError where the names do not tell."""
+    taken = list(found) if held_out is None else choose_split(list(found), top, held_out=held_out)
+    chosen: dict[Path, TableSource] = {}
+    owners: dict[Path, Path] = {}
+    for path in sorted(taken, key=lambda path: (_rank(path), path)):
+        source = found[path]
+        files = {source.file(index) for index in range(len(source))}
+        other = next((owners[file] for file in files if file in owners), None)
+        if other is None:
+            chosen[path] = source
+            owners |= dict.fromkeys(files, path)
+        elif _rank(other) == _rank(path):
+            raise DataError(f"{other} and {path} name the same pictures; name the one that holds the captions.")
+    return chosen, [path for path in found if path not in chosen]
+
+
+def _rank(path: Path) -> int:
+    """How likely a file is the table of captions, by its name; the least is the likeliest."""
+    name = path.name.lower()
+    if "lemma" in name:
+        return 3
+    return 0 if path.stem.lower() == "metadata" else 1 if "caption" in name or ".token" in name else 2
+
+
+def _joined(
+    chosen: dict[Path, TableSource], top: Path, left_out: tuple[str, ...]
+) -> tuple[Source | None, Layout | None]:
+    if not chosen:
+        return None, None
+    (path, first), *others = chosen.items()
+    more = f" and {len(others)} more" if others else ""
+    kind = f"{first.layout.kind} {os.path.relpath(path, top)}{more}"
+    layout = replace(first.layout, kind=kind, left_out=left_out)
+    if others:
+        return Joined(list(chosen.values()), layout), layout
+    first.layout = layout
+    return first, layout

@@ -1,0 +1,114 @@
+"""Captions in JSON: an object a line, a list of objects, a picture's name before its captions, COCO's and Karpathy's
+files."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from diptych.data.columns import names_a_picture
+from diptych.data.samples import DataError, count
+from diptych.data.text_encoding import decoded, open_text
+
+_WANTED = (
+    "wanted a list of objects, one that holds captions by the names of pictures, or COCO's `images` and `annotations`"
+)
+
+
+class Objects(NamedTuple):
+    """A table in JSON: its rows, what kind of file it is, and its encoding, both in words."""
+
+    rows: Iterator[dict[str, Any]]
+    kind: str
+    encoding: str
+
+
+def open_json_lines(path: Path, skipped: dict[str, int]) -> Objects:
+    """An object a line. Lines that hold something else are counted in `skipped`."""
+    file, encoding = open_text(path)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        bad: list[int] = []
+        with file:
+            for number, line in enumerate(file, 1):
+                if line.strip() and isinstance(record := _parsed(line), dict):
+                    yield record
+                elif line.strip():
+                    bad.append(number)
+        if bad:
+            count(skipped, f"damaged line ({'first in ' if len(bad) > 1 else ''}line {bad[0]})", len(bad))
+
+    return Objects(rows(), "table", encoding)
+
+
+def open_json(path: Path, skipped: dict[str, int]) -> Objects:
+    """One JSON value in a file. DataError where it is none that holds pictures with captions."""
+    try:
+        found = json.loads(decoded(path.read_bytes()))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as JSON ({error}).", "damaged JSON") from error
+    if isinstance(found, Mapping):
+        if _are_objects(found.get("images")) and isinstance(found.get("annotations"), list):
+            return Objects(_coco(path, found, skipped), "COCO's JSON", "UTF-8")
+        if _are_objects(found.get("images")) and all("sentences" in image for image in found["images"]):
+            return _karpathy(found["images"])
+        lists = [value for value in found.values() if _are_objects(value)]
+        if len(lists) == 1:
+            return Objects(iter(lists[0]), "JSON", "UTF-8")
+        return Objects(_named(path, found), "JSON of captions by name", "UTF-8")
+    if not _are_objects(found):
+        raise DataError(f"{path} holds no pairs; {_WANTED}.")
+    return Objects(iter(found), "JSON", "UTF-8")
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
+
+
+def _coco(path: Path, found: Mapping[str, Any], skipped: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """`annotations` name a picture by its id in `images` (COCO's caption format)."""
+    notes = [note for note in found["annotations"] if isinstance(note, dict)]
+    if notes and not any("caption" in note for note in notes):
+        raise DataError(f"{path} has COCO's form and no captions in its annotations; wanted a captions_*.json.")
+    files = {image.get("id"): image.get("file_name") for image in found["images"]}
+    for note in notes:
+        yield {"file_name": files.get(note.get("image_id")), "caption": note.get("caption")}
+
+
+def _karpathy(images: Iterable[Mapping[str, Any]]) -> Objects:
+    """The splits of Karpathy and Li 2015: each picture with its sentences, in `raw`."""
+    listed = list(images)
+    held = Counter(str(image.get("split")) for image in listed if image.get("split") in ("test", "val"))
+    taken = [image for image in listed if image.get("split") not in ("test", "val")] or listed
+    said = ", ".join(f"{number:,} {split}" for split, number in held.items()) if len(taken) < len(listed) else ""
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for image in taken:
+            name = os.path.join(str(image.get("filepath") or ""), str(image.get("filename") or ""))
+            sentences = image["sentences"] if isinstance(image["sentences"], list) else []
+            yield {"file_name": name, "caption": [each.get("raw") for each in sentences if isinstance(each, dict)]}
+
+    return Objects(rows(), f"Karpathy's JSON{f' ({said} left out)' if said else ''}", "UTF-8")
+
+
+def _named(path: Path, found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """{"a.jpg": "a dog"}, {"a.jpg": ["a dog", ...]} or {"a.jpg": {"caption": "a dog"}}."""
+    kinds = Counter(type(value) for value in found.values())
+    rows: list[dict[str, Any]] = []
+    for name, value in found.items():
+        if isinstance(value, dict):
+            rows.append({"file_name": name, **value})
+        elif isinstance(value, str | list):
+            rows.append({"file_name": name, "caption": value})
+    if not rows or len(rows) < len(found) or len(kinds) > 2 or not (any(map(names_a_picture, found)) or len(rows) > 20):
+        raise DataError(f"{path} holds no pairs; {_WANTED}.")
+    return iter(rows)

@@ -1,0 +1,156 @@
+"""Where the pictures are that a table names: beside it, in a folder below or beside, by a name with its ending or
+without."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from diptych.data.columns import names_a_picture
+from diptych.data.samples import DataError
+from diptych.data.splits import split_in, visible_folders
+from diptych.errors import Setting
+
+SAMPLE = 40  # names that are looked for, evenly spread: a wrong column or folder should be said before a run starts
+_DEPTH, _DEPTH_BESIDE, _MOST_FOLDERS = 3, 2, 2000
+_COMPANION = re.compile(r"annot|caption|text|label|meta|table|list|split|json|csv", re.I)
+_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+class Places:
+    """The folders that a table's names count from, in the order in which they are tried."""
+
+    def __init__(self, folders: Sequence[Path], plain: bool):
+        self.folders = list(folders)
+        self._plain = plain and len(folders) == 1  # then a name is a path, and no file need be looked for
+
+    def file(self, name: str) -> Path:
+        """The file that a name names; where none is there, the path at which it should be."""
+        if self._plain:
+            return self.folders[0] / name
+        return next((found for folder in self.folders if (found := _found(folder, name))), self.folders[0] / name)
+
+
+def locate(names: Sequence[str], table: Path, prefer: Path | None = None) -> Places:
+    """Where the pictures of these names are, which a file of that path names: counted from its folder, from folders
+    below it, or from those beside it. Of two folders with the same names that counts whose own name is likest to the
+    table's, then the one in `prefer`.
+
+    DataError where none of some names is found, or nothing says which of two folders is meant.
+    """
+    size = min(SAMPLE, len(names))
+    sample = list(dict.fromkeys(names[round(at * (len(names) - 1) / max(1, size - 1))] for at in range(size)))
+    best: tuple[list[Path], int] = ([], 0)
+    for group in _groups(table.parent):
+        hits = {folder: found for folder in group if (found := {name for name in sample if _found(folder, name)})}
+        best = _chosen(hits, table, prefer)
+        if best[1]:
+            break
+    if not best[1]:
+        raise DataError(
+            f"{table}: none of {len(sample)} pictures is there, the first at {table.parent / sample[0]}; paths count "
+            "from the table's folder, or from one below or beside it.",
+            remedy=["If that is the wrong column, set ", Setting("image_column", "NAME"), "."],
+        )
+    return Places(best[0], all((best[0][0] / name).exists() for name in sample))
+
+
+def _groups(here: Path) -> Iterator[list[Path]]:
+    """Folders to look in, the likeliest first. Beside a folder only where it is called as one that goes with others:
+    names are often numbers, and pictures of another set have them, too."""
+    yield [here]
+    yield _below(here, _DEPTH)
+    if is_companion(here.absolute()):
+        yield [here.absolute().parent, *_below(here.absolute().parent, _DEPTH_BESIDE)]
+
+
+def is_companion(folder: Path) -> bool:
+    """Whether a folder is called as one with tables or texts about the pictures beside it."""
+    return bool(_COMPANION.search(folder.name))
+
+
+def _below(folder: Path, depth: int) -> list[Path]:
+    """The folders below, the nearest first, as many as may be looked at."""
+    found: list[Path] = []
+    level = [folder]
+    for _ in range(depth):
+        level = [each for here in level for each in _folders_in(here)]
+        found += level
+        if len(found) > _MOST_FOLDERS:
+            break
+    return found[:_MOST_FOLDERS]
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return [each for each in visible_folders(folder) if not each.is_symlink()]
+    except OSError:
+        return []
+
+
+def _chosen(hits: dict[Path, set[str]], table: Path, prefer: Path | None) -> tuple[list[Path], int]:
+    """As few folders as hold all names that were found, the fullest first; and how many names these are."""
+
+    def rank(folder: Path) -> tuple[int, int, int, int]:
+        inside = prefer is not None and folder.absolute().is_relative_to(prefer.absolute())
+        return -len(hits[folder]), -_likeness(folder, table), -inside, len(folder.parts)
+
+    chosen: list[Path] = []
+    found: set[str] = set()
+    order = sorted(hits, key=lambda folder: (rank(folder), folder))
+    for at, folder in enumerate(order):
+        if not hits[folder] - found:
+            continue
+        for other in order[at + 1 :]:
+            if hits[other] == hits[folder] and rank(other) == rank(folder):
+                raise DataError(
+                    f"{table} names {min(hits[folder])}, which is in {folder} and in {other}; name the folder of the "
+                    "pictures that are meant in place of the table, or move the others."
+                )
+        chosen.append(folder)
+        found |= hits[folder]
+    return chosen, len(found)
+
+
+def _likeness(folder: Path, table: Path) -> int:
+    """How much a folder's name has of a table's: `train2017` of `captions_train2017.json`."""
+    if split_in(folder.name) and split_in(folder.name) != split_in(table.name):
+        return -1
+    words = [set(re.findall(r"[^\W_]+", name.casefold())) for name in (folder.name, table.stem)]
+    return len(words[0] & words[1])
+
+
+def _found(folder: Path, name: str) -> Path | None:
+    """The file of that name in a folder: by what a table may say in its place, too."""
+    for variant in _variants(name):
+        try:
+            if (path := folder / variant).is_file():
+                return path
+        except (OSError, ValueError):  # too long a name, or one with a NUL
+            return None
+    return None
+
+
+def _variants(name: str) -> Iterator[str]:
+    """A name; with its ending in the other case, or with one; as written on Windows; and without the folders of another
+    machine before it."""
+    posix = name.replace("\\", "/")
+    whole = [name, posix] if posix != name else [name]
+    if posix.startswith("/") or re.match(r"[a-z]:/", posix, re.I):
+        parts = PurePosixPath(posix).parts
+        whole += ["/".join(parts[at:]) for at in range(1, len(parts))]
+    for each in whole:
+        yield each
+        stem, ending = os.path.splitext(each)
+        if names_a_picture(each):
+            yield stem + (ending.upper() if ending.islower() else ending.lower())
+        else:
+            yield from (each + other for ending in _ENDINGS for other in (ending, ending.upper()))
+
+
+def folder_names(paths: Sequence[Path], top: Path) -> str:
+    """Folders in words, as they lie from `top`."""
+    names = Counter(os.path.relpath(path, top) for path in paths)
+    listed = [f"{name}{os.sep}" for name in names]
+    return ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")
