@@ -45,8 +45,11 @@ _NAME = re.compile(rf"[^.].*\.({ENDINGS})", re.I | re.S)
 _DRAFT_MARGIN = 3
 _REDUCING_GAP = 3.0  # fast decoding only; Pillow: from 3 on, mostly indistinguishable from resampling in one step
 _MAX_RESIZED_PIXELS = 2**26  # a 1 x 65,000 picture would otherwise be blown up to 3 gigapixels before the crop
-# Keys of a preprocessor_config.json that change no pixel of an RGB picture, or whose word has been taken already.
-_SETTLED_KEY = "(image_processor|feature_extractor)_type|processor_class|_valid.*|default_to.*|do_convert_rgb"
+# Keys of a preprocessor_config.json that were taken or change no pixel of an RGB picture, and those that by their names
+# ask for other pixels, so that one that nothing reads is refused. All others are the bookkeeping of some library.
+_SETTLED_KEY = "(image_processor|feature_extractor)_type|default_to_square|do_convert_rgb"
+_PIXEL_KEY = "do_.*|use_square_size|size|resample|rescale_factor|data_format|(crop|fill|image|pad|size)_.*"
+_INERT_KEY = "image_seq_length|image_processor_class"
 
 
 @dataclass(frozen=True)
@@ -281,7 +284,19 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
         asked |= {"do_center_crop": False, "crop_size": False}
     if not asked["do_normalize"]:
         asked |= {"do_normalize": True, "image_mean": (0, 0, 0), "image_std": (1, 1, 1)}
-    return {key: value for key, value in asked.items() if not re.fullmatch(_SETTLED_KEY, key)}
+    return {key: value for key, value in asked.items() if _asks(key)}
+
+
+def _asks(key: str) -> bool:
+    """Whether a key of a preprocessor_config.json may ask for other pixels than all others together."""
+    if re.fullmatch(f"{_SETTLED_KEY}|{_INERT_KEY}", key):
+        return False
+    return re.fullmatch(_PIXEL_KEY, key) is not None
+
+
+def unread_keys(config: Mapping[str, Any]) -> list[str]:
+    """The keys of a preprocessor_config.json that change no pixel and that nothing reads."""
+    return [key for key in config if not _asks(key) and not re.fullmatch(_SETTLED_KEY, key)]
 
 
 def _check_choice(name: str, value: object, choices: Any) -> None:

@@ -196,7 +196,8 @@ def test_a_file_without_marks_must_be_told_its_activation(suffix: str, tmp_path:
     assert read(path, activation="gelu").config.text.activation == "gelu"
     told, marked = read(path, activation="quick_gelu"), read(ARCHIVE)
     assert told.config == marked.config
-    assert told.preprocess is None
+    assert told.preprocess == marked.preprocess
+    assert told.notes[0].startswith("no preprocess_cfg: pictures are prepared as OpenAI's models want them (bicubic,")
 
 
 @pytest.mark.parametrize("source", [ARCHIVE, STATE_DICT, HF_CLIP])

@@ -111,8 +111,9 @@ def test_a_model_folder_keeps_everything(source: str, tiny_model: Path, tmp_path
     again = read(folder, dtype=None)
     assert_same_state(again.state, checkpoint.state)
     assert again == checkpoint._replace(
-        state=again.state, preprocess=SQUASHED, tokenizer_json=tokenizer_json, source=str(folder)
-    )
+        state=again.state, preprocess=SQUASHED, tokenizer_json=tokenizer_json, source=str(folder),
+        notes=(), passed_over=again.passed_over,
+    )  # fmt: skip
     assert (folder / "README.md").read_text() == "# A model"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tokenizers import Tokenizer
 
 from diptych.checkpoint.fitting import NO_WEIGHT
+from diptych.checkpoint.keys import unread
 from diptych.checkpoint.state import CheckpointError, differences
 from diptych.checkpoint.table import QKV, VECTOR, Row, Rows, read_rows, write_rows
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
@@ -152,6 +153,21 @@ def config_from_json(settings: dict[str, Any], source: str, *, pad_id: int | Non
         return CLIPConfig(embed_dim, image, texts, LOSSES[family])
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{source}: config.json: {error}") from error
+
+
+def passed_over(settings: dict[str, Any], source: str) -> list[str]:
+    """The keys of a config.json that `config_from_json` has not read. CheckpointError names one that cannot be."""
+    towers = ("vision_config", "text_config")
+    both = {*SIZES, *FIXED, "hidden_act", "model_type"}
+    keys = (both | set(IMAGE_KEYS), both | set(TEXT_KEYS) | {"pad_token_id", "eos_token_id", "end_token_id"})
+    try:
+        found = unread(settings, {"model_type", "projection_dim", *towers, *(f"{name}_dict" for name in towers)}, "")
+        for name, known in zip(towers, keys, strict=True):
+            for place in (name, f"{name}_dict"):
+                found += unread(settings.get(place) or {}, known, f"{place}.")
+    except ValueError as error:
+        raise CheckpointError(f"{source}: config.json: {error}") from error
+    return [f"config.json: {key}" for key in found]
 
 
 def _tower(settings: dict[str, Any], family: str, key: str) -> dict[str, Any]:

@@ -11,13 +11,16 @@ from torch import Tensor
 from diptych.checkpoint import openai, texts
 from diptych.checkpoint.files import read_text
 from diptych.checkpoint.huggingface import padding_id
-from diptych.checkpoint.open_clip_config import (
-    config_from_json,
-    config_to_json,
-    preprocess_from_json,
-    preprocess_to_json,
+from diptych.checkpoint.open_clip_config import config_from_json, config_to_json, passed_over
+from diptych.checkpoint.open_clip_pictures import own_of, preprocess_from_json, preprocess_to_json
+from diptych.checkpoint.state import (
+    Checkpoint,
+    CheckpointError,
+    check_activation,
+    preprocessing,
+    require_same,
+    with_note,
 )
-from diptych.checkpoint.state import Checkpoint, CheckpointError, check_activation, preprocessing, require_same
 from diptych.checkpoint.table import BATCHED, Q_KV, Row, Rows, read_rows, write_rows
 from diptych.errors import Setting
 from diptych.nets.config import ACTIVATIONS, CLIPConfig, ViTConfig
@@ -50,9 +53,15 @@ def read(
     """A model with its `open_clip_config.json` (as parsed)."""
     config = config_from_json(settings, source)
     check_activation(config, activation, source)
-    asked = preprocess_from_json(settings.get("preprocess_cfg") or {}, config.image.image_size, source)
+    passed, said, note = passed_over(settings, source), settings.get("preprocess_cfg"), ""
+    if not said:
+        said, note = own_of(
+            config.image, settings.get("model_cfg", settings)["vision_cfg"].get("timm_model_name") or ""
+        )
+    asked = preprocess_from_json(said, config.image.image_size, source)
     state = read_rows(rows(config), _spelt(tensors), config, source)
-    return Checkpoint(config, state, asked.to_hugging_face(), None, source)
+    checkpoint = Checkpoint(config, state, asked.to_hugging_face(), None, source, passed_over=tuple(passed))
+    return with_note(checkpoint, note)
 
 
 def with_texts(checkpoint: Checkpoint, settings: dict[str, Any], folder: Path) -> Checkpoint:
@@ -89,7 +98,12 @@ def read_bare(tensors: dict[str, Tensor], source: str, *, activation: str | None
     if isinstance(config.image, ViTConfig):
         config = replace(config, image=replace(config.image, norm_pre="visual.ln_pre.weight" in tensors))
     config = replace(config, loss="sigmoid" if "logit_bias" in tensors else "softmax")
-    return Checkpoint(config, read_rows(rows(config), tensors, config, source), None, None, source)
+    state = read_rows(rows(config), tensors, config, source)
+    if config.loss == "sigmoid":  # whose models differ in how they want their pictures
+        return Checkpoint(config, state, None, None, source)
+    said, note = own_of(config.image)
+    asked = preprocess_from_json(said, config.image.image_size, source)
+    return Checkpoint(config, state, asked.to_hugging_face(), None, source, notes=(note,))
 
 
 def write(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:

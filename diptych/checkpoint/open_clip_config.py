@@ -1,13 +1,13 @@
 """open_clip_config.json and our configuration, both ways (open_clip 3, model.py: CLIPVisionCfg and CLIPTextCfg)."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from diptych.checkpoint.keys import unread
+from diptych.checkpoint.open_clip_pictures import READ as PICTURE_KEYS
 from diptych.checkpoint.state import CheckpointError, activations
-from diptych.images import OPENAI_MEAN, OPENAI_STD, Preprocess
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 DEFAULT_EPS = 1e-5
-RESIZE_MODES: dict[str, Literal["crop", "squash"]] = {"shortest": "crop", "squash": "squash"}
 
 
 class Trunk(NamedTuple):
@@ -44,7 +44,12 @@ TIMM_KEYS = {"timm_model_name", "image_size", "timm_model_pretrained", "timm_dro
              "patch_dropout", "output_tokens"}  # fmt: skip
 TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pad_id", "eos_id", "pool_type",
              "no_causal_mask", "proj_bias", "act_kwargs", "norm_kwargs", "output_tokens", "hf_tokenizer_name",
-             "tokenizer_kwargs", "tokenizer_mode"}  # fmt: skip
+             "tokenizer_kwargs", "tokenizer_mode", "hf_model_pretrained", "hf_pooler_type", "hf_proj_type"}  # fmt: skip
+# Of these, what changes no vector: where training begins, how it goes, what else is returned.
+INERT = {"init_logit_scale", "custom_text", "nonscalar_logit_scale", "output_dict", "cast_dtype", "description",
+         "multimodal_cfg", "patch_dropout", "output_tokens", "attn_pooler_queries", "attn_pooler_heads",
+         "timm_model_pretrained", "timm_drop", "timm_drop_path", "timm_proj_bias", "hf_model_pretrained",
+         "hf_pooler_type", "hf_proj_type"}  # fmt: skip
 PLAIN_BLOCKS = {"ls_init_value": None, "block_type": None, "final_ln_after_pool": False}
 PLAIN_BLOCKS |= dict.fromkeys(("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn"), False)
 PLAIN_BLOCKS |= {"scale_fc": False}
@@ -68,6 +73,19 @@ def config_from_json(settings: dict[str, Any], source: str) -> CLIPConfig:
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{source}: open_clip_config.json: {error}") from error
     return config
+
+
+def passed_over(settings: dict[str, Any], source: str) -> list[str]:
+    """The keys that `config_from_json` and `preprocess_from_json` take no word from."""
+    model = settings.get("model_cfg", settings)
+    try:
+        found = unread(settings, {"model_cfg", "preprocess_cfg"}, "") if "model_cfg" in settings else []
+    except ValueError as error:
+        raise CheckpointError(f"{source}: open_clip_config.json: {error}") from error
+    for name, part in (("model_cfg", model), ("vision_cfg", model["vision_cfg"]), ("text_cfg", model["text_cfg"])):
+        found += [f"{name}.{key}" for key in part if key in INERT]
+    found += [f"preprocess_cfg.{key}" for key in settings.get("preprocess_cfg") or {} if key not in PICTURE_KEYS]
+    return [f"open_clip_config.json: {key}" for key in found]
 
 
 def _check_keys(settings: dict[str, Any], known: set[str], fixed: dict[str, Any], where: str) -> None:
@@ -228,23 +246,3 @@ def _ratio(mlp_width: int, width: int) -> float:
     """Such that int(width * ratio), which is how it is read, gives the width back."""
     ratio = mlp_width / width
     return ratio if int(width * ratio) == mlp_width else (mlp_width + 0.5) / width
-
-
-def preprocess_from_json(settings: dict[str, Any], size_px: int, source: str) -> Preprocess:
-    """What their preprocess_cfg says, with open_clip's defaults where it is silent."""
-    mode, mean, std = settings.get("resize_mode") or "shortest", settings.get("mean"), settings.get("std")
-    if mode not in RESIZE_MODES:
-        raise CheckpointError(
-            f"{source}: open_clip_config.json: resize_mode={mode!r} is not supported; {' and '.join(RESIZE_MODES)} are."
-        )
-    filter_name = settings.get("interpolation") or "bicubic"
-    try:
-        return Preprocess(size_px, mean or OPENAI_MEAN, std or OPENAI_STD, RESIZE_MODES[mode], filter_name)
-    except ValueError as error:
-        raise CheckpointError(f"{source}: open_clip_config.json: {error}") from error
-
-
-def preprocess_to_json(asked: Preprocess) -> dict[str, Any]:
-    """Their preprocess_cfg; the size is the model's."""
-    mode = next(theirs for theirs, ours in RESIZE_MODES.items() if ours == asked.mode)
-    return {"mean": asked.mean, "std": asked.std, "interpolation": asked.interpolation, "resize_mode": mode}

@@ -10,11 +10,15 @@ from diptych.checkpoint import huggingface, texts
 from diptych.checkpoint.files import read_json, read_text
 from diptych.checkpoint.state import CheckpointError, check_activation
 from diptych.cleaning import Reading
+from diptych.images import unread_keys
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 OURS = "diptych"
 READABLE = (OURS, *huggingface.ROWS)  # what config.json may have as model_type
 TOWERS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {"vit": ViTConfig, "resnet": ResNetConfig}
+
+
+AS_OPENAI = "no preprocessor_config.json: pictures are prepared as OpenAI's models want them"
 
 
 class Settings(NamedTuple):
@@ -36,14 +40,19 @@ def read_settings(folder: Path, source: str, *, activation: str | None = None) -
     settings = read_json(folder / "config.json")
     tokenizer_json = read_text(folder / "tokenizer.json")
     tokenizer, family = texts.settings_of(folder), settings.get("model_type")
+    passed_over: list[str] = []
     if family == OURS:
         config = from_fields(settings, source)
     else:
         pad_id = huggingface.padding_id(tokenizer_json, tokenizer)
         config = huggingface.config_from_json(settings, source, pad_id=pad_id)
+        passed_over += huggingface.passed_over(settings, source)
     check_activation(config, activation, source)
     reading = texts.of_hugging_face(tokenizer, tokenizer_json, source, causal=config.text.causal, model_type=family)
-    return Settings(config, settings, _preprocess(folder), tokenizer_json, reading)
+    preprocess = _preprocess(folder)
+    passed_over += [f"preprocessor_config.json: {key}" for key in unread_keys(preprocess or {})]
+    notes = () if preprocess or config.loss == "sigmoid" else (AS_OPENAI,)
+    return Settings(config, settings, preprocess, tokenizer_json, reading, notes, tuple(passed_over))
 
 
 def _optional_json(path: Path) -> dict[str, Any] | None:

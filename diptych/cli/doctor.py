@@ -34,19 +34,22 @@ def command(
     folder: str | None, mend: bool, place: str | None,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Say what is wrong with the index of FOLDER, or, without one, with this installation of diptych.
+    """Say what is wrong with the index of FOLDER, or, without one, with the model named, or with this installation.
 
     \b
     diptych doctor
     diptych doctor ~/Pictures --mend
+    diptych doctor --model openai/clip-vit-base-patch32
     """
     from diptych.index.doctor import examine
     from diptych.index.faults import IndexFault
-    from diptych.index.installation import installation
+    from diptych.index.installation import installation, of_model
 
     unread: dict[str, str] = {}
     partial: dict[str, str] = {}
-    if folder is None and place is None:
+    if folder is None and place is None and model:
+        facts, findings = of_model(open_model(model, device, activation, engine))
+    elif folder is None and place is None:
         facts, findings = installation()
         facts["terminal"] = _terminal()
     else:

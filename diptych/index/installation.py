@@ -6,11 +6,17 @@ import importlib
 import importlib.metadata
 import platform
 import sqlite3
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from diptych import __version__
+from diptych.errors import DiptychError, worded
 from diptych.index.doctor import Finding
+
+if TYPE_CHECKING:
+    from diptych.embedder import Embedder
 
 # What the core needs, and then what the extras bring; by the names that pip knows
 NEEDED = (
@@ -44,6 +50,39 @@ def installation() -> Installation:
             said = str(error).partition("\n")[0] or type(error).__name__
             findings.append(Finding(f"{what}: {said}", "install diptych anew: pip install --force-reinstall diptych"))
     return Installation(facts, findings)
+
+
+def of_model(model: Embedder) -> Installation:
+    """What a model is, what was decided for lack of a word in its files, and which keys in these were passed over. Both
+    towers are read: what is wrong with their weights is a finding."""
+    spec, findings = model.preprocessing, []
+    facts = {"model": model.source, "vectors": f"{model.dim} dimensions", "engine": model.engine.describe()}
+    facts["pictures"] = (
+        f"{spec.size_px} px, {spec.interpolation}, {spec.mode}, mean {_few(spec.mean)}, std {_few(spec.std)}"
+    )
+    if model.tokenizer is None:
+        facts["texts"] = "no tokenizer.json"
+    else:
+        facts["texts"] = f"{model.config.text.context} tokens of {model.config.text.vocab_size:,}"
+    looks: tuple[Callable[[], object], ...] = (
+        lambda: model.embed_pixels(np.zeros((1, spec.size_px, spec.size_px, 3), np.uint8)),
+        lambda: model.tokenizer and model.embed_texts(["a picture"]),
+        lambda: facts.update(scale=f"{model.scale:.4g}"),
+    )
+    for look in looks:
+        try:
+            look()
+        except DiptychError as error:
+            findings.append(Finding(worded(error.problem), worded(error.remedy) or "take another copy of the model"))
+    facts |= {f"note {number}": note for number, note in enumerate(model.notes, start=1)}
+    for file in dict.fromkeys(key.partition(": ")[0] for key in model.passed_over):
+        keys = [key.partition(": ")[2] for key in model.passed_over if key.startswith(f"{file}: ")]
+        facts[f"passed over in {file}"] = ", ".join(keys)
+    return Installation(facts, findings)
+
+
+def _few(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.3g}" for value in values)
 
 
 def _version(name: str) -> str | None:
