@@ -13,7 +13,7 @@ import numpy as np
 
 from diptych import zero_shot
 from diptych.checkpoint.finding import BUNDLED as BUNDLED
-from diptych.checkpoint.fingerprint import fingerprint
+from diptych.checkpoint.fingerprint import as_read_before, fingerprint
 from diptych.checkpoint.finite import multiplied_out
 from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of
 from diptych.engines import Engine, EngineName, choose_engine, device_name  # first, for it must come before torch
@@ -142,7 +142,8 @@ class Embedder:
         if isinstance(state, Numbers):
             return str(state.facts["fingerprint"])
         first_row = getattr(state, "first_row", lambda name: _array(state[name][:1]))
-        return fingerprint(self.config, self.preprocessing, self._checkpoint.tokenizer_json, first_row)
+        config = as_read_before(self.config, self.reading)
+        return fingerprint(config, self.preprocessing, self._checkpoint.tokenizer_json, first_row)
 
     @property
     def tokenizer_json(self) -> str | None:

@@ -5,7 +5,9 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +16,15 @@ from earlier_catalog import as_earlier
 from index_model import DIM, InlineReaders, PixelModel, draw, expected
 from PIL import Image, PngImagePlugin
 
+import diptych
+from diptych.checkpoint.fingerprint import as_read_before
+from diptych.cleaning import OPENAI, PLAIN, Reading
 from diptych.cli import OK
-from diptych.index import readers
+from diptych.index import readers, rereading
 from diptych.index.given import open_given
 from diptych.index.local import LocalIndex, open_index
 from diptych.index.read_anew import kind_read_anew
+from diptych.tokenizer import Tokenizer
 
 OLD_S = 1_600_000_000
 STALE = np.eye(DIM, dtype=np.float16)[0]  # what an earlier version made of everything
@@ -205,8 +211,10 @@ def test_a_file_whose_folder_is_away_waits(earlier: LocalIndex, model: PixelMode
     assert not is_stale(earlier, "disk/grey.tif")
 
 
-def test_texts_are_embedded_again_where_their_ids_change(earlier: LocalIndex, model: PixelModel) -> None:
-    model.cleaning = ("canonicalize",)  # type: ignore[attr-defined]
+def test_texts_are_embedded_again_where_their_ids_change(
+    earlier: LocalIndex, model: PixelModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rereading, "texts_read_otherwise", lambda model, texts: {"Two."} & set(texts))
     model.embedded = 0
     done = earlier.update()
     assert done.reread["with a text"] == 1
@@ -214,6 +222,32 @@ def test_texts_are_embedded_again_where_their_ids_change(earlier: LocalIndex, mo
     vectors = earlier.catalog.vectors_of(earlier.catalog.matching("path = 'notes.md'"))
     np.testing.assert_allclose(vectors, model.embed_texts(["One.", "Two."]), atol=1e-3)
     assert is_stale(earlier, "plain.png")
+
+
+def test_texts_whose_ids_change_are_told_by_their_ids(tiny_model: Path) -> None:
+    """As those of OpenAI's files do: quotes, entities and ligatures are put right before."""
+    plain = diptych.load(tiny_model)
+    texts = ["a red star", "It\u2019s a star", "a &amp; b", "two  stars"]
+    assert rereading.texts_read_otherwise(plain, texts) == set()
+    cleaning = diptych.load(tiny_model)
+    cleaning.reading = OPENAI
+    cleaning.tokenizer = Tokenizer.of_tower(str(plain.tokenizer_json), plain.config.text, OPENAI)
+    assert rereading.texts_read_otherwise(cleaning, texts) == {"It\u2019s a star", "a &amp; b"}
+
+
+def test_texts_of_open_clips_siglip_were_padded_with_0(tiny_model: Path) -> None:
+    """Which a tower that reads both ways sees; its pictures are the same, and so is what it is called."""
+    plain = diptych.load(tiny_model)
+    text = replace(plain.config.text, causal=False, pad_id=1)
+    config, reading = replace(plain.config, text=text), Reading(("canonicalize",))
+    model = SimpleNamespace(
+        config=config, reading=reading, tokenizer_json=plain.tokenizer_json,
+        tokenizer=Tokenizer.of_tower(str(plain.tokenizer_json), text, reading),
+    )  # fmt: skip
+    assert rereading.texts_read_otherwise(model, ["a red star"]) == {"a red star"}  # type: ignore[arg-type]
+    assert as_read_before(config, reading) == replace(config, text=replace(text, pad_id=0))
+    assert as_read_before(config, PLAIN) == config
+    assert as_read_before(plain.config, reading) == plain.config
 
 
 def test_a_date_that_was_not_understood_is_read_and_no_vector_made(model: PixelModel, tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
+from diptych.cleaning import Reading
 from diptych.images import Preprocess
 from diptych.nets.config import STRIDE, CLIPConfig, ResNetConfig
+
+OPEN_CLIPS = ("lower", "whitespace", "canonicalize")  # what open_clip calls its ways to clean a text
 
 
 def fingerprint(
@@ -27,6 +30,15 @@ def fingerprint(
     for name in _matrices(config):
         hash.update(np.ascontiguousarray(first_row(name), np.float32).tobytes())
     return hash.hexdigest()
+
+
+def as_read_before(config: CLIPConfig, reading: Reading) -> CLIPConfig:
+    """The configuration as 0.1.0 read it, so that a model whose pictures have the same vectors keeps its name: of a
+    text tower that reads both ways and came from open_clip it took 0 for the padding, whatever the tokenizer said. What
+    that changes for texts is `versions.TOKENIZING`'s to say."""
+    text = config.text
+    is_open_clips = not text.causal and any(step in reading.cleaning for step in OPEN_CLIPS)
+    return replace(config, text=replace(text, pad_id=0)) if is_open_clips else config
 
 
 def _matrices(config: CLIPConfig) -> Iterator[str]:

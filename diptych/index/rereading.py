@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from diptych.cleaning import PLAIN
 from diptych.index.catalog import Catalog
 from diptych.index.items import File, Kind, Modality
 from diptych.index.read_anew import kind_read_anew, tells_date
@@ -21,6 +22,7 @@ from diptych.versions import READING, TOKENIZING
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
+    from diptych.tokenizer import Tokenizer
 
 _AT_ONCE = 256  # files that are looked at before what is known of them is kept
 _TEXT, _DATE = "with a text", "with a date"
@@ -123,12 +125,28 @@ def _texts_read_otherwise(catalog: Catalog, model: Callable[[], Embedder]) -> se
     )
     if not rows:
         return set()
-    is_other = _is_other(model())
-    return {file for file, text in rows if is_other(text)}
+    other = texts_read_otherwise(model(), sorted({text for _, text in rows}))
+    return {file for file, text in rows if text in other}
 
 
-def _is_other(model: Embedder) -> Callable[[str], bool]:
-    """Whether version 1 made other ids of a text: it cleaned none, and padded a bidirectional tower's with 0."""
-    if not getattr(model, "cleaning", ()):
-        return lambda text: False
-    return lambda text: True
+def texts_read_otherwise(model: Embedder, texts: Sequence[str]) -> set[str]:
+    """Those of which version 1 made other ids: it did with every text as the model's tokenizer.json alone says."""
+    from diptych.checkpoint.fingerprint import as_read_before
+    from diptych.tokenizer import Tokenizer
+
+    if getattr(model, "reading", PLAIN) == PLAIN or model.tokenizer is None or model.tokenizer_json is None:
+        return set()
+    before = Tokenizer.of_tower(model.tokenizer_json, as_read_before(model.config, model.reading).text)
+    other = set[str]()
+    for start in range(0, len(texts), _AT_ONCE):
+        some = texts[start : start + _AT_ONCE]
+        rows = zip(some, _ids(model.tokenizer, some), _ids(before, some), strict=True)
+        other.update(text for text, now, then in rows if now != then)
+    return other
+
+
+def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of each text, with padding only where the tower sees it."""
+    tokens = tokenizer(texts, truncate=True)
+    shown = tokens.mask | tokenizer.fill_context
+    return [ids[seen].tolist() for ids, seen in zip(tokens.ids, shown, strict=True)]
