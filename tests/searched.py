@@ -74,6 +74,7 @@ class Searched:
 
     def __init__(self, place: Path, model: TableModel):
         self.place, self.root, self.model = place / ".diptych", place, model
+        self.under = ""
         self.catalog = Catalog.create(self.place / "catalog.sqlite", fingerprint="a", model="bundled", dim=DIM)
 
     def path_of(self, path: str) -> Path:

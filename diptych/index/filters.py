@@ -85,6 +85,10 @@ class Filters:
     def __bool__(self) -> bool:
         return self != Filters()
 
+    def within(self, folder: str) -> Filters:
+        """The same for the files in a folder, relative to the index's root; "" is the root itself."""
+        return replace(self, under=f"{folder}/{self.under}" if self.under else folder) if folder else self
+
     def condition(self) -> tuple[str, list[Any]]:
         """SQL for a WHERE on `files`, "1" where nothing is asked, and its parameters in order."""
         parts = list(self._parts())

@@ -72,6 +72,7 @@ class LocalIndex:
     ):
         self.root = Path(os.path.abspath(os.fsdecode(folder)))
         self.place = self.root / PLACE if index is None else Path(os.path.abspath(os.fsdecode(index)))
+        self.under = ""
         self.exclude, self.hidden = exclude, hidden
         is_name = model is None or isinstance(model, (str, os.PathLike))
         self._name = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
@@ -249,12 +250,15 @@ class LocalIndex:
         relevant: bool = False,
         diverse: float = 0.0,
         truncate: bool = False,
+        copies: bool = False,
     ) -> Found:
         """The best hits for a sentence, a picture, a vector or a `Query`; `diptych.index.search.search` tells all."""
         from diptych.index.search import search
 
-        options = {"limit": limit, "modality": modality, "filters": filters}
-        return search(self, query, **options, relevant=relevant, diverse=diverse, truncate=truncate)
+        return search(
+            self, query, limit=limit, modality=modality, filters=filters, relevant=relevant, diverse=diverse,
+            truncate=truncate, copies=copies,
+        )  # fmt: skip
 
     # --- what changes it
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from diptych.errors import ArgumentError, Setting
+from diptych.index.faults import IndexModelError
 from diptych.index.filters import Filters
 from diptych.index.items import Modality
 from diptych.index.query import Encoder, Query
 from diptych.index.ranking import LEAST_BACKGROUND, Background, diverse_order
 from diptych.index.relevance import Neighbourly, Reach, reach, sentence_vectors
+from diptych.index.shots import copies_of, first_of_shots, same_bytes
 from diptych.zero_shot import unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from diptych.index.catalog import Item
 
 Wanted = Literal["picture", "text", "both"]
@@ -50,6 +53,9 @@ class Index(Protocol):
     @property
     def place(self) -> Path: ...
 
+    @property
+    def under(self) -> str: ...
+
     def nearest(self, modality: Modality) -> Neighbourly: ...
 
     def path_of(self, path: str) -> Path: ...
@@ -60,7 +66,8 @@ class Hit(NamedTuple):
     background, a sample of the index (None where the index holds under ten items of its kind).
 
     `kind` is the file's: picture, video or text. `at_s` is the time of a video's best frame, `line` and `text` are a
-    paragraph's or caption's. The rest is what the file says of itself, None where it is silent.
+    paragraph's or caption's. `copies` are the other files of the same shot. The rest is what the file says of itself,
+    None where it is silent.
     """
 
     path: Path
@@ -80,6 +87,7 @@ class Hit(NamedTuple):
     longitude: float | None = None
     camera: str | None = None
     caption: str | None = None
+    copies: tuple[Path, ...] = ()
 
 
 class Found(NamedTuple):
@@ -97,14 +105,26 @@ class Found(NamedTuple):
 
 
 class _Candidates(NamedTuple):
-    """The best of one modality, best first."""
+    """The best of one modality in one index, best first, a shot once."""
 
+    index: Index
     items: list[Item]
     cosines: np.ndarray
     background: Background
     searched: int
-    reach: Reach | None
-    standing: float | None
+    reach: Reach | None = None
+    standing: float | None = None
+
+
+class _Asked(NamedTuple):
+    """What is looked for, in every index alike."""
+
+    query: Query
+    vector: np.ndarray
+    count: int
+    filters: Filters
+    relevant: bool
+    copies: bool
 
 
 def search(
@@ -117,52 +137,99 @@ def search(
     relevant: bool = False,
     diverse: float = 0.0,
     truncate: bool = False,
+    copies: bool = False,
 ) -> Found:
     """The `limit` best hits for a query: a `Query`, a sentence, a picture or a vector.
 
     `modality` "both" ranks pictures and texts by z, for a text is nearer to any other text than to a picture of what it
-    says. A video is one hit, with its best frame; a text file gives a hit a paragraph. `relevant` keeps what stands out
-    (see `diptych.index.relevance`), which may be nothing. `diverse`, 0 to 1, trades likeness to the query for
-    unlikeness among the hits. Raises ValueError for these, QueryError, FilterError, and what the model raises.
+    says. A video is one hit, with its best frame; a text file gives a hit a paragraph. Copies of a file, links to it,
+    and the RAW, HEIC and JPEG files of one shot are one hit, which names the others; with `copies` each is its own.
+    `relevant` keeps what stands out (see `diptych.index.relevance`), which may be nothing. `diverse`, 0 to 1, trades
+    likeness to the query for unlikeness among the hits. Raises ValueError for these, QueryError, FilterError, and what
+    the model raises.
     """
+    return search_all(
+        [index], query, limit=limit, modality=modality, filters=filters, relevant=relevant, diverse=diverse,
+        truncate=truncate, copies=copies,
+    )  # fmt: skip
+
+
+def search_all(
+    indexes: Sequence[Index],
+    query: Any,
+    *,
+    limit: int = 10,
+    modality: Wanted = "picture",
+    filters: Filters | None = None,
+    relevant: bool = False,
+    diverse: float = 0.0,
+    truncate: bool = False,
+    copies: bool = False,
+) -> Found:
+    """`search` in several indexes at once: the best hits of all, by their scores. A file that several of them hold
+    counts once. Raises IndexModelError where they are not all of one model."""
     if limit < 1:
-        raise ValueError(f"limit is {limit}; wanted 1 or more.")
+        raise ArgumentError(f"limit is {limit}; wanted 1 or more.", argument="limit")
     if not 0 <= diverse <= 1:
-        raise ValueError(f"diverse is {diverse:g}; wanted 0 (the best alone) to 1 (as unlike each other as can be).")
+        raise ArgumentError(
+            [Setting("diverse"), f" is {diverse:g}; wanted 0 (the best alone) to 1 (as unlike each other as can be)."],
+            argument="diverse",
+        )
+    check_one_model(indexes)
     wanted: tuple[Modality, ...] = ("picture", "text") if modality == "both" else (modality,)
     query = Query.of(query)
-    vector = query.embed(index.model, truncate=truncate)
+    vector = query.embed(indexes[0].model, truncate=truncate)
     count = max(limit * _MORE, 50) if diverse else limit
-    found = [_candidates(index, one, query, vector, count, filters or Filters(), relevant) for one in wanted]
-    order = _merged(found)
+    asked = _Asked(query, vector, count, filters or Filters(), relevant, copies)
+    found = [_candidates(index, one, asked) for one in wanted for index in indexes]
+    order = _merged(found, by_z=len(wanted) > 1)
+    if len(indexes) > 1:
+        order = _once(found, order, copies)
     if diverse:
-        order = _spread(index, found, order, diverse, limit)
-    hits = [_hit(index, found[which], at) for which, at in order[:limit]]
+        order = _spread(found, order, diverse, limit)
     best = max((one for one in found if one.reach), key=lambda one: one.standing or 0, default=None)
     searched = sum(one.searched for one in found)
+    hits = _hits(found, order[:limit], asked)
     return Found(hits, searched, best and best.standing, best and best.reach and best.reach.cut)
 
 
-def _candidates(
-    index: Index, modality: Modality, query: Query, vector: np.ndarray, count: int, filters: Filters, relevant: bool
-) -> _Candidates:
-    """The best `count` hits of one modality."""
+def check_one_model(indexes: Sequence[Index]) -> None:
+    """Raises IndexModelError where the vectors of these indexes cannot be compared, ArgumentError where there are
+    none."""
+    if not indexes:
+        raise ArgumentError("no index came to search in; wanted one or more.", argument="indexes")
+    if len(indexes) == 1:
+        return
+    made = [index.catalog.facts() for index in indexes]
+    for facts, index in zip(made, indexes, strict=True):
+        if facts["fingerprint"] != made[0]["fingerprint"]:
+            raise IndexModelError(
+                f"{indexes[0].place} was made with {_called(made[0])} and {index.place} with {_called(facts)}; scores "
+                "of two models cannot be compared. Search them one by one, or index one of them anew with the other's "
+                "model."
+            )
+
+
+def _called(facts: Mapping[str, Any]) -> str:
+    return "the bundled model" if facts["model"] == "bundled" else str(facts["model"])
+
+
+def _candidates(index: Index, modality: Modality, asked: _Asked) -> _Candidates:
+    """The best hits of one modality in one index."""
     nearest = index.nearest(modality)
-    among = _allowed(index, modality, filters)
+    among = _allowed(index, modality, asked.filters)
     searched = len(nearest) if among is None else len(among)
-    items, cosines = _best_files(index, nearest, vector, count, among) if searched else ([], np.empty(0, np.float32))
+    items, cosines = _best_files(index, nearest, asked, among) if searched else ([], np.empty(0, np.float32))
     if not items:  # nothing passes, or what does is too new for a cache that another process is updating
-        return _Candidates(items, cosines, Background(0, 0, 0), searched, None, None)
-    background = Background.of(_sample(nearest) @ vector)
-    if not relevant or searched < LEAST_BACKGROUND:  # the spread of fewer tells nothing
-        return _Candidates(items, cosines, background, searched, None, None)
+        return _Candidates(index, items, cosines, Background(0, 0, 0), searched)
+    background = Background.of(_sample(nearest) @ asked.vector)
+    if not asked.relevant or searched < LEAST_BACKGROUND:  # the spread of fewer tells nothing
+        return _Candidates(index, items, cosines, background, searched)
     sentences = sentence_vectors(index.model, index.place, str(index.catalog.facts().get("fingerprint", "")))
-    other = reach(query, nearest, sentences, among=among)
-    standing = other.standing(nearest.search(vector, other.best, among=among)[1])
-    if standing < other.cut:
-        return _Candidates([], cosines[:0], background, searched, other, standing)
-    kept = int(sum(other.height(float(cosine)) >= other.cut for cosine in cosines))
-    return _Candidates(items[:kept], cosines[:kept], background, searched, other, standing)
+    other = reach(asked.query, nearest, sentences, among=among)
+    standing = other.standing(nearest.search(asked.vector, other.best, among=among)[1])
+    kept = int(sum(other.height(float(cosine)) >= other.cut for cosine in cosines)) if standing >= other.cut else 0
+    return _Candidates(index, items[:kept], cosines[:kept], background, searched, other, standing)
 
 
 def _sample(nearest: Neighbourly) -> np.ndarray:
@@ -175,7 +242,8 @@ def _sample(nearest: Neighbourly) -> np.ndarray:
 
 
 def _allowed(index: Index, modality: Modality, filters: Filters) -> np.ndarray | None:
-    """The ids that pass the filters; None where all do."""
+    """The ids that pass the filters and lie in the index's folder; None where all do."""
+    filters = filters.within(index.under)
     if not filters:
         return None
     condition, parameters = filters.condition()
@@ -183,47 +251,99 @@ def _allowed(index: Index, modality: Modality, filters: Filters) -> np.ndarray |
 
 
 def _best_files(
-    index: Index, nearest: Neighbourly, vector: np.ndarray, count: int, among: np.ndarray | None
+    index: Index, nearest: Neighbourly, asked: _Asked, among: np.ndarray | None
 ) -> tuple[list[Item], np.ndarray]:
-    """The best items, at most one of a video; more are asked for until there are `count`, or no more to be had."""
-    asked, size = count, len(nearest) if among is None else len(among)
+    """The best items, at most one of a shot or a video; more are asked for until there are enough, or no more to be
+    had. Their cosines are of vectors that rounding may have made a little longer than 1."""
+    number, size = asked.count, len(nearest) if among is None else len(among)
     while True:
-        ids, cosines = nearest.search(vector, min(asked, size), among=among)
+        ids, cosines = nearest.search(asked.vector, min(number, size), among=among)
         by_id = dict(zip(ids.tolist(), cosines.tolist(), strict=True))
-        first: dict[object, Item] = {}
-        for item in index.catalog.items(ids.tolist()):
-            first.setdefault(item.path if item.at_s is not None else item.id, item)
-        if len(first) >= count or asked >= size:
-            items = list(first.values())[:count]
-            return items, np.array([by_id[item.id] for item in items], np.float32)
-        asked *= _MORE
+        items = index.catalog.items(ids.tolist())
+        first = _first_of_each(items) if asked.copies else first_of_shots(index.catalog, items)
+        if len(first) >= asked.count or number >= size:
+            items = first[: asked.count]
+            return items, np.clip(np.array([by_id[item.id] for item in items], np.float32), -1, 1)
+        number *= _MORE
 
 
-def _merged(found: list[_Candidates]) -> list[tuple[int, int]]:
-    """(which modality, which of its items), best first: by cosine within one modality, by z across several."""
-    heights = [one.background.height(one.cosines) for one in found]
+def _first_of_each(items: Iterable[Item]) -> list[Item]:
+    """One item of a video, every other."""
+    first: dict[object, Item] = {}
+    for item in items:
+        first.setdefault(item.path if item.at_s is not None else item.id, item)
+    return list(first.values())
+
+
+def _merged(found: list[_Candidates], *, by_z: bool) -> list[tuple[int, int]]:
+    """(which candidates, which of their items), best first: by cosine within one modality, by z across several."""
+    heights = [one.background.height(one.cosines) if by_z else one.cosines for one in found]
     keys = [(which, at) for which, one in enumerate(found) for at in range(len(one.items))]
     return sorted(keys, key=lambda key: -heights[key[0]][key[1]]) if len(found) > 1 else keys
 
 
+def _once(found: list[_Candidates], order: list[tuple[int, int]], copies: bool) -> list[tuple[int, int]]:
+    """The order with each file once, or each content, where several indexes hold it."""
+    kept: dict[object, tuple[int, int]] = {}
+    for which, at in order:
+        index, item = found[which].index, found[which].items[at]
+        same = _named(index.path_of(item.path)) if copies or not item.digest else item.digest
+        kept.setdefault((same, item.modality, item.line), (which, at))
+    return list(kept.values())
+
+
 def _spread(
-    index: Index, found: list[_Candidates], order: list[tuple[int, int]], diversity: float, limit: int
+    found: list[_Candidates], order: list[tuple[int, int]], diversity: float, limit: int
 ) -> list[tuple[int, int]]:
     """The order that keeps hits apart. The gap between pictures' and texts' vectors keeps those two apart by itself."""
     if not order:
         return order
-    stored = index.catalog.vectors_of([found[which].items[at].id for which, at in order]).astype(np.float32)
-    vectors = unit(stored)
+    vectors: dict[tuple[int, int], np.ndarray] = {}
+    for which, candidates in enumerate(found):
+        chosen = [key for key in order if key[0] == which]
+        stored = candidates.index.catalog.vectors_of([candidates.items[at].id for _, at in chosen])
+        vectors |= dict(zip(chosen, unit(stored.astype(np.float32)), strict=True))
     heights = [found[which].background.height(found[which].cosines)[at] for which, at in order]
-    return [order[at] for at in diverse_order(vectors, heights, diversity=diversity, limit=limit)]
+    apart = diverse_order(np.stack([vectors[key] for key in order]), heights, diversity=diversity, limit=limit)
+    return [order[at] for at in apart]
 
 
-def _hit(index: Index, candidates: _Candidates, at: int) -> Hit:
+def _hits(found: list[_Candidates], order: list[tuple[int, int]], asked: _Asked) -> list[Hit]:
+    hits: dict[tuple[int, int], Hit] = {}
+    for which, candidates in enumerate(found):
+        chosen = [at for one, at in order if one == which]
+        items = [candidates.items[at] for at in chosen]
+        others = [()] * len(items) if asked.copies else _copies(found, candidates, items, asked.filters)
+        hits |= {(which, at): _hit(candidates, at, paths) for at, paths in zip(chosen, others, strict=True)}
+    return [hits[key] for key in order]
+
+
+def _copies(
+    found: list[_Candidates], candidates: _Candidates, items: list[Item], filters: Filters
+) -> list[tuple[Path, ...]]:
+    """For each of these items the other files of its shot: in its own index, and those of its bytes in others."""
+    others = [dict[str, Path]() for _ in items]
+    for index in {id(one.index): one.index for one in found}.values():
+        look = copies_of if index is candidates.index else same_bytes
+        some = look(index.catalog, items, *filters.within(index.under).condition())
+        for paths, known in zip(some, others, strict=True):
+            known.update((_named(path), path) for path in map(index.path_of, paths))
+    for item, known in zip(items, others, strict=True):
+        known.pop(_named(candidates.index.path_of(item.path)), None)  # an index within another knows the file, too
+    return [tuple(known.values()) for known in others]
+
+
+def _named(path: Path) -> str:
+    """A name that a file, or a link, has whichever way one came to its folder."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
+
+
+def _hit(candidates: _Candidates, at: int, copies: tuple[Path, ...]) -> Hit:
     item, cosine = candidates.items[at], candidates.cosines[at]
     details = item.details
     return Hit(
-        index.path_of(item.path), float(cosine), candidates.background.z(np.array([cosine]))[0],
+        candidates.index.path_of(item.path), float(cosine), candidates.background.z(np.array([cosine]))[0],
         item.kind, item.modality, item.at_s, item.line, item.text, item.id, item.size,
         details.width, details.height, details.taken_at, details.latitude, details.longitude, details.camera,
-        details.caption,
+        details.caption, copies,
     )  # fmt: skip

@@ -1,0 +1,148 @@
+"""Which files show one shot: copies and links, which have the same bytes, and what a camera writes of one moment (RAW,
+HEIC and JPEG under one name)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from diptych.index.catalog import Item
+from diptych.index.scan import RAW_ENDINGS
+from diptych.zero_shot import unit
+
+# What a camera, or the program that fetches pictures from it, writes of one shot: by ending, of what kind
+_KINDS = {f".{ending}": "RAW" for ending in RAW_ENDINGS.split("|")}
+_KINDS |= {".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF"}
+_AT_ONCE = 100  # values in one statement
+LEAST_ALIKE = 0.94  # the cosine from which pictures of one name, and of no date, are one shot
+
+
+class _Catalog(Protocol):
+    def matching(self, condition: str, parameters: Any = ()) -> np.ndarray: ...
+
+    def items(self, ids: Iterable[int]) -> list[Item]: ...
+
+    def vectors_of(self, ids: Iterable[int]) -> np.ndarray: ...
+
+
+class _Twin(NamedTuple):
+    """A picture as one of a shot's files: its folder and name without the ending, and of what kind it is."""
+
+    stem: str
+    kind: str
+
+
+def first_of_shots(catalog: _Catalog, items: Iterable[Item]) -> list[Item]:
+    """The first item of each shot, of items of one modality in the order of their worth."""
+    firsts: list[Item] = []
+    seen = set[object]()
+    named: dict[object, list[Item]] = {}  # by each name, the firsts that have it
+    for item in items:
+        key = _bytes_of(item)
+        if key in seen:
+            continue
+        seen.add(key)
+        names = list(_names_of(item))
+        if not any(_is_one_shot(catalog, first, item) for name in names for first in named.get(name, ())):
+            firsts.append(item)
+            for name in names:
+                named.setdefault(name, []).append(item)
+    return firsts
+
+
+def same_bytes(catalog: _Catalog, items: Sequence[Item], condition: str, parameters: Sequence[Any]) -> list[list[str]]:
+    """For each of these items, of one modality, the paths of files with its bytes in a catalog, which need not be its
+    own, among those that an SQL condition on `files` lets pass."""
+    if not items:
+        return []
+    same = _Look(catalog, items[0].modality, condition, parameters).same(items)
+    return [sorted(same.get(item.digest, ())) for item in items]
+
+
+def copies_of(catalog: _Catalog, items: Sequence[Item], condition: str, parameters: Sequence[Any]) -> list[list[str]]:
+    """For each of these items, of one modality, the paths of the other files of its shot, among those that an SQL
+    condition on `files` lets pass."""
+    if not items:
+        return []
+    look = _Look(catalog, items[0].modality, condition, parameters)
+    beside = look.beside(items)
+    twins = [
+        [one for one in there if _is_one_shot(catalog, item, one)] for item, there in zip(items, beside, strict=True)
+    ]
+    same = look.same([*items, *(one for some in twins for one in some)])
+    groups = zip(items, twins, strict=True)
+    found = ({path for one in (item, *some) for path in (one.path, *same.get(one.digest, ()))} for item, some in groups)
+    return [sorted(paths - {item.path}) for item, paths in zip(items, found, strict=True)]
+
+
+class _Look(NamedTuple):
+    """Where other files of the same shots are looked for."""
+
+    catalog: _Catalog
+    modality: str
+    condition: str
+    parameters: Sequence[Any]
+
+    def same(self, items: Iterable[Item]) -> dict[bytes | None, set[str]]:
+        """The paths of files that have the same bytes as one of these, by digest."""
+        digests, found = list({item.digest for item in items if item.digest}), dict[bytes | None, set[str]]()
+        for start in range(0, len(digests), _AT_ONCE):
+            some = digests[start : start + _AT_ONCE]
+            for item in self._items(f"files.digest IN ({', '.join('?' * len(some))})", some):
+                found.setdefault(item.digest, set()).add(item.path)
+        return found
+
+    def beside(self, items: Sequence[Item]) -> list[list[Item]]:
+        """For each the pictures of the same name but for its ending."""
+        stems = [twin.stem for item in items if (twin := _twin(item))]
+        by_stem: dict[str, list[Item]] = {stem: [] for stem in stems}
+        for start in range(0, len(stems), _AT_ONCE):
+            some = stems[start : start + _AT_ONCE]
+            edges = [os.fsencode(f"{stem}{edge}") for stem in some for edge in "./"]  # "/" is the letter after "."
+            within = " OR ".join(["files.path > CAST(? AS TEXT) AND files.path < CAST(? AS TEXT)"] * len(some))
+            for item in self._items(within, edges):
+                if (twin := _twin(item)) and twin.stem in by_stem:
+                    by_stem[twin.stem].append(item)
+        return [by_stem[twin.stem] if (twin := _twin(item)) else [] for item in items]
+
+    def _items(self, where: str, values: Sequence[Any]) -> list[Item]:
+        # the plus keeps SQLite from going through all items of the modality
+        condition = f"({where}) AND +items.modality = ? AND ({self.condition})"
+        return self.catalog.items(self.catalog.matching(condition, [*values, self.modality, *self.parameters]))
+
+
+def _bytes_of(item: Item) -> object:
+    """What items have in common that show the same bytes. A video's frames are one whatever they show; a text file's
+    paragraphs are told apart by where they stand."""
+    if item.kind == "text":
+        return item.digest or item.path, item.line
+    return item.digest or item.path
+
+
+def _twin(item: Item) -> _Twin | None:
+    stem, ending = os.path.splitext(item.path)
+    kind = _KINDS.get(ending.lower())
+    return _Twin(stem, kind) if kind and item.kind == "picture" and item.modality == "picture" else None
+
+
+def _names_of(item: Item) -> Iterator[object]:
+    """Under what a shot's other files are looked for: beside it, and anywhere by its name, camera and second."""
+    if twin := _twin(item):
+        yield twin.stem
+        if taken_at := item.details.taken_at:
+            yield os.path.basename(twin.stem), taken_at, item.details.camera
+
+
+def _is_one_shot(catalog: _Catalog, one: Item, other: Item) -> bool:
+    """Whether two pictures of one name are of two kinds, and of one moment; where a date is missing, alike."""
+    first, second = _twin(one), _twin(other)
+    if not first or not second or first.kind == second.kind:
+        return False
+    dates = one.details.taken_at, other.details.taken_at
+    if None not in dates:
+        return dates[0] == dates[1]
+    vectors = unit(catalog.vectors_of([one.id, other.id]).astype(np.float32))
+    return float(vectors[0] @ vectors[1]) >= LEAST_ALIKE
