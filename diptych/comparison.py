@@ -31,4 +31,5 @@ def compare(images: Float[np.ndarray, "pictures dim"], texts: Float[np.ndarray, 
     dot = images @ texts.T
     lengths = np.linalg.norm(images, axis=1)[:, None] * np.linalg.norm(texts, axis=1)
     squares = (images**2).sum(axis=1)[:, None] + (texts**2).sum(axis=1) - 2 * dot
-    return Comparison(dot / np.maximum(lengths, np.finfo(np.float32).tiny), dot, np.sqrt(np.maximum(squares, 0)))
+    cosine = np.clip(dot / np.maximum(lengths, np.finfo(np.float32).tiny), -1, 1)
+    return Comparison(cosine, dot, np.sqrt(np.maximum(squares, 0)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from diptych.zero_shot import softmax, unit
+from diptych.zero_shot import cosines, softmax, unit
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -42,4 +42,4 @@ def difference(
     change = unit((second - first)[None].astype(np.float64))[0]
     apart = unit((words - words.mean(axis=0)).astype(np.float64))
     scores = scale * apart @ change
-    return Difference(tuple(names), softmax(scores), softmax(-scores), float(first @ second))
+    return Difference(tuple(names), softmax(scores), softmax(-scores), float(cosines(first[None], second[None])[0, 0]))

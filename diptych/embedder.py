@@ -291,7 +291,7 @@ class Embedder:
     ) -> Float[np.ndarray, "pictures texts"]:
         """Cosines between pictures and texts; either may also come as vectors, (n, dim) float, of any length."""
         rows = self._text_vectors(texts, truncate)  # first: it is quick, and may fail
-        return self._image_vectors(images) @ rows.T
+        return zero_shot.cosines(self._image_vectors(images), rows)
 
     def classify(
         self,

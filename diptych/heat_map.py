@@ -144,7 +144,7 @@ def _by_windows(
         vectors.append(model.embed_pixels(batch))
         if progress:
             progress(sum(map(len, vectors)), len(windows))
-    cosines = texts @ np.concatenate(vectors).T
+    cosines = np.clip(texts @ np.concatenate(vectors).T, -1, 1)
     return [locate.laid_back(scores, windows, picture.size, scale=scale) for scores in cosines]
 
 

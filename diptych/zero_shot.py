@@ -131,6 +131,13 @@ def unit(vectors: Float[np.ndarray, "*n dim"]) -> Float[np.ndarray, "*n dim"]:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
 
 
+def cosines(
+    one: Float[np.ndarray, "rows dim"], other: Float[np.ndarray, "columns dim"]
+) -> Float[np.ndarray, "rows columns"]:
+    """Of unit vectors, with each other. Rounding leaves some products a little above 1 or below -1, which none is."""
+    return np.clip(one @ other.T, -1, 1)
+
+
 def softmax(logits: Float[np.ndarray, "*n classes"]) -> Float[np.ndarray, "*n classes"]:
     """Probabilities along the last axis."""
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))

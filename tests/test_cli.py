@@ -342,7 +342,7 @@ def test_search_looks_over_the_folder_first_or_not(
     cli: Cli, tiny_model: Path, several: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(several / ".diptych")
-    arguments = ("search", "a star", several, "--paths")
+    arguments = ("search", "a star", several, "--paths", "--copies")
     said = cli(*arguments, "--no-update", "--model", tiny_model)
     assert (said.code, said.out) == (FAILED, "")
     assert "holds no index yet; leave out --no-update to make it" in said.err

@@ -86,6 +86,21 @@ def test_accents_are_compared_as_they_read(pattern: str, tmp_path: Path) -> None
             assert not list(scan(folder, exclude=[typed]))
 
 
+def test_sql_and_the_matcher_are_of_one_mind(tmp_path: Path) -> None:
+    """Some patterns are SQL alone."""
+    index = Searched(tmp_path, TableModel())
+    paths = ["a.jpg", "a.JPG", "a/b.jpg", "a/b/c.png", "a.jpg.png", ".jpg", "A/c.png", "jpg", "a_jpg", "b/a/b/c.Jpg"]
+    for path in paths:
+        index.put(path, noise(1))
+    for pattern in ("*.jpg", "*.Png", "a/**", "/a/**", "./a/b/**", "a/", "b/**/*.jpg", "**", "**/a/**", "/*", "a/b/*"):
+        for under in ("", "a", "b/a"):
+            condition, values = Filters(path=pattern, under=under).condition()
+            found = {item.path for item in index.catalog.items(index.catalog.matching(condition, values))}
+            start = len(under) + bool(under)
+            inside = [path for path in paths if path.startswith(f"{under}/") or not under]
+            assert found == {path for path in inside if fits(path.encode(), start, pattern.encode())}, (pattern, under)
+
+
 def test_a_pattern_that_is_none() -> None:
     with pytest.raises(PatternError, match="'x\\[z-a\\]' is no pattern"):
         Patterns(["*.gif", "x[z-a]"])

@@ -108,11 +108,13 @@ def shown(hit: Hit) -> str:
 
 
 def _about(hit: Hit) -> str:
-    """When, where and with what it was taken, as far as that is known."""
+    """When, where and with what it was taken, as far as that is known, and how many copies there are."""
     parts = [hit.taken_at.replace("T", " ")[:16]] if hit.taken_at else []
     if hit.latitude is not None and hit.longitude is not None:
         parts.append(f"{hit.latitude:.4f}, {hit.longitude:.4f}")
-    return harmless(" · ".join([*parts, *([hit.camera] if hit.camera else [])]), lines=False)
+    parts += [hit.camera] if hit.camera else []
+    parts += [f"{len(hit.copies)} more of it"] if hit.copies else []
+    return harmless(" · ".join(parts), lines=False)
 
 
 def _snippet(hit: Hit) -> str:
@@ -138,7 +140,7 @@ def _fitted(text: str, room: int) -> str:
 
 def hit_json(hit: Hit) -> dict[str, Any]:
     """A hit for --json, without what is not known of it."""
-    fields = hit._asdict() | {"path": str(hit.path)}
+    fields = hit._asdict() | {"path": str(hit.path), "copies": [str(path) for path in hit.copies] or None}
     return {key: value for key, value in fields.items() if value is not None or key == "z"}
 
 

@@ -72,6 +72,7 @@ class _Search(click.Command):
 @click.option("--find", default="pictures", show_default=True, type=click.Choice(list(_FOUND)), help="What to find.")
 @click.option("--relevant", is_flag=True, help="Only what stands out; may say that nothing like that is here.")
 @click.option("--diverse", default=0.0, metavar="0..1", help="How unlike each other the hits should be.")
+@click.option("--copies", is_flag=True, help="Copies, links and the RAW or HEIC beside a JPEG as hits of their own.")
 @filter_options
 @click.option("--index", "place", metavar="DIR", help="Where the index is; by default in FOLDER/.diptych.")
 @click.option(
@@ -193,8 +194,13 @@ def _found(index: LocalIndex, query: Query, filters: Any, folder: str, options: 
     found = search(
         index, query, limit=options["limit"], modality=_FOUND[options["find"]], filters=filters,
         relevant=options["relevant"], diverse=options["diverse"], truncate=options["truncate"],
+        copies=options["copies"],
     )  # fmt: skip
-    hits = [hit._replace(path=Path(folder) / hit.path.relative_to(index.root)) for hit in found.hits]
+
+    def typed(path: Path) -> Path:
+        return Path(folder) / path.relative_to(index.root)
+
+    hits = [hit._replace(path=typed(hit.path), copies=tuple(map(typed, hit.copies))) for hit in found.hits]
     return found._replace(hits=hits)
 
 

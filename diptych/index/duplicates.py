@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from diptych.zero_shot import unit
+from diptych.zero_shot import cosines, unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -163,10 +163,10 @@ def _equal_videos(index: _Index) -> list[list[int]]:
 def _sorted_copies(index: _Index, ids: Iterable[int]) -> list[Copy]:
     items = _files(index, sorted(index.catalog.items(ids), key=_rank))
     vectors = unit(index.catalog.vectors_of([item.id for item in items]).astype(np.float32))
-    cosines = vectors @ vectors[0] if len(items) else ()
+    likeness = cosines(vectors, vectors[:1])[:, 0] if len(items) else ()
     return [
         Copy(index.path_of(item.path), float(cosine), item.details.width, item.details.height, item.size, item.id)
-        for item, cosine in zip(items, cosines, strict=True)
+        for item, cosine in zip(items, likeness, strict=True)
     ]
 
 

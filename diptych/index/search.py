@@ -182,11 +182,12 @@ def search_all(
     count = max(limit * _MORE, 50) if diverse else limit
     asked = _Asked(query, vector, count, filters or Filters(), relevant, copies)
     found = [_candidates(index, one, asked) for one in wanted for index in indexes]
-    order = _merged(found, by_z=len(wanted) > 1)
+    worth = [one.background.height(one.cosines) if len(wanted) > 1 else one.cosines for one in found]
+    order = _merged(worth)
     if len(indexes) > 1:
         order = _once(found, order, copies)
     if diverse:
-        order = _spread(found, order, diverse, limit)
+        order = _spread(found, worth, order, diverse, limit)
     best = max((one for one in found if one.reach), key=lambda one: one.standing or 0, default=None)
     searched = sum(one.searched for one in found)
     hits = _hits(found, order[:limit], asked)
@@ -275,11 +276,10 @@ def _first_of_each(items: Iterable[Item]) -> list[Item]:
     return list(first.values())
 
 
-def _merged(found: list[_Candidates], *, by_z: bool) -> list[tuple[int, int]]:
+def _merged(worth: list[np.ndarray]) -> list[tuple[int, int]]:
     """(which candidates, which of their items), best first: by cosine within one modality, by z across several."""
-    heights = [one.background.height(one.cosines) if by_z else one.cosines for one in found]
-    keys = [(which, at) for which, one in enumerate(found) for at in range(len(one.items))]
-    return sorted(keys, key=lambda key: -heights[key[0]][key[1]]) if len(found) > 1 else keys
+    keys = [(which, at) for which, some in enumerate(worth) for at in range(len(some))]
+    return sorted(keys, key=lambda key: -worth[key[0]][key[1]]) if len(worth) > 1 else keys
 
 
 def _once(found: list[_Candidates], order: list[tuple[int, int]], copies: bool) -> list[tuple[int, int]]:
@@ -293,7 +293,7 @@ def _once(found: list[_Candidates], order: list[tuple[int, int]], copies: bool) 
 
 
 def _spread(
-    found: list[_Candidates], order: list[tuple[int, int]], diversity: float, limit: int
+    found: list[_Candidates], worth: list[np.ndarray], order: list[tuple[int, int]], diversity: float, limit: int
 ) -> list[tuple[int, int]]:
     """The order that keeps hits apart. The gap between pictures' and texts' vectors keeps those two apart by itself."""
     if not order:
@@ -303,8 +303,8 @@ def _spread(
         chosen = [key for key in order if key[0] == which]
         stored = candidates.index.catalog.vectors_of([candidates.items[at].id for _, at in chosen])
         vectors |= dict(zip(chosen, unit(stored.astype(np.float32)), strict=True))
-    heights = [found[which].background.height(found[which].cosines)[at] for which, at in order]
-    apart = diverse_order(np.stack([vectors[key] for key in order]), heights, diversity=diversity, limit=limit)
+    worths = [float(worth[which][at]) for which, at in order]
+    apart = diverse_order(np.stack([vectors[key] for key in order]), worths, diversity=diversity, limit=limit)
     return [order[at] for at in apart]
 
 
@@ -313,24 +313,45 @@ def _hits(found: list[_Candidates], order: list[tuple[int, int]], asked: _Asked)
     for which, candidates in enumerate(found):
         chosen = [at for one, at in order if one == which]
         items = [candidates.items[at] for at in chosen]
-        others = [()] * len(items) if asked.copies else _copies(found, candidates, items, asked.filters)
-        hits |= {(which, at): _hit(candidates, at, paths) for at, paths in zip(chosen, others, strict=True)}
+        shots = [_Shot(item, ()) for item in items] if asked.copies else _shots(found, candidates, items, asked.filters)
+        hits |= {(which, at): _hit(candidates, at, shot) for at, shot in zip(chosen, shots, strict=True)}
     return [hits[key] for key in order]
 
 
-def _copies(
-    found: list[_Candidates], candidates: _Candidates, items: list[Item], filters: Filters
-) -> list[tuple[Path, ...]]:
-    """For each of these items the other files of its shot: in its own index, and those of its bytes in others."""
-    others = [dict[str, Path]() for _ in items]
-    for index in {id(one.index): one.index for one in found}.values():
-        look = copies_of if index is candidates.index else same_bytes
-        some = look(index.catalog, items, *filters.within(index.under).condition())
-        for paths, known in zip(some, others, strict=True):
-            known.update((_named(path), path) for path in map(index.path_of, paths))
-    for item, known in zip(items, others, strict=True):
-        known.pop(_named(candidates.index.path_of(item.path)), None)  # an index within another knows the file, too
-    return [tuple(known.values()) for known in others]
+class _Shot(NamedTuple):
+    """The item that stands for a shot, and its other files."""
+
+    item: Item
+    copies: tuple[Path, ...]
+
+
+def _shots(found: list[_Candidates], candidates: _Candidates, items: list[Item], filters: Filters) -> list[_Shot]:
+    """For each of these items its shot, from its own index, and from others what has its bytes."""
+    own = candidates.index
+    copies = copies_of(own.catalog, items, *filters.within(own.under).condition())
+    shots = [_shot(own, item, some) for item, some in zip(items, copies, strict=True)]
+    for index in {id(one.index): one.index for one in found if one.index is not own}.values():
+        elsewhere = same_bytes(index.catalog, items, *filters.within(index.under).condition())
+        shots = [_with_more(own, shot, index, some) for shot, some in zip(shots, elsewhere, strict=True)]
+    return shots
+
+
+def _shot(index: Index, item: Item, copies: list[Item]) -> _Shot:
+    """What stands for the shot is, of those that show the same bytes at the same place, no link, and the least deep."""
+    if not copies:
+        return _Shot(item, ())
+    files = [item, *copies]
+    same = [copy for copy in files if (copy.digest, copy.at_s, copy.line) == (item.digest, item.at_s, item.line)]
+    item = min(same, key=lambda copy: (index.path_of(copy.path).is_symlink(), copy.path.count("/"), copy.path))
+    paths = {copy.path for copy in files} - {item.path}
+    return _Shot(item, tuple(map(index.path_of, sorted(paths))))
+
+
+def _with_more(own: Index, shot: _Shot, index: Index, copies: list[Item]) -> _Shot:
+    """With the files of another index, which may lie in the folder of this one and be known."""
+    known = {_named(path) for path in (own.path_of(shot.item.path), *shot.copies)}
+    paths = (index.path_of(path) for path in sorted({copy.path for copy in copies}))
+    return shot._replace(copies=(*shot.copies, *(path for path in paths if _named(path) not in known)))
 
 
 def _named(path: Path) -> str:
@@ -338,12 +359,12 @@ def _named(path: Path) -> str:
     return os.path.join(os.path.realpath(path.parent), path.name)
 
 
-def _hit(candidates: _Candidates, at: int, copies: tuple[Path, ...]) -> Hit:
-    item, cosine = candidates.items[at], candidates.cosines[at]
+def _hit(candidates: _Candidates, at: int, shot: _Shot) -> Hit:
+    item, cosine = shot.item, candidates.cosines[at]
     details = item.details
     return Hit(
         candidates.index.path_of(item.path), float(cosine), candidates.background.z(np.array([cosine]))[0],
         item.kind, item.modality, item.at_s, item.line, item.text, item.id, item.size,
         details.width, details.height, details.taken_at, details.latitude, details.longitude, details.camera,
-        details.caption, copies,
+        details.caption, shot.copies,
     )  # fmt: skip

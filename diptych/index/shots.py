@@ -16,6 +16,7 @@ from diptych.zero_shot import unit
 # What a camera, or the program that fetches pictures from it, writes of one shot: by ending, of what kind
 _KINDS = {f".{ending}": "RAW" for ending in RAW_ENDINGS.split("|")}
 _KINDS |= {".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF"}
+_BETWEEN = "SELECT one.id FROM edges CROSS JOIN files AS one WHERE one.path > low AND one.path < high"
 _AT_ONCE = 100  # values in one statement
 LEAST_ALIKE = 0.94  # the cosine from which pictures of one name, and of no date, are one shot
 
@@ -53,46 +54,47 @@ def first_of_shots(catalog: _Catalog, items: Iterable[Item]) -> list[Item]:
     return firsts
 
 
-def same_bytes(catalog: _Catalog, items: Sequence[Item], condition: str, parameters: Sequence[Any]) -> list[list[str]]:
-    """For each of these items, of one modality, the paths of files with its bytes in a catalog, which need not be its
-    own, among those that an SQL condition on `files` lets pass."""
+def same_bytes(catalog: _Catalog, items: Sequence[Item], condition: str, parameters: Sequence[Any]) -> list[list[Item]]:
+    """For each of these items, of one modality, those of files with its bytes in a catalog, which need not be its own,
+    among the files that an SQL condition on `files` lets pass."""
     if not items:
         return []
-    same = _Look(catalog, items[0].modality, condition, parameters).same(items)
-    return [sorted(same.get(item.digest, ())) for item in items]
+    same = _Look(catalog, items[0].modality, condition, parameters, frozenset()).same(items)
+    return [same.get(item.digest, []) for item in items]
 
 
-def copies_of(catalog: _Catalog, items: Sequence[Item], condition: str, parameters: Sequence[Any]) -> list[list[str]]:
-    """For each of these items, of one modality, the paths of the other files of its shot, among those that an SQL
-    condition on `files` lets pass."""
+def copies_of(catalog: _Catalog, items: Sequence[Item], condition: str, parameters: Sequence[Any]) -> list[list[Item]]:
+    """For each of these items, of one modality, those of the other files of its shot; as `same_bytes`."""
     if not items:
         return []
-    look = _Look(catalog, items[0].modality, condition, parameters)
-    beside = look.beside(items)
+    look = _Look(catalog, items[0].modality, condition, parameters, frozenset(item.id for item in items))
     twins = [
-        [one for one in there if _is_one_shot(catalog, item, one)] for item, there in zip(items, beside, strict=True)
+        [one for one in there if _is_one_shot(catalog, item, one)]
+        for item, there in zip(items, look.beside(items), strict=True)
     ]
     same = look.same([*items, *(one for some in twins for one in some)])
-    groups = zip(items, twins, strict=True)
-    found = ({path for one in (item, *some) for path in (one.path, *same.get(one.digest, ()))} for item, some in groups)
-    return [sorted(paths - {item.path}) for item, paths in zip(items, found, strict=True)]
+    return [
+        [*some, *(one for member in (item, *some) for one in same.get(member.digest, ()))]
+        for item, some in zip(items, twins, strict=True)
+    ]
 
 
 class _Look(NamedTuple):
-    """Where other files of the same shots are looked for."""
+    """Where other files of the same shots are looked for; those of the ids `known` are not."""
 
     catalog: _Catalog
     modality: str
     condition: str
     parameters: Sequence[Any]
+    known: frozenset[int]
 
-    def same(self, items: Iterable[Item]) -> dict[bytes | None, set[str]]:
-        """The paths of files that have the same bytes as one of these, by digest."""
-        digests, found = list({item.digest for item in items if item.digest}), dict[bytes | None, set[str]]()
+    def same(self, items: Iterable[Item]) -> dict[bytes | None, list[Item]]:
+        """Items of files that have the same bytes as one of these, by digest."""
+        digests, found = list({item.digest for item in items if item.digest}), dict[bytes | None, list[Item]]()
         for start in range(0, len(digests), _AT_ONCE):
             some = digests[start : start + _AT_ONCE]
             for item in self._items(f"files.digest IN ({', '.join('?' * len(some))})", some):
-                found.setdefault(item.digest, set()).add(item.path)
+                found.setdefault(item.digest, []).append(item)
         return found
 
     def beside(self, items: Sequence[Item]) -> list[list[Item]]:
@@ -102,8 +104,8 @@ class _Look(NamedTuple):
         for start in range(0, len(stems), _AT_ONCE):
             some = stems[start : start + _AT_ONCE]
             edges = [os.fsencode(f"{stem}{edge}") for stem in some for edge in "./"]  # "/" is the letter after "."
-            within = " OR ".join(["files.path > CAST(? AS TEXT) AND files.path < CAST(? AS TEXT)"] * len(some))
-            for item in self._items(within, edges):
+            pairs = ", ".join(["(CAST(? AS TEXT), CAST(? AS TEXT))"] * len(some))
+            for item in self._items(f"files.id IN (WITH edges(low, high) AS (VALUES {pairs}) {_BETWEEN})", edges):
                 if (twin := _twin(item)) and twin.stem in by_stem:
                     by_stem[twin.stem].append(item)
         return [by_stem[twin.stem] if (twin := _twin(item)) else [] for item in items]
@@ -111,7 +113,8 @@ class _Look(NamedTuple):
     def _items(self, where: str, values: Sequence[Any]) -> list[Item]:
         # the plus keeps SQLite from going through all items of the modality
         condition = f"({where}) AND +items.modality = ? AND ({self.condition})"
-        return self.catalog.items(self.catalog.matching(condition, [*values, self.modality, *self.parameters]))
+        ids = self.catalog.matching(condition, [*values, self.modality, *self.parameters]).tolist()
+        return self.catalog.items([id for id in ids if id not in self.known])
 
 
 def _bytes_of(item: Item) -> object:
