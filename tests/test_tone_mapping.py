@@ -13,6 +13,11 @@ def sixteen(values: np.ndarray) -> np.ndarray:
     return np.rint(values * 65535).astype(np.uint16)
 
 
+def in_the_dark(values: np.ndarray) -> np.ndarray:
+    """With nine times as much black beside it: what is bright all over is exposed anew."""
+    return np.hstack([values, np.zeros((len(values), 9 * values.shape[1], 3))])
+
+
 @pytest.mark.parametrize(
     ("transfer", "coded"), [(PQ, lambda light: pq(light * 203)), (HLG, lambda light: hlg(light * 203))]
 )
@@ -27,17 +32,35 @@ def test_the_numbers_of_the_standards() -> None:
     assert pq(np.array(203.0)) == pytest.approx(0.58, abs=0.002)
     assert hlg(np.array([[203.0] * 3]))[0, 0] == pytest.approx(0.75, abs=0.002)
     for transfer, white in ((PQ, 0.5807), (HLG, 0.75)):
-        assert to_srgb(sixteen(np.full((1, 1, 3), white)), transfer, BT2020).min() >= 253
+        values = in_the_dark(np.full((1, 1, 3), white))
+        assert to_srgb(sixteen(values), transfer, BT2020)[0, 0].min() >= 253
 
 
 def test_highlights_are_rolled_off_and_shadows_stay() -> None:
     nits = np.array([0.0, 1, 10, 50, 100, 203, 400, 1000])
-    mapped = to_srgb(sixteen(pq(np.repeat(nits[None, :, None], 3, 2))), PQ, BT2020)[0, :, 0].astype(int)
+    values = in_the_dark(pq(np.repeat(nits[None, :, None], 3, 2)))
+    mapped = to_srgb(sixteen(values), PQ, BT2020)[0, : len(nits), 0].astype(int)
     assert np.all(np.diff(mapped) > 0)  # all can be told apart, where clipping would leave white alone
     plain = np.rint(255 * np.interp(nits[:4] / 203, srgb_light(np.linspace(0, 1, 4096)), np.linspace(0, 1, 4096)))
     np.testing.assert_allclose(mapped[:4], plain, atol=1)
     assert mapped[-1] == 255
     assert 220 < mapped[5] < 250
+
+
+@pytest.mark.parametrize("white", [100, 203, 1000])
+def test_films_do_not_agree_on_white(white: int) -> None:
+    """Photographs are bright by a quarter on average: they look alike, wherever a film has its white."""
+    greys = np.linspace(0, 255, 64).astype(int).reshape(8, 8, 1).repeat(3, 2)
+    found = to_srgb(sixteen(pq(srgb_light(greys / 255) * white)), PQ, BT2020).astype(int)
+    assert np.abs(found - greys).mean() < (25 if white == 1000 else 2)
+    assert found.max() > 250
+
+
+def test_a_dark_picture_stays_dark() -> None:
+    night = to_srgb(sixteen(pq(np.full((4, 4, 3), 1.0))), PQ, BT2020)
+    assert night.max() < 30
+    assert to_srgb(np.zeros((4, 4, 3), np.uint16), PQ, BT2020).max() == 0
+    assert to_srgb(np.zeros((4, 4, 3), np.uint16), HLG, BT2020).max() == 0
 
 
 @pytest.mark.parametrize(
