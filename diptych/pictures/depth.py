@@ -27,7 +27,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 def scaled(values: np.ndarray, *, full: float | None = None) -> np.ndarray:
     """Numbers as uint8 of the same shape, 0 to `full` as 0 to 255. Where `full` is None: the smallest of the usual
-    ranges that holds the numbers, else their own span but for a thousandth at each end. What is not finite is 0."""
+    ranges that holds the numbers, else their own span, but for a thousandth at each end. What is not finite is 0."""
     if values.dtype.kind == "f":
         values = np.nan_to_num(values.astype(np.float32, copy=False), posinf=0, neginf=0)
     low, high, gamma = (0.0, float(full), 1.0) if full else _range(values)
@@ -44,12 +44,12 @@ def _range(values: np.ndarray) -> tuple[float, float, float]:
         return 0, 255, 1
     if values.dtype.kind == "f":
         return _range_of_reals(values)
-    low, high = int(values.min()), int(values.max())
+    low, high, _ = _span(values)
     full = next((full for full in _WHOLE if low >= 0 and high <= full), None)
     least, most = np.iinfo(values.dtype).min, np.iinfo(values.dtype).max
     if full is None and max(high, -low) > most // 2:  # it makes use of all that the type holds
         return least if low < 0 else 0, most, 1
-    return _span(values) if full is None else (0, full, 1)
+    return (low, high, 1) if full is None else (0, full, 1)
 
 
 def _range_of_reals(values: np.ndarray) -> tuple[float, float, float]:

@@ -196,7 +196,13 @@ class _Way(NamedTuple):
             raise
         except Exception:
             file.seek(0)
-            return self._opened_png(io.BytesIO(png.without_damage(file.read())))
+            content = file.read()
+        try:
+            return self._opened_png(io.BytesIO(png.without_damage(content)))
+        except Exception:  # frames out of order
+            if b"acTL" not in content:
+                raise
+            return self._opened_png(io.BytesIO(png.without_damage(content, is_still=True)))
 
     def _opened_png(self, file: IO[bytes]) -> Upright:
         image = Image.open(file, formats=["PNG"])

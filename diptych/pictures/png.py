@@ -21,11 +21,12 @@ class _Chunk(NamedTuple):
     is_sound: bool
 
 
-def without_damage(content: bytes) -> bytes:
+def without_damage(content: bytes, *, is_still: bool = False) -> bytes:
     """The same picture without what a decoder may stumble over: colour profiles, packed texts, and whatever else beside
-    the pixels has a wrong check sum or an impossible length. What is critical stays as it is."""
+    the pixels has a wrong check sum or an impossible length. What is critical stays as it is; of
+    an animation that is damaged, or where it is to be `is_still`, the default picture alone."""
     chunks = list(_chunks(content))
-    is_still = any(not chunk.is_sound or not _fits(chunk) for chunk in chunks if chunk.kind in _ANIMATION)
+    is_still |= any(not chunk.is_sound or not _fits(chunk) for chunk in chunks if chunk.kind in _ANIMATION)
     kept = (chunk.raw for chunk in chunks if _is_kept(chunk, chunks[0].data, is_still))
     return SIGNATURE + b"".join(kept)
 

@@ -158,7 +158,7 @@ def _with_whole_colours(image: Image.Image, page: Page) -> Image.Image:
 def _by_colour(page: Page) -> np.ndarray:
     """The colour map as (colours, 3) uint8; in the file all reds come first."""
     count = len(page.colours) // 3
-    numbers = np.array(page.colours[: 3 * count], np.uint16).reshape(3, count).T
+    numbers = (np.array(page.colours[: 3 * count], np.int64) & 0xFFFF).reshape(3, count).T
     return np.ascontiguousarray(numbers if numbers.max(initial=0) < 256 else numbers >> 8).astype(np.uint8)
 
 

@@ -1,0 +1,338 @@
+"""Damaged picture files: what is read of them against what their formats' own decoders make of the same bytes.
+
+    python bench/damaged.py [--files FOLDER] [--count 2000] [--keep FOLDER]
+
+Pictures of every kind, drawn here or taken from a folder, are cut, have bytes changed, and have their chunks, segments,
+tags or boxes exchanged, doubled and left out. They are read as an index reads them. Those that are read are compared
+with tifffile (TIFF), libpng (pngtopnm), libjpeg (djpeg), libheif (heif-convert) and libavif (avifdec), where these read
+them, too: the correlation of what a tower would be shown. Debian: netpbm libjpeg-turbo-progs libheif-examples
+libavif-bin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import random
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pillow_heif
+import tifffile
+from PIL import Image
+
+from diptych.images import Preprocess, squared
+from diptych.index.items import Contents
+from diptych.index.readers import Readers
+from diptych.index.scan import scan
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it tells of every damaged tag
+SPEC = Preprocess(64)
+LEAST = 0.9
+PNG, JPEG, TIFF = b"\x89PNG", b"\xff\xd8\xff", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+Bytes = Callable[[bytes, random.Random], bytes]
+
+
+def drawn() -> dict[str, bytes]:
+    """One picture as files of many kinds."""
+    random_ = np.random.default_rng(3)
+    picture = Image.fromarray(random_.integers(0, 256, (8, 12, 3), dtype=np.uint8)).resize(
+        (120, 80), Image.Resampling.BICUBIC
+    )
+    colours, grey = np.asarray(picture), np.asarray(picture.convert("L")).astype(np.uint16)
+    found: dict[str, bytes] = {}
+
+    def put(name: str, kind: str, image: Image.Image = picture, **options: Any) -> None:
+        file = io.BytesIO()
+        image.save(file, kind, **options)
+        found[name] = file.getvalue()
+
+    def tiff(name: str, values: np.ndarray, **options: Any) -> None:
+        file = io.BytesIO()
+        tifffile.imwrite(file, values, **options)
+        found[name] = file.getvalue()
+
+    exif = Image.Exif()
+    exif[274], exif[0x10F] = 6, "Maker"
+    pillow_heif.register_heif_opener()
+    put("baseline.jpg", "JPEG", quality=90, exif=exif)
+    put("progressive.jpg", "JPEG", quality=90, progressive=True)
+    put("inks.jpg", "JPEG", picture.convert("CMYK"), quality=90)
+    put("colours.png", "PNG", exif=exif)
+    put("palette.png", "PNG", picture.quantize(99))
+    put("alpha.png", "PNG", Image.merge("RGBA", (*picture.split(), picture.convert("L"))))
+    put("deep.png", "PNG", Image.fromarray(grey * 257))
+    for ending, kind in {
+        "gif": "GIF",
+        "webp": "WEBP",
+        "avif": "AVIF",
+        "heic": "HEIF",
+        "bmp": "BMP",
+        "jp2": "JPEG2000",
+    }.items():
+        put(f"a.{ending}", kind)
+    tiff("deep.tif", colours.astype(np.uint16) * 257, photometric="rgb", compression="zlib", predictor=True)
+    tiff("apart.tif", (colours.astype(np.uint16) * 257).transpose(2, 0, 1).copy(), photometric="rgb")
+    tiff("tiles.tif", colours, photometric="rgb", compression="lzw", tile=(32, 32))
+    tiff("negative.tif", 65535 - grey * 257, photometric="miniswhite", compression="packbits")
+    tiff("float.tif", grey.astype("f4") / 255, compression="zlib")
+    tiff("jpeg.tif", colours, photometric="rgb", compression="jpeg")
+    tiff("signed.tif", (grey.astype("i4") - 128).astype("i2"), byteorder=">")
+    return found
+
+
+# --- damage
+
+
+def cut(content: bytes, choice: random.Random) -> bytes:
+    """The end is missing: mostly a little."""
+    least = len(content) * choice.choice((0, 0.5, 0.9, 0.97))
+    return content[: choice.randrange(int(least), len(content))]
+
+
+def changed(content: bytes, choice: random.Random) -> bytes:
+    """Some bytes are others, here and there or close together, mostly at the beginning."""
+    out, count = bytearray(content), choice.choice((1, 1, 1, 2, 4, 16))
+    first = choice.choice((0, 0, 0, choice.randrange(len(out)), max(len(out) - 200, 0)))
+    length = choice.choice((64, 500, len(out)))
+    for _ in range(count):
+        at = min(first + choice.randrange(length), len(out) - 1)
+        out[at] = choice.choice((choice.randrange(256), out[at] ^ 1 << choice.randrange(8), 0, 255))
+    return bytes(out)
+
+
+def reordered(content: bytes, choice: random.Random) -> bytes:
+    """The parts that its format is made of exchanged, doubled or left out."""
+    parts = list(_parts(content))
+    for _ in range(choice.choice((1, 1, 2, 3))):
+        if len(parts) < 3:
+            break
+        one, other = choice.randrange(1, len(parts)), choice.randrange(1, len(parts))
+        way = choice.randrange(4)
+        if way < 2:
+            parts[one], parts[other] = parts[other], parts[one]
+        elif way == 2:
+            parts.insert(other, parts[one])
+        else:
+            del parts[one]
+    return b"".join(parts)
+
+
+def _parts(content: bytes) -> Iterator[bytes]:
+    if content.startswith(PNG):
+        yield content[:8]
+        yield from _lengths(content, 8, 12)
+    elif content.startswith(JPEG):
+        yield from _segments(content)
+    elif content.startswith(TIFF):
+        yield from _tags(content)
+    elif content[4:8] in (b"ftyp", b"jP  "):
+        yield from _boxes(content)
+    else:
+        step = max(len(content) // 40, 4)
+        yield from (content[at : at + step] for at in range(0, len(content), step))
+
+
+def _lengths(content: bytes, at: int, more: int) -> Iterator[bytes]:
+    while at + 4 <= len(content):
+        (length,) = struct.unpack_from(">I", content, at)
+        end = min(at + length + more, len(content)) if length + more else len(content)
+        yield content[at:end]
+        at = max(end, at + 1)
+
+
+def _boxes(content: bytes) -> Iterator[bytes]:
+    """The outermost of ISO's boxes, and those in `meta` one by one."""
+    for box in _lengths(content, 0, 0):
+        if box[4:8] == b"meta":
+            yield box[:12]
+            yield from _lengths(box, 12, 0)
+        else:
+            yield box
+
+
+def _segments(content: bytes) -> Iterator[bytes]:
+    yield content[:2]
+    at = 2
+    while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+        yield content[at:end]
+        at = end
+    scans = content[at:].split(b"\xff\xda")
+    yield from (b"\xff\xda" + scan if number else scan for number, scan in enumerate(scans))
+
+
+def _tags(content: bytes) -> Iterator[bytes]:
+    """The tags of the first directory of a classic file one by one, all else in two pieces."""
+    order = "<" if content[:2] == b"II" else ">"
+    (at,) = struct.unpack_from(order + "I", content, 4)
+    if content[2:4] not in (b"*\0", b"\0*") or at + 2 > len(content):
+        yield content
+        return
+    (count,) = struct.unpack_from(order + "H", content, at)
+    yield content[: at + 2]
+    for tag in range(at + 2, at + 2 + 12 * count, 12):
+        yield content[tag : tag + 12]
+    yield content[at + 2 + 12 * count :]
+
+
+WAYS: tuple[Bytes, ...] = (cut, changed, reordered)
+
+# --- the formats' own decoders
+
+
+def reference(content: bytes, place: Path) -> np.ndarray | None:
+    """(h, w, 3) uint8 of what the format's own decoder makes of a file; None where it reads none, or is none."""
+    try:
+        if content.startswith(JPEG):
+            return _by_tool(content, place, "djpeg", "-scale", "1/8" if len(content) > 400_000 else "1/1", "{file}")
+        if content.startswith(PNG):
+            return _by_tool(content, place, "pngtopnm", "-mix", "-background", "#ffffff", "{file}")
+        if content.startswith(TIFF):
+            return _by_tifffile(content)
+        if content[4:8] == b"ftyp":
+            is_avif = content[8:12] in (b"avif", b"avis")
+            return _by_tool(content, place, "avifdec" if is_avif else "heif-convert", "{file}", "{png}")
+    except Exception:  # of any kind: the reference does not read it
+        return None
+    return None
+
+
+def _by_tool(content: bytes, place: Path, *command: str) -> np.ndarray | None:
+    file, png = place / "file", place / "out.png"
+    file.write_bytes(content)
+    png.unlink(missing_ok=True)
+    said = subprocess.run([part.format(file=file, png=png) for part in command], capture_output=True, timeout=60)
+    if "{png}" in command:
+        return np.asarray(Image.open(png).convert("RGB")) if said.returncode == 0 and png.exists() else None
+    if said.returncode not in (0, 2) or not said.stdout:  # 2 are djpeg's warnings
+        return None
+    image = Image.open(io.BytesIO(said.stdout))
+    return _eight(np.asarray(image), 65535 if image.mode.startswith("I") else 255)
+
+
+def _by_tifffile(content: bytes) -> np.ndarray | None:
+    with tifffile.TiffFile(io.BytesIO(content)) as tiff:
+        page: Any = next((page for page in tiff.pages if not page.subfiletype & 1), tiff.pages[0])
+        values = page.asarray()
+        if "S" in page.axes:
+            values = np.moveaxis(values, page.axes.index("S"), -1)
+        kind = int(page.photometric)
+        if kind == 3 and page.colormap is not None:
+            values = np.moveaxis(page.colormap[:, np.minimum(values, page.colormap.shape[1] - 1)], 0, -1)
+        is_defined = values.ndim == 2 or (values.ndim == 3 and kind)  # TIFF 6.0 has no white-is-zero in colours
+        if kind not in (0, 1, 2, 3, 6) or not is_defined:
+            return None
+        values = (
+            values
+            if values.ndim == 2
+            else values[..., : 3 if values.shape[2] > 2 else 1].squeeze(-1)
+            if values.shape[2] < 3
+            else values[..., :3]
+        )
+        eight = _eight(values, None)
+        return 255 - eight if kind == 0 else eight
+
+
+def _eight(values: np.ndarray, full: int | None) -> np.ndarray:
+    """By its own span but for what stands out, for a correlation asks no more."""
+    values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
+    low, high = (0.0, float(full)) if full else np.percentile(values, (0.5, 99.5))
+    eight = (np.clip((values - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
+    return eight if eight.ndim == 3 else np.repeat(eight[..., None], 3, 2)
+
+
+# --- the comparison
+
+
+def main() -> None:
+    """Print what became of the files, and every one that looks otherwise."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=Path, help="pictures to damage beside those that are drawn")
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="where files that look otherwise are kept")
+    options = parser.parse_args()
+    endings = (".jpg", ".mpo", ".png", ".gif", ".avif", ".tif", ".heic")
+    sources = drawn() | {
+        path.name: path.read_bytes()
+        for path in sorted((options.files or Path()).glob("*"))
+        if options.files and path.suffix in endings
+    }
+    with tempfile.TemporaryDirectory() as made:
+        root, choice = Path(made) / "files", random.Random(options.seed)
+        root.mkdir()
+        names = list(sources)
+        for number in range(options.count):
+            name, way = names[number % len(names)], WAYS[number // len(names) % len(WAYS)]
+            (root / f"{number}-{way.__name__}-{name}").write_bytes(way(sources[name], choice))
+        told(root, Path(made), options.keep)
+
+
+def told(root: Path, place: Path, keep: Path | None) -> None:
+    """Read what is in `root` and print how it went."""
+    with Readers(root, SPEC) as readers:
+        found = sorted(readers.read(scan(root)), key=lambda contents: contents.file.path)
+    failures = Counter(contents.failure.reason for contents in found if contents.failure)
+    print(
+        f"{len(found)} files: {sum(not contents.failure for contents in found)} read, of these "
+        f"{sum(bool(contents.partial) for contents in found)} in part; "
+        + ", ".join(f"{n} {why}" for why, n in failures.most_common())
+    )
+    compared: dict[str, list[float]] = defaultdict(list)
+    refused: Counter[str] = Counter()
+    for contents in found:
+        content = (root / contents.file.path).read_bytes()
+        if contents.failure and reference(content, place) is not None:
+            refused[f"{Path(contents.file.path).suffix} {contents.failure.reason}"] += 1
+            if keep:
+                (keep / "refused").mkdir(exist_ok=True, parents=True)
+                shutil.copy(root / contents.file.path, keep / "refused")
+        alike = likeness(contents, content, place)
+        if alike is None:
+            continue
+        compared[Path(contents.file.path).suffix].append(alike)
+        if alike < LEAST:
+            print(f"  {contents.file.path}: {alike:.3f}")
+            if keep:
+                keep.mkdir(exist_ok=True, parents=True)
+                shutil.copy(root / contents.file.path, keep)
+    print(
+        "refused, though their format's decoder made something of them: "
+        + (", ".join(f"{count} {what}" for what, count in refused.most_common()) or "none")
+    )
+    for ending, values in sorted(compared.items()):
+        below = sum(value < LEAST for value in values)
+        print(f"{ending:6} {len(values):4} compared, {below} below {LEAST}, least {min(values):.3f}")
+
+
+def likeness(contents: Contents, content: bytes, place: Path) -> float | None:
+    """The correlation with the reference; None where either reads nothing, or the reference sees one colour alone."""
+    if contents.failure or contents.parts[0].pixels is None:
+        return None
+    other = reference(content, place)
+    if other is None or int(np.ptp(other)) <= 8:
+        return None
+    seen = contents.parts[0].pixels.astype(float).ravel()
+    best = max(
+        _correlation(seen, squared(np.rot90(other, turns).copy(), SPEC).astype(float).ravel()) for turns in range(4)
+    )
+    return best
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    if one.std() == 0 or other.std() == 0:
+        return float(one.std() == other.std())
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+if __name__ == "__main__":
+    main()
