@@ -150,7 +150,7 @@ def _by_pillow(file: IO[bytes], page: Page) -> Image.Image:
 
 def _with_whole_colours(image: Image.Image, page: Page) -> Image.Image:
     """A colour map has 16 bits a number; some programs write 8, which would all be black."""
-    if image.mode in ("P", "PA") and page.colours and max(page.colours) < 256:
+    if image.mode in ("P", "PA") and _has_short_colours(page):
         image.putpalette(_by_colour(page).tobytes())
     return image
 
@@ -159,7 +159,13 @@ def _by_colour(page: Page) -> np.ndarray:
     """The colour map as (colours, 3) uint8; in the file all reds come first."""
     count = len(page.colours) // 3
     numbers = (np.array(page.colours[: 3 * count], np.int64) & 0xFFFF).reshape(3, count).T
-    return np.ascontiguousarray(numbers if numbers.max(initial=0) < 256 else numbers >> 8).astype(np.uint8)
+    return np.ascontiguousarray(np.minimum(numbers, 255) if _has_short_colours(page) else numbers >> 8).astype(np.uint8)
+
+
+def _has_short_colours(page: Page) -> bool:
+    """Whether the colour map's numbers have 8 bits, but for one that is damaged."""
+    shown = [number & 0xFFFF for number in page.colours if number]
+    return bool(shown) and sum(number > 255 for number in shown) <= len(shown) / 50
 
 
 def _grey_by_pillow(file: IO[bytes], page: Page) -> Image.Image:
