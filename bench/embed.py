@@ -69,7 +69,7 @@ def random_model(folder: Path, name: str, calibration: int) -> tuple[diptych.Emb
     assert isinstance(model.engine, OpenVINOEngine)
     pixels, ids = inputs(config.image.image_size, config.text, calibration)
     batches = {"image": list(pixels[:, None]), "text": list(ids[:, None])}
-    graphs = quantised(model.engine.graphs(), batches, lambda stage: None)
+    graphs = {name: quantised(graph, batches[name], "plain") for name, graph in model.engine.graphs().items()}
     write_graphs(graphs, folder / "int8", {})
     return model, path, folder / "int8"
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -46,9 +46,22 @@ class Samples(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Tried:
+    """How near a tower in 8 bits was to itself in float32, the mean and the worst cosine, when it was made in one of
+    the ways that `diptych.engines.quantising` knows; the nearest in the mean was chosen."""
+
+    tower: str
+    way: str
+    cosine: float
+    worst: float
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
 class Parity:
     """How near an export is to its model in float32: the mean and the worst cosine of a tower's vectors, and the share
-    of the `TOP` nearest pictures of a sentence that both find (None where there are too few pictures to tell)."""
+    of the `TOP` nearest pictures of a sentence that both find (None where there are too few pictures to tell). `tried`
+    are the ways in which its 8 bits could have been made, where it has 8."""
 
     image_cosine: float
     image_worst: float
@@ -57,6 +70,7 @@ class Parity:
     same_top: float | None
     pictures: int
     texts: int
+    tried: tuple[Tried, ...] = ()
 
 
 class Exported(NamedTuple):
@@ -110,7 +124,8 @@ def export(
 
     With `precision="int8"` (OpenVINO alone) both towers compute in 8 bits, with the ranges that they take on
     `calibrate`: a folder of pictures, or pairs as `diptych.train` reads them, of the kind that the model will see; its
-    captions, or else sentences of ours, calibrate the text tower. Pictures that were not calibrated with judge the
+    captions, or else sentences of ours, calibrate the text tower. Each is made in all ways that there are, and the one
+    that is nearest to the model is kept. Pictures that were not calibrated with judge the
     result where there are more than 300. `progress` is told what is being done. Raises CheckpointError for models and
     places that do not do, ValueError for settings that contradict each other.
     """
@@ -120,15 +135,13 @@ def export(
     progress("reading pictures")
     fitted, judged = samples(model, calibrate)
     done: list[Parity] = []
+    eight = _in_eight_bits(model, fitted, judged, progress) if precision == "int8" else None
 
     def fill(folder: Path) -> None:
-        if to == "onnx":
-            encode = _write_onnx(model, folder, progress)
-        else:
-            encode = _write_openvino(model, folder, fitted if precision == "int8" else None, progress)
+        encode = _write_onnx(model, folder, progress) if to == "onnx" else _write_openvino(model, folder, eight)
         _write_settings(model, folder)
         progress("comparing with the model")
-        done.append(parity(model, encode, judged))
+        done.append(replace(parity(model, encode, judged), tried=eight.tried if eight else ()))
 
     return Exported(replace_folder(Path(target), fill), done[0])
 
@@ -220,15 +233,24 @@ def parity(model: Embedder, encode: Encoders, judged: Samples) -> Parity:
     """The export's vectors beside the model's own."""
     pixels, texts = judged
     mine = model.embed_pixels(pixels), model.embed_texts(texts, truncate=True)
-    ids = [model.tokenize([text], truncate=True).ids for text in texts]
-    theirs = (
-        unit(np.concatenate([encode.image(pixels[i : i + 8]) for i in range(0, len(pixels), 8)])),
-        unit(np.concatenate([encode.text(each) for each in ids])),
-    )
+    theirs = _vectors(encode.image, _batches(pixels)), _vectors(encode.text, _ids(model, texts))
     image, text = ((a * b).sum(axis=1) for a, b in zip(mine, theirs, strict=True))
     same = None if len(pixels) < 2 * TOP else agreement(mine[1] @ mine[0].T, theirs[1] @ theirs[0].T)
     means = (float(image.mean()), float(image.min()), float(text.mean()), float(text.min()))
     return Parity(*means, same, len(pixels), len(texts))
+
+
+def _vectors(encode: Callable[[np.ndarray], np.ndarray], batches: Sequence[np.ndarray]) -> np.ndarray:
+    return unit(np.concatenate([encode(batch) for batch in batches]))
+
+
+def _batches(pixels: np.ndarray) -> list[np.ndarray]:
+    return [pixels[at : at + 8] for at in range(0, len(pixels), 8)]
+
+
+def _ids(model: Embedder, texts: Sequence[str]) -> list[np.ndarray]:
+    """Each alone, without padding."""
+    return [model.tokenize([text], truncate=True).ids for text in texts]
 
 
 def agreement(mine: Float[np.ndarray, "texts pictures"], theirs: Float[np.ndarray, "texts pictures"]) -> float:
@@ -238,25 +260,62 @@ def agreement(mine: Float[np.ndarray, "texts pictures"], theirs: Float[np.ndarra
     return float(np.mean(shared)) / TOP
 
 
-def _write_openvino(
-    model: Embedder, folder: Path, calibration: Samples | None, progress: Callable[[str], None]
-) -> Encoders:
-    from diptych.engines.openvino import OpenVINOEngine, write_graphs
+class EightBits(NamedTuple):
+    """The towers' graphs, and how near each was in each way."""
+
+    graphs: dict[str, Any]
+    tried: tuple[Tried, ...]
+
+
+def _in_eight_bits(model: Embedder, fitted: Samples, judged: Samples, progress: Callable[[str], None]) -> EightBits:
+    """Both towers in 8 bits, each in the way that keeps its vectors nearest to the model's own."""
+    from diptych.engines.quantising import WAYS, quantised
+
+    inputs = {"image": list(fitted.pixels[:, None]), "text": _ids(model, fitted.texts)}
+    batches = {"image": _batches(judged.pixels), "text": _ids(model, judged.texts)}
+    wanted = {"image": model.embed_pixels(judged.pixels), "text": model.embed_texts(judged.texts, truncate=True)}
+    graphs, tried = {}, []
+    for tower in inputs:
+        made, ways = {}, []
+        for way in WAYS:
+            progress(f"fitting the {tower} tower's ranges, {way}")
+            made[way] = quantised(_graphs(model)[tower], inputs[tower], way)
+            cosines = (wanted[tower] * _vectors(_alone(made[way], tower), batches[tower])).sum(axis=1)
+            ways.append(Tried(tower, way, float(cosines.mean()), float(cosines.min())))
+        best = max(ways, key=lambda each: each.cosine)
+        graphs[tower] = made[best.way]
+        tried += [replace(each, chosen=each is best) for each in ways]
+    return EightBits(graphs, tuple(tried))
+
+
+def _graphs(model: Embedder) -> dict[str, Any]:
+    from diptych.engines.openvino import OpenVINOEngine
 
     assert isinstance(model.engine, OpenVINOEngine)
-    graphs = model.engine.graphs()
-    if calibration:
-        from diptych.engines.quantising import quantised
+    return model.engine.graphs()
 
-        tokens = [model.tokenize([text], truncate=True).ids for text in calibration.texts]
-        graphs = quantised(graphs, {"image": list(calibration.pixels[:, None]), "text": tokens}, progress)
+
+def _alone(graph: Any, tower: str) -> Callable[[np.ndarray], np.ndarray]:
+    """A graph as the function that its engine is going to run."""
+    from diptych.engines.graph import narrowed
+    from diptych.engines.openvino import OpenVINOEngine
+
+    engine = OpenVINOEngine(lambda *outputs: narrowed(graph.clone(), outputs), lambda: graph, precision="float32")
+    return engine.encode_images if tower == "image" else engine.encode_texts
+
+
+def _write_openvino(model: Embedder, folder: Path, eight: EightBits | None) -> Encoders:
+    from diptych.engines.openvino import OpenVINOEngine, write_graphs
+
     facts = {
-        "precision": "int8" if calibration else "float32",
+        "precision": "int8" if eight else "float32",
         "fingerprint": model.fingerprint,
         "logit_scale": float(np.log(model.scale)),
         "logit_bias": model.bias,
     }
-    write_graphs(graphs, folder / "openvino", facts)
+    if eight:
+        facts["ways"] = {each.tower: each.way for each in eight.tried if each.chosen}
+    write_graphs(eight.graphs if eight else _graphs(model), folder / "openvino", facts)
     engine = OpenVINOEngine.of_files(folder / "openvino", precision="float32")
     return Encoders(engine.encode_images, engine.encode_texts)
 

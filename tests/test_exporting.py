@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,12 +56,41 @@ def test_eight_bits_are_near(cli: Cli, tiny_model: Path, shards: Path, tmp_path:
         assert 0.95 < parity[f"{tower}_worst"] <= parity[f"{tower}_cosine"] < 1
         assert parity[f"{tower}_cosine"] > 0.98
     assert parity["pictures"] == 48
-    assert "fitting the text tower's ranges" in said.err
+    assert "fitting the text tower's ranges, SmoothQuant" in said.err
+    for tower in ("image", "text"):  # made in both ways, and the nearer one kept
+        ways = [each for each in parity["tried"] if each["tower"] == tower]
+        assert [each["way"] for each in ways] == ["SmoothQuant", "plain"]
+        (taken,) = (each for each in ways if each["chosen"])
+        assert taken["cosine"] == max(each["cosine"] for each in ways)
+        assert parity[f"{tower}_cosine"] == pytest.approx(taken["cosine"], abs=1e-5)
+        assert f"the {tower} tower in 8 bits, {taken['way']}: {taken['cosine']:.4f}" in said.err
     assert "int8 and " in diptych.load(tmp_path / "fast").engine.describe()
     from diptych.engines.openvino_runtime import core
 
     graph = core().read_model(tmp_path / "fast" / "openvino" / "image.xml")
     assert "FakeQuantize" in {node.get_type_name() for node in graph.get_ops()}
+
+
+@pytest.mark.parametrize("spoilt", ["SmoothQuant", "plain"])
+def test_the_nearer_way_to_eight_bits_is_kept(
+    spoilt: str, tiny_model: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one way does harm, here by leaving out what is negative, the other is taken."""
+
+    def coarse(graph: Any, inputs: object, way: str) -> Any:
+        if way != spoilt:
+            return graph
+        for result in graph.get_results():
+            end = openvino.opset15.relu(result.input_value(0))
+            end.output(0).set_names(result.output(0).get_names())
+            result.input(0).replace_source_output(end.output(0))
+        return graph
+
+    monkeypatch.setattr("diptych.engines.quantising.quantised", coarse)
+    _, parity = export(tiny_model, tmp_path / "fast", precision="int8", calibrate=shards)
+    assert {each.way for each in parity.tried if each.chosen} == {"SmoothQuant", "plain"} - {spoilt}
+    assert all(each.cosine < 0.9 for each in parity.tried if each.way == spoilt)
+    assert parity.image_worst == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")

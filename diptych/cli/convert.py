@@ -74,6 +74,9 @@ def _export(
     say(f"beside the model in float32, on {parity.pictures} pictures and {parity.texts} texts:")
     say(f"  cosine of pictures {parity.image_cosine:.4f} (worst {parity.image_worst:.4f})")
     say(f"  cosine of texts    {parity.text_cosine:.4f} (worst {parity.text_worst:.4f})")
+    for each in parity.tried:
+        said = f"{each.cosine:.4f} (worst {each.worst:.4f}){', taken' if each.chosen else ''}"
+        say(f"  the {each.tower} tower in 8 bits, {each.way}: {said}")
     if parity.same_top is not None:
         say(f"  {parity.same_top:.1%} of each text's {TOP} nearest pictures are the same")
 
