@@ -11,7 +11,7 @@ import torch
 # folders that are still in use.
 LASTING = {
     "diptych.engines.openvino_runtime.core", "diptych.checkpoint.table._pattern", "diptych.data.temporary._held",
-    "diptych.index.tone_mapping._light", "diptych.index.tone_mapping._coded", "diptych.index.patterns._held",
+    "diptych.pictures.tone_mapping._light", "diptych.pictures.tone_mapping._coded", "diptych.index.patterns._held",
     "diptych.cleaning._lowercase",
 }  # fmt: skip
 

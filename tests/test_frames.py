@@ -14,8 +14,8 @@ from media import BLUE, GREEN, RED, hlg, left_and_right, pq, srgb_light, turned,
 from PIL import Image, ImageDraw
 
 from diptych.images import Preprocess
-from diptych.index.tone_mapping import BT2020, HLG, PQ
 from diptych.index.videos import Video, read_video
+from diptych.pictures.tone_mapping import BT2020, HLG, PQ
 
 SIDE = 48
 SPEC = Preprocess(SIDE)

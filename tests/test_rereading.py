@@ -82,7 +82,7 @@ FILES = {
     "plain.ppm": (stored("RGB", "PPM"), None),
     "photograph.jpg": (stored("RGB", "JPEG"), None),
     "called.jpg": (stored("P", "PNG"), "with a palette"),
-    "clear.avif": (stored("RGBA", "AVIF"), "transparent or turned HEIC or AVIF"),
+    "clear.avif": (stored("RGBA", "AVIF"), "HEIC or AVIF that is transparent, turned or of high dynamic range"),
     "plain.avif": (stored("RGB", "AVIF"), None),
     "whole.jp2": (stored("RGB", "JPEG2000"), "JPEG 2000"),
     "small.ico": (stored("RGBA", "ICO"), "transparent"),

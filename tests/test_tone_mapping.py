@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from media import hlg, pq, srgb_light
 
-from diptych.index.tone_mapping import BT2020, DISPLAY_P3, HLG, PQ, is_beyond_srgb, to_srgb
+from diptych.pictures.tone_mapping import BT2020, DISPLAY_P3, HLG, PQ, is_beyond_srgb, to_srgb
 
 
 def sixteen(values: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.index.tone_mapping import BT2020, HLG, PQ, is_beyond_srgb, to_srgb
+from diptych.pictures.tone_mapping import BT2020, HLG, PQ, is_beyond_srgb, to_srgb
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -37,7 +37,8 @@ def as_shown(frame: VideoFrame, ratio: Any, size_px: int) -> tuple[NDArray[np.ui
 def is_blank(frame: VideoFrame) -> bool:
     """Whether it is all of one colour, as before a film fades in and between scenes."""
     small = frame.reformat(_THUMB_PX, _THUMB_PX, "rgba", src_colorspace=_matrix(frame), interpolation="AREA", threads=1)
-    return bool(np.ptp(small.to_ndarray(), (0, 1)).max() <= _BLANK_LEVELS)
+    values: NDArray[Any] = small.to_ndarray()
+    return bool(np.ptp(_on_white(values[..., :3], values[..., 3:]), (0, 1)).max() <= _BLANK_LEVELS)
 
 
 def _pixels(frame: VideoFrame, width: int, short_px: int) -> NDArray[np.uint8]:

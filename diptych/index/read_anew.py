@@ -14,8 +14,9 @@ HEAD_BYTES = 2**16  # where a file says what it is, and most say when they were 
 _WHOLE_BYTES = 2**26  # of a HEIC or AVIF, whose boxes may lie anywhere
 _RAW = frozenset(f".{ending}" for ending in RAW_ENDINGS.split("|"))
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# A second item that is the first one's transparency (ISO 23008-12, 6.5.8; HEVC's own), and a word on turning in XMP
-_HEIF_MARKS = re.compile(rb"auxid:1\0|:systems:auxiliary:alpha|tiff:Orientation")
+# A second item that is the first one's transparency (ISO 23008-12, 6.5.8; HEVC's own), a word on turning in XMP, and
+# values of PQ or HLG
+_HEIF_MARKS = re.compile(rb"auxid:1\0|:systems:auxiliary:alpha|tiff:Orientation|colrnclx..\0[\x10\x12]", re.S)
 _DATE = re.compile(rb"(?:19|20)\d\d[:.\-/]\d?\d[:.\-/]\d?\d")
 _MOST_CHUNKS = 1000  # of a PNG before its pixels
 
@@ -82,6 +83,8 @@ def _of_png(file: IO[bytes], head: bytes) -> str | None:
         length, name = file.read(4), file.read(4)
         if name == b"tRNS":
             return "transparent"
+        if name == b"cICP":
+            return "of high dynamic range"
         if name == b"acTL":
             return "animation"
         if len(name) < 4 or name in (b"IDAT", b"IEND"):
@@ -101,7 +104,11 @@ def _of_heif(file: IO[bytes], head: bytes) -> str | None:
     if head[8:12] in (b"avis", b"hevc", b"msf1"):
         return "animation"
     file.seek(0)
-    return "transparent or turned HEIC or AVIF" if _HEIF_MARKS.search(file.read(_WHOLE_BYTES)) else None
+    return (
+        "HEIC or AVIF that is transparent, turned or of high dynamic range"
+        if _HEIF_MARKS.search(file.read(_WHOLE_BYTES))
+        else None
+    )
 
 
 def _of_bmp(head: bytes) -> str | None:

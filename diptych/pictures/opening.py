@@ -18,6 +18,7 @@ from diptych.pictures import jp2, jpeg, jxl, png, tiff
 from diptych.pictures.arrays import is_numbers, picture_of
 from diptych.pictures.depth import eight_bits
 from diptych.pictures.ground import as_seen, first_not_blank, is_blank
+from diptych.pictures.range import in_ordinary_range
 from diptych.pictures.turning import is_on_its_side, orientation, turned
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray"
@@ -57,14 +58,18 @@ def open_upright(
     """Open a picture from anything that `images.open_image` takes. Raises ImageError.
 
     `reduce` may have a JPEG decoded at a fraction of its size: it is given the undecoded picture. `is_searched`: of an
-    animation or of several pages the first frame that is not blank, palettes as RGB, what is transparent on white.
+    animation or of several pages the first frame that is not blank, palettes as RGB, what is transparent on white, high
+    dynamic range as sRGB.
     """
     name = describe(source)
     try:
         with ExitStack() as opened:
             file = _file(source, name, opened)
             way = _Way(name, reduce, is_searched, max_pixels)
-            return way.shown(file) if isinstance(file, Image.Image) else way.read(file)
+            if isinstance(file, Image.Image):
+                return way.shown(file)
+            found = way.read(file)
+            return found._replace(image=in_ordinary_range(found.image, file)) if is_searched else found
     except Exception as error:  # decoders raise almost anything at bytes that they did not expect
         _fail(error, name)
 
