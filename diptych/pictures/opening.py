@@ -19,6 +19,7 @@ from diptych.pictures.arrays import is_numbers, picture_of
 from diptych.pictures.depth import eight_bits
 from diptych.pictures.ground import as_seen, first_not_blank, is_blank
 from diptych.pictures.range import in_ordinary_range
+from diptych.pictures.tags import Page, pages
 from diptych.pictures.turning import is_on_its_side, orientation, turned
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray"
@@ -114,8 +115,8 @@ class _Way(NamedTuple):
             return self._jpeg(file)
         if head.startswith(png.SIGNATURE):
             return self._png(file)
-        if head.startswith(_TIFF) and (pages := tiff.pages(file)):
-            return self._tiff(file, pages)
+        if head.startswith(_TIFF) and (found := pages(file)):
+            return self._tiff(file, found)
         if head.startswith((jxl.CODESTREAM, jxl.CONTAINER)):
             file.seek(0)
             content = file.read()
@@ -217,7 +218,7 @@ class _Way(NamedTuple):
             file.seek(0)
         return self._opened(image)
 
-    def _tiff(self, file: IO[bytes], pages: list[tiff.Page]) -> Upright:
+    def _tiff(self, file: IO[bytes], pages: list[Page]) -> Upright:
         found, left = [], self.max_pixels
         for page in pages if self.is_searched else pages[:1]:
             pixels = page.size[0] * page.size[1]

@@ -4,74 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
 from diptych.pictures.depth import scaled
+from diptych.pictures.tags import BLACK_IS_ZERO, CMYK, LAB, PALETTE, RGB, SIGNED, UNSIGNED, WHITE_IS_ZERO, Page
 from diptych.pictures.turning import turned
 
-MOST_PAGES = 256
-_BIG: dict[bytes, Literal["little", "big"]] = {b"II+\0": "little", b"MM\0+": "big"}
-_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
-_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 8: 3}  # samples of a pixel by PhotometricInterpretation, extra ones aside
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _LAB = 0, 1, 2, 3, 5, 8
-_UNSIGNED, _SIGNED = 1, 2  # SampleFormat
-_RAW = 1
-_SIMPLE = (_RAW, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946)  # none, fax, LZW, JPEG, deflate, PackBits
+_MOST_BYTES = 2**31  # of the numbers of a page
+_SAMPLES = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, LAB: 3}  # of a pixel, extra ones aside
 
 
 class NeedsPackage(Exception):
     """A file of a kind that only an optional package reads; the message says which and for what."""
-
-
-class Page(NamedTuple):
-    """One of a file's pictures as its tags describe it (TIFF 6.0); `index` counts from 0."""
-
-    index: int
-    size: tuple[int, int]
-    kind: int
-    photometric: int
-    bits: tuple[int, ...]
-    formats: tuple[int, ...]
-    is_planar: bool
-    extra: tuple[int, ...] | None
-    colours: tuple[int, ...]
-    orientation: int
-    compression: int
-    is_swapped: bool
-
-    @property
-    def samples(self) -> int:
-        """Numbers a pixel."""
-        return len(self.bits)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether Pillow reads it, and rightly, if it opens it at all."""
-        return self.is_packed_simply and set(self.formats) == {_UNSIGNED} and max(self.bits) <= 8
-
-    @property
-    def is_grey(self) -> bool:
-        """Whether it is one number a pixel, of any depth, that Pillow reads. Of what libtiff unpacks it swaps the bytes
-        once more, but for sixteen bits."""
-        is_whole = self.bits[0] <= 16 and self.formats[0] == _UNSIGNED
-        is_read = self.is_packed_simply and (is_whole or self.compression == _RAW or not self.is_swapped)
-        return is_read and self.samples == 1 and self.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
-
-    @property
-    def is_packed_simply(self) -> bool:
-        """Whether every libtiff can unpack it."""
-        return self.compression in _SIMPLE
-
-
-def pages(file: IO[bytes]) -> list[Page]:
-    """The pages that are pictures, no previews or masks of others; else the largest; [] where no tags can be read."""
-    found = list(_pages(file))
-    main = [page for page in found if not page.kind & (_REDUCED | _MASK)]
-    return main or sorted(found, key=lambda page: page.size[0] * page.size[1])[-1:]
 
 
 def read_page(file: IO[bytes], page: Page) -> Image.Image:
@@ -84,53 +31,11 @@ def read_page(file: IO[bytes], page: Page) -> Image.Image:
     try:
         return turned(_by_tifffile(file, page), page.orientation)
     except NeedsPackage:
-        if page.is_planar or page.bits[0] != 16 or set(page.formats) != {_UNSIGNED}:
+        if page.is_planar or page.bits[0] != 16 or set(page.formats) != {UNSIGNED}:
             raise
         with contextlib.suppress(SyntaxError, KeyError):
             return _by_pillow(file, page)
         raise
-
-
-def _pages(file: IO[bytes]) -> Iterator[Page]:
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
-    file.seek(0)
-    header, seen = file.read(16), set[int]()
-    with contextlib.suppress(Exception):  # what is damaged ends the chain
-        big = header[:4] in _BIG
-        directory = ImageFileDirectory_v2(header if header[:2] == b"II" and big else header[:8])
-        if big:  # which Pillow knows of little-endian files alone
-            directory._bigtiff, directory.next = True, int.from_bytes(header[8:16], _BIG[header[:4]])
-        while directory.next and directory.next not in seen and len(seen) < MOST_PAGES:
-            seen.add(directory.next)
-            file.seek(directory.next)
-            directory.load(file)
-            yield _page(len(seen) - 1, directory, is_swapped=header[:2] == b"MM")
-
-
-def _page(index: int, tags: Any, *, is_swapped: bool) -> Page:
-    samples = int(tags.get(277, 1))
-    bits = _numbers(tags.get(258, 1))
-    formats = _numbers(tags.get(339, _UNSIGNED))
-    kind = int(tags.get(254, 0)) | (_REDUCED if tags.get(255) == 2 else 0)
-    return Page(
-        index,
-        (int(tags.get(256, 0)), int(tags.get(257, 0))),
-        kind,
-        int(tags.get(262, _WHITE_IS_ZERO)),
-        bits if len(bits) == samples else bits[:1] * samples,
-        formats,
-        tags.get(284, 1) == 2 and samples > 1,
-        _numbers(tags[338]) if 338 in tags else None,
-        _numbers(tags.get(320, ())),
-        _numbers(tags.get(274, 1))[0],
-        int(tags.get(259, _RAW)),
-        is_swapped,
-    )
-
-
-def _numbers(value: Any) -> tuple[int, ...]:
-    return tuple(map(int, value)) if isinstance(value, tuple) else (int(value),)
 
 
 def _by_pillow(file: IO[bytes], page: Page) -> Image.Image:
@@ -143,6 +48,8 @@ def _by_pillow(file: IO[bytes], page: Page) -> Image.Image:
     image = TiffImageFile(file, "")
     if page.index:
         image.seek(page.index)
+    if image.size not in (page.size, page.size[::-1]):
+        raise SyntaxError(f"{image.size} came, {page.size} were announced")
     image.info.pop("xmp", None)  # or Pillow would turn the picture by what it says
     image.load()
     return image
@@ -172,33 +79,33 @@ def _grey_by_pillow(file: IO[bytes], page: Page) -> Image.Image:
     values = np.asarray(_by_pillow(file, page))
     if page.bits[0] == 8:
         values = values.view(np.int8)
-    elif page.bits[0] == 16 and page.formats[0] == _SIGNED:
+    elif page.bits[0] == 16 and page.formats[0] == SIGNED:
         values = values.astype(np.int16)  # Pillow's are of 32 bits
-    elif page.bits[0] == 32 and page.formats[0] == _UNSIGNED:
+    elif page.bits[0] == 32 and page.formats[0] == UNSIGNED:
         values = values.view(np.uint32)  # Pillow's are signed
     return _grey(values, page)
 
 
 def _grey(values: np.ndarray, page: Page) -> Image.Image:
     grey = scaled(values, full=_full(page))
-    return Image.fromarray(255 - grey if page.photometric == _WHITE_IS_ZERO else grey)
+    return Image.fromarray(255 - grey if page.photometric == WHITE_IS_ZERO else grey)
 
 
 def _full(page: Page) -> int | None:
     """White, where the number of bits says it: sixteen often hold fewer."""
     bits = page.bits[0]
-    return 2**bits - 1 if bits < 16 and page.formats[0] == _UNSIGNED else None
+    return 2**bits - 1 if bits < 16 and page.formats[0] == UNSIGNED else None
 
 
 def _by_tifffile(file: IO[bytes], page: Page) -> Image.Image:
     values = _array(file, page)
-    colours = _COLOURS.get(page.photometric)
+    colours = _SAMPLES.get(page.photometric)
     if colours is None:
         raise SyntaxError(f"PhotometricInterpretation {page.photometric} with {page.bits[0]} bits")
     if values.ndim == 2:
-        return _palette(values, page) if page.photometric == _PALETTE else _grey(values, page)
+        return _palette(values, page) if page.photometric == PALETTE else _grey(values, page)
     if colours == 1:
-        colours = 3 if values.shape[2] == 3 and page.photometric == _BLACK_IS_ZERO else 1
+        colours = 3 if values.shape[2] == 3 and page.photometric == BLACK_IS_ZERO else 1
     shown, extra = values[..., :colours], values[..., colours : colours + 1]
     alpha = scaled(extra, full=_whole(extra)) if extra.shape[2] and _is_alpha(page) else None
     return _picture(shown, alpha, page)
@@ -218,6 +125,8 @@ def _array(file: IO[bytes], page: Page) -> np.ndarray:
     file.seek(0)
     with tifffile.TiffFile(file) as tiff:
         found: Any = tiff.pages[page.index]
+        if found.nbytes > _MOST_BYTES:
+            raise MemoryError(f"{found.nbytes:,} bytes of pixels.")
         values, axes = np.asarray(found.asarray(maxworkers=1)), found.axes
     for axis in [name for name in axes if name not in "YXS"]:  # the depth of a volume
         values, axes = values.take(0, axis=axes.index(axis)), axes.replace(axis, "")
@@ -226,7 +135,7 @@ def _array(file: IO[bytes], page: Page) -> np.ndarray:
 
 def _is_alpha(page: Page) -> bool:
     """Associated or not; or nothing said, which in RGB means alpha to most programs."""
-    return page.photometric == _RGB if page.extra is None else page.extra[:1] in ((1,), (2,))
+    return page.photometric == RGB if page.extra is None else page.extra[:1] in ((1,), (2,))
 
 
 def _whole(values: np.ndarray) -> float:
@@ -239,13 +148,13 @@ def _palette(values: np.ndarray, page: Page) -> Image.Image:
 
 
 def _picture(shown: np.ndarray, alpha: np.ndarray | None, page: Page) -> Image.Image:
-    if page.photometric == _LAB:
+    if page.photometric == LAB:
         tones = np.concatenate([shown[..., :1].view(np.uint16), shown[..., 1:].view(np.uint16)], -1) >> 8
         return Image.fromarray(tones.astype(np.uint8), "LAB")
     eight = scaled(shown, full=_full(page))
-    if page.photometric == _CMYK:
+    if page.photometric == CMYK:
         return Image.fromarray(eight, "CMYK")
-    if page.photometric == _WHITE_IS_ZERO:
+    if page.photometric == WHITE_IS_ZERO:
         eight = 255 - eight
     if alpha is None:
         return Image.fromarray(eight[..., 0] if eight.shape[2] == 1 else eight)

@@ -1,6 +1,6 @@
 """Damaged picture files: what is read of them against what their formats' own decoders make of the same bytes.
 
-    python bench/damaged.py [--files FOLDER] [--count 2000] [--keep FOLDER]
+    python tests/damaged.py [--files FOLDER] [--count 2000] [--keep FOLDER]
 
 Pictures of every kind, drawn here or taken from a folder, are cut, have bytes changed, and have their chunks, segments,
 tags or boxes exchanged, doubled and left out. They are read as an index reads them. Those that are read are compared
@@ -19,10 +19,10 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pillow_heif
@@ -30,7 +30,6 @@ import tifffile
 from PIL import Image
 
 from diptych.images import Preprocess, squared
-from diptych.index.items import Contents
 from diptych.index.readers import Readers
 from diptych.index.scan import scan
 
@@ -238,7 +237,8 @@ def _by_tifffile(content: bytes) -> np.ndarray | None:
             if values.shape[2] < 3
             else values[..., :3]
         )
-        eight = _eight(values, None)
+        whole = (255 if page.colormap.max() < 256 else 65535) if kind == 3 and page.colormap is not None else None
+        eight = _eight(values, whole)
         return 255 - eight if kind == 0 else eight
 
 
@@ -268,64 +268,78 @@ def main() -> None:
         if options.files and path.suffix in endings
     }
     with tempfile.TemporaryDirectory() as made:
-        root, choice = Path(made) / "files", random.Random(options.seed)
-        root.mkdir()
-        names = list(sources)
-        for number in range(options.count):
-            name, way = names[number % len(names)], WAYS[number // len(names) % len(WAYS)]
-            (root / f"{number}-{way.__name__}-{name}").write_bytes(way(sources[name], choice))
-        told(root, Path(made), options.keep)
+        root = Path(made) / "files"
+        write(sources, root, options.count, random.Random(options.seed))
+        print(told(compared(root, Path(made)), root, options.keep))
 
 
-def told(root: Path, place: Path, keep: Path | None) -> None:
-    """Read what is in `root` and print how it went."""
+def write(sources: dict[str, bytes], root: Path, count: int, choice: random.Random) -> None:
+    """So many damaged files, each named by how it was damaged and what it was."""
+    root.mkdir()
+    names = list(sources)
+    for number in range(count):
+        name, way = names[number % len(names)], WAYS[number // len(names) % len(WAYS)]
+        (root / f"{number}-{way.__name__}-{name}").write_bytes(way(sources[name], choice))
+
+
+class Outcome(NamedTuple):
+    """A file's name, why it was not read, whether it was read in part, whether its format's decoder read it, and how
+    alike both are, if both read it and the other saw more than one colour."""
+
+    name: str
+    reason: str | None
+    is_partial: bool
+    has_reference: bool
+    alike: float | None
+
+
+def compared(root: Path, place: Path) -> list[Outcome]:
+    """What became of each file in `root`; `place` is for the other decoders' files."""
     with Readers(root, SPEC) as readers:
         found = sorted(readers.read(scan(root)), key=lambda contents: contents.file.path)
-    failures = Counter(contents.failure.reason for contents in found if contents.failure)
-    print(
-        f"{len(found)} files: {sum(not contents.failure for contents in found)} read, of these "
-        f"{sum(bool(contents.partial) for contents in found)} in part; "
-        + ", ".join(f"{n} {why}" for why, n in failures.most_common())
-    )
-    compared: dict[str, list[float]] = defaultdict(list)
-    refused: Counter[str] = Counter()
+    outcomes = []
     for contents in found:
-        content = (root / contents.file.path).read_bytes()
-        if contents.failure and reference(content, place) is not None:
-            refused[f"{Path(contents.file.path).suffix} {contents.failure.reason}"] += 1
-            if keep:
-                (keep / "refused").mkdir(exist_ok=True, parents=True)
-                shutil.copy(root / contents.file.path, keep / "refused")
-        alike = likeness(contents, content, place)
-        if alike is None:
-            continue
-        compared[Path(contents.file.path).suffix].append(alike)
-        if alike < LEAST:
-            print(f"  {contents.file.path}: {alike:.3f}")
-            if keep:
-                keep.mkdir(exist_ok=True, parents=True)
-                shutil.copy(root / contents.file.path, keep)
-    print(
-        "refused, though their format's decoder made something of them: "
-        + (", ".join(f"{count} {what}" for what, count in refused.most_common()) or "none")
-    )
-    for ending, values in sorted(compared.items()):
-        below = sum(value < LEAST for value in values)
-        print(f"{ending:6} {len(values):4} compared, {below} below {LEAST}, least {min(values):.3f}")
+        other = reference((root / contents.file.path).read_bytes(), place)
+        reason, alike = contents.failure and contents.failure.reason, None
+        if other is not None and not reason and np.ptp(other) > 8 and contents.parts[0].pixels is not None:
+            alike = likeness(contents.parts[0].pixels, other)
+        outcomes.append(Outcome(contents.file.path, reason, bool(contents.partial), other is not None, alike))
+    return outcomes
 
 
-def likeness(contents: Contents, content: bytes, place: Path) -> float | None:
-    """The correlation with the reference; None where either reads nothing, or the reference sees one colour alone."""
-    if contents.failure or contents.parts[0].pixels is None:
-        return None
-    other = reference(content, place)
-    if other is None or int(np.ptp(other)) <= 8:
-        return None
-    seen = contents.parts[0].pixels.astype(float).ravel()
-    best = max(
-        _correlation(seen, squared(np.rot90(other, turns).copy(), SPEC).astype(float).ravel()) for turns in range(4)
+def told(outcomes: list[Outcome], root: Path, keep: Path | None) -> str:
+    """All of it in words; what looks otherwise, or was refused alone, is copied to `keep`."""
+    reasons = Counter(one.reason for one in outcomes if one.reason)
+    lines = [
+        f"{len(outcomes)} files: {sum(not one.reason for one in outcomes)} read, of these "
+        f"{sum(one.is_partial for one in outcomes)} in part; "
+        + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    ]
+    refused = [one for one in outcomes if one.reason and one.has_reference]
+    kinds = Counter(f"{Path(one.name).suffix} {one.reason}" for one in refused)
+    lines.append(
+        "refused, though the other decoder made something of it: "
+        + ", ".join(f"{n} {k}" for k, n in kinds.most_common())
     )
-    return best
+    unlike = [one for one in outcomes if one.alike is not None and one.alike < LEAST]
+    lines += [f"  {one.name}: {one.alike:.3f}" for one in unlike]
+    for ending in sorted({Path(one.name).suffix for one in outcomes}):
+        values = [one.alike for one in outcomes if one.alike is not None and one.name.endswith(ending)]
+        if values:
+            below = sum(value < LEAST for value in values)
+            lines.append(f"{ending:6} {len(values):4} compared, {below} below {LEAST}, least {min(values):.3f}")
+    for one in (*unlike, *refused) if keep else ():
+        place = keep / ("refused" if one.reason else "unlike")
+        place.mkdir(exist_ok=True, parents=True)
+        shutil.copy(root / one.name, place)
+    return "\n".join(lines)
+
+
+def likeness(pixels: np.ndarray, other: np.ndarray) -> float:
+    """The correlation of what was read with what another decoder read, which may not have turned it."""
+    seen = pixels.astype(float).ravel()
+    turned = (np.rot90(other, turns).copy() for turns in range(4))
+    return max(_correlation(seen, squared(one, SPEC).astype(float).ravel()) for one in turned)
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

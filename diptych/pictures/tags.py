@@ -1,0 +1,158 @@
+"""What a TIFF's tags say of its pages, each tag read by itself, so that a damaged one costs no other."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterator
+from typing import IO, NamedTuple
+
+MOST_PAGES = 256
+RAW = 1  # Compression
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, LAB = 0, 1, 2, 3, 5, 8  # PhotometricInterpretation
+UNSIGNED, SIGNED = 1, 2  # SampleFormat
+_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+_SIMPLE = (RAW, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946)  # none, fax, LZW, JPEG, deflate, PackBits
+_BIG = (b"II+\0", b"MM\0+")
+_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q"}  # of whole numbers, in struct's letters
+_MOST_TAGS, _MOST_NUMBERS = 4096, 3 * 65536
+# By number in TIFF 6.0
+_KIND, _OLD_KIND, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = (
+    254,
+    255,
+    256,
+    257,
+    258,
+    259,
+    262,
+    274,
+)
+_SAMPLES, _PLANES, _COLOURS, _EXTRA, _FORMATS = 277, 284, 320, 338, 339
+_WANTED = frozenset(
+    (
+        _KIND,
+        _OLD_KIND,
+        _WIDTH,
+        _HEIGHT,
+        _BITS,
+        _COMPRESSION,
+        _PHOTOMETRIC,
+        _ORIENTATION,
+        _SAMPLES,
+        _PLANES,
+        _COLOURS,
+        _EXTRA,
+        _FORMATS,
+    )
+)
+
+
+class Page(NamedTuple):
+    """One of a file's pictures as its tags describe it (TIFF 6.0); `index` counts from 0."""
+
+    index: int
+    size: tuple[int, int]
+    kind: int
+    photometric: int
+    bits: tuple[int, ...]
+    formats: tuple[int, ...]
+    is_planar: bool
+    extra: tuple[int, ...] | None
+    colours: tuple[int, ...]
+    orientation: int
+    compression: int
+    is_swapped: bool
+
+    @property
+    def samples(self) -> int:
+        """Numbers a pixel."""
+        return len(self.bits)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether Pillow reads it, and rightly, if it opens it at all."""
+        return self.is_packed_simply and set(self.formats) == {UNSIGNED} and max(self.bits) <= 8
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether it is one number a pixel, of any depth, that Pillow reads. Of what libtiff unpacks it swaps the bytes
+        once more, but for sixteen bits."""
+        is_whole = self.bits[0] <= 16 and self.formats[0] == UNSIGNED
+        is_read = self.is_packed_simply and (is_whole or self.compression == RAW or not self.is_swapped)
+        return is_read and self.samples == 1 and self.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO)
+
+    @property
+    def is_packed_simply(self) -> bool:
+        """Whether every libtiff can unpack it."""
+        return self.compression in _SIMPLE
+
+
+def pages(file: IO[bytes]) -> list[Page]:
+    """The pages that are pictures, no previews or masks of others; else the largest; [] where no tags can be read."""
+    found = list(_pages(file))
+    main = [page for page in found if not page.kind & (_REDUCED | _MASK)]
+    return main or sorted(found, key=lambda page: page.size[0] * page.size[1])[-1:]
+
+
+def _pages(file: IO[bytes]) -> Iterator[Page]:
+    file.seek(0)
+    header, seen = file.read(16), set[int]()
+    order, is_big = ">" if header[:2] == b"MM" else "<", header[:4] in _BIG
+    with contextlib.suppress(struct.error, OSError, OverflowError):  # what is damaged ends the chain
+        (offset,) = struct.unpack_from(f"{order}{'Q' if is_big else 'I'}", header, 8 if is_big else 4)
+        while offset and offset not in seen and len(seen) < MOST_PAGES:
+            seen.add(offset)
+            tags, offset = _directory(file, offset, order, is_big)
+            yield _page(len(seen) - 1, tags, is_swapped=order == ">")
+
+
+def _directory(file: IO[bytes], offset: int, order: str, is_big: bool) -> tuple[dict[int, tuple[int, ...]], int]:
+    """The wanted tags at an offset, and the offset of the next directory."""
+    number, entry = ("Q", "HHQ8s") if is_big else ("H", "HHI4s")
+    file.seek(offset)
+    (count,) = _unpacked(file, order + number)
+    entries = [_unpacked(file, order + entry) for _ in range(min(count, _MOST_TAGS))]
+    try:
+        (following,) = _unpacked(file, order + ("Q" if is_big else "I"))
+    except struct.error:  # the file ends here
+        following = 0
+    tags = {tag: _numbers(file, order, *rest) for tag, *rest in entries if tag in _WANTED}
+    return {tag: numbers for tag, numbers in tags.items() if numbers}, following
+
+
+def _unpacked(file: IO[bytes], layout: str) -> tuple:
+    return struct.unpack(layout, file.read(struct.calcsize(layout)))
+
+
+def _numbers(file: IO[bytes], order: str, kind: int, count: int, inline: bytes) -> tuple[int, ...]:
+    """A tag's numbers; () where they cannot be read."""
+    if kind not in _TYPES or not 0 < count <= _MOST_NUMBERS:
+        return ()
+    layout = f"{order}{count}{_TYPES[kind]}"
+    with contextlib.suppress(struct.error, OSError, OverflowError):
+        if struct.calcsize(layout) <= len(inline):
+            return struct.unpack_from(layout, inline)
+        file.seek(struct.unpack(order + ("Q" if len(inline) == 8 else "I"), inline)[0])
+        return _unpacked(file, layout)
+    return ()
+
+
+def _page(index: int, tags: dict[int, tuple[int, ...]], *, is_swapped: bool) -> Page:
+    def one(tag: int, default: int) -> int:
+        return tags.get(tag, (default,))[0]
+
+    samples, bits = one(_SAMPLES, 1), tags.get(_BITS, (1,))
+    return Page(
+        index,
+        (one(_WIDTH, 0), one(_HEIGHT, 0)),
+        one(_KIND, 0) | (_REDUCED if one(_OLD_KIND, 0) == 2 else 0),
+        one(_PHOTOMETRIC, WHITE_IS_ZERO),
+        bits if len(bits) == samples else bits[:1] * max(samples, 1),
+        tags.get(_FORMATS, (UNSIGNED,)),
+        one(_PLANES, 1) == 2 and samples > 1,
+        tags.get(_EXTRA),
+        tags.get(_COLOURS, ()),
+        one(_ORIENTATION, 1),
+        one(_COMPRESSION, RAW),
+        is_swapped,
+    )
