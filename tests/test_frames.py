@@ -46,6 +46,8 @@ def film(path: Path, values: np.ndarray, layout: str, codec: str = "libx265", **
         stream.metadata.update(tags.get("metadata", {}))
         if codec == "libx265":
             stream.options = {"x265-params": "log-level=none", "preset": "ultrafast", "crf": "8"}
+        if codec == "libvpx":
+            stream.options = {"auto-alt-ref": "0"}  # which transparency does not go with
         frame = av.VideoFrame.from_ndarray(values, source).reformat(
             format=layout, dst_colorspace=None if layout in ("argb", "rgba") else matrix, dst_color_range=color_range
         )
@@ -131,6 +133,7 @@ def test_a_matrix_that_cannot_be_had_costs_no_film(tmp_path: Path, named: int) -
 
 CLEAR = [
     ("a.webm", "libvpx-vp9", "yuva420p"),
+    ("b.webm", "libvpx", "yuva420p"),
     ("a.mov", "qtrle", "argb"),
     ("b.mov", "prores_ks", "yuva444p10le"),
     ("c.mov", "png", "rgba"),
@@ -150,6 +153,27 @@ def test_what_is_transparent_is_white(tmp_path: Path, name: str, codec: str, lay
     frames = read(path).frames
     assert len(frames) > 1
     assert all(apart(frame.pixels.astype(int), seen(np.asarray(on_white))) < 3 for frame in frames)
+
+
+def test_a_film_that_is_nothing_but_transparent_shows_its_colours(tmp_path: Path) -> None:
+    """Programs that do not know what the fourth number of a pixel means leave it at 0."""
+    hidden = np.dstack((drawing(), np.zeros((96, 96), np.uint8)))
+    path = film(tmp_path / "a.mov", hidden, "argb", "qtrle", named=2)
+    assert apart(first(path), seen(drawing())) < 3
+
+
+def test_what_is_not_there_yet_is_blank(tmp_path: Path) -> None:
+    """An overlay that comes in after half a second, with a colour hidden in what is clear before."""
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        stream: Any = container.add_stream("qtrle", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 96, 96, "argb"
+        for index in range(16):
+            alpha = np.full((96, 96), 0 if index < 2 else 255, np.uint8)
+            frame = av.VideoFrame.from_ndarray(np.dstack((drawing(), alpha)), "rgba").reformat(format="argb")
+            frame.pts, frame.time_base = index, Fraction(1, 4)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert read(tmp_path / "a.mov").frames[0].at_s > 0
 
 
 def test_pixels_that_are_not_square(tmp_path: Path) -> None:

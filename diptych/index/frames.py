@@ -55,7 +55,8 @@ def _pixels(frame: VideoFrame, width: int, short_px: int) -> NDArray[np.uint8]:
     shown = frame.reformat(width, height, layout, src_colorspace=_matrix(frame), interpolation=scaling, threads=1)
     array: NDArray[Any] = shown.to_ndarray()
     colours = to_srgb(array[..., :3], transfer, primaries) if is_deep else array[..., :3]
-    return _on_white(colours, array[..., 3:]) if is_clear else colours
+    # Transparent all over: rather a program that did not know what the fourth number means.
+    return _on_white(colours, array[..., 3:]) if is_clear and array[..., 3].any() else colours
 
 
 def _matrix(frame: VideoFrame) -> int | None:
