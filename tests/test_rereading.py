@@ -14,6 +14,7 @@ import pytest
 from conftest import Cli
 from earlier_catalog import as_earlier
 from index_model import DIM, InlineReaders, PixelModel, draw, expected
+from media import exif
 from PIL import Image, PngImagePlugin
 
 import diptych
@@ -23,7 +24,7 @@ from diptych.cli import OK
 from diptych.index import readers, rereading
 from diptych.index.given import open_given
 from diptych.index.local import LocalIndex, open_index
-from diptych.index.read_anew import kind_read_anew
+from diptych.index.read_anew import kind_read_anew, tells_more
 from diptych.tokenizer import Tokenizer
 
 OLD_S = 1_600_000_000
@@ -42,7 +43,7 @@ def noise(mode: str = "RGB") -> Image.Image:
     picture = Image.fromarray(np.random.default_rng(5).integers(0, 256, (12, 16, 3), dtype=np.uint8))
     if mode in ("RGBA", "LA"):
         picture.putalpha(Image.fromarray(np.random.default_rng(6).integers(0, 256, (12, 16), dtype=np.uint8)))
-    return picture.convert(mode)
+    return picture.convert("L").convert(mode) if mode == "I;16" else picture.convert(mode)
 
 
 def stored(mode: str, form: str, **options: object) -> Callable[[], bytes]:
@@ -60,8 +61,21 @@ def png_with_transparent_colour() -> bytes:
     return stored("RGB", "PNG", transparency=(1, 2, 3), pnginfo=said)()
 
 
+TURN = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
 FILES = {
-    "grey.tif": (stored("L", "TIFF"), "TIFF"),
+    "plain.tif": (stored("RGB", "TIFF"), None),
+    "packed.tif": (stored("L", "TIFF", compression="tiff_lzw"), None),
+    "inks.tif": (stored("CMYK", "TIFF"), None),
+    "grey.tif": (stored("I;16", "TIFF"), "TIFF"),
+    "palette.tif": (stored("P", "TIFF"), "TIFF"),
+    "clear.tif": (stored("RGBA", "TIFF"), "TIFF"),
+    "bits.tif": (stored("1", "TIFF"), "TIFF"),
+    "pages.tif": (stored("RGB", "TIFF", save_all=True, append_images=[Image.new("RGB", (4, 4))]), "TIFF"),
+    "large.tif": (stored("L", "TIFF", big_tiff=True), "TIFF"),
+    "turned.jpg": (stored("RGB", "JPEG", xmp=TURN), "turned"),
+    "turned.webp": (stored("RGB", "WEBP", xmp=TURN), "turned"),
+    "turned-by-both.jpg": (stored("RGB", "JPEG", xmp=TURN, exif=exif(orientation=6)), None),
+    "upright.jpg": (stored("RGB", "JPEG", xmp=TURN.replace(b"6", b"1")), None),
     "palette.png": (stored("P", "PNG"), "with a palette"),
     "bits.png": (stored("1", "PNG"), "black and white"),
     "clear.png": (stored("RGBA", "PNG"), "transparent"),
@@ -82,7 +96,7 @@ FILES = {
     "plain.ppm": (stored("RGB", "PPM"), None),
     "photograph.jpg": (stored("RGB", "JPEG"), None),
     "called.jpg": (stored("P", "PNG"), "with a palette"),
-    "clear.avif": (stored("RGBA", "AVIF"), "HEIC or AVIF that is transparent, turned or of high dynamic range"),
+    "clear.avif": (stored("RGBA", "AVIF"), "transparent"),
     "plain.avif": (stored("RGB", "AVIF"), None),
     "whole.jp2": (stored("RGB", "JPEG2000"), "JPEG 2000"),
     "small.ico": (stored("RGBA", "ICO"), "transparent"),
@@ -95,7 +109,7 @@ def test_a_file_tells_by_its_bytes_whether_it_is_read_otherwise(name: str, tmp_p
     content = made()
     (tmp_path / name).write_bytes(content)
     assert kind_read_anew(str(tmp_path / name), "picture") == kind
-    for end in range(0, min(len(content), 80)):  # cut anywhere it is told, or it is not
+    for end in {*range(0, min(len(content), 80), 3), *range(max(0, len(content) - 250), len(content), 11)}:  # cut
         (tmp_path / name).write_bytes(content[:end])
         kind_read_anew(str(tmp_path / name), "picture")
 
@@ -251,9 +265,7 @@ def test_texts_of_open_clips_siglip_were_padded_with_0(tiny_model: Path) -> None
 
 
 def test_a_date_that_was_not_understood_is_read_and_no_vector_made(model: PixelModel, tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x132] = "2019:05:01 12:30:00"
-    noise().save(tmp_path / "dated.jpg", exif=exif)
+    noise().save(tmp_path / "dated.jpg", exif=exif(changed="2019:05:01 12:30:00"))
     draw(tmp_path / "plain.png", 2)
     for path in tmp_path.iterdir():
         os.utime(path, (OLD_S, OLD_S))
@@ -294,3 +306,24 @@ def test_vectors_written_by_an_earlier_version(model: PixelModel, tmp_path: Path
             assert given.outdated == set(names) - taken
             assert given.left == set()
             assert [is_stale(index, name) for name in names] == ["grey.tif" in taken, True]
+
+
+@pytest.mark.parametrize(
+    ("said", "undated", "placed", "kind"),
+    [
+        ({"changed": "2019:05:01 24:10:00"}, True, False, "with a date"),
+        ({"changed": "2019:05:01 12:30:00"}, False, False, None),
+        ({"description": "a dog"}, True, True, "with a place"),
+        ({"description": "a dog"}, True, False, None),
+        ({"gps": (52.5, 13.4)}, True, True, None),
+        ({}, True, True, None),
+    ],
+)
+def test_what_may_say_more_than_was_understood(
+    said: dict[str, object], undated: bool, placed: bool, kind: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.jpg"
+    noise().save(path, **({"exif": exif(**said)} if said else {}))
+    assert tells_more(str(path), is_undated=undated, has_place=placed) == kind
+    path.with_suffix(".xmp").write_text("<x/>")
+    assert tells_more(str(path), is_undated=True, has_place=False) == "with a date"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from diptych.cleaning import PLAIN
 from diptych.index.catalog import Catalog
 from diptych.index.items import File, Kind, Modality
-from diptych.index.read_anew import kind_read_anew, tells_date
+from diptych.index.read_anew import MORE_SAID, kind_read_anew, tells_more
 from diptych.versions import READING, TOKENIZING
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from diptych.tokenizer import Tokenizer
 
 _AT_ONCE = 256  # files that are looked at before what is known of them is kept
-_TEXT, _DATE = "with a text", "with a date"
-_NO_DATE = ("1904-01-01T00:00:00", "1970-01-01T00:00:00")
+_TEXT = "with a text"
+_NO_DATE = ("1904-01-01", "1970-01-01T00:00")
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Again:
 
     def add(self, file: File, kind: str | None, *, has_text: bool, is_changed: bool) -> None:
         """One more; `kind` is None where its text alone is read otherwise."""
-        wrong: tuple[Modality, ...] = ("picture",) if kind not in (None, _DATE) else ()
+        wrong: tuple[Modality, ...] = () if kind in (None, *MORE_SAID) else ("picture",)
         self.wrong[file.path] = frozenset((*wrong, "text") if has_text else wrong)
         if not is_changed:
             self.files[file.path], self.kinds[file.path] = file, kind or _TEXT
@@ -55,12 +55,13 @@ class _Older(NamedTuple):
     path: str
     kind: Kind
     taken_at: str | None
+    latitude: float | None
     reading: int
     tokenizing: int
 
 
 _SQL = (
-    "SELECT id, path, kind, taken_at, reading, tokenizing FROM files "
+    "SELECT id, path, kind, taken_at, latitude, reading, tokenizing FROM files "
     f"WHERE reason IS NULL AND (reading < {READING} OR tokenizing < {TOKENIZING}) ORDER BY path"
 )
 
@@ -113,8 +114,10 @@ def _kind(root: Path, older: _Older) -> str | None:
     path = os.path.join(root, older.path)
     if kind := kind_read_anew(path, older.kind):
         return kind
-    is_undated = older.kind != "text" and (older.taken_at is None or older.taken_at in _NO_DATE)
-    return _DATE if is_undated and tells_date(path) else None
+    if older.kind == "text":
+        return None
+    is_undated = older.taken_at is None or older.taken_at.startswith(_NO_DATE)
+    return tells_more(path, is_undated=is_undated, has_place=older.latitude is not None)
 
 
 def _texts_read_otherwise(catalog: Catalog, model: Callable[[], Embedder]) -> set[int]:
