@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +156,27 @@ def test_the_creation_time_of_a_png(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("said", "meant"), [("2012:03:04 5:6:7", EARLY), (b"2012:03:04 05:06:07", EARLY)])
 def test_exif_dates_of_any_form(tmp_path: Path, kind: str, said: Any, meant: str) -> None:
     assert details(tmp_path, with_exif(**{kind: said})).taken_at == meant
+
+
+def test_exif_dates_in_other_places(tmp_path: Path) -> None:
+    beside = Image.Exif()
+    beside[0x9003] = "2012:03:04 05:06:07"
+    beside[0x132] = "2020:01:01 00:00:00"
+    assert details(tmp_path, encoded(PICTURE, exif=beside)).taken_at == EARLY
+    satellites = Image.Exif()
+    satellites.get_ifd(0x8825).update({0x1D: "2012:03:04", 7: (5.0, 6.0, 7.0)})
+    assert details(tmp_path, encoded(PICTURE, exif=satellites)).taken_at == "2012-03-04"
+    satellites.get_ifd(0x8769)[0x9003] = "2013:01:01 00:00:01"
+    assert details(tmp_path, encoded(PICTURE, exif=satellites)).taken_at == LATE
+
+
+def test_xmp_behind_the_pixels_of_a_png(tmp_path: Path) -> None:
+    def chunk(body: bytes) -> bytes:
+        return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+
+    content = encoded(PICTURE, "PNG", exif=exif(changed="2020:01:01 00:00:00"))
+    late = chunk(b"iTXtXML:com.adobe.xmp\0\0\0\0\0" + DATED.encode())
+    assert details(tmp_path, content[:-12] + late + content[-12:], "a.png").taken_at == EARLY
 
 
 def placed(north: Any, latitude: Any, east: Any, longitude: Any) -> bytes:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CAPTION_LENGTH = 2000  # characters; what a tower reads ends long before
 # EXIF 2.32 and TIFF 6.0, by number
 _ORIENTATION, _DESCRIPTION, _MAKE, _MODEL, _CHANGED_AT = 0x112, 0x10E, 0x10F, 0x110, 0x132
-_EXIF, _GPS, _TAKEN_AT, _DIGITIZED_AT = 0x8769, 0x8825, 0x9003, 0x9004
+_EXIF, _GPS, _TAKEN_AT, _DIGITIZED_AT, _GPS_DAY = 0x8769, 0x8825, 0x9003, 0x9004, 0x1D
 _XP_TITLE, _XP_COMMENT = 0x9C9B, 0x9C9C  # Windows', in UTF-16
 _IPTC_CAPTION, _IPTC_DATE, _IPTC_TIME = (2, 120), (2, 55), (2, 60)
 # What cameras and programs write where a person's words would stand
@@ -36,6 +36,8 @@ def picture_details(image: Image) -> Details:
     exif = None
     with contextlib.suppress(Exception):
         exif = image.getexif()
+        if image.format == "PNG":  # what programs add to one stands behind its pixels
+            image.load()
     width, height = image.size
     # Of a TIFF file, Pillow gives the upright size already.
     if exif is not None and image.format != "TIFF" and exif.get(_ORIENTATION) in (5, 6, 7, 8):
@@ -45,13 +47,16 @@ def picture_details(image: Image) -> Details:
 
 
 def exif_times(exif: Exif | None) -> tuple[str | None, str | None, str | None]:
-    """When the picture was taken, digitized and changed, as EXIF says."""
+    """When the picture was taken, digitized and changed, as EXIF says; where it is silent on the second, the day of
+    the satellites, which is Greenwich's."""
     if exif is None:
         return None, None, None
-    camera = _block(exif, _EXIF)
-    values = (camera.get(_TAKEN_AT), camera.get(_DIGITIZED_AT), exif.get(_CHANGED_AT))
-    taken, digitized, changed = (local_time(value) for value in map(_bytes, values))
-    return taken, digitized, changed
+    camera, satellites = _block(exif, _EXIF), _block(exif, _GPS)
+    numbers = (_TAKEN_AT, _DIGITIZED_AT)
+    # Scanners and some RAW files have them beside the block, not in it.
+    values = (*(camera.get(number) or exif.get(number) for number in numbers), satellites.get(_GPS_DAY))
+    taken, digitized, day, changed = (local_time(_bytes(value)) for value in (*values, exif.get(_CHANGED_AT)))
+    return taken, digitized or day, changed
 
 
 def with_sidecar(details: Details, said: Said) -> Details:
