@@ -289,6 +289,13 @@ def test_a_progressive_jpeg_that_must_be_held_whole_is_refused() -> None:
     assert caught.value.reason == "too large"
 
 
+def test_a_jpeg_that_claims_more_than_its_bytes_can_hold_is_refused_unread() -> None:
+    content = bytearray(encoded(PHOTO, "JPEG"))
+    at = content.find(b"\xff\xc0")
+    content[at + 5 : at + 9] = struct.pack(">HH", 65000, 65000)
+    assert reason_of(bytes(content)) == "too large"
+
+
 # --- which way up
 
 
@@ -368,6 +375,14 @@ def test_what_is_transparent_is_white(kind: str) -> None:
     assert seen_as(content, on_white)
     assert np.abs(np.asarray(open_image(content, decode="fast")).astype(int) - on_white).max() < 40  # AVIF rings
     assert open_image(content).getpixel((2, 2)) != (255, 255, 255)  # the reference's way
+
+
+def test_a_bitmap_whose_alpha_was_never_set_is_opaque() -> None:
+    pixels = np.dstack([COLOURS[::-1, :, ::-1], 0 * GREY]).tobytes()
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
+    header = struct.pack("<IiiHHIIiiII", 108, 84, 60, 1, 32, 3, len(pixels), 0, 0, 0, 0) + masks
+    content = b"BM" + struct.pack("<IHHI", 122 + len(pixels), 0, 0, 122) + header + pixels
+    assert seen_as(content, COLOURS)
 
 
 def test_every_way_to_be_transparent() -> None:

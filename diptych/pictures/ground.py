@@ -9,6 +9,7 @@ from PIL import Image
 MOST_FRAMES = 64
 _FLAT = 8  # levels between the darkest and the brightest of a frame that shows nothing
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+_EMPTY_ALPHA = ("BMP", "ICO")  # whose programs often leave at 0 what means nothing to them: browsers, too, show these
 _IN_FRAMES = ("GIF", "PNG", "WEBP", "AVIF")
 
 
@@ -48,9 +49,10 @@ def _on_white(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and isinstance(clear, tuple) and max(clear) > 255:  # of 16 bits, while the pixels have 8
         image = image.copy()
         image.info["transparency"] = tuple(value >> 8 for value in clear)
+    is_often_empty = image.format in _EMPTY_ALPHA
     image = image.convert("RGBA")
     alpha = image.getchannel("A")
-    if alpha.getextrema() == (255, 255):
+    if alpha.getextrema() == (255, 255) or (is_often_empty and alpha.getextrema() == (0, 0)):
         return image.convert("RGB")
     white = Image.new("RGB", image.size, "white")
     white.paste(image.convert("RGB"), mask=alpha)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 END, _EOI = b"\xff\xd9", 0xD9
+MOST_A_BYTE = 512  # pixels: a block of 64 takes a bit at least, so what claims more does not hold them
 MOST_MISSING = (
     0.2  # of the bytes, as estimated from the rows that are there: a tenth that is flat may be a fifth of them
 )

@@ -182,7 +182,9 @@ class _Way(NamedTuple):
         pixels = image.width * image.height
         if pixels > self.max_pixels:
             file.seek(0)
-            if jpeg.held_samples(image, file.read()) > _HELD * self.max_pixels:
+            content = file.read()
+            is_held = jpeg.held_samples(image, content) > _HELD * self.max_pixels
+            if is_held or pixels > jpeg.MOST_A_BYTE * len(content):
                 self.check(image.size)
         elif not pixels:
             self.check(image.size)
