@@ -21,7 +21,7 @@ from diptych.engines.converted import Numbers
 from diptych.failures import Embedded, Failure, TextError, bad_texts, listed, several
 from diptych.images import Decode, ImageError, load_pixels, preprocess, squared
 from diptych.images import Source as ImageSource
-from diptych.tokenizer import Tokenizer, TokenizerError, Tokens, check_ids
+from diptych.tokenizer import Tokenizer, TokenizerError, Tokens, check_ids, missing
 
 if TYPE_CHECKING:
     import torch
@@ -161,11 +161,7 @@ class Embedder:
 
     def _reader(self) -> Tokenizer:
         if self.tokenizer is None:
-            where = "beside it" if Path(self.source).is_file() else "there"
-            raise TokenizerError(
-                f"{self.source} came without its tokenizer.json, so it cannot read text (pictures it can). Put {where} "
-                "the tokenizer.json that it was trained with; openai/clip-vit-base-patch32 has OpenAI's."
-            )
+            raise missing(self.config.text, self.source)
         return self.tokenizer
 
     def preprocess(self, image: ImageSource, *, decode: Decode = "exact") -> Float[np.ndarray, "3 height width"]:

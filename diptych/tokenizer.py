@@ -176,6 +176,25 @@ class Tokenizer:
         return cls(_with_all_bytes(learner, vocab_size), context=context)
 
 
+# Whose tokenizer.json a model has, by the size of its vocabulary and whether it reads from the left: where to find it
+PUBLISHED = {
+    (49408, True): "openai/clip-vit-base-patch32 has OpenAI's, which most CLIP models were trained with",
+    (32000, False): "google/siglip-base-patch16-224 has SigLIP's",
+    (250000, False): "google/siglip-base-patch16-256-multilingual has that of the multilingual SigLIP",
+    (256000, False): "google/siglip2-base-patch16-224 has SigLIP 2's",
+}
+
+
+def missing(text: TextConfig, source: str) -> TokenizerError:
+    """What to say of a model that came without its tokenizer."""
+    known = PUBLISHED.get((text.vocab_size, text.causal))
+    return TokenizerError(
+        f"{source} came without its tokenizer.json, so it cannot read text (pictures it can).",
+        remedy=f"Put {'beside it' if Path(source).is_file() else 'there'} the tokenizer.json that it was trained with"
+        f"{'; ' + known if known else ''}.",
+    )
+
+
 def check_ids(ids: np.ndarray, text: TextConfig, source: str) -> None:
     """A tokenizer of another model gives vectors that mean nothing: TokenizerError where ids can tell."""
     what = None
@@ -214,8 +233,24 @@ def _with_all_bytes(learner: tokenizers.Tokenizer, vocab_size: int) -> tokenizer
             known.add(left + right)
             words.append(left + right)
     words += [START, END]
-    vocabulary = {word: index for index, word in enumerate(words)}
-    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=kept, end_of_word_suffix="</w>"))
+    return _of_vocabulary({word: index for index, word in enumerate(words)}, kept)
+
+
+def json_of_vocabulary(vocab_json: str, merges: str) -> str:
+    """The tokenizer.json of CLIP's tokenizer from its vocab.json and merges.txt, which older folders have in its place.
+    TokenizerError where they are not that."""
+    try:
+        vocabulary = {str(word): int(index) for word, index in json.loads(vocab_json).items()}
+        lines = merges.removeprefix("\ufeff").split("\n")
+        lines = lines[1:] if lines[0].startswith("#version") else lines
+        pairs = [(left, right) for left, right in (line.split() for line in lines if line.strip())]
+        return _of_vocabulary(vocabulary, pairs).to_str()
+    except Exception as error:  # the library raises bare Exception
+        raise TokenizerError(f"vocab.json and merges.txt make no tokenizer of CLIP's ({error!r}).") from error
+
+
+def _of_vocabulary(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>"))
     _clip_style(tokenizer)
     tokenizer.add_special_tokens([START, END])
     tokenizer.decoder = decoders.Sequence(  # type: ignore[assignment]

@@ -39,8 +39,6 @@ CLUTTER: dict[str, bytes] = dict.fromkeys(
         "tf_model.h5",
         "flax_model.msgpack",
         "README.md",
-        "vocab.json",
-        "merges.txt",
         "onnx/model.onnx",
     ),
     b"no one reads this",
@@ -49,7 +47,7 @@ SMALL = {"preprocessor_config.json": b"{}", "tokenizer.json": b" {}", "tokenizer
 
 
 def test_only_what_is_needed_is_fetched_and_only_once(hub: Hub) -> None:
-    hub.repositories[NAME] = HF | CLUTTER | SMALL
+    hub.repositories[NAME] = HF | CLUTTER | SMALL | {"vocab.json": b"{}", "merges.txt": b""}
     folder = fetch(NAME)
     wanted = {"config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"}
     assert {path.name for path in folder.iterdir()} == wanted
@@ -66,6 +64,13 @@ def test_the_model_is_that_of_the_folder(hub: Hub) -> None:
     assert all(torch.equal(came.state[name], tensor) for name, tensor in local.state.items())
 
 
+def test_what_stands_for_a_tokenizer_in_older_repositories(hub: Hub) -> None:
+    hub.repositories[NAME] = HF | {"vocab.json": b"{}", "merges.txt": b"#version: 0.2"}
+    assert {path.name for path in fetch(NAME).iterdir()} == {
+        "config.json", "model.safetensors", "vocab.json", "merges.txt",
+    }  # fmt: skip
+
+
 def test_a_model_in_the_folder_that_sentence_transformers_gives_it(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = [{"idx": 0, "name": "0", "path": "0_CLIPModel", "type": "sentence_transformers.models.CLIPModel"}]
     hub.repositories[NAME] = {f"0_CLIPModel/{name}": content for name, content in HF.items()} | {
@@ -73,7 +78,7 @@ def test_a_model_in_the_folder_that_sentence_transformers_gives_it(hub: Hub, mon
     }  # fmt: skip
     came = read(NAME)
     assert all(torch.equal(came.state[name], tensor) for name, tensor in read(GOLDEN / "hf_clip").state.items())
-    assert came.notes == ("opened 0_CLIPModel, the model in it",)
+    assert came.notes[0] == "opened 0_CLIPModel, the model in it"
     assert sorted(hub.asked) == ["0_CLIPModel/config.json", "0_CLIPModel/model.safetensors", "modules.json"]
     point_to(NOWHERE, monkeypatch)
     assert read(NAME).config == came.config

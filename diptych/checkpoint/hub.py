@@ -23,6 +23,7 @@ STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, e
 BESIDE = ("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
+VOCABULARY = ("vocab.json", "merges.txt")  # in place of tokenizer.json, in older repositories
 LISTS = ("modules.json", "model_index.json")  # of what lies in which folder, by sentence-transformers and diffusers
 
 
@@ -99,7 +100,8 @@ def choose(names: list[str]) -> list[str]:
 def _on_top(names: list[str]) -> list[str]:
     for config, weights in LAYOUTS:
         if config in names and (matches := [name for name in names if re.fullmatch(weights, name)]):
-            return [config, *matches, *(name for name in BESIDE if name in names)]
+            beside = BESIDE if "tokenizer.json" in names else (*BESIDE, *VOCABULARY)
+            return [config, *matches, *(name for name in beside if name in names)]
     return []
 
 

@@ -12,12 +12,14 @@ from diptych.checkpoint.state import CheckpointError, check_activation
 from diptych.cleaning import Reading
 from diptych.images import unread_keys
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.tokenizer import TokenizerError, json_of_vocabulary
 
 OURS = "diptych"
 READABLE = (OURS, *huggingface.ROWS)  # what config.json may have as model_type
 TOWERS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {"vit": ViTConfig, "resnet": ResNetConfig}
 
 
+SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 AS_OPENAI = "no preprocessor_config.json: pictures are prepared as OpenAI's models want them"
 
 
@@ -38,7 +40,7 @@ class Settings(NamedTuple):
 def read_settings(folder: Path, source: str, *, activation: str | None = None) -> Settings:
     """A folder with a config.json, in Hugging Face's form or ours. CheckpointError names what does not fit."""
     settings = read_json(folder / "config.json")
-    tokenizer_json = read_text(folder / "tokenizer.json")
+    tokenizer_json, note = _tokenizer_json(folder, source)
     tokenizer, family = texts.settings_of(folder), settings.get("model_type")
     passed_over: list[str] = []
     if family == OURS:
@@ -51,8 +53,25 @@ def read_settings(folder: Path, source: str, *, activation: str | None = None) -
     reading = texts.of_hugging_face(tokenizer, tokenizer_json, source, causal=config.text.causal, model_type=family)
     preprocess = _preprocess(folder)
     passed_over += [f"preprocessor_config.json: {key}" for key in unread_keys(preprocess or {})]
-    notes = () if preprocess or config.loss == "sigmoid" else (AS_OPENAI,)
-    return Settings(config, settings, preprocess, tokenizer_json, reading, notes, tuple(passed_over))
+    notes = (note, "" if preprocess or config.loss == "sigmoid" else AS_OPENAI)
+    words = (tuple(filter(None, notes)), tuple(passed_over))
+    return Settings(config, settings, preprocess, tokenizer_json, reading, *words)
+
+
+def _tokenizer_json(folder: Path, source: str) -> tuple[str | None, str]:
+    """The text of tokenizer.json, else one made of what older folders have in its place; and a note for people."""
+    if text := read_text(folder / "tokenizer.json"):
+        return text, ""
+    vocabulary, merges = read_text(folder / "vocab.json"), read_text(folder / "merges.txt")
+    if vocabulary and merges:
+        try:
+            return json_of_vocabulary(vocabulary, merges), "no tokenizer.json: made one of vocab.json and merges.txt"
+        except TokenizerError as error:
+            raise CheckpointError(f"{source}: {error}") from error
+    if kept := next((name for name in SENTENCEPIECE if (folder / name).is_file()), None):
+        make = f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
+        return None, f"no tokenizer.json: transformers makes one of {kept}: {make}"
+    return None, ""
 
 
 def _optional_json(path: Path) -> dict[str, Any] | None:
