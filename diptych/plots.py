@@ -34,37 +34,56 @@ def thumbnail(source: Source, size_px: int = THUMBNAIL_PX) -> Image.Image:
 
 
 def contact_sheet(
-    pictures: Sequence[tuple[Image.Image, str]], *, columns: int = 5, lines: int = 1, size_px: int = THUMBNAIL_PX
+    pictures: Sequence[tuple[Image.Image, str]],
+    *,
+    title: str = "",
+    columns: int = 5,
+    lines: int = 1,
+    size_px: int = THUMBNAIL_PX,
 ) -> Image.Image:
-    """Pictures in rows, each in a square of `size_px`, with up to `lines` lines of text under each."""
+    """Pictures in rows, each in a square of `size_px`, with up to `lines` lines of text under each, and a `title` above
+    them all. A line of a text ends at a newline, or where no more fits."""
     columns = min(columns, max(1, len(pictures)))
-    cell, foot = size_px + MARGIN_PX, 6 + LINE_PX * lines
-    sheet = Image.new(
-        "RGB", (columns * cell + MARGIN_PX, math.ceil(len(pictures) / columns) * (cell + foot) + MARGIN_PX), "white"
-    )
+    cell, foot, head = size_px + MARGIN_PX, 6 + LINE_PX * lines, 2 * LINE_PX if title else 0
+    size = (columns * cell + MARGIN_PX, head + math.ceil(len(pictures) / columns) * (cell + foot) + MARGIN_PX)
+    sheet = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for index, (picture, title) in enumerate(pictures):
-        left, top = MARGIN_PX + index % columns * cell, MARGIN_PX + index // columns * (cell + foot)
+    if title:
+        large = ImageFont.load_default(15)
+        (said,) = _lines(title, 1, lambda text: draw.textlength(text, large) <= size[0] - 2 * MARGIN_PX)
+        draw.text((MARGIN_PX, MARGIN_PX), said, "black", large)
+    for index, (picture, name) in enumerate(pictures):
+        left, top = MARGIN_PX + index % columns * cell, head + MARGIN_PX + index // columns * (cell + foot)
         fitted = ImageOps.contain(picture, (size_px, size_px))
         sheet.paste(fitted, (left + (size_px - fitted.width) // 2, top + (size_px - fitted.height) // 2))
-        for row, line in enumerate(_lines(title, lines, lambda text: draw.textlength(text, font) <= size_px)):
+        for row, line in enumerate(_lines(name, lines, lambda text: draw.textlength(text, font) <= size_px)):
             draw.text((left, top + size_px + 2 + LINE_PX * row), line, "black", font)
     return sheet
 
 
 def _lines(text: str, count: int, fits: Callable[[str], bool]) -> list[str]:
-    """The text in up to `count` lines that fit, broken between words; the last is cut with an ellipsis."""
-    found, words = [], text.split(" ")
-    while words and len(found) < count - 1:
-        taken = next((n for n in range(len(words), 1, -1) if fits(" ".join(words[:n]))), 1)
-        found.append(" ".join(words[:taken]))
-        words = words[taken:]
-    found += [" ".join(words)] if words else []
-    for row, line in enumerate(found):
-        while line and not fits(line):
-            line = line[:-2] + "…"
-        found[row] = line
-    return found
+    """The text in up to `count` lines that fit, broken at newlines, between words, or within a word that is wider than
+    a line; the last is cut with an ellipsis."""
+    first, newline, rest = text.partition("\n")
+    if newline and count > 1:
+        return [*_lines(first, 1, fits), *_lines(rest, count - 1, fits)]
+    found, words = [], first.split(" ")
+    while words and len(found) < count - 1 and not fits(" ".join(words)):
+        taken = next((n for n in range(len(words), 0, -1) if fits(" ".join(words[:n]))), 0)
+        if taken:
+            found.append(" ".join(words[:taken]))
+            words = words[taken:]
+        else:
+            at = next((n for n in range(len(words[0]), 0, -1) if fits(words[0][:n])), 1)
+            found.append(words[0][:at])
+            words[0] = words[0][at:]
+    return [*found, _cut(" ".join(words), fits)]
+
+
+def _cut(line: str, fits: Callable[[str], bool]) -> str:
+    while line and not fits(line):
+        line = line[:-2] + "…"
+    return line
 
 
 def heat_overlay(

@@ -26,6 +26,7 @@ from diptych.cli.options import (
     truncate_option,
     write_input_sheet,
 )
+from diptych.cli.terminal import tell
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
@@ -119,16 +120,14 @@ def command(
     if 0 < len(counted) < len(answers):
         say(f"{len(answers) - len(counted)} pictures lie in no folder that is called as a label: not in the accuracy")
     if as_json:
-        told = {"accuracy": accuracy} if accuracy else {}
+        told = {"accuracy": accuracy | {"confusion": _told(accuracy["confusion"], names)}} if accuracy else {}
         said = {"labels": names, "scale": scale, "pictures": rows, **told, "failures": failures_json(seen.failures)}
         print_json(said)
     else:
         for row in rows:
-            click.echo(
-                f"{quoted(row['path'])}  " + "  ".join(f"{name} {share:.1%}" for name, share in row["labels"].items())
-            )
+            tell(f"{quoted(row['path'])}  " + "  ".join(f"{name} {share:.1%}" for name, share in row["labels"].items()))
         if accuracy:
-            click.echo(_accuracy_line(accuracy, len(counted)))
+            tell(_accuracy_line(accuracy, len(counted)))
     if not paths:
         say(f"no pictures in {', '.join(pictures)}.")
         return NOTHING
@@ -207,6 +206,16 @@ def _accuracy(shares: np.ndarray, answers: Sequence[int | None], names: list[str
         },
         "confusion": taken.tolist(),
     }
+
+
+def _told(confusion: list[list[int]], names: list[str]) -> list[dict[str, Any]]:
+    """Which label was taken for which how often, but for pairs that never occur."""
+    return [
+        {"label": names[right], "taken_for": names[said], "count": count}
+        for right, row in enumerate(confusion)
+        for said, count in enumerate(row)
+        if count
+    ]
 
 
 def _accuracy_line(accuracy: dict[str, Any], count: int) -> str:

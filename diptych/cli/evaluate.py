@@ -5,19 +5,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from diptych.checkpoint.state import CheckpointError
 from diptych.cli import FAILED, OK, PARTLY
+from diptych.cli.names import harmless
 from diptych.cli.options import activation_option, json_option, open_model, print_json, say, stages
+from diptych.cli.terminal import tell
 from diptych.cli.wording import message_of
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from diptych.evaluation.comparing import Compared
     from diptych.evaluation.intervals import Interval
 
@@ -87,7 +88,7 @@ def command(
     if as_json:
         print_json({"out": out, "rows": rows, "unopened": unopened})
     else:
-        _print(_table(rows))
+        _print(rows)
     say(f"wrote {report}")
     sound = [row for row in rows if not row["error"]]
     if not sound:
@@ -138,24 +139,14 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if value < 1 else f"{value:.1f}"
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("model", "data set", "task", "pictures", "result")
-    table.columns[3].justify = "right"
-    for row in rows:
-        said = Text(row["error"], "red") if row["error"] else Text(_numbers(row["metrics"], MAIN[row["task"]]))
-        table.add_row(Text(row["model"]), Text(row["dataset"]), Text(row["task"]), f"{row['count']:,}", said)
-    return table
-
-
-def _print(table: Table) -> None:
-    from rich.console import Console
-
-    console = Console()
-    # A file has no width to keep to.
-    (console if console.is_terminal else Console(width=10_000)).print(table)
+def _print(rows: Sequence[dict[str, Any]]) -> None:
+    """Results under the name of their model."""
+    for model in dict.fromkeys(row["model"] for row in rows):
+        click.echo(harmless(model, lines=False))
+        for row in rows:
+            if row["model"] == model:
+                said = row["error"] or _numbers(row["metrics"], MAIN[row["task"]])
+                tell(harmless(f"  {row['dataset']} · {row['task']} ({row['count']:,})  {said}", lines=False))
 
 
 def _compared(places: tuple[str, str], as_json: bool) -> int:
@@ -165,25 +156,24 @@ def _compared(places: tuple[str, str], as_json: bool) -> int:
     if as_json:
         print_json({"first": places[0], "second": places[1], "rows": [_compared_json(each) for each in found]})
         return OK
-    from rich.table import Table
-    from rich.text import Text
-
     models = list(dict.fromkeys(each.models for each in found))
     if len(models) == 1:
         say(f"A is {models[0][0]} of {places[0]}, B is {models[0][1]} of {places[1]}")
-    table = Table(
-        *(["model"] if len(models) > 1 else []), "data set", "task", "metric", "A", "B", "B - A", "95 % interval", ""
-    )
-    for each in found:
-        low_high = f"{each.interval.low:+.1f} to {each.interval.high:+.1f}" if each.interval else ""
-        said = [each.note] if each.note else []
-        if each.interval:
-            said.insert(0, _verdict(each.interval))
-        names = [*([Text(each.models[0])] if len(models) > 1 else []), Text(each.dataset), Text(each.task), each.metric]
-        numbers = (f"{each.first:.1f}", f"{each.second:.1f}", f"{each.difference:+.1f}", low_high)
-        table.add_row(*names, *numbers, Text(", ".join(said)))
-    _print(table)
+    width = max((len(each.metric) for each in found), default=0)
+    click.echo(f"{'':{width + 2}}       A        B    B - A   95 % interval")
+    for (names, dataset, task), some in groupby(found, lambda each: (each.models, each.dataset, each.task)):
+        of = f" of {names[0]}" if len(models) > 1 else ""
+        tell(harmless(f"{dataset} · {task}{of}", lines=False))
+        for each in some:
+            numbers = f"{each.first:8.1f} {each.second:8.1f} {each.difference:+8.1f}"
+            click.echo(f"  {each.metric:{width}}{numbers}   {_interval(each.interval)}".rstrip())
+            if each.note:
+                tell(f"    {harmless(each.note, lines=False)}")
     return OK
+
+
+def _interval(interval: Interval | None) -> str:
+    return f"{interval.low:+.1f} to {interval.high:+.1f}, {_verdict(interval)}" if interval else ""
 
 
 def _verdict(interval: Interval) -> str:

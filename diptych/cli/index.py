@@ -25,6 +25,7 @@ from diptych.cli.options import (
     say,
     stages,
 )
+from diptych.cli.terminal import tell
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def command(
                 f"{damage} All is made anew; what it left out (--exclude) and, if not named, its model may be forgotten"
             )
         with stages("looking the folder over", "indexing", "arranging for search") as (found, advance, arranging):
-            found(0, 1)
+            found(0, 0)
             done = index.update(
                 progress=advance, reindex=reindex, given=given, wait_s=wait_s, on_wait=say, arranging=arranging
             )
@@ -148,12 +149,12 @@ def _report(index: LocalIndex, done: Updated, as_json: bool, given: Given | None
         print_json({"index": str(index.place), **said, **told, **counted})
     else:
         numbers = ("added", "changed", "renamed", "forgotten", "unchanged")
-        click.echo(", ".join(f"{getattr(done, name):,} {name}" for name in numbers) + f" in {done.seconds:.1f} s")
+        tell(", ".join(f"{getattr(done, name):,} {name}" for name in numbers) + f" in {done.seconds:.1f} s")
         found = counts.files - counts.failed
-        click.echo(f"{quoted(index.place)}: {found:,} files, {counts.pictures:,} pictures and {counts.texts:,} texts")
+        tell(f"{quoted(index.place)}: {found:,} files, {counts.pictures:,} pictures and {counts.texts:,} texts")
         if vectors:
             said = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in vectors.items() if count)
-            click.echo(f"vectors: {said}" + (" (--reindex takes these)" if vectors["of_indexed_files"] else ""))
+            tell(f"vectors: {said}" + (" (--reindex takes these)" if vectors["of_indexed_files"] else ""))
     report_skipped(done.skipped)
     if done.reread:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in done.reread.items())
@@ -177,6 +178,7 @@ def _taken(index: LocalIndex, given: Given) -> dict[str, int]:
         "of_no_file_here": len(given.left) - len(known),
         "not_finite": len(given.useless),
         "read_otherwise_today": len(given.outdated),
+        "repeated": given.repeated,
     }
 
 

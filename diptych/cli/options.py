@@ -7,8 +7,7 @@ import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,11 +15,12 @@ import click
 
 from diptych.cli import OK, PARTLY
 from diptych.cli.names import escaped_json, harmless
+from diptych.cli.terminal import progress as progress
+from diptych.cli.terminal import say as say
+from diptych.cli.terminal import stages as stages
 from diptych.cli.wording import failure_message
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from diptych.embedder import Embedder
     from diptych.engines import EngineName
     from diptych.failures import Failure
@@ -70,66 +70,26 @@ def open_model(
     return embedder
 
 
-def say(text: str) -> None:
-    """A line for the person, on stderr."""
-    click.echo(harmless(text), err=True)
-
-
 def print_json(result: Mapping[str, Any]) -> None:
-    """One object on stdout, in Unicode: the stray bytes of a file's name come as \\udc80 to \\udcff."""
+    """One object on stdout, in Unicode: the stray bytes of a file's name come as \\udc80 to \\udcff. Lists of numbers
+    stand on one line, and numbers have as many digits as float32 has."""
     is_unicode = sys.stdout.encoding.lower().startswith("utf")
-    text = json.dumps(result, ensure_ascii=not is_unicode, indent=1, default=str, allow_nan=False)
-    click.echo(escaped_json(text))
+    click.echo(escaped_json(_json(result, not is_unicode, "\n")))
 
 
-@contextmanager
-def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr with rate and time left, gone when done; silent where stderr is no terminal."""
-    with _bars() as bars:
-        yield _advance(bars, bars.add_task(title, total=None, rate=""))
-
-
-@contextmanager
-def stages(*titles: str) -> Iterator[list[Callable[[int, int], None]]]:
-    """A bar for each stage of a work, one at a time; nothing is imported or shown before the first has begun."""
-    with ExitStack() as stack:
-        bars: Progress | None = None
-
-        def stage(title: str) -> Callable[[int, int], None]:
-            advance: Callable[[int, int], None] | None = None
-
-            def begun(done: int, total: int) -> None:
-                nonlocal advance, bars
-                if advance is None:
-                    bars = bars or stack.enter_context(_bars())
-                    for task in bars.tasks:
-                        bars.update(task.id, visible=False)
-                    advance = _advance(bars, bars.add_task(title, total=total, rate=""))
-                advance(done, total)
-
-            return begun
-
-        yield [stage(title) for title in titles]
-
-
-def _bars() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-    )  # fmt: skip
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def _advance(bars: Progress, task: TaskID) -> Callable[[int, int], None]:
-    def advance(done: int, total: int) -> None:
-        speed = bars.tasks[task].speed
-        bars.update(task, completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else "")
-
-    return advance
+def _json(value: Any, ascii_only: bool, newline: str) -> str:
+    inside = f"{newline} "
+    if isinstance(value, Mapping) and value:
+        keys = (json.dumps(str(key), ensure_ascii=ascii_only) for key in value)
+        lines = (f"{key}: {_json(each, ascii_only, inside)}" for key, each in zip(keys, value.values(), strict=True))
+        return f"{{{inside}{f',{inside}'.join(lines)}{newline}}}"
+    if isinstance(value, (list, tuple)) and value:
+        is_flat = not any(isinstance(each, (Mapping, list, tuple, str)) for each in value)
+        lines = [_json(each, ascii_only, inside) for each in value]
+        return f"[{', '.join(lines)}]" if is_flat else f"[{inside}{f',{inside}'.join(lines)}{newline}]"
+    if isinstance(value, float):
+        value = float(f"{value:.9g}")
+    return json.dumps(value, ensure_ascii=ascii_only, default=str, allow_nan=False)
 
 
 def report_skipped(skipped: Mapping[str, int]) -> None:

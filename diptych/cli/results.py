@@ -15,7 +15,7 @@ import click
 
 from diptych.cli import previews
 from diptych.cli.names import harmless, print_exact, print_lines, quoted
-from diptych.cli.options import say
+from diptych.cli.terminal import cells, folded, say
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,7 +46,8 @@ def rows(hits: Sequence[Hit], protocol: previews.Protocol) -> None:
         for rank, hit in enumerate(hits, start=1):
             about = _about(hit)
             line = f"{rank:{indent - 2}}{_GAP}{hit.score:6.3f}{_GAP}{_z(hit)}{_GAP}{shown(hit)}"
-            click.echo(line + (_fitted(f"{_GAP}{about}", width - _width(line)) if about else ""))
+            line += _fitted(f"{_GAP}{about}", width - cells(line)) if about and cells(line) < width - 8 else ""
+            click.echo(folded(line, width, indent=indent + 18) if sys.stdout.isatty() else line)
         return
     cell_px = previews.cell_size_px()
     for rank, hit in enumerate(hits, start=1):
@@ -122,18 +123,11 @@ def _snippet(hit: Hit) -> str:
     return harmless("".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text))
 
 
-def _width(text: str) -> int:
-    """How many cells a text takes: East Asian wide letters two, marks that sit on a letter none."""
-    return sum(
-        0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text
-    )
-
-
 def _fitted(text: str, room: int) -> str:
     """The text, cut with an ellipsis where it is wider than `room` cells."""
-    if _width(text) <= room:
+    if cells(text) <= room:
         return text
-    while text and _width(text) > room - 1:
+    while text and cells(text) > room - 1:
         text = text[:-1]
     return text + "…"
 

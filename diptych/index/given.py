@@ -24,12 +24,14 @@ class Given:
     `fingerprint` and `model` are those of the model that made them, None where the files do not say. `taken` are the
     paths whose vector was asked for and was good, `useless` those whose was not of finite numbers, or of length 0.
     `reading` is the version by which the pictures were read, None where the files are none of ours; `outdated` are the
-    paths whose vector was left, for that version read them otherwise than today's.
+    paths whose vector was left, for that version read them otherwise than today's. `repeated` is how many rows were for
+    a path that had one already.
     """
 
     def __init__(self, fingerprint: str | None, model: str | None, dim: int, reading: int | None = None):
         self.fingerprint, self.model, self.dim, self.reading = fingerprint, model, dim, reading
         self.outdated: set[str] = set()
+        self.repeated = 0
         self._rows: dict[str, tuple[np.ndarray, int]] = {}
         self.taken: set[str] = set()
         self.useless: set[str] = set()
@@ -41,7 +43,8 @@ class Given:
         return path in self._rows
 
     def add(self, paths: list[str], vectors: np.ndarray) -> None:
-        """Take the rows of one more file; of two rows for one path the later counts."""
+        """Take the rows of one more file; of two rows for one path the later counts, and the earlier is `repeated`."""
+        self.repeated += len(paths) - len(set(paths)) + len(self._rows.keys() & set(paths))
         self._rows |= {path: (vectors, row) for row, path in enumerate(paths)}
 
     def vector(self, path: str) -> np.ndarray | None:
