@@ -18,7 +18,7 @@ from diptych.index.videos import Video, read_video
 from diptych.pictures.tone_mapping import BT2020, HLG, PQ
 
 SIDE = 48
-SPEC = Preprocess(SIDE)
+SPEC = Preprocess(SIDE, mode="squash")  # all of it, whatever its shape
 _TO_BT2020 = np.array(((0.6274, 0.3293, 0.0433), (0.0691, 0.9195, 0.0114), (0.0164, 0.0880, 0.8956)))  # BT.2087
 
 

@@ -87,8 +87,9 @@ def test_what_says_that_it_is_ordinary_stays(kind: str) -> None:
     assert apart(WRITERS[kind](plain, 13), drawing()) < 3
 
 
-def test_a_large_one() -> None:
-    values = drawing(2100)
+def test_a_large_one_is_computed_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diptych.pictures.range._SHORT_PX", 64)
+    values = drawing(200)
     assert apart(_png(coded(values, PQ), PQ), values) < 6
 
 
