@@ -10,11 +10,9 @@ from PIL import Image
 
 from diptych.data.text_encoding import decoded
 from diptych.errors import DiptychError, Words
+from diptych.images import ENDINGS
 
-IMAGE_SUFFIXES = {
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif",
-    ".jp2", ".qoi", ".ppm", ".pgm",
-}  # fmt: skip
+IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split("|"))
 _FIELDS = ("captions", "caption", "texts", "text", "txt")  # of a sample's JSON, by rank
 
 

@@ -172,7 +172,7 @@ class _Way(NamedTuple):
             missing = jpeg.share_missing(content)
             if missing > jpeg.MOST_MISSING:
                 raise
-            partial = f"About {missing:.0%} of its bytes, the last, are missing."
+            partial = f"{f'About {missing:.0%} of its' if missing > 0.005 else 'Its last'} bytes are missing."
             whole = io.BytesIO(jpeg.completed(content))
             small = self._decoded(jpeg.open_jpeg(whole), whole)
         return self._finished(small, turn, (height, width) if is_on_its_side(turn) else (width, height), partial)
