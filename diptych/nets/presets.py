@@ -107,5 +107,7 @@ def preset(name: str) -> CLIPConfig:
         known = {each.lower(): each for each in PRESETS}
         near = " or ".join(known[each] for each in difflib.get_close_matches(name.lower(), known))
         hint = f"did you mean {near}? " if near else ""
+        if name == "bundled":
+            hint = "bundled is a model that exists, from which training starts with init in place of model. "
         raise ValueError(f"no preset is called {name!r}; {hint}`diptych models` lists all {len(PRESETS)}.")
     return PRESETS[name]
