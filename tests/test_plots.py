@@ -8,7 +8,8 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from diptych.plots import MAX_SIDE_PX, contact_sheet, file_name, shortened, similarity_figure, thumbnail
+from diptych.plots import contact_sheet, file_name, shortened, thumbnail
+from diptych.similarity_plot import MAX_SIDE_PX, MOST, similarity_figure
 
 
 def drawn(figure) -> Image.Image:
@@ -63,7 +64,7 @@ def test_numbers_can_be_read_on_their_ground() -> None:
 
 
 def test_a_large_heat_map_stays_within_bounds() -> None:
-    figure = similarity_figure({"cosine": np.zeros((500, 1))}, squares(500), ["a"])
+    figure = similarity_figure({"cosine": np.zeros((MOST, MOST))}, squares(MOST), ["a"] * MOST)
     assert max(figure.get_size_inches() * figure.dpi) <= MAX_SIDE_PX + 1
 
 
@@ -108,3 +109,25 @@ def test_short_forms() -> None:
     assert len(shortened("x " * 99)) <= 60
     assert file_name("a/b/cat.jpg") == "cat.jpg"
     assert file_name("caf\udce9\n.png") == "caf��.png"
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(400, 3), (3, 200), (300, 300)])
+def test_many_are_drawn_as_colours_with_a_dot_at_the_nearest(rows: int, columns: int) -> None:
+    matrix = np.random.default_rng(0).random((rows, columns))
+    texts, names = [f"sentence {at}" for at in range(columns)], [f"{at}.jpg" for at in range(rows)]
+    figure = similarity_figure({"cosine": matrix, "euclidean": -matrix}, [], texts, names=names)
+    for axes in figure.axes[:2]:
+        (dots,) = axes.collections
+        assert np.asarray(dots.get_offsets())[:, 0].tolist() == matrix.argmax(axis=1).tolist()
+        assert axes.get_yticklabels()[0].get_text() == "0.jpg"
+    picture = drawn(figure)
+    assert max(picture.size) < 5000
+
+
+def test_a_contact_sheet_has_a_title_and_lines() -> None:
+    (square,) = squares(1)
+    plain, titled = (contact_sheet([(square, "1\nb")], title=title, lines=2) for title in ("", "a dog"))
+    assert titled.height == plain.height + 28
+    assert (np.asarray(titled)[8:24] < 128).any()
+    one, two = (contact_sheet([(square, name)], lines=3) for name in ("x" * 60, "x" * 10))
+    assert (np.asarray(one)[-20:] < 128).sum() > (np.asarray(two)[-20:] < 128).sum()  # a long name goes on below

@@ -158,7 +158,9 @@ def _table(metric: str, matrix: "np.ndarray", names: Sequence[str], sentences: S
 
 
 def _write_plot(path: str, matrices: Mapping[str, "np.ndarray"], pictures: Sequence, sentences: Sequence[str]) -> None:
-    from diptych.plots import file_name, similarity_figure, thumbnail
+    from diptych.plots import file_name, thumbnail
+    from diptych.similarity_plot import MOST, similarity_figure
 
-    small, names = [thumbnail(picture) for picture in pictures], [file_name(picture) for picture in pictures]
+    names = [file_name(picture) for picture in pictures]
+    small = [thumbnail(picture) for picture in pictures] if max(len(pictures), len(sentences)) <= MOST else []
     write_picture(path, similarity_figure(matrices, small, sentences, names=names).savefig)
