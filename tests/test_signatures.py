@@ -13,6 +13,7 @@ import pytest
 from index_model import SPEC, InlineReaders, PixelModel
 from media import BLUE, RED, dng, encoded, left_and_right, video
 
+from diptych.images import ImageError, open_image
 from diptych.index import readers
 from diptych.index.filters import Filters
 from diptych.index.items import Contents, Kind
@@ -79,6 +80,13 @@ def test_a_film_is_one_under_any_name(tmp_path: Path, name: str) -> None:
         assert contents.file.kind == "video"
         assert contents.details.duration_s
         assert all(part.at_s is not None for part in contents.parts)
+
+
+def test_whoever_wants_a_picture_is_told_of_the_film(tmp_path: Path) -> None:
+    film(tmp_path, "a.mp4")
+    (tmp_path / "a.mp4").rename(tmp_path / "a.gif")
+    with pytest.raises(ImageError, match=r"a\.gif: not an image\. It is a film, whatever its name says"):
+        open_image(tmp_path / "a.gif")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from diptych.errors import DiptychError
-from diptych.formats import formats_of
+from diptych.formats import FILM_HEAD_LENGTH, formats_of, is_film
 from diptych.pictures import jp2, jpeg, jxl, png, tiff
 from diptych.pictures.arrays import is_numbers, picture_of
 from diptych.pictures.depth import eight_bits
@@ -122,6 +122,10 @@ class _Way(NamedTuple):
             content = file.read()
             self.check(jxl.size(content))
             return self.shown(jxl.decode(content), turn=1)
+        if is_film(head + file.read(FILM_HEAD_LENGTH - len(head))):
+            raise ImageError(
+                "not an image", self.name, "It is a film, whatever its name says; save a frame of it as PNG."
+            )
         image = Image.open(file, formats=formats_of(file))
         if head.startswith((jp2.CODESTREAM, jp2.CONTAINER)):
             image = self._deep_jp2(image, file)
