@@ -143,7 +143,8 @@ def test_captions_listed_in_a_cell(pictures: Path) -> None:
 @pytest.mark.parametrize(
     ("encoding", "said"),
     [
-        ("utf-8", ""), ("utf-8-sig", ""), ("utf-16", "UTF-16"), ("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16"),
+        ("utf-8", "UTF-8"), ("utf-8-sig", "UTF-8"), ("utf-16", "UTF-16"),
+        ("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16"),
         ("latin-1", "Windows-1252"), ("windows-1252", "Windows-1252"),
     ],
 )  # fmt: skip

@@ -176,7 +176,7 @@ def _as_json(found: Inspection, speed: Speed | str) -> dict[str, Any]:
     else:
         measured = speed._asdict() | {"times": speed.times, "verdict": speed.verdict}
         rates = {"speed": measured, "speed_reason": None}
-    layout = vars(found.layout) | {
+    layout = {name: value for name, value in vars(found.layout).items() if name != "unusual"} | {
         "columns": found.layout.columns and dict(zip(("picture", "captions"), found.layout.columns, strict=True))
     }
     failures = {key: bad.message for key, bad in found.broken.items()}

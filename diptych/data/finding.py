@@ -10,7 +10,7 @@ from pathlib import Path
 from diptych.data.joined import Joined
 from diptych.data.locating import is_companion
 from diptych.data.parquet import open_parquet
-from diptych.data.samples import DataError, Layout, Source
+from diptych.data.samples import DataError, Layout, Source, spell_counts
 from diptych.data.splits import choose_split, visible_folders
 from diptych.data.tables import TableSource, is_table, open_table
 from diptych.images import find_images
@@ -70,14 +70,16 @@ def _opened(paths: Iterable[Path], within: Path, top: Path, held_out: bool | Non
                 else open_table(path, within=within)
             )
         except (DataError, OSError) as error:
-            if _rank(path) < 2:
+            if _rank(path) < 2 or (path.is_relative_to(within) and path.suffix.lower() != ".txt"):
                 refused[path] = error
             continue
         if isinstance(source, TableSource) and len(source):
             found[path] = source
+        elif source.skipped:
+            refused[path] = DataError(f"{path} holds no pairs ({spell_counts(source.skipped)}).")
     chosen, left_out = _one_for_each(found, top, held_out)
     left_out = tuple(os.path.relpath(path, top) for path in left_out)
-    return Tables(*_joined(chosen, top, left_out), refused)
+    return Tables(*_joined(chosen, top, left_out), {path: refused[path] for path in sorted(refused, key=_rank)})
 
 
 def _one_for_each(

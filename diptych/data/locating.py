@@ -14,7 +14,7 @@ from diptych.errors import Setting
 
 SAMPLE = 40  # names that are looked for, evenly spread: a wrong column or folder should be said before a run starts
 _DEPTH, _DEPTH_BESIDE, _MOST_FOLDERS = 3, 2, 2000
-_COMPANION = re.compile(r"annot|caption|text|label|meta|table|list|split|json|csv", re.I)
+_COMPANION = re.compile(r"^ann|annot|caption|text|label|meta|table|list|split|json|csv", re.I)
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 

@@ -47,14 +47,15 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """What a source was recognised as. `columns` are a table's, of pictures and of captions; `separator` and `encoding`
-    are named where they are not the usual ones, and `pictures` where these lie elsewhere than beside the table;
-    `left_out` names what lies there, too, and is not read."""
+    """What a source was recognised as. `columns` are a table's, of pictures and of captions, `separator` and `encoding`
+    how it is written, in words, `unusual` which of both are not as its name promises; `pictures` is where these lie, if
+    not beside the table; `left_out` names what lies there, too, and is not read."""
 
     kind: str
     columns: tuple[str, list[str]] | None = None
     separator: str = ""
     encoding: str = ""
+    unusual: tuple[str, ...] = ()
     pictures: str = ""
     left_out: tuple[str, ...] = ()
 
@@ -62,8 +63,7 @@ class Layout:
         from diptych.data.columns import spell_columns
 
         said = [f"{self.kind} with columns {spell_columns(self.columns)}" if self.columns else self.kind]
-        said += [f"separated by {self.separator}"] * bool(self.separator)
-        said += [f"in {self.encoding}"] * bool(self.encoding) + [f"pictures in {self.pictures}"] * bool(self.pictures)
+        said += [*self.unusual, *[f"pictures in {self.pictures}"] * bool(self.pictures)]
         said += [f"without {', '.join(self.left_out[:3])}{', ...' * (len(self.left_out) > 3)}"] * bool(self.left_out)
         return ", ".join(said)
 

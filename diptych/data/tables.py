@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from diptych.data.columns import Columns, choose_columns
 from diptych.data.json_tables import open_json, open_json_lines
 from diptych.data.locating import folder_names, locate
-from diptych.data.samples import DataError, Layout, Sample, count
+from diptych.data.samples import DataError, Layout, Sample, count, spell_counts
 from diptych.data.separated import SEPARATORS, open_separated
 from diptych.data.unpacked import Row, captions_in_cells, the_picture
 
@@ -138,17 +139,20 @@ def open_table(
     asked = [name for name in (image_column, caption_column) if name is not None]
     if separator:
         table = open_separated(path, separator, asked, skipped)
-        records, kind, encoding, said = table.rows, "table", table.encoding, SEPARATORS[table.separator]
-        said = "" if table.separator == separator else said
+        records, layout = table.rows, Layout("table", None, SEPARATORS[table.separator], table.encoding)
+        odd = [f"separated by {layout.separator}"] * (table.separator != separator)
     else:
         objects = open_json_lines(path, skipped) if separator == "" else open_json(path, skipped)
-        records, kind, encoding, said = objects.rows, objects.kind, objects.encoding, ""
+        records, layout, odd = objects.rows, Layout(objects.kind, encoding=objects.encoding), []
+    odd += [f"in {layout.encoding}"] * (layout.encoding != "UTF-8")
     head = list(islice(records, _HEAD))
     if not head:
-        raise DataError(f"{path} holds no rows; wanted a header and a row for each caption, or a JSON object a line.")
+        left_out = f" ({spell_counts(skipped)})" if skipped else ""
+        wanted = "a header and a row for each caption, cells with separators in quotes; or a JSON object a line"
+        raise DataError(f"{path} holds no rows{left_out}; wanted {wanted}.")
     names = list(dict.fromkeys(name for record in head for name in record))
     columns = choose_columns(names, image_column, caption_column, str(path), head)
-    layout = Layout(kind, columns, said, "" if encoding == "UTF-8" else encoding)
+    layout = replace(layout, columns=columns, unusual=tuple(odd))
     rows = _rows(chain(head, records), columns, path.name)
     return TableSource(path, map(_unlisted, rows) if separator else rows, layout, skipped, within)
 
