@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from diptych.errors import DiptychError as DiptychError
     from diptych.errors import Setting as Setting
     from diptych.exporting import convert as convert
+    from diptych.extras import MissingExtraError as MissingExtraError
     from diptych.failures import Embedded as Embedded
     from diptych.failures import Failure as Failure
     from diptych.failures import TextError as TextError
@@ -75,6 +76,7 @@ _HOMES = {
     "Setting": "diptych.errors",
     "ArgumentError": "diptych.errors",
     "TextError": "diptych.failures",
+    "MissingExtraError": "diptych.extras",
     "ImageError": "diptych.images",
     "TokenizerError": "diptych.tokenizer",
     "CheckpointError": "diptych.checkpoint",

@@ -25,6 +25,7 @@ from diptych.data.sources import open_source
 from diptych.data.stream import indexed
 from diptych.embedder import Embedder, load
 from diptych.errors import ArgumentError, Setting
+from diptych.extras import require
 from diptych.images import ImageError, find_images, load_pixels, squared
 from diptych.zero_shot import unit
 
@@ -130,6 +131,10 @@ def export(
     places that do not do, ValueError for settings that contradict each other.
     """
     _check(to, precision, calibrate)
+    if to == "onnx":
+        require("writing ONNX", "torch", "onnx", "onnxscript", "onnxruntime")
+    elif precision == "int8":
+        require("computing in 8 bits", "nncf")
     check_apart(find(source).place, Path(target))
     model = load(source, engine="openvino", precision="float32", activation=activation)
     progress("reading pictures")

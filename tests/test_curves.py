@@ -115,12 +115,14 @@ def test_curve_and_smoothing_by_hand() -> None:
     rows = [{"step": 2, "loss": 3.0}, {"step": 1, "loss": 2.0}, {"step": 2, "loss": 5.0}, {"step": 3, "loss": None}]
     x, y = curve(rows, "loss", "step")
     assert (x.tolist(), y.tolist()) == ([1.0, 2.0], [2.0, 5.0])
-    assert smoothed(np.array([1.0, 2.0])).tolist() == [1.0, 2.0]
+    assert smoothed(np.array([1.0, 2.0]), np.array([1.0, 2.0])).tolist() == [1.0, 2.0]
     line = np.arange(160.0)
-    np.testing.assert_allclose(smoothed(line), line)  # no lag, also at the ends
+    np.testing.assert_allclose(smoothed(line, line), line)  # no lag, also at the ends
+    uneven = np.array([*range(1, 51), *range(60, 4001, 10)], float)  # as rows are kept: 50 single steps, then tens
+    np.testing.assert_allclose(smoothed(uneven, uneven), uneven, atol=6)
     spike = np.zeros(160)
     spike[80] = 5
-    np.testing.assert_allclose(smoothed(spike)[[77, 78, 82, 83]], [0, 1, 1, 0])
+    np.testing.assert_allclose(smoothed(line, spike)[[77, 78, 82, 83]], [0, 1, 1, 0])
 
 
 def test_plot_command(cli: Cli, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     "__main__", "cli", "serve", "generate", "collect", "evaluation", "index", "training", "exporting", "embedder",
     "engines", "checkpoint", "data", "difference", "zero_shot", "heat_map", "probe", "locate", "comparison", "metrics",
-    "similarity_plot", "plots", "images", "pictures", "formats", "tokenizer", "cleaning", "failures", "errors", "nets",
+    "similarity_plot", "plots", "images", "pictures", "formats", "tokenizer", "cleaning", "failures", "extras",
+    "errors", "nets",
     "versions",
 )  # fmt: skip
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager"}

@@ -10,7 +10,9 @@ import click
 from diptych import __version__
 from diptych.cli.wording import message_of
 from diptych.errors import DiptychError
+from diptych.extras import EXTRAS
 
+COMPLETING = "_DIPTYCH_COMPLETE"  # set by a shell that asks how a line may go on
 OK, FAILED, USAGE, PARTLY, NOTHING, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 # Command -> what it does. The module diptych.cli.NAME holds a click command `command`.
@@ -34,7 +36,6 @@ COMMANDS = {
 
 # What goes wrong through no fault of the program: said in a line. Anything else keeps its traceback.
 EXPECTED = (DiptychError, ValueError, OSError, ArithmeticError, MemoryError)
-EXTRAS = {"torch": "train", "tensorboardX": "train", "nncf": "convert", "onnx": "convert", "pyarrow": "data"}
 
 
 class _Commands(click.Group):
@@ -46,7 +47,21 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(f"diptych.cli.{cmd_name}").command
+        command = importlib.import_module(f"diptych.cli.{cmd_name}").command
+        if COMPLETING in os.environ:
+            from diptych.cli.sections import complete_paths
+
+            complete_paths(command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and args[0][:1] != "-" and not ctx.resilient_parsing:
+            from diptych.cli.sections import no_such_command
+
+            raise click.UsageError(no_such_command(args[0], COMMANDS), ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -58,7 +58,10 @@ def inspect_command(
     """
     from diptych.data.inspect import inspect_source
     from diptych.data.sources import open_source
+    from diptych.extras import require
 
+    if speed["rate"] is None:
+        require("measuring the rate of training", "torch")
     opened = open_source(source, image_column=image_column, caption_column=caption_column)
     say(f"{source}: {opened.form}")
     with progress("looking at samples") as advance:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from diptych.cli import FAILED, OK, PARTLY
+from diptych.cli.cache import show_cache
 from diptych.cli.names import harmless
 from diptych.cli.options import model_options, open_model, print_json, say
 from diptych.cli.wording import notice
@@ -29,9 +30,11 @@ MOST_UNREAD = 20
 @click.option(
     "--index", "place", metavar="DIR", type=click.Path(file_okay=False), help="Where the index is, if elsewhere."
 )
+@click.option("--cache", is_flag=True, help="Show what is kept in the user's cache.")
+@click.option("--empty", is_flag=True, help="With --cache: remove it.")
 @model_options
 def command(
-    folder: str | None, mend: bool, place: str | None,
+    folder: str | None, mend: bool, place: str | None, cache: bool, empty: bool,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Say what is wrong with the index of FOLDER, or, without one, with the model named, or with this installation.
@@ -40,7 +43,12 @@ def command(
     diptych doctor
     diptych doctor ~/Pictures --mend
     diptych doctor --model openai/clip-vit-base-patch32
+    diptych doctor --cache --empty
     """
+    if cache or empty:
+        if not cache or folder or place or model:
+            raise click.UsageError("--cache stands alone, or with --empty.")
+        return show_cache(empty, as_json)
     from diptych.index.doctor import examine
     from diptych.index.faults import IndexFault
     from diptych.index.installation import installation, of_model

@@ -27,6 +27,7 @@ from diptych.cli.options import (
     write_input_sheet,
     write_picture,
 )
+from diptych.cli.sections import Sectioned
 from diptych.cli.terms import OPTIONS, in_order, query_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _ORDER = "diptych.terms"
 _FOUND: dict[str, Wanted] = {"pictures": "picture", "texts": "text", "both": "both"}
 
 
-class _Search(click.Command):
+class _Search(Sectioned):
     """Keeps the order in which terms came, finds the folder, and says what to do about a sentence without quotes."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -57,7 +58,20 @@ class _Search(click.Command):
             raise click.UsageError(f"{error.format_message()} {hint}", ctx) from None
 
 
-@click.command("search", cls=_Search)
+SECTIONS = {
+    "What to look for": ("texts", "images", "minus", "minus_images", "clipboard", "weights", "truncate"),
+    "Which hits": ("limit", "find", "relevant", "diverse", "copies"),
+    "Which files": (
+        "since", "until", "file_dates", "box", "camera", "path", "min_width", "min_height", "min_megapixels",
+        "orientation", "kind",
+    ),
+    "Results": ("only_paths", "nul", "asked", "sheet", "show_input", "opened", "as_json"),
+    "Index": ("place", "update"),
+    "Model": ("model", "engine", "device", "activation"),
+}  # fmt: skip
+
+
+@click.command("search", cls=_Search, sections=SECTIONS)
 @click.argument("text", required=False)
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False))
 @click.option(

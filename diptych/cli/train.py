@@ -9,6 +9,7 @@ import click
 
 from diptych.cli import OK, PARTLY
 from diptych.cli.options import activation_option, json_option, print_json
+from diptych.cli.sections import Sectioned
 from diptych.cli.wording import message_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,21 @@ if TYPE_CHECKING:
 PRECISIONS = click.Choice(["bf16", "fp16", "fp32"])
 
 
-@click.command("train")
+SECTIONS = {
+    "Data": (
+        "data", "weights", "image_column", "caption_column", "val", "captions_per_image", "scenes", "tokenizer",
+        "vocab_size",
+    ),
+    "Model": ("model", "init", "activation", "image_size", "recipe", "list_recipes"),
+    "Length of the run": ("epochs", "minutes", "batch_size", "accumulate", "eval_every", "seed"),
+    "Optimisation": ("lr", "muon_lr", "weight_decay", "ema", "settings"),
+    "Fine-tuning": ("lora", "lock_image", "wise_ft", "zero_shot"),
+    "Machine": ("device", "precision", "compile", "shard", "threads", "workers"),
+    "Results": ("out", "resume", "plot", "over", "as_json"),
+}  # fmt: skip
+
+
+@click.command("train", cls=Sectioned, sections=SECTIONS)
 @click.option(
     "--data",
     multiple=True,
@@ -93,6 +108,9 @@ def command(
         return _plot(plot, over, given, as_json)
     if over:
         raise click.UsageError("--over goes with --plot.")
+    from diptych.extras import require
+
+    require("training", "torch", "tensorboardX")
     from diptych.training.trainer import train
 
     try:

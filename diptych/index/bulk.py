@@ -22,6 +22,7 @@ from diptych.data.samples import DataError, Source
 from diptych.data.sources import open_source
 from diptych.data.stream import indexed
 from diptych.embedder import Embedder
+from diptych.extras import require
 from diptych.failures import Failure
 from diptych.images import ImageError, Preprocess, squared
 from diptych.index.given import FINGERPRINT_KEY, MODEL_KEY, READING_KEY
@@ -86,6 +87,7 @@ def embed_in_bulk(
     called again. `progress` is told (done, total) in pictures. Raises DataError where `out` holds another job, and
     IndexBusyError where another process is at this one.
     """
+    require("the table beside the vectors", "pyarrow")
     inputs = open_inputs(source, model.preprocessing)
     folder = Path(out)
     if not inputs.names:

@@ -31,6 +31,8 @@ PANELS = {  # what a row of training has beside its loss, with its title
 AXES = {"epoch": "epochs", "step": "steps", "hours": "hours", "minutes": "minutes"}
 SECONDS = {"hours": 3600, "minutes": 60}
 FEW_HOURS = 2  # are told in minutes
+FEW_POINTS = 30  # are drawn as such
+NARROW = 0.02  # of its values an axis spans at least
 WIDE = 30  # a range that only a logarithmic axis shows
 INCHES = {"loss": 3.4, "recall": 2.7, "panel": 2.0}
 
@@ -82,8 +84,22 @@ def curves_figure(runs: Mapping[str, Sequence[Row]], *, over: str | None = None)
             (_draw_recall if key in WAYS else _draw_loss if key == "loss" else _draw_panel)(axes, runs, key, over)
             axes.set_xlabel(AXES[over] if place == len(plan) - 1 else "", color=INK)
             axes.set_xlim(0, 1.005 * end)
+            _plain_numbers(axes)
     figure.suptitle(_title(runs), x=0.012, ha="left", fontsize=12, color=INK, parse_math=False)
     return figure
+
+
+def _plain_numbers(axes: Axes) -> None:
+    """No `+2.5841e1` above an axis that spans little: it is widened until its numbers can be written as they are."""
+    from matplotlib.ticker import ScalarFormatter
+
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        if isinstance(axis.get_major_formatter(), ScalarFormatter):
+            axes.ticklabel_format(axis=name, useOffset=False)  # type: ignore[arg-type]
+    low, high = axes.get_ylim()
+    least = NARROW * max(abs(low), abs(high))
+    if axes.get_yscale() == "linear" and high - low < least:
+        axes.set_ylim((low + high - least) / 2, (low + high + least) / 2)
 
 
 def _end(runs: Mapping[str, Sequence[Row]], ways: Sequence[str], over: str) -> float:
@@ -106,14 +122,16 @@ def curve(rows: Sequence[Row], key: str, over: str) -> Curve:
     return np.array(xs, dtype=float), np.array([points[x] for x in xs], dtype=float)
 
 
-def smoothed(values: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
-    """Means over a moving window, a fortieth of the curve wide, which is shorter at both ends."""
-    half = len(values) // 80
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    middle = np.arange(len(values))
-    half_here = np.minimum(half, np.minimum(middle, len(values) - 1 - middle))
-    first, after = middle - half_here, middle + half_here + 1
-    return (sums[after] - sums[first]) / (after - first)
+def smoothed(x: Float[np.ndarray, " points"], y: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
+    """Means over a moving window, a fortieth of the curve wide, which is shorter at both ends. A point counts as much
+    as its distance to the next: the first steps lie closer together than those after them."""
+    if len(x) < 3:
+        return y
+    half = np.minimum((x[-1] - x[0]) / 78, np.minimum(x - x[0], x[-1] - x)) * (1 + 1e-9)
+    first, after = np.searchsorted(x, x - half, "left"), np.searchsorted(x, x + half, "right")
+    weights = np.gradient(x)
+    sums, totals = (np.concatenate([[0.0], np.cumsum(values)]) for values in (weights * y, weights))
+    return (sums[after] - sums[first]) / (totals[after] - totals[first])
 
 
 def _draw_loss(axes: Axes, runs: Mapping[str, Sequence[Row]], key: str, over: str) -> None:
@@ -147,7 +165,7 @@ def _draw_smooth(axes: Axes, runs: Mapping[str, Sequence[Row]], key: str, over: 
         x, y = curve(rows, key, over)
         if not len(x):
             continue
-        even = y if key == "lr" else smoothed(y)
+        even = y if key == "lr" else smoothed(x, y)
         axes.plot(x, factor * y, color=colour, linewidth=0.8, alpha=0.25, zorder=2)
         axes.plot(
             x,
@@ -156,7 +174,8 @@ def _draw_smooth(axes: Axes, runs: Mapping[str, Sequence[Row]], key: str, over: 
             linewidth=1.8,
             zorder=3,
             label=cut_middle(name, 30),
-            marker="" if len(x) > 1 else ".",
+            marker="" if len(x) > FEW_POINTS else ".",
+            markersize=5,
         )
         lowest, highest = min(lowest, even.min()), max(highest, even.max())
     if key in ("loss", "gradient_norm") and 0 < WIDE * lowest < highest:
@@ -219,4 +238,4 @@ def _title(runs: Mapping[str, Sequence[Row]]) -> str:
     last = rows[-1]
     epochs = f" · {last['epoch']:.1f} epochs" if last.get("epoch") else ""
     passed = f" · {duration(last['elapsed_s'])}" if last.get("elapsed_s") else ""
-    return f"{name} · {last['step']:,} steps{epochs}{passed}"
+    return f"{name} · {last['step']:,} step{'s' * (last['step'] != 1)}{epochs}{passed}"

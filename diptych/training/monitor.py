@@ -19,7 +19,7 @@ from rich.text import Text
 from diptych.metrics import Retrieval
 from diptych.training.rows import Row, append_rows, to_line
 
-RECORD_EVERY = 10
+EACH_STEP, RECORD_EVERY = 50, 10  # so many steps have a row each, for the curves of short runs; then every tenth
 WINDOW_S = 30.0  # what "now" means for a speed
 PLAIN_EVERY_S = (10.0, 30.0, 600.0)  # where there is no terminal: until the first line, then between lines, at most
 STARVED = 0.2  # share of waiting from which the data is worth a look
@@ -115,7 +115,7 @@ class Monitor:
             self._first = (now, step.progress)
         self._losses.append(step.loss)
         self._since_s, self._last = now, step
-        if step.step == 1 or step.step % RECORD_EVERY == 0:
+        if step.step <= EACH_STEP or step.step % RECORD_EVERY == 0:
             self._report(step)
         if not self._is_live and now - self._said_s > self._plain_every_s:
             _, least_s, most_s = PLAIN_EVERY_S

@@ -1,6 +1,6 @@
 """metrics.jsonl: the numbers of a run, one JSON object a line, for any program that reads JSON.
 
-A row of training, every tenth step:
+A row of training, for each of the first 50 steps and then every tenth:
     step            optimizer steps so far, from 1
     epoch           passes over the data so far, with the fraction
     elapsed_s       seconds of training so far, those before an interruption included

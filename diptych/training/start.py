@@ -44,8 +44,8 @@ class Start(NamedTuple):
 
 def open_sources(config: TrainConfig) -> list[Source | Stream]:
     """The training data, each source as `open_source` reads it. DataError where one caption is that of most samples."""
-    columns = {"image_column": config.image_column, "caption_column": config.caption_column}
-    sources = [open_source(spec, **columns) for spec in config.data]
+    image, caption = config.image_column, config.caption_column
+    sources = [open_source(spec, image_column=image, caption_column=caption) for spec in config.data]
     for spec, source in zip(config.data, sources, strict=True):
         require_varied(source, spec)
     return sources

@@ -1,0 +1,26 @@
+"""What extras bring, asked for before a work begins that would want it in its end."""
+
+import importlib.util
+
+from diptych.errors import DiptychError
+
+# A module, as Python imports it -> the extra that brings it.
+EXTRAS = {
+    "torch": "train", "tensorboardX": "train", "nncf": "convert", "onnx": "convert", "onnxruntime": "convert",
+    "onnxscript": "convert", "pyarrow": "data", "datasets": "datasets",
+}  # fmt: skip
+
+
+class MissingExtraError(DiptychError, ImportError):
+    """A library that an extra brings is not installed."""
+
+
+def require(what: str, *modules: str) -> None:
+    """Raise MissingExtraError, which says what to install, unless all of these are here. They are not imported."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        extras = ",".join(sorted({EXTRAS[name] for name in missing}))
+        verb = "is" if len(missing) == 1 else "are"
+        raise MissingExtraError(
+            f"{what} needs {' and '.join(missing)}, which {verb} not installed: pip install 'diptych[{extras}]'"
+        )

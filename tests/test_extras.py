@@ -1,0 +1,41 @@
+"""What an extra brings is asked for before the work, not after it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+
+from diptych.cli import FAILED
+from diptych.extras import MissingExtraError, require
+
+
+def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    require("nothing", "torch", "pyarrow")
+    for name in ("onnx", "onnxruntime", "pyarrow"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtraError, match=r"^this needs onnx and pyarrow, .*'diptych\[convert,data\]'$"):
+        require("this", "torch", "onnx", "pyarrow")
+
+
+@pytest.mark.parametrize(
+    ("missing", "command", "extra"),
+    [
+        ("onnx", "convert bundled {out} --to onnx", "convert"),
+        ("onnxruntime", "convert bundled {out} --to onnx", "convert"),
+        ("nncf", "convert bundled {out} --to openvino --precision int8 --calibrate {pictures}", "convert"),
+        ("pyarrow", "embed {pictures} {out}", "data"),
+        ("tensorboardX", "train --data {pictures} --out {out}", "train"),
+        ("torch", "data inspect {pictures}", "train"),
+    ],
+)
+def test_said_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, cli: Cli, pictures: Path, tmp_path: Path, missing: str, command: str, extra: str
+) -> None:
+    """No picture is opened, and nothing is written."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setattr("diptych.images.open_image", lambda *arguments, **options: pytest.fail("the work began"))
+    said = cli(*(word.format(out=tmp_path / "out", pictures=pictures) for word in command.split()))
+    assert said.code == FAILED
+    assert f"{missing}, which is not installed: pip install 'diptych[{extra}]'" in said.err
+    assert not (tmp_path / "out").exists()
