@@ -10,13 +10,14 @@ from typing import Any
 
 import pillow_heif
 import pytest
-from media import BLUE, RED, encoded, exif, left_and_right
+from media import BLUE, RED, encoded, exif, left_and_right, video
 from PIL import Image, TiffImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
 from diptych.images import Preprocess
 from diptych.index.items import Details
 from diptych.index.reading import read_file
+from diptych.index.scan import scan
 from diptych.index.videos import _details
 
 PICTURE = left_and_right(RED, BLUE)
@@ -240,3 +241,15 @@ def test_a_place_in_xmp_where_exif_knows_no_side(tmp_path: Path) -> None:
 )
 def test_films_say_dates_too(said: dict[str, str], meant: str | None) -> None:
     assert _details(said, (1, 2), 3.0).taken_at == meant
+
+
+def test_a_film_s_sidecar(tmp_path: Path) -> None:
+    video(tmp_path / "a.mp4", [RED], metadata={"creation_time": "2020-01-01T00:00:00Z"})
+    (tmp_path / "a.xmp").write_text(xmp(exif_DateTimeOriginal=EARLY, dc_title="Words"))
+    (tmp_path / "a.txt").write_text("What is said in it.")
+    files = list(scan(tmp_path))
+    assert [(file.path, file.kind) for file in files] == [("a.mp4", "video"), ("a.txt", "text")]
+    assert files[0].size == sum((tmp_path / name).stat().st_size for name in ("a.mp4", "a.xmp"))
+    found = read_file(str(tmp_path), "a.mp4", "video", Preprocess(16))
+    assert (found.details.taken_at, found.details.caption) == (EARLY, "Words")
+    assert found.parts[-1].text == "Words"

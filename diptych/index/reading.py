@@ -110,7 +110,7 @@ def _read_picture(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.
     content = file.read()
     digest.update(content)
     pixels, details, partial = read_photograph(content, path, spec)
-    details = _with_what_is_beside(path, details)
+    details = _with_what_is_beside(path, details, "picture")
     return details, (Part(pixels), *_caption_part(details)), partial
 
 
@@ -119,6 +119,7 @@ def _read_video(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.bl
         digest.update(chunk)
     file.seek(0)
     frames, details = read_video(file, path, spec)
+    details = _with_what_is_beside(path, details, "video")
     return details, (*(Part(frame.pixels, at_s=frame.at_s) for frame in frames), *_caption_part(details)), ""
 
 
@@ -141,10 +142,10 @@ def _caption_part(details: Details) -> tuple[Part, ...]:
     return (Part(text=details.caption),) if details.caption else ()
 
 
-def _with_what_is_beside(path: str, details: Details) -> Details:
-    """With the words of the first text beside a picture that has any, and with what its XMP sidecars say."""
+def _with_what_is_beside(path: str, details: Details, kind: Kind) -> Details:
+    """With the words of the first text beside a picture that has any, and with what XMP sidecars say."""
     caption = None
-    for name in reversed(sidecars(path)):  # the weightiest has the last word
+    for name in reversed(sidecars(path, kind)):  # the weightiest has the last word
         is_text = name[-3:].lower() == "txt"
         try:
             with open_regular(name) as file:

@@ -146,8 +146,8 @@ class Scan:
         claimed = set[str]()
         for entry, kind in found.files:
             beside = ()
-            if found.notes and kind == "picture":
-                names = [name for name in sidecars(entry.name) if name in found.notes]
+            if found.notes and kind != "text":
+                names = [name for name in sidecars(entry.name, kind) if name in found.notes]
                 claimed.update(names)
                 beside = [found.notes[name] for name in names]
             if file := self._file(entry, kind, folder, beside):
@@ -214,18 +214,20 @@ def scan(
     all links out.
 
     A text beside a picture (`cat.txt` or `cat.jpg.txt` beside `cat.jpg`) is the picture's caption, and no text of its
-    own; so is an XMP sidecar (`cat.xmp`). Such a picture's `size` is the sum of them all and its `mtime_ns` that of the
-    latest, so that a caption that comes, changes or goes changes its picture too.
+    own; so is an XMP sidecar (`cat.xmp`), of a video too. Such a picture's `size` is the sum of them all and its
+    `mtime_ns` that of the latest, so that a caption that comes, changes or goes changes its picture too.
     """
     root = os.fsdecode(root)
     os.scandir(root).close()
     return Scan(root, _excluding(exclude), hidden, follow_links)
 
 
-def sidecars(path: str) -> tuple[str, ...]:
-    """Where words about a picture may stand: the names of files beside it, the weightiest first."""
+def sidecars(path: str, kind: Kind = "picture") -> tuple[str, ...]:
+    """Where words about a picture or a video may stand: the names of files beside it, the weightiest first. A text
+    beside a video may be anything, and is none."""
     stem = path[: path.rfind(".")]
-    return f"{stem}.txt", f"{stem}.TXT", f"{path}.txt", f"{stem}.xmp", f"{stem}.XMP", f"{path}.xmp"
+    packets = (f"{stem}.xmp", f"{stem}.XMP", f"{path}.xmp")
+    return packets if kind == "video" else (f"{stem}.txt", f"{stem}.TXT", f"{path}.txt", *packets)
 
 
 def _is_folder(entry: _Entry) -> bool:
