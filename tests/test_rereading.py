@@ -181,6 +181,15 @@ def test_the_command_says_so(cli: Cli, earlier: LocalIndex) -> None:
     assert cli("index", earlier.root, "--json").json["reread"] == {}
 
 
+def test_who_does_not_update_hears_of_it(cli: Cli, earlier: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diptych.cli.search.LOOKED_OVER", 1)
+    assert "7 were read by an earlier version; --update reads" in cli("search", "a star", earlier.root).err
+    assert "read by an earlier version  7 (diptych index" in cli("doctor", earlier.root).out
+    earlier.update()
+    assert "earlier version" not in cli("search", "a star", earlier.root).err
+    assert "earlier version" not in cli("doctor", earlier.root).out
+
+
 def test_an_update_that_is_cut_off_goes_on(
     earlier: LocalIndex, model: PixelModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

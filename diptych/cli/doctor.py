@@ -20,6 +20,7 @@ from diptych.engines import EngineName
 
 if TYPE_CHECKING:
     from diptych.index.doctor import Finding
+    from diptych.index.local import LocalIndex
 
 MOST_UNREAD = 20
 
@@ -66,7 +67,7 @@ def command(
         opener = bound(open_model, device=device, activation=activation, engine=engine)
         with open_index(folder or ".", model=model, index=place, open_model=opener) as index:
             findings = examine(index, mend=mend)
-            facts = {} if findings else {"index": str(index.place), **_counts(index.catalog.counts()._asdict())}
+            facts = {} if findings else _facts(index)
             with suppress(IndexFault, sqlite3.DatabaseError):  # of which the findings tell
                 unread = {path: message for path, (_, message) in index.catalog.failures().items()}
                 partial = index.catalog.partial()
@@ -104,6 +105,15 @@ def _print_files(what: str, messages: Sequence[str]) -> None:
         click.echo(f"{what}: {harmless(message, lines=False)}")
     if len(messages) > MOST_UNREAD:
         click.echo(f"and {len(messages) - MOST_UNREAD:,} more {what} (--json has all)")
+
+
+def _facts(index: LocalIndex) -> dict[str, str]:
+    from diptych.index.rereading import count_older
+
+    facts = {"index": str(index.place), **_counts(index.catalog.counts()._asdict())}
+    if older := count_older(index.catalog):
+        facts["read by an earlier version"] = f"{older:,} (diptych index FOLDER reads again what this one reads better)"
+    return facts
 
 
 def _counts(counts: dict[str, int]) -> dict[str, str]:

@@ -165,6 +165,7 @@ def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> L
     asked for is neither waited for nor insisted upon: where another process updates, or nothing can be written, a
     search goes on with what is there."""
     from diptych.index.faults import IndexBusyError, IndexPlaceError, IndexWritingError
+    from diptych.index.rereading import count_older
 
     is_needed = update is True or not index.exists
     if index.exists:
@@ -173,6 +174,8 @@ def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> L
             return _left_before(index, folder)
         if update is None and files > LOOKED_OVER:
             say(f"index of {files:,} files, last looked over {_age(index)}; --update looks for new ones")
+            if older := count_older(index.catalog):
+                say(f"{older:,} were read by an earlier version; --update reads those again that this one reads better")
             return _left_before(index, folder)
     elif update is False:
         raise IndexPlaceError(f"{index.place} holds no index yet; leave out --no-update to make it.")

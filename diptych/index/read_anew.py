@@ -50,12 +50,12 @@ def tells_more(path: str, *, is_undated: bool, has_place: bool) -> str | None:
         return "with a date"
     try:
         with open(path, "rb") as file:
-            head = file.read(_HEAD_BYTES)
+            said = _ends(file)
     except OSError:
         return None
-    if is_undated and _DATE.search(head):
+    if is_undated and _DATE.search(said):
         return "with a date"
-    return "with a place" if has_place and b"Exif\0\0" in head and not _GPS_SIDE.search(head) else None
+    return "with a place" if has_place and b"Exif\0\0" in said and not _GPS_SIDE.search(said) else None
 
 
 def _of_picture(file: IO[bytes]) -> str | None:
@@ -124,13 +124,18 @@ def _of_heif(file: IO[bytes], head: bytes) -> str | None:
 
 
 def _turned(file: IO[bytes]) -> str | None:
-    """Of a picture that XMP alone said to turn: "turned". XMP is near the beginning, or at a WebP's or PNG's end."""
+    """Of a picture that XMP alone said to turn: "turned"."""
+    said = _ends(file)
+    return "turned" if _XMP_TURN.search(said) and not _EXIF_TURN.search(said) else None
+
+
+def _ends(file: IO[bytes]) -> bytes:
+    """What is near a file's beginning, or at its end, as a WebP's and often a PNG's metadata are."""
     file.seek(0)
     said = file.read(_HEAD_BYTES)
     size = file.seek(0, os.SEEK_END)
     file.seek(max(len(said), size - _HEAD_BYTES // 4))
-    said += file.read(_HEAD_BYTES // 4)
-    return "turned" if _XMP_TURN.search(said) and not _EXIF_TURN.search(said) else None
+    return said + file.read(_HEAD_BYTES // 4)
 
 
 def _is_plain_tiff(file: IO[bytes], head: bytes) -> bool:

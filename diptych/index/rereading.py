@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from diptych.embedder import Embedder
     from diptych.tokenizer import Tokenizer
 
+NOTED_SINCE = 2  # the format from which on a catalog notes by which version a file was read
 _AT_ONCE = 256  # files that are looked at before what is known of them is kept
 _TEXT = "with a text"
 _NO_DATE = ("1904-01-01", "1970-01-01T00:00")
@@ -98,6 +99,13 @@ def read_otherwise(
             if progress:
                 progress(start + len(some), len(older))
     return again
+
+
+def count_older(catalog: Catalog) -> int:
+    """How many files were read by an earlier version, and not looked at since."""
+    if catalog.facts()["format"] < NOTED_SINCE:
+        return catalog.counts().files
+    return catalog.rows(f"SELECT count(*) FROM files WHERE reading < {READING} OR tokenizing < {TOKENIZING}")[0][0]
 
 
 def note_as_of_today(catalog: Catalog, ids: Sequence[int]) -> None:
