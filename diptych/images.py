@@ -309,4 +309,6 @@ def _three_floats(name: str, values: Any) -> tuple[float, float, float]:
         first, second, third = (float(value) for value in values)
     except (TypeError, ValueError):
         raise ValueError(f"{name}={values!r}; wanted three numbers, one each for red, green and blue.") from None
+    if not np.isfinite((first, second, third)).all():
+        raise ValueError(f"{name}={values!r}; wanted numbers, and one of these is none.")
     return first, second, third

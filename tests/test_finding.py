@@ -1,6 +1,7 @@
 """The folders that people really pass: one level too high is opened where one model is in it, else named."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,10 @@ ONE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pipeline with a whole CLIP": (pipeline, "clip_model"),
     "a run": (ended, "model"),
     "a run that goes on": (begun, "checkpoints/000000200"),
+    "a trainer's folder of sentence-transformers": (
+        lambda folder: sentence_transformers(folder / "checkpoint-20"), "checkpoint-20/0_CLIPModel",
+    ),
+    "the folder of one run": (lambda folder: ended(folder / "first"), "first/model"),
     "any folder around one": (lambda folder: put(folder / "clip"), "clip"),
 }  # fmt: skip
 
@@ -110,6 +115,11 @@ def test_the_folder_of_revisions_itself(tmp_path: Path) -> None:
 def adapter(folder: Path) -> None:
     write(folder / "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "openai/clip-vit-b"})
     (folder / "adapter_model.safetensors").write_bytes(b"")
+
+
+def adapter_beside_its_config(folder: Path) -> None:
+    adapter(folder)
+    write(folder / "config.json", json.loads((HF_CLIP / "config.json").read_text()))
 
 
 def towers(folder: Path) -> None:
@@ -141,6 +151,10 @@ def beside(folder: Path) -> None:
 
 OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "an adapter": (adapter, r"an adapter of PEFT \(LORA\), which changes openai/clip-vit-b .* Merge both first"),
+    "an adapter with the config": (
+        adapter_beside_its_config,
+        r"an adapter of PEFT \(LORA\), which changes openai/clip",
+    ),
     "towers": (towers, r"a pipeline of diffusers \(StableDiffusionPipeline\).*text_encoder \(CLIPTextModel\): single"),
     "revisions": (revisions, r"with 2 revisions and no word which is current.*0b9c11aa, .*3d74acf9"),
     "more after it": (dense, r"made of 0_CLIPModel \(CLIPModel\), 1_Dense \(Dense\): of these only a whole CLIP"),
@@ -161,12 +175,59 @@ def test_else_what_was_found_is_named(kind: str, tmp_path: Path) -> None:
         diptych.load(tmp_path / "it")
 
 
+def test_an_adapter_beside_whole_weights_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    adapter(put(tmp_path / "it"))
+    assert read(tmp_path / "it").notes[0].startswith("an adapter of PEFT lies beside the weights and is not used")
+
+
 def test_no_list_leads_out_of_its_folder(tmp_path: Path) -> None:
     put(tmp_path / "outside")
     (tmp_path / "it").mkdir()
     modules(tmp_path / "it", "CLIPModel", path="../outside")
     with pytest.raises(CheckpointError, match="only a whole CLIP"):
         find(tmp_path / "it")
+
+
+def tower(folder: Path) -> None:
+    write(folder / "config.json", {"model_type": "clip_text_model"})
+
+
+def sharded(folder: Path) -> None:
+    write(folder / "config.json", json.loads((HF_CLIP / "config.json").read_text()))
+    (folder / "optimizer.bin").write_bytes(b"")
+    (folder / "pytorch_model_fsdp_0").mkdir()
+
+
+def runs(folder: Path) -> None:
+    ended(folder / "first")
+    begun(folder / "second")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (
+            tower,
+            r"model_type='clip_text_model' \(one tower alone; pass the whole model that it is of\) is not supported",
+        ),
+        (
+            sharded,
+            r"holds no weights; wanted model.safetensors.* It has config.json, optimizer.bin, pytorch_model_fsdp_0",
+        ),
+        (runs, r"It holds 2 models; pass one of them: .*first/model, .*second/checkpoints/000000200"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["openvino", "pytorch"])
+def test_a_folder_that_says_what_it_has(make: Any, says: str, engine: Any, tmp_path: Path) -> None:
+    make(tmp_path / "it")
+    with pytest.raises(CheckpointError, match=says):
+        diptych.load(tmp_path / "it", engine=engine, device="cpu")
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "model")
+    monkeypatch.setenv("HOME" if os.name == "posix" else "USERPROFILE", str(tmp_path))
+    assert find("~/model").place == tmp_path / "model"
 
 
 # open_clip's folders --------------------------------------------------------------------------------------------------
@@ -217,8 +278,26 @@ def test_where_both_configurations_lie_the_weights_decide(tmp_path: Path) -> Non
 
 def test_a_file_of_weights_beside_its_config(tmp_path: Path) -> None:
     folder = put(tmp_path / "it")
-    assert read(folder / "model.safetensors").config == read(HF_CLIP).config
-    assert read(folder / "model.safetensors").notes == ("took config.json, which lies beside",)
+    for name in ("model.safetensors", "other.safetensors"):
+        (folder / "model.safetensors").rename(folder / name)
+        (folder / name).with_name("model.safetensors").write_bytes((folder / name).read_bytes())
+        assert read(folder / name).config == read(HF_CLIP).config
+        assert read(folder / name).notes[0] == "took config.json, which lies beside"
+
+
+@pytest.mark.parametrize("name", ["model.fp16.safetensors", "epoch_3.pt"])
+@pytest.mark.parametrize("engine", ["openvino", "pytorch"])
+def test_hugging_face_s_weights_under_another_name(name: str, engine: Any, tmp_path: Path) -> None:
+    folder = put(tmp_path / "it")
+    tensors = load_file(folder / "model.safetensors")
+    for other in folder.glob("*.safetensors"):
+        other.unlink()
+    if name.endswith("pt"):
+        torch.save({"model": tensors, "epoch": 3}, folder / name)
+    else:
+        shutil.copy(HF_CLIP / "model.safetensors", folder / name)
+    (folder / "optimizer.pt").write_bytes(b"what training kept")
+    assert diptych.load(folder, engine=engine, device="cpu").fingerprint == diptych.load(HF_CLIP).fingerprint
 
 
 def test_a_file_that_tells_all_needs_nothing_beside(tmp_path: Path) -> None:

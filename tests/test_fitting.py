@@ -157,7 +157,18 @@ def test_two_models_in_one_file(engine: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["state_dict", "model_state_dict", "model", "net", "module", "params", "weights", "checkpoint.model", "model.net"],
+    [
+        "state_dict",
+        "model_state_dict",
+        "model",
+        "net",
+        "module",
+        "params",
+        "weights",
+        "ema",
+        "checkpoint.model",
+        "model.net",
+    ],
 )
 def test_under_the_names_of_training_scripts(path: str, tmp_path: Path) -> None:
     tensors = torch.load(GOLDEN / "openai_vit" / "openai_vit_state_dict.pt", weights_only=True)

@@ -45,6 +45,8 @@ def test_in_every_form(config: CLIPConfig) -> None:
         (varied(image__width="64"), "image.width='64'; wanted whole numbers"),
         (varied(text__layers=0), "text.layers=0; wanted whole numbers, 1 or more"),
         (varied(text__vocab_size=True), "text.vocab_size=True; wanted"),
+        (varied(text__norm_eps=float("nan")), "text.norm_eps=nan; wanted a number"),
+        (varied(image__norm_eps="1e-5"), "image.norm_eps='1e-5'; wanted a number"),
         (replace(varied(), image=ResNetConfig(64, (1, 1, 1, 1), 8, heads=7)), "channels do not divide into 7 heads"),
         (replace(varied(), image=ResNetConfig(64, (1, 0, 1, 1), 8, heads=4)), r"image.layers=\(1, 0, 1, 1\)"),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.checkpoint import huggingface
-from diptych.checkpoint.files import bare_names, checked_head, read_json, shards_of
+from diptych.checkpoint.files import WEIGHTS, bare_names, checked_head, read_json, shards_of, weights_of
 from diptych.checkpoint.finding import Found
 from diptych.checkpoint.fitting import FLOAT, Form, check, wanted
 from diptych.checkpoint.settings import OURS, READABLE, Settings, read_settings
@@ -16,7 +16,6 @@ from diptych.checkpoint.state import CheckpointError
 from diptych.checkpoint.table import Rows, look_up, renamed
 from diptych.nets.config import CLIPConfig
 
-SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 # Kinds that are no floating numbers, as the format calls them and as they are called here
 _KINDS = {"BOOL": "bool"} | {
     f"{c}{n}": f"{kind}{n}" for c, kind in (("I", "int"), ("U", "uint")) for n in (8, 16, 32, 64)
@@ -102,6 +101,9 @@ def _files(folder: Path) -> list[Path]:
     """The files of weights; none where they are in another form."""
     if not (folder / "config.json").is_file():
         return []
-    if (folder / SAFE).is_file():
-        return [folder / SAFE]
-    return shards_of(folder / SAFE_INDEX) if (folder / SAFE_INDEX).is_file() else []
+    try:
+        path = weights_of(folder, WEIGHTS)
+    except CheckpointError:
+        return []  # `read` says why, unless another engine has what it needs
+    files = shards_of(path) if path.suffix == ".json" else [path]
+    return files if all(file.suffix == ".safetensors" for file in files) else []

@@ -15,16 +15,23 @@ from zipfile import BadZipFile, ZipFile
 
 from safetensors import SafetensorError
 
-from diptych.checkpoint.state import CheckpointError
+from diptych.checkpoint.state import CheckpointError, listing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # Under which training scripts keep the weights beside other things
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module", "params", "weights")
+WRAPPERS = (
+    "state_dict", "model_state_dict", "model", "net", "module", "params", "weights",
+    "model_ema", "ema_state_dict", "state_dict_ema", "ema",
+)  # fmt: skip
 # Of what a model was wrapped in: for several GPUs, by the compiler, in another module. The inner ones stand anywhere.
 PREFIXES = re.compile(r"^((module|model|net|clip|clip_model)\.)+")
 INNER = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+# What trainers keep beside the weights: their own state, and changes to weights that are elsewhere
+NO_WEIGHTS = re.compile(r"optimizer|scheduler|scaler|rng_state|random_states|train(ing|er)|adapter_|\.")
 POINTER = rb"version https://git-lfs(?s:.*)"
 NO_CHECKPOINT = (
     (rb"", "is empty (0 bytes); fetch it again"),
@@ -79,11 +86,24 @@ def read_shards(index: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def read_weights(folder: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
-    """The tensors of the first of `names` that the folder has; an index stands for its shards."""
-    if path := first_of(folder, names):
-        return read_shards(path) if path.suffix == ".json" else read_tensors(path)
-    raise CheckpointError(f"{folder} holds no weights; wanted {', '.join(names[:-1])} or {names[-1]}.")
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of weights; an index stands for its shards."""
+    return read_shards(path) if path.suffix == ".json" else read_tensors(path)
+
+
+def weights_of(folder: Path, names: tuple[str, ...]) -> Path:
+    """The first of the files `names` that the folder has, else its only file of weights under another name, as training
+    leaves it. CheckpointError, with what is there, where that is none or one of several."""
+    if known := first_of(folder, names):
+        return known
+    other = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and not NO_WEIGHTS.match(path.name))
+    if len(other) == 1:
+        return other[0]
+    if other:
+        listed = listing([path.name for path in other], ", ")
+        raise CheckpointError(f"{folder} holds {len(other)} files of weights: {listed}. Pass the path of one of them.")
+    there = listing(sorted(path.name for path in folder.iterdir()), ", ")
+    raise CheckpointError(f"{folder} holds no weights; wanted {', '.join(names[:-1])} or {names[-1]}. It has {there}.")
 
 
 def first_of(folder: Path, names: tuple[str, ...]) -> Path | None:

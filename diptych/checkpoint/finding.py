@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from diptych.checkpoint.files import read_json, read_text
+from diptych.checkpoint.files import WEIGHTS, first_of, read_json, read_text
 from diptych.checkpoint.hub import fetch, is_repo_id
 from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.state import CheckpointError, listing
@@ -18,6 +18,7 @@ from diptych.nets.presets import PRESETS
 BUNDLED = Path(__file__).parent.parent / "bundled"
 BUNDLED_NAME = "bundled"
 WHOLE = ("CLIPModel", "SiglipModel", "Siglip2Model")  # the classes of transformers with both towers
+UNUSED = "an adapter of PEFT lies beside the weights and is not used: merge both for a model that it has changed"
 MANY = 1000  # entries of a folder beyond which it is not looked through: someone's home, and no model's
 
 
@@ -36,7 +37,7 @@ def find(source: str | os.PathLike[str] | None, *, revision: str | None = None) 
         if not BUNDLED.is_dir():
             raise CheckpointError("this installation came without the bundled model; name a model folder or a hub id.")
         return Found(BUNDLED, str(BUNDLED))
-    path = Path(source)
+    path = Path(source).expanduser() if str(source).startswith("~") else Path(source)
     if revision is not None and path.exists():
         raise CheckpointError(
             f"{source} is on this machine, where nothing has revisions; leave revision={revision!r} out."
@@ -69,22 +70,28 @@ def _type_of(folder: Path) -> str | None:
 
 def _in_folder(folder: Path, source: str) -> Found:
     """The folder itself where it is a model, readable or not, which is said later; else the model in it."""
-    if is_model(folder) or ((folder / "config.json").is_file() and not _is_wrapped(folder)):
-        return Found(folder, source)
-    for look in (_in_cache, _in_run, _in_modules, _in_pipeline):
-        if place := look(folder, source):
-            return Found(place, source, _note(folder, place))
-    if (folder / "adapter_config.json").is_file():
+    has_adapter = (folder / "adapter_config.json").is_file()
+    if has_adapter and not first_of(folder, WEIGHTS):
         raise CheckpointError(_adapter(folder, source))
+    if is_model(folder) or ((folder / "config.json").is_file() and not _is_wrapped(folder)):
+        return Found(folder, source, UNUSED if has_adapter else "")
+    if place := _looked_into(folder, source):
+        return Found(place, source, _note(folder, place))
     inside = models_in(folder)
     if len(inside) == 1:
         return Found(inside[0], source, _note(folder, inside[0]))
     raise CheckpointError(_no_model(folder, source, inside))
 
 
+def _looked_into(folder: Path, source: str) -> Path | None:
+    """The model in a folder of a known kind. CheckpointError where such a folder holds none, or no one."""
+    looks = (_in_cache, _in_run, _in_modules, _in_pipeline)
+    return next((place for look in looks if (place := look(folder, source))), None)
+
+
 def _is_wrapped(folder: Path) -> bool:
     """Whether a config.json beside is not that of the model."""
-    return any((folder / name).is_file() for name in ("modules.json", "model_index.json", "adapter_config.json"))
+    return any((folder / name).is_file() for name in ("modules.json", "model_index.json"))
 
 
 def _note(folder: Path, place: Path) -> str:
@@ -92,8 +99,15 @@ def _note(folder: Path, place: Path) -> str:
 
 
 def models_in(folder: Path) -> list[Path]:
-    """The folders right below that are models."""
-    return [path for path in _folders(folder) if is_model(path)]
+    """The models right below: folders that are one, and those that are in folders of a known kind."""
+    found = []
+    for path in _folders(folder):
+        try:
+            place = path if is_model(path) else _looked_into(path, str(path))
+        except CheckpointError:
+            continue
+        found += [place] if place else []
+    return found
 
 
 def _folders(folder: Path) -> list[Path]:

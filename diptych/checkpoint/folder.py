@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diptych.checkpoint import huggingface, texts
-from diptych.checkpoint.files import read_weights
+from diptych.checkpoint.files import WEIGHTS, read_weights, weights_of
 from diptych.checkpoint.fitting import check, forms_of, wanted
 from diptych.checkpoint.replacing import json_text, replace_folder
 from diptych.checkpoint.settings import OURS, read_settings, to_fields
@@ -24,8 +24,6 @@ from diptych.checkpoint.table import read_rows
 from diptych.cleaning import PLAIN, Reading
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig
-
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 def save_folder(
@@ -88,10 +86,11 @@ def _form(config: CLIPConfig, state: dict[str, Tensor]) -> tuple[dict[str, Any],
     return settings | {"dtype": dtype}, huggingface.write_state(state, settings)
 
 
-def load_folder(folder: Path, source: str, *, activation: str | None = None) -> Checkpoint:
-    """A folder with a config.json, in Hugging Face's form or ours; weights as they lie in the file."""
+def load_folder(folder: Path, source: str, *, activation: str | None = None, weights: Path | None = None) -> Checkpoint:
+    """A folder with a config.json, in Hugging Face's form or ours; weights as they lie in the file, which is `weights`
+    if that is named."""
     said = read_settings(folder, source, activation=activation)
-    tensors = read_weights(folder, WEIGHTS)
+    tensors = read_weights(weights or weights_of(folder, WEIGHTS))
     if said.settings.get("model_type") == OURS:
         state = read_rows(None, tensors, said.config, source)
     else:

@@ -65,6 +65,7 @@ SIGLIP: Rows = (
     Row("logit_scale", "logit_scale", VECTOR),
     Row("logit_bias", "logit_bias", VECTOR),
 )
+TOWER_KINDS = ("_text_model", "_vision_model")  # how transformers calls a tower that was saved by itself
 ROWS = {"clip": CLIP, "siglip": SIGLIP}
 # A version that saves a tower by itself leaves its prefix out; at most one can be left out without a clash.
 TOWER_PARTS = {
@@ -137,10 +138,11 @@ def config_from_json(settings: dict[str, Any], source: str, *, pad_id: int | Non
     numbers in the configuration that no tokenizer uses. CheckpointError names a key that asks for another model."""
     family = settings.get("model_type")
     if family not in ROWS:
-        naflex = " (NaFlex, which reads pictures of any shape; the fixed-resolution folders of SigLIP 2 can be read)"
+        why = " (NaFlex, which reads pictures of any shape; the fixed-resolution folders of SigLIP 2 can be read)"
+        if family != "siglip2":
+            why = " (one tower alone; pass the whole model that it is of)" if str(family).endswith(TOWER_KINDS) else ""
         raise CheckpointError(
-            f"{source}: config.json: model_type={family!r}{naflex if family == 'siglip2' else ''} is not supported; "
-            f"{', '.join(ROWS)} and diptych are."
+            f"{source}: config.json: model_type={family!r}{why} is not supported; {', '.join(ROWS)} and diptych are."
         )
     try:
         vision, text = _tower(settings, family, "vision_config"), _tower(settings, family, "text_config")

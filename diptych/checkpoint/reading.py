@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from diptych.checkpoint import open_clip, openai, texts
-from diptych.checkpoint.files import first_of, read_json, read_shards, read_tensors, read_text
+from diptych.checkpoint.files import WEIGHTS, first_of, read_json, read_tensors, read_text, read_weights, weights_of
 from diptych.checkpoint.finding import Found, find, is_model
-from diptych.checkpoint.folder import WEIGHTS, load_folder
+from diptych.checkpoint.folder import load_folder
 from diptych.checkpoint.settings import READABLE
-from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, listing, with_note
+from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, with_note
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+OTHERS = ("vision_model.", "image.")  # names of Hugging Face's and ours
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -52,24 +52,11 @@ def _read_folder(folder: Path, source: str, activation: str | None) -> Checkpoin
     readable = ours.is_file() and read_json(ours).get("model_type") in READABLE
     if not theirs.is_file() or (readable and (first_of(folder, WEIGHTS) or not first_of(folder, OPEN_CLIP_WEIGHTS))):
         return load_folder(folder, source, activation=activation)
-    return _read_open_clip(folder, _open_clip_weights(folder), source, activation)
-
-
-def _open_clip_weights(folder: Path) -> Path:
-    """Those under one of the names that the hub knows, else the only file of weights, as training leaves it."""
-    if known := first_of(folder, (*OPEN_CLIP_WEIGHTS, *WEIGHTS)):
-        return known
-    other = sorted(path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES)
-    if len(other) == 1:
-        return other[0]
-    if not other:
-        raise CheckpointError(f"{folder} holds no weights; wanted {OPEN_CLIP_WEIGHTS[0]} or another file of weights.")
-    names = listing([path.name for path in other], ", ")
-    raise CheckpointError(f"{folder} holds {len(other)} files of weights: {names}. Pass the path of one of them.")
+    return _read_open_clip(folder, weights_of(folder, (*OPEN_CLIP_WEIGHTS, *WEIGHTS)), source, activation)
 
 
 def _read_open_clip(folder: Path, weights: Path, source: str, activation: str | None) -> Checkpoint:
-    tensors = read_shards(weights) if weights.suffix == ".json" else read_tensors(weights)
+    tensors = read_weights(weights)
     settings = read_json(folder / OPEN_CLIP_CONFIG)
     return open_clip.with_texts(open_clip.read(tensors, settings, source, activation=activation), settings, folder)
 
@@ -81,8 +68,8 @@ def _read_beside(path: Path, source: str, activation: str | None) -> Checkpoint:
         if any(name.startswith("visual.") for name in tensors) and (folder / OPEN_CLIP_CONFIG).is_file():
             checkpoint = _read_open_clip(folder, path, source, activation)
             return with_note(checkpoint, f"took {OPEN_CLIP_CONFIG}, which lies beside")
-        if path == first_of(folder, WEIGHTS) and is_model(folder):
-            checkpoint = load_folder(folder, source, activation=activation)
+        if any(name.startswith(OTHERS) for name in tensors) and (folder / "config.json").is_file() and is_model(folder):
+            checkpoint = load_folder(folder, source, activation=activation, weights=path)
             return with_note(checkpoint, "took config.json, which lies beside")
     checkpoint, tokenizer_json = _read_file(tensors, source, activation), read_text(folder / "tokenizer.json")
     return checkpoint._replace(tokenizer_json=tokenizer_json, reading=texts.of_file(folder, source))
@@ -94,7 +81,7 @@ def _read_file(tensors: dict[str, Tensor], source: str, activation: str | None) 
         return openai.read(tensors, source, activation=activation)
     if any(name.startswith("visual.") for name in tensors):
         return open_clip.read_bare(tensors, source, activation=activation)
-    if any(name.startswith(("vision_model.", "image.")) for name in tensors):
+    if any(name.startswith(OTHERS) for name in tensors):
         raise CheckpointError(f"{source}: the sizes of this model stand in its config.json; pass the folder with both.")
     names = ", ".join(list(tensors)[:4])
     raise CheckpointError(f"{source} holds {len(tensors)} tensors of no CLIP model that is known here: {names} ...")

@@ -32,6 +32,10 @@ def _check_sizes(config: CLIPConfig) -> None:
         for size in value if isinstance(value, tuple) else (value,):
             if type(size) is not int or size < 1:
                 raise ValueError(f"{name}={value!r}; wanted whole numbers, 1 or more.")
+    for name, tower in (("image", config.image), ("text", config.text)):
+        eps = getattr(tower, "norm_eps", 0.0)
+        if not isinstance(eps, int | float) or not 0 <= eps < 1:
+            raise ValueError(f"{name}.norm_eps={eps!r}; wanted a number from 0 to under 1.")
 
 
 def _within(prefix: str, named: Named) -> Named:
