@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -28,6 +29,7 @@ GENERAL_TEMPLATES = (
 NOTHING = ("a photo.", "a picture of something else.", "a photo of nothing in particular.")
 
 BEST_PLACES, WHOLE = 0.1, 0.1
+SHOWN = 3  # labels of a picture in a notebook
 
 
 class Classification(NamedTuple):
@@ -39,6 +41,15 @@ class Classification(NamedTuple):
     labels: tuple[str, ...]
     probabilities: Float[np.ndarray, "pictures labels"]
     best: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        """A row a picture, the likeliest labels first, where a notebook shows a result."""
+        rows = []
+        for at, shares in enumerate(self.probabilities):
+            order = np.argsort(-shares, kind="stable")[:SHOWN]
+            said = "  ".join(f"{escape(self.labels[label])} {shares[label]:.1%}" for label in order)
+            rows.append(f"<tr><td>{at}</td><td>{said}</td></tr>")
+        return f"<table><tr><th>picture</th><th>labels</th></tr>{''.join(rows)}</table>"
 
 
 class WithPlaces(NamedTuple):

@@ -186,3 +186,22 @@ def test_a_query_from_what_a_caller_has(picture: Image.Image) -> None:
 
 def test_a_heat_map_is_shown_as_a_picture(model: Embedder, picture: Image.Image) -> None:
     assert model.locate(picture, "a star")._repr_png_().startswith(b"\x89PNG")
+
+
+def test_what_was_found_is_shown_as_a_page(pictures: Path, tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "<b>x&amp;.png").write_bytes((pictures / "scene-0.png").read_bytes())
+    with diptych.open_index(folder, model=str(tiny_model)) as index:
+        index.update()
+        page = index.search("a star")._repr_html_()
+    assert "&lt;b&gt;x&amp;amp;.png" in page
+    assert "<b>" not in page
+    assert "data:image/jpeg;base64," in page
+    assert "1 items searched" in page
+
+
+def test_a_classification_is_shown_as_a_table(model: Embedder, picture: Image.Image) -> None:
+    page = model.classify(picture, ["<i>star</i>", "cup"])._repr_html_()
+    assert "&lt;i&gt;star&lt;/i&gt; " in page
+    assert "<i>" not in page

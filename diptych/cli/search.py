@@ -103,6 +103,10 @@ SECTIONS = {
 @click.option(
     "--sheet", metavar="PNG", type=click.Path(dir_okay=False), help="Write the pictures found as one picture."
 )
+@click.option(
+    "--sheet-size", default=160, show_default=True, metavar="PX", type=click.IntRange(32, 2048),
+    help="How wide and high each picture of --sheet is.",
+)  # fmt: skip
 @click.option("--show-input", metavar="PNG", type=click.Path(dir_okay=False), help="Write them as the model sees them.")
 @click.option("--open", "opened", metavar="COUNT", type=click.IntRange(min=1), help="Open the best COUNT hits.")
 @truncate_option
@@ -148,7 +152,7 @@ def _search(text: str | None, folder: str | None, order: list[str], **options: A
             say(f"--relevant says nothing about {found.searched} items; all hits are shown")
         if not found.hits:
             code = _nothing(index, found, folder, failures, options["find"], filters)
-        _write(index, found.hits, options)
+        _write(index, query, found.hits, options)
     return code
 
 
@@ -277,7 +281,7 @@ def _print(found: Found, query: Query, failures: Mapping[str, Failure], options:
         results.plain_lines(found.hits)
 
 
-def _write(index: LocalIndex, hits: list[Hit], options: Mapping[str, Any]) -> None:
+def _write(index: LocalIndex, query: Query, hits: list[Hit], options: Mapping[str, Any]) -> None:
     """The pictures that were asked for beside the printed results."""
     from diptych.cli import results
 
@@ -285,11 +289,27 @@ def _write(index: LocalIndex, hits: list[Hit], options: Mapping[str, Any]) -> No
     if options["sheet"] and hits:
         from diptych.plots import contact_sheet, file_name
 
-        tiles = [
-            (picture, f"{hit.score:.3f} {file_name(hit.path)}") for hit in hits if (picture := results.picture_of(hit))
-        ]
-        write_picture(options["sheet"], contact_sheet(tiles).save)
+        size_px = options["sheet_size"]
+        named = [f"{rank}.  {hit.score:.3f}\n{file_name(hit.path)}" for rank, hit in enumerate(hits, start=1)]
+        pictures_of = zip((results.picture_of(hit, size_px) for hit in hits), named, strict=True)
+        tiles = [(picture, name) for picture, name in pictures_of if picture]
+        sheet = contact_sheet(tiles, title=_asked(query), lines=3, size_px=size_px)
+        write_picture(options["sheet"], sheet.save)
     if options["show_input"] and pictures:
         write_input_sheet(options["show_input"], index.model, [hit.path for hit in pictures])
     if options["opened"]:
         results.open_files(list(dict.fromkeys(hit.path for hit in hits))[: options["opened"]])
+
+
+def _asked(query: Query) -> str:
+    """A query in a line, for people: "a dog" - 0.5 snow.jpg."""
+    from diptych.plots import file_name, shortened
+
+    parts = []
+    for term in query.terms:
+        value = term.value
+        is_path = isinstance(value, (str, os.PathLike)) and term.kind == "picture"
+        said = shortened(str(value)) if term.kind == "text" else file_name(value) if is_path else f"a {term.kind}"
+        size = "" if abs(term.weight) == 1 else f"{abs(term.weight):g} "
+        parts.append(f"{'-' if term.weight < 0 else '+'} {size}{said}")
+    return "  ".join(parts).removeprefix("+ ")

@@ -103,6 +103,12 @@ class Found(NamedTuple):
     standing: float | None = None
     cut: float | None = None
 
+    def _repr_html_(self) -> str:
+        """The hits with small pictures, where a notebook shows a result."""
+        from diptych.index.showing import found_html
+
+        return found_html(self)
+
 
 class _Candidates(NamedTuple):
     """The best of one modality in one index, best first, a shot once."""
