@@ -45,7 +45,8 @@ class Video(NamedTuple):
 
 
 def read_video(file: IO[bytes], name: str, spec: Preprocess) -> Video:
-    """Frames near evenly spaced times: one for each SECONDS_A_FRAME, but from FEWEST_FRAMES to MOST_FRAMES.
+    """Frames near evenly spaced times: one for each SECONDS_A_FRAME, but from FEWEST_FRAMES to MOST_FRAMES. Those that
+    are all of one colour are left out, if there are others.
 
     Raises ImageError with the reason "not a video", "no pictures", "too large", "truncated" or "damaged".
     """
@@ -77,12 +78,13 @@ def _read(container: InputContainer, name: str, spec: Preprocess) -> Video:
     if codec.width * codec.height > MAX_PIXELS:
         raise ImageError("too large", name, f"{codec.width} x {codec.height} pixels; wanted up to {MAX_PIXELS:,}.")
     duration_s, start_s = _duration_s(container, stream), float((stream.start_time or 0) * (stream.time_base or 0))
-    frames, size = [], (codec.width, codec.height)
+    frames, blank, size = [], [], (codec.width, codec.height)
     for frame in _frames(container, stream, _spans(duration_s)):
         array, size = as_shown(frame, stream.sample_aspect_ratio, spec.size_px)
         pixels = squared(array, spec, decode="fast")
-        frames.append(Frame(pixels, max(0.0, round((frame.time or 0.0) - start_s, 3))))
-    if not frames:
+        taken = blank if is_blank(frame) else frames
+        taken.append(Frame(pixels, max(0.0, round((frame.time or 0.0) - start_s, 3))))
+    if not (frames := frames or blank):
         raise ImageError("truncated", name, "No frame of it can be decoded; copy or download it again.")
     return Video(frames, _details({**stream.metadata, **container.metadata}, size, duration_s))
 
