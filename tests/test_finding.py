@@ -224,6 +224,16 @@ def test_a_folder_that_says_what_it_has(make: Any, says: str, engine: Any, tmp_p
         diptych.load(tmp_path / "it", engine=engine, device="cpu")
 
 
+def test_a_folder_with_one_file_of_weights_is_that_file(tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / "openai_vit" / "openai_vit.pt", tmp_path / "RN50.pt")
+    (tmp_path / "notes.txt").write_text("from a friend")
+    assert find(tmp_path).place == tmp_path / "RN50.pt"
+    assert read(tmp_path).notes == ("opened RN50.pt, the model in it",)
+    shutil.copy(tmp_path / "RN50.pt", tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=r"It holds RN50\.pt, notes\.txt, other\.pt\."):
+        find(tmp_path)
+
+
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "model")
     monkeypatch.setenv("HOME" if os.name == "posix" else "USERPROFILE", str(tmp_path))

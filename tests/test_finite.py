@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN
 from safetensors.torch import load_file, save_file
 
 import diptych
-from diptych.checkpoint import CheckpointError, convert
+from diptych.checkpoint import CheckpointError
 from diptych.checkpoint.finite import CHUNK, check_finite, check_vectors, is_finite, multiplied_out
 from diptych.cli import run
 
@@ -106,12 +105,19 @@ def test_a_temperature_that_ran_away(engine: Any, value: float, says: str, tiny_
     assert np.isfinite(model.similarity([picture], ["a star"])).all(), "cosines need no temperature"
 
 
-@pytest.mark.parametrize("to", ["hf", "open_clip"])
-def test_broken_weights_are_not_converted(to: Any, tmp_path: Path) -> None:
-    folder = broken(GOLDEN / "hf_clip", tmp_path / "model", "visual_projection.weight", np.nan)
+@pytest.mark.parametrize("to", ["hf", "open_clip", "openvino"])
+def test_broken_weights_are_not_converted(to: Any, tiny_model: Path, tmp_path: Path) -> None:
+    folder = broken(tiny_model, tmp_path / "model", "visual_projection.weight", np.nan)
     with pytest.raises(CheckpointError, match=r"image\.proj\.weight holds NaN"):
-        convert(folder, tmp_path / "other", to=to)
+        diptych.convert(folder, tmp_path / "other", to=to)
     assert not (tmp_path / "other").exists()
+
+
+def test_nothing_is_trained_from_broken_weights(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
+    folder = broken(tiny_model, tmp_path / "model", TENSOR, np.nan)
+    config = diptych.TrainConfig(data=(str(shards),), init=str(folder), epochs=1, out=str(tmp_path / "run"))
+    with pytest.raises(CheckpointError, match=rf"{NAMED} holds NaN"):
+        diptych.train(config)
 
 
 def test_commands_print_no_nan(

@@ -50,6 +50,8 @@ REFUSED: dict[str, tuple[Callable[[Tensors, dict[str, Any]], object], str]] = {
     "more layers": (lambda _, c: c["vision_config"].update(num_hidden_layers=3), "layers.2.* is missing"),
     "no bias": (lambda t, _: t.pop(f"{FC}.bias"), f"{FC}.bias .* is missing"),
     "adapters": (put(f"{FC}.lora_A.default.weight", 4, 64), f"{FC}.lora_A.default.weight .4, 64. is not expected"),
+    "adapters' remedy": (put(f"{FC}.lora_B.weight", 4, 64), "Adapters lie beside the weights .*: merge both first"),
+    "8 bits' remedy": (of_int8, "kept in 8 bits by bitsandbytes: save them anew"),
     "registers": (put("vision_model.embeddings.register_tokens", 4, 128), "register_tokens .4, 128. is not expected"),
     "another head": (put("classifier.weight", 10, 32), r"classifier.weight .10, 32. is not expected"),
     "8 bits": (of_int8, f"{FC}.SCB .* is not expected; {FC}.weight came as .* int8, wanted"),

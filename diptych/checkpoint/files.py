@@ -96,7 +96,7 @@ def weights_of(folder: Path, names: tuple[str, ...]) -> Path:
     leaves it. CheckpointError, with what is there, where that is none or one of several."""
     if known := first_of(folder, names):
         return known
-    other = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and not NO_WEIGHTS.match(path.name))
+    other = other_weights(folder)
     if len(other) == 1:
         return other[0]
     if other:
@@ -104,6 +104,11 @@ def weights_of(folder: Path, names: tuple[str, ...]) -> Path:
         raise CheckpointError(f"{folder} holds {len(other)} files of weights: {listed}. Pass the path of one of them.")
     there = listing(sorted(path.name for path in folder.iterdir()), ", ")
     raise CheckpointError(f"{folder} holds no weights; wanted {', '.join(names[:-1])} or {names[-1]}. It has {there}.")
+
+
+def other_weights(folder: Path) -> list[Path]:
+    """Every file of weights, by its ending."""
+    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and not NO_WEIGHTS.match(path.name))
 
 
 def first_of(folder: Path, names: tuple[str, ...]) -> Path | None:
@@ -197,7 +202,9 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
     content = _within(content, Tensor) or content
     strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if strangers:
-        raise CheckpointError(f"{path} holds more than tensors: {', '.join(strangers[:6])}; wanted a state dict.")
+        quantised = any("_packed_params" in name for name in strangers)
+        what = "a model quantised by PyTorch; take the one that it was made of" if quantised else "wanted a state dict"
+        raise CheckpointError(f"{path} holds more than tensors: {', '.join(strangers[:6])}; {what}.")
     return content
 
 

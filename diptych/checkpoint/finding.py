@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from diptych.checkpoint.files import WEIGHTS, first_of, read_json, read_text
+from diptych.checkpoint.files import WEIGHTS, first_of, other_weights, read_json, read_text
 from diptych.checkpoint.hub import fetch, is_repo_id
 from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.state import CheckpointError, listing
@@ -80,6 +80,8 @@ def _in_folder(folder: Path, source: str) -> Found:
     inside = models_in(folder)
     if len(inside) == 1:
         return Found(inside[0], source, _note(folder, inside[0]))
+    if not inside and len(files := other_weights(folder)) == 1:
+        return Found(files[0], source, _note(folder, files[0]))
     raise CheckpointError(_no_model(folder, source, inside))
 
 
@@ -187,10 +189,11 @@ def _in_pipeline(folder: Path, source: str) -> Path | None:
 
 def _adapter(folder: Path, source: str) -> str:
     settings = read_json(folder / "adapter_config.json")
-    base = settings.get("base_model_name_or_path") or "its base model"
+    base, kind = settings.get("base_model_name_or_path"), settings.get("peft_type")
+    opened = f"AutoModel.from_pretrained({repr(str(base)) if base else 'BASE'})"
     return (
-        f"{source} holds an adapter of PEFT ({settings.get('peft_type')}), which changes {base} and is no model alone. "
-        f"Merge both first: PeftModel.from_pretrained(AutoModel.from_pretrained({str(base)!r}), {source!r})"
+        f"{source} holds an adapter of PEFT ({kind}), which changes {base or 'a base model'} and is no model alone. "
+        f"Merge both first: PeftModel.from_pretrained({opened}, {source!r})"
         ".merge_and_unload().save_pretrained(FOLDER), with the tokenizer's files beside."
     )
 

@@ -20,6 +20,14 @@ FLOAT = "float"
 NO_WEIGHT = re.compile(rf"(.*[._])?(position_ids|attn_mask|{COUNTER})|n_averaged|text_decoder\..*")
 
 
+# What is made of a model by others and lies in its file, told by names
+SIGNS = {
+    "lora_": " Adapters lie beside the weights that they change: merge both first, and save the whole model.",
+    ".SCB": " The weights are kept in 8 bits by bitsandbytes: save them anew in 16 or 32.",
+    ".qweight": " The weights are quantised: take the model that it was made of.",
+}
+
+
 class Form(NamedTuple):
     """A tensor's shape and kind: "float" for all floating numbers, the kind's own name for others."""
 
@@ -62,7 +70,8 @@ def check(came: Mapping[str, Form], wanted: Mapping[str, Form], source: str) -> 
     ]
     if problems:
         count = f"{len(problems)} of its tensors {'does' if len(problems) == 1 else 'do'}"
-        raise CheckpointError(f"{source}: {count} not fit its configuration: {listing(problems, '; ')}.")
+        hint = next((hint for sign, hint in SIGNS.items() if any(sign in name for name in came)), "")
+        raise CheckpointError(f"{source}: {count} not fit its configuration: {listing(problems, '; ')}.{hint}")
 
 
 def left_over(came: Mapping[str, Form], wanted: Mapping[str, Form]) -> list[str]:
