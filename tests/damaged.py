@@ -4,9 +4,9 @@
 
 Pictures of every kind, drawn here or taken from a folder, are cut, have bytes changed, and have their chunks, segments,
 tags or boxes exchanged, doubled and left out. They are read as an index reads them. Those that are read are compared
-with tifffile (TIFF), libpng (pngtopnm), libjpeg (djpeg), libheif (heif-convert) and libavif (avifdec), where these read
-them, too: the correlation of what a tower would be shown. Debian: netpbm libjpeg-turbo-progs libheif-examples
-libavif-bin.
+with tifffile (TIFF), libpng (pngtopnm), libjpeg (djpeg), libheif (heif-convert), libavif (avifdec), netpbm (giftopnm),
+libwebp (dwebp) and OpenJPEG (opj_decompress), where these read them, too: the correlation of what a tower would see.
+Debian: netpbm libjpeg-turbo-progs libheif-examples libavif-bin webp libopenjp2-tools.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import io
 import logging
 import random
+import resource
 import shutil
 import struct
 import subprocess
@@ -36,6 +37,7 @@ from diptych.index.scan import scan
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it tells of every damaged tag
 SPEC = Preprocess(64)
 LEAST = 0.9
+MOST_BYTES = 2**28
 PNG, JPEG, TIFF = b"\x89PNG", b"\xff\xd8\xff", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 Bytes = Callable[[bytes, random.Random], bytes]
 
@@ -106,6 +108,16 @@ def changed(content: bytes, choice: random.Random) -> bytes:
         at = min(first + choice.randrange(length), len(out) - 1)
         out[at] = choice.choice((choice.randrange(256), out[at] ^ 1 << choice.randrange(8), 0, 255))
     return bytes(out)
+
+
+def beside(content: bytes, choice: random.Random) -> bytes:
+    """Bytes of what stands beside the pixels, which are the largest part, are others."""
+    parts = list(_parts(content))
+    small = [at for at, part in enumerate(parts) if at and 0 < len(part) < max(map(len, parts))]
+    for _ in range(choice.choice((1, 1, 2, 4)) if small else 0):
+        at = choice.choice(small)
+        parts[at] = changed(parts[at], choice)
+    return b"".join(parts)
 
 
 def reordered(content: bytes, choice: random.Random) -> bytes:
@@ -183,7 +195,7 @@ def _tags(content: bytes) -> Iterator[bytes]:
     yield content[at + 2 + 12 * count :]
 
 
-WAYS: tuple[Bytes, ...] = (cut, changed, reordered)
+WAYS: tuple[Bytes, ...] = (cut, changed, beside, reordered)
 
 # --- the formats' own decoders
 
@@ -197,6 +209,12 @@ def reference(content: bytes, place: Path) -> np.ndarray | None:
             return _by_tool(content, place, "pngtopnm", "-mix", "-background", "#ffffff", "{file}")
         if content.startswith(TIFF):
             return _by_tifffile(content)
+        if content.startswith(b"GIF8"):
+            return _by_tool(content, place, "giftopnm", "{file}")
+        if content[8:12] == b"WEBP":
+            return _by_tool(content, place, "dwebp", "{file}", "-o", "{png}")
+        if content[4:8] == b"jP  ":
+            return _by_tool(content, place, "opj_decompress", "-i", "{file}", "-o", "{png}")
         if content[4:8] == b"ftyp":
             is_avif = content[8:12] in (b"avif", b"avis")
             return _by_tool(content, place, "avifdec" if is_avif else "heif-convert", "{file}", "{png}")
@@ -206,21 +224,32 @@ def reference(content: bytes, place: Path) -> np.ndarray | None:
 
 
 def _by_tool(content: bytes, place: Path, *command: str) -> np.ndarray | None:
-    file, png = place / "file", place / "out.png"
+    ending = ".jp2" if command[0] == "opj_decompress" else ""  # which goes by names
+    file, png, out = place / f"file{ending}", place / "out.png", place / "out"
     file.write_bytes(content)
     png.unlink(missing_ok=True)
-    said = subprocess.run([part.format(file=file, png=png) for part in command], capture_output=True, timeout=60)
+    line = [part.format(file=file, png=png) for part in command]
+    with out.open("wb") as stdout:
+        done = subprocess.run(line, stdout=stdout, stderr=subprocess.DEVNULL, timeout=60, preexec_fn=_limited)
     if "{png}" in command:
-        return np.asarray(Image.open(png).convert("RGB")) if said.returncode == 0 and png.exists() else None
-    if said.returncode not in (0, 2) or not said.stdout:  # 2 are djpeg's warnings
+        return np.asarray(Image.open(png).convert("RGB")) if done.returncode == 0 and png.exists() else None
+    if done.returncode not in (0, 2):  # 2 are djpeg's warnings
         return None
-    image = Image.open(io.BytesIO(said.stdout))
+    image = Image.open(out)
     return _eight(np.asarray(image), 65535 if image.mode.startswith("I") else 255)
+
+
+def _limited() -> None:
+    """What claims to be huge is no reference."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES, MOST_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (8 * MOST_BYTES, 8 * MOST_BYTES))
 
 
 def _by_tifffile(content: bytes) -> np.ndarray | None:
     with tifffile.TiffFile(io.BytesIO(content)) as tiff:
         page: Any = next((page for page in tiff.pages if not page.subfiletype & 1), tiff.pages[0])
+        if page.nbytes > MOST_BYTES:
+            return None
         values = page.asarray()
         if "S" in page.axes:
             values = np.moveaxis(values, page.axes.index("S"), -1)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pillow_heif
 import pytest
@@ -76,6 +77,11 @@ PICTURES = {
     "a.gif": lambda picture: encoded(picture, "GIF"),
     "a.bmp": lambda picture: encoded(picture, "BMP"),
     "a.jp2": lambda picture: encoded(picture, "JPEG2000"),
+    "a.j2k": lambda picture: encoded(picture, "JPEG2000", no_jp2=True),
+    "a.jpx": lambda picture: encoded(picture, "JPEG2000"),
+    "a.apng": lambda picture: encoded(picture, "PNG", save_all=True, append_images=[picture.rotate(180)]),
+    "a.mpo": lambda picture: encoded(picture, "MPO", save_all=True, append_images=[picture.rotate(180)]),
+    "a.jxl": lambda picture: imagecodecs.jpegxl_encode(np.asarray(picture)),
     "a.ppm": lambda picture: encoded(picture, "PPM"),
     "a.qoi": lambda picture: encoded(picture, "QOI"),
 }

@@ -122,7 +122,7 @@ def spell_bad(bad: dict[str, Bad]) -> str:
 def picture_of(sample: Sample, size_px: int) -> Image.Image:
     """The sample's picture in RGB; a JPEG far larger than needed is decoded at a reduced size."""
     if isinstance(sample.image, Image.Image):
-        return sample.image.convert("RGB")
+        return open_image(sample.image, decode="fast")
     return open_image(io.BytesIO(sample.image), decode="fast", size_px=size_px)
 
 
