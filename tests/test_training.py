@@ -151,7 +151,7 @@ def test_a_siglip_trained_here_reads_text_alike_when_it_is_loaded(
 
 def test_a_folder_that_holds_a_run_is_refused_before_any_work(shards: Path, tmp_path: Path) -> None:
     train(config(shards, tmp_path / "run", epochs=0), quiet=True)
-    with pytest.raises(ValueError, match="holds a run already; name another folder"):
+    with pytest.raises(ValueError, match=r"holds a run already\. Name another folder"):
         train(config(shards, tmp_path / "run"), quiet=True)
 
 
