@@ -202,12 +202,15 @@ def test_search_by_several_terms_in_their_order(cli: Cli, tiny_model: Path, seve
 
 
 def test_search_without_words(cli: Cli, tiny_model: Path, several: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With another term, a lone word that is a folder is FOLDER; without, it is TEXT."""
+    """With another term, a lone word that is a folder is FOLDER; without, nothing says what to look for."""
     monkeypatch.chdir(several.parent)
     said = cli("search", "--image", several / "1.png", "photos", "--model", tiny_model, "--paths")
     assert said.out.splitlines()[0] == "photos/1.png"
     assert len(said.out.splitlines()) == 3
     said = cli("search", "photos", "--model", tiny_model, "--json")
+    assert (said.code, said.out) == (USAGE, "")
+    assert "photos is a folder, and nothing says what to look for in it" in said.err
+    said = cli("search", "--text", "photos", "photos", "--model", tiny_model, "--json")
     assert said.json["terms"] == [{"text": "photos", "weight": 1}]
 
 
@@ -352,7 +355,7 @@ def test_search_looks_over_the_folder_first_or_not(
     shutil.copy(several / "1.png", several / "more.png")
     assert f"{several}/0.png" in cli(*arguments, "--no-update").out.splitlines()  # the model is the index's own
     assert len(cli(*arguments).out.splitlines()) == 4
-    monkeypatch.setattr("diptych.cli.search.LOOKED_OVER", 1)
+    monkeypatch.setattr("diptych.cli.freshness.LOOKED_OVER", 1)
     (several / "more.png").unlink()
     said = cli(*arguments)
     assert len(said.out.splitlines()) == 4

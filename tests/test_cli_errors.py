@@ -393,7 +393,7 @@ def test_errors_are_one_line(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr("diptych.index.search.search", fail)
+    monkeypatch.setattr("diptych.index.search.search_all", fail)
     said = cli("search", "a dog", pictures, "--model", tiny_model)
     assert (said.code, said.out) == (code, "")
     assert said.err.strip().splitlines()[-1] == message

@@ -82,7 +82,7 @@ def test_search_prints_names_of_any_kind(cli: Cli, tiny_model: Path, pictures: P
         shutil.copy(pictures / "scene-0.png", tmp_path / name)
     index = ("index", tmp_path, "--model", tiny_model)
     assert cli(*index).code == OK
-    search = ("search", "a star", tmp_path, "--model", tiny_model)
+    search = ("search", "a star", tmp_path, "--model", tiny_model, "--copies")
     assert sorted(cli(*search, "-0").out.split("\0")) == sorted(
         ["", str(tmp_path / "copy.png"), f"{tmp_path}/{ESCAPE}"]
     )

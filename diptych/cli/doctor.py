@@ -63,14 +63,15 @@ def command(
         facts["terminal"] = _terminal()
     else:
         from diptych.index.local import open_index
+        from diptych.index.patterns import inside
 
         opener = bound(open_model, device=device, activation=activation, engine=engine)
         with open_index(folder or ".", model=model, index=place, open_model=opener) as index:
             findings = examine(index, mend=mend)
             facts = {} if findings else _facts(index)
             with suppress(IndexFault, sqlite3.DatabaseError):  # of which the findings tell
-                unread = {path: message for path, (_, message) in index.catalog.failures().items()}
-                partial = index.catalog.partial()
+                unread = {path: message for path, (_, message) in index.failures().items()}
+                partial = index.catalog.partial(*inside(index.under))
     left = [finding for finding in findings if not finding.mended]
     if as_json:
         found = {"facts": facts, "findings": [_json(finding) for finding in findings]}
@@ -110,8 +111,8 @@ def _print_files(what: str, messages: Sequence[str]) -> None:
 def _facts(index: LocalIndex) -> dict[str, str]:
     from diptych.index.rereading import count_older
 
-    facts = {"index": str(index.place), **_counts(index.catalog.counts()._asdict())}
-    if older := count_older(index.catalog):
+    facts = {"index": str(index.place), **_counts(index.counts()._asdict())}
+    if older := count_older(index.catalog, index.under):
         facts["read by an earlier version"] = f"{older:,} (diptych index FOLDER reads again what this one reads better)"
     return facts
 

@@ -37,7 +37,7 @@ def command(
     diptych index duplicates ~/Pictures
     diptych index duplicates ~/Pictures --threshold 0.98 --json
     """
-    from diptych.cli.search import brought_up_to_date
+    from diptych.cli.freshness import brought_up_to_date
     from diptych.index.duplicates import THRESHOLD, find_duplicates
     from diptych.index.local import open_index
 

@@ -90,7 +90,8 @@ def command(
     wait_s: float, vectors: str | None, paths: str | None,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Make or update the index of FOLDER (by default the current one), which lies in FOLDER/.diptych.
+    """Make or update the index of FOLDER (by default the current one), which lies in FOLDER/.diptych. Where the index
+    of a folder above covers it, that one is updated, as far as FOLDER goes.
 
     What is new or changed is read and embedded, what was renamed is followed, what is gone is forgotten. It may be
     interrupted at any time, and goes on from there.
@@ -112,7 +113,12 @@ def command(
     with _ended_politely(), open_index(folder, model=model, index=place, open_model=opener, **rules) as index:
         if watch:
             return _watch(index, as_json)
+        if vectors and index.under:
+            raise click.UsageError(f"{folder} is in the index of {index.root}; name that folder with --vectors.")
         given = open_given(vectors, paths, index.root) if vectors else None
+        if index.under:
+            part = f"all of that is made anew, not {folder} alone" if reindex else f"of it {folder} is looked over"
+            say(f"{folder} is in the index of {index.root}; {part}")
         if reindex and (damage := index.damage):
             say(
                 f"{damage} All is made anew; what it left out (--exclude) and, if not named, its model may be forgotten"
@@ -132,7 +138,7 @@ def _watch(index: LocalIndex, as_json: bool) -> int:
 
     def report(done: Updated) -> None:
         _report(index, done, as_json)
-        say(f"watching {index.root}; Ctrl-C ends it")
+        say(f"watching {index.folder}; Ctrl-C ends it")
 
     watch(index, report, on_wait=say)
     return OK
@@ -140,7 +146,7 @@ def _watch(index: LocalIndex, as_json: bool) -> int:
 
 def _report(index: LocalIndex, done: Updated, as_json: bool, given: Given | None = None) -> int:
     """Print what an update did; the exit code that follows."""
-    counts = index.catalog.counts()
+    counts = index.counts()
     vectors = _taken(index, given) if given else {}
     if as_json:
         said = {**done._asdict(), "failures": failures_json(done.failures)}

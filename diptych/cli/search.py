@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,22 +14,22 @@ import click
 
 from diptych.cli import FAILED, NOTHING
 from diptych.cli.filters import filter_options, filters_of
+from diptych.cli.freshness import Left, brought_up_to_date
 from diptych.cli.options import (
     failures_json,
     model_options,
     open_model,
     print_json,
     report_failures,
-    report_skipped,
     say,
     say_cut,
-    stages,
     truncate_option,
     write_input_sheet,
     write_picture,
 )
 from diptych.cli.sections import Sectioned
 from diptych.cli.terms import OPTIONS, in_order, query_of
+from diptych.cli.words import no_such_option, told_apart
 
 if TYPE_CHECKING:
     from diptych.failures import Failure
@@ -37,25 +38,22 @@ if TYPE_CHECKING:
     from diptych.index.query import Query
     from diptych.index.search import Found, Hit, Wanted
 
-LOOKED_OVER = 10_000  # files; a folder of up to so many is looked over before each search
 _ORDER = "diptych.terms"
 _FOUND: dict[str, Wanted] = {"pictures": "picture", "texts": "text", "both": "both"}
 
 
 class _Search(Sectioned):
-    """Keeps the order in which terms came, finds the folder, and says what to do about a sentence without quotes."""
+    """Keeps the order in which terms came, and says what to do about words that begin with a dash."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        hint = 'Put a sentence of several words in quotes: diptych search "a red star" photos/'
         try:
             _, _, order = self.make_parser(ctx).parse_args(list(args))
             ctx.meta[_ORDER] = [parameter.name for parameter in order if parameter.name in OPTIONS]
             return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            of_folder = isinstance(error, click.BadParameter) and error.param and error.param.name == "folder"
-            if not of_folder and not error.message.startswith("Got unexpected extra"):
-                raise
-            raise click.UsageError(f"{error.format_message()} {hint}", ctx) from None
+        except click.NoSuchOption as error:
+            if hint := no_such_option(error, args):
+                raise click.UsageError(hint, ctx) from None
+            raise
 
 
 SECTIONS = {
@@ -72,8 +70,7 @@ SECTIONS = {
 
 
 @click.command("search", cls=_Search, sections=SECTIONS)
-@click.argument("text", required=False)
-@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False))
+@click.argument("words", nargs=-1, metavar="[TEXT] [FOLDER]...")
 @click.option(
     "--text", "texts", multiple=True, metavar="TEXT", help="One more sentence; may be repeated, as all terms."
 )
@@ -114,123 +111,103 @@ SECTIONS = {
 @click.pass_context
 def command(ctx: click.Context, **options: Any) -> int:
     """Find what fits TEXT best, and any pictures or texts given with it, among the pictures under FOLDER (by default
-    the current one). They are indexed the first time.
+    the current one), or under several. They are indexed the first time; an index of a folder above serves as well.
 
     \b
     diptych search "two dogs running across a frosty field" ~/Pictures --sheet found.png
     diptych search ~/Pictures --image dog.jpg --minus "snow" --weights 1,0.5
+    diptych search "a dog" ~/Pictures /mnt/archive --path "*.jpg"
 
-    TEXT may be left out where another term is given; a single word that is an existing folder is FOLDER then. TEXT -
-    reads stdin: each line is a sentence, or all of it is a picture. Terms are added up, each times its weight.
+    TEXT may be left out where another term is given, or stand behind the folders; words that begin with a dash come
+    after --. TEXT - reads stdin: each line is a sentence, or all of it is a picture. Terms are added up, each times
+    its weight.
     """
     options["order"] = ctx.meta[_ORDER]
     return _search(**options)
 
 
-def _search(text: str | None, folder: str | None, order: list[str], **options: Any) -> int:
+def _search(words: tuple[str, ...], order: list[str], **options: Any) -> int:
     """Parse, search, print."""
-    if folder is None and order and text is not None and os.path.isdir(text):  # a Path raises for a long text
-        text, folder = None, text
+    text, folders = told_apart(words, has_terms=bool(order))
     values = {name: options[name] for name in OPTIONS} | {"clipboard": [None]}
     query = query_of(in_order(text, order, values), options["weights"])
     filters = filters_of(options)
-    from diptych.index.local import open_index
-
-    folder = folder or "."
-    index = open_index(
-        folder, model=options["model"], index=options["place"],
-        open_model=partial(open_model, **{name: options[name] for name in ("device", "activation", "engine")}),
-    )  # fmt: skip
-    with index:
-        failures, before = brought_up_to_date(index, folder, options["update"])
-        found = _found(index, query, filters, folder, options)
+    if options["place"] and len(folders) > 1:
+        raise click.UsageError("--index goes with one FOLDER; search the others by themselves.")
+    with _opened(folders or ["."], options) as places:
+        failures, before = Left.of_all(brought_up_to_date(*place, options["update"]) for place in places)
+        found = _found(places, query, filters, options)
         if options["truncate"]:
-            say_cut(index.model, [term.value for term in query.terms if term.kind == "text"])
+            say_cut(places[0].index.model, [term.value for term in query.terms if term.kind == "text"])
         code = report_failures(failures, before)
         _print(found, query, failures, options)
         if options["relevant"] and found.hits and found.standing is None:
             say(f"--relevant says nothing about {found.searched} items; all hits are shown")
         if not found.hits:
-            code = _nothing(index, found, folder, failures, options["find"], filters)
-        _write(index, query, found.hits, options)
+            code = _nothing(places, found, failures, options["find"], filters)
+        _write(places[0].index, query, found.hits, options)
     return code
 
 
-class Left(NamedTuple):
-    """What the index holds of files that cannot be read, with paths as the folder was typed; the last `before` of them
-    were known before."""
+class _Place(NamedTuple):
+    """An index, and the folder as it was typed."""
 
-    failures: Mapping[str, Failure]
-    before: int
+    index: LocalIndex
+    folder: str
 
-
-def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> Left:
-    """Make the index where there is none; look over the folder where it is small, or that is asked for. What was not
-    asked for is neither waited for nor insisted upon: where another process updates, or nothing can be written, a
-    search goes on with what is there."""
-    from diptych.index.faults import IndexBusyError, IndexPlaceError, IndexWritingError
-    from diptych.index.rereading import count_older
-
-    is_needed = update is True or not index.exists
-    if index.exists:
-        files = index.catalog.counts().files
-        if update is False:
-            return _left_before(index, folder)
-        if update is None and files > LOOKED_OVER:
-            say(f"index of {files:,} files, last looked over {_age(index)}; --update looks for new ones")
-            if older := count_older(index.catalog):
-                say(f"{older:,} were read by an earlier version; --update reads those again that this one reads better")
-            return _left_before(index, folder)
-    elif update is False:
-        raise IndexPlaceError(f"{index.place} holds no index yet; leave out --no-update to make it.")
-    try:
-        with stages("indexing", "arranging for search") as (advance, arranging):
-            wait_s = None if is_needed else 0.0
-            updated = index.update(progress=advance, wait_s=wait_s, on_wait=say, arranging=arranging)
-    except (IndexBusyError, IndexWritingError) as error:
-        if is_needed:
-            raise
-        say(f"searching the index as it is: {error}")
-        return _left_before(index, folder)
-    if updated.newly_skipped:
-        report_skipped(updated.skipped)
-    return Left({str(Path(folder) / path): why for path, why in updated.failures.items()}, updated.failed_before)
+    def typed(self, path: Path) -> Path | None:
+        """A file as below the folder that was typed; None where it lies elsewhere."""
+        below = self.index.folder
+        return Path(self.folder) / path.relative_to(below) if path.is_relative_to(below) else None
 
 
-def _left_before(index: LocalIndex, folder: str) -> Left:
-    from diptych.failures import Failure
+@contextmanager
+def _opened(folders: Sequence[str], options: Mapping[str, Any]) -> Iterator[list[_Place]]:
+    """The indexes of these folders, all of one model: what is not indexed yet will be with that of the others."""
+    from diptych.index.local import open_index
+    from diptych.index.search import check_one_model
 
-    known = {str(Path(folder) / path): Failure(*why) for path, why in index.catalog.failures().items()}
-    return Left(known, len(known))
+    opener = cache(partial(open_model, **{name: options[name] for name in ("device", "activation", "engine")}))
+    with ExitStack() as stack:
+        places: list[_Place] = []
+        for folder in folders:
+            index = open_index(folder, model=options["model"], index=options["place"], open_model=opener)
+            if not any(index.folder.is_relative_to(other.folder) and index.root == other.root for other, _ in places):
+                places.append(_Place(stack.enter_context(index), folder))
+        there = [index for index, _ in places if index.exists]
+        if there and len(places) > 1:
+            check_one_model(there)
+            for at, (index, folder) in enumerate(places):
+                if not index.exists:
+                    index = open_index(folder, model=there[0].any_model)
+                    places[at] = _Place(stack.enter_context(index), folder)
+        yield places
 
 
-def _age(index: LocalIndex) -> str:
-    return str(index.catalog.facts().get("updated_at", "at an unknown time")).replace("T", " at ")
+def _found(places: Sequence[_Place], query: Query, filters: Filters, options: Mapping[str, Any]) -> Found:
+    """The hits, with paths as the folders were typed."""
+    from diptych.index.search import search_all
 
-
-def _found(index: LocalIndex, query: Query, filters: Any, folder: str, options: Mapping[str, Any]) -> Found:
-    """The hits, with paths as the folder was typed."""
-    from diptych.index.search import search
-
-    found = search(
-        index, query, limit=options["limit"], modality=_FOUND[options["find"]], filters=filters,
-        relevant=options["relevant"], diverse=options["diverse"], truncate=options["truncate"],
+    found = search_all(
+        [place.index for place in places], query, limit=options["limit"], modality=_FOUND[options["find"]],
+        filters=filters, relevant=options["relevant"], diverse=options["diverse"], truncate=options["truncate"],
         copies=options["copies"],
     )  # fmt: skip
 
     def typed(path: Path) -> Path:
-        return Path(folder) / path.relative_to(index.root)
+        return next(filter(None, (place.typed(path) for place in places)), path)
 
     hits = [hit._replace(path=typed(hit.path), copies=tuple(map(typed, hit.copies))) for hit in found.hits]
     return found._replace(hits=hits)
 
 
 def _nothing(
-    index: LocalIndex, found: Found, folder: str, failures: Mapping[str, Failure], find: str, filters: Filters
+    places: Sequence[_Place], found: Found, failures: Mapping[str, Failure], find: str, filters: Filters
 ) -> int:
     """Say why there are no hits; the exit code."""
-    counts = index.catalog.counts()
-    available = {"pictures": counts.pictures, "texts": counts.texts}
+    counts = [place.index.counts() for place in places]
+    available = {"pictures": sum(one.pictures for one in counts), "texts": sum(one.texts for one in counts)}
+    folder = ", ".join(place.folder for place in places)
     if found.standing is not None and found.cut is not None:
         say(
             f"nothing like that here: the best hits stand {found.standing:+.1f} deviations from what other sentences "
@@ -238,7 +215,7 @@ def _nothing(
         )
     elif here := sum(count for kind, count in available.items() if find in (kind, "both")):
         say(f"none of the {here:,} {find if find != 'both' else 'items'} in the index pass the filters.")
-        _say_dates(index, filters)
+        _say_dates(places, filters)
     elif failures:
         return FAILED
     elif find == "pictures":
@@ -248,13 +225,14 @@ def _nothing(
     return NOTHING
 
 
-def _say_dates(index: LocalIndex, filters: Filters) -> None:
+def _say_dates(places: Sequence[_Place], filters: Filters) -> None:
     """That dates were asked for, and how many files say theirs."""
     from diptych.index.filters import count_dated
 
     if not (filters.since or filters.until) or filters.file_dates:
         return
-    files, dated = count_dated(index.catalog, filters)
+    counts = [count_dated(index.catalog, filters.within(index.under)) for index, _ in places]
+    files, dated = (sum(numbers) for numbers in zip(*counts, strict=True))
     if dated < files:
         few = f"{dated:,} of these {files:,} files say when they were" if dated else "no file here says when it was"
         say(f"{few} taken. --file-dates goes by the time of a file's last change where it is silent.")

@@ -228,30 +228,33 @@ class Catalog:
 
     # --- what is there
 
-    def files(self) -> dict[str, Known]:
-        """Every file by its path."""
+    def files(self, condition: str = "1", parameters: Sequence[Any] = ()) -> dict[str, Known]:
+        """The files for which an SQL condition holds, by path; all where none is given, here and below."""
         outdated = "1" if self._is_earlier else f"reading < {READING} OR tokenizing < {TOKENIZING}"
-        rows = self.rows(f"SELECT path, id, kind, size, mtime_ns, reason IS NOT NULL, {outdated} FROM files")
-        return {row[0]: _known(row[1:]) for row in rows}
+        sql = f"SELECT path, id, kind, size, mtime_ns, reason IS NOT NULL, {outdated} FROM files WHERE {condition}"
+        return {row[0]: _known(row[1:]) for row in self.rows(sql, parameters)}
 
-    def failures(self) -> dict[str, tuple[str, str]]:
+    def failures(self, condition: str = "1", parameters: Sequence[Any] = ()) -> dict[str, tuple[str, str]]:
         """The files that could not be read: path -> (reason, message)."""
-        rows = self.rows("SELECT path, reason, message FROM files WHERE reason IS NOT NULL")
-        return {path: (reason, message) for path, reason, message in rows}
+        unread = f"SELECT path, reason, message FROM files WHERE reason IS NOT NULL AND {condition}"
+        return {path: (reason, said) for path, reason, said in self.rows(unread, parameters)}
 
-    def partial(self) -> dict[str, str]:
+    def partial(self, condition: str = "1", parameters: Sequence[Any] = ()) -> dict[str, str]:
         """The files that were read in part: path -> what is missing."""
-        return {} if self._is_earlier else dict(self.rows("SELECT path, partial FROM files WHERE partial != ''"))
+        some = f"SELECT path, partial FROM files WHERE partial != '' AND {condition}"
+        return {} if self._is_earlier else dict(self.rows(some, parameters))
 
     def digests(self, ids: Sequence[int]) -> dict[int, bytes]:
         """The digest of each of these files."""
         return dict(self._asked("SELECT id, digest FROM files WHERE id IN ({})", ids))
 
-    def counts(self) -> Counts:
+    def counts(self, condition: str = "1", parameters: Sequence[Any] = ()) -> Counts:
         """How much the index holds."""
         partial = "0" if self._is_earlier else "count(nullif(partial, ''))"
-        files, failed, partial = self.rows(f"SELECT count(*), count(reason), {partial} FROM files")[0]
-        items = dict(self.rows("SELECT modality, count(*) FROM items GROUP BY modality"))
+        counted = f"SELECT count(*), count(reason), {partial} FROM files WHERE {condition}"
+        files, failed, partial = self.rows(counted, parameters)[0]
+        among = "" if condition == "1" else f"WHERE file IN (SELECT id FROM files WHERE {condition})"
+        items = dict(self.rows(f"SELECT modality, count(*) FROM items {among} GROUP BY modality", parameters))
         return Counts(files, items.get("picture", 0), items.get("text", 0), failed, partial)
 
     def ids(self, modality: Modality) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from diptych.index.patterns import inside
 from diptych.zero_shot import cosines, unit
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ class _Index(Protocol):
     @property
     def catalog(self) -> Any: ...
 
+    @property
+    def under(self) -> str: ...
+
     def nearest(self, modality: Any) -> Any: ...
 
     def path_of(self, path: str) -> Path: ...
@@ -68,7 +72,8 @@ def find_duplicates(index: _Index, *, threshold: float = THRESHOLD, progress: Pr
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold:g}; wanted a cosine above 0, up to 1 (0.94 finds copies).")
-    ids = index.catalog.matching("files.kind = 'picture' AND items.modality = 'picture'")
+    here, folder = inside(index.under)
+    ids = index.catalog.matching(f"files.kind = 'picture' AND items.modality = 'picture' AND {here}", folder)
     vectors = unit(index.catalog.vectors_of(ids).astype(np.float32))
     groups = [ids[group] for group in group_alike(vectors, threshold, progress=progress)]
     copies = [_sorted_copies(index, group) for group in groups]
@@ -150,12 +155,13 @@ def _joined(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
 
 def _equal_videos(index: _Index) -> list[list[int]]:
     """The ids of one frame of each video whose bytes another one has too."""
+    here, folder = inside(index.under)
     same = (
         "files.kind = 'video' AND items.modality = 'picture' AND files.digest IN "
-        "(SELECT digest FROM files WHERE kind = 'video' GROUP BY digest HAVING count(*) > 1)"
+        f"(SELECT digest FROM files WHERE kind = 'video' AND {here} GROUP BY digest HAVING count(*) > 1) AND {here}"
     )
     groups: dict[bytes, dict[str, int]] = {}
-    for item in index.catalog.items(index.catalog.matching(same)):
+    for item in index.catalog.items(index.catalog.matching(same, [*folder, *folder])):
         groups.setdefault(item.digest, {}).setdefault(item.path, item.id)
     return [list(group.values()) for group in groups.values()]
 

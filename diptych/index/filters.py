@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from diptych.errors import DiptychError
 from diptych.index.items import Kind
-from diptych.index.patterns import PatternError, literal_folder, within
+from diptych.index.patterns import PatternError, inside, literal_folder, within
 
 if TYPE_CHECKING:
     from diptych.index.catalog import Catalog
@@ -107,7 +107,7 @@ class Filters:
         if self.camera:
             yield "instr(lower(files.camera), lower(?)) > 0", [self.camera]
         if self.under:
-            yield _inside_folder(self.under)
+            yield inside(self.under)
         if self.path:
             yield _path_condition(self.path, self.under)
         for column, least in (("width", self.min_width), ("height", self.min_height)):
@@ -178,12 +178,6 @@ def _inside(box: Box) -> tuple[str, list[Any]]:
     return f"files.latitude BETWEEN ? AND ? AND {longitudes}", [south, north, west, east]
 
 
-def _inside_folder(folder: str) -> tuple[str, list[Any]]:
-    """Files in a folder, at any depth: "/" is the letter before "0"."""
-    values: list[Any] = [os.fsencode(f"{folder}/"), os.fsencode(f"{folder}0")]
-    return "files.path >= CAST(? AS TEXT) AND files.path < CAST(? AS TEXT)", values
-
-
 def _path_condition(pattern: str, under: str) -> tuple[str, list[Any]]:
     """`path_fits` is the catalog's own function; it is asked only of paths that begin as the pattern does, and not
     where SQL says as much by itself, four times as fast."""
@@ -193,7 +187,7 @@ def _path_condition(pattern: str, under: str) -> tuple[str, list[Any]]:
     values: list[Any] = [len(os.fsencode(under)) + bool(under), os.fsencode(pattern)]
     if not (start := literal_folder(pattern)):
         return sql, values
-    inside, edges = _inside_folder(f"{under}/{start}" if under else start)
+    below, edges = inside(f"{under}/{start}" if under else start)
     if pattern.removeprefix("./").lstrip("/") == f"{start}/**":
-        return inside, edges
-    return f"{inside} AND {sql}", edges + values
+        return below, edges
+    return f"{below} AND {sql}", edges + values

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from diptych import __version__
 from diptych.errors import Setting
 from diptych.index import cache
-from diptych.index.catalog import Catalog
+from diptych.index.catalog import Catalog, Counts
 from diptych.index.faults import IndexDamagedError, IndexModelError, IndexPlaceError, explained
 from diptych.index.items import Modality
 from diptych.index.lock import locked
 from diptych.index.mending import facts_of
-from diptych.index.updating import PLACE, Progress, Rules, Updated, update
+from diptych.index.patterns import inside
+from diptych.index.roots import PLACE, root_of
+from diptych.index.updating import Progress, Rules, Updated, update
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
@@ -48,16 +50,31 @@ def open_index(
     be embedded. `index` names another place than `folder`/.diptych, for pictures that can only be read. `exclude` and
     `hidden` are those of `diptych.index.scan.scan`; an update writes them down, and None stands for what was written
     down last. Raises OSError where `folder` is none.
+
+    Where a folder above has an index that covers `folder`, it is that one, and all that is asked of it is asked of
+    `folder` alone (see `diptych.index.roots`); `index`=`folder`/.diptych makes one of its own. Raises IndexPlaceError
+    where `exclude` or `hidden` come for such a folder.
     """
     os.scandir(folder).close()
-    return LocalIndex(folder, model=model, index=index, exclude=exclude, hidden=hidden, open_model=open_model)
+    path = Path(os.path.abspath(os.fsdecode(folder)))
+    root = root_of(path, None if index is None else Path(os.path.abspath(os.fsdecode(index))))
+    if root == path:
+        return LocalIndex(folder, model=model, index=index, exclude=exclude, hidden=hidden, open_model=open_model)
+    if exclude is not None or hidden is not None:
+        raise IndexPlaceError(
+            f"{path} is in the index of {root}, and what is left out is said for all of that.",
+            remedy=[f"Say it of {root}, or keep an index apart with ", Setting("index", str(path / PLACE)), "."],
+        )
+    under = path.relative_to(root).as_posix()
+    return LocalIndex(root, model=model, index=index, open_model=open_model, under=under)
 
 
 class LocalIndex:
     """A folder's index. Made by `open_index`; its methods raise the errors of `diptych.index.faults`.
 
-    `root` is the folder of the pictures and `place` that of the index, both absolute; `exclude` and `hidden` are as
-    they were given, None for what the index remembers (see `rules`).
+    `root` is the folder of the pictures and `place` that of the index, both absolute; searches and updates are of the
+    files in `folder`, which is `root`, or a folder `under` it that the index serves as well. `exclude` and `hidden` are
+    as they were given, None for what the index remembers (see `rules`).
     """
 
     def __init__(
@@ -69,10 +86,11 @@ class LocalIndex:
         exclude: Sequence[str] | None = None,
         hidden: bool | None = None,
         open_model: OpenModel | None = None,
+        under: str = "",
     ):
         self.root = Path(os.path.abspath(os.fsdecode(folder)))
         self.place = self.root / PLACE if index is None else Path(os.path.abspath(os.fsdecode(index)))
-        self.under = ""
+        self.under = under
         self.exclude, self.hidden = exclude, hidden
         is_name = model is None or isinstance(model, (str, os.PathLike))
         self._name = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
@@ -86,10 +104,11 @@ class LocalIndex:
         """A copy, in this process or another, opens the same folder with the same rules and model."""
         model = self._model if self._name is None else self._name
         options = {"model": model, "index": str(self.place), "exclude": self.exclude, "hidden": self.hidden}
+        options["under"] = self.under
         return _again, (str(self.root), options)
 
     def __repr__(self) -> str:
-        return f"<diptych.LocalIndex of {self.root} in {self.place}>"
+        return f"<diptych.LocalIndex of {self.folder} in {self.place}>"
 
     def __enter__(self) -> LocalIndex:
         return self
@@ -104,6 +123,11 @@ class LocalIndex:
         self._catalog, self._nearest = None, {}
 
     # --- places
+
+    @property
+    def folder(self) -> Path:
+        """What is searched and updated: all of `root`, or a folder in it."""
+        return self.root / self.under
 
     @property
     def catalog_path(self) -> Path:
@@ -181,6 +205,14 @@ class LocalIndex:
             rebuild = partial(cache.rebuilt, self.catalog, self.place, modality)
             held = self._nearest[modality] = stamp, cache.Sound(opened, rebuild)
         return held[1]
+
+    def counts(self) -> Counts:
+        """How much of `folder` the index holds."""
+        return self.catalog.counts(*inside(self.under))
+
+    def failures(self) -> dict[str, tuple[str, str]]:
+        """The files of `folder` that could not be read: path from `root` -> (reason, message)."""
+        return self.catalog.failures(*inside(self.under))
 
     @property
     def rules(self) -> Rules:
@@ -288,7 +320,7 @@ class LocalIndex:
         Raises IndexModelError, IndexBusyError, IndexPlaceError (nothing can be written, the disk is full, or the
         folder is suddenly empty) and IndexDamagedError; OSError where the folder is gone.
         """
-        os.scandir(self.root).close()
+        os.scandir(self.folder).close()
         if self._name is not None or self._model is not None:
             _ = self.any_model if reindex else self.model  # another model is refused before anything is changed
         if given is not None:

@@ -16,6 +16,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 from diptych.errors import DiptychError
 
@@ -59,6 +60,14 @@ def literal_folder(pattern: str) -> str:
     """A folder that holds all files that a pattern means, letter for letter; "" where none can be told."""
     found = _LITERAL.match(pattern)
     return found[1] if found else ""
+
+
+def inside(folder: str) -> tuple[str, list[Any]]:
+    """SQL for the `files` in a folder, at any depth, and its parameters; for all of them where `folder` is ""."""
+    if not folder:
+        return "1", []
+    values: list[Any] = [os.fsencode(f"{folder}/"), os.fsencode(f"{folder}0")]  # "0" is the letter after "/"
+    return "files.path >= CAST(? AS TEXT) AND files.path < CAST(? AS TEXT)", values
 
 
 def fits(path: bytes, start: int, pattern: bytes) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from diptych.cleaning import PLAIN
 from diptych.index.catalog import Catalog
 from diptych.index.items import File, Kind, Modality
+from diptych.index.patterns import inside
 from diptych.index.read_anew import MORE_SAID, kind_read_anew, tells_more
 from diptych.versions import READING, TOKENIZING
 
@@ -101,11 +102,13 @@ def read_otherwise(
     return again
 
 
-def count_older(catalog: Catalog) -> int:
-    """How many files were read by an earlier version, and not looked at since."""
+def count_older(catalog: Catalog, folder: str = "") -> int:
+    """How many files, of a folder in the index, were read by an earlier version, and not looked at since."""
+    here, values = inside(folder)
     if catalog.facts()["format"] < NOTED_SINCE:
-        return catalog.counts().files
-    return catalog.rows(f"SELECT count(*) FROM files WHERE reading < {READING} OR tokenizing < {TOKENIZING}")[0][0]
+        return catalog.counts(here, values).files
+    older = f"(reading < {READING} OR tokenizing < {TOKENIZING}) AND {here}"
+    return catalog.rows(f"SELECT count(*) FROM files WHERE {older}", values)[0][0]
 
 
 def note_as_of_today(catalog: Catalog, ids: Sequence[int]) -> None:

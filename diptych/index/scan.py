@@ -45,10 +45,10 @@ class Scan:
     another kind". A folder that is left out counts as one.
     """
 
-    def __init__(self, root: str, exclude: Patterns | None, hidden: bool, follow_links: bool):
+    def __init__(self, root: str, exclude: Patterns | None, hidden: bool, follow_links: bool, under: str = ""):
         from diptych.images import ENDINGS, SKIPPED_FOLDERS
 
-        self.root = root
+        self.root, self.under = root, under
         self._name = os.path.basename(os.path.realpath(root))  # a library may be the folder itself
         self.failures: dict[str, Failure] = {}
         self.skipped: Counter[str] = Counter()
@@ -66,9 +66,10 @@ class Scan:
     def __iter__(self) -> Iterator[File]:
         self.failures.clear()
         self.skipped.clear()
-        os.scandir(self.root).close()
-        seen = _ancestors(self.root)
-        folders, links = [""], deque[str]()
+        start = os.path.join(self.root, self.under)
+        os.scandir(start).close()
+        seen = _ancestors(start)
+        folders, links = [f"{self.under}/" if self.under else ""], deque[str]()
         while folders or links:  # a link's folder comes last: what is in the tree anyway keeps its own path
             folder = folders.pop() if folders else links.popleft()
             entries = self._entries(folder, seen)
@@ -81,6 +82,16 @@ class Scan:
             folders += [f"{folder}{name}/" for name in reversed(found.folders)]
             links += [f"{folder}{name}/" for name in found.links]
             yield from self._files(folder, found)
+
+    def enters(self, folder: str) -> bool:
+        """Whether a folder, relative to the root, is looked into: neither it nor one that holds it is left out by a
+        rule, or is a link, of which only a whole scan can tell."""
+        above = ""
+        for name in folder.split("/"):
+            if self._unwanted_folder(name, above) or os.path.islink(os.path.join(self.root, above, name)):
+                return False
+            above += f"{name}/"
+        return True
 
     def _entries(self, folder: str, seen: set[tuple[int, int]]) -> list[_Entry]:
         """What is in a folder, by name; nothing where it was `seen` before, by device and inode."""
@@ -121,10 +132,17 @@ class Scan:
 
     def _sort_link(self, name: str, folder: str, found: _Found) -> None:
         reason = self._unwanted_folder(name, folder) if self._follow_links else "linked"
+        if not reason and self.under and self._is_elsewhere(folder + name):
+            reason = "linked twice"
         if reason:
             self.skipped[reason] += 1
         else:
             found.links.append(name)
+
+    def _is_elsewhere(self, link: str) -> bool:
+        """Whether a link leads to a folder of the tree outside the part that is scanned: it has its own path there."""
+        root, part, there = (os.path.realpath(os.path.join(self.root, path)) for path in ("", self.under, link))
+        return f"{there}/".startswith(f"{root}/") and not f"{there}/".startswith(f"{part}/")
 
     def _unwanted(self, name: str, folder: str) -> str | None:
         """Why a file's name leaves it out, if so. AppleDouble's `._name` is no picture, whatever its ending."""
@@ -200,8 +218,11 @@ def scan(
     exclude: Iterable[str] = (),
     hidden: bool = False,
     follow_links: bool = True,
+    under: str = "",
 ) -> Scan:
     """The pictures, videos and texts under a folder: iterate over what comes back. Raises OSError if it is none.
+
+    With `under`, a folder relative to `root`, those of that part alone, as a scan of all would find them.
 
     `exclude` holds patterns, much like those of a .gitignore (`diptych.index.patterns` tells all): `*.gif`, `drafts`
     and `cache/` anywhere, `2019/raw` and `/top.jpg` from `root`. An excluded folder is not entered.
@@ -219,7 +240,7 @@ def scan(
     """
     root = os.fsdecode(root)
     os.scandir(root).close()
-    return Scan(root, _excluding(exclude), hidden, follow_links)
+    return Scan(root, _excluding(exclude), hidden, follow_links, under)
 
 
 def sidecars(path: str, kind: Kind = "picture") -> tuple[str, ...]:

@@ -22,7 +22,9 @@ from diptych.index.encoding import Encoder, Key
 from diptych.index.faults import IndexDamagedError, IndexPlaceError, explained
 from diptych.index.items import Contents, File
 from diptych.index.mending import remove
+from diptych.index.patterns import inside
 from diptych.index.rereading import Again, read_otherwise
+from diptych.index.roots import PLACE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from diptych.index.given import Given
     from diptych.index.local import LocalIndex
 
-PLACE = ".diptych"
 COMMIT_FILES, COMMIT_S = 64, 1.0
 _OWN = "a program's own folder"  # what a scan calls it
 _PACKAGES = ("av", "imagecodecs", "pillow_heif", "rawpy", "tifffile")  # without which some files cannot be read
@@ -103,14 +104,14 @@ def update(
 ) -> Updated:
     """`LocalIndex.update`, whose docstring tells all; the index is locked by the caller."""
     started = time.perf_counter()
-    rules = _rules(index, reindex)
-    found = _find(index, rules)
+    rules, under = _rules(index, reindex), "" if reindex else index.under
+    found = _find(index, rules, under)
     if reindex and index.exists:
         with contextlib.suppress(IndexDamagedError, sqlite3.DatabaseError):  # which is to be replaced, then
             _check_mounted(index, index.catalog, index.catalog.files(), found)
     with _open(index, reindex) as catalog:
         catalog.upgrade()
-        known = catalog.files()
+        known = catalog.files(*inside(under))
         _check_mounted(index, catalog, known, found)
         todo = changes(
             index.root, known, found.files,
@@ -127,7 +128,8 @@ def update(
         files = [*todo.read, *again.files.values()]
         failures = _embed(index, catalog, files, again, found.now_ns, progress, given, processes)
         newly_skipped = bool(Counter(found.skipped) - Counter(json.loads(catalog.facts().get("skipped") or "{}")))
-        catalog.set_facts(_now(index, rules) | {"skipped": json.dumps(found.skipped)})
+        if not under:
+            catalog.set_facts(_now(index, rules) | {"skipped": json.dumps(found.skipped)})
     if reindex:
         _swap(index)
     cache.refresh(index.catalog, index.place, arranging=arranging)
@@ -146,7 +148,7 @@ def update(
         failures=met | earlier,
         skipped=found.skipped,
         seconds=time.perf_counter() - started,
-        partial=index.catalog.partial(),
+        partial=index.catalog.partial(*inside(under)),
         reread=again.counted(again.files.keys() - failures.keys()),
         newly_skipped=newly_skipped,
     )
@@ -168,14 +170,14 @@ def _rules(index: LocalIndex, reindex: bool) -> Rules:
         raise
 
 
-def _find(index: LocalIndex, rules: Rules) -> _Found:
+def _find(index: LocalIndex, rules: Rules, under: str) -> _Found:
     from diptych.index.scan import scan
 
     now_ns = time.time_ns()
-    scanned = scan(index.root, exclude=rules.exclude, hidden=rules.hidden)
+    scanned = scan(index.root, exclude=rules.exclude, hidden=rules.hidden, under=under)
     files = {file.path: file for file in scanned}
     skipped = dict(scanned.skipped)
-    if index.place == index.root / PLACE:  # which the scan, too, leaves out and counts
+    if index.place == index.root / PLACE and not under:  # which the scan, too, leaves out and counts
         skipped[_OWN] = skipped.get(_OWN, 1) - 1
     return _Found(files, dict(scanned.failures), {reason: count for reason, count in skipped.items() if count}, now_ns)
 
@@ -218,9 +220,10 @@ def _check_mounted(index: LocalIndex, catalog: Catalog, known: Iterable[str], fo
     """Refuse to forget everything where the disk is rather not mounted, or another folder came in its place."""
     known = set(known)
     if known and not found.files:
+        gone = f"index {index.root} anew" if index.under else f"remove {index.place}"
         raise IndexPlaceError(
-            f"{index.root} holds nothing to index, and its index knows {len(known):,} files. Is its disk mounted? If "
-            f"they are gone for good, remove {index.place}."
+            f"{index.folder} holds nothing to index, and its index knows {len(known):,} files. Is its disk mounted? If "
+            f"they are gone for good, {gone}."
         )
     made_for = catalog.facts().get("root")
     if made_for != str(index.root) and known.isdisjoint(found.files) and not index.is_inside and known:

@@ -36,7 +36,7 @@ def watch(
     import watchfiles
 
     changes = watchfiles.watch(
-        index.root, watch_filter=_filter(index), debounce=AT_MOST_MS, step=QUIET_MS, stop_event=stop,
+        index.folder, watch_filter=_filter(index), debounce=AT_MOST_MS, step=QUIET_MS, stop_event=stop,
         rust_timeout=_WAKE_MS, yield_on_timeout=True, ignore_permission_denied=True,
     )  # fmt: skip
     is_first = True
