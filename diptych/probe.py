@@ -47,6 +47,13 @@ class Probe(NamedTuple):
         """The share of right predictions, in percent."""
         return 100 * float(np.mean(self.predict(features) == labels))
 
+    def loss(self, features: Float[np.ndarray, "n dim"], labels: np.ndarray) -> float:
+        """The summed cross entropy; of labels that are all among the classes, which stand in order."""
+        logits = self.scores(features).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        own = logits[np.arange(len(labels)), np.searchsorted(self.classes, labels)]
+        return float((np.log(np.exp(logits).sum(axis=1)) - own).sum())
+
 
 class Features:
     """Training features made ready for fitting at many strengths: turned into their principal axes, where the loss's
@@ -148,8 +155,17 @@ class Features:
         return value, np.concatenate([slopes, logits.sum(axis=1)[:, None]], axis=1).astype(np.float64)
 
 
+class Split(NamedTuple):
+    """Features to fit, and others with their labels to judge the fit by."""
+
+    ready: Features
+    validation: Float[np.ndarray, "m dim"]
+    labels: np.ndarray
+
+
 class Swept(NamedTuple):
-    """The best probe of a sweep, its accuracy on the validation features, and the accuracy at each strength tried."""
+    """The best probe of a sweep (of several splits, that of the first), its accuracy on the validation features, and
+    the accuracy at each strength tried."""
 
     probe: Probe
     accuracy: float
@@ -167,30 +183,63 @@ def sweep(
 ) -> Swept:
     """The strength that does best on the validation features: seven of them first, two decades apart, then ever nearer
     to the best one, as the paper does. Of equals the strongest is taken. `keep` is given each probe as it is fitted."""
-    ready = Features(features, labels)
-    fitted: dict[int, tuple[Probe, float]] = {}
-
-    def try_at(index: int) -> None:
-        if index not in fitted and 0 <= index < STEPS:
-            near = min(fitted, key=lambda other: abs(other - index), default=None)
-            probe = ready.fit(float(STRENGTHS[index]), start=None if near is None else fitted[near][0], prior=prior)
-            fitted[index] = probe, probe.accuracy(validation, validation_labels)
-            keep(probe)
-
-    for index in reversed(FIRST):
-        try_at(index)
-    width = FIRST.step // 2
-    while width:
-        best = _best(fitted)
-        try_at(best + width)
-        try_at(best - width)
-        width //= 2
-    probe, accuracy = fitted[_best(fitted)]
-    return Swept(probe, accuracy, {float(STRENGTHS[index]): fitted[index][1] for index in sorted(fitted)})
+    search = Search([Split(Features(features, labels), validation, validation_labels)], prior=prior, keep=keep)
+    return search.fine()
 
 
-def _best(fitted: dict[int, tuple[Probe, float]]) -> int:
-    return max(fitted, key=lambda index: (fitted[index][1], index))
+class Search:
+    """Strengths tried over several splits of the same classes at once, and judged by how often the probes are right on
+    all of their validation features together."""
+
+    def __init__(
+        self, splits: Sequence[Split], *, prior: Float[np.ndarray, "classes dim"] | None = None,
+        finish: Callable[[Probe], Probe] = lambda probe: probe, keep: Callable[[Probe], object] = lambda probe: None,
+    ):  # fmt: skip
+        """`finish` makes of each probe what is judged; `keep` is given each as it is fitted."""
+        self.splits, self.prior, self.finish, self.keep = splits, prior, finish, keep
+        self.fitted: dict[int, tuple[list[Probe], float]] = {}
+        self.loss = np.inf  # the least mean cross entropy of all, which tells more of few pictures than what is right
+
+    def coarse(self) -> Swept:
+        """Seven strengths, two decades apart."""
+        for index in reversed(FIRST):
+            self._try_at(index)
+        return self._found()
+
+    def fine(self) -> Swept:
+        """And others ever nearer to the best of these."""
+        self.coarse()
+        width = FIRST.step // 2
+        while width:
+            best = self._best()
+            self._try_at(best + width)
+            self._try_at(best - width)
+            width //= 2
+        return self._found()
+
+    def _try_at(self, index: int) -> None:
+        if index in self.fitted or not 0 <= index < STEPS:
+            return
+        near = min(self.fitted, key=lambda other: abs(other - index), default=None)
+        starts = [None] * len(self.splits) if near is None else self.fitted[near][0]
+        probes, right, loss = [], 0, 0.0
+        for split, start in zip(self.splits, starts, strict=True):
+            probes.append(split.ready.fit(float(STRENGTHS[index]), start=start, prior=self.prior))
+            self.keep(probes[-1])
+            judged = self.finish(probes[-1])
+            right += int((judged.predict(split.validation) == split.labels).sum())
+            loss += judged.loss(split.validation, split.labels)
+        count = sum(len(split.labels) for split in self.splits)
+        self.fitted[index] = probes, 100 * right / count
+        self.loss = min(self.loss, loss / count)
+
+    def _best(self) -> int:
+        return max(self.fitted, key=lambda index: (self.fitted[index][1], index))
+
+    def _found(self) -> Swept:
+        probes, accuracy = self.fitted[self._best()]
+        tried = {float(STRENGTHS[index]): self.fitted[index][1] for index in sorted(self.fitted)}
+        return Swept(probes[0], accuracy, tried)
 
 
 def few_shots(labels: np.ndarray, shots: int, *, seed: int = 0) -> Int[np.ndarray, " chosen"]:

@@ -12,9 +12,10 @@ from diptych.cli import FAILED, OK, PARTLY
 from diptych.data.samples import DataError
 from diptych.embedder import Embedder
 from diptych.evaluation import features, probing
-from diptych.evaluation.probing import fitted, held_out
+from diptych.evaluation.probing import held_out
 from diptych.evaluation.sets import Labelled, open_set, training_set
 from diptych.evaluation.tasks import Job, zero_shot_task
+from diptych.probe import of_vectors
 
 NAMES = ("red", "green", "blue")
 
@@ -104,10 +105,87 @@ def test_what_is_held_out_by_hand() -> None:
 
 
 def test_one_of_each_class_leaves_nothing_to_choose_by() -> None:
-    probe, validation = fitted(np.eye(3, dtype=np.float32), np.arange(3), 0)
-    assert probe.predict(np.eye(3, dtype=np.float32)).tolist() == [0, 1, 2]
-    assert np.isnan(validation)
-    assert probe.l2 == probing.PLAIN_L2
+    parts = parts_by_hand(np.eye(3, dtype=np.float32), np.arange(3))
+    zero = of_vectors(np.eye(3, dtype=np.float32), range(3), scale=1.0)
+    for plain in (False, True):
+        found = probing.whole(parts, zero, 0, plain=plain)
+        assert found.probe.predict(parts.train).tolist() == [0, 1, 2]
+        assert np.isnan(found.validation)
+        assert found.probe.l2 == probing.PLAIN_L2
+        assert found.start == ("nothing" if plain else "names")
+
+
+def parts_by_hand(vectors: np.ndarray, answers: np.ndarray) -> probing.Parts:
+    """Everything is learnt from and judged by."""
+    return probing.Parts(vectors, answers, vectors, answers, np.arange(len(answers)), {})
+
+
+def clouds(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(n, 32) unit vectors around five centres in a cone, as pictures of alike things are, their classes, and the
+    centres."""
+    draw = np.random.default_rng(0)
+    centres = np.eye(32)[0] + 0.06 * draw.standard_normal((5, 32))
+    draw = np.random.default_rng([1, seed])
+    answers = np.repeat(np.arange(5), count)
+    vectors = centres[answers] + 0.12 * draw.standard_normal((len(answers), 32))
+    vectors, centres = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (vectors, centres))
+    return vectors.astype(np.float32), answers, centres.astype(np.float32)
+
+
+@pytest.mark.parametrize("knowing", [True, False])
+def test_a_probe_begins_at_the_names_where_these_know_something(knowing: bool) -> None:
+    """Where names say nothing, staying near them costs; where they are right, a few pictures add little to them."""
+    for seed in range(3):
+        vectors, answers, centres = clouds(16, seed)
+        judged = clouds(100, 10 + seed)
+        names = centres if knowing else clouds(1, 20 + seed)[0]  # of which each is some direction
+        names = names if knowing else np.roll(names, 1 + seed, axis=0)
+        zero = of_vectors(names, range(5), scale=100.0)
+        parts = probing.Parts(vectors, answers, judged[0], judged[1], np.arange(len(judged[1])), {})
+        found, plain = probing.whole(parts, zero, seed), probing.whole(parts, zero, seed, plain=True)
+        assert found.start == ("names" if knowing else "nothing")
+        assert found.tried[found.start]["loss"] == min(each["loss"] for each in found.tried.values())
+        right = [each.probe.accuracy(parts.test, parts.test_answers) for each in (found, plain)]
+        assert right[0] > right[1] if knowing else right[0] == right[1]
+
+
+def test_few_pictures_are_judged_in_fifths_and_many_once() -> None:
+    answers = np.repeat(np.arange(3), 7)
+    fifths = probing.folds(answers, 0)
+    assert np.sum(fifths, axis=0).tolist() == [1] * 21  # each once
+    assert all(1 <= fifth[answers == one].sum() <= 2 for fifth in fifths for one in range(3))
+    assert not np.any([fifth[0] for fifth in probing.folds(np.array([0, 1, 1]), 0)])  # of one none
+    enough = round(probing.ENOUGH / probing.HELD_OUT)
+    vectors = np.random.default_rng(0).standard_normal((enough, 4)).astype(np.float32)
+    for count, splits in ((enough - 20, 5), (enough, 1)):
+        assert len(probing.splits_of(vectors[:count], np.arange(count) % 2, 0)) == splits
+
+
+def test_probe_and_evaluate_give_the_same_numbers(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    """Of all pictures and of a few, from the better beginning and from nothing; in the same arithmetic."""
+    draw = np.random.default_rng(3)
+    for split, per_class in (("train", 9), ("test", 7)):
+        for channel, name in enumerate(NAMES):  # with so much noise that not all are told apart
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(per_class):
+                pixels = draw.integers(0, 200, (32, 32, 3))
+                pixels[..., channel] += draw.integers(-9, 12)
+                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / split / name / f"{index}.png")
+    job = Job(diptych.load(tiny_model), labelled(tmp_path), training_set(tmp_path))
+    whole, few = probing.probe_task(job), probing.few_shot_task(job)
+    said = cli("probe", tmp_path, "--model", tiny_model, "--json").json
+    assert 0 < said["top1"] < 100
+    assert said["top1"] == whole.metrics["top1"] == few.metrics["all"]
+    assert (said["l2"], said["start"]) == (whole.metrics["l2"], whole.details["start"])
+    assert said["validation_top1"] == whole.metrics["validation_top1"]
+    assert cli("probe", tmp_path, "--model", tiny_model, "--plain", "--json").json["top1"] == whole.metrics["plain"]
+    draws = [
+        cli("probe", tmp_path, "--model", tiny_model, "--shots", 4, "--seed", seed, "--json").json for seed in range(3)
+    ]
+    (point,) = (point for point in few.details["curve"] if point["shots"] == 4)
+    assert [each["top1"] for each in draws] == pytest.approx(point["draws"])
+    assert np.mean(point["draws"]) == pytest.approx(few.metrics["shots_4"])
+    assert [each["start"] for each in draws] == point["starts"]
 
 
 def test_classes_go_by_name_not_by_number(model: Embedder, colours: Path, tmp_path: Path) -> None:
@@ -149,24 +227,35 @@ def test_command(cli: Cli, colours: Path, tiny_model: Path, model: Embedder, tmp
     assert cli("probe", tmp_path / "nowhere", "--model", tiny_model).code == FAILED
 
 
-def test_a_class_without_training_pictures_keeps_its_name(
-    cli: Cli, model: Embedder, tiny_model: Path, tmp_path: Path
-) -> None:
-    """Zero-shot is judged among all classes, and what begins there can still answer with all of them."""
+def test_a_class_without_training_pictures(cli: Cli, model: Embedder, tiny_model: Path, tmp_path: Path) -> None:
+    """Zero-shot is judged among all classes, and what begins there can still answer with all of them. Names that say
+    nothing, as this model's, are not begun at: the class is then never the answer, which is said."""
     paint(tmp_path / "train", 8, 0, ("red", "green"))
     paint(tmp_path / "test", 5, 1)
     job = Job(model, labelled(tmp_path), training_set(tmp_path))
     numbers = probing.few_shot_task(job).metrics
     assert numbers["zero_shot"] == pytest.approx(zero_shot_task(job).metrics["top1"])
-    probe = probing.probe_set(job).probe
     blue = job.labelled.classes.index("blue")
-    np.testing.assert_array_equal(probe.weights[blue], model.scale * job.classes[blue])
-    assert (probe.bias[blue], probe.bias.sum()) == (0, pytest.approx(0, abs=1e-4))
-    assert probing.probe_set(job, plain=True).probe.classes.tolist() == [
-        at for at in range(3) if job.labelled.classes[at] != "blue"
-    ]
+    others = [at for at in range(3) if at != blue]
+    for plain in (False, True):
+        assert probing.probe_set(job, plain=plain).probe.classes.tolist() == others
     said = cli("probe", tmp_path, "--model", tiny_model)
-    assert "no picture to learn from of blue: their names stand for them" in said.err
+    assert "no picture to learn from of blue: they are never the answer" in said.err
+    assert "begun at nothing: in cross-validation on what it learnt from the loss is " in said.err
+
+
+def test_a_class_that_is_known_by_its_name_alone() -> None:
+    """Of names that know something it keeps the weights, with the biases of the others about zero."""
+    vectors, answers, centres = clouds(8, 0)
+    zero, known = of_vectors(centres, range(5), scale=100.0), answers != 2
+    judged = clouds(60, 1)
+    parts = probing.Parts(vectors[known], answers[known], judged[0], judged[1], np.arange(300), {})
+    found = probing.whole(parts, zero, 0)
+    assert found.start == "names"
+    np.testing.assert_array_equal(found.probe.weights[2], zero.weights[2])
+    assert (found.probe.bias[2], found.probe.bias.sum()) == (0, pytest.approx(0, abs=1e-4))
+    third = judged[1] == 2
+    assert found.probe.accuracy(judged[0][third], judged[1][third]) > 50
 
 
 def test_vectors_are_kept_for_the_next_probe(

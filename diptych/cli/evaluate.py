@@ -124,7 +124,7 @@ def _tell(row: dict[str, Any]) -> None:
 MAIN = {
     "zero-shot": ("top1", "top5", "mean_class"),
     "retrieval": ("text_to_image_r1", "text_to_image_r10", "image_to_text_r1", "image_to_text_r10"),
-    "probe": ("top1", "l2", "validation_top1"),
+    "probe": ("top1", "plain", "l2", "validation_top1"),
     "few-shot": ("zero_shot", "shots_1", "shots_4", "shots_16", "all"),
     "corruptions": ("clean", "mean"),
 }

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("data")
 @click.option("--val", metavar="DATA", help="Pictures to judge it by, of the same classes; by default those of DATA.")
 @click.option("--shots", type=click.IntRange(min=1), help="Learn from so many of each class.")
-@click.option("--plain", is_flag=True, help="Begin at nothing, and not at the zero-shot weights.")
+@click.option("--plain", is_flag=True, help="Begin at nothing in any case, as in the paper.")
 @click.option("--templates", default="general", show_default=True, help="Prompts for zero-shot: a name or a JSON file.")
 @click.option("--seed", default=0, show_default=True, help="Of what is drawn.")
 @click.option("--out", metavar="NPZ", type=click.Path(dir_okay=False), help="Write weights, bias and classes there.")
@@ -32,8 +32,8 @@ def command(
     """Train a linear classifier on the vectors of DATA: a folder of class folders, with train/ and test/ or val/ above
     them or without, or another set of classes that `diptych evaluate` reads. Without a split of its own, half of each
     class is kept to judge it by. It begins at the weights that the classes' names give and stays near them, the nearer
-    the stronger its regularisation, which is chosen on a fifth of what it learns from. Vectors are kept for the next
-    time, in the user's cache.
+    the stronger its regularisation, or begins at nothing; both are chosen by cross-validation on what it learns from.
+    Vectors are kept for the next time, in the user's cache.
 
     \b
     diptych probe flowers/ --out flowers.npz
@@ -43,6 +43,7 @@ def command(
     said = {
         "top1": result.accuracy, "zero_shot": result.zero_shot, "l2": result.probe.l2,
         "validation_top1": None if math.isnan(result.validation) else result.validation,
+        "start": result.start, "in_cross_validation": result.tried,
     }  # fmt: skip
     counts = {"trained_on": result.trained_on, "judged_on": result.judged_on, "train": result.train}
     if as_json:
@@ -51,10 +52,11 @@ def command(
         click.echo(f"accuracy   {result.accuracy:.1f} %  (l2 {result.probe.l2:.3g})")
         click.echo(f"zero-shot  {result.zero_shot:.1f} %")
     say(f"learnt from {result.trained_on:,} pictures ({result.train}), judged by {result.judged_on:,}")
+    say(_beginning(result))
     if shots and result.trained_on < shots * len(result.probe.classes):
         say(f"not every class has {shots} pictures to learn from: of those that have fewer all were taken")
     if result.unlearnt:
-        stand = "they are never the answer" if plain else "their names stand for them"
+        stand = "their names stand for them" if result.start == "names" else "they are never the answer"
         say(f"no picture to learn from of {', '.join(result.unlearnt[:5])}: {stand}")
     if result.failures:
         say("left out: " + ", ".join(f"{count} {reason}" for reason, count in result.failures.items()))
@@ -62,6 +64,18 @@ def command(
         _save(out, result, embedder)
         say(f"wrote {out}")
     return PARTLY if result.failures else OK
+
+
+def _beginning(result: Probed) -> str:
+    """Where it began, and why."""
+    where = {"names": "at the zero-shot weights", "nothing": "at nothing"}
+    said = f"begun {where[result.start]}"
+    if len(result.tried) > 1:
+        parts = (
+            f"{each['loss']:.3f} ({each['top1']:.1f} % right) {where[start]}" for start, each in result.tried.items()
+        )
+        said += f": in cross-validation on what it learnt from the loss is {', '.join(parts)}"
+    return said
 
 
 def _probed(

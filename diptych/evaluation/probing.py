@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,16 +12,18 @@ from diptych.data.classes import spelling
 from diptych.data.samples import DataError, count
 from diptych.evaluation.sets import Labelled
 from diptych.evaluation.tasks import Job, Outcome, of_templates
-from diptych.probe import SHOTS, Features, Probe, few_shots, mixed, of_vectors, sweep
+from diptych.probe import SHOTS, Features, Probe, Search, Split, few_shots, mixed, of_vectors
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-HELD_OUT = 0.2  # of the training pictures, on which the strength of the regularisation is chosen
+HELD_OUT = 0.2  # of the training pictures, on which strength and beginning are chosen
+ENOUGH, FOLDS = 100, 5  # where that is fewer pictures than this, they are chosen on each of five parts in turn
 DRAWS = 3
 MOST_VALIDATION = 4  # of a class: as many as shots, up to four, as in the published code of CoOp (Zhou et al. 2022)
 PLAIN_L2 = 1.0  # where nothing is left to choose it by
 WISE = 0.5  # the share of the fitted weights (Wortsman et al. 2022)
+NAMES, NOTHING = "names", "nothing"  # where a probe begins, and what it stays near
 
 
 class Parts(NamedTuple):
@@ -33,22 +37,16 @@ class Parts(NamedTuple):
     failures: dict[str, int]
 
 
-class Fitted(NamedTuple):
-    """A probe on all training pictures, and its accuracy in percent on the held-out part, before that was taken in."""
-
-    probe: Probe
-    validation: float
-
-
 def probe_settings(job: Job) -> dict[str, Any]:
-    """What it is trained on."""
-    return {"train": _train_words(job), "held_out": HELD_OUT}
+    """Prompts, what it is trained on, and how its strength and beginning are chosen."""
+    chosen_on = f"{HELD_OUT:.0%}, or each of {FOLDS} parts where that is less than {ENOUGH}"
+    return {**of_templates(job), "train": _train_words(job), "chosen_on": chosen_on}
 
 
 def few_shot_settings(job: Job) -> dict[str, Any]:
-    """Prompts, draws and the mixing of weights as well."""
-    chosen_on = f"as many other pictures of each class, at most {MOST_VALIDATION}"
-    return {**of_templates(job), **probe_settings(job), "draws": DRAWS, "wise": WISE, "l2_chosen_on": chosen_on}
+    """Draws and the mixing of weights as well."""
+    chosen_on = f"as many other pictures of each class, at most {MOST_VALIDATION}, as well"
+    return {**probe_settings(job), "draws": DRAWS, "wise": WISE, "shots_chosen_on": chosen_on}
 
 
 def _train_words(job: Job) -> str:
@@ -58,39 +56,44 @@ def _train_words(job: Job) -> str:
 
 
 def probe_task(job: Job) -> Outcome:
-    """Multinomial logistic regression on the vectors (Radford et al. 2021, appendix A.3)."""
-    parts = parts_of(job)
-    probe, validation = fitted(parts.train, parts.train_answers, job.seed)
-    right = (probe.predict(parts.test) == parts.test_answers).astype(np.float32)
-    numbers = {"top1": _percent(right), "l2": probe.l2, "validation_top1": validation}
-    result = Outcome(numbers, len(right), parts.failures, {"trained_on": len(parts.train)})
-    result.per_item = {"places": parts.places, "right": right}
-    return result
+    """Multinomial logistic regression on the vectors: `top1` is what `diptych probe` gives, which begins at the names
+    of the classes or at nothing, whichever does better in cross-validation; `plain` what it gives from nothing, as in
+    Radford et al. 2021, appendix A.3."""
+    parts, zero = parts_of(job), _zero_shot(job)
+    found = whole(parts, zero, job.seed)
+    plain = found if found.start == NOTHING else whole(parts, zero, job.seed, plain=True)
+    right = _right(found.probe, parts)
+    numbers = {"top1": _percent(right), "l2": found.probe.l2, "validation_top1": found.validation}
+    details = {"trained_on": len(parts.train), "start": found.start, "in_cross_validation": found.tried}
+    per_item = {"places": parts.places, "right": right, "plain_right": _right(plain.probe, parts)}
+    numbers["plain"] = _percent(per_item["plain_right"])
+    return Outcome(numbers, len(right), parts.failures, details, per_item)
 
 
 def few_shot_task(job: Job) -> Outcome:
-    """Probes that start at the zero-shot weights and stay near them, on 1 to 16 pictures of a class and on all; and
-    their weights mixed with the zero-shot ones."""
+    """Probes on 1 to 16 pictures of a class and on all, each as `diptych probe` makes it; and their weights mixed with
+    the zero-shot ones."""
     parts = parts_of(job)
     zero = _zero_shot(job)
-    near = zero.weights[np.unique(parts.train_answers)]
     per_item = {"places": parts.places, "zero_shot_right": _right(zero, parts)}
     curve = []
     most = int(np.bincount(parts.train_answers).max())
     for shots in (each for each in SHOTS if each <= most):
-        draws = [completed(_draw(parts, near, shots, job.seed + draw), zero) for draw in range(DRAWS)]
-        rights = np.stack([_right(probe, parts) for probe in draws])
-        wise = np.stack([_right(mixed(zero, probe, WISE), parts) for probe in draws])
+        draws = [few(parts, zero, shots, job.seed + draw) for draw in range(DRAWS)]
+        rights = np.stack([_right(draw.probe, parts) for draw in draws])
+        wise = np.stack([_right(_wise(zero, draw.probe), parts) for draw in draws])
         per_item |= {f"shots_{shots}_right": rights.mean(axis=0), f"shots_{shots}_wise_right": wise.mean(axis=0)}
         shares = 100 * rights.mean(axis=1, dtype=np.float64)
         said = {"accuracy": shares.mean(), "low": shares.min(), "high": shares.max(), "wise": _percent(wise)}
-        curve.append({"shots": shots, **{name: float(value) for name, value in said.items()}})
-    whole = completed(fitted(parts.train, parts.train_answers, job.seed, prior=near).probe, zero)
-    per_item |= {"right": _right(whole, parts), "wise_right": _right(mixed(zero, whole, WISE), parts)}
+        point = {"shots": shots, **{name: float(value) for name, value in said.items()}}
+        curve.append(point | {"starts": [draw.start for draw in draws], "draws": shares.tolist()})
+    every = whole(parts, zero, job.seed)
+    per_item |= {"right": _right(every.probe, parts), "wise_right": _right(_wise(zero, every.probe), parts)}
     numbers = {"zero_shot": _percent(per_item["zero_shot_right"])}
     numbers |= {f"shots_{point['shots']}": point["accuracy"] for point in curve}
     numbers["all"] = _percent(per_item["right"])
     details = {"curve": curve, "all_wise": _percent(per_item["wise_right"]), "trained_on": len(parts.train)}
+    details["start"] = every.start
     return Outcome(numbers, len(parts.test), parts.failures, details, per_item)
 
 
@@ -107,6 +110,10 @@ def completed(probe: Probe, zero: Probe) -> Probe:
     return Probe(weights, bias, zero.classes, probe.l2)
 
 
+def _wise(zero: Probe, probe: Probe) -> Probe:
+    return mixed(zero, completed(probe, zero), WISE)
+
+
 def _percent(rights: np.ndarray) -> float:
     return 100 * float(rights.mean(dtype=np.float64))
 
@@ -115,29 +122,76 @@ def _right(probe: Probe, parts: Parts) -> Float[np.ndarray, " m"]:
     return (probe.predict(parts.test) == parts.test_answers).astype(np.float32)
 
 
-def _draw(parts: Parts, near: Float[np.ndarray, "classes dim"] | None, shots: int, seed: int) -> Probe:
-    """One draw of so many of each class. The strength is chosen on other training pictures, as many, at most four of a
-    class; where none are left, on some that are held out of the chosen."""
+class Begun(NamedTuple):
+    """A probe, where it began ("names" or "nothing"), how often it was right on pictures held out of those that it
+    learns from (NaN where none could be), in percent, and for each beginning that was tried that and the mean cross
+    entropy there."""
+
+    probe: Probe
+    start: str
+    validation: float
+    tried: dict[str, dict[str, float]]
+
+
+def whole(parts: Parts, zero: Probe, seed: int, *, plain: bool = False) -> Begun:
+    """A probe on all training pictures; `plain`, it begins at nothing in any case."""
+    splits = splits_of(parts.train, parts.train_answers, seed)
+    return _begun(parts.train, parts.train_answers, splits, None if plain else zero)
+
+
+def few(parts: Parts, zero: Probe, shots: int, seed: int, *, plain: bool = False) -> Begun:
+    """One draw of so many of each class. Strength and beginning are chosen by what is right on other training pictures,
+    as many, at most four of a class, and, where these are too few, on parts of the chosen by the rest of them."""
     chosen = few_shots(parts.train_answers, shots, seed=seed)
     rest = np.setdiff1d(np.arange(len(parts.train_answers)), chosen)
     features, answers = parts.train[chosen], parts.train_answers[chosen]
     if not len(rest):
-        return fitted(features, answers, seed, prior=near).probe
+        return _begun(features, answers, splits_of(features, answers, seed), None if plain else zero)
     judged = rest[few_shots(parts.train_answers[rest], min(shots, MOST_VALIDATION), seed=seed)]
-    return sweep(features, answers, parts.train[judged], parts.train_answers[judged], prior=near).probe
+    splits = [Split(Features(features, answers), parts.train[judged], parts.train_answers[judged])]
+    if len(judged) < ENOUGH:
+        splits += splits_of(features, answers, seed)
+    return _begun(features, answers, splits, None if plain else zero)
 
 
-def fitted(
-    features: Float[np.ndarray, "n dim"], answers: Int[np.ndarray, " n"], seed: int,
-    *, prior: Float[np.ndarray, "classes dim"] | None = None,
-) -> Fitted:  # fmt: skip
-    """A probe on all of these, of the strength that did best on a held-out part when trained on the rest. Where every
-    class has but one picture nothing can be held out: the strength is then PLAIN_L2, and `validation` NaN."""
-    held = held_out(answers, HELD_OUT, seed)
-    if not held.any():
-        return Fitted(Features(features, answers).fit(PLAIN_L2, prior=prior), float("nan"))
-    best = sweep(features[~held], answers[~held], features[held], answers[held], prior=prior)
-    return Fitted(Features(features, answers).fit(best.probe.l2, start=best.probe, prior=prior), best.accuracy)
+def _begun(features: np.ndarray, answers: np.ndarray, splits: Sequence[Split], zero: Probe | None) -> Begun:
+    """The better of two beginnings by the cross entropy of what is held out: of few pictures the share that is right is
+    chance. It is judged as it will be used, with the names of classes that none of these pictures is of."""
+    searches = {NOTHING: Search(splits)}
+    if zero is not None:
+        near, whole_of = zero.weights[np.unique(answers)], partial(completed, zero=zero)
+        searches = {NAMES: Search(splits, prior=near, finish=whole_of), **searches}
+    tried = {start: _tried(search) for start, search in searches.items()} if splits else {}
+    start = min(tried, key=lambda each: tried[each]["loss"]) if tried else next(iter(searches))
+    best = searches[start].fine() if splits else None
+    l2, first = (best.probe.l2, best.probe) if best else (PLAIN_L2, None)
+    probe = Features(features, answers).fit(l2, start=first, prior=searches[start].prior)
+    probe = searches[start].finish(probe)
+    return Begun(probe, start, best.accuracy if best else float("nan"), tried)
+
+
+def _tried(search: Search) -> dict[str, float]:
+    return {"top1": search.coarse().accuracy, "loss": search.loss}
+
+
+def splits_of(features: Float[np.ndarray, "n dim"], answers: Int[np.ndarray, " n"], seed: int) -> list[Split]:
+    """A fifth to be judged by the rest, where that is enough, else each part in turn; none where every class has but
+    one picture."""
+    one = held_out(answers, HELD_OUT, seed)
+    held = [one] if one.sum() >= ENOUGH else [part for part in folds(answers, seed) if part.any()]
+    return [Split(Features(features[~part], answers[~part]), features[part], answers[part]) for part in held]
+
+
+def folds(answers: Int[np.ndarray, " n"], seed: int) -> list[Bool[np.ndarray, " n"]]:
+    """Fifths of each class, drawn by the seed, or as many parts as the largest class has pictures; of a class with one
+    picture none."""
+    generator, number = np.random.default_rng([seed, FOLDS]), np.full(len(answers), -1)
+    parts = min(FOLDS, int(np.unique(answers, return_counts=True)[1].max()))
+    for one in np.unique(answers):
+        own = generator.permutation(np.flatnonzero(answers == one))
+        if len(own) > 1:
+            number[own] = (np.arange(len(own)) + generator.integers(parts)) % parts
+    return [number == part for part in range(parts)]
 
 
 def held_out(answers: Int[np.ndarray, " n"], share: float, seed: int) -> Bool[np.ndarray, " n"]:
@@ -184,7 +238,8 @@ def _renumbered(train: Labelled, test: Labelled) -> Int[np.ndarray, " classes"]:
 class Probed(NamedTuple):
     """A probe of the vectors of a model, its accuracy in percent, and that of the names of its classes without any
     training. `classes` are the names by the numbers in probe.classes, `unlearnt` those of which there was no picture to
-    learn from; `validation` is NaN where the strength was not chosen on held-out pictures."""
+    learn from; `start` is where it begins, "names" or "nothing", `tried` the accuracy and the mean cross entropy of
+    each beginning in cross-validation, `validation` the accuracy of the one taken (NaN where nothing was held out)."""
 
     probe: Probe
     classes: tuple[str, ...]
@@ -196,24 +251,32 @@ class Probed(NamedTuple):
     failures: dict[str, int]
     train: str
     unlearnt: tuple[str, ...] = ()
+    start: str = NAMES
+    tried: Mapping[str, Mapping[str, float]] = {}
 
 
 def probe_set(job: Job, *, shots: int | None = None, plain: bool = False) -> Probed:
     """A probe of a job's set, on all training pictures or on `shots` of each class. It begins at the zero-shot weights
-    and stays near them; `plain`, it begins at nothing, as in the paper. Raises DataError."""
+    and stays near them, or begins at nothing, whichever does better in cross-validation on what it learns from;
+    `plain`, it begins at nothing in any case, as in the paper. Raises DataError."""
     parts, zero = parts_of(job), _zero_shot(job)
-    known, validation = np.unique(parts.train_answers), float("nan")
-    near = None if plain else zero.weights[known]
     if shots is None:
-        probe, validation = fitted(parts.train, parts.train_answers, job.seed, prior=near)
-        trained = len(parts.train)
+        found, trained = whole(parts, zero, job.seed, plain=plain), len(parts.train)
     else:
-        probe = _draw(parts, near, shots, job.seed)
+        found = few(parts, zero, shots, job.seed, plain=plain)
         trained = len(few_shots(parts.train_answers, shots, seed=job.seed))
-    probe = probe if plain else completed(probe, zero)
-    unlearnt = tuple(name for at, name in enumerate(job.labelled.classes) if at not in known)
-    accuracy, before = (_percent(_right(each, parts)) for each in (probe, zero))
-    judged, train = len(parts.test), _train_words(job)
+    known = np.unique(parts.train_answers)
     return Probed(
-        probe, job.labelled.classes, accuracy, before, validation, trained, judged, parts.failures, train, unlearnt
+        probe=found.probe,
+        classes=job.labelled.classes,
+        accuracy=_percent(_right(found.probe, parts)),
+        zero_shot=_percent(_right(zero, parts)),
+        validation=found.validation,
+        trained_on=trained,
+        judged_on=len(parts.test),
+        failures=parts.failures,
+        train=_train_words(job),
+        unlearnt=tuple(name for at, name in enumerate(job.labelled.classes) if at not in known),
+        start=found.start,
+        tried=found.tried,
     )

@@ -24,7 +24,8 @@ WAYS = {"text_to_image": "text to picture", "image_to_text": "picture to text"}
 TITLES = {
     "top1": "accuracy", "top5": "top-5 accuracy", "mean_class": "accuracy, mean over classes",
     "l2": "L2 penalty chosen", "map": "mAP",
-    "validation_top1": "accuracy on validation data", "zero_shot": "zero-shot", "all": "probe, all examples",
+    "validation_top1": "accuracy on validation data", "plain": "accuracy, from nothing", "zero_shot": "zero-shot",
+    "all": "probe, all examples",
     "median_rank": "median rank", "mean": "mean over corruptions", "r1": "R@1", "r5": "R@5", "r10": "R@10",
 }  # fmt: skip
 
