@@ -119,6 +119,11 @@ def test_a_tiff_looks_as_it_was_drawn(kind: str) -> None:
     assert likeness(make(), drawn, "exact") > 0.99
 
 
+def test_floats_of_another_unit_are_shown_by_their_span() -> None:
+    for factor in (1e-9, -3.0, 1e9):
+        assert abs(likeness(tiff((GREY * factor).astype("f4")), GREY)) > 0.99
+
+
 @pytest.mark.parametrize("factor", [1, 257])
 def test_a_colour_map_of_8_or_16_bits(factor: int) -> None:
     few = Image.fromarray(COLOURS).quantize(200)

@@ -60,7 +60,8 @@ def _range_of_reals(values: np.ndarray) -> tuple[float, float, float]:
     if is_light:  # light itself, in which white is somewhere and the brightest far above
         return 0, float(np.percentile(_some(values), 99)), _GAMMA
     full = next((full for full in _REAL if high <= full * 1.05), None)
-    return (low, high, 1) if full is None else (0, full, 1)
+    is_black = high < 1 / 255  # of the smallest range, so these are numbers of another kind
+    return (low, high, 1) if full is None or is_black else (0, full, 1)
 
 
 def _span(values: np.ndarray) -> tuple[float, float, float]:

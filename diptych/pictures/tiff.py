@@ -144,6 +144,8 @@ def _whole(values: np.ndarray) -> float:
 
 def _palette(values: np.ndarray, page: Page) -> Image.Image:
     colours = _by_colour(page)
+    if not len(colours):
+        raise SyntaxError("it has no colour map")
     return Image.fromarray(colours[np.minimum(values, len(colours) - 1)])
 
 
