@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from diptych.index.killable import ReaderError as ReaderError
     from diptych.index.local import LocalIndex as LocalIndex
     from diptych.index.local import open_index as open_index
+    from diptych.index.patterns import PatternError as PatternError
     from diptych.index.query import Query as Query
     from diptych.index.query import QueryError as QueryError
     from diptych.index.search import Found as Found
     from diptych.index.search import Hit as Hit
+    from diptych.index.search import search_all as search_all
     from diptych.index.updating import Updated as Updated
     from diptych.locate import Box as Box
     from diptych.tokenizer import TokenizerError as TokenizerError
@@ -59,6 +61,7 @@ _HOMES = {
     "Tokens": "diptych.tokenizer",
     "Preprocess": "diptych.images",
     "open_index": "diptych.index.local",
+    "search_all": "diptych.index.search",
     "LocalIndex": "diptych.index.local",
     "Query": "diptych.index.query",
     "Filters": "diptych.index.filters",
@@ -84,6 +87,7 @@ _HOMES = {
     "DataError": "diptych.data.samples",
     "QueryError": "diptych.index.query",
     "FilterError": "diptych.index.filters",
+    "PatternError": "diptych.index.patterns",
     "IndexFault": "diptych.index.faults",
     "IndexModelError": "diptych.index.faults",
     "IndexBusyError": "diptych.index.faults",
