@@ -14,7 +14,7 @@ import numpy as np
 from diptych import zero_shot
 from diptych.checkpoint.finding import BUNDLED as BUNDLED
 from diptych.checkpoint.fingerprint import as_read_before, fingerprint
-from diptych.checkpoint.finite import multiplied_out
+from diptych.checkpoint.finite import checked_bias, multiplied_out
 from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of
 from diptych.engines import Engine, EngineName, choose_engine, device_name  # first, for it must come before torch
 from diptych.engines.converted import Numbers
@@ -123,8 +123,8 @@ class Embedder:
 
     @property
     def bias(self) -> float | None:
-        """The learned logit bias of a sigmoid model; None for a softmax one."""
-        return self._number("logit_bias") if "logit_bias" in self._state else None
+        """The learned logit bias of a sigmoid model; None for a softmax one. CheckpointError where it is no number."""
+        return checked_bias(self._number("logit_bias"), self.source) if "logit_bias" in self._state else None
 
     @property
     def _state(self) -> Mapping[str, Any]:

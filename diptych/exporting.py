@@ -310,6 +310,7 @@ def _alone(graph: Any, tower: str) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _write_openvino(model: Embedder, folder: Path, eight: EightBits | None) -> Encoders:
+    from diptych.engines.converted import what_was_converted
     from diptych.engines.openvino import OpenVINOEngine, write_graphs
 
     facts = {
@@ -317,6 +318,7 @@ def _write_openvino(model: Embedder, folder: Path, eight: EightBits | None) -> E
         "fingerprint": model.fingerprint,
         "logit_scale": float(np.log(model.scale)),
         "logit_bias": model.bias,
+        **what_was_converted(model.config, model.preprocessing),
     }
     if eight:
         facts["ways"] = {each.tower: each.way for each in eight.tried if each.chosen}

@@ -64,6 +64,21 @@ def test_the_model_is_that_of_the_folder(hub: Hub) -> None:
     assert all(torch.equal(came.state[name], tensor) for name, tensor in local.state.items())
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("adapter_config.json", "but an adapter of PEFT, which has to be merged"),
+        ("model_index.json", "but a pipeline of diffusers"),
+        ("config.json", "but a configuration with weights in no form that is read here"),
+        ("README.md", "open_clip_config.json with weights."),
+    ],
+)
+def test_what_a_repository_holds_instead(name: str, says: str, hub: Hub) -> None:
+    hub.repositories[NAME] = {name: b"{}", "weights.gguf": b""}
+    with pytest.raises(HubError, match=f"holds no model that can be read.*{says}"):
+        read(NAME)
+
+
 def test_what_stands_for_a_tokenizer_in_older_repositories(hub: Hub) -> None:
     hub.repositories[NAME] = HF | {"vocab.json": b"{}", "merges.txt": b"#version: 0.2"}
     assert {path.name for path in fetch(NAME).iterdir()} == {

@@ -1,5 +1,6 @@
 """`diptych.convert` knows every target that the command knows."""
 
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -47,6 +48,29 @@ def test_what_contradicts_itself(options: dict[str, Any], says: str, tiny_model:
         diptych.convert(tiny_model, tmp_path / "it", **options)
     assert isinstance(error.value, ArgumentError) or options["to"] == "gguf"
     assert not (tmp_path / "it").exists()
+
+
+def test_files_changed_beside_converted_towers(tiny_model: Path, tmp_path: Path) -> None:
+    """The towers have it all within: another mean or another number of layers would be believed and not done."""
+    folder = diptych.convert(tiny_model, tmp_path / "it", to="openvino")
+    for name, change in (
+        ("config.json", lambda said: said["text"].update(layers=1)),
+        ("config.json", lambda said: said.update(embed_dim=65)),
+        ("preprocessor_config.json", lambda said: said.update(image_mean=[0.5, 0.5, 0.5])),
+    ):
+        before = (folder / name).read_text()
+        said = json.loads(before)
+        change(said)
+        (folder / name).write_text(json.dumps(said))
+        with pytest.raises(
+            diptych.CheckpointError, match=rf"was converted with another {name}: \w+; its towers do not"
+        ):
+            diptych.load(folder)
+        (folder / name).write_text(before)
+    facts = json.loads((folder / "openvino" / "facts.json").read_text())
+    del facts["config"], facts["preprocess"]  # as an earlier version left it
+    (folder / "openvino" / "facts.json").write_text(json.dumps(facts))
+    assert diptych.load(folder).dim == 64
 
 
 def test_bundled_is_no_architecture(cli: Any, shards: Path, tmp_path: Path) -> None:

@@ -155,7 +155,10 @@ OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
         adapter_beside_its_config,
         r"an adapter of PEFT \(LORA\), which changes openai/clip",
     ),
-    "towers": (towers, r"a pipeline of diffusers \(StableDiffusionPipeline\).*text_encoder \(CLIPTextModel\): single"),
+    "towers": (
+        towers,
+        r"a pipeline of diffusers \(StableDiffusionPipeline\).*text_encoder \(CLIPTextModel\): towers by",
+    ),
     "revisions": (revisions, r"with 2 revisions and no word which is current.*0b9c11aa, .*3d74acf9"),
     "more after it": (dense, r"made of 0_CLIPModel \(CLIPModel\), 1_Dense \(Dense\): of these only a whole CLIP"),
     "several": (several, r"It holds 2 models; pass one of them: .*checkpoint-500, .*checkpoint-1000\."),

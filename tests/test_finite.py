@@ -1,6 +1,7 @@
 """NaN, infinity and a temperature that ran away are refused by name, when the tower is first read."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from test_checkpoint import varied
+from test_checkpoint_saving import saved
 
 import diptych
 from diptych.checkpoint import CheckpointError
@@ -103,6 +106,16 @@ def test_a_temperature_that_ran_away(engine: Any, value: float, says: str, tiny_
     with pytest.raises(CheckpointError, match=f"logit_scale is {says}"):
         model.classify([picture], ["a star", "a circle"])
     assert np.isfinite(model.similarity([picture], ["a star"])).all(), "cosines need no temperature"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_bias_that_is_none(engine: Any, tmp_path: Path) -> None:
+    folder = broken(
+        saved(replace(varied(), loss="sigmoid"), tmp_path / "source"), tmp_path / "model", "logit_bias", np.nan
+    )
+    model = diptych.load(folder, engine=engine, device="cpu")
+    with pytest.raises(CheckpointError, match="logit_bias is nan"):
+        _ = model.bias
 
 
 @pytest.mark.parametrize("to", ["hf", "open_clip", "openvino"])

@@ -180,7 +180,7 @@ def _in_pipeline(folder: Path, source: str) -> Path | None:
     if len(whole) == 1:
         return whole[0]
     towers = [f"{name} ({kind})" for name, kind in parts.items() if str(kind).startswith(("CLIP", "Siglip"))]
-    has = f" It has {listing(towers, ', ')}: single towers, which have no other to be compared with." if towers else ""
+    has = f" It has {listing(towers, ', ')}: towers by themselves, without a temperature." if towers else ""
     raise CheckpointError(
         f"{source} is a pipeline of diffusers ({index.get('_class_name')}), of which no part is a whole CLIP with both "
         f"towers.{has} Pass the CLIP that its text encoder was taken from."

@@ -90,3 +90,10 @@ def multiplied_out(logit_scale: float, source: str) -> float:
             f"{math.log(MAX_SCALE):.1f}, and trained models have 2 to 5.{hint} {REMEDY}"
         )
     return math.exp(logit_scale)
+
+
+def checked_bias(logit_bias: float, source: str) -> float:
+    """The bias of a sigmoid model's scores, as it is. CheckpointError where it is no number."""
+    if not math.isfinite(logit_bias):
+        raise CheckpointError(f"{source}: logit_bias is {logit_bias:g}. {REMEDY}")
+    return logit_bias

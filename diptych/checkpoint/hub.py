@@ -24,6 +24,12 @@ BESIDE = ("preprocessor_config.json", "processor_config.json", "tokenizer.json",
 
 
 VOCABULARY = ("vocab.json", "merges.txt")  # in place of tokenizer.json, in older repositories
+OTHER_THINGS = {
+    "adapter_config.json": "an adapter of PEFT, which has to be merged into its base model first",
+    "model_index.json": "a pipeline of diffusers, of which no part is a whole CLIP",
+    "open_clip_config.json": "open_clip's configuration alone",
+    "config.json": "a configuration with weights in no form that is read here",
+}
 LISTS = ("modules.json", "model_index.json")  # of what lies in which folder, by sentence-transformers and diffusers
 
 
@@ -78,7 +84,8 @@ def _download(repo_id: str, revision: str | None, cache: Path) -> Path:
     wanted = choose(names)
     if not wanted:
         raise HubError(
-            f"{repo_id} holds no model that can be read: no config.json or open_clip_config.json with weights."
+            f"{repo_id} holds no model that can be read: no config.json or open_clip_config.json with weights"
+            f"{next((f', but {what}' for sign, what in OTHER_THINGS.items() if sign in names), '')}."
         )
     return Path(snapshot_download(repo_id, revision=revision, cache_dir=cache, allow_patterns=wanted))
 

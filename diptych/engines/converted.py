@@ -4,6 +4,7 @@ weights said. It runs without PyTorch; it cannot be trained."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from typing import Any
 import numpy as np
 
 from diptych.checkpoint.files import read_json
-from diptych.checkpoint.settings import read_settings
-from diptych.checkpoint.state import Checkpoint, CheckpointError
+from diptych.checkpoint.replacing import json_text
+from diptych.checkpoint.settings import Settings, read_settings, to_fields
+from diptych.checkpoint.state import Checkpoint, CheckpointError, listing
+from diptych.images import Preprocess
+from diptych.nets.config import CLIPConfig
 
 PARTS = ("image.xml", "image.bin", "text.xml", "text.bin", "facts.json")
 
@@ -28,7 +32,28 @@ def read_converted(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{folder}/openvino lacks {', '.join(missing)}; convert the model again.")
     said = read_settings(folder, str(folder))
     facts = read_json(folder / "openvino" / "facts.json")
+    _check_same(said, facts, folder)
     return Checkpoint(said.config, Numbers(facts), said.preprocess, said.tokenizer_json, str(folder), said.reading)
+
+
+def what_was_converted(config: CLIPConfig, spec: Preprocess) -> dict[str, Any]:
+    """What the towers have within them, in the words of the files beside, which say it too; for facts.json."""
+    return {"config": to_fields(config), "preprocess": spec.to_hugging_face()}
+
+
+def _check_same(said: Settings, facts: dict[str, Any], folder: Path) -> None:
+    """CheckpointError where the files beside have been changed: the towers do what they did when they were made."""
+    if "config" not in facts:  # converted by an earlier version
+        return
+    now: dict[str, Any] = json.loads(json_text(to_fields(said.config)))
+    changed = [f"config.json: {key}" for key, value in now.items() if facts["config"].get(key) != value]
+    now, then = said.preprocess or {}, facts.get("preprocess") or {}
+    changed += [f"preprocessor_config.json: {key}" for key in {**now, **then} if now.get(key) != then.get(key)]
+    if changed:
+        raise CheckpointError(
+            f"{folder} was converted with another {listing(changed, ', ')}; its towers do not follow what is changed "
+            "there. Change the model that it was made from, and convert it again."
+        )
 
 
 class Numbers(Mapping[str, np.ndarray]):
