@@ -36,10 +36,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--model", help="a model; by default the bundled one")
     options = parser.parse_args()
-    count, rounds = (64, 1) if options.quick else (options.count, 5)
+    count, rounds = (8, 1) if options.quick else (options.count, 5)
     with tempfile.TemporaryDirectory() as made:
         folder = filled(Path(made), options.photos, count)
-        report(QUESTION, measured(folder, options.model, rounds), as_json=options.as_json)
+        report(f"{QUESTION}: {count:,}", measured(folder, options.model, rounds), as_json=options.as_json)
 
 
 def filled(folder: Path, photos: str | None, count: int) -> Path:

@@ -5,7 +5,7 @@
 All rows run one ViT-B/32 with one set of random weights, in turns, so that a slow moment of the machine meets
 everybody: pictures come decoded, texts tokenised. The peers are those of open_clip, transformers and ONNX Runtime that
 are installed; without open_clip the first row is our own PyTorch. `--data` (pairs with captions) adds what 8 bits cost
-the bundled model in recall.
+the bundled model in recall. `--quick` runs a vit-tiny, which is none of the peers' models, without them.
 """
 
 import torchvision_operators  # noqa: F401 (before whatever imports torchvision, which has no CPU build)
@@ -39,8 +39,7 @@ from diptych.tokenizer import Tokenizer
 from diptych.training.precision import has_bfloat16
 from diptych.training.validation import Validation
 
-QUESTION = "Vectors a second on this processor: ViT-B/32, random weights, batches of 32"
-BATCH = 32
+QUESTION = "Vectors a second on this processor"
 ROUNDS = 5
 Way = Callable[[np.ndarray], Any]
 
@@ -97,8 +96,7 @@ def ways_of(name: str, model: diptych.Embedder, folder: Path, int8: Path, quick:
     def tensors(ids: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(ids)
 
-    for who, theirs in () if quick else open_clip(name, bfloat16):
-        kind = next(theirs.parameters()).dtype
+    for who, theirs, kind in () if quick else open_clip(name, bfloat16):
         image = lambda pixels, m=theirs, k=kind: m.encode_image(floats(pixels).to(k))  # noqa: E731
         ways.add(who, image, lambda ids, m=theirs: m.encode_text(padded(ids)))
     if not quick and (hugging := transformers(folder)):
@@ -118,19 +116,24 @@ def ways_of(name: str, model: diptych.Embedder, folder: Path, int8: Path, quick:
     return ways
 
 
-def open_clip(name: str, bfloat16: bool) -> list[tuple[str, Any]]:
-    """open_clip's model, in both precisions; nothing where it is not installed. It has its own random weights."""
+def open_clip(name: str, bfloat16: bool) -> list[tuple[str, Any, torch.dtype]]:
+    """open_clip's model, in both precisions, with what it wants its pixels in (in bfloat16 its gains and tables stay
+    float32); nothing where it is not installed. It has its own random weights."""
     try:
         # isort: split
         import open_clip as theirs
         import torchvision_operators  # noqa: F401 (before open_clip, which imports torchvision)
     except ImportError:
         return []
-    made = theirs.create_model(name.replace("/", "-"), pretrained=None).eval()
-    found = [("open_clip float32", made)]
-    if bfloat16:
-        found.append(("open_clip bfloat16", theirs.create_model(name.replace("/", "-"), precision="bf16").eval()))
-    return found
+    precisions = {"float32": "fp32", "bfloat16": "bf16"} if bfloat16 else {"float32": "fp32"}
+    return [
+        (
+            f"open_clip {who}",
+            theirs.create_model(name.replace("/", "-"), pretrained=None, precision=precision).eval(),
+            theirs.get_input_dtype(precision) or torch.float32,
+        )
+        for who, precision in precisions.items()
+    ]
 
 
 def transformers(folder: Path) -> Any:
@@ -189,12 +192,12 @@ def gemm_rate(kind: str, seconds: float) -> float:
     return batch.size * 3072 / once / 1e9
 
 
-def speeds(ways: Ways, model: diptych.Embedder, rounds: int, seconds: float) -> list[Row]:
-    """Pictures a second, texts a second, and the milliseconds of one text."""
-    pixels, ids = inputs(model.preprocessing.size_px, model.config.text, BATCH)
+def speeds(ways: Ways, model: diptych.Embedder, count: int, rounds: int, seconds: float) -> list[Row]:
+    """Pictures a second and texts a second in batches of `count`, and the milliseconds of one text."""
+    pixels, ids = inputs(model.preprocessing.size_px, model.config.text, count)
     rows = []
     for unit, found, batch in (("pictures/s", ways.image, pixels), ("texts/s", ways.text, ids)):
-        rates = {who: BATCH / s for who, s in measure(found, batch, rounds, seconds).items()}
+        rates = {who: count / s for who, s in measure(found, batch, rounds, seconds).items()}
         first = next(iter(rates.values()))
         rows += [Row(who, rate, unit, rate / first) for who, rate in rates.items()]
     alone = measure(ways.text, ids[:1], rounds, seconds / 4)
@@ -255,15 +258,15 @@ def main() -> None:
     parser.add_argument("--calibrate", help="pairs to take the ranges of 8 bits from; by default those of --data")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
-    name, seconds = ("vit-tiny", 0.1) if options.quick else ("ViT-B/32", 3.0)
+    name, batch, seconds = ("vit-tiny", 8, 0.02) if options.quick else ("ViT-B/32", 32, 3.0)
     with tempfile.TemporaryDirectory() as place:
         model, folder, int8 = random_model(Path(place), name, 4 if options.quick else 32)
         ways = ways_of(name, model, folder, int8, options.quick)
-        rows = speeds(ways, model, 1 if options.quick else options.rounds, seconds)
+        rows = speeds(ways, model, batch, 1 if options.quick else options.rounds, seconds)
         rows += shares(rows, model, seconds)
         if options.data:
             rows += cost(options.data, options.calibrate or options.data, Path(place))
-    report(QUESTION, rows, as_json=options.as_json)
+    report(f"{QUESTION}: {name}, random weights, batches of {batch}", rows, as_json=options.as_json)
 
 
 if __name__ == "__main__":

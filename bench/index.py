@@ -8,7 +8,8 @@ The photographs are made: cuts of those of --photos (or of scikit-image's), mirr
 embedded (equal bytes would not be). --folder keeps them for the
 next run. Reading alone and encoding alone are measured on the first of them in the same run; what both can reach
 together where they share the cores is 1 / (1 / reading + 1 / encoding). The second question is asked of --unchanged
-small files, whose catalog is filled with made vectors.
+small files, whose catalog is filled with made vectors. --quick makes four small photographs, and its processes begin
+once each: of its rows none is a measurement.
 """
 
 import functools
@@ -38,8 +39,9 @@ from diptych.index.local import BUNDLED, open_index
 from diptych.index.readers import Readers
 from diptych.index.scan import scan
 
-QUESTION = "A folder of 12-megapixel photographs to an index, bundled model"
-SIZE, MARGIN = (4000, 3000), 500
+QUESTION = "A folder of photographs to an index, bundled model"
+MARGIN = 500
+Size = tuple[int, int]
 DISTINCT = 500  # pictures; a photograph beyond them has bytes of its own, and so is read and embedded like any other
 ALONE = 200  # photographs by which reading and encoding alone are measured
 
@@ -51,9 +53,9 @@ def bases(photos: str | None) -> list[Image.Image]:
     return [Image.fromarray(getattr(skimage.data, name)()) for name in ("astronaut", "chelsea", "coffee", "rocket")]
 
 
-def make(folder: Path, photos: str | None, numbers: range) -> None:
+def make(folder: Path, photos: str | None, size: Size, numbers: range) -> None:
     """Photographs number so and so, as a camera would have saved them; those that are there stay."""
-    sources, grain = bases(photos), noise()
+    sources, grain = bases(photos), noise(size)
     for number in numbers:
         path = place(folder, number)
         if path.exists():
@@ -62,29 +64,32 @@ def make(folder: Path, photos: str | None, numbers: range) -> None:
         picture = sources[int(rng.integers(len(sources)))]
         width, height = (int(side * rng.uniform(0.5, 1)) for side in picture.size)
         left, top = int(rng.integers(picture.width - width + 1)), int(rng.integers(picture.height - height + 1))
-        cut = picture.resize(SIZE, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
+        cut = picture.resize(size, Image.Resampling.BILINEAR, (left, top, left + width, top + height))
         light = float(rng.uniform(0.8, 1.2))
         cut = cut.point([min(255, int(value * light)) for value in range(256)] * 3)
         cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.integers(2) else cut
         x, y = (int(each) for each in rng.integers(0, MARGIN, 2))
-        cut = ImageChops.add(cut, grain.crop((x, y, x + SIZE[0], y + SIZE[1])), offset=-128)
+        cut = ImageChops.add(cut, grain.crop((x, y, x + size[0], y + size[1])), offset=-128)
         path.parent.mkdir(parents=True, exist_ok=True)
         cut.save(path.with_suffix(".part"), "JPEG", quality=88)
         path.with_suffix(".part").rename(path)
 
 
-def noise() -> Image.Image:
+def noise(size: Size) -> Image.Image:
     """A sensor's, of six steps of 256, around 128; larger than a photograph, for each to have its own."""
-    values = np.random.default_rng(0).normal(128, 6, (SIZE[1] + MARGIN, SIZE[0] + MARGIN))
+    values = np.random.default_rng(0).normal(128, 6, (size[1] + MARGIN, size[0] + MARGIN))
     return Image.merge("RGB", [Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))] * 3)
 
 
-def photographs(folder: Path, photos: str | None, count: int) -> None:
+def photographs(folder: Path, photos: str | None, size: Size, count: int) -> None:
     """`count` of them: the first DISTINCT made on all cores, the others the same with a comment of their own."""
     cores, distinct = os.cpu_count() or 1, min(count, DISTINCT)
-    with ProcessPoolExecutor(cores) as pool:
-        for made in [pool.submit(make, folder, photos, range(core, distinct, cores)) for core in range(cores)]:
-            made.result()
+    if count <= cores * 4:  # processes are not worth their start
+        make(folder, photos, size, range(distinct))
+    else:
+        with ProcessPoolExecutor(cores) as pool:
+            parts = [range(core, distinct, cores) for core in range(cores)]
+            list(pool.map(functools.partial(make, folder, photos, size), parts))
     for number in range(distinct, count):
         path = place(folder, number)
         if not path.exists():
@@ -182,7 +187,7 @@ def indexing(folder: Path, model: diptych.Embedder, count: int) -> list[Row]:
     ]
 
 
-def unchanged(model: diptych.Embedder, count: int) -> list[Row]:
+def unchanged(model: diptych.Embedder, count: int, rounds: int) -> list[Row]:
     """An update that finds nothing to do."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -203,30 +208,37 @@ def unchanged(model: diptych.Embedder, count: int) -> list[Row]:
         catalog.close()
         with open_index(folder, model=model) as index:
             first = timed(lambda: _nothing_to_do(index))
-            again = sorted(timed(lambda: _nothing_to_do(index)) for _ in range(5))
-        cold = cold_search(folder)
+            again = statistics.median(timed(lambda: _nothing_to_do(index)) for _ in range(rounds))
+        cold = cold_search(folder, rounds)
     return [
         *(Row(f"{who}, {count:,} pictures indexed", seconds, "s from start to end") for who, seconds in cold.items()),
         Row(f"unchanged folder of {count:,} files, first update", first, "s"),
-        Row(f"unchanged folder of {count:,} files, median of 5", again[2], "s"),
+        Row(f"unchanged folder of {count:,} files, median of {rounds}", again, "s"),
     ]
 
 
-def cold_search(folder: Path) -> dict[str, float]:
-    """Seconds of whole processes, medians of seven in turns: a search, and what others need to begin one."""
+def cold_search(folder: Path, rounds: int) -> dict[str, float]:
+    """Seconds of whole processes, medians of rounds in turns: a search, and what others need to begin one. What does
+    not begin at all, such as an open_clip without its torchvision, is named on stderr."""
     search = [sys.executable, "-m", "diptych", "search", "two dogs run over snow", str(folder), "--limit", "5"]
     commands = {"diptych search, a cold process": search}
-    for package in ("torch", "open_clip"):
+    for package, first in (("torch", ""), ("open_clip", "torchvision_operators, ")):
         if importlib.util.find_spec(package):
-            commands[f"import {package} alone"] = [sys.executable, "-c", f"import {package}"]
+            commands[f"import {package} alone"] = [sys.executable, "-c", f"import {first}{package}"]
     spent: dict[str, list[float]] = {who: [] for who in commands}
     with tempfile.TemporaryDirectory() as compiled:  # bytecode, as an installed package has it
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": compiled}
-        for _ in range(8):
-            for who, command in commands.items():
-                run = functools.partial(subprocess.run, command, capture_output=True, check=True, env=environment)
+        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        for who, command in commands.items():  # which compiles
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            if done.returncode:
+                print(f"{who}: left out ({done.stderr.strip().splitlines()[-1]})", file=sys.stderr)
+                del spent[who]
+        for _ in range(rounds):
+            for who in spent:
+                run = functools.partial(subprocess.run, commands[who], capture_output=True, check=True, env=environment)
                 spent[who].append(timed(run))
-    return {who: statistics.median(times[1:]) for who, times in spent.items()}
+    return {who: statistics.median(times) for who, times in spent.items()}
 
 
 def _entry(file: File, vector: np.ndarray) -> Entry:
@@ -251,15 +263,16 @@ def main() -> None:
     parser.add_argument("--folder", help="where to keep those that are made")
     parser.add_argument("--model", help="a model; by default the bundled one")
     options = parser.parse_args()
-    count = options.count or (12 if options.quick else 5000)
-    files = options.unchanged or (2000 if options.quick else 100_000)
+    count = options.count or (4 if options.quick else 5000)
+    files = options.unchanged or (200 if options.quick else 100_000)
+    size, rounds = ((640, 480), 1) if options.quick else ((4000, 3000), 7)
     model = diptych.load(options.model)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(options.folder or place) / "photographs"
-        photographs(folder, options.photos, count)
+        photographs(folder, options.photos, size, count)
         rows = indexing(folder, model, count)
-    rows += unchanged(model, files)
-    report(QUESTION, rows, as_json=options.as_json)
+    rows += unchanged(model, files, rounds)
+    report(f"{QUESTION}: {size[0]} x {size[1]} pixels", rows, as_json=options.as_json)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python bench/locate.py [--model MODEL] [--quick] [--json]
 
-A picture of 1,600 x 1,200 pixels that is open already, one phrase. "one embedding" is `embed_images` of that picture;
-the map by places is one pass, laid out and boxed; windows are counted a second, beside what the engine does with
-batches of pixels that are there. Medians of rounds in turns.
+A picture of 1,600 x 1,200 pixels (with --quick 400 x 300) that is open already, one phrase. "one embedding" is
+`embed_images` of that picture; the map by places is one pass, laid out and boxed; windows are counted a second, beside
+what the engine does with batches of pixels that are there. Medians of rounds in turns.
 """
 
 import statistics
@@ -26,9 +26,9 @@ def main() -> None:
     parser = arguments(QUESTION)
     parser.add_argument("--model", help="a model; by default the bundled one")
     options = parser.parse_args()
-    model, rounds = diptych.load(options.model), 3 if options.quick else 9
+    model, rounds, side = diptych.load(options.model), *((1, 400) if options.quick else (9, 1600))
     draw = np.random.default_rng(0)
-    picture = Image.fromarray(draw.integers(0, 256, (75, 100, 3), np.uint8)).resize((1600, 1200))
+    picture = Image.fromarray(draw.integers(0, 256, (75, 100, 3), np.uint8)).resize((side, 3 * side // 4))
     size, count = model.preprocessing.size_px, len(windows(*picture.size))
     batch = draw.integers(0, 256, (32, size, size, 3), np.uint8)
     batches = -(-count // len(batch))
@@ -60,7 +60,7 @@ def main() -> None:
         Row("the engine alone, batches of 32", alone, "pictures/s", 1.0),
         Row("a map by windows", by_windows, "pictures/s", by_windows / alone),
     ]
-    report(QUESTION, rows, as_json=options.as_json)
+    report(f"{QUESTION} of {side} x {3 * side // 4} pixels", rows, as_json=options.as_json)
 
 
 if __name__ == "__main__":

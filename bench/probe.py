@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, help="numbers of each; 512 by default")
     parser.add_argument("--classes", type=int, default=10)
     options = parser.parse_args()
-    count = options.count or (1_000 if options.quick else 5_000)
+    count = options.count or (300 if options.quick else 5_000)
     dim = options.dim or (64 if options.quick else 512)
     features, labels = clouds(count, dim, options.classes, 1)
     validation, answers = clouds(2_000, dim, options.classes, 2)

@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--grounds", help="pairs whose photographs half of the scenes are drawn on")
     options = parser.parse_args()
     model = diptych.load(options.model)
-    count, windows = (20, 1) if options.quick else (options.count, options.windows)
+    count, windows = (4, 1) if options.quick else (options.count, options.windows)
     grounds = photographs(open_source(options.grounds), SIZE_PX, 200) if options.grounds else ()
     several = list(Scenes(count, seed=7, size_px=SIZE_PX, split="test", things=(2, 5), backgrounds=grounds))
     single = list(Scenes(count, seed=9, size_px=SIZE_PX, split="test", things=(1, 1), backgrounds=grounds))

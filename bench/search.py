@@ -7,7 +7,7 @@ are the bundled model's, of the pictures of these pairs, and the queries are the
 cosines of the float16 vectors. One query at a time, in the searcher's own process, on two threads where it has them.
 Those that can be tuned take their fastest setting that finds 98 % for other queries, else their most thorough. "cpu ms"
 is the processor's time for one query, which other programs on the machine disturb less. Those that are not installed
-are named on stderr.
+are named on stderr. --quick does all in one process: of its rows none is a measurement.
 """
 
 import argparse
@@ -50,14 +50,14 @@ def main() -> None:
 
 def prepare(folder: Path, options: argparse.Namespace) -> str:
     """Write vectors.npy, and texts to measure with, to tune with and to build with; say what they are."""
-    asked = options.queries or (50 if options.quick else 500)
+    asked = options.queries or (20 if options.quick else 500)
     if options.data:
         pictures, texts = embedded(options.data)
         texts = texts[np.random.default_rng(0).permutation(len(texts))]
         rows = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float16, pictures.shape)
         rows[:] = pictures
     else:
-        count = options.count or (8_000 if options.quick else 1_000_000)
+        count = options.count or (3_000 if options.quick else 1_000_000)
         cones = Cones(count)
         texts = cones.texts(asked + 1100, seed=1)
         rows = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float16, (count, texts.shape[1]))
@@ -95,24 +95,31 @@ def nearest(rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
 
 
 def measured(who: str, folder: Path, quick: bool) -> list[Row]:
-    """Build in one process, ask in another."""
+    """Build in one process, ask in another; if `quick`, both in this."""
     if not installed(who):
         print(f"{who}: {SEARCHERS[who].needs} is not installed, left out", file=sys.stderr)
         return []
     (folder / who).mkdir()
     said: dict[str, float] = {}
     name = who
-    for step in ("build", "ask"):
-        command = [sys.executable, __file__, "--work", step, who, str(folder)]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
-        if done.returncode:
-            print(f"{who}: its {step} failed with {done.returncode}, left out", file=sys.stderr)
+    for step, work in (("build", build), ("ask", ask)):
+        result = work(who, folder) if quick else apart(step, who, folder)
+        if result is None:
             return []
-        result = json.loads(done.stdout.splitlines()[-1])
-        name = ", ".join(filter(None, [name, result.pop("setting", "")]))
-        said |= result
+        name = ", ".join(filter(None, [name, str(result.pop("setting", ""))]))
+        said |= result  # type: ignore[arg-type]
     return [Row(name, value, unit) for unit, value in said.items()]
+
+
+def apart(step: str, who: str, folder: Path) -> dict[str, object] | None:
+    """What a step says that is taken in a process of its own; None where it fails."""
+    command = [sys.executable, __file__, "--work", step, who, str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
+    if done.returncode:
+        print(f"{who}: its {step} failed with {done.returncode}, left out", file=sys.stderr)
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def build(who: str, folder: Path) -> dict[str, object]:

@@ -182,7 +182,7 @@ def timed(step: Callable[[], Any]) -> float:
     return time.perf_counter() - started_s
 
 
-def gemm_rate(size: int = 2048) -> float:
+def gemm_rate(size: int) -> float:
     """Operations a second of one matrix product, in the numbers of the steps, at its best."""
     size = size if DEVICE.type == "cpu" else 4 * size
     dtype = torch.bfloat16 if BFLOAT16 else torch.float32
@@ -216,7 +216,7 @@ def measure(name: str, batch_size: int, rounds: int, quick: bool) -> list[Row]:
     seconds: dict[str, list[float]] = {who: [] for who in steps}
     rates: list[float] = []
     for turn in range(rounds):
-        rates.append(gemm_rate())
+        rates.append(gemm_rate(256 if quick else 2048))
         for who, step in steps.items():
             seconds[who].append(timed(lambda step=step, turn=turn: step(batches[turn % 3])))
     if len(set(parameters.values())) > 1:
@@ -247,10 +247,10 @@ def main() -> None:
     names = options.model or (["vit-tiny", "resnet-tiny"] if options.quick else ["vit-small", "resnet-small"])
     if on_gpu and not options.model:
         names = ["ViT-B/32"]
-    batch_size = options.batch or (1024 if on_gpu else 32 if options.quick else 128)
+    batch_size = options.batch or (1024 if on_gpu else 8 if options.quick else 128)
     rows: list[Row] = []
     for name in names:
-        rows += measure(name, batch_size, 3 if options.quick else options.rounds, options.quick)
+        rows += measure(name, batch_size, 1 if options.quick else options.rounds, options.quick)
     report(f"{QUESTION}, on {DEVICE}, {torch.get_num_threads()} threads", rows, as_json=options.as_json)
 
 
