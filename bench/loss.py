@@ -124,7 +124,9 @@ def main() -> None:
             values = list((measure if options.quick else apart)(who, loss, batch, options.width, options.device))
             first = first or values
             for value, peers, unit in zip(values, first, ("processor s", "clock s", "MB"), strict=True):
-                rows.append(Row(f"{loss} {batch} x {options.width}, {who}", value, unit, value / peers))
+                rows.append(
+                    Row(f"{loss} {batch} x {options.width}, {who}", value, unit, value / peers if peers else None)
+                )
     report(QUESTION, rows, as_json=options.as_json)
 
 

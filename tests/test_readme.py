@@ -1,13 +1,17 @@
 """Every command and every Python example of the README runs, in order, in a folder such as it speaks of."""
 
+import functools
+import importlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import Cli
 
 from diptych.data.scenes import Scenes, write_shards
 
@@ -40,23 +44,35 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def run(arguments: list[str], place: Path, *, shell: bool = False) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    command = ["bash", "-ec", arguments[0]] if shell else arguments
-    environment = {**os.environ, "PATH": path}
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, env=environment)
+@pytest.fixture
+def briefly(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In that folder; what measures a rate does so for a moment."""
+    monkeypatch.chdir(place)
+    for name in ("diptych.data.inspect.loader_rate", "diptych.training.rate.training_rate"):
+        module, _, function = name.rpartition(".")
+        measure = getattr(importlib.import_module(module), function)
+        monkeypatch.setattr(name, functools.partial(measure, seconds=0.05, batch_size=8))
 
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("diptych ")])
-def test_commands(command: str, place: Path) -> None:
-    done = run([command], place, shell=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+def test_commands(command: str, briefly: None, cli: Cli) -> None:
+    """Word for word, in this process: a shell would split them as shlex does, and start Python for each."""
+    said = cli(*shlex.split(command)[1:])
+    assert said.code == 0, said.err
+    assert said.out.strip()
 
 
 @pytest.mark.parametrize("index", range(len(EXAMPLES)))
-def test_examples(index: int, place: Path) -> None:
-    done = run([sys.executable, "-c", EXAMPLES[index]], place)
+def test_examples(index: int, briefly: None, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(EXAMPLES[index], f"README example {index}", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out.strip()
+
+
+def test_a_command_in_a_shell(place: Path) -> None:
+    """As it is installed: a program by this name on the path."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    command = ["bash", "-ec", next(line for line in COMMANDS if line.startswith("diptych search"))]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, env={**os.environ, "PATH": path})
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
