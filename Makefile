@@ -4,7 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: test check demo format clean
+# A process for each core, whole files to each; the tests start many more, each of which would compile the package anew
+# if Python were not let keep what it compiled.
+TESTS := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
+	--numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+.PHONY: test test-without-bfloat16 check demo format clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml constraints.txt
@@ -13,7 +18,10 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 test: $(READY)  ## everything that users rely on
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
+	$(TESTS)
+
+test-without-bfloat16: $(READY)  ## what depends on the arithmetic, as on a processor that has no bfloat16
+	DIPTYCH_BFLOAT16=0 $(TESTS) -m precision
 
 check: $(READY)  ## style and types
 	$(BIN)/ruff check .

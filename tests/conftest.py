@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from diptych.checkpoint import save_folder
 from diptych.cli import run
 from diptych.data.scenes import Scenes, write_shards
+from diptych.engines.openvino import has_bfloat16
 from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
@@ -40,6 +41,22 @@ def no_choice_outlives_its_test(request: pytest.FixtureRequest) -> Iterator[None
     yield
     left = left_behind.differences(before)
     assert not left, f"{request.node.nodeid} leaves to the tests after it what it made of {', '.join(left)}"
+
+
+# The files that take longest, the longest first: whichever worker is free takes the next, and none is left over with one
+# of these when the others are done.
+LONGEST = ("bench", "readme", "restart", "training", "exporting", "nets", "index_faults", "cli", "demo", "distributed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, all else in its order."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+def pytest_report_header() -> str:
+    """In which arithmetic what chooses for itself is tested."""
+    return f"arithmetic: {'bfloat16 and float32' if has_bfloat16() else 'float32; no bfloat16 here, or switched off'}"
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,10 @@
-"""What one of two processes does for tests/test_distributed.py: python -m torch.distributed.run ... RESULT."""
+"""What one of two processes does for tests/test_distributed.py."""
 
 import copy
 import io
-import os
-import sys
 from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from test_accumulate import batch, small
 from test_distributed import CASES, matrices, stepped
 
@@ -66,16 +62,12 @@ def sharded(place: Place, tower: str, chunks: int) -> dict:
     return {"weights": full_state(network), "again": full_state(again), "average": full_state(average)}
 
 
-def main() -> None:
+def compared(path: Path) -> None:
+    """All cases; the first process writes what came of them."""
     place, _ = join(CPU)
     results = {case: averaged(place, *case) for case in CASES}
     results |= {("sharded", tower): sharded(place, tower, chunks) for tower, chunks in (("vit", 1), ("resnet", 2))}
     results["steps"] = from_all(orthogonal_each(matrices()))
     if place.rank == 0:
-        torch.save(results, sys.argv[1])
+        torch.save(results, path)
     wait_for_all()
-    os._exit(0)  # gloo's threads now and then outlive the interpreter and abort it, after all is done
-
-
-if __name__ == "__main__":
-    main()

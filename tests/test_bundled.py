@@ -16,6 +16,8 @@ from diptych.difference import difference
 from diptych.embedder import BUNDLED, Embedder
 from diptych.locate import overlap_of
 
+pytestmark = pytest.mark.precision
+
 COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "pink", "brown", "black", "white", "grey", "cyan")
 
 

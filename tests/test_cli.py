@@ -652,8 +652,9 @@ def test_models(cli: Cli) -> None:
     said = cli("models", "--json")
     assert said.json["ViT-B/32"] == {"parameters": 151277313, "image_size_px": 224, "dimensions": 512}
     assert "length 1, so that dot equals cosine" in " ".join(cli("compare", "--help").out.split())
-    assert cli("models").err.split() == ["architecture", "parameters", "picture", "vector"]
-    lines = cli("models").out.splitlines()
+    table = cli("models")
+    assert table.err.split() == ["architecture", "parameters", "picture", "vector"]
+    lines = table.out.splitlines()
     assert len(lines) == len(said.json)
     assert any(re.fullmatch(r"ViT-B/32 +151\.3M +224 px +512 dimensions", line) for line in lines)
 

@@ -45,10 +45,10 @@ def test_in_a_process_of_its_own(start: Start, tiny_model: Path, pictures: Path,
 
 
 @POSIX
-@pytest.mark.parametrize("name", ["models", "compare"])
+@pytest.mark.parametrize("name", ["recipes", "compare"])
 def test_a_reader_that_has_had_enough(start: Start, tiny_model: Path, pictures: Path, name: str) -> None:
     """As under `| head -1`: no traceback, no complaint, no failure. rich writes the table of compare."""
-    arguments = ("models",) if name == "models" else ("compare", pictures, "a dog", "--model", tiny_model)
+    arguments = ("train", "--recipes") if name == "recipes" else ("compare", pictures, "a dog", "--model", tiny_model)
     read, write = os.pipe()
     os.close(read)
     process = start(*arguments, stdout=write)

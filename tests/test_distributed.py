@@ -1,12 +1,8 @@
-"""Two processes give what one gives: one launch of torchrun for all that is compared."""
-
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Two processes give what one gives: one start of both for all that is compared."""
 
 import pytest
 import torch
+from processes import together
 from test_accumulate import assert_alike, batch, gradients, small
 from torch import nn
 
@@ -37,14 +33,11 @@ def stepped(network: nn.Module, optimizer: torch.optim.Optimizer | None, *inputs
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    result = tmp_path_factory.mktemp("distributed") / "results.pt"
-    worker = Path(__file__).parent / "distributed_worker.py"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [str(worker), str(result)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    return torch.load(result)
+    from distributed_worker import compared
+
+    place = tmp_path_factory.mktemp("distributed")
+    together(place, compared, place / "results.pt")
+    return torch.load(place / "results.pt")
 
 
 @pytest.mark.parametrize(("tower", "loss", "chunks"), CASES)

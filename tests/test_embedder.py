@@ -24,6 +24,8 @@ from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
 from diptych.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.precision
+
 GOLDEN = Path(__file__).parent / "golden"
 TEXTS = ["a red circle", "two blue stars on grass", "Une étoile, 星"]
 LONG = "dog " * 5000

@@ -23,6 +23,8 @@ from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
 from diptych.training.start import sized
 
+pytestmark = pytest.mark.precision
+
 
 def test_agreement_by_hand() -> None:
     """Twenty pictures: of the first text's best ten both have five, of the second's all."""

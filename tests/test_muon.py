@@ -11,6 +11,8 @@ from diptych.training.muon import Muon, is_hidden, orthogonal
 from diptych.training.recipe import TrainConfig
 from diptych.training.start import optimizers
 
+pytestmark = pytest.mark.precision
+
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 6, 20), (2, 20, 6)])

@@ -1,6 +1,7 @@
 """The OpenVINO engine computes what the networks compute, without PyTorch."""
 
 import gc
+import itertools
 import json
 import shutil
 import subprocess
@@ -23,6 +24,8 @@ from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.nets.presets import preset
+
+pytestmark = pytest.mark.precision
 
 TEXT = TextConfig(16, 100, 32, 2, 2, 64, end_id=99)
 VIT = ViTConfig(32, 8, 32, 2, 2, 64)
@@ -104,8 +107,10 @@ def test_threads_do_not_disturb_each_other() -> None:
 FORMS = {"ours": "resnet-tiny", "Hugging Face's": "vit-tiny"}
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("form", "dtype"),
+    [*itertools.product(FORMS, (torch.float32, torch.float16)), ("Hugging Face's", torch.bfloat16)],
+)
 def test_a_folder_runs_without_pytorch(form: str, dtype: torch.dtype, tiny_model: Path, tmp_path: Path) -> None:
     """Also what bfloat16 weights, which numpy cannot hold, want is PyTorch, and is read by it."""
     config = preset(FORMS[form])

@@ -15,6 +15,8 @@ from conftest import Cli
 
 from diptych.data.scenes import Scenes, write_shards
 
+pytestmark = pytest.mark.precision
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", README, flags=re.DOTALL)
