@@ -43,8 +43,8 @@ def no_choice_outlives_its_test(request: pytest.FixtureRequest) -> Iterator[None
     assert not left, f"{request.node.nodeid} leaves to the tests after it what it made of {', '.join(left)}"
 
 
-# The files that take longest, the longest first: whichever worker is free takes the next, and none is left over with one
-# of these when the others are done.
+# The files that take longest, the longest first: whichever worker is free takes the next, and none is left over with
+# one of these when the others are done.
 LONGEST = ("bench", "readme", "restart", "training", "exporting", "nets", "index_faults", "cli", "demo", "distributed")
 
 
