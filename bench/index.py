@@ -226,18 +226,17 @@ def cold_search(folder: Path, rounds: int) -> dict[str, float]:
         if importlib.util.find_spec(package):
             commands[f"import {package} alone"] = [sys.executable, "-c", f"import {first}{package}"]
     spent: dict[str, list[float]] = {who: [] for who in commands}
-    with tempfile.TemporaryDirectory() as compiled:  # bytecode, as an installed package has it
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": compiled}
-        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-        for who, command in commands.items():  # which compiles
-            done = subprocess.run(command, capture_output=True, text=True, env=environment)
-            if done.returncode:
-                print(f"{who}: left out ({done.stderr.strip().splitlines()[-1]})", file=sys.stderr)
-                del spent[who]
-        for _ in range(rounds):
-            for who in spent:
-                run = functools.partial(subprocess.run, commands[who], capture_output=True, check=True, env=environment)
-                spent[who].append(timed(run))
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}  # bytecode is kept, as an installed package has it
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    for who, command in commands.items():  # which compiles
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            print(f"{who}: left out ({done.stderr.strip().splitlines()[-1]})", file=sys.stderr)
+            del spent[who]
+    for _ in range(rounds):
+        for who in spent:
+            run = functools.partial(subprocess.run, commands[who], capture_output=True, check=True, env=environment)
+            spent[who].append(timed(run))
     return {who: statistics.median(times) for who, times in spent.items()}
 
 
