@@ -46,6 +46,7 @@ def settings() -> dict[str, object]:
     return {
         "the working directory": os.getcwd(),
         "torch's dtype": torch.get_default_dtype(),
+        "torch's threads": torch.get_num_threads(),
         "torch's float32 products": torch.get_float32_matmul_precision(),
         **{f"${name}": value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
     }

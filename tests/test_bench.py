@@ -19,6 +19,7 @@ def test_quick_json_has_one_object(
     """In this process: a script alone would first import PyTorch."""
     more = {"recall.py": ["--data", str(shards)], "learning.py": ["--threads", "1"]}.get(name, [])
     monkeypatch.syspath_prepend(BENCH)
+    monkeypatch.setattr("searchers.THREADS", 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(sys, "argv", [name, "--quick", "--json", *more])
     spec = importlib.util.spec_from_file_location(f"bench_{Path(name).stem}", BENCH / name)

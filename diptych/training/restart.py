@@ -23,6 +23,10 @@ def newest(out: Path) -> Path | None:
     return max(found, key=lambda path: int(path.name)) if found else None
 
 
+class NotSavedError(DiptychError, OSError):
+    """A checkpoint could not be written; the message says which one is left."""
+
+
 def save(out: Path, steps: int, state: dict[str, Any], write_model: Callable[[Path], object]) -> Path:
     """Write the checkpoint of step `steps`, then remove the one before it.
 
@@ -100,10 +104,10 @@ def _remove(checkpoint: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def _lost(error: Exception, out: Path, steps: int) -> DiptychError:
+def _lost(error: Exception, out: Path, steps: int) -> "NotSavedError":
     last = newest(out)
     kept = f"the one of step {int(last.name)} is whole" if last else "there is none before it"
-    return DiptychError(
+    return NotSavedError(
         f"the checkpoint of step {steps} could not be written ({error}); {kept}.",
         remedy=[f"Make room for it beside {out}, then go on with ", Setting("resume", True), "."],
     )
