@@ -11,7 +11,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND"))
 _ANIMATION = {b"acTL": (8, 8), b"fcTL": (26, 26), b"fdAT": (4, 2**31)}  # and how long they may be
 _TEXT = frozenset((b"tEXt", b"iTXt"))
-_MOST_TEXT = 2**18  # bytes of one chunk of words that are kept
+_MOST_TEXT = 2**18  # bytes of words that are kept
 
 
 class _Chunk(NamedTuple):
@@ -27,8 +27,12 @@ def without_damage(content: bytes, *, is_still: bool = False) -> bytes:
     an animation that is damaged, or where it is to be `is_still`, the default picture alone."""
     chunks = list(_chunks(content))
     is_still |= any(not chunk.is_sound or not _fits(chunk) for chunk in chunks if chunk.kind in _ANIMATION)
-    kept = (chunk.raw for chunk in chunks if _is_kept(chunk, chunks[0].data, is_still))
-    return SIGNATURE + b"".join(kept)
+    kept, words = [SIGNATURE], 0
+    for chunk in chunks:
+        words += len(chunk.data) if chunk.kind in _TEXT else 0
+        if _is_kept(chunk, chunks[0].data, is_still) and (chunk.kind not in _TEXT or words <= _MOST_TEXT):
+            kept.append(chunk.raw)
+    return b"".join(kept)
 
 
 def transparent_grey(content: bytes) -> int | None:
@@ -63,7 +67,7 @@ def _is_kept(chunk: _Chunk, header: bytes, is_still: bool) -> bool:
         wanted = {0: 2, 2: 6}.get(header[9]) if len(header) > 9 else None
         return len(chunk.data) == wanted if wanted else 0 < len(chunk.data) <= 256
     if chunk.kind in _TEXT:
-        return len(chunk.data) <= _MOST_TEXT and _is_plain(chunk)
+        return _is_plain(chunk)
     return chunk.kind == b"eXIf"
 
 
