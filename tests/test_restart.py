@@ -98,7 +98,7 @@ def no_room(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     try:
         restart.save(tmp_path, 2, {"x": torch.zeros(100_000)}, model)
-    except OSError as error:
+    except diptych.DiptychError as error:
         (tmp_path / "said").write_text(str(error))
 
 
@@ -174,9 +174,9 @@ def test_metrics_have_each_step_once(tmp_path: Path, shards: Path, undisturbed: 
     """Rows after the checkpoint are written again by the run that goes on, and go before."""
     out = tmp_path / "run"
     rarely = dataclasses.replace(often(shards, out), checkpoint_s=10_000)
-    assert sit(often(shards, out), random.Random(2), most=STEPS // 3)
+    assert sit(often(shards, out), random.Random(0), most=STEPS // 3)
     last = restart.newest(out)
-    assert sit(rarely, random.Random(2), most=STEPS // 3)
+    assert sit(rarely, random.Random(0), most=STEPS // 3)
     assert last is not None
     assert restart.newest(out) == last
     assert read_rows(out)[-1]["step"] > int(last.name)

@@ -37,13 +37,13 @@ SECTIONS = {
 @click.option(
     "--data",
     multiple=True,
-    help="Pairs: a folder, a table (.csv .tsv .jsonl .parquet), tar shards (file, folder, glob, {00..31}, http://) or "
-    "hf:// and hf-stream://OWNER/NAME:SPLIT. Repeatable.",
+    help="Pairs: a folder (with caption files, a table, or class folders), a table (.csv .tsv .json .jsonl .parquet), "
+    "tar shards (file, folder, glob, {00..31}, http://) or hf:// and hf-stream://OWNER/NAME:SPLIT. Repeatable.",
 )
 @click.option("--weight", "weights", type=float, multiple=True, help="Share of each --data in the mixture, in order.")
 @click.option("--image-column", help="A table's column with pictures, where its name does not say so.")
 @click.option("--caption-column", help="A table's column with captions.")
-@click.option("--val", help="Held-out pairs, for recall during the run.")
+@click.option("--val", help="Held-out pairs, for recall during the run; of a folder with splits, those held out.")
 @click.option("--out", help="The run's folder; the model ends up in OUT/model. [default: runs/1, or the next free one]")
 @click.option("--recipe", help="Settings to start from; --recipes lists them with their sources. [default: laptop]")
 @click.option("--model", help="An architecture; `diptych models` lists them. [default: resnet-small]")
