@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from diptych.index.duplicates import find_duplicates
 from diptych.index.faults import IndexPlaceError
 from diptych.index.filters import Filters
 from diptych.index.local import LocalIndex, open_index
+from diptych.index.roots import as_listed
 from diptych.index.updating import Updated
 
 HERE, BELOW = ("a.png", "b.png"), ("coco/c.png", "coco/d.png", "coco/deep/e.png")
@@ -119,6 +121,17 @@ def test_an_index_kept_elsewhere_serves_what_is_below(pics: Path, model: PixelMo
     with open_index(pics / "coco", model=model, index=tmp_path / "kept") as index:
         assert found(index) == {*BELOW}
     assert open_index(pics / "coco").root == pics / "coco"
+
+
+def test_a_folder_is_called_as_the_disk_lists_it(tmp_path: Path) -> None:
+    """What macOS and Windows open by another spelling."""
+    decomposed = unicodedata.normalize("NFD", "Café")
+    (tmp_path / decomposed / "Übung").mkdir(parents=True)
+    (tmp_path / "A").mkdir()
+    (tmp_path / "a").mkdir(exist_ok=True)
+    assert as_listed(tmp_path, unicodedata.normalize("NFC", "café/übung")) == f"{decomposed}/Übung"
+    assert as_listed(tmp_path, "a") == "a"
+    assert as_listed(tmp_path, "gone/Über") == "gone/Über"
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")

@@ -57,15 +57,14 @@ def open_index(
     """
     os.scandir(folder).close()
     path = Path(os.path.abspath(os.fsdecode(folder)))
-    root = root_of(path, None if index is None else Path(os.path.abspath(os.fsdecode(index))))
-    if root == path:
+    root, under = root_of(path, None if index is None else Path(os.path.abspath(os.fsdecode(index))))
+    if not under:
         return LocalIndex(folder, model=model, index=index, exclude=exclude, hidden=hidden, open_model=open_model)
     if exclude is not None or hidden is not None:
         raise IndexPlaceError(
             f"{path} is in the index of {root}, and what is left out is said for all of that.",
             remedy=[f"Say it of {root}, or keep an index apart with ", Setting("index", str(path / PLACE)), "."],
         )
-    under = path.relative_to(root).as_posix()
     return LocalIndex(root, model=model, index=index, open_model=open_model, under=under)
 
 

@@ -6,18 +6,25 @@ import json
 import os
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from diptych.index.catalog import Catalog
 from diptych.index.faults import IndexFault
 from diptych.index.mending import facts_of
-from diptych.index.patterns import inside
+from diptych.index.patterns import composed, inside
 
 PLACE = ".diptych"
 
 
-def root_of(folder: Path, place: Path | None) -> Path:
-    """The folder whose index serves `folder`, both absolute: itself, or the nearest above whose index covers it.
+class Root(NamedTuple):
+    """The folder that an index is of, and what of it is asked for: a folder relative to it, or "" for all."""
+
+    path: Path
+    under: str = ""
+
+
+def root_of(folder: Path, place: Path | None) -> Root:
+    """Whose index serves `folder`, both absolute: its own, or that of the nearest folder above whose index covers it.
 
     An index at another `place` serves what lies below the folder that it was made for. An index above counts where it
     belongs to whoever runs this, to the folder's owner or to root: in a folder that is open to all, such as /tmp,
@@ -25,13 +32,16 @@ def root_of(folder: Path, place: Path | None) -> Path:
     """
     if place is not None:
         made_for = Path(str(_facts(place).get("root", folder)))
-        return made_for if made_for in folder.parents and _covers(made_for, place, folder) else folder
+        under = _under(made_for, place, folder) if made_for in folder.parents else None
+        return Root(folder) if under is None else Root(made_for, under)
     if _is_index(folder / PLACE):
-        return folder
+        return Root(folder)
     for above in folder.parents:
-        if _is_index(above / PLACE) and _is_ours(above / PLACE, folder) and _covers(above, above / PLACE, folder):
-            return above
-    return folder
+        if _is_index(above / PLACE) and _is_ours(above / PLACE, folder):
+            under = _under(above, above / PLACE, folder)
+            if under is not None:
+                return Root(above, under)
+    return Root(folder)
 
 
 def _is_index(place: Path) -> bool:
@@ -50,17 +60,37 @@ def _facts(place: Path) -> dict[str, Any]:
     return facts_of(place / "catalog.sqlite") if _is_index(place) else {}
 
 
-def _covers(root: Path, place: Path, folder: Path) -> bool:
-    """Whether an index knows a file of a folder below its root, or would go into it."""
+def _under(root: Path, place: Path, folder: Path) -> str | None:
+    """A folder relative to the root of an index that knows a file in it, or would go into it; None where it would
+    not."""
     from diptych.index.scan import scan
 
     under = folder.relative_to(root).as_posix()
+    if _has_files(place, under):
+        return under
+    facts, listed = _facts(place), as_listed(root, under)
+    rules = scan(root, exclude=json.loads(facts.get("exclude", "[]")), hidden=facts.get("hidden") == "yes")
+    return listed if _has_files(place, listed) or rules.enters(listed) else None
+
+
+def _has_files(place: Path, under: str) -> bool:
     condition, values = inside(under)
     try:
         with Catalog.open(place / "catalog.sqlite") as catalog:
-            if catalog.rows(f"SELECT 1 FROM files WHERE {condition} LIMIT 1", values):
-                return True
+            return bool(catalog.rows(f"SELECT 1 FROM files WHERE {condition} LIMIT 1", values))
     except (IndexFault, sqlite3.DatabaseError):  # which is told when it is asked
-        pass
-    facts = _facts(place)
-    return scan(root, exclude=json.loads(facts.get("exclude", "[]")), hidden=facts.get("hidden") == "yes").enters(under)
+        return False
+
+
+def as_listed(root: Path, under: str) -> str:
+    """A folder below the root with its names as the disk lists them, and so a scan: some file systems open a folder by
+    its name in any case, and with its accents in either form."""
+    names: list[str] = []
+    for name in under.split("/"):
+        try:
+            there = os.listdir(root.joinpath(*names))
+        except OSError:
+            there = []
+        alike = [other for other in there if composed(other).casefold() == composed(name).casefold()]
+        names.append(name if name in there or not alike else alike[0])
+    return "/".join(names)
