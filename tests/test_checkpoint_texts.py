@@ -11,7 +11,7 @@ from test_cleaning import EXPECTED, GOLDEN, STRINGS, rows
 
 import diptych
 from diptych.checkpoint import CheckpointError, convert, read, save_folder
-from diptych.cleaning import OPENAI, SIMPLE, Reading
+from diptych.cleaning import OPENAI, SIMPLE, Reading, cleaned
 from diptych.exporting import export
 from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
@@ -224,3 +224,22 @@ def test_keys_that_change_no_id_are_passed_over(tmp_path: Path) -> None:
     }
     folder = hub_folder(tmp_path / "model", "clip", tokenizer_class="CLIPTokenizer", **said, **marks)
     assert diptych.load(folder).reading.cleaning == ()
+
+
+@pytest.mark.parametrize("kind", ["clip", "t5", "gemma"])
+def test_transformers_opens_what_is_written_and_gives_the_same_ids(tmp_path: Path, kind: str) -> None:
+    """Of texts that are clean: its classes do not clean as open_clip does."""
+    from transformers import AutoTokenizer
+
+    words: dict[str, Any] = {"tokenizer_json": vocabulary(kind), "reading": Reading(("lower",))}
+    folder = save_folder(tmp_path / "model", tiny(kind), preprocess=Preprocess(16).to_hugging_face(), **words)
+    texts = [text for text in STRINGS if text == cleaned(text, ["lower"])]
+    assert len(texts) > 50
+    mine = diptych.load(folder).tokenize(texts, truncate=True)
+    theirs = AutoTokenizer.from_pretrained(folder)
+    context = mine.ids.shape[1] if kind == "clip" else 64
+    ids = theirs(texts, padding="max_length", truncation=True, max_length=context, return_tensors="np").input_ids
+    if kind == "clip":  # which pads with the end token there, and none of it is read
+        assert (ids[mine.mask] == mine.ids[mine.mask]).all()
+    else:
+        np.testing.assert_array_equal(ids, mine.ids)

@@ -87,7 +87,8 @@ def said_of(text: TextConfig, tokenizer_json: str | None, reading: Reading, *, n
     if not tokenizer_json or not (needed or reading != PLAIN):
         return None
     gemma = "Siglip2Tokenizer" in reading.cleaning
-    said: dict[str, Any] = {"tokenizer_class": "Siglip2Tokenizer" if gemma else "PreTrainedTokenizerFast"}
+    name = "CLIPTokenizer" if text.causal and not needed else "PreTrainedTokenizerFast"
+    said: dict[str, Any] = {"tokenizer_class": "Siglip2Tokenizer" if gemma else name}
     said["model_max_length"] = text.context
     if needed or not text.causal:
         token = _opened(tokenizer_json).id_to_token(text.end_id if text.causal else text.pad_id)
