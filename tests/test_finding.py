@@ -162,7 +162,7 @@ OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "revisions": (revisions, r"with 2 revisions and no word which is current.*0b9c11aa, .*3d74acf9"),
     "more after it": (dense, r"made of 0_CLIPModel \(CLIPModel\), 1_Dense \(Dense\): of these only a whole CLIP"),
     "several": (several, r"It holds 2 models; pass one of them: .*checkpoint-500, .*checkpoint-1000\."),
-    "beside": (beside, r"it is no model folder\. Beside it lies 0_CLIPModel\."),
+    "beside": (beside, r"it is no model folder\. It is empty\. Beside it lies 0_CLIPModel\."),
     "no model yet": (lambda folder: write(folder / "run.json", {}), "a run that has saved no model yet"),
     "nothing": (lambda folder: folder.mkdir(), r"no model folder\. It is empty\."),
     "other things": (lambda folder: write(folder / "a.json", 1), r"no model folder\. It holds a\.json\."),
@@ -233,7 +233,9 @@ def test_a_folder_with_one_file_of_weights_is_that_file(tmp_path: Path) -> None:
     assert find(tmp_path).place == tmp_path / "RN50.pt"
     assert read(tmp_path).notes == ("opened RN50.pt, the model in it",)
     shutil.copy(tmp_path / "RN50.pt", tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match=r"It holds RN50\.pt, notes\.txt, other\.pt\."):
+    with pytest.raises(
+        CheckpointError, match=r"It holds 2 files of weights: RN50\.pt, other\.pt; pass the path of one"
+    ):
         find(tmp_path)
 
 
@@ -340,6 +342,8 @@ def test_bundled_can_be_named_to_every_command(
     assert run(["convert", "bundled", str(tmp_path / "open")]) == 0
     assert "transformers has no class for this model (its image tower is a ResNet)" in (err := capsys.readouterr().err)
     assert "For other programs pass --to onnx or --to openvino." in err
+    assert run(["convert", "bundled", str(tmp_path / "other"), "--to", "open_clip"]) == 1
+    assert "For other programs convert it with --to onnx or --to openvino." in capsys.readouterr().err
 
 
 def test_what_transformers_lacks_is_said_before_it_is_written(tiny_model: Path, tmp_path: Path) -> None:

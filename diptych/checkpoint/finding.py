@@ -19,6 +19,7 @@ BUNDLED = Path(__file__).parent.parent / "bundled"
 BUNDLED_NAME = "bundled"
 WHOLE = ("CLIPModel", "SiglipModel", "Siglip2Model")  # the classes of transformers with both towers
 UNUSED = "an adapter of PEFT lies beside the weights and is not used: merge both for a model that it has changed"
+FEW = 3  # models beside a folder that are worth naming: more are a shelf
 MANY = 1000  # entries of a folder beyond which it is not looked through: someone's home, and no model's
 
 
@@ -203,10 +204,13 @@ def _no_model(folder: Path, source: str, inside: list[Path]) -> str:
     none = f"{source} holds neither config.json nor open_clip_config.json; it is no model folder."
     if inside:
         return f"{none} It holds {len(inside)} models; pass one of them: {_named(inside)}."
-    if beside := [path for path in models_in(folder.resolve().parent) if path != folder.resolve()]:
-        return f"{none} Beside it lies {listing([path.name for path in beside], ', ')}."
+    if weights := other_weights(folder):
+        named = listing([path.name for path in weights], ", ")
+        return f"{none} It holds {len(weights)} files of weights: {named}; pass the path of one of them."
     names = sorted(os.listdir(folder))[:MANY]
-    return f"{none} {'It holds ' + listing(names, ', ') if names else 'It is empty'}."
+    beside = [path.name for path in models_in(folder.resolve().parent) if folder.resolve() not in (path, *path.parents)]
+    near = f" Beside it lies {', '.join(beside)}." if 0 < len(beside) <= FEW else ""
+    return f"{none} {'It holds ' + listing(names, ', ') if names else 'It is empty'}.{near}"
 
 
 def _named(places: Iterable[Path]) -> str:

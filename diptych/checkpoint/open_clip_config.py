@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from diptych.checkpoint.keys import unread
 from diptych.checkpoint.open_clip_pictures import READ as PICTURE_KEYS
-from diptych.checkpoint.state import CheckpointError, activations
+from diptych.checkpoint.state import CheckpointError, activations, cannot_hold
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 DEFAULT_EPS = 1e-5
@@ -217,7 +217,7 @@ def _timm_to_json(image: ViTConfig) -> dict[str, Any]:
                 "image_size": image.image_size,
                 "timm_model_pretrained": False,
             } | FIXED_TIMM
-    raise CheckpointError(f"open_clip's format cannot hold this model: timm has no SigLIP tower of {sizes}.")
+    raise cannot_hold("open_clip's format", f"timm has no SigLIP tower of {sizes}")
 
 
 def _text_to_json(text: TextConfig) -> dict[str, Any]:

@@ -4,7 +4,14 @@ shapes alone."""
 import torch
 from torch import Tensor
 
-from diptych.checkpoint.state import Checkpoint, CheckpointError, check_activation, preprocessing, require_same
+from diptych.checkpoint.state import (
+    Checkpoint,
+    CheckpointError,
+    cannot_hold,
+    check_activation,
+    preprocessing,
+    require_same,
+)
 from diptych.checkpoint.table import TRANSPOSED, Row, Rows, read_rows, write_rows
 from diptych.images import Preprocess
 from diptych.nets.config import STRIDE, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
@@ -72,9 +79,7 @@ def write(checkpoint: Checkpoint) -> dict[str, Tensor]:
     require_same(config, config_from_shapes(tensors, "quick_gelu", FORMAT), FORMAT)
     asked = preprocessing(checkpoint, FORMAT)
     if asked != Preprocess(config.image.image_size):
-        raise CheckpointError(
-            f"{FORMAT} cannot hold this model: its readers prepare pictures as OpenAI does, not with {asked}."
-        )
+        raise cannot_hold(FORMAT, f"its readers prepare pictures as OpenAI does, not with {asked}")
     return tensors
 
 

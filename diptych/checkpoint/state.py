@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diptych.cleaning import PLAIN, Reading
-from diptych.errors import DiptychError
+from diptych.errors import DiptychError, Setting
 from diptych.images import Preprocess
 from diptych.nets.config import CLIPConfig, ResNetConfig
 
@@ -53,7 +53,7 @@ def preprocessing(checkpoint: Checkpoint, format_name: str) -> Preprocess:
     try:
         return Preprocess.from_hugging_face(checkpoint.preprocess)
     except ValueError as error:
-        raise CheckpointError(f"{format_name} cannot hold this model: {error}") from error
+        raise cannot_hold(format_name, str(error).removesuffix(".")) from error
 
 
 def preprocessing_of(checkpoint: Checkpoint) -> Preprocess:
@@ -135,7 +135,15 @@ def _as_computed(config: CLIPConfig) -> CLIPConfig:
     return replace(config, text=replace(text, pad_id=0) if text.causal else text)
 
 
+def cannot_hold(format_name: str, why: str) -> CheckpointError:
+    """What to say of a model for which a format has no words, with the forms that hold every model."""
+    return CheckpointError(
+        f"{format_name} cannot hold this model: {why}.",
+        remedy=["For other programs convert it with ", Setting("to", "onnx"), " or ", Setting("to", "openvino"), "."],
+    )
+
+
 def require_same(config: CLIPConfig, read_back: CLIPConfig, format_name: str) -> None:
     """Refuse to write what the format cannot say."""
     if changed := differences(config, read_back):
-        raise CheckpointError(f"{format_name} cannot hold this model: {'; '.join(changed)}.")
+        raise cannot_hold(format_name, "; ".join(changed))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from diptych.checkpoint.fitting import Form, check, forms_of, wanted
-from diptych.checkpoint.state import CheckpointError, listing
+from diptych.checkpoint.state import cannot_hold, listing
 from diptych.nets.config import CLIPConfig
 from diptych.nets.shapes import Shape
 
@@ -110,7 +110,7 @@ def _named(rows: Rows | None, ours: Iterable[str], format_name: str) -> dict[str
     found = {name: look_up(rows, name) for name in ours}
     if nameless := [name for name, (names, _) in found.items() if not names]:
         listed = listing(nameless, ", ")
-        raise CheckpointError(f"{format_name} cannot hold this model: it has no name for {listed}.")
+        raise cannot_hold(format_name, f"it has no name for {listed}")
     return found
 
 
