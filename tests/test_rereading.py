@@ -14,7 +14,7 @@ import pytest
 from conftest import Cli
 from earlier_catalog import as_earlier
 from index_model import DIM, InlineReaders, PixelModel, draw, expected
-from media import exif
+from media import GREEN, RED, exif, video
 from PIL import Image, PngImagePlugin
 
 import diptych
@@ -179,6 +179,21 @@ def test_the_command_says_so(cli: Cli, earlier: LocalIndex) -> None:
     assert said.code == OK
     assert "3 files are read better by this version and were read again: 1 transparent, 1 TIFF, 1 with a" in said.err
     assert cli("index", earlier.root, "--json").json["reread"] == {}
+
+
+def test_films_are_read_again(model: PixelModel, tmp_path: Path) -> None:
+    """All of them: what is read otherwise in one tells a decoder alone. A film called as a picture is one, too."""
+    film = video(tmp_path / "film.mp4", [RED, GREEN])
+    shutil.copy(film, tmp_path / "called.gif")
+    with open_index(tmp_path, model=model) as index:
+        index.update()
+        assert {one.kind for one in index.catalog.files().values()} == {"video"}
+        made_stale(index)
+        assert index.update().reread == {"film": 2}
+        vectors = index.catalog.vectors_of(index.catalog.ids("picture"))
+        assert len(vectors) > 2
+        assert not (vectors == STALE).all(axis=1).any()
+        assert index.update().is_same
 
 
 def test_who_does_not_update_hears_of_it(cli: Cli, earlier: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:

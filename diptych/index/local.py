@@ -186,6 +186,7 @@ class LocalIndex:
         catalog = Catalog.create(
             path or self.catalog_path, fingerprint=model.fingerprint, model=source_of(model), dim=model.dim
         )
+        catalog.set_facts({"version": __version__})  # whose bundled model it is
         if path is None:
             self.close()
             self._catalog, self._opened = catalog, _identity(self.catalog_path)

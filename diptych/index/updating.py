@@ -121,10 +121,12 @@ def update(
         )  # fmt: skip
         if todo.gone:
             catalog.forget(todo.gone)
-        again = read_otherwise(
-            catalog, index.root, found.files, {file.path for file in todo.read},
-            lambda: index.any_model if reindex else index.model, progress=progress,
-        )  # fmt: skip
+        again = Again()
+        if any(one.outdated for one in known.values()):
+            again = read_otherwise(
+                catalog, index.root, found.files, {file.path for file in todo.read},
+                lambda: index.any_model if reindex else index.model, progress=progress,
+            )  # fmt: skip
         files = [*todo.read, *again.files.values()]
         failures = _embed(index, catalog, files, again, found.now_ns, progress, given, processes)
         newly_skipped = bool(Counter(found.skipped) - Counter(json.loads(catalog.facts().get("skipped") or "{}")))
