@@ -266,3 +266,26 @@ def test_python_says_it_too(index: LocalIndex) -> None:
     assert index.damage is not None
     index.update(reindex=True)
     assert index.damage is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_bytes_that_changed_anywhere(cli: Cli, index: LocalIndex, model: PixelModel, seed: int) -> None:
+    """Whatever they meant, the schema and its names included: there is a way out, and no picture gets another's
+    vector."""
+    dice = np.random.default_rng(seed)
+    content = np.fromfile(index.catalog_path, np.uint8)
+    places = dice.integers(0, (300, 16_384, 40_000)[seed % 3], 60)
+    content[places] = dice.integers(0, 256, 60)
+    content.tofile(index.catalog_path)
+    assert cli("doctor", index.root, "--mend").code == OK
+    assert cli("index", index.root).code == OK
+    check(index, model)
+
+
+def test_a_column_that_lost_its_name(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
+    content = index.catalog_path.read_bytes()
+    for name in (b"mtime_ns\xff", b"mtime_nx "):
+        index.catalog_path.write_bytes(content.replace(b"mtime_ns ", name))
+        assert "doctor FOLDER --mend" in cli("index", index.root).err
+        assert f"{PICTURES} files were saved" in cli("doctor", index.root, "--mend").out
+        check(index, model)

@@ -15,7 +15,7 @@ import numpy as np
 
 from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexNewerError, IndexPlaceError, explained
 from diptych.index.items import Contents, Details, File, Modality
-from diptych.index.schema import FORMAT, MODALITIES, change_tables, connect, create_tables
+from diptych.index.schema import FORMAT, MODALITIES, change_tables, connect, create_tables, has_columns
 from diptych.versions import READING, TOKENIZING
 
 BLOCK = 8192  # vectors that are read at a time: 8 MB at 512 dimensions
@@ -146,8 +146,8 @@ class Catalog:
         return cls.open(path)
 
     def _check_format(self) -> None:
-        found = self.rows("SELECT name FROM sqlite_master WHERE name IN ('facts', 'files', 'items')")
-        facts = self.facts() if len(found) == 3 else {}
+        with explained(self.path):
+            facts = self.facts() if has_columns(self._db) else {}
         form, dim = facts.get("format"), facts.get("dim")
         if not (isinstance(form, int) and isinstance(dim, int) and {"fingerprint", "model"} <= facts.keys()):
             raise IndexDamagedError(f"{self.path} is no catalog of diptych, or lacks what makes it one.")

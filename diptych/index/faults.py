@@ -65,6 +65,8 @@ def explained(path: str | os.PathLike[str]) -> Iterator[None]:
         if said := _of_sqlite(error, os.fspath(path)):
             raise said from error
         raise
+    except UnicodeDecodeError as error:  # of SQLite's own words about a schema that is none
+        raise IndexDamagedError(f"{os.fspath(path)} is damaged ({error.reason}).") from error
     except OSError as error:
         if said := _of_disk(error, os.fspath(path)):
             raise said from error

@@ -12,9 +12,15 @@ from typing import Any, NamedTuple
 
 from diptych.index.catalog import Catalog
 from diptych.index.faults import explained
-from diptych.index.schema import PAGE_BYTES
+from diptych.index.schema import COLUMNS, PAGE_BYTES, has_columns
 
 _FARTHEST = 2**40  # no id is greater
+UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the second is of SQLite's words about a damaged schema
+# Files of one picture with two vectors, of which one is another file's
+_SEVERAL_PICTURES = (
+    "SELECT file FROM items JOIN files ON files.id = items.file WHERE kind = 'picture' AND modality = 'picture' "
+    "GROUP BY file HAVING count(*) > 1"
+)
 _MADE_ANEW = ("format", "generation", "change.", "cached.")  # facts that belong to one file alone
 
 
@@ -74,7 +80,7 @@ def remove(path: Path) -> None:
 
 def facts_of(path: Path) -> dict[str, Any]:
     """The facts of a catalog of any format, as far as SQLite reads them; {} where it does not."""
-    with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(_opened(path)) as db:
+    with contextlib.suppress(*UNREADABLE), contextlib.closing(_opened(path)) as db:
         return _facts(db)
     return {}
 
@@ -98,7 +104,7 @@ def _saved(path: Path, patched: Path, new: Path, likely: Callable[[], Mapping[st
     """Write the catalog `new`; how many files are in it. None where it could not be begun."""
     with contextlib.closing(_opened(_with_first_page(path, patched))) as db:
         facts: Mapping[str, Any] = {}
-        with contextlib.suppress(sqlite3.DatabaseError):
+        with contextlib.suppress(*UNREADABLE):
             facts = _facts(db)
         if not _are_whole(facts):
             facts = (likely() if _holds_any(db) else None) or {}
@@ -122,12 +128,11 @@ def _holds_any(db: sqlite3.Connection) -> bool:
 def _with_first_page(path: Path, patched: Path) -> Path:
     """The catalog where SQLite can read its first page, which says where all tables begin; else a copy with that of a
     new one, for in each catalog they begin at the same places."""
-    with contextlib.closing(_opened(path)) as db:
-        try:
-            db.execute("SELECT name, sql FROM sqlite_master").fetchall()
+    with contextlib.closing(_opened(path)) as db, contextlib.suppress(*UNREADABLE):
+        there = {name for (name,) in db.execute("SELECT CAST(name AS BLOB) FROM sqlite_master")}
+        is_ours = {table.encode() for table in COLUMNS} <= there
+        if not is_ours or has_columns(db):
             return path
-        except sqlite3.DatabaseError:
-            pass
     Catalog.create(patched, fingerprint="", model="", dim=1).close()
     page = bytearray(patched.read_bytes()[:PAGE_BYTES])
     shutil.copyfile(path, patched)
@@ -142,7 +147,9 @@ def _copy(db: sqlite3.Connection, catalog: Catalog, vector_bytes: int) -> int:
 
     A file's items were written one after another, so those around a gap may lack a neighbour: their files are left out.
     """
-    columns = [row[1].decode() for row in db.execute("PRAGMA table_info(files)")]
+    known = {name for _, name, *_ in catalog.rows("PRAGMA table_info(files)")}
+    there = [row[1].decode("utf-8", "replace") for row in db.execute("PRAGMA table_info(files)")]
+    columns = [name for name in there if name in known]
     doubtful = set[int]()
     with catalog.writing() as to:
         places = ", ".join("CAST(? AS TEXT)" if name == "path" else "?" for name in columns)
@@ -161,7 +168,11 @@ def _copy(db: sqlite3.Connection, catalog: Catalog, vector_bytes: int) -> int:
                 doubtful.add(last_file)
             is_after_gap = False
             if to.execute("SELECT 1 FROM files WHERE id = ?", (last_file,)).fetchone():
-                to.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?)", _text(row, names))
+                kept = to.execute(
+                    "INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?, ?, ?, ?)", _text(row, names)
+                ).rowcount
+                doubtful.update(() if kept else (last_file,))
+        doubtful.update(file for (file,) in to.execute(_SEVERAL_PICTURES).fetchall())
         to.executemany("DELETE FROM files WHERE id = ?", ((file,) for file in doubtful))
         to.execute("DELETE FROM files WHERE reason IS NULL AND NOT EXISTS (SELECT 1 FROM items WHERE file = files.id)")
         return to.execute("SELECT count(*) FROM files").fetchone()[0]
@@ -182,10 +193,11 @@ def _readable(db: sqlite3.Connection, table: str, columns: list[str]) -> Iterato
     while True:
         try:
             for row in db.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE id > ? ORDER BY id", (last,)):
-                last = row[0]
-                yield row
+                if row[0] > last:  # a page in another's place brings back what has been
+                    last = row[0]
+                    yield row
             return
-        except sqlite3.DatabaseError:
+        except UNREADABLE:
             yield None
             beyond = _beyond(db, table, last)
             if beyond is None:
@@ -200,7 +212,7 @@ def _beyond(db: sqlite3.Connection, table: str, last: int) -> int | None:
         try:
             sql = f"SELECT * FROM {table} WHERE id > ? ORDER BY id LIMIT 1"
             return True if db.execute(sql, (start,)).fetchone() else None
-        except sqlite3.DatabaseError:
+        except UNREADABLE:
             return False
 
     step = 1

@@ -48,6 +48,15 @@ END;
 NAMES = (
     "facts", "files", "items", "files_by_digest", "items_by_file", "items_by_modality", "item_added", "item_removed",
 )  # fmt: skip
+# What each table has had from the first format on
+COLUMNS = {
+    "facts": {"key", "value"},
+    "files": {
+        "id", "path", "kind", "size", "mtime_ns", "digest", "width", "height", "taken_at", "latitude", "longitude",
+        "camera", "caption", "duration_s", "reason", "message",
+    },
+    "items": {"id", "file", "modality", "at_s", "line", "text", "vector"},
+}  # fmt: skip
 # What makes a catalog of each earlier format one of the next
 _CHANGES = {
     1: (
@@ -70,6 +79,15 @@ def change_tables(db: sqlite3.Connection, form: int) -> None:
         for statement in _CHANGES[each]:
             db.execute(statement)
     db.execute("UPDATE facts SET value = ? WHERE key = 'format'", (FORMAT,))
+
+
+def has_columns(db: sqlite3.Connection) -> bool:
+    """Whether all tables are there with their columns."""
+    sql = "SELECT CAST(name AS BLOB) FROM pragma_table_info(?)"  # of a damaged schema, names are no text
+    return all(
+        {name.encode() for name in wanted} <= {name for (name,) in db.execute(sql, (table,))}
+        for table, wanted in COLUMNS.items()
+    )
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
