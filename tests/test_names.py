@@ -108,6 +108,9 @@ def test_rows_for_people(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_said_of_a_name_is_harmless(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
     shutil.copy(pictures / "scene-0.png", tmp_path / "a\x1b[2J.png")
     (tmp_path / "broken\x1b[2J\n.png").write_bytes(b"no picture")
+    for name in ("cat\x1b[2J", "dog"):  # folders whose names are the labels
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        shutil.copy(pictures / "scene-0.png", tmp_path / "classes" / name / "a.png")
     for arguments in (
         ("search", "a star", tmp_path, "--model", tiny_model),
         ("classify", tmp_path, "--labels", "a,b", "--model", tiny_model),
@@ -115,6 +118,7 @@ def test_what_is_said_of_a_name_is_harmless(cli: Cli, tiny_model: Path, pictures
         ("search", "a star", tmp_path / "gone\x1b[2J"),
         ("search", "--image", tmp_path / "gone\x1b[2J"),
         ("doctor", tmp_path),
+        ("classify", tmp_path / "classes", "--model", tiny_model),
     ):
         said = cli(*arguments)
         assert "\x1b" not in said.out + said.err, arguments

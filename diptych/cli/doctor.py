@@ -90,10 +90,10 @@ def command(
 def _print(facts: dict[str, str], findings: Sequence[Finding]) -> None:
     width = max(map(len, facts), default=0)
     for name, fact in facts.items():
-        click.echo(f"{name:{width}}  {fact}")
+        click.echo(f"{name:{width}}  {harmless(fact, lines=False)}")
     for finding in findings:
-        click.echo(f"{'mended' if finding.mended else 'wrong'}: {notice(finding.what)}")
-        click.echo(f"  {notice(finding.remedy)}")
+        click.echo(f"{'mended' if finding.mended else 'wrong'}: {harmless(notice(finding.what))}")
+        click.echo(f"  {harmless(notice(finding.remedy))}")
 
 
 def _json(finding: Finding) -> dict[str, object]:

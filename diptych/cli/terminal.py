@@ -34,6 +34,7 @@ def say(text: str) -> None:
 
 def tell(text: str) -> None:
     """A line of results, on stdout; at a terminal folded to its width."""
+    text = harmless(text)
     click.echo(folded(text, shutil.get_terminal_size().columns) if sys.stdout.isatty() else text)
 
 
