@@ -13,7 +13,6 @@ from diptych.checkpoint.files import WEIGHTS, first_of, other_weights, read_json
 from diptych.checkpoint.hub import fetch, is_repo_id
 from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.state import CheckpointError, listing
-from diptych.nets.presets import PRESETS
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
 BUNDLED_NAME = "bundled"
@@ -47,6 +46,8 @@ def find(source: str | os.PathLike[str] | None, *, revision: str | None = None) 
         return _in_folder(path, str(source))
     if path.is_file():
         return Found(path, str(source))
+    from diptych.nets.presets import PRESETS  # here, for who opens a folder needs no list of architectures
+
     if str(source) in PRESETS:
         raise CheckpointError(
             f"{source} is the name of an architecture, which has no weights; `diptych train --model {source}` trains "
