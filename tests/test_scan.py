@@ -74,6 +74,14 @@ def test_an_apple_library_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [file.path for file in scan(root[way])] == ["originals/0/e.heic"]
 
 
+def test_an_apple_library_behind_a_link(tmp_path: Path) -> None:
+    made(tmp_path, "elsewhere/P.photoslibrary/originals/0/e.heic", "elsewhere/P.photoslibrary/resources/e.jpg")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "photos").symlink_to(tmp_path / "elsewhere" / "P.photoslibrary")
+    assert paths(tmp_path / "here") == ["photos/originals/0/e.heic"]
+    assert paths(tmp_path / "here", under="photos") == ["photos/originals/0/e.heic"]
+
+
 @pytest.mark.parametrize(
     ("pattern", "left_out"),
     [

@@ -49,7 +49,9 @@ class Scan:
         from diptych.images import ENDINGS, SKIPPED_FOLDERS
 
         self.root, self.under = root, under
-        self._name = os.path.basename(os.path.realpath(root))  # a library may be the folder itself
+        self._libraries = set[str]()  # of Apple's, that are the root itself, or that a link of another name leads to
+        self._note_library("")
+        self._note_library(under)
         self.failures: dict[str, Failure] = {}
         self.skipped: Counter[str] = Counter()
         self._exclude, self._hidden, self._follow_links = exclude, hidden, follow_links
@@ -137,7 +139,13 @@ class Scan:
         if reason:
             self.skipped[reason] += 1
         else:
+            self._note_library(folder + name)
             found.links.append(name)
+
+    def _note_library(self, folder: str) -> None:
+        """Remember a folder that is called otherwise where it lies: there a library has its ending."""
+        if os.path.realpath(os.path.join(self.root, folder)).lower().endswith(_LIBRARIES):
+            self._libraries.add(folder)
 
     def _is_elsewhere(self, link: str) -> bool:
         """Whether a link leads to a folder of the tree outside the part that is scanned: it has its own path there."""
@@ -152,8 +160,9 @@ class Scan:
 
     def _unwanted_folder(self, name: str, folder: str) -> str | None:
         is_own = name in self._own_folders or name.endswith(_OWN_ENDINGS)
-        holder = folder[:-1] or self._name
-        if is_own or (holder.lower().endswith(_LIBRARIES) and name not in _ORIGINALS):
+        holder = folder[:-1]
+        is_library = holder.lower().endswith(_LIBRARIES) or holder in self._libraries
+        if is_own or (is_library and name not in _ORIGINALS):
             return "a program's own folder"
         if name[0] == "." and not self._hidden:
             return "hidden"
