@@ -216,6 +216,12 @@ def test_texts_without_end_cost_no_picture(monkeypatch: pytest.MonkeyPatch) -> N
     assert np.array_equal(np.asarray(open_image(content[:33] + text + content[33:])), COLOURS)
 
 
+def test_a_png_whose_header_is_not_first() -> None:
+    content = encoded(Image.fromarray(COLOURS), "PNG")
+    moved = content[:8] + chunk(b"tEXt", b"k\0v") + content[8:]
+    assert np.array_equal(np.asarray(open_image(moved)), COLOURS)
+
+
 def test_what_stands_beside_the_damage_still_counts() -> None:
     exif = Image.Exif()
     exif[274] = 6
@@ -265,6 +271,16 @@ def test_a_jpeg_without_its_last_bytes_is_read_in_part(mode: str, progressive: b
             )
     for share in (0.5, 0.25, 0.03):
         assert reason_of(content[: int(share * len(content))]) == "truncated"
+
+
+@pytest.mark.parametrize("segment", [b"\xff\x00\0\x10JFIF" + bytes(10), b"\xff\xe0\0\x10JF" + bytes(12), b"garbage"])
+def test_damage_beside_a_jpeg_costs_no_picture(segment: bytes) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    content = encoded(PHOTO, "JPEG", exif=exif)
+    damaged = content[:2] + segment + content[20:]
+    assert open_image(damaged).size == (270, 360)
+    assert np.array_equal(np.asarray(open_image(damaged)), np.asarray(open_image(content)))
 
 
 def test_how_much_of_a_jpeg_is_missing() -> None:

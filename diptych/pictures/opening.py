@@ -111,7 +111,7 @@ class _Way(NamedTuple):
         """A file's picture, by what its bytes begin with."""
         file.seek(0)
         head = file.read(16)
-        if head.startswith(b"\xff\xd8\xff"):
+        if head.startswith(b"\xff\xd8"):
             return self._jpeg(file)
         if head.startswith(png.SIGNATURE):
             return self._png(file)
@@ -164,7 +164,12 @@ class _Way(NamedTuple):
         return jp2.decode(content) or image if jp2.is_deep(content) else image
 
     def _jpeg(self, file: IO[bytes]) -> Upright:
-        image, partial = jpeg.open_jpeg(file), ""
+        try:
+            image, partial = jpeg.open_jpeg(file), ""
+        except UnidentifiedImageError:  # perhaps for what stands beside the pixels
+            file.seek(0)
+            file = io.BytesIO(jpeg.bare(file.read()))
+            image, partial = jpeg.open_jpeg(file), ""
         (width, height), turn = image.size, orientation(image)
         try:
             small = self._decoded(image, file)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_FIRST = {b"IHDR": 0, b"PLTE": 1, b"tRNS": 2}
 _CRITICAL = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND"))
 _ANIMATION = {b"acTL": (8, 8), b"fcTL": (26, 26), b"fdAT": (4, 2**31)}  # and how long they may be
 _TEXT = frozenset((b"tEXt", b"iTXt"))
@@ -23,9 +24,9 @@ class _Chunk(NamedTuple):
 
 def without_damage(content: bytes, *, is_still: bool = False) -> bytes:
     """The same picture without what a decoder may stumble over: colour profiles, packed texts, and whatever else beside
-    the pixels has a wrong check sum or an impossible length. What is critical stays as it is; of
+    the pixels has a wrong check sum or an impossible length. What is critical stays, in its right place; of
     an animation that is damaged, or where it is to be `is_still`, the default picture alone."""
-    chunks = list(_chunks(content))
+    chunks = sorted(_chunks(content), key=lambda chunk: _FIRST.get(chunk.kind, len(_FIRST)))
     is_still |= any(not chunk.is_sound or not _fits(chunk) for chunk in chunks if chunk.kind in _ANIMATION)
     kept, words = [SIGNATURE], 0
     for chunk in chunks:
