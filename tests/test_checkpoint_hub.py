@@ -215,6 +215,8 @@ def test_a_config_json_of_another_kind_gives_way_to_open_clip_s(hub: Hub) -> Non
         ),
         ("config.json pytorch_model.bin open_clip_config.json open_clip_pytorch_model.bin", "pytorch_model.bin"),
         ("open_clip_config.json open_clip_pytorch_model.bin model.safetensors", "open_clip_pytorch_model.bin"),
+        ("open_clip_config.json model.safetensors pytorch_model.bin", "model.safetensors"),
+        ("open_clip_config.json pytorch_model.bin", "pytorch_model.bin"),
     ],
 )
 def test_weights_come_once_and_pickles_last(names: str, weights: str) -> None:

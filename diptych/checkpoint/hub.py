@@ -18,6 +18,8 @@ LAYOUTS = (
     ("config.json", r"pytorch_model\.bin"),
     ("config.json", r"pytorch_model\.bin\.index\.json|pytorch_model-\d+-of-\d+\.bin"),
     ("open_clip_config.json", r"open_clip_pytorch_model\.bin"),
+    ("open_clip_config.json", r"model\.safetensors"),
+    ("open_clip_config.json", r"pytorch_model\.bin"),
 )
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 BESIDE = ("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
