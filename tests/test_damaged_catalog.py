@@ -19,7 +19,7 @@ from diptych.index.doctor import examine
 from diptych.index.faults import IndexDamagedError, IndexNewerError
 from diptych.index.local import LocalIndex, open_index
 
-PICTURES = 40
+PICTURES = 12
 OLD_S = 1_600_000_000
 
 

@@ -197,7 +197,7 @@ def test_films_are_read_again(model: PixelModel, tmp_path: Path) -> None:
 
 
 def test_who_does_not_update_hears_of_it(cli: Cli, earlier: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.cli.search.LOOKED_OVER", 1)
+    monkeypatch.setattr("diptych.cli.freshness.LOOKED_OVER", 1)
     assert "7 were read by an earlier version; --update reads" in cli("search", "a star", earlier.root).err
     assert "read by an earlier version  7 (diptych index" in cli("doctor", earlier.root).out
     earlier.update()
