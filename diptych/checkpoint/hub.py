@@ -23,8 +23,6 @@ LAYOUTS = (
 )
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 BESIDE = ("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
-
-
 VOCABULARY = ("vocab.json", "merges.txt")  # in place of tokenizer.json, in older repositories
 OTHER_THINGS = {
     "adapter_config.json": "an adapter of PEFT, which has to be merged into its base model first",
