@@ -7,6 +7,7 @@ import shutil
 import unicodedata
 from pathlib import Path
 
+import click
 import pytest
 from conftest import Cli
 from index_model import InlineReaders, PixelModel, draw
@@ -230,31 +231,32 @@ class _Terminal(io.StringIO):
         return True
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_person_is_asked_before_a_large_folder_is_indexed(
-    cli: Cli, tiny_model: Path, two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, model: PixelModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(freshness, "MANY", 3)
-    search = ("search", "a star", two[0], "--model", tiny_model, "--paths")
+    for seed in range(4):
+        draw(tmp_path / f"{seed}.png", seed)
 
-    def answered(answer: str, *more: str) -> tuple[int, str]:
-        with monkeypatch.context() as patch:
-            patch.setattr("sys.stdin", _Terminal(answer))
-            for stream in ("stdout", "stderr"):
-                patch.setattr(f"sys.{stream}.isatty", lambda: True, raising=False)
-            said = cli(*search, *more)
-        return said.code, " ".join(said.err.split())  # lines are as long as the terminal is wide
+    def answered(answer: str | None, *, update: bool | None = None) -> str:
+        """What is said where a person answers so, or, with None, where nobody is there."""
+        said = _Terminal()
+        with monkeypatch.context() as patch, open_index(tmp_path, model=model) as index:
+            if answer is not None:
+                patch.setattr("sys.stdin", _Terminal(answer))
+                patch.setattr("sys.stdout", _Terminal())
+            patch.setattr("sys.stderr", said)
+            freshness.brought_up_to_date(index, "pics", update)
+        return " ".join(said.getvalue().split())  # lines are as long as the terminal is wide
 
     for answer in ("n\n", "\n", ""):
-        code, err = answered(answer)
-        assert code == FAILED
-        assert f"{two[0]} was never indexed, and holds 4 pictures, videos and texts." in err
-        assert "nothing was indexed. Name a smaller folder" in err
-        assert not (two[0] / ".diptych").exists()
-    assert answered("", "--no-update")[0] == FAILED
-    code, err = answered("", "--update")  # asked for
-    assert (code, "never indexed" in err) == (OK, False)
-    shutil.rmtree(two[0] / ".diptych")
-    assert answered("y\n")[0] == OK
-    assert "never indexed" not in answered("")[1]
-    shutil.rmtree(two[0] / ".diptych")
-    assert cli(*search).code == OK  # no terminal: a script is not asked
+        with pytest.raises(click.ClickException, match=r"nothing was indexed\. Name a smaller folder than pics"):
+            answered(answer)
+        assert not (tmp_path / ".diptych").exists()
+    asked = f"{tmp_path} was never indexed, and holds 4 pictures, videos and texts. Index them all"
+    for answer, update, is_asked in (("y\n", None, True), ("", True, False), (None, None, False)):
+        assert answered(answer, update=update).startswith(asked) == is_asked
+        assert open_index(tmp_path).counts().files == 4
+        assert "never indexed" not in answered("")
+        shutil.rmtree(tmp_path / ".diptych")
