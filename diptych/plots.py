@@ -130,8 +130,9 @@ def histogram_figure(series: Mapping[str, Sequence[int]]) -> Figure:
         low, high = min(values), max(values)
         step = max(1, math.ceil((high - low) / 60))  # a bar for each number, or for a few: never for a fraction
         axes.hist(values, bins=np.arange(low - 0.5, high + step, step).tolist(), color="#31688e", rwidth=0.9)
-        axes.set_xlim(min(low, high - 8) - 0.5, max(high, low + 8) + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(min(low, max(0, high - 8)) - 0.5, max(high, low + 8) + 0.5)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
         middle = float(np.median(values))
         axes.axvline(middle, color="#d1495b", linewidth=1.2)
         axes.set_title(f"median {middle:,.0f}", color="#d1495b", fontsize=9, loc="right")

@@ -167,7 +167,7 @@ def test_coco(tmp_path: Path) -> None:
     assert pairs(tmp_path, held_out=True) == pairs(tmp_path / "val2017") == held
     assert source_of(tmp_path).form == (
         "COCO's JSON annotations/captions_train2017.json with columns file_name (picture) and caption (caption), "
-        "pictures in ../train2017/, without annotations/captions_val2017.json"
+        "pictures in ../train2017/, without val2017/"
     )
     with pytest.raises(DataError, match=r"instances_val2017\.json has COCO's form and no captions"):
         open_source(annotations / "instances_val2017.json")
@@ -237,6 +237,15 @@ def test_labels_of_kaggle_are_class_names_and_said_to_be(tmp_path: Path) -> None
     write(tmp_path / "sample_submission.csv", "id_code,breed\nc,beagle")
     assert list(pairs(tmp_path).values()) == [("golden retriever",), ("beagle",)]
     assert "breed (class, whose name is the caption)" in source_of(tmp_path).form
+
+
+def test_folders_that_are_called_as_splits_are_no_classes(tmp_path: Path) -> None:
+    draw(*(tmp_path / "train_images" / f"{name}.png" for name in "ab"), tmp_path / "test_images" / "c.png")
+    write(tmp_path / "train.csv", "id_code,diagnosis\na,0\nb,1")
+    assert pairs(tmp_path) == {"a": ("0",), "b": ("1",)}
+    (tmp_path / "train.csv").unlink()
+    with pytest.raises(DataError, match=r"train_images holds 2 pictures and not one caption"):
+        open_source(tmp_path)
 
 
 def test_pictures_in_several_folders_and_in_two_at_once(tmp_path: Path) -> None:

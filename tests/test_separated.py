@@ -11,7 +11,7 @@ from PIL import Image
 
 from diptych.data.columns import choose_columns
 from diptych.data.samples import DataError, Source, layout_of
-from diptych.data.separated import strict_rows
+from diptych.data.separated import Form, strict_rows
 from diptych.data.tables import open_table
 from diptych.data.text_encoding import decoded
 
@@ -67,6 +67,11 @@ def test_quoted_cells_go_on_over_lines_and_separators(pictures: Path) -> None:
     assert source.skipped == {"no caption": 1}
 
 
+def test_spaces_behind_commas(pictures: Path) -> None:
+    (pictures / "t.csv").write_text('image, caption\n0.png, "one, two"\n1.png, three\n')
+    assert captions(open_table(pictures / "t.csv")) == {"0.png": ("one, two",), "1.png": ("three",)}
+
+
 def test_a_cell_too_many_is_named(pictures: Path) -> None:
     (pictures / "t.csv").write_text("image,caption\n0.png,one\n1.png,two, and more\n")
     source = open_table(pictures / "t.csv")
@@ -83,8 +88,9 @@ def test_what_a_csv_writer_quotes_comes_back(rows: list[tuple[str, str]], separa
     file = io.StringIO(newline="")
     csv.writer(file, delimiter=separator, quoting=csv.QUOTE_ALL).writerows(rows)
     bad: list[int] = []
+    form = Form(delimiter=separator, skipinitialspace=False)
     lines = io.StringIO(file.getvalue(), newline="")
-    found = [tuple(cells) for _, cells in strict_rows(lines, separator, 1, lambda reason, line: bad.append(line))]
+    found = [tuple(cells) for _, cells in strict_rows(lines, form, 1, lambda reason, line: bad.append(line))]
     assert (found, bad) == (rows, [])
 
 
@@ -93,7 +99,8 @@ def test_any_lines_are_read_or_noted(lines: list[str]) -> None:
     """Whatever quotes stand in them, each line is in a row, blank, or noted, and the numbers go up."""
     text = io.StringIO("\n".join(lines), newline="")
     bad: list[int] = []
-    numbers = [number for number, _ in strict_rows(text, ",", 1, lambda reason, line: bad.append(line))]
+    form = Form(delimiter=",", skipinitialspace=False)
+    numbers = [number for number, _ in strict_rows(text, form, 1, lambda reason, line: bad.append(line))]
     assert numbers == sorted(set(numbers))
     assert not set(numbers) & set(bad)
     assert all(1 <= number <= "\n".join(lines).count("\n") + 1 for number in numbers + bad)
@@ -186,6 +193,9 @@ def test_any_bytes_are_some_text(data: bytes) -> None:
         (["image", "caption_1", "caption_0", "caption_id"], "image", ["caption_1", "caption_0"]),
         (["img_name", "product_title", "label"], "img_name", ["product_title"]),
         (["Id", "label"], "Id", ["label"]),
+        (["id", "gender", "productDisplayName"], "id", ["productDisplayName"]),
+        (["image_id", "caption_str", "image_name", "class_name"], "image_name", ["caption_str"]),
+        (["id_code", "diagnosis"], "id_code", ["diagnosis"]),
     ],
 )
 def test_usual_names(names: list[str], image: str, captions: list[str]) -> None:
@@ -193,7 +203,5 @@ def test_usual_names(names: list[str], image: str, captions: list[str]) -> None:
 
 
 def test_columns_with_no_usual_name(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"no column looks like the caption's; its columns are image, n\. Set caption_col"
-    ):
-        choose_columns(["image", "n"], None, None, "x")
+    with pytest.raises(DataError, match=r"looks like the caption's; its columns are image, m, n\. Set caption_column="):
+        choose_columns(["image", "m", "n"], None, None, "x")

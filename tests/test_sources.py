@@ -72,7 +72,7 @@ def test_folders_that_are_neither(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(picture())
     (tmp_path / "captions.csv").write_text("image,caption\na.jpg,red\n")
     assert pairs(source_of(tmp_path)) == [(picture(), ("red",))]
-    (tmp_path / "captions.csv").write_text("image,says\na.jpg,red\n")
+    (tmp_path / "captions.csv").write_text("image,says,by\na.jpg,red,me\n")
     with pytest.raises(DataError, match=r"1 pictures and not one caption.*captions\.csv: no column looks like"):
         open_source(tmp_path)
     (tmp_path / "dog").mkdir()

@@ -18,13 +18,15 @@ PICTURE_COLUMNS = (
 )
 CAPTION_COLUMNS = (
     re.compile(r"captions?"),
-    re.compile(r"(\w+_)?captions?(_(en|eng|english|text))?"),
+    re.compile(r"(\w+_)?captions?(_(en|eng|english|text|str|string))?"),
     re.compile(r"texts?|txt|sentences?|sent"),
     re.compile(r"(\w+_)?(texts?|descriptions?|comments?|raw|prompts?|alt(_text)?)(_(en|eng|english))?"),
-    re.compile(r"titles?|\w+_title"),
+    re.compile(r"titles?|\w+_title|\w+_names?"),
 )
 CLASS_COLUMNS = re.compile(r"(\w+_)?(labels?|class(es)?(_?names?)?|categor(y|ies)(_?names?)?|breeds?|species)|names?")
-_NO_CAPTION = re.compile(r".*(_id|_ids|count|length|lang|language|source|url|path|tokens?|file)")
+_NO_CAPTION = re.compile(
+    r"(.*_)?(image|img|file|class|category|label|user|author)_?names?|.*(_id|_ids|count|length|lang|language|source|url|path|tokens?|file)"
+)
 _PICTURE_FILE = re.compile(rf".*({'|'.join(re.escape(each) for each in sorted(IMAGE_SUFFIXES))})(#\d+)?", re.I | re.S)
 
 Columns = tuple[str, list[str]]
@@ -36,14 +38,17 @@ def choose_columns(
 ) -> Columns:  # fmt: skip
     """The picture's column and those of the captions (`caption_0`, `caption_1`, ... are one with several).
 
-    Where no column has a usual name, that of the pictures is the one whose cells in `rows` name such files. DataError
-    that lists the columns where one that was named is not there, or none can be found.
+    Where no column has a usual name, that of the pictures is the one whose cells in `rows` name such files, and that of
+    the captions the one that is left. DataError that lists the columns where one that was named is not there, or none
+    can be found.
     """
     image = _asked(names, image_column, where) or _ranked(names, PICTURE_COLUMNS) or _of_files(names, rows)
     if image is None:
         raise _not_found(names, "picture", "image_column", where)
     others = [name for name in names if name != image]
     caption = _asked(names, caption_column, where) or _ranked(others, CAPTION_COLUMNS) or _of_classes(others)
+    if caption is None and len(others) == 1:
+        caption = others[0]
     if caption is None:
         raise _not_found(names, "caption", "caption_column", where)
     several = [name for name in others if _plain(name) == _plain(caption)]
@@ -96,8 +101,7 @@ def _of_files(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str | 
 
 
 def _of_classes(names: Sequence[str]) -> str | None:
-    found = next((name for name in names if CLASS_COLUMNS.fullmatch(_plain(name))), None)
-    return found if found is not None or len(names) != 1 or not names[0].isdigit() else names[0]
+    return next((name for name in names if CLASS_COLUMNS.fullmatch(_plain(name))), None)
 
 
 def _not_found(names: Sequence[str], what: str, option: str, where: str) -> DataError:

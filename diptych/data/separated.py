@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO, TypedDict
 
 from diptych.data.columns import names_a_picture, usual_columns
 from diptych.data.samples import DataError, count
@@ -17,6 +17,14 @@ _HEAD = 20  # lines that are looked at to see what a file is
 _NUMBERED = re.compile(r"#\d+$")  # Flickr8k's `name.jpg#0`
 
 Note = Callable[[str, int], None]
+
+
+class Form(TypedDict):
+    """How cells are parted, as the csv module names it. Spaces behind separators are no part of a cell where the header
+    has them, too: a quote may follow them."""
+
+    delimiter: str
+    skipinitialspace: bool
 
 
 class Separated(NamedTuple):
@@ -48,7 +56,8 @@ def open_separated(path: Path, usual: str, asked: Sequence[str], skipped: dict[s
     bare = not set(asked) & set(cells) and not usual_columns(cells) and any(map(names_a_picture, cells))
     names = [str(number) for number in range(1, len(cells) + 1)] if bare else cells
     lines = chain(head if bare else head[1:], file)
-    rows = _records(lines, names, separator, skipped, file, 1 if bare else 2)
+    form = Form(delimiter=separator, skipinitialspace=separator == "," and ", " in head[0])
+    rows = _records(lines, names, form, skipped, file, 1 if bare else 2)
     return Separated(names, rows if not bare else _without_numbers(rows), separator, encoding)
 
 
@@ -71,20 +80,20 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def _records(
-    lines: Iterable[str], names: list[str], separator: str, skipped: dict[str, int], file: TextIO, number: int
+    lines: Iterable[str], names: list[str], form: Form, skipped: dict[str, int], file: TextIO, number: int
 ) -> Iterator[dict[str, Any]]:
     bad: dict[str, list[int]] = {}
-    unit = "row" if separator == "\t" else "line"  # of which a quoted cell may have several
+    unit = "row" if form["delimiter"] == "\t" else "line"  # of which a quoted cell may have several
 
     def note(reason: str, line: int) -> None:
         bad.setdefault(reason, []).append(line)
 
     with file:
-        if separator == "\t":
+        if form["delimiter"] == "\t":
             whole = tab_separated(chain(["\t".join(names)], lines))
             rows: Iterable[tuple[int, list[str]]] = islice(enumerate(whole), 1, None)
         else:
-            rows = strict_rows(lines, separator, number, note)
+            rows = strict_rows(lines, form, number, note)
         for line, cells in rows:
             if len(cells) > len(names):  # a comma inside a caption without quotes would cut it
                 note("more cells than columns", line)
@@ -94,17 +103,17 @@ def _records(
         count(skipped, f"{reason} ({'first in ' if len(found) > 1 else ''}{unit} {found[0]})", len(found))
 
 
-def strict_rows(lines: Iterable[str], separator: str, number: int, note: Note) -> Iterator[tuple[int, list[str]]]:
+def strict_rows(lines: Iterable[str], form: Form, number: int, note: Note) -> Iterator[tuple[int, list[str]]]:
     """The rows of lines, the first of which has this number, each with the number of its first line. A line whose
     quotes make no row, alone or with those after it, is noted."""
     coming = Ahead(lines)
     for line in coming:
         taken = [line]
-        cells = _row(taken, separator)
+        cells = _row(taken, form)
         while cells is None and len(taken) <= CONTINUED and (more := coming.peek(len(taken) - 1)) is not None:
             taken.append(more)
-            cells = _row(taken, separator) if '"' in more else None
-        if cells is None or _swallowed(taken, separator):
+            cells = _row(taken, form) if '"' in more else None
+        if cells is None or _swallowed(taken, form["delimiter"]):
             note("a quote that is not closed", number)
             taken = [line]
         elif cells:
@@ -113,10 +122,10 @@ def strict_rows(lines: Iterable[str], separator: str, number: int, note: Note) -
         number += len(taken)
 
 
-def _row(lines: list[str], separator: str) -> list[str] | None:
+def _row(lines: list[str], form: Form) -> list[str] | None:
     """The cells of lines that are one row; None where a quote is open at their end, or stands where none may."""
     try:
-        rows = list(csv.reader(lines, delimiter=separator, strict=True))
+        rows = list(csv.reader(lines, strict=True, **form))
     except csv.Error:
         return None
     return rows[0] if len(rows) == 1 else [] if not rows else None

@@ -12,6 +12,9 @@ HELD_OUT = ("test", "val", "validation", "valid", "dev")  # the first of these t
 _SPELLED = {"training": TRAIN, "testing": "test"}
 # As in Hugging Face's file names: the word stands alone, or has a year behind it (`captions_val2017.json`).
 _WORD = re.compile(r"(?:^|[^a-z])(training|train|validation|valid|val|dev|testing|test)(?:imgs|images)?(?![a-z])", re.I)
+_SPLIT = r"training|train|validation|valid|val|dev|testing|test"
+_MORE = r"images?|imgs?|pictures?|photos?|data|set|\d{4}"
+_WHOLE = re.compile(rf"(?:(?:{_MORE})[\W_]*)?({_SPLIT})(?:[\W_]*(?:{_MORE}))?", re.I)
 _FILES = (".tar", ".tgz", ".tar.gz", ".parquet")
 
 
@@ -26,18 +29,15 @@ def split_folders(folder: Path) -> dict[str, Path]:
     """The folders below that are splits, by split, that for training first.
 
     A class may be called "train", too: a folder of such a name is a split where it holds folders, shards or tables; or
-    where pictures lie right in it, as in another of these names beside it, and in no other folder.
+    where pictures lie right in it, as in another of these names beside it, and in no other folder: then it may also be
+    called as `train_images` or `val2017` are.
     """
     below = visible_folders(folder)
-    named = {split: each for each in below if (split := _whole(each.name))}
-    holding = {split: path for split, path in named.items() if _holds_a_set(path)}
-    if (
-        not holding
-        and TRAIN in named
-        and len(named) > 1
-        and len(named) == sum(1 for each in below if find_images(each))
-    ):
-        holding = named
+    holding = {split: each for each in below if (split := _whole(each.name)) and _holds_a_set(each)}
+    if not holding:
+        shown = [each for each in below if find_images(each)]
+        named = {split: each for each in shown if (split := _called(each.name))}
+        holding = named if TRAIN in named and 1 < len(named) == len(shown) else {}
     return {split: holding[split] for split in (TRAIN, *HELD_OUT) if split in holding}
 
 
@@ -68,6 +68,12 @@ def _split_of(path: Path, top: Path) -> str | None:
 def _whole(name: str) -> str | None:
     word = _SPELLED.get(name.lower(), name.lower())
     return word if word in (TRAIN, *HELD_OUT) else None
+
+
+def _called(name: str) -> str | None:
+    found = _WHOLE.fullmatch(name)
+    word = found[1].lower() if found else ""
+    return _SPELLED.get(word, word) or None
 
 
 def _holds_a_set(folder: Path) -> bool:
