@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.comparison import compare
+from diptych.difference import difference
 from diptych.zero_shot import (
     PLAIN_TEMPLATES,
     WithPlaces,
@@ -19,9 +20,11 @@ from diptych.zero_shot import (
     calibrated_scale,
     class_vectors,
     classify,
+    cosines,
     each_label,
     prompts,
     templates_of,
+    unit,
 )
 
 
@@ -118,3 +121,15 @@ def test_some_part_has_to_fit_a_label() -> None:
     places[0, 1:10] = blue  # one place of red hat is left; the tenth of twenty is two
     assert anywhere(seen, pairs)[0, 0] == pytest.approx(0.9 * (1 + 0) / 2 + 0.05)
     assert anywhere(seen._replace(places=places[:, :1]), pairs)[0, 0] == pytest.approx(0.9 + 0.05)
+
+
+def test_cosines_stay_within_one() -> None:
+    """Rounding takes products of unit vectors, and quotients of lengths, a little beyond."""
+    vectors = np.random.default_rng(0).normal(size=(500, 64)).astype(np.float32)
+    rows = unit(vectors)
+    assert (rows @ rows.T).max() > 1
+    for found in (cosines(rows, rows), compare(vectors, vectors).cosine):
+        assert found.max() == 1
+        assert np.diag(found) == pytest.approx(1, abs=1e-6)
+    assert cosines(rows, -rows).min() == -1
+    assert max(difference(row, row, rows[:2], ("a", "b"), scale=1.0).cosine for row in rows) == 1
