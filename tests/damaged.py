@@ -266,7 +266,11 @@ def _by_tifffile(content: bytes) -> np.ndarray | None:
             if values.shape[2] < 3
             else values[..., :3]
         )
-        whole = (255 if page.colormap.max() < 256 else 65535) if kind == 3 and page.colormap is not None else None
+        whole = (
+            (255 if np.percentile(page.colormap[page.colormap > 0], 98) < 256 else 65535)
+            if kind == 3 and page.colormap is not None
+            else None
+        )
         eight = _eight(values, whole)
         return 255 - eight if kind == 0 else eight
 
@@ -367,7 +371,7 @@ def told(outcomes: list[Outcome], root: Path, keep: Path | None) -> str:
 def likeness(pixels: np.ndarray, other: np.ndarray) -> float:
     """The correlation of what was read with what another decoder read, which may not have turned it."""
     seen = pixels.astype(float).ravel()
-    turned = (np.rot90(other, turns).copy() for turns in range(4))
+    turned = (np.rot90(way, turns).copy() for turns in range(4) for way in (other, other[:, ::-1]))
     return max(_correlation(seen, squared(one, SPEC).astype(float).ravel()) for one in turned)
 
 

@@ -19,6 +19,7 @@ _LAST_BIT = 1.2  # times as long as the scan of the bit before: that of photogra
 _LEAST_SEEN = 1 / 8  # of the rows: a scan that has changed fewer holds little, as that of an ink that is not used
 _FLAT = 128  # what a decoder makes of a block that never came
 _COMPARED = 2**24  # pixels, at most that many of which are compared before and after a scan
+_HUGE = 2**26  # pixels: more are not decoded twice to be compared
 _SCANS = 512  # more are no picture's, but made to keep a decoder busy
 _ALONE = frozenset((0x00, 0x01, 0xFF, *range(0xD0, 0xD9)))  # what follows an FF byte and is no marker with a length
 
@@ -158,7 +159,10 @@ def _rows_there(content: bytes) -> float:
 
 
 def _rows_changed(content: bytes, start: int) -> float:
-    """The share of the rows that the last scan, whose data begin at `start`, has reached."""
+    """The share of the rows that the last scan, whose data begin at `start`, has reached; of a huge picture all."""
+    image = open_jpeg(io.BytesIO(content))
+    if image.width * image.height > _HUGE:  # it would take seconds more to tell
+        return 1.0
     before, after = (_coarse(part) for part in (content[:start] + END, completed(content)))
     changed = np.flatnonzero((before != after).reshape(len(after), -1).any(axis=1))
     return (changed[-1] + 1) / len(after) if len(changed) else 0.0
