@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorboardX  # noqa: F401 (so that the copies that train need not import it, nor the next)
 import torch
+import torch._dynamo
+from stalling import SAMPLES, begin
 
 import diptych
+from diptych.cli import run
 from diptych.data.augment import NONE
 from diptych.data.decoding import Bad
 from diptych.data.loader import Loader
@@ -115,9 +119,9 @@ def sitting(recipe: TrainConfig) -> None:
     train(recipe, resume=True, quiet=True)
 
 
-def sit(recipe: TrainConfig, chance: random.Random | None = None, most: int = 0) -> bool:
+def sit(recipe: TrainConfig, chance: random.Random | None = None, least: int = 0, most: int = 0) -> bool:
     """One sitting of a run in a process of its own, which says when it takes a step. With `chance` it is killed within
-    the step that comes after up to `most` more, at any share of what a step takes; whether it was is returned."""
+    the step after `least` to `most` more, at any share of what a step takes; whether it was is returned."""
     heard, said = os.pipe()
 
     def work(recipe: TrainConfig) -> None:
@@ -128,7 +132,7 @@ def sit(recipe: TrainConfig, chance: random.Random | None = None, most: int = 0)
     child = forked(work, recipe)
     os.close(said)
     last_s, pace_s = time.monotonic(), 0.0
-    for _ in range(chance.randrange(most + 1) if chance else 0):
+    for _ in range(chance.randint(least, most) if chance else 0):
         if not os.read(heard, 1):
             break  # it came to its end
         last_s, pace_s = time.monotonic(), time.monotonic() - last_s
@@ -174,9 +178,9 @@ def test_metrics_have_each_step_once(tmp_path: Path, shards: Path, undisturbed: 
     """Rows after the checkpoint are written again by the run that goes on, and go before."""
     out = tmp_path / "run"
     rarely = dataclasses.replace(often(shards, out), checkpoint_s=10_000)
-    assert sit(often(shards, out), random.Random(0), most=STEPS // 3)
+    assert sit(often(shards, out), random.Random(2), least=3, most=9)
     last = restart.newest(out)
-    assert sit(rarely, random.Random(0), most=STEPS // 3)
+    assert sit(rarely, random.Random(2), least=3, most=9)
     assert last is not None
     assert restart.newest(out) == last
     assert read_rows(out)[-1]["step"] > int(last.name)
@@ -205,60 +209,49 @@ def test_sigterm_saves_first(shards: Path, tmp_path: Path) -> None:
     assert restart.load(last)["tally"]["steps"] == int(last.name)
 
 
-STALLS = """
-import sys, threading
-from pathlib import Path
-from diptych.data.shards import ShardSource
-from diptych.training.recipe import TrainConfig
-from diptych.training.trainer import Trainer, train
-
-class Stalling(ShardSource):
-    read = 0
-    def __getitem__(self, index):
-        type(self).read += 1
-        if self.read > 5 * 16:
-            print("stalls", flush=True)
-            threading.Event().wait()
-        return super().__getitem__(index)
-
-def main():
-    import diptych.training.start as start
-    account = Trainer._account
-    Trainer._account = lambda *numbers: (account(*numbers), print("step", flush=True))
-    start.open_source = lambda *_, **__: Stalling(sorted(Path({shards!r}).glob("*.tar")))
-    train(TrainConfig(
-        data=({shards!r},), out={out!r}, model="vit-tiny", image_size=32, vocab_size=600, epochs=1, batch_size=16,
-        seed=5, precision="fp32", device="cpu", checkpoint_s=1000, threads=1, workers={workers},
-    ))
-
-if __name__ == "__main__":
-    main()
-"""
+@pytest.fixture(scope="module")
+def whole(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The weights of a short run that nothing stops."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    train(config(shards, out, epochs=1, batch_size=16, val=None), quiet=True)
+    return weights(out)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_sigterm_saves_while_the_run_waits_for_data(shards: Path, tmp_path: Path, workers: int) -> None:
+def test_sigterm_saves_while_the_run_waits_for_data(shards: Path, tmp_path: Path, whole: bytes, workers: int) -> None:
     """At a stalled shard no next step comes: the batches that came are saved, and the run goes on after them."""
-    out, script = tmp_path / "run", tmp_path / "script.py"
-    script.write_text(STALLS.format(shards=str(shards), out=str(out), workers=workers))
-    pipes: dict = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, script], **pipes) as process:
-        assert process.stdout
-        heard = [process.stdout.readline() for _ in range(6)]  # on the batches that came before it steps still
-        process.send_signal(signal.SIGTERM)
-        said = process.communicate()[1]
-    assert sorted(heard) == ["stalls\n", *5 * ["step\n"]]
-    assert "told to end: what is done is saved first" in said
-    # KeyboardInterrupt, as Python leaves with it; 1 where whoever started the tests had SIGINT ignored
-    assert process.returncode in (-signal.SIGINT, 1), said
-    assert said.endswith("KeyboardInterrupt\n")
-    last = restart.newest(out)
-    assert last is not None, said
+    recipe = config(shards, tmp_path / "run", epochs=1, batch_size=16, val=None, checkpoint_s=1000, threads=1)
+    recipe, (heard, said) = dataclasses.replace(recipe, workers=workers), os.pipe()
+
+    def stalled(errors: Path) -> None:
+        speak(said, errors)
+        begin(recipe)
+
+    child = forked(stalled, tmp_path / "errors")
+    os.close(said)
+    with open(heard, encoding="utf-8") as lines:
+        steps = [next(lines) for _ in range(6)]  # on the batches that came before it steps still
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGTERM)
+    child.join()
+    errors = (tmp_path / "errors").read_text(encoding="utf-8")
+    assert sorted(steps) == ["stalls\n", *SAMPLES // 16 * ["step\n"]]
+    assert "told to end: what is done is saved first" in errors
+    assert child.exitcode == 1
+    assert errors.endswith("KeyboardInterrupt\n")
+    last = restart.newest(tmp_path / "run")
+    assert last is not None, errors
     state = restart.load(last)
     assert state["processes"][0]["position"]["sample"] == 16 * state["tally"]["steps"]
-    train(config(shards, out, epochs=1, batch_size=16, val=None), resume=True, quiet=True)
-    train(config(shards, tmp_path / "whole", epochs=1, batch_size=16, val=None), quiet=True)
-    assert weights(out) == weights(tmp_path / "whole")
+    train(dataclasses.replace(recipe, workers=0), resume=True, quiet=True)
+    assert weights(tmp_path / "run") == whole
+
+
+def speak(out: int, errors: Path) -> None:
+    """From here on what this process says goes there."""
+    os.dup2(out, 1)
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT, 0o600), 2)
+    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
 
 
 def test_a_run_that_is_told_to_end_before_a_step_has_nothing_to_save(
@@ -280,7 +273,7 @@ def test_a_finished_run_may_go_on_for_longer(shards: Path, tmp_path: Path) -> No
     first = train(config(shards, tmp_path / "run", epochs=1), quiet=True)
     again = train(config(shards, tmp_path / "run", epochs=1), resume=True, quiet=True)
     assert again.retrieval == first.retrieval
-    assert [row["step"] for row in read_rows(tmp_path / "run")] == [1, 3, 3]  # training, its end, and the evaluation
+    assert [row["step"] for row in read_rows(tmp_path / "run")] == [1, 2, 3, 3]  # training, and the evaluation
     train(config(shards, tmp_path / "run", epochs=2), resume=True, quiet=True)
     last = restart.newest(tmp_path / "run")
     assert last is not None
@@ -288,17 +281,21 @@ def test_a_finished_run_may_go_on_for_longer(shards: Path, tmp_path: Path) -> No
 
 
 def test_a_full_disk_ends_the_command_with_a_sentence(shards: Path, tmp_path: Path) -> None:
-    script = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
-        "from diptych.__main__ import main; sys.argv[0] = 'diptych'; main()"
-    )
-    command = [sys.executable, "-c", script, "train", "--data", shards, "--out", tmp_path / "run", "--device", "cpu"]
+    command = ["train", "--data", shards, "--out", tmp_path / "run", "--device", "cpu"]
     command += ["--model", "vit-tiny", "--batch-size", "32", "--epochs", "1"]
-    done = subprocess.run([str(p) for p in command], capture_output=True, text=True, env={**os.environ})
-    assert done.returncode == 1
-    assert "could not be written" in done.stderr
-    assert "Traceback" not in done.stderr
+
+    def full(errors: Path) -> None:
+        speak(os.open(os.devnull, os.O_WRONLY), errors)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        sys.exit(run([str(word) for word in command]))
+
+    child = forked(full, tmp_path / "errors")
+    child.join()
+    errors = (tmp_path / "errors").read_text(encoding="utf-8")
+    assert child.exitcode == 1
+    assert "could not be written" in errors
+    assert "Traceback" not in errors
 
 
 def test_a_run_with_broken_samples_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
