@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from diptych.errors import ArgumentError
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -24,7 +26,7 @@ def compare(images: Float[np.ndarray, "pictures dim"], texts: Float[np.ndarray, 
     Raises ValueError where the vectors are of different lengths.
     """
     if images.shape[1] != texts.shape[1]:
-        raise ValueError(
+        raise ArgumentError(
             f"pictures have {images.shape[1]} dimensions, texts {texts.shape[1]}; take both from one model."
         )
     images, texts = images.astype(np.float64), texts.astype(np.float64)  # a small distance is what large terms leave

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from diptych.errors import ArgumentError
 from diptych.zero_shot import cosines, softmax, unit
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def difference(
     ValueError for a single word, of which nothing can be told.
     """
     if len(names) < 2:
-        raise ValueError(f"{len(names)} words came; wanted two or more to choose among.")
+        raise ArgumentError(f"{len(names)} words came; wanted two or more to choose among.")
     change = unit((second - first)[None].astype(np.float64))[0]
     apart = unit((words - words.mean(axis=0)).astype(np.float64))
     scores = scale * apart @ change

@@ -18,6 +18,7 @@ from diptych.checkpoint.finite import checked_bias, multiplied_out
 from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of
 from diptych.engines import Engine, EngineName, choose_engine, device_name  # first, for it must come before torch
 from diptych.engines.converted import Numbers
+from diptych.errors import ArgumentError
 from diptych.failures import Embedded, Failure, TextError, bad_texts, listed, several
 from diptych.images import Decode, ImageError, load_pixels, preprocess, squared
 from diptych.images import Source as ImageSource
@@ -266,7 +267,7 @@ class Embedder:
         """One unit vector a picture that has the tower's size already, 8-bit RGB as `images.squared` makes it."""
         size = self.preprocessing.size_px
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
-            raise ValueError(f"pixels {pixels.shape} of {pixels.dtype}; wanted uint8 (n, {size}, {size}, 3).")
+            raise ArgumentError(f"pixels {pixels.shape} of {pixels.dtype}; wanted uint8 (n, {size}, {size}, 3).")
         starts = range(0, len(pixels), BATCH)
         batches = [self.engine.encode_images(pixels[i : i + BATCH]) for i in starts]
         return np.concatenate(batches) if batches else self._no_vectors()
@@ -363,7 +364,7 @@ class Embedder:
         if not isinstance(items, np.ndarray) or items.dtype.kind != "f":
             return None
         if items.ndim != 2 or items.shape[1] != self.dim:
-            raise ValueError(f"an array of floats {items.shape} came; this model's vectors are (n, {self.dim}).")
+            raise ArgumentError(f"an array of floats {items.shape} came; this model's vectors are (n, {self.dim}).")
         return zero_shot.unit(items.astype(np.float32, copy=False))
 
 

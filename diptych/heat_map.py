@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from diptych import locate
+from diptych.errors import ArgumentError
 from diptych.images import Preprocess, Source, open_image, squared
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def heat_maps(
     locate's own are taken. Raises ImageError, and what `embed_texts` raises; ValueError for a method that is none.
     """
     if method not in get_args(Method):
-        raise ValueError(f"method {method!r} is not known; choose one of {', '.join(get_args(Method))}.")
+        raise ArgumentError(f"method {method!r} is not known; choose one of {', '.join(get_args(Method))}.")
     overlap = locate.OVERLAP if overlap is None else overlap
     threshold = locate.THRESHOLD if threshold is None else threshold
     texts = model.embed_texts(phrases, truncate=truncate)

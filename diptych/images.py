@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diptych.errors import ArgumentError
 from diptych.pictures.opening import MAX_PIXELS, Source, Upright, describe, open_upright
 from diptych.pictures.opening import ImageError as ImageError
 
@@ -68,13 +69,13 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if type(self.size_px) is not int or self.size_px < 1:
-            raise ValueError(f"size_px={self.size_px!r}; wanted a whole number of pixels, 1 or more.")
+            raise ArgumentError(f"size_px={self.size_px!r}; wanted a whole number of pixels, 1 or more.")
         _check_choice("mode", self.mode, Mode)
         _check_choice("interpolation", self.interpolation, Interpolation)
         object.__setattr__(self, "mean", _three_floats("mean", self.mean))
         object.__setattr__(self, "std", _three_floats("std", self.std))
         if min(self.std) <= 0:
-            raise ValueError(f"std={self.std}; wanted three numbers above 0, for it divides.")
+            raise ArgumentError(f"std={self.std}; wanted three numbers above 0, for it divides.")
 
     @classmethod
     def from_hugging_face(cls, config: Mapping[str, Any]) -> Preprocess:
@@ -90,7 +91,7 @@ class Preprocess:
         can = _settings(spec.to_hugging_face())
         for key in (*asked, *can):  # what would be written back must say the same
             if key not in ("image_mean", "image_std") and asked.get(key, False) != can.get(key, False):
-                raise ValueError(f"preprocessor_config.json: {key}={asked.get(key)!r}; only {can.get(key)!r} works.")
+                raise ArgumentError(f"preprocessor_config.json: {key}={asked.get(key)!r}; only {can.get(key)!r} works.")
         return spec
 
     def to_hugging_face(self) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def seen(source: Source, spec: Preprocess, *, decode: Decode = "exact") -> Seen:
 def normalise(pixels: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.float32]:
     """uint8 (h, w, 3) or (n, h, w, 3), else ValueError -> float32 (3, h, w) or (n, 3, h, w): (x / 255 - mean) / std."""
     if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[-1] != 3:
-        raise ValueError(f"{describe(pixels)}; wanted uint8 of shape (h, w, 3) or (n, h, w, 3).")
+        raise ArgumentError(f"{describe(pixels)}; wanted uint8 of shape (h, w, 3) or (n, h, w, 3).")
     planes = np.moveaxis(pixels, -1, -3)
     out = np.empty(planes.shape, np.float32)  # contiguous planes, written once, then changed in place
     np.divide(planes, np.float32(255), out=out)
@@ -268,7 +269,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     kind = str(config.get("image_processor_type") or config.get("feature_extractor_type"))
     family = re.sub("(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", kind)
     if family not in ("CLIP", "Siglip"):
-        raise ValueError(f"image_processor_type={kind!r}; wanted CLIPImageProcessor or SiglipImageProcessor.")
+        raise ArgumentError(f"image_processor_type={kind!r}; wanted CLIPImageProcessor or SiglipImageProcessor.")
     half = (0.5, 0.5, 0.5)
     assumed = Preprocess() if family == "CLIP" else Preprocess(mean=half, std=half, mode="squash")
     asked = {"data_format": "channels_first"} | assumed.to_hugging_face()
@@ -277,7 +278,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(size_px := asked["size"], int):
         asked["size"] = dict.fromkeys(edges, size_px)
     if not isinstance(asked["size"], Mapping) or not asked["size"]:
-        raise ValueError(f"preprocessor_config.json: size={asked['size']!r}; wanted a number or edges by name.")
+        raise ArgumentError(f"preprocessor_config.json: size={asked['size']!r}; wanted a number or edges by name.")
     if isinstance(crop_px := asked.get("crop_size"), int):
         asked["crop_size"] = dict.fromkeys(("height", "width"), crop_px)
     if not asked.get("do_center_crop") or asked["size"] == asked.get("crop_size"):  # the latter cuts nothing off
@@ -301,14 +302,14 @@ def unread_keys(config: Mapping[str, Any]) -> list[str]:
 
 def _check_choice(name: str, value: object, choices: Any) -> None:
     if value not in get_args(choices):
-        raise ValueError(f"{name}={value!r}; wanted one of {', '.join(get_args(choices))}.")
+        raise ArgumentError(f"{name}={value!r}; wanted one of {', '.join(get_args(choices))}.")
 
 
 def _three_floats(name: str, values: Any) -> tuple[float, float, float]:
     try:
         first, second, third = (float(value) for value in values)
     except (TypeError, ValueError):
-        raise ValueError(f"{name}={values!r}; wanted three numbers, one each for red, green and blue.") from None
+        raise ArgumentError(f"{name}={values!r}; wanted three numbers, one each for red, green and blue.") from None
     if not np.isfinite((first, second, third)).all():
-        raise ValueError(f"{name}={values!r}; wanted numbers, and one of these is none.")
+        raise ArgumentError(f"{name}={values!r}; wanted numbers, and one of these is none.")
     return first, second, third

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from diptych.errors import ArgumentError
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
@@ -36,9 +38,9 @@ def windows(width: int, height: int, *, scales: Sequence[float] | None = None, o
     of a very thin picture those that make so many windows are left out."""
     given, scales = scales, SCALES if scales is None else scales
     if not scales or not all(0 < scale <= 1 for scale in scales):
-        raise ValueError(f"scales are {tuple(scales)}; wanted numbers above 0, up to 1 (the picture's short side).")
+        raise ArgumentError(f"scales are {tuple(scales)}; wanted numbers above 0, up to 1 (the picture's short side).")
     if not 0 <= overlap < 1:
-        raise ValueError(f"overlap is {overlap}; wanted 0 to under 1.")
+        raise ArgumentError(f"overlap is {overlap}; wanted 0 to under 1.")
     found = []
     for side in dict.fromkeys(max(1.0, scale * min(width, height)) for scale in scales):
         step = max(1.0, side * (1 - overlap))
@@ -46,7 +48,7 @@ def windows(width: int, height: int, *, scales: Sequence[float] | None = None, o
         if len(found) + len(rows) * len(columns) > MOST_WINDOWS:
             if found and given is None:
                 break
-            raise ValueError(
+            raise ArgumentError(
                 f"{width} x {height} px make over {MOST_WINDOWS:,} windows; pass fewer, larger scales or less overlap."
             )
         found += [Box(x, y, side, side, 0.0) for y in rows for x in columns]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from diptych.errors import ArgumentError
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
@@ -68,9 +70,9 @@ def rankings(
     """
     owners = np.asarray(owners)
     if len(owners) != len(texts):
-        raise ValueError(f"{len(owners)} owners for {len(texts)} texts; wanted one each.")
+        raise ArgumentError(f"{len(owners)} owners for {len(texts)} texts; wanted one each.")
     if len(owners) and not 0 <= owners.min() <= owners.max() < len(images):
-        raise ValueError(f"owners go from {owners.min()} to {owners.max()}; there are {len(images)} pictures.")
+        raise ArgumentError(f"owners go from {owners.min()} to {owners.max()}; there are {len(images)} pictures.")
     numbers = np.arange(len(texts))
     to_image = ranking(numbers, above(texts, images, numbers, owners))
     order = np.argsort(owners, kind="stable")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from diptych.errors import ArgumentError
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
@@ -65,10 +67,10 @@ class Features:
 
     def __init__(self, features: Float[np.ndarray, "n dim"], labels: np.ndarray):
         if len(features) != len(labels) or not len(features):
-            raise ValueError(f"{len(labels)} labels for {len(features)} features; wanted one each, and some.")
+            raise ArgumentError(f"{len(labels)} labels for {len(features)} features; wanted one each, and some.")
         self.classes, self.at = np.unique(labels, return_inverse=True)
         if len(self.classes) < 2:
-            raise ValueError(
+            raise ArgumentError(
                 f"all {len(labels)} labels are {self.classes[0]!r}; a probe tells two classes apart or more."
             )
         self.mean = features.mean(axis=0, dtype=np.float64)

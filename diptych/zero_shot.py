@@ -62,10 +62,10 @@ class WithPlaces(NamedTuple):
 def prompts(labels: tuple[str, ...], templates: tuple[str, ...]) -> list[str]:
     """Every template filled with every label, label by label. ValueError where a template has no `{}`, or none came."""
     if not templates:
-        raise ValueError(f"templates is empty; wanted one or more, like {PLAIN_TEMPLATES[0]!r}.")
+        raise ArgumentError(f"templates is empty; wanted one or more, like {PLAIN_TEMPLATES[0]!r}.")
     for template in templates:
         if "{}" not in template:
-            raise ValueError(f"the template {template!r} has no {{}} for the label to go into.")
+            raise ArgumentError(f"the template {template!r} has no {{}} for the label to go into.")
     return [template.replace("{}", label) for label in labels for template in templates]
 
 
@@ -97,18 +97,18 @@ def templates_of(source: str | os.PathLike[str]) -> tuple[str, ...]:
         return _from_open_clip(_OPEN_CLIP[str(source)])
     path = Path(source)
     if not path.is_file():
-        raise ValueError(
+        raise ArgumentError(
             f"there is no set of templates {str(source)!r}; choose {', '.join((*ours, *_OPEN_CLIP))}, or a file."
         )
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(
+        raise ArgumentError(
             f"{path} is no JSON ({error}); wanted a list of templates such as 'a photo of a {{}}.'"
         ) from error
     found = said.get("templates") if isinstance(said, dict) else said
     if not isinstance(found, list) or not found or not all(isinstance(each, str) for each in found):
-        raise ValueError(f'{path} holds no templates; wanted ["a photo of a {{}}.", ...] or {{"templates": [...]}}.')
+        raise ArgumentError(f'{path} holds no templates; wanted ["a photo of a {{}}.", ...] or {{"templates": [...]}}.')
     prompts(("x",), tuple(found))
     return tuple(found)
 
@@ -120,7 +120,7 @@ def _from_open_clip(name: str) -> tuple[str, ...]:
     try:
         import open_clip  # type: ignore[import-not-found]
     except ImportError as error:
-        raise ValueError(
+        raise ArgumentError(
             "OpenAI's prompts are in open_clip, which is not installed: pip install open_clip_torch, or pass a file."
         ) from error
     return tuple(template("{}") for template in getattr(open_clip, name))

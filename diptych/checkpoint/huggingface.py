@@ -12,6 +12,7 @@ from diptych.checkpoint.fitting import NO_WEIGHT
 from diptych.checkpoint.keys import unread
 from diptych.checkpoint.state import CheckpointError, differences
 from diptych.checkpoint.table import QKV, VECTOR, Row, Rows, read_rows, write_rows
+from diptych.errors import ArgumentError
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
 
 if TYPE_CHECKING:
@@ -182,10 +183,10 @@ def _fields(tower: dict[str, Any], keys: dict[str, str], where: str) -> dict[str
     """What both towers say in the same words, under our fields."""
     for key, value in FIXED.items():
         if tower.get(key, value) != value:
-            raise ValueError(f"{where}.{key}={tower[key]!r} is not supported; only {value!r} is.")
+            raise ArgumentError(f"{where}.{key}={tower[key]!r} is not supported; only {value!r} is.")
     if tower["hidden_act"] not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
-        raise ValueError(f"{where}.hidden_act={tower['hidden_act']!r} is not supported; {known} are.")
+        raise ArgumentError(f"{where}.hidden_act={tower['hidden_act']!r} is not supported; {known} are.")
     fields: dict[str, Any] = {ours: _number(tower[theirs], f"{where}.{theirs}") for theirs, ours in keys.items()}
     return fields | {"activation": ACTIVATIONS[tower["hidden_act"]]}
 
@@ -194,7 +195,7 @@ def _number(value: Any, where: str) -> int | float:
     """A number, or the side of a square."""
     sides = set(value) if isinstance(value, list) else {value}
     if len(sides) != 1 or not isinstance(side := sides.pop(), (int, float)):
-        raise ValueError(f"{where}={value!r} is not supported; wanted a number, and a square has one side.")
+        raise ArgumentError(f"{where}={value!r} is not supported; wanted a number, and a square has one side.")
     return side
 
 
@@ -202,7 +203,7 @@ def _ids(text: dict[str, Any], family: str) -> dict[str, Any]:
     """The pooling that an end token's id stands for, and the ids."""
     end_id, pad_id = text["eos_token_id"], text["pad_token_id"]
     if isinstance(end_id, list):
-        raise ValueError(f"text_config.eos_token_id={end_id!r} is not supported; wanted one number.")
+        raise ArgumentError(f"text_config.eos_token_id={end_id!r} is not supported; wanted one number.")
     if family == "siglip":
         return {"end_id": end_id, "pad_id": pad_id}
     pool = "argmax" if end_id == LEGACY_END else "end"

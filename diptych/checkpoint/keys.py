@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from diptych.errors import ArgumentError
+
 # Words in the names of keys that say how a vector is computed. Whoever wrote such a key had code that reads it.
 COMPUTING = re.compile(
     r".*(register|rope|rotary|alibi|position_embedding|qk_norm|layer_?scale|norm_type|pool|window|expert|moe|softcap"
@@ -24,7 +26,7 @@ def unread(settings: Mapping[str, Any], read: Iterable[str], where: str) -> list
     for key in found:
         value = settings[key]
         if COMPUTING.fullmatch(key) and value and value not in ORDINARY and not _is_code_of_texts(key, value):
-            raise ValueError(
+            raise ArgumentError(
                 f"{where}{key}={value!r} is not supported: by its name it changes what the model computes, and nothing "
                 "here reads it."
             )

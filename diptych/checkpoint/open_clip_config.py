@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from diptych.checkpoint.keys import unread
 from diptych.checkpoint.open_clip_pictures import READ as PICTURE_KEYS
 from diptych.checkpoint.state import CheckpointError, activations, cannot_hold
+from diptych.errors import ArgumentError
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 DEFAULT_EPS = 1e-5
@@ -91,9 +92,9 @@ def passed_over(settings: dict[str, Any], source: str) -> list[str]:
 def _check_keys(settings: dict[str, Any], known: set[str], fixed: dict[str, Any], where: str) -> None:
     for key, value in settings.items():
         if key in fixed and (value or None) != (fixed[key] or None):
-            raise ValueError(f"{where}{key}={value!r} is not supported; only {fixed[key]!r} is.")
+            raise ArgumentError(f"{where}{key}={value!r} is not supported; only {fixed[key]!r} is.")
     if unknown := [f"{where}{key}" for key in settings if key not in known and key not in fixed]:
-        raise ValueError(f"{', '.join(unknown)} is not supported.")
+        raise ArgumentError(f"{', '.join(unknown)} is not supported.")
 
 
 def _image(model: dict[str, Any]) -> ViTConfig | ResNetConfig:
@@ -120,7 +121,9 @@ def _image(model: dict[str, Any]) -> ViTConfig | ResNetConfig:
 def _timm(vision: dict[str, Any]) -> ViTConfig:
     name = vision["timm_model_name"]
     if name not in TRUNKS:
-        raise ValueError(f"vision_cfg.timm_model_name={name!r} is not supported; of timm's towers only SigLIP's are.")
+        raise ArgumentError(
+            f"vision_cfg.timm_model_name={name!r} is not supported; of timm's towers only SigLIP's are."
+        )
     assumed = {"timm_pool": "avg", "timm_proj": "linear"}
     _check_keys(assumed | vision, TIMM_KEYS, FIXED_TIMM, "vision_cfg.")
     return ViTConfig(image_size=_square(vision.get("image_size", 224)), **TRUNKS[name]._asdict(), **SIGLIP_TOWER)
@@ -131,7 +134,7 @@ def _text(model: dict[str, Any]) -> TextConfig:
     _check_keys(text, TEXT_KEYS, FIXED_TEXT, "text_cfg.")
     width, vocab_size, pool = text.get("width", 512), text.get("vocab_size", 49408), text.get("pool_type", "argmax")
     if pool not in POOLS:
-        raise ValueError(f"text_cfg.pool_type={pool!r} is not supported; {', '.join(POOLS)} are.")
+        raise ArgumentError(f"text_cfg.pool_type={pool!r} is not supported; {', '.join(POOLS)} are.")
     return TextConfig(
         context=text.get("context_length", 77),
         vocab_size=vocab_size,
@@ -152,7 +155,7 @@ def _text(model: dict[str, Any]) -> TextConfig:
 def _activation(model: dict[str, Any], tower: dict[str, Any]) -> str:
     options = tower.get("act_kwargs") or {}
     if options and (options != {"approximate": "tanh"} or model.get("quick_gelu")):
-        raise ValueError(
+        raise ArgumentError(
             f"act_kwargs={options!r} is not supported; only {{'approximate': 'tanh'}} without quick_gelu is."
         )
     return "gelu_tanh" if options else "quick_gelu" if model.get("quick_gelu") else "gelu"
@@ -161,14 +164,14 @@ def _activation(model: dict[str, Any], tower: dict[str, Any]) -> str:
 def _eps(tower: dict[str, Any]) -> float:
     options = tower.get("norm_kwargs") or {}
     if options.keys() - {"eps"}:
-        raise ValueError(f"norm_kwargs={options!r} is not supported; only eps is.")
+        raise ArgumentError(f"norm_kwargs={options!r} is not supported; only eps is.")
     return options.get("eps", DEFAULT_EPS)
 
 
 def _square(size: int | list[int]) -> int:
     sides = {size} if isinstance(size, int) else set(size)
     if len(sides) != 1:
-        raise ValueError(f"a size of {size} is not supported; only squares are.")
+        raise ArgumentError(f"a size of {size} is not supported; only squares are.")
     return sides.pop()
 
 

@@ -13,6 +13,7 @@ from diptych.checkpoint.state import (
     require_same,
 )
 from diptych.checkpoint.table import TRANSPOSED, Row, Rows, read_rows, write_rows
+from diptych.errors import ArgumentError
 from diptych.images import Preprocess
 from diptych.nets.config import STRIDE, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
@@ -147,7 +148,7 @@ def _count(tensors: dict[str, Tensor], prefix: str) -> int:
 
 def _heads(width: int, name: str) -> int:
     if width % HEAD_WIDTH:
-        raise ValueError(
+        raise ArgumentError(
             f"the tower of {name} is {width} wide, which does not divide into heads of {HEAD_WIDTH}; only a folder "
             "with its configuration can say otherwise."
         )

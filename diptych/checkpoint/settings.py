@@ -10,6 +10,7 @@ from diptych.checkpoint import huggingface, texts
 from diptych.checkpoint.files import read_json, read_text
 from diptych.checkpoint.state import CheckpointError, check_activation
 from diptych.cleaning import Reading
+from diptych.errors import ArgumentError
 from diptych.images import unread_keys
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.tokenizer import TokenizerError, json_of_vocabulary
@@ -99,7 +100,7 @@ def from_fields(settings: dict[str, Any], source: str) -> CLIPConfig:
 
 def _make(kind: Any, values: dict[str, Any], where: str) -> Any:
     if unknown := [f"{where}{key}" for key in values if key not in {field.name for field in fields(kind)}]:
-        raise ValueError(f"{', '.join(unknown)} is not known.")
+        raise ArgumentError(f"{', '.join(unknown)} is not known.")
     return kind(**values)
 
 

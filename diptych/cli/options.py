@@ -19,6 +19,7 @@ from diptych.cli.terminal import progress as progress
 from diptych.cli.terminal import say as say
 from diptych.cli.terminal import stages as stages
 from diptych.cli.wording import failure_message
+from diptych.errors import ArgumentError
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
@@ -159,7 +160,7 @@ def write_picture(path: str, save: Callable[[str], object]) -> None:
     """Have `save` write the file, and say so. The results are out by then, and an error says that."""
     try:
         if not Path(path).suffix:
-            raise ValueError("its name has no ending")
+            raise ArgumentError("its name has no ending")
         with warnings.catch_warnings(record=True, action="default") as warned:
             save(path)
     except (OSError, ValueError) as error:

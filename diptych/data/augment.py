@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from diptych.data.samples import Region
+from diptych.errors import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value}; wanted a number from 0 to 1.")
+                raise ArgumentError(f"{name} is {value}; wanted a number from 0 to 1.")
 
 
 NONE = Augmentation(crop_scale=1, flip=0, jitter=0, erase=0, drop_words=0)

@@ -29,6 +29,7 @@ from diptych.data.scene_drawing import (
     stamp,
 )
 from diptych.data.scene_shapes import PARTS
+from diptych.errors import ArgumentError
 
 Split = Literal["train", "test"]
 
@@ -236,7 +237,7 @@ def _size_word(share: float) -> str:
 def _compose(rng: Random, size_px: int, split: Split, count: int, backgrounds: Sequence[Image.Image]) -> _Easel:
     """An easel with `count` things on it, in the test split one of HELD_OUT among them."""
     if not 1 <= count <= _MOST_THINGS:
-        raise ValueError(f"{count} things; a scene has 1 to {_MOST_THINGS}, each at least half visible.")
+        raise ArgumentError(f"{count} things; a scene has 1 to {_MOST_THINGS}, each at least half visible.")
     while True:
         choices = _choose(rng, split, count)
         easel = _Easel(*background(size_px, rng, backgrounds), least_visible=rng.choice([0.55, 0.55, 0.75, 1.0]))

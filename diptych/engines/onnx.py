@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.errors import ArgumentError
 from diptych.images import Preprocess
 
 OPSET = 18
@@ -54,7 +55,7 @@ def write_onnx(network: Any, spec: Preprocess, folder: Path) -> None:
         import onnxscript  # noqa: F401
         import torch
     except ModuleNotFoundError as error:
-        raise ValueError(f"ONNX files need {error.name}: pip install 'diptych[convert]'.") from error
+        raise ArgumentError(f"ONNX files need {error.name}: pip install 'diptych[convert]'.") from error
 
     batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=network.config.text.context)
     size = spec.size_px

@@ -18,6 +18,7 @@ from diptych.checkpoint.state import CheckpointError
 from diptych.engines import compiled_cache
 from diptych.engines.arithmetic import SWITCH, allows_bfloat16
 from diptych.engines.openvino_runtime import core, openvino
+from diptych.errors import ArgumentError
 from diptych.images import Preprocess
 from diptych.nets.config import CLIPConfig
 from diptych.zero_shot import WithPlaces, unit
@@ -53,10 +54,12 @@ class OpenVINOEngine:
         it, else float32 (see `arithmetic`). `source` names the model in errors. Raises ValueError for what is not
         here."""
         if precision not in get_args(Precision):
-            raise ValueError(f"precision={precision!r} is not known; choose one of {', '.join(get_args(Precision))}.")
+            raise ArgumentError(
+                f"precision={precision!r} is not known; choose one of {', '.join(get_args(Precision))}."
+            )
         if precision == "bfloat16" and not has_bfloat16():
             why = "this processor has none" if allows_bfloat16() else f"{SWITCH} switches it off"
-            raise ValueError(f"precision='bfloat16' was asked for; {why}. Leave it out.")
+            raise ArgumentError(f"precision='bfloat16' was asked for; {why}. Leave it out.")
         self.precision = "bfloat16" if precision != "float32" and has_bfloat16() else "float32"
         self.is_quantised = False
         self.source = source

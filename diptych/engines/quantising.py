@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from diptych.engines.openvino_runtime import openvino  # noqa: F401 (before NNCF, which would bring its tools)
+from diptych.errors import ArgumentError
 
 Way = Literal["SmoothQuant", "plain"]
 WAYS: tuple[Way, ...] = get_args(Way)
@@ -28,7 +29,7 @@ def quantised(graph: Any, inputs: Sequence[np.ndarray], way: Way) -> Any:
         import nncf
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     except ModuleNotFoundError as error:
-        raise ValueError(f"8-bit models need {error.name}: pip install 'diptych[convert]'.") from error
+        raise ArgumentError(f"8-bit models need {error.name}: pip install 'diptych[convert]'.") from error
     logging.getLogger("nncf").setLevel(logging.ERROR)
     smooth = nncf.AdvancedSmoothQuantParameters() if way == "SmoothQuant" else _none(nncf)
     with contextlib.redirect_stdout(sys.stderr):  # where its bars go, for results go to the other

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from diptych import metrics
+from diptych.errors import ArgumentError
 from diptych.evaluation.features import Change
 from diptych.evaluation.tasks import Job, Outcome, of_templates
 from diptych.images import Preprocess, squared
@@ -72,7 +73,7 @@ def corrupt(image: Image.Image, kind: Kind, strength: int, *, seed: int = 0) -> 
     """The picture in RGB, corrupted in the size that it has; the strengths are meant for 224 px. Raises ValueError for
     a kind or strength that there is not."""
     if kind not in _FUNCTIONS or strength not in STRENGTHS:
-        raise ValueError(f"{kind!r} at strength {strength}; wanted one of {', '.join(KINDS)} at 1, 2, 3, 4 or 5.")
+        raise ArgumentError(f"{kind!r} at strength {strength}; wanted one of {', '.join(KINDS)} at 1, 2, 3, 4 or 5.")
     return _FUNCTIONS[kind](image, strength, seed)
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from diptych.errors import ArgumentError
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
@@ -40,7 +42,7 @@ def mean_interval(
     `groups`: whole groups are then drawn. Raises ValueError where there are no items, or not a group for each."""
     values = np.asarray(values, np.float64)
     if not len(values) or (groups is not None and len(groups) != len(values)):
-        raise ValueError(f"{len(values)} values and {'no' if groups is None else len(groups)} groups; wanted some.")
+        raise ArgumentError(f"{len(values)} values and {'no' if groups is None else len(groups)} groups; wanted some.")
     generator = np.random.default_rng(seed)
     drawn = _means(values, draws, generator) if groups is None else _grouped(values, groups, draws, generator)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
@@ -59,7 +61,7 @@ def paired_interval(
     """Of the mean of second - first, the numbers of two models on the same items in the same order. What both find hard
     or easy cancels, so it is narrower than two intervals suggest. Raises ValueError where the lengths differ."""
     if len(first) != len(second):
-        raise ValueError(f"{len(first)} items and {len(second)}; wanted the same ones.")
+        raise ArgumentError(f"{len(first)} items and {len(second)}; wanted the same ones.")
     differences = np.asarray(second, np.float64) - np.asarray(first, np.float64)
     return mean_interval(differences, groups, level=level, draws=draws, seed=seed)
 

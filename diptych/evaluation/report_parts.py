@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from diptych.errors import ArgumentError
 from diptych.evaluation import figures
 from diptych.evaluation.figures import Curve
 from diptych.evaluation.report_robustness import Robustness, robustness_of
@@ -112,9 +113,9 @@ def _confusion(result: Result) -> tuple[Float[np.ndarray, "true said"], list[str
     matrix = np.array(given, dtype=float)
     classes = [str(name) for name in result.details["classes"]]
     if matrix.shape != (len(classes), len(classes)) or not len(classes):
-        raise ValueError(f"it is {' x '.join(map(str, matrix.shape))} for {len(classes)} classes")
+        raise ArgumentError(f"it is {' x '.join(map(str, matrix.shape))} for {len(classes)} classes")
     if not (np.isfinite(matrix) & (matrix >= 0)).all():
-        raise ValueError("it holds what is no count")
+        raise ArgumentError("it holds what is no count")
     return matrix, classes
 
 
@@ -161,7 +162,7 @@ def _class_accuracy(result: Result, confusions: Mapping[str, tuple[np.ndarray, l
     if not values or not classes or result.details.get("confusion") is not None:
         return None
     if len(values) != len(classes):
-        raise ValueError(f"{result.label} has {len(values)} accuracies for {len(classes)} classes")
+        raise ArgumentError(f"{result.label} has {len(values)} accuracies for {len(classes)} classes")
     return np.array(values, dtype=float), [str(name) for name in classes]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diptych.errors import ArgumentError
 from diptych.evaluation.results import FILE, PLACE
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Result:
         found = {name: values.astype(np.float64) for name, values in self.arrays("right").items()}
         for name, values in found.items():
             if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-                raise ValueError(f"{self.details['per_item']}: {name} is no list of finite numbers")
+                raise ArgumentError(f"{self.details['per_item']}: {name} is no list of finite numbers")
         return found
 
     def arrays(self, ending: str) -> dict[str, np.ndarray]:
@@ -86,7 +87,7 @@ class Result:
         """A file of this evaluation: nothing outside its folder gets into the page."""
         path = (self.folder / name).resolve()
         if not path.is_relative_to(self.folder.resolve()):
-            raise ValueError(f"{name} lies outside of {self.folder}")
+            raise ArgumentError(f"{name} lies outside of {self.folder}")
         return path
 
 
@@ -130,12 +131,12 @@ def _place(row: dict[str, Any]) -> tuple[str, ...]:
 def _checked(row: Any) -> dict[str, Any]:
     """The row with everything that it may have; raises ValueError for what is no row."""
     if not isinstance(row, dict):
-        raise ValueError("wanted an object")
+        raise ArgumentError("wanted an object")
     if missing := [name for name in ("task", "dataset", "model") if not isinstance(row.get(name), str)]:
-        raise ValueError(f"no {' and no '.join(missing)}")
+        raise ArgumentError(f"no {' and no '.join(missing)}")
     parts = {name: row.get(name) or {} for name in ("metrics", "settings", "failures", "details")}
     if bad := [name for name, part in parts.items() if not isinstance(part, dict)]:
-        raise ValueError(f"{bad[0]} is no object")
+        raise ArgumentError(f"{bad[0]} is no object")
     whole = {"error": None, "count": None, "fingerprint": "", "engine": "", "version": "", "seconds": None,
              "started": "", "command": "", **row, **parts}  # fmt: skip
     whole["metrics"] = {name: value for name, value in parts["metrics"].items() if is_number(value)}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from diptych.errors import ArgumentError
 from diptych.evaluation.intervals import mean_interval
 from diptych.evaluation.report_rows import Problems, Result, is_number, unique
 
@@ -112,7 +113,7 @@ def _interval(result: Result, metric: str, problems: Problems) -> tuple[float, f
         if hits is None:
             return None
         if abs(100 * hits.mean() - result.metrics[metric]) > 0.1:
-            raise ValueError(f"the items' mean is {100 * hits.mean():.1f}, {metric} is {result.metrics[metric]:.1f}")
+            raise ArgumentError(f"the items' mean is {100 * hits.mean():.1f}, {metric} is {result.metrics[metric]:.1f}")
         found = mean_interval(hits)
         return 100 * found.low, 100 * found.high
     return None

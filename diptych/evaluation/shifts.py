@@ -11,6 +11,7 @@ import numpy as np
 
 from diptych import metrics
 from diptych.data.samples import DataError
+from diptych.errors import ArgumentError
 from diptych.evaluation.named import NAMED
 from diptych.evaluation.sets import Labelled, open_set
 from diptych.evaluation.tasks import EXPECTED, Job
@@ -46,7 +47,7 @@ def bases(entries: Sequence[Entry]) -> dict[str, Entry]:
             base = next((each for each in entries if each.name == entry.shift_of), None)
             if base is None or base is entry:
                 others = ", ".join(each.name for each in entries if each is not entry)
-                raise ValueError(
+                raise ArgumentError(
                     f"the data set {entry.name!r} is said to be a shift of {entry.shift_of!r}; the suite's other sets "
                     f"are {others or 'none'}."
                 )

@@ -29,6 +29,7 @@ import numpy as np
 from diptych import __version__
 from diptych.data.samples import DataError
 from diptych.embedder import Embedder
+from diptych.errors import ArgumentError
 from diptych.evaluation import results
 from diptych.evaluation.sets import Kind, Labelled, Pairs, open_set, training_set
 from diptych.evaluation.shifts import Base, bases, on_base, open_base
@@ -60,10 +61,12 @@ class Entry:
 
     def __post_init__(self) -> None:
         if self.kind not in (None, "classes", "pairs"):
-            raise ValueError(f"the data set {self.name!r} is of kind {self.kind!r}; wanted classes or pairs.")
+            raise ArgumentError(f"the data set {self.name!r} is of kind {self.kind!r}; wanted classes or pairs.")
         for name in self.tasks or ():
             if name not in tasks():
-                raise ValueError(f"the data set {self.name!r} has the task {name!r}; there are {', '.join(tasks())}.")
+                raise ArgumentError(
+                    f"the data set {self.name!r} has the task {name!r}; there are {', '.join(tasks())}."
+                )
 
 
 def read_suite(path: str | os.PathLike[str]) -> list[Entry]:
@@ -73,16 +76,16 @@ def read_suite(path: str | os.PathLike[str]) -> list[Entry]:
         try:
             said = tomllib.load(file)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no TOML ({error}).") from error
+            raise ArgumentError(f"{path} is no TOML ({error}).") from error
     if unknown := sorted(said.keys() - {"dataset"}):
-        raise ValueError(f"{path} has the key {unknown[0]!r}; a suite has [[dataset]] tables alone.")
+        raise ArgumentError(f"{path} has the key {unknown[0]!r}; a suite has [[dataset]] tables alone.")
     tables = said.get("dataset")
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        raise ValueError(f"{path} names no data sets; wanted a [[dataset]] table for each, with name and source.")
+        raise ArgumentError(f"{path} names no data sets; wanted a [[dataset]] table for each, with name and source.")
     entries = [_entry(table, Path(path)) for table in tables]
     names = [entry.name for entry in entries]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{path} has two data sets called {twice[0]!r}; give each a name of its own.")
+        raise ArgumentError(f"{path} has two data sets called {twice[0]!r}; give each a name of its own.")
     bases(entries)  # fails by name
     return entries
 
@@ -95,12 +98,12 @@ def _entry(table: dict[str, Any], path: Path) -> Entry:
     called = f"{path}, data set {table.get('name', '')!r}:"
     for key, value in table.items():
         if key not in known:
-            raise ValueError(f"{called} unknown key {key!r}; the keys are {', '.join(known)}.")
+            raise ArgumentError(f"{called} unknown key {key!r}; the keys are {', '.join(known)}.")
         wanted = _TYPES.get(key, str)
         if type(value) is not wanted:
-            raise ValueError(f"{called} {key} is {value!r}; wanted a {wanted.__name__}.")
+            raise ArgumentError(f"{called} {key} is {value!r}; wanted a {wanted.__name__}.")
     if missing := [key for key in ("name", "source") if not table.get(key)]:
-        raise ValueError(f"{called} has no {missing[0]}; wanted name and source.")
+        raise ArgumentError(f"{called} has no {missing[0]}; wanted name and source.")
     given: dict[str, Any] = table | {"source": _located(table["source"], path.parent)}
     if "tasks" in table:
         given["tasks"] = tuple(table["tasks"])

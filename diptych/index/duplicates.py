@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from diptych.errors import ArgumentError
 from diptych.index.patterns import inside
 from diptych.zero_shot import cosines, unit
 
@@ -71,7 +72,7 @@ def find_duplicates(index: _Index, *, threshold: float = THRESHOLD, progress: Pr
     Raises ValueError for a threshold that is no cosine above 0.
     """
     if not 0 < threshold <= 1:
-        raise ValueError(f"threshold is {threshold:g}; wanted a cosine above 0, up to 1 (0.94 finds copies).")
+        raise ArgumentError(f"threshold is {threshold:g}; wanted a cosine above 0, up to 1 (0.94 finds copies).")
     here, folder = inside(index.under)
     ids = index.catalog.matching(f"files.kind = 'picture' AND items.modality = 'picture' AND {here}", folder)
     vectors = unit(index.catalog.vectors_of(ids).astype(np.float32))

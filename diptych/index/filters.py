@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from diptych.errors import DiptychError
+from diptych.errors import ArgumentError, DiptychError
 from diptych.index.items import Kind
 from diptych.index.patterns import PatternError, inside, literal_folder, within
 
@@ -142,7 +142,7 @@ def _check_date(name: str, date: str | None) -> None:
         return
     try:
         if not _DATE.fullmatch(date):
-            raise ValueError("it has another form")
+            raise ArgumentError("it has another form")
         datetime.fromisoformat(date + _WHOLE_DATE[len(date) :])
     except ValueError as error:
         raise FilterError(f"{name}={date!r} is no date ({error}); wanted 2024, 2024-05 or 2024-05-31.") from None

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from diptych.errors import DiptychError
+from diptych.errors import ArgumentError, DiptychError
 from diptych.index.reader_process import LENGTHS
 
 _START_S = 120.0  # for a process to import what it needs, on a busy machine
@@ -82,7 +82,7 @@ class Killable:
         try:
             said_bytes, pixel_bytes = LENGTHS.unpack(_exactly(self._answers, LENGTHS.size))
             if said_bytes > _MOST_SAID or pixel_bytes > _MOST_PIXELS:
-                raise ValueError(f"an answer of {said_bytes} and {pixel_bytes} bytes")
+                raise ArgumentError(f"an answer of {said_bytes} and {pixel_bytes} bytes")
             return json.loads(_exactly(self._answers, said_bytes)), _exactly(self._answers, pixel_bytes)
         finally:
             with self._lock:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from diptych.errors import ArgumentError
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
@@ -56,7 +58,9 @@ def diverse_order(
     `diversity` is not in 0..1.
     """
     if not 0 <= diversity <= 1:
-        raise ValueError(f"diverse is {diversity:g}; wanted 0 (the best alone) to 1 (as unlike each other as can be).")
+        raise ArgumentError(
+            f"diverse is {diversity:g}; wanted 0 (the best alone) to 1 (as unlike each other as can be)."
+        )
     if not len(vectors):
         return np.empty(0, np.int64)
     gain, likeness = _scaled(np.asarray(relevance, np.float64)), _scaled(vectors @ vectors.T)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diptych.errors import ArgumentError
 from diptych.index.items import Contents, Details, File, Part
 from diptych.index.killable import Killable, ReaderError
 from diptych.index.reader_process import sendable
@@ -49,7 +50,7 @@ class Readers:
     ):
         count = min(_cores(), MOST_PROCESSES) if processes is None else processes
         if count < 1 or timeout_s <= 0:
-            raise ValueError(f"processes={processes}, timeout_s={timeout_s}; wanted 1 or more, and more than 0.")
+            raise ArgumentError(f"processes={processes}, timeout_s={timeout_s}; wanted 1 or more, and more than 0.")
         root = sendable(os.path.abspath(os.fsdecode(root)))
         settings = {"root": root, "spec": asdict(spec), "memory_bytes": memory_bytes}
         self._lanes = [_Lane(settings, spec.size_px, timeout_s) for _ in range(count)]

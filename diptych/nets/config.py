@@ -4,6 +4,8 @@ that they describe so that a model can be known, and run by another engine, with
 from dataclasses import dataclass, field
 from typing import Literal
 
+from diptych.errors import ArgumentError
+
 STRIDE = 32  # of OpenAI's ResNets, from pixels to the last map
 ACTIVATIONS = ("gelu", "quick_gelu", "gelu_tanh")
 
@@ -11,7 +13,7 @@ ACTIVATIONS = ("gelu", "quick_gelu", "gelu_tanh")
 def check_activation(name: str) -> None:
     """ValueError, with the known names, for an activation of another name."""
     if name not in ACTIVATIONS:
-        raise ValueError(f"activation {name!r} is not known; choose one of {', '.join(ACTIVATIONS)}.")
+        raise ArgumentError(f"activation {name!r} is not known; choose one of {', '.join(ACTIVATIONS)}.")
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,9 @@ class ViTConfig:
     def __post_init__(self) -> None:
         check_activation(self.activation)
         if self.pool not in ("class", "map", "mean"):
-            raise ValueError(f"pool {self.pool!r} is not known; choose class, map or mean.")
+            raise ArgumentError(f"pool {self.pool!r} is not known; choose class, map or mean.")
         if self.image_size < self.patch_size:
-            raise ValueError(f"a picture of {self.image_size} px holds no patch of {self.patch_size} px.")
+            raise ArgumentError(f"a picture of {self.image_size} px holds no patch of {self.patch_size} px.")
 
     @property
     def grid(self) -> int:
@@ -57,11 +59,11 @@ class ResNetConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         if len(self.layers) != 4:
-            raise ValueError(f"layers has {len(self.layers)} stages; a ResNet here has four.")
+            raise ArgumentError(f"layers has {len(self.layers)} stages; a ResNet here has four.")
         if self.stride not in (STRIDE // 2, STRIDE):
-            raise ValueError(f"stride is {self.stride} px; a ResNet here has {STRIDE // 2} or {STRIDE}.")
+            raise ArgumentError(f"stride is {self.stride} px; a ResNet here has {STRIDE // 2} or {STRIDE}.")
         if self.image_size < STRIDE or self.image_size % STRIDE:
-            raise ValueError(f"image_size is {self.image_size} px; a ResNet here wants a multiple of {STRIDE} px.")
+            raise ArgumentError(f"image_size is {self.image_size} px; a ResNet here wants a multiple of {STRIDE} px.")
 
     @property
     def grid(self) -> int:
@@ -97,7 +99,7 @@ class TextConfig:
     def __post_init__(self) -> None:
         check_activation(self.activation)
         if self.pool not in ("end", "argmax", "last"):
-            raise ValueError(f"pool {self.pool!r} is not known; choose end, argmax or last.")
+            raise ArgumentError(f"pool {self.pool!r} is not known; choose end, argmax or last.")
 
 
 @dataclass(frozen=True)
@@ -112,4 +114,4 @@ class CLIPConfig:
 
     def __post_init__(self) -> None:
         if self.loss not in ("softmax", "sigmoid"):
-            raise ValueError(f"loss {self.loss!r} is not known; choose softmax or sigmoid.")
+            raise ArgumentError(f"loss {self.loss!r} is not known; choose softmax or sigmoid.")

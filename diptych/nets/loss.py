@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from diptych.errors import ArgumentError
 from diptych.nets.positives import Diagonal, Listed, Pairs, Positives
 
 TILE_ELEMENTS = {"cpu": 2**23, "cuda": 2**26}  # beyond these a larger tile is no faster
@@ -151,7 +152,7 @@ class _Matrix:
         total, texts = self.part.pictures, len(self.text)
         if pairs is None:
             if total != texts:
-                raise ValueError(f"{total} pictures and {texts} texts; pairs need as many of each, or pass pairs=.")
+                raise ArgumentError(f"{total} pictures and {texts} texts; pairs need as many of each, or pass pairs=.")
             return Diagonal(total, self.text.device)
         # A list is a plain tuple; the other kinds, too, are tuples, but named ones.
         return pairs if hasattr(pairs, "of_rows") else Listed.of(pairs, (total, texts))  # type: ignore[return-value,arg-type]

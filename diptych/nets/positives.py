@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from diptych.errors import ArgumentError
+
 Pairs = tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]
 
 
@@ -47,11 +49,11 @@ class Listed(NamedTuple):
     def of(cls, pairs: Pairs, shape: tuple[int, int]) -> "Listed":
         """From pairs in any order. ValueError where there are none, or one lies outside."""
         if not len(pairs[0]):
-            raise ValueError("pairs is empty; the loss needs one picture and text that belong together, or more.")
+            raise ArgumentError("pairs is empty; the loss needs one picture and text that belong together, or more.")
         for index, size, name in zip(pairs, shape, ("pictures", "texts"), strict=True):
             least, most = (int(x) for x in index.aminmax())
             if least < 0 or most >= size:
-                raise ValueError(f"pairs names {name} {least} to {most}; there are {size}, counted from 0.")
+                raise ArgumentError(f"pairs names {name} {least} to {most}; there are {size}, counted from 0.")
         pictures, order = pairs[0].sort(stable=True)
         return cls(pictures, pairs[1][order], shape)
 

@@ -6,6 +6,7 @@ al. 2023, and SigLIP 2, Tschannen et al. 2025, in the sizes of their released fo
 
 import difflib
 
+from diptych.errors import ArgumentError
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 
@@ -109,5 +110,5 @@ def preset(name: str) -> CLIPConfig:
         hint = f"did you mean {near}? " if near else ""
         if name == "bundled":
             hint = "bundled is a model that exists, from which training starts with init in place of model. "
-        raise ValueError(f"no preset is called {name!r}; {hint}`diptych models` lists all {len(PRESETS)}.")
+        raise ArgumentError(f"no preset is called {name!r}; {hint}`diptych models` lists all {len(PRESETS)}.")
     return PRESETS[name]

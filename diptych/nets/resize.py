@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from diptych.errors import ArgumentError
 from diptych.nets.config import CLIPConfig, ResNetConfig, ViTConfig
 
 
@@ -31,7 +32,7 @@ def image_tower(
     if not stride:
         return config
     if not isinstance(config, ResNetConfig):
-        raise ValueError("stride is a ResNet's; this image tower is a vision transformer. Leave it out.")
+        raise ArgumentError("stride is a ResNet's; this image tower is a vision transformer. Leave it out.")
     return dataclasses.replace(config, stride=stride)
 
 
@@ -44,7 +45,7 @@ def resize_positions(
     """
     extra = len(positions) - grid_from**2
     if extra not in (0, 1):
-        raise ValueError(
+        raise ArgumentError(
             f"{len(positions)} positions are no {grid_from} x {grid_from} grid, with or without one token more."
         )
     if grid_from == grid_to:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # SyncBatchNorm, too, is one
 from torch.utils.checkpoint import checkpoint
 
+from diptych.errors import ArgumentError
 from diptych.nets.config import ResNetConfig
 from diptych.nets.transformer import attend, drop_path
 
@@ -85,7 +86,7 @@ class AttentionPool(nn.Module):
     def __init__(self, grid: int, width: int, heads: int, embed_dim: int):
         super().__init__()
         if width % heads:
-            raise ValueError(f"the map's {width} channels do not divide into {heads} heads.")
+            raise ArgumentError(f"the map's {width} channels do not divide into {heads} heads.")
         self.heads = heads
         self.positions = nn.Parameter(width**-0.5 * torch.randn(grid**2 + 1, width))
         self.q, self.k, self.v = (nn.Linear(width, width) for _ in range(3))
@@ -169,7 +170,7 @@ class ModifiedResNet(nn.Module):
         size = self.config.image_size
         if pixels.shape[-2:] != (size, size):
             came = " x ".join(str(n) for n in pixels.shape[-2:])
-            raise ValueError(
+            raise ArgumentError(
                 f"pixels of {came}; this tower reads {size} x {size}. Preprocess with the model's own settings."
             )
         return pixels

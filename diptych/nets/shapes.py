@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from diptych.errors import ArgumentError
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 Shape = tuple[int, ...]
@@ -31,11 +32,11 @@ def _check_sizes(config: CLIPConfig) -> None:
     for name, value in sizes.items():
         for size in value if isinstance(value, tuple) else (value,):
             if type(size) is not int or size < 1:
-                raise ValueError(f"{name}={value!r}; wanted whole numbers, 1 or more.")
+                raise ArgumentError(f"{name}={value!r}; wanted whole numbers, 1 or more.")
     for name, tower in (("image", config.image), ("text", config.text)):
         eps = getattr(tower, "norm_eps", 0.0)
         if not isinstance(eps, int | float) or not 0 <= eps < 1:
-            raise ValueError(f"{name}.norm_eps={eps!r}; wanted a number from 0 to under 1.")
+            raise ArgumentError(f"{name}.norm_eps={eps!r}; wanted a number from 0 to under 1.")
 
 
 def _within(prefix: str, named: Named) -> Named:
@@ -60,7 +61,7 @@ def _batch_norm(channels: int) -> Named:
 
 def _attention(width: int, heads: int) -> Named:
     if width % heads:
-        raise ValueError(f"width {width} does not divide into {heads} heads.")
+        raise ArgumentError(f"width {width} does not divide into {heads} heads.")
     yield from _within("qkv", _linear(3 * width, width))
     yield from _within("out", _linear(width, width))
 
@@ -101,7 +102,7 @@ def _vit(tower: ViTConfig, embed_dim: int) -> Named:
 
 def _map_head(tower: ViTConfig, embed_dim: int) -> Named:
     if embed_dim != tower.width:
-        raise ValueError(
+        raise ArgumentError(
             f"with pool='map' the embedding is {tower.width} wide, as the tower; embed_dim is {embed_dim}."
         )
     yield "probe", (1, 1, tower.width)
@@ -146,7 +147,7 @@ def _bottleneck(inputs: int, channels: int, stride: int) -> Named:
 
 def _attention_pool(tower: ResNetConfig, width: int, embed_dim: int) -> Named:
     if width % tower.heads:
-        raise ValueError(f"the map's {width} channels do not divide into {tower.heads} heads.")
+        raise ArgumentError(f"the map's {width} channels do not divide into {tower.heads} heads.")
     yield "positions", (tower.grid**2 + 1, width)
     for name, outputs in (("q", width), ("k", width), ("v", width), ("out", embed_dim)):
         yield from _within(name, _linear(outputs, width))

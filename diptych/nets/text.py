@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from diptych.errors import ArgumentError
 from diptych.nets.config import TextConfig
 from diptych.nets.transformer import Block, Transformer, first_true
 
@@ -68,7 +69,7 @@ class TextTransformer(nn.Module):
 
     def _require_room(self, ids: Tensor) -> None:
         if ids.shape[1] > self.config.context:
-            raise ValueError(
+            raise ArgumentError(
                 f"{ids.shape[1]} tokens; this tower reads {self.config.context}. Tokenize with truncate=True to cut."
             )
 

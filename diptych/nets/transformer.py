@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from diptych.errors import ArgumentError
 from diptych.nets.config import check_activation
 
 
@@ -72,7 +73,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         if width % heads:
-            raise ValueError(f"width {width} does not divide into {heads} heads.")
+            raise ArgumentError(f"width {width} does not divide into {heads} heads.")
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)

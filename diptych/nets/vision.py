@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diptych.errors import ArgumentError
 from diptych.nets.config import ViTConfig
 from diptych.nets.transformer import Block, MAPHead, Transformer
 
@@ -30,7 +31,7 @@ class VisionTransformer(nn.Module):
         self.norm_post = nn.LayerNorm(width, config.norm_eps)
         if config.pool == "map":
             if embed_dim != width:
-                raise ValueError(
+                raise ArgumentError(
                     f"with pool='map' the embedding is {width} wide, as the tower; embed_dim is {embed_dim}."
                 )
             self.head = MAPHead(width, config.heads, config.mlp_width, config.activation, config.norm_eps)
@@ -75,7 +76,7 @@ class VisionTransformer(nn.Module):
         size = self.config.image_size
         if pixels.shape[-2:] != (size, size):
             came = " x ".join(str(n) for n in pixels.shape[-2:])
-            raise ValueError(
+            raise ArgumentError(
                 f"pixels of {came}; this tower reads {size} x {size}. Preprocess with the model's own settings."
             )
         x = self.patch(pixels).flatten(2).transpose(1, 2)  # (batch, patches, width)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from diptych.errors import ArgumentError
+
 WANTED = (
     "Wanted colours (h, w, 3), of a tensor also (3, h, w), or grey (h, w), as uint8 from 0 to 255; colours may be "
     "floats from 0 to 1, too."
@@ -24,15 +26,15 @@ def picture_of(source: Any) -> Image.Image:
     for they may as well be vectors."""
     values = source if isinstance(source, np.ndarray) else _array(source)
     if values.size == 0 or not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] == 3)):
-        raise ValueError(f"Its shape is {values.shape}. {WANTED}")
+        raise ArgumentError(f"Its shape is {values.shape}. {WANTED}")
     if values.dtype == np.uint8:
         return Image.fromarray(np.ascontiguousarray(values))
     if values.dtype.kind != "f" or values.ndim == 2:
-        raise ValueError(f"It holds {values.dtype}. {WANTED}")
+        raise ArgumentError(f"It holds {values.dtype}. {WANTED}")
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 1):  # NaN is neither
         hint = " It looks normalised already: pass it as it was before that." if low < 0 else ""
-        raise ValueError(f"Its floats go from {low:.4g} to {high:.4g}.{hint} {WANTED}")
+        raise ArgumentError(f"Its floats go from {low:.4g} to {high:.4g}.{hint} {WANTED}")
     return Image.fromarray(np.rint(values.astype(np.float32) * 255).astype(np.uint8))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from diptych.errors import ArgumentError
+
 URL_TIMEOUT_S, URL_MAX_BYTES = 20.0, 64 * 2**20
 
 
@@ -23,7 +25,7 @@ def fetch(url: str) -> bytes:
             while chunk := response.read1(2**16):
                 data += chunk
                 if len(data) > URL_MAX_BYTES or time.monotonic() > deadline_s:  # the timeout is for each read alone
-                    raise ValueError(f"more than {URL_MAX_BYTES:,} bytes, or than {URL_TIMEOUT_S:g} s")
+                    raise ArgumentError(f"more than {URL_MAX_BYTES:,} bytes, or than {URL_TIMEOUT_S:g} s")
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise DownloadError(str(error)) from error
     return bytes(data)

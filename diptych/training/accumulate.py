@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from diptych.errors import ArgumentError
 from diptych.nets.clip import Output
 from diptych.nets.resnet import statistics_kept
 from diptych.training.distributed import Contrast, is_alone, whole_loss
@@ -68,7 +69,7 @@ def backward(
         ((loss + grounded.weight * where) * factor).backward()
         return Contrast(loss.detach(), chance, where.detach())
     if grounded:
-        raise ValueError("regions are told apart in a whole batch; pass accumulate=1, or places=0.")
+        raise ArgumentError("regions are told apart in a whole batch; pass accumulate=1, or places=0.")
     parts = list(zip(_split(len(pixels), chunks), _split(len(ids), chunks), strict=True))
     states, leaves = [], []
     bare = model.module if isinstance(model, DistributedDataParallel) else model

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from diptych.errors import ArgumentError
 from diptych.plots import cut_middle
 from diptych.training.monitor import duration
 from diptych.training.rows import Row, read_rows
@@ -44,7 +45,7 @@ def read_runs(folders: Sequence[str]) -> dict[str, list[Row]]:
     ValueError where a run has not come to its first row."""
     runs = {os.path.normpath(folder): read_rows(Path(folder)) for folder in folders}
     if empty := [name for name, rows in runs.items() if not len(curve(rows, "loss", "step")[0])]:
-        raise ValueError(f"{empty[0]} has no rows of training yet; wait for its first steps.")
+        raise ArgumentError(f"{empty[0]} has no rows of training yet; wait for its first steps.")
     return runs
 
 
@@ -106,7 +107,7 @@ def _end(runs: Mapping[str, Sequence[Row]], ways: Sequence[str], over: str) -> f
     """Where the longest run ends."""
     ends = [x[-1] for rows in runs.values() for key in ("loss", *ways) if len(x := curve(rows, key, over)[0])]
     if not ends:
-        raise ValueError(f"no row says how many {AXES[over]} had gone by; draw over something else.")
+        raise ArgumentError(f"no row says how many {AXES[over]} had gone by; draw over something else.")
     return max(ends)
 
 

@@ -46,7 +46,7 @@ def join(device: torch.device) -> tuple[Place, torch.device]:
         )
     if device.type == "cuda":
         if local >= torch.cuda.device_count():
-            raise ValueError(f"process {local} has no GPU of its own; this machine has {torch.cuda.device_count()}.")
+            raise ArgumentError(f"process {local} has no GPU of its own; this machine has {torch.cuda.device_count()}.")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if not dist.is_initialized():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # SyncBatchNorm, too, is one
 
+from diptych.errors import ArgumentError
 from diptych.nets.clip import CLIP
 from diptych.nets.resnet import Bottleneck
 from diptych.nets.transformer import Block
@@ -54,7 +55,7 @@ def parameter_groups(network: CLIP, *, weight_decay: float, layer_decay: float =
     `layer_decay` is not above 0 and at most 1.
     """
     if not 0 < layer_decay <= 1:
-        raise ValueError(f"layer_decay is {layer_decay}; wanted a number above 0, at most 1 (1: every layer alike).")
+        raise ArgumentError(f"layer_decay is {layer_decay}; wanted a number above 0, at most 1 (1: every layer alike).")
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for parameter, above in _layers_above(network):
         if parameter.requires_grad:
@@ -83,7 +84,7 @@ def interpolate(before: dict[str, Tensor], after: dict[str, Tensor], alpha: floa
     """
     if unlike := [name for name in before.keys() | after.keys() if _shape(before, name) != _shape(after, name)]:
         name = min(unlike)
-        raise ValueError(
+        raise ArgumentError(
             f"{len(unlike)} tensors are not alike in both states, as {name}: {_shape(before, name)} before, "
             f"{_shape(after, name)} after. Take the state that the same run began with."
         )

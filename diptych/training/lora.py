@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diptych.errors import ArgumentError
 from diptych.nets.clip import CLIP
 from diptych.nets.resnet import AttentionPool, Bottleneck
 from diptych.nets.transformer import Block, MAPHead
@@ -57,12 +58,12 @@ def add(network: CLIP, rank: int, alpha: float) -> None:
     DistributedDataParallel see the network. Raises ValueError where there is nothing to adapt, or adapters already.
     """
     if rank < 1 or alpha <= 0:
-        raise ValueError(f"LoRA of rank {rank} and alpha {alpha}; wanted a rank of 1 or more and an alpha above 0.")
+        raise ArgumentError(f"LoRA of rank {rank} and alpha {alpha}; wanted a rank of 1 or more and an alpha above 0.")
     if any(type(module) in PLAIN for module in network.modules()):
-        raise ValueError("the network has adapters already; merge them first.")
+        raise ArgumentError("the network has adapters already; merge them first.")
     layers = [layer for layer in adaptable(network) if layer.weight.requires_grad]
     if not layers:
-        raise ValueError("LoRA finds nothing to adapt: every layer of both towers is locked.")
+        raise ArgumentError("LoRA finds nothing to adapt: every layer of both towers is locked.")
     scalars = [p for p in (network.logit_scale, network.logit_bias) if p is not None and p.requires_grad]
     network.requires_grad_(False)
     freeze_batch_norm(network)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diptych.data.augment import NONE, Augmentation
+from diptych.errors import ArgumentError
 from diptych.training.recipe import FROM_MODEL, TrainConfig, from_fields
 
 
@@ -87,5 +88,5 @@ def settings_of(name: str, *, init: bool = False) -> dict[str, Any]:
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=1)
         hint = f"did you mean {near[0]}? There are" if near else "there are"
-        raise ValueError(f"no recipe is called {name!r}; {hint} {', '.join(RECIPES)}.")
+        raise ArgumentError(f"no recipe is called {name!r}; {hint} {', '.join(RECIPES)}.")
     return {key: value for key, value in RECIPES[name].settings.items() if not (init and key in FROM_MODEL)}

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import torch
 
-from diptych.errors import DiptychError, Setting
+from diptych.errors import ArgumentError, DiptychError, Setting
 
 VERSION = 1  # of what a checkpoint holds
 FOLDER, STATE = "checkpoints", "training.pt"
@@ -61,9 +61,9 @@ def load(checkpoint: Path) -> dict[str, Any]:
     try:
         state = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its parsers do
-        raise ValueError(f"{checkpoint / STATE} cannot be read ({error}). {either}") from error
+        raise ArgumentError(f"{checkpoint / STATE} cannot be read ({error}). {either}") from error
     if state.get("version") != VERSION:
-        raise ValueError(f"{checkpoint / STATE} is of another version of diptych. {either}")
+        raise ArgumentError(f"{checkpoint / STATE} is of another version of diptych. {either}")
     return state
 
 

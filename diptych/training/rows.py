@@ -25,6 +25,8 @@ import os
 from pathlib import Path
 from typing import Any, TextIO
 
+from diptych.errors import ArgumentError
+
 FILE = "metrics.jsonl"
 Row = dict[str, Any]
 
@@ -45,7 +47,7 @@ def read_rows(folder: Path) -> list[Row]:
             rows.append({**row, "step": int(row["step"])})
         except (ValueError, KeyError, TypeError):
             if number < len(lines):
-                raise ValueError(f"{path}, line {number} is no row of a run: {line[:60]!r}") from None
+                raise ArgumentError(f"{path}, line {number} is no row of a run: {line[:60]!r}") from None
     return rows
 
 

@@ -17,6 +17,7 @@ from diptych.data.samples import Source, Stream, spell_counts
 from diptych.data.sources import ENOUGH_CAPTIONS, all_captions, open_source
 from diptych.data.varied import require_varied
 from diptych.engines.pytorch import describe_device
+from diptych.errors import ArgumentError
 from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig
@@ -82,7 +83,7 @@ def from_model(init: str, image_size: int | None, activation: str | None = None,
     check_finite(checkpoint.state, init)
     tokenizer_json = checkpoint.tokenizer_json
     if tokenizer_json is None:
-        raise ValueError(f"{init} came without its tokenizer.json; training needs one. Put it beside the weights.")
+        raise ArgumentError(f"{init} came without its tokenizer.json; training needs one. Put it beside the weights.")
     spec = preprocessing_of(checkpoint)
     if image_size or stride:
         config, state = resized(checkpoint.config, checkpoint.state, image_size, stride)
@@ -180,5 +181,7 @@ def set_dropout(network: CLIP, drop_path: float, dropout: float, patch_dropout: 
         block.dropout = dropout  # type: ignore[assignment]
     if patch_dropout:
         if not hasattr(network.image, "patch_dropout"):
-            raise ValueError("patch_dropout leaves out patches of a vision transformer; this image tower is a ResNet.")
+            raise ArgumentError(
+                "patch_dropout leaves out patches of a vision transformer; this image tower is a ResNet."
+            )
         network.image.patch_dropout = patch_dropout  # type: ignore[assignment]

@@ -17,6 +17,7 @@ from diptych.checkpoint import save_folder
 from diptych.data.decoding import Bad
 from diptych.data.loader import Batch, Loader
 from diptych.engines.pytorch import choose_device
+from diptych.errors import ArgumentError
 from diptych.training import restart
 from diptych.training.accumulate import Contrast, backward, random_state, set_random_state
 from diptych.training.average import update_average
@@ -334,7 +335,7 @@ class Trainer:
         processes = saved["processes"]
         self.position = processes[min(self.place.rank, len(processes) - 1)]["position"]
         if self.config.shard and len(processes) != self.place.world:
-            raise ValueError(f"this run is split over {len(processes)} processes; resume it with as many.")
+            raise ArgumentError(f"this run is split over {len(processes)} processes; resume it with as many.")
         if len(processes) == self.place.world:
             mine = processes[self.place.rank]
             set_random_state(mine["random"], self.device)
