@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from diptych.embedder import Embedder as Embedder
     from diptych.embedder import load as load
     from diptych.errors import ArgumentError as ArgumentError
+    from diptych.errors import ArgumentTypeError as ArgumentTypeError
     from diptych.errors import DiptychError as DiptychError
     from diptych.errors import Setting as Setting
     from diptych.exporting import convert as convert
@@ -78,6 +79,7 @@ _HOMES = {
     "DiptychError": "diptych.errors",
     "Setting": "diptych.errors",
     "ArgumentError": "diptych.errors",
+    "ArgumentTypeError": "diptych.errors",
     "TextError": "diptych.failures",
     "MissingExtraError": "diptych.extras",
     "ImageError": "diptych.images",

@@ -23,7 +23,7 @@ class Comparison(NamedTuple):
 def compare(images: Float[np.ndarray, "pictures dim"], texts: Float[np.ndarray, "texts dim"]) -> Comparison:
     """Cosine, dot product and Euclidean distance of every picture and every text. The vectors need no unit length.
 
-    Raises ValueError where the vectors are of different lengths.
+    Raises ArgumentError where the vectors are of different lengths.
     """
     if images.shape[1] != texts.shape[1]:
         raise ArgumentError(

@@ -19,7 +19,7 @@ from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_
 from diptych.engines import Engine, EngineName, choose_engine, device_name  # first, for it must come before torch
 from diptych.engines.converted import Numbers
 from diptych.errors import ArgumentError
-from diptych.failures import Embedded, Failure, TextError, bad_texts, listed, several
+from diptych.failures import Embedded, Failure, TextError, bad_texts, listed, no_text, several
 from diptych.images import Decode, ImageError, load_pixels, preprocess, squared
 from diptych.images import Source as ImageSource
 from diptych.tokenizer import Tokenizer, TokenizerError, Tokens, check_ids, missing
@@ -154,9 +154,13 @@ class Embedder:
     def tokenize(self, texts: str | Sequence[str], *, truncate: bool = False) -> Tokens:
         """Ids and mask, padded to the longest text (to the context where the tower needs that).
 
-        Raises TokenizerError on a text longer than the context unless `truncate`, which cuts and counts it.
+        Raises TokenizerError on a text longer than the context unless `truncate`, which cuts and counts it, and
+        TextError on what is no text.
         """
-        tokens = self._reader()(listed(texts, "texts"), truncate=truncate)
+        texts = listed(texts, "texts")
+        if bad := next(filter(None, map(no_text, texts, range(len(texts)))), None):
+            raise TextError(bad.message)
+        tokens = self._reader()(texts, truncate=truncate)
         check_ids(tokens.ids, self.config.text, self.source)
         return tokens
 
@@ -266,6 +270,7 @@ class Embedder:
     def embed_pixels(self, pixels: UInt8[np.ndarray, "pictures size size 3"]) -> Float[np.ndarray, "pictures dim"]:
         """One unit vector a picture that has the tower's size already, 8-bit RGB as `images.squared` makes it."""
         size = self.preprocessing.size_px
+        pixels = np.asarray(pixels)
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
             raise ArgumentError(f"pixels {pixels.shape} of {pixels.dtype}; wanted uint8 (n, {size}, {size}, 3).")
         starts = range(0, len(pixels), BATCH)
@@ -286,7 +291,8 @@ class Embedder:
     def similarity(
         self, images: Images, texts: str | Sequence[str] | np.ndarray, *, truncate: bool = False
     ) -> Float[np.ndarray, "pictures texts"]:
-        """Cosines between pictures and texts; either may also come as vectors, (n, dim) float, of any length."""
+        """Cosines between pictures and texts; either may also come as vectors of any length, see
+        `zero_shot.as_vectors`."""
         rows = self._text_vectors(texts, truncate)  # first: it is quick, and may fail
         return zero_shot.cosines(self._image_vectors(images), rows)
 
@@ -303,7 +309,7 @@ class Embedder:
         `labels` are names, or {name: what else it is called}, {"cat": ["a cat", "a kitty"]}.
 
         With `places` it is some part of the picture that has to fit, see `zero_shot.anywhere`: for pictures of several
-        things. Else they may also come as vectors, (n, dim) float. Raises as `embed_images` and `embed_labels` do.
+        things. Else they may also come as vectors. Raises as `embed_images` and `embed_labels` do.
         """
         classes = self.embed_labels(labels, templates=templates, truncate=truncate)
         at = partial(self.anywhere, classes=classes)
@@ -352,20 +358,12 @@ class Embedder:
         return save_folder(folder, network, tokenizer_json=self.tokenizer_json, reading=self.reading, preprocess=spec)
 
     def _image_vectors(self, images: Images) -> np.ndarray:
-        vectors = self._as_vectors(images)
+        vectors = zero_shot.as_vectors(images, self.dim)
         return self.embed_images(images, decode="fast") if vectors is None else vectors
 
     def _text_vectors(self, texts: Sequence[str] | np.ndarray, truncate: bool) -> np.ndarray:
-        vectors = self._as_vectors(texts)
+        vectors = zero_shot.as_vectors(texts, self.dim)
         return self.embed_texts(texts, truncate=truncate) if vectors is None else vectors  # type: ignore[arg-type]
-
-    def _as_vectors(self, items: object) -> np.ndarray | None:
-        """A float array's rows at unit length; None for anything else, which then is pictures or texts."""
-        if not isinstance(items, np.ndarray) or items.dtype.kind != "f":
-            return None
-        if items.ndim != 2 or items.shape[1] != self.dim:
-            raise ArgumentError(f"an array of floats {items.shape} came; this model's vectors are (n, {self.dim}).")
-        return zero_shot.unit(items.astype(np.float32, copy=False))
 
 
 def _reopened(opened: dict[str, Any], mark: str) -> Embedder:

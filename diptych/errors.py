@@ -71,3 +71,7 @@ class DiptychError(Exception):
 
 class ArgumentError(DiptychError, ValueError):
     """An argument that is of no use here, or contradicts another."""
+
+
+class ArgumentTypeError(ArgumentError, TypeError):
+    """An argument of a class that is of no use here."""

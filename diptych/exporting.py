@@ -98,6 +98,8 @@ def convert(
     how near they are. Raises CheckpointError for models and places that do not do, ArgumentError for settings that
     contradict each other.
     """
+    if to not in get_args(Target):
+        raise ArgumentError(f"to={to!r} is not known; choose one of {', '.join(get_args(Target))}.", argument="to")
     if to in get_args(Export):
         if dtype is not None:
             raise ArgumentError([Setting("dtype", dtype), " is for forms that keep the weights."], argument="dtype")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from diptych.errors import DiptychError, Words, worded
+from diptych.errors import ArgumentTypeError, DiptychError, Words, worded
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -46,10 +46,15 @@ def bad_texts(texts: Sequence[object]) -> dict[int, Failure]:
 
 
 def _bad_text(text: object, at: int) -> Failure | None:
+    if isinstance(text, str) and not text.strip():
+        return Failure("empty", f"text {at} is empty; wanted at least a word.")
+    return no_text(text, at)
+
+
+def no_text(text: object, at: int) -> Failure | None:
+    """What is wrong with it where it is no text; an empty one is."""
     if not isinstance(text, str):
         return Failure("no text", f"text {at} is a {type(text).__name__}; wanted a string.")
-    if not text.strip():
-        return Failure("empty", f"text {at} is empty; wanted at least a word.")
     try:
         text.encode()
     except UnicodeEncodeError:  # half a character: what Python makes of a command line's or file name's stray bytes
@@ -59,16 +64,18 @@ def _bad_text(text: object, at: int) -> Failure | None:
 
 def listed(items: object, what: str) -> list[Any]:
     """Pictures or texts as a list: one of them is a list of one, and neither its letters, bytes nor rows are taken for
-    several. Raises TypeError for what is neither."""
+    several. Raises ArgumentTypeError for what is neither."""
     return [items] if is_one(items) else list(several(items, what))
 
 
 def several(items: object, what: str) -> Iterable[Any]:
     """`listed` for what may be long: nothing is gathered."""
+    if isinstance(items, np.ndarray) and items.ndim == 0 and items.dtype.kind in "OUS":
+        return [items.item()]
     if is_one(items):
         return [items]
-    if not isinstance(items, Iterable):
-        raise TypeError(f"{what} came as {type(items).__name__}; pass one, or a list of them.")
+    if not isinstance(items, Iterable) or getattr(items, "ndim", 1) == 0:  # an array without axes iterates over nothing
+        raise ArgumentTypeError(f"{what} came as {type(items).__name__}; pass one, or a list of them.", argument=what)
     return items
 
 

@@ -33,7 +33,7 @@ class Box(NamedTuple):
 
 def windows(width: int, height: int, *, scales: Sequence[float] | None = None, overlap: float = OVERLAP) -> list[Box]:
     """Square windows (their scores 0) of several sizes, which overlap by at least `overlap` and together cover a
-    picture of so many pixels to its edges. Raises ValueError for scales outside 0 to 1, an overlap outside 0 to
+    picture of so many pixels to its edges. Raises ArgumentError for scales outside 0 to 1, an overlap outside 0 to
     under 1, or what would be more than MOST_WINDOWS. They are a pixel apart or more. By default the scales are SCALES;
     of a very thin picture those that make so many windows are left out."""
     given, scales = scales, SCALES if scales is None else scales
@@ -156,6 +156,8 @@ def boxes(
     low, high = float(np.median(scores)), float(scores.max())
     if high - low < 1e-6:
         return ()
+    if not 0 <= threshold < 1:
+        raise ArgumentError(f"threshold is {threshold}; wanted 0 to under 1.", argument="threshold")
     found = [_around(scores, part, size) for part in parts(scores > low + threshold * (high - low))]
     return tuple(sorted(found, key=lambda box: -box.score)[:most])
 

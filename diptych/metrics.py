@@ -66,7 +66,7 @@ def rankings(
 
     From text to picture a query has one right answer; from picture to text any of its own captions counts, as in
     Karpathy and Fei-Fei 2015, section 4.2. Ties count against the model. Memory does not grow with the product of the
-    numbers: cosines are made a tile at a time. Raises ValueError for owners that do not fit.
+    numbers: cosines are made a tile at a time. Raises ArgumentError for owners that do not fit.
     """
     owners = np.asarray(owners)
     if len(owners) != len(texts):

@@ -47,7 +47,8 @@ class Tokenizer:
         self, tokenizer: tokenizers.Tokenizer, *, context: int = 77, pad_id: int = 0, fill_context: bool = False,
         reading: Reading = PLAIN,
     ):  # fmt: skip
-        """`fill_context` pads to the whole context always, which a bidirectional tower needs (SigLIP's)."""
+        """`fill_context` pads to the whole context always, which a tower needs that reads padding: a bidirectional one
+        (SigLIP's), or one that pools the last place, whatever stands there."""
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -74,8 +75,8 @@ class Tokenizer:
     def of_tower(cls, text: str, config: "TextConfig", reading: Reading = PLAIN) -> "Tokenizer":
         """The text of a `tokenizer.json`, padded and limited as the text tower of `config` wants it, and read as the
         model's source does."""
-        options = {"context": config.context, "pad_id": config.pad_id, "fill_context": not config.causal}
-        return cls.from_json(text, reading=reading, **options)
+        fill = not config.causal or config.pool == "last"
+        return cls.from_json(text, context=config.context, pad_id=config.pad_id, fill_context=fill, reading=reading)
 
     @classmethod
     def open(cls, path: str | Path, *, context: int = 77, pad_id: int = 0, fill_context: bool = False) -> "Tokenizer":

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from diptych.errors import ArgumentError
-from diptych.failures import listed
+from diptych.failures import TextError, listed, no_text
+from diptych.pictures.arrays import as_array, is_numbers
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -60,12 +61,14 @@ class WithPlaces(NamedTuple):
 
 
 def prompts(labels: tuple[str, ...], templates: tuple[str, ...]) -> list[str]:
-    """Every template filled with every label, label by label. ValueError where a template has no `{}`, or none came."""
+    """Every template filled with every label, label by label. ArgumentError where one has no `{}`, or none came."""
     if not templates:
         raise ArgumentError(f"templates is empty; wanted one or more, like {PLAIN_TEMPLATES[0]!r}.")
     for template in templates:
-        if "{}" not in template:
-            raise ArgumentError(f"the template {template!r} has no {{}} for the label to go into.")
+        if not isinstance(template, str) or "{}" not in template:
+            raise ArgumentError(
+                f"the template {template!r} has no {{}} for the label to go into.", argument="templates"
+            )
     return [template.replace("{}", label) for label in labels for template in templates]
 
 
@@ -73,9 +76,13 @@ def synonyms(labels: Labels) -> dict[str, list[str]]:
     """What each label is called: itself, where nothing else is said. ArgumentError where there is no label, one that
     stands there twice, or one that is called nothing."""
     if isinstance(labels, Mapping):
+        if bad_names := [name for name in labels if not isinstance(name, str)]:
+            raise TextError(f"the label {bad_names[0]!r} is no string; wanted its name.", argument="labels")
         called = {name: listed(names, f"labels[{name!r}]") for name, names in labels.items()}
     else:
         names = listed(labels, "labels")
+        if bad := next((failure for at, name in enumerate(names) if (failure := no_text(name, at))), None):
+            raise TextError(bad.message.replace("text", "label", 1), argument="labels")
         called = {name: [name] for name in names}
         if len(called) < len(names):
             twice = next(name for at, name in enumerate(names) if name in names[:at])
@@ -89,7 +96,7 @@ def synonyms(labels: Labels) -> dict[str, list[str]]:
 
 def templates_of(source: str | os.PathLike[str]) -> tuple[str, ...]:
     """A set of templates: "plain" or "general", which are ours; "openai" (80, of an installed open_clip) or "openai-7";
-    or a JSON file with a list of them, or with {"templates": [...]}. Raises ValueError that says what is wrong."""
+    or a JSON file with a list of them, or with {"templates": [...]}. Raises ArgumentError that says what is wrong."""
     ours = {"plain": PLAIN_TEMPLATES, "general": GENERAL_TEMPLATES}
     if str(source) in ours:
         return ours[str(source)]
@@ -140,6 +147,21 @@ def class_vectors(
 def unit(vectors: Float[np.ndarray, "*n dim"]) -> Float[np.ndarray, "*n dim"]:
     """The same directions at length 1; a vector of zeros stays one."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+def as_vectors(items: object, dim: int) -> Float[np.ndarray, "n dim"] | None:
+    """Vectors that came where pictures or texts may come, at unit length: an array or tensor of floats, (n, dim), or
+    (dim,) for one alone, or a list of such. None for anything else. ArgumentError for vectors that are not of this
+    length, or not finite."""
+    if isinstance(items, (list, tuple)) and items and all(is_numbers(each) and each.ndim == 1 for each in items):
+        items = np.stack([as_array(each) for each in items]) if len({len(each) for each in items}) == 1 else items[0]
+    if not is_numbers(items) or items.ndim not in (1, 2) or (vectors := as_array(items)).dtype.kind != "f":  # type: ignore[attr-defined]
+        return None
+    if vectors.shape[-1] != dim:
+        raise ArgumentError(f"an array of floats {vectors.shape} came; this model's vectors are (n, {dim}).")
+    if not np.isfinite(vectors).all():
+        raise ArgumentError(f"the vectors {vectors.shape} that came hold NaN or infinity; leave such vectors out.")
+    return unit(np.atleast_2d(vectors.astype(np.float32, copy=False)))
 
 
 def cosines(

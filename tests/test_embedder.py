@@ -124,7 +124,7 @@ def test_similarity_of_pictures_texts_and_vectors(model: Embedder, paths: list[P
             assert result.dtype == np.float32
             np.testing.assert_allclose(result, expected, atol=1e-6)
     assert model.similarity(np.zeros((1, 64)), texts).tolist() == [[0, 0, 0]]
-    for wrong in (images[0], images[:, :5], np.zeros((2, 8, 8, 3))):
+    for wrong in (images[0, :5], images[:, :5]):
         with pytest.raises(ValueError, match=r"floats .* vectors are \(n, 64\)"):
             model.similarity(wrong, TEXTS)
         with pytest.raises(ValueError, match=r"floats .* vectors are \(n, 64\)"):
@@ -444,3 +444,23 @@ def test_model_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("diptych.checkpoint.finding.BUNDLED", tmp_path / "bundled")
     with pytest.raises(diptych.CheckpointError, match="without the bundled model; name a model folder or a hub id"):
         diptych.load()
+
+
+@pytest.mark.parametrize("engine", ["openvino", "pytorch"])
+def test_who_pools_the_last_place_reads_the_padding(engine: str, tiny_model: Path, tmp_path: Path) -> None:
+    """open_clip's `pool_type` "last" takes the last place of the whole context, whatever else is in the batch."""
+    model = diptych.load(tiny_model, engine="pytorch", device="cpu")
+    config = dataclasses.replace(model.config, text=dataclasses.replace(model.config.text, pool="last"))
+    torch.manual_seed(0)
+    network = CLIP(config).eval()
+    settings = model.preprocessing.to_hugging_face()
+    folder = save_folder(tmp_path / "last", network, tokenizer_json=model.tokenizer_json, preprocess=settings)
+    loaded = diptych.load(folder, engine=engine, device="cpu", precision="float32")
+    ids = np.full((1, config.text.context), config.text.pad_id)
+    row = model.tokenize("a star").ids[0]
+    ids[0, : len(row)] = row
+    with torch.no_grad():
+        wanted = torch.nn.functional.normalize(network.encode_text(torch.from_numpy(ids))).numpy()
+    np.testing.assert_allclose(loaded.embed_texts("a star"), wanted, atol=1e-5)
+    together = loaded.embed_texts(["a star", "a green cat next to a grey bell"])
+    np.testing.assert_allclose(together[:1], wanted, atol=1e-5)

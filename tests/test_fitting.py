@@ -81,6 +81,23 @@ def without_counters(tensors: Tensors, _: Any) -> None:
 
 
 @pytest.mark.parametrize("engine", ["openvino", "pytorch"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(lambda tensor: tensor.to("meta"), "without its numbers"), (Tensor.to_sparse, "of layout torch.sparse_coo")],
+    ids=["meta", "sparse"],
+)
+def test_tensors_that_hold_no_numbers_or_not_all(change: Any, said: str, engine: Any, tmp_path: Path) -> None:
+    tensors = load_file(HF_CLIP / "model.safetensors")
+    for name in ("config.json", "preprocessor_config.json"):
+        if (HF_CLIP / name).is_file():
+            (tmp_path / name).write_bytes((HF_CLIP / name).read_bytes())
+    tensors["text_projection.weight"] = change(tensors["text_projection.weight"])
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=f"text_projection.weight came as .* {said}, wanted"):
+        diptych.load(tmp_path, engine=engine, device="cpu")
+
+
+@pytest.mark.parametrize("engine", ["openvino", "pytorch"])
 def test_what_is_no_weight_may_be_there_or_not(engine: Any, tmp_path: Path) -> None:
     def more(tensors: Tensors, _: Any) -> None:
         tensors["text_model.embeddings.position_ids"] = torch.arange(77)[None]

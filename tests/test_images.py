@@ -330,7 +330,7 @@ def test_each_bad_input_has_its_reason(tmp_path: Path) -> None:
     assert reason_of(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n") == "not an image"  # no interpreter is run
     assert reason_of(Image.new("RGB", (0, 5))) == "not an image"
     assert reason_of(None) == reason_of(["a.jpg"]) == reason_of(io.StringIO("a")) == "unsupported type"
-    assert reason_of(np.zeros((4, 4))) == reason_of(np.zeros((4, 4, 4), np.uint8)) == "unsupported array"
+    assert reason_of(np.zeros((4, 4))) == reason_of(np.zeros((5, 6, 5), np.uint8)) == "unsupported array"
     assert reason_of(np.zeros((0, 4, 3), np.uint8)) == "unsupported array"
 
 

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pickle
 import pkgutil
+from datetime import date, datetime
 from pathlib import Path
 from urllib.request import pathname2url
 
@@ -137,6 +138,17 @@ def test_arrays_and_tensors_are_pictures(model: Embedder, picture: Image.Image) 
     np.testing.assert_array_equal(model.embed_images(tensor.permute(2, 0, 1)), wanted)
 
 
+@pytest.mark.parametrize("kind", ["array", "tensor"])
+def test_colours_may_come_first_and_with_alpha(kind: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 4), dtype=np.uint8)
+    for count, mode in [(1, "L"), (3, "RGB"), (4, "RGBA")]:
+        colours = pixels[:, :, :count]
+        for values in (colours, np.moveaxis(colours, -1, 0), *((colours / 255,) if count > 1 else ())):
+            picture = picture_of(values if kind == "array" else torch.from_numpy(values.copy()))
+            assert picture.mode == mode
+            np.testing.assert_array_equal(np.asarray(picture).reshape(colours.shape), colours)
+
+
 def test_numbers_that_are_no_picture_say_so() -> None:
     pixels = np.random.default_rng(0).random((4, 5, 3))
     for numbers, said in [
@@ -145,7 +157,8 @@ def test_numbers_that_are_no_picture_say_so() -> None:
         (np.where(pixels > 0.5, np.nan, pixels), "Its floats go from nan to nan"),
         (pixels[:, :, 0], "It holds float64"),
         (pixels.astype(np.int64), "It holds int64"),
-        (np.zeros((4, 5, 4), np.uint8), r"Its shape is \(4, 5, 4\)"),
+        (np.zeros((6, 5, 2), np.uint8), r"Its shape is \(6, 5, 2\)"),
+        (np.zeros((6, 5, 5), np.uint8), r"Its shape is \(6, 5, 5\)"),
         (torch.zeros(0, 3), r"Its shape is \(0, 3\)"),
     ]:
         with pytest.raises(ValueError, match=said):
@@ -174,6 +187,96 @@ def test_what_a_label_is_called_is_averaged(model: Embedder, pictures: Path) -> 
     assert result.probabilities.shape == (1, 2)
 
 
+# --- vectors where pictures and texts may come
+
+
+def test_vectors_in_any_form(model: Embedder) -> None:
+    rows = np.random.default_rng(0).normal(size=(2, model.dim)).astype(np.float32)
+    texts = model.embed_texts(["a star", "a cat"])
+    wanted = model.similarity(rows, texts)
+    for form in (rows.astype(np.float64), torch.from_numpy(rows), list(rows), [torch.from_numpy(row) for row in rows]):
+        np.testing.assert_allclose(model.similarity(form, ["a star", "a cat"]), wanted, atol=1e-5)
+        assert model.classify(form, ["a star", "a cat"]).probabilities.shape == (2, 2)
+    np.testing.assert_allclose(model.similarity(rows[1], texts[0]), wanted[1:, :1], atol=1e-6)
+    assert diptych.Query(torch.from_numpy(rows[0])).terms[0].kind == "vector"
+
+
+def test_pictures_in_floats_are_no_vectors(model: Embedder, picture: Image.Image) -> None:
+    pixels = np.asarray(picture)
+    wanted = model.classify(pixels, ["a star", "a cat"]).probabilities
+    for form in (pixels / 255, (pixels / 255)[None], torch.from_numpy(pixels / 255)):
+        np.testing.assert_allclose(model.classify(form, ["a star", "a cat"]).probabilities, wanted, atol=1e-5)
+        assert model.similarity(form, "a star").shape == (1, 1)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_vectors_that_are_none(model: Embedder, bad: float) -> None:
+    rows = np.full((2, model.dim), bad, np.float32)
+    for call in (model.similarity, model.classify):
+        with pytest.raises(diptych.ArgumentError, match="hold NaN or infinity"):
+            call(rows, ["a star"])
+    with pytest.raises(diptych.ArgumentError, match="this model's vectors are"):
+        model.similarity(rows[:, 1:], ["a star"])
+
+
+# --- what is wrong is said by errors of ours
+
+
+@pytest.mark.parametrize(
+    "texts", [None, 3, [3], b"a", [b"a"], [None], Path("a"), [["a", "b"]], np.array([["a", "b"]]), "a\udc80"]
+)
+def test_what_is_no_text(model: Embedder, texts: object) -> None:
+    for call in (model.embed_texts, model.tokenize, model.embed_labels):
+        with pytest.raises(diptych.DiptychError, match=r"wanted (a string|Unicode)|pass one, or a list"):
+            call(texts)
+
+
+def test_a_text_in_an_array_without_axes(model: Embedder) -> None:
+    np.testing.assert_array_equal(model.embed_texts(np.array("a star")), model.embed_texts("a star"))
+    with pytest.raises(diptych.ArgumentError, match="pass one, or a list"):
+        model.embed_images(np.array(5))
+
+
+def test_arguments_that_are_none_of_theirs(model: Embedder, picture: Image.Image, tmp_path: Path) -> None:
+    for call in (
+        lambda: model.classify(picture, ["a"], templates=["a"]),
+        lambda: model.classify(picture, ["a"], templates=[3]),
+        lambda: model.classify(picture, ["a"], templates=[]),
+        lambda: model.locate(picture, "a", method="x"),
+        lambda: model.locate(picture, "a", method="windows", scales=[2]),
+        lambda: model.locate(picture, "a", threshold=float("nan")),
+        lambda: model.embed_images(picture, decode="x"),
+        lambda: model.embed_pixels([np.zeros((3, 3, 3), np.uint8)]),
+        lambda: diptych.load(""),
+        lambda: diptych.load(3),
+        lambda: diptych.load("bundled", revision="main"),
+        lambda: diptych.load(precision="float16", engine="openvino", device="cpu"),
+        lambda: diptych.convert("bundled", tmp_path / "x", to="onx"),
+        lambda: diptych.recipe("lap", data=("x",), out="y"),
+        lambda: diptych.Filters(path=["*.png"]),
+        lambda: diptych.Filters(since=2024),
+        lambda: diptych.Filters(min_width="8"),
+        lambda: diptych.Query(None),
+        lambda: diptych.Query(["a", "b"]),
+        lambda: diptych.examine(tmp_path),
+    ):
+        with pytest.raises(diptych.DiptychError):
+            call()
+    with pytest.raises(diptych.ArgumentError, match="hf, open_clip, openai, openvino, onnx"):
+        diptych.convert("bundled", tmp_path / "x", to="onx")
+
+
+def test_filters_take_dates_and_paths() -> None:
+    filters = diptych.Filters(since=date(2024, 5, 1), until=datetime(2024, 5, 2, 3, 4, 5, 6), path=Path("a/b"))
+    assert filters == diptych.Filters(since="2024-05-01", until="2024-05-02T03:04:05", path="a/b")
+
+
+def test_a_finding_reads_well() -> None:
+    finding = diptych.Finding("it is old", ["call ", diptych.Setting("reindex", True, "index.update")])
+    assert str(finding) == "it is old: call index.update(reindex=True)"
+    assert str(finding._replace(mended=True)) == "it is old: mended"
+
+
 # --- queries and what notebooks show
 
 
@@ -181,6 +284,9 @@ def test_a_query_from_what_a_caller_has(picture: Image.Image) -> None:
     assert diptych.Query("a dog").terms == diptych.Query.text("a dog").terms
     assert [term.kind for term in (diptych.Query("a dog") - diptych.Query(picture)).terms] == ["text", "picture"]
     assert diptych.Query(np.ones(4, np.float32)).terms[0].kind == "vector"
+    for sums in (diptych.Query("a") - "b", "a" - diptych.Query("b")):
+        assert sums.terms == (diptych.Query("a") - diptych.Query("b")).terms
+    assert ("a" + diptych.Query("b")).terms == (diptych.Query("a") + "b").terms
     assert diptych.Query(diptych.Query("a dog") * 2).terms[0].weight == 2
 
 

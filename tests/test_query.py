@@ -78,4 +78,4 @@ def test_a_text_is_no_number() -> None:
     with pytest.raises(TypeError):
         Query.text("a") * "b"  # type: ignore[operator]
     with pytest.raises(TypeError):
-        Query.text("a") + "b"  # type: ignore[operator]
+        Query.text("a") + 3  # type: ignore[operator]

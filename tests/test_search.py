@@ -189,7 +189,7 @@ def test_how_many_hits_speak_for_an_index() -> None:
 
 @given(st.integers(-5, 0), st.floats(-3, 3))
 def test_bad_numbers_are_named(limit: int, diverse: float) -> None:
-    with pytest.raises(ValueError, match=f"limit is {limit}; wanted 1 or more"):
+    with pytest.raises(ValueError, match=f"limit is {limit}; wanted a whole number, 1 or more"):
         search(None, "a dog", limit=limit)  # type: ignore[arg-type]
     if not 0 <= diverse <= 1:
         with pytest.raises(ValueError, match="diverse is"):

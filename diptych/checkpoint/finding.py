@@ -36,7 +36,11 @@ def find(source: str | os.PathLike[str] | None, *, revision: str | None = None) 
     if source is None or str(source) == BUNDLED_NAME:
         if not BUNDLED.is_dir():
             raise CheckpointError("this installation came without the bundled model; name a model folder or a hub id.")
+        if revision is not None:
+            raise CheckpointError(f"the bundled model has one revision; leave revision={revision!r} out.")
         return Found(BUNDLED, str(BUNDLED))
+    if not isinstance(source, str | os.PathLike) or not str(source).strip():
+        raise CheckpointError(f"{source!r} names no model; wanted a model folder, a file, a hub id, or 'bundled'.")
     path = Path(source).expanduser() if str(source).startswith("~") else Path(source)
     if revision is not None and path.exists():
         raise CheckpointError(

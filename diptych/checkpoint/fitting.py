@@ -39,8 +39,11 @@ class Form(NamedTuple):
 
 
 def form_of(tensor: Tensor) -> Form:
-    """That of a tensor."""
-    return Form(tuple(tensor.shape), FLOAT if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch."))
+    """That of a tensor. One that holds no numbers, or not all in their places, is of no kind that fits."""
+    kind = FLOAT if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_meta or str(tensor.layout) != "torch.strided":
+        kind = "without its numbers" if tensor.is_meta else f"of layout {tensor.layout}"
+    return Form(tuple(tensor.shape), kind)
 
 
 def forms_of(tensors: Mapping[str, Tensor]) -> dict[str, Form]:

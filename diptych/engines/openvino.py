@@ -51,7 +51,7 @@ class OpenVINOEngine:
 
         If `files` are named, these and `settings` are all that the text tower depends on, and it is kept as compiled
         for the next process. `precision` is that of what is not quantised; "auto" is bfloat16 where the processor has
-        it, else float32 (see `arithmetic`). `source` names the model in errors. Raises ValueError for what is not
+        it, else float32 (see `arithmetic`). `source` names the model in errors. Raises ArgumentError for what is not
         here."""
         if precision not in get_args(Precision):
             raise ArgumentError(

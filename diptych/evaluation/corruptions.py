@@ -70,8 +70,8 @@ _FUNCTIONS: dict[Kind, Callable[[Image.Image, int, int], Image.Image]] = {
 
 
 def corrupt(image: Image.Image, kind: Kind, strength: int, *, seed: int = 0) -> Image.Image:
-    """The picture in RGB, corrupted in the size that it has; the strengths are meant for 224 px. Raises ValueError for
-    a kind or strength that there is not."""
+    """The picture in RGB, corrupted in the size that it has; the strengths are meant for 224 px. ArgumentError for a
+    kind or strength that there is not."""
     if kind not in _FUNCTIONS or strength not in STRENGTHS:
         raise ArgumentError(f"{kind!r} at strength {strength}; wanted one of {', '.join(KINDS)} at 1, 2, 3, 4 or 5.")
     return _FUNCTIONS[kind](image, strength, seed)

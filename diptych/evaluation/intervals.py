@@ -39,7 +39,7 @@ def mean_interval(
     seed: int = 0,
 ) -> Interval:
     """Of a mean over items. Items that go together, such as the captions of one picture, have the same number in
-    `groups`: whole groups are then drawn. Raises ValueError where there are no items, or not a group for each."""
+    `groups`: whole groups are then drawn. Raises ArgumentError where there are no items, or not a group for each."""
     values = np.asarray(values, np.float64)
     if not len(values) or (groups is not None and len(groups) != len(values)):
         raise ArgumentError(f"{len(values)} values and {'no' if groups is None else len(groups)} groups; wanted some.")
@@ -59,7 +59,7 @@ def paired_interval(
     seed: int = 0,
 ) -> Interval:
     """Of the mean of second - first, the numbers of two models on the same items in the same order. What both find hard
-    or easy cancels, so it is narrower than two intervals suggest. Raises ValueError where the lengths differ."""
+    or easy cancels, so it is narrower than two intervals suggest. Raises ArgumentError where the lengths differ."""
     if len(first) != len(second):
         raise ArgumentError(f"{len(first)} items and {len(second)}; wanted the same ones.")
     differences = np.asarray(second, np.float64) - np.asarray(first, np.float64)

@@ -39,7 +39,7 @@ class Base:
 
 def bases(entries: Sequence[Entry]) -> dict[str, Entry]:
     """What each shifted set is a shift of, by the shifted one's name: as the suite says, and else as `named.NAMED`
-    knows, where the suite has that set. Raises ValueError for a base that it has not."""
+    knows, where the suite has that set. Raises ArgumentError for a base that it has not."""
     found = {}
     for entry in entries:
         known = NAMED[entry.source].shift_of if entry.source in NAMED else None

@@ -47,7 +47,7 @@ USUAL = {"classes": ("zero-shot",), "pairs": ("retrieval",)}
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set of a suite, as its file says it; see the head of this module. Raises ValueError that names what is
+    """A data set of a suite, as its file says it; see the head of this module. Raises ArgumentError that names what is
     wrong."""
 
     name: str

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from diptych.errors import Setting, Words
+from diptych.errors import Setting, Words, worded
 from diptych.index import cache
 from diptych.index.catalog import Catalog
 from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexFault, IndexModelError, IndexPlaceError
-from diptych.index.local import source_of
+from diptych.index.local import open_index, source_of
 from diptych.index.lock import holder, left_behind
 from diptych.index.mending import facts_of, recover, remove, set_aside
 from diptych.index.schema import FORMAT, MODALITIES, NAMES
@@ -37,14 +37,21 @@ class Finding(NamedTuple):
     remedy: Words
     mended: bool = False
 
+    def __str__(self) -> str:
+        return f"{worded(self.what)}: {'mended' if self.mended else worded(self.remedy)}"
 
-def examine(index: LocalIndex, *, mend: bool = False) -> list[Finding]:
-    """Look through an index: its place, its catalog down to each vector, its caches, its model. With `mend`, what can
-    be repaired is: a damaged catalog is replaced by what can be read of it (the old one is kept as NAME.broken), broken
-    rows are dropped, so that the next update embeds their files again, and caches are built anew.
+
+def examine(index: LocalIndex | str | os.PathLike[str], *, mend: bool = False) -> list[Finding]:
+    """Look through an index, or that of a folder: its place, its catalog down to each vector, its caches, its model.
+    With `mend`, what can be repaired is: a damaged catalog is replaced by what can be read of it (the old one is kept
+    as NAME.broken), broken rows are dropped, so that the next update embeds their files again, and caches are built
+    anew.
 
     Raises IndexPlaceError where there is no index, IndexBusyError where `mend` meets another process that updates.
     """
+    if isinstance(index, str | os.PathLike):
+        with open_index(index) as opened:
+            return examine(opened, mend=mend)
     if not os.path.lexists(index.catalog_path):
         raise IndexPlaceError(f"{index.place} holds no index; `diptych index FOLDER` makes one.")
     place = list(_of_place(index, mend))  # before our own lock covers what another left behind

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from diptych.errors import ArgumentError, DiptychError
@@ -47,8 +47,8 @@ class Filters:
     """What an item's file must be like; None asks for nothing. A file that is silent on what is asked does not pass.
 
     `since` and `until` are dates as far as they matter, "2024", "2024-05", "2024-05-01" or "2024-05-01T12:30", both
-    included: `until="2024-05"` ends with May. With `file_dates` a file that does not say when it was taken goes by the
-    time of its last change. `camera` is a part of its name, in any case. `path` is a pattern
+    included (`until="2024-05"` ends with May), or Python's own. With `file_dates` a file that does not say when it was
+    taken goes by the time of its last change. `camera` is a part of its name, in any case. `path` is a pattern
     (`diptych.index.patterns` tells all) of files, or of a folder with all that is in it: `*.jpg`, `holidays/**/b*`,
     `drafts`. `under` is a folder, relative to the index's root, that the file must be in; `path` is relative to that.
     Raises FilterError.
@@ -68,6 +68,8 @@ class Filters:
     file_dates: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("since", "until", "camera", "path", "under"):
+            object.__setattr__(self, name, _as_text(name, getattr(self, name)))
         for name in ("since", "until"):
             _check_date(name, getattr(self, name))
         _check_choice("orientation", self.orientation, Orientation)
@@ -80,8 +82,8 @@ class Filters:
             _check_path(self.path)
         for name in ("min_width", "min_height", "min_megapixels"):
             least = getattr(self, name)
-            if least is not None and not 0 <= least < math.inf:
-                raise FilterError(f"{name}={least}; wanted 0 or more.")
+            if least is not None and not (isinstance(least, int | float) and 0 <= least < math.inf):
+                raise FilterError(f"{name}={least!r}; wanted 0 or more.")
 
     def __bool__(self) -> bool:
         return self != Filters()
@@ -151,6 +153,17 @@ def _check_date(name: str, date: str | None) -> None:
 def _check_choice(name: str, value: object, choices: Any) -> None:
     if value is not None and value not in get_args(choices):
         raise FilterError(f"{name}={value!r}; wanted one of {', '.join(get_args(choices))}.")
+
+
+def _as_text(name: str, value: object) -> str | None:
+    """A date or a path in its own class as text."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None).isoformat(timespec="seconds")
+    if isinstance(value, date | os.PathLike):
+        return value.isoformat() if isinstance(value, date) else os.fspath(value)
+    if value is None or isinstance(value, str):
+        return value
+    raise FilterError(f"{name}={value!r}; wanted a string.")
 
 
 def _check_path(pattern: str) -> None:

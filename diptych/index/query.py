@@ -12,6 +12,7 @@ import numpy as np
 
 from diptych.errors import DiptychError
 from diptych.index.scan import RAW_ENDINGS
+from diptych.pictures.arrays import as_array, is_numbers
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -53,9 +54,9 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Query:
-    """Terms that are added up: `Query("a dog") + 0.5 * Query.image("a.jpg") - Query("snow")`.
+    """Terms that are added up: `Query("a dog") + 0.5 * Query.image("a.jpg") - "snow"`.
 
-    `Query(thing)` is `Query.of(thing)`: a str is a text, floats are a vector, all else is a picture.
+    `Query(thing)` is `Query.of(thing)`: a str is a text, floats (dim,) are a vector, all else is a picture.
     Every term is a unit vector before its weight counts, and the sum is made a unit vector again, so that a score
     stays a cosine; only the proportions of the weights matter.
     """
@@ -86,11 +87,17 @@ class Query:
         """A query from whatever a caller has: a str is a text, floats are a vector, all else is a picture."""
         return thing if isinstance(thing, Query) else cls(thing)
 
-    def __add__(self, other: Query) -> Query:
-        return Query(self.terms + other.terms) if isinstance(other, Query) else NotImplemented
+    def __add__(self, other: Query | str) -> Query:
+        return Query(self.terms + Query(other).terms) if isinstance(other, Query | str) else NotImplemented
 
-    def __sub__(self, other: Query) -> Query:
-        return self + -other if isinstance(other, Query) else NotImplemented
+    def __radd__(self, other: str) -> Query:
+        return Query(other) + self if isinstance(other, str) else NotImplemented
+
+    def __sub__(self, other: Query | str) -> Query:
+        return self + -Query(other) if isinstance(other, Query | str) else NotImplemented
+
+    def __rsub__(self, other: str) -> Query:
+        return Query(other) - self if isinstance(other, str) else NotImplemented
 
     def __mul__(self, weight: float) -> Query:
         if not isinstance(weight, int | float | np.number):
@@ -154,8 +161,11 @@ def _terms(thing: Any) -> tuple[Term, ...]:
         return thing.terms
     if isinstance(thing, str):
         return (Term("text", thing),)
-    is_vector = isinstance(thing, np.ndarray) and thing.dtype.kind == "f" and thing.ndim == 1
-    return (Term("vector" if is_vector else "picture", thing),)
+    if thing is None or isinstance(thing, int | float | list | dict):
+        raise QueryError(f"the query is {str(thing)[:40]!r}; wanted a text, a picture, a vector, or a sum of queries.")
+    if is_numbers(thing) and thing.ndim == 1 and (numbers := as_array(thing)).dtype.kind == "f":
+        return (Term("vector", numbers),)
+    return (Term("picture", thing),)
 
 
 def _picture(value: Any, model: Encoder) -> Any:

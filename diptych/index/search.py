@@ -174,8 +174,8 @@ def search_all(
 ) -> Found:
     """`search` in several indexes at once: the best hits of all, by their scores. A file that several of them hold
     counts once. Raises IndexModelError where they are not all of one model."""
-    if limit < 1:
-        raise ArgumentError(f"limit is {limit}; wanted 1 or more.", argument="limit")
+    if not isinstance(limit, int | np.integer) or limit < 1:
+        raise ArgumentError(f"limit is {limit!r}; wanted a whole number, 1 or more.", argument="limit")
     if not 0 <= diverse <= 1:
         raise ArgumentError(
             [Setting("diverse"), f" is {diverse:g}; wanted 0 (the best alone) to 1 (as unlike each other as can be)."],

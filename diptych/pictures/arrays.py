@@ -10,9 +10,10 @@ from PIL import Image
 from diptych.errors import ArgumentError
 
 WANTED = (
-    "Wanted colours (h, w, 3), of a tensor also (3, h, w), or grey (h, w), as uint8 from 0 to 255; colours may be "
-    "floats from 0 to 1, too."
+    "Wanted colours (h, w, 3) or (3, h, w), with an alpha as a fourth of these or without, or grey (h, w), as uint8 "
+    "from 0 to 255; colours may be floats from 0 to 1, too."
 )
+_COLOURS = (1, 3, 4)  # how many numbers a pixel has: grey, red green blue, and these with alpha
 
 
 def is_numbers(source: object) -> bool:
@@ -20,12 +21,20 @@ def is_numbers(source: object) -> bool:
     return isinstance(source, np.ndarray) or all(hasattr(source, name) for name in ("detach", "cpu", "numpy", "ndim"))
 
 
+def as_array(source: Any) -> np.ndarray:
+    """An array as it is; a tensor's numbers, of which bfloat16, which NumPy lacks, becomes float32."""
+    if isinstance(source, np.ndarray):
+        return source
+    tensor = source.detach().cpu()
+    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+
+
 def picture_of(source: Any) -> Image.Image:
-    """An (h, w, 3) or (h, w) array of uint8, an (h, w, 3) array of floats from 0 to 1, or a tensor of these or of
-    (3, h, w) and (1, h, w), PyTorch's order. ValueError says what is wrong with anything else; grey floats are refused,
-    for they may as well be vectors."""
-    values = source if isinstance(source, np.ndarray) else _array(source)
-    if values.size == 0 or not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] == 3)):
+    """Grey (h, w) uint8, or (h, w, 1 or 3 or 4) colours, of uint8 or floats from 0 to 1; or these with their colours
+    first, PyTorch's order. ArgumentError says what is wrong with anything else; grey floats are refused, for they may as
+    well be vectors."""
+    values = _colours_last(as_array(source))
+    if values.size == 0 or not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))):
         raise ArgumentError(f"Its shape is {values.shape}. {WANTED}")
     if values.dtype == np.uint8:
         return Image.fromarray(np.ascontiguousarray(values))
@@ -38,13 +47,8 @@ def picture_of(source: Any) -> Image.Image:
     return Image.fromarray(np.rint(values.astype(np.float32) * 255).astype(np.uint8))
 
 
-def _array(tensor: Any) -> np.ndarray:
-    """A tensor's numbers, its colours last; bfloat16, which NumPy lacks, as float32."""
-    tensor = tensor.detach().cpu()
-    if str(tensor.dtype) == "torch.bfloat16":
-        tensor = tensor.float()
-    values = tensor.numpy()
-    if values.ndim == 3 and values.shape[0] in (1, 3) and values.shape[2] != 3:
+def _colours_last(values: np.ndarray) -> np.ndarray:
+    """Grey without its third axis."""
+    if values.ndim == 3 and values.shape[0] in _COLOURS and values.shape[2] not in _COLOURS:
         values = np.moveaxis(values, 0, -1)
-        return values[:, :, 0] if values.shape[2] == 1 else values
-    return values
+    return values[:, :, 0] if values.ndim == 3 and values.shape[2] == 1 else values

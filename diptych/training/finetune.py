@@ -51,7 +51,7 @@ def parameter_groups(network: CLIP, *, weight_decay: float, layer_decay: float =
     Matrices decay; gains, biases, the class token and the logit scale do not (Radford et al. 2021, section 2.5). In
     each tower the rate shrinks by `layer_decay` from layer to layer downwards (Clark et al. 2020, appendix B; BEiT, Bao
     et al. 2022): what follows the last residual block has scale 1, that block layer_decay, the one before it
-    layer_decay squared, and the embedding or stem the least. The logit scale and bias have 1. Raises ValueError where
+    layer_decay squared, and the embedding or stem the least. The logit scale and bias have 1. ArgumentError where
     `layer_decay` is not above 0 and at most 1.
     """
     if not 0 < layer_decay <= 1:
@@ -80,7 +80,7 @@ def interpolate(before: dict[str, Tensor], after: dict[str, Tensor], alpha: floa
     (WiSE-FT; Wortsman et al. 2022, equation 1); counters are rounded. 0 and 1 are the ends, to the bit.
 
     Half-way is the paper's advice where nothing tells better: most of what was learnt is there, and most of
-    what was known before has not gone. Merge adapters first. Raises ValueError where the states are of two models.
+    what was known before has not gone. Merge adapters first. Raises ArgumentError where the states are of two models.
     """
     if unlike := [name for name in before.keys() | after.keys() if _shape(before, name) != _shape(after, name)]:
         name = min(unlike)

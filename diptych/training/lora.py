@@ -55,7 +55,7 @@ def add(network: CLIP, rank: int, alpha: float) -> None:
     that is locked gets none. Batch norm is frozen, statistics and all. The start is the model as it was, to the bit:
     `up` begins at zero. `weight` and `bias` keep their names in the state, which gains `down`, `up` and `strength` for
     each layer: a run is taken up by `add` and `load_state_dict`. Call it before the optimizer, a compiler or
-    DistributedDataParallel see the network. Raises ValueError where there is nothing to adapt, or adapters already.
+    DistributedDataParallel see the network. Raises ArgumentError where there is nothing to adapt, or adapters already.
     """
     if rank < 1 or alpha <= 0:
         raise ArgumentError(f"LoRA of rank {rank} and alpha {alpha}; wanted a rank of 1 or more and an alpha above 0.")

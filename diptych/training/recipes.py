@@ -78,7 +78,7 @@ def recipe(name: str, **changes: Any) -> TrainConfig:
 
     >>> recipe("laptop", data=("pairs/train",), minutes=30)  # doctest: +SKIP
 
-    Raises ValueError with the names that exist, or with what contradicts itself.
+    Raises ArgumentError with the names that exist, or with what contradicts itself.
     """
     return from_fields(settings_of(name, init=bool(changes.get("init"))) | changes)
 
