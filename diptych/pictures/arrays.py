@@ -31,8 +31,8 @@ def as_array(source: Any) -> np.ndarray:
 
 def picture_of(source: Any) -> Image.Image:
     """Grey (h, w) uint8, or (h, w, 1 or 3 or 4) colours, of uint8 or floats from 0 to 1; or these with their colours
-    first, PyTorch's order. ArgumentError says what is wrong with anything else; grey floats are refused, for they may as
-    well be vectors."""
+    first, PyTorch's order. ArgumentError says what is wrong with anything else; grey floats are refused, for they may
+    as well be vectors."""
     values = _colours_last(as_array(source))
     if values.size == 0 or not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))):
         raise ArgumentError(f"Its shape is {values.shape}. {WANTED}")
