@@ -315,13 +315,19 @@ def test_train_on_what_is_no_data(cli: Cli, shards: Path, tmp_path: Path) -> Non
 
 def test_words_that_are_no_command_or_option(cli: Cli, pictures: Path) -> None:
     for arguments, message in [
-        (("serch", "a dog"), "No such command 'serch'"),
+        (("serch", "a dog"), "there is no command 'serch'. Did you mean: diptych search"),
         (
             ("search", "--image", "missing.jpg"),
             "'missing.jpg' is no file; --image and --minus-image take a picture's path",
         ),
         (("search",), "nothing to look for. Pass TEXT, --text, --image FILE or --clipboard"),
         (("search", "a dog", pictures, "--limit", "0"), "0 is not in the range"),
+        (("search", "a dog", pictures, "--diverse", "3"), "3.0 is not in the range 0<=x<=1"),
+        (("search", "a dog", pictures, "--path", "[z-a]"), "--path: '[z-a]' is no pattern"),
+        (("search", "a dog", pictures, "--since", "May"), "--since May is no date"),
+        (("search", "a dog", pictures, "--since", "2025", "--until", "2024"), "--since 2025 is after --until 2024"),
+        (("search", "a dog", pictures, "--place", "1,2"), "--place 1,2; wanted four numbers"),
+        (("index", pictures, "--exclude", "[z-a]"), "'--exclude': '[z-a]' is no pattern"),
         (("search", "a dog", pictures, "--nonsense"), "No such option"),
         (("compare", pictures, "a dog", "--metric", "x"), "'x' is not one of 'cosine', 'dot', 'euclidean', 'all'"),
         (("convert", "a", "b", "--to", "x"), "'x' is not one of 'hf', 'open_clip', 'openai'"),

@@ -1,6 +1,7 @@
 """One language of patterns, for what is left out of an index and for what is looked for in it."""
 
 import os
+import re
 import unicodedata
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from searched import Searched, TableModel, noise
 
-from diptych.index.filters import Filters
+from diptych.index.filters import FilterError, Filters
 from diptych.index.patterns import PatternError, Patterns, fits, literal_folder
 from diptych.index.scan import scan
 
@@ -64,6 +65,13 @@ def test_patterns_by_their_definition(parts: list[str], folders: list[str], name
         ("**/**/c.png", "c.png", True),
         ("a**c.png", "a/b/c.png", True),
         ("caf\udce9.*", "caf\udce9.png", True),
+        ("img\\[1\\].jpg", "a/img[1].jpg", True),
+        ("img\\[1\\]", "img[1]/a.jpg", True),
+        ("a\\*.jpg", "ab.jpg", False),
+        ("a\\b.jpg", "a\\b.jpg", True),  # a backslash before a letter is one
+        ("a[+-0]b", "a/b", False),
+        ("a//./b/*.jpg", "a/b/c.jpg", True),
+        ("a//b/*.jpg", "a/b/c.jpg", True),
     ],
 )
 def test_what_is_looked_for(pattern: str, path: str, expected: bool) -> None:
@@ -92,7 +100,8 @@ def test_sql_and_the_matcher_are_of_one_mind(tmp_path: Path) -> None:
     paths = ["a.jpg", "a.JPG", "a/b.jpg", "a/b/c.png", "a.jpg.png", ".jpg", "A/c.png", "jpg", "a_jpg", "b/a/b/c.Jpg"]
     for path in paths:
         index.put(path, noise(1))
-    for pattern in ("*.jpg", "*.Png", "a/**", "/a/**", "./a/b/**", "a/", "b/**/*.jpg", "**", "**/a/**", "/*", "a/b/*"):
+    plain = ["*.jpg", "*.Png", "a/**", "/a/**", "./a/b/**", "a/", "b/**/*.jpg", "**", "**/a/**", "/*", "a/b/*"]
+    for pattern in [*plain, "a/./b/*.png", "a//b/*", "a\\[*"]:
         for under in ("", "a", "b/a"):
             condition, values = Filters(path=pattern, under=under).condition()
             found = {item.path for item in index.catalog.items(index.catalog.matching(condition, values))}
@@ -104,5 +113,11 @@ def test_sql_and_the_matcher_are_of_one_mind(tmp_path: Path) -> None:
 def test_a_pattern_that_is_none() -> None:
     with pytest.raises(PatternError, match="'x\\[z-a\\]' is no pattern"):
         Patterns(["*.gif", "x[z-a]"])
+    with pytest.raises(PatternError, match=r"'x\[z-a\]' is no pattern: bad character range z-a\. "):
+        Patterns(["x[z-a]"])
+    for pattern in ("..", "../a", "a/../b"):
+        with pytest.raises(FilterError, match=re.escape(f"path: '{pattern}' leads out of the folder")):
+            Filters(path=pattern)
+    assert Filters(path="a..b/..c")
     assert not Patterns([]).match("a")
     assert not Patterns([" "]).match(" ")

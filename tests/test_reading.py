@@ -285,6 +285,12 @@ def test_few_keyframes_still_show_all(read: Any, tmp_path: Path) -> None:
     assert colours(read()["a.mp4"]) == ["red", "green", "blue", "white"]
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.mpg", "mpeg1video"), ("a.mts", "libx264")])
+def test_a_stream_with_one_keyframe_is_read(read: Any, tmp_path: Path, name: str, codec: str) -> None:
+    video(tmp_path / name, [RED, GREEN, BLUE, WHITE], rate=25, codec=codec, keyframe_every=1000)
+    assert colours(read()[name])[:3] == ["red", "green", "blue"]  # FFmpeg guesses how long such a stream is
+
+
 def test_a_long_video_has_more_frames(read: Any, tmp_path: Path) -> None:
     video(tmp_path / "a.mp4", [RED, GREEN] * 10, seconds_each=5, rate=2)
     contents = read()["a.mp4"]

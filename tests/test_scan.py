@@ -60,7 +60,7 @@ def test_what_programs_keep_is_left_out_even_when_hidden_is_asked_for(tmp_path: 
     made(tmp_path, "P.photoslibrary/originals/0/e.heic", "P.photoslibrary/resources/derivatives/f.jpg")
     files, found = finished(tmp_path)
     assert [file.path for file in files] == ["P.photoslibrary/originals/0/e.heic"]
-    assert found.skipped == {"a program's own folder": 7, "hidden": 3}
+    assert found.skipped == {"of a program's own": 7, "hidden": 3}
     assert sorted(paths(tmp_path, hidden=True)) == [".c.jpg", ".hidden/b.jpg", "P.photoslibrary/originals/0/e.heic"]
 
 
@@ -105,7 +105,7 @@ def test_exclude(tmp_path: Path, pattern: str, left_out: set[str]) -> None:
 
 
 def test_a_pattern_that_is_none_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"exclude='\[z-a\]' is no pattern"):
+    with pytest.raises(ValueError, match=r"exclude: '\[z-a\]' is no pattern"):
         scan(tmp_path, exclude=["[z-a]"])
 
 

@@ -57,6 +57,10 @@ def test_what_words_are_taken_for(words: str, has_terms: bool, expected: tuple) 
         ("gone|a dog", "Directory 'gone' does not exist"),
         ("gone/|a dog", "Directory 'gone/' does not exist"),
         ("/gone", "Directory '/gone' does not exist"),
+        (
+            "/dev/null|a dog",
+            "/dev/null is no folder. Wanted folders to look in; a picture to be like is named by --image",
+        ),
         ("a|red|star", "Put a sentence of several words in quotes"),
     ],
 )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.cli.options import Command
+from diptych.cli.wording import message_of
+from diptych.errors import Setting
 
 if TYPE_CHECKING:
     from diptych.index.filters import Filters
@@ -51,7 +53,9 @@ def filters_of(options: Mapping[str, Any]) -> Filters:
             try:
                 place = Box(*(float(edge) for edge in options["box"].split(",")))
             except (TypeError, ValueError):
-                raise FilterError(f"place={options['box']!r}; wanted four numbers: south,west,north,east.") from None
+                raise FilterError(
+                    [Setting("place", options["box"]), "; wanted four numbers: south,west,north,east."]
+                ) from None
         return Filters(place=place, path=options["path"], **{name: options[name] for name in _NAMES})
     except FilterError as error:
-        raise click.UsageError(f"--{error}") from error
+        raise click.UsageError(message_of(error)) from error

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from diptych.cli.options import report_skipped, say, stages
+from diptych.cli.options import report_reread, report_skipped, say, stages
+from diptych.cli.wording import message_of
 
 if TYPE_CHECKING:
     from diptych.failures import Failure
@@ -75,8 +76,9 @@ def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> L
     except (IndexBusyError, IndexWritingError) as error:
         if is_needed:
             raise
-        say(f"searching the index as it is: {error}")
+        say(f"searching the index as it is: {message_of(error)}")
         return _left_before(index, folder)
+    report_reread(updated.reread)
     if updated.newly_skipped:
         report_skipped(updated.skipped)
     failures = {str(typed(index, folder, path)): why for path, why in updated.failures.items()}

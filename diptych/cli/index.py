@@ -21,6 +21,7 @@ from diptych.cli.options import (
     open_model,
     print_json,
     report_failures,
+    report_reread,
     report_skipped,
     say,
     stages,
@@ -50,6 +51,16 @@ class _Index(click.Command):
         return super().make_context(info_name, args, parent=parent, **extra)
 
 
+def _checked(_context: click.Context, _parameter: click.Parameter, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    from diptych.index.patterns import PatternError, Patterns
+
+    try:
+        Patterns(patterns)
+    except PatternError as error:
+        raise click.BadParameter(str(error)) from None
+    return patterns
+
+
 @click.command("index", cls=_Index)
 @click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False))
 @click.option("--watch", is_flag=True, help="Go on, and index again whenever something changes, until Ctrl-C.")
@@ -58,6 +69,7 @@ class _Index(click.Command):
     "--exclude",
     metavar="GLOB",
     multiple=True,
+    callback=_checked,
     help="Leave out these files or folders; may be repeated, and is remembered ('' forgets).",
 )
 @click.option("--hidden/--no-hidden", default=None, help="Take in files and folders with a leading dot; remembered.")
@@ -157,14 +169,13 @@ def _report(index: LocalIndex, done: Updated, as_json: bool, given: Given | None
         numbers = ("added", "changed", "renamed", "forgotten", "unchanged")
         tell(", ".join(f"{getattr(done, name):,} {name}" for name in numbers) + f" in {done.seconds:.1f} s")
         found = counts.files - counts.failed
-        tell(f"{quoted(index.place)}: {found:,} files, {counts.pictures:,} pictures and {counts.texts:,} texts")
+        where = f"{quoted(index.place)}, of {quoted(index.folder)}" if index.under else quoted(index.place)
+        tell(f"{where}: {found:,} files, {counts.pictures:,} pictures and {counts.texts:,} texts")
         if vectors:
             said = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in vectors.items() if count)
             tell(f"vectors: {said}" + (" (--reindex takes these)" if vectors["of_indexed_files"] else ""))
     report_skipped(done.skipped)
-    if done.reread:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in done.reread.items())
-        say(f"{sum(done.reread.values()):,} files are read better by this version and were read again: {kinds}")
+    report_reread(done.reread)
     if done.partial:
         some = ", ".join(f"{path} ({what})" for path, what in islice(done.partial.items(), MOST_NAMED))
         more = f", and {len(done.partial) - MOST_NAMED:,} more" if len(done.partial) > MOST_NAMED else ""

@@ -100,6 +100,13 @@ def report_skipped(skipped: Mapping[str, int]) -> None:
         say("not looked at: " + ", ".join(f"{count:,} {reason}" for reason, count in parts))
 
 
+def report_reread(reread: Mapping[str, int]) -> None:
+    """Say which files were read again because this version reads them better, by kind, on stderr."""
+    if reread:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in reread.items())
+        say(f"{sum(reread.values()):,} files are read better by this version and were read again: {kinds}")
+
+
 def report_failures(failures: Mapping[Any, Failure], before: int = 0) -> int:
     """Name what was left out, by reason, on stderr; the exit code that follows. The last `before` of them were named
     before, and are counted alone."""

@@ -82,7 +82,13 @@ SECTIONS = {
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(min=1), help="How many hits to print.")
 @click.option("--find", default="pictures", show_default=True, type=click.Choice(list(_FOUND)), help="What to find.")
 @click.option("--relevant", is_flag=True, help="Only what stands out; may say that nothing like that is here.")
-@click.option("--diverse", default=0.0, metavar="0..1", help="How unlike each other the hits should be.")
+@click.option(
+    "--diverse",
+    default=0.0,
+    metavar="0..1",
+    type=click.FloatRange(0, 1),
+    help="How unlike each other the hits should be.",
+)
 @click.option("--copies", is_flag=True, help="Copies, links and the RAW or HEIC beside a JPEG as hits of their own.")
 @filter_options
 @click.option("--index", "place", metavar="DIR", help="Where the index is; by default in FOLDER/.diptych.")

@@ -60,10 +60,11 @@ def _wording(command: click.Command | None) -> Wording:
 
 def _flag(command: click.Command | None, name: str) -> str | None:
     """The long flag of `command` that sets this argument."""
-    for option in command.params if command else ():
-        if isinstance(option, click.Option) and (option.name == name or _dashed(name) in option.opts):
-            return next((flag for flag in option.opts if flag.startswith("--")), option.opts[0])
-    return None
+    options = [option for option in command.params if isinstance(option, click.Option)] if command else []
+    if any(_dashed(name) in option.opts for option in options):  # before an option that sets it under another flag
+        return _dashed(name)
+    option = next((option for option in options if option.name == name), None)
+    return next((flag for flag in option.opts if flag.startswith("--")), option.opts[0]) if option else None
 
 
 def _dashed(name: str) -> str:

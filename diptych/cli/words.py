@@ -11,6 +11,7 @@ import click
 
 from diptych.cli.options import say
 
+_IMAGE = "Wanted folders to look in; a picture to be like is named by --image."
 _QUOTES = 'Put a sentence of several words in quotes: diptych search "a red star" photos/'
 
 
@@ -29,6 +30,8 @@ def told_apart(words: Sequence[str], *, has_terms: bool) -> Words:
         [word for word in words if not os.path.isdir(word)],
     )
     if missing := _missing(others):
+        if os.path.exists(missing):
+            raise click.UsageError(f"{missing} is no folder. {_IMAGE}")
         raise click.UsageError(f"Directory {missing!r} does not exist. {_QUOTES}")
     if others:
         if os.path.isfile(others[0]):

@@ -88,9 +88,10 @@ def _of_sqlite(error: sqlite3.DatabaseError, path: str) -> IndexFault | None:
 
 
 def _of_disk(error: OSError, path: str) -> IndexFault | None:
+    said = error.strerror or error  # the path is said once
     if error.errno in _FULL:
-        return _full(path, error)
-    return _closed(path, error) if error.errno in _CLOSED else None
+        return _full(path, said)
+    return _closed(path, said) if error.errno in _CLOSED else None
 
 
 def _full(path: str, error: object) -> IndexWritingError:
@@ -100,7 +101,7 @@ def _full(path: str, error: object) -> IndexWritingError:
     )
 
 
-def _closed(path: str, error: Exception) -> IndexWritingError:
+def _closed(path: str, error: object) -> IndexWritingError:
     return IndexWritingError(
         f"{path} cannot be written ({error}).",
         remedy=["Keep the index elsewhere with ", Setting("index", "DIR"), ", or change the permissions."],

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from diptych.errors import ArgumentError, DiptychError
+from diptych.errors import ArgumentError, DiptychError, Setting, Words
 from diptych.index.items import Kind
 from diptych.index.patterns import PatternError, inside, literal_folder, within
 
@@ -75,7 +75,7 @@ class Filters:
         _check_choice("orientation", self.orientation, Orientation)
         _check_choice("kind", self.kind, Kind)
         if self.since and self.until and self.until < self.since[: len(self.until)]:
-            raise FilterError(f"since={self.since!r} is after until={self.until!r}; nothing can be both.")
+            raise _refused("since", self.since, " is after ", Setting("until", self.until), "; nothing can be both.")
         if self.place is not None:
             _check_box(self.place)
         if self.path:
@@ -83,7 +83,7 @@ class Filters:
         for name in ("min_width", "min_height", "min_megapixels"):
             least = getattr(self, name)
             if least is not None and not (isinstance(least, int | float) and 0 <= least < math.inf):
-                raise FilterError(f"{name}={least!r}; wanted 0 or more.")
+                raise _refused(name, least, "; wanted 0 or more.")
 
     def __bool__(self) -> bool:
         return self != Filters()
@@ -139,6 +139,11 @@ def count_dated(catalog: Catalog, filters: Filters) -> Dated:
     return Dated(*catalog.rows(sql, values)[0])
 
 
+def _refused(name: str, value: object, *words: str | Setting) -> FilterError:
+    problem: Words = [Setting(name, value), *words]
+    return FilterError(problem, argument=name)
+
+
 def _check_date(name: str, date: str | None) -> None:
     if date is None:
         return
@@ -147,12 +152,12 @@ def _check_date(name: str, date: str | None) -> None:
             raise ArgumentError("it has another form")
         datetime.fromisoformat(date + _WHOLE_DATE[len(date) :])
     except ValueError as error:
-        raise FilterError(f"{name}={date!r} is no date ({error}); wanted 2024, 2024-05 or 2024-05-31.") from None
+        raise _refused(name, date, f" is no date ({error}); wanted 2024, 2024-05 or 2024-05-31.") from None
 
 
 def _check_choice(name: str, value: object, choices: Any) -> None:
     if value is not None and value not in get_args(choices):
-        raise FilterError(f"{name}={value!r}; wanted one of {', '.join(get_args(choices))}.")
+        raise _refused(name, value, f"; wanted one of {', '.join(get_args(choices))}.")
 
 
 def _as_text(name: str, value: object) -> str | None:
@@ -163,24 +168,26 @@ def _as_text(name: str, value: object) -> str | None:
         return value.isoformat() if isinstance(value, date) else os.fspath(value)
     if value is None or isinstance(value, str):
         return value
-    raise FilterError(f"{name}={value!r}; wanted a string.")
+    raise _refused(name, value, "; wanted a string.")
 
 
 def _check_path(pattern: str) -> None:
     try:
         within(pattern)
     except PatternError as error:
-        raise FilterError(f"path={error}") from None
+        raise _refused("path", None, f": {error}") from None
 
 
 def _check_box(box: Box) -> None:
     if len(box) != 4 or not all(isinstance(edge, int | float) and math.isfinite(edge) for edge in box):
-        raise FilterError(f"place={tuple(box)}; wanted four numbers of degrees: south, west, north, east.")
+        raise _refused("place", tuple(box), "; wanted four numbers of degrees: south, west, north, east.")
     south, west, north, east = box
     if not -90 <= south <= north <= 90:
-        raise FilterError(f"place has south {south:g} and north {north:g}; wanted -90 <= south <= north <= 90.")
+        words = f" has south {south:g} and north {north:g}; wanted -90 <= south <= north <= 90."
+        raise _refused("place", None, words)
     if not all(-180 <= edge <= 180 for edge in (west, east)):
-        raise FilterError(f"place has west {west:g} and east {east:g}; wanted degrees between -180 and 180.")
+        words = f" has west {west:g} and east {east:g}; wanted degrees between -180 and 180."
+        raise _refused("place", None, words)
 
 
 def _inside(box: Box) -> tuple[str, list[Any]]:

@@ -41,7 +41,7 @@ class Scan:
 
     After an iteration `failures` names what should have been readable and was not (path -> Failure with the reason
     "unreadable folder", "not a regular file" or "broken link"), and `skipped` counts by reason what the rules leave
-    out: "hidden", "excluded", "a program's own folder", "caption of a picture", "linked twice", "linked" and "of
+    out: "hidden", "excluded", "of a program's own", "caption of a picture", "linked twice", "linked" and "of
     another kind". A folder that is left out counts as one.
     """
 
@@ -163,7 +163,7 @@ class Scan:
         holder = folder[:-1]
         is_library = holder.lower().endswith(_LIBRARIES) or holder in self._libraries
         if is_own or (is_library and name not in _ORIGINALS):
-            return "a program's own folder"
+            return "of a program's own"
         if name[0] == "." and not self._hidden:
             return "hidden"
         return "excluded" if self._exclude and self._exclude.match(f"{folder}{name}/") else None
@@ -281,4 +281,4 @@ def _excluding(patterns: Iterable[str]) -> Patterns | None:
     try:
         return Patterns(wanted) if (wanted := list(filter(str.strip, patterns))) else None
     except PatternError as error:
-        raise PatternError([Setting("exclude"), f"={error}"], argument="exclude") from None
+        raise PatternError([Setting("exclude"), f": {error}"], argument="exclude") from None

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
 
 COMMIT_FILES, COMMIT_S = 64, 1.0
-_OWN = "a program's own folder"  # what a scan calls it
+_OWN = "of a program's own"  # what a scan calls it
 _PACKAGES = ("av", "imagecodecs", "pillow_heif", "rawpy", "tifffile")  # without which some files cannot be read
 # Why a file cannot be read now and perhaps can later, without a trace of that on the file: tried again each time.
 PASSING = frozenset(("no permission", "missing", "unreadable"))
@@ -223,9 +223,10 @@ def _check_mounted(index: LocalIndex, catalog: Catalog, known: Iterable[str], fo
     known = set(known)
     if known and not found.files:
         gone = f"index {index.root} anew" if index.under else f"remove {index.place}"
+        left_out = f" but {count:,} that are left out" if (count := found.skipped.get("excluded", 0)) else ""
         raise IndexPlaceError(
-            f"{index.folder} holds nothing to index, and its index knows {len(known):,} files. Is its disk mounted? If "
-            f"they are gone for good, {gone}."
+            f"{index.folder} holds nothing to index{left_out}, and its index knows {len(known):,} files. Is its disk "
+            f"mounted? If they are gone for good, or are to be left out, {gone}."
         )
     made_for = catalog.facts().get("root")
     if made_for != str(index.root) and known.isdisjoint(found.files) and not index.is_inside and known:

@@ -50,26 +50,37 @@ def read_video(file: IO[bytes], name: str, spec: Preprocess) -> Video:
 
     Raises ImageError with the reason "not a video", "no pictures", "too large", "truncated" or "damaged".
     """
+    from av.error import FFmpegError, InvalidDataError
+
+    try:
+        # A seek in MPEG's program and transport streams may end behind the only keyframe, and a bare stream has none.
+        for seeks in (True, False):
+            with _opened(file, name) as container:
+                if video := _read(container, name, spec, seeks):
+                    return video
+    except (FFmpegError, OverflowError) as error:
+        reason = "damaged" if isinstance(error, InvalidDataError) else "truncated"
+        raise ImageError(reason, name, f"FFmpeg: {error}.") from error
+    raise ImageError("truncated", name, "No frame of it can be decoded; copy or download it again.")
+
+
+def _opened(file: IO[bytes], name: str) -> InputContainer:
     import av
-    from av.error import EOFError, FFmpegError, InvalidDataError
+    from av.error import EOFError, FFmpegError
 
     av.logging.set_level(av.logging.PANIC)
+    file.seek(0)
     try:
-        container = av.open(file, "r", options={"format_whitelist": _DEMUXERS}, metadata_errors="surrogateescape")
+        return av.open(file, "r", options={"format_whitelist": _DEMUXERS}, metadata_errors="surrogateescape")
     except FFmpegError as error:
         file.seek(0)
         is_cut = isinstance(error, EOFError) or bool(_HEAD.match(file.read(12)))
         detail = "Its end is missing; copy or download it again." if is_cut else "FFmpeg knows no such video."
         raise ImageError("truncated" if is_cut else "not a video", name, detail) from error
-    try:
-        with container:
-            return _read(container, name, spec)
-    except (FFmpegError, OverflowError) as error:
-        reason = "damaged" if isinstance(error, InvalidDataError) else "truncated"
-        raise ImageError(reason, name, f"FFmpeg: {error}.") from error
 
 
-def _read(container: InputContainer, name: str, spec: Preprocess) -> Video:
+def _read(container: InputContainer, name: str, spec: Preprocess, seeks: bool) -> Video | None:
+    """The video; None where no frame of it was had."""
     stream: Any = container.streams.best("video")  # not the cover of an album, where there is a film beside it
     if stream is None:
         raise ImageError("no pictures", name, "There is only sound in it.")
@@ -79,14 +90,13 @@ def _read(container: InputContainer, name: str, spec: Preprocess) -> Video:
         raise ImageError("too large", name, f"{codec.width} x {codec.height} pixels; wanted up to {MAX_PIXELS:,}.")
     duration_s, start_s = _duration_s(container, stream), float((stream.start_time or 0) * (stream.time_base or 0))
     frames, blank, size = [], [], (codec.width, codec.height)
-    for frame in _frames(container, stream, _spans(duration_s)):
+    for frame in _frames(container, stream, _spans(duration_s), seeks):
         array, size = as_shown(frame, stream.sample_aspect_ratio, spec.size_px)
         pixels = squared(array, spec, decode="fast")
         taken = blank if is_blank(frame) else frames
         taken.append(Frame(pixels, max(0.0, round((frame.time or 0.0) - start_s, 3))))
-    if not (frames := frames or blank):
-        raise ImageError("truncated", name, "No frame of it can be decoded; copy or download it again.")
-    return Video(frames, _details({**stream.metadata, **container.metadata}, size, duration_s))
+    details = _details({**stream.metadata, **container.metadata}, size, duration_s)
+    return Video(frames or blank, details) if frames or blank else None
 
 
 def _duration_s(container: InputContainer, stream: Any) -> float | None:
@@ -104,19 +114,24 @@ def _spans(duration_s: float | None) -> list[tuple[float, float]]:
     return [((index + 0.5) * duration_s / count, (index + 1) * duration_s / count) for index in range(count)]
 
 
-def _frames(container: InputContainer, stream: Any, spans_s: list[tuple[float, float]]) -> Iterator[VideoFrame]:
-    """The keyframe before the middle of each span or, where that was had already or is blank, the frame at the middle
-    itself. What is damaged is passed over, and a file cut short ends where it was cut."""
+def _frames(
+    container: InputContainer, stream: Any, spans_s: list[tuple[float, float]], seeks: bool
+) -> Iterator[VideoFrame]:
+    """The keyframe before the middle of each span or, where that was had already, is blank or is not sought, the frame
+    at the middle itself. What is damaged is passed over, and a file cut short ends where it was cut."""
     from av.error import FFmpegError
 
     decoder = _decoder(stream)
     last_s, start_s = -math.inf, float((stream.start_time or 0) * stream.time_base)
-    for middle_s, end_s in spans_s:
+    decoded = _decoded(container, stream, decoder)
+    for number, (middle_s, end_s) in enumerate(spans_s):
         with contextlib.suppress(FFmpegError):  # this frame alone is lost
-            container.seek(int((start_s + middle_s) / stream.time_base), stream=stream)
-            decoder.flush_buffers()
-            decoded = _decoded(container, stream, decoder)
-            frame = _next_frame(decoded, last_s, start_s + middle_s, start_s + end_s)
+            if seeks:
+                container.seek(int((start_s + middle_s) / stream.time_base), stream=stream)
+                decoder.flush_buffers()
+                decoded = _decoded(container, stream, decoder)
+            before = 0 if seeks else number
+            frame = _next_frame(decoded, last_s, start_s + middle_s, start_s + end_s, before)
             if frame is not None:
                 last_s = start_s + middle_s if frame.time is None else frame.time
                 yield frame
@@ -141,14 +156,16 @@ def _decoded(container: InputContainer, stream: Any, decoder: Any) -> Iterator[V
         yield from decoder.decode(packet)
 
 
-def _next_frame(decoded: Iterator[VideoFrame], last_s: float, middle_s: float, end_s: float) -> VideoFrame | None:
-    """The first frame if it is later than the last one taken, else the one at `middle_s`, else None. What is blank
-    gives way to what is not, from the middle to the end of the span."""
+def _next_frame(
+    decoded: Iterator[VideoFrame], last_s: float, middle_s: float, end_s: float, before: int = 0
+) -> VideoFrame | None:
+    """The first frame if it is later than the last one taken and none came `before` it, else the one at `middle_s`,
+    else None. What is blank gives way to what is not, from the middle to the end of the span."""
     from av.error import FFmpegError
 
     blank = None
     try:
-        for count, frame in enumerate(decoded):
+        for count, frame in enumerate(decoded, before):
             at_s = middle_s if frame.time is None else frame.time
             if count > _MOST_DECODED or (blank is not None and at_s >= end_s):
                 break
