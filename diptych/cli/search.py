@@ -63,7 +63,7 @@ SECTIONS = {
         "since", "until", "file_dates", "box", "camera", "path", "min_width", "min_height", "min_megapixels",
         "orientation", "kind",
     ),
-    "Results": ("only_paths", "nul", "asked", "sheet", "show_input", "opened", "as_json"),
+    "Results": ("only_paths", "nul", "asked", "sheet", "sheet_size", "show_input", "opened", "as_json"),
     "Index": ("place", "update"),
     "Model": ("model", "engine", "device", "activation"),
 }  # fmt: skip

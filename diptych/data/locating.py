@@ -14,6 +14,7 @@ from diptych.errors import Setting
 
 SAMPLE = 40  # names that are looked for, evenly spread: a wrong column or folder should be said before a run starts
 _DEPTH, _DEPTH_BESIDE, _MOST_FOLDERS = 3, 2, 2000
+_MOST_WORDS = 3
 _COMPANION = re.compile(r"^ann|annot|caption|text|label|meta|table|list|split|json|csv", re.I)
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
@@ -66,8 +67,9 @@ def _groups(here: Path) -> Iterator[list[Path]]:
 
 
 def is_companion(folder: Path) -> bool:
-    """Whether a folder is called as one with tables or texts about the pictures beside it."""
-    return bool(_COMPANION.search(folder.name))
+    """Whether a folder is called as one with tables or texts about the pictures beside it: in a word or three, for a
+    sentence that has "text" in it is about something else."""
+    return len(re.findall(r"[^\W_]+", folder.name)) <= _MOST_WORDS and bool(_COMPANION.search(folder.name))
 
 
 def _below(folder: Path, depth: int) -> list[Path]:
