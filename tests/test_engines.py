@@ -34,7 +34,7 @@ def test_a_device_that_is_not_here_says_what_is(monkeypatch: pytest.MonkeyPatch)
         choose_device("tpu")
     assert choose_device("gpu").type == "mps"
     pretend(monkeypatch, cuda=False, mps=False)
-    with pytest.raises(ValueError, match="'cuda' was asked for.*here there is cpu"):
+    with pytest.raises(ValueError, match=r"'cuda' was asked for.*here there is cpu"):
         choose_device("gpu")
 
 
