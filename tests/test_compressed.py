@@ -83,6 +83,13 @@ def test_names_of_members(tmp_path: Path, image: str, text: str, content: bytes)
     assert (source[0].image, source[0].captions, source.skipped) == (b"picture", ("words",), {})
 
 
+def test_what_macos_lays_beside_each_file_is_no_sample(tmp_path: Path) -> None:
+    files = {"d/a.jpg": b"picture", "d/a.txt": b"words"}
+    beside = {f"d/._{name[2:]}": b"\0\5\26\7" for name in files} | {f"__MACOSX/{name}": b"\0\5" for name in files}
+    source = open_source(write_tar(tmp_path / "0.tar", beside | files))
+    assert (list(all_captions(source)), source.skipped) == (["words"], {})
+
+
 def test_a_caption_goes_before_tags(tmp_path: Path) -> None:
     files = {"a.jpg": b"p", "a.txt": b"tag, tag", "a.caption": b"words", "a.json": b'{"caption": null}'}
     assert list(all_captions(open_source(write_tar(tmp_path / "0.tar", files)))) == ["words"]

@@ -1,6 +1,7 @@
 """The layouts in which people have pictures with captions: each is recognised, and says as what."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -190,9 +191,11 @@ def test_karpathys_splits(tmp_path: Path) -> None:
         [{"image": "0.jpg", "caption": "a red kite"}, {"image": "1.jpg", "caption": ["two dogs", "dogs"]}],
         {"0.jpg": "a red kite", "1.jpg": ["two dogs", "dogs"]},
         {"0.jpg": {"caption": "a red kite"}, "1.jpg": {"caption": ["two dogs", "dogs"]}},
+        {"image": ["0.jpg", "1.jpg"], "caption": ["a red kite", ["two dogs", "dogs"]]},
+        {"image": {"0": "0.jpg", "1": "1.jpg"}, "caption": {"0": "a red kite", "1": ["two dogs", "dogs"]}},
         {"version": 1, "data": [{"path": "0", "text": "a red kite"}, {"path": "1", "text": ["two dogs", "dogs"]}]},
     ],
-    ids=["objects", "names", "names-of-objects", "wrapped"],
+    ids=["objects", "names", "names-of-objects", "columns", "pandas", "wrapped"],
 )
 def test_json_in_one_piece(tmp_path: Path, content: object) -> None:
     draw(tmp_path / "images" / "0.jpg", tmp_path / "images" / "1.jpg")
@@ -206,6 +209,26 @@ def test_json_that_holds_no_pairs(tmp_path: Path) -> None:
     for content in ('{"name": "x", "version": "1"}', "[1, 2]", '"a"', '{"a": ', "[" * 100_000):
         with pytest.raises(DataError, match=r"data\.json (holds no pairs|cannot be read as JSON)"):
             open_source(write(tmp_path / "data.json", content))
+
+
+def test_names_whose_accents_lie_apart_on_the_disk(tmp_path: Path) -> None:
+    """As a Mac's archives have them, where tables have them composed; and the other way round."""
+    for form, other in (("NFD", "NFC"), ("NFC", "NFD")):
+        folder = tmp_path / form
+        names = [unicodedata.normalize(form, f"été {at}.jpg") for at in range(2)]
+        draw(*(folder / "images" / name for name in names))
+        rows = [f"{unicodedata.normalize(other, name)},{words}\n" for name, words in zip(names, WORDS, strict=False)]
+        table = write(folder / "captions.csv", "image,caption\n" + "".join(rows))
+        assert set(pairs(table).values()) == {("a red kite",), ("two dogs",)}
+
+
+def test_pictures_behind_a_link(tmp_path: Path) -> None:
+    draw(tmp_path / "elsewhere" / "0.jpg", tmp_path / "elsewhere" / "1.jpg")
+    table = write(tmp_path / "set" / "captions.csv", "image,caption\n0.jpg,a red kite\n1.jpg,two dogs\n")
+    (tmp_path / "set" / "images").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "round").symlink_to(tmp_path / "set")  # leads nowhere new
+    (tmp_path / "set" / "gone").symlink_to(tmp_path / "nothing")
+    assert pairs(table) == {"0.jpg": ("a red kite",), "1.jpg": ("two dogs",)}
 
 
 # --- Kaggle's tables

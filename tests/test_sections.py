@@ -1,6 +1,7 @@
 """Help in sections, names that are none, and what a shell completes."""
 
 import importlib
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -23,6 +24,21 @@ def test_every_option_is_in_one_section(name: str, cli: Cli) -> None:
     for title in command.sections:
         assert f"\n{title}:\n  -" in shown
     assert shown.index("Other options:\n  -h, --help") > shown.index(title)
+
+
+def commands(group: click.Group, *above: str) -> Iterator[tuple[str, ...]]:
+    """The names of all commands, and of theirs."""
+    for name in group.list_commands(click.Context(group)):
+        yield (*above, name)
+        if isinstance(command := group.get_command(click.Context(group), name), click.Group):
+            yield from commands(command, *above, name)
+
+
+@pytest.mark.parametrize("names", [(), *commands(group)], ids=" ".join)
+def test_help_fits_a_terminal_of_80_columns(names: tuple[str, ...], cli: Cli) -> None:
+    said = cli(*names, "--help")
+    assert said.code == 0
+    assert [line for line in said.out.splitlines() if len(line) > 80] == []
 
 
 @pytest.mark.parametrize(

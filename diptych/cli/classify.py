@@ -77,7 +77,7 @@ def command(
 
     \b
     diptych classify photos/ --labels cat,dog,bird
-    diptych classify animals/ --templates general      animals/cat, animals/dog, ...: labels and answers
+    diptych classify animals/ --templates general     the labels: animals/cat ...
 
     Where the pictures lie in folders that are called as the labels, the accuracy is printed, too.
     """

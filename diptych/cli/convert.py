@@ -38,7 +38,7 @@ def command(
     \b
     diptych convert ViT-B-32.pt clip-vit-b-32 --to hf
     diptych convert bundled towers --to onnx
-    diptych convert clip-vit-b-32 fast --to openvino --precision int8 --calibrate ~/Pictures
+    diptych convert vit-b-32 fast --to openvino --precision int8 --calibrate pics
     """
     if form in ("openvino", "onnx"):
         _export(source, target, form, precision, calibrate, activation, as_json)

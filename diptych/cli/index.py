@@ -111,7 +111,8 @@ def command(
     \b
     diptych index ~/Pictures
     diptych index ~/Pictures --exclude "*.gif" --exclude drafts/ --watch
-    diptych index duplicates ~/Pictures        pictures that are nearly the same (a folder of that name: ./duplicates)
+    diptych index duplicates ~/Pictures     pictures that are nearly the same
+    diptych index ./duplicates              a folder of that name
     """
     from diptych.index.given import open_given
     from diptych.index.local import open_index

@@ -120,7 +120,7 @@ def command(ctx: click.Context, **options: Any) -> int:
     the current one), or under several. They are indexed the first time; an index of a folder above serves as well.
 
     \b
-    diptych search "two dogs running across a frosty field" ~/Pictures --sheet found.png
+    diptych search "two dogs run over snow" ~/Pictures --sheet found.png
     diptych search ~/Pictures --image dog.jpg --minus "snow" --weights 1,0.5
     diptych search "a dog" ~/Pictures /mnt/archive --path "*.jpg"
 

@@ -54,6 +54,8 @@ def open_json(path: Path, skipped: dict[str, int]) -> Objects:
             return Objects(_coco(path, found, skipped), "COCO's JSON", "UTF-8")
         if _are_objects(found.get("images")) and all("sentences" in image for image in found["images"]):
             return _karpathy(found["images"])
+        if columns := _columns(found):
+            return Objects(columns, "JSON of columns", "UTF-8")
         lists = [value for value in found.values() if _are_objects(value)]
         if len(lists) == 1:
             return Objects(iter(lists[0]), "JSON", "UTF-8")
@@ -72,6 +74,19 @@ def _parsed(line: str) -> Any:
 
 def _are_objects(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
+
+
+def _columns(found: Mapping[str, Any]) -> Iterator[dict[str, Any]] | None:
+    """Rows of {"image": ["a.jpg", ...], "caption": ["a dog", ...]}, or of pandas's {"image": {"0": "a.jpg", ...}, ...}:
+    columns of one length, none of which is called as a picture, while one holds their names."""
+    columns = {name: list(value.values()) if isinstance(value, dict) else value for name, value in found.items()}
+    if len(columns) < 2 or any(not isinstance(each, list) or not each for each in columns.values()):
+        return None
+    if len({len(each) for each in columns.values()}) > 1 or any(map(names_a_picture, columns)):
+        return None
+    if not any(all(isinstance(cell, str) and names_a_picture(cell) for cell in each) for each in columns.values()):
+        return None
+    return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
 
 
 def _coco(path: Path, found: Mapping[str, Any], skipped: dict[str, int]) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@ without."""
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -75,9 +76,11 @@ def is_companion(folder: Path) -> bool:
 def _below(folder: Path, depth: int) -> list[Path]:
     """The folders below, the nearest first, as many as may be looked at."""
     found: list[Path] = []
-    level = [folder]
+    level, top = [folder], folder.resolve()
     for _ in range(depth):
-        level = [each for here in level for each in _folders_in(here)]
+        level = [
+            each for here in level for each in _folders_in(here) if not each.is_symlink() or _leads_away(each, top)
+        ]
         found += level
         if len(found) > _MOST_FOLDERS:
             break
@@ -86,9 +89,18 @@ def _below(folder: Path, depth: int) -> list[Path]:
 
 def _folders_in(folder: Path) -> list[Path]:
     try:
-        return [each for each in visible_folders(folder) if not each.is_symlink()]
+        return list(visible_folders(folder))
     except OSError:
         return []
+
+
+def _leads_away(link: Path, top: Path) -> bool:
+    """Whether a link's pictures are not met without it as well, nor all that is looked through."""
+    try:
+        target = link.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return False
+    return not target.is_relative_to(top) and not top.is_relative_to(target)
 
 
 def _chosen(hits: dict[Path, set[str]], table: Path, prefer: Path | None) -> tuple[list[Path], int]:
@@ -131,6 +143,11 @@ def _found(folder: Path, name: str) -> Path | None:
                 return path
         except (OSError, ValueError):  # too long a name, or one with a NUL
             return None
+    if not name.isascii():  # a folder that came from a Mac may have its letters' accents apart
+        forms = {unicodedata.normalize(form, name) for form in ("NFC", "NFD")} - {name}
+        return next(
+            (path for form in sorted(forms) for path in map(folder.joinpath, _variants(form)) if path.is_file()), None
+        )
     return None
 
 

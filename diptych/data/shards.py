@@ -17,6 +17,8 @@ SHARDS = (".tar", *ENDINGS)
 UNPACK_BYTES = 4 << 30  # larger sets of compressed shards are not unpacked whole, but one by one
 # Of a sample's files; each has an offset and a size, -1 where there is none. A .txt may hold only tags.
 _KINDS = ("image", "json", "caption", "txt")
+# What macOS's tar and zip lay beside each file about its own folders, under the file's name
+_BESIDE = re.compile(r"(^|/)(\._[^/]*$|__MACOSX/)")
 _NAMES = {"text": "txt", "img": "image"}
 
 
@@ -88,7 +90,7 @@ class ShardSource:
                     if member.offset_data + member.size > end:
                         raise tarfile.ReadError("it ends too early")
                     key, kind = _key_and_kind(member.name)
-                    if member.isfile() and kind in _KINDS:
+                    if member.isfile() and kind in _KINDS and not _BESIDE.search(member.name):
                         found.setdefault(key, {})[kind] = (member.offset_data, member.size)
                 _require_end(path, tar.offset)
         except (tarfile.TarError, OSError, ValueError) as error:
