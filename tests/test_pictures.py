@@ -493,6 +493,19 @@ def test_jpeg_xl(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason_of(content) == "needs a package"
 
 
+@pytest.mark.parametrize("of_a_pixel", [(), (3,), (4,)])
+def test_the_first_frame_of_a_jpeg_xl_that_is_not_blank(of_a_pixel: tuple[int, ...]) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    drawn = np.full((3, 60, 84, *of_a_pixel), 255, np.uint8)
+    drawn.reshape(3, 60, 84, -1)[1, :30, :, :3] = 0
+    drawn.reshape(3, 60, 84, -1)[2, :, :40, :3] = 0
+    content = imagecodecs.jpegxl_encode(drawn, lossless=True)
+    assert np.array_equal(np.asarray(open_image(content, decode="fast"))[::59, 9, 0], [0, 255])
+    assert np.asarray(open_image(content)).min() == 255
+    blank = imagecodecs.jpegxl_encode(drawn[:1], lossless=True)
+    assert np.asarray(open_image(blank, decode="fast")).min() == 255
+
+
 @pytest.mark.parametrize("size", [(8, 8), (256, 256), (300, 200), (84, 60), (640, 360), (1, 9000), (640, 480)])
 def test_the_size_of_a_jpeg_xl_is_known_before_it_is_decoded(size: tuple[int, int]) -> None:
     from diptych.pictures import jxl

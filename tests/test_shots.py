@@ -97,6 +97,20 @@ def test_copies_of_twins_are_named_as_well(index: Searched) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "order", ["copy jpeg heic", "heic copy jpeg", "copy heic jpeg", "heic jpeg copy", "jpeg copy heic"]
+)
+def test_a_copy_under_another_name_is_of_the_shot(index: Searched, order: str) -> None:
+    files = {"jpeg": ("I.JPG", b"jpeg"), "copy": ("I (1).JPG", b"jpeg"), "heic": ("I.HEIC", b"heic")}
+    for number, what in enumerate(order.split()):
+        name, digest = files[what]
+        index.put(name, near(0.9 - 0.01 * number), digest=digest, taken_at=NOON)
+    hits = search(index, "a dog", limit=2).hits
+    assert {hits[0].path.name, *(path.name for path in hits[0].copies)} == {name for name, _ in files.values()}
+    assert hits[0].path.name in ("I.JPG", "I.HEIC")  # the shorter of two names
+    assert hits[1].path.name == "0.jpg"
+
+
 def test_copies_of_videos_and_texts(index: Searched) -> None:
     frames = [Part(np.zeros((1, 1, 3)), at_s=float(at)) for at in range(3)]
     lines = [Part(text=f"paragraph {at}", line=at + 1) for at in range(3)]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Wanted = Literal["picture", "text", "both"]
 BACKGROUND = 2048  # items that a query's own background is taken from; of a smaller index all
 _MORE = 4  # candidates asked for each hit where several may be of one file, or where they are thinned out
+_MARGIN = 8  # more than were asked for at first: a copy that ties two shots may rank right behind both
 
 
 _samples: WeakKeyDictionary[Neighbourly, tuple[int, np.ndarray]] = WeakKeyDictionary()
@@ -262,7 +263,7 @@ def _best_files(
 ) -> tuple[list[Item], np.ndarray]:
     """The best items, at most one of a shot or a video; more are asked for until there are enough, or no more to be
     had. Their cosines are of vectors that rounding may have made a little longer than 1."""
-    number, size = asked.count, len(nearest) if among is None else len(among)
+    number, size = asked.count + _MARGIN, len(nearest) if among is None else len(among)
     while True:
         ids, cosines = nearest.search(asked.vector, min(number, size), among=among)
         by_id = dict(zip(ids.tolist(), cosines.tolist(), strict=True))
@@ -343,12 +344,15 @@ def _shots(found: list[_Candidates], candidates: _Candidates, items: list[Item],
 
 
 def _shot(index: Index, item: Item, copies: list[Item]) -> _Shot:
-    """What stands for the shot is, of those that show the same bytes at the same place, no link, and the least deep."""
+    """What stands for the shot is, of those that show the same bytes at the same place, no link, the least deep, and
+    of the shortest name."""
     if not copies:
         return _Shot(item, ())
     files = [item, *copies]
     same = [copy for copy in files if (copy.digest, copy.at_s, copy.line) == (item.digest, item.at_s, item.line)]
-    item = min(same, key=lambda copy: (index.path_of(copy.path).is_symlink(), copy.path.count("/"), copy.path))
+    item = min(
+        same, key=lambda copy: (index.path_of(copy.path).is_symlink(), copy.path.count("/"), len(copy.path), copy.path)
+    )
     paths = {copy.path for copy in files} - {item.path}
     return _Shot(item, tuple(map(index.path_of, sorted(paths))))
 

@@ -37,21 +37,29 @@ class _Twin(NamedTuple):
 
 
 def first_of_shots(catalog: _Catalog, items: Iterable[Item]) -> list[Item]:
-    """The first item of each shot, of items of one modality in the order of their worth."""
-    firsts: list[Item] = []
-    seen = set[object]()
-    named: dict[object, list[Item]] = {}  # by each name, the firsts that have it
+    """The first item of each shot, of items of one modality in the order of their worth. A copy under another name ties
+    what has its bytes to what a camera wrote under that name."""
+    firsts: dict[int, Item] = {}  # by id, in order
+    first_with = dict[object, int | None]()  # by bytes, the first that shows them; None where another kind stands
+    named: dict[object, list[tuple[Item, int]]] = {}  # by each name, the items that have it, and their firsts
     for item in items:
-        key = _bytes_of(item)
-        if key in seen:
+        key, names = _bytes_of(item), list(_names_of(item))
+        if key in first_with and first_with[key] not in firsts:
             continue
-        seen.add(key)
-        names = list(_names_of(item))
-        if not any(_is_one_shot(catalog, first, item) for name in names for first in named.get(name, ())):
-            firsts.append(item)
+        there = [(one, first) for name in names for one, first in named.get(name, ()) if first in firsts]
+        twins = [first for one, first in there if _is_one_shot(catalog, one, item)]
+        own = first_with.get(key)
+        if own is None and not twins:
+            firsts[item.id] = item
+            own = item.id
+        elif own is not None and twins:
+            order = list(firsts)
+            del firsts[max(own, twins[0], key=order.index)]
+        first_with[key] = own if own in firsts else None
+        if own is not None and own in firsts:
             for name in names:
-                named.setdefault(name, []).append(item)
-    return firsts
+                named.setdefault(name, []).append((item, own))
+    return list(firsts.values())
 
 
 def same_bytes(catalog: _Catalog, items: Sequence[Item], condition: str, parameters: Sequence[Any]) -> list[list[Item]]:
@@ -68,15 +76,16 @@ def copies_of(catalog: _Catalog, items: Sequence[Item], condition: str, paramete
     if not items:
         return []
     look = _Look(catalog, items[0].modality, condition, parameters, frozenset(item.id for item in items))
-    twins = [
-        [one for one in there if _is_one_shot(catalog, item, one)]
-        for item, there in zip(items, look.beside(items), strict=True)
+    same = look.same(items)
+    shown = [[item, *same.get(item.digest, ())] for item in items]  # under each of its names
+    beside = iter(look.beside([one for some in shown for one in some]))
+    twins = [[twin for one in some for twin in next(beside) if _is_one_shot(catalog, one, twin)] for some in shown]
+    same = look.same(one for some in twins for one in some)
+    found = [
+        [*some[1:], *near, *(copy for twin in near for copy in same.get(twin.digest, ()))]
+        for some, near in zip(shown, twins, strict=True)
     ]
-    same = look.same([*items, *(one for some in twins for one in some)])
-    return [
-        [*some, *(one for member in (item, *some) for one in same.get(member.digest, ()))]
-        for item, some in zip(items, twins, strict=True)
-    ]
+    return [list({one.id: one for one in some}.values()) for some in found]
 
 
 class _Look(NamedTuple):

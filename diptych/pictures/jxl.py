@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 from PIL import Image
 
 from diptych.pictures.depth import scaled
@@ -35,11 +36,22 @@ def decode(content: bytes) -> Image.Image:
         import imagecodecs
     except ImportError:
         raise NeedsPackage("JPEG XL needs imagecodecs: pip install 'diptych[formats]'.") from None
+    values = imagecodecs.jpegxl_decode(content, index=0, numthreads=1)
+    return _picture(values[0] if values.ndim == 4 or (values.ndim == 3 and values.shape[2] > 4) else values)
+
+
+def frames(content: bytes) -> Iterator[Image.Image]:
+    """All frames of an animation, decoded at once: beyond the last, the decoder would give what was in the memory."""
+    import imagecodecs
+
     values = imagecodecs.jpegxl_decode(content, numthreads=1)
-    values = values[0] if values.ndim == 4 or (values.ndim == 3 and values.shape[2] > 4) else values
+    if values.ndim == 4 or (values.ndim == 3 and values.shape[2] > 4):
+        yield from map(_picture, values)
+
+
+def _picture(values: np.ndarray) -> Image.Image:
     eight = scaled(values, full=1 if values.dtype.kind == "f" else 2 ** (8 * values.dtype.itemsize) - 1)
-    image = Image.fromarray(eight[..., 0] if eight.ndim == 3 and eight.shape[2] == 1 else eight)
-    return image
+    return Image.fromarray(eight[..., 0] if eight.ndim == 3 and eight.shape[2] == 1 else eight)
 
 
 def exif(content: bytes) -> bytes:

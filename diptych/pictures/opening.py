@@ -121,7 +121,7 @@ class _Way(NamedTuple):
             file.seek(0)
             content = file.read()
             self.check(jxl.size(content))
-            return self.shown(jxl.decode(content), turn=1)
+            return self.shown(self._jxl(content), turn=1)
         if is_film(head + file.read(FILM_HEAD_LENGTH - len(head))):
             raise ImageError(
                 "not an image", self.name, "It is a film, whatever its name says; save a frame of it as PNG."
@@ -154,6 +154,13 @@ class _Way(NamedTuple):
         image = eight_bits(image)
         image = turned(as_seen(image) if self.is_searched else image, turn)
         return Upright(image, size or image.size, partial)
+
+    def _jxl(self, content: bytes) -> Image.Image:
+        first = jxl.decode(content)
+        if self.is_searched and is_blank(first):
+            with contextlib.suppress(Exception):  # damaged later frames cost no picture
+                return next(frame for frame in jxl.frames(content) if not is_blank(frame))
+        return first
 
     def _deep_jp2(self, image: Image.Image, file: IO[bytes]) -> Image.Image:
         at = file.tell()
@@ -302,7 +309,7 @@ _FAILURES = (  # the first that fits is said in our words; {said} is Pillow's or
     ((FileNotFoundError, NotADirectoryError), "missing", "There is no such file; check the path."),
     ((Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError), "too large", "{said} Scale it down."),
     (tiff.NeedsPackage, "needs a package", "{said}"),
-    (UnidentifiedImageError, "not an image", "Wanted JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF; HEIC needs pillow-heif."),
+    (UnidentifiedImageError, "not an image", "Wanted JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC or JPEG 2000."),
     (EOFError, "truncated", "It ends too early ({said}); copy or download it again."),
     (Exception, "damaged", "It could not be read ({said}); save it again or leave it out."),
 )
