@@ -11,6 +11,9 @@ def main() -> None:
     """Run the command line; errors become one line on stderr and an exit code."""
     from diptych.cli import run
 
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever called: what is said goes nowhere
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A file's name may be no text: its bytes go out as they are, so that another program can open it.

@@ -79,6 +79,8 @@ def synonyms(labels: Labels) -> dict[str, list[str]]:
         if bad_names := [name for name in labels if not isinstance(name, str)]:
             raise TextError(f"the label {bad_names[0]!r} is no string; wanted its name.", argument="labels")
         called = {name: listed(names, f"labels[{name!r}]") for name, names in labels.items()}
+    elif isinstance(labels, str) and "," in labels:
+        raise ArgumentError(f"labels came as one text, {labels[:40]!r}; pass a list of names.", argument="labels")
     else:
         names = listed(labels, "labels")
         if bad := next((failure for at, name in enumerate(names) if (failure := no_text(name, at))), None):

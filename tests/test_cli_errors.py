@@ -194,7 +194,7 @@ def test_labels_that_do_not_work(cli: Cli, tiny_model: Path, pictures: Path, tmp
             FAILED,
             f"{picture} is no text in UTF-8; wanted a text file with one entry a line",
         ),
-        (("--labels", "a", "--template", "a photo"), FAILED, "'a photo' has no {} for the label"),
+        (("--labels", "a", "--template", "a photo"), USAGE, "'a photo' has no {} for the label"),
         (("--labels", f"a,{LONG}"), FAILED, "this model reads 40. Pass --truncate to cut"),
     ]:
         said = cli("classify", picture, *options, "--model", tiny_model)

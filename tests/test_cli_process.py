@@ -99,3 +99,11 @@ def test_interrupt(start: Start, shards: Path, tmp_path: Path) -> None:
     assert out == b""
     assert err.strip().splitlines()[-1] == b"diptych: interrupted"
     assert b"Traceback" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of another kind")
+def test_a_closed_stdout_is_no_traceback(pictures: Path, tiny_model: Path, tmp_path: Path) -> None:
+    script = '"$0" -m diptych compare "$1" "a dog" --model "$2" --json >&-'
+    said = subprocess.run(["sh", "-c", script, sys.executable, pictures, tiny_model], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    assert "Traceback" not in said.stderr

@@ -73,7 +73,7 @@ def test_spaces_behind_commas(pictures: Path) -> None:
 
 
 def test_a_cell_too_many_is_named(pictures: Path) -> None:
-    (pictures / "t.csv").write_text("image,caption\n0.png,one\n1.png,two, and more\n")
+    (pictures / "t.csv").write_text("image,caption,split\n0.png,one,train\n1.png,two, and more,train\n")
     source = open_table(pictures / "t.csv")
     assert source.skipped == {"more cells than columns (line 3)": 1}
     (pictures / "t.tsv").write_text("image\tcaption\n0.png\tone\n1.png\ttwo\tthree\n")
@@ -205,3 +205,13 @@ def test_usual_names(names: list[str], image: str, captions: list[str]) -> None:
 def test_columns_with_no_usual_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"looks like the caption's; its columns are image, m, n\. Set caption_column="):
         choose_columns(["image", "m", "n"], None, None, "x")
+
+
+def test_commas_in_a_last_column_of_captions_without_quotes(tmp_path: Path) -> None:
+    """As many a captions.txt is written by hand; in front of other columns nothing says where a caption ends."""
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (9, 9)).save(tmp_path / name)
+    (tmp_path / "captions.txt").write_text("image,caption\na.jpg,A dog , running over grass .\nb.jpg,A cat .\n")
+    source = open_table(tmp_path / "captions.txt")
+    assert [source[at].captions for at in range(len(source))] == [("A dog , running over grass .",), ("A cat .",)]
+    assert not source.skipped

@@ -85,6 +85,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     try:
         return diptych.main(list(arguments), prog_name="diptych", standalone_mode=False) or OK
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return USAGE
     except click.UsageError as error:
         click.UsageError(_harmless(error.format_message()), error.ctx).show()
         return USAGE

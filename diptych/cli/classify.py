@@ -90,6 +90,7 @@ def command(
     names = _labels(labels, labels_file, pictures)
     try:
         templates = zero_shot.templates_of(template_set) if template_set else templates or zero_shot.PLAIN_TEMPLATES
+        zero_shot.prompts(("a label",), templates)  # says what is wrong with them before anything is opened
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if len(names) == 1 and not each:

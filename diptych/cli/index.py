@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -136,14 +137,26 @@ def command(
             say(
                 f"{damage} All is made anew; what it left out (--exclude) and, if not named, its model may be forgotten"
             )
+        before = _left_out_before(index) if exclude else ()
         with stages("looking the folder over", "indexing", "arranging for search") as (found, advance, arranging):
             found(0, 0)
             done = index.update(
                 progress=advance, reindex=reindex, given=given, wait_s=wait_s, on_wait=say, arranging=arranging
             )
+        if exclude and (dropped := [each for each in before if each not in exclude]):
+            say(f"left out no longer, for --exclude names all that is: {', '.join(dropped)}")
         if index.rules.exclude and not exclude:
             say(f"left out as before: {', '.join(index.rules.exclude)} (--exclude '' takes all in)")
         return _report(index, done, as_json, given)
+
+
+def _left_out_before(index: LocalIndex) -> Sequence[str]:
+    """The patterns that the index remembers; none where it cannot be read."""
+    from diptych.index.faults import IndexFault
+
+    with suppress(IndexFault):
+        return json.loads(index.catalog.facts().get("exclude", "[]")) if index.exists else ()
+    return ()
 
 
 def _watch(index: LocalIndex, as_json: bool) -> int:

@@ -78,7 +78,7 @@ def cells(text: str) -> int:
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr with rate and time left, gone when done; silent where stderr is no terminal."""
     with _bars() as bars:
-        yield _advance(bars, bars.add_task(title, total=None, rate=""))
+        yield _advance(bars, bars.add_task(title, total=None, count="", rate=""))
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def stages(*titles: str) -> Iterator[list[Callable[[int, int], None]]]:
                     bars = bars or stack.enter_context(_bars())
                     for task in bars.tasks:
                         bars.update(task.id, visible=False)
-                    advance = _advance(bars, bars.add_task(title, total=total, rate=""))
+                    advance = _advance(bars, bars.add_task(title, total=total, count="", rate=""))
                 advance(done, total)
 
             return begun
@@ -109,13 +109,12 @@ def _bars() -> Iterator[Progress]:
     """Bars that fit the terminal; what is said meanwhile stands above them."""
     global _above
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(max(8, min(40, console.width - _BESIDE))), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-    )  # fmt: skip
+    bar = BarColumn(max(8, min(40, console.width - _BESIDE)))
+    count, rate = TextColumn("{task.fields[count]}"), TextColumn("{task.fields[rate]}")
+    columns = (TextColumn("{task.description}"), bar, count, rate, TimeRemainingColumn())
     bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     before = _above
     with bars:
@@ -129,6 +128,7 @@ def _bars() -> Iterator[Progress]:
 def _advance(bars: Progress, task: TaskID) -> Callable[[int, int], None]:
     def advance(done: int, total: int) -> None:
         speed = bars.tasks[task].speed
-        bars.update(task, completed=done, total=total or None, rate=f"{speed:,.0f}/s" if speed else "")
+        count = f"{done:,}/{total:,}" if total else ""
+        bars.update(task, completed=done, total=total or None, count=count, rate=f"{speed:,.0f}/s" if speed else "")
 
     return advance

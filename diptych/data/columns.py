@@ -77,7 +77,7 @@ def spell_columns(columns: Columns) -> str:
 
 def names_a_class(column: str) -> bool:
     """Whether a column holds the names of classes, and not captions."""
-    return bool(CLASS_COLUMNS.fullmatch(_plain(column))) and not _is_caption(column)
+    return bool(CLASS_COLUMNS.fullmatch(_plain(column))) and not is_caption(column)
 
 
 def _asked(names: Sequence[str], asked: str | None, where: str) -> str | None:
@@ -92,7 +92,8 @@ def _ranked(names: Sequence[str], rules: Sequence[re.Pattern[str]]) -> str | Non
     return next((name for rule in rules for name in candidates if rule.fullmatch(_plain(name))), None)
 
 
-def _is_caption(name: str) -> bool:
+def is_caption(name: str) -> bool:
+    """Whether a column of this name holds captions."""
     return any(rule.fullmatch(_plain(name)) for rule in CAPTION_COLUMNS)
 
 

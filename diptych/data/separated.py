@@ -7,7 +7,7 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypedDict
 
-from diptych.data.columns import names_a_picture, usual_columns
+from diptych.data.columns import is_caption, names_a_picture, usual_columns
 from diptych.data.samples import DataError, count
 from diptych.data.text_encoding import open_text
 from diptych.data.tsv import CONTINUED, Ahead, tab_separated
@@ -95,7 +95,9 @@ def _records(
         else:
             rows = strict_rows(lines, form, number, note)
         for line, cells in rows:
-            if len(cells) > len(names):  # a comma inside a caption without quotes would cut it
+            if form["delimiter"] == "," and len(cells) > len(names) > 1 and is_caption(names[-1]):
+                cells = [*cells[: len(names) - 1], ",".join(cells[len(names) - 1 :])]  # a caption's own, unquoted
+            if len(cells) > len(names):
                 note("more cells than columns", line)
             elif any(cells):
                 yield dict(zip_longest(names, cells))

@@ -385,5 +385,5 @@ def _other_model(place: Path, facts: Mapping[str, Any], came: str) -> IndexModel
     return IndexModelError(
         f"{place} holds vectors of {_called(facts['model'])}, and {_called(came)} came, which is another model or "
         "another state of it; their vectors cannot be compared.",
-        remedy=["Leave out ", Setting("model"), " to go on with the index's own, or replace all with ", _REINDEX, "."],
+        remedy=["Leave out ", Setting("model"), " to go on with the index's own, or name it again with ", _REINDEX],
     )
