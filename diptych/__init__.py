@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from diptych.checkpoint import CheckpointError as CheckpointError
     from diptych.checkpoint import HubError as HubError
+    from diptych.data.augment import Augmentation as Augmentation
     from diptych.data.samples import DataError as DataError
     from diptych.embedder import Embedder as Embedder
     from diptych.embedder import load as load
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from diptych.heat_map import HeatMap as HeatMap
     from diptych.images import ImageError as ImageError
     from diptych.images import Preprocess as Preprocess
+    from diptych.index.catalog import Counts as Counts
     from diptych.index.doctor import Finding as Finding
     from diptych.index.doctor import examine as examine
     from diptych.index.faults import IndexBusyError as IndexBusyError
@@ -37,13 +39,18 @@ if TYPE_CHECKING:
     from diptych.index.patterns import PatternError as PatternError
     from diptych.index.query import Query as Query
     from diptych.index.query import QueryError as QueryError
+    from diptych.index.query import Term as Term
     from diptych.index.search import Found as Found
     from diptych.index.search import Hit as Hit
     from diptych.index.search import search_all as search_all
+    from diptych.index.updating import Rules as Rules
     from diptych.index.updating import Updated as Updated
     from diptych.locate import Box as Box
+    from diptych.metrics import Retrieval as Retrieval
+    from diptych.nets.config import CLIPConfig as CLIPConfig
     from diptych.tokenizer import TokenizerError as TokenizerError
     from diptych.tokenizer import Tokens as Tokens
+    from diptych.training.forgetting import Forgetting as Forgetting
     from diptych.training.recipe import TrainConfig as TrainConfig
     from diptych.training.recipes import recipe as recipe
     from diptych.training.trainer import TrainResult as TrainResult
@@ -76,6 +83,13 @@ _HOMES = {
     "TrainConfig": "diptych.training.recipe",
     "TrainResult": "diptych.training.trainer",
     "recipe": "diptych.training.recipes",
+    "Augmentation": "diptych.data.augment",
+    "CLIPConfig": "diptych.nets.config",
+    "Counts": "diptych.index.catalog",
+    "Forgetting": "diptych.training.forgetting",
+    "Retrieval": "diptych.metrics",
+    "Rules": "diptych.index.updating",
+    "Term": "diptych.index.query",
     "DiptychError": "diptych.errors",
     "Setting": "diptych.errors",
     "ArgumentError": "diptych.errors",

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pickle
 import pkgutil
+import typing
 from datetime import date, datetime
 from pathlib import Path
 from urllib.request import pathname2url
@@ -63,6 +64,28 @@ def test_public_signatures_say_what_they_take(name: str) -> None:
         if inspect.isfunction(function) and not method.startswith("_") and method != "recipe":  # TrainConfig's fields
             kinds = [each.kind for each in inspect.signature(function).parameters.values()]
             assert inspect.Parameter.VAR_KEYWORD not in kinds, f"{name}.{method}"
+
+
+def test_what_a_user_holds_has_a_public_name(model: Embedder, pictures: Path, tmp_path: Path) -> None:
+    config = diptych.recipe("laptop", data=("x",), out="y")
+    query = diptych.Query("a star")
+    found = model.locate(pictures / "scene-0.png", "a star", threshold=0)
+    with diptych.open_index(pictures, index=tmp_path / "index", model=model, exclude=["below"]) as index:
+        held = [
+            index,
+            index.update(),
+            index.counts(),
+            index.rules,
+            *(results := [index.search(query)]),
+            *results[0].hits,
+        ]
+    held += [config, config.augmentation, query, query.terms[0], found, *found.boxes[:1], model, model.config]
+    held += [model.preprocessing, model.tokenize("a star"), model.embed_readable([]), model.classify([], ["a"])]
+    for each in held:
+        assert getattr(diptych, type(each).__name__) is type(each)
+    hints = typing.get_type_hints(diptych.TrainResult)
+    for name in ("retrieval", "forgetting"):
+        assert {getattr(diptych, kind.__name__) for kind in typing.get_args(hints[name]) if kind is not type(None)}
 
 
 # --- devices

@@ -77,3 +77,12 @@ def test_where_a_file_s_tokenizer_goes(tmp_path: Path) -> None:
         diptych.load(folder).embed_texts(["a dog"])
     with pytest.raises(TokenizerError, match="Put beside it the"):
         diptych.load(HF_CLIP / "model.safetensors").embed_texts(["a dog"])
+
+
+def test_what_is_wrong_with_a_model_s_pictures_is_an_error_of_the_model(tiny_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    said = json.loads((folder / "preprocessor_config.json").read_text())
+    for change in ({"do_normalize": 3}, {"do_pad": True}, {"image_mean": [0.5]}, {"size": 64, "crop_size": 64}):
+        (folder / "preprocessor_config.json").write_text(json.dumps(said | change))
+        with pytest.raises(diptych.CheckpointError, match=r"model: .*(preprocessor_config|mean)"):
+            diptych.load(folder, device="cpu")

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diptych.cleaning import PLAIN, Reading
-from diptych.errors import ArgumentError, DiptychError, Setting
+from diptych.errors import DiptychError, Setting
 from diptych.images import Preprocess
 from diptych.nets.config import CLIPConfig, ResNetConfig
 
@@ -57,11 +57,12 @@ def preprocessing(checkpoint: Checkpoint, format_name: str) -> Preprocess:
 
 
 def preprocessing_of(checkpoint: Checkpoint) -> Preprocess:
-    """How the model wants its pictures, as its files say. ValueError where they do not, or contradict each other."""
+    """How the model wants its pictures, as its files say. CheckpointError where they do not, or contradict each
+    other."""
     size_px = checkpoint.config.image.image_size
     if not checkpoint.preprocess:
         if checkpoint.config.loss == "sigmoid":  # SigLIP's models differ in it; OpenAI's and their kin do not
-            raise ArgumentError(
+            raise CheckpointError(
                 f"{checkpoint.source} came without its preprocessor_config.json, which says how it wants its pictures. "
                 "Put that of the model's own folder beside its weights."
             )
@@ -69,9 +70,9 @@ def preprocessing_of(checkpoint: Checkpoint) -> Preprocess:
     try:
         found = Preprocess.from_hugging_face(checkpoint.preprocess)
     except ValueError as error:
-        raise ArgumentError(f"{checkpoint.source}: {error}") from error
+        raise CheckpointError(f"{checkpoint.source}: {error}") from error
     if found.size_px != size_px:
-        raise ArgumentError(
+        raise CheckpointError(
             f"{checkpoint.source}: preprocessor_config.json makes pictures of {found.size_px} px, the image tower "
             f"reads {size_px} px. Take both files from the same model."
         )
