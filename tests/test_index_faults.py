@@ -252,6 +252,7 @@ def test_an_index_that_can_only_be_read_is_searched(
         said = cli("search", "a star", folder, "--paths")
         assert (said.code, len(said.out.splitlines())) == (OK, 8)
         assert "searching the index as it is" in said.err
+        assert "cannot be written (Permission denied). Keep the index elsewhere with --index DIR" in said.err
         assert cli("search", "a star", folder, "--update").code == FAILED
     finally:
         for path in (folder, place):

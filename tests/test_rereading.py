@@ -172,10 +172,11 @@ def test_they_alone_are_embedded_again_and_named(earlier: LocalIndex, model: Pix
         assert nearest.ids.tolist() == earlier.catalog.ids(modality).tolist()  # type: ignore[arg-type]
 
 
-def test_the_command_says_so(cli: Cli, earlier: LocalIndex) -> None:
+@pytest.mark.parametrize("command", [("index",), ("search", "a star")])
+def test_the_command_says_so(cli: Cli, earlier: LocalIndex, command: tuple[str, ...]) -> None:
     earlier.close()
     (earlier.root / "broken.jpg").unlink()
-    said = cli("index", earlier.root)
+    said = cli(*command, earlier.root)
     assert said.code == OK
     assert "3 files are read better by this version and were read again: 1 transparent, 1 TIFF, 1 with a" in said.err
     assert cli("index", earlier.root, "--json").json["reread"] == {}
