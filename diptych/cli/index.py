@@ -131,7 +131,7 @@ def command(
             raise click.UsageError(f"{folder} is in the index of {index.root}; name that folder with --vectors.")
         given = open_given(vectors, paths, index.root) if vectors else None
         if index.under:
-            part = f"all of that is made anew, not {folder} alone" if reindex else f"of it {folder} is looked over"
+            part = f"all of that is made anew, not {folder} alone" if reindex else f"only {folder} is updated"
             say(f"{folder} is in the index of {index.root}; {part}")
         if reindex and (damage := index.damage):
             say(

@@ -147,7 +147,8 @@ def _configured(given: dict[str, Any], resume: bool) -> "TrainConfig":
     if begun and "epochs" in told:
         fields = fields | {"minutes": None}
     if "data" not in fields | flags:
-        raise click.UsageError("--data is wanted: what to train on.")
+        gone = f"{given['out']} holds no run to go on with; to begin one, " if resume else ""
+        raise click.UsageError(f"{gone}--data is wanted: what to train on.")
     if name and not init and any(setting in fields for setting in FINE_TUNING):
         raise click.UsageError(f"--recipe {name} wants --init, the model to begin with.")
     if not init:

@@ -17,6 +17,7 @@ from diptych.data.plan import Part, Pick, Plan, Planned
 from diptych.data.samples import DataError, Region, Source, Stream
 from diptych.data.stream import settle
 from diptych.data.workers import Workers
+from diptych.errors import Setting
 
 MAX_BAD_SHARE = 0.1
 TOLERATED, AT_LEAST = 20, 1000  # a few may be broken, whatever their share; a share is taken of no fewer than 1,000
@@ -70,7 +71,10 @@ class Loader:
     def __post_init__(self) -> None:
         if self.batches_per_epoch < 1:
             came = sum(part.share for part in self.parts)
-            raise DataError(f"{came} samples fill no batch of {self.batch_size}; set batch_size to {came} or less.")
+            raise DataError(
+                f"{came} samples fill no batch of {self.batch_size}.",
+                remedy=["Set ", Setting("batch_size", came), " or less."],
+            )
         if self.batch_size < self.world:
             raise DataError(f"a batch of {self.batch_size} cannot be split over {self.world} processes.")
 
