@@ -32,10 +32,6 @@ def told_apart(words: Sequence[str], *, has_terms: bool) -> Words:
     if missing := _missing(others):
         if os.path.exists(missing):
             raise click.UsageError(f"{missing} is no folder. {_IMAGE}")
-        if os.path.isfile(missing):
-            raise click.UsageError(
-                f"{missing} is a file; wanted a folder. --image {missing} looks for pictures like it."
-            )
         advice = "" if any(" " in word for word in others) else f" {_QUOTES}"
         raise click.UsageError(f"Directory {missing!r} does not exist.{advice or ' Check the path.'}")
     if others:
