@@ -218,6 +218,7 @@ def test_a_folder_below_on_the_command_line(
     (two[0] / "broken.png").write_bytes(b"nothing")
     said = cli("search", "a star", "--json")
     assert (said.json["searched"], [*said.json["failures"]]) == (4, ["broken.png"])
+    assert f"  {two[0]}/broken.png: not an image." in cli("search", "a star", two[0]).err
     assert all(Path(hit["path"]).exists() and "/" not in hit["path"] for hit in said.json["hits"])
     said = cli("index", ".")
     assert (said.code, f"is in the index of {above}; only . is updated" in said.err) == (PARTLY, True)

@@ -81,8 +81,7 @@ def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> L
     report_reread(updated.reread)
     if updated.newly_skipped:
         report_skipped(updated.skipped)
-    failures = {str(typed(index, folder, path)): why for path, why in updated.failures.items()}
-    return Left(failures, updated.failed_before)
+    return Left(_as_typed(index, folder, updated.failures), updated.failed_before)
 
 
 def _ask_first(index: LocalIndex, folder: str) -> None:
@@ -116,8 +115,19 @@ def _counted(index: LocalIndex) -> tuple[int, bool]:
 def _left_before(index: LocalIndex, folder: str) -> Left:
     from diptych.failures import Failure
 
-    known = {str(typed(index, folder, path)): Failure(*why) for path, why in index.failures().items()}
+    known = _as_typed(index, folder, {path: Failure(*why) for path, why in index.failures().items()})
     return Left(known, len(known))
+
+
+def _as_typed(index: LocalIndex, folder: str, failures: Mapping[str, Failure]) -> dict[str, Failure]:
+    """By the path as it was typed, which the message names as well: of several folders it is not clear otherwise."""
+    found = {}
+    for path, why in failures.items():
+        shown = str(typed(index, folder, path))
+        if why.message.startswith(f"{path}: ") and not why.words:
+            why = why._replace(message=shown + why.message[len(path) :])
+        found[shown] = why
+    return found
 
 
 def _age(index: LocalIndex) -> str:
