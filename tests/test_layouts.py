@@ -28,6 +28,14 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """With nothing beside it, for a folder's neighbours may say what is in it."""
+    place = tmp_path / "place" / "set"
+    place.mkdir(parents=True)
+    return place
+
+
 def source_of(spec: object, **options: bool) -> Source:
     source = open_source(str(spec), **options)
     assert not isinstance(source, Stream)

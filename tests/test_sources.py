@@ -27,6 +27,14 @@ from diptych.data.sources import all_captions, open_source
 from diptych.data.stream import fetched, indexed
 
 
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """With nothing beside it, for a folder's neighbours may say what is in it."""
+    place = tmp_path / "place" / "set"
+    place.mkdir(parents=True)
+    return place
+
+
 def picture(shade: int = 200, form: str = "JPEG") -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (24, 20), (shade, 30, 30)).save(file, form)
