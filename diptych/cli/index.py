@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -155,7 +154,7 @@ def _left_out_before(index: LocalIndex) -> Sequence[str]:
     from diptych.index.faults import IndexFault
 
     with suppress(IndexFault):
-        return json.loads(index.catalog.facts().get("exclude", "[]")) if index.exists else ()
+        return index.remembered.exclude
     return ()
 
 

@@ -217,12 +217,17 @@ class LocalIndex:
     @property
     def rules(self) -> Rules:
         """What is left out: as given, else as the last update wrote it down."""
-        facts: dict[str, str] = {}
-        if self.exists and (self.exclude is None or self.hidden is None):
-            facts = self.catalog.facts()
-        exclude = json.loads(facts.get("exclude", "[]")) if self.exclude is None else self.exclude
-        hidden = facts.get("hidden") == "yes" if self.hidden is None else self.hidden
-        return Rules(tuple(filter(str.strip, exclude)), hidden)
+        if self.exclude is not None and self.hidden is not None:
+            return Rules(tuple(filter(str.strip, self.exclude)), self.hidden)
+        before = self.remembered
+        exclude = before.exclude if self.exclude is None else self.exclude
+        return Rules(tuple(filter(str.strip, exclude)), before.hidden if self.hidden is None else self.hidden)
+
+    @property
+    def remembered(self) -> Rules:
+        """What the last update left out; nothing before the first."""
+        facts: dict[str, str] = self.catalog.facts() if self.exists else {}
+        return Rules(tuple(json.loads(facts.get("exclude", "[]"))), facts.get("hidden") == "yes")
 
     # --- the model
 
