@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from diptych.checkpoint.arrays import read_arrays
 from diptych.checkpoint.finding import Found, find
 from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of, with_note
-from diptych.engines import EngineName, choose_engine, is_installed
+from diptych.engines import EngineName, is_installed
 from diptych.engines.converted import is_converted, read_converted
 from diptych.errors import ArgumentError
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 def opened(
     source: str | os.PathLike[str] | None,
     *,
-    engine: EngineName | None = None,
+    engine: EngineName,
     device: str | None = None,
     precision: Precision = "auto",
     activation: str | None = None,
     revision: str | None = None,
 ) -> tuple[Checkpoint, OpenVINOEngine | PyTorchEngine]:
-    """A model and the engine that runs it, as `diptych.load` chooses it. Raises what that raises."""
-    if choose_engine(engine, device) == "openvino":
+    """A model and the engine that runs it, which `diptych.load` has chosen. Raises what that raises."""
+    if engine == "openvino":
         return open_on_processor(source, precision=precision, activation=activation, revision=revision)
     from diptych.checkpoint.reading import read_found
     from diptych.checkpoint.state import build
