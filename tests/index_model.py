@@ -50,8 +50,11 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 class InlineReaders:
     """`diptych.index.readers.Readers` in this process: the same reading, without half a second to start."""
 
-    def __init__(self, root: Path, spec: Preprocess, *, processes: int | None = None, timeout_s: float = 30.0):
-        self._root, self._spec = str(root), spec
+    def __init__(
+        self, root: Path, spec: Preprocess, *, processes: int | None = None, timeout_s: float = 30.0,
+        follow_links: bool = False,
+    ):  # fmt: skip
+        self._root, self._spec, self._follow_links = str(root), spec, follow_links
 
     def __enter__(self) -> "InlineReaders":
         return self
@@ -62,7 +65,9 @@ class InlineReaders:
     def read(self, files: Iterable[File]) -> Iterator[Contents]:
         for file in files:
             try:
-                *read, partial, kind = read_file(self._root, file.path, file.kind, self._spec)
+                *read, partial, kind = read_file(
+                    self._root, file.path, file.kind, self._spec, follow_links=self._follow_links
+                )
                 yield Contents(file._replace(kind=kind), *read, partial=partial)
             except Unreadable as error:
                 failure = Failure(error.reason, f"{file.path}: {error.reason}. {error.detail}")

@@ -209,7 +209,7 @@ def test_exclusions_and_hidden_files(folder: Path, model: PixelModel) -> None:
     assert done.skipped == {"excluded": 1}
     assert did(open_index(folder, model=model).update()) == {"unchanged": 6}  # as it was written down
     assert did(open_index(folder, model=model).update(reindex=True)) == {"added": 6}
-    assert open_index(folder).rules == (("below/",), True)
+    assert open_index(folder).rules == (("below/",), True, False)
     assert did(open_index(folder, model=model, hidden=False).update()) == {"forgotten": 1, "unchanged": 5}
     assert did(open_index(folder, model=model, exclude=()).update()) == {"added": 2, "unchanged": 5}
 
@@ -351,7 +351,7 @@ def test_a_folder_that_may_not_be_looked_into_is_not_forgotten(
 def test_a_linked_disk_that_is_not_mounted_is_not_forgotten(folder: Path, model: PixelModel, tmp_path: Path) -> None:
     draw(tmp_path / "disk" / "deep" / "far.png", 70)
     (folder / "link").symlink_to(tmp_path / "disk")
-    index = open_index(folder, model=model)
+    index = open_index(folder, model=model, follow_links=True)
     assert did(index.update()) == {"added": 8}
     (tmp_path / "disk").rename(tmp_path / "away")
     assert did(index.update()) == {"unchanged": 7, "unreachable": 1}

@@ -139,7 +139,7 @@ def test_waiting_pixels_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_slow_file_is_ended_and_the_next_are_read(slow: Path, folder: Path) -> None:
     late = File(f"../{slow.parent.name}/{slow.name}", "picture", 0, 0)
-    with Readers(folder, SPEC, processes=1, timeout_s=0.4) as readers:
+    with Readers(folder, SPEC, processes=1, timeout_s=0.4, follow_links=True) as readers:
         found = list(readers.read([late, *patient(folder, 20)]))
     assert reasons(found) == {"timed out": 1, "read": 20}
     (failure,) = [one.failure for one in found if one.failure]
@@ -155,7 +155,7 @@ def test_a_large_file_has_more_time(slow: Path) -> None:
 @posix
 def test_what_takes_too_much_memory_is_too_large(slow: Path, folder: Path) -> None:
     late = File(f"../{slow.parent.name}/{slow.name}", "picture", 0, 0)
-    with Readers(folder, SPEC, processes=1, memory_bytes=300 * 2**20) as readers:
+    with Readers(folder, SPEC, processes=1, memory_bytes=300 * 2**20, follow_links=True) as readers:
         found = list(readers.read([late, *scan(folder)]))
     assert reasons(found) == {"too large": 1, "read": 200}
 
@@ -291,7 +291,7 @@ def test_processes_end_with_their_parent(folder: Path) -> None:
 
 @posix
 def test_a_decoder_that_hangs_without_a_parent_is_ended_by_the_kernel(slow: Path) -> None:
-    settings = {"root": sendable(str(slow.parent)), "spec": asdict(SPEC), "memory_bytes": None}
+    settings = {"root": sendable(str(slow.parent)), "spec": asdict(SPEC), "memory_bytes": None, "follow_links": False}
     process = Killable(settings)
     process.wait_until_ready()
     process.tell([slow.name, "picture", -9.95])  # of its ten seconds of grace, 50 ms are left

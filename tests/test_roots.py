@@ -95,7 +95,8 @@ def test_a_link_out_of_the_folder_is_no_second_path(pics: Path, model: PixelMode
     draw(tmp_path / "elsewhere" / "h.png", 12)
     (pics / "other").mkdir()
     draw(pics / "other" / "i.png", 13)
-    updated(pics, model)
+    with open_index(pics, model=model, follow_links=True) as index:
+        index.update()
     (pics / "coco" / "in").symlink_to(pics / "other")
     (pics / "coco" / "out").symlink_to(tmp_path / "elsewhere")
     done = updated(pics / "coco", model)

@@ -78,8 +78,9 @@ def test_an_apple_library_behind_a_link(tmp_path: Path) -> None:
     made(tmp_path, "elsewhere/P.photoslibrary/originals/0/e.heic", "elsewhere/P.photoslibrary/resources/e.jpg")
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "photos").symlink_to(tmp_path / "elsewhere" / "P.photoslibrary")
-    assert paths(tmp_path / "here") == ["photos/originals/0/e.heic"]
-    assert paths(tmp_path / "here", under="photos") == ["photos/originals/0/e.heic"]
+    assert paths(tmp_path / "here", follow_links=True) == ["photos/originals/0/e.heic"]
+    assert paths(tmp_path / "here", under="photos", follow_links=True) == ["photos/originals/0/e.heic"]
+    assert paths(tmp_path / "here", under="photos") == []
 
 
 @pytest.mark.parametrize(
@@ -126,23 +127,42 @@ def test_links(tmp_path: Path) -> None:
     (root / "file.jpg").symlink_to(away / "2.jpg")
     (root / "gone.jpg").symlink_to(root / "nowhere")
     (root / "self.jpg").symlink_to(root / "self.jpg")
-    files, found = finished(root)
+    files, found = finished(root, follow_links=True)
     assert [file.path for file in files] == ["file.jpg", "a/1.jpg", "inner/3.jpg", "out/2.jpg"]
     assert found.skipped == {"linked twice": 5}
     assert {path: failure.reason for path, failure in found.failures.items()} == {
         "gone.jpg": "broken link",
         "self.jpg": "broken link",
     }
-    (root / "words.txt").symlink_to(away / "2.jpg")
-    assert paths(root, follow_links=False) == ["a/1.jpg"]
+
+
+def test_links_that_lead_out_of_the_folder_are_counted_and_left_out(tmp_path: Path) -> None:
+    away = made(tmp_path / "away", "2.jpg", "notes.txt", "deep/3.jpg", "cat.txt", "x.pdf")
+    root = made(tmp_path / "root", "a/1.jpg", "a/notes.md", "cat.jpg")
+    for name in ("2.jpg", "notes.txt", "deep", "cat.txt", "x.pdf"):
+        (root / name).symlink_to(away / name)
+    (root / "up").symlink_to("..")
+    (root / "gone.jpg").symlink_to(away / "nowhere")
+    (root / "root-too").symlink_to(tmp_path / "root-2")  # begins as the root's own name
+    made(tmp_path / "root-2", "4.jpg")
+    (root / "within.txt").symlink_to("a/notes.md")
+    (root / "round.jpg").symlink_to("../root/a/1.jpg")  # goes out, and comes back
+    files, found = finished(root)
+    assert [file.path for file in files] == ["cat.jpg", "round.jpg", "within.txt", "a/1.jpg", "a/notes.md"]
+    assert next(file for file in files if file.path == "cat.jpg").size == 1  # without the words beside it
+    assert found.skipped == {"leads out of the folder": 7, "of another kind": 1}
+    assert not found.failures
+    (tmp_path / "typed").symlink_to(root)
+    assert paths(tmp_path / "typed") == [file.path for file in files]
 
 
 def test_what_is_no_regular_file_is_named_and_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "null.png").symlink_to("/dev/null")
+    assert sorted(finished(tmp_path)[1].failures) == ["pipe.jpg"]
     with socket.socket(socket.AF_UNIX) as end:
         end.bind(os.path.relpath(tmp_path / "socket.mp4"))
-    files, found = finished(tmp_path)
+    files, found = finished(tmp_path, follow_links=True)
     assert not files
     assert {failure.reason for failure in found.failures.values()} == {"not a regular file"}
     assert sorted(found.failures) == ["null.png", "pipe.jpg", "socket.mp4"]

@@ -6,11 +6,13 @@ import click
 
 from diptych.cli.options import (
     failures_json,
+    follow_links_option,
     model_options,
     open_model,
     print_json,
     progress,
     report_failures,
+    report_links,
     say,
 )
 from diptych.engines import EngineName
@@ -23,9 +25,10 @@ from diptych.engines import EngineName
 @click.option(
     "--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True, help="Of the vectors."
 )
+@follow_links_option
 @model_options
 def command(
-    source: str, out: str, shard_size: int, dtype: Any,
+    source: str, out: str, shard_size: int, dtype: Any, follow_links: bool,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Write the vectors of all pictures of SOURCE (a folder, or pairs as `diptych train` reads them) to the folder OUT:
@@ -38,7 +41,10 @@ def command(
 
     embedder = open_model(model, device, activation, engine)
     with progress("embedding") as advance:
-        written = embed_in_bulk(embedder, source, out, shard_size=shard_size, dtype=dtype, progress=advance)
+        written = embed_in_bulk(
+            embedder, source, out, shard_size=shard_size, dtype=dtype, follow_links=follow_links, progress=advance
+        )
+    report_links(written.links)
     code = report_failures(written.failures)
     if as_json:
         counts = {"rows": written.rows, "texts": written.texts, "shards": written.shards, "found": written.found}

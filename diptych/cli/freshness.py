@@ -106,7 +106,7 @@ def _counted(index: LocalIndex) -> tuple[int, bool]:
     from diptych.index.scan import scan
 
     end, count = time.monotonic() + _COUNTED_S, 0
-    for count, _ in enumerate(scan(index.root, exclude=index.rules.exclude, hidden=index.rules.hidden), start=1):
+    for count, _ in enumerate(scan(index.root, **index.rules._asdict()), start=1):
         if count > MANY and time.monotonic() > end:
             return count, False
     return count, True

@@ -20,6 +20,7 @@ from diptych.cli.options import (
     model_options,
     open_model,
     print_json,
+    remembered_links_option,
     report_failures,
     report_reread,
     report_skipped,
@@ -73,6 +74,7 @@ def _checked(_context: click.Context, _parameter: click.Parameter, patterns: tup
     help="Leave out these files or folders; may be repeated, and is remembered ('' forgets).",
 )
 @click.option("--hidden/--no-hidden", default=None, help="Take in files and folders with a leading dot; remembered.")
+@remembered_links_option
 @click.option(
     "--index", "place", metavar="DIR", type=click.Path(file_okay=False), help="Keep the index there, not in FOLDER."
 )
@@ -98,8 +100,8 @@ def _checked(_context: click.Context, _parameter: click.Parameter, patterns: tup
 )
 @model_options
 def command(
-    folder: str, watch: bool, reindex: bool, exclude: tuple[str, ...], hidden: bool | None, place: str | None,
-    wait_s: float, vectors: str | None, paths: str | None,
+    folder: str, watch: bool, reindex: bool, exclude: tuple[str, ...], hidden: bool | None, follow_links: bool | None,
+    place: str | None, wait_s: float, vectors: str | None, paths: str | None,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Make or update the index of FOLDER (by default the current one), which lies in FOLDER/.diptych. Where the index
@@ -122,7 +124,7 @@ def command(
     if watch and (reindex or vectors):
         raise click.UsageError("--watch goes with neither --reindex nor --vectors; run these first.")
     opener = partial(open_model, device=device, activation=activation, engine=engine)
-    rules = {"exclude": exclude or None, "hidden": hidden}
+    rules = {"exclude": exclude or None, "hidden": hidden, "follow_links": follow_links}
     with _ended_politely(), open_index(folder, model=model, index=place, open_model=opener, **rules) as index:
         if watch:
             return _watch(index, as_json)

@@ -18,8 +18,9 @@ from diptych.cli.names import escaped_json, harmless
 from diptych.cli.terminal import progress as progress
 from diptych.cli.terminal import say as say
 from diptych.cli.terminal import stages as stages
-from diptych.cli.wording import failure_message
-from diptych.errors import ArgumentError
+from diptych.cli.wording import failure_message, notice
+from diptych.errors import ArgumentError, Setting
+from diptych.links import LEADS_OUT
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
@@ -30,6 +31,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 truncate_option = click.option("--truncate", is_flag=True, help="Cut texts that are longer than the model reads.")
+
+# In two kinds: what an index remembers has a way back
+follow_links_option = click.option(
+    "--follow-links", is_flag=True, help="Take in what links lead out of the folder to; by default these are left out."
+)
+remembered_links_option = click.option(
+    "--follow-links/--no-follow-links",
+    default=None,
+    help="Take in what links lead out of the folder to; by default these are left out. Remembered.",
+)
 
 activation_option = click.option(
     "--activation",
@@ -95,9 +106,23 @@ def _json(value: Any, ascii_only: bool, newline: str) -> str:
 
 def report_skipped(skipped: Mapping[str, int]) -> None:
     """Say how many files were left out by choice, by reason, on stderr."""
-    if skipped:
-        parts = sorted(skipped.items(), key=lambda part: -part[1])
+    parts = sorted(
+        ((reason, count) for reason, count in skipped.items() if reason != LEADS_OUT), key=lambda part: -part[1]
+    )
+    if parts:
         say("not looked at: " + ", ".join(f"{count:,} {reason}" for reason, count in parts))
+    report_links(skipped.get(LEADS_OUT, 0))
+
+
+def report_links(count: int) -> None:
+    """Say how many links lead out of a folder and were not followed, and what follows them, on stderr."""
+    if count:
+        links = (
+            "1 link leads out of the folder and was"
+            if count == 1
+            else f"{count:,} links lead out of the folder and were"
+        )
+        say(notice([f"{links} not followed; ", Setting("follow_links", True, "diptych.open_index"), " follows them"]))
 
 
 def report_reread(reread: Mapping[str, int]) -> None:

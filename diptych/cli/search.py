@@ -20,6 +20,7 @@ from diptych.cli.options import (
     model_options,
     open_model,
     print_json,
+    remembered_links_option,
     report_failures,
     say,
     say_cut,
@@ -64,7 +65,7 @@ SECTIONS = {
         "orientation", "kind",
     ),
     "Results": ("only_paths", "nul", "asked", "sheet", "sheet_size", "show_input", "opened", "as_json"),
-    "Index": ("place", "update"),
+    "Index": ("place", "update", "follow_links"),
     "Model": ("model", "engine", "device", "activation"),
 }  # fmt: skip
 
@@ -95,6 +96,7 @@ SECTIONS = {
 @click.option(
     "--update/--no-update", default=None, help="Look for new and changed files first; by default up to 10,000 files."
 )
+@remembered_links_option
 @click.option(
     "--paths", "only_paths", is_flag=True, help="Print paths alone, one a line, odd ones quoted; for scripts: -0."
 )
@@ -177,7 +179,10 @@ def _opened(folders: Sequence[str], options: Mapping[str, Any]) -> Iterator[list
     with ExitStack() as stack:
         places: list[_Place] = []
         for folder in folders:
-            index = open_index(folder, model=options["model"], index=options["place"], open_model=opener)
+            index = open_index(
+                folder, model=options["model"], index=options["place"], follow_links=options["follow_links"],
+                open_model=opener,
+            )  # fmt: skip
             if not any(index.folder.is_relative_to(other.folder) and index.root == other.root for other, _ in places):
                 places.append(_Place(stack.enter_context(index), folder))
         there = [index for index, _ in places if index.exists]
@@ -185,7 +190,7 @@ def _opened(folders: Sequence[str], options: Mapping[str, Any]) -> Iterator[list
             check_one_model(there)
             for at, (index, folder) in enumerate(places):
                 if not index.exists:
-                    index = open_index(folder, model=there[0].any_model)
+                    index = open_index(folder, model=there[0].any_model, follow_links=options["follow_links"])
                     places[at] = _Place(stack.enter_context(index), folder)
         yield places
 

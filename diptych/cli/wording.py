@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Functions that errors name, and the commands that do the same; capitals stand for what the reader has to put there.
 COMMANDS = {
     "index.update": "index FOLDER",
+    "diptych.open_index": "index FOLDER",
     "diptych.doctor": "doctor FOLDER",
     "diptych.train": "train",
     "diptych.convert": "convert MODEL TARGET",

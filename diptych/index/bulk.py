@@ -30,6 +30,7 @@ from diptych.index.items import File
 from diptych.index.lock import locked
 from diptych.index.readers import Readers
 from diptych.index.scan import scan
+from diptych.links import LEADS_OUT
 from diptych.versions import READING, TOKENIZING
 
 SHARD_SIZE = 10_000
@@ -50,9 +51,11 @@ class Input(NamedTuple):
 
 
 class Inputs(Protocol):
-    """What a job embeds: names in an order that stays, and the pictures of a stretch of them, in any order."""
+    """What a job embeds: names in an order that stays, and the pictures of a stretch of them, in any order; `links` is
+    how many were not followed."""
 
     names: list[str]
+    links: int
 
     def read(self, start: int, stop: int) -> Iterator[Input]:
         """Those from `start` up to `stop`."""
@@ -61,13 +64,15 @@ class Inputs(Protocol):
 
 @dataclass
 class Written:
-    """What a job has written, with what it found from before: shards, rows, captions, and what could not be read."""
+    """What a job has written, with what it found from before: shards, rows, captions, and what could not be read;
+    `links` is how many lead out of the folder and were not followed."""
 
     shards: int = 0
     found: int = 0
     rows: int = 0
     texts: int = 0
     failures: dict[str, Failure] = field(default_factory=dict)
+    links: int = 0
 
 
 def embed_in_bulk(
@@ -77,6 +82,7 @@ def embed_in_bulk(
     *,
     shard_size: int = SHARD_SIZE,
     dtype: Literal["float16", "float32"] = "float16",
+    follow_links: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Written:
     """Write the vectors of every picture of `source` to the folder `out`, and those of captions to out/texts.
@@ -84,11 +90,12 @@ def embed_in_bulk(
     `source` is a folder of pictures, or pairs as `diptych.train` takes them. 00000.npy is (rows, dim) of `dtype`, unit
     length; 00000.parquet has a row for each with `path`, `caption`, `width` and `height`, and the model's name and
     fingerprint in its metadata; 00000.json names what could not be read. A job that was cut off goes on when it is
-    called again. `progress` is told (done, total) in pictures. Raises DataError where `out` holds another job, and
+    called again. What links lead out of a folder of pictures to is left out but with `follow_links`. `progress` is told
+    (done, total) in pictures. Raises DataError where `out` holds another job, and
     IndexBusyError where another process is at this one.
     """
     require("the table beside the vectors", "pyarrow")
-    inputs = open_inputs(source, model.preprocessing)
+    inputs = open_inputs(source, model.preprocessing, follow_links=follow_links)
     folder = Path(out)
     if not inputs.names:
         raise DataError(f"{source} holds no pictures; wanted a folder of them, or pairs as `diptych train` reads them.")
@@ -106,7 +113,7 @@ def _written(
     dtype: np.dtype,
     progress: Callable[[int, int], None],
 ) -> Written:
-    total, written = len(inputs.names), Written()
+    total, written = len(inputs.names), Written(links=inputs.links)
     for number, start in enumerate(range(0, total, shard_size)):
         stop = min(start + shard_size, total)
         shard = _Shard(folder, f"{number:05}", model, dtype)
@@ -237,24 +244,25 @@ def _replaced(path: Path, write: Callable[[Path], object]) -> None:
     part.replace(path)
 
 
-def open_inputs(source: str | os.PathLike[str], spec: Preprocess) -> Inputs:
+def open_inputs(source: str | os.PathLike[str], spec: Preprocess, *, follow_links: bool = False) -> Inputs:
     """A folder of pictures, or pairs. Raises DataError or OSError where there is neither."""
     place = Path(source)
     if place.is_dir() and not any(next(place.glob(pattern), None) for pattern in _DATA_FILES):
-        return _Album(place, spec)
+        return _Album(place, spec, follow_links)
     return _Pairs(indexed(open_source(source if isinstance(source, str) else place)), spec)
 
 
 class _Album:
     """The pictures of a folder, read as the index reads them."""
 
-    def __init__(self, folder: Path, spec: Preprocess):
-        self._folder, self._spec = folder, spec
-        self._files: list[File] = sorted(file for file in scan(folder) if file.kind == "picture")
-        self.names = [file.path for file in self._files]
+    def __init__(self, folder: Path, spec: Preprocess, follow_links: bool):
+        self._folder, self._spec, self._follow_links = folder, spec, follow_links
+        found = scan(folder, follow_links=follow_links)
+        self._files: list[File] = sorted(file for file in found if file.kind == "picture")
+        self.names, self.links = [file.path for file in self._files], found.skipped[LEADS_OUT]
 
     def read(self, start: int, stop: int) -> Iterator[Input]:
-        with Readers(self._folder, self._spec) as readers:
+        with Readers(self._folder, self._spec, follow_links=self._follow_links) as readers:
             for contents in readers.read(self._files[start:stop]):
                 details, parts = contents.details, contents.parts
                 pixels = next((part.pixels for part in parts if part.pixels is not None), None)
@@ -269,7 +277,7 @@ class _Pairs:
 
     def __init__(self, source: Source, spec: Preprocess):
         self._source, self._spec = source, spec
-        self.names = [source.key(index) for index in range(len(source))]
+        self.names, self.links = [source.key(index) for index in range(len(source))], 0
 
     def read(self, start: int, stop: int) -> Iterator[Input]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:

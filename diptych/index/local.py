@@ -41,26 +41,28 @@ def open_index(
     index: str | os.PathLike[str] | None = None,
     exclude: Sequence[str] | None = None,
     hidden: bool | None = None,
+    follow_links: bool | None = None,
     open_model: OpenModel | None = None,
 ) -> LocalIndex:
     """The index of the pictures under `folder`; nothing is read or made before it is needed.
 
     `model` is a model or the name of one, by default that of the index, or the bundled one for a new index; a name is
     opened with `open_model` (None stands for the bundled model), by default `diptych.load`, as soon as something must
-    be embedded. `index` names another place than `folder`/.diptych, for pictures that can only be read. `exclude` and
-    `hidden` are those of `diptych.index.scan.scan`; an update writes them down, and None stands for what was written
-    down last. Raises OSError where `folder` is none.
+    be embedded. `index` names another place than `folder`/.diptych, for pictures that can only be read. `exclude`,
+    `hidden` and `follow_links` are those of `diptych.index.scan.scan`; an update writes them down, and None stands for
+    what was written down last. Raises OSError where `folder` is none.
 
     Where a folder above has an index that covers `folder`, it is that one, and all that is asked of it is asked of
     `folder` alone (see `diptych.index.roots`); `index`=`folder`/.diptych makes one of its own. Raises IndexPlaceError
-    where `exclude` or `hidden` come for such a folder.
+    where `exclude`, `hidden` or `follow_links` come for such a folder.
     """
     os.scandir(folder).close()
     path = Path(os.path.abspath(os.fsdecode(folder)))
     root, under = root_of(path, None if index is None else Path(os.path.abspath(os.fsdecode(index))))
+    rules = {"exclude": exclude, "hidden": hidden, "follow_links": follow_links}
     if not under:
-        return LocalIndex(folder, model=model, index=index, exclude=exclude, hidden=hidden, open_model=open_model)
-    if exclude is not None or hidden is not None:
+        return LocalIndex(folder, model=model, index=index, **rules, open_model=open_model)
+    if any(rule is not None for rule in rules.values()):
         raise IndexPlaceError(
             f"{path} is in the index of {root}, and what is left out is said for all of that.",
             remedy=[f"Say it of {root}, or keep an index apart with ", Setting("index", str(path / PLACE)), "."],
@@ -72,8 +74,8 @@ class LocalIndex:
     """A folder's index. Made by `open_index`; its methods raise the errors of `diptych.index.faults`.
 
     `root` is the folder of the pictures and `place` that of the index, both absolute; searches and updates are of the
-    files in `folder`, which is `root`, or a folder `under` it that the index serves as well. `exclude` and `hidden` are
-    as they were given, None for what the index remembers (see `rules`).
+    files in `folder`, which is `root`, or a folder `under` it that the index serves as well. `exclude`, `hidden`
+    and `follow_links` are as they were given, None for what the index remembers (see `rules`).
     """
 
     def __init__(
@@ -84,13 +86,14 @@ class LocalIndex:
         index: str | os.PathLike[str] | None = None,
         exclude: Sequence[str] | None = None,
         hidden: bool | None = None,
+        follow_links: bool | None = None,
         open_model: OpenModel | None = None,
         under: str = "",
     ):
         self.root = Path(os.path.abspath(os.fsdecode(folder)))
         self.place = self.root / PLACE if index is None else Path(os.path.abspath(os.fsdecode(index)))
         self.under = under
-        self.exclude, self.hidden = exclude, hidden
+        self.exclude, self.hidden, self.follow_links = exclude, hidden, follow_links
         is_name = model is None or isinstance(model, (str, os.PathLike))
         self._name = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
         self._model: Embedder | None = None if is_name else model  # type: ignore[assignment]
@@ -103,7 +106,7 @@ class LocalIndex:
         """A copy, in this process or another, opens the same folder with the same rules and model."""
         model = self._model if self._name is None else self._name
         options = {"model": model, "index": str(self.place), "exclude": self.exclude, "hidden": self.hidden}
-        options["under"] = self.under
+        options |= {"follow_links": self.follow_links, "under": self.under}
         return _again, (str(self.root), options)
 
     def __repr__(self) -> str:
@@ -217,17 +220,17 @@ class LocalIndex:
     @property
     def rules(self) -> Rules:
         """What is left out: as given, else as the last update wrote it down."""
-        if self.exclude is not None and self.hidden is not None:
-            return Rules(tuple(filter(str.strip, self.exclude)), self.hidden)
-        before = self.remembered
-        exclude = before.exclude if self.exclude is None else self.exclude
-        return Rules(tuple(filter(str.strip, exclude)), before.hidden if self.hidden is None else self.hidden)
+        given = {"exclude": self.exclude, "hidden": self.hidden, "follow_links": self.follow_links}
+        given = {name: rule for name, rule in given.items() if rule is not None}
+        rules = (self.remembered if len(given) < len(Rules._fields) else Rules())._replace(**given)
+        return rules._replace(exclude=tuple(filter(str.strip, rules.exclude)))
 
     @property
     def remembered(self) -> Rules:
         """What the last update left out; nothing before the first."""
         facts: dict[str, str] = self.catalog.facts() if self.exists else {}
-        return Rules(tuple(json.loads(facts.get("exclude", "[]"))), facts.get("hidden") == "yes")
+        exclude, hidden, follow_links = (facts.get(name) for name in Rules._fields)
+        return Rules(tuple(json.loads(exclude or "[]")), hidden == "yes", follow_links == "yes")
 
     # --- the model
 

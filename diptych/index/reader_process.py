@@ -27,7 +27,8 @@ _GRACE_S = 10.0  # after a file's time is over the parent ends this process; whe
 
 
 def main() -> None:
-    """Read one order after another until the pipe ends. The first line says how: root, spec, memory_bytes."""
+    """Read one order after another until the pipe ends. The first line says how: root, spec, memory_bytes,
+    follow_links."""
     orders, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -35,7 +36,7 @@ def main() -> None:
     try:
         from diptych.images import Preprocess
 
-        read = _reader(path(settings["root"]), Preprocess(**settings["spec"]))
+        read = _reader(path(settings["root"]), Preprocess(**settings["spec"]), settings["follow_links"])
         _limit(settings["memory_bytes"])
     except Exception:
         _send(answers, {"broken": traceback.format_exc()})
@@ -62,7 +63,7 @@ def sendable(path: str) -> str:
     return os.fsencode(path).decode("latin-1")
 
 
-def _reader(root: str, spec: Any) -> Any:
+def _reader(root: str, spec: Any, follow_links: bool) -> Any:
     """The function (path, kind) -> (answer, pixels)."""
     from PIL import AvifImagePlugin
 
@@ -72,7 +73,7 @@ def _reader(root: str, spec: Any) -> Any:
 
     def read(name: str, kind: Any) -> tuple[dict[str, Any], Sequence[np.ndarray]]:
         try:
-            digest, details, parts, partial, kind = read_file(root, name, kind, spec)
+            digest, details, parts, partial, kind = read_file(root, name, kind, spec, follow_links=follow_links)
         except Unreadable as error:
             return {"failure": [error.reason, error.detail], "digest": error.digest.hex()}, ()
         except Exception as error:  # a decoder's, at bytes that nobody foresaw

@@ -36,7 +36,8 @@ class Readers:
     Use as a context. Each process has one file under way and one that waits. A file that takes longer than `timeout_s`,
     plus a second for each 10 MB of it, is a Failure "timed out"; one that ends its process is a Failure "crashed"; both
     cost that process alone, and another takes its place. A process may take up `memory_bytes` of address space, where
-    the system can limit it: what needs more is "too large", or "crashed" if the decoder gives up.
+    the system can limit it: what needs more is "too large", or "crashed" if the decoder gives up. What a link leads out
+    of `root` to is read with `follow_links` alone.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class Readers:
         processes: int | None = None,
         timeout_s: float = 30.0,
         memory_bytes: int | None = 2 * 2**30,
+        follow_links: bool = False,
     ):
         count = min(_cores(), MOST_PROCESSES) if processes is None else processes
         if count < 1 or timeout_s <= 0:
             raise ArgumentError(f"processes={processes}, timeout_s={timeout_s}; wanted 1 or more, and more than 0.")
         root = sendable(os.path.abspath(os.fsdecode(root)))
         settings = {"root": root, "spec": asdict(spec), "memory_bytes": memory_bytes}
+        settings["follow_links"] = follow_links
         self._lanes = [_Lane(settings, spec.size_px, timeout_s) for _ in range(count)]
         self._is_reading = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import IO, NamedTuple
 
@@ -17,6 +18,7 @@ from diptych.index.scan import sidecars
 from diptych.index.signatures import HEAD_LENGTH, kind_of
 from diptych.index.texts import NotText, decode_text, paragraphs
 from diptych.index.videos import read_video
+from diptych.links import LEADS_OUT, Inside
 
 DIGEST_SIZE = 16  # bytes
 LARGEST_PICTURE = 2**30  # bytes, for they are held in memory
@@ -41,7 +43,7 @@ class Unreadable(Exception):
     bytes were read.
 
     Reasons, beside those of ImageError: "not a regular file", "not a video", "no pictures", "not a text", "no text",
-    "unreadable".
+    "unreadable", "leads out of the folder".
     """
 
     def __init__(self, reason: str, detail: str, digest: bytes = b""):
@@ -49,19 +51,24 @@ class Unreadable(Exception):
         self.reason, self.detail, self.digest = reason, detail, digest
 
 
-def read_file(root: str, path: str, kind: Kind, spec: Preprocess) -> Reading:
+def read_file(root: str, path: str, kind: Kind, spec: Preprocess, *, follow_links: bool = False) -> Reading:
     """Read the file at `path` under `root`, of this `kind` by its name, as what it is by its bytes. A picture's caption
-    stands in a file beside it (`scan.sidecars`) or in its own metadata. Raises Unreadable, and whatever a decoder does
-    to a process: see `readers`."""
+    stands in a file beside it (`scan.sidecars`) or in its own metadata. What leads out of `root` is not read but with
+    `follow_links`, a caption as little as the file. Raises Unreadable, and whatever a decoder does to a process: see
+    `readers`."""
     digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
     try:
-        with open_regular(os.path.join(root, path)) as file:
+        where, inside = os.path.join(root, path), None if follow_links else Inside(root)
+        if inside and inside.leads_out(where):
+            raise Outside
+        with open_regular(where) as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise ImageError("empty file", path, "It holds no bytes; copy or download it again.")
             kind = kind_of(file.read(HEAD_LENGTH), kind)
             file.seek(0)
             read = {"picture": _read_picture, "video": _read_video, "text": _read_text}[kind]
-            found = read(file, os.path.join(root, path), spec, digest)
+            beside = [name for name in sidecars(where, kind) if not (inside and inside.leads_out(name))]
+            found = read(file, where, spec, digest, beside)
     except (ImageError, OSError, MemoryError, RecursionError) as error:
         reason, detail = _why(error)
         whole = digest.digest() if isinstance(error, ImageError) else b""
@@ -83,7 +90,12 @@ def open_regular(path: str) -> IO[bytes]:
     raise NotRegular(f"{path} is no regular file")
 
 
+class Outside(OSError):
+    """A file that a link leads out of the folder to, though none did when it was found."""
+
+
 _REASONS = (  # the first that fits
+    (Outside, LEADS_OUT, "A link there leads elsewhere now, and is not followed."),
     (NotRegular, "not a regular file", "It is a folder, a pipe, a socket or a device now, and is not read."),
     ((FileNotFoundError, NotADirectoryError), "missing", "It is gone since it was found."),
     (PermissionError, "no permission", "This user may not read it; change its permissions."),
@@ -102,7 +114,9 @@ def _why(error: BaseException) -> tuple[str, str]:
 _Read = tuple[Details, tuple[Part, ...], str]
 
 
-def _read_picture(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b) -> _Read:
+def _read_picture(
+    file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b, beside: Sequence[str]
+) -> _Read:
     """From one reading of the bytes: digest, metadata and pixels."""
     size = os.fstat(file.fileno()).st_size
     if size > LARGEST_PICTURE:
@@ -110,20 +124,20 @@ def _read_picture(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.
     content = file.read()
     digest.update(content)
     pixels, details, partial = read_photograph(content, path, spec)
-    details = _with_what_is_beside(path, details, "picture")
+    details = _with_what_is_beside(beside, details)
     return details, (Part(pixels), *_caption_part(details)), partial
 
 
-def _read_video(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b) -> _Read:
+def _read_video(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b, beside: Sequence[str]) -> _Read:
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
     file.seek(0)
     frames, details = read_video(file, path, spec)
-    details = _with_what_is_beside(path, details, "video")
+    details = _with_what_is_beside(beside, details)
     return details, (*(Part(frame.pixels, at_s=frame.at_s) for frame in frames), *_caption_part(details)), ""
 
 
-def _read_text(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b) -> _Read:
+def _read_text(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b, beside: Sequence[str]) -> _Read:
     content = b""
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
@@ -142,10 +156,10 @@ def _caption_part(details: Details) -> tuple[Part, ...]:
     return (Part(text=details.caption),) if details.caption else ()
 
 
-def _with_what_is_beside(path: str, details: Details, kind: Kind) -> Details:
+def _with_what_is_beside(names: Sequence[str], details: Details) -> Details:
     """With the words of the first text beside a picture that has any, and with what XMP sidecars say."""
     caption = None
-    for name in reversed(sidecars(path, kind)):  # the weightiest has the last word
+    for name in reversed(names):  # the weightiest has the last word
         is_text = name[-3:].lower() == "txt"
         try:
             with open_regular(name) as file:

@@ -12,6 +12,7 @@ from diptych.index.catalog import Catalog
 from diptych.index.faults import IndexFault
 from diptych.index.mending import facts_of
 from diptych.index.patterns import composed, inside
+from diptych.links import Inside
 
 PLACE = ".diptych"
 
@@ -66,9 +67,12 @@ def _under(root: Path, place: Path, folder: Path) -> str | None:
     from diptych.index.scan import scan
 
     under = folder.relative_to(root).as_posix()
+    facts = _facts(place)
+    if facts.get("follow_links") != "yes" and Inside(root).leads_out(os.path.join(root, under)):
+        return None
     if _has_files(place, under):
         return under
-    facts, listed = _facts(place), as_listed(root, under)
+    listed = as_listed(root, under)
     rules = scan(root, exclude=json.loads(facts.get("exclude", "[]")), hidden=facts.get("hidden") == "yes")
     return listed if _has_files(place, listed) or rules.enters(listed) else None
 

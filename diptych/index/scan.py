@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from diptych.errors import Setting
 from diptych.index.items import File, Kind
 from diptych.index.patterns import PatternError, Patterns
+from diptych.links import LEADS_OUT, Inside
 
 if TYPE_CHECKING:
     from diptych.embedder import Failure
@@ -41,8 +42,8 @@ class Scan:
 
     After an iteration `failures` names what should have been readable and was not (path -> Failure with the reason
     "unreadable folder", "not a regular file" or "broken link"), and `skipped` counts by reason what the rules leave
-    out: "hidden", "excluded", "of a program's own", "caption of a picture", "linked twice", "linked" and "of
-    another kind". A folder that is left out counts as one.
+    out: "hidden", "excluded", "of a program's own", "caption of a picture", "linked twice", "leads out of the folder"
+    and "of another kind". A folder that is left out counts as one.
     """
 
     def __init__(self, root: str, exclude: Patterns | None, hidden: bool, follow_links: bool, under: str = ""):
@@ -55,6 +56,7 @@ class Scan:
         self.failures: dict[str, Failure] = {}
         self.skipped: Counter[str] = Counter()
         self._exclude, self._hidden, self._follow_links = exclude, hidden, follow_links
+        self._inside = Inside(root)
         self._own_folders = SKIPPED_FOLDERS | _OWN_FOLDERS
         endings: dict[Kind, str] = {
             "picture": f"{ENDINGS}|{RAW_ENDINGS}",
@@ -70,6 +72,10 @@ class Scan:
         self.skipped.clear()
         start = os.path.join(self.root, self.under)
         os.scandir(start).close()
+        self._inside = Inside(self.root)
+        if self.under and self._leads_out(self.under):
+            self.skipped[LEADS_OUT] += 1
+            return
         seen = _ancestors(start)
         folders, links = [f"{self.under}/" if self.under else ""], deque[str]()
         while folders or links:  # a link's folder comes last: what is in the tree anyway keeps its own path
@@ -121,19 +127,27 @@ class Scan:
             return
         ending = name[name.rfind(".") :]
         kind = self._kinds.get(ending) or self._kinds.get(ending.lower())
-        if ending in _NOTES and (self._follow_links or not entry.is_symlink()):
+        is_link = entry.is_symlink()
+        if ending in _NOTES and not (is_link and self._leads_out(folder + name)):
             found.notes[name] = entry  # whether excluded or not: it may be a picture's
         elif (name[0] == "." or self._exclude) and (reason := self._unwanted(name, folder)):
             self.skipped[reason] += 1
-        elif entry.is_symlink() and (not self._follow_links or _is_folder(entry)):
+        elif is_link and _is_folder(entry):
             self._sort_link(name, folder, found)
+        elif is_link and (kind or ending in _NOTES) and self._leads_out(folder + name):
+            self.skipped[LEADS_OUT] += 1
         elif kind is None:
             self.skipped["of another kind"] += 1
         else:
             found.files.append((entry, kind))
 
+    def _leads_out(self, path: str) -> bool:
+        return not self._follow_links and self._inside.leads_out(os.path.join(self.root, path))
+
     def _sort_link(self, name: str, folder: str, found: _Found) -> None:
-        reason = self._unwanted_folder(name, folder) if self._follow_links else "linked"
+        reason = self._unwanted_folder(name, folder)
+        if not reason and self._leads_out(folder + name):
+            reason = LEADS_OUT
         if not reason and self.under and self._is_elsewhere(folder + name):
             reason = "linked twice"
         if reason:
@@ -226,7 +240,7 @@ def scan(
     *,
     exclude: Iterable[str] = (),
     hidden: bool = False,
-    follow_links: bool = True,
+    follow_links: bool = False,
     under: str = "",
 ) -> Scan:
     """The pictures, videos and texts under a folder: iterate over what comes back. Raises OSError if it is none.
@@ -240,8 +254,9 @@ def scan(
     any case: .git, .diptych, node_modules, @eaDir, Lightroom's previews, all but the originals of an Apple library.
 
     A link to a file is a file. A link to a folder is entered, unless that folder is in the tree anyway, was entered
-    through another link, or holds `root` itself: each folder is walked once, so loops end. `follow_links=False` leaves
-    all links out.
+    through another link, or holds `root` itself: each folder is walked once, so loops end. A link that leads out of
+    `root` is left out: a folder that came from elsewhere may link to any file of this machine. `follow_links` takes it
+    in.
 
     A text beside a picture (`cat.txt` or `cat.jpg.txt` beside `cat.jpg`) is the picture's caption, and no text of its
     own; so is an XMP sidecar (`cat.xmp`), of a video too. Such a picture's `size` is the sum of them all and its

@@ -25,6 +25,7 @@ from diptych.index.mending import remove
 from diptych.index.patterns import inside
 from diptych.index.rereading import Again, read_otherwise
 from diptych.index.roots import PLACE
+from diptych.links import LEADS_OUT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,10 +79,12 @@ class Updated(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What of a folder is left out, and whether hidden files are taken in; `diptych.index.scan.scan` tells all."""
+    """What of a folder is left out, and whether hidden files and what links lead out to are taken in;
+    `diptych.index.scan.scan` tells all."""
 
     exclude: tuple[str, ...] = ()
     hidden: bool = False
+    follow_links: bool = False
 
 
 class _Found(NamedTuple):
@@ -128,7 +131,7 @@ def update(
                 lambda: index.any_model if reindex else index.model, progress=progress,
             )  # fmt: skip
         files = [*todo.read, *again.files.values()]
-        failures = _embed(index, catalog, files, again, found.now_ns, progress, given, processes)
+        failures = _embed(index, catalog, files, again, found.now_ns, progress, given, processes, rules.follow_links)
         newly_skipped = bool(Counter(found.skipped) - Counter(json.loads(catalog.facts().get("skipped") or "{}")))
         if not under:
             catalog.set_facts(_now(index, rules) | {"skipped": json.dumps(found.skipped)})
@@ -168,7 +171,7 @@ def _rules(index: LocalIndex, reindex: bool) -> Rules:
         return index.rules
     except (IndexDamagedError, sqlite3.DatabaseError):
         if reindex:  # what is damaged goes, and its rules with it
-            return Rules(tuple(index.exclude or ()), bool(index.hidden))
+            return Rules(tuple(index.exclude or ()), bool(index.hidden), bool(index.follow_links))
         raise
 
 
@@ -176,7 +179,7 @@ def _find(index: LocalIndex, rules: Rules, under: str) -> _Found:
     from diptych.index.scan import scan
 
     now_ns = time.time_ns()
-    scanned = scan(index.root, exclude=rules.exclude, hidden=rules.hidden, under=under)
+    scanned = scan(index.root, **rules._asdict(), under=under)
     files = {file.path: file for file in scanned}
     skipped = dict(scanned.skipped)
     if index.place == index.root / PLACE and not under:  # which the scan, too, leaves out and counts
@@ -224,9 +227,15 @@ def _check_mounted(index: LocalIndex, catalog: Catalog, known: Iterable[str], fo
     if known and not found.files:
         gone = f"index {index.root} anew" if index.under else f"remove {index.place}"
         left_out = f" but {count:,} that are left out" if (count := found.skipped.get("excluded", 0)) else ""
+        problem = f"{index.folder} holds nothing to index{left_out}, and its index knows {len(known):,} files."
+        if links := found.skipped.get(LEADS_OUT):
+            follow = Setting("follow_links", True, "diptych.open_index")
+            raise IndexPlaceError(
+                f"{problem} {links:,} links lead out of it.",
+                remedy=["If you trust where they lead, ", follow, f" follows them; else {gone}."],
+            )
         raise IndexPlaceError(
-            f"{index.folder} holds nothing to index{left_out}, and its index knows {len(known):,} files. Is its disk "
-            f"mounted? If they are gone for good, or are to be left out, {gone}."
+            f"{problem} Is its disk mounted? If they are gone for good, or are to be left out, {gone}."
         )
     made_for = catalog.facts().get("root")
     if made_for != str(index.root) and known.isdisjoint(found.files) and not index.is_inside and known:
@@ -243,6 +252,7 @@ def _now(index: LocalIndex, rules: Rules) -> dict[str, str]:
         "root": str(index.root),
         "exclude": json.dumps(rules.exclude),
         "hidden": "yes" if rules.hidden else "no",
+        "follow_links": "yes" if rules.follow_links else "no",
     }
 
 
@@ -262,6 +272,7 @@ def _embed(
     progress: Progress | None,
     given: Given | None,
     processes: int | None,
+    follow_links: bool,
 ) -> dict[str, Failure]:
     """Read the files, embed their parts and commit them; those that could not be read, by path."""
     from diptych.index.readers import Readers
@@ -273,7 +284,7 @@ def _embed(
     with (
         _Writer(catalog, now_ns) as writer,
         Encoder(model) as encoder,
-        Readers(index.root, model.preprocessing, processes=processes) as readers,
+        Readers(index.root, model.preprocessing, processes=processes, follow_links=follow_links) as readers,
     ):
         done = 0
         for contents in chain(readers.read(files), [None]):

@@ -1,0 +1,156 @@
+"""What links lead out of a folder to is not the folder's own: it is left out, unless it is asked for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from index_model import SPEC, PixelModel, draw
+
+from diptych.cli import OK, run
+from diptych.index import readers
+from diptych.index.faults import IndexPlaceError
+from diptych.index.items import File
+from diptych.index.local import open_index
+from diptych.index.readers import Readers
+from diptych.index.reading import Unreadable, read_file
+from diptych.links import Inside
+
+SECRET = "what nobody wants to have copied into a catalog"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Pictures of one's own, and links to a picture, words, a caption and a folder elsewhere."""
+    away, root = tmp_path / "away", tmp_path / "root"
+    draw(away / "far.png", 1)
+    draw(away / "deep" / "deeper.png", 2)
+    for name in ("notes.txt", "own.txt"):
+        (away / name).write_text(SECRET)
+    draw(root / "own.png", 3)
+    draw(root / "sub" / "plain.png", 4)
+    for name in ("far.png", "notes.txt", "own.txt", "deep"):
+        (root / name).symlink_to(away / name)
+    (root / "again.png").symlink_to("sub/plain.png")
+    return root
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
+    from index_model import InlineReaders
+
+    made = PixelModel()
+    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    monkeypatch.setattr("diptych.embedder.load", lambda name, **options: made)
+    return made
+
+
+def known(folder: Path) -> list[str]:
+    with open_index(folder) as index:
+        return sorted(index.catalog.files())
+
+
+def test_a_path_is_told_by_where_its_links_lead(folder: Path) -> None:
+    (folder / "typed").symlink_to(folder)
+    for root in (folder, folder / "typed"):
+        inside = Inside(root)
+        out = {name for name in ("far.png", "deep", "deep/deeper.png", "..", "../away", "missing/../../x")
+               if inside.leads_out(str(root / name))}  # fmt: skip
+        assert out == {"far.png", "deep", "deep/deeper.png", "..", "../away", "missing/../../x"}
+        assert not any(inside.leads_out(str(root / name)) for name in ("own.png", "again.png", "missing/x", "."))
+    assert not Inside("/").leads_out("/etc/hosts")
+
+
+def test_nothing_of_elsewhere_comes_into_the_catalog(folder: Path, model: PixelModel) -> None:
+    with open_index(folder, model=model) as index:
+        done = index.update()
+        assert sorted(index.catalog.files()) == ["again.png", "own.png", "sub/plain.png"]
+        assert index.counts().texts == 0
+    assert done.skipped["leads out of the folder"] == 4
+    assert SECRET.encode() not in (folder / ".diptych" / "catalog.sqlite").read_bytes()
+
+
+def test_links_are_followed_where_that_is_asked_for_and_it_is_remembered(folder: Path, model: PixelModel) -> None:
+    everything = ["again.png", "deep/deeper.png", "far.png", "notes.txt", "own.png", "sub/plain.png"]
+    with open_index(folder, model=model, follow_links=True) as index:
+        index.update()
+    assert known(folder) == everything
+    with open_index(folder, model=model) as index:
+        assert index.rules.follow_links
+        done = index.update()
+        assert (done.added, done.forgotten, done.skipped) == (0, 0, {"caption of a picture": 1})
+        assert index.counts().texts == 2
+    with open_index(folder, model=model, follow_links=False) as index:
+        done = index.update()
+    assert (done.forgotten, done.skipped["leads out of the folder"]) == (3, 4)
+    assert known(folder) == ["again.png", "own.png", "sub/plain.png"]
+    assert not open_index(folder).rules.follow_links
+
+
+def test_an_index_from_before_drops_what_it_had_followed_and_says_so(
+    folder: Path, model: PixelModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_index(folder, model=model, follow_links=True) as index:
+        index.update()
+        index.catalog.set_facts({"follow_links": None})
+    assert run(["index", str(folder)]) == OK
+    said = capsys.readouterr()
+    assert "3 forgotten" in said.out
+    assert "4 links lead out of the folder and were not followed; --follow-links follows them" in said.err
+    assert run(["index", str(folder), "--follow-links"]) == OK
+    assert "3 added" in capsys.readouterr().out
+    assert run(["search", "x", str(folder), "--find", "texts", "--no-follow-links"]) == 4
+    assert "4 links lead out of the folder" in capsys.readouterr().err
+
+
+def test_a_folder_of_links_alone_is_not_forgotten_in_silence(tmp_path: Path, model: PixelModel) -> None:
+    draw(tmp_path / "away" / "a.png", 1)
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "away")
+    with open_index(tmp_path / "root", model=model, follow_links=True) as index:
+        index.update()
+    with (
+        open_index(tmp_path / "root", model=model, follow_links=False) as index,
+        pytest.raises(IndexPlaceError) as said,
+    ):
+        index.update()
+    assert "1 links lead out of it. If you trust where they lead, diptych.open_index(follow_links=True)" in str(
+        said.value
+    )
+
+
+def test_a_link_that_came_after_the_scan_is_not_read(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match="leads out of the folder"):
+        read_file(str(folder), "far.png", "picture", SPEC)
+    with pytest.raises(Unreadable, match="leads out of the folder"):
+        read_file(str(folder), "../away/far.png", "picture", SPEC)
+    assert read_file(str(folder), "far.png", "picture", SPEC, follow_links=True).parts
+    own = read_file(str(folder), "own.png", "picture", SPEC)
+    assert own.details.caption is None
+    assert read_file(str(folder), "own.png", "picture", SPEC, follow_links=True).details.caption == SECRET
+    with Readers(folder, SPEC, processes=1) as reading:
+        found = list(reading.read([File("far.png", "picture", 1, 1), File("own.png", "picture", 1, 1)]))
+    assert [one.failure and one.failure.reason for one in found] == ["leads out of the folder", None]
+    assert [one.details.caption for one in found] == [None, None]
+
+
+def test_a_folder_behind_a_link_has_an_index_of_its_own(folder: Path, model: PixelModel, tmp_path: Path) -> None:
+    with open_index(folder, model=model) as index:
+        index.update()
+    assert open_index(folder / "sub").root == folder
+    assert open_index(folder / "deep").root == folder / "deep"
+    with open_index(folder, model=model, follow_links=True) as index:
+        index.update()
+    assert open_index(folder / "deep").root == folder
+
+
+def test_embedding_in_bulk(folder: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import pyarrow.parquet
+
+    shutil.rmtree(folder / "sub")
+    for flags, names in (((), ["own.png"]), (("--follow-links",), ["deep/deeper.png", "far.png", "own.png"])):
+        out = tmp_path / f"out{len(names)}"
+        run(["embed", str(folder), str(out), "--model", str(tiny_model), *flags])
+        assert pyarrow.parquet.read_table(out / "00000.parquet")["path"].to_pylist() == names
+        assert ("4 links lead out" in capsys.readouterr().err) == (not flags)
