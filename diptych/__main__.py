@@ -10,6 +10,7 @@ from typing import NoReturn
 def main() -> None:
     """Run the command line; errors become one line on stderr and an exit code."""
     from diptych.cli import run
+    from diptych.escaping import escape_streams
 
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever called: what is said goes nowhere
@@ -19,6 +20,7 @@ def main() -> None:
             # A file's name may be no text: its bytes go out as they are, so that another program can open it.
             is_utf8 = stream.encoding.lower().replace("-", "") == "utf8"
             stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
+    escape_streams()
     code = run(sys.argv[1:])
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         _leave_torchrun(code)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
+from diptych.console import TextConsole
 from diptych.metrics import Recall, Retrieval
 from diptych.training import monitor
 from diptych.training.monitor import Monitor, Recent, Step, duration, remaining_s, scalars, sparkline
@@ -98,7 +99,7 @@ def test_a_terminal_gets_live_lines_and_a_file_gets_none(tmp_path: Path, monkeyp
     for terminal in (True, False):
         file = io.StringIO()
         with monkeypatch.context() as patch:
-            patch.setattr(monitor, "Console", lambda file=file, is_one=terminal, **_: Console(
+            patch.setattr(monitor, "TextConsole", lambda file=file, is_one=terminal, **_: TextConsole(
                 file=file, force_terminal=is_one, width=100, color_system=None))  # fmt: skip
             with Monitor(tmp_path / str(terminal)) as shown:
                 for number in range(1, 12):

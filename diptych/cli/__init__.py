@@ -1,6 +1,7 @@
 """The command line: one file per command, opened only when it is called."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import click
 from diptych import __version__
 from diptych.cli.wording import message_of
 from diptych.errors import DiptychError
+from diptych.escaping import harmless
 from diptych.extras import EXTRAS
 
 COMPLETING = "_DIPTYCH_COMPLETE"  # set by a shell that asks how a line may go on
@@ -86,13 +88,13 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return diptych.main(list(arguments), prog_name="diptych", standalone_mode=False) or OK
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        _complain(error.format_message())
         return USAGE
     except click.UsageError as error:
-        click.UsageError(_harmless(error.format_message()), error.ctx).show()
+        _complain(_with_usage(error))
         return USAGE
     except (click.Abort, KeyboardInterrupt):
-        click.echo("diptych: interrupted", err=True)
+        _complain("diptych: interrupted")
         return INTERRUPTED
     except SystemExit:  # how click and rich leave when the reader of our results had enough: no error of ours
         _close_quietly()
@@ -101,7 +103,7 @@ def run(arguments: Sequence[str]) -> int:
         message = _in_words(error, arguments)
         if message is None:
             raise
-        click.echo(f"diptych: {_harmless(message)}", err=True)
+        _complain(f"diptych: {_harmless(message)}")
         return FAILED
 
 
@@ -116,9 +118,21 @@ def _command_of(arguments: Sequence[str]) -> click.Command | None:
 
 
 def _harmless(message: str) -> str:
-    from diptych.cli.names import harmless
+    """On one line, whatever is in it."""
+    return harmless(message, terminal=sys.stderr.isatty())
 
-    return harmless(message)
+
+def _with_usage(error: click.UsageError) -> str:
+    """What click says of a wrong command line, below how it is used."""
+    said = io.StringIO()
+    click.UsageError(_harmless(error.format_message()), error.ctx).show(said)
+    return said.getvalue().rstrip("\n")
+
+
+def _complain(text: str) -> None:
+    from diptych.cli.terminal import complain
+
+    complain(text)
 
 
 def _in_words(error: Exception, arguments: Sequence[str]) -> str | None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import click
-
 from diptych.cli import FAILED, OK
-from diptych.cli.names import harmless
 from diptych.cli.options import print_json, say
+from diptych.cli.terminal import tell
 
 
 def show_cache(empty: bool, as_json: bool) -> int:
@@ -20,10 +18,10 @@ def show_cache(empty: bool, as_json: bool) -> int:
         print_json({"cache": rows, "freed": freed, "not_removed": trouble})
     else:
         for each in kept:
-            click.echo(f"{_megabytes(each.size):>9}  {each.files:>5,} files  {harmless(str(each.folder))}")
-            click.echo(f"{'':9}  {each.purpose}")
+            tell(f"{_megabytes(each.size):>9}  {each.files:>5,} files  {each.folder}", fold=False)
+            tell(f"{'':9}  {each.purpose}", fold=False)
     for path in trouble:
-        say(f"not removed: {harmless(path)}")
+        say(f"not removed: {path}")
     if empty:
         say(f"{_megabytes(freed)} went")
     elif any(each.files for each in kept):

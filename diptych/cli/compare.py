@@ -1,6 +1,7 @@
 """diptych compare"""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from diptych.cli.options import (
     write_picture,
 )
 from diptych.engines import EngineName
+from diptych.escaping import harmless
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,17 +113,17 @@ def _sentences(texts: str) -> list[str]:
 
 
 def _print_tables(matrices: Mapping[str, "np.ndarray"], names: Sequence[str], sentences: Sequence[str]) -> None:
-    from rich.console import Console
+    from diptych.console import TextConsole
 
-    console = Console()
+    console = TextConsole()
     if len({os.path.dirname(name) for name in names}) == 1:
         names = [Path(name).name for name in names]
-    names = [quoted(name) for name in names]
+    names = [harmless(quoted(name), terminal=console.is_terminal) for name in names]
     for metric, matrix in matrices.items():
         table = _table(metric, matrix, names, sentences, console.width)
         least = 1 + sum(3 + (column.width or column.min_width or 0) for column in table.columns)
         # Wider than the terminal rather than with values cut off; no print is wider than its console.
-        Console(width=max(console.width, least)).print(table, crop=False, no_wrap=True)
+        TextConsole(width=max(console.width, least)).print(table, crop=False, no_wrap=True)
 
 
 def _widths(names: Sequence[str], sentences: Sequence[str], width: int) -> tuple[int, int]:
@@ -145,7 +147,7 @@ def _table(metric: str, matrix: "np.ndarray", names: Sequence[str], sentences: S
 
     from diptych.plots import shortened
 
-    sentences = [shortened(sentence) for sentence in sentences]
+    sentences = [harmless(shortened(sentence), terminal=sys.stdout.isatty()) for sentence in sentences]
     name_width, sentence_width = _widths(names, sentences, width)
     table = Table(title=metric, title_justify="left")
     table.add_column("", overflow="fold", width=name_width)

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from diptych.cli.options import activation_option, json_option, print_json, say
+from diptych.cli.terminal import tell
 
 
 @click.command("convert")
@@ -52,7 +53,7 @@ def command(
     if as_json:
         print_json({"source": source, "target": str(written), "format": form})
     else:
-        click.echo(str(written))
+        tell(str(written), fold=False)
     say(f"converted {source} to {form}")
 
 
@@ -70,7 +71,7 @@ def _export(
         said = {"source": source, "target": str(written), "format": form, "precision": precision}
         print_json(said | {"parity": asdict(parity)})
     else:
-        click.echo(str(written))
+        tell(str(written), fold=False)
     say(f"beside the model in float32, on {parity.pictures} pictures and {parity.texts} texts:")
     say(f"  cosine of pictures {parity.image_cosine:.4f} (worst {parity.image_worst:.4f})")
     say(f"  cosine of texts    {parity.text_cosine:.4f} (worst {parity.text_worst:.4f})")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.cli import OK, PARTLY
-from diptych.cli.names import harmless, quoted
+from diptych.cli.names import quoted
 from diptych.cli.options import json_option, print_json, progress, say, write_picture
+from diptych.cli.terminal import tell
 from diptych.cli.wording import message_of
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def inspect_command(
     if as_json:
         print_json(_as_json(found, rates))
     else:
-        click.echo("\n".join(_report(found, rates)))
+        for line in _report(found, rates):
+            tell(line, fold=False)
     _write(found, sheet, plot)
     return PARTLY if found.broken or isinstance(rates, str) else OK
 
@@ -140,7 +142,7 @@ def _speed_lines(speed: Speed | str) -> list[str]:
 
 def _line(detail: str | list[str]) -> str:
     if isinstance(detail, str):
-        return harmless(detail, lines=False)
+        return detail
     return " = ".join(map(quoted, detail[:3])) + (f" and {len(detail) - 3} more" if len(detail) > 3 else "")
 
 

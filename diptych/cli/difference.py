@@ -6,6 +6,7 @@ import click
 
 from diptych.cli import OK
 from diptych.cli.options import listed, model_options, open_model, print_json, say, truncate_option
+from diptych.cli.terminal import tell
 from diptych.engines import EngineName
 
 SAME = 0.999  # a cosine from which two pictures are taken for one
@@ -43,7 +44,7 @@ def command(
     else:
         for way, order in orders.items():
             shares = getattr(found, way)
-            click.echo(f"{way}  " + "  ".join(f"{names[j]} {shares[j]:.1%}" for j in order))
+            tell(f"{way}  " + "  ".join(f"{names[j]} {shares[j]:.1%}" for j in order))
     if found.cosine > SAME:
         say(f"the two pictures are nearly the same (cosine {found.cosine:.4f}): the words above mean little")
     return OK

@@ -13,8 +13,8 @@ import click
 
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.cli.cache import show_cache
-from diptych.cli.names import harmless
 from diptych.cli.options import model_options, open_model, print_json, say
+from diptych.cli.terminal import tell
 from diptych.cli.wording import notice
 from diptych.engines import EngineName
 
@@ -90,10 +90,10 @@ def command(
 def _print(facts: dict[str, str], findings: Sequence[Finding]) -> None:
     width = max(map(len, facts), default=0)
     for name, fact in facts.items():
-        click.echo(f"{name:{width}}  {harmless(fact, lines=False)}")
+        tell(f"{name:{width}}  {fact}", fold=False)
     for finding in findings:
-        click.echo(f"{'mended' if finding.mended else 'wrong'}: {harmless(notice(finding.what))}")
-        click.echo(f"  {harmless(notice(finding.remedy))}")
+        tell(f"{'mended' if finding.mended else 'wrong'}: {notice(finding.what)}", fold=False)
+        tell(f"  {notice(finding.remedy)}", fold=False)
 
 
 def _json(finding: Finding) -> dict[str, object]:
@@ -103,9 +103,9 @@ def _json(finding: Finding) -> dict[str, object]:
 def _print_files(what: str, messages: Sequence[str]) -> None:
     """Files that are no fault of the index; a search names them once alone."""
     for message in messages[:MOST_UNREAD]:
-        click.echo(f"{what}: {harmless(message, lines=False)}")
+        tell(f"{what}: {message}", fold=False)
     if len(messages) > MOST_UNREAD:
-        click.echo(f"and {len(messages) - MOST_UNREAD:,} more {what} (--json has all)")
+        tell(f"and {len(messages) - MOST_UNREAD:,} more {what} (--json has all)")
 
 
 def _facts(index: LocalIndex) -> dict[str, str]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from diptych.cli import NOTHING
-from diptych.cli.names import print_exact, print_lines, quoted
+from diptych.cli.names import quoted
 from diptych.cli.options import failures_json, json_option, print_json, progress, report_failures, say
+from diptych.cli.terminal import tell, tell_names
 
 if TYPE_CHECKING:
     from diptych.index.duplicates import Copy
@@ -50,19 +51,21 @@ def command(
         groups = [[copy._asdict() | {"path": str(copy.path)} for copy in group] for group in found.groups]
         print_json({"searched": found.searched, "groups": groups, "failures": failures_json(failures)})
     elif paths or nul:
-        (print_exact if nul else print_lines)(copy.path for group in found.groups for copy in group[1:])
+        tell_names((copy.path for group in found.groups for copy in group[1:]), nul=nul)
     else:
-        click.echo("\n\n".join(map(_told, found.groups)), nl=bool(found.groups))
+        for at, group in enumerate(found.groups):
+            for line in [""] * bool(at) + _told(group):
+                tell(line, fold=False)
     copies = sum(len(group) - 1 for group in found.groups)
     say(f"{len(found.groups):,} groups with {copies:,} copies among {found.searched:,} pictures")
     return code if found.groups else NOTHING
 
 
-def _told(group: list[Copy]) -> str:
+def _told(group: list[Copy]) -> list[str]:
     """A group, the one to keep first."""
 
     def line(copy: Copy) -> str:
         shape = f"{copy.width} x {copy.height}" if copy.width else ""
         return f"{copy.cosine:5.3f}  {shape:>13}  {copy.size:>12,}  {quoted(copy.path)}"
 
-    return "\n".join(map(line, group))
+    return list(map(line, group))

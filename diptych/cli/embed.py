@@ -15,6 +15,7 @@ from diptych.cli.options import (
     report_links,
     say,
 )
+from diptych.cli.terminal import tell
 from diptych.engines import EngineName
 
 
@@ -50,7 +51,7 @@ def command(
         counts = {"rows": written.rows, "texts": written.texts, "shards": written.shards, "found": written.found}
         print_json({"out": out, **counts, "failures": failures_json(written.failures)})
     else:
-        click.echo(out)
+        tell(out, fold=False)
     before = f", {written.found} of them from before" if written.found else ""
     say(f"{written.rows:,} pictures and {written.texts:,} texts in {written.shards} shards{before}")
     return code

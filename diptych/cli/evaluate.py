@@ -12,7 +12,6 @@ import click
 
 from diptych.checkpoint.state import CheckpointError
 from diptych.cli import FAILED, OK, PARTLY
-from diptych.cli.names import harmless
 from diptych.cli.options import activation_option, json_option, open_model, print_json, say, stages
 from diptych.cli.terminal import tell
 from diptych.cli.wording import message_of
@@ -142,11 +141,11 @@ def _number(value: float) -> str:
 def _print(rows: Sequence[dict[str, Any]]) -> None:
     """Results under the name of their model."""
     for model in dict.fromkeys(row["model"] for row in rows):
-        click.echo(harmless(model, lines=False))
+        tell(model, fold=False)
         for row in rows:
             if row["model"] == model:
                 said = row["error"] or _numbers(row["metrics"], MAIN[row["task"]])
-                tell(harmless(f"  {row['dataset']} · {row['task']} ({row['count']:,})  {said}", lines=False))
+                tell(f"  {row['dataset']} · {row['task']} ({row['count']:,})  {said}")
 
 
 def _compared(places: tuple[str, str], as_json: bool) -> int:
@@ -160,15 +159,15 @@ def _compared(places: tuple[str, str], as_json: bool) -> int:
     if len(models) == 1:
         say(f"A is {models[0][0]} of {places[0]}, B is {models[0][1]} of {places[1]}")
     width = max((len(each.metric) for each in found), default=0)
-    click.echo(f"{'':{width + 2}}       A        B    B - A   95 % interval")
+    tell(f"{'':{width + 2}}       A        B    B - A   95 % interval", fold=False)
     for (names, dataset, task), some in groupby(found, lambda each: (each.models, each.dataset, each.task)):
         of = f" of {names[0]}" if len(models) > 1 else ""
-        tell(harmless(f"{dataset} · {task}{of}", lines=False))
+        tell(f"{dataset} · {task}{of}")
         for each in some:
             numbers = f"{each.first:8.1f} {each.second:8.1f} {each.difference:+8.1f}"
-            click.echo(f"  {each.metric:{width}}{numbers}   {_interval(each.interval)}".rstrip())
+            tell(f"  {each.metric:{width}}{numbers}   {_interval(each.interval)}".rstrip(), fold=False)
             if each.note:
-                tell(f"    {harmless(each.note, lines=False)}")
+                tell(f"    {each.note}")
     return OK
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from diptych.cli.options import report_reread, report_skipped, say, stages
+from diptych.cli.terminal import ask
 from diptych.cli.wording import message_of
 
 if TYPE_CHECKING:
@@ -93,8 +94,7 @@ def _ask_first(index: LocalIndex, folder: str) -> None:
         return
     number = f"{count:,}" if is_all else f"more than {count:,}"
     say(f"{index.folder} was never indexed, and holds {number} pictures, videos and texts.")
-    click.echo("Index them all, in order to search them? [y/N] ", nl=False, err=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    if ask("Index them all, in order to search them? [y/N]") not in ("y", "yes"):
         raise click.ClickException(
             f"nothing was indexed. Name a smaller folder than {folder}, or leave some out: diptych index {folder} "
             "--exclude GLOB"

@@ -16,6 +16,7 @@ from diptych.cli.options import (
     truncate_option,
     write_picture,
 )
+from diptych.cli.terminal import tell
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def command(
             for box in each.boxes[:boxes]:
                 x, y, width, height = (round(value) for value in (*box[:2], max(1.0, box.width), max(1.0, box.height)))
                 which = f"  ({each.method})" if compare else ""
-                click.echo(f"{box.score:.3f}  x {x}  y {y}  width {width}  height {height}  {each.phrase}{which}")
+                tell(f"{box.score:.3f}  x {x}  y {y}  width {width}  height {height}  {each.phrase}{which}")
     if plot:
         write_picture(plot, _drawn(maps, boxes).save)
     missing = [each.phrase for each in maps if not each.boxes]

@@ -3,6 +3,7 @@
 import click
 
 from diptych.cli.options import json_option, print_json, say
+from diptych.cli.terminal import tell
 
 
 @click.command("models")
@@ -28,6 +29,5 @@ def command(as_json: bool) -> None:
         return
     say(f"{'architecture':24}{'parameters':>10}  {'picture':>7}  {'vector':>16}")
     for name, row in rows.items():
-        click.echo(
-            f"{name:24}{row['parameters'] / 1e6:9.1f}M  {row['image_size_px']:4} px  {row['dimensions']:5} dimensions"
-        )
+        size = f"{row['parameters'] / 1e6:9.1f}M  {row['image_size_px']:4} px  {row['dimensions']:5} dimensions"
+        tell(f"{name:24}{size}", fold=False)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from diptych.cli import OK, PARTLY
-from diptych.cli.names import escaped_json, harmless
+from diptych.cli.names import escaped_json
 from diptych.cli.terminal import progress as progress
 from diptych.cli.terminal import say as say
 from diptych.cli.terminal import stages as stages
+from diptych.cli.terminal import tell_json
 from diptych.cli.wording import failure_message, notice
 from diptych.errors import ArgumentError, Setting
 from diptych.links import LEADS_OUT
@@ -86,7 +87,7 @@ def print_json(result: Mapping[str, Any]) -> None:
     """One object on stdout, in Unicode: the stray bytes of a file's name come as \\udc80 to \\udcff. Lists of numbers
     stand on one line, and numbers have as many digits as float32 has."""
     is_unicode = sys.stdout.encoding.lower().startswith("utf")
-    click.echo(escaped_json(_json(result, not is_unicode, "\n")))
+    tell_json(escaped_json(_json(result, not is_unicode, "\n"), terminal=sys.stdout.isatty()))
 
 
 def _json(value: Any, ascii_only: bool, newline: str) -> str:
@@ -143,7 +144,7 @@ def report_failures(failures: Mapping[Any, Failure], before: int = 0) -> int:
     say(f"left out {len(failures)}: {reasons}{known}")
     new = list(failures.values())[: len(failures) - before]
     for failure in new[:5]:
-        say(f"  {harmless(failure_message(failure), lines=False)}")
+        say(f"  {failure_message(failure)}")
     if len(new) > 5:
         say(f"  and {len(new) - 5} more (--json names all)")
     return PARTLY

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from diptych.cli.terminal import draw as draw_now
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -90,8 +92,7 @@ def _says_sixel() -> bool:
         return False
     try:
         tty.setcbreak(descriptor)
-        sys.stdout.write(f"{_ESC}[c")
-        sys.stdout.flush()
+        draw_now(f"{_ESC}[c")
         answer = _answer(descriptor)
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

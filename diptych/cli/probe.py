@@ -9,6 +9,7 @@ import click
 
 from diptych.cli import OK, PARTLY
 from diptych.cli.options import model_options, open_model, print_json, progress, say
+from diptych.cli.terminal import tell
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def command(
     if as_json:
         print_json({**said, **counts, "classes": list(result.classes), "failures": result.failures})
     else:
-        click.echo(f"accuracy   {result.accuracy:.1f} %  (l2 {result.probe.l2:.3g})")
-        click.echo(f"zero-shot  {result.zero_shot:.1f} %")
+        tell(f"accuracy   {result.accuracy:.1f} %  (l2 {result.probe.l2:.3g})")
+        tell(f"zero-shot  {result.zero_shot:.1f} %")
     say(f"learnt from {result.trained_on:,} pictures ({result.train}), judged by {result.judged_on:,}")
     say(_beginning(result))
     if shots and result.trained_on < shots * len(result.probe.classes):

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.cli import previews
-from diptych.cli.names import harmless, print_exact, print_lines, quoted
-from diptych.cli.terminal import cells, folded, say
+from diptych.cli.names import quoted
+from diptych.cli.terminal import cells, draw, folded, say, tell, tell_names
+from diptych.escaping import harmless
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,12 +30,12 @@ _PLAIN = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".
 def plain_lines(hits: Sequence[Hit]) -> None:
     """`score  z  path`, one a line: the form that a pipe may rely on. z is - where the index is too small to tell."""
     for hit in hits:
-        click.echo(f"{hit.score:6.3f}{_GAP}{_z(hit)}{_GAP}{quoted(hit.path)}")
+        tell(f"{hit.score:6.3f}{_GAP}{_z(hit)}{_GAP}{quoted(hit.path)}", fold=False)
 
 
 def print_paths(hits: Sequence[Hit], *, exact: bool) -> None:
     """Each file once: its bytes with a NUL behind them if `exact`, else on a line of its own."""
-    (print_exact if exact else print_lines)(dict.fromkeys(str(hit.path) for hit in hits))
+    tell_names(dict.fromkeys(str(hit.path) for hit in hits), nul=exact)
 
 
 def rows(hits: Sequence[Hit], protocol: previews.Protocol) -> None:
@@ -42,21 +43,22 @@ def rows(hits: Sequence[Hit], protocol: previews.Protocol) -> None:
     width = shutil.get_terminal_size().columns
     indent = len(str(len(hits))) + 2
     if protocol == "none":
-        click.echo(f"{'':{indent - 2}}{_GAP} score{_GAP}    z{_GAP}path")
+        tell(f"{'':{indent - 2}}{_GAP} score{_GAP}    z{_GAP}path", fold=False)
         for rank, hit in enumerate(hits, start=1):
             about = _about(hit)
             line = f"{rank:{indent - 2}}{_GAP}{hit.score:6.3f}{_GAP}{_z(hit)}{_GAP}{shown(hit)}"
             line += _fitted(f"{_GAP}{about}", width - cells(line)) if about and cells(line) < width - 8 else ""
-            click.echo(folded(line, width, indent=indent + 18) if sys.stdout.isatty() else line)
+            for row in folded(line, width, indent=indent + 18).split("\n") if sys.stdout.isatty() else [line]:
+                tell(row, fold=False)
         return
     cell_px = previews.cell_size_px()
     for rank, hit in enumerate(hits, start=1):
         room = max(20, width - indent - previews.COLUMNS - 3)
         texts = [shown(hit), f"score {hit.score:.3f}  z {_z(hit).strip()}", _about(hit), _snippet(hit)]
-        lines = [_fitted(text, room) for text in texts if text]
+        lines = [_fitted(harmless(text), room) for text in texts if text]
         drawing = _drawing(hit, protocol, cell_px)
         block = previews.beside(drawing, lines, protocol, indent=indent)
-        click.echo(f"{rank:{indent - 2}}\r{block}", nl=False, color=True)  # asked for, whatever stdout is
+        draw(f"{rank:{indent - 2}}\r{block}")  # asked for, whatever stdout is
 
 
 def _drawing(hit: Hit, protocol: previews.Protocol, cell_px: tuple[int, int]) -> str:
@@ -115,12 +117,12 @@ def _about(hit: Hit) -> str:
         parts.append(f"{hit.latitude:.4f}, {hit.longitude:.4f}")
     parts += [hit.camera] if hit.camera else []
     parts += [f"{len(hit.copies)} more of it"] if hit.copies else []
-    return harmless(" · ".join(parts), lines=False)
+    return harmless(" · ".join(parts))
 
 
 def _snippet(hit: Hit) -> str:
     text = hit.text or hit.caption or ""
-    return harmless("".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text))
+    return "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
 
 
 def _fitted(text: str, room: int) -> str:

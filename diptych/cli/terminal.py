@@ -1,41 +1,84 @@
-"""What a person at a terminal sees beside the results: lines that fit, and bars with rate and time left."""
+"""All that a command writes goes out here: results on stdout and the rest on stderr, lines that fit a terminal and do
+nothing in it, small pictures, and bars with rate and time left."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-import click
-
-from diptych.cli.names import harmless
+from diptych.cli.names import exact, quoted
+from diptych.escaping import harmless, underlying
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress, TaskID
 
+    from diptych.console import TextConsole
+
 _BESIDE = 54  # cells that a bar leaves for its title, counts, rate and time
-_above: Console | None = None  # where lines go while bars are drawn
+_above: TextConsole | None = None  # where lines go while bars are drawn
 
 
 def say(text: str) -> None:
     """A line for the person, on stderr; at a terminal folded to its width."""
-    text = harmless(text)
-    if sys.stderr.isatty():
-        text = folded(text, shutil.get_terminal_size().columns)
     if _above is not None:
-        _above.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        width = shutil.get_terminal_size().columns
+        _above.print(folded(harmless(text), width), soft_wrap=True)
     else:
-        click.echo(text, err=True)
+        _write(_line(text, sys.stderr), sys.stderr)
 
 
-def tell(text: str) -> None:
-    """A line of results, on stdout; at a terminal folded to its width."""
-    text = harmless(text)
-    click.echo(folded(text, shutil.get_terminal_size().columns) if sys.stdout.isatty() else text)
+def tell(text: str, *, fold: bool = True) -> None:
+    """A line of results, on stdout; at a terminal folded to its width, unless it lies in columns."""
+    _write(_line(text, sys.stdout, fold=fold), sys.stdout)
+
+
+def tell_names(names: Iterable[object], *, nul: bool = False) -> None:
+    """A name a line, `quoted`; with `nul` each name's bytes as they are with a NUL behind them. On a terminal, where
+    no program reads them, there are lines in any case."""
+    if nul and not sys.stdout.isatty():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(exact(names))
+        sys.stdout.flush()
+        return
+    for name in names:
+        tell(quoted(name), fold=False)
+
+
+def tell_json(text: str) -> None:
+    """JSON, made harmless in JSON's own way (`escaped_json`), on stdout."""
+    _write(text + "\n", sys.stdout)
+
+
+def ask(question: str) -> str:
+    """What a person answers on stdin to a question on stderr, in small letters."""
+    _write(_line(question, sys.stderr, end=" "), sys.stderr)
+    return sys.stdin.readline().strip().lower()
+
+
+def draw(sequences: str) -> None:
+    """Our own sequences on stdout, such as pictures and their colours. The texts between them are harmless before."""
+    _write(sequences, underlying(sys.stdout))
+
+
+def complain(text: str) -> None:
+    """Why a command came to nothing, on stderr, in as many lines as it needs."""
+    _write(harmless(text, lines=True, terminal=sys.stderr.isatty()) + "\n", sys.stderr)
+
+
+def _line(text: str, stream: TextIO, *, fold: bool = True, end: str = "\n") -> str:
+    terminal = stream.isatty()
+    text = harmless(text, terminal=terminal)
+    return (folded(text, shutil.get_terminal_size().columns) if fold and terminal else text) + end
+
+
+def _write(text: str, stream: TextIO) -> None:
+    """The one place where this program writes to a terminal."""
+    stream.write(text)
+    stream.flush()
 
 
 def folded(text: str, width: int, indent: int = 4) -> str:
@@ -78,7 +121,7 @@ def cells(text: str) -> int:
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr with rate and time left, gone when done; silent where stderr is no terminal."""
     with _bars() as bars:
-        yield _advance(bars, bars.add_task(title, total=None, count="", rate=""))
+        yield _advance(bars, bars.add_task(harmless(title), total=None, count="", rate=""))
 
 
 @contextmanager
@@ -96,7 +139,7 @@ def stages(*titles: str) -> Iterator[list[Callable[[int, int], None]]]:
                     bars = bars or stack.enter_context(_bars())
                     for task in bars.tasks:
                         bars.update(task.id, visible=False)
-                    advance = _advance(bars, bars.add_task(title, total=total, count="", rate=""))
+                    advance = _advance(bars, bars.add_task(harmless(title), total=total, count="", rate=""))
                 advance(done, total)
 
             return begun
@@ -108,16 +151,18 @@ def stages(*titles: str) -> Iterator[list[Callable[[int, int], None]]]:
 def _bars() -> Iterator[Progress]:
     """Bars that fit the terminal; what is said meanwhile stands above them."""
     global _above
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    from diptych.console import TextConsole, guarded
+
+    console = TextConsole(stderr=True)
     bar = BarColumn(max(8, min(40, console.width - _BESIDE)))
-    count, rate = TextColumn("{task.fields[count]}"), TextColumn("{task.fields[rate]}")
-    columns = (TextColumn("{task.description}"), bar, count, rate, TimeRemainingColumn())
+    texts = ("{task.description}", "{task.fields[count]}", "{task.fields[rate]}")
+    title, count, rate = (TextColumn(text, markup=False) for text in texts)
+    columns = (title, bar, count, rate, TimeRemainingColumn())
     bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     before = _above
-    with bars:
+    with bars, guarded():
         _above = console if console.is_terminal else None
         try:
             yield bars

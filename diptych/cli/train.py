@@ -10,6 +10,7 @@ import click
 from diptych.cli import OK, PARTLY
 from diptych.cli.options import activation_option, json_option, print_json
 from diptych.cli.sections import Sectioned
+from diptych.cli.terminal import tell
 from diptych.cli.wording import message_of
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def _print(result: "TrainResult", config: "TrainConfig", as_json: bool) -> None:
     from diptych.training.recipe import to_fields
 
     if not as_json:
-        click.echo(str(result.folder))
+        tell(str(result.folder), fold=False)
         return
     recall = result.retrieval
     print_json(
@@ -205,9 +206,10 @@ def _list_recipes(as_json: bool) -> int:
         print_json({name: dataclasses.asdict(each) for name, each in RECIPES.items()})
         return OK
     for name, each in RECIPES.items():
-        click.echo(f"{name}: {each.purpose}\n  {each.source}")
+        tell(f"{name}: {each.purpose}", fold=False)
+        tell(f"  {each.source}", fold=False)
         for key, value in each.settings.items():
-            click.echo(f"    {key} = {value}")
+            tell(f"    {key} = {value}", fold=False)
     return OK
 
 
@@ -226,5 +228,5 @@ def _plot(folders: tuple[str, ...], over: str | None, given: dict[str, Any], as_
     if as_json:
         print_json({"plot": path, "runs": {name: summary(rows) for name, rows in runs.items()}})
     else:
-        click.echo(path)
+        tell(path, fold=False)
     return OK

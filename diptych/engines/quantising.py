@@ -14,6 +14,7 @@ import numpy as np
 
 from diptych.engines.openvino_runtime import openvino  # noqa: F401 (before NNCF, which would bring its tools)
 from diptych.errors import ArgumentError
+from diptych.escaping import underlying
 
 Way = Literal["SmoothQuant", "plain"]
 WAYS: tuple[Way, ...] = get_args(Way)
@@ -32,7 +33,7 @@ def quantised(graph: Any, inputs: Sequence[np.ndarray], way: Way) -> Any:
         raise ArgumentError(f"8-bit models need {error.name}: pip install 'diptych[convert]'.") from error
     logging.getLogger("nncf").setLevel(logging.ERROR)
     smooth = nncf.AdvancedSmoothQuantParameters() if way == "SmoothQuant" else _none(nncf)
-    with contextlib.redirect_stdout(sys.stderr):  # where its bars go, for results go to the other
+    with contextlib.redirect_stdout(underlying(sys.stderr)):  # where its bars go, for results go to the other
         return nncf.quantize(
             graph,
             nncf.Dataset(list(inputs)),

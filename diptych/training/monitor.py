@@ -10,12 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from diptych.console import TextConsole, guarded
+from diptych.escaping import harmless
 from diptych.metrics import Retrieval
 from diptych.training.rows import Row, append_rows, to_line
 
@@ -54,7 +56,7 @@ class Monitor:
     def __init__(self, folder: Path, *, quiet: bool = False, writes: bool = True):
         """Of several processes only one `writes`; the others keep silent."""
         quiet = quiet or not writes
-        self.console = Console(stderr=True, quiet=quiet)
+        self.console = TextConsole(stderr=True, quiet=quiet)
         self._folder, self._writes, self._resumed_step = folder, writes, None
         self._rows: TextIO | None = None
         self._board: Any = None
@@ -69,14 +71,17 @@ class Monitor:
         self._recalls: list[Retrieval] = []
         self._evaluated_step: int | None = None
         self._has_header = self._has_warned = False
+        self._guard = contextlib.ExitStack()
         self._live = Live(console=self.console, transient=True, get_renderable=self._shown, redirect_stdout=False)
 
     def __enter__(self) -> "Monitor":
         if self._is_live:
             self._live.start()
+            self._guard.enter_context(guarded())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._guard.close()
         self._live.stop()
         if kind and self._last:
             self.say(self._plain())  # the live lines go; where it stood should stay
@@ -85,9 +90,10 @@ class Monitor:
                 with contextlib.suppress(OSError):  # a full disk was told of already
                     file.close()
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    def say(self, *lines: str) -> None:
+        """Lines that stay, each of them one whatever is in it."""
+        for line in lines:
+            self.console.print(harmless(line, terminal=self.console.is_terminal), soft_wrap=True)
 
     def resume(self, step: int) -> None:
         """Go on with the numbers of an interrupted run; those after `step` will come again and are dropped. Called

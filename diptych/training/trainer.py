@@ -381,7 +381,7 @@ class Trainer:
     def _conclude(self, folder: Path, forgetting: Forgetting | None) -> None:
         """The last lines of a run."""
         if forgetting:
-            self.monitor.say(forgetting.table())
+            self.monitor.say(*forgetting.table().split("\n"))
             self.monitor.say(f"saved {forgetting.save(self.out)}")
         elif self.config.init:
             self.monitor.say(

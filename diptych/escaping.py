@@ -1,0 +1,119 @@
+"""Text on its way to people: whatever would do something in a terminal, or deceive the eye, is shown as an escape.
+
+`harmless` is the one function that does this. `Escaping` is a stream that does it to all that is written to it, so that
+what other libraries say (warnings, logs, tracebacks) goes the same way; the program's own colours and pictures go to
+the stream `underlying` it, after what they surround was escaped.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from typing import Any
+
+# Control characters (escape sequences begin with one, also those of 8 bits), the ends of lines and paragraphs, and what
+# turns the direction of writing around ("gpj.exe" reads "exe.jpg"). Of bytes that are no text (which Python keeps as
+# surrogates), those that are control characters in older encodings.
+CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\udc80-\udc9f"
+# What nobody sees: Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties, interlinear and musical format
+# characters, tags, and halves of characters. Joiners and variation selectors are below.
+_UNSEEN = (
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2060-\u206f\u3164\ufeff\uffa0"
+    r"\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff\ud800-\udfff"
+)
+# Joiners shape Arabic, Indic and other scripts, and join emoji; variation selectors choose the look of what is before
+# them. Anywhere else they only make one name look like another.
+_JOINED = r"\u0590-\u115e\u1161-\u1dff\u2190-\u2bff\u3000-\ufdff\ufe0f\U00010000-\U0001ffff"
+_VARIED = r"#*0-9\u00a9\u00ae\u203c\u2049\u2100-\ufdff\U00010000-\U0001ffff"
+_IDEOGRAPHS = r"\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_HIDDEN = (
+    rf"[{CONTROLS}{_UNSEEN}]|(?<![{_JOINED}])[\u200c\u200d]|[\u200c\u200d](?![{_JOINED}])"
+    rf"|(?<![{_VARIED}])[\ufe00-\ufe0f]|(?<![{_IDEOGRAPHS}])[\U000e0100-\U000e01ef]"
+)
+_PATTERNS = {
+    (lines, terminal): rf"(?!\n)(?:{found})" if lines else found
+    for lines in (True, False)
+    for terminal, found in ((True, _HIDDEN), (False, f"[{CONTROLS}]"))
+}
+_NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def harmless(text: str, *, lines: bool = False, terminal: bool = True) -> str:
+    """A text with escapes such as \\x1b, \\n or \\u200b where a character would do something in a terminal, or would
+    not be seen there; with `lines` the ends of its lines stay. Where no `terminal` but a pipe or file is written to,
+    what is merely not seen stays as well."""
+    if text.isascii() and text.isprintable():
+        return text
+    return pattern(lines=lines, terminal=terminal).sub(_escape, text)
+
+
+def pattern(*, lines: bool = False, terminal: bool = True) -> re.Pattern[str]:
+    """What `harmless` escapes, a character a match. (`re` keeps what it has compiled.)"""
+    return re.compile(_PATTERNS[lines, terminal])
+
+
+def _escape(found: re.Match[str]) -> str:
+    letter = found[0]
+    code = ord(letter)
+    if named := _NAMED.get(letter):
+        return named
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+
+
+class Escaping(io.TextIOBase):
+    """A stream to a terminal on which only lines of text can be written."""
+
+    def __init__(self, stream: Any):
+        """All that is not written, such as `fileno`, is that of `stream`."""
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write the text, harmless; its length."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() wants a str, not {type(text).__name__}")
+        self.stream.write(harmless(text, lines=True))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream below."""
+        self.stream.flush()
+
+    def fileno(self) -> int:
+        """That of the stream below."""
+        return self.stream.fileno()
+
+    def isatty(self) -> bool:
+        """That of the stream below."""
+        return self.stream.isatty()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """That of the stream below."""
+        return self.stream.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        """That of the stream below."""
+        return self.stream.errors
+
+
+def underlying(stream: Any) -> Any:
+    """The stream below, which writes what it is given: for our own sequences, around text that is harmless."""
+    while True:
+        below = stream.stream if isinstance(stream, Escaping) else getattr(stream, "rich_proxied_file", None)
+        if below is None:
+            return stream
+        stream = below
+
+
+def escape_streams() -> None:
+    """From now on nothing that this process writes to a terminal on stdout or stderr does anything there."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream.isatty() and not isinstance(stream, Escaping):
+            setattr(sys, name, Escaping(stream))
