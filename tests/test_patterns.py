@@ -41,6 +41,53 @@ def test_patterns_by_their_definition(parts: list[str], folders: list[str], name
     assert not looked_for(pattern, path) or not start or path.startswith(f"{start}/")
 
 
+@given(
+    st.lists(st.sampled_from(["a", "b", "/", "*", "**", "?"]), min_size=1, max_size=9).map("".join),
+    st.lists(st.sampled_from(["a", "b", "/"]), max_size=9).map("".join),
+)
+def test_wildcards_anywhere_by_their_definition(pattern: str, path: str) -> None:
+    """As the plainest regular expression has them, which takes time without end of some."""
+    pattern, path = re.sub("//+", "/", f"x/{pattern}x"), f"x/{path}x"
+    signs = re.sub(r"(?<=/)(?:[*][*]/)+", "1", pattern).replace("**", "2")
+    means = {"1": "(?:.*/)?", "2": ".*", "*": "[^/]*", "?": "[^/]"}
+    plain = "".join(means.get(sign, sign) for sign in signs)
+    assert Patterns([pattern]).match(path) == bool(re.fullmatch(plain, path))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("*a" * 400 + "b", "a" * 255),
+        ("x/" + "**a" * 300 + "b", "x/" + "a" * 4000),
+        ("**/" + "*a*/**/" * 100 + "b", "a/" * 2000 + "c"),
+        ("**a*b**c*" * 100, ("a" * 250 + "/") * 16),
+        ("?*" * 400 + "/b", "a" * 4000),
+        ("*" * 999, "/" * 3000 + "a"),
+        ("a\u0301" * 400, "a" + "\u0301\u0327" * 1300),
+    ],
+)
+def test_no_pattern_takes_longer_than_its_length_times_that_of_a_path(pattern: str, path: str) -> None:
+    """These took longer than anyone waits."""
+    asked = Patterns([pattern])
+    for _ in range(3):
+        assert not asked.match(path) or set(pattern) == {"*"}
+        assert looked_for(pattern, path) == asked.match(path)
+
+
+def test_as_many_patterns_as_are_looked_for() -> None:
+    assert Patterns([f"{at}*" for at in range(1000)]).match("999x")
+    with pytest.raises(PatternError, match=r"10,000 patterns of 20,000 letters came; at most 1,000 of 50,000"):
+        Patterns(["**"] * 10_000)
+    with pytest.raises(PatternError, match="60 patterns of 60,000 letters came"):
+        Patterns(["a" * 1000] * 60)
+    for asked in (lambda pattern: Patterns([pattern]), lambda pattern: Filters(path=pattern)):
+        with pytest.raises(
+            (PatternError, FilterError), match=r"'\*{20}'... has 1,001 letters; a pattern may have 1,000"
+        ):
+            asked("*" * 1001)
+    assert not looked_for("**", "a" * 9000)  # no system has such a path
+
+
 @pytest.mark.parametrize(
     ("pattern", "path", "expected"),
     [
