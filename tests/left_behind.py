@@ -12,7 +12,7 @@ import torch
 LASTING = {
     "diptych.engines.openvino_runtime.core", "diptych.checkpoint.table._pattern", "diptych.data.temporary._held",
     "diptych.pictures.tone_mapping._light", "diptych.pictures.tone_mapping._coded", "diptych.index.patterns._held",
-    "diptych.cleaning._lowercase",
+    "diptych.cleaning._lowercase", "diptych.index.schema._today", "diptych.index.schema.known_schemas",
 }  # fmt: skip
 
 Containers = list[tuple[str, Any, Any]]

@@ -240,14 +240,31 @@ def test_something_else_in_the_place_of_what_is_beside_it(
     check(index, model)
 
 
-@pytest.mark.parametrize("content", [b"", b"noise" * 1000, b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + bytes(504)])
+@pytest.mark.parametrize("content", [b"", bytes(512), b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + bytes(504)])
 def test_a_journal_left_behind(cli: Cli, index: LocalIndex, model: PixelModel, content: bytes) -> None:
-    """Empty, of noise, or cut off after its mark: no command is kept from a whole catalog."""
+    """Empty, zeroed, or cut off after its mark: no command is kept from a whole catalog."""
     (index.place / "catalog.sqlite-journal").write_bytes(content)
     assert cli("index", index.root).code == OK
     check(index, model)
     (index.place / "catalog.sqlite-journal").write_bytes(content)
     zeroed(index.catalog_path)
+    assert cli("index", index.root, "--reindex").code == OK
+    check(index, model)
+
+
+def test_a_journal_of_noise_is_put_aside_by_the_doctor(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
+    """SQLite would act on it; a new index replaces it, too."""
+    journal, noise = index.place / "catalog.sqlite-journal", b"noise" * 1000
+    journal.write_bytes(noise)
+    said = cli("index", index.root)
+    assert said.code == FAILED
+    assert f"{journal} is no journal of SQLite's" in said.err
+    assert journal.read_bytes() == noise
+    assert cli("doctor", index.root, "--mend").code == OK
+    assert journal.with_name(f"{journal.name}.broken").read_bytes() == noise
+    assert cli("index", index.root).code == OK
+    check(index, model)
+    journal.write_bytes(noise)
     assert cli("index", index.root, "--reindex").code == OK
     check(index, model)
 

@@ -154,7 +154,7 @@ def test_caches(index: LocalIndex, model: PixelModel, damage: str) -> None:
 
 
 def test_what_a_killed_update_left(index: LocalIndex) -> None:
-    (index.place / "lock").write_text('{"pid": 1}')
+    (index.place / "lock.json").write_text('{"pid": 1}')
     (found,) = examine(index)
     assert "killed" in found.what
     assert examine(index, mend=True) == [found._replace(mended=True)]

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Literal
 
 import hypothesis.strategies as st
 import numpy as np
@@ -38,8 +39,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "connect", connect_unsynced)
 
 
-def connect_unsynced(path: Path, mode: str) -> sqlite3.Connection:
-    db = connect(path, mode)
+def connect_unsynced(path: Path, mode: Literal["ro", "rw", "rwc"], *, recover: bool = True) -> sqlite3.Connection:
+    db = connect(path, mode, recover=recover)
     db.execute("PRAGMA synchronous = OFF")
     return db
 

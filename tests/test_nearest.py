@@ -1,5 +1,6 @@
 """The nearest of many vectors: exact where it says so, near enough where not, and never wrong for damage."""
 
+import errno
 import json
 import os
 import shutil
@@ -395,11 +396,11 @@ def test_an_add_that_fails_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pyt
     query = texts(1, 8)[0]
     before = nearest.search(query, 60)
 
-    def full(*_: object) -> None:
-        raise OSError("no space left on device")
+    def full(*_: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("diptych.index.rows.os.replace", full)
+        patch.setattr("diptych.index.directory.os.replace", full)
         with pytest.raises(OSError, match="no space"):
             nearest.add(np.arange(100, 110), pictures(10, 8), stamp="b")
     for one in (nearest, Nearest.open(tmp_path, stamp="a")):

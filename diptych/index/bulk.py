@@ -27,7 +27,7 @@ from diptych.failures import Failure
 from diptych.images import ImageError, Preprocess, squared
 from diptych.index.given import FINGERPRINT_KEY, MODEL_KEY, READING_KEY
 from diptych.index.items import File
-from diptych.index.lock import locked
+from diptych.index.lock import locked, signature
 from diptych.index.readers import Readers
 from diptych.index.scan import scan
 from diptych.links import LEADS_OUT
@@ -144,7 +144,7 @@ def _check_job(folder: Path, model: Embedder, names: Sequence[str], shard_size: 
         if changed := [key for key, value in job.items() if before.get(key) != value]:
             what = " and ".join(key.replace("_", " ") for key in changed)
             raise DataError(f"{folder} holds another job: its {what} differ. Name a new folder, or remove this one.")
-    elif any(each.suffix != ".part" and each.name != LOCK for each in folder.iterdir()):
+    elif any(each.suffix != ".part" and each.name not in (LOCK, signature(LOCK)) for each in folder.iterdir()):
         raise DataError(f"{folder} holds other things and no {JOB}; nothing was written. Name a new folder.")
     else:
         _replaced(path, lambda part: part.write_text(json.dumps(job), "utf-8"))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from diptych.index.catalog import BLOCK, MODALITIES, Catalog
+from diptych.index.directory import IndexDirectory
 from diptych.index.faults import IndexBusyError, IndexPlaceError
 from diptych.index.items import Modality
 from diptych.index.lock import locked
@@ -76,9 +77,13 @@ class Sound:
             return use(self._nearest)
 
 
-def folder_of(place: Path, modality: Modality) -> Path:
+def directory_of(place: Path, modality: Modality) -> IndexDirectory:
     """Where a modality's cache is."""
-    return place / f"nearest-{modality}"
+    return IndexDirectory(place).directory(_name(modality))
+
+
+def _name(modality: Modality) -> str:
+    return f"nearest-{modality}"
 
 
 def opened(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
@@ -87,14 +92,14 @@ def opened(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
     While another process updates the index, its last cache is used as it is. Where nothing can be written, a cache is
     built in a temporary folder and goes with the program.
     """
-    if nearest := _at(folder_of(place, modality), catalog.stamp(modality)):
+    if nearest := _at(directory_of(place, modality), catalog.stamp(modality)):
         return nearest
     try:
         with locked(place / LOCK):
             return _renewed(catalog, place, modality)
     except IndexBusyError:
         last = _noted(catalog, modality)
-        return (last and _at(folder_of(place, modality), last)) or _temporary(catalog, modality)
+        return (last and _at(directory_of(place, modality), last)) or _temporary(catalog, modality)
     except IndexPlaceError:
         return _temporary(catalog, modality)
 
@@ -113,7 +118,7 @@ def refresh(catalog: Catalog, place: Path, *, arranging: Progress | None = None)
     """Bring the caches of all modalities up to date. The lock is held by the caller."""
     counts = catalog.counts()
     for modality in MODALITIES:
-        is_there = folder_of(place, modality).exists()
+        is_there = IndexDirectory(place).status(_name(modality)) is not None
         if (counts.pictures if modality == "picture" else counts.texts) or is_there:
             _renewed(catalog, place, modality, arranging)
 
@@ -123,7 +128,7 @@ def fault(catalog: Catalog, place: Path, modality: Modality) -> str | None:
     from diptych.index.nearest import CacheError, Nearest
 
     try:
-        Nearest.open(folder_of(place, modality), stamp=catalog.stamp(modality)).verify()
+        Nearest.open(directory_of(place, modality), stamp=catalog.stamp(modality)).verify()
     except (CacheError, OSError) as error:
         return str(error)
     return None
@@ -131,10 +136,7 @@ def fault(catalog: Catalog, place: Path, modality: Modality) -> str | None:
 
 def discard(place: Path, modality: Modality) -> None:
     """Remove a cache, or whatever lies in its place."""
-    folder = folder_of(place, modality)
-    shutil.rmtree(folder, ignore_errors=True)
-    if os.path.lexists(folder) and not folder.is_dir():
-        folder.unlink()
+    IndexDirectory(place).remove_all(_name(modality))
 
 
 def fingerprint_of(place: Path, modality: Modality) -> str | None:
@@ -142,27 +144,27 @@ def fingerprint_of(place: Path, modality: Modality) -> str | None:
     from diptych.index.rows import CacheError, Head
 
     try:
-        return Head.read(folder_of(place, modality)).stamp.partition(":")[0]
+        return Head.read(directory_of(place, modality)).stamp.partition(":")[0]
     except CacheError:
         return None
 
 
-def _at(folder: Path, stamp: str) -> Nearest | None:
-    """The cache in a folder if it is whole and carries this stamp."""
+def _at(directory: IndexDirectory, stamp: str) -> Nearest | None:
+    """The cache in a directory if it is whole and carries this stamp."""
     from diptych.index.nearest import CacheError, Nearest
 
     try:
-        return Nearest.open(folder, stamp=stamp)
+        return Nearest.open(directory, stamp=stamp)
     except (CacheError, OSError):
         return None
 
 
 def _renewed(catalog: Catalog, place: Path, modality: Modality, arranging: Progress | None = None) -> Nearest:
-    folder, stamp = folder_of(place, modality), catalog.stamp(modality)
-    if os.path.lexists(folder) and not folder.is_dir():
+    directory, stamp = directory_of(place, modality), catalog.stamp(modality)
+    if not directory.exists:
         discard(place, modality)
-    nearest = _at(folder, stamp) or _grown(catalog, folder, modality, stamp)
-    nearest = nearest or _built(catalog, folder, modality, stamp, arranging)
+    nearest = _at(directory, stamp) or _grown(catalog, directory, modality, stamp)
+    nearest = nearest or _built(catalog, directory, modality, stamp, arranging)
     if _noted(catalog, modality) != stamp:
         catalog.set_facts({f"cached.{modality}": stamp})
     return nearest
@@ -172,24 +174,29 @@ def _noted(catalog: Catalog, modality: Modality) -> str | None:
     return catalog.facts().get(f"cached.{modality}")
 
 
-def _grown(catalog: Catalog, folder: Path, modality: Modality, stamp: str) -> Nearest | None:
-    """The last cache with what came and without what went; None where building is the better way.
+def _grown(catalog: Catalog, directory: IndexDirectory, modality: Modality, stamp: str) -> Nearest | None:
+    """The last cache with what came and without what went; None where building is the better way, or the only one.
 
     Until the last step it keeps its old stamp: wherever this ends, the ids say again what is missing.
     """
+    from diptych.index.nearest import CacheError
+
     noted = _noted(catalog, modality)
-    nearest = _at(folder, noted) if noted else None
+    nearest = _at(directory, noted) if noted else None
     if nearest is None or noted is None:
         return None
     wanted, there = catalog.ids(modality), nearest.ids
     added, removed = np.setdiff1d(wanted, there, assume_unique=True), np.setdiff1d(there, wanted, assume_unique=True)
     if len(added) > max(len(there), BLOCK):
         return None
-    if len(removed):
-        nearest.remove(removed, stamp=noted)
-    for start in range(0, len(added), BLOCK):
-        some = added[start : start + BLOCK]
-        nearest.add(some, catalog.vectors_of(some), stamp=noted)
+    try:
+        if len(removed):
+            nearest.remove(removed, stamp=noted)
+        for start in range(0, len(added), BLOCK):
+            some = added[start : start + BLOCK]
+            nearest.add(some, catalog.vectors_of(some), stamp=noted)
+    except CacheError:  # a file of it is another's as well, and is not written to
+        return None
     if nearest.outgrown:
         return None
     nearest.remove(np.empty(0, np.int64), stamp=stamp)
@@ -197,7 +204,11 @@ def _grown(catalog: Catalog, folder: Path, modality: Modality, stamp: str) -> Ne
 
 
 def _built(
-    catalog: Catalog, folder: Path, modality: Modality, stamp: str, arranging: Progress | None = None
+    catalog: Catalog,
+    directory: str | os.PathLike[str],
+    modality: Modality,
+    stamp: str,
+    arranging: Progress | None = None,
 ) -> Nearest:
     from diptych.index.fitting import EXACT_UP_TO
     from diptych.index.nearest import READINGS, Nearest
@@ -210,7 +221,7 @@ def _built(
         if arranging and total * catalog.dim > READINGS * EXACT_UP_TO:  # a smaller one takes no time
             arranging(done, total)
 
-    return Nearest.build_blocks(folder, catalog.vectors(modality), dim=catalog.dim, stamp=stamp, tell=tell)
+    return Nearest.build_blocks(directory, catalog.vectors(modality), dim=catalog.dim, stamp=stamp, tell=tell)
 
 
 def _temporary(catalog: Catalog, modality: Modality) -> Nearest:

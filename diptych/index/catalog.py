@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diptych.index.directory import IndexDirectory
 from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexNewerError, IndexPlaceError, explained
 from diptych.index.items import Contents, Details, File, Modality
-from diptych.index.schema import FORMAT, MODALITIES, change_tables, connect, create_tables, has_columns
+from diptych.index.journals import COMPANIONS
+from diptych.index.schema import FORMAT, MODALITIES, change_tables, check_schema, connect, create_tables
 from diptych.versions import READING, TOKENIZING
 
 BLOCK = 8192  # vectors that are read at a time: 8 MB at 512 dimensions
@@ -23,18 +25,8 @@ _ASKED_AT_ONCE = 500  # ids in one statement; SQLite takes 32,766
 
 _DETAILS = tuple(field.name for field in fields(Details))
 _FILE_COLUMNS = (
-    "path",
-    "kind",
-    "size",
-    "mtime_ns",
-    "digest",
-    *_DETAILS,
-    "reason",
-    "message",
-    "partial",
-    "reading",
-    "tokenizing",
-)
+    "path", "kind", "size", "mtime_ns", "digest", *_DETAILS, "reason", "message", "partial", "reading", "tokenizing",
+)  # fmt: skip
 _PUT_FILE = (
     f"INSERT INTO files({', '.join(_FILE_COLUMNS)}) VALUES (CAST(? AS TEXT){', ?' * (len(_FILE_COLUMNS) - 1)}) "
     f"ON CONFLICT(path) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _FILE_COLUMNS[1:])} "
@@ -113,12 +105,14 @@ class Catalog:
         self._is_earlier = False
 
     @classmethod
-    def open(cls, path: Path, *, readonly: bool = False) -> Catalog:
-        """Open what is there. Raises IndexPlaceError where nothing is, IndexDamagedError where it is no catalog."""
-        _check_no_folder(path)
-        if not path.is_file() or path.stat().st_size == 0:
+    def open(cls, path: Path, *, readonly: bool = False, recover: bool = True) -> Catalog:
+        """Open what is there; with `recover`, what a killed process left of a transaction is undone. Raises
+        IndexPlaceError where nothing is, IndexDamagedError where it is no catalog, IndexUnsafeError where it is more
+        than one, or where something lies beside it that diptych did not make."""
+        status = IndexDirectory(path.parent).plain(path.name)
+        if status is None or status.st_size == 0:
             raise IndexPlaceError(f"{path.parent} holds no index; `diptych index FOLDER` makes one.")
-        catalog = cls(path, connect(path, "ro" if readonly else "rw"))
+        catalog = cls(path, connect(path, "ro" if readonly else "rw", recover=recover))
         try:
             catalog._check_format()
         except BaseException:
@@ -130,30 +124,33 @@ class Catalog:
     def create(cls, path: Path, *, fingerprint: str, model: str, dim: int) -> Catalog:
         """A new and empty catalog for vectors of `dim` numbers made by one model. It appears whole or not at all: what
         a process that is killed leaves of its first transaction is no catalog."""
-        _check_no_folder(path)
-        aside = path.with_name(f"{path.name}.part")
+        directory, aside = IndexDirectory(path.parent), path.with_name(f"{path.name}.part")
+        directory.plain(path.name)
         with explained(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for left in (aside, aside.with_name(f"{aside.name}-journal")):
-                left.unlink(missing_ok=True)
+            directory.create()
+            for ending in ("", *COMPANIONS):
+                directory.remove(aside.name + ending)
         facts = {"format": FORMAT, "fingerprint": fingerprint, "model": model, "dim": dim, "generation": 0}
         facts |= {f"change.{modality}": os.urandom(8).hex() for modality in MODALITIES}
         with cls(aside, connect(aside, "rwc")) as catalog, catalog.writing() as db:
             create_tables(db)
             db.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
         with explained(path):
-            os.replace(aside, path)
+            directory.rename(aside.name, path.name)
         return cls.open(path)
 
     def _check_format(self) -> None:
         with explained(self.path):
-            facts = self.facts() if has_columns(self._db) else {}
+            is_earlier = check_schema(self._db, self.path)
+            facts = self.facts()
         form, dim = facts.get("format"), facts.get("dim")
         if not (isinstance(form, int) and isinstance(dim, int) and {"fingerprint", "model"} <= facts.keys()):
             raise IndexDamagedError(f"{self.path} is no catalog of diptych, or lacks what makes it one.")
-        self._is_earlier = form < FORMAT
         if form > FORMAT:
             raise IndexNewerError(f"{self.path} has format {form}; this diptych reads {FORMAT}.")
+        if is_earlier != (form < FORMAT):
+            raise IndexDamagedError(f"{self.path} says that it has format {form}, and its tables are of another.")
+        self._is_earlier = is_earlier
 
     def close(self) -> None:
         """Let go of the file."""
@@ -377,11 +374,6 @@ class Catalog:
         """Drop these files with all that belongs to them."""
         with self.writing():
             self._db.executemany("DELETE FROM files WHERE id = ?", ((int(id),) for id in ids))
-
-
-def _check_no_folder(path: Path) -> None:
-    if path.is_dir():
-        raise IndexDamagedError(f"{path} is a folder, in the place of the catalog's file.")
 
 
 def _plain(value: Any) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,13 +15,15 @@ from diptych.errors import Setting, Words, worded
 from diptych.index import cache
 from diptych.index.catalog import Catalog
 from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexFault, IndexModelError, IndexPlaceError
+from diptych.index.journals import COMPANIONS
 from diptych.index.local import open_index, source_of
 from diptych.index.lock import holder, left_behind
 from diptych.index.mending import facts_of, recover, remove, set_aside
-from diptych.index.schema import FORMAT, MODALITIES, NAMES
+from diptych.index.schema import FORMAT, MODALITIES
 
 if TYPE_CHECKING:
-    from diptych.index.local import LocalIndex
+    from diptych.index.journals import COMPANIONS
+from diptych.index.local import LocalIndex
 
 LITTLE_BYTES = 200 * 2**20  # less room than this on the disk is worth a word
 _ANEW = "`diptych index FOLDER` makes one anew"
@@ -42,17 +44,18 @@ class Finding(NamedTuple):
 
 
 def examine(index: LocalIndex | str | os.PathLike[str], *, mend: bool = False) -> list[Finding]:
-    """Look through an index, or that of a folder: its place, its catalog down to each vector, its caches, its model.
-    With `mend`, what can be repaired is: a damaged catalog is replaced by what can be read of it (the old one is kept
-    as NAME.broken), broken rows are dropped, so that the next update embeds their files again, and caches are built
-    anew.
+    """Look through an index, or that of a folder: its place, what lies there that is none of its own, its
+    catalog down to each vector, its caches, its model. With `mend`, what can be repaired is: links and devices are
+    removed, journals that are not ours are put aside, a damaged catalog is replaced by what can be read of it (the old
+    one is kept as NAME.broken), broken rows are dropped, so that the next update embeds their files again, and caches
+    are built anew.
 
     Raises IndexPlaceError where there is no index, IndexBusyError where `mend` meets another process that updates.
     """
     if isinstance(index, str | os.PathLike):
         with open_index(index) as opened:
             return examine(opened, mend=mend)
-    if not os.path.lexists(index.catalog_path):
+    if index.directory.status(index.catalog_path.name) is None:
         raise IndexPlaceError(f"{index.place} holds no index; `diptych index FOLDER` makes one.")
     place = list(_of_place(index, mend))  # before our own lock covers what another left behind
     if not mend:
@@ -62,8 +65,15 @@ def examine(index: LocalIndex | str | os.PathLike[str], *, mend: bool = False) -
 
 
 def _of_contents(index: LocalIndex, *, mend: bool) -> Iterator[Finding]:
+    if _is_foreign(index):
+        return
+    beside = [*_of_second_names(index, [index.catalog_path.name, index.new_catalog_path.name], mend)]
+    beside += _of_companions(index, mend)
+    yield from beside
+    if beside and not mend:
+        return
     if not index.exists:  # it was no file, or holds nothing
-        if index.catalog_path.is_file():
+        if index.directory.size(index.catalog_path.name) is not None:
             yield Finding(f"{index.catalog_path} is empty", _ANEW, mend)
             if mend:
                 remove(index.catalog_path)
@@ -84,32 +94,66 @@ def _of_contents(index: LocalIndex, *, mend: bool) -> Iterator[Finding]:
 
 
 def _of_place(index: LocalIndex, mend: bool) -> Iterator[Finding]:
-    place = index.place
+    directory = index.directory
+    yield from _of_foreign(index, mend)
     for path in _folders_in_the_way(index):
         remedy = f"it is called {set_aside(path)} now" if mend else "--mend moves it aside"
         yield Finding(f"{path} is a folder, in the place of a file", remedy, mend)
-    if left_behind(place / cache.LOCK):
+    if left_behind(directory.path / cache.LOCK):
         yield Finding("an update was killed before its end", "nothing is lost; `diptych index FOLDER` goes on", mend)
-    is_there = index.catalog_path.exists()
-    if not (_is_writable(place) and (not is_there or _is_writable(index.catalog_path))):
-        yield Finding(f"{place} cannot be written", "change its permissions, or keep the index elsewhere: --index DIR")
-    if (free := shutil.disk_usage(place).free) < LITTLE_BYTES:
-        yield Finding(f"the disk of {place} has {free / 2**20:.0f} MB left", "make room, or use --index DIR")
-    if index.new_catalog_path.exists() and (mend or not holder(place / cache.LOCK)):
+    is_there = directory.status(index.catalog_path.name) is not None
+    if not (directory.is_writable() and (not is_there or directory.is_writable(index.catalog_path.name))):
+        yield Finding(
+            f"{directory} cannot be written", "change its permissions, or keep the index elsewhere: --index DIR"
+        )
+    if (free := directory.free_bytes()) < LITTLE_BYTES:
+        yield Finding(f"the disk of {directory} has {free / 2**20:.0f} MB left", "make room, or use --index DIR")
+    is_begun = directory.status(index.new_catalog_path.name) is not None
+    if is_begun and (mend or not holder(directory.path / cache.LOCK)):
         yield Finding(
             "a reindexing was begun and not finished",
             f"`diptych index FOLDER --reindex` goes on with it; to give it up, remove {index.new_catalog_path}",
         )
 
 
+def _of_foreign(index: LocalIndex, mend: bool) -> Iterator[Finding]:
+    """Links and devices, which are removed; and a lock that is another file as well."""
+    for found in list(index.directory.foreign()):
+        if mend:
+            found.directory.remove(found.name)
+        yield Finding(f"{found.path} is {found.what}", "an index has none: --mend removes it", mend)
+    yield from _of_second_names(index, [cache.LOCK], mend)
+
+
+def _of_second_names(index: LocalIndex, names: Sequence[str], mend: bool) -> Iterator[Finding]:
+    """Files that are written to in place, and are another file as well, by a hard link."""
+    for name in names:
+        status = index.directory.status(name)
+        if status is None or not stat.S_ISREG(status.st_mode) or status.st_nlink < 2:
+            continue
+        if mend:
+            index.directory.own(name)
+        what = f"{index.directory.path / name} is a hard link to a file with other names"
+        yield Finding(what, "--mend puts a copy in its place", mend)
+
+
+def _of_companions(index: LocalIndex, mend: bool) -> Iterator[Finding]:
+    """What SQLite would act on and diptych did not make."""
+    for path in (index.catalog_path, index.new_catalog_path):
+        for name, fault in index.directory.companion_faults(path.name, recover=index.recovers):
+            remedy = f"it is called {set_aside(path.with_name(name))} now" if mend else "--mend moves it aside"
+            yield Finding(fault.problem, remedy, mend)
+
+
+def _is_foreign(index: LocalIndex) -> bool:
+    """Whether something is in the way that was told of already."""
+    return next(index.directory.foreign(), None) is not None
+
+
 def _folders_in_the_way(index: LocalIndex) -> list[Path]:
-    catalogs = (index.catalog_path, index.new_catalog_path)
-    files = [*catalogs, *(path.with_name(f"{path.name}-journal") for path in catalogs), index.place / cache.LOCK]
-    return [path for path in files if path.is_dir()]
-
-
-def _is_writable(path: Path) -> bool:
-    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+    catalogs = (index.catalog_path.name, index.new_catalog_path.name)
+    names = [*catalogs, *(name + ending for name in catalogs for ending in COMPANIONS), cache.LOCK]
+    return [index.directory.path / name for name in names if index.directory.has_directory(name)]
 
 
 # --- the catalog
@@ -121,11 +165,8 @@ def _damage(index: LocalIndex) -> str | None:
         return damage
     try:
         said = [row[0] for row in index.catalog.rows("PRAGMA integrity_check(5)")]
-        there = {name for (name,) in index.catalog.rows("SELECT name FROM sqlite_master")}
     except (IndexDamagedError, sqlite3.DatabaseError) as error:
         return str(error)
-    if said == ["ok"] and (lacking := [name for name in NAMES if name not in there]):
-        said = [f"it lacks {', '.join(lacking)}"]
     return None if said == ["ok"] else f"{index.catalog_path} is damaged: {'; '.join(map(str, said))}"
 
 

@@ -44,6 +44,11 @@ class IndexDamagedError(IndexFault):
     )
 
 
+class IndexUnsafeError(IndexDamagedError):
+    """Something in the folder of the index that diptych did not put there and will not touch: a link, a device, a
+    FIFO, a journal that is none of its own, tables or triggers that are not its own."""
+
+
 class IndexNewerError(IndexDamagedError):
     """The catalog is of a format that came after this version."""
 

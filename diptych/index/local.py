@@ -15,12 +15,13 @@ from diptych import __version__
 from diptych.errors import Setting
 from diptych.index import cache
 from diptych.index.catalog import Catalog, Counts
+from diptych.index.directory import IndexDirectory
 from diptych.index.faults import IndexDamagedError, IndexModelError, IndexPlaceError, explained
 from diptych.index.items import Modality
 from diptych.index.lock import locked
 from diptych.index.mending import facts_of
 from diptych.index.patterns import inside
-from diptych.index.roots import PLACE, root_of
+from diptych.index.roots import CATALOG, PLACE, root_of
 from diptych.index.updating import Progress, Rules, Updated, update
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class LocalIndex:
     and `follow_links` are as they were given, None for what the index remembers (see `rules`).
     """
 
+    recovers = True  # whether what a killed process left of a transaction is undone, which only an own index may ask
+
     def __init__(
         self,
         folder: str | os.PathLike[str],
@@ -132,14 +135,19 @@ class LocalIndex:
         return self.root / self.under
 
     @property
+    def directory(self) -> IndexDirectory:
+        """The files of the index."""
+        return IndexDirectory(self.place)
+
+    @property
     def catalog_path(self) -> Path:
         """Where the catalog is, or will be."""
-        return self.place / "catalog.sqlite"
+        return self.directory.path / CATALOG
 
     @property
     def new_catalog_path(self) -> Path:
         """Where a reindexing gathers what will take the catalog's place."""
-        return self.place / "catalog-new.sqlite"
+        return self.directory.path / "catalog-new.sqlite"
 
     @property
     def is_inside(self) -> bool:
@@ -148,8 +156,8 @@ class LocalIndex:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a catalog."""
-        return self.catalog_path.is_file() and self.catalog_path.stat().st_size > 0
+        """Whether there is a catalog. Raises IndexUnsafeError where something else than a file has its name."""
+        return bool(self.directory.size(CATALOG))
 
     def path_of(self, path: str) -> Path:
         """Where a file of the index lies."""
@@ -158,16 +166,11 @@ class LocalIndex:
     @contextmanager
     def locked(self, *, wait_s: float | None = 0.0, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
         """Be the only one who writes to the index; its folder is made if need be."""
-        try:
-            with explained(self.place):
-                self.place.mkdir(parents=True, exist_ok=True)
-                ignore = self.place / ".gitignore"
-                if not ignore.exists():
-                    ignore.write_text("*\n")
-        except (FileExistsError, NotADirectoryError):
-            raise IndexPlaceError(
-                f"{self.place} is no folder.", remedy=["Name one with ", Setting("index", "DIR"), "."]
-            ) from None
+        directory = self.directory
+        with explained(self.place):
+            directory.create()
+            directory.check()
+            directory.add(".gitignore", b"*\n")
         with locked(self.place / cache.LOCK, wait_s=wait_s, on_wait=on_wait):
             yield
 
@@ -177,11 +180,16 @@ class LocalIndex:
     def catalog(self) -> Catalog:
         """The catalog: that which lies there now, for another process may have replaced it by a new one. Raises
         IndexPlaceError where there is none yet."""
-        if self._catalog is None or _identity(self.catalog_path) != self._opened:
+        if self._catalog is None or self._identity() != self._opened:
             self.close()
-            self._opened = _identity(self.catalog_path)
-            self._catalog = Catalog.open(self.catalog_path)
+            self.directory.check()
+            self._opened = self._identity()
+            self._catalog = Catalog.open(self.catalog_path, recover=self.recovers)
         return self._catalog
+
+    def _identity(self) -> tuple[int, int] | None:
+        status = self.directory.status(CATALOG)
+        return None if status is None else (status.st_dev, status.st_ino)
 
     def create(self, path: Path | None = None) -> Catalog:
         """A new catalog for the model at hand; one at another `path` is the caller's to close."""
@@ -192,7 +200,7 @@ class LocalIndex:
         catalog.set_facts({"version": __version__})  # whose bundled model it is
         if path is None:
             self.close()
-            self._catalog, self._opened = catalog, _identity(self.catalog_path)
+            self._catalog, self._opened = catalog, self._identity()
         return catalog
 
     def nearest(self, modality: Modality) -> cache.Sound:
@@ -350,14 +358,6 @@ class LocalIndex:
 
 def _again(folder: str, options: dict[str, Any]) -> LocalIndex:
     return LocalIndex(folder, **options)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _load(name: str | None) -> Embedder:

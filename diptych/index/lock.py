@@ -13,14 +13,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from diptych.index.faults import IndexBusyError, explained
+from diptych.index.directory import IndexDirectory
+from diptych.index.faults import IndexBusyError, IndexFault, explained
 
 _POLL_S = 0.1
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # what file systems without them say
-# Where this process holds a lock: a system's lock is between processes, and opening its file again to read who holds
-# it would, on closing, let it go (fcntl(2), "Advisory record locking").
-_held: set[tuple[int, str]] = set()
+_SAID_BYTES, _SHOWN = 4096, 64
+# Where this process holds a lock: a system's lock is between processes, and opening its file again would, on closing,
+# let it go (fcntl(2), "Advisory record locking"). The file is told by its device and inode.
+_Key = tuple[int, int, int]
+_held: set[_Key] = set()
 _guard = threading.Lock()
 
 
@@ -35,64 +39,76 @@ def locked(
 ) -> Iterator[None]:
     """Hold the lock at `path` for the block. Where another has it: wait up to `wait_s` seconds (None: for ever), after
     telling `on_wait` who that is; then IndexBusyError. A lock whose process is gone counts as free.
+
+    The file of the lock is opened, and never written to: whose lock it is stands in another beside it, NAME.json.
+    Raises IndexUnsafeError where it is no plain file.
     """
-    key = os.getpid(), os.path.realpath(path)
+    directory, name = IndexDirectory(path.parent), path.name
     deadline, told = time.monotonic() + (wait_s or 0.0), False
-    while isinstance(file := _attempt(path, key), str):
+    while isinstance(taken := _attempt(directory, name), str):
         if wait_s is not None and time.monotonic() >= deadline:
-            raise IndexBusyError(f"{file} {does}. {remedy}")
+            raise IndexBusyError(f"{taken} {does}. {remedy}")
         if on_wait and not told:
-            on_wait(f"{file} {does}; waiting for it")
+            on_wait(f"{taken} {does}; waiting for it")
             told = True
         time.sleep(_POLL_S)
+    file, key = taken
     try:
-        _sign(file)
+        _sign(directory, name)
         yield
     finally:
-        with contextlib.suppress(OSError):
-            os.ftruncate(file, 0)
+        with contextlib.suppress(OSError, IndexFault):
+            directory.remove(signature(name))
         with _guard:
             _held.discard(key)
-            os.close(file)
+            file.close()
 
 
-def _attempt(path: Path, key: tuple[int, str]) -> int | str:
-    """The locked file, or who holds it."""
-    with _guard:
-        if key in _held:
+def _attempt(directory: IndexDirectory, name: str) -> tuple[IO[bytes], _Key] | str:
+    """The locked file and what tells it from others, or who holds it."""
+    with _guard, explained(directory.path / name):
+        if _is_held(directory, name):
             return "another thread of this process"
-        with explained(path):
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        if _system_lock(file):
-            _held.add(key)
-            return file
+        file = directory.open(name, "r+b", create=True)
         try:
-            return _who(file)
-        finally:
-            os.close(file)
+            if _system_lock(file.fileno()):
+                key = _key(os.fstat(file.fileno()))
+                _held.add(key)
+                return file, key
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        return _who(directory, name)
 
 
 def holder(path: Path) -> str | None:
     """Who holds the lock, in words; None where nobody does."""
+    directory, name = IndexDirectory(path.parent), path.name
     with _guard:
-        if (os.getpid(), os.path.realpath(path)) in _held:
+        if _is_held(directory, name):
             return "this process"
         try:
-            file = os.open(path, os.O_RDWR)
-        except OSError:
+            with directory.open(name, "r+b") as file:
+                return None if _system_lock(file.fileno()) else _who(directory, name)
+        except (OSError, IndexFault):
             return None
-        try:
-            return None if _system_lock(file) else _who(file)
-        finally:
-            os.close(file)
 
 
 def left_behind(path: Path) -> bool:
-    """Whether a process ended without letting go: nobody holds the lock, and a name is still in it."""
-    try:
-        return path.stat().st_size > 0 and holder(path) is None
-    except OSError:
-        return False
+    """Whether a process ended without letting go: nobody holds the lock, and somebody's name is still there."""
+    with contextlib.suppress(OSError, IndexFault):
+        return IndexDirectory(path.parent).size(signature(path.name)) is not None and holder(path) is None
+    return False
+
+
+def _key(status: os.stat_result) -> _Key:
+    return os.getpid(), status.st_dev, status.st_ino
+
+
+def _is_held(directory: IndexDirectory, name: str) -> bool:
+    status = directory.status(name)
+    return status is not None and _key(status) in _held
 
 
 def _system_lock(file: int) -> bool:
@@ -112,19 +128,22 @@ def _system_lock(file: int) -> bool:
     return True
 
 
-def _sign(file: int) -> None:
+def signature(name: str) -> str:
+    """Beside a lock of that name, the file that says whose it is."""
+    return f"{name}.json"
+
+
+def _sign(directory: IndexDirectory, name: str) -> None:
     """Who we are and since when, for those who wait."""
     said = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    with contextlib.suppress(OSError):  # a full disk hinders no lock
-        os.ftruncate(file, 0)
-        os.lseek(file, 0, os.SEEK_SET)
-        os.write(file, json.dumps(said).encode())
+    with contextlib.suppress(OSError, IndexFault):  # a full disk hinders no lock
+        directory.write(signature(name), json.dumps(said).encode(), is_lasting=False)
 
 
-def _who(file: int) -> str:
+def _who(directory: IndexDirectory, name: str) -> str:
     try:
-        os.lseek(file, 0, os.SEEK_SET)
-        said = json.loads(os.read(file, 4096))
-        return f"process {said['pid']} on {said['host']} (since {said['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
+        said = json.loads(directory.read(signature(name), _SAID_BYTES))
+        pid, host, since = int(said["pid"]), ascii(str(said["host"]))[1:-1], ascii(str(said["since"]))[1:-1]
+        return f"process {pid} on {host[:_SHOWN]} (since {since[:_SHOWN]})"
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "another process"

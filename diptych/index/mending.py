@@ -8,11 +8,13 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from diptych.index.catalog import Catalog
-from diptych.index.faults import explained
-from diptych.index.schema import COLUMNS, PAGE_BYTES, has_columns
+from diptych.index.directory import IndexDirectory
+from diptych.index.faults import IndexFault, explained
+from diptych.index.journals import COMPANIONS
+from diptych.index.schema import PAGE_BYTES, TABLES, connect, has_tables, objects
 
 _FARTHEST = 2**40  # no id is greater
 UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the second is of SQLite's words about a damaged schema
@@ -51,42 +53,45 @@ def recover(path: Path, likely: Callable[[], Mapping[str, Any] | None]) -> Saved
     broken = set_aside(path)
     if files is not None:
         with explained(path):
-            os.replace(new, path)
+            IndexDirectory(path.parent).rename(new.name, path.name)
     return Saved(files or 0, broken, files is not None)
 
 
 def set_aside(path: Path) -> Path:
     """Rename what lies in the place of a catalog, and its journal with it, to the first of NAME.broken, NAME.broken-2,
     ... that is free."""
-    number, broken = 1, path.with_name(f"{path.name}.broken")
-    while os.path.lexists(broken):
+    directory, number, broken = IndexDirectory(path.parent), 1, f"{path.name}.broken"
+    while any(directory.status(broken + ending) for ending in ("", *COMPANIONS)):
         number += 1
-        broken = path.with_name(f"{path.name}.broken-{number}")
+        broken = f"{path.name}.broken-{number}"
     with explained(path):
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(f"{path}-journal", f"{broken}-journal")
-        os.replace(path, broken)
-    return broken
+        for ending in COMPANIONS:
+            with contextlib.suppress(FileNotFoundError):
+                directory.rename(path.name + ending, broken + ending)
+        directory.rename(path.name, broken)
+    return path.with_name(broken)
 
 
 def remove(path: Path) -> None:
     """Remove a catalog and its journal, where they are there; a folder in the place of one is set aside."""
-    for name in (os.fspath(path), f"{path}-journal"):
-        if os.path.isdir(name) and not os.path.islink(name):
-            set_aside(Path(name))
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+    directory = IndexDirectory(path.parent)
+    for name in (path.name, *(path.name + ending for ending in COMPANIONS)):
+        if directory.has_directory(name):
+            set_aside(path.with_name(name))
+        directory.remove(name)
 
 
 def facts_of(path: Path) -> dict[str, Any]:
-    """The facts of a catalog of any format, as far as SQLite reads them; {} where it does not."""
-    with contextlib.suppress(*UNREADABLE), contextlib.closing(_opened(path)) as db:
-        return _facts(db)
+    """The facts of a catalog of any format, as far as SQLite reads them; {} where it does not, or where they are not in
+    a table of ours."""
+    with contextlib.suppress(*UNREADABLE, IndexFault), contextlib.closing(_opened(path, "ro")) as db:
+        return _facts(db) if has_tables(objects(db), "facts") else {}
     return {}
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+def _opened(path: Path, mode: Literal["ro", "immutable"] = "immutable") -> sqlite3.Connection:
+    """A connection on which nothing can be changed; its journal is not looked at, unless by mode "ro"."""
+    db = connect(path, mode, recover=False)
     db.text_factory = bytes
     return db
 
@@ -126,19 +131,23 @@ def _holds_any(db: sqlite3.Connection) -> bool:
 
 
 def _with_first_page(path: Path, patched: Path) -> Path:
-    """The catalog where SQLite can read its first page, which says where all tables begin; else a copy with that of a
-    new one, for in each catalog they begin at the same places."""
+    """The catalog where SQLite can read its first page, which says where all tables begin, and where what goes by the
+    names of ours is ours; else a copy with that of a new one, for in each catalog they begin at the same places."""
     with contextlib.closing(_opened(path)) as db, contextlib.suppress(*UNREADABLE):
-        there = {name for (name,) in db.execute("SELECT CAST(name AS BLOB) FROM sqlite_master")}
-        is_ours = {table.encode() for table in COLUMNS} <= there
-        if not is_ours or has_columns(db):
+        there = objects(db)
+        named = {one.name.decode("latin-1") for one in there} & set(TABLES)
+        if not named or has_tables(there, *named):
             return path
     Catalog.create(patched, fingerprint="", model="", dim=1).close()
-    page = bytearray(patched.read_bytes()[:PAGE_BYTES])
-    shutil.copyfile(path, patched)
-    page[28:32] = (os.path.getsize(path) // PAGE_BYTES).to_bytes(4, "big")  # sqlite.org/fileformat2.html, 1.3
-    with open(patched, "r+b") as file:
-        file.write(page)
+    directory = IndexDirectory(path.parent)
+    with directory.open(patched.name, "r+b") as to, directory.open(path.name, "rb") as damaged:
+        page = bytearray(to.read(PAGE_BYTES))
+        page[28:32] = (os.fstat(damaged.fileno()).st_size // PAGE_BYTES).to_bytes(4, "big")  # fileformat2.html, 1.3
+        to.seek(0)
+        shutil.copyfileobj(damaged, to)
+        to.truncate()
+        to.seek(0)
+        to.write(page)
     return patched
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from diptych.index import fitting
+from diptych.index.directory import IndexDirectory
 from diptych.index.fitting import EXACT_UP_TO, Kind, Tell
 from diptych.index.halves import Crew, cores, exact_products, float_rows, products
 from diptych.index.quantiser import GROUP, Quantiser, Scan, scans_of
@@ -84,7 +84,7 @@ class Nearest:
         happens. Raises ValueError on ids that come twice, vectors that are not finite or of another length; OSError
         where the folder cannot be written.
         """
-        rows = Rows.create(Path(folder), dim)
+        rows = Rows.create(IndexDirectory.of(folder), dim)
         try:
             _fill(rows, blocks, tell)
             rows.remap()
@@ -102,7 +102,7 @@ class Nearest:
         Raises CacheError where there is none, where its stamp is another (None takes any: see `stamp` and `ids` for
         what it holds), or where it is cut short or damaged.
         """
-        rows = Rows.open(Path(folder))
+        rows = Rows.open(IndexDirectory.of(folder))
         if stamp is not None and rows.head.stamp != stamp:
             raise CacheError(f"{folder} was made for {rows.head.stamp!r}, wanted {stamp!r}; build it anew.")
         try:
@@ -132,7 +132,9 @@ class Nearest:
         scans = scans_of(quantiser, self._rows.content("codes"), self._crew.count)
         coded = sum(scan.count for scan in scans)
         if len(self._rows.ids) - coded not in range(GROUP):
-            raise CacheError(f"{self._rows.folder}: {coded} codes of {len(self._rows.ids)} rows; build it anew.")
+            raise CacheError(
+                f"{self._rows.directory.path}: {coded} codes of {len(self._rows.ids)} rows; build it anew."
+            )
         return scans
 
     @property

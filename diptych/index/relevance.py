@@ -15,11 +15,13 @@ import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
+from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from diptych.index.directory import IndexDirectory
+from diptych.index.faults import IndexFault
 from diptych.versions import TOKENIZING
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ SENTENCES = tuple(
 )
 COMPARED_AT_ONCE = 300_000  # items
 _BLOCK = 8192
+_HEADER_BYTES = 1024  # of NumPy's format, at most, for an array of two dimensions
 MOST_BEST = 10  # how many of the best hits count; of a small index a twentieth
 # Above this a query stands out. For texts: keeps 90 % of the true first hits of 25 nouns on Flickr8k, where
 # bench/relevance.py chooses it and reports on 25 others. Pictures are set beside those of the index: 90 % of them pass.
@@ -162,7 +165,9 @@ def _best_of_all(
     return [(near[near >= 0], cosines[near >= 0]) for near, cosines in zip(best_ids, best, strict=True)]
 
 
-def sentence_vectors(model: Encoder, folder: Path | None, fingerprint: str) -> Float[np.ndarray, "sentences dim"]:
+def sentence_vectors(
+    model: Encoder, folder: str | os.PathLike[str] | None, fingerprint: str
+) -> Float[np.ndarray, "sentences dim"]:
     """The vectors of SENTENCES, kept in `folder` for the next time; a folder that cannot be written only costs time.
 
     `fingerprint` names the model, so that another one's vectors are never taken for this one's.
@@ -175,19 +180,21 @@ def sentence_vectors(model: Encoder, folder: Path | None, fingerprint: str) -> F
         return embed()
     said = (fingerprint, str(TOKENIZING), *SENTENCES)
     name = hashlib.blake2b("\n".join(said).encode(), digest_size=8).hexdigest()
-    return _kept(folder / f"background-{name}.npy", embed, shape=(len(SENTENCES), model.dim))
+    shape = len(SENTENCES), model.dim
+    return _kept(IndexDirectory.of(folder), f"background-{name}.npy", embed, shape=shape)
 
 
-def _kept(path: Path, make: Callable[[], np.ndarray], *, shape: tuple[int, ...]) -> np.ndarray:
+def _kept(
+    directory: IndexDirectory, name: str, make: Callable[[], np.ndarray], *, shape: tuple[int, int]
+) -> np.ndarray:
     """The array in a file, made and written where it is missing or damaged."""
     with suppress(OSError, ValueError, EOFError):
-        kept = np.load(path, allow_pickle=False)
+        most = _HEADER_BYTES + 4 * shape[0] * shape[1]
+        kept = np.load(BytesIO(directory.read(name, most)), allow_pickle=False)
         if kept.shape == shape and kept.dtype == np.float32 and np.isfinite(kept).all():
             return kept
-    made = make()
-    with suppress(OSError):
-        half_written = path.with_name(f"{path.stem}-{os.getpid()}.part")
-        with open(half_written, "wb") as file:
-            np.save(file, made)
-        os.replace(half_written, path)
+    made, file = make(), BytesIO()
+    np.save(file, made)
+    with suppress(OSError, IndexFault):
+        directory.write(name, file.getvalue(), is_lasting=False)
     return made

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diptych.index.catalog import Catalog
-from diptych.index.faults import IndexFault
+from diptych.index.directory import NAME, IndexDirectory
+from diptych.index.faults import IndexFault, IndexUnsafeError
 from diptych.index.mending import facts_of
 from diptych.index.patterns import composed, inside
 from diptych.links import Inside
 
-PLACE = ".diptych"
+PLACE = NAME
+CATALOG = "catalog.sqlite"
 
 
 class Root(NamedTuple):
@@ -35,30 +37,36 @@ def root_of(folder: Path, place: Path | None) -> Root:
         made_for = Path(str(_facts(place).get("root", folder)))
         under = _under(made_for, place, folder) if made_for in folder.parents else None
         return Root(folder) if under is None else Root(made_for, under)
-    if _is_index(folder / PLACE):
+    if _is_index(folder / PLACE, unless_unsafe=True):
         return Root(folder)
     for above in folder.parents:
-        if _is_index(above / PLACE) and _is_ours(above / PLACE, folder):
+        if _is_ours(above / PLACE, folder) and _is_index(above / PLACE):
             under = _under(above, above / PLACE, folder)
             if under is not None:
                 return Root(above, under)
     return Root(folder)
 
 
-def _is_index(place: Path) -> bool:
+def _is_index(place: Path, *, unless_unsafe: bool = False) -> bool:
+    """Whether there is a catalog. Raises IndexUnsafeError where it, or the folder of the index, is a link;
+    `unless_unsafe` says that it counts as one, of which whoever opens it tells."""
     try:
-        return os.path.getsize(place / "catalog.sqlite") > 0
+        return bool(IndexDirectory(place).size(CATALOG))
     except OSError:
         return False
+    except IndexUnsafeError:
+        if unless_unsafe:
+            return True
+        raise
 
 
 def _is_ours(place: Path, folder: Path) -> bool:
-    owner = place.stat().st_uid
-    return not hasattr(os, "geteuid") or owner in (0, os.geteuid(), folder.stat().st_uid)
+    owner = IndexDirectory(place).owner
+    return owner is not None and (not hasattr(os, "geteuid") or owner in (0, os.geteuid(), folder.stat().st_uid))
 
 
 def _facts(place: Path) -> dict[str, Any]:
-    return facts_of(place / "catalog.sqlite") if _is_index(place) else {}
+    return facts_of(IndexDirectory(place).path / CATALOG)
 
 
 def _under(root: Path, place: Path, folder: Path) -> str | None:
@@ -80,7 +88,7 @@ def _under(root: Path, place: Path, folder: Path) -> str | None:
 def _has_files(place: Path, under: str) -> bool:
     condition, values = inside(under)
     try:
-        with Catalog.open(place / "catalog.sqlite") as catalog:
+        with Catalog.open(IndexDirectory(place).path / CATALOG, readonly=True) as catalog:
             return bool(catalog.rows(f"SELECT 1 FROM files WHERE {condition} LIMIT 1", values))
     except (IndexFault, sqlite3.DatabaseError):  # which is told when it is asked
         return False

@@ -15,11 +15,13 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from diptych.errors import DiptychError
+from diptych.index.directory import IndexDirectory
+from diptych.index.faults import IndexFault
 
 if TYPE_CHECKING:
     from jaxtyping import Float16, Int64, UInt64
@@ -28,6 +30,8 @@ FORMAT = 1
 HEAD = "rows.json"
 ROW = np.dtype([("id", "<i8"), ("check", "<u8")])
 BLOCK = 1 << 24  # bytes read or written at once
+_HEAD_BYTES = 1 << 20  # more than any head has
+_ENDINGS = ("vectors", "rows", "gone", "codes", "quantiser")
 
 
 class CacheError(DiptychError, ValueError):
@@ -56,10 +60,11 @@ class Head:
         return json.dumps({"head": said, "crc": zlib.crc32(said.encode())}).encode()
 
     @classmethod
-    def read(cls, folder: Path) -> Head:
+    def read(cls, directory: IndexDirectory) -> Head:
         """Raises CacheError where it is missing, damaged or of another format."""
+        folder = directory.path
         try:
-            outer = json.loads((folder / HEAD).read_bytes())
+            outer = json.loads(directory.read(HEAD, _HEAD_BYTES))
             said = outer["head"]
             if zlib.crc32(said.encode()) != outer["crc"]:
                 raise CacheError(f"{folder / HEAD} is damaged; build the cache anew.")
@@ -93,40 +98,43 @@ class Rows:
     One process writes at a time (the caller sees to that); any number read meanwhile.
     """
 
-    def __init__(self, folder: Path, head: Head):
-        self.folder, self.head = folder, head
+    def __init__(self, directory: IndexDirectory, head: Head):
+        self.directory, self.head = directory, head
         self._map()
 
     @classmethod
-    def create(cls, folder: Path, dim: int) -> Rows:
+    def create(cls, directory: IndexDirectory, dim: int) -> Rows:
         """An empty generation beside whatever is there, which goes on counting until `commit`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        return cls(folder, Head(stamp="", generation=secrets.token_hex(6), dim=dim))
+        directory.create()
+        return cls(directory, Head(stamp="", generation=secrets.token_hex(6), dim=dim))
 
     @classmethod
-    def open(cls, folder: Path) -> Rows:
+    def open(cls, directory: IndexDirectory) -> Rows:
         """Raises CacheError on anything missing, cut short or damaged, as far as it is read at all."""
         try:
-            return cls._opened(folder, Head.read(folder))
+            return cls._opened(directory, Head.read(directory))
         except FileNotFoundError:
             with contextlib.suppress(FileNotFoundError):  # a rewrite took the files away after the head was read
-                return cls._opened(folder, Head.read(folder))
-            raise CacheError(f"{folder}: a file of the cache is missing; build it anew.") from None
+                return cls._opened(directory, Head.read(directory))
+            raise CacheError(f"{directory.path}: a file of the cache is missing; build it anew.") from None
 
     @classmethod
-    def _opened(cls, folder: Path, head: Head) -> Rows:
+    def _opened(cls, directory: IndexDirectory, head: Head) -> Rows:
         try:
-            rows = cls(folder, head)
+            rows = cls(directory, head)
             rows._look_at_some()
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, CacheError | FileNotFoundError):
                 raise
-            raise CacheError(f"{folder} cannot be read ({error}); build the cache anew.") from error
+            raise CacheError(f"{directory.path} cannot be read ({error}); build the cache anew.") from error
         return rows
 
     def path(self, ending: str) -> Path:
-        """The file of this generation with that ending."""
-        return self.folder / f"{self.head.generation}.{ending}"
+        """The file of this generation with that ending, as messages name it."""
+        return self.directory.path / self._name(ending)
+
+    def _name(self, ending: str) -> str:
+        return f"{self.head.generation}.{ending}"
 
     def _map(self) -> None:
         """Memory maps of what counts."""
@@ -144,10 +152,11 @@ class Rows:
         size, _ = self.head.sums.get(ending, (0, 0))
         if not size:
             return np.empty(0, np.uint8)
-        there = self.path(ending).stat().st_size
-        if there < size:
-            raise CacheError(f"{self.path(ending)} is cut short: {there} of {size} bytes; build the cache anew.")
-        return np.asarray(np.memmap(self.path(ending), np.uint8, "r", shape=(size,)))
+        with self.directory.open(self._name(ending), "rb") as file:
+            there = os.fstat(file.fileno()).st_size
+            if there < size:
+                raise CacheError(f"{self.path(ending)} is cut short: {there} of {size} bytes; build the cache anew.")
+            return np.asarray(np.memmap(file, np.uint8, "r", shape=(size,)))
 
     def content(self, ending: str) -> np.ndarray:
         """All bytes of a file, their CRC compared. Raises CacheError."""
@@ -198,10 +207,11 @@ class Rows:
         self.head = replace(self.head, rows=self.head.rows + len(ids))
 
     def append(self, ending: str, content: np.ndarray) -> None:
-        """Bytes at the end of a file; what an interrupted change left there is cut off first."""
+        """Bytes at the end of a file; what an interrupted change left there is cut off first. Raises CacheError where
+        the file is not this cache's alone."""
         size, crc = self.head.sums.get(ending, (0, 0))
         data = content.reshape(-1).view(np.uint8)
-        with open(self.path(ending), "r+b" if self.path(ending).exists() else "w+b") as file:
+        with self._changed(ending) as file:
             file.truncate(size)
             file.seek(size)
             file.write(data.data)
@@ -210,18 +220,16 @@ class Rows:
         crc = 0 if ending == "vectors" else zlib.crc32(data.data, crc)
         self.head = replace(self.head, sums={**self.head.sums, ending: [size + data.nbytes, crc]})
 
+    def _changed(self, ending: str) -> IO[bytes]:
+        try:
+            return self.directory.open(self._name(ending), "r+b", create=True)
+        except IndexFault as error:
+            raise CacheError(f"{error.problem} Build the cache anew.") from error
+
     def commit(self, stamp: str, **facts: Any) -> None:
         """From here on what was appended counts, under this stamp; files of other generations go."""
         self.head = replace(self.head, stamp=stamp, facts={**self.head.facts, **facts})
-        aside = self.folder / f"{HEAD}.{secrets.token_hex(4)}.part"
-        try:
-            with open(aside, "wb") as file:
-                file.write(self.head.written())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, self.folder / HEAD)
-        finally:
-            aside.unlink(missing_ok=True)
+        self.directory.write(HEAD, self.head.written())
         self._map()
         self._sweep()
 
@@ -231,16 +239,14 @@ class Rows:
 
     def discard(self) -> None:
         """Take away the files of a generation that never came to count."""
-        for path in self._own(self.head.generation):
-            path.unlink(missing_ok=True)
+        for ending in _ENDINGS:
+            self.directory.remove(self._name(ending))
 
     def _sweep(self) -> None:
         """Other generations' files, and heads that were never put in place. Windows keeps those that someone reads."""
-        for path in [*self._own("*"), *self.folder.glob(f"{HEAD}.*.part")]:
-            if not path.name.startswith(f"{self.head.generation}."):
+        for name in self.directory.names():
+            is_head = name.startswith(f"{HEAD}.") and name.endswith(".part")
+            is_rows = name.rpartition(".")[2] in _ENDINGS and not name.startswith(f"{self.head.generation}.")
+            if is_head or is_rows:
                 with contextlib.suppress(OSError):
-                    path.unlink()
-
-    def _own(self, generation: str) -> Iterator[Path]:
-        for ending in ("vectors", "rows", "gone", "codes", "quantiser"):
-            yield from self.folder.glob(f"{generation}.{ending}")
+                    self.directory.remove(name)

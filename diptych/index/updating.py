@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import time
 from collections import Counter
@@ -218,7 +217,7 @@ def _swap(index: LocalIndex) -> None:
         remove(index.catalog_path)
     index.close()
     with explained(index.catalog_path):
-        os.replace(index.new_catalog_path, index.catalog_path)
+        index.directory.rename(index.new_catalog_path.name, index.catalog_path.name)
 
 
 def _check_mounted(index: LocalIndex, catalog: Catalog, known: Iterable[str], found: _Found) -> None:
