@@ -1,9 +1,12 @@
 """PyTorch as the engine: which device, which arithmetic, and batches through the towers."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
 
 from diptych.checkpoint.finite import check_finite, check_vectors
 from diptych.engines import device_name
@@ -11,6 +14,9 @@ from diptych.errors import ArgumentError
 from diptych.images import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.zero_shot import WithPlaces
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, UInt8
 
 DEVICES = ("cuda", "mps", "cpu")
 

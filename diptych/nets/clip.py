@@ -1,17 +1,21 @@
 """Two towers and a temperature (Radford et al. 2021, figure 3; Zhai et al. 2023 for the sigmoid form)."""
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diptych.nets.config import CLIPConfig, ViTConfig
 from diptych.nets.resnet import ModifiedResNet
 from diptych.nets.text import TextTransformer
 from diptych.nets.vision import VisionTransformer
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 MAX_LOGIT_SCALE = math.log(100)
 

@@ -4,17 +4,23 @@ The similarity matrix is never whole in memory: it is made a tile of rows at a t
 wanted, and forgotten. What is kept grows with the number of pictures and texts, not with their product.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from diptych.errors import ArgumentError
-from diptych.nets.positives import Diagonal, Listed, Pairs, Positives
+from diptych.nets.positives import Diagonal, Listed, Positives
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from diptych.nets.positives import Pairs
 
 TILE_ELEMENTS = {"cpu": 2**23, "cuda": 2**26}  # beyond these a larger tile is no faster
 MIN_TILE = 64  # rows; with fewer the matrix product is slow

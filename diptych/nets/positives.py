@@ -1,15 +1,19 @@
 """Which cells of the similarity matrix belong together, told for some rows at a time: of a batch in which many pictures
 share a caption they are as many as the matrix has cells."""
 
-from typing import NamedTuple, Protocol
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from diptych.errors import ArgumentError
 
-Pairs = tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]
+if TYPE_CHECKING:
+    from jaxtyping import Int
+
+    Pairs = tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]
 
 
 class Positives(Protocol):
@@ -46,7 +50,7 @@ class Listed(NamedTuple):
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, pairs: Pairs, shape: tuple[int, int]) -> "Listed":
+    def of(cls, pairs: Pairs, shape: tuple[int, int]) -> Listed:
         """From pairs in any order. ValueError where there are none, or one lies outside."""
         if not len(pairs[0]):
             raise ArgumentError("pairs is empty; the loss needs one picture and text that belong together, or more.")

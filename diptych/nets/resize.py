@@ -1,15 +1,20 @@
 """The same weights at another picture size."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from diptych.errors import ArgumentError
 from diptych.nets.config import CLIPConfig, ResNetConfig, ViTConfig
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 def resized(

@@ -1,12 +1,14 @@
 """CLIP's ResNet (Radford et al. 2021, section 2.4): ResNet-D's three-convolution stem, anti-aliased strides (an
 average pooling before each strided step, after Zhang 2019) and attention pooling in place of the global average."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # SyncBatchNorm, too, is one
 from torch.utils.checkpoint import checkpoint
@@ -14,6 +16,9 @@ from torch.utils.checkpoint import checkpoint
 from diptych.errors import ArgumentError
 from diptych.nets.config import ResNetConfig
 from diptych.nets.transformer import attend, drop_path
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 EXPANSION = 4
 

@@ -1,13 +1,19 @@
 """The text tower: a causal transformer read at the end token (CLIP), or a bidirectional one read at the last
 position (SigLIP)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diptych.errors import ArgumentError
 from diptych.nets.config import TextConfig
 from diptych.nets.transformer import Block, Transformer, first_true
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 ROWS_TOGETHER = 48
 

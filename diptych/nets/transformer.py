@@ -1,16 +1,21 @@
 """The residual attention block that every transformer tower is made of."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from diptych.errors import ArgumentError
 from diptych.nets.config import check_activation
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 
 def quick_gelu(x: Tensor) -> Tensor:

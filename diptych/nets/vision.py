@@ -1,12 +1,18 @@
 """The vision transformer (Dosovitskiy et al. 2021), in the form of CLIP and in that of SigLIP."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from diptych.errors import ArgumentError
 from diptych.nets.config import ViTConfig
 from diptych.nets.transformer import Block, MAPHead, Transformer
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class VisionTransformer(nn.Module):

@@ -11,14 +11,15 @@ part: its gradients are those of small batches, as anywhere with accumulation. R
 part in each step, by the second pass alone. Frozen (in eval mode), it is exact.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -28,6 +29,9 @@ from diptych.nets.resnet import statistics_kept
 from diptych.training.distributed import Contrast, is_alone, whole_loss
 from diptych.training.places import Grounded, places_loss
 from diptych.training.targets import Identities
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 
 def backward(

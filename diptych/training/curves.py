@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 
 from diptych.errors import ArgumentError
 from diptych.plots import cut_middle
@@ -16,8 +15,11 @@ from diptych.training.monitor import duration
 from diptych.training.rows import Row, read_rows
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    Curve = tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # Okabe and Ito 2008
 INK, PALE = "#333333", "#999999"
@@ -36,8 +38,6 @@ FEW_POINTS = 30  # are drawn as such
 NARROW = 0.02  # of its values an axis spans at least
 WIDE = 30  # a range that only a logarithmic axis shows
 INCHES = {"loss": 3.4, "recall": 2.7, "panel": 2.0}
-
-Curve = tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]
 
 
 def read_runs(folders: Sequence[str]) -> dict[str, list[Row]]:

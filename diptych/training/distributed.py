@@ -3,15 +3,16 @@
 That holds for towers without batch statistics. Batch norm is synchronised on GPUs; on processors each process sees its
 own pictures' statistics, and the run says so. Dropout draws other numbers in each process, as it should."""
 
+from __future__ import annotations
+
 import atexit
 import os
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,6 +21,9 @@ from diptych.nets.clip import CLIP, Output
 from diptych.nets.loss import Part, Sums, chance_loss, sigmoid_loss, softmax_loss
 from diptych.training.sharding import split
 from diptych.training.targets import Identities, positives
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 T = TypeVar("T")
 LONGEST = timedelta(hours=4)  # the others wait while the first learns a tokenizer, or measures what was forgotten

@@ -1,16 +1,17 @@
 """What a fine-tuned model learnt, and what it forgot: the same measures before, after, and along the way between."""
 
+from __future__ import annotations
+
 import json
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from diptych import metrics
@@ -25,6 +26,9 @@ from diptych.tokenizer import Tokenizer
 from diptych.training.finetune import sweep
 from diptych.training.validation import Skipped, Validation, embed_pixels, embed_texts
 from diptych.zero_shot import PLAIN_TEMPLATES, class_vectors, prompts
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, UInt8
 
 MOST_PICTURES = 5000  # of a labelled set: 0.75 GB at 224 px, and an accuracy good to about a point
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

@@ -2,16 +2,20 @@
 optimizer for hidden layers in neural networks"; Bernstein and Newhouse 2024 for why: it is steepest descent under the
 spectral norm)."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from diptych.training.distributed import is_alone
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al.'s: steepest at 0 among those that end near 1
 ROUNDS = 5

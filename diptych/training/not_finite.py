@@ -1,15 +1,19 @@
 """Which tensor was the first that holds no number, where a loss or a gradient is NaN or infinite."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from diptych.nets.clip import CLIP
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 FP16_MAX = 65504
 SHORTER = "Lower the learning rate, or raise warmup."

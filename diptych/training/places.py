@@ -12,17 +12,21 @@ would be a blue hat with a red cup. So phrases are told from each other, too ("a
 intra-modal and ranking cross-modal hard negatives", section 3.2).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from diptych.data.samples import Region
 from diptych.nets.clip import CLIP, unit
 from diptych.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 # An inverse temperature. At the model's own, 20 and more, a cosine of 0.5 with what shares a word is far enough, and
 # that is what colours and kinds added up have.

@@ -4,17 +4,21 @@ It costs a healthy run a comparison a step. Under several processes all of them 
 towers may be spread over them; they do, for all see the same loss.
 """
 
+from __future__ import annotations
+
 import math
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from diptych.nets.clip import CLIP, MAX_LOGIT_SCALE
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 PROBE = 128  # pictures and texts that are looked at
 BAND = 0.02  # a loss this part under chance has learnt something

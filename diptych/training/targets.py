@@ -1,15 +1,19 @@
 """Which pictures and texts of a batch belong together, by what they are and not only by where they stand."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from diptych.data.decoding import content_id
 from diptych.nets.positives import Shared
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
 
 
 class Identities(NamedTuple):

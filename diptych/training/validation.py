@@ -1,12 +1,13 @@
 """Recall on held-out pairs during a run."""
 
+from __future__ import annotations
+
 from collections import Counter
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
 
 from diptych import metrics
 from diptych.data.decoding import picture_of
@@ -18,6 +19,9 @@ from diptych.engines.pytorch import PyTorchEngine
 from diptych.images import ImageError, Preprocess, squared
 from diptych.nets.clip import CLIP
 from diptych.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, UInt8
 
 PICTURES, TEXTS = 250, 1000  # in a batch
 
