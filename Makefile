@@ -1,4 +1,5 @@
-# Every target sets up what it needs: a virtual environment in .venv, with the exact versions of constraints.txt.
+# Every target sets up what it needs: a virtual environment in .venv, with the very files that requirements-develop.lock
+# names by their hashes, and PyTorch in the version of constraints.txt.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,12 +10,14 @@ READY := $(VENV)/.ready
 TESTS := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
 	--numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: test test-without-bfloat16 check demo format clean
+.PHONY: test test-without-bfloat16 check lock check-lock demo format clean
 .DEFAULT_GOAL := test
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt requirements-develop.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[develop]'
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-develop.lock
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 test: $(READY)  ## everything that users rely on
@@ -27,6 +30,13 @@ check: $(READY)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+lock: $(READY)  ## requirements.lock and requirements-develop.lock, after pyproject.toml or constraints.txt changed
+	$(BIN)/python dependencies/lock.py
+
+check-lock: $(READY)  ## whether the locks are what they would be if they were made today, and can be installed
+	$(BIN)/python dependencies/lock.py --check
+	$(BIN)/python -m pip check
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

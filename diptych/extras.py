@@ -1,13 +1,15 @@
 """What extras bring, asked for before a work begins that would want it in its end."""
 
 import importlib.util
+from collections.abc import Sequence
 
 from diptych.errors import DiptychError
 
 # A module, as Python imports it -> the extra that brings it.
 EXTRAS = {
     "torch": "train", "tensorboardX": "train", "nncf": "convert", "onnx": "convert", "onnxruntime": "convert",
-    "onnxscript": "convert", "pyarrow": "data", "datasets": "datasets",
+    "onnxscript": "convert", "pyarrow": "data", "datasets": "datasets", "av": "video", "faiss": "large",
+    "matplotlib": "plots", "scipy": "probe",
 }  # fmt: skip
 
 
@@ -15,12 +17,21 @@ class MissingExtraError(DiptychError, ImportError):
     """A library that an extra brings is not installed."""
 
 
+def is_here(module: str) -> bool:
+    """Whether a library is installed; it is not imported."""
+    return importlib.util.find_spec(module) is not None
+
+
 def require(what: str, *modules: str) -> None:
     """Raise MissingExtraError, which says what to install, unless all of these are here. They are not imported."""
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    missing = [name for name in modules if not is_here(name)]
     if missing:
         extras = ",".join(sorted({EXTRAS[name] for name in missing}))
         verb = "is" if len(missing) == 1 else "are"
         raise MissingExtraError(
-            f"{what} needs {' and '.join(missing)}, which {verb} not installed: pip install 'diptych[{extras}]'"
+            f"{what} needs {_listed(missing)}, which {verb} not installed: pip install 'diptych[{extras}]'"
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

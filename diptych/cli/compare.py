@@ -67,7 +67,10 @@ def command(
     diptych compare cat.jpg "a cat" --text "a dog" --metric all
     """
     from diptych.comparison import compare
+    from diptych.extras import require
 
+    if plot:
+        require("drawing the matrix", "matplotlib")
     sentences = [*_sentences(texts), *more_texts]
     places = (images, *more_images)
     paths = pictures_in(places)

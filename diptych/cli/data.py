@@ -61,6 +61,8 @@ def inspect_command(
     from diptych.data.sources import open_source
     from diptych.extras import require
 
+    if plot:
+        require("drawing", "matplotlib")
     if speed["rate"] is None:
         require("measuring the rate of training", "torch")
     opened = open_source(source, image_column=image_column, caption_column=caption_column)

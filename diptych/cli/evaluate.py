@@ -59,7 +59,9 @@ def command(
         raise click.UsageError("no suite. Pass --suite FILE.toml with a [[dataset]] table for each data set.")
     from diptych.evaluation.report import write_report
     from diptych.evaluation.suite import read_suite, run
+    from diptych.extras import require
 
+    require("measuring models", "matplotlib", "scipy")
     asked = {"--suite": suite, "--out": out, "--engine": engine, "--device": device, "--activation": activation}
     flags = [word for flag, value in asked.items() if value for word in (flag, str(value))]
     entries = read_suite(suite)

@@ -11,6 +11,7 @@ from diptych.cli import OK, PARTLY
 from diptych.cli.options import model_options, open_model, print_json, progress, say
 from diptych.cli.terminal import tell
 from diptych.engines import EngineName
+from diptych.extras import require
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
@@ -39,6 +40,7 @@ def command(
     \b
     diptych probe flowers/ --out flowers.npz
     """
+    require("a linear probe", "scipy")
     embedder = open_model(model, device, activation, engine)
     result = _probed(embedder, data, val, shots, plain, templates, seed)
     said = {

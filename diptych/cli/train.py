@@ -111,7 +111,7 @@ def command(
         raise click.UsageError("--over goes with --plot.")
     from diptych.extras import require
 
-    require("training", "torch", "tensorboardX")
+    require("training", "torch", "tensorboardX", "matplotlib")
     from diptych.training.trainer import train
 
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from diptych.extras import is_here
 from diptych.index.halves import cores, float_rows
 from diptych.index.quantiser import AXES, GROUP, Quantiser, Scan, scans_of
 from diptych.index.rows import Rows
@@ -44,9 +45,10 @@ class Fit(NamedTuple):
 def choose(
     rows: Rows, queries: Float[np.ndarray, "m d"] | None, kind: Kind | None, *, tell: Tell = lambda rows: None
 ) -> dict[str, Any]:
-    """Decide how to search, write the codes if it is by them, and say what was measured."""
+    """Decide how to search, write the codes if it is by them, and say what was measured. Without FAISS, which looks
+    through codes, all is read exactly."""
     exact = {"kind": "exact", "recall": 1.0, "candidates": [0, 0], "pieces": 0, "built_rows": len(rows.ids)}
-    small = rows.vectors.size <= EXACT_UP_TO if kind is None else kind == "exact"
+    small = (rows.vectors.size <= EXACT_UP_TO or not is_here("faiss")) if kind is None else kind == "exact"
     if small or len(rows.ids) < FEWEST or not ladder(rows.head.dim):
         return exact
     asked = made_queries(rows.vectors) if queries is None or not len(queries) else queries

@@ -13,6 +13,7 @@ import numpy as np
 
 from diptych import __version__
 from diptych.errors import DiptychError, worded
+from diptych.extras import EXTRAS, is_here
 from diptych.index.doctor import Finding
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 # What the core needs, and then what the extras bring; by the names that pip knows
 NEEDED = (
-    "numpy", "pillow", "openvino", "faiss-cpu", "tokenizers", "safetensors", "pillow-heif", "rawpy", "av", "watchfiles",
+    "numpy", "pillow", "openvino", "tokenizers", "safetensors", "pillow-heif", "rawpy", "watchfiles",
 )  # fmt: skip
-OPTIONAL = ("torch", "pyarrow", "transformers")
+OPTIONAL = ("av", "faiss-cpu", "torch", "pyarrow", "transformers")
 
 
 class Installation(NamedTuple):
@@ -117,6 +118,12 @@ def _formats() -> str:
     return ", ".join(found + [name.upper() for name in ("webp", "avif") if features.check(name)])
 
 
+def _brought(module: str, without: str, says: Callable[[object], str]) -> Callable[[], str]:
+    """What an extra adds; `without` is said where it is not installed."""
+    look = _works(module, says)
+    return lambda: look() if is_here(module) else f"{without}: pip install 'diptych[{EXTRAS[module]}]'"
+
+
 def _works(module: str, says: Callable[[object], str]) -> Callable[[], str]:
     return lambda: says(importlib.import_module(module))
 
@@ -135,7 +142,15 @@ _LOOKS: dict[str, Callable[[], str]] = {
     "pictures": _formats,
     "HEIC": _works("pillow_heif", lambda heif: f"libheif {heif.libheif_version()}"),  # type: ignore[attr-defined]
     "RAW": _works("rawpy", lambda raw: "LibRaw " + ".".join(map(str, raw.libraw_version))),  # type: ignore[attr-defined]
-    "video": _works("av", lambda av: f"FFmpeg's libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"),  # type: ignore[attr-defined]
-    "search": _works("faiss", lambda faiss: f"FAISS for {faiss.get_compile_options().strip()}"),  # type: ignore[attr-defined]
+    "video": _brought(
+        "av",
+        "left out, for PyAV is not installed",
+        lambda av: f"FFmpeg's libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}",  # type: ignore[attr-defined]
+    ),
+    "search": _brought(
+        "faiss",
+        "all is read exactly; FAISS makes searches of over 100,000 pictures faster",
+        lambda faiss: f"FAISS for {faiss.get_compile_options().strip()}",  # type: ignore[attr-defined]
+    ),
     "bundled model": _bundled_model,
 }

@@ -107,6 +107,8 @@ class Nearest:
             raise CacheError(f"{folder} was made for {rows.head.stamp!r}, wanted {stamp!r}; build it anew.")
         try:
             return cls(rows)
+        except ModuleNotFoundError as error:
+            raise CacheError(f"{folder} is looked through by {error.name}, which is not installed.") from error
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             if isinstance(error, CacheError):
                 raise

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from diptych.extras import is_here
 from diptych.images import MAX_PIXELS, ImageError, Preprocess, squared
 from diptych.index.dates import local_time
 from diptych.index.frames import as_shown, is_blank
@@ -48,8 +49,11 @@ def read_video(file: IO[bytes], name: str, spec: Preprocess) -> Video:
     """Frames near evenly spaced times: one for each SECONDS_A_FRAME, but from FEWEST_FRAMES to MOST_FRAMES. Those that
     are all of one colour are left out, if there are others.
 
-    Raises ImageError with the reason "not a video", "no pictures", "too large", "truncated" or "damaged".
+    Raises ImageError with the reason "needs a package", "not a video", "no pictures", "too large", "truncated" or
+    "damaged".
     """
+    if not is_here("av"):
+        raise ImageError("needs a package", name, "Videos need PyAV: pip install 'diptych[video]'.")
     from av.error import FFmpegError, InvalidDataError
 
     try:
