@@ -100,19 +100,17 @@ class Nearest:
         """Memory-mapped; nothing is read that a search does not need, and nothing is believed unchecked.
 
         Raises CacheError where there is none, where its stamp is another (None takes any: see `stamp` and `ids` for
-        what it holds), or where it is cut short or damaged.
+        what it holds), or where it is cut short, damaged, or made with FAISS, which is not installed.
         """
         rows = Rows.open(IndexDirectory.of(folder))
         if stamp is not None and rows.head.stamp != stamp:
             raise CacheError(f"{folder} was made for {rows.head.stamp!r}, wanted {stamp!r}; build it anew.")
         try:
             return cls(rows)
-        except ModuleNotFoundError as error:
-            raise CacheError(f"{folder} is looked through by {error.name}, which is not installed.") from error
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            if isinstance(error, CacheError):
-                raise
-            raise CacheError(f"{folder} is damaged ({error}); build it anew.") from error
+        except CacheError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, IndexError, ImportError) as error:
+            raise CacheError(f"{folder} is damaged or cannot be read ({error}); build it anew.") from error
 
     def _refresh(self) -> None:
         """Which rows are there, by the files."""
