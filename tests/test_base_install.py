@@ -134,7 +134,7 @@ def test_a_large_set_is_searched_without_faiss(kept: str, tmp_path: Path, monkey
         Nearest.build(tmp_path / "nearest", ids, vectors, stamp="1", kind="approximate")
     monkeypatch.setitem(sys.modules, "faiss", None)
     if kept == "codes":
-        with pytest.raises(CacheError, match="cannot be read .*faiss"):
+        with pytest.raises(CacheError, match=r"cannot be read .*faiss"):
             Nearest.open(tmp_path / "nearest", stamp="1")
     made = Nearest.build(tmp_path / "nearest", ids, vectors, stamp="1")
     assert made.kind == "exact"
