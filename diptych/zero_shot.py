@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -14,6 +13,7 @@ import numpy as np
 from diptych.errors import ArgumentError
 from diptych.failures import TextError, listed, no_text
 from diptych.pictures.arrays import as_array, is_numbers
+from diptych.untrusted_json import parse_json
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -110,7 +110,7 @@ def templates_of(source: str | os.PathLike[str]) -> tuple[str, ...]:
             f"there is no set of templates {str(source)!r}; choose {', '.join((*ours, *_OPEN_CLIP))}, or a file."
         )
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ArgumentError(
             f"{path} is no JSON ({error}); wanted a list of templates such as 'a photo of a {{}}.'"

@@ -5,7 +5,6 @@ What a file is, is told by its first bytes and not by its name.
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from zipfile import BadZipFile, ZipFile
 from safetensors import SafetensorError
 
 from diptych.checkpoint.state import CheckpointError, listing
+from diptych.untrusted_json import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,7 +135,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if text is None:
         raise CheckpointError(f"{path} is no file.")
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError as error:  # cut off
         raise CheckpointError(f"{path} is no JSON ({error}).") from error
     if not isinstance(content, dict):

@@ -3,7 +3,6 @@ opened where it holds one model alone; else what it holds is said."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +12,7 @@ from diptych.checkpoint.files import WEIGHTS, first_of, other_weights, read_json
 from diptych.checkpoint.hub import fetch, is_repo_id
 from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.state import CheckpointError, listing
+from diptych.untrusted_json import parse_json
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
 BUNDLED_NAME = "bundled"
@@ -161,7 +161,7 @@ def _in_modules(folder: Path, source: str) -> Path | None:
         return None
     try:
         modules = [
-            (str(each["type"]).rpartition(".")[2], folder / Path(each["path"]).name) for each in json.loads(text)
+            (str(each["type"]).rpartition(".")[2], folder / Path(each["path"]).name) for each in parse_json(text)
         ]
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{folder / 'modules.json'} is no list of modules ({error}).") from error

@@ -172,7 +172,7 @@ def _part(tokenizer_json: str | None, key: str) -> dict[str, Any]:
         return {}
     try:
         part, _ = json.JSONDecoder().raw_decode(tokenizer_json or "", found.end())
-    except ValueError:  # no tokenizer.json: whoever embeds a text says so
+    except (ValueError, RecursionError):  # no tokenizer.json: whoever embeds a text says so
         return {}
     return part or {}
 

@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,12 @@ class ClassFolders(NamedTuple):
         """Which folders are one class, in words; "" where each is its own."""
         groups = ["'" + "' and '".join(group) + "'" for group in self.one]
         return f"folders that are spelt alike are one class: {', '.join(groups)}" if groups else ""
+
+    def only(self, holds: Callable[[Path], bool]) -> "ClassFolders":
+        """The same classes with those pictures alone."""
+        kept = [(path, answer) for path, answer in zip(self.paths, self.answers, strict=True) if holds(path)]
+        loose = [path for path in self.loose if holds(path)]
+        return self._replace(paths=[path for path, _ in kept], answers=[answer for _, answer in kept], loose=loose)
 
 
 def read_classes(folder: str | os.PathLike[str]) -> ClassFolders:

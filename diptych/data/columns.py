@@ -29,6 +29,9 @@ _NO_CAPTION = re.compile(
 )
 _PICTURE_FILE = re.compile(rf".*({'|'.join(re.escape(each) for each in sorted(IMAGE_SUFFIXES))})(#\d+)?", re.I | re.S)
 
+_MOST, _LONGEST = 10_000, 200  # columns; characters of the name of one that is looked at
+_LISTED = 20
+
 Columns = tuple[str, list[str]]
 
 
@@ -40,8 +43,9 @@ def choose_columns(
 
     Where no column has a usual name, that of the pictures is the one whose cells in `rows` name such files, and that of
     the captions the one that is left. DataError that lists the columns where one that was named is not there, or none
-    can be found.
+    can be found, or there are more than any table has.
     """
+    require_few(len(names), where)
     image = _asked(names, image_column, where) or _ranked(names, PICTURE_COLUMNS) or _of_files(names, rows)
     if image is None:
         raise _not_found(names, "picture", "image_column", where)
@@ -53,6 +57,12 @@ def choose_columns(
         raise _not_found(names, "caption", "caption_column", where)
     several = [name for name in others if _plain(name) == _plain(caption)]
     return image, several if caption_column is None else [caption]
+
+
+def require_few(number: int, where: str) -> None:
+    """DataError where there are more columns than any table has."""
+    if number > _MOST:
+        raise DataError(f"{where} has {number:,} columns; wanted at most {_MOST:,}.")
 
 
 def usual_columns(names: Sequence[str]) -> bool:
@@ -82,7 +92,7 @@ def names_a_class(column: str) -> bool:
 
 def _asked(names: Sequence[str], asked: str | None, where: str) -> str | None:
     if asked is not None and asked not in names:
-        raise DataError(f"{where} has no column {asked!r}; its columns are {', '.join(names)}.")
+        raise DataError(f"{where} has no column {asked!r}; its columns are {_listed(names)}.")
     return asked
 
 
@@ -107,12 +117,18 @@ def _of_classes(names: Sequence[str]) -> str | None:
 
 def _not_found(names: Sequence[str], what: str, option: str, where: str) -> DataError:
     return DataError(
-        f"{where}: no column looks like the {what}'s; its columns are {', '.join(names)}.",
+        f"{where}: no column looks like the {what}'s; its columns are {_listed(names)}.",
         remedy=["Set ", Setting(option, "NAME"), "."],
     )
 
 
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"{name:.{_LONGEST}}" for name in names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+
+
 def _plain(name: str) -> str:
-    """`Caption_0` -> caption: one of several numbered columns, in lower case."""
+    """`Caption_0` -> caption: one of several numbered columns, in lower case. "" where it can be no column's name."""
+    if len(name) > _LONGEST:
+        return ""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
     return re.sub(r"_?\d+$", "", re.sub(r"[\s\-.]+", "_", words).lower())

@@ -4,47 +4,73 @@ import bz2
 import gzip
 import lzma
 import zlib
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from diptych.data.samples import DataError
+from diptych.data.temporary import Output, room_for
+from diptych.regular_files import open_file
 
 ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 _BLOCK = 1 << 20
+_XZ_MEMORY = 256 << 20  # four times what the strongest of xz's own settings takes
 
 
 def unpack(path: Path, folder: Path) -> Path:
     """A compressed tar, unpacked into a folder under its own name. Where it is cut or damaged, what lies before: the
-    tar's missing end is found by whoever reads it. DataError where nothing can be unpacked at all."""
+    tar's missing end is found by whoever reads it. DataError where nothing can be unpacked at all, or more comes out
+    than a tar of pictures can hold."""
     ending = next(ending for ending in ENDINGS if path.name.lower().endswith(ending))
     target = folder / f"{path.name[: -len(ending)]}.tar"
     while target.exists():  # of another folder, by the same name
         target = target.with_name(f"_{target.name}")
-    with ExitStack() as opened, open(target, "wb") as file:
+    with ExitStack() as opened, Output(target, room_for(path.stat().st_size), str(path)) as file:
         try:
-            source = _opened(path, opened)
-            read = getattr(source, "read1", source.read)  # which hands out what lies before a cut
-            while block := read(_BLOCK):
+            for block in _blocks(path, opened):
                 file.write(block)
         except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, ValueError) as error:
-            if not file.tell():
+            if isinstance(error, DataError):
+                raise
+            if not file.size:
                 raise DataError(f"{path} cannot be unpacked ({error}); copy or download it again.") from error
         except OSError as error:
-            if error.filename or error.errno is not None or not file.tell():
+            if error.filename or error.errno is not None or not file.size:
                 raise
     return target
 
 
-def _opened(path: Path, opened: ExitStack) -> BinaryIO:
-    name = path.name.lower()
-    if name.endswith((".bz2", ".tbz2")):
-        return cast(BinaryIO, opened.enter_context(bz2.open(path)))
+def _blocks(path: Path, opened: ExitStack) -> Iterator[bytes]:
+    packed, name = opened.enter_context(open_file(path)), path.name.lower()
     if name.endswith((".xz", ".txz")):
-        return cast(BinaryIO, opened.enter_context(lzma.open(path)))
-    if name.endswith("zst"):
-        return _zstandard(path, opened)
-    return cast(BinaryIO, opened.enter_context(gzip.open(path)))
+        yield from _xz_blocks(packed)
+        return
+    if name.endswith((".bz2", ".tbz2")):
+        source = opened.enter_context(bz2.BZ2File(packed))
+    elif name.endswith("zst"):
+        source = _zstandard(path, opened)
+    else:
+        source = opened.enter_context(gzip.GzipFile(fileobj=packed))
+    read = getattr(source, "read1", source.read)  # which hands out what lies before a cut
+    while block := read(_BLOCK):
+        yield block
+
+
+def _xz_blocks(packed: BinaryIO) -> Iterator[bytes]:
+    """As `lzma.open` has them, whose memory is what the file asks for: up to 4 GB."""
+    unpacker = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+    data = b""
+    while True:
+        if unpacker.eof:  # another stream may follow, or zeros
+            data = (unpacker.unused_data or packed.read(_BLOCK)).lstrip(b"\0")
+            if not data and not (data := packed.read(_BLOCK).lstrip(b"\0")):
+                return
+            unpacker = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+        elif unpacker.needs_input and not (data := packed.read(_BLOCK)):
+            return  # cut: what is missing is found by the tar's end
+        yield unpacker.decompress(data, _BLOCK)
+        data = b""
 
 
 def _zstandard(path: Path, opened: ExitStack) -> BinaryIO:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from diptych.data.confinement import Confined
 from diptych.data.joined import Joined
-from diptych.data.locating import is_companion
+from diptych.data.locating import around, is_companion
 from diptych.data.parquet import open_parquet
-from diptych.data.samples import DataError, Layout, Source, spell_counts
+from diptych.data.samples import DataError, Layout, Source, Stream, spell_counts
 from diptych.data.splits import choose_split, visible_folders
 from diptych.data.tables import TableSource, is_table, open_table
 from diptych.images import find_images
@@ -30,24 +31,27 @@ class Tables:
     refused: dict[Path, Exception] = field(default_factory=dict)
 
 
-def find_tables(folder: Path, *, held_out: bool = False) -> Tables:
-    """The tables in a folder and below that name pictures in it."""
-    return _opened(_candidates(folder, _DEPTH), folder, folder, held_out)
+def find_tables(folder: Path, confined: Confined, *, held_out: bool = False) -> Tables:
+    """The tables in a folder and below that name pictures in it, none of which a link leads to out of `confined`."""
+    return _opened(
+        (path for path in _candidates(folder, _DEPTH) if confined.holds(path)), folder, folder, held_out, confined
+    )
 
 
-def beside_of(folder: Path) -> Tables:
+def beside_of(folder: Path, confined: Confined) -> Tables:
     """The tables in the folder above, and in those for annotations beside this one, that name pictures in it: of these
     alone. A folder that holds pictures has tables of its own."""
     above = folder.absolute().parent
     others = (each for each in visible_folders(above) if is_companion(each) and not find_images(each))
     paths = [*_candidates(above, 0), *(path for other in others for path in _candidates(other, 0))]
     inside = above / folder.name  # by the same name as the tables
-    return _opened(paths, inside, above, None)
+    near = Confined([above], allow_outside=confined.allow_outside)
+    return _opened((path for path in paths if near.holds(path)), inside, above, None, confined)
 
 
 def _candidates(folder: Path, depth: int) -> Iterator[Path]:
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())  # no pipes, no devices
         below = visible_folders(folder) if depth else []
     except OSError:
         return
@@ -59,16 +63,12 @@ def _candidates(folder: Path, depth: int) -> Iterator[Path]:
         yield from _candidates(each, depth - 1)
 
 
-def _opened(paths: Iterable[Path], within: Path, top: Path, held_out: bool | None) -> Tables:
+def _opened(paths: Iterable[Path], within: Path, top: Path, held_out: bool | None, confined: Confined) -> Tables:
     found: dict[Path, TableSource] = {}
     refused: dict[Path, Exception] = {}
     for path in paths:
         try:
-            source = (
-                open_parquet([path], within=within)
-                if path.suffix.lower() == ".parquet"
-                else open_table(path, within=within)
-            )
+            source = _table(path, within, confined.extended(around(path)))
         except (DataError, OSError) as error:
             if _rank(path) < 2 or (path.is_relative_to(within) and path.suffix.lower() != ".txt"):
                 refused[path] = error
@@ -80,6 +80,12 @@ def _opened(paths: Iterable[Path], within: Path, top: Path, held_out: bool | Non
     chosen, left_out = _one_for_each(found, top, held_out)
     left_out = tuple(os.path.relpath(path, top) for path in left_out)
     return Tables(*_joined(chosen, top, left_out), {path: refused[path] for path in sorted(refused, key=_rank)})
+
+
+def _table(path: Path, within: Path, confined: Confined) -> Source | Stream:
+    if path.suffix.lower() == ".parquet":
+        return open_parquet([path], within=within, confined=confined)
+    return open_table(path, within=within, confined=confined)
 
 
 def _one_for_each(

@@ -7,8 +7,9 @@ from pathlib import Path
 from diptych.data import sidecars
 from diptych.data.classes import ClassFolders, read_classes
 from diptych.data.columns import names_a_class
+from diptych.data.confinement import Confined, all_outside, left_out
 from diptych.data.finding import Tables, beside_of, find_tables
-from diptych.data.samples import DataError, Layout, Sample, Source
+from diptych.data.samples import DataError, Layout, Sample, Source, count
 from diptych.data.sidecars import SidecarSource
 from diptych.errors import DiptychError, Words, worded
 from diptych.images import find_images
@@ -19,9 +20,9 @@ KIND = "pictures with caption files"
 class ClassSource:
     """The pictures of class folders, as `read_classes` reads them; the class's name is the caption."""
 
-    def __init__(self, folder: Path, found: ClassFolders, unused: str = ""):
+    def __init__(self, folder: Path, found: ClassFolders, confined: Confined, unused: str = ""):
         said = [f"class folders, {len(found.names)} of them: a folder's name is the caption", found.said, unused]
-        self._found, self.skipped = found, dict[str, int]()
+        self._found, self._confined, self.skipped = found, confined, dict[str, int]()
         self.layout = Layout("; ".join(filter(None, said)))
 
     @property
@@ -32,7 +33,7 @@ class ClassSource:
         return len(self._found.paths)
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(self._found.paths[index].read_bytes(), self.captions(index), self.key(index))
+        return Sample(self._confined.read(self._found.paths[index]), self.captions(index), self.key(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
         return (self._found.names[self._found.answers[index]],)
@@ -41,30 +42,50 @@ class ClassSource:
         return str(self._found.paths[index])
 
 
-def open_pictures(folder: Path, *, held_out: bool = False) -> Source:
+def open_pictures(folder: Path, *, held_out: bool = False, confined: Confined | None = None) -> Source:
     """The pictures in a folder with their captions. In this order they are looked for: a file beside most pictures; a
     table in the folder or below; files in a folder beside that of the pictures; a table or such files above the folder,
     or beside it, which name its pictures; a file beside a few; a folder for each class.
 
-    Of tables and folders that are called as splits those for training are taken, or one of the `held_out`. DataError
-    where no caption can be found, or more than one place may hold them.
+    Of tables and folders that are called as splits those for training are taken, or one of the `held_out`. What links
+    lead to is read where `confined`, by default the folder, holds it, and else left out and counted. DataError where no
+    caption can be found, or more than one place may hold them.
     """
-    pictures = find_images(folder)
-    near = sidecars.beside(pictures)
-    near = near if sidecars.hold_captions(near) else {}
+    confined = confined or Confined([folder])
+    pictures, others = confined.parted(find_images(folder))
+    outside = [os.path.relpath(path, folder) for path in others]
+    if outside and not pictures:
+        raise all_outside(folder, outside)
+    near, lost = sidecars.inside(sidecars.beside(pictures), confined)
+    try:
+        source = _captioned(folder, pictures, near, held_out, confined)
+    except DataError as error:
+        if not lost:
+            raise
+        raise all_outside(folder, [os.path.relpath(path, folder) for path in lost], "caption files") from error
+    outside += [os.path.relpath(path, folder) for path in lost if isinstance(source, SidecarSource)]
+    if outside:
+        count(source.skipped, left_out(outside), len(outside))
+    return source
+
+
+def _captioned(
+    folder: Path, pictures: Sequence[Path], near: sidecars.Found, held_out: bool, confined: Confined
+) -> Source:
+    near = near if sidecars.hold_captions(near, confined) else {}
     if pictures and 2 * len(near) >= len(pictures):
-        return SidecarSource(pictures, near, Layout(KIND))
-    inside = find_tables(folder, held_out=held_out)
+        return SidecarSource(pictures, near, Layout(KIND), confined)
+    inside = find_tables(folder, confined, held_out=held_out)
     if inside.source and not (_are_classes(folder) and _holds_classes(inside.layout)):
         return inside.source
-    if found := _apart(pictures, folder):
+    if found := _apart(pictures, folder, confined):
         return found
-    outside = beside_of(folder) if pictures else Tables()
+    outside = beside_of(folder, confined) if pictures else Tables()
     if outside.source:
         return outside.source
     if near or not pictures:
-        return SidecarSource(pictures, near, Layout(KIND))
-    return _in_classes(folder, pictures, [*inside.refused.values(), *outside.refused.values()])
+        return SidecarSource(pictures, near, Layout(KIND), confined)
+    return _in_classes(folder, pictures, [*inside.refused.values(), *outside.refused.values()], confined)
 
 
 def in_classes(folder: Path) -> bool:
@@ -75,12 +96,14 @@ def in_classes(folder: Path) -> bool:
         return False
 
 
-def _apart(pictures: Sequence[Path], folder: Path) -> SidecarSource | None:
+def _apart(pictures: Sequence[Path], folder: Path, confined: Confined) -> SidecarSource | None:
     for top in (folder, folder.absolute().parent):
+        reach = confined.extended([top])
         whole = [path if top == folder else top / folder.name / path.relative_to(folder) for path in pictures]
         found, name = sidecars.apart(whole, top, companions=top != folder)
-        if found and sidecars.hold_captions(found):
-            return SidecarSource(whole, found, Layout(f"{KIND} in {name}{os.sep}"))
+        found, _ = sidecars.inside(found, reach)
+        if found and sidecars.hold_captions(found, reach):
+            return SidecarSource(whole, found, Layout(f"{KIND} in {name}{os.sep}"), reach)
     return None
 
 
@@ -93,11 +116,13 @@ def _are_classes(folder: Path) -> bool:
     return len(read_classes(folder).names) > 1
 
 
-def _in_classes(folder: Path, pictures: Sequence[Path], refused: Iterable[Exception]) -> ClassSource:
-    found, tried = read_classes(folder), next(iter(refused), None)
+def _in_classes(
+    folder: Path, pictures: Sequence[Path], refused: Iterable[Exception], confined: Confined
+) -> ClassSource:
+    found, tried = read_classes(folder).only(confined.holds), next(iter(refused), None)
     words: Words = tried.problem if isinstance(tried, DiptychError) else str(tried)
     if (trouble := _trouble(folder, pictures, found)) is None:
-        return ClassSource(folder, found, f"not used: {worded(words)}" if tried else "")
+        return ClassSource(folder, found, confined, f"not used: {worded(words)}" if tried else "")
     tail = [" ", *([words] if isinstance(words, str) else words)] if tried else []
     raise DataError([trouble, *tail], remedy=tried.remedy if isinstance(tried, DiptychError) else "")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.columns import Columns, choose_columns, spell_columns
+from diptych.data.confinement import Confined
 from diptych.data.samples import DataError, Sample, Source, Stream
 from diptych.data.tables import row_of
 from diptych.data.unpacked import Row, Unpacked, captions_in_cells, picture_bytes
@@ -16,8 +17,8 @@ USAGE = "hf://OWNER/NAME, hf://OWNER/NAME:SPLIT or hf://OWNER/NAME/CONFIG:SPLIT"
 class HubSource:
     """A dataset whose rows lie on this machine."""
 
-    def __init__(self, rows: Any, columns: Columns, name: str):
-        self._rows, self._columns, self._name = rows, columns, name
+    def __init__(self, rows: Any, columns: Columns, name: str, confined: Confined):
+        self._rows, self._columns, self._name, self._confined = rows, columns, name, confined
         self._texts = rows.select_columns(columns[1])
         self.form = f"Hugging Face dataset with columns {spell_columns(columns)}"
         self.skipped: dict[str, int] = {}
@@ -27,7 +28,7 @@ class HubSource:
 
     def __getitem__(self, index: int) -> Sample:
         row = row_of(self._rows[index], self._columns, self.key(index))
-        return Sample(picture_bytes(row, None), captions_in_cells(row), row.key)
+        return Sample(picture_bytes(row, None, self._confined), captions_in_cells(row), row.key)
 
     def captions(self, index: int) -> tuple[str, ...]:
         return captions_in_cells(Row(self.key(index), None, list(self._texts[index].values())))
@@ -36,32 +37,44 @@ class HubSource:
         return f"row {index} of {self._name}"
 
 
-def open_hub(spec: str, image_column: str | None, caption_column: str | None) -> Source | Stream:
+def open_hub(
+    spec: str, image_column: str | None, caption_column: str | None, *, allow_outside: bool = False
+) -> Source | Stream:
     """`hf://OWNER/NAME:SPLIT` is fetched whole into the cache of `datasets`, `hf-stream://` shard by shard as it is
     read; the split is "train" where none is named. A folder in place of OWNER/NAME holds data files, or what
-    `save_to_disk` left."""
+    `save_to_disk` left. Pictures that rows give by their path lie in the caches of `datasets`, or in that folder; with
+    `allow_outside` anywhere."""
     streaming = spec.startswith(STREAMED)
     name, config, split = _parsed(spec.removeprefix(STREAMED).removeprefix(WHOLE))
     rows = _loaded(name, config, split, streaming)
     names = list(rows.column_names or next(iter(rows)))
     columns = choose_columns(names, image_column, caption_column, spec)
     rows = _undecoded(rows, columns[0]).select_columns([columns[0], *columns[1]])
+    confined = Confined(_folders(name), allow_outside=allow_outside)
     if not streaming:
-        return HubSource(rows, columns, name)
+        return HubSource(rows, columns, name, confined)
     count = rows.num_shards
     form = f"Hugging Face stream of {count} shards, with columns {columns[0]} and {', '.join(columns[1])}"
     shards = [f"shard {number} of {count} of {name}" for number in range(count)]
     known = rows.info.splits[split].num_examples if rows.info.splits and split in rows.info.splits else None
-    return Stream(shards, partial(_fetch, rows=rows, columns=columns, form=form), form, known)
+    return Stream(shards, partial(_fetch, rows=rows, columns=columns, form=form, confined=confined), form, known)
 
 
-def _fetch(shard: str, folder: Path, rows: Any, columns: Columns, form: str) -> Unpacked:
+def _folders(name: str) -> list[str]:
+    """Where `datasets` and the hub keep files, and the folder that was named in a data set's place."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    return [str(config.HF_DATASETS_CACHE), constants.HF_HUB_CACHE, *[name] * Path(name).is_dir()]
+
+
+def _fetch(shard: str, folder: Path, rows: Any, columns: Columns, form: str, confined: Confined) -> Unpacked:
     number = int(shard.split()[1])
     part = rows.shard(num_shards=rows.num_shards, index=number)
     try:
         named = (row_of(record, columns, f"row {i} of {shard}") for i, record in enumerate(part))
-        return Unpacked(folder / "pictures", named, form)
-    except OSError:
+        return Unpacked(folder / "pictures", named, form, confined=confined)
+    except (OSError, DataError):
         raise
     except Exception as error:  # whatever `datasets` and the formats under it raise at damaged or distant files
         raise DataError(f"{shard} cannot be read ({type(error).__name__}: {error}).", "damaged shard") from error

@@ -1,7 +1,6 @@
 """Captions in JSON: an object a line, a list of objects, a picture's name before its captions, COCO's and Karpathy's
 files."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,6 +10,10 @@ from typing import Any, NamedTuple
 from diptych.data.columns import names_a_picture
 from diptych.data.samples import DataError, count
 from diptych.data.text_encoding import decoded, open_text
+from diptych.regular_files import read_file
+from diptych.untrusted_json import JSONError, parse_json
+
+MAX_BYTES = 1 << 30  # of a file that is read whole
 
 _WANTED = (
     "wanted a list of objects, one that holds captions by the names of pictures, or COCO's `images` and `annotations`"
@@ -27,18 +30,19 @@ class Objects(NamedTuple):
 
 def open_json_lines(path: Path, skipped: dict[str, int]) -> Objects:
     """An object a line. Lines that hold something else are counted in `skipped`."""
-    file, encoding = open_text(path)
+    lines, encoding = open_text(path)
 
     def rows() -> Iterator[dict[str, Any]]:
-        bad: list[int] = []
-        with file:
-            for number, line in enumerate(file, 1):
+        bad: dict[str, list[int]] = {}
+        with lines:
+            for number, line in enumerate(lines, 1):
                 if line.strip() and isinstance(record := _parsed(line), dict):
                     yield record
                 elif line.strip():
-                    bad.append(number)
-        if bad:
-            count(skipped, f"damaged line ({'first in ' if len(bad) > 1 else ''}line {bad[0]})", len(bad))
+                    bad.setdefault("damaged line", []).append(number)
+        lines.tell_of(bad)
+        for reason, found in bad.items():
+            count(skipped, f"{reason} ({'first in ' if len(found) > 1 else ''}line {found[0]})", len(found))
 
     return Objects(rows(), "table", encoding)
 
@@ -46,8 +50,8 @@ def open_json_lines(path: Path, skipped: dict[str, int]) -> Objects:
 def open_json(path: Path, skipped: dict[str, int]) -> Objects:
     """One JSON value in a file. DataError where it is none that holds pictures with captions."""
     try:
-        found = json.loads(decoded(path.read_bytes()))
-    except (ValueError, RecursionError) as error:
+        found = parse_json(decoded(read_file(path, MAX_BYTES)), max_bytes=MAX_BYTES)
+    except JSONError as error:
         raise DataError(f"{path} cannot be read as JSON ({error}).", "damaged JSON") from error
     if isinstance(found, Mapping):
         if _are_objects(found.get("images")) and isinstance(found.get("annotations"), list):
@@ -67,8 +71,8 @@ def open_json(path: Path, skipped: dict[str, int]) -> Objects:
 
 def _parsed(line: str) -> Any:
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
+        return parse_json(line)
+    except JSONError:
         return None
 
 
@@ -94,15 +98,20 @@ def _coco(path: Path, found: Mapping[str, Any], skipped: dict[str, int]) -> Iter
     notes = [note for note in found["annotations"] if isinstance(note, dict)]
     if notes and not any("caption" in note for note in notes):
         raise DataError(f"{path} has COCO's form and no captions in its annotations; wanted a captions_*.json.")
-    files = {image.get("id"): image.get("file_name") for image in found["images"]}
+    known = (image for image in found["images"] if isinstance(image.get("id"), int | str))
+    files = {image["id"]: image.get("file_name") for image in known}
     for note in notes:
-        yield {"file_name": files.get(note.get("image_id")), "caption": note.get("caption")}
+        number = note.get("image_id")  # a list can be no key
+        yield {
+            "file_name": files.get(number) if isinstance(number, int | str) else None,
+            "caption": note.get("caption"),
+        }
 
 
 def _karpathy(images: Iterable[Mapping[str, Any]]) -> Objects:
     """The splits of Karpathy and Li 2015: each picture with its sentences, in `raw`."""
     listed = list(images)
-    held = Counter(str(image.get("split")) for image in listed if image.get("split") in ("test", "val"))
+    held = Counter(str(image["split"]) for image in listed if image.get("split") in ("test", "val"))
     taken = [image for image in listed if image.get("split") not in ("test", "val")] or listed
     said = ", ".join(f"{number:,} {split}" for split, number in held.items()) if len(taken) < len(listed) else ""
 

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from diptych.data.columns import names_a_picture
+from diptych.data.confinement import Confined, all_outside
 from diptych.data.samples import DataError
 from diptych.data.splits import split_in, visible_folders
 from diptych.errors import Setting
 
 SAMPLE = 40  # names that are looked for, evenly spread: a wrong column or folder should be said before a run starts
 _DEPTH, _DEPTH_BESIDE, _MOST_FOLDERS = 3, 2, 2000
-_MOST_WORDS = 3
+_MOST_WORDS, _MOST_PARTS = 3, 64
 _COMPANION = re.compile(r"^ann|annot|caption|text|label|meta|table|list|split|json|csv", re.I)
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
@@ -23,48 +24,76 @@ _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 class Places:
     """The folders that a table's names count from, in the order in which they are tried."""
 
-    def __init__(self, folders: Sequence[Path], plain: bool):
+    def __init__(self, folders: Sequence[Path], plain: bool, confined: Confined):
         self.folders = list(folders)
         self._plain = plain and len(folders) == 1  # then a name is a path, and no file need be looked for
+        self._confined = confined
 
     def file(self, name: str) -> Path:
         """The file that a name names; where none is there, the path at which it should be."""
         if self._plain:
             return self.folders[0] / name
-        return next((found for folder in self.folders if (found := _found(folder, name))), self.folders[0] / name)
+        looked = (found for folder in self.folders if (found := _found(folder, name, self._confined)))
+        return next(looked, self.folders[0] / name)
 
 
-def locate(names: Sequence[str], table: Path, prefer: Path | None = None) -> Places:
+def confined_to(table: Path, *, allow_outside: bool = False) -> Confined:
+    """The folders in which a table's pictures may lie: its own, and that above where its own is for tables alone."""
+    return Confined(around(table), allow_outside=allow_outside)
+
+
+def around(table: Path) -> list[Path]:
+    """The folders of `confined_to`."""
+    here = table.absolute().parent
+    return [here, *[here.parent] * is_companion(here)]
+
+
+def locate(names: Sequence[str], table: Path, prefer: Path | None = None, confined: Confined | None = None) -> Places:
     """Where the pictures of these names are, which a file of that path names: counted from its folder, from folders
     below it, or from those beside it. Of two folders with the same names that counts whose own name is likest to the
-    table's, then the one in `prefer`.
+    table's, then the one in `prefer`. Where they may lie is `confined`.
 
     DataError where none of some names is found, or nothing says which of two folders is meant.
     """
+    confined = confined or confined_to(table)
     size = min(SAMPLE, len(names))
     sample = list(dict.fromkeys(names[round(at * (len(names) - 1) / max(1, size - 1))] for at in range(size)))
     best: tuple[list[Path], int] = ([], 0)
-    for group in _groups(table.parent):
-        hits = {folder: found for folder in group if (found := {name for name in sample if _found(folder, name)})}
+    links: list[Path] = []
+    for group in _groups(table.parent, confined, links):
+        hits = {
+            folder: found for folder in group if (found := {name for name in sample if _found(folder, name, confined)})
+        }
         best = _chosen(hits, table, prefer)
         if best[1]:
             break
     if not best[1]:
-        raise DataError(
-            f"{table}: none of {len(sample)} pictures is there, the first at {table.parent / sample[0]}; paths count "
-            "from the table's folder, or from one below or beside it.",
-            remedy=["If that is the wrong column, set ", Setting("image_column", "NAME"), "."],
-        )
-    return Places(best[0], all((best[0][0] / name).exists() for name in sample))
+        raise _not_there(table, sample, confined, links)
+    top = best[0][0]
+    return Places(
+        best[0], all(confined.spells_inside(top / name) and (top / name).exists() for name in sample), confined
+    )
 
 
-def _groups(here: Path) -> Iterator[list[Path]]:
+def _not_there(table: Path, sample: Sequence[str], confined: Confined, links: Sequence[Path]) -> DataError:
+    outside = [name for name in sample if not confined.spells_inside(table.parent / name)]
+    if links or len(outside) == len(sample):
+        return all_outside(table, [str(link) for link in links] or outside)
+    first = str(table.parent / sample[0])
+    return DataError(
+        f"{table}: none of {len(sample)} pictures is there, the first at {first:.300}; paths count from the table's "
+        "folder, or from one below or beside it.",
+        remedy=["If that is the wrong column, set ", Setting("image_column", "NAME"), "."],
+    )
+
+
+def _groups(here: Path, confined: Confined, links: list[Path]) -> Iterator[list[Path]]:
     """Folders to look in, the likeliest first. Beside a folder only where it is called as one that goes with others:
     names are often numbers, and pictures of another set have them, too."""
     yield [here]
-    yield _below(here, _DEPTH)
+    yield _below(here, _DEPTH, confined, links)
     if is_companion(here.absolute()):
-        yield [here.absolute().parent, *_below(here.absolute().parent, _DEPTH_BESIDE)]
+        yield [here.absolute().parent, *_below(here.absolute().parent, _DEPTH_BESIDE, confined, links)]
 
 
 def is_companion(folder: Path) -> bool:
@@ -73,14 +102,15 @@ def is_companion(folder: Path) -> bool:
     return len(re.findall(r"[^\W_]+", folder.name)) <= _MOST_WORDS and bool(_COMPANION.search(folder.name))
 
 
-def _below(folder: Path, depth: int) -> list[Path]:
-    """The folders below, the nearest first, as many as may be looked at."""
+def _below(folder: Path, depth: int, confined: Confined, links: list[Path]) -> list[Path]:
+    """The folders below, the nearest first, as many as may be looked at; to `links` go those that lead elsewhere."""
     found: list[Path] = []
     level, top = [folder], folder.resolve()
     for _ in range(depth):
-        level = [
-            each for here in level for each in _folders_in(here) if not each.is_symlink() or _leads_away(each, top)
-        ]
+        below = [each for here in level for each in _folders_in(here)]
+        level = [each for each in below if not each.is_symlink() or _leads_away(each, top)]
+        links += [each for each in level if not confined.holds(each)]
+        level = [each for each in level if confined.holds(each)]
         found += level
         if len(found) > _MOST_FOLDERS:
             break
@@ -135,19 +165,18 @@ def _likeness(folder: Path, table: Path) -> int:
     return len(words[0] & words[1])
 
 
-def _found(folder: Path, name: str) -> Path | None:
+def _found(folder: Path, name: str, confined: Confined) -> Path | None:
     """The file of that name in a folder: by what a table may say in its place, too."""
-    for variant in _variants(name):
+    forms = [name]
+    if not name.isascii():  # a folder that came from a Mac may have its letters' accents apart
+        forms += sorted({unicodedata.normalize(form, name) for form in ("NFC", "NFD")} - {name})
+    for variant in (variant for form in forms for variant in _variants(form)):
         try:
-            if (path := folder / variant).is_file():
+            path = folder / variant
+            if confined.spells_inside(path) and path.is_file():
                 return path
         except (OSError, ValueError):  # too long a name, or one with a NUL
             return None
-    if not name.isascii():  # a folder that came from a Mac may have its letters' accents apart
-        forms = {unicodedata.normalize(form, name) for form in ("NFC", "NFD")} - {name}
-        return next(
-            (path for form in sorted(forms) for path in map(folder.joinpath, _variants(form)) if path.is_file()), None
-        )
     return None
 
 
@@ -157,7 +186,7 @@ def _variants(name: str) -> Iterator[str]:
     posix = name.replace("\\", "/")
     whole = [name, posix] if posix != name else [name]
     if posix.startswith("/") or re.match(r"[a-z]:/", posix, re.I):
-        parts = PurePosixPath(posix).parts
+        parts = PurePosixPath(posix).parts[:_MOST_PARTS]
         whole += ["/".join(parts[at:]) for at in range(1, len(parts))]
     for each in whole:
         yield each

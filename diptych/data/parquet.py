@@ -1,40 +1,54 @@
 """Parquet files, with paths of pictures or the pictures themselves inside."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diptych.data.columns import Columns, choose_columns, spell_columns, usual_columns
+from diptych.data.confinement import Confined
+from diptych.data.locating import confined_to
 from diptych.data.samples import DataError, Layout, Source, Stream, count
 from diptych.data.tables import TableSource, row_of
-from diptych.data.temporary import remove_with, unpacking
+from diptych.data.temporary import remove_with, room_for, unpacking
 from diptych.data.unpacked import Row, Unpacked
+from diptych.regular_files import open_file
 
 if TYPE_CHECKING:
     import pyarrow
     import pyarrow.parquet
 
 UNPACK_BYTES = 4 << 30  # larger files are not unpacked whole: their row groups become shards of a Stream
+_BATCH_ROWS, _BATCH_BYTES = 1 << 10, 1 << 30
 
 
 def open_parquet(
-    paths: list[Path], image_column: str | None = None, caption_column: str | None = None, within: Path | None = None
-) -> Source | Stream:
+    paths: list[Path], image_column: str | None = None, caption_column: str | None = None, within: Path | None = None,
+    confined: Confined | None = None,
+) -> Source | Stream:  # fmt: skip
     """Parquet files with the same columns. The picture's holds a path, or the file itself (bytes, or the struct of a
     Hugging Face dataset): these are unpacked once into a temporary file, or, from UNPACK_BYTES on, as they come, by
-    row groups. Of pictures by path only those in `within` count, where it is given."""
+    row groups. Of pictures by path only those in `within` count, where it is given; where they may lie is `confined`,
+    by default as a table's. Of several files those that cannot be read are counted."""
+    confined = confined or confined_to(paths[0])
     names, pictures_inside = _schema(paths[0], image_column, caption_column)
-    groups = [f"{path}#{group}" for path in paths for group in range(_file(path).metadata.num_row_groups)]
+    skipped: dict[str, int] = {}
+    groups = [name for path in paths for name in _groups_or_count(path, skipped)]
+    rows = (row for name in groups for row in _group_or_count(name, names, skipped))
     if not pictures_inside:
-        skipped: dict[str, int] = {}
-        rows = (row for name in groups for row in _group_or_count(name, names, skipped))
-        return TableSource(paths[0], rows, Layout("Parquet table", names), skipped, within)
-    form = f"Parquet with columns {spell_columns(names)}"
-    if sum(path.stat().st_size for path in paths) > UNPACK_BYTES:
-        samples = sum(_file(path).metadata.num_rows for path in paths)
-        return Stream(groups, partial(_fetch_group, columns=names, form=form), form, samples)
-    return _unpacked(groups, names, form, paths[0].parent)
+        return TableSource(paths[0], rows, Layout("Parquet table", names), skipped, within, confined)
+    form, size = f"Parquet with columns {spell_columns(names)}", sum(path.stat().st_size for path in paths)
+    if size > UNPACK_BYTES:
+        samples = min(size, sum(max(0, _file(path).metadata.num_rows) for path in paths))  # a row takes a byte
+        fetch = partial(_fetch_group, columns=names, form=form, confined=confined)
+        return Stream(groups, fetch, form, samples, skipped)
+    with unpacking() as place:
+        source = Unpacked(place / "pictures", rows, form, paths[0].parent, confined, room_for(size))
+        remove_with(source, place)
+    for reason, number in skipped.items():
+        count(source.skipped, reason, number)
+    return source
 
 
 def holds_pairs(path: Path) -> bool:
@@ -52,19 +66,18 @@ def _is_about(names: Sequence[str]) -> bool:
     return {"url", "key", "status"} <= set(names) and not {"jpg", "png", "webp"} & set(names)
 
 
-def _unpacked(groups: list[str], columns: Columns, form: str, folder: Path) -> Unpacked:
-    skipped: dict[str, int] = {}
-    rows = (row for name in groups for row in _group_or_count(name, columns, skipped))
-    with unpacking() as place:
-        source = Unpacked(place / "pictures", rows, form, folder)
-        remove_with(source, place)
-    for reason, number in skipped.items():
-        count(source.skipped, reason, number)
-    return source
+def _groups_or_count(path: Path, skipped: dict[str, int]) -> list[str]:
+    try:
+        return [f"{path}#{group}" for group in range(_file(path).metadata.num_row_groups)]
+    except DataError:
+        count(skipped, f"damage in {path.name}")
+        return []
 
 
-def _fetch_group(name: str, folder: Path, columns: Columns, form: str) -> Unpacked:
-    return Unpacked(folder / "pictures", _rows(name, columns), form, Path(name).parent)
+def _fetch_group(name: str, folder: Path, columns: Columns, form: str, confined: Confined) -> Unpacked:
+    path = Path(name.rpartition("#")[0])
+    room = room_for(path.stat().st_size)
+    return Unpacked(folder / "pictures", _rows(name, columns), form, path.parent, confined, room)
 
 
 def _group_or_count(name: str, columns: Columns, skipped: dict[str, int]) -> Iterator[Row]:
@@ -77,12 +90,75 @@ def _group_or_count(name: str, columns: Columns, skipped: dict[str, int]) -> Ite
 
 def _rows(name: str, columns: Columns) -> Iterator[Row]:
     path, _, group = name.rpartition("#")
+    wanted, number = [columns[0], *columns[1]], 0
+    with _damage(f"row group {group} of {path} is damaged", "damaged row group"):
+        file = _file(Path(path), _flat(_file(Path(path)).schema_arrow, wanted))
+        size = _unpacked_bytes(file, int(group), wanted, Path(path))
+        batches = file.iter_batches(_batch_rows(file, wanted, size), [int(group)], wanted, use_threads=False)
+    while True:
+        with _damage(f"row group {group} of {path} is damaged", "damaged row group"):
+            if (batch := next(batches, None)) is None:
+                return
+            cells = {name: _cells(batch.column(name)) for name in wanted}
+        for at in range(batch.num_rows):
+            record = {name: column[at] for name, column in cells.items()}
+            yield row_of(record, columns, f"row {number + at} of group {group} of {Path(path).name}")
+        number += batch.num_rows
+
+
+def _cells(column: "pyarrow.Array") -> list[Any]:
+    """The cells as Python has them. Of cells that repeat, which take no room in a file, each is made once."""
+    import pyarrow
+
+    if not isinstance(column, pyarrow.DictionaryArray):
+        return column.to_pylist()
+    places = column.indices.to_pylist()
+    values = {place: column.dictionary[place].as_py() for place in set(places) if place is not None}
+    return [None if place is None else values[place] for place in places]
+
+
+def _flat(schema: "pyarrow.Schema", wanted: Sequence[str]) -> list[str]:
+    """Columns of texts and bytes, which can be read without repeating what repeats."""
+    import pyarrow.types as types
+
+    tests = (types.is_string, types.is_binary, types.is_large_string, types.is_large_binary)
+    return [name for name in wanted if any(test(schema.field(name).type) for test in tests)]
+
+
+def _batch_rows(file: "pyarrow.parquet.ParquetFile", wanted: Sequence[str], size: int) -> int:
+    """How many rows are read at a time: nested ones repeat what repeats, and pictures are large."""
+    nested = len(_flat(file.schema_arrow, wanted)) + len(_coded(file.schema_arrow, wanted)) < len(wanted)
+    return max(16, min(_BATCH_ROWS, _BATCH_BYTES // max(1, size))) if nested else _BATCH_ROWS
+
+
+def _coded(schema: "pyarrow.Schema", wanted: Sequence[str]) -> list[str]:
+    import pyarrow.types as types
+
+    return [name for name in wanted if types.is_dictionary(schema.field(name).type)]
+
+
+def _unpacked_bytes(file: "pyarrow.parquet.ParquetFile", group: int, wanted: Sequence[str], path: Path) -> int:
+    """How many bytes the columns of a row group say that they unpack to. DataError where they cannot be pictures."""
+    said = file.metadata.row_group(group)
+    parts = (said.column(at) for at in range(said.num_columns))
+    size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] in wanted)
+    if not 0 <= size <= (room := room_for(path.stat().st_size)):
+        raise DataError(f"row group {group} of {path} unpacks to {size:,} bytes; at most {room:,} are.", "too large")
+    return size
+
+
+@contextmanager
+def _damage(what: str, reason: str = "unusable") -> Iterator[None]:
+    """DataError for whatever pyarrow raises at a file that is none of its own."""
+    import pyarrow
+
     try:
-        table = _file(Path(path)).read_row_group(int(group), columns=[columns[0], *columns[1]])
-    except (OSError, ValueError) as error:
-        raise DataError(f"row group {group} of {path} is damaged ({error}).", "damaged row group") from error
-    for number, record in enumerate(table.to_pylist()):
-        yield row_of(record, columns, f"row {number} of group {group} of {Path(path).name}")
+        yield
+    except DataError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError,
+            NotImplementedError, RecursionError) as error:  # fmt: skip
+        raise DataError(f"{what} ({error!s:.300}).", reason) from error
 
 
 def _schema(path: Path, image_column: str | None, caption_column: str | None) -> tuple[Columns, bool]:
@@ -91,6 +167,8 @@ def _schema(path: Path, image_column: str | None, caption_column: str | None) ->
 
     schema = _file(path).schema_arrow
     columns = choose_columns(schema.names, image_column, caption_column, str(path))
+    if twice := [name for name in (columns[0], *columns[1]) if schema.names.count(name) > 1]:
+        raise DataError(f"{path} has several columns called {twice[0]!r:.60}; wanted one.")
     kind = _held(schema.field(columns[0]).type)
     tests = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_struct)
     inside = any(test(kind) for test in tests)
@@ -100,20 +178,23 @@ def _schema(path: Path, image_column: str | None, caption_column: str | None) ->
 
 
 def _held(kind: "pyarrow.DataType") -> "pyarrow.DataType":
-    """What the cells of a column hold: those of a list its items, those of a dictionary its values."""
+    """What the cells of a column hold: those of a list its items, those of a dictionary its values, those of another
+    library's type what stores them."""
+    import pyarrow
     import pyarrow.types as types
 
-    while types.is_list(kind) or types.is_large_list(kind) or types.is_dictionary(kind):
-        kind = kind.value_type
+    while isinstance(kind, pyarrow.BaseExtensionType) or any(
+        test(kind) for test in (types.is_list, types.is_large_list, types.is_dictionary)
+    ):
+        kind = kind.storage_type if isinstance(kind, pyarrow.BaseExtensionType) else kind.value_type
     return kind
 
 
-def _file(path: Path) -> "pyarrow.parquet.ParquetFile":
+def _file(path: Path, repeating: Sequence[str] = ()) -> "pyarrow.parquet.ParquetFile":
     try:
         import pyarrow.parquet
     except ImportError as error:
         raise DataError(f'{path}: Parquet is read by pyarrow; pip install "diptych[data]".') from error
-    try:
-        return pyarrow.parquet.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as Parquet ({error}).") from error
+    with _damage(f"{path} cannot be read as Parquet"):
+        open_file(path).close()  # no pipe and no device: it opens what it finds
+        return pyarrow.parquet.ParquetFile(path, read_dictionary=list(repeating))

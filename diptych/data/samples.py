@@ -1,6 +1,5 @@
 """What data is made of: samples, sources that hold them, streams that bring them a shard at a time."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,8 +10,10 @@ from PIL import Image
 from diptych.data.text_encoding import decoded
 from diptych.errors import DiptychError, Words
 from diptych.images import ENDINGS
+from diptych.untrusted_json import JSONError, parse_json
 
 IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split("|"))
+MAX_SIDECAR_BYTES, MAX_CAPTION = 16 << 20, 1 << 20  # of a file; characters
 _FIELDS = ("captions", "caption", "texts", "text", "txt")  # of a sample's JSON, by rank
 
 
@@ -120,6 +121,8 @@ def captions_of(sidecar: bytes, is_json: bool, key: str) -> tuple[str, ...]:
 
     Raises DataError, which names the sample, where there is none or the file holds something else.
     """
+    if len(sidecar) > MAX_SIDECAR_BYTES:
+        raise DataError(f"the captions of {key} take {len(sidecar):,} bytes; wanted fewer.", "too large")
     text = decoded(sidecar)
     return caption_lines(_json_captions(text, key) if is_json else text.splitlines(), key)
 
@@ -128,20 +131,28 @@ def caption_lines(found: object, key: str) -> tuple[str, ...]:
     """A caption or a list of them, without the empty ones. DataError, which names the sample, where none is left."""
     lines = [found] if isinstance(found, str) else list(found) if isinstance(found, list | tuple) else []
     if not all(isinstance(line, str) for line in lines):
-        raise DataError(f"{key} has a caption that is no text: {lines!r:.60}.", "damaged captions")
-    if not (kept := tuple(line.strip() for line in lines if line.strip())):
+        odd = next(line for line in lines if not isinstance(line, str))
+        raise DataError(f"{key} has a caption that is no text: a {type(odd).__name__}.", "damaged captions")
+    if not (kept := tuple(_whole(line.strip()) for line in lines if line.strip())):
         raise DataError(f"{key} has no caption.", "no caption")
+    if (longest := max(map(len, kept))) > MAX_CAPTION:
+        raise DataError(f"{key} has a caption of {longest:,} characters; wanted a sentence.", "damaged captions")
     return kept
+
+
+def _whole(text: str) -> str:
+    """The text, with a mark in the place of half a character: JSON can hold such halves, and no tokenizer takes one."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _json_captions(text: str, key: str) -> list[str]:
     try:
-        fields = json.loads(text)
+        fields = parse_json(text, max_bytes=MAX_SIDECAR_BYTES)
         found = next((found for name in _FIELDS if (found := fields.get(name))), [])
         lines = [found] if isinstance(found, str) else list(found)
         if not all(isinstance(line, str) for line in lines):
             raise TypeError("a caption that is no text")
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+    except (JSONError, AttributeError, TypeError) as error:
         wanted = 'wanted {"captions": ["...", ...]} or {"caption": "..."}'
         raise DataError(f"the JSON beside {key} is {text[:40]!r} ({error}); {wanted}.", "damaged captions") from error
     return lines

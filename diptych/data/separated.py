@@ -5,11 +5,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
-from diptych.data.columns import is_caption, names_a_picture, usual_columns
+from diptych.data.columns import is_caption, names_a_picture, require_few, usual_columns
 from diptych.data.samples import DataError, count
-from diptych.data.text_encoding import open_text
+from diptych.data.text_encoding import MAX_LINE, Lines, open_text
 from diptych.data.tsv import CONTINUED, Ahead, tab_separated
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
@@ -44,13 +44,15 @@ def open_separated(path: Path, usual: str, asked: Sequence[str], skipped: dict[s
     Cells are quoted as in RFC 4180. Where a quote is never closed, or closed within another row, that line alone is
     left out. DataError where the file holds no row.
     """
-    csv.field_size_limit(1 << 24)  # captions may be long
+    csv.field_size_limit(MAX_LINE)  # captions may be long
     file, encoding = open_text(path)
     first = next((line for line in file if line.strip()), None)
     if first is None:
         file.close()
-        raise DataError(f"{path} is empty; wanted a header and a row for each caption.")
+        what = f"has no line under {MAX_LINE:,} characters" if file.too_long else "is empty"
+        raise DataError(f"{path} {what}; wanted a header and a row for each caption.")
     head = [first, *islice(file, _HEAD)]
+    require_few(1 + max(map(first.count, SEPARATORS)), str(path))
     separator = _separator(head[0], usual, asked)
     cells = _cells(head[0], separator)
     bare = not set(asked) & set(cells) and not usual_columns(cells) and any(map(names_a_picture, cells))
@@ -80,7 +82,7 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def _records(
-    lines: Iterable[str], names: list[str], form: Form, skipped: dict[str, int], file: TextIO, number: int
+    lines: Iterable[str], names: list[str], form: Form, skipped: dict[str, int], file: Lines, number: int
 ) -> Iterator[dict[str, Any]]:
     bad: dict[str, list[int]] = {}
     unit = "row" if form["delimiter"] == "\t" else "line"  # of which a quoted cell may have several
@@ -101,6 +103,7 @@ def _records(
                 note("more cells than columns", line)
             elif any(cells):
                 yield dict(zip_longest(names, cells))
+    file.tell_of(bad)
     for reason, found in bad.items():
         count(skipped, f"{reason} ({'first in ' if len(found) > 1 else ''}{unit} {found[0]})", len(found))
 
@@ -110,13 +113,10 @@ def strict_rows(lines: Iterable[str], form: Form, number: int, note: Note) -> It
     quotes make no row, alone or with those after it, is noted."""
     coming = Ahead(lines)
     for line in coming:
-        taken = [line]
-        cells = _row(taken, form)
-        while cells is None and len(taken) <= CONTINUED and (more := coming.peek(len(taken) - 1)) is not None:
-            taken.append(more)
-            cells = _row(taken, form) if '"' in more else None
+        cells, taken = _row(line, coming, form)
         if cells is None or _swallowed(taken, form["delimiter"]):
             note("a quote that is not closed", number)
+            coming.in_vain(taken[1:])
             taken = [line]
         elif cells:
             yield number, cells
@@ -124,13 +124,22 @@ def strict_rows(lines: Iterable[str], form: Form, number: int, note: Note) -> It
         number += len(taken)
 
 
-def _row(lines: list[str], form: Form) -> list[str] | None:
-    """The cells of lines that are one row; None where a quote is open at their end, or stands where none may."""
+def _row(line: str, coming: Ahead, form: Form) -> tuple[list[str] | None, list[str]]:
+    """The cells of the row that begins with a line, and its lines; no cells where a quote is open at the end of as many
+    as may be looked at, or stands where none may."""
+    taken: list[str] = []
+
+    def following() -> Iterator[str]:
+        taken.append(line)
+        yield line
+        while len(taken) <= CONTINUED and coming.may_look() and (more := coming.peek(len(taken) - 1)) is not None:
+            taken.append(more)
+            yield more
+
     try:
-        rows = list(csv.reader(lines, strict=True, **form))
+        return next(csv.reader(following(), strict=True, **form), []), taken
     except csv.Error:
-        return None
-    return rows[0] if len(rows) == 1 else [] if not rows else None
+        return None, taken
 
 
 def _swallowed(lines: Sequence[str], separator: str) -> bool:

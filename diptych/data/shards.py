@@ -1,17 +1,28 @@
 """WebDataset tar shards."""
 
+import os
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
 from diptych.data.compressed import ENDINGS, unpack
-from diptych.data.samples import IMAGE_SUFFIXES, DataError, Sample, Source, Stream, captions_of, count
-from diptych.data.temporary import remove_with, unpacking
+from diptych.data.samples import (
+    IMAGE_SUFFIXES,
+    MAX_SIDECAR_BYTES,
+    DataError,
+    Sample,
+    Source,
+    Stream,
+    captions_of,
+    count,
+)
+from diptych.data.temporary import FULL, remove_with, unpacking
+from diptych.regular_files import MAX_BYTES, open_file
 
 SHARDS = (".tar", *ENDINGS)
 UNPACK_BYTES = 4 << 30  # larger sets of compressed shards are not unpacked whole, but one by one
@@ -20,6 +31,11 @@ _KINDS = ("image", "json", "caption", "txt")
 # What macOS's tar and zip lay beside each file about its own folders, under the file's name
 _BESIDE = re.compile(r"(^|/)(\._[^/]*$|__MACOSX/)")
 _NAMES = {"text": "txt", "img": "image"}
+_LONGEST = 4096  # characters of a member's name: more than a file system takes
+_LONGEST_HEADER, _LONG_NUMBER = 1 << 16, re.compile(rb"\d{100}")
+_MOST_MEMBERS = 20_000_000  # of a shard, whose keys are held
+# What tarfile makes of headers that were not written by a tar: RecursionError of a thousand that extend each other
+DAMAGE = (tarfile.TarError, OSError, ValueError, LookupError, ArithmeticError, TypeError, RecursionError, MemoryError)
 
 
 def is_shard(path: Path) -> bool:
@@ -33,15 +49,34 @@ def open_shards(paths: Sequence[Path]) -> Source | Stream:
     packed = [path for path in paths if path.name.lower().endswith(ENDINGS)]
     if not packed:
         return ShardSource(paths)
-    if sum(path.stat().st_size for path in packed) > UNPACK_BYTES:
+    if sum(path.stat().st_size for path in packed if path.exists()) > UNPACK_BYTES:
         names = {str(path): path for path in paths}
         fetch = partial(_fetch, paths=names)
         return Stream(list(names), fetch, f"{len(names)} tar shards, unpacked as they are read")
     with unpacking() as place:
-        source = ShardSource([unpack(path, place) if path in packed else path for path in paths])
+        plain, lost = _unpacked(paths, packed, place)
+        source = ShardSource(plain)
         remove_with(source, place)
+    for path in lost:
+        count(source.skipped, f"damage in {path.name}")
     source.form = "tar shards, unpacked"
     return source
+
+
+def _unpacked(paths: Sequence[Path], packed: Sequence[Path], place: Path) -> tuple[list[Path], dict[Path, Exception]]:
+    """The shards as plain tars, and those that cannot be unpacked. DataError where none can, or no room is left."""
+    plain: list[Path] = []
+    lost: dict[Path, Exception] = {}
+    for path in paths:
+        try:
+            plain.append(unpack(path, place) if path in packed else path)
+        except (DataError, OSError) as error:
+            if getattr(error, "errno", None) in FULL:
+                raise
+            lost[path] = error
+    if not plain:
+        raise next(iter(lost.values()))
+    return plain, lost
 
 
 def _fetch(shard: str, folder: Path, paths: dict[str, Path]) -> "ShardSource":
@@ -84,16 +119,15 @@ class ShardSource:
         """Key -> kind -> (offset, size), as far as the shard can be read."""
         found: dict[str, dict[str, tuple[int, int]]] = {}
         try:
-            end = path.stat().st_size
-            with tarfile.open(path, "r:") as tar:
-                for member in tar:
-                    if member.offset_data + member.size > end:
-                        raise tarfile.ReadError("it ends too early")
-                    key, kind = _key_and_kind(member.name)
-                    if member.isfile() and kind in _KINDS and not _BESIDE.search(member.name):
-                        found.setdefault(key, {})[kind] = (member.offset_data, member.size)
-                _require_end(path, tar.offset)
-        except (tarfile.TarError, OSError, ValueError) as error:
+            for name, offset, size in members(path):
+                key, kind = _key_and_kind(name)
+                if kind not in _KINDS or _BESIDE.search(name):
+                    continue
+                if len(name) > _LONGEST:
+                    count(self.skipped, f"a name of over {_LONGEST:,} characters")
+                    continue
+                found.setdefault(key, {})[kind] = (offset, size)
+        except DAMAGE as error:
             self._damage.append(f"{path} cannot be read as a tar shard ({error}); copy or download it again.")
             count(self.skipped, f"damage in {path.name}")
         return found
@@ -103,7 +137,7 @@ class ShardSource:
 
     def __getitem__(self, index: int) -> Sample:
         with self._opened(index) as file:
-            image = _read(file, *self._places[index, 1:3])
+            image = read_member(file, self._places[index, 1:3].tolist(), MAX_BYTES, self.key(index))
             return Sample(image, self._captions(index, file), self._keys[index])
 
     def captions(self, index: int) -> tuple[str, ...]:
@@ -112,7 +146,7 @@ class ShardSource:
 
     def _opened(self, index: int) -> BinaryIO:
         """The shard, opened each time: thousands of them would exhaust the handles."""
-        return open(self.paths[self._places[index, 0]], "rb")
+        return open_file(self.paths[self._places[index, 0]])
 
     def _captions(self, index: int, file: BinaryIO) -> tuple[str, ...]:
         """Those of the first file that holds any: JSON that is damaged is said to be."""
@@ -120,7 +154,8 @@ class ShardSource:
         there = [at for at, (offset, _) in enumerate(places) if offset >= 0]
         for at in there:
             try:
-                return captions_of(_read(file, *places[at]), _KINDS[1 + at] == "json", key)
+                content = read_member(file, places[at].tolist(), MAX_SIDECAR_BYTES, key)
+                return captions_of(content, _KINDS[1 + at] == "json", key)
             except DataError as error:
                 if error.reason != "no caption" or at == there[-1]:
                     raise
@@ -128,6 +163,40 @@ class ShardSource:
 
     def key(self, index: int) -> str:
         return f"{self._keys[index]} in {self.paths[self._places[index, 0]].name}"
+
+
+class _Headers:
+    """A tar's file, of which no more is handed out at a time than headers have: tarfile takes what these say of their
+    own length, and looks for numbers in them in a way that is quadratic in the length of these (CVE-2024-6232)."""
+
+    def __init__(self, file: BinaryIO):
+        self.seek, self.tell, self._read = file.seek, file.tell, file.read
+
+    def read(self, size: int = -1) -> bytes:
+        """Some bytes, of a header. ReadError where it makes no sense."""
+        if not 0 <= size <= _LONGEST_HEADER or _LONG_NUMBER.search(data := self._read(size)):
+            raise tarfile.ReadError("a header makes no sense")
+        return data
+
+
+def members(path: Path) -> Iterator[tuple[str, int, int]]:
+    """(name, offset, size) of the plain files in a tar, as they lie in it; links, devices and sparse files are none.
+
+    One of DAMAGE where the tar is none or ends too early, once what lies before that is handed out.
+    """
+    with open_file(path) as file, tarfile.open(fileobj=cast(BinaryIO, _Headers(file)), mode="r:") as tar:
+        end = os.fstat(file.fileno()).st_size
+        at = -1
+        for number, member in enumerate(tar):
+            tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
+            if member.size < 0 or tar.offset <= at or number >= _MOST_MEMBERS:
+                raise tarfile.ReadError("a header makes no sense")
+            if member.offset_data + member.size > end:
+                raise tarfile.ReadError("it ends too early")
+            at = tar.offset
+            if member.isfile() and not member.issparse():
+                yield member.name, member.offset_data, member.size
+        _require_end(file, tar.offset)
 
 
 def _key_and_kind(name: str) -> tuple[str, str]:
@@ -138,23 +207,26 @@ def _key_and_kind(name: str) -> tuple[str, str]:
     return (stem if kind != "image" and f".{inner.lower()}" in IMAGE_SUFFIXES else key), kind
 
 
-def _require_end(path: Path, offset: int) -> None:
+def _require_end(file: BinaryIO, offset: int) -> None:
     """ReadError unless a block of zeros stands at `offset`, and nothing else up to the file's end.
 
     tarfile takes a header that is damaged, zeroed or cut for the end, and so would lose all that follows in silence.
     """
-    with open(path, "rb") as file:
-        file.seek(offset)
-        if len(block := file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
-            raise tarfile.ReadError("it ends without a block of zeros, so it may be cut")
-        if any(block):
-            raise tarfile.ReadError(f"the header at byte {offset} is damaged")
-        while block := file.read(1 << 20):
-            if block.count(0) < len(block):
-                raise tarfile.ReadError(f"data follows its end at byte {offset}")
+    file.seek(offset)
+    if len(block := file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it ends without a block of zeros, so it may be cut")
+    if any(block):
+        raise tarfile.ReadError(f"the header at byte {offset} is damaged")
+    while block := file.read(1 << 20):
+        if block.count(0) < len(block):
+            raise tarfile.ReadError(f"data follows its end at byte {offset}")
 
 
-def _read(file: BinaryIO, offset: int, size: int) -> bytes:
+def read_member(file: BinaryIO, place: Sequence[int], limit: int, key: str) -> bytes:
+    """The bytes of a tar's member at (offset, size). DataError, which names `key`, where they are over `limit`."""
+    offset, size = map(int, place)
+    if size > limit:
+        raise DataError(f"{key} has {size:,} bytes; at most {limit:,} are read.", "too large")
     file.seek(offset)
     return file.read(size)
 

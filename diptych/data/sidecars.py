@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from diptych.data.confinement import Confined
 from diptych.data.locating import is_companion
-from diptych.data.samples import IMAGE_SUFFIXES, DataError, Layout, Sample, captions_of
+from diptych.data.samples import IMAGE_SUFFIXES, MAX_SIDECAR_BYTES, DataError, Layout, Sample, captions_of
 from diptych.data.splits import visible_folders
 
 ENDS = (".json", ".caption", ".txt", ".text")  # by rank: JSON may hold only other things, and a .txt only tags
@@ -19,8 +20,9 @@ Found = dict[Path, tuple[Path, ...]]
 class SidecarSource:
     """Pictures with a caption file each: `cat.jpg` with `cat.txt`, `cat.jpg.txt`, `cat.caption` or `cat.json`."""
 
-    def __init__(self, pictures: Sequence[Path], found: Found, layout: Layout):
-        self.layout, self.skipped = layout, dict[str, int]()
+    def __init__(self, pictures: Sequence[Path], found: Found, layout: Layout, confined: Confined):
+        """What links lead to is read where `confined` holds it."""
+        self.layout, self.skipped, self._confined = layout, dict[str, int](), confined
         self._pairs = [(path, found[path]) for path in pictures if path in found]
         if missing := len(pictures) - len(self._pairs):
             self.skipped["no caption"] = missing
@@ -33,14 +35,15 @@ class SidecarSource:
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(self._pairs[index][0].read_bytes(), self.captions(index), self.key(index))
+        return Sample(self._confined.read(self._pairs[index][0]), self.captions(index), self.key(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
         """Those of the first file that holds any: JSON that is damaged is said to be."""
         key = self.key(index)
         for sidecar in self._pairs[index][1]:
             try:
-                return captions_of(sidecar.read_bytes(), sidecar.suffix.lower() == ".json", key)
+                content = self._confined.read(sidecar, MAX_SIDECAR_BYTES)
+                return captions_of(content, sidecar.suffix.lower() == ".json", key)
             except FileNotFoundError:  # it went since the folder was listed
                 continue
             except DataError as error:
@@ -50,6 +53,13 @@ class SidecarSource:
 
     def key(self, index: int) -> str:
         return str(self._pairs[index][0])
+
+
+def inside(found: Found, confined: Confined) -> tuple[Found, list[Path]]:
+    """The caption files that no link leads out of `confined`, and the others."""
+    held = {path: tuple(file for file in files if confined.holds(file)) for path, files in found.items()}
+    others = [file for path, files in found.items() if len(held[path]) < len(files) for file in files]
+    return {path: files for path, files in held.items() if files}, [file for file in others if not confined.holds(file)]
 
 
 def beside(pictures: Iterable[Path]) -> Found:
@@ -125,12 +135,13 @@ def _listed(folder: Path, alone: bool) -> dict[tuple[str, str], Path]:
     return found
 
 
-def hold_captions(found: Found) -> bool:
+def hold_captions(found: Found, confined: Confined) -> bool:
     """Whether some of these files hold a caption: a word, and not numbers alone, as labels of detectors are."""
     for path, files in list(found.items())[:SAMPLE]:
         for file in files:
             try:
-                captions = captions_of(file.read_bytes(), file.suffix.lower() == ".json", str(path))
+                content = confined.read(file, MAX_SIDECAR_BYTES)
+                captions = captions_of(content, file.suffix.lower() == ".json", str(path))
             except DataError as error:
                 if error.reason == "damaged captions":  # to be said where it is read
                     return True

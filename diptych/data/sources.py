@@ -2,17 +2,19 @@
 
 import glob
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from diptych.data.confinement import Confined, all_outside, left_out
 from diptych.data.folders import open_pictures
 from diptych.data.hub import STREAMED, WHOLE, open_hub
 from diptych.data.joined import Joined
+from diptych.data.locating import around, confined_to
 from diptych.data.parquet import holds_pairs, open_parquet
 from diptych.data.remote import fetch_tar
-from diptych.data.samples import DataError, Sample, Source, Stream, captions_in, layout_of, spell_counts
+from diptych.data.samples import DataError, Sample, Source, Stream, captions_in, count, layout_of, spell_counts
 from diptych.data.shards import SHARDS, expand_braces, is_shard, open_shards
 from diptych.data.splits import HELD_OUT, TRAIN, choose_split, split_folders
 from diptych.data.stream import fetched
@@ -30,43 +32,60 @@ FORMS = (
 
 
 def open_source(
-    spec: str | Path, *, image_column: str | None = None, caption_column: str | None = None, held_out: bool = False
-) -> Source | Stream:
+    spec: str | Path, *, image_column: str | None = None, caption_column: str | None = None, held_out: bool = False,
+    allow_outside: bool = False,
+) -> Source | Stream:  # fmt: skip
     """The pairs that `spec` names: one of FORMS.
 
     Shards behind http(s) and `hf-stream://OWNER/NAME:SPLIT` are a Stream, and so are large Parquet files with pictures
     inside and large compressed shards; all else is a Source, which can be indexed. The columns of a table are guessed
     from usual names where they are not named. Of a folder with several splits that for training is taken, or with
-    `held_out` one that is not; the source's form says what was left out. Raises DataError that says what was looked for
-    where nothing usable is there.
+    `held_out` one that is not; the source's form says what was left out. Files that a table names, or a link leads to,
+    are read where they lie in the folder that `spec` names, or in that of the table that it names (and for a table in a
+    folder for tables in that above); others are left out and counted, or with `allow_outside` read. Raises DataError
+    that says what was looked for where nothing usable is there.
     """
-    text = str(spec)
+    text, columns = str(spec), (image_column, caption_column)
     if text.startswith((WHOLE, STREAMED)):
-        return _require_pairs(open_hub(text, image_column, caption_column), spec)
+        return _require_pairs(open_hub(text, *columns, allow_outside=allow_outside), spec)
     if re.match("https?://", text, re.I):
         return _addresses(text)
     if Path(spec).is_dir():
-        return _require_pairs(_open_folder(Path(spec), (image_column, caption_column), held_out), spec)
-    return _require_pairs(_open_files(text, image_column, caption_column), spec)
+        confined = Confined([spec], allow_outside=allow_outside)
+        return _require_pairs(_open_folder(Path(spec), columns, held_out, confined), spec)
+    return _require_pairs(_open_files(text, columns, allow_outside), spec)
 
 
-def _open_folder(folder: Path, columns: tuple[str | None, str | None], held_out: bool) -> Source | Stream:
+def _open_folder(
+    folder: Path, columns: tuple[str | None, str | None], held_out: bool, confined: Confined
+) -> Source | Stream:
     if shards := sorted(path for path in folder.iterdir() if is_shard(path)):
-        taken = choose_split(shards, folder, held_out=held_out)
-        return _without(open_shards(taken), [path.name for path in shards if path not in taken])
+        inside, skipped = _inside(folder, shards, confined)
+        taken = choose_split(inside, folder, held_out=held_out)
+        return _without(open_shards(taken), [path.name for path in inside if path not in taken], skipped)
     if (folder / "state.json").exists() and (folder / "dataset_info.json").exists():
-        return open_hub(f"{WHOLE}{folder}:train", *columns)
+        return open_hub(f"{WHOLE}{folder}:train", *columns, allow_outside=confined.allow_outside)
     splits = split_folders(folder)
     chosen = next((name for name in HELD_OUT if name in splits), None) if held_out else TRAIN
     if chosen in splits:
         others = [f"{path.name}/" for name, path in splits.items() if name != chosen]
-        return _without(_open_folder(splits[chosen], columns, held_out), others)
-    if tables := _with_pairs(sorted(folder.rglob("*.parquet")), columns):
+        return _without(_open_folder(splits[chosen], columns, held_out, confined), others)
+    inside, skipped = _inside(folder, sorted(folder.rglob("*.parquet")), confined)
+    if tables := _with_pairs(inside, columns):
         taken = choose_split(tables, folder, held_out=held_out)
-        return _without(open_parquet(taken, *columns), [path.name for path in tables if path not in taken])
+        source = open_parquet(taken, *columns, confined=confined.extended(around(taken[0])))
+        return _without(source, [path.name for path in tables if path not in taken], skipped)
     if any(columns):
         raise DataError(f"{folder} is a folder without Parquet files and has no columns; name the table in it.")
-    return open_pictures(folder, held_out=held_out)
+    return open_pictures(folder, held_out=held_out, confined=confined)
+
+
+def _inside(folder: Path, paths: list[Path], confined: Confined) -> tuple[list[Path], dict[str, int]]:
+    """Those that no link leads out of, and how many others there are, by reason. DataError where all are others."""
+    inside, outside = confined.parted(paths)
+    if outside and not inside:
+        raise all_outside(folder, [path.name for path in outside], "files")
+    return inside, {left_out([path.name for path in outside]): len(outside)} if outside else {}
 
 
 def _with_pairs(paths: list[Path], columns: tuple[str | None, str | None]) -> list[Path]:
@@ -77,21 +96,25 @@ def _with_pairs(paths: list[Path], columns: tuple[str | None, str | None]) -> li
     return [path for path in paths if path.stem != "metadata" and holds_pairs(path)]
 
 
-def _without(source: Source | Stream, names: Sequence[str]) -> Source | Stream:
-    """The same, which says what it was chosen from."""
+def _without(
+    source: Source | Stream, names: Sequence[str], skipped: Mapping[str, int] | None = None
+) -> Source | Stream:
+    """The same, which says what it was chosen from, and counts what was skipped."""
+    for reason, number in (skipped or {}).items():
+        count(source.skipped, reason, number)
     if names and not isinstance(source, Stream):
         return Joined([source], replace(layout_of(source), left_out=(*layout_of(source).left_out, *names)))
     return source
 
 
-def _open_files(spec: str, image_column: str | None, caption_column: str | None) -> Source | Stream:
+def _open_files(spec: str, columns: tuple[str | None, str | None], allow_outside: bool) -> Source | Stream:
     paths = [Path(spec)] if Path(spec).is_file() else _matching(spec)
     if not paths:
         raise DataError(f"{spec} is neither a folder, nor a file, nor a pattern that matches any; wanted {FORMS}.")
     if all(path.suffix.lower() == ".parquet" for path in paths):
-        return open_parquet(paths, image_column, caption_column)
+        return open_parquet(paths, *columns, confined=confined_to(paths[0], allow_outside=allow_outside))
     if len(paths) == 1 and is_table(paths[0]):
-        return open_table(paths[0], image_column, caption_column)
+        return open_table(paths[0], *columns, confined=confined_to(paths[0], allow_outside=allow_outside))
     kinds = {path.suffix.lower() for path in paths}
     if not all(map(is_shard, paths)) and (len(kinds) > 1 or any(map(is_table, paths))):
         raise DataError(f"{spec} names {len(paths)} files ({', '.join(sorted(kinds))}); name tables one by one.")

@@ -1,7 +1,6 @@
 """Tables that name pictures and hold captions: CSV, TSV and other separated text, JSON and JSON lines."""
 
 import ast
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.columns import Columns, choose_columns
+from diptych.data.confinement import Confined, all_outside, left_out
 from diptych.data.json_tables import open_json, open_json_lines
-from diptych.data.locating import folder_names, locate
+from diptych.data.locating import confined_to, folder_names, locate
 from diptych.data.samples import DataError, Layout, Sample, count, spell_counts
 from diptych.data.separated import SEPARATORS, open_separated
 from diptych.data.unpacked import Row, captions_in_cells, the_picture
+from diptych.untrusted_json import parse_json
 
 # What a file's ending promises: its separator; "" is JSON lines, and None one JSON value.
 TABLES = {
@@ -23,20 +24,25 @@ TABLES = {
     ".json": None,
 }  # fmt: skip
 _HEAD = 20  # rows that are looked at to see which column is which
+_MOST_LISTED = 1 << 16  # characters of a cell that is read as a list: Python's own parser takes a hundred times as much
 
 
 class TableSource:
     """Rows that name a picture's file and hold its caption; rows with the same picture are its several captions.
 
     Names count from where `locate` finds the pictures. With `within`, of a table that lies elsewhere only the rows
-    count whose pictures lie in that folder.
+    count whose pictures lie in that folder. Rows whose picture lies outside of what `confined` holds, by default the
+    table's folder, are counted in `skipped`.
     """
 
     def __init__(
-        self, path: Path, rows: Iterable[Row], layout: Layout, skipped: dict[str, int], within: Path | None = None
-    ):
+        self, path: Path, rows: Iterable[Row], layout: Layout, skipped: dict[str, int], within: Path | None = None,
+        confined: Confined | None = None,
+    ):  # fmt: skip
         self.path, self.skipped = path, skipped
+        self._confined = confined or confined_to(path)
         found: dict[str, list[str]] = {}
+        numbers: dict[str, int] = {}  # of rows
         self._impossible: dict[str, str] = {}  # what no file can be called -> its row
         for row in rows:
             try:
@@ -46,11 +52,13 @@ class TableSource:
                 count(self.skipped, error.reason)
                 continue
             found.setdefault(name, []).extend(captions)
+            numbers[name] = numbers.get(name, 0) + 1
             if not _possible(name):
                 self._impossible.setdefault(name, row.key)
         self._find(list(found), within)
         only = None if within is None or _is_below(path, within) else within
-        self._pictures = [name for name in found if only is None or self._is_in(name, only)]
+        pictures = [name for name in found if only is None or self._is_in(name, only)]
+        self._pictures = self._inside(pictures, numbers)
         self._captions = [tuple(dict.fromkeys(found[name])) for name in self._pictures]
         here = path.parent
         apart = [folder for folder in self._places.folders if folder != here] if self._places else []
@@ -69,7 +77,20 @@ class TableSource:
                 "into shards or a folder first."
             )
         possible = [name for name in names if name not in self._impossible] or names
-        self._places = locate(possible, self.path, within) if names else None
+        self._places = locate(possible, self.path, within, self._confined) if names else None
+
+    def _inside(self, names: list[str], numbers: Mapping[str, int]) -> list[str]:
+        """Without those whose files lie outside, whose rows are counted. DataError where all do."""
+        outside = [
+            name for name in names if name not in self._impossible and not self._confined.holds(self._file(name))
+        ]
+        if not outside:
+            return names
+        if len(outside) == len(names):
+            raise all_outside(self.path, outside)
+        count(self.skipped, left_out(outside), sum(numbers[name] for name in outside))
+        out = set(outside)
+        return [name for name in names if name not in out]
 
     def _is_in(self, name: str, folder: Path) -> bool:
         if name in self._impossible:
@@ -86,7 +107,7 @@ class TableSource:
         name = self._pictures[index]
         if (row := self._impossible.get(name)) is not None:
             raise DataError(f"{row} names a picture by {name!r:.60}, which no file can be called.", "damaged path")
-        return Sample(self._file(name).read_bytes(), self._captions[index], self.key(index))
+        return Sample(self._confined.read(self._file(name)), self._captions[index], self.key(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
         return self._captions[index]
@@ -128,9 +149,11 @@ def is_table(path: Path) -> bool:
 
 
 def open_table(
-    path: Path, image_column: str | None = None, caption_column: str | None = None, within: Path | None = None
-) -> TableSource:
-    """A table in a file, of one of TABLES. Columns that are not named are guessed from usual names.
+    path: Path, image_column: str | None = None, caption_column: str | None = None, within: Path | None = None,
+    confined: Confined | None = None,
+) -> TableSource:  # fmt: skip
+    """A table in a file, of one of TABLES. Columns that are not named are guessed from usual names; `within` and
+    `confined` are as TableSource has them.
 
     DataError where it is none, its columns cannot be told or its pictures are not there.
     """
@@ -154,7 +177,7 @@ def open_table(
     columns = choose_columns(names, image_column, caption_column, str(path), head)
     layout = replace(layout, columns=columns, unusual=tuple(odd))
     rows = _rows(chain(head, records), columns, path.name)
-    return TableSource(path, map(_unlisted, rows) if separator else rows, layout, skipped, within)
+    return TableSource(path, map(_unlisted, rows) if separator else rows, layout, skipped, within, confined)
 
 
 def _rows(records: Iterable[Mapping[str, Any]], columns: Columns, name: str) -> Iterator[Row]:
@@ -176,7 +199,9 @@ def _unlisted(row: Row) -> Row:
 def _listed(cell: Any) -> Any:
     if not isinstance(cell, str) or not re.match(r"""\[\s*["'].*["']\s*\]\s*$""", cell, re.S):
         return cell
-    for read in (json.loads, ast.literal_eval):
+    if len(cell) > _MOST_LISTED:
+        return cell
+    for read in (parse_json, ast.literal_eval):
         try:
             found = read(cell)
         except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -1,5 +1,6 @@
 """Temporary folders that do not outlive what they are for: not an error, not a full disk, not the program's end. Those
-of a program that was killed go when another wants some: a folder is locked as long as its program runs."""
+of a program that was killed go when another wants some: a folder is locked as long as its program runs. Folders and the
+files in them are this user's alone, are made anew, and take no more than what went in lets expect."""
 
 import atexit
 import contextlib
@@ -21,7 +22,8 @@ except ImportError:  # Windows, where nothing tells whether a program still runs
 
 # Nobody else's: a folder may be shared by machines, between which no lock counts.
 PREFIX = f"diptych-unpacked-{socket.gethostname()}-"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+_TIMES, _ANYHOW = 50, 256 << 20  # of what is packed, and of how little it may be: pictures hardly pack at all
 # Folder -> the process that made it, for one that was forked off it removes nothing, and the open file that locks it.
 _held: dict[str, tuple[int, int | None]] = {}
 
@@ -38,9 +40,40 @@ def unpacking() -> Iterator[Path]:
         yield Path(folder)
     except BaseException as error:
         _remove(folder)
-        if isinstance(error, OSError) and error.errno in _FULL and str(error.filename or folder).startswith(folder):
+        if isinstance(error, OSError) and error.errno in FULL and str(error.filename or folder).startswith(folder):
             raise DataError(f"no room is left for {folder}; set TMPDIR to a folder with more.", "full disk") from error
         raise
+
+
+def room_for(packed: int) -> int:
+    """How many bytes may come out of so many packed ones."""
+    return _TIMES * max(0, packed) + _ANYHOW
+
+
+class Output:
+    """A new file for what is unpacked: this user's alone, and of no more than `limit` bytes."""
+
+    def __init__(self, path: Path, limit: int, what: str):
+        """`what` is unpacked, in words."""
+        self.limit, self.size, self._what = limit, 0, what
+        self._file = open(path, "xb", opener=_private)  # noqa: SIM115
+
+    def write(self, data: bytes) -> int:
+        """Add some bytes. DataError where they are too many, OSError where the disk is full."""
+        self.size += len(data)
+        if self.size > self.limit:
+            raise DataError(f"{self._what} unpacks to more than {self.limit:,} bytes; it is not read.", "too large")
+        return self._file.write(data)
+
+    def __enter__(self) -> "Output":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 def _made() -> str:
@@ -64,7 +97,8 @@ def _sweep() -> None:
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                if os.fstat(handle).st_uid == os.getuid():
+                    shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(handle)
 

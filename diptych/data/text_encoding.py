@@ -1,9 +1,14 @@
 """Texts of any origin: in UTF-8, with a mark of its own or without, in UTF-16, or in Windows-1252 and Latin-1."""
 
 import codecs
+import io
 import os
 from collections.abc import Iterator
 from typing import TextIO
+
+from diptych.regular_files import FileError, open_file
+
+MAX_BYTES, MAX_LINE = 16 << 30, 16 << 20  # of a file; characters
 
 _FALLBACK = "diptych-windows-1252"
 _CHUNK = 1 << 20
@@ -18,15 +23,58 @@ def decoded(data: bytes) -> str:
     return data.decode(_marked(data) or "utf-8", errors=_FALLBACK)
 
 
-def open_text(path: str | os.PathLike[str]) -> tuple[TextIO, str]:
-    """A file as text, its line ends as they are, and its encoding in words; the encoding as in `decoded`."""
+class Lines:
+    """The lines of a text, their ends as they are. Of one that is longer than MAX_LINE a blank one is left; `too_long`
+    are the numbers of such, from 1. Use as a context, or close it."""
+
+    def __init__(self, file: TextIO):
+        self._file, self._number = file, 0
+        self.too_long: list[int] = []
+
+    def __iter__(self) -> "Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(MAX_LINE)
+        self._number += 1
+        if not line:
+            raise StopIteration
+        if len(line) < MAX_LINE or line[-1] in "\r\n":
+            return line
+        while (line := self._file.readline(MAX_LINE)) and line[-1] not in "\r\n":
+            pass
+        self.too_long.append(self._number)
+        return "\n"
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def tell_of(self, bad: dict[str, list[int]]) -> None:
+        """Add those that were too long to what is bad, by reason."""
+        if self.too_long:
+            bad.setdefault(f"a line of over {MAX_LINE:,} characters", []).extend(self.too_long)
+
+
+def open_text(path: str | os.PathLike[str]) -> tuple[Lines, str]:
+    """A file as text, and its encoding in words; the encoding as in `decoded`. FileError where it is no plain file, or
+    has more than MAX_BYTES."""
     _register()
-    with open(path, "rb") as file:
+    with open_file(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:
+            raise FileError(f"{os.fspath(path)} has {size:,} bytes; at most {MAX_BYTES:,} are read.", "too large")
         encoding = _marked(file.read(4096))
         file.seek(0)
         plain = encoding is not None or _is_utf8(iter(lambda: file.read(_CHUNK), b""))
     said = _WORDS[encoding or "utf-8"] if plain else "Windows-1252"
-    return open(path, encoding=encoding or "utf-8", errors=_FALLBACK, newline=""), said
+    text = io.TextIOWrapper(open_file(path), encoding=encoding or "utf-8", errors=_FALLBACK, newline="")
+    return Lines(text), said
 
 
 def _marked(head: bytes) -> str | None:

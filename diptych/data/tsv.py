@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 CONTINUED = 100  # lines that a quoted cell may go on over: without an end a quote would be looked up to the file's end
+_IN_VAIN = 1 << 27  # characters of a file that may be looked at in vain: each of its lines may have an open quote
+_PER_LINE = 100  # of them for a line, whose length is the least of its costs
 
 
 def tab_separated(lines: Iterable[str]) -> Iterator[list[str]]:
@@ -31,7 +33,7 @@ class Ahead:
     """Lines, some of which can be looked at before they are taken."""
 
     def __init__(self, lines: Iterable[str]):
-        self._lines, self._seen = iter(lines), list[str]()
+        self._lines, self._seen, self._left = iter(lines), list[str](), _IN_VAIN
 
     def __iter__(self) -> "Ahead":
         return self
@@ -44,6 +46,14 @@ class Ahead:
         self._seen += islice(self._lines, index + 1 - len(self._seen)) if index >= len(self._seen) else ()
         return self._seen[index] if index < len(self._seen) else None
 
+    def may_look(self) -> bool:
+        """Whether more may be looked at."""
+        return self._left > 0
+
+    def in_vain(self, lines: Iterable[str]) -> None:
+        """These were looked at and made no row."""
+        self._left -= sum(len(line) + _PER_LINE for line in lines)
+
     def skip(self, count: int) -> None:
         del self._seen[:count]
 
@@ -52,15 +62,19 @@ def _continued(line: str, coming: Ahead, width: int) -> list[str] | None:
     """The row of a line and of those after it that close its quote, which are taken. None where it has no such end."""
     whole = len(_plain(line)) == width
     lines = [line]
-    while len(lines) <= CONTINUED and (following := coming.peek(len(lines) - 1)) is not None:
+    while len(lines) <= CONTINUED and coming.may_look() and (following := coming.peek(len(lines) - 1)) is not None:
         if whole and len(_plain(following)) == width:
-            return None  # two whole rows
+            break  # two whole rows
         lines.append(following)
-        if '"' in following and (cells := _quoted(lines)):
-            if len(cells) != width:
-                return None
+        if '"' not in following:
+            continue
+        if (cells := _quoted(lines)) and len(cells) == width:
             coming.skip(len(lines) - 1)
             return cells
+        coming.in_vain(lines)
+        if cells:
+            break
+    coming.in_vain(lines[1:])
     return None
 
 

@@ -31,6 +31,7 @@ from diptych.engines import compiled_cache
 from diptych.evaluation.sets import Pictures
 from diptych.failures import Failure
 from diptych.images import Decode, ImageError, open_image, squared
+from diptych.untrusted_json import parse_json
 from diptych.versions import READING
 
 if TYPE_CHECKING:
@@ -146,9 +147,9 @@ def _kept(path: Path, dim: int) -> Seen | None:
     """None where there is nothing, or something damaged: each array of an npz has a checksum of its own."""
     try:
         with np.load(path) as file:
-            failures = {int(place): Failure(*why) for place, why in json.loads(str(file["failures"])).items()}
+            failures = {int(place): Failure(*why) for place, why in parse_json(str(file["failures"])).items()}
             seen = Seen(file["places"], file["vectors"], failures, len(file["places"]) + len(failures))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
         return None
     return seen if seen.vectors.shape == (len(seen.places), dim) else None
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from diptych.errors import ArgumentError
 from diptych.evaluation.results import FILE, PLACE
+from diptych.untrusted_json import parse_json
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -118,7 +119,7 @@ def read_results(folder: Path, problems: Problems) -> list[Result]:
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
         if line.strip():
             with problems.of(f"{FILE}, line {number}, is no row of results"):
-                row = _checked(json.loads(line))
+                row = _checked(parse_json(line))
                 rows[_place(row), None if row["error"] else json.dumps(row["settings"], sort_keys=True)] = row
     done = {place for place, settings in rows if settings is not None}
     return _labelled([Result(row, folder) for (place, settings), row in rows.items() if settings or place not in done])

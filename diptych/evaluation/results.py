@@ -25,6 +25,7 @@ from typing import Any
 
 from diptych.data.samples import DataError
 from diptych.training.rows import to_line
+from diptych.untrusted_json import parse_json
 
 FILE = "results.jsonl"
 Row = dict[str, Any]
@@ -53,7 +54,7 @@ def read_results(place: str | os.PathLike[str]) -> list[Row]:
 
 def _row(line: str) -> Row | None:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError:
         return None
     whole = isinstance(row, dict) and {"key", "task", "dataset", "metrics"} <= row.keys()

@@ -31,6 +31,8 @@ from diptych.index.lock import locked, signature
 from diptych.index.readers import Readers
 from diptych.index.scan import scan
 from diptych.links import LEADS_OUT
+from diptych.regular_files import read_file
+from diptych.untrusted_json import JSONError, parse_json
 from diptych.versions import READING, TOKENIZING
 
 SHARD_SIZE = 10_000
@@ -140,7 +142,7 @@ def _check_job(folder: Path, model: Embedder, names: Sequence[str], shard_size: 
     job["version of reading"] = [READING, TOKENIZING]
     path = folder / JOB
     if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = _said(path)
         if changed := [key for key, value in job.items() if before.get(key) != value]:
             what = " and ".join(key.replace("_", " ") for key in changed)
             raise DataError(f"{folder} holds another job: its {what} differ. Name a new folder, or remove this one.")
@@ -189,11 +191,15 @@ class _Shard:
         return (self.folder / f"{self.name}.json").is_file()
 
     def count(self, written: Written) -> None:
-        said = json.loads((self.folder / f"{self.name}.json").read_text(encoding="utf-8"))
-        written.shards += 1
-        written.rows += said["rows"]
-        written.texts += said["texts"]
-        written.failures |= {path: Failure(*why) for path, why in said["failures"].items()}
+        path = self.folder / f"{self.name}.json"
+        said = _said(path)
+        try:
+            written.shards += 1
+            written.rows += int(said["rows"])
+            written.texts += int(said["texts"])
+            written.failures |= {key: Failure(*map(str, why)) for key, why in said["failures"].items()}
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise DataError(f"{path} is damaged ({error!r:.100}); remove it, and the same command goes on.") from error
 
     def write(self, embedded: list[_Row | Input], *, order: Sequence[str]) -> None:
         place = {name: at for at, name in enumerate(order)}
@@ -230,6 +236,17 @@ class _Shard:
 def _text(value: Any) -> Any:
     """Parquet holds Unicode alone: the stray bytes of a file's name come as \\udc80 to \\udcff."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _said(path: Path) -> dict[str, Any]:
+    """What an earlier run left of itself. DataError where it is something else."""
+    try:
+        said = parse_json(read_file(path))
+    except JSONError as error:
+        raise DataError(f"{path} is damaged ({error}). Name a new folder, or remove this one.") from error
+    if not isinstance(said, dict):
+        raise DataError(f"{path} is damaged (it holds no object). Name a new folder, or remove this one.")
+    return said
 
 
 def _save(path: Path, vectors: np.ndarray) -> None:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from diptych.errors import ArgumentError
+from diptych.untrusted_json import parse_json
 
 FILE = "metrics.jsonl"
 Row = dict[str, Any]
@@ -43,9 +44,9 @@ def read_rows(folder: Path) -> list[Row]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             rows.append({**row, "step": int(row["step"])})
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             if number < len(lines):
                 raise ArgumentError(f"{path}, line {number} is no row of a run: {line[:60]!r}") from None
     return rows

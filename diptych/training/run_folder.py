@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from diptych.training.distributed import from_first, is_first
 from diptych.training.precision import has_bfloat16
 from diptych.training.recipe import TrainConfig, from_fields, to_json
 from diptych.training.restart import newest, write_text
+from diptych.untrusted_json import parse_json
 
 SETTINGS = "run.json"
 # What a run may be given anew when it goes on: nothing that decides what its weights mean.
@@ -86,7 +86,7 @@ def settings_of_run(out: str | Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DiptychError(f"{path} is damaged ({error}); it should hold the settings of the run.") from error
 
