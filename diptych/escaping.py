@@ -72,7 +72,8 @@ class Escaping(io.TextIOBase):
         """Write the text, harmless; its length."""
         if not isinstance(text, str):
             raise TypeError(f"write() wants a str, not {type(text).__name__}")
-        self.stream.write(harmless(text, lines=True))
+        start = "\r" if text.startswith("\r") else ""  # how bars of other libraries begin: a line written anew
+        self.stream.write(start + harmless(text[len(start) :], lines=True))
         return len(text)
 
     def flush(self) -> None:

@@ -12,9 +12,12 @@ import pytest
 import torch
 from hub import NOWHERE, Hub, commit_of, point_to, standing_in
 from safetensors.torch import load_file, save_file
+from terminals import Terminal, strange
 
 from diptych.checkpoint import CheckpointError, HubError, fetch, read
+from diptych.checkpoint.bars import bars
 from diptych.checkpoint.hub import choose, is_repo_id
+from diptych.escaping import escape_streams
 
 GOLDEN = Path(__file__).parent / "golden"
 NAME = "someone/a-model"
@@ -257,3 +260,26 @@ def test_the_environment_s_hub_is_asked(tmp_path: Path) -> None:
     server.shutdown()
     assert result.stdout.strip() == "32", result.stderr
     assert sorted(server.asked) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("folder", ["..", ".", "", "C:", "\\\\host", "a\0b"])
+def test_names_that_lead_out_of_the_repository_are_none_of_its_files(folder: str, hub: Hub, tmp_path: Path) -> None:
+    assert not choose([f"{folder}/{name}" for name in HF])
+    hub.repositories[NAME] = {f"{folder}/{name}": content for name, content in HF.items()}
+    with pytest.raises(HubError, match="holds no model that can be read"):
+        fetch(NAME)
+    assert not hub.asked
+
+
+def test_the_bar_of_what_is_fetched_says_nothing_of_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.utils import enable_progress_bars
+
+    enable_progress_bars()
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    escape_streams()
+    with bars()(desc="\x1b[2Jmodel\u202e.bin", total=3) as bar:
+        bar.update(3)
+    said = terminal.getvalue()
+    assert r"\x1b[2Jmodel\u202e.bin: 100%" in said
+    assert not strange(said)

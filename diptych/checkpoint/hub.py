@@ -4,7 +4,9 @@ import errno
 import os
 import re
 from pathlib import Path
+from typing import Any
 
+from diptych.checkpoint.bars import bars
 from diptych.checkpoint.files import first_line, read_json
 from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.state import CheckpointError
@@ -77,8 +79,9 @@ def _download(repo_id: str, revision: str | None, cache: Path) -> Path:
 
     listed = HfApi().model_info(repo_id, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT).siblings or []
     names = [file.rfilename for file in listed]
+    where: Any = {"revision": revision, "cache_dir": cache}
     if {"config.json", "open_clip_config.json"} <= set(names):  # timm's repositories have a config.json of their own
-        path = hf_hub_download(repo_id, "config.json", revision=revision, cache_dir=cache)
+        path = hf_hub_download(repo_id, "config.json", **where)
         if read_json(Path(path)).get("model_type") not in READABLE:
             names.remove("config.json")
     wanted = choose(names)
@@ -87,12 +90,13 @@ def _download(repo_id: str, revision: str | None, cache: Path) -> Path:
             f"{repo_id} holds no model that can be read: no config.json or open_clip_config.json with weights"
             f"{next((f', but {what}' for sign, what in OTHER_THINGS.items() if sign in names), '')}."
         )
-    return Path(snapshot_download(repo_id, revision=revision, cache_dir=cache, allow_patterns=wanted))
+    return Path(snapshot_download(repo_id, tqdm_class=bars(), allow_patterns=wanted, **where))
 
 
 def choose(names: list[str]) -> list[str]:
     """Which of a repository's files are needed; none where it holds no model. Where no model lies on top, that in the
     only folder below that has one is taken, as sentence-transformers keeps its."""
+    names = [name for name in names if _is_below(name)]
     if wanted := _on_top(names):
         return wanted
     folders = sorted({name.partition("/")[0] for name in names if name.count("/") == 1})
@@ -102,6 +106,11 @@ def choose(names: list[str]) -> list[str]:
     }
     found = [[f"{folder}/{name}" for name in wanted] for folder, wanted in below.items() if wanted]
     return [*found[0], *(name for name in LISTS if name in names)] if len(found) == 1 else []
+
+
+def _is_below(name: str) -> bool:
+    """Whether a file of this name lies in the folder of its repository, on any system; a server may list any name."""
+    return not re.search(r"[\\:\0]", name) and not {"", ".", ".."} & set(name.split("/"))
 
 
 def _on_top(names: list[str]) -> list[str]:

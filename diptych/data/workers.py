@@ -19,6 +19,7 @@ from diptych.data.decoding import Decoded, Decoder
 from diptych.data.plan import Pick
 from diptych.data.samples import DataError, Source
 from diptych.errors import Setting
+from diptych.escaping import escape_streams
 
 SLOTS = 2  # batches that a worker holds: one that waits to be taken, one that is being made
 
@@ -136,6 +137,7 @@ def _work(pipe: Connection, memory: Any, shape: tuple[int, ...], decoder: Decode
     """A worker's life: read batches until the pipe ends."""
     for number in (signal.SIGINT, signal.SIGTERM):  # they go to the whole group: the parent decides
         signal.signal(number, signal.SIG_IGN)
+    escape_streams()
     slots = np.frombuffer(memory, np.uint8).reshape(SLOTS, *shape)
     sources: dict[int, Source] = {}
     orders: queue.SimpleQueue[Any] = queue.SimpleQueue()

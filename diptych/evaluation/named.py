@@ -146,7 +146,10 @@ def _fetched_shards(entry: Named, split: str) -> Labelled | Pairs:
 def _snapshot(hub: str, wanted: list[str], revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(hub, repo_type="dataset", revision=revision, allow_patterns=wanted))
+    from diptych.checkpoint.bars import bars
+
+    where: Any = {"repo_type": "dataset", "revision": revision, "tqdm_class": bars()}
+    return Path(snapshot_download(hub, allow_patterns=wanted, **where))
 
 
 def _datasets(what: str) -> Any:
