@@ -1,9 +1,11 @@
 """The evaluation's report: the numbers of the rows are in it, names are text, and what is broken costs itself alone."""
 
 import base64
+import hashlib
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from diptych.data.scenes import Scenes
+from diptych.escaping import harmless
 from diptych.evaluation.report import write_report
 
 SCRIPT = "<script>alert(1)</script>"
@@ -201,6 +204,63 @@ def test_nothing_comes_from_outside(page: Page) -> None:
     for plot in page.plots:
         assert not re.search(r"href=\"(?!#|data:image/png)", plot)
         assert "prefers-color-scheme:dark" in plot
+
+
+def test_a_browser_is_told_to_load_and_run_nothing(made: Path, page: Page) -> None:
+    """Should anything of a stranger's ever become markup; the page's own style is known by its hash."""
+    [policy] = [each["content"] for each in page.all("meta") if each.get("http-equiv") == "Content-Security-Policy"]
+    rules = {name: values for name, *values in map(str.split, policy.split(";"))}
+    style = re.search("<style>(.*?)</style>", page.html, re.DOTALL)
+    assert style
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert rules == {
+        "default-src": ["'none'"],
+        "img-src": ["data:"],
+        "style-src": [f"'sha256-{digest}'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'none'"],
+    }
+    assert page.html.index("Content-Security-Policy") < page.html.index("<title>")
+    assert {"name": "referrer", "content": "no-referrer"} in page.all("meta")
+    assert page.html.count("<style>") == 1
+    assert not [attributes for _, attributes in page.tags if "style" in attributes]
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    widths = {image["class"] for image in page.all("img") if image.get("class", "").startswith("w")}
+    assert widths
+    assert all(f".{width} {{ min-width:" in style[1] for width in widths)
+
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)>", '"><script>alert(1)</script>', "'onmouseover='alert(1)", "</style><b>", "&lt;b&gt;",
+    "javascript:alert(1)", "{{ 7 * 7 }}{% raw %}", "</title></head><body onload=alert(1)>", "<!--", "]]>", "\u202eexe",
+    "$\\frac{1}{0}$", "]]><svg onload=alert(1)>",
+)  # fmt: skip
+
+
+def test_a_name_anywhere_is_text(tmp_path: Path) -> None:
+    """As a model, data set, setting, class, reason and message; the tags are those of a page of plain names."""
+
+    def rows(names: Sequence[str]) -> list[dict]:
+        said = " ".join(names)
+        confusion = {"classes": list(names), "confusion": (np.eye(len(names)) + 1).tolist()}
+        whole = {"settings": {said: said}, "failures": {said: 2}, "fingerprint": said, "engine": said, "command": said}
+        details = {**confusion, "left_out": [said]}
+        return [
+            row_of(said, said, "zero-shot", {"top1": 87.5, said: 1.0}, details=details, **whole),
+            row_of(f"{said}2", said, "probe", {}, error=said),
+        ]
+
+    page = small(tmp_path / "a", *rows(HOSTILE))
+    plain = small(tmp_path / "b", *rows([f"name {at}" for at in range(len(HOSTILE))]))
+    assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
+    assert [sorted(attributes) for _, attributes in page.tags] == [sorted(attributes) for _, attributes in plain.tags]
+    assert all(any(harmless(name) in text for text in page.texts) for name in HOSTILE)
+    assert "\u202e" not in page.html
+    assert len(page.plots) == len(plain.plots) > 0
+    for plot, other in zip(page.plots, plain.plots, strict=True):
+        tags = [{*re.findall(r"<(/?[A-Za-z]+)[ >/]", drawn)} for drawn in (plot, other)]
+        assert tags[0] == tags[1]
+        assert not re.search(r"<[^>]*\son[a-z]+=", plot)
 
 
 def test_it_can_be_read_by_a_machine_that_reads_aloud(page: Page) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diptych.evaluation.report_parts import parts_of, plain
+from diptych.escaping import harmless
+from diptych.evaluation.report_parts import Part, parts_of, plain
 from diptych.evaluation.report_rows import Problems, Result, read_results, unique
 from diptych.evaluation.report_tables import summary
 
 if TYPE_CHECKING:
     import jinja2
+    from markupsafe import Markup
 
-REPORT, TEMPLATE = "report.html", "report.html.jinja"
+REPORT, TEMPLATE, STYLE = "report.html", "report.html.jinja", "report.css"
 
 
 def write_report(out: str | os.PathLike[str]) -> Path:
@@ -28,10 +32,14 @@ def write_report(out: str | os.PathLike[str]) -> Path:
     results = read_results(folder, problems)
     good = [result for result in results if not result.row["error"]]
     datasets = unique(result.row["dataset"] for result in results)
+    parts = [(name, parts_of(name, good, problems)) for name in datasets]
+    style = _style(parts)
     page = _template().render(
+        style=style,
+        policy=_policy(style),
         models=_models(results),
         summary=summary(good, problems),
-        datasets=[(name, parts_of(name, good, problems)) for name in datasets],
+        datasets=parts,
         errors=[(result.title, str(result.row["error"])) for result in results if result.row["error"]],
         skipped=[(result.title, _left_out(result.row)) for result in good if result.row["failures"]],
         results=len(good),
@@ -48,10 +56,31 @@ def _template() -> jinja2.Template:
 
     place = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, loader=place, trim_blocks=True, lstrip_blocks=True
-    )
+        autoescape=True, undefined=jinja2.StrictUndefined, loader=place, trim_blocks=True, lstrip_blocks=True,
+        finalize=_visible,
+    )  # fmt: skip
     environment.filters |= {"facts": _facts}
     return environment.get_template(TEMPLATE)
+
+
+def _style(datasets: Sequence[tuple[str, Sequence[Part]]]) -> Markup:
+    """The page's style, our own text and a rule for each width of a plot: on a phone a plot shrinks no further."""
+    from markupsafe import Markup
+
+    widths = sorted({plot.width_px for _, parts in datasets for part in parts for plot in part.plots})
+    rules = "".join(f".w{width} {{ min-width: {round(0.58 * width)}px; }}\n" for width in widths)
+    return Markup(Path(__file__).with_name(STYLE).read_text(encoding="utf-8") + rules)
+
+
+def _policy(style: str) -> str:
+    """What a browser may do with the page, whatever got into it: show this style and pictures that lie in the page."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def _visible(value: object) -> object:
+    """Names as a terminal shows them, too: nothing in one turns what stands beside it around, or is not seen."""
+    return harmless(value, lines=True) if type(value) is str else value
 
 
 def _models(results: list[Result]) -> list[tuple[str, str]]:
