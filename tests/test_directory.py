@@ -134,7 +134,7 @@ def test_a_link_in_it_is_neither_followed_nor_kept(cli: Cli, index: LocalIndex, 
         assert path.is_symlink()
         assert is_untouched(mine)
     said = cli("doctor", index.root, "--mend")
-    assert f"{path} is a link to '{mine}'" in said.out or "holds no index" in said.err
+    assert f"{path} is a link to '{mine}'" in said.out
     assert not path.is_symlink()
     assert is_untouched(mine)
     assert cli("index", index.root).code == OK
@@ -156,6 +156,26 @@ def test_what_is_no_plain_file_is_refused_by_what_it_is(
     assert not os.path.lexists(path) or path.is_dir() or path.is_file()
     assert cli("index", index.root).code == OK
     assert is_untouched(mine)
+
+
+@POSIX
+def test_the_doctor_clears_what_keeps_an_index_from_being_made(cli: Cli, index: LocalIndex, mine: Path) -> None:
+    shutil.rmtree(index.place)
+    index.place.mkdir()
+    a_link(index.place / "lock", mine)
+    check_refused(cli("index", index.root), index.place / "lock", "letter.txt")
+    assert cli("doctor", index.root, "--mend").code == OK
+    assert cli("index", index.root).code == OK
+    assert is_untouched(mine)
+
+
+def test_folders_in_the_place_of_small_files(cli: Cli, index: LocalIndex) -> None:
+    for name in (".gitignore", "lock.json", "nearest-picture/rows.json"):
+        place_of(index, name).mkdir()
+    draw(index.root / "new.png", 9)
+    assert cli("index", index.root).code == OK
+    assert len(index.nearest("picture")) == 5
+    assert cli("search", "a star", index.root, "--paths").code == OK
 
 
 @POSIX

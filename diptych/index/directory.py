@@ -148,17 +148,17 @@ class IndexDirectory:
     def foreign(self) -> Iterator[Foreign]:
         """What goes by a name of ours, here or in a directory of ours, and is neither a plain file nor a directory."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), self._opened() as handle:
-            found = []
             with os.scandir(self.path if handle is None else handle) as entries:
-                for entry in entries:
-                    is_ours = self._above is not None or entry.name.startswith(_OWN)
-                    if is_ours and not entry.is_file(follow_symlinks=False):
-                        found.append((entry.name, entry.is_dir(follow_symlinks=False)))
+                found = [
+                    (entry.name, entry.is_dir(follow_symlinks=False))
+                    for entry in entries
+                    if (self._above or entry.name.startswith(_OWN)) and not entry.is_file(follow_symlinks=False)
+                ]
             for name, is_directory in sorted(found):
-                if not is_directory:
-                    status = os.stat(self._at(name, handle), dir_fd=handle, follow_symlinks=False)
+                status = None if is_directory else self.status(name)
+                if status is not None:
                     yield Foreign(self, name, called(status, self._target(name, handle)))
-                elif self._above is None and name.startswith("nearest-"):
+                elif is_directory and self._above is None and name.startswith("nearest-"):
                     yield from self.directory(name).foreign()
 
     def check(self) -> None:

@@ -55,7 +55,7 @@ def examine(index: LocalIndex | str | os.PathLike[str], *, mend: bool = False) -
     if isinstance(index, str | os.PathLike):
         with open_index(index) as opened:
             return examine(opened, mend=mend)
-    if index.directory.status(index.catalog_path.name) is None:
+    if index.directory.status(index.catalog_path.name) is None and not _is_foreign(index):
         raise IndexPlaceError(f"{index.place} holds no index; `diptych index FOLDER` makes one.")
     place = list(_of_place(index, mend))  # before our own lock covers what another left behind
     if not mend:
@@ -121,7 +121,8 @@ def _of_foreign(index: LocalIndex, mend: bool) -> Iterator[Finding]:
     for found in list(index.directory.foreign()):
         if mend:
             found.directory.remove(found.name)
-        yield Finding(f"{found.path} is {found.what}", "an index has none: --mend removes it", mend)
+        remedy = "it is removed; nothing was done with it before" if mend else "an index has none: --mend removes it"
+        yield Finding(f"{found.path} is {found.what}", remedy, mend)
     yield from _of_second_names(index, [cache.LOCK], mend)
 
 
@@ -132,9 +133,10 @@ def _of_second_names(index: LocalIndex, names: Sequence[str], mend: bool) -> Ite
         if status is None or not stat.S_ISREG(status.st_mode) or status.st_nlink < 2:
             continue
         if mend:
+            index.close()  # which closing the file again would take its locks from
             index.directory.own(name)
         what = f"{index.directory.path / name} is a hard link to a file with other names"
-        yield Finding(what, "--mend puts a copy in its place", mend)
+        yield Finding(what, "a copy is in its place now" if mend else "--mend puts a copy in its place", mend)
 
 
 def _of_companions(index: LocalIndex, mend: bool) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ def root_of(folder: Path, place: Path | None) -> Root:
         made_for = Path(str(_facts(place).get("root", folder)))
         under = _under(made_for, place, folder) if made_for in folder.parents else None
         return Root(folder) if under is None else Root(made_for, under)
-    if _is_index(folder / PLACE, unless_unsafe=True):
+    if _is_index(folder / PLACE):
         return Root(folder)
     for above in folder.parents:
         if _is_ours(above / PLACE, folder) and _is_index(above / PLACE):
@@ -47,17 +47,14 @@ def root_of(folder: Path, place: Path | None) -> Root:
     return Root(folder)
 
 
-def _is_index(place: Path, *, unless_unsafe: bool = False) -> bool:
-    """Whether there is a catalog. Raises IndexUnsafeError where it, or the folder of the index, is a link;
-    `unless_unsafe` says that it counts as one, of which whoever opens it tells."""
+def _is_index(place: Path) -> bool:
+    """Whether there is a catalog; or a link in its place or the index's, of which whoever opens it tells."""
     try:
         return bool(IndexDirectory(place).size(CATALOG))
     except OSError:
         return False
     except IndexUnsafeError:
-        if unless_unsafe:
-            return True
-        raise
+        return True
 
 
 def _is_ours(place: Path, folder: Path) -> bool:

@@ -106,6 +106,8 @@ class Rows:
     def create(cls, directory: IndexDirectory, dim: int) -> Rows:
         """An empty generation beside whatever is there, which goes on counting until `commit`."""
         directory.create()
+        if directory.has_directory(HEAD):  # which no file could be put in the place of
+            directory.remove_all(HEAD)
         return cls(directory, Head(stamp="", generation=secrets.token_hex(6), dim=dim))
 
     @classmethod

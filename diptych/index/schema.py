@@ -130,6 +130,8 @@ def check_schema(db: sqlite3.Connection, path: Path) -> bool:
     """Whether a catalog is of an earlier format. Raises IndexDamagedError where it lacks something of ours,
     IndexUnsafeError where it has anything more or other (a trigger, a view or a generated column is a program of
     whoever made it), and IndexNewerError where it says that it is of a later format."""
+    if db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+        raise IndexUnsafeError(f"{path} was set to SQLite's write-ahead mode by another program; diptych keeps no log.")
     there = objects(db)
     if there == _today():
         return False

@@ -199,7 +199,7 @@ def _open(index: LocalIndex, reindex: bool) -> Iterator[Catalog]:
 def _begun(index: LocalIndex) -> Catalog | None:
     path = index.new_catalog_path
     with contextlib.suppress(IndexDamagedError, IndexPlaceError, sqlite3.DatabaseError):
-        catalog = Catalog.open(path)
+        catalog = Catalog.open(path, recover=index.recovers)
         if catalog.facts()["fingerprint"] == index.any_model.fingerprint:
             return catalog
         catalog.close()
