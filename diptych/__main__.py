@@ -21,6 +21,7 @@ def main() -> None:
             is_utf8 = stream.encoding.lower().replace("-", "") == "utf8"
             stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
     escape_streams()
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # the hub's library would say what else is installed here
     code = run(sys.argv[1:])
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         _leave_torchrun(code)

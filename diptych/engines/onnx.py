@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,21 @@ from diptych.errors import ArgumentError
 from diptych.images import Preprocess
 
 OPSET = 18
+SILENT = "ORT_DISABLE_TELEMETRY"
+
+
+@contextmanager
+def _unreported() -> Iterator[None]:
+    """ONNX Runtime, if it is imported meanwhile, does not report its use to its makers for the life of this process: it
+    would, from its import on, and number this user in a file below the cache."""
+    before = os.environ.get(SILENT)
+    os.environ[SILENT] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[SILENT]
+        if before is not None:
+            os.environ[SILENT] = before
 
 
 def _towers(network: Any, spec: Preprocess) -> dict[str, Any]:
@@ -47,6 +64,7 @@ def _towers(network: Any, spec: Preprocess) -> dict[str, Any]:
     return {"pixels": Image().eval(), "ids": Text().eval()}
 
 
+@_unreported()  # the exporter may import it, too
 def write_onnx(network: Any, spec: Preprocess, folder: Path) -> None:
     """image.onnx: `pixels`, uint8 (batch, size, size, 3), to `vectors`, unit length; text.onnx: `ids`, int64 (batch,
     tokens), to the same. Raises ValueError where PyTorch's exporter is not installed."""
@@ -77,12 +95,14 @@ FILES = {"pixels": "image.onnx", "ids": "text.onnx"}
 
 def open_onnx(folder: Path) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
     """Both towers of `write_onnx`, run by ONNX Runtime on the processor."""
-    import onnxruntime
+    with _unreported():
+        import onnxruntime
 
-    sessions = {
-        name: onnxruntime.InferenceSession(folder / file, providers=["CPUExecutionProvider"])
-        for name, file in FILES.items()
-    }
+        onnxruntime.disable_telemetry_events()  # which is all that counts on Windows
+        sessions = {
+            name: onnxruntime.InferenceSession(folder / file, providers=["CPUExecutionProvider"])
+            for name, file in FILES.items()
+        }
 
     def encode(name: str) -> Callable[[np.ndarray], np.ndarray]:
         return lambda batch: sessions[name].run(None, {name: batch})[0]  # type: ignore[return-value]

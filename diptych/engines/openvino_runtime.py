@@ -1,20 +1,29 @@
 """OpenVINO without its conversion tools, which take as long to import as all the rest and are not used here."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-_TOOLS = "openvino.tools.ovc"
-_absent = _TOOLS not in sys.modules
-if _absent:
-    sys.modules[_TOOLS] = None  # type: ignore[assignment]  # what OpenVINO takes for "not installed"
-try:
-    import openvino
-finally:
-    if _absent:
-        del sys.modules[_TOOLS]  # NNCF may want them later
 
-__all__ = ["core", "openvino"]
+@contextmanager
+def without(module: str) -> Iterator[None]:
+    """What is imported meanwhile takes this module for not installed."""
+    before = sys.modules.get(module)
+    sys.modules[module] = None  # type: ignore[assignment]  # as Python notes what it did not find
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+        if before is not None:
+            sys.modules[module] = before
+
+
+with without("openvino.tools.ovc"):  # NNCF may want them later
+    import openvino
+
+__all__ = ["core", "openvino", "without"]
 
 
 @cache

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from diptych.engines.openvino_runtime import openvino  # noqa: F401 (before NNCF, which would bring its tools)
+from diptych.engines.openvino_runtime import openvino, without  # noqa: F401 (before NNCF, which would bring its tools)
 from diptych.errors import ArgumentError
 from diptych.escaping import underlying
 
@@ -25,10 +24,11 @@ def quantised(graph: Any, inputs: Sequence[np.ndarray], way: Way) -> Any:
 
     Raises ValueError where NNCF is not installed.
     """
-    os.environ.setdefault("NNCF_CI", "1")  # it would report its use to its makers
     try:
-        import nncf
-        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+        # It would report its use to its makers, and number this user in a folder ~/intel, even where it is told not to.
+        with without("openvino_telemetry"):
+            import nncf
+            from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     except ModuleNotFoundError as error:
         raise ArgumentError(f"8-bit models need {error.name}: pip install 'diptych[convert]'.") from error
     logging.getLogger("nncf").setLevel(logging.ERROR)
