@@ -15,7 +15,7 @@ FLOORS = (
     "__main__", "cli", "serve", "generate", "collect", "evaluation", "index", "training", "exporting", "embedder",
     "engines", "checkpoint", "data", "difference", "zero_shot", "heat_map", "probe", "locate", "comparison", "metrics",
     "similarity_plot", "plots", "images", "pictures", "formats", "tokenizer", "cleaning", "failures", "extras",
-    "regular_files", "untrusted_json", "nets", "errors", "links", "console", "escaping",
+    "downloading", "regular_files", "untrusted_json", "nets", "errors", "links", "console", "escaping",
     "versions",
 )  # fmt: skip
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager"}

@@ -1,5 +1,6 @@
 """Sources beyond folders and local shards: tables, Parquet, datasets, shards over HTTP; and what is damaged."""
 
+import contextlib
 import csv
 import io
 import json
@@ -7,10 +8,9 @@ import pickle
 import sys
 import threading
 from collections.abc import Iterator
-from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.request import Request, urlopen
+from typing import Any
 
 import pytest
 from conftest import write_tar
@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from diptych import downloading
 from diptych.data import parquet, remote, sources
 from diptych.data.augment import NONE
 from diptych.data.loader import Loader, Part
@@ -442,14 +443,17 @@ def short_of_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a transfer that stalls whoever reads gives up 0.05 s after the first part came; how long all else takes is the
     machine's affair."""
 
-    def opened(request: Request, *, timeout: float) -> HTTPResponse:
-        response = urlopen(request, timeout=3600)
-        if response.headers.get("Stalls"):
-            response.peek(1)
-            response.fp.raw._sock.settimeout(0.05)
-        return response
+    @contextlib.contextmanager
+    def opened(*arguments: Any) -> Iterator[downloading.Transfer]:
+        with downloading.opened(*arguments) as transfer:
+            if transfer.headers.get("Stalls"):
+                response: Any = transfer._response
+                response.peek(1)
+                response.fp.raw._sock.settimeout(0.05)
+            yield transfer
 
-    monkeypatch.setattr(remote, "urlopen", opened)
+    monkeypatch.setattr(downloading, "TIMEOUT_S", 3600.0)
+    monkeypatch.setattr(remote, "opened", opened)
 
 
 def test_a_stalled_transfer_is_gone_on_with(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import glob
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from diptych.data.shards import SHARDS, expand_braces, is_shard, open_shards
 from diptych.data.splits import HELD_OUT, TRAIN, choose_split, split_folders
 from diptych.data.stream import fetched
 from diptych.data.tables import is_table, open_table
+from diptych.downloading import FetchLimits
 
 __all__ = ["DataError", "Sample", "Source", "Stream", "all_captions", "open_source"]
 
@@ -33,7 +35,7 @@ FORMS = (
 
 def open_source(
     spec: str | Path, *, image_column: str | None = None, caption_column: str | None = None, held_out: bool = False,
-    allow_outside: bool = False,
+    allow_outside: bool = False, fetch_limits: FetchLimits | None = None,
 ) -> Source | Stream:  # fmt: skip
     """The pairs that `spec` names: one of FORMS.
 
@@ -42,14 +44,15 @@ def open_source(
     from usual names where they are not named. Of a folder with several splits that for training is taken, or with
     `held_out` one that is not; the source's form says what was left out. Files that a table names, or a link leads to,
     are read where they lie in the folder that `spec` names, or in that of the table that it names (and for a table in a
-    folder for tables in that above); others are left out and counted, or with `allow_outside` read. Raises DataError
-    that says what was looked for where nothing usable is there.
+    folder for tables in that above); others are left out and counted, or with `allow_outside` read. `fetch_limits` are
+    for shards behind http(s), by default those of the environment (see `data.remote`). Raises DataError that says what
+    was looked for where nothing usable is there.
     """
     text, columns = str(spec), (image_column, caption_column)
     if text.startswith((WHOLE, STREAMED)):
         return _require_pairs(open_hub(text, *columns, allow_outside=allow_outside), spec)
     if re.match("https?://", text, re.I):
-        return _addresses(text)
+        return _addresses(text, fetch_limits or FetchLimits.from_environment())
     if Path(spec).is_dir():
         confined = Confined([spec], allow_outside=allow_outside)
         return _require_pairs(_open_folder(Path(spec), columns, held_out, confined), spec)
@@ -132,11 +135,11 @@ def _matching(spec: str) -> list[Path]:
     return sorted(Path(path) for paths in found.values() for path in paths)
 
 
-def _addresses(spec: str) -> Stream:
+def _addresses(spec: str, limits: FetchLimits) -> Stream:
     shards = expand_braces(spec)
     if not re.search(rf"({'|'.join(map(re.escape, SHARDS))})($|[?#])", shards[0], re.I):
         raise DataError(f"{spec}: over http(s) tar shards are read; wanted an address that ends in .tar.")
-    return Stream(shards, fetch_tar, f"{len(shards)} tar shards, fetched as they are read")
+    return Stream(shards, partial(fetch_tar, limits=limits), f"{len(shards)} tar shards, fetched as they are read")
 
 
 def _require_pairs(source: Source | Stream, spec: str | Path) -> Source | Stream:

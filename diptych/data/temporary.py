@@ -56,7 +56,7 @@ class Output:
     def __init__(self, path: Path, limit: int, what: str):
         """`what` is unpacked, in words."""
         self.limit, self.size, self._what = limit, 0, what
-        self._file = open(path, "xb", opener=_private)  # noqa: SIM115
+        self._file = open(path, "xb", opener=private)  # noqa: SIM115
 
     def write(self, data: bytes) -> int:
         """Add some bytes. DataError where they are too many, OSError where the disk is full."""
@@ -72,7 +72,8 @@ class Output:
         self._file.close()
 
 
-def _private(path: str, flags: int) -> int:
+def private(path: str, flags: int) -> int:
+    """An opener of files that are this user's alone, and through no link."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
