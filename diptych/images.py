@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diptych.errors import ArgumentError
+from diptych.pictures import memory
 from diptych.pictures.opening import MAX_PIXELS, Source, Upright, describe, open_upright
 from diptych.pictures.opening import ImageError as ImageError
 
@@ -110,7 +111,7 @@ class Preprocess:
 
 
 def open_image(
-    source: Source, *, decode: Decode = "exact", size_px: int | None = None, max_pixels: int = MAX_PIXELS
+    source: Source, *, decode: Decode = "exact", size_px: int | None = None, max_pixels: int | None = None
 ) -> Image.Image:
     """Open a picture as upright 8-bit RGB, the first frame of an animation. Raises ImageError.
 
@@ -118,10 +119,12 @@ def open_image(
     (`pictures.arrays.picture_of`: uint8 or floats from 0 to 1), or a string that starts with http:// or https://, which
     is fetched: pass no such string on from a stranger.
     Alpha is dropped, as the reference does, or laid on white with `decode="fast"`. That with `size_px` may return a
-    JPEG at 1/2, 1/4 or 1/8 of its size, at least three times `size_px` on its short side. More than `max_pixels` are
-    refused before they are decoded, but a JPEG of more is decoded at a fraction of its size if that will do.
+    JPEG at 1/2, 1/4 or 1/8 of its size, at least three times `size_px` on its short side. More than `max_pixels`
+    (MAX_PIXELS by default), and what takes more memory to decode than `pictures.memory` allows, are refused before they
+    are decoded, but a JPEG of more is decoded at a fraction of its size if that will do.
     """
-    return _rgb(_open(source, decode, size_px, max_pixels).image)
+    with memory.Turn() as turn:
+        return _rgb(_open(source, turn, decode, size_px, max_pixels).image)
 
 
 def preprocess(source: Source, spec: Preprocess, *, decode: Decode = "exact") -> NDArray[np.float32]:
@@ -149,8 +152,9 @@ class Seen(NamedTuple):
 
 def seen(source: Source, spec: Preprocess, *, decode: Decode = "exact") -> Seen:
     """`squared`, and what was met on the way."""
-    image, size, partial = _open(source, decode, spec.size_px, MAX_PIXELS, spec)
-    pixels = np.asarray(_rgb(_resized(image, spec, None if decode == "exact" else _REDUCING_GAP)))
+    with memory.Turn() as turn:
+        image, size, partial = _open(source, turn, decode, spec.size_px, None, spec)
+        pixels = np.asarray(_rgb(_resized(image, spec, None if decode == "exact" else _REDUCING_GAP)))
     return Seen(pixels, size, partial)
 
 
@@ -215,22 +219,34 @@ def find_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> li
     return [Path(path) for path in sorted(found, key=lambda path: path.split(os.sep))]
 
 
+def most_pixels() -> int:
+    """Of a picture that is decoded: MAX_PIXELS, and more where more memory is allowed."""
+    return MAX_PIXELS * max(memory.allowed(), memory.USUAL) // memory.USUAL
+
+
 def _open(
-    source: Source, decode: Decode, size_px: int | None, max_pixels: int, spec: Preprocess | None = None
+    source: Source,
+    turn: memory.Turn,
+    decode: Decode,
+    size_px: int | None,
+    max_pixels: int | None,
+    spec: Preprocess | None = None,
 ) -> Upright:
     """The picture; of a `spec`'s resized size if that was quicker."""
     _check_choice("decode", decode, Decode)
-    is_fast = decode == "fast"
+    is_fast, most = decode == "fast", most_pixels() if max_pixels is None else max_pixels
     reduce = partial(_drafted, size_px=size_px, spec=spec) if is_fast and size_px is not None else None
-    return open_upright(source, reduce=reduce, is_searched=is_fast, max_pixels=max_pixels)
+    return open_upright(source, turn, reduce=reduce, is_searched=is_fast, max_pixels=most)
 
 
-def _drafted(image: Image.Image, size_px: int, spec: Preprocess | None) -> Image.Image:
-    """A JPEG decoded at a fraction of its size and, given a `spec`, resized: to where the whole would have been."""
+def _drafted(
+    image: Image.Image, fits: Callable[[Image.Image], bool], size_px: int, spec: Preprocess | None
+) -> Image.Image:
+    """A JPEG decoded at a fraction of its size and, given a `spec`, resized: to where the whole would have been. As it
+    was set where that does not fit."""
     size = image.size if spec is None else _fitted(image.size, spec)
     draft = image.draft(None, (_DRAFT_MARGIN * size_px, _DRAFT_MARGIN * size_px))
-    is_huge = size[0] * size[1] > _MAX_RESIZED_PIXELS or image.width * image.height > MAX_PIXELS
-    if spec is None or draft is None or is_huge:
+    if spec is None or draft is None or size[0] * size[1] > _MAX_RESIZED_PIXELS or not fits(image):
         return image
     box = draft[1]  # in fractions of a pixel: the draft's sides are rounded up
     return image.resize(size, Image.Resampling[spec.interpolation.upper()], box, _REDUCING_GAP)

@@ -86,13 +86,13 @@ def _read(hit: Hit, size_px: int) -> Image:
     from PIL import Image
 
     from diptych.images import Preprocess
-    from diptych.index.photographs import read_photograph
+    from diptych.index.photographs import LARGEST_PICTURE, read_photograph
     from diptych.index.videos import read_video
 
     spec = Preprocess(size_px=size_px)
     with open(hit.path, "rb") as file:
         if hit.kind == "picture":
-            return Image.fromarray(read_photograph(file.read(), str(hit.path), spec).pixels)
+            return Image.fromarray(read_photograph(file.read(LARGEST_PICTURE), str(hit.path), spec).pixels)
         frames = read_video(file, str(hit.path), spec).frames
     return Image.fromarray(min(frames, key=lambda frame: abs((frame.at_s or 0) - (hit.at_s or 0))).pixels)
 

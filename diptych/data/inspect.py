@@ -22,6 +22,7 @@ from diptych.data.samples import DataError, Layout, Sample, Source, Stream, coun
 from diptych.data.stream import fetched
 from diptych.data.varied import flaw
 from diptych.images import ImageError
+from diptych.pictures.undecoded import opened_by_pillow
 
 LIMIT, SHOWN = 10_000, 20
 THUMBNAIL_PX = 160
@@ -199,7 +200,7 @@ def _look(source: Source, index: int) -> tuple[Seen, Image.Image] | tuple[str, B
 def _as_stored(sample: Sample) -> tuple[tuple[int, int], str, bytes]:
     if isinstance(sample.image, Image.Image):
         return sample.image.size, "open", sample.image.tobytes()
-    with Image.open(io.BytesIO(sample.image)) as image:
+    with opened_by_pillow(io.BytesIO(sample.image)) as image:
         return image.size, image.format or "other", sample.image
 
 

@@ -17,6 +17,7 @@ _BT709, _BT601, _BT2020 = 1, 5, 9
 _SAID = frozenset((1, 4, 5, 6, 7, 9))  # what swscale takes for YCbCr; it refuses all others but 2, "unspecified"
 _BT2020_KIN = frozenset((10, 14))  # constant luminance and ICtCp: no nearer one is there
 _DEEP_SIDES = 2  # tone mapping is done on so many times the tower's size: what is shrunk more loses nothing by it
+_MOST_PIXELS = 2**26  # of a frame that is widened to the shape that it is shown in
 _THUMB_PX, _BLANK_LEVELS = 32, 8  # averaged so, a black frame's noise and a compressor's blocks are within 8 of 255
 
 
@@ -28,6 +29,7 @@ def as_shown(frame: VideoFrame, ratio: Any, size_px: int) -> tuple[NDArray[np.ui
     does not say how its colours are coded, they are BT.709's from 1,280 x 577 on and BT.601's below, as in players.
     """
     width = round(frame.width * float(ratio)) if ratio and 0.1 < ratio < 10 else frame.width
+    width = width if width * frame.height <= _MOST_PIXELS else frame.width
     pixels = _square(_pixels(frame, width, _DEEP_SIDES * size_px), width / frame.height)
     matrix = _display_matrix(frame)
     is_turned = abs(matrix[0, 1]) > abs(matrix[0, 0])

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from diptych.images import ImageError, Preprocess, seen, squared
+from diptych.images import ImageError, Preprocess, most_pixels, seen, squared
 from diptych.index.items import Details
 from diptych.index.metadata import exif_details, picture_details
 from diptych.index.scan import RAW_ENDINGS
-from diptych.pictures.opening import MAX_PIXELS, metadata_of
+from diptych.pictures import memory
+from diptych.pictures.undecoded import metadata_of
 
 if TYPE_CHECKING:
     from PIL.Image import Exif
 
+LARGEST_PICTURE = 2**30  # bytes of a file, for they are held in memory
 _RAW = frozenset(f".{ending}" for ending in RAW_ENDINGS.split("|"))
 _ORIENTATION = 0x112
 # LibRaw's `flip` as EXIF's orientation: it has 0, 3 (upside down), 5 and 6 (a quarter to the left, to the right)
@@ -57,10 +59,15 @@ def _read_raw(content: bytes, name: str, spec: Preprocess) -> Photograph:
     try:
         with rawpy.imread(io.BytesIO(content)) as raw:
             sizes = raw.sizes
-            if sizes.width * sizes.height > MAX_PIXELS:
-                raise ImageError("too large", name, f"{sizes.width} x {sizes.height} pixels of a sensor.")
+            needed = memory.RAW * sizes.raw_width * sizes.raw_height
+            if sizes.width * sizes.height > most_pixels() or needed > memory.allowed():
+                raise ImageError("too large", name, memory.refusal((sizes.width, sizes.height), needed))
             preview, exif = _preview(raw, min(spec.size_px, sizes.width, sizes.height))
-            pixels = squared(_developed(raw) if preview is None else preview, spec, decode="fast")
+            if preview is None:
+                with memory.Turn() as turn:
+                    turn.take(needed)
+                    preview = _developed(raw)
+            pixels = squared(preview, spec, decode="fast")
     except rawpy.LibRawFileUnsupportedError as error:  # another kind of picture under this ending, or none
         raise _NotRaw from error
     except rawpy.LibRawError as error:

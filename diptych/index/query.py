@@ -173,10 +173,10 @@ def _picture(value: Any, model: Encoder) -> Any:
     if isinstance(value, str | os.PathLike):
         path = os.fspath(value)
         if path.lower().endswith(tuple(f".{ending}" for ending in RAW_ENDINGS.split("|"))) and os.path.isfile(path):
-            from diptych.index.photographs import read_photograph
+            from diptych.index.photographs import LARGEST_PICTURE, read_photograph
 
             with open(path, "rb") as file:
-                return read_photograph(file.read(), path, model.preprocessing).pixels
+                return read_photograph(file.read(LARGEST_PICTURE), path, model.preprocessing).pixels
     return value
 
 

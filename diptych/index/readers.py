@@ -17,6 +17,7 @@ from diptych.errors import ArgumentError
 from diptych.index.items import Contents, Details, File, Part
 from diptych.index.killable import Killable, ReaderError
 from diptych.index.reader_process import sendable
+from diptych.pictures import memory
 
 if TYPE_CHECKING:
     from diptych.images import Preprocess
@@ -35,9 +36,9 @@ class Readers:
 
     Use as a context. Each process has one file under way and one that waits. A file that takes longer than `timeout_s`,
     plus a second for each 10 MB of it, is a Failure "timed out"; one that ends its process is a Failure "crashed"; both
-    cost that process alone, and another takes its place. A process may take up `memory_bytes` of address space, where
-    the system can limit it: what needs more is "too large", or "crashed" if the decoder gives up. What a link leads out
-    of `root` to is read with `follow_links` alone.
+    cost that process alone, and another takes its place. A process may take up `memory_bytes` of address space, and
+    what `pictures.memory` allows one picture beyond the usual, where the system can limit it: what needs more is "too
+    large", or "crashed" if the decoder gives up. What a link leads out of `root` to is read with `follow_links` alone.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class Readers:
         if count < 1 or timeout_s <= 0:
             raise ArgumentError(f"processes={processes}, timeout_s={timeout_s}; wanted 1 or more, and more than 0.")
         root = sendable(os.path.abspath(os.fsdecode(root)))
+        if memory_bytes is not None:
+            memory_bytes += max(0, memory.allowed() - memory.USUAL)
         settings = {"root": root, "spec": asdict(spec), "memory_bytes": memory_bytes}
         settings["follow_links"] = follow_links
         self._lanes = [_Lane(settings, spec.size_px, timeout_s) for _ in range(count)]

@@ -13,7 +13,7 @@ from diptych.images import ImageError, Preprocess
 from diptych.index import xmp
 from diptych.index.items import Details, Kind, Part
 from diptych.index.metadata import CAPTION_LENGTH, tidy_caption, with_sidecar
-from diptych.index.photographs import read_photograph
+from diptych.index.photographs import LARGEST_PICTURE, read_photograph
 from diptych.index.scan import sidecars
 from diptych.index.signatures import HEAD_LENGTH, kind_of
 from diptych.index.texts import NotText, decode_text, paragraphs
@@ -21,7 +21,6 @@ from diptych.index.videos import read_video
 from diptych.links import LEADS_OUT, Inside
 
 DIGEST_SIZE = 16  # bytes
-LARGEST_PICTURE = 2**30  # bytes, for they are held in memory
 TEXT_LENGTH = 2**22  # bytes of a text file that are looked at: more than its paragraphs fill
 _CHUNK = 2**20
 

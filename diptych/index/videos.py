@@ -11,11 +11,12 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from diptych.extras import is_here
-from diptych.images import MAX_PIXELS, ImageError, Preprocess, squared
+from diptych.images import ImageError, Preprocess, squared
 from diptych.index.dates import local_time
 from diptych.index.frames import as_shown, is_blank
 from diptych.index.items import Details
 from diptych.index.metadata import camera_name, tidy_caption
+from diptych.pictures import memory
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 SECONDS_A_FRAME, FEWEST_FRAMES, MOST_FRAMES = 5.0, 4, 32
 # From one frame to the next no more are decoded than this: of a video with few keyframes only its beginning is seen.
 _MOST_DECODED = 300
+_ROUNDED_PIXELS = 2**16
 # FFmpeg's demuxers that read one file and open no other, as playlists do
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,flv,asf,ogg,m4v,mjpeg"
 
@@ -90,8 +92,8 @@ def _read(container: InputContainer, name: str, spec: Preprocess, seeks: bool) -
         raise ImageError("no pictures", name, "There is only sound in it.")
     if (codec := stream.codec_context) is None:
         raise ImageError("damaged", name, "FFmpeg does not know how its pictures are coded; convert it to MP4.")
-    if codec.width * codec.height > MAX_PIXELS:
-        raise ImageError("too large", name, f"{codec.width} x {codec.height} pixels; wanted up to {MAX_PIXELS:,}.")
+    if (needed := memory.VIDEO * codec.width * codec.height) > memory.allowed():
+        raise ImageError("too large", name, memory.refusal((codec.width, codec.height), needed))
     duration_s, start_s = _duration_s(container, stream), float((stream.start_time or 0) * (stream.time_base or 0))
     frames, blank, size = [], [], (codec.width, codec.height)
     for frame in _frames(container, stream, _spans(duration_s), seeks):
@@ -152,6 +154,8 @@ def _decoder(stream: Any) -> Any:
         with contextlib.suppress(FFmpegError, ValueError):  # a build without it
             own = CodecContext.create(name, "r")
     own.thread_type, own.thread_count = "NONE", 1  # as many processes read as there are cores
+    # Later frames may be larger than the first; decoders round sides up.
+    own.options = {"max_pixels": str(memory.allowed() // memory.VIDEO * 5 // 4 + _ROUNDED_PIXELS)}
     return own
 
 

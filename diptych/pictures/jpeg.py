@@ -48,6 +48,12 @@ def held_samples(image: Image.Image, content: bytes) -> int:
     first = next(_scans(content), None)
     if first is None or (len(first.components) == len(layers) and not image.info.get("progressive")):
         return 0
+    return samples(image)
+
+
+def samples(image: Image.Image) -> int:
+    """The numbers of all its colours, of which some have fewer than it has pixels."""
+    layers = getattr(image, "layer", ())
     across, down = (max((layer[at] for layer in layers), default=1) for at in (1, 2))
     share = sum(layer[1] * layer[2] for layer in layers) / max(across * down, 1)
     return round(image.width * image.height * share)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
-from diptych.pictures.depth import scaled
+from diptych.pictures.bands import in_bands
+from diptych.pictures.depth import scale_of
 from diptych.pictures.tiff import NeedsPackage
 
 CODESTREAM, CONTAINER = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
+_DECODING, _MOST_FRAMES = 7, 4096  # bytes for each number of a picture, measured; frames of one that does not tell
 _RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # ISO 18181-1, B.2: width to height
 
 
@@ -40,6 +43,28 @@ def decode(content: bytes) -> Image.Image:
     return _picture(values[0] if values.ndim == 4 or (values.ndim == 3 and values.shape[2] > 4) else values)
 
 
+def needed(content: bytes, size: tuple[int, int], *, is_first: bool) -> int:
+    """Bytes that decoding takes: of the first frame, or of all. libjxl computes in floats."""
+    shape = _shape(content) or (_MOST_FRAMES, *size[::-1], 4)
+    count, samples = shape[0] if len(shape) == 4 else 1, shape[-1] if len(shape) > 2 else 1
+    return size[0] * size[1] * samples * (_DECODING + (0 if is_first else 4 * count))
+
+
+def _shape(content: bytes) -> tuple[int, ...] | None:
+    """(frames, h, w, samples), or without what is one: the decoder says it of an array that does not fit, before it
+    decodes anything. None where it says nothing of the kind."""
+    try:
+        import imagecodecs
+
+        imagecodecs.jpegxl_decode(content, out=np.empty(0, np.uint8), numthreads=1)
+    except ImportError:
+        pass
+    except Exception as error:
+        if said := re.search(r" shape=\(([\d, ]+)\)$", str(error)):
+            return tuple(int(side) for side in re.findall(r"\d+", said[1]))
+    return None
+
+
 def frames(content: bytes) -> Iterator[Image.Image]:
     """All frames of an animation, decoded at once: beyond the last, the decoder would give what was in the memory."""
     import imagecodecs
@@ -50,8 +75,13 @@ def frames(content: bytes) -> Iterator[Image.Image]:
 
 
 def _picture(values: np.ndarray) -> Image.Image:
-    eight = scaled(values, full=1 if values.dtype.kind == "f" else 2 ** (8 * values.dtype.itemsize) - 1)
-    return Image.fromarray(eight[..., 0] if eight.ndim == 3 and eight.shape[2] == 1 else eight)
+    scale = scale_of(values, full=1 if values.dtype.kind == "f" else 2 ** (8 * values.dtype.itemsize) - 1)
+
+    def draw(top: int, bottom: int) -> Image.Image:
+        eight = scale.applied(values[top:bottom])
+        return Image.fromarray(eight[..., 0] if eight.ndim == 3 and eight.shape[2] == 1 else eight)
+
+    return in_bands((values.shape[1], values.shape[0]), draw)
 
 
 def exif(content: bytes) -> bytes:

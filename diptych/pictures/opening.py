@@ -13,19 +13,21 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from diptych.errors import DiptychError
-from diptych.formats import FILM_HEAD_LENGTH, formats_of, is_film
-from diptych.pictures import jp2, jpeg, jxl, png, tiff
+from diptych.formats import FILM_HEAD_LENGTH, is_film
+from diptych.pictures import ico, jp2, jpeg, jxl, memory, png, tiff
 from diptych.pictures.arrays import is_numbers, picture_of
 from diptych.pictures.depth import eight_bits
 from diptych.pictures.ground import as_seen, first_not_blank, is_blank
 from diptych.pictures.range import in_ordinary_range
 from diptych.pictures.tags import Page, pages
 from diptych.pictures.turning import is_on_its_side, orientation, turned
+from diptych.pictures.undecoded import TIFF, opened_by_pillow
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray"
 MAX_PIXELS = 178_956_970  # where Pillow, too, refuses by default: half a gigabyte as RGB, beyond it a bomb
 _HELD = 4  # numbers for each of these pixels that a JPEG decoder may hold while it makes a smaller picture
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_COEFFICIENT = 2  # bytes of such a number
+_HEAD_BYTES = 2**26  # of a JPEG, in which its first scan begins
 
 
 class ImageError(DiptychError, ValueError):
@@ -50,53 +52,36 @@ class Upright(NamedTuple):
     partial: str = ""
 
 
-Reduce: TypeAlias = Callable[[Image.Image], Image.Image]
+Reduce: TypeAlias = Callable[[Image.Image, Callable[[Image.Image], bool]], Image.Image]
 
 
 def open_upright(
-    source: Source, *, reduce: Reduce | None = None, is_searched: bool = False, max_pixels: int = MAX_PIXELS
+    source: Source,
+    turn: memory.Turn,
+    *,
+    reduce: Reduce | None = None,
+    is_searched: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Upright:
-    """Open a picture from anything that `images.open_image` takes. Raises ImageError.
+    """Open a picture from anything that `images.open_image` takes. Raises ImageError, and ArgumentError where the
+    environment allows no sensible amount of memory.
 
-    `reduce` may have a JPEG decoded at a fraction of its size: it is given the undecoded picture. `is_searched`: of an
-    animation or of several pages the first frame that is not blank, palettes as RGB, what is transparent on white, high
-    dynamic range as sRGB.
+    `turn` takes what memory it needs, and keeps that for the picture that is returned. `reduce` may have a JPEG decoded
+    at a fraction of its size: it is given the undecoded picture, and what says whether one may be decoded as it is set.
+    `is_searched`: of an animation or of several pages the first frame that is not blank, palettes as RGB, what is
+    transparent on white, high dynamic range as sRGB.
     """
-    name = describe(source)
+    name, most_bytes = describe(source), memory.allowed()
     try:
         with ExitStack() as opened:
             file = _file(source, name, opened)
-            way = _Way(name, reduce, is_searched, max_pixels)
+            way = _Way(name, reduce, is_searched, max_pixels, most_bytes, turn)
             if isinstance(file, Image.Image):
                 return way.shown(file)
             found = way.read(file)
             return found._replace(image=in_ordinary_range(found.image, file)) if is_searched else found
     except Exception as error:  # decoders raise almost anything at bytes that they did not expect
         _fail(error, name)
-
-
-def metadata_of(content: bytes) -> Image.Image | None:
-    """A picture that need not be decoded, for what its file says of itself; None where Pillow opens none."""
-    file = io.BytesIO(content)
-    with contextlib.suppress(Exception):
-        return jpeg.open_jpeg(file) if content.startswith(b"\xff\xd8") else Image.open(file, formats=formats_of(file))
-    with contextlib.suppress(Exception):
-        if content.startswith(png.SIGNATURE):
-            return Image.open(io.BytesIO(png.without_damage(content)), formats=["PNG"])
-        return _tags_alone(content)
-    return None
-
-
-def _tags_alone(content: bytes) -> Image.Image:
-    """The EXIF of a TIFF whose pixels Pillow does not know, or of a JPEG XL, on a picture that is none."""
-    image = Image.new("1", (1, 1))
-    if content.startswith(_TIFF):
-        order = content[:2]
-        offset = int.from_bytes(content[4:8], "little" if order == b"II" else "big")
-        image.getexif().load_from_fp(io.BytesIO(content), offset)
-    elif exif := jxl.exif(content):
-        image.info["exif"] = exif
-    return image
 
 
 class _Way(NamedTuple):
@@ -106,6 +91,8 @@ class _Way(NamedTuple):
     reduce: Reduce | None
     is_searched: bool
     max_pixels: int
+    most_bytes: int
+    turn: memory.Turn
 
     def read(self, file: IO[bytes]) -> Upright:
         """A file's picture, by what its bytes begin with."""
@@ -115,20 +102,19 @@ class _Way(NamedTuple):
             return self._jpeg(file)
         if head.startswith(png.SIGNATURE):
             return self._png(file)
-        if head.startswith(_TIFF) and (found := pages(file)):
+        if head.startswith(TIFF) and (found := pages(file)):
             return self._tiff(file, found)
         if head.startswith((jxl.CODESTREAM, jxl.CONTAINER)):
-            file.seek(0)
-            content = file.read()
-            self.check(jxl.size(content))
-            return self.shown(self._jxl(content), turn=1)
+            return self._finished(self._jxl(self._whole(file)), 1)
         if is_film(head + file.read(FILM_HEAD_LENGTH - len(head))):
             raise ImageError(
                 "not an image", self.name, "It is a film, whatever its name says; save a frame of it as PNG."
             )
-        image = Image.open(file, formats=formats_of(file))
+        image = opened_by_pillow(file)
         if head.startswith((jp2.CODESTREAM, jp2.CONTAINER)):
-            image = self._deep_jp2(image, file)
+            return self._jp2(image, file)
+        if image.format == "ICO":
+            self.check(ico.largest(self._whole(file)))
         return self._opened(image)
 
     def check(self, size: tuple[int, int]) -> None:
@@ -137,16 +123,47 @@ class _Way(NamedTuple):
             detail = f"{size[0]} x {size[1]} pixels; wanted 1 to {self.max_pixels:,}. Make it smaller first."
             raise ImageError("too large" if pixels else "not an image", self.name, detail)
 
-    def shown(self, image: Image.Image, turn: int | None = None) -> Upright:
+    def afford(self, size: tuple[int, int], needed: int) -> None:
+        """Take so many bytes for a picture of this size. Raises ImageError where it may have no so many."""
+        if needed > self.most_bytes:
+            raise ImageError("too large", self.name, memory.refusal(size, needed))
+        self.turn.take(needed)
+
+    def shown(self, image: Image.Image) -> Upright:
         """A picture that Pillow has opened, the frame that it stands at. It is not changed."""
         self.check(image.size)
-        image.load()
-        return self._finished(image, orientation(image) if turn is None else turn)
+        return self._loaded(image)
 
     def _opened(self, image: Image.Image) -> Upright:
-        """A file's picture that was opened here, so that it may be moved to another frame."""
+        """A file's picture that was opened here, so that it may be moved to another frame, if that can be afforded."""
         self.check(image.size)
-        return self.shown(first_not_blank(image, self.max_pixels) if self.is_searched else image)
+        moving = self._needed(image, 1, moves=True)
+        if not self.is_searched or moving > self.most_bytes or not memory.is_moving(image):
+            return self._loaded(image)
+        self.afford(image.size, moving)
+        return self._finished(first_not_blank(image, self.max_pixels), orientation(image))
+
+    def _loaded(self, image: Image.Image) -> Upright:
+        """Decoded. A PNG tells which way up it is without that only where it says so before its pixels."""
+        turn = 1 if image.format == "PNG" and "exif" not in image.info else orientation(image)
+        self.afford(image.size, self._needed(image, turn))
+        image.load()
+        if turn != (turn := orientation(image)):
+            self.afford(image.size, self._needed(image, turn))
+        return self._finished(image, turn)
+
+    def _needed(self, image: Image.Image, turn: int, *, moves: bool = False) -> int:
+        return memory.needed(image, is_searched=self.is_searched, is_turned=turn != 1, moves=moves)
+
+    def _whole(self, file: IO[bytes]) -> bytes:
+        """All bytes of a file, for what is not read in pieces. Raises ImageError where there are too many."""
+        if (count := file.seek(0, os.SEEK_END)) > self.most_bytes // 4:
+            detail = f"Of this kind a file is held whole, and it has {count:,} bytes; wanted {self.most_bytes // 4:,}."
+            raise ImageError("too large", self.name, detail)
+        file.seek(0)
+        content = file.read()
+        file.seek(0)
+        return content
 
     def _finished(
         self, image: Image.Image, turn: int, size: tuple[int, int] | None = None, partial: str = ""
@@ -156,62 +173,87 @@ class _Way(NamedTuple):
         return Upright(image, size or image.size, partial)
 
     def _jxl(self, content: bytes) -> Image.Image:
+        self.check(size := jxl.size(content))
+        self.afford(size, jxl.needed(content, size, is_first=True))
         first = jxl.decode(content)
-        if self.is_searched and is_blank(first):
+        if self.is_searched and is_blank(first) and jxl.needed(content, size, is_first=False) <= self.most_bytes:
             with contextlib.suppress(Exception):  # damaged later frames cost no picture
                 return next(frame for frame in jxl.frames(content) if not is_blank(frame))
         return first
 
-    def _deep_jp2(self, image: Image.Image, file: IO[bytes]) -> Image.Image:
-        at = file.tell()
-        file.seek(0)
-        content = file.read()
-        file.seek(at)
+    def _jp2(self, image: Image.Image, file: IO[bytes]) -> Upright:
+        """By OpenJPEG, which can decode at a fraction where the whole would take too much."""
         self.check(image.size)
-        return jp2.decode(content) or image if jp2.is_deep(content) else image
+        content, turn = self._whole(file), orientation(image)
+        if jp2.is_deep(content) and (needed := jp2.needed_deep(content, image.size)) <= self.most_bytes:
+            self.turn.take(needed)
+            if deep := jp2.decode(content):
+                return self._finished(deep, turn)
+        size, steps = image.size, range(jp2.MOST_HALVINGS + 1)
+        halved = next((step for step in steps if jp2.needed(content, size, step) <= self.most_bytes), steps[-1])
+        self.afford(size, jp2.needed(content, size, halved))
+        image.reduce = halved  # type: ignore[method-assign, assignment]
+        image.load()
+        return self._finished(image, turn, (size[1], size[0]) if is_on_its_side(turn) else size)
 
     def _jpeg(self, file: IO[bytes]) -> Upright:
         try:
             image, partial = jpeg.open_jpeg(file), ""
         except UnidentifiedImageError:  # perhaps for what stands beside the pixels
-            file.seek(0)
-            file = io.BytesIO(jpeg.bare(file.read()))
+            file = io.BytesIO(jpeg.bare(self._whole(file)))
             image, partial = jpeg.open_jpeg(file), ""
         (width, height), turn = image.size, orientation(image)
         try:
-            small = self._decoded(image, file)
+            small = self._decoded(image, file, turn)
         except OSError as error:
             if "truncated" not in str(error).lower():
                 raise
-            file.seek(0)
-            content = file.read()
+            content = self._whole(file)
             missing = jpeg.share_missing(content)
             if missing > jpeg.MOST_MISSING:
                 raise
             partial = f"{f'About {missing:.0%} of its' if missing > 0.005 else 'Its last'} bytes are missing."
             whole = io.BytesIO(jpeg.completed(content))
-            small = self._decoded(jpeg.open_jpeg(whole), whole)
+            small = self._decoded(jpeg.open_jpeg(whole), whole, turn)
         return self._finished(small, turn, (height, width) if is_on_its_side(turn) else (width, height), partial)
 
-    def _decoded(self, image: Image.Image, file: IO[bytes]) -> Image.Image:
+    def _decoded(self, image: Image.Image, file: IO[bytes], turn: int) -> Image.Image:
         """A JPEG's pixels: no more of them than may be, if a fraction will do."""
-        pixels = image.width * image.height
-        if pixels > self.max_pixels:
-            file.seek(0)
-            content = file.read()
-            is_held = jpeg.held_samples(image, content) > _HELD * self.max_pixels
-            if is_held or pixels > jpeg.MOST_A_BYTE * len(content):
-                self.check(image.size)
-        elif not pixels:
-            self.check(image.size)
-        small = self.reduce(image) if self.reduce else image
+        held = self._held(image, file)
+
+        def fits(image: Image.Image) -> bool:
+            needed = held + self._needed(image, turn)
+            if image.width * image.height > self.max_pixels or needed > self.most_bytes:
+                return False
+            self.turn.take(needed)
+            return True
+
+        small = self.reduce(image, fits) if self.reduce else image
         for part in (2, 4, 8):
-            if small.width * small.height <= self.max_pixels:
+            if small.width * small.height <= self.max_pixels and held + self._needed(small, turn) <= self.most_bytes:
                 break
             small = jpeg.reduced(jpeg.open_jpeg(file), part)
         self.check(small.size)
+        self.afford(small.size, held + self._needed(small, turn))
         small.load()
         return small
+
+    def _held(self, image: Image.Image, file: IO[bytes]) -> int:
+        """Bytes that are held of a JPEG whatever the fraction that is decoded. Raises ImageError where they are too
+        many, or the file too short for what it claims."""
+        pixels = image.width * image.height
+        if not pixels:
+            self.check(image.size)
+        if pixels <= self.max_pixels and pixels * _HELD * _COEFFICIENT <= self.most_bytes:
+            return jpeg.samples(image) * _COEFFICIENT if image.info.get("progressive") else 0
+        file.seek(0)
+        head = file.read(_HEAD_BYTES)
+        samples = jpeg.held_samples(image, head)
+        if samples > _HELD * self.max_pixels or pixels > jpeg.MOST_A_BYTE * len(head):
+            self.check(image.size)
+        if samples * _COEFFICIENT > self.most_bytes:
+            self.afford(image.size, samples * _COEFFICIENT)
+        return samples * _COEFFICIENT
 
     def _png(self, file: IO[bytes]) -> Upright:
         try:
@@ -219,8 +261,7 @@ class _Way(NamedTuple):
         except ImageError:
             raise
         except Exception:
-            file.seek(0)
-            content = file.read()
+            content = self._whole(file)
         try:
             return self._opened_png(io.BytesIO(png.without_damage(content)))
         except Exception:  # frames out of order
@@ -229,7 +270,7 @@ class _Way(NamedTuple):
             return self._opened_png(io.BytesIO(png.without_damage(content, is_still=True)))
 
     def _opened_png(self, file: IO[bytes]) -> Upright:
-        image = Image.open(file, formats=["PNG"])
+        image = opened_by_pillow(file, ["PNG"])
         if self.is_searched and isinstance(image.info.get("transparency"), int) and image.mode == "L":
             file.seek(0)
             image.info["transparency"] = png.transparent_grey(file.read(2**16)) or image.info["transparency"]
@@ -242,11 +283,12 @@ class _Way(NamedTuple):
             pixels = page.size[0] * page.size[1]
             if not found:
                 self.check(page.size)
-            elif pixels > left:
+            elif pixels > left or page.needed_bytes + 4 * pixels > self.most_bytes:
                 break
             left -= pixels
+            self.afford(page.size, page.needed_bytes)
             try:
-                found.append(eight_bits(tiff.read_page(file, page)))
+                found.append(eight_bits(tiff.read_page(file, page, self.most_bytes)))
             except Exception:
                 if found:  # a damaged second page costs no picture
                     break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import IO
 
 import numpy as np
@@ -12,6 +13,7 @@ from diptych.pictures.tone_mapping import HLG, PQ, to_srgb
 
 _HEAD_BYTES = 2**16  # before the pixels
 _SHORT_PX = 1024  # on its short side a picture is computed no larger than up to twice so
+_MOST_PIXELS = 2**25  # of what is computed, for a picture may be very long
 
 
 def in_ordinary_range(image: Image.Image, file: IO[bytes]) -> Image.Image:
@@ -19,7 +21,8 @@ def in_ordinary_range(image: Image.Image, file: IO[bytes]) -> Image.Image:
     transfer, primaries = _coding(file)
     if transfer not in (PQ, HLG):
         return image
-    if (factor := min(image.size) // _SHORT_PX) > 1:
+    factor = max(min(image.size) // _SHORT_PX, math.ceil(math.sqrt(image.width * image.height / _MOST_PIXELS)))
+    if factor > 1:
         image = image.reduce(factor)
     values = np.asarray(image.convert("RGB")).astype(np.uint16) * 257
     return Image.fromarray(to_srgb(values, transfer, primaries))

@@ -15,7 +15,7 @@ _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _SIMPLE = (RAW, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946)  # none, fax, LZW, JPEG, deflate, PackBits
 _BIG = (b"II+\0", b"MM\0+")
 _TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q"}  # of whole numbers, in struct's letters
-_MOST_TAGS, _MOST_NUMBERS = 4096, 3 * 65536
+_MOST_TAGS, _MOST_NUMBERS, _MOST_SAMPLES = 4096, 3 * 65536, 65535
 # By number in TIFF 6.0
 _KIND, _OLD_KIND, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = (
     254,
@@ -28,6 +28,7 @@ _KIND, _OLD_KIND, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATI
     274,
 )
 _SAMPLES, _PLANES, _COLOURS, _EXTRA, _FORMATS = 277, 284, 320, 338, 339
+_ROWS, _TILE_WIDTH, _TILE_HEIGHT = 278, 322, 323
 _WANTED = frozenset(
     (
         _KIND,
@@ -43,6 +44,9 @@ _WANTED = frozenset(
         _COLOURS,
         _EXTRA,
         _FORMATS,
+        _ROWS,
+        _TILE_WIDTH,
+        _TILE_HEIGHT,
     )
 )
 
@@ -62,11 +66,26 @@ class Page(NamedTuple):
     orientation: int
     compression: int
     is_swapped: bool
+    segment: int = 0  # pixels of a strip or tile, which are unpacked at once
 
     @property
     def samples(self) -> int:
         """Numbers a pixel."""
         return len(self.bits)
+
+    @property
+    def needed_bytes(self) -> int:
+        """That decoding it takes: the numbers as they are stored, a strip or tile, and the picture that is made."""
+        depth, pixels = (max(self.bits) + 7) // 8, self.size[0] * self.size[1]
+        shown = pixels * (1 if self.samples == 1 and self.photometric != PALETTE else 4)
+        segment = self.segment * self.samples * depth
+        again = shown * ((self.orientation != 1) + (self.samples in (2, 4) or self.photometric in (PALETTE, CMYK)))
+        if self.is_plain:
+            return shown + segment + again
+        numbers = pixels * self.samples * depth
+        if self.is_grey:  # Pillow's and a copy; of signed ones it makes 32 bits
+            numbers = pixels * (4 if depth <= 2 and self.formats[0] == UNSIGNED else 10)
+        return numbers + 2 * segment + shown + again
 
     @property
     def is_plain(self) -> bool:
@@ -141,7 +160,7 @@ def _page(index: int, tags: dict[int, tuple[int, ...]], *, is_swapped: bool) -> 
     def one(tag: int, default: int) -> int:
         return tags.get(tag, (default,))[0]
 
-    samples, bits = one(_SAMPLES, 1), tags.get(_BITS, (1,))
+    samples, bits = min(one(_SAMPLES, 1), _MOST_SAMPLES), tags.get(_BITS, (1,))
     return Page(
         index,
         (one(_WIDTH, 0), one(_HEIGHT, 0)),
@@ -155,4 +174,11 @@ def _page(index: int, tags: dict[int, tuple[int, ...]], *, is_swapped: bool) -> 
         one(_ORIENTATION, 1),
         one(_COMPRESSION, RAW),
         is_swapped,
+        _segment(tags, one(_WIDTH, 0), one(_HEIGHT, 0)),
     )
+
+
+def _segment(tags: dict[int, tuple[int, ...]], width: int, height: int) -> int:
+    if _TILE_WIDTH in tags and _TILE_HEIGHT in tags:
+        return tags[_TILE_WIDTH][0] * tags[_TILE_HEIGHT][0]
+    return width * min(tags.get(_ROWS, (height,))[0], height)

@@ -9,11 +9,11 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from diptych.pictures.depth import scaled
+from diptych.pictures.bands import in_bands, numbers
+from diptych.pictures.depth import Scale, scale_of, scaled
 from diptych.pictures.tags import BLACK_IS_ZERO, CMYK, LAB, PALETTE, RGB, SIGNED, UNSIGNED, WHITE_IS_ZERO, Page
 from diptych.pictures.turning import turned
 
-_MOST_BYTES = 2**31  # of the numbers of a page
 _SAMPLES = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, LAB: 3}  # of a pixel, extra ones aside
 
 
@@ -21,15 +21,16 @@ class NeedsPackage(Exception):
     """A file of a kind that only an optional package reads; the message says which and for what."""
 
 
-def read_page(file: IO[bytes], page: Page) -> Image.Image:
-    """The page, decoded and upright. Raises NeedsPackage, and whatever a decoder raises."""
+def read_page(file: IO[bytes], page: Page, most_bytes: int) -> Image.Image:
+    """The page, decoded and upright, of no more than `most_bytes` of numbers. Raises NeedsPackage, and whatever a
+    decoder raises."""
     with contextlib.suppress(SyntaxError, KeyError):  # a kind that Pillow does not know
         if page.is_plain:
             return _with_whole_colours(_by_pillow(file, page), page)
         if page.is_grey:
             return _grey_by_pillow(file, page)
     try:
-        return turned(_by_tifffile(file, page), page.orientation)
+        return turned(_by_tifffile(file, page, most_bytes), page.orientation)
     except NeedsPackage:
         if page.is_planar or page.bits[0] != 16 or set(page.formats) != {UNSIGNED}:
             raise
@@ -76,7 +77,7 @@ def _has_short_colours(page: Page) -> bool:
 
 
 def _grey_by_pillow(file: IO[bytes], page: Page) -> Image.Image:
-    values = np.asarray(_by_pillow(file, page))
+    values = numbers(_by_pillow(file, page))
     if page.bits[0] == 8:
         values = values.view(np.int8)
     elif page.bits[0] == 16 and page.formats[0] == SIGNED:
@@ -97,8 +98,8 @@ def _full(page: Page) -> int | None:
     return 2**bits - 1 if bits < 16 and page.formats[0] == UNSIGNED else None
 
 
-def _by_tifffile(file: IO[bytes], page: Page) -> Image.Image:
-    values = _array(file, page)
+def _by_tifffile(file: IO[bytes], page: Page, most_bytes: int) -> Image.Image:
+    values = _array(file, page, most_bytes)
     colours = _SAMPLES.get(page.photometric)
     if colours is None:
         raise SyntaxError(f"PhotometricInterpretation {page.photometric} with {page.bits[0]} bits")
@@ -107,11 +108,17 @@ def _by_tifffile(file: IO[bytes], page: Page) -> Image.Image:
     if colours == 1:
         colours = 3 if values.shape[2] == 3 and page.photometric == BLACK_IS_ZERO else 1
     shown, extra = values[..., :colours], values[..., colours : colours + 1]
-    alpha = scaled(extra, full=_whole(extra)) if extra.shape[2] and _is_alpha(page) else None
-    return _picture(shown, alpha, page)
+    scale = scale_of(shown, full=_full(page))
+    whole = scale_of(extra, full=_whole(extra)) if extra.shape[2] and _is_alpha(page) else None
+
+    def draw(top: int, bottom: int) -> Image.Image:
+        alpha = whole.applied(extra[top:bottom]) if whole else None
+        return _picture(shown[top:bottom], alpha, scale, page)
+
+    return in_bands((values.shape[1], values.shape[0]), draw)
 
 
-def _array(file: IO[bytes], page: Page) -> np.ndarray:
+def _array(file: IO[bytes], page: Page, most_bytes: int) -> np.ndarray:
     """(h, w) or (h, w, samples) of whatever numbers the page holds."""
     try:
         import imagecodecs  # noqa: F401
@@ -125,8 +132,8 @@ def _array(file: IO[bytes], page: Page) -> np.ndarray:
     file.seek(0)
     with tifffile.TiffFile(file) as tiff:
         found: Any = tiff.pages[page.index]
-        if found.nbytes > _MOST_BYTES:
-            raise MemoryError(f"{found.nbytes:,} bytes of pixels.")
+        if found.nbytes > most_bytes:  # a volume
+            raise MemoryError(f"{found.nbytes:,} bytes of numbers.")
         values, axes = np.asarray(found.asarray(maxworkers=1)), found.axes
     for axis in [name for name in axes if name not in "YXS"]:  # the depth of a volume
         values, axes = values.take(0, axis=axes.index(axis)), axes.replace(axis, "")
@@ -146,14 +153,15 @@ def _palette(values: np.ndarray, page: Page) -> Image.Image:
     colours = _by_colour(page)
     if not len(colours):
         raise SyntaxError("it has no colour map")
-    return Image.fromarray(colours[np.minimum(values, len(colours) - 1)])
+    size = (values.shape[1], values.shape[0])
+    return in_bands(size, lambda a, b: Image.fromarray(colours[np.minimum(values[a:b], len(colours) - 1)]))
 
 
-def _picture(shown: np.ndarray, alpha: np.ndarray | None, page: Page) -> Image.Image:
+def _picture(shown: np.ndarray, alpha: np.ndarray | None, scale: Scale, page: Page) -> Image.Image:
     if page.photometric == LAB:
         tones = np.concatenate([shown[..., :1].view(np.uint16), shown[..., 1:].view(np.uint16)], -1) >> 8
         return Image.fromarray(tones.astype(np.uint8), "LAB")
-    eight = scaled(shown, full=_full(page))
+    eight = scale.applied(shown)
     if page.photometric == CMYK:
         return Image.fromarray(eight, "CMYK")
     if page.photometric == WHITE_IS_ZERO:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.pictures.bands import bands
+
 # By their numbers in ITU-T H.273, which containers and FFmpeg use
 PQ, HLG = 16, 18
 BT2020, DCI_P3, DISPLAY_P3 = 9, 11, 12
@@ -40,37 +42,53 @@ def is_beyond_srgb(transfer: int, primaries: int) -> bool:
 def to_srgb(values: NDArray[np.uint16], transfer: int, primaries: int) -> NDArray[np.uint8]:
     """Full-range RGB (h, w, 3) -> the same as sRGB. `transfer` and `primaries` are H.273's numbers; whatever is neither
     PQ nor HLG counts as sRGB's own curve, and unknown primaries are BT.709's, of PQ and HLG BT.2020's."""
+    parts = list(bands(values.shape[1], values.shape[0]))
+    gain, peak = 1.0, 1.0
+    if transfer in (PQ, HLG):
+        brightest = np.empty(values.shape[:2], np.float32)
+        for top, bottom in parts:
+            brightest[top:bottom] = _linear(values[top:bottom], transfer).max(-1)
+        gain = _gain(brightest) if transfer == PQ else 1.0
+        if gain != 1:
+            brightest *= np.float32(gain)
+        peak = _peak(brightest)
+        primaries = primaries if primaries in _TO_BT709 else BT2020
+    shown = np.empty(values.shape, np.uint8)
+    for top, bottom in parts:
+        light = _linear(values[top:bottom], transfer)
+        light = _rolled_off(light if gain == 1 else light * np.float32(gain), peak)
+        if primaries in _TO_BT709:
+            light = light @ np.array(_TO_BT709[primaries], np.float32).T
+        shown[top:bottom] = _coded()[np.rint(np.clip(light, 0, 1) * 65535).astype(np.uint16)]
+    return shown
+
+
+def _linear(values: NDArray[np.uint16], transfer: int) -> NDArray[np.float32]:
+    """Linear light (h, w, 3), 1 being white."""
     light = _light(transfer)[values]
     if transfer == HLG:
         # BT.2100, table 5: what the camera saw as the screen shows it, with a system gamma of 1.2
         brightness = light @ np.array((0.2627, 0.6780, 0.0593), np.float32)
         light *= (HLG_PEAK_NITS / WHITE_NITS) * brightness[..., None] ** np.float32(0.2)
-    if transfer in (PQ, HLG):
-        light = _rolled_off(_exposed(light) if transfer == PQ else light)
-        primaries = primaries if primaries in _TO_BT709 else BT2020
-    if primaries in _TO_BT709:
-        light = light @ np.array(_TO_BT709[primaries], np.float32).T
-    return _coded()[np.rint(np.clip(light, 0, 1) * 65535).astype(np.uint16)]
+    return light
 
 
 def _peak(brightest: NDArray[np.float32]) -> float:
     return float(np.percentile(brightest, _PEAK_PERCENTILE))
 
 
-def _exposed(light: NDArray[np.float32]) -> NDArray[np.float32]:
+def _gain(brightest: NDArray[np.float32]) -> float:
     """Brightened towards white where nothing is white, darkened where nearly all is."""
-    brightest = light.max(-1)
     gain = float(np.clip(1 / max(_peak(brightest), 1e-6), 1, _MOST_GAIN))
-    gain *= min(1, _MOST_LIGHT / max(gain * float(brightest.mean()), 1e-6))
-    return light if gain == 1 else light * np.float32(gain)
+    return gain * min(1, _MOST_LIGHT / max(gain * float(brightest.mean()), 1e-6))
 
 
-def _rolled_off(light: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Linear light (h, w, 3), 1 being white, with what is brighter brought below 1: BT.2390's EETF on the greatest of
-    the three, whose ratios stay."""
-    brightest = light.max(-1)
-    if (peak := _peak(brightest)) <= 1.001:
+def _rolled_off(light: NDArray[np.float32], peak: float) -> NDArray[np.float32]:
+    """Linear light (h, w, 3), 1 being white, with what is brighter, up to `peak`, brought below 1: BT.2390's EETF on
+    the greatest of the three, whose ratios stay."""
+    if peak <= 1.001:
         return light
+    brightest = light.max(-1)
     top = float(_pq(np.float32(peak * WHITE_NITS)))
     target = float(_pq(np.float32(WHITE_NITS))) / top
     knee = 1.5 * target - 0.5
