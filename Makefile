@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 TESTS := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
 	--numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: test test-without-bfloat16 check lock check-lock demo format clean
+.PHONY: test test-without-bfloat16 check lock sbom check-lock demo format clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml constraints.txt requirements-develop.lock
@@ -34,8 +34,12 @@ check: $(READY)  ## style and types
 lock: $(READY)  ## requirements.lock and requirements-develop.lock, after pyproject.toml or constraints.txt changed
 	$(BIN)/python dependencies/lock.py
 
-check-lock: $(READY)  ## whether the locks are what they would be if they were made today, and can be installed
+sbom: $(READY)  ## sbom.cdx.json and the licences in THIRD-PARTY-NOTICES.md, after the locks or the bundled model changed
+	$(BIN)/python dependencies/sbom.py
+
+check-lock: $(READY)  ## whether the locks and the SBOM are what they would be if they were made today, and fit together
 	$(BIN)/python dependencies/lock.py --check
+	$(BIN)/python dependencies/sbom.py --check
 	$(BIN)/python -m pip check
 
 format: $(READY)
