@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from diptych.index.faults import IndexFault as IndexFault
     from diptych.index.faults import IndexModelError as IndexModelError
     from diptych.index.faults import IndexPlaceError as IndexPlaceError
+    from diptych.index.faults import IndexUntrustedError as IndexUntrustedError
     from diptych.index.filters import FilterError as FilterError
     from diptych.index.filters import Filters as Filters
     from diptych.index.killable import ReaderError as ReaderError
@@ -108,6 +109,7 @@ _HOMES = {
     "IndexModelError": "diptych.index.faults",
     "IndexBusyError": "diptych.index.faults",
     "IndexPlaceError": "diptych.index.faults",
+    "IndexUntrustedError": "diptych.index.faults",
     "IndexDamagedError": "diptych.index.faults",
     "ReaderError": "diptych.index.killable",
 }

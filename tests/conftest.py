@@ -29,6 +29,7 @@ settings.register_profile("diptych", deadline=None, suppress_health_check=[Healt
 settings.load_profile("diptych")
 
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # what is compiled in tests is no part of the user's cache
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp()  # nor is what they make and accept of the user's indexes
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -112,7 +113,9 @@ def ordinary_user(tmp_path: Path) -> Iterator[None]:
     closed = {path: path.stat().st_mode for path in tmp_path.parents if not path.stat().st_mode & 0o001}
     for path, mode in closed.items():
         path.chmod(mode | 0o011)
-    for path in (tmp_path, *tmp_path.rglob("*")):
+    configuration = Path(os.environ["XDG_CONFIG_HOME"])
+    kept = [configuration, *configuration.rglob("*")] if configuration.exists() else []
+    for path in (tmp_path, *tmp_path.rglob("*"), *kept):
         os.chown(path, 65534, 65534)
     os.seteuid(65534)
     try:

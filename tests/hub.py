@@ -21,14 +21,15 @@ NOWHERE = "http://127.0.0.1:9"  # where nobody listens
 
 class Hub(ThreadingHTTPServer):
     """Repositories as {id: {file: bytes}}; a data set's id begins with datasets/, and another branch of it is called
-    ID@BRANCH. `gated` ones list their files and give none. `asked` is what was fetched. While it is `down` it answers
-    nothing but 503."""
+    ID@BRANCH. `gated` ones list their files and give none. `asked` is what was fetched, `requests` has
+    the paths of all requests. While it is `down` it answers nothing but 503."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
         self.repositories: dict[str, Files] = {}
         self.gated: set[str] = set()
         self.asked: list[str] = []
+        self.requests: list[str] = []
         self.down = False
         Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -78,6 +79,7 @@ class Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        self.server.requests.append(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         parts = self.path.partition("?")[0].strip("/").split("/")
         if self.server.down:

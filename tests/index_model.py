@@ -26,7 +26,7 @@ class PixelModel:
     notes: tuple[str, ...] = ()
     engine = SimpleNamespace(describe=lambda: "in the test")
 
-    def __init__(self, fingerprint: str = "pixels-1", source: str = "pixel-model"):
+    def __init__(self, fingerprint: str = "pixels-1", source: str = "tests/pixels"):
         self.fingerprint, self.source = fingerprint, source
         self.embedded = 0
         self._sign = -1 if fingerprint.endswith("2") else 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diptych.checkpoint.files import WEIGHTS, first_of, other_weights, read_json, read_text
-from diptych.checkpoint.hub import fetch, is_repo_id
+from diptych.checkpoint.hub import HubId, fetch, is_repo_id
 from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.state import CheckpointError, listing
 from diptych.untrusted_json import parse_json
@@ -41,6 +41,8 @@ def find(source: str | os.PathLike[str] | None, *, revision: str | None = None) 
         return Found(BUNDLED, str(BUNDLED))
     if not isinstance(source, str | os.PathLike) or not str(source).strip():
         raise CheckpointError(f"{source!r} names no model; wanted a model folder, a file, a hub id, or 'bundled'.")
+    if isinstance(source, HubId):
+        return _in_folder(fetch(source, revision=revision), source)
     path = Path(source).expanduser() if str(source).startswith("~") else Path(source)
     if revision is not None and path.exists():
         raise CheckpointError(

@@ -39,6 +39,12 @@ class HubError(CheckpointError):
     """A model that the hub does not give: unknown, closed, or out of reach."""
 
 
+class HubId(str):
+    """The id of a model on the hub that is meant as such, whatever lies under that name in the current folder."""
+
+    __slots__ = ()
+
+
 def is_repo_id(source: str) -> bool:
     """Whether it may be a hub id: owner/name, and not the name of a file."""
     return re.fullmatch(r"[\w.-]+/[\w.-]+", source) is not None and not re.search(

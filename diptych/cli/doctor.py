@@ -15,6 +15,7 @@ from diptych.cli import FAILED, OK, PARTLY
 from diptych.cli.cache import show_cache
 from diptych.cli.options import model_options, open_model, print_json, say
 from diptych.cli.terminal import tell
+from diptych.cli.trusting import forget, known_indexes, opened, trust_in, trust_option
 from diptych.cli.wording import notice
 from diptych.engines import EngineName
 
@@ -31,11 +32,13 @@ MOST_UNREAD = 20
 @click.option(
     "--index", "place", metavar="DIR", type=click.Path(file_okay=False), help="Where the index is, if elsewhere."
 )
+@trust_option
+@click.option("--forget", "is_forgotten", is_flag=True, help="Take back that the index was made or accepted here.")
 @click.option("--cache", is_flag=True, help="Show what is kept in the user's cache.")
 @click.option("--empty", is_flag=True, help="With --cache: remove it.")
 @model_options
 def command(
-    folder: str | None, mend: bool, place: str | None, cache: bool, empty: bool,
+    folder: str | None, mend: bool, place: str | None, trust: bool, is_forgotten: bool, cache: bool, empty: bool,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Say what is wrong with the index of FOLDER, or, without one, with the model named, or with this installation.
@@ -50,6 +53,8 @@ def command(
         if not cache or folder or place or model:
             raise click.UsageError("--cache stands alone, or with --empty.")
         return show_cache(empty, as_json)
+    if is_forgotten and (mend or trust or not (folder or place)):
+        raise click.UsageError("--forget goes with FOLDER alone, or with --index.")
     from diptych.index.doctor import examine
     from diptych.index.faults import IndexFault
     from diptych.index.installation import installation, of_model
@@ -60,15 +65,17 @@ def command(
         facts, findings = of_model(open_model(model, device, activation, engine))
     elif folder is None and place is None:
         facts, findings = installation()
-        facts["terminal"] = _terminal()
+        facts |= {"terminal": _terminal(), **known_indexes()}
     else:
-        from diptych.index.local import open_index
         from diptych.index.patterns import inside
 
         opener = bound(open_model, device=device, activation=activation, engine=engine)
-        with open_index(folder or ".", model=model, index=place, open_model=opener) as index:
+        settings = {"model": model, "index": place, "open_model": opener, "trust": trust}
+        with opened(folder or ".", opens_model=False, **settings) as index:
+            if is_forgotten:
+                return forget(index, as_json)
             findings = examine(index, mend=mend)
-            facts = {} if findings else _facts(index)
+            facts = {"trust": trust_in(index)} if findings else _facts(index)
             with suppress(IndexFault, sqlite3.DatabaseError):  # of which the findings tell
                 unread = {path: message for path, (_, message) in index.failures().items()}
                 partial = index.catalog.partial(*inside(index.under))
@@ -111,7 +118,7 @@ def _print_files(what: str, messages: Sequence[str]) -> None:
 def _facts(index: LocalIndex) -> dict[str, str]:
     from diptych.index.rereading import count_older
 
-    facts = {"index": str(index.place), **_counts(index.counts()._asdict())}
+    facts = {"index": str(index.place), "trust": trust_in(index), **_counts(index.counts()._asdict())}
     if older := count_older(index.catalog, index.under):
         facts["read by an earlier version"] = f"{older:,} (diptych index FOLDER reads again what this one reads better)"
     return facts

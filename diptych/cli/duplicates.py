@@ -10,6 +10,7 @@ from diptych.cli import NOTHING
 from diptych.cli.names import quoted
 from diptych.cli.options import failures_json, json_option, print_json, progress, report_failures, say
 from diptych.cli.terminal import tell, tell_names
+from diptych.cli.trusting import opened, trust_option
 
 if TYPE_CHECKING:
     from diptych.index.duplicates import Copy
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     "--paths", is_flag=True, help="Print all of each group but the one to keep, one a line, odd names quoted."
 )
 @click.option("-0", "nul", is_flag=True, help="The same as they are, with a NUL after each: for xargs -0.")
+@trust_option
 @json_option
 def command(
-    folder: str, threshold: float | None, place: str | None, update: bool | None, paths: bool, nul: bool, as_json: bool
-) -> int:
+    folder: str, threshold: float | None, place: str | None, update: bool | None, paths: bool, nul: bool, trust: bool,
+    as_json: bool,
+) -> int:  # fmt: skip
     """Group the pictures in the index of FOLDER that are nearly the same: copies, other sizes, other compressions.
 
     Each group begins with the one to keep: that of most pixels, then of most bytes. Nothing is removed.
@@ -40,9 +43,8 @@ def command(
     """
     from diptych.cli.freshness import brought_up_to_date
     from diptych.index.duplicates import THRESHOLD, find_duplicates
-    from diptych.index.local import open_index
 
-    with open_index(folder, index=place) as index:
+    with opened(folder, opens_model=update is not False, index=place, trust=trust) as index:
         failures, before = brought_up_to_date(index, folder, update)
         with progress("comparing") as advance:
             found = find_duplicates(index, threshold=THRESHOLD if threshold is None else threshold, progress=advance)

@@ -28,6 +28,7 @@ from diptych.cli.options import (
     stages,
 )
 from diptych.cli.terminal import tell
+from diptych.cli.trusting import opened, trust_option
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
@@ -98,10 +99,11 @@ def _checked(_context: click.Context, _parameter: click.Parameter, patterns: tup
     type=click.Path(exists=True, dir_okay=False),
     help="The paths of their rows: a text file of one a line, or Parquet.",
 )
+@trust_option
 @model_options
 def command(
     folder: str, watch: bool, reindex: bool, exclude: tuple[str, ...], hidden: bool | None, follow_links: bool | None,
-    place: str | None, wait_s: float, vectors: str | None, paths: str | None,
+    place: str | None, wait_s: float, vectors: str | None, paths: str | None, trust: bool,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Make or update the index of FOLDER (by default the current one), which lies in FOLDER/.diptych. Where the index
@@ -117,7 +119,6 @@ def command(
     diptych index ./duplicates              a folder of that name
     """
     from diptych.index.given import open_given
-    from diptych.index.local import open_index
 
     if paths and not vectors:
         raise click.UsageError("--paths names the rows of --vectors, which is missing.")
@@ -125,7 +126,8 @@ def command(
         raise click.UsageError("--watch goes with neither --reindex nor --vectors; run these first.")
     opener = partial(open_model, device=device, activation=activation, engine=engine)
     rules = {"exclude": exclude or None, "hidden": hidden, "follow_links": follow_links}
-    with _ended_politely(), open_index(folder, model=model, index=place, open_model=opener, **rules) as index:
+    settings = {"model": model, "index": place, "open_model": opener, "trust": trust, **rules}
+    with _ended_politely(), opened(folder, **settings) as index:
         if watch:
             return _watch(index, as_json)
         if vectors and index.under:

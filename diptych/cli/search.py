@@ -30,6 +30,7 @@ from diptych.cli.options import (
 )
 from diptych.cli.sections import Sectioned
 from diptych.cli.terms import OPTIONS, in_order, query_of
+from diptych.cli.trusting import opened, trust_option
 from diptych.cli.words import no_such_option, told_apart
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ SECTIONS = {
         "orientation", "kind",
     ),
     "Results": ("only_paths", "nul", "asked", "sheet", "sheet_size", "show_input", "opened", "as_json"),
-    "Index": ("place", "update", "follow_links"),
+    "Index": ("place", "update", "follow_links", "trust"),
     "Model": ("model", "engine", "device", "activation"),
 }  # fmt: skip
 
@@ -114,6 +115,7 @@ SECTIONS = {
 )  # fmt: skip
 @click.option("--show-input", metavar="PNG", type=click.Path(dir_okay=False), help="Write them as the model sees them.")
 @click.option("--open", "opened", metavar="COUNT", type=click.IntRange(min=1), help="Open the best COUNT hits.")
+@trust_option
 @truncate_option
 @model_options
 @click.pass_context
@@ -172,16 +174,15 @@ class _Place(NamedTuple):
 @contextmanager
 def _opened(folders: Sequence[str], options: Mapping[str, Any]) -> Iterator[list[_Place]]:
     """The indexes of these folders, all of one model: what is not indexed yet will be with that of the others."""
-    from diptych.index.local import open_index
     from diptych.index.search import check_one_model
 
     opener = cache(partial(open_model, **{name: options[name] for name in ("device", "activation", "engine")}))
     with ExitStack() as stack:
         places: list[_Place] = []
         for folder in folders:
-            index = open_index(
+            index = opened(
                 folder, model=options["model"], index=options["place"], follow_links=options["follow_links"],
-                open_model=opener,
+                open_model=opener, trust=options["trust"],
             )  # fmt: skip
             if not any(index.folder.is_relative_to(other.folder) and index.root == other.root for other, _ in places):
                 places.append(_Place(stack.enter_context(index), folder))
@@ -190,7 +191,7 @@ def _opened(folders: Sequence[str], options: Mapping[str, Any]) -> Iterator[list
             check_one_model(there)
             for at, (index, folder) in enumerate(places):
                 if not index.exists:
-                    index = open_index(folder, model=there[0].any_model, follow_links=options["follow_links"])
+                    index = opened(folder, model=there[0].any_model, follow_links=options["follow_links"])
                     places[at] = _Place(stack.enter_context(index), folder)
         yield places
 

@@ -130,6 +130,9 @@ class Catalog:
             directory.create()
             for ending in ("", *COMPANIONS):
                 directory.remove(aside.name + ending)
+            if directory.status(path.name) is None:  # what lies beside no catalog is no journal of this one's
+                for ending in COMPANIONS:
+                    directory.remove(path.name + ending)
         facts = {"format": FORMAT, "fingerprint": fingerprint, "model": model, "dim": dim, "generation": 0}
         facts |= {f"change.{modality}": os.urandom(8).hex() for modality in MODALITIES}
         with cls(aside, connect(aside, "rwc")) as catalog, catalog.writing() as db:

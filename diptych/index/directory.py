@@ -36,7 +36,7 @@ _FILE = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLO
 _MODES = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "xb": os.O_RDWR | os.O_CREAT | os.O_EXCL}
 _WAIT_S = 60.0  # how long a reader and a writer of a catalog wait for each other's transaction
 # What names of ours begin with. In a directory that was named by the user, other programs' files may lie beside.
-_OWN = (".gitignore", "lock", "catalog", "nearest-", "background-")
+_OWN = (".gitignore", "identity.json", "lock", "catalog", "nearest-", "background-")
 
 Mode = Literal["rb", "r+b", "xb"]
 

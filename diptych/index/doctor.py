@@ -14,16 +14,22 @@ import numpy as np
 from diptych.errors import Setting, Words, worded
 from diptych.index import cache
 from diptych.index.catalog import Catalog
-from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexFault, IndexModelError, IndexPlaceError
+from diptych.index.faults import (
+    IndexBusyError,
+    IndexDamagedError,
+    IndexFault,
+    IndexModelError,
+    IndexPlaceError,
+    IndexUntrustedError,
+)
 from diptych.index.journals import COMPANIONS
-from diptych.index.local import open_index, source_of
+from diptych.index.local import open_index
 from diptych.index.lock import holder, left_behind
 from diptych.index.mending import facts_of, recover, remove, set_aside
 from diptych.index.schema import FORMAT, MODALITIES
 
 if TYPE_CHECKING:
-    from diptych.index.journals import COMPANIONS
-from diptych.index.local import LocalIndex
+    from diptych.index.local import LocalIndex
 
 LITTLE_BYTES = 200 * 2**20  # less room than this on the disk is worth a word
 _ANEW = "`diptych index FOLDER` makes one anew"
@@ -202,7 +208,9 @@ def _likely_facts(index: LocalIndex) -> dict[str, Any] | None:
             f"{index.catalog_path} does not say any more which model made its vectors, and {model.source} did not.",
             remedy=["Name the one that did with ", Setting("model"), ", or give them up with ", _REINDEX, "."],
         )
-    return {"fingerprint": model.fingerprint, "model": source_of(model), "dim": model.dim}
+    facts = index.facts_to_come
+    index.trust.also(facts)
+    return facts._asdict()
 
 
 def _of_rows(index: LocalIndex, mend: bool) -> Iterator[Finding]:
@@ -264,7 +272,7 @@ def _of_model(index: LocalIndex) -> Iterator[Finding]:
         _ = index.model
     except IndexBusyError:
         raise
-    except IndexModelError as error:
+    except (IndexModelError, IndexUntrustedError) as error:
         yield Finding(error.problem, error.remedy)
     except (ValueError, OSError) as error:
         yield Finding(str(error), ["name its model with ", Setting("model"), ", or replace all with ", _REINDEX])

@@ -22,6 +22,11 @@ class IndexModelError(IndexFault):
     """The index holds the vectors of another model than the one at hand; vectors of two models never mix."""
 
 
+class IndexUntrustedError(IndexFault):
+    """The index was neither made nor accepted by this user, and asks for what only such a one is given: that the model
+    which it names is opened, or that pictures are looked for where it says."""
+
+
 class IndexBusyError(IndexFault):
     """Another process is writing to the index."""
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych import __version__
-from diptych.errors import Setting
+from diptych.errors import Setting, Words, as_warning
 from diptych.index import cache
 from diptych.index.catalog import Catalog, Counts
 from diptych.index.directory import IndexDirectory
 from diptych.index.faults import IndexDamagedError, IndexModelError, IndexPlaceError, explained
+from diptych.index.identity import Facts
 from diptych.index.items import Modality
-from diptych.index.lock import locked
-from diptych.index.mending import facts_of
+from diptych.index.lock import holder, locked
+from diptych.index.own_model import called, check_root, named, other_model, own_model, source_of
 from diptych.index.patterns import inside
 from diptych.index.roots import CATALOG, PLACE, root_of
+from diptych.index.trust import Trust
 from diptych.index.updating import Progress, Rules, Updated, update
 
 if TYPE_CHECKING:
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from diptych.index.given import Given
     from diptych.index.search import Found, Wanted
 
-BUNDLED = "bundled"  # how the bundled model is called in a catalog: its path is another in each installation
-_REINDEX = Setting("reindex", True, "index.update")
 OpenModel = Callable[[str | None], Any]
 
 
@@ -44,6 +44,8 @@ def open_index(
     hidden: bool | None = None,
     follow_links: bool | None = None,
     open_model: OpenModel | None = None,
+    trust: bool = False,
+    notice: Callable[[Words], None] = as_warning,
 ) -> LocalIndex:
     """The index of the pictures under `folder`; nothing is read or made before it is needed.
 
@@ -53,6 +55,10 @@ def open_index(
     `hidden` and `follow_links` are those of `diptych.index.scan.scan`; an update writes them down, and None stands for
     what was written down last. Raises OSError where `folder` is none.
 
+    An index that was neither made nor accepted by this user opens no model but the bundled one and one that is named
+    here: anything else raises IndexUntrustedError. `trust` accepts it as it is, for good. `notice` is told what the
+    user should know of that (see `diptych.index.trust`).
+
     Where a folder above has an index that covers `folder`, it is that one, and all that is asked of it is asked of
     `folder` alone (see `diptych.index.roots`); `index`=`folder`/.diptych makes one of its own. Raises IndexPlaceError
     where `exclude`, `hidden` or `follow_links` come for such a folder.
@@ -61,14 +67,19 @@ def open_index(
     path = Path(os.path.abspath(os.fsdecode(folder)))
     root, under = root_of(path, None if index is None else Path(os.path.abspath(os.fsdecode(index))))
     rules = {"exclude": exclude, "hidden": hidden, "follow_links": follow_links}
+    settings: dict[str, Any] = {"model": model, "index": index, "open_model": open_model}
+    settings |= {"trust": trust, "notice": notice}
     if not under:
-        return LocalIndex(folder, model=model, index=index, **rules, open_model=open_model)
+        return LocalIndex(folder, **rules, **settings)
     if any(rule is not None for rule in rules.values()):
         raise IndexPlaceError(
             f"{path} is in the index of {root}, and what is left out is said for all of that.",
             remedy=[f"Say it of {root}, or keep an index apart with ", Setting("index", str(path / PLACE)), "."],
         )
-    return LocalIndex(root, model=model, index=index, open_model=open_model, under=under)
+    opened = LocalIndex(root, under=under, **settings)
+    if opened.is_apart:
+        check_root(opened)
+    return opened
 
 
 class LocalIndex:
@@ -78,8 +89,6 @@ class LocalIndex:
     files in `folder`, which is `root`, or a folder `under` it that the index serves as well. `exclude`, `hidden`
     and `follow_links` are as they were given, None for what the index remembers (see `rules`).
     """
-
-    recovers = True  # whether what a killed process left of a transaction is undone, which only an own index may ask
 
     def __init__(
         self,
@@ -92,6 +101,8 @@ class LocalIndex:
         follow_links: bool | None = None,
         open_model: OpenModel | None = None,
         under: str = "",
+        trust: bool = False,
+        notice: Callable[[Words], None] = as_warning,
     ):
         self.root = Path(os.path.abspath(os.fsdecode(folder)))
         self.place = self.root / PLACE if index is None else Path(os.path.abspath(os.fsdecode(index)))
@@ -104,12 +115,14 @@ class LocalIndex:
         self._catalog: Catalog | None = None
         self._opened: tuple[int, int] | None = None  # which file it is
         self._nearest: dict[Modality, tuple[str, cache.Sound]] = {}
+        self._accepts = trust
+        self.trust = Trust(self.directory, is_apart=self.is_apart, accept=trust, notice=notice)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, in this process or another, opens the same folder with the same rules and model."""
         model = self._model if self._name is None else self._name
         options = {"model": model, "index": str(self.place), "exclude": self.exclude, "hidden": self.hidden}
-        options |= {"follow_links": self.follow_links, "under": self.under}
+        options |= {"follow_links": self.follow_links, "under": self.under, "trust": self._accepts}
         return _again, (str(self.root), options)
 
     def __repr__(self) -> str:
@@ -155,6 +168,11 @@ class LocalIndex:
         return self.place.is_relative_to(self.root)
 
     @property
+    def is_apart(self) -> bool:
+        """Whether the index lies elsewhere than `folder`/.diptych, and says itself which folder it is of."""
+        return self.place != self.root / PLACE
+
+    @property
     def exists(self) -> bool:
         """Whether there is a catalog. Raises IndexUnsafeError where something else than a file has its name."""
         return bool(self.directory.size(CATALOG))
@@ -185,23 +203,38 @@ class LocalIndex:
             self.directory.check()
             self._opened = self._identity()
             self._catalog = Catalog.open(self.catalog_path, recover=self.recovers)
+            self.trust.confirm(self._catalog.facts())
         return self._catalog
+
+    @property
+    def recovers(self) -> bool:
+        """Whether what a killed process left of a transaction is undone: in an index of this user's, and where the
+        process goes on."""
+        return self.trust.known() or holder(self.place / cache.LOCK) is not None
 
     def _identity(self) -> tuple[int, int] | None:
         status = self.directory.status(CATALOG)
         return None if status is None else (status.st_dev, status.st_ino)
 
     def create(self, path: Path | None = None) -> Catalog:
-        """A new catalog for the model at hand; one at another `path` is the caller's to close."""
-        model = self.any_model
-        catalog = Catalog.create(
-            path or self.catalog_path, fingerprint=model.fingerprint, model=source_of(model), dim=model.dim
-        )
+        """A new catalog for the model at hand; one at another `path` is the caller's to close, and to put in place."""
+        facts = self.facts_to_come
+        self.directory.create()
+        with self.trust.changing(facts) if path is None else nullcontext():
+            catalog = Catalog.create(
+                path or self.catalog_path, fingerprint=facts.fingerprint, model=facts.model, dim=facts.dim
+            )
         catalog.set_facts({"version": __version__})  # whose bundled model it is
         if path is None:
             self.close()
             self._catalog, self._opened = catalog, self._identity()
         return catalog
+
+    @property
+    def facts_to_come(self) -> Facts:
+        """What a new catalog will say of the model at hand and of its folder."""
+        model = self.any_model
+        return Facts(source_of(model), model.fingerprint, model.dim, str(self.root))
 
     def nearest(self, modality: Modality) -> cache.Sound:
         """The search structure of a modality, brought up to date or built anew where that is needed.
@@ -248,7 +281,7 @@ class LocalIndex:
         facts = self.catalog.facts() if self.exists else None  # one that is damaged says so at once
         model = self.any_model
         if facts and facts["fingerprint"] != model.fingerprint:
-            raise _other_model(self.place, facts, source_of(model))
+            raise other_model(self.place, facts, source_of(model))
         return model
 
     @property
@@ -266,25 +299,16 @@ class LocalIndex:
     def any_model(self) -> Embedder:
         """The model, whether it fits the index or not: the one that was named, else that which the catalog names, as
         far as it can be read, else the bundled one."""
-        model = self._model
-        if model is None:
-            model = self._model = self._open_model(self._name) if self._name is not None else self._own_model()
-        return model
+        if self._model is None:
+            is_named = self._name is not None
+            self._model = self._open_model(self._name) if is_named else own_model(self, self._open_model)
+        return self._model  # type: ignore[return-value]
 
-    def _own_model(self) -> Embedder:
-        """The model that the index was made with; the bundled one for an index to come."""
-        source = BUNDLED
-        if self.exists:
-            source = facts_of(self.catalog_path).get("model", BUNDLED) if self.damage else self.catalog.facts()["model"]
-        try:
-            return self._open_model(None if source == BUNDLED else source)
-        except (OSError, ValueError) as error:
-            if source == BUNDLED:
-                raise
-            raise IndexModelError(
-                f"{self.place} was made with {source}, which cannot be opened ({error}).",
-                remedy=["Name where it is now with ", Setting("model"), ", or another model with it and ", _REINDEX],
-            ) from error
+    def check_trusted(self) -> None:
+        """Raises IndexUntrustedError where the model at hand would be that of a stranger's index; accepts the index
+        where that is wanted."""
+        if self.exists and not self.damage and self._name is None and self._model is None:
+            named(self)
 
     # --- what is asked of it
 
@@ -351,7 +375,7 @@ class LocalIndex:
         if given.dim != model.dim or given.fingerprint not in (None, model.fingerprint):
             raise IndexModelError(
                 f"the vectors are of {given.model or 'another model'} ({given.dim} dimensions), the index is of "
-                f"{_called(source_of(model))} ({model.dim} dimensions).",
+                f"{called(source_of(model))} ({model.dim} dimensions).",
                 remedy=["Name the model that made them with ", Setting("model"), "."],
             )
 
@@ -364,34 +388,3 @@ def _load(name: str | None) -> Embedder:
     from diptych.embedder import load
 
     return load(name)
-
-
-def source_of(model: Embedder) -> str:
-    """How a catalog calls a model, so that it can be opened again from any working folder."""
-    from diptych import embedder
-
-    source = os.fspath(model.source)
-    if Path(source) == embedder.BUNDLED:
-        return BUNDLED
-    return os.path.abspath(source) if os.path.exists(source) else source
-
-
-def _called(source: str) -> str:
-    return "the bundled model" if source == BUNDLED else source
-
-
-def _other_model(place: Path, facts: Mapping[str, Any], came: str) -> IndexModelError:
-    """What to say of an index and a model that do not go together."""
-    if facts["model"] == came == BUNDLED:  # each update has noted which version it was
-        made = facts.get("version", "an earlier version")
-        whose = "whose bundled model is another" if made != __version__ else "with another state of it"
-        return IndexModelError(
-            f"{place} was made with the bundled model of {made}; this is {__version__}, {whose}: their vectors cannot "
-            "be compared.",
-            remedy=[_REINDEX, " embeds all anew."],
-        )
-    return IndexModelError(
-        f"{place} holds vectors of {_called(facts['model'])}, and {_called(came)} came, which is another model or "
-        "another state of it; their vectors cannot be compared.",
-        remedy=["Leave out ", Setting("model"), " to go on with the index's own, or name it again with ", _REINDEX],
-    )

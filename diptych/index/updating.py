@@ -133,7 +133,8 @@ def update(
         failures = _embed(index, catalog, files, again, found.now_ns, progress, given, processes, rules.follow_links)
         newly_skipped = bool(Counter(found.skipped) - Counter(json.loads(catalog.facts().get("skipped") or "{}")))
         if not under:
-            catalog.set_facts(_now(index, rules) | {"skipped": json.dumps(found.skipped)})
+            with contextlib.nullcontext() if reindex else index.trust.moving(index.root):
+                catalog.set_facts(_now(index, rules) | {"skipped": json.dumps(found.skipped)})
     if reindex:
         _swap(index)
     cache.refresh(index.catalog, index.place, arranging=arranging)
@@ -200,7 +201,7 @@ def _begun(index: LocalIndex) -> Catalog | None:
     path = index.new_catalog_path
     with contextlib.suppress(IndexDamagedError, IndexPlaceError, sqlite3.DatabaseError):
         catalog = Catalog.open(path, recover=index.recovers)
-        if catalog.facts()["fingerprint"] == index.any_model.fingerprint:
+        if index.facts_to_come.cover(catalog.facts(), is_apart=False):
             return catalog
         catalog.close()
     remove(path)
@@ -216,7 +217,7 @@ def _swap(index: LocalIndex) -> None:
         index.close()
         remove(index.catalog_path)
     index.close()
-    with explained(index.catalog_path):
+    with explained(index.catalog_path), index.trust.changing(index.facts_to_come):
         index.directory.rename(index.new_catalog_path.name, index.catalog_path.name)
 
 

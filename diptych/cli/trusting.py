@@ -1,0 +1,97 @@
+"""Indexes that came from elsewhere: --trust, the question at a terminal, and what `diptych doctor` says of trust."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from diptych.cli import NOTHING, OK
+from diptych.cli.options import print_json, say
+from diptych.cli.terminal import ask
+from diptych.cli.wording import notice
+
+if TYPE_CHECKING:
+    from diptych.index.faults import IndexUntrustedError
+    from diptych.index.local import LocalIndex
+
+MOST_LISTED = 10
+_HOW = {"made": "made", "accepted": "accepted", "earlier": "accepted as made by an earlier version"}
+
+trust_option = click.option(
+    "--trust", is_flag=True, help="Accept an index that was not made here, with the model that it names; for good."
+)
+
+
+def opened(folder: str, *, opens_model: bool = True, **settings: Any) -> LocalIndex:
+    """`diptych.open_index`, at a terminal after the question whether a stranger's index is to be trusted. Raises
+    IndexUntrustedError where that is wanted and not said, before anything is done, if `opens_model`."""
+    from diptych.index.faults import IndexUntrustedError
+
+    settings["notice"] = lambda words: say(notice(words))
+    try:
+        return _checked(folder, opens_model, settings)
+    except IndexUntrustedError as error:
+        if not _is_accepted(error):
+            raise
+    return _checked(folder, opens_model, settings | {"trust": True})
+
+
+def _checked(folder: str, opens_model: bool, settings: dict[str, Any]) -> LocalIndex:
+    from diptych.index.local import open_index
+
+    index = open_index(folder, **settings)
+    try:
+        if opens_model or settings.get("trust"):
+            index.check_trusted()
+    except BaseException:
+        index.close()
+        raise
+    return index
+
+
+def _is_accepted(error: IndexUntrustedError) -> bool:
+    """Ask; a script is not asked."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    say(notice(error.problem))
+    return ask("Trust it, for good? [y/N]") in ("y", "yes")
+
+
+def forget(index: LocalIndex, as_json: bool) -> int:
+    """Have the index be a stranger's from now on; the exit code."""
+    was_known = index.trust.forget()
+    if as_json:
+        print_json({"index": str(index.place), "forgotten": was_known})
+    elif was_known:
+        say(f"{index.place} is no index of yours any more; --trust accepts it again")
+    else:
+        say(f"{index.place} was neither made nor accepted here")
+    return OK if was_known else NOTHING
+
+
+def trust_in(index: LocalIndex) -> str:
+    """Whether an index is known here, and how it came to be, in words."""
+    with suppress(ValueError):  # of a damaged one the findings tell
+        _ = index.damage  # opens it
+    record = index.trust.record
+    if record is None:
+        return "none, for it has changed" if index.trust.altered else "none, for it was neither made nor accepted here"
+    elsewhere = "" if record.path == str(index.place) else f", when it was {record.path}"
+    return f"{_HOW.get(record.how, record.how)} here on {record.at.replace('T', ' at ')}{elsewhere}"
+
+
+def known_indexes() -> dict[str, str]:
+    """The indexes that this user made or accepted, the last first, as facts for `diptych doctor`."""
+    from diptych.index import configuration, own_indexes
+
+    try:
+        kept = own_indexes.records()[::-1]
+        facts = {"indexes": f"{len(kept):,} made or accepted here, as {configuration.folder()} has it"}
+    except own_indexes.TROUBLE as error:
+        return {"indexes": f"your configuration cannot be read ({own_indexes.told(error)})"}
+    for number, one in enumerate(kept[:MOST_LISTED], start=1):
+        facts[f"index {number}"] = f"{one.path}, {_HOW.get(one.how, one.how)} on {one.at.replace('T', ' at ')}"
+    return facts

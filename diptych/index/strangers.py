@@ -1,0 +1,90 @@
+"""What can be said of an index that came from elsewhere: whose it is, since when it is here, what it asks for."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from diptych.errors import Setting, Words
+from diptych.escaping import harmless
+from diptych.index.directory import IndexDirectory
+from diptych.index.faults import IndexFault, IndexUntrustedError
+from diptych.index.own_indexes import told
+
+_CATALOG = "catalog.sqlite"
+_LONGEST = 200  # letters of what it says of itself
+
+
+def is_here_before(directory: IndexDirectory, until_ns: int) -> bool:
+    """Whether the index is the user's own and its catalog's status has not changed since this time, which no archive
+    and no download can set back."""
+    if not hasattr(os, "geteuid"):
+        return False
+    with suppress(OSError, IndexFault):
+        catalog = directory.plain(_CATALOG)
+        if catalog is not None and catalog.st_ctime_ns < until_ns:
+            return os.geteuid() == catalog.st_uid == directory.owner
+    return False
+
+
+def untrusted(
+    directory: IndexDirectory,
+    said: Mapping[str, Any],
+    *,
+    altered: bool = False,
+    trouble: Exception | None = None,
+    root: bool = False,
+) -> IndexUntrustedError:
+    """What to say of an index that was not made here, whose facts are `said`, and which asks for a model, or with
+    `root` for the folder that it says it is of."""
+    asks = f"the pictures in {shown(said.get('root'))}" if root else f"the model {shown(said.get('model'))}"
+    why = "has changed since it was made or accepted here" if altered else "was neither made nor accepted here"
+    unknown = f" (your configuration cannot be read: {told(trouble)})" if trouble else ""
+    return IndexUntrustedError(
+        f"the index in {directory} {why}{unknown}: it {_origin(directory, said)}, and asks for {asks}.",
+        remedy=_remedy(root),
+    )
+
+
+def _remedy(root: bool) -> Words:
+    accepts = [Setting("trust", True), " accepts it as it is, for good"]
+    if root:
+        return [*accepts, "."]
+    return [*accepts, "; ", Setting("model", "MODEL", "index.update"), " opens it with a model of yours instead."]
+
+
+def _origin(directory: IndexDirectory, said: Mapping[str, Any]) -> str:
+    words = []
+    if catalog := directory.status(_CATALOG):
+        words.append(f"belongs to {_owner(catalog.st_uid)}, is dated {_day(catalog.st_mtime)}")
+        if hasattr(os, "geteuid"):  # elsewhere it is no time of a change
+            words.append(f"came or changed here on {_day(catalog.st_ctime)}")
+    words.append(f"names diptych {shown(said.get('version'))} as its maker")
+    return ", ".join(words)
+
+
+def _owner(uid: int) -> str:
+    if not hasattr(os, "geteuid"):
+        return "a user of this machine"
+    if uid == os.geteuid():
+        return "you"
+    with suppress(ImportError, KeyError):
+        import pwd
+
+        return pwd.getpwuid(uid).pw_name
+    return f"user {uid}"
+
+
+def _day(seconds: float) -> str:
+    with suppress(OverflowError, ValueError, OSError):
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    return "no day of ours"
+
+
+def shown(value: object) -> str:
+    """What a stranger's file says, in quotes, with escapes for what is not seen; cut where it is long."""
+    text = harmless(repr(value)) if value is not None else "nothing"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
