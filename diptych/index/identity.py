@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from diptych.index import own_indexes
 from diptych.index.directory import IndexDirectory
 from diptych.index.own_indexes import Key, Record
+from diptych.untrusted_json import parse_json
 
 NAME = "identity.json"
 LIMIT = 65_536  # bytes of it that are read
@@ -79,10 +80,10 @@ def write(
 
 def _entries(directory: IndexDirectory) -> tuple[bool, list[Any]]:
     try:
-        return True, list(json.loads(directory.read(NAME, LIMIT))["entries"])[:_MOST]
+        return True, list(parse_json(directory.read(NAME, LIMIT))["entries"])[:_MOST]
     except (FileNotFoundError, NotADirectoryError):
         return False, []
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # ValueError: no JSON, a link, or too much
+    except (OSError, ValueError, TypeError, KeyError):  # ValueError: no JSON, a link, or too much
         return True, []
 
 
