@@ -17,17 +17,19 @@ from diptych.cli import NOTHING, OK
 from diptych.index import directory, readers
 
 INDEX = Path(directory.__file__).parent
-# What reads and writes pictures, texts and what the user named, and no file of an index
+# What reads and writes pictures, texts, what the user named or configured, and no file of an index
 OTHERS = {
-    "bulk", "changes", "given", "query", "read_anew", "reader_process", "reading", "scan", "watching",
+    "bulk", "changes", "configuration", "given", "query", "read_anew", "reader_process", "reading", "scan", "watching",
 }  # fmt: skip
 # Single functions of other modules that may, and what they do it to
 ALLOWED = {
     ("duplicates", "_files"): "pictures",
     ("local", "open_index"): "the folder of the pictures",
     ("local", "update"): "the folder of the pictures",
-    ("local", "source_of"): "a model",
     ("mending", "_with_first_page"): "files that the directory opened",
+    ("own_indexes", "_used_before"): "the user's cache",
+    ("own_indexes", "installed_ns"): "this program",
+    ("own_model", "source_of"): "a model",
     ("relevance", "_kept"): "bytes in memory",
     ("roots", "as_listed"): "folders of pictures",
     ("roots", "_is_ours"): "the folder of the pictures",

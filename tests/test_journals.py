@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diptych.index.cache import LOCK
 from diptych.index.catalog import Catalog, Entry
 from diptych.index.faults import IndexUnsafeError
 from diptych.index.items import Contents, Details, File, Part
 from diptych.index.journals import MAGIC
 from diptych.index.local import LocalIndex
+from diptych.index.lock import locked
 
 DIM = 16
 VECTORS = np.eye(DIM, dtype=np.float16)[:1]
@@ -68,14 +70,14 @@ def test_a_killed_transaction_of_our_own_is_undone(killed: Path) -> None:
 
 def test_in_an_index_that_is_not_known_nothing_is_undone(killed: Path) -> None:
     before = killed.read_bytes(), Path(f"{killed}-journal").read_bytes()
-    with pytest.raises(IndexUnsafeError, match=r"-journal says that an update.*was not made here.*reindex=True"):
+    with pytest.raises(IndexUnsafeError, match=r"-journal says that.*was not made here.*trust=True.*reindex=True"):
         Catalog.open(killed, recover=False)
     assert (killed.read_bytes(), Path(f"{killed}-journal").read_bytes()) == before
-    index = LocalIndex(killed.parent.parent, index=killed.parent)
-    index.recovers = False
-    with pytest.raises(IndexUnsafeError):
-        _ = index.catalog
-    assert LocalIndex(killed.parent.parent, index=killed.parent).catalog.counts().files == 30
+    with pytest.raises(IndexUnsafeError, match="trust=True takes the index as it is"):
+        _ = LocalIndex(killed.parent.parent, index=killed.parent).catalog
+    with locked(killed.parent / LOCK):  # by an update that goes on
+        assert LocalIndex(killed.parent.parent, index=killed.parent).recovers
+    assert LocalIndex(killed.parent.parent, index=killed.parent, trust=True).catalog.counts().files == 30
 
 
 def test_what_is_read_only_undoes_nothing(killed: Path) -> None:
