@@ -389,6 +389,9 @@ def _tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:
     if not checkpoint.tokenizer_json:
         return None
     try:
-        return Tokenizer.of_tower(checkpoint.tokenizer_json, checkpoint.config.text, checkpoint.reading)
+        is_ours = checkpoint.source == str(BUNDLED)
+        return Tokenizer.of_tower(
+            checkpoint.tokenizer_json, checkpoint.config.text, checkpoint.reading, is_ours=is_ours
+        )
     except TokenizerError as error:
         raise TokenizerError(f"{checkpoint.source}: {error}") from error

@@ -13,12 +13,15 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, pro
 
 from diptych.cleaning import PLAIN, SIMPLE, Reading, cleaned
 from diptych.errors import DiptychError, Setting, Words
+from diptych.tokenizer_file import TokenizerFileError, is_panic, opened
+from diptych.untrusted_json import parse_json
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int
 
     from diptych.nets.config import TextConfig
 
+MAX_TEXT = 2**15  # characters of a text that are looked at: no tower reads a tenth of them
 START, END = "<|startoftext|>", "<|endoftext|>"
 # OpenAI's split: contractions, runs of letters, single digits, runs of anything else (their simple_tokenizer.py).
 WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
@@ -26,6 +29,9 @@ WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
 class TokenizerError(DiptychError, ValueError):
     """A tokenizer file that cannot be read, or a text too long for the model."""
+
+
+_Row = list[int] | TokenizerError  # a text's ids
 
 
 class Tokens(NamedTuple):
@@ -60,23 +66,25 @@ class Tokenizer:
 
     @classmethod
     def from_json(
-        cls, text: str, *, context: int = 77, pad_id: int = 0, fill_context: bool = False, reading: Reading = PLAIN
-    ) -> "Tokenizer":
-        """Open the text of a `tokenizer.json`; TokenizerError where it is none."""
+        cls, text: str, *, context: int = 77, pad_id: int = 0, fill_context: bool = False, reading: Reading = PLAIN,
+        is_ours: bool = False,
+    ) -> "Tokenizer":  # fmt: skip
+        """Open the text of a `tokenizer.json`, as `tokenizer_file.opened` does; TokenizerError where it is none, or one
+        that takes more than it may."""
         try:
-            tokenizer = tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # the library raises bare Exception
-            raise TokenizerError(
-                f"this is no tokenizer.json ({error}); take the file from the model's folder."
-            ) from error
+            tokenizer = opened(text, is_ours=is_ours)
+        except TokenizerFileError as error:
+            raise TokenizerError(str(error)) from error
         return cls(tokenizer, context=context, pad_id=pad_id, fill_context=fill_context, reading=reading)
 
     @classmethod
-    def of_tower(cls, text: str, config: "TextConfig", reading: Reading = PLAIN) -> "Tokenizer":
+    def of_tower(
+        cls, text: str, config: "TextConfig", reading: Reading = PLAIN, *, is_ours: bool = False
+    ) -> "Tokenizer":
         """The text of a `tokenizer.json`, padded and limited as the text tower of `config` wants it, and read as the
         model's source does."""
-        fill = not config.causal or config.pool == "last"
-        return cls.from_json(text, context=config.context, pad_id=config.pad_id, fill_context=fill, reading=reading)
+        fill, padding = not config.causal or config.pool == "last", {"context": config.context, "pad_id": config.pad_id}
+        return cls.from_json(text, **padding, fill_context=fill, reading=reading, is_ours=is_ours)
 
     @classmethod
     def open(cls, path: str | Path, *, context: int = 77, pad_id: int = 0, fill_context: bool = False) -> "Tokenizer":
@@ -108,27 +116,50 @@ class Tokenizer:
         if isinstance(texts, str):
             raise TypeError("texts came as one string; pass a list of strings.")
         rows = self._rows(texts)
-        cut = sum(len(row) > self.context for row in rows)
-        if cut and not truncate:
-            raise TokenizerError(next(iter(self.too_long(texts).values())))
-        rows = [row if len(row) <= self.context else [*row[: self.context - 1], row[-1]] for row in rows]
-        return self._pad(rows, cut)
+        if not truncate and (bad := self._too_long(texts, rows)):
+            raise TokenizerError(next(iter(bad.values())))
+        cut = sum(self._is_long(text, row) for text, row in zip(texts, rows, strict=True))
+        sound = [row for row in rows if isinstance(row, list)]
+        if len(sound) < len(rows):
+            raise next(row for row in rows if isinstance(row, TokenizerError))
+        kept = [row if len(row) <= self.context else [*row[: self.context - 1], row[-1]] for row in sound]
+        return self._pad(kept, cut)
 
     def too_long(self, texts: Sequence[str]) -> dict[int, Words]:
-        """What is wrong with each text that is longer than the context, by its place in `texts`."""
+        """What is wrong with each text that is longer than the context, or that the library stumbles over, by its place
+        in `texts`."""
+        return self._too_long(texts, self._rows(texts))
+
+    def _too_long(self, texts: Sequence[str], rows: Sequence[_Row]) -> dict[int, Words]:
         return {
             at: [
-                f"{len(row)} tokens in text {at} ({texts[at][:40]!r}...); this model reads {self.context}. Pass ",
+                f"{_length(text, row)} in text {at} ({text[:40]!r}...); this model reads {self.context}. Pass ",
                 Setting("truncate", True),
                 " to cut.",
             ]
-            for at, row in enumerate(self._rows(texts))
-            if len(row) > self.context
+            if isinstance(row, list)
+            else str(row)
+            for at, (text, row) in enumerate(zip(texts, rows, strict=True))
+            if self._is_long(text, row)
         }
 
-    def _rows(self, texts: Sequence[str]) -> list[list[int]]:
-        texts = [cleaned(text, self.reading.cleaning) for text in texts]
-        return [row.ids for row in self._tokenizer.encode_batch_fast(texts)]
+    def _is_long(self, text: str, row: _Row) -> bool:
+        return isinstance(row, TokenizerError) or len(row) > self.context or len(text) > MAX_TEXT
+
+    def _rows(self, texts: Sequence[str]) -> list[_Row]:
+        """Each text's ids, of a text that is far too long those of its beginning; an error for one over which the
+        library stumbles, as a pattern makes it do."""
+        return self._encoded([cleaned(text[:MAX_TEXT], self.reading.cleaning) for text in texts])
+
+    def _encoded(self, texts: list[str]) -> list[_Row]:
+        try:
+            return [row.ids for row in self._tokenizer.encode_batch_fast(texts)]
+        except BaseException as error:
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
+            if len(texts) > 1:
+                return [row for text in texts for row in self._encoded([text])]
+            return [TokenizerError(f"this model's tokenizer cannot read the text {texts[0][:40]!r} ({error}).")]
 
     def _pad(self, rows: list[list[int]], cut: int) -> Tokens:
         width = self.context if self.fill_context else max((len(row) for row in rows), default=0)
@@ -141,7 +172,7 @@ class Tokenizer:
 
     def normalised(self, text: str) -> str:
         """The text as the vocabulary sees it: for CLIP lower case, with single spaces."""
-        text, normalizer = cleaned(text, self.reading.cleaning), self._tokenizer.normalizer
+        text, normalizer = cleaned(text[:MAX_TEXT], self.reading.cleaning), self._tokenizer.normalizer
         return normalizer.normalize_str(text) if normalizer else text
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -241,13 +272,17 @@ def json_of_vocabulary(vocab_json: str, merges: str) -> str:
     """The tokenizer.json of CLIP's tokenizer from its vocab.json and merges.txt, which older folders have in its place.
     TokenizerError where they are not that."""
     try:
-        vocabulary = {str(word): int(index) for word, index in json.loads(vocab_json).items()}
+        vocabulary = {str(word): int(index) for word, index in parse_json(vocab_json).items()}
         lines = merges.removeprefix("\ufeff").split("\n")
         lines = lines[1:] if lines[0].startswith("#version") else lines
         pairs = [(left, right) for left, right in (line.split() for line in lines if line.strip())]
         return _of_vocabulary(vocabulary, pairs).to_str()
     except Exception as error:  # the library raises bare Exception
         raise TokenizerError(f"vocab.json and merges.txt make no tokenizer of CLIP's ({error!r}).") from error
+
+
+def _length(text: str, row: list[int]) -> str:
+    return f"{len(text):,} characters" if len(text) > MAX_TEXT else f"{len(row)} tokens"
 
 
 def _of_vocabulary(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:

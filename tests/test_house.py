@@ -14,7 +14,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     "__main__", "cli", "serve", "generate", "collect", "evaluation", "index", "training", "exporting", "embedder",
     "engines", "checkpoint", "data", "difference", "zero_shot", "heat_map", "probe", "locate", "comparison", "metrics",
-    "similarity_plot", "plots", "images", "pictures", "formats", "tokenizer", "cleaning", "failures", "extras",
+    "similarity_plot", "plots", "images", "pictures", "formats", "tokenizer", "tokenizer_file", "cache_folder",
+    "cleaning", "failures", "extras",
     "downloading", "regular_files", "untrusted_json", "nets", "errors", "links", "console", "escaping",
     "versions",
 )  # fmt: skip

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from tokenizers import Tokenizer
 
 from diptych.checkpoint.fitting import NO_WEIGHT
 from diptych.checkpoint.keys import unread
@@ -14,6 +11,8 @@ from diptych.checkpoint.state import CheckpointError, differences
 from diptych.checkpoint.table import QKV, VECTOR, Row, Rows, read_rows, write_rows
 from diptych.errors import ArgumentError
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.tokenizer_file import opened
+from diptych.untrusted_json import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -220,8 +219,8 @@ def padding_id(tokenizer_json: str | None, tokenizer_settings: dict[str, Any]) -
     token = token.get("content") if isinstance(token, dict) else token
     try:
         if token is None:
-            return (json.loads(tokenizer_json).get("padding") or {}).get("pad_id")
-        return Tokenizer.from_str(tokenizer_json).token_to_id(token)
+            return (parse_json(tokenizer_json).get("padding") or {}).get("pad_id")
+        return opened(tokenizer_json).token_to_id(token)
     except Exception:  # no tokenizer.json: whoever embeds a text says so
         return None
 

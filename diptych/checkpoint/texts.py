@@ -11,12 +11,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+import tokenizers
 
 from diptych.checkpoint.files import read_json
 from diptych.checkpoint.state import CheckpointError
 from diptych.cleaning import OPENAI, PLAIN, SIMPLE, CleaningError, Reading, checked
 from diptych.nets.config import TextConfig
+from diptych.tokenizer_file import TokenizerFileError, opened
 
 SETTINGS = "tokenizer_config.json"
 OURS = "diptych"  # the key under which our own word stands in it, which goes before all others
@@ -177,8 +178,8 @@ def _part(tokenizer_json: str | None, key: str) -> dict[str, Any]:
     return part or {}
 
 
-def _opened(tokenizer_json: str) -> Tokenizer:
+def _opened(tokenizer_json: str) -> tokenizers.Tokenizer:
     try:
-        return Tokenizer.from_str(tokenizer_json)
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"tokenizer_json is no tokenizer.json ({error}).") from error
+        return opened(tokenizer_json)
+    except TokenizerFileError as error:
+        raise CheckpointError(f"tokenizer_json: {error}") from error

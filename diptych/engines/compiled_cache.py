@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+
+from diptych.cache_folder import cache_folder
 
 KEPT = 8  # files; the one that was not used for the longest goes first
 
 
 def folder(name: str = "compiled") -> Path:
-    """Where they lie: $XDG_CACHE_HOME or the system's usual place for caches, then diptych/NAME. Raises RuntimeError
-    for a user without a home."""
-    home = Path.home()
-    usual = {"darwin": home / "Library" / "Caches", "win32": Path(os.environ.get("LOCALAPPDATA", home))}
-    return Path(os.environ.get("XDG_CACHE_HOME") or usual.get(sys.platform, home / ".cache")) / "diptych" / name
+    """Where they lie, as `cache_folder` says."""
+    return cache_folder(name)
 
 
 def key(files: Iterable[Path], *said: str) -> str:

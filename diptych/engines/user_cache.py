@@ -12,6 +12,7 @@ from diptych.engines import compiled_cache
 
 KINDS = {
     "compiled": "text towers as OpenVINO compiled them; a first search makes them again",
+    "tokenizers": "names of tokenizers that were tried; opening them takes a moment longer once more",
     "vectors": "vectors of evaluated pictures; probe and evaluate make them again",
 }
 
