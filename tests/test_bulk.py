@@ -71,6 +71,7 @@ def test_a_shards_pixels_are_not_held(tiny_model: Path, tmp_path: Path, monkeypa
     class Many:
         def __init__(self) -> None:
             self.names, self.links = [f"{at:03}.png" for at in range(300)], 0
+            self.skipped: dict[str, int] = {}
 
         def read(self, start: int, stop: int) -> Iterator[Input]:
             for name in self.names[start:stop]:
@@ -79,7 +80,7 @@ def test_a_shards_pixels_are_not_held(tiny_model: Path, tmp_path: Path, monkeypa
                 assert sum(one() is not None for one in held) < 100
                 yield Input(name, pixels)
 
-    monkeypatch.setattr("diptych.index.bulk.open_inputs", lambda source, spec, follow_links: Many())
+    monkeypatch.setattr("diptych.index.bulk.open_inputs", lambda source, spec, **options: Many())
     assert embed_in_bulk(diptych.load(tiny_model), "anything", tmp_path / "out").rows == 300
 
 

@@ -86,7 +86,7 @@ def test_settings_are_read_by_their_type(text: str, wanted: tuple) -> None:
         ("batchsize=8", "batchsize is no setting of a run; did you mean batch_size"),
         ("augmentation.flop=1", r"augmentation\.flop is no setting of a run; did you mean augmentation\.flip"),
         ("augmentation.turn=1", "there are crop_scale, drop_words, erase, flip"),
-        ("quick=1", "there are accumulate, activation, augmentation"),
+        ("quick=1", "there are accumulate, activation, allow_outside, augmentation"),
         ("lr", "'lr' sets nothing; wanted NAME=VALUE"),
         ("betas=0.9", "betas cannot be '0.9'; wanted"),
         ("augmentation=none", "set by its parts, such as augmentation.flip=0"),

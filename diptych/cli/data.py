@@ -9,7 +9,7 @@ import click
 
 from diptych.cli import OK, PARTLY
 from diptych.cli.names import quoted
-from diptych.cli.options import json_option, print_json, progress, say, write_picture
+from diptych.cli.options import json_option, outside_option, print_json, progress, say, write_picture
 from diptych.cli.terminal import tell
 from diptych.cli.wording import message_of
 
@@ -33,6 +33,7 @@ def command() -> None:
 @click.argument("source")
 @click.option("--image-column", help="A table's column of pictures, where its name is unusual.")
 @click.option("--caption-column", help="A table's column of captions, where its name is unusual.")
+@outside_option
 @click.option("--limit", default=10_000, show_default=True, type=click.IntRange(min=1), help="Samples to look at.")
 @click.option("--sheet", metavar="PNG", help="Write some pictures with their captions as one picture.")
 @click.option("--plot", metavar="PNG", help="Draw how long captions and how large pictures are.")
@@ -47,8 +48,8 @@ def command() -> None:
 @click.option("--device", help="cuda, mps or cpu; by default the first of these that is here.")
 @json_option
 def inspect_command(
-    source: str, image_column: str | None, caption_column: str | None, limit: int, sheet: str | None, plot: str | None,
-    as_json: bool, **speed: Any,
+    source: str, image_column: str | None, caption_column: str | None, allow_outside: bool, limit: int,
+    sheet: str | None, plot: str | None, as_json: bool, **speed: Any,
 ) -> int:  # fmt: skip
     """Say what SOURCE holds, what is broken or there twice, and whether reading it keeps up with training.
 
@@ -65,7 +66,7 @@ def inspect_command(
         require("drawing", "matplotlib")
     if speed["rate"] is None:
         require("measuring the rate of training", "torch")
-    opened = open_source(source, image_column=image_column, caption_column=caption_column)
+    opened = open_source(source, image_column=image_column, caption_column=caption_column, allow_outside=allow_outside)
     say(f"{source}: {opened.form}")
     with progress("looking at samples") as advance:
         found = inspect_source(opened, source, limit=limit, threads=speed["threads"], progress=advance)

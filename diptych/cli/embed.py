@@ -9,6 +9,7 @@ from diptych.cli.options import (
     follow_links_option,
     model_options,
     open_model,
+    outside_option,
     print_json,
     progress,
     report_failures,
@@ -27,9 +28,10 @@ from diptych.engines import EngineName
     "--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True, help="Of the vectors."
 )
 @follow_links_option
+@outside_option
 @model_options
 def command(
-    source: str, out: str, shard_size: int, dtype: Any, follow_links: bool,
+    source: str, out: str, shard_size: int, dtype: Any, follow_links: bool, allow_outside: bool,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Write the vectors of all pictures of SOURCE (a folder, or pairs as `diptych train` reads them) to the folder OUT:
@@ -38,18 +40,22 @@ def command(
     \b
     diptych embed ~/Pictures vectors/
     """
+    from diptych.data.samples import spell_counts
     from diptych.index.bulk import embed_in_bulk
 
     embedder = open_model(model, device, activation, engine)
     with progress("embedding") as advance:
         written = embed_in_bulk(
-            embedder, source, out, shard_size=shard_size, dtype=dtype, follow_links=follow_links, progress=advance
-        )
+            embedder, source, out, shard_size=shard_size, dtype=dtype, follow_links=follow_links,
+            allow_outside=allow_outside, progress=advance,
+        )  # fmt: skip
     report_links(written.links)
+    if written.skipped:
+        say(f"left out {spell_counts(written.skipped)}")
     code = report_failures(written.failures)
     if as_json:
         counts = {"rows": written.rows, "texts": written.texts, "shards": written.shards, "found": written.found}
-        print_json({"out": out, **counts, "failures": failures_json(written.failures)})
+        print_json({"out": out, **counts, "skipped": written.skipped, "failures": failures_json(written.failures)})
     else:
         tell(out, fold=False)
     before = f", {written.found} of them from before" if written.found else ""

@@ -12,7 +12,7 @@ import click
 
 from diptych.checkpoint.state import CheckpointError
 from diptych.cli import FAILED, OK, PARTLY
-from diptych.cli.options import activation_option, json_option, open_model, print_json, say, stages
+from diptych.cli.options import activation_option, json_option, open_model, outside_option, print_json, say, stages
 from diptych.cli.terminal import tell
 from diptych.cli.wording import message_of
 from diptych.engines import EngineName
@@ -35,12 +35,13 @@ BUNDLED = "bundled"
 @click.option(
     "--compare", nargs=2, metavar="A B", help="Set the results in two folders (or results.jsonl files) side by side."
 )
+@outside_option
 @click.option("--engine", type=click.Choice(["openvino", "pytorch"]), help="What runs the models.")
 @click.option("--device", help="cuda, mps or cpu; by default the first of these that is here.")
 @activation_option
 @json_option
 def command(
-    models: tuple[str, ...], suite: str | None, out: str, compare: tuple[str, str] | None,
+    models: tuple[str, ...], suite: str | None, out: str, compare: tuple[str, str] | None, allow_outside: bool,
     engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Measure MODELs ("bundled", folders, checkpoints or hub ids) on the data sets of a suite: zero-shot accuracy,
@@ -64,7 +65,8 @@ def command(
     require("measuring models", "matplotlib", "scipy")
     asked = {"--suite": suite, "--out": out, "--engine": engine, "--device": device, "--activation": activation}
     flags = [word for flag, value in asked.items() if value for word in (flag, str(value))]
-    entries = read_suite(suite)
+    flags += ["--allow-outside"] * allow_outside
+    entries = read_suite(suite, allow_outside=allow_outside)
     rows, unopened = [], []
     for name in models or (BUNDLED,):
         try:

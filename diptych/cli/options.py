@@ -37,6 +37,12 @@ truncate_option = click.option("--truncate", is_flag=True, help="Cut texts that 
 follow_links_option = click.option(
     "--follow-links", is_flag=True, help="Take in what links lead out of the folder to; by default these are left out."
 )
+outside_option = click.option(
+    "--allow-outside",
+    is_flag=True,
+    help="Read files outside of the data's folder, where a table names them or a link leads to them; by default these "
+    "are left out and counted.",
+)
 remembered_links_option = click.option(
     "--follow-links/--no-follow-links",
     default=None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from diptych.cli import OK, PARTLY
-from diptych.cli.options import model_options, open_model, print_json, progress, say
+from diptych.cli.options import model_options, open_model, outside_option, print_json, progress, say
 from diptych.cli.terminal import tell
 from diptych.engines import EngineName
 from diptych.extras import require
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 @click.option("--templates", default="general", show_default=True, help="Prompts for zero-shot: a name or a JSON file.")
 @click.option("--seed", default=0, show_default=True, help="Of what is drawn.")
 @click.option("--out", metavar="NPZ", type=click.Path(dir_okay=False), help="Write weights, bias and classes there.")
+@outside_option
 @model_options
 def command(
     data: str, val: str | None, shots: int | None, plain: bool, templates: str, seed: int, out: str | None,
-    model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
+    allow_outside: bool, model: str | None, engine: EngineName | None, device: str | None, activation: str | None,
+    as_json: bool,
 ) -> int:  # fmt: skip
     """Train a linear classifier on the vectors of DATA: a folder of class folders, with train/ and test/ or val/ above
     them or without, or another set of classes that `diptych evaluate` reads. Without a split of its own, half of each
@@ -42,7 +44,7 @@ def command(
     """
     require("a linear probe", "scipy")
     embedder = open_model(model, device, activation, engine)
-    result = _probed(embedder, data, val, shots, plain, templates, seed)
+    result = _probed(embedder, data, val, shots, plain, templates, seed, allow_outside)
     said = {
         "top1": result.accuracy, "zero_shot": result.zero_shot, "l2": result.probe.l2,
         "validation_top1": None if math.isnan(result.validation) else result.validation,
@@ -82,8 +84,9 @@ def _beginning(result: Probed) -> str:
 
 
 def _probed(
-    embedder: Embedder, data: str, val: str | None, shots: int | None, plain: bool, templates: str, seed: int
-) -> Probed:
+    embedder: Embedder, data: str, val: str | None, shots: int | None, plain: bool, templates: str, seed: int,
+    allow_outside: bool,
+) -> Probed:  # fmt: skip
     from diptych.evaluation.features import kept_for_user
     from diptych.evaluation.probing import probe_set
     from diptych.evaluation.sets import Labelled, open_set, training_set
@@ -91,10 +94,10 @@ def _probed(
     from diptych.zero_shot import templates_of
 
     prompts = templates_of(templates)
-    judged = open_set(val or data, kind="classes")
-    train = training_set(data)
+    judged = open_set(val or data, kind="classes", allow_outside=allow_outside)
+    train = training_set(data, allow_outside=allow_outside)
     if val and train is None:
-        train = open_set(data, kind="classes")
+        train = open_set(data, kind="classes", allow_outside=allow_outside)
     with progress("looking at pictures") as advance, kept_for_user() as cache:
         job = Job(embedder, judged, train, templates, prompts, seed, cache, advance)  # type: ignore[arg-type]
         result = probe_set(job, shots=shots, plain=plain)

@@ -22,8 +22,8 @@ PRECISIONS = click.Choice(["bf16", "fp16", "fp32"])
 
 SECTIONS = {
     "Data": (
-        "data", "weights", "image_column", "caption_column", "val", "captions_per_image", "scenes", "tokenizer",
-        "vocab_size",
+        "data", "weights", "image_column", "caption_column", "allow_outside", "val", "captions_per_image", "scenes",
+        "tokenizer", "vocab_size",
     ),
     "Model": ("model", "init", "activation", "image_size", "recipe", "list_recipes"),
     "Length of the run": ("epochs", "minutes", "batch_size", "accumulate", "eval_every", "seed"),
@@ -44,6 +44,13 @@ SECTIONS = {
 @click.option("--weight", "weights", type=float, multiple=True, help="Share of each --data in the mixture, in order.")
 @click.option("--image-column", help="A table's column with pictures, where its name does not say so.")
 @click.option("--caption-column", help="A table's column with captions.")
+@click.option(
+    "--allow-outside",
+    is_flag=True,
+    default=None,
+    help="Read files outside of the data's folder, where a table names them or a link leads to them; by default these "
+    "are left out and counted.",
+)
 @click.option("--val", help="Held-out pairs, for recall during the run; of a folder with splits, those held out.")
 @click.option("--out", help="The run's folder; the model ends up in OUT/model. [default: runs/1, or the next free one]")
 @click.option("--recipe", help="Settings to start from; --recipes lists them with their sources. [default: laptop]")

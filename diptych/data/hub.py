@@ -50,7 +50,7 @@ def open_hub(
     names = list(rows.column_names or next(iter(rows)))
     columns = choose_columns(names, image_column, caption_column, spec)
     rows = _undecoded(rows, columns[0]).select_columns([columns[0], *columns[1]])
-    confined = Confined(_folders(name), allow_outside=allow_outside)
+    confined = Confined([*caches(), *[name] * Path(name).is_dir()], allow_outside=allow_outside)
     if not streaming:
         return HubSource(rows, columns, name, confined)
     count = rows.num_shards
@@ -60,12 +60,12 @@ def open_hub(
     return Stream(shards, partial(_fetch, rows=rows, columns=columns, form=form, confined=confined), form, known)
 
 
-def _folders(name: str) -> list[str]:
-    """Where `datasets` and the hub keep files, and the folder that was named in a data set's place."""
+def caches() -> list[str]:
+    """Where `datasets` and the hub keep files."""
     from datasets import config
     from huggingface_hub import constants
 
-    return [str(config.HF_DATASETS_CACHE), constants.HF_HUB_CACHE, *[name] * Path(name).is_dir()]
+    return [str(config.HF_DATASETS_CACHE), constants.HF_HUB_CACHE]
 
 
 def _fetch(shard: str, folder: Path, rows: Any, columns: Columns, form: str, confined: Confined) -> Unpacked:

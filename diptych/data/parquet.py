@@ -91,22 +91,22 @@ def _group_or_count(name: str, columns: Columns, skipped: dict[str, int]) -> Ite
 def _rows(name: str, columns: Columns) -> Iterator[Row]:
     path, _, group = name.rpartition("#")
     wanted, number = [columns[0], *columns[1]], 0
-    with _damage(f"row group {group} of {path} is damaged", "damaged row group"):
+    with damage(f"row group {group} of {path} is damaged", "damaged row group"):
         file = _file(Path(path), _flat(_file(Path(path)).schema_arrow, wanted))
         size = _unpacked_bytes(file, int(group), wanted, Path(path))
         batches = file.iter_batches(_batch_rows(file, wanted, size), [int(group)], wanted, use_threads=False)
     while True:
-        with _damage(f"row group {group} of {path} is damaged", "damaged row group"):
+        with damage(f"row group {group} of {path} is damaged", "damaged row group"):
             if (batch := next(batches, None)) is None:
                 return
-            cells = {name: _cells(batch.column(name)) for name in wanted}
+            cells = {name: cells_of(batch.column(name)) for name in wanted}
         for at in range(batch.num_rows):
             record = {name: column[at] for name, column in cells.items()}
             yield row_of(record, columns, f"row {number + at} of group {group} of {Path(path).name}")
         number += batch.num_rows
 
 
-def _cells(column: "pyarrow.Array") -> list[Any]:
+def cells_of(column: "pyarrow.Array") -> list[Any]:
     """The cells as Python has them. Of cells that repeat, which take no room in a file, each is made once."""
     import pyarrow
 
@@ -148,7 +148,7 @@ def _unpacked_bytes(file: "pyarrow.parquet.ParquetFile", group: int, wanted: Seq
 
 
 @contextmanager
-def _damage(what: str, reason: str = "unusable") -> Iterator[None]:
+def damage(what: str, reason: str = "unusable") -> Iterator[None]:
     """DataError for whatever pyarrow raises at a file that is none of its own."""
     import pyarrow
 
@@ -195,6 +195,6 @@ def _file(path: Path, repeating: Sequence[str] = ()) -> "pyarrow.parquet.Parquet
         import pyarrow.parquet
     except ImportError as error:
         raise DataError(f'{path}: Parquet is read by pyarrow; pip install "diptych[data]".') from error
-    with _damage(f"{path} cannot be read as Parquet"):
+    with damage(f"{path} cannot be read as Parquet"):
         open_file(path).close()  # no pipe and no device: it opens what it finds
         return pyarrow.parquet.ParquetFile(path, read_dictionary=list(repeating))

@@ -165,7 +165,7 @@ class ShardSource:
         return f"{self._keys[index]} in {self.paths[self._places[index, 0]].name}"
 
 
-class _Headers:
+class Headers:
     """A tar's file, of which no more is handed out at a time than headers have: tarfile takes what these say of their
     own length, and looks for numbers in them in a way that is quadratic in the length of these (CVE-2024-6232)."""
 
@@ -184,7 +184,7 @@ def members(path: Path) -> Iterator[tuple[str, int, int]]:
 
     One of DAMAGE where the tar is none or ends too early, once what lies before that is handed out.
     """
-    with open_file(path) as file, tarfile.open(fileobj=cast(BinaryIO, _Headers(file)), mode="r:") as tar:
+    with open_file(path) as file, tarfile.open(fileobj=cast(BinaryIO, Headers(file)), mode="r:") as tar:
         end = os.fstat(file.fileno()).st_size
         at = -1
         for number, member in enumerate(tar):

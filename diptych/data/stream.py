@@ -9,7 +9,7 @@ import numpy as np
 
 from diptych.data.joined import Joined, located
 from diptych.data.samples import DataError, Source, Stream, count
-from diptych.data.temporary import remove_with, unpacking
+from diptych.data.temporary import FULL_DISK, remove_with, unpacking
 
 Result = TypeVar("Result")
 
@@ -132,7 +132,22 @@ def settle(future: Future[Result], function: Callable[..., Result], *arguments: 
 
 
 def indexed(source: Source | Stream) -> Source:
-    """The source; a stream fetched whole, for a small one, such as held-out pairs. DataError where a shard is lost."""
+    """The source; a stream fetched whole, for a small one, such as held-out pairs. Shards that cannot be had are
+    counted by reason; DataError where all are such, or no room is left."""
     if not isinstance(source, Stream):
         return source
-    return Joined([fetched(source, shard) for shard in source.shards], source.form, source.skipped)
+    parts: list[Source] = []
+    lost: dict[str, Exception] = {}
+    for shard in source.shards:
+        try:
+            parts.append(fetched(source, shard))
+        except (DataError, OSError) as error:
+            if isinstance(error, DataError) and error.reason == FULL_DISK:
+                raise
+            lost[shard] = error
+    if lost and not parts:
+        raise next(iter(lost.values()))
+    whole = Joined(parts, source.form, source.skipped)
+    for shard, error in lost.items():
+        count(whole.skipped, f"a shard lost ({shard:.200}: {getattr(error, 'reason', type(error).__name__)})")
+    return whole

@@ -23,6 +23,7 @@ except ImportError:  # Windows, where nothing tells whether a program still runs
 # Nobody else's: a folder may be shared by machines, between which no lock counts.
 PREFIX = f"diptych-unpacked-{socket.gethostname()}-"
 FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_DISK = "full disk"  # the reason of what found no room
 _TIMES, _ANYHOW = 50, 256 << 20  # of what is packed, and of how little it may be: pictures hardly pack at all
 # Folder -> the process that made it, for one that was forked off it removes nothing, and the open file that locks it.
 _held: dict[str, tuple[int, int | None]] = {}
@@ -41,7 +42,7 @@ def unpacking() -> Iterator[Path]:
     except BaseException as error:
         _remove(folder)
         if isinstance(error, OSError) and error.errno in FULL and str(error.filename or folder).startswith(folder):
-            raise DataError(f"no room is left for {folder}; set TMPDIR to a folder with more.", "full disk") from error
+            raise DataError(f"no room is left for {folder}; set TMPDIR to a folder with more.", FULL_DISK) from error
         raise
 
 

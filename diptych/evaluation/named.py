@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diptych.data.confinement import Confined
+from diptych.data.hub import caches
 from diptych.data.samples import DataError, caption_lines
+from diptych.data.unpacked import Row, picture_bytes
 from diptych.evaluation.sets import HELD_OUT, TRAIN, WHOLE, Labelled, Pairs, Pictures, identity_of
-from diptych.images import Source as ImageSource
 
 PARQUET = "refs/convert/parquet"  # where the hub keeps a copy of what has a loading script, which nobody runs any more
 
@@ -173,8 +175,9 @@ def saved_splits(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda name: [*HELD_OUT, TRAIN, name].index(name)))
 
 
-def open_saved(folder: Path, split: str | None = None) -> Labelled | Pairs:
-    """What `save_to_disk` left: a picture's column, and one of class numbers with names or one of captions."""
+def open_saved(folder: Path, split: str | None = None, confined: Confined | None = None) -> Labelled | Pairs:
+    """What `save_to_disk` left: a picture's column, and one of class numbers with names or one of captions. Pictures
+    that rows give by their path lie where `confined` allows, by default in the folder."""
     there = saved_splits(folder)
     if split is not None and there and split not in there:
         raise DataError(f"{folder} has no split {split!r}; it has {', '.join(there)}.")
@@ -182,7 +185,13 @@ def open_saved(folder: Path, split: str | None = None) -> Labelled | Pairs:
     place = folder / chosen if there else folder
     rows = _datasets(str(folder)).load_from_disk(str(place))
     files = sorted(place.iterdir())
-    return of_rows(rows, chosen, identity=identity_of(place, files), **_columns(rows, str(folder)))
+    return of_rows(
+        rows,
+        chosen,
+        identity=identity_of(place, files),
+        confined=confined or Confined([folder]),
+        **_columns(rows, str(folder)),
+    )
 
 
 def _columns(rows: Any, where: str) -> dict[str, Any]:
@@ -199,14 +208,20 @@ def _columns(rows: Any, where: str) -> dict[str, Any]:
 
 
 def of_rows(
-    rows: Any, split: str, *, image: str, label: str | None, caption: str | None, identity: str | None = None
-) -> Labelled | Pairs:
+    rows: Any, split: str, *, image: str, label: str | None, caption: str | None, identity: str | None = None,
+    confined: Confined | None = None,
+) -> Labelled | Pairs:  # fmt: skip
     """A `datasets.Dataset` as a set. Class names are those of its label's feature. Raises DataError where it has none,
     or a picture without a class."""
     datasets = _datasets(split)
     shown = rows.cast_column(image, datasets.Image(decode=False)).select_columns([image])
     identity = identity or _hashed(rows._fingerprint, str(len(rows)))
-    pictures = Pictures([f"row {place}" for place in range(len(rows))], _reader(shown, image), identity, split)
+    pictures = Pictures(
+        [f"row {place}" for place in range(len(rows))],
+        _reader(shown, image, confined or Confined(caches())),
+        identity,
+        split,
+    )
     if label is None:
         texts = rows.select_columns([caption])
         return Pairs(pictures, lambda place: caption_lines(texts[place][caption], pictures.keys[place]))
@@ -223,13 +238,9 @@ def _hashed(*said: str) -> str:
     return hashlib.blake2b("\0".join(said).encode(), digest_size=12).hexdigest()
 
 
-def _reader(rows: Any, image: str) -> Any:
-    def read(place: int) -> ImageSource:
-        cell = rows[place][image] or {}
-        found = cell.get("bytes") or cell.get("path")
-        if not found:
-            raise DataError(f"row {place} has no picture.", "no picture")
-        return found
+def _reader(rows: Any, image: str, confined: Confined) -> Any:
+    def read(place: int) -> bytes:
+        return picture_bytes(Row(f"row {place}", rows[place][image], []), None, confined)
 
     return read
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from diptych.data.classes import read_classes
+from diptych.data.confinement import Confined, left_out
 from diptych.data.folders import in_classes
-from diptych.data.samples import DataError, Source
+from diptych.data.samples import DataError, Source, spell_counts
 from diptych.data.shards import expand_braces
 from diptych.data.sources import open_source
 from diptych.data.splits import HELD_OUT, TRAIN, split_folders
@@ -62,17 +63,21 @@ class Labelled:
 @dataclass(frozen=True)
 class Pairs:
     """Pictures with captions: `captions(place)` are all of one; it raises DataError or OSError where they cannot be
-    read."""
+    read. `said` is what a person should know of how they were read."""
 
     pictures: Pictures
     captions: Callable[[int], tuple[str, ...]]
+    said: str = ""
 
 
-def open_set(source: str | os.PathLike[str], *, split: str | None = None, kind: Kind | None = None) -> Labelled | Pairs:
+def open_set(
+    source: str | os.PathLike[str], *, split: str | None = None, kind: Kind | None = None, allow_outside: bool = False
+) -> Labelled | Pairs:
     """The set that `source` names: one of FORMS, or a name from `named.NAMED`.
 
     `split` is by default the first of HELD_OUT that there is; a set without splits is taken whole. `kind` is guessed
-    where it is None. Raises DataError that says what was looked for.
+    where it is None; `allow_outside` is as `data.sources.open_source` has it. Raises DataError that says what was
+    looked for.
     """
     from diptych.evaluation import named, webdataset
 
@@ -82,24 +87,25 @@ def open_set(source: str | os.PathLike[str], *, split: str | None = None, kind: 
     if not os.path.isdir(text):
         if kind == "classes":
             raise DataError(_not_there(text))
-        return _pairs(text, WHOLE)
+        return _pairs(text, WHOLE, allow_outside)
+    confined = Confined([text], allow_outside=allow_outside)
     if named.is_saved(Path(text)):
-        return named.open_saved(Path(text), split)
+        return named.open_saved(Path(text), split, confined)
     there = splits(text)
     chosen = _chosen(text, there, split)
     folder = split_folders(Path(text))[chosen] if there else Path(text)
     if webdataset.is_laid_out(Path(text), folder):
         return webdataset.open_shards(Path(text), folder, chosen, kind)
     if kind == "classes" or (kind is None and _has_classes(folder)):
-        return class_folders(folder, chosen)
-    return _pairs(folder, chosen)
+        return class_folders(folder, chosen, confined)
+    return _pairs(folder, chosen, allow_outside)
 
 
-def training_set(source: str | os.PathLike[str]) -> Labelled | None:
+def training_set(source: str | os.PathLike[str], *, allow_outside: bool = False) -> Labelled | None:
     """The training split of a set of classes; None where the set has none."""
     if TRAIN not in splits(source):
         return None
-    found = open_set(source, split=TRAIN, kind="classes")
+    found = open_set(source, split=TRAIN, kind="classes", allow_outside=allow_outside)
     return found if isinstance(found, Labelled) else None
 
 
@@ -133,23 +139,27 @@ def _has_classes(folder: Path) -> bool:
     return in_classes(folder)
 
 
-def class_folders(folder: Path, split: str = WHOLE) -> Labelled:
-    """A folder of pictures in class folders, as `read_classes` reads them. Raises DataError where there are not two
-    classes."""
-    found = read_classes(folder)
+def class_folders(folder: Path, split: str = WHOLE, confined: Confined | None = None) -> Labelled:
+    """A folder of pictures in class folders, as `read_classes` reads them, without those that links lead to out of what
+    `confined`, by default the folder, holds. Raises DataError where there are not two classes."""
+    every = read_classes(folder)
+    found = every.only((confined or Confined([folder])).holds)
     if len(found.names) < 2:
         raise DataError(
             f"{folder} has {len(found.names)} folders of pictures below; wanted one for each of two classes or more."
         )
     keys = [os.fspath(path.relative_to(folder)) for path in found.paths]
     pictures = Pictures(keys, found.paths.__getitem__, identity_of(folder, found.paths), split)
-    return Labelled(pictures, found.names, np.array(found.answers), said=found.said)
+    inside = set(found.paths)
+    outside = [os.path.relpath(path, folder) for path in every.paths if path not in inside]
+    said = [found.said, *[f"left out {len(outside):,} with {left_out(outside)}"] * bool(outside)]
+    return Labelled(pictures, found.names, np.array(found.answers, np.int64), said="; ".join(filter(None, said)))
 
 
-def _pairs(place: str | Path, split: str) -> Pairs:
+def _pairs(place: str | Path, split: str, allow_outside: bool = False) -> Pairs:
     if isinstance(place, str) and "://" not in place and not _is_pattern(place) and not os.path.exists(place):
         raise DataError(_not_there(place))
-    source = indexed(open_source(place))
+    source = indexed(open_source(place, allow_outside=allow_outside))
     files = _files(place)
     if isinstance(source, TableSource):  # which names the pictures, and may lie elsewhere than these
         named = (source.file(at) for at in range(len(source)))
@@ -161,7 +171,8 @@ def _pairs(place: str | Path, split: str) -> Pairs:
 def pairs_of(source: Source, identity: str, split: str = WHOLE) -> Pairs:
     """Pairs as training reads them."""
     keys = [source.key(place) for place in range(len(source))]
-    return Pairs(Pictures(keys, lambda place: source[place].image, identity, split), source.captions)
+    said = f"left out {spell_counts(source.skipped)}" if source.skipped else ""
+    return Pairs(Pictures(keys, lambda place: source[place].image, identity, split), source.captions, said)
 
 
 def _is_pattern(text: str) -> bool:

@@ -61,7 +61,7 @@ def bases(entries: Sequence[Entry]) -> dict[str, Entry]:
 def open_base(entry: Entry) -> Base:
     """The base, or why there is none: that costs its shifts the comparison alone."""
     try:
-        found = open_set(entry.source, split=entry.split, kind=entry.kind)
+        found = open_set(entry.source, split=entry.split, kind=entry.kind, allow_outside=entry.allow_outside)
     except EXPECTED as error:
         return Base(entry.name, problem=f"{entry.name} cannot be opened: {error}")
     if isinstance(found, Labelled):

@@ -19,7 +19,7 @@ import os
 import time
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Entry:
     templates: str | None = None
     seed: int = 0
     shift_of: str | None = None
+    allow_outside: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in (None, "classes", "pairs"):
@@ -69,9 +70,9 @@ class Entry:
                 )
 
 
-def read_suite(path: str | os.PathLike[str]) -> list[Entry]:
-    """The data sets of a suite file. Raises OSError where it cannot be read, and ValueError that names an unknown key
-    or task, a missing one, or a name that comes twice."""
+def read_suite(path: str | os.PathLike[str], *, allow_outside: bool = False) -> list[Entry]:
+    """The data sets of a suite file, to be opened with `allow_outside`. Raises OSError where it cannot be read, and
+    ValueError that names an unknown key or task, a missing one, or a name that comes twice."""
     with open(path, "rb") as file:
         try:
             said = tomllib.load(file)
@@ -82,7 +83,7 @@ def read_suite(path: str | os.PathLike[str]) -> list[Entry]:
     tables = said.get("dataset")
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise ArgumentError(f"{path} names no data sets; wanted a [[dataset]] table for each, with name and source.")
-    entries = [_entry(table, Path(path)) for table in tables]
+    entries = [replace(_entry(table, Path(path)), allow_outside=allow_outside) for table in tables]
     names = [entry.name for entry in entries]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ArgumentError(f"{path} has two data sets called {twice[0]!r}; give each a name of its own.")
@@ -94,7 +95,7 @@ _TYPES = {"tasks": list, "seed": int}
 
 
 def _entry(table: dict[str, Any], path: Path) -> Entry:
-    known = [each.name for each in fields(Entry)]
+    known = [each.name for each in fields(Entry) if each.name != "allow_outside"]  # for people to say, not for files
     called = f"{path}, data set {table.get('name', '')!r}:"
     for key, value in table.items():
         if key not in known:
@@ -172,9 +173,13 @@ class _Runner:
         return [self._task(entry, job, task) for task in entry.tasks or usual]
 
     def _job(self, entry: Entry, progress: Callable[[int, int], None]) -> Job:
-        data = open_set(entry.source, split=entry.split, kind=entry.kind)
+        data = open_set(entry.source, split=entry.split, kind=entry.kind, allow_outside=entry.allow_outside)
         training = {"probe", "few-shot"} & set(entry.tasks or ())
-        train = training_set(entry.source) if training and isinstance(data, Labelled) else None
+        train = (
+            training_set(entry.source, allow_outside=entry.allow_outside)
+            if training and isinstance(data, Labelled)
+            else None
+        )
         if train is not None and train.pictures.split == data.pictures.split:
             train = None  # asked for the training split itself: halves of it
         own = data.templates if isinstance(data, Labelled) else ()
@@ -251,7 +256,7 @@ class _Runner:
             details["prompts"] = list(job.prompts)
         if outcome.failures:
             details["left_out"] = list(job.left_out.values())
-        if isinstance(job.data, Labelled) and job.data.said:
+        if job.data.said:
             details["said"] = job.data.said
         return {
             "metrics": outcome.metrics,

@@ -4,15 +4,20 @@ and nshards.txt there; classnames.txt, zeroshot_classification_templates.txt and
 
 from __future__ import annotations
 
-import tarfile
+import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from diptych.data.samples import IMAGE_SUFFIXES, DataError
-from diptych.data.shards import ShardSource
+from diptych.data.samples import IMAGE_SUFFIXES, MAX_SIDECAR_BYTES, DataError
+from diptych.data.shards import DAMAGE, ShardSource, members, read_member
+from diptych.data.text_encoding import decoded
 from diptych.evaluation.sets import Kind, Labelled, Pairs, Pictures, identity_of, pairs_of
+from diptych.regular_files import MAX_BYTES, open_file, read_file
+
+_LONGEST_CLASS = 4096  # bytes
 
 CLASSES, TEMPLATES, TYPE, SHARDS = (
     "classnames.txt",
@@ -29,9 +34,8 @@ def is_laid_out(top: Path, folder: Path) -> bool:
     if (top / CLASSES).is_file() or (folder / SHARDS).is_file():
         return True
     try:
-        with tarfile.open(shards[0], "r:") as tar:
-            return any(member.name.endswith(".cls") for member, _ in zip(tar, range(20), strict=False))
-    except (tarfile.TarError, OSError):
+        return any(name.endswith(".cls") for name, *_ in islice(members(shards[0]), 20))
+    except DAMAGE:
         return False
 
 
@@ -39,7 +43,7 @@ def open_shards(top: Path, folder: Path, split: str, kind: Kind | None) -> Label
     """The set in `folder`, a split of `top`. Raises DataError where shards or class names are missing or damaged."""
     shards = _all_shards(folder)
     if kind is None:
-        said = (top / TYPE).read_text(encoding="utf-8") if (top / TYPE).is_file() else ""
+        said = decoded(read_file(top / TYPE, MAX_SIDECAR_BYTES)) if (top / TYPE).is_file() else ""
         kind = "pairs" if "retrieval" in said or not (top / CLASSES).is_file() else "classes"
     extra = [path for name in (CLASSES, TEMPLATES) if (path := top / name).is_file()]
     identity = identity_of(top, [*shards, *extra])
@@ -51,8 +55,8 @@ def open_shards(top: Path, folder: Path, split: str, kind: Kind | None) -> Label
 def _all_shards(folder: Path) -> list[Path]:
     """In the order of their numbers. DataError where nshards.txt says that there are more."""
     shards = sorted(folder.glob("*.tar"), key=lambda path: (len(path.stem), path.stem))
-    counted = (folder / SHARDS).read_text(encoding="utf-8").strip() if (folder / SHARDS).is_file() else ""
-    if counted.isdigit() and int(counted) != len(shards):
+    said = decoded(read_file(folder / SHARDS, MAX_SIDECAR_BYTES)).strip() if (folder / SHARDS).is_file() else ""
+    if (counted := _number(said)) is not None and counted != len(shards):
         raise DataError(f"{folder} holds {len(shards)} shards and {SHARDS} says {counted}; fetch the missing ones.")
     return shards
 
@@ -68,9 +72,8 @@ def _labelled(top: Path, shards: Sequence[Path], identity: str, split: str) -> L
 
     def read(place: int) -> bytes:
         shard, offset, size = places[place]
-        with open(shards[shard], "rb") as file:
-            file.seek(offset)
-            return file.read(size)
+        with open_file(shards[shard]) as file:
+            return read_member(file, (offset, size), MAX_BYTES, keys[place])
 
     return Labelled(Pictures(keys, read, identity, split), classes, np.array(answers, np.int64), templates)
 
@@ -84,7 +87,7 @@ def names_in(top: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         return []
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return [line.strip() for line in decoded(read_file(path, MAX_SIDECAR_BYTES)).splitlines() if line.strip()]
 
 
 def _scan(path: Path, number: int, classes: int) -> list[tuple[str, tuple[int, int, int], int]]:
@@ -92,20 +95,28 @@ def _scan(path: Path, number: int, classes: int) -> list[tuple[str, tuple[int, i
     pictures: dict[str, tuple[int, int, int]] = {}
     answers: dict[str, int] = {}
     try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                key, _, suffix = member.name.rpartition(".")
+        with open_file(path) as file:
+            for name, offset, size in members(path):
+                key, _, suffix = name.rpartition(".")
                 if f".{suffix.lower()}" in IMAGE_SUFFIXES:
-                    pictures[key] = (number, member.offset_data, member.size)
-                elif suffix == "cls" and (file := tar.extractfile(member)):
-                    answers[key] = _class(file.read(), f"{key} in {path}", classes)
-    except (tarfile.TarError, OSError) as error:
+                    pictures[key] = (number, offset, size)
+                elif suffix == "cls":
+                    said = read_member(file, (offset, size), _LONGEST_CLASS, f"{key} in {path}")
+                    answers[key] = _class(said, f"{key} in {path}", classes)
+    except DataError:
+        raise
+    except DAMAGE as error:
         raise DataError(f"{path} cannot be read as a tar shard ({error}); copy or download it again.") from error
     return [(key, pictures[key], answers[key]) for key in pictures if key in answers]
 
 
 def _class(said: bytes, key: str, classes: int) -> int:
     text = said.decode("utf-8", "replace").strip()
-    if not text.isdigit() or int(text) >= classes:
+    if (number := _number(text)) is None or number >= classes:
         raise DataError(f"{key} is of class {text[:20]!r}; wanted a number below {classes}, the names in {CLASSES}.")
-    return int(text)
+    return number
+
+
+def _number(text: str) -> int | None:
+    """A whole number of a few digits."""
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else None

@@ -54,10 +54,11 @@ class Input(NamedTuple):
 
 class Inputs(Protocol):
     """What a job embeds: names in an order that stays, and the pictures of a stretch of them, in any order; `links` is
-    how many were not followed."""
+    how many were not followed, `skipped` what is no pair, by reason."""
 
     names: list[str]
     links: int
+    skipped: dict[str, int]
 
     def read(self, start: int, stop: int) -> Iterator[Input]:
         """Those from `start` up to `stop`."""
@@ -67,7 +68,7 @@ class Inputs(Protocol):
 @dataclass
 class Written:
     """What a job has written, with what it found from before: shards, rows, captions, and what could not be read;
-    `links` is how many lead out of the folder and were not followed."""
+    `links` is how many lead out of the folder and were not followed, `skipped` what is no pair, by reason."""
 
     shards: int = 0
     found: int = 0
@@ -75,6 +76,7 @@ class Written:
     texts: int = 0
     failures: dict[str, Failure] = field(default_factory=dict)
     links: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
 
 
 def embed_in_bulk(
@@ -85,6 +87,7 @@ def embed_in_bulk(
     shard_size: int = SHARD_SIZE,
     dtype: Literal["float16", "float32"] = "float16",
     follow_links: bool = False,
+    allow_outside: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Written:
     """Write the vectors of every picture of `source` to the folder `out`, and those of captions to out/texts.
@@ -92,12 +95,12 @@ def embed_in_bulk(
     `source` is a folder of pictures, or pairs as `diptych.train` takes them. 00000.npy is (rows, dim) of `dtype`, unit
     length; 00000.parquet has a row for each with `path`, `caption`, `width` and `height`, and the model's name and
     fingerprint in its metadata; 00000.json names what could not be read. A job that was cut off goes on when it is
-    called again. What links lead out of a folder of pictures to is left out but with `follow_links`. `progress` is told
-    (done, total) in pictures. Raises DataError where `out` holds another job, and
-    IndexBusyError where another process is at this one.
+    called again. What links lead out of a folder of pictures to is left out but with `follow_links`; pairs whose
+    picture lies outside of the folder of pairs, but with `allow_outside`. `progress` is told (done, total) in pictures.
+    Raises DataError where `out` holds another job, and IndexBusyError where another process is at this one.
     """
     require("the table beside the vectors", "pyarrow")
-    inputs = open_inputs(source, model.preprocessing, follow_links=follow_links)
+    inputs = open_inputs(source, model.preprocessing, follow_links=follow_links, allow_outside=allow_outside)
     folder = Path(out)
     if not inputs.names:
         raise DataError(f"{source} holds no pictures; wanted a folder of them, or pairs as `diptych train` reads them.")
@@ -115,7 +118,7 @@ def _written(
     dtype: np.dtype,
     progress: Callable[[int, int], None],
 ) -> Written:
-    total, written = len(inputs.names), Written(links=inputs.links)
+    total, written = len(inputs.names), Written(links=inputs.links, skipped=dict(inputs.skipped))
     for number, start in enumerate(range(0, total, shard_size)):
         stop = min(start + shard_size, total)
         shard = _Shard(folder, f"{number:05}", model, dtype)
@@ -261,12 +264,15 @@ def _replaced(path: Path, write: Callable[[Path], object]) -> None:
     part.replace(path)
 
 
-def open_inputs(source: str | os.PathLike[str], spec: Preprocess, *, follow_links: bool = False) -> Inputs:
+def open_inputs(
+    source: str | os.PathLike[str], spec: Preprocess, *, follow_links: bool = False, allow_outside: bool = False
+) -> Inputs:
     """A folder of pictures, or pairs. Raises DataError or OSError where there is neither."""
     place = Path(source)
     if place.is_dir() and not any(next(place.glob(pattern), None) for pattern in _DATA_FILES):
         return _Album(place, spec, follow_links)
-    return _Pairs(indexed(open_source(source if isinstance(source, str) else place)), spec)
+    found = open_source(source if isinstance(source, str) else place, allow_outside=allow_outside)
+    return _Pairs(indexed(found), spec)
 
 
 class _Album:
@@ -277,6 +283,7 @@ class _Album:
         found = scan(folder, follow_links=follow_links)
         self._files: list[File] = sorted(file for file in found if file.kind == "picture")
         self.names, self.links = [file.path for file in self._files], found.skipped[LEADS_OUT]
+        self.skipped: dict[str, int] = {}
 
     def read(self, start: int, stop: int) -> Iterator[Input]:
         with Readers(self._folder, self._spec, follow_links=self._follow_links) as readers:
@@ -295,6 +302,7 @@ class _Pairs:
     def __init__(self, source: Source, spec: Preprocess):
         self._source, self._spec = source, spec
         self.names, self.links = [source.key(index) for index in range(len(source))], 0
+        self.skipped = source.skipped
 
     def read(self, start: int, stop: int) -> Iterator[Input]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -8,14 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diptych.data.parquet import cells_of, damage
+from diptych.data.samples import DataError
 from diptych.index.faults import IndexFault
 from diptych.index.items import File
 from diptych.index.read_anew import kind_read_anew
+from diptych.regular_files import open_file, read_file
 from diptych.versions import READING
 
 # In a Parquet file's metadata
 MODEL_KEY, FINGERPRINT_KEY, READING_KEY = b"diptych.model", b"diptych.fingerprint", b"diptych.reading"
 _PATH_COLUMN = "path"
+_LONGEST = 4 << 30  # bytes of a text of paths
 
 
 class Given:
@@ -99,9 +103,9 @@ def open_given(vectors: str | os.PathLike[str], paths: str | os.PathLike[str] | 
         shards = [(place, Path(paths) if paths else place.with_suffix(".parquet"))]
     given: Given | None = None
     for npy, beside in shards:
-        array, named = _array(npy), _paths(beside)
-        if len(array) != len(named.paths):
-            raise IndexFault(f"{npy} has {len(array)} rows, and {beside} {len(named.paths)} paths; wanted one each.")
+        array = _array(npy)
+        named = _paths(beside, npy, len(array))
+        _require_one_each(npy, len(array), beside, len(named.paths))
         given = given or Given(named.fingerprint, named.model, array.shape[1], named.reading)
         if (named.fingerprint, array.shape[1]) != (given.fingerprint, given.dim):
             raise IndexFault(f"{npy} is of another model than {shards[0][0]}; give the vectors of one model at a time.")
@@ -113,9 +117,12 @@ def open_given(vectors: str | os.PathLike[str], paths: str | os.PathLike[str] | 
 
 
 def _array(path: Path) -> np.ndarray:
+    open_file(path).close()  # no pipe and no device: numpy opens what it finds
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # its parser of headers is Python's own, which raises what it likes
         raise IndexFault(f"{path} is no .npy file of numbers ({error}).") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or not array.shape[1]:
         what = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
@@ -123,28 +130,44 @@ def _array(path: Path) -> np.ndarray:
     return array
 
 
-def _paths(path: Path) -> _Paths:
+def _require_one_each(npy: Path, rows: int, beside: Path, paths: int) -> None:
+    if rows != paths:
+        raise IndexFault(f"{npy} has {rows} rows, and {beside} {paths} paths; wanted one each.")
+
+
+def _paths(path: Path, npy: Path, rows: int) -> _Paths:
+    """Those of the `rows` of `npy`. IndexFault where a file has none."""
     if not path.is_file():
         raise IndexFault(
             f"{path} is missing; wanted the path of each row, one a line, or in a column of Parquet: --paths."
         )
     if path.suffix.lower() != ".parquet":
-        lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+        lines = read_file(path, _LONGEST).removesuffix(b"\n").split(b"\n")
         return _Paths([os.fsdecode(line.removesuffix(b"\r")) for line in lines if line], None, None)
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow.parquet  # noqa: F401
     except ImportError:
         raise IndexFault(f"{path} needs pyarrow to be read: pip install 'diptych[data]'.") from None
     try:
-        table = pyarrow.parquet.read_table(path, columns=[_PATH_COLUMN])
-    except (pyarrow.ArrowException, OSError, KeyError) as error:
-        raise IndexFault(f"{path} is no Parquet file with a column {_PATH_COLUMN!r} ({error}).") from error
-    if _PATH_COLUMN not in table.column_names:
+        with damage(f"{path} is no Parquet file with a column {_PATH_COLUMN!r}"):
+            return _in_parquet(path, npy, rows)
+    except DataError as error:
+        raise IndexFault(str(error)) from error
+
+
+def _in_parquet(path: Path, npy: Path, rows: int) -> _Paths:
+    import pyarrow.parquet
+
+    open_file(path).close()
+    file = pyarrow.parquet.ParquetFile(path, read_dictionary=[_PATH_COLUMN])
+    if _PATH_COLUMN not in file.schema_arrow.names:
         raise IndexFault(f"{path} has no column {_PATH_COLUMN!r}; wanted the path of each row.")
-    said = {key: value.decode() for key, value in (table.schema.metadata or {}).items() if key.startswith(b"diptych")}
+    _require_one_each(npy, rows, path, file.metadata.num_rows)  # before they are read: a row may take no room at all
+    column = file.read(columns=[_PATH_COLUMN])[_PATH_COLUMN]
+    paths = [str(cell) for chunk in column.chunks for cell in cells_of(chunk)]
+    metadata = file.schema_arrow.metadata or {}
+    said = {key: value.decode() for key, value in metadata.items() if key.startswith(b"diptych")}
     reading = int(said.get(READING_KEY) or 1) if FINGERPRINT_KEY in said else None  # 0.1.0 did not say
-    paths = [str(path) for path in table[_PATH_COLUMN].to_pylist()]
     return _Paths(paths, said.get(FINGERPRINT_KEY), said.get(MODEL_KEY), reading)
 
 

@@ -34,13 +34,13 @@ FINE_TUNING = ("lora", "lock_image", "zero_shot", "wise_ft")  # what nothing but
 class TrainConfig:
     """A run, whole. Lengths are given in `epochs`, or in `minutes` of wall-clock, which then also paces the schedule.
 
-    Data: `data` are sources as `open_source` reads them, mixed by `weights` (by default by their size); the columns
-    are those of tables. `samples_per_epoch` is the length of an epoch where a source does not know its own. `scenes`
-    is the share of drawn scenes in each epoch, and `places` the weight of the loss that has their regions found (see
-    `training.places`). `captions_per_image` captions of each picture are read at every step,
-    all of them positives (the text tower is cheap beside the image tower, and each caption is one more negative for
-    everyone else). More than a share `max_bad` of unusable samples stops the run. `threads` decode pictures, or
-    `workers` processes where there are any.
+    Data: `data` are sources as `open_source` reads them, mixed by `weights` (by default by their size); the columns are
+    those of tables, whose pictures may lie elsewhere with `allow_outside`. `samples_per_epoch` is the length of an
+    epoch where a source does not know its own. `scenes` is the share of drawn scenes in each epoch, and `places` the
+    weight of the loss that has their regions found (see `training.places`). `captions_per_image` captions of each
+    picture are read at every step, all of them positives (the text tower is cheap beside the image tower, and each
+    caption is one more negative for everyone else). More than a share `max_bad` of unusable samples stops the run.
+    `threads` decode pictures, or `workers` processes where there are any.
 
     Model: `init` starts from a model in place of `model`'s random weights: its tokenizer, loss and preprocessing come
     with it, at this run's `image_size` and a ResNet's `stride`; `activation` is that of a bare state dict, which does
@@ -72,6 +72,7 @@ class TrainConfig:
     weights: tuple[float, ...] | None = None
     image_column: str | None = None
     caption_column: str | None = None
+    allow_outside: bool = False
     samples_per_epoch: int | None = None
     max_bad: float = 0.1
     scenes: float = 0.0

@@ -46,7 +46,10 @@ class Start(NamedTuple):
 def open_sources(config: TrainConfig) -> list[Source | Stream]:
     """The training data, each source as `open_source` reads it. DataError where one caption is that of most samples."""
     image, caption = config.image_column, config.caption_column
-    sources = [open_source(spec, image_column=image, caption_column=caption) for spec in config.data]
+    sources = [
+        open_source(spec, image_column=image, caption_column=caption, allow_outside=config.allow_outside)
+        for spec in config.data
+    ]
     for spec, source in zip(config.data, sources, strict=True):
         require_varied(source, spec)
     return sources

@@ -116,7 +116,7 @@ class Trainer:
             config.threads, rank=place.rank, world=place.world, workers=config.workers, max_bad=config.max_bad,
             phrases=config.places > 0,
         )  # fmt: skip
-        self.validation = Validation.open(config.val, self.preprocess) if config.val else None
+        self.validation = Validation.open(config, self.preprocess) if config.val else None
         self.splits = config.shard and place.world > 1
         if not self.splits:  # what will be split stays on the processor until then, and in rows
             self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from diptych.engines.pytorch import PyTorchEngine
 from diptych.images import ImageError, Preprocess, squared
 from diptych.nets.clip import CLIP
 from diptych.tokenizer import Tokenizer
+from diptych.training.recipe import TrainConfig
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
@@ -41,13 +42,14 @@ class Validation:
     captions: list[str]
     owners: Int[np.ndarray, " texts"]
     skipped: list[Skipped]
+    no_pairs: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, spec: str, preprocess: Preprocess) -> "Validation":
-        """The pairs that `spec` names; of a folder with several splits those of one that is held out. DataError where
-        one caption is that of most pictures: no recall could be told from another."""
-        source = open_source(spec, held_out=True)
-        require_varied(source, spec)
+    def open(cls, config: TrainConfig, preprocess: Preprocess) -> "Validation":
+        """The pairs that `config.val` names; of a folder with several splits those of one that is held out. DataError
+        where one caption is that of most pictures: no recall could be told from another."""
+        source = open_source(str(config.val), held_out=True, allow_outside=config.allow_outside)
+        require_varied(source, str(config.val))
         return cls.read(source, preprocess)
 
     @classmethod
@@ -67,12 +69,13 @@ class Validation:
             pixels.append(picture)
         if not pixels:
             raise DataError(f"none of {len(source)} validation pictures could be read; the first: {skipped[0]}")
-        return cls(np.stack(pixels), captions, np.array(owners), skipped)
+        return cls(np.stack(pixels), captions, np.array(owners), skipped, source.skipped)
 
     def left_out(self) -> str:
         """The pairs that could not be used, in words; empty where all could."""
         counts = Counter(skipped.reason for skipped in self.skipped)
-        return f"{spell_counts(counts)} left out, the first {self.skipped[0].key}" if counts else ""
+        first = f", the first {self.skipped[0].key}" if self.skipped else ""
+        return f"{spell_counts(self.no_pairs | counts)} left out{first}" if self.no_pairs or counts else ""
 
     def measure(self, network: CLIP, tokenizer: Tokenizer, spec: Preprocess, device: torch.device) -> metrics.Retrieval:
         """Recall both ways, in float32."""
