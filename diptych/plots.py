@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -14,6 +14,7 @@ from diptych.images import Source, open_image
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 THUMBNAIL_PX = 160
@@ -171,16 +172,28 @@ def forgetting_figure(
     marks = {0.0: ("before", "o"), 1.0: ("after", "s")}
     marks[saved] = (f"{marks[saved][0]} = saved" if saved in marks else f"saved ({saved:g})", "P")
     for name, values in kept.items():
-        (line,) = axes.plot(across, values, marker=".", linewidth=1, label=cut_middle(name, 40))
+        (line,) = axes.plot(across, values, marker=".", linewidth=1, label=label_of(name, 40))
         for alpha, (mark, shape) in marks.items():
             place = alphas.index(alpha)
             axes.plot(across[place], values[place], shape, color=line.get_color(), markersize=9)
             axes.annotate(mark, (across[place], values[place]), (7, 5), textcoords="offset points", fontsize=8)
     if kept:
-        axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+        legend(axes, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     else:
         axes.text(0.5, 0.5, "nothing old was measured", ha="center", transform=axes.transAxes)
     return figure
+
+
+def label_of(name: str, length: int) -> str:
+    """A name as a legend can hold it: matplotlib takes one that begins with an underscore for its own, and shows no
+    such line."""
+    return cut_middle(f" {name}" if name.startswith("_") else name, length)
+
+
+def legend(axes: Axes, **options: Any) -> None:
+    """A legend in which names are no formulas: `$` is a letter."""
+    for text in axes.legend(**options).get_texts():
+        text.set_parse_math(False)
 
 
 def cut_middle(name: str, length: int) -> str:

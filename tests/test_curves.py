@@ -70,9 +70,9 @@ def test_an_evaluation_after_the_last_row_of_training_is_inside() -> None:
 def test_runs_side_by_side() -> None:
     """The second has no evaluations and another batch."""
     second = [row for row in rows_of_a_run(500, 1, chance=4.85) if "loss" in row]
-    figure = curves_figure({"a": rows_of_a_run(), "b_$": second}, over="step")
+    figure = curves_figure({"a": rows_of_a_run(), "_b $\\frac{$": second}, over="step")
     loss, recall = figure.axes[:2]
-    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["a", "b_$"]
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["a", " _b $\\frac{$"]
     assert [text.get_text() for text in loss.texts] == ["chance 5.55", "chance 4.85"]
     assert recall.get_title(loc="left") == "text to picture: recall@10, and dashed recall@1, %"
     for axes in figure.axes:

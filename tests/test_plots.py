@@ -8,7 +8,7 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from diptych.plots import contact_sheet, file_name, shortened, thumbnail
+from diptych.plots import contact_sheet, file_name, forgetting_figure, shortened, thumbnail
 from diptych.similarity_plot import MAX_SIDE_PX, MOST, similarity_figure
 
 
@@ -131,3 +131,11 @@ def test_a_contact_sheet_has_a_title_and_lines() -> None:
     assert (np.asarray(titled)[8:24] < 128).any()
     one, two = (contact_sheet([(square, name)], lines=3) for name in ("x" * 60, "x" * 10))
     assert (np.asarray(one)[-20:] < 128).sum() > (np.asarray(two)[-20:] < 128).sum()  # a long name goes on below
+
+
+def test_names_of_what_may_be_forgotten_are_no_formulas() -> None:
+    kept = {r"$\frac{$": [1.0, 2.0], "_hidden": [2.0, 1.0]}
+    figure = forgetting_figure([0.0, 1.0], [None, None], kept, measure="top 1, %", saved=1.0)
+    figure.savefig(io.BytesIO())
+    shown = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert shown == [r"$\frac{$", " _hidden"]

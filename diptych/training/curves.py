@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diptych.errors import ArgumentError
-from diptych.plots import cut_middle
+from diptych.plots import label_of, legend
 from diptych.training.monitor import duration
 from diptych.training.rows import Row, read_rows
 
@@ -149,7 +149,7 @@ def _draw_loss(axes: Axes, runs: Mapping[str, Sequence[Row]], key: str, over: st
         )  # fmt: skip
     if len(runs) > 1:
         beside_title = {"loc": "lower right", "bbox_to_anchor": (1, 0.99), "borderaxespad": 0.2}
-        axes.legend(ncols=min(4, len(runs)), frameon=False, fontsize=9, **beside_title)
+        legend(axes, ncols=min(4, len(runs)), frameon=False, fontsize=9, **beside_title)
 
 
 def _draw_panel(axes: Axes, runs: Mapping[str, Sequence[Row]], key: str, over: str) -> None:
@@ -174,7 +174,7 @@ def _draw_smooth(axes: Axes, runs: Mapping[str, Sequence[Row]], key: str, over: 
             color=colour,
             linewidth=1.8,
             zorder=3,
-            label=cut_middle(name, 30),
+            label=label_of(name, 30),
             marker="" if len(x) > FEW_POINTS else ".",
             markersize=5,
         )
