@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.file_proxy import FileProxy
@@ -19,10 +19,17 @@ class TextConsole(Console):
     characters are escaped as the last step, before colours are added. What is laid out in columns should be harmless
     before, so that the columns fit."""
 
-    def __init__(self, *, stderr: bool = False, **options: Any):
-        stream = underlying(sys.stderr if stderr else sys.stdout)
-        plain: dict[str, Any] = {"file": stream, "markup": False, "emoji": False, "highlight": False}
-        super().__init__(**(plain | options))
+    def __init__(self, **options: Any):
+        super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
+
+    @property
+    def file(self) -> IO[str]:
+        """The stream to write to, below one that escapes: what comes here is harmless, and the rest is our own."""
+        return underlying(self._file or (sys.stderr if self.stderr else sys.stdout))
+
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Segments of harmless text, and the console's own movements of the cursor."""

@@ -18,6 +18,7 @@ from diptych.checkpoint.replacing import check_apart, json_text, replace_folder
 from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, differences, listing, preprocessing
 from diptych.errors import Setting, Words, as_warning
 from diptych.nets.config import CLIPConfig, ResNetConfig
+from diptych.output_files import replacing
 
 Format = Literal["hf", "open_clip", "openai"]
 
@@ -108,13 +109,8 @@ def _write_openai(checkpoint: Checkpoint, target: Path) -> Path:
         raise CheckpointError(f"{target} is a folder; OpenAI's format is one file, say {target / 'model.pt'}.")
     tensors = openai.write(checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    try:
+    with replacing(target) as part:
         torch.save(tensors, part)
-        os.replace(part, target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
     return target
 
 

@@ -57,7 +57,8 @@ def replace_folder(target: Path, fill: Callable[[Path], None]) -> Path:
 def _take_back(target: Path) -> None:
     """Undo or finish what a killed `replace_folder` had begun: the former model returns, or goes if there is a new."""
     beside = target.parent.iterdir() if target.parent.is_dir() else ()
-    strays = [path for path in beside if re.fullmatch(re.escape(f".{target.name}.old-") + "[0-9a-f]{8}", path.name)]
+    name = re.compile(re.escape(f".{target.name}.old-") + "[0-9a-f]{8}")
+    strays = [path for path in beside if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
     for old in sorted(strays, key=lambda path: path.stat().st_mtime, reverse=True):
         if not target.exists():
             old.rename(target)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from diptych.cli.options import activation_option, json_option, print_json
 from diptych.cli.sections import Sectioned
 from diptych.cli.terminal import tell
 from diptych.cli.wording import message_of
+from diptych.output_files import replacing
 
 if TYPE_CHECKING:
     from diptych.training.recipe import TrainConfig
@@ -231,7 +233,12 @@ def _plot(folders: tuple[str, ...], over: str | None, given: dict[str, Any], as_
     path = str(given["out"] or os.path.normpath(os.path.join(os.path.relpath(common), "curves.png")))
     if not os.path.splitext(path)[1]:
         raise click.UsageError(f"--out {path} has no ending; with --plot it names a picture, such as curves.png.")
-    curves_figure(runs, over=over).savefig(path)
+    figure = curves_figure(runs, over=over)
+    if given["out"]:
+        figure.savefig(path)
+    else:  # beside the runs, which may have come from anybody
+        with replacing(Path(path)) as part:
+            figure.savefig(part, format="png")
     if as_json:
         print_json({"plot": path, "runs": {name: summary(rows) for name, rows in runs.items()}})
     else:

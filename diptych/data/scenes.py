@@ -30,6 +30,7 @@ from diptych.data.scene_drawing import (
 )
 from diptych.data.scene_shapes import PARTS
 from diptych.errors import ArgumentError
+from diptych.output_files import replacing
 
 Split = Literal["train", "test"]
 
@@ -153,7 +154,7 @@ def write_shards(
     paths = []
     for shard, start in enumerate(range(0, count, shard_size)):
         paths.append(folder / f"scenes-{split}-{shard:05d}.tar")
-        with tarfile.open(paths[-1], "w") as tar:
+        with replacing(paths[-1]) as part, tarfile.open(part, "w") as tar:
             for index in range(start, min(start + shard_size, count)):
                 _write_sample(tar, f"{split}-{seed}-{index:08d}", scenes[index], quality)
     return paths

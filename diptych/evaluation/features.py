@@ -31,6 +31,7 @@ from diptych.engines import compiled_cache
 from diptych.evaluation.sets import Pictures
 from diptych.failures import Failure
 from diptych.images import Decode, ImageError, open_image, squared
+from diptych.output_files import replacing, subfolder
 from diptych.untrusted_json import parse_json
 from diptych.versions import READING
 
@@ -54,7 +55,7 @@ def kept_for_user() -> Iterator[Path | None]:
     if cache is None or not os.access(cache, os.W_OK):
         yield None
         return
-    yield cache
+    yield cache.resolve()  # one called by a link is the user's own word
     with suppress(OSError):  # another process may do the same
         for old in sorted(cache.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
@@ -156,15 +157,11 @@ def _kept(path: Path, dim: int) -> Seen | None:
 
 def _keep(path: Path, seen: Seen) -> None:
     """A full disk costs the next run some time, and this one nothing."""
-    part = path.with_suffix(".part")
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                np.savez(file, places=seen.places, vectors=seen.vectors, failures=np.array(json.dumps(seen.failures)))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        for folder in (path.parent.parent, path.parent):
+            subfolder(folder)
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(file, places=seen.places, vectors=seen.vectors, failures=np.array(json.dumps(seen.failures)))
 
 
 def _embedded(

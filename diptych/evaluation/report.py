@@ -13,6 +13,7 @@ from diptych.escaping import harmless
 from diptych.evaluation.report_parts import Part, parts_of, plain
 from diptych.evaluation.report_rows import Problems, Result, read_results, unique
 from diptych.evaluation.report_tables import summary
+from diptych.output_files import replacing
 
 if TYPE_CHECKING:
     import jinja2
@@ -45,10 +46,9 @@ def write_report(out: str | os.PathLike[str]) -> Path:
         results=len(good),
         problems=[("", said) for said in problems.found],  # last: what makes the parts above adds to it
     )
-    path, part = folder / REPORT, folder / f".{REPORT}.part"
-    part.write_bytes(page.encode("utf-8", "replace"))
-    part.replace(path)
-    return path
+    with replacing(folder / REPORT) as part:
+        part.write_bytes(page.encode("utf-8", "replace"))
+    return folder / REPORT
 
 
 def _template() -> jinja2.Template:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.samples import DataError
+from diptych.output_files import appending, replace_text
 from diptych.training.rows import to_line
 from diptych.untrusted_json import parse_json
 
@@ -88,15 +89,13 @@ def begin(out: Path, model: str, datasets: Collection[str]) -> list[Row]:
         for row in read_results(path)
         if not row.get("error") or row.get("model") != model or row["dataset"] not in datasets
     ]
-    draft = path.with_suffix(".draft")
-    draft.write_text("".join(map(to_line, rows)), encoding="utf-8")
-    os.replace(draft, path)
+    replace_text(path, "".join(map(to_line, rows)))
     return rows
 
 
 def append(out: Path, row: Row) -> None:
     """One more row, on the disk when this returns."""
-    with (out / FILE).open("a", encoding="utf-8") as file:
+    with appending(out / FILE) as file:
         file.write(to_line(row))
         file.flush()
         os.fsync(file.fileno())

@@ -36,6 +36,7 @@ from diptych.evaluation.shifts import Base, bases, on_base, open_base
 from diptych.evaluation.tasks import EXPECTED, OWN_TEMPLATES, Example, Job, Outcome, tasks
 from diptych.images import ImageError
 from diptych.index.lock import locked
+from diptych.output_files import replacing, subfolder
 from diptych.plots import thumbnail
 from diptych.versions import READING, TOKENIZING
 from diptych.zero_shot import templates_of
@@ -241,12 +242,12 @@ class _Runner:
     def _kept(self, outcome: Outcome, job: Job, row: results.Row) -> dict[str, Any]:
         """What goes into the row, and into files beside it."""
         key = row["key"]
-        (self.folder / THUMBS).mkdir(parents=True, exist_ok=True)
+        for below in (DETAILS, THUMBS):
+            subfolder(self.folder / below)
         path = f"{DETAILS}/{key}.npz"
         identity = np.array(job.data.pictures.identity)
-        with (self.folder / f"{path}.part").open("wb") as file:
+        with replacing(self.folder / path) as part, part.open("wb") as file:
             np.savez_compressed(file, identity=identity, **outcome.per_item)  # type: ignore[arg-type]
-        os.replace(self.folder / f"{path}.part", self.folder / path)
         shown = {
             side: [each for at, one in enumerate(examples) if (each := self._example(job, one, f"{key}-{side}-{at}"))]
             for side, examples in (("best", outcome.best), ("worst", outcome.worst))
@@ -269,7 +270,8 @@ class _Runner:
         place = f"{THUMBS}/{name}.jpg"
         try:
             small = thumbnail(job.data.pictures.read(example.place), THUMB_PX)
-            small.save(self.folder / place, quality=85)
+            with replacing(self.folder / place) as part:
+                small.save(part, "JPEG", quality=85)
         except (ImageError, DataError, OSError):
             return None
         return {"image": place, "truth": example.truth, "said": example.said, "score": example.score}

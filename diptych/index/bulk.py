@@ -31,6 +31,7 @@ from diptych.index.lock import locked, signature
 from diptych.index.readers import Readers
 from diptych.index.scan import scan
 from diptych.links import LEADS_OUT
+from diptych.output_files import replacing, subfolder
 from diptych.regular_files import read_file
 from diptych.untrusted_json import JSONError, parse_json
 from diptych.versions import READING, TOKENIZING
@@ -228,7 +229,7 @@ class _Shard:
         import pyarrow
         import pyarrow.parquet
 
-        folder.mkdir(exist_ok=True)
+        subfolder(folder)
         said = {MODEL_KEY: str(self.model.source), FINGERPRINT_KEY: self.model.fingerprint, READING_KEY: str(READING)}
         columns = {name: [_text(value) for value in values] for name, values in columns.items()}
         table = pyarrow.table(columns).replace_schema_metadata(said)
@@ -259,9 +260,8 @@ def _save(path: Path, vectors: np.ndarray) -> None:
 
 def _replaced(path: Path, write: Callable[[Path], object]) -> None:
     """The file appears whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    write(part)
-    part.replace(path)
+    with replacing(path) as part:
+        write(part)
 
 
 def open_inputs(

@@ -22,6 +22,7 @@ from diptych.engines.pytorch import PyTorchEngine
 from diptych.images import ImageError, Preprocess, open_image, squared
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig
+from diptych.output_files import replace_text, replacing
 from diptych.tokenizer import Tokenizer
 from diptych.training.finetune import sweep
 from diptych.training.validation import Skipped, Validation, embed_pixels, embed_texts
@@ -239,13 +240,14 @@ class Forgetting:
         from diptych.plots import forgetting_figure
 
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "forgetting.json").write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+        replace_text(folder / "forgetting.json", json.dumps(self.to_json(), indent=2) + "\n")
         measures = list(self.line.values())
         title = "zero-shot accuracy, %, mean over classes" if measures[0].zero_shot else "cosine of new to old vectors"
         figure = forgetting_figure(
             list(self.line), [each.learnt for each in measures], self.curves(), measure=title, saved=self.saved
         )
-        figure.savefig(folder / "forgetting.png")
+        with replacing(folder / "forgetting.png") as part:
+            figure.savefig(part, format="png")
         return folder / "forgetting.png"
 
     def curves(self) -> dict[str, list[float]]:

@@ -19,6 +19,7 @@ from rich.text import Text
 from diptych.console import TextConsole, guarded
 from diptych.escaping import harmless
 from diptych.metrics import Retrieval
+from diptych.output_files import subfolder
 from diptych.training.rows import Row, append_rows, to_line
 
 EACH_STEP, RECORD_EVERY = 50, 10  # so many steps have a row each, for the curves of short runs; then every tenth
@@ -269,6 +270,7 @@ def _board(folder: Path, resumed_step: int | None) -> Any:
 
     if resumed_step is None:
         shutil.rmtree(folder, ignore_errors=True)  # of a run that left nothing to go on from
+    subfolder(folder)
     purged = None if resumed_step is None else resumed_step + 1
     suffix = f".{len(list(folder.glob('*')))}"  # two sittings may begin within one second
     return SummaryWriter(str(folder), purge_step=purged, filename_suffix=suffix)

@@ -12,6 +12,7 @@ from uuid import uuid4
 import torch
 
 from diptych.errors import ArgumentError, DiptychError, Setting
+from diptych.output_files import refuse_link, replacing, subfolder
 
 VERSION = 1  # of what a checkpoint holds
 FOLDER, STATE = "checkpoints", "training.pt"
@@ -19,7 +20,7 @@ FOLDER, STATE = "checkpoints", "training.pt"
 
 def newest(out: Path) -> Path | None:
     """The last checkpoint of the run in `out`; None before the first."""
-    found = [path for path in (out / FOLDER).glob("[0-9]*") if path.is_dir()]
+    found = [path for path in (out / FOLDER).glob("[0-9]*") if path.name.isdecimal() and path.is_dir()]
     return max(found, key=lambda path: int(path.name)) if found else None
 
 
@@ -33,8 +34,7 @@ def save(out: Path, steps: int, state: dict[str, Any], write_model: Callable[[Pa
     `write_model` puts a model folder at the path that it is given. OSError where the disk is full or fails: what was
     written of the new one is removed, and the one before it stays.
     """
-    home = out / FOLDER
-    home.mkdir(parents=True, exist_ok=True)
+    home = subfolder(out / FOLDER)
     sweep(out)
     final, new = home / f"{steps:09d}", home / f".new-{uuid4().hex}"
     if final.exists():  # a run that is resumed and interrupted at once
@@ -69,6 +69,7 @@ def load(checkpoint: Path) -> dict[str, Any]:
 
 def sweep(out: Path) -> None:
     """Remove what an interrupted save or removal left behind."""
+    refuse_link(out / FOLDER)
     for path in (out / FOLDER).glob(".*"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -76,10 +77,9 @@ def sweep(out: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """A small file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}-{uuid4().hex}")
-    new.write_text(text, encoding="utf-8")
-    _flush(new)
-    os.replace(new, path)
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8")
+        _flush(new)
 
 
 def flush(folder: Path) -> None:

@@ -21,11 +21,11 @@ A number that is not finite is null. A run that is resumed at a step drops the r
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any, TextIO
 
 from diptych.errors import ArgumentError
+from diptych.output_files import appending, replace_text
 from diptych.untrusted_json import parse_json
 
 FILE = "metrics.jsonl"
@@ -59,10 +59,8 @@ def append_rows(folder: Path, resumed_step: int | None = None) -> tuple[TextIO, 
     folder.mkdir(parents=True, exist_ok=True)
     resumes = resumed_step is not None and path.is_file()
     kept = [row for row in read_rows(folder) if row["step"] <= resumed_step] if resumes else []
-    draft = path.with_suffix(".draft")
-    draft.write_text("".join(map(to_line, kept)), encoding="utf-8")
-    os.replace(draft, path)
-    return path.open("a", encoding="utf-8"), kept
+    replace_text(path, "".join(map(to_line, kept)))
+    return appending(path), kept
 
 
 def to_line(row: Row) -> str:

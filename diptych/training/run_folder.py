@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from diptych.errors import ArgumentError, DiptychError, Setting
+from diptych.output_files import refuse_link
 from diptych.training.distributed import from_first, is_first
 from diptych.training.precision import has_bfloat16
 from diptych.training.recipe import TrainConfig, from_fields, to_json
@@ -17,6 +18,7 @@ from diptych.training.restart import newest, write_text
 from diptych.untrusted_json import parse_json
 
 SETTINGS = "run.json"
+KEPT = ("model", "checkpoints", "tensorboard")  # folders that are removed and made anew
 # What a run may be given anew when it goes on: nothing that decides what its weights mean.
 CHANGEABLE = {
     "epochs", "minutes", "out", "val", "eval_every", "checkpoint_s", "device", "threads", "workers", "compile",
@@ -32,6 +34,8 @@ def folder_of(config: TrainConfig, resume: bool) -> Path:
             raise ArgumentError([Setting("resume", True), " wants ", Setting("out", "FOLDER"), ", that of the run."])
         return next(path for n in itertools.count(1) if _claimed(path := Path("runs") / str(n)))
     path = Path(config.out)
+    for name in KEPT:
+        refuse_link(path / name)
     if path.exists() and not path.is_dir():
         raise ArgumentError([f"{path} is a file; ", Setting("out"), " wants a folder."], argument="out")
     if resume:

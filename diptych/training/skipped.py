@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from diptych.data.decoding import Bad
+from diptych.output_files import appending, replace_text
 
 FILE = "skipped.jsonl"
 SAID = 10  # by name on the terminal; the others are in the file
@@ -28,15 +29,19 @@ class SkippedNames:
             self._say(f"skipped {bad.message}")
         if self._named <= SAID < len(self._bad):
             self._say(f"more samples are skipped; {self._path} names them all")
-        self._write(islice(self._bad.items(), self._named, None), "a" if self._named else "w")
+        self._write(islice(self._bad.items(), self._named, None), anew=not self._named)
         self._named = len(self._bad)
 
     def finish(self) -> None:
         """All of them once more: a kill may have torn the last line, and other processes have met others."""
         if self._bad:
-            self._write(self._bad.items(), "w")
+            self._write(self._bad.items(), anew=True)
 
-    def _write(self, items: Iterable[tuple[str, Bad]], mode: str) -> None:
-        # On a full disk the run goes on; the end of it names every reason.
-        with contextlib.suppress(OSError), self._path.open(mode, encoding="utf-8") as file:
-            file.writelines(json.dumps({"key": key, **bad._asdict()}, ensure_ascii=False) + "\n" for key, bad in items)
+    def _write(self, items: Iterable[tuple[str, Bad]], *, anew: bool) -> None:
+        lines = (json.dumps({"key": key, **bad._asdict()}, ensure_ascii=False) + "\n" for key, bad in items)
+        with contextlib.suppress(OSError):  # on a full disk the run goes on; the end of it names every reason
+            if anew:
+                replace_text(self._path, "".join(lines))
+                return
+            with appending(self._path) as file:
+                file.writelines(lines)
