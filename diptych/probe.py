@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from diptych.errors import ArgumentError
+from diptych.extras import require
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -66,6 +67,7 @@ class Features:
     """
 
     def __init__(self, features: Float[np.ndarray, "n dim"], labels: np.ndarray):
+        require("a linear probe", "scipy")
         if len(features) != len(labels) or not len(features):
             raise ArgumentError(f"{len(labels)} labels for {len(features)} features; wanted one each, and some.")
         self.classes, self.at = np.unique(labels, return_inverse=True)

@@ -54,6 +54,14 @@ def base_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
+def test_it_is_light(base_python: Path) -> None:
+    """Under 500 MB with all that it needs, of which the package's own model is 24."""
+    (packages,) = base_python.parents[1].rglob("site-packages")
+    tops = [packages / path.name for path in packages.iterdir()] + [ROOT / "diptych"]
+    files = (path for top in tops for path in ([top] if top.is_file() else top.resolve().rglob("*")))
+    assert 100e6 < sum(path.stat().st_size for path in files if path.is_file() and not path.is_symlink()) < 500e6
+
+
 def ran(python: Path, home: Path, *commands: str) -> list[tuple[int, str, str]]:
     """Exit code, stdout and stderr of each, run one after the other in one process."""
     home.mkdir()

@@ -3,11 +3,13 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Cli
 
 from diptych.cli import FAILED
 from diptych.extras import MissingExtraError, require
+from diptych.probe import Features
 
 
 def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,6 +18,12 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError, match=r"^this needs onnx and pyarrow, .*'diptych\[convert,data\]'$"):
         require("this", "torch", "onnx", "pyarrow")
+
+
+def test_a_probe_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(MissingExtraError, match=r"a linear probe needs scipy, .*'diptych\[probe\]'"):
+        Features(np.eye(2, dtype=np.float32), np.arange(2))
 
 
 @pytest.mark.parametrize(
@@ -27,6 +35,9 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch
         ("pyarrow", "embed {pictures} {out}", "data"),
         ("tensorboardX", "train --data {pictures} --out {out}", "train"),
         ("torch", "data inspect {pictures}", "train"),
+        ("matplotlib", "compare {pictures} cat --plot {out}", "plots"),
+        ("matplotlib", "data inspect {pictures} --plot {out}", "plots"),
+        ("scipy", "probe {pictures}", "probe"),
     ],
 )
 def test_said_before_the_work(
