@@ -25,7 +25,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
 NAMES = (
     ".gitignore", "lock", "lock.json", "catalog.sqlite", "catalog.sqlite-journal", "catalog.sqlite-wal",
     "catalog.sqlite-shm", "catalog-new.sqlite", "catalog-new.sqlite-journal", "catalog.sqlite.part", "nearest-picture",
-    "nearest-picture/rows.json", "nearest-picture/VECTORS", "nearest-text", "background-0123456789abcdef.npy",
+    "nearest-picture/rows.json", "nearest-picture/VECTORS", "nearest-picture/other.gone", "nearest-text",
+    "identity.json", "background-0123456789abcdef.npy",
 )  # fmt: skip
 
 
@@ -137,7 +138,8 @@ def test_a_link_in_it_is_neither_followed_nor_kept(cli: Cli, index: LocalIndex, 
     assert f"{path} is a link to '{mine}'" in said.out
     assert not path.is_symlink()
     assert is_untouched(mine)
-    assert cli("index", index.root).code == OK
+    asked = ["--trust"] if name == "identity.json" else []  # without it, the index is a stranger's
+    assert cli("index", index.root, *asked).code == OK
     assert cli("doctor", index.root).code == OK
     assert is_untouched(mine)
 
@@ -251,6 +253,12 @@ def test_a_generation_that_is_a_path_is_no_cache(index: LocalIndex, mine: Path) 
     folder.write("rows.json", Head(**{**vars(head), "generation": "../../../home/letter"}).written())
     with pytest.raises(CacheError, match="no name of a file"):
         Rows.open(folder)
+
+
+@POSIX
+def test_a_device_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(IndexUnsafeError, match="null is a device"):
+        IndexDirectory(os.path.dirname(os.devnull)).open(os.path.basename(os.devnull), "rb")
 
 
 def test_a_lock_of_an_earlier_version_is_no_hindrance(index: LocalIndex) -> None:

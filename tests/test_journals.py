@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diptych.index.cache import LOCK
 from diptych.index.catalog import Catalog, Entry
 from diptych.index.faults import IndexUnsafeError
 from diptych.index.items import Contents, Details, File, Part
 from diptych.index.journals import MAGIC
 from diptych.index.local import LocalIndex
-from diptych.index.lock import locked
 
 DIM = 16
 VECTORS = np.eye(DIM, dtype=np.float16)[:1]
@@ -68,15 +66,19 @@ def test_a_killed_transaction_of_our_own_is_undone(killed: Path) -> None:
     assert not Path(f"{killed}-journal").exists()
 
 
-def test_in_an_index_that_is_not_known_nothing_is_undone(killed: Path) -> None:
+def test_in_an_index_that_is_not_known_nothing_is_undone(killed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = killed.read_bytes(), Path(f"{killed}-journal").read_bytes()
     with pytest.raises(IndexUnsafeError, match=r"-journal says that.*was not made here.*trust=True.*reindex=True"):
         Catalog.open(killed, recover=False)
     assert (killed.read_bytes(), Path(f"{killed}-journal").read_bytes()) == before
+    index = LocalIndex(killed.parent.parent, index=killed.parent)
     with pytest.raises(IndexUnsafeError, match="trust=True takes the index as it is"):
-        _ = LocalIndex(killed.parent.parent, index=killed.parent).catalog
-    with locked(killed.parent / LOCK):  # by an update that goes on
-        assert LocalIndex(killed.parent.parent, index=killed.parent).recovers
+        _ = index.catalog
+    with index.locked(), pytest.raises(IndexUnsafeError):  # to write to it makes it nobody's own
+        _ = index.catalog
+    with monkeypatch.context() as patch:  # by an update that goes on
+        patch.setattr("diptych.index.local.is_held_elsewhere", lambda path: True)
+        assert index.recovers
     assert LocalIndex(killed.parent.parent, index=killed.parent, trust=True).catalog.counts().files == 30
 
 

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from diptych.index import fitting
 from diptych.index.halves import products
 from diptych.index.nearest import READINGS, CacheError, Nearest
 from diptych.index.quantiser import dealt
+from diptych.index.rows import HEAD
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -430,3 +433,27 @@ def test_a_small_search_imports_no_faiss(tmp_path: Path) -> None:
     ids, imported = json.loads(done.stdout)
     assert len(ids) == 3
     assert imported == []
+
+
+# What a head may say with the right CRC, which anybody can work out
+LIES = (
+    {"dim": 0}, {"dim": -8}, {"dim": "8"}, {"dim": 1 << 60}, {"rows": -1}, {"rows": 1 << 60}, {"rows": None},
+    {"rows": True}, {"sums": []}, {"sums": {"vectors": []}}, {"sums": {"vectors": [1]}}, {"sums": {"vectors": [-1, 0]}},
+    {"sums": {"../vectors": [0, 0]}}, {"sums": None}, {"stamp": 5}, {"generation": 5}, {"generation": "../a"},
+    {"generation": ""}, {"facts": []}, {"facts": {}}, {"facts": {"kind": "approximate"}}, {"facts": {"kind": []}},
+    {"facts": {"recall": "x"}}, {"facts": {"recall": 5}}, {"facts": {"candidates": 5}}, {"facts": {"candidates": [0]}},
+    {"facts": {"candidates": [10**30, 1]}}, {"facts": {"pieces": 10**9}}, {"facts": {"pieces": None}},
+    {"facts": {"built_rows": -1}}, {"facts": {"built_rows": "x"}}, {"more": 1},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", LIES, ids=str)
+def test_a_head_that_says_what_none_does(tmp_path: Path, lie: dict[str, Any]) -> None:
+    Nearest.build(tmp_path, np.arange(20), pictures(20, 8), stamp="a")
+    said = json.loads(json.loads((tmp_path / HEAD).read_bytes())["head"])
+    if lie.get("facts"):
+        lie = {"facts": {**said["facts"], **lie["facts"]}}
+    said = json.dumps({**said, **lie})
+    (tmp_path / HEAD).write_text(json.dumps({"head": said, "crc": zlib.crc32(said.encode())}))
+    with pytest.raises(CacheError):
+        Nearest.open(tmp_path, stamp=None)

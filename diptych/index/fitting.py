@@ -10,7 +10,7 @@ import numpy as np
 from diptych.extras import is_here
 from diptych.index.halves import cores, float_rows
 from diptych.index.quantiser import AXES, GROUP, Quantiser, Scan, scans_of
-from diptych.index.rows import Rows
+from diptych.index.rows import Head, Rows
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float16, Int64
@@ -69,6 +69,19 @@ def choose(
         "pieces": found.quantiser.pieces,
     }
     return {**exact, **measured}
+
+
+def check_facts(head: Head) -> None:
+    """Raises ValueError where a cache's head says what `choose` never does."""
+    facts, most = head.facts, head.rows + MOST
+    pair, whole = facts["candidates"], [facts["built_rows"], facts["pieces"]]
+    is_exact = facts["kind"] == "exact"
+    if not isinstance(pair, list) or len(pair) != 2 or not all(type(one) is int for one in (*pair, *whole)):
+        raise ValueError("it holds no numbers where they should be")
+    is_told = facts["kind"] in ("exact", "approximate") and 0 <= float(facts["recall"]) <= 1
+    in_reach = all(int(not is_exact) <= one <= most for one in pair) and 0 <= facts["built_rows"] < 1 << 48
+    if not (is_told and in_reach and facts["pieces"] in ((0,) if is_exact else ladder(head.dim))):
+        raise ValueError("its way of searching is none")
 
 
 def _encode(rows: Rows, found: Fit, queries: np.ndarray, truth: np.ndarray, *, most: int, tell: Tell) -> np.ndarray:

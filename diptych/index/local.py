@@ -19,7 +19,7 @@ from diptych.index.directory import IndexDirectory
 from diptych.index.faults import IndexDamagedError, IndexModelError, IndexPlaceError, explained
 from diptych.index.identity import Facts
 from diptych.index.items import Modality
-from diptych.index.lock import holder, locked
+from diptych.index.lock import is_held_elsewhere, locked
 from diptych.index.own_model import called, check_root, named, other_model, own_model, source_of
 from diptych.index.patterns import inside
 from diptych.index.roots import CATALOG, PLACE, root_of
@@ -208,9 +208,9 @@ class LocalIndex:
 
     @property
     def recovers(self) -> bool:
-        """Whether what a killed process left of a transaction is undone: in an index of this user's, and where the
-        process goes on."""
-        return self.trust.known() or holder(self.place / cache.LOCK) is not None
+        """Whether what a killed process left of a transaction is undone: in an index of this user's, and where another
+        process is at work on it."""
+        return self.trust.known() or is_held_elsewhere(self.place / cache.LOCK)
 
     def _identity(self) -> tuple[int, int] | None:
         status = self.directory.status(CATALOG)

@@ -21,6 +21,7 @@ from diptych.index.faults import IndexBusyError, IndexFault, explained
 _POLL_S = 0.1
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # what file systems without them say
 _SAID_BYTES, _SHOWN = 4096, 64
+_HERE = "this process"
 # Where this process holds a lock: a system's lock is between processes, and opening its file again would, on closing,
 # let it go (fcntl(2), "Advisory record locking"). The file is told by its device and inode.
 _Key = tuple[int, int, int]
@@ -87,12 +88,17 @@ def holder(path: Path) -> str | None:
     directory, name = IndexDirectory(path.parent), path.name
     with _guard:
         if _is_held(directory, name):
-            return "this process"
+            return _HERE
         try:
             with directory.open(name, "r+b") as file:
                 return None if _system_lock(file.fileno()) else _who(directory, name)
         except (OSError, IndexFault):
             return None
+
+
+def is_held_elsewhere(path: Path) -> bool:
+    """Whether another process holds the lock."""
+    return holder(path) not in (None, _HERE)
 
 
 def left_behind(path: Path) -> bool:

@@ -106,6 +106,7 @@ class Nearest:
         if stamp is not None and rows.head.stamp != stamp:
             raise CacheError(f"{folder} was made for {rows.head.stamp!r}, wanted {stamp!r}; build it anew.")
         try:
+            fitting.check_facts(rows.head)
             return cls(rows)
         except CacheError:
             raise
@@ -260,8 +261,7 @@ class Nearest:
         if query.shape != (self.dim,) or not np.isfinite(query).all() or k < 1:
             raise ValueError(f"a query {query.shape} for {k}; wanted {self.dim} finite numbers and at least 1.")
         open_rows = self._open_rows(among)
-        few = k if among is None else max(k, READ_AT_ONCE)
-        rows, scores = self._scored(query, k, open_rows, few=few)
+        rows, scores = self._scored(query, k, open_rows, few=k if among is None else max(k, READ_AT_ONCE))
         return self._ranked(query, rows, scores, k)
 
     def _open_rows(self, among: np.ndarray | None) -> np.ndarray | None:

@@ -22,6 +22,7 @@ import numpy as np
 from diptych.errors import DiptychError
 from diptych.index.directory import IndexDirectory
 from diptych.index.faults import IndexFault
+from diptych.index.kinds import plain_name
 
 if TYPE_CHECKING:
     from jaxtyping import Float16, Int64, UInt64
@@ -30,6 +31,7 @@ FORMAT = 1
 HEAD = "rows.json"
 ROW = np.dtype([("id", "<i8"), ("check", "<u8")])
 BLOCK = 1 << 24  # bytes read or written at once
+_MOST = 1 << 48  # bytes or rows
 _HEAD_BYTES = 1 << 20  # more than any head has
 _ENDINGS = ("vectors", "rows", "gone", "codes", "quantiser")
 
@@ -71,13 +73,26 @@ class Head:
             head = json.loads(said)
             if head["format"] != FORMAT:
                 raise CacheError(f"{folder}: a cache of format {head['format']}; this version reads {FORMAT}.")
-            return cls(**head)
+            return cls(**head)._checked()
         except FileNotFoundError as error:
             raise CacheError(f"{folder} holds no cache of vectors; build one.") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, CacheError):
                 raise
             raise CacheError(f"{folder / HEAD} cannot be read ({error}); build the cache anew.") from error
+
+    def _checked(self) -> Head:
+        """Itself. Raises ValueError where a field is no such thing as `written` has: whoever made the file can have put
+        in anything, with the right CRC."""
+        pairs = [*self.sums.values()] if isinstance(self.sums, dict) and self.sums.keys() <= {*_ENDINGS} else [()]
+        are_pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
+        numbers = [self.dim, self.rows, *(number for pair in pairs for number in pair)] if are_pairs else [None]
+        are_numbers = all(type(number) is int and 0 <= number < _MOST for number in numbers)
+        texts, is_told = (self.stamp, self.generation), isinstance(self.facts, dict)
+        if not (are_numbers and is_told and self.dim > 0 and all(isinstance(text, str) for text in texts)):
+            raise ValueError("a field is not what it should be")
+        plain_name(self.generation)
+        return self
 
 
 def checks(vectors: Float16[np.ndarray, "n d"]) -> UInt64[np.ndarray, " n"]:
@@ -162,8 +177,10 @@ class Rows:
 
     def content(self, ending: str) -> np.ndarray:
         """All bytes of a file, their CRC compared. Raises CacheError."""
-        content = self._mapped(ending)
-        if zlib.crc32(content.data) != self.head.sums.get(ending, (0, 0))[1]:
+        content, crc = self._mapped(ending), 0
+        for start in range(0, len(content), BLOCK):  # between blocks, Ctrl-C is heard
+            crc = zlib.crc32(content[start : start + BLOCK].data, crc)
+        if crc != self.head.sums.get(ending, (0, 0))[1]:
             raise CacheError(f"{self.path(ending)} is damaged; build the cache anew.")
         return content
 
