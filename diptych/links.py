@@ -15,13 +15,13 @@ class Inside:
     """
 
     def __init__(self, root: str | os.PathLike[str]):
-        self._root = os.path.realpath(root)
+        self._given, self._root = os.fspath(root), os.path.realpath(root)
         self._prefix = os.path.join(self._root, "")
         self._directories: dict[str, str] = {}
 
     def leads_out(self, path: str) -> bool:
-        """Whether a path, which need not be there, ends outside the folder."""
-        directory, name = os.path.split(path)
+        """Whether a path, relative to the folder or absolute, ends outside of it; it need not be there."""
+        directory, name = os.path.split(os.path.join(self._given, path))
         real = self._directories.get(directory)
         if real is None:
             real = self._directories[directory] = os.path.realpath(directory)

@@ -78,9 +78,9 @@ def test_vectors_come_in_blocks_and_by_modality(catalog: Catalog, monkeypatch: p
 
 
 @settings(max_examples=30)
-@given(st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name))
+@given(st.binary(min_size=1, max_size=40).filter(lambda name: not {0, 47} & set(name)))
 def test_names_of_any_bytes(tmp_path_factory: pytest.TempPathFactory, name: bytes) -> None:
-    path = os.fsdecode(name)
+    path = os.fsdecode(name) + ".jpg"
     place = tmp_path_factory.mktemp("catalog") / "c?#%.sqlite"  # characters that mean something in an address
     with Catalog.create(place, fingerprint="f", model="m", dim=DIM) as catalog:
         catalog.put([entry(path, 0, digest=b"d", caption="caf\udce9")])

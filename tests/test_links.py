@@ -145,6 +145,29 @@ def test_a_folder_behind_a_link_has_an_index_of_its_own(folder: Path, model: Pix
     assert open_index(folder / "deep").root == folder
 
 
+def test_a_strangers_index_cannot_ask_for_links_to_be_followed(
+    folder: Path, model: PixelModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_index(folder, model=model, follow_links=True) as index:
+        index.update()
+    assert open_index(folder).rules.follow_links
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "another user"))
+    with open_index(folder, model=model) as index:
+        assert not index.rules.follow_links
+        done = index.update()
+        assert (done.forgotten, done.skipped["leads out of the folder"]) == (3, 4)
+    monkeypatch.undo()
+
+
+def test_a_catalog_that_was_altered_to_follow_links_does_not(folder: Path, model: PixelModel) -> None:
+    with open_index(folder, model=model) as index:
+        index.update()
+        index.catalog.set_facts({"follow_links": "yes"})
+    with open_index(folder, model=model) as index:
+        assert not index.rules.follow_links
+        assert index.update().added == 0
+
+
 def test_embedding_in_bulk(folder: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import pyarrow.parquet
 

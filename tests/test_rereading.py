@@ -236,7 +236,7 @@ def test_a_copy_and_a_new_name_of_what_is_stale(earlier: LocalIndex, model: Pixe
 
 
 def test_a_file_whose_folder_is_away_waits(earlier: LocalIndex, model: PixelModel) -> None:
-    away = earlier.root.parent / "away.tif"
+    away, earlier.follow_links = earlier.root.parent / "away.tif", True
     (earlier.root / "grey.tif").rename(away)
     with sqlite3.connect(earlier.catalog_path) as db:  # known under a link to nowhere
         db.execute("UPDATE files SET path = 'disk/grey.tif' WHERE path = 'grey.tif'")

@@ -12,7 +12,7 @@ from diptych.index.filters import Filters
 from diptych.index.items import Part
 from diptych.index.query import Query
 from diptych.index.relevance import SENTENCES, Reach, best_count, reach, sentence_vectors
-from diptych.index.search import search
+from diptych.index.search import Found, search
 
 
 def leaning(towards: np.ndarray, cosine: float, seed: int) -> np.ndarray:
@@ -70,7 +70,7 @@ def test_filters_leave_out_and_are_counted(index: Searched) -> None:
     found = search(index, "a dog", filters=Filters(until="2024-02"))
     assert [hit.path.name for hit in found.hits] == ["1.jpg", "0.jpg"]
     assert found.searched == 2
-    assert search(index, "a dog", filters=Filters(path="nowhere/*")) == ([], 0, None, None)
+    assert search(index, "a dog", filters=Filters(path="nowhere/*")) == Found([], 0)
 
 
 def test_more_is_asked_for_than_there_is(index: Searched) -> None:
@@ -178,7 +178,7 @@ def test_items_that_the_cache_does_not_have_yet(index: Searched, monkeypatch: py
     index.put("new.jpg", DOG)
     monkeypatch.setattr(index, "nearest", lambda modality: before)
     found = search(index, "a dog", filters=Filters(path="new.jpg"), relevant=True)
-    assert found == ([], 1, None, None)
+    assert found == Found([], 1)
 
 
 def test_how_many_hits_speak_for_an_index() -> None:
@@ -198,7 +198,7 @@ def test_bad_numbers_are_named(limit: int, diverse: float) -> None:
 
 def test_an_empty_index(tmp_path: Path) -> None:
     index = Searched(tmp_path, TableModel())
-    assert search(index, "a dog", modality="both", relevant=True) == ([], 0, None, None)
+    assert search(index, "a dog", modality="both", relevant=True) == Found([], 0)
     index.put("one.jpg", DOG)
     (hit,) = search(index, "a dog", relevant=True, modality="both").hits or search(index, "a dog").hits
     assert hit.z is None

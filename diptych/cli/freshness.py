@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from diptych.cli.options import report_reread, report_skipped, say, stages
+from diptych.cli.options import report_refused, report_reread, report_skipped, say, stages
 from diptych.cli.terminal import ask
 from diptych.cli.wording import message_of
 
@@ -79,6 +79,7 @@ def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> L
             raise
         say(f"searching the index as it is: {message_of(error)}")
         return _left_before(index, folder)
+    report_refused(updated.refused)
     report_reread(updated.reread)
     if updated.newly_skipped:
         report_skipped(updated.skipped)

@@ -22,6 +22,7 @@ from diptych.cli.options import (
     print_json,
     remembered_links_option,
     report_failures,
+    report_refused,
     report_reread,
     report_skipped,
     say,
@@ -191,6 +192,7 @@ def _report(index: LocalIndex, done: Updated, as_json: bool, given: Given | None
         if vectors:
             said = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in vectors.items() if count)
             tell(f"vectors: {said}" + (" (--reindex takes these)" if vectors["of_indexed_files"] else ""))
+    report_refused(done.refused)
     report_skipped(done.skipped)
     report_reread(done.reread)
     if done.partial:

@@ -7,7 +7,8 @@ import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from diptych.engines import EngineName
     from diptych.failures import Failure
 
+_MOST_NAMED = 3
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -119,6 +121,13 @@ def report_skipped(skipped: Mapping[str, int]) -> None:
     if parts:
         say("not looked at: " + ", ".join(f"{count:,} {reason}" for reason, count in parts))
     report_links(skipped.get(LEADS_OUT, 0))
+
+
+def report_refused(refused: Collection[str]) -> None:
+    """Say what an index holds that is no file of its folder, on stderr; in doubt, someone else put it there."""
+    if refused:
+        some = ", ".join(islice(refused, _MOST_NAMED)) + (", ..." if len(refused) > _MOST_NAMED else "")
+        say(f"left out {len(refused):,} entries of the index that are no files of its folder: {some}")
 
 
 def report_links(count: int) -> None:

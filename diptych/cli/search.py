@@ -22,6 +22,7 @@ from diptych.cli.options import (
     print_json,
     remembered_links_option,
     report_failures,
+    report_refused,
     say,
     say_cut,
     truncate_option,
@@ -150,6 +151,7 @@ def _search(words: tuple[str, ...], order: list[str], **options: Any) -> int:
         if options["truncate"]:
             say_cut(places[0].index.model, [term.value for term in query.terms if term.kind == "text"])
         code = report_failures(failures, before)
+        report_refused(found.refused)
         _print(found, query, failures, options)
         if options["relevant"] and found.hits and found.standing is None:
             say(f"--relevant says nothing about {found.searched} items; all hits are shown")

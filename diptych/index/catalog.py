@@ -5,27 +5,34 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import numpy as np
 
+from diptych.index import stored
 from diptych.index.directory import IndexDirectory
+from diptych.index.facts import NEEDED, wrong
 from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexNewerError, IndexPlaceError, explained
-from diptych.index.items import Contents, Details, File, Modality
+from diptych.index.items import Contents, Counts, Entry, File, Modality
 from diptych.index.journals import COMPANIONS
 from diptych.index.schema import FORMAT, MODALITIES, change_tables, check_schema, connect, create_tables
+from diptych.index.stored import Item, Known
+from diptych.links import Inside
 from diptych.versions import READING, TOKENIZING
 
+T = TypeVar("T")
+WAIT_S = 60.0  # how long a reader and a writer wait for each other's transaction
+_HEARD_EVERY, _HEARD_EVERY_MS = 100_000, 250  # steps of SQLite's machine: some milliseconds; how long it waits
 BLOCK = 8192  # vectors that are read at a time: 8 MB at 512 dimensions
 _ASKED_AT_ONCE = 500  # ids in one statement; SQLite takes 32,766
 
-_DETAILS = tuple(field.name for field in fields(Details))
 _FILE_COLUMNS = (
-    "path", "kind", "size", "mtime_ns", "digest", *_DETAILS, "reason", "message", "partial", "reading", "tokenizing",
+    "path", "kind", "size", "mtime_ns", "digest", *stored.DETAILS, "reason", "message", "partial", "reading",
+    "tokenizing",
 )  # fmt: skip
 _PUT_FILE = (
     f"INSERT INTO files({', '.join(_FILE_COLUMNS)}) VALUES (CAST(? AS TEXT){', ?' * (len(_FILE_COLUMNS) - 1)}) "
@@ -42,59 +49,14 @@ _SOUND = (
 )
 
 
-class Known(NamedTuple):
-    """What the catalog remembers of a file, to tell whether it has changed. `mtime_ns` is None where the file must be
-    looked at again; `failed` says that it could not be read, `outdated` that it was read by an earlier version, whose
-    pixels or ids may have been others."""
-
-    id: int
-    kind: str
-    size: int
-    mtime_ns: int | None
-    failed: int
-    outdated: int = 0
-
-
 _known = Known._make
-
-
-class Item(NamedTuple):
-    """One thing that can be found: a picture, a frame of a video (`at_s`), or a `text` (from `line` on), with its file.
-    `path` is relative to the index's root."""
-
-    id: int
-    path: str
-    kind: str
-    modality: Modality
-    at_s: float | None
-    line: int | None
-    text: str | None
-    size: int
-    digest: bytes | None
-    details: Details
-
-
-class Entry(NamedTuple):
-    """A file that was read with the vectors of its parts, (parts, dim), float16, of unit length. `settled` is False
-    where its time of change tells too little, so that the next update looks at its bytes again."""
-
-    contents: Contents
-    vectors: np.ndarray
-    settled: bool = True
-
-
-class Counts(NamedTuple):
-    """How many files and items an index holds, how many of the files could not be read, and how many in part only."""
-
-    files: int
-    pictures: int
-    texts: int
-    failed: int
-    partial: int = 0
 
 
 class Catalog:
     """An open catalog. Every method that writes does so in one transaction: all of it is kept, or nothing.
+
+    A row that none of ours could be is left out wherever rows are read. `refused` names those that were met, and
+    `unsound` finds all. `inside` tells which paths lead out of the folder; where it is None, only their letters count.
 
     Raises IndexPlaceError, IndexDamagedError and IndexBusyError, as `diptych.index.faults` says.
     """
@@ -102,7 +64,12 @@ class Catalog:
     def __init__(self, path: Path, db: sqlite3.Connection):
         self.path = path
         self._db = db
+        # SQLite may run for long, and wait for long, without coming back to Python, which then hears no signal
+        db.set_progress_handler(lambda: None, _HEARD_EVERY)
+        db.execute(f"PRAGMA busy_timeout = {_HEARD_EVERY_MS}")
         self._is_earlier = False
+        self.refused: dict[int, str] = {}
+        self.inside: Callable[[], Inside | None] = lambda: None
 
     @classmethod
     def open(cls, path: Path, *, readonly: bool = False, recover: bool = True) -> Catalog:
@@ -145,12 +112,14 @@ class Catalog:
     def _check_format(self) -> None:
         with explained(self.path):
             is_earlier = check_schema(self._db, self.path)
-            facts = self.facts()
-        form, dim = facts.get("format"), facts.get("dim")
-        if not (isinstance(form, int) and isinstance(dim, int) and {"fingerprint", "model"} <= facts.keys()):
-            raise IndexDamagedError(f"{self.path} is no catalog of diptych, or lacks what makes it one.")
-        if form > FORMAT:
+            facts = self._facts()
+        form = facts.get("format")
+        if isinstance(form, int) and form > FORMAT:
             raise IndexNewerError(f"{self.path} has format {form}; this diptych reads {FORMAT}.")
+        if not facts.keys() >= NEEDED:
+            raise IndexDamagedError(f"{self.path} is no catalog of diptych, or lacks what makes it one.")
+        self._check_facts(facts, read=True)
+        form = facts["format"]
         if is_earlier != (form < FORMAT):
             raise IndexDamagedError(f"{self.path} says that it has format {form}, and its tables are of another.")
         self._is_earlier = is_earlier
@@ -170,9 +139,9 @@ class Catalog:
         """One transaction; it counts only where the whole block went well, Ctrl-C included."""
         with explained(self.path):
             try:
-                self._db.execute("BEGIN IMMEDIATE")
+                self._patiently(lambda: self._db.execute("BEGIN IMMEDIATE"))
                 yield self._db
-                self._db.execute("COMMIT")
+                self._patiently(lambda: self._db.execute("COMMIT"))
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
@@ -182,12 +151,23 @@ class Catalog:
         """What an SQL query answers; text that is no UTF-8 comes with surrogates."""
         with explained(self.path):
             try:
-                return self._db.execute(sql, parameters).fetchall()
+                return self._patiently(lambda: self._db.execute(sql, parameters).fetchall())
             except sqlite3.OperationalError as error:
                 if "decode" not in str(error):
                     raise
             with self._any_text():
-                return self._db.execute(sql, parameters).fetchall()
+                return self._patiently(lambda: self._db.execute(sql, parameters).fetchall())
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """What SQLite answers as soon as another process lets it."""
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            try:
+                return ask()
+            except sqlite3.OperationalError as error:
+                is_busy = getattr(error, "sqlite_errorcode", 0) & 255 == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() > deadline:
+                    raise
 
     @contextmanager
     def _any_text(self) -> Iterator[None]:
@@ -201,8 +181,18 @@ class Catalog:
     # --- facts
 
     def facts(self) -> dict[str, Any]:
-        """What holds for the whole index: format, fingerprint, model, dim, generation, ..."""
-        return dict(self.rows("SELECT key, value FROM facts"))
+        """What holds for the whole index: format, fingerprint, model, dim, generation, ... Raises IndexDamagedError
+        where one is of another kind than it should be."""
+        facts = self._facts()
+        self._check_facts(facts)
+        return facts
+
+    def _check_facts(self, facts: Mapping[str, Any], *, read: bool = False) -> None:
+        if fault := wrong(facts, read=read):
+            raise IndexDamagedError(f"{self.path} is not what diptych wrote: {fault}.")
+
+    def _facts(self) -> dict[str, Any]:
+        return dict(self.rows(stored.FACTS))
 
     def set_facts(self, facts: Mapping[str, Any]) -> None:
         """Add or replace facts; None takes one away."""
@@ -229,20 +219,31 @@ class Catalog:
     # --- what is there
 
     def files(self, condition: str = "1", parameters: Sequence[Any] = ()) -> dict[str, Known]:
-        """The files for which an SQL condition holds, by path; all where none is given, here and below."""
+        """The files for which an SQL condition holds, by path; all where none is given, here and below. A row that is
+        none of ours comes under a name that no file has."""
         outdated = "1" if self._is_earlier else f"reading < {READING} OR tokenizing < {TOKENIZING}"
-        sql = f"SELECT path, id, kind, size, mtime_ns, reason IS NOT NULL, {outdated} FROM files WHERE {condition}"
+        path = f"CASE WHEN {stored.SOUND_FILE} THEN path ELSE '/' || id END"
+        sql = f"SELECT {path}, id, kind, size, mtime_ns, reason IS NOT NULL, {outdated} FROM files WHERE {condition}"
         return {row[0]: _known(row[1:]) for row in self.rows(sql, parameters)}
 
     def failures(self, condition: str = "1", parameters: Sequence[Any] = ()) -> dict[str, tuple[str, str]]:
         """The files that could not be read: path -> (reason, message)."""
-        unread = f"SELECT path, reason, message FROM files WHERE reason IS NOT NULL AND {condition}"
-        return {path: (reason, said) for path, reason, said in self.rows(unread, parameters)}
+        found = self.rows(stored.UNREAD + condition, parameters)
+        return {path: (reason, said) for path, kind, reason, said in found if stored.is_sound_path(path, kind)}
 
     def partial(self, condition: str = "1", parameters: Sequence[Any] = ()) -> dict[str, str]:
         """The files that were read in part: path -> what is missing."""
-        some = f"SELECT path, partial FROM files WHERE partial != '' AND {condition}"
-        return {} if self._is_earlier else dict(self.rows(some, parameters))
+        found = [] if self._is_earlier else self.rows(stored.PARTIAL + condition, parameters)
+        return {path: partial for path, kind, partial in found if stored.is_sound_path(path, kind)}
+
+    def unsound(self) -> dict[int, str]:
+        """The files whose rows are none of ours, or whose paths lead out of the folder, by id; how each is called."""
+        rows, inside = self.rows(stored.PATHS), self.inside()
+        return {
+            id: stored.named(path, id)
+            for id, path, kind, is_sound in rows
+            if not (is_sound and stored.is_sound_path(path, kind)) or (inside and inside.leads_out(path))
+        }
 
     def digests(self, ids: Sequence[int]) -> dict[int, bytes]:
         """The digest of each of these files."""
@@ -259,36 +260,41 @@ class Catalog:
 
     def ids(self, modality: Modality) -> np.ndarray:
         """The ids, (n,) int64 in ascending order, of all items of a modality."""
-        rows = self.rows("SELECT id FROM items WHERE modality = ? ORDER BY id", (modality,))
+        sql = f"SELECT id FROM items WHERE modality = ? AND {stored.sound_vector(self.dim)} ORDER BY id"
+        rows = self.rows(sql, (modality,))
         return np.fromiter((id for (id,) in rows), np.int64, len(rows))
 
     def matching(self, condition: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> np.ndarray:
         """The ids, (n,) int64 in ascending order, of the items for which an SQL condition on the columns of `files` and
         `items` holds."""
         sql = f"SELECT items.id FROM items JOIN files ON files.id = items.file WHERE {condition}"
-        with explained(self.path):
-            ids = np.fromiter((row[0] for row in self._db.execute(sql, parameters)), np.int64)
-        return np.sort(ids)
+        rows = self.rows(sql, parameters)
+        return np.sort(np.fromiter((id for (id,) in rows), np.int64, len(rows)))
 
     def items(self, ids: Iterable[int]) -> list[Item]:
-        """These items in the order of their ids as asked for; those that are gone by now are left out."""
-        asked = [int(id) for id in ids]
-        columns = ", ".join(f"files.{name}" for name in _DETAILS)
-        found = self._asked(
-            "SELECT items.id, path, kind, modality, at_s, line, text, size, digest, "
-            f"{columns} FROM items JOIN files ON files.id = items.file WHERE items.id IN ({{}})",
-            asked,
-        )
-        items = {row[0]: Item._make((*row[:9], Details(*row[9:]))) for row in found}
+        """These items in the order of their ids as asked for; those that are gone by now are left out, and those that
+        are `refused`."""
+        asked, vector_bytes, inside = [int(id) for id in ids], 2 * self.dim, self.inside()
+        items: dict[int, Item] = {}
+        for row in self._asked(stored.ITEMS, asked):
+            item = stored.item_of(row, vector_bytes)
+            if item is None or (inside and inside.leads_out(item.path)):
+                self.refused[row[0]] = stored.named(row[1], row[0])
+            else:
+                items[item.id] = item
         return [items[id] for id in asked if id in items]
 
     def vectors(self, modality: Modality, *, after: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """All vectors of a modality with ids above `after`, block by block: ids (n,) int64, ascending, and (n, dim)
-        float16. No transaction is held between blocks: look at `stamp` before and after."""
+        float16. What is no vector of unit length is left out. No transaction is held between blocks: look at `stamp`
+        before and after."""
         dim = self.dim
-        sql = "SELECT id, vector FROM items WHERE modality = ? AND id > ? ORDER BY id LIMIT ?"
+        sound = stored.sound_vector(dim)
+        sql = f"SELECT id, vector FROM items WHERE modality = ? AND id > ? AND {sound} ORDER BY id LIMIT ?"
         while rows := self.rows(sql, (modality, after, BLOCK)):
-            yield np.array([id for id, _ in rows], np.int64), self._matrix([vector for _, vector in rows], dim)
+            ids, vectors = np.array([id for id, _ in rows], np.int64), self._matrix([each for _, each in rows], dim)
+            are_unit = stored.are_unit(vectors)
+            yield (ids, vectors) if are_unit.all() else (ids[are_unit], vectors[are_unit])
             after = rows[-1][0]
 
     def vectors_of(self, ids: Iterable[int]) -> np.ndarray:
@@ -300,7 +306,7 @@ class Catalog:
         return self._matrix([found[id] for id in asked], self.dim)
 
     def _matrix(self, blobs: list[bytes], dim: int) -> np.ndarray:
-        if any(len(blob) != 2 * dim for blob in blobs):
+        if any(not isinstance(blob, bytes) or len(blob) != 2 * dim for blob in blobs):
             raise IndexDamagedError(f"{self.path} holds vectors that are cut short.")
         return np.frombuffer(b"".join(blobs), "<f2").reshape(-1, dim)
 
@@ -315,8 +321,11 @@ class Catalog:
         rows = self.rows(f"{_PARTS} path = CAST(:path AS TEXT) AND modality = 'text' AND {_SOUND}", asked)
         if contents.digest:
             rows += self.rows(f"{_PARTS} digest = :digest AND {_SOUND}", asked)
-        vectors = self._matrix([row[3] for row in rows], self.dim)
-        return [(*row[:3], vector) for row, vector in zip(rows, vectors, strict=True)]
+        dim = self.dim
+        rows = [row for row in rows if isinstance(row[3], bytes) and len(row[3]) == 2 * dim]
+        vectors = self._matrix([row[3] for row in rows], dim)
+        found = zip(rows, vectors, stored.are_unit(vectors), strict=True)
+        return [(*row[:3], vector) for row, vector, is_sound in found if is_sound]
 
     def _asked(self, sql: str, ids: Sequence[int]) -> list[Any]:
         """The rows of a statement that takes any number of ids where it has {}."""
@@ -344,8 +353,10 @@ class Catalog:
             dim = self.dim
             for entry in entries:
                 (file,) = self._put_file(entry.contents, entry.settled)
-                rows = list(_item_rows(file, entry, dim))
-                if rows != self._db.execute(_OWN_ITEMS, (file,)).fetchall():
+                rows = list(stored.item_rows(file, entry, dim))
+                with self._any_text():
+                    before = self._db.execute(_OWN_ITEMS, (file,)).fetchall()
+                if rows != before:
                     self._db.execute("DELETE FROM items WHERE file = ?", (file,))
                     self._db.executemany(_PUT_ITEM, rows)
 
@@ -353,9 +364,9 @@ class Catalog:
         file, failure, details = contents.file, contents.failure, contents.details
         row = (
             os.fsencode(file.path), file.kind, file.size, file.mtime_ns if settled else None, contents.digest,
-            *(_plain(getattr(details, name)) for name in _DETAILS),
-            failure and _plain(failure.reason), failure and _plain(failure.message), _plain(contents.partial),
-            READING, TOKENIZING,
+            *(stored.plain(getattr(details, name)) for name in stored.DETAILS),
+            *(stored.plain(said) for said in ((failure.reason, failure.message) if failure else (None, None))),
+            stored.plain(contents.partial), READING, TOKENIZING,
         )  # fmt: skip
         return self._db.execute(_PUT_FILE, row).fetchone()
 
@@ -377,19 +388,3 @@ class Catalog:
         """Drop these files with all that belongs to them."""
         with self.writing():
             self._db.executemany("DELETE FROM files WHERE id = ?", ((int(id),) for id in ids))
-
-
-def _plain(value: Any) -> Any:
-    """Text that can be stored: half characters, which Unicode does not know, as question marks."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
-
-def _item_rows(file: int, entry: Entry, dim: int) -> Iterator[tuple[Any, ...]]:
-    parts, vectors = entry.contents.parts, np.ascontiguousarray(entry.vectors, "<f2")
-    if vectors.shape != (len(parts), dim):
-        raise ValueError(
-            f"{vectors.shape} vectors came for {len(parts)} parts of a file; wanted ({len(parts)}, {dim})."
-        )
-    for part, vector in zip(parts, vectors, strict=True):
-        modality = "text" if part.text is not None else "picture"
-        yield file, modality, part.at_s, part.line, _plain(part.text), vector.tobytes()

@@ -27,14 +27,15 @@ from diptych.index.local import open_index
 from diptych.index.lock import holder, left_behind
 from diptych.index.mending import facts_of, recover, remove, set_aside
 from diptych.index.schema import FORMAT, MODALITIES
+from diptych.index.stored import are_unit, sound_vector
 
 if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
 
 LITTLE_BYTES = 200 * 2**20  # less room than this on the disk is worth a word
+_MOST_NAMED = 3
 _ANEW = "`diptych index FOLDER` makes one anew"
 _REINDEX = Setting("reindex", True, "index.update")
-_FAR_FROM_UNIT = 0.01  # float16 changes a length by less than a tenth of this
 
 
 class Finding(NamedTuple):
@@ -210,11 +211,17 @@ def _likely_facts(index: LocalIndex) -> dict[str, Any] | None:
         )
     facts = index.facts_to_come
     index.trust.also(facts)
-    return facts._asdict()
+    return {**facts._asdict(), "follow_links": "yes" if facts.follow_links else "no"}
 
 
 def _of_rows(index: LocalIndex, mend: bool) -> Iterator[Finding]:
     catalog, again = index.catalog, "`diptych index FOLDER` embeds their files again"
+    if unsound := catalog.unsound():
+        if mend:
+            catalog.forget(unsound)
+        some = ", ".join(list(unsound.values())[:_MOST_NAMED]) + (", ..." if len(unsound) > _MOST_NAMED else "")
+        what = f"{len(unsound):,} entries of the catalog are no files of {index.root}: {some}"
+        yield Finding(what, "they can be dropped: --mend", mend)
     if strays := catalog.rows("SELECT count(*) FROM items WHERE file NOT IN (SELECT id FROM files)")[0][0]:
         if mend:
             with catalog.writing() as db:
@@ -236,18 +243,17 @@ def _of_rows(index: LocalIndex, mend: bool) -> Iterator[Finding]:
 def _files_of_bad_vectors(catalog: Catalog) -> list[int]:
     dim = catalog.dim
     bad = {file for (file,) in catalog.rows(
-        "SELECT file FROM items WHERE typeof(vector) != 'blob' OR length(vector) != ? "
-        "OR modality NOT IN ('picture', 'text')", (2 * dim,),
+        f"SELECT file FROM items WHERE typeof(file) = 'integer' AND (NOT ({sound_vector(dim)}) "
+        "OR modality NOT IN ('picture', 'text'))",
     )}  # fmt: skip
     last = 0
     while rows := catalog.rows(
-        "SELECT id, file, vector FROM items WHERE id > ? AND typeof(vector) = 'blob' AND length(vector) = ? "
-        "ORDER BY id LIMIT 8192", (last, 2 * dim),
+        f"SELECT id, file, vector FROM items WHERE id > ? AND typeof(file) = 'integer' AND {sound_vector(dim)} "
+        "ORDER BY id LIMIT 8192", (last,),
     ):  # fmt: skip
         last = rows[-1][0]
-        vectors = np.frombuffer(b"".join(vector for _, _, vector in rows), "<f2").reshape(-1, dim).astype(np.float32)
-        off = ~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < _FAR_FROM_UNIT)  # so that NaN is off, too
-        bad |= {rows[at][1] for at in np.flatnonzero(off)}
+        vectors = np.frombuffer(b"".join(vector for _, _, vector in rows), "<f2").reshape(-1, dim)
+        bad |= {rows[at][1] for at in np.flatnonzero(~are_unit(vectors))}
     return sorted(bad)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from diptych.errors import ArgumentError
 from diptych.index.patterns import inside
+from diptych.index.stored import SOUND_FILE, sound_vector
 from diptych.zero_shot import cosines, unit
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def find_duplicates(index: _Index, *, threshold: float = THRESHOLD, progress: Pr
     if not 0 < threshold <= 1:
         raise ArgumentError(f"threshold is {threshold:g}; wanted a cosine above 0, up to 1 (0.94 finds copies).")
     here, folder = inside(index.under)
-    ids = index.catalog.matching(f"files.kind = 'picture' AND items.modality = 'picture' AND {here}", folder)
+    pictures = f"files.kind = 'picture' AND items.modality = 'picture' AND {sound_vector(index.catalog.dim)}"
+    ids = index.catalog.matching(f"{pictures} AND {SOUND_FILE} AND {here}", folder)
     vectors = unit(index.catalog.vectors_of(ids).astype(np.float32))
     groups = [ids[group] for group in group_alike(vectors, threshold, progress=progress)]
     copies = [_sorted_copies(index, group) for group in groups]

@@ -68,10 +68,12 @@ class IndexNewerError(IndexDamagedError):
 
 @contextmanager
 def explained(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Errors of SQLite and of the disk, as what they mean for the index at `path`."""
+    """Errors of SQLite and of the disk, as what they mean for the index at `path`; Ctrl-C while SQLite ran as that."""
     try:
         yield
     except sqlite3.DatabaseError as error:
+        if _is_interrupted(error):
+            raise KeyboardInterrupt from None
         if said := _of_sqlite(error, os.fspath(path)):
             raise said from error
         raise
@@ -94,7 +96,14 @@ def _of_sqlite(error: sqlite3.DatabaseError, path: str) -> IndexFault | None:
         return IndexBusyError(f"{path}: another process holds the index ({error}); try again when it is done.")
     if code & 255 in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return IndexDamagedError(f"{path} is damaged ({error}).")
-    return None
+    is_question = code == sqlite3.SQLITE_ERROR  # one that is wrong in itself: of tables that are ours it is our fault
+    return None if is_question else IndexDamagedError(f"{path} holds what diptych does not write ({error}).")
+
+
+def _is_interrupted(error: sqlite3.DatabaseError) -> bool:
+    """Whether a signal's handler raised what SQLite, which knows no exceptions, made this error of: in its progress
+    handler, or in a function of ours in SQL, of which none raises anything by itself."""
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT or "user-defined function" in str(error)
 
 
 def _of_disk(error: OSError, path: str) -> IndexFault | None:

@@ -19,24 +19,27 @@ _MOST = 32  # entries
 
 class Facts(NamedTuple):
     """What of a catalog may be followed: the name of its model, with that model's fingerprint and the length of its
-    vectors, and the folder of its pictures, which counts where the index is kept apart from it."""
+    vectors, the folder of its pictures, which counts where the index is kept apart from it, and whether links are
+    followed that lead out of that folder."""
 
     model: str
     fingerprint: str
     dim: int
     root: str | None = None
+    follow_links: bool = False
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> Facts | None:
         """Those of a catalog, or an entry; None where they are no such."""
-        model, fingerprint, dim, root = (said.get(name) for name in cls._fields)
+        model, fingerprint, dim, root, follow_links = (said.get(name) for name in cls._fields)
         if not (isinstance(model, str) and isinstance(fingerprint, str) and type(dim) is int):
             return None
-        return cls(model, fingerprint, dim, root if isinstance(root, str) else None)
+        return cls(model, fingerprint, dim, root if isinstance(root, str) else None, follow_links in (True, "yes"))
 
     def cover(self, said: Mapping[str, Any], *, is_apart: bool) -> bool:
         """Whether a catalog says the same; one that was never filled says no root yet."""
         is_same = (self.model, self.fingerprint, self.dim) == tuple(said.get(name) for name in self._fields[:3])
+        is_same = is_same and (self.follow_links or said.get("follow_links") != "yes")
         return is_same and (not is_apart or said.get("root") in (None, self.root))
 
 

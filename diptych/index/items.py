@@ -64,3 +64,22 @@ class Contents:
     parts: tuple[Part, ...] = ()
     failure: Failure | None = None
     partial: str = ""
+
+
+class Entry(NamedTuple):
+    """A file that was read with the vectors of its parts, (parts, dim), float16, of unit length. `settled` is False
+    where its time of change tells too little, so that the next update looks at its bytes again."""
+
+    contents: Contents
+    vectors: np.ndarray
+    settled: bool = True
+
+
+class Counts(NamedTuple):
+    """How many files and items an index holds, how many of the files could not be read, and how many in part only."""
+
+    files: int
+    pictures: int
+    texts: int
+    failed: int
+    partial: int = 0

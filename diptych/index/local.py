@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from diptych.errors import Setting, Words, as_warning
 from diptych.index import cache
 from diptych.index.catalog import Catalog, Counts
 from diptych.index.directory import IndexDirectory
+from diptych.index.facts import Rules
 from diptych.index.faults import IndexDamagedError, IndexModelError, IndexPlaceError, explained
 from diptych.index.identity import Facts
 from diptych.index.items import Modality
@@ -24,7 +24,8 @@ from diptych.index.own_model import called, check_root, named, other_model, own_
 from diptych.index.patterns import inside
 from diptych.index.roots import CATALOG, PLACE, root_of
 from diptych.index.trust import Trust
-from diptych.index.updating import Progress, Rules, Updated, update
+from diptych.index.updating import Progress, Updated, update
+from diptych.links import Inside
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
@@ -203,6 +204,7 @@ class LocalIndex:
             self.directory.check()
             self._opened = self._identity()
             self._catalog = Catalog.open(self.catalog_path, recover=self.recovers)
+            self._catalog.inside = self._inside
             self.trust.confirm(self._catalog.facts())
         return self._catalog
 
@@ -211,6 +213,9 @@ class LocalIndex:
         """Whether what a killed process left of a transaction is undone: in an index of this user's, and where another
         process is at work on it."""
         return self.trust.known() or is_held_elsewhere(self.place / cache.LOCK)
+
+    def _inside(self) -> Inside | None:
+        return None if self.rules.follow_links else Inside(self.root)
 
     def _identity(self) -> tuple[int, int] | None:
         status = self.directory.status(CATALOG)
@@ -234,7 +239,8 @@ class LocalIndex:
     def facts_to_come(self) -> Facts:
         """What a new catalog will say of the model at hand and of its folder."""
         model = self.any_model
-        return Facts(source_of(model), model.fingerprint, model.dim, str(self.root))
+        follow_links = bool(self.follow_links if self.damage else self.rules.follow_links)
+        return Facts(source_of(model), model.fingerprint, model.dim, str(self.root), follow_links)
 
     def nearest(self, modality: Modality) -> cache.Sound:
         """The search structure of a modality, brought up to date or built anew where that is needed.
@@ -268,10 +274,10 @@ class LocalIndex:
 
     @property
     def remembered(self) -> Rules:
-        """What the last update left out; nothing before the first."""
-        facts: dict[str, str] = self.catalog.facts() if self.exists else {}
-        exclude, hidden, follow_links = (facts.get(name) for name in Rules._fields)
-        return Rules(tuple(json.loads(exclude or "[]")), hidden == "yes", follow_links == "yes")
+        """What the last update left out; nothing before the first. That links be followed out of the folder is nothing
+        that a stranger's index may ask."""
+        rules = Rules.of(self.catalog.facts()) if self.exists else Rules()
+        return rules if self.trust.holds else rules._replace(follow_links=False)
 
     # --- the model
 

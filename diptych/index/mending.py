@@ -12,9 +12,11 @@ from typing import Any, Literal, NamedTuple
 
 from diptych.index.catalog import Catalog
 from diptych.index.directory import IndexDirectory
+from diptych.index.facts import sound
 from diptych.index.faults import IndexFault, explained
 from diptych.index.journals import COMPANIONS
 from diptych.index.schema import PAGE_BYTES, TABLES, connect, has_tables, objects
+from diptych.index.stored import FACTS
 
 _FARTHEST = 2**40  # no id is greater
 UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the second is of SQLite's words about a damaged schema
@@ -97,11 +99,9 @@ def _opened(path: Path, mode: Literal["ro", "immutable"] = "immutable") -> sqlit
 
 
 def _facts(db: sqlite3.Connection) -> dict[str, Any]:
-    rows = db.execute("SELECT key, value FROM facts").fetchall()
-    said = {key.decode(): value for key, value in rows if isinstance(key, bytes)}
     return {
-        key: value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
-        for key, value in said.items()
+        key.decode(): value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+        for key, value in db.execute(FACTS).fetchall()
     }
 
 
@@ -110,7 +110,7 @@ def _saved(path: Path, patched: Path, new: Path, likely: Callable[[], Mapping[st
     with contextlib.closing(_opened(_with_first_page(path, patched))) as db:
         facts: Mapping[str, Any] = {}
         with contextlib.suppress(*UNREADABLE):
-            facts = _facts(db)
+            facts = sound(_facts(db))
         if not _are_whole(facts):
             facts = (likely() if _holds_any(db) else None) or {}
         if not _are_whole(facts):
@@ -121,8 +121,7 @@ def _saved(path: Path, patched: Path, new: Path, likely: Callable[[], Mapping[st
 
 
 def _are_whole(facts: Mapping[str, Any]) -> bool:
-    wanted = {"fingerprint": str, "model": str, "dim": int}
-    return all(isinstance(facts.get(key), kind) for key, kind in wanted.items())
+    return facts.keys() >= {"fingerprint", "model", "dim"}
 
 
 def _holds_any(db: sqlite3.Connection) -> bool:

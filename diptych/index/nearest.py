@@ -133,9 +133,7 @@ class Nearest:
         scans = scans_of(quantiser, self._rows.content("codes"), self._crew.count)
         coded = sum(scan.count for scan in scans)
         if len(self._rows.ids) - coded not in range(GROUP):
-            raise CacheError(
-                f"{self._rows.directory.path}: {coded} codes of {len(self._rows.ids)} rows; build it anew."
-            )
+            raise CacheError(f"{self._rows.directory.path}: {coded} codes of other rows; build it anew.")
         return scans
 
     @property
@@ -338,6 +336,8 @@ class Nearest:
 
     def _ranked(self, query: np.ndarray, rows: np.ndarray, scores: np.ndarray, k: int) -> Neighbours:
         """The best `k`, their cosines worked out once more so that equal vectors are equal, and checked."""
+        if not np.isfinite(scores).all():
+            raise CacheError(f"{self._rows.directory.path} holds what is no number; build it anew.")
         if len(rows) > k:
             last = np.partition(scores, len(scores) - k)[len(scores) - k]
             rows = rows[scores >= last - ROUNDING * max(1.0, abs(float(last)))]

@@ -58,7 +58,7 @@ def read_file(root: str, path: str, kind: Kind, spec: Preprocess, *, follow_link
     digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
     try:
         where, inside = os.path.join(root, path), None if follow_links else Inside(root)
-        if inside and inside.leads_out(where):
+        if inside and inside.leads_out(path):
             raise Outside
         with open_regular(where) as file:
             if os.fstat(file.fileno()).st_size == 0:
@@ -66,7 +66,8 @@ def read_file(root: str, path: str, kind: Kind, spec: Preprocess, *, follow_link
             kind = kind_of(file.read(HEAD_LENGTH), kind)
             file.seek(0)
             read = {"picture": _read_picture, "video": _read_video, "text": _read_text}[kind]
-            beside = [name for name in sidecars(where, kind) if not (inside and inside.leads_out(name))]
+            near = [name for name in sidecars(path, kind) if not (inside and inside.leads_out(name))]
+            beside = [os.path.join(root, name) for name in near]
             found = read(file, where, spec, digest, beside)
     except (ImageError, OSError, MemoryError, RecursionError) as error:
         reason, detail = _why(error)

@@ -19,6 +19,7 @@ from diptych.index.catalog import Catalog
 from diptych.index.items import File, Kind, Modality
 from diptych.index.patterns import inside
 from diptych.index.read_anew import MORE_SAID, kind_read_anew, tells_more
+from diptych.index.stored import SOUND_FILE
 from diptych.versions import READING, TOKENIZING
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ class _Older(NamedTuple):
 
 
 _SQL = (
-    "SELECT id, path, kind, taken_at, latitude, reading, tokenizing FROM files "
-    f"WHERE reason IS NULL AND (reading < {READING} OR tokenizing < {TOKENIZING}) ORDER BY path"
+    "SELECT id, path, kind, taken_at, latitude, reading, tokenizing FROM files WHERE reason IS NULL "
+    f"AND (reading < {READING} OR tokenizing < {TOKENIZING}) AND typeof(taken_at) IN ('text', 'null') AND {SOUND_FILE} "
+    "ORDER BY path"
 )
 
 
@@ -135,7 +137,7 @@ def _texts_read_otherwise(catalog: Catalog, model: Callable[[], Embedder]) -> se
     """The ids of the files with a text of which the model's tokenizer makes other ids than before."""
     rows: list[Any] = catalog.rows(
         "SELECT DISTINCT file, items.text FROM items JOIN files ON files.id = items.file "
-        f"WHERE modality = 'text' AND tokenizing < {TOKENIZING}"
+        f"WHERE modality = 'text' AND typeof(items.text) = 'text' AND tokenizing < {TOKENIZING}"
     )
     if not rows:
         return set()

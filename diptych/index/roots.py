@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 from diptych.index.catalog import Catalog
 from diptych.index.directory import NAME, IndexDirectory
+from diptych.index.facts import Rules, sound
 from diptych.index.faults import IndexFault, IndexUnsafeError
 from diptych.index.mending import facts_of
 from diptych.index.patterns import composed, inside
@@ -63,7 +63,7 @@ def _is_ours(place: Path, folder: Path) -> bool:
 
 
 def _facts(place: Path) -> dict[str, Any]:
-    return facts_of(IndexDirectory(place).path / CATALOG)
+    return sound(facts_of(IndexDirectory(place).path / CATALOG))
 
 
 def _under(root: Path, place: Path, folder: Path) -> str | None:
@@ -72,13 +72,13 @@ def _under(root: Path, place: Path, folder: Path) -> str | None:
     from diptych.index.scan import scan
 
     under = folder.relative_to(root).as_posix()
-    facts = _facts(place)
-    if facts.get("follow_links") != "yes" and Inside(root).leads_out(os.path.join(root, under)):
+    rules = Rules.of(_facts(place))
+    if not rules.follow_links and Inside(root).leads_out(under):
         return None
     if _has_files(place, under):
         return under
     listed = as_listed(root, under)
-    rules = scan(root, exclude=json.loads(facts.get("exclude", "[]")), hidden=facts.get("hidden") == "yes")
+    rules = scan(root, **rules._asdict())
     return listed if _has_files(place, listed) or rules.enters(listed) else None
 
 

@@ -142,7 +142,7 @@ class Scan:
             found.files.append((entry, kind))
 
     def _leads_out(self, path: str) -> bool:
-        return not self._follow_links and self._inside.leads_out(os.path.join(self.root, path))
+        return not self._follow_links and self._inside.leads_out(path)
 
     def _sort_link(self, name: str, folder: str, found: _Found) -> None:
         reason = self._unwanted_folder(name, folder)

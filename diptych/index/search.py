@@ -41,6 +41,9 @@ class _Catalog(Protocol):
 
     def facts(self) -> dict[str, Any]: ...
 
+    @property
+    def refused(self) -> Mapping[int, str]: ...
+
 
 class Index(Protocol):
     """What a search needs; `diptych.open_index` gives one."""
@@ -97,12 +100,15 @@ class Found(NamedTuple):
     Where relevance was asked for of ten items or more, `standing` is how far the best hits stand above what other
     queries reach on these items, in deviations, and `cut` is what it takes to stand out; no hits are left where it is
     below. Of several modalities it is the one that stands out most.
+
+    `refused` names what was met in the indexes that is no file of their folders, and no hit.
     """
 
     hits: list[Hit]
     searched: int
     standing: float | None = None
     cut: float | None = None
+    refused: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
         """The hits with small pictures, where a notebook shows a result."""
@@ -198,7 +204,8 @@ def search_all(
     best = max((one for one in found if one.reach), key=lambda one: one.standing or 0, default=None)
     searched = sum(one.searched for one in found)
     hits = _hits(found, order[:limit], asked)
-    return Found(hits, searched, best and best.standing, best and best.reach and best.reach.cut)
+    refused = {name: None for index in indexes for name in index.catalog.refused.values()}
+    return Found(hits, searched, best and best.standing, best and best.reach and best.reach.cut, tuple(refused))
 
 
 def check_one_model(indexes: Sequence[Index]) -> None:

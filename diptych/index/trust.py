@@ -127,12 +127,14 @@ class Trust:
             self._sign((to,), how)
 
     @contextmanager
-    def moving(self, root: Path) -> Iterator[None]:
-        """Have the catalog say another root within this block; of a stranger's index that is never followed."""
+    def moving(self, root: Path, *, follow_links: bool) -> Iterator[None]:
+        """Have the catalog say another root within this block, and whether links that lead out of it are followed; of a
+        stranger's index that is never done."""
         if self.record is None or not self._identity.facts:
             yield
             return
-        with self.changing(self._identity.facts[-1]._replace(root=str(root)), self.record.how):
+        to = self._identity.facts[-1]._replace(root=str(root), follow_links=follow_links)
+        with self.changing(to, self.record.how):
             yield
 
     def also(self, facts: Facts) -> None:

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from diptych import __version__
 from diptych.errors import Setting
 from diptych.index import cache
-from diptych.index.catalog import Catalog, Entry
+from diptych.index.catalog import Catalog, Entry, Known
 from diptych.index.changes import changes, is_settled
 from diptych.index.encoding import Encoder, Key
+from diptych.index.facts import Rules, counts
 from diptych.index.faults import IndexDamagedError, IndexPlaceError, explained
 from diptych.index.items import Contents, File
 from diptych.index.mending import remove
 from diptych.index.patterns import inside
 from diptych.index.rereading import Again, read_otherwise
 from diptych.index.roots import PLACE
+from diptych.index.stored import is_sound_path
 from diptych.links import LEADS_OUT
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ class Updated(NamedTuple):
     those of which a part could be read (path -> what is missing). `unreachable` is the number of files whose folder
     could not be looked into, which are kept. `skipped` counts by reason what was left out by choice, and
     `newly_skipped` says whether some of that was not there at the last update. `reread` counts by
-    kind the files that have not changed and were read again, for this version reads them otherwise than the last."""
+    kind the files that have not changed and were read again, for this version reads them otherwise than the last.
+    `refused` names what the catalog held that was no file of the folder's, and is forgotten."""
 
     added: int
     changed: int
@@ -64,6 +67,7 @@ class Updated(NamedTuple):
     partial: dict[str, str] = {}  # noqa: RUF012 (nobody writes to it)
     reread: dict[str, int] = {}  # noqa: RUF012
     newly_skipped: bool = False
+    refused: tuple[str, ...] = ()
 
     @property
     def new_failures(self) -> dict[str, Failure]:
@@ -75,15 +79,6 @@ class Updated(NamedTuple):
         """Whether nothing happened."""
         did = self.added or self.changed or self.renamed or self.forgotten or self.reread
         return not (did or self.new_failures)
-
-
-class Rules(NamedTuple):
-    """What of a folder is left out, and whether hidden files and what links lead out to are taken in;
-    `diptych.index.scan.scan` tells all."""
-
-    exclude: tuple[str, ...] = ()
-    hidden: bool = False
-    follow_links: bool = False
 
 
 class _Found(NamedTuple):
@@ -113,7 +108,8 @@ def update(
             _check_mounted(index, index.catalog, index.catalog.files(), found)
     with _open(index, reindex) as catalog:
         catalog.upgrade()
-        known = catalog.files(*inside(under))
+        known, refused = _sound(catalog.files(*inside(under)), found)
+        catalog.forget(refused)
         _check_mounted(index, catalog, known, found)
         todo = changes(
             index.root, known, found.files,
@@ -131,9 +127,10 @@ def update(
             )  # fmt: skip
         files = [*todo.read, *again.files.values()]
         failures = _embed(index, catalog, files, again, found.now_ns, progress, given, processes, rules.follow_links)
-        newly_skipped = bool(Counter(found.skipped) - Counter(json.loads(catalog.facts().get("skipped") or "{}")))
+        newly_skipped = bool(Counter(found.skipped) - Counter(counts(catalog.facts().get("skipped"))))
         if not under:
-            with contextlib.nullcontext() if reindex else index.trust.moving(index.root):
+            moving = index.trust.moving(index.root, follow_links=rules.follow_links)
+            with contextlib.nullcontext() if reindex else moving:
                 catalog.set_facts(_now(index, rules) | {"skipped": json.dumps(found.skipped)})
     if reindex:
         _swap(index)
@@ -156,7 +153,16 @@ def update(
         partial=index.catalog.partial(*inside(under)),
         reread=again.counted(again.files.keys() - failures.keys()),
         newly_skipped=newly_skipped,
+        refused=tuple(refused.values()),
     )
+
+
+def _sound(known: dict[str, Known], found: _Found) -> tuple[dict[str, Known], dict[int, str]]:
+    """What is known of files that the folder could hold, and the others, by id: how each is called."""
+    missing = known.keys() - found.files.keys()
+    bad = sorted(path for path in missing if not is_sound_path(path, known[path].kind))
+    refused = {known[path].id: path for path in bad}
+    return {path: one for path, one in known.items() if one.id not in refused} if bad else known, refused
 
 
 def _unread(catalog: Catalog, among: Set[str]) -> dict[str, Failure]:
