@@ -23,6 +23,8 @@ ROOT = Path(__file__).parent.parent
 
 RUN = """
 import contextlib, io, json, sys
+asked, network = [], {"socket.connect", "socket.getaddrinfo", "socket.sendto"}
+sys.addaudithook(lambda event, _: event in network and asked.append(event))
 from diptych.cli import run
 said = []
 for words in json.loads(sys.argv[1]):
@@ -30,6 +32,7 @@ for words in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run(words)
     said.append([code, *(each.buffer.getvalue().decode() for each in (out, err))])
+assert not asked
 print(json.dumps(said))
 """
 
@@ -63,9 +66,10 @@ def test_it_is_light(base_python: Path) -> None:
 
 
 def ran(python: Path, home: Path, *commands: str) -> list[tuple[int, str, str]]:
-    """Exit code, stdout and stderr of each, run one after the other in one process."""
+    """Exit code, stdout and stderr of each, run one after the other in one process, which asks no other machine."""
     home.mkdir()
-    environment = os.environ | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PYTHONPATH": str(ROOT)}
+    inherited = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("XDG_")}
+    environment = inherited | {"HOME": str(home), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [python, "-c", RUN, json.dumps([command.split() for command in commands])],
         cwd=home, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=300,
@@ -102,6 +106,9 @@ def test_the_first_commands_need_no_extra(base_python: Path, pictures: Path, tin
     )
     assert [(code, err) for code, _, err in said if code != OK] == []
     assert len(json.loads(said[1][1])["hits"]) == 4
+    written = {"/".join(path.relative_to(tmp_path / "home").parts[:2]) for path in (tmp_path / "home").rglob("*/*")}
+    assert written <= {".cache/diptych", ".config/diptych"}
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "photos", "found.png", "map.png"}
     assert (tmp_path / "found.png").stat().st_size > 1000
     assert (tmp_path / "map.png").stat().st_size > 1000
 

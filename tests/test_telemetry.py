@@ -77,21 +77,20 @@ def test_what_runs_models_keeps_to_itself(code: str, tmp_path: Path) -> None:
 
 
 def test_commands_write_where_they_should(pictures: Path, shards: Path, tiny_model: Path, tmp_path: Path) -> None:
-    """In the index, where they are told to, and in the user's own cache and configuration of diptych."""
+    """Where they are told to, and in the user's own cache and configuration of diptych; test_base_install.py has what
+    needs no extra."""
     home, photos = tmp_path / "home", tmp_path / "photos"
     photos.mkdir()
     (photos / "one.png").write_bytes(min(pictures.glob("*.png")).read_bytes())
     train = f"train --data {shards} --model vit-tiny --epochs 1 --batch-size 48 --workers 0 --out {tmp_path}/run"
     commands = [
-        f"index {photos} --model {tiny_model}",
-        f"search cat {photos} --model {tiny_model}",
         f"embed {photos} {tmp_path}/vectors --model {tiny_model}",
         f"{train} --device cpu",
     ]
     assert told(home, RUN, json.dumps(commands)) == []
     assert places(home) <= {".cache/diptych", ".config/diptych"}
     assert {path.name for path in tmp_path.iterdir()} == {"home", "photos", "run", "vectors"}
-    assert {path.name for path in photos.iterdir()} == {"one.png", ".diptych"}
+    assert {path.name for path in photos.iterdir()} == {"one.png"}
 
 
 def test_the_program_asks_not_to_be_tracked(monkeypatch: pytest.MonkeyPatch) -> None:
