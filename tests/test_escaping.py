@@ -1,20 +1,25 @@
 """Whatever a stranger's file says, a terminal gets text: by one function, at one place, however it gets there."""
 
 import ast
+import contextlib
 import io
 import logging
 import sys
 import unicodedata
+import warnings
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from terminals import Terminal, is_strange, strange
 
 import diptych
+from diptych.__main__ import main
 from diptych.console import TextConsole
 from diptych.escaping import Escaping, escape_streams, harmless, underlying
+from diptych.images import ImageError, open_image
 
 PACKAGE = Path(diptych.__file__).parent
 TEXTS = st.text(st.characters())  # all of Unicode, halves of characters too
@@ -123,6 +128,13 @@ STREAMS = {"cli/terminal.py", "escaping.py", "console.py", "__main__.py", "cli/_
 ASKED = {"isatty", "encoding", "fileno"}
 
 
+@pytest.fixture(scope="module")
+def package() -> dict[str, ast.Module]:
+    """Every module, by its path."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    return {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in files}
+
+
 def _named(node: ast.AST) -> str:
     if isinstance(node, ast.Attribute):
         return f"{_named(node.value)}.{node.attr}"
@@ -168,10 +180,45 @@ def test_ways_to_write_are_found(line: str, found: str) -> None:
     assert written(ast.parse(line), "somewhere.py") == [found]
 
 
-def test_there_is_one_way_to_a_terminal() -> None:
-    stray = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        module = path.relative_to(PACKAGE).as_posix()
-        if found := written(ast.parse(path.read_text(encoding="utf-8")), module):
-            stray[module] = found
-    assert not stray
+def test_other_programs_say_nothing_themselves(package: dict[str, ast.Module]) -> None:
+    """What they write is captured, and said by us; a reader of files writes nowhere once it reads any."""
+    starts = {
+        (module, *(keyword.arg for keyword in node.keywords))
+        for module, tree in package.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and _named(node.func) in ("subprocess.run", "subprocess.Popen", "os.system")
+    }
+    assert len(starts) > 2
+    assert {module for module, *given in starts if not {"capture_output", "stderr"} & {*given}} == {"index/killable.py"}
+
+
+def test_the_command_escapes_what_is_written_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr("diptych.cli.run", lambda arguments: sys.stderr.write("\x1b[2J") * 0)
+    with pytest.raises(SystemExit):
+        main()
+    assert terminal.getvalue() == r"\x1b[2J"
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG", "PNG", "WEBP"])
+def test_what_decoders_write_has_nothing_of_a_file_in_it(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """They write to the terminal past Python: of a picture whose texts are escape sequences, cut and changed."""
+    file = io.BytesIO()
+    exif, strange_text = Image.Exif(), "\x1b]0;t\x07\x9b2J"
+    for tag in (0x010D, 0x010E, 0x010F, 0x0110, 0x0131, 0x013B, 0x8298, 0xC62F, 0xFDE8):
+        exif[tag] = strange_text
+    more = {"compression": "tiff_deflate"} if kind == "TIFF" else {}
+    Image.effect_noise((40, 40), 90).convert("RGB").save(file, kind, exif=exif, **more)
+    content = file.getvalue()
+    for at in range(8, len(content), max(1, len(content) // 60)):
+        for bad in (content[:at], content[:at] + b"\x1b" * 3 + content[at + 3 :]):
+            with contextlib.suppress(ImageError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                open_image(bad)
+    assert not strange("".join(capfd.readouterr()))
+
+
+def test_there_is_one_way_to_a_terminal(package: dict[str, ast.Module]) -> None:
+    assert not {module: found for module, tree in package.items() if (found := written(tree, module))}

@@ -59,6 +59,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     (root / "table" / "metadata.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in captions))
     for name in (f"{HOSTILE}.jpg", "other.jpg"):
         shutil.copy(next((root / "pictures").rglob("0*.jpg")), root / "table" / name)
+    suite = "[[dataset]]\nname = {name}\nsource = {source}\ntasks = ['zero-shot']\ntemplates = 'plain'\n"
+    named = {"name": json.dumps("set\x1b[2J\n[red]"), "source": json.dumps(str(root / "gone\x1b[2J"))}
+    (root / "suite.toml").write_text(suite.format(**named))
     return root
 
 
@@ -84,6 +87,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
         ("embed", "{pictures}", "{root}/out\x1b[2J", "--model", "{model}"),
         ("convert", "{model}", "{root}/to\x1b[2J"),
         ("convert", "{bad}", "{root}/elsewhere"),
+        ("evaluate", "--suite", "{root}/suite.toml", "--out", "{root}/results\x1b[2J", "{model}", "{bad}"),
         ("evaluate", "--compare", "{root}/a\x1b[2J", "{root}/b"),
         ("train", "--data", "{root}/gone\x1b[2J\u202e"),
         ("no\x1b[2Jsuch\u202e",),
