@@ -114,14 +114,16 @@ def ordinary_user(tmp_path: Path) -> Iterator[None]:
     for path, mode in closed.items():
         path.chmod(mode | 0o011)
     configuration = Path(os.environ["XDG_CONFIG_HOME"])
-    kept = [configuration, *configuration.rglob("*")] if configuration.exists() else []
-    for path in (tmp_path, *tmp_path.rglob("*"), *kept):
+    configuration.mkdir(parents=True, exist_ok=True)
+    for path in (tmp_path, *tmp_path.rglob("*"), configuration, *configuration.rglob("*")):
         os.chown(path, 65534, 65534)
     os.seteuid(65534)
     try:
         yield
     finally:
         os.seteuid(0)
+        for path in (configuration, *configuration.rglob("*")):
+            os.chown(path, 0, 0)
         for path, mode in closed.items():
             path.chmod(mode)
 

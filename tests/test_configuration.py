@@ -79,3 +79,11 @@ def test_records_are_kept_until_they_are_forgotten() -> None:
     own_indexes.forget(later)
     assert own_indexes.record(later.id) is None
     assert not any(own_indexes.record(id) for id in ("../key", "", None, 7, "0" * 31, f"{sooner.id}\n"))
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
+def test_a_key_that_another_may_know_is_none(home: Path) -> None:
+    own_indexes.key()
+    os.chown(configuration.folder() / "key.json", 12345, -1)
+    with pytest.raises(PermissionError, match="it belongs to another user"):
+        own_indexes.key()

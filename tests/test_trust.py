@@ -116,6 +116,8 @@ def test_an_index_is_known_wherever_its_making_is_killed(folder: Path) -> None:
             moments += index.exists
             if index.exists:
                 assert index.model.source == "tests/pixels"
+                index.update()
+                assert opened(folder).model.source == "tests/pixels"
         shutil.rmtree(folder / ".diptych", ignore_errors=True)
         shutil.rmtree(configuration.folder(), ignore_errors=True)
     assert moments > 2
@@ -138,6 +140,8 @@ def test_an_index_is_known_wherever_its_replacement_is_killed(folder: Path, tmp_
                     _ = index.model
             else:
                 assert index.model.source == model
+                index.update()
+                assert opened(folder).model.source == model
         shutil.rmtree(folder)
         shutil.copytree(before, folder)
     assert seen == {"tests/pixels", "tests/other"}

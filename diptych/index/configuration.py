@@ -25,9 +25,12 @@ def folder() -> Path:
 
 
 def read(name: str) -> bytes | None:
-    """A file's content, at most LIMIT bytes; None where there is none. Raises OSError where it cannot be read."""
+    """A file's content, at most LIMIT bytes; None where there is none. Raises OSError where it cannot be read, or is
+    not the user's own."""
     try:
         with open(folder() / name, "rb") as file:
+            if hasattr(os, "geteuid") and os.fstat(file.fileno()).st_uid not in (0, os.geteuid()):
+                raise PermissionError(errno.EPERM, "it belongs to another user", os.fspath(folder() / name))
             return file.read(LIMIT)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -74,7 +77,7 @@ def _aside(path: Path, content: bytes) -> Iterator[Path]:
     """The content in a file of its own beside `path`, on the disk, for as long as the block runs."""
     _make(path.parent)
     part = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
-    file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     try:
         with open(file, "wb") as writer:
             writer.write(content)

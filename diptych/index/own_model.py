@@ -11,7 +11,7 @@ from diptych import __version__
 from diptych.errors import Setting
 from diptych.index.faults import IndexModelError
 from diptych.index.mending import facts_of
-from diptych.index.strangers import shown, untrusted
+from diptych.index.strangers import cut, shown, untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,7 @@ def source_of(model: Embedder) -> str:
 
 def called(source: object) -> str:
     """What a message calls a catalog's model."""
-    return "the bundled model" if source == BUNDLED else str(source)
+    return "the bundled model" if source == BUNDLED else cut(str(source))
 
 
 def other_model(place: Path, facts: Mapping[str, Any], came: str) -> IndexModelError:

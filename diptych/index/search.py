@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
@@ -14,6 +14,7 @@ from diptych.errors import ArgumentError, Setting
 from diptych.index.faults import IndexModelError
 from diptych.index.filters import Filters
 from diptych.index.items import Modality
+from diptych.index.own_model import called
 from diptych.index.query import Encoder, Query
 from diptych.index.ranking import LEAST_BACKGROUND, Background, diverse_order
 from diptych.index.relevance import Neighbourly, Reach, reach, sentence_vectors
@@ -218,15 +219,12 @@ def check_one_model(indexes: Sequence[Index]) -> None:
     made = [index.catalog.facts() for index in indexes]
     for facts, index in zip(made, indexes, strict=True):
         if facts["fingerprint"] != made[0]["fingerprint"]:
+            models = called(made[0]["model"]), called(facts["model"])
             raise IndexModelError(
-                f"{indexes[0].place} was made with {_called(made[0])} and {index.place} with {_called(facts)}; scores "
+                f"{indexes[0].place} was made with {models[0]} and {index.place} with {models[1]}; scores "
                 "of two models cannot be compared. Search them one by one, or index one of them anew with the other's "
                 "model."
             )
-
-
-def _called(facts: Mapping[str, Any]) -> str:
-    return "the bundled model" if facts["model"] == "bundled" else str(facts["model"])
 
 
 def _candidates(index: Index, modality: Modality, asked: _Asked) -> _Candidates:

@@ -85,6 +85,10 @@ def _day(seconds: float) -> str:
 
 
 def shown(value: object) -> str:
-    """What a stranger's file says, in quotes, with escapes for what is not seen; cut where it is long."""
-    text = harmless(repr(value)) if value is not None else "nothing"
+    """What a stranger's file says, in quotes, with escapes for what is not seen."""
+    return cut(harmless(repr(value))) if value is not None else "nothing"
+
+
+def cut(text: str) -> str:
+    """A text, or its beginning."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

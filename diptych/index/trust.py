@@ -121,20 +121,20 @@ class Trust:
             self.record = self._identity.record
             yield
             return
-        self._sign((*before, to), how)
+        self._sign((*(each for each in before if each != to), to), how)
         yield
         if before:
             self._sign((to,), how)
 
     @contextmanager
-    def moving(self, root: Path, *, follow_links: bool) -> Iterator[None]:
-        """Have the catalog say another root within this block, and whether links that lead out of it are followed; of a
-        stranger's index that is never done."""
-        if self.record is None or not self._identity.facts:
+    def moving(self, said: Mapping[str, Any], root: Path, *, follow_links: bool) -> Iterator[None]:
+        """Have the catalog, which says this, say another root within this block, and whether links that lead out of it
+        are followed; of a stranger's index that is never done."""
+        facts = Facts.of(said)
+        if self.record is None or facts is None:
             yield
             return
-        to = self._identity.facts[-1]._replace(root=str(root), follow_links=follow_links)
-        with self.changing(to, self.record.how):
+        with self.changing(facts._replace(root=str(root), follow_links=follow_links), self.record.how):
             yield
 
     def also(self, facts: Facts) -> None:

@@ -129,7 +129,7 @@ def update(
         failures = _embed(index, catalog, files, again, found.now_ns, progress, given, processes, rules.follow_links)
         newly_skipped = bool(Counter(found.skipped) - Counter(counts(catalog.facts().get("skipped"))))
         if not under:
-            moving = index.trust.moving(index.root, follow_links=rules.follow_links)
+            moving = index.trust.moving(catalog.facts(), index.root, follow_links=rules.follow_links)
             with contextlib.nullcontext() if reindex else moving:
                 catalog.set_facts(_now(index, rules) | {"skipped": json.dumps(found.skipped)})
     if reindex:
