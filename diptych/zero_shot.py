@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -45,12 +44,13 @@ class Classification(NamedTuple):
 
     def _repr_html_(self) -> str:
         """A row a picture, the likeliest labels first, where a notebook shows a result."""
-        rows = []
-        for at, shares in enumerate(self.probabilities):
-            order = np.argsort(-shares, kind="stable")[:SHOWN]
-            said = "  ".join(f"{escape(self.labels[label])} {shares[label]:.1%}" for label in order)
-            rows.append(f"<tr><td>{at}</td><td>{said}</td></tr>")
-        return f"<table><tr><th>picture</th><th>labels</th></tr>{''.join(rows)}</table>"
+        from diptych.pages import page
+
+        rows = [
+            [(self.labels[label], f"{shares[label]:.1%}") for label in np.argsort(-shares, kind="stable")[:SHOWN]]
+            for shares in self.probabilities
+        ]
+        return page(Path(__file__).with_name("classification.html.jinja"), rows=rows)
 
 
 class WithPlaces(NamedTuple):

@@ -15,7 +15,7 @@ FLOORS = (
     "__main__", "cli", "serve", "generate", "collect", "evaluation", "index", "training", "exporting", "embedder",
     "engines", "checkpoint", "data", "difference", "zero_shot", "heat_map", "probe", "locate", "comparison", "metrics",
     "similarity_plot", "plots", "images", "pictures", "formats", "tokenizer", "tokenizer_file", "cache_folder",
-    "cleaning", "failures", "extras", "output_files",
+    "cleaning", "failures", "extras", "output_files", "pages",
     "downloading", "regular_files", "untrusted_json", "nets", "errors", "links", "console", "escaping",
     "versions",
 )  # fmt: skip

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import diptych
 from diptych.data.scenes import Scenes
 from diptych.escaping import harmless
 from diptych.evaluation.report import write_report
@@ -261,6 +262,18 @@ def test_a_name_anywhere_is_text(tmp_path: Path) -> None:
         tags = [{*re.findall(r"<(/?[A-Za-z]+)[ >/]", drawn)} for drawn in (plot, other)]
         assert tags[0] == tags[1]
         assert not re.search(r"<[^>]*\son[a-z]+=", plot)
+
+
+def test_no_other_module_makes_html() -> None:
+    """Strings with tags in them; `<name>` alone stands for a name in messages."""
+    tags = "html|body|head|div|span|p|b|i|a|img|svg|table|t[rdh]|script|style|br|ul|li|h[1-6]"
+    made = re.compile(rf"</?({tags})\b[^<]*>|\|safe\b")
+    package = Path(diptych.__file__).parent
+    found = [path.name for path in package.rglob("*.py") if made.search(path.read_text("utf-8"))]
+    templates = [path.read_text("utf-8") for path in package.rglob("*.jinja")]
+    assert found == ["figures.py"]  # a style among what matplotlib has made of a plot
+    assert len(templates) == 3
+    assert not [text for text in templates if re.search(r"\|\s*safe|autoescape", text)]
 
 
 def test_it_can_be_read_by_a_machine_that_reads_aloud(page: Page) -> None:

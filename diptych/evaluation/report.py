@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diptych.escaping import harmless
 from diptych.evaluation.report_parts import Part, parts_of, plain
 from diptych.evaluation.report_rows import Problems, Result, read_results, unique
 from diptych.evaluation.report_tables import summary
 from diptych.output_files import replacing
+from diptych.pages import page
 
 if TYPE_CHECKING:
-    import jinja2
     from markupsafe import Markup
 
 REPORT, TEMPLATE, STYLE = "report.html", "report.html.jinja", "report.css"
@@ -35,7 +34,9 @@ def write_report(out: str | os.PathLike[str]) -> Path:
     datasets = unique(result.row["dataset"] for result in results)
     parts = [(name, parts_of(name, good, problems)) for name in datasets]
     style = _style(parts)
-    page = _template().render(
+    html = page(
+        Path(__file__).with_name(TEMPLATE),
+        facts=_facts,
         style=style,
         policy=_policy(style),
         models=_models(results),
@@ -47,20 +48,8 @@ def write_report(out: str | os.PathLike[str]) -> Path:
         problems=[("", said) for said in problems.found],  # last: what makes the parts above adds to it
     )
     with replacing(folder / REPORT) as part:
-        part.write_bytes(page.encode("utf-8", "replace"))
+        part.write_bytes(html.encode("utf-8", "replace"))
     return folder / REPORT
-
-
-def _template() -> jinja2.Template:
-    import jinja2
-
-    place = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, loader=place, trim_blocks=True, lstrip_blocks=True,
-        finalize=_visible,
-    )  # fmt: skip
-    environment.filters |= {"facts": _facts}
-    return environment.get_template(TEMPLATE)
 
 
 def _style(datasets: Sequence[tuple[str, Sequence[Part]]]) -> Markup:
@@ -76,11 +65,6 @@ def _policy(style: str) -> str:
     """What a browser may do with the page, whatever got into it: show this style and pictures that lie in the page."""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-
-
-def _visible(value: object) -> object:
-    """Names as a terminal shows them, too: nothing in one turns what stands beside it around, or is not seen."""
-    return harmless(value, lines=True) if type(value) is str else value
 
 
 def _models(results: list[Result]) -> list[tuple[str, str]]:
