@@ -21,6 +21,7 @@ from diptych.data.decoding import Bad
 from diptych.data.scenes import write_shards
 from diptych.errors import DiptychError
 from diptych.evaluation import results
+from diptych.evaluation.features import Seen, _keep
 from diptych.evaluation.report import write_report
 from diptych.output_files import OutputError, appending, refuse_link, replace_text, replacing, subfolder
 from diptych.training import restart
@@ -87,6 +88,11 @@ def checkpoint(out: Path) -> None:
     restart.save(out, 2, {}, lambda folder: folder.mkdir())
 
 
+def keep_vectors(out: Path) -> None:
+    seen = Seen(np.zeros(1, np.int64), np.ones((1, 2), np.float32), {}, 1)
+    _keep(out / "vectors" / "key" / "0.npz", seen)
+
+
 def rows(out: Path) -> None:
     file, _ = append_rows(out, 3)
     file.close()
@@ -99,6 +105,7 @@ WRITERS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "settings": (lambda out: restart.write_text(out / "run.json", "{}"), ("run.json", ".run.json.part")),
     "checkpoint": (checkpoint, ("checkpoints",)),
     "tensorboard": (record, ("tensorboard",)),
+    "vectors": (keep_vectors, ("vectors", "vectors/key", "vectors/key/.0.npz.part", "vectors/key/0.npz")),
     "scenes": (
         lambda out: write_shards(out, 1, size_px=32),
         ("scenes-train-00000.tar", ".scenes-train-00000.tar.part"),
@@ -117,7 +124,7 @@ def test_a_link_in_a_folder_is_not_followed(home: Path, out: Path, writer: str, 
     before = content(home)
     for name in names:
         shutil.rmtree(out)
-        out.mkdir()
+        (out / name).parent.mkdir(parents=True)
         (out / name).symlink_to(home / place)
         with contextlib.suppress(DiptychError, OSError):
             write(out)

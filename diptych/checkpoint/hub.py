@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from diptych.checkpoint.bars import bars
 from diptych.checkpoint.files import first_line, read_json
 from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.state import CheckpointError
@@ -82,6 +81,8 @@ def fetch(repo_id: str, *, revision: str | None = None, cache_dir: str | os.Path
 
 def _download(repo_id: str, revision: str | None, cache: Path) -> Path:
     from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
+
+    from diptych.checkpoint.bars import bars
 
     listed = HfApi().model_info(repo_id, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT).siblings or []
     names = [file.rfilename for file in listed]
