@@ -18,6 +18,7 @@ from diptych.checkpoint.replacing import check_apart, json_text, replace_folder
 from diptych.checkpoint.settings import to_fields
 from diptych.checkpoint.state import CheckpointError
 from diptych.checkpoint.texts import said_of
+from diptych.data.confinement import Confined
 from diptych.data.decoding import picture_of
 from diptych.data.samples import DataError, Source, Stream
 from diptych.data.scenes import Scenes
@@ -121,6 +122,7 @@ def export(
     precision: Literal["float32", "int8"] = "float32",
     calibrate: str | os.PathLike[str] | None = None,
     activation: str | None = None,
+    allow_outside: bool = False,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Exported:
     """Write the model `source` (all that `load` takes) to the folder `target` for OpenVINO or ONNX.
@@ -128,9 +130,9 @@ def export(
     With `precision="int8"` (OpenVINO alone) both towers compute in 8 bits, with the ranges that they take on
     `calibrate`: a folder of pictures, or pairs as `diptych.train` reads them, of the kind that the model will see; its
     captions, or else sentences of ours, calibrate the text tower. Each is made in all ways that there are, and the one
-    that is nearest to the model is kept. Pictures that were not calibrated with judge the
-    result where there are more than 300. `progress` is told what is being done. Raises CheckpointError for models and
-    places that do not do, ValueError for settings that contradict each other.
+    that is nearest to the model is kept. Pictures that were not calibrated with judge the result where there are more
+    than 300. `allow_outside` is as `data.sources.open_source` has it; `progress` is told what is being done. Raises
+    CheckpointError for models and places that do not do, ValueError for settings that contradict each other.
     """
     _check(to, precision, calibrate)
     if to == "onnx":
@@ -140,7 +142,7 @@ def export(
     check_apart(find(source).place, Path(target))
     model = load(source, engine="openvino", precision="float32", activation=activation)
     progress("reading pictures")
-    fitted, judged = samples(model, calibrate)
+    fitted, judged = samples(model, calibrate, allow_outside=allow_outside)
     done: list[Parity] = []
     eight = _in_eight_bits(model, fitted, judged, progress) if precision == "int8" else None
 
@@ -172,11 +174,13 @@ def _check(to: str, precision: str, calibrate: object) -> None:
         )
 
 
-def samples(model: Embedder, place: str | os.PathLike[str] | None) -> tuple[Samples, Samples]:
+def samples(
+    model: Embedder, place: str | os.PathLike[str] | None, *, allow_outside: bool = False
+) -> tuple[Samples, Samples]:
     """Pictures and sentences to fit ranges by, and others (the same, where there are few) to judge by. Drawn scenes
     where `place` is None. Broken pictures are left out."""
     pixels, texts = [], []
-    for picture, captions in islice(_pairs(model, place), CALIBRATION + CHECK):
+    for picture, captions in islice(_pairs(model, place, allow_outside), CALIBRATION + CHECK):
         pixels.append(picture)
         texts += captions[:1]
     if not pixels:
@@ -191,23 +195,25 @@ def samples(model: Embedder, place: str | os.PathLike[str] | None) -> tuple[Samp
     return Samples(every.pixels[:half], texts[:half]), Samples(every.pixels[half:], texts[half:] or texts)
 
 
-def _pairs(model: Embedder, place: str | os.PathLike[str] | None) -> Iterator[tuple[np.ndarray, Sequence[str]]]:
+def _pairs(
+    model: Embedder, place: str | os.PathLike[str] | None, allow_outside: bool
+) -> Iterator[tuple[np.ndarray, Sequence[str]]]:
     """(pixels, captions) of what can be read: pairs where the place has such, else a folder's pictures alone."""
     if place is None:
         yield from _scenes(model)
         return
     try:
-        source = open_source(Path(place))
+        source = open_source(Path(place), allow_outside=allow_outside)
     except DataError:
         if not Path(place).is_dir():
             raise
-        yield from _pictures(model, Path(place))
+        yield from _pictures(model, Path(place), Confined([place], allow_outside=allow_outside))
         return
     yield from _readable(model, source)
 
 
-def _pictures(model: Embedder, folder: Path) -> Iterator[tuple[np.ndarray, Sequence[str]]]:
-    paths = find_images(folder)
+def _pictures(model: Embedder, folder: Path, confined: Confined) -> Iterator[tuple[np.ndarray, Sequence[str]]]:
+    paths, _ = confined.parted(find_images(folder))
     chosen = [paths[i] for i in np.random.default_rng(0).permutation(len(paths))]  # not all of one event
     for _, pixels in load_pixels(chosen, model.preprocessing, decode="fast"):
         if not isinstance(pixels, ImageError):

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from diptych.cli.options import activation_option, json_option, print_json, say
+from diptych.cli.options import activation_option, json_option, outside_option, print_json, say
 from diptych.cli.terminal import tell
 
 
@@ -29,11 +29,13 @@ from diptych.cli.terminal import tell
 @click.option(
     "--calibrate", metavar="DATA", help="A folder of pictures, or pairs, of the kind that the model will see."
 )
+@outside_option
 @activation_option
 @json_option
 def command(
-    source: str, target: str, form: Any, precision: Any, calibrate: str | None, activation: str | None, as_json: bool
-) -> None:
+    source: str, target: str, form: Any, precision: Any, calibrate: str | None, allow_outside: bool,
+    activation: str | None, as_json: bool,
+) -> None:  # fmt: skip
     """Write the model SOURCE (a folder, a checkpoint file, a hub id or bundled) to TARGET in another format.
 
     \b
@@ -42,7 +44,7 @@ def command(
     diptych convert vit-b-32 fast --to openvino --precision int8 --calibrate pics
     """
     if form in ("openvino", "onnx"):
-        _export(source, target, form, precision, calibrate, activation, as_json)
+        _export(source, target, form, precision, calibrate, allow_outside, activation, as_json)
         return
     if precision != "float32" or calibrate is not None:
         raise click.UsageError("--precision and --calibrate are for --to openvino; the other forms keep the weights.")
@@ -58,15 +60,17 @@ def command(
 
 
 def _export(
-    source: str, target: str, form: Any, precision: Any, calibrate: str | None, activation: str | None, as_json: bool
-) -> None:
+    source: str, target: str, form: Any, precision: Any, calibrate: str | None, allow_outside: bool,
+    activation: str | None, as_json: bool,
+) -> None:  # fmt: skip
     from dataclasses import asdict
 
     from diptych.exporting import TOP, export
 
     written, parity = export(
-        source, target, to=form, precision=precision, calibrate=calibrate, activation=activation, progress=_stage
-    )
+        source, target, to=form, precision=precision, calibrate=calibrate, activation=activation,
+        allow_outside=allow_outside, progress=_stage,
+    )  # fmt: skip
     if as_json:
         said = {"source": source, "target": str(written), "format": form, "precision": precision}
         print_json(said | {"parity": asdict(parity)})

@@ -1,5 +1,7 @@
 """Hugging Face datasets, whole or streamed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,25 @@ class HubSource:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Sample:
-        row = row_of(self._rows[index], self._columns, self.key(index))
+        with self._damage(index):
+            row = row_of(self._rows[index], self._columns, self.key(index))
         return Sample(picture_bytes(row, None, self._confined), captions_in_cells(row), row.key)
 
     def captions(self, index: int) -> tuple[str, ...]:
-        return captions_in_cells(Row(self.key(index), None, list(self._texts[index].values())))
+        with self._damage(index):
+            cells = list(self._texts[index].values())
+        return captions_in_cells(Row(self.key(index), None, cells))
+
+    @contextmanager
+    def _damage(self, index: int) -> Iterator[None]:
+        """DataError for whatever `datasets` and the formats under it raise at a row."""
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            said = f"{self.key(index)} cannot be read ({type(error).__name__}: {error!s:.300})."
+            raise DataError(said, "damaged row") from error
 
     def key(self, index: int) -> str:
         return f"row {index} of {self._name}"
@@ -102,7 +118,7 @@ def _loaded(name: str, config: str | None, split: str, streaming: bool) -> Any:
             rows: Any = datasets.load_from_disk(name)
             return rows.to_iterable_dataset(num_shards=min(64, len(rows))) if streaming else rows
         return datasets.load_dataset(name, config, split=split, streaming=streaming)
-    except (OSError, ValueError, LookupError, RuntimeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise DataError(f"{name}: {error}. Wanted {USAGE}.") from error
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 UNPACK_BYTES = 4 << 30  # larger files are not unpacked whole: their row groups become shards of a Stream
-_BATCH_ROWS, _BATCH_BYTES = 1 << 10, 1 << 30
+_BATCH_ROWS, _BATCH_BYTES = 1 << 10, 128 << 20
 
 
 def open_parquet(
@@ -128,7 +128,7 @@ def _flat(schema: "pyarrow.Schema", wanted: Sequence[str]) -> list[str]:
 def _batch_rows(file: "pyarrow.parquet.ParquetFile", wanted: Sequence[str], size: int) -> int:
     """How many rows are read at a time: nested ones repeat what repeats, and pictures are large."""
     nested = len(_flat(file.schema_arrow, wanted)) + len(_coded(file.schema_arrow, wanted)) < len(wanted)
-    return max(16, min(_BATCH_ROWS, _BATCH_BYTES // max(1, size))) if nested else _BATCH_ROWS
+    return max(4, min(_BATCH_ROWS, _BATCH_BYTES // max(1, size))) if nested else _BATCH_ROWS
 
 
 def _coded(schema: "pyarrow.Schema", wanted: Sequence[str]) -> list[str]:

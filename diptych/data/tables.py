@@ -41,7 +41,8 @@ class TableSource:
     ):  # fmt: skip
         self.path, self.skipped = path, skipped
         self._confined = confined or confined_to(path)
-        found: dict[str, list[str]] = {}
+        found: dict[str, dict[str, None]] = {}
+        shared: dict[str, str] = {}  # what repeats takes no room in a file, and is held once
         numbers: dict[str, int] = {}  # of rows
         self._impossible: dict[str, str] = {}  # what no file can be called -> its row
         for row in rows:
@@ -51,7 +52,7 @@ class TableSource:
             except DataError as error:
                 count(self.skipped, error.reason)
                 continue
-            found.setdefault(name, []).extend(captions)
+            found.setdefault(name, {}).update((shared.setdefault(each, each), None) for each in captions)
             numbers[name] = numbers.get(name, 0) + 1
             if not _possible(name):
                 self._impossible.setdefault(name, row.key)
@@ -59,7 +60,7 @@ class TableSource:
         only = None if within is None or _is_below(path, within) else within
         pictures = [name for name in found if only is None or self._is_in(name, only)]
         self._pictures = self._inside(pictures, numbers)
-        self._captions = [tuple(dict.fromkeys(found[name])) for name in self._pictures]
+        self._captions = [tuple(found[name]) for name in self._pictures]
         here = path.parent
         apart = [folder for folder in self._places.folders if folder != here] if self._places else []
         self.layout = layout.with_pictures(folder_names(apart, here) if apart else "")

@@ -35,7 +35,7 @@ class Unpacked:
         self.path, self.form, self.skipped = path, form, dict[str, int]()
         self._keys: list[str] = []
         self._captions: list[tuple[str, ...]] = []
-        ends, named = [0], set[str]()
+        ends, named, shared = [0], set[str](), dict[str, str]()
         with Output(path, limit, form) as file:
             for row in rows:
                 try:
@@ -47,7 +47,7 @@ class Unpacked:
                     named.add(name)
                     file.limit += _COPIES * len(picture)
                 self._keys.append(row.key)
-                self._captions.append(captions)
+                self._captions.append(tuple(shared.setdefault(each, each) for each in captions))
                 ends.append(ends[-1] + file.write(picture))
         self._ends = np.array(ends, np.int64)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from diptych.data.samples import DataError
 from diptych.evaluation.intervals import Interval, paired_interval
-from diptych.evaluation.results import Row, read_results
+from diptych.evaluation.results import BROKEN, Row, arrays_in, read_results
 
 ALONE = ("l2", "validation_top1")  # no measure of how good a model is
 
@@ -90,12 +90,11 @@ def _rows(one: Row, other: Row, here: Path, there: Path) -> list[Compared]:
 
 
 def _items(row: Row, folder: Path) -> dict[str, np.ndarray]:
-    """The numbers of each item; none where their file is gone."""
-    path = row["details"].get("per_item")
-    if not path or not (folder / path).is_file():
+    """The numbers of each item; none where their file is gone, or none of the evaluation's."""
+    try:
+        return arrays_in(folder, row["details"]["per_item"])
+    except BROKEN:
         return {}
-    with np.load(folder / path) as file:
-        return dict(file)
 
 
 def _same(items: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> bool:

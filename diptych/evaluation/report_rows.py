@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,14 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diptych.errors import ArgumentError
-from diptych.evaluation.results import FILE, PLACE
+from diptych.evaluation.results import BROKEN, FILE, PLACE, arrays_in, inside
 from diptych.untrusted_json import parse_json
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-BROKEN = (ArithmeticError, LookupError, OSError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile,
-          zlib.error)  # fmt: skip
 
 
 @dataclass
@@ -81,15 +76,11 @@ class Result:
         """The arrays of the file of items whose names end so."""
         if not (name := self.details.get("per_item")):
             return {}
-        with np.load(self.inside(name), allow_pickle=False) as file:
-            return {key: file[key] for key in file.files if key.endswith(ending)}
+        return arrays_in(self.folder, name, ending)
 
     def inside(self, name: str) -> Path:
         """A file of this evaluation: nothing outside its folder gets into the page."""
-        path = (self.folder / name).resolve()
-        if not path.is_relative_to(self.folder.resolve()):
-            raise ArgumentError(f"{name} lies outside of {self.folder}")
-        return path
+        return inside(self.folder, name)
 
 
 @dataclass

@@ -19,18 +19,46 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from diptych.data.samples import DataError
+from diptych.errors import ArgumentError
 from diptych.output_files import appending, replace_text
+from diptych.regular_files import open_file
 from diptych.training.rows import to_line
 from diptych.untrusted_json import parse_json
 
 FILE = "results.jsonl"
+MOST_BYTES = 1 << 30  # of the numbers of a row's items, once they are unpacked
+BROKEN = (ArithmeticError, LookupError, OSError, TypeError, ValueError, AttributeError, EOFError, MemoryError,
+          RecursionError, zipfile.BadZipFile, zlib.error)  # fmt: skip
 Row = dict[str, Any]
 PLACE = ("model", "fingerprint", "dataset", "task")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file of an evaluation's folder. Raises ArgumentError where a row names another."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ArgumentError(f"{name} lies outside of {folder}")
+    return path
+
+
+def arrays_in(folder: Path, name: str, ending: str = "") -> dict[str, np.ndarray]:
+    """The arrays of a row's .npz whose names end so. Raises one of BROKEN where it is none, or unpacks to more than
+    MOST_BYTES."""
+    with open_file(inside(folder, name)) as opened, np.load(opened, allow_pickle=False) as file:
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ArgumentError(f"{name} is no .npz")
+        if (size := sum(each.file_size for each in file.zip.infolist()) if file.zip else 0) > MOST_BYTES:
+            raise ArgumentError(f"{name} unpacks to {size:,} bytes; at most {MOST_BYTES:,} are read")
+        return {key: file[key] for key in file.files if key.endswith(ending)}
 
 
 def read_results(place: str | os.PathLike[str]) -> list[Row]:
