@@ -1,8 +1,10 @@
 """JSON of strangers: what is JSON is read as Python's reader has it, and nothing else ends a program."""
 
+import ast
 import contextlib
 import json
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -70,3 +72,21 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_json("[" + "1," * 8 + "1]") == [1] * 9
     with pytest.raises(JSONError, match="holds more than 10 values"):
         parse_json("[" + "1," * 10 + "1]")
+
+
+# Where a program reads what it has just written itself: to a process of its own, of a library's object, of its own key.
+OWN = {
+    "engines/converted.py", "evaluation/results.py", "index/killable.py", "index/own_indexes.py",
+    "index/reader_process.py", "tokenizer.py", "untrusted_json.py",
+}  # fmt: skip
+
+
+def test_nothing_else_reads_json() -> None:
+    package = Path(untrusted_json.__file__).parent
+    readers = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in ("loads", "load") and ast.unparse(node.value) == "json"
+    }
+    assert readers == OWN

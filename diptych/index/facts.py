@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from diptych.errors import ArgumentError
 from diptych.index.patterns import Patterns
+from diptych.untrusted_json import parse_json
 
 NEEDED = frozenset(("format", "fingerprint", "model", "dim", "generation", "change.picture", "change.text"))
 MOST_DIM = 16_384  # numbers of a vector: several times what any model makes
@@ -60,10 +60,7 @@ def counts(said: str | None) -> dict[str, int]:
 
 
 def _read(said: str) -> object:
-    try:
-        return json.loads(said)
-    except RecursionError:
-        raise ArgumentError("it is nested too deep") from None
+    return parse_json(said)
 
 
 def _is_right(key: str, value: object) -> bool:

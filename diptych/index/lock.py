@@ -17,6 +17,7 @@ from typing import IO
 
 from diptych.index.directory import IndexDirectory
 from diptych.index.faults import IndexBusyError, IndexFault, explained
+from diptych.untrusted_json import parse_json
 
 _POLL_S = 0.1
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # what file systems without them say
@@ -148,7 +149,7 @@ def _sign(directory: IndexDirectory, name: str) -> None:
 
 def _who(directory: IndexDirectory, name: str) -> str:
     try:
-        said = json.loads(directory.read(signature(name), _SAID_BYTES))
+        said = parse_json(directory.read(signature(name), _SAID_BYTES))
         pid, host, since = int(said["pid"]), ascii(str(said["host"]))[1:-1], ascii(str(said["since"]))[1:-1]
         return f"process {pid} on {host[:_SHOWN]} (since {since[:_SHOWN]})"
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):

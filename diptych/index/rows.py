@@ -23,6 +23,7 @@ from diptych.errors import DiptychError
 from diptych.index.directory import IndexDirectory
 from diptych.index.faults import IndexFault
 from diptych.index.kinds import plain_name
+from diptych.untrusted_json import parse_json
 
 if TYPE_CHECKING:
     from jaxtyping import Float16, Int64, UInt64
@@ -66,11 +67,11 @@ class Head:
         """Raises CacheError where it is missing, damaged or of another format."""
         folder = directory.path
         try:
-            outer = json.loads(directory.read(HEAD, _HEAD_BYTES))
+            outer = parse_json(directory.read(HEAD, _HEAD_BYTES))
             said = outer["head"]
             if zlib.crc32(said.encode()) != outer["crc"]:
                 raise CacheError(f"{folder / HEAD} is damaged; build the cache anew.")
-            head = json.loads(said)
+            head = parse_json(said)
             if head["format"] != FORMAT:
                 raise CacheError(f"{folder}: a cache of format {head['format']}; this version reads {FORMAT}.")
             return cls(**head)._checked()
