@@ -125,7 +125,7 @@ def test_each_format_is_known(index: LocalIndex) -> None:
 @pytest.mark.parametrize("form", [0, 1, -1])
 def test_a_format_that_is_not_that_of_its_tables(index: LocalIndex, form: int) -> None:
     change(index.catalog_path, f"UPDATE facts SET value = {form} WHERE key = 'format'")
-    with pytest.raises(IndexDamagedError, match="its tables are of another"):
+    with pytest.raises(IndexDamagedError, match=r"its tables are of another|its format is (0|-1)"):
         Catalog.open(index.catalog_path)
 
 
