@@ -35,7 +35,8 @@ import diptych
 from diptych.images import find_images, open_image
 from diptych.index.catalog import Catalog, Entry
 from diptych.index.items import Contents, Details, File
-from diptych.index.local import BUNDLED, open_index
+from diptych.index.local import open_index
+from diptych.index.own_model import BUNDLED
 from diptych.index.readers import Readers
 from diptych.index.scan import scan
 
