@@ -240,12 +240,15 @@ def test_an_identity_is_of_its_id_its_facts_and_its_user_alone(tmp_path: Path) -
     forged = [
         entry | {"model": "evil/model"}, entry | {"fingerprint": "x"}, entry | {"dim": 8}, entry | {"root": "/"},
         entry | {"id": theirs["id"]}, entry | {"checksum": theirs["checksum"]}, entry | {"checksum": ""},
-        entry | {"checksum": None}, entry | {"checksum": "\u2603"}, theirs | {"model": FACTS.model},
+        entry | {"checksum": None}, entry | {"checksum": "\u2603"}, entry | {"checksum": "\ud800"},
+        entry | {"model": "\ud800"}, theirs | {"model": FACTS.model},
         entry | {"dim": "16"},
     ]  # fmt: skip
     for each in forged:
         (place / NAME).write_text(json.dumps({"entries": [each]}))
         assert not is_known(place), each
+        (place / NAME).write_text(json.dumps({"entries": [each, entry]}))
+        assert is_known(place), each
 
 
 @pytest.mark.parametrize("content", [

@@ -147,6 +147,19 @@ def test_several_folders_are_judged_one_by_one(
     assert hub.requests == []
 
 
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_nor_does_any_where_the_catalog_is_damaged(
+    cli: Cli, hub: Hub, downloaded: Path, command: tuple[str, ...]
+) -> None:
+    db = sqlite3.connect(downloaded / ".diptych" / "catalog.sqlite")
+    with db:
+        db.execute("DELETE FROM facts WHERE key = 'fingerprint'")
+    db.close()
+    said = cli(*command, downloaded)
+    assert (said.code, hub.requests) == (FAILED, [])
+    assert "Traceback" not in said.err
+
+
 # --- names
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,9 +203,11 @@ class LocalIndex:
             self.close()
             self.directory.check()
             self._opened = self._identity()
-            self._catalog = Catalog.open(self.catalog_path, recover=self.recovers)
-            self._catalog.inside = self._inside
-            self.trust.confirm(self._catalog.facts())
+            with ExitStack() as until_confirmed:
+                catalog = until_confirmed.enter_context(Catalog.open(self.catalog_path, recover=self.recovers))
+                self.trust.confirm(catalog.facts())
+                until_confirmed.pop_all()
+            self._catalog, catalog.inside = catalog, self._inside
         return self._catalog
 
     @property

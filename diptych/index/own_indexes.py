@@ -39,7 +39,8 @@ class Key(NamedTuple):
 
     def signed(self, checksum: object, *said: Any) -> bool:
         """Whether that is their checksum."""
-        return isinstance(checksum, str) and hmac.compare_digest(checksum.encode(), self.checksum(*said).encode())
+        is_text = isinstance(checksum, str) and checksum.isascii()
+        return is_text and hmac.compare_digest(checksum, self.checksum(*said))
 
 
 class Record(NamedTuple):
