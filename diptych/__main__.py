@@ -4,12 +4,14 @@ import atexit
 import io
 import os
 import sys
+from contextlib import nullcontext
 from typing import NoReturn
 
 
 def main() -> None:
     """Run the command line; errors become one line on stderr and an exit code."""
-    from diptych.cli import run
+    from diptych.cli import INTERRUPTED, run
+    from diptych.cli.interrupting import ended_soon
     from diptych.escaping import escape_streams
 
     for name in ("stdout", "stderr"):
@@ -22,15 +24,17 @@ def main() -> None:
             stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
     escape_streams()
     os.environ.setdefault("DO_NOT_TRACK", "1")  # the hub's library would say what else is installed here
-    code = run(sys.argv[1:])
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        _leave_torchrun(code)
+    with nullcontext() if sys.argv[1:2] == ["train"] else ended_soon():  # training saves its state first
+        code = run(sys.argv[1:])
+        if code == INTERRUPTED or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            _leave(code)
     sys.exit(code)
 
 
-def _leave_torchrun(code: int) -> NoReturn:
-    """End a process of several without tearing down the interpreter, which gloo's threads now and then outlive: they
-    would abort it, after all is done, and torchrun would call the run a failure."""
+def _leave(code: int) -> NoReturn:
+    """End the process without tearing down the interpreter: after Ctrl-C that would wait for threads that read a large
+    file to its end, and of several processes gloo's threads now and then outlive it: they would abort it, after all is
+    done, and torchrun would call the run a failure."""
     atexit._run_exitfuncs()  # the process group parts here
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

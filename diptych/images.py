@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diptych.errors import ArgumentError
+from diptych.links import Inside
 from diptych.pictures import memory
 from diptych.pictures.opening import MAX_PIXELS, Source, Upright, describe, open_upright
 from diptych.pictures.opening import ImageError as ImageError
@@ -200,20 +201,39 @@ def load_pixels(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def find_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> list[Path]:
+def find_images(
+    folder: str | os.PathLike[str],
+    *,
+    recursive: bool = True,
+    follows: Callable[[str], bool] | None = None,
+    left: list[Path] | None = None,
+) -> list[Path]:
     """The pictures in a folder, by extension, sorted; hidden names, node_modules, @eaDir and the like are left out.
 
-    A linked folder is walked once, and only if it is not in the tree anyway. Raises OSError if `folder` is no folder.
+    A linked folder is walked once, and only if it is not in the tree anyway. Links are followed for which `follows`
+    holds, by default those that stay in the folder; those that are not are added to `left`. Raises OSError if `folder`
+    is no folder.
     """
     os.scandir(folder).close()  # os.walk would pass over a missing folder in silence
+    inside = Inside(os.path.abspath(folder))
+
+    def is_taken(path: str) -> bool:
+        if not os.path.islink(path) or (follows(path) if follows else not inside.leads_out(os.path.abspath(path))):
+            return True
+        if left is not None:
+            left.append(Path(path))
+        return False
+
     found, seen, tops = list[str](), set[str](), deque([os.fspath(folder)])
     while tops:
         for here, folders, files in os.walk(tops.popleft()):
             is_new = (real := os.path.realpath(here)) not in seen
             seen.add(real)
             visible = sorted(name for name in folders if name[0] != "." and name not in SKIPPED_FOLDERS)
-            folders[:] = visible if recursive and is_new else []
+            visible = visible if recursive and is_new else []
+            folders[:] = [name for name in visible if is_taken(os.path.join(here, name))]
             paths = (os.path.join(here, name) for name in files if is_new and _NAME.fullmatch(name))
+            paths = (path for path in paths if is_taken(path))
             found += [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]  # a pipe would hang
             tops.extend(path for name in folders if os.path.islink(path := os.path.join(here, name)))
     return [Path(path) for path in sorted(found, key=lambda path: path.split(os.sep))]

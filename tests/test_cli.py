@@ -389,6 +389,11 @@ def test_search_opens_the_best(
     opened = (tmp_path / "opened").read_text().splitlines()
     assert opened[0] == f"{several}/1.png"
     assert len(opened) == 2
+    (several / "1.png").write_text("#!/bin/sh\ntrue\n")  # under our hands
+    (tmp_path / "opened").unlink()
+    said = cli("search", "x", several, "--no-update", "--model", tiny_model, "--open", 3)
+    assert "1.png is no picture, film or text by its bytes" in said.err
+    assert f"{several}/1.png" not in (tmp_path / "opened").read_text()
 
 
 def test_index_duplicates(cli: Cli, tiny_model: Path, several: Path) -> None:

@@ -431,7 +431,7 @@ def test_find_images_walks_a_linked_folder_once(tmp_path: Path) -> None:
     photos.mkdir()
     (photos / "first").symlink_to(shelf)
     (photos / "second").symlink_to(shelf)
-    assert find_images(photos) == [photos / "first" / "deep" / "x.jpg"]
+    assert find_images(photos, follows=lambda path: True) == [photos / "first" / "deep" / "x.jpg"]
 
 
 def test_find_images_wants_a_folder(tmp_path: Path) -> None:
@@ -576,3 +576,20 @@ def test_a_pipe_among_the_pictures_does_not_hang_and_a_broken_link_is_named(tmp_
     found = find_images(tmp_path)
     assert [path.name for path in found] == ["a\nb.png", "link.png"]
     assert reason_of(found[1]) == "missing"
+
+
+def test_find_images_follows_no_link_out_of_the_folder(tmp_path: Path) -> None:
+    away, photos = tmp_path / "away", tmp_path / "photos"
+    for path in (away / "deep" / "x.jpg", photos / "own.jpg", photos / "a" / "y.jpg"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (photos / "out").symlink_to(away)
+    (photos / "x.jpg").symlink_to(away / "deep" / "x.jpg")
+    (photos / "b").symlink_to("a")
+    (photos / "z.jpg").symlink_to("a/y.jpg")
+    left: list[Path] = []
+    assert find_images(photos, left=left) == [photos / name for name in ("a/y.jpg", "own.jpg", "z.jpg")]
+    assert sorted(left) == [photos / "out", photos / "x.jpg"]
+    everything = find_images(photos, follows=lambda path: True)
+    assert {path.name for path in everything} == {"y.jpg", "own.jpg", "z.jpg", "x.jpg"}
+    assert len(everything) == 5

@@ -9,6 +9,8 @@ import pytest
 from index_model import SPEC, PixelModel, draw
 
 from diptych.cli import OK, run
+from diptych.cli.options import pictures_in
+from diptych.data.classes import read_classes
 from diptych.index import readers
 from diptych.index.faults import IndexPlaceError
 from diptych.index.items import File
@@ -177,3 +179,21 @@ def test_embedding_in_bulk(folder: Path, tiny_model: Path, tmp_path: Path, capsy
         run(["embed", str(folder), str(out), "--model", str(tiny_model), *flags])
         assert pyarrow.parquet.read_table(out / "00000.parquet")["path"].to_pylist() == names
         assert ("4 links lead out" in capsys.readouterr().err) == (not flags)
+
+
+def test_the_pictures_of_a_folder_that_a_command_looks_at(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = pictures_in((str(folder), "other.png"))
+    assert [Path(path).name for path in found] == ["again.png", "own.png", "plain.png", "other.png"]
+    assert "2 links lead out of the folder and were not followed" in capsys.readouterr().err
+    assert len(pictures_in((str(folder),), follow_links=True)) == 5
+    assert not capsys.readouterr().err
+
+
+def test_class_folders(folder: Path) -> None:
+    (folder / "cats").mkdir()
+    (folder / "cats" / "1.png").symlink_to("../own.png")
+    (folder / "cats" / "2.png").symlink_to(folder.parent / "away" / "far.png")
+    found = read_classes(folder)
+    assert (found.names, [path.name for path in found.paths]) == (("cats", "sub"), ["1.png", "plain.png"])
+    assert sorted(path.name for path in found.left) == ["2.png", "deep", "far.png"]
+    assert read_classes(folder, follows=lambda path: True).names == ("cats", "deep", "sub")

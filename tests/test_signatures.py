@@ -19,7 +19,7 @@ from diptych.index.filters import Filters
 from diptych.index.items import Contents, Kind
 from diptych.index.local import open_index
 from diptych.index.scan import scan
-from diptych.index.signatures import kind_of
+from diptych.index.signatures import kind_of, opened_as
 
 PICTURE = left_and_right(RED, BLUE)
 
@@ -155,3 +155,44 @@ def test_an_index_knows_such_files_by_what_they_are(tmp_path: Path, monkeypatch:
         assert model.embedded == embedded
         found = index.catalog.items(index.catalog.matching(*Filters(kind="video").condition()))
         assert {item.path for item in found} == {"a.mp4"}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "ICO", "QOI"])
+def test_a_picture_is_opened_as_one_whatever_it_is_called(tmp_path: Path, kind: str) -> None:
+    file = io.BytesIO()
+    PICTURE.save(file, kind)
+    (tmp_path / "a.jpg").write_bytes(file.getvalue())
+    assert opened_as(tmp_path / "a.jpg") == "picture"
+
+
+def test_other_kinds_are_opened_as_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").write_bytes(heic())
+    (tmp_path / "a.dng").write_bytes(dng(encoded(PICTURE), preview_size=(96, 64)))
+    (tmp_path / "notes.md").write_text("# A dog\n\n<p align=center>in the snow</p>")
+    video(tmp_path / "b.mp4", [RED, BLUE])
+    kinds = {path.name: opened_as(path) for path in tmp_path.iterdir()}
+    assert kinds == {"a.heic": "picture", "a.dng": "picture", "notes.md": "text", "b.mp4": "video"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[Desktop Entry]\nType=Application\nExec=true\n", b"#!/bin/sh\ntrue\n", b"<!DOCTYPE html><title>x</title>",
+        b"\n <HTML>", b"\x7fELF\x02\x01\x01", b"MZ\x90\0", b"PK\x03\x04", b"%PDF-1.7", b"\xca\xfe\xba\xbe", b"words",
+        b"",
+    ],
+)  # fmt: skip
+def test_a_program_under_a_pictures_name_is_not_opened(tmp_path: Path, content: bytes) -> None:
+    for name in ("a.jpg", "a.mp4", "a.png"):
+        (tmp_path / name).write_bytes(content)
+        assert opened_as(tmp_path / name) is None
+    if content.lstrip()[:1] in (b"[", b"#", b"<"):
+        (tmp_path / "a.txt").write_bytes(content)
+        assert opened_as(tmp_path / "a.txt") is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes have no names")
+def test_a_pipe_in_the_place_of_a_picture_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(OSError, match="a pipe"):
+        opened_as(tmp_path / "a.jpg")

@@ -14,6 +14,7 @@ from diptych.cli import FAILED, NOTHING
 from diptych.cli.names import quoted
 from diptych.cli.options import (
     failures_json,
+    follow_links_option,
     listed,
     model_options,
     open_model,
@@ -65,13 +66,14 @@ if TYPE_CHECKING:
 @click.option(
     "--show-input", metavar="PNG", type=click.Path(dir_okay=False), help="Write the pictures as the model sees them."
 )
+@follow_links_option
 @truncate_option
 @model_options
 def command(
     pictures: tuple[str, ...], labels: str | None, labels_file: str | None, templates: tuple[str, ...],
     template_set: str | None, each: bool, places: bool, calibrate: str | None, top: int, show_input: str | None,
-    truncate: bool, model: str | None, engine: EngineName | None, device: str | None, activation: str | None,
-    as_json: bool,
+    follow_links: bool, truncate: bool, model: str | None, engine: EngineName | None, device: str | None,
+    activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Say which label fits each of PICTURES (files, folders or URLs), with probabilities.
 
@@ -87,7 +89,7 @@ def command(
 
     if templates and template_set:
         raise click.UsageError("prompts came twice. Pass --template or --templates, not both.")
-    names = _labels(labels, labels_file, pictures)
+    names = _labels(labels, labels_file, pictures, follow_links)
     try:
         templates = zero_shot.templates_of(template_set) if template_set else templates or zero_shot.PLAIN_TEMPLATES
         zero_shot.prompts(("a label",), templates)  # says what is wrong with them before anything is opened
@@ -100,9 +102,9 @@ def command(
     if truncate:
         say_cut(embedder, zero_shot.prompts(tuple(names), templates))
     judge = _judge(embedder, classes, each, places)
-    fitted = _calibrated(embedder, judge, names, calibrate) if calibrate else None
+    fitted = _calibrated(embedder, judge, names, calibrate, follow_links) if calibrate else None
     scale, bias = fitted or embedder.scale, None if fitted else embedder.bias
-    paths = pictures_in(pictures)
+    paths = pictures_in(pictures, follow_links=follow_links)
     with progress("looking at pictures") as advance:
         seen = embedder.embed_readable(paths, encode=judge, progress=advance)
     code = report_failures(seen.failures)
@@ -153,9 +155,9 @@ def _judge(embedder: Embedder, classes: np.ndarray, each: bool, places: bool) ->
     return lambda pixels: embedder.engine.encode_images(pixels) @ classes.T
 
 
-def _labels(labels: str | None, labels_file: str | None, pictures: tuple[str, ...]) -> list[str]:
+def _labels(labels: str | None, labels_file: str | None, pictures: tuple[str, ...], follow_links: bool) -> list[str]:
     if labels is None and labels_file is None and len(pictures) == 1 and os.path.isdir(pictures[0]):
-        return _class_folders(pictures[0])
+        return _class_folders(pictures[0], follow_links)
     from diptych.data.classes import spelling
 
     names = listed(labels, labels_file, "labels")
@@ -167,11 +169,11 @@ def _labels(labels: str | None, labels_file: str | None, pictures: tuple[str, ..
     return [name for name in names if first[spelling(name)] is name]
 
 
-def _class_folders(folder: str) -> list[str]:
+def _class_folders(folder: str, follow_links: bool) -> list[str]:
     """The labels that the folders of pictures below a folder are called by."""
     from diptych.data.classes import read_classes
 
-    found = read_classes(folder)
+    found = read_classes(folder, follows=(lambda path: True) if follow_links else None)
     if found.said:
         say(found.said)
     if not found.names:
@@ -238,14 +240,18 @@ def _confused(accuracy: dict[str, Any]) -> str:
 
 
 def _calibrated(
-    embedder: Embedder, judge: Callable[[np.ndarray], np.ndarray], names: list[str], folder: str
+    embedder: Embedder,
+    judge: Callable[[np.ndarray], np.ndarray],
+    names: list[str],
+    folder: str,
+    follow_links: bool,
 ) -> float | None:
     """The scale that fits the labelled pictures of a folder best; None where all are right at any."""
     import numpy as np
 
     from diptych.zero_shot import calibrated_scale
 
-    seen = embedder.embed_readable(pictures_in((folder,)), encode=judge)
+    seen = embedder.embed_readable(pictures_in((folder,), follow_links=follow_links), encode=judge)
     report_failures(seen.failures)
     answers = _answers(seen.keys, names, [folder])
     if not answers or None in answers:

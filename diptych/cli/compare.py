@@ -12,6 +12,7 @@ from diptych.cli import FAILED, NOTHING
 from diptych.cli.names import quoted
 from diptych.cli.options import (
     failures_json,
+    follow_links_option,
     lines_of,
     model_options,
     open_model,
@@ -51,11 +52,12 @@ CELL_WIDTH, LONG_WORD, LONG_NAME = 6, 12, 40  # a value like -0.123 is 6 letters
 @click.option(
     "--show-input", metavar="PNG", type=click.Path(dir_okay=False), help="Write the pictures as the model sees them."
 )
+@follow_links_option
 @truncate_option
 @model_options
 def command(
     images: str, texts: str, more_images: tuple[str, ...], more_texts: tuple[str, ...], metric: str,
-    plot: str | None, show_input: str | None, truncate: bool,
+    plot: str | None, show_input: str | None, follow_links: bool, truncate: bool,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Score IMAGES (a picture, a folder or a URL) against TEXTS (a sentence, or a text file with one a line).
@@ -73,7 +75,7 @@ def command(
         require("drawing the matrix", "matplotlib")
     sentences = [*_sentences(texts), *more_texts]
     places = (images, *more_images)
-    paths = pictures_in(places)
+    paths = pictures_in(places, follow_links=follow_links)
     embedder = open_model(model, device, activation, engine)
     read = embedder.embed_readable_texts(sentences, truncate=truncate)
     with progress("looking at pictures") as advance:

@@ -37,7 +37,7 @@ truncate_option = click.option("--truncate", is_flag=True, help="Cut texts that 
 
 # In two kinds: what an index remembers has a way back
 follow_links_option = click.option(
-    "--follow-links", is_flag=True, help="Take in what links lead out of the folder to; by default these are left out."
+    "--follow-links", is_flag=True, help="Take in what links lead out of a folder to; by default these are left out."
 )
 outside_option = click.option(
     "--allow-outside",
@@ -170,13 +170,16 @@ def failures_json(failures: Mapping[Any, Failure]) -> dict[str, str]:
     return {str(key): failure_message(failure) for key, failure in failures.items()}
 
 
-def pictures_in(places: tuple[str, ...]) -> list[Any]:
-    """Files and URLs as they are, and every picture of a folder."""
+def pictures_in(places: tuple[str, ...], *, follow_links: bool = False) -> list[Any]:
+    """Files and URLs as they are, and every picture of a folder; links that lead out of it are counted on stderr, or
+    followed."""
     from diptych.images import find_images
 
-    found: list[Any] = []
+    found, left = list[Any](), list[Path]()
+    follows = (lambda path: True) if follow_links else None
     for place in places:
-        found += find_images(place) if os.path.isdir(place) else [place]
+        found += find_images(place, follows=follows, left=left) if os.path.isdir(place) else [place]
+    report_links(len(left))
     return found
 
 

@@ -17,6 +17,7 @@ from diptych.cli import previews
 from diptych.cli.names import quoted
 from diptych.cli.terminal import cells, draw, folded, say, tell, tell_names
 from diptych.escaping import harmless
+from diptych.regular_files import open_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,7 +73,7 @@ def picture_of(hit: Hit, size_px: int = 320) -> Image | None:
     from diptych.images import ImageError
     from diptych.plots import thumbnail
 
-    if hit.kind == "text":
+    if hit.kind == "text" or not is_file(hit.path):
         return None
     try:
         if hit.kind == "picture" and hit.path.suffix.lower() in _PLAIN:
@@ -80,6 +81,16 @@ def picture_of(hit: Hit, size_px: int = 320) -> Image | None:
         return _read(hit, size_px)
     except (ImageError, OSError):
         return None
+
+
+def is_file(path: Path) -> bool:
+    """Whether a hit's file can be opened: it is there still, and no pipe has come in its place, which would be waited
+    for."""
+    try:
+        open_file(path).close()
+    except OSError:
+        return False
+    return True
 
 
 def _read(hit: Hit, size_px: int) -> Image:
@@ -90,7 +101,7 @@ def _read(hit: Hit, size_px: int) -> Image:
     from diptych.index.videos import read_video
 
     spec = Preprocess(size_px=size_px)
-    with open(hit.path, "rb") as file:
+    with open_file(hit.path) as file:
         if hit.kind == "picture":
             return Image.fromarray(read_photograph(file.read(LARGEST_PICTURE), str(hit.path), spec).pixels)
         frames = read_video(file, str(hit.path), spec).frames
@@ -141,15 +152,25 @@ def hit_json(hit: Hit) -> dict[str, Any]:
 
 
 def open_files(files: Sequence[Path]) -> None:
-    """Open files with the programs that the desktop has for them. Raises ClickException where there is no desktop."""
+    """Open files with the programs that the desktop has for them: pictures, films and texts by their own bytes alone,
+    for a name may hide a script. Raises ClickException where there is no desktop."""
+    from diptych.index.signatures import opened_as
+
     for path in files:
+        try:
+            if opened_as(path) is None:
+                say(f"not opened: {path} is no picture, film or text by its bytes")
+                continue
+        except OSError as error:
+            say(f"not opened: {path} ({error.strerror or error})")
+            continue
         if sys.platform == "win32":
-            os.startfile(path)
+            os.startfile(os.path.abspath(path))
             continue
         opener = "open" if sys.platform == "darwin" else "xdg-open"
         if not shutil.which(opener):
             raise click.ClickException(f"there is no {opener} here to open {path} with. The results above are whole.")
-        # a name that starts with a dash is no option
+        # an absolute path is no option, whatever its name begins with
         done = subprocess.run([opener, os.path.abspath(path)], stdin=subprocess.DEVNULL, capture_output=True)
         if done.returncode:
             say(f"{opener} could not open {path}: {done.stderr.decode(errors='replace').strip() or done.returncode}")

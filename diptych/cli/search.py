@@ -288,7 +288,8 @@ def _write(index: LocalIndex, query: Query, hits: list[Hit], options: Mapping[st
         sheet = contact_sheet(tiles, title=_asked(query), lines=3, size_px=size_px)
         write_picture(options["sheet"], sheet.save)
     if options["show_input"] and pictures:
-        write_input_sheet(options["show_input"], index.model, [hit.path for hit in pictures])
+        there = [hit.path for hit in pictures if results.is_file(hit.path)]
+        write_input_sheet(options["show_input"], index.model, there)
     if options["opened"]:
         results.open_files(list(dict.fromkeys(hit.path for hit in hits))[: options["opened"]])
 

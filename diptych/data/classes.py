@@ -8,17 +8,19 @@ from typing import NamedTuple
 
 from diptych.data.splits import split_folders, visible_folders
 from diptych.images import find_images
+from diptych.links import Inside
 
 
 class ClassFolders(NamedTuple):
     """The classes of a folder: `answers[i]` is the number in `names` of the class of `paths[i]`. `one` are groups of
-    folders that are one class; `loose` the pictures that lie in no folder."""
+    folders that are one class; `loose` the pictures that lie in no folder; `left` the links that were not followed."""
 
     names: tuple[str, ...]
     paths: list[Path]
     answers: list[int]
     one: list[tuple[str, ...]]
     loose: list[Path]
+    left: tuple[Path, ...] = ()
 
     @property
     def said(self) -> str:
@@ -33,24 +35,30 @@ class ClassFolders(NamedTuple):
         return self._replace(paths=[path for path, _ in kept], answers=[answer for _, answer in kept], loose=loose)
 
 
-def read_classes(folder: str | os.PathLike[str]) -> ClassFolders:
+def read_classes(
+    folder: str | os.PathLike[str], *, follows: Callable[[str | os.PathLike[str]], bool] | None = None
+) -> ClassFolders:
     """The classes of a folder: the folders right below it (as torchvision's ImageFolder takes them), or right below its
     splits (train/, test/, ...) where it has such, with all pictures in them, however deep.
 
     A class is called as its folder, with spaces for underscores. Folders of one spelling but for case and underscores
-    are one class, and have the name of the first. Classes are sorted by their folders' names. Raises OSError where
-    there is no such folder.
+    are one class, and have the name of the first. Classes are sorted by their folders' names. Links are followed for
+    which `follows` holds, by default those that stay in the folder. Raises OSError where there is no such folder.
     """
+    inside, left = Inside(os.path.abspath(folder)), list[Path]()
+    follows = follows or (lambda path: not inside.leads_out(os.path.abspath(path)))
     tops = list(split_folders(Path(folder)).values()) or [Path(folder)]
     groups: dict[str, dict[str, list[Path]]] = {}
     for name, below in sorted((each.name, each) for top in tops for each in visible_folders(top)):
-        if pictures := find_images(below):
+        if below.is_symlink() and not follows(below):
+            left.append(below)
+        elif pictures := find_images(below, follows=follows, left=left):
             groups.setdefault(spelling(name), {}).setdefault(name, []).extend(pictures)
     names = tuple(class_name(next(iter(group))) for group in groups.values())
     found = [(path, at) for at, group in enumerate(groups.values()) for paths in group.values() for path in paths]
     one = [tuple(group) for group in groups.values() if len(group) > 1]
-    loose = [path for top in tops for path in find_images(top, recursive=False)]
-    return ClassFolders(names, [path for path, _ in found], [at for _, at in found], one, loose)
+    loose = [path for top in tops for path in find_images(top, recursive=False, follows=follows, left=left)]
+    return ClassFolders(names, [path for path, _ in found], [at for _, at in found], one, loose, tuple(left))
 
 
 def class_name(folder: str) -> str:

@@ -52,8 +52,9 @@ def open_pictures(folder: Path, *, held_out: bool = False, confined: Confined | 
     caption can be found, or more than one place may hold them.
     """
     confined = confined or Confined([folder])
-    pictures, others = confined.parted(find_images(folder))
-    outside = [os.path.relpath(path, folder) for path in others]
+    links = list[Path]()
+    pictures, others = confined.parted(find_images(folder, follows=confined.holds, left=links))
+    outside = sorted(os.path.relpath(path, folder) for path in (*others, *links))
     if outside and not pictures:
         raise all_outside(folder, outside)
     near, lost = sidecars.inside(sidecars.beside(pictures), confined)
@@ -76,7 +77,7 @@ def _captioned(
     if pictures and 2 * len(near) >= len(pictures):
         return SidecarSource(pictures, near, Layout(KIND), confined)
     inside = find_tables(folder, confined, held_out=held_out)
-    if inside.source and not (_are_classes(folder) and _holds_classes(inside.layout)):
+    if inside.source and not (_are_classes(folder, confined) and _holds_classes(inside.layout)):
         return inside.source
     if found := _apart(pictures, folder, confined):
         return found
@@ -112,14 +113,14 @@ def _holds_classes(layout: Layout | None) -> bool:
     return layout is not None and layout.columns is not None and names_a_class(layout.columns[1][0])
 
 
-def _are_classes(folder: Path) -> bool:
-    return len(read_classes(folder).names) > 1
+def _are_classes(folder: Path, confined: Confined) -> bool:
+    return len(read_classes(folder, follows=confined.holds).names) > 1
 
 
 def _in_classes(
     folder: Path, pictures: Sequence[Path], refused: Iterable[Exception], confined: Confined
 ) -> ClassSource:
-    found, tried = read_classes(folder).only(confined.holds), next(iter(refused), None)
+    found, tried = read_classes(folder, follows=confined.holds).only(confined.holds), next(iter(refused), None)
     words: Words = tried.problem if isinstance(tried, DiptychError) else str(tried)
     if (trouble := _trouble(folder, pictures, found)) is None:
         return ClassSource(folder, found, confined, f"not used: {worded(words)}" if tried else "")

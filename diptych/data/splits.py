@@ -35,7 +35,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
     below = visible_folders(folder)
     holding = {split: each for each in below if (split := _whole(each.name)) and _holds_a_set(each)}
     if not holding:
-        shown = [each for each in below if find_images(each)]
+        shown = [each for each in below if find_images(each, follows=_leads_to_a_file)]
         named = {split: each for each in shown if (split := _called(each.name))}
         holding = named if TRAIN in named and 1 < len(named) == len(shown) else {}
     return {split: holding[split] for split in (TRAIN, *HELD_OUT) if split in holding}
@@ -77,4 +77,12 @@ def _called(name: str) -> str | None:
 
 
 def _holds_a_set(folder: Path) -> bool:
-    return any(each.name.lower().endswith(_FILES) or (each.is_dir() and find_images(each)) for each in folder.iterdir())
+    return any(
+        each.name.lower().endswith(_FILES) or (each.is_dir() and find_images(each, follows=_leads_to_a_file))
+        for each in folder.iterdir()
+    )
+
+
+def _leads_to_a_file(path: str) -> bool:
+    """Whether a link may count here, where nothing is read yet: one to a folder could lead to all of a disk."""
+    return not os.path.isdir(path)

@@ -142,8 +142,9 @@ def _has_classes(folder: Path) -> bool:
 def class_folders(folder: Path, split: str = WHOLE, confined: Confined | None = None) -> Labelled:
     """A folder of pictures in class folders, as `read_classes` reads them, without those that links lead to out of what
     `confined`, by default the folder, holds. Raises DataError where there are not two classes."""
-    every = read_classes(folder)
-    found = every.only((confined or Confined([folder])).holds)
+    holds = (confined or Confined([folder])).holds
+    every = read_classes(folder, follows=holds)
+    found = every.only(holds)
     if len(found.names) < 2:
         raise DataError(
             f"{folder} has {len(found.names)} folders of pictures below; wanted one for each of two classes or more."
@@ -151,7 +152,8 @@ def class_folders(folder: Path, split: str = WHOLE, confined: Confined | None = 
     keys = [os.fspath(path.relative_to(folder)) for path in found.paths]
     pictures = Pictures(keys, found.paths.__getitem__, identity_of(folder, found.paths), split)
     inside = set(found.paths)
-    outside = [os.path.relpath(path, folder) for path in every.paths if path not in inside]
+    lost = [path for path in every.paths if path not in inside]
+    outside = [os.path.relpath(path, folder) for path in (*lost, *every.left)]
     said = [found.said, *[f"left out {len(outside):,} with {left_out(outside)}"] * bool(outside)]
     return Labelled(pictures, found.names, np.array(found.answers, np.int64), said="; ".join(filter(None, said)))
 

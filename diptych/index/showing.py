@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from diptych.images import ImageError
 from diptych.pages import page
 from diptych.plots import thumbnail
+from diptych.regular_files import open_file
 
 if TYPE_CHECKING:
     from diptych.index.search import Found, Hit
@@ -34,6 +35,7 @@ def _picture(hit: Hit) -> str:
         return ""
     file = BytesIO()
     try:
+        open_file(hit.path).close()  # no pipe has come in its place, which would be waited for
         thumbnail(hit.path).convert("RGB").save(file, "JPEG", quality=80)
     except (ImageError, OSError):
         return ""

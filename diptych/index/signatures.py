@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from diptych.formats import FILM_HEAD_LENGTH, is_film
 from diptych.index.items import Kind
+from diptych.index.stored import is_sound_path
+from diptych.regular_files import open_file
 
 HEAD_LENGTH = FILM_HEAD_LENGTH
 # What is not here is told by its name; pictures in ISO's container are all that is there but films.
@@ -14,6 +17,29 @@ _PICTURES = re.compile(
     rb"\0\0\0\x0cjP  \r\n|\xff\x4f\xff\x51|\xff\x0a|\0\0\0\x0cJXL ",
     re.S,
 )
+
+
+# Those that are told by name alone where they are read: netpbm's, icons, and RAW files that are no TIFF
+_NAMED_PICTURES = re.compile(
+    rb"P[1-7]\s|\0\0\x01\0|FUJIFILMCCD-RAW|FOVb|\0MRM|II(R[OS]\x08|U\0|\x1a\0\0\0HEAPCCDR)|MMOR|IIII|MMMM", re.S
+)
+# Texts that do something where they are opened: scripts, starters of programs, pages
+_PROGRAMS = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:#!|\[Desktop |\[InternetShortcut|<!doctype|<html|<script|<svg|<\?)", re.I
+)
+
+
+def opened_as(path: str | os.PathLike[str]) -> Kind | None:
+    """What kind of file that an index takes in this is, by its own bytes; None where it is none. A picture or a film is
+    one under the name of either, a text under that of a text. Raises OSError, also for what is no regular file."""
+    with open_file(path) as file:
+        head = file.read(HEAD_LENGTH)
+    if is_film(head):
+        return "video"
+    if _PICTURES.match(head) or _NAMED_PICTURES.match(head):
+        return "picture"
+    is_text = is_sound_path(os.path.basename(path), "text")
+    return "text" if is_text and b"\0" not in head and not _PROGRAMS.match(head) else None
 
 
 def kind_of(head: bytes, named: Kind) -> Kind:
