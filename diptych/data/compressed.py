@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 
 from diptych.data.samples import DataError
 from diptych.data.temporary import Output, room_for
-from diptych.regular_files import open_file
+from diptych.regular_files import FileError, open_file
 
 ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 _BLOCK = 1 << 20
@@ -30,14 +30,12 @@ def unpack(path: Path, folder: Path) -> Path:
         try:
             for block in _blocks(path, opened):
                 file.write(block)
-        except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, ValueError) as error:
-            if isinstance(error, DataError):
+        except (EOFError, zlib.error, lzma.LZMAError, OSError, ValueError) as error:
+            of_system = isinstance(error, OSError) and (error.filename or error.errno is not None)  # not bz2's own
+            if of_system or isinstance(error, DataError | FileError):
                 raise
             if not file.size:
                 raise DataError(f"{path} cannot be unpacked ({error}); copy or download it again.") from error
-        except OSError as error:
-            if error.filename or error.errno is not None or not file.size:
-                raise
     return target
 
 
