@@ -27,9 +27,12 @@ _UNSEEN = (
 _JOINED = r"\u0590-\u115e\u1161-\u1dff\u2190-\u2bff\u3000-\ufdff\ufe0f\U00010000-\U0001ffff"
 _VARIED = r"#*0-9\u00a9\u00ae\u203c\u2049\u2100-\ufdff\U00010000-\U0001ffff"
 _IDEOGRAPHS = r"\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+# Marks that stand over and under a letter: no language has as many on one, and more would cover the lines around.
+_MARKS = r"[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
 _HIDDEN = (
     rf"[{CONTROLS}{_UNSEEN}]|(?<![{_JOINED}])[\u200c\u200d]|[\u200c\u200d](?![{_JOINED}])"
     rf"|(?<![{_VARIED}])[\ufe00-\ufe0f]|(?<![{_IDEOGRAPHS}])[\U000e0100-\U000e01ef]"
+    rf"|(?<={_MARKS * 6}){_MARKS}"
 )
 _PATTERNS = {
     (lines, terminal): rf"(?!\n)(?:{found})" if lines else found

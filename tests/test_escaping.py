@@ -48,6 +48,7 @@ def test_text_stays_as_it_is(text: str) -> None:
         ("pay\u200dpal a\ufe0f", r"pay\u200dpal a\ufe0f"),
         ("x\U000e0041\U000e007f", r"x\U000e0041\U000e007f"),
         ("caf\udce9 \ud800", r"caf\udce9 \ud800"),
+        ("z" + 7 * "\u0335" + "\u0489\u20dd", "z" + 6 * "\u0335" + r"\u0335" + "\u0489\u20dd"),
         ("\u3164\u2063", r"\u3164\u2063"),
     ],
 )
