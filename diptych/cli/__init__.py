@@ -112,7 +112,8 @@ def _command_of(arguments: Sequence[str]) -> click.Command | None:
     command: click.Command | None = diptych
     for argument in arguments:
         if not isinstance(command, click.Group):
-            break
+            action = getattr(command, "action", None)  # what `diptych index` does beside indexing
+            return (action and action(argument)) or command
         command = command.get_command(click.Context(command), argument)
     return command
 

@@ -48,10 +48,13 @@ class _Index(click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        if args and args[0] in ACTIONS:
-            action = importlib.import_module(ACTIONS[args[0]]).command
+        if args and (action := self.action(args[0])):
             return action.make_context(f"{info_name} {args[0]}", args[1:], parent=parent, **extra)
         return super().make_context(info_name, args, parent=parent, **extra)
+
+    def action(self, word: str) -> click.Command | None:
+        """What else is done with an index under this word; None where it is none."""
+        return importlib.import_module(ACTIONS[word]).command if word in ACTIONS else None
 
 
 def _checked(_context: click.Context, _parameter: click.Parameter, patterns: tuple[str, ...]) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def _remedy(root: bool) -> Words:
     accepts = [Setting("trust", True), " accepts it as it is, for good"]
     if root:
         return [*accepts, "."]
-    return [*accepts, "; ", Setting("model", "MODEL", "index.update"), " opens it with a model of yours instead."]
+    return [*accepts, "; ", Setting("model", "MODEL", "diptych.open_index"), " opens it with a model of yours instead."]
 
 
 def _origin(directory: IndexDirectory, said: Mapping[str, Any]) -> str:
