@@ -51,7 +51,11 @@ tokenizer.no_padding()
 tokenizer.no_truncation()
 runs = ["a", " ", "1", ".", "\\n", "_", "é", "a ", "a1", "'s", "中", "\\u0301", "<", "aA"]
 texts = ["", "a photo of a cat", "Crème brûlée, 3 × 2! 日本語 🎉 e\\u0301"] + [run * 300 + "~" for run in runs]
-tokenizer.decode(tokenizer.encode_batch_fast(texts)[1].ids)
+for text in texts:
+    try:
+        tokenizer.decode(tokenizer.encode(text).ids)
+    except Exception:  # a word that it does not know; who asks for that hears of it
+        pass
 """
 
 

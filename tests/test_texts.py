@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -114,3 +115,41 @@ def test_binary_is_no_text(content: bytes) -> None:
 def test_a_letter_cut_in_two_is_left_out() -> None:
     assert decode_text("Köln".encode()[:2]) == "K"
     assert decode_text("Köln".encode("cp1252")) == "Köln"
+
+
+# What keeps a pattern that looks ahead busy for ever: no end, or many beginnings
+NASTY = (
+    "<!--", "<!-- -", "`", " `", "`a``b```", "*a ", " *a", "_a ", "~~a ", "[", "[](", "![a](b ", "<a", "# ", "# a #",
+    "#",
+    "- [ ] ", "> ", "---x", "- ", "~~~", "\n", "# a\n", " *a\u0301", "\u0301", "(*", "a. ", '."',
+)  # fmt: skip
+
+
+def work(text: str) -> float:
+    """Seconds of the processor, the least of three times."""
+    spent = []
+    for _ in range(2):
+        before = time.process_time()
+        paragraphs(text, markdown=True)
+        spent.append(time.process_time() - before)
+    return min(spent)
+
+
+@pytest.mark.parametrize("unit", NASTY)
+@pytest.mark.parametrize("line", [10**6, 9999], ids=["one line", "many lines"])
+def test_work_grows_with_the_text_and_no_faster(unit: str, line: int) -> None:
+    """Four times the text is about four times the work, where it would be sixteen."""
+
+    def text(length: int) -> str:
+        whole = (unit * (length // len(unit) + 1))[:length]
+        return "\n".join(whole[at : at + line] for at in range(0, length, line))
+
+    large = work(text(80_000))
+    assert large < 0.02 or large < 10 * work(text(20_000))
+
+
+def test_emphasis_ends_at_the_first_mark_that_can_end_it() -> None:
+    assert paragraphs("a **b *c* d** `e` ``f`g`` _h_i_ ~~j k~~ * l * m*n* *o", markdown=True)[0].text == (
+        "a b *c* d e f`g h_i j k * l * m*n* *o"
+    )
+    assert paragraphs("# a b ##\n\n## c#d\n\ne<!-- f\n-->g", markdown=True)[0].text == "a b. c#d. e g"

@@ -14,7 +14,9 @@ from zipfile import BadZipFile, ZipFile
 
 from safetensors import SafetensorError
 
+from diptych.checkpoint.claims import check_members, check_shared
 from diptych.checkpoint.state import CheckpointError, listing
+from diptych.regular_files import FileError, read_file
 from diptych.untrusted_json import parse_json
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 # What trainers keep beside the weights: their own state, and changes to weights that are elsewhere
 NO_WEIGHTS = re.compile(r"optimizer|scheduler|scaler|rng_state|random_states|train(ing|er)|adapter_|\.")
 POINTER = rb"version https://git-lfs(?s:.*)"
+MOST_TEXT = 64 << 20  # bytes of a configuration or a tokenizer
 NO_CHECKPOINT = (
     (rb"", "is empty (0 bytes); fetch it again"),
     (rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)(?s:.*)", "is a web page, not a checkpoint; fetch the file itself"),
@@ -48,10 +51,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     head = checked_head(path)
     if head[8:9] == b"{":
         return _read_safetensors(path)
-    if head.startswith(b"PK"):
-        return _read_zip(path)
-    if head.startswith(b"\x80"):
-        return _read_pickle(path)
+    if head.startswith((b"PK", b"\x80")):
+        tensors = (_read_zip if head.startswith(b"PK") else _read_pickle)(path)
+        check_shared(tensors, path)
+        return tensors
     raise CheckpointError(f"{path} is no checkpoint: it starts with {head[:16]!r}.")
 
 
@@ -71,7 +74,8 @@ def shards_of(index: Path) -> list[Path]:
     if not isinstance(shards, dict):
         raise CheckpointError(f"{index} is no list of shards: it has no weight_map.")
     names = sorted(set(map(str, shards.values())))
-    paths = [index.parent / Path(name).name for name in names]  # beside the index, whatever it says
+    # Beside the index, whatever it says, and each once.
+    paths = [index.parent / name for name in sorted({Path(name).name for name in names})]
     for path in paths:
         if not path.is_file():
             raise CheckpointError(f"{path} is missing; {index.name} lists it among {len(names)} files.")
@@ -120,7 +124,10 @@ def read_text(path: Path) -> str | None:
     """The text of a file that need not be there. CheckpointError where a Git LFS pointer stands for it, or bytes."""
     if not path.is_file():
         return None
-    content = path.read_bytes()
+    try:
+        content = read_file(path, MOST_TEXT)
+    except FileError as error:
+        raise CheckpointError(str(error)) from error
     if re.match(POINTER, content):
         checked_head(path)
     try:
@@ -164,6 +171,7 @@ def _read_zip(path: Path) -> dict[str, Tensor]:
             if not roots:
                 raise CheckpointError(f"{path} is a zip archive without data.pkl: no PyTorch checkpoint.")
             torchscript.check_stored(archive)
+            check_members(archive, path)
             if f"{roots[0]}constants.pkl" in names:
                 return _bare(torchscript.read_tensors(archive, roots[0]))
     except pickle.UnpicklingError as error:

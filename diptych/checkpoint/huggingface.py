@@ -137,7 +137,7 @@ def config_from_json(settings: dict[str, Any], source: str, *, pad_id: int | Non
     """What a config.json says. `pad_id` is what the model's tokenizer pads with, where it tells: transformers keeps
     numbers in the configuration that no tokenizer uses. CheckpointError names a key that asks for another model."""
     family = settings.get("model_type")
-    if family not in ROWS:
+    if not isinstance(family, str) or family not in ROWS:
         why = " (NaFlex, which reads pictures of any shape; the fixed-resolution folders of SigLIP 2 can be read)"
         if family != "siglip2":
             why = " (one tower alone; pass the whole model that it is of)" if str(family).endswith(TOWER_KINDS) else ""
@@ -153,7 +153,7 @@ def config_from_json(settings: dict[str, Any], source: str, *, pad_id: int | Non
         texts = TextConfig(**_fields(text, TEXT_KEYS, "text_config"), **form)
         embed_dim = settings.get("projection_dim", 512) if family == "clip" else image.width
         return CLIPConfig(embed_dim, image, texts, LOSSES[family])
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{source}: config.json: {error}") from error
 
 
@@ -167,7 +167,7 @@ def passed_over(settings: dict[str, Any], source: str) -> list[str]:
         for name, known in zip(towers, keys, strict=True):
             for place in (name, f"{name}_dict"):
                 found += unread(settings.get(place) or {}, known, f"{place}.")
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{source}: config.json: {error}") from error
     return [f"config.json: {key}" for key in found]
 

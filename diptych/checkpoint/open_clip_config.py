@@ -71,7 +71,7 @@ def config_from_json(settings: dict[str, Any], source: str) -> CLIPConfig:
         config = CLIPConfig(model["embed_dim"], image, text, loss)
     except KeyError as error:
         raise CheckpointError(f"{source}: open_clip_config.json does not say {error}.") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{source}: open_clip_config.json: {error}") from error
     return config
 
@@ -81,11 +81,11 @@ def passed_over(settings: dict[str, Any], source: str) -> list[str]:
     model = settings.get("model_cfg", settings)
     try:
         found = unread(settings, {"model_cfg", "preprocess_cfg"}, "") if "model_cfg" in settings else []
-    except ValueError as error:
+        for name, part in (("model_cfg", model), ("vision_cfg", model["vision_cfg"]), ("text_cfg", model["text_cfg"])):
+            found += [f"{name}.{key}" for key in part if key in INERT]
+        found += [f"preprocess_cfg.{key}" for key in settings.get("preprocess_cfg") or {} if key not in PICTURE_KEYS]
+    except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{source}: open_clip_config.json: {error}") from error
-    for name, part in (("model_cfg", model), ("vision_cfg", model["vision_cfg"]), ("text_cfg", model["text_cfg"])):
-        found += [f"{name}.{key}" for key in part if key in INERT]
-    found += [f"preprocess_cfg.{key}" for key in settings.get("preprocess_cfg") or {} if key not in PICTURE_KEYS]
     return [f"open_clip_config.json: {key}" for key in found]
 
 

@@ -27,8 +27,10 @@ SQUASHED_PX = 378  # DFN's and MetaCLIP's own large towers, the only ones of tha
 
 def preprocess_from_json(settings: dict[str, Any], size_px: int, source: str) -> Preprocess:
     """What their preprocess_cfg says, with open_clip's defaults where it is silent."""
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{source}: open_clip_config.json: preprocess_cfg={settings!r:.80} is no object.")
     mode, mean, std = settings.get("resize_mode") or "shortest", settings.get("mean"), settings.get("std")
-    if mode not in RESIZE_MODES:
+    if not isinstance(mode, str) or mode not in RESIZE_MODES:
         raise CheckpointError(
             f"{source}: open_clip_config.json: resize_mode={mode!r} is not supported; {' and '.join(RESIZE_MODES)} are."
         )

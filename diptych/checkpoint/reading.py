@@ -11,7 +11,7 @@ from diptych.checkpoint.files import WEIGHTS, first_of, read_json, read_tensors,
 from diptych.checkpoint.finding import Found, find, is_model
 from diptych.checkpoint.folder import load_folder
 from diptych.checkpoint.settings import READABLE
-from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, with_note
+from diptych.checkpoint.state import Checkpoint, CheckpointError, cast_all, with_note
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OTHERS = ("vision_model.", "image.")  # names of Hugging Face's and ours
@@ -41,8 +41,7 @@ def read_found(found: Found, *, activation: str | None = None, dtype: torch.dtyp
     """`read`, of what `find` has found."""
     place, source, note = found
     checkpoint = (_read_folder if place.is_dir() else _read_beside)(place, source, activation)
-    state = {name: cast(tensor, dtype) for name, tensor in checkpoint.state.items()}
-    return with_note(checkpoint._replace(state=state), note)
+    return with_note(checkpoint._replace(state=cast_all(checkpoint.state, dtype)), note)
 
 
 def _read_folder(folder: Path, source: str, activation: str | None) -> Checkpoint:

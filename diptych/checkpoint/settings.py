@@ -94,7 +94,7 @@ def from_fields(settings: dict[str, Any], source: str) -> CLIPConfig:
         return _make(CLIPConfig, values | {"image": image, "text": _make(TextConfig, values["text"], "text.")}, "")
     except KeyError as error:
         raise CheckpointError(f"{source}: config.json: {error} is missing or not known.") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{source}: config.json: {error}") from error
 
 

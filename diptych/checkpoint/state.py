@@ -88,6 +88,19 @@ def build(checkpoint: Checkpoint) -> CLIP:
     return network.eval()
 
 
+def cast_all(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """`cast` for many; what is one tensor under several names stays one."""
+    made: dict[tuple, Tensor] = {}
+
+    def once(tensor: Tensor) -> Tensor:
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if key not in made:
+            made[key] = cast(tensor, dtype)
+        return made[key]
+
+    return {name: once(tensor) for name, tensor in state.items()}
+
+
 def cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     """Floating tensors in `dtype` (None: as they are); counters stay whole numbers."""
     return tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor

@@ -75,7 +75,7 @@ class _Unpickler(pickle.Unpickler):
 def _rebuild(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
     if math.prod(size) > len(storage):
         raise pickle.UnpicklingError(f"a tensor of {tuple(size)} asks for more than the {len(storage)} numbers it has")
-    return storage.as_strided(size, stride, offset).clone()  # as_strided refuses to reach past the end
+    return storage.as_strided(size, stride, offset)  # which refuses to reach past the end
 
 
 def _first(value: Any, *_: Any) -> Any:

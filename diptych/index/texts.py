@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,17 +14,16 @@ _WORD_LENGTH = 200  # characters; a longer one is cut: base64, or a script witho
 _SENTENCE_END = re.compile(r".*[.!?…。!?][\"'”’»)\]]*", re.S)
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")
-# Markdown inside a line: pictures and links become their words, marks go
-_MARKS = (
-    (re.compile(r"!?\[([^][]*)\]\([^()\s]*(?:\s[^()]*)?\)"), r"\1"),
-    (re.compile(r"</?[a-zA-Z][^<>]*>"), " "),
-    (re.compile(r"(?<!\w)(\*\*|__|\*|_|`+|~~)(?=\S)(.+?)(?<=\S)\1(?!\w)"), r"\2"),
-    (re.compile(r"^\s*(?:>\s?)*(?:[-*+]\s+|\d{1,3}[.)]\s+)?(?:\[[ xX]\]\s+)?"), ""),
-)
+# Markdown inside a line: pictures and links become their words, marks go. What a pattern here passes, no other looks at
+# again, so that time grows with the text.
+_LINK = re.compile(r"!?\[([^][]*)\]\([^()\s]*(?:\s[^()]*)?\)")
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
+_EMPHASIS = re.compile(r"(?<!\w)(\*\*|__|\*|_|`+|~~)(?=\S)")
+_MOST_BACKTICKS = 16  # in a mark; more are no person's
+_LIST = re.compile(r"\s*(?:>\s?)*(?:[-*+]\s+|\d{1,3}[.)]\s+)?(?:\[[ xX]\]\s+)?")
 _MARKED_LENGTH = 10_000  # characters; in longer lines marks are not looked for: no person wrote them
-_COMMENT = re.compile(r"<!--.*?-->", re.S)
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_HEADING = re.compile(r" {0,3}#{1,6}\s+(.*?)\s*#*\s*$")
+_HEADING = re.compile(r" {0,3}#{1,6}(?=\s)")
 _RULE = re.compile(r"\s*([-=*_|:]\s*){3,}$")
 
 
@@ -64,7 +64,7 @@ def paragraphs(text: str, *, markdown: bool = False, limit: int = PARAGRAPHS) ->
     with what follows it.
     """
     if markdown:
-        text = _COMMENT.sub(lambda comment: "\n" * comment[0].count("\n"), text)
+        text = _without_comments(text)
     lines = enumerate(re.split(r"\r\n?|\n", text), start=1)
     found = []
     for words in _joined(_plain_lines(list(lines))) if markdown else _blocks(lines):
@@ -111,13 +111,16 @@ def _plain_lines(lines: _Words) -> Iterator[tuple[int, str]]:
     """Markdown's lines without what is not prose; each heading begins a block, after a blank line, and keeps its #."""
     fence = ""
     for number, line in lines[_front_matter(lines) :]:
-        mark = _FENCE.match(line)
-        if fence or mark:
+        mark = _FENCE.match(line) if line else None
+        if not line:
+            yield number, ""
+        elif fence or mark:
             closes = bool(fence) and line.strip().startswith(fence) and not line.strip().strip(fence[0])
             fence = "" if closes else fence or (mark[1] if mark else "")
             yield number, ""
         elif heading := _HEADING.match(line):
-            yield from ((number, ""), (number, f"# {_unmarked(heading[1])}"), (number, ""))
+            words = line[heading.end() :].strip().rstrip("#").rstrip()
+            yield from ((number, ""), (number, f"# {_unmarked(words)}"), (number, ""))
         elif _RULE.match(line):
             yield number, ""
         else:
@@ -132,10 +135,53 @@ def _front_matter(lines: _Words) -> int:
     return next(ends, 0)
 
 
+def _without_comments(text: str) -> str:
+    """Only their lines' ends are left of comments."""
+    parts, at = [], 0
+    while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start + 4)) >= 0:
+        parts += [text[at:start], "\n" * text.count("\n", start, end)]
+        at = end + 3
+    return "".join([*parts, text[at:]])
+
+
 def _unmarked(line: str) -> str:
-    for mark, instead in _MARKS if len(line) <= _MARKED_LENGTH else ():
-        line = mark.sub(instead, line)
-    return line
+    if len(line) > _MARKED_LENGTH:
+        return line
+    line = _without_emphasis(_TAG.sub(" ", _LINK.sub(r"\1", line)))
+    listed = _LIST.match(line)
+    return line[listed.end() :] if listed else line
+
+
+def _without_emphasis(line: str) -> str:
+    """What stands between two of the same marks, without them: each goes to the next that can end it."""
+    ends: dict[str, list[int]] = {}
+    parts, at, mark = [], 0, _EMPHASIS.search(line)
+    while mark:
+        start, end, after = mark.start(), -1, mark.start() + 1
+        for sign in _signs(mark[1]):
+            begin = start + len(sign)
+            if (end := _ending(line, sign, begin + 1, ends)) >= 0:
+                parts += [line[at:start], line[begin:end]]
+                at = after = end + len(sign)
+                break
+        mark = _EMPHASIS.search(line, after)
+    return "".join([*parts, line[at:]])
+
+
+def _signs(mark: str) -> list[str]:
+    """The mark, and what it is where it does not end as that."""
+    if mark[0] == "`":
+        return ["`" * count for count in range(min(len(mark), _MOST_BACKTICKS), 0, -1)]
+    return [mark, mark[0]] if mark in ("**", "__") else [mark]
+
+
+def _ending(line: str, sign: str, after: int, ends: dict[str, list[int]]) -> int:
+    """Where the first `sign` from `after` on stands behind a letter or mark and before none; -1 where there is none.
+    `ends` keeps what was found."""
+    if sign not in ends:
+        ends[sign] = [match.start() for match in re.finditer(rf"(?<=\S)(?={re.escape(sign)}(?!\w))", line)]
+    place = bisect_left(ends[sign], after)
+    return ends[sign][place] if place < len(ends[sign]) else -1
 
 
 def _joined(lines: Iterator[tuple[int, str]]) -> Iterator[_Words]:

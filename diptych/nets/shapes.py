@@ -13,6 +13,10 @@ Shape = tuple[int, ...]
 Named = Iterator[tuple[str, Shape]]
 EXPANSION = 4  # of a bottleneck's channels
 SIZES = {"image_size", "patch_size", "width", "layers", "heads", "mlp_width", "context", "vocab_size"}
+# More than any network has, by far: who asks for more has damaged its configuration, or means to fill the memory with
+# names, or with one picture or text.
+MOST = {"layers": 1024, "image_size": 4096, "patch_size": 4096, "context": 2**14, "grid": 256}
+MOST_WIDE = 2**24  # of all other sizes
 COUNTER = "num_batches_tracked"  # of batch norm: a whole number, which no vector depends on
 
 
@@ -32,11 +36,18 @@ def _check_sizes(config: CLIPConfig) -> None:
     for name, value in sizes.items():
         for size in value if isinstance(value, tuple) else (value,):
             if type(size) is not int or size < 1:
-                raise ArgumentError(f"{name}={value!r}; wanted whole numbers, 1 or more.")
+                raise ArgumentError(f"{name}={value!r:.80}; wanted whole numbers, 1 or more.")
+            _check_most(name, size)
+    _check_most("image.grid", config.image.grid)
     for name, tower in (("image", config.image), ("text", config.text)):
         eps = getattr(tower, "norm_eps", 0.0)
         if not isinstance(eps, int | float) or not 0 <= eps < 1:
             raise ArgumentError(f"{name}.norm_eps={eps!r}; wanted a number from 0 to under 1.")
+
+
+def _check_most(name: str, size: int) -> None:
+    if size > (most := MOST.get(name.rpartition(".")[2], MOST_WIDE)):
+        raise ArgumentError(f"{name}={size:.6g}; wanted {most:,} or less, as all networks have.")
 
 
 def _within(prefix: str, named: Named) -> Named:
