@@ -87,25 +87,20 @@ def _piece(
     if at < 0:
         raise RuntimeError(f"the worker for {target} did not begin ({code}): {error.read_text(errors='replace')}")
     what = f"ended its process ({code}), or was deaf and ended: {error.read_text(errors='replace')[-500:]}"
-    kept = _kept(target, seed, at, place)
+    kept = next(iter(made_alone(target, seed, range(at, at + 1), place)), None)
     failures.append(Failure(target, seed, at, [what], kept))
     tell(at, failures[-1])
     return at + 1
 
 
-def _kept(target: str, seed: int, number: int, place: Path) -> str | None:
-    """The folder of a case that ended its process before it could be kept."""
+def made_alone(target: str, seed: int, cases: range, place: Path) -> list[str]:
+    """Cases kept as folders without being run, as those of one which ended its process."""
     with tempfile.TemporaryDirectory() as home:
-        line = [
-            sys.executable,
-            "-m",
-            "fuzzing.worker",
-            target,
-            *map(str, (seed, number, number + 1, home, place)),
-            "alone",
-        ]
-        done = subprocess.run(line, env=_environment(Path(home)), stdin=subprocess.DEVNULL, capture_output=True)
-        return json.loads(done.stdout)["kept"] if done.returncode == 0 else None
+        line = [sys.executable, "-m", "fuzzing.worker", target, *map(str, (seed, cases.start, cases.stop, home, place))]
+        done = subprocess.run(
+            [*line, "alone"], env=_environment(Path(home)), stdin=subprocess.DEVNULL, capture_output=True
+        )
+    return [json.loads(said)["kept"] for said in done.stdout.splitlines()]
 
 
 def _lines(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:

@@ -14,11 +14,13 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
+import click
 import earlier_catalog
 import index_model
 import numpy as np
 
 from diptych import embedder
+from diptych.checkpoint import CheckpointError
 from diptych.index import readers
 
 from .case import Case, write_precious
@@ -70,9 +72,12 @@ class IndexFolders:
 
 def _load(source: Any = None, **options: Any) -> index_model.PixelModel:
     """In place of `diptych.load`."""
-    if source not in (None, "bundled"):
-        raise StrangersModelError(f"the model {source!r} was opened, which nobody named")
-    return index_model.PixelModel(source="bundled")
+    if source in (None, "bundled"):
+        return index_model.PixelModel(source="bundled")
+    context = click.get_current_context(silent=True)
+    if context and context.params.get("trust"):
+        raise CheckpointError("this model is not here.")
+    raise StrangersModelError(f"the model {source!r} was opened, which nobody named")
 
 
 class StrangersModelError(Exception):
@@ -112,7 +117,8 @@ def _command(photos: Path, choice: Random) -> list[str]:
         ["doctor", str(photos)],
         ["doctor", str(photos), "--mend"],
     ]
-    return choice.choice(lines) + (["--json"] if choice.random() < 0.4 else [])
+    more = (["--json"] if choice.random() < 0.4 else []) + (["--trust"] if choice.random() < 0.5 else [])
+    return choice.choice(lines) + more
 
 
 # --- what is changed

@@ -55,7 +55,7 @@ def open_one_model(place: Path) -> None:
 def command(source: Path, out: Path, choice: Random) -> list[str]:
     """One that reads pairs."""
     way = choice.random()
-    if way < 0.02:
+    if way < 0.03:
         return ["train", "--data", str(source), "--out", str(out), *TRAINING]
     if way < 0.2:
         return ["embed", str(source), str(out), "--shard-size", "3"]

@@ -6,3 +6,5 @@ NAMES = {
     "shards": ("shards", "Shards"),
     "tables": ("tables", "Tables"),
 }
+# What breaks promises, so that it can be shown that the fuzzer sees it
+BREAKING = {"breaking": ("breaking", "Breaking")}

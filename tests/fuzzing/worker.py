@@ -23,7 +23,7 @@ from diptych.cli import run
 
 from .case import SECRET, Case, Target, write_precious
 from .running import Screen
-from .targets import NAMES
+from .targets import BREAKING, NAMES
 from .watching import (
     CODES,
     MOST_BYTES,
@@ -56,7 +56,7 @@ class Worker:
         for folder in ("work", "tmp", "current", ".cache", ".config"):
             (home / folder).mkdir(parents=True, exist_ok=True)
         os.chdir(home / "current")
-        module, name = NAMES[target]
+        module, name = (NAMES | BREAKING)[target]
         self.subject: Target = getattr(importlib.import_module(f".{module}", __package__), name)(home)
         self.screen, self.network = Screen(), Network()
         self.codes: Counter[str] = Counter()
