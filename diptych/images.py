@@ -88,7 +88,8 @@ class Preprocess:
         asked = _settings(config)
         filters = {int(Image.Resampling[name.upper()]): name for name in get_args(Interpolation)}
         mode: Mode = "crop" if "shortest_edge" in asked["size"] else "squash"
-        means, stds, resample = asked["image_mean"], asked["image_std"], filters.get(asked["resample"], "bicubic")
+        means, stds = asked["image_mean"], asked["image_std"]
+        resample = next((name for number, name in filters.items() if number == asked["resample"]), "bicubic")
         spec = cls(min(asked["size"].values()), means, stds, mode, resample)
         can = _settings(spec.to_hugging_face())
         for key in (*asked, *can):  # what would be written back must say the same
@@ -313,7 +314,8 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     edges = ("height", "width") if asked.get("default_to_square") else ("shortest_edge",)
     if isinstance(size_px := asked["size"], int):
         asked["size"] = dict.fromkeys(edges, size_px)
-    if not isinstance(asked["size"], Mapping) or not asked["size"]:
+    edges_px = asked["size"].values() if isinstance(asked["size"], Mapping) else ()
+    if not edges_px or not all(isinstance(edge_px, int) for edge_px in edges_px):
         raise ArgumentError(f"preprocessor_config.json: size={asked['size']!r}; wanted a number or edges by name.")
     if isinstance(crop_px := asked.get("crop_size"), int):
         asked["crop_size"] = dict.fromkeys(("height", "width"), crop_px)

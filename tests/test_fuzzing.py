@@ -99,7 +99,7 @@ def test_changes_follow_from_the_seed() -> None:
 # --- the promises
 
 # Changes to each target: about a quarter of a minute of one core each. By option there are more.
-CASES = {"index": 400, "models": 250, "shards": 250, "tables": 250}
+CASES = {"index": 400, "models": 250, "shards": 250, "tables": 200}
 
 
 @pytest.mark.slow

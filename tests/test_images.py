@@ -549,6 +549,7 @@ def test_what_is_written_is_what_transformers_expects() -> None:
         ("size", {"longest_edge": 224}), ("size", {"height": 224, "width": 300}), ("size", {}), ("size", [224, 224]),
         ("do_pad", True), ("fill_color", 127), ("data_format", "channels_last"), ("size", 0), ("image_mean", 0.5),
         ("image_std", [1, 1]), ("feature_extractor_type", "ViTFeatureExtractor"), ("feature_extractor_type", None),
+        ("resample", [3]), ("resample", {}), ("size", {"height": "a", "width": 3}), ("size", {"shortest_edge": [224]}),
     ],
 )  # fmt: skip
 def test_what_cannot_be_expressed_is_refused_by_name(key: str, value: object) -> None:
