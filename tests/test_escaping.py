@@ -109,7 +109,7 @@ WRITERS = {  # what writes to a terminal, and the modules that may call it
     "click.echo_via_pager": set(),
     "click.edit": set(),
     "input": set(),
-    "os.write": set(),
+    "os.write": {"cli/interrupting.py"},  # two words of ours, as the process ends whatever holds its streams
     "Console": set(),
     "TextConsole": {"cli/terminal.py", "cli/compare.py", "training/monitor.py"},
     "rich.print": set(),
