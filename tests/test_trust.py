@@ -314,6 +314,26 @@ def test_an_index_of_an_earlier_version_is_accepted_once(cli: Cli, earlier: Path
     assert cli("search", "a star", earlier).code == FAILED  # it is not accepted a second time
 
 
+def test_one_whose_update_was_killed_is_accepted_too(
+    cli: Cli, earlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What undoes the interrupted transaction writes to the catalog, whose status is of today from then on."""
+    place, copy = earlier / ".diptych", tmp_path / "copy"
+    db = sqlite3.connect(place / "catalog.sqlite", isolation_level=None)
+    for statement in ("PRAGMA cache_size = 1", "BEGIN", "UPDATE items SET vector = zeroblob(3)"):
+        db.execute(statement)
+    db.execute("UPDATE files SET digest = randomblob(40000)")  # more than the cache holds goes to the disk
+    shutil.copytree(place, copy)
+    db.close()
+    assert (copy / "catalog.sqlite-journal").stat().st_size > 0
+    for name in ("catalog.sqlite", "catalog.sqlite-journal"):
+        os.replace(copy / name, place / name)
+    changed_ns = (place / "catalog.sqlite").stat().st_ctime_ns
+    monkeypatch.setattr(own_indexes, "installed_ns", lambda: changed_ns + 1)
+    said = cli("search", "a star", earlier)
+    assert (said.code, said.err.count("was here before indexes were signed")) == (OK, 1)
+
+
 def no_use_before(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(tmp_path / "cache")
 

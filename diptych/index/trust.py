@@ -44,6 +44,7 @@ class Trust:
         self.accepts = accept
         self._directory, self._is_apart, self._notice = directory, is_apart, notice
         self._identity = Identity()
+        self._was_here = False  # before this version
         self._has_said = False
 
     @property
@@ -70,7 +71,10 @@ class Trust:
 
     def known(self) -> bool:
         """Whether the index is this user's, as far as its identity tells: asked before the catalog is opened."""
-        return self._read().record is not None or self.accepts or self._is_earlier()
+        is_known = self._read().record is not None
+        # asked now, for what a killed process left is undone when the catalog is opened, which changes its file
+        self._was_here = not is_known and self._is_earlier()
+        return is_known or self.accepts or self._was_here
 
     def confirm(self, said: Mapping[str, Any]) -> None:
         """Hold the facts of the catalog, as it was opened, against the identity. One that is to be accepted is, and so,
@@ -82,7 +86,7 @@ class Trust:
         self.altered = self._identity.record is not None and not is_same
         if self.record is None and self.accepts:
             self.accept(said)
-        elif self.record is None and self._is_earlier() and self.accept(said, "earlier"):
+        elif self.record is None and self._was_here and self.accept(said, "earlier"):
             self._notice(_accepted_once(self._directory, said["model"]))
 
     def _is_earlier(self) -> bool:
