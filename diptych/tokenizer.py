@@ -13,7 +13,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, pro
 
 from diptych.cleaning import PLAIN, SIMPLE, Reading, cleaned
 from diptych.errors import DiptychError, Setting, Words
-from diptych.tokenizer_file import TokenizerFileError, is_panic, opened
+from diptych.tokenizer_file import TokenizerFileError, check_vocabulary, is_panic, opened
 from diptych.untrusted_json import parse_json
 
 if TYPE_CHECKING:
@@ -274,6 +274,7 @@ def json_of_vocabulary(vocab_json: str, merges: str) -> str:
     try:
         vocabulary = {str(word): int(index) for word, index in parse_json(vocab_json).items()}
         lines = merges.removeprefix("\ufeff").split("\n")
+        check_vocabulary(len(vocabulary), len(lines))
         lines = lines[1:] if lines[0].startswith("#version") else lines
         pairs = [(left, right) for left, right in (line.split() for line in lines if line.strip())]
         return _of_vocabulary(vocabulary, pairs).to_str()

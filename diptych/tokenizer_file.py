@@ -114,6 +114,12 @@ def check(text: str) -> None:
     _within("tokens around a text", marks, MAX_MARKS)
 
 
+def check_vocabulary(words: int, merges: int) -> None:
+    """TokenizerFileError where a vocabulary has more words or merges than are read."""
+    _within("words", words, MAX_TOKENS)
+    _within("merges", merges, 4 * MAX_TOKENS)
+
+
 def _within(what: str, came: float, most: float) -> None:
     if came > most:
         raise TokenizerFileError(f"its tokenizer.json has {came:,.10g} {what}; at most {most:,} are read.")
@@ -122,8 +128,7 @@ def _within(what: str, came: float, most: float) -> None:
 def _check_words(model: dict[str, Any], added: object) -> None:
     vocabulary, added = model.get("vocab"), added if isinstance(added, list) else []
     vocabulary = vocabulary if isinstance(vocabulary, (dict, list)) else []
-    _within("words", len(vocabulary), MAX_TOKENS)
-    _within("merges", len(model.get("merges") or ()), 4 * MAX_TOKENS)
+    check_vocabulary(len(vocabulary), len(model.get("merges") or ()))
     _within("added tokens", len(added), MAX_ADDED)
     words = (word[0] if isinstance(word, list) and word else word for word in vocabulary)
     words = itertools.chain(words, (str(each.get("content")) for each in added if isinstance(each, dict)))

@@ -156,6 +156,28 @@ def test_a_jpeg_that_takes_too_much_is_decoded_at_a_fraction(monkeypatch: pytest
         assert jpeg.samples(image) == 1600 * 1200 * 3 // 2
 
 
+def test_a_jpeg_of_more_scans_than_any_picture_has_is_refused_before_each_goes_over_it() -> None:
+    content = encoded(PICTURE, progressive=True)
+    last = content.rindex(b"\xff\xda")
+    scan = content[last:-2]
+    assert seen(content[:-2] + scan * 100 + content[-2:], SPEC).size == PICTURE.size
+    with pytest.raises(ImageError, match=r"damaged.* It has 6\d\d scans, where a picture has some ten"):
+        seen(content[:-2] + scan * 600 + content[-2:], SPEC)
+
+
+def test_whether_a_jpeg_is_one_scan_is_told_without_looking_through_it() -> None:
+    def is_one(picture: Image.Image, **options: Any) -> bool:
+        file = io.BytesIO(encoded(picture, **options))
+        return jpeg.is_one_scan(jpeg.open_jpeg(file), file)
+
+    kinds = [PICTURE, Image.fromarray(GREY), PICTURE.convert("CMYK")]
+    assert [is_one(picture) for picture in kinds] == [True] * 3
+    assert [is_one(picture, progressive=True) for picture in kinds] == [False] * 3
+    content = encoded(PICTURE)
+    cut = content.replace(content[content.index(b"\xff\xda") :][:14], b"\xff\xda\0\x08\1\1\0\0\x3f\0")
+    assert not jpeg.is_one_scan(jpeg.open_jpeg(file := io.BytesIO(cut)), file)
+
+
 def test_jpeg_2000_that_takes_too_much_is_decoded_at_a_fraction(monkeypatch: pytest.MonkeyPatch) -> None:
     content = encoded(Image.new("RGB", (640, 480), "red"), "JPEG2000", num_resolutions=6)
     assert jp2.needed(content, (640, 480)) == 640 * 480 * 19

@@ -20,7 +20,7 @@ _LEAST_SEEN = 1 / 8  # of the rows: a scan that has changed fewer holds little, 
 _FLAT = 128  # what a decoder makes of a block that never came
 _COMPARED = 2**24  # pixels, at most that many of which are compared before and after a scan
 _HUGE = 2**26  # pixels: more are not decoded twice to be compared
-_SCANS = 512  # more are no picture's, but made to keep a decoder busy
+MOST_SCANS = 512  # more are no picture's, but made to keep a decoder busy
 _ALONE = frozenset((0x00, 0x01, 0xFF, *range(0xD0, 0xD9)))  # what follows an FF byte and is no marker with a length
 
 
@@ -59,6 +59,19 @@ def samples(image: Image.Image) -> int:
     return round(image.width * image.height * share)
 
 
+def is_one_scan(image: Image.Image, file: IO[bytes]) -> bool:
+    """Whether all is in its first scan, at whose data a file stands that was just opened: the scan names as many
+    components as there are (ITU T.81, B.2.3)."""
+    count = len(getattr(image, "layer", ()))
+    file.seek(max(file.tell() - 6 - 2 * count, 0))
+    return file.read(3) == struct.pack(">HB", 6 + 2 * count, count) and not image.info.get("progressive")
+
+
+def count_scans(content: bytes) -> int:
+    """Its scans, and those of a preview in it: among pixels an FF byte is followed by 0."""
+    return content.count(b"\xff\xda")
+
+
 def bare(content: bytes) -> bytes:
     """The same picture without what stands beside it, but for EXIF and Adobe's word on its colours."""
     head = b"".join(
@@ -79,7 +92,7 @@ def completed(content: bytes) -> bytes:
 def share_missing(content: bytes) -> float:
     """Of a JPEG that breaks off: which part of its bytes is missing, about; 1 where that cannot be told."""
     scans = list(_scans(content))
-    if not scans or len(scans) > _SCANS:
+    if not scans or len(scans) > MOST_SCANS:
         return 1.0
     start = scans[-1].start
     there = _rows_there(content) if len(scans) == 1 else _rows_changed(content, start) or _LEAST_SEEN

@@ -245,7 +245,11 @@ class _Way(NamedTuple):
         if not pixels:
             self.check(image.size)
         if pixels <= self.max_pixels and pixels * _HELD * _COEFFICIENT <= self.most_bytes:
-            return jpeg.samples(image) * _COEFFICIENT if image.info.get("progressive") else 0
+            if jpeg.is_one_scan(image, file):
+                return 0
+            self._check_scans(file)
+            return jpeg.samples(image) * _COEFFICIENT
+        self._check_scans(file)
         file.seek(0)
         head = file.read(_HEAD_BYTES)
         samples = jpeg.held_samples(image, head)
@@ -254,6 +258,13 @@ class _Way(NamedTuple):
         if samples * _COEFFICIENT > self.most_bytes:
             self.afford(image.size, samples * _COEFFICIENT)
         return samples * _COEFFICIENT
+
+    def _check_scans(self, file: IO[bytes]) -> None:
+        """Each scan goes over the whole picture once more, however few bytes it has."""
+        file.seek(0)
+        if (count := jpeg.count_scans(file.read(_HEAD_BYTES))) > jpeg.MOST_SCANS:
+            detail = f"It has {count:,} scans, where a picture has some ten; save it again or leave it out."
+            raise ImageError("damaged", self.name, detail)
 
     def _png(self, file: IO[bytes]) -> Upright:
         try:
