@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from conftest import Cli
 from hypothesis import given
 from hypothesis import strategies as st
 
+import diptych
 from diptych.cli import OK
 from diptych.cli.names import escaped_json, quoted
 from diptych.cli.results import rows
@@ -92,6 +94,24 @@ def test_search_prints_names_of_any_kind(cli: Cli, tiny_model: Path, pictures: P
     assert cli(*copies, "-0").out in (f"{tmp_path}/{ESCAPE}\0", f"{tmp_path}/copy.png\0")
     for said in (cli(*copies), cli(*copies, "--paths"), cli(*copies, "--json"), cli(*search, "--previews", "none")):
         assert "\x1b" not in said.out + said.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no such names of files")
+def test_a_folder_and_a_model_may_be_called_by_bytes_that_are_no_text(
+    tiny_model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """As folders are that were packed on an older system; the index finds its model again."""
+    folder, model = tmp_path / "caf\udce9", tmp_path / "mod\udce8le"
+    shutil.copytree(tiny_model, model)
+    folder.mkdir()
+    shutil.copy(pictures / "scene-0.png", folder / "a\udcff.png")
+    with diptych.open_index(folder, model=str(model)) as index:
+        index.update()
+    with diptych.open_index(folder) as index:
+        assert [hit.path for hit in index.search("a star").hits] == [folder / "a\udcff.png"]
+        assert index.catalog.facts()["model"] == str(model)
+        assert index.update().unchanged == 1
+        assert not index.update(reindex=True).failures
 
 
 def test_rows_for_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,7 +104,7 @@ class Catalog:
         facts |= {f"change.{modality}": os.urandom(8).hex() for modality in MODALITIES}
         with cls(aside, connect(aside, "rwc")) as catalog, catalog.writing() as db:
             create_tables(db)
-            db.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
+            db.executemany(f"INSERT INTO facts {stored.FACT}", stored.fact_rows(facts))
         with explained(path):
             directory.rename(aside.name, path.name)
         return cls.open(path)
@@ -197,7 +197,7 @@ class Catalog:
     def set_facts(self, facts: Mapping[str, Any]) -> None:
         """Add or replace facts; None takes one away."""
         with self.writing():
-            self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
+            self._db.executemany(f"INSERT OR REPLACE INTO facts {stored.FACT}", stored.fact_rows(facts))
             self._db.execute("DELETE FROM facts WHERE value IS NULL")
 
     @property

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -101,6 +101,7 @@ _ITEM_COLUMNS = ", ".join(
 _KNOWN = ", ".join(f"'{key}'" for key in KNOWN)
 _NOTE = f"{said('reason', LONGEST_NOTE)}, {said('message', LONGEST_NOTE)}"
 FACTS = f"SELECT key, {bounded('value', LONGEST)} FROM facts WHERE key IN ({_KNOWN})"
+FACT = "VALUES (?1, CASE typeof(?2) WHEN 'blob' THEN CAST(?2 AS TEXT) ELSE ?2 END)"  # of a row of `fact_rows`
 UNREAD = f"SELECT path, kind, {_NOTE} FROM files WHERE reason IS NOT NULL AND {SOUND_FILE} AND "
 PARTIAL = f"SELECT path, kind, {said('partial', LONGEST_NOTE)} FROM files WHERE partial != '' AND {SOUND_FILE} AND "
 PATHS = f"SELECT id, {bounded('path', LONGEST_PATH)}, {bounded('kind', 20)}, {SOUND_FILE} FROM files"
@@ -161,6 +162,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def fact_rows(facts: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Facts as FACT takes them: a folder or a model may be called by bytes that are no text."""
+    return [(key, os.fsencode(value) if isinstance(value, str) else value) for key, value in facts.items()]
 
 
 def item_rows(file: int, entry: Entry, dim: int) -> Iterator[tuple[Any, ...]]:
