@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +290,36 @@ def test_ctrl_c_is_heard_while_sqlite_runs_and_while_it_waits(
 def test_what_sqlite_says_of_a_value_is_damage(catalog: Catalog) -> None:
     with pytest.raises(IndexDamagedError, match="holds what diptych does not write"):
         catalog.rows("SELECT zeroblob(1000000000)")
+
+
+def test_ids_that_are_used_up_are_damage_and_mended(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (folder / ".diptych" / "catalog.sqlite").read_bytes()
+    for sql in (
+        "UPDATE sqlite_sequence SET seq = 9223372036854775807", "UPDATE sqlite_sequence SET seq = 'x'",
+        "UPDATE items SET id = 9223372036854775807 WHERE id = 3",
+    ):  # fmt: skip
+        (folder / ".diptych" / "catalog.sqlite").write_bytes(before)
+        changed(folder, sql)
+        changed(folder, "UPDATE sqlite_sequence SET seq = max(seq, (SELECT max(id) FROM items))")
+        assert run(["search", "x", str(folder)]) == FAILED
+        assert "has given away all ids" in capsys.readouterr().err
+        assert run(["doctor", str(folder), "--mend"]) == OK
+        assert hits(folder, capsys)[0] == EVERYTHING
+
+
+def test_a_cache_that_claims_more_than_the_catalog_holds_is_not_opened(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files may be long and take no room on a disk, and reading them takes time without end."""
+    from diptych.index import cache, rows
+
+    with open_index(folder) as index:
+        stamp, directory = index.catalog.stamp("picture"), cache.directory_of(index.place, "picture")
+        opened = [cache._at(index.catalog, directory, "picture", stamp)]
+        real = rows.Head.read
+        for changes in ({"rows": 20_000}, {"dim": 2 * DIM}):
+            monkeypatch.setattr(
+                rows.Head, "read", lambda directory, changes=changes: replace(real(directory), **changes)
+            )
+            opened.append(cache._at(index.catalog, directory, "picture", stamp))
+    assert [one is not None for one in opened] == [True, False, False]

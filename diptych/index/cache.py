@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
 LOCK = "lock"
+_FEW = 10_000  # rows; more than there are items may be gone and not swept up yet (`Nearest.outgrown`)
 
 
 class Sound:
@@ -92,14 +93,14 @@ def opened(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
     While another process updates the index, its last cache is used as it is. Where nothing can be written, a cache is
     built in a temporary folder and goes with the program.
     """
-    if nearest := _at(directory_of(place, modality), catalog.stamp(modality)):
+    if nearest := _at(catalog, directory_of(place, modality), modality, catalog.stamp(modality)):
         return nearest
     try:
         with locked(place / LOCK):
             return _renewed(catalog, place, modality)
     except IndexBusyError:
         last = _noted(catalog, modality)
-        return (last and _at(directory_of(place, modality), last)) or _temporary(catalog, modality)
+        return (last and _at(catalog, directory_of(place, modality), modality, last)) or _temporary(catalog, modality)
     except IndexPlaceError:
         return _temporary(catalog, modality)
 
@@ -149,11 +150,16 @@ def fingerprint_of(place: Path, modality: Modality) -> str | None:
         return None
 
 
-def _at(directory: IndexDirectory, stamp: str) -> Nearest | None:
-    """The cache in a directory if it is whole and carries this stamp."""
+def _at(catalog: Catalog, directory: IndexDirectory, modality: Modality, stamp: str) -> Nearest | None:
+    """The cache in a directory if it is whole, carries this stamp, and is no larger than one of this catalog can be:
+    what it claims takes time and memory before anything shows that it is not true."""
     from diptych.index.nearest import CacheError, Nearest
+    from diptych.index.rows import Head
 
     try:
+        head = Head.read(directory)
+        if head.dim != catalog.dim or (head.rows > _FEW and head.rows > 2 * catalog.count(modality) + _FEW):
+            return None
         return Nearest.open(directory, stamp=stamp)
     except (CacheError, OSError):
         return None
@@ -163,7 +169,7 @@ def _renewed(catalog: Catalog, place: Path, modality: Modality, arranging: Progr
     directory, stamp = directory_of(place, modality), catalog.stamp(modality)
     if not directory.exists:
         discard(place, modality)
-    nearest = _at(directory, stamp) or _grown(catalog, directory, modality, stamp)
+    nearest = _at(catalog, directory, modality, stamp) or _grown(catalog, directory, modality, stamp)
     nearest = nearest or _built(catalog, directory, modality, stamp, arranging)
     if _noted(catalog, modality) != stamp:
         catalog.set_facts({f"cached.{modality}": stamp})
@@ -182,7 +188,7 @@ def _grown(catalog: Catalog, directory: IndexDirectory, modality: Modality, stam
     from diptych.index.nearest import CacheError
 
     noted = _noted(catalog, modality)
-    nearest = _at(directory, noted) if noted else None
+    nearest = _at(catalog, directory, modality, noted) if noted else None
     if nearest is None or noted is None:
         return None
     wanted, there = catalog.ids(modality), nearest.ids

@@ -112,7 +112,7 @@ class Catalog:
     def _check_format(self) -> None:
         with explained(self.path):
             is_earlier = check_schema(self._db, self.path)
-            facts = self._facts()
+            facts, last = self._facts(), self._db.execute(stored.LAST_ID).fetchone()
         form = facts.get("format")
         if isinstance(form, int) and form > FORMAT:
             raise IndexNewerError(f"{self.path} has format {form}; this diptych reads {FORMAT}.")
@@ -122,6 +122,8 @@ class Catalog:
         form = facts["format"]
         if is_earlier != (form < FORMAT):
             raise IndexDamagedError(f"{self.path} says that it has format {form}, and its tables are of another.")
+        if last and last[0]:
+            raise IndexDamagedError(f"{self.path} has given away all ids that there are.")
         self._is_earlier = is_earlier
 
     def close(self) -> None:
@@ -257,6 +259,10 @@ class Catalog:
         among = "" if condition == "1" else f"WHERE file IN (SELECT id FROM files WHERE {condition})"
         items = dict(self.rows(f"SELECT modality, count(*) FROM items {among} GROUP BY modality", parameters))
         return Counts(files, items.get("picture", 0), items.get("text", 0), failed, partial)
+
+    def count(self, modality: Modality) -> int:
+        """How many items of a modality there are."""
+        return self.rows("SELECT count(*) FROM items WHERE modality = ?", (modality,))[0][0]
 
     def ids(self, modality: Modality) -> np.ndarray:
         """The ids, (n,) int64 in ascending order, of all items of a modality."""

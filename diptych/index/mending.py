@@ -200,7 +200,8 @@ def _readable(db: sqlite3.Connection, table: str, columns: list[str]) -> Iterato
     last = 0
     while True:
         try:
-            for row in db.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE id > ? ORDER BY id", (last,)):
+            between = f"id > {last} AND id <= {_FARTHEST}"
+            for row in db.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE {between} ORDER BY id"):
                 if row[0] > last:  # a page in another's place brings back what has been
                     last = row[0]
                     yield row

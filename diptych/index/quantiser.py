@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diptych.errors import ArgumentError
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64, UInt8
 
@@ -68,7 +70,9 @@ class Quantiser:
 
     @classmethod
     def from_array(cls, numbers: Float[np.ndarray, " numbers"], *, dim: int, pieces: int) -> Quantiser:
-        """What `to_array` wrote. Raises ValueError on another length."""
+        """What `to_array` wrote. Raises ValueError on another length, and on what is no number."""
+        if not np.isfinite(numbers).all():
+            raise ArgumentError("a quantiser holds what is no number")
         kept = pieces * AXES
         mean, axes, letters = np.split(numbers, [dim, dim + dim * kept])
         return cls(mean, axes.reshape(dim, kept), letters.reshape(pieces, LETTERS, AXES))

@@ -188,7 +188,7 @@ def _kept(
     directory: IndexDirectory, name: str, make: Callable[[], np.ndarray], *, shape: tuple[int, int]
 ) -> np.ndarray:
     """The array in a file, made and written where it is missing or damaged."""
-    with suppress(OSError, ValueError, EOFError):
+    with suppress(OSError, ValueError, EOFError, MemoryError):  # the last is of a header that claims too much
         most = _HEADER_BYTES + 4 * shape[0] * shape[1]
         kept = np.load(BytesIO(directory.read(name, most)), allow_pickle=False)
         if kept.shape == shape and kept.dtype == np.float32 and np.isfinite(kept).all():

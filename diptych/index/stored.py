@@ -100,6 +100,7 @@ _ITEM_COLUMNS = ", ".join(
 # What of a catalog is read, in statements; UNREAD and PARTIAL go on with a condition, ITEMS has {} for its ids
 _KNOWN = ", ".join(f"'{key}'" for key in KNOWN)
 _NOTE = f"{said('reason', LONGEST_NOTE)}, {said('message', LONGEST_NOTE)}"
+LAST_ID = "SELECT typeof(seq) != 'integer' OR seq NOT BETWEEN 0 AND 1 << 53 FROM sqlite_sequence WHERE name = 'items'"
 FACTS = f"SELECT key, {bounded('value', LONGEST)} FROM facts WHERE key IN ({_KNOWN})"
 FACT = "VALUES (?1, CASE typeof(?2) WHEN 'blob' THEN CAST(?2 AS TEXT) ELSE ?2 END)"  # of a row of `fact_rows`
 UNREAD = f"SELECT path, kind, {_NOTE} FROM files WHERE reason IS NOT NULL AND {SOUND_FILE} AND "
