@@ -318,8 +318,7 @@ def test_a_cache_that_claims_more_than_the_catalog_holds_is_not_opened(
         opened = [cache._at(index.catalog, directory, "picture", stamp)]
         real = rows.Head.read
         for changes in ({"rows": 20_000}, {"dim": 2 * DIM}):
-            monkeypatch.setattr(
-                rows.Head, "read", lambda directory, changes=changes: replace(real(directory), **changes)
-            )
+            claimed = replace(real(directory), **changes)
+            monkeypatch.setattr(rows.Head, "read", lambda directory, claimed=claimed: claimed)
             opened.append(cache._at(index.catalog, directory, "picture", stamp))
     assert [one is not None for one in opened] == [True, False, False]
