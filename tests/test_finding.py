@@ -283,6 +283,16 @@ def test_one_of_several_epochs_has_to_be_named(tmp_path: Path) -> None:
     assert read(folder / "epoch_2.pt").config == read(OPEN_CLIP).config
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="another system's files")
+def test_a_pipe_is_no_file_of_weights(tmp_path: Path) -> None:
+    """Whatever it is called; nobody would ever write to it."""
+    for name in ("open_clip_model.safetensors", "epoch_1.pt"):
+        folder = open_clip_folder(tmp_path / name)
+        os.mkfifo(folder / name)
+        with pytest.raises(CheckpointError, match="holds no weights"):
+            read(folder)
+
+
 def test_where_both_configurations_lie_the_weights_decide(tmp_path: Path) -> None:
     folder = open_clip_folder(tmp_path / "it", "open_clip_model.safetensors")
     shutil.copy(HF_CLIP / "config.json", folder)

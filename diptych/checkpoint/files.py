@@ -111,8 +111,9 @@ def weights_of(folder: Path, names: tuple[str, ...]) -> Path:
 
 
 def other_weights(folder: Path) -> list[Path]:
-    """Every file of weights, by its ending."""
-    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and not NO_WEIGHTS.match(path.name))
+    """Every file of weights, by its ending; a pipe would be waited for."""
+    named = (path for path in folder.iterdir() if path.suffix in SUFFIXES and not NO_WEIGHTS.match(path.name))
+    return sorted(path for path in named if path.is_file())
 
 
 def first_of(folder: Path, names: tuple[str, ...]) -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import resource
 import signal
 import stat
 import sys
@@ -125,3 +126,8 @@ def peak_bytes() -> int:
     """The most memory that this process has had since `forget_peak`."""
     found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.M)
     return int(found[1]) * 1024 if found else 0
+
+
+def children_peak_bytes() -> int:
+    """The most memory that any process has had that this one started and that has ended."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024

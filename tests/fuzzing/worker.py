@@ -30,6 +30,7 @@ from .watching import (
     Network,
     Outside,
     TooLong,
+    children_peak_bytes,
     forget_peak,
     limited_time,
     not_escaped,
@@ -97,7 +98,8 @@ class Worker:
         self.screen.clear(is_terminal=is_terminal)
         self.network.asked.clear()
         forget_peak()
-        before, code, broken = peak_bytes(), None, list[str]()
+        before, before_children = peak_bytes(), children_peak_bytes()
+        code, broken = None, list[str]()
         try:
             with limited_time():
                 code = run(command)
@@ -109,6 +111,8 @@ class Worker:
         broken += [f"asked the network for {asked}" for asked in self.network.asked]
         if peak_bytes() > max(MOST_BYTES, before + 50_000_000):
             broken.append(f"took {peak_bytes() / 1e9:.1f} GB")
+        if (children := children_peak_bytes()) > max(MOST_BYTES, before_children):
+            broken.append(f"had a process that took {children / 1e9:.1f} GB")
         return broken + ([] if code is None else self._badly_said(code, command, is_terminal))
 
     def _badly_said(self, code: Any, command: list[str], is_terminal: bool) -> list[str]:
