@@ -156,6 +156,7 @@ def test_a_link_that_leads_out_is_no_hit_and_no_copy(folder: Path, capsys: pytes
     run(["search", "x", str(folder), "--json", "--no-update"])
     assert all("copies" not in hit for hit in json.loads(capsys.readouterr().out)["hits"])
     assert run(["index", "duplicates", str(folder), "--no-update", "--json"]) == NOTHING
+    assert "left out 2 entries" in capsys.readouterr().err
     assert hits(folder, capsys, "--no-update", "--copies", "--follow-links")[0] == {
         *EVERYTHING,
         "sub/2.png",
@@ -272,8 +273,14 @@ def waiting(catalog: Catalog) -> object:
         return catalog.facts()
 
 
+def opening(catalog: Catalog) -> object:
+    with closing(sqlite3.connect(catalog.path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        return Catalog.open(catalog.path)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals between threads")
-@pytest.mark.parametrize("ask", [asking, writing, waiting])
+@pytest.mark.parametrize("ask", [asking, writing, waiting, opening])
 def test_ctrl_c_is_heard_while_sqlite_runs_and_while_it_waits(
     catalog: Catalog, ask: Callable[[Catalog], object]
 ) -> None:

@@ -8,7 +8,7 @@ import click
 
 from diptych.cli import NOTHING
 from diptych.cli.names import quoted
-from diptych.cli.options import failures_json, json_option, print_json, progress, report_failures, say
+from diptych.cli.options import failures_json, json_option, print_json, progress, report_failures, report_refused, say
 from diptych.cli.terminal import tell, tell_names
 from diptych.cli.trusting import opened, trust_option
 
@@ -48,6 +48,7 @@ def command(
         failures, before = brought_up_to_date(index, folder, update)
         with progress("comparing") as advance:
             found = find_duplicates(index, threshold=THRESHOLD if threshold is None else threshold, progress=advance)
+        report_refused(index.catalog.refused.values())
     code = report_failures(failures, before)
     if as_json:
         groups = [[copy._asdict() | {"path": str(copy.path)} for copy in group] for group in found.groups]

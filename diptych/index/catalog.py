@@ -111,8 +111,8 @@ class Catalog:
 
     def _check_format(self) -> None:
         with explained(self.path):
-            is_earlier = check_schema(self._db, self.path)
-            facts, last = self._facts(), self._db.execute(stored.LAST_ID).fetchone()
+            is_earlier = self._patiently(lambda: check_schema(self._db, self.path))
+            facts, last = self._facts(), self.rows(stored.LAST_ID)
         form = facts.get("format")
         if isinstance(form, int) and form > FORMAT:
             raise IndexNewerError(f"{self.path} has format {form}; this diptych reads {FORMAT}.")
@@ -122,7 +122,7 @@ class Catalog:
         form = facts["format"]
         if is_earlier != (form < FORMAT):
             raise IndexDamagedError(f"{self.path} says that it has format {form}, and its tables are of another.")
-        if last and last[0]:
+        if last and last[0][0]:
             raise IndexDamagedError(f"{self.path} has given away all ids that there are.")
         self._is_earlier = is_earlier
 

@@ -44,7 +44,7 @@ def sound(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def patterns(said: str | None) -> tuple[str, ...]:
     """The list of what is left out, from its fact. Raises ValueError where it is none, or one of them no pattern."""
-    found = _read(said or "[]")
+    found = parse_json(said or "[]")
     if not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
         raise ArgumentError("it is no list of patterns")
     Patterns(found)
@@ -53,14 +53,10 @@ def patterns(said: str | None) -> tuple[str, ...]:
 
 def counts(said: str | None) -> dict[str, int]:
     """How much was left out by reason, from its fact. Raises ValueError where it is none."""
-    found = _read(said or "{}")
+    found = parse_json(said or "{}")
     if not (isinstance(found, dict) and all(isinstance(count, int) for count in found.values())):
         raise ArgumentError("it is no table of counts")
     return found
-
-
-def _read(said: str) -> object:
-    return parse_json(said)
 
 
 def _is_right(key: str, value: object) -> bool:
