@@ -3,13 +3,12 @@ hours at some of them, so what they ask for is looked over first, and then tried
 
 from __future__ import annotations
 
-import base64
+import binascii
 import contextlib
 import hashlib
 import itertools
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,7 +172,7 @@ def _check_part(part: dict[str, Any]) -> None:
 def _check_charsmap(charsmap: str) -> None:
     """A table begins with the length of its index, which is what `tokenizers` believes."""
     try:
-        content = base64.b64decode(charsmap, validate=True)
+        content = binascii.a2b_base64(charsmap, strict_mode=True)
     except ValueError:
         content = b""
     length = int.from_bytes(content[:4], "little")
@@ -222,6 +221,8 @@ def _marks(part: dict[str, Any]) -> int:
 def _try(text: str) -> None:
     """Open it and read some texts with it in a process that may die. TokenizerFileError where that dies, fails or does
     not end."""
+    import subprocess  # here, for it is needed once for each file
+
     paths = [str(Path(tokenizers.__file__).parents[1]), *(path for path in sys.path if isinstance(path, str))]
     command = [sys.executable, "-I", "-c", _TRY, json.dumps(paths), str(_TRIED_BYTES)]
     try:

@@ -84,7 +84,7 @@ class Page(NamedTuple):
             return shown + segment + again
         numbers = pixels * self.samples * depth
         if self.is_grey:  # Pillow's and a copy; of signed ones it makes 32 bits
-            numbers = pixels * (4 if depth <= 2 and self.formats[0] == UNSIGNED else 10)
+            numbers = pixels * (8 if depth > 2 else 4 if self.formats[0] == UNSIGNED else 10)
         return numbers + 2 * segment + shown + again
 
     @property
