@@ -11,7 +11,7 @@ from pathlib import Path
 from .driver import Failure, fuzzed
 from .targets import NAMES
 
-PIECE_S = 60.0  # of one target before the next has its turn
+TURN_S = 60.0  # of one target before the next has its own
 
 
 def main() -> int:
@@ -36,9 +36,10 @@ def main() -> int:
 def _by_turns(targets: list[str], options: argparse.Namespace, until: float) -> list[Failure]:
     """Each target for a while, until the time is over."""
     failures, first = list[Failure](), dict.fromkeys(targets, options.first)
+    turn_s = min(TURN_S, 60 * options.minutes / len(targets))
     while time.monotonic() < until:
         for target in targets:
-            end = min(until, time.monotonic() + PIECE_S)
+            end = min(until, time.monotonic() + turn_s)
             count, found = fuzzed(
                 target, range(first[target], first[target] + 10**9), seed=options.seed, place=options.keep, until=end,
                 tell=_tell,

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from random import Random
 
-from .values import damaged, text
+from .values import damaged
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -96,9 +96,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     elif os.path.lexists(path):
         path.unlink()
-
-
-def odd_name(choice: Random) -> str:
-    """A name that a file may have, by its first letters."""
-    name = text(choice).replace("\0", "").replace("/", "_").encode("utf-8", "surrogateescape" if False else "replace")
-    return name[:100].decode("utf-8", "ignore") or "empty"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from PIL import Image
@@ -152,7 +153,8 @@ def _size(model: Path, precious: Path, choice: Random) -> str:
     return f"{path.name}: {key} is {str(owner[key])[:40]}"
 
 
-def _numbers(value: object):  # type: ignore[no-untyped-def]
+def _numbers(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every (owner, key) of a number inside."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, each in inside:
         if isinstance(each, int | float) and not isinstance(each, bool):

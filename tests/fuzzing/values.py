@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -94,7 +95,7 @@ def json_with_changes(value: Any, choice: Random, *, most: int = 3) -> tuple[Any
     return value, told
 
 
-def _places(value: Any) -> Any:
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
     """Every (owner, key) inside; of long lists the first."""
     if isinstance(value, dict):
         inside: Any = list(value.items())
