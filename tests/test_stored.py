@@ -229,6 +229,16 @@ def test_a_fact_of_another_kind_is_said_and_mended(
     assert hits(folder, capsys)[0] == EVERYTHING
 
 
+def test_vectors_of_another_length_than_the_models_are_damage(folder: Path, model: Any) -> None:
+    changed(folder, "UPDATE facts SET value = 8000 WHERE key = 'dim'")
+    with (
+        open_index(folder, model=model) as index,
+        pytest.raises(IndexDamagedError, match="its vectors have 8000 numbers, and those of its model have 16"),
+    ):
+        index.search("x")
+    assert run(["index", "duplicates", str(folder), "--no-update"]) == NOTHING
+
+
 def test_more_facts_than_any_catalog_has(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     numbers = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 5000)"
     changed(folder, f"{numbers} INSERT INTO facts SELECT 'a' || x, zeroblob(1000) FROM c")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Of the bundled model: crops to 90 % of a picture have 0.90 to 0.97, shots of one scene up to 0.945, others up to 0.89.
 THRESHOLD = 0.94
 BLOCK = 2048  # rows that are compared at a time: 17 MB of cosines
+_LONG = 2048  # numbers of a vector
 _HEAD = 4  # a bound is computed on a quarter of the dimensions
 _ROUNDING = 2e-3  # vectors are stored as float16
 Progress = Callable[[int, int], None]
@@ -136,9 +137,13 @@ def _where(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _bounds(vectors: np.ndarray) -> np.ndarray:
     """Heads with the lengths of their tails, (items, head + 1)."""
-    sample = vectors[:: max(1, len(vectors) // 20_000)].astype(np.float64)
-    axes = np.linalg.eigh(sample.T @ sample)[1][:, ::-1].astype(np.float32)  # the longest first
-    head = vectors @ axes[:, : max(1, vectors.shape[1] // _HEAD)]
+    kept = max(1, vectors.shape[1] // _HEAD)
+    if vectors.shape[1] <= _LONG:
+        sample = vectors[:: max(1, len(vectors) // 20_000)].astype(np.float64)
+        axes = np.linalg.eigh(sample.T @ sample)[1][:, ::-1].astype(np.float32)  # the longest first
+        head = vectors @ axes[:, :kept]
+    else:  # the bound holds on any axes, and finding these takes the cube of the length
+        head = vectors[:, :kept]
     tail = np.sqrt(np.maximum(0, 1 - (head * head).sum(axis=1, keepdims=True))) + 1e-4  # rounding may not lose a pair
     return np.hstack([head, tail]).astype(np.float32)
 

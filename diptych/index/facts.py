@@ -10,7 +10,7 @@ from diptych.index.patterns import Patterns
 from diptych.untrusted_json import parse_json
 
 NEEDED = frozenset(("format", "fingerprint", "model", "dim", "generation", "change.picture", "change.text"))
-MOST_DIM = 16_384  # numbers of a vector: several times what any model makes
+MOST_DIM = 8192  # numbers of a vector: several times what any model makes
 LONGEST = 2**20  # characters of a text
 
 

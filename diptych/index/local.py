@@ -20,7 +20,7 @@ from diptych.index.faults import IndexDamagedError, IndexModelError, IndexPlaceE
 from diptych.index.identity import Facts
 from diptych.index.items import Modality
 from diptych.index.lock import is_held_elsewhere, locked
-from diptych.index.own_model import called, check_root, named, other_model, own_model, source_of
+from diptych.index.own_model import called, check_fits, check_root, named, own_model, source_of
 from diptych.index.patterns import inside
 from diptych.index.roots import CATALOG, PLACE, root_of
 from diptych.index.trust import Trust
@@ -288,8 +288,8 @@ class LocalIndex:
         """The model, opened when first asked for. Raises IndexModelError where the index is of another."""
         facts = self.catalog.facts() if self.exists else None  # one that is damaged says so at once
         model = self.any_model
-        if facts and facts["fingerprint"] != model.fingerprint:
-            raise other_model(self.place, facts, source_of(model))
+        if facts:
+            check_fits(self.place, facts, model)
         return model
 
     @property

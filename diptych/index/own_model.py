@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych import __version__
 from diptych.errors import Setting
-from diptych.index.faults import IndexModelError
+from diptych.index.faults import IndexDamagedError, IndexModelError
 from diptych.index.mending import facts_of
 from diptych.index.strangers import cut, shown, untrusted
 
@@ -98,7 +98,17 @@ def called(source: object) -> str:
     return "the bundled model" if source == BUNDLED else cut(str(source))
 
 
-def other_model(place: Path, facts: Mapping[str, Any], came: str) -> IndexModelError:
+def check_fits(place: Path, facts: Mapping[str, Any], model: Embedder) -> None:
+    """Raises IndexModelError where the vectors of an index are of another model, and IndexDamagedError where they are
+    said to be of this one and cannot be: whatever asks them would take the time and memory of what is claimed."""
+    if facts["fingerprint"] != model.fingerprint:
+        raise _other_model(place, facts, source_of(model))
+    if facts["dim"] != model.dim:
+        claimed = f"{place} says that its vectors have {facts['dim']} numbers"
+        raise IndexDamagedError(f"{claimed}, and those of its model have {model.dim}.")
+
+
+def _other_model(place: Path, facts: Mapping[str, Any], came: str) -> IndexModelError:
     """What to say of an index and a model that do not go together."""
     if facts["model"] == came == BUNDLED:  # each update has noted which version it was
         made = facts.get("version", "an earlier version")
