@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
-from index_model import SPEC, PixelModel, draw
+from index_model import SPEC, InlineReaders, PixelModel, draw
 
 from diptych.cli import OK, run
 from diptych.cli.options import pictures_in
 from diptych.data.classes import read_classes
-from diptych.index import readers
+from diptych.index import bulk, readers
 from diptych.index.faults import IndexPlaceError
 from diptych.index.items import File
 from diptych.index.local import open_index
@@ -40,8 +41,6 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
-    from index_model import InlineReaders
-
     made = PixelModel()
     monkeypatch.setattr(readers, "Readers", InlineReaders)
     monkeypatch.setattr("diptych.embedder.load", lambda name, **options: made)
@@ -170,15 +169,14 @@ def test_a_catalog_that_was_altered_to_follow_links_does_not(folder: Path, model
         assert index.update().added == 0
 
 
-def test_embedding_in_bulk(folder: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import pyarrow.parquet
-
+def test_embedding_in_bulk(folder: Path, model: PixelModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "Readers", InlineReaders)
     shutil.rmtree(folder / "sub")
-    for flags, names in (((), ["own.png"]), (("--follow-links",), ["deep/deeper.png", "far.png", "own.png"])):
-        out = tmp_path / f"out{len(names)}"
-        run(["embed", str(folder), str(out), "--model", str(tiny_model), *flags])
-        assert pyarrow.parquet.read_table(out / "00000.parquet")["path"].to_pylist() == names
-        assert ("4 links lead out" in capsys.readouterr().err) == (not flags)
+    for follow_links, names in ((False, ["own.png"]), (True, ["deep/deeper.png", "far.png", "own.png"])):
+        done = bulk.embed_in_bulk(model, folder, tmp_path / str(follow_links), follow_links=follow_links)
+        assert (done.rows, done.links) == (len(names), 0 if follow_links else 4)
+        table = pyarrow.parquet.read_table(tmp_path / str(follow_links) / "00000.parquet")
+        assert table["path"].to_pylist() == names
 
 
 def test_the_pictures_of_a_folder_that_a_command_looks_at(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

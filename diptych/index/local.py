@@ -217,7 +217,9 @@ class LocalIndex:
         return self.trust.known() or is_held_elsewhere(self.place / cache.LOCK)
 
     def _inside(self) -> Inside | None:
-        return None if self.rules.follow_links else Inside(self.root)
+        # as `rules` has it, which takes longer: what is left out may be many patterns
+        is_noted = self.trust.holds and self.catalog.facts().get("follow_links") == "yes"
+        return None if (is_noted if self.follow_links is None else self.follow_links) else Inside(self.root)
 
     def _identity(self) -> tuple[int, int] | None:
         status = self.directory.status(CATALOG)
