@@ -339,3 +339,15 @@ def test_a_cache_that_claims_more_than_the_catalog_holds_is_not_opened(
             monkeypatch.setattr(rows.Head, "read", lambda directory, claimed=claimed: claimed)
             opened.append(cache._at(index.catalog, directory, "picture", stamp))
     assert [one is not None for one in opened] == [True, False, False]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes have no names")
+def test_a_pipe_that_came_after_the_scan_is_not_waited_for(tmp_path: Path) -> None:
+    from diptych.index.changes import digest_of
+    from diptych.index.read_anew import kind_read_anew, tells_more
+
+    os.mkfifo(tmp_path / "a.tif")
+    with pytest.raises(OSError, match="a pipe"):
+        digest_of(tmp_path / "a.tif")
+    assert kind_read_anew(str(tmp_path / "a.tif"), "picture") is None
+    assert tells_more(str(tmp_path / "a.tif"), is_undated=True, has_place=False) is None

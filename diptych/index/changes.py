@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from diptych.index.catalog import Known
 from diptych.index.items import File
+from diptych.regular_files import open_file
 
 DIGEST_BYTES = 16
 # A file can change twice within one tick of its file system's clock (FAT's are two seconds long) and keep its size;
@@ -85,7 +86,7 @@ def is_settled(file: File, now_ns: int) -> bool:
 def digest_of(path: str | os.PathLike[str]) -> bytes:
     """The blake2b of a file's bytes, 16 bytes long. Raises OSError."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    with open(path, "rb", buffering=0) as file:
+    with open_file(path) as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.digest()

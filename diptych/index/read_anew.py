@@ -9,6 +9,7 @@ from typing import IO, Literal
 
 from diptych.index.items import Kind
 from diptych.index.scan import RAW_ENDINGS
+from diptych.regular_files import open_file
 
 _HEAD_BYTES = 2**17  # where a file says what it is, and most what else they say
 _COLOURS = ((0,), (1,), (2,), (5,), (6,))  # PhotometricInterpretation: grey, RGB, CMYK, YCbCr
@@ -37,7 +38,7 @@ def kind_read_anew(path: str, kind: Kind) -> str | None:
     if kind == "text" or os.path.splitext(path)[1].lower() in _RAW:
         return None
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             return _of_picture(file)
     except OSError:
         return None
@@ -49,7 +50,7 @@ def tells_more(path: str, *, is_undated: bool, has_place: bool) -> str | None:
     if is_undated and any(os.path.exists(f"{stem}.xmp") for stem in (path, os.path.splitext(path)[0])):
         return "with a date"
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             said = _ends(file)
     except OSError:
         return None
