@@ -46,7 +46,19 @@ def no_choice_outlives_its_test(request: pytest.FixtureRequest) -> Iterator[None
 
 # The files that take longest, the longest first: whichever worker is free takes the next, and none is left over with
 # one of these when the others are done.
-LONGEST = ("bench", "readme", "restart", "training", "exporting", "nets", "index_faults", "cli", "demo", "distributed")
+LONGEST = (
+    "fuzzing",
+    "bench",
+    "readme",
+    "restart",
+    "training",
+    "exporting",
+    "nets",
+    "index_faults",
+    "cli",
+    "demo",
+    "distributed",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
