@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from diptych.index import stored
+from diptych.index.budget import Bounded
 from diptych.index.directory import IndexDirectory
 from diptych.index.facts import NEEDED, wrong
 from diptych.index.faults import IndexBusyError, IndexDamagedError, IndexNewerError, IndexPlaceError, explained
@@ -26,7 +27,7 @@ from diptych.versions import READING, TOKENIZING
 
 T = TypeVar("T")
 WAIT_S = 60.0  # how long a reader and a writer wait for each other's transaction
-_HEARD_EVERY, _HEARD_EVERY_MS = 100_000, 250  # steps of SQLite's machine: some milliseconds; how long it waits
+_HEARD_EVERY_MS = 250  # SQLite may wait for long without coming back to Python, which then hears no signal
 BLOCK = 8192  # vectors that are read at a time: 8 MB at 512 dimensions
 _ASKED_AT_ONCE = 500  # ids in one statement; SQLite takes 32,766
 
@@ -61,11 +62,9 @@ class Catalog:
     Raises IndexPlaceError, IndexDamagedError and IndexBusyError, as `diptych.index.faults` says.
     """
 
-    def __init__(self, path: Path, db: sqlite3.Connection):
+    def __init__(self, path: Path, db: Bounded):
         self.path = path
         self._db = db
-        # SQLite may run for long, and wait for long, without coming back to Python, which then hears no signal
-        db.set_progress_handler(lambda: None, _HEARD_EVERY)
         db.execute(f"PRAGMA busy_timeout = {_HEARD_EVERY_MS}")
         self._is_earlier = False
         self.refused: dict[int, str] = {}
@@ -151,10 +150,12 @@ class Catalog:
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
         """What an SQL query answers; text that is no UTF-8 comes with surrogates."""
-        with explained(self.path):
+        with explained(self.path), self._db.counted():
             try:
                 return self._patiently(lambda: self._db.execute(sql, parameters).fetchall())
-            except sqlite3.OperationalError as error:
+            except sqlite3.DatabaseError as error:
+                if self._db.is_spent:
+                    raise IndexDamagedError(f"{self.path} holds more rows than a file of its size can.") from error
                 if "decode" not in str(error):
                     raise
             with self._any_text():
@@ -299,6 +300,8 @@ class Catalog:
         sql = f"SELECT id, vector FROM items WHERE modality = ? AND id > ? AND {sound} ORDER BY id LIMIT ?"
         while rows := self.rows(sql, (modality, after, BLOCK)):
             ids, vectors = np.array([id for id, _ in rows], np.int64), self._matrix([each for _, each in rows], dim)
+            if ids[0] <= after or (np.diff(ids) <= 0).any():  # or it would never end
+                raise IndexDamagedError(f"{self.path} is damaged (its items are out of order).")
             are_unit = stored.are_unit(vectors)
             yield (ids, vectors) if are_unit.all() else (ids[are_unit], vectors[are_unit])
             after = rows[-1][0]

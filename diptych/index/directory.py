@@ -20,10 +20,12 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 from diptych.errors import Setting
+from diptych.index.budget import Bounded
 from diptych.index.faults import IndexDamagedError, IndexFault, IndexPlaceError, IndexUnsafeError, explained
 from diptych.index.journals import COMPANIONS, check_journal
 from diptych.index.kinds import called, fault_of, is_link, plain_name, unsafe, unsafe_directory
@@ -280,7 +282,7 @@ class IndexDirectory:
 
     # --- catalogs
 
-    def connect(self, name: str, mode: Literal["ro", "rw", "rwc", "immutable"], *, recover: bool) -> sqlite3.Connection:
+    def connect(self, name: str, mode: Literal["ro", "rw", "rwc", "immutable"], *, recover: bool) -> Bounded:
         """SQLite's connection to a file that is there ("ro", "rw"), that is made ("rwc"), or that is read as it lies
         there without a look at its journal ("immutable").
 
@@ -300,7 +302,10 @@ class IndexDirectory:
         how = {"rwc": "rw", "immutable": "ro&immutable=1"}.get(mode, mode)
         address = f"{(self.path / name).as_uri()}?mode={how}"  # as_uri quotes what a name may hold: ?, # and %
         with explained(self.path / name):
-            db = sqlite3.connect(address, uri=True, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
+            db = sqlite3.connect(
+                address, uri=True, timeout=_WAIT_S, isolation_level=None, check_same_thread=False, factory=Bounded
+            )
+            db.bound(partial(self.size, name))
         after = self.status(name)
         if after is None or (after.st_dev, after.st_ino) != (before.st_dev, before.st_ino):
             db.close()

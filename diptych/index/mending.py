@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from diptych.index.budget import Bounded
 from diptych.index.catalog import Catalog
 from diptych.index.directory import IndexDirectory
 from diptych.index.facts import sound
@@ -91,7 +92,7 @@ def facts_of(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _opened(path: Path, mode: Literal["ro", "immutable"] = "immutable") -> sqlite3.Connection:
+def _opened(path: Path, mode: Literal["ro", "immutable"] = "immutable") -> Bounded:
     """A connection on which nothing can be changed; its journal is not looked at, unless by mode "ro"."""
     db = connect(path, mode, recover=False)
     db.text_factory = bytes
@@ -124,7 +125,7 @@ def _are_whole(facts: Mapping[str, Any]) -> bool:
     return facts.keys() >= {"fingerprint", "model", "dim"}
 
 
-def _holds_any(db: sqlite3.Connection) -> bool:
+def _holds_any(db: Bounded) -> bool:
     """Whether there is any file or item of ours to be read."""
     return all(any(row is not None for row in _readable(db, table, ["id"])) for table in ("files", "items"))
 
@@ -150,7 +151,7 @@ def _with_first_page(path: Path, patched: Path) -> Path:
     return patched
 
 
-def _copy(db: sqlite3.Connection, catalog: Catalog, vector_bytes: int) -> int:
+def _copy(db: Bounded, catalog: Catalog, vector_bytes: int) -> int:
     """Copy files and items by the order of their ids, which no index is needed for; the number of files kept.
 
     A file's items were written one after another, so those around a gap may lack a neighbour: their files are left out.
@@ -195,7 +196,7 @@ def _text(row: tuple[Any, ...], columns: list[str]) -> tuple[Any, ...]:
     )
 
 
-def _readable(db: sqlite3.Connection, table: str, columns: list[str]) -> Iterator[tuple[Any, ...] | None]:
+def _readable(db: Bounded, table: str, columns: list[str]) -> Iterator[tuple[Any, ...] | None]:
     """The rows that can be read, by id; None for each gap. `columns` begins with the id."""
     last = 0
     while True:
@@ -208,6 +209,8 @@ def _readable(db: sqlite3.Connection, table: str, columns: list[str]) -> Iterato
             return
         except UNREADABLE:
             yield None
+            if db.is_spent:  # it gives back the same again and again
+                return
             beyond = _beyond(db, table, last)
             if beyond is None:
                 return

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from diptych.index.budget import Bounded
 from diptych.index.directory import IndexDirectory
 from diptych.index.faults import IndexDamagedError, IndexNewerError, IndexUnsafeError, explained
 from diptych.index.items import Modality
@@ -84,7 +85,7 @@ def change_tables(db: sqlite3.Connection, form: int) -> None:
     db.execute("UPDATE facts SET value = ? WHERE key = 'format'", (FORMAT,))
 
 
-def connect(path: Path, mode: Literal["ro", "rw", "rwc", "immutable"], *, recover: bool = True) -> sqlite3.Connection:
+def connect(path: Path, mode: Literal["ro", "rw", "rwc", "immutable"], *, recover: bool = True) -> Bounded:
     """A connection on which transactions begin and end where we say, and on which a stranger's catalog can do nothing
     but be read; `IndexDirectory.connect` tells of `mode` and `recover`."""
     db = IndexDirectory(path.parent).connect(path.name, mode, recover=recover)
