@@ -38,7 +38,7 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 @dataclass(frozen=True)
 class FetchLimits:
     """What a transfer may take: bytes in all, seconds in all with every try and pause, bytes a second on average of a
-    minute (a try that stays below is broken off, and gone on with), and redirects."""
+    minute (a try that stays below is broken off, and counts as one that brought nothing), and redirects."""
 
     max_bytes: int = 32 << 30
     deadline_s: float = 4 * 3600.0
@@ -69,6 +69,10 @@ class FetchError(DiptychError, OSError):
         self.reason = reason
 
 
+class TooSlowError(TimeoutError):
+    """A try that brought less than the lowest rate; another may bring more."""
+
+
 class Transfer:
     """An answer: its `status`, its `headers`, and its content in blocks."""
 
@@ -89,7 +93,7 @@ class Transfer:
         return int(number) if number.isascii() and number.isdigit() and len(number) < 20 and not chunked else None
 
     def blocks(self) -> Iterator[bytes]:
-        """The content as it comes. FetchError past the deadline, TimeoutError where it comes too slowly."""
+        """The content as it comes. FetchError past the deadline, TooSlowError where it comes too slowly."""
         begun, brought = time.monotonic(), 0
         while block := self._response.read1(1 << 18):
             brought += len(block)
@@ -99,7 +103,7 @@ class Transfer:
                 raise _too_long(self._limits)
             if now - begun > WINDOW_S:
                 if brought < self._limits.least_rate * (now - begun):
-                    raise TimeoutError(f"it came at less than {self._limits.least_rate:,.0f} bytes a second")
+                    raise TooSlowError(f"it came at less than {self._limits.least_rate:,.0f} bytes a second")
                 begun, brought = now, 0
         if self._is_cut():
             raise _too_long(self._limits)

@@ -17,7 +17,7 @@ from diptych.data import remote
 from diptych.data.samples import DataError, Stream
 from diptych.data.sources import open_source
 from diptych.data.stream import fetched
-from diptych.downloading import PUBLIC, FetchError, FetchLimits, Transfer, kind_of, opened, shown
+from diptych.downloading import PUBLIC, FetchError, FetchLimits, TooSlowError, Transfer, kind_of, opened, shown
 from diptych.errors import ArgumentError
 from diptych.pictures.web import DownloadError, fetch
 
@@ -230,6 +230,22 @@ def test_a_rate_is_taken_over_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TimeoutError, match="less than 1,024 bytes a second"):
         brought += blocks
     assert 6 <= len(brought) + sum(1 for _ in sizes) - 90 <= 20
+
+
+def test_a_server_that_is_always_too_slow_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though each try brings something: at two bytes a second a shard takes years."""
+    tries = []
+
+    def drip(url: str, path: Path, have: int, *_: object) -> tuple[bool, str]:
+        tries.append(have)
+        path.write_bytes(bytes(have + 120))
+        raise TooSlowError("it came at less than 1,024 bytes a second")
+
+    monkeypatch.setattr(remote, "_go_on", drip)
+    monkeypatch.setattr(remote, "PAUSE_S", 0)
+    with pytest.raises(DataError, match=r"in 6 tries \(it came at less than 1,024 bytes a second"):
+        remote.download("http://127.0.0.1/0.tar", tmp_path / "0.tar", FetchLimits())
+    assert tries == [0, 120, 240, 360, 480, 600]
 
 
 def test_limits_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from diptych.data.compressed import ENDINGS, unpack
 from diptych.data.samples import DataError
 from diptych.data.shards import ShardSource
 from diptych.data.temporary import private
-from diptych.downloading import FetchError, FetchLimits, opened, shown
+from diptych.downloading import FetchError, FetchLimits, TooSlowError, opened, shown
 
 TRIES, PAUSE_S = 6, 0.5  # pauses double, so that six tries bridge an outage of a quarter of a minute
 _PASSING = {408, 425, 429, 500, 502, 503, 504}  # what may be over in a moment (RFC 9110, section 15; RFC 6585)
@@ -40,8 +40,8 @@ def fetch_tar(url: str, folder: Path, limits: FetchLimits | None = None) -> Shar
 def download(url: str, path: Path, limits: FetchLimits) -> None:
     """Fetch a file. A transfer that breaks or stalls is gone on with where it was, if the server can.
 
-    DataError after TRIES tries in a row that brought nothing, and at once where the server says no (404), a redirect
-    leads where it must not, or a limit is reached.
+    DataError after TRIES tries in a row that brought nothing, or brought it too slowly; and at once where the server
+    says no (404), a redirect leads where it must not, or a limit is reached.
     """
     failures, mark, deadline_s = 0, "", time.monotonic() + limits.deadline_s
     while True:
@@ -63,7 +63,8 @@ def download(url: str, path: Path, limits: FetchLimits) -> None:
             if isinstance(failure, DataError) or getattr(failure, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise  # trying again makes no room
             error = failure
-        failures = 0 if path.exists() and path.stat().st_size > before else failures + 1
+        has_grown = path.exists() and path.stat().st_size > before
+        failures = 0 if has_grown and not isinstance(error, TooSlowError) else failures + 1
         pause_s = PAUSE_S * 2 ** max(0, failures - 1)
         if failures >= TRIES:
             raise DataError(
