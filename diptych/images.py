@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diptych.errors import ArgumentError
-from diptych.links import Inside
+from diptych.links import Inside, walk
 from diptych.pictures import memory
 from diptych.pictures.opening import MAX_PIXELS, Source, Upright, describe, open_upright
 from diptych.pictures.opening import ImageError as ImageError
@@ -215,7 +215,7 @@ def find_images(
     holds, by default those that stay in the folder; those that are not are added to `left`. Raises OSError if `folder`
     is no folder.
     """
-    os.scandir(folder).close()  # os.walk would pass over a missing folder in silence
+    os.scandir(folder).close()  # `walk` would pass over a missing folder in silence
     inside = Inside(os.path.abspath(folder))
 
     def is_taken(path: str) -> bool:
@@ -225,11 +225,12 @@ def find_images(
             left.append(Path(path))
         return False
 
-    found, seen, tops = list[str](), set[str](), deque([os.fspath(folder)])
+    found, seen, tops = list[str](), set[tuple[int, int]](), deque([os.fspath(folder)])
     while tops:
-        for here, folders, files in os.walk(tops.popleft()):
-            is_new = (real := os.path.realpath(here)) not in seen
-            seen.add(real)
+        for here, folders, files in walk(tops.popleft()):
+            status = os.stat(here)
+            is_new = (identity := (status.st_dev, status.st_ino)) not in seen
+            seen.add(identity)
             visible = sorted(name for name in folders if name[0] != "." and name not in SKIPPED_FOLDERS)
             visible = visible if recursive and is_new else []
             folders[:] = [name for name in visible if is_taken(os.path.join(here, name))]

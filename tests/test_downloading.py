@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import re
 import socket
 import socketserver
 import threading
@@ -246,6 +247,24 @@ def test_a_server_that_is_always_too_slow_is_given_up(tmp_path: Path, monkeypatc
     with pytest.raises(DataError, match=r"in 6 tries \(it came at less than 1,024 bytes a second"):
         remote.download("http://127.0.0.1/0.tar", tmp_path / "0.tar", FetchLimits())
     assert tries == [0, 120, 240, 360, 480, 600]
+
+
+def test_what_comes_too_slowly_is_given_up_though_each_try_brings_something(server: Server) -> None:
+    """A byte for each try would else go on until the deadline."""
+    server.answers["/0.tar"] = lambda request, to: to.wfile.write(part(request))
+    with pytest.raises(DataError, match=f"could not be fetched in {remote.TRIES} tries") as caught:
+        shard(server.address("/0.tar"), FetchLimits(least_rate=1e9))
+    assert caught.value.reason == "download failed"
+    assert len(server.asked) == remote.TRIES
+
+
+def part(request: str) -> bytes:
+    """The next byte of a large file."""
+    have = re.search(r"bytes=(\d+)-", request)
+    at = int(have[1]) if have else 0
+    status = "206 Partial Content" if have else "200 OK"
+    said = [f"Content-Range: bytes {at}-999999/1000000"] * bool(have)
+    return answer(b"x", f"Content-Length: {1_000_000 - at}", *said, status=status)
 
 
 def test_limits_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from PIL import Image
 import diptych
 from diptych.data.samples import DataError
 from diptych.data.scenes import draw_scene
+from diptych.data.sources import all_captions, open_source
+from diptych.errors import DiptychError
 from diptych.evaluation import named, tasks
 from diptych.evaluation.named import NAMED, first_synonyms, open_named
 from diptych.evaluation.sets import Labelled, Pairs, open_set, splits, training_set
 from diptych.evaluation.suite import Entry, run
 from diptych.evaluation.tasks import Job
+from diptych.regular_files import FileError
 
 datasets = pytest.importorskip("datasets")
 
@@ -42,6 +46,82 @@ def shards(tmp_path: Path) -> Path:
     (top / "classnames.txt").write_text("a cup\nhat\nfish\n")
     (top / "zeroshot_classification_templates.txt").write_text("a photo of {c}.\n{c}\n")
     return top
+
+
+@pytest.mark.parametrize(
+    "name", ["classnames.txt", "zeroshot_classification_templates.txt", "test/nshards.txt", "test/3.tar"]
+)
+def test_what_links_lead_to_elsewhere_is_no_part_of_a_set(shards: Path, name: str) -> None:
+    """Class names above all: they are written into reports."""
+    elsewhere = shards.parent / "elsewhere"
+    (shards / name).rename(elsewhere)
+    (shards / name).symlink_to(elsewhere)
+    with pytest.raises(DiptychError, match=r"outside of .*wds_set|lie outside of its folder \(3\.tar\)"):
+        open_set(shards)
+    assert isinstance(open_set(shards, allow_outside=True), Labelled)
+
+
+def saved(folder: Path, word: str) -> Path:
+    rows = datasets.Dataset.from_dict({"image": [{"bytes": png(0), "path": None}] * 2, "caption": [word] * 2})
+    rows.cast_column("image", datasets.Image()).save_to_disk(folder)
+    return folder
+
+
+def edit(folder: Path, content: Any) -> None:
+    (folder / "state.json").write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def test_what_was_saved_names_no_file_elsewhere(tmp_path: Path) -> None:
+    private, kept = saved(tmp_path / "private", "secret"), saved(tmp_path / "kept", "words")
+    state = json.loads((kept / "state.json").read_text())
+    [name] = [each["filename"] for each in state["_data_files"]]
+    edit(kept, state | {"_data_files": [{"filename": f"../private/{name}"}]})
+    for read in (open_set, open_source):
+        with pytest.raises(DataError, match=rf"outside of its folder \(\.\./private/{name}\)"):
+            read(kept)
+    assert list(all_captions(open_source(kept, allow_outside=True))) == ["secret"] * 2
+    edit(kept, state)
+    (kept / name).unlink()
+    (kept / name).symlink_to(private / name)
+    for read in (open_set, open_source):
+        with pytest.raises(DataError, match="outside of its folder"):
+            read(kept)
+    (kept / name).unlink()
+    os.mkfifo(kept / name)
+    for read in (open_set, open_source):
+        with pytest.raises(FileError, match="is a pipe"):
+            read(kept)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "[" * 99_999, "{}", '{"_data_files": 5}', '{"_data_files": [{"filename": 5}]}']
+)
+def test_what_was_saved_and_is_damaged_says_so(tmp_path: Path, content: str) -> None:
+    kept = saved(tmp_path / "kept", "words")
+    edit(kept, content)
+    for read in (open_set, open_source):
+        with pytest.raises((DataError, FileNotFoundError)):
+            read(kept)
+
+
+@pytest.mark.parametrize(
+    "name", ["../private/t.csv", "{top}/private/t.csv", "http://127.0.0.1:9/t.csv", "zip://t.csv::t.zip"]
+)
+def test_a_card_names_no_data_files_elsewhere(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for place, word in (("set", "words"), ("private", "secret")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "t.csv").write_text(f"image,caption\na.jpg,{word}\n")
+    card, form = tmp_path / "set" / "README.md", "---\nconfigs:\n- config_name: default\n  data_files: '{}'\n---\n"
+    card.write_text(form.format(name.replace("{top}", str(tmp_path))))
+    for kind in ("hf", "hf-stream"):
+        with pytest.raises(DataError, match="files lie outside of its folder"):
+            open_source(f"{kind}://{tmp_path}/set")
+    card.write_text(form.format("t.csv"))
+    assert list(all_captions(open_source(f"hf://{tmp_path}/set"))) == ["words"]
+    card.write_text("---\n" + "[" * 2000)
+    with pytest.raises(DataError, match=r"README\.md cannot be read"):
+        open_source(f"hf://{tmp_path}/set")
 
 
 def test_classes_in_shards(shards: Path) -> None:

@@ -1,11 +1,14 @@
 """Any bytes as a table, a caption file, a shard: what is wrong is counted, and no other error than ours ends a run."""
 
 import gzip
+import inspect
 import io
 import json
 import lzma
 import os
+import sys
 import tarfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from conftest import write_tar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diptych.data import samples, temporary, tsv
+from diptych.data import json_tables, locating, samples, temporary, tsv
 from diptych.data.samples import DataError, Source, Stream
 from diptych.data.shards import Headers, ShardSource, members
 from diptych.data.sources import all_captions, open_source
@@ -107,6 +110,68 @@ def test_ids_of_coco_that_can_be_no_keys(tmp_path: Path) -> None:
     source = source_of(tmp_path / "captions.json")
     assert [source.key(at) for at in range(len(source))] == ["a.jpg"]
     assert source.skipped == {"no picture": 4}
+
+
+def test_ids_of_coco_are_looked_up_by_what_no_file_can_choose() -> None:
+    """Of these whole numbers all are the same to a dict, which would compare each with all others."""
+    alike = [each * sys.hash_info.modulus for each in range(1, 101)]
+    assert len({hash(each) for each in alike}) == 1
+    assert len({hash(json_tables._key(each)) for each in alike}) > 90
+
+
+def test_lines_that_are_all_damaged_are_counted_and_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    for name, head, bad in (
+        ("t.jsonl", '{"image": "a.jpg", "caption": "w"}', "1"),
+        ("t.csv", "image,caption\na.jpg,w", "b,c,d,"),
+    ):
+        (tmp_path / name).write_text("\n".join([head, *[bad] * 40_000]))
+        tracemalloc.start()
+        try:
+            assert list(source_of(tmp_path / name).skipped.values())[-1:] in ([40_000], [])
+            assert tracemalloc.get_traced_memory()[1] < 4_000_000
+        finally:
+            tracemalloc.stop()
+
+
+def test_folders_as_deep_as_a_file_system_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path.joinpath("set", *["d"] * 150)
+    deep.mkdir(parents=True)
+    for name, content in (("a.jpg", "x"), ("a.txt", "words")):
+        (deep / name).write_text(content)
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        assert list(all_captions(source_of(tmp_path / "set"))) == ["words"]
+        with pytest.raises(DataError, match="too deep in each other"):
+            open_source(f"{tmp_path}/set/**/*.tar")
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def test_a_name_that_could_mean_many_files_is_not_looked_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locating, "_IN_VAIN", 500)
+    looked: list[str] = []
+    is_file = os.path.isfile
+    monkeypatch.setattr(locating.os.path, "isfile", lambda path: looked.append(path) or is_file(path))
+    for number in range(20):
+        (tmp_path / f"f{number}").mkdir()
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    name = "/p" * 1000
+    for first, reads in (("a.jpg,words\n", 1), ("", 0)):
+        looked.clear()
+        (tmp_path / "t.csv").write_text(f"image,caption\n{first}" + "".join(f"{name}/{at},w\n" for at in range(99)))
+        assert read_all(tmp_path / "t.csv") == reads
+        assert len(looked) < 3000
+
+
+@pytest.mark.parametrize("pattern", ["{0..99999999999999}.tar", "{0..999}{0..999}{0..999}.tar", "{9999999..1}.tar"])
+def test_braces_that_name_more_files_than_there_are(pattern: str) -> None:
+    for spec in (pattern, f"http://127.0.0.1/{pattern}"):
+        with pytest.raises(DataError, match="names more than 1,000,000 files"):
+            open_source(spec)
 
 
 # --- any bytes

@@ -1,5 +1,6 @@
 """Hugging Face datasets, whole or streamed."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -7,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.columns import Columns, choose_columns, spell_columns
-from diptych.data.confinement import Confined
-from diptych.data.samples import DataError, Sample, Source, Stream
+from diptych.data.confinement import Confined, all_outside
+from diptych.data.samples import MAX_SIDECAR_BYTES, DataError, Sample, Source, Stream
 from diptych.data.tables import row_of
+from diptych.data.text_encoding import decoded
 from diptych.data.unpacked import Row, Unpacked, captions_in_cells, picture_bytes
+from diptych.regular_files import FileError, open_file
+from diptych.untrusted_json import JSONError, parse_json
 
 WHOLE, STREAMED = "hf://", "hf-stream://"
+_CARDS = ("README.md", ".huggingface.yaml", "dataset_infos.json")
 USAGE = "hf://OWNER/NAME, hf://OWNER/NAME:SPLIT or hf://OWNER/NAME/CONFIG:SPLIT"
 
 
@@ -62,11 +67,12 @@ def open_hub(
     `allow_outside` anywhere."""
     streaming = spec.startswith(STREAMED)
     name, config, split = _parsed(spec.removeprefix(STREAMED).removeprefix(WHOLE))
-    rows = _loaded(name, config, split, streaming)
+    _datasets(name)
+    confined = Confined([*caches(), *[name] * Path(name).is_dir()], allow_outside=allow_outside)
+    rows = _loaded(name, config, split, streaming, confined)
     names = list(rows.column_names or next(iter(rows)))
     columns = choose_columns(names, image_column, caption_column, spec)
     rows = _undecoded(rows, columns[0]).select_columns([columns[0], *columns[1]])
-    confined = Confined([*caches(), *[name] * Path(name).is_dir()], allow_outside=allow_outside)
     if not streaming:
         return HubSource(rows, columns, name, confined)
     count = rows.num_shards
@@ -108,18 +114,98 @@ def _parsed(rest: str) -> tuple[str, str | None, str]:
     return "/".join(parts[:2]), "/".join(parts[2:]), split
 
 
-def _loaded(name: str, config: str | None, split: str, streaming: bool) -> Any:
+def load_saved(folder: Path, confined: Confined) -> Any:
+    """What `save_to_disk` of `datasets` left of one split. DataError where it is damaged, or names files outside of
+    what `confined` holds; FileError where one is no plain file."""
+    datasets = _datasets(str(folder))
+    said = _read_json(folder / "state.json", confined)
+    _read_json(folder / "dataset_info.json", confined)
+    listed = said.get("_data_files")
+    names = [each.get("filename") for each in (listed if isinstance(listed, list) else []) if isinstance(each, dict)]
+    paths = [folder / str(name) for name in names]
+    if outside := confined.parted(paths)[1]:
+        raise all_outside(folder, [os.path.relpath(path, folder) for path in outside], "files")
+    for path in paths:
+        open_file(path).close()  # no pipe and no device: it opens what it finds
+    try:
+        return datasets.load_from_disk(os.fspath(folder))
+    except Exception as error:  # whatever it and the formats under it raise at damaged files
+        raise DataError(f"{folder} cannot be read ({type(error).__name__}: {error!s:.300}).", "damaged set") from error
+
+
+def _read_json(path: Path, confined: Confined) -> dict[str, Any]:
+    try:
+        said = parse_json(confined.read(path, MAX_SIDECAR_BYTES))
+    except JSONError as error:
+        raise DataError(f"{path} is damaged ({error}).", "damaged set") from error
+    if not isinstance(said, dict):
+        raise DataError(f"{path} is damaged: it holds no object.", "damaged set")
+    return said
+
+
+def _datasets(name: str) -> Any:
     try:
         import datasets
     except ImportError as error:
         raise DataError(f'{name} is read by datasets; pip install "diptych[datasets]".') from error
+    return datasets
+
+
+def _loaded(name: str, config: str | None, split: str, streaming: bool, confined: Confined) -> Any:
+    datasets = _datasets(name)
     try:
-        if (Path(name) / "state.json").exists():  # what save_to_disk leaves of one split
-            rows: Any = datasets.load_from_disk(name)
+        if (Path(name) / "state.json").exists():
+            rows = load_saved(Path(name), confined)
             return rows.to_iterable_dataset(num_shards=min(64, len(rows))) if streaming else rows
+        if Path(name).is_dir():
+            _check_cards(Path(name), confined)
+            _check_files(Path(name), datasets.load_dataset_builder(name, config).config.data_files, confined)
         return datasets.load_dataset(name, config, split=split, streaming=streaming)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+    except (DataError, FileError):
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError) as error:
         raise DataError(f"{name}: {error}. Wanted {USAGE}.") from error
+
+
+def _check_cards(folder: Path, confined: Confined) -> None:
+    """Look at the files of a folder that say which its data files are. DataError where they name addresses, of which
+    `datasets` would ask at once; FileError where they lie outside or are no files."""
+    for name in (name for name in _CARDS if os.path.lexists(folder / name)):
+        text = decoded(confined.read(folder / name, MAX_SIDECAR_BYTES))
+        head = text if name.endswith(".yaml") else text.partition("---")[2].partition("\n---")[0]
+        if not confined.allow_outside and not name.endswith(".json") and (to := _address_in(head, folder / name)):
+            raise all_outside(folder, [to], "files")
+
+
+def _address_in(text: str, path: Path) -> str | None:
+    """The first address among the data files that a card's YAML names."""
+    import yaml
+
+    try:
+        said = yaml.safe_load(text)
+    except Exception as error:  # its parser calls itself for what lies in each other
+        raise DataError(f"{path} cannot be read ({type(error).__name__}).", "damaged set") from error
+    waiting = [said.get("configs")] if isinstance(said, dict) else []
+    seen: set[int] = set()  # a part may be named in many places, and in itself
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, str) and ("://" in each or "::" in each):
+            return each
+        if isinstance(each, dict | list) and id(each) not in seen:
+            seen.add(id(each))
+            waiting += each.values() if isinstance(each, dict) else each
+    return None
+
+
+def _check_files(folder: Path, files: Any, confined: Confined) -> None:
+    """DataError where data files, as `datasets` has found them, lie outside; FileError where one is no plain file."""
+    paths = [str(path) for split in (files or {}).values() for path in split]
+    if outside := [
+        path for path in paths if not confined.allow_outside and ("://" in path or not confined.holds(path))
+    ]:
+        raise all_outside(folder, outside, "files")
+    for path in (path for path in paths if "://" not in path):
+        open_file(path).close()
 
 
 def _undecoded(rows: Any, image_column: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from diptych.data.columns import names_a_picture
 from diptych.data.samples import DataError, count
-from diptych.data.text_encoding import decoded, open_text
+from diptych.data.text_encoding import BadLines, decoded, open_text
 from diptych.regular_files import read_file
 from diptych.untrusted_json import JSONError, parse_json
 
@@ -33,16 +33,16 @@ def open_json_lines(path: Path, skipped: dict[str, int]) -> Objects:
     lines, encoding = open_text(path)
 
     def rows() -> Iterator[dict[str, Any]]:
-        bad: dict[str, list[int]] = {}
+        bad = BadLines()
         with lines:
             for number, line in enumerate(lines, 1):
                 if line.strip() and isinstance(record := _parsed(line), dict):
                     yield record
                 elif line.strip():
-                    bad.setdefault("damaged line", []).append(number)
+                    bad.note("damaged line", number)
         lines.tell_of(bad)
-        for reason, found in bad.items():
-            count(skipped, f"{reason} ({'first in ' if len(found) > 1 else ''}line {found[0]})", len(found))
+        for reason, many in bad.counts():
+            count(skipped, reason, many)
 
     return Objects(rows(), "table", encoding)
 
@@ -98,14 +98,16 @@ def _coco(path: Path, found: Mapping[str, Any], skipped: dict[str, int]) -> Iter
     notes = [note for note in found["annotations"] if isinstance(note, dict)]
     if notes and not any("caption" in note for note in notes):
         raise DataError(f"{path} has COCO's form and no captions in its annotations; wanted a captions_*.json.")
-    known = (image for image in found["images"] if isinstance(image.get("id"), int | str))
-    files = {image["id"]: image.get("file_name") for image in known}
+    files = {key: image.get("file_name") for image in found["images"] if (key := _key(image.get("id"))) is not None}
     for note in notes:
-        number = note.get("image_id")  # a list can be no key
-        yield {
-            "file_name": files.get(number) if isinstance(number, int | str) else None,
-            "caption": note.get("caption"),
-        }
+        key = _key(note.get("image_id"))
+        yield {"file_name": None if key is None else files.get(key), "caption": note.get("caption")}
+
+
+def _key(number: Any) -> str | None:
+    """An id, to look up by; None where it is none. Its digits: whole numbers can be chosen to be the same to a dict,
+    which then takes a time that is quadratic in how many there are."""
+    return str(number) if isinstance(number, int | str) else None
 
 
 def _karpathy(images: Iterable[Mapping[str, Any]]) -> Objects:

@@ -16,7 +16,8 @@ from diptych.errors import Setting
 
 SAMPLE = 40  # names that are looked for, evenly spread: a wrong column or folder should be said before a run starts
 _DEPTH, _DEPTH_BESIDE, _MOST_FOLDERS = 3, 2, 2000
-_MOST_WORDS, _MOST_PARTS = 3, 64
+_MOST_WORDS, _MOST_PARTS = 3, 16
+_IN_VAIN = 1 << 19  # places that are looked at and hold nothing: a name of many parts may mean many, in each folder
 _COMPANION = re.compile(r"^ann|annot|caption|text|label|meta|table|list|split|json|csv", re.I)
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
@@ -27,13 +28,13 @@ class Places:
     def __init__(self, folders: Sequence[Path], plain: bool, confined: Confined):
         self.folders = list(folders)
         self._plain = plain and len(folders) == 1  # then a name is a path, and no file need be looked for
-        self._confined = confined
+        self._finder = Finder(confined)
 
     def file(self, name: str) -> Path:
         """The file that a name names; where none is there, the path at which it should be."""
         if self._plain:
             return self.folders[0] / name
-        looked = (found for folder in self.folders if (found := _found(folder, name, self._confined)))
+        looked = (found for folder in self.folders if (found := self._finder.find(folder, name)))
         return next(looked, self.folders[0] / name)
 
 
@@ -60,10 +61,9 @@ def locate(names: Sequence[str], table: Path, prefer: Path | None = None, confin
     sample = list(dict.fromkeys(names[round(at * (len(names) - 1) / max(1, size - 1))] for at in range(size)))
     best: tuple[list[Path], int] = ([], 0)
     links: list[Path] = []
+    finder = Finder(confined)
     for group in _groups(table.parent, confined, links):
-        hits = {
-            folder: found for folder in group if (found := {name for name in sample if _found(folder, name, confined)})
-        }
+        hits = {folder: found for folder in group if (found := {name for name in sample if finder.find(folder, name)})}
         best = _chosen(hits, table, prefer)
         if best[1]:
             break
@@ -165,19 +165,29 @@ def _likeness(folder: Path, table: Path) -> int:
     return len(words[0] & words[1])
 
 
-def _found(folder: Path, name: str, confined: Confined) -> Path | None:
-    """The file of that name in a folder: by what a table may say in its place, too."""
-    forms = [name]
-    if not name.isascii():  # a folder that came from a Mac may have its letters' accents apart
-        forms += sorted({unicodedata.normalize(form, name) for form in ("NFC", "NFD")} - {name})
-    for variant in (variant for form in forms for variant in _variants(form)):
-        try:
-            path = folder / variant
-            if confined.spells_inside(path) and path.is_file():
-                return path
-        except (OSError, ValueError):  # too long a name, or one with a NUL
-            return None
-    return None
+class Finder:
+    """Looks for files by what tables call them. It gives up when it has looked at _IN_VAIN places without a file."""
+
+    def __init__(self, confined: Confined):
+        self._confined, self._left = confined, _IN_VAIN
+
+    def find(self, folder: Path, name: str) -> Path | None:
+        """The file of that name in a folder: by what a table may say in its place, too."""
+        forms = [name]
+        if not name.isascii():  # a folder that came from a Mac may have its letters' accents apart
+            forms += sorted({unicodedata.normalize(form, name) for form in ("NFC", "NFD")} - {name})
+        top, before = os.fspath(folder), self._left
+        is_inside = os.name == "posix" and self._confined.spells_inside(top)
+        for variant in (variant for form in forms for variant in _variants(form)):
+            if self._left <= 0:
+                break
+            self._left -= 1
+            path = os.path.join(top, variant)
+            is_below = is_inside and variant[:1] != "/" and ".." not in variant
+            if (is_below or self._confined.spells_inside(path)) and os.path.isfile(path):
+                self._left = before  # what is found was not in vain
+                return Path(path)
+        return None
 
 
 def _variants(name: str) -> Iterator[str]:
@@ -186,7 +196,8 @@ def _variants(name: str) -> Iterator[str]:
     posix = name.replace("\\", "/")
     whole = [name, posix] if posix != name else [name]
     if posix.startswith("/") or re.match(r"[a-z]:/", posix, re.I):
-        parts = PurePosixPath(posix).parts[:_MOST_PARTS]
+        parts = PurePosixPath(posix).parts
+        parts = ("/", *parts[1:][-_MOST_PARTS:])
         whole += ["/".join(parts[at:]) for at in range(1, len(parts))]
     for each in whole:
         yield each

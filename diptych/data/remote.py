@@ -45,7 +45,7 @@ def download(url: str, path: Path, limits: FetchLimits) -> None:
     """
     failures, mark, deadline_s = 0, "", time.monotonic() + limits.deadline_s
     while True:
-        before = path.stat().st_size if path.exists() else 0
+        before, begun = _size(path), time.monotonic()
         try:
             whole, mark = _go_on(url, path, before, mark, limits, deadline_s)
             if whole:
@@ -63,8 +63,9 @@ def download(url: str, path: Path, limits: FetchLimits) -> None:
             if isinstance(failure, DataError) or getattr(failure, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise  # trying again makes no room
             error = failure
-        has_grown = path.exists() and path.stat().st_size > before
-        failures = 0 if has_grown and not isinstance(error, TooSlowError) else failures + 1
+        brought, took_s = _size(path) - before, time.monotonic() - begun
+        is_slow = isinstance(error, TooSlowError) or brought < limits.least_rate * took_s
+        failures = failures + 1 if is_slow or brought <= 0 else 0
         pause_s = PAUSE_S * 2 ** max(0, failures - 1)
         if failures >= TRIES:
             raise DataError(
@@ -75,6 +76,10 @@ def download(url: str, path: Path, limits: FetchLimits) -> None:
                 f"{shown(url)} was not there in {limits.deadline_s:,.0f} s ({error}).", "deadline"
             ) from error
         time.sleep(pause_s)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _go_on(url: str, path: Path, have: int, mark: str, limits: FetchLimits, deadline_s: float) -> tuple[bool, str]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from diptych.data.columns import is_caption, names_a_picture, require_few, usual_columns
 from diptych.data.samples import DataError, count
-from diptych.data.text_encoding import MAX_LINE, Lines, open_text
+from diptych.data.text_encoding import MAX_LINE, BadLines, Lines, open_text
 from diptych.data.tsv import CONTINUED, Ahead, tab_separated
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
@@ -84,28 +84,24 @@ def _cells(line: str, separator: str) -> list[str]:
 def _records(
     lines: Iterable[str], names: list[str], form: Form, skipped: dict[str, int], file: Lines, number: int
 ) -> Iterator[dict[str, Any]]:
-    bad: dict[str, list[int]] = {}
+    bad = BadLines()
     unit = "row" if form["delimiter"] == "\t" else "line"  # of which a quoted cell may have several
-
-    def note(reason: str, line: int) -> None:
-        bad.setdefault(reason, []).append(line)
-
     with file:
         if form["delimiter"] == "\t":
             whole = tab_separated(chain(["\t".join(names)], lines))
             rows: Iterable[tuple[int, list[str]]] = islice(enumerate(whole), 1, None)
         else:
-            rows = strict_rows(lines, form, number, note)
+            rows = strict_rows(lines, form, number, bad.note)
         for line, cells in rows:
             if form["delimiter"] == "," and len(cells) > len(names) > 1 and is_caption(names[-1]):
                 cells = [*cells[: len(names) - 1], ",".join(cells[len(names) - 1 :])]  # a caption's own, unquoted
             if len(cells) > len(names):
-                note("more cells than columns", line)
+                bad.note("more cells than columns", line)
             elif any(cells):
                 yield dict(zip_longest(names, cells))
     file.tell_of(bad)
-    for reason, found in bad.items():
-        count(skipped, f"{reason} ({'first in ' if len(found) > 1 else ''}{unit} {found[0]})", len(found))
+    for reason, many in bad.counts(unit):
+        count(skipped, reason, many)
 
 
 def strict_rows(lines: Iterable[str], form: Form, number: int, note: Note) -> Iterator[tuple[int, list[str]]]:

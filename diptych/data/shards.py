@@ -33,6 +33,7 @@ _BESIDE = re.compile(r"(^|/)(\._[^/]*$|__MACOSX/)")
 _NAMES = {"text": "txt", "img": "image"}
 _LONGEST = 4096  # characters of a member's name: more than a file system takes
 _LONGEST_HEADER, _LONG_NUMBER = 1 << 16, re.compile(rb"\d{100}")
+_MOST_SHARDS = 1_000_000  # that braces may spell out
 _MOST_MEMBERS = 20_000_000  # of a shard, whose keys are held
 # What tarfile makes of headers that were not written by a tar: RecursionError of a thousand that extend each other
 DAMAGE = (tarfile.TarError, OSError, ValueError, LookupError, ArithmeticError, TypeError, RecursionError, MemoryError)
@@ -231,11 +232,12 @@ def read_member(file: BinaryIO, place: Sequence[int], limit: int, key: str) -> b
     return file.read(size)
 
 
-_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
+_BRACES = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}|\{([^{}]*,[^{}]*)\}")
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """`{0000..0031}.tar` -> 0000.tar, 0001.tar, ...; `{train,dev}.tar` -> train.tar, dev.tar; as a shell would."""
+    """`{0000..0031}.tar` -> 0000.tar, 0001.tar, ...; `{train,dev}.tar` -> train.tar, dev.tar; as a shell would.
+    DataError where that makes more than _MOST_SHARDS names."""
     if (found := _BRACES.search(pattern)) is None:
         return [pattern]
     first, last, words = found.groups()
@@ -243,8 +245,11 @@ def expand_braces(pattern: str) -> list[str]:
         step = 1 if int(first) <= int(last) else -1
         padded = any(len(number) > 1 and number[0] == "0" for number in (first, last))
         width = max(len(first), len(last)) if padded else 0
-        choices = [f"{number:0{width}}" for number in range(int(first), int(last) + step, step)]
+        numbers = range(int(first), int(last) + step, step)
+        choices = [f"{number:0{width}}" for number in numbers[: _MOST_SHARDS + 1]]
     else:
         choices = words.split(",")
     rests = expand_braces(pattern[found.end() :])
+    if len(choices) * len(rests) > _MOST_SHARDS:
+        raise DataError(f"{pattern:.300} names more than {_MOST_SHARDS:,} files.")
     return [pattern[: found.start()] + choice + rest for choice in choices for rest in rests]

@@ -21,6 +21,7 @@ from diptych.data.splits import HELD_OUT, TRAIN, choose_split, split_folders
 from diptych.data.stream import fetched
 from diptych.data.tables import is_table, open_table
 from diptych.downloading import FetchLimits
+from diptych.links import walk
 
 __all__ = ["DataError", "Sample", "Source", "Stream", "all_captions", "open_source"]
 
@@ -73,7 +74,7 @@ def _open_folder(
     if chosen in splits:
         others = [f"{path.name}/" for name, path in splits.items() if name != chosen]
         return _without(_open_folder(splits[chosen], columns, held_out, confined), others)
-    inside, skipped = _inside(folder, sorted(folder.rglob("*.parquet")), confined)
+    inside, skipped = _inside(folder, sorted(_parquet_below(folder)), confined)
     if tables := _with_pairs(inside, columns):
         taken = choose_split(tables, folder, held_out=held_out)
         source = open_parquet(taken, *columns, confined=confined.extended(around(taken[0])))
@@ -81,6 +82,10 @@ def _open_folder(
     if any(columns):
         raise DataError(f"{folder} is a folder without Parquet files and has no columns; name the table in it.")
     return open_pictures(folder, held_out=held_out, confined=confined)
+
+
+def _parquet_below(folder: Path) -> Iterator[Path]:
+    return (Path(here, name) for here, _, names in walk(folder) for name in names if name.endswith(".parquet"))
 
 
 def _inside(folder: Path, paths: list[Path], confined: Confined) -> tuple[list[Path], dict[str, int]]:
@@ -127,7 +132,10 @@ def _open_files(spec: str, columns: tuple[str | None, str | None], allow_outside
 def _matching(spec: str) -> list[Path]:
     """The files that a pattern matches. DataError where braces spell out the name of one that is not there."""
     names = expand_braces(spec)
-    found = {name: glob.glob(name, recursive=True) for name in names}
+    try:
+        found = {name: glob.glob(name, recursive=True) for name in names}
+    except RecursionError:  # it calls itself for each folder in a folder
+        raise DataError(f"{spec}: folders lie too deep in each other for a pattern; name the folder.") from None
     missing = [name for name, paths in found.items() if not paths and not re.search(r"[*?[]", name)]
     if missing and len(names) > 1:
         listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")

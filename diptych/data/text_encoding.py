@@ -3,6 +3,7 @@
 import codecs
 import io
 import os
+import re
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -10,8 +11,12 @@ from diptych.regular_files import FileError, open_file
 
 MAX_BYTES, MAX_LINE = 16 << 30, 16 << 20  # of a file; characters
 
-_FALLBACK = "diptych-windows-1252"
 _CHUNK = 1 << 20
+# A decoder that takes each byte that is no UTF-8 for half a character, and what that byte is in Windows-1252: a handler
+# of errors of our own would be called for each, a microsecond or more every time
+_AS_HALVES = "surrogateescape"
+_HALF = re.compile("[\udc80-\udcff]")
+_LETTERS = {0xDC00 + byte: bytes([byte]).decode("windows-1252", "replace") for byte in range(0x80, 0x100)}
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _WORDS = {"utf-8-sig": "UTF-8", "utf-8": "UTF-8", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
 
@@ -19,8 +24,8 @@ _WORDS = {"utf-8-sig": "UTF-8", "utf-8": "UTF-8", "utf-16": "UTF-16", "utf-16-le
 def decoded(data: bytes) -> str:
     """The text of a file's bytes, without its byte order mark. Bytes that are no UTF-8 are taken for Windows-1252, of
     which Latin-1's letters are a part; no bytes are refused."""
-    _register()
-    return data.decode(_marked(data) or "utf-8", errors=_FALLBACK)
+    encoding = _marked(data) or "utf-8"
+    return _whole(data.decode(encoding, _errors(encoding)))
 
 
 class Lines:
@@ -28,6 +33,7 @@ class Lines:
     are the numbers of such, from 1. Use as a context, or close it."""
 
     def __init__(self, file: TextIO):
+        """`file` was opened with the errors of `_errors`."""
         self._file, self._number = file, 0
         self.too_long: list[int] = []
 
@@ -40,7 +46,7 @@ class Lines:
         if not line:
             raise StopIteration
         if len(line) < MAX_LINE or line[-1] in "\r\n":
-            return line
+            return line if line.isascii() else _whole(line)
         while (line := self._file.readline(MAX_LINE)) and line[-1] not in "\r\n":
             pass
         self.too_long.append(self._number)
@@ -56,16 +62,32 @@ class Lines:
         """Close the file."""
         self._file.close()
 
-    def tell_of(self, bad: dict[str, list[int]]) -> None:
-        """Add those that were too long to what is bad, by reason."""
-        if self.too_long:
-            bad.setdefault(f"a line of over {MAX_LINE:,} characters", []).extend(self.too_long)
+    def tell_of(self, bad: "BadLines") -> None:
+        """Note those that were too long."""
+        for number in self.too_long:
+            bad.note(f"a line of over {MAX_LINE:,} characters", number)
+
+
+class BadLines:
+    """Lines that hold no row, by reason: how many, and the number of the first. There may be as many as lines."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, int]] = {}
+
+    def note(self, reason: str, number: int) -> None:
+        """One more of a reason."""
+        first, many = self._found.get(reason, (number, 0))
+        self._found[reason] = first, many + 1
+
+    def counts(self, unit: str = "line") -> Iterator[tuple[str, int]]:
+        """Each reason with the first one's number, and how many there are."""
+        for reason, (first, many) in self._found.items():
+            yield f"{reason} ({'first in ' if many > 1 else ''}{unit} {first})", many
 
 
 def open_text(path: str | os.PathLike[str]) -> tuple[Lines, str]:
     """A file as text, and its encoding in words; the encoding as in `decoded`. FileError where it is no plain file, or
     has more than MAX_BYTES."""
-    _register()
     with open_file(path) as file:
         if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:
             raise FileError(f"{os.fspath(path)} has {size:,} bytes; at most {MAX_BYTES:,} are read.", "too large")
@@ -73,8 +95,18 @@ def open_text(path: str | os.PathLike[str]) -> tuple[Lines, str]:
         file.seek(0)
         plain = encoding is not None or _is_utf8(iter(lambda: file.read(_CHUNK), b""))
     said = _WORDS[encoding or "utf-8"] if plain else "Windows-1252"
-    text = io.TextIOWrapper(open_file(path), encoding=encoding or "utf-8", errors=_FALLBACK, newline="")
+    encoding = encoding or "utf-8"
+    text = io.TextIOWrapper(open_file(path), encoding=encoding, errors=_errors(encoding), newline="")
     return Lines(text), said
+
+
+def _errors(encoding: str) -> str:
+    return "replace" if encoding.startswith("utf-16") else _AS_HALVES
+
+
+def _whole(text: str) -> str:
+    """A text whose bytes that were no UTF-8 are letters: halves of characters are in no UTF-8 but as such bytes."""
+    return text.translate(_LETTERS) if _HALF.search(text) else text
 
 
 def _marked(head: bytes) -> str | None:
@@ -97,17 +129,3 @@ def _is_utf8(chunks: Iterator[bytes]) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _register() -> None:
-    codecs.register_error(_FALLBACK, _windows_1252)
-
-
-def _windows_1252(error: UnicodeError) -> tuple[str, int]:
-    """What a decoder puts in the place of bytes that it cannot read."""
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    if error.encoding.startswith("utf-16"):
-        return "�", error.end
-    lost = error.object[error.start : error.end]
-    return "".join(bytes([byte]).decode("windows-1252", errors="replace") for byte in lost), error.end

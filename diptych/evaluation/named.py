@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase as fnmatch
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diptych.data.confinement import Confined
-from diptych.data.hub import caches
+from diptych.data.hub import caches, load_saved
 from diptych.data.samples import DataError, caption_lines
 from diptych.data.unpacked import Row, picture_bytes
 from diptych.evaluation.sets import HELD_OUT, TRAIN, WHOLE, Labelled, Pairs, Pictures, identity_of
@@ -58,6 +59,8 @@ NAMED = {
     "flickr30k": Named("clip-benchmark/wds_flickr30k", _TEST),
     "coco": Named("clip-benchmark/wds_mscoco_captions", _TEST),
 }
+
+_FETCHED = Confined([], allow_outside=True)  # the hub's client lays links to files of its own in its cache
 
 
 def open_named(name: str, split: str | None = None) -> Labelled | Pairs:
@@ -135,14 +138,14 @@ def _all_of(files: list[Path]) -> list[Path]:
 def _names_of(entry: Named) -> tuple[tuple[str, ...], tuple[str, ...]]:
     from diptych.evaluation.webdataset import CLASSES, TEMPLATES, names_in
 
-    return names_in(_snapshot(entry.names, [CLASSES, TEMPLATES])) if entry.names else ((), ())
+    return names_in(_snapshot(entry.names, [CLASSES, TEMPLATES]), _FETCHED) if entry.names else ((), ())
 
 
 def _fetched_shards(entry: Named, split: str) -> Labelled | Pairs:
     from diptych.evaluation.webdataset import open_shards
 
     top = _snapshot(entry.hub, [f"{entry.splits[split]}/*", "*.txt"])
-    return open_shards(top, top / entry.splits[split], split, None)
+    return open_shards(top, top / entry.splits[split], split, None, _FETCHED)
 
 
 def _snapshot(hub: str, wanted: list[str], revision: str | None = None) -> Path:
@@ -183,13 +186,14 @@ def open_saved(folder: Path, split: str | None = None, confined: Confined | None
         raise DataError(f"{folder} has no split {split!r}; it has {', '.join(there)}.")
     chosen = (split or there[0]) if there else WHOLE
     place = folder / chosen if there else folder
-    rows = _datasets(str(folder)).load_from_disk(str(place))
+    confined = confined or Confined([folder])
+    rows = load_saved(place, confined)
     files = sorted(place.iterdir())
     return of_rows(
         rows,
         chosen,
         identity=identity_of(place, files),
-        confined=confined or Confined([folder]),
+        confined=confined,
         **_columns(rows, str(folder)),
     )
 
@@ -249,5 +253,6 @@ def first_synonyms(names: list[str]) -> tuple[str, ...]:
     """ImageNet's "tench, Tinca tinca" is "tench"; the whole where the first word of two classes is the same (its two
     cranes). Underscores are spaces."""
     firsts = [name.partition(",")[0] for name in names]
-    kept = [first if firsts.count(first) == 1 else name for first, name in zip(firsts, names, strict=True)]
+    times = Counter(firsts)
+    kept = [first if times[first] == 1 else name for first, name in zip(firsts, names, strict=True)]
     return tuple(name.replace("_", " ").strip() for name in kept)

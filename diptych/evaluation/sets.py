@@ -22,6 +22,7 @@ from diptych.data.splits import HELD_OUT, TRAIN, split_folders
 from diptych.data.stream import indexed
 from diptych.data.tables import TableSource
 from diptych.images import Source as ImageSource
+from diptych.links import walk
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -94,8 +95,8 @@ def open_set(
     there = splits(text)
     chosen = _chosen(text, there, split)
     folder = split_folders(Path(text))[chosen] if there else Path(text)
-    if webdataset.is_laid_out(Path(text), folder):
-        return webdataset.open_shards(Path(text), folder, chosen, kind)
+    if webdataset.is_laid_out(Path(text), folder, confined):
+        return webdataset.open_shards(Path(text), folder, chosen, kind, confined)
     if kind == "classes" or (kind is None and _has_classes(folder)):
         return class_folders(folder, chosen, confined)
     return _pairs(folder, chosen, allow_outside)
@@ -190,7 +191,8 @@ def _not_there(text: str) -> str:
 def _files(place: str | Path) -> list[Path]:
     """The files that a place is made of: itself, those below it, or those that a pattern matches."""
     if os.path.isdir(place):
-        return sorted(each for each in Path(place).rglob("*") if each.is_file())
+        below = (Path(here, name) for here, _, names in walk(place) for name in names)
+        return sorted(each for each in below if each.is_file())
     if os.path.isfile(place):
         return [Path(place)]
     found = (path for name in expand_braces(str(place)) for path in glob.glob(name, recursive=True))

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from diptych.data.confinement import Confined, all_outside
 from diptych.data.samples import IMAGE_SUFFIXES, MAX_SIDECAR_BYTES, DataError
 from diptych.data.shards import DAMAGE, ShardSource, members, read_member
 from diptych.data.text_encoding import decoded
 from diptych.evaluation.sets import Kind, Labelled, Pairs, Pictures, identity_of, pairs_of
-from diptych.regular_files import MAX_BYTES, open_file, read_file
+from diptych.regular_files import MAX_BYTES, open_file
 
 _LONGEST_CLASS = 4096  # bytes
 
@@ -27,44 +28,47 @@ CLASSES, TEMPLATES, TYPE, SHARDS = (
 )
 
 
-def is_laid_out(top: Path, folder: Path) -> bool:
+def is_laid_out(top: Path, folder: Path, confined: Confined) -> bool:
     """Whether the shards in `folder` are such ones: something beside them says so, or the first holds a class."""
     if not (shards := sorted(folder.glob("*.tar"))):
         return False
     if (top / CLASSES).is_file() or (folder / SHARDS).is_file():
         return True
     try:
-        return any(name.endswith(".cls") for name, *_ in islice(members(shards[0]), 20))
+        return confined.holds(shards[0]) and any(name.endswith(".cls") for name, *_ in islice(members(shards[0]), 20))
     except DAMAGE:
         return False
 
 
-def open_shards(top: Path, folder: Path, split: str, kind: Kind | None) -> Labelled | Pairs:
-    """The set in `folder`, a split of `top`. Raises DataError where shards or class names are missing or damaged."""
-    shards = _all_shards(folder)
+def open_shards(top: Path, folder: Path, split: str, kind: Kind | None, confined: Confined) -> Labelled | Pairs:
+    """The set in `folder`, a split of `top`. Raises DataError where shards or class names are missing or damaged, and
+    FileError or DataError where links lead out of what `confined` holds: numbers of a part are none of the set."""
+    shards = _all_shards(folder, confined)
     if kind is None:
-        said = decoded(read_file(top / TYPE, MAX_SIDECAR_BYTES)) if (top / TYPE).is_file() else ""
+        said = decoded(confined.read(top / TYPE, MAX_SIDECAR_BYTES)) if (top / TYPE).is_file() else ""
         kind = "pairs" if "retrieval" in said or not (top / CLASSES).is_file() else "classes"
     extra = [path for name in (CLASSES, TEMPLATES) if (path := top / name).is_file()]
     identity = identity_of(top, [*shards, *extra])
     if kind == "pairs":
         return pairs_of(ShardSource(shards), identity, split)
-    return _labelled(top, shards, identity, split)
+    return _labelled(top, shards, identity, split, confined)
 
 
-def _all_shards(folder: Path) -> list[Path]:
+def _all_shards(folder: Path, confined: Confined) -> list[Path]:
     """In the order of their numbers. DataError where nshards.txt says that there are more."""
     shards = sorted(folder.glob("*.tar"), key=lambda path: (len(path.stem), path.stem))
-    said = decoded(read_file(folder / SHARDS, MAX_SIDECAR_BYTES)).strip() if (folder / SHARDS).is_file() else ""
+    if outside := confined.parted(shards)[1]:
+        raise all_outside(folder, [path.name for path in outside], "shards")
+    said = decoded(confined.read(folder / SHARDS, MAX_SIDECAR_BYTES)).strip() if (folder / SHARDS).is_file() else ""
     if (counted := _number(said)) is not None and counted != len(shards):
         raise DataError(f"{folder} holds {len(shards)} shards and {SHARDS} says {counted}; fetch the missing ones.")
     return shards
 
 
-def _labelled(top: Path, shards: Sequence[Path], identity: str, split: str) -> Labelled:
+def _labelled(top: Path, shards: Sequence[Path], identity: str, split: str, confined: Confined) -> Labelled:
     if not (top / CLASSES).is_file():
         raise DataError(f"{top} has no {CLASSES}; wanted one with the name of a class a line, from class 0 on.")
-    classes, templates = names_in(top)
+    classes, templates = names_in(top, confined)
     rows = [row for number, shard in enumerate(shards) for row in _scan(shard, number, len(classes))]
     if not rows:
         raise DataError(f"{top} holds no picture with a class ({split}); wanted KEY.jpg, .png or .webp beside KEY.cls.")
@@ -78,16 +82,16 @@ def _labelled(top: Path, shards: Sequence[Path], identity: str, split: str) -> L
     return Labelled(Pictures(keys, read, identity, split), classes, np.array(answers, np.int64), templates)
 
 
-def names_in(top: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def names_in(top: Path, confined: Confined) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The class names and the templates that lie in a folder of shards; () for what is not there."""
-    templates = (line.replace("{c}", "{}") for line in _lines(top / TEMPLATES))
-    return tuple(_lines(top / CLASSES)), tuple(templates)
+    templates = (line.replace("{c}", "{}") for line in _lines(top / TEMPLATES, confined))
+    return tuple(_lines(top / CLASSES, confined)), tuple(templates)
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, confined: Confined) -> list[str]:
     if not path.is_file():
         return []
-    return [line.strip() for line in decoded(read_file(path, MAX_SIDECAR_BYTES)).splitlines() if line.strip()]
+    return [line.strip() for line in decoded(confined.read(path, MAX_SIDECAR_BYTES)).splitlines() if line.strip()]
 
 
 def _scan(path: Path, number: int, classes: int) -> list[tuple[str, tuple[int, int, int], int]]:
