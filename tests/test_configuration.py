@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from diptych.cache_folder import cache_folder
+from diptych.engines import compiled_cache
 from diptych.index import configuration, own_indexes
 from diptych.index.own_indexes import Record
 
@@ -28,6 +30,23 @@ def test_where_it_lies(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "win32")
     monkeypatch.setenv("APPDATA", str(home / "roaming"))
     assert configuration.folder() == home / "roaming" / "diptych"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems do not go by HOME")
+@pytest.mark.parametrize("home", ["relative", "."])
+def test_a_folder_that_one_works_in_is_no_home(home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be anybody's: a key, or a compiled model, that lay there would be a stranger's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    for folder in (configuration.folder, lambda: cache_folder("compiled")):
+        with pytest.raises(RuntimeError, match="no absolute path"):
+            folder()
+    with pytest.raises(RuntimeError):
+        own_indexes.key()
+    compiled_cache.write("a", b"x")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of other systems differ")

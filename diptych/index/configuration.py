@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from diptych.cache_folder import home_folder
+
 LIMIT = 65_536  # bytes; what is kept here has a few hundred
 
 
@@ -17,9 +19,9 @@ def folder() -> Path:
     """Where they lie: $XDG_CONFIG_HOME or the system's usual place for settings, then diptych. Raises RuntimeError for
     a user without a home."""
     said = os.environ.get("XDG_CONFIG_HOME", "")
-    if os.path.isabs(said):  # the XDG base directory specification has a relative one passed over
+    if os.path.isabs(said):  # a relative one is passed over, as for the cache
         return Path(said) / "diptych"
-    home = Path.home()
+    home = home_folder()
     usual = {"darwin": home / "Library" / "Application Support", "win32": Path(os.environ.get("APPDATA", home))}
     return usual.get(sys.platform, home / ".config") / "diptych"
 
