@@ -69,7 +69,7 @@ class FetchError(DiptychError, OSError):
         self.reason = reason
 
 
-class TooSlowError(TimeoutError):
+class TooSlowError(DiptychError, TimeoutError):
     """A try that brought less than the lowest rate; another may bring more."""
 
 

@@ -34,10 +34,12 @@ _HIDDEN = (
     rf"|(?<![{_VARIED}])[\ufe00-\ufe0f]|(?<![{_IDEOGRAPHS}])[\U000e0100-\U000e01ef]"
     rf"|(?<={_MARKS * 6}){_MARKS}"
 )
+# Halves of characters that are no bytes of a name: no encoding has them, so that they could not be written at all.
+_HALVES = r"\ud800-\udc7f\udd00-\udfff"
 _PATTERNS = {
     (lines, terminal): rf"(?!\n)(?:{found})" if lines else found
     for lines in (True, False)
-    for terminal, found in ((True, _HIDDEN), (False, f"[{CONTROLS}]"))
+    for terminal, found in ((True, _HIDDEN), (False, f"[{CONTROLS}{_HALVES}]"))
 }
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 

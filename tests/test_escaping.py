@@ -65,6 +65,11 @@ def test_nothing_in_a_text_does_anything(text: str) -> None:
     assert harmless(text, lines=True).split("\n") == [harmless(line) for line in text.split("\n")]
     piped = harmless(text, terminal=False)
     assert not {unicodedata.category(letter) for letter in piped} & {"Cc", "Zl", "Zp"}
+    piped.encode("utf-8", "surrogateescape")  # how a pipe takes the bytes of a name
+
+
+def test_a_pipe_gets_the_bytes_of_a_name_and_no_halves_of_characters() -> None:
+    assert harmless("caf\udce9 \ud800 \udfff", terminal=False) == "caf\udce9 \\ud800 \\udfff"
 
 
 def test_what_other_libraries_write_is_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
