@@ -111,6 +111,18 @@ def test_where_all_lie_outside_that_is_said(tmp_path: Path, write: Callable[[Pat
     assert len(source_of(table, allow_outside=True)) == 2
 
 
+def test_of_a_folder_whose_table_names_what_lies_elsewhere_the_same_is_said(tmp_path: Path) -> None:
+    folder, other = tmp_path / "top" / "set", tmp_path / "top" / "other"
+    folder.mkdir(parents=True)
+    other.mkdir()
+    (folder / "captions.csv").write_text("image,caption\n../other/a.jpg,a\n../other/b.jpg,b\n")
+    for name in "ab":
+        (other / f"{name}.jpg").write_bytes(name.encode())
+    with pytest.raises(DataError, match=r"captions.csv: its pictures lie outside .* allow_outside=True reads them"):
+        open_source(folder)
+    assert len(source_of(folder, allow_outside=True)) == len(source_of(tmp_path / "top")) == 2
+
+
 @pytest.mark.parametrize(
     "name", [r"..\secret\own.jpg", r"C:\secret\own.jpg", r"\\host\share\own.jpg", "//host/own.jpg"]
 )

@@ -199,7 +199,10 @@ def test_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("libfoo.so is missing")
 
     monkeypatch.setattr("diptych.load", broken, raising=False)
-    said = [finding.what for finding in installation().findings]
+    monkeypatch.setattr("diptych.engines.is_installed", lambda engine: engine == "openvino")
+    found = installation()
+    assert found.facts["engines"].startswith("openvino; PyTorch is not installed")
+    said = [finding.what for finding in found.findings]
     assert said == ["no-such-package is not installed", "bundled model: libfoo.so is missing"]
 
 

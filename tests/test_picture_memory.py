@@ -20,6 +20,7 @@ from PIL import Image
 from test_images import png_header
 from test_pictures import COLOURS, DEEP, DEEP_GREY, GREY
 
+import diptych
 from diptych.cli import FAILED, PARTLY
 from diptych.errors import ArgumentError
 from diptych.images import ImageError, Preprocess, open_image, seen
@@ -248,6 +249,26 @@ def test_who_has_huge_scans_can_allow_more(monkeypatch: pytest.MonkeyPatch) -> N
     assert reason_of(huge) == "too large"
     monkeypatch.setenv(memory.SWITCH, "4")
     assert reason_of(huge) == "truncated"  # its pixels are looked for, and are not there
+
+
+def test_what_was_too_large_is_told_what_allows_it_and_read_when_that_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / "scan.png")
+    allow(monkeypatch, 1000)
+    with diptych.open_index(tmp_path) as index:
+        (failure,) = index.update().failures.values()
+        assert (failure.reason, "or allow more: DIPTYCH_PICTURE_GB=2" in failure.message) == ("too large", True)
+        monkeypatch.delenv(memory.SWITCH)
+        updated = index.update()
+        assert (updated.failures, len(index.search("noise").hits)) == ({}, 1)
+
+
+def test_as_much_is_advised_as_is_needed_and_nothing_that_no_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    for size, advised in ((20_000, "=3 in the environment"), (40_000, "=9 in the environment"), (2**31 - 1, "first.")):
+        with pytest.raises(ImageError, match=f"Make it smaller.*{advised}") as caught:
+            open_image(png_header(size, size))
+        assert ("environment" in str(caught.value)) == ("environment" in advised)
 
 
 @pytest.mark.parametrize("word", ["much", "0", "-1", "nan", "inf"])

@@ -133,12 +133,10 @@ def report_refused(refused: Collection[str]) -> None:
 def report_links(count: int) -> None:
     """Say how many links lead out of a folder and were not followed, and what follows them, on stderr."""
     if count:
-        links = (
-            "1 link leads out of the folder and was"
-            if count == 1
-            else f"{count:,} links lead out of the folder and were"
-        )
-        say(notice([f"{links} not followed; ", Setting("follow_links", True, "diptych.open_index"), " follows them"]))
+        follows = Setting("follow_links", True, "diptych.open_index")
+        one = ["1 link leads out of the folder and was not followed; ", follows, " follows it"]
+        more = [f"{count:,} links lead out of the folder and were not followed; ", follows, " follows them"]
+        say(notice(one if count == 1 else more))
 
 
 def report_reread(reread: Mapping[str, int]) -> None:

@@ -34,8 +34,10 @@ def opened(folder: str, *, opens_model: bool = True, **settings: Any) -> LocalIn
     try:
         return _checked(folder, opens_model, settings)
     except IndexUntrustedError as error:
-        if not _is_accepted(error):
+        if not sys.stdin.isatty() or not sys.stderr.isatty():  # a script is not asked
             raise
+        if not _is_accepted(error):
+            raise IndexUntrustedError("the index is not trusted.", remedy=error.remedy) from error
     return _checked(folder, opens_model, settings | {"trust": True})
 
 
@@ -53,9 +55,6 @@ def _checked(folder: str, opens_model: bool, settings: dict[str, Any]) -> LocalI
 
 
 def _is_accepted(error: IndexUntrustedError) -> bool:
-    """Ask; a script is not asked."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
     say(notice(error.problem))
     return ask("Trust it, for good? [y/N]") in ("y", "yes")
 

@@ -84,10 +84,10 @@ def left_out(names: Sequence[str]) -> str:
 def all_outside(path: Path, names: Sequence[str], what: str = "pictures") -> DataError:
     """The error of a source of which nothing lies inside."""
     remedy: Words = [
-        f"Name the folder of the {what} in its place; or, if you know where it came from, set ",
-        Setting("allow_outside", True), ".",
+        f"Name a folder that holds it and the {what}; or, if you know where it came from, ",
+        Setting("allow_outside", True), " reads them.",
     ]  # fmt: skip
     return DataError(
         f"{path}: its {what} lie outside of its folder ({first_names(names)}), and so they are not read.",
-        "outside", remedy=remedy,
+        OUTSIDE, remedy=remedy,
     )  # fmt: skip

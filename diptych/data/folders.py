@@ -7,7 +7,7 @@ from pathlib import Path
 from diptych.data import sidecars
 from diptych.data.classes import ClassFolders, read_classes
 from diptych.data.columns import names_a_class
-from diptych.data.confinement import Confined, all_outside, left_out
+from diptych.data.confinement import OUTSIDE, Confined, all_outside, left_out
 from diptych.data.finding import Tables, beside_of, find_tables
 from diptych.data.samples import DataError, Layout, Sample, Source, count
 from diptych.data.sidecars import SidecarSource
@@ -84,6 +84,10 @@ def _captioned(
     outside = beside_of(folder, confined) if pictures else Tables()
     if outside.source:
         return outside.source
+    if not pictures:
+        for error in inside.refused.values():
+            if isinstance(error, DataError) and error.reason == OUTSIDE:  # its pictures lie elsewhere
+                raise error
     if near or not pictures:
         return SidecarSource(pictures, near, Layout(KIND), confined)
     return _in_classes(folder, pictures, [*inside.refused.values(), *outside.refused.values()], confined)

@@ -99,6 +99,9 @@ def _engines() -> str:
     names = [name for name in ("openvino", "pytorch") if is_installed(name)]
     if not names:
         raise ImportError("neither OpenVINO nor PyTorch is here, so nothing runs a model")
+    if not is_installed("pytorch"):
+        without = ", which it alone would use" if has_gpu() else ""
+        return f"{names[0]}; PyTorch is not installed{without}: pip install 'diptych[{EXTRAS['torch']}]'"
     return f"{', '.join(names)}; {'a GPU seems to be here' if has_gpu() else 'no GPU for PyTorch'}"
 
 

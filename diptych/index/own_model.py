@@ -121,5 +121,11 @@ def _other_model(place: Path, facts: Mapping[str, Any], came: str) -> IndexModel
     return IndexModelError(
         f"{place} holds vectors of {called(facts['model'])}, and {called(came)} came, which is another model or "
         "another state of it; their vectors cannot be compared.",
-        remedy=["Leave out ", Setting("model"), " to go on with the index's own, or name it again with ", _REINDEX],
+        remedy=[
+            "Leave out ",
+            Setting("model"),
+            " to go on with the index's own; ",
+            _REINDEX,
+            " with it embeds all anew.",
+        ],
     )

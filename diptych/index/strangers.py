@@ -44,7 +44,7 @@ def untrusted(
     why = "has changed since it was made or accepted here" if altered else "was neither made nor accepted here"
     unknown = f" (your configuration cannot be read: {told(trouble)})" if trouble else ""
     return IndexUntrustedError(
-        f"the index in {directory} {why}{unknown}: it {_origin(directory, said)}, and asks for {asks}.",
+        f"the index in {directory} {why}{unknown}, and asks for {asks} ({_origin(directory, said)}).",
         remedy=_remedy(root),
     )
 
@@ -53,29 +53,32 @@ def _remedy(root: bool) -> Words:
     accepts = [Setting("trust", True), " accepts it as it is, for good"]
     if root:
         return [*accepts, "."]
-    return [*accepts, "; ", Setting("model", "MODEL", "diptych.open_index"), " opens it with a model of yours instead."]
+    return [
+        *accepts, "; ", Setting("model", "MODEL", "diptych.open_index"), " opens it with your own copy of that model; ",
+        Setting("reindex", True, "index.update"), " with a model named, such as bundled, reads the pictures anew.",
+    ]  # fmt: skip
 
 
 def _origin(directory: IndexDirectory, said: Mapping[str, Any]) -> str:
     words = []
     if catalog := directory.status(_CATALOG):
-        words.append(f"belongs to {_owner(catalog.st_uid)}, is dated {_day(catalog.st_mtime)}")
-        if hasattr(os, "geteuid"):  # elsewhere it is no time of a change
-            words.append(f"came or changed here on {_day(catalog.st_ctime)}")
-    words.append(f"names diptych {shown(said.get('version'))} as its maker")
-    return ", ".join(words)
+        words.append(f"dated {(dated := _day(catalog.st_mtime))}")
+        here = _day(catalog.st_ctime)
+        if hasattr(os, "geteuid") and here != dated:  # elsewhere it is no time of a change
+            words.append(f"here, or changed, since {here}")
+        words += _owner(catalog.st_uid)
+    return ", ".join([*words, f"made by diptych {shown(said.get('version'))} as it says"])
 
 
-def _owner(uid: int) -> str:
-    if not hasattr(os, "geteuid"):
-        return "a user of this machine"
-    if uid == os.geteuid():
-        return "you"
+def _owner(uid: int) -> list[str]:
+    """Whose it is, where that is somebody else."""
+    if not hasattr(os, "geteuid") or uid == os.geteuid():
+        return []
     with suppress(ImportError, KeyError):
         import pwd
 
-        return pwd.getpwuid(uid).pw_name
-    return f"user {uid}"
+        return [f"belonging to {pwd.getpwuid(uid).pw_name}"]
+    return [f"belonging to user {uid}"]
 
 
 def _day(seconds: float) -> str:

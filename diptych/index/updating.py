@@ -266,7 +266,10 @@ def _readers() -> dict[str, str]:
     """What decides which files can be read: what could not be is tried again when it changes."""
     from importlib.util import find_spec
 
-    return {"version": __version__, "packages": " ".join(name for name in _PACKAGES if find_spec(name))}
+    from diptych.pictures import memory
+
+    packages = " ".join(name for name in _PACKAGES if find_spec(name))
+    return {"version": __version__, "packages": packages, "picture_bytes": str(memory.allowed())}
 
 
 def _embed(

@@ -6,19 +6,23 @@ planes, libwebp and OpenJPEG several copies, libjxl floats.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from types import TracebackType
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from diptych.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 USUAL = 2**30  # bytes that decoding one picture may take
 SWITCH = "DIPTYCH_PICTURE_GB"
 ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 VIDEO = 32  # bytes a pixel of a film: up to 16 frames that others refer to, and the one that is shown
 RAW = 8  # of a sensor: its numbers, and the picture of half the size
+_MOST_ADVISED = 64  # gigabytes; what asks for more is a bomb or beyond most machines
 _FREE = USUAL // 32  # what takes less waits for nobody
 
 # Bytes a pixel at the peak, the alpha channel included where it is in brackets; others make the picture itself alone
@@ -44,8 +48,15 @@ def refusal(size: tuple[int, int], needed: float) -> str:
     """What to say of a picture that takes more than it may."""
     return (
         f"{size[0]} x {size[1]} pixels, which take {needed / USUAL:.2g} GB to decode; wanted up to "
-        f"{allowed() / USUAL:.2g}. Make it smaller first, or allow more: {SWITCH}=4 in the environment."
+        f"{allowed() / USUAL:.2g}. {advice(needed / USUAL)}"
     )
+
+
+def advice(gigabytes: float) -> str:
+    """What to do about a picture for which so much would have to be allowed."""
+    if gigabytes > _MOST_ADVISED:
+        return "Make it smaller first."
+    return f"Make it smaller first, or allow more: {SWITCH}={max(2, math.ceil(gigabytes))} in the environment."
 
 
 def is_moving(image: Image.Image) -> bool:

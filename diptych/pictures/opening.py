@@ -120,7 +120,8 @@ class _Way(NamedTuple):
     def check(self, size: tuple[int, int]) -> None:
         """Raises ImageError on more than `max_pixels`, or none."""
         if not 0 < (pixels := size[0] * size[1]) <= self.max_pixels:
-            detail = f"{size[0]} x {size[1]} pixels; wanted 1 to {self.max_pixels:,}. Make it smaller first."
+            more = memory.advice(pixels / MAX_PIXELS) if self.max_pixels >= MAX_PIXELS else "Make it smaller first."
+            detail = f"{size[0]} x {size[1]} pixels; wanted 1 to {self.max_pixels:,}. {more}"
             raise ImageError("too large" if pixels else "not an image", self.name, detail)
 
     def afford(self, size: tuple[int, int], needed: int) -> None:
@@ -159,7 +160,7 @@ class _Way(NamedTuple):
         """All bytes of a file, for what is not read in pieces. Raises ImageError where there are too many."""
         if (count := file.seek(0, os.SEEK_END)) > self.most_bytes // 4:
             detail = f"Of this kind a file is held whole, and it has {count:,} bytes; wanted {self.most_bytes // 4:,}."
-            raise ImageError("too large", self.name, detail)
+            raise ImageError("too large", self.name, f"{detail} {memory.advice(4 * count / memory.USUAL)}")
         file.seek(0)
         content = file.read()
         file.seek(0)
