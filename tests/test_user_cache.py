@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 
-from diptych.cli import OK, USAGE
+from diptych.cli import FAILED, OK, USAGE
 from diptych.engines import compiled_cache
 
 
@@ -35,6 +35,15 @@ def test_the_cache_is_shown_and_emptied(cache: Path, cli: Cli, tmp_path: Path) -
     assert all(row["files"] == 0 for row in cli("doctor", "--cache", "--json").json["cache"])
     assert (tmp_path / "mine" / "photo.jpg").exists()
     assert (cache / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("also", [(), ("--empty",)])
+def test_a_user_without_a_home_has_none(cli: Cli, monkeypatch: pytest.MonkeyPatch, also: tuple[str, ...]) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: Path("relative"))
+    said = cli("doctor", "--cache", *also)
+    assert said.code == FAILED
+    assert "no place for a cache" in said.err
 
 
 def test_cache_stands_alone(cli: Cli, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import click
+
 from diptych.cli import FAILED, OK
 from diptych.cli.options import print_json, say
 from diptych.cli.terminal import tell
@@ -11,8 +13,11 @@ def show_cache(empty: bool, as_json: bool) -> int:
     """Print what is kept for the user; with `empty` remove it first, and say how much went."""
     from diptych.engines import user_cache
 
-    freed, trouble = user_cache.empty() if empty else (0, [])
-    kept = user_cache.kept()
+    try:
+        freed, trouble = user_cache.empty() if empty else (0, [])
+        kept = user_cache.kept()
+    except RuntimeError as error:
+        raise click.ClickException(f"you have no place for a cache, so nothing is kept in one. {error}") from error
     if as_json:
         rows = [each._asdict() | {"folder": str(each.folder)} for each in kept]
         print_json({"cache": rows, "freed": freed, "not_removed": trouble})
