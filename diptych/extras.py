@@ -11,6 +11,7 @@ EXTRAS = {
     "onnxscript": "convert", "pyarrow": "data", "datasets": "datasets", "av": "video", "faiss": "large",
     "matplotlib": "plots", "scipy": "probe",
 }  # fmt: skip
+_BRING = {"train": ("plots",), "convert": ("train", "plots")}  # extras that bring others
 
 
 class MissingExtraError(DiptychError, ImportError):
@@ -26,7 +27,8 @@ def require(what: str, *modules: str) -> None:
     """Raise MissingExtraError, which says what to install, unless all of these are here. They are not imported."""
     missing = [name for name in modules if not is_here(name)]
     if missing:
-        extras = ",".join(sorted({EXTRAS[name] for name in missing}))
+        wanted = {EXTRAS[name] for name in missing}
+        extras = ",".join(sorted(wanted - {brought for extra in wanted for brought in _BRING.get(extra, ())}))
         verb = "is" if len(missing) == 1 else "are"
         raise MissingExtraError(
             f"{what} needs {_listed(missing)}, which {verb} not installed: pip install 'diptych[{extras}]'"

@@ -131,7 +131,7 @@ def test_what_an_extra_brings_is_named(base_python: Path, pictures: Path, tiny_m
     assert index[0] == PARTLY
     assert "b.mp4: needs a package. Videos need PyAV: pip install 'diptych[video]'" in index[2]
     assert [code for code, _, _ in others] == [FAILED] * 4
-    wanted = ("matplotlib", "plots"), ("scipy", "probe"), ("pyarrow", "data"), ("matplotlib", "plots,train")
+    wanted = ("matplotlib", "plots"), ("scipy", "probe"), ("pyarrow", "data"), ("matplotlib", "train")
     for (_, _, err), (package, extra) in zip(others, wanted, strict=True):
         assert f"{package}, which" in err
         assert f"pip install 'diptych[{extra}]'" in err

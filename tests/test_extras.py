@@ -18,6 +18,12 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError, match=r"^this needs onnx and pyarrow, .*'diptych\[convert,data\]'$"):
         require("this", "torch", "onnx", "pyarrow")
+    for name in ("torch", "matplotlib"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtraError, match=r"'diptych\[train\]'$"):  # which brings the other
+        require("this", "torch", "matplotlib")
+    with pytest.raises(MissingExtraError, match=r"'diptych\[convert\]'$"):
+        require("this", "torch", "onnx")
 
 
 def test_a_probe_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,6 +41,7 @@ def test_a_probe_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("pyarrow", "embed {pictures} {out}", "data"),
         ("tensorboardX", "train --data {pictures} --out {out}", "train"),
         ("torch", "data inspect {pictures}", "train"),
+        ("torch", "models", "train"),
         ("matplotlib", "compare {pictures} cat --plot {out}", "plots"),
         ("matplotlib", "data inspect {pictures} --plot {out}", "plots"),
         ("scipy", "probe {pictures}", "probe"),

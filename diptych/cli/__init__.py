@@ -143,7 +143,7 @@ def _in_words(error: Exception, arguments: Sequence[str]) -> str | None:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is PyTorch's
         return f"out of memory ({str(error).partition('. ')[0] or 'the machine has no more'}); close other programs."
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
-        return f"this needs {error.name}, which is not installed: pip install 'diptych[{EXTRAS[error.name]}]'"
+        return f"this command needs {error.name}, which is not installed: pip install 'diptych[{EXTRAS[error.name]}]'"
     if not isinstance(error, EXPECTED):
         return None
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:

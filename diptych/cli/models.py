@@ -4,6 +4,7 @@ import click
 
 from diptych.cli.options import json_option, print_json, say
 from diptych.cli.terminal import tell
+from diptych.extras import require
 
 
 @click.command("models")
@@ -14,6 +15,7 @@ def command(as_json: bool) -> None:
     \b
     diptych models --json
     """
+    require("counting the parameters of architectures", "torch")
     from diptych.nets.clip import outline
     from diptych.nets.presets import PRESETS
 
