@@ -505,6 +505,22 @@ def test_quotes_that_are_all_open_are_not_looked_through_without_end(
     assert len(looked) < 500
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("b.txt", "w\n" * 25_000), ("b.txt", "w\r" * 12_000), ("b.json", json.dumps({"captions": ["w"] * 12_000}))],
+)
+def test_a_picture_with_more_captions_than_anybody_writes(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / "a.txt").write_text("w\n\n" * 10_000)
+    (tmp_path / name).write_text(content)
+    for picture in ("a.jpg", "b.jpg"):
+        (tmp_path / picture).write_bytes(b"x")
+    source = source_of(tmp_path)
+    assert len(source.captions(0)) == 10_000
+    with pytest.raises(DataError, match="captions; wanted at most 10,000") as caught:
+        source.captions(1)
+    assert caught.value.reason == "damaged captions"
+
+
 def test_a_caption_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diptych.data.sidecars.MAX_SIDECAR_BYTES", 10)
     for name, words in (("a", "words"), ("b", "w" * 11)):

@@ -13,7 +13,7 @@ from diptych.images import ENDINGS
 from diptych.untrusted_json import JSONError, parse_json
 
 IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split("|"))
-MAX_SIDECAR_BYTES, MAX_CAPTION = 16 << 20, 1 << 20  # of a file; characters
+MAX_SIDECAR_BYTES, MAX_CAPTION, MAX_CAPTIONS = 16 << 20, 1 << 20, 10_000  # of a file; characters; of a picture
 _FIELDS = ("captions", "caption", "texts", "text", "txt")  # of a sample's JSON, by rank
 
 
@@ -124,20 +124,30 @@ def captions_of(sidecar: bytes, is_json: bool, key: str) -> tuple[str, ...]:
     if len(sidecar) > MAX_SIDECAR_BYTES:
         raise DataError(f"the captions of {key} take {len(sidecar):,} bytes; wanted fewer.", "too large")
     text = decoded(sidecar)
+    if not is_json and text.count("\n") > 2 * MAX_CAPTIONS:  # before they are made
+        raise _too_many(key, text.count("\n"))
     return caption_lines(_json_captions(text, key) if is_json else text.splitlines(), key)
 
 
 def caption_lines(found: object, key: str) -> tuple[str, ...]:
     """A caption or a list of them, without the empty ones. DataError, which names the sample, where none is left."""
     lines = [found] if isinstance(found, str) else list(found) if isinstance(found, list | tuple) else []
+    if len(lines) > 2 * MAX_CAPTIONS:  # with blank ones between
+        raise _too_many(key, len(lines))
     if not all(isinstance(line, str) for line in lines):
         odd = next(line for line in lines if not isinstance(line, str))
         raise DataError(f"{key} has a caption that is no text: a {type(odd).__name__}.", "damaged captions")
     if not (kept := tuple(_whole(line.strip()) for line in lines if line.strip())):
         raise DataError(f"{key} has no caption.", "no caption")
+    if len(kept) > MAX_CAPTIONS:
+        raise _too_many(key, len(kept))
     if (longest := max(map(len, kept))) > MAX_CAPTION:
         raise DataError(f"{key} has a caption of {longest:,} characters; wanted a sentence.", "damaged captions")
     return kept
+
+
+def _too_many(key: str, number: int) -> DataError:
+    return DataError(f"{key} has {number:,} captions; wanted at most {MAX_CAPTIONS:,}.", "damaged captions")
 
 
 def _whole(text: str) -> str:
