@@ -3,11 +3,24 @@ folders, however deep."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 LEADS_OUT = "leads out of the folder"  # the reason by which such links are counted
+_REPOSITORIES = ("datasets--", "models--", "spaces--")
+
+
+def own_folders(folder: str | os.PathLike[str]) -> list[str]:
+    """The folders, without links, in which a folder's own files may lie: itself, and of a state in a cache of the hub's
+    client (`datasets--OWNER--NAME/snapshots/REVISION`), which is made of links, its repository's `blobs`."""
+    real = os.path.realpath(folder)
+    for repository, snapshots in itertools.pairwise(reversed(Path(real).parents)):
+        if snapshots.name == "snapshots" and repository.name.startswith(_REPOSITORIES):
+            return [real, str(repository / "blobs")]  # as it stands: a link in its place leads to no file of this
+    return [real]
 
 
 class Inside:
@@ -17,8 +30,8 @@ class Inside:
     """
 
     def __init__(self, root: str | os.PathLike[str]):
-        self._given, self._root = os.fspath(root), os.path.realpath(root)
-        self._prefix = os.path.join(self._root, "")
+        self._given, roots = os.fspath(root), own_folders(root)
+        self._roots, self._prefixes = frozenset(roots), tuple(os.path.join(each, "") for each in roots)
         self._directories: dict[str, str] = {}
 
     def leads_out(self, path: str) -> bool:
@@ -31,7 +44,7 @@ class Inside:
         is_plain = name not in ("", os.curdir, os.pardir) and not os.path.islink(real)
         if not is_plain or sys.platform == "win32":  # which has more kinds of links than islink knows
             real = os.path.realpath(real)
-        return real != self._root and not real.startswith(self._prefix)
+        return not real.startswith(self._prefixes) and real not in self._roots
 
 
 def walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from index_model import SPEC, InlineReaders, PixelModel, draw
 from diptych.cli import OK, run
 from diptych.cli.options import pictures_in
 from diptych.data.classes import read_classes
+from diptych.data.confinement import Confined
 from diptych.index import bulk, readers
 from diptych.index.faults import IndexPlaceError
 from diptych.index.items import File
@@ -195,3 +197,43 @@ def test_class_folders(folder: Path) -> None:
     assert (found.names, [path.name for path in found.paths]) == (("cats", "sub"), ["1.png", "plain.png"])
     assert sorted(path.name for path in found.left) == ["2.png", "deep", "far.png"]
     assert read_classes(folder, follows=lambda path: True).names == ("cats", "deep", "sub")
+
+
+@pytest.fixture
+def fetched(tmp_path: Path) -> Path:
+    """A state of a repository as the hub's client keeps it: links to its blobs; and one of each kind that is none."""
+    repository = tmp_path / "hub" / "datasets--owner--name"
+    state = repository / "snapshots" / "0123"
+    (state / "sub").mkdir(parents=True)
+    for at, name in enumerate(("a.png", "sub/b.png")):
+        draw(repository / "blobs" / f"{at}.png", at)
+        (repository / "blobs" / f"{at}.png").rename(repository / "blobs" / f"{at:064x}")
+        (state / name).symlink_to(repository / "blobs" / f"{at:064x}")
+    draw(tmp_path / "far.png", 9)
+    (repository / "blobs" / "9").symlink_to(tmp_path / "far.png")
+    (state / "far.png").symlink_to(tmp_path / "far.png")
+    (state / "farther.png").symlink_to("../../blobs/9")
+    return state
+
+
+def test_what_was_fetched_of_the_hub_is_links_to_files_of_its_own(fetched: Path, model: PixelModel) -> None:
+    with open_index(fetched, model=model) as index:
+        done = index.update()
+        assert sorted(index.catalog.files()) == ["a.png", "sub/b.png"]
+    assert done.skipped["leads out of the folder"] == 2
+    assert Confined([fetched]).holds(fetched / "a.png")
+    assert Confined([fetched / "sub"]).holds(fetched / "sub" / "b.png")
+    assert not any(Confined([fetched]).holds(fetched / name) for name in ("far.png", "farther.png"))
+
+
+def test_what_only_looks_like_a_cache_of_the_hub_leads_nowhere(fetched: Path, tmp_path: Path) -> None:
+    blobs = fetched.parents[1] / "blobs"
+    blobs.rename(tmp_path / "private")
+    blobs.symlink_to(tmp_path / "private")
+    assert Inside(fetched).leads_out("a.png")
+    assert not Confined([fetched]).holds(fetched / "a.png")
+    blobs.unlink()
+    (tmp_path / "private").rename(blobs)
+    assert not Inside(fetched).leads_out("a.png")
+    renamed = fetched.parents[1].rename(tmp_path / "hub" / "photographs")
+    assert Inside(renamed / "snapshots" / "0123").leads_out(os.path.join("..", "..", "blobs", f"{0:064x}"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from diptych.data.samples import DataError
 from diptych.errors import Setting, Words
+from diptych.links import own_folders
 from diptych.regular_files import MAX_BYTES, FileError, read_file
 
 OUTSIDE = "outside"  # the reason of a sample whose file is
@@ -21,7 +22,7 @@ class Confined:
     def __init__(self, folders: Iterable[str | os.PathLike[str]], *, allow_outside: bool = False):
         self.allow_outside = allow_outside
         self._folders = list(dict.fromkeys(os.path.abspath(folder) for folder in folders))
-        self._real = [os.path.realpath(folder) for folder in self._folders]
+        self._real = [real for folder in self._folders for real in own_folders(folder)]
         self._directories: dict[str, str] = {}
 
     def extended(self, folders: Iterable[str | os.PathLike[str]]) -> "Confined":
