@@ -111,6 +111,11 @@ def test_what_may_be_a_path(path: Any, kind: Any, expected: bool) -> None:
     assert is_sound_path(path, kind) == expected
 
 
+def test_a_row_without_a_path_has_a_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed(folder, "UPDATE files SET path = '' WHERE path = '3.png'")
+    assert "of its folder: entry " in hits(folder, capsys)[1]
+
+
 @pytest.mark.parametrize(
     "path", ["/etc/far.png", "../far.png", "a/../../far.png", "far.desktop", b"far.png", 7, "\x1b[2J/.."]
 )

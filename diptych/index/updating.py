@@ -25,7 +25,7 @@ from diptych.index.mending import remove
 from diptych.index.patterns import inside
 from diptych.index.rereading import Again, read_otherwise
 from diptych.index.roots import PLACE
-from diptych.index.stored import is_sound_path
+from diptych.index.stored import is_sound_path, named
 from diptych.links import LEADS_OUT
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _sound(known: dict[str, Known], found: _Found) -> tuple[dict[str, Known], di
     """What is known of files that the folder could hold, and the others, by id: how each is called."""
     missing = known.keys() - found.files.keys()
     bad = sorted(path for path in missing if not is_sound_path(path, known[path].kind))
-    refused = {known[path].id: path for path in bad}
+    refused = {known[path].id: named(path, known[path].id) for path in bad}
     return {path: one for path, one in known.items() if one.id not in refused} if bad else known, refused
 
 
