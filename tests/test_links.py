@@ -162,6 +162,23 @@ def test_a_strangers_index_cannot_ask_for_links_to_be_followed(
     monkeypatch.undo()
 
 
+def test_that_links_are_followed_once_in_a_strangers_index_is_said(
+    folder: Path,
+    model: PixelModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("diptych.cli.index.open_model", lambda *_, **__: model)
+    with open_index(folder, model=model) as index:
+        index.update()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "another user"))
+    command = ["index", str(folder), "--model", "pixels", "--follow-links"]
+    for also, is_said in (((), True), (("--trust",), False), ((), False)):
+        assert run([*command, *also]) == OK
+        assert ("links are followed this once" in capsys.readouterr().err) == is_said
+
+
 def test_a_catalog_that_was_altered_to_follow_links_does_not(folder: Path, model: PixelModel) -> None:
     with open_index(folder, model=model) as index:
         index.update()

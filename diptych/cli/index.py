@@ -29,7 +29,7 @@ from diptych.cli.options import (
     stages,
 )
 from diptych.cli.terminal import tell
-from diptych.cli.trusting import opened, trust_option
+from diptych.cli.trusting import opened, report_unremembered, trust_option
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
@@ -132,6 +132,8 @@ def command(
     rules = {"exclude": exclude or None, "hidden": hidden, "follow_links": follow_links}
     settings = {"model": model, "index": place, "open_model": opener, "trust": trust, **rules}
     with _ended_politely(), opened(folder, **settings) as index:
+        if not reindex:
+            report_unremembered(index, follow_links)
         if watch:
             return _watch(index, as_json)
         if vectors and index.under:

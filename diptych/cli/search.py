@@ -31,7 +31,7 @@ from diptych.cli.options import (
 )
 from diptych.cli.sections import Sectioned
 from diptych.cli.terms import OPTIONS, in_order, query_of
-from diptych.cli.trusting import opened, trust_option
+from diptych.cli.trusting import opened, report_unremembered, trust_option
 from diptych.cli.words import no_such_option, told_apart
 
 if TYPE_CHECKING:
@@ -186,6 +186,7 @@ def _opened(folders: Sequence[str], options: Mapping[str, Any]) -> Iterator[list
                 folder, model=options["model"], index=options["place"], follow_links=options["follow_links"],
                 open_model=opener, trust=options["trust"],
             )  # fmt: skip
+            report_unremembered(index, options["follow_links"])
             if not any(index.folder.is_relative_to(other.folder) and index.root == other.root for other, _ in places):
                 places.append(_Place(stack.enter_context(index), folder))
         there = [index for index, _ in places if index.exists]

@@ -59,6 +59,12 @@ def _is_accepted(error: IndexUntrustedError) -> bool:
     return ask("Trust it, for good? [y/N]") in ("y", "yes")
 
 
+def report_unremembered(index: LocalIndex, follow_links: bool | None) -> None:
+    """Say that links are followed this once, in an index that is not this user's."""
+    if follow_links and index.exists and not index.trust.known():
+        say("links are followed this once, for the index was neither made nor accepted here; --trust has it remembered")
+
+
 def forget(index: LocalIndex, as_json: bool) -> int:
     """Have the index be a stranger's from now on; the exit code."""
     was_known = index.trust.forget()

@@ -37,7 +37,8 @@ def own_model(index: LocalIndex, open_model: Callable[[str | None], Any]) -> Emb
         return open_model(_absolute(source))
     except (OSError, ValueError) as error:
         raise IndexModelError(
-            f"{index.place} was made with {shown(source)}, which cannot be opened ({error}).", remedy=_NAME_IT
+            f"{index.place} was made with {shown(source)}, which cannot be opened ({str(error).rstrip('.')}).",
+            remedy=_NAME_IT,
         ) from error
 
 
