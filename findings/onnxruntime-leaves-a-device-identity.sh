@@ -13,6 +13,7 @@ python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet onnxruntime==1.31.1 numpy==2.4.6
 cd "$folder"
 mkdir called variable
+unset XDG_CACHE_HOME
 program="import onnxruntime; onnxruntime.disable_telemetry_events()"
 HOME=$folder/called unshare --map-root-user --net "$folder/venv/bin/python" -c "$program"
 HOME=$folder/variable ORT_DISABLE_TELEMETRY=1 unshare --map-root-user --net "$folder/venv/bin/python" -c "$program"
