@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from diptych.data.columns import Columns, choose_columns, spell_columns, usual_columns
 from diptych.data.confinement import Confined
 from diptych.data.locating import confined_to
+from diptych.data.parquet_pages import unpacked_sizes
 from diptych.data.samples import DataError, Layout, Source, Stream, count
 from diptych.data.tables import TableSource, row_of
 from diptych.data.temporary import remove_with, room_for, unpacking
@@ -141,10 +142,20 @@ def _unpacked_bytes(file: "pyarrow.parquet.ParquetFile", group: int, wanted: Seq
     """How many bytes the columns of a row group say that they unpack to. DataError where they cannot be pictures."""
     said = file.metadata.row_group(group)
     parts = (said.column(at) for at in range(said.num_columns))
-    size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] in wanted)
+    taken = [part for part in parts if part.path_in_schema.split(".")[0] in wanted]
+    with open_file(path) as pages:
+        size = max(sum(part.total_uncompressed_size for part in taken), sum(_in_pages(pages, part) for part in taken))
     if not 0 <= size <= (room := room_for(path.stat().st_size)):
         raise DataError(f"row group {group} of {path} unpacks to {size:,} bytes; at most {room:,} are.", "too large")
     return size
+
+
+def _in_pages(file: BinaryIO, part: Any) -> int:
+    """What a column chunk's pages say that they unpack to: the footer may say something else."""
+    start = part.data_page_offset
+    if part.has_dictionary_page and 0 < part.dictionary_page_offset < start:
+        start = part.dictionary_page_offset
+    return sum(unpacked_sizes(file, start, part.total_compressed_size, part.num_values))
 
 
 @contextmanager
