@@ -10,10 +10,11 @@ import pytest
 from conftest import Cli
 from index_model import InlineReaders, PixelModel, draw
 
-from diptych.cli import FAILED
+from diptych.cli import FAILED, OK
 from diptych.index import budget, mending, readers
 from diptych.index.budget import Bounded
 from diptych.index.catalog import Catalog
+from diptych.index.directory import IndexDirectory
 from diptych.index.faults import IndexDamagedError
 from diptych.index.local import LocalIndex, open_index
 from diptych.index.schema import connect
@@ -104,6 +105,22 @@ def test_mending_ends_with_what_it_came_to(index: LocalIndex, monkeypatch: pytes
         *rows, last = mending._readable(db, "files", ["id"])
     assert (last, rows[:2]) == (None, [(1,), (2,)])
     assert len(rows) < 40
+
+
+def test_no_copy_is_made_that_the_disk_has_no_room_for(
+    cli: Cli, index: LocalIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.close()
+    content = b"no catalog" + index.catalog_path.read_bytes()[10:]
+    index.catalog_path.write_bytes(content)
+    before = sorted(index.place.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(IndexDirectory, "free_bytes", lambda _: len(content) - 1)
+        said = cli("doctor", index.root, "--mend")
+    assert (said.code, index.catalog_path.read_bytes()) == (FAILED, content)
+    assert "more than its disk has room for" in said.out
+    assert sorted(index.place.iterdir()) == before
+    assert cli("doctor", index.root, "--mend").code == OK
 
 
 def test_items_out_of_order_are_not_gone_through_for_ever(index: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:

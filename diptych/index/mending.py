@@ -14,7 +14,7 @@ from diptych.index.budget import Bounded
 from diptych.index.catalog import Catalog
 from diptych.index.directory import IndexDirectory
 from diptych.index.facts import sound
-from diptych.index.faults import IndexFault, explained
+from diptych.index.faults import IndexFault, IndexPlaceError, explained
 from diptych.index.journals import COMPANIONS
 from diptych.index.schema import PAGE_BYTES, TABLES, connect, has_tables, objects
 from diptych.index.stored import FACTS
@@ -138,8 +138,10 @@ def _with_first_page(path: Path, patched: Path) -> Path:
         named = {one.name.decode("latin-1") for one in there} & set(TABLES)
         if not named or has_tables(there, *named):
             return path
-    Catalog.create(patched, fingerprint="", model="", dim=1).close()
     directory = IndexDirectory(path.parent)
+    if (size := directory.size(path.name) or 0) > directory.free_bytes():  # it may have holes, which a copy has not
+        raise IndexPlaceError(f"mending {path} takes a copy of its {size:,} bytes, more than its disk has room for.")
+    Catalog.create(patched, fingerprint="", model="", dim=1).close()
     with directory.open(patched.name, "r+b") as to, directory.open(path.name, "rb") as damaged:
         page = bytearray(to.read(PAGE_BYTES))
         page[28:32] = (os.fstat(damaged.fileno()).st_size // PAGE_BYTES).to_bytes(4, "big")  # fileformat2.html, 1.3
