@@ -264,6 +264,15 @@ def test_doctor_tells_which_indexes_are_known(
     assert f"{folder}/.diptych, accepted on 20" in said
 
 
+def test_that_the_bundled_model_wants_no_trust_is_said(
+    cli: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_another_user(tmp_path, monkeypatch)
+    assert "wants none" not in cli("doctor", folder).out
+    name(folder, "bundled")
+    assert f"none, for it was {MINE}; the bundled model wants none" in cli("doctor", folder).out
+
+
 def test_an_index_apart_is_followed_to_its_folder_where_it_is_known(
     cli: Cli, hub: Hub, folder: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

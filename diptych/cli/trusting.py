@@ -79,11 +79,15 @@ def forget(index: LocalIndex, as_json: bool) -> int:
 
 def trust_in(index: LocalIndex) -> str:
     """Whether an index is known here, and how it came to be, in words."""
+    from diptych.index.own_model import BUNDLED
+
+    is_bundled = False
     with suppress(ValueError):  # of a damaged one the findings tell
-        _ = index.damage  # opens it
+        is_bundled = not index.damage and index.catalog.facts().get("model") == BUNDLED
     record = index.trust.record
     if record is None:
-        return "none, for it has changed" if index.trust.altered else "none, for it was neither made nor accepted here"
+        why = "it has changed" if index.trust.altered else "it was neither made nor accepted here"
+        return f"none, for {why}" + ("; the bundled model wants none" if is_bundled else "")
     elsewhere = "" if record.path == str(index.place) else f", when it was {record.path}"
     return f"{_HOW.get(record.how, record.how)} here on {record.at.replace('T', ' at ')}{elsewhere}"
 
