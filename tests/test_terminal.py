@@ -1,5 +1,6 @@
 """What a terminal shows: lines that fit it, bars with words above them, JSON that is short."""
 
+import io
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.cli.options import print_json
-from diptych.cli.terminal import cells, folded
+from diptych.cli.terminal import cells, folded, progress
 
 COLUMNS = 80
 
@@ -59,6 +60,23 @@ def test_what_is_said_while_a_bar_runs_stands_on_lines_of_its_own(
     (named,) = [line for line in lines if "OpenVINO on cpu" in line]
     assert named.startswith(str(tiny_model)[:20])
     assert max(map(cells, lines)) <= COLUMNS, lines
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_results_go_to_stdout_while_a_bar_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal shows the bar, a file takes the results."""
+    import pty
+
+    master, terminal = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    results = io.StringIO()
+    with os.fdopen(terminal, "w") as stderr, os.fdopen(master, "rb"):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        monkeypatch.setattr(sys, "stdout", results)
+        with progress("looking") as advance:
+            advance(1, 2)
+            print("found")
+    assert results.getvalue() == "found\n"
 
 
 def in_terminal(arguments: list[str]) -> str:

@@ -160,7 +160,10 @@ def _bars() -> Iterator[Progress]:
     texts = ("{task.description}", "{task.fields[count]}", "{task.fields[rate]}")
     title, count, rate = (TextColumn(text, markup=False) for text in texts)
     columns = (title, bar, count, rate, TimeRemainingColumn())
-    bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    bars = Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),  # what goes into a file or pipe would come out above the bar
+    )  # fmt: skip
     before = _above
     with bars, guarded():
         _above = console if console.is_terminal else None
