@@ -86,3 +86,13 @@ def test_headers_that_make_no_sense(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "t").write_bytes(damage)
     with (tmp_path / "t").open("rb") as file, pytest.raises(ValueError, match="header"):
         list(unpacked_sizes(file, 0, 5000, 10))
+
+
+def test_cells_that_are_told_by_their_length_or_their_difference(tmp_path: Path) -> None:
+    """As other programs write texts; a picture may be told by its length alone."""
+    columns = {"image": "DELTA_LENGTH_BYTE_ARRAY", "caption": "DELTA_BYTE_ARRAY"}
+    written(tmp_path / "t.parquet", use_dictionary=False, column_encoding=columns)
+    assert list(_captions(tmp_path / "t.parquet")) == [f"words {at % 9}" for at in range(2000)]
+    written(tmp_path / "t.parquet", use_dictionary=False, column_encoding=dict.fromkeys(columns, "DELTA_BYTE_ARRAY"))
+    with pytest.raises(DataError, match="1 with damaged row group"):
+        open_source(tmp_path / "t.parquet")

@@ -93,9 +93,10 @@ def _rows(name: str, columns: Columns) -> Iterator[Row]:
     path, _, group = name.rpartition("#")
     wanted, number = [columns[0], *columns[1]], 0
     with damage(f"row group {group} of {path} is damaged", "damaged row group"):
-        file = _file(Path(path), _flat(_file(Path(path)).schema_arrow, wanted))
+        repeating = _repeating(_file(Path(path)), int(group), wanted)
+        file = _file(Path(path), repeating)
         size = _unpacked_bytes(file, int(group), wanted, Path(path))
-        batches = file.iter_batches(_batch_rows(file, wanted, size), [int(group)], wanted, use_threads=False)
+        batches = file.iter_batches(_batch_rows(file, wanted, repeating, size), [int(group)], wanted, use_threads=False)
     while True:
         with damage(f"row group {group} of {path} is damaged", "damaged row group"):
             if (batch := next(batches, None)) is None:
@@ -126,9 +127,25 @@ def _flat(schema: "pyarrow.Schema", wanted: Sequence[str]) -> list[str]:
     return [name for name in wanted if any(test(schema.field(name).type) for test in tests)]
 
 
-def _batch_rows(file: "pyarrow.parquet.ParquetFile", wanted: Sequence[str], size: int) -> int:
-    """How many rows are read at a time: nested ones repeat what repeats, and pictures are large."""
-    nested = len(_flat(file.schema_arrow, wanted)) + len(_coded(file.schema_arrow, wanted)) < len(wanted)
+def _repeating(file: "pyarrow.parquet.ParquetFile", group: int, wanted: Sequence[str]) -> list[str]:
+    """Those of `_flat`, but the ones that pyarrow reads whole alone: cells that are told by their length, and texts
+    that are told by their difference from the one before. Pictures never are: a few bytes could tell any number."""
+    import pyarrow.types as types
+
+    said, schema = file.metadata.row_group(group), file.schema_arrow
+    parts = {part.path_in_schema: part.encodings for part in map(said.column, range(said.num_columns))}
+
+    def is_whole(name: str) -> bool:
+        told = parts.get(name, ())
+        is_text = types.is_string(schema.field(name).type)
+        return "DELTA_LENGTH_BYTE_ARRAY" in told or (is_text and "DELTA_BYTE_ARRAY" in told)
+
+    return [name for name in _flat(schema, wanted) if not is_whole(name)]
+
+
+def _batch_rows(file: "pyarrow.parquet.ParquetFile", wanted: Sequence[str], repeating: Sequence[str], size: int) -> int:
+    """How many rows are read at a time: others than `repeating` ones repeat what repeats, and pictures are large."""
+    nested = len(repeating) + len(_coded(file.schema_arrow, wanted)) < len(wanted)
     return max(4, min(_BATCH_ROWS, _BATCH_BYTES // max(1, size))) if nested else _BATCH_ROWS
 
 
