@@ -273,6 +273,17 @@ def test_that_the_bundled_model_wants_no_trust_is_said(
     assert f"none, for it was {MINE}; the bundled model wants none" in cli("doctor", folder).out
 
 
+def test_of_a_damaged_one_its_identity_tells_whose_it_is(
+    cli: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = folder / ".diptych" / "catalog.sqlite"
+    catalog.write_bytes(b"no catalog" + catalog.read_bytes()[10:])
+    said = cli("doctor", folder)
+    assert (said.code, "made here on 20" in said.out) == (FAILED, True), said.out
+    as_another_user(tmp_path, monkeypatch)
+    assert "none, for it was neither made nor accepted here" in cli("doctor", folder).out
+
+
 def test_an_index_apart_is_followed_to_its_folder_where_it_is_known(
     cli: Cli, hub: Hub, folder: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

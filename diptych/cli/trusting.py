@@ -82,9 +82,9 @@ def trust_in(index: LocalIndex) -> str:
     from diptych.index.own_model import BUNDLED
 
     is_bundled = False
-    with suppress(ValueError):  # of a damaged one the findings tell
+    record = index.trust.signed if index.damage else index.trust.record  # of a damaged one its identity can be read
+    with suppress(ValueError):
         is_bundled = not index.damage and index.catalog.facts().get("model") == BUNDLED
-    record = index.trust.record
     if record is None:
         why = "it has changed" if index.trust.altered else "it was neither made nor accepted here"
         return f"none, for {why}" + ("; the bundled model wants none" if is_bundled else "")

@@ -59,6 +59,11 @@ class Trust:
         return known.facts[-1].model if known.record else None
 
     @property
+    def signed(self) -> Record | None:
+        """What is kept of it as far as its identity tells, whatever its catalog says."""
+        return self._read().record
+
+    @property
     def trouble(self) -> Exception | None:
         """Why the user's configuration is of no use; None where it is."""
         return self._identity.trouble
