@@ -10,6 +10,7 @@ from earlier_catalog import as_earlier
 from index_model import InlineReaders, PixelModel, draw, expected
 
 from diptych.index import readers, schema
+from diptych.index.budget import Bounded
 from diptych.index.catalog import Catalog, Counts
 from diptych.index.local import LocalIndex, open_index
 
@@ -70,7 +71,7 @@ def test_it_is_whole_wherever_that_is_killed(
     """As after a SIGKILL between any two of its statements: what lies on the disk then is copied and opened."""
     copies = []
 
-    class Killed(sqlite3.Connection):
+    class Killed(Bounded):
         def execute(self, sql, *parameters):  # type: ignore[no-untyped-def, override]
             if sql.startswith(("ALTER", "UPDATE facts SET value = ? WHERE key = 'format'")) or sql == "COMMIT":
                 super().execute("PRAGMA cache_size = 1")
@@ -79,7 +80,7 @@ def test_it_is_whole_wherever_that_is_killed(
 
     real = sqlite3.connect
     with monkeypatch.context() as patched:
-        patched.setattr(sqlite3, "connect", lambda *a, **k: real(*a, factory=Killed, **k))
+        patched.setattr(sqlite3, "connect", lambda *a, **k: real(*a, **k | {"factory": Killed}))
         with Catalog.open(earlier.catalog_path) as catalog:
             catalog.upgrade()
     assert len(copies) == 5

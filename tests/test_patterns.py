@@ -147,11 +147,12 @@ def test_sql_and_the_matcher_are_of_one_mind(tmp_path: Path) -> None:
     paths = ["a.jpg", "a.JPG", "a/b.jpg", "a/b/c.png", "a.jpg.png", ".jpg", "A/c.png", "jpg", "a_jpg", "b/a/b/c.Jpg"]
     for path in paths:
         index.put(path, noise(1))
+    path_of = dict(index.catalog.rows("SELECT items.id, path FROM items JOIN files ON files.id = items.file"))
     plain = ["*.jpg", "*.Png", "a/**", "/a/**", "./a/b/**", "a/", "b/**/*.jpg", "**", "**/a/**", "/*", "a/b/*"]
     for pattern in [*plain, "a/./b/*.png", "a//b/*", "a\\[*"]:
         for under in ("", "a", "b/a"):
             condition, values = Filters(path=pattern, under=under).condition()
-            found = {item.path for item in index.catalog.items(index.catalog.matching(condition, values))}
+            found = {path_of[id] for id in index.catalog.matching(condition, values).tolist()}
             start = len(under) + bool(under)
             inside = [path for path in paths if path.startswith(f"{under}/") or not under]
             assert found == {path for path in inside if fits(path.encode(), start, pattern.encode())}, (pattern, under)

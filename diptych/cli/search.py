@@ -290,6 +290,8 @@ def _write(index: LocalIndex, query: Query, hits: list[Hit], options: Mapping[st
         write_picture(options["sheet"], sheet.save)
     if options["show_input"] and pictures:
         there = [hit.path for hit in pictures if results.is_file(hit.path)]
+        for path in sorted({hit.path for hit in pictures}.difference(there)):
+            say(f"not shown: {path} is not there any more, or is no file")
         write_input_sheet(options["show_input"], index.model, there)
     if options["opened"]:
         results.open_files(list(dict.fromkeys(hit.path for hit in hits))[: options["opened"]])

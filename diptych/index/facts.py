@@ -88,8 +88,8 @@ def _reads(key: str, value: Any) -> bool:
 
 
 _TEXTS = (
-    "fingerprint", "model", "version", "packages", "updated_at", "root", "hidden", "follow_links", "change.picture",
-    "change.text", "cached.picture", "cached.text", "exclude", "skipped",
+    "fingerprint", "model", "version", "packages", "picture_bytes", "updated_at", "root", "hidden", "follow_links",
+    "change.picture", "change.text", "cached.picture", "cached.text", "exclude", "skipped",
 )  # fmt: skip
 _KINDS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(_TEXTS, _is_text),
