@@ -39,8 +39,9 @@ class Key(NamedTuple):
 
     def signed(self, checksum: object, *said: Any) -> bool:
         """Whether that is their checksum."""
-        is_text = isinstance(checksum, str) and checksum.isascii()
-        return is_text and hmac.compare_digest(checksum, self.checksum(*said))
+        if not (isinstance(checksum, str) and checksum.isascii()):
+            return False
+        return hmac.compare_digest(checksum, self.checksum(*said))
 
 
 class Record(NamedTuple):
