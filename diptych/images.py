@@ -86,12 +86,12 @@ class Preprocess:
         Raises ValueError that names the key wherever the file asks for what this class cannot express.
         """
         asked = _settings(config)
-        names: tuple[Interpolation, ...] = get_args(Interpolation)
-        filters: dict[int, Interpolation] = {int(Image.Resampling[name.upper()]): name for name in names}
         mode: Mode = "crop" if "shortest_edge" in asked["size"] else "squash"
         means, stds = asked["image_mean"], asked["image_std"]
-        wanted = (name for number, name in filters.items() if number == asked["resample"])
-        resample: Interpolation = next(wanted, "bicubic")
+        resample: Interpolation = "bicubic"
+        for name in get_args(Interpolation):  # by comparison, for what was asked may be no key of a table
+            if asked["resample"] == Image.Resampling[name.upper()]:
+                resample = name
         spec = cls(min(asked["size"].values()), means, stds, mode, resample)
         can = _settings(spec.to_hugging_face())
         for key in (*asked, *can):  # what would be written back must say the same
