@@ -13,12 +13,14 @@ import left_behind
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from index_model import InlineReaders, PixelModel
 
 from diptych.checkpoint import save_folder
 from diptych.cli import run
 from diptych.data.scenes import Scenes, write_shards
 from diptych.engines.openvino import has_bfloat16
 from diptych.images import Preprocess
+from diptych.index import readers
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
 from diptych.tokenizer import Tokenizer
@@ -166,3 +168,12 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
         return Said(code, captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
+    """A quick model in the place of any, and files that are read in this process."""
+    made = PixelModel()
+    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    monkeypatch.setattr("diptych.embedder.load", lambda name, **options: made)
+    return made

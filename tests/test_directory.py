@@ -30,14 +30,6 @@ NAMES = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
-    made = PixelModel()
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
-    monkeypatch.setattr("diptych.embedder.load", lambda name, **options: made)
-    return made
-
-
 @pytest.fixture(scope="module")
 def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures with their index."""

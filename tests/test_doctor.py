@@ -8,23 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Cli
-from index_model import InlineReaders, PixelModel, draw
+from index_model import PixelModel, draw
 
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.errors import worded
-from diptych.index import readers
 from diptych.index.doctor import Finding, examine
 from diptych.index.faults import IndexPlaceError
 from diptych.index.installation import installation
 from diptych.index.local import LocalIndex, open_index
-
-
-@pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
-    made = PixelModel()
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
-    monkeypatch.setattr("diptych.embedder.load", lambda name, **options: made)
-    return made
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from diptych.cli import OK, run
 from diptych.cli.options import pictures_in
 from diptych.data.classes import read_classes
 from diptych.data.confinement import Confined
-from diptych.index import bulk, readers
+from diptych.index import bulk
 from diptych.index.faults import IndexPlaceError
 from diptych.index.items import File
 from diptych.index.local import open_index
@@ -39,14 +39,6 @@ def folder(tmp_path: Path) -> Path:
         (root / name).symlink_to(away / name)
     (root / "again.png").symlink_to("sub/plain.png")
     return root
-
-
-@pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
-    made = PixelModel()
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
-    monkeypatch.setattr("diptych.embedder.load", lambda name, **options: made)
-    return made
 
 
 def known(folder: Path) -> list[str]:

@@ -31,14 +31,6 @@ OLD_S = 1_600_000_000
 STALE = np.eye(DIM, dtype=np.float16)[0]  # what an earlier version made of everything
 
 
-@pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
-    made = PixelModel()
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
-    monkeypatch.setattr("diptych.embedder.load", lambda name, **options: made)
-    return made
-
-
 def noise(mode: str = "RGB") -> Image.Image:
     picture = Image.fromarray(np.random.default_rng(5).integers(0, 256, (12, 16, 3), dtype=np.uint8))
     if mode in ("RGBA", "LA"):

@@ -31,14 +31,6 @@ OLD_S = 1_600_000_000
 PICTURES = 5
 
 
-@pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
-    made = PixelModel()
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
-    monkeypatch.setattr("diptych.embedder.load", lambda name, **options: made)
-    return made
-
-
 @pytest.fixture(scope="module")
 def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures and a text with their index."""
