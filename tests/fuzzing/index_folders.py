@@ -64,10 +64,18 @@ class IndexFolders:
         """One to four changes."""
         photos, precious = folder / "photos", write_precious(self._home)
         shutil.copytree(choice.choice(self._forms), photos, symlinks=True)
-        changes = [choice.choice(CHANGES)(photos, precious, choice) for _ in range(choice.choice((1, 1, 2, 4)))]
+        changes = [_change(photos, precious, choice) for _ in range(choice.choice((1, 1, 2, 4)))]
         commands = [_command(photos, choice) for _ in range(choice.choice((1, 2, 2)))]
         places = [photos / ".diptych", photos / "below" / ".diptych"]
         return Case(changes, commands, [place for place in places if not place.is_symlink()])
+
+
+def _change(photos: Path, precious: Path, choice: Random) -> str:
+    """What was done, in words."""
+    try:
+        return choice.choice(CHANGES)(photos, precious, choice)
+    except RecursionError:  # of JSON that an earlier change nested
+        return "was nested too deep before"
 
 
 def _load(source: Any = None, **options: Any) -> index_model.PixelModel:
