@@ -25,7 +25,10 @@ def main() -> None:
     escape_streams()
     os.environ.setdefault("DO_NOT_TRACK", "1")  # the hub's library would say what else is installed here
     with nullcontext() if sys.argv[1:2] == ["train"] else ended_soon():  # training saves its state first
-        code = run(sys.argv[1:])
+        try:
+            code = run(sys.argv[1:])
+        except KeyboardInterrupt:  # before the command has begun to listen, or after it has ceased to
+            code = INTERRUPTED
         if code == INTERRUPTED or int(os.environ.get("WORLD_SIZE", "1")) > 1:
             _leave(code)
     sys.exit(code)

@@ -83,18 +83,20 @@ def test_outside_of_the_main_thread_it_takes_no_signals() -> None:
     assert seen == [before]
 
 
-def test_a_command_that_is_interrupted_waits_for_no_thread() -> None:
-    """As while two threads hash films: the interpreter would wait for both before it ends."""
+@pytest.mark.parametrize("heard", [True, False], ids=["heard", "not heard"])
+def test_a_command_that_is_interrupted_waits_for_no_thread(heard: bool) -> None:
+    """As while two threads hash films: the interpreter would wait for both before it ends. One that comes before the
+    command listens, or after, is as good."""
     code = (
         "import concurrent.futures, sys, time\n"
         "import diptych.cli, diptych.__main__ as m\n"
         "def run(arguments):\n"
         "    concurrent.futures.ThreadPoolExecutor(1).submit(time.sleep, 600)\n"
-        "    print('at it', flush=True)\n"
         "    try:\n"
+        "        print('at it', flush=True)\n"
         "        time.sleep(600)\n"
         "    except KeyboardInterrupt:\n"
-        "        return 130\n"
+        f"        {'return 130' if heard else 'raise'}\n"
         "diptych.cli.run = run\n"
         "m.main()\n"
     )
