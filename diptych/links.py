@@ -23,6 +23,25 @@ def own_folders(folder: str | os.PathLike[str]) -> list[str]:
     return [real]
 
 
+class RealPaths:
+    """Tells where paths lead, which need not be there. What directories are is asked once; whoever looks later makes
+    another."""
+
+    def __init__(self) -> None:
+        self._directories: dict[str, str] = {}
+
+    def of(self, path: str) -> str:
+        """The path without links. Raises ValueError for what is no path."""
+        directory, name = os.path.split(path)
+        real = self._directories.get(directory)
+        if real is None:
+            real = self._directories[directory] = os.path.realpath(directory)
+        real = os.path.join(real, name)
+        is_plain = name not in ("", os.curdir, os.pardir) and not os.path.islink(real)
+        # Windows has more kinds of links than islink knows
+        return real if is_plain and sys.platform != "win32" else os.path.realpath(real)
+
+
 class Inside:
     """Tells what lies in a folder, by where its links lead. The folder itself may be called by a link.
 
@@ -32,18 +51,11 @@ class Inside:
     def __init__(self, root: str | os.PathLike[str]):
         self._given, roots = os.fspath(root), own_folders(root)
         self._roots, self._prefixes = frozenset(roots), tuple(os.path.join(each, "") for each in roots)
-        self._directories: dict[str, str] = {}
+        self._real = RealPaths()
 
     def leads_out(self, path: str) -> bool:
         """Whether a path, relative to the folder or absolute, ends outside of it; it need not be there."""
-        directory, name = os.path.split(os.path.join(self._given, path))
-        real = self._directories.get(directory)
-        if real is None:
-            real = self._directories[directory] = os.path.realpath(directory)
-        real = os.path.join(real, name)
-        is_plain = name not in ("", os.curdir, os.pardir) and not os.path.islink(real)
-        if not is_plain or sys.platform == "win32":  # which has more kinds of links than islink knows
-            real = os.path.realpath(real)
+        real = self._real.of(os.path.join(self._given, path))
         return not real.startswith(self._prefixes) and real not in self._roots
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diptych.data.samples import DataError
 from diptych.errors import Setting, Words
-from diptych.links import own_folders
+from diptych.links import RealPaths, own_folders
 from diptych.regular_files import MAX_BYTES, FileError, read_file
 
 OUTSIDE = "outside"  # the reason of a sample whose file is
@@ -23,7 +23,7 @@ class Confined:
         self.allow_outside = allow_outside
         self._folders = list(dict.fromkeys(os.path.abspath(folder) for folder in folders))
         self._real = [real for folder in self._folders for real in own_folders(folder)]
-        self._directories: dict[str, str] = {}
+        self._paths = RealPaths()
 
     def extended(self, folders: Iterable[str | os.PathLike[str]]) -> "Confined":
         """The same, with these folders, too."""
@@ -37,7 +37,9 @@ class Confined:
     def holds(self, path: str | os.PathLike[str]) -> bool:
         """Whether a path, which need not be there, is one in the folders, wherever links lead."""
         try:
-            return self.allow_outside or (self.spells_inside(path) and _is_in(self._resolved(path), self._real))
+            return self.allow_outside or (
+                self.spells_inside(path) and _is_in(self._paths.of(os.path.abspath(path)), self._real)
+            )
         except (OSError, ValueError):  # no path at all: nothing is read there
             return True
 
@@ -56,13 +58,6 @@ class Confined:
 
     def _named(self) -> str:
         return " and ".join(self._folders)
-
-    def _resolved(self, path: str | os.PathLike[str]) -> str:
-        directory, name = os.path.split(os.path.abspath(path))
-        if (real := self._directories.get(directory)) is None:
-            real = self._directories[directory] = os.path.realpath(directory)
-        whole = os.path.join(real, name)
-        return os.path.realpath(whole) if os.name == "nt" or os.path.islink(whole) else whole
 
 
 _UNLESS = "; what does is read with allow_outside alone."
