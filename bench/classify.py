@@ -22,8 +22,8 @@ from table import Row, arguments, report
 
 import diptych
 from diptych.cli import diptych as command
-from diptych.data.scenes import KINDS, draw_scene
-from diptych.images import find_images, load_pixels, squared
+from diptych.media.images import find_images, load_pixels, squared
+from diptych.scenes.scene import KINDS, draw_scene
 
 QUESTION = "Labelling a folder of pictures"
 LABELS = KINDS[:20]

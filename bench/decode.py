@@ -19,7 +19,7 @@ from PIL import Image
 from table import Row, arguments, report, with_ratios
 
 import diptych
-from diptych.images import Preprocess, find_images, preprocess
+from diptych.media.images import Preprocess, find_images, preprocess
 
 QUESTION = "JPEG to normalised pixels of 224 px, pictures a second on one thread"
 ROUNDS = 5

@@ -26,17 +26,17 @@ from table import Row, arguments, report
 
 import diptych
 from diptych.checkpoint import save_folder
-from diptych.data.sources import open_source
+from diptych.data.sources.opening import open_source
 from diptych.engines.openvino import OpenVINOEngine, write_graphs
 from diptych.engines.openvino_runtime import core, openvino
-from diptych.engines.quantising import quantised
+from diptych.engines.quantization import quantised
 from diptych.exporting import export
-from diptych.images import Preprocess, normalise
-from diptych.metrics import retrieval
+from diptych.media.images import Preprocess, normalise
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
-from diptych.tokenizer import Tokenizer
-from diptych.training.precision import has_bfloat16
+from diptych.scoring.metrics import retrieval
+from diptych.text.tokenizer import Tokenizer
+from diptych.training.optim.precision import has_bfloat16
 from diptych.training.validation import Validation
 
 QUESTION = "Vectors a second on this processor"

@@ -32,13 +32,13 @@ from PIL import Image, ImageChops
 from table import Row, arguments, report
 
 import diptych
-from diptych.images import find_images, open_image
-from diptych.index.catalog import Catalog, Entry
-from diptych.index.items import Contents, Details, File
+from diptych.index.catalog.catalog import Catalog, Entry
 from diptych.index.local import open_index
-from diptych.index.own_model import BUNDLED
-from diptych.index.readers import Readers
-from diptych.index.scan import scan
+from diptych.index.model import BUNDLED
+from diptych.media.images import find_images, open_image
+from diptych.media.items import Contents, Details, File
+from diptych.media.reading.readers import Readers
+from diptych.media.scan import scan
 
 QUESTION = "A folder of photographs to an index, bundled model"
 MARGIN = 500
@@ -242,7 +242,7 @@ def cold_search(folder: Path, rounds: int) -> dict[str, float]:
 
 
 def _entry(file: File, vector: np.ndarray) -> Entry:
-    from diptych.index.items import Part
+    from diptych.media.items import Part
 
     pixels = np.zeros((1, 1, 3), np.uint8)
     digest = file.path.encode().ljust(16, b"\0")[-16:]

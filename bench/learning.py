@@ -32,9 +32,9 @@ import numpy as np
 from PIL import Image
 from table import Row, arguments, report, with_ratios
 
-from diptych import metrics
-from diptych.data.scenes import write_shards
-from diptych.data.sources import open_source
+from diptych.data.sources.opening import open_source
+from diptych.scenes.scene import write_shards
+from diptych.scoring import metrics
 
 QUESTION = "Recall on held-out pairs after training as long, on the same pairs, with as many parameters"
 TRIAL_PICTURES = 2048

@@ -16,7 +16,7 @@ from PIL import Image
 from table import Row, arguments, report
 
 import diptych
-from diptych.locate import windows
+from diptych.scoring.locate import windows
 
 QUESTION = "Finding a phrase in a picture"
 

@@ -28,8 +28,8 @@ import open_clip
 import torch
 from open_clip_train import main as program
 
-from diptych.data.sources import Source, all_captions
-from diptych.training.precision import has_bfloat16
+from diptych.data.sources.opening import Source, all_captions
+from diptych.training.optim.precision import has_bfloat16
 
 PRECISION = "amp_bf16" if has_bfloat16(torch.device("cpu")) else "fp32"
 RECIPE = ("--lr=1e-3", "--wd=0.1", f"--precision={PRECISION}", "--workers=1", "--device=cpu", "--save-frequency=0")

@@ -19,9 +19,9 @@ from PIL import Image
 from table import Row, arguments, report
 
 import diptych
-from diptych.data.scenes import Scenes
 from diptych.evaluation.intervals import mean_interval, paired_interval
-from diptych.heat_map import Method, heat_maps
+from diptych.scenes.scene import Scenes
+from diptych.scoring.heat_map import Method, heat_maps
 
 QUESTION = "The pointing game"
 METHODS: tuple[Method, ...] = ("places", "windows")

@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from table import Row, arguments, report, with_ratios
 
-from diptych.probe import Probe, sweep
+from diptych.scoring.probe import Probe, sweep
 
 QUESTION = "The L2 sweep of a linear probe"
 

@@ -8,8 +8,8 @@ Two peers can be set beside each other by naming two models.
 from table import Row, arguments, report
 
 import diptych
-from diptych.data.sources import open_source
-from diptych.metrics import retrieval
+from diptych.data.sources.opening import open_source
+from diptych.scoring.metrics import retrieval
 from diptych.training.validation import Validation
 
 QUESTION = "Recall on held-out pairs, in percent"

@@ -22,12 +22,12 @@ import numpy as np
 from table import Row, arguments, report
 
 import diptych
-from diptych.data.scenes import KINDS, Scenes
-from diptych.data.sources import open_source
-from diptych.data.stream import indexed
-from diptych.index.nearest import Nearest
-from diptych.index.query import Query
-from diptych.index.relevance import SENTENCES, TEXT_CUT, reach
+from diptych.data.loading.stream import indexed
+from diptych.data.sources.opening import open_source
+from diptych.index.search.query import Query
+from diptych.index.search.relevance import SENTENCES, TEXT_CUT, reach
+from diptych.scenes.scene import KINDS, Scenes
+from diptych.vectors.nearest import Nearest
 
 QUESTION = "Recall of the index beside an exact evaluation, and telling that there is nothing like that here"
 COUNT, KEPT = 50, 0.9  # nouns; the share of true first hits that a cut keeps

@@ -16,14 +16,14 @@ import numpy as np
 from table import Row, arguments, report
 
 import diptych
-from diptych.data.scenes import COLOURS, KINDS, Scene, Scenes, Thing, draw_pair
-from diptych.data.sources import open_source
-from diptych.difference import difference
-from diptych.heat_map import Method, heat_maps
-from diptych.images import squared
-from diptych.locate import overlap_of
-from diptych.training.scenes import photographs
-from diptych.zero_shot import anywhere
+from diptych.data.sources.opening import open_source
+from diptych.media.images import squared
+from diptych.scenes.scene import COLOURS, KINDS, Scene, Scenes, Thing, draw_pair
+from diptych.scoring.difference import difference
+from diptych.scoring.heat_map import Method, heat_maps
+from diptych.scoring.locate import overlap_of
+from diptych.scoring.zero_shot import anywhere
+from diptych.training.scene_source import photographs
 
 QUESTION = "What is seen of held-out drawn scenes"
 SIZE_PX, WORDS = 192, 12

@@ -73,7 +73,7 @@ def prepare(folder: Path, options: argparse.Namespace) -> str:
 def embedded(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """The bundled model's vectors of pictures and captions."""
     import diptych
-    from diptych.data.sources import open_source
+    from diptych.data.sources.opening import open_source
 
     model = diptych.load()
     samples = [(sample.image, sample.captions) for name in names for sample in open_source(name)]

@@ -23,7 +23,7 @@ def floats(rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 class Diptych:
-    """`diptych.index.nearest.Nearest`."""
+    """`diptych.vectors.nearest.Nearest`."""
 
     needs = "diptych"
     knobs = (0,)
@@ -33,13 +33,13 @@ class Diptych:
 
     def build(self, rows: np.ndarray, queries: np.ndarray, folder: Path) -> None:
         """With real texts' vectors to measure the recall on, as an index of pictures has them."""
-        from diptych.index.nearest import Nearest
+        from diptych.vectors.nearest import Nearest
 
         Nearest.build(folder, np.arange(len(rows)), rows, stamp="bench", queries=queries, kind=self.kind)
 
     def open(self, folder: Path) -> str:
         """What it is that was opened."""
-        from diptych.index.nearest import Nearest
+        from diptych.vectors.nearest import Nearest
 
         self.nearest = Nearest.open(folder, stamp="bench")
         return f"{self.nearest.kind}, {self.nearest.candidates} rescored" if self.nearest.candidates else "exact"

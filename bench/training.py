@@ -25,8 +25,8 @@ from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, ViTConfig
 from diptych.nets.loss import softmax_loss
 from diptych.nets.presets import preset
-from diptych.training.compilation import compile_towers
-from diptych.training.precision import has_bfloat16
+from diptych.training.optim.precision import has_bfloat16
+from diptych.training.parallel.compilation import compile_towers
 
 QUESTION = "Training step, pairs a second"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

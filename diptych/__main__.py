@@ -12,7 +12,7 @@ def main() -> None:
     """Run the command line; errors become one line on stderr and an exit code."""
     from diptych.cli import INTERRUPTED, run
     from diptych.cli.interrupting import ended_soon
-    from diptych.escaping import escape_streams
+    from diptych.display.escaping import escape_streams
 
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever called: what is said goes nowhere

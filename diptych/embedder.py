@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from diptych import zero_shot
 from diptych.checkpoint.finding import BUNDLED as BUNDLED
 from diptych.checkpoint.fingerprint import as_read_before, fingerprint
-from diptych.checkpoint.finite import checked_bias, multiplied_out
 from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of
+from diptych.checkpoint.weights.finite import checked_bias, multiplied_out
 from diptych.engines import Engine, EngineName, choose_engine, device_name  # first, for it must come before torch
 from diptych.engines.converted import Numbers
 from diptych.errors import ArgumentError
 from diptych.failures import Embedded, Failure, TextError, bad_texts, listed, no_text, several
-from diptych.images import Decode, ImageError, load_pixels, preprocess, squared
-from diptych.images import Source as ImageSource
-from diptych.tokenizer import Tokenizer, TokenizerError, Tokens, check_ids, missing
+from diptych.media.images import Decode, ImageError, load_pixels, preprocess, squared
+from diptych.media.images import Source as ImageSource
+from diptych.scoring import zero_shot
+from diptych.text.tokenizer import Tokenizer, TokenizerError, Tokens, check_ids, missing
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from diptych.engines.openvino import Precision
-    from diptych.heat_map import HeatMap, Method
     from diptych.nets.clip import CLIP
+    from diptych.scoring.heat_map import HeatMap, Method
 
 BATCH = 32
 Encode = Callable[[np.ndarray], np.ndarray]
@@ -343,8 +343,8 @@ class Embedder:
         overlap: float | None = None, threshold: float | None = None, truncate: bool = False,
     ) -> HeatMap:  # fmt: skip
         """Where in a picture what a phrase says is: a map of scores over the whole picture, and boxes. For several
-        phrases at once, and for what the options mean, see `diptych.heat_map.heat_maps`."""
-        from diptych.heat_map import heat_maps
+        phrases at once, and for what the options mean, see `diptych.scoring.heat_map.heat_maps`."""
+        from diptych.scoring.heat_map import heat_maps
 
         options = {"scales": scales, "overlap": overlap, "threshold": threshold, "truncate": truncate}
         return heat_maps(self, image, [phrase], method=method, **options)[0]  # type: ignore[arg-type]

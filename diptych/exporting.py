@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from diptych.checkpoint.finding import find
+from diptych.checkpoint.formats.tokenization import said_of
 from diptych.checkpoint.replacing import check_apart, json_text, replace_folder
 from diptych.checkpoint.settings import to_fields
 from diptych.checkpoint.state import CheckpointError
-from diptych.checkpoint.texts import said_of
 from diptych.data.confinement import Confined
-from diptych.data.decoding import picture_of
+from diptych.data.loading.decoding import picture_of
+from diptych.data.loading.stream import indexed
 from diptych.data.samples import DataError, Source, Stream
-from diptych.data.scenes import Scenes
-from diptych.data.sources import open_source
-from diptych.data.stream import indexed
+from diptych.data.sources.opening import open_source
 from diptych.embedder import Embedder, load
 from diptych.errors import ArgumentError, Setting
 from diptych.extras import require
-from diptych.images import ImageError, find_images, load_pixels, squared
-from diptych.zero_shot import unit
+from diptych.media.images import ImageError, find_images, load_pixels, squared
+from diptych.scenes.scene import Scenes
+from diptych.scoring.zero_shot import unit
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,7 @@ class Samples(NamedTuple):
 @dataclass(frozen=True)
 class Tried:
     """How near a tower in 8 bits was to itself in float32, the mean and the worst cosine, when it was made in one of
-    the ways that `diptych.engines.quantising` knows; the nearest in the mean was chosen."""
+    the ways that `diptych.engines.quantization` knows; the nearest in the mean was chosen."""
 
     tower: str
     way: str
@@ -282,7 +282,7 @@ class EightBits(NamedTuple):
 
 def _in_eight_bits(model: Embedder, fitted: Samples, judged: Samples, progress: Callable[[str], None]) -> EightBits:
     """Both towers in 8 bits, each in the way that keeps its vectors nearest to the model's own."""
-    from diptych.engines.quantising import WAYS, quantised
+    from diptych.engines.quantization import WAYS, quantised
 
     inputs = {"image": list(fitted.pixels[:, None]), "text": _ids(model, fitted.texts)}
     batches = {"image": _batches(judged.pixels), "text": _ids(model, judged.texts)}

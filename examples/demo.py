@@ -15,9 +15,9 @@ from PIL import Image
 
 import diptych
 import diptych.cli
-from diptych.data.scenes import COLOURS, Scene, Scenes
-from diptych.images import find_images
-from diptych.plots import thumbnail
+from diptych.display.plots import thumbnail
+from diptych.media.images import find_images
+from diptych.scenes.scene import COLOURS, Scene, Scenes
 
 HERE = Path(__file__).parent
 OUT = Path("demo")

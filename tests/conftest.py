@@ -17,14 +17,14 @@ from index_model import InlineReaders, PixelModel
 
 from diptych.checkpoint import save_folder
 from diptych.cli import run
-from diptych.data.scenes import Scenes, write_shards
 from diptych.engines.openvino import has_bfloat16
-from diptych.images import Preprocess
-from diptych.index import readers
+from diptych.media.images import Preprocess
+from diptych.media.reading import readers
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
-from diptych.tokenizer import Tokenizer
-from diptych.training.start import sized
+from diptych.scenes.scene import Scenes, write_shards
+from diptych.text.tokenizer import Tokenizer
+from diptych.training.setup import sized
 
 # No property depends on how fast the machine is.
 settings.register_profile("diptych", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -33,7 +33,8 @@ settings.load_profile("diptych")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # what is compiled in tests is no part of the user's cache
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp()  # nor is what they make and accept of the user's indexes
 
-GOLDEN = Path(__file__).parent / "golden"
+TESTS = Path(__file__).parent
+GOLDEN = TESTS / "golden"
 
 
 @pytest.fixture(autouse=True)
@@ -49,24 +50,24 @@ def no_choice_outlives_its_test(request: pytest.FixtureRequest) -> Iterator[None
 # The files that take longest, the longest first: whichever worker is free takes the next, and none is left over with
 # one of these when the others are done.
 LONGEST = (
-    "fuzzing",
-    "bench",
-    "readme",
-    "restart",
-    "training",
-    "exporting",
-    "nets",
-    "index_faults",
-    "cli",
-    "demo",
-    "distributed",
+    "test_fuzzing.py",
+    "test_bench.py",
+    "test_readme.py",
+    "training/run/test_checkpoints.py",
+    "training/test_trainer.py",
+    "test_exporting.py",
+    "nets/test_nets.py",
+    "index/test_faults.py",
+    "cli/test_cli.py",
+    "test_demo.py",
+    "training/parallel/test_distributed.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, all else in its order."""
-    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+    order = {TESTS / name: position for position, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 def pytest_report_header() -> str:

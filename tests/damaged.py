@@ -30,9 +30,9 @@ import pillow_heif
 import tifffile
 from PIL import Image
 
-from diptych.images import Preprocess, squared
-from diptych.index.readers import Readers
-from diptych.index.scan import scan
+from diptych.media.images import Preprocess, squared
+from diptych.media.reading.readers import Readers
+from diptych.media.scan import scan
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it tells of every damaged tag
 SPEC = Preprocess(64)

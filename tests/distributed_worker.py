@@ -1,20 +1,20 @@
-"""What one of two processes does for tests/test_distributed.py."""
+"""What one of two processes does for tests/training/parallel/test_distributed.py."""
 
 import copy
 import io
 from pathlib import Path
 
 import torch
-from test_accumulate import batch, small
-from test_distributed import CASES, matrices, stepped
 
 from diptych.nets.clip import CLIP
-from diptych.training.accumulate import backward
-from diptych.training.average import update_average
-from diptych.training.distributed import Place, from_all, join, wait_for_all, wrap
-from diptych.training.muon import orthogonal_each
-from diptych.training.sharding import full_optimizer_state, full_state, load_full, parts
-from diptych.training.targets import Identities
+from diptych.training.objectives.targets import Identities
+from diptych.training.optim.muon import orthogonal_each
+from diptych.training.optim.weight_average import update_average
+from diptych.training.parallel.accumulate import backward
+from diptych.training.parallel.distributed import Place, from_all, join, wait_for_all, wrap
+from diptych.training.parallel.sharding import full_optimizer_state, full_state, load_full, parts
+from tests.training.parallel.test_accumulate import batch, small
+from tests.training.parallel.test_distributed import CASES, matrices, stepped
 
 CPU = torch.device("cpu")
 

@@ -14,16 +14,16 @@ from index_model import InlineReaders, PixelModel
 
 import diptych.cli.index
 import diptych.embedder
-import diptych.index.encoding
-import diptych.index.given
-import diptych.index.nearest
-import diptych.index.readers
-import diptych.index.scan
-import diptych.index.updating
+import diptych.index.update.encoding
+import diptych.index.update.precomputed
+import diptych.index.update.update
+import diptych.media.reading.readers
+import diptych.media.scan
+import diptych.vectors.nearest
 from diptych.cli import run
 
-diptych.index.encoding.BATCH = 4  # so that there are many moments at which to be killed
-diptych.index.updating.COMMIT_FILES = 6
+diptych.index.update.encoding.BATCH = 4  # so that there are many moments at which to be killed
+diptych.index.update.update.COMMIT_FILES = 6
 
 
 class Announced(PixelModel):
@@ -58,7 +58,7 @@ for line in sys.stdin:
     child = os.fork()
     if child == 0:
         if how == "plain":
-            diptych.index.readers.Readers = InlineReaders  # type: ignore[misc, assignment]
+            diptych.media.reading.readers.Readers = InlineReaders  # type: ignore[misc, assignment]
         if how == "waits":
             Announced.signals = heard_signals()
         os.write(SAID, b"%d\n" % os.getpid())

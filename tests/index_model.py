@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from diptych.failures import Failure
-from diptych.images import Preprocess
-from diptych.index.items import Contents, File
-from diptych.index.reading import Unreadable, read_file
+from diptych.media.images import Preprocess
+from diptych.media.items import Contents, File
+from diptych.media.reading.file import Unreadable, read_file
 
 DIM = 16
 SPEC = Preprocess(size_px=8)
@@ -48,7 +48,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 class InlineReaders:
-    """`diptych.index.readers.Readers` in this process: the same reading, without half a second to start."""
+    """`diptych.media.reading.readers.Readers` in this process: the same reading, without half a second to start."""
 
     def __init__(
         self, root: Path, spec: Preprocess, *, processes: int | None = None, timeout_s: float = 30.0,

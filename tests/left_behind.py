@@ -10,10 +10,16 @@ import torch
 # What may outlive a test: caches whose content follows from their arguments alone, on every machine, and the list of
 # folders that are still in use.
 LASTING = {
-    "diptych.engines.openvino_runtime.core", "diptych.checkpoint.table._pattern", "diptych.data.temporary._held",
-    "diptych.pictures.tone_mapping._light", "diptych.pictures.tone_mapping._coded", "diptych.index.patterns._held",
-    "diptych.cleaning._lowercase", "diptych.index.schema._today", "diptych.index.schema.known_schemas",
-}  # fmt: skip
+    "diptych.engines.openvino_runtime.core",
+    "diptych.checkpoint.formats.name_table._pattern",
+    "diptych.data.temporary._held",
+    "diptych.media.pixels.tone_mapping._light",
+    "diptych.media.pixels.tone_mapping._coded",
+    "diptych.media.path_patterns._held",
+    "diptych.text.cleaning._lowercase",
+    "diptych.index.catalog.schema._today",
+    "diptych.index.catalog.schema.known_schemas",
+}
 
 Containers = list[tuple[str, Any, Any]]
 Cache: Any = type(functools.cache(len))

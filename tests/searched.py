@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.index.catalog import Catalog, Entry
-from diptych.index.items import Contents, Details, File, Part
+from diptych.index.catalog.catalog import Catalog, Entry
+from diptych.media.items import Contents, Details, File, Part
 
 DIM = 16
 
@@ -47,7 +47,7 @@ class TableModel:
 
 
 class Exact:
-    """What `diptych.index.nearest.Nearest` promises, by comparing all."""
+    """What `diptych.vectors.nearest.Nearest` promises, by comparing all."""
 
     def __init__(self, ids: np.ndarray, vectors: np.ndarray):
         self.ids, self.stored = ids, vectors.astype(np.float32)

@@ -1,12 +1,13 @@
-"""A run whose data stop coming, for tests/test_restart.py: a module, so that a loader's process can import it."""
+"""A run whose data stop coming, for tests/training/run/test_checkpoints.py: a module, so that a
+loader's process can import it."""
 
 import threading
 from pathlib import Path
 
 from diptych.data.samples import Sample
-from diptych.data.shards import ShardSource
-from diptych.training import start
-from diptych.training.recipe import TrainConfig
+from diptych.data.sources.shards import ShardSource
+from diptych.training import setup
+from diptych.training.config import TrainConfig
 from diptych.training.trainer import Trainer, train
 
 SAMPLES = 80  # that come
@@ -29,5 +30,5 @@ def begin(config: TrainConfig) -> None:
     """Train, saying each step; it never ends by itself."""
     account = Trainer._account
     Trainer._account = lambda *numbers: (account(*numbers), print("step", flush=True))  # type: ignore[method-assign]
-    start.open_source = lambda *_, **__: Stalling(sorted(Path(config.data[0]).glob("*.tar")))  # type: ignore[assignment]
+    setup.open_source = lambda *_, **__: Stalling(sorted(Path(config.data[0]).glob("*.tar")))  # type: ignore[assignment]
     train(config)

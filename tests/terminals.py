@@ -12,7 +12,7 @@ import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 
-from diptych.escaping import escape_streams
+from diptych.display.escaping import escape_streams
 
 COLUMNS = 100
 # Of Unicode's format characters those that are drawn, and the joiners, which have a use between some letters.

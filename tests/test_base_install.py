@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media import video
+from drawn_files import video
 
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.extras import EXTRAS
-from diptych.index import fitting
-from diptych.index.nearest import Nearest
-from diptych.index.rows import CacheError
+from diptych.vectors import tuning
+from diptych.vectors.nearest import Nearest
+from diptych.vectors.vector_files import CacheError
 
 ROOT = Path(__file__).parent.parent
 
@@ -140,7 +140,7 @@ def test_what_an_extra_brings_is_named(base_python: Path, pictures: Path, tiny_m
 @pytest.mark.parametrize("kept", ["codes", "nothing"])
 def test_a_large_set_is_searched_without_faiss(kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All is read, and what was made with FAISS is made anew."""
-    monkeypatch.setattr(fitting, "EXACT_UP_TO", 100)
+    monkeypatch.setattr(tuning, "EXACT_UP_TO", 100)
     draw = np.random.default_rng(0)
     vectors = draw.standard_normal((300, 16))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)

@@ -11,10 +11,10 @@ import skimage.data
 from PIL import Image
 
 import diptych
-from diptych.data.scenes import HELD_OUT, KINDS, draw_pair, draw_scene
-from diptych.difference import difference
 from diptych.embedder import BUNDLED, Embedder
-from diptych.locate import overlap_of
+from diptych.scenes.scene import HELD_OUT, KINDS, draw_pair, draw_scene
+from diptych.scoring.difference import difference
+from diptych.scoring.locate import overlap_of
 
 pytestmark = pytest.mark.precision
 

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import diptych
-from diptych import zero_shot
 from diptych.checkpoint import save_folder
 from diptych.embedder import BATCH, Embedder, Failure
-from diptych.images import Preprocess, normalise
+from diptych.media.images import Preprocess, normalise
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
-from diptych.tokenizer import Tokenizer
+from diptych.scoring import zero_shot
+from diptych.text.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.precision
 

@@ -18,10 +18,10 @@ from diptych.engines.graph import narrowed
 from diptych.engines.onnx import open_onnx
 from diptych.engines.openvino_runtime import openvino
 from diptych.exporting import agreement, export, samples
-from diptych.images import Preprocess
+from diptych.media.images import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
-from diptych.training.start import sized
+from diptych.training.setup import sized
 
 pytestmark = pytest.mark.precision
 
@@ -88,7 +88,7 @@ def test_the_nearer_way_to_eight_bits_is_kept(
             result.input(0).replace_source_output(end.output(0))
         return graph
 
-    monkeypatch.setattr("diptych.engines.quantising.quantised", coarse)
+    monkeypatch.setattr("diptych.engines.quantization.quantised", coarse)
     _, parity = export(tiny_model, tmp_path / "fast", precision="int8", calibrate=shards)
     assert {each.way for each in parity.tried if each.chosen} == {"SmoothQuant", "plain"} - {spoilt}
     assert all(each.cosine < 0.9 for each in parity.tried if each.way == spoilt)

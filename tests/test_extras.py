@@ -9,7 +9,7 @@ from conftest import Cli
 
 from diptych.cli import FAILED
 from diptych.extras import MissingExtraError, require
-from diptych.probe import Features
+from diptych.scoring.probe import Features
 
 
 def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_said_before_the_work(
 ) -> None:
     """No picture is opened, and nothing is written."""
     monkeypatch.setitem(sys.modules, missing, None)
-    monkeypatch.setattr("diptych.images.open_image", lambda *arguments, **options: pytest.fail("the work began"))
+    monkeypatch.setattr("diptych.media.images.open_image", lambda *arguments, **options: pytest.fail("the work began"))
     said = cli(*(word.format(out=tmp_path / "out", pictures=pictures) for word in command.split()))
     assert said.code == FAILED
     assert f"{missing}, which is not installed: pip install 'diptych[{extra}]'" in said.err

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import pillow_heif
 import pytest
-from media import BLUE, GREEN, RED, dng, encoded, exif, left_and_right, video
+from drawn_files import BLUE, GREEN, RED, dng, encoded, exif, left_and_right, video
 from PIL import Image
 
-from diptych.images import Preprocess
-from diptych.index.items import Contents
-from diptych.index.readers import Readers
-from diptych.index.scan import scan
+from diptych.media.images import Preprocess
+from diptych.media.items import Contents
+from diptych.media.reading.readers import Readers
+from diptych.media.scan import scan
 
 TIMEOUT_S = 600.0  # whoever needs it hangs, on the busiest machine; how what hangs is ended is in test_readers
 KNOWN_REASONS = {

@@ -12,12 +12,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the top floor down; a module may import from its own floor (a floor is a wing or one module) and from below.
 FLOORS = (
-    "__main__", "cli", "serve", "generate", "collect", "evaluation", "index", "training", "exporting", "embedder",
-    "engines", "checkpoint", "data", "difference", "zero_shot", "heat_map", "probe", "locate", "comparison", "metrics",
-    "similarity_plot", "plots", "images", "pictures", "formats", "tokenizer", "tokenizer_file", "cache_folder",
-    "cleaning", "failures", "extras", "output_files", "pages",
-    "downloading", "regular_files", "untrusted_json", "nets", "errors", "links", "console", "escaping",
-    "versions",
+    "__main__", "cli", "installation", "evaluation", "index", "training", "exporting", "embedder", "engines",
+    "checkpoint", "data", "scoring", "display", "vectors", "media", "scenes", "text", "storage", "untrusted", "nets",
+    "extras", "failures", "errors", "versions",
 )  # fmt: skip
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager"}
 

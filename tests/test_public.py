@@ -20,7 +20,7 @@ import diptych
 from diptych.embedder import Embedder
 from diptych.engines import device_name
 from diptych.errors import DiptychError
-from diptych.pictures.arrays import picture_of
+from diptych.media.pixels.arrays import picture_of
 
 HERE = torch.device("cpu")
 # Each becomes one of ours, or a Failure, before anybody sees it.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 
-from diptych.data.scenes import Scenes, write_shards
+from diptych.scenes.scene import Scenes, write_shards
 
 pytestmark = pytest.mark.precision
 
@@ -50,7 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def briefly(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In that folder; what measures a rate does so for a moment."""
     monkeypatch.chdir(place)
-    for name in ("diptych.data.inspect.loader_rate", "diptych.training.rate.training_rate"):
+    for name in ("diptych.data.inspection.loader_rate", "diptych.training.diagnostics.throughput.training_rate"):
         module, _, function = name.rpartition(".")
         measure = getattr(importlib.import_module(module), function)
         monkeypatch.setattr(name, functools.partial(measure, seconds=0.05, batch_size=8))

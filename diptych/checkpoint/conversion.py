@@ -8,17 +8,17 @@ from typing import Literal
 import numpy as np
 import torch
 
-from diptych.checkpoint import huggingface, open_clip, openai, texts
 from diptych.checkpoint.finding import find
-from diptych.checkpoint.finite import check_finite
-from diptych.checkpoint.fitting import is_counter, wanted
 from diptych.checkpoint.folder import save_folder, save_tensors
+from diptych.checkpoint.formats import huggingface, open_clip, openai, tokenization
 from diptych.checkpoint.reading import read_found
 from diptych.checkpoint.replacing import check_apart, json_text, replace_folder
 from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, differences, listing, preprocessing
+from diptych.checkpoint.weights.finite import check_finite
+from diptych.checkpoint.weights.shape_check import is_counter, wanted
 from diptych.errors import Setting, Words, as_warning
 from diptych.nets.config import CLIPConfig, ResNetConfig
-from diptych.output_files import replacing
+from diptych.storage.output_files import replacing
 
 Format = Literal["hf", "open_clip", "openai"]
 
@@ -91,9 +91,9 @@ def _write_open_clip(checkpoint: Checkpoint, target: Path) -> Path:
     files = {}
     if tokenizer_json := checkpoint.tokenizer_json:
         # The name in a local folder is that of the folder itself.
-        asked = {"hf_tokenizer_name": target.name, **texts.for_open_clip(checkpoint.reading)}
+        asked = {"hf_tokenizer_name": target.name, **tokenization.for_open_clip(checkpoint.reading)}
         settings["model_cfg"]["text_cfg"] |= asked
-        said = texts.said_of(checkpoint.config.text, tokenizer_json, checkpoint.reading, needed=True)
+        said = tokenization.said_of(checkpoint.config.text, tokenizer_json, checkpoint.reading, needed=True)
         files = {"tokenizer.json": tokenizer_json, "tokenizer_config.json": said}
 
     def fill(folder: Path) -> None:

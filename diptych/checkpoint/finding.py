@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from diptych.checkpoint.files import WEIGHTS, first_of, other_weights, read_json, read_text
 from diptych.checkpoint.hub import HubId, fetch, is_repo_id
 from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.state import CheckpointError, listing
-from diptych.untrusted_json import parse_json
+from diptych.checkpoint.weights.files import WEIGHTS, first_of, other_weights, read_json, read_text
+from diptych.untrusted.json import parse_json
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
 BUNDLED_NAME = "bundled"

@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from diptych.cleaning import Reading
-from diptych.images import Preprocess
+from diptych.media.images import Preprocess
 from diptych.nets.config import STRIDE, CLIPConfig, ResNetConfig
+from diptych.text.cleaning import Reading
 
 OPEN_CLIPS = ("lower", "whitespace", "canonicalize")  # what open_clip calls its ways to clean a text
 

@@ -14,16 +14,16 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diptych.checkpoint import huggingface, texts
-from diptych.checkpoint.files import WEIGHTS, read_weights, weights_of
-from diptych.checkpoint.fitting import check, forms_of, wanted
+from diptych.checkpoint.formats import huggingface, tokenization
+from diptych.checkpoint.formats.name_table import read_rows
 from diptych.checkpoint.replacing import json_text, replace_folder
 from diptych.checkpoint.settings import OURS, read_settings, to_fields
 from diptych.checkpoint.state import Checkpoint, cast
-from diptych.checkpoint.table import read_rows
-from diptych.cleaning import PLAIN, Reading
+from diptych.checkpoint.weights.files import WEIGHTS, read_weights, weights_of
+from diptych.checkpoint.weights.shape_check import check, forms_of, wanted
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig
+from diptych.text.cleaning import PLAIN, Reading
 
 
 def save_folder(
@@ -51,7 +51,9 @@ def save_folder(
         "preprocessor_config.json": json_text(preprocess),
         "tokenizer.json": words,
         # CLIP's tokenizer transformers finds by the model's type
-        "tokenizer_config.json": texts.said_of(config.text, words, reading, needed=settings["model_type"] == "siglip"),
+        "tokenizer_config.json": tokenization.said_of(
+            config.text, words, reading, needed=settings["model_type"] == "siglip"
+        ),
         "README.md": card,
     }
 

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from diptych.checkpoint.files import first_line, read_json
 from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.state import CheckpointError
+from diptych.checkpoint.weights.files import first_line, read_json
 
 # A configuration, and the weights that go with it; the first pair that a repository has is taken, so that no weights
 # come twice and pickles only where nothing else is.
@@ -82,7 +82,7 @@ def fetch(repo_id: str, *, revision: str | None = None, cache_dir: str | os.Path
 def _download(repo_id: str, revision: str | None, cache: Path) -> Path:
     from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 
-    from diptych.checkpoint.bars import bars
+    from diptych.checkpoint.progress import bars
 
     listed = HfApi().model_info(repo_id, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT).siblings or []
     names = [file.rfilename for file in listed]

@@ -6,12 +6,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diptych.checkpoint import open_clip, openai, texts
-from diptych.checkpoint.files import WEIGHTS, first_of, read_json, read_tensors, read_text, read_weights, weights_of
 from diptych.checkpoint.finding import Found, find, is_model
 from diptych.checkpoint.folder import load_folder
+from diptych.checkpoint.formats import open_clip, openai, tokenization
 from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.state import Checkpoint, CheckpointError, cast_all, with_note
+from diptych.checkpoint.weights.files import (
+    WEIGHTS,
+    first_of,
+    read_json,
+    read_tensors,
+    read_text,
+    read_weights,
+    weights_of,
+)
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OTHERS = ("vision_model.", "image.")  # names of Hugging Face's and ours
@@ -71,7 +79,7 @@ def _read_beside(path: Path, source: str, activation: str | None) -> Checkpoint:
             checkpoint = load_folder(folder, source, activation=activation, weights=path)
             return with_note(checkpoint, "took config.json, which lies beside")
     checkpoint, tokenizer_json = _read_file(tensors, source, activation), read_text(folder / "tokenizer.json")
-    return checkpoint._replace(tokenizer_json=tokenizer_json, reading=texts.of_file(folder, source))
+    return checkpoint._replace(tokenizer_json=tokenizer_json, reading=tokenization.of_file(folder, source))
 
 
 def _read_file(tensors: dict[str, Tensor], source: str, activation: str | None) -> Checkpoint:

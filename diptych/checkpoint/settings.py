@@ -6,14 +6,14 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diptych.checkpoint import huggingface, texts
-from diptych.checkpoint.files import read_json, read_text
+from diptych.checkpoint.formats import huggingface, tokenization
 from diptych.checkpoint.state import CheckpointError, check_activation
-from diptych.cleaning import Reading
+from diptych.checkpoint.weights.files import read_json, read_text
 from diptych.errors import ArgumentError
-from diptych.images import unread_keys
+from diptych.media.images import unread_keys
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
-from diptych.tokenizer import TokenizerError, json_of_vocabulary
+from diptych.text.cleaning import Reading
+from diptych.text.tokenizer import TokenizerError, json_of_vocabulary
 
 OURS = "diptych"
 READABLE = (OURS, *huggingface.ROWS)  # what config.json may have as model_type
@@ -42,7 +42,7 @@ def read_settings(folder: Path, source: str, *, activation: str | None = None) -
     """A folder with a config.json, in Hugging Face's form or ours. CheckpointError names what does not fit."""
     settings = read_json(folder / "config.json")
     tokenizer_json, note = _tokenizer_json(folder, source)
-    tokenizer, family = texts.settings_of(folder), settings.get("model_type")
+    tokenizer, family = tokenization.settings_of(folder), settings.get("model_type")
     passed_over: list[str] = []
     if family == OURS:
         config = from_fields(settings, source)
@@ -51,7 +51,9 @@ def read_settings(folder: Path, source: str, *, activation: str | None = None) -
         config = huggingface.config_from_json(settings, source, pad_id=pad_id)
         passed_over += huggingface.passed_over(settings, source)
     check_activation(config, activation, source)
-    reading = texts.of_hugging_face(tokenizer, tokenizer_json, source, causal=config.text.causal, model_type=family)
+    reading = tokenization.of_hugging_face(
+        tokenizer, tokenizer_json, source, causal=config.text.causal, model_type=family
+    )
     preprocess = _preprocess(folder)
     passed_over += [f"preprocessor_config.json: {key}" for key in unread_keys(preprocess or {})]
     notes = (note, "" if preprocess or config.loss == "sigmoid" else AS_OPENAI)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from diptych.cleaning import PLAIN, Reading
 from diptych.errors import DiptychError, Setting
-from diptych.images import Preprocess
+from diptych.media.images import Preprocess
 from diptych.nets.config import CLIPConfig, ResNetConfig
+from diptych.text.cleaning import PLAIN, Reading
 
 if TYPE_CHECKING:
     import torch

@@ -10,8 +10,8 @@ import click
 
 from diptych import __version__
 from diptych.cli.wording import message_of
+from diptych.display.escaping import harmless
 from diptych.errors import DiptychError
-from diptych.escaping import harmless
 from diptych.extras import EXTRAS
 
 COMPLETING = "_DIPTYCH_COMPLETE"  # set by a shell that asks how a line may go on

@@ -11,7 +11,7 @@ from diptych.cli.terminal import tell
 
 def show_cache(empty: bool, as_json: bool) -> int:
     """Print what is kept for the user; with `empty` remove it first, and say how much went."""
-    from diptych.engines import user_cache
+    from diptych.storage import user_cache
 
     try:
         freed, trouble = user_cache.empty() if empty else (0, [])

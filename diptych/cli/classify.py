@@ -85,7 +85,7 @@ def command(
     """
     import numpy as np
 
-    from diptych import zero_shot
+    from diptych.scoring import zero_shot
 
     if templates and template_set:
         raise click.UsageError("prompts came twice. Pass --template or --templates, not both.")
@@ -143,8 +143,8 @@ def _judge(embedder: Embedder, classes: np.ndarray, each: bool, places: bool) ->
     """From pixels to cosines with each label, and with `each` to one more, with no label."""
     import numpy as np
 
-    from diptych.zero_shot import NOTHING as NO_LABEL
-    from diptych.zero_shot import class_vectors
+    from diptych.scoring.zero_shot import NOTHING as NO_LABEL
+    from diptych.scoring.zero_shot import class_vectors
 
     if each:
         nothing = class_vectors(embedder.embed_texts(NO_LABEL, truncate=True), len(NO_LABEL))
@@ -158,7 +158,7 @@ def _judge(embedder: Embedder, classes: np.ndarray, each: bool, places: bool) ->
 def _labels(labels: str | None, labels_file: str | None, pictures: tuple[str, ...], follow_links: bool) -> list[str]:
     if labels is None and labels_file is None and len(pictures) == 1 and os.path.isdir(pictures[0]):
         return _class_folders(pictures[0], follow_links)
-    from diptych.data.classes import spelling
+    from diptych.data.sources.classes import spelling
 
     names = listed(labels, labels_file, "labels")
     if not names:
@@ -171,7 +171,7 @@ def _labels(labels: str | None, labels_file: str | None, pictures: tuple[str, ..
 
 def _class_folders(folder: str, follow_links: bool) -> list[str]:
     """The labels that the folders of pictures below a folder are called by."""
-    from diptych.data.classes import read_classes
+    from diptych.data.sources.classes import read_classes
 
     found = read_classes(folder, follows=(lambda path: True) if follow_links else None)
     if found.said:
@@ -185,7 +185,7 @@ def _class_folders(folder: str, follow_links: bool) -> list[str]:
 
 def _answers(paths: Sequence[Any], names: list[str], places: Sequence[str]) -> list[int | None]:
     """The number of the label that each picture's folder, in one of the places that were named, is called by."""
-    from diptych.data.classes import answers_among
+    from diptych.data.sources.classes import answers_among
 
     tops = [place for place in places if os.path.isdir(place)]
     return answers_among(names, paths, tops)
@@ -195,7 +195,7 @@ def _accuracy(shares: np.ndarray, answers: Sequence[int | None], names: list[str
     """Percentages, over all pictures and by class, and who was taken for whom."""
     import numpy as np
 
-    from diptych.metrics import class_accuracy, confusion, top_accuracy
+    from diptych.scoring.metrics import class_accuracy, confusion, top_accuracy
 
     right = np.array(answers)
     taken = confusion(shares.argmax(axis=1), right, len(names))
@@ -249,7 +249,7 @@ def _calibrated(
     """The scale that fits the labelled pictures of a folder best; None where all are right at any."""
     import numpy as np
 
-    from diptych.zero_shot import calibrated_scale
+    from diptych.scoring.zero_shot import calibrated_scale
 
     seen = embedder.embed_readable(pictures_in((folder,), follow_links=follow_links), encode=judge)
     report_failures(seen.failures)

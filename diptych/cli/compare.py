@@ -26,8 +26,8 @@ from diptych.cli.options import (
     write_input_sheet,
     write_picture,
 )
+from diptych.display.escaping import harmless
 from diptych.engines import EngineName
-from diptych.escaping import harmless
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,8 +68,8 @@ def command(
     diptych compare photos/ captions.txt --plot matrix.png
     diptych compare cat.jpg "a cat" --text "a dog" --metric all
     """
-    from diptych.comparison import compare
     from diptych.extras import require
+    from diptych.scoring.comparison import compare
 
     if plot:
         require("drawing the matrix", "matplotlib")
@@ -118,7 +118,7 @@ def _sentences(texts: str) -> list[str]:
 
 
 def _print_tables(matrices: Mapping[str, "np.ndarray"], names: Sequence[str], sentences: Sequence[str]) -> None:
-    from diptych.console import TextConsole
+    from diptych.display.console import TextConsole
 
     console = TextConsole()
     if len({os.path.dirname(name) for name in names}) == 1:
@@ -150,7 +150,7 @@ def _table(metric: str, matrix: "np.ndarray", names: Sequence[str], sentences: S
     from rich.table import Table
     from rich.text import Text
 
-    from diptych.plots import shortened
+    from diptych.display.plots import shortened
 
     sentences = [harmless(shortened(sentence), terminal=sys.stdout.isatty()) for sentence in sentences]
     name_width, sentence_width = _widths(names, sentences, width)
@@ -165,8 +165,8 @@ def _table(metric: str, matrix: "np.ndarray", names: Sequence[str], sentences: S
 
 
 def _write_plot(path: str, matrices: Mapping[str, "np.ndarray"], pictures: Sequence, sentences: Sequence[str]) -> None:
-    from diptych.plots import file_name, thumbnail
-    from diptych.similarity_plot import MOST, similarity_figure
+    from diptych.display.plots import file_name, thumbnail
+    from diptych.display.similarity_plot import MOST, similarity_figure
 
     names = [file_name(picture) for picture in pictures]
     small = [thumbnail(picture) for picture in pictures] if max(len(pictures), len(sentences)) <= MOST else []

@@ -14,7 +14,7 @@ from diptych.cli.terminal import tell
 from diptych.cli.wording import message_of
 
 if TYPE_CHECKING:
-    from diptych.data.inspect import Inspection, Speed, Spread
+    from diptych.data.inspection import Inspection, Speed, Spread
     from diptych.data.samples import Source, Stream
 
 LISTED = 5  # examples of what is there twice
@@ -58,8 +58,8 @@ def inspect_command(
     \b
     diptych data inspect pairs/train --sheet sheet.png --image-size 96
     """
-    from diptych.data.inspect import inspect_source
-    from diptych.data.sources import open_source
+    from diptych.data.inspection import inspect_source
+    from diptych.data.sources.opening import open_source
     from diptych.extras import require
 
     if plot:
@@ -85,7 +85,7 @@ def _speed(
     device: str | None,
 ) -> Speed | str:  # fmt: skip
     """How fast the source is read; where it is too broken for that, why."""
-    from diptych.data.inspect import Speed, loader_rate
+    from diptych.data.inspection import Speed, loader_rate
     from diptych.data.samples import DataError
     from diptych.nets.presets import preset
 
@@ -98,7 +98,7 @@ def _speed(
     shared = False
     if rate is None:
         from diptych.engines.pytorch import choose_device, describe_device
-        from diptych.training.rate import training_rate
+        from diptych.training.diagnostics.throughput import training_rate
 
         place = choose_device(device)
         with progress(f"training {model} on made-up data"):
@@ -154,7 +154,7 @@ def _broken(found: Inspection) -> list[str]:
 
 
 def _repeats(found: Inspection) -> list[str]:
-    from diptych.plots import shortened
+    from diptych.display.plots import shortened
 
     return [f"{count:,} x {shortened(caption)}" for caption, count in found.same_captions]
 
@@ -192,7 +192,7 @@ def _as_json(found: Inspection, speed: Speed | str) -> dict[str, Any]:
 
 
 def _write(found: Inspection, sheet: str | None, plot: str | None) -> None:
-    from diptych.plots import contact_sheet, histogram_figure
+    from diptych.display.plots import contact_sheet, histogram_figure
 
     if sheet:
         write_picture(sheet, contact_sheet(found.sheet, lines=4).save)

@@ -30,7 +30,7 @@ def command(
     \b
     diptych difference before.jpg after.jpg --words hat,cup,cat,boat
     """
-    from diptych.difference import difference
+    from diptych.scoring.difference import difference
 
     names = _words(words, words_file)
     embedder = open_model(model, device, activation, engine)

@@ -56,8 +56,8 @@ def command(
     if is_forgotten and (mend or trust or not (folder or place)):
         raise click.UsageError("--forget goes with FOLDER alone, or with --index.")
     from diptych.index.doctor import examine
-    from diptych.index.faults import IndexFault
-    from diptych.index.installation import installation, of_model
+    from diptych.installation import installation, of_model
+    from diptych.storage.faults import IndexFault
 
     unread: dict[str, str] = {}
     partial: dict[str, str] = {}
@@ -67,7 +67,7 @@ def command(
         facts, findings = installation()
         facts |= {"terminal": _terminal(), **known_indexes()}
     else:
-        from diptych.index.patterns import inside
+        from diptych.media.path_patterns import inside
 
         opener = bound(open_model, device=device, activation=activation, engine=engine)
         settings = {"model": model, "index": place, "open_model": opener, "trust": trust}
@@ -116,7 +116,7 @@ def _print_files(what: str, messages: Sequence[str]) -> None:
 
 
 def _facts(index: LocalIndex) -> dict[str, str]:
-    from diptych.index.rereading import count_older
+    from diptych.index.update.rereading import count_older
 
     facts = {"index": str(index.place), "trust": trust_in(index), **_counts(index.counts()._asdict())}
     if older := count_older(index.catalog, index.under):

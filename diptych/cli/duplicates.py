@@ -13,7 +13,7 @@ from diptych.cli.terminal import tell, tell_names
 from diptych.cli.trusting import opened, trust_option
 
 if TYPE_CHECKING:
-    from diptych.index.duplicates import Copy
+    from diptych.index.search.near_duplicates import Copy
 
 
 @click.command("duplicates")
@@ -42,7 +42,7 @@ def command(
     diptych index duplicates ~/Pictures --threshold 0.98 --json
     """
     from diptych.cli.freshness import brought_up_to_date
-    from diptych.index.duplicates import THRESHOLD, find_duplicates
+    from diptych.index.search.near_duplicates import THRESHOLD, find_duplicates
 
     with opened(folder, opens_model=update is not False, index=place, trust=trust) as index:
         failures, before = brought_up_to_date(index, folder, update)

@@ -12,7 +12,7 @@ from diptych.cli.wording import message_of
 from diptych.errors import Setting
 
 if TYPE_CHECKING:
-    from diptych.index.filters import Filters
+    from diptych.index.search.filters import Filters
 
 _NAMES = (
     "since", "until", "file_dates", "camera", "min_width", "min_height", "min_megapixels", "orientation", "kind",
@@ -45,7 +45,7 @@ def filter_options(command: Command) -> Command:
 
 def filters_of(options: Mapping[str, Any]) -> Filters:
     """What the options ask for. Raises UsageError."""
-    from diptych.index.filters import Box, FilterError, Filters
+    from diptych.index.search.filters import Box, FilterError, Filters
 
     try:
         place = None

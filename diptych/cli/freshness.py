@@ -53,8 +53,8 @@ def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> L
     """Make the index where there is none; look over the folder where it is small, or that is asked for. What was not
     asked for is neither waited for nor insisted upon: where another process updates, or nothing can be written, a
     search goes on with what is there. Raises ClickException where a person does not want a large folder indexed."""
-    from diptych.index.faults import IndexBusyError, IndexPlaceError, IndexWritingError
-    from diptych.index.rereading import count_older
+    from diptych.index.update.rereading import count_older
+    from diptych.storage.faults import IndexBusyError, IndexPlaceError, IndexWritingError
 
     is_needed = update is True or not index.exists
     if index.exists:
@@ -104,7 +104,7 @@ def _ask_first(index: LocalIndex, folder: str) -> None:
 
 def _counted(index: LocalIndex) -> tuple[int, bool]:
     """How many files there are to index, and whether there was time to count them all."""
-    from diptych.index.scan import scan
+    from diptych.media.scan import scan
 
     end, count = time.monotonic() + _COUNTED_S, 0
     for count, _ in enumerate(scan(index.root, **index.rules._asdict()), start=1):

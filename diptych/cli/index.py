@@ -33,9 +33,9 @@ from diptych.cli.trusting import opened, report_unremembered, trust_option
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
-    from diptych.index.given import Given
     from diptych.index.local import LocalIndex
-    from diptych.index.updating import Updated
+    from diptych.index.update.precomputed import Given
+    from diptych.index.update.update import Updated
 
 ACTIONS = {"duplicates": "diptych.cli.duplicates"}  # what else is done with an index: word -> module with a command
 
@@ -58,7 +58,7 @@ class _Index(click.Command):
 
 
 def _checked(_context: click.Context, _parameter: click.Parameter, patterns: tuple[str, ...]) -> tuple[str, ...]:
-    from diptych.index.patterns import PatternError, Patterns
+    from diptych.media.path_patterns import PatternError, Patterns
 
     try:
         Patterns(patterns)
@@ -122,7 +122,7 @@ def command(
     diptych index duplicates ~/Pictures     pictures that are nearly the same
     diptych index ./duplicates              a folder of that name
     """
-    from diptych.index.given import open_given
+    from diptych.index.update.precomputed import open_given
 
     if paths and not vectors:
         raise click.UsageError("--paths names the rows of --vectors, which is missing.")
@@ -161,7 +161,7 @@ def command(
 
 def _left_out_before(index: LocalIndex) -> Sequence[str]:
     """The patterns that the index remembers; none where it cannot be read."""
-    from diptych.index.faults import IndexFault
+    from diptych.storage.faults import IndexFault
 
     with suppress(IndexFault):
         return index.remembered.exclude

@@ -7,20 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.cli import NOTHING, OK
-from diptych.cli.options import (
-    model_options,
-    open_model,
-    print_json,
-    say,
-    stages,
-    truncate_option,
-    write_picture,
-)
+from diptych.cli.options import model_options, open_model, print_json, say, stages, truncate_option, write_picture
 from diptych.cli.terminal import tell
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
-    from diptych.heat_map import HeatMap
+    from diptych.scoring.heat_map import HeatMap
 
 METHODS = ("places", "windows")
 
@@ -59,7 +51,7 @@ def command(
     diptych locate cat.jpg "a fluffy cat" --plot where.png
     diptych locate street.jpg "a red car" "a bicycle" --compare --plot where.png
     """
-    from diptych.heat_map import heat_maps
+    from diptych.scoring.heat_map import heat_maps
 
     given = {"threshold": threshold, "overlap": overlap, "scales": _scales(scales)}
     if method == "places" and not compare and (scales or overlap is not None):
@@ -106,7 +98,7 @@ def _drawn(maps: list[HeatMap], boxes: int) -> Any:
     """One overlay, or a sheet of them with what each shows."""
     if len(maps) == 1:
         return maps[0].overlay(boxes=boxes)
-    from diptych.plots import contact_sheet
+    from diptych.display.plots import contact_sheet
 
     tiles = [(each.overlay(boxes=boxes), f"{each.phrase} ({each.method})") for each in maps]
     return contact_sheet(tiles, columns=min(4, len(tiles)), size_px=320)

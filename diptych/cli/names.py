@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterable
 
-from diptych.escaping import CONTROLS, pattern
+from diptych.display.escaping import CONTROLS, pattern
 
 _NAMED = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r"}
 

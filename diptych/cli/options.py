@@ -22,7 +22,7 @@ from diptych.cli.terminal import stages as stages
 from diptych.cli.terminal import tell_json
 from diptych.cli.wording import failure_message, notice
 from diptych.errors import ArgumentError, Setting
-from diptych.links import LEADS_OUT
+from diptych.untrusted.links import LEADS_OUT
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
@@ -171,7 +171,7 @@ def failures_json(failures: Mapping[Any, Failure]) -> dict[str, str]:
 def pictures_in(places: tuple[str, ...], *, follow_links: bool = False) -> list[Any]:
     """Files and URLs as they are, and every picture of a folder; links that lead out of it are counted on stderr, or
     followed."""
-    from diptych.images import find_images
+    from diptych.media.images import find_images
 
     found, left = list[Any](), list[Path]()
     follows = (lambda path: True) if follow_links else None
@@ -223,8 +223,8 @@ def write_picture(path: str, save: Callable[[str], object]) -> None:
 
 def write_input_sheet(path: str, model: Embedder, pictures: list[Any]) -> None:
     """The pictures as the tower sees them, side by side, in one PNG; without those that Pillow cannot read (RAW)."""
-    from diptych.images import ImageError
-    from diptych.plots import contact_sheet, file_name
+    from diptych.display.plots import contact_sheet, file_name
+    from diptych.media.images import ImageError
 
     tiles = []
     for picture in pictures:

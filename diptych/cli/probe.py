@@ -15,7 +15,7 @@ from diptych.extras import require
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
-    from diptych.evaluation.probing import Probed
+    from diptych.evaluation.tasks.probing import Probed
 
 
 @click.command("probe")
@@ -87,11 +87,11 @@ def _probed(
     embedder: Embedder, data: str, val: str | None, shots: int | None, plain: bool, templates: str, seed: int,
     allow_outside: bool,
 ) -> Probed:  # fmt: skip
-    from diptych.evaluation.features import kept_for_user
-    from diptych.evaluation.probing import probe_set
-    from diptych.evaluation.sets import Labelled, open_set, training_set
-    from diptych.evaluation.tasks import Job
-    from diptych.zero_shot import templates_of
+    from diptych.evaluation.sets.sets import Labelled, open_set, training_set
+    from diptych.evaluation.tasks.features import kept_for_user
+    from diptych.evaluation.tasks.probing import probe_set
+    from diptych.evaluation.tasks.tasks import Job
+    from diptych.scoring.zero_shot import templates_of
 
     prompts = templates_of(templates)
     judged = open_set(val or data, kind="classes", allow_outside=allow_outside)

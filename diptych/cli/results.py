@@ -16,13 +16,13 @@ import click
 from diptych.cli import previews
 from diptych.cli.names import quoted
 from diptych.cli.terminal import cells, draw, folded, say, tell, tell_names
-from diptych.escaping import harmless
-from diptych.regular_files import open_file
+from diptych.display.escaping import harmless
+from diptych.untrusted.regular_files import open_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from diptych.index.search import Hit
+    from diptych.index.search.search import Hit
 
 _GAP = "  "
 _PLAIN = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))  # Pillow opens these by itself
@@ -70,8 +70,8 @@ def _drawing(hit: Hit, protocol: previews.Protocol, cell_px: tuple[int, int]) ->
 def picture_of(hit: Hit, size_px: int = 320) -> Image | None:
     """A hit's picture, small: of a video the frame that was found. None for a text, and where it can no more be read.
     What the index's own readers alone can open (RAW, HEIC, videos) comes as a square, cut from the middle."""
-    from diptych.images import ImageError
-    from diptych.plots import thumbnail
+    from diptych.display.plots import thumbnail
+    from diptych.media.images import ImageError
 
     if hit.kind == "text" or not is_file(hit.path):
         return None
@@ -96,9 +96,9 @@ def is_file(path: Path) -> bool:
 def _read(hit: Hit, size_px: int) -> Image:
     from PIL import Image
 
-    from diptych.images import Preprocess
-    from diptych.index.photographs import LARGEST_PICTURE, read_photograph
-    from diptych.index.videos import read_video
+    from diptych.media.content.photographs import LARGEST_PICTURE, read_photograph
+    from diptych.media.content.videos import read_video
+    from diptych.media.images import Preprocess
 
     spec = Preprocess(size_px=size_px)
     with open_file(hit.path) as file:
@@ -154,7 +154,7 @@ def hit_json(hit: Hit) -> dict[str, Any]:
 def open_files(files: Sequence[Path]) -> None:
     """Open files with the programs that the desktop has for them: pictures, films and texts by their own bytes alone,
     for a name may hide a script. Raises ClickException where there is no desktop."""
-    from diptych.index.signatures import opened_as
+    from diptych.media.content.file_kind import opened_as
 
     for path in files:
         try:

@@ -36,10 +36,10 @@ from diptych.cli.words import no_such_option, told_apart
 
 if TYPE_CHECKING:
     from diptych.failures import Failure
-    from diptych.index.filters import Filters
     from diptych.index.local import LocalIndex
-    from diptych.index.query import Query
-    from diptych.index.search import Found, Hit, Wanted
+    from diptych.index.search.filters import Filters
+    from diptych.index.search.query import Query
+    from diptych.index.search.search import Found, Hit, Wanted
 
 _ORDER = "diptych.terms"
 _FOUND: dict[str, Wanted] = {"pictures": "picture", "texts": "text", "both": "both"}
@@ -176,7 +176,7 @@ class _Place(NamedTuple):
 @contextmanager
 def _opened(folders: Sequence[str], options: Mapping[str, Any]) -> Iterator[list[_Place]]:
     """The indexes of these folders, all of one model: what is not indexed yet will be with that of the others."""
-    from diptych.index.search import check_one_model
+    from diptych.index.search.search import check_one_model
 
     opener = cache(partial(open_model, **{name: options[name] for name in ("device", "activation", "engine")}))
     with ExitStack() as stack:
@@ -201,7 +201,7 @@ def _opened(folders: Sequence[str], options: Mapping[str, Any]) -> Iterator[list
 
 def _found(places: Sequence[_Place], query: Query, filters: Filters, options: Mapping[str, Any]) -> Found:
     """The hits, with paths as the folders were typed."""
-    from diptych.index.search import search_all
+    from diptych.index.search.search import search_all
 
     found = search_all(
         [place.index for place in places], query, limit=options["limit"], modality=_FOUND[options["find"]],
@@ -242,7 +242,7 @@ def _nothing(
 
 def _say_dates(places: Sequence[_Place], filters: Filters) -> None:
     """That dates were asked for, and how many files say theirs."""
-    from diptych.index.filters import count_dated
+    from diptych.index.search.filters import count_dated
 
     if not (filters.since or filters.until) or filters.file_dates:
         return
@@ -280,7 +280,7 @@ def _write(index: LocalIndex, query: Query, hits: list[Hit], options: Mapping[st
 
     pictures = [hit for hit in hits if hit.kind == "picture"]
     if options["sheet"] and hits:
-        from diptych.plots import contact_sheet, file_name
+        from diptych.display.plots import contact_sheet, file_name
 
         size_px = options["sheet_size"]
         named = [f"{rank}.  {hit.score:.3f}\n{file_name(hit.path)}" for rank, hit in enumerate(hits, start=1)]
@@ -299,7 +299,7 @@ def _write(index: LocalIndex, query: Query, hits: list[Hit], options: Mapping[st
 
 def _asked(query: Query) -> str:
     """A query in a line, for people: "a dog" - 0.5 snow.jpg."""
-    from diptych.plots import file_name, shortened
+    from diptych.display.plots import file_name, shortened
 
     parts = []
     for term in query.terms:

@@ -11,12 +11,12 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from diptych.cli.names import exact, quoted
-from diptych.escaping import harmless, underlying
+from diptych.display.escaping import harmless, underlying
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from diptych.console import TextConsole
+    from diptych.display.console import TextConsole
 
 _BESIDE = 54  # cells that a bar leaves for its title, counts, rate and time
 _above: TextConsole | None = None  # where lines go while bars are drawn
@@ -153,7 +153,7 @@ def _bars() -> Iterator[Progress]:
     global _above
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from diptych.console import TextConsole, guarded
+    from diptych.display.console import TextConsole, guarded
 
     console = TextConsole(stderr=True)
     bar = BarColumn(max(8, min(40, console.width - _BESIDE)))

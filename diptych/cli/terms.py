@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 if TYPE_CHECKING:
-    from diptych.index.query import Query, Term
+    from diptych.index.search.query import Query, Term
 
 OPTIONS = ("texts", "images", "minus", "minus_images", "clipboard")  # those that add a term, by parameter name
 STDIN = "-"
@@ -48,7 +48,7 @@ def in_order(text: str | None, order: Sequence[str], values: Mapping[str, Sequen
 
 def query_of(asked: Sequence[Asked], weights: str | None) -> Query:
     """The query. Raises UsageError where there are no terms, or not as many weights as terms."""
-    from diptych.index.query import Query
+    from diptych.index.search.query import Query
 
     if sum(one.value == STDIN for one in asked if isinstance(one.value, str)) > 1:
         raise click.UsageError("- (stdin) came twice; it can be read once.")
@@ -61,7 +61,7 @@ def query_of(asked: Sequence[Asked], weights: str | None) -> Query:
 
 def _terms(asked: Asked) -> list[Term]:
     """The terms of one option: more than one where stdin brings several lines."""
-    from diptych.index.query import Term
+    from diptych.index.search.query import Term
 
     sign = -1.0 if asked.option.startswith("minus") else 1.0
     if asked.option == "clipboard":

@@ -13,10 +13,10 @@ from diptych.cli.options import activation_option, json_option, print_json
 from diptych.cli.sections import Sectioned
 from diptych.cli.terminal import tell
 from diptych.cli.wording import message_of
-from diptych.output_files import replacing
+from diptych.storage.output_files import replacing
 
 if TYPE_CHECKING:
-    from diptych.training.recipe import TrainConfig
+    from diptych.training.config import TrainConfig
     from diptych.training.trainer import TrainResult
 
 PRECISIONS = click.Choice(["bf16", "fp16", "fp32"])
@@ -137,9 +137,9 @@ def command(
 def _configured(given: dict[str, Any], resume: bool) -> "TrainConfig":
     """What the flags say, over the recipe, or over the settings of the run that is resumed."""
     from diptych.nets.presets import preset
-    from diptych.training.recipe import FINE_TUNING, FROM_MODEL, TrainConfig, from_fields, parse_setting
+    from diptych.training.config import FINE_TUNING, FROM_MODEL, TrainConfig, from_fields, parse_setting
     from diptych.training.recipes import settings_of
-    from diptych.training.run_folder import settings_of_run
+    from diptych.training.run.folder import settings_of_run
 
     name, settings = given.pop("recipe"), dict(map(parse_setting, given.pop("settings")))
     flags = {name: value for name, value in given.items() if value is not None and value != ()}
@@ -190,7 +190,7 @@ def _merged(fields: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print(result: "TrainResult", config: "TrainConfig", as_json: bool) -> None:
-    from diptych.training.recipe import to_fields
+    from diptych.training.config import to_fields
 
     if not as_json:
         tell(str(result.folder), fold=False)
@@ -224,7 +224,7 @@ def _list_recipes(as_json: bool) -> int:
 
 def _plot(folders: tuple[str, ...], over: str | None, given: dict[str, Any], as_json: bool) -> int:
     """Draw the curves of runs and name the picture; beside --out nothing of a run's configuration goes with it."""
-    from diptych.training.curves import curves_figure, read_runs, summary
+    from diptych.training.diagnostics.curves import curves_figure, read_runs, summary
 
     if stray := [name for name, value in given.items() if value not in (None, ()) and name != "out"]:
         raise click.UsageError(f"--plot trains nothing; leave out {_flag(stray[0])}.")

@@ -14,8 +14,8 @@ from diptych.cli.terminal import ask
 from diptych.cli.wording import notice
 
 if TYPE_CHECKING:
-    from diptych.index.faults import IndexUntrustedError
     from diptych.index.local import LocalIndex
+    from diptych.storage.faults import IndexUntrustedError
 
 MOST_LISTED = 10
 _HOW = {"made": "made", "accepted": "accepted", "earlier": "accepted as made by an earlier version"}
@@ -28,7 +28,7 @@ trust_option = click.option(
 def opened(folder: str, *, opens_model: bool = True, **settings: Any) -> LocalIndex:
     """`diptych.open_index`, at a terminal after the question whether a stranger's index is to be trusted. Raises
     IndexUntrustedError where that is wanted and not said, before anything is done, if `opens_model`."""
-    from diptych.index.faults import IndexUntrustedError
+    from diptych.storage.faults import IndexUntrustedError
 
     settings["notice"] = lambda words: say(notice(words))
     try:
@@ -79,7 +79,7 @@ def forget(index: LocalIndex, as_json: bool) -> int:
 
 def trust_in(index: LocalIndex) -> str:
     """Whether an index is known here, and how it came to be, in words."""
-    from diptych.index.own_model import BUNDLED
+    from diptych.index.model import BUNDLED
 
     is_bundled = False
     record = index.trust.signed if index.damage else index.trust.record  # of a damaged one its identity can be read
@@ -94,7 +94,8 @@ def trust_in(index: LocalIndex) -> str:
 
 def known_indexes() -> dict[str, str]:
     """The indexes that this user made or accepted, the last first, as facts for `diptych doctor`."""
-    from diptych.index import configuration, own_indexes
+    from diptych.index.trust import own_indexes
+    from diptych.storage import configuration
 
     try:
         kept = own_indexes.records()[::-1]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from diptych.data.samples import DataError
 from diptych.errors import Setting, Words
-from diptych.links import RealPaths, own_folders
-from diptych.regular_files import MAX_BYTES, FileError, read_file
+from diptych.untrusted.links import RealPaths, own_folders
+from diptych.untrusted.regular_files import MAX_BYTES, FileError, read_file
 
 OUTSIDE = "outside"  # the reason of a sample whose file is
 

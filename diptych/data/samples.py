@@ -7,10 +7,10 @@ from typing import NamedTuple, Protocol
 
 from PIL import Image
 
-from diptych.data.text_encoding import decoded
 from diptych.errors import DiptychError, Words
-from diptych.images import ENDINGS
-from diptych.untrusted_json import JSONError, parse_json
+from diptych.media.images import ENDINGS
+from diptych.text.encoding import decoded
+from diptych.untrusted.json import JSONError, parse_json
 
 IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split("|"))
 MAX_SIDECAR_BYTES, MAX_CAPTION, MAX_CAPTIONS = 16 << 20, 1 << 20, 10_000  # of a file; characters; of a picture
@@ -61,7 +61,7 @@ class Layout:
     left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        from diptych.data.columns import spell_columns
+        from diptych.data.tables.columns import spell_columns
 
         said = [f"{self.kind} with columns {spell_columns(self.columns)}" if self.columns else self.kind]
         said += [*self.unusual, *[f"pictures in {self.pictures}"] * bool(self.pictures)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float, UInt8
 
-    from diptych.zero_shot import WithPlaces
+    from diptych.scoring.zero_shot import WithPlaces
 
 EngineName = Literal["openvino", "pytorch"]
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from diptych.checkpoint.files import read_json
 from diptych.checkpoint.replacing import json_text
 from diptych.checkpoint.settings import Settings, read_settings, to_fields
 from diptych.checkpoint.state import Checkpoint, CheckpointError, listing
-from diptych.images import Preprocess
+from diptych.checkpoint.weights.files import read_json
+from diptych.media.images import Preprocess
 from diptych.nets.config import CLIPConfig
 
 PARTS = ("image.xml", "image.bin", "text.xml", "text.bin", "facts.json")

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from diptych.engines.openvino_runtime import openvino
-from diptych.images import Preprocess
+from diptych.media.images import Preprocess
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 ops = openvino.opset15

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import ArgumentError
-from diptych.images import Preprocess
+from diptych.media.images import Preprocess
 
 OPSET = 18
 SILENT = "ORT_DISABLE_TELEMETRY"

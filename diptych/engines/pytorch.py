@@ -8,12 +8,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from diptych.checkpoint.finite import check_finite, check_vectors
+from diptych.checkpoint.weights.finite import check_finite, check_vectors
 from diptych.engines import device_name
 from diptych.errors import ArgumentError
-from diptych.images import Preprocess
+from diptych.media.images import Preprocess
 from diptych.nets.clip import CLIP
-from diptych.zero_shot import WithPlaces
+from diptych.scoring.zero_shot import WithPlaces
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8

@@ -29,10 +29,10 @@ import numpy as np
 
 from diptych.data.samples import DataError
 from diptych.errors import ArgumentError
-from diptych.output_files import appending, replace_text
-from diptych.regular_files import open_file
-from diptych.training.rows import to_line
-from diptych.untrusted_json import parse_json
+from diptych.storage.output_files import appending, replace_text
+from diptych.training.run.metrics_file import to_line
+from diptych.untrusted.json import parse_json
+from diptych.untrusted.regular_files import open_file
 
 FILE = "results.jsonl"
 MOST_BYTES = 1 << 30  # of the numbers of a row's items, once they are unpacked

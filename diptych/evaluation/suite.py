@@ -28,18 +28,18 @@ import numpy as np
 
 from diptych import __version__
 from diptych.data.samples import DataError
+from diptych.display.plots import thumbnail
 from diptych.embedder import Embedder
 from diptych.errors import ArgumentError
 from diptych.evaluation import results
-from diptych.evaluation.sets import Kind, Labelled, Pairs, open_set, training_set
-from diptych.evaluation.shifts import Base, bases, on_base, open_base
-from diptych.evaluation.tasks import EXPECTED, OWN_TEMPLATES, Example, Job, Outcome, tasks
-from diptych.images import ImageError
-from diptych.index.lock import locked
-from diptych.output_files import replacing, subfolder
-from diptych.plots import thumbnail
+from diptych.evaluation.sets.sets import Kind, Labelled, Pairs, open_set, training_set
+from diptych.evaluation.sets.shifts import Base, bases, on_base, open_base
+from diptych.evaluation.tasks.tasks import EXPECTED, OWN_TEMPLATES, Example, Job, Outcome, tasks
+from diptych.media.images import ImageError
+from diptych.scoring.zero_shot import templates_of
+from diptych.storage.lock import locked
+from diptych.storage.output_files import replacing, subfolder
 from diptych.versions import READING, TOKENIZING
-from diptych.zero_shot import templates_of
 
 DETAILS, THUMBS, VECTORS, LOCK = "details", "details/thumbs", "vectors", ".lock"
 THUMB_PX = 128
@@ -116,7 +116,7 @@ def _entry(table: dict[str, Any], path: Path) -> Entry:
 
 def _located(source: str, folder: Path) -> str:
     """A path counts from the suite's folder; a known name and an address are what they are."""
-    from diptych.evaluation.named import NAMED
+    from diptych.evaluation.sets.named import NAMED
 
     place = folder / source
     return source if "://" in source or (source in NAMED and not place.exists()) else os.fspath(place)

@@ -18,22 +18,22 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from diptych.data.loading.stream import indexed
 from diptych.data.samples import DataError, Source
-from diptych.data.sources import open_source
-from diptych.data.stream import indexed
+from diptych.data.sources.opening import open_source
 from diptych.embedder import Embedder
 from diptych.extras import require
 from diptych.failures import Failure
-from diptych.images import ImageError, Preprocess, squared
-from diptych.index.given import FINGERPRINT_KEY, MODEL_KEY, READING_KEY
-from diptych.index.items import File
-from diptych.index.lock import locked, signature
-from diptych.index.readers import Readers
-from diptych.index.scan import scan
-from diptych.links import LEADS_OUT
-from diptych.output_files import replacing, subfolder
-from diptych.regular_files import read_file
-from diptych.untrusted_json import JSONError, parse_json
+from diptych.index.update.precomputed import FINGERPRINT_KEY, MODEL_KEY, READING_KEY
+from diptych.media.images import ImageError, Preprocess, squared
+from diptych.media.items import File
+from diptych.media.reading.readers import Readers
+from diptych.media.scan import scan
+from diptych.storage.lock import locked, signature
+from diptych.storage.output_files import replacing, subfolder
+from diptych.untrusted.json import JSONError, parse_json
+from diptych.untrusted.links import LEADS_OUT
+from diptych.untrusted.regular_files import read_file
 from diptych.versions import READING, TOKENIZING
 
 SHARD_SIZE = 10_000

@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from diptych.errors import Setting, Words, worded
-from diptych.index import cache
-from diptych.index.catalog import Catalog
-from diptych.index.faults import (
+from diptych.index import caches
+from diptych.index.catalog.catalog import Catalog
+from diptych.index.catalog.recovery import facts_of, recover, remove, set_aside
+from diptych.index.catalog.schema import FORMAT, MODALITIES
+from diptych.index.catalog.validation import are_unit, sound_vector
+from diptych.index.local import open_index
+from diptych.storage.faults import (
     IndexBusyError,
     IndexDamagedError,
     IndexFault,
@@ -22,12 +26,8 @@ from diptych.index.faults import (
     IndexPlaceError,
     IndexUntrustedError,
 )
-from diptych.index.journals import COMPANIONS
-from diptych.index.local import open_index
-from diptych.index.lock import holder, left_behind
-from diptych.index.mending import facts_of, recover, remove, set_aside
-from diptych.index.schema import FORMAT, MODALITIES
-from diptych.index.stored import are_unit, sound_vector
+from diptych.storage.journals import COMPANIONS
+from diptych.storage.lock import holder, left_behind
 
 if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
@@ -93,7 +93,7 @@ def _of_contents(index: LocalIndex, *, mend: bool) -> Iterator[Finding]:
     yield from _of_caches(index, mend)  # before the rows, whose mending changes what a cache should hold
     yield from _of_rows(index, mend)
     if mend:
-        cache.refresh(index.catalog, index.place)
+        caches.refresh(index.catalog, index.place)
     yield from _of_model(index)
 
 
@@ -106,7 +106,7 @@ def _of_place(index: LocalIndex, mend: bool) -> Iterator[Finding]:
     for path in _folders_in_the_way(index):
         remedy = f"it is called {set_aside(path)} now" if mend else "--mend moves it aside"
         yield Finding(f"{path} is a folder, in the place of a file", remedy, mend)
-    if left_behind(directory.path / cache.LOCK):
+    if left_behind(directory.path / caches.LOCK):
         yield Finding("an update was killed before its end", "nothing is lost; `diptych index FOLDER` goes on", mend)
     is_there = directory.status(index.catalog_path.name) is not None
     if not (directory.is_writable() and (not is_there or directory.is_writable(index.catalog_path.name))):
@@ -116,7 +116,7 @@ def _of_place(index: LocalIndex, mend: bool) -> Iterator[Finding]:
     if (free := directory.free_bytes()) < LITTLE_BYTES:
         yield Finding(f"the disk of {directory} has {free / 2**20:.0f} MB left", "make room, or use --index DIR")
     is_begun = directory.status(index.new_catalog_path.name) is not None
-    if is_begun and (mend or not holder(directory.path / cache.LOCK)):
+    if is_begun and (mend or not holder(directory.path / caches.LOCK)):
         yield Finding(
             "a reindexing was begun and not finished",
             f"`diptych index FOLDER --reindex` goes on with it; to give it up, remove {index.new_catalog_path}",
@@ -130,7 +130,7 @@ def _of_foreign(index: LocalIndex, mend: bool) -> Iterator[Finding]:
             found.directory.remove(found.name)
         remedy = "it is removed; nothing was done with it before" if mend else "an index has none: --mend removes it"
         yield Finding(f"{found.path} is {found.what}", remedy, mend)
-    yield from _of_second_names(index, [cache.LOCK], mend)
+    yield from _of_second_names(index, [caches.LOCK], mend)
 
 
 def _of_second_names(index: LocalIndex, names: Sequence[str], mend: bool) -> Iterator[Finding]:
@@ -161,7 +161,7 @@ def _is_foreign(index: LocalIndex) -> bool:
 
 def _folders_in_the_way(index: LocalIndex) -> list[Path]:
     catalogs = (index.catalog_path.name, index.new_catalog_path.name)
-    names = [*catalogs, *(name + ending for name in catalogs for ending in COMPANIONS), cache.LOCK]
+    names = [*catalogs, *(name + ending for name in catalogs for ending in COMPANIONS), caches.LOCK]
     return [index.directory.path / name for name in names if index.directory.has_directory(name)]
 
 
@@ -200,7 +200,7 @@ def _recovered(index: LocalIndex, damage: str) -> Finding:
 def _likely_facts(index: LocalIndex) -> dict[str, Any] | None:
     """Whose vectors a catalog holds that does not say so any more: its caches do. None where they are gone, too. Raises
     IndexModelError where that is not the model at hand."""
-    fingerprints = {cache.fingerprint_of(index.place, modality) for modality in MODALITIES} - {None, ""}
+    fingerprints = {caches.fingerprint_of(index.place, modality) for modality in MODALITIES} - {None, ""}
     if len(fingerprints) != 1:
         return None
     model = index.any_model
@@ -265,11 +265,11 @@ def _of_caches(index: LocalIndex, mend: bool) -> Iterator[Finding]:
     for modality in MODALITIES:
         if not (counts.pictures if modality == "picture" else counts.texts):
             continue
-        why = cache.fault(index.catalog, index.place, modality)
+        why = caches.fault(index.catalog, index.place, modality)
         if why is None:
             continue
         if mend:
-            cache.discard(index.place, modality)
+            caches.discard(index.place, modality)
         yield Finding(f"the search cache of {modality}s is not usable: {why}", "the next search builds it anew", mend)
 
 

@@ -12,26 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 from diptych import __version__
 from diptych.errors import Setting, Words, as_warning
-from diptych.index import cache
-from diptych.index.catalog import Catalog, Counts
-from diptych.index.directory import IndexDirectory
-from diptych.index.facts import Rules
-from diptych.index.faults import IndexDamagedError, IndexModelError, IndexPlaceError, explained
-from diptych.index.identity import Facts
-from diptych.index.items import Modality
-from diptych.index.lock import is_held_elsewhere, locked
-from diptych.index.own_model import called, check_fits, check_root, named, own_model, source_of
-from diptych.index.patterns import inside
+from diptych.index import caches
+from diptych.index.catalog.catalog import Catalog, Counts
+from diptych.index.catalog.facts import Rules
+from diptych.index.model import called, check_fits, check_root, named, own_model, source_of
 from diptych.index.roots import CATALOG, PLACE, root_of
-from diptych.index.trust import Trust
-from diptych.index.updating import Progress, Updated, update
-from diptych.links import Inside
+from diptych.index.trust.identity import Facts
+from diptych.index.trust.trust import Trust
+from diptych.index.update.update import Progress, Updated, update
+from diptych.media.items import Modality
+from diptych.media.path_patterns import inside
+from diptych.storage.directory import IndexDirectory
+from diptych.storage.faults import IndexDamagedError, IndexModelError, IndexPlaceError, explained
+from diptych.storage.lock import is_held_elsewhere, locked
+from diptych.untrusted.links import Inside
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
-    from diptych.index.filters import Filters
-    from diptych.index.given import Given
-    from diptych.index.search import Found, Wanted
+    from diptych.index.search.filters import Filters
+    from diptych.index.search.search import Found, Wanted
+    from diptych.index.update.precomputed import Given
 
 OpenModel = Callable[[str | None], Any]
 
@@ -53,12 +53,12 @@ def open_index(
     `model` is a model or the name of one, by default that of the index, or the bundled one for a new index; a name is
     opened with `open_model` (None stands for the bundled model), by default `diptych.load`, as soon as something must
     be embedded. `index` names another place than `folder`/.diptych, for pictures that can only be read. `exclude`,
-    `hidden` and `follow_links` are those of `diptych.index.scan.scan`; an update writes them down, and None stands for
+    `hidden` and `follow_links` are those of `diptych.media.scan.scan`; an update writes them down, and None stands for
     what was written down last. Raises OSError where `folder` is none.
 
     An index that was neither made nor accepted by this user opens no model but the bundled one and one that is named
     here: anything else raises IndexUntrustedError. `trust` accepts it as it is, for good. `notice` is told what the
-    user should know of that (see `diptych.index.trust`).
+    user should know of that (see `diptych.index.trust.trust`).
 
     Where a folder above has an index that covers `folder`, it is that one, and all that is asked of it is asked of
     `folder` alone (see `diptych.index.roots`); `index`=`folder`/.diptych makes one of its own. Raises IndexPlaceError
@@ -84,7 +84,7 @@ def open_index(
 
 
 class LocalIndex:
-    """A folder's index. Made by `open_index`; its methods raise the errors of `diptych.index.faults`.
+    """A folder's index. Made by `open_index`; its methods raise the errors of `diptych.storage.faults`.
 
     `root` is the folder of the pictures and `place` that of the index, both absolute; searches and updates are of the
     files in `folder`, which is `root`, or a folder `under` it that the index serves as well. `exclude`, `hidden`
@@ -115,7 +115,7 @@ class LocalIndex:
         self._open_model = open_model or _load
         self._catalog: Catalog | None = None
         self._opened: tuple[int, int] | None = None  # which file it is
-        self._nearest: dict[Modality, tuple[str, cache.Sound]] = {}
+        self._nearest: dict[Modality, tuple[str, caches.Sound]] = {}
         self._accepts = trust
         self.trust = Trust(self.directory, is_apart=self.is_apart, accept=trust, notice=notice)
 
@@ -190,7 +190,7 @@ class LocalIndex:
             directory.create()
             directory.check()
             directory.add(".gitignore", b"*\n")
-        with locked(self.place / cache.LOCK, wait_s=wait_s, on_wait=on_wait):
+        with locked(self.place / caches.LOCK, wait_s=wait_s, on_wait=on_wait):
             yield
 
     # --- what is in it
@@ -214,7 +214,7 @@ class LocalIndex:
     def recovers(self) -> bool:
         """Whether what a killed process left of a transaction is undone: in an index of this user's, and where another
         process is at work on it."""
-        return self.trust.known() or is_held_elsewhere(self.place / cache.LOCK)
+        return self.trust.known() or is_held_elsewhere(self.place / caches.LOCK)
 
     def _inside(self) -> Inside | None:
         # as `rules` has it, which takes longer: what is left out may be many patterns
@@ -246,7 +246,7 @@ class LocalIndex:
         follow_links = bool(self.follow_links if self.damage else self.rules.follow_links)
         return Facts(source_of(model), model.fingerprint, model.dim, str(self.root), follow_links)
 
-    def nearest(self, modality: Modality) -> cache.Sound:
+    def nearest(self, modality: Modality) -> caches.Sound:
         """The search structure of a modality, brought up to date or built anew where that is needed.
 
         While another process updates the index, it may still hold items that are gone (`Catalog.items` leaves these
@@ -255,9 +255,9 @@ class LocalIndex:
         stamp = self.catalog.stamp(modality)
         held = self._nearest.get(modality)
         if held is None or held[0] != stamp:
-            opened = cache.opened(self.catalog, self.place, modality)
-            rebuild = partial(cache.rebuilt, self.catalog, self.place, modality)
-            held = self._nearest[modality] = stamp, cache.Sound(opened, rebuild)
+            opened = caches.opened(self.catalog, self.place, modality)
+            rebuild = partial(caches.rebuilt, self.catalog, self.place, modality)
+            held = self._nearest[modality] = stamp, caches.Sound(opened, rebuild)
         return held[1]
 
     def counts(self) -> Counts:
@@ -334,8 +334,8 @@ class LocalIndex:
         truncate: bool = False,
         copies: bool = False,
     ) -> Found:
-        """The best hits for a sentence, a picture, a vector or a `Query`; `diptych.index.search.search` tells all."""
-        from diptych.index.search import search
+        """The best hits for a sentence, a picture, a vector or a `Query`; see `diptych.index.search.search.search`."""
+        from diptych.index.search.search import search
 
         return search(
             self, query, limit=limit, modality=modality, filters=filters, relevant=relevant, diverse=diverse,

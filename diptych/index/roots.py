@@ -7,13 +7,13 @@ import sqlite3
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diptych.index.catalog import Catalog
-from diptych.index.directory import NAME, IndexDirectory
-from diptych.index.facts import Rules, sound
-from diptych.index.faults import IndexFault, IndexUnsafeError
-from diptych.index.mending import facts_of
-from diptych.index.patterns import composed, inside
-from diptych.links import Inside
+from diptych.index.catalog.catalog import Catalog
+from diptych.index.catalog.facts import Rules, sound
+from diptych.index.catalog.recovery import facts_of
+from diptych.media.path_patterns import composed, inside
+from diptych.storage.directory import NAME, IndexDirectory
+from diptych.storage.faults import IndexFault, IndexUnsafeError
+from diptych.untrusted.links import Inside
 
 PLACE = NAME
 CATALOG = "catalog.sqlite"
@@ -69,7 +69,7 @@ def _facts(place: Path) -> dict[str, Any]:
 def _under(root: Path, place: Path, folder: Path) -> str | None:
     """A folder relative to the root of an index that knows a file in it, or would go into it; None where it would
     not."""
-    from diptych.index.scan import scan
+    from diptych.media.scan import scan
 
     under = folder.relative_to(root).as_posix()
     rules = Rules.of(_facts(place))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from watchfiles import Change
 
     from diptych.index.local import LocalIndex
-    from diptych.index.updating import Progress, Updated
+    from diptych.index.update.update import Progress, Updated
 
 QUIET_MS, AT_MOST_MS = 500, 5000  # an update begins when nothing has changed for so long, or after so long at most
 _WAKE_MS = 500
@@ -54,8 +54,8 @@ def _filter(index: LocalIndex) -> Callable[[Change, str], bool]:
     index's own. Of what is gone nothing tells whether it was a folder."""
     from watchfiles import Change
 
-    from diptych.images import ENDINGS
-    from diptych.index.scan import RAW_ENDINGS, TEXT_ENDINGS, VIDEO_ENDINGS
+    from diptych.media.images import ENDINGS
+    from diptych.media.scan import RAW_ENDINGS, TEXT_ENDINGS, VIDEO_ENDINGS
 
     endings = {f".{name}" for name in f"{ENDINGS}|{RAW_ENDINGS}|{VIDEO_ENDINGS}|{TEXT_ENDINGS}|xmp".split("|")}
     place = Path(os.path.realpath(index.place))

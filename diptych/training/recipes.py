@@ -4,9 +4,9 @@ import difflib
 from dataclasses import dataclass
 from typing import Any
 
-from diptych.data.augment import NONE, Augmentation
+from diptych.data.loading.augmentation import NONE, Augmentation
 from diptych.errors import ArgumentError
-from diptych.training.recipe import FROM_MODEL, TrainConfig, from_fields
+from diptych.training.config import FROM_MODEL, TrainConfig, from_fields
 
 
 @dataclass(frozen=True)

@@ -12,32 +12,32 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from diptych import metrics
 from diptych.checkpoint import save_folder
-from diptych.data.decoding import Bad
-from diptych.data.loader import Batch, Loader
+from diptych.data.loading.decoding import Bad
+from diptych.data.loading.loader import Batch, Loader
 from diptych.engines.pytorch import choose_device
 from diptych.errors import ArgumentError
-from diptych.training import restart
-from diptych.training.accumulate import Contrast, backward, random_state, set_random_state
-from diptych.training.average import update_average
-from diptych.training.compilation import compile_towers
-from diptych.training.distributed import Place, from_all, from_first, join, share_batch_norm, wait_for_all, wrap
-from diptych.training.forgetting import Forgetting
-from diptych.training.lora import merged_state
-from diptych.training.monitor import Monitor, Step
-from diptych.training.not_finite import why_not_finite
-from diptych.training.places import grounded
-from diptych.training.plateau import Evidence, Plateau
-from diptych.training.precision import AUTOCAST
-from diptych.training.pretrained import Pretrained, hold
-from diptych.training.recipe import TrainConfig, peak_rates, schedule
-from diptych.training.run_folder import folder_of, removed_if_empty, with_precision, write_settings
-from diptych.training.sharding import clip_gradients, full_optimizer_state, full_state, load_full, split
-from diptych.training.skipped import SkippedNames
-from diptych.training.start import from_model, introduction, mixture, open_sources, optimizers, set_dropout, start
-from diptych.training.stopping import Stop
-from diptych.training.targets import identify
+from diptych.scoring import metrics
+from diptych.training.config import TrainConfig, peak_rates, schedule
+from diptych.training.diagnostics.monitor import Monitor, Step
+from diptych.training.diagnostics.not_finite import why_not_finite
+from diptych.training.diagnostics.plateau import Evidence, Plateau
+from diptych.training.finetuning.forgetting import Forgetting
+from diptych.training.finetuning.lora import merged_state
+from diptych.training.finetuning.pretrained import Pretrained, hold
+from diptych.training.objectives.regions import grounded
+from diptych.training.objectives.targets import identify
+from diptych.training.optim.precision import AUTOCAST
+from diptych.training.optim.weight_average import update_average
+from diptych.training.parallel import distributed
+from diptych.training.parallel.accumulate import Contrast, backward, random_state, set_random_state
+from diptych.training.parallel.compilation import compile_towers
+from diptych.training.parallel.sharding import clip_gradients, full_optimizer_state, full_state, load_full, split
+from diptych.training.run import checkpoints
+from diptych.training.run.folder import folder_of, removed_if_empty, with_precision, write_settings
+from diptych.training.run.signals import Stop
+from diptych.training.run.skipped import SkippedNames
+from diptych.training.setup import from_model, introduction, mixture, open_sources, optimizers, set_dropout, start
 from diptych.training.validation import Validation
 
 
@@ -63,11 +63,11 @@ def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False) -> 
     run already, or the run to be resumed was another; FloatingPointError where the loss is no number any more; OSError
     where a checkpoint cannot be written. Ctrl-C and SIGTERM write a checkpoint, then raise KeyboardInterrupt.
     """
-    place, device = join(choose_device(config.device))
+    place, device = distributed.join(choose_device(config.device))
     config = with_precision(config, device, resume)
-    out = from_first(folder_of(config, resume))
+    out = distributed.from_first(folder_of(config, resume))
     torch.manual_seed(config.seed)
-    checkpoint = from_first(restart.newest(out)) if resume else None
+    checkpoint = distributed.from_first(checkpoints.newest(out)) if resume else None
     if checkpoint and not checkpoint.exists():
         raise FileNotFoundError(f"process {place.rank} does not see {checkpoint}; put out= where all read it.")
     shown = Monitor(out, quiet=quiet, writes=place.rank == 0)
@@ -76,7 +76,7 @@ def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False) -> 
             monitor.say(f"{out} has no checkpoint to go on from: the run begins")
         trainer = Trainer(config, monitor, device, place, out, checkpoint)
         result = trainer.run(stop)
-    wait_for_all()
+    distributed.wait_for_all()
     return result
 
 
@@ -103,11 +103,11 @@ class Trainer:
     """The state of a run: both towers, their average, the optimizer, and where in the data it stands."""
 
     def __init__(
-        self, config: TrainConfig, monitor: Monitor, device: torch.device, place: Place, out: Path,
+        self, config: TrainConfig, monitor: Monitor, device: torch.device, place: distributed.Place, out: Path,
         checkpoint: Path | None = None,
     ):  # fmt: skip
         self.config, self.monitor, self.device, self.place, self.out = config, monitor, device, place, out
-        saved = restart.load(checkpoint) if checkpoint else None
+        saved = checkpoints.load(checkpoint) if checkpoint else None
         sources = open_sources(config)
         self.network, self.tokenizer, self.preprocess = start(config, sources, checkpoint)
         size_px = self.preprocess.size_px
@@ -128,12 +128,12 @@ class Trainer:
             monitor.say(line)
         if config.val and self.validation and (left_out := self.validation.left_out()):
             monitor.say(f"{config.val}: {left_out}")
-        if said := share_batch_norm(self.network, device):
+        if said := distributed.share_batch_norm(self.network, device):
             monitor.say(said)
         self.network.set_gradient_checkpointing(config.gradient_checkpointing)
         if config.compile:
             compile_towers(self.network)
-        self.forward = wrap(self.network, device, shard=self.splits, precision=AUTOCAST[config.precision])
+        self.forward = distributed.wrap(self.network, device, shard=self.splits, precision=AUTOCAST[config.precision])
         if self.splits and config.ema:
             split(self.average, device, AUTOCAST[config.precision])
         self.optimizers = optimizers(self.network, config)
@@ -187,7 +187,7 @@ class Trainer:
         self.tally.elapsed_s += looked_s - self.looked_s
         self.looked_s = looked_s
         due = looked_s - self.saved_s > self.config.checkpoint_s
-        first, *others = from_all(Moment(self._progress(), stop.asked, due))
+        first, *others = distributed.from_all(Moment(self._progress(), stop.asked, due))
         return first._replace(stop=next((each.stop for each in (first, *others) if each.stop), None))
 
     def _progress(self) -> float:
@@ -308,8 +308,8 @@ class Trainer:
         path = None
         if self.place.rank == 0:
             model = merged_state(state["average"] or state["network"])
-            path = restart.save(self.out, self.tally.steps, state, lambda folder: self._save(folder, model))
-        wait_for_all()
+            path = checkpoints.save(self.out, self.tally.steps, state, lambda folder: self._save(folder, model))
+        distributed.wait_for_all()
         self.saved_s = time.monotonic()
         return path
 
@@ -322,7 +322,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "tally": asdict(self.tally),
             "plateau": self.plateau.state(),
-            "processes": from_all(mine),
+            "processes": distributed.from_all(mine),
         }
 
     def _restore(self, saved: dict[str, Any]) -> None:
@@ -370,9 +370,9 @@ class Trainer:
             forgetting = self.pretrained.compare(self.network, after) if self.pretrained else None
         retrieval = self.evaluate() if self.validation and not self.pretrained else None
         retrieval = forgetting.line[forgetting.saved].recall if forgetting else retrieval
-        for met in from_all(self.loader.met()):  # each process has met its own
+        for met in distributed.from_all(self.loader.met()):  # each process has met its own
             self.loader.remember(met)
-        self.tally.cut = sum(from_all(self.tally.cut))
+        self.tally.cut = sum(distributed.from_all(self.tally.cut))
         if self.place.rank == 0:
             self.skipped.finish()
         self._conclude(folder, forgetting)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from diptych import metrics
-from diptych.data.decoding import picture_of
+from diptych.data.loading.decoding import picture_of
+from diptych.data.loading.stream import indexed
 from diptych.data.samples import DataError, Source, Stream, spell_counts
-from diptych.data.sources import open_source
-from diptych.data.stream import indexed
+from diptych.data.sources.opening import open_source
 from diptych.data.varied import require_varied
 from diptych.engines.pytorch import PyTorchEngine
-from diptych.images import ImageError, Preprocess, squared
+from diptych.media.images import ImageError, Preprocess, squared
 from diptych.nets.clip import CLIP
-from diptych.tokenizer import Tokenizer
-from diptych.training.recipe import TrainConfig
+from diptych.scoring import metrics
+from diptych.text.tokenizer import Tokenizer
+from diptych.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8

@@ -21,7 +21,7 @@ import numpy as np
 
 from diptych import embedder
 from diptych.checkpoint import CheckpointError
-from diptych.index import readers
+from diptych.media.reading import readers
 
 from .case import Case, write_precious
 from .files import file_changed, files_below
@@ -100,8 +100,8 @@ def _made(photos: Path, form: str) -> Path:
     (photos / "notes.txt").write_text("\n\n".join(f"paragraph {number}" for number in range(lines)))
     names = Random(form)  # of files, which are drawn by name
     with (
-        patch("diptych.index.fitting.EXACT_UP_TO", 0 if form == "codes" else 10**9),
-        patch("diptych.index.rows.secrets.token_hex", lambda count: names.randbytes(count).hex()),
+        patch("diptych.vectors.tuning.EXACT_UP_TO", 0 if form == "codes" else 10**9),
+        patch("diptych.vectors.vector_files.secrets.token_hex", lambda count: names.randbytes(count).hex()),
     ):
         for command in (["index", photos], ["search", "a dog", photos, "--find", "both"]):
             assert ran(list(map(str, command))).code == 0, form

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from diptych.checkpoint import save_folder
-from diptych.data.scenes import Scenes
-from diptych.images import Preprocess
+from diptych.media.images import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
-from diptych.tokenizer import Tokenizer
+from diptych.scenes.scene import Scenes
+from diptych.text.tokenizer import Tokenizer
 
 from .case import Case, write_precious
 from .files import file_changed, files_below

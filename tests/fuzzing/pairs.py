@@ -12,12 +12,12 @@ from PIL import Image
 
 from diptych import embedder
 from diptych.checkpoint import save_folder
-from diptych.data import inspect
-from diptych.data.scenes import Scenes
-from diptych.images import Preprocess
+from diptych.data import inspection
+from diptych.media.images import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
-from diptych.tokenizer import Tokenizer
+from diptych.scenes.scene import Scenes
+from diptych.text.tokenizer import Tokenizer
 
 TRAINING = (
     "--model", "vit-tiny", "--image-size", "16", "--epochs", "1", "--batch-size", "2", "--vocab-size", "520",
@@ -49,7 +49,7 @@ def open_one_model(place: Path) -> None:
         return model
 
     embedder.load = load
-    inspect.loader_rate.__kwdefaults__["seconds"] = 0.0
+    inspection.loader_rate.__kwdefaults__["seconds"] = 0.0
 
 
 def command(source: Path, out: Path, choice: Random) -> list[str]:

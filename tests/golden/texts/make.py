@@ -28,7 +28,7 @@ from open_clip import tokenizer as peer
 from strings import MARKED, STRINGS
 from transformers import AutoTokenizer, GemmaTokenizer, T5Tokenizer
 
-from diptych.tokenizer import Tokenizer
+from diptych.text.tokenizer import Tokenizer
 
 HERE = Path(__file__).parent
 CONTEXT = {"clip": 77, "t5": 64, "gemma": 64}

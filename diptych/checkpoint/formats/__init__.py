@@ -1,0 +1,1 @@
+"""The formats of checkpoints: names and configurations, both ways."""

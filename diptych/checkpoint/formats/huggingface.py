@@ -1,0 +1,270 @@
+"""Hugging Face's model folders (transformers, models/clip and models/siglip): names, and config.json both ways."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from diptych.checkpoint.formats.name_table import QKV, VECTOR, Row, Rows, read_rows, write_rows
+from diptych.checkpoint.formats.unread_keys import unread
+from diptych.checkpoint.state import CheckpointError, differences
+from diptych.checkpoint.weights.shape_check import NO_WEIGHT
+from diptych.errors import ArgumentError
+from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.text.tokenizer_file import opened
+from diptych.untrusted.json import parse_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Value = TypeVar("Value")
+FORMAT = "the Hugging Face form"
+LEGACY_END = 2  # transformers pools at the highest id where eos_token_id is this, at the first end token otherwise
+LEGACY_PAD = 1  # stands in every CLIP configuration by default, and is no padding of any CLIP tokenizer
+
+
+def tower_rows(ours: str, theirs: str) -> Rows:
+    """What both towers of both families have."""
+    layer, block = f"{theirs}.encoder.layers.N", f"{ours}.transformer.blocks.N"
+    return (
+        Row(f"{ours}.positions", f"{theirs}.embeddings.position_embedding.weight"),
+        Row(f"{block}.norm_1.*", f"{layer}.layer_norm1.*"),
+        Row(f"{block}.attention.qkv.*", tuple(f"{layer}.self_attn.{part}_proj.*" for part in "qkv"), QKV),
+        Row(f"{block}.attention.out.*", f"{layer}.self_attn.out_proj.*"),
+        Row(f"{block}.norm_2.*", f"{layer}.layer_norm2.*"),
+        Row(f"{block}.mlp.fc.*", f"{layer}.mlp.fc1.*"),
+        Row(f"{block}.mlp.proj.*", f"{layer}.mlp.fc2.*"),
+    )
+
+
+TOWERS: Rows = (
+    *tower_rows("image", "vision_model"),
+    *tower_rows("text", "text_model"),
+    Row("image.patch.*", "vision_model.embeddings.patch_embedding.*"),
+    Row("image.norm_post.*", "vision_model.post_layernorm.*"),
+    Row("text.token.weight", "text_model.embeddings.token_embedding.weight"),
+    Row("text.norm_post.*", "text_model.final_layer_norm.*"),
+)
+CLIP: Rows = (
+    *TOWERS,
+    Row("image.class_token", "vision_model.embeddings.class_embedding"),
+    Row("image.norm_pre.*", "vision_model.pre_layrnorm.*"),  # spelt so
+    Row("image.proj.weight", "visual_projection.weight"),
+    Row("text.proj.weight", "text_projection.weight"),
+    Row("logit_scale", "logit_scale"),
+)
+SIGLIP: Rows = (
+    *TOWERS,
+    Row("image.head.probe", "vision_model.head.probe"),
+    Row("image.head.attention.qkv.*", "vision_model.head.attention.in_proj_*"),
+    Row("image.head.attention.out.*", "vision_model.head.attention.out_proj.*"),
+    Row("image.head.norm.*", "vision_model.head.layernorm.*"),
+    Row("image.head.mlp.fc.*", "vision_model.head.mlp.fc1.*"),
+    Row("image.head.mlp.proj.*", "vision_model.head.mlp.fc2.*"),
+    Row("text.proj.*", "text_model.head.*"),
+    Row("logit_scale", "logit_scale", VECTOR),
+    Row("logit_bias", "logit_bias", VECTOR),
+)
+TOWER_KINDS = ("_text_model", "_vision_model")  # how transformers calls a tower that was saved by itself
+ROWS = {"clip": CLIP, "siglip": SIGLIP}
+# A version that saves a tower by itself leaves its prefix out; at most one can be left out without a clash.
+TOWER_PARTS = {
+    "text_model": r"(embeddings|encoder|final_layer_norm|head)\..*",
+    "vision_model": r"(embeddings|encoder|pre_layrnorm|post_layernorm|head)\..*",
+}
+
+# config.json: their key, our field. DEFAULTS is what transformers assumes where a key is absent.
+SIZES = {
+    "hidden_size": "width",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "intermediate_size": "mlp_width",
+    "layer_norm_eps": "norm_eps",
+}
+IMAGE_KEYS = SIZES | {"image_size": "image_size", "patch_size": "patch_size"}
+TEXT_KEYS = SIZES | {"max_position_embeddings": "context", "vocab_size": "vocab_size"}
+ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+_BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+_IDS = {"pad_token_id": 1, "eos_token_id": 49407}
+_SMALL = {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
+_CLIP = _BASE | {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+_SIGLIP = _BASE | {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
+DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+    "clip": {
+        "text_config": _CLIP | _SMALL | _IDS | {"vocab_size": 49408, "max_position_embeddings": 77},
+        "vision_config": _CLIP | {"image_size": 224, "patch_size": 32},
+    },
+    "siglip": {
+        "text_config": _SIGLIP | _IDS | {"vocab_size": 32000, "max_position_embeddings": 64},
+        "vision_config": _SIGLIP | {"image_size": 224, "patch_size": 16},
+    },
+}
+# What each family is, beyond its sizes.
+IMAGE_FORM: dict[str, dict[str, Any]] = {
+    "clip": {"pool": "class", "norm_pre": True, "patch_bias": False},
+    "siglip": {"pool": "map", "norm_pre": False, "patch_bias": True},
+}
+TEXT_FORM: dict[str, dict[str, Any]] = {
+    "clip": {"causal": True, "proj_bias": False},
+    "siglip": {"pool": "last", "causal": False, "proj_bias": True},
+}
+LOSSES: dict[str, Any] = {"clip": "softmax", "siglip": "sigmoid"}
+FIXED = {"num_channels": 3, "vision_use_head": True}
+
+
+def read_state(
+    tensors: dict[str, Tensor], settings: dict[str, Any], config: CLIPConfig, source: str
+) -> dict[str, Tensor]:
+    """Their tensors under our names."""
+    return read_rows(ROWS[settings["model_type"]], spelt(tensors), config, source)
+
+
+def write_state(state: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, Tensor]:
+    """Our tensors under their names, in the family that `settings` (from `config_to_json`) says."""
+    return write_rows(ROWS[settings["model_type"]], state, FORMAT)
+
+
+def spelt(tensors: dict[str, Value]) -> dict[str, Value]:
+    """The names as a whole model has them, without what is no weight."""
+    found = {name: tensor for name, tensor in tensors.items() if not NO_WEIGHT.fullmatch(name)}
+    for tower, parts in TOWER_PARTS.items():
+        if not any(name.startswith(f"{tower}.") for name in found):
+            found = {f"{tower}.{name}" if re.fullmatch(parts, name) else name: found[name] for name in found}
+    return found
+
+
+def config_from_json(settings: dict[str, Any], source: str, *, pad_id: int | None = None) -> CLIPConfig:
+    """What a config.json says. `pad_id` is what the model's tokenizer pads with, where it tells: transformers keeps
+    numbers in the configuration that no tokenizer uses. CheckpointError names a key that asks for another model."""
+    family = settings.get("model_type")
+    if not isinstance(family, str) or family not in ROWS:
+        why = " (NaFlex, which reads pictures of any shape; the fixed-resolution folders of SigLIP 2 can be read)"
+        if family != "siglip2":
+            why = " (one tower alone; pass the whole model that it is of)" if str(family).endswith(TOWER_KINDS) else ""
+        raise CheckpointError(
+            f"{source}: config.json: model_type={family!r}{why} is not supported; {', '.join(ROWS)} and diptych are."
+        )
+    try:
+        vision, text = _tower(settings, family, "vision_config"), _tower(settings, family, "text_config")
+        image = ViTConfig(**_fields(vision, IMAGE_KEYS, "vision_config"), **IMAGE_FORM[family])
+        form = TEXT_FORM[family] | _ids(text, family)
+        if pad_id is not None:
+            form["pad_id"] = pad_id
+        texts = TextConfig(**_fields(text, TEXT_KEYS, "text_config"), **form)
+        embed_dim = settings.get("projection_dim", 512) if family == "clip" else image.width
+        return CLIPConfig(embed_dim, image, texts, LOSSES[family])
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"{source}: config.json: {error}") from error
+
+
+def passed_over(settings: dict[str, Any], source: str) -> list[str]:
+    """The keys of a config.json that `config_from_json` has not read. CheckpointError names one that cannot be."""
+    towers = ("vision_config", "text_config")
+    both = {*SIZES, *FIXED, "hidden_act", "model_type"}
+    keys = (both | set(IMAGE_KEYS), both | set(TEXT_KEYS) | {"pad_token_id", "eos_token_id", "end_token_id"})
+    try:
+        found = unread(settings, {"model_type", "projection_dim", *towers, *(f"{name}_dict" for name in towers)}, "")
+        for name, known in zip(towers, keys, strict=True):
+            for place in (name, f"{name}_dict"):
+                found += unread(settings.get(place) or {}, known, f"{place}.")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{source}: config.json: {error}") from error
+    return [f"config.json: {key}" for key in found]
+
+
+def _tower(settings: dict[str, Any], family: str, key: str) -> dict[str, Any]:
+    """A tower's settings over the defaults. The oldest folders keep a second set under KEY_dict, which goes first."""
+    defaults, older = DEFAULTS[family][key], settings.get(f"{key}_dict")
+    return defaults | (settings.get(key) or {}) | (defaults | older if older else {})
+
+
+def _fields(tower: dict[str, Any], keys: dict[str, str], where: str) -> dict[str, Any]:
+    """What both towers say in the same words, under our fields."""
+    for key, value in FIXED.items():
+        if tower.get(key, value) != value:
+            raise ArgumentError(f"{where}.{key}={tower[key]!r} is not supported; only {value!r} is.")
+    if tower["hidden_act"] not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise ArgumentError(f"{where}.hidden_act={tower['hidden_act']!r} is not supported; {known} are.")
+    fields: dict[str, Any] = {ours: _number(tower[theirs], f"{where}.{theirs}") for theirs, ours in keys.items()}
+    return fields | {"activation": ACTIVATIONS[tower["hidden_act"]]}
+
+
+def _number(value: Any, where: str) -> int | float:
+    """A number, or the side of a square."""
+    sides = set(value) if isinstance(value, list) else {value}
+    if len(sides) != 1 or not isinstance(side := sides.pop(), (int, float)):
+        raise ArgumentError(f"{where}={value!r} is not supported; wanted a number, and a square has one side.")
+    return side
+
+
+def _ids(text: dict[str, Any], family: str) -> dict[str, Any]:
+    """The pooling that an end token's id stands for, and the ids."""
+    end_id, pad_id = text["eos_token_id"], text["pad_token_id"]
+    if isinstance(end_id, list):
+        raise ArgumentError(f"text_config.eos_token_id={end_id!r} is not supported; wanted one number.")
+    if family == "siglip":
+        return {"end_id": end_id, "pad_id": pad_id}
+    pool = "argmax" if end_id == LEGACY_END else "end"
+    end_id = text.get("end_token_id", text["vocab_size"] - 1) if pool == "argmax" else end_id
+    return {"pool": pool, "end_id": end_id, "pad_id": end_id if pad_id == LEGACY_PAD else pad_id}
+
+
+def padding_id(tokenizer_json: str | None, tokenizer_settings: dict[str, Any]) -> int | None:
+    """What a tokenizer pads with: the pad_token of tokenizer_config.json, else what tokenizer.json says; None where
+    neither tells."""
+    if tokenizer_json is None:
+        return None
+    token = tokenizer_settings.get("pad_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    try:
+        if token is None:
+            return (parse_json(tokenizer_json).get("padding") or {}).get("pad_id")
+        return opened(tokenizer_json).token_to_id(token)
+    except Exception:  # no tokenizer.json: whoever embeds a text says so
+        return None
+
+
+def holds(config: CLIPConfig) -> bool:
+    """Whether transformers has this architecture, so that what it computes is the same."""
+    return isinstance(config.image, ViTConfig) and not differences(config, nearest(config))
+
+
+def nearest(config: CLIPConfig) -> CLIPConfig:
+    """What transformers would make of this model with a vision transformer."""
+    return config_from_json(config_to_json(config), FORMAT)
+
+
+def config_to_json(config: CLIPConfig) -> dict[str, Any]:
+    """The config.json of a CLIPModel or SiglipModel. What it cannot say shows when it is read back (`holds`)."""
+    assert isinstance(config.image, ViTConfig)
+    family, shared = ("siglip", {}) if config.loss == "sigmoid" else ("clip", {"projection_dim": config.embed_dim})
+    vision = {"model_type": f"{family}_vision_model", **shared, **_settings(config.image, IMAGE_KEYS)}
+    text = {"model_type": f"{family}_text_model", **shared, **_settings(config.text, TEXT_KEYS), **_id_settings(config)}
+    if family == "siglip":
+        text["projection_size"] = config.embed_dim
+    return {
+        "model_type": family,
+        "architectures": ["CLIPModel" if family == "clip" else "SiglipModel"],
+        **shared,
+        "text_config": text,
+        "vision_config": vision,
+    }
+
+
+def _settings(tower: ViTConfig | TextConfig, keys: dict[str, str]) -> dict[str, Any]:
+    name = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == tower.activation)
+    return {theirs: getattr(tower, ours) for theirs, ours in keys.items()} | {"hidden_act": name}
+
+
+def _id_settings(config: CLIPConfig) -> dict[str, Any]:
+    """`eos_token_id` 2 makes transformers pool at the highest id, as OpenAI does, whatever the ids; the end token's own
+    id, which it then leaves unread, is kept beside it where it is not the highest."""
+    text = config.text
+    if text.pool == "argmax":
+        end = {"eos_token_id": LEGACY_END} | (
+            {} if text.end_id == text.vocab_size - 1 else {"end_token_id": text.end_id}
+        )
+    else:
+        end = {"eos_token_id": text.end_id}
+    return end | {"bos_token_id": text.end_id - 1 if text.causal else None, "pad_token_id": text.pad_id}

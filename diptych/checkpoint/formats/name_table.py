@@ -1,0 +1,137 @@
+"""A format of checkpoint is a table of names. Reading and writing follow the same rows, so neither can drift."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from diptych.checkpoint.state import cannot_hold, listing
+from diptych.checkpoint.weights.shape_check import Form, check, forms_of, wanted
+from diptych.nets.config import CLIPConfig
+from diptych.nets.shapes import Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Move(NamedTuple):
+    """How tensors change on the way: `read` makes one of ours from theirs, `write` is its inverse, and `shapes` says
+    what shapes that gives."""
+
+    read: Callable[[list[Tensor]], Tensor]
+    write: Callable[[Tensor], list[Tensor]]
+    shapes: Callable[[Shape], list[Shape]]
+
+
+def _joined(theirs: list[Any]) -> Any:
+    """One after another: tensors, or arrays where no PyTorch is at hand."""
+    if isinstance(theirs[0], np.ndarray):
+        return np.concatenate(theirs)
+    import torch
+
+    return torch.cat(theirs)
+
+
+def _parts(shape: Shape, *shares: int) -> list[Shape]:
+    """A shape cut along its first axis, into parts of so many thirds."""
+    return [(shape[0] * share // 3, *shape[1:]) for share in shares]
+
+
+SAME = Move(lambda theirs: theirs[0], lambda ours: [ours], lambda shape: [shape])
+# A weight that multiplies from the right is stored [in, out]; a Linear stores [out, in].
+TRANSPOSED = Move(
+    lambda theirs: theirs[0].t().contiguous(), lambda ours: [ours.t().contiguous()], lambda shape: [shape[::-1]]
+)
+QKV = Move(_joined, lambda ours: [part.clone() for part in ours.chunk(3)], lambda shape: _parts(shape, 1, 1, 1))
+Q_KV = Move(
+    _joined,
+    lambda ours: [part.clone() for part in ours.tensor_split((len(ours) // 3,))],
+    lambda shape: _parts(shape, 1, 2),
+)
+# A leading axis of one, and a number kept as a list of one
+BATCHED = Move(lambda theirs: theirs[0].squeeze(0), lambda ours: [ours.unsqueeze(0)], lambda shape: [(1, *shape)])
+VECTOR = Move(lambda theirs: theirs[0].reshape(()), lambda ours: [ours.reshape(1)], lambda shape: [(1,)])
+
+
+class Row(NamedTuple):
+    """`ours` and `theirs` are dotted names in which N stands for a layer's number and * for any one part. Several
+    names in `theirs` make one tensor of ours."""
+
+    ours: str
+    theirs: str | tuple[str, ...]
+    move: Move = SAME
+
+
+Rows = tuple[Row, ...]
+
+
+def read_rows(rows: Rows | None, tensors: Mapping[str, Tensor], config: CLIPConfig, source: str) -> dict[str, Tensor]:
+    """Their tensors under our names; CheckpointError names all that does not fit (in their names and shapes). `rows` is
+    None where the names are ours already."""
+    ours = wanted(config, source)
+    theirs = renamed(rows, ours, source)
+    check(forms_of(tensors), theirs, source)
+    import torch
+
+    state = {}
+    for name, form in ours.items():
+        names, move = look_up(rows, name)
+        came = [tensors[their] if their in tensors else torch.zeros((), dtype=torch.int64) for their in names]
+        state[name] = move.read(came).reshape(form.shape)
+    return state
+
+
+def write_rows(rows: Rows, state: Mapping[str, Tensor], format_name: str) -> dict[str, Tensor]:
+    """Our tensors under their names; CheckpointError where the format has none."""
+    tensors = {}
+    for name, (names, move) in _named(rows, state, format_name).items():
+        tensors.update(zip(names, move.write(state[name]), strict=True))
+    return tensors
+
+
+def renamed(rows: Rows | None, forms: Mapping[str, Form], format_name: str) -> dict[str, Form]:
+    """The forms of our tensors under their names, as `write_rows` does it with the tensors."""
+    found = {}
+    for name, (names, move) in _named(rows, forms, format_name).items():
+        found.update(
+            {
+                their: Form(shape, forms[name].kind)
+                for their, shape in zip(names, move.shapes(forms[name].shape), strict=True)
+            }
+        )
+    return found
+
+
+def _named(rows: Rows | None, ours: Iterable[str], format_name: str) -> dict[str, tuple[list[str], Move]]:
+    found = {name: look_up(rows, name) for name in ours}
+    if nameless := [name for name, (names, _) in found.items() if not names]:
+        listed = listing(nameless, ", ")
+        raise cannot_hold(format_name, f"it has no name for {listed}")
+    return found
+
+
+def look_up(rows: Rows | None, name: str) -> tuple[list[str], Move]:
+    """Their names for one of ours, by the first row that matches; no names where none does."""
+    if rows is None:
+        return [name], SAME
+    for row in rows:
+        if match := _pattern(row.ours).fullmatch(name):
+            theirs = (row.theirs,) if isinstance(row.theirs, str) else row.theirs
+            return [_fill(template, match.groups()) for template in theirs], row.move
+    return [], SAME
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    parts = {"N": r"(\d+)", "*": r"([^.]+)"}
+    return re.compile(r"\.".join(parts.get(part, re.escape(part)) for part in template.split(".")))
+
+
+def _fill(template: str, groups: tuple[str, ...]) -> str:
+    """Put what matched back in, in order."""
+    values = iter(groups)
+    return re.sub(r"\bN\b|\*", lambda _: next(values), template)

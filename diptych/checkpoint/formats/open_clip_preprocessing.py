@@ -1,0 +1,67 @@
+"""How open_clip's models want their pictures: its preprocess_cfg both ways, and what holds for an architecture where
+there is none. open_clip itself prepares pictures as OpenAI's models want them then, also for those that were trained
+otherwise (open_clip 3.3, pretrained.py, has what each was trained with)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from diptych.checkpoint.state import CheckpointError
+from diptych.media.images import OPENAI_MEAN, OPENAI_STD, Preprocess
+from diptych.nets.config import ResNetConfig, ViTConfig
+
+RESIZE_MODES: dict[str, Literal["crop", "squash"]] = {"shortest": "crop", "squash": "squash"}
+READ = {"mean", "std", "interpolation", "resize_mode", "mode"}  # the size is the tower's, whatever is said of it
+_HALVES = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "resize_mode": "squash"}
+_PLAIN = {"mean": (0, 0, 0), "std": (1, 1, 1), "interpolation": "bilinear"}
+# By the name of timm's tower; all weights that open_clip has of an architecture agree in these.
+TIMM: dict[str, tuple[str, dict[str, Any]]] = {
+    ".*siglip.*": ("SigLIP", _HALVES),
+    "fastvit_mci[012]|vit_base_mci.*": ("MobileCLIP", _PLAIN),
+    "fastvit_mci[34]": ("MobileCLIP 2", {"interpolation": "bilinear"}),
+    "vit_pe_.*": ("Perception Encoder", _HALVES | {"interpolation": "bilinear"}),
+}
+SQUASHED_PX = 378  # DFN's and MetaCLIP's own large towers, the only ones of that size with patches of 14 px
+
+
+def preprocess_from_json(settings: dict[str, Any], size_px: int, source: str) -> Preprocess:
+    """What their preprocess_cfg says, with open_clip's defaults where it is silent."""
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{source}: open_clip_config.json: preprocess_cfg={settings!r:.80} is no object.")
+    mode, mean, std = settings.get("resize_mode") or "shortest", settings.get("mean"), settings.get("std")
+    if not isinstance(mode, str) or mode not in RESIZE_MODES:
+        raise CheckpointError(
+            f"{source}: open_clip_config.json: resize_mode={mode!r} is not supported; {' and '.join(RESIZE_MODES)} are."
+        )
+    if (colours := settings.get("mode") or "RGB") != "RGB":
+        raise CheckpointError(f"{source}: open_clip_config.json: mode={colours!r} is not supported; only 'RGB' is.")
+    filter_name = settings.get("interpolation") or "bicubic"
+    try:
+        return Preprocess(size_px, mean or OPENAI_MEAN, std or OPENAI_STD, RESIZE_MODES[mode], filter_name)
+    except ValueError as error:
+        raise CheckpointError(f"{source}: open_clip_config.json: {error}") from error
+
+
+def preprocess_to_json(asked: Preprocess) -> dict[str, Any]:
+    """Their preprocess_cfg; the size is the model's."""
+    mode = next(theirs for theirs, ours in RESIZE_MODES.items() if ours == asked.mode)
+    return {"mean": asked.mean, "std": asked.std, "interpolation": asked.interpolation, "resize_mode": mode}
+
+
+def own_of(image: ViTConfig | ResNetConfig, timm_name: str = "") -> tuple[dict[str, Any], str]:
+    """The preprocess_cfg of an architecture whose files say none, and a note for people on what was taken."""
+    for pattern, (name, said) in TIMM.items():
+        if re.fullmatch(pattern, timm_name):
+            return said, _note(f"{name}'s models want them", said)
+    if isinstance(image, ViTConfig) and (image.image_size, image.patch_size) == (SQUASHED_PX, 14):
+        said = {"resize_mode": "squash"}
+        return said, _note(f"the published ones of {SQUASHED_PX} px want them", said)
+    return {}, _note("OpenAI's models want them", {})
+
+
+def _note(whose: str, said: dict[str, Any]) -> str:
+    spec = preprocess_from_json(said, 1, "")
+    resized = {"crop": "the centre cut out", "squash": "squashed to a square"}[spec.mode]
+    mean = " ".join(f"{value:.3g}" for value in spec.mean)
+    return f"no preprocess_cfg: pictures are prepared as {whose} ({spec.interpolation}, {resized}, mean {mean})"

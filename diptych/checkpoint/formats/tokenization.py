@@ -1,0 +1,185 @@
+"""How a source's texts become ids, beyond its tokenizer.json: read from the files beside that, and written there.
+
+transformers 5 chooses a class by tokenizer_config.json or by the model's type, and open_clip 3 cleans before that; both
+read by keys, of which those that would change ids and that nothing here reads are refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from diptych.checkpoint.state import CheckpointError
+from diptych.checkpoint.weights.files import read_json
+from diptych.nets.config import TextConfig
+from diptych.text.cleaning import OPENAI, PLAIN, SIMPLE, CleaningError, Reading, checked
+from diptych.text.tokenizer_file import TokenizerFileError, opened
+
+SETTINGS = "tokenizer_config.json"
+OURS = "diptych"  # the key under which our own word stands in it, which goes before all others
+GEMMA = ("GemmaTokenizer", "Siglip2Tokenizer")  # pad before the text, where nothing says otherwise
+OWN_MARKS = ("CLIPTokenizer", "SiglipTokenizer", "T5Tokenizer")  # add start and end whatever the flags say
+CLEANING = ("SiglipTokenizer", "Siglip2Tokenizer")
+# What may stand in open_clip's tokenizer_kwargs: of its SimpleTokenizer, and of those that it hands to transformers.
+SIMPLE_KWARGS = {"clean": ("lower", "whitespace", "canonicalize"), "reduction_mask": ("", None)}
+HF_KWARGS = {"clean": SIMPLE_KWARGS["clean"], "strip_sep_token": (False, None), "language": (None,)}
+PASSED_ON = {
+    "padding_side",
+    "truncation_side",
+    "add_bos_token",
+    "add_eos_token",
+    "pad_token",
+    "do_lower_case",
+}
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The folder's tokenizer_config.json; empty where it has none."""
+    return read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+
+
+def of_hugging_face(
+    said: dict[str, Any], tokenizer_json: str | None, source: str, *, causal: bool, model_type: str | None = None
+) -> Reading:
+    """As transformers reads a folder with the tokenizer_config.json `said`. CheckpointError names a key that asks for
+    ids that are made here by nothing."""
+    name = _class_of(said, tokenizer_json, model_type)
+    _check(said, name, tokenizer_json, source)
+    pad_left = _side(said, name, tokenizer_json) == "left"
+    if pad_left and causal:
+        raise _refused("padding_side", "left", source, "only 'right' is, for a text tower that reads from the left")
+    steps = (name,) if name in CLEANING else ()
+    return Reading(_own(said, source, steps), pad_left)
+
+
+def of_open_clip(text: dict[str, Any], said: dict[str, Any], tokenizer_json: str | None, source: str) -> Reading:
+    """As open_clip reads a folder whose configuration has the text_cfg `text`: through transformers where that names a
+    tokenizer, else by its own copy of OpenAI's."""
+    asked = dict(text.get("tokenizer_kwargs") or {})
+    simple = not text.get("hf_tokenizer_name")
+    known = SIMPLE_KWARGS if simple else HF_KWARGS
+    for key, value in asked.items():
+        if value not in known.get(key, ()) and (simple or key not in PASSED_ON):
+            allowed = " and ".join(map(repr, known.get(key, ()))) or "nothing"
+            raise _refused(f"text_cfg.tokenizer_kwargs.{key}", value, source, f"{allowed} is", "open_clip_config.json")
+    if mode := text.get("tokenizer_mode"):
+        raise _refused("text_cfg.tokenizer_mode", mode, source, "none is", "open_clip_config.json")
+    clean = asked.pop("clean", "lower" if simple else "whitespace")
+    if simple:
+        return Reading(_own(said, source, (clean, SIMPLE)))
+    causal = not text.get("no_causal_mask", False)
+    theirs = of_hugging_face({**said, **asked}, tokenizer_json, source, causal=causal)
+    return theirs._replace(cleaning=_own(said, source, (clean, *theirs.cleaning)))
+
+
+def of_file(folder: Path, source: str) -> Reading:
+    """Of weights in a single file, as OpenAI's and open_clip's are: as those read, unless our own word lies beside."""
+    return Reading(_own(settings_of(folder), source, OPENAI.cleaning))
+
+
+def said_of(text: TextConfig, tokenizer_json: str | None, reading: Reading, *, needed: bool = False) -> str | None:
+    """The tokenizer_config.json that says how the model's texts are read; None where its tokenizer.json says it all,
+    unless it is `needed` for readers that do not know the class from the model's type. Under a causal mask the end
+    token is as good a padding as any, and unlike 0 it is no word of its own."""
+    if not tokenizer_json or not (needed or reading != PLAIN):
+        return None
+    gemma = "Siglip2Tokenizer" in reading.cleaning
+    name = "CLIPTokenizer" if text.causal and not needed else "PreTrainedTokenizerFast"
+    said: dict[str, Any] = {"tokenizer_class": "Siglip2Tokenizer" if gemma else name}
+    said["model_max_length"] = text.context
+    if needed or not text.causal:
+        token = _opened(tokenizer_json).id_to_token(text.end_id if text.causal else text.pad_id)
+        said |= {} if token is None else {"pad_token": token}
+    if reading.pad_left or gemma:
+        said["padding_side"] = "left" if reading.pad_left else "right"
+    return json.dumps(said | {OURS: {"cleaning": list(reading.cleaning)}}, indent=2) + "\n"
+
+
+def for_open_clip(reading: Reading) -> dict[str, Any]:
+    """The nearest that open_clip has to it, as tokenizer_kwargs."""
+    clean = next((step for step in reading.cleaning if step in SIMPLE_KWARGS["clean"]), None)
+    clean = clean or ("canonicalize" if "SiglipTokenizer" in reading.cleaning else None)
+    return {"tokenizer_kwargs": {"clean": clean}} if clean else {}
+
+
+def _own(said: dict[str, Any], source: str, otherwise: tuple[str, ...]) -> tuple[str, ...]:
+    """The steps that Diptych wrote down, where it wrote them."""
+    try:
+        return checked(said[OURS]["cleaning"]) if OURS in said else otherwise
+    except (CleaningError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{source}: {SETTINGS}: {OURS}: {error}") from error
+
+
+def _class_of(said: dict[str, Any], tokenizer_json: str | None, model_type: str | None) -> str:
+    """The class that transformers opens the folder with. SigLIP's own, which it takes where nothing is said, reads
+    unigram models alone."""
+    if name := said.get("tokenizer_class"):
+        return str(name).removesuffix("Fast")
+    is_unigram = re.search(r'"type":\s*"Unigram"', tokenizer_json or "")
+    return "SiglipTokenizer" if model_type == "siglip" and is_unigram else ""
+
+
+def _side(said: dict[str, Any], name: str, tokenizer_json: str | None) -> str:
+    stored = _part(tokenizer_json, "padding").get("direction")
+    return str(said.get("padding_side") or stored or ("left" if name in GEMMA else "right")).lower()
+
+
+def _check(said: dict[str, Any], name: str, tokenizer_json: str | None, source: str) -> None:
+    if said.get("auto_map"):
+        raise _refused("auto_map", said["auto_map"], source, "code that comes with a model never runs")
+    if name in CLEANING and not said.get("do_lower_case", True):
+        raise _refused("do_lower_case", said["do_lower_case"], source, f"only True is, for {name}")
+    if str(said.get("truncation_side") or "right").lower() != "right":
+        raise _refused("truncation_side", said["truncation_side"], source, "only 'right' is")
+    if name not in OWN_MARKS and tokenizer_json is not None and {"add_bos_token", "add_eos_token"} & said.keys():
+        _check_marks(said, name, tokenizer_json, source)
+
+
+def _check_marks(said: dict[str, Any], name: str, tokenizer_json: str, source: str) -> None:
+    """transformers adds start and end by these flags as soon as one is there; the same must stand in tokenizer.json."""
+    defaults = {"bos_token": "<bos>", "eos_token": "<eos>"} if name in GEMMA else {}
+    marks = _marks(_part(tokenizer_json, "post_processor"))
+    for key, token, found in zip(("add_bos_token", "add_eos_token"), ("bos_token", "eos_token"), marks, strict=True):
+        mark = said.get(token, defaults.get(token))
+        mark = mark.get("content") if isinstance(mark, dict) else mark
+        if mark is not None and bool(said.get(key)) != (found == mark):
+            does = f"adds {found!r} there" if found else "adds nothing there"
+            raise _refused(key, said.get(key), source, f"its tokenizer.json {does}")
+
+
+def _marks(post: dict[str, Any]) -> tuple[str | None, str | None]:
+    """What a post_processor puts before a text and after it."""
+    if post.get("type") == "Sequence":
+        found = [_marks(each) for each in post.get("processors", ())]
+        return tuple(next((pair[at] for pair in found if pair[at]), None) for at in (0, 1))  # type: ignore[return-value]
+    if "cls" in post:  # BERT's and RoBERTa's
+        return post["cls"][0], post["sep"][0]
+    parts = [part.get("SpecialToken", {}).get("id") for part in post.get("single", ())]
+    return (parts[0], parts[-1]) if parts else (None, None)
+
+
+def _refused(key: str, value: object, source: str, only: str, file: str = SETTINGS) -> CheckpointError:
+    return CheckpointError(f"{source}: {file}: {key}={value!r} is not supported; {only}.")
+
+
+def _part(tokenizer_json: str | None, key: str) -> dict[str, Any]:
+    """An object of a tokenizer.json, without reading the rest, which may be tens of megabytes; empty where it has
+    none."""
+    if not (found := re.search(rf'"{key}":\s*(?=[{{n])', tokenizer_json or "")):
+        return {}
+    try:
+        part, _ = json.JSONDecoder().raw_decode(tokenizer_json or "", found.end())
+    except (ValueError, RecursionError):  # no tokenizer.json: whoever embeds a text says so
+        return {}
+    return part or {}
+
+
+def _opened(tokenizer_json: str) -> tokenizers.Tokenizer:
+    try:
+        return opened(tokenizer_json)
+    except TokenizerFileError as error:
+        raise CheckpointError(f"tokenizer_json: {error}") from error

@@ -1,0 +1,255 @@
+"""WebDataset tar shards."""
+
+import os
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from diptych.data.compressed import ENDINGS, unpack
+from diptych.data.samples import (
+    IMAGE_SUFFIXES,
+    MAX_SIDECAR_BYTES,
+    DataError,
+    Sample,
+    Source,
+    Stream,
+    captions_of,
+    count,
+)
+from diptych.data.temporary import FULL, remove_with, unpacking
+from diptych.untrusted.regular_files import MAX_BYTES, open_file
+
+SHARDS = (".tar", *ENDINGS)
+UNPACK_BYTES = 4 << 30  # larger sets of compressed shards are not unpacked whole, but one by one
+# Of a sample's files; each has an offset and a size, -1 where there is none. A .txt may hold only tags.
+_KINDS = ("image", "json", "caption", "txt")
+# What macOS's tar and zip lay beside each file about its own folders, under the file's name
+_BESIDE = re.compile(r"(^|/)(\._[^/]*$|__MACOSX/)")
+_NAMES = {"text": "txt", "img": "image"}
+_LONGEST = 4096  # characters of a member's name: more than a file system takes
+_LONGEST_HEADER, _LONG_NUMBER = 1 << 16, re.compile(rb"\d{100}")
+_MOST_SHARDS = 1_000_000  # that braces may spell out
+_MOST_MEMBERS = 20_000_000  # of a shard, whose keys are held
+# What tarfile makes of headers that were not written by a tar: RecursionError of a thousand that extend each other
+DAMAGE = (tarfile.TarError, OSError, ValueError, LookupError, ArithmeticError, TypeError, RecursionError, MemoryError)
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file's ending is that of a tar, compressed or not."""
+    return path.name.lower().endswith(SHARDS)
+
+
+def open_shards(paths: Sequence[Path]) -> Source | Stream:
+    """Tar shards; those that are compressed are unpacked once into a temporary folder, or, where they are larger than
+    UNPACK_BYTES, as they come."""
+    packed = [path for path in paths if path.name.lower().endswith(ENDINGS)]
+    if not packed:
+        return ShardSource(paths)
+    if sum(path.stat().st_size for path in packed if path.exists()) > UNPACK_BYTES:
+        names = {str(path): path for path in paths}
+        fetch = partial(_fetch, paths=names)
+        return Stream(list(names), fetch, f"{len(names)} tar shards, unpacked as they are read")
+    with unpacking() as place:
+        plain, lost = _unpacked(paths, packed, place)
+        source = ShardSource(plain)
+        remove_with(source, place)
+    for path in lost:
+        count(source.skipped, f"damage in {path.name}")
+    source.form = "tar shards, unpacked"
+    return source
+
+
+def _unpacked(paths: Sequence[Path], packed: Sequence[Path], place: Path) -> tuple[list[Path], dict[Path, Exception]]:
+    """The shards as plain tars, and those that cannot be unpacked. DataError where none can, or no room is left."""
+    plain: list[Path] = []
+    lost: dict[Path, Exception] = {}
+    for path in paths:
+        try:
+            plain.append(unpack(path, place) if path in packed else path)
+        except (DataError, OSError) as error:
+            if getattr(error, "errno", None) in FULL:
+                raise
+            lost[path] = error
+    if not plain:
+        raise next(iter(lost.values()))
+    return plain, lost
+
+
+def _fetch(shard: str, folder: Path, paths: dict[str, Path]) -> "ShardSource":
+    return ShardSource([unpack(paths[shard], folder) if shard.lower().endswith(ENDINGS) else paths[shard]])
+
+
+class ShardSource:
+    """WebDataset tar shards: KEY.jpg (or .img) beside KEY.json (`captions`, `caption`, `text`), KEY.caption, KEY.txt or
+    KEY.text (a caption a line).
+
+    The shards' headers are read once; after that any sample is one seek away, so the whole set can be shuffled
+    without holding it. Keys without both a picture and a caption are counted in `skipped`, and so is a shard that is
+    damaged: what lies before the damage is used. DataError where nothing is left.
+    """
+
+    form = "tar shards"
+
+    def __init__(self, paths: Sequence[Path]):
+        self.paths = list(paths)
+        self.skipped: dict[str, int] = {}
+        self._keys: list[str] = []
+        self._damage: list[str] = []
+        rows = [row for shard in range(len(self.paths)) for row in self._scan(shard)]
+        self._places = np.array(rows, np.int64).reshape(-1, 1 + 2 * len(_KINDS))
+        if self._damage and not rows:
+            raise DataError(self._damage[0], "damaged shard")
+
+    def _scan(self, shard: int) -> list[tuple[int, ...]]:
+        """(shard, offset and size of each kind) of every sample; the keys go to `_keys`."""
+        rows = []
+        for key, files in self._members(self.paths[shard]).items():
+            if "image" in files and len(files) > 1:
+                rows.append((shard, *(number for kind in _KINDS for number in files.get(kind, (-1, -1)))))
+                self._keys.append(key)
+            elif files:  # what is neither picture nor caption is nobody's business
+                count(self.skipped, "no caption" if "image" in files else "no picture")
+        return rows
+
+    def _members(self, path: Path) -> dict[str, dict[str, tuple[int, int]]]:
+        """Key -> kind -> (offset, size), as far as the shard can be read."""
+        found: dict[str, dict[str, tuple[int, int]]] = {}
+        try:
+            for name, offset, size in members(path):
+                key, kind = _key_and_kind(name)
+                if kind not in _KINDS or _BESIDE.search(name):
+                    continue
+                if len(name) > _LONGEST:
+                    count(self.skipped, f"a name of over {_LONGEST:,} characters")
+                    continue
+                found.setdefault(key, {})[kind] = (offset, size)
+        except DAMAGE as error:
+            self._damage.append(f"{path} cannot be read as a tar shard ({error}); copy or download it again.")
+            count(self.skipped, f"damage in {path.name}")
+        return found
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        with self._opened(index) as file:
+            image = read_member(file, self._places[index, 1:3].tolist(), MAX_BYTES, self.key(index))
+            return Sample(image, self._captions(index, file), self._keys[index])
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        with self._opened(index) as file:
+            return self._captions(index, file)
+
+    def _opened(self, index: int) -> BinaryIO:
+        """The shard, opened each time: thousands of them would exhaust the handles."""
+        return open_file(self.paths[self._places[index, 0]])
+
+    def _captions(self, index: int, file: BinaryIO) -> tuple[str, ...]:
+        """Those of the first file that holds any: JSON that is damaged is said to be."""
+        key, places = self._keys[index], self._places[index, 3:].reshape(-1, 2)
+        there = [at for at, (offset, _) in enumerate(places) if offset >= 0]
+        for at in there:
+            try:
+                content = read_member(file, places[at].tolist(), MAX_SIDECAR_BYTES, key)
+                return captions_of(content, _KINDS[1 + at] == "json", key)
+            except DataError as error:
+                if error.reason != "no caption" or at == there[-1]:
+                    raise
+        raise AssertionError("a sample without a file of captions was left out")
+
+    def key(self, index: int) -> str:
+        return f"{self._keys[index]} in {self.paths[self._places[index, 0]].name}"
+
+
+class Headers:
+    """A tar's file, of which no more is handed out at a time than headers have: tarfile takes what these say of their
+    own length, and looks for numbers in them in a way that is quadratic in the length of these (CVE-2024-6232)."""
+
+    def __init__(self, file: BinaryIO):
+        self.seek, self.tell, self._read = file.seek, file.tell, file.read
+
+    def read(self, size: int = -1) -> bytes:
+        """Some bytes, of a header. ReadError where it makes no sense."""
+        if not 0 <= size <= _LONGEST_HEADER or _LONG_NUMBER.search(data := self._read(size)):
+            raise tarfile.ReadError("a header makes no sense")
+        return data
+
+
+def members(path: Path) -> Iterator[tuple[str, int, int]]:
+    """(name, offset, size) of the plain files in a tar, as they lie in it; links, devices and sparse files are none.
+
+    One of DAMAGE where the tar is none or ends too early, once what lies before that is handed out.
+    """
+    with open_file(path) as file, tarfile.open(fileobj=cast(BinaryIO, Headers(file)), mode="r:") as tar:
+        end = os.fstat(file.fileno()).st_size
+        at = -1
+        for number, member in enumerate(tar):
+            tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
+            if member.size < 0 or tar.offset <= at or number >= _MOST_MEMBERS:
+                raise tarfile.ReadError("a header makes no sense")
+            if member.offset_data + member.size > end:
+                raise tarfile.ReadError("it ends too early")
+            at = tar.offset
+            if member.isfile() and not member.issparse():
+                yield member.name, member.offset_data, member.size
+        _require_end(file, tar.offset)
+
+
+def _key_and_kind(name: str) -> tuple[str, str]:
+    """`d/a.jpg` -> ("d/a", "image"); `d/a.jpg.txt` is of the same key."""
+    key, _, suffix = name.rpartition(".")
+    kind = "image" if f".{suffix.lower()}" in IMAGE_SUFFIXES else _NAMES.get(suffix.lower(), suffix.lower())
+    stem, _, inner = key.rpartition(".")
+    return (stem if kind != "image" and f".{inner.lower()}" in IMAGE_SUFFIXES else key), kind
+
+
+def _require_end(file: BinaryIO, offset: int) -> None:
+    """ReadError unless a block of zeros stands at `offset`, and nothing else up to the file's end.
+
+    tarfile takes a header that is damaged, zeroed or cut for the end, and so would lose all that follows in silence.
+    """
+    file.seek(offset)
+    if len(block := file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it ends without a block of zeros, so it may be cut")
+    if any(block):
+        raise tarfile.ReadError(f"the header at byte {offset} is damaged")
+    while block := file.read(1 << 20):
+        if block.count(0) < len(block):
+            raise tarfile.ReadError(f"data follows its end at byte {offset}")
+
+
+def read_member(file: BinaryIO, place: Sequence[int], limit: int, key: str) -> bytes:
+    """The bytes of a tar's member at (offset, size). DataError, which names `key`, where they are over `limit`."""
+    offset, size = map(int, place)
+    if size > limit:
+        raise DataError(f"{key} has {size:,} bytes; at most {limit:,} are read.", "too large")
+    file.seek(offset)
+    return file.read(size)
+
+
+_BRACES = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}|\{([^{}]*,[^{}]*)\}")
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """`{0000..0031}.tar` -> 0000.tar, 0001.tar, ...; `{train,dev}.tar` -> train.tar, dev.tar; as a shell would.
+    DataError where that makes more than _MOST_SHARDS names."""
+    if (found := _BRACES.search(pattern)) is None:
+        return [pattern]
+    first, last, words = found.groups()
+    if words is None:
+        step = 1 if int(first) <= int(last) else -1
+        padded = any(len(number) > 1 and number[0] == "0" for number in (first, last))
+        width = max(len(first), len(last)) if padded else 0
+        numbers = range(int(first), int(last) + step, step)
+        choices = [f"{number:0{width}}" for number in numbers[: _MOST_SHARDS + 1]]
+    else:
+        choices = words.split(",")
+    rests = expand_braces(pattern[found.end() :])
+    if len(choices) * len(rests) > _MOST_SHARDS:
+        raise DataError(f"{pattern:.300} names more than {_MOST_SHARDS:,} files.")
+    return [pattern[: found.start()] + choice + rest for choice in choices for rest in rests]

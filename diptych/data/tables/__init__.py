@@ -1,0 +1,1 @@
+"""Tables that name pictures and hold captions."""

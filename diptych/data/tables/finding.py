@@ -1,0 +1,131 @@
+"""Tables of captions in a folder: which of its files they are, and which of several is meant."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from diptych.data.confinement import Confined
+from diptych.data.joined import Joined
+from diptych.data.samples import DataError, Layout, Source, Stream, spell_counts
+from diptych.data.splits import choose_split, visible_folders
+from diptych.data.tables.locating import around, is_companion
+from diptych.data.tables.parquet import open_parquet
+from diptych.data.tables.table_source import TableSource, is_table, open_table
+from diptych.media.images import find_images
+
+_DEPTH = 3  # folders below in which tables are looked for
+_ONE_EACH = 50  # so many files of one kind in a folder are no tables: each belongs to a picture
+_LARGEST = 1 << 30  # bytes of a JSON file, which is read whole
+_NO_TABLE = re.compile(r"submission|instances|keypoints|panoptic|stuff|readme|licen[sc]e|requirements", re.I)
+
+
+@dataclass
+class Tables:
+    """What was found: a source, or nothing; and, by path, why files that looked like tables were not taken."""
+
+    source: Source | None = None
+    layout: Layout | None = None
+    refused: dict[Path, Exception] = field(default_factory=dict)
+
+
+def find_tables(folder: Path, confined: Confined, *, held_out: bool = False) -> Tables:
+    """The tables in a folder and below that name pictures in it, none of which a link leads to out of `confined`."""
+    return _opened(
+        (path for path in _candidates(folder, _DEPTH) if confined.holds(path)), folder, folder, held_out, confined
+    )
+
+
+def beside_of(folder: Path, confined: Confined) -> Tables:
+    """The tables in the folder above, and in those for annotations beside this one, that name pictures in it: of these
+    alone. A folder that holds pictures has tables of its own."""
+    above = folder.absolute().parent
+    others = (each for each in visible_folders(above) if is_companion(each) and not find_images(each))
+    paths = [*_candidates(above, 0), *(path for other in others for path in _candidates(other, 0))]
+    inside = above / folder.name  # by the same name as the tables
+    near = Confined([above], allow_outside=confined.allow_outside)
+    return _opened((path for path in paths if near.holds(path)), inside, above, None, confined)
+
+
+def _candidates(folder: Path, depth: int) -> Iterator[Path]:
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())  # no pipes, no devices
+        below = visible_folders(folder) if depth else []
+    except OSError:
+        return
+    paths = [folder / name for name in names if name[0] != "." and not _NO_TABLE.search(name)]
+    tables = [path for path in paths if is_table(path) or path.suffix.lower() == ".parquet"]
+    alike = Counter(path.suffix.lower() for path in tables)
+    yield from (path for path in tables if alike[path.suffix.lower()] <= _ONE_EACH and path.stat().st_size <= _LARGEST)
+    for each in below:
+        yield from _candidates(each, depth - 1)
+
+
+def _opened(paths: Iterable[Path], within: Path, top: Path, held_out: bool | None, confined: Confined) -> Tables:
+    found: dict[Path, TableSource] = {}
+    refused: dict[Path, Exception] = {}
+    for path in paths:
+        try:
+            source = _table(path, within, confined.extended(around(path)))
+        except (DataError, OSError) as error:
+            if _rank(path) < 2 or (path.is_relative_to(within) and path.suffix.lower() != ".txt"):
+                refused[path] = error
+            continue
+        if isinstance(source, TableSource) and len(source):
+            found[path] = source
+        elif source.skipped:
+            refused[path] = DataError(f"{path} holds no pairs ({spell_counts(source.skipped)}).")
+    chosen, left_out = _one_for_each(found, top, held_out)
+    left_out = tuple(os.path.relpath(path, top) for path in left_out)
+    return Tables(*_joined(chosen, top, left_out), {path: refused[path] for path in sorted(refused, key=_rank)})
+
+
+def _table(path: Path, within: Path, confined: Confined) -> Source | Stream:
+    if path.suffix.lower() == ".parquet":
+        return open_parquet([path], within=within, confined=confined)
+    return open_table(path, within=within, confined=confined)
+
+
+def _one_for_each(
+    found: dict[Path, TableSource], top: Path, held_out: bool | None
+) -> tuple[dict[Path, TableSource], list[Path]]:
+    """The tables that are meant: of several splits one, of several that name the same pictures the better by its name.
+    DataError where the names do not tell."""
+    taken = list(found) if held_out is None else choose_split(list(found), top, held_out=held_out)
+    chosen: dict[Path, TableSource] = {}
+    owners: dict[Path, Path] = {}
+    for path in sorted(taken, key=lambda path: (_rank(path), path)):
+        source = found[path]
+        files = {source.file(index) for index in range(len(source))}
+        other = next((owners[file] for file in files if file in owners), None)
+        if other is None:
+            chosen[path] = source
+            owners |= dict.fromkeys(files, path)
+        elif _rank(other) == _rank(path):
+            raise DataError(f"{other} and {path} name the same pictures; name the one that holds the captions.")
+    return chosen, [path for path in found if path not in chosen]
+
+
+def _rank(path: Path) -> int:
+    """How likely a file is the table of captions, by its name; the least is the likeliest."""
+    name = path.name.lower()
+    if "lemma" in name:
+        return 3
+    return 0 if path.stem.lower() == "metadata" else 1 if "caption" in name or ".token" in name else 2
+
+
+def _joined(
+    chosen: dict[Path, TableSource], top: Path, left_out: tuple[str, ...]
+) -> tuple[Source | None, Layout | None]:
+    if not chosen:
+        return None, None
+    (path, first), *others = chosen.items()
+    more = f" and {len(others)} more" if others else ""
+    kind = f"{first.layout.kind} {os.path.relpath(path, top)}{more}"
+    layout = replace(first.layout, kind=kind, left_out=left_out)
+    if others:
+        return Joined(list(chosen.values()), layout), layout
+    first.layout = layout
+    return first, layout

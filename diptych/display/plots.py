@@ -1,0 +1,216 @@
+"""Numbers in, pictures out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from diptych.media.images import Source, open_image
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+THUMBNAIL_PX = 160
+MARGIN_PX, LINE_PX = 8, 14
+# From low to high: Google's turbo (Mikhailov 2019) at seventeen even steps, between which a straight line is within 7
+TURBO = (
+    (48, 18, 59), (64, 64, 162), (70, 107, 227), (66, 148, 255), (40, 188, 235), (24, 221, 194), (50, 242, 152),
+    (109, 254, 98), (164, 252, 60), (205, 236, 52), (238, 207, 58), (253, 172, 52), (251, 126, 33), (235, 80, 14),
+    (208, 47, 5), (169, 22, 1), (122, 4, 3),
+)  # fmt: skip
+
+
+def thumbnail(source: Source, size_px: int = THUMBNAIL_PX) -> Image.Image:
+    """The picture inside a square of `size_px`, upright, its shape kept."""
+    image = open_image(source, decode="fast", size_px=size_px)
+    image.thumbnail((size_px, size_px))
+    return image
+
+
+def contact_sheet(
+    pictures: Sequence[tuple[Image.Image, str]],
+    *,
+    title: str = "",
+    columns: int = 5,
+    lines: int = 1,
+    size_px: int = THUMBNAIL_PX,
+) -> Image.Image:
+    """Pictures in rows, each in a square of `size_px`, with up to `lines` lines of text under each, and a `title` above
+    them all. A line of a text ends at a newline, or where no more fits."""
+    columns = min(columns, max(1, len(pictures)))
+    cell, foot, head = size_px + MARGIN_PX, 6 + LINE_PX * lines, 2 * LINE_PX if title else 0
+    size = (columns * cell + MARGIN_PX, head + math.ceil(len(pictures) / columns) * (cell + foot) + MARGIN_PX)
+    sheet = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    if title:
+        large = ImageFont.load_default(15)
+        (said,) = _lines(title, 1, lambda text: draw.textlength(text, large) <= size[0] - 2 * MARGIN_PX)
+        draw.text((MARGIN_PX, MARGIN_PX), said, "black", large)
+    for index, (picture, name) in enumerate(pictures):
+        left, top = MARGIN_PX + index % columns * cell, head + MARGIN_PX + index // columns * (cell + foot)
+        fitted = ImageOps.contain(picture, (size_px, size_px))
+        sheet.paste(fitted, (left + (size_px - fitted.width) // 2, top + (size_px - fitted.height) // 2))
+        for row, line in enumerate(_lines(name, lines, lambda text: draw.textlength(text, font) <= size_px)):
+            draw.text((left, top + size_px + 2 + LINE_PX * row), line, "black", font)
+    return sheet
+
+
+def _lines(text: str, count: int, fits: Callable[[str], bool]) -> list[str]:
+    """The text in up to `count` lines that fit, broken at newlines, between words, or within a word that is wider than
+    a line; the last is cut with an ellipsis."""
+    first, newline, rest = text.partition("\n")
+    if newline and count > 1:
+        return [*_lines(first, 1, fits), *_lines(rest, count - 1, fits)]
+    found, words = [], first.split(" ")
+    while words and len(found) < count - 1 and not fits(" ".join(words)):
+        taken = next((n for n in range(len(words), 0, -1) if fits(" ".join(words[:n]))), 0)
+        if taken:
+            found.append(" ".join(words[:taken]))
+            words = words[taken:]
+        else:
+            at = next((n for n in range(len(words[0]), 0, -1) if fits(words[0][:n])), 1)
+            found.append(words[0][:at])
+            words[0] = words[0][at:]
+    return [*found, _cut(" ".join(words), fits)]
+
+
+def _cut(line: str, fits: Callable[[str], bool]) -> str:
+    while line and not fits(line):
+        line = line[:-2] + "…"
+    return line
+
+
+def heat_overlay(
+    image: Image.Image, scores: Float[np.ndarray, "rows columns"], boxes: Sequence[Sequence[float]] = ()
+) -> Image.Image:
+    """A picture under a map of scores, coloured from the map's median to its highest, with boxes (x, y, width, height
+    in the picture's pixels, and a score that is written into it), the first of them the brightest."""
+    low, high = float(np.median(scores)), float(scores.max())
+    share = np.clip((scores - low) / max(high - low, 1e-6), 0, 1)
+    small = Image.fromarray((share * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BICUBIC)
+    heat = np.asarray(small, np.float32) / 255
+    steps = np.linspace(0, 1, len(TURBO))
+    colours = np.stack([np.interp(heat, steps, channel) for channel in np.array(TURBO).T], axis=-1)
+    grey = np.asarray(image.convert("L"), np.float32)[..., None]
+    cover = (0.25 + 0.45 * heat)[..., None]  # where nothing is, the picture stays to be seen
+    over = Image.fromarray(((0.35 * np.asarray(image) + 0.65 * grey) * (1 - cover) + colours * cover).astype(np.uint8))
+    draw, line = ImageDraw.Draw(over), max(2, min(image.size) // 150)
+    for index, (x, y, width, height, *score) in reversed(list(enumerate(boxes))):
+        corner = (max(x, x + width - 1), max(y, y + height - 1))  # a box may be narrower than a pixel
+        colour = "white" if index == 0 else "silver"
+        draw.rectangle((x, y, *corner), outline=colour, width=line)
+        if score:
+            _tag(draw, (x, y, width, height), f"{score[0]:.2f}", colour, size_px=max(9, min(image.size) // 22))
+    return over
+
+
+def _tag(
+    draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], said: str, colour: str, size_px: int
+) -> None:
+    """A few signs on a ground of their own, in the corner of a box, or above one that is smaller than they are."""
+    font, pad = ImageFont.load_default(size_px), size_px // 4
+    left, top, right, bottom = draw.textbbox((0, 0), said, font=font)
+    wide, high = right - left + 2 * pad, bottom - top + 2 * pad
+    x, y, width, height = box
+    if wide > width or high > height:
+        y = max(0, y - high)
+    draw.rectangle((x, y, x + wide, y + high), fill=colour)
+    draw.text((x + pad - left, y + pad - top), said, font=font, fill="black")
+
+
+def histogram_figure(series: Mapping[str, Sequence[int]]) -> Figure:
+    """How whole numbers are spread, one panel a series, each with its median marked. Names are the axes' titles."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(4.6 * len(series), 3.2), dpi=110, layout="constrained")
+    panels = figure.subplots(1, len(series), squeeze=False)[0]
+    for axes, (name, values) in zip(panels, series.items(), strict=True):
+        low, high = min(values), max(values)
+        step = max(1, math.ceil((high - low) / 60))  # a bar for each number, or for a few: never for a fraction
+        axes.hist(values, bins=np.arange(low - 0.5, high + step, step).tolist(), color="#31688e", rwidth=0.9)
+        axes.set_xlim(min(low, max(0, high - 8)) - 0.5, max(high, low + 8) + 0.5)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
+        middle = float(np.median(values))
+        axes.axvline(middle, color="#d1495b", linewidth=1.2)
+        axes.set_title(f"median {middle:,.0f}", color="#d1495b", fontsize=9, loc="right")
+        axes.set_xlabel(name)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.tick_params(labelsize=8)
+    return figure
+
+
+def forgetting_figure(
+    alphas: Sequence[float],
+    learnt: Sequence[float | None],
+    kept: Mapping[str, Sequence[float]],
+    *,
+    measure: str,
+    saved: float,
+) -> Figure:
+    """The line from the pretrained model to the fine-tuned one: what it learnt to the right, and a curve upwards for
+    each thing that it may forget, by the `measure` on that axis. `learnt` is in percent; where it was not measured, the
+    place on the line is shown. `alphas` rise from 0, before, to 1, after; `saved` is the one that became the model."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    across = [alpha if value is None else value for alpha, value in zip(alphas, learnt, strict=True)]
+    axes.set_xlabel("alpha (0: before, 1: after)" if None in learnt else "new pairs: mean recall, %")
+    axes.set_ylabel(measure)
+    axes.margins(x=0.2, y=0.12)  # room for the words beside the marks
+    axes.ticklabel_format(useOffset=False)
+    marks = {0.0: ("before", "o"), 1.0: ("after", "s")}
+    marks[saved] = (f"{marks[saved][0]} = saved" if saved in marks else f"saved ({saved:g})", "P")
+    for name, values in kept.items():
+        (line,) = axes.plot(across, values, marker=".", linewidth=1, label=label_of(name, 40))
+        for alpha, (mark, shape) in marks.items():
+            place = alphas.index(alpha)
+            axes.plot(across[place], values[place], shape, color=line.get_color(), markersize=9)
+            axes.annotate(mark, (across[place], values[place]), (7, 5), textcoords="offset points", fontsize=8)
+    if kept:
+        legend(axes, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    else:
+        axes.text(0.5, 0.5, "nothing old was measured", ha="center", transform=axes.transAxes)
+    return figure
+
+
+def label_of(name: str, length: int) -> str:
+    """A name as a legend can hold it: matplotlib takes one that begins with an underscore for its own, and shows no
+    such line."""
+    return cut_middle(f" {name}" if name.startswith("_") else name, length)
+
+
+def legend(axes: Axes, **options: Any) -> None:
+    """A legend in which names are no formulas: `$` is a letter."""
+    for text in axes.legend(**options).get_texts():
+        text.set_parse_math(False)
+
+
+def cut_middle(name: str, length: int) -> str:
+    """A name with an ellipsis inside where it is too long, so that its start and its ending stay."""
+    return name if len(name) <= length else f"{name[: length - 9]}…{name[-8:]}"
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """The text on one line, cut with an ellipsis; between words where there are any."""
+    whole = " ".join(text.split())
+    if len(whole) <= length:
+        return whole
+    cut = whole[: length - 1]
+    return (cut.rpartition(" ")[0] or cut) + "…"
+
+
+def file_name(source: object) -> str:
+    """A picture's name for a label: its last part, what cannot be drawn replaced."""
+    name = Path(str(source)).name
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)

@@ -1,0 +1,97 @@
+"""The report of an evaluation: OUT/results.jsonl in, OUT/report.html out, one file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diptych.display.pages import page
+from diptych.evaluation.report.parts import Part, parts_of, plain
+from diptych.evaluation.report.result_rows import Problems, Result, read_results, unique
+from diptych.evaluation.report.tables import summary
+from diptych.storage.output_files import replacing
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+REPORT, TEMPLATE, STYLE = "report.html", "report.html.jinja", "report.css"
+
+
+def write_report(out: str | os.PathLike[str]) -> Path:
+    """OUT/report.html from OUT/results.jsonl and the files that its rows name; gives its path.
+
+    The same results give the same bytes. What is broken (a torn line, a missing picture) is left out and named in the
+    page. Raises FileNotFoundError where there are no results.
+    """
+    folder = Path(out)
+    problems = Problems()
+    results = read_results(folder, problems)
+    good = [result for result in results if not result.row["error"]]
+    datasets = unique(result.row["dataset"] for result in results)
+    parts = [(name, parts_of(name, good, problems)) for name in datasets]
+    style = _style(parts)
+    html = page(
+        Path(__file__).with_name(TEMPLATE),
+        facts=_facts,
+        style=style,
+        policy=_policy(style),
+        models=_models(results),
+        summary=summary(good, problems),
+        datasets=parts,
+        errors=[(result.title, str(result.row["error"])) for result in results if result.row["error"]],
+        skipped=[(result.title, _left_out(result.row)) for result in good if result.row["failures"]],
+        results=len(good),
+        problems=[("", said) for said in problems.found],  # last: what makes the parts above adds to it
+    )
+    with replacing(folder / REPORT) as part:
+        part.write_bytes(html.encode("utf-8", "replace"))
+    return folder / REPORT
+
+
+def _style(datasets: Sequence[tuple[str, Sequence[Part]]]) -> Markup:
+    """The page's style, our own text and a rule for each width of a plot: on a phone a plot shrinks no further."""
+    from markupsafe import Markup
+
+    widths = sorted({plot.width_px for _, parts in datasets for part in parts for plot in part.plots})
+    rules = "".join(f".w{width} {{ min-width: {round(0.58 * width)}px; }}\n" for width in widths)
+    return Markup(Path(__file__).with_name(STYLE).read_text(encoding="utf-8") + rules)
+
+
+def _policy(style: str) -> str:
+    """What a browser may do with the page, whatever got into it: show this style and pictures that lie in the page."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def _models(results: list[Result]) -> list[tuple[str, str]]:
+    """Each model with its fingerprint."""
+    return list({result.label: (result.label, str(result.row["fingerprint"])) for result in results}.values())
+
+
+def _left_out(row: Mapping[str, Any]) -> str:
+    """How many pictures, by reason, and what was said of the first ones."""
+    counts = ", ".join(f"{plain(count)} {reason}" for reason, count in row["failures"].items())
+    said = row["details"].get("left_out")
+    return ". ".join([counts, *map(str, said if isinstance(said, list) else ())])
+
+
+def _facts(result: Result) -> list[tuple[str, str]]:
+    """What it takes to repeat a row."""
+    row = result.row
+    seconds = row["seconds"]
+    facts = {
+        "command": row["command"],
+        "model": row["model"],
+        "fingerprint": row["fingerprint"],
+        **{f"setting: {name}": plain(value) for name, value in result.settings.items()},
+        "measured on": "" if row["count"] is None else f"{row['count']} items",
+        "version": row["version"] and f"diptych {row['version']}",
+        "engine": row["engine"],
+        "started": row["started"],
+        "took": "" if seconds is None else f"{seconds} s",
+    }
+    return [(name, str(value)) for name, value in facts.items() if value not in ("", None)]

@@ -1,0 +1,222 @@
+"""The tables of an evaluation's report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from diptych.errors import ArgumentError
+from diptych.evaluation.intervals import mean_interval
+from diptych.evaluation.report.result_rows import Problems, Result, is_number, unique
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+TASKS = ("zero-shot", "retrieval", "probe", "few-shot", "corruptions")  # in the order of the page
+LEVEL, LEVELS = re.compile(r"(?!shots_|wise_)(.+)_([1-5])"), (1, 2, 3, 4, 5)  # noise_3: the third severity of noise
+MOST_CLASSES = 40  # of a matrix or a plot of classes; of more, tables of the ends
+MOST_PAIRS, MOST_LISTED = 12, 10
+LESS_IS_MORE, NEITHER = ("median_rank",), ("l2",)
+WAYS = {"text_to_image": "text to picture", "image_to_text": "picture to text"}
+TITLES = {
+    "top1": "accuracy", "top5": "top-5 accuracy", "mean_class": "accuracy, mean over classes",
+    "l2": "L2 penalty chosen", "map": "mAP",
+    "validation_top1": "accuracy on validation data", "plain": "accuracy, from nothing", "zero_shot": "zero-shot",
+    "all": "probe, all examples",
+    "median_rank": "median rank", "mean": "mean over corruptions", "r1": "R@1", "r5": "R@5", "r10": "R@10",
+}  # fmt: skip
+
+
+class Cell(NamedTuple):
+    """A number in a table, with its interval or range under it."""
+
+    text: str
+    note: str = ""
+    best: bool = False
+
+
+@dataclass
+class Table:
+    """`groups` are (title, rows); a row is its header and a cell a column."""
+
+    caption: str
+    head: Sequence[str]
+    groups: list[tuple[str, list[tuple[str, list[Cell]]]]]
+
+
+def summary(results: Sequence[Result], problems: Problems) -> Table:
+    """Models across, data sets with their main metrics down, with bootstrap intervals where items are known."""
+    models = unique(result.label for result in results)
+    groups = []
+    for dataset in unique(result.row["dataset"] for result in results):
+        rows = []
+        for name, members in groups_of([result for result in results if result.row["dataset"] == dataset]):
+            for metric in _main(members[0]):
+                cells = {result.label: _cell(result, metric, _interval(result, metric, problems)) for result in members}
+                rows.append((f"{name}: {title_of(metric)}", _marked(metric, cells, members, models)))
+        groups.append((dataset, rows))
+    return Table("The main metric of each task, percent", models, groups)
+
+
+def groups_of(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
+    """The results that can be compared, each group by its task, with the settings that tell it from others of it."""
+    members: dict[tuple[str, str, str], list[Result]] = {}
+    order = {task: at for at, task in enumerate(TASKS)}
+    for result in sorted(results, key=lambda result: order.get(result.row["task"], len(order))):
+        members.setdefault(result.group, []).append(result)
+    named = []
+    for (dataset, task, _), group in members.items():
+        beside = [other[0].row["settings"] for key, other in members.items() if key[:2] == (dataset, task)]
+        settings = group[0].row["settings"]
+        telling = [
+            f"no {key}" if value is None else f"{key} {value}"
+            for key, value in settings.items()
+            if any(o.get(key) != value for o in beside)
+        ]
+        named.append((f"{task} ({', '.join(telling)})" if telling else task, group))
+    return named
+
+
+def _main(result: Result) -> list[str]:
+    """What stands for a task in the summary."""
+    metrics = result.metrics
+    if result.row["task"] == "few-shot":
+        shots = sorted((name for name in metrics if name.startswith("shots_")), key=_number)
+        return shots[-1:]
+    wanted = ("mean",) if result.row["task"] == "corruptions" else ("top1", "text_to_image_r1", "image_to_text_r1")
+    return [name for name in wanted if name in metrics] or list(metrics)[:1]
+
+
+def _number(metric: str) -> int:
+    last = metric.rpartition("_")[2]
+    return int(last) if last.isdecimal() else 0
+
+
+def title_of(metric: str) -> str:
+    """A metric's name for a reader: `text_to_image_r1` is "text to picture, R@1"."""
+    if way := next((way for way in WAYS if metric.startswith(f"{way}_")), None):
+        return f"{WAYS[way]}, {title_of(metric[len(way) + 1 :])}"
+    for start, probe in (("shots_", "probe"), ("wise_", "WiSE probe")):
+        if metric.startswith(start):
+            return f"{probe}, {f'{_number(metric)} of each class' if _number(metric) else 'all examples'}"
+    return TITLES.get(metric, metric)
+
+
+def _interval(result: Result, metric: str, problems: Problems) -> tuple[float, float] | None:
+    """The 95 % bootstrap interval, where the items that are known have this metric for their mean."""
+    with problems.of(f"{result.title}: no interval"):
+        hits = result.hits.get("right" if metric == "top1" else f"{metric.removesuffix('_r1')}_right")
+        if hits is None:
+            return None
+        if abs(100 * hits.mean() - result.metrics[metric]) > 0.1:
+            raise ArgumentError(f"the items' mean is {100 * hits.mean():.1f}, {metric} is {result.metrics[metric]:.1f}")
+        found = mean_interval(hits)
+        return 100 * found.low, 100 * found.high
+    return None
+
+
+def _cell(result: Result, metric: str, ends: tuple[float, float] | None = None) -> Cell:
+    if (value := result.metrics.get(metric)) is None:
+        return Cell("–")
+    text = f"{value:.3g}" if metric in NEITHER else f"{value:.1f}"
+    return Cell(text, f"{ends[0]:.1f} to {ends[1]:.1f}" if ends else "")
+
+
+def _marked(metric: str, cells: dict[str, Cell], results: Sequence[Result], labels: Sequence[str]) -> list[Cell]:
+    """The cells in the order of the models, the best of several told apart."""
+    values = {result.label: result.metrics[metric] for result in results if metric in result.metrics}
+    if len(values) > 1 and not metric.endswith(NEITHER):
+        best = (min if metric.endswith(LESS_IS_MORE) else max)(values.values())
+        cells = {label: cell._replace(best=values.get(label) == best) for label, cell in cells.items()}
+    return [cells.get(label, Cell("–")) for label in labels]
+
+
+def _marked_best(values: Mapping[str, float | None], labels: Sequence[str]) -> list[Cell]:
+    known = {label: value for label, value in values.items() if value is not None}
+    best = max(known.values()) if len(known) > 1 else None
+    return [Cell(f"{known[name]:.1f}", best=known[name] == best) if name in known else Cell("–") for name in labels]
+
+
+def metrics_table(name: str, results: Sequence[Result]) -> Table:
+    """Models across, metrics down; the severities of a corruption as their mean (`levels_table` has each)."""
+    labels = unique(result.label for result in results)
+    metrics = unique(metric for result in results for metric in result.metrics if not LEVEL.fullmatch(metric))
+    ranges = {result.label: _ranges(result) for result in results}
+    rows = []
+    for metric in metrics:
+        cells = {result.label: _cell(result, metric, ranges[result.label].get(metric)) for result in results}
+        rows.append((title_of(metric), _marked(metric, cells, results, labels)))
+    for corruption in corruptions_of(results):
+        means = {result.label: mean_over(result, corruption) for result in results}
+        rows.append((f"{corruption}, mean over severities", _marked_best(means, labels)))
+    excepted = [title_of(name) for name in (*LESS_IS_MORE, *NEITHER) if any(m.endswith(name) for m in metrics)]
+    unit = "percent" + (f", but for the {excepted[0]}" if excepted else "")
+    spread = "; in small the lowest and the highest of several draws" if any(ranges.values()) else ""
+    return Table(f"{results[0].row['dataset']}, {name}: {unit}{spread}", labels, [("", rows)])
+
+
+def levels_table(results: Sequence[Result]) -> Table:
+    """Each severity of each corruption."""
+    labels = unique(result.label for result in results)
+    groups = []
+    for corruption in corruptions_of(results):
+        metrics = [f"{corruption}_{level}" for level in LEVELS]
+        by_label = {result.label: result for result in results}
+        rows = [
+            (f"severity {metric[-1]}", [_cell(by_label[label], metric) for label in labels])
+            for metric in metrics
+            if any(metric in result.metrics for result in results)
+        ]
+        groups.append((corruption, rows))
+    return Table("Accuracy at each severity, percent", labels, groups)
+
+
+def corruptions_of(results: Sequence[Result]) -> list[str]:
+    """The corruptions of which severities were measured."""
+    if any(result.row["task"] != "corruptions" for result in results):
+        return []
+    return unique(match[1] for result in results for metric in result.metrics if (match := LEVEL.fullmatch(metric)))
+
+
+def mean_over(result: Result, corruption: str) -> float | None:
+    """Mean accuracy over the severities; None where there are none."""
+    names = [f"{corruption}_{level}" for level in LEVELS]
+    values = [result.metrics[name] for name in names if name in result.metrics]
+    return sum(values) / len(values) if values else None
+
+
+def _ranges(result: Result) -> dict[str, tuple[float, float]]:
+    """Lowest and highest of several draws, by metric."""
+    return {
+        f"shots_{point['shots']}": (point["low"], point["high"])
+        for point in result.curve
+        if is_number(point.get("low")) and is_number(point.get("high"))
+    }
+
+
+def pairs_table(result: Result, confusion: Float[np.ndarray, "true said"], classes: Sequence[str]) -> Table:
+    """What was taken for what, the most frequent first."""
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    rows = []
+    for place in np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]:
+        true, said = np.unravel_index(place, wrong.shape)
+        if times := wrong[true, said]:
+            share = Cell(f"{100 * times / confusion[true].sum():.1f} %")
+            rows.append((f"{classes[true]} → {classes[said]}", [Cell(f"{times:g}"), share]))
+    return Table(f"Most often confused by {result.label} (truth → said)", ["times", "of its class"], [("", rows)])
+
+
+def classes_table(accuracy: Mapping[str, np.ndarray], classes: Sequence[str]) -> Table:
+    """Accuracy on each class, models across, from the best class down; of many classes the ends."""
+    values = np.array(list(accuracy.values()))
+    order = np.argsort(-np.nan_to_num(values).mean(axis=0), kind="stable")
+    rows = [(classes[at], [Cell("–" if np.isnan(v) else f"{v:.1f}") for v in values[:, at]]) for at in map(int, order)]
+    if len(rows) <= MOST_CLASSES:
+        return Table("Accuracy on each class, percent", list(accuracy), [("", rows)])
+    ends = [(f"the {MOST_LISTED} best", rows[:MOST_LISTED]), (f"the {MOST_LISTED} worst", rows[-MOST_LISTED:])]
+    return Table(f"Accuracy on single classes of {len(rows)}, percent", list(accuracy), ends)

@@ -1,0 +1,101 @@
+"""The facts of a catalog, which hold for the whole index: of what kind each is, whoever wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from diptych.errors import ArgumentError
+from diptych.media.path_patterns import Patterns
+from diptych.untrusted.json import parse_json
+
+NEEDED = frozenset(("format", "fingerprint", "model", "dim", "generation", "change.picture", "change.text"))
+MOST_DIM = 8192  # numbers of a vector: several times what any model makes
+LONGEST = 2**20  # characters of a text
+
+
+class Rules(NamedTuple):
+    """What of a folder is left out, and whether hidden files and what links lead out to are taken in;
+    `diptych.media.scan.scan` tells all."""
+
+    exclude: tuple[str, ...] = ()
+    hidden: bool = False
+    follow_links: bool = False
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Rules:
+        """Those that facts which are `sound` tell."""
+        return cls(patterns(facts.get("exclude")), facts.get("hidden") == "yes", facts.get("follow_links") == "yes")
+
+
+def wrong(facts: Mapping[str, Any], *, read: bool = False) -> str:
+    """The first of these facts that is not of its kind, in words; "" where all are. What is inside of lists and tables
+    is looked at where they are `read`."""
+    for key, value in facts.items():
+        if not _is_right(key, value) or (read and key in _READ and not _reads(key, value)):
+            return f"its {key} is {_said(value)}"
+    return ""
+
+
+def sound(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are of their kind."""
+    return {key: value for key, value in facts.items() if not wrong({key: value}, read=True)}
+
+
+def patterns(said: str | None) -> tuple[str, ...]:
+    """The list of what is left out, from its fact. Raises ValueError where it is none, or one of them no pattern."""
+    found = parse_json(said or "[]")
+    if not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
+        raise ArgumentError("it is no list of patterns")
+    Patterns(found)
+    return tuple(found)
+
+
+def counts(said: str | None) -> dict[str, int]:
+    """How much was left out by reason, from its fact. Raises ValueError where it is none."""
+    found = parse_json(said or "{}")
+    if not (isinstance(found, dict) and all(isinstance(count, int) for count in found.values())):
+        raise ArgumentError("it is no table of counts")
+    return found
+
+
+def _is_right(key: str, value: object) -> bool:
+    return key in _KINDS and _KINDS[key](value)
+
+
+def _said(value: object) -> str:
+    """A value in a few words, which may be of any size."""
+    if isinstance(value, str | bytes):
+        what = "a text" if isinstance(value, str) else "a blob"
+        return f"{what} of {len(value):,}" if len(value) > 40 else repr(value)
+    return "nothing" if value is None else str(value)
+
+
+def _is_whole(least: int, most: int) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, int) and least <= value <= most
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST and "\0" not in value
+
+
+def _reads(key: str, value: Any) -> bool:
+    try:
+        _READ[key](value)
+    except ValueError:
+        return False
+    return True
+
+
+_TEXTS = (
+    "fingerprint", "model", "version", "packages", "picture_bytes", "updated_at", "root", "hidden", "follow_links",
+    "change.picture", "change.text", "cached.picture", "cached.text", "exclude", "skipped",
+)  # fmt: skip
+_KINDS: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(_TEXTS, _is_text),
+    "format": _is_whole(1, 2**31),
+    "generation": _is_whole(0, 2**62),
+    "dim": _is_whole(1, MOST_DIM),
+}
+KNOWN = tuple(_KINDS)
+_READ: dict[str, Callable[[str], object]] = {"exclude": patterns, "skipped": counts}

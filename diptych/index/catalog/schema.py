@@ -1,0 +1,201 @@
+"""The tables of a catalog, and how its file is opened.
+
+It keeps SQLite's rollback journal, not a write-ahead log: a log needs memory shared between processes, which network
+folders do not have, cannot be read from read-only media, and may hold commits in a second file, which a person who
+copies the pictures with their `.diptych` can lose. The price is that a reader waits while a commit is written: some
+milliseconds, a few times a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from diptych.media.items import Modality
+from diptych.media.path_patterns import fits
+from diptych.storage.directory import IndexDirectory
+from diptych.storage.faults import IndexDamagedError, IndexNewerError, IndexUnsafeError, explained
+from diptych.storage.query_budget import Bounded
+
+FORMAT = 2
+MODALITIES: tuple[Modality, ...] = ("picture", "text")
+PAGE_BYTES = 16384  # fifteen rows of 512 dimensions to a page; of SQLite's usual 4096 a quarter would stay empty
+# What no catalog of ours exceeds, so that a stranger's costs no more: bytes of a value or row, bytes of a statement,
+# triggers within triggers (a file's items go with it, and each is counted), databases beside this one
+_LIMITS = {
+    sqlite3.SQLITE_LIMIT_LENGTH: 1 << 26,
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 1 << 20,
+    sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 8,
+    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
+}
+_SETTINGS = ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "foreign_keys = ON")
+
+# Ids of items are never given twice and an item's vector never changes, so the ids alone tell a cache what it lacks.
+# The triggers see to it that no change of items goes uncounted.
+_ADDED = """, partial TEXT,
+  reading INTEGER NOT NULL DEFAULT 1, tokenizing INTEGER NOT NULL DEFAULT 1"""  # by format 2
+_SCHEMA = f"""
+CREATE TABLE facts(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE files(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, size INTEGER,
+  mtime_ns INTEGER, digest BLOB, width INTEGER, height INTEGER, taken_at TEXT, latitude REAL, longitude REAL,
+  camera TEXT, caption TEXT, duration_s REAL, reason TEXT, message TEXT{_ADDED});
+CREATE TABLE items(id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE,
+  modality TEXT NOT NULL, at_s REAL, line INTEGER, text TEXT, vector BLOB NOT NULL);
+CREATE INDEX files_by_digest ON files(digest);
+CREATE INDEX items_by_file ON items(file, modality);
+CREATE INDEX items_by_modality ON items(modality);
+CREATE TRIGGER item_added AFTER INSERT ON items BEGIN
+  UPDATE facts SET value = value + 1 WHERE key = 'generation';
+  UPDATE facts SET value = hex(randomblob(8)) WHERE key = 'change.' || new.modality;
+END;
+CREATE TRIGGER item_removed AFTER DELETE ON items BEGIN
+  UPDATE facts SET value = value + 1 WHERE key = 'generation';
+  UPDATE facts SET value = hex(randomblob(8)) WHERE key = 'change.' || old.modality;
+END;
+"""
+
+
+TABLES = ("facts", "files", "items")
+# What makes a catalog of each earlier format one of the next
+_CHANGES = {
+    1: (
+        "ALTER TABLE files ADD COLUMN partial TEXT",
+        "ALTER TABLE files ADD COLUMN reading INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE files ADD COLUMN tokenizing INTEGER NOT NULL DEFAULT 1",
+    )
+}
+
+
+def create_tables(db: sqlite3.Connection) -> None:
+    """All tables, in the transaction that is open."""
+    for statement in _statements(_SCHEMA):  # executescript would commit in the middle
+        db.execute(statement)
+
+
+def change_tables(db: sqlite3.Connection, form: int) -> None:
+    """Those of an earlier format as they are today, in the transaction that is open."""
+    for each in range(form, FORMAT):
+        for statement in _CHANGES[each]:
+            db.execute(statement)
+    db.execute("UPDATE facts SET value = ? WHERE key = 'format'", (FORMAT,))
+
+
+def connect(path: Path, mode: Literal["ro", "rw", "rwc", "immutable"], *, recover: bool = True) -> Bounded:
+    """A connection on which transactions begin and end where we say, and on which a stranger's catalog can do nothing
+    but be read; `IndexDirectory.connect` tells of `mode` and `recover`."""
+    db = IndexDirectory(path.parent).connect(path.name, mode, recover=recover)
+    with explained(path):
+        try:
+            for limit, value in _LIMITS.items():
+                db.setlimit(limit, value)
+            if sys.version_info >= (3, 12):
+                db.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+            db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            for setting in _SETTINGS:
+                db.execute(f"PRAGMA {setting}")
+            if mode in ("ro", "immutable"):
+                db.execute("PRAGMA query_only = ON")
+            db.create_function("path_fits", 3, fits, deterministic=True)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+# --- whether a catalog's tables are ours
+
+
+class Object(NamedTuple):
+    """A row of sqlite_master, as bytes, since a damaged one may hold anything; its statement without regard to spaces
+    and ends of lines."""
+
+    type: bytes
+    name: bytes
+    table: bytes
+    sql: bytes
+
+
+def objects(db: sqlite3.Connection) -> list[Object]:
+    """All tables, indexes, triggers and views of a database, sorted; of many, one more than a catalog has."""
+    columns = ", ".join(f"CAST({name} AS BLOB)" for name in ("type", "name", "tbl_name", "sql"))
+    rows = db.execute(f"SELECT {columns} FROM sqlite_master LIMIT {_most() + 1}").fetchall()
+    return sorted(Object(*(b" ".join((value or b"").split()) for value in row)) for row in rows)
+
+
+def check_schema(db: sqlite3.Connection, path: Path) -> bool:
+    """Whether a catalog is of an earlier format. Raises IndexDamagedError where it lacks something of ours,
+    IndexUnsafeError where it has anything more or other (a trigger, a view or a generated column is a program of
+    whoever made it), and IndexNewerError where it says that it is of a later format."""
+    if db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+        raise IndexUnsafeError(f"{path} was set to SQLite's write-ahead mode by another program; diptych keeps no log.")
+    there = objects(db)
+    if there == _today():
+        return False
+    if there in known_schemas():
+        return there == known_schemas()[1]
+    raise _not_ours(db, path, there)
+
+
+def _not_ours(db: sqlite3.Connection, path: Path, there: list[Object]) -> IndexDamagedError:
+    wanted = {one.name for one in _today()}
+    strange = [one for one in there if not any(one in known for known in known_schemas())]
+    if has_tables(there, "facts"):
+        form = db.execute("SELECT value FROM facts WHERE key = 'format'").fetchone()
+        if form and isinstance(form[0], int) and form[0] > FORMAT:
+            return IndexNewerError(f"{path} has format {form[0]}; this diptych reads {FORMAT}.")
+    if strange:
+        what = f"{strange[0].type.decode('ascii', 'replace')} {strange[0].name.decode('utf-8', 'replace')!a}"
+        if has_tables(there):
+            return IndexUnsafeError(f"{path} has the {what}, which diptych did not make; nothing of it was run.")
+        return IndexDamagedError(f"{path} is no catalog of diptych, or is damaged: it has the {what}.")
+    lacking = b", ".join(sorted(wanted - {one.name for one in there})).decode()
+    said = f"it lacks {lacking}" if lacking else "its tables are not of one format"
+    return IndexDamagedError(f"{path} is no catalog of diptych, or is damaged: {said}.")
+
+
+def has_tables(there: list[Object], *names: str) -> bool:
+    """Whether these tables, by default all, are there, once each and exactly as some format has them."""
+    for name in names or TABLES:
+        found = [one for one in there if one.name == name.encode()]
+        if len(found) != 1 or not any(found[0] in known for known in known_schemas()):
+            return False
+    return True
+
+
+@cache
+def _today() -> list[Object]:
+    return _made(_SCHEMA)
+
+
+@cache
+def known_schemas() -> tuple[list[Object], ...]:
+    """What `objects` says of a catalog of today's format, of the earlier one, and of one that was changed from that."""
+    first = _SCHEMA.replace(_ADDED, "")
+    return _today(), _made(first), _made(first, *_CHANGES[1])
+
+
+def _most() -> int:
+    return len(_SCHEMA.split("CREATE ")) + 8  # and what SQLite makes by itself
+
+
+def _made(script: str, *changes: str) -> list[Object]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(script)
+        for change in changes:
+            db.execute(change)
+        return objects(db)
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script one by one; a trigger has semicolons of its own."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,132 @@
+"""The model that an index is of: how its catalog calls it, and opening what a catalog names where that may be done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diptych import __version__
+from diptych.errors import Setting
+from diptych.index.catalog.recovery import facts_of
+from diptych.index.trust.strangers import cut, shown, untrusted
+from diptych.storage.faults import IndexDamagedError, IndexModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from diptych.embedder import Embedder
+    from diptych.index.local import LocalIndex
+
+BUNDLED = "bundled"  # how the bundled model is called in a catalog: its path is another in each installation
+_REINDEX = Setting("reindex", True, "index.update")
+_NAME_IT = ["Name where it is now with ", Setting("model"), ", or another model with it and ", _REINDEX, "."]
+
+
+def own_model(index: LocalIndex, open_model: Callable[[str | None], Any]) -> Embedder:
+    """The model that the index was made with; the bundled one for an index to come.
+
+    What a stranger's catalog names is not opened: IndexUntrustedError. Nor is what it names relative to the current
+    folder, whoever made it, for no catalog of ours does: IndexModelError, as for a model that cannot be opened.
+    """
+    source = named(index)
+    if source == BUNDLED:
+        return open_model(None)
+    try:
+        return open_model(_absolute(source))
+    except (OSError, ValueError) as error:
+        raise IndexModelError(
+            f"{index.place} was made with {shown(source)}, which cannot be opened ({str(error).rstrip('.')}).",
+            remedy=_NAME_IT,
+        ) from error
+
+
+def named(index: LocalIndex) -> str:
+    """What the catalog calls its model, where that may be opened. Raises IndexUntrustedError where it may not."""
+    if not index.exists:
+        return BUNDLED
+    trust = index.trust
+    if index.damage:
+        if known := trust.model:
+            return known
+        facts, is_followed = facts_of(index.catalog_path), trust.accepts
+    else:
+        facts = index.catalog.facts()
+        is_followed = trust.holds
+    source = facts.get("model", BUNDLED)
+    if source != BUNDLED and not is_followed:
+        raise untrusted(index.directory, facts, altered=trust.altered, trouble=trust.trouble)
+    return source
+
+
+def check_root(index: LocalIndex) -> None:
+    """Raises IndexUntrustedError where an index that lies apart says itself of which folder it is, and is not known to
+    be."""
+    facts = index.catalog.facts()
+    if not index.trust.has_root(str(index.root)):
+        raise untrusted(index.directory, facts, altered=index.trust.altered, trouble=index.trust.trouble, root=True)
+
+
+def _absolute(source: object) -> str:
+    """A name that means the same in any working folder: a path from the root, or an id of the hub, whatever lies here
+    under that name. Raises ValueError for any other."""
+    from diptych.checkpoint.hub import HubId, is_repo_id
+
+    if isinstance(source, str) and os.path.isabs(source):
+        return source
+    if isinstance(source, str) and is_repo_id(source):
+        return HubId(source)
+    raise ValueError("it is neither an absolute path nor the id of a model on the hub")
+
+
+def source_of(model: Embedder) -> str:
+    """How a catalog calls a model, so that it can be opened again from any working folder."""
+    from diptych import embedder
+    from diptych.checkpoint.hub import HubId
+
+    source = model.source
+    if isinstance(source, HubId):
+        return str(source)
+    source = os.fspath(source)
+    if Path(source) == embedder.BUNDLED:
+        return BUNDLED
+    return os.path.abspath(source) if os.path.exists(source) else source
+
+
+def called(source: object) -> str:
+    """What a message calls a catalog's model."""
+    return "the bundled model" if source == BUNDLED else cut(str(source))
+
+
+def check_fits(place: Path, facts: Mapping[str, Any], model: Embedder) -> None:
+    """Raises IndexModelError where the vectors of an index are of another model, and IndexDamagedError where they are
+    said to be of this one and cannot be: whatever asks them would take the time and memory of what is claimed."""
+    if facts["fingerprint"] != model.fingerprint:
+        raise _other_model(place, facts, source_of(model))
+    if facts["dim"] != model.dim:
+        claimed = f"{place} says that its vectors have {facts['dim']} numbers"
+        raise IndexDamagedError(f"{claimed}, and those of its model have {model.dim}.")
+
+
+def _other_model(place: Path, facts: Mapping[str, Any], came: str) -> IndexModelError:
+    """What to say of an index and a model that do not go together."""
+    if facts["model"] == came == BUNDLED:  # each update has noted which version it was
+        made = facts.get("version", "an earlier version")
+        whose = "whose bundled model is another" if made != __version__ else "with another state of it"
+        return IndexModelError(
+            f"{place} was made with the bundled model of {made}; this is {__version__}, {whose}: their vectors cannot "
+            "be compared.",
+            remedy=[_REINDEX, " embeds all anew."],
+        )
+    return IndexModelError(
+        f"{place} holds vectors of {called(facts['model'])}, and {called(came)} came, which is another model or "
+        "another state of it; their vectors cannot be compared.",
+        remedy=[
+            "Leave out ",
+            Setting("model"),
+            " to go on with the index's own; ",
+            _REINDEX,
+            " with it embeds all anew.",
+        ],
+    )

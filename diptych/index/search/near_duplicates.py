@@ -1,0 +1,203 @@
+"""The same picture more than once: copies, other sizes, other compressions, small crops."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from diptych.errors import ArgumentError
+from diptych.index.catalog.validation import SOUND_FILE, sound_vector
+from diptych.media.path_patterns import inside
+from diptych.scoring.zero_shot import cosines, unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jaxtyping import Float, Int
+
+    from diptych.index.catalog.catalog import Item
+
+# Of the bundled model: crops to 90 % of a picture have 0.90 to 0.97, shots of one scene up to 0.945, others up to 0.89.
+THRESHOLD = 0.94
+BLOCK = 2048  # rows that are compared at a time: 17 MB of cosines
+_LONG = 2048  # numbers of a vector
+_HEAD = 4  # a bound is computed on a quarter of the dimensions
+_ROUNDING = 2e-3  # vectors are stored as float16
+Progress = Callable[[int, int], None]
+
+
+class Copy(NamedTuple):
+    """One file of a group: its `cosine` is to the first of the group. Sizes are None where the file does not tell."""
+
+    path: Path
+    cosine: float
+    width: int | None
+    height: int | None
+    size: int
+    id: int
+
+
+class Duplicates(NamedTuple):
+    """Groups of files that show the same, each with the one to keep first (most pixels, then most bytes); the largest
+    group first. `searched` counts the pictures that were compared."""
+
+    groups: list[list[Copy]]
+    searched: int
+
+
+class _Vectors(Protocol):
+    def vectors(self, ids: np.ndarray) -> np.ndarray: ...
+
+
+class _Index(Protocol):
+    @property
+    def catalog(self) -> Any: ...
+
+    @property
+    def under(self) -> str: ...
+
+    def nearest(self, modality: Any) -> Any: ...
+
+    def path_of(self, path: str) -> Path: ...
+
+
+def find_duplicates(index: _Index, *, threshold: float = THRESHOLD, progress: Progress | None = None) -> Duplicates:
+    """Group an index's pictures whose vectors have a cosine of `threshold` or more, and videos of equal bytes.
+
+    Groups are connected: a picture is in one with all that it resembles, and with what those resemble. Whoever removes
+    all of a group but its first still has that: files that are gone since they were indexed are in no group, and a file
+    that is there under several names, by links, counts once. `progress` is told (done, total) of the comparisons.
+    Raises ValueError for a threshold that is no cosine above 0.
+    """
+    if not 0 < threshold <= 1:
+        raise ArgumentError(f"threshold is {threshold:g}; wanted a cosine above 0, up to 1 (0.94 finds copies).")
+    here, folder = inside(index.under)
+    pictures = f"files.kind = 'picture' AND items.modality = 'picture' AND {sound_vector(index.catalog.dim)}"
+    ids = index.catalog.matching(f"{pictures} AND {SOUND_FILE} AND {here}", folder)
+    vectors = unit(index.catalog.vectors_of(ids).astype(np.float32))
+    groups = [ids[group] for group in group_alike(vectors, threshold, progress=progress)]
+    copies = [_sorted_copies(index, group) for group in groups]
+    copies += [_sorted_copies(index, group) for group in _equal_videos(index)]
+    return Duplicates(sorted((group for group in copies if len(group) > 1), key=len, reverse=True), len(ids))
+
+
+def group_alike(
+    vectors: Float[np.ndarray, "items dim"], threshold: float, *, progress: Progress | None = None
+) -> list[Int[np.ndarray, "members"]]:
+    """The groups of two or more unit vectors that are connected by cosines of `threshold` or more, as row numbers."""
+    labels = np.arange(len(vectors))
+    if len(vectors) > 1:
+        for rows, columns in _pairs(vectors, threshold - _ROUNDING, progress):
+            labels = _joined(labels, rows, columns)
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[order])) + 1
+    return [group for group in np.split(order, starts) if len(group) > 1]
+
+
+def _pairs(vectors: np.ndarray, least: float, progress: Progress | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Blocks of row numbers (i, j), i < j, of which the cosines are `least` or more.
+
+    In the vectors' own principal axes most of a vector lies in its first numbers, the head. By Cauchy and Schwarz a
+    cosine is at most head · head + |tail| |tail|: with the tail's length as one more number this is one product of a
+    quarter of the size, and only pairs above `least` there are compared in full.
+    """
+    bounds, count = _bounds(vectors), len(vectors)
+    starts = range(0, count, BLOCK)
+    total, done = len(starts) * (len(starts) + 1) // 2, 0
+    for top in starts:
+        for left in range(top, count, BLOCK):
+            yield _alike(vectors, bounds, slice(top, top + BLOCK), slice(left, left + BLOCK), least)
+            done += 1
+            if progress:
+                progress(done, total)
+
+
+def _alike(
+    vectors: np.ndarray, bounds: np.ndarray, top: slice, left: slice, least: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of one block."""
+    rows, columns = _where(bounds[top] @ bounds[left].T >= least)
+    if len(rows) > BLOCK:  # so many are sooner compared all at once than one by one
+        rows, columns = _where(vectors[top] @ vectors[left].T >= least)
+    else:
+        cosines = np.einsum("nd,nd->n", vectors[top][rows], vectors[left][columns])
+        rows, columns = rows[cosines >= least], columns[cosines >= least]
+    rows, columns = rows + top.start, columns + left.start
+    return rows[rows < columns], columns[rows < columns]
+
+
+def _where(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """np.nonzero of a matrix that is nearly empty, ten times faster."""
+    return np.divmod(np.flatnonzero(mask), mask.shape[1])
+
+
+def _bounds(vectors: np.ndarray) -> np.ndarray:
+    """Heads with the lengths of their tails, (items, head + 1)."""
+    kept = max(1, vectors.shape[1] // _HEAD)
+    if vectors.shape[1] <= _LONG:
+        sample = vectors[:: max(1, len(vectors) // 20_000)].astype(np.float64)
+        axes = np.linalg.eigh(sample.T @ sample)[1][:, ::-1].astype(np.float32)  # the longest first
+        head = vectors @ axes[:, :kept]
+    else:  # the bound holds on any axes, and finding these takes the cube of the length
+        head = vectors[:, :kept]
+    tail = np.sqrt(np.maximum(0, 1 - (head * head).sum(axis=1, keepdims=True))) + 1e-4  # rounding may not lose a pair
+    return np.hstack([head, tail]).astype(np.float32)
+
+
+def _joined(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Labels after these pairs, each group named by its smallest row: union-find, all pairs of a round at once."""
+    while True:
+        one, other = labels[rows], labels[columns]
+        apart = one != other
+        if not apart.any():
+            return labels
+        low, high = np.minimum(one, other)[apart], np.maximum(one, other)[apart]
+        np.minimum.at(labels, high, low)
+        while (labels[labels] != labels).any():
+            labels = labels[labels]
+
+
+def _equal_videos(index: _Index) -> list[list[int]]:
+    """The ids of one frame of each video whose bytes another one has too."""
+    here, folder = inside(index.under)
+    same = (
+        "files.kind = 'video' AND items.modality = 'picture' AND files.digest IN "
+        f"(SELECT digest FROM files WHERE kind = 'video' AND {here} GROUP BY digest HAVING count(*) > 1) AND {here}"
+    )
+    groups: dict[bytes, dict[str, int]] = {}
+    for item in index.catalog.items(index.catalog.matching(same, [*folder, *folder])):
+        groups.setdefault(item.digest, {}).setdefault(item.path, item.id)
+    return [list(group.values()) for group in groups.values()]
+
+
+def _sorted_copies(index: _Index, ids: Iterable[int]) -> list[Copy]:
+    items = _files(index, sorted(index.catalog.items(ids), key=_rank))
+    vectors = unit(index.catalog.vectors_of([item.id for item in items]).astype(np.float32))
+    likeness = cosines(vectors, vectors[:1])[:, 0] if len(items) else ()
+    return [
+        Copy(index.path_of(item.path), float(cosine), item.details.width, item.details.height, item.size, item.id)
+        for item, cosine in zip(items, likeness, strict=True)
+    ]
+
+
+def _files(index: _Index, items: Iterable[Item]) -> list[Item]:
+    """One item for each file that is on the disk now: of several names the first that is no link, and so can go without
+    leaving the others empty."""
+    named: dict[tuple[int, int], Item] = {}
+    for item in items:
+        path = index.path_of(item.path)
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            file = status.st_dev, status.st_ino
+            if file not in named or (index.path_of(named[file].path).is_symlink() and not path.is_symlink()):
+                named[file] = item
+    return sorted(named.values(), key=_rank)
+
+
+def _rank(item: Item) -> tuple[int, int, str]:
+    """The one to keep first: most pixels, then most bytes, then by name."""
+    return -(item.details.width or 0) * (item.details.height or 0), -item.size, item.path

@@ -1,0 +1,203 @@
+"""What is looked for: texts, pictures and vectors, each with a weight, made into one unit vector."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from diptych.errors import DiptychError
+from diptych.media.pixels.arrays import as_array, is_numbers
+from diptych.media.scan import RAW_ENDINGS
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from diptych.media.images import Preprocess
+
+TermKind = Literal["text", "picture", "vector"]
+# Below this length, as a share of the weights, a sum is what rounding has left of terms that cancel out.
+_LEAST_LENGTH = 1e-3
+
+
+class QueryError(DiptychError, ValueError):
+    """A query that means nothing: no terms, a weight that is none, terms that cancel out, or a vector that does not
+    fit."""
+
+
+class Encoder(Protocol):
+    """What a query needs of a model; `diptych.Embedder` has it."""
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def preprocessing(self) -> Preprocess: ...
+
+    def embed_texts(self, texts: Sequence[str], *, truncate: bool = False) -> np.ndarray: ...
+
+    def embed_images(self, images: Sequence[Any], *, decode: Literal["fast"]) -> np.ndarray: ...
+
+
+class Term(NamedTuple):
+    """One thing to be near to, or away from where `weight` is negative. `value` is a sentence, a picture (anything that
+    `diptych.media.images.open_image` takes, or the path of a RAW file), or a vector (dim,)."""
+
+    kind: TermKind
+    value: Any
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Query:
+    """Terms that are added up: `Query("a dog") + 0.5 * Query.image("a.jpg") - "snow"`.
+
+    `Query(thing)` is `Query.of(thing)`: a str is a text, floats (dim,) are a vector, all else is a picture.
+    Every term is a unit vector before its weight counts, and the sum is made a unit vector again, so that a score
+    stays a cosine; only the proportions of the weights matter.
+    """
+
+    terms: tuple[Term, ...]
+
+    def __init__(self, thing: Any) -> None:
+        is_terms = isinstance(thing, tuple) and all(isinstance(term, Term) for term in thing)
+        object.__setattr__(self, "terms", thing if is_terms else _terms(thing))
+
+    @classmethod
+    def text(cls, text: str) -> Query:
+        """A sentence."""
+        return cls((Term("text", text),))
+
+    @classmethod
+    def image(cls, image: Any) -> Query:
+        """A picture: a path, the bytes of a file, a PIL image, an (h, w, 3) uint8 array, or a URL."""
+        return cls((Term("picture", image),))
+
+    @classmethod
+    def vector(cls, vector: Float[np.ndarray, "dim"] | Sequence[float]) -> Query:
+        """A vector of the model's own space, (dim,), of any length but 0."""
+        return cls((Term("vector", np.asarray(vector, np.float32)),))
+
+    @classmethod
+    def of(cls, thing: Any) -> Query:
+        """A query from whatever a caller has: a str is a text, floats are a vector, all else is a picture."""
+        return thing if isinstance(thing, Query) else cls(thing)
+
+    def __add__(self, other: Query | str) -> Query:
+        return Query(self.terms + Query(other).terms) if isinstance(other, Query | str) else NotImplemented
+
+    def __radd__(self, other: str) -> Query:
+        return Query(other) + self if isinstance(other, str) else NotImplemented
+
+    def __sub__(self, other: Query | str) -> Query:
+        return self + -Query(other) if isinstance(other, Query | str) else NotImplemented
+
+    def __rsub__(self, other: str) -> Query:
+        return Query(other) - self if isinstance(other, str) else NotImplemented
+
+    def __mul__(self, weight: float) -> Query:
+        if not isinstance(weight, int | float | np.number):
+            return NotImplemented
+        return Query(tuple(term._replace(weight=term.weight * float(weight)) for term in self.terms))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> Query:
+        return self * (1 / divisor)
+
+    def __neg__(self) -> Query:
+        return self * -1
+
+    def __repr__(self) -> str:
+        first, *rest = (_shown(term) for term in self.terms) if self.terms else ("Query(())",)
+        parts = [f"- {part[1:]}" if part.startswith("-") else f"+ {part}" for part in rest]
+        return " ".join([first, *parts])
+
+    def embed(self, model: Encoder, *, truncate: bool = False) -> Float[np.ndarray, "dim"]:
+        """The query as one unit vector, float32. Raises QueryError, and what `embed_texts` and `embed_images` raise."""
+        return self.combined(self.term_vectors(model, truncate=truncate))
+
+    def term_vectors(self, model: Encoder, *, truncate: bool = False) -> Float[np.ndarray, "terms dim"]:
+        """Each term's unit vector, without its weight, in their order."""
+        self._check()
+        vectors = np.empty((len(self.terms), model.dim), np.float32)
+        texts, pictures = (self._places(kind) for kind in ("text", "picture"))
+        if texts:
+            vectors[texts] = model.embed_texts([self.terms[at].value for at in texts], truncate=truncate)
+        if pictures:
+            vectors[pictures] = model.embed_images(
+                [_picture(self.terms[at].value, model) for at in pictures], decode="fast"
+            )
+        for at in self._places("vector"):
+            vectors[at] = _unit_vector(self.terms[at].value, model.dim)
+        return vectors
+
+    def combined(self, vectors: Float[np.ndarray, "terms *more dim"]) -> Float[np.ndarray, "*more dim"]:
+        """The weighted sum of unit vectors, one a term, at unit length. Raises QueryError where nothing is left."""
+        weights = np.array([term.weight for term in self.terms], np.float32)
+        total = np.tensordot(weights, vectors, axes=1)
+        lengths = np.linalg.norm(total, axis=-1, keepdims=True)
+        if (lengths < _LEAST_LENGTH * np.abs(weights).sum()).any():
+            raise QueryError(f"{self!r}: the terms cancel out, and nothing is left to look for. Change a weight.")
+        return (total / lengths).astype(np.float32)
+
+    def _places(self, kind: TermKind) -> list[int]:
+        return [at for at, term in enumerate(self.terms) if term.kind == kind]
+
+    def _check(self) -> None:
+        if not self.terms:
+            raise QueryError("the query has no terms; wanted a text, a picture or a vector.")
+        for term in self.terms:
+            if not math.isfinite(term.weight) or term.weight == 0:
+                raise QueryError(f"a weight is {term.weight:g}; wanted a number that is not 0, or leave the term out.")
+
+
+def _terms(thing: Any) -> tuple[Term, ...]:
+    if isinstance(thing, Query):
+        return thing.terms
+    if isinstance(thing, str):
+        return (Term("text", thing),)
+    if thing is None or isinstance(thing, int | float | list | dict):
+        raise QueryError(f"the query is {str(thing)[:40]!r}; wanted a text, a picture, a vector, or a sum of queries.")
+    if is_numbers(thing) and thing.ndim == 1 and (numbers := as_array(thing)).dtype.kind == "f":
+        return (Term("vector", numbers),)
+    return (Term("picture", thing),)
+
+
+def _picture(value: Any, model: Encoder) -> Any:
+    """A picture as `embed_images` takes it; of a RAW file its preview, read as an index reads it."""
+    if isinstance(value, str | os.PathLike):
+        path = os.fspath(value)
+        if path.lower().endswith(tuple(f".{ending}" for ending in RAW_ENDINGS.split("|"))) and os.path.isfile(path):
+            from diptych.media.content.photographs import LARGEST_PICTURE, read_photograph
+
+            with open(path, "rb") as file:
+                return read_photograph(file.read(LARGEST_PICTURE), path, model.preprocessing).pixels
+    return value
+
+
+def _unit_vector(vector: np.ndarray, dim: int) -> np.ndarray:
+    if vector.shape != (dim,):
+        raise QueryError(f"a vector of shape {vector.shape} came; this index holds vectors of ({dim},).")
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    if not math.isfinite(length) or length == 0:
+        raise QueryError(f"a vector of length {length:g} points nowhere; wanted finite numbers, not all of them 0.")
+    return vector / length
+
+
+def _shown(term: Term) -> str:
+    """A term as one would type it."""
+    if term.kind == "text":
+        inner = f"text({term.value!r})"
+    elif term.kind == "vector":
+        inner = f"vector(<{len(term.value)} numbers>)"
+    elif isinstance(term.value, str | os.PathLike):
+        inner = f"image({os.fspath(term.value)!r})"
+    else:
+        inner = f"image(<{type(term.value).__name__}>)"
+    sign, size = "-" if term.weight < 0 else "", abs(term.weight)
+    return f"{sign}{'' if size == 1 else f'{size:g} * '}Query.{inner}"

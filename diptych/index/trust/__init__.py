@@ -1,0 +1,1 @@
+"""Whether an index is one that this user made or accepted."""

@@ -1,0 +1,1 @@
+"""What a file holds, by kind: photographs, videos, and what they say of themselves."""

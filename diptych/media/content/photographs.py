@@ -1,0 +1,129 @@
+"""Pictures of every kind as an image tower sees them: what Pillow opens, HEIC, and RAW by its embedded preview."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from diptych.media import memory
+from diptych.media.content.metadata import exif_details, picture_details
+from diptych.media.images import ImageError, Preprocess, most_pixels, seen, squared
+from diptych.media.items import Details
+from diptych.media.scan import RAW_ENDINGS
+from diptych.media.undecoded import metadata_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Exif
+
+LARGEST_PICTURE = 2**30  # bytes of a file, for they are held in memory
+_RAW = frozenset(f".{ending}" for ending in RAW_ENDINGS.split("|"))
+_ORIENTATION = 0x112
+# LibRaw's `flip` as EXIF's orientation: it has 0, 3 (upside down), 5 and 6 (a quarter to the left, to the right)
+_FLIPS = {3: 3, 5: 8, 6: 6}
+
+
+class Photograph(NamedTuple):
+    """(size_px, size_px, 3) uint8, before normalising, what the file says of itself, and, of a picture that was read in
+    part, what is missing."""
+
+    pixels: np.ndarray
+    details: Details
+    partial: str = ""
+
+
+def read_photograph(content: bytes, name: str, spec: Preprocess) -> Photograph:
+    """A picture file's bytes, the first frame of an animation. The ending of `name` tells RAW from others, the bytes
+    all else. Raises ImageError."""
+    if os.path.splitext(name)[1].lower() in _RAW:
+        with contextlib.suppress(_NotRaw):
+            return _read_raw(content, name, spec)
+    pixels, (width, height), partial = seen(content, spec, decode="fast")
+    image = metadata_of(content)
+    details = Details() if image is None else picture_details(image)
+    return Photograph(pixels, replace(details, width=width, height=height), partial)
+
+
+class _NotRaw(Exception):
+    """LibRaw does not know the file."""
+
+
+def _read_raw(content: bytes, name: str, spec: Preprocess) -> Photograph:
+    import rawpy
+
+    try:
+        with rawpy.imread(io.BytesIO(content)) as raw:
+            sizes = raw.sizes
+            needed = memory.RAW * sizes.raw_width * sizes.raw_height
+            if sizes.width * sizes.height > most_pixels() or needed > memory.allowed():
+                raise ImageError("too large", name, memory.refusal((sizes.width, sizes.height), needed))
+            preview, exif = _preview(raw, min(spec.size_px, sizes.width, sizes.height))
+            if preview is None:
+                with memory.Turn() as turn:
+                    turn.take(needed)
+                    preview = _developed(raw)
+            pixels = squared(preview, spec, decode="fast")
+    except rawpy.LibRawFileUnsupportedError as error:  # another kind of picture under this ending, or none
+        raise _NotRaw from error
+    except rawpy.LibRawError as error:
+        said = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        reason = "truncated" if isinstance(error, rawpy.LibRawIOError) else "damaged"
+        raise ImageError(reason, name, f"LibRaw: {said}.") from error
+    is_turned = _FLIPS.get(sizes.flip) in (6, 8)
+    width, height = (sizes.height, sizes.width) if is_turned else (sizes.width, sizes.height)
+    return Photograph(pixels, replace(_raw_details(content, exif), width=width, height=height))
+
+
+def _preview(raw: Any, least_px: int) -> tuple[Image.Image | bytes | None, Exif | None]:
+    """The largest embedded preview, to be turned by its own EXIF or turned already, and that EXIF; no preview where
+    there is none or its short side is under `least_px`."""
+    import rawpy
+
+    try:
+        thumb = raw.extract_thumb()
+    except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
+        return None, None
+    image = _opened(thumb.data) if thumb.format == rawpy.ThumbFormat.JPEG else Image.fromarray(thumb.data)
+    if image is None:
+        return None, None
+    exif = image.getexif()
+    if min(image.size) < least_px:
+        return None, exif
+    return (thumb.data if _ORIENTATION in exif else _turned(image, raw)), exif
+
+
+def _opened(jpeg: bytes) -> Image.Image | None:
+    try:
+        return Image.open(io.BytesIO(jpeg), formats=["JPEG"])
+    except Exception:  # Pillow's for a damaged one are many
+        return None
+
+
+def _turned(image: Image.Image, raw: Any) -> Image.Image:
+    """A preview that does not say how the camera was held: upright."""
+    ways = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90}
+    way = ways.get(_FLIPS.get(raw.sizes.flip, 1))
+    return image if way is None else image.transpose(way)
+
+
+def _developed(raw: Any) -> np.ndarray:
+    """The sensor's pixels made a picture, upright, at half the size: a quarter of the work, and no interpolation."""
+    return raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8)
+
+
+def _raw_details(content: bytes, exif: Exif | None) -> Details:
+    """Most RAW files are TIFF files of their own dialect, with the camera's EXIF; of others the preview's must do."""
+    with contextlib.suppress(Exception):
+        order = content[:2]
+        if order in (b"II", b"MM"):
+            own = Image.Exif()
+            own.load((b"II*\0" if order == b"II" else b"MM\0*") + content[4:])
+            details = exif_details(own)
+            if details.taken_at or details.camera:
+                return details
+    return Details() if exif is None else exif_details(exif)

@@ -1,0 +1,231 @@
+"""A video as a few of its frames, and what its container says of it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from diptych.extras import is_here
+from diptych.media import memory
+from diptych.media.content.dates import local_time
+from diptych.media.content.frames import as_shown, is_blank
+from diptych.media.content.metadata import camera_name, tidy_caption
+from diptych.media.images import ImageError, Preprocess, squared
+from diptych.media.items import Details
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+
+SECONDS_A_FRAME, FEWEST_FRAMES, MOST_FRAMES = 5.0, 4, 32
+# From one frame to the next no more are decoded than this: of a video with few keyframes only its beginning is seen.
+_MOST_DECODED = 300
+_ROUNDED_PIXELS = 2**16
+# FFmpeg's demuxers that read one file and open no other, as playlists do
+_DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,flv,asf,ogg,m4v,mjpeg"
+
+# How MP4, Matroska and AVI begin: with that, what cannot be opened is one of them with its index missing
+_HEAD = re.compile(rb"....(ftyp|moov|mdat)|\x1a\x45\xdf\xa3|RIFF....AVI ", re.S)
+
+
+class Frame(NamedTuple):
+    """(size_px, size_px, 3) uint8, before normalising, and its time in the video."""
+
+    pixels: np.ndarray
+    at_s: float
+
+
+class Video(NamedTuple):
+    """The frames that were taken, in order, at least one, and what the container says."""
+
+    frames: list[Frame]
+    details: Details
+
+
+def read_video(file: IO[bytes], name: str, spec: Preprocess) -> Video:
+    """Frames near evenly spaced times: one for each SECONDS_A_FRAME, but from FEWEST_FRAMES to MOST_FRAMES. Those that
+    are all of one colour are left out, if there are others.
+
+    Raises ImageError with the reason "needs a package", "not a video", "no pictures", "too large", "truncated" or
+    "damaged".
+    """
+    if not is_here("av"):
+        raise ImageError("needs a package", name, "Videos need PyAV: pip install 'diptych[video]'.")
+    from av.error import FFmpegError, InvalidDataError
+
+    try:
+        # A seek in MPEG's program and transport streams may end behind the only keyframe, and a bare stream has none.
+        for seeks in (True, False):
+            with _opened(file, name) as container:
+                if video := _read(container, name, spec, seeks):
+                    return video
+    except (FFmpegError, OverflowError) as error:
+        reason = "damaged" if isinstance(error, InvalidDataError) else "truncated"
+        raise ImageError(reason, name, f"FFmpeg: {error}.") from error
+    raise ImageError("truncated", name, "No frame of it can be decoded; copy or download it again.")
+
+
+def _opened(file: IO[bytes], name: str) -> InputContainer:
+    import av
+    from av.error import EOFError, FFmpegError
+
+    av.logging.set_level(av.logging.PANIC)
+    file.seek(0)
+    try:
+        return av.open(file, "r", options={"format_whitelist": _DEMUXERS}, metadata_errors="surrogateescape")
+    except FFmpegError as error:
+        file.seek(0)
+        is_cut = isinstance(error, EOFError) or bool(_HEAD.match(file.read(12)))
+        detail = "Its end is missing; copy or download it again." if is_cut else "FFmpeg knows no such video."
+        raise ImageError("truncated" if is_cut else "not a video", name, detail) from error
+
+
+def _read(container: InputContainer, name: str, spec: Preprocess, seeks: bool) -> Video | None:
+    """The video; None where no frame of it was had."""
+    stream: Any = container.streams.best("video")  # not the cover of an album, where there is a film beside it
+    if stream is None:
+        raise ImageError("no pictures", name, "There is only sound in it.")
+    if (codec := stream.codec_context) is None:
+        raise ImageError("damaged", name, "FFmpeg does not know how its pictures are coded; convert it to MP4.")
+    if (needed := memory.VIDEO * codec.width * codec.height) > memory.allowed():
+        raise ImageError("too large", name, memory.refusal((codec.width, codec.height), needed))
+    duration_s, start_s = _duration_s(container, stream), float((stream.start_time or 0) * (stream.time_base or 0))
+    frames, blank, size = [], [], (codec.width, codec.height)
+    for frame in _frames(container, stream, _spans(duration_s), seeks):
+        array, size = as_shown(frame, stream.sample_aspect_ratio, spec.size_px)
+        pixels = squared(array, spec, decode="fast")
+        taken = blank if is_blank(frame) else frames
+        taken.append(Frame(pixels, max(0.0, round((frame.time or 0.0) - start_s, 3))))
+    details = _details({**stream.metadata, **container.metadata}, size, duration_s)
+    return Video(frames or blank, details) if frames or blank else None
+
+
+def _duration_s(container: InputContainer, stream: Any) -> float | None:
+    for ticks, tick_s in ((stream.duration, stream.time_base), (container.duration, 1e-6)):
+        if ticks and tick_s and ticks > 0:
+            return round(float(ticks * tick_s), 3)
+    return None
+
+
+def _spans(duration_s: float | None) -> list[tuple[float, float]]:
+    """Equal spans, each as its middle and its end in seconds; the beginning alone where the length is not known."""
+    if duration_s is None:
+        return [(0.0, math.inf)]
+    count = min(max(math.ceil(duration_s / SECONDS_A_FRAME), FEWEST_FRAMES), MOST_FRAMES)
+    return [((index + 0.5) * duration_s / count, (index + 1) * duration_s / count) for index in range(count)]
+
+
+def _frames(
+    container: InputContainer, stream: Any, spans_s: list[tuple[float, float]], seeks: bool
+) -> Iterator[VideoFrame]:
+    """The keyframe before the middle of each span or, where that was had already, is blank or is not sought, the frame
+    at the middle itself. What is damaged is passed over, and a file cut short ends where it was cut."""
+    from av.error import FFmpegError
+
+    decoder = _decoder(stream)
+    last_s, start_s = -math.inf, float((stream.start_time or 0) * stream.time_base)
+    decoded = _decoded(container, stream, decoder)
+    for number, (middle_s, end_s) in enumerate(spans_s):
+        with contextlib.suppress(FFmpegError):  # this frame alone is lost
+            if seeks:
+                container.seek(int((start_s + middle_s) / stream.time_base), stream=stream)
+                decoder.flush_buffers()
+                decoded = _decoded(container, stream, decoder)
+            before = 0 if seeks else number
+            frame = _next_frame(decoded, last_s, start_s + middle_s, start_s + end_s, before)
+            if frame is not None:
+                last_s = start_s + middle_s if frame.time is None else frame.time
+                yield frame
+
+
+def _decoder(stream: Any) -> Any:
+    """The stream's own or, where a VP8 or VP9 film has transparency, libvpx's, which alone reads it."""
+    from av import CodecContext
+    from av.error import FFmpegError
+
+    own = stream.codec_context
+    has_alpha = any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
+    if has_alpha and (name := {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(own.name)):
+        with contextlib.suppress(FFmpegError, ValueError):  # a build without it
+            own = CodecContext.create(name, "r")
+    own.thread_type, own.thread_count = "NONE", 1  # as many processes read as there are cores
+    # Later frames may be larger than the first; decoders round sides up.
+    own.options = {"max_pixels": str(memory.allowed() // memory.VIDEO * 5 // 4 + _ROUNDED_PIXELS)}
+    return own
+
+
+def _decoded(container: InputContainer, stream: Any, decoder: Any) -> Iterator[VideoFrame]:
+    for packet in container.demux(stream):
+        yield from decoder.decode(packet)
+
+
+def _next_frame(
+    decoded: Iterator[VideoFrame], last_s: float, middle_s: float, end_s: float, before: int = 0
+) -> VideoFrame | None:
+    """The first frame if it is later than the last one taken and none came `before` it, else the one at `middle_s`,
+    else None. What is blank gives way to what is not, from the middle to the end of the span."""
+    from av.error import FFmpegError
+
+    blank = None
+    try:
+        for count, frame in enumerate(decoded, before):
+            at_s = middle_s if frame.time is None else frame.time
+            if count > _MOST_DECODED or (blank is not None and at_s >= end_s):
+                break
+            if at_s > last_s and (count == 0 or at_s >= middle_s):
+                if not is_blank(frame):
+                    return frame
+                blank = blank or frame
+    except FFmpegError:
+        if blank is None:
+            raise
+    return blank
+
+
+def _details(said: Mapping[str, str], size: tuple[int, int], duration_s: float | None) -> Details:
+    """From a container's tags; QuickTime's own first, for they have the local time and the phone's name."""
+    said = {key.lower(): _text(value) for key, value in said.items()}
+    apple, android = "com.apple.quicktime.", "com.android."
+    made_at = local_time(said.get("creation_time"))
+    if made_at and made_at < "1971":  # a clock that was never set: QuickTime counts from 1904
+        made_at = None
+    tags = (f"{apple}creationdate", "date_recorded", "date")
+    taken_at, recorded_at, dated = (local_time(said.get(tag)) for tag in tags)
+    taken_at = taken_at or recorded_at or made_at or dated
+    latitude, longitude = _place(said.get(f"{apple}location.iso6709") or said.get("location") or "")
+    makers = said.get(f"{apple}make") or said.get(f"{android}manufacturer") or said.get("make")
+    models = said.get(f"{apple}model") or said.get(f"{android}model") or said.get("model")
+    captions = (tidy_caption(said.get(key)) for key in (f"{apple}description", "description", "comment", "title"))
+    return Details(
+        *size,
+        taken_at,
+        latitude,
+        longitude,
+        camera_name(makers, models),
+        next(filter(None, captions), None),
+        duration_s,
+    )
+
+
+def _text(value: str) -> str:
+    """A tag whose bytes are no UTF-8 is Windows' Latin-1, as AVI files have it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+    return value
+
+
+def _place(iso6709: str) -> tuple[float | None, float | None]:
+    """'+48.8566+002.3522+035.000/' -> (48.8566, 2.3522)."""
+    match = re.match(r"([+-]\d{1,2}(?:\.\d+)?)([+-]\d{1,3}(?:\.\d+)?)", iso6709)
+    if not match:
+        return None, None
+    latitude, longitude = float(match[1]), float(match[2])
+    is_place = abs(latitude) <= 90 and abs(longitude) <= 180 and (latitude or longitude)
+    return (latitude, longitude) if is_place else (None, None)

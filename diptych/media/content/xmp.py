@@ -1,0 +1,69 @@
+"""What an XMP packet says of a picture, in its file or in a sidecar (ISO 16684-1; Exif 2.3 for XMP).
+
+It is searched, not parsed: no entity is expanded, and a damaged packet may still tell."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import NamedTuple
+
+from diptych.media.content.dates import local_time
+
+LENGTH = 2**18  # bytes or characters of a packet that are looked at
+_TAKEN = ("exif:DateTimeOriginal", "photoshop:DateCreated")
+_MADE = ("exif:DateTimeDigitized", "xmp:CreateDate", "xap:CreateDate")
+_COORDINATE = re.compile(r"(\d{1,3})(?:[.](\d+))?(?:,(\d{1,2}(?:\.\d+)?))?(?:,(\d{1,2}(?:\.\d+)?))?\s*([NSEW])", re.I)
+
+
+class Said(NamedTuple):
+    """None where the packet is silent. `captions` are words about the picture, the weightiest first; `taken_at` is when
+    it was taken, `made_at` when its file was made, both as `local_time` gives them; degrees are north and east
+    positive."""
+
+    captions: tuple[str, ...] = ()
+    taken_at: str | None = None
+    made_at: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+def read_xmp(packet: bytes | str) -> Said:
+    """dc:description (its default language), dc:title, dates and place of a packet."""
+    text = packet if isinstance(packet, str) else _decoded(packet)
+    text = text[:LENGTH]
+    captions = (_property(text, name) for name in ("dc:description", "dc:title"))
+    latitude = _degrees(_property(text, "exif:GPSLatitude"), "NS", 90)
+    longitude = _degrees(_property(text, "exif:GPSLongitude"), "EW", 180)
+    if latitude is None or longitude is None or not (latitude or longitude):
+        latitude = longitude = None
+    return Said(tuple(filter(None, captions)), _date(text, _TAKEN), _date(text, _MADE), latitude, longitude)
+
+
+def _decoded(packet: bytes) -> str:
+    wide = packet[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return packet[:LENGTH].decode("utf-16" if wide else "utf-8", "replace")
+
+
+def _date(text: str, names: tuple[str, ...]) -> str | None:
+    said = (_property(text, name) for name in names)
+    return next((when for words in said if words and (when := local_time(words))), None)
+
+
+def _property(text: str, name: str) -> str | None:
+    start, end = text.find(f"<{name}"), text.find(f"</{name}>")
+    if 0 <= start < end:
+        item = text.find("<rdf:li", start, end)
+        begin, stop = text.find(">", max(start, item), end), text.find("</rdf:li>", start, end)
+        return html.unescape(re.sub(r"<[^<>]*>", "", text[begin + 1 : stop if stop > 0 else end]))
+    said = re.search(rf"\b{name}\s*=\s*(\"[^\"<]*\"|'[^'<]*')", text)  # the short form, an attribute
+    return html.unescape(said[1][1:-1]) if said else None
+
+
+def _degrees(words: str | None, letters: str, most: float) -> float | None:
+    """'47,22.5N' or '47,22,30N' -> 47.375; None where the letter is missing."""
+    found = _COORDINATE.fullmatch((words or "").strip())
+    if not found or found[5].upper() not in letters:
+        return None
+    degrees = float(f"{found[1]}.{found[2] or 0}") + float(found[3] or 0) / 60 + float(found[4] or 0) / 3600
+    return None if degrees > most else -degrees if found[5].upper() in "SW" else degrees

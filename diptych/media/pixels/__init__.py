@@ -1,0 +1,1 @@
+"""Pixels on their way to 8-bit RGB: depth, colour, transparency, orientation."""

@@ -1,0 +1,1 @@
+"""Files read in processes that may hang or die."""

@@ -1,0 +1,129 @@
+"""A process that answers, or is ended: what hangs or dies in it costs its parent an EOFError."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from diptych.errors import ArgumentError, DiptychError
+from diptych.media.reading.reader_process import LENGTHS
+
+_START_S = 120.0  # for a process to import what it needs, on a busy machine
+_MOST_SAID, _MOST_PIXELS = 2**26, 2**30  # bytes; a process that announces more is broken
+_COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+_COMMAND += "import diptych.media.reading.reader_process as r; r.main()"
+
+
+class ReaderError(DiptychError, RuntimeError):
+    """A reading process cannot be started, or was ended by `close`; the message says which."""
+
+
+class Killable:
+    """A running `reader_process`. It starts as a program of its own, not as a copy of this one: it has none of the
+    parent's threads, locks, open files or modules, and a script needs no `if __name__ == "__main__":`."""
+
+    def __init__(self, settings: dict[str, Any]):
+        """Start it, without waiting: the imports take a while. `settings` are its first line."""
+        paths = [str(Path(__file__).parents[2]), *(path for path in sys.path if isinstance(path, str))]
+        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        self._process = subprocess.Popen(  # -I: no module out of the folder that it runs in, which may be anybody's
+            [sys.executable, "-I", "-c", _COMMAND, json.dumps(paths)],
+            bufsize=-1,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **one_thread},
+            process_group=None if sys.platform == "win32" else 0,  # Ctrl-C goes to the parent alone
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+        self._orders: Any = self._process.stdin
+        self._answers: Any = self._process.stdout
+        _widen(self._answers)
+        self._lock = threading.Lock()  # a late file's end must not meet the file behind it
+        self._deadline_s = float("inf")
+        self.is_late = False
+        with contextlib.suppress(OSError):  # it has died: `wait_until_ready` tells
+            self.tell(settings)
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        """Whether it has not died yet."""
+        return self._process.poll() is None
+
+    def wait_until_ready(self) -> None:
+        """Return once it has all that it needs. Raises ReaderError if it ends before."""
+        try:
+            said, _ = self.answer(_START_S)
+        except (OSError, EOFError, ValueError) as error:
+            raise ReaderError(f"a reading process did not start ({self.end()}); what it said is above.") from error
+        if "broken" in said:
+            self.end()
+            raise ReaderError(f"a reading process did not start:\n{said['broken']}")
+
+    def tell(self, order: Any) -> None:
+        """Send a line. Raises OSError if nobody reads it."""
+        self._orders.write(json.dumps(order).encode() + b"\n")
+        self._orders.flush()
+
+    def answer(self, limit_s: float) -> tuple[dict[str, Any], bytes]:
+        """The next answer and its pixels. Raises EOFError if the process ends before, as it does beyond `limit_s`;
+        ValueError for what is no answer."""
+        with self._lock:
+            self._deadline_s = time.monotonic() + limit_s
+        try:
+            said_bytes, pixel_bytes = LENGTHS.unpack(_exactly(self._answers, LENGTHS.size))
+            if said_bytes > _MOST_SAID or pixel_bytes > _MOST_PIXELS:
+                raise ArgumentError(f"an answer of {said_bytes} and {pixel_bytes} bytes")
+            return json.loads(_exactly(self._answers, said_bytes)), _exactly(self._answers, pixel_bytes)
+        finally:
+            with self._lock:
+                self._deadline_s = float("inf")
+
+    def end_if_late(self) -> None:
+        """Kill it if the answer that is waited for is overdue. To be called now and then by another thread."""
+        with self._lock:
+            if time.monotonic() > self._deadline_s:
+                self.is_late, self._deadline_s = True, float("inf")
+                self._process.kill()
+
+    def kill(self) -> None:
+        """Whoever waits for an answer gets an EOFError. `end` must follow."""
+        self._process.kill()
+
+    def end(self) -> str:
+        """Make sure that it is gone, and say how it went of its own."""
+        code = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(0.5)  # it may be dying still
+        self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)  # one that waits for a lost network disk dies with that alone
+        for pipe in (self._orders, self._answers):
+            with contextlib.suppress(OSError):
+                pipe.close()
+        return "it made no sense" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _exactly(pipe: IO[bytes], count: int) -> bytes:
+    content = pipe.read(count)
+    if len(content) < count:
+        raise EOFError
+    return content
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Room for a picture in the pipe, so that a process goes on to its next file while the parent is busy."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, 2**20)

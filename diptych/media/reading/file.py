@@ -1,0 +1,173 @@
+"""One file read: its digest, what it says of itself, and the parts of it that are embedded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import IO, NamedTuple
+
+from diptych.media.content import xmp
+from diptych.media.content.file_kind import HEAD_LENGTH, kind_of
+from diptych.media.content.metadata import CAPTION_LENGTH, tidy_caption, with_sidecar
+from diptych.media.content.photographs import LARGEST_PICTURE, read_photograph
+from diptych.media.content.videos import read_video
+from diptych.media.images import ImageError, Preprocess
+from diptych.media.items import Details, Kind, Part
+from diptych.media.scan import sidecars
+from diptych.text.paragraphs import NotText, decode_text, paragraphs
+from diptych.untrusted.links import LEADS_OUT, Inside
+
+DIGEST_SIZE = 16  # bytes
+TEXT_LENGTH = 2**22  # bytes of a text file that are looked at: more than its paragraphs fill
+_CHUNK = 2**20
+
+
+class Reading(NamedTuple):
+    """What a file holds. `digest` is the blake2b of all of its bytes. A picture has one part, and its caption as a
+    second where there is one; a video a part for each frame, and its caption; a text one for each paragraph. `partial`
+    says what is missing where a part could be read, `kind` what the file is by its bytes."""
+
+    digest: bytes
+    details: Details
+    parts: tuple[Part, ...]
+    partial: str
+    kind: Kind
+
+
+class Unreadable(Exception):
+    """A file that cannot be used. `reason` is short and countable, `detail` explains; `digest` is empty where not all
+    bytes were read.
+
+    Reasons, beside those of ImageError: "not a regular file", "not a video", "no pictures", "not a text", "no text",
+    "unreadable", "leads out of the folder".
+    """
+
+    def __init__(self, reason: str, detail: str, digest: bytes = b""):
+        super().__init__(reason, detail, digest)
+        self.reason, self.detail, self.digest = reason, detail, digest
+
+
+def read_file(root: str, path: str, kind: Kind, spec: Preprocess, *, follow_links: bool = False) -> Reading:
+    """Read the file at `path` under `root`, of this `kind` by its name, as what it is by its bytes. A picture's caption
+    stands in a file beside it (`scan.sidecars`) or in its own metadata. What leads out of `root` is not read but with
+    `follow_links`, a caption as little as the file. Raises Unreadable, and whatever a decoder does to a process: see
+    `readers`."""
+    digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
+    try:
+        where, inside = os.path.join(root, path), None if follow_links else Inside(root)
+        if inside and inside.leads_out(path):
+            raise Outside
+        with open_regular(where) as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise ImageError("empty file", path, "It holds no bytes; copy or download it again.")
+            kind = kind_of(file.read(HEAD_LENGTH), kind)
+            file.seek(0)
+            read = {"picture": _read_picture, "video": _read_video, "text": _read_text}[kind]
+            near = [name for name in sidecars(path, kind) if not (inside and inside.leads_out(name))]
+            beside = [os.path.join(root, name) for name in near]
+            found = read(file, where, spec, digest, beside)
+    except (ImageError, OSError, MemoryError, RecursionError) as error:
+        reason, detail = _why(error)
+        whole = digest.digest() if isinstance(error, ImageError) else b""
+        raise Unreadable(reason, detail, whole) from error
+    return Reading(digest.digest(), *found, kind)
+
+
+class NotRegular(OSError):
+    """What is opened is a folder, a pipe, a socket or a device."""
+
+
+def open_regular(path: str) -> IO[bytes]:
+    """Open for reading, without a buffer, what is a regular file at the moment of opening: a pipe is not waited for.
+    Raises OSError, NotRegular among them."""
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return os.fdopen(number, "rb", 0)
+    os.close(number)
+    raise NotRegular(f"{path} is no regular file")
+
+
+class Outside(OSError):
+    """A file that a link leads out of the folder to, though none did when it was found."""
+
+
+_REASONS = (  # the first that fits
+    (Outside, LEADS_OUT, "A link there leads elsewhere now, and is not followed."),
+    (NotRegular, "not a regular file", "It is a folder, a pipe, a socket or a device now, and is not read."),
+    ((FileNotFoundError, NotADirectoryError), "missing", "It is gone since it was found."),
+    (PermissionError, "no permission", "This user may not read it; change its permissions."),
+    (MemoryError, "too large", "It needs more memory than a reader may take."),
+    (Exception, "unreadable", "{said}."),
+)
+
+
+def _why(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, ImageError):
+        return error.reason, error.detail
+    _, reason, detail = next(known for known in _REASONS if isinstance(error, known[0]))
+    return reason, detail.format(said=str(error) or type(error).__name__)
+
+
+_Read = tuple[Details, tuple[Part, ...], str]
+
+
+def _read_picture(
+    file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b, beside: Sequence[str]
+) -> _Read:
+    """From one reading of the bytes: digest, metadata and pixels."""
+    size = os.fstat(file.fileno()).st_size
+    if size > LARGEST_PICTURE:
+        raise MemoryError
+    content = file.read()
+    digest.update(content)
+    pixels, details, partial = read_photograph(content, path, spec)
+    details = _with_what_is_beside(beside, details)
+    return details, (Part(pixels), *_caption_part(details)), partial
+
+
+def _read_video(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b, beside: Sequence[str]) -> _Read:
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    file.seek(0)
+    frames, details = read_video(file, path, spec)
+    details = _with_what_is_beside(beside, details)
+    return details, (*(Part(frame.pixels, at_s=frame.at_s) for frame in frames), *_caption_part(details)), ""
+
+
+def _read_text(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b, beside: Sequence[str]) -> _Read:
+    content = b""
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+        content += chunk[: TEXT_LENGTH - len(content)]
+    try:
+        text = decode_text(content)
+    except NotText as error:
+        raise ImageError("not a text", path, f"Though its name says so, {error}.") from error
+    found = paragraphs(text, markdown=not path.lower().endswith(".txt"))
+    if not found:
+        raise ImageError("no text", path, "There is no word in it.")
+    return Details(), tuple(Part(text=paragraph.text, line=paragraph.line) for paragraph in found), ""
+
+
+def _caption_part(details: Details) -> tuple[Part, ...]:
+    return (Part(text=details.caption),) if details.caption else ()
+
+
+def _with_what_is_beside(names: Sequence[str], details: Details) -> Details:
+    """With the words of the first text beside a picture that has any, and with what XMP sidecars say."""
+    caption = None
+    for name in reversed(names):  # the weightiest has the last word
+        is_text = name[-3:].lower() == "txt"
+        try:
+            with open_regular(name) as file:
+                content = file.read(4 * CAPTION_LENGTH if is_text else xmp.LENGTH)
+            if not is_text:
+                details = with_sidecar(details, xmp.read_xmp(content))
+            else:
+                caption = tidy_caption(decode_text(content)) or caption
+        except (OSError, NotText):  # mostly, there is none
+            continue
+    return replace(details, caption=caption or details.caption)

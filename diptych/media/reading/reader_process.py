@@ -1,0 +1,129 @@
+"""The life of a process that reads files: orders come as lines of JSON, answers go as JSON and pixels.
+
+It imports neither torch nor OpenVINO, ends when its parent does, and is ended by the kernel if a decoder hangs while
+the parent is gone. What a decoder prints goes nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import struct
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LENGTHS = struct.Struct("<II")  # before each answer: the bytes of its JSON, and of the pixels that follow
+_GRACE_S = 10.0  # after a file's time is over the parent ends this process; where there is none, the kernel does
+
+
+def main() -> None:
+    """Read one order after another until the pipe ends. The first line says how: root, spec, memory_bytes,
+    follow_links."""
+    orders, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    settings = json.loads(orders.readline())
+    try:
+        from diptych.media.images import Preprocess
+
+        read = _reader(path(settings["root"]), Preprocess(**settings["spec"]), settings["follow_links"])
+        _limit(settings["memory_bytes"])
+    except Exception:
+        _send(answers, {"broken": traceback.format_exc()})
+        return
+    _send(answers, {"ready": True})
+    os.dup2(nowhere, 2)
+    waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(orders, waiting), daemon=True).start()
+    while True:
+        name, kind, limit_s = json.loads(waiting.get())
+        _alarm(limit_s + _GRACE_S)
+        answer, pixels = read(path(name), kind)
+        _alarm(0)  # before sending, which waits for as long as the parent is busy
+        _send(answers, answer, pixels)
+
+
+def path(sent: str) -> str:
+    """A path as it was before `sendable`, whatever bytes it is made of."""
+    return os.fsdecode(sent.encode("latin-1"))
+
+
+def sendable(path: str) -> str:
+    """A path as JSON can say it in any locale: a character a byte."""
+    return os.fsencode(path).decode("latin-1")
+
+
+def _reader(root: str, spec: Any, follow_links: bool) -> Any:
+    """The function (path, kind) -> (answer, pixels)."""
+    from PIL import AvifImagePlugin
+
+    from diptych.media.reading.file import Unreadable, read_file
+
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there are as many processes as cores
+
+    def read(name: str, kind: Any) -> tuple[dict[str, Any], Sequence[np.ndarray]]:
+        try:
+            digest, details, parts, partial, kind = read_file(root, name, kind, spec, follow_links=follow_links)
+        except Unreadable as error:
+            return {"failure": [error.reason, error.detail], "digest": error.digest.hex()}, ()
+        except Exception as error:  # a decoder's, at bytes that nobody foresaw
+            return {
+                "failure": ["damaged", f"It could not be read ({type(error).__name__}: {error})."],
+                "digest": "",
+            }, ()
+        places = [[part.pixels is not None, part.text, part.at_s, part.line] for part in parts]
+        answer = {
+            "digest": digest.hex(),
+            "details": asdict(details),
+            "parts": places,
+            "partial": partial,
+            "kind": kind,
+        }
+        return answer, [part.pixels for part in parts if part.pixels is not None]
+
+    return read
+
+
+def _listen(orders: IO[bytes], waiting: Any) -> None:
+    """Take orders; end the process at once when the parent is gone, whatever is under way."""
+    for line in orders:
+        waiting.put(line)
+    os._exit(0)
+
+
+def _send(answers: IO[bytes], answer: dict[str, Any], pixels: Sequence[np.ndarray] = ()) -> None:
+    said = json.dumps(answer).encode()
+    try:
+        answers.write(LENGTHS.pack(len(said), sum(array.nbytes for array in pixels)) + said)
+        for array in pixels:
+            answers.write(array.tobytes())
+        answers.flush()
+    except OSError:  # the parent is gone
+        os._exit(0)
+
+
+def _limit(memory_bytes: int | None) -> None:
+    """No more memory than this, no core dumps, and no Ctrl-C: that is the parent's to hear."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has none, macOS not all
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if memory_bytes:
+            resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+
+def _alarm(seconds: float) -> None:
+    """Have the kernel end this process after so long; 0 takes that back."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -1,0 +1,1 @@
+"""Scores from vectors: arrays in, arrays out."""

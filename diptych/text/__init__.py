@@ -1,0 +1,1 @@
+"""Text in: decoding of files, cleaning, tokenizing, paragraphs."""

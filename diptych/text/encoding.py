@@ -1,0 +1,131 @@
+"""Texts of any origin: in UTF-8, with a mark of its own or without, in UTF-16, or in Windows-1252 and Latin-1."""
+
+import codecs
+import io
+import os
+import re
+from collections.abc import Iterator
+from typing import TextIO
+
+from diptych.untrusted.regular_files import FileError, open_file
+
+MAX_BYTES, MAX_LINE = 16 << 30, 16 << 20  # of a file; characters
+
+_CHUNK = 1 << 20
+# A decoder that takes each byte that is no UTF-8 for half a character, and what that byte is in Windows-1252: a handler
+# of errors of our own would be called for each, a microsecond or more every time
+_AS_HALVES = "surrogateescape"
+_HALF = re.compile("[\udc80-\udcff]")
+_LETTERS = {0xDC00 + byte: bytes([byte]).decode("windows-1252", "replace") for byte in range(0x80, 0x100)}
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_WORDS = {"utf-8-sig": "UTF-8", "utf-8": "UTF-8", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
+
+
+def decoded(data: bytes) -> str:
+    """The text of a file's bytes, without its byte order mark. Bytes that are no UTF-8 are taken for Windows-1252, of
+    which Latin-1's letters are a part; no bytes are refused."""
+    encoding = _marked(data) or "utf-8"
+    return _whole(data.decode(encoding, _errors(encoding)))
+
+
+class Lines:
+    """The lines of a text, their ends as they are. Of one that is longer than MAX_LINE a blank one is left; `too_long`
+    are the numbers of such, from 1. Use as a context, or close it."""
+
+    def __init__(self, file: TextIO):
+        """`file` was opened with the errors of `_errors`."""
+        self._file, self._number = file, 0
+        self.too_long: list[int] = []
+
+    def __iter__(self) -> "Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(MAX_LINE)
+        self._number += 1
+        if not line:
+            raise StopIteration
+        if len(line) < MAX_LINE or line[-1] in "\r\n":
+            return line if line.isascii() else _whole(line)
+        while (line := self._file.readline(MAX_LINE)) and line[-1] not in "\r\n":
+            pass
+        self.too_long.append(self._number)
+        return "\n"
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def tell_of(self, bad: "BadLines") -> None:
+        """Note those that were too long."""
+        for number in self.too_long:
+            bad.note(f"a line of over {MAX_LINE:,} characters", number)
+
+
+class BadLines:
+    """Lines that hold no row, by reason: how many, and the number of the first. There may be as many as lines."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, int]] = {}
+
+    def note(self, reason: str, number: int) -> None:
+        """One more of a reason."""
+        first, many = self._found.get(reason, (number, 0))
+        self._found[reason] = first, many + 1
+
+    def counts(self, unit: str = "line") -> Iterator[tuple[str, int]]:
+        """Each reason with the first one's number, and how many there are."""
+        for reason, (first, many) in self._found.items():
+            yield f"{reason} ({'first in ' if many > 1 else ''}{unit} {first})", many
+
+
+def open_text(path: str | os.PathLike[str]) -> tuple[Lines, str]:
+    """A file as text, and its encoding in words; the encoding as in `decoded`. FileError where it is no plain file, or
+    has more than MAX_BYTES."""
+    with open_file(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:
+            raise FileError(f"{os.fspath(path)} has {size:,} bytes; at most {MAX_BYTES:,} are read.", "too large")
+        encoding = _marked(file.read(4096))
+        file.seek(0)
+        plain = encoding is not None or _is_utf8(iter(lambda: file.read(_CHUNK), b""))
+    said = _WORDS[encoding or "utf-8"] if plain else "Windows-1252"
+    encoding = encoding or "utf-8"
+    text = io.TextIOWrapper(open_file(path), encoding=encoding, errors=_errors(encoding), newline="")
+    return Lines(text), said
+
+
+def _errors(encoding: str) -> str:
+    return "replace" if encoding.startswith("utf-16") else _AS_HALVES
+
+
+def _whole(text: str) -> str:
+    """A text whose bytes that were no UTF-8 are letters: halves of characters are in no UTF-8 but as such bytes."""
+    return text.translate(_LETTERS) if _HALF.search(text) else text
+
+
+def _marked(head: bytes) -> str | None:
+    """The encoding that a byte order mark names, or zeros in every other place betray; None where there is no sign."""
+    if (found := next((name for mark, name in _MARKS if head.startswith(mark)), None)) is not None:
+        return found
+    even, odd = head[:4096:2], head[1:4096:2]
+    zeros = even.count(0), odd.count(0)
+    if len(even) < 2 or max(zeros) < 0.4 * len(even) or min(zeros) > 0.05 * len(even):
+        return None
+    return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+
+
+def _is_utf8(chunks: Iterator[bytes]) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for chunk in chunks:
+            decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What training optimises beside the contrastive loss itself."""

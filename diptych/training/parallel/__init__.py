@@ -1,0 +1,1 @@
+"""Large batches in parts and over processes."""

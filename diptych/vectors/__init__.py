@@ -1,0 +1,1 @@
+"""The nearest-neighbour structure, in numpy and faiss alone."""

@@ -1,0 +1,129 @@
+"""A catalog that an earlier version wrote opens, is searched as it is, and becomes one of today's in one step."""
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from earlier_catalog import as_earlier
+from index_model import InlineReaders, PixelModel, draw, expected
+
+from diptych.index.catalog import schema
+from diptych.index.catalog.catalog import Catalog, Counts
+from diptych.index.local import LocalIndex, open_index
+from diptych.media.reading import readers
+from diptych.storage.query_budget import Bounded
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
+    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    return PixelModel()
+
+
+@pytest.fixture
+def earlier(model: PixelModel, tmp_path: Path) -> LocalIndex:
+    """An index of five pictures, a text and a broken file, as 0.1.0 left it."""
+    root = tmp_path / "pictures"
+    for seed in range(5):
+        draw(root / f"{seed}.png", seed)
+    (root / "notes.md").write_text("One.\n\nTwo.\n")
+    (root / "broken.jpg").write_bytes(b"no picture")
+    index = open_index(root, model=model)
+    index.update()
+    index.close()
+    as_earlier(index.catalog_path)
+    return open_index(root, model=model)
+
+
+def columns(path: Path) -> list[str]:
+    db = sqlite3.connect(path)
+    found = [row[1] for row in db.execute("PRAGMA table_info(files)")]
+    db.close()
+    return found
+
+
+def test_it_is_searched_as_it_is(earlier: LocalIndex, model: PixelModel) -> None:
+    before = earlier.catalog_path.read_bytes()
+    assert earlier.catalog.counts() == Counts(files=7, pictures=5, texts=2, failed=1)
+    assert earlier.catalog.partial() == {}
+    assert all(one.outdated for one in earlier.catalog.files().values())
+    found = earlier.search(expected(earlier.root / "3.png", model))
+    assert found.hits[0].path.name == "3.png"
+    assert earlier.catalog_path.read_bytes() == before
+
+
+def test_an_update_makes_it_one_of_today(earlier: LocalIndex, model: PixelModel) -> None:
+    ids, model.embedded = earlier.catalog.matching("1").tolist(), 0
+    done = earlier.update()
+    assert earlier.catalog.facts()["format"] == schema.FORMAT
+    assert columns(earlier.catalog_path)[-3:] == ["partial", "reading", "tokenizing"]
+    assert earlier.catalog.rows("PRAGMA integrity_check") == [("ok",)]
+    assert (done.unchanged, list(done.failures)) == (6, ["broken.jpg"])
+    assert earlier.catalog.matching("1").tolist() == ids
+    assert model.embedded == 0  # nothing that is read as it was
+    assert earlier.update().is_same
+
+
+def test_it_is_whole_wherever_that_is_killed(
+    earlier: LocalIndex, model: PixelModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a SIGKILL between any two of its statements: what lies on the disk then is copied and opened."""
+    copies = []
+
+    class Killed(Bounded):
+        def execute(self, sql, *parameters):  # type: ignore[no-untyped-def, override]
+            if sql.startswith(("ALTER", "UPDATE facts SET value = ? WHERE key = 'format'")) or sql == "COMMIT":
+                super().execute("PRAGMA cache_size = 1")
+                copies.append(shutil.copytree(earlier.place, tmp_path / f"killed-{len(copies)}"))
+            return super().execute(sql, *parameters)
+
+    real = sqlite3.connect
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", lambda *a, **k: real(*a, **k | {"factory": Killed}))
+        with Catalog.open(earlier.catalog_path) as catalog:
+            catalog.upgrade()
+    assert len(copies) == 5
+    for copy in copies:
+        with Catalog.open(copy / "catalog.sqlite") as catalog:
+            assert catalog.rows("PRAGMA integrity_check") == [("ok",)]
+            assert catalog.facts()["format"] in (1, schema.FORMAT)
+            catalog.upgrade()
+            assert catalog.counts() == Counts(files=7, pictures=5, texts=2, failed=1)
+            assert set(catalog.files()) == {"0.png", "1.png", "2.png", "3.png", "4.png", "notes.md", "broken.jpg"}
+
+
+def test_two_processes_at_once(earlier: LocalIndex) -> None:
+    with Catalog.open(earlier.catalog_path) as one, Catalog.open(earlier.catalog_path) as other:
+        one.upgrade()
+        other.upgrade()
+        assert other.facts()["format"] == schema.FORMAT
+        assert len(other.files()) == 7
+
+
+def test_what_was_read_in_part_is_kept_and_told(
+    model: PixelModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diptych.media.reading import file
+
+    def half(content, path, spec):  # type: ignore[no-untyped-def]
+        return whole(content, path, spec)._replace(partial="its last 5 % are missing" if path.endswith("1.png") else "")
+
+    whole = file.read_photograph
+    draw(tmp_path / "pictures" / "1.png", 1)
+    draw(tmp_path / "pictures" / "2.png", 2)
+    index = open_index(tmp_path / "pictures", model=model)
+    with monkeypatch.context() as patched:
+        patched.setattr(file, "read_photograph", half)
+        assert index.update().partial == {"1.png": "its last 5 % are missing"}
+    again = index.update()
+    assert again.partial == {"1.png": "its last 5 % are missing"}
+    assert again.failures == {}
+    assert index.catalog.counts() == Counts(2, 2, 0, 0, partial=1)
+    np.testing.assert_allclose(
+        index.catalog.vectors_of(index.catalog.matching("path = '1.png'"))[0],
+        expected(index.root / "1.png", model), atol=1e-3,
+    )  # fmt: skip
+    draw(index.root / "1.png", 3)
+    assert index.update().partial == {}

@@ -1,0 +1,204 @@
+"""Search in an index whose vectors a test has chosen."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from searched import DIM, Searched, TableModel, noise, unit
+
+from diptych.index.search.filters import Filters
+from diptych.index.search.query import Query
+from diptych.index.search.relevance import SENTENCES, Reach, best_count, reach, sentence_vectors
+from diptych.index.search.search import Found, search
+from diptych.media.items import Part
+
+
+def leaning(towards: np.ndarray, cosine: float, seed: int) -> np.ndarray:
+    """A unit vector with exactly this cosine to another."""
+    away = noise(1, seed)[0]
+    away = unit(away - (away @ towards) * towards)
+    return cosine * towards + np.sqrt(1 - cosine**2) * away
+
+
+DOG, SNOW = unit(np.eye(DIM)[0]), unit(np.eye(DIM)[1])
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Searched:
+    """Thirty pictures of nothing, three dogs that fit better and better, and a video of which the third frame fits."""
+    index = Searched(tmp_path, TableModel({"a dog": DOG, "snow": SNOW, "dog.jpg": DOG}))
+    for number in range(30):
+        index.put(f"other-{number}.jpg", leaning(DOG, 0.05, number), width=40, height=30)
+    for number, cosine in enumerate((0.5, 0.6, 0.7)):
+        index.put(
+            f"dogs/{number}.jpg", leaning(DOG, cosine, 90), width=30, height=40, taken_at=f"2024-0{number + 1}-01"
+        )
+    frames = [leaning(DOG, cosine, seed) for seed, cosine in enumerate((0.1, 0.62, 0.65, 0.61))]
+    index.put("clip.mp4", frames, kind="video", parts=[Part(np.zeros((1, 1, 3)), at_s=2.5 * at) for at in range(4)])
+    return index
+
+
+def test_hits_come_best_first_with_all_that_is_known(index: Searched) -> None:
+    found = search(index, "a dog", limit=3)
+    assert [hit.path for hit in found.hits] == [index.root / name for name in ("dogs/2.jpg", "clip.mp4", "dogs/1.jpg")]
+    assert [hit.score for hit in found.hits] == pytest.approx([0.7, 0.65, 0.6], abs=2e-3)
+    first, video, _ = found.hits
+    assert (first.width, first.height, first.taken_at, first.at_s) == (30, 40, "2024-03-01", None)
+    assert (video.kind, video.at_s) == ("video", 5.0)
+    assert found.searched == 37
+    cosines = index.nearest("picture").stored @ DOG
+    assert first.z == pytest.approx((first.score - cosines.mean()) / cosines.std(), rel=1e-3)
+
+
+def test_a_query_may_be_anything(index: Searched) -> None:
+    expected = search(index, "a dog").hits
+    assert search(index, Query.image("dog.jpg")).hits == expected
+    assert search(index, DOG).hits == expected
+    assert search(index, Query.text("a dog") - 0.1 * Query.text("snow")).hits != expected
+
+
+def test_a_video_is_one_hit_however_many_frames_fit(index: Searched) -> None:
+    frames = [leaning(DOG, 0.8, seed) for seed in range(60)]
+    index.put("long.mp4", frames, kind="video", parts=[Part(np.zeros((1, 1, 3)), at_s=float(at)) for at in range(60)])
+    found = search(index, "a dog", limit=4)
+    assert [hit.path.name for hit in found.hits] == ["long.mp4", "2.jpg", "clip.mp4", "1.jpg"]
+
+
+def test_filters_leave_out_and_are_counted(index: Searched) -> None:
+    found = search(index, "a dog", filters=Filters(until="2024-02"))
+    assert [hit.path.name for hit in found.hits] == ["1.jpg", "0.jpg"]
+    assert found.searched == 2
+    assert search(index, "a dog", filters=Filters(path="nowhere/*")) == Found([], 0)
+
+
+def test_more_is_asked_for_than_there_is(index: Searched) -> None:
+    assert len(search(index, "a dog", limit=1000).hits) == 34
+
+
+def test_texts_rank_beside_pictures_by_z(index: Searched) -> None:
+    """Every text is nearer to the query than the best picture is; one alone stands out among the texts."""
+    lines = [leaning(DOG, 0.8 + 0.004 * (number % 5), number) for number in range(20)] + [leaning(DOG, 0.95, 99)]
+    parts = [Part(text=f"paragraph {number}", line=3 * number + 1) for number in range(21)]
+    index.put("notes.txt", lines, kind="text", parts=parts)
+    assert {hit.kind for hit in search(index, "a dog", limit=30).hits} == {"picture", "video"}
+    texts = search(index, "a dog", limit=2, modality="text").hits
+    assert (texts[0].text, texts[0].line, texts[0].modality) == ("paragraph 20", 61, "text")
+    assert [hit.path.name for hit in texts] == ["notes.txt"] * 2
+    both = search(index, "a dog", limit=5, modality="both")
+    assert both.searched == 37 + 21
+    assert [hit.modality for hit in both.hits] == ["text", "picture", "picture", "picture", "picture"]
+    heights = [hit.z for hit in both.hits if hit.z is not None]
+    assert heights == sorted(heights, reverse=True)
+
+
+def test_diverse_hits_are_not_three_of_a_kind(index: Searched) -> None:
+    for number in range(3):
+        index.put(f"burst-{number}.jpg", leaning(DOG, 0.9 - 0.001 * number, 7))
+    assert sum("burst" in hit.path.name for hit in search(index, "a dog", limit=3).hits) == 3
+    diverse = search(index, "a dog", limit=3, diverse=0.7).hits
+    assert diverse[0].path.name == "burst-0.jpg"
+    assert sum("burst" in hit.path.name for hit in diverse) == 1
+
+
+def test_relevant_keeps_what_stands_out_and_can_say_no(index: Searched) -> None:
+    found = search(index, "a dog", relevant=True)
+    assert found.standing is not None
+    assert found.cut is not None
+    assert found.standing > found.cut
+    assert [hit.path.name for hit in found.hits[:2]] == ["2.jpg", "clip.mp4"]
+    absent = unit(-index.nearest("picture").stored.mean(axis=0))  # as far from all of them as can be
+    nothing = search(index, absent, relevant=True)
+    assert nothing.hits == []
+    assert nothing.standing is not None
+    assert nothing.cut is not None
+    assert nothing.standing < nothing.cut
+
+
+def test_few_items_are_no_ground_to_refuse(index: Searched) -> None:
+    """Of one picture the deviation is nothing, and any query would stand absurdly high or low."""
+    only = search(index, "a dog", filters=Filters(path="2.jpg"))
+    assert only.searched == 1
+    found = search(index, "a dog", filters=Filters(path="2.jpg"), relevant=True)
+    assert found == only
+
+
+def test_background_sentences_are_embedded_once(index: Searched) -> None:
+    search(index, "a dog", relevant=True)
+    asked = index.model.asked
+    search(index, "a dog", relevant=True)
+    assert index.model.asked == asked + 1
+    (kept,) = index.place.glob("background-*.npy")
+    kept.write_bytes(kept.read_bytes()[:100])  # damaged: made again
+    again = sentence_vectors(index.model, index.place, "a")
+    assert again == pytest.approx(index.model.embed_texts(SENTENCES))
+    assert len(np.load(kept)) == len(SENTENCES)
+    sentence_vectors(index.model, index.place / "gone", "a")  # no place to keep them: an answer all the same
+    assert len({*SENTENCES}) == len(SENTENCES) == 64
+
+
+def test_a_picture_is_set_beside_others_of_the_index_that_do_not_find_themselves(index: Searched) -> None:
+    """The background of a picture query: what each picture reaches among the others."""
+    nearest = index.nearest("picture")
+    found = reach(Query.image("dog.jpg"), nearest, noise(64, 3))
+    ids, vectors = nearest.sample(64)
+    likeness = vectors @ nearest.stored.T
+    likeness[np.arange(len(ids)), [nearest.ids.tolist().index(one) for one in ids]] = -1
+    best = np.sort(likeness, axis=1)[:, ::-1][:, : best_count(len(nearest))].mean(axis=1)
+    best = best[np.arange(64) % len(ids)]
+    assert (found.mean, found.std) == pytest.approx((best.mean(), best.std()), abs=1e-4)
+
+
+@pytest.mark.parametrize("count", [10, 37])
+def test_stand_ins_that_cancel_out_are_left_out(tmp_path: Path, count: int) -> None:
+    """Items stand in for both pictures of "this one less that one", and may be one and the same, or copies."""
+    index = Searched(tmp_path, TableModel({"dog.jpg": DOG, "snow.jpg": SNOW}))
+    for number in range(count):
+        index.put(f"{number}.jpg", leaning(DOG, 0.05, number))
+    found = search(index, Query.image("dog.jpg") - Query.image("snow.jpg"), relevant=True)
+    assert found.standing is not None
+    assert np.isfinite(found.standing)
+
+
+def test_many_items_are_searched_and_few_are_compared_at_once(index: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways give one answer, filtered or not."""
+    nearest, query = index.nearest("picture"), Query.image("dog.jpg") - Query.text("snow")
+    for among in (None, nearest.ids[::2]):
+        monkeypatch.setattr("diptych.index.search.relevance._BLOCK", 7)
+        at_once = reach(query, nearest, noise(64, 3), among=among)
+        with monkeypatch.context() as context:
+            context.setattr("diptych.index.search.relevance.COMPARED_AT_ONCE", 0)
+            assert reach(query, nearest, noise(64, 3), among=among) == pytest.approx(at_once, abs=1e-5)
+
+
+def test_items_that_the_cache_does_not_have_yet(index: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while another process updates the index: they are counted and not found, and that has no standing."""
+    before = index.nearest("picture")
+    index.put("new.jpg", DOG)
+    monkeypatch.setattr(index, "nearest", lambda modality: before)
+    found = search(index, "a dog", filters=Filters(path="new.jpg"), relevant=True)
+    assert found == Found([], 1)
+
+
+def test_how_many_hits_speak_for_an_index() -> None:
+    assert [best_count(size) for size in (0, 1, 19, 40, 200, 10**6)] == [1, 1, 1, 2, 10, 10]
+    assert Reach(0.2, 0.1, 2, 0).standing(np.array([0.5, 0.3, 0.1])) == pytest.approx(2)
+    assert Reach(0.2, 0.1, 2, 0).standing(np.empty(0)) == -np.inf
+
+
+@given(st.integers(-5, 0), st.floats(-3, 3))
+def test_bad_numbers_are_named(limit: int, diverse: float) -> None:
+    with pytest.raises(ValueError, match=f"limit is {limit}; wanted a whole number, 1 or more"):
+        search(None, "a dog", limit=limit)  # type: ignore[arg-type]
+    if not 0 <= diverse <= 1:
+        with pytest.raises(ValueError, match="diverse is"):
+            search(None, "a dog", diverse=diverse)  # type: ignore[arg-type]
+
+
+def test_an_empty_index(tmp_path: Path) -> None:
+    index = Searched(tmp_path, TableModel())
+    assert search(index, "a dog", modality="both", relevant=True) == Found([], 0)
+    index.put("one.jpg", DOG)
+    (hit,) = search(index, "a dog", relevant=True, modality="both").hits or search(index, "a dog").hits
+    assert hit.z is None

@@ -1,0 +1,182 @@
+"""One module opens, lists, renames and removes the files of an index: by what the others say, and by what they do."""
+
+import ast
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import pytest
+from conftest import Cli
+from index_model import InlineReaders, PixelModel, draw
+
+from diptych.cli import NOTHING, OK
+from diptych.media.reading import readers
+from diptych.storage import directory
+
+PACKAGE = Path(directory.__file__).parents[1]
+# What keeps an index: rooms, and modules of others
+KEEPERS = (
+    "index",
+    "vectors",
+    "storage/lock.py",
+    "storage/journals.py",
+    "storage/file_kinds.py",
+    "storage/query_budget.py",
+)
+# What reads and writes pictures, texts, what the user named or configured, and no file of an index
+OTHERS = {
+    "bulk",
+    "changes",
+    "precomputed",
+    "query",
+    "reading_versions",
+    "watching",
+}
+# Single functions of other modules that may, and what they do it to
+ALLOWED = {
+    ("near_duplicates", "_files"): "pictures",
+    ("local", "open_index"): "the folder of the pictures",
+    ("local", "update"): "the folder of the pictures",
+    ("recovery", "_with_first_page"): "files that the directory opened",
+    ("own_indexes", "_used_before"): "the user's cache",
+    ("own_indexes", "installed_ns"): "this program",
+    ("model", "source_of"): "a model",
+    ("relevance", "_kept"): "bytes in memory",
+    ("roots", "as_listed"): "folders of pictures",
+    ("roots", "_is_ours"): "the folder of the pictures",
+    ("vector_files", "_mapped"): "a file that the directory opened",
+    ("schema", "_made"): "a database in memory",
+    ("search", "_named"): "pictures",
+    ("search", "_shot"): "pictures",
+}
+_OS = (
+    "open", "stat", "lstat", "replace", "rename", "renames", "unlink", "remove", "removedirs", "mkdir",
+    "makedirs", "rmdir", "listdir", "scandir", "link", "symlink", "readlink", "truncate", "access", "chmod",
+    "utime", "walk", "mkfifo", "path.exists", "path.lexists", "path.isfile", "path.isdir", "path.islink",
+    "path.getsize", "path.getmtime", "path.realpath", "path.samefile",
+)  # fmt: skip
+CALLS = {"open", "sqlite3.connect", "np.load", "np.save", "np.memmap", "np.fromfile", *(f"os.{name}" for name in _OS)}
+METHODS = {
+    "read_bytes", "read_text", "write_bytes", "write_text", "unlink", "mkdir", "stat", "lstat", "is_file",
+    "is_dir", "is_symlink", "iterdir", "glob", "rglob", "touch", "rmdir", "symlink_to", "hardlink_to", "exists",
+    "samefile", "chmod",
+}  # fmt: skip
+EVENTS = {
+    "open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.listdir",
+    "os.scandir", "os.chmod", "os.utime", "shutil.rmtree", "shutil.copyfile", "shutil.move", "sqlite3.connect",
+}  # fmt: skip
+
+
+def touched(path: Path) -> Iterator[tuple[str, str]]:
+    """The functions of a module that touch files, each with the call."""
+    for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Call) and touches(node.func):
+                    yield function.name, ast.unparse(node.func)
+
+
+def touches(called: ast.expr) -> bool:
+    name = ast.unparse(called)
+    return name in CALLS or name.startswith("shutil.") or (isinstance(called, ast.Attribute) and called.attr in METHODS)
+
+
+def test_no_other_module_says_that_it_does() -> None:
+    found = {
+        (path.stem, function): call
+        for keeper in KEEPERS
+        for path in [PACKAGE / keeper, *(PACKAGE / keeper).rglob("*.py")]
+        if path.is_file() and path.stem not in OTHERS
+        for function, call in touched(path)
+    }
+    assert {where: call for where, call in found.items() if where not in ALLOWED} == {}
+    assert ALLOWED.keys() <= found.keys(), "what is allowed is done no longer: take it off the list"
+
+
+@pytest.mark.parametrize(
+    "line", ["open(p)", "os.path.exists(p)", "shutil.rmtree(p)", "p.unlink()", "sqlite3.connect(p)"]
+)
+def test_each_way_is_seen(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(f"def f(p):\n    return {line}\n")
+    assert [function for function, _ in touched(path)] == ["f"]
+
+
+class Watch:
+    """Who of us does something to files in an index, and what. A hook of the interpreter's cannot be taken out again,
+    so there is one, which sleeps."""
+
+    def __init__(self) -> None:
+        self.is_on, self.seen = False, set[tuple[str, str]]()
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self.is_on and event in EVENTS and is_inside(event, arguments):
+            self.seen.add((event, who(sys._getframe(1))))
+
+    @contextmanager
+    def watching(self) -> Iterator[set[tuple[str, str]]]:
+        self.seen, self.is_on = set(), True
+        try:
+            yield self.seen
+        finally:
+            self.is_on = False
+
+
+def is_inside(event: str, arguments: tuple[object, ...]) -> bool:
+    """Whether one of them is a path of an index's file, or a name relative to a handle, which no other module has. How
+    a file is opened tells of no handle."""
+    names = [os.fsdecode(one) for one in arguments if isinstance(one, str | bytes | os.PathLike)]
+    by_handle = event != "open" and any(isinstance(one, int) and one > 2 for one in arguments[1:])
+    is_relative = bool(names) and not any(os.path.isabs(name) for name in names)
+    return any(os.sep + ".diptych" in name for name in names) or (by_handle and is_relative)
+
+
+def who(frame: FrameType | None) -> str:
+    """The nearest module of the package above."""
+    while frame is not None and PACKAGE not in Path(frame.f_code.co_filename).parents:
+        frame = frame.f_back
+    return "nobody" if frame is None else Path(frame.f_code.co_filename).stem
+
+
+@pytest.fixture(scope="module")
+def watch() -> Watch:
+    return Watch()
+
+
+def test_no_other_module_does(cli: Cli, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first index to a damaged one, with every file of it made, read, replaced and removed."""
+    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    model = PixelModel()
+    monkeypatch.setattr("diptych.embedder.load", lambda name, **options: model)
+    root = tmp_path / "pictures"
+    for seed in range(12):
+        draw(root / f"{seed}.png", seed)
+    with watch.watching() as seen:
+        for command in (
+            ("index", root), ("search", "a star", root), ("index", "duplicates", root), ("doctor", root),
+            ("index", root, "--reindex"), ("search", "a star", root, "--find", "both"),
+        ):  # fmt: skip
+            assert cli(*command).code in (OK, NOTHING), command
+        (root / "0.png").unlink()
+        assert cli("index", root).code == OK
+        watch.is_on = False
+        shutil.rmtree(root / ".diptych" / "nearest-picture")
+        (root / ".diptych" / "catalog.sqlite").write_bytes(b"noise" * 9000)
+        (root / ".diptych" / "catalog.sqlite-journal").mkdir()
+        watch.is_on = True
+        assert cli("doctor", root, "--mend").code == OK
+        assert cli("index", root).code == OK
+    assert {module for _, module in seen} == {"directory"}
+    assert {"open", "sqlite3.connect", "os.rename", "os.remove", "os.mkdir"} <= {event for event, _ in seen}
+
+
+def test_the_watch_sees_others(watch: Watch, tmp_path: Path) -> None:
+    (tmp_path / ".diptych").mkdir()
+    with watch.watching() as seen:
+        (tmp_path / ".diptych" / "a").write_text("b")
+    assert seen == {("open", "nobody")}

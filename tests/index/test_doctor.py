@@ -1,0 +1,226 @@
+"""What the doctor finds in an index and in an installation, and what it mends."""
+
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Cli
+from index_model import PixelModel, draw
+
+from diptych.cli import FAILED, OK, PARTLY
+from diptych.errors import worded
+from diptych.index.doctor import Finding, examine
+from diptych.index.local import LocalIndex, open_index
+from diptych.installation import installation
+from diptych.storage.faults import IndexPlaceError
+
+
+@pytest.fixture
+def index(model: PixelModel, tmp_path: Path) -> LocalIndex:
+    root = tmp_path / "pictures"
+    for seed in range(40):
+        draw(root / f"{seed}.png", seed)
+        os.utime(root / f"{seed}.png", (1_600_000_000 + seed,) * 2)
+    made = open_index(root, model=model)
+    made.update()
+    return made
+
+
+def change(index: LocalIndex, sql: str, *parameters: object) -> None:
+    """Do to a catalog what no program of ours does."""
+    index.close()
+    with sqlite3.connect(index.catalog_path) as db:
+        db.execute("PRAGMA foreign_keys = OFF")
+        db.execute(sql, parameters)
+    db.close()
+
+
+def check_mended(index: LocalIndex, model: PixelModel, again: int) -> None:
+    """After mending nothing is wrong, and an update embeds `again` files and no more."""
+    assert examine(index) == []
+    model.embedded = 0
+    assert index.update().added == again
+    assert model.embedded == again
+    assert index.catalog.counts().pictures == 40
+    assert examine(index) == []
+
+
+def test_a_sound_index(index: LocalIndex) -> None:
+    assert examine(index) == []
+    assert examine(index, mend=True) == []
+
+
+def test_no_index(tmp_path: Path, model: PixelModel) -> None:
+    with pytest.raises(IndexPlaceError, match="diptych index FOLDER"):
+        examine(open_index(tmp_path, model=model))
+
+
+@pytest.mark.parametrize(
+    ("vector", "count"),
+    [(b"short", 1), (np.full(16, np.nan, "<f2").tobytes(), 1), (np.ones(16, "<f2").tobytes(), 1), ("text", 1)],
+    ids=["cut short", "NaN", "not unit", "no blob"],
+)
+def test_broken_vectors(index: LocalIndex, model: PixelModel, vector: object, count: int) -> None:
+    change(index, "UPDATE items SET vector = ? WHERE id = 7", vector)
+    (found,) = examine(index)
+    assert found.what.startswith(f"{count} files have vectors")
+    assert not found.mended
+    assert [one.mended for one in examine(index, mend=True)] == [True]
+    check_mended(index, model, again=1)
+
+
+def test_items_without_a_file_and_files_without_items(index: LocalIndex, model: PixelModel) -> None:
+    change(index, "DELETE FROM files WHERE id = 3")
+    change(index, "DELETE FROM items WHERE file = 5")
+    found = [one.what for one in examine(index) if "cache" not in one.what]
+    assert found == ["1 items belong to no file", "1 files have nothing that could be found"]
+    examine(index, mend=True)
+    check_mended(index, model, again=2)
+
+
+@pytest.mark.parametrize("pages", [(3,), (5, 6, 7), (-1,), (-2, -3)])
+def test_a_damaged_catalog_is_saved_as_far_as_it_can_be_read(
+    index: LocalIndex, model: PixelModel, pages: tuple[int, ...]
+) -> None:
+    """Pages of noise: what is on others is kept, the rest is embedded again, and no vector changes its picture."""
+    vectors = {item.path: index.catalog.vectors_of([item.id])[0] for item in index.catalog.items(range(1, 41))}
+    size = index.catalog.rows("PRAGMA page_size")[0][0]
+    index.close()
+    with open(index.catalog_path, "r+b") as file:
+        total = os.path.getsize(index.catalog_path) // size
+        for page in pages:
+            file.seek((page % total) * size)
+            file.write(os.urandom(size))
+    damage = examine(index)
+    assert "damaged" in damage[0].what
+    found = examine(index, mend=True)[0]
+    assert found.mended
+    assert index.catalog_path.with_name("catalog.sqlite.broken").exists()
+    assert examine(index) == []
+    index.update()
+    items = index.catalog.items(index.catalog.ids("picture"))
+    assert sorted(item.path for item in items) == sorted(vectors)
+    for item in items:
+        np.testing.assert_allclose(index.catalog.vectors_of([item.id])[0], vectors[item.path], atol=1e-3)
+
+
+def test_only_the_lost_part_of_a_large_catalog_is_embedded_again(index: LocalIndex, model: PixelModel) -> None:
+    """One page of noise among many costs the files on it and their neighbours."""
+    for seed in range(40, 600):
+        draw(index.root / f"{seed}.png", seed)
+    index.update()
+    size, total = (index.catalog.rows(f"PRAGMA page_{what}")[0][0] for what in ("size", "count"))
+    pages = dict(index.catalog.rows("SELECT name, rootpage FROM sqlite_master"))
+    index.close()
+    damaged = next(page for page in range(total - 2, 3, -1) if page + 1 not in pages.values())
+    with open(index.catalog_path, "r+b") as file:
+        file.seek(damaged * size)
+        file.write(b"\xff" * size)
+    assert examine(index, mend=True)[0].mended
+    model.embedded = 0
+    done = index.update()
+    assert index.catalog.counts().pictures == 600
+    assert 0 <= model.embedded < 450
+    assert done.failures == {}
+
+
+@pytest.mark.parametrize("damage", ["noise", "gone", "stale"])
+def test_caches(index: LocalIndex, model: PixelModel, damage: str) -> None:
+    folder = index.place / "nearest-picture"
+    if damage == "gone":
+        shutil.rmtree(folder)
+    elif damage == "noise":
+        for path in folder.iterdir():
+            path.write_bytes(os.urandom(path.stat().st_size))
+    else:
+        index.catalog.forget([3])
+    index.close()
+    (found,) = examine(index)
+    assert found.what.startswith("the search cache of pictures is not usable")
+    assert [one.mended for one in examine(index, mend=True)] == [True]
+    assert examine(index) == []
+
+
+def test_what_a_killed_update_left(index: LocalIndex) -> None:
+    (index.place / "lock.json").write_text('{"pid": 1}')
+    (found,) = examine(index)
+    assert "killed" in found.what
+    assert examine(index, mend=True) == [found._replace(mended=True)]
+    assert examine(index) == []
+    index.create(index.new_catalog_path).close()
+    (found,) = examine(index)
+    assert "reindexing" in found.what
+    assert "--reindex" in found.remedy
+
+
+def test_another_model(index: LocalIndex) -> None:
+    found = examine(open_index(index.root, model=PixelModel("pixels-2")))
+    assert "cannot be compared" in found[0].what
+    assert "index.update(reindex=True)" in worded(found[0].remedy)
+
+
+def test_a_disk_that_is_nearly_full(index: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(index.place)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: usage._replace(free=5_000_000))
+    (found,) = examine(index)
+    assert found == Finding(f"the disk of {index.place} has 5 MB left", "make room, or use --index DIR")
+
+
+def test_a_place_that_cannot_be_written(index: LocalIndex, ordinary_user: None) -> None:
+    index.place.chmod(0o555)
+    try:
+        (found,) = examine(index)
+    finally:
+        index.place.chmod(0o755)
+    assert "cannot be written" in found.what
+
+
+def test_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here all is well; what is missing or does not work is named."""
+    here = installation()
+    assert here.findings == []
+    assert {"openvino", "torch", "HEIC", "RAW", "video", "search", "bundled model"} <= here.facts.keys()
+    assert "256 dimensions" in here.facts["bundled model"]
+    monkeypatch.setattr("diptych.installation.NEEDED", ("numpy", "no-such-package"))
+
+    def broken() -> None:
+        raise OSError("libfoo.so is missing")
+
+    monkeypatch.setattr("diptych.load", broken, raising=False)
+    monkeypatch.setattr("diptych.engines.is_installed", lambda engine: engine == "openvino")
+    found = installation()
+    assert found.facts["engines"].startswith("openvino; PyTorch is not installed")
+    said = [finding.what for finding in found.findings]
+    assert said == ["no-such-package is not installed", "bundled model: libfoo.so is missing"]
+
+
+def test_the_command(cli: Cli, index: LocalIndex) -> None:
+    said = cli("doctor", index.root)
+    assert said.code == OK
+    assert "nothing is wrong" in said.err
+    assert "pictures  40" in said.out
+    change(index, "UPDATE items SET vector = x'00' WHERE id = 7")
+    said = cli("doctor", index.root, "--json")
+    assert said.code == FAILED
+    assert said.json["findings"][0]["mended"] is False
+    said = cli("doctor", index.root, "--mend")
+    assert said.code == OK
+    assert "mended: 1 files have vectors" in said.out
+    assert cli("doctor", index.root).code == OK
+
+
+def test_files_that_cannot_be_read_are_named(cli: Cli, index: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search names them once and counts them later; who asks hears of them here."""
+    for name in ("one.jpg", "two.jpg"):
+        (Path(index.root) / name).write_bytes(b"no picture")
+    index.update()
+    said = cli("doctor", index.root)
+    assert said.code == PARTLY
+    assert "nothing is wrong" not in said.err
+    assert "not read: one.jpg: not an image." in said.out
+    assert set(cli("doctor", index.root, "--json").json["unread"]) == {"one.jpg", "two.jpg"}
+    monkeypatch.setattr("diptych.cli.doctor.MOST_UNREAD", 1)
+    assert "and 1 more not read (--json has all)" in cli("doctor", index.root).out

@@ -1,0 +1,51 @@
+"""What is kept in the user's cache is shown, and goes when it is told to; nothing else does."""
+
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+
+from diptych.cli import FAILED, OK, USAGE
+from diptych.storage import compiled_cache
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "diptych"
+
+
+def test_the_cache_is_shown_and_emptied(cache: Path, cli: Cli, tmp_path: Path) -> None:
+    assert cli("doctor", "--cache", "--json").json["freed"] == 0
+    compiled_cache.write("a", b"x" * 996)
+    (cache / "vectors" / "set").mkdir(parents=True)
+    (cache / "vectors" / "set" / "1.npz").write_bytes(b"y" * 2_000_000)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").write_bytes(b"z")
+    (cache / "vectors" / "link").symlink_to(tmp_path / "mine")
+    (cache / "notes.txt").write_text("of somebody else")
+    shown = {Path(row["folder"]).name: row for row in cli("doctor", "--cache", "--json").json["cache"]}
+    assert (shown["compiled"]["files"], shown["compiled"]["size"]) == (1, 1000)
+    assert shown["vectors"]["size"] >= 2_000_000
+    said = cli("doctor", "--cache")
+    assert "2.0 MB" in said.out
+    assert "--empty removes it" in said.err
+    emptied = cli("doctor", "--cache", "--empty")
+    assert (emptied.code, "2.0 MB went" in emptied.err) == (OK, True)
+    assert all(row["files"] == 0 for row in cli("doctor", "--cache", "--json").json["cache"])
+    assert (tmp_path / "mine" / "photo.jpg").exists()
+    assert (cache / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("also", [(), ("--empty",)])
+def test_a_user_without_a_home_has_none(cli: Cli, monkeypatch: pytest.MonkeyPatch, also: tuple[str, ...]) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: Path("relative"))
+    said = cli("doctor", "--cache", *also)
+    assert said.code == FAILED
+    assert "no place for a cache" in said.err
+
+
+def test_cache_stands_alone(cli: Cli, tmp_path: Path) -> None:
+    for arguments in (("--empty",), ("--cache", tmp_path), ("--cache", "--model", "bundled")):
+        assert cli("doctor", *arguments).code == USAGE
