@@ -72,6 +72,84 @@ def test_imports_go_down(path: Path) -> None:
     assert not up, f"{path.name} is on the floor of {here} and imports upwards: {up}"
 
 
+def test_no_folder_is_crowded() -> None:
+    """At most twelve modules a folder; `cli/`, a file a command, is apart."""
+    counts = {path.relative_to(ROOT).as_posix(): len([*path.glob("*.py")]) for path in {file.parent for file in FILES}}
+    assert {folder: count for folder, count in counts.items() if count > 12}.keys() <= {"diptych/cli"}
+
+
+def imports_of_all() -> dict[str, set[str]]:
+    """Each module with the modules of the package that it imports in any way: deferred imports and those for the type
+    checker count."""
+    modules = {module_name(path): path for path in FILES}
+    graph = {}
+    for module, path in modules.items():
+        targets = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                targets |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                targets |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+        found = {name if name in modules else name.rpartition(".")[0] for name in targets}
+        # The package itself only lists public names for the type checker; the version is all that others take from it
+        graph[module] = {name for name in found if name in modules} - {module, "diptych"}
+    del graph["diptych"]
+    return graph
+
+
+def module_name(path: Path) -> str:
+    """diptych/nets/clip.py -> diptych.nets.clip, diptych/nets/__init__.py -> diptych.nets"""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The sets of nodes from each of which every other of them can be reached."""
+    reached = {node: reachable(graph, node) for node in graph}
+    groups = {
+        frozenset({node, *(other for other in reached[node] if node in reached.get(other, ()))}) for node in graph
+    }
+    return sorted(sorted(group) for group in groups if len(group) > 1)
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    seen, todo = set[str](), [start]
+    while todo:
+        new = graph.get(todo.pop(), set()) - seen
+        seen |= new
+        todo += new
+    return seen
+
+
+def between_neighbours(graph: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Imports between two modules or folders of one folder, at every level: from the child of their nearest common
+    folder that holds the one to that which holds the other."""
+    found: dict[str, set[str]] = {}
+    for module, targets in graph.items():
+        for target in targets:
+            one, other = module.split("."), target.split(".")
+            depth = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+            if depth is not None:  # else one is the other's folder
+                found.setdefault(".".join(one[: depth + 1]), set()).add(".".join(other[: depth + 1]))
+    return found
+
+
+@pytest.mark.xfail(reason="being untied")
+def test_no_module_imports_itself_in_a_circle() -> None:
+    assert circles(imports_of_all()) == []
+
+
+@pytest.mark.xfail(reason="being untied")
+def test_no_folders_import_each_other_in_a_circle() -> None:
+    assert circles(between_neighbours(imports_of_all())) == []
+
+
+def test_circles_are_seen() -> None:
+    graph = {"p.a.x": {"p.b.y"}, "p.b.y": {"p.c"}, "p.b.z": {"p.a.x"}, "p.c": set[str]()}
+    assert circles(graph) == []
+    assert circles(between_neighbours(graph)) == [["p.a", "p.b"]]
+    assert circles({**graph, "p.c": {"p.b.y"}}) == [["p.b.y", "p.c"]]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_are_short_and_named(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
