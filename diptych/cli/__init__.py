@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from diptych import __version__
+from diptych.cli.renamed_flags import with_new_flags
 from diptych.cli.wording import message_of
 from diptych.display.escaping import harmless
 from diptych.errors import DiptychError
@@ -63,7 +64,7 @@ class _Commands(click.Group):
             from diptych.cli.sections import no_such_command
 
             raise click.UsageError(no_such_command(args[0], COMMANDS), ctx)
-        return super().resolve_command(ctx, args)
+        return super().resolve_command(ctx, [args[0], *with_new_flags(args[0], args[1:], quiet=ctx.resilient_parsing)])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
