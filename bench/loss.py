@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from table import Row, arguments, report
 from torch import Tensor
 
-from diptych.nets.loss import sigmoid_loss, softmax_loss
+from diptych.training.objectives.contrastive import sigmoid_loss, softmax_loss
 
 QUESTION = "Value and gradients of the loss of one batch, by seconds and by memory"
 TILES = (64, 128, 256, 512, 1024, 4096)

@@ -23,8 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, ViTConfig
-from diptych.nets.loss import softmax_loss
 from diptych.nets.presets import preset
+from diptych.training.objectives.contrastive import softmax_loss
 from diptych.training.optim.precision import has_bfloat16
 from diptych.training.parallel.compilation import compile_towers
 

@@ -1,1 +1,1 @@
-"""The two towers, in torch alone: no files, no pictures, no strings."""
+"""The image and text towers, in torch alone: no files, images or strings. The losses are in `training.objectives`."""

@@ -6,8 +6,8 @@ from dataclasses import replace
 import torch
 
 from diptych.nets.clip import CLIP
-from diptych.nets.loss import softmax_loss
 from diptych.nets.presets import preset
+from diptych.training.objectives.contrastive import softmax_loss
 from diptych.training.optim.precision import has_bfloat16
 
 

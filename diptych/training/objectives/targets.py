@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diptych.data.loading.decoding import content_id
-from diptych.nets.positives import Shared
+from diptych.training.objectives.positives import Shared
 
 if TYPE_CHECKING:
     from jaxtyping import Int

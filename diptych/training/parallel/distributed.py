@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from diptych.errors import ArgumentError, Setting
 from diptych.nets.clip import CLIP, Output
-from diptych.nets.loss import Part, Sums, chance_loss, sigmoid_loss, softmax_loss
+from diptych.training.objectives.contrastive import Part, Sums, chance_loss, sigmoid_loss, softmax_loss
 from diptych.training.objectives.targets import Identities, positives
 from diptych.training.parallel.sharding import split
 

@@ -189,7 +189,7 @@ def test_time_left() -> None:
 
 def test_chance_of_both_losses() -> None:
     """Against the losses themselves, of a model that gives every pair the same score."""
-    from diptych.nets.loss import chance_loss, sigmoid_loss, softmax_loss
+    from diptych.training.objectives.contrastive import chance_loss, sigmoid_loss, softmax_loss
 
     image, text, scale = torch.ones(8, 1), torch.ones(24, 1), torch.tensor(1.0)
     pairs = torch.arange(24) // 3, torch.arange(24)

@@ -7,9 +7,9 @@ import torch
 
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
-from diptych.nets.loss import softmax_loss
 from diptych.nets.transformer import attend
 from diptych.training.diagnostics.not_finite import why_not_finite
+from diptych.training.objectives.contrastive import softmax_loss
 from diptych.training.parallel.compilation import compile_towers
 
 BLOCK = "image.transformer.blocks.0"

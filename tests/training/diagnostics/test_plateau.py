@@ -10,8 +10,8 @@ from torch import Tensor
 
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
-from diptych.nets.loss import chance_loss, sigmoid_loss, softmax_loss
 from diptych.training.diagnostics.plateau import Evidence, Plateau, mean_cosine
+from diptych.training.objectives.contrastive import chance_loss, sigmoid_loss, softmax_loss
 
 THINGS, BATCH = 64, 16
 LOOKS = torch.randn(THINGS, 3, 16, 16, generator=torch.Generator().manual_seed(1))

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from diptych.nets.clip import CLIP
 from diptych.nets.config import ResNetConfig
-from diptych.nets.loss import softmax_loss
 from diptych.nets.presets import preset
 from diptych.nets.resnet import Bottleneck
 from diptych.training.finetuning.freezing import freeze_batch_norm, interpolate, lock_image, parameter_groups, sweep
+from diptych.training.objectives.contrastive import softmax_loss
 from diptych.training.setup import set_dropout
 
 

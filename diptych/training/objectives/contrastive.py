@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diptych.errors import ArgumentError
-from diptych.nets.positives import Diagonal, Listed, Positives
+from diptych.training.objectives.positives import Diagonal, Listed, Positives
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from diptych.nets.positives import Pairs
+    from diptych.training.objectives.positives import Pairs
 
 TILE_ELEMENTS = {"cpu": 2**23, "cuda": 2**26}  # beyond these a larger tile is no faster
 MIN_TILE = 64  # rows; with fewer the matrix product is slow

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from diptych.nets.loss import Part, Sums, sigmoid_loss, softmax_loss
-from diptych.nets.positives import Shared
+from diptych.training.objectives.contrastive import Part, Sums, sigmoid_loss, softmax_loss
+from diptych.training.objectives.positives import Shared
 
-GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "loss.safetensors")
+GOLDEN = load_file(Path(__file__).parents[2] / "golden" / "loss.safetensors")
 INPUTS = {softmax_loss: ("image", "text", "scale"), sigmoid_loss: ("image", "text", "scale", "bias")}
 both = pytest.mark.parametrize("loss", list(INPUTS), ids=["softmax", "sigmoid"])
 
