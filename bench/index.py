@@ -200,7 +200,7 @@ def unchanged(model: diptych.Embedder, count: int, rounds: int) -> list[Row]:
             os.utime(sub / f"picture-{number:06}.jpg", (1, 1))
         rng, files = np.random.default_rng(0), sorted(scan(folder))
         catalog = Catalog.create(
-            open_index(folder).new_catalog_path.with_name("catalog.sqlite"),
+            open_index(folder).catalog_path,
             fingerprint=model.fingerprint, model=BUNDLED, dim=model.dim,
         )  # fmt: skip
         vectors = rng.normal(size=(count, 1, model.dim)).astype(np.float32)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from diptych.failures import Failure as Failure
     from diptych.failures import TextError as TextError
     from diptych.index.catalog.catalog import Counts as Counts
+    from diptych.index.catalog.facts import Rules as Rules
     from diptych.index.doctor import Finding as Finding
     from diptych.index.doctor import examine as examine
     from diptych.index.local import LocalIndex as LocalIndex
@@ -30,11 +31,10 @@ if TYPE_CHECKING:
     from diptych.index.search.query import Query as Query
     from diptych.index.search.query import QueryError as QueryError
     from diptych.index.search.query import Term as Term
-    from diptych.index.search.search import Found as Found
-    from diptych.index.search.search import Hit as Hit
+    from diptych.index.search.results import Found as Found
+    from diptych.index.search.results import Hit as Hit
     from diptych.index.search.search import search_all as search_all
-    from diptych.index.update.update import Rules as Rules
-    from diptych.index.update.update import Updated as Updated
+    from diptych.index.update.results import Updated as Updated
     from diptych.media.images import ImageError as ImageError
     from diptych.media.images import Preprocess as Preprocess
     from diptych.media.path_patterns import PatternError as PatternError
@@ -74,9 +74,9 @@ _HOMES = {
     "LocalIndex": "diptych.index.local",
     "Query": "diptych.index.search.query",
     "Filters": "diptych.index.search.filters",
-    "Found": "diptych.index.search.search",
-    "Hit": "diptych.index.search.search",
-    "Updated": "diptych.index.update.update",
+    "Found": "diptych.index.search.results",
+    "Hit": "diptych.index.search.results",
+    "Updated": "diptych.index.update.results",
     "examine": "diptych.index.doctor",
     "Finding": "diptych.index.doctor",
     "convert": "diptych.exporting",
@@ -89,7 +89,7 @@ _HOMES = {
     "Counts": "diptych.index.catalog.catalog",
     "Forgetting": "diptych.training.finetuning.forgetting",
     "Retrieval": "diptych.scoring.metrics",
-    "Rules": "diptych.index.update.update",
+    "Rules": "diptych.index.catalog.facts",
     "Term": "diptych.index.search.query",
     "DiptychError": "diptych.errors",
     "Setting": "diptych.errors",

@@ -77,6 +77,10 @@ class Searched:
         self.under = ""
         self.catalog = Catalog.create(self.place / "catalog.sqlite", fingerprint="a", model="bundled", dim=DIM)
 
+    @property
+    def on_disk(self) -> "Searched":
+        return self
+
     def path_of(self, path: str) -> Path:
         return self.root / path
 

@@ -35,7 +35,7 @@ from diptych.engines import EngineName
 if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
     from diptych.index.update.precomputed import Given
-    from diptych.index.update.update import Updated
+    from diptych.index.update.results import Updated
 
 ACTIONS = {"duplicates": "diptych.cli.duplicates"}  # what else is done with an index: word -> module with a command
 
@@ -164,7 +164,7 @@ def _left_out_before(index: LocalIndex) -> Sequence[str]:
     from diptych.storage.faults import IndexFault
 
     with suppress(IndexFault):
-        return index.remembered.exclude
+        return index.on_disk.noted_rules.exclude
     return ()
 
 

@@ -22,7 +22,7 @@ from diptych.untrusted.regular_files import open_file
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from diptych.index.search.search import Hit
+    from diptych.index.search.results import Hit
 
 _GAP = "  "
 _PLAIN = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))  # Pillow opens these by itself

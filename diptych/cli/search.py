@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
     from diptych.index.search.filters import Filters
     from diptych.index.search.query import Query
-    from diptych.index.search.search import Found, Hit, Wanted
+    from diptych.index.search.results import Found, Hit
+    from diptych.index.search.search import Wanted
 
 _ORDER = "diptych.terms"
 _FOUND: dict[str, Wanted] = {"pictures": "picture", "texts": "text", "both": "both"}

@@ -11,14 +11,15 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from diptych.index.catalog.catalog import BLOCK, MODALITIES, Catalog
-from diptych.media.items import Modality
+from diptych.index.catalog.validation import stamp_of
+from diptych.media.items import Counts, Modality
 from diptych.storage.directory import IndexDirectory
 from diptych.storage.faults import IndexBusyError, IndexPlaceError
 from diptych.storage.lock import locked
@@ -87,20 +88,41 @@ def _name(modality: Modality) -> str:
     return f"nearest-{modality}"
 
 
+class _Wanted(NamedTuple):
+    """What a modality's cache must fit: the catalog's stamp of now and the one that it noted last, the dimension of its
+    vectors and the number of its items."""
+
+    modality: Modality
+    stamp: str
+    noted: str | None
+    dim: int
+    count: Callable[[], int]
+
+    @classmethod
+    def by(cls, facts: Mapping[str, Any], modality: Modality, count: Callable[[], int]) -> _Wanted:
+        """As the facts of a catalog have it."""
+        return cls(modality, stamp_of(facts, modality), facts.get(f"cached.{modality}"), facts["dim"], count)
+
+
+def _wanted(catalog: Catalog, modality: Modality) -> _Wanted:
+    return _Wanted.by(catalog.facts(), modality, lambda: catalog.count(modality))
+
+
 def opened(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
     """The cache as it should be: opened, brought up to date, or built.
 
     While another process updates the index, its last cache is used as it is. Where nothing can be written, a cache is
     built in a temporary folder and goes with the program.
     """
-    if nearest := _at(catalog, directory_of(place, modality), modality, catalog.stamp(modality)):
+    directory, wanted = directory_of(place, modality), _wanted(catalog, modality)
+    if nearest := _at(directory, wanted.stamp, wanted):
         return nearest
     try:
         with locked(place / LOCK):
-            return _renewed(catalog, place, modality)
+            return _renewed(catalog, place, _wanted(catalog, modality))
     except IndexBusyError:
-        last = _noted(catalog, modality)
-        return (last and _at(catalog, directory_of(place, modality), modality, last)) or _temporary(catalog, modality)
+        last = _wanted(catalog, modality)
+        return (last.noted and _at(directory, last.noted, last)) or _temporary(catalog, modality)
     except IndexPlaceError:
         return _temporary(catalog, modality)
 
@@ -110,18 +132,20 @@ def rebuilt(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
     try:
         with locked(place / LOCK):
             discard(place, modality)
-            return _renewed(catalog, place, modality)
+            return _renewed(catalog, place, _wanted(catalog, modality))
     except (IndexBusyError, IndexPlaceError):
         return _temporary(catalog, modality)
 
 
-def refresh(catalog: Catalog, place: Path, *, arranging: Progress | None = None) -> None:
-    """Bring the caches of all modalities up to date. The lock is held by the caller."""
-    counts = catalog.counts()
+def refresh(
+    catalog: Catalog, place: Path, facts: Mapping[str, Any], counts: Counts, *, arranging: Progress | None = None
+) -> None:
+    """Bring the caches of all modalities up to date with a catalog of these facts and counts. The lock is held by the
+    caller."""
     for modality in MODALITIES:
-        is_there = IndexDirectory(place).status(_name(modality)) is not None
-        if (counts.pictures if modality == "picture" else counts.texts) or is_there:
-            _renewed(catalog, place, modality, arranging)
+        number = counts.pictures if modality == "picture" else counts.texts
+        if number or IndexDirectory(place).status(_name(modality)) is not None:
+            _renewed(catalog, place, _Wanted.by(facts, modality, lambda number=number: number), arranging)
 
 
 def fault(catalog: Catalog, place: Path, modality: Modality) -> str | None:
@@ -150,7 +174,7 @@ def fingerprint_of(place: Path, modality: Modality) -> str | None:
         return None
 
 
-def _at(catalog: Catalog, directory: IndexDirectory, modality: Modality, stamp: str) -> Nearest | None:
+def _at(directory: IndexDirectory, stamp: str, wanted: _Wanted) -> Nearest | None:
     """The cache in a directory if it is whole, carries this stamp, and is no larger than one of this catalog can be:
     what it claims takes time and memory before anything shows that it is not true."""
     from diptych.vectors.nearest import CacheError, Nearest
@@ -158,80 +182,72 @@ def _at(catalog: Catalog, directory: IndexDirectory, modality: Modality, stamp: 
 
     try:
         head = Head.read(directory)
-        if head.dim != catalog.dim or (head.rows > _FEW and head.rows > 2 * catalog.count(modality) + _FEW):
+        if head.dim != wanted.dim or (head.rows > _FEW and head.rows > 2 * wanted.count() + _FEW):
             return None
         return Nearest.open(directory, stamp=stamp)
     except (CacheError, OSError):
         return None
 
 
-def _renewed(catalog: Catalog, place: Path, modality: Modality, arranging: Progress | None = None) -> Nearest:
-    directory, stamp = directory_of(place, modality), catalog.stamp(modality)
+def _renewed(catalog: Catalog, place: Path, wanted: _Wanted, arranging: Progress | None = None) -> Nearest:
+    directory = directory_of(place, wanted.modality)
     if not directory.exists:
-        discard(place, modality)
-    nearest = _at(catalog, directory, modality, stamp) or _grown(catalog, directory, modality, stamp)
-    nearest = nearest or _built(catalog, directory, modality, stamp, arranging)
-    if _noted(catalog, modality) != stamp:
-        catalog.set_facts({f"cached.{modality}": stamp})
+        discard(place, wanted.modality)
+    nearest = _at(directory, wanted.stamp, wanted) or _grown(catalog, directory, wanted)
+    nearest = nearest or _built(catalog, directory, wanted, arranging)
+    if wanted.noted != wanted.stamp:
+        catalog.set_facts({f"cached.{wanted.modality}": wanted.stamp})
     return nearest
 
 
-def _noted(catalog: Catalog, modality: Modality) -> str | None:
-    return catalog.facts().get(f"cached.{modality}")
-
-
-def _grown(catalog: Catalog, directory: IndexDirectory, modality: Modality, stamp: str) -> Nearest | None:
+def _grown(catalog: Catalog, directory: IndexDirectory, wanted: _Wanted) -> Nearest | None:
     """The last cache with what came and without what went; None where building is the better way, or the only one.
 
     Until the last step it keeps its old stamp: wherever this ends, the ids say again what is missing.
     """
     from diptych.vectors.nearest import CacheError
 
-    noted = _noted(catalog, modality)
-    nearest = _at(catalog, directory, modality, noted) if noted else None
-    if nearest is None or noted is None:
+    nearest = _at(directory, wanted.noted, wanted) if wanted.noted else None
+    if nearest is None or wanted.noted is None:
         return None
-    wanted, there = catalog.ids(modality), nearest.ids
-    added, removed = np.setdiff1d(wanted, there, assume_unique=True), np.setdiff1d(there, wanted, assume_unique=True)
+    now, there = catalog.ids(wanted.modality), nearest.ids
+    added, removed = np.setdiff1d(now, there, assume_unique=True), np.setdiff1d(there, now, assume_unique=True)
     if len(added) > max(len(there), BLOCK):
         return None
     try:
         if len(removed):
-            nearest.remove(removed, stamp=noted)
+            nearest.remove(removed, stamp=wanted.noted)
         for start in range(0, len(added), BLOCK):
             some = added[start : start + BLOCK]
-            nearest.add(some, catalog.vectors_of(some), stamp=noted)
+            nearest.add(some, catalog.vectors_of(some), stamp=wanted.noted)
     except CacheError:  # a file of it is another's as well, and is not written to
         return None
     if nearest.outgrown:
         return None
-    nearest.remove(np.empty(0, np.int64), stamp=stamp)
+    nearest.remove(np.empty(0, np.int64), stamp=wanted.stamp)
     return nearest
 
 
 def _built(
-    catalog: Catalog,
-    directory: str | os.PathLike[str],
-    modality: Modality,
-    stamp: str,
-    arranging: Progress | None = None,
+    catalog: Catalog, directory: str | os.PathLike[str], wanted: _Wanted, arranging: Progress | None = None
 ) -> Nearest:
     from diptych.vectors.nearest import READINGS, Nearest
     from diptych.vectors.tuning import EXACT_UP_TO
 
-    total, done = READINGS * len(catalog.ids(modality)), 0
+    total, done = READINGS * wanted.count(), 0
 
     def tell(rows: int) -> None:
         nonlocal done
         done += rows
-        if arranging and total * catalog.dim > READINGS * EXACT_UP_TO:  # a smaller one takes no time
+        if arranging and total * wanted.dim > READINGS * EXACT_UP_TO:  # a smaller one takes no time
             arranging(done, total)
 
-    return Nearest.build_blocks(directory, catalog.vectors(modality), dim=catalog.dim, stamp=stamp, tell=tell)
+    vectors = catalog.vectors(wanted.modality)
+    return Nearest.build_blocks(directory, vectors, dim=wanted.dim, stamp=wanted.stamp, tell=tell)
 
 
 def _temporary(catalog: Catalog, modality: Modality) -> Nearest:
     folder = tempfile.mkdtemp(prefix="diptych-nearest-")
-    nearest = _built(catalog, Path(folder) / "nearest", modality, catalog.stamp(modality))
+    nearest = _built(catalog, Path(folder) / "nearest", _wanted(catalog, modality))
     weakref.finalize(nearest, shutil.rmtree, folder, ignore_errors=True)
     return nearest

@@ -18,6 +18,7 @@ from diptych.index.catalog.recovery import facts_of, recover, remove, set_aside
 from diptych.index.catalog.schema import FORMAT, MODALITIES
 from diptych.index.catalog.validation import are_unit, sound_vector
 from diptych.index.local import open_index
+from diptych.index.model import facts_to_come
 from diptych.storage.faults import (
     IndexBusyError,
     IndexDamagedError,
@@ -74,7 +75,7 @@ def examine(index: LocalIndex | str | os.PathLike[str], *, mend: bool = False) -
 def _of_contents(index: LocalIndex, *, mend: bool) -> Iterator[Finding]:
     if _is_foreign(index):
         return
-    beside = [*_of_second_names(index, [index.catalog_path.name, index.new_catalog_path.name], mend)]
+    beside = [*_of_second_names(index, [index.catalog_path.name, index.on_disk.new_catalog_path.name], mend)]
     beside += _of_companions(index, mend)
     yield from beside
     if beside and not mend:
@@ -93,7 +94,7 @@ def _of_contents(index: LocalIndex, *, mend: bool) -> Iterator[Finding]:
     yield from _of_caches(index, mend)  # before the rows, whose mending changes what a cache should hold
     yield from _of_rows(index, mend)
     if mend:
-        caches.refresh(index.catalog, index.place)
+        caches.refresh(index.catalog, index.place, index.catalog.facts(), index.catalog.counts())
     yield from _of_model(index)
 
 
@@ -115,11 +116,11 @@ def _of_place(index: LocalIndex, mend: bool) -> Iterator[Finding]:
         )
     if (free := directory.free_bytes()) < LITTLE_BYTES:
         yield Finding(f"the disk of {directory} has {free / 2**20:.0f} MB left", "make room, or use --index DIR")
-    is_begun = directory.status(index.new_catalog_path.name) is not None
+    is_begun = directory.status(index.on_disk.new_catalog_path.name) is not None
     if is_begun and (mend or not holder(directory.path / caches.LOCK)):
         yield Finding(
             "a reindexing was begun and not finished",
-            f"`diptych index FOLDER --reindex` goes on with it; to give it up, remove {index.new_catalog_path}",
+            f"`diptych index FOLDER --reindex` goes on with it; to give it up, remove {index.on_disk.new_catalog_path}",
         )
 
 
@@ -148,8 +149,8 @@ def _of_second_names(index: LocalIndex, names: Sequence[str], mend: bool) -> Ite
 
 def _of_companions(index: LocalIndex, mend: bool) -> Iterator[Finding]:
     """What SQLite would act on and diptych did not make."""
-    for path in (index.catalog_path, index.new_catalog_path):
-        for name, fault in index.directory.companion_faults(path.name, recover=index.recovers):
+    for path in (index.catalog_path, index.on_disk.new_catalog_path):
+        for name, fault in index.directory.companion_faults(path.name, recover=index.on_disk.recovers):
             remedy = f"it is called {set_aside(path.with_name(name))} now" if mend else "--mend moves it aside"
             yield Finding(fault.problem, remedy, mend)
 
@@ -160,7 +161,7 @@ def _is_foreign(index: LocalIndex) -> bool:
 
 
 def _folders_in_the_way(index: LocalIndex) -> list[Path]:
-    catalogs = (index.catalog_path.name, index.new_catalog_path.name)
+    catalogs = (index.catalog_path.name, index.on_disk.new_catalog_path.name)
     names = [*catalogs, *(name + ending for name in catalogs for ending in COMPANIONS), caches.LOCK]
     return [index.directory.path / name for name in names if index.directory.has_directory(name)]
 
@@ -209,9 +210,13 @@ def _likely_facts(index: LocalIndex) -> dict[str, Any] | None:
             f"{index.catalog_path} does not say any more which model made its vectors, and {model.source} did not.",
             remedy=["Name the one that did with ", Setting("model"), ", or give them up with ", _REINDEX, "."],
         )
-    facts = index.facts_to_come
+    facts = facts_to_come(model, index.root, follow_links=_follows_links(index))
     index.trust.also(facts)
     return {**facts._asdict(), "follow_links": "yes" if facts.follow_links else "no"}
+
+
+def _follows_links(index: LocalIndex) -> bool:
+    return bool(index.follow_links if index.damage else index.rules.follow_links)
 
 
 def _of_rows(index: LocalIndex, mend: bool) -> Iterator[Finding]:

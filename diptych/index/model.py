@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from diptych import __version__
 from diptych.errors import Setting
 from diptych.index.catalog.recovery import facts_of
+from diptych.index.trust.identity import Facts
 from diptych.index.trust.strangers import cut, shown, untrusted
 from diptych.storage.faults import IndexDamagedError, IndexModelError
 
@@ -17,55 +19,104 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from diptych.embedder import Embedder
-    from diptych.index.local import LocalIndex
+    from diptych.index.folder import IndexFolder
 
 BUNDLED = "bundled"  # how the bundled model is called in a catalog: its path is another in each installation
 _REINDEX = Setting("reindex", True, "index.update")
 _NAME_IT = ["Name where it is now with ", Setting("model"), ", or another model with it and ", _REINDEX, "."]
 
 
-def own_model(index: LocalIndex, open_model: Callable[[str | None], Any]) -> Embedder:
+class IndexModel:
+    """The model of an index, opened when it is first asked for: the one that was given or named, else the index's own.
+
+    `name` is the name that was given, `opened` the model itself, None until it is open. `open_model` opens a name; None
+    stands for the bundled model.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Embedder | None = None,
+        open_model: Callable[[str | None], Any] | None = None,
+    ):
+        is_name = isinstance(model, str | os.PathLike)
+        self.name: str | None = os.fspath(model) if is_name else None  # type: ignore[arg-type]
+        self.opened: Embedder | None = None if is_name else model  # type: ignore[assignment]
+        self._open = open_model or _load
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether it was given or named, or is open."""
+        return self.name is not None or self.opened is not None
+
+    def of(self, folder: IndexFolder) -> Embedder:
+        """The model, whether it fits the index or not: the one that was chosen, else the index's own as far as the
+        catalog can be read, else the bundled one."""
+        if self.opened is None:
+            self.opened = self._open(self.name) if self.name is not None else own_model(folder, self._open)
+        return self.opened  # type: ignore[return-value]
+
+    def fitting(self, folder: IndexFolder) -> Embedder:
+        """The model. Raises IndexModelError where the index is of another."""
+        catalog = folder.opened()  # a damaged one is reported at once
+        model = self.of(folder)
+        if catalog:
+            check_fits(folder.place, catalog.opened_facts, model)
+        return model
+
+
+def _load(name: str | None) -> Embedder:
+    from diptych.embedder import load
+
+    return load(name)
+
+
+def own_model(folder: IndexFolder, open_model: Callable[[str | None], Any]) -> Embedder:
     """The model that the index was made with; the bundled one for an index to come.
 
     What a stranger's catalog names is not opened: IndexUntrustedError. Nor is what it names relative to the current
     folder, whoever made it, for no catalog of ours does: IndexModelError, as for a model that cannot be opened.
     """
-    source = named(index)
+    source = named(folder)
     if source == BUNDLED:
         return open_model(None)
     try:
         return open_model(_absolute(source))
     except (OSError, ValueError) as error:
         raise IndexModelError(
-            f"{index.place} was made with {shown(source)}, which cannot be opened ({str(error).rstrip('.')}).",
+            f"{folder.place} was made with {shown(source)}, which cannot be opened ({str(error).rstrip('.')}).",
             remedy=_NAME_IT,
         ) from error
 
 
-def named(index: LocalIndex) -> str:
+def named(folder: IndexFolder) -> str:
     """What the catalog calls its model, where that may be opened. Raises IndexUntrustedError where it may not."""
-    if not index.exists:
-        return BUNDLED
-    trust = index.trust
-    if index.damage:
+    trust = folder.trust
+    try:
+        catalog = folder.opened()
+        if catalog is None:
+            return BUNDLED
+        facts, is_followed = catalog.opened_facts, trust.holds
+    except (IndexDamagedError, sqlite3.DatabaseError):
         if known := trust.model:
             return known
-        facts, is_followed = facts_of(index.catalog_path), trust.accepts
-    else:
-        facts = index.catalog.facts()
-        is_followed = trust.holds
+        facts, is_followed = facts_of(folder.catalog_path), trust.accepts
     source = facts.get("model", BUNDLED)
     if source != BUNDLED and not is_followed:
-        raise untrusted(index.directory, facts, altered=trust.altered, trouble=trust.trouble)
+        raise untrusted(folder.directory, facts, altered=trust.altered, trouble=trust.trouble)
     return source
 
 
-def check_root(index: LocalIndex) -> None:
+def check_root(folder: IndexFolder) -> None:
     """Raises IndexUntrustedError where an index that lies apart says itself of which folder it is, and is not known to
     be."""
-    facts = index.catalog.facts()
-    if not index.trust.has_root(str(index.root)):
-        raise untrusted(index.directory, facts, altered=index.trust.altered, trouble=index.trust.trouble, root=True)
+    facts, trust = folder.catalog.facts(), folder.trust
+    if not trust.has_root(str(folder.root)):
+        raise untrusted(folder.directory, facts, altered=trust.altered, trouble=trust.trouble, root=True)
+
+
+def facts_to_come(model: Embedder, root: Path, *, follow_links: bool) -> Facts:
+    """The facts of a new catalog for this model and this folder of pictures."""
+    return Facts(source_of(model), model.fingerprint, model.dim, str(root), follow_links)
 
 
 def _absolute(source: object) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from watchfiles import Change
 
     from diptych.index.local import LocalIndex
-    from diptych.index.update.update import Progress, Updated
+    from diptych.index.update.results import Progress, Updated
 
 QUIET_MS, AT_MOST_MS = 500, 5000  # an update begins when nothing has changed for so long, or after so long at most
 _WAKE_MS = 500

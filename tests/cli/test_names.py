@@ -16,7 +16,7 @@ import diptych
 from diptych.cli import OK
 from diptych.cli.names import escaped_json, quoted
 from diptych.cli.results import rows
-from diptych.index.search.search import Hit
+from diptych.index.search.results import Hit
 
 LETTERS = st.text(
     st.sampled_from("ab '\"\\$`!*\n\t\r\x00\x1b\x7f\x9b\u2028\u202eé犬\udc9b\udce9").filter(str.strip), max_size=12

@@ -21,7 +21,7 @@ from diptych.cli.results import rows
 from diptych.cli.terminal import tell_names
 from diptych.failures import Failure
 from diptych.index.doctor import Finding
-from diptych.index.search.search import Hit
+from diptych.index.search.results import Hit
 from diptych.scenes.scene import Scenes
 from diptych.training.diagnostics.monitor import Monitor
 

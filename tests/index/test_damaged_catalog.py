@@ -16,6 +16,7 @@ from diptych.cli import FAILED, OK
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.doctor import examine
 from diptych.index.local import LocalIndex, open_index
+from diptych.index.model import facts_to_come
 from diptych.media.reading import readers
 from diptych.storage.faults import IndexDamagedError, IndexNewerError
 
@@ -262,8 +263,10 @@ def test_a_journal_of_noise_is_put_aside_by_the_doctor(cli: Cli, index: LocalInd
 
 
 def test_a_catalog_in_the_making_that_is_damaged_is_begun_anew(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
-    index.create(index.new_catalog_path).close()
-    zeroed(index.new_catalog_path)
+    index.on_disk.create(
+        facts_to_come(index.model, index.root, follow_links=False), index.on_disk.new_catalog_path
+    ).close()
+    zeroed(index.on_disk.new_catalog_path)
     assert cli("index", index.root, "--reindex").code == OK
     check(index, model)
 

@@ -14,6 +14,7 @@ from diptych.cli import FAILED, OK, PARTLY
 from diptych.errors import worded
 from diptych.index.doctor import Finding, examine
 from diptych.index.local import LocalIndex, open_index
+from diptych.index.model import facts_to_come
 from diptych.installation import installation
 from diptych.storage.faults import IndexPlaceError
 
@@ -150,7 +151,9 @@ def test_what_a_killed_update_left(index: LocalIndex) -> None:
     assert "killed" in found.what
     assert examine(index, mend=True) == [found._replace(mended=True)]
     assert examine(index) == []
-    index.create(index.new_catalog_path).close()
+    index.on_disk.create(
+        facts_to_come(index.model, index.root, follow_links=False), index.on_disk.new_catalog_path
+    ).close()
     (found,) = examine(index)
     assert "reindexing" in found.what
     assert "--reindex" in found.remedy

@@ -25,7 +25,7 @@ from diptych.index.catalog import catalog
 from diptych.index.catalog.schema import connect
 from diptych.index.local import LocalIndex, open_index
 from diptych.index.update.precomputed import open_given
-from diptych.index.update.update import Updated
+from diptych.index.update.results import Updated
 from diptych.index.watching import watch
 from diptych.media.reading import readers
 from diptych.storage.faults import IndexBusyError, IndexFault, IndexModelError, IndexPlaceError
@@ -332,7 +332,7 @@ def test_an_unmounted_disk_is_not_taken_for_an_empty_folder(folder: Path, model:
         with pytest.raises(IndexPlaceError, match=r"knows 7 files.*mounted"):
             index.update(reindex=reindex)
     assert index.catalog.counts().files == 7
-    assert not index.new_catalog_path.exists()
+    assert not index.on_disk.new_catalog_path.exists()
 
 
 def test_a_folder_that_may_not_be_looked_into_is_not_forgotten(

@@ -15,10 +15,11 @@ from index_model import InlineReaders, PixelModel, draw
 from diptych.cli import FAILED, NOTHING, OK, PARTLY, USAGE, freshness
 from diptych.index.doctor import examine
 from diptych.index.local import LocalIndex, open_index
+from diptych.index.model import facts_to_come
 from diptych.index.roots import as_listed
 from diptych.index.search.filters import Filters
 from diptych.index.search.near_duplicates import find_duplicates
-from diptych.index.update.update import Updated
+from diptych.index.update.results import Updated
 from diptych.storage.faults import IndexPlaceError
 
 HERE, BELOW = ("a.png", "b.png"), ("coco/c.png", "coco/d.png", "coco/deep/e.png")
@@ -203,7 +204,7 @@ def test_several_folders_at_once(
 def test_folders_of_two_models(cli: Cli, tiny_model: Path, two: tuple[Path, Path], tmp_path: Path) -> None:
     assert cli("index", two[0], "--model", tiny_model).code == OK
     with open_index(two[1], model=PixelModel()) as index:
-        index.create()
+        index.on_disk.create(facts_to_come(index.model, index.root, follow_links=False))
     said = cli("search", "a star", *two)
     assert (said.code, said.out) == (FAILED, "")
     assert "scores of two models cannot be compared" in said.err

@@ -77,8 +77,8 @@ def test_in_an_index_that_is_not_known_nothing_is_undone(killed: Path, monkeypat
     with index.locked(), pytest.raises(IndexUnsafeError):  # to write to it makes it nobody's own
         _ = index.catalog
     with monkeypatch.context() as patch:  # by an update that goes on
-        patch.setattr("diptych.index.local.is_held_elsewhere", lambda path: True)
-        assert index.recovers
+        patch.setattr("diptych.index.folder.is_held_elsewhere", lambda path: True)
+        assert index.on_disk.recovers
     assert LocalIndex(killed.parent.parent, index=killed.parent, trust=True).catalog.counts().files == 30
 
 

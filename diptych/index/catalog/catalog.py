@@ -16,7 +16,7 @@ import numpy as np
 from diptych.index.catalog import validation
 from diptych.index.catalog.facts import NEEDED, wrong
 from diptych.index.catalog.schema import FORMAT, MODALITIES, change_tables, check_schema, connect, create_tables
-from diptych.index.catalog.validation import Item, Known
+from diptych.index.catalog.validation import FILE_COLUMNS, Item, Known, State, Summary
 from diptych.media.items import Contents, Counts, Entry, File, Modality
 from diptych.storage.directory import IndexDirectory
 from diptych.storage.faults import IndexBusyError, IndexDamagedError, IndexNewerError, IndexPlaceError, explained
@@ -31,13 +31,9 @@ _HEARD_EVERY_MS = 250  # SQLite may wait for long without coming back to Python,
 BLOCK = 8192  # vectors that are read at a time: 8 MB at 512 dimensions
 _ASKED_AT_ONCE = 500  # ids in one statement; SQLite takes 32,766
 
-_FILE_COLUMNS = (
-    "path", "kind", "size", "mtime_ns", "digest", *validation.DETAILS, "reason", "message", "partial", "reading",
-    "tokenizing",
-)  # fmt: skip
 _PUT_FILE = (
-    f"INSERT INTO files({', '.join(_FILE_COLUMNS)}) VALUES (CAST(? AS TEXT){', ?' * (len(_FILE_COLUMNS) - 1)}) "
-    f"ON CONFLICT(path) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _FILE_COLUMNS[1:])} "
+    f"INSERT INTO files({', '.join(FILE_COLUMNS)}) VALUES (CAST(? AS TEXT){', ?' * (len(FILE_COLUMNS) - 1)}) "
+    f"ON CONFLICT(path) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in FILE_COLUMNS[1:])} "
     "RETURNING id"
 )
 _PUT_ITEM = "INSERT INTO items(file, modality, at_s, line, text, vector) VALUES (?, ?, ?, ?, CAST(? AS TEXT), ?)"
@@ -58,6 +54,7 @@ class Catalog:
 
     A row that none of ours could be is left out wherever rows are read. `refused` names those that were met, and
     `unsound` finds all. `inside` tells which paths lead out of the folder; where it is None, only their letters count.
+    `opened_facts` are the facts as they were when it was opened, `is_earlier` says that its format is an earlier one.
 
     Raises IndexPlaceError, IndexDamagedError and IndexBusyError, as `diptych.storage.faults` says.
     """
@@ -66,7 +63,8 @@ class Catalog:
         self.path = path
         self._db = db
         db.execute(f"PRAGMA busy_timeout = {_HEARD_EVERY_MS}")
-        self._is_earlier = False
+        self.is_earlier = False
+        self.opened_facts: dict[str, Any] = {}
         self.refused: dict[int, str] = {}
         self.inside: Callable[[], Inside | None] = lambda: None
 
@@ -123,7 +121,7 @@ class Catalog:
             raise IndexDamagedError(f"{self.path} says that it has format {form}, and its tables are of another.")
         if last and last[0][0]:
             raise IndexDamagedError(f"{self.path} has given away all ids that there are.")
-        self._is_earlier = is_earlier
+        self.is_earlier, self.opened_facts = is_earlier, facts
 
     def close(self) -> None:
         """Let go of the file."""
@@ -216,15 +214,23 @@ class Catalog:
     def stamp(self, modality: Modality) -> str:
         """Another one after each change of this modality's items, and of each catalog, even where one was copied and
         both copies went on: what a cache must carry to be trusted."""
-        facts = self.facts()
-        return f"{facts['fingerprint']}:{facts[f'change.{modality}']}"
+        return validation.stamp_of(self.facts(), modality)
 
     # --- what is there
+
+    def state(self, condition: str = "1", parameters: Sequence[Any] = ()) -> State:
+        """The facts, and the `files` for which an SQL condition holds."""
+        return State(self.facts(), self.files(condition, parameters))
+
+    def summary(self, condition: str = "1", parameters: Sequence[Any] = ()) -> Summary:
+        """The facts, the counts of all, and the failures and partial files for which an SQL condition holds."""
+        failures, partial = self.failures(condition, parameters), self.partial(condition, parameters)
+        return Summary(self.facts(), self.counts(), failures, partial)
 
     def files(self, condition: str = "1", parameters: Sequence[Any] = ()) -> dict[str, Known]:
         """The files for which an SQL condition holds, by path; all where none is given, here and below. A row that is
         none of ours comes under a name that no file has."""
-        outdated = "1" if self._is_earlier else f"reading < {READING} OR tokenizing < {TOKENIZING}"
+        outdated = "1" if self.is_earlier else f"reading < {READING} OR tokenizing < {TOKENIZING}"
         path = f"CASE WHEN {validation.SOUND_FILE} THEN path ELSE '/' || id END"
         sql = f"SELECT {path}, id, kind, size, mtime_ns, reason IS NOT NULL, {outdated} FROM files WHERE {condition}"
         return {row[0]: _known(row[1:]) for row in self.rows(sql, parameters)}
@@ -236,7 +242,7 @@ class Catalog:
 
     def partial(self, condition: str = "1", parameters: Sequence[Any] = ()) -> dict[str, str]:
         """The files that were read in part: path -> what is missing."""
-        found = [] if self._is_earlier else self.rows(validation.PARTIAL + condition, parameters)
+        found = [] if self.is_earlier else self.rows(validation.PARTIAL + condition, parameters)
         return {path: partial for path, kind, partial in found if validation.is_sound_path(path, kind)}
 
     def unsound(self) -> dict[int, str]:
@@ -254,7 +260,7 @@ class Catalog:
 
     def counts(self, condition: str = "1", parameters: Sequence[Any] = ()) -> Counts:
         """How much the index holds."""
-        partial = "0" if self._is_earlier else "count(nullif(partial, ''))"
+        partial = "0" if self.is_earlier else "count(nullif(partial, ''))"
         counted = f"SELECT count(*), count(reason), {partial} FROM files WHERE {condition}"
         files, failed, partial = self.rows(counted, parameters)[0]
         among = "" if condition == "1" else f"WHERE file IN (SELECT id FROM files WHERE {condition})"
@@ -348,36 +354,28 @@ class Catalog:
 
     def upgrade(self) -> None:
         """Make a catalog of an earlier format one of today's; one that is needs nothing."""
-        if self._is_earlier:
+        if self.is_earlier:
             with self.writing() as db:
                 form = self.facts()["format"]  # another process may have done it
                 if form < FORMAT:
                     change_tables(db, form)
-            self._is_earlier = False
+            self.is_earlier = False
 
-    def put(self, entries: Iterable[Entry]) -> None:
+    def put(self, entries: Iterable[Entry], *, gone: Iterable[int] = ()) -> None:
         """Files as they were read, each with all that belongs to it; what was known of them before goes. Items that
-        are what they were keep their ids."""
+        are what they were keep their ids. The files that are `gone`, by id, are dropped before."""
         with self.writing():
+            self._drop(gone)
             dim = self.dim
             for entry in entries:
-                (file,) = self._put_file(entry.contents, entry.settled)
+                row = validation.file_row(entry.contents, settled=entry.settled)
+                (file,) = self._db.execute(_PUT_FILE, row).fetchone()
                 rows = list(validation.item_rows(file, entry, dim))
                 with self._any_text():
                     before = self._db.execute(_OWN_ITEMS, (file,)).fetchall()
                 if rows != before:
                     self._db.execute("DELETE FROM items WHERE file = ?", (file,))
                     self._db.executemany(_PUT_ITEM, rows)
-
-    def _put_file(self, contents: Contents, settled: bool) -> tuple[int]:
-        file, failure, details = contents.file, contents.failure, contents.details
-        row = (
-            os.fsencode(file.path), file.kind, file.size, file.mtime_ns if settled else None, contents.digest,
-            *(validation.plain(getattr(details, name)) for name in validation.DETAILS),
-            *(validation.plain(said) for said in ((failure.reason, failure.message) if failure else (None, None))),
-            validation.plain(contents.partial), READING, TOKENIZING,
-        )  # fmt: skip
-        return self._db.execute(_PUT_FILE, row).fetchone()
 
     def restamp(self, files: Iterable[tuple[int, File, bool]]) -> None:
         """Known files, by id, as they are called and dated now, with whether that is settled; their items stay."""
@@ -396,4 +394,7 @@ class Catalog:
     def forget(self, ids: Iterable[int]) -> None:
         """Drop these files with all that belongs to them."""
         with self.writing():
-            self._db.executemany("DELETE FROM files WHERE id = ?", ((int(id),) for id in ids))
+            self._drop(ids)
+
+    def _drop(self, ids: Iterable[int]) -> None:
+        self._db.executemany("DELETE FROM files WHERE id = ?", ((int(id),) for id in ids))

@@ -23,9 +23,25 @@ class Rules(NamedTuple):
     follow_links: bool = False
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> Rules:
-        """Those that facts which are `sound` tell."""
-        return cls(patterns(facts.get("exclude")), facts.get("hidden") == "yes", facts.get("follow_links") == "yes")
+    def of(cls, facts: Mapping[str, Any], *, is_trusted: bool = True) -> Rules:
+        """The rules in facts that are `sound`. Only an index that `is_trusted` may have links followed out of the
+        folder."""
+        follow_links = is_trusted and facts.get("follow_links") == "yes"
+        return cls(patterns(facts.get("exclude")), facts.get("hidden") == "yes", follow_links)
+
+
+class GivenRules(NamedTuple):
+    """Rules as they were given; None stands for what the last update noted."""
+
+    exclude: tuple[str, ...] | None = None
+    hidden: bool | None = None
+    follow_links: bool | None = None
+
+    def over(self, noted: Rules) -> Rules:
+        """These rules, and the noted ones where none was given."""
+        given = {name: rule for name, rule in self._asdict().items() if rule is not None}
+        rules = noted._replace(**given)
+        return rules._replace(exclude=tuple(filter(str.strip, rules.exclude)))
 
 
 def wrong(facts: Mapping[str, Any], *, read: bool = False) -> str:

@@ -14,9 +14,10 @@ import numpy as np
 
 from diptych.index.catalog.facts import KNOWN, LONGEST
 from diptych.media.images import ENDINGS
-from diptych.media.items import Details, Entry, Modality
+from diptych.media.items import Contents, Counts, Details, Entry, Modality
 from diptych.media.path_patterns import LONGEST_PATH
 from diptych.media.scan import RAW_ENDINGS, TEXT_ENDINGS, VIDEO_ENDINGS
+from diptych.versions import READING, TOKENIZING
 
 LONGEST_TEXT = 20_000  # characters of a paragraph or caption: sixty words of two hundred letters are fewer
 FAR_FROM_UNIT = 0.01  # float16 changes a length by less than a tenth of this
@@ -30,6 +31,9 @@ _TEXT = frozenset(f".{ending}" for ending in TEXT_ENDINGS.split("|"))
 _SEEN = frozenset(f".{ending}" for ending in f"{ENDINGS}|{RAW_ENDINGS}|{VIDEO_ENDINGS}".split("|"))
 
 DETAILS = tuple(field.name for field in fields(Details))
+FILE_COLUMNS = (
+    "path", "kind", "size", "mtime_ns", "digest", *DETAILS, "reason", "message", "partial", "reading", "tokenizing",
+)  # fmt: skip
 # SQL that holds for a row of `files` whose columns are of their kinds; SQLite takes any value in any column
 SOUND_FILE = (
     f"typeof(files.path) = 'text' AND length(files.path) <= {LONGEST_PATH} AND "
@@ -65,6 +69,28 @@ class Known(NamedTuple):
     mtime_ns: int | None
     failed: int
     outdated: int = 0
+
+
+class State(NamedTuple):
+    """The `facts` of a catalog and the `files` that it knows, by path: what an update begins with."""
+
+    facts: dict[str, Any]
+    files: dict[str, Known]
+
+
+class Summary(NamedTuple):
+    """What a catalog holds after an update: its `facts`, the `counts` of the whole index, and the files that could not
+    be read (path -> (reason, message)) or in part only (path -> what is missing)."""
+
+    facts: dict[str, Any]
+    counts: Counts
+    failures: dict[str, tuple[str, str]]
+    partial: dict[str, str]
+
+
+def stamp_of(facts: Mapping[str, Any], modality: Modality) -> str:
+    """`Catalog.stamp` from the facts at hand."""
+    return f"{facts['fingerprint']}:{facts[f'change.{modality}']}"
 
 
 def is_sound_path(path: object, kind: object) -> bool:
@@ -168,6 +194,17 @@ def plain(value: Any) -> Any:
 def fact_rows(facts: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Facts as FACT takes them: a folder or a model may be called by bytes that are no text."""
     return [(key, os.fsencode(value) if isinstance(value, str) else value) for key, value in facts.items()]
+
+
+def file_row(contents: Contents, *, settled: bool) -> tuple[Any, ...]:
+    """The row of FILE_COLUMNS for a file that was read."""
+    file, failure, details = contents.file, contents.failure, contents.details
+    return (
+        os.fsencode(file.path), file.kind, file.size, file.mtime_ns if settled else None, contents.digest,
+        *(plain(getattr(details, name)) for name in DETAILS),
+        *(plain(said) for said in ((failure.reason, failure.message) if failure else (None, None))),
+        plain(contents.partial), READING, TOKENIZING,
+    )  # fmt: skip
 
 
 def item_rows(file: int, entry: Entry, dim: int) -> Iterator[tuple[Any, ...]]:

@@ -28,7 +28,9 @@ class Trust:
     pictures, `accept` that the user takes it as it is.
 
     `record` is what is kept of it, None of a stranger's, and `altered` says that it was known, and that its facts have
-    changed since; both hold of the catalog that was confirmed last. `notice` is told what the user should know.
+    changed since; both hold of the catalog that was confirmed last, as does `holds`, which says whether its facts may
+    be followed, and `is_changing`, which says that a change of its facts was interrupted. `notice` is told what the
+    user should know.
     """
 
     def __init__(
@@ -41,16 +43,15 @@ class Trust:
     ):
         self.record: Record | None = None
         self.altered = False
-        self.accepts = accept
+        self.accepts = self.holds = accept
+        self.is_changing = False
         self._directory, self._is_apart, self._notice = directory, is_apart, notice
         self._identity = Identity()
         self._was_here = False  # before this version
         self._has_said = False
 
-    @property
-    def holds(self) -> bool:
-        """Whether the facts of the catalog that was confirmed may be followed."""
-        return self.record is not None or self.accepts
+    def _keep(self, record: Record | None) -> None:
+        self.record, self.holds = record, record is not None or self.accepts
 
     @property
     def model(self) -> str | None:
@@ -87,7 +88,8 @@ class Trust:
         is_same = self._identity.cover(said, is_apart=self._is_apart)
         if not is_same:  # another process may have put a new catalog in the place of the old, just now
             is_same = self._read().cover(said, is_apart=self._is_apart)
-        self.record = self._identity.record if is_same else None
+        self._keep(self._identity.record if is_same else None)
+        self.is_changing = len(self._identity.facts) > 1
         self.altered = self._identity.record is not None and not is_same
         if self.record is None and self.accepts:
             self.accept(said)
@@ -127,7 +129,7 @@ class Trust:
         for its length, so that wherever it ends the index is this user's."""
         before = self._read().facts
         if before == (to,):
-            self.record = self._identity.record
+            self._keep(self._identity.record)
             yield
             return
         self._sign((*(each for each in before if each != to), to), how)
@@ -159,7 +161,7 @@ class Trust:
         while record := self._read().record:  # a folder may have been accepted twice at once
             own_indexes.forget(record)
             was_known = True
-        self.record = None
+        self._keep(None)
         return was_known
 
     def _sign(self, facts: tuple[Facts, ...], how: How) -> bool:
@@ -172,7 +174,8 @@ class Trust:
             return False
         identity.write(self._directory, key, record, facts, self._identity.others)
         self._identity = self._identity._replace(record=record, facts=facts, is_there=True)
-        self.record, self.altered = record, False
+        self._keep(record)
+        self.altered = False
         return True
 
     def _noted(self, how: How) -> Record:
@@ -194,7 +197,8 @@ class Trust:
             self._say_unkept(error)
             return False
         self._identity = self._identity._replace(record=record, facts=(facts,))
-        self.record, self.altered = record, False
+        self._keep(record)
+        self.altered = False
         return True
 
     def _say_unkept(self, error: Exception) -> None:

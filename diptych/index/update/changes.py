@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +22,6 @@ DIGEST_BYTES = 16
 _TICK_NS = 2 * 10**9
 _CHUNK_BYTES = 2**20
 _KEPT_AT_ONCE = 64
-
-Digests = Callable[[Sequence[int]], Mapping[int, bytes]]
 
 
 class Restamped(NamedTuple):
@@ -46,36 +45,81 @@ class Changes(NamedTuple):
     same: int
 
 
-def changes(
-    root: Path,
-    known: Mapping[str, Known],
-    found: Mapping[str, File],
-    *,
-    digests: Digests,
-    now_ns: int,
-    keep: Callable[[list[Restamped]], None],
-    closed: Sequence[str] = (),
-    retry: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> Changes:
-    """Compare what is `known` with what is `found` now, both by path. `digests` gives those of known files by id;
-    `now_ns` is when the search for files began; `closed` are folders that could not be looked into; `retry` asks to
-    read again what could not be read before.
+class Compared(NamedTuple):
+    """What size and time of change tell: the `new` and the `changed` files, those that are `missing`, and the number of
+    files that are the `same`. Of the new and changed ones, `maybe_renamed` and `maybe_touched` may have known bytes;
+    `ids` are the known files whose digests tell."""
 
-    A library that was copied, or whose folder has another name, is read from end to end, which takes as long as its
-    disk needs. So `progress` is told (done, total) of the files whose bytes are compared, and what came of them is
-    given to `keep` some files at a time, also where this ends by an error or Ctrl-C.
-    """
+    known: Mapping[str, Known]
+    new: list[File]
+    changed: list[File]
+    missing: dict[str, Known]
+    same: int
+    maybe_touched: list[File]
+    maybe_renamed: list[File]
+
+    @property
+    def ids(self) -> list[int]:
+        """The files whose digests `recognised` needs."""
+        renamed = [one.id for one in self.missing.values() if not one.failed] if self.maybe_renamed else []
+        return [self.known[file.path].id for file in self.maybe_touched] + renamed
+
+
+def compared(known: Mapping[str, Known], found: Mapping[str, File], *, retry: bool = False) -> Compared:
+    """Compare the files that were found with those that the catalog knows, without opening any. `retry` asks to read
+    again what could not be read before."""
     new = [file for path, file in found.items() if path not in known]
     changed = [file for path, file in found.items() if path in known and not _is_same(known[path], file, retry)]
     missing = {path: known[path] for path in known.keys() - found.keys()}
-    touched = _kept(_touched(root, changed, known, digests, now_ns, retry, progress), keep)
-    renamed = _kept(_renamed(root, new, list(missing.values()), digests, now_ns, progress), keep)
-    settled = {one.file.path for one in (*touched, *renamed)}
-    kept = {one.id for one in renamed}
-    gone, unreachable = _told_apart(root, {path: one for path, one in missing.items() if one.id not in kept}, closed)
-    read = [file for file in (*new, *changed) if file.path not in settled]
-    return Changes(read, touched, renamed, gone, unreachable, len(found) - len(settled) - len(read))
+    doubtful = [file for file in changed if known[file.path].size == file.size]
+    touched = [file for file in doubtful if not _is_retried(known[file.path], retry)]
+    likely = {(one.size, one.kind == "text") for one in missing.values() if not one.failed}
+    renamed = [file for file in new if {(file.size, False), (file.size, file.kind == "text")} & likely]
+    return Compared(known, new, changed, missing, len(found) - len(new) - len(changed), touched, renamed)
+
+
+def recognised(
+    root: Path,
+    seen: Compared,
+    digests: Mapping[int, bytes],
+    *,
+    now_ns: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[list[Restamped]]:
+    """The files whose bytes are those of a known one, some at a time: first those that were touched, then those that
+    were renamed. `digests` are those of `seen.ids`, `now_ns` is when the search for files began.
+
+    A library that was copied, or whose folder was renamed, is read from end to end, as fast as its disk allows. So
+    `progress` is called with (done, total) files whose bytes are compared, and what was recognised is given also where
+    this ends by an error or Ctrl-C.
+    """
+    some: list[Restamped] = []
+    try:
+        for one in chain(
+            _touched(root, seen, digests, now_ns, progress), _renamed(root, seen, digests, now_ns, progress)
+        ):
+            some.append(one)
+            if len(some) == _KEPT_AT_ONCE:
+                full, some = some, []
+                yield full
+    except BaseException:
+        if some:
+            yield some
+        raise
+    if some:
+        yield some
+
+
+def changes(root: Path, seen: Compared, known_by_bytes: Sequence[Restamped], closed: Sequence[str] = ()) -> Changes:
+    """What has to be done, once it is clear which files are `known_by_bytes`. `closed` are the folders that could not
+    be looked into."""
+    settled, kept = {one.file.path for one in known_by_bytes}, {one.id for one in known_by_bytes}
+    touched = [one for one in known_by_bytes if one.file.path in seen.known]
+    renamed = [one for one in known_by_bytes if one.file.path not in seen.known]
+    missing = {path: one for path, one in seen.missing.items() if one.id not in kept}
+    gone, unreachable = _told_apart(root, missing, closed)
+    read = [file for file in (*seen.new, *seen.changed) if file.path not in settled]
+    return Changes(read, touched, renamed, gone, unreachable, seen.same)
 
 
 def is_settled(file: File, now_ns: int) -> bool:
@@ -102,49 +146,28 @@ def _is_same(known: Known, file: File, retry: bool) -> bool:
     return known[2:4] == file[2:4] and not _is_retried(known, retry)
 
 
-def _kept(restamped: Iterator[Restamped], keep: Callable[[list[Restamped]], None]) -> list[Restamped]:
-    """All of them, after they were kept."""
-    found: list[Restamped] = []
-    kept = 0
-    try:
-        for one in restamped:
-            found.append(one)
-            if len(found) - kept == _KEPT_AT_ONCE:
-                keep(found[kept:])
-                kept = len(found)
-    finally:
-        if found[kept:]:
-            keep(found[kept:])
-    return found
-
-
 def _touched(
-    root: Path, changed: Sequence[File], known: Mapping[str, Known], digests: Digests, now_ns: int, retry: bool,
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[Restamped]:  # fmt: skip
+    root: Path, seen: Compared, digests: Mapping[int, bytes], now_ns: int, progress: Callable[[int, int], None] | None
+) -> Iterator[Restamped]:
     """The files whose bytes are what they were."""
-    doubtful = [file for file in changed if known[file.path].size == file.size]
-    doubtful = [file for file in doubtful if not _is_retried(known[file.path], retry)]
-    digest_by_id = digests([known[file.path].id for file in doubtful])
-    for file, digest in zip(doubtful, _digests(root, doubtful, progress), strict=True):
-        id = known[file.path].id
-        if digest and digest == digest_by_id[id]:
+    files = seen.maybe_touched
+    for file, digest in zip(files, _digests(root, files, progress), strict=True):
+        id = seen.known[file.path].id
+        if digest and digest == digests[id]:
             yield Restamped(id, file, is_settled(file, now_ns))
 
 
 def _renamed(
-    root: Path, new: Sequence[File], missing: Sequence[Known], digests: Digests, now_ns: int,
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[Restamped]:  # fmt: skip
+    root: Path, seen: Compared, digests: Mapping[int, bytes], now_ns: int, progress: Callable[[int, int], None] | None
+) -> Iterator[Restamped]:
     """The new files that have the bytes of a missing one; each of these serves once. Pictures and videos are what they
     are under any name, texts by theirs alone."""
-    sound = {one.id: one for one in missing if not one.failed}
-    likely = {(one.size, one.kind == "text") for one in sound.values()}
-    doubtful = [file for file in new if {(file.size, False), (file.size, file.kind == "text")} & likely]
+    files = seen.maybe_renamed
     free: dict[tuple[bytes, bool], list[int]] = {}
-    for id, digest in digests(list(sound)).items() if doubtful else ():
-        free.setdefault((digest, sound[id].kind == "text"), []).append(id)
-    for file, digest in zip(doubtful, _digests(root, doubtful, progress), strict=True):
+    for one in seen.missing.values() if files else ():
+        if digest := None if one.failed else digests.get(one.id):
+            free.setdefault((digest, one.kind == "text"), []).append(one.id)
+    for file, digest in zip(files, _digests(root, files, progress), strict=True):
         ids = free.get((digest, False)) or free.get((digest, file.kind == "text"))
         if digest and ids:
             yield Restamped(ids.pop(), file, is_settled(file, now_ns))

@@ -11,7 +11,8 @@ from searched import DIM, Searched, TableModel, noise, unit
 from diptych.index.search.filters import Filters
 from diptych.index.search.query import Query
 from diptych.index.search.relevance import SENTENCES, Reach, best_count, reach, sentence_vectors
-from diptych.index.search.search import Found, search
+from diptych.index.search.results import Found
+from diptych.index.search.search import search
 from diptych.media.items import Part
 
 
@@ -41,7 +42,7 @@ def index(tmp_path: Path) -> Searched:
 
 
 def test_hits_come_best_first_with_all_that_is_known(index: Searched) -> None:
-    found = search(index, "a dog", limit=3)
+    found = search(index, index.model, "a dog", limit=3)
     assert [hit.path for hit in found.hits] == [index.root / name for name in ("dogs/2.jpg", "clip.mp4", "dogs/1.jpg")]
     assert [hit.score for hit in found.hits] == pytest.approx([0.7, 0.65, 0.6], abs=2e-3)
     first, video, _ = found.hits
@@ -53,28 +54,28 @@ def test_hits_come_best_first_with_all_that_is_known(index: Searched) -> None:
 
 
 def test_a_query_may_be_anything(index: Searched) -> None:
-    expected = search(index, "a dog").hits
-    assert search(index, Query.image("dog.jpg")).hits == expected
-    assert search(index, DOG).hits == expected
-    assert search(index, Query.text("a dog") - 0.1 * Query.text("snow")).hits != expected
+    expected = search(index, index.model, "a dog").hits
+    assert search(index, index.model, Query.image("dog.jpg")).hits == expected
+    assert search(index, index.model, DOG).hits == expected
+    assert search(index, index.model, Query.text("a dog") - 0.1 * Query.text("snow")).hits != expected
 
 
 def test_a_video_is_one_hit_however_many_frames_fit(index: Searched) -> None:
     frames = [leaning(DOG, 0.8, seed) for seed in range(60)]
     index.put("long.mp4", frames, kind="video", parts=[Part(np.zeros((1, 1, 3)), at_s=float(at)) for at in range(60)])
-    found = search(index, "a dog", limit=4)
+    found = search(index, index.model, "a dog", limit=4)
     assert [hit.path.name for hit in found.hits] == ["long.mp4", "2.jpg", "clip.mp4", "1.jpg"]
 
 
 def test_filters_leave_out_and_are_counted(index: Searched) -> None:
-    found = search(index, "a dog", filters=Filters(until="2024-02"))
+    found = search(index, index.model, "a dog", filters=Filters(until="2024-02"))
     assert [hit.path.name for hit in found.hits] == ["1.jpg", "0.jpg"]
     assert found.searched == 2
-    assert search(index, "a dog", filters=Filters(path="nowhere/*")) == Found([], 0)
+    assert search(index, index.model, "a dog", filters=Filters(path="nowhere/*")) == Found([], 0)
 
 
 def test_more_is_asked_for_than_there_is(index: Searched) -> None:
-    assert len(search(index, "a dog", limit=1000).hits) == 34
+    assert len(search(index, index.model, "a dog", limit=1000).hits) == 34
 
 
 def test_texts_rank_beside_pictures_by_z(index: Searched) -> None:
@@ -82,11 +83,11 @@ def test_texts_rank_beside_pictures_by_z(index: Searched) -> None:
     lines = [leaning(DOG, 0.8 + 0.004 * (number % 5), number) for number in range(20)] + [leaning(DOG, 0.95, 99)]
     parts = [Part(text=f"paragraph {number}", line=3 * number + 1) for number in range(21)]
     index.put("notes.txt", lines, kind="text", parts=parts)
-    assert {hit.kind for hit in search(index, "a dog", limit=30).hits} == {"picture", "video"}
-    texts = search(index, "a dog", limit=2, modality="text").hits
+    assert {hit.kind for hit in search(index, index.model, "a dog", limit=30).hits} == {"picture", "video"}
+    texts = search(index, index.model, "a dog", limit=2, modality="text").hits
     assert (texts[0].text, texts[0].line, texts[0].modality) == ("paragraph 20", 61, "text")
     assert [hit.path.name for hit in texts] == ["notes.txt"] * 2
-    both = search(index, "a dog", limit=5, modality="both")
+    both = search(index, index.model, "a dog", limit=5, modality="both")
     assert both.searched == 37 + 21
     assert [hit.modality for hit in both.hits] == ["text", "picture", "picture", "picture", "picture"]
     heights = [hit.z for hit in both.hits if hit.z is not None]
@@ -96,20 +97,20 @@ def test_texts_rank_beside_pictures_by_z(index: Searched) -> None:
 def test_diverse_hits_are_not_three_of_a_kind(index: Searched) -> None:
     for number in range(3):
         index.put(f"burst-{number}.jpg", leaning(DOG, 0.9 - 0.001 * number, 7))
-    assert sum("burst" in hit.path.name for hit in search(index, "a dog", limit=3).hits) == 3
-    diverse = search(index, "a dog", limit=3, diverse=0.7).hits
+    assert sum("burst" in hit.path.name for hit in search(index, index.model, "a dog", limit=3).hits) == 3
+    diverse = search(index, index.model, "a dog", limit=3, diverse=0.7).hits
     assert diverse[0].path.name == "burst-0.jpg"
     assert sum("burst" in hit.path.name for hit in diverse) == 1
 
 
 def test_relevant_keeps_what_stands_out_and_can_say_no(index: Searched) -> None:
-    found = search(index, "a dog", relevant=True)
+    found = search(index, index.model, "a dog", relevant=True)
     assert found.standing is not None
     assert found.cut is not None
     assert found.standing > found.cut
     assert [hit.path.name for hit in found.hits[:2]] == ["2.jpg", "clip.mp4"]
     absent = unit(-index.nearest("picture").stored.mean(axis=0))  # as far from all of them as can be
-    nothing = search(index, absent, relevant=True)
+    nothing = search(index, index.model, absent, relevant=True)
     assert nothing.hits == []
     assert nothing.standing is not None
     assert nothing.cut is not None
@@ -118,16 +119,16 @@ def test_relevant_keeps_what_stands_out_and_can_say_no(index: Searched) -> None:
 
 def test_few_items_are_no_ground_to_refuse(index: Searched) -> None:
     """Of one picture the deviation is nothing, and any query would stand absurdly high or low."""
-    only = search(index, "a dog", filters=Filters(path="2.jpg"))
+    only = search(index, index.model, "a dog", filters=Filters(path="2.jpg"))
     assert only.searched == 1
-    found = search(index, "a dog", filters=Filters(path="2.jpg"), relevant=True)
+    found = search(index, index.model, "a dog", filters=Filters(path="2.jpg"), relevant=True)
     assert found == only
 
 
 def test_background_sentences_are_embedded_once(index: Searched) -> None:
-    search(index, "a dog", relevant=True)
+    search(index, index.model, "a dog", relevant=True)
     asked = index.model.asked
-    search(index, "a dog", relevant=True)
+    search(index, index.model, "a dog", relevant=True)
     assert index.model.asked == asked + 1
     (kept,) = index.place.glob("background-*.npy")
     kept.write_bytes(kept.read_bytes()[:100])  # damaged: made again
@@ -156,7 +157,7 @@ def test_stand_ins_that_cancel_out_are_left_out(tmp_path: Path, count: int) -> N
     index = Searched(tmp_path, TableModel({"dog.jpg": DOG, "snow.jpg": SNOW}))
     for number in range(count):
         index.put(f"{number}.jpg", leaning(DOG, 0.05, number))
-    found = search(index, Query.image("dog.jpg") - Query.image("snow.jpg"), relevant=True)
+    found = search(index, index.model, Query.image("dog.jpg") - Query.image("snow.jpg"), relevant=True)
     assert found.standing is not None
     assert np.isfinite(found.standing)
 
@@ -177,7 +178,7 @@ def test_items_that_the_cache_does_not_have_yet(index: Searched, monkeypatch: py
     before = index.nearest("picture")
     index.put("new.jpg", DOG)
     monkeypatch.setattr(index, "nearest", lambda modality: before)
-    found = search(index, "a dog", filters=Filters(path="new.jpg"), relevant=True)
+    found = search(index, index.model, "a dog", filters=Filters(path="new.jpg"), relevant=True)
     assert found == Found([], 1)
 
 
@@ -190,15 +191,15 @@ def test_how_many_hits_speak_for_an_index() -> None:
 @given(st.integers(-5, 0), st.floats(-3, 3))
 def test_bad_numbers_are_named(limit: int, diverse: float) -> None:
     with pytest.raises(ValueError, match=f"limit is {limit}; wanted a whole number, 1 or more"):
-        search(None, "a dog", limit=limit)  # type: ignore[arg-type]
+        search(None, None, "a dog", limit=limit)  # type: ignore[arg-type]
     if not 0 <= diverse <= 1:
         with pytest.raises(ValueError, match="diverse is"):
-            search(None, "a dog", diverse=diverse)  # type: ignore[arg-type]
+            search(None, None, "a dog", diverse=diverse)  # type: ignore[arg-type]
 
 
 def test_an_empty_index(tmp_path: Path) -> None:
     index = Searched(tmp_path, TableModel())
-    assert search(index, "a dog", modality="both", relevant=True) == Found([], 0)
+    assert search(index, index.model, "a dog", modality="both", relevant=True) == Found([], 0)
     index.put("one.jpg", DOG)
-    (hit,) = search(index, "a dog", relevant=True, modality="both").hits or search(index, "a dog").hits
+    (hit,) = search(index, index.model, "a dog", relevant=True, modality="both").hits or search(index, "a dog").hits
     assert hit.z is None

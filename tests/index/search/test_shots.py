@@ -8,7 +8,8 @@ from searched import DIM, Searched, TableModel, noise, unit
 
 from diptych.errors import ArgumentError
 from diptych.index.search.filters import Filters
-from diptych.index.search.search import Hit, search, search_all
+from diptych.index.search.results import Hit
+from diptych.index.search.search import search, search_all
 from diptych.media.items import Part
 from diptych.storage.faults import IndexModelError
 
@@ -42,11 +43,11 @@ def named(hit: Hit) -> tuple[str, list[str]]:
 def test_copies_are_one_hit_and_the_limit_is_filled(index: Searched) -> None:
     for number in range(30):
         index.put(f"copies/{number}.jpg", near(0.9), digest=b"the same")
-    found = search(index, "a dog", limit=3)
+    found = search(index, index.model, "a dog", limit=3)
     assert [hit.path.name for hit in found.hits] == ["0.jpg", "0.jpg", "1.jpg"]
     assert len(found.hits[0].copies) == 29
     assert found.hits[1].copies == ()
-    each = search(index, "a dog", limit=32, copies=True)
+    each = search(index, index.model, "a dog", limit=32, copies=True)
     assert [hit.path.parent.name for hit in each.hits[:31]] == ["copies"] * 30 + [index.root.name]
     assert not any(hit.copies for hit in each.hits)
 
@@ -56,9 +57,9 @@ def test_a_file_stands_for_its_links_and_the_least_deep_for_its_copies(index: Se
         index.put(path, near(0.9), digest=b"the same")
     (index.root / "c.jpg").touch()
     (index.root / "a-link.jpg").symlink_to("c.jpg")
-    (hit,) = search(index, "a dog", limit=1).hits
+    (hit,) = search(index, index.model, "a dog", limit=1).hits
     assert named(hit) == ("c.jpg", ["a-link.jpg", "deep.jpg", "d.jpg"])
-    assert search(index, "a dog", limit=1, filters=Filters(path="b/")).hits[0].copies == ()
+    assert search(index, index.model, "a dog", limit=1, filters=Filters(path="b/")).hits[0].copies == ()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_a_file_stands_for_its_links_and_the_least_deep_for_its_copies(index: Se
 def test_what_a_camera_writes_of_one_shot(index: Searched, one: tuple, other: tuple, is_one: bool) -> None:
     for name, taken_at, cosine in (one, other):
         index.put(name, near(cosine, 99), taken_at=taken_at, camera="Canon R6")
-    first, second = search(index, "a dog", limit=2).hits
+    first, second = search(index, index.model, "a dog", limit=2).hits
     assert first.path == index.root / one[0]
     assert second.path == index.root / ("0.jpg" if is_one else other[0])
     if is_one and Path(one[0]).parent == Path(other[0]).parent:
@@ -90,7 +91,7 @@ def test_copies_of_twins_are_named_as_well(index: Searched) -> None:
     for place in ("", "backup/"):
         for name, digest in (("I.CR2", b"raw"), ("I.JPG", b"jpeg")):
             index.put(f"{place}{name}", near(0.9), digest=digest, taken_at=NOON)
-    (hit,) = search(index, "a dog", limit=1).hits
+    (hit,) = search(index, index.model, "a dog", limit=1).hits
     assert len(hit.copies) == 3
     assert {hit.path, *hit.copies} == {
         index.root / path for path in ("I.CR2", "I.JPG", "backup/I.CR2", "backup/I.JPG")
@@ -105,7 +106,7 @@ def test_a_copy_under_another_name_is_of_the_shot(index: Searched, order: str) -
     for number, what in enumerate(order.split()):
         name, digest = files[what]
         index.put(name, near(0.9 - 0.01 * number), digest=digest, taken_at=NOON)
-    hits = search(index, "a dog", limit=2).hits
+    hits = search(index, index.model, "a dog", limit=2).hits
     assert {hits[0].path.name, *(path.name for path in hits[0].copies)} == {name for name, _ in files.values()}
     assert hits[0].path.name in ("I.JPG", "I.HEIC")  # the shorter of two names
     assert hits[1].path.name == "0.jpg"
@@ -117,9 +118,9 @@ def test_copies_of_videos_and_texts(index: Searched) -> None:
     for place in ("a", "b"):
         index.put(f"{place}/v.mp4", [near(0.6, 1), near(0.9, 2), near(0.7, 3)], kind="video", parts=frames, digest=b"v")
         index.put(f"{place}/t.txt", [near(0.6, 1), near(0.9, 2), near(0.8, 3)], kind="text", parts=lines, digest=b"t")
-    video, _ = search(index, "a dog", limit=2).hits
+    video, _ = search(index, index.model, "a dog", limit=2).hits
     assert (video.path, video.at_s, video.copies) == (index.root / "a/v.mp4", 1.0, (index.root / "b/v.mp4",))
-    texts = search(index, "a dog", modality="text").hits
+    texts = search(index, index.model, "a dog", modality="text").hits
     assert [(hit.line, hit.copies) for hit in texts] == [(line, (index.root / "b/t.txt",)) for line in (2, 3, 1)]
 
 
@@ -129,9 +130,9 @@ def test_a_score_is_a_cosine(index: Searched) -> None:
     assert float(np.float32(long) @ DOG) > 1
     index.put("same.jpg", long)
     index.put("opposite.jpg", -long)
-    assert search(index, DOG, limit=1).hits[0].score == 1
-    assert search(index, -DOG, limit=1).hits[0].score == 1
-    assert search(index, DOG, limit=99).hits[-1].score == -1
+    assert search(index, index.model, DOG, limit=1).hits[0].score == 1
+    assert search(index, index.model, -DOG, limit=1).hits[0].score == 1
+    assert search(index, index.model, DOG, limit=99).hits[-1].score == -1
 
 
 # --- several indexes
