@@ -10,7 +10,8 @@ from typing import NoReturn
 
 def main() -> None:
     """Run the command line; errors become one line on stderr and an exit code."""
-    from diptych.cli import INTERRUPTED, run
+    from diptych.cli import run
+    from diptych.cli.exit_codes import INTERRUPTED
     from diptych.cli.interrupting import ended_soon
     from diptych.display.escaping import escape_streams
 

@@ -2,44 +2,26 @@
 
 import ast
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from house import PACKAGE, between_neighbours, circles, imports_of, report
 
 ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "diptych"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# From the top floor down; a module may import from its own floor (a floor is a wing or one module) and from below.
-FLOORS = (
+# From the top down. A package or module imports from itself and from those after it. `python tests/house.py` prints the
+# order inside each package.
+LAYERS = (
     "__main__", "cli", "installation", "evaluation", "index", "training", "exporting", "embedder", "engines",
     "checkpoint", "data", "scoring", "display", "vectors", "media", "scenes", "text", "storage", "untrusted", "nets",
     "extras", "failures", "errors", "versions",
 )  # fmt: skip
+# Packages that know arrays or tensors alone, with all that they import from elsewhere.
+OUTSIDE = {"nets": {"torch", "jaxtyping"}, "vectors": {"numpy", "faiss", "jaxtyping"}}
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager"}
-
-
-def floor(module: str) -> str:
-    """`diptych.nets.clip` -> `nets`."""
-    return module.split(".")[1]
-
-
-def imported(path: Path) -> set[str]:
-    """Every diptych module that a file imports, deferred imports too; those for the type checker alone do not count."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body = []
-    here = [PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts]
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            start = here[: len(here) - node.level] if node.level else []  # a dot for each folder upwards
-            module = ".".join([*start, *([node.module] if node.module else [])])
-            found |= {f"diptych.{alias.name}" for alias in node.names} if module == "diptych" else {module}
-    return {name for name in found if name.startswith("diptych.") and name != "diptych.__version__"}
+GRAPH = imports_of(PACKAGE)
 
 
 @pytest.mark.parametrize(
@@ -48,28 +30,61 @@ def imported(path: Path) -> set[str]:
         ("from ..cli import run", "diptych.cli"),
         ("from .. import cli", "diptych.cli"),
         ("from .clip import CLIP", "diptych.nets.clip"),
-        ("from . import clip", "diptych.nets"),
+        ("from . import clip", "diptych.nets.clip"),
+        ("from . import presets", "diptych.nets"),
         ("from diptych import cli", "diptych.cli"),
+        ("import diptych.cli as commands", "diptych.cli"),
         ("def f():\n    import diptych.cli.options", "diptych.cli.options"),
+        ("if TYPE_CHECKING:\n    from diptych.nets.clip import CLIP", "diptych.nets.clip"),
+        ("COMMANDS = {'search': 'diptych.cli'}", "diptych.cli"),
     ],
 )
-def test_every_way_to_import_is_seen(line: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path / "diptych")
-    path = tmp_path / "diptych" / "nets" / "loss.py"
-    path.parent.mkdir(parents=True)
-    path.write_text(line)
-    assert imported(path) == {module}
+def test_every_way_to_import_is_seen(line: str, module: str, tmp_path: Path) -> None:
+    package = tmp_path / "diptych"
+    for name in ("__init__", "cli/__init__", "cli/options", "nets/__init__", "nets/clip", "nets/loss"):
+        path = package / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(line if name == "nets/loss" else "")
+    assert imports_of(package)["diptych.nets.loss"] == {module}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_down(path: Path) -> None:
-    here = path.relative_to(PACKAGE).with_suffix("").parts[0]
-    if here == "__init__":
-        return  # the public names, each looked up when asked for
-    assert here in FLOORS, f"{here} has no floor; add it to FLOORS where it belongs"
-    below = set(FLOORS[FLOORS.index(here) :])
-    up = {name for name in imported(path) if floor(name) not in below}
-    assert not up, f"{path.name} is on the floor of {here} and imports upwards: {up}"
+def test_every_layer_exists() -> None:
+    assert {name.split(".")[1] for name in GRAPH} == {*LAYERS}, "add what is new to LAYERS; remove what is gone"
+
+
+@pytest.mark.parametrize("module", GRAPH)
+def test_imports_go_down(module: str) -> None:
+    here = module.split(".")[1]
+    up = {name for name in GRAPH[module] if LAYERS.index(name.split(".")[1]) < LAYERS.index(here)}
+    assert not up, f"{module} is in the layer {here} and imports from a layer above: {up}"
+
+
+def test_the_package_gives_its_modules_its_version_alone() -> None:
+    """Its public names are for users: a module that took one from it would hide which module it needs."""
+    names = {
+        alias.name
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module == "diptych"
+        for alias in node.names
+    }
+    assert {name for name in names if f"diptych.{name}" not in GRAPH} == {"__version__"}
+
+
+def test_no_command_imports_the_group_that_opens_it() -> None:
+    """`diptych.cli` imports each command by its name, when it is called."""
+    assert [name for name, targets in GRAPH.items() if "diptych.cli" in targets] == ["diptych.__main__"]
+
+
+@pytest.mark.parametrize("package", OUTSIDE)
+def test_packages_of_arrays_import_nothing_else(package: str) -> None:
+    names = set[str]()
+    for path in (PACKAGE / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names |= {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+            names |= {str(node.module)} if isinstance(node, ast.ImportFrom) else set()
+    tops = {name.partition(".")[0] for name in names} - {*sys.stdlib_module_names}
+    assert tops <= {*OUTSIDE[package], "diptych"}
 
 
 def test_no_folder_is_crowded() -> None:
@@ -78,76 +93,25 @@ def test_no_folder_is_crowded() -> None:
     assert {folder: count for folder, count in counts.items() if count > 12}.keys() <= {"diptych/cli"}
 
 
-def imports_of_all() -> dict[str, set[str]]:
-    """Each module with the modules of the package that it imports in any way: deferred imports and those for the type
-    checker count."""
-    modules = {module_name(path): path for path in FILES}
-    graph = {}
-    for module, path in modules.items():
-        targets = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                targets |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                targets |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
-        found = {name if name in modules else name.rpartition(".")[0] for name in targets}
-        # The package itself only lists public names for the type checker; the version is all that others take from it
-        graph[module] = {name for name in found if name in modules} - {module, "diptych"}
-    del graph["diptych"]
-    return graph
-
-
-def module_name(path: Path) -> str:
-    """diptych/nets/clip.py -> diptych.nets.clip, diptych/nets/__init__.py -> diptych.nets"""
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-def circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """The sets of nodes from each of which every other of them can be reached."""
-    reached = {node: reachable(graph, node) for node in graph}
-    groups = {
-        frozenset({node, *(other for other in reached[node] if node in reached.get(other, ()))}) for node in graph
-    }
-    return sorted(sorted(group) for group in groups if len(group) > 1)
-
-
-def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
-    seen, todo = set[str](), [start]
-    while todo:
-        new = graph.get(todo.pop(), set()) - seen
-        seen |= new
-        todo += new
-    return seen
-
-
-def between_neighbours(graph: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Imports between two modules or folders of one folder, at every level: from the child of their nearest common
-    folder that holds the one to that which holds the other."""
-    found: dict[str, set[str]] = {}
-    for module, targets in graph.items():
-        for target in targets:
-            one, other = module.split("."), target.split(".")
-            depth = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
-            if depth is not None:  # else one is the other's folder
-                found.setdefault(".".join(one[: depth + 1]), set()).add(".".join(other[: depth + 1]))
-    return found
-
-
 @pytest.mark.xfail(reason="being untied")
 def test_no_module_imports_itself_in_a_circle() -> None:
-    assert circles(imports_of_all()) == []
+    assert circles(GRAPH) == []
 
 
 @pytest.mark.xfail(reason="being untied")
 def test_no_folders_import_each_other_in_a_circle() -> None:
-    assert circles(between_neighbours(imports_of_all())) == []
+    assert circles(between_neighbours(GRAPH)) == []
 
 
 def test_circles_are_seen() -> None:
     graph = {"p.a.x": {"p.b.y"}, "p.b.y": {"p.c"}, "p.b.z": {"p.a.x"}, "p.c": set[str]()}
     assert circles(graph) == []
-    assert circles(between_neighbours(graph)) == [["p.a", "p.b"]]
-    assert circles({**graph, "p.c": {"p.b.y"}}) == [["p.b.y", "p.c"]]
+    assert circles(between_neighbours(graph)) == [["p.a", "p.b", "p.a"]]
+    assert circles({**graph, "p.c": {"p.b.y"}}) == [["p.b.y", "p.c", "p.b.y"]]
+    assert report(graph).splitlines() == [
+        "p:", "  a, b", "  c", "p.a:", "  x", "p.b:", "  y, z", "circle: p.a -> p.b -> p.a",
+        "0 circles among 4 modules, 1 among 3 folders",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -179,12 +143,6 @@ def test_public_functions_have_docstrings() -> None:
         and not ast.get_docstring(node)
     ]
     assert not bare
-
-
-def test_nets_know_torch_alone() -> None:
-    for path in (PACKAGE / "nets").glob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        assert not any(f"import {name}" in text or f"from {name}" in text for name in ("PIL", "pathlib", "os", "json"))
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git checkout: nothing says what is tracked")

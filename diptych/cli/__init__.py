@@ -9,6 +9,9 @@ from collections.abc import Sequence
 import click
 
 from diptych import __version__
+from diptych.cli.exit_codes import FAILED, INTERRUPTED, OK, USAGE
+from diptych.cli.exit_codes import NOTHING as NOTHING
+from diptych.cli.exit_codes import PARTLY as PARTLY
 from diptych.cli.renamed_flags import with_new_flags
 from diptych.cli.wording import message_of
 from diptych.display.escaping import harmless
@@ -16,7 +19,6 @@ from diptych.errors import DiptychError
 from diptych.extras import EXTRAS
 
 COMPLETING = "_DIPTYCH_COMPLETE"  # set by a shell that asks how a line may go on
-OK, FAILED, USAGE, PARTLY, NOTHING, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 # Command -> what it does. The module diptych.cli.NAME holds a click command `command`.
 COMMANDS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from diptych.cli import FAILED, OK
+from diptych.cli.exit_codes import FAILED, OK
 from diptych.cli.options import print_json, say
 from diptych.cli.terminal import tell
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli import FAILED, NOTHING
+from diptych.cli.exit_codes import FAILED, NOTHING
 from diptych.cli.names import quoted
 from diptych.cli.options import (
     failures_json,

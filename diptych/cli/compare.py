@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diptych.cli import FAILED, NOTHING
+from diptych.cli.exit_codes import FAILED, NOTHING
 from diptych.cli.names import quoted
 from diptych.cli.options import (
     failures_json,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli import OK, PARTLY
+from diptych.cli.exit_codes import OK, PARTLY
 from diptych.cli.names import quoted
 from diptych.cli.options import json_option, outside_option, print_json, progress, say, write_picture
 from diptych.cli.terminal import tell

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from diptych.cli import OK
+from diptych.cli.exit_codes import OK
 from diptych.cli.options import listed, model_options, open_model, print_json, say, truncate_option
 from diptych.cli.terminal import tell
 from diptych.engines import EngineName

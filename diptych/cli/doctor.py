@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diptych.cli import FAILED, OK, PARTLY
 from diptych.cli.cache import show_cache
+from diptych.cli.exit_codes import FAILED, OK, PARTLY
 from diptych.cli.options import model_options, open_model, print_json, say
 from diptych.cli.terminal import tell
 from diptych.cli.trusting import forget, known_indexes, opened, trust_in, trust_option

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diptych.cli import NOTHING
+from diptych.cli.exit_codes import NOTHING
 from diptych.cli.names import quoted
 from diptych.cli.options import failures_json, json_option, print_json, progress, report_failures, report_refused, say
 from diptych.cli.terminal import tell, tell_names

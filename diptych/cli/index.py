@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli import NOTHING, OK
+from diptych.cli.exit_codes import NOTHING, OK
 from diptych.cli.names import quoted
 from diptych.cli.options import (
     failures_json,

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from diptych.cli import INTERRUPTED
+from diptych.cli.exit_codes import INTERRUPTED
 
 SOON_S = 1.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

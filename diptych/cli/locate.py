@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli import NOTHING, OK
+from diptych.cli.exit_codes import NOTHING, OK
 from diptych.cli.options import model_options, open_model, print_json, say, stages, truncate_option, write_picture
 from diptych.cli.terminal import tell
 from diptych.engines import EngineName

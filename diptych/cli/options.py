@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from diptych.cli import OK, PARTLY
+from diptych.cli.exit_codes import OK, PARTLY
 from diptych.cli.names import escaped_json
 from diptych.cli.terminal import progress as progress
 from diptych.cli.terminal import say as say

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diptych.cli import OK, PARTLY
+from diptych.cli.exit_codes import OK, PARTLY
 from diptych.cli.options import model_options, open_model, outside_option, print_json, progress, say
 from diptych.cli.terminal import tell
 from diptych.engines import EngineName

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from diptych.cli import FAILED, NOTHING
+from diptych.cli.exit_codes import FAILED, NOTHING
 from diptych.cli.filters import filter_options, filters_of
 from diptych.cli.freshness import Left, brought_up_to_date
 from diptych.cli.options import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli import OK, PARTLY
+from diptych.cli.exit_codes import OK, PARTLY
 from diptych.cli.options import activation_option, json_option, print_json
 from diptych.cli.sections import Sectioned
 from diptych.cli.terminal import tell

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli import NOTHING, OK
+from diptych.cli.exit_codes import NOTHING, OK
 from diptych.cli.options import print_json, say
 from diptych.cli.terminal import ask
 from diptych.cli.wording import notice
