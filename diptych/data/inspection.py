@@ -20,7 +20,7 @@ from diptych.data.loading.loader import Loader
 from diptych.data.loading.plan import Part
 from diptych.data.loading.stream import fetched
 from diptych.data.samples import DataError, Layout, Sample, Source, Stream, count, layout_of
-from diptych.data.varied import flaw
+from diptych.data.caption_variety import flaw
 from diptych.media.images import ImageError
 from diptych.media.undecoded import opened_by_pillow
 

@@ -32,9 +32,9 @@ from diptych.display.plots import thumbnail
 from diptych.embedder import Embedder
 from diptych.errors import ArgumentError
 from diptych.evaluation import results
-from diptych.evaluation.sets.sets import Kind, Labelled, Pairs, open_set, training_set
-from diptych.evaluation.sets.shifts import Base, bases, on_base, open_base
-from diptych.evaluation.tasks.tasks import EXPECTED, OWN_TEMPLATES, Example, Job, Outcome, tasks
+from diptych.evaluation.sets.opening import Kind, Labelled, Pairs, open_set, training_set
+from diptych.evaluation.shifts import Base, bases, on_base, open_base
+from diptych.evaluation.tasks.retrieval import EXPECTED, OWN_TEMPLATES, Example, Job, Outcome, tasks
 from diptych.media.images import ImageError
 from diptych.scoring.zero_shot import templates_of
 from diptych.storage.lock import locked
@@ -116,7 +116,7 @@ def _entry(table: dict[str, Any], path: Path) -> Entry:
 
 def _located(source: str, folder: Path) -> str:
     """A path counts from the suite's folder; a known name and an address are what they are."""
-    from diptych.evaluation.sets.named import NAMED
+    from diptych.evaluation.sets.named_datasets import NAMED
 
     place = folder / source
     return source if "://" in source or (source in NAMED and not place.exists()) else os.fspath(place)

@@ -23,8 +23,8 @@ from diptych.data.samples import DataError, Source, Stream
 from diptych.data.sources.opening import all_captions, open_source
 from diptych.data.sources.shards import ShardSource
 from diptych.data.tables.tsv import tab_separated
-from diptych.data.tables.unpacked import Row, picture_bytes
-from diptych.data.temporary import unpacking
+from diptych.data.tables.spooled import Row, picture_bytes
+from diptych.data.spooling import unpacking
 
 
 def source_of(spec: object) -> Source:
@@ -286,7 +286,7 @@ print(*os.listdir(os.environ["TMPDIR"]))
 
 def test_what_a_killed_program_left_goes_with_the_next(temporary: Path) -> None:
     """And nothing else does: neither what a program still uses, nor a folder of another name."""
-    script = "from diptych.data.temporary import unpacking\nwith unpacking(): print(flush=True), input()"
+    script = "from diptych.data.spooling import unpacking\nwith unpacking(): print(flush=True), input()"
     start = [sys.executable, "-c", script]
     environment = {**os.environ, "TMPDIR": str(temporary)}
     (temporary / "diptych-of-mine").mkdir()

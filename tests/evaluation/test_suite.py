@@ -15,10 +15,10 @@ from diptych.cli import FAILED, INTERRUPTED, OK, PARTLY, USAGE
 from diptych.data.samples import DataError
 from diptych.embedder import Embedder
 from diptych.evaluation import results, suite
-from diptych.evaluation.comparison import array_of, compare
-from diptych.evaluation.sets.sets import Labelled, Pairs, open_set
+from diptych.evaluation.paired_comparison import array_of, compare
+from diptych.evaluation.sets.opening import Labelled, Pairs, open_set
 from diptych.evaluation.tasks import corruptions, tasks
-from diptych.evaluation.tasks.tasks import Job
+from diptych.evaluation.tasks.retrieval import Job
 from diptych.scoring import metrics, zero_shot
 
 PER_CLASS = 12
@@ -54,7 +54,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Path(out) / "report.html"
 
     module = types.SimpleNamespace(write_report=write_report)
-    monkeypatch.setitem(sys.modules, "diptych.evaluation.report.report", module)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "diptych.evaluation.report.page", module)  # type: ignore[arg-type]
     return asked
 
 

@@ -10,7 +10,7 @@ from diptych.data.sources import sidecars
 from diptych.data.sources.classes import ClassFolders, read_classes
 from diptych.data.sources.sidecars import SidecarSource
 from diptych.data.tables.columns import names_a_class
-from diptych.data.tables.finding import Tables, beside_of, find_tables
+from diptych.data.tables.table_discovery import Tables, beside_of, find_tables
 from diptych.errors import DiptychError, Words, worded
 from diptych.media.images import find_images
 

@@ -11,7 +11,7 @@ from diptych.data.confinement import Confined, all_outside
 from diptych.data.samples import MAX_SIDECAR_BYTES, DataError, Sample, Source, Stream
 from diptych.data.tables.columns import Columns, choose_columns, spell_columns
 from diptych.data.tables.table_source import row_of
-from diptych.data.tables.unpacked import Row, Unpacked, captions_in_cells, picture_bytes
+from diptych.data.tables.spooled import Row, Unpacked, captions_in_cells, picture_bytes
 from diptych.text.encoding import decoded
 from diptych.untrusted.json import JSONError, parse_json
 from diptych.untrusted.regular_files import FileError, open_file

@@ -17,11 +17,11 @@ from diptych.data.samples import DataError
 from diptych.data.sources.opening import all_captions, open_source
 from diptych.errors import DiptychError
 from diptych.evaluation.sets import named
-from diptych.evaluation.sets.named import NAMED, first_synonyms, open_named
-from diptych.evaluation.sets.sets import Labelled, Pairs, open_set, splits, training_set
+from diptych.evaluation.sets.named_datasets import NAMED, first_synonyms, open_named
+from diptych.evaluation.sets.opening import Labelled, Pairs, open_set, splits, training_set
 from diptych.evaluation.suite import Entry, run
 from diptych.evaluation.tasks import tasks
-from diptych.evaluation.tasks.tasks import Job
+from diptych.evaluation.tasks.retrieval import Job
 from diptych.scenes.scene import draw_scene
 from diptych.untrusted.regular_files import FileError
 

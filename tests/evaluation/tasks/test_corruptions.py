@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import diptych
-from diptych.evaluation.sets.sets import Labelled, open_set
+from diptych.evaluation.sets.opening import Labelled, open_set
 from diptych.evaluation.tasks import corruptions, tasks
 from diptych.evaluation.tasks.corruptions import CONTRAST, KINDS, NOISE, STRENGTHS, Kind, change, corrupt
-from diptych.evaluation.tasks.tasks import Job
+from diptych.evaluation.tasks.retrieval import Job
 from diptych.scenes.scene import draw_scene
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import diptych
 from diptych.display.escaping import harmless
-from diptych.evaluation.report.report import write_report
+from diptych.evaluation.report.page import write_report
 from diptych.scenes.scene import Scenes
 
 SCRIPT = "<script>alert(1)</script>"

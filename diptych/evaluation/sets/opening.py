@@ -183,7 +183,7 @@ def _is_pattern(text: str) -> bool:
 
 
 def _not_there(text: str) -> str:
-    from diptych.evaluation.sets.named import NAMED
+    from diptych.evaluation.sets.named_datasets import NAMED
 
     return f"{text} is not there; wanted {FORMS}, or one of the names {', '.join(NAMED)}."
 

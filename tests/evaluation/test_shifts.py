@@ -9,8 +9,8 @@ from PIL import Image
 import diptych
 from diptych.embedder import Embedder
 from diptych.evaluation import suite
-from diptych.evaluation.report.report import write_report
-from diptych.evaluation.sets.shifts import bases, same_classes
+from diptych.evaluation.report.page import write_report
+from diptych.evaluation.shifts import bases, same_classes
 from diptych.evaluation.suite import Entry
 
 PER_CLASS = 6

@@ -11,9 +11,9 @@ import numpy as np
 
 from diptych.data.samples import DataError
 from diptych.errors import ArgumentError
-from diptych.evaluation.sets.named import NAMED
-from diptych.evaluation.sets.sets import Labelled, open_set
-from diptych.evaluation.tasks.tasks import EXPECTED, Job
+from diptych.evaluation.sets.named_datasets import NAMED
+from diptych.evaluation.sets.opening import Labelled, open_set
+from diptych.evaluation.tasks.retrieval import EXPECTED, Job
 from diptych.scoring import metrics
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from hub import NOWHERE, Files, Hub, point_to, standing_in
 import diptych
 from diptych.data.samples import DataError
 from diptych.evaluation import results
-from diptych.evaluation.sets.named import NAMED, PARQUET
-from diptych.evaluation.sets.sets import Labelled, Pairs, open_set, training_set
+from diptych.evaluation.sets.named_datasets import NAMED, PARQUET
+from diptych.evaluation.sets.opening import Labelled, Pairs, open_set, training_set
 from diptych.evaluation.suite import Entry, run
 from diptych.scenes.scene import draw_scene
 

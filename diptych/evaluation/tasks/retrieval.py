@@ -13,7 +13,7 @@ import numpy as np
 from diptych.data.samples import DataError, count
 from diptych.display.plots import shortened
 from diptych.embedder import Embedder
-from diptych.evaluation.sets.sets import Labelled, Pairs
+from diptych.evaluation.sets.opening import Labelled, Pairs
 from diptych.evaluation.tasks.features import Change, Seen, arithmetic, image_vectors
 from diptych.media.images import Decode
 from diptych.scoring import metrics, zero_shot
