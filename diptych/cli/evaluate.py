@@ -18,8 +18,8 @@ from diptych.cli.wording import message_of
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
-    from diptych.evaluation.paired_comparison import Compared
     from diptych.evaluation.intervals import Interval
+    from diptych.evaluation.paired_comparison import Compared
 
 BUNDLED = "bundled"
 
@@ -59,7 +59,8 @@ def command(
     if not suite:
         raise click.UsageError("no suite. Pass --suite FILE.toml with a [[dataset]] table for each data set.")
     from diptych.evaluation.report.page import write_report
-    from diptych.evaluation.suite import read_suite, run
+    from diptych.evaluation.suite import run
+    from diptych.evaluation.suite_file import read_suite
     from diptych.extras import require
 
     require("measuring models", "matplotlib", "scipy")

@@ -87,10 +87,11 @@ def _probed(
     embedder: Embedder, data: str, val: str | None, shots: int | None, plain: bool, templates: str, seed: int,
     allow_outside: bool,
 ) -> Probed:  # fmt: skip
-    from diptych.evaluation.sets.opening import Labelled, open_set, training_set
+    from diptych.evaluation.sets.dataset import Labelled
+    from diptych.evaluation.sets.opening import open_set, training_set
     from diptych.evaluation.tasks.features import kept_for_user
+    from diptych.evaluation.tasks.job import Job
     from diptych.evaluation.tasks.probing import probe_set
-    from diptych.evaluation.tasks.retrieval import Job
     from diptych.scoring.zero_shot import templates_of
 
     prompts = templates_of(templates)

@@ -8,8 +8,8 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from diptych.data.confinement import Confined, all_outside, left_out
 from diptych.data.concat import Joined
+from diptych.data.confinement import Confined, all_outside, left_out
 from diptych.data.loading.stream import fetched
 from diptych.data.samples import DataError, Sample, Source, Stream, captions_in, count, layout_of, spell_counts
 from diptych.data.sources.folders import open_pictures

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from diptych.data.confinement import Confined
 from diptych.data.concat import Joined
+from diptych.data.confinement import Confined
 from diptych.data.samples import DataError, Layout, Source, Stream, spell_counts
 from diptych.data.splits import choose_split, visible_folders
 from diptych.data.tables.file_lookup import around, is_companion

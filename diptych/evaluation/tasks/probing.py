@@ -10,8 +10,8 @@ import numpy as np
 
 from diptych.data.samples import DataError, count
 from diptych.data.sources.classes import spelling
-from diptych.evaluation.sets.opening import Labelled
-from diptych.evaluation.tasks.retrieval import Job, Outcome, of_templates
+from diptych.evaluation.sets.dataset import Labelled
+from diptych.evaluation.tasks.job import Job, Outcome, of_templates
 from diptych.scoring.probe import SHOTS, Features, Probe, Search, Split, few_shots, mixed, of_vectors
 
 if TYPE_CHECKING:

@@ -1,159 +1,20 @@
-"""What is measured: each task takes a job and gives its numbers, with what each single item came to."""
+"""Retrieval: captions find their picture, and pictures their captions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diptych.data.samples import DataError, count
 from diptych.display.plots import shortened
-from diptych.embedder import Embedder
-from diptych.evaluation.sets.opening import Labelled, Pairs
-from diptych.evaluation.tasks.features import Change, Seen, arithmetic, image_vectors
-from diptych.media.images import Decode
-from diptych.scoring import metrics, zero_shot
+from diptych.evaluation.sets.dataset import Pairs
+from diptych.evaluation.tasks.features import Seen
+from diptych.evaluation.tasks.job import EXAMPLES, Example, Job, Outcome
+from diptych.scoring import metrics
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-
-OWN_TEMPLATES = "the set's own"
-EXAMPLES = 8  # best, and as many worst
-MOST_IN_A_ROW = 200  # classes whose confusion stands in the row itself; of more it is in the .npz
-DECODE: Decode = "fast"
-EXPECTED = (ValueError, OSError, ArithmeticError, MemoryError)  # what a set may do to its tasks, and to no other's
-
-
-class Example(NamedTuple):
-    """A picture by its place, what it is, what the model took it for, and how sure it was (a probability, or a
-    cosine)."""
-
-    place: int
-    truth: str
-    said: str
-    score: float
-
-
-@dataclass
-class Outcome:
-    """A task's numbers in percent, of how many items, what could not be read by reason, further details, numbers for
-    each single item by name, and the best and the worst examples."""
-
-    metrics: dict[str, float]
-    count: int
-    failures: dict[str, int] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
-    per_item: dict[str, np.ndarray] = field(default_factory=dict)
-    best: list[Example] = field(default_factory=list)
-    worst: list[Example] = field(default_factory=list)
-
-
-@dataclass
-class Job:
-    """A model before a set. `train` is the set's training split, where it has one; `templates` a name for `prompts`;
-    `cache` the folder where vectors are kept; `left_out` has what was said of the first picture that could not be read,
-    for each reason."""
-
-    model: Embedder
-    data: Labelled | Pairs
-    train: Labelled | None = None
-    templates: str = "general"
-    prompts: tuple[str, ...] = zero_shot.GENERAL_TEMPLATES
-    seed: int = 0
-    cache: Path | None = None
-    progress: Callable[[int, int], None] = lambda done, total: None
-    left_out: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def labelled(self) -> Labelled:
-        """The set, which has classes; else DataError."""
-        if isinstance(self.data, Pairs):
-            raise DataError("the set has captions and no classes; its task is retrieval.")
-        return self.data
-
-    @property
-    def pairs(self) -> Pairs:
-        """The set, which has captions; else DataError."""
-        if isinstance(self.data, Labelled):
-            raise DataError(
-                "the set has classes and no captions; its tasks are zero-shot, probe, few-shot, corruptions."
-            )
-        return self.data
-
-    @cached_property
-    def classes(self) -> Float[np.ndarray, "classes dim"]:
-        """The vector of each class's name in the templates."""
-        return self.model.embed_labels(self.labelled.classes, templates=self.prompts, truncate=True)
-
-    def seen(self, data: Labelled | Pairs, change: Change | None = None) -> Seen:
-        """The vectors of a set's pictures."""
-        seen = image_vectors(
-            self.model, data.pictures, self.cache, decode=DECODE, change=change, progress=self.progress
-        )
-        for failure in seen.failures.values():
-            self.left_out.setdefault(failure.reason, failure.message)
-        return seen
-
-    def settings(self) -> dict[str, Any]:
-        """What any task's numbers depend on, beside the model and the set."""
-        return {"split": self.data.pictures.split, "corruption": None, "seed": self.seed, "decode": DECODE}
-
-    def made_of(self) -> list[str]:
-        """Which numbers these are, beyond what settings say: the very set, prompts and arithmetic."""
-        train = self.train.pictures.identity if self.train else ""
-        return [self.data.pictures.identity, train, *self.prompts, arithmetic(self.model)]
-
-
-def zero_shot_task(job: Job) -> Outcome:
-    """Which class's name fits a picture best (Radford et al. 2021, section 3.1)."""
-    labelled, seen = job.labelled, job.seen(job.labelled)
-    answers = labelled.answers[seen.places]
-    scores = seen.vectors @ job.classes.T
-    top = metrics.top_accuracy(scores, answers)
-    table = metrics.confusion(scores.argmax(axis=1), answers, len(labelled.classes))
-    shares = metrics.class_accuracy(table)
-    result = Outcome(
-        {"top1": top[1], "top5": top[5], "mean_class": float(np.nanmean(shares))}, len(answers), seen.reasons()
-    )
-    result.details = {"classes": labelled.classes, "class_accuracy": shares}
-    result.per_item = {
-        "places": seen.places,
-        "right": metrics.is_right(scores, answers),
-        "top5_right": metrics.is_right(scores, answers, 5),
-        "said": scores.argmax(axis=1),
-    }
-    (result.details if len(labelled.classes) <= MOST_IN_A_ROW else result.per_item)["confusion"] = table
-    result.best, result.worst = _examples(job, seen.places, scores, answers)
-    return result
-
-
-def _examples(
-    job: Job, places: Int[np.ndarray, " n"], scores: Float[np.ndarray, "n classes"], answers: Int[np.ndarray, " n"]
-) -> tuple[list[Example], list[Example]]:
-    """The right ones that the model was surest of, and the wrong ones that it was surest of."""
-    names = job.labelled.classes
-    said, sure = scores.argmax(axis=1), _chances(job, scores)
-    order = np.argsort(-sure, kind="stable")
-    right = metrics.is_right(scores, answers)[order] == 1
-
-    def told(chosen: np.ndarray) -> list[Example]:
-        return [Example(int(places[i]), names[answers[i]], names[said[i]], float(sure[i])) for i in chosen[:EXAMPLES]]
-
-    return told(order[right]), told(order[~right])
-
-
-def _chances(job: Job, scores: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, " n"]:
-    """The probability of each picture's likeliest class; a few thousand pictures at a time, for there are 1,000
-    classes in ImageNet."""
-    names = job.labelled.classes
-    parts = [scores[at : at + 4096] for at in range(0, len(scores), 4096)]
-    scale, bias = job.model.scale, job.model.bias
-    told = (zero_shot.classify(part, names, scale=scale, bias=bias).probabilities.max(axis=1) for part in parts)
-    return np.concatenate(list(told))
 
 
 def retrieval_task(job: Job) -> Outcome:
@@ -243,28 +104,3 @@ def _caption_examples(
         return [Example(int(seen.places[row]), truth, words, score[row]) for row, truth, words in shown]
 
     return told(order[:EXAMPLES]), told(order[::-1][:EXAMPLES])
-
-
-class Task(NamedTuple):
-    """What runs a task, and the settings that it has of its own."""
-
-    run: Callable[[Job], Outcome]
-    settings: Callable[[Job], Mapping[str, Any]]
-
-
-def of_templates(job: Job) -> dict[str, Any]:
-    """The settings of tasks that name classes in templates."""
-    return {"templates": job.templates}
-
-
-def tasks() -> dict[str, Task]:
-    """Every task by name."""
-    from diptych.evaluation.tasks import corruptions, probing
-
-    return {
-        "zero-shot": Task(zero_shot_task, of_templates),
-        "retrieval": Task(retrieval_task, lambda job: {}),
-        "probe": Task(probing.probe_task, probing.probe_settings),
-        "few-shot": Task(probing.few_shot_task, probing.few_shot_settings),
-        "corruptions": Task(corruptions.corruptions_task, corruptions.settings),
-    }

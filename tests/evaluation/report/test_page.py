@@ -462,7 +462,7 @@ def test_letters_that_no_file_can_hold(tmp_path: Path) -> None:
     assert not any("\x00" in plot for plot in page.plots)
 
 
-if __name__ == "__main__":  # to look at it: python tests/evaluation/report/test_report.py FOLDER
+if __name__ == "__main__":  # to look at it: python tests/evaluation/report/test_page.py FOLDER
     import sys
 
     shutil.rmtree(sys.argv[1], ignore_errors=True)

@@ -11,10 +11,12 @@ import diptych
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.data.samples import DataError
 from diptych.embedder import Embedder
-from diptych.evaluation.sets.opening import Labelled, open_set, training_set
+from diptych.evaluation.sets.dataset import Labelled
+from diptych.evaluation.sets.opening import open_set, training_set
 from diptych.evaluation.tasks import features, probing
+from diptych.evaluation.tasks.job import Job
 from diptych.evaluation.tasks.probing import held_out
-from diptych.evaluation.tasks.retrieval import Job, zero_shot_task
+from diptych.evaluation.tasks.zero_shot import zero_shot_task
 from diptych.scoring.probe import of_vectors
 
 NAMES = ("red", "green", "blue")
