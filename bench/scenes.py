@@ -4,7 +4,7 @@
 
 Scenes of two to five things that cover 3 to 30 % of the picture each and overlap, on drawn grounds and, with --grounds,
 on parts of photographs. Asked are the colour of each thing whose kind is there once, among all twelve and against one
-other, and the kind of each whose colour is there once, among twelve: by the picture's one vector, and by its places.
+other, and the kind of each whose colour is there once, among twelve: by the picture's one vector, and by its patches.
 The same of single things; what was added to a scene; and where a thing is, by places and by windows.
 """
 
@@ -70,10 +70,10 @@ def attributes(model: diptych.Embedder, scenes: Sequence[Scene], where: str, fou
     pixels = np.stack([squared(scene.image, model.preprocessing) for scene in scenes])
     rng = Random(0)
     for at, scene in enumerate(scenes):
-        seen = model.engine.encode_places(pixels[at : at + 1])
+        seen = model.engine.encode_patches(pixels[at : at + 1])
         for what, words in questions(scene.things, rng):
             classes = model.embed_labels(words, templates=["a {}"])
-            for way, scores in (("the vector", classes @ seen.vectors[0]), ("its places", anywhere(seen, classes)[0])):
+            for way, scores in (("the vector", classes @ seen.images[0]), ("its patches", anywhere(seen, classes)[0])):
                 found[f"{where}, {what}, by {way}"].append(float(scores.argmax() == 0))
 
 

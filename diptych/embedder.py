@@ -320,7 +320,7 @@ class Embedder:
         self, pixels: UInt8[np.ndarray, "pictures size size 3"], classes: Float[np.ndarray, "labels dim"]
     ) -> Float[np.ndarray, "pictures labels"]:
         """How well some part of each picture fits each label's vector, see `zero_shot.anywhere`."""
-        return zero_shot.anywhere(self.engine.encode_places(pixels), classes)
+        return zero_shot.anywhere(self.engine.encode_patches(pixels), classes)
 
     def embed_labels(
         self,

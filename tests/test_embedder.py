@@ -150,7 +150,7 @@ def test_classify_by_places(model: Embedder, paths: list[Path]) -> None:
     labels = ["circle", "star", "house"]
     found = model.classify(paths, labels, places=True)
     pixels = np.stack([np.asarray(model.shown(path)) for path in paths])
-    whole, cosines = (each @ model.embed_labels(labels).T for each in model.engine.encode_places(pixels))
+    whole, cosines = (each @ model.embed_labels(labels).T for each in model.engine.encode_patches(pixels))
     assert cosines.shape[1] == 16  # (pictures, places, labels)
     best = 0.9 * np.sort(cosines, axis=1)[:, -2:].mean(axis=1) + 0.1 * whole  # a tenth of them, rounded
     weights = np.exp(model.scale * best.astype(np.float64))

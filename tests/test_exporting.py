@@ -109,7 +109,7 @@ def test_a_converted_model_has_its_places(name: str, tiny_model: Path, tmp_path:
     mine, fast = (diptych.load(folder, precision="float32") for folder in (tmp_path / "model", path))
     size = mine.preprocessing.size_px
     pixels = np.random.default_rng(0).integers(256, size=(3, size, size, 3), dtype=np.uint8)
-    for one, other in zip(fast.engine.encode_places(pixels), mine.engine.encode_places(pixels), strict=True):
+    for one, other in zip(fast.engine.encode_patches(pixels), mine.engine.encode_patches(pixels), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
     both = fast.engine.graphs()["image"]  # type: ignore[attr-defined]
     place = path / "openvino" / "image.xml"
@@ -119,7 +119,7 @@ def test_a_converted_model_has_its_places(name: str, tiny_model: Path, tmp_path:
     old = diptych.load(path, precision="float32")
     np.testing.assert_allclose(old.embed_pixels(pixels), mine.embed_pixels(pixels), atol=1e-5)
     with pytest.raises(CheckpointError, match=r"image\.xml has no map of places; convert the model again"):
-        old.engine.encode_places(pixels)
+        old.engine.encode_patches(pixels)
 
 
 def test_onnx_runs_at_any_batch_and_length(tiny_model: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float, UInt8
 
-    from diptych.scoring.zero_shot import WithPlaces
+    from diptych.scoring.zero_shot import PatchEmbeddings
 
 EngineName = Literal["openvino", "pytorch"]
 
@@ -32,7 +32,7 @@ class Engine(Protocol):
 
     def describe(self) -> str: ...
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]: ...
-    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> WithPlaces: ...
+    def encode_patches(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> PatchEmbeddings: ...
     def encode_texts(self, ids: np.ndarray) -> Float[np.ndarray, "batch dim"]: ...
 
 

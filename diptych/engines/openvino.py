@@ -20,7 +20,7 @@ from diptych.engines.openvino_runtime import core, openvino
 from diptych.errors import ArgumentError
 from diptych.media.images import Preprocess
 from diptych.nets.config import CLIPConfig
-from diptych.scoring.zero_shot import WithPlaces, unit
+from diptych.scoring.zero_shot import PatchEmbeddings, unit
 from diptych.storage import compiled_cache
 
 if TYPE_CHECKING:
@@ -140,11 +140,11 @@ class OpenVINOEngine:
         """Pictures of the tower's size; they are normalised in the graph."""
         return self._unit(self._towers["image"](np.ascontiguousarray(pixels))[0])
 
-    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> WithPlaces:
+    def encode_patches(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> PatchEmbeddings:
         """`encode_images`, and in the same pass a unit vector for each place of the tower's map, row by row.
         CheckpointError where an old conversion came without."""
         image, places = self._towers["places"](np.ascontiguousarray(pixels))
-        return WithPlaces(self._unit(image), self._unit(places))
+        return PatchEmbeddings(self._unit(image), self._unit(places))
 
     def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
         return self._unit(self._towers["text"](ids.astype(np.int64, copy=False))[0])

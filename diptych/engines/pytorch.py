@@ -13,7 +13,7 @@ from diptych.engines import device_name
 from diptych.errors import ArgumentError
 from diptych.media.images import Preprocess
 from diptych.nets.clip import CLIP
-from diptych.scoring.zero_shot import WithPlaces
+from diptych.scoring.zero_shot import PatchEmbeddings
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
@@ -84,11 +84,11 @@ class PyTorchEngine:
         return self._unit(self.network.encode_image(self._planes(pixels)))
 
     @torch.inference_mode()
-    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> WithPlaces:
+    def encode_patches(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> PatchEmbeddings:
         """`encode_images`, and in the same pass a unit vector for each place of the tower's map, row by row."""
         self._look_at("image")
-        image, places = self.network.encode_places(self._planes(pixels))
-        return WithPlaces(self._unit(image), self._unit(places))
+        image, patches = self.network.encode_patches(self._planes(pixels))
+        return PatchEmbeddings(self._unit(image), self._unit(patches))
 
     def _planes(self, pixels: np.ndarray) -> torch.Tensor:
         planes = torch.from_numpy(np.require(pixels, requirements="W")).to(self.device).permute(0, 3, 1, 2).float()

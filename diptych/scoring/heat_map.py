@@ -128,8 +128,8 @@ def _heat_map(
 
 def _by_places(model: Model, picture: Image.Image, texts: np.ndarray) -> list[np.ndarray]:
     pixels = squared(picture, replace(model.preprocessing, mode="squash"))
-    places = model.engine.encode_places(pixels[None]).places[0]
-    return [locate.laid_out(scores, picture.size) for scores in texts @ places.T]
+    patches = model.engine.encode_patches(pixels[None]).patches[0]
+    return [locate.laid_out(scores, picture.size) for scores in texts @ patches.T]
 
 
 def _by_windows(

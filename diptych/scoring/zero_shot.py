@@ -53,11 +53,11 @@ class Classification(NamedTuple):
         return page(Path(__file__).with_name("classification.html.jinja"), rows=rows)
 
 
-class WithPlaces(NamedTuple):
-    """Pictures' unit vectors, and a unit vector for each place of the tower's map of each, row by row."""
+class PatchEmbeddings(NamedTuple):
+    """A unit vector for each picture, and one for each patch of each picture, row by row."""
 
-    vectors: Float[np.ndarray, "pictures dim"]
-    places: Float[np.ndarray, "pictures places dim"]
+    images: Float[np.ndarray, "pictures dim"]
+    patches: Float[np.ndarray, "pictures patches dim"]
 
 
 def prompts(labels: tuple[str, ...], templates: tuple[str, ...]) -> list[str]:
@@ -197,16 +197,16 @@ def calibrated_scale(cosines: Float[np.ndarray, "n labels"], answers: Int[np.nda
     return float(np.exp((low + high) / 2))
 
 
-def anywhere(seen: WithPlaces, classes: Float[np.ndarray, "labels dim"]) -> Float[np.ndarray, "pictures labels"]:
+def anywhere(seen: PatchEmbeddings, classes: Float[np.ndarray, "labels dim"]) -> Float[np.ndarray, "pictures labels"]:
     """How well some part of each picture fits each label: the mean cosine of the tenth of its places that fit best
     (k-max pooling: Durand et al. 2016, "WELDON: Weakly supervised learning of deep convolutional neural networks",
     section 3.2), and with a weight of WHOLE the cosine of the picture's own vector. Of several things the one vector
     tells which colours and which kinds there are, the places which kind has which colour; of one thing the vector
     knows the kind better."""
-    count = seen.places.shape[1]
+    count = seen.patches.shape[1]
     best = max(1, round(BEST_PLACES * count))
-    parts = np.partition(seen.places @ classes.T, count - best, axis=1)[:, count - best :].mean(axis=1)
-    return WHOLE * (seen.vectors @ classes.T) + (1 - WHOLE) * parts
+    parts = np.partition(seen.patches @ classes.T, count - best, axis=1)[:, count - best :].mean(axis=1)
+    return WHOLE * (seen.images @ classes.T) + (1 - WHOLE) * parts
 
 
 def each_label(

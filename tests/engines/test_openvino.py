@@ -76,11 +76,11 @@ def test_both_engines_agree(name: str) -> None:
     size = config.image.image_size
     pixels = np.random.default_rng(0).integers(256, size=(3, size, size, 3), dtype=np.uint8)
     np.testing.assert_allclose(ours.encode_images(pixels), theirs.encode_images(pixels), atol=2e-5)
-    seen = ours.encode_places(pixels)
-    assert seen.places.shape == (3, config.image.grid**2, config.embed_dim)
-    np.testing.assert_allclose(seen.places, theirs.encode_places(pixels).places, atol=2e-5)
+    seen = ours.encode_patches(pixels)
+    assert seen.patches.shape == (3, config.image.grid**2, config.embed_dim)
+    np.testing.assert_allclose(seen.patches, theirs.encode_patches(pixels).patches, atol=2e-5)
     for engine in (ours, theirs):
-        np.testing.assert_allclose(engine.encode_places(pixels).vectors, ours.encode_images(pixels), atol=2e-5)
+        np.testing.assert_allclose(engine.encode_patches(pixels).images, ours.encode_images(pixels), atol=2e-5)
     for ids in (IDS, IDS[:1, :5]):
         np.testing.assert_allclose(ours.encode_texts(ids), theirs.encode_texts(ids), atol=2e-5)
 

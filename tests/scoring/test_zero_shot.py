@@ -15,7 +15,7 @@ from diptych.scoring.comparison import compare
 from diptych.scoring.difference import difference
 from diptych.scoring.zero_shot import (
     PLAIN_TEMPLATES,
-    WithPlaces,
+    PatchEmbeddings,
     anywhere,
     calibrated_scale,
     class_vectors,
@@ -114,13 +114,13 @@ def test_some_part_has_to_fit_a_label() -> None:
     red, blue, hat, cup = np.eye(4)
     pairs = np.array([red + hat, blue + cup, blue + hat, red + cup]) / np.sqrt(2)
     places = pairs[[0] * 10 + [1] * 10][None]  # one picture of twenty places
-    seen = WithPlaces(places.mean(axis=1), places)
-    whole = seen.vectors @ pairs.T
+    seen = PatchEmbeddings(places.mean(axis=1), places)
+    whole = seen.images @ pairs.T
     assert whole[0, 0] == pytest.approx(whole[0, 2]) == pytest.approx(0.5)
     assert anywhere(seen, pairs)[0] == pytest.approx([0.95, 0.95, 0.5, 0.5])  # a tenth of it is the whole picture's
     places[0, 1:10] = blue  # one place of red hat is left; the tenth of twenty is two
     assert anywhere(seen, pairs)[0, 0] == pytest.approx(0.9 * (1 + 0) / 2 + 0.05)
-    assert anywhere(seen._replace(places=places[:, :1]), pairs)[0, 0] == pytest.approx(0.9 + 0.05)
+    assert anywhere(seen._replace(patches=places[:, :1]), pairs)[0, 0] == pytest.approx(0.9 + 0.05)
 
 
 def test_cosines_stay_within_one() -> None:
