@@ -72,7 +72,7 @@ def measured(folder: Path, name: str | None, rounds: int) -> list[Row]:
     ways: dict[str, tuple[int, Callable[[], object]]] = {
         "the engine alone": (len(pixels), lambda: model.embed_pixels(pixels)),
         decoding: (len(pixels), lambda: list(load_pixels(paths[:256], model.preprocessing, decode="fast"))),
-        "embed_stream": (len(paths), lambda: model.embed_readable(paths)),
+        "embed_stream": (len(paths), lambda: model.try_embed_images(paths)),
         "diptych embed": (len(paths), embed),
         "diptych classify": (len(paths), classify),
         "diptych classify --places": (len(paths), lambda: classify("--places")),

@@ -20,11 +20,11 @@ from table import Row, arguments, report
 
 import diptych
 from diptych.evaluation.intervals import mean_interval, paired_interval
+from diptych.inference.heat_map import Method, heat_maps
 from diptych.scenes.scene import Scenes
-from diptych.scoring.heat_map import Method, heat_maps
 
 QUESTION = "The pointing game"
-METHODS: tuple[Method, ...] = ("places", "windows")
+METHODS: tuple[Method, ...] = ("patches", "windows")
 Box = tuple[float, float, float, float]
 
 
@@ -54,7 +54,8 @@ def main() -> None:
         for method in METHODS:
             maps = heat_maps(model, image, [f"a {label}" for label in boxes], method=method)
             hits[method] += [
-                is_hit(peak(one.likely, image.size), boxes[label]) for label, one in zip(boxes, maps, strict=True)
+                is_hit(peak(one.relative_likelihood, image.size), boxes[label])
+                for label, one in zip(boxes, maps, strict=True)
             ]
     report(QUESTION, rows_of(hits, np.array(groups)), as_json=options.as_json)
 

@@ -4,7 +4,7 @@
 
 Scenes of two to five things that cover 3 to 30 % of the picture each and overlap, on drawn grounds and, with --grounds,
 on parts of photographs. Asked are the colour of each thing whose kind is there once, among all twelve and against one
-other, and the kind of each whose colour is there once, among twelve: by the picture's one vector, and by its patches.
+other, and the kind of each whose colour is there once, among twelve: by the picture's one vector, and by its places.
 The same of single things; what was added to a scene; and where a thing is, by places and by windows.
 """
 
@@ -17,12 +17,12 @@ from table import Row, arguments, report
 
 import diptych
 from diptych.data.sources.opening import open_source
+from diptych.inference.heat_map import Method, heat_maps
 from diptych.media.images import squared
 from diptych.scenes.scene import COLOURS, KINDS, Scene, Scenes, Thing, draw_pair
 from diptych.scoring.difference import difference
-from diptych.scoring.heat_map import Method, heat_maps
 from diptych.scoring.locate import overlap_of
-from diptych.scoring.zero_shot import anywhere
+from diptych.scoring.zero_shot import patch_pooled_scores
 from diptych.training.scene_source import photographs
 
 QUESTION = "What is seen of held-out drawn scenes"
@@ -73,7 +73,10 @@ def attributes(model: diptych.Embedder, scenes: Sequence[Scene], where: str, fou
         seen = model.engine.encode_patches(pixels[at : at + 1])
         for what, words in questions(scene.things, rng):
             classes = model.embed_labels(words, templates=["a {}"])
-            for way, scores in (("the vector", classes @ seen.images[0]), ("its patches", anywhere(seen, classes)[0])):
+            for way, scores in (
+                ("the vector", classes @ seen.images[0]),
+                ("its patches", patch_pooled_scores(seen, classes)[0]),
+            ):
                 found[f"{where}, {what}, by {way}"].append(float(scores.argmax() == 0))
 
 

@@ -77,7 +77,7 @@ def embedded(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
     model = diptych.load()
     samples = [(sample.image, sample.captions) for name in names for sample in open_source(name)]
-    pictures = model.embed_readable(list(enumerate(image for image, _ in samples))).vectors
+    pictures = model.try_embed_images(list(enumerate(image for image, _ in samples))).vectors
     texts = model.embed_texts([caption for _, captions in samples for caption in captions], truncate=True)
     return pictures, unit(texts)
 

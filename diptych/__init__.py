@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diptych.errors import Setting as Setting
     from diptych.exporting import convert as convert
     from diptych.extras import MissingExtraError as MissingExtraError
-    from diptych.failures import Embedded as Embedded
+    from diptych.failures import EmbeddingResult as EmbeddingResult
     from diptych.failures import Failure as Failure
     from diptych.failures import TextError as TextError
     from diptych.index.catalog.catalog import Counts as Counts
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from diptych.index.search.results import Hit as Hit
     from diptych.index.search.search import search_all as search_all
     from diptych.index.update.results import Updated as Updated
+    from diptych.inference.heat_map import HeatMap as HeatMap
     from diptych.media.images import ImageError as ImageError
     from diptych.media.images import Preprocess as Preprocess
     from diptych.media.path_patterns import PatternError as PatternError
     from diptych.media.reading.child_process import ReaderError as ReaderError
     from diptych.nets.config import CLIPConfig as CLIPConfig
-    from diptych.scoring.heat_map import HeatMap as HeatMap
     from diptych.scoring.locate import Box as Box
     from diptych.scoring.metrics import Retrieval as Retrieval
     from diptych.scoring.zero_shot import Classification as Classification
@@ -62,10 +62,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "load": "diptych.embedder",
     "Embedder": "diptych.embedder",
-    "Embedded": "diptych.failures",
+    "EmbeddingResult": "diptych.failures",
     "Failure": "diptych.failures",
     "Classification": "diptych.scoring.zero_shot",
-    "HeatMap": "diptych.scoring.heat_map",
+    "HeatMap": "diptych.inference.heat_map",
     "Box": "diptych.scoring.locate",
     "Tokens": "diptych.text.tokenizer",
     "Preprocess": "diptych.media.images",
@@ -117,7 +117,16 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 
+# Old public name -> new name, until version 0.3.
+_RENAMED = {"Embedded": "EmbeddingResult"}
+
+
 def __getattr__(name: str) -> object:
+    if name in _RENAMED:
+        from diptych.deprecation import warn_renamed
+
+        warn_renamed(f"diptych.{name}", f"diptych.{_RENAMED[name]}")
+        name = _RENAMED[name]
     if name not in _HOMES:
         raise AttributeError(f"diptych has no {name!r}; it has {', '.join(_HOMES)}.")
     import importlib

@@ -349,7 +349,7 @@ def _write_settings(model: Embedder, folder: Path) -> None:
         "config.json": json_text(to_fields(model.config)),
         "preprocessor_config.json": json_text(model.preprocessing.to_hugging_face()),
         "tokenizer.json": model.tokenizer_json,
-        "tokenizer_config.json": said_of(model.config.text, model.tokenizer_json, model.reading),
+        "tokenizer_config.json": said_of(model.config.text, model.tokenizer_json, model.text_preprocessing),
     }
     for name, text in texts.items():
         if text is not None:

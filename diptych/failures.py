@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from diptych.errors import ArgumentTypeError, DiptychError, Words, worded
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+
+Key = TypeVar("Key")
 
 
 class TextError(DiptychError, ValueError):
@@ -32,15 +35,15 @@ class Failure(NamedTuple):
         return cls(reason, worded(words), words)
 
 
-class Embedded(NamedTuple):
-    """The pictures that could be read with their vectors, or what else was asked for, in order, and the others."""
+class EmbeddingResult(NamedTuple, Generic[Key]):
+    """The vectors of the inputs that could be read, with their keys, in order; and why each other could not be read."""
 
-    keys: list[Any]
-    vectors: Float[np.ndarray, "pictures dim"]
-    failures: dict[Any, Failure]
+    keys: list[Key]
+    vectors: Float[np.ndarray, "inputs dim"]
+    failures: dict[Key, Failure]
 
 
-def bad_texts(texts: Sequence[object]) -> dict[int, Failure]:
+def invalid_texts(texts: Sequence[object]) -> dict[int, Failure]:
     """What is wrong with those texts that cannot be embedded, by their places."""
     return {at: failure for at, text in enumerate(texts) if (failure := _bad_text(text, at))}
 

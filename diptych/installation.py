@@ -76,8 +76,8 @@ def of_model(model: Embedder) -> Installation:
         except DiptychError as error:
             findings.append(Finding(worded(error.problem), worded(error.remedy) or "take another copy of the model"))
     facts |= {f"note {number}": note for number, note in enumerate(model.notes, start=1)}
-    for file in dict.fromkeys(key.partition(": ")[0] for key in model.passed_over):
-        keys = [key.partition(": ")[2] for key in model.passed_over if key.startswith(f"{file}: ")]
+    for file in dict.fromkeys(key.partition(": ")[0] for key in model.ignored_keys):
+        keys = [key.partition(": ")[2] for key in model.ignored_keys if key.startswith(f"{file}: ")]
         facts[f"passed over in {file}"] = ", ".join(keys)
     return Installation(facts, findings)
 

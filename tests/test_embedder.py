@@ -17,7 +17,8 @@ from PIL import Image
 
 import diptych
 from diptych.checkpoint import save_folder
-from diptych.embedder import BATCH, Embedder, Failure
+from diptych.embedder import Embedder, Failure
+from diptych.inference.batching import BATCH
 from diptych.media.images import Preprocess, normalise
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
@@ -97,7 +98,7 @@ def test_tokens_pixels_and_network(model: Embedder, paths: list[Path]) -> None:
         output = model.network(torch.from_numpy(pixels[None]), torch.from_numpy(tokens.ids))
     np.testing.assert_allclose(output.image.numpy(), model.embed_images([paths[0]]), atol=1e-6)
     np.testing.assert_allclose(output.text.numpy(), model.embed_texts(TEXTS), atol=1e-6)
-    assert model.shown(paths[0]).size == (32, 32)
+    assert model.model_input(paths[0]).size == (32, 32)
     assert model.scale == pytest.approx(1 / 0.07, rel=1e-5)
     assert model.bias is None
     assert repr(model).startswith("<diptych.Embedder ")
@@ -148,16 +149,16 @@ def test_classify(model: Embedder, paths: list[Path]) -> None:
 
 def test_classify_by_places(model: Embedder, paths: list[Path]) -> None:
     labels = ["circle", "star", "house"]
-    found = model.classify(paths, labels, places=True)
-    pixels = np.stack([np.asarray(model.shown(path)) for path in paths])
+    found = model.classify(paths, labels, patches=True)
+    pixels = np.stack([np.asarray(model.model_input(path)) for path in paths])
     whole, cosines = (each @ model.embed_labels(labels).T for each in model.engine.encode_patches(pixels))
     assert cosines.shape[1] == 16  # (pictures, places, labels)
     best = 0.9 * np.sort(cosines, axis=1)[:, -2:].mean(axis=1) + 0.1 * whole  # a tenth of them, rounded
     weights = np.exp(model.scale * best.astype(np.float64))
     np.testing.assert_allclose(found.probabilities, weights / weights.sum(axis=1, keepdims=True), atol=1e-5)
-    assert model.classify([], labels, places=True).probabilities.shape == (0, 3)
+    assert model.classify([], labels, patches=True).probabilities.shape == (0, 3)
     with pytest.raises(diptych.ImageError):
-        model.classify(["not-there.png"], labels, places=True)
+        model.classify(["not-there.png"], labels, patches=True)
 
 
 def test_templates_are_averaged_in_vector_space(model: Embedder, paths: list[Path]) -> None:
@@ -173,8 +174,8 @@ def test_classify_says_what_is_wrong(model: Embedder, paths: list[Path]) -> None
         ([], ["a {}"], ValueError, "labels is empty"),
         (7, ["a {}"], TypeError, "labels came as int; pass one, or a list of them"),
         (["cat"], 7, TypeError, "templates came as int; pass one, or a list of them"),
-        (["cat", "cat"], ["a {}"], ValueError, "the label 'cat' came twice"),
-        ({"cat": []}, ["a {}"], ValueError, "the label 'cat' is called nothing"),
+        (["cat", "cat"], ["a {}"], ValueError, "the label 'cat' is repeated"),
+        ({"cat": []}, ["a {}"], ValueError, "the label 'cat' has no name"),
         (["cat"], [], ValueError, "templates is empty"),
         (["cat"], ["a photo"], ValueError, "'a photo' has no {}"),
         (["cat", " "], ["a {}"], diptych.TextError, "label 1 is empty"),
@@ -206,7 +207,7 @@ def test_one_text_is_a_list_of_one(model: Embedder, paths: list[Path]) -> None:
     np.testing.assert_array_equal(alone, model.embed_texts(["a dog"]))
     np.testing.assert_array_equal(model.similarity(paths, "a dog"), model.similarity(paths, ["a dog"]))
     np.testing.assert_array_equal(model.tokenize("a dog").ids, model.tokenize(["a dog"]).ids)
-    assert model.embed_readable_texts("a dog").keys == [0]
+    assert model.try_embed_texts("a dog").keys == [0]
     with pytest.raises(TypeError, match="texts came as int; pass one, or a list of them"):
         model.embed_texts(7)  # type: ignore[arg-type]
 
@@ -223,14 +224,14 @@ def test_a_text_of_5000_words(model: Embedder) -> None:
 
 
 def test_readable_texts_leave_the_bad_ones_out(model: Embedder) -> None:
-    result = model.embed_readable_texts(["a dog", "", LONG, "a cat", 7, "\udcff"])  # type: ignore[list-item]
+    result = model.try_embed_texts(["a dog", "", LONG, "a cat", 7, "\udcff"])  # type: ignore[list-item]
     assert result.keys == [0, 3]
     reasons = {at: failure.reason for at, failure in result.failures.items()}
     assert reasons == {1: "empty", 2: "too long", 4: "no text", 5: "not Unicode"}
     assert "tokens in text 2 ('dog dog" in result.failures[2].message
     np.testing.assert_allclose(result.vectors, model.embed_texts(["a dog", "a cat"]), atol=1e-6)
-    assert model.embed_readable_texts([LONG], truncate=True).keys == [0]
-    assert model.embed_readable_texts([""]).vectors.shape == (0, 64)
+    assert model.try_embed_texts([LONG], truncate=True).keys == [0]
+    assert model.try_embed_texts([""]).vectors.shape == (0, 64)
 
 
 # --- bad pictures
@@ -282,7 +283,7 @@ def test_stream_keeps_its_order_around_bad_pictures(model: Embedder, paths: list
 def test_a_path_is_its_own_key(model: Embedder, paths: list[Path], tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     gone = tmp_path / "gone.jpg"
-    result = model.embed_readable([paths[0], gone, str(paths[1])], progress=lambda *at: seen.append(at))
+    result = model.try_embed_images([paths[0], gone, str(paths[1])], progress=lambda *at: seen.append(at))
     assert result.keys == [paths[0], str(paths[1])]
     assert result.failures.keys() == {gone}
     assert_unit(result.vectors, 2)
@@ -327,7 +328,7 @@ def changed(model: Path, target: Path, **contents: dict | str | None) -> Path:
 def test_model_without_its_tokenizer(tiny_model: Path, paths: list[Path], tmp_path: Path) -> None:
     model = diptych.load(changed(tiny_model, tmp_path / "mute", tokenizer=None), device="cpu")
     assert_unit(model.embed_images(paths), len(paths))
-    for call in (model.embed_texts, model.tokenize, model.embed_readable_texts):
+    for call in (model.embed_texts, model.tokenize, model.try_embed_texts):
         with pytest.raises(
             diptych.TokenizerError, match=r"mute came without its tokenizer\.json.*Put there the tokenizer\.json"
         ):
@@ -342,7 +343,7 @@ def test_model_without_its_tokenizer(tiny_model: Path, paths: list[Path], tmp_pa
 @pytest.mark.parametrize("path", sorted((GOLDEN / "images").iterdir()), ids=lambda path: path.name)
 def test_what_is_shown_is_what_the_tower_reads(model: Embedder, path: Path) -> None:
     """To the last bit, for palettes and alpha too, which are resized before they become RGB."""
-    seen = normalise(np.asarray(model.shown(path)), model.preprocessing)
+    seen = normalise(np.asarray(model.model_input(path)), model.preprocessing)
     assert np.array_equal(seen, model.preprocess(path))
 
 

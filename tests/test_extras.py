@@ -9,7 +9,7 @@ from conftest import Cli
 
 from diptych.cli import FAILED
 from diptych.extras import MissingExtraError, require
-from diptych.scoring.probe import Features
+from diptych.scoring.probe import CentredFeatures
 
 
 def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +29,7 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch
 def test_a_probe_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(MissingExtraError, match=r"a linear probe needs scipy, .*'diptych\[probe\]'"):
-        Features(np.eye(2, dtype=np.float32), np.arange(2))
+        CentredFeatures(np.eye(2, dtype=np.float32), np.arange(2))
 
 
 @pytest.mark.parametrize(

@@ -81,9 +81,9 @@ def preprocessing_of(checkpoint: Checkpoint) -> Preprocess:
 
 def build(checkpoint: Checkpoint) -> CLIP:
     """The network with the checkpoint's tensors in it (not copies of them), in evaluation mode."""
-    from diptych.nets.clip import meta_model
+    from diptych.nets.clip import outline
 
-    network = meta_model(checkpoint.config)
+    network = outline(checkpoint.config)
     network.load_state_dict(checkpoint.state, assign=True)
     return network.eval()
 

@@ -16,10 +16,10 @@ from diptych.cli.options import (
     lines_of,
     model_options,
     open_model,
-    pictures_in,
     print_json,
     progress,
     report_failures,
+    report_links,
     say,
     say_cut,
     truncate_option,
@@ -69,38 +69,37 @@ def command(
     diptych compare cat.jpg "a cat" --text "a dog" --metric all
     """
     from diptych.extras import require
-    from diptych.scoring.comparison import compare
 
     if plot:
         require("drawing the matrix", "matplotlib")
     sentences = [*_sentences(texts), *more_texts]
-    places = (images, *more_images)
-    paths = pictures_in(places, follow_links=follow_links)
+    sources = (images, *more_images)
     embedder = open_model(model, device, activation, engine)
-    read = embedder.embed_readable_texts(sentences, truncate=truncate)
     with progress("looking at pictures") as advance:
-        seen = embedder.embed_readable(paths, progress=advance)
-    failures = {**{f"text {at}": failure for at, failure in read.failures.items()}, **seen.failures}
+        found = embedder.compare_files(
+            sources, sentences, truncate=truncate, follow_links=follow_links, progress=advance
+        )
+    report_links(found.links)
+    failures = {**{f"text {at}": failure for at, failure in found.text_failures.items()}, **found.picture_failures}
     code = report_failures(failures)
-    matrices = compare(seen.vectors, read.vectors)._asdict()
-    names, kept = [str(path) for path in seen.keys], [sentences[at] for at in read.keys]
+    matrices, names = found.measures._asdict(), [str(picture) for picture in found.pictures]
     chosen = {name: matrices[name] for name in (METRICS if metric == "all" else (metric,))}
     if as_json:
         values = {name: matrix.tolist() for name, matrix in matrices.items()}
-        print_json({"pictures": names, "texts": kept, **values, "failures": failures_json(failures)})
-    if not paths:
-        say(f"no pictures in {', '.join(places)}.")
+        print_json({"pictures": names, "texts": found.texts, **values, "failures": failures_json(failures)})
+    if not names and not found.picture_failures:
+        say(f"no pictures in {', '.join(sources)}.")
         return NOTHING
-    if not names or not kept:
+    if not names or not found.texts:
         return FAILED
     if truncate:
-        say_cut(embedder, kept)
+        say_cut(embedder, found.texts)
     if not as_json:
-        _print_tables(chosen, names, kept)
+        _print_tables(chosen, names, found.texts)
     if plot:
-        _write_plot(plot, chosen, seen.keys, kept)
+        _write_plot(plot, chosen, found.pictures, found.texts)
     if show_input:
-        write_input_sheet(show_input, embedder, seen.keys)
+        write_input_sheet(show_input, embedder, found.pictures)
     return code
 
 

@@ -9,8 +9,6 @@ from diptych.cli.options import listed, model_options, open_model, print_json, s
 from diptych.cli.terminal import tell
 from diptych.engines import EngineName
 
-SAME = 0.999  # a cosine from which two pictures are taken for one
-
 
 @click.command("difference")
 @click.argument("first")
@@ -30,22 +28,16 @@ def command(
     \b
     diptych difference before.jpg after.jpg --words hat,cup,cat,boat
     """
-    from diptych.scoring.difference import difference
-
     names = _words(words, words_file)
     embedder = open_model(model, device, activation, engine)
-    vectors = embedder.embed_labels(names, templates=[template], truncate=truncate)
-    one, other = embedder.embed_images([first, second], decode="fast")
-    found = difference(one, other, vectors, tuple(names), scale=embedder.scale)
-    orders = {"came": (-found.came).argsort()[:top], "went": (-found.went).argsort()[:top]}
+    found = embedder.difference(first, second, names, templates=[template], truncate=truncate)
+    best = dict(zip(("came", "went"), found.top(top), strict=True))
     if as_json:
-        told = {way: {names[j]: float(getattr(found, way)[j]) for j in order} for way, order in orders.items()}
-        print_json({"first": first, "second": second, "cosine": found.cosine, **told})
+        print_json({"first": first, "second": second, "cosine": found.cosine, **best})
     else:
-        for way, order in orders.items():
-            shares = getattr(found, way)
-            tell(f"{way}  " + "  ".join(f"{names[j]} {shares[j]:.1%}" for j in order))
-    if found.cosine > SAME:
+        for way, shares in best.items():
+            tell(f"{way}  " + "  ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+    if found.is_same:
         say(f"the two pictures are nearly the same (cosine {found.cosine:.4f}): the words above mean little")
     return OK
 

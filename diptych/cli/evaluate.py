@@ -18,8 +18,8 @@ from diptych.cli.wording import message_of
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
+    from diptych.evaluation.comparison import Compared
     from diptych.evaluation.intervals import Interval
-    from diptych.evaluation.paired_comparison import Compared
 
 BUNDLED = "bundled"
 
@@ -58,9 +58,8 @@ def command(
         return _compared(compare, as_json)
     if not suite:
         raise click.UsageError("no suite. Pass --suite FILE.toml with a [[dataset]] table for each data set.")
-    from diptych.evaluation.report.page import write_report
-    from diptych.evaluation.suite import run
-    from diptych.evaluation.suite_file import read_suite
+    from diptych.evaluation.report.report import write_report
+    from diptych.evaluation.suite import read_suite, run
     from diptych.extras import require
 
     require("measuring models", "matplotlib", "scipy")
@@ -103,7 +102,7 @@ def command(
 @contextmanager
 def _reported_anyhow(out: str) -> Iterator[None]:
     """Who interrupts an evaluation gets the report of what is done."""
-    from diptych.evaluation.report.page import write_report
+    from diptych.evaluation.report.report import write_report
 
     try:
         yield
@@ -154,7 +153,7 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _compared(places: tuple[str, str], as_json: bool) -> int:
-    from diptych.evaluation.paired_comparison import compare
+    from diptych.evaluation.comparison import compare
 
     found = compare(*places)
     if as_json:

@@ -12,9 +12,9 @@ from diptych.cli.terminal import tell
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
-    from diptych.scoring.heat_map import HeatMap
+    from diptych.inference.heat_map import HeatMap
 
-METHODS = ("places", "windows")
+METHODS = ("patches", "windows")
 
 
 @click.command("locate")
@@ -23,20 +23,24 @@ METHODS = ("places", "windows")
 @click.option(
     "--method",
     type=click.Choice(METHODS),
-    default="places",
+    default="patches",
     show_default=True,
-    help="One pass over all places of the picture, or a window at a time: slower by tens of times.",
+    help="One pass over the patches of the picture, or overlapping windows, which take tens of times as long.",
 )
-@click.option("--compare", is_flag=True, help="Both methods, side by side.")
-@click.option("--plot", metavar="PNG", type=click.Path(dir_okay=False), help="Draw the maps over the picture.")
+@click.option("--compare", is_flag=True, help="Show both methods.")
+@click.option(
+    "--plot", metavar="PNG", type=click.Path(dir_okay=False), help="Write the picture with the maps drawn over it."
+)
 @click.option("--boxes", default=1, show_default=True, type=click.IntRange(min=1), help="Boxes to print and draw.")
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, max_open=True),
-    help="How far a box reaches: 0.5 by default, less is wider.",
+    help="A lower threshold gives larger boxes; 0.5 by default.",
 )
-@click.option("--scales", metavar="1,0.5,...", help="Sides of the windows, as shares of the picture's short side.")
-@click.option("--overlap", type=click.FloatRange(0, 1, max_open=True), help="Of neighbouring windows; 0.6 by default.")
+@click.option("--scales", metavar="1,0.5,...", help="Sides of the windows, as fractions of the picture's short side.")
+@click.option(
+    "--overlap", type=click.FloatRange(0, 1, max_open=True), help="Overlap of neighbouring windows; 0.6 by default."
+)
 @truncate_option
 @model_options
 def command(
@@ -44,25 +48,25 @@ def command(
     threshold: float | None, scales: str | None, overlap: float | None, truncate: bool,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Show where in PICTURE (a file or a URL) each of PHRASES is: the box around the best part, in pixels from the left
-    and the top, and its score. The whole picture is looked at, not its middle alone.
+    """Show where each of PHRASES is in PICTURE (a file or a URL): the box around the best region, in pixels from the
+    left and the top, and its score.
 
     \b
     diptych locate cat.jpg "a fluffy cat" --plot where.png
     diptych locate street.jpg "a red car" "a bicycle" --compare --plot where.png
     """
-    from diptych.scoring.heat_map import heat_maps
+    from diptych.inference.heat_map import heat_maps
 
-    given = {"threshold": threshold, "overlap": overlap, "scales": _scales(scales)}
-    if method == "places" and not compare and (scales or overlap is not None):
-        raise click.UsageError("--scales and --overlap are about windows. Add --method windows or --compare.")
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    values = {"threshold": threshold, "overlap": overlap, "scales": _scales(scales)}
+    if method == "patches" and not compare and (scales or overlap is not None):
+        raise click.UsageError("--scales and --overlap apply to windows. Add --method windows or --compare.")
+    options: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     embedder = open_model(model, device, activation, engine)
     maps: list[HeatMap] = []
-    with stages("looking through windows") as (advance,):
+    with stages("embedding windows") as (advance,):
         for each in METHODS if compare else (method,):
-            said = {**options, "progress": advance} if each == "windows" else options
-            maps += heat_maps(embedder, picture, phrases, method=each, truncate=truncate, **said)  # type: ignore[arg-type]
+            options["progress"] = advance
+            maps += heat_maps(embedder, picture, phrases, method=each, truncate=truncate, **options)  # type: ignore[arg-type]
     if as_json:
         print_json({"picture": picture, "size": maps[0].image.size, "found": [_json(each, boxes) for each in maps]})
     else:
@@ -75,7 +79,7 @@ def command(
         write_picture(plot, _drawn(maps, boxes).save)
     missing = [each.phrase for each in maps if not each.boxes]
     for phrase in missing:
-        say(f"{phrase!r}: no part of the picture stands out")
+        say(f"{phrase!r}: no part of the picture exceeds the threshold")
     return NOTHING if len(missing) == len(maps) else OK
 
 
@@ -85,7 +89,7 @@ def _scales(scales: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(part) for part in scales.split(","))
     except ValueError:
-        raise click.UsageError(f"--scales is {scales!r}; wanted numbers with commas between: 1,0.5,0.25.") from None
+        raise click.UsageError(f"--scales is {scales!r}; expected numbers separated by commas: 1,0.5,0.25.") from None
 
 
 def _json(found: HeatMap, boxes: int) -> dict[str, Any]:
@@ -95,7 +99,7 @@ def _json(found: HeatMap, boxes: int) -> dict[str, Any]:
 
 
 def _drawn(maps: list[HeatMap], boxes: int) -> Any:
-    """One overlay, or a sheet of them with what each shows."""
+    """One overlay, or a sheet of overlays with captions."""
     if len(maps) == 1:
         return maps[0].overlay(boxes=boxes)
     from diptych.display.plots import contact_sheet

@@ -229,7 +229,7 @@ def write_input_sheet(path: str, model: Embedder, pictures: list[Any]) -> None:
     tiles = []
     for picture in pictures:
         try:
-            tiles.append((model.shown(picture), file_name(picture)))
+            tiles.append((model.model_input(picture), file_name(picture)))
         except ImageError as error:
             say(f"not shown: {error}")
     write_picture(path, contact_sheet(tiles).save)

@@ -87,14 +87,13 @@ def _probed(
     embedder: Embedder, data: str, val: str | None, shots: int | None, plain: bool, templates: str, seed: int,
     allow_outside: bool,
 ) -> Probed:  # fmt: skip
-    from diptych.evaluation.sets.dataset import Labelled
-    from diptych.evaluation.sets.opening import open_set, training_set
+    from diptych.evaluation.sets.sets import Labelled, open_set, training_set
     from diptych.evaluation.tasks.features import kept_for_user
-    from diptych.evaluation.tasks.job import Job
     from diptych.evaluation.tasks.probing import probe_set
-    from diptych.scoring.zero_shot import templates_of
+    from diptych.evaluation.tasks.tasks import Job
+    from diptych.scoring.zero_shot import load_templates
 
-    prompts = templates_of(templates)
+    prompts = load_templates(templates)
     judged = open_set(val or data, kind="classes", allow_outside=allow_outside)
     train = training_set(data, allow_outside=allow_outside)
     if val and train is None:

@@ -9,9 +9,13 @@ from diptych.cli.terminal import say
 UNTIL = "0.3"
 
 # Command -> old flag -> new flag.
-RENAMED: dict[str, dict[str, str]] = {}
+RENAMED: dict[str, dict[str, str]] = {
+    "classify": {"--places": "--patches", "--each": "--multi-label"},
+}
 # Command -> (flag, old value) -> new value.
-RENAMED_VALUES: dict[str, dict[tuple[str, str], str]] = {}
+RENAMED_VALUES: dict[str, dict[tuple[str, str], str]] = {
+    "locate": {("--method", "places"): "patches"},
+}
 
 
 def with_new_flags(command: str, arguments: Sequence[str], *, quiet: bool = False) -> list[str]:

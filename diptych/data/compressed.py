@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from diptych.data.samples import DataError
-from diptych.data.spooling import Output, room_for
+from diptych.data.temporary import Output, room_for
 from diptych.untrusted.regular_files import FileError, open_file
 
 ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")

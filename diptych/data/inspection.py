@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from diptych.data.caption_variety import flaw
 from diptych.data.duplicates import nearly_same, repeated, same, small_grey
 from diptych.data.loading.augmentation import Augmentation
 from diptych.data.loading.decoding import Bad, picture_of, why
@@ -21,6 +20,7 @@ from diptych.data.loading.loader import Loader
 from diptych.data.loading.plan import Part
 from diptych.data.loading.stream import fetched
 from diptych.data.samples import DataError, Layout, Sample, Source, Stream, count, layout_of
+from diptych.data.varied import flaw
 from diptych.media.images import ImageError
 from diptych.media.undecoded import opened_by_pillow
 

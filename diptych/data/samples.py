@@ -7,7 +7,6 @@ from typing import NamedTuple, Protocol
 
 from PIL import Image
 
-from diptych.data.column_names import describe_columns
 from diptych.errors import DiptychError, Words
 from diptych.media.images import ENDINGS
 from diptych.text.encoding import decoded
@@ -62,7 +61,9 @@ class Layout:
     left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        said = [f"{self.kind} with columns {describe_columns(self.columns)}" if self.columns else self.kind]
+        from diptych.data.tables.columns import spell_columns
+
+        said = [f"{self.kind} with columns {spell_columns(self.columns)}" if self.columns else self.kind]
         said += [*self.unusual, *[f"pictures in {self.pictures}"] * bool(self.pictures)]
         said += [f"without {', '.join(self.left_out[:3])}{', ...' * (len(self.left_out) > 3)}"] * bool(self.left_out)
         return ", ".join(said)

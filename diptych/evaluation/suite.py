@@ -1,12 +1,25 @@
-"""A run of a suite for one model: every task of every data set."""
+"""A suite: data sets with their tasks, from a TOML file, and a run of it for one model.
+
+[[dataset]]
+name = "digits"
+source = "data/digits"     # counts from the suite's own folder; or a known name
+kind = "classes"           # or "pairs"; guessed where it is left out
+split = "test"             # by default the first of test, val, ... that the set has
+tasks = ["zero-shot", "probe", "few-shot", "corruptions"]
+templates = "general"      # a name or a file, see zero_shot.load_templates; by default the set's own, or "general"
+seed = 0
+shift_of = "NAME"          # the data set of this suite whose classes this one has on other pictures; by default known
+                           # for named sets, such as imagenet-r beside imagenet-1k
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import time
+import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,15 +30,13 @@ from diptych import __version__
 from diptych.data.samples import DataError
 from diptych.display.plots import thumbnail
 from diptych.embedder import Embedder
+from diptych.errors import ArgumentError
 from diptych.evaluation import results
-from diptych.evaluation.sets.dataset import Labelled, Pairs
-from diptych.evaluation.sets.opening import open_set, training_set
-from diptych.evaluation.shifts import Base, on_base, open_base
-from diptych.evaluation.suite_file import Entry, bases
-from diptych.evaluation.tasks.job import EXPECTED, OWN_TEMPLATES, Example, Job, Outcome
-from diptych.evaluation.tasks.task_table import TASKS
+from diptych.evaluation.sets.sets import Kind, Labelled, Pairs, open_set, training_set
+from diptych.evaluation.sets.shifts import Base, bases, on_base, open_base
+from diptych.evaluation.tasks.tasks import EXPECTED, OWN_TEMPLATES, Example, Job, Outcome, tasks
 from diptych.media.images import ImageError
-from diptych.scoring.zero_shot import templates_of
+from diptych.scoring.zero_shot import load_templates
 from diptych.storage.lock import locked
 from diptych.storage.output_files import replacing, subfolder
 from diptych.versions import READING, TOKENIZING
@@ -33,6 +44,82 @@ from diptych.versions import READING, TOKENIZING
 DETAILS, THUMBS, VECTORS, LOCK = "details", "details/thumbs", "vectors", ".lock"
 THUMB_PX = 128
 USUAL = {"classes": ("zero-shot",), "pairs": ("retrieval",)}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set of a suite, as its file says it; see the head of this module. Raises ArgumentError that names what is
+    wrong."""
+
+    name: str
+    source: str
+    kind: Kind | None = None
+    split: str | None = None
+    tasks: tuple[str, ...] | None = None
+    templates: str | None = None
+    seed: int = 0
+    shift_of: str | None = None
+    allow_outside: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in (None, "classes", "pairs"):
+            raise ArgumentError(f"the data set {self.name!r} is of kind {self.kind!r}; wanted classes or pairs.")
+        for name in self.tasks or ():
+            if name not in tasks():
+                raise ArgumentError(
+                    f"the data set {self.name!r} has the task {name!r}; there are {', '.join(tasks())}."
+                )
+
+
+def read_suite(path: str | os.PathLike[str], *, allow_outside: bool = False) -> list[Entry]:
+    """The data sets of a suite file, to be opened with `allow_outside`. Raises OSError where it cannot be read, and
+    ValueError that names an unknown key or task, a missing one, or a name that comes twice."""
+    with open(path, "rb") as file:
+        try:
+            said = tomllib.load(file)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ArgumentError(f"{path} is no TOML ({error}).") from error
+    if unknown := sorted(said.keys() - {"dataset"}):
+        raise ArgumentError(f"{path} has the key {unknown[0]!r}; a suite has [[dataset]] tables alone.")
+    tables = said.get("dataset")
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise ArgumentError(f"{path} names no data sets; wanted a [[dataset]] table for each, with name and source.")
+    entries = [replace(_entry(table, Path(path)), allow_outside=allow_outside) for table in tables]
+    names = [entry.name for entry in entries]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ArgumentError(f"{path} has two data sets called {twice[0]!r}; give each a name of its own.")
+    bases(entries)  # fails by name
+    return entries
+
+
+_TYPES = {"tasks": list, "seed": int}
+
+
+def _entry(table: dict[str, Any], path: Path) -> Entry:
+    known = [each.name for each in fields(Entry) if each.name != "allow_outside"]  # for people to say, not for files
+    called = f"{path}, data set {table.get('name', '')!r}:"
+    for key, value in table.items():
+        if key not in known:
+            raise ArgumentError(f"{called} unknown key {key!r}; the keys are {', '.join(known)}.")
+        wanted = _TYPES.get(key, str)
+        if type(value) is not wanted:
+            raise ArgumentError(f"{called} {key} is {value!r}; wanted a {wanted.__name__}.")
+    if missing := [key for key in ("name", "source") if not table.get(key)]:
+        raise ArgumentError(f"{called} has no {missing[0]}; wanted name and source.")
+    given: dict[str, Any] = table | {"source": _located(table["source"], path.parent)}
+    if "tasks" in table:
+        given["tasks"] = tuple(table["tasks"])
+    if (templates := table.get("templates")) and (path.parent / templates).is_file():
+        given["templates"] = os.fspath(path.parent / templates)
+    return Entry(**given)
+
+
+def _located(source: str, folder: Path) -> str:
+    """A path counts from the suite's folder; a known name and an address are what they are."""
+    from diptych.evaluation.sets.named import NAMED
+
+    place = folder / source
+    return source if "://" in source or (source in NAMED and not place.exists()) else os.fspath(place)
 
 
 def run(
@@ -98,7 +185,7 @@ class _Runner:
             train = None  # asked for the training split itself: halves of it
         own = data.templates if isinstance(data, Labelled) else ()
         templates = entry.templates or (OWN_TEMPLATES if own else "general")
-        prompts = own if templates == OWN_TEMPLATES else templates_of(templates)
+        prompts = own if templates == OWN_TEMPLATES else load_templates(templates)
         cache = self.folder / VECTORS
         return Job(self.model, data, train, templates, prompts, entry.seed, cache, progress)
 
@@ -111,7 +198,7 @@ class _Runner:
         return self.opened[base.name]
 
     def _task(self, entry: Entry, job: Job, task: str) -> results.Row:
-        does = TASKS[task]
+        does = tasks()[task]
         started, settings = time.time(), job.settings()
         try:
             settings |= does.settings(job)

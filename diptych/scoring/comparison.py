@@ -1,4 +1,4 @@
-"""Pictures against sentences, in three measures."""
+"""Cosine, dot product and Euclidean distance of pictures and texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Comparison(NamedTuple):
-    """Matrices of pictures by texts. On unit vectors dot = cosine, and euclidean² = 2 - 2 cosine."""
+    """Matrices of pictures by texts. For unit vectors dot = cosine, and euclidean² = 2 - 2 cosine."""
 
     cosine: Float[np.ndarray, "pictures texts"]
     dot: Float[np.ndarray, "pictures texts"]
@@ -21,15 +21,18 @@ class Comparison(NamedTuple):
 
 
 def compare(images: Float[np.ndarray, "pictures dim"], texts: Float[np.ndarray, "texts dim"]) -> Comparison:
-    """Cosine, dot product and Euclidean distance of every picture and every text. The vectors need no unit length.
+    """The measures of every picture and every text. The vectors may have any length.
 
-    Raises ArgumentError where the vectors are of different lengths.
+    Raises ArgumentError if pictures and texts have different dimensions.
     """
     if images.shape[1] != texts.shape[1]:
         raise ArgumentError(
-            f"pictures have {images.shape[1]} dimensions, texts {texts.shape[1]}; take both from one model."
+            f"pictures have {images.shape[1]} dimensions, texts {texts.shape[1]}; embed both with one model."
         )
-    images, texts = images.astype(np.float64), texts.astype(np.float64)  # a small distance is what large terms leave
+    images, texts = (
+        images.astype(np.float64),
+        texts.astype(np.float64),
+    )  # for a small distance is the difference of large terms
     dot = images @ texts.T
     lengths = np.linalg.norm(images, axis=1)[:, None] * np.linalg.norm(texts, axis=1)
     squares = (images**2).sum(axis=1)[:, None] + (texts**2).sum(axis=1) - 2 * dot

@@ -1,4 +1,4 @@
-"""Retrieval metrics: pure functions on arrays."""
+"""Metrics of retrieval and classification: pure functions on arrays."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 TILE = 1024
-TIE = 1e-6  # cosines that are nearer than this are equal: float32 sums of products differ by as much
+TIE = 1e-6  # cosines that differ by less are equal: rounding of float32 sums is of this size
 
 
 class Recall(NamedTuple):
-    """Shares in percent of the queries whose right answer is among the first 1, 5 and 10."""
+    """Percentages of the queries whose correct item is among the first 1, 5 and 10."""
 
     at_1: float
     at_5: float
@@ -32,8 +32,8 @@ class Retrieval(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """How high right answers stand: recall of the first of them, its median rank (from 1), and the mean average
-    precision of all of them in percent (Manning, Raghavan and Schütze 2008, section 8.4)."""
+    """The ranks of the correct items: recall of the first, its median rank (from 1), and the mean average precision of
+    all in percent (Manning, Raghavan and Schütze 2008, section 8.4)."""
 
     recall: Recall
     median_rank: float
@@ -47,36 +47,88 @@ class Rankings(NamedTuple):
     image_to_text: Ranking
 
 
+class Confused(NamedTuple):
+    """Pictures of class `label` that were taken for class `taken_for`: `count` of them."""
+
+    label: str
+    taken_for: str
+    count: int
+
+
+class Accuracy(NamedTuple):
+    """How often a classifier is right, in percent.
+
+    `top[k]` is the share of samples whose class is among the k highest scores, `by_class` the share of each class that
+    was recognized (None for a class without samples), and `mean_class` its mean. `confusion[i, j]` counts the samples
+    of class i that were taken for class j; `count` is the number of samples.
+    """
+
+    top: dict[int, float]
+    mean_class: float
+    by_class: dict[str, float | None]
+    confusion: Int[np.ndarray, "classes classes"]
+    count: int
+
+    @property
+    def pairs(self) -> list[Confused]:
+        """The entries of `confusion` that are not zero, also those on its diagonal, row by row."""
+        names = list(self.by_class)
+        return [Confused(names[i], names[j], int(self.confusion[i, j])) for i, j in np.argwhere(self.confusion)]
+
+    def most_confused(self, count: int = 3) -> list[Confused]:
+        """The pairs of different classes that were confused most often."""
+        wrong = [pair for pair in self.pairs if pair.label != pair.taken_for]
+        return sorted(wrong, key=lambda pair: -pair.count)[:count]
+
+
+def accuracy(scores: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], classes: Sequence[str]) -> Accuracy:
+    """The accuracy of `scores`, where sample i is of class `labels[i]`. Ties count against the model in `top`.
+
+    Raises ArgumentError where `labels` are not numbers of `classes`, one for each row, or there are none."""
+    labels = np.asarray(labels)
+    if len(labels) != len(scores) or not len(labels):
+        raise ArgumentError(f"{len(labels)} answers for {len(scores)} rows of scores; wanted one each, and some.")
+    if not 0 <= labels.min() <= labels.max() < len(classes):
+        raise ArgumentError(f"answers are {labels.min()} to {labels.max()}; there are {len(classes)} classes.")
+    taken = confusion(scores.argmax(axis=1), labels, len(classes))
+    shares = class_accuracy(taken)
+    by_class = [None if np.isnan(share) else share for share in shares.tolist()]
+    ks = [k for k in (1, 5) if k < len(classes)] or [1]
+    top = top_accuracy(scores, labels, ks)
+    return Accuracy(top, float(np.nanmean(shares)), dict(zip(classes, by_class, strict=True)), taken, len(labels))
+
+
 def retrieval(
     images: Float[np.ndarray, "pictures dim"],
     texts: Float[np.ndarray, "texts dim"],
-    owners: Int[np.ndarray, " texts"],
+    image_index: Int[np.ndarray, " texts"],
 ) -> Retrieval:
     """The recall of `rankings`."""
-    return Retrieval(*(ranking.recall for ranking in rankings(images, texts, owners)))
+    return Retrieval(*(ranking.recall for ranking in rankings(images, texts, image_index)))
 
 
 def rankings(
     images: Float[np.ndarray, "pictures dim"],
     texts: Float[np.ndarray, "texts dim"],
-    owners: Int[np.ndarray, " texts"],
+    image_index: Int[np.ndarray, " texts"],
 ) -> Rankings:
-    """By cosine, where text j belongs to picture owners[j] and a picture may have several texts, or none (it is then no
-    query).
+    """The rankings by cosine, where text j belongs to picture `image_index[j]`. A picture may have several texts, or
+    none; it is then no query.
 
-    From text to picture a query has one right answer; from picture to text any of its own captions counts, as in
-    Karpathy and Fei-Fei 2015, section 4.2. Ties count against the model. Memory does not grow with the product of the
-    numbers: cosines are made a tile at a time. Raises ArgumentError for owners that do not fit.
+    A text has one correct picture; any of a picture's own captions is correct for it, as in Karpathy and Fei-Fei 2015,
+    section 4.2. Ties count against the model. Cosines are computed in tiles, so memory grows linearly. Raises
+    ArgumentError for an `image_index` of another length or range.
     """
-    owners = np.asarray(owners)
-    if len(owners) != len(texts):
-        raise ArgumentError(f"{len(owners)} owners for {len(texts)} texts; wanted one each.")
-    if len(owners) and not 0 <= owners.min() <= owners.max() < len(images):
-        raise ArgumentError(f"owners go from {owners.min()} to {owners.max()}; there are {len(images)} pictures.")
+    image_index = np.asarray(image_index)
+    if len(image_index) != len(texts):
+        raise ArgumentError(f"{len(image_index)} image indices for {len(texts)} texts; expected one each.")
+    if len(image_index) and not 0 <= image_index.min() <= image_index.max() < len(images):
+        low, high = image_index.min(), image_index.max()
+        raise ArgumentError(f"image indices are from {low} to {high}; there are {len(images)} pictures.")
     numbers = np.arange(len(texts))
-    to_image = ranking(numbers, above(texts, images, numbers, owners))
-    order = np.argsort(owners, kind="stable")
-    return Rankings(to_image, ranking(owners[order], above(images, texts, owners[order], order)))
+    to_image = ranking(numbers, above(texts, images, numbers, image_index))
+    order = np.argsort(image_index, kind="stable")
+    return Rankings(to_image, ranking(image_index[order], above(images, texts, image_index[order], order)))
 
 
 def above(
@@ -85,7 +137,7 @@ def above(
     asking: Int[np.ndarray, " pairs"],
     right: Int[np.ndarray, " pairs"],
 ) -> Int[np.ndarray, " pairs"]:
-    """For each pair of a query and one of its right items (sorted by query), how many wrong items score as high."""
+    """For each pair of a query and a correct item (sorted by query), the number of wrong items that score as high."""
     own = np.einsum("pd,pd->p", queries[asking], items[right])
     counts = np.zeros(len(asking), np.int64)
     for top in range(0, len(queries), TILE):
@@ -98,55 +150,54 @@ def above(
             for at in range(0, end - start, TILE):
                 some = slice(at, at + TILE)
                 bound = own[start:end][some, None] - TIE
-                # written so that NaN, too, counts against the model
+                # in this form NaN counts against the model as well
                 counts[start:end][some] += (~(scores[rows[some]] < bound)).sum(axis=1)
     return counts
 
 
 def ranking(asking: Int[np.ndarray, " pairs"], counts: Int[np.ndarray, " pairs"]) -> Ranking:
-    """Of pairs of queries (sorted) and right items, each with how many wrong items stand above it."""
+    """The ranking from pairs of queries (sorted) and correct items, with the number of wrong items above each."""
     if not len(asking):
         return Ranking(Recall(*[float("nan")] * 3), float("nan"), float("nan"))
     order = np.lexsort((counts, asking))
     asking, counts = asking[order], counts[order]
     firsts = np.flatnonzero(np.r_[True, asking[1:] != asking[:-1]])
     lengths = np.diff(np.r_[firsts, len(asking)])
-    place = np.arange(len(asking)) - np.repeat(firsts, lengths) + 1  # among its query's right items
-    precision = np.add.reduceat(place / (counts + place), firsts) / lengths
+    position = np.arange(len(asking)) - np.repeat(firsts, lengths) + 1  # among the correct items of its query
+    precision = np.add.reduceat(position / (counts + position), firsts) / lengths
     ranks = counts[firsts]
     return Ranking(recall(ranks), float(np.median(ranks)) + 1, 100 * float(precision.mean()))
 
 
 def recall(ranks: Int[np.ndarray, " queries"]) -> Recall:
-    """Recall at 1, 5 and 10 in percent, of ranks that start at 0."""
+    """Recall at 1, 5 and 10 in percent, from ranks that start at 0."""
     return Recall(*(100 * float(np.mean(ranks < k)) for k in (1, 5, 10)))
 
 
 def is_right(
-    scores: Float[np.ndarray, "n classes"], answers: Int[np.ndarray, " n"], k: int = 1
+    scores: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], k: int = 1
 ) -> Float[np.ndarray, " n"]:
-    """1 for each sample whose right class is among the k highest scores, else 0. Ties, and what is no number, count
-    against the model."""
-    own = scores[np.arange(len(answers)), answers][:, None]
+    """1 for each sample whose class is among the k highest scores, else 0. Ties and NaN count against the model."""
+    own = scores[np.arange(len(labels)), labels][:, None]
     return ((~(scores < own)).sum(axis=1) <= k).astype(np.float32)
 
 
 def top_accuracy(
-    scores: Float[np.ndarray, "n classes"], answers: Int[np.ndarray, " n"], ks: Sequence[int] = (1, 5)
+    scores: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], ks: Sequence[int] = (1, 5)
 ) -> dict[int, float]:
-    """The share in percent of samples that are right within k, for each k; see `is_right`."""
-    return {k: 100 * float(is_right(scores, answers, k).mean(dtype=np.float64)) for k in ks}
+    """The percentage of samples that are right within k, for each k; see `is_right`."""
+    return {k: 100 * float(is_right(scores, labels, k).mean(dtype=np.float64)) for k in ks}
 
 
 def confusion(
-    predicted: Int[np.ndarray, " n"], answers: Int[np.ndarray, " n"], classes: int
+    predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], classes: int
 ) -> Int[np.ndarray, "classes classes"]:
-    """How often a sample of class i (row) was taken for class j (column)."""
-    return np.bincount(answers * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    """The number of samples of class i (row) that were classified as j (column)."""
+    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def class_accuracy(confusion: Int[np.ndarray, "classes classes"]) -> Float[np.ndarray, " classes"]:
-    """Of each class's samples the share in percent that was recognised; NaN for a class without any. Their mean is the
-    mean per-class accuracy that some sets are judged by."""
+    """The percentage of each class's samples that were recognised; NaN for a class without samples. Their mean is the
+    mean per-class accuracy that some benchmarks report."""
     totals = confusion.sum(axis=1)
     return 100 * np.divide(np.diag(confusion), totals, out=np.full(len(totals), np.nan), where=totals > 0)

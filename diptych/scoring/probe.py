@@ -58,7 +58,7 @@ class Probe(NamedTuple):
         return float((np.log(np.exp(logits).sum(axis=1)) - own).sum())
 
 
-class Features:
+class CentredFeatures:
     """Training features made ready for fitting at many strengths: turned into their principal axes, where the loss's
     curvature is nearly diagonal, so that L-BFGS takes some ten steps where it would take hundreds.
 
@@ -162,7 +162,7 @@ class Features:
 class Split(NamedTuple):
     """Features to fit, and others with their labels to judge the fit by."""
 
-    ready: Features
+    ready: CentredFeatures
     validation: Float[np.ndarray, "m dim"]
     labels: np.ndarray
 
@@ -187,7 +187,7 @@ def sweep(
 ) -> Swept:
     """The strength that does best on the validation features: seven of them first, two decades apart, then ever nearer
     to the best one, as the paper does. Of equals the strongest is taken. `keep` is given each probe as it is fitted."""
-    search = Search([Split(Features(features, labels), validation, validation_labels)], prior=prior, keep=keep)
+    search = Search([Split(CentredFeatures(features, labels), validation, validation_labels)], prior=prior, keep=keep)
     return search.fine()
 
 

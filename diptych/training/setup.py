@@ -11,11 +11,11 @@ from torch import nn
 
 from diptych.checkpoint import build, preprocessing_of, read
 from diptych.checkpoint.weights.finite import check_finite
-from diptych.data.caption_variety import require_varied
 from diptych.data.loading.loader import shares
 from diptych.data.loading.plan import Part
 from diptych.data.samples import Source, Stream, spell_counts
 from diptych.data.sources.opening import ENOUGH_CAPTIONS, all_captions, open_source
+from diptych.data.varied import require_varied
 from diptych.engines.pytorch import describe_device
 from diptych.errors import ArgumentError
 from diptych.media.images import Preprocess

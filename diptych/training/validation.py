@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from diptych.data.caption_variety import require_varied
 from diptych.data.loading.decoding import picture_of
 from diptych.data.loading.stream import indexed
 from diptych.data.samples import DataError, Source, Stream, spell_counts
 from diptych.data.sources.opening import open_source
+from diptych.data.varied import require_varied
 from diptych.engines.pytorch import PyTorchEngine
 from diptych.media.images import ImageError, Preprocess, squared
 from diptych.nets.clip import CLIP

@@ -531,7 +531,7 @@ def test_classify_by_the_places_of_a_picture(cli: Cli, tiny_model: Path, picture
     whole, places = cli(*arguments), cli(*arguments, "--places")
     readable = [row["path"] for row in places.json["pictures"]]
     model = diptych.load(tiny_model)
-    wanted = model.classify(readable, ["star", "hat", "cup"], places=True).probabilities
+    wanted = model.classify(readable, ["star", "hat", "cup"], patches=True).probabilities
     said = [[row["labels"][name] for name in ("star", "hat", "cup")] for row in places.json["pictures"]]
     np.testing.assert_allclose(said, wanted, atol=0.02)  # decoded at a reduced size
     assert [row["path"] for row in whole.json["pictures"]] == readable

@@ -416,7 +416,7 @@ def test_classify_says_what_is_odd_about_its_labels(cli: Cli, tiny_model: Path, 
     assert gone.code == USAGE
     assert "classes/ is not there, and no labels came" in gone.err
     one = cli("classify", pictures, "--labels", "cat", "--model", tiny_model)
-    assert "'cat' is the one label, which always gets 100 %: pass others beside it, or --each" in one.err
-    assert "one label" not in cli("classify", pictures, "--labels", "cat", "--each", "--model", tiny_model).err
+    assert "'cat' is the only label and always gets 100 %: pass several labels, or --multi-label" in one.err
+    assert "one label" not in cli("classify", pictures, "--labels", "cat", "--multi-label", "--model", tiny_model).err
     unknown = cli("classify", pictures, "--labels", "cat", "--templates", "nope", "--model", tiny_model)
     assert (unknown.code, "there is no set of templates 'nope'" in unknown.err) == (USAGE, True)

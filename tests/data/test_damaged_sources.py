@@ -17,14 +17,14 @@ from conftest import write_tar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diptych.data import spooling
+from diptych.data import temporary as temporary_folders
 from diptych.data.loading.stream import fetched
 from diptych.data.samples import DataError, Source, Stream
 from diptych.data.sources.opening import all_captions, open_source
 from diptych.data.sources.shards import ShardSource
-from diptych.data.spooling import unpacking
-from diptych.data.tables.spooled import Row, picture_bytes
 from diptych.data.tables.tsv import tab_separated
+from diptych.data.tables.unpacked import Row, picture_bytes
+from diptych.data.temporary import unpacking
 
 
 def source_of(spec: object) -> Source:
@@ -227,7 +227,7 @@ def test_a_full_disk_is_named_and_what_was_unpacked_goes(
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"image": [b"x"] * 3, "caption": ["one"] * 3}), tmp_path / "a.parquet")
-    monkeypatch.setattr(spooling, "open", FullDisk, raising=False)
+    monkeypatch.setattr(temporary_folders, "open", FullDisk, raising=False)
     with pytest.raises(DataError, match=rf"no room is left for {temporary}/diptych-unpacked-[\w.-]+; set TMPDIR"):
         open_source(tmp_path / "a.parquet")
     assert not [*temporary.iterdir()]
@@ -286,7 +286,7 @@ print(*os.listdir(os.environ["TMPDIR"]))
 
 def test_what_a_killed_program_left_goes_with_the_next(temporary: Path) -> None:
     """And nothing else does: neither what a program still uses, nor a folder of another name."""
-    script = "from diptych.data.spooling import unpacking\nwith unpacking(): print(flush=True), input()"
+    script = "from diptych.data.temporary import unpacking\nwith unpacking(): print(flush=True), input()"
     start = [sys.executable, "-c", script]
     environment = {**os.environ, "TMPDIR": str(temporary)}
     (temporary / "diptych-of-mine").mkdir()

@@ -189,7 +189,7 @@ def test_a_precision_that_is_not_known_is_refused(tiny_model: Path) -> None:
 def test_a_model_that_is_dropped_is_gone_at_once(tiny_model: Path, engine: EngineName) -> None:
     """Not when its rings are next collected: a program that opens one model after another would hold several."""
     model = diptych.load(tiny_model, engine=engine, device="cpu")
-    model.classify([np.zeros((32, 32, 3), np.uint8)], ["a dog", "a cat"], places=True)
+    model.classify([np.zeros((32, 32, 3), np.uint8)], ["a dog", "a cat"], patches=True)
     model.embed_images([np.zeros((32, 32, 3), np.uint8)])
     seen = weakref.ref(model.engine)
     gc.collect()

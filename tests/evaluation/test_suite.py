@@ -15,14 +15,10 @@ from diptych.cli import FAILED, INTERRUPTED, OK, PARTLY, USAGE
 from diptych.data.samples import DataError
 from diptych.embedder import Embedder
 from diptych.evaluation import results, suite
-from diptych.evaluation.paired_comparison import array_of, compare
-from diptych.evaluation.sets.dataset import Labelled, Pairs
-from diptych.evaluation.sets.opening import open_set
-from diptych.evaluation.suite_file import Entry, read_suite
-from diptych.evaluation.tasks import corruptions
-from diptych.evaluation.tasks.job import Job
-from diptych.evaluation.tasks.retrieval import retrieval_task
-from diptych.evaluation.tasks.zero_shot import zero_shot_task
+from diptych.evaluation.comparison import array_of, compare
+from diptych.evaluation.sets.sets import Labelled, Pairs, open_set
+from diptych.evaluation.tasks import corruptions, tasks
+from diptych.evaluation.tasks.tasks import Job
 from diptych.scoring import metrics, zero_shot
 
 PER_CLASS = 12
@@ -58,7 +54,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Path(out) / "report.html"
 
     module = types.SimpleNamespace(write_report=write_report)
-    monkeypatch.setitem(sys.modules, "diptych.evaluation.report.page", module)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "diptych.evaluation.report.report", module)  # type: ignore[arg-type]
     return asked
 
 
@@ -70,7 +66,7 @@ def labelled(folder: Path) -> Labelled:
 
 def test_zero_shot_is_what_classify_says(model: Embedder, colours: Path) -> None:
     data = labelled(colours)
-    outcome = zero_shot_task(Job(model, data, prompts=("a {} thing.", "{}")))
+    outcome = tasks.zero_shot_task(Job(model, data, prompts=("a {} thing.", "{}")))
     good = [place for place, key in enumerate(data.pictures.keys) if "broken" not in key]
     paths = [data.pictures.read(place) for place in good]
     said = model.classify(paths, data.classes, templates=["a {} thing.", "{}"])
@@ -94,7 +90,7 @@ def test_zero_shot_is_what_classify_says(model: Embedder, colours: Path) -> None
 def test_retrieval_is_that_of_the_metrics(model: Embedder, shards: Path) -> None:
     pairs = open_set(shards)
     assert isinstance(pairs, Pairs)
-    outcome = retrieval_task(Job(model, pairs))
+    outcome = tasks.retrieval_task(Job(model, pairs))
     captions = [pairs.captions(place) for place in range(len(pairs.pictures))]
     owners = np.repeat(np.arange(len(captions)), [len(own) for own in captions])
     images = model.embed_images([pairs.pictures.read(place) for place in range(len(captions))])
@@ -111,9 +107,9 @@ def test_retrieval_is_that_of_the_metrics(model: Embedder, shards: Path) -> None
 
 def test_a_task_says_which_sets_it_is_for(model: Embedder, colours: Path, shards: Path) -> None:
     with pytest.raises(DataError, match="classes and no captions"):
-        retrieval_task(Job(model, labelled(colours)))
+        tasks.retrieval_task(Job(model, labelled(colours)))
     with pytest.raises(DataError, match="captions and no classes"):
-        zero_shot_task(Job(model, open_set(shards)))
+        tasks.zero_shot_task(Job(model, open_set(shards)))
 
 
 def write_suite(folder: Path, *tables: str) -> Path:
@@ -138,7 +134,7 @@ def write_suite(folder: Path, *tables: str) -> Path:
 )
 def test_suites_fail_by_name(tmp_path: Path, table: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        read_suite(write_suite(tmp_path, table))
+        suite.read_suite(write_suite(tmp_path, table))
 
 
 def test_sources_count_from_the_suite(tmp_path: Path) -> None:
@@ -149,7 +145,7 @@ def test_sources_count_from_the_suite(tmp_path: Path) -> None:
         'name = "c"\nsource = "hf://x/y"\ntemplates = "mine.json"',
     )
     (tmp_path / "mine.json").write_text('["a {}."]')
-    first, second, third = read_suite(path)
+    first, second, third = suite.read_suite(path)
     assert first.source == str(tmp_path / "pictures")
     assert (second.source, third.source) == ("imagenette", "hf://x/y")
     assert third.templates == str(tmp_path / "mine.json")
@@ -198,18 +194,18 @@ def test_evaluate(cli: Cli, colours: Path, shards: Path, tiny_model: Path, tmp_p
 
 def test_another_template_is_another_row(model: Embedder, colours: Path, tmp_path: Path) -> None:
     for templates in ("plain", "general", "plain"):
-        suite.run(model, [Entry("c", str(colours), templates=templates)], tmp_path)
+        suite.run(model, [suite.Entry("c", str(colours), templates=templates)], tmp_path)
     assert [row["settings"]["templates"] for row in results.read_results(tmp_path)] == ["plain", "general"]
 
 
 def test_a_torn_last_line_is_dropped(model: Embedder, colours: Path, tmp_path: Path) -> None:
-    entry = Entry("c", str(colours))
+    entry = suite.Entry("c", str(colours))
     (row,) = suite.run(model, [entry], tmp_path)
     path = tmp_path / results.FILE
     with path.open("a") as file:
         file.write('{"key": "12", "task": "zero-')
     assert [each["key"] for each in results.read_results(tmp_path)] == [row["key"]]
-    suite.run(model, [Entry("d", str(colours))], tmp_path)
+    suite.run(model, [suite.Entry("d", str(colours))], tmp_path)
     assert [each["dataset"] for each in results.read_results(path)] == ["c", "d"]
     path.write_text("torn\n" + path.read_text())
     with pytest.raises(DataError, match="line 1 is no row of an evaluation"):
@@ -292,7 +288,7 @@ def test_what_cannot_be_compared(cli: Cli, tmp_path: Path) -> None:
 
 def test_captions_of_a_picture_go_together(model: Embedder, shards: Path, tmp_path: Path) -> None:
     """A model against itself: no metric differs, and each recall@1 has its interval."""
-    suite.run(model, [Entry("scenes", str(shards))], tmp_path)
+    suite.run(model, [suite.Entry("scenes", str(shards))], tmp_path)
     found = {each.metric: each for each in compare(tmp_path, tmp_path)}
     for metric in ("text_to_image_r1", "image_to_text_r1"):
         assert found[metric].interval == (0, 0, 0)
@@ -304,8 +300,8 @@ def test_every_metric_that_is_a_mean_has_its_items(
 ) -> None:
     monkeypatch.setattr(corruptions, "KINDS", ("contrast",))
     entries = [
-        Entry("colours", str(colours), tasks=("zero-shot", "probe", "few-shot", "corruptions")),
-        Entry("scenes", str(shards)),
+        suite.Entry("colours", str(colours), tasks=("zero-shot", "probe", "few-shot", "corruptions")),
+        suite.Entry("scenes", str(shards)),
     ]
     without = set()
     for row in suite.run(model, entries, tmp_path):
@@ -321,7 +317,7 @@ def test_every_metric_that_is_a_mean_has_its_items(
 
 
 def test_a_run_that_is_cut_off_goes_on(model: Embedder, colours: Path, tmp_path: Path) -> None:
-    entries = [Entry(name, str(colours)) for name in ("a", "b")]
+    entries = [suite.Entry(name, str(colours)) for name in ("a", "b")]
 
     def cut(row: results.Row) -> None:
         raise KeyboardInterrupt
@@ -355,7 +351,7 @@ def test_who_interrupts_gets_the_report_of_what_is_done(
 
 def test_errors_go_when_their_set_comes(model: Embedder, shards: Path, tmp_path: Path) -> None:
     """What a missing set would have been nobody knows; its error does not stay under a task that it does not have."""
-    entry = Entry("scenes", str(tmp_path / "scenes"))
+    entry = suite.Entry("scenes", str(tmp_path / "scenes"))
     assert suite.run(model, [entry], tmp_path / "out")[0]["error"]
     shutil.copytree(shards, tmp_path / "scenes")
     suite.run(model, [entry], tmp_path / "out")

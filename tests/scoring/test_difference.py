@@ -17,8 +17,8 @@ def test_by_hand() -> None:
     # Less their mean the words are (2, -1, -1) / sqrt 6 and so on; the change is (1, -1, 0, 0) / sqrt 2.
     scores = 2.0 * np.array([3, -3, 0]) / np.sqrt(12)
     expected = np.exp(scores) / np.exp(scores).sum()
-    assert found.came == pytest.approx(expected)
-    assert found.went == pytest.approx(expected[[1, 0, 2]])
+    assert found.appeared == pytest.approx(expected)
+    assert found.disappeared == pytest.approx(expected[[1, 0, 2]])
     assert found.cosine == pytest.approx(0.64)
 
 
@@ -26,8 +26,8 @@ def test_the_other_way_round() -> None:
     draw = np.random.default_rng(0).standard_normal((2, 4))
     one, other = draw / np.linalg.norm(draw, axis=1, keepdims=True)
     there, back = (difference(*pair, WORDS, ("a", "b", "c"), scale=5.0) for pair in ((one, other), (other, one)))
-    assert there.came == pytest.approx(back.went)
-    with pytest.raises(ValueError, match="wanted two or more to choose among"):
+    assert there.appeared == pytest.approx(back.disappeared)
+    with pytest.raises(ValueError, match="expected two or more to choose from"):
         difference(one, other, WORDS[:1], ("a",), scale=5.0)
 
 

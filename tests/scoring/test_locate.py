@@ -13,9 +13,19 @@ from PIL import Image
 import diptych
 from diptych.cli import OK, USAGE
 from diptych.display.plots import heat_overlay
+from diptych.inference.heat_map import _window_batches, heat_maps
 from diptych.media.images import Preprocess
-from diptych.scoring.heat_map import _cut, heat_maps
-from diptych.scoring.locate import Box, along_edges, boxes, laid_back, laid_out, likely, map_shape, overlap_of, windows
+from diptych.scoring.locate import (
+    Box,
+    boxes,
+    guided_filter,
+    iou,
+    map_shape,
+    relative_likelihood,
+    upsampled,
+    window_scores_to_map,
+    windows,
+)
 
 
 @given(st.integers(1, 900), st.integers(1, 900), st.floats(0.05, 1), st.floats(0, 0.8))
@@ -39,16 +49,16 @@ def test_windows_by_hand() -> None:
         windows(4, 2, overlap=1)
     assert len(windows(1, 300)) == 300  # five sizes that are one, and a pixel apart
     assert {box.width for box in windows(10, 18_000)} == {10}  # smaller ones would be too many
-    with pytest.raises(ValueError, match="10 x 18000 px make over 5,000 windows; pass fewer, larger scales"):
+    with pytest.raises(ValueError, match="10 x 18000 px need over 5,000 windows; pass fewer, larger scales"):
         windows(10, 18_000, scales=(1, 0.5))
-    with pytest.raises(ValueError, match="10 x 30000 px make over 5,000 windows"):
+    with pytest.raises(ValueError, match="10 x 30000 px need over 5,000 windows"):
         windows(10, 30_000)
 
 
 def test_the_best_window_is_where_the_map_is_highest() -> None:
     places = windows(400, 300, scales=(0.3,), overlap=0.6)
     scores = np.array([np.exp(-((x + w / 2 - 300) ** 2 + (y + h / 2 - 80) ** 2) / 5000) for x, y, w, h, _ in places])
-    found = laid_back(scores, places, (400, 300), scale=20.0)
+    found = window_scores_to_map(scores, places, (400, 300), scale=20.0)
     assert found.shape == map_shape(400, 300) == (48, 64)
     row, column = np.unravel_index(found.argmax(), found.shape)
     assert abs(column * 400 / 64 - 300) < 25
@@ -59,12 +69,12 @@ def test_a_place_has_the_mean_of_its_windows_by_hand() -> None:
     """Two windows side by side and one over both, over a picture of 64 x 32. A place in the middle of the first is in
     the large one, too, half way from its middle to its edge; that has four times the area."""
     places = [Box(0, 0, 32, 32, 0), Box(32, 0, 32, 32, 0), Box(0, -16, 64, 64, 0)]
-    found = laid_back(np.array([0.9, 0.5, 0.8]), places, (64, 32), scale=10.0)
+    found = window_scores_to_map(np.array([0.9, 0.5, 0.8]), places, (64, 32), scale=10.0)
     first, large = (1 - 0.5 / 16) ** 4, (1 - 0.5 / 32) ** 2 * (1 - 16.5 / 32) ** 2 / 4
     mean = (first * 1 + large * np.exp(-1)) / (first + large)
     assert found[15, 15] == pytest.approx(0.9 + np.log(mean) / 10, abs=1e-6)
     assert found[15, 48] < found[15, 15]
-    assert likely(np.array([0.9, 0.5, 0.8]), 10.0) == pytest.approx(np.exp([0, -4, -1]))
+    assert relative_likelihood(np.array([0.9, 0.5, 0.8]), 10.0) == pytest.approx(np.exp([0, -4, -1]))
 
 
 def test_windows_are_cut_out_of_the_picture() -> None:
@@ -72,18 +82,18 @@ def test_windows_are_cut_out_of_the_picture() -> None:
     across = np.linspace(0, 255, 400)
     picture = Image.fromarray(np.tile(across.astype(np.uint8)[None, :, None], (300, 1, 3)))
     found = windows(400, 300)
-    batches = np.concatenate(list(_cut(picture, found, Preprocess(32))))
+    batches = np.concatenate(list(_window_batches(picture, found, Preprocess(32))))
     assert batches.shape == (len(found), 32, 32, 3)
     middles = [np.interp(window.x + window.width / 2, np.arange(400) + 0.5, across) for window in found]
     assert batches.mean(axis=(1, 2, 3)) == pytest.approx(np.array(middles), abs=3)
-    small = np.concatenate(list(_cut(picture.resize((7, 3)), windows(7, 3), Preprocess(32))))
+    small = np.concatenate(list(_window_batches(picture.resize((7, 3)), windows(7, 3), Preprocess(32))))
     assert small.shape[1:] == (32, 32, 3)
 
 
 def test_places_are_laid_over_the_whole_picture() -> None:
     scores = np.zeros(16, np.float32)
     scores[3] = 1  # the top right corner of 4 x 4
-    found = laid_out(scores, (200, 100))
+    found = upsampled(scores, (200, 100))
     row, column = np.unravel_index(found.argmax(), found.shape)
     assert found.shape == (32, 64)
     assert row < 8
@@ -95,9 +105,9 @@ def test_a_map_takes_the_edges_of_its_picture() -> None:
     picture = np.zeros((40, 60, 3))
     picture[:, :30, 0] = 1
     blurred = np.tile(np.clip((36 - np.arange(60)) / 12, 0, 1), (40, 1)).astype(np.float32)
-    found = along_edges(blurred, picture)
+    found = guided_filter(blurred, picture)
     assert found[:, 26:30].min() > found[:, 30:34].max() + 0.5
-    flat = along_edges(blurred, np.full((40, 60, 3), 0.5))
+    flat = guided_filter(blurred, np.full((40, 60, 3), 0.5))
     assert np.abs(np.diff(flat, axis=1)).max() < 0.1  # no edge to take
 
 
@@ -105,7 +115,7 @@ def test_edges_are_a_fit_by_least_squares() -> None:
     """In the middle of a map as small as the reach all windows are the whole map: one fit, by numpy's own solver."""
     draw = np.random.default_rng(0)
     picture, scores = draw.random((9, 9, 3)), draw.random((9, 9))
-    found = along_edges(scores.astype(np.float32), picture, reach=4, smooth=0.02)
+    found = guided_filter(scores.astype(np.float32), picture, radius=4, epsilon=0.02)
     expected = np.zeros(2)
     for at, (row, column) in enumerate(((4, 4), (0, 8))):
         fits = []
@@ -130,11 +140,11 @@ def test_boxes_by_hand() -> None:
 
 
 def test_overlap_by_hand() -> None:
-    assert overlap_of((0, 0, 2, 2), (1, 0, 2, 2)) == pytest.approx(1 / 3)
-    assert overlap_of((0, 0, 1, 1), (2, 2, 1, 1)) == 0
+    assert iou((0, 0, 2, 2), (1, 0, 2, 2)) == pytest.approx(1 / 3)
+    assert iou((0, 0, 1, 1), (2, 2, 1, 1)) == 0
 
 
-@pytest.mark.parametrize("method", ["places", "windows"])
+@pytest.mark.parametrize("method", ["patches", "windows"])
 def test_a_model_looks_at_the_whole_picture(method: str, tiny_model: Path) -> None:
     """What lies outside the centre crop changes the map there."""
     model = diptych.load(tiny_model, precision="float32")
@@ -158,7 +168,7 @@ def test_several_phrases_at_once(tiny_model: Path, pictures: Path) -> None:
     both = heat_maps(model, path, ["a cat", "a dog"])
     for phrase, found in zip(["a cat", "a dog"], both, strict=True):
         np.testing.assert_allclose(found.scores, model.locate(path, phrase).scores, atol=1e-5)
-    with pytest.raises(ValueError, match="method 'grid' is not known; choose one of places, windows"):
+    with pytest.raises(ValueError, match="method 'grid' is not known; choose one of patches, windows"):
         model.locate(path, "a cat", method="grid")
 
 
@@ -167,7 +177,7 @@ def test_command(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> 
     said = cli("locate", path, "a red star", "a fish", "--model", tiny_model, "--compare", "--plot", plot, "--json")
     assert said.code == OK
     assert [(one["phrase"], one["method"]) for one in said.json["found"]] == [
-        (phrase, method) for method in ("places", "windows") for phrase in ("a red star", "a fish")
+        (phrase, method) for method in ("patches", "windows") for phrase in ("a red star", "a fish")
     ]
     width, height = said.json["size"]
     for one in said.json["found"]:

@@ -58,7 +58,7 @@ def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_owners_must_match_texts() -> None:
-    with pytest.raises(ValueError, match="2 owners for 3 texts"):
+    with pytest.raises(ValueError, match="2 image indices for 3 texts"):
         retrieval(np.eye(2), np.ones((3, 2)), np.array([0, 1]))
 
 
@@ -89,7 +89,7 @@ def test_precision_is_scikit_learns() -> None:
 def test_a_picture_without_captions_asks_nothing() -> None:
     found = retrieval(np.eye(3), np.eye(3)[:2], np.array([0, 1]))
     assert found.image_to_text == (100, 100, 100)
-    with pytest.raises(ValueError, match="owners go from 0 to 5; there are 3 pictures"):
+    with pytest.raises(ValueError, match="image indices are from 0 to 5; there are 3 pictures"):
         retrieval(np.eye(3), np.eye(3)[:2], np.array([0, 5]))
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from diptych.scoring.probe import STRENGTHS, Features, Probe, few_shots, mixed, of_vectors, sweep
+from diptych.scoring.probe import STRENGTHS, CentredFeatures, Probe, few_shots, mixed, of_vectors, sweep
 
 
 def blobs(
@@ -33,7 +33,7 @@ def objective(features: np.ndarray, labels: np.ndarray, weights: np.ndarray, bia
 @pytest.mark.parametrize("classes", [2, 5])
 def test_the_minimum_is_scikit_learns(l2: float, classes: int) -> None:
     features, labels = blobs(800, classes=classes)
-    ours = Features(features, labels).fit(l2)
+    ours = CentredFeatures(features, labels).fit(l2)
     theirs = LogisticRegression(C=1 / l2, max_iter=10_000, tol=1e-10).fit(features.astype(np.float64), labels)
     weights, bias = theirs.coef_, theirs.intercept_
     if classes == 2:  # which scikit-learn gives as one row; ours are two, of opposite signs, each half as long
@@ -51,7 +51,7 @@ def test_classes_that_can_be_told_apart_are_fitted_to_the_end() -> None:
     """Pixels of 0 to 16, hardly held: what is left of the loss is beneath float32's noise."""
     digits = load_digits()
     features, labels = np.asarray(digits.data, np.float32), np.asarray(digits.target)  # type: ignore[attr-defined]
-    ours = Features(features[:900], labels[:900]).fit(0.1)
+    ours = CentredFeatures(features[:900], labels[:900]).fit(0.1)
     theirs = LogisticRegression(C=10, max_iter=10_000, tol=1e-8).fit(features[:900].astype(np.float64), labels[:900])
     mine = objective(features[:900], labels[:900], ours.weights, ours.bias, 0.1)
     assert mine == pytest.approx(
@@ -63,7 +63,7 @@ def test_classes_that_can_be_told_apart_are_fitted_to_the_end() -> None:
 
 def test_a_warm_start_changes_the_way_and_not_the_end() -> None:
     features, labels = blobs(400)
-    ready = Features(features, labels)
+    ready = CentredFeatures(features, labels)
     cold, warm = ready.fit(0.1), ready.fit(0.1, start=ready.fit(10))
     np.testing.assert_allclose(warm.scores(features), cold.scores(features), atol=0.05)
 
@@ -71,7 +71,7 @@ def test_a_warm_start_changes_the_way_and_not_the_end() -> None:
 def test_a_strong_prior_stays() -> None:
     features, labels = blobs(200)
     prior = np.random.default_rng(3).standard_normal((5, 24)).astype(np.float32)
-    near = Features(features, labels).fit(1e6, prior=prior)
+    near = CentredFeatures(features, labels).fit(1e6, prior=prior)
     np.testing.assert_allclose(near.weights, prior, atol=1e-3)
 
 
@@ -89,16 +89,16 @@ def test_the_sweep_tries_few_and_finds_the_best_of_them() -> None:
 def test_labels_may_be_words() -> None:
     features, labels = blobs(200, classes=3, apart=2)
     names = np.array(["cat", "dog", "boat"])[labels]
-    probe = Features(features, names).fit(0.1)
+    probe = CentredFeatures(features, names).fit(0.1)
     assert probe.classes.tolist() == ["boat", "cat", "dog"]
     assert probe.accuracy(features, names) > 90
 
 
 def test_wrong_input_is_told() -> None:
     with pytest.raises(ValueError, match="2 labels for 3 features"):
-        Features(np.zeros((3, 2)), np.zeros(2))
+        CentredFeatures(np.zeros((3, 2)), np.zeros(2))
     with pytest.raises(ValueError, match="a probe tells two classes apart or more"):
-        Features(np.zeros((3, 2)), np.zeros(3))
+        CentredFeatures(np.zeros((3, 2)), np.zeros(3))
 
 
 @settings(deadline=None)

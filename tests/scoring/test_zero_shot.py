@@ -16,14 +16,14 @@ from diptych.scoring.difference import difference
 from diptych.scoring.zero_shot import (
     PLAIN_TEMPLATES,
     PatchEmbeddings,
-    anywhere,
     calibrated_scale,
     class_vectors,
     classify,
     cosines,
-    each_label,
+    load_templates,
+    multi_label_probabilities,
+    patch_pooled_scores,
     prompts,
-    templates_of,
     unit,
 )
 
@@ -72,24 +72,28 @@ def test_on_unit_vectors_the_three_measures_agree(seed: int) -> None:
 
 
 def test_sets_of_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert templates_of("plain") == PLAIN_TEMPLATES
-    assert len(templates_of("general")) == len(set(templates_of("general"))) > 10
+    assert load_templates("plain") == PLAIN_TEMPLATES
+    assert len(load_templates("general")) == len(set(load_templates("general"))) > 10
     path = tmp_path / "prompts.json"
     for said in (["a {}.", "the {}"], {"templates": ["a {}.", "the {}"]}):
         path.write_text(json.dumps(said))
-        assert templates_of(path) == ("a {}.", "the {}")
-    for said, message in (("{", "is no JSON"), ("[]", "holds no templates"), ('["a cat"]', "has no {} for the label")):
+        assert load_templates(path) == ("a {}.", "the {}")
+    for said, message in (
+        ("{", "is not JSON"),
+        ("[]", "contains no templates"),
+        ('["a cat"]', "has no {} for the label"),
+    ):
         path.write_text(said)
         with pytest.raises(ValueError, match=message):
-            templates_of(path)
+            load_templates(path)
     with pytest.raises(ValueError, match="no set of templates 'imagenet'; choose plain, general, openai"):
-        templates_of("imagenet")
+        load_templates("imagenet")
     monkeypatch.setitem(sys.modules, "open_clip", None)
     with pytest.raises(ValueError, match="pip install open_clip_torch"):
-        templates_of("openai")
+        load_templates("openai")
     theirs = types.SimpleNamespace(OPENAI_IMAGENET_TEMPLATES=[lambda c: f"a bad photo of a {c}."])
     monkeypatch.setitem(sys.modules, "open_clip", theirs)
-    assert templates_of("openai") == ("a bad photo of a {}.",)
+    assert load_templates("openai") == ("a bad photo of a {}.",)
 
 
 @given(st.floats(2, 300), st.integers(0, 99))
@@ -104,7 +108,7 @@ def test_the_scale_that_drew_the_answers_is_found(scale: float, seed: int) -> No
 
 
 def test_each_label_for_itself_by_hand() -> None:
-    found = each_label(np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([0.6, 0.36]), scale=10.0)
+    found = multi_label_probabilities(np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([0.6, 0.36]), scale=10.0)
     margins = np.array([[4.0, -6.0], [2.4, 4.4]])
     assert found == pytest.approx(1 / (1 + np.exp(-margins)))
 
@@ -117,10 +121,12 @@ def test_some_part_has_to_fit_a_label() -> None:
     seen = PatchEmbeddings(places.mean(axis=1), places)
     whole = seen.images @ pairs.T
     assert whole[0, 0] == pytest.approx(whole[0, 2]) == pytest.approx(0.5)
-    assert anywhere(seen, pairs)[0] == pytest.approx([0.95, 0.95, 0.5, 0.5])  # a tenth of it is the whole picture's
+    assert patch_pooled_scores(seen, pairs)[0] == pytest.approx(
+        [0.95, 0.95, 0.5, 0.5]
+    )  # a tenth of it is the whole picture's
     places[0, 1:10] = blue  # one place of red hat is left; the tenth of twenty is two
-    assert anywhere(seen, pairs)[0, 0] == pytest.approx(0.9 * (1 + 0) / 2 + 0.05)
-    assert anywhere(seen._replace(patches=places[:, :1]), pairs)[0, 0] == pytest.approx(0.9 + 0.05)
+    assert patch_pooled_scores(seen, pairs)[0, 0] == pytest.approx(0.9 * (1 + 0) / 2 + 0.05)
+    assert patch_pooled_scores(seen._replace(patches=places[:, :1]), pairs)[0, 0] == pytest.approx(0.9 + 0.05)
 
 
 def test_cosines_stay_within_one() -> None:

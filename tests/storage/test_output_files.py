@@ -20,7 +20,7 @@ from diptych.cli import FAILED, OK
 from diptych.data.loading.decoding import Bad
 from diptych.errors import DiptychError
 from diptych.evaluation import results
-from diptych.evaluation.report.page import write_report
+from diptych.evaluation.report.report import write_report
 from diptych.evaluation.tasks.features import Seen, _keep
 from diptych.scenes.scene import write_shards
 from diptych.storage.output_files import OutputError, appending, refuse_link, replace_text, replacing, subfolder

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from diptych.data.concat import Joined, located
+from diptych.data.joined import Joined, located
 from diptych.data.samples import DataError, Source, Stream, count
-from diptych.data.spooling import FULL_DISK, remove_with, unpacking
+from diptych.data.temporary import FULL_DISK, remove_with, unpacking
 
 Result = TypeVar("Result")
 

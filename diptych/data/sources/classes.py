@@ -71,6 +71,14 @@ def spelling(name: str) -> str:
     return class_name(name).casefold()
 
 
+def distinct(names: Iterable[str]) -> list[str]:
+    """The names but for those that have the spelling of an earlier one."""
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(spelling(name), name)
+    return list(first.values())
+
+
 def answers_among(
     names: Sequence[str], paths: Iterable[str | os.PathLike[str]], tops: Sequence[str | os.PathLike[str]]
 ) -> list[int | None]:

@@ -4,13 +4,13 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from diptych.data.column_names import names_a_class
 from diptych.data.confinement import OUTSIDE, Confined, all_outside, left_out
 from diptych.data.samples import DataError, Layout, Sample, Source, count
 from diptych.data.sources import sidecars
 from diptych.data.sources.classes import ClassFolders, read_classes
 from diptych.data.sources.sidecars import SidecarSource
-from diptych.data.tables.table_discovery import Tables, beside_of, find_tables
+from diptych.data.tables.columns import names_a_class
+from diptych.data.tables.finding import Tables, beside_of, find_tables
 from diptych.errors import DiptychError, Words, worded
 from diptych.media.images import find_images
 

@@ -7,12 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diptych.data.column_names import Columns, describe_columns
 from diptych.data.confinement import Confined, all_outside
 from diptych.data.samples import MAX_SIDECAR_BYTES, DataError, Sample, Source, Stream
-from diptych.data.tables.columns import choose_columns
-from diptych.data.tables.spooled import Row, Unpacked, captions_in_cells, picture_bytes
+from diptych.data.tables.columns import Columns, choose_columns, spell_columns
 from diptych.data.tables.table_source import row_of
+from diptych.data.tables.unpacked import Row, Unpacked, captions_in_cells, picture_bytes
 from diptych.text.encoding import decoded
 from diptych.untrusted.json import JSONError, parse_json
 from diptych.untrusted.regular_files import FileError, open_file
@@ -28,7 +27,7 @@ class HubSource:
     def __init__(self, rows: Any, columns: Columns, name: str, confined: Confined):
         self._rows, self._columns, self._name, self._confined = rows, columns, name, confined
         self._texts = rows.select_columns(columns[1])
-        self.form = f"Hugging Face dataset with columns {describe_columns(columns)}"
+        self.form = f"Hugging Face dataset with columns {spell_columns(columns)}"
         self.skipped: dict[str, int] = {}
 
     def __len__(self) -> int:

@@ -8,8 +8,8 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from diptych.data.concat import Joined
 from diptych.data.confinement import Confined, all_outside, left_out
+from diptych.data.joined import Joined
 from diptych.data.loading.stream import fetched
 from diptych.data.samples import DataError, Sample, Source, Stream, captions_in, count, layout_of, spell_counts
 from diptych.data.sources.folders import open_pictures
@@ -17,7 +17,7 @@ from diptych.data.sources.hub import STREAMED, WHOLE, open_hub
 from diptych.data.sources.remote import fetch_tar
 from diptych.data.sources.shards import SHARDS, expand_braces, is_shard, open_shards
 from diptych.data.splits import HELD_OUT, TRAIN, choose_split, split_folders
-from diptych.data.tables.file_lookup import around, confined_to
+from diptych.data.tables.locating import around, confined_to
 from diptych.data.tables.parquet import holds_pairs, open_parquet
 from diptych.data.tables.table_source import is_table, open_table
 from diptych.untrusted.downloading import FetchLimits

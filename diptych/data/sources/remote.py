@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from diptych.data.compressed import ENDINGS, unpack
 from diptych.data.samples import DataError
 from diptych.data.sources.shards import ShardSource
-from diptych.data.spooling import private
+from diptych.data.temporary import private
 from diptych.untrusted.downloading import FetchError, FetchLimits, TooSlowError, opened, shown
 
 TRIES, PAUSE_S = 6, 0.5  # pauses double, so that six tries bridge an outage of a quarter of a minute

@@ -21,7 +21,7 @@ from diptych.data.samples import (
     captions_of,
     count,
 )
-from diptych.data.spooling import FULL, remove_with, unpacking
+from diptych.data.temporary import FULL, remove_with, unpacking
 from diptych.untrusted.regular_files import MAX_BYTES, open_file
 
 SHARDS = (".tar", *ENDINGS)

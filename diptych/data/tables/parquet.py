@@ -6,15 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from diptych.data.column_names import Columns, describe_columns
 from diptych.data.confinement import Confined
 from diptych.data.samples import DataError, Layout, Source, Stream, count
-from diptych.data.spooling import remove_with, room_for, unpacking
-from diptych.data.tables.columns import choose_columns, usual_columns
-from diptych.data.tables.file_lookup import confined_to
+from diptych.data.tables.columns import Columns, choose_columns, spell_columns, usual_columns
+from diptych.data.tables.locating import confined_to
 from diptych.data.tables.parquet_pages import unpacked_sizes
-from diptych.data.tables.spooled import Row, Unpacked
 from diptych.data.tables.table_source import TableSource, row_of
+from diptych.data.tables.unpacked import Row, Unpacked
+from diptych.data.temporary import remove_with, room_for, unpacking
 from diptych.untrusted.regular_files import open_file
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def open_parquet(
     rows = (row for name in groups for row in _group_or_count(name, names, skipped))
     if not pictures_inside:
         return TableSource(paths[0], rows, Layout("Parquet table", names), skipped, within, confined)
-    form, size = f"Parquet with columns {describe_columns(names)}", sum(path.stat().st_size for path in paths)
+    form, size = f"Parquet with columns {spell_columns(names)}", sum(path.stat().st_size for path in paths)
     if size > UNPACK_BYTES:
         samples = min(size, sum(max(0, _file(path).metadata.num_rows) for path in paths))  # a row takes a byte
         fetch = partial(_fetch_group, columns=names, form=form, confined=confined)

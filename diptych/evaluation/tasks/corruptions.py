@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 
 from diptych.errors import ArgumentError
 from diptych.evaluation.tasks.features import Change
-from diptych.evaluation.tasks.job import Job, Outcome, of_templates
+from diptych.evaluation.tasks.tasks import Job, Outcome, of_templates
 from diptych.media.images import Preprocess, squared
 from diptych.scoring import metrics
 

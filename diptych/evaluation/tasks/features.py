@@ -27,7 +27,7 @@ from PIL import Image
 from diptych.data.loading.decoding import why
 from diptych.data.samples import DataError
 from diptych.embedder import Embedder
-from diptych.evaluation.sets.dataset import Pictures
+from diptych.evaluation.sets.sets import Pictures
 from diptych.failures import Failure
 from diptych.media.images import Decode, ImageError, open_image, squared
 from diptych.storage import compiled_cache

@@ -10,9 +10,9 @@ import numpy as np
 
 from diptych.data.samples import DataError, count
 from diptych.data.sources.classes import spelling
-from diptych.evaluation.sets.dataset import Labelled
-from diptych.evaluation.tasks.job import Job, Outcome, of_templates
-from diptych.scoring.probe import SHOTS, Features, Probe, Search, Split, few_shots, mixed, of_vectors
+from diptych.evaluation.sets.sets import Labelled
+from diptych.evaluation.tasks.tasks import Job, Outcome, of_templates
+from diptych.scoring.probe import SHOTS, CentredFeatures, Probe, Search, Split, few_shots, mixed, of_vectors
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -148,7 +148,7 @@ def few(parts: Parts, zero: Probe, shots: int, seed: int, *, plain: bool = False
     if not len(rest):
         return _begun(features, answers, splits_of(features, answers, seed), None if plain else zero)
     judged = rest[few_shots(parts.train_answers[rest], min(shots, MOST_VALIDATION), seed=seed)]
-    splits = [Split(Features(features, answers), parts.train[judged], parts.train_answers[judged])]
+    splits = [Split(CentredFeatures(features, answers), parts.train[judged], parts.train_answers[judged])]
     if len(judged) < ENOUGH:
         splits += splits_of(features, answers, seed)
     return _begun(features, answers, splits, None if plain else zero)
@@ -165,7 +165,7 @@ def _begun(features: np.ndarray, answers: np.ndarray, splits: Sequence[Split], z
     start = min(tried, key=lambda each: tried[each]["loss"]) if tried else next(iter(searches))
     best = searches[start].fine() if splits else None
     l2, first = (best.probe.l2, best.probe) if best else (PLAIN_L2, None)
-    probe = Features(features, answers).fit(l2, start=first, prior=searches[start].prior)
+    probe = CentredFeatures(features, answers).fit(l2, start=first, prior=searches[start].prior)
     probe = searches[start].finish(probe)
     return Begun(probe, start, best.accuracy if best else float("nan"), tried)
 
@@ -179,7 +179,7 @@ def splits_of(features: Float[np.ndarray, "n dim"], answers: Int[np.ndarray, " n
     one picture."""
     one = held_out(answers, HELD_OUT, seed)
     held = [one] if one.sum() >= ENOUGH else [part for part in folds(answers, seed) if part.any()]
-    return [Split(Features(features[~part], answers[~part]), features[part], answers[part]) for part in held]
+    return [Split(CentredFeatures(features[~part], answers[~part]), features[part], answers[part]) for part in held]
 
 
 def folds(answers: Int[np.ndarray, " n"], seed: int) -> list[Bool[np.ndarray, " n"]]:

@@ -150,9 +150,9 @@ def texts_read_otherwise(model: Embedder, texts: Sequence[str]) -> set[str]:
     from diptych.checkpoint.fingerprint import as_read_before
     from diptych.text.tokenizer import Tokenizer
 
-    if getattr(model, "reading", PLAIN) == PLAIN or model.tokenizer is None or model.tokenizer_json is None:
+    if getattr(model, "text_preprocessing", PLAIN) == PLAIN or model.tokenizer is None or model.tokenizer_json is None:
         return set()
-    before = Tokenizer.of_tower(model.tokenizer_json, as_read_before(model.config, model.reading).text)
+    before = Tokenizer.of_tower(model.tokenizer_json, as_read_before(model.config, model.text_preprocessing).text)
     other = set[str]()
     for start in range(0, len(texts), _AT_ONCE):
         some = texts[start : start + _AT_ONCE]

@@ -72,8 +72,7 @@ def test_evaluate(cli: Cli, table: Path, tiny_model: Path, tmp_path: Path) -> No
 
 
 def test_class_folders(tmp_path: Path) -> None:
-    from diptych.evaluation.sets.dataset import Labelled
-    from diptych.evaluation.sets.opening import open_set
+    from diptych.evaluation.sets.sets import Labelled, open_set
 
     for kind in ("cat", "dog"):
         (tmp_path / "set" / kind).mkdir(parents=True)

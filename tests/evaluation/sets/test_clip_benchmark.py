@@ -16,16 +16,12 @@ import diptych
 from diptych.data.samples import DataError
 from diptych.data.sources.opening import all_captions, open_source
 from diptych.errors import DiptychError
-from diptych.evaluation.sets import saved_datasets
-from diptych.evaluation.sets.dataset import Labelled, Pairs
-from diptych.evaluation.sets.named_datasets import NAMED, open_named
-from diptych.evaluation.sets.opening import open_set, splits, training_set
-from diptych.evaluation.sets.saved_datasets import first_synonyms
-from diptych.evaluation.suite import run
-from diptych.evaluation.suite_file import Entry
-from diptych.evaluation.tasks.job import Job
-from diptych.evaluation.tasks.retrieval import retrieval_task
-from diptych.evaluation.tasks.zero_shot import zero_shot_task
+from diptych.evaluation.sets import named
+from diptych.evaluation.sets.named import NAMED, first_synonyms, open_named
+from diptych.evaluation.sets.sets import Labelled, Pairs, open_set, splits, training_set
+from diptych.evaluation.suite import Entry, run
+from diptych.evaluation.tasks import tasks
+from diptych.evaluation.tasks.tasks import Job
 from diptych.scenes.scene import draw_scene
 from diptych.untrusted.regular_files import FileError
 
@@ -159,7 +155,7 @@ def test_captions_in_shards(shards: Path, tiny_model: Path) -> None:
     assert isinstance(found, Pairs)
     assert found.captions(0) == ("a scene", "of several things")
     assert len(found.pictures) == 11
-    assert retrieval_task(Job(diptych.load(tiny_model), found)).details["captions"] == 22
+    assert tasks.retrieval_task(Job(diptych.load(tiny_model), found)).details["captions"] == 22
 
 
 def test_what_is_wrong_with_shards(shards: Path) -> None:
@@ -189,12 +185,12 @@ def rows() -> Any:
 
 
 def test_rows_are_a_set_like_any_other(rows: Any, tiny_model: Path) -> None:
-    found = saved_datasets.of_rows(rows, "val", image="image", label="label", caption=None)
+    found = named.of_rows(rows, "val", image="image", label="label", caption=None)
     assert isinstance(found, Labelled)
     assert found.classes == ("tench", "golf ball")
     assert found.answers.tolist() == [0, 1, 1, 0]
     model = diptych.load(tiny_model)
-    outcome = zero_shot_task(Job(model, found))
+    outcome = tasks.zero_shot_task(Job(model, found))
     said = model.classify([png(n) for n in range(4)], found.classes, templates=Job(model, found).prompts).best
     assert outcome.metrics["top1"] == 25 * sum(a == found.classes[b] for a, b in zip(said, [0, 1, 1, 0], strict=True))
 
@@ -236,10 +232,10 @@ def test_what_datasets_has_saved(rows: Any, tmp_path: Path) -> None:
 def test_hidden_and_unnamed_classes(rows: Any) -> None:
     hidden = rows.map(lambda row: {"label": -1})
     with pytest.raises(DataError, match="hides its classes"):
-        saved_datasets.of_rows(hidden, "test", image="image", label="label", caption=None)
+        named.of_rows(hidden, "test", image="image", label="label", caption=None)
     plain = rows.cast_column("label", datasets.Value("int64"))
     with pytest.raises(DataError, match="wanted a ClassLabel, which names its classes"):
-        saved_datasets.of_rows(plain, "test", image="image", label="label", caption=None)
+        named.of_rows(plain, "test", image="image", label="label", caption=None)
 
 
 def test_first_synonyms() -> None:

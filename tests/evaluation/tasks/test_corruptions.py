@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import diptych
-from diptych.evaluation.sets.dataset import Labelled
-from diptych.evaluation.sets.opening import open_set
-from diptych.evaluation.tasks import corruptions
+from diptych.evaluation.sets.sets import Labelled, open_set
+from diptych.evaluation.tasks import corruptions, tasks
 from diptych.evaluation.tasks.corruptions import CONTRAST, KINDS, NOISE, STRENGTHS, Kind, change, corrupt
-from diptych.evaluation.tasks.job import Job
-from diptych.evaluation.tasks.zero_shot import zero_shot_task
+from diptych.evaluation.tasks.tasks import Job
 from diptych.scenes.scene import draw_scene
 
 
@@ -100,7 +98,7 @@ def test_the_task(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert isinstance(data, Labelled)
     job = Job(diptych.load(tiny_model), data)
     outcome = corruptions.corruptions_task(job)
-    assert outcome.metrics["clean"] == zero_shot_task(job).metrics["top1"]
+    assert outcome.metrics["clean"] == tasks.zero_shot_task(job).metrics["top1"]
     each = [outcome.metrics[f"{kind}_{strength}"] for kind in ("blur", "contrast") for strength in STRENGTHS]
     assert outcome.metrics["mean"] == pytest.approx(np.mean(each))
     assert outcome.metrics["contrast_5"] == outcome.metrics["clean"]  # one colour has no contrast to lose

@@ -9,7 +9,7 @@ import pytest
 import diptych
 from diptych.data.samples import DataError
 from diptych.embedder import Embedder
-from diptych.evaluation.sets.dataset import Pictures, identity_of
+from diptych.evaluation.sets.sets import Pictures, identity_of
 from diptych.evaluation.tasks import features
 from diptych.evaluation.tasks.features import Change, image_vectors
 from diptych.media.images import find_images

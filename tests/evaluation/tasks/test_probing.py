@@ -11,12 +11,10 @@ import diptych
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.data.samples import DataError
 from diptych.embedder import Embedder
-from diptych.evaluation.sets.dataset import Labelled
-from diptych.evaluation.sets.opening import open_set, training_set
+from diptych.evaluation.sets.sets import Labelled, open_set, training_set
 from diptych.evaluation.tasks import features, probing
-from diptych.evaluation.tasks.job import Job
 from diptych.evaluation.tasks.probing import held_out
-from diptych.evaluation.tasks.zero_shot import zero_shot_task
+from diptych.evaluation.tasks.tasks import Job, zero_shot_task
 from diptych.scoring.probe import of_vectors
 
 NAMES = ("red", "green", "blue")

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from diptych.data.concat import Joined
 from diptych.data.confinement import Confined
+from diptych.data.joined import Joined
 from diptych.data.samples import DataError, Layout, Source, Stream, spell_counts
 from diptych.data.splits import choose_split, visible_folders
-from diptych.data.tables.file_lookup import around, is_companion
+from diptych.data.tables.locating import around, is_companion
 from diptych.data.tables.parquet import open_parquet
 from diptych.data.tables.table_source import TableSource, is_table, open_table
 from diptych.media.images import find_images

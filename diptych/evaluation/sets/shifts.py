@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diptych.data.samples import DataError
-from diptych.evaluation.sets.dataset import Labelled
-from diptych.evaluation.sets.opening import open_set
-from diptych.evaluation.suite_file import Entry
-from diptych.evaluation.tasks.job import EXPECTED, Job
+from diptych.errors import ArgumentError
+from diptych.evaluation.sets.named import NAMED
+from diptych.evaluation.sets.sets import Labelled, open_set
+from diptych.evaluation.tasks.tasks import EXPECTED, Job
 from diptych.scoring import metrics
 
 if TYPE_CHECKING:
     from jaxtyping import Int
 
+    from diptych.evaluation.suite import Entry
 
 MOST_NAMED = 3
 
@@ -34,6 +35,27 @@ class Base:
     def made_of(self) -> list[str]:
         """What a shift's row depends on."""
         return [self.name, self.data.pictures.identity if self.data else ""]
+
+
+def bases(entries: Sequence[Entry]) -> dict[str, Entry]:
+    """What each shifted set is a shift of, by the shifted one's name: as the suite says, and else as `named.NAMED`
+    knows, where the suite has that set. Raises ArgumentError for a base that it has not."""
+    found = {}
+    for entry in entries:
+        known = NAMED[entry.source].shift_of if entry.source in NAMED else None
+        if entry.shift_of is not None:
+            base = next((each for each in entries if each.name == entry.shift_of), None)
+            if base is None or base is entry:
+                others = ", ".join(each.name for each in entries if each is not entry)
+                raise ArgumentError(
+                    f"the data set {entry.name!r} is said to be a shift of {entry.shift_of!r}; the suite's other sets "
+                    f"are {others or 'none'}."
+                )
+        else:
+            base = next((each for each in entries if known and each.source == known), None)
+        if base is not None:
+            found[entry.name] = base
+    return found
 
 
 def open_base(entry: Entry) -> Base:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from diptych.data.samples import DataError
-from diptych.evaluation.sets.dataset import Labelled, Pairs
-from diptych.evaluation.sets.opening import open_set, splits, training_set
+from diptych.evaluation.sets.sets import Labelled, Pairs, open_set, splits, training_set
 from diptych.scenes.scene import Scenes
 
 

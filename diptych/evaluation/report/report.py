@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.display.pages import page
+from diptych.evaluation.report.parts import Part, parts_of, plain
 from diptych.evaluation.report.result_rows import Problems, Result, read_results, unique
-from diptych.evaluation.report.sections import Part, parts_of, plain
 from diptych.evaluation.report.tables import summary
 from diptych.storage.output_files import replacing
 

@@ -15,11 +15,9 @@ from hub import NOWHERE, Files, Hub, point_to, standing_in
 import diptych
 from diptych.data.samples import DataError
 from diptych.evaluation import results
-from diptych.evaluation.sets.dataset import Labelled, Pairs
-from diptych.evaluation.sets.named_datasets import NAMED, PARQUET
-from diptych.evaluation.sets.opening import open_set, training_set
-from diptych.evaluation.suite import run
-from diptych.evaluation.suite_file import Entry
+from diptych.evaluation.sets.named import NAMED, PARQUET
+from diptych.evaluation.sets.sets import Labelled, Pairs, open_set, training_set
+from diptych.evaluation.suite import Entry, run
 from diptych.scenes.scene import draw_scene
 
 datasets = pytest.importorskip("datasets")

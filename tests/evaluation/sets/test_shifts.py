@@ -9,9 +9,9 @@ from PIL import Image
 import diptych
 from diptych.embedder import Embedder
 from diptych.evaluation import suite
-from diptych.evaluation.report.page import write_report
-from diptych.evaluation.shifts import same_classes
-from diptych.evaluation.suite_file import Entry, bases, read_suite
+from diptych.evaluation.report.report import write_report
+from diptych.evaluation.sets.shifts import bases, same_classes
+from diptych.evaluation.suite import Entry
 
 PER_CLASS = 6
 
@@ -99,12 +99,12 @@ def test_a_suite_says_of_what_a_set_is_a_shift(tmp_path: Path) -> None:
     path = tmp_path / "suite.toml"
     tables = [('"a"', '"here"', ""), ('"b"', '"there"', 'shift_of = "a"')]
     path.write_text("\n".join(f"[[dataset]]\nname = {name}\nsource = {at}\n{more}" for name, at, more in tables))
-    entries = read_suite(path)
+    entries = suite.read_suite(path)
     assert {name: base.name for name, base in bases(entries).items()} == {"b": "a"}
     for wrong in ("c", "b"):
         path.write_text(path.read_text().replace('shift_of = "a"', f'shift_of = "{wrong}"'))
         with pytest.raises(ValueError, match=f"'b' is said to be a shift of '{wrong}'; the suite's other sets are a"):
-            read_suite(path)
+            suite.read_suite(path)
         path.write_text(path.read_text().replace(f'shift_of = "{wrong}"', 'shift_of = "a"'))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from diptych.data.confinement import Confined
 from diptych.data.samples import DataError, Sample, caption_lines, count
-from diptych.data.spooling import Output
+from diptych.data.temporary import Output
 from diptych.untrusted.regular_files import DAMAGED_PATH, MAX_BYTES, FileError
 
 LIMIT = 256 << 30  # bytes, of what does not say how much went in

@@ -11,7 +11,7 @@ from PIL import Image
 
 from diptych.data.samples import DataError, Source, layout_of
 from diptych.data.tables.columns import choose_columns
-from diptych.data.tables.delimited import Form, strict_rows
+from diptych.data.tables.separated import Form, strict_rows
 from diptych.data.tables.table_source import open_table
 from diptych.text.encoding import decoded
 

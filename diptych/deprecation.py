@@ -1,0 +1,57 @@
+"""Old public names. They work until version 0.3, with a DeprecationWarning that names the new one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+UNTIL = "0.3"
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C")
+
+
+def warn_renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
+    """Warn the caller of the function that calls this: `old` is now called `new`."""
+    message = f"{old} is now {new}; the old name works until version {UNTIL}."
+    warnings.warn(message, DeprecationWarning, stacklevel=stacklevel)
+
+
+class RenamedAttribute:
+    """The old name of an attribute, property or method: `old = RenamedAttribute("old", "new")` in a class body."""
+
+    def __init__(self, old: str, new: str):
+        self.old, self.new = old, new
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        warn_renamed(f"{owner.__name__}.{self.old}", self.new)
+        return getattr(owner if instance is None else instance, self.new)
+
+
+def renamed_attributes(**names: str) -> Callable[[type[C]], type[C]]:
+    """A class decorator that gives attributes their old names as well: `@renamed_attributes(old="new")`."""
+
+    def decorate(owner: type[C]) -> type[C]:
+        for old, new in names.items():
+            setattr(owner, old, RenamedAttribute(old, new))
+        return owner
+
+    return decorate
+
+
+def renamed_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator that also accepts the old names of keyword arguments: `@renamed_arguments(old="new")`."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def accepting(*args: P.args, **kwargs: P.kwargs) -> R:
+            for old in names.keys() & kwargs.keys():
+                warn_renamed(f"{function.__qualname__}({old}=)", f"{names[old]}=")
+                kwargs[names[old]] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return accepting
+
+    return decorate
