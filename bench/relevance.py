@@ -25,9 +25,9 @@ import diptych
 from diptych.data.loading.stream import indexed
 from diptych.data.sources.opening import open_source
 from diptych.index.search.query import Query
-from diptych.index.search.relevance import SENTENCES, TEXT_CUT, reach
+from diptych.index.search.relevance import BACKGROUND_SENTENCES, TEXT_THRESHOLD, background_statistics
 from diptych.scenes.scene import KINDS, Scenes
-from diptych.vectors.nearest import Nearest
+from diptych.vectors.nearest import VectorIndex
 
 QUESTION = "Recall of the index beside an exact evaluation, and telling that there is nothing like that here"
 COUNT, KEPT = 50, 0.9  # nouns; the share of true first hits that a cut keeps
@@ -112,9 +112,9 @@ def recall(exact: np.ndarray, stored: np.ndarray, exact_texts: np.ndarray, texts
     return [*reference, *index, Row("index beside exact", apart, "points apart at most")]
 
 
-def built(folder: str, vectors: np.ndarray, ids: np.ndarray, **options: Any) -> Nearest:
+def built(folder: str, vectors: np.ndarray, ids: np.ndarray, **options: Any) -> VectorIndex:
     """The search structure of some vectors."""
-    return Nearest.build(folder, ids.astype(np.int64), vectors[ids].astype(np.float16), stamp="bench", **options)
+    return VectorIndex.build(folder, ids.astype(np.int64), vectors[ids].astype(np.float16), stamp="bench", **options)
 
 
 # --- relevance
@@ -163,7 +163,7 @@ class Asked(NamedTuple):
 
 def asked(stored: np.ndarray, named: dict[str, np.ndarray], model: diptych.Embedder) -> dict[str, list[Asked]]:
     """Every statistic of every noun; the last is what `--relevant` goes by."""
-    sentences, nouns = model.embed_texts(SENTENCES), model.embed_texts(list(named))
+    sentences, nouns = model.embed_texts(BACKGROUND_SENTENCES), model.embed_texts(list(named))
     is_true = [bool(having[(stored @ noun).argmax()]) for noun, having in zip(nouns, named.values(), strict=True)]
     sets = [(stored, stored[~having]) for having in named.values()]
     found = {
@@ -188,8 +188,8 @@ def standing(vectors: np.ndarray, ids: np.ndarray, noun: np.ndarray, sentences: 
     """As `diptych search --relevant` works it out."""
     with tempfile.TemporaryDirectory() as folder:
         nearest = built(folder, vectors, ids)
-        other = reach(Query.text("a noun"), nearest, sentences)
-        return other.standing(nearest.search(noun, other.best).cosines)
+        other = background_statistics(Query.text("a noun"), nearest, sentences)
+        return other.relevance_z(nearest.search(noun, other.top_k).cosines)
 
 
 def auc(rows: Sequence[Asked]) -> float:
@@ -211,9 +211,9 @@ def relevance(found: dict[str, list[Asked]]) -> Iterator[Row]:
     for cut, half, some in (
         (own_cut, "1st half", rows[::2]),
         (own_cut, "2nd half", rows[1::2]),
-        (TEXT_CUT, "all nouns", rows),
+        (TEXT_THRESHOLD, "all nouns", rows),
     ):
-        who = f"cut {cut:.2f}{' (built in)' if cut == TEXT_CUT else ', from the 1st half'}"
+        who = f"cut {cut:.2f}{' (built in)' if cut == TEXT_THRESHOLD else ', from the 1st half'}"
         kept = np.mean([row.there >= cut for row in some if row.is_true])
         yield Row(who, 100 * float(kept), f"% true 1st kept, {half}")
         yield Row(who, 100 * float(np.mean([row.gone < cut for row in some])), f"% absent told, {half}")

@@ -23,7 +23,7 @@ def floats(rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 class Diptych:
-    """`diptych.vectors.nearest.Nearest`."""
+    """`diptych.vectors.nearest.VectorIndex`."""
 
     needs = "diptych"
     knobs = (0,)
@@ -33,15 +33,15 @@ class Diptych:
 
     def build(self, rows: np.ndarray, queries: np.ndarray, folder: Path) -> None:
         """With real texts' vectors to measure the recall on, as an index of pictures has them."""
-        from diptych.vectors.nearest import Nearest
+        from diptych.vectors.nearest import VectorIndex
 
-        Nearest.build(folder, np.arange(len(rows)), rows, stamp="bench", queries=queries, kind=self.kind)
+        VectorIndex.build(folder, np.arange(len(rows)), rows, stamp="bench", queries=queries, kind=self.kind)
 
     def open(self, folder: Path) -> str:
         """What it is that was opened."""
-        from diptych.vectors.nearest import Nearest
+        from diptych.vectors.nearest import VectorIndex
 
-        self.nearest = Nearest.open(folder, stamp="bench")
+        self.nearest = VectorIndex.open(folder, stamp="bench")
         return f"{self.nearest.kind}, {self.nearest.candidates} rescored" if self.nearest.candidates else "exact"
 
     def search(self, query: np.ndarray, knob: int) -> np.ndarray:

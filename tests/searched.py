@@ -47,7 +47,7 @@ class TableModel:
 
 
 class Exact:
-    """What `diptych.vectors.nearest.Nearest` promises, by comparing all."""
+    """What `diptych.vectors.nearest.VectorIndex` promises, by comparing all."""
 
     def __init__(self, ids: np.ndarray, vectors: np.ndarray):
         self.ids, self.stored = ids, vectors.astype(np.float32)
@@ -55,8 +55,10 @@ class Exact:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def search(self, query: np.ndarray, k: int, *, among: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        rows = np.arange(len(self.ids)) if among is None else np.flatnonzero(np.isin(self.ids, among))
+    def search(
+        self, query: np.ndarray, k: int, *, allowed_ids: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.arange(len(self.ids)) if allowed_ids is None else np.flatnonzero(np.isin(self.ids, allowed_ids))
         cosines = self.stored[rows] @ query
         best = np.argsort(-cosines, kind="stable")[:k]
         return self.ids[rows[best]], cosines[best]

@@ -16,7 +16,7 @@ from drawn_files import video
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.extras import EXTRAS
 from diptych.vectors import tuning
-from diptych.vectors.nearest import Nearest
+from diptych.vectors.nearest import VectorIndex
 from diptych.vectors.vector_files import CacheError
 
 ROOT = Path(__file__).parent.parent
@@ -146,13 +146,13 @@ def test_a_large_set_is_searched_without_faiss(kept: str, tmp_path: Path, monkey
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
     ids = np.arange(300)
     if kept == "codes":
-        Nearest.build(tmp_path / "nearest", ids, vectors, stamp="1", kind="approximate")
+        VectorIndex.build(tmp_path / "nearest", ids, vectors, stamp="1", kind="approximate")
     monkeypatch.setitem(sys.modules, "faiss", None)
     if kept == "codes":
         with pytest.raises(CacheError, match=r"cannot be read .*faiss"):
-            Nearest.open(tmp_path / "nearest", stamp="1")
-    made = Nearest.build(tmp_path / "nearest", ids, vectors, stamp="1")
+            VectorIndex.open(tmp_path / "nearest", stamp="1")
+    made = VectorIndex.build(tmp_path / "nearest", ids, vectors, stamp="1")
     assert made.kind == "exact"
-    found = Nearest.open(tmp_path / "nearest", stamp="1").search(vectors[7].astype(np.float32), 3)
+    found = VectorIndex.open(tmp_path / "nearest", stamp="1").search(vectors[7].astype(np.float32), 3)
     best = np.argsort(-(vectors.astype(np.float32) @ vectors[7].astype(np.float32)))[:3]
     assert found.ids.tolist() == best.tolist()

@@ -61,13 +61,13 @@ def _is_accepted(error: IndexUntrustedError) -> bool:
 
 def report_unremembered(index: LocalIndex, follow_links: bool | None) -> None:
     """Say that links are followed this once, in an index that is not this user's."""
-    if follow_links and index.exists and not index.trust.known():
+    if follow_links and index.exists and not index.trust.is_known():
         say("links are followed this once, for the index was neither made nor accepted here; --trust has it remembered")
 
 
 def forget(index: LocalIndex, as_json: bool) -> int:
     """Have the index be a stranger's from now on; the exit code."""
-    was_known = index.trust.forget()
+    was_known = index.trust.revoke()
     if as_json:
         print_json({"index": str(index.place), "forgotten": was_known})
     elif was_known:
@@ -86,7 +86,7 @@ def trust_in(index: LocalIndex) -> str:
     with suppress(ValueError):
         is_bundled = not index.damage and index.catalog.facts().get("model") == BUNDLED
     if record is None:
-        why = "it has changed" if index.trust.altered else "it was neither made nor accepted here"
+        why = "it has changed" if index.trust.is_altered else "it was neither made nor accepted here"
         return f"none, for {why}" + ("; the bundled model wants none" if is_bundled else "")
     elsewhere = "" if record.path == str(index.place) else f", when it was {record.path}"
     return f"{_HOW.get(record.how, record.how)} here on {record.at.replace('T', ' at ')}{elsewhere}"
@@ -94,14 +94,14 @@ def trust_in(index: LocalIndex) -> str:
 
 def known_indexes() -> dict[str, str]:
     """The indexes that this user made or accepted, the last first, as facts for `diptych doctor`."""
-    from diptych.index.trust import own_indexes
+    from diptych.index.trust import trusted_indexes
     from diptych.storage import configuration
 
     try:
-        kept = own_indexes.records()[::-1]
+        kept = trusted_indexes.records()[::-1]
         facts = {"indexes": f"{len(kept):,} made or accepted here, as {configuration.folder()} has it"}
-    except own_indexes.TROUBLE as error:
-        return {"indexes": f"your configuration cannot be read ({own_indexes.told(error)})"}
+    except trusted_indexes.TROUBLE as error:
+        return {"indexes": f"your configuration cannot be read ({trusted_indexes.describe_error(error)})"}
     for number, one in enumerate(kept[:MOST_LISTED], start=1):
         facts[f"index {number}"] = f"{one.path}, {_HOW.get(one.how, one.how)} on {one.at.replace('T', ' at ')}"
     return facts

@@ -25,18 +25,18 @@ from diptych.storage.faults import IndexBusyError, IndexPlaceError
 from diptych.storage.lock import locked
 
 if TYPE_CHECKING:
-    from diptych.vectors.nearest import Nearest, Neighbours
+    from diptych.vectors.nearest import Neighbours, VectorIndex
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
 LOCK = "lock"
-_FEW = 10_000  # rows; more than there are items may be gone and not swept up yet (`Nearest.outgrown`)
+_SLACK_ROWS = 10_000  # deleted rows may stay in a cache until `VectorIndex.needs_rebuild`
 
 
-class Sound:
+class RebuildingIndex:
     """A cache that is built anew where its use finds it damaged: not all of it is read when it is opened."""
 
-    def __init__(self, nearest: Nearest, rebuild: Callable[[], Nearest]):
+    def __init__(self, nearest: VectorIndex, rebuild: Callable[[], VectorIndex]):
         self._nearest, self._rebuild = nearest, rebuild
 
     def __len__(self) -> int:
@@ -57,19 +57,19 @@ class Sound:
         """The share of the true ten nearest that is found, measured on the index's own vectors."""
         return self._nearest.recall
 
-    def search(self, query: np.ndarray, k: int, *, among: np.ndarray | None = None) -> Neighbours:
+    def search(self, query: np.ndarray, k: int, *, allowed_ids: np.ndarray | None = None) -> Neighbours:
         """As `Nearest.search`."""
-        return self._twice(lambda nearest: nearest.search(query, k, among=among))
+        return self._with_retry(lambda nearest: nearest.search(query, k, allowed_ids=allowed_ids))
 
     def sample(self, count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """As `Nearest.sample`."""
-        return self._twice(lambda nearest: nearest.sample(count, seed=seed))
+        return self._with_retry(lambda nearest: nearest.sample(count, seed=seed))
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
         """As `Nearest.vectors`."""
-        return self._twice(lambda nearest: nearest.vectors(ids))
+        return self._with_retry(lambda nearest: nearest.vectors(ids))
 
-    def _twice(self, use: Callable[[Nearest], T]) -> T:
+    def _with_retry(self, use: Callable[[VectorIndex], T]) -> T:
         from diptych.vectors.nearest import CacheError
 
         try:
@@ -79,9 +79,9 @@ class Sound:
             return use(self._nearest)
 
 
-def directory_of(place: Path, modality: Modality) -> IndexDirectory:
+def directory_of(index_dir: Path, modality: Modality) -> IndexDirectory:
     """Where a modality's cache is."""
-    return IndexDirectory(place).directory(_name(modality))
+    return IndexDirectory(index_dir).directory(_name(modality))
 
 
 def _name(modality: Modality) -> str:
@@ -94,7 +94,7 @@ class _Wanted(NamedTuple):
 
     modality: Modality
     stamp: str
-    noted: str | None
+    recorded_stamp: str | None
     dim: int
     count: Callable[[], int]
 
@@ -108,107 +108,109 @@ def _wanted(catalog: Catalog, modality: Modality) -> _Wanted:
     return _Wanted.by(catalog.facts(), modality, lambda: catalog.count(modality))
 
 
-def opened(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
+def opened(catalog: Catalog, index_dir: Path, modality: Modality) -> VectorIndex:
     """The cache as it should be: opened, brought up to date, or built.
 
     While another process updates the index, its last cache is used as it is. Where nothing can be written, a cache is
     built in a temporary folder and goes with the program.
     """
-    directory, wanted = directory_of(place, modality), _wanted(catalog, modality)
-    if nearest := _at(directory, wanted.stamp, wanted):
+    directory, wanted = directory_of(index_dir, modality), _wanted(catalog, modality)
+    if nearest := _open_valid(directory, wanted.stamp, wanted):
         return nearest
     try:
-        with locked(place / LOCK):
-            return _renewed(catalog, place, _wanted(catalog, modality))
+        with locked(index_dir / LOCK):
+            return _renewed(catalog, index_dir, _wanted(catalog, modality))
     except IndexBusyError:
         last = _wanted(catalog, modality)
-        return (last.noted and _at(directory, last.noted, last)) or _temporary(catalog, modality)
+        return (last.recorded_stamp and _open_valid(directory, last.recorded_stamp, last)) or _temporary(
+            catalog, modality
+        )
     except IndexPlaceError:
         return _temporary(catalog, modality)
 
 
-def rebuilt(catalog: Catalog, place: Path, modality: Modality) -> Nearest:
+def rebuilt(catalog: Catalog, index_dir: Path, modality: Modality) -> VectorIndex:
     """The cache made anew, whatever is there; in a temporary folder where it cannot be written or another updates."""
     try:
-        with locked(place / LOCK):
-            discard(place, modality)
-            return _renewed(catalog, place, _wanted(catalog, modality))
+        with locked(index_dir / LOCK):
+            discard(index_dir, modality)
+            return _renewed(catalog, index_dir, _wanted(catalog, modality))
     except (IndexBusyError, IndexPlaceError):
         return _temporary(catalog, modality)
 
 
 def refresh(
-    catalog: Catalog, place: Path, facts: Mapping[str, Any], counts: Counts, *, arranging: Progress | None = None
+    catalog: Catalog, index_dir: Path, facts: Mapping[str, Any], counts: Counts, *, on_build: Progress | None = None
 ) -> None:
     """Bring the caches of all modalities up to date with a catalog of these facts and counts. The lock is held by the
     caller."""
     for modality in MODALITIES:
         number = counts.pictures if modality == "picture" else counts.texts
-        if number or IndexDirectory(place).status(_name(modality)) is not None:
-            _renewed(catalog, place, _Wanted.by(facts, modality, lambda number=number: number), arranging)
+        if number or IndexDirectory(index_dir).status(_name(modality)) is not None:
+            _renewed(catalog, index_dir, _Wanted.by(facts, modality, lambda number=number: number), on_build)
 
 
-def fault(catalog: Catalog, place: Path, modality: Modality) -> str | None:
+def fault(catalog: Catalog, index_dir: Path, modality: Modality) -> str | None:
     """What is wrong with a cache; None where it is whole and up to date."""
-    from diptych.vectors.nearest import CacheError, Nearest
+    from diptych.vectors.nearest import CacheError, VectorIndex
 
     try:
-        Nearest.open(directory_of(place, modality), stamp=catalog.stamp(modality)).verify()
+        VectorIndex.open(directory_of(index_dir, modality), stamp=catalog.stamp(modality)).verify()
     except (CacheError, OSError) as error:
         return str(error)
     return None
 
 
-def discard(place: Path, modality: Modality) -> None:
+def discard(index_dir: Path, modality: Modality) -> None:
     """Remove a cache, or whatever lies in its place."""
-    IndexDirectory(place).remove_all(_name(modality))
+    IndexDirectory(index_dir).remove_all(_name(modality))
 
 
-def fingerprint_of(place: Path, modality: Modality) -> str | None:
+def fingerprint_of(index_dir: Path, modality: Modality) -> str | None:
     """Whose vectors a cache was made of; None where there is none that says so."""
-    from diptych.vectors.vector_files import CacheError, Head
+    from diptych.vectors.vector_files import CacheError, VectorFilesHeader
 
     try:
-        return Head.read(directory_of(place, modality)).stamp.partition(":")[0]
+        return VectorFilesHeader.read(directory_of(index_dir, modality)).stamp.partition(":")[0]
     except CacheError:
         return None
 
 
-def _at(directory: IndexDirectory, stamp: str, wanted: _Wanted) -> Nearest | None:
+def _open_valid(directory: IndexDirectory, stamp: str, wanted: _Wanted) -> VectorIndex | None:
     """The cache in a directory if it is whole, carries this stamp, and is no larger than one of this catalog can be:
     what it claims takes time and memory before anything shows that it is not true."""
-    from diptych.vectors.nearest import CacheError, Nearest
-    from diptych.vectors.vector_files import Head
+    from diptych.vectors.nearest import CacheError, VectorIndex
+    from diptych.vectors.vector_files import VectorFilesHeader
 
     try:
-        head = Head.read(directory)
-        if head.dim != wanted.dim or (head.rows > _FEW and head.rows > 2 * wanted.count() + _FEW):
+        header = VectorFilesHeader.read(directory)
+        if header.dim != wanted.dim or (header.rows > _SLACK_ROWS and header.rows > 2 * wanted.count() + _SLACK_ROWS):
             return None
-        return Nearest.open(directory, stamp=stamp)
+        return VectorIndex.open(directory, stamp=stamp)
     except (CacheError, OSError):
         return None
 
 
-def _renewed(catalog: Catalog, place: Path, wanted: _Wanted, arranging: Progress | None = None) -> Nearest:
-    directory = directory_of(place, wanted.modality)
+def _renewed(catalog: Catalog, index_dir: Path, wanted: _Wanted, on_build: Progress | None = None) -> VectorIndex:
+    directory = directory_of(index_dir, wanted.modality)
     if not directory.exists:
-        discard(place, wanted.modality)
-    nearest = _at(directory, wanted.stamp, wanted) or _grown(catalog, directory, wanted)
-    nearest = nearest or _built(catalog, directory, wanted, arranging)
-    if wanted.noted != wanted.stamp:
+        discard(index_dir, wanted.modality)
+    nearest = _open_valid(directory, wanted.stamp, wanted) or _extended(catalog, directory, wanted)
+    nearest = nearest or _built(catalog, directory, wanted, on_build)
+    if wanted.recorded_stamp != wanted.stamp:
         catalog.set_facts({f"cached.{wanted.modality}": wanted.stamp})
     return nearest
 
 
-def _grown(catalog: Catalog, directory: IndexDirectory, wanted: _Wanted) -> Nearest | None:
+def _extended(catalog: Catalog, directory: IndexDirectory, wanted: _Wanted) -> VectorIndex | None:
     """The last cache with what came and without what went; None where building is the better way, or the only one.
 
     Until the last step it keeps its old stamp: wherever this ends, the ids say again what is missing.
     """
     from diptych.vectors.nearest import CacheError
 
-    nearest = _at(directory, wanted.noted, wanted) if wanted.noted else None
-    if nearest is None or wanted.noted is None:
+    nearest = _open_valid(directory, wanted.recorded_stamp, wanted) if wanted.recorded_stamp else None
+    if nearest is None or wanted.recorded_stamp is None:
         return None
     now, there = catalog.ids(wanted.modality), nearest.ids
     added, removed = np.setdiff1d(now, there, assume_unique=True), np.setdiff1d(there, now, assume_unique=True)
@@ -216,37 +218,37 @@ def _grown(catalog: Catalog, directory: IndexDirectory, wanted: _Wanted) -> Near
         return None
     try:
         if len(removed):
-            nearest.remove(removed, stamp=wanted.noted)
+            nearest.remove(removed, stamp=wanted.recorded_stamp)
         for start in range(0, len(added), BLOCK):
             some = added[start : start + BLOCK]
-            nearest.add(some, catalog.vectors_of(some), stamp=wanted.noted)
+            nearest.add(some, catalog.vectors_of(some), stamp=wanted.recorded_stamp)
     except CacheError:  # a file of it is another's as well, and is not written to
         return None
-    if nearest.outgrown:
+    if nearest.needs_rebuild:
         return None
     nearest.remove(np.empty(0, np.int64), stamp=wanted.stamp)
     return nearest
 
 
 def _built(
-    catalog: Catalog, directory: str | os.PathLike[str], wanted: _Wanted, arranging: Progress | None = None
-) -> Nearest:
-    from diptych.vectors.nearest import READINGS, Nearest
+    catalog: Catalog, directory: str | os.PathLike[str], wanted: _Wanted, on_build: Progress | None = None
+) -> VectorIndex:
+    from diptych.vectors.nearest import BUILD_PASSES, VectorIndex
     from diptych.vectors.tuning import EXACT_UP_TO
 
-    total, done = READINGS * wanted.count(), 0
+    total, done = BUILD_PASSES * wanted.count(), 0
 
-    def tell(rows: int) -> None:
+    def on_progress(rows: int) -> None:
         nonlocal done
         done += rows
-        if arranging and total * wanted.dim > READINGS * EXACT_UP_TO:  # a smaller one takes no time
-            arranging(done, total)
+        if on_build and total * wanted.dim > BUILD_PASSES * EXACT_UP_TO:  # a smaller one takes no time
+            on_build(done, total)
 
     vectors = catalog.vectors(wanted.modality)
-    return Nearest.build_blocks(directory, vectors, dim=wanted.dim, stamp=wanted.stamp, tell=tell)
+    return VectorIndex.build_blocks(directory, vectors, dim=wanted.dim, stamp=wanted.stamp, on_progress=on_progress)
 
 
-def _temporary(catalog: Catalog, modality: Modality) -> Nearest:
+def _temporary(catalog: Catalog, modality: Modality) -> VectorIndex:
     folder = tempfile.mkdtemp(prefix="diptych-nearest-")
     nearest = _built(catalog, Path(folder) / "nearest", _wanted(catalog, modality))
     weakref.finalize(nearest, shutil.rmtree, folder, ignore_errors=True)

@@ -14,7 +14,7 @@ import numpy as np
 from diptych.errors import Setting, Words, worded
 from diptych.index import caches
 from diptych.index.catalog.catalog import Catalog
-from diptych.index.catalog.recovery import facts_of, recover, remove, set_aside
+from diptych.index.catalog.recovery import facts_of, move_damaged_aside, recover, remove
 from diptych.index.catalog.schema import FORMAT, MODALITIES
 from diptych.index.catalog.validation import are_unit, sound_vector
 from diptych.index.local import open_index
@@ -105,7 +105,7 @@ def _of_place(index: LocalIndex, mend: bool) -> Iterator[Finding]:
     directory = index.directory
     yield from _of_foreign(index, mend)
     for path in _folders_in_the_way(index):
-        remedy = f"it is called {set_aside(path)} now" if mend else "--mend moves it aside"
+        remedy = f"it is called {move_damaged_aside(path)} now" if mend else "--mend moves it aside"
         yield Finding(f"{path} is a folder, in the place of a file", remedy, mend)
     if left_behind(directory.path / caches.LOCK):
         yield Finding("an update was killed before its end", "nothing is lost; `diptych index FOLDER` goes on", mend)
@@ -151,7 +151,7 @@ def _of_companions(index: LocalIndex, mend: bool) -> Iterator[Finding]:
     """What SQLite would act on and diptych did not make."""
     for path in (index.catalog_path, index.on_disk.new_catalog_path):
         for name, fault in index.directory.companion_faults(path.name, recover=index.on_disk.recovers):
-            remedy = f"it is called {set_aside(path.with_name(name))} now" if mend else "--mend moves it aside"
+            remedy = f"it is called {move_damaged_aside(path.with_name(name))} now" if mend else "--mend moves it aside"
             yield Finding(fault.problem, remedy, mend)
 
 
@@ -193,8 +193,10 @@ def _recovered(index: LocalIndex, damage: str) -> Finding:
         return Finding(damage, str(error))
     if not saved.has_facts:
         lost = "nothing of it could be saved: its vectors, its model's name and what it left out are lost"
-        return Finding(damage, f"{lost}; it is called {saved.broken} now, and {_ANEW}", True)
-    remedy = f"{saved.files:,} files were saved, `diptych index FOLDER` adds the rest; the old one is {saved.broken}"
+        return Finding(damage, f"{lost}; it is called {saved.damaged_path} now, and {_ANEW}", True)
+    remedy = (
+        f"{saved.files:,} files were saved, `diptych index FOLDER` adds the rest; the old one is {saved.damaged_path}"
+    )
     return Finding(damage, remedy, True)
 
 
@@ -211,7 +213,7 @@ def _likely_facts(index: LocalIndex) -> dict[str, Any] | None:
             remedy=["Name the one that did with ", Setting("model"), ", or give them up with ", _REINDEX, "."],
         )
     facts = facts_to_come(model, index.root, follow_links=_follows_links(index))
-    index.trust.also(facts)
+    index.trust.add_facts(facts)
     return {**facts._asdict(), "follow_links": "yes" if facts.follow_links else "no"}
 
 

@@ -58,7 +58,7 @@ class IndexFolder:
         self.trust = Trust(self.directory, is_apart=self.is_apart, accept=trust, notice=notice)
         self._catalog: Catalog | None = None
         self._opened: tuple[int, int] | None = None  # device and inode of its file
-        self._nearest: dict[Modality, tuple[str, caches.Sound]] = {}
+        self._nearest: dict[Modality, tuple[str, caches.RebuildingIndex]] = {}
 
     def __repr__(self) -> str:
         return f"<IndexFolder of {self.folder} in {self.place}>"
@@ -125,11 +125,11 @@ class IndexFolder:
     def recovers(self) -> bool:
         """Whether the unfinished transaction of a killed process is rolled back: in an index of this user's, and while
         another process updates it."""
-        return self.trust.known() or is_held_elsewhere(self.place / caches.LOCK)
+        return self.trust.is_known() or is_held_elsewhere(self.place / caches.LOCK)
 
     def _inside(self) -> Inside | None:
         # as `rules` has it, which takes longer: the patterns of what is left out may be many
-        is_noted = self.trust.holds and self.catalog.facts().get("follow_links") == "yes"
+        is_noted = self.trust.is_trusted and self.catalog.facts().get("follow_links") == "yes"
         follows = is_noted if self.given.follow_links is None else self.given.follow_links
         return None if follows else Inside(self.root)
 
@@ -151,7 +151,7 @@ class IndexFolder:
     def create(self, facts: Facts, path: Path | None = None) -> Catalog:
         """A new catalog with these facts. One at another `path` is closed, and put in place, by the caller."""
         self.directory.create()
-        with self.trust.changing(facts) if path is None else nullcontext():
+        with self.trust.signing_catalog(facts) if path is None else nullcontext():
             catalog = Catalog.create(
                 path or self.catalog_path, fingerprint=facts.fingerprint, model=facts.model, dim=facts.dim
             )
@@ -165,7 +165,7 @@ class IndexFolder:
         """The new catalog of a reindexing that was interrupted, where it has these facts; any other is removed."""
         with suppress(IndexDamagedError, IndexPlaceError, sqlite3.DatabaseError):
             catalog = Catalog.open(self.new_catalog_path, recover=self.recovers)
-            if facts.cover(catalog.opened_facts, is_apart=False):
+            if facts.matches(catalog.opened_facts, is_apart=False):
                 return catalog
             catalog.close()
         remove(self.new_catalog_path)
@@ -180,13 +180,13 @@ class IndexFolder:
             self.close()
             remove(self.catalog_path)
         self.close()
-        with explained(self.catalog_path), self.trust.changing(facts):
+        with explained(self.catalog_path), self.trust.signing_catalog(facts):
             self.directory.rename(NEW_CATALOG, CATALOG)
         return self.catalog
 
     # --- what it holds
 
-    def nearest(self, modality: Modality) -> caches.Sound:
+    def nearest(self, modality: Modality) -> caches.RebuildingIndex:
         """The search structure of a modality, brought up to date or built again where necessary.
 
         While another process updates the index, it may still hold items that are gone (`Catalog.items` leaves these
@@ -197,7 +197,7 @@ class IndexFolder:
         if held is None or held[0] != stamp:
             opened = caches.opened(self.catalog, self.place, modality)
             rebuild = partial(caches.rebuilt, self.catalog, self.place, modality)
-            held = self._nearest[modality] = stamp, caches.Sound(opened, rebuild)
+            held = self._nearest[modality] = stamp, caches.RebuildingIndex(opened, rebuild)
         return held[1]
 
     def counts(self) -> Counts:
@@ -221,7 +221,7 @@ class IndexFolder:
     @property
     def noted_rules(self) -> Rules:
         """What the last update left out; nothing before the first."""
-        return Rules.of(self.facts(), is_trusted=self.trust.holds)
+        return Rules.of(self.facts(), is_trusted=self.trust.is_trusted)
 
 
 def locked_directory(

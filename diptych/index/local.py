@@ -22,7 +22,7 @@ from diptych.storage.faults import IndexModelError, IndexPlaceError
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
-    from diptych.index.caches import Sound
+    from diptych.index.caches import RebuildingIndex
     from diptych.index.update.precomputed import Given
 
 OpenModel = Callable[[str | None], Any]
@@ -172,7 +172,7 @@ class LocalIndex:
         """The absolute path of a file of the index."""
         return self.on_disk.path_of(path)
 
-    def nearest(self, modality: Modality) -> Sound:
+    def nearest(self, modality: Modality) -> RebuildingIndex:
         """The search structure of a modality; see `IndexFolder.nearest`."""
         return self.on_disk.nearest(modality)
 

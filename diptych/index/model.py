@@ -12,7 +12,7 @@ from diptych import __version__
 from diptych.errors import Setting
 from diptych.index.catalog.recovery import facts_of
 from diptych.index.trust.identity import Facts
-from diptych.index.trust.strangers import cut, shown, untrusted
+from diptych.index.trust.untrusted_index import cut, shown, untrusted_error
 from diptych.storage.faults import IndexDamagedError, IndexModelError
 
 if TYPE_CHECKING:
@@ -95,14 +95,14 @@ def named(folder: IndexFolder) -> str:
         catalog = folder.opened()
         if catalog is None:
             return BUNDLED
-        facts, is_followed = catalog.opened_facts, trust.holds
+        facts, is_followed = catalog.opened_facts, trust.is_trusted
     except (IndexDamagedError, sqlite3.DatabaseError):
         if known := trust.model:
             return known
         facts, is_followed = facts_of(folder.catalog_path), trust.accepts
     source = facts.get("model", BUNDLED)
     if source != BUNDLED and not is_followed:
-        raise untrusted(folder.directory, facts, altered=trust.altered, trouble=trust.trouble)
+        raise untrusted_error(folder.directory, facts, is_altered=trust.is_altered, trouble=trust.trouble)
     return source
 
 
@@ -111,7 +111,7 @@ def check_root(folder: IndexFolder) -> None:
     be."""
     facts, trust = folder.catalog.facts(), folder.trust
     if not trust.has_root(str(folder.root)):
-        raise untrusted(folder.directory, facts, altered=trust.altered, trouble=trust.trouble, root=True)
+        raise untrusted_error(folder.directory, facts, is_altered=trust.is_altered, trouble=trust.trouble, root=True)
 
 
 def facts_to_come(model: Embedder, root: Path, *, follow_links: bool) -> Facts:

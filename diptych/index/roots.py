@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diptych.index.catalog.catalog import Catalog
-from diptych.index.catalog.facts import Rules, sound
+from diptych.index.catalog.facts import Rules, valid_facts
 from diptych.index.catalog.recovery import facts_of
 from diptych.media.path_patterns import composed, inside
 from diptych.storage.directory import NAME, IndexDirectory
@@ -63,7 +63,7 @@ def _is_ours(place: Path, folder: Path) -> bool:
 
 
 def _facts(place: Path) -> dict[str, Any]:
-    return sound(facts_of(IndexDirectory(place).path / CATALOG))
+    return valid_facts(facts_of(IndexDirectory(place).path / CATALOG))
 
 
 def _under(root: Path, place: Path, folder: Path) -> str | None:

@@ -1,1 +1,1 @@
-"""The nearest-neighbour structure, in numpy and faiss alone."""
+"""Nearest-neighbour search over float16 vectors; needs numpy alone, and faiss for large sets."""

@@ -1,7 +1,7 @@
-"""Inner products of many float16 rows with one float32 query, read from a memory map in pieces.
+"""Inner products of many float16 rows with one float32 query, read block by block from a memory map.
 
-NumPy turns float16 into float32 one number after another (84 ms for 100,000 x 256). The same by integer operations on
-whole pieces takes a third of that, and no library but NumPy, whose import a fresh process has paid for already.
+NumPy converts float16 to float32 one number at a time (84 ms for 100,000 x 256). Integer operations on whole blocks
+take a third of that, and need no library but NumPy.
 """
 
 from __future__ import annotations
@@ -16,75 +16,77 @@ import numpy as np
 if TYPE_CHECKING:
     from jaxtyping import Float, Float16, Int64
 
-PIECE = 1 << 18  # numbers turned into float32 at once: a megabyte, which stays in the second-level cache
-SIGN_AND_BITS = np.int32(-0x70002000)  # of a float32: the sign, and where the 15 bits of a half land
-LIFT = np.float32(2.0**112)  # between the two exponents' biases, 127 and 15
+BLOCK_SIZE = 1 << 18  # numbers converted at once: 1 MB of float32, which fits the L2 cache
+SIGN_AND_BITS = np.int32(-0x70002000)  # mask: the sign of a float32, and the 15 bits that a float16 fills
+EXPONENT_SCALE = np.float32(2.0**112)  # the exponent biases of float32 and float16 are 127 and 15
 
 
-def products(
-    rows: Float16[np.ndarray, "n d"], query: Float[np.ndarray, " d"], *, among: Int64[np.ndarray, " m"] | None = None
+def inner_products(
+    rows: Float16[np.ndarray, "n d"], query: Float[np.ndarray, " d"], *, subset: Int64[np.ndarray, " m"] | None = None
 ) -> Float[np.ndarray, " m"]:
-    """`rows @ query` in float32, or that of the rows `among`. Rows must be finite.
+    """`rows @ query` in float32, for all rows or for the row numbers `subset`. Rows must be finite.
 
-    A half's bits moved by 13 places are those of a float32 that is 2^112 times smaller; the query makes up for it.
+    The bits of a float16, shifted left by 13, are a float32 that is 2^112 times smaller; the query is scaled to
+    compensate.
     """
-    bits, lifted = rows.view(np.int16), query * LIFT
-    count = len(rows) if among is None else len(among)
+    bits, scaled_query = rows.view(np.int16), query * EXPONENT_SCALE
+    count = len(rows) if subset is None else len(subset)
     found = np.empty(count, np.float32)
-    step = max(1, PIECE // max(1, rows.shape[1]))
+    step = max(1, BLOCK_SIZE // max(1, rows.shape[1]))
     for start in range(0, count, step):
-        piece = bits[start : start + step] if among is None else bits.take(among[start : start + step], axis=0)
-        wide = piece.astype(np.int32)  # the sign spreads over the high bits; the mask leaves one of them
-        wide <<= 13
-        wide &= SIGN_AND_BITS
-        np.dot(wide.view(np.float32), lifted, out=found[start : start + step])
+        block = bits[start : start + step] if subset is None else bits.take(subset[start : start + step], axis=0)
+        widened = block.astype(np.int32)  # sign extension fills the high bits; the mask keeps one
+        widened <<= 13
+        widened &= SIGN_AND_BITS
+        np.dot(widened.view(np.float32), scaled_query, out=found[start : start + step])
     return found
 
 
-def exact_products(
-    rows: Float16[np.ndarray, "n d"], query: Float[np.ndarray, " d"], among: Int64[np.ndarray, " m"]
+def exact_inner_products(
+    rows: Float16[np.ndarray, "n d"], query: Float[np.ndarray, " d"], subset: Int64[np.ndarray, " m"]
 ) -> Float[np.ndarray, " m"]:
-    """The same, summed in float64 and row by row, so that equal rows are equal wherever they lie."""
-    return (rows.take(among, axis=0).astype(np.float64) * query).sum(axis=1).astype(np.float32)
+    """Inner products of the row numbers `subset`, summed in float64 and row by row, so that equal rows have equal
+    results."""
+    return (rows.take(subset, axis=0).astype(np.float64) * query).sum(axis=1).astype(np.float32)
 
 
-def float_rows(rows: Float16[np.ndarray, "n d"], among: Int64[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:
-    """The rows `among`, as float32."""
-    return rows.take(among, axis=0).astype(np.float32)
+def float_rows(rows: Float16[np.ndarray, "n d"], subset: Int64[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:
+    """The row numbers `subset`, as float32."""
+    return rows.take(subset, axis=0).astype(np.float32)
 
 
-def cores() -> int:
-    """Those that this process may use, up to 8."""
+def core_count() -> int:
+    """CPU cores that this process may use, at most 8."""
     known = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(8, known)
 
 
-class Crew:
-    """As many threads as there are cores, of which the caller is one. What they run releases the interpreter."""
+class ThreadGroup:
+    """One thread per core, the caller's included, for work that releases the interpreter lock."""
 
     def __init__(self, count: int):
         self.count = max(1, count)
         self._others = ThreadPoolExecutor(self.count - 1, "nearest") if count > 1 else None
 
     def run(self, work, parts: list) -> list:
-        """`work` of each of the parts, of which there are at most `count`, in their order."""
+        """Calls `work` on each of at most `count` parts; the results are in the order of the parts."""
         waiting: list[Future] = [self._others.submit(work, part) for part in parts[1:]] if self._others else []
         first = [work(part) for part in (parts[:1] if self._others else parts)]
         return first + [future.result() for future in waiting]
 
-    def products(
-        self, rows: np.ndarray, query: np.ndarray, *, among: np.ndarray | None = None
+    def inner_products(
+        self, rows: np.ndarray, query: np.ndarray, *, subset: np.ndarray | None = None
     ) -> Float[np.ndarray, " m"]:
-        """`products`, shared out."""
-        count = len(rows) if among is None else len(among)
+        """`inner_products`, divided among the threads."""
+        count = len(rows) if subset is None else len(subset)
         cuts = np.linspace(0, count, self.count + 1).astype(int)
-        if count * rows.shape[1] < PIECE:
-            return products(rows, query, among=among)
+        if count * rows.shape[1] < BLOCK_SIZE:
+            return inner_products(rows, query, subset=subset)
 
         def part(span: tuple[int, int]) -> np.ndarray:
             start, end = span
-            if among is None:
-                return products(rows[start:end], query)
-            return products(rows, query, among=among[start:end])
+            if subset is None:
+                return inner_products(rows[start:end], query)
+            return inner_products(rows, query, subset=subset[start:end])
 
         return np.concatenate(self.run(part, list(pairwise(cuts))))

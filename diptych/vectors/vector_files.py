@@ -1,8 +1,8 @@
-"""Files of vectors that only grow, and the one small file that says how much of them counts.
+"""Append-only files of vectors, and a small header file that records how much of them is valid.
 
-A folder holds `rows.json` and, under the name of a generation, files that are appended to and never changed within.
-What a change appends counts once `rows.json` has been replaced, which happens in one step; what was being written when
-a process died is beyond the counted length and is cut off by the next change. A rewrite makes a new generation.
+A folder contains `rows.json` and, named after a generation, files that are appended to and never changed within. An
+append becomes valid when `rows.json` is replaced atomically; bytes beyond the recorded length, from a process that
+died, are truncated by the next change. Building again starts a new generation.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from jaxtyping import Float16, Int64, UInt64
 
 FORMAT = 1
-HEAD = "rows.json"
+HEADER_FILE = "rows.json"
 ROW = np.dtype([("id", "<i8"), ("check", "<u8")])
-BLOCK = 1 << 24  # bytes read or written at once
-_MOST = 1 << 48  # bytes or rows
-_HEAD_BYTES = 1 << 20  # more than any head has
+BLOCK = 1 << 24  # bytes per read or write
+_MAX_NUMBER = 1 << 48  # bytes or rows
+_MAX_HEADER_BYTES = 1 << 20  # larger than any header
 _ENDINGS = ("vectors", "rows", "gone", "codes", "quantiser")
 
 
 class CacheError(DiptychError, ValueError):
-    """A cache that is not there, is stale or is damaged: build it anew from what it was made of."""
+    """The vector files are missing, stale or damaged: build them again from the catalog."""
 
 
 @dataclass(frozen=True)
-class Head:
-    """What `rows.json` says: which generation counts, its shape, and how long each of its files is with which CRC.
+class VectorFilesHeader:
+    """The contents of `rows.json`: the valid generation, its shape, and the length and CRC of each file.
 
-    `sums` has [bytes, CRC-32 of them] by the file's ending; the CRC of "vectors" is not kept (0): a gigabyte is not
-    read at each opening, its rows have their own checks. `facts` is the owner's.
+    `sums` maps a file's ending to [bytes, CRC-32]. "vectors" has no CRC (0), to avoid reading gigabytes at each
+    opening; its rows have checksums of their own. `facts` belongs to the caller.
     """
 
     stamp: str
@@ -57,179 +57,195 @@ class Head:
     facts: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
-    def written(self) -> bytes:
-        """As JSON with a CRC of itself."""
-        said = json.dumps(asdict(self), sort_keys=True)
-        return json.dumps({"head": said, "crc": zlib.crc32(said.encode())}).encode()
+    def to_json(self) -> bytes:
+        """JSON with its own CRC."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return json.dumps({"head": text, "crc": zlib.crc32(text.encode())}).encode()
 
     @classmethod
-    def read(cls, directory: IndexDirectory) -> Head:
-        """Raises CacheError where it is missing, damaged or of another format."""
+    def read(cls, directory: IndexDirectory) -> VectorFilesHeader:
+        """Raises CacheError if the header is missing, damaged or of another format."""
         folder = directory.path
         try:
-            outer = parse_json(directory.read(HEAD, _HEAD_BYTES))
-            said = outer["head"]
-            if zlib.crc32(said.encode()) != outer["crc"]:
-                raise CacheError(f"{folder / HEAD} is damaged; build the cache anew.")
-            head = parse_json(said)
-            if head["format"] != FORMAT:
-                raise CacheError(f"{folder}: a cache of format {head['format']}; this version reads {FORMAT}.")
-            return cls(**head)._checked()
+            outer = parse_json(directory.read(HEADER_FILE, _MAX_HEADER_BYTES))
+            text = outer["head"]
+            if zlib.crc32(text.encode()) != outer["crc"]:
+                raise CacheError(f"{folder / HEADER_FILE} is damaged; build the cache again.")
+            header = parse_json(text)
+            if header["format"] != FORMAT:
+                raise CacheError(f"{folder}: the cache has format {header['format']}; this version reads {FORMAT}.")
+            return cls(**header)._checked()
         except FileNotFoundError as error:
-            raise CacheError(f"{folder} holds no cache of vectors; build one.") from error
+            raise CacheError(f"{folder} contains no cache of vectors; build one.") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, CacheError):
                 raise
-            raise CacheError(f"{folder / HEAD} cannot be read ({error}); build the cache anew.") from error
+            raise CacheError(f"{folder / HEADER_FILE} cannot be read ({error}); build the cache again.") from error
 
-    def _checked(self) -> Head:
-        """Itself. Raises ValueError where a field is no such thing as `written` has: whoever made the file can have put
-        in anything, with the right CRC."""
+    def _checked(self) -> VectorFilesHeader:
+        """The header itself. Raises ValueError if a field is not such as `to_json` writes: an untrusted file may
+        contain anything, with a correct CRC."""
         pairs = [*self.sums.values()] if isinstance(self.sums, dict) and self.sums.keys() <= {*_ENDINGS} else [()]
-        are_pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
-        numbers = [self.dim, self.rows, *(number for pair in pairs for number in pair)] if are_pairs else [None]
-        are_numbers = all(type(number) is int and 0 <= number < _MOST for number in numbers)
-        texts, is_told = (self.stamp, self.generation), isinstance(self.facts, dict)
-        if not (are_numbers and is_told and self.dim > 0 and all(isinstance(text, str) for text in texts)):
-            raise ValueError("a field is not what it should be")
+        are_pairs = all(isinstance(entry, list) and len(entry) == 2 for entry in pairs)
+        numbers = [self.dim, self.rows, *(number for entry in pairs for number in entry)] if are_pairs else [None]
+        are_numbers = all(type(number) is int and 0 <= number < _MAX_NUMBER for number in numbers)
+        texts, has_facts = (self.stamp, self.generation), isinstance(self.facts, dict)
+        if not (are_numbers and has_facts and self.dim > 0 and all(isinstance(text, str) for text in texts)):
+            raise ValueError("a field has an invalid value")
         plain_name(self.generation)
         return self
 
 
-def checks(vectors: Float16[np.ndarray, "n d"]) -> UInt64[np.ndarray, " n"]:
-    """A number per row that changes with its bytes: their words weighted by place, modulo 2^64; not 0 for zeros."""
+def row_checksums(vectors: Float16[np.ndarray, "n d"]) -> UInt64[np.ndarray, " n"]:
+    """A checksum per row: the sum of its 64-bit words, weighted by position, modulo 2^64; it is not 0 for zeros."""
     width = vectors.shape[1] * 2
     word = next(size for size in (8, 4, 2) if width % size == 0)
     words = np.ascontiguousarray(vectors).view(f"<u{word}").astype(np.uint64)
-    places = np.arange(1, words.shape[1] + 1, dtype=np.uint64) * np.uint64(
+    word_weights = np.arange(1, words.shape[1] + 1, dtype=np.uint64) * np.uint64(
         2 * 0x9E3779B97F4A7C15 % (1 << 64)
     ) | np.uint64(1)
-    words *= places
+    words *= word_weights
     return words.sum(axis=1, dtype=np.uint64) + np.uint64(0x5851F42D4C957F2D)
 
 
-class Rows:
-    """The vectors, their ids, and further files of one generation, opened for reading and growing.
+def checked_vectors(ids: np.ndarray, vectors: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids as int64 and vectors as float16, (n, dim). Raises ValueError for duplicate ids, another shape, and vectors
+    that are not finite."""
+    ids, vectors = np.asarray(ids, np.int64), np.asarray(vectors, np.float16)
+    if vectors.shape != (len(ids), dim):
+        raise ValueError(f"vectors of shape {vectors.shape} for {len(ids)} ids; wanted ({len(ids)}, {dim}).")
+    if not np.isfinite(vectors).all():
+        raise ValueError(f"the vector of id {ids[~np.isfinite(vectors).all(axis=1)][0]} is not finite; leave it out.")
+    if len(np.unique(ids)) < len(ids):
+        raise ValueError("an id is repeated; each vector needs its own.")
+    return ids, vectors
 
-    One process writes at a time (the caller sees to that); any number read meanwhile.
+
+class VectorFiles:
+    """The vectors, their ids, and further files of one generation, opened for reading and appending.
+
+    One process writes at a time (the caller ensures that); any number may read meanwhile.
     """
 
-    def __init__(self, directory: IndexDirectory, head: Head):
-        self.directory, self.head = directory, head
+    def __init__(self, directory: IndexDirectory, header: VectorFilesHeader):
+        self.directory, self.header = directory, header
         self._map()
 
     @classmethod
-    def create(cls, directory: IndexDirectory, dim: int) -> Rows:
-        """An empty generation beside whatever is there, which goes on counting until `commit`."""
+    def create(cls, directory: IndexDirectory, dim: int) -> VectorFiles:
+        """An empty generation; the current one stays valid until `commit`."""
         directory.create()
-        if directory.has_directory(HEAD):  # which no file could be put in the place of
-            directory.remove_all(HEAD)
-        return cls(directory, Head(stamp="", generation=secrets.token_hex(6), dim=dim))
+        if directory.has_directory(HEADER_FILE):  # a file cannot replace a directory
+            directory.remove_all(HEADER_FILE)
+        return cls(directory, VectorFilesHeader(stamp="", generation=secrets.token_hex(6), dim=dim))
 
     @classmethod
-    def open(cls, directory: IndexDirectory) -> Rows:
-        """Raises CacheError on anything missing, cut short or damaged, as far as it is read at all."""
+    def open(cls, directory: IndexDirectory) -> VectorFiles:
+        """Raises CacheError if a file is missing, truncated or damaged, as far as it is read here."""
         try:
-            return cls._opened(directory, Head.read(directory))
+            return cls._opened(directory, VectorFilesHeader.read(directory))
         except FileNotFoundError:
-            with contextlib.suppress(FileNotFoundError):  # a rewrite took the files away after the head was read
-                return cls._opened(directory, Head.read(directory))
-            raise CacheError(f"{directory.path}: a file of the cache is missing; build it anew.") from None
+            with contextlib.suppress(FileNotFoundError):  # another process built a new generation in between
+                return cls._opened(directory, VectorFilesHeader.read(directory))
+            raise CacheError(f"{directory.path}: a file of the cache is missing; build it again.") from None
 
     @classmethod
-    def _opened(cls, directory: IndexDirectory, head: Head) -> Rows:
+    def _opened(cls, directory: IndexDirectory, header: VectorFilesHeader) -> VectorFiles:
         try:
-            rows = cls(directory, head)
-            rows._look_at_some()
+            rows = cls(directory, header)
+            rows._check_sample()
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, CacheError | FileNotFoundError):
                 raise
-            raise CacheError(f"{directory.path} cannot be read ({error}); build the cache anew.") from error
+            raise CacheError(f"{directory.path} cannot be read ({error}); build the cache again.") from error
         return rows
 
     def path(self, ending: str) -> Path:
-        """The file of this generation with that ending, as messages name it."""
+        """The path of the file with that ending, for messages."""
         return self.directory.path / self._name(ending)
 
     def _name(self, ending: str) -> str:
-        return f"{self.head.generation}.{ending}"
+        return f"{self.header.generation}.{ending}"
 
     def _map(self) -> None:
-        """Memory maps of what counts."""
-        head = self.head
-        wanted = {"vectors": head.rows * head.dim * 2, "rows": head.rows * ROW.itemsize} if head.sums else {}
+        """Memory-map the valid bytes."""
+        header = self.header
+        wanted = {"vectors": header.rows * header.dim * 2, "rows": header.rows * ROW.itemsize} if header.sums else {}
         for ending, size in wanted.items():
-            if head.sums[ending][0] != size:
-                raise CacheError(f"{self.path(ending)}: {head.sums[ending][0]} bytes are named, {size} were wanted.")
-        shape = (head.rows, head.dim)
+            if header.sums[ending][0] != size:
+                raise CacheError(
+                    f"{self.path(ending)}: {header.sums[ending][0]} bytes are recorded, {size} were wanted."
+                )
+        shape = (header.rows, header.dim)
         self.vectors: np.ndarray = self._mapped("vectors").view(np.float16).reshape(shape)
         self._table = self._mapped("rows").view(ROW)
         self.ids: np.ndarray = self._table["id"]
 
     def _mapped(self, ending: str) -> np.ndarray:
-        size, _ = self.head.sums.get(ending, (0, 0))
+        size, _ = self.header.sums.get(ending, (0, 0))
         if not size:
             return np.empty(0, np.uint8)
         with self.directory.open(self._name(ending), "rb") as file:
             there = os.fstat(file.fileno()).st_size
             if there < size:
-                raise CacheError(f"{self.path(ending)} is cut short: {there} of {size} bytes; build the cache anew.")
+                raise CacheError(f"{self.path(ending)} is truncated: {there} of {size} bytes; build the cache again.")
             return np.asarray(np.memmap(file, np.uint8, "r", shape=(size,)))
 
     def content(self, ending: str) -> np.ndarray:
-        """All bytes of a file, their CRC compared. Raises CacheError."""
+        """All bytes of a file. Raises CacheError if their CRC differs."""
         content, crc = self._mapped(ending), 0
-        for start in range(0, len(content), BLOCK):  # between blocks, Ctrl-C is heard
+        for start in range(0, len(content), BLOCK):  # Ctrl-C works between blocks
             crc = zlib.crc32(content[start : start + BLOCK].data, crc)
-        if crc != self.head.sums.get(ending, (0, 0))[1]:
-            raise CacheError(f"{self.path(ending)} is damaged; build the cache anew.")
+        if crc != self.header.sums.get(ending, (0, 0))[1]:
+            raise CacheError(f"{self.path(ending)} is damaged; build the cache again.")
         return content
 
-    def _look_at_some(self) -> None:
-        """The small files wholly, of the vectors a few rows from end to end: noise and zeros show in any of them."""
+    def _check_sample(self) -> None:
+        """Check the row table completely, and 64 rows of the vectors from end to end: damaged regions show in some of
+        them."""
         self.content("rows")
-        some = np.linspace(0, max(0, self.head.rows - 1), 64).astype(int)
-        self.check(some if self.head.rows else some[:0])
+        some = np.linspace(0, max(0, self.header.rows - 1), 64).astype(int)
+        self.check(some if self.header.rows else some[:0])
 
     def check(self, rows: Int64[np.ndarray, " n"]) -> None:
-        """Raises CacheError where one of these rows is not what was written."""
-        bad = rows[checks(self.vectors[rows]) != self._table["check"][rows]]
+        """Raises CacheError if one of these rows does not match its checksum."""
+        bad = rows[row_checksums(self.vectors[rows]) != self._table["check"][rows]]
         if len(bad):
             where = self.path("vectors")
-            raise CacheError(f"{where}: {len(bad)} rows are damaged, the first {bad[0]}; build the cache anew.")
+            raise CacheError(f"{where}: {len(bad)} rows are damaged, the first is {bad[0]}; build the cache again.")
 
     def verify(self) -> None:
-        """Everything, which reads every byte. Raises CacheError."""
-        for ending in self.head.sums:
+        """Read every byte. Raises CacheError at the first damage."""
+        for ending in self.header.sums:
             if ending != "vectors":
                 self.content(ending)
-        step = max(1, BLOCK // (2 * self.head.dim))
-        for start in range(0, self.head.rows, step):
-            self.check(np.arange(start, min(self.head.rows, start + step)))
+        step = max(1, BLOCK // (2 * self.header.dim))
+        for start in range(0, self.header.rows, step):
+            self.check(np.arange(start, min(self.header.rows, start + step)))
 
     @contextlib.contextmanager
     def change(self) -> Iterator[None]:
-        """What fails within leaves everything as it was."""
-        before = self.head
+        """If the block fails, everything stays as it was."""
+        before = self.header
         try:
             yield
         except BaseException:
-            self.head = before
+            self.header = before
             self._map()
             raise
 
     def append_vectors(self, ids: Int64[np.ndarray, " n"], vectors: Float16[np.ndarray, "n d"]) -> None:
-        """Rows at the end; they count after `commit`."""
+        """Append rows; they are valid after `commit`."""
         table = np.empty(len(ids), ROW)
-        table["id"], table["check"] = ids, checks(vectors)
+        table["id"], table["check"] = ids, row_checksums(vectors)
         self.append("vectors", np.ascontiguousarray(vectors))
         self.append("rows", table)
-        self.head = replace(self.head, rows=self.head.rows + len(ids))
+        self.header = replace(self.header, rows=self.header.rows + len(ids))
 
     def append(self, ending: str, content: np.ndarray) -> None:
-        """Bytes at the end of a file; what an interrupted change left there is cut off first. Raises CacheError where
-        the file is not this cache's alone."""
-        size, crc = self.head.sums.get(ending, (0, 0))
+        """Append bytes to a file, after truncating what an interrupted change left. Raises CacheError if the file is
+        hard-linked elsewhere."""
+        size, crc = self.header.sums.get(ending, (0, 0))
         data = content.reshape(-1).view(np.uint8)
         with self._changed(ending) as file:
             file.truncate(size)
@@ -238,35 +254,35 @@ class Rows:
             file.flush()
             os.fsync(file.fileno())
         crc = 0 if ending == "vectors" else zlib.crc32(data.data, crc)
-        self.head = replace(self.head, sums={**self.head.sums, ending: [size + data.nbytes, crc]})
+        self.header = replace(self.header, sums={**self.header.sums, ending: [size + data.nbytes, crc]})
 
     def _changed(self, ending: str) -> IO[bytes]:
         try:
             return self.directory.open(self._name(ending), "r+b", create=True)
         except IndexFault as error:
-            raise CacheError(f"{error.problem} Build the cache anew.") from error
+            raise CacheError(f"{error.problem} Build the cache again.") from error
 
     def commit(self, stamp: str, **facts: Any) -> None:
-        """From here on what was appended counts, under this stamp; files of other generations go."""
-        self.head = replace(self.head, stamp=stamp, facts={**self.head.facts, **facts})
-        self.directory.write(HEAD, self.head.written())
+        """Make everything appended valid, under this stamp, and delete the files of other generations."""
+        self.header = replace(self.header, stamp=stamp, facts={**self.header.facts, **facts})
+        self.directory.write(HEADER_FILE, self.header.to_json())
         self._map()
         self._sweep()
 
     def remap(self) -> None:
-        """Show what was appended, before it counts."""
+        """Map what was appended, before it is valid."""
         self._map()
 
     def discard(self) -> None:
-        """Take away the files of a generation that never came to count."""
+        """Delete the files of a generation that was not committed."""
         for ending in _ENDINGS:
             self.directory.remove(self._name(ending))
 
     def _sweep(self) -> None:
-        """Other generations' files, and heads that were never put in place. Windows keeps those that someone reads."""
+        """Delete other generations' files and unfinished headers. On Windows, files that someone reads stay."""
         for name in self.directory.names():
-            is_head = name.startswith(f"{HEAD}.") and name.endswith(".part")
-            is_rows = name.rpartition(".")[2] in _ENDINGS and not name.startswith(f"{self.head.generation}.")
-            if is_head or is_rows:
+            is_header = name.startswith(f"{HEADER_FILE}.") and name.endswith(".part")
+            is_rows = name.rpartition(".")[2] in _ENDINGS and not name.startswith(f"{self.header.generation}.")
+            if is_header or is_rows:
                 with contextlib.suppress(OSError):
                     self.directory.remove(name)

@@ -19,7 +19,7 @@ import diptych
 from diptych.cli import FAILED, NOTHING, OK, USAGE
 from diptych.errors import DiptychError
 from diptych.index.local import open_index
-from diptych.index.trust import own_indexes
+from diptych.index.trust import trusted_indexes
 
 REPOSITORY = "someone/model"
 COMMANDS = {
@@ -331,4 +331,4 @@ def test_a_person_is_asked(
     told = " ".join(said.decode().split())
     assert told.count(MINE) == 1
     assert ("diptych: the index is not trusted. --trust accepts it as it is" in told) == (code == FAILED)
-    assert len(own_indexes.records()) == (code == OK)
+    assert len(trusted_indexes.records()) == (code == OK)

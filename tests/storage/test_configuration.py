@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from diptych.index.trust import own_indexes
-from diptych.index.trust.own_indexes import Record
+from diptych.index.trust import trusted_indexes
+from diptych.index.trust.trusted_indexes import TrustRecord
 from diptych.storage import compiled_cache, configuration
 from diptych.storage.cache_folder import cache_folder
 
@@ -44,15 +44,15 @@ def test_a_folder_that_one_works_in_is_no_home(home: str, tmp_path: Path, monkey
         with pytest.raises(RuntimeError, match="no absolute path"):
             folder()
     with pytest.raises(RuntimeError):
-        own_indexes.key()
+        trusted_indexes.key()
     compiled_cache.write("a", b"x")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of other systems differ")
 def test_nobody_else_reads_it() -> None:
-    own_indexes.key()
-    own_indexes.note(Record(own_indexes.new_id(), "/pictures/.diptych", "2026-01-02T03:04:05", "made"))
+    trusted_indexes.key()
+    trusted_indexes.note(TrustRecord(trusted_indexes.new_id(), "/pictures/.diptych", "2026-01-02T03:04:05", "made"))
     there = [configuration.folder().parent, configuration.folder(), *configuration.folder().rglob("*")]
     assert {stat.S_IMODE(path.stat().st_mode) for path in there if path.is_dir()} == {0o700}
     assert {stat.S_IMODE(path.stat().st_mode) for path in there if path.is_file()} == {0o600}
@@ -76,33 +76,33 @@ def test_the_first_of_two_who_create_a_file_is_believed_by_both(
 
 
 def test_a_key_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    key = own_indexes.key()
-    assert own_indexes.key() == key
+    key = trusted_indexes.key()
+    assert trusted_indexes.key() == key
     assert len(key.secret) == 32
     assert key.signed(key.checksum("a", 1), "a", 1)
     assert not any(key.signed(key.checksum("a", 1), *said) for said in (("a", "1"), ("a",), ("a", 1, None), ("b", 1)))
     monkeypatch.setenv("XDG_CONFIG_HOME", os.environ["XDG_CONFIG_HOME"] + "-of-another")
-    assert own_indexes.key().secret != key.secret
+    assert trusted_indexes.key().secret != key.secret
 
 
 def test_records_are_kept_until_they_are_forgotten() -> None:
     later, sooner = (
-        Record(own_indexes.new_id(), f"/pictures/{at}", f"{at}-01-01T00:00:00", "accepted", {"dim": 8})
+        TrustRecord(trusted_indexes.new_id(), f"/pictures/{at}", f"{at}-01-01T00:00:00", "accepted", {"dim": 8})
         for at in (2027, 2026)
     )
-    assert own_indexes.records() == []
-    own_indexes.note(later)
-    own_indexes.note(sooner)
-    assert own_indexes.records() == [sooner, later]
-    assert own_indexes.record(later.id) == later
-    own_indexes.forget(later)
-    assert own_indexes.record(later.id) is None
-    assert not any(own_indexes.record(id) for id in ("../key", "", None, 7, "0" * 31, f"{sooner.id}\n"))
+    assert trusted_indexes.records() == []
+    trusted_indexes.note(later)
+    trusted_indexes.note(sooner)
+    assert trusted_indexes.records() == [sooner, later]
+    assert trusted_indexes.record(later.id) == later
+    trusted_indexes.revoke(later)
+    assert trusted_indexes.record(later.id) is None
+    assert not any(trusted_indexes.record(id) for id in ("../key", "", None, 7, "0" * 31, f"{sooner.id}\n"))
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
 def test_a_key_that_another_may_know_is_none(home: Path) -> None:
-    own_indexes.key()
+    trusted_indexes.key()
     os.chown(configuration.folder() / "key.json", 12345, -1)
     with pytest.raises(PermissionError, match="it belongs to another user"):
-        own_indexes.key()
+        trusted_indexes.key()

@@ -238,13 +238,13 @@ def test_vectors_with_a_second_name_are_written_anew(cli: Cli, index: LocalIndex
 
 
 def test_a_generation_that_is_a_path_is_no_cache(index: LocalIndex, mine: Path) -> None:
-    from diptych.vectors.vector_files import CacheError, Head, Rows
+    from diptych.vectors.vector_files import CacheError, VectorFiles, VectorFilesHeader
 
     folder = index.directory.directory("nearest-picture")
-    head = Head.read(folder)
-    folder.write("rows.json", Head(**{**vars(head), "generation": "../../../home/letter"}).written())
+    header = VectorFilesHeader.read(folder)
+    folder.write("rows.json", VectorFilesHeader(**{**vars(header), "generation": "../../../home/letter"}).to_json())
     with pytest.raises(CacheError, match="no name of a file"):
-        Rows.open(folder)
+        VectorFiles.open(folder)
 
 
 @POSIX

@@ -120,7 +120,7 @@ def test_no_copy_is_made_that_the_disk_has_no_room_for(
         patch.setattr(IndexDirectory, "free_bytes", lambda _: len(content) - 1)
         said = cli("doctor", index.root, "--mend")
     assert (said.code, index.catalog_path.read_bytes()) == (FAILED, content)
-    assert "more than its disk has room for" in said.out
+    assert "more than the disk has free" in said.out
     assert sorted(index.place.iterdir()) == before
     assert cli("doctor", index.root, "--mend").code == OK
 

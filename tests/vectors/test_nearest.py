@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diptych.vectors import tuning
-from diptych.vectors.float16 import products
-from diptych.vectors.nearest import READINGS, CacheError, Nearest
-from diptych.vectors.product_quantizer import dealt
-from diptych.vectors.vector_files import HEAD
+from diptych.vectors.float16 import inner_products
+from diptych.vectors.nearest import BUILD_PASSES, CacheError, VectorIndex
+from diptych.vectors.product_quantizer import balanced_axes
+from diptych.vectors.vector_files import HEADER_FILE
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -50,23 +50,23 @@ def truth(vectors: np.ndarray, ids: np.ndarray, query: np.ndarray, k: int) -> li
 
 @given(data=st.data())
 def test_products_are_those_of_numpy(data: st.DataObject) -> None:
-    """Zeros, the smallest halves and the largest among them."""
+    """Zeros, the smallest float16 numbers and the largest among them."""
     bits = data.draw(
         st.lists(st.integers(0, 0xFFFF).filter(lambda bit: bit & 0x7C00 != 0x7C00), min_size=6, max_size=60)
     )
     rows = np.array(bits[: len(bits) // 3 * 3], np.uint16).view(np.float16).reshape(-1, 3)
     query = np.array([1.0, -0.5, 0.25], np.float32)
     expected = rows.astype(np.float64) @ query
-    np.testing.assert_allclose(products(rows, query), expected, rtol=1e-5, atol=1e-2)
+    np.testing.assert_allclose(inner_products(rows, query), expected, rtol=1e-5, atol=1e-2)
     places = np.arange(len(rows))[::-1]
-    np.testing.assert_array_equal(products(rows, query, among=places), products(rows, query)[::-1])
+    np.testing.assert_array_equal(inner_products(rows, query, subset=places), inner_products(rows, query)[::-1])
 
 
-def test_products_keep_every_half() -> None:
-    """Each of the 63,488 finite halves comes through, to the bit."""
-    halves = np.arange(0x10000, dtype=np.uint16)
-    halves = halves[halves & 0x7C00 != 0x7C00].view(np.float16)
-    np.testing.assert_array_equal(products(halves[:, None], np.ones(1, np.float32)), halves.astype(np.float32))
+def test_products_keep_every_float16() -> None:
+    """Each of the 63,488 finite float16 numbers comes through, to the bit."""
+    numbers = np.arange(0x10000, dtype=np.uint16)
+    numbers = numbers[numbers & 0x7C00 != 0x7C00].view(np.float16)
+    np.testing.assert_array_equal(inner_products(numbers[:, None], np.ones(1, np.float32)), numbers.astype(np.float32))
 
 
 @settings(max_examples=40)
@@ -78,7 +78,7 @@ def test_small_sets_are_exact(data: st.DataObject, tmp_path_factory: pytest.Temp
     dim = data.draw(st.integers(1, 9))
     held: dict[int, np.ndarray] = {}
     folder = tmp_path_factory.mktemp("cache")
-    nearest = Nearest.build(folder, np.empty(0, np.int64), np.empty((0, dim), np.float16), stamp="0")
+    nearest = VectorIndex.build(folder, np.empty(0, np.int64), np.empty((0, dim), np.float16), stamp="0")
     for step in range(data.draw(st.integers(1, 4))):
         ids = draw.choice(50, data.draw(st.integers(0, 30)), replace=False)
         if data.draw(st.booleans()):
@@ -89,14 +89,16 @@ def test_small_sets_are_exact(data: st.DataObject, tmp_path_factory: pytest.Temp
             nearest.remove(ids, stamp=str(step))
             held = {key: value for key, value in held.items() if key not in ids}
     if data.draw(st.booleans()):
-        nearest = Nearest.open(folder, stamp=nearest.stamp)
+        nearest = VectorIndex.open(folder, stamp=nearest.stamp)
     ids, query = np.array(sorted(held), np.int64), draw.standard_normal(dim).astype(np.float32)
     vectors = np.array([held[key] for key in ids.tolist()], np.float16).reshape(-1, dim)
     k = data.draw(st.integers(1, 60))
     assert nearest.search(query, k).ids.tolist() == truth(vectors, ids, query, k)
-    among = draw.choice(60, 20, replace=False)
-    chosen = np.isin(ids, among)
-    assert nearest.search(query, k, among=among).ids.tolist() == truth(vectors[chosen], ids[chosen], query, k)
+    allowed_ids = draw.choice(60, 20, replace=False)
+    chosen = np.isin(ids, allowed_ids)
+    assert nearest.search(query, k, allowed_ids=allowed_ids).ids.tolist() == truth(
+        vectors[chosen], ids[chosen], query, k
+    )
     assert nearest.ids.tolist() == ids.tolist()
     assert len(nearest) == len(ids)
     np.testing.assert_array_equal(nearest.vectors(ids[::-1]), vectors[::-1].astype(np.float32))
@@ -105,7 +107,7 @@ def test_small_sets_are_exact(data: st.DataObject, tmp_path_factory: pytest.Temp
 
 def test_a_second_search_gives_what_the_first_gave(tmp_path: Path) -> None:
     vectors, query = pictures(300, 24), texts(1, 24)[0]
-    nearest = Nearest.build(tmp_path / "a", np.arange(300), vectors, stamp="1")
+    nearest = VectorIndex.build(tmp_path / "a", np.arange(300), vectors, stamp="1")
     answers = [nearest.search(query, 7) for _ in range(3)]
     for found in answers:
         assert found.ids.tolist() == truth(vectors, np.arange(300), query, 7)
@@ -119,7 +121,7 @@ def test_equal_vectors_come_by_id(tmp_path: Path) -> None:
     same = pictures(1, 48)
     vectors = np.concatenate([np.repeat(same, 3000, axis=0), -np.repeat(same, 3000, axis=0)])
     ids = np.random.default_rng(0).permutation(6000)
-    nearest = Nearest.build(tmp_path, ids, vectors, stamp="a")
+    nearest = VectorIndex.build(tmp_path, ids, vectors, stamp="a")
     found = nearest.search(same[0].astype(np.float32), 20)
     assert found.ids.tolist() == np.sort(ids[:3000])[:20].tolist()
     assert len(set(found.cosines.tolist())) == 1
@@ -134,7 +136,7 @@ def by_codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache of the approximate kind, ids 10, 20, ..."""
     folder = tmp_path_factory.mktemp("codes")
     ids = np.arange(1, COUNT + 1) * 10
-    Nearest.build(folder, ids, pictures(COUNT, DIM), stamp="a", queries=texts(256, DIM, 5), kind="approximate")
+    VectorIndex.build(folder, ids, pictures(COUNT, DIM), stamp="a", queries=texts(256, DIM, 5), kind="approximate")
     return folder
 
 
@@ -144,18 +146,18 @@ def copied(by_codes: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
-def recall(nearest: Nearest, vectors: np.ndarray, ids: np.ndarray, among: np.ndarray | None = None) -> float:
+def recall(nearest: VectorIndex, vectors: np.ndarray, ids: np.ndarray, allowed_ids: np.ndarray | None = None) -> float:
     """Of ten, over fifty texts that it was not measured with."""
     hits = 0
     for query in texts(50, DIM):
-        found = nearest.search(query, 10, among=among)
+        found = nearest.search(query, 10, allowed_ids=allowed_ids)
         hits += len(set(found.ids.tolist()) & set(truth(vectors, ids, query, 10)))
         np.testing.assert_allclose(found.cosines, nearest.vectors(found.ids) @ query, atol=1e-6)
     return hits / 500
 
 
 def test_codes_find_what_they_promise(by_codes: Path) -> None:
-    nearest = Nearest.open(by_codes, stamp="a")
+    nearest = VectorIndex.open(by_codes, stamp="a")
     assert nearest.kind == "approximate"
     assert nearest.recall >= 0.98
     assert 0 < nearest.candidates < COUNT / 4
@@ -167,28 +169,28 @@ def test_codes_find_what_they_promise(by_codes: Path) -> None:
 
 def test_codes_and_filters(by_codes: Path) -> None:
     """A handful, and nearly all; and a filter that leaves none of those that are near."""
-    nearest = Nearest.open(by_codes, stamp="a")
+    nearest = VectorIndex.open(by_codes, stamp="a")
     vectors, ids = pictures(COUNT, DIM), np.arange(1, COUNT + 1) * 10
-    assert recall(nearest, vectors[:300], ids[:300], among=ids[:300]) == 1
-    assert recall(nearest, vectors[:18_000], ids[:18_000], among=ids[:18_000]) >= 0.97
+    assert recall(nearest, vectors[:300], ids[:300], allowed_ids=ids[:300]) == 1
+    assert recall(nearest, vectors[:18_000], ids[:18_000], allowed_ids=ids[:18_000]) >= 0.97
     query = texts(1, DIM)[0]
     far = np.array(truth(vectors, ids, query, COUNT)[3000:])
     assert len(far) > 8_192
     at = far // 10 - 1
-    assert nearest.search(query, 10, among=far).ids.tolist() == truth(vectors[at], far, query, 10)
-    assert len(nearest.search(query, 10, among=np.array([1, 2, 3])).ids) == 0
+    assert nearest.search(query, 10, allowed_ids=far).ids.tolist() == truth(vectors[at], far, query, 10)
+    assert len(nearest.search(query, 10, allowed_ids=np.array([1, 2, 3])).ids) == 0
 
 
 def test_building_tells_of_each_reading(tmp_path: Path) -> None:
     vectors = pictures(1056, 64)
     told: list[int] = []
     blocks = [(np.arange(start, start + 528), vectors[start : start + 528]) for start in (0, 528)]
-    Nearest.build_blocks(tmp_path / "a", blocks, dim=64, stamp="1", kind="approximate", tell=told.append)
-    assert sum(told) == READINGS * 1056
+    VectorIndex.build_blocks(tmp_path / "a", blocks, dim=64, stamp="1", kind="approximate", on_progress=told.append)
+    assert sum(told) == BUILD_PASSES * 1056
 
 
 def test_appending_never_retrains(copied: Path) -> None:
-    nearest = Nearest.open(copied, stamp="a")
+    nearest = VectorIndex.open(copied, stamp="a")
     quantiser = next(copied.glob("*.quantiser"))
     before = quantiser.read_bytes()
     more = pictures(1000, DIM, seed=3)
@@ -199,7 +201,7 @@ def test_appending_never_retrains(copied: Path) -> None:
     assert quantiser.read_bytes() == before
     vectors = np.concatenate([pictures(COUNT, DIM)[100:], more])
     ids = np.concatenate([np.arange(101, COUNT + 1) * 10, np.arange(1000) * 10 + 1])
-    again = Nearest.open(copied, stamp="c")
+    again = VectorIndex.open(copied, stamp="c")
     again.verify()
     for one in (nearest, again):
         assert recall(one, vectors, ids) >= 0.97
@@ -208,7 +210,7 @@ def test_appending_never_retrains(copied: Path) -> None:
 
 
 def test_what_is_gone_is_not_found_even_where_all_near_ones_are_gone(copied: Path) -> None:
-    nearest = Nearest.open(copied, stamp="a")
+    nearest = VectorIndex.open(copied, stamp="a")
     vectors, ids = pictures(COUNT, DIM), np.arange(1, COUNT + 1) * 10
     query = texts(1, DIM)[0]
     order = truth(vectors, ids, query, COUNT)
@@ -218,34 +220,34 @@ def test_what_is_gone_is_not_found_even_where_all_near_ones_are_gone(copied: Pat
 
 def test_a_set_that_has_doubled_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diptych.vectors.nearest.EXACT_UP_TO", 100 * 16)
-    nearest = Nearest.build(tmp_path, np.arange(90), pictures(90, 16), stamp="a")
+    nearest = VectorIndex.build(tmp_path, np.arange(90), pictures(90, 16), stamp="a")
     nearest.add(np.arange(90, 180), pictures(90, 16), stamp="b")
-    assert not nearest.outgrown
+    assert not nearest.needs_rebuild
     nearest.add(np.arange(180, 181), pictures(1, 16), stamp="c")
-    assert nearest.outgrown
+    assert nearest.needs_rebuild
 
 
 def test_size_decides_the_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = pictures(5000, 64)
-    assert Nearest.build(tmp_path / "small", np.arange(5000), vectors, stamp="a").kind == "exact"
+    assert VectorIndex.build(tmp_path / "small", np.arange(5000), vectors, stamp="a").kind == "exact"
     monkeypatch.setattr(tuning, "EXACT_UP_TO", 1000)
-    assert Nearest.build(tmp_path / "large", np.arange(5000), vectors, stamp="a").kind == "approximate"
+    assert VectorIndex.build(tmp_path / "large", np.arange(5000), vectors, stamp="a").kind == "approximate"
     alike = np.repeat(vectors[:500], 10, axis=0)  # fewer directions than a code has letters
-    found = Nearest.build(tmp_path / "alike", np.arange(5000), alike, stamp="a").search(texts(1, 64)[0], 10)
+    found = VectorIndex.build(tmp_path / "alike", np.arange(5000), alike, stamp="a").search(texts(1, 64)[0], 10)
     assert len(found.ids) == 10
     monkeypatch.setattr(tuning, "PRODUCT_MS", 1e-9)  # were reading everything so cheap, codes would not pay
-    assert Nearest.build(tmp_path / "cheap", np.arange(5000), vectors, stamp="a").kind == "exact"
+    assert VectorIndex.build(tmp_path / "cheap", np.arange(5000), vectors, stamp="a").kind == "exact"
 
 
 def test_axes_are_dealt_evenly() -> None:
-    hands = np.array(dealt(np.arange(1, 33) ** -1.0, 8)).reshape(8, 4)
+    hands = np.array(balanced_axes(np.arange(1, 33) ** -1.0, 8)).reshape(8, 4)
     assert sorted(hands.ravel()) == list(range(32))
     logs = np.log(np.arange(1, 33) ** -1.0)[hands].sum(axis=1)
     assert np.ptp(logs) < 2
 
 
 def test_the_sample_hardly_changes_with_the_set(copied: Path) -> None:
-    nearest = Nearest.open(copied, stamp="a")
+    nearest = VectorIndex.open(copied, stamp="a")
     ids, vectors = nearest.sample(500)
     np.testing.assert_array_equal(vectors, nearest.vectors(ids))
     assert nearest.sample(500)[0].tolist() == ids.tolist()
@@ -256,31 +258,31 @@ def test_the_sample_hardly_changes_with_the_set(copied: Path) -> None:
 
 
 def test_bad_input_is_named_and_changes_nothing(tmp_path: Path) -> None:
-    nearest = Nearest.build(tmp_path, np.arange(5), pictures(5, 8), stamp="a")
+    nearest = VectorIndex.build(tmp_path, np.arange(5), pictures(5, 8), stamp="a")
     bad = pictures(2, 8)
     bad[1, 3] = np.nan
     with pytest.raises(ValueError, match="id 71 is not finite"):
         nearest.add(np.array([70, 71]), bad, stamp="b")
     with pytest.raises(ValueError, match=r"wanted \(2, 8\)"):
         nearest.add(np.array([70, 71]), pictures(2, 9), stamp="b")
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="repeated"):
         nearest.add(np.array([70, 70]), pictures(2, 8), stamp="b")
-    with pytest.raises(ValueError, match="twice"):
-        Nearest.build(tmp_path, np.array([1, 1]), pictures(2, 8), stamp="b")
+    with pytest.raises(ValueError, match="repeated"):
+        VectorIndex.build(tmp_path, np.array([1, 1]), pictures(2, 8), stamp="b")
     with pytest.raises(ValueError, match="8 finite numbers"):
         nearest.search(np.zeros(9, np.float32), 3)
     with pytest.raises(KeyError, match="id 99"):
         nearest.vectors(np.array([1, 99]))
-    assert Nearest.open(tmp_path, stamp="a").ids.tolist() == [0, 1, 2, 3, 4]
+    assert VectorIndex.open(tmp_path, stamp="a").ids.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_stamp_tells_a_stale_cache(tmp_path: Path) -> None:
-    with pytest.raises(CacheError, match="holds no cache"):
-        Nearest.open(tmp_path / "none", stamp="a")
-    Nearest.build(tmp_path, np.arange(5), pictures(5, 8), stamp="a")
-    with pytest.raises(CacheError, match="made for 'a', wanted 'b'"):
-        Nearest.open(tmp_path, stamp="b")
-    assert Nearest.open(tmp_path, stamp=None).stamp == "a"
+    with pytest.raises(CacheError, match="contains no cache"):
+        VectorIndex.open(tmp_path / "none", stamp="a")
+    VectorIndex.build(tmp_path, np.arange(5), pictures(5, 8), stamp="a")
+    with pytest.raises(CacheError, match="has the stamp 'a', wanted 'b'"):
+        VectorIndex.open(tmp_path, stamp="b")
+    assert VectorIndex.open(tmp_path, stamp=None).stamp == "a"
 
 
 FILES = ("json", "vectors", "rows", "codes", "quantiser", "gone")
@@ -289,34 +291,34 @@ FILES = ("json", "vectors", "rows", "codes", "quantiser", "gone")
 @pytest.mark.parametrize("ending", FILES)
 def test_a_file_cut_short_or_full_of_noise_is_told(ending: str, copied: Path) -> None:
     """At every place that could matter; nothing is opened that then crashes."""
-    Nearest.open(copied, stamp="a").remove(np.array([10, 20]), stamp="a")
+    VectorIndex.open(copied, stamp="a").remove(np.array([10, 20]), stamp="a")
     path = next(copied.glob(f"*{ending}"))
     whole = path.read_bytes()
     for size in {0, 1, 7, len(whole) // 2, len(whole) - 1}:
         path.write_bytes(whole[:size])
         with pytest.raises(CacheError):
-            Nearest.open(copied, stamp="a")
+            VectorIndex.open(copied, stamp="a")
     draw = np.random.default_rng(0)
     for noise in (draw.bytes(len(whole)), bytes(len(whole)), draw.bytes(len(whole)) + b"more"):
         path.write_bytes(noise)
         with pytest.raises(CacheError):
-            Nearest.open(copied, stamp="a")
+            VectorIndex.open(copied, stamp="a")
     path.unlink()
     with pytest.raises(CacheError):
-        Nearest.open(copied, stamp="a")
+        VectorIndex.open(copied, stamp="a")
     path.write_bytes(whole)
-    Nearest.open(copied, stamp="a").verify()
+    VectorIndex.open(copied, stamp="a").verify()
 
 
 @pytest.mark.parametrize("ending", FILES)
 def test_one_changed_byte_is_found_by_verify_or_before(ending: str, copied: Path) -> None:
-    Nearest.open(copied, stamp="a").remove(np.array([10, 20]), stamp="a")
+    VectorIndex.open(copied, stamp="a").remove(np.array([10, 20]), stamp="a")
     path = next(copied.glob(f"*{ending}"))
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 16
     path.write_bytes(content)
     with pytest.raises(CacheError):
-        Nearest.open(copied, stamp="a").verify()
+        VectorIndex.open(copied, stamp="a").verify()
 
 
 def test_a_damaged_vector_is_never_a_result(copied: Path) -> None:
@@ -325,28 +327,28 @@ def test_a_damaged_vector_is_never_a_result(copied: Path) -> None:
     with open(vectors, "r+b") as file:
         file.seek(2 * DIM * 5)
         file.write(np.full(DIM, 60_000, np.float16).tobytes())
-    nearest = Nearest.open(copied, stamp="a")
-    with pytest.raises(CacheError, match="1 rows are damaged, the first 5"):
-        nearest.search(unit(np.ones(DIM, np.float32)), 10, among=np.arange(1, 100) * 10)
+    nearest = VectorIndex.open(copied, stamp="a")
+    with pytest.raises(CacheError, match="1 rows are damaged, the first is 5"):
+        nearest.search(unit(np.ones(DIM, np.float32)), 10, allowed_ids=np.arange(1, 100) * 10)
 
 
 def test_a_head_of_odd_values_is_told(tmp_path: Path) -> None:
     for content in ("[]", "{}", "null", '{"head": 3, "crc": 3}', "[" * 5000):
         (tmp_path / "rows.json").write_text(content)
         with pytest.raises(CacheError):
-            Nearest.open(tmp_path, stamp="a")
+            VectorIndex.open(tmp_path, stamp="a")
 
 
 CHANGES = """
 import sys, numpy as np
-from diptych.vectors.nearest import Nearest
+from diptych.vectors.nearest import VectorIndex
 folder = sys.argv[1]
 vectors = np.load(sys.argv[2])
 print("ready", flush=True)
 for turn in range(1000):
-    nearest = Nearest.open(folder, stamp=None)
+    nearest = VectorIndex.open(folder, stamp=None)
     if turn % 7 == 6:
-        nearest = Nearest.build(folder, np.arange(300), vectors[:300], stamp="300")
+        nearest = VectorIndex.build(folder, np.arange(300), vectors[:300], stamp="300")
     start = len(nearest)
     nearest.add(np.arange(start, start + 50), vectors[start : start + 50], stamp=str(start + 50))
     print("changed", flush=True)
@@ -358,7 +360,7 @@ def test_a_process_killed_while_it_changes_leaves_what_was_or_what_is(tmp_path: 
     vectors = pictures(2000, 32)
     np.save(tmp_path / "vectors.npy", vectors)
     folder = tmp_path / "cache"
-    Nearest.build(folder, np.arange(300), vectors[:300], stamp="300", kind="approximate")
+    VectorIndex.build(folder, np.arange(300), vectors[:300], stamp="300", kind="approximate")
     draw, seen = np.random.default_rng(0), set()
     for _ in range(8):
         command = [sys.executable, "-c", CHANGES, str(folder), str(tmp_path / "vectors.npy")]
@@ -371,31 +373,31 @@ def test_a_process_killed_while_it_changes_leaves_what_was_or_what_is(tmp_path: 
                 pace_s, before_s = time.monotonic() - before_s, time.monotonic()
             time.sleep(draw.uniform(0, pace_s))
             process.send_signal(signal.SIGKILL)
-        nearest = Nearest.open(folder, stamp=None)
+        nearest = VectorIndex.open(folder, stamp=None)
         nearest.verify()
         assert nearest.ids.tolist() == list(range(int(nearest.stamp)))
         seen.add(nearest.stamp)
     assert len(seen) > 1
     nearest.add(np.arange(5000, 5010), vectors[:10], stamp="after")
-    assert len(Nearest.open(folder, stamp="after")) == len(nearest)
+    assert len(VectorIndex.open(folder, stamp="after")) == len(nearest)
     assert len(list(folder.glob("*.vectors"))) == 1
 
 
 def test_a_build_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
-    Nearest.build(tmp_path, np.arange(50), pictures(50, 8), stamp="a")
+    VectorIndex.build(tmp_path, np.arange(50), pictures(50, 8), stamp="a")
 
     def blocks():
         yield np.arange(10), pictures(10, 8)
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space"):
-        Nearest.build_blocks(tmp_path, blocks(), dim=8, stamp="b")
-    assert len(Nearest.open(tmp_path, stamp="a")) == 50
+        VectorIndex.build_blocks(tmp_path, blocks(), dim=8, stamp="b")
+    assert len(VectorIndex.open(tmp_path, stamp="a")) == 50
     assert len(list(tmp_path.iterdir())) == len({"rows.json", "vectors", "rows"})
 
 
 def test_an_add_that_fails_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nearest = Nearest.build(tmp_path, np.arange(50), pictures(50, 8), stamp="a")
+    nearest = VectorIndex.build(tmp_path, np.arange(50), pictures(50, 8), stamp="a")
     query = texts(1, 8)[0]
     before = nearest.search(query, 60)
 
@@ -406,27 +408,27 @@ def test_an_add_that_fails_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pyt
         patch.setattr("diptych.storage.directory.os.replace", full)
         with pytest.raises(OSError, match="no space"):
             nearest.add(np.arange(100, 110), pictures(10, 8), stamp="b")
-    for one in (nearest, Nearest.open(tmp_path, stamp="a")):
+    for one in (nearest, VectorIndex.open(tmp_path, stamp="a")):
         assert one.search(query, 60).ids.tolist() == before.ids.tolist()
     nearest.add(np.arange(200, 203), pictures(3, 8), stamp="c")
-    assert len(Nearest.open(tmp_path, stamp="c")) == 53
+    assert len(VectorIndex.open(tmp_path, stamp="c")) == 53
 
 
 def test_readers_go_on_seeing_what_they_opened(copied: Path) -> None:
-    reader, writer = Nearest.open(copied, stamp="a"), Nearest.open(copied, stamp="a")
+    reader, writer = VectorIndex.open(copied, stamp="a"), VectorIndex.open(copied, stamp="a")
     query = texts(1, DIM)[0]
     before = reader.search(query, 10)
     writer.add(before.ids[:5], pictures(5, DIM, seed=4), stamp="b")
-    Nearest.build(copied, np.arange(10), pictures(10, DIM), stamp="c")
+    VectorIndex.build(copied, np.arange(10), pictures(10, DIM), stamp="c")
     assert reader.search(query, 10).ids.tolist() == before.ids.tolist()
 
 
 def test_a_small_search_imports_no_faiss(tmp_path: Path) -> None:
     """It costs a fresh process 0.3 s, half of what a search from the terminal may take."""
-    Nearest.build(tmp_path, np.arange(500), pictures(500, 16), stamp="a")
+    VectorIndex.build(tmp_path, np.arange(500), pictures(500, 16), stamp="a")
     code = (
-        "import sys, json, numpy as np; from diptych.vectors.nearest import Nearest\n"
-        f"found = Nearest.open({str(tmp_path)!r}, stamp='a').search(np.ones(16, 'f4') / 4, 3)\n"
+        "import sys, json, numpy as np; from diptych.vectors.nearest import VectorIndex\n"
+        f"found = VectorIndex.open({str(tmp_path)!r}, stamp='a').search(np.ones(16, 'f4') / 4, 3)\n"
         "print(json.dumps([found.ids.tolist(), [m for m in ('faiss', 'torch', 'jaxtyping') if m in sys.modules]]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -449,11 +451,11 @@ LIES = (
 
 @pytest.mark.parametrize("lie", LIES, ids=str)
 def test_a_head_that_says_what_none_does(tmp_path: Path, lie: dict[str, Any]) -> None:
-    Nearest.build(tmp_path, np.arange(20), pictures(20, 8), stamp="a")
-    said = json.loads(json.loads((tmp_path / HEAD).read_bytes())["head"])
+    VectorIndex.build(tmp_path, np.arange(20), pictures(20, 8), stamp="a")
+    said = json.loads(json.loads((tmp_path / HEADER_FILE).read_bytes())["head"])
     if lie.get("facts"):
         lie = {"facts": {**said["facts"], **lie["facts"]}}
     said = json.dumps({**said, **lie})
-    (tmp_path / HEAD).write_text(json.dumps({"head": said, "crc": zlib.crc32(said.encode())}))
+    (tmp_path / HEADER_FILE).write_text(json.dumps({"head": said, "crc": zlib.crc32(said.encode())}))
     with pytest.raises(CacheError):
-        Nearest.open(tmp_path, stamp=None)
+        VectorIndex.open(tmp_path, stamp=None)

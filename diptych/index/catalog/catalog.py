@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from diptych.index.catalog import validation
-from diptych.index.catalog.facts import NEEDED, wrong
+from diptych.index.catalog.facts import REQUIRED, first_invalid
 from diptych.index.catalog.schema import FORMAT, MODALITIES, change_tables, check_schema, connect, create_tables
 from diptych.index.catalog.validation import FILE_COLUMNS, Item, Known, State, Summary
 from diptych.media.items import Contents, Counts, Entry, File, Modality
@@ -113,7 +113,7 @@ class Catalog:
         form = facts.get("format")
         if isinstance(form, int) and form > FORMAT:
             raise IndexNewerError(f"{self.path} has format {form}; this diptych reads {FORMAT}.")
-        if not facts.keys() >= NEEDED:
+        if not facts.keys() >= REQUIRED:
             raise IndexDamagedError(f"{self.path} is no catalog of diptych, or lacks what makes it one.")
         self._check_facts(facts, read=True)
         form = facts["format"]
@@ -189,7 +189,7 @@ class Catalog:
         return facts
 
     def _check_facts(self, facts: Mapping[str, Any], *, read: bool = False) -> None:
-        if fault := wrong(facts, read=read):
+        if fault := first_invalid(facts, read=read):
             raise IndexDamagedError(f"{self.path} is not what diptych wrote: {fault}.")
 
     def _facts(self) -> dict[str, Any]:

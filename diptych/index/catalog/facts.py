@@ -9,9 +9,9 @@ from diptych.errors import ArgumentError
 from diptych.media.path_patterns import Patterns
 from diptych.untrusted.json import parse_json
 
-NEEDED = frozenset(("format", "fingerprint", "model", "dim", "generation", "change.picture", "change.text"))
-MOST_DIM = 8192  # numbers of a vector: several times what any model makes
-LONGEST = 2**20  # characters of a text
+REQUIRED = frozenset(("format", "fingerprint", "model", "dim", "generation", "change.picture", "change.text"))
+MAX_DIM = 8192  # numbers of a vector: several times what any model makes
+MAX_TEXT_LENGTH = 2**20  # characters of a text
 
 
 class Rules(NamedTuple):
@@ -24,7 +24,7 @@ class Rules(NamedTuple):
 
     @classmethod
     def of(cls, facts: Mapping[str, Any], *, is_trusted: bool = True) -> Rules:
-        """The rules in facts that are `sound`. Only an index that `is_trusted` may have links followed out of the
+        """The rules in facts that are `valid_facts`. Only an index that `is_trusted` may have links followed out of the
         folder."""
         follow_links = is_trusted and facts.get("follow_links") == "yes"
         return cls(patterns(facts.get("exclude")), facts.get("hidden") == "yes", follow_links)
@@ -44,42 +44,42 @@ class GivenRules(NamedTuple):
         return rules._replace(exclude=tuple(filter(str.strip, rules.exclude)))
 
 
-def wrong(facts: Mapping[str, Any], *, read: bool = False) -> str:
+def first_invalid(facts: Mapping[str, Any], *, read: bool = False) -> str:
     """The first of these facts that is not of its kind, in words; "" where all are. What is inside of lists and tables
     is looked at where they are `read`."""
     for key, value in facts.items():
-        if not _is_right(key, value) or (read and key in _READ and not _reads(key, value)):
-            return f"its {key} is {_said(value)}"
+        if not _is_valid(key, value) or (read and key in _PARSERS and not _parses(key, value)):
+            return f"its {key} is {_describe_value(value)}"
     return ""
 
 
-def sound(facts: Mapping[str, Any]) -> dict[str, Any]:
+def valid_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Those that are of their kind."""
-    return {key: value for key, value in facts.items() if not wrong({key: value}, read=True)}
+    return {key: value for key, value in facts.items() if not first_invalid({key: value}, read=True)}
 
 
-def patterns(said: str | None) -> tuple[str, ...]:
+def patterns(text: str | None) -> tuple[str, ...]:
     """The list of what is left out, from its fact. Raises ValueError where it is none, or one of them no pattern."""
-    found = parse_json(said or "[]")
+    found = parse_json(text or "[]")
     if not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
         raise ArgumentError("it is no list of patterns")
     Patterns(found)
     return tuple(found)
 
 
-def counts(said: str | None) -> dict[str, int]:
+def counts(text: str | None) -> dict[str, int]:
     """How much was left out by reason, from its fact. Raises ValueError where it is none."""
-    found = parse_json(said or "{}")
+    found = parse_json(text or "{}")
     if not (isinstance(found, dict) and all(isinstance(count, int) for count in found.values())):
         raise ArgumentError("it is no table of counts")
     return found
 
 
-def _is_right(key: str, value: object) -> bool:
+def _is_valid(key: str, value: object) -> bool:
     return key in _KINDS and _KINDS[key](value)
 
 
-def _said(value: object) -> str:
+def _describe_value(value: object) -> str:
     """A value in a few words, which may be of any size."""
     if isinstance(value, str | bytes):
         what = "a text" if isinstance(value, str) else "a blob"
@@ -87,17 +87,17 @@ def _said(value: object) -> str:
     return "nothing" if value is None else str(value)
 
 
-def _is_whole(least: int, most: int) -> Callable[[object], bool]:
+def _is_integer(least: int, most: int) -> Callable[[object], bool]:
     return lambda value: isinstance(value, int) and least <= value <= most
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= LONGEST and "\0" not in value
+    return isinstance(value, str) and len(value) <= MAX_TEXT_LENGTH and "\0" not in value
 
 
-def _reads(key: str, value: Any) -> bool:
+def _parses(key: str, value: Any) -> bool:
     try:
-        _READ[key](value)
+        _PARSERS[key](value)
     except ValueError:
         return False
     return True
@@ -109,9 +109,9 @@ _TEXTS = (
 )  # fmt: skip
 _KINDS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(_TEXTS, _is_text),
-    "format": _is_whole(1, 2**31),
-    "generation": _is_whole(0, 2**62),
-    "dim": _is_whole(1, MOST_DIM),
+    "format": _is_integer(1, 2**31),
+    "generation": _is_integer(0, 2**62),
+    "dim": _is_integer(1, MAX_DIM),
 }
-KNOWN = tuple(_KINDS)
-_READ: dict[str, Callable[[str], object]] = {"exclude": patterns, "skipped": counts}
+KNOWN_KEYS = tuple(_KINDS)
+_PARSERS: dict[str, Callable[[str], object]] = {"exclude": patterns, "skipped": counts}

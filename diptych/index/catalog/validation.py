@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diptych.index.catalog.facts import KNOWN, LONGEST
+from diptych.index.catalog.facts import KNOWN_KEYS, MAX_TEXT_LENGTH
 from diptych.media.images import ENDINGS
 from diptych.media.items import Contents, Counts, Details, Entry, Modality
 from diptych.media.path_patterns import LONGEST_PATH
@@ -124,10 +124,10 @@ _ITEM_COLUMNS = ", ".join(
 
 
 # What of a catalog is read, in statements; UNREAD and PARTIAL go on with a condition, ITEMS has {} for its ids
-_KNOWN = ", ".join(f"'{key}'" for key in KNOWN)
+_KNOWN = ", ".join(f"'{key}'" for key in KNOWN_KEYS)
 _NOTE = f"{said('reason', LONGEST_NOTE)}, {said('message', LONGEST_NOTE)}"
 LAST_ID = "SELECT typeof(seq) != 'integer' OR seq NOT BETWEEN 0 AND 1 << 53 FROM sqlite_sequence WHERE name = 'items'"
-FACTS = f"SELECT key, {bounded('value', LONGEST)} FROM facts WHERE key IN ({_KNOWN})"
+FACTS = f"SELECT key, {bounded('value', MAX_TEXT_LENGTH)} FROM facts WHERE key IN ({_KNOWN})"
 FACT = "VALUES (?1, CASE typeof(?2) WHEN 'blob' THEN CAST(?2 AS TEXT) ELSE ?2 END)"  # of a row of `fact_rows`
 UNREAD = f"SELECT path, kind, {_NOTE} FROM files WHERE reason IS NOT NULL AND {SOUND_FILE} AND "
 PARTIAL = f"SELECT path, kind, {said('partial', LONGEST_NOTE)} FROM files WHERE partial != '' AND {SOUND_FILE} AND "

@@ -53,7 +53,7 @@ class _Vectors(Protocol):
     def vectors(self, ids: np.ndarray) -> np.ndarray: ...
 
 
-class _Index(Protocol):
+class _PictureIndex(Protocol):
     @property
     def catalog(self) -> Any: ...
 
@@ -65,7 +65,9 @@ class _Index(Protocol):
     def path_of(self, path: str) -> Path: ...
 
 
-def find_duplicates(index: _Index, *, threshold: float = THRESHOLD, progress: Progress | None = None) -> Duplicates:
+def find_duplicates(
+    index: _PictureIndex, *, threshold: float = THRESHOLD, progress: Progress | None = None
+) -> Duplicates:
     """Group an index's pictures whose vectors have a cosine of `threshold` or more, and videos of equal bytes.
 
     Groups are connected: a picture is in one with all that it resembles, and with what those resemble. Whoever removes
@@ -161,7 +163,7 @@ def _joined(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
             labels = labels[labels]
 
 
-def _equal_videos(index: _Index) -> list[list[int]]:
+def _equal_videos(index: _PictureIndex) -> list[list[int]]:
     """The ids of one frame of each video whose bytes another one has too."""
     here, folder = inside(index.under)
     same = (
@@ -174,17 +176,17 @@ def _equal_videos(index: _Index) -> list[list[int]]:
     return [list(group.values()) for group in groups.values()]
 
 
-def _sorted_copies(index: _Index, ids: Iterable[int]) -> list[Copy]:
+def _sorted_copies(index: _PictureIndex, ids: Iterable[int]) -> list[Copy]:
     items = _files(index, sorted(index.catalog.items(ids), key=_rank))
     vectors = unit(index.catalog.vectors_of([item.id for item in items]).astype(np.float32))
-    likeness = cosines(vectors, vectors[:1])[:, 0] if len(items) else ()
+    similarity = cosines(vectors, vectors[:1])[:, 0] if len(items) else ()
     return [
         Copy(index.path_of(item.path), float(cosine), item.details.width, item.details.height, item.size, item.id)
-        for item, cosine in zip(items, likeness, strict=True)
+        for item, cosine in zip(items, similarity, strict=True)
     ]
 
 
-def _files(index: _Index, items: Iterable[Item]) -> list[Item]:
+def _files(index: _PictureIndex, items: Iterable[Item]) -> list[Item]:
     """One item for each file that is on the disk now: of several names the first that is no link, and so can go without
     leaving the others empty."""
     named: dict[tuple[int, int], Item] = {}

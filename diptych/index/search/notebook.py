@@ -24,7 +24,7 @@ class Card(NamedTuple):
     text: str | None
 
 
-def found_html(cards: Iterable[Card], searched: int) -> str:
+def result_html(cards: Iterable[Card], searched: int) -> str:
     """A card for each hit: its picture where Pillow can read it, rank, score, z and name. Pictures are in the page
     itself: nothing is fetched."""
     shown = [_shown(rank, card) for rank, card in enumerate(cards, start=1)]

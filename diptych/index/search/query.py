@@ -29,7 +29,7 @@ class QueryError(DiptychError, ValueError):
     fit."""
 
 
-class Encoder(Protocol):
+class EmbeddingModel(Protocol):
     """What a query needs of a model; `diptych.Embedder` has it."""
 
     @property
@@ -113,27 +113,27 @@ class Query:
         return self * -1
 
     def __repr__(self) -> str:
-        first, *rest = (_shown(term) for term in self.terms) if self.terms else ("Query(())",)
+        first, *rest = (_term_text(term) for term in self.terms) if self.terms else ("Query(())",)
         parts = [f"- {part[1:]}" if part.startswith("-") else f"+ {part}" for part in rest]
         return " ".join([first, *parts])
 
-    def embed(self, model: Encoder, *, truncate: bool = False) -> Float[np.ndarray, "dim"]:
+    def embed(self, model: EmbeddingModel, *, truncate: bool = False) -> Float[np.ndarray, "dim"]:
         """The query as one unit vector, float32. Raises QueryError, and what `embed_texts` and `embed_images` raise."""
         return self.combined(self.term_vectors(model, truncate=truncate))
 
-    def term_vectors(self, model: Encoder, *, truncate: bool = False) -> Float[np.ndarray, "terms dim"]:
+    def term_vectors(self, model: EmbeddingModel, *, truncate: bool = False) -> Float[np.ndarray, "terms dim"]:
         """Each term's unit vector, without its weight, in their order."""
         self._check()
         vectors = np.empty((len(self.terms), model.dim), np.float32)
-        texts, pictures = (self._places(kind) for kind in ("text", "picture"))
+        texts, pictures = (self._positions(kind) for kind in ("text", "picture"))
         if texts:
-            vectors[texts] = model.embed_texts([self.terms[at].value for at in texts], truncate=truncate)
+            vectors[texts] = model.embed_texts([self.terms[position].value for position in texts], truncate=truncate)
         if pictures:
             vectors[pictures] = model.embed_images(
-                [_picture(self.terms[at].value, model) for at in pictures], decode="fast"
+                [_picture(self.terms[position].value, model) for position in pictures], decode="fast"
             )
-        for at in self._places("vector"):
-            vectors[at] = _unit_vector(self.terms[at].value, model.dim)
+        for position in self._positions("vector"):
+            vectors[position] = _unit_vector(self.terms[position].value, model.dim)
         return vectors
 
     def combined(self, vectors: Float[np.ndarray, "terms *more dim"]) -> Float[np.ndarray, "*more dim"]:
@@ -145,8 +145,8 @@ class Query:
             raise QueryError(f"{self!r}: the terms cancel out, and nothing is left to look for. Change a weight.")
         return (total / lengths).astype(np.float32)
 
-    def _places(self, kind: TermKind) -> list[int]:
-        return [at for at, term in enumerate(self.terms) if term.kind == kind]
+    def _positions(self, kind: TermKind) -> list[int]:
+        return [position for position, term in enumerate(self.terms) if term.kind == kind]
 
     def _check(self) -> None:
         if not self.terms:
@@ -168,7 +168,7 @@ def _terms(thing: Any) -> tuple[Term, ...]:
     return (Term("picture", thing),)
 
 
-def _picture(value: Any, model: Encoder) -> Any:
+def _picture(value: Any, model: EmbeddingModel) -> Any:
     """A picture as `embed_images` takes it; of a RAW file its preview, read as an index reads it."""
     if isinstance(value, str | os.PathLike):
         path = os.fspath(value)
@@ -189,7 +189,7 @@ def _unit_vector(vector: np.ndarray, dim: int) -> np.ndarray:
     return vector / length
 
 
-def _shown(term: Term) -> str:
+def _term_text(term: Term) -> str:
     """A term as one would type it."""
     if term.kind == "text":
         inner = f"text({term.value!r})"

@@ -12,10 +12,10 @@ from diptych.errors import ArgumentError
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-LEAST_BACKGROUND = 10  # items; the spread of fewer tells nothing
+MIN_SAMPLE = 10  # items; the spread of fewer tells nothing
 
 
-class Background(NamedTuple):
+class SampleStatistics(NamedTuple):
     """The cosines of one query with a sample of an index's items: their mean, deviation and number."""
 
     mean: float
@@ -23,24 +23,24 @@ class Background(NamedTuple):
     count: int
 
     @classmethod
-    def of(cls, cosines: Float[np.ndarray, "items"]) -> Background:
+    def of(cls, cosines: Float[np.ndarray, "items"]) -> SampleStatistics:
         """From the sample's cosines. All of it counts, what fits the query too, so that the sample of a small index is
         the index."""
         if not len(cosines):
             return cls(0.0, 0.0, 0)
         return cls(float(cosines.mean()), float(cosines.std()), len(cosines))
 
-    def height(self, cosines: Float[np.ndarray, "hits"]) -> Float[np.ndarray, "hits"]:
+    def standardise(self, cosines: Float[np.ndarray, "hits"]) -> Float[np.ndarray, "hits"]:
         """How many deviations above the mean each is; 0 where there is no spread. What a mixed ranking goes by."""
         if self.std < 1e-6:  # all items are one, or there is but one
             return np.zeros(len(cosines))
         return (cosines - self.mean) / self.std
 
-    def z(self, cosines: Float[np.ndarray, "hits"]) -> list[float | None]:
-        """`height` for people, with None where the index holds too little to say: under 10 items, or all alike."""
-        if self.count < LEAST_BACKGROUND or self.std < 1e-6:
+    def z_scores(self, cosines: Float[np.ndarray, "hits"]) -> list[float | None]:
+        """`standardise` for people, with None where the index holds too little to say: under 10 items, or all alike."""
+        if self.count < MIN_SAMPLE or self.std < 1e-6:
             return [None] * len(cosines)
-        return [float(height) for height in self.height(cosines)]
+        return [float(z) for z in self.standardise(cosines)]
 
 
 def diverse_order(
@@ -63,14 +63,14 @@ def diverse_order(
         )
     if not len(vectors):
         return np.empty(0, np.int64)
-    gain, likeness = _scaled(np.asarray(relevance, np.float64)), _scaled(vectors @ vectors.T)
-    chosen = [int(gain.argmax())]
-    nearest = likeness[chosen[0]].copy()
+    scaled_relevance, similarity = _scaled(np.asarray(relevance, np.float64)), _scaled(vectors @ vectors.T)
+    chosen = [int(scaled_relevance.argmax())]
+    max_similarity = similarity[chosen[0]].copy()
     while len(chosen) < min(limit, len(vectors)):
-        value = (1 - diversity) * gain - diversity * nearest
-        value[chosen] = -np.inf
-        chosen.append(int(value.argmax()))
-        nearest = np.maximum(nearest, likeness[chosen[-1]])
+        scores = (1 - diversity) * scaled_relevance - diversity * max_similarity
+        scores[chosen] = -np.inf
+        chosen.append(int(scores.argmax()))
+        max_similarity = np.maximum(max_similarity, similarity[chosen[-1]])
     return np.array(chosen, np.int64)
 
 

@@ -27,7 +27,7 @@ from diptych.versions import TOKENIZING
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-    from diptych.index.search.query import Encoder, Query
+    from diptych.index.search.query import EmbeddingModel, Query
 
 SUBJECTS = (
     "a man", "a woman", "a child", "a crowd of people", "two friends", "a baby", "a dog", "a cat", "a bird", "a horse",
@@ -35,31 +35,31 @@ SUBJECTS = (
     "a flower", "a plate of food", "a cup of coffee", "a cake", "a house", "a bridge", "a statue", "a computer",
     "a book", "a chair", "a guitar", "a sign with words", "a toy",
 )  # fmt: skip
-PLACES = (
+SCENES = (
     "in the snow", "on a beach", "in a city street", "in a kitchen", "in a green field", "at night", "beside a lake",
     "in front of a wall", "under a blue sky", "on a table", "in a forest", "at a party",
 )  # fmt: skip
-SENTENCES = tuple(
-    f"{subject} {PLACES[(5 * row + 4 * turn) % len(PLACES)]}"
+BACKGROUND_SENTENCES = tuple(
+    f"{subject} {SCENES[(5 * row + 4 * turn) % len(SCENES)]}"
     for row, subject in enumerate(SUBJECTS)
     for turn in range(2)
 )
-COMPARED_AT_ONCE = 300_000  # items
+MAX_EXHAUSTIVE_ITEMS = 300_000  # items
 _BLOCK = 8192
 _HEADER_BYTES = 1024  # of NumPy's format, at most, for an array of two dimensions
-MOST_BEST = 10  # how many of the best hits count; of a small index a twentieth
+MAX_TOP_K = 10  # how many of the best hits count; of a small index a twentieth
 # Above this a query stands out. For texts: keeps 90 % of the true first hits of 25 nouns on Flickr8k, where
 # bench/relevance.py chooses it and reports on 25 others. Pictures are set beside those of the index: 90 % of them pass.
-TEXT_CUT, PICTURE_CUT = -0.33, -1.28
+TEXT_THRESHOLD, PICTURE_THRESHOLD = -0.33, -1.28
 
 
-class Neighbourly(Protocol):
-    """What is needed of an index of one modality; `diptych.vectors.nearest.Nearest` has it."""
+class VectorSearch(Protocol):
+    """What is needed of an index of one modality; `diptych.vectors.nearest.VectorIndex` has it."""
 
     def __len__(self) -> int: ...
 
     def search(
-        self, query: np.ndarray, k: int, *, among: np.ndarray | None = None
+        self, query: np.ndarray, k: int, *, allowed_ids: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]: ...
 
     @property
@@ -70,94 +70,96 @@ class Neighbourly(Protocol):
     def sample(self, count: int) -> tuple[np.ndarray, np.ndarray]: ...
 
 
-class Reach(NamedTuple):
-    """What background queries reach on the same items: mean and deviation of the mean cosine of their `best` hits, and
-    the `cut` above which a query of this make stands out."""
+class BackgroundStatistics(NamedTuple):
+    """What background queries reach on the same items: mean and deviation of the mean cosine of their `top_k` hits, and
+    the `threshold` above which a query of this make stands out."""
 
     mean: float
     std: float
-    best: int
-    cut: float
+    top_k: int
+    threshold: float
 
-    def standing(self, cosines: Float[np.ndarray, "hits"]) -> float:
+    def relevance_z(self, cosines: Float[np.ndarray, "hits"]) -> float:
         """How many deviations the best of these, sorted from the best down, stand above what other queries reach.
         -inf where there are none."""
-        return self.height(float(cosines[: self.best].mean())) if len(cosines) else -np.inf
+        return self.z_score(float(cosines[: self.top_k].mean())) if len(cosines) else -np.inf
 
-    def height(self, cosine: float) -> float:
+    def z_score(self, cosine: float) -> float:
         """The same of one cosine."""
         return (cosine - self.mean) / max(self.std, 1e-6)
 
 
-def reach(
+def background_statistics(
     query: Query,
-    nearest: Neighbourly,
+    nearest: VectorSearch,
     sentences: Float[np.ndarray, "sentences dim"],
     *,
-    among: Int[np.ndarray, "ids"] | None = None,
-) -> Reach:
+    allowed_ids: Int[np.ndarray, "ids"] | None = None,
+    threshold: float | None = None,
+) -> BackgroundStatistics:
     """Ask other queries of the same make: each text is replaced by one of the `sentences`, each picture or vector by an
     item of the index (which then may not find itself), and the weights stay."""
     count = len(sentences)
     ids, vectors = nearest.sample(count)
-    stand_ins, excluded = [], np.full((count, len(query.terms)), -1, np.int64)
-    for at, term in enumerate(query.terms):
-        rows = np.arange(count) + 37 * at  # another sentence for each term: 37 has no divisor in common with 64
+    substitutes, excluded = [], np.full((count, len(query.terms)), -1, np.int64)
+    for position, term in enumerate(query.terms):
+        rows = np.arange(count) + 37 * position  # another sentence for each term: 37 has no divisor in common with 64
         if term.kind == "text":
-            stand_ins.append(sentences[rows % count])
+            substitutes.append(sentences[rows % count])
         else:
-            stand_ins.append(vectors[rows % len(ids)])
-            excluded[:, at] = ids[rows % len(ids)]
-    best = best_count(len(nearest) if among is None else len(among))
-    kept, asked = _meaningful(query, np.stack(stand_ins, axis=1))
-    reached = _mean_best(nearest, asked, best, excluded[kept], among) if kept else [0.0]
-    has_text = any(term.kind == "text" for term in query.terms)
-    return Reach(float(np.mean(reached)), float(np.std(reached)), best, TEXT_CUT if has_text else PICTURE_CUT)
+            substitutes.append(vectors[rows % len(ids)])
+            excluded[:, position] = ids[rows % len(ids)]
+    top_k = top_k_for(len(nearest) if allowed_ids is None else len(allowed_ids))
+    kept, queries = _nonzero_queries(query, np.stack(substitutes, axis=1))
+    means = _mean_top_k(nearest, queries, top_k, excluded[kept], allowed_ids) if kept else [0.0]
+    if threshold is None:
+        threshold = TEXT_THRESHOLD if any(term.kind == "text" for term in query.terms) else PICTURE_THRESHOLD
+    return BackgroundStatistics(float(np.mean(means)), float(np.std(means)), top_k, threshold)
 
 
-def _meaningful(query: Query, stand_ins: Float[np.ndarray, "queries terms dim"]) -> tuple[list[int], np.ndarray]:
+def _nonzero_queries(query: Query, substitutes: Float[np.ndarray, "queries terms dim"]) -> tuple[list[int], np.ndarray]:
     """Which of these queries mean something, and their vectors. Others are a picture less the same, as one item of a
     small index, or two copies, may come to stand for both."""
     from diptych.index.search.query import QueryError
 
     kept: dict[int, np.ndarray] = {}
-    for at, vectors in enumerate(stand_ins):
+    for position, vectors in enumerate(substitutes):
         with suppress(QueryError):
-            kept[at] = query.combined(vectors)
+            kept[position] = query.combined(vectors)
     return list(kept), np.array(list(kept.values()))
 
 
-def best_count(size: int) -> int:
+def top_k_for(size: int) -> int:
     """How many of the best hits speak for an index of `size` items."""
-    return max(1, min(MOST_BEST, size // 20))
+    return max(1, min(MAX_TOP_K, size // 20))
 
 
-def _mean_best(
-    nearest: Neighbourly, asked: np.ndarray, best: int, excluded: np.ndarray, among: np.ndarray | None
+def _mean_top_k(
+    nearest: VectorSearch, queries: np.ndarray, top_k: int, excluded: np.ndarray, allowed_ids: np.ndarray | None
 ) -> list[float]:
-    """The mean of each query's `best` cosines, without its `excluded` items."""
-    wanted = best + excluded.shape[1]
-    ids = nearest.ids if among is None else np.intersect1d(among, nearest.ids)
-    if len(ids) <= COMPARED_AT_ONCE:  # then one product is faster than a search each
-        found = _best_of_all(nearest, ids, asked, wanted)
+    """The mean of each query's `top_k` cosines, without its `excluded` items."""
+    wanted = top_k + excluded.shape[1]
+    ids = nearest.ids if allowed_ids is None else np.intersect1d(allowed_ids, nearest.ids)
+    if len(ids) <= MAX_EXHAUSTIVE_ITEMS:  # then one product is faster than a search each
+        found = _exhaustive_top_k(nearest, ids, queries, wanted)
     else:
-        found = [nearest.search(vector, wanted, among=among) for vector in asked]
+        found = [nearest.search(vector, wanted, allowed_ids=allowed_ids) for vector in queries]
     means = []
     for (near, cosines), without in zip(found, excluded, strict=True):
-        kept = cosines[~np.isin(near, without)][:best]
+        kept = cosines[~np.isin(near, without)][:top_k]
         means.append(float(kept.mean()) if len(kept) else 0.0)
     return means
 
 
-def _best_of_all(
-    nearest: Neighbourly, ids: np.ndarray, asked: np.ndarray, count: int
+def _exhaustive_top_k(
+    nearest: VectorSearch, ids: np.ndarray, queries: np.ndarray, count: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Each query's `count` best with their cosines, best first, block by block."""
-    best_ids, best = np.full((len(asked), count), -1), np.full((len(asked), count), -np.inf, np.float32)
+    best_ids, best = np.full((len(queries), count), -1), np.full((len(queries), count), -np.inf, np.float32)
     for start in range(0, len(ids), _BLOCK):
         block = ids[start : start + _BLOCK]
-        cosines = np.hstack([best, asked @ nearest.vectors(block).T])
-        rows = np.hstack([best_ids, np.broadcast_to(block, (len(asked), len(block)))])
+        cosines = np.hstack([best, queries @ nearest.vectors(block).T])
+        rows = np.hstack([best_ids, np.broadcast_to(block, (len(queries), len(block)))])
         order = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
         best, best_ids = np.take_along_axis(cosines, order, 1), np.take_along_axis(rows, order, 1)
     order = np.argsort(-best, axis=1, kind="stable")
@@ -166,7 +168,7 @@ def _best_of_all(
 
 
 def sentence_vectors(
-    model: Encoder, folder: str | os.PathLike[str] | None, fingerprint: str
+    model: EmbeddingModel, folder: str | os.PathLike[str] | None, fingerprint: str
 ) -> Float[np.ndarray, "sentences dim"]:
     """The vectors of SENTENCES, kept in `folder` for the next time; a folder that cannot be written only costs time.
 
@@ -174,27 +176,27 @@ def sentence_vectors(
     """
 
     def embed() -> np.ndarray:
-        return model.embed_texts(SENTENCES, truncate=True)
+        return model.embed_texts(BACKGROUND_SENTENCES, truncate=True)
 
     if folder is None:
         return embed()
-    said = (fingerprint, str(TOKENIZING), *SENTENCES)
-    name = hashlib.blake2b("\n".join(said).encode(), digest_size=8).hexdigest()
-    shape = len(SENTENCES), model.dim
-    return _kept(IndexDirectory.of(folder), f"background-{name}.npy", embed, shape=shape)
+    identity = (fingerprint, str(TOKENIZING), *BACKGROUND_SENTENCES)
+    name = hashlib.blake2b("\n".join(identity).encode(), digest_size=8).hexdigest()
+    shape = len(BACKGROUND_SENTENCES), model.dim
+    return _cached_array(IndexDirectory.of(folder), f"background-{name}.npy", embed, shape=shape)
 
 
-def _kept(
+def _cached_array(
     directory: IndexDirectory, name: str, make: Callable[[], np.ndarray], *, shape: tuple[int, int]
 ) -> np.ndarray:
     """The array in a file, made and written where it is missing or damaged."""
     with suppress(OSError, ValueError, EOFError, MemoryError):  # the last is of a header that claims too much
-        most = _HEADER_BYTES + 4 * shape[0] * shape[1]
-        kept = np.load(BytesIO(directory.read(name, most)), allow_pickle=False)
-        if kept.shape == shape and kept.dtype == np.float32 and np.isfinite(kept).all():
-            return kept
-    made, file = make(), BytesIO()
-    np.save(file, made)
+        max_bytes = _HEADER_BYTES + 4 * shape[0] * shape[1]
+        cached = np.load(BytesIO(directory.read(name, max_bytes)), allow_pickle=False)
+        if cached.shape == shape and cached.dtype == np.float32 and np.isfinite(cached).all():
+            return cached
+    array, file = make(), BytesIO()
+    np.save(file, array)
     with suppress(OSError, IndexFault):
         directory.write(name, file.getvalue(), is_lasting=False)
-    return made
+    return array

@@ -56,6 +56,6 @@ class Found(NamedTuple):
 
     def _repr_html_(self) -> str:
         """The hits with small pictures, where a notebook shows a result."""
-        from diptych.index.search.notebook import Card, found_html
+        from diptych.index.search.notebook import Card, result_html
 
-        return found_html((Card(hit.path, hit.score, hit.z, hit.kind, hit.text) for hit in self.hits), self.searched)
+        return result_html((Card(hit.path, hit.score, hit.z, hit.kind, hit.text) for hit in self.hits), self.searched)

@@ -14,11 +14,11 @@ import numpy as np
 from diptych.errors import ArgumentError, Setting
 from diptych.index.model import called
 from diptych.index.search.filters import Filters
-from diptych.index.search.query import Encoder, Query
-from diptych.index.search.ranking import LEAST_BACKGROUND, Background, diverse_order
-from diptych.index.search.relevance import Neighbourly, Reach, reach, sentence_vectors
+from diptych.index.search.query import EmbeddingModel, Query
+from diptych.index.search.ranking import MIN_SAMPLE, SampleStatistics, diverse_order
+from diptych.index.search.relevance import BackgroundStatistics, VectorSearch, background_statistics, sentence_vectors
 from diptych.index.search.results import Found, Hit
-from diptych.index.search.shots import copies_of, first_of_shots, same_bytes
+from diptych.index.search.shots import copies_of, first_per_shot, same_bytes
 from diptych.media.items import Modality
 from diptych.scoring.zero_shot import unit
 from diptych.storage.faults import IndexModelError
@@ -33,7 +33,7 @@ _MORE = 4  # candidates asked for each hit where several may be of one file, or 
 _MARGIN = 8  # more than were asked for at first: a copy that ties two shots may rank right behind both
 
 
-_samples: WeakKeyDictionary[Neighbourly, tuple[int, np.ndarray]] = WeakKeyDictionary()
+_samples: WeakKeyDictionary[VectorSearch, tuple[int, np.ndarray]] = WeakKeyDictionary()
 
 
 class _Catalog(Protocol):
@@ -61,7 +61,7 @@ class Folder(Protocol):
     @property
     def under(self) -> str: ...
 
-    def nearest(self, modality: Modality) -> Neighbourly: ...
+    def nearest(self, modality: Modality) -> VectorSearch: ...
 
     def path_of(self, path: str) -> Path: ...
 
@@ -73,12 +73,12 @@ class Index(Protocol):
     def on_disk(self) -> Folder: ...
 
     @property
-    def model(self) -> Encoder: ...
+    def model(self) -> EmbeddingModel: ...
 
 
 class _Searched(NamedTuple):
     on_disk: Folder
-    model: Encoder
+    model: EmbeddingModel
 
 
 class _Candidates(NamedTuple):
@@ -87,9 +87,9 @@ class _Candidates(NamedTuple):
     folder: Folder
     items: list[Item]
     cosines: np.ndarray
-    background: Background
+    sample_statistics: SampleStatistics
     searched: int
-    reach: Reach | None = None
+    background_statistics: BackgroundStatistics | None = None
     standing: float | None = None
 
 
@@ -140,17 +140,23 @@ def search_all(
     count = max(limit * _MORE, 50) if diverse else limit
     asked = _Asked(query, vector, count, filters or Filters(), relevant, copies)
     found = [_candidates(index, one, asked) for one in wanted for index in indexes]
-    worth = [one.background.height(one.cosines) if len(wanted) > 1 else one.cosines for one in found]
+    worth = [one.sample_statistics.standardise(one.cosines) if len(wanted) > 1 else one.cosines for one in found]
     order = _merged(worth)
     if len(indexes) > 1:
         order = _once(found, order, copies)
     if diverse:
         order = _spread(found, worth, order, diverse, limit)
-    best = max((one for one in found if one.reach), key=lambda one: one.standing or 0, default=None)
+    best = max((one for one in found if one.background_statistics), key=lambda one: one.standing or 0, default=None)
     searched = sum(one.searched for one in found)
     hits = _hits(found, order[:limit], asked)
     refused = {name: None for index in indexes for name in index.on_disk.catalog.refused.values()}
-    return Found(hits, searched, best and best.standing, best and best.reach and best.reach.cut, tuple(refused))
+    return Found(
+        hits,
+        searched,
+        best and best.standing,
+        best and best.background_statistics and best.background_statistics.threshold,
+        tuple(refused),
+    )
 
 
 def in_one(
@@ -168,8 +174,8 @@ def in_one(
 
 def _in_folder(
     ask: Callable[Concatenate[Index, Options], Found],
-) -> Callable[Concatenate[Folder, Encoder, Options], Found]:
-    def search(folder: Folder, model: Encoder, *query: Options.args, **options: Options.kwargs) -> Found:
+) -> Callable[Concatenate[Folder, EmbeddingModel, Options], Found]:
+    def search(folder: Folder, model: EmbeddingModel, *query: Options.args, **options: Options.kwargs) -> Found:
         """The best hits of an index for a query that this model embeds, with the options of `search_all`."""
         return ask(_Searched(folder, model), *query, **options)
 
@@ -202,22 +208,26 @@ def _candidates(index: Index, modality: Modality, asked: _Asked) -> _Candidates:
     """The best hits of one modality in one index."""
     folder = index.on_disk
     nearest = folder.nearest(modality)
-    among = _allowed(folder, modality, asked.filters)
-    searched = len(nearest) if among is None else len(among)
-    items, cosines = _best_files(folder, nearest, asked, among) if searched else ([], np.empty(0, np.float32))
+    allowed_ids = _allowed(folder, modality, asked.filters)
+    searched = len(nearest) if allowed_ids is None else len(allowed_ids)
+    items, cosines = _best_files(folder, nearest, asked, allowed_ids) if searched else ([], np.empty(0, np.float32))
     if not items:  # nothing passes, or what does is too new for a cache that another process is updating
-        return _Candidates(folder, items, cosines, Background(0, 0, 0), searched)
-    background = Background.of(_sample(nearest) @ asked.vector)
-    if not asked.relevant or searched < LEAST_BACKGROUND:  # the spread of fewer tells nothing
-        return _Candidates(folder, items, cosines, background, searched)
+        return _Candidates(folder, items, cosines, SampleStatistics(0, 0, 0), searched)
+    sample_statistics = SampleStatistics.of(_sample(nearest) @ asked.vector)
+    if not asked.relevant or searched < MIN_SAMPLE:  # the spread of fewer tells nothing
+        return _Candidates(folder, items, cosines, sample_statistics, searched)
     sentences = sentence_vectors(index.model, folder.place, str(folder.catalog.facts().get("fingerprint", "")))
-    other = reach(asked.query, nearest, sentences, among=among)
-    standing = other.standing(nearest.search(asked.vector, other.best, among=among)[1])
-    kept = int(sum(other.height(float(cosine)) >= other.cut for cosine in cosines)) if standing >= other.cut else 0
-    return _Candidates(folder, items[:kept], cosines[:kept], background, searched, other, standing)
+    other = background_statistics(asked.query, nearest, sentences, allowed_ids=allowed_ids)
+    standing = other.relevance_z(nearest.search(asked.vector, other.top_k, allowed_ids=allowed_ids)[1])
+    kept = (
+        int(sum(other.z_score(float(cosine)) >= other.threshold for cosine in cosines))
+        if standing >= other.threshold
+        else 0
+    )
+    return _Candidates(folder, items[:kept], cosines[:kept], sample_statistics, searched, other, standing)
 
 
-def _sample(nearest: Neighbourly) -> np.ndarray:
+def _sample(nearest: VectorSearch) -> np.ndarray:
     """The vectors that backgrounds are taken from, drawn once for as long as nothing comes or goes."""
     count, vectors = _samples.get(nearest, (-1, None))
     if vectors is None or count != len(nearest):
@@ -236,16 +246,16 @@ def _allowed(folder: Folder, modality: Modality, filters: Filters) -> np.ndarray
 
 
 def _best_files(
-    folder: Folder, nearest: Neighbourly, asked: _Asked, among: np.ndarray | None
+    folder: Folder, nearest: VectorSearch, asked: _Asked, allowed_ids: np.ndarray | None
 ) -> tuple[list[Item], np.ndarray]:
     """The best items, at most one of a shot or a video; more are asked for until there are enough, or no more to be
     had. Their cosines are of vectors that rounding may have made a little longer than 1."""
-    number, size = asked.count + _MARGIN, len(nearest) if among is None else len(among)
+    number, size = asked.count + _MARGIN, len(nearest) if allowed_ids is None else len(allowed_ids)
     while True:
-        ids, cosines = nearest.search(asked.vector, min(number, size), among=among)
+        ids, cosines = nearest.search(asked.vector, min(number, size), allowed_ids=allowed_ids)
         by_id = dict(zip(ids.tolist(), cosines.tolist(), strict=True))
         items = folder.catalog.items(ids.tolist())
-        first = _first_of_each(items) if asked.copies else first_of_shots(folder.catalog, items)
+        first = _first_of_each(items) if asked.copies else first_per_shot(folder.catalog, items)
         if len(first) >= asked.count or number >= size:
             items = first[: asked.count]
             return items, np.clip(np.array([by_id[item.id] for item in items], np.float32), -1, 1)
@@ -348,9 +358,9 @@ def _named(path: Path) -> str:
 
 def _hit(candidates: _Candidates, at: int, shot: _Shot) -> Hit:
     item, cosine = shot.item, candidates.cosines[at]
-    details = item.details
+    details, (z,) = item.details, candidates.sample_statistics.z_scores(np.array([cosine]))
     return Hit(
-        candidates.folder.path_of(item.path), float(cosine), candidates.background.z(np.array([cosine]))[0],
+        candidates.folder.path_of(item.path), float(cosine), z,
         item.kind, item.modality, item.at_s, item.line, item.text, item.id, item.size,
         details.width, details.height, details.taken_at, details.latitude, details.longitude, details.camera,
         details.caption, shot.copies,

@@ -82,7 +82,7 @@ def update(
     started = time.perf_counter()
     wanted, under = _Wanted(progress, given, processes), "" if reindex else folder.under
     catalog, state = _read(folder, under, reindex)
-    rules = folder.given.over(Rules.of(state.facts, is_trusted=folder.trust.holds))
+    rules = folder.given.over(Rules.of(state.facts, is_trusted=folder.trust.is_trusted))
     found = find(folder.root, rules, under, holds_index=not folder.is_apart)
     if reindex:
         _check_mounted(folder, state, found)
@@ -98,7 +98,7 @@ def update(
         if not under:
             _note(folder, catalog, state.facts, rules, found)
     after = catalog.summary(*inside(under))
-    caches.refresh(catalog, folder.place, after.facts, after.counts, arranging=arranging)
+    caches.refresh(catalog, folder.place, after.facts, after.counts, on_build=arranging)
     met = found.failures | done.failures
     unmet = found.files.keys() - met.keys()
     earlier = {path: why for path, why in after.failures.items() if path in unmet}
@@ -228,7 +228,7 @@ def _note(folder: IndexFolder, catalog: Catalog, before: Mapping[str, Any], rule
     """Note the facts of an update. Where the root or the following of links changes, the index is signed again."""
     facts = _noted(folder.root, rules, found)
     if folder.trust.is_changing or any(before.get(key) != facts[key] for key in ("root", "follow_links")):
-        with folder.trust.moving(catalog.opened_facts, folder.root, follow_links=rules.follow_links):
+        with folder.trust.signing_root(catalog.opened_facts, folder.root, follow_links=rules.follow_links):
             catalog.set_facts(facts)
     else:
         catalog.set_facts(facts)

@@ -332,12 +332,12 @@ def test_a_cache_that_claims_more_than_the_catalog_holds_is_not_opened(
 
     with open_index(folder) as index:
         wanted, directory = caches._wanted(index.catalog, "picture"), caches.directory_of(index.place, "picture")
-        opened = [caches._at(directory, wanted.stamp, wanted)]
-        real = vector_files.Head.read
+        opened = [caches._open_valid(directory, wanted.stamp, wanted)]
+        real = vector_files.VectorFilesHeader.read
         for changes in ({"rows": 20_000}, {"dim": 2 * DIM}):
             claimed = replace(real(directory), **changes)
-            monkeypatch.setattr(vector_files.Head, "read", lambda directory, claimed=claimed: claimed)
-            opened.append(caches._at(directory, wanted.stamp, wanted))
+            monkeypatch.setattr(vector_files.VectorFilesHeader, "read", lambda directory, claimed=claimed: claimed)
+            opened.append(caches._open_valid(directory, wanted.stamp, wanted))
     assert [one is not None for one in opened] == [True, False, False]
 
 

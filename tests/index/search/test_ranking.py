@@ -1,4 +1,4 @@
-"""Backgrounds, and results that are unlike each other."""
+"""Sample statistics, and results that are unlike each other."""
 
 import numpy as np
 import pytest
@@ -6,21 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from searched import noise, unit
 
-from diptych.index.search.ranking import Background, diverse_order
+from diptych.index.search.ranking import SampleStatistics, diverse_order
 
 
 def test_z_counts_deviations_above_the_mean() -> None:
-    background = Background.of(np.array([0.0, 0.2] * 10))
-    assert background == pytest.approx((0.1, 0.1, 20))
-    assert background.z(np.array([0.3, 0.1])) == pytest.approx([2, 0])
+    statistics = SampleStatistics.of(np.array([0.0, 0.2] * 10))
+    assert statistics == pytest.approx((0.1, 0.1, 20))
+    assert statistics.z_scores(np.array([0.3, 0.1])) == pytest.approx([2, 0])
 
 
-def test_a_background_that_is_too_small_says_nothing_and_still_ranks() -> None:
-    few = Background.of(np.array([0.0, 0.2, 0.0]))
-    assert few.z(np.array([0.2])) == [None]
-    assert few.height(np.array([0.2]))[0] > few.height(np.array([0.0]))[0]
-    assert Background.of(np.full(20, 0.3)).z(np.array([0.3])) == [None]
-    assert Background.of(np.empty(0)).height(np.array([0.3])) == [0]
+def test_a_sample_that_is_too_small_has_no_z_and_still_ranks() -> None:
+    few = SampleStatistics.of(np.array([0.0, 0.2, 0.0]))
+    assert few.z_scores(np.array([0.2])) == [None]
+    assert few.standardise(np.array([0.2]))[0] > few.standardise(np.array([0.0]))[0]
+    assert SampleStatistics.of(np.full(20, 0.3)).z_scores(np.array([0.3])) == [None]
+    assert SampleStatistics.of(np.empty(0)).standardise(np.array([0.3])) == [0]
 
 
 def test_the_second_of_two_alike_waits() -> None:

@@ -10,7 +10,13 @@ from searched import DIM, Searched, TableModel, noise, unit
 
 from diptych.index.search.filters import Filters
 from diptych.index.search.query import Query
-from diptych.index.search.relevance import SENTENCES, Reach, best_count, reach, sentence_vectors
+from diptych.index.search.relevance import (
+    BACKGROUND_SENTENCES,
+    BackgroundStatistics,
+    background_statistics,
+    sentence_vectors,
+    top_k_for,
+)
 from diptych.index.search.results import Found
 from diptych.index.search.search import search
 from diptych.media.items import Part
@@ -133,20 +139,20 @@ def test_background_sentences_are_embedded_once(index: Searched) -> None:
     (kept,) = index.place.glob("background-*.npy")
     kept.write_bytes(kept.read_bytes()[:100])  # damaged: made again
     again = sentence_vectors(index.model, index.place, "a")
-    assert again == pytest.approx(index.model.embed_texts(SENTENCES))
-    assert len(np.load(kept)) == len(SENTENCES)
+    assert again == pytest.approx(index.model.embed_texts(BACKGROUND_SENTENCES))
+    assert len(np.load(kept)) == len(BACKGROUND_SENTENCES)
     sentence_vectors(index.model, index.place / "gone", "a")  # no place to keep them: an answer all the same
-    assert len({*SENTENCES}) == len(SENTENCES) == 64
+    assert len({*BACKGROUND_SENTENCES}) == len(BACKGROUND_SENTENCES) == 64
 
 
 def test_a_picture_is_set_beside_others_of_the_index_that_do_not_find_themselves(index: Searched) -> None:
     """The background of a picture query: what each picture reaches among the others."""
     nearest = index.nearest("picture")
-    found = reach(Query.image("dog.jpg"), nearest, noise(64, 3))
+    found = background_statistics(Query.image("dog.jpg"), nearest, noise(64, 3))
     ids, vectors = nearest.sample(64)
     likeness = vectors @ nearest.stored.T
     likeness[np.arange(len(ids)), [nearest.ids.tolist().index(one) for one in ids]] = -1
-    best = np.sort(likeness, axis=1)[:, ::-1][:, : best_count(len(nearest))].mean(axis=1)
+    best = np.sort(likeness, axis=1)[:, ::-1][:, : top_k_for(len(nearest))].mean(axis=1)
     best = best[np.arange(64) % len(ids)]
     assert (found.mean, found.std) == pytest.approx((best.mean(), best.std()), abs=1e-4)
 
@@ -165,12 +171,13 @@ def test_stand_ins_that_cancel_out_are_left_out(tmp_path: Path, count: int) -> N
 def test_many_items_are_searched_and_few_are_compared_at_once(index: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways give one answer, filtered or not."""
     nearest, query = index.nearest("picture"), Query.image("dog.jpg") - Query.text("snow")
-    for among in (None, nearest.ids[::2]):
+    for allowed_ids in (None, nearest.ids[::2]):
         monkeypatch.setattr("diptych.index.search.relevance._BLOCK", 7)
-        at_once = reach(query, nearest, noise(64, 3), among=among)
+        at_once = background_statistics(query, nearest, noise(64, 3), allowed_ids=allowed_ids)
         with monkeypatch.context() as context:
-            context.setattr("diptych.index.search.relevance.COMPARED_AT_ONCE", 0)
-            assert reach(query, nearest, noise(64, 3), among=among) == pytest.approx(at_once, abs=1e-5)
+            context.setattr("diptych.index.search.relevance.MAX_EXHAUSTIVE_ITEMS", 0)
+            other = background_statistics(query, nearest, noise(64, 3), allowed_ids=allowed_ids)
+        assert other == pytest.approx(at_once, abs=1e-5)
 
 
 def test_items_that_the_cache_does_not_have_yet(index: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,9 +190,9 @@ def test_items_that_the_cache_does_not_have_yet(index: Searched, monkeypatch: py
 
 
 def test_how_many_hits_speak_for_an_index() -> None:
-    assert [best_count(size) for size in (0, 1, 19, 40, 200, 10**6)] == [1, 1, 1, 2, 10, 10]
-    assert Reach(0.2, 0.1, 2, 0).standing(np.array([0.5, 0.3, 0.1])) == pytest.approx(2)
-    assert Reach(0.2, 0.1, 2, 0).standing(np.empty(0)) == -np.inf
+    assert [top_k_for(size) for size in (0, 1, 19, 40, 200, 10**6)] == [1, 1, 1, 2, 10, 10]
+    assert BackgroundStatistics(0.2, 0.1, 2, 0).relevance_z(np.array([0.5, 0.3, 0.1])) == pytest.approx(2)
+    assert BackgroundStatistics(0.2, 0.1, 2, 0).relevance_z(np.empty(0)) == -np.inf
 
 
 @given(st.integers(-5, 0), st.floats(-3, 3))

@@ -17,7 +17,7 @@ from index_model import InlineReaders, PixelModel, draw
 from diptych.cli import FAILED, OK
 from diptych.errors import Words, worded
 from diptych.index.local import LocalIndex, open_index
-from diptych.index.trust import own_indexes
+from diptych.index.trust import trusted_indexes
 from diptych.index.trust.identity import LIMIT, NAME, Facts
 from diptych.index.trust.trust import Trust
 from diptych.media.reading import readers
@@ -58,9 +58,9 @@ def trust_in(place: Path, *, said: list[str] | None = None, **settings: Any) -> 
 
 def is_known(place: Path, facts: Mapping[str, Any] | None = None) -> bool:
     trust = trust_in(place)
-    trust.known()
+    trust.is_known()
     trust.confirm(facts or FACTS._asdict())
-    return trust.holds
+    return trust.is_trusted
 
 
 # --- killed
@@ -202,9 +202,9 @@ def test_any_number_may_write_at_once(tmp_path: Path, how: str) -> None:
                 if how == "accepted":
                     trust.accept(FACTS._asdict())
                 else:
-                    with trust.changing(FACTS):
+                    with trust.signing_catalog(FACTS):
                         pass
-            code = not trust.holds
+            code = not trust.is_trusted
         finally:
             os._exit(code)
     os.close(go)
@@ -298,14 +298,14 @@ def earlier(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     compiled.mkdir(parents=True)
     (compiled / "text-tower").touch()
     installed_ns = time.time_ns() + 10**9
-    monkeypatch.setattr(own_indexes, "installed_ns", lambda: installed_ns)
+    monkeypatch.setattr(trusted_indexes, "installed_ns", lambda: installed_ns)
     monkeypatch.setattr(time, "time_ns", lambda: installed_ns + 10**9)  # it is used for the first time after that
     monkeypatch.setattr("diptych.embedder.load", lambda name, **options: MODELS[name])
     return folder
 
 
 def test_an_index_of_an_earlier_version_is_accepted_once(cli: Cli, earlier: Path) -> None:
-    line = f"{earlier / '.diptych'} was here before indexes were signed, and is yours: it is accepted as such with its"
+    line = f"{earlier / '.diptych'} was made before indexes were signed, and is yours: it is accepted with its"
     said = cli("search", "a star", earlier)
     assert (said.code, said.err.count(line)) == (OK, 1)
     again = cli("search", "a star", earlier)
@@ -330,9 +330,9 @@ def test_one_whose_update_was_killed_is_accepted_too(
     for name in ("catalog.sqlite", "catalog.sqlite-journal"):
         os.replace(copy / name, place / name)
     changed_ns = (place / "catalog.sqlite").stat().st_ctime_ns
-    monkeypatch.setattr(own_indexes, "installed_ns", lambda: changed_ns + 1)
+    monkeypatch.setattr(trusted_indexes, "installed_ns", lambda: changed_ns + 1)
     said = cli("search", "a star", earlier)
-    assert (said.code, said.err.count("was here before indexes were signed")) == (OK, 1)
+    assert (said.code, said.err.count("was made before indexes were signed")) == (OK, 1)
 
 
 def no_use_before(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,7 +340,7 @@ def no_use_before(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def used_this_version_alone(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own_indexes, "installed_ns", lambda: (tmp_path / "cache").stat().st_ctime_ns - 1)
+    monkeypatch.setattr(trusted_indexes, "installed_ns", lambda: (tmp_path / "cache").stat().st_ctime_ns - 1)
 
 
 def nothing_in_the_cache(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,14 +349,14 @@ def nothing_in_the_cache(place: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def came_after_the_installation(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now_ns = (place / "catalog.sqlite").stat().st_ctime_ns
-    own_indexes.key()
-    monkeypatch.setattr(own_indexes, "installed_ns", lambda: now_ns)
+    trusted_indexes.key()
+    monkeypatch.setattr(trusted_indexes, "installed_ns", lambda: now_ns)
 
 
 def came_after_the_first_use(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now_ns = (place / "catalog.sqlite").stat().st_ctime_ns
     monkeypatch.setattr(time, "time_ns", lambda: now_ns)
-    own_indexes.key()
+    trusted_indexes.key()
 
 
 def is_anothers(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,8 +397,8 @@ def test_a_configuration_that_cannot_be_written_hinders_nothing(
 ) -> None:
     monkeypatch.setattr("diptych.embedder.load", lambda name, **options: MODELS[name])
     said = cli("index", folder, "--model", "tests/pixels")
-    assert (said.code, said.err.count(": Not a directory), so nothing notes")) == (OK, 1)
-    assert "has to be named each time with --model, or trusted with --trust" in said.err
+    assert (said.code, said.err.count(": Not a directory), so it does not record")) == (OK, 1)
+    assert "each time, name any model but the bundled one with --model or trust it with --trust" in said.err
     said = cli("search", "a star", folder)
     assert (said.code, ": Not a directory)" in said.err) == (FAILED, True)
     for each in (("--model", "tests/pixels"), ("--trust",)):
@@ -421,7 +421,7 @@ def test_a_key_that_is_damaged_is_told(cli: Cli, folder: Path, monkeypatch: pyte
     for content in ("", "{}", '{"secret": "00", "since_ns": 1, "used_before": true}'):
         (configuration.folder() / "key.json").write_text(content)
         said = cli("search", "a star", folder)
-        assert (said.code, f"{configuration.folder() / 'key.json'} is no key" in said.err) == (FAILED, True)
+        assert (said.code, f"{configuration.folder() / 'key.json'} is not a valid key" in said.err) == (FAILED, True)
 
 
 def test_an_index_that_cannot_be_written_is_known_by_its_path(

@@ -1,4 +1,4 @@
-"""What can be said of an index that came from elsewhere: whose it is, since when it is here, what it asks for."""
+"""Describes an untrusted index to the user: its owner, its dates, and the model or root that it names."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from diptych.display.escaping import harmless
 from diptych.errors import Setting, Words
-from diptych.index.trust.own_indexes import told
+from diptych.index.trust.trusted_indexes import describe_error
 from diptych.storage.directory import IndexDirectory
 from diptych.storage.faults import IndexFault, IndexUntrustedError
 
 _CATALOG = "catalog.sqlite"
-_LONGEST = 200  # letters of what it says of itself
+_LONGEST = 200  # characters of a quoted value
 
 
-def is_here_before(directory: IndexDirectory, until_ns: int) -> bool:
-    """Whether the index is the user's own and its catalog's status has not changed since this time, which no archive
-    and no download can set back."""
+def predates(directory: IndexDirectory, until_ns: int) -> bool:
+    """Whether the index is the user's own and its catalog's status has not changed since this time. Neither an archive
+    nor a download can set the status time back."""
     if not hasattr(os, "geteuid"):
         return False
     with suppress(OSError, IndexFault):
@@ -30,21 +30,21 @@ def is_here_before(directory: IndexDirectory, until_ns: int) -> bool:
     return False
 
 
-def untrusted(
+def untrusted_error(
     directory: IndexDirectory,
-    said: Mapping[str, Any],
+    claimed: Mapping[str, Any],
     *,
-    altered: bool = False,
+    is_altered: bool = False,
     trouble: Exception | None = None,
     root: bool = False,
 ) -> IndexUntrustedError:
-    """What to say of an index that was not made here, whose facts are `said`, and which asks for a model, or with
-    `root` for the folder that it says it is of."""
-    asks = f"the pictures in {shown(said.get('root'))}" if root else f"the model {shown(said.get('model'))}"
-    why = "has changed since it was made or accepted here" if altered else "was neither made nor accepted here"
-    unknown = f" (your configuration cannot be read: {told(trouble)})" if trouble else ""
+    """The error for an index that was not made here and has these facts. It names the model that the index asks for, or
+    with `root` the folder of its pictures."""
+    asks = f"the pictures in {shown(claimed.get('root'))}" if root else f"the model {shown(claimed.get('model'))}"
+    why = "has changed since it was made or accepted here" if is_altered else "was neither made nor accepted here"
+    unknown = f" (your configuration cannot be read: {describe_error(trouble)})" if trouble else ""
     return IndexUntrustedError(
-        f"the index in {directory} {why}{unknown}, and asks for {asks} ({_origin(directory, said)}).",
+        f"the index in {directory} {why}{unknown}, and asks for {asks} ({_origin(directory, claimed)}).",
         remedy=_remedy(root),
     )
 
@@ -59,19 +59,19 @@ def _remedy(root: bool) -> Words:
     ]  # fmt: skip
 
 
-def _origin(directory: IndexDirectory, said: Mapping[str, Any]) -> str:
+def _origin(directory: IndexDirectory, claimed: Mapping[str, Any]) -> str:
     words = []
     if catalog := directory.status(_CATALOG):
         words.append(f"dated {(dated := _day(catalog.st_mtime))}")
         here = _day(catalog.st_ctime)
-        if hasattr(os, "geteuid") and here != dated:  # elsewhere it is no time of a change
+        if hasattr(os, "geteuid") and here != dated:  # on Windows it is the time of creation
             words.append(f"here, or changed, since {here}")
         words += _owner(catalog.st_uid)
-    return ", ".join([*words, f"made by diptych {shown(said.get('version'))} as it says"])
+    return ", ".join([*words, f"made by diptych {shown(claimed.get('version'))} as it says"])
 
 
 def _owner(uid: int) -> list[str]:
-    """Whose it is, where that is somebody else."""
+    """The owner, if that is another user."""
     if not hasattr(os, "geteuid") or uid == os.geteuid():
         return []
     with suppress(ImportError, KeyError):
@@ -84,14 +84,14 @@ def _owner(uid: int) -> list[str]:
 def _day(seconds: float) -> str:
     with suppress(OverflowError, ValueError, OSError):
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-    return "no day of ours"
+    return "an unknown day"
 
 
 def shown(value: object) -> str:
-    """What a stranger's file says, in quotes, with escapes for what is not seen."""
+    """A value from an untrusted file, quoted, with control characters escaped."""
     return cut(harmless(repr(value))) if value is not None else "nothing"
 
 
 def cut(text: str) -> str:
-    """A text, or its beginning."""
+    """A text, truncated."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
