@@ -5,52 +5,53 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from diptych.checkpoint import CheckpointError as CheckpointError
-    from diptych.checkpoint import HubError as HubError
     from diptych.data.loading.augmentation import Augmentation as Augmentation
-    from diptych.data.samples import DataError as DataError
     from diptych.embedder import Embedder as Embedder
     from diptych.embedder import load as load
     from diptych.errors import ArgumentError as ArgumentError
     from diptych.errors import ArgumentTypeError as ArgumentTypeError
+    from diptych.errors import CheckpointError as CheckpointError
+    from diptych.errors import DataError as DataError
     from diptych.errors import DiptychError as DiptychError
+    from diptych.errors import FilterError as FilterError
+    from diptych.errors import HubError as HubError
+    from diptych.errors import ImageError as ImageError
+    from diptych.errors import IndexBusyError as IndexBusyError
+    from diptych.errors import IndexDamagedError as IndexDamagedError
+    from diptych.errors import IndexDirectoryError as IndexDirectoryError
+    from diptych.errors import IndexModelError as IndexModelError
+    from diptych.errors import IndexNotWritableError as IndexNotWritableError
+    from diptych.errors import IndexUntrustedError as IndexUntrustedError
+    from diptych.errors import MissingExtraError as MissingExtraError
+    from diptych.errors import PatternError as PatternError
+    from diptych.errors import QueryError as QueryError
+    from diptych.errors import ReaderProcessError as ReaderProcessError
+    from diptych.errors import SearchIndexError as SearchIndexError
     from diptych.errors import Setting as Setting
+    from diptych.errors import TextError as TextError
+    from diptych.errors import TokenizerError as TokenizerError
     from diptych.exporting import convert as convert
-    from diptych.extras import MissingExtraError as MissingExtraError
     from diptych.failures import EmbeddingResult as EmbeddingResult
     from diptych.failures import Failure as Failure
-    from diptych.failures import TextError as TextError
     from diptych.index.catalog.catalog import Counts as Counts
     from diptych.index.catalog.facts import Rules as Rules
     from diptych.index.doctor import Finding as Finding
     from diptych.index.doctor import examine as examine
     from diptych.index.local import LocalIndex as LocalIndex
     from diptych.index.local import open_index as open_index
-    from diptych.index.search.filters import FilterError as FilterError
     from diptych.index.search.filters import Filters as Filters
     from diptych.index.search.query import Query as Query
-    from diptych.index.search.query import QueryError as QueryError
     from diptych.index.search.query import Term as Term
     from diptych.index.search.results import Found as Found
     from diptych.index.search.results import Hit as Hit
     from diptych.index.search.search import search_all as search_all
     from diptych.index.update.results import Updated as Updated
     from diptych.inference.heat_map import HeatMap as HeatMap
-    from diptych.media.images import ImageError as ImageError
     from diptych.media.images import Preprocess as Preprocess
-    from diptych.media.path_patterns import PatternError as PatternError
-    from diptych.media.reading.child_process import ReaderError as ReaderError
     from diptych.nets.config import CLIPConfig as CLIPConfig
     from diptych.scoring.locate import Box as Box
     from diptych.scoring.metrics import Retrieval as Retrieval
     from diptych.scoring.zero_shot import Classification as Classification
-    from diptych.storage.faults import IndexBusyError as IndexBusyError
-    from diptych.storage.faults import IndexDamagedError as IndexDamagedError
-    from diptych.storage.faults import IndexFault as IndexFault
-    from diptych.storage.faults import IndexModelError as IndexModelError
-    from diptych.storage.faults import IndexPlaceError as IndexPlaceError
-    from diptych.storage.faults import IndexUntrustedError as IndexUntrustedError
-    from diptych.text.tokenizer import TokenizerError as TokenizerError
     from diptych.text.tokenizer import Tokens as Tokens
     from diptych.training.config import TrainConfig as TrainConfig
     from diptych.training.finetuning.forgetting import Forgetting as Forgetting
@@ -95,30 +96,36 @@ _HOMES = {
     "Setting": "diptych.errors",
     "ArgumentError": "diptych.errors",
     "ArgumentTypeError": "diptych.errors",
-    "TextError": "diptych.failures",
-    "MissingExtraError": "diptych.extras",
-    "ImageError": "diptych.media.images",
-    "TokenizerError": "diptych.text.tokenizer",
-    "CheckpointError": "diptych.checkpoint",
-    "HubError": "diptych.checkpoint",
-    "DataError": "diptych.data.samples",
-    "QueryError": "diptych.index.search.query",
-    "FilterError": "diptych.index.search.filters",
-    "PatternError": "diptych.media.path_patterns",
-    "IndexFault": "diptych.storage.faults",
-    "IndexModelError": "diptych.storage.faults",
-    "IndexBusyError": "diptych.storage.faults",
-    "IndexPlaceError": "diptych.storage.faults",
-    "IndexUntrustedError": "diptych.storage.faults",
-    "IndexDamagedError": "diptych.storage.faults",
-    "ReaderError": "diptych.media.reading.child_process",
+    "TextError": "diptych.errors",
+    "MissingExtraError": "diptych.errors",
+    "ImageError": "diptych.errors",
+    "TokenizerError": "diptych.errors",
+    "CheckpointError": "diptych.errors",
+    "HubError": "diptych.errors",
+    "DataError": "diptych.errors",
+    "QueryError": "diptych.errors",
+    "FilterError": "diptych.errors",
+    "PatternError": "diptych.errors",
+    "SearchIndexError": "diptych.errors",
+    "IndexModelError": "diptych.errors",
+    "IndexBusyError": "diptych.errors",
+    "IndexDirectoryError": "diptych.errors",
+    "IndexNotWritableError": "diptych.errors",
+    "IndexUntrustedError": "diptych.errors",
+    "IndexDamagedError": "diptych.errors",
+    "ReaderProcessError": "diptych.errors",
 }
 
 __all__ = ["__version__", *_HOMES]
 
 
 # Old public name -> new name, until version 0.3.
-_RENAMED = {"Embedded": "EmbeddingResult"}
+_RENAMED = {
+    "Embedded": "EmbeddingResult",
+    "IndexFault": "SearchIndexError",
+    "IndexPlaceError": "IndexDirectoryError",
+    "ReaderError": "ReaderProcessError",
+}
 
 
 def __getattr__(name: str) -> object:

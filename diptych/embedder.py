@@ -12,13 +12,13 @@ import numpy as np
 
 from diptych.checkpoint.finding import BUNDLED as BUNDLED
 from diptych.checkpoint.fingerprint import as_read_before, fingerprint
-from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of
+from diptych.checkpoint.state import Checkpoint, preprocessing_of
 from diptych.checkpoint.weights.finite import checked_bias, multiplied_out
 from diptych.deprecation import renamed_arguments, renamed_attributes
 from diptych.engines import Engine, EngineName, choose_engine, device_name  # before torch is imported
 from diptych.engines.converted import Numbers
-from diptych.errors import ArgumentError
-from diptych.failures import EmbeddingResult, Failure, TextError, invalid_texts, listed, no_text, several
+from diptych.errors import ArgumentError, CheckpointError, TextError, TokenizerError
+from diptych.failures import EmbeddingResult, Failure, invalid_texts, listed, no_text, several
 from diptych.inference import batching
 from diptych.inference.batching import Encode, Key, Progress
 from diptych.inference.labels import LabelSet, label_vectors
@@ -26,7 +26,7 @@ from diptych.media.images import Decode, preprocess, squared
 from diptych.media.images import Source as ImageSource
 from diptych.scoring import zero_shot
 from diptych.scoring.zero_shot import PLAIN_TEMPLATES, Calibration, Classification, Labels, Templates, label_names
-from diptych.text.tokenizer import Tokenizer, TokenizerError, Tokens, check_ids, missing
+from diptych.text.tokenizer import Tokenizer, Tokens, check_ids, missing
 
 if TYPE_CHECKING:
     import torch

@@ -1,4 +1,41 @@
-"""What goes wrong through no fault of the program: errors that each face can word in its own way."""
+"""All errors that this package raises on purpose, as one tree, and the wording of their messages.
+
+A message may refer to an argument. Each interface words that reference in its own way: `truncate=True` in Python,
+`--truncate` on the command line.
+
+DiptychError
+    ArgumentError
+        ArgumentTypeError
+    MissingExtraError
+    CheckpointError
+        HubError
+    TokenizerError
+    TokenizerFileError
+    CleaningError
+    ImageError
+    TextError
+    ReaderProcessError
+    DataError
+    CheckpointNotSavedError
+    SearchIndexError
+        IndexDirectoryError
+            IndexNotWritableError
+        IndexBusyError
+        IndexModelError
+        IndexUntrustedError
+        IndexDamagedError
+            IndexUnsafeError
+            IndexNewerError
+    QueryError
+    FilterError
+    PatternError
+    VectorFilesError
+    FileError
+    JSONError
+    FetchError
+    TooSlowError
+    OutputError
+"""
 
 from __future__ import annotations
 
@@ -6,13 +43,16 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
+from diptych.deprecation import RenamedAttribute
+
+# --- wording
+
 
 class Setting(NamedTuple):
-    """An argument of this library in what an error says, which each face words in its own way: `truncate=True` in
-    Python, `--truncate` on the command line.
+    """A reference to an argument of this library in a message.
 
-    `value` None stands for the argument itself, and a word in capitals for what the reader has to put there. `call` is
-    the function that takes it, where that is not the one that raised, such as "index.update".
+    `value` None stands for the argument itself, and a word in capitals for a value that the reader chooses. `call` is
+    the function that takes the argument, if it is not the one that raised, such as "index.update".
     """
 
     name: str
@@ -20,40 +60,46 @@ class Setting(NamedTuple):
     call: str = ""
 
 
-Words: TypeAlias = "str | Sequence[str | Setting]"
+MessageParts: TypeAlias = "str | Sequence[str | Setting]"
 Wording: TypeAlias = Callable[[Setting], str]
 
 
-def in_python(setting: Setting) -> str:
-    """A setting as a caller writes it."""
+def python_wording(setting: Setting) -> str:
+    """A setting as a caller writes it in Python."""
     name, value, call = setting
-    shown = value if isinstance(value, str) and value.isupper() else repr(value)
-    argument = name if value is None else f"{name}={shown}"
+    displayed = value if isinstance(value, str) and value.isupper() else repr(value)
+    argument = name if value is None else f"{name}={displayed}"
     return f"{call}({argument})" if call else argument
 
 
-def worded(words: Words, wording: Wording = in_python) -> str:
-    """Words with each setting as `wording` has it."""
-    parts = [words] if isinstance(words, str) else words
-    return "".join(part if isinstance(part, str) else wording(part) for part in parts)
+def format_message(parts: MessageParts, wording: Wording = python_wording) -> str:
+    """The parts as one text; `wording` formats each setting."""
+    listed = [parts] if isinstance(parts, str) else parts
+    return "".join(part if isinstance(part, str) else wording(part) for part in listed)
 
 
-def as_warning(words: Words) -> None:
-    """Something that a caller should know and that is no error, as a warning of Python's."""
-    warnings.warn(worded(words), stacklevel=3)
+def warn(parts: MessageParts) -> None:
+    """Issue a Python warning with this message."""
+    warnings.warn(format_message(parts), stacklevel=3)
+
+
+# --- the root, arguments, extras
 
 
 class DiptychError(Exception):
-    """What goes wrong through no fault of the program; all errors that this package raises on purpose are such.
+    """The root of all errors that this package raises on purpose: the input or the environment is at fault, not the
+    program.
 
-    `problem` says what came and what was wanted, `remedy` what to do next ("" where the problem says it), `argument`
-    names the argument at fault, if one is. `str(error)` words both for Python, `error.worded(wording)` for other faces.
+    `problem` states what was given and what was expected, `remedy` what to do next ("" if `problem` states it), and
+    `argument` names the argument at fault, if there is one. `str(error)` formats both for Python,
+    `error.format(wording)` for another interface.
     """
 
     argument: str | None = None
-    remedy: Words = ""
+    remedy: MessageParts = ""
+    worded = RenamedAttribute("worded", "format")
 
-    def __init__(self, problem: Words = "", *, remedy: Words = "", argument: str | None = None):
+    def __init__(self, problem: MessageParts = "", *, remedy: MessageParts = "", argument: str | None = None):
         super().__init__(problem)
         self.problem = problem
         if remedy:
@@ -61,17 +107,189 @@ class DiptychError(Exception):
         if argument:
             self.argument = argument
 
-    def worded(self, wording: Wording = in_python) -> str:
-        """The whole message, with each argument as `wording` has it."""
-        return " ".join(worded(words, wording) for words in (self.problem, self.remedy) if words)
+    def format(self, wording: Wording = python_wording) -> str:
+        """The complete message; `wording` formats each argument."""
+        return " ".join(format_message(parts, wording) for parts in (self.problem, self.remedy) if parts)
 
     def __str__(self) -> str:
-        return self.worded()
+        return self.format()
 
 
 class ArgumentError(DiptychError, ValueError):
-    """An argument that is of no use here, or contradicts another."""
+    """An argument has a value that cannot be used, or contradicts another argument."""
 
 
 class ArgumentTypeError(ArgumentError, TypeError):
-    """An argument of a class that is of no use here."""
+    """An argument has a type that cannot be used."""
+
+
+class MissingExtraError(DiptychError, ImportError):
+    """A library of an optional extra is not installed. The message names the `pip install` command."""
+
+
+# --- models and tokenizers
+
+
+class CheckpointError(DiptychError, ValueError):
+    """A file, folder or hub id cannot be read as a model, or a format cannot hold the model."""
+
+
+class HubError(CheckpointError):
+    """The hub does not provide the model: it is unknown, gated or out of reach."""
+
+
+class TokenizerError(DiptychError, ValueError):
+    """A model's tokenizer is missing or does not fit the model, or a text has more tokens than the model reads."""
+
+
+class TokenizerFileError(DiptychError, ValueError):
+    """A tokenizer.json is invalid or exceeds the limits for untrusted files."""
+
+
+class CleaningError(DiptychError, ValueError):
+    """A model's folder names a text cleaning step that is unknown here."""
+
+
+# --- pictures, texts, training data
+
+
+class ImageError(DiptychError, ValueError):
+    """A picture cannot be used. `reason` is short and countable, `source` names the picture, `detail` explains.
+
+    Reasons: "missing", "a folder", "no permission", "empty file", "not an image", "truncated", "damaged",
+    "too large", "needs a package", "download failed", "unsupported array", "unsupported type".
+    """
+
+    def __init__(self, reason: str, source: str, detail: str) -> None:
+        super().__init__(f"{source}: {reason}.", remedy=detail)
+        self.args = reason, source, detail  # the arguments that unpickling passes
+        self.reason, self.source, self.detail = reason, source, detail
+
+
+class TextError(DiptychError, ValueError):
+    """A text cannot be embedded: it is empty, too long, no string, or not Unicode."""
+
+
+class ReaderProcessError(DiptychError, RuntimeError):
+    """A reader process cannot be started, or `close` ended it. The message states which."""
+
+
+class DataError(DiptychError, ValueError):
+    """A source has no usable pairs, or a sample cannot be used. `reason` is short and countable."""
+
+    def __init__(
+        self, problem: MessageParts, reason: str = "unusable", *, remedy: MessageParts = "", argument: str | None = None
+    ) -> None:
+        super().__init__(problem, remedy=remedy, argument=argument)
+        self.args = problem, reason  # the arguments that unpickling passes
+        self.reason = reason
+
+
+class CheckpointNotSavedError(DiptychError, OSError):
+    """A training checkpoint could not be written. The message names the last one that is complete."""
+
+
+# --- search indexes
+
+
+class SearchIndexError(DiptychError, ValueError):
+    """An index cannot be used, or not in this way."""
+
+
+class IndexDirectoryError(SearchIndexError):
+    """There is no index in this directory, none can be created in it, or the folder of the pictures is not mounted."""
+
+
+class IndexNotWritableError(IndexDirectoryError):
+    """The index cannot be written: the disk is full or the permissions forbid it. It may still be searched."""
+
+
+class IndexBusyError(SearchIndexError):
+    """Another process is writing to the index."""
+
+
+class IndexModelError(SearchIndexError):
+    """The index holds vectors of another model. Vectors of two models are never mixed."""
+
+
+class IndexUntrustedError(SearchIndexError):
+    """This user neither made nor accepted the index, and it asks for something that only a trusted index is given: its
+    model opened, or its pictures read from the paths that it names."""
+
+
+class IndexDamagedError(SearchIndexError):
+    """The catalog's file is damaged or is not a catalog."""
+
+    remedy = (
+        "`diptych doctor FOLDER --mend` saves what can be read and moves the rest aside; ",
+        Setting("reindex", True, "index.update"),
+        " makes all anew.",
+    )
+
+
+class IndexUnsafeError(IndexDamagedError):
+    """The index directory contains something that diptych neither wrote nor touches: a link, a device, a FIFO, a
+    foreign journal, or foreign tables or triggers."""
+
+
+class IndexNewerError(IndexDamagedError):
+    """The catalog has a format of a later version of diptych."""
+
+    remedy = (
+        "Update diptych, or keep the index in another place with ",
+        Setting("index", "DIR"),
+        "; ",
+        Setting("reindex", True, "index.update"),
+        " replaces it by one of this version.",
+    )
+
+
+class QueryError(DiptychError, ValueError):
+    """A query cannot be embedded: it has no terms, an invalid weight, terms that cancel out, or a vector of another
+    length."""
+
+
+class FilterError(DiptychError, ValueError):
+    """A filter is not understood, or no item could ever match it."""
+
+
+class PatternError(DiptychError, ValueError):
+    """A path pattern is invalid, such as [z-a]."""
+
+
+class VectorFilesError(DiptychError, ValueError):
+    """Stored vector files are missing, stale or damaged. They can be built again from their source."""
+
+
+# --- files and transfers
+
+
+class FileError(DiptychError, OSError):
+    """The path is not that of a regular file, or the file is too large. `reason` is short and countable."""
+
+    def __init__(self, problem: MessageParts, reason: str) -> None:
+        super().__init__(problem)
+        self.args = problem, reason  # the arguments that unpickling passes
+        self.reason = reason
+
+
+class JSONError(DiptychError, ValueError):
+    """A text is not JSON, or exceeds a limit."""
+
+
+class FetchError(DiptychError, OSError):
+    """A transfer failed and a retry would fail too: a redirect or an address is refused, or a limit is reached.
+    `reason` is short and countable."""
+
+    def __init__(self, problem: str, reason: str) -> None:
+        super().__init__(problem)
+        self.args = problem, reason  # the arguments that unpickling passes
+        self.reason = reason
+
+
+class TooSlowError(DiptychError, TimeoutError):
+    """A transfer was slower than the lowest rate. A retry may be faster."""
+
+
+class OutputError(DiptychError, OSError):
+    """The output path is a link, or exists and is not a regular file or folder. Nothing was written."""

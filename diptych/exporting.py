@@ -17,16 +17,15 @@ from diptych.checkpoint.finding import find
 from diptych.checkpoint.formats.tokenization import said_of
 from diptych.checkpoint.replacing import check_apart, json_text, replace_folder
 from diptych.checkpoint.settings import to_fields
-from diptych.checkpoint.state import CheckpointError
 from diptych.data.confinement import Confined
 from diptych.data.loading.decoding import picture_of
 from diptych.data.loading.stream import indexed
-from diptych.data.samples import DataError, Source, Stream
+from diptych.data.samples import Source, Stream
 from diptych.data.sources.opening import open_source
 from diptych.embedder import Embedder, load
-from diptych.errors import ArgumentError, Setting
+from diptych.errors import ArgumentError, CheckpointError, DataError, ImageError, Setting
 from diptych.extras import require
-from diptych.media.images import ImageError, find_images, load_pixels, squared
+from diptych.media.images import find_images, load_pixels, squared
 from diptych.scenes.scene import Scenes
 from diptych.scoring.zero_shot import unit
 

@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Sequence
 
-from diptych.errors import DiptychError
+from diptych.errors import MissingExtraError
 
 # A module, as Python imports it -> the extra that brings it.
 EXTRAS = {
@@ -12,10 +12,6 @@ EXTRAS = {
     "matplotlib": "plots", "scipy": "probe",
 }  # fmt: skip
 _BRING = {"train": ("plots",), "convert": ("train", "plots")}  # extras that bring others
-
-
-class MissingExtraError(DiptychError, ImportError):
-    """A library that an extra brings is not installed."""
 
 
 def is_here(module: str) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from diptych.errors import ArgumentTypeError, DiptychError, Words, worded
+from diptych.errors import ArgumentTypeError, MessageParts, format_message
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -17,22 +17,18 @@ if TYPE_CHECKING:
 Key = TypeVar("Key")
 
 
-class TextError(DiptychError, ValueError):
-    """A text that cannot be embedded: empty, too long, or no text."""
-
-
 class Failure(NamedTuple):
     """What stands in a stream in place of a vector: a short countable `reason`, and the whole message. `words` is the
     message with the arguments that it names, where it names any."""
 
     reason: str
     message: str
-    words: Words = ""
+    words: MessageParts = ""
 
     @classmethod
-    def of(cls, reason: str, words: Words) -> Failure:
+    def of(cls, reason: str, words: MessageParts) -> Failure:
         """A failure whose message names arguments."""
-        return cls(reason, worded(words), words)
+        return cls(reason, format_message(words), words)
 
 
 class EmbeddingResult(NamedTuple, Generic[Key]):

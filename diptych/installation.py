@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from diptych import __version__
-from diptych.errors import DiptychError, worded
+from diptych.errors import DiptychError, format_message
 from diptych.extras import EXTRAS, is_here
 from diptych.index.doctor import Finding
 
@@ -74,7 +74,9 @@ def of_model(model: Embedder) -> Installation:
         try:
             look()
         except DiptychError as error:
-            findings.append(Finding(worded(error.problem), worded(error.remedy) or "take another copy of the model"))
+            findings.append(
+                Finding(format_message(error.problem), format_message(error.remedy) or "take another copy of the model")
+            )
     facts |= {f"note {number}": note for number, note in enumerate(model.notes, start=1)}
     for file in dict.fromkeys(key.partition(": ")[0] for key in model.ignored_keys):
         keys = [key.partition(": ")[2] for key in model.ignored_keys if key.startswith(f"{file}: ")]

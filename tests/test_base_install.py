@@ -14,10 +14,10 @@ import pytest
 from drawn_files import video
 
 from diptych.cli import FAILED, OK, PARTLY
+from diptych.errors import VectorFilesError
 from diptych.extras import EXTRAS
 from diptych.vectors import tuning
 from diptych.vectors.nearest import VectorIndex
-from diptych.vectors.vector_files import CacheError
 
 ROOT = Path(__file__).parent.parent
 
@@ -149,7 +149,7 @@ def test_a_large_set_is_searched_without_faiss(kept: str, tmp_path: Path, monkey
         VectorIndex.build(tmp_path / "nearest", ids, vectors, stamp="1", kind="approximate")
     monkeypatch.setitem(sys.modules, "faiss", None)
     if kept == "codes":
-        with pytest.raises(CacheError, match=r"cannot be read .*faiss"):
+        with pytest.raises(VectorFilesError, match=r"cannot be read .*faiss"):
             VectorIndex.open(tmp_path / "nearest", stamp="1")
     made = VectorIndex.build(tmp_path / "nearest", ids, vectors, stamp="1")
     assert made.kind == "exact"

@@ -12,11 +12,12 @@ import torch
 from conftest import Cli
 
 import diptych
-from diptych.checkpoint import CheckpointError, save_folder
+from diptych.checkpoint import save_folder
 from diptych.cli import FAILED, OK, USAGE
 from diptych.engines.graph import narrowed
 from diptych.engines.onnx import open_onnx
 from diptych.engines.openvino_runtime import openvino
+from diptych.errors import CheckpointError
 from diptych.exporting import agreement, export, samples
 from diptych.media.images import Preprocess
 from diptych.nets.clip import CLIP

@@ -8,7 +8,8 @@ import pytest
 from conftest import Cli
 
 from diptych.cli import FAILED
-from diptych.extras import MissingExtraError, require
+from diptych.errors import MissingExtraError
+from diptych.extras import require
 from diptych.scoring.probe import CentredFeatures
 
 

@@ -24,7 +24,7 @@ from diptych.media.pixels.arrays import picture_of
 
 HERE = torch.device("cpu")
 # Each becomes one of ours, or a Failure, before anybody sees it.
-INNER = {"Unreadable", "NotText", "NotRegular", "DownloadError", "NeedsPackage", "Outside"}
+INNER = {"Unreadable", "NotText", "NotRegular", "NeedsPackage", "Outside"}
 
 
 @pytest.fixture(scope="module", params=["openvino", "pytorch"])

@@ -9,19 +9,15 @@ if TYPE_CHECKING:
     from diptych.checkpoint.arrays import read_arrays as read_arrays
     from diptych.checkpoint.conversion import convert as convert
     from diptych.checkpoint.folder import save_folder as save_folder
-    from diptych.checkpoint.hub import HubError as HubError
     from diptych.checkpoint.hub import fetch as fetch
     from diptych.checkpoint.reading import read as read
     from diptych.checkpoint.replacing import check_replaceable as check_replaceable
     from diptych.checkpoint.state import Checkpoint as Checkpoint
-    from diptych.checkpoint.state import CheckpointError as CheckpointError
     from diptych.checkpoint.state import build as build
     from diptych.checkpoint.state import preprocessing_of as preprocessing_of
 
 _HOMES = {
     "Checkpoint": "state",
-    "CheckpointError": "state",
-    "HubError": "hub",
     "build": "state",
     "check_replaceable": "replacing",
     "convert": "conversion",

@@ -11,9 +11,9 @@ from diptych.checkpoint.finding import Found
 from diptych.checkpoint.formats import huggingface
 from diptych.checkpoint.formats.name_table import Rows, look_up, renamed
 from diptych.checkpoint.settings import OURS, READABLE, Settings, read_settings
-from diptych.checkpoint.state import CheckpointError
 from diptych.checkpoint.weights.files import WEIGHTS, bare_names, checked_head, read_json, shards_of, weights_of
 from diptych.checkpoint.weights.shape_check import FLOAT, Form, check, wanted
+from diptych.errors import CheckpointError
 from diptych.nets.config import CLIPConfig
 
 # Kinds that are no floating numbers, as the format calls them and as they are called here

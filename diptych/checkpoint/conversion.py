@@ -13,10 +13,10 @@ from diptych.checkpoint.folder import save_folder, save_tensors
 from diptych.checkpoint.formats import huggingface, open_clip, openai, tokenization
 from diptych.checkpoint.reading import read_found
 from diptych.checkpoint.replacing import check_apart, json_text, replace_folder
-from diptych.checkpoint.state import Checkpoint, CheckpointError, cast, differences, listing, preprocessing
+from diptych.checkpoint.state import Checkpoint, cast, differences, listing, preprocessing
 from diptych.checkpoint.weights.finite import check_finite
 from diptych.checkpoint.weights.shape_check import is_counter, wanted
-from diptych.errors import Setting, Words, as_warning
+from diptych.errors import CheckpointError, MessageParts, Setting, warn
 from diptych.nets.config import CLIPConfig, ResNetConfig
 from diptych.storage.output_files import replacing
 
@@ -30,7 +30,7 @@ def convert(
     to: Format = "hf",
     activation: str | None = None,
     dtype: torch.dtype | None = None,
-    notice: Callable[[Words], None] = as_warning,
+    notice: Callable[[MessageParts], None] = warn,
 ) -> Path:
     """Write the model `source` (all that `read` takes) to `target`, and return its path.
 
@@ -52,7 +52,7 @@ def convert(
     return WRITERS[to](checkpoint._replace(state=state), Path(target))
 
 
-def _ours_alone(config: CLIPConfig) -> Words:
+def _ours_alone(config: CLIPConfig) -> MessageParts:
     """Why transformers will not open this model's folder, and what other programs do open."""
     if isinstance(config.image, ResNetConfig):
         why = "its image tower is a ResNet"

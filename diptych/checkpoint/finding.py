@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from diptych.checkpoint.hub import HubId, fetch, is_repo_id
 from diptych.checkpoint.settings import READABLE
-from diptych.checkpoint.state import CheckpointError, listing
+from diptych.checkpoint.state import listing
 from diptych.checkpoint.weights.files import WEIGHTS, first_of, other_weights, read_json, read_text
+from diptych.errors import CheckpointError
 from diptych.untrusted.json import parse_json
 
 BUNDLED = Path(__file__).parent.parent / "bundled"

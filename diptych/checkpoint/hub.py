@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych.checkpoint.settings import READABLE
-from diptych.checkpoint.state import CheckpointError
 from diptych.checkpoint.weights.files import first_line, read_json
+from diptych.errors import CheckpointError, HubError
 
 # A configuration, and the weights that go with it; the first pair that a repository has is taken, so that no weights
 # come twice and pickles only where nothing else is.
@@ -32,10 +32,6 @@ OTHER_THINGS = {
     "config.json": "a configuration with weights in no form that is read here",
 }
 LISTS = ("modules.json", "model_index.json")  # of what lies in which folder, by sentence-transformers and diffusers
-
-
-class HubError(CheckpointError):
-    """A model that the hub does not give: unknown, closed, or out of reach."""
 
 
 class HubId(str):

@@ -10,7 +10,7 @@ from diptych.checkpoint.finding import Found, find, is_model
 from diptych.checkpoint.folder import load_folder
 from diptych.checkpoint.formats import open_clip, openai, tokenization
 from diptych.checkpoint.settings import READABLE
-from diptych.checkpoint.state import Checkpoint, CheckpointError, cast_all, with_note
+from diptych.checkpoint.state import Checkpoint, cast_all, with_note
 from diptych.checkpoint.weights.files import (
     WEIGHTS,
     first_of,
@@ -20,6 +20,7 @@ from diptych.checkpoint.weights.files import (
     read_weights,
     weights_of,
 )
+from diptych.errors import CheckpointError
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OTHERS = ("vision_model.", "image.")  # names of Hugging Face's and ours

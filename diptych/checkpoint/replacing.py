@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from diptych.checkpoint.state import CheckpointError
 from diptych.checkpoint.weights.files import read_json
+from diptych.errors import CheckpointError
 
 # What belongs to a model, and so goes when another is saved in its place. Other files of a user's in the folder stay.
 MODEL_FILE = re.compile(

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diptych.checkpoint.formats import huggingface, tokenization
-from diptych.checkpoint.state import CheckpointError, check_activation
+from diptych.checkpoint.state import check_activation
 from diptych.checkpoint.weights.files import read_json, read_text
-from diptych.errors import ArgumentError
+from diptych.errors import ArgumentError, CheckpointError, TokenizerError
 from diptych.media.images import unread_keys
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.text.cleaning import Reading
-from diptych.text.tokenizer import TokenizerError, json_of_vocabulary
+from diptych.text.tokenizer import json_of_vocabulary
 
 OURS = "diptych"
 READABLE = (OURS, *huggingface.ROWS)  # what config.json may have as model_type

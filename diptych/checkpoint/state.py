@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from diptych.errors import DiptychError, Setting
+from diptych.errors import CheckpointError, Setting
 from diptych.media.images import Preprocess
 from diptych.nets.config import CLIPConfig, ResNetConfig
 from diptych.text.cleaning import PLAIN, Reading
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from diptych.nets.clip import CLIP
 
 NAMED = 6  # tensors that an error names before it only counts
-
-
-class CheckpointError(DiptychError, ValueError):
-    """A file, folder or hub id that cannot be read as a model, or a model that a format cannot hold."""
 
 
 class Checkpoint(NamedTuple):

@@ -12,6 +12,7 @@ from diptych.cli.names import quoted
 from diptych.cli.options import json_option, outside_option, print_json, progress, say, write_picture
 from diptych.cli.terminal import tell
 from diptych.cli.wording import message_of
+from diptych.errors import DataError
 
 if TYPE_CHECKING:
     from diptych.data.inspection import Inspection, Speed, Spread
@@ -86,7 +87,6 @@ def _speed(
 ) -> Speed | str:  # fmt: skip
     """How fast the source is read; where it is too broken for that, why."""
     from diptych.data.inspection import Speed, loader_rate
-    from diptych.data.samples import DataError
     from diptych.nets.presets import preset
 
     size_px = image_size or preset(model).image.image_size

@@ -18,6 +18,7 @@ from diptych.cli.terminal import tell
 from diptych.cli.trusting import forget, known_indexes, opened, trust_in, trust_option
 from diptych.cli.wording import notice
 from diptych.engines import EngineName
+from diptych.errors import SearchIndexError
 
 if TYPE_CHECKING:
     from diptych.index.doctor import Finding
@@ -57,7 +58,6 @@ def command(
         raise click.UsageError("--forget goes with FOLDER alone, or with --index.")
     from diptych.index.doctor import examine
     from diptych.installation import installation, of_model
-    from diptych.storage.faults import IndexFault
 
     unread: dict[str, str] = {}
     partial: dict[str, str] = {}
@@ -76,7 +76,7 @@ def command(
                 return forget(index, as_json)
             findings = examine(index, mend=mend)
             facts = {"trust": trust_in(index)} if findings else _facts(index)
-            with suppress(IndexFault, sqlite3.DatabaseError):  # of which the findings tell
+            with suppress(SearchIndexError, sqlite3.DatabaseError):  # of which the findings tell
                 unread = {path: message for path, (_, message) in index.failures().items()}
                 partial = index.catalog.partial(*inside(index.under))
     left = [finding for finding in findings if not finding.mended]

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.checkpoint.state import CheckpointError
 from diptych.cli.exit_codes import FAILED, OK, PARTLY
 from diptych.cli.options import activation_option, json_option, open_model, outside_option, print_json, say, stages
 from diptych.cli.terminal import tell
 from diptych.cli.wording import message_of
 from diptych.engines import EngineName
+from diptych.errors import CheckpointError
 
 if TYPE_CHECKING:
     from diptych.evaluation.comparison import Compared

@@ -9,7 +9,7 @@ import click
 
 from diptych.cli.options import Command
 from diptych.cli.wording import message_of
-from diptych.errors import Setting
+from diptych.errors import FilterError, Setting
 
 if TYPE_CHECKING:
     from diptych.index.search.filters import Filters
@@ -45,7 +45,7 @@ def filter_options(command: Command) -> Command:
 
 def filters_of(options: Mapping[str, Any]) -> Filters:
     """What the options ask for. Raises UsageError."""
-    from diptych.index.search.filters import Box, FilterError, Filters
+    from diptych.index.search.filters import Box, Filters
 
     try:
         place = None

@@ -14,6 +14,7 @@ import click
 from diptych.cli.options import report_refused, report_reread, report_skipped, say, stages
 from diptych.cli.terminal import ask
 from diptych.cli.wording import message_of
+from diptych.errors import IndexBusyError, IndexDirectoryError, IndexNotWritableError
 
 if TYPE_CHECKING:
     from diptych.failures import Failure
@@ -54,7 +55,6 @@ def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> L
     asked for is neither waited for nor insisted upon: where another process updates, or nothing can be written, a
     search goes on with what is there. Raises ClickException where a person does not want a large folder indexed."""
     from diptych.index.update.rereading import count_older
-    from diptych.storage.faults import IndexBusyError, IndexPlaceError, IndexWritingError
 
     is_needed = update is True or not index.exists
     if index.exists:
@@ -67,14 +67,14 @@ def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> L
                 say(f"{older:,} were read by an earlier version; --update reads those again that this one reads better")
             return _left_before(index, folder)
     elif update is False:
-        raise IndexPlaceError(f"{index.place} holds no index yet; leave out --no-update to make it.")
+        raise IndexDirectoryError(f"{index.place} holds no index yet; leave out --no-update to make it.")
     elif update is None:
         _ask_first(index, folder)
     try:
         with stages("indexing", "arranging for search") as (advance, arranging):
             wait_s = None if is_needed else 0.0
             updated = index.update(progress=advance, wait_s=wait_s, on_wait=say, arranging=arranging)
-    except (IndexBusyError, IndexWritingError) as error:
+    except (IndexBusyError, IndexNotWritableError) as error:
         if is_needed:
             raise
         say(f"searching the index as it is: {message_of(error)}")

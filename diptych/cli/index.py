@@ -31,6 +31,7 @@ from diptych.cli.options import (
 from diptych.cli.terminal import tell
 from diptych.cli.trusting import opened, report_unremembered, trust_option
 from diptych.engines import EngineName
+from diptych.errors import PatternError, SearchIndexError
 
 if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
@@ -58,7 +59,7 @@ class _Index(click.Command):
 
 
 def _checked(_context: click.Context, _parameter: click.Parameter, patterns: tuple[str, ...]) -> tuple[str, ...]:
-    from diptych.media.path_patterns import PatternError, Patterns
+    from diptych.media.path_patterns import Patterns
 
     try:
         Patterns(patterns)
@@ -161,9 +162,8 @@ def command(
 
 def _left_out_before(index: LocalIndex) -> Sequence[str]:
     """The patterns that the index remembers; none where it cannot be read."""
-    from diptych.storage.faults import IndexFault
 
-    with suppress(IndexFault):
+    with suppress(SearchIndexError):
         return index.on_disk.noted_rules.exclude
     return ()
 

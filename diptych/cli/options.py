@@ -21,7 +21,7 @@ from diptych.cli.terminal import say as say
 from diptych.cli.terminal import stages as stages
 from diptych.cli.terminal import tell_json
 from diptych.cli.wording import failure_message, notice
-from diptych.errors import ArgumentError, Setting
+from diptych.errors import ArgumentError, ImageError, Setting
 from diptych.untrusted.links import LEADS_OUT
 
 if TYPE_CHECKING:
@@ -224,7 +224,6 @@ def write_picture(path: str, save: Callable[[str], object]) -> None:
 def write_input_sheet(path: str, model: Embedder, pictures: list[Any]) -> None:
     """The pictures as the tower sees them, side by side, in one PNG; without those that Pillow cannot read (RAW)."""
     from diptych.display.plots import contact_sheet, file_name
-    from diptych.media.images import ImageError
 
     tiles = []
     for picture in pictures:

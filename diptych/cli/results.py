@@ -17,6 +17,7 @@ from diptych.cli import previews
 from diptych.cli.names import quoted
 from diptych.cli.terminal import cells, draw, folded, say, tell, tell_names
 from diptych.display.escaping import harmless
+from diptych.errors import ImageError
 from diptych.untrusted.regular_files import open_file
 
 if TYPE_CHECKING:
@@ -71,7 +72,6 @@ def picture_of(hit: Hit, size_px: int = 320) -> Image | None:
     """A hit's picture, small: of a video the frame that was found. None for a text, and where it can no more be read.
     What the index's own readers alone can open (RAW, HEIC, videos) comes as a square, cut from the middle."""
     from diptych.display.plots import thumbnail
-    from diptych.media.images import ImageError
 
     if hit.kind == "text" or not is_file(hit.path):
         return None

@@ -12,10 +12,10 @@ from diptych.cli.exit_codes import NOTHING, OK
 from diptych.cli.options import print_json, say
 from diptych.cli.terminal import ask
 from diptych.cli.wording import notice
+from diptych.errors import IndexUntrustedError
 
 if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
-    from diptych.storage.faults import IndexUntrustedError
 
 MOST_LISTED = 10
 _HOW = {"made": "made", "accepted": "accepted", "earlier": "accepted as made by an earlier version"}
@@ -28,7 +28,6 @@ trust_option = click.option(
 def opened(folder: str, *, opens_model: bool = True, **settings: Any) -> LocalIndex:
     """`diptych.open_index`, at a terminal after the question whether a stranger's index is to be trusted. Raises
     IndexUntrustedError where that is wanted and not said, before anything is done, if `opens_model`."""
-    from diptych.storage.faults import IndexUntrustedError
 
     settings["notice"] = lambda words: say(notice(words))
     try:

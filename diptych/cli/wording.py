@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diptych.errors import DiptychError, Setting, Wording, Words, in_python, worded
+from diptych.errors import DiptychError, MessageParts, Setting, Wording, format_message, python_wording
 
 if TYPE_CHECKING:
     from diptych.failures import Failure
@@ -33,25 +33,25 @@ def in_flags(command: click.Command | None) -> Wording:
             return f"diptych {name} {_dashed(setting.name)}{value}"
         if flag is None and command is not None and command.name == "train":
             return f"--set {setting.name}={setting.value}"
-        return f"{flag}{value}" if flag else in_python(setting)
+        return f"{flag}{value}" if flag else python_wording(setting)
 
     return wording
 
 
 def message_of(error: Exception, command: click.Command | None = None) -> str:
     """What to say of an error, for the command at hand; its class where it says nothing."""
-    said = error.worded(_wording(command)) if isinstance(error, DiptychError) else str(error)
+    said = error.format(_wording(command)) if isinstance(error, DiptychError) else str(error)
     return said or type(error).__name__
 
 
-def notice(words: Words) -> str:
+def notice(words: MessageParts) -> str:
     """What is no error, for the command at hand."""
-    return worded(words, _wording(None))
+    return format_message(words, _wording(None))
 
 
 def failure_message(failure: Failure) -> str:
     """What to say of an input that was left out."""
-    return worded(failure.words, _wording(None)) if failure.words else failure.message
+    return format_message(failure.words, _wording(None)) if failure.words else failure.message
 
 
 def _wording(command: click.Command | None) -> Wording:

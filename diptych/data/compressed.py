@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from diptych.data.samples import DataError
 from diptych.data.temporary import Output, room_for
-from diptych.untrusted.regular_files import FileError, open_file
+from diptych.errors import DataError, FileError
+from diptych.untrusted.regular_files import open_file
 
 ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 _BLOCK = 1 << 20

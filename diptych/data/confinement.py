@@ -5,10 +5,9 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from diptych.data.samples import DataError
-from diptych.errors import Setting, Words
+from diptych.errors import DataError, FileError, MessageParts, Setting
 from diptych.untrusted.links import RealPaths, own_folders
-from diptych.untrusted.regular_files import MAX_BYTES, FileError, read_file
+from diptych.untrusted.regular_files import MAX_BYTES, read_file
 
 OUTSIDE = "outside"  # the reason of a sample whose file is
 
@@ -79,7 +78,7 @@ def left_out(names: Sequence[str]) -> str:
 
 def all_outside(path: Path, names: Sequence[str], what: str = "pictures") -> DataError:
     """The error of a source of which nothing lies inside."""
-    remedy: Words = [
+    remedy: MessageParts = [
         f"Name a folder that holds it and the {what}; or, if you know where it came from, ",
         Setting("allow_outside", True), " reads them.",
     ]  # fmt: skip

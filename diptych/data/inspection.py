@@ -19,9 +19,9 @@ from diptych.data.loading.decoding import Bad, picture_of, why
 from diptych.data.loading.loader import Loader
 from diptych.data.loading.plan import Part
 from diptych.data.loading.stream import fetched
-from diptych.data.samples import DataError, Layout, Sample, Source, Stream, count, layout_of
+from diptych.data.samples import Layout, Sample, Source, Stream, count, layout_of
 from diptych.data.varied import flaw
-from diptych.media.images import ImageError
+from diptych.errors import DataError, ImageError
 from diptych.media.undecoded import opened_by_pillow
 
 LIMIT, SHOWN = 10_000, 20

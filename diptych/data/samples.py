@@ -7,25 +7,14 @@ from typing import NamedTuple, Protocol
 
 from PIL import Image
 
-from diptych.errors import DiptychError, Words
+from diptych.errors import DataError, JSONError
 from diptych.media.images import ENDINGS
 from diptych.text.encoding import decoded
-from diptych.untrusted.json import JSONError, parse_json
+from diptych.untrusted.json import parse_json
 
 IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split("|"))
 MAX_SIDECAR_BYTES, MAX_CAPTION, MAX_CAPTIONS = 16 << 20, 1 << 20, 10_000  # of a file; characters; of a picture
 _FIELDS = ("captions", "caption", "texts", "text", "txt")  # of a sample's JSON, by rank
-
-
-class DataError(DiptychError, ValueError):
-    """A source that holds no pairs, or a sample that cannot be used. `reason` is short and countable."""
-
-    def __init__(
-        self, problem: Words, reason: str = "unusable", *, remedy: Words = "", argument: str | None = None
-    ) -> None:
-        super().__init__(problem, remedy=remedy, argument=argument)
-        self.args = problem, reason  # what it is made of anew beyond a process boundary
-        self.reason = reason
 
 
 class Region(NamedTuple):

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
-from diptych.data.samples import DataError
+from diptych.errors import DataError
 
 try:
     import fcntl

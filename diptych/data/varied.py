@@ -4,9 +4,10 @@ from collections import Counter
 
 import numpy as np
 
-from diptych.data.samples import DataError, Source, Stream, layout_of
+from diptych.data.samples import Source, Stream, layout_of
 from diptych.data.sources.folders import ClassSource
 from diptych.data.tables.columns import names_a_class
+from diptych.errors import DataError
 
 LOOKED_AT = 2000  # samples, evenly spread
 FEWEST = 4  # of three pictures two may share a caption

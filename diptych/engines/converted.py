@@ -13,8 +13,9 @@ import numpy as np
 
 from diptych.checkpoint.replacing import json_text
 from diptych.checkpoint.settings import Settings, read_settings, to_fields
-from diptych.checkpoint.state import Checkpoint, CheckpointError, listing
+from diptych.checkpoint.state import Checkpoint, listing
 from diptych.checkpoint.weights.files import read_json
+from diptych.errors import CheckpointError
 from diptych.media.images import Preprocess
 from diptych.nets.config import CLIPConfig
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from diptych.checkpoint.arrays import read_arrays
 from diptych.checkpoint.finding import Found, find
-from diptych.checkpoint.state import Checkpoint, CheckpointError, preprocessing_of, with_note
+from diptych.checkpoint.state import Checkpoint, preprocessing_of, with_note
 from diptych.engines import EngineName, is_installed
 from diptych.engines.converted import is_converted, read_converted
-from diptych.errors import ArgumentError
+from diptych.errors import ArgumentError, CheckpointError
 
 if TYPE_CHECKING:
     from diptych.engines.openvino import OpenVINOEngine, Precision

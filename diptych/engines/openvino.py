@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from diptych.checkpoint.replacing import json_text
-from diptych.checkpoint.state import CheckpointError
 from diptych.checkpoint.weights.files import read_json
 from diptych.checkpoint.weights.finite import FiniteArrays, check_vectors
 from diptych.engines.arithmetic import SWITCH, allows_bfloat16
 from diptych.engines.openvino_runtime import core, openvino
-from diptych.errors import ArgumentError
+from diptych.errors import ArgumentError, CheckpointError
 from diptych.media.images import Preprocess
 from diptych.nets.config import CLIPConfig
 from diptych.scoring.zero_shot import PatchEmbeddings, unit

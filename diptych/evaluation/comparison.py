@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diptych.data.samples import DataError
+from diptych.errors import DataError
 from diptych.evaluation.intervals import Interval, paired_interval
 from diptych.evaluation.results import BROKEN, Row, arrays_in, read_results
 

@@ -27,8 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.samples import DataError
-from diptych.errors import ArgumentError
+from diptych.errors import ArgumentError, DataError
 from diptych.storage.output_files import appending, replace_text
 from diptych.training.run.metrics_file import to_line
 from diptych.untrusted.json import parse_json

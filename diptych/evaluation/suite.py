@@ -27,15 +27,13 @@ from typing import Any
 import numpy as np
 
 from diptych import __version__
-from diptych.data.samples import DataError
 from diptych.display.plots import thumbnail
 from diptych.embedder import Embedder
-from diptych.errors import ArgumentError
+from diptych.errors import ArgumentError, DataError, ImageError
 from diptych.evaluation import results
 from diptych.evaluation.sets.sets import Kind, Labelled, Pairs, open_set, training_set
 from diptych.evaluation.sets.shifts import Base, bases, on_base, open_base
 from diptych.evaluation.tasks.tasks import EXPECTED, OWN_TEMPLATES, Example, Job, Outcome, tasks
-from diptych.media.images import ImageError
 from diptych.scoring.zero_shot import load_templates
 from diptych.storage.lock import locked
 from diptych.storage.output_files import replacing, subfolder

@@ -19,19 +19,20 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from diptych.data.loading.stream import indexed
-from diptych.data.samples import DataError, Source
+from diptych.data.samples import Source
 from diptych.data.sources.opening import open_source
 from diptych.embedder import Embedder
+from diptych.errors import DataError, ImageError, JSONError
 from diptych.extras import require
 from diptych.failures import Failure
 from diptych.index.update.precomputed import FINGERPRINT_KEY, MODEL_KEY, READING_KEY
-from diptych.media.images import ImageError, Preprocess, squared
+from diptych.media.images import Preprocess, squared
 from diptych.media.items import File
 from diptych.media.reading.readers import Readers
 from diptych.media.scan import scan
 from diptych.storage.lock import locked, signature
 from diptych.storage.output_files import replacing, subfolder
-from diptych.untrusted.json import JSONError, parse_json
+from diptych.untrusted.json import parse_json
 from diptych.untrusted.links import LEADS_OUT
 from diptych.untrusted.regular_files import read_file
 from diptych.versions import READING, TOKENIZING

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from diptych.errors import IndexBusyError, IndexDirectoryError, VectorFilesError
 from diptych.index.catalog.catalog import BLOCK, MODALITIES, Catalog
 from diptych.index.catalog.validation import stamp_of
 from diptych.media.items import Counts, Modality
 from diptych.storage.directory import IndexDirectory
-from diptych.storage.faults import IndexBusyError, IndexPlaceError
 from diptych.storage.lock import locked
 
 if TYPE_CHECKING:
@@ -70,11 +70,10 @@ class RebuildingIndex:
         return self._with_retry(lambda nearest: nearest.vectors(ids))
 
     def _with_retry(self, use: Callable[[VectorIndex], T]) -> T:
-        from diptych.vectors.nearest import CacheError
 
         try:
             return use(self._nearest)
-        except CacheError:
+        except VectorFilesError:
             self._nearest = self._rebuild()
             return use(self._nearest)
 
@@ -125,7 +124,7 @@ def opened(catalog: Catalog, index_dir: Path, modality: Modality) -> VectorIndex
         return (last.recorded_stamp and _open_valid(directory, last.recorded_stamp, last)) or _temporary(
             catalog, modality
         )
-    except IndexPlaceError:
+    except IndexDirectoryError:
         return _temporary(catalog, modality)
 
 
@@ -135,7 +134,7 @@ def rebuilt(catalog: Catalog, index_dir: Path, modality: Modality) -> VectorInde
         with locked(index_dir / LOCK):
             discard(index_dir, modality)
             return _renewed(catalog, index_dir, _wanted(catalog, modality))
-    except (IndexBusyError, IndexPlaceError):
+    except (IndexBusyError, IndexDirectoryError):
         return _temporary(catalog, modality)
 
 
@@ -152,11 +151,11 @@ def refresh(
 
 def fault(catalog: Catalog, index_dir: Path, modality: Modality) -> str | None:
     """What is wrong with a cache; None where it is whole and up to date."""
-    from diptych.vectors.nearest import CacheError, VectorIndex
+    from diptych.vectors.nearest import VectorIndex
 
     try:
         VectorIndex.open(directory_of(index_dir, modality), stamp=catalog.stamp(modality)).verify()
-    except (CacheError, OSError) as error:
+    except (VectorFilesError, OSError) as error:
         return str(error)
     return None
 
@@ -168,18 +167,18 @@ def discard(index_dir: Path, modality: Modality) -> None:
 
 def fingerprint_of(index_dir: Path, modality: Modality) -> str | None:
     """Whose vectors a cache was made of; None where there is none that says so."""
-    from diptych.vectors.vector_files import CacheError, VectorFilesHeader
+    from diptych.vectors.vector_files import VectorFilesHeader
 
     try:
         return VectorFilesHeader.read(directory_of(index_dir, modality)).stamp.partition(":")[0]
-    except CacheError:
+    except VectorFilesError:
         return None
 
 
 def _open_valid(directory: IndexDirectory, stamp: str, wanted: _Wanted) -> VectorIndex | None:
     """The cache in a directory if it is whole, carries this stamp, and is no larger than one of this catalog can be:
     what it claims takes time and memory before anything shows that it is not true."""
-    from diptych.vectors.nearest import CacheError, VectorIndex
+    from diptych.vectors.nearest import VectorIndex
     from diptych.vectors.vector_files import VectorFilesHeader
 
     try:
@@ -187,7 +186,7 @@ def _open_valid(directory: IndexDirectory, stamp: str, wanted: _Wanted) -> Vecto
         if header.dim != wanted.dim or (header.rows > _SLACK_ROWS and header.rows > 2 * wanted.count() + _SLACK_ROWS):
             return None
         return VectorIndex.open(directory, stamp=stamp)
-    except (CacheError, OSError):
+    except (VectorFilesError, OSError):
         return None
 
 
@@ -207,7 +206,6 @@ def _extended(catalog: Catalog, directory: IndexDirectory, wanted: _Wanted) -> V
 
     Until the last step it keeps its old stamp: wherever this ends, the ids say again what is missing.
     """
-    from diptych.vectors.nearest import CacheError
 
     nearest = _open_valid(directory, wanted.recorded_stamp, wanted) if wanted.recorded_stamp else None
     if nearest is None or wanted.recorded_stamp is None:
@@ -222,7 +220,7 @@ def _extended(catalog: Catalog, directory: IndexDirectory, wanted: _Wanted) -> V
         for start in range(0, len(added), BLOCK):
             some = added[start : start + BLOCK]
             nearest.add(some, catalog.vectors_of(some), stamp=wanted.recorded_stamp)
-    except CacheError:  # a file of it is another's as well, and is not written to
+    except VectorFilesError:  # a file of it is another's as well, and is not written to
         return None
     if nearest.needs_rebuild:
         return None

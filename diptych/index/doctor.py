@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from diptych.errors import Setting, Words, worded
+from diptych.errors import (
+    IndexBusyError,
+    IndexDamagedError,
+    IndexDirectoryError,
+    IndexModelError,
+    IndexUntrustedError,
+    MessageParts,
+    SearchIndexError,
+    Setting,
+    format_message,
+)
 from diptych.index import caches
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.catalog.recovery import facts_of, move_damaged_aside, recover, remove
@@ -19,14 +29,6 @@ from diptych.index.catalog.schema import FORMAT, MODALITIES
 from diptych.index.catalog.validation import are_unit, sound_vector
 from diptych.index.local import open_index
 from diptych.index.model import facts_to_come
-from diptych.storage.faults import (
-    IndexBusyError,
-    IndexDamagedError,
-    IndexFault,
-    IndexModelError,
-    IndexPlaceError,
-    IndexUntrustedError,
-)
 from diptych.storage.journals import COMPANIONS
 from diptych.storage.lock import holder, left_behind
 
@@ -43,12 +45,12 @@ class Finding(NamedTuple):
     """Something that is wrong: what it is, what to do about it, and whether that was done. Each face words arguments
     in its own way, as those of errors."""
 
-    what: Words
-    remedy: Words
+    what: MessageParts
+    remedy: MessageParts
     mended: bool = False
 
     def __str__(self) -> str:
-        return f"{worded(self.what)}: {'mended' if self.mended else worded(self.remedy)}"
+        return f"{format_message(self.what)}: {'mended' if self.mended else format_message(self.remedy)}"
 
 
 def examine(index: LocalIndex | str | os.PathLike[str], *, mend: bool = False) -> list[Finding]:
@@ -58,13 +60,13 @@ def examine(index: LocalIndex | str | os.PathLike[str], *, mend: bool = False) -
     one is kept as NAME.broken), broken rows are dropped, so that the next update embeds their files again, and caches
     are built anew.
 
-    Raises IndexPlaceError where there is no index, IndexBusyError where `mend` meets another process that updates.
+    Raises IndexDirectoryError where there is no index, IndexBusyError where `mend` meets another process that updates.
     """
     if isinstance(index, str | os.PathLike):
         with open_index(index) as opened:
             return examine(opened, mend=mend)
     if index.directory.status(index.catalog_path.name) is None and not _is_foreign(index):
-        raise IndexPlaceError(f"{index.place} holds no index; `diptych index FOLDER` makes one.")
+        raise IndexDirectoryError(f"{index.place} holds no index; `diptych index FOLDER` makes one.")
     place = list(_of_place(index, mend))  # before our own lock covers what another left behind
     if not mend:
         return [*place, *_of_contents(index, mend=False)]
@@ -187,7 +189,7 @@ def _recovered(index: LocalIndex, damage: str) -> Finding:
         return Finding(damage, "update diptych; `diptych index FOLDER --reindex` makes it anew as this version does")
     try:
         saved = recover(index.catalog_path, lambda: _likely_facts(index))
-    except IndexFault as error:
+    except SearchIndexError as error:
         return Finding(damage, [str(error.problem), " ", *error.remedy])
     except sqlite3.DatabaseError as error:
         return Finding(damage, str(error))

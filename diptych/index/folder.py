@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych import __version__
-from diptych.errors import Words, as_warning
+from diptych.errors import IndexDamagedError, IndexDirectoryError, MessageParts, warn
 from diptych.index import caches
 from diptych.index.catalog.catalog import Catalog, Counts
 from diptych.index.catalog.facts import GivenRules, Rules
@@ -22,7 +22,7 @@ from diptych.index.trust.trust import Trust
 from diptych.media.items import Modality
 from diptych.media.path_patterns import inside
 from diptych.storage.directory import IndexDirectory
-from diptych.storage.faults import IndexDamagedError, IndexPlaceError, explained
+from diptych.storage.error_translation import translated_errors
 from diptych.storage.lock import is_held_elsewhere, locked
 from diptych.untrusted.links import Inside
 
@@ -34,7 +34,7 @@ class IndexFolder:
 
     `root` is the folder of the pictures and `place` the directory of the index, both absolute. `folder` is the part
     that is searched and updated: `root`, or the folder `under` it. `given` are the rules that were given; the others
-    are those of the last update. The methods raise the errors of `diptych.storage.faults`.
+    are those of the last update. The methods raise SearchIndexError and its kinds.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class IndexFolder:
         follow_links: bool | None = None,
         under: str = "",
         trust: bool = False,
-        notice: Callable[[Words], None] = as_warning,
+        notice: Callable[[MessageParts], None] = warn,
     ):
         self.root = Path(os.path.abspath(os.fsdecode(folder)))
         self.place = self.root / PLACE if index is None else Path(os.path.abspath(os.fsdecode(index)))
@@ -102,8 +102,8 @@ class IndexFolder:
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog that exists now: another process may have replaced it by a new one. Raises IndexPlaceError where
-        there is none yet."""
+        """The catalog that exists now: another process may have replaced it by a new one. Raises IndexDirectoryError
+        where there is none yet."""
         if self._catalog is None or self._identity() != self._opened:
             self.close()
             self.directory.check()
@@ -142,7 +142,7 @@ class IndexFolder:
         """What is wrong with a catalog that cannot be opened; None where it can be, or where there is none."""
         try:
             self.catalog.facts()
-        except IndexPlaceError:
+        except IndexDirectoryError:
             pass
         except (IndexDamagedError, sqlite3.DatabaseError) as error:
             return str(getattr(error, "problem", None) or error)
@@ -163,7 +163,7 @@ class IndexFolder:
 
     def begun(self, facts: Facts) -> Catalog | None:
         """The new catalog of a reindexing that was interrupted, where it has these facts; any other is removed."""
-        with suppress(IndexDamagedError, IndexPlaceError, sqlite3.DatabaseError):
+        with suppress(IndexDamagedError, IndexDirectoryError, sqlite3.DatabaseError):
             catalog = Catalog.open(self.new_catalog_path, recover=self.recovers)
             if facts.matches(catalog.opened_facts, is_apart=False):
                 return catalog
@@ -176,11 +176,11 @@ class IndexFolder:
         killed process is rolled back in the old one before: SQLite would apply its journal to the new one."""
         try:
             self.catalog.facts()
-        except (IndexDamagedError, IndexPlaceError, sqlite3.DatabaseError):
+        except (IndexDamagedError, IndexDirectoryError, sqlite3.DatabaseError):
             self.close()
             remove(self.catalog_path)
         self.close()
-        with explained(self.catalog_path), self.trust.signing_catalog(facts):
+        with translated_errors(self.catalog_path), self.trust.signing_catalog(facts):
             self.directory.rename(NEW_CATALOG, CATALOG)
         return self.catalog
 
@@ -232,7 +232,7 @@ def locked_directory(
 ) -> AbstractContextManager[None]:
     """The lock of those who write to an index: one process or thread at a time. Its directory is made where there is
     none."""
-    with explained(directory.path):
+    with translated_errors(directory.path):
         directory.create()
         directory.check()
         directory.add(".gitignore", b"*\n")

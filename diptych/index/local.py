@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diptych.errors import Setting, Words, as_warning
+from diptych.errors import IndexDirectoryError, IndexModelError, MessageParts, Setting, warn
 from diptych.index.catalog.catalog import Catalog, Counts
 from diptych.index.catalog.facts import Rules
 from diptych.index.folder import IndexFolder, locked_directory
@@ -18,7 +18,6 @@ from diptych.index.search.search import in_one, search_all
 from diptych.index.update.results import Progress, Updated
 from diptych.index.update.update import update
 from diptych.media.items import Modality
-from diptych.storage.faults import IndexModelError, IndexPlaceError
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
@@ -38,7 +37,7 @@ def open_index(
     follow_links: bool | None = None,
     open_model: OpenModel | None = None,
     trust: bool = False,
-    notice: Callable[[Words], None] = as_warning,
+    notice: Callable[[MessageParts], None] = warn,
 ) -> LocalIndex:
     """The index of the pictures under `folder`; nothing is read or made before it is needed.
 
@@ -53,8 +52,8 @@ def open_index(
     user should know of that (see `diptych.index.trust.trust`).
 
     Where a folder above has an index that covers `folder`, it is that one, and all that is asked of it is asked of
-    `folder` alone (see `diptych.index.roots`); `index`=`folder`/.diptych makes one of its own. Raises IndexPlaceError
-    where `exclude`, `hidden` or `follow_links` come for such a folder.
+    `folder` alone (see `diptych.index.roots`); `index`=`folder`/.diptych makes one of its own. Raises
+    IndexDirectoryError where `exclude`, `hidden` or `follow_links` come for such a folder.
     """
     os.scandir(folder).close()
     path = Path(os.path.abspath(os.fsdecode(folder)))
@@ -65,7 +64,7 @@ def open_index(
     if not under:
         return LocalIndex(folder, **rules, **settings)
     if any(rule is not None for rule in rules.values()):
-        raise IndexPlaceError(
+        raise IndexDirectoryError(
             f"{path} is in the index of {root}, and what is left out is said for all of that.",
             remedy=[f"Say it of {root}, or keep an index apart with ", Setting("index", str(path / PLACE)), "."],
         )
@@ -89,7 +88,7 @@ class _GivenRule:
 
 
 class LocalIndex:
-    """A folder's index and its model. Made by `open_index`; its methods raise the errors of `diptych.storage.faults`.
+    """A folder's index and its model. Made by `open_index`; its methods raise SearchIndexError and its kinds.
 
     `root` is the folder of the pictures and `place` that of the index, both absolute; searches and updates are of the
     files in `folder`, which is `root`, or a folder `under` it that the index serves as well. `exclude`, `hidden` and
@@ -111,7 +110,7 @@ class LocalIndex:
         open_model: OpenModel | None = None,
         under: str = "",
         trust: bool = False,
-        notice: Callable[[Words], None] = as_warning,
+        notice: Callable[[MessageParts], None] = warn,
     ):
         self.on_disk = IndexFolder(
             folder, index=index, exclude=exclude, hidden=hidden, follow_links=follow_links, under=under, trust=trust,
@@ -150,7 +149,7 @@ class LocalIndex:
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog that exists now. Raises IndexPlaceError where there is none yet."""
+        """The catalog that exists now. Raises IndexDirectoryError where there is none yet."""
         return self.on_disk.catalog
 
     @property
@@ -239,7 +238,7 @@ class LocalIndex:
         telling `on_wait` so. `processes` read files, by default one a core. `arranging` is told (done, total) rows
         where a large index is arranged anew for searching, which reads them three times.
 
-        Raises IndexModelError, IndexBusyError, IndexPlaceError (nothing can be written, the disk is full, or the
+        Raises IndexModelError, IndexBusyError, IndexDirectoryError (nothing can be written, the disk is full, or the
         folder is suddenly empty) and IndexDamagedError; OSError where the folder is gone.
         """
         os.scandir(self.folder).close()

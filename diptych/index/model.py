@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych import __version__
-from diptych.errors import Setting
+from diptych.errors import IndexDamagedError, IndexModelError, Setting
 from diptych.index.catalog.recovery import facts_of
 from diptych.index.trust.identity import Facts
 from diptych.index.trust.untrusted_index import cut, shown, untrusted_error
-from diptych.storage.faults import IndexDamagedError, IndexModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

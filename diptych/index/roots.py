@@ -7,12 +7,12 @@ import sqlite3
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from diptych.errors import IndexUnsafeError, SearchIndexError
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.catalog.facts import Rules, valid_facts
 from diptych.index.catalog.recovery import facts_of
 from diptych.media.path_patterns import composed, inside
 from diptych.storage.directory import NAME, IndexDirectory
-from diptych.storage.faults import IndexFault, IndexUnsafeError
 from diptych.untrusted.links import Inside
 
 PLACE = NAME
@@ -87,7 +87,7 @@ def _has_files(place: Path, under: str) -> bool:
     try:
         with Catalog.open(IndexDirectory(place).path / CATALOG, readonly=True) as catalog:
             return bool(catalog.rows(f"SELECT 1 FROM files WHERE {condition} LIMIT 1", values))
-    except (IndexFault, sqlite3.DatabaseError):  # which is told when it is asked
+    except (SearchIndexError, sqlite3.DatabaseError):  # which is told when it is asked
         return False
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from diptych.errors import ImageError
 from diptych.failures import EmbeddingResult, Failure, Key, several
-from diptych.media.images import Decode, ImageError, Preprocess, Source, load_pixels
+from diptych.media.images import Decode, Preprocess, Source, load_pixels
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from diptych.failures import TextError, invalid_texts, listed
+from diptych.errors import TextError
+from diptych.failures import invalid_texts, listed
 from diptych.scoring import zero_shot
 from diptych.scoring.zero_shot import Labels, Templates
 

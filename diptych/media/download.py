@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 
+from diptych.errors import FetchError
+
 URL_TIMEOUT_S, URL_MAX_BYTES = 20.0, 64 * 2**20
 
 
-class DownloadError(Exception):
-    """Nothing came, or too much, or too slowly; the message says which."""
-
-
 def fetch(url: str) -> bytes:
-    """What is at an http or https address, up to URL_MAX_BYTES within URL_TIMEOUT_S. Raises DownloadError."""
+    """What is at an http or https address, up to URL_MAX_BYTES within URL_TIMEOUT_S. Raises FetchError."""
     import http.client
 
     from diptych.untrusted.downloading import FetchLimits, opened, shown
@@ -24,7 +22,8 @@ def fetch(url: str) -> bytes:
             for block in transfer.blocks():
                 data += block
                 if len(data) > URL_MAX_BYTES:
-                    raise DownloadError(f"{shown(url)} has more than {URL_MAX_BYTES:,} bytes")
+                    raise FetchError(f"{shown(url)} has more than {URL_MAX_BYTES:,} bytes", "too large")
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise DownloadError(str(error).rstrip(".")) from error
+        reason = error.reason if isinstance(error, FetchError) else "download failed"
+        raise FetchError(str(error).rstrip("."), reason) from error
     return bytes(data)

@@ -24,10 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diptych.errors import ArgumentError
+from diptych.errors import ArgumentError, ImageError
 from diptych.media import memory
 from diptych.media.opening import MAX_PIXELS, Source, Upright, describe, open_upright
-from diptych.media.opening import ImageError as ImageError
 from diptych.untrusted.links import Inside, walk
 
 Decode = Literal["exact", "fast"]

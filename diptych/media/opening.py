@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple, NoReturn, TypeAlias
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from diptych.errors import DiptychError
+from diptych.errors import FetchError, ImageError
 from diptych.media import memory
 from diptych.media.dynamic_range import in_ordinary_range
 from diptych.media.formats import ico, jp2, jpeg, jxl, png, tiff
@@ -29,19 +29,6 @@ MAX_PIXELS = 178_956_970  # where Pillow, too, refuses by default: half a gigaby
 _HELD = 4  # numbers for each of these pixels that a JPEG decoder may hold while it makes a smaller picture
 _COEFFICIENT = 2  # bytes of such a number
 _HEAD_BYTES = 2**26  # of a JPEG, in which its first scan begins
-
-
-class ImageError(DiptychError, ValueError):
-    """A picture that cannot be used. `reason` is short and countable, `source` names the picture, `detail` explains.
-
-    Reasons: "missing", "a folder", "no permission", "empty file", "not an image", "truncated", "damaged",
-    "too large", "needs a package", "download failed", "unsupported array", "unsupported type".
-    """
-
-    def __init__(self, reason: str, source: str, detail: str) -> None:
-        super().__init__(f"{source}: {reason}.", remedy=detail)
-        self.args = reason, source, detail  # what it is made of anew beyond a process boundary
-        self.reason, self.source, self.detail = reason, source, detail
 
 
 class Upright(NamedTuple):
@@ -350,11 +337,11 @@ def _local(url: str, name: str) -> str:
 
 
 def _fetched(url: str) -> bytes:
-    from diptych.media.download import DownloadError, fetch
+    from diptych.media.download import fetch
 
     try:
         return fetch(url)
-    except DownloadError as error:
+    except FetchError as error:
         raise ImageError("download failed", url, f"{error}. Check the address, or download it yourself.") from error
 
 

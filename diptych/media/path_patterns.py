@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from diptych.errors import DiptychError
+from diptych.errors import PatternError
 
 MOST, LONGEST, MOST_LETTERS = 1000, 1000, 50_000  # patterns, the letters of one, and of all
 LONGEST_PATH = 8192  # characters; systems have 4,096 and less
@@ -33,10 +33,6 @@ _WILD = re.compile(r"(?<!\\)[*?\[]")
 _UP = re.compile(r"(?:^|.*/)\.\.(?:/.*)?", re.S)
 # Folders in front of any wildcard, in letters that no other sign is composed to: the kelvin's is to K, two others so
 _LITERAL = re.compile(r"(?:\./)?+/*+((?:[^/*?\[\\K;`\x7f-\U0010ffff]+/)*[^/*?\[\\K;`\x7f-\U0010ffff]+)/.")
-
-
-class PatternError(DiptychError, ValueError):
-    """A pattern that is none, such as [z-a]."""
 
 
 class Patterns:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from diptych.errors import Setting
+from diptych.errors import PatternError, Setting
 from diptych.media.items import File, Kind
-from diptych.media.path_patterns import PatternError, Patterns
+from diptych.media.path_patterns import Patterns
 from diptych.untrusted.links import LEADS_OUT, Inside
 
 if TYPE_CHECKING:

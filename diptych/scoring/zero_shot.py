@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from diptych.errors import ArgumentError
-from diptych.failures import TextError, listed, no_text
+from diptych.errors import ArgumentError, TextError
+from diptych.failures import listed, no_text
 from diptych.media.pixels.arrays import as_array, is_numbers
 from diptych.scoring.metrics import Accuracy, accuracy
 from diptych.untrusted.json import parse_json

@@ -24,8 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
-from diptych.errors import Setting
-from diptych.storage.faults import IndexDamagedError, IndexFault, IndexPlaceError, IndexUnsafeError, explained
+from diptych.errors import IndexDamagedError, IndexDirectoryError, IndexUnsafeError, SearchIndexError, Setting
+from diptych.storage.error_translation import translated_errors
 from diptych.storage.file_kinds import called, fault_of, is_link, plain_name, unsafe, unsafe_directory
 from diptych.storage.journals import COMPANIONS, check_journal
 from diptych.storage.query_budget import Bounded
@@ -250,8 +250,8 @@ class IndexDirectory:
             self.remove(name)
 
     def create(self) -> None:
-        """Make the directory where there is none, and those above it. Raises IndexPlaceError where something else is in
-        its place, IndexUnsafeError for a link, one that leads nowhere too."""
+        """Make the directory and its missing parents. Raises IndexDirectoryError if the path is something else,
+        IndexUnsafeError if it is a link, a dangling one too."""
         with contextlib.suppress(FileExistsError):
             if self._above is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -263,7 +263,7 @@ class IndexDirectory:
             with self._opened():
                 pass
         except NotADirectoryError:
-            raise IndexPlaceError(
+            raise IndexDirectoryError(
                 f"{self.path} is no folder.", remedy=["Name one with ", Setting("index", "DIR"), "."]
             ) from None
 
@@ -288,7 +288,7 @@ class IndexDirectory:
 
         SQLite acts on what lies beside a database, and opens it by its name. So all of that is looked at before: a
         journal is let through to be replayed only with `recover`, and only where it names no other file. Raises
-        IndexUnsafeError for anything else, IndexPlaceError where there is no such file.
+        IndexUnsafeError for anything else, IndexDirectoryError where there is no such file.
         """
         if mode != "immutable":
             for _, fault in self.companion_faults(name, recover=recover or mode == "ro"):
@@ -297,11 +297,11 @@ class IndexDirectory:
             self.open(name, "r+b", create=True).close()
         before = self.plain(name)
         if before is None:
-            raise IndexPlaceError(f"{self.path / name} is not there.")
+            raise IndexDirectoryError(f"{self.path / name} is not there.")
         self._check(name, before, is_changed=mode in ("rw", "rwc"))
         how = {"rwc": "rw", "immutable": "ro&immutable=1"}.get(mode, mode)
         address = f"{(self.path / name).as_uri()}?mode={how}"  # as_uri quotes what a name may hold: ?, # and %
-        with explained(self.path / name):
+        with translated_errors(self.path / name):
             db = sqlite3.connect(
                 address, uri=True, timeout=_WAIT_S, isolation_level=None, check_same_thread=False, factory=Bounded
             )
@@ -312,7 +312,7 @@ class IndexDirectory:
             raise IndexUnsafeError(f"{self.path / name} was replaced while it was opened.", remedy="Try again.")
         return db
 
-    def companion_faults(self, name: str, *, recover: bool) -> Iterator[tuple[str, IndexFault]]:
+    def companion_faults(self, name: str, *, recover: bool) -> Iterator[tuple[str, SearchIndexError]]:
         """What SQLite would act on that lies beside a catalog and is not the catalog's own journal, by name; a journal
         that would be replayed is one such thing, but with `recover`."""
         for ending in COMPANIONS:
@@ -322,7 +322,7 @@ class IndexDirectory:
                     self._check(beside, status, is_changed=True)
                     with contextlib.suppress(FileNotFoundError), self.open(beside, "rb") as file:  # a commit has ended
                         check_journal(self.path / beside, file, catalog_bytes=self.size(name) or 0, recover=recover)
-            except IndexFault as fault:
+            except SearchIndexError as fault:
                 yield beside, fault
 
     # --- how

@@ -6,8 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from diptych.errors import Setting
-from diptych.storage.faults import IndexDamagedError, IndexFault, IndexUnsafeError
+from diptych.errors import IndexDamagedError, IndexUnsafeError, SearchIndexError, Setting
 
 _SHOWN = 200  # characters of where a link leads
 _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder", stat.S_IFREG: "a file"}
@@ -33,7 +32,7 @@ def called(status: os.stat_result, target: str | None = None) -> str:
     return "a link" if target is None else f"a link to {_shown(target)}"
 
 
-def fault_of(path: Path, status: os.stat_result, target: str | None, *, is_changed: bool) -> IndexFault | None:
+def fault_of(path: Path, status: os.stat_result, target: str | None, *, is_changed: bool) -> SearchIndexError | None:
     """What is wrong with something as a file of an index; None where it is a plain file, and, where it `is_changed`,
     has no second name."""
     if stat.S_ISDIR(status.st_mode) and not is_link(status):

@@ -12,8 +12,7 @@ import os
 from pathlib import Path
 from typing import IO
 
-from diptych.errors import Setting
-from diptych.storage.faults import IndexUnsafeError
+from diptych.errors import IndexUnsafeError, Setting
 
 COMPANIONS = ("-journal", "-wal", "-shm")
 MAGIC = bytes.fromhex("d9d505f920a163d7")  # begins each header, and ends the name of a super-journal

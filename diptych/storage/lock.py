@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from diptych.errors import IndexBusyError, SearchIndexError
 from diptych.storage.directory import IndexDirectory
-from diptych.storage.faults import IndexBusyError, IndexFault, explained
+from diptych.storage.error_translation import translated_errors
 from diptych.untrusted.json import parse_json
 
 _POLL_S = 0.1
@@ -59,7 +60,7 @@ def locked(
         _sign(directory, name)
         yield
     finally:
-        with contextlib.suppress(OSError, IndexFault):
+        with contextlib.suppress(OSError, SearchIndexError):
             directory.remove(signature(name))
         with _guard:
             _held.discard(key)
@@ -68,7 +69,7 @@ def locked(
 
 def _attempt(directory: IndexDirectory, name: str) -> tuple[IO[bytes], _Key] | str:
     """The locked file and what tells it from others, or who holds it."""
-    with _guard, explained(directory.path / name):
+    with _guard, translated_errors(directory.path / name):
         if _is_held(directory, name):
             return "another thread of this process"
         file = directory.open(name, "r+b", create=True)
@@ -93,7 +94,7 @@ def holder(path: Path) -> str | None:
         try:
             with directory.open(name, "r+b") as file:
                 return None if _system_lock(file.fileno()) else _who(directory, name)
-        except (OSError, IndexFault):
+        except (OSError, SearchIndexError):
             return None
 
 
@@ -104,7 +105,7 @@ def is_held_elsewhere(path: Path) -> bool:
 
 def left_behind(path: Path) -> bool:
     """Whether a process ended without letting go: nobody holds the lock, and somebody's name is still there."""
-    with contextlib.suppress(OSError, IndexFault):
+    with contextlib.suppress(OSError, SearchIndexError):
         return IndexDirectory(path.parent).size(signature(path.name)) is not None and holder(path) is None
     return False
 
@@ -143,7 +144,7 @@ def signature(name: str) -> str:
 def _sign(directory: IndexDirectory, name: str) -> None:
     """Who we are and since when, for those who wait."""
     said = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    with contextlib.suppress(OSError, IndexFault):  # a full disk hinders no lock
+    with contextlib.suppress(OSError, SearchIndexError):  # a full disk hinders no lock
         directory.write(signature(name), json.dumps(said).encode(), is_lasting=False)
 
 

@@ -11,15 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from diptych.errors import DiptychError
+from diptych.errors import OutputError
 
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY  # O_EXCL follows no link, on any system
 # What is a file when it is looked at may be a FIFO when it is opened; Windows knows neither, and no FIFO in a folder.
 _APPEND = os.O_CREAT | os.O_APPEND | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-
-
-class OutputError(DiptychError, OSError):
-    """What stands where something is to be written is no plain file or folder; nothing was written."""
 
 
 def subfolder(folder: Path) -> Path:

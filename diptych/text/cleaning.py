@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from diptych.errors import DiptychError
+from diptych.errors import CleaningError
 
 SIMPLE = "SimpleTokenizer"  # OpenAI's, and open_clip's of that name: it composes no letters and knows no marks
 
@@ -18,10 +18,6 @@ SIMPLE = "SimpleTokenizer"  # OpenAI's, and open_clip's of that name: it compose
 _PLAIN = re.compile(r"[\t\n -~]*")
 _ENTITY = re.compile(r"&#?\w")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-class CleaningError(DiptychError, ValueError):
-    """A way to clean texts that is not known here."""
 
 
 class Reading(NamedTuple):

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import TextIO
 
-from diptych.untrusted.regular_files import FileError, open_file
+from diptych.errors import FileError
+from diptych.untrusted.regular_files import open_file
 
 MAX_BYTES, MAX_LINE = 16 << 30, 16 << 20  # of a file; characters
 

@@ -11,9 +11,9 @@ import numpy as np
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from diptych.errors import DiptychError, Setting, Words
+from diptych.errors import MessageParts, Setting, TokenizerError, TokenizerFileError
 from diptych.text.cleaning import PLAIN, SIMPLE, Reading, cleaned
-from diptych.text.tokenizer_file import TokenizerFileError, check_vocabulary, is_panic, opened
+from diptych.text.tokenizer_file import check_vocabulary, is_panic, opened
 from diptych.untrusted.json import parse_json
 
 if TYPE_CHECKING:
@@ -25,10 +25,6 @@ MAX_TEXT = 2**15  # characters of a text that are looked at: no tower reads a te
 START, END = "<|startoftext|>", "<|endoftext|>"
 # OpenAI's split: contractions, runs of letters, single digits, runs of anything else (their simple_tokenizer.py).
 WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
-
-
-class TokenizerError(DiptychError, ValueError):
-    """A tokenizer file that cannot be read, or a text too long for the model."""
 
 
 _Row = list[int] | TokenizerError  # a text's ids
@@ -125,12 +121,12 @@ class Tokenizer:
         kept = [row if len(row) <= self.context else [*row[: self.context - 1], row[-1]] for row in sound]
         return self._pad(kept, cut)
 
-    def too_long(self, texts: Sequence[str]) -> dict[int, Words]:
+    def too_long(self, texts: Sequence[str]) -> dict[int, MessageParts]:
         """What is wrong with each text that is longer than the context, or that the library stumbles over, by its place
         in `texts`."""
         return self._too_long(texts, self._rows(texts))
 
-    def _too_long(self, texts: Sequence[str], rows: Sequence[_Row]) -> dict[int, Words]:
+    def _too_long(self, texts: Sequence[str], rows: Sequence[_Row]) -> dict[int, MessageParts]:
         return {
             at: [
                 f"{_length(text, row)} in text {at} ({text[:40]!r}...); this model reads {self.context}. Pass ",

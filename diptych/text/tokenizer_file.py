@@ -16,9 +16,9 @@ from typing import Any
 
 import tokenizers
 
-from diptych.errors import DiptychError
+from diptych.errors import JSONError, TokenizerFileError
 from diptych.storage.cache_folder import cache_folder
-from diptych.untrusted.json import JSONError, parse_json
+from diptych.untrusted.json import parse_json
 
 # What the largest of known tokenizers have is in brackets.
 MAX_BYTES = 64 << 20  # (Gemma's 34 MB)
@@ -56,10 +56,6 @@ for text in texts:
     except Exception:  # a word that it does not know; who asks for that hears of it
         pass
 """
-
-
-class TokenizerFileError(DiptychError, ValueError):
-    """A tokenizer.json that is none, or asks for more than one may."""
 
 
 def opened(text: str, *, is_ours: bool = False) -> tokenizers.Tokenizer:

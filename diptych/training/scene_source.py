@@ -10,8 +10,8 @@ from PIL import Image
 from diptych.data.loading.augmentation import Augmentation, moved_region
 from diptych.data.loading.decoding import picture_of
 from diptych.data.loading.stream import fetched
-from diptych.data.samples import DataError, Region, Sample, Source, Stream
-from diptych.media.images import ImageError
+from diptych.data.samples import Region, Sample, Source, Stream
+from diptych.errors import DataError, ImageError
 from diptych.scenes.captions import captions_about
 from diptych.scenes.scene import Scene, draw_scene
 

@@ -11,11 +11,12 @@ import torch
 
 from diptych.data.loading.decoding import picture_of
 from diptych.data.loading.stream import indexed
-from diptych.data.samples import DataError, Source, Stream, spell_counts
+from diptych.data.samples import Source, Stream, spell_counts
 from diptych.data.sources.opening import open_source
 from diptych.data.varied import require_varied
 from diptych.engines.pytorch import PyTorchEngine
-from diptych.media.images import ImageError, Preprocess, squared
+from diptych.errors import DataError, ImageError
+from diptych.media.images import Preprocess, squared
 from diptych.nets.clip import CLIP
 from diptych.scoring import metrics
 from diptych.text.tokenizer import Tokenizer

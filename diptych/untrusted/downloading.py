@@ -27,7 +27,7 @@ from urllib.request import (
     proxy_bypass,
 )
 
-from diptych.errors import ArgumentError, DiptychError
+from diptych.errors import ArgumentError, FetchError, TooSlowError
 
 TIMEOUT_S, ANSWER_S, WINDOW_S = 30.0, 60.0, 60.0  # of a read; until the headers are there; that a rate is taken over
 PUBLIC = "public"
@@ -58,19 +58,6 @@ class FetchLimits:
                 except (ValueError, OverflowError):
                     raise ArgumentError(f"{variable}={said!r:.60}; wanted a number.") from None
         return cls(**given)
-
-
-class FetchError(DiptychError, OSError):
-    """A transfer that is not to be tried again: a refused redirect or address, a limit that is reached. `reason` is
-    short and countable."""
-
-    def __init__(self, problem: str, reason: str) -> None:
-        super().__init__(problem)
-        self.reason = reason
-
-
-class TooSlowError(DiptychError, TimeoutError):
-    """A try that brought less than the lowest rate; another may bring more."""
 
 
 class Transfer:

@@ -6,17 +6,13 @@ import json
 import re
 from typing import Any
 
-from diptych.errors import DiptychError
+from diptych.errors import JSONError
 
 MAX_BYTES, MAX_DEPTH = 64 << 20, 64
 MAX_VALUES = 30_000_000  # of one text; with its keys each takes some hundred bytes
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.S)  # to the text's end where it is not closed
 _BRACKETS = str.maketrans("[]{}", "()()")
 _OTHER = re.compile(r"[^()]+")
-
-
-class JSONError(DiptychError, ValueError):
-    """A text that is no JSON, or more of it than is read."""
 
 
 def parse_json(text: str | bytes, *, max_bytes: int = MAX_BYTES) -> Any:

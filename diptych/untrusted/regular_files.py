@@ -7,7 +7,7 @@ import os
 import stat
 from typing import BinaryIO
 
-from diptych.errors import DiptychError, Words
+from diptych.errors import FileError
 
 MAX_BYTES = 512 << 20  # of a picture's file, or of another that is read whole
 DAMAGED_PATH = "damaged path"  # the reason of a path with a NUL, or of half a character
@@ -18,14 +18,6 @@ _KINDS = (
 _MADE_UP = ("/proc", "/sys")  # what lies there is made as it is read, and may have no end
 # Windows has neither; there no name of a pipe or device passes for a file in a folder.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
-
-
-class FileError(DiptychError, OSError):
-    """A path at which there is no file that is read. `reason` is short and countable."""
-
-    def __init__(self, problem: Words, reason: str) -> None:
-        super().__init__(problem)
-        self.reason = reason
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from diptych.errors import VectorFilesError
 from diptych.storage.directory import IndexDirectory
 from diptych.vectors import tuning
 from diptych.vectors.float16 import ThreadGroup, core_count, exact_inner_products, float_rows, inner_products
 from diptych.vectors.product_quantizer import FAISS_BLOCK, PackedCodes, ProductQuantiser, split_codes
 from diptych.vectors.tuning import EXACT_UP_TO, Progress, SearchKind
-from diptych.vectors.vector_files import CacheError, VectorFiles, checked_vectors
+from diptych.vectors.vector_files import VectorFiles, checked_vectors
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float16, Int64
@@ -100,19 +101,19 @@ class VectorIndex:
     def open(cls, folder: str | os.PathLike[str], *, stamp: str | None) -> VectorIndex:
         """Memory-map the folder, reading only what a search needs and validating what is read.
 
-        `stamp` None accepts any stamp; see `stamp` and `ids` for the contents. Raises CacheError if the folder is
+        `stamp` None accepts any stamp; see `stamp` and `ids` for the contents. Raises VectorFilesError if the folder is
         missing, has another stamp, is truncated or damaged, or needs FAISS, which is not installed.
         """
         rows = VectorFiles.open(IndexDirectory.of(folder))
         if stamp is not None and rows.header.stamp != stamp:
-            raise CacheError(f"{folder} has the stamp {rows.header.stamp!r}, wanted {stamp!r}; build it again.")
+            raise VectorFilesError(f"{folder} has the stamp {rows.header.stamp!r}, wanted {stamp!r}; build it again.")
         try:
             tuning.check_facts(rows.header)
             return cls(rows)
-        except CacheError:
+        except VectorFilesError:
             raise
         except (OSError, ValueError, KeyError, TypeError, IndexError, ImportError) as error:
-            raise CacheError(f"{folder} is damaged or cannot be read ({error}); build it again.") from error
+            raise VectorFilesError(f"{folder} is damaged or cannot be read ({error}); build it again.") from error
 
     def _refresh(self) -> None:
         """Read from the files which rows are live, and reset what was derived from them."""
@@ -136,7 +137,7 @@ class VectorIndex:
         code_blocks = split_codes(quantiser, self._rows.content("codes"), self._threads.count)
         coded = sum(codes.count for codes in code_blocks)
         if len(self._rows.ids) - coded not in range(FAISS_BLOCK):
-            raise CacheError(f"{self._rows.directory.path}: {coded} codes do not match the rows; build it again.")
+            raise VectorFilesError(f"{self._rows.directory.path}: {coded} codes do not match the rows; build it again.")
         return code_blocks
 
     @property
@@ -189,7 +190,7 @@ class VectorIndex:
         return len(self._rows.ids) - self._deleted_count
 
     def verify(self) -> None:
-        """Read every byte. Raises CacheError at the first damage."""
+        """Read every byte. Raises VectorFilesError at the first damage."""
         self._rows.verify()
 
     def add(self, ids: Int64[np.ndarray, " n"], vectors: Float16[np.ndarray, "n d"], *, stamp: str) -> None:
@@ -255,9 +256,8 @@ class VectorIndex:
         """The `k` nearest to a unit vector, or all if there are fewer; with `allowed_ids`, the nearest of these
         (unknown ids are ignored).
 
-        Cosines are exact for the stored float16 vectors. Raises ValueError for a query of another length, CacheError if
-        a result's row is damaged.
-        """
+        Cosines are exact for the stored float16 vectors. Raises ValueError for a query of another length,
+        VectorFilesError if a result's row is damaged."""
         query = np.ascontiguousarray(query, np.float32)
         if query.shape != (self.dim,) or not np.isfinite(query).all() or k < 1:
             raise ValueError(
@@ -348,7 +348,7 @@ class VectorIndex:
         """The best `k`, with cosines computed again so that equal vectors have equal cosines, and with their rows
         verified."""
         if not np.isfinite(scores).all():
-            raise CacheError(f"{self._rows.directory.path} contains numbers that are not finite; build it again.")
+            raise VectorFilesError(f"{self._rows.directory.path} contains numbers that are not finite; build it again.")
         if len(rows) > k:
             last = np.partition(scores, len(scores) - k)[len(scores) - k]
             rows = rows[scores >= last - ROUNDING * max(1.0, abs(float(last)))]

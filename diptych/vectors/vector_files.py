@@ -19,9 +19,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.errors import DiptychError
+from diptych.errors import SearchIndexError, VectorFilesError
 from diptych.storage.directory import IndexDirectory
-from diptych.storage.faults import IndexFault
 from diptych.storage.file_kinds import plain_name
 from diptych.untrusted.json import parse_json
 
@@ -35,10 +34,6 @@ BLOCK = 1 << 24  # bytes per read or write
 _MAX_NUMBER = 1 << 48  # bytes or rows
 _MAX_HEADER_BYTES = 1 << 20  # larger than any header
 _ENDINGS = ("vectors", "rows", "gone", "codes", "quantiser")
-
-
-class CacheError(DiptychError, ValueError):
-    """The vector files are missing, stale or damaged: build them again from the catalog."""
 
 
 @dataclass(frozen=True)
@@ -64,23 +59,27 @@ class VectorFilesHeader:
 
     @classmethod
     def read(cls, directory: IndexDirectory) -> VectorFilesHeader:
-        """Raises CacheError if the header is missing, damaged or of another format."""
+        """Raises VectorFilesError if the header is missing, damaged or of another format."""
         folder = directory.path
         try:
             outer = parse_json(directory.read(HEADER_FILE, _MAX_HEADER_BYTES))
             text = outer["head"]
             if zlib.crc32(text.encode()) != outer["crc"]:
-                raise CacheError(f"{folder / HEADER_FILE} is damaged; build the cache again.")
+                raise VectorFilesError(f"{folder / HEADER_FILE} is damaged; build the cache again.")
             header = parse_json(text)
             if header["format"] != FORMAT:
-                raise CacheError(f"{folder}: the cache has format {header['format']}; this version reads {FORMAT}.")
+                raise VectorFilesError(
+                    f"{folder}: the cache has format {header['format']}; this version reads {FORMAT}."
+                )
             return cls(**header)._checked()
         except FileNotFoundError as error:
-            raise CacheError(f"{folder} contains no cache of vectors; build one.") from error
+            raise VectorFilesError(f"{folder} contains no cache of vectors; build one.") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            if isinstance(error, CacheError):
+            if isinstance(error, VectorFilesError):
                 raise
-            raise CacheError(f"{folder / HEADER_FILE} cannot be read ({error}); build the cache again.") from error
+            raise VectorFilesError(
+                f"{folder / HEADER_FILE} cannot be read ({error}); build the cache again."
+            ) from error
 
     def _checked(self) -> VectorFilesHeader:
         """The header itself. Raises ValueError if a field is not such as `to_json` writes: an untrusted file may
@@ -141,13 +140,13 @@ class VectorFiles:
 
     @classmethod
     def open(cls, directory: IndexDirectory) -> VectorFiles:
-        """Raises CacheError if a file is missing, truncated or damaged, as far as it is read here."""
+        """Raises VectorFilesError if a file is missing, truncated or damaged, as far as it is read here."""
         try:
             return cls._opened(directory, VectorFilesHeader.read(directory))
         except FileNotFoundError:
             with contextlib.suppress(FileNotFoundError):  # another process built a new generation in between
                 return cls._opened(directory, VectorFilesHeader.read(directory))
-            raise CacheError(f"{directory.path}: a file of the cache is missing; build it again.") from None
+            raise VectorFilesError(f"{directory.path}: a file of the cache is missing; build it again.") from None
 
     @classmethod
     def _opened(cls, directory: IndexDirectory, header: VectorFilesHeader) -> VectorFiles:
@@ -155,9 +154,9 @@ class VectorFiles:
             rows = cls(directory, header)
             rows._check_sample()
         except (OSError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, CacheError | FileNotFoundError):
+            if isinstance(error, VectorFilesError | FileNotFoundError):
                 raise
-            raise CacheError(f"{directory.path} cannot be read ({error}); build the cache again.") from error
+            raise VectorFilesError(f"{directory.path} cannot be read ({error}); build the cache again.") from error
         return rows
 
     def path(self, ending: str) -> Path:
@@ -173,7 +172,7 @@ class VectorFiles:
         wanted = {"vectors": header.rows * header.dim * 2, "rows": header.rows * ROW.itemsize} if header.sums else {}
         for ending, size in wanted.items():
             if header.sums[ending][0] != size:
-                raise CacheError(
+                raise VectorFilesError(
                     f"{self.path(ending)}: {header.sums[ending][0]} bytes are recorded, {size} were wanted."
                 )
         shape = (header.rows, header.dim)
@@ -188,16 +187,18 @@ class VectorFiles:
         with self.directory.open(self._name(ending), "rb") as file:
             there = os.fstat(file.fileno()).st_size
             if there < size:
-                raise CacheError(f"{self.path(ending)} is truncated: {there} of {size} bytes; build the cache again.")
+                raise VectorFilesError(
+                    f"{self.path(ending)} is truncated: {there} of {size} bytes; build the cache again."
+                )
             return np.asarray(np.memmap(file, np.uint8, "r", shape=(size,)))
 
     def content(self, ending: str) -> np.ndarray:
-        """All bytes of a file. Raises CacheError if their CRC differs."""
+        """All bytes of a file. Raises VectorFilesError if their CRC differs."""
         content, crc = self._mapped(ending), 0
         for start in range(0, len(content), BLOCK):  # Ctrl-C works between blocks
             crc = zlib.crc32(content[start : start + BLOCK].data, crc)
         if crc != self.header.sums.get(ending, (0, 0))[1]:
-            raise CacheError(f"{self.path(ending)} is damaged; build the cache again.")
+            raise VectorFilesError(f"{self.path(ending)} is damaged; build the cache again.")
         return content
 
     def _check_sample(self) -> None:
@@ -208,14 +209,16 @@ class VectorFiles:
         self.check(some if self.header.rows else some[:0])
 
     def check(self, rows: Int64[np.ndarray, " n"]) -> None:
-        """Raises CacheError if one of these rows does not match its checksum."""
+        """Raises VectorFilesError if one of these rows does not match its checksum."""
         bad = rows[row_checksums(self.vectors[rows]) != self._table["check"][rows]]
         if len(bad):
             where = self.path("vectors")
-            raise CacheError(f"{where}: {len(bad)} rows are damaged, the first is {bad[0]}; build the cache again.")
+            raise VectorFilesError(
+                f"{where}: {len(bad)} rows are damaged, the first is {bad[0]}; build the cache again."
+            )
 
     def verify(self) -> None:
-        """Read every byte. Raises CacheError at the first damage."""
+        """Read every byte. Raises VectorFilesError at the first damage."""
         for ending in self.header.sums:
             if ending != "vectors":
                 self.content(ending)
@@ -243,8 +246,8 @@ class VectorFiles:
         self.header = replace(self.header, rows=self.header.rows + len(ids))
 
     def append(self, ending: str, content: np.ndarray) -> None:
-        """Append bytes to a file, after truncating what an interrupted change left. Raises CacheError if the file is
-        hard-linked elsewhere."""
+        """Append bytes to a file, after truncating what an interrupted change left. Raises VectorFilesError if the file
+        is hard-linked elsewhere."""
         size, crc = self.header.sums.get(ending, (0, 0))
         data = content.reshape(-1).view(np.uint8)
         with self._changed(ending) as file:
@@ -259,8 +262,8 @@ class VectorFiles:
     def _changed(self, ending: str) -> IO[bytes]:
         try:
             return self.directory.open(self._name(ending), "r+b", create=True)
-        except IndexFault as error:
-            raise CacheError(f"{error.problem} Build the cache again.") from error
+        except SearchIndexError as error:
+            raise VectorFilesError(f"{error.problem} Build the cache again.") from error
 
     def commit(self, stamp: str, **facts: Any) -> None:
         """Make everything appended valid, under this stamp, and delete the files of other generations."""

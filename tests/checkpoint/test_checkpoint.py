@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from diptych.checkpoint import CheckpointError, build, read
+from diptych.checkpoint import build, read
+from diptych.errors import CheckpointError
 from diptych.media.images import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig

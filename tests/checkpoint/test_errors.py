@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from diptych.checkpoint import CheckpointError, build, read
+from diptych.checkpoint import build, read
+from diptych.errors import CheckpointError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ARCHIVE = GOLDEN / "openai_vit" / "openai_vit.pt"

@@ -13,9 +13,10 @@ from conftest import GOLDEN
 from safetensors.torch import load_file
 
 import diptych
-from diptych.checkpoint import CheckpointError, convert, read
+from diptych.checkpoint import convert, read
 from diptych.checkpoint.finding import BUNDLED, find
 from diptych.cli import run
+from diptych.errors import CheckpointError
 from tests.checkpoint.test_checkpoint import HF_CLIP, HF_SIGLIP, OPEN_CLIP
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from diptych.checkpoint import CheckpointError, check_replaceable, convert, read, save_folder
+from diptych.checkpoint import check_replaceable, convert, read, save_folder
 from diptych.checkpoint.replacing import replace_folder
+from diptych.errors import CheckpointError
 from tests.checkpoint.test_checkpoint import HF_CLIP, OPEN_CLIP, OPENAI_VIT, SQUASHED
 
 

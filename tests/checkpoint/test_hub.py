@@ -14,10 +14,11 @@ from hub import NOWHERE, Hub, commit_of, point_to, standing_in
 from safetensors.torch import load_file, save_file
 from terminals import Terminal, strange
 
-from diptych.checkpoint import CheckpointError, HubError, fetch, read
+from diptych.checkpoint import fetch, read
 from diptych.checkpoint.hub import choose, is_repo_id
 from diptych.checkpoint.progress import bars
 from diptych.display.escaping import escape_streams
+from diptych.errors import CheckpointError, HubError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAME = "someone/a-model"

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from diptych.checkpoint import Checkpoint, CheckpointError, build, convert, read, save_folder
+from diptych.checkpoint import Checkpoint, build, convert, read, save_folder
 from diptych.checkpoint.formats import huggingface, open_clip, open_clip_config, openai
 from diptych.checkpoint.replacing import json_text
 from diptych.checkpoint.settings import from_fields, to_fields
 from diptych.checkpoint.state import differences
+from diptych.errors import CheckpointError
 from diptych.media.images import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig

@@ -14,9 +14,7 @@ from PIL import Image
 
 from diptych.cli import FAILED, INTERRUPTED, NOTHING, OK, PARTLY, USAGE, diptych, run
 from diptych.cli.wording import message_of
-from diptych.data.samples import DataError
-from diptych.errors import ArgumentError, DiptychError, Setting
-from diptych.media.images import ImageError
+from diptych.errors import ArgumentError, DataError, DiptychError, ImageError, Setting
 
 LONG = "dog " * 5000
 BAD = {

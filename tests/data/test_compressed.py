@@ -10,9 +10,10 @@ import pytest
 from conftest import write_tar
 
 from diptych.data.loading.stream import indexed
-from diptych.data.samples import DataError, Stream
+from diptych.data.samples import Stream
 from diptych.data.sources import shards
 from diptych.data.sources.opening import all_captions, open_source
+from diptych.errors import DataError
 
 
 def zstandard(data: bytes) -> bytes:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from diptych.data.confinement import Confined
-from diptych.data.samples import DataError, Source, Stream
+from diptych.data.samples import Source, Stream
 from diptych.data.sources.opening import open_source
-from diptych.untrusted.regular_files import FileError
+from diptych.errors import DataError, FileError
 
 
 @pytest.fixture

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 
 from diptych.data import temporary as temporary_folders
 from diptych.data.loading.stream import fetched
-from diptych.data.samples import DataError, Source, Stream
+from diptych.data.samples import Source, Stream
 from diptych.data.sources.opening import all_captions, open_source
 from diptych.data.sources.shards import ShardSource
 from diptych.data.tables.tsv import tab_separated
 from diptych.data.tables.unpacked import Row, picture_bytes
 from diptych.data.temporary import unpacking
+from diptych.errors import DataError
 
 
 def source_of(spec: object) -> Source:

@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from diptych.data import samples, temporary
-from diptych.data.samples import DataError, Source, Stream
+from diptych.data.samples import Source, Stream
 from diptych.data.sources.opening import all_captions, open_source
 from diptych.data.sources.shards import Headers, ShardSource, members
 from diptych.data.tables import json_captions, locating, tsv
-from diptych.untrusted.regular_files import FileError
+from diptych.errors import DataError, FileError
 
 DEEP = ["[" * 100_000, '{"caption":' * 100_000, "[" * 500 + "]" * 500]
 

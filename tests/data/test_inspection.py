@@ -10,8 +10,9 @@ from PIL import Image, ImageEnhance
 
 from diptych.data.duplicates import nearly_same, repeated, same, small_grey
 from diptych.data.inspection import Speed, Spread, inspect_source, loader_rate
-from diptych.data.samples import DataError, Source, Stream
+from diptych.data.samples import Source, Stream
 from diptych.data.sources.opening import open_source
+from diptych.errors import DataError
 from diptych.scenes.scene import Scenes
 
 

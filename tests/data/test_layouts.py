@@ -9,8 +9,9 @@ import pytest
 from conftest import Cli
 from PIL import Image
 
-from diptych.data.samples import DataError, Source, Stream, layout_of
+from diptych.data.samples import Source, Stream, layout_of
 from diptych.data.sources.opening import open_source
+from diptych.errors import DataError
 
 WORDS = ("a red kite", "two dogs", "a boat", "an old door", "rain", "snow on a roof")
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from diptych.data.loading.augmentation import NONE, Augmentation, augment_picture, crop_box, drop_words, mirror_caption
 from diptych.data.loading.loader import Loader, Part
-from diptych.data.samples import DataError, captions_of
+from diptych.data.samples import captions_of
 from diptych.data.sources.opening import all_captions, open_source
+from diptych.errors import DataError
 from diptych.training.scene_source import SceneSource, photographs
 
 

@@ -6,9 +6,9 @@ import pytest
 from conftest import Cli
 from PIL import Image
 
-from diptych.data.samples import DataError
 from diptych.data.sources.opening import open_source
 from diptych.data.varied import flaw, require_varied
+from diptych.errors import DataError
 
 
 def fill(folder: Path, captions: list[str]) -> Path:

@@ -19,7 +19,8 @@ import diptych
 from diptych.__main__ import main
 from diptych.display.console import TextConsole
 from diptych.display.escaping import Escaping, escape_streams, harmless, underlying
-from diptych.media.images import ImageError, open_image
+from diptych.errors import ImageError
+from diptych.media.images import open_image
 
 PACKAGE = Path(diptych.__file__).parent
 TEXTS = st.text(st.characters())  # all of Unicode, halves of characters too

@@ -12,8 +12,8 @@ from PIL import Image
 
 import diptych
 from diptych.cli import FAILED, INTERRUPTED, OK, PARTLY, USAGE
-from diptych.data.samples import DataError
 from diptych.embedder import Embedder
+from diptych.errors import DataError
 from diptych.evaluation import results, suite
 from diptych.evaluation.comparison import array_of, compare
 from diptych.evaluation.sets.sets import Labelled, Pairs, open_set

@@ -20,7 +20,7 @@ import index_model
 import numpy as np
 
 from diptych import embedder
-from diptych.checkpoint import CheckpointError
+from diptych.errors import CheckpointError
 from diptych.media.reading import readers
 
 from .case import Case, write_precious

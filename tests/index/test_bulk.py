@@ -13,9 +13,8 @@ from conftest import Cli
 
 import diptych
 from diptych.cli import FAILED, OK, PARTLY
-from diptych.data.samples import DataError
+from diptych.errors import DataError, IndexBusyError
 from diptych.index.bulk import LOCK, Input, embed_in_bulk
-from diptych.storage.faults import IndexBusyError
 from diptych.storage.lock import locked
 
 

@@ -13,12 +13,12 @@ from earlier_catalog import as_earlier
 from index_model import InlineReaders, PixelModel, draw, expected
 
 from diptych.cli import FAILED, OK
+from diptych.errors import IndexDamagedError, IndexNewerError
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.doctor import examine
 from diptych.index.local import LocalIndex, open_index
 from diptych.index.model import facts_to_come
 from diptych.media.reading import readers
-from diptych.storage.faults import IndexDamagedError, IndexNewerError
 
 PICTURES = 12
 OLD_S = 1_600_000_000

@@ -11,12 +11,11 @@ from conftest import Cli
 from index_model import PixelModel, draw
 
 from diptych.cli import FAILED, OK, PARTLY
-from diptych.errors import worded
+from diptych.errors import IndexDirectoryError, format_message
 from diptych.index.doctor import Finding, examine
 from diptych.index.local import LocalIndex, open_index
 from diptych.index.model import facts_to_come
 from diptych.installation import installation
-from diptych.storage.faults import IndexPlaceError
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def test_a_sound_index(index: LocalIndex) -> None:
 
 
 def test_no_index(tmp_path: Path, model: PixelModel) -> None:
-    with pytest.raises(IndexPlaceError, match="diptych index FOLDER"):
+    with pytest.raises(IndexDirectoryError, match="diptych index FOLDER"):
         examine(open_index(tmp_path, model=model))
 
 
@@ -162,7 +161,7 @@ def test_what_a_killed_update_left(index: LocalIndex) -> None:
 def test_another_model(index: LocalIndex) -> None:
     found = examine(open_index(index.root, model=PixelModel("pixels-2")))
     assert "cannot be compared" in found[0].what
-    assert "index.update(reindex=True)" in worded(found[0].remedy)
+    assert "index.update(reindex=True)" in format_message(found[0].remedy)
 
 
 def test_a_disk_that_is_nearly_full(index: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:

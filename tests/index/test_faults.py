@@ -17,11 +17,11 @@ from conftest import Cli
 from index_model import InlineReaders, PixelModel, draw, expected
 
 from diptych.cli import FAILED, INTERRUPTED, OK
+from diptych.errors import IndexDirectoryError
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.local import LocalIndex, open_index
 from diptych.index.update.changes import digest_of
 from diptych.media.reading import readers
-from diptych.storage.faults import IndexPlaceError
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits of other systems differ")
 PICTURES = 150
@@ -247,7 +247,7 @@ def test_an_index_that_can_only_be_read_is_searched(
         vector = expected(folder / "3.png", model)
         (found,) = index.catalog.items(index.nearest("picture").search(vector, 1).ids)
         assert found.path == "3.png"
-        with pytest.raises(IndexPlaceError, match=r"cannot be written.*index=DIR"):
+        with pytest.raises(IndexDirectoryError, match=r"cannot be written.*index=DIR"):
             index.update()
         said = cli("search", "a star", folder, "--paths")
         assert (said.code, len(said.out.splitlines())) == (OK, 8)
@@ -261,7 +261,7 @@ def test_an_index_that_can_only_be_read_is_searched(
 
 def test_a_file_in_the_place_of_the_folder(model: PixelModel, folder: Path) -> None:
     (folder / ".diptych").write_text("mine")
-    with pytest.raises(IndexPlaceError, match="is no folder"):
+    with pytest.raises(IndexDirectoryError, match="is no folder"):
         open_index(folder, model=model).update()
     assert (folder / ".diptych").read_text() == "mine"
 

@@ -21,6 +21,7 @@ from index_model import DIM, InlineReaders, PixelModel, draw, expected
 
 from diptych import __version__
 from diptych.embedder import BUNDLED
+from diptych.errors import IndexBusyError, IndexDirectoryError, IndexModelError, SearchIndexError
 from diptych.index.catalog import catalog
 from diptych.index.catalog.schema import connect
 from diptych.index.local import LocalIndex, open_index
@@ -28,7 +29,6 @@ from diptych.index.update.precomputed import open_given
 from diptych.index.update.results import Updated
 from diptych.index.watching import watch
 from diptych.media.reading import readers
-from diptych.storage.faults import IndexBusyError, IndexFault, IndexModelError, IndexPlaceError
 
 OLD_S = 1_600_000_000  # a time of change long ago, so that it counts
 
@@ -315,7 +315,7 @@ def test_an_index_in_another_place(folder: Path, model: PixelModel, tmp_path: Pa
     other = tmp_path / "other"
     draw(other / "unknown.png", 77)
     for reindex in (False, True):
-        with pytest.raises(IndexPlaceError, match=r"is the index of .*pictures.*index=DIR"):
+        with pytest.raises(IndexDirectoryError, match=r"is the index of .*pictures.*index=DIR"):
             open_index(other, model=model, index=tmp_path / "index").update(reindex=reindex)
     folder.rename(tmp_path / "moved")
     assert did(open_index(tmp_path / "moved", model=model, index=tmp_path / "index").update()) == {"unchanged": 7}
@@ -329,7 +329,7 @@ def test_an_unmounted_disk_is_not_taken_for_an_empty_folder(folder: Path, model:
         index.update()
     folder.mkdir()
     for reindex in (False, True):
-        with pytest.raises(IndexPlaceError, match=r"knows 7 files.*mounted"):
+        with pytest.raises(IndexDirectoryError, match=r"knows 7 files.*mounted"):
             index.update(reindex=reindex)
     assert index.catalog.counts().files == 7
     assert not index.on_disk.new_catalog_path.exists()
@@ -364,7 +364,7 @@ def test_a_linked_disk_that_is_not_mounted_is_not_forgotten(folder: Path, model:
 def test_no_index_yet(folder: Path, model: PixelModel) -> None:
     index = open_index(folder, model=model)
     assert not index.exists
-    with pytest.raises(IndexPlaceError, match="diptych index FOLDER"):
+    with pytest.raises(IndexDirectoryError, match="diptych index FOLDER"):
         _ = index.catalog
     assert not (folder / ".diptych").exists()
     with pytest.raises(FileNotFoundError):
@@ -552,15 +552,15 @@ def test_vectors_that_do_not_fit_are_refused(folder: Path, model: PixelModel, tm
 
     with pytest.raises(IndexModelError, match=r"8 dimensions.*16 dimensions.*with model"):
         open_index(folder, model=model).update(given=given(np.ones((2, 8), np.float32)))  # type: ignore[arg-type]
-    with pytest.raises(IndexFault, match=r"3 rows.*2 paths"):
+    with pytest.raises(SearchIndexError, match=r"3 rows.*2 paths"):
         given(np.ones((3, DIM), np.float32))
-    with pytest.raises(IndexFault, match=r"int64 \(2, 16\); wanted \(n, dim\) floats"):
+    with pytest.raises(SearchIndexError, match=r"int64 \(2, 16\); wanted \(n, dim\) floats"):
         given(np.ones((2, DIM), np.int64))
     (tmp_path / "v.npy").write_bytes(b"nothing")
-    with pytest.raises(IndexFault, match=r"no \.npy file"):
+    with pytest.raises(SearchIndexError, match=r"no \.npy file"):
         open_given(tmp_path / "v.npy", paths, folder)
     np.save(tmp_path / "v.npy", np.ones((2, DIM)))
-    with pytest.raises(IndexFault, match="missing"):
+    with pytest.raises(SearchIndexError, match="missing"):
         open_given(tmp_path / "v.npy", tmp_path / "none.txt", folder)
     broken = given(np.array([[np.nan] * DIM, [0] * DIM], np.float32))
     index = open_index(folder, model=model)

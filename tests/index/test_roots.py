@@ -13,6 +13,7 @@ from conftest import Cli
 from index_model import InlineReaders, PixelModel, draw
 
 from diptych.cli import FAILED, NOTHING, OK, PARTLY, USAGE, freshness
+from diptych.errors import IndexDirectoryError
 from diptych.index.doctor import examine
 from diptych.index.local import LocalIndex, open_index
 from diptych.index.model import facts_to_come
@@ -20,7 +21,6 @@ from diptych.index.roots import as_listed
 from diptych.index.search.filters import Filters
 from diptych.index.search.near_duplicates import find_duplicates
 from diptych.index.update.results import Updated
-from diptych.storage.faults import IndexPlaceError
 
 HERE, BELOW = ("a.png", "b.png"), ("coco/c.png", "coco/d.png", "coco/deep/e.png")
 
@@ -113,7 +113,7 @@ def test_a_folder_that_the_index_above_leaves_out_has_its_own(pics: Path, model:
     (pics / "late").mkdir()
     roots = {name: open_index(pics / name).root for name in ("drafts", ".hidden", "new", "x.jpg", "late", "coco")}
     assert {name for name, root in roots.items() if root == pics} == {"new", "late", "coco"}
-    with pytest.raises(IndexPlaceError, match=r"is in the index of .*pics, and what is left out"):
+    with pytest.raises(IndexDirectoryError, match=r"is in the index of .*pics, and what is left out"):
         open_index(pics / "coco", exclude=["*.gif"])
     own = open_index(pics / "coco", index=pics / "coco" / ".diptych")
     assert (own.root, own.under) == (pics / "coco", "")
@@ -149,7 +149,8 @@ def test_a_folder_that_is_suddenly_empty_is_not_forgotten(pics: Path, model: Pix
     shutil.rmtree(pics / "coco")
     (pics / "coco").mkdir()
     with pytest.raises(
-        IndexPlaceError, match=r"coco holds nothing to index.* gone for good, or are to be left out, index .*pics anew"
+        IndexDirectoryError,
+        match=r"coco holds nothing to index.* gone for good, or are to be left out, index .*pics anew",
     ):
         updated(pics / "coco", model)
     assert updated(pics, model).forgotten == 3

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 from safetensors.numpy import load_file
 
+from diptych.errors import ImageError
 from diptych.media import download, images
-from diptych.media.images import ImageError, Preprocess, find_images, load_pixels, normalise, open_image, preprocess
+from diptych.media.images import Preprocess, find_images, load_pixels, normalise, open_image, preprocess
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PICTURES = GOLDEN / "images"

@@ -20,11 +20,11 @@ from PIL import Image
 
 import diptych
 from diptych.cli import FAILED, PARTLY
-from diptych.errors import ArgumentError
+from diptych.errors import ArgumentError, ImageError
 from diptych.media import memory
 from diptych.media.content.videos import read_video
 from diptych.media.formats import ico, jp2, jpeg, jxl, tiff_tags
-from diptych.media.images import ImageError, Preprocess, open_image, seen
+from diptych.media.images import Preprocess, open_image, seen
 from diptych.media.pixels import bands
 from diptych.media.pixels.tone_mapping import HLG, PQ, to_srgb
 from tests.media.test_images import png_header

@@ -16,9 +16,10 @@ import tifffile
 from drawn_files import encoded
 from PIL import Image, ImageCms
 
+from diptych.errors import ImageError
 from diptych.media import images
 from diptych.media.formats import jpeg
-from diptych.media.images import ImageError, Preprocess, open_image, squared
+from diptych.media.images import Preprocess, open_image, squared
 
 SPEC = Preprocess(32)
 COLOURS = np.asarray(

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from searched import Searched, TableModel, noise
 
-from diptych.index.search.filters import FilterError, Filters
-from diptych.media.path_patterns import PatternError, Patterns, fits, literal_folder
+from diptych.errors import FilterError, PatternError
+from diptych.index.search.filters import Filters
+from diptych.media.path_patterns import Patterns, fits, literal_folder
 from diptych.media.scan import scan
 
 

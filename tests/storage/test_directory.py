@@ -11,10 +11,10 @@ from conftest import Cli, Said
 from index_model import InlineReaders, PixelModel, draw
 
 from diptych.cli import FAILED, OK
+from diptych.errors import IndexDamagedError, IndexDirectoryError, IndexUnsafeError, VectorFilesError
 from diptych.index.local import LocalIndex, open_index
 from diptych.media.reading import readers
 from diptych.storage.directory import IndexDirectory
-from diptych.storage.faults import IndexDamagedError, IndexPlaceError, IndexUnsafeError
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="making links and FIFOs differs on other systems")
 MINE = b"a letter to a friend\n" * 50
@@ -238,12 +238,12 @@ def test_vectors_with_a_second_name_are_written_anew(cli: Cli, index: LocalIndex
 
 
 def test_a_generation_that_is_a_path_is_no_cache(index: LocalIndex, mine: Path) -> None:
-    from diptych.vectors.vector_files import CacheError, VectorFiles, VectorFilesHeader
+    from diptych.vectors.vector_files import VectorFiles, VectorFilesHeader
 
     folder = index.directory.directory("nearest-picture")
     header = VectorFilesHeader.read(folder)
     folder.write("rows.json", VectorFilesHeader(**{**vars(header), "generation": "../../../home/letter"}).to_json())
-    with pytest.raises(CacheError, match="no name of a file"):
+    with pytest.raises(VectorFilesError, match="no name of a file"):
         VectorFiles.open(folder)
 
 
@@ -320,7 +320,7 @@ def test_a_file_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("no folder")
     directory = IndexDirectory(tmp_path / "a")
     assert not directory.exists
-    with pytest.raises(IndexPlaceError, match=r"a is no folder.*index='DIR'|a is no folder.*index=DIR"):
+    with pytest.raises(IndexDirectoryError, match=r"a is no folder.*index='DIR'|a is no folder.*index=DIR"):
         directory.create()
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diptych.errors import IndexUnsafeError
 from diptych.index.catalog.catalog import Catalog, Entry
 from diptych.index.local import LocalIndex
 from diptych.media.items import Contents, Details, File, Part
-from diptych.storage.faults import IndexUnsafeError
 from diptych.storage.journals import MAGIC
 
 DIM = 16

@@ -18,12 +18,12 @@ from diptych.checkpoint import convert
 from diptych.checkpoint.replacing import replace_folder
 from diptych.cli import FAILED, OK
 from diptych.data.loading.decoding import Bad
-from diptych.errors import DiptychError
+from diptych.errors import DiptychError, OutputError
 from diptych.evaluation import results
 from diptych.evaluation.report.report import write_report
 from diptych.evaluation.tasks.features import Seen, _keep
 from diptych.scenes.scene import write_shards
-from diptych.storage.output_files import OutputError, appending, refuse_link, replace_text, replacing, subfolder
+from diptych.storage.output_files import appending, refuse_link, replace_text, replacing, subfolder
 from diptych.training.config import TrainConfig
 from diptych.training.diagnostics.monitor import Monitor, Step
 from diptych.training.run import checkpoints

@@ -11,6 +11,7 @@ from conftest import Cli
 from index_model import InlineReaders, PixelModel, draw
 
 from diptych.cli import FAILED, OK
+from diptych.errors import IndexDamagedError
 from diptych.index.catalog import recovery
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.catalog.schema import connect
@@ -18,7 +19,6 @@ from diptych.index.local import LocalIndex, open_index
 from diptych.media.reading import readers
 from diptych.storage import query_budget
 from diptych.storage.directory import IndexDirectory
-from diptych.storage.faults import IndexDamagedError
 from diptych.storage.query_budget import Bounded
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diptych.text.cleaning import OPENAI, SIMPLE, CleaningError, Reading, checked, cleaned
+from diptych.errors import CleaningError
+from diptych.text.cleaning import OPENAI, SIMPLE, Reading, checked, cleaned
 from diptych.text.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "texts"

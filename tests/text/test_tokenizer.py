@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from diptych.text.tokenizer import END, START, Tokenizer, TokenizerError
+from diptych.errors import TokenizerError
+from diptych.text.tokenizer import END, START, Tokenizer
 
 CAPTIONS = ["a dog runs over the snow .", "Two dogs play in the snow !", "a child's red ball, 3 cats"] * 30
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from diptych.errors import TokenizerError, TokenizerFileError
 from diptych.text import tokenizer_file
-from diptych.text.tokenizer import MAX_TEXT, Tokenizer, TokenizerError
-from diptych.text.tokenizer_file import TokenizerFileError, check, opened
+from diptych.text.tokenizer import MAX_TEXT, Tokenizer
+from diptych.text.tokenizer_file import check, opened
 
 CAPTIONS = ["a photo of a cat", "two dogs on the grass"] * 3
 SEQUENCE = "Sequence"

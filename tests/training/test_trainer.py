@@ -22,8 +22,8 @@ from diptych.checkpoint import save_folder
 from diptych.cli import run
 from diptych.data.loading.augmentation import NONE
 from diptych.data.loading.loader import Batch
-from diptych.data.sources.opening import DataError
 from diptych.engines.arithmetic import SWITCH
+from diptych.errors import DataError
 from diptych.media.images import Preprocess
 from diptych.nets import presets
 from diptych.nets.clip import CLIP

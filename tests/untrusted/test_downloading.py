@@ -14,22 +14,13 @@ import pytest
 from conftest import write_tar
 
 from diptych.data.loading.stream import fetched
-from diptych.data.samples import DataError, Stream
+from diptych.data.samples import Stream
 from diptych.data.sources import remote
 from diptych.data.sources.opening import open_source
-from diptych.errors import ArgumentError
-from diptych.media.download import DownloadError, fetch
+from diptych.errors import ArgumentError, DataError, FetchError, TooSlowError
+from diptych.media.download import fetch
 from diptych.untrusted import downloading
-from diptych.untrusted.downloading import (
-    PUBLIC,
-    FetchError,
-    FetchLimits,
-    TooSlowError,
-    Transfer,
-    kind_of,
-    opened,
-    shown,
-)
+from diptych.untrusted.downloading import PUBLIC, FetchLimits, Transfer, kind_of, opened, shown
 
 FOREVER_S = 1e9
 
@@ -361,7 +352,7 @@ def test_a_redirect_from_the_internet_to_this_machine_or_network_is_refused(
     with pytest.raises(DataError, match=f"a {kind} address") as caught:
         shard(server.address("/0.tar"))
     assert (caught.value.reason, len(server.asked)) == ("refused redirect", 1)
-    with pytest.raises(DownloadError, match=f"a {kind} address"):
+    with pytest.raises(FetchError, match=f"a {kind} address"):
         fetch(server.address("/0.tar"))
     monkeypatch.setenv("http_proxy", server.address("/").rstrip("/"))  # which would connect for us
     monkeypatch.setenv("no_proxy", "127.0.0.1")

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diptych.errors import JSONError
 from diptych.untrusted import json as untrusted_json
-from diptych.untrusted.json import MAX_DEPTH, JSONError, parse_json
+from diptych.untrusted.json import MAX_DEPTH, parse_json
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -14,12 +14,12 @@ from diptych.cli import OK, run
 from diptych.cli.options import pictures_in
 from diptych.data.confinement import Confined
 from diptych.data.sources.classes import read_classes
+from diptych.errors import IndexDirectoryError
 from diptych.index import bulk
 from diptych.index.local import open_index
 from diptych.media.items import File
 from diptych.media.reading.file import Unreadable, read_file
 from diptych.media.reading.readers import Readers
-from diptych.storage.faults import IndexPlaceError
 from diptych.untrusted.links import Inside
 
 SECRET = "what nobody wants to have copied into a catalog"
@@ -107,7 +107,7 @@ def test_a_folder_of_links_alone_is_not_forgotten_in_silence(tmp_path: Path, mod
         index.update()
     with (
         open_index(tmp_path / "root", model=model, follow_links=False) as index,
-        pytest.raises(IndexPlaceError) as said,
+        pytest.raises(IndexDirectoryError) as said,
     ):
         index.update()
     assert "1 links lead out of it. If you trust where they lead, diptych.open_index(follow_links=True)" in str(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from diptych.untrusted.regular_files import FileError, open_file, read_file
+from diptych.errors import FileError
+from diptych.untrusted.regular_files import open_file, read_file
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these kinds of files are POSIX's")
 

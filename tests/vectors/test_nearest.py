@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diptych.errors import VectorFilesError
 from diptych.vectors import tuning
 from diptych.vectors.float16 import inner_products
-from diptych.vectors.nearest import BUILD_PASSES, CacheError, VectorIndex
+from diptych.vectors.nearest import BUILD_PASSES, VectorIndex
 from diptych.vectors.product_quantizer import balanced_axes
 from diptych.vectors.vector_files import HEADER_FILE
 
@@ -277,10 +278,10 @@ def test_bad_input_is_named_and_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_stamp_tells_a_stale_cache(tmp_path: Path) -> None:
-    with pytest.raises(CacheError, match="contains no cache"):
+    with pytest.raises(VectorFilesError, match="contains no cache"):
         VectorIndex.open(tmp_path / "none", stamp="a")
     VectorIndex.build(tmp_path, np.arange(5), pictures(5, 8), stamp="a")
-    with pytest.raises(CacheError, match="has the stamp 'a', wanted 'b'"):
+    with pytest.raises(VectorFilesError, match="has the stamp 'a', wanted 'b'"):
         VectorIndex.open(tmp_path, stamp="b")
     assert VectorIndex.open(tmp_path, stamp=None).stamp == "a"
 
@@ -296,15 +297,15 @@ def test_a_file_cut_short_or_full_of_noise_is_told(ending: str, copied: Path) ->
     whole = path.read_bytes()
     for size in {0, 1, 7, len(whole) // 2, len(whole) - 1}:
         path.write_bytes(whole[:size])
-        with pytest.raises(CacheError):
+        with pytest.raises(VectorFilesError):
             VectorIndex.open(copied, stamp="a")
     draw = np.random.default_rng(0)
     for noise in (draw.bytes(len(whole)), bytes(len(whole)), draw.bytes(len(whole)) + b"more"):
         path.write_bytes(noise)
-        with pytest.raises(CacheError):
+        with pytest.raises(VectorFilesError):
             VectorIndex.open(copied, stamp="a")
     path.unlink()
-    with pytest.raises(CacheError):
+    with pytest.raises(VectorFilesError):
         VectorIndex.open(copied, stamp="a")
     path.write_bytes(whole)
     VectorIndex.open(copied, stamp="a").verify()
@@ -317,7 +318,7 @@ def test_one_changed_byte_is_found_by_verify_or_before(ending: str, copied: Path
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 16
     path.write_bytes(content)
-    with pytest.raises(CacheError):
+    with pytest.raises(VectorFilesError):
         VectorIndex.open(copied, stamp="a").verify()
 
 
@@ -328,14 +329,14 @@ def test_a_damaged_vector_is_never_a_result(copied: Path) -> None:
         file.seek(2 * DIM * 5)
         file.write(np.full(DIM, 60_000, np.float16).tobytes())
     nearest = VectorIndex.open(copied, stamp="a")
-    with pytest.raises(CacheError, match="1 rows are damaged, the first is 5"):
+    with pytest.raises(VectorFilesError, match="1 rows are damaged, the first is 5"):
         nearest.search(unit(np.ones(DIM, np.float32)), 10, allowed_ids=np.arange(1, 100) * 10)
 
 
 def test_a_head_of_odd_values_is_told(tmp_path: Path) -> None:
     for content in ("[]", "{}", "null", '{"head": 3, "crc": 3}', "[" * 5000):
         (tmp_path / "rows.json").write_text(content)
-        with pytest.raises(CacheError):
+        with pytest.raises(VectorFilesError):
             VectorIndex.open(tmp_path, stamp="a")
 
 
@@ -457,5 +458,5 @@ def test_a_head_that_says_what_none_does(tmp_path: Path, lie: dict[str, Any]) ->
         lie = {"facts": {**said["facts"], **lie["facts"]}}
     said = json.dumps({**said, **lie})
     (tmp_path / HEADER_FILE).write_text(json.dumps({"head": said, "crc": zlib.crc32(said.encode())}))
-    with pytest.raises(CacheError):
+    with pytest.raises(VectorFilesError):
         VectorIndex.open(tmp_path, stamp=None)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from diptych.checkpoint.formats.name_table import QKV, VECTOR, Row, Rows, read_rows, write_rows
 from diptych.checkpoint.formats.unread_keys import unread
-from diptych.checkpoint.state import CheckpointError, differences
+from diptych.checkpoint.state import differences
 from diptych.checkpoint.weights.shape_check import NO_WEIGHT
-from diptych.errors import ArgumentError
+from diptych.errors import ArgumentError, CheckpointError
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.text.tokenizer_file import opened
 from diptych.untrusted.json import parse_json

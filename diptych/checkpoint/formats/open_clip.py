@@ -13,16 +13,9 @@ from diptych.checkpoint.formats.huggingface import padding_id
 from diptych.checkpoint.formats.name_table import BATCHED, Q_KV, Row, Rows, read_rows, write_rows
 from diptych.checkpoint.formats.open_clip_config import config_from_json, config_to_json, passed_over
 from diptych.checkpoint.formats.open_clip_preprocessing import own_of, preprocess_from_json, preprocess_to_json
-from diptych.checkpoint.state import (
-    Checkpoint,
-    CheckpointError,
-    check_activation,
-    preprocessing,
-    require_same,
-    with_note,
-)
+from diptych.checkpoint.state import Checkpoint, check_activation, preprocessing, require_same, with_note
 from diptych.checkpoint.weights.files import read_text
-from diptych.errors import Setting
+from diptych.errors import CheckpointError, Setting
 from diptych.nets.config import ACTIVATIONS, CLIPConfig, ViTConfig
 
 FORMAT = "open_clip's format"

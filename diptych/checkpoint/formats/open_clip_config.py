@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 from diptych.checkpoint.formats.open_clip_preprocessing import READ as PICTURE_KEYS
 from diptych.checkpoint.formats.unread_keys import unread
-from diptych.checkpoint.state import CheckpointError, activations, cannot_hold
-from diptych.errors import ArgumentError
+from diptych.checkpoint.state import activations, cannot_hold
+from diptych.errors import ArgumentError, CheckpointError
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 DEFAULT_EPS = 1e-5

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from diptych.checkpoint.state import CheckpointError
+from diptych.errors import CheckpointError
 from diptych.media.images import OPENAI_MEAN, OPENAI_STD, Preprocess
 from diptych.nets.config import ResNetConfig, ViTConfig
 

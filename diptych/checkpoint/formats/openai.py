@@ -5,15 +5,8 @@ import torch
 from torch import Tensor
 
 from diptych.checkpoint.formats.name_table import TRANSPOSED, Row, Rows, read_rows, write_rows
-from diptych.checkpoint.state import (
-    Checkpoint,
-    CheckpointError,
-    cannot_hold,
-    check_activation,
-    preprocessing,
-    require_same,
-)
-from diptych.errors import ArgumentError
+from diptych.checkpoint.state import Checkpoint, cannot_hold, check_activation, preprocessing, require_same
+from diptych.errors import ArgumentError, CheckpointError
 from diptych.media.images import Preprocess
 from diptych.nets.config import STRIDE, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 

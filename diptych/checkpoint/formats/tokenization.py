@@ -13,11 +13,11 @@ from typing import Any
 
 import tokenizers
 
-from diptych.checkpoint.state import CheckpointError
 from diptych.checkpoint.weights.files import read_json
+from diptych.errors import CheckpointError, CleaningError, TokenizerFileError
 from diptych.nets.config import TextConfig
-from diptych.text.cleaning import OPENAI, PLAIN, SIMPLE, CleaningError, Reading, checked
-from diptych.text.tokenizer_file import TokenizerFileError, opened
+from diptych.text.cleaning import OPENAI, PLAIN, SIMPLE, Reading, checked
+from diptych.text.tokenizer_file import opened
 
 SETTINGS = "tokenizer_config.json"
 OURS = "diptych"  # the key under which our own word stands in it, which goes before all others

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
-from diptych.checkpoint.state import CheckpointError
+from diptych.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor

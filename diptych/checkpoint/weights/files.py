@@ -14,10 +14,11 @@ from zipfile import BadZipFile, ZipFile
 
 from safetensors import SafetensorError
 
-from diptych.checkpoint.state import CheckpointError, listing
+from diptych.checkpoint.state import listing
 from diptych.checkpoint.weights.claims import check_members, check_shared
+from diptych.errors import CheckpointError, FileError
 from diptych.untrusted.json import parse_json
-from diptych.untrusted.regular_files import FileError, read_file
+from diptych.untrusted.regular_files import read_file
 
 if TYPE_CHECKING:
     from torch import Tensor

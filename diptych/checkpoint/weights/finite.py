@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diptych.checkpoint.state import CheckpointError
+from diptych.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from diptych.checkpoint.state import CheckpointError, listing
+from diptych.checkpoint.state import listing
+from diptych.errors import CheckpointError
 from diptych.nets.config import CLIPConfig
 from diptych.nets.shapes import COUNTER, Shape, shapes
 

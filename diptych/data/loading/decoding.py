@@ -11,8 +11,9 @@ from PIL import Image
 
 from diptych.data.loading.augmentation import Augmentation, augment_picture, drop_words, mirror_caption, moved_region
 from diptych.data.loading.plan import Pick
-from diptych.data.samples import DataError, Region, Sample
-from diptych.media.images import ImageError, open_image
+from diptych.data.samples import Region, Sample
+from diptych.errors import DataError, ImageError
+from diptych.media.images import open_image
 from diptych.text.phrases import phrases_of
 
 TRIES = 50  # of a source where half is broken, one in 2^50 samples finds no other

@@ -16,8 +16,8 @@ from diptych.data.loading.decoding import Bad, Decoded, Decoder, spell_bad, why
 from diptych.data.loading.plan import Part, Pick, Plan, Planned
 from diptych.data.loading.stream import settle
 from diptych.data.loading.workers import Workers
-from diptych.data.samples import DataError, Region, Source, Stream
-from diptych.errors import Setting
+from diptych.data.samples import Region, Source, Stream
+from diptych.errors import DataError, Setting
 
 MAX_BAD_SHARE = 0.1
 TOLERATED, AT_LEAST = 20, 1000  # a few may be broken, whatever their share; a share is taken of no fewer than 1,000

@@ -8,7 +8,8 @@ import numpy as np
 
 from diptych.data.loading.augmentation import Augmentation
 from diptych.data.loading.stream import Cursor
-from diptych.data.samples import DataError, Source, Stream
+from diptych.data.samples import Source, Stream
+from diptych.errors import DataError
 
 WITHOUT_END = 1 << 32  # samples; such a source (drawn scenes) is read in its own order, for no permutation holds it
 

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from diptych.data.joined import Joined, located
-from diptych.data.samples import DataError, Source, Stream, count
+from diptych.data.samples import Source, Stream, count
 from diptych.data.temporary import FULL_DISK, remove_with, unpacking
+from diptych.errors import DataError
 
 Result = TypeVar("Result")
 

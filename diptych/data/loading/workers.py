@@ -17,9 +17,9 @@ import numpy as np
 
 from diptych.data.loading.decoding import Decoded, Decoder
 from diptych.data.loading.plan import Pick
-from diptych.data.samples import DataError, Source
+from diptych.data.samples import Source
 from diptych.display.escaping import escape_streams
-from diptych.errors import Setting
+from diptych.errors import DataError, Setting
 
 SLOTS = 2  # batches that a worker holds: one that waits to be taken, one that is being made
 

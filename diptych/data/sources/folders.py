@@ -5,13 +5,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from diptych.data.confinement import OUTSIDE, Confined, all_outside, left_out
-from diptych.data.samples import DataError, Layout, Sample, Source, count
+from diptych.data.samples import Layout, Sample, Source, count
 from diptych.data.sources import sidecars
 from diptych.data.sources.classes import ClassFolders, read_classes
 from diptych.data.sources.sidecars import SidecarSource
 from diptych.data.tables.columns import names_a_class
 from diptych.data.tables.finding import Tables, beside_of, find_tables
-from diptych.errors import DiptychError, Words, worded
+from diptych.errors import DataError, DiptychError, MessageParts, format_message
 from diptych.media.images import find_images
 
 KIND = "pictures with caption files"
@@ -125,9 +125,9 @@ def _in_classes(
     folder: Path, pictures: Sequence[Path], refused: Iterable[Exception], confined: Confined
 ) -> ClassSource:
     found, tried = read_classes(folder, follows=confined.holds).only(confined.holds), next(iter(refused), None)
-    words: Words = tried.problem if isinstance(tried, DiptychError) else str(tried)
+    words: MessageParts = tried.problem if isinstance(tried, DiptychError) else str(tried)
     if (trouble := _trouble(folder, pictures, found)) is None:
-        return ClassSource(folder, found, confined, f"not used: {worded(words)}" if tried else "")
+        return ClassSource(folder, found, confined, f"not used: {format_message(words)}" if tried else "")
     tail = [" ", *([words] if isinstance(words, str) else words)] if tried else []
     raise DataError([trouble, *tail], remedy=tried.remedy if isinstance(tried, DiptychError) else "")
 

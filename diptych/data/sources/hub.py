@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.confinement import Confined, all_outside
-from diptych.data.samples import MAX_SIDECAR_BYTES, DataError, Sample, Source, Stream
+from diptych.data.samples import MAX_SIDECAR_BYTES, Sample, Source, Stream
 from diptych.data.tables.columns import Columns, choose_columns, spell_columns
 from diptych.data.tables.table_source import row_of
 from diptych.data.tables.unpacked import Row, Unpacked, captions_in_cells, picture_bytes
+from diptych.errors import DataError, FileError, JSONError
 from diptych.text.encoding import decoded
-from diptych.untrusted.json import JSONError, parse_json
-from diptych.untrusted.regular_files import FileError, open_file
+from diptych.untrusted.json import parse_json
+from diptych.untrusted.regular_files import open_file
 
 WHOLE, STREAMED = "hf://", "hf-stream://"
 _CARDS = ("README.md", ".huggingface.yaml", "dataset_infos.json")

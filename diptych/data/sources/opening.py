@@ -11,7 +11,7 @@ from pathlib import Path
 from diptych.data.confinement import Confined, all_outside, left_out
 from diptych.data.joined import Joined
 from diptych.data.loading.stream import fetched
-from diptych.data.samples import DataError, Sample, Source, Stream, captions_in, count, layout_of, spell_counts
+from diptych.data.samples import Sample, Source, Stream, captions_in, count, layout_of, spell_counts
 from diptych.data.sources.folders import open_pictures
 from diptych.data.sources.hub import STREAMED, WHOLE, open_hub
 from diptych.data.sources.remote import fetch_tar
@@ -20,6 +20,7 @@ from diptych.data.splits import HELD_OUT, TRAIN, choose_split, split_folders
 from diptych.data.tables.locating import around, confined_to
 from diptych.data.tables.parquet import holds_pairs, open_parquet
 from diptych.data.tables.table_source import is_table, open_table
+from diptych.errors import DataError
 from diptych.untrusted.downloading import FetchLimits
 from diptych.untrusted.links import walk
 

@@ -16,10 +16,10 @@ from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
 from diptych.data.compressed import ENDINGS, unpack
-from diptych.data.samples import DataError
 from diptych.data.sources.shards import ShardSource
 from diptych.data.temporary import private
-from diptych.untrusted.downloading import FetchError, FetchLimits, TooSlowError, opened, shown
+from diptych.errors import DataError, FetchError, TooSlowError
+from diptych.untrusted.downloading import FetchLimits, opened, shown
 
 TRIES, PAUSE_S = 6, 0.5  # pauses double, so that six tries bridge an outage of a quarter of a minute
 _PASSING = {408, 425, 429, 500, 502, 503, 504}  # what may be over in a moment (RFC 9110, section 15; RFC 6585)

@@ -11,17 +11,9 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from diptych.data.compressed import ENDINGS, unpack
-from diptych.data.samples import (
-    IMAGE_SUFFIXES,
-    MAX_SIDECAR_BYTES,
-    DataError,
-    Sample,
-    Source,
-    Stream,
-    captions_of,
-    count,
-)
+from diptych.data.samples import IMAGE_SUFFIXES, MAX_SIDECAR_BYTES, Sample, Source, Stream, captions_of, count
 from diptych.data.temporary import FULL, remove_with, unpacking
+from diptych.errors import DataError
 from diptych.untrusted.regular_files import MAX_BYTES, open_file
 
 SHARDS = (".tar", *ENDINGS)

@@ -6,9 +6,10 @@ from itertools import islice
 from pathlib import Path
 
 from diptych.data.confinement import Confined
-from diptych.data.samples import IMAGE_SUFFIXES, MAX_SIDECAR_BYTES, DataError, Layout, Sample, captions_of
+from diptych.data.samples import IMAGE_SUFFIXES, MAX_SIDECAR_BYTES, Layout, Sample, captions_of
 from diptych.data.splits import visible_folders
 from diptych.data.tables.locating import is_companion
+from diptych.errors import DataError
 
 ENDS = (".json", ".caption", ".txt", ".text")  # by rank: JSON may hold only other things, and a .txt only tags
 SAMPLE = 40  # pictures that are looked at to see where captions lie

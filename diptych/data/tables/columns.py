@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diptych.data.samples import IMAGE_SUFFIXES, DataError
-from diptych.errors import Setting
+from diptych.data.samples import IMAGE_SUFFIXES
+from diptych.errors import DataError, Setting
 
 # By rank: of two columns that might be the captions' the earlier rule says which. Names are compared in lower case,
 # with underscores for spaces and hyphens, and without the numbers of several columns of one kind.

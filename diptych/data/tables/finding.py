@@ -9,11 +9,12 @@ from pathlib import Path
 
 from diptych.data.confinement import Confined
 from diptych.data.joined import Joined
-from diptych.data.samples import DataError, Layout, Source, Stream, spell_counts
+from diptych.data.samples import Layout, Source, Stream, spell_counts
 from diptych.data.splits import choose_split, visible_folders
 from diptych.data.tables.locating import around, is_companion
 from diptych.data.tables.parquet import open_parquet
 from diptych.data.tables.table_source import TableSource, is_table, open_table
+from diptych.errors import DataError
 from diptych.media.images import find_images
 
 _DEPTH = 3  # folders below in which tables are looked for

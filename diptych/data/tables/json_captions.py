@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diptych.data.samples import DataError, count
+from diptych.data.samples import count
 from diptych.data.tables.columns import names_a_picture
+from diptych.errors import DataError, JSONError
 from diptych.text.encoding import BadLines, decoded, open_text
-from diptych.untrusted.json import JSONError, parse_json
+from diptych.untrusted.json import parse_json
 from diptych.untrusted.regular_files import read_file
 
 MAX_BYTES = 1 << 30  # of a file that is read whole

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from diptych.data.confinement import Confined, all_outside
-from diptych.data.samples import DataError
 from diptych.data.splits import split_in, visible_folders
 from diptych.data.tables.columns import names_a_picture
-from diptych.errors import Setting
+from diptych.errors import DataError, Setting
 
 SAMPLE = 40  # names that are looked for, evenly spread: a wrong column or folder should be said before a run starts
 _DEPTH, _DEPTH_BESIDE, _MOST_FOLDERS = 3, 2, 2000

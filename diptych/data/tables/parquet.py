@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from diptych.data.confinement import Confined
-from diptych.data.samples import DataError, Layout, Source, Stream, count
+from diptych.data.samples import Layout, Source, Stream, count
 from diptych.data.tables.columns import Columns, choose_columns, spell_columns, usual_columns
 from diptych.data.tables.locating import confined_to
 from diptych.data.tables.parquet_pages import unpacked_sizes
 from diptych.data.tables.table_source import TableSource, row_of
 from diptych.data.tables.unpacked import Row, Unpacked
 from diptych.data.temporary import remove_with, room_for, unpacking
+from diptych.errors import DataError
 from diptych.untrusted.regular_files import open_file
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
-from diptych.data.samples import DataError, count
+from diptych.data.samples import count
 from diptych.data.tables.columns import is_caption, names_a_picture, require_few, usual_columns
 from diptych.data.tables.tsv import CONTINUED, Ahead, tab_separated
+from diptych.errors import DataError
 from diptych.text.encoding import MAX_LINE, BadLines, Lines, open_text
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.confinement import Confined, all_outside, left_out
-from diptych.data.samples import DataError, Layout, Sample, count, spell_counts
+from diptych.data.samples import Layout, Sample, count, spell_counts
 from diptych.data.tables.columns import Columns, choose_columns
 from diptych.data.tables.json_captions import open_json, open_json_lines
 from diptych.data.tables.locating import confined_to, folder_names, locate
 from diptych.data.tables.separated import SEPARATORS, open_separated
 from diptych.data.tables.unpacked import Row, captions_in_cells, the_picture
+from diptych.errors import DataError
 from diptych.untrusted.json import parse_json
 
 # What a file's ending promises: its separator; "" is JSON lines, and None one JSON value.

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diptych.data.confinement import Confined
-from diptych.data.samples import DataError, Sample, caption_lines, count
+from diptych.data.samples import Sample, caption_lines, count
 from diptych.data.temporary import Output
-from diptych.untrusted.regular_files import DAMAGED_PATH, MAX_BYTES, FileError
+from diptych.errors import DataError, FileError
+from diptych.untrusted.regular_files import DAMAGED_PATH, MAX_BYTES
 
 LIMIT = 256 << 30  # bytes, of what does not say how much went in
 _COPIES = 10  # of a file that rows name by its path

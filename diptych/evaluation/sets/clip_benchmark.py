@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from diptych.data.confinement import Confined, all_outside
-from diptych.data.samples import IMAGE_SUFFIXES, MAX_SIDECAR_BYTES, DataError
+from diptych.data.samples import IMAGE_SUFFIXES, MAX_SIDECAR_BYTES
 from diptych.data.sources.shards import DAMAGE, ShardSource, members, read_member
+from diptych.errors import DataError
 from diptych.evaluation.sets.sets import Kind, Labelled, Pairs, Pictures, identity_of, pairs_of
 from diptych.text.encoding import decoded
 from diptych.untrusted.regular_files import MAX_BYTES, open_file

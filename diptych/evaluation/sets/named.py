@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diptych.data.confinement import Confined
-from diptych.data.samples import DataError, caption_lines
+from diptych.data.samples import caption_lines
 from diptych.data.sources.hub import caches, load_saved
 from diptych.data.tables.unpacked import Row, picture_bytes
+from diptych.errors import DataError
 from diptych.evaluation.sets.sets import HELD_OUT, TRAIN, WHOLE, Labelled, Pairs, Pictures, identity_of
 
 PARQUET = "refs/convert/parquet"  # where the hub keeps a copy of what has a loading script, which nobody runs any more

@@ -14,13 +14,14 @@ import numpy as np
 
 from diptych.data.confinement import Confined, left_out
 from diptych.data.loading.stream import indexed
-from diptych.data.samples import DataError, Source, spell_counts
+from diptych.data.samples import Source, spell_counts
 from diptych.data.sources.classes import read_classes
 from diptych.data.sources.folders import in_classes
 from diptych.data.sources.opening import open_source
 from diptych.data.sources.shards import expand_braces
 from diptych.data.splits import HELD_OUT, TRAIN, split_folders
 from diptych.data.tables.table_source import TableSource
+from diptych.errors import DataError
 from diptych.media.images import Source as ImageSource
 from diptych.untrusted.links import walk
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.data.samples import DataError
-from diptych.errors import ArgumentError
+from diptych.errors import ArgumentError, DataError
 from diptych.evaluation.sets.named import NAMED
 from diptych.evaluation.sets.sets import Labelled, open_set
 from diptych.evaluation.tasks.tasks import EXPECTED, Job

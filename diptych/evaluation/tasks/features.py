@@ -25,11 +25,11 @@ import numpy as np
 from PIL import Image
 
 from diptych.data.loading.decoding import why
-from diptych.data.samples import DataError
 from diptych.embedder import Embedder
+from diptych.errors import DataError, ImageError
 from diptych.evaluation.sets.sets import Pictures
 from diptych.failures import Failure
-from diptych.media.images import Decode, ImageError, open_image, squared
+from diptych.media.images import Decode, open_image, squared
 from diptych.storage import compiled_cache
 from diptych.storage.output_files import replacing, subfolder
 from diptych.untrusted.json import parse_json

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from diptych.data.samples import DataError, count
+from diptych.data.samples import count
 from diptych.data.sources.classes import spelling
+from diptych.errors import DataError
 from diptych.evaluation.sets.sets import Labelled
 from diptych.evaluation.tasks.tasks import Job, Outcome, of_templates
 from diptych.scoring.probe import SHOTS, CentredFeatures, Probe, Search, Split, few_shots, mixed, of_vectors

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from diptych.data.samples import DataError, count
+from diptych.data.samples import count
 from diptych.display.plots import shortened
 from diptych.embedder import Embedder
+from diptych.errors import DataError
 from diptych.evaluation.sets.sets import Labelled, Pairs
 from diptych.evaluation.tasks.features import Change, Seen, arithmetic, image_vectors
 from diptych.media.images import Decode

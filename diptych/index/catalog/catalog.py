@@ -1,5 +1,4 @@
-"""The catalog, which is the truth of an index: one SQLite file with its files, what they are, and the vector of each
-of their parts."""
+"""The catalog of an index: one SQLite file with its files, their details, and the vector of each of their parts."""
 
 from __future__ import annotations
 
@@ -13,13 +12,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from diptych.errors import IndexBusyError, IndexDamagedError, IndexDirectoryError, IndexNewerError
 from diptych.index.catalog import validation
 from diptych.index.catalog.facts import REQUIRED, first_invalid
 from diptych.index.catalog.schema import FORMAT, MODALITIES, change_tables, check_schema, connect, create_tables
 from diptych.index.catalog.validation import FILE_COLUMNS, Item, Known, State, Summary
 from diptych.media.items import Contents, Counts, Entry, File, Modality
 from diptych.storage.directory import IndexDirectory
-from diptych.storage.faults import IndexBusyError, IndexDamagedError, IndexNewerError, IndexPlaceError, explained
+from diptych.storage.error_translation import translated_errors
 from diptych.storage.journals import COMPANIONS
 from diptych.storage.query_budget import Bounded
 from diptych.untrusted.links import Inside
@@ -56,7 +56,7 @@ class Catalog:
     `unsound` finds all. `inside` tells which paths lead out of the folder; where it is None, only their letters count.
     `opened_facts` are the facts as they were when it was opened, `is_earlier` says that its format is an earlier one.
 
-    Raises IndexPlaceError, IndexDamagedError and IndexBusyError, as `diptych.storage.faults` says.
+    Raises IndexDirectoryError, IndexDamagedError and IndexBusyError, of `diptych.errors`.
     """
 
     def __init__(self, path: Path, db: Bounded):
@@ -70,12 +70,12 @@ class Catalog:
 
     @classmethod
     def open(cls, path: Path, *, readonly: bool = False, recover: bool = True) -> Catalog:
-        """Open what is there; with `recover`, what a killed process left of a transaction is undone. Raises
-        IndexPlaceError where nothing is, IndexDamagedError where it is no catalog, IndexUnsafeError where it is more
-        than one, or where something lies beside it that diptych did not make."""
+        """Open an existing catalog; `recover` rolls back the transaction of a killed process. Raises
+        IndexDirectoryError if there is none, IndexDamagedError if it is no catalog, IndexUnsafeError if it is more than
+        a catalog or a file that diptych did not make is beside it."""
         status = IndexDirectory(path.parent).plain(path.name)
         if status is None or status.st_size == 0:
-            raise IndexPlaceError(f"{path.parent} holds no index; `diptych index FOLDER` makes one.")
+            raise IndexDirectoryError(f"{path.parent} holds no index; `diptych index FOLDER` makes one.")
         catalog = cls(path, connect(path, "ro" if readonly else "rw", recover=recover))
         try:
             catalog._check_format()
@@ -90,7 +90,7 @@ class Catalog:
         a process that is killed leaves of its first transaction is no catalog."""
         directory, aside = IndexDirectory(path.parent), path.with_name(f"{path.name}.part")
         directory.plain(path.name)
-        with explained(path.parent):
+        with translated_errors(path.parent):
             directory.create()
             for ending in ("", *COMPANIONS):
                 directory.remove(aside.name + ending)
@@ -102,12 +102,12 @@ class Catalog:
         with cls(aside, connect(aside, "rwc")) as catalog, catalog.writing() as db:
             create_tables(db)
             db.executemany(f"INSERT INTO facts {validation.FACT}", validation.fact_rows(facts))
-        with explained(path):
+        with translated_errors(path):
             directory.rename(aside.name, path.name)
         return cls.open(path)
 
     def _check_format(self) -> None:
-        with explained(self.path):
+        with translated_errors(self.path):
             is_earlier = self._patiently(lambda: check_schema(self._db, self.path))
             facts, last = self._facts(), self.rows(validation.LAST_ID)
         form = facts.get("format")
@@ -136,7 +136,7 @@ class Catalog:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction; it counts only where the whole block went well, Ctrl-C included."""
-        with explained(self.path):
+        with translated_errors(self.path):
             try:
                 self._patiently(lambda: self._db.execute("BEGIN IMMEDIATE"))
                 yield self._db
@@ -148,7 +148,7 @@ class Catalog:
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
         """What an SQL query answers; text that is no UTF-8 comes with surrogates."""
-        with explained(self.path), self._db.counted():
+        with translated_errors(self.path), self._db.counted():
             try:
                 return self._patiently(lambda: self._db.execute(sql, parameters).fetchall())
             except sqlite3.DatabaseError as error:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from diptych.errors import IndexDirectoryError, SearchIndexError
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.catalog.facts import valid_facts
 from diptych.index.catalog.schema import PAGE_BYTES, TABLES, connect, has_tables, objects
 from diptych.index.catalog.validation import FACTS
 from diptych.storage.directory import IndexDirectory
-from diptych.storage.faults import IndexFault, IndexPlaceError, explained
+from diptych.storage.error_translation import translated_errors
 from diptych.storage.journals import COMPANIONS
 from diptych.storage.query_budget import Bounded
 
@@ -56,7 +57,7 @@ def recover(path: Path, likely: Callable[[], Mapping[str, Any] | None]) -> Recov
         remove(patched)
     damaged_path = move_damaged_aside(path)
     if files is not None:
-        with explained(path):
+        with translated_errors(path):
             IndexDirectory(path.parent).rename(new.name, path.name)
     return RecoveredCatalog(files or 0, damaged_path, files is not None)
 
@@ -67,7 +68,7 @@ def move_damaged_aside(path: Path) -> Path:
     while any(directory.status(damaged_path + ending) for ending in ("", *COMPANIONS)):
         number += 1
         damaged_path = f"{path.name}.broken-{number}"
-    with explained(path):
+    with translated_errors(path):
         for ending in COMPANIONS:
             with contextlib.suppress(FileNotFoundError):
                 directory.rename(path.name + ending, damaged_path + ending)
@@ -87,7 +88,7 @@ def remove(path: Path) -> None:
 def facts_of(path: Path) -> dict[str, Any]:
     """The facts of a catalog of any format, as far as SQLite reads them; {} if it cannot, or if the table of facts is
     not one of ours."""
-    with contextlib.suppress(*UNREADABLE, IndexFault), contextlib.closing(_opened(path, "ro")) as db:
+    with contextlib.suppress(*UNREADABLE, SearchIndexError), contextlib.closing(_opened(path, "ro")) as db:
         return _facts(db) if has_tables(objects(db), "facts") else {}
     return {}
 
@@ -141,7 +142,7 @@ def _with_first_page(path: Path, patched: Path) -> Path:
             return path
     directory = IndexDirectory(path.parent)
     if (size := directory.size(path.name) or 0) > directory.free_bytes():  # a sparse file grows when it is copied
-        raise IndexPlaceError(f"repairing {path} needs a copy of its {size:,} bytes, more than the disk has free.")
+        raise IndexDirectoryError(f"repairing {path} needs a copy of its {size:,} bytes, more than the disk has free.")
     Catalog.create(patched, fingerprint="", model="", dim=1).close()
     with directory.open(patched.name, "r+b") as to, directory.open(path.name, "rb") as damaged:
         page = bytearray(to.read(PAGE_BYTES))

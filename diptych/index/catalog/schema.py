@@ -16,10 +16,11 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from diptych.errors import IndexDamagedError, IndexNewerError, IndexUnsafeError
 from diptych.media.items import Modality
 from diptych.media.path_patterns import fits
 from diptych.storage.directory import IndexDirectory
-from diptych.storage.faults import IndexDamagedError, IndexNewerError, IndexUnsafeError, explained
+from diptych.storage.error_translation import translated_errors
 from diptych.storage.query_budget import Bounded
 
 FORMAT = 2
@@ -89,7 +90,7 @@ def connect(path: Path, mode: Literal["ro", "rw", "rwc", "immutable"], *, recove
     """A connection on which transactions begin and end where we say, and on which a stranger's catalog can do nothing
     but be read; `IndexDirectory.connect` tells of `mode` and `recover`."""
     db = IndexDirectory(path.parent).connect(path.name, mode, recover=recover)
-    with explained(path):
+    with translated_errors(path):
         try:
             for limit, value in _LIMITS.items():
                 db.setlimit(limit, value)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from diptych.errors import ArgumentError, DiptychError, Setting, Words
+from diptych.errors import ArgumentError, FilterError, MessageParts, PatternError, Setting
 from diptych.media.items import Kind
-from diptych.media.path_patterns import PatternError, inside, literal_folder, within
+from diptych.media.path_patterns import inside, literal_folder, within
 
 if TYPE_CHECKING:
     from diptych.index.catalog.catalog import Catalog
@@ -26,10 +26,6 @@ _ANY_DATE = (
 )
 _ENDING = re.compile(r"\*\.[a-z0-9]+", re.I | re.A)
 _WHOLE_DATE = "2000-01-01T00:00:00"  # what a date is filled up from
-
-
-class FilterError(DiptychError, ValueError):
-    """A filter that no item could ever pass, or that is not understood."""
 
 
 class Box(NamedTuple):
@@ -140,7 +136,7 @@ def count_dated(catalog: Catalog, filters: Filters) -> Dated:
 
 
 def _refused(name: str, value: object, *words: str | Setting) -> FilterError:
-    problem: Words = [Setting(name, value), *words]
+    problem: MessageParts = [Setting(name, value), *words]
     return FilterError(problem, argument=name)
 
 

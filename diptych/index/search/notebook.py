@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from diptych.display.pages import page
 from diptych.display.plots import thumbnail
-from diptych.media.images import ImageError
+from diptych.errors import ImageError
 from diptych.untrusted.regular_files import open_file
 
 

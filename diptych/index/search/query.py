@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from diptych.errors import DiptychError
+from diptych.errors import QueryError
 from diptych.media.pixels.arrays import as_array, is_numbers
 from diptych.media.scan import RAW_ENDINGS
 
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 TermKind = Literal["text", "picture", "vector"]
 # Below this length, as a share of the weights, a sum is what rounding has left of terms that cancel out.
 _LEAST_LENGTH = 1e-3
-
-
-class QueryError(DiptychError, ValueError):
-    """A query that means nothing: no terms, a weight that is none, terms that cancel out, or a vector that does not
-    fit."""
 
 
 class EmbeddingModel(Protocol):

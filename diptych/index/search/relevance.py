@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from diptych.errors import QueryError, SearchIndexError
 from diptych.storage.directory import IndexDirectory
-from diptych.storage.faults import IndexFault
 from diptych.versions import TOKENIZING
 
 if TYPE_CHECKING:
@@ -120,7 +120,6 @@ def background_statistics(
 def _nonzero_queries(query: Query, substitutes: Float[np.ndarray, "queries terms dim"]) -> tuple[list[int], np.ndarray]:
     """Which of these queries mean something, and their vectors. Others are a picture less the same, as one item of a
     small index, or two copies, may come to stand for both."""
-    from diptych.index.search.query import QueryError
 
     kept: dict[int, np.ndarray] = {}
     for position, vectors in enumerate(substitutes):
@@ -197,6 +196,6 @@ def _cached_array(
             return cached
     array, file = make(), BytesIO()
     np.save(file, array)
-    with suppress(OSError, IndexFault):
+    with suppress(OSError, SearchIndexError):
         directory.write(name, file.getvalue(), is_lasting=False)
     return array

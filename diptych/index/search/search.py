@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from diptych.errors import ArgumentError, Setting
+from diptych.errors import ArgumentError, IndexModelError, Setting
 from diptych.index.model import called
 from diptych.index.search.filters import Filters
 from diptych.index.search.query import EmbeddingModel, Query
@@ -21,7 +21,6 @@ from diptych.index.search.results import Found, Hit
 from diptych.index.search.shots import copies_of, first_per_shot, same_bytes
 from diptych.media.items import Modality
 from diptych.scoring.zero_shot import unit
-from diptych.storage.faults import IndexModelError
 
 if TYPE_CHECKING:
     from diptych.index.catalog.catalog import Item

@@ -74,8 +74,8 @@ def read(directory: IndexDirectory) -> Identity:
 def write(
     directory: IndexDirectory, key: SigningKey, record: TrustRecord, facts: tuple[Facts, ...], others: tuple[Any, ...]
 ) -> None:
-    """Sign these facts, replacing those that this user signed before. Raises OSError and IndexFault if the index is not
-    writable."""
+    """Sign these facts, replacing those that this user signed before. Raises OSError and SearchIndexError if the index
+    is not writable."""
     own = [each._asdict() | {"id": record.id, "checksum": key.checksum(record.id, *each)} for each in facts]
     content = _json([*others[: _MAX_ENTRIES - len(own)], *own])
     directory.write(NAME, content if len(content) <= _MAX_BYTES else _json(own))

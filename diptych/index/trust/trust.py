@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from diptych.errors import Setting, Words, as_warning
+from diptych.errors import MessageParts, Setting, warn
 from diptych.index.trust import identity, trusted_indexes
 from diptych.index.trust.identity import Facts, Identity
 from diptych.index.trust.trusted_indexes import TrustOrigin, TrustRecord, describe_error
@@ -38,7 +38,7 @@ class Trust:
         *,
         is_apart: bool,
         accept: bool = False,
-        notice: Callable[[Words], None] = as_warning,
+        notice: Callable[[MessageParts], None] = warn,
     ):
         self.record: TrustRecord | None = None
         self.is_altered = False
@@ -212,6 +212,6 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _accepted_once(directory: IndexDirectory, model: str) -> Words:
+def _accepted_once(directory: IndexDirectory, model: str) -> MessageParts:
     what = "" if model == "bundled" else f" with its model, {shown(model)}"
     return f"{directory} was made before indexes were signed, and is yours: it is accepted{what}"

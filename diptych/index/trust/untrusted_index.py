@@ -9,10 +9,9 @@ from contextlib import suppress
 from typing import Any
 
 from diptych.display.escaping import harmless
-from diptych.errors import Setting, Words
+from diptych.errors import IndexUntrustedError, MessageParts, SearchIndexError, Setting
 from diptych.index.trust.trusted_indexes import describe_error
 from diptych.storage.directory import IndexDirectory
-from diptych.storage.faults import IndexFault, IndexUntrustedError
 
 _CATALOG = "catalog.sqlite"
 _LONGEST = 200  # characters of a quoted value
@@ -23,7 +22,7 @@ def predates(directory: IndexDirectory, until_ns: int) -> bool:
     nor a download can set the status time back."""
     if not hasattr(os, "geteuid"):
         return False
-    with suppress(OSError, IndexFault):
+    with suppress(OSError, SearchIndexError):
         catalog = directory.plain(_CATALOG)
         if catalog is not None and catalog.st_ctime_ns < until_ns:
             return os.geteuid() == catalog.st_uid == directory.owner
@@ -49,7 +48,7 @@ def untrusted_error(
     )
 
 
-def _remedy(root: bool) -> Words:
+def _remedy(root: bool) -> MessageParts:
     accepts = [Setting("trust", True), " accepts it as it is, for good"]
     if root:
         return [*accepts, "."]

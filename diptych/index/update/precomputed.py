@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diptych.data.samples import DataError
 from diptych.data.tables.parquet import cells_of, damage
+from diptych.errors import DataError, SearchIndexError
 from diptych.index.update.reading_versions import kind_read_anew
 from diptych.media.items import File
-from diptych.storage.faults import IndexFault
 from diptych.untrusted.regular_files import open_file, read_file
 from diptych.versions import READING
 
@@ -89,14 +88,14 @@ def open_given(vectors: str | os.PathLike[str], paths: str | os.PathLike[str] | 
     """The vectors of an npy file, (n, dim) of floats, with the `paths` of its rows: a text file of one a line or a
     Parquet file with a column "path". Or those of a folder of npy files, each beside a Parquet file of the same name.
 
-    Paths are absolute or relative to `root`; the vectors stay on disk until they are asked for. Raises IndexFault that
-    names the file and what is wrong with it.
+    Paths are absolute or relative to `root`; the vectors stay on disk until they are asked for. Raises
+    SearchIndexError, which names the file and its defect.
     """
     place = Path(vectors)
     if place.is_dir():
         shards = [(npy, npy.with_suffix(".parquet")) for npy in sorted(place.glob("*.npy"))]
         if not shards:
-            raise IndexFault(
+            raise SearchIndexError(
                 f"{place} holds no .npy file; wanted what `diptych embed` writes, or one .npy with --paths."
             )
     else:
@@ -108,9 +107,13 @@ def open_given(vectors: str | os.PathLike[str], paths: str | os.PathLike[str] | 
         _require_one_each(npy, len(array), beside, len(named.paths))
         given = given or Given(named.fingerprint, named.model, array.shape[1], named.reading)
         if (named.fingerprint, array.shape[1]) != (given.fingerprint, given.dim):
-            raise IndexFault(f"{npy} is of another model than {shards[0][0]}; give the vectors of one model at a time.")
+            raise SearchIndexError(
+                f"{npy} is of another model than {shards[0][0]}; give the vectors of one model at a time."
+            )
         if named.reading != given.reading:
-            raise IndexFault(f"{npy} was made by another version than {shards[0][0]}; give one version's at a time.")
+            raise SearchIndexError(
+                f"{npy} was made by another version than {shards[0][0]}; give one version's at a time."
+            )
         given.add([_relative(path, root) for path in named.paths], array)
     assert given is not None
     return given
@@ -123,22 +126,22 @@ def _array(path: Path) -> np.ndarray:
     except OSError:
         raise
     except Exception as error:  # its parser of headers is Python's own, which raises what it likes
-        raise IndexFault(f"{path} is no .npy file of numbers ({error}).") from error
+        raise SearchIndexError(f"{path} is no .npy file of numbers ({error}).") from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or not array.shape[1]:
         what = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
-        raise IndexFault(f"{path} holds {what}; wanted (n, dim) floats.")
+        raise SearchIndexError(f"{path} holds {what}; wanted (n, dim) floats.")
     return array
 
 
 def _require_one_each(npy: Path, rows: int, beside: Path, paths: int) -> None:
     if rows != paths:
-        raise IndexFault(f"{npy} has {rows} rows, and {beside} {paths} paths; wanted one each.")
+        raise SearchIndexError(f"{npy} has {rows} rows, and {beside} {paths} paths; wanted one each.")
 
 
 def _paths(path: Path, npy: Path, rows: int) -> _Paths:
-    """Those of the `rows` of `npy`. IndexFault where a file has none."""
+    """Those of the `rows` of `npy`. SearchIndexError where a file has none."""
     if not path.is_file():
-        raise IndexFault(
+        raise SearchIndexError(
             f"{path} is missing; wanted the path of each row, one a line, or in a column of Parquet: --paths."
         )
     if path.suffix.lower() != ".parquet":
@@ -147,12 +150,12 @@ def _paths(path: Path, npy: Path, rows: int) -> _Paths:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
-        raise IndexFault(f"{path} needs pyarrow to be read: pip install 'diptych[data]'.") from None
+        raise SearchIndexError(f"{path} needs pyarrow to be read: pip install 'diptych[data]'.") from None
     try:
         with damage(f"{path} is no Parquet file with a column {_PATH_COLUMN!r}"):
             return _in_parquet(path, npy, rows)
     except DataError as error:
-        raise IndexFault(str(error)) from error
+        raise SearchIndexError(str(error)) from error
 
 
 def _in_parquet(path: Path, npy: Path, rows: int) -> _Paths:
@@ -161,7 +164,7 @@ def _in_parquet(path: Path, npy: Path, rows: int) -> _Paths:
     open_file(path).close()
     file = pyarrow.parquet.ParquetFile(path, read_dictionary=[_PATH_COLUMN])
     if _PATH_COLUMN not in file.schema_arrow.names:
-        raise IndexFault(f"{path} has no column {_PATH_COLUMN!r}; wanted the path of each row.")
+        raise SearchIndexError(f"{path} has no column {_PATH_COLUMN!r}; wanted the path of each row.")
     _require_one_each(npy, rows, path, file.metadata.num_rows)  # before they are read: a row may take no room at all
     column = file.read(columns=[_PATH_COLUMN])[_PATH_COLUMN]
     paths = [str(cell) for chunk in column.chunks for cell in cells_of(chunk)]

@@ -15,7 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diptych import __version__
-from diptych.errors import Setting
+from diptych.errors import IndexDamagedError, IndexDirectoryError, Setting
 from diptych.index import caches
 from diptych.index.catalog.catalog import Catalog, Entry
 from diptych.index.catalog.facts import Rules, counts
@@ -28,7 +28,6 @@ from diptych.index.update.rereading import Again, read_otherwise
 from diptych.index.update.results import Progress, Updated
 from diptych.media.items import Contents, File
 from diptych.media.path_patterns import inside
-from diptych.storage.faults import IndexDamagedError, IndexPlaceError
 from diptych.untrusted.links import LEADS_OUT
 
 if TYPE_CHECKING:
@@ -208,17 +207,17 @@ def _check_mounted(folder: IndexFolder, state: State, found: Found) -> None:
         problem = f"{folder.folder} holds nothing to index{left_out}, and its index knows {len(known):,} files."
         if links := found.skipped.get(LEADS_OUT):
             follow = Setting("follow_links", True, "diptych.open_index")
-            raise IndexPlaceError(
+            raise IndexDirectoryError(
                 f"{problem} {links:,} links lead out of it.",
                 remedy=["If you trust where they lead, ", follow, f" follows them; else {gone}."],
             )
-        raise IndexPlaceError(
+        raise IndexDirectoryError(
             f"{problem} Is its disk mounted? If they are gone for good, or are to be left out, {gone}."
         )
     made_for = state.facts.get("root")
     is_inside = folder.place.is_relative_to(folder.root)
     if made_for != str(folder.root) and known.isdisjoint(found.files) and not is_inside and known:
-        raise IndexPlaceError(
+        raise IndexDirectoryError(
             f"{folder.place} is the index of {made_for}, and knows no file of {folder.root}.",
             remedy=["Name another place with ", Setting("index", "DIR"), "."],
         )
@@ -320,7 +319,7 @@ class _Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        if kind is not None and issubclass(kind, (IndexPlaceError, IndexDamagedError)):
+        if kind is not None and issubclass(kind, (IndexDirectoryError, IndexDamagedError)):
             return  # a full disk takes no more
         self._commit()
 

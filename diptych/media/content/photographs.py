@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from diptych.errors import ImageError
 from diptych.media import memory
 from diptych.media.content.metadata import exif_details, picture_details
-from diptych.media.images import ImageError, Preprocess, most_pixels, seen, squared
+from diptych.media.images import Preprocess, most_pixels, seen, squared
 from diptych.media.items import Details
 from diptych.media.scan import RAW_ENDINGS
 from diptych.media.undecoded import metadata_of

@@ -10,12 +10,13 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from diptych.errors import ImageError
 from diptych.extras import is_here
 from diptych.media import memory
 from diptych.media.content.dates import local_time
 from diptych.media.content.frames import as_shown, is_blank
 from diptych.media.content.metadata import camera_name, tidy_caption
-from diptych.media.images import ImageError, Preprocess, squared
+from diptych.media.images import Preprocess, squared
 from diptych.media.items import Details
 
 if TYPE_CHECKING:

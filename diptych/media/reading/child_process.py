@@ -12,17 +12,13 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from diptych.errors import ArgumentError, DiptychError
+from diptych.errors import ArgumentError, ReaderProcessError
 from diptych.media.reading.reader_process import LENGTHS
 
 _START_S = 120.0  # for a process to import what it needs, on a busy machine
 _MOST_SAID, _MOST_PIXELS = 2**26, 2**30  # bytes; a process that announces more is broken
 _COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
 _COMMAND += "import diptych.media.reading.reader_process as r; r.main()"
-
-
-class ReaderError(DiptychError, RuntimeError):
-    """A reading process cannot be started, or was ended by `close`; the message says which."""
 
 
 class Killable:
@@ -61,14 +57,16 @@ class Killable:
         return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
-        """Return once it has all that it needs. Raises ReaderError if it ends before."""
+        """Return once it has all that it needs. Raises ReaderProcessError if it ends before."""
         try:
             said, _ = self.answer(_START_S)
         except (OSError, EOFError, ValueError) as error:
-            raise ReaderError(f"a reading process did not start ({self.end()}); what it said is above.") from error
+            raise ReaderProcessError(
+                f"a reading process did not start ({self.end()}); what it said is above."
+            ) from error
         if "broken" in said:
             self.end()
-            raise ReaderError(f"a reading process did not start:\n{said['broken']}")
+            raise ReaderProcessError(f"a reading process did not start:\n{said['broken']}")
 
     def tell(self, order: Any) -> None:
         """Send a line. Raises OSError if nobody reads it."""

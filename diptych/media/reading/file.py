@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import IO, NamedTuple
 
+from diptych.errors import ImageError
 from diptych.media.content import xmp
 from diptych.media.content.file_kind import HEAD_LENGTH, kind_of
 from diptych.media.content.metadata import CAPTION_LENGTH, tidy_caption, with_sidecar
 from diptych.media.content.photographs import LARGEST_PICTURE, read_photograph
 from diptych.media.content.videos import read_video
-from diptych.media.images import ImageError, Preprocess
+from diptych.media.images import Preprocess
 from diptych.media.items import Details, Kind, Part
 from diptych.media.scan import sidecars
 from diptych.text.paragraphs import NotText, decode_text, paragraphs

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.errors import ArgumentError
+from diptych.errors import ArgumentError, ReaderProcessError
 from diptych.media import memory
 from diptych.media.items import Contents, Details, File, Part
-from diptych.media.reading.child_process import Killable, ReaderError
+from diptych.media.reading.child_process import Killable
 from diptych.media.reading.reader_process import sendable
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Readers:
         return [pid for lane in self._lanes if (pid := lane.pid) is not None]
 
     def close(self) -> None:
-        """End the processes, whatever they are at. A read that goes on raises ReaderError."""
+        """End the processes, whatever they are at. A read that goes on raises ReaderProcessError."""
         for lane in self._lanes:
             lane.stop()
         if not self._is_reading:
@@ -85,7 +85,7 @@ class Readers:
         """Each file's contents, once, in any order; a bad file's has a `failure`. `files` is iterated in the caller's
         thread, no more than AHEAD beyond what was handed out, so memory does not grow with their number.
 
-        Raises ReaderError where processes do not start, RuntimeError while another read goes on.
+        Raises ReaderProcessError where processes do not start, RuntimeError while another read goes on.
         """
         if self._is_reading:
             raise RuntimeError("these readers are reading already; finish that first, or make others.")
@@ -149,7 +149,7 @@ class _Lane:
                 if contents := self._next(orders):
                     done.put(contents)
             if self._is_stopped:
-                raise ReaderError("the readers were closed.")
+                raise ReaderProcessError("the readers were closed.")
         except Exception as error:  # raised again where the contents are taken
             done.put(error)
 
@@ -200,7 +200,7 @@ class _Lane:
             try:
                 process.wait_until_ready()
                 break
-            except ReaderError:
+            except ReaderProcessError:
                 if attempt == _STARTS or self._is_stopped:
                     raise
         return process

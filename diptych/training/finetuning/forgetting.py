@@ -16,9 +16,9 @@ from torch import Tensor
 
 from diptych.checkpoint import Checkpoint, build
 from diptych.data.sources.classes import ClassFolders, read_classes
-from diptych.data.sources.opening import DataError
 from diptych.engines.pytorch import PyTorchEngine
-from diptych.media.images import ImageError, Preprocess, open_image, squared
+from diptych.errors import DataError, ImageError
+from diptych.media.images import Preprocess, open_image, squared
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig
 from diptych.scoring import metrics

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import torch
 
-from diptych.errors import ArgumentError, DiptychError, Setting
+from diptych.errors import ArgumentError, CheckpointNotSavedError, Setting
 from diptych.storage.output_files import refuse_link, replacing, subfolder
 
 VERSION = 1  # of what a checkpoint holds
@@ -22,10 +22,6 @@ def newest(out: Path) -> Path | None:
     """The last checkpoint of the run in `out`; None before the first."""
     found = [path for path in (out / FOLDER).glob("[0-9]*") if path.name.isdecimal() and path.is_dir()]
     return max(found, key=lambda path: int(path.name)) if found else None
-
-
-class NotSavedError(DiptychError, OSError):
-    """A checkpoint could not be written; the message says which one is left."""
 
 
 def save(out: Path, steps: int, state: dict[str, Any], write_model: Callable[[Path], object]) -> Path:
@@ -104,10 +100,10 @@ def _remove(checkpoint: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def _lost(error: Exception, out: Path, steps: int) -> "NotSavedError":
+def _lost(error: Exception, out: Path, steps: int) -> "CheckpointNotSavedError":
     last = newest(out)
     kept = f"the one of step {int(last.name)} is whole" if last else "there is none before it"
-    return NotSavedError(
+    return CheckpointNotSavedError(
         f"the checkpoint of step {steps} could not be written ({error}); {kept}.",
         remedy=[f"Make room for it beside {out}, then go on with ", Setting("resume", True), "."],
     )

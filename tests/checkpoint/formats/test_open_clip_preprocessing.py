@@ -10,13 +10,14 @@ import torch
 from conftest import GOLDEN
 
 import diptych
-from diptych.checkpoint import CheckpointError, read
+from diptych.checkpoint import read
 from diptych.checkpoint.formats import open_clip
 from diptych.checkpoint.formats.name_table import renamed
 from diptych.checkpoint.formats.open_clip_config import config_from_json
 from diptych.checkpoint.formats.open_clip_preprocessing import own_of, preprocess_from_json
 from diptych.checkpoint.weights.shape_check import wanted
 from diptych.cli import run
+from diptych.errors import CheckpointError
 from diptych.media.images import OPENAI_MEAN, OPENAI_STD, Preprocess
 from diptych.nets.config import ResNetConfig, ViTConfig
 from tests.checkpoint.test_checkpoint import varied

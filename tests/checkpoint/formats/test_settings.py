@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import diptych
-from diptych.checkpoint import CheckpointError, read
+from diptych.checkpoint import read
+from diptych.errors import CheckpointError, TokenizerError
 from diptych.media.images import Preprocess
 from diptych.nets.presets import PRESETS
-from diptych.text.tokenizer import Tokenizer, TokenizerError, missing
+from diptych.text.tokenizer import Tokenizer, missing
 from tests.checkpoint.test_checkpoint import HF_CLIP, HF_SIGLIP, varied
 from tests.checkpoint.test_saving import saved
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import diptych
-from diptych.checkpoint import CheckpointError, convert, read, save_folder
+from diptych.checkpoint import convert, read, save_folder
+from diptych.errors import CheckpointError
 from diptych.exporting import export
 from diptych.media.images import Preprocess
 from diptych.nets.clip import CLIP

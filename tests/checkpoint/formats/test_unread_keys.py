@@ -8,8 +8,9 @@ import pytest
 from conftest import GOLDEN
 
 import diptych
-from diptych.checkpoint import CheckpointError, read
+from diptych.checkpoint import read
 from diptych.cli import run
+from diptych.errors import CheckpointError
 from diptych.media.images import Preprocess
 from tests.checkpoint.test_checkpoint import HF_CLIP, HF_SIGLIP, OPEN_CLIP
 from tests.checkpoint.test_errors import folder_with

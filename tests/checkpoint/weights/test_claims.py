@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diptych.checkpoint import CheckpointError, read, settings
+from diptych.checkpoint import read, settings
 from diptych.checkpoint.formats import huggingface, open_clip_config
 from diptych.checkpoint.formats.open_clip_preprocessing import preprocess_from_json
 from diptych.checkpoint.state import cast_all
 from diptych.checkpoint.weights import claims, files
 from diptych.checkpoint.weights.shape_check import wanted
-from diptych.errors import ArgumentError
+from diptych.errors import ArgumentError, CheckpointError
 from diptych.nets import shapes
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
 

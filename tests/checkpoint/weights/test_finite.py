@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import diptych
-from diptych.checkpoint import CheckpointError
 from diptych.checkpoint.weights.finite import CHUNK, check_finite, check_vectors, is_finite, multiplied_out
 from diptych.cli import run
+from diptych.errors import CheckpointError
 from tests.checkpoint.test_checkpoint import varied
 from tests.checkpoint.test_saving import saved
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import diptych
-from diptych.checkpoint import CheckpointError, build, read
+from diptych.checkpoint import build, read
+from diptych.errors import CheckpointError
 from diptych.nets.config import ResNetConfig
 from tests.checkpoint.test_checkpoint import GOLDEN, HF_CLIP, HF_SIGLIP, OPEN_CLIP, expected, varied
 from tests.checkpoint.test_saving import saved

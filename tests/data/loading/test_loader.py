@@ -18,8 +18,9 @@ from diptych.data.loading.augmentation import NONE, Augmentation
 from diptych.data.loading.loader import Batch, Loader, shares
 from diptych.data.loading.plan import Part, Plan
 from diptych.data.loading.stream import Cursor
-from diptych.data.samples import DataError, Region, Sample, Stream
+from diptych.data.samples import Region, Sample, Stream
 from diptych.data.sources.opening import open_source
+from diptych.errors import DataError
 
 
 def jpeg(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (40, 30)) -> bytes:

@@ -14,7 +14,8 @@ from diptych.data.loading.decoding import Decoder
 from diptych.data.loading.loader import Loader
 from diptych.data.loading.plan import Part, Pick
 from diptych.data.loading.workers import Workers
-from diptych.data.samples import DataError, Sample
+from diptych.data.samples import Sample
+from diptych.errors import DataError
 from tests.data.loading.test_loader import Numbers, epochs, loader, same, stream
 
 

@@ -21,11 +21,12 @@ from PIL import Image
 from diptych.data.loading.augmentation import NONE
 from diptych.data.loading.loader import Loader, Part
 from diptych.data.loading.stream import fetched, indexed
-from diptych.data.samples import DataError, Source, Stream
+from diptych.data.samples import Source, Stream
 from diptych.data.sources import opening, remote
 from diptych.data.sources.opening import all_captions, open_source
 from diptych.data.sources.shards import expand_braces
 from diptych.data.tables import parquet
+from diptych.errors import DataError
 from diptych.untrusted import downloading
 
 

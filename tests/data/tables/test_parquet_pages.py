@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from diptych.data import temporary
-from diptych.data.samples import DataError
 from diptych.data.sources.opening import open_source
 from diptych.data.tables.parquet_pages import unpacked_sizes
+from diptych.errors import DataError
 
 pyarrow = pytest.importorskip("pyarrow")
 

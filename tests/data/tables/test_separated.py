@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from diptych.data.samples import DataError, Source, layout_of
+from diptych.data.samples import Source, layout_of
 from diptych.data.tables.columns import choose_columns
 from diptych.data.tables.separated import Form, strict_rows
 from diptych.data.tables.table_source import open_table
+from diptych.errors import DataError
 from diptych.text.encoding import decoded
 
 NAMES = [f"{number}.png" for number in range(8)]

@@ -13,9 +13,8 @@ from conftest import write_tar
 from PIL import Image
 
 import diptych
-from diptych.data.samples import DataError
 from diptych.data.sources.opening import all_captions, open_source
-from diptych.errors import DiptychError
+from diptych.errors import DataError, DiptychError, FileError
 from diptych.evaluation.sets import named
 from diptych.evaluation.sets.named import NAMED, first_synonyms, open_named
 from diptych.evaluation.sets.sets import Labelled, Pairs, open_set, splits, training_set
@@ -23,7 +22,6 @@ from diptych.evaluation.suite import Entry, run
 from diptych.evaluation.tasks import tasks
 from diptych.evaluation.tasks.tasks import Job
 from diptych.scenes.scene import draw_scene
-from diptych.untrusted.regular_files import FileError
 
 datasets = pytest.importorskip("datasets")
 

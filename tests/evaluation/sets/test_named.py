@@ -13,7 +13,7 @@ from conftest import write_tar
 from hub import NOWHERE, Files, Hub, point_to, standing_in
 
 import diptych
-from diptych.data.samples import DataError
+from diptych.errors import DataError
 from diptych.evaluation import results
 from diptych.evaluation.sets.named import NAMED, PARQUET
 from diptych.evaluation.sets.sets import Labelled, Pairs, open_set, training_set

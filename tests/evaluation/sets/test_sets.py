@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diptych.data.samples import DataError
+from diptych.errors import DataError
 from diptych.evaluation.sets.sets import Labelled, Pairs, open_set, splits, training_set
 from diptych.scenes.scene import Scenes
 

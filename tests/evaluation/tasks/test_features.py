@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import diptych
-from diptych.data.samples import DataError
 from diptych.embedder import Embedder
+from diptych.errors import DataError
 from diptych.evaluation.sets.sets import Pictures, identity_of
 from diptych.evaluation.tasks import features
 from diptych.evaluation.tasks.features import Change, image_vectors

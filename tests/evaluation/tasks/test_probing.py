@@ -9,8 +9,8 @@ from PIL import Image
 
 import diptych
 from diptych.cli import FAILED, OK, PARTLY
-from diptych.data.samples import DataError
 from diptych.embedder import Embedder
+from diptych.errors import DataError
 from diptych.evaluation.sets.sets import Labelled, open_set, training_set
 from diptych.evaluation.tasks import features, probing
 from diptych.evaluation.tasks.probing import held_out

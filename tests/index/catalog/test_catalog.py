@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diptych.errors import IndexBusyError, IndexDamagedError, IndexDirectoryError
 from diptych.failures import Failure
 from diptych.index.catalog import catalog as module
 from diptych.index.catalog.catalog import Catalog, Counts, Entry
 from diptych.media.items import Contents, Details, File, Part
-from diptych.storage.faults import IndexBusyError, IndexDamagedError, IndexPlaceError
 
 DIM = 4
 
@@ -224,7 +224,7 @@ def test_a_full_disk_says_so_and_keeps_what_was_committed(catalog: Catalog) -> N
     catalog.put([entry("a.jpg", 0)])
     (pages,) = catalog.rows("PRAGMA page_count")[0]
     catalog.rows(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(IndexPlaceError, match="index=DIR"):
+    with pytest.raises(IndexDirectoryError, match="index=DIR"):
         catalog.put([entry(f"{at}.jpg", 0, caption="long" * 100) for at in range(200)])
     assert list(catalog.files()) == ["a.jpg"]
     assert catalog.rows("PRAGMA integrity_check") == [("ok",)]
@@ -232,10 +232,10 @@ def test_a_full_disk_says_so_and_keeps_what_was_committed(catalog: Catalog) -> N
 
 def test_what_is_no_catalog(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
-    with pytest.raises(IndexPlaceError, match="no index"):
+    with pytest.raises(IndexDirectoryError, match="no index"):
         Catalog.open(path)
     path.touch()
-    with pytest.raises(IndexPlaceError, match="no index"):
+    with pytest.raises(IndexDirectoryError, match="no index"):
         Catalog.open(path)
     path.write_bytes(b"noise" * 5000)
     with pytest.raises(IndexDamagedError, match="doctor"):

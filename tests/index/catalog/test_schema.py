@@ -12,12 +12,12 @@ from earlier_catalog import as_earlier
 from index_model import InlineReaders, PixelModel, draw
 
 from diptych.cli import FAILED, OK
+from diptych.errors import IndexDamagedError, IndexNewerError, IndexUnsafeError
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.catalog.recovery import facts_of
 from diptych.index.catalog.schema import connect, known_schemas, objects
 from diptych.index.local import LocalIndex, open_index
 from diptych.media.reading import readers
-from diptych.storage.faults import IndexDamagedError, IndexNewerError, IndexUnsafeError
 
 # What somebody may have put into a catalog
 MORE = (

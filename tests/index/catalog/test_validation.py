@@ -20,13 +20,13 @@ import pytest
 from index_model import DIM, InlineReaders, PixelModel, draw
 
 from diptych.cli import FAILED, NOTHING, OK, PARTLY, run
+from diptych.errors import IndexDamagedError
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.catalog.validation import is_sound_path
 from diptych.index.doctor import examine
 from diptych.index.local import open_index
 from diptych.media.reading import readers
 from diptych.storage import query_budget
-from diptych.storage.faults import IndexDamagedError
 
 OLD_S = 1_600_000_000
 PICTURES = 5

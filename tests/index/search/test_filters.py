@@ -3,7 +3,8 @@
 import pytest
 from searched import Searched, TableModel, noise
 
-from diptych.index.search.filters import Box, FilterError, Filters
+from diptych.errors import FilterError
+from diptych.index.search.filters import Box, Filters
 
 FILES = {
     "holidays/beach.jpg": {"taken_at": "2024-05-31T23:59:59", "latitude": 47.4, "longitude": 8.5, "camera": "Canon R6"},

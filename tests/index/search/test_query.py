@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from searched import DIM, TableModel, noise, unit
 
 import diptych
-from diptych.index.search.query import Query, QueryError, Term
+from diptych.errors import QueryError
+from diptych.index.search.query import Query, Term
 
 MODEL = TableModel({"a dog": noise(1, 1)[0], "snow": noise(1, 2)[0], "a.jpg": noise(1, 3)[0]})
 

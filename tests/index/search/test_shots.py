@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from searched import DIM, Searched, TableModel, noise, unit
 
-from diptych.errors import ArgumentError
+from diptych.errors import ArgumentError, IndexModelError
 from diptych.index.search.filters import Filters
 from diptych.index.search.results import Hit
 from diptych.index.search.search import search, search_all
 from diptych.media.items import Part
-from diptych.storage.faults import IndexModelError
 
 DOG = unit(np.eye(DIM)[0])
 NOON = "2024-05-01T12:00:00"

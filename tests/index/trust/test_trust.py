@@ -15,7 +15,7 @@ from conftest import Cli
 from index_model import InlineReaders, PixelModel, draw
 
 from diptych.cli import FAILED, OK
-from diptych.errors import Words, worded
+from diptych.errors import IndexModelError, IndexUntrustedError, MessageParts, format_message
 from diptych.index.local import LocalIndex, open_index
 from diptych.index.trust import trusted_indexes
 from diptych.index.trust.identity import LIMIT, NAME, Facts
@@ -23,7 +23,6 @@ from diptych.index.trust.trust import Trust
 from diptych.media.reading import readers
 from diptych.storage import configuration
 from diptych.storage.directory import IndexDirectory
-from diptych.storage.faults import IndexModelError, IndexUntrustedError
 
 FACTS = Facts("tests/pixels", "pixels-1", 16, "/pictures")
 MODELS = {"tests/pixels": PixelModel(), "tests/other": PixelModel("pixels-2", "tests/other")}
@@ -49,9 +48,9 @@ def opened(folder: Path, **settings: Any) -> LocalIndex:
 def trust_in(place: Path, *, said: list[str] | None = None, **settings: Any) -> Trust:
     place.mkdir(exist_ok=True)
 
-    def notice(words: Words) -> None:
+    def notice(words: MessageParts) -> None:
         if said is not None:
-            said.append(worded(words))
+            said.append(format_message(words))
 
     return Trust(IndexDirectory(place), is_apart=False, notice=notice, **settings)
 

@@ -13,10 +13,11 @@ import pytest
 from drawn_files import BLUE, RED, dng, encoded, left_and_right, video
 from index_model import SPEC, InlineReaders, PixelModel
 
+from diptych.errors import ImageError
 from diptych.index.local import open_index
 from diptych.index.search.filters import Filters
 from diptych.media.content.file_kind import kind_of, opened_as
-from diptych.media.images import ImageError, open_image
+from diptych.media.images import open_image
 from diptych.media.items import Contents, Kind
 from diptych.media.reading import readers
 from diptych.media.scan import scan

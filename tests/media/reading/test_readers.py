@@ -20,10 +20,11 @@ import pytest
 from drawn_files import BLUE, RED, encoded, left_and_right
 from PIL import Image
 
+from diptych.errors import ReaderProcessError
 from diptych.media.images import Preprocess
 from diptych.media.items import Contents, File
 from diptych.media.reading import readers as readers_module
-from diptych.media.reading.child_process import Killable, ReaderError
+from diptych.media.reading.child_process import Killable
 from diptych.media.reading.reader_process import sendable
 from diptych.media.reading.readers import AHEAD, Readers
 from diptych.media.scan import scan
@@ -219,7 +220,7 @@ def test_closed_while_reading(folder: Path) -> None:
     with Readers(folder, SPEC, processes=1) as readers:
         reading = readers.read(scan(folder))
         next(reading)
-    with pytest.raises(ReaderError, match="closed"):
+    with pytest.raises(ReaderProcessError, match="closed"):
         list(reading)
 
 
@@ -235,12 +236,15 @@ def test_an_error_in_the_callers_files_ends_the_processes(folder: Path) -> None:
 
 def test_processes_that_cannot_start_say_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diptych.media.reading.child_process._COMMAND", "raise SystemExit(3)")
-    with Readers(folder, SPEC, processes=1) as readers, pytest.raises(ReaderError, match=r"did not start.*exit code 3"):
+    with (
+        Readers(folder, SPEC, processes=1) as readers,
+        pytest.raises(ReaderProcessError, match=r"did not start.*exit code 3"),
+    ):
         list(readers.read(scan(folder)))
     monkeypatch.undo()
     readers = Readers(folder, SPEC, processes=1)
     readers._lanes[0]._settings["spec"]["size_px"] = "wide"
-    with readers, pytest.raises(ReaderError, match=r"(?s)Traceback.*size_px='wide'"):
+    with readers, pytest.raises(ReaderProcessError, match=r"(?s)Traceback.*size_px='wide'"):
         list(readers.read(scan(folder)))
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from diptych.data.sources.opening import DataError, open_source
+from diptych.data.sources.opening import open_source
+from diptych.errors import DataError
 from diptych.media.images import Preprocess, normalise
 from diptych.nets.clip import CLIP
 from diptych.scoring.metrics import Recall, Retrieval

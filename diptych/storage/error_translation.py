@@ -8,66 +8,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from diptych.errors import DiptychError, Setting
+from diptych.errors import IndexBusyError, IndexDamagedError, IndexNotWritableError, SearchIndexError, Setting
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-class IndexFault(DiptychError, ValueError):
-    """An index that cannot be used, or not so. The message names the remedy."""
-
-
-class IndexModelError(IndexFault):
-    """The index holds the vectors of another model than the one at hand; vectors of two models never mix."""
-
-
-class IndexUntrustedError(IndexFault):
-    """The index was neither made nor accepted by this user, and asks for what only such a one is given: that the model
-    which it names is opened, or that pictures are looked for where it says."""
-
-
-class IndexBusyError(IndexFault):
-    """Another process is writing to the index."""
-
-
-class IndexPlaceError(IndexFault):
-    """There is no index here, none can be written here, the disk is full, or the pictures' disk is not mounted."""
-
-
-class IndexWritingError(IndexPlaceError):
-    """There is an index or a place for one, and it cannot be written to. What is in it may still be searched."""
-
-
-class IndexDamagedError(IndexFault):
-    """The catalog's file is damaged, or is none."""
-
-    remedy = (
-        "`diptych doctor FOLDER --mend` saves what can be read and moves the rest aside; ",
-        Setting("reindex", True, "index.update"),
-        " makes all anew.",
-    )
-
-
-class IndexUnsafeError(IndexDamagedError):
-    """Something in the folder of the index that diptych did not put there and will not touch: a link, a device, a
-    FIFO, a journal that is none of its own, tables or triggers that are not its own."""
-
-
-class IndexNewerError(IndexDamagedError):
-    """The catalog is of a format that came after this version."""
-
-    remedy = (
-        "Update diptych, or keep the index in another place with ",
-        Setting("index", "DIR"),
-        "; ",
-        Setting("reindex", True, "index.update"),
-        " replaces it by one of this version.",
-    )
-
-
 @contextmanager
-def explained(path: str | os.PathLike[str]) -> Iterator[None]:
+def translated_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Errors of SQLite and of the disk, as what they mean for the index at `path`; Ctrl-C while SQLite ran as that."""
     try:
         yield
@@ -85,7 +33,7 @@ def explained(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
-def _of_sqlite(error: sqlite3.DatabaseError, path: str) -> IndexFault | None:
+def _of_sqlite(error: sqlite3.DatabaseError, path: str) -> SearchIndexError | None:
     """SQLite's result codes (sqlite.org/rescode.html), whose low byte tells the kind."""
     code = getattr(error, "sqlite_errorcode", 0)
     if code & 255 in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
@@ -106,22 +54,22 @@ def _is_interrupted(error: sqlite3.DatabaseError) -> bool:
     return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT or "user-defined function" in str(error)
 
 
-def _of_disk(error: OSError, path: str) -> IndexFault | None:
+def _of_disk(error: OSError, path: str) -> SearchIndexError | None:
     said = error.strerror or error  # the path is said once
     if error.errno in _FULL:
         return _full(path, said)
     return _closed(path, said) if error.errno in _CLOSED else None
 
 
-def _full(path: str, error: object) -> IndexWritingError:
-    return IndexWritingError(
+def _full(path: str, error: object) -> IndexNotWritableError:
+    return IndexNotWritableError(
         f"{path} cannot grow ({error}): the disk is full or failing. What was committed is safe.",
         remedy=["Make room and run it again, or keep the index on another disk with ", Setting("index", "DIR"), "."],
     )
 
 
-def _closed(path: str, error: object) -> IndexWritingError:
-    return IndexWritingError(
+def _closed(path: str, error: object) -> IndexNotWritableError:
+    return IndexNotWritableError(
         f"{path} cannot be written ({error}).",
         remedy=["Keep the index elsewhere with ", Setting("index", "DIR"), ", or change the permissions."],
     )
