@@ -12,7 +12,7 @@ def main() -> None:
     """Run the command line; errors become one line on stderr and an exit code."""
     from diptych.cli import run
     from diptych.cli.exit_codes import INTERRUPTED
-    from diptych.cli.interrupting import ended_soon
+    from diptych.cli.interruption import exit_on_signal
     from diptych.display.escaping import escape_streams
 
     for name in ("stdout", "stderr"):
@@ -25,7 +25,7 @@ def main() -> None:
             stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
     escape_streams()
     os.environ.setdefault("DO_NOT_TRACK", "1")  # the hub's library would say what else is installed here
-    with nullcontext() if sys.argv[1:2] == ["train"] else ended_soon():  # training saves its state first
+    with nullcontext() if sys.argv[1:2] == ["train"] else exit_on_signal():  # training saves its state first
         try:
             code = run(sys.argv[1:])
         except KeyboardInterrupt:  # before the command has begun to listen, or after it has ceased to

@@ -134,9 +134,9 @@ def _with_usage(error: click.UsageError) -> str:
 
 
 def _complain(text: str) -> None:
-    from diptych.cli.terminal import complain
+    from diptych.cli.terminal import print_error
 
-    complain(text)
+    print_error(text)
 
 
 def _in_words(error: Exception, arguments: Sequence[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Bringing an index up to date before it is asked: made where there is none, looked over where that is quick."""
+"""Updates an index before a search: makes a missing one, and scans the folder for changes if it is small."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from diptych.cli.options import report_refused, report_reread, report_skipped, say, stages
+from diptych.cli.options import print_status, report_refused, report_reread, report_skipped, stages
 from diptych.cli.terminal import ask
 from diptych.cli.wording import message_of
 from diptych.errors import IndexBusyError, IndexDirectoryError, IndexNotWritableError
@@ -20,115 +20,118 @@ if TYPE_CHECKING:
     from diptych.failures import Failure
     from diptych.index.local import LocalIndex
 
-LOOKED_OVER = 10_000  # files; a folder of up to so many is looked over before each search
-MANY = 1_000  # files; before more than so many are indexed without having been asked to, a person is asked
-_COUNTED_S = 3.0  # how long they are counted
+MAX_SCANNED = 10_000  # files; a larger folder is scanned before a search only on request
+MAX_UNASKED = 1_000  # files; indexing more than these for the first time needs the user's consent
+_COUNT_LIMIT_S = 3.0  # how long files are counted for that question
 
 
-class Left(NamedTuple):
-    """What the index holds of files that cannot be read, with paths as the folder was typed; the last `before` of them
-    were known before."""
+class FailureReport(NamedTuple):
+    """The files of an index that cannot be read, by their path below the folder as the user typed it. The last
+    `known_count` of them were known before this update."""
 
     failures: Mapping[str, Failure]
-    before: int
+    known_count: int
 
     @classmethod
-    def of_all(cls, lefts: Iterable[Left]) -> Left:
-        """Of several folders."""
-        lefts = list(lefts)
-        halves: list[dict[str, Failure]] = [{}, {}]
-        for failures, before in lefts:
-            new = len(failures) - before
-            halves[0] |= dict(islice(failures.items(), new))
-            halves[1] |= dict(islice(failures.items(), new, None))
-        before = {path: why for path, why in halves[1].items() if path not in halves[0]}
-        return cls(halves[0] | before, len(before))
+    def merged(cls, reports: Iterable[FailureReport]) -> FailureReport:
+        """The report of several folders: new failures first."""
+        new: dict[str, Failure] = {}
+        known: dict[str, Failure] = {}
+        for failures, known_count in reports:
+            new_count = len(failures) - known_count
+            new |= dict(islice(failures.items(), new_count))
+            known |= dict(islice(failures.items(), new_count, None))
+        known = {path: failure for path, failure in known.items() if path not in new}
+        return cls(new | known, len(known))
 
 
 def typed(index: LocalIndex, folder: str, path: str) -> Path:
-    """A file of the index, named by its path there, as below the folder that was typed."""
+    """A file of the index, given by its path there, as a path below `folder`, which is what the user typed."""
     return Path(folder) / path[len(index.under) + bool(index.under) :]
 
 
-def brought_up_to_date(index: LocalIndex, folder: str, update: bool | None) -> Left:
-    """Make the index where there is none; look over the folder where it is small, or that is asked for. What was not
-    asked for is neither waited for nor insisted upon: where another process updates, or nothing can be written, a
-    search goes on with what is there. Raises ClickException where a person does not want a large folder indexed."""
+def update_if_needed(index: LocalIndex, folder: str, update: bool | None) -> FailureReport:
+    """Make a missing index, and update it if the folder is small or `update` is True. An update that the user did not
+    request neither waits nor fails: if another process updates, or nothing can be written, the search uses the index
+    as it is. Raises ClickException if the user declines to index a large folder."""
     from diptych.index.update.rereading import count_older
 
     is_needed = update is True or not index.exists
     if index.exists:
         files = index.counts().files
         if update is False:
-            return _left_before(index, folder)
-        if update is None and files > LOOKED_OVER:
-            say(f"index of {files:,} files, last looked over {_age(index)}; --update looks for new ones")
+            return _known_failures(index, folder)
+        if update is None and files > MAX_SCANNED:
+            print_status(f"index of {files:,} files, last updated {_age(index)}; --update looks for new ones")
             if older := count_older(index.catalog, index.under):
-                say(f"{older:,} were read by an earlier version; --update reads those again that this one reads better")
-            return _left_before(index, folder)
+                print_status(
+                    f"{older:,} were read by an earlier version; --update rereads those that this version reads better"
+                )
+            return _known_failures(index, folder)
     elif update is False:
         raise IndexDirectoryError(f"{index.place} holds no index yet; leave out --no-update to make it.")
     elif update is None:
         _ask_first(index, folder)
     try:
-        with stages("indexing", "arranging for search") as (advance, arranging):
+        with stages("indexing", "building the search structure") as (advance, on_build):
             wait_s = None if is_needed else 0.0
-            updated = index.update(progress=advance, wait_s=wait_s, on_wait=say, arranging=arranging)
+            updated = index.update(progress=advance, wait_s=wait_s, on_wait=print_status, arranging=on_build)
     except (IndexBusyError, IndexNotWritableError) as error:
         if is_needed:
             raise
-        say(f"searching the index as it is: {message_of(error)}")
-        return _left_before(index, folder)
+        print_status(f"searching the index as it is: {message_of(error)}")
+        return _known_failures(index, folder)
     report_refused(updated.refused)
     report_reread(updated.reread)
     if updated.newly_skipped:
         report_skipped(updated.skipped)
-    return Left(_as_typed(index, folder, updated.failures), updated.failed_before)
+    return FailureReport(_as_typed(index, folder, updated.failures), updated.failed_before)
 
 
 def _ask_first(index: LocalIndex, folder: str) -> None:
-    """Before a large folder is indexed for the first time, as a search in one's home would. A script is not asked."""
+    """Ask before a large folder is indexed for the first time, such as the user's home. A script is not asked."""
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         return
     count, is_all = _counted(index)
-    if count <= MANY:
+    if count <= MAX_UNASKED:
         return
     number = f"{count:,}" if is_all else f"more than {count:,}"
-    say(f"{index.folder} was never indexed, and holds {number} pictures, videos and texts.")
-    if ask("Index them all, in order to search them? [y/N]") not in ("y", "yes"):
+    print_status(f"{index.folder} is not indexed yet. It contains {number} pictures, videos and texts.")
+    if ask("Index all of them now? [y/N]") not in ("y", "yes"):
         raise click.ClickException(
-            f"nothing was indexed. Name a smaller folder than {folder}, or leave some out: diptych index {folder} "
+            f"nothing was indexed. Name a smaller folder than {folder}, or exclude files: diptych index {folder} "
             "--exclude GLOB"
         )
 
 
 def _counted(index: LocalIndex) -> tuple[int, bool]:
-    """How many files there are to index, and whether there was time to count them all."""
+    """The number of files to index, and whether the time sufficed to count all of them."""
     from diptych.media.scan import scan
 
-    end, count = time.monotonic() + _COUNTED_S, 0
+    end, count = time.monotonic() + _COUNT_LIMIT_S, 0
     for count, _ in enumerate(scan(index.root, **index.rules._asdict()), start=1):
-        if count > MANY and time.monotonic() > end:
+        if count > MAX_UNASKED and time.monotonic() > end:
             return count, False
     return count, True
 
 
-def _left_before(index: LocalIndex, folder: str) -> Left:
+def _known_failures(index: LocalIndex, folder: str) -> FailureReport:
     from diptych.failures import Failure
 
-    known = _as_typed(index, folder, {path: Failure(*why) for path, why in index.failures().items()})
-    return Left(known, len(known))
+    known = _as_typed(index, folder, {path: Failure(*failure) for path, failure in index.failures().items()})
+    return FailureReport(known, len(known))
 
 
 def _as_typed(index: LocalIndex, folder: str, failures: Mapping[str, Failure]) -> dict[str, Failure]:
-    """By the path as it was typed, which the message names as well: of several folders it is not clear otherwise."""
-    found = {}
-    for path, why in failures.items():
-        shown = str(typed(index, folder, path))
-        if why.message.startswith(f"{path}: ") and not why.words:
-            why = why._replace(message=shown + why.message[len(path) :])
-        found[shown] = why
-    return found
+    """Failures by the path as the user typed it, in the message too: with several folders the path in the index is
+    ambiguous."""
+    result = {}
+    for path, failure in failures.items():
+        typed_path = str(typed(index, folder, path))
+        if failure.message.startswith(f"{path}: ") and not failure.words:
+            failure = failure._replace(message=typed_path + failure.message[len(path) :])
+        result[typed_path] = failure
+    return result
 
 
 def _age(index: LocalIndex) -> str:

@@ -5,33 +5,33 @@ from __future__ import annotations
 import click
 
 from diptych.cli.exit_codes import FAILED, OK
-from diptych.cli.options import print_json, say
-from diptych.cli.terminal import tell
+from diptych.cli.options import print_json, print_status
+from diptych.cli.terminal import print_result
 
 
-def show_cache(empty: bool, as_json: bool) -> int:
-    """Print what is kept for the user; with `empty` remove it first, and say how much went."""
+def show_cache(clear: bool, as_json: bool) -> int:
+    """Print the folders of the user's cache and their sizes. With `clear` delete their files first."""
     from diptych.storage import user_cache
 
     try:
-        freed, trouble = user_cache.empty() if empty else (0, [])
-        kept = user_cache.kept()
+        freed, not_removed = user_cache.empty() if clear else (0, [])
+        entries = user_cache.kept()
     except RuntimeError as error:
-        raise click.ClickException(f"you have no place for a cache, so nothing is kept in one. {error}") from error
+        raise click.ClickException(f"this user has no cache folder, so nothing is cached. {error}") from error
     if as_json:
-        rows = [each._asdict() | {"folder": str(each.folder)} for each in kept]
-        print_json({"cache": rows, "freed": freed, "not_removed": trouble})
+        rows = [entry._asdict() | {"folder": str(entry.folder)} for entry in entries]
+        print_json({"cache": rows, "freed": freed, "not_removed": not_removed})
     else:
-        for each in kept:
-            tell(f"{_megabytes(each.size):>9}  {each.files:>5,} files  {each.folder}", fold=False)
-            tell(f"{'':9}  {each.purpose}", fold=False)
-    for path in trouble:
-        say(f"not removed: {path}")
-    if empty:
-        say(f"{_megabytes(freed)} went")
-    elif any(each.files for each in kept):
-        say("--empty removes it. Models from the hub are huggingface_hub's to keep: hf cache ls")
-    return FAILED if trouble else OK
+        for entry in entries:
+            print_result(f"{_megabytes(entry.size):>9}  {entry.files:>5,} files  {entry.folder}", fold=False)
+            print_result(f"{'':9}  {entry.purpose}", fold=False)
+    for path in not_removed:
+        print_status(f"not removed: {path}")
+    if clear:
+        print_status(f"deleted {_megabytes(freed)}")
+    elif any(entry.files for entry in entries):
+        print_status("--empty deletes these files. huggingface_hub keeps models from the hub: hf cache ls")
+    return FAILED if not_removed else OK
 
 
 def _megabytes(size: int) -> str:

@@ -9,7 +9,7 @@ import click
 from diptych.cli.exit_codes import NOTHING
 from diptych.cli.names import quoted
 from diptych.cli.options import failures_json, json_option, print_json, progress, report_failures, report_refused, say
-from diptych.cli.terminal import tell, tell_names
+from diptych.cli.terminal import tell, write_paths
 from diptych.cli.trusting import opened, trust_option
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ def command(
     diptych index duplicates ~/Pictures
     diptych index duplicates ~/Pictures --threshold 0.98 --json
     """
-    from diptych.cli.freshness import brought_up_to_date
+    from diptych.cli.auto_update import update_if_needed
     from diptych.index.search.near_duplicates import THRESHOLD, find_duplicates
 
     with opened(folder, opens_model=update is not False, index=place, trust=trust) as index:
-        failures, before = brought_up_to_date(index, folder, update)
+        failures, before = update_if_needed(index, folder, update)
         with progress("comparing") as advance:
             found = find_duplicates(index, threshold=THRESHOLD if threshold is None else threshold, progress=advance)
         report_refused(index.catalog.refused.values())
@@ -54,7 +54,7 @@ def command(
         groups = [[copy._asdict() | {"path": str(copy.path)} for copy in group] for group in found.groups]
         print_json({"searched": found.searched, "groups": groups, "failures": failures_json(failures)})
     elif paths or nul:
-        tell_names((copy.path for group in found.groups for copy in group[1:]), nul=nul)
+        write_paths((copy.path for group in found.groups for copy in group[1:]), nul=nul)
     else:
         for at, group in enumerate(found.groups):
             for line in [""] * bool(at) + _told(group):

@@ -20,15 +20,15 @@ from diptych.cli.options import (
     model_options,
     open_model,
     print_json,
+    print_status,
     remembered_links_option,
     report_failures,
     report_refused,
     report_reread,
     report_skipped,
-    say,
     stages,
 )
-from diptych.cli.terminal import tell
+from diptych.cli.terminal import print_result
 from diptych.cli.trusting import opened, report_unremembered, trust_option
 from diptych.engines import EngineName
 from diptych.errors import PatternError, SearchIndexError
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from diptych.index.update.precomputed import Given
     from diptych.index.update.results import Updated
 
-ACTIONS = {"duplicates": "diptych.cli.duplicates"}  # what else is done with an index: word -> module with a command
+ACTIONS = {"duplicates": "diptych.cli.duplicates"}  # action on an index -> module that has its `command`
 
-MOST_NAMED = 3  # of the files that were read in part
+MAX_NAMED = 3  # files that were read only in part
 
 
-class _Index(click.Command):
-    """`diptych index FOLDER`, or `diptych index ACTION ...`; a folder that is called as an action is ./ACTION."""
+class _IndexCommand(click.Command):
+    """`diptych index FOLDER`, or `diptych index ACTION ...`. A folder with the name of an action is ./ACTION."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -54,7 +54,7 @@ class _Index(click.Command):
         return super().make_context(info_name, args, parent=parent, **extra)
 
     def action(self, word: str) -> click.Command | None:
-        """What else is done with an index under this word; None where it is none."""
+        """The command of an action; None if the word is not an action."""
         return importlib.import_module(ACTIONS[word]).command if word in ACTIONS else None
 
 
@@ -68,21 +68,21 @@ def _checked(_context: click.Context, _parameter: click.Parameter, patterns: tup
     return patterns
 
 
-@click.command("index", cls=_Index)
+@click.command("index", cls=_IndexCommand)
 @click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False))
-@click.option("--watch", is_flag=True, help="Go on, and index again whenever something changes, until Ctrl-C.")
-@click.option("--reindex", is_flag=True, help="Make all vectors anew, with another model if one is named.")
+@click.option("--watch", is_flag=True, help="Keep running and index every change, until Ctrl-C.")
+@click.option("--reindex", is_flag=True, help="Embed everything again, with another model if --model names one.")
 @click.option(
     "--exclude",
     metavar="GLOB",
     multiple=True,
     callback=_checked,
-    help="Leave out these files or folders; may be repeated, and is remembered ('' forgets).",
+    help="Leave out these files or folders. Repeatable, remembered; '' forgets.",
 )
-@click.option("--hidden/--no-hidden", default=None, help="Take in files and folders with a leading dot; remembered.")
+@click.option("--hidden/--no-hidden", default=None, help="Include files and folders with a leading dot. Remembered.")
 @remembered_links_option
 @click.option(
-    "--index", "place", metavar="DIR", type=click.Path(file_okay=False), help="Keep the index there, not in FOLDER."
+    "--index", "index_dir", metavar="DIR", type=click.Path(file_okay=False), help="Store the index in DIR, not FOLDER."
 )
 @click.option(
     "--wait",
@@ -96,26 +96,26 @@ def _checked(_context: click.Context, _parameter: click.Parameter, patterns: tup
     "--vectors",
     metavar="NPY",
     type=click.Path(exists=True),
-    help="Take these vectors, made elsewhere: an .npy file, or a folder of them.",
+    help="Use these precomputed vectors: an .npy file, or a folder of them.",
 )
 @click.option(
     "--paths",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False),
-    help="The paths of their rows: a text file of one a line, or Parquet.",
+    help="The paths of those vectors: a text file with one per line, or Parquet.",
 )
 @trust_option
 @model_options
 def command(
     folder: str, watch: bool, reindex: bool, exclude: tuple[str, ...], hidden: bool | None, follow_links: bool | None,
-    place: str | None, wait_s: float, vectors: str | None, paths: str | None, trust: bool,
+    index_dir: str | None, wait_s: float, vectors: str | None, paths: str | None, trust: bool,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Make or update the index of FOLDER (by default the current one), which lies in FOLDER/.diptych. Where the index
-    of a folder above covers it, that one is updated, as far as FOLDER goes.
+    """Make or update the index of FOLDER (by default the current one), stored in FOLDER/.diptych. If the index of a
+    folder above covers FOLDER, that part of it is updated.
 
-    What is new or changed is read and embedded, what was renamed is followed, what is gone is forgotten. It may be
-    interrupted at any time, and goes on from there.
+    New and changed files are read and embedded, renamed files are followed, and deleted files are removed. An
+    interrupted run resumes.
 
     \b
     diptych index ~/Pictures
@@ -128,40 +128,42 @@ def command(
     if paths and not vectors:
         raise click.UsageError("--paths names the rows of --vectors, which is missing.")
     if watch and (reindex or vectors):
-        raise click.UsageError("--watch goes with neither --reindex nor --vectors; run these first.")
+        raise click.UsageError("--watch cannot be combined with --reindex or --vectors; run these first.")
     opener = partial(open_model, device=device, activation=activation, engine=engine)
     rules = {"exclude": exclude or None, "hidden": hidden, "follow_links": follow_links}
-    settings = {"model": model, "index": place, "open_model": opener, "trust": trust, **rules}
-    with _ended_politely(), opened(folder, **settings) as index:
+    settings = {"model": model, "index": index_dir, "open_model": opener, "trust": trust, **rules}
+    with _interrupt_on_sigterm(), opened(folder, **settings) as index:
         if not reindex:
             report_unremembered(index, follow_links)
         if watch:
             return _watch(index, as_json)
         if vectors and index.under:
             raise click.UsageError(f"{folder} is in the index of {index.root}; name that folder with --vectors.")
-        given = open_given(vectors, paths, index.root) if vectors else None
+        precomputed = open_given(vectors, paths, index.root) if vectors else None
         if index.under:
-            part = f"all of that is made anew, not {folder} alone" if reindex else f"only {folder} is updated"
-            say(f"{folder} is in the index of {index.root}; {part}")
+            part = "all of it is embedded again" if reindex else f"only {folder} is updated"
+            print_status(f"{folder} is in the index of {index.root}; {part}")
         if reindex and (damage := index.damage):
-            say(
-                f"{damage} All is made anew; what it left out (--exclude) and, if not named, its model may be forgotten"
+            print_status(
+                f"{damage} Everything is embedded again. The index may have lost its --exclude patterns and, unless "
+                "--model names one, its model"
             )
-        before = _left_out_before(index) if exclude else ()
-        with stages("looking the folder over", "indexing", "arranging for search") as (found, advance, arranging):
-            found(0, 0)
+        before = _previously_excluded(index) if exclude else ()
+        with stages("scanning", "indexing", "building the search structure") as (scanning, advance, on_build):
+            scanning(0, 0)
             done = index.update(
-                progress=advance, reindex=reindex, given=given, wait_s=wait_s, on_wait=say, arranging=arranging
-            )
-        if exclude and (dropped := [each for each in before if each not in exclude]):
-            say(f"left out no longer, for --exclude names all that is: {', '.join(dropped)}")
+                progress=advance, reindex=reindex, given=precomputed, wait_s=wait_s, on_wait=print_status,
+                arranging=on_build,
+            )  # fmt: skip
+        if exclude and (dropped := [pattern for pattern in before if pattern not in exclude]):
+            print_status(f"no longer left out, because --exclude replaces earlier patterns: {', '.join(dropped)}")
         if index.rules.exclude and not exclude:
-            say(f"left out as before: {', '.join(index.rules.exclude)} (--exclude '' takes all in)")
-        return _report(index, done, as_json, given)
+            print_status(f"left out as before: {', '.join(index.rules.exclude)} (--exclude '' includes everything)")
+        return _report(index, done, as_json, precomputed)
 
 
-def _left_out_before(index: LocalIndex) -> Sequence[str]:
-    """The patterns that the index remembers; none where it cannot be read."""
+def _previously_excluded(index: LocalIndex) -> Sequence[str]:
+    """The patterns that the index remembers; none if it cannot be read."""
 
     with suppress(SearchIndexError):
         return index.on_disk.noted_rules.exclude
@@ -173,59 +175,59 @@ def _watch(index: LocalIndex, as_json: bool) -> int:
 
     def report(done: Updated) -> None:
         _report(index, done, as_json)
-        say(f"watching {index.folder}; Ctrl-C ends it")
+        print_status(f"watching {index.folder}; stop with Ctrl-C")
 
-    watch(index, report, on_wait=say)
+    watch(index, report, on_wait=print_status)
     return OK
 
 
-def _report(index: LocalIndex, done: Updated, as_json: bool, given: Given | None = None) -> int:
-    """Print what an update did; the exit code that follows."""
+def _report(index: LocalIndex, done: Updated, as_json: bool, precomputed: Given | None = None) -> int:
+    """Print what an update did; return the exit code."""
     counts = index.counts()
-    vectors = _taken(index, given) if given else {}
+    vectors = _precomputed_report(index, precomputed) if precomputed else {}
     if as_json:
-        said = {**done._asdict(), "failures": failures_json(done.failures)}
-        told = {"vectors": vectors} if vectors else {}
-        counted = {f"indexed_{k}": v for k, v in counts._asdict().items()}
-        print_json({"index": str(index.place), **said, **told, **counted})
+        update = {**done._asdict(), "failures": failures_json(done.failures)}
+        used = {"vectors": vectors} if vectors else {}
+        indexed = {f"indexed_{name}": count for name, count in counts._asdict().items()}
+        print_json({"index": str(index.place), **update, **used, **indexed})
     else:
         numbers = ("added", "changed", "renamed", "forgotten", "unchanged")
-        tell(", ".join(f"{getattr(done, name):,} {name}" for name in numbers) + f" in {done.seconds:.1f} s")
-        found = counts.files - counts.failed
+        print_result(", ".join(f"{getattr(done, name):,} {name}" for name in numbers) + f" in {done.seconds:.1f} s")
+        files = counts.files - counts.failed
         where = f"{quoted(index.place)}, of {quoted(index.folder)}" if index.under else quoted(index.place)
-        tell(f"{where}: {found:,} files, {counts.pictures:,} pictures and {counts.texts:,} texts")
+        print_result(f"{where}: {files:,} files, {counts.pictures:,} pictures and {counts.texts:,} texts")
         if vectors:
-            said = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in vectors.items() if count)
-            tell(f"vectors: {said}" + (" (--reindex takes these)" if vectors["of_indexed_files"] else ""))
+            parts = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in vectors.items() if count)
+            print_result(f"vectors: {parts}" + (" (--reindex takes these)" if vectors["of_indexed_files"] else ""))
     report_refused(done.refused)
     report_skipped(done.skipped)
     report_reread(done.reread)
     if done.partial:
-        some = ", ".join(f"{path} ({what})" for path, what in islice(done.partial.items(), MOST_NAMED))
-        more = f", and {len(done.partial) - MOST_NAMED:,} more" if len(done.partial) > MOST_NAMED else ""
-        say(f"{len(done.partial):,} could be read in part only: {some}{more}")
+        some = ", ".join(f"{path} ({reason})" for path, reason in islice(done.partial.items(), MAX_NAMED))
+        more = f", and {len(done.partial) - MAX_NAMED:,} more" if len(done.partial) > MAX_NAMED else ""
+        print_status(f"{len(done.partial):,} could only be read in part: {some}{more}")
     if done.unreachable:
-        say(f"{done.unreachable:,} are in folders that cannot be looked into now; they are kept")
+        print_status(f"{done.unreachable:,} are in folders that cannot be read now; they stay in the index")
     code = report_failures(done.failures, done.failed_before)
     return NOTHING if code == OK and not counts.files else code
 
 
-def _taken(index: LocalIndex, given: Given) -> dict[str, int]:
-    """What became of vectors made elsewhere."""
-    known = given.left & index.catalog.files().keys()
+def _precomputed_report(index: LocalIndex, precomputed: Given) -> dict[str, int]:
+    """How many precomputed vectors were used, and how many were not, by reason."""
+    known = precomputed.left & index.catalog.files().keys()
     return {
-        "taken": len(given.taken),
+        "taken": len(precomputed.taken),
         "of_indexed_files": len(known),
-        "of_no_file_here": len(given.left) - len(known),
-        "not_finite": len(given.useless),
-        "read_otherwise_today": len(given.outdated),
-        "repeated": given.repeated,
+        "of_no_file_here": len(precomputed.left) - len(known),
+        "not_finite": len(precomputed.useless),
+        "read_otherwise_today": len(precomputed.outdated),
+        "repeated": precomputed.repeated,
     }
 
 
 @contextmanager
-def _ended_politely() -> Iterator[None]:
-    """SIGTERM as Ctrl-C: what was done is committed, and readers are ended."""
+def _interrupt_on_sigterm() -> Iterator[None]:
+    """SIGTERM acts as Ctrl-C: finished work is committed, and the reader processes end."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diptych.cli.terminal import say
+from diptych.cli.terminal import print_status
 
 UNTIL = "0.3"
 
@@ -37,7 +37,7 @@ def with_new_flags(command: str, arguments: Sequence[str], *, quiet: bool = Fals
         else:
             result.append(argument)
     for warning in [] if quiet else dict.fromkeys(warnings):
-        say(warning)
+        print_status(warning)
     return [*result, *arguments[end:]]
 
 

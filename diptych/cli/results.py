@@ -1,4 +1,4 @@
-"""How hits are shown: lines for pipes, rows with small pictures for people, JSON, and opening them."""
+"""Shows hits: lines for pipes, rows with small pictures for people, JSON; and opens their files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 
 from diptych.cli import previews
 from diptych.cli.names import quoted
-from diptych.cli.terminal import cells, draw, folded, say, tell, tell_names
+from diptych.cli.terminal import cells, draw, folded, print_result, print_status, write_paths
 from diptych.display.escaping import harmless
 from diptych.errors import ImageError
 from diptych.untrusted.regular_files import open_file
@@ -26,41 +26,41 @@ if TYPE_CHECKING:
     from diptych.index.search.results import Hit
 
 _GAP = "  "
-_PLAIN = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))  # Pillow opens these by itself
+_PLAIN = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))  # Pillow opens these
 
 
 def plain_lines(hits: Sequence[Hit]) -> None:
-    """`score  z  path`, one a line: the form that a pipe may rely on. z is - where the index is too small to tell."""
+    """One line `score  z  path` per hit: a stable format for pipes. z is - if the index is too small to estimate it."""
     for hit in hits:
-        tell(f"{hit.score:6.3f}{_GAP}{_z(hit)}{_GAP}{quoted(hit.path)}", fold=False)
+        print_result(f"{hit.score:6.3f}{_GAP}{_z(hit)}{_GAP}{quoted(hit.path)}", fold=False)
 
 
 def print_paths(hits: Sequence[Hit], *, exact: bool) -> None:
-    """Each file once: its bytes with a NUL behind them if `exact`, else on a line of its own."""
-    tell_names(dict.fromkeys(str(hit.path) for hit in hits), nul=exact)
+    """Each file once: the bytes of its name and a NUL if `exact`, else one name per line."""
+    write_paths(dict.fromkeys(str(hit.path) for hit in hits), nul=exact)
 
 
 def rows(hits: Sequence[Hit], protocol: previews.Protocol) -> None:
-    """A table for people: rank, preview, score, z, path, and what is known of when and where."""
+    """A table for people: rank, preview, score, z, path, date, coordinates and camera."""
     width = shutil.get_terminal_size().columns
     indent = len(str(len(hits))) + 2
     if protocol == "none":
-        tell(f"{'':{indent - 2}}{_GAP} score{_GAP}    z{_GAP}path", fold=False)
+        print_result(f"{'':{indent - 2}}{_GAP} score{_GAP}    z{_GAP}path", fold=False)
         for rank, hit in enumerate(hits, start=1):
-            about = _about(hit)
-            line = f"{rank:{indent - 2}}{_GAP}{hit.score:6.3f}{_GAP}{_z(hit)}{_GAP}{shown(hit)}"
-            line += _fitted(f"{_GAP}{about}", width - cells(line)) if about and cells(line) < width - 8 else ""
+            details = _details_line(hit)
+            line = f"{rank:{indent - 2}}{_GAP}{hit.score:6.3f}{_GAP}{_z(hit)}{_GAP}{display_name(hit)}"
+            line += _truncated(f"{_GAP}{details}", width - cells(line)) if details and cells(line) < width - 8 else ""
             for row in folded(line, width, indent=indent + 18).split("\n") if sys.stdout.isatty() else [line]:
-                tell(row, fold=False)
+                print_result(row, fold=False)
         return
     cell_px = previews.cell_size_px()
     for rank, hit in enumerate(hits, start=1):
         room = max(20, width - indent - previews.COLUMNS - 3)
-        texts = [shown(hit), f"score {hit.score:.3f}  z {_z(hit).strip()}", _about(hit), _snippet(hit)]
-        lines = [_fitted(harmless(text), room) for text in texts if text]
+        texts = [display_name(hit), f"score {hit.score:.3f}  z {_z(hit).strip()}", _details_line(hit), _snippet(hit)]
+        lines = [_truncated(harmless(text), room) for text in texts if text]
         drawing = _drawing(hit, protocol, cell_px)
         block = previews.beside(drawing, lines, protocol, indent=indent)
-        draw(f"{rank:{indent - 2}}\r{block}")  # asked for, whatever stdout is
+        draw(f"{rank:{indent - 2}}\r{block}")  # also if stdout is no terminal: --previews requested it
 
 
 def _drawing(hit: Hit, protocol: previews.Protocol, cell_px: tuple[int, int]) -> str:
@@ -69,8 +69,8 @@ def _drawing(hit: Hit, protocol: previews.Protocol, cell_px: tuple[int, int]) ->
 
 
 def picture_of(hit: Hit, size_px: int = 320) -> Image | None:
-    """A hit's picture, small: of a video the frame that was found. None for a text, and where it can no more be read.
-    What the index's own readers alone can open (RAW, HEIC, videos) comes as a square, cut from the middle."""
+    """A small copy of a hit's picture, or of a video's frame. None for a text, or if the file cannot be read any more.
+    Formats that only the index's readers open (RAW, HEIC, videos) give a square from the middle."""
     from diptych.display.plots import thumbnail
 
     if hit.kind == "text" or not is_file(hit.path):
@@ -84,8 +84,7 @@ def picture_of(hit: Hit, size_px: int = 320) -> Image | None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a hit's file can be opened: it is there still, and no pipe has come in its place, which would be waited
-    for."""
+    """Whether a hit's file can still be opened. A pipe that replaced it cannot: it would block."""
     try:
         open_file(path).close()
     except OSError:
@@ -112,8 +111,8 @@ def _z(hit: Hit) -> str:
     return "    -" if hit.z is None else f"{hit.z:5.1f}"
 
 
-def shown(hit: Hit) -> str:
-    """The path, with the time of a video's frame or the line of a text."""
+def display_name(hit: Hit) -> str:
+    """The path, with the time of a video's frame or the line of a text file."""
     name = quoted(hit.path)
     if hit.at_s is not None:
         minutes, seconds = divmod(int(hit.at_s), 60)
@@ -121,56 +120,58 @@ def shown(hit: Hit) -> str:
     return f"{name}:{hit.line}" if hit.line is not None else name
 
 
-def _about(hit: Hit) -> str:
-    """When, where and with what it was taken, as far as that is known, and how many copies there are."""
+def _details_line(hit: Hit) -> str:
+    """The known details of a hit: date, coordinates, camera, number of copies."""
     parts = [hit.taken_at.replace("T", " ")[:16]] if hit.taken_at else []
     if hit.latitude is not None and hit.longitude is not None:
         parts.append(f"{hit.latitude:.4f}, {hit.longitude:.4f}")
     parts += [hit.camera] if hit.camera else []
-    parts += [f"{len(hit.copies)} more of it"] if hit.copies else []
+    parts += [f"+{len(hit.copies)} {'copy' if len(hit.copies) == 1 else 'copies'}"] if hit.copies else []
     return harmless(" · ".join(parts))
 
 
 def _snippet(hit: Hit) -> str:
     text = hit.text or hit.caption or ""
-    return "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
+    return "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
 
 
-def _fitted(text: str, room: int) -> str:
-    """The text, cut with an ellipsis where it is wider than `room` cells."""
-    if cells(text) <= room:
+def _truncated(text: str, width: int) -> str:
+    """The text, shortened with an ellipsis if it is wider than `width` cells."""
+    if cells(text) <= width:
         return text
-    while text and cells(text) > room - 1:
+    while text and cells(text) > width - 1:
         text = text[:-1]
     return text + "…"
 
 
 def hit_json(hit: Hit) -> dict[str, Any]:
-    """A hit for --json, without what is not known of it."""
+    """A hit for --json, without unknown fields."""
     fields = hit._asdict() | {"path": str(hit.path), "copies": [str(path) for path in hit.copies] or None}
     return {key: value for key, value in fields.items() if value is not None or key == "z"}
 
 
 def open_files(files: Sequence[Path]) -> None:
-    """Open files with the programs that the desktop has for them: pictures, films and texts by their own bytes alone,
-    for a name may hide a script. Raises ClickException where there is no desktop."""
+    """Open files with the desktop's programs: only pictures, videos and texts, judged by their bytes because a name may
+    hide a script. Raises ClickException if there is no desktop."""
     from diptych.media.content.file_kind import opened_as
 
     for path in files:
         try:
             if opened_as(path) is None:
-                say(f"not opened: {path} is no picture, film or text by its bytes")
+                print_status(f"not opened: by its bytes {path} is not a picture, video or text")
                 continue
         except OSError as error:
-            say(f"not opened: {path} ({error.strerror or error})")
+            print_status(f"not opened: {path} ({error.strerror or error})")
             continue
         if sys.platform == "win32":
             os.startfile(os.path.abspath(path))
             continue
         opener = "open" if sys.platform == "darwin" else "xdg-open"
         if not shutil.which(opener):
-            raise click.ClickException(f"there is no {opener} here to open {path} with. The results above are whole.")
-        # an absolute path is no option, whatever its name begins with
+            raise click.ClickException(f"{opener} is not installed; {path} was not opened. The results are above.")
+        # an absolute path cannot be mistaken for an option
         done = subprocess.run([opener, os.path.abspath(path)], stdin=subprocess.DEVNULL, capture_output=True)
         if done.returncode:
-            say(f"{opener} could not open {path}: {done.stderr.decode(errors='replace').strip() or done.returncode}")
+            print_status(
+                f"{opener} could not open {path}: {done.stderr.decode(errors='replace').strip() or done.returncode}"
+            )

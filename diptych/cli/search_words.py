@@ -1,4 +1,4 @@
-"""Which of the words on a search's command line say what to look for, and which name the folders to look in."""
+"""Tells the text to search for from the folders to search in, on the command line of a search."""
 
 from __future__ import annotations
 
@@ -9,61 +9,61 @@ from typing import NamedTuple
 
 import click
 
-from diptych.cli.options import say
+from diptych.cli.options import print_status
 
-_IMAGE = "Wanted folders to look in; a picture to be like is named by --image."
+_IMAGE = "Wanted folders to search in; --image FILE searches by a picture."
 _QUOTES = 'Put a sentence of several words in quotes: diptych search "a red star" photos/'
 
 
-class Words(NamedTuple):
-    """TEXT, if any, and the folders as they were typed."""
+class SearchWords(NamedTuple):
+    """TEXT, if any, and the folders as the user typed them."""
 
     text: str | None
     folders: list[str]
 
 
-def told_apart(words: Sequence[str], *, has_terms: bool) -> Words:
-    """The one word that is no folder is TEXT, wherever it stands. Where all are folders, TEXT is left out if other
-    terms say what to look for, and else the first. Raises UsageError where that cannot be meant."""
-    folders, others = (
-        [word for word in words if os.path.isdir(word)],
-        [word for word in words if not os.path.isdir(word)],
-    )
-    if missing := _missing(others):
+def split_text_and_folders(words: Sequence[str], *, has_terms: bool) -> SearchWords:
+    """TEXT is the only word that is not a folder, at any position. If all words are folders, there is no TEXT if the
+    query has other terms; otherwise TEXT is the first word. Raises UsageError for anything else."""
+    folders = [word for word in words if os.path.isdir(word)]
+    others = [word for word in words if not os.path.isdir(word)]
+    if missing := _missing_folder(others):
         if os.path.exists(missing):
-            raise click.UsageError(f"{missing} is no folder. {_IMAGE}")
+            raise click.UsageError(f"{missing} is not a folder. {_IMAGE}")
         advice = "" if any(" " in word for word in others) else f" {_QUOTES}"
         raise click.UsageError(f"Directory {missing!r} does not exist.{advice or ' Check the path.'}")
     if others:
         if os.path.isfile(others[0]):
-            say(f"{others[0]} is a file, and looked for as words; --image {others[0]} looks for pictures like it")
-        return Words(others[0], folders)
+            print_status(
+                f"searching for the words {others[0]!r}; --image {others[0]} searches by the picture in that file"
+            )
+        return SearchWords(others[0], folders)
     if has_terms or not words:
-        return Words(None, folders)
+        return SearchWords(None, folders)
     first, *rest = words
     if not rest or _is_path(first):
         raise click.UsageError(
-            f'{first} is a folder, and nothing says what to look for in it: diptych search "a red star" {first}. The '
-            f"word itself is looked for by --text {os.path.basename(os.path.abspath(first))}."
+            f'{first} is a folder. Add a text to search for: diptych search "a red star" {first}. To search for the '
+            f"word itself: --text {os.path.basename(os.path.abspath(first))}."
         )
-    say(f"looking for {first!r} in {', '.join(rest)}; the folder of that name is ./{first}")
-    return Words(first, rest)
+    print_status(f"searching for {first!r} in {', '.join(rest)}; the folder of that name is ./{first}")
+    return SearchWords(first, rest)
 
 
 def no_such_option(error: click.NoSuchOption, words: Sequence[str]) -> str | None:
-    """What to say where words begin with a dash, as in `search -dog`; None for what is rather a mistyped option."""
+    """A hint for words that begin with a dash, as in `search -dog`; None for what looks like a mistyped option."""
     word = next((word for word in words if word.startswith("-") and not word.startswith("--")), None)
     if error.option_name.startswith("--") or word is None or len(word) < 3:
         return None
     without = shlex.quote(word.lstrip("-"))
     return (
-        f"{word} is no option. Words that begin with a dash come after --: diptych search -- {shlex.quote(word)}. What "
-        f"to turn away from is said with --minus: --minus {without}"
+        f"{word} is not an option. Put words that begin with a dash after --: diptych search -- {shlex.quote(word)}. "
+        f"To search for the opposite: --minus {without}"
     )
 
 
-def _missing(others: Sequence[str]) -> str | None:
-    """Of the words that are no folder the one that was rather meant as one."""
+def _missing_folder(others: Sequence[str]) -> str | None:
+    """Among words that are not folders, the one that was probably meant as a folder."""
     paths = [word for word in others if _is_path(word)]
     if paths or len(others) < 2:
         return paths[0] if paths else None

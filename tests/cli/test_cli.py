@@ -73,7 +73,7 @@ def test_index_makes_and_updates(cli: Cli, tiny_model: Path, pictures: Path, tmp
     assert wanted.items() <= said.json.items()
     assert "broken.jpg" in said.json["failures"]
     assert said.json["indexed_failed"] == 1
-    assert "left out 1: 1 not an image (1 of them as before: diptych doctor FOLDER names all)" in said.err
+    assert "left out 1: 1 not an image (1 of them as before: diptych doctor FOLDER lists all)" in said.err
     searched = cli("search", "a red star", folder, "--json")  # which looks the folder over, too
     assert searched.json["searched"] == 6
     for how in ("--update", "--no-update"):
@@ -202,14 +202,14 @@ def test_search_by_several_terms_in_their_order(cli: Cli, tiny_model: Path, seve
 
 
 def test_search_without_words(cli: Cli, tiny_model: Path, several: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With another term, a lone word that is a folder is FOLDER; without, nothing says what to look for."""
+    """With another term, a lone word that is a folder is FOLDER; without, a text is missing."""
     monkeypatch.chdir(several.parent)
     said = cli("search", "--image", several / "1.png", "photos", "--model", tiny_model, "--paths")
     assert said.out.splitlines()[0] == "photos/1.png"
     assert len(said.out.splitlines()) == 3
     said = cli("search", "photos", "--model", tiny_model, "--json")
     assert (said.code, said.out) == (USAGE, "")
-    assert "photos is a folder, and nothing says what to look for in it" in said.err
+    assert "photos is a folder. Add a text to search for" in said.err
     said = cli("search", "--text", "photos", "photos", "--model", tiny_model, "--json")
     assert said.json["terms"] == [{"text": "photos", "weight": 1}]
 
@@ -228,7 +228,7 @@ def test_search_reads_stdin(cli: Cli, tiny_model: Path, several: Path, monkeypat
         assert said.out.startswith(" 1.000")
     bring(b"  ")
     assert "stdin is empty" in cli("search", "-", several, "--model", tiny_model).err
-    assert "- (stdin) came twice" in cli("search", "-", several, "--image", "-").err
+    assert "- (stdin) is given twice" in cli("search", "-", several, "--image", "-").err
 
 
 def test_search_reads_the_clipboard(
@@ -250,14 +250,14 @@ def test_search_reads_the_clipboard(
     assert said.json["terms"] == [{"text": "a red star", "weight": 1}]
     tool.write_text("#!/bin/sh\nexit 1\n")
     said = cli("search", "--clipboard", several, "--model", tiny_model)
-    assert "the clipboard holds neither a picture nor text (asked xclip)" in said.err
+    assert "the clipboard has neither a picture nor text, according to xclip" in said.err
 
 
 def test_search_terms_and_filters_that_make_no_sense(cli: Cli, tmp_path: Path) -> None:
     for options, message in [
-        (("--weights", "1,2"), "--weights has 2 numbers for 1 terms; wanted one each, in order"),
-        (("--weights", "a"), "wanted numbers with commas between"),
-        (("--weights", "-1"), "wanted numbers above 0 (--minus turns away from a term)"),
+        (("--weights", "1,2"), "--weights has 2 numbers for 1 terms; wanted one per term, in order"),
+        (("--weights", "a"), "wanted numbers separated by commas"),
+        (("--weights", "-1"), "wanted numbers above 0 (--minus makes a term negative)"),
         (("--since", "May"), "--since May is no date"),
         (("--place", "1,2,3"), "--place 1,2,3; wanted four numbers: south,west,north,east"),
         (("--orientation", "tall"), "'tall' is not one of"),
@@ -321,7 +321,7 @@ def test_search_says_where_nothing_stands_out(cli: Cli, tiny_model: Path, severa
     arguments = ("search", several, "--image", several / "0.png", "--model", tiny_model)
     few = cli(*arguments, "--relevant")
     assert (few.code, few.out) == (OK, cli(*arguments).out)
-    assert "--relevant says nothing about 3 items" in few.err
+    assert "3 items are too few for --relevant" in few.err
     for seed in range(9):
         draw_scene(seed, size_px=64).image.save(several / f"more-{seed}.png")
     said = cli(*arguments, "--relevant")
@@ -331,7 +331,7 @@ def test_search_says_where_nothing_stands_out(cli: Cli, tiny_model: Path, severa
     said = cli("search", several, *away, "--model", tiny_model, "--relevant", "--json")
     assert (said.code, said.json["hits"]) == (NOTHING, [])
     assert said.json["standing"] < said.json["cut"]
-    assert "nothing like that here: the best hits stand " in said.err
+    assert "Nothing relevant: the best match scores z = " in said.err
 
 
 def test_search_for_xargs(cli: Cli, tiny_model: Path, several: Path) -> None:
@@ -355,13 +355,11 @@ def test_search_looks_over_the_folder_first_or_not(
     shutil.copy(several / "1.png", several / "more.png")
     assert f"{several}/0.png" in cli(*arguments, "--no-update").out.splitlines()  # the model is the index's own
     assert len(cli(*arguments).out.splitlines()) == 4
-    monkeypatch.setattr("diptych.cli.freshness.LOOKED_OVER", 1)
+    monkeypatch.setattr("diptych.cli.auto_update.MAX_SCANNED", 1)
     (several / "more.png").unlink()
     said = cli(*arguments)
     assert len(said.out.splitlines()) == 4
-    assert re.search(
-        r"index of 5 files, last looked over \d{4}-\d\d-\d\d at \S+; --update looks for new ones", said.err
-    )
+    assert re.search(r"index of 5 files, last updated \d{4}-\d\d-\d\d at \S+; --update looks for new ones", said.err)
     assert len(cli(*arguments, "--update").out.splitlines()) == 3
 
 
@@ -381,7 +379,7 @@ def test_search_opens_the_best(
     said = cli(*arguments)
     assert said.code == FAILED
     assert len(said.out.splitlines()) == 3
-    assert "there is no xdg-open here to open" in said.err
+    assert "xdg-open is not installed" in said.err
     tool = tmp_path / "xdg-open"
     tool.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
     tool.chmod(0o755)
@@ -392,7 +390,7 @@ def test_search_opens_the_best(
     (several / "1.png").write_text("#!/bin/sh\ntrue\n")  # under our hands
     (tmp_path / "opened").unlink()
     said = cli("search", "x", several, "--no-update", "--model", tiny_model, "--open", 3)
-    assert "1.png is no picture, film or text by its bytes" in said.err
+    assert "1.png is not a picture, video or text" in said.err
     assert f"{several}/1.png" not in (tmp_path / "opened").read_text()
 
 

@@ -98,7 +98,7 @@ def test_nothing_but_bad_pictures(cli: Cli, tiny_model: Path, tmp_path: Path, na
     assert said.code == FAILED
     assert len(said.json["failures"]) == 7
     assert "left out 7: 7 not an image" in said.err
-    assert "and 2 more (--json names all)" in said.err
+    assert "and 2 more (--json lists all)" in said.err
 
 
 def test_a_folder_that_is_not_there(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_empty_query(cli: Cli, tiny_model: Path, pictures: Path) -> None:
     for text in ("", "  "):
         said = cli("search", text, pictures, "--model", tiny_model)
         assert (said.code, said.out) == (USAGE, "")
-        assert "TEXT is empty; say in a word or more what to look for" in said.err
+        assert "TEXT is empty; describe in a word or more what to look for" in said.err
         said = cli("compare", pictures, text, "--model", tiny_model)
         assert (said.code, said.out) == (FAILED, "")
         assert "text 0 is empty; wanted at least a word" in said.err
@@ -157,7 +157,7 @@ def test_a_query_of_5000_words(cli: Cli, tiny_model: Path, pictures: Path) -> No
     assert re.search(r"\d{4,5} tokens in text 0 \('dog dog.*this model reads 40\. Pass --truncate to cut\.", said.err)
     said = cli(*arguments, "--truncate")
     assert (said.code, len(said.out.splitlines())) == (OK, 8)
-    assert "cut 1 of 1 texts to the 40 tokens that the model reads" in said.err
+    assert "cut 1 of 1 texts to the model's 40 tokens" in said.err
 
 
 def test_bad_lines_of_a_text_file_are_left_out(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
@@ -185,12 +185,12 @@ def test_labels_that_do_not_work(cli: Cli, tiny_model: Path, pictures: Path, tmp
         ((), USAGE, "no labels. Pass --labels cat,dog or --labels-file FILE"),
         (("--labels", " ,"), USAGE, "no labels."),
         (("--labels-file", empty), USAGE, "no labels."),
-        (("--labels", "a", "--labels-file", empty), USAGE, "labels came twice"),
+        (("--labels", "a", "--labels-file", empty), USAGE, "labels are given twice"),
         (("--labels-file", tmp_path / "gone.txt"), USAGE, "gone.txt' does not exist"),
         (
             ("--labels-file", picture),
             FAILED,
-            f"{picture} is no text in UTF-8; wanted a text file with one entry a line",
+            f"{picture} is not UTF-8 text; wanted a text file with one entry per line",
         ),
         (("--labels", "a", "--template", "a photo"), USAGE, "'a photo' has no {} for the label"),
         (("--labels", f"a,{LONG}"), FAILED, "this model reads 40. Pass --truncate to cut"),
@@ -209,7 +209,7 @@ def test_texts_that_are_something_else(cli: Cli, tiny_model: Path, pictures: Pat
     empty.write_text("\n")
     for texts, code, message in [
         (pictures, USAGE, f"TEXTS is the folder {pictures}; wanted a sentence or a text file. IMAGES come first."),
-        (picture, FAILED, f"{picture} is no text in UTF-8"),
+        (picture, FAILED, f"{picture} is not UTF-8 text"),
         (tmp_path / "gone.txt", USAGE, f"there is no text file {tmp_path / 'gone.txt'}; check the path"),
         (empty, FAILED, f"{empty} holds no sentence; wanted one a line"),
     ]:
@@ -262,7 +262,7 @@ def test_models_and_devices_that_are_none(cli: Cli, tiny_model: Path, pictures: 
         ("search", "--show-input", "file.txt/x.png", "not a directory"),
         ("classify", "--show-input", "x.nonsense", "unknown file extension"),
         ("compare", "--plot", "gone/x.png", "no such file or directory"),
-        ("compare", "--plot", "matrix", "its name has no ending"),
+        ("compare", "--plot", "matrix", "its name has no extension"),
         ("compare", "--plot", "x.nonsense", "'nonsense' is not supported"),
     ],
 )
@@ -276,7 +276,7 @@ def test_pictures_that_cannot_be_written(
     assert said.out.count("scene-") == 8
     assert f"{tmp_path / place} cannot be written (" in said.err
     assert why in said.err.lower()
-    assert "The results above are whole; name a file that ends in .png" in said.err
+    assert "The results above are complete. Name a file that ends in .png" in said.err
     assert sorted(tmp_path.iterdir()) == [tmp_path / "file.txt"]
 
 
@@ -316,7 +316,7 @@ def test_words_that_are_no_command_or_option(cli: Cli, pictures: Path) -> None:
         (("serch", "a dog"), "there is no command 'serch'. Did you mean: diptych search"),
         (
             ("search", "--image", "missing.jpg"),
-            "'missing.jpg' is no file; --image and --minus-image take a picture's path",
+            "'missing.jpg' is not a file; --image and --minus-image take a path",
         ),
         (("search",), "nothing to look for. Pass TEXT, --text, --image FILE or --clipboard"),
         (("search", "a dog", pictures, "--limit", "0"), "0 is not in the range"),

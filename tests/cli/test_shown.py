@@ -18,7 +18,7 @@ from diptych.cli import compare, doctor, evaluate, run
 from diptych.cli.options import print_json, progress, report_failures, say
 from diptych.cli.previews import Protocol
 from diptych.cli.results import rows
-from diptych.cli.terminal import tell_names
+from diptych.cli.terminal import write_paths
 from diptych.failures import Failure
 from diptych.index.doctor import Finding
 from diptych.index.search.results import Hit
@@ -156,7 +156,7 @@ def test_lines(text: str) -> None:
         doctor._print({text: text}, [Finding(text, text)])
         evaluate._tell(row)
         evaluate._print([row])
-        tell_names([text], nul=True)
+        write_paths([text], nul=True)
         print_json({text: [text]})
         with progress(f"[bold]{text}") as advance:
             say(text)

@@ -12,7 +12,7 @@ import pytest
 from conftest import Cli
 from index_model import InlineReaders, PixelModel, draw
 
-from diptych.cli import FAILED, NOTHING, OK, PARTLY, USAGE, freshness
+from diptych.cli import FAILED, NOTHING, OK, PARTLY, USAGE, auto_update
 from diptych.errors import IndexDirectoryError
 from diptych.index.doctor import examine
 from diptych.index.local import LocalIndex, open_index
@@ -197,7 +197,7 @@ def test_several_folders_at_once(
     same = cli("search", "one", "a star", "other", "one", "--paths").out.splitlines()
     assert same == [hit["path"] for hit in said.json["hits"]]
     said = cli("search", "a star", "one", "other", "--index", "x")
-    assert (said.code, "--index goes with one FOLDER" in said.err) == (USAGE, True)
+    assert (said.code, "--index takes one FOLDER" in said.err) == (USAGE, True)
     said = cli("search", "a star", "one", "other", "--path", "gone", "--json")
     assert (said.code, "none of the 8 pictures in the index pass the filters" in said.err) == (NOTHING, True)
 
@@ -241,7 +241,7 @@ class _Terminal(io.StringIO):
 def test_a_person_is_asked_before_a_large_folder_is_indexed(
     tmp_path: Path, model: PixelModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(freshness, "MANY", 3)
+    monkeypatch.setattr(auto_update, "MAX_UNASKED", 3)
     for seed in range(4):
         draw(tmp_path / f"{seed}.png", seed)
 
@@ -253,16 +253,16 @@ def test_a_person_is_asked_before_a_large_folder_is_indexed(
                 patch.setattr("sys.stdin", _Terminal(answer))
                 patch.setattr("sys.stdout", _Terminal())
             patch.setattr("sys.stderr", said)
-            freshness.brought_up_to_date(index, "pics", update)
+            auto_update.update_if_needed(index, "pics", update)
         return " ".join(said.getvalue().split())  # lines are as long as the terminal is wide
 
     for answer in ("n\n", "\n", ""):
         with pytest.raises(click.ClickException, match=r"nothing was indexed\. Name a smaller folder than pics"):
             answered(answer)
         assert not (tmp_path / ".diptych").exists()
-    asked = f"{tmp_path} was never indexed, and holds 4 pictures, videos and texts. Index them all"
+    asked = f"{tmp_path} is not indexed yet. It contains 4 pictures, videos and texts. Index all of them"
     for answer, update, is_asked in (("y\n", None, True), ("", True, False), (None, None, False)):
         assert answered(answer, update=update).startswith(asked) == is_asked
         assert open_index(tmp_path).counts().files == 4
-        assert "never indexed" not in answered("")
+        assert "not indexed yet" not in answered("")
         shutil.rmtree(tmp_path / ".diptych")

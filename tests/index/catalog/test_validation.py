@@ -120,7 +120,9 @@ def test_a_path_that_leads_elsewhere_is_left_out_and_named(
     found, said = hits(folder, capsys, "--no-update")
     assert found == EVERYTHING - {"3.png"}
     called = path if isinstance(path, str) and path != "7" else "7" if path == 7 else "entry 4"
-    assert f"left out 1 entries of the index that are no files of its folder: {called}".replace("\x1b", "\\x1b") in said
+    assert (
+        f"left out 1 entries of the index that are not files of its folder: {called}".replace("\x1b", "\\x1b") in said
+    )
     findings = [str(finding) for finding in examine(folder)]
     assert any("1 entries of the catalog are no files of" in finding for finding in findings)
     assert any(finding.mended for finding in examine(folder, mend=True))
@@ -133,7 +135,7 @@ def test_an_update_takes_it_away(folder: Path, capsys: pytest.CaptureFixture[str
     changed(folder, "UPDATE files SET kind = 'program' WHERE path = '4.png'")
     found, said = hits(folder, capsys)
     assert found == EVERYTHING
-    assert "left out 2 entries of the index that are no files of its folder: ../3.png, " in said
+    assert "left out 2 entries of the index that are not files of its folder: ../3.png, " in said
     assert "left out" not in hits(folder, capsys)[1]
 
 

@@ -171,7 +171,7 @@ def test_the_command_says_so(cli: Cli, earlier: LocalIndex, command: tuple[str, 
     (earlier.root / "broken.jpg").unlink()
     said = cli(*command, earlier.root)
     assert said.code == OK
-    assert "3 files are read better by this version and were read again: 1 transparent, 1 TIFF, 1 with a" in said.err
+    assert "read 3 files again, which this version reads better: 1 transparent, 1 TIFF, 1 with a" in said.err
     assert cli("index", earlier.root, "--json").json["reread"] == {}
 
 
@@ -191,8 +191,8 @@ def test_films_are_read_again(model: PixelModel, tmp_path: Path) -> None:
 
 
 def test_who_does_not_update_hears_of_it(cli: Cli, earlier: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.cli.freshness.LOOKED_OVER", 1)
-    assert "7 were read by an earlier version; --update reads" in cli("search", "a star", earlier.root).err
+    monkeypatch.setattr("diptych.cli.auto_update.MAX_SCANNED", 1)
+    assert "7 were read by an earlier version; --update rereads" in cli("search", "a star", earlier.root).err
     assert "read by an earlier version  7 (diptych index" in cli("doctor", earlier.root).out
     earlier.update()
     assert "earlier version" not in cli("search", "a star", earlier.root).err

@@ -73,27 +73,27 @@ def test_search_says_that_no_picture_has_a_date(cli: Cli, tiny_model: Path, fold
     said = cli(*arguments, "--since", "2020")
     assert said.code == NOTHING
     assert "none of the 2 pictures in the index pass the filters" in said.err
-    assert "no file here says when it was taken. --file-dates goes by the time of a file's last change" in said.err
+    assert "no file here records a date. --file-dates uses the time of a file's last change" in said.err
     assert "--file-dates" not in cli(*arguments, "--camera", "Leica").err
     assert cli(*arguments, "--since", "2020-03", "--file-dates").code == OK
     late = cli(*arguments, "--since", "2020-04", "--file-dates")
     assert late.code == NOTHING
     assert "--file-dates" not in late.err
     (folder / "c.jpg").write_bytes(encoded(left_and_right(RED, RED), exif=exif(taken="2012:05:01 12:30:00")))
-    assert "1 of these 3 files say when they were taken" in cli(*arguments, "--since", "2020").err
+    assert "only 1 of these 3 files record a date" in cli(*arguments, "--since", "2020").err
     assert cli(*arguments, "--since", "soon", "--file-dates").code == USAGE
 
 
 def test_search_says_what_it_passed_over_when_that_is_new(cli: Cli, tiny_model: Path, folder: Path) -> None:
     arguments = ("search", "a star", folder, "--model", tiny_model)
-    assert "not looked at: 1 of another kind" in cli(*arguments).err
-    assert "not looked at" not in cli(*arguments).err
+    assert "skipped: 1 of another kind" in cli(*arguments).err
+    assert "skipped" not in cli(*arguments).err
     (folder / "c.jpg").write_bytes(encoded(left_and_right(RED, RED)))
-    assert "not looked at" not in cli(*arguments).err
+    assert "skipped" not in cli(*arguments).err
     (folder / "notes.pdf").write_text("2")
     (folder / ".d.jpg").write_text("3")
-    assert "not looked at: 2 of another kind, 1 hidden" in cli(*arguments).err
-    assert "not looked at" not in cli(*arguments).err
+    assert "skipped: 2 of another kind, 1 hidden" in cli(*arguments).err
+    assert "skipped" not in cli(*arguments).err
     (folder / "notes.pdf").unlink()
-    assert "not looked at" not in cli(*arguments).err
-    assert "not looked at: " in cli("index", folder).err  # which says so every time
+    assert "skipped" not in cli(*arguments).err
+    assert "skipped: " in cli("index", folder).err  # which says so every time

@@ -1,4 +1,4 @@
-"""What a search's words are taken for, and what is said where that is not what was meant."""
+"""The words of a search: which is the text, which are folders, and the hints for anything else."""
 
 import contextlib
 import shlex
@@ -10,7 +10,7 @@ import pytest
 from conftest import Cli
 
 from diptych.cli import USAGE
-from diptych.cli.words import told_apart
+from diptych.cli.search_words import split_text_and_folders
 
 
 @pytest.fixture(autouse=True)
@@ -42,48 +42,47 @@ def here(tmp_path: Path) -> Iterator[None]:
         ("-|pics", False, ("-", ["pics"])),
     ],
 )
-def test_what_words_are_taken_for(words: str, has_terms: bool, expected: tuple) -> None:
-    assert told_apart(words.split("|") if words else [], has_terms=has_terms) == expected
+def test_text_and_folders_are_told_apart(words: str, has_terms: bool, expected: tuple) -> None:
+    assert split_text_and_folders(words.split("|") if words else [], has_terms=has_terms) == expected
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("pics", 'pics is a folder, and nothing says what to look for in it: diptych search "a red star" pics'),
-        ("pics", "The word itself is looked for by --text pics"),
-        ("./pics|snow", "nothing says what to look for"),
-        ("pics/|snow/", "nothing says what to look for"),
+        ("pics", 'pics is a folder. Add a text to search for: diptych search "a red star" pics'),
+        ("pics", "To search for the word itself: --text pics"),
+        ("./pics|snow", "Add a text to search for"),
+        ("pics/|snow/", "Add a text to search for"),
         ("a dog|gone", "Directory 'gone' does not exist"),
         ("gone|a dog", "Directory 'gone' does not exist"),
         ("gone/|a dog", "Directory 'gone/' does not exist"),
         ("/gone", "Directory '/gone' does not exist"),
         (
             "/dev/null|a dog",
-            "/dev/null is no folder. Wanted folders to look in; a picture to be like is named by --image",
+            "/dev/null is not a folder. Wanted folders to search in; --image FILE searches by a picture",
         ),
         ("a|red|star", "Put a sentence of several words in quotes"),
     ],
 )
-def test_words_that_cannot_be_meant(words: str, message: str) -> None:
+def test_words_that_make_no_search(words: str, message: str) -> None:
     with pytest.raises(click.UsageError) as caught:
-        told_apart(words.split("|"), has_terms=False)
+        split_text_and_folders(words.split("|"), has_terms=False)
     assert message in str(caught.value)
 
 
-def test_what_is_told_of_words_that_may_be_meant_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
-    told_apart(["snow", "pics"], has_terms=False)
-    assert "looking for 'snow' in pics; the folder of that name is ./snow" in capsys.readouterr().err
-    told_apart(["dog.jpg", "pics"], has_terms=False)
-    assert "dog.jpg is a file, and looked for as words; --image dog.jpg looks for pictures like it" in (
-        capsys.readouterr().err
-    )
+def test_ambiguous_words_get_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    split_text_and_folders(["snow", "pics"], has_terms=False)
+    assert "searching for 'snow' in pics; the folder of that name is ./snow" in capsys.readouterr().err
+    split_text_and_folders(["dog.jpg", "pics"], has_terms=False)
+    hint = "searching for the words 'dog.jpg'; --image dog.jpg searches by the picture in that file"
+    assert hint in capsys.readouterr().err
 
 
 def test_words_that_begin_with_a_dash(cli: Cli) -> None:
     for word, shown in (("-dog", "dog"), ("-snow on trees", "'snow on trees'")):
         said = cli("search", "a cat", word)
         assert (said.code, said.out) == (USAGE, "")
-        assert f"come after --: diptych search -- {shlex.quote(word)}." in said.err
+        assert f"after --: diptych search -- {shlex.quote(word)}." in said.err
         assert f"--minus {shown}" in said.err
-    assert "come after --" not in cli("search", "a cat", "--dog").err
+    assert "after --:" not in cli("search", "a cat", "--dog").err
     assert "Directory 'gone' does not exist" in cli("search", "gone", "--", "-a dog").err

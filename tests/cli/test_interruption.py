@@ -14,7 +14,7 @@ from collections.abc import Callable
 import pytest
 
 from diptych.cli import INTERRUPTED
-from diptych.cli.interrupting import ended_soon
+from diptych.cli.interruption import exit_on_signal
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
 
@@ -45,7 +45,7 @@ def test_a_signal_ends_it(work: Callable[[], None], sent: signal.Signals) -> Non
     if (child := os.fork()) == 0:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            with ended_soon(0.2):
+            with exit_on_signal(0.2):
                 os.write(told, b"x")
                 work()
         except KeyboardInterrupt:
@@ -61,7 +61,7 @@ def test_a_signal_ends_it(work: Callable[[], None], sent: signal.Signals) -> Non
 
 def test_what_ends_by_itself_is_left_alone() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with ended_soon(0.01):
+    with exit_on_signal(0.01):
         assert signal.getsignal(signal.SIGTERM) is not before
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
@@ -74,7 +74,7 @@ def test_outside_of_the_main_thread_it_takes_no_signals() -> None:
     before, seen = signal.getsignal(signal.SIGTERM), []
 
     def inside() -> None:
-        with ended_soon():
+        with exit_on_signal():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=inside)

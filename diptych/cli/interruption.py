@@ -17,7 +17,7 @@ _SAID, _CURSOR = b"diptych: interrupted\n", b"\x1b[?25h"  # a bar hides the curs
 
 
 @contextmanager
-def ended_soon(soon_s: float = SOON_S) -> Iterator[None]:
+def exit_on_signal(soon_s: float = SOON_S) -> Iterator[None]:
     """SIGTERM raises KeyboardInterrupt in the block, as Ctrl-C does, so that what was done is kept. Where the block has
     not ended `soon_s` after either, the process is ended as it stands: an index survives that.
 
