@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,13 +14,14 @@ from diptych.errors import FilterError, Setting
 if TYPE_CHECKING:
     from diptych.index.search.filters import Filters
 
+Area = TypeVar("Area")
 _NAMES = (
     "since", "until", "file_dates", "camera", "min_width", "min_height", "min_megapixels", "orientation", "kind",
 )  # fmt: skip
 
 
 def filter_options(command: Command) -> Command:
-    """--since, --until, --file-dates, --place, --camera, --path, --min-width, --min-height, --min-megapixels,
+    """--since, --until, --file-dates, --box, --near, --camera, --path, --min-width, --min-height, --min-megapixels,
     --orientation and --kind."""
     for option in (
         click.option("--kind", type=click.Choice(["picture", "video", "text"]), help="Only this kind of file."),
@@ -32,7 +33,10 @@ def filter_options(command: Command) -> Command:
             "--path", metavar="GLOB", help="Only such paths: '*.jpg', drafts/, 'holidays/**/b*'; as --exclude."
         ),
         click.option("--camera", metavar="WORDS", help="Only cameras with this in their name."),
-        click.option("--place", "box", metavar="S,W,N,E", help="Only from this box of degrees: 47.2,8.4,47.5,8.7."),
+        click.option("--near", metavar="LAT,LON,KM", help="Only within so many km of this point: 47.37,8.54,5."),
+        click.option(
+            "--box", metavar="SOUTH,WEST,NORTH,EAST", help="Only inside these edges, in degrees: 47.2,8.4,47.5,8.7."
+        ),
         click.option(
             "--file-dates", is_flag=True, help="What does not say when it was taken goes by the file's last change."
         ),
@@ -45,17 +49,25 @@ def filter_options(command: Command) -> Command:
 
 def filters_of(options: Mapping[str, Any]) -> Filters:
     """What the options ask for. Raises UsageError."""
-    from diptych.index.search.filters import Box, Filters
+    from diptych.index.search.filters import Filters
+    from diptych.index.search.geography import GeoBox, GeoCircle
 
     try:
-        place = None
-        if options["box"] is not None:
-            try:
-                place = Box(*(float(edge) for edge in options["box"].split(",")))
-            except (TypeError, ValueError):
-                raise FilterError(
-                    [Setting("place", options["box"]), "; wanted four numbers: south,west,north,east."]
-                ) from None
-        return Filters(place=place, path=options["path"], **{name: options[name] for name in _NAMES})
+        return Filters(
+            box=_numbers("box", options["box"], GeoBox, "SOUTH,WEST,NORTH,EAST in degrees"),
+            near=_numbers("near", options["near"], GeoCircle, "LAT,LON,KM: degrees, degrees, kilometres"),
+            path=options["path"],
+            **{name: options[name] for name in _NAMES},
+        )
     except FilterError as error:
         raise click.UsageError(message_of(error)) from error
+
+
+def _numbers(name: str, text: str | None, make: Callable[..., Area], wanted: str) -> Area | None:
+    """An area from its numbers, separated by commas. Raises FilterError."""
+    if text is None:
+        return None
+    try:
+        return make(*(float(number) for number in text.split(",")))
+    except (TypeError, ValueError):
+        raise FilterError([Setting(name, text), f"; wanted {wanted}."]) from None

@@ -11,6 +11,7 @@ UNTIL = "0.3"
 # Command -> old flag -> new flag.
 RENAMED: dict[str, dict[str, str]] = {
     "classify": {"--places": "--patches", "--each": "--multi-label"},
+    "search": {"--place": "--box"},
 }
 # Command -> (flag, old value) -> new value.
 RENAMED_VALUES: dict[str, dict[tuple[str, str], str]] = {

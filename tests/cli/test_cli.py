@@ -258,8 +258,8 @@ def test_search_terms_and_filters_that_make_no_sense(cli: Cli, tmp_path: Path) -
         (("--weights", "1,2"), "--weights has 2 numbers for 1 terms; wanted one per term, in order"),
         (("--weights", "a"), "wanted numbers separated by commas"),
         (("--weights", "-1"), "wanted numbers above 0 (--minus makes a term negative)"),
-        (("--since", "May"), "--since May is no date"),
-        (("--place", "1,2,3"), "--place 1,2,3; wanted four numbers: south,west,north,east"),
+        (("--since", "May"), "--since May is not a date"),
+        (("--box", "1,2,3"), "--box 1,2,3; wanted SOUTH,WEST,NORTH,EAST in degrees"),
         (("--orientation", "tall"), "'tall' is not one of"),
         (("--text", " "), "TEXT is empty"),
     ]:

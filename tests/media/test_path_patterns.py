@@ -152,7 +152,7 @@ def test_sql_and_the_matcher_are_of_one_mind(tmp_path: Path) -> None:
     plain = ["*.jpg", "*.Png", "a/**", "/a/**", "./a/b/**", "a/", "b/**/*.jpg", "**", "**/a/**", "/*", "a/b/*"]
     for pattern in [*plain, "a/./b/*.png", "a//b/*", "a\\[*"]:
         for under in ("", "a", "b/a"):
-            condition, values = Filters(path=pattern, under=under).condition()
+            condition, values = Filters(path=pattern, subfolder=under).condition()
             found = {path_of[id] for id in index.catalog.matching(condition, values).tolist()}
             start = len(under) + bool(under)
             inside = [path for path in paths if path.startswith(f"{under}/") or not under]

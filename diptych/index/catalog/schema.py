@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from diptych.errors import IndexDamagedError, IndexNewerError, IndexUnsafeError
+from diptych.index.catalog.distance import great_circle_km
 from diptych.media.items import Modality
 from diptych.media.path_patterns import fits
 from diptych.storage.directory import IndexDirectory
@@ -102,6 +103,7 @@ def connect(path: Path, mode: Literal["ro", "rw", "rwc", "immutable"], *, recove
             if mode in ("ro", "immutable"):
                 db.execute("PRAGMA query_only = ON")
             db.create_function("path_fits", 3, fits, deterministic=True)
+            db.create_function("great_circle_km", 4, great_circle_km, deterministic=True)
         except BaseException:
             db.close()
             raise

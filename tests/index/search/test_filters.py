@@ -1,10 +1,11 @@
-"""Filters, asked of a real catalog."""
+"""Filters, applied to a real catalog."""
 
 import pytest
 from searched import Searched, TableModel, noise
 
 from diptych.errors import FilterError
-from diptych.index.search.filters import Box, Filters
+from diptych.index.search.filters import Filters
+from diptych.index.search.geography import GeoBox, GeoCircle
 
 FILES = {
     "holidays/beach.jpg": {"taken_at": "2024-05-31T23:59:59", "latitude": 47.4, "longitude": 8.5, "camera": "Canon R6"},
@@ -40,9 +41,17 @@ def passed(index: Searched, filters: Filters) -> set[str]:
         (Filters(since="2024-05-31", until="2024-05-31"), {"holidays/beach.jpg"}),
         (Filters(since="2024-06-01T00:00", until="2024-06-01T00"), {"samoa.png"}),
         (Filters(since="2023", until="2023"), {"holidays/2023/[1]/fiji.jpg"}),
-        (Filters(place=Box(47, 8, 48, 9)), {"holidays/beach.jpg"}),
-        (Filters(place=Box(-20, 170, -10, -170)), {"holidays/2023/[1]/fiji.jpg", "samoa.png"}),
-        (Filters(place=Box(-20, -180, -10, 180)), {"holidays/2023/[1]/fiji.jpg", "samoa.png"}),
+        (Filters(box=GeoBox(47, 8, 48, 9)), {"holidays/beach.jpg"}),
+        (Filters(box=GeoBox(-20, 170, -10, -170)), {"holidays/2023/[1]/fiji.jpg", "samoa.png"}),
+        (Filters(box=GeoBox(-20, -180, -10, 180)), {"holidays/2023/[1]/fiji.jpg", "samoa.png"}),
+        (Filters(near=GeoCircle(47.4, 8.6, 7.6)), {"holidays/beach.jpg"}),
+        (Filters(near=GeoCircle(47.4, 8.6, 7.5)), set()),
+        (Filters(near=GeoCircle(-17, -180, 60)), {"holidays/2023/[1]/fiji.jpg"}),
+        (Filters(near=GeoCircle(-15, 180, 1000)), {"holidays/2023/[1]/fiji.jpg", "samoa.png"}),
+        (Filters(near=GeoCircle(90, 0, 4738)), {"holidays/beach.jpg"}),
+        (Filters(near=GeoCircle(90, 0, 4736)), set()),
+        (Filters(near=GeoCircle(0, 0, 30_000)), {"holidays/beach.jpg", "holidays/2023/[1]/fiji.jpg", "samoa.png"}),
+        (Filters(near=GeoCircle(-15, 180, 1000), box=GeoBox(-16, -180, 0, 180)), {"samoa.png"}),
         (Filters(camera="canon"), {"holidays/beach.jpg"}),
         (Filters(camera="%"), set()),
         (Filters(path="holidays/**"), {"holidays/beach.jpg", "holidays/2023/[1]/fiji.jpg"}),
@@ -51,9 +60,9 @@ def passed(index: Searched, filters: Filters) -> set[str]:
         (Filters(path="/2023"), set()),
         (Filters(path="*.JPG"), {path for path in FILES if path.endswith(".jpg")}),
         (Filters(path="**/*/**/[[]?]/**/*"), {"holidays/2023/[1]/fiji.jpg"}),
-        (Filters(under="holidays"), {"holidays/beach.jpg", "holidays/2023/[1]/fiji.jpg"}),
-        (Filters(under="holidays", path="/*.jpg"), {"holidays/beach.jpg"}),
-        (Filters(under="holidays/2023", path="[[]1]/*"), {"holidays/2023/[1]/fiji.jpg"}),
+        (Filters(subfolder="holidays"), {"holidays/beach.jpg", "holidays/2023/[1]/fiji.jpg"}),
+        (Filters(subfolder="holidays", path="/*.jpg"), {"holidays/beach.jpg"}),
+        (Filters(subfolder="holidays/2023", path="[[]1]/*"), {"holidays/2023/[1]/fiji.jpg"}),
         (Filters(path="holidays/"), {"holidays/beach.jpg", "holidays/2023/[1]/fiji.jpg"}),
         (Filters(path="holidays/*"), {"holidays/beach.jpg"}),
         (Filters(path="*.jpg"), {path for path in FILES if path.endswith(".jpg")}),
@@ -74,27 +83,32 @@ def passed(index: Searched, filters: Filters) -> set[str]:
     ],
     ids=lambda value: repr(value)[8:60] if isinstance(value, Filters) else "",
 )
-def test_what_passes(index: Searched, filters: Filters, expected: set[str]) -> None:
+def test_files_that_pass(index: Searched, filters: Filters, expected: set[str]) -> None:
     assert passed(index, filters) == expected
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"since": "May"}, "since='May' is no date"),
-        ({"until": "2024-02-30"}, "until='2024-02-30' is no date"),
-        ({"since": "2024-13"}, "is no date"),
-        ({"since": "2024-06", "until": "2024-05"}, "nothing can be both"),
-        ({"place": Box(1, 0, 0, 1)}, "south 1 and north 0"),
-        ({"place": Box(0, 181, 1, 0)}, "between -180 and 180"),
-        ({"place": Box(0, float("nan"), 1, 0)}, "four numbers"),
+        ({"since": "May"}, "since='May' is not a date"),
+        ({"until": "2024-02-30"}, "until='2024-02-30' is not a date"),
+        ({"since": "2024-13"}, "is not a date"),
+        ({"since": "2024-06", "until": "2024-05"}, "no date passes"),
+        ({"box": GeoBox(1, 0, 0, 1)}, "south 1 and north 0"),
+        ({"box": GeoBox(0, 181, 1, 0)}, "between -180 and 180"),
+        ({"box": GeoBox(0, float("nan"), 1, 0)}, "four numbers"),
+        ({"near": GeoCircle(91, 0, 1)}, "near has latitude 91; wanted degrees between -90 and 90"),
+        ({"near": GeoCircle(0, -181, 1)}, "near has longitude -181; wanted degrees between -180 and 180"),
+        ({"near": GeoCircle(0, 0, 0)}, "near has a radius of 0 km; wanted more than 0"),
+        ({"near": GeoCircle(0, 0, float("inf"))}, "latitude and longitude in degrees, radius in kilometres"),
+        ({"near": (1, 2)}, "wanted three numbers"),
         ({"orientation": "tall"}, "wanted one of landscape, portrait, square"),
         ({"min_megapixels": float("nan")}, "min_megapixels=nan; wanted 0 or more"),
         ({"path": "[z-a]*"}, r"path: '\[z-a\]\*' is no pattern"),
         ({"kind": "sound"}, "wanted one of picture, video, text"),
     ],
 )
-def test_what_nothing_could_pass(arguments: dict, message: str) -> None:
+def test_filters_that_nothing_can_pass(arguments: dict, message: str) -> None:
     with pytest.raises(FilterError, match=message):
         Filters(**arguments)
 
@@ -102,3 +116,14 @@ def test_what_nothing_could_pass(arguments: dict, message: str) -> None:
 def test_until_a_month_that_since_is_in() -> None:
     assert Filters(since="2024-05-20", until="2024-05")
     assert not Filters()
+
+
+def test_the_names_of_an_earlier_version() -> None:
+    box = GeoBox(47, 8, 48, 9)
+    with pytest.warns(DeprecationWarning, match=r"Filters.*place=.* is now box="):
+        filters = Filters(place=box)  # type: ignore[call-arg]
+    assert filters == Filters(box=box)
+    with pytest.warns(DeprecationWarning, match="place is now box"):
+        assert filters.place == box
+    with pytest.warns(DeprecationWarning, match="under is now subfolder"):
+        assert Filters(subfolder="a").under == "a"

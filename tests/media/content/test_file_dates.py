@@ -15,7 +15,7 @@ from searched import Searched, TableModel, noise
 
 from diptych.cli import NOTHING, OK, USAGE
 from diptych.index.catalog.catalog import Entry
-from diptych.index.search.filters import Dated, Filters, count_dated
+from diptych.index.search.filters import DateCounts, Filters, count_dated
 from diptych.media.items import Contents, Details, File, Part
 from diptych.media.reading import readers
 
@@ -53,8 +53,8 @@ def test_a_file_without_a_date_goes_by_its_last_change(index: Searched, filters:
 
 
 def test_how_many_say_when_they_were_taken(index: Searched) -> None:
-    assert count_dated(index.catalog, Filters(since="2024")) == Dated(3, 1)
-    assert count_dated(index.catalog, Filters(until="2024", path="s*.jpg")) == Dated(2, 1)
+    assert count_dated(index.catalog, Filters(since="2024")) == DateCounts(3, 1)
+    assert count_dated(index.catalog, Filters(until="2024", path="s*.jpg")) == DateCounts(2, 1)
 
 
 @pytest.fixture
