@@ -77,9 +77,9 @@ def preprocessing_of(checkpoint: Checkpoint) -> Preprocess:
 
 def build(checkpoint: Checkpoint) -> CLIP:
     """The network with the checkpoint's tensors in it (not copies of them), in evaluation mode."""
-    from diptych.nets.clip import outline
+    from diptych.nets.clip import meta_model
 
-    network = outline(checkpoint.config)
+    network = meta_model(checkpoint.config)
     network.load_state_dict(checkpoint.state, assign=True)
     return network.eval()
 

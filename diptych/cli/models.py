@@ -16,13 +16,13 @@ def command(as_json: bool) -> None:
     diptych models --json
     """
     require("counting the parameters of architectures", "torch")
-    from diptych.nets.clip import outline
+    from diptych.nets.clip import meta_model
     from diptych.nets.presets import PRESETS
 
     rows = {}
     for name, config in PRESETS.items():
         rows[name] = {
-            "parameters": sum(p.numel() for p in outline(config).parameters()),
+            "parameters": sum(p.numel() for p in meta_model(config).parameters()),
             "image_size_px": config.image.image_size,
             "dimensions": config.embed_dim,
         }

@@ -87,8 +87,8 @@ class PyTorchEngine:
     def encode_patches(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> PatchEmbeddings:
         """`encode_images`, and in the same pass a unit vector for each place of the tower's map, row by row."""
         self._look_at("image")
-        image, places = self.network.encode_patches(self._planes(pixels))
-        return PatchEmbeddings(self._unit(image), self._unit(places))
+        image, patches = self.network.encode_patches(self._planes(pixels))
+        return PatchEmbeddings(self._unit(image), self._unit(patches))
 
     def _planes(self, pixels: np.ndarray) -> torch.Tensor:
         planes = torch.from_numpy(np.require(pixels, requirements="W")).to(self.device).permute(0, 3, 1, 2).float()

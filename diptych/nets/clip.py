@@ -1,8 +1,9 @@
-"""Two towers and a temperature (Radford et al. 2021, figure 3; Zhai et al. 2023 for the sigmoid form)."""
+"""The CLIP model: two towers and a temperature (Radford et al. 2021, figure 3; Zhai et al. 2023, algorithm 1)."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -17,23 +18,23 @@ from diptych.nets.vision import VisionTransformer
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-MAX_LOGIT_SCALE = math.log(100)
+MAX_LOGIT_SCALE = math.log(100)  # Radford et al. 2021, section 2.5
 
 
 class Output(NamedTuple):
-    """Unit vectors of both towers, the multiplied-out scale, and the bias (None under the softmax loss); unit vectors
-    of pictures' places and of phrases to be found there, where these were asked for."""
+    """Unit vectors of both towers, the scale and the bias of the logits (no bias under the softmax loss). With phrases
+    also the unit vectors of the pictures' patches and of the phrases."""
 
-    image: Float[Tensor, "pictures dim"]
-    text: Float[Tensor, "texts dim"]
-    scale: Float[Tensor, ""]
-    bias: Float[Tensor, ""] | None
-    places: Float[Tensor, "pictures places dim"] | None = None
+    image: Float[Tensor, "pictures dim"]  # I_e of Radford et al., figure 3
+    text: Float[Tensor, "texts dim"]  # T_e
+    scale: Float[Tensor, ""]  # exp(t)
+    bias: Float[Tensor, ""] | None  # b of Zhai et al., algorithm 1
+    patches: Float[Tensor, "pictures patches dim"] | None = None
     phrases: Float[Tensor, "phrases dim"] | None = None
 
 
 def unit(features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-    """Features at length 1, in float32 or better."""
+    """Features scaled to length 1, in float32 or better."""
     return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
 
 
@@ -49,22 +50,31 @@ class CLIP(nn.Module):
             self.image = ModifiedResNet(config.image, config.embed_dim)
         self.text = TextTransformer(config.text, config.embed_dim)
         sigmoid = config.loss == "sigmoid"
+        # t of Radford et al. (t' of Zhai et al.): the scale is exp(t), the inverse temperature
         self.logit_scale = nn.Parameter(torch.tensor(math.log(10) if sigmoid else math.log(1 / 0.07)))
         self.logit_bias = nn.Parameter(torch.tensor(-10.0)) if sigmoid else None
 
     def encode_image(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
-        """Raw picture features, not normalised."""
+        """Raw picture features, not normalised (I_f)."""
         return self.image(pixels)
 
     def encode_text(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch dim"]:
-        """Raw text features, not normalised."""
+        """Raw text features, not normalised (T_f)."""
         return self.text(ids)
 
     def encode_patches(
         self, pixels: Float[Tensor, "batch 3 height width"]
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch places dim"]]:
-        """Raw picture features, and those of each place of the picture (row by row) in the same space."""
-        return self.image.with_places(pixels)
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch patches dim"]]:
+        """Raw picture features, and those of each patch (row by row) in the same space. A ResNet's patches are the
+        cells of its last feature map."""
+        return self.image.with_patches(pixels)
+
+    def encode_places(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch patches dim"]]:
+        """The old name of `encode_patches`."""
+        warnings.warn("CLIP.encode_places is now CLIP.encode_patches", DeprecationWarning, stacklevel=2)
+        return self.encode_patches(pixels)
 
     def forward(
         self,
@@ -75,24 +85,24 @@ class CLIP(nn.Module):
         scale = self.logit_scale.exp()
         if phrases is None:
             return Output(unit(self.encode_image(pixels)), unit(self.encode_text(ids)), scale, self.logit_bias)
-        image, places = (unit(features) for features in self.encode_patches(pixels))
-        text, named = unit(self.encode_text(ids)), unit(self.encode_text(phrases))
-        return Output(image, text, scale, self.logit_bias, places, named)
+        image, patches = (unit(features) for features in self.encode_patches(pixels))
+        text, phrase_features = unit(self.encode_text(ids)), unit(self.encode_text(phrases))
+        return Output(image, text, scale, self.logit_bias, patches, phrase_features)
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
-        """Keep the scale at 100 or less after a step, as OpenAI did (section 2.5); SigLIP's passes 100 freely."""
+        """Limit the scale to 100 after a step, as OpenAI did (section 2.5). SigLIP does not limit it."""
         if self.config.loss == "softmax":
             self.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
 
     def set_gradient_checkpointing(self, on: bool = True) -> None:
-        """Recompute activations in the backward pass instead of keeping them: same gradients, less memory."""
+        """Recompute activations in the backward pass instead of storing them: same gradients, less memory."""
         for module in self.modules():
             if hasattr(module, "checkpointing"):
                 module.checkpointing = on  # type: ignore[assignment]
 
 
-def outline(config: CLIPConfig) -> CLIP:
-    """The network with its tensors' shapes alone, on the meta device."""
+def meta_model(config: CLIPConfig) -> CLIP:
+    """The network on the meta device: shapes without data."""
     with torch.device("meta"):
         return CLIP(config)

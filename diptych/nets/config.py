@@ -1,24 +1,25 @@
-"""What a network is, in numbers: the configurations of the towers and of the model. They are apart from the modules
-that they describe so that a model can be known, and run by another engine, without PyTorch."""
+"""The configurations of the towers and of the model. They are separate from the modules that they describe, so that
+another engine can read and run a model without PyTorch."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 from diptych.errors import ArgumentError
 
-STRIDE = 32  # of OpenAI's ResNets, from pixels to the last map
+STRIDE = 32  # of OpenAI's ResNets, from pixels to the last feature map
 ACTIVATIONS = ("gelu", "quick_gelu", "gelu_tanh")
 
 
 def check_activation(name: str) -> None:
-    """ValueError, with the known names, for an activation of another name."""
+    """Raise ValueError, with the known names, for an unknown activation."""
     if name not in ACTIVATIONS:
         raise ArgumentError(f"activation {name!r} is not known; choose one of {', '.join(ACTIVATIONS)}.")
 
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """`pool`: "class" reads a class token (CLIP), "map" an attention-pooling head (SigLIP), "mean" averages patches."""
+    """A vision transformer. `pool`: "class" reads a class token (CLIP), "map" an attention-pooling head (SigLIP),
+    "mean" averages patches."""
 
     image_size: int = 224
     patch_size: int = 32
@@ -46,9 +47,9 @@ class ViTConfig:
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """`layers`: blocks in each of the four stages; `width`: channels out of the stem; the last map has 32 x width
-    channels, and a place for each `stride` x `stride` pixels: OpenAI's 32, or 16, where the last stage does not make
-    the map smaller."""
+    """A ResNet. `layers`: blocks in each of the four stages; `width`: channels out of the stem. The last feature map
+    has 32 x width channels and one cell for each `stride` x `stride` pixels: 32 as in OpenAI's models, or 16, where the
+    last stage does not downsample."""
 
     image_size: int = 224
     layers: tuple[int, int, int, int] = (3, 4, 6, 3)
@@ -71,16 +72,17 @@ class ResNetConfig:
 
     @property
     def strides(self) -> tuple[int, int, int, int]:
-        """By which each stage makes the map smaller, after the stem's 4."""
+        """The stride of each stage, after the stem's 4."""
         return 1, 2, 2, self.stride // 16
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """`pool`: "end" reads the first `end_id`, "argmax" the highest id (OpenAI's rule), "last" the last position.
+    """A text transformer. `pool`: "end" reads the first `end_id`, "argmax" the highest id (OpenAI's rule), "last" the
+    last position.
 
-    `pad_id` is what the tokenizer fills with; under a causal mask it changes nothing, in a bidirectional tower it is
-    part of the input."""
+    The tokenizer pads with `pad_id`. Under a causal mask padding changes nothing; in a bidirectional tower it is part
+    of the input."""
 
     context: int = 77
     vocab_size: int = 49408
@@ -104,8 +106,8 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class CLIPConfig:
-    """`loss` names the objective the model is made for: it decides whether there is a logit bias, and how scores
-    turn into probabilities (softmax over the candidates, or a sigmoid each)."""
+    """A model. `loss` is the objective that it is trained for: it decides whether there is a logit bias, and whether
+    scores become probabilities by a softmax over the candidates or by a sigmoid each."""
 
     embed_dim: int = 512
     image: ViTConfig | ResNetConfig = field(default_factory=ViTConfig)

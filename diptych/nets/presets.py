@@ -103,12 +103,12 @@ PRESETS: dict[str, CLIPConfig] = {
 
 
 def preset(name: str) -> CLIPConfig:
-    """The configuration called `name`; ValueError with the names nearest to it otherwise."""
+    """The configuration called `name`. Raises ValueError with the nearest names."""
     if name not in PRESETS:
         known = {each.lower(): each for each in PRESETS}
         near = " or ".join(known[each] for each in difflib.get_close_matches(name.lower(), known))
         hint = f"did you mean {near}? " if near else ""
         if name == "bundled":
-            hint = "bundled is a model that exists, from which training starts with init in place of model. "
+            hint = "bundled is a trained model; start training from it with init instead of model. "
         raise ArgumentError(f"no preset is called {name!r}; {hint}`diptych models` lists all {len(PRESETS)}.")
     return PRESETS[name]

@@ -1,4 +1,4 @@
-"""The same weights at another picture size."""
+"""Resizing a model's weights to another picture size."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def resized(
     config: CLIPConfig, state: Mapping[str, Tensor], image_size: int | None, stride: int | None = None
 ) -> tuple[CLIPConfig, dict[str, Tensor]]:
-    """`config` and `state` for pictures of `image_size` pixels, and for a ResNet of another `stride`: the image tower's
-    positions are interpolated, all else stays. ValueError for a stride where there is none."""
+    """`config` and `state` for pictures of `image_size` pixels, and for another `stride` of a ResNet. The image tower's
+    positions are interpolated; all other tensors stay. Raises ValueError for the stride of a vision transformer."""
     image = image_tower(config.image, image_size, stride)
     name = "image.pool.positions" if isinstance(image, ResNetConfig) else "image.positions"
     resized_positions = resize_positions(state[name], config.image.grid, image.grid)
@@ -31,8 +31,8 @@ def resized(
 def image_tower(
     config: ViTConfig | ResNetConfig, image_size: int | None, stride: int | None
 ) -> ViTConfig | ResNetConfig:
-    """An image tower's configuration for pictures of `image_size` pixels and a ResNet's `stride`, each where one is
-    named. ValueError for a stride where there is none."""
+    """An image tower's configuration with another `image_size` (pixels) or ResNet `stride`; None keeps its own. Raises
+    ValueError for the stride of a vision transformer."""
     config = dataclasses.replace(config, image_size=image_size or config.image_size)
     if not stride:
         return config
@@ -46,7 +46,7 @@ def resize_positions(
 ) -> Float[Tensor, "tokens2 width"]:
     """Interpolate a square grid of position embeddings, bicubic with antialias, as open_clip does.
 
-    A first token beyond the grid (a class token's, or the pooled mean's) is kept as it is.
+    The position of a token before the grid (the class token, or the pooled mean) does not change.
     """
     extra = len(positions) - grid_from**2
     if extra not in (0, 1):

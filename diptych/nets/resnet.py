@@ -1,5 +1,5 @@
-"""CLIP's ResNet (Radford et al. 2021, section 2.4): ResNet-D's three-convolution stem, anti-aliased strides (an
-average pooling before each strided step, after Zhang 2019) and attention pooling in place of the global average."""
+"""CLIP's ResNet (Radford et al. 2021, section 2.4): ResNet-D's three-convolution stem, anti-aliased strides (an average
+pooling before each strided step, after Zhang 2019) and attention pooling instead of the global average."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm  # SyncBatchNorm, too, is one
+from torch.nn.modules.batchnorm import _BatchNorm  # the base class of SyncBatchNorm too
 from torch.utils.checkpoint import checkpoint
 
 from diptych.errors import ArgumentError
 from diptych.nets.config import ResNetConfig
-from diptych.nets.transformer import attend, drop_path
+from diptych.nets.transformer import attention, drop_path
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -24,7 +24,7 @@ EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions around a residual; every stride is an average pooling."""
+    """A residual block of 1x1, 3x3 and 1x1 convolutions; every stride is an average pooling."""
 
     def __init__(self, channels_in: int, channels: int, stride: int):
         super().__init__()
@@ -53,14 +53,14 @@ class Bottleneck(nn.Module):
 
 
 def _checkpointed(block: nn.Module, x: Tensor) -> Tensor:
-    """Run a block now and again in the backward pass, when batch norm must not count the same batch twice."""
-    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), statistics_kept(block)))  # type: ignore[return-value]
+    """Run a block, and again in the backward pass, where batch norm must not count the same batch twice."""
+    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_batch_statistics(block)))  # type: ignore[return-value]
 
 
 @contextmanager
-def statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Batch norm inside normalises as it does in training, but its running statistics and its count stay as they are:
-    for a forward pass over what was, or will be, counted by another."""
+def frozen_batch_statistics(module: nn.Module) -> Iterator[None]:
+    """Batch norm inside normalises by the batch, as in training, but its running statistics and its count do not
+    change: for a forward pass over a batch that another pass counts."""
     norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
@@ -73,7 +73,7 @@ def statistics_kept(module: nn.Module) -> Iterator[None]:
 
 
 class Downsample(nn.Module):
-    """The shortcut where the shape changes."""
+    """The residual shortcut where the shape changes."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int):
         super().__init__()
@@ -86,7 +86,7 @@ class Downsample(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """One step of attention whose query is the mean of the map."""
+    """One layer of attention whose query is the mean of the feature map."""
 
     def __init__(self, grid: int, width: int, heads: int, embed_dim: int):
         super().__init__()
@@ -103,24 +103,24 @@ class AttentionPool(nn.Module):
         x = self._tokens(x)
         return self._pooled(x, self.v(x))
 
-    def with_places(
+    def with_patches(
         self, x: Float[Tensor, "batch channels height width"]
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch places dim"]]:
-        """The pooled vector, and what each place would give if all attention were on it: its value, projected (Zhou et
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch patches dim"]]:
+        """The pooled vector, and for each patch the output if all attention were on it: its value, projected (Zhou et
         al. 2022, "Extract free dense labels from CLIP", section 3.2)."""
         x = self._tokens(x)
         v = self.v(x)
         return self._pooled(x, v), self.out(v[:, 1:])
 
     def _tokens(self, x: Tensor) -> Tensor:
-        """The mean of the map and its places, (batch, 1 + places, channels)."""
+        """The mean of the map and its patches, (batch, 1 + patches, channels)."""
         x = x.flatten(2).transpose(1, 2)
         return torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positions.to(x.dtype)
 
     def _pooled(self, x: Tensor, v: Tensor) -> Tensor:
         q, k = self.q(x[:, :1]), self.k(x)
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
-        return self.out(attend(q, k, v, training=self.training).transpose(1, 2).flatten(1))
+        return self.out(attention(q, k, v, training=self.training).transpose(1, 2).flatten(1))
 
 
 class ModifiedResNet(nn.Module):
@@ -153,7 +153,7 @@ class ModifiedResNet(nn.Module):
         return stages
 
     def features(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
-        """The map before pooling, at a `stride`-th of the picture's size."""
+        """The feature map before pooling, one cell for each `stride` x `stride` pixels."""
         x = F.relu(self.bn1(self.conv1(pixels)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         x = F.avg_pool2d(F.relu(self.bn3(self.conv3(x)), inplace=True), 2)
@@ -163,19 +163,19 @@ class ModifiedResNet(nn.Module):
         return x
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
-        return self.pool(self.features(self._checked(pixels)))
+        return self.pool(self.features(self._check_size(pixels)))
 
-    def with_places(
+    def with_patches(
         self, pixels: Float[Tensor, "batch 3 height width"]
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch places dim"]]:
-        """The vector, and one for each place of the map, row by row."""
-        return self.pool.with_places(self.features(self._checked(pixels)))
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch patches dim"]]:
+        """The vector, and one for each patch (cell of the feature map), row by row, in the same space."""
+        return self.pool.with_patches(self.features(self._check_size(pixels)))
 
-    def _checked(self, pixels: Tensor) -> Tensor:
+    def _check_size(self, pixels: Tensor) -> Tensor:
         size = self.config.image_size
         if pixels.shape[-2:] != (size, size):
-            came = " x ".join(str(n) for n in pixels.shape[-2:])
+            got = " x ".join(str(n) for n in pixels.shape[-2:])
             raise ArgumentError(
-                f"pixels of {came}; this tower reads {size} x {size}. Preprocess with the model's own settings."
+                f"pixels of {got}; this tower reads {size} x {size}. Preprocess with the model's own settings."
             )
         return pixels

@@ -1,5 +1,5 @@
-"""Every tensor of a network by name and shape, worked out from its configuration without PyTorch: what the modules of
-this floor would have in their `state_dict`. A test holds both side by side for every preset."""
+"""Every tensor of a network by name and shape, computed from its configuration without PyTorch. The names and shapes
+are those in the `state_dict` of the modules of this package; a test compares them for every preset."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from diptych.errors import ArgumentError
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 Shape = tuple[int, ...]
-Named = Iterator[tuple[str, Shape]]
+NamedShapes = Iterator[tuple[str, Shape]]
 EXPANSION = 4  # of a bottleneck's channels
 SIZES = {"image_size", "patch_size", "width", "layers", "heads", "mlp_width", "context", "vocab_size"}
-# More than any network has, by far: who asks for more has damaged its configuration, or means to fill the memory with
-# names, or with one picture or text.
-MOST = {"layers": 1024, "image_size": 4096, "patch_size": 4096, "context": 2**14, "grid": 256}
-MOST_WIDE = 2**24  # of all other sizes
-COUNTER = "num_batches_tracked"  # of batch norm: a whole number, which no vector depends on
+# Far more than any network has. A larger number means a damaged configuration, or one made to fill the memory.
+MAX_SIZES = {"layers": 1024, "image_size": 4096, "patch_size": 4096, "context": 2**14, "grid": 256}
+MAX_WIDTH = 2**24  # for all other sizes
+COUNTER = "num_batches_tracked"  # batch norm's count of batches: an integer that no vector depends on
 
 
 def shapes(config: CLIPConfig) -> dict[str, Shape]:
-    """The shape of every tensor. ValueError where the numbers of a configuration make no network."""
+    """The shape of every tensor. Raises ValueError if the numbers of the configuration make no network."""
     _check_sizes(config)
     image = _resnet if isinstance(config.image, ResNetConfig) else _vit
     scores: dict[str, Shape] = {"logit_scale": ()} | ({"logit_bias": ()} if config.loss == "sigmoid" else {})
@@ -46,43 +45,43 @@ def _check_sizes(config: CLIPConfig) -> None:
 
 
 def _check_most(name: str, size: int) -> None:
-    if size > (most := MOST.get(name.rpartition(".")[2], MOST_WIDE)):
+    if size > (most := MAX_SIZES.get(name.rpartition(".")[2], MAX_WIDTH)):
         raise ArgumentError(f"{name}={size:.6g}; wanted {most:,} or less, as all networks have.")
 
 
-def _within(prefix: str, named: Named) -> Named:
+def _within(prefix: str, named: NamedShapes) -> NamedShapes:
     return ((f"{prefix}.{name}", shape) for name, shape in named)
 
 
-def _linear(outputs: int, inputs: int, *, bias: bool = True) -> Named:
+def _linear(outputs: int, inputs: int, *, bias: bool = True) -> NamedShapes:
     yield "weight", (outputs, inputs)
     if bias:
         yield "bias", (outputs,)
 
 
-def _norm(width: int) -> Named:
+def _norm(width: int) -> NamedShapes:
     yield "weight", (width,)
     yield "bias", (width,)
 
 
-def _batch_norm(channels: int) -> Named:
+def _batch_norm(channels: int) -> NamedShapes:
     yield from _norm(channels)
     yield from (("running_mean", (channels,)), ("running_var", (channels,)), (COUNTER, ()))
 
 
-def _attention(width: int, heads: int) -> Named:
+def _attention(width: int, heads: int) -> NamedShapes:
     if width % heads:
         raise ArgumentError(f"width {width} does not divide into {heads} heads.")
     yield from _within("qkv", _linear(3 * width, width))
     yield from _within("out", _linear(width, width))
 
 
-def _mlp(width: int, hidden: int) -> Named:
+def _mlp(width: int, hidden: int) -> NamedShapes:
     yield from _within("fc", _linear(hidden, width))
     yield from _within("proj", _linear(width, hidden))
 
 
-def _blocks(tower: ViTConfig | TextConfig) -> Named:
+def _blocks(tower: ViTConfig | TextConfig) -> NamedShapes:
     block = [
         *_within("norm_1", _norm(tower.width)),
         *_within("attention", _attention(tower.width, tower.heads)),
@@ -93,7 +92,7 @@ def _blocks(tower: ViTConfig | TextConfig) -> Named:
         yield from _within(f"transformer.blocks.{layer}", iter(block))
 
 
-def _vit(tower: ViTConfig, embed_dim: int) -> Named:
+def _vit(tower: ViTConfig, embed_dim: int) -> NamedShapes:
     width = tower.width
     yield "patch.weight", (width, 3, tower.patch_size, tower.patch_size)
     if tower.patch_bias:
@@ -111,7 +110,7 @@ def _vit(tower: ViTConfig, embed_dim: int) -> Named:
         yield "proj.weight", (embed_dim, width)
 
 
-def _map_head(tower: ViTConfig, embed_dim: int) -> Named:
+def _map_head(tower: ViTConfig, embed_dim: int) -> NamedShapes:
     if embed_dim != tower.width:
         raise ArgumentError(
             f"with pool='map' the embedding is {tower.width} wide, as the tower; embed_dim is {embed_dim}."
@@ -122,7 +121,7 @@ def _map_head(tower: ViTConfig, embed_dim: int) -> Named:
     yield from _within("mlp", _mlp(tower.width, tower.mlp_width))
 
 
-def _text(tower: TextConfig, embed_dim: int) -> Named:
+def _text(tower: TextConfig, embed_dim: int) -> NamedShapes:
     yield "token.weight", (tower.vocab_size, tower.width)
     yield "positions", (tower.context, tower.width)
     yield from _blocks(tower)
@@ -130,12 +129,12 @@ def _text(tower: TextConfig, embed_dim: int) -> Named:
     yield from _within("proj", _linear(embed_dim, tower.width, bias=tower.proj_bias))
 
 
-def _convolution(name: str, norm: str, outputs: int, inputs: int, size: int) -> Named:
+def _convolution(name: str, norm: str, outputs: int, inputs: int, size: int) -> NamedShapes:
     yield f"{name}.weight", (outputs, inputs, size, size)
     yield from _within(norm, _batch_norm(outputs))
 
 
-def _resnet(tower: ResNetConfig, embed_dim: int) -> Named:
+def _resnet(tower: ResNetConfig, embed_dim: int) -> NamedShapes:
     half = tower.width // 2
     for number, (outputs, inputs) in enumerate(((half, 3), (half, half), (tower.width, half)), start=1):
         yield from _convolution(f"conv{number}", f"bn{number}", outputs, inputs, 3)
@@ -148,7 +147,7 @@ def _resnet(tower: ResNetConfig, embed_dim: int) -> Named:
     yield from _within("pool", _attention_pool(tower, inputs, embed_dim))
 
 
-def _bottleneck(inputs: int, channels: int, stride: int) -> Named:
+def _bottleneck(inputs: int, channels: int, stride: int) -> NamedShapes:
     outputs = channels * EXPANSION
     for number, sizes in enumerate(((channels, inputs, 1), (channels, channels, 3), (outputs, channels, 1)), start=1):
         yield from _convolution(f"conv{number}", f"bn{number}", *sizes)
@@ -156,7 +155,7 @@ def _bottleneck(inputs: int, channels: int, stride: int) -> Named:
         yield from _within("downsample", _convolution("conv", "bn", outputs, inputs, 1))
 
 
-def _attention_pool(tower: ResNetConfig, width: int, embed_dim: int) -> Named:
+def _attention_pool(tower: ResNetConfig, width: int, embed_dim: int) -> NamedShapes:
     if width % tower.heads:
         raise ArgumentError(f"the map's {width} channels do not divide into {tower.heads} heads.")
     yield "positions", (tower.grid**2 + 1, width)

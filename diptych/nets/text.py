@@ -1,4 +1,4 @@
-"""The text tower: a causal transformer read at the end token (CLIP), or a bidirectional one read at the last
+"""The text tower: a causal transformer pooled at the end token (CLIP), or a bidirectional one pooled at the last
 position (SigLIP)."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from diptych.nets.transformer import Block, Transformer, first_true
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-ROWS_TOGETHER = 48
+LENGTH_BUCKET_SIZE = 48  # texts of similar length that are computed together
 
 
 class TextTransformer(nn.Module):
@@ -47,27 +47,31 @@ class TextTransformer(nn.Module):
             nn.init.normal_(block.mlp.proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
 
     def states(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens width"]:
-        """Every token's state after the last norm, which is what a diffusion model reads."""
+        """Every token's state after the last norm, as diffusion models use it."""
         self._require_room(ids)
         return self.norm_post(self.transformer(self._embedded(ids), self.config.causal))
 
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch dim"]:
         self._require_room(ids)
-        at = self._pooled_position(ids)
-        # A processor's time goes with the number of tokens, so it reads texts of a length together; a compiler that
-        # traces the whole tower sees no lengths, and an accelerator would wait for them.
+        token_index = self._pooled_position(ids)
+        # On a CPU the time grows with the number of tokens, so texts of similar length are computed together. A
+        # compiler that traces the whole tower cannot depend on lengths, and an accelerator would have to wait for them.
         if self.training and self.config.causal and ids.device.type == "cpu" and not torch.compiler.is_compiling():
-            return self._by_length(ids, at)
-        return self._read(ids, at)
+            return self._bucketed_by_length(ids, token_index)
+        return self._pooled(ids, token_index)
 
-    def _read(self, ids: Tensor, at: Tensor) -> Tensor:
-        states = self.transformer(self._embedded(ids), self.config.causal, at)
+    def _pooled(self, ids: Tensor, token_index: Tensor) -> Tensor:
+        states = self.transformer(self._embedded(ids), self.config.causal, token_index)
         return self.proj(self.norm_post(states[:, 0]))
 
-    def _by_length(self, ids: Tensor, at: Tensor) -> Tensor:
-        """Short texts with short ones, none with its padding: under a causal mask nothing after `at` is ever read."""
-        order = at.argsort()
-        groups = [self._read(ids[rows, : int(at[rows[-1]]) + 1], at[rows]) for rows in order.split(ROWS_TOGETHER)]
+    def _bucketed_by_length(self, ids: Tensor, token_index: Tensor) -> Tensor:
+        """Compute texts of similar length together, without padding: under a causal mask no token after `token_index`
+        affects the result."""
+        order = token_index.argsort()
+        groups = [
+            self._pooled(ids[rows, : int(token_index[rows[-1]]) + 1], token_index[rows])
+            for rows in order.split(LENGTH_BUCKET_SIZE)
+        ]
         return torch.cat(groups)[order.argsort()]
 
     def _embedded(self, ids: Tensor) -> Tensor:

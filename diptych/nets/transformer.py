@@ -33,16 +33,16 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "quick_gel
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """The function called `name`; ValueError with the known names otherwise."""
+    """The function called `name`. Raises ValueError with the known names."""
     check_activation(name)
     return ACTIVATIONS[name]
 
 
-# Sequences of up to so many tokens are trained by plain products on processors: see `attend`.
-PLAIN_TOKENS = 200
+# On CPUs, sequences of up to this many tokens are trained with plain matrix products: see `attention`.
+MAX_MATMUL_TOKENS = 200
 
 
-def attend(
+def attention(
     q: Float[Tensor, "batch heads queries head"],
     k: Float[Tensor, "batch heads tokens head"],
     v: Float[Tensor, "batch heads tokens head"],
@@ -51,18 +51,19 @@ def attend(
     mask: Bool[Tensor, "batch 1 queries tokens"] | None = None,
     training: bool = False,
 ) -> Float[Tensor, "batch heads queries head"]:
-    """softmax(q k' / sqrt(head width)) v over the tokens where `mask` is true, or those up to the query's own.
+    """softmax(q k^T / sqrt(head width)) v over the tokens where `mask` is true, or those up to the query's own.
 
-    PyTorch's fused kernel for processors is written for long sequences: in bfloat16, forward and backward over 65
-    tokens, it takes five times as long as three matrix products. In float32 it does not.
+    PyTorch's fused CPU kernel is made for long sequences: in bfloat16, forward and backward over 65 tokens, it takes
+    five times as long as three matrix products. In float32 it does not.
     """
-    if training and q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[2] <= PLAIN_TOKENS:
-        return attend_by_products(q, k, v, causal=causal, mask=mask)
+    if training and q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[2] <= MAX_MATMUL_TOKENS:
+        return matmul_attention(q, k, v, causal=causal, mask=mask)
     return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
 
 
-def attend_by_products(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, mask: Tensor | None) -> Tensor:
-    """`attend`, keeping its weights, queries x tokens, for the backward pass. They are summed in float32 or better."""
+def matmul_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, mask: Tensor | None) -> Tensor:
+    """`attention` with its weights (queries x tokens) stored for the backward pass, and normalised in float32 or
+    better."""
     scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)
     if causal:
         mask = torch.ones(scores.shape[2:], dtype=torch.bool, device=q.device).tril()
@@ -82,27 +83,30 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        # PyTorch's own multi-head attention starts so, and OpenAI's image towers keep it.
+        # The initialisation of PyTorch's multi-head attention, which OpenAI's image towers have.
         nn.init.xavier_uniform_(self.qkv.weight)
         nn.init.zeros_(self.qkv.bias)
         nn.init.zeros_(self.out.bias)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens width"], causal: bool = False, at: Int[Tensor, " batch"] | None = None
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        causal: bool = False,
+        token_index: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch queries width"]:
         batch, tokens, width = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, tokens, head width)
         mask = None
-        if at is not None:
-            q = q[torch.arange(batch, device=x.device), :, at].unsqueeze(2)
+        if token_index is not None:
+            q = q[torch.arange(batch, device=x.device), :, token_index].unsqueeze(2)
             if causal:
-                mask = (torch.arange(tokens, device=x.device) <= at[:, None])[:, None, None]
-        mixed = attend(q, k, v, causal=causal and at is None, mask=mask, training=self.training)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+                mask = (torch.arange(tokens, device=x.device) <= token_index[:, None])[:, None, None]
+        attended = attention(q, k, v, causal=causal and token_index is None, mask=mask, training=self.training)
+        return self.out(attended.transpose(1, 2).flatten(2))
 
-    def values(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
-        """What each token would give if all attention were on it: its value through the output projection."""
+    def value_projection(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
+        """Each token's output if all attention were on it: its value through the output projection, v_i W_o."""
         width = x.shape[-1]
         return self.out(F.linear(x, self.qkv.weight[2 * width :], self.qkv.bias[2 * width :]))
 
@@ -121,9 +125,10 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block. With `at`, one position of each sample, it computes that token alone: what the last
-    block of a tower does whose other tokens nobody reads. `drop_path` and `dropout` are set by training alone and are
-    no part of a model's configuration: stochastic depth (Huang et al. 2016) drops a branch for whole samples."""
+    """Pre-norm residual block. With `token_index`, one position of each sample, it computes that token alone, as the
+    last block of a tower with one pooled token does. Only training sets `drop_path` and `dropout`; a model's
+    configuration does not have them. Stochastic depth (`drop_path`; Huang et al. 2016) drops a branch for whole
+    samples."""
 
     def __init__(self, width: int, heads: int, mlp_width: int, activation_name: str, norm_eps: float):
         super().__init__()
@@ -135,10 +140,16 @@ class Block(nn.Module):
         self.dropout = 0.0
 
     def forward(
-        self, x: Float[Tensor, "batch tokens width"], causal: bool = False, at: Int[Tensor, " batch"] | None = None
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        causal: bool = False,
+        token_index: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
-        y = self._branch(self.attention(self.norm_1(x), causal, at))
-        x = y + (x if at is None else x[torch.arange(x.shape[0], device=x.device), at].unsqueeze(1))
+        # z' = MSA(LN(z)) + z, then z = MLP(LN(z')) + z' (Dosovitskiy et al. 2021, equations 2 and 3)
+        attended = self._branch(self.attention(self.norm_1(x), causal, token_index))
+        x = attended + (
+            x if token_index is None else x[torch.arange(x.shape[0], device=x.device), token_index].unsqueeze(1)
+        )
         return x + self._branch(self.mlp(self.norm_2(x)))
 
     def _branch(self, y: Tensor) -> Tensor:
@@ -148,16 +159,16 @@ class Block(nn.Module):
 
 
 def drop_path(y: Tensor, rate: float) -> Tensor:
-    """Zero the branch `y` of a residual block for a share `rate` of the samples, and scale up the rest."""
+    """Zero the branch `y` of a residual block for a share `rate` of the samples, and scale up the others."""
     if not rate:
         return y
-    keep = torch.rand((y.shape[0],) + (1,) * (y.ndim - 1), device=y.device) >= rate
-    return y * (keep.to(y.dtype) / (1 - rate))
+    keep_mask = torch.rand((y.shape[0],) + (1,) * (y.ndim - 1), device=y.device) >= rate
+    return y * (keep_mask.to(y.dtype) / (1 - rate))
 
 
 class Transformer(nn.Module):
-    """A stack of blocks. With `checkpointing` set, activations inside blocks are recomputed in the backward pass
-    (Chen et al. 2016), which trades about a third more arithmetic for memory."""
+    """A stack of blocks. With `checkpointing`, activations inside blocks are recomputed in the backward pass (Chen et
+    al. 2016): less memory for about a third more arithmetic."""
 
     def __init__(
         self, width: int, layers: int, heads: int, mlp_width: int, activation_name: str, norm_eps: float = 1e-5
@@ -170,24 +181,24 @@ class Transformer(nn.Module):
         self,
         x: Float[Tensor, "batch tokens width"],
         causal: bool = False,
-        at: Int[Tensor, " batch"] | None = None,
+        token_index: Int[Tensor, " batch"] | None = None,
         *,
         until: int | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
-        """Every token's state, or with `at` (batch, 1, width): that of one position of each sample. With `until` only
-        the blocks up to that one have been passed."""
+        """Every token's state, or with `token_index` that of one position of each sample (batch, 1, width). With
+        `until` only the blocks before that one run."""
         for block in self.blocks[:until]:
-            wanted = at if block is self.blocks[-1] else None
+            index = token_index if block is self.blocks[-1] else None
             if self.checkpointing and self.training:
-                x = checkpoint(block, x, causal, wanted, use_reentrant=False)
+                x = checkpoint(block, x, causal, index, use_reentrant=False)
             else:
-                x = block(x, causal, wanted)
+                x = block(x, causal, index)
         return x
 
 
 class MAPHead(nn.Module):
-    """Multi-head attention pooling: one learned probe asks all tokens (Zhai et al. 2022, "Scaling Vision
-    Transformers", section 3.3)."""
+    """Multi-head attention pooling with one learned query, the probe (Zhai et al. 2022, "Scaling Vision Transformers",
+    section 3.3)."""
 
     def __init__(self, width: int, heads: int, mlp_width: int, activation_name: str, norm_eps: float):
         super().__init__()
@@ -204,14 +215,14 @@ class MAPHead(nn.Module):
         q = F.linear(probe, qkv.weight[:width], qkv.bias[:width])
         k, v = F.linear(x, qkv.weight[width:], qkv.bias[width:]).chunk(2, dim=-1)
         q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
-        pooled = attend(q, k, v, training=self.training).transpose(1, 2).reshape(batch, width)
-        return self._finished(self.attention.out(pooled))
+        pooled = attention(q, k, v, training=self.training).transpose(1, 2).reshape(batch, width)
+        return self._mlp_residual(self.attention.out(pooled))
 
-    def places(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
-        """What would come if the probe saw one token alone, for each of them."""
-        return self._finished(self.attention.values(x))
+    def patch_embeddings(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
+        """For each token, the output if the probe saw that token alone."""
+        return self._mlp_residual(self.attention.value_projection(x))
 
-    def _finished(self, pooled: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
+    def _mlp_residual(self, pooled: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
         return pooled + self.mlp(self.norm(pooled))
 
 

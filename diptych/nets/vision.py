@@ -1,4 +1,4 @@
-"""The vision transformer (Dosovitskiy et al. 2021), in the form of CLIP and in that of SigLIP."""
+"""The vision transformer (Dosovitskiy et al. 2021) in CLIP's and in SigLIP's form."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class VisionTransformer(nn.Module):
     """Pixels to one vector: patches, positions, blocks, pooling, and a projection into the shared space.
 
-    With `pool="map"` the head's output is the embedding and there is no projection, as in SigLIP. `patch_dropout` is
-    set by training alone, as the blocks' `drop_path` is: the share of patches that each sample leaves out in training.
+    With `pool="map"` the head's output is the embedding and there is no projection, as in SigLIP. Only training sets
+    `patch_dropout`, the share of patches that each sample leaves out, and the blocks' `drop_path`.
     """
 
     def __init__(self, config: ViTConfig, embed_dim: int):
@@ -27,9 +27,9 @@ class VisionTransformer(nn.Module):
         self.config = config
         self.patch_dropout = 0.0
         width, tokens = config.width, config.grid**2 + (config.pool == "class")
-        self.patch = nn.Conv2d(3, width, config.patch_size, config.patch_size, bias=config.patch_bias)
-        self.class_token = nn.Parameter(width**-0.5 * torch.randn(width)) if config.pool == "class" else None
-        self.positions = nn.Parameter(width**-0.5 * torch.randn(tokens, width))
+        self.patch = nn.Conv2d(3, width, config.patch_size, config.patch_size, bias=config.patch_bias)  # E
+        self.class_token = nn.Parameter(width**-0.5 * torch.randn(width)) if config.pool == "class" else None  # x_class
+        self.positions = nn.Parameter(width**-0.5 * torch.randn(tokens, width))  # E_pos
         self.norm_pre = nn.LayerNorm(width, config.norm_eps) if config.norm_pre else nn.Identity()
         self.transformer = Transformer(
             width, config.layers, config.heads, config.mlp_width, config.activation, config.norm_eps
@@ -46,61 +46,62 @@ class VisionTransformer(nn.Module):
             nn.init.normal_(self.proj.weight, std=width**-0.5)
 
     def tokens(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch tokens width"]:
-        """Every token after the last norm; the class token, where there is one, comes first."""
+        """Every token after the last norm; the class token, if there is one, is the first."""
         return self.norm_post(self.transformer(self._embedded(pixels)))
 
-    def with_places(
+    def with_patches(
         self, pixels: Float[Tensor, "batch 3 height width"]
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch places dim"]]:
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch patches dim"]]:
         """The vector, and one for each patch, row by row, in the same space.
 
-        Of a class token's tower it is each patch's value in the last block, projected, without the mixing of attention
-        (Zhou et al. 2022, "Extract free dense labels from CLIP", section 3.2); of an attention-pooling head's what the
-        head would give if it saw that patch alone; of a mean's each summand.
+        With a class token a patch's vector is its value in the last block, projected without attention between patches
+        (Zhou et al. 2022, "Extract free dense labels from CLIP", section 3.2). With an attention-pooling head it is the
+        head's output for that patch alone. With a mean it is the summand.
         """
         x = self._embedded(pixels)
         if self.config.pool == "class":
             x = self.transformer(x, until=-1)
             last: Block = self.transformer.blocks[-1]  # type: ignore[assignment]
             first = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
-            vector = self.proj(self.norm_post(last(x, at=first)[:, 0]))
-            return vector, self.proj(self.norm_post(last.attention.values(last.norm_1(x[:, 1:]))))
+            vector = self.proj(self.norm_post(last(x, token_index=first)[:, 0]))  # y = LN(z_L^0), equation 4
+            return vector, self.proj(self.norm_post(last.attention.value_projection(last.norm_1(x[:, 1:]))))
         x = self.norm_post(self.transformer(x))
         if self.config.pool == "map":
-            return self.head(x), self.head.places(x)
+            return self.head(x), self.head.patch_embeddings(x)
         return self.proj(x.mean(dim=1)), self.proj(x)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         x = self._embedded(pixels)
         if self.config.pool == "class":
             first = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
-            return self.proj(self.norm_post(self.transformer(x, at=first)[:, 0]))
+            return self.proj(self.norm_post(self.transformer(x, token_index=first)[:, 0]))
         x = self.norm_post(self.transformer(x))
         return self.head(x) if self.config.pool == "map" else self.proj(x.mean(dim=1))
 
     def _embedded(self, pixels: Tensor) -> Tensor:
         size = self.config.image_size
         if pixels.shape[-2:] != (size, size):
-            came = " x ".join(str(n) for n in pixels.shape[-2:])
+            got = " x ".join(str(n) for n in pixels.shape[-2:])
             raise ArgumentError(
-                f"pixels of {came}; this tower reads {size} x {size}. Preprocess with the model's own settings."
+                f"pixels of {got}; this tower reads {size} x {size}. Preprocess with the model's own settings."
             )
+        # z_0 = [x_class; x_p^1 E; ...; x_p^N E] + E_pos, equation 1
         x = self.patch(pixels).flatten(2).transpose(1, 2)  # (batch, patches, width)
         if self.class_token is not None:
             x = torch.cat([self.class_token.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
         x = x + self.positions.to(x.dtype)
         if self.training and self.patch_dropout:
-            x = drop_patches(x, self.patch_dropout, kept=int(self.class_token is not None))
+            x = drop_patches(x, self.patch_dropout, keep_first=int(self.class_token is not None))
         return self.norm_pre(x)
 
 
 def drop_patches(
-    x: Float[Tensor, "batch tokens width"], rate: float, *, kept: int = 0
+    x: Float[Tensor, "batch tokens width"], rate: float, *, keep_first: int = 0
 ) -> Float[Tensor, "batch fewer width"]:
-    """Leave out a share `rate` of each sample's tokens, drawn anew for each; the first `kept` always stay (FLIP: Li et
-    al. 2023, section 3). At least one patch stays."""
+    """Leave out a share `rate` of each sample's tokens, drawn for each sample; the first `keep_first` always stay
+    (FLIP: Li et al. 2023, section 3). At least one patch stays."""
     batch, tokens, _ = x.shape
-    stay = max(1, round((1 - rate) * (tokens - kept)))
-    drawn = torch.rand(batch, tokens - kept, device=x.device).topk(stay).indices + kept
-    always = torch.arange(kept, device=x.device).expand(batch, -1)
+    count = max(1, round((1 - rate) * (tokens - keep_first)))
+    drawn = torch.rand(batch, tokens - keep_first, device=x.device).topk(count).indices + keep_first
+    always = torch.arange(keep_first, device=x.device).expand(batch, -1)
     return x[torch.arange(batch, device=x.device)[:, None], torch.cat([always, drawn], dim=1)]

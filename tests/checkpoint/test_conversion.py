@@ -74,8 +74,8 @@ def test_files_changed_beside_converted_towers(tiny_model: Path, tmp_path: Path)
 
 
 def test_bundled_is_no_architecture(cli: Any, shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="bundled is a model that exists, from which training starts with init"):
+    with pytest.raises(ValueError, match="bundled is a trained model; start training from it with init"):
         preset("bundled")
     said = cli("train", "--data", shards, "--model", "bundled", "--out", tmp_path / "run")
     assert said.code in (USAGE, 1)
-    assert "bundled is a model that exists" in said.err
+    assert "bundled is a trained model" in said.err

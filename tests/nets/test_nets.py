@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from diptych.nets.clip import CLIP, outline
+from diptych.nets.clip import CLIP, meta_model
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.nets.presets import PRESETS, preset
 from diptych.nets.resize import resize_positions, resized
-from diptych.nets.transformer import PLAIN_TOKENS, attend, attend_by_products
+from diptych.nets.transformer import MAX_MATMUL_TOKENS, attention, matmul_attention
 from diptych.nets.vision import drop_patches
 
 # Millions of parameters: open_clip's docs/model_profile.csv, columns mparams, image_mparams and text_mparams (the
@@ -82,7 +82,7 @@ def compiler():
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_parameter_counts(name: str) -> None:
-    model = outline(preset(name))
+    model = meta_model(preset(name))
     assert all(tensor.is_meta for tensor in model.state_dict().values())
     counts = tuple(round(count(part) / 1e6, 2) for part in (model, model.image, model.text))
     assert counts == pytest.approx(PUBLISHED[name], abs=1e-9)
@@ -90,8 +90,8 @@ def test_published_parameter_counts(name: str) -> None:
 
 def test_exact_counts_of_the_two_largest() -> None:
     """The same integers that open_clip_torch 3.3.0 counts for RN50x64 and ViT-bigG-14."""
-    assert count(outline(preset("RN50x64"))) == 623_258_305
-    assert count(outline(preset("ViT-bigG/14"))) == 2_539_567_105
+    assert count(meta_model(preset("RN50x64"))) == 623_258_305
+    assert count(meta_model(preset("ViT-bigG/14"))) == 2_539_567_105
 
 
 def test_unknown_preset_names_the_known() -> None:
@@ -178,7 +178,7 @@ def test_plain_attention_is_attention(way: str) -> None:
     mask |= torch.eye(7, dtype=torch.bool)
     options = {"causal": way == "causal", "mask": mask if way == "mask" else None}
     results = []
-    for way_there in (attend_by_products, attend):
+    for way_there in (matmul_attention, attention):
         leaves = [x.clone().requires_grad_() for x in (q, k, v)]
         out = way_there(*leaves, **options)
         out.square().sum().backward()
@@ -191,12 +191,12 @@ def test_only_short_bf16_training_leaves_the_fused_kernel(monkeypatch: pytest.Mo
     """Its memory does not grow with the square of the length, and in float32 it is the faster one."""
     fused, calls = F.scaled_dot_product_attention, []
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or fused(*a, **k))
-    short, long = (torch.randn(1, 1, n, 4, dtype=torch.bfloat16) for n in (PLAIN_TOKENS, PLAIN_TOKENS + 1))
-    attend(short, short, short, training=True)
+    short, long = (torch.randn(1, 1, n, 4, dtype=torch.bfloat16) for n in (MAX_MATMUL_TOKENS, MAX_MATMUL_TOKENS + 1))
+    attention(short, short, short, training=True)
     assert not calls
-    attend(long, long, long, training=True)
-    attend(short.float(), short.float(), short.float(), training=True)
-    attend(short, short, short)
+    attention(long, long, long, training=True)
+    attention(short.float(), short.float(), short.float(), training=True)
+    attention(short, short, short)
     assert len(calls) == 3
 
 
@@ -229,9 +229,9 @@ def test_texts_grouped_by_length_are_the_same_texts(monkeypatch: pytest.MonkeyPa
     expected = gradients(model, pixels.double(), ids)
     whole = model.encode_text(ids)
     lengths = []
-    read = model.text._read
-    monkeypatch.setattr(model.text, "_read", lambda ids, at: lengths.append(tuple(ids.shape)) or read(ids, at))
-    monkeypatch.setattr("diptych.nets.text.ROWS_TOGETHER", 5)
+    read = model.text._pooled
+    monkeypatch.setattr(model.text, "_pooled", lambda ids, at: lengths.append(tuple(ids.shape)) or read(ids, at))
+    monkeypatch.setattr("diptych.nets.text.LENGTH_BUCKET_SIZE", 5)
     torch.testing.assert_close(model.encode_text(ids), whole, rtol=1e-12, atol=1e-14)
     assert lengths == [(5, 6), (5, 10), (2, 12)]
     assert_same(gradients(model, pixels.double(), ids), expected)
@@ -273,14 +273,14 @@ def test_patch_dropout_leaves_out_patches_in_training_alone(pool: str) -> None:
 def test_dropped_patches_are_drawn_evenly_and_for_each_sample() -> None:
     torch.manual_seed(0)
     numbered = torch.arange(9.0).expand(4000, -1)[..., None]
-    left = drop_patches(numbered, 0.5, kept=1)[..., 0]
+    left = drop_patches(numbered, 0.5, keep_first=1)[..., 0]
     assert left.shape == (4000, 5)
     assert (left[:, 0] == 0).all()
     assert all(len(set(row)) == 5 for row in left.tolist())
     shares = torch.bincount(left.flatten().long(), minlength=9)[1:] / 4000
     torch.testing.assert_close(shares, torch.full((8,), 0.5), rtol=0, atol=0.04)
     assert len({tuple(sorted(row)) for row in left.tolist()}) == 70  # all the ways to take 4 of 8
-    assert drop_patches(numbered, 0.99, kept=1).shape == (4000, 2, 1)
+    assert drop_patches(numbered, 0.99, keep_first=1).shape == (4000, 2, 1)
 
 
 def test_text_is_causal_and_padding_changes_nothing() -> None:
@@ -413,14 +413,14 @@ def test_even_attention_pools_the_mean_of_the_places() -> None:
     with torch.no_grad():
         pool.k.weight.zero_()
         pool.positions[0] = pool.positions[1:].mean(dim=0)
-        vector, places = pool.with_places(torch.randn(3, pool.q.in_features, 2, 2))
+        vector, places = pool.with_patches(torch.randn(3, pool.q.in_features, 2, 2))
     torch.testing.assert_close(vector, places.mean(dim=1))
 
 
 def test_a_probe_that_sees_one_patch() -> None:
     head = siglip().image.head.eval()
     tokens = torch.randn(3, 1, head.probe.shape[-1])
-    torch.testing.assert_close(head.places(tokens)[:, 0], head(tokens))
+    torch.testing.assert_close(head.patch_embeddings(tokens)[:, 0], head(tokens))
 
 
 def test_unknown_choices_fail_by_name() -> None:

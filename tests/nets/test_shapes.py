@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from diptych.nets.clip import outline
+from diptych.nets.clip import meta_model
 from diptych.nets.config import CLIPConfig, ResNetConfig
 from diptych.nets.presets import PRESETS
 from diptych.nets.shapes import COUNTER, shapes
@@ -12,7 +12,7 @@ from tests.checkpoint.test_checkpoint import varied
 
 
 def assert_as_the_network(config: CLIPConfig) -> None:
-    state = outline(config).state_dict()
+    state = meta_model(config).state_dict()
     assert shapes(config) == {name: tuple(tensor.shape) for name, tensor in state.items()}
     assert {name for name, tensor in state.items() if not tensor.is_floating_point()} == {
         name for name in state if name.endswith(COUNTER)

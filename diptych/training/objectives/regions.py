@@ -113,7 +113,7 @@ def covered(boxes: Float[Tensor, "regions 4"], grid: int) -> Float[Tensor, "regi
 
 def places_loss(
     images: Float[Tensor, "pictures dim"],
-    places: Float[Tensor, "pictures places dim"],
+    places: Float[Tensor, "pictures patches dim"],
     phrases: Float[Tensor, "phrases dim"],
     scale: Float[Tensor, ""],
     known: Grounding,

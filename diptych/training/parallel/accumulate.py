@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from diptych.errors import ArgumentError
 from diptych.nets.clip import Output
-from diptych.nets.resnet import statistics_kept
+from diptych.nets.resnet import frozen_batch_statistics
 from diptych.training.objectives.regions import Grounded, places_loss
 from diptych.training.objectives.targets import Identities
 from diptych.training.parallel.distributed import Contrast, is_alone, whole_loss
@@ -69,7 +69,7 @@ def backward(
         if grounded is None:
             (loss * factor).backward()
             return Contrast(loss.detach(), chance)
-        where = places_loss(output.image, output.places, output.phrases, output.scale, grounded.known)  # type: ignore[arg-type]
+        where = places_loss(output.image, output.patches, output.phrases, output.scale, grounded.known)  # type: ignore[arg-type]
         ((loss + grounded.weight * where) * factor).backward()
         return Contrast(loss.detach(), chance, where.detach())
     if grounded:
@@ -77,7 +77,7 @@ def backward(
     parts = list(zip(_split(len(pixels), chunks), _split(len(ids), chunks), strict=True))
     states, leaves = [], []
     bare = model.module if isinstance(model, DistributedDataParallel) else model
-    with torch.no_grad(), statistics_kept(bare):
+    with torch.no_grad(), frozen_batch_statistics(bare):
         for part in parts:
             states.append(random_state(device))
             leaves.append(forward(bare, *part))

@@ -7,7 +7,7 @@ import torch
 
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
-from diptych.nets.transformer import attend
+from diptych.nets.transformer import attention
 from diptych.training.diagnostics.not_finite import why_not_finite
 from diptych.training.objectives.contrastive import softmax_loss
 from diptych.training.parallel.compilation import compile_towers
@@ -87,7 +87,7 @@ def test_a_module_inside_what_is_compiled() -> None:
 def test_between_two_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attention divides by nothing between its two layers: neither of them is to blame."""
     network = tiny()
-    monkeypatch.setattr("diptych.nets.transformer.attend", lambda *args, **kwargs: attend(*args, **kwargs) / 0)
+    monkeypatch.setattr("diptych.nets.transformer.attention", lambda *args, **kwargs: attention(*args, **kwargs) / 0)
     assert f"what {BLOCK}.attention computes before {BLOCK}.attention.out (float32)" in why(network)
 
 

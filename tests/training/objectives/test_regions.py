@@ -139,7 +139,7 @@ def test_gradients_are_those_of_both_losses() -> None:
     both, alone = gradients(grounded), gradients(None)
     network.zero_grad()
     output = network(pixels, ids, grounded.ids)
-    places_loss(output.image, output.places, output.phrases, output.scale, known).backward()
+    places_loss(output.image, output.patches, output.phrases, output.scale, known).backward()
     for mine, one, parameter in zip(both, alone, network.parameters(), strict=True):
         other = torch.zeros_like(one) if parameter.grad is None else parameter.grad
         torch.testing.assert_close(mine, one + 0.5 * other)
