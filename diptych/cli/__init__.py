@@ -1,4 +1,4 @@
-"""The command line: one file per command, opened only when it is called."""
+"""The command line: one module per command, imported only when the command runs."""
 
 import importlib
 import io
@@ -18,33 +18,33 @@ from diptych.display.escaping import harmless
 from diptych.errors import DiptychError
 from diptych.extras import EXTRAS
 
-COMPLETING = "_DIPTYCH_COMPLETE"  # set by a shell that asks how a line may go on
+COMPLETION_ENV = "_DIPTYCH_COMPLETE"  # set by a shell that completes a command line
 
-# Command -> what it does. The module diptych.cli.NAME holds a click command `command`.
+# Command -> description. The module diptych.cli.NAME has a click command `command`.
 COMMANDS = {
     "search": "Find pictures by a sentence.",
     "index": "Make or update the index of a folder.",
     "embed": "Write the vectors of many pictures to files.",
-    "classify": "Say which label fits each picture.",
+    "classify": "Assign a label to each picture.",
     "locate": "Show where in a picture something is.",
-    "difference": "Name what one picture has and another has not.",
+    "difference": "Describe how two pictures differ.",
     "compare": "Score pictures against sentences, as a table and a heat map.",
     "train": "Train a model on (picture, caption) pairs.",
-    "data": "Look at training data.",
+    "data": "Inspect training data.",
     "evaluate": "Measure models on data sets.",
     "probe": "Train a linear classifier on a model's vectors.",
-    "convert": "Change a model's file format.",
+    "convert": "Convert a model to another file format.",
     "models": "List the architectures that can be trained or read.",
-    "doctor": "Say what is wrong with an index or an installation, and mend it.",
+    "doctor": "Check an index or the installation, and repair an index.",
 }
 
 
-# What goes wrong through no fault of the program: said in a line. Anything else keeps its traceback.
-EXPECTED = (DiptychError, ValueError, OSError, ArithmeticError, MemoryError)
+# Errors that the user can fix: printed as one line. All others keep their traceback.
+HANDLED_ERRORS = (DiptychError, ValueError, OSError, ArithmeticError, MemoryError)
 
 
 class _Commands(click.Group):
-    """Lists commands without importing them, so that `diptych --help` is immediate."""
+    """Lists the commands without importing them, so that `diptych --help` is immediate."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -53,7 +53,7 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command = importlib.import_module(f"diptych.cli.{cmd_name}").command
-        if COMPLETING in os.environ:
+        if COMPLETION_ENV in os.environ:
             from diptych.cli.sections import complete_paths
 
             complete_paths(command)
@@ -91,71 +91,71 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return diptych.main(list(arguments), prog_name="diptych", standalone_mode=False) or OK
     except click.exceptions.NoArgsIsHelpError as error:
-        _complain(error.format_message())
+        _print_error(error.format_message())
         return USAGE
     except click.UsageError as error:
-        _complain(_with_usage(error))
+        _print_error(_with_usage(error))
         return USAGE
     except (click.Abort, KeyboardInterrupt):
-        _complain("diptych: interrupted")
+        _print_error("diptych: interrupted")
         return INTERRUPTED
-    except SystemExit:  # how click and rich leave when the reader of our results had enough: no error of ours
-        _close_quietly()
+    except SystemExit:  # click and rich exit so when the reader of a pipe has closed it, which is not an error
+        _discard_output()
         return OK
     except Exception as error:
-        message = _in_words(error, arguments)
+        message = _error_text(error, arguments)
         if message is None:
             raise
-        _complain(f"diptych: {_harmless(message)}")
+        _print_error(f"diptych: {_escaped(message)}")
         return FAILED
 
 
 def _command_of(arguments: Sequence[str]) -> click.Command | None:
-    """The command that these arguments call; None where they call none."""
+    """The command that these arguments run; None if there is none."""
     command: click.Command | None = diptych
     for argument in arguments:
         if not isinstance(command, click.Group):
-            action = getattr(command, "action", None)  # what `diptych index` does beside indexing
+            action = getattr(command, "action", None)  # such as `diptych index duplicates`
             return (action and action(argument)) or command
         command = command.get_command(click.Context(command), argument)
     return command
 
 
-def _harmless(message: str) -> str:
-    """On one line, whatever is in it."""
+def _escaped(message: str) -> str:
+    """The message on one line."""
     return harmless(message, terminal=sys.stderr.isatty())
 
 
 def _with_usage(error: click.UsageError) -> str:
-    """What click says of a wrong command line, below how it is used."""
-    said = io.StringIO()
-    click.UsageError(_harmless(error.format_message()), error.ctx).show(said)
-    return said.getvalue().rstrip("\n")
+    """Click's message about a wrong command line, below the usage."""
+    file = io.StringIO()
+    click.UsageError(_escaped(error.format_message()), error.ctx).show(file)
+    return file.getvalue().rstrip("\n")
 
 
-def _complain(text: str) -> None:
+def _print_error(text: str) -> None:
     from diptych.cli.terminal import print_error
 
     print_error(text)
 
 
-def _in_words(error: Exception, arguments: Sequence[str]) -> str | None:
-    """What to say of an error that a person can do something about; None for a mistake of the program's own."""
+def _error_text(error: Exception, arguments: Sequence[str]) -> str | None:
+    """The message for an error that the user can fix; None for a bug of the program."""
     if isinstance(error, click.ClickException):
         return error.format_message()
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is PyTorch's
-        return f"out of memory ({str(error).partition('. ')[0] or 'the machine has no more'}); close other programs."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # PyTorch's
+        return f"out of memory ({str(error).partition('. ')[0] or 'none is left'}); close other programs."
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
         return f"this command needs {error.name}, which is not installed: pip install 'diptych[{EXTRAS[error.name]}]'"
-    if not isinstance(error, EXPECTED):
+    if not isinstance(error, HANDLED_ERRORS):
         return None
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}."
     return message_of(error, _command_of(arguments))
 
 
-def _close_quietly() -> None:
-    """Let what is still in the buffers of a closed pipe go nowhere, so that Python does not complain at its exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def _discard_output() -> None:
+    """Send the buffered output for a closed pipe to the null device, so that Python reports no error when it exits."""
+    null = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
-        os.dup2(nowhere, stream.fileno())
+        os.dup2(null, stream.fileno())

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a command soon, whatever it is at: also in a library that hears nothing of them."""
+"""Ctrl-C and SIGTERM end a command soon, even inside a library that ignores them."""
 
 from __future__ import annotations
 
@@ -11,48 +11,49 @@ from contextlib import contextmanager, suppress
 
 from diptych.cli.exit_codes import INTERRUPTED
 
-SOON_S = 1.5
+GRACE_S = 1.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_SAID, _CURSOR = b"diptych: interrupted\n", b"\x1b[?25h"  # a bar hides the cursor
+_MESSAGE, _SHOW_CURSOR = b"diptych: interrupted\n", b"\x1b[?25h"  # a progress bar hides the cursor
 
 
 @contextmanager
-def exit_on_signal(soon_s: float = SOON_S) -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt in the block, as Ctrl-C does, so that what was done is kept. Where the block has
-    not ended `soon_s` after either, the process is ended as it stands: an index survives that.
+def exit_on_signal(grace_s: float = GRACE_S) -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt in the block, as Ctrl-C does, so that finished work is kept. If the block still
+    runs `grace_s` after a signal, the process ends at once with exit code 130; an index survives that.
 
-    Outside of the main thread, where Python takes no signals, and where somebody else listens for them, it only waits.
+    Does nothing outside the main thread, where Python delivers no signals, or on Windows, where a pipe cannot report
+    them.
     """
-    if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":  # whose pipes do not serve
+    if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
         yield
         return
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
-    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    politely = signal.signal(signal.SIGTERM, _interrupt)
-    over = threading.Event()
-    watching = threading.Thread(target=_watch, args=(heard, over, soon_s), daemon=True, name="diptych-signals")
-    watching.start()
+    reading_end, writing_end = os.pipe()
+    os.set_blocking(writing_end, False)
+    previous_fd = signal.set_wakeup_fd(writing_end, warn_on_full_buffer=False)
+    previous_handler = signal.signal(signal.SIGTERM, _interrupt)
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(reading_end, done, grace_s), daemon=True, name="diptych-signals")
+    watcher.start()
     try:
         yield
     finally:
-        over.set()
-        signal.signal(signal.SIGTERM, politely)
-        signal.set_wakeup_fd(before)
-        with suppress(OSError):  # so many signals came that none fits
-            os.write(told, b"\0")
-        watching.join()
-        os.close(told)
-        os.close(heard)
+        done.set()
+        signal.signal(signal.SIGTERM, previous_handler)
+        signal.set_wakeup_fd(previous_fd)
+        with suppress(OSError):  # the pipe is full of signals, so the watcher wakes up anyway
+            os.write(writing_end, b"\0")
+        watcher.join()
+        os.close(writing_end)
+        os.close(reading_end)
 
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _watch(heard: int, over: threading.Event, soon_s: float) -> None:
-    """End the process where the block outlasts a signal. Python writes each signal's number as a byte."""
-    while not over.is_set():
-        if os.read(heard, 1)[0] in _SIGNALS and not over.wait(soon_s):
-            os.write(2, _SAID + _CURSOR * os.isatty(2))
+def _watch(reading_end: int, done: threading.Event, grace_s: float) -> None:
+    """End the process if the block outlasts a signal. Python writes the number of each signal to the pipe."""
+    while not done.is_set():
+        if os.read(reading_end, 1)[0] in _SIGNALS and not done.wait(grace_s):
+            os.write(2, _MESSAGE + _SHOW_CURSOR * os.isatty(2))
             os._exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""Names of files on their way out: to other programs as they are, to people so that nothing in them does anything."""
+"""Names of files in output: unchanged for other programs, escaped for people."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ _NAMED = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r"}
 
 
 def exact(names: Iterable[object]) -> bytes:
-    """Each name's bytes as they are with a NUL behind them, which no name holds: for xargs -0."""
+    """The bytes of each name and a NUL, which no name contains: for xargs -0."""
     return b"".join(os.fsencode(str(name)) + b"\0" for name in names)
 
 
 def quoted(name: object) -> str:
-    """A name as it is, where it holds no control character (on a terminal, nothing that is not seen either) and does
-    not begin with a quotation mark; else as a word that bash and zsh read as the name, in the manner of
-    `ls --quoting-style=shell-escape`."""
+    """A name unchanged, or as a word that bash and zsh read as the name, like `ls --quoting-style=shell-escape`. It is
+    quoted if it contains control characters (on a terminal, any invisible character) or begins with a quotation
+    mark."""
     text = str(name)
     terminal = sys.stdout.isatty()
     plain = text.isascii() and text.isprintable()
     if (plain or not pattern(terminal=terminal).search(text)) and not text.startswith(("'", '"')):
         return text
-    word, at = "", 0
-    for found in re.finditer(rf"(?:{pattern(terminal=terminal).pattern}|[\udc80-\udcff])+", text):
-        word += _plain(text[at : found.start()], first=not at) + f"$'{''.join(map(_octal, _bytes(found[0])))}'"
-        at = found.end()
-    return word + _plain(text[at:], first=not at)
+    word, end = "", 0
+    for match in re.finditer(rf"(?:{pattern(terminal=terminal).pattern}|[\udc80-\udcff])+", text):
+        word += _plain(text[end : match.start()], first=not end) + f"$'{''.join(map(_octal, _bytes(match[0])))}'"
+        end = match.end()
+    return word + _plain(text[end:], first=not end)
 
 
 def escaped_json(text: str, *, terminal: bool = False) -> str:
-    """JSON that does nothing in a terminal and holds no half characters: these come as \\udc80 to \\udfff. On a
-    `terminal` nothing is in it that is not seen, either."""
-    found = pattern(lines=True).pattern if terminal else rf"(?!\n)[{CONTROLS}\ud800-\udfff]"
-    return re.sub(found, _json_escape, text)
+    """JSON without control characters or surrogates, which become \\udc80 to \\udfff; for a `terminal` also without
+    invisible characters."""
+    unsafe = pattern(lines=True).pattern if terminal else rf"(?!\n)[{CONTROLS}\ud800-\udfff]"
+    return re.sub(unsafe, _json_escape, text)
 
 
 def _plain(text: str, *, first: bool) -> str:
@@ -45,7 +45,7 @@ def _plain(text: str, *, first: bool) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    """As the file system has it; half a character, which no name can hold, as its three bytes."""
+    """The text as the file system stores it; a surrogate that no name can contain becomes three bytes."""
     try:
         return os.fsencode(text)
     except UnicodeEncodeError:
@@ -56,7 +56,7 @@ def _octal(byte: int) -> str:
     return f"\\{_NAMED[byte]}" if byte in _NAMED else f"\\{byte:03o}"
 
 
-def _json_escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _json_escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
     units = (code,) if code < 0x10000 else (0xD800 + ((code - 0x10000) >> 10), 0xDC00 + (code & 0x3FF))
     return "".join(f"\\u{unit:04x}" for unit in units)

@@ -1,6 +1,6 @@
 """Small pictures in a terminal: Kitty's graphics protocol, iTerm2's inline images, sixels, or coloured half blocks.
 
-Each encoder returns the characters that draw a picture at the cursor; `beside` puts lines of text next to it.
+Each encoder returns the characters that draw a picture at the cursor; `beside` adds lines of text to its right.
 """
 
 from __future__ import annotations
@@ -21,31 +21,30 @@ if TYPE_CHECKING:
 
 Protocol = Literal["kitty", "iterm2", "sixel", "blocks", "none"]
 PROTOCOLS: tuple[Protocol, ...] = ("kitty", "iterm2", "sixel", "blocks", "none")
-COLUMNS, ROWS = 20, 6  # the room of a preview, in cells
-CELL_PX = (8, 16)  # width and height of a cell where the terminal does not tell
+COLUMNS, ROWS = 20, 6  # the size of a preview, in cells
+CELL_PX = (8, 16)  # width and height of a cell, if the terminal does not report them
 SIXEL_COLOURS = 64
 _KITTY_CHUNK = 4096  # characters of base64 in one escape sequence, the most that the protocol allows
-_ASKED_S = 0.25  # how long a terminal may take to answer
+_ANSWER_LIMIT_S = 0.25  # for a terminal to answer
 _ESC, _ST = "\x1b", "\x1b\\"
 
 
-# --- which
+# --- which protocol
 
 
-def choose(asked: str = "auto", *, environment: Mapping[str, str] | None = None) -> Protocol:
-    """The protocol to draw with: what was `asked` for, else the best that the terminal of stdout is known to have.
+def choose(requested: str = "auto", *, environment: Mapping[str, str] | None = None) -> Protocol:
+    """The protocol to draw with: `requested`, or for "auto" the best that the terminal of stdout is known to support.
 
-    Within tmux or screen, which stand between us and the terminal, only what they draw themselves is taken: sixels
-    where tmux says that it has them, else half blocks.
+    Inside tmux or screen only their own abilities count: sixels if tmux reports them, otherwise half blocks.
     """
-    if asked != "auto":
-        return asked  # type: ignore[return-value]
+    if requested != "auto":
+        return requested  # type: ignore[return-value]
     environment = os.environ if environment is None else environment
     if not sys.stdout.isatty() or environment.get("TERM", "dumb") == "dumb":
         return "none"
     if not _is_multiplexed(environment) and (known := _known(environment)):
         return known
-    if sys.stdin.isatty() and _says_sixel():
+    if sys.stdin.isatty() and _reports_sixel():
         return "sixel"
     return "blocks" if _has_colours(environment) else "none"
 
@@ -57,7 +56,8 @@ def _is_multiplexed(environment: Mapping[str, str]) -> bool:
 
 
 def _known(environment: Mapping[str, str]) -> Protocol | None:
-    """What terminals say of themselves. VS Code's draws pictures only where a setting asks for it: not taken."""
+    """The protocol of a terminal that sets an environment variable. VS Code is not among them: it draws pictures only
+    after a change of its settings."""
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
     if "KITTY_WINDOW_ID" in environment or term in ("xterm-kitty", "xterm-ghostty") or program == "ghostty":
         return "kitty"
@@ -71,15 +71,15 @@ def _known(environment: Mapping[str, str]) -> Protocol | None:
 
 
 def _has_colours(environment: Mapping[str, str]) -> bool:
-    """Whether 24-bit colours are to be had, and wanted (no-color.org)."""
+    """Whether the terminal has 24-bit colours, and the user wants colours (no-color.org)."""
     if environment.get("NO_COLOR"):
         return False
     named = environment.get("COLORTERM", "") in ("truecolor", "24bit") or "direct" in environment.get("TERM", "")
     return named or "WT_SESSION" in environment or environment.get("TERM_PROGRAM") in ("iTerm.app", "vscode")
 
 
-def _says_sixel() -> bool:
-    """Ask the terminal what it can (primary device attributes); 4 among them is sixel graphics."""
+def _reports_sixel() -> bool:
+    """Query the terminal's primary device attributes; 4 among them is sixel graphics."""
     try:
         import termios
         import tty
@@ -100,47 +100,47 @@ def _says_sixel() -> bool:
 
 
 def _answer(descriptor: int) -> bytes:
-    """What the terminal says until the "c" that ends it, or until its time is up."""
+    """The terminal's answer up to its final "c", or until the time limit."""
     import select
     import time
 
-    answer, deadline = b"", time.monotonic() + _ASKED_S
+    answer, deadline = b"", time.monotonic() + _ANSWER_LIMIT_S
     while not answer.endswith(b"c") and len(answer) < 256:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0 or not select.select([descriptor], [], [], left_s)[0]:
+        remaining_s = deadline - time.monotonic()
+        if remaining_s <= 0 or not select.select([descriptor], [], [], remaining_s)[0]:
             break
         answer += os.read(descriptor, 64)
     return answer
 
 
 def sixel_in(answer: bytes) -> bool:
-    """Whether an answer such as ESC [ ? 62 ; 4 ; 22 c names sixels."""
+    """Whether an answer such as ESC [ ? 62 ; 4 ; 22 c includes sixels."""
     return answer.startswith(b"\x1b[?") and answer.endswith(b"c") and b"4" in answer[3:-1].split(b";")[1:]
 
 
-# --- how
+# --- encoders
 
 
 def draw(image: Image, protocol: Protocol, *, cell_px: tuple[int, int] = CELL_PX) -> str:
-    """The characters that draw a picture within COLUMNS x ROWS cells. Half blocks come as lines, the rest as one."""
-    fitted = image.convert("RGB")
-    room = (COLUMNS, 2 * ROWS) if protocol == "blocks" else (COLUMNS * cell_px[0], ROWS * cell_px[1])
+    """The characters that draw a picture within COLUMNS x ROWS cells: several lines for half blocks, otherwise one."""
+    small = image.convert("RGB")
     if protocol == "blocks":  # a half block is about as high as wide
-        fitted.thumbnail(room)
-        return half_blocks(np.asarray(fitted))
+        small.thumbnail((COLUMNS, 2 * ROWS))
+        return half_blocks(np.asarray(small))
+    width, height = COLUMNS * cell_px[0], ROWS * cell_px[1]
     if protocol == "sixel":
-        fitted.thumbnail((room[0], room[1] // 6 * 6))
-        return sixel(fitted)
-    fitted.thumbnail((2 * room[0], 2 * room[1]))  # the terminal scales; screens of two pixels to a point are common
-    columns, rows = _cells(fitted.size, cell_px)
-    return (kitty if protocol == "kitty" else iterm2)(_png(fitted), columns=columns, rows=rows)
+        small.thumbnail((width, height // 6 * 6))
+        return sixel(small)
+    small.thumbnail((2 * width, 2 * height))  # the terminal scales it; screens with two pixels per point are common
+    columns, rows = _cells(small.size, cell_px)
+    return (kitty if protocol == "kitty" else iterm2)(_png(small), columns=columns, rows=rows)
 
 
 def _cells(size_px: tuple[int, int], cell_px: tuple[int, int]) -> tuple[int, int]:
-    """The largest area of whole cells that keeps a picture's shape, about."""
-    wide, high = size_px[0] / cell_px[0], size_px[1] / cell_px[1]
-    scale = min(COLUMNS / wide, ROWS / high)
-    return max(1, min(COLUMNS, round(wide * scale))), max(1, min(ROWS, round(high * scale)))
+    """The largest area of whole cells with about the picture's aspect ratio: columns, rows."""
+    width, height = size_px[0] / cell_px[0], size_px[1] / cell_px[1]
+    scale = min(COLUMNS / width, ROWS / height)
+    return max(1, min(COLUMNS, round(width * scale))), max(1, min(ROWS, round(height * scale)))
 
 
 def _png(image: Image) -> bytes:
@@ -153,15 +153,15 @@ def kitty(png: bytes, *, columns: int, rows: int) -> str:
     """Kitty's graphics protocol: base64 in chunks, shown at once (a=T), no answers (q=2), the cursor stays (C=1)."""
     data = base64.b64encode(png).decode()
     chunks = [data[start : start + _KITTY_CHUNK] for start in range(0, len(data), _KITTY_CHUNK)]
-    head = f"a=T,f=100,q=2,C=1,c={columns},r={rows},"
+    first = f"a=T,f=100,q=2,C=1,c={columns},r={rows},"
     return "".join(
-        f"{_ESC}_G{head if place == 0 else 'q=2,'}m={int(place < len(chunks) - 1)};{chunk}{_ST}"
-        for place, chunk in enumerate(chunks)
+        f"{_ESC}_G{first if index == 0 else 'q=2,'}m={int(index < len(chunks) - 1)};{chunk}{_ST}"
+        for index, chunk in enumerate(chunks)
     )
 
 
 def iterm2(png: bytes, *, columns: int, rows: int) -> str:
-    """iTerm2's inline images, which WezTerm, mintty and others read too."""
+    """iTerm2's inline images, which WezTerm, mintty and others support too."""
     keys = f"inline=1;size={len(png)};width={columns};height={rows};preserveAspectRatio=1"
     return f"{_ESC}]1337;File={keys}:{base64.b64encode(png).decode()}\x07"
 
@@ -174,7 +174,9 @@ def sixel(image: Image, *, colours: int = SIXEL_COLOURS) -> str:
     indices = np.asarray(flat)
     palette = np.asarray(flat.getpalette(), np.int64).reshape(-1, 3)
     used = np.unique(indices)
-    registers = "".join("#{};2;{};{};{}".format(at, *np.rint(palette[at] / 2.55).astype(int)) for at in used)
+    registers = "".join(
+        "#{};2;{};{};{}".format(colour, *np.rint(palette[colour] / 2.55).astype(int)) for colour in used
+    )
     bands = [_band(indices[top : top + 6]) for top in range(0, len(indices), 6)]
     width, height = image.size
     return f'{_ESC}P0;1q"1;1;{width};{height}{registers}{"-".join(bands)}{_ST}'
@@ -200,43 +202,43 @@ def _run_lengths(bits: np.ndarray) -> str:
 
 
 def half_blocks(pixels: np.ndarray) -> str:
-    """(h, w, 3) uint8 as lines of ▀, the upper pixel in the letter's colour and the lower in the ground's."""
+    """(h, w, 3) uint8 as lines of ▀: the foreground has the upper pixel's colour, the background the lower one's."""
     lines = []
     for top in range(0, len(pixels), 2):
         upper, lower = pixels[top], pixels[top + 1] if top + 1 < len(pixels) else None
         cells = []
         for column, (r, g, b) in enumerate(upper):
-            ground = "49" if lower is None else "48;2;{};{};{}".format(*lower[column])
-            cells.append(f"{_ESC}[38;2;{r};{g};{b};{ground}m▀")
+            background = "49" if lower is None else "48;2;{};{};{}".format(*lower[column])
+            cells.append(f"{_ESC}[38;2;{r};{g};{b};{background}m▀")
         lines.append("".join(cells) + f"{_ESC}[0m")
     return "\n".join(lines)
 
 
-# --- where
+# --- layout
 
 
 def beside(drawing: str, lines: Sequence[str], protocol: Protocol, *, indent: int = 0) -> str:
-    """A drawing with lines of text at its right, ROWS lines in all.
+    """A drawing with lines of text to its right, ROWS lines in all.
 
-    Pictures are drawn in room made for them first, so that nothing scrolls while the cursor jumps back to where the
-    text begins; what a terminal does with its cursor after a picture differs.
+    Empty lines are printed first, so that nothing scrolls while the cursor jumps back to the start of the text:
+    terminals differ in where the cursor is after a picture.
     """
     texts = [*lines[:ROWS], *[""] * (ROWS - len(lines))]
     if protocol == "blocks":
-        left = drawing.split("\n") if drawing else []
-        left += [""] * (ROWS - len(left))
+        blocks = drawing.split("\n") if drawing else []
+        blocks += [""] * (ROWS - len(blocks))
         rows = [
             f"{_ESC}[{indent + 1}G{cells}{_ESC}[{indent + COLUMNS + 3}G{text}"
-            for cells, text in zip(left, texts, strict=True)
+            for cells, text in zip(blocks, texts, strict=True)
         ]
         return "\n".join(rows) + "\n"
-    room = "\n" * ROWS + f"{_ESC}[{ROWS}A"
+    space = "\n" * ROWS + f"{_ESC}[{ROWS}A"
     picture = f"{_ESC}7{_ESC}[{indent + 1}G{drawing}{_ESC}8" if drawing else ""
-    return room + picture + "".join(f"{_ESC}[{indent + COLUMNS + 3}G{text}\n" for text in texts)
+    return space + picture + "".join(f"{_ESC}[{indent + COLUMNS + 3}G{text}\n" for text in texts)
 
 
 def cell_size_px() -> tuple[int, int]:
-    """A cell's width and height in pixels, as the terminal of stdout tells; CELL_PX where it does not."""
+    """A cell's width and height in pixels, as the terminal of stdout reports them; otherwise CELL_PX."""
     try:
         import fcntl
         import struct

@@ -1,4 +1,4 @@
-"""What an error says, on the command line: the library's arguments are flags there."""
+"""Messages of the library for the command line, with flags instead of arguments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diptych.errors import DiptychError, MessageParts, Setting, Wording, format_
 if TYPE_CHECKING:
     from diptych.failures import Failure
 
-# Functions that errors name, and the commands that do the same; capitals stand for what the reader has to put there.
+# Functions named in errors, and the commands that do the same. Capitals are placeholders.
 COMMANDS = {
     "index.update": "index FOLDER",
     "diptych.open_index": "index FOLDER",
@@ -22,8 +22,8 @@ COMMANDS = {
 }
 
 
-def in_flags(command: click.Command | None) -> Wording:
-    """Settings as flags of `command`, the one at hand; of another command where that one has no such flag."""
+def flag_wording(command: click.Command | None) -> Wording:
+    """Settings as flags of `command`, or of another command if that one has no such flag."""
 
     def wording(setting: Setting) -> str:
         flag = _flag(command, setting.name)
@@ -39,30 +39,30 @@ def in_flags(command: click.Command | None) -> Wording:
 
 
 def message_of(error: Exception, command: click.Command | None = None) -> str:
-    """What to say of an error, for the command at hand; its class where it says nothing."""
-    said = error.format(_wording(command)) if isinstance(error, DiptychError) else str(error)
-    return said or type(error).__name__
+    """The message of an error, for `command` or the one that runs; its class if the message is empty."""
+    message = error.format(_wording(command)) if isinstance(error, DiptychError) else str(error)
+    return message or type(error).__name__
 
 
 def notice(words: MessageParts) -> str:
-    """What is no error, for the command at hand."""
+    """A message that is not an error, for the command that runs."""
     return format_message(words, _wording(None))
 
 
 def failure_message(failure: Failure) -> str:
-    """What to say of an input that was left out."""
+    """The message about an input that was left out."""
     return format_message(failure.words, _wording(None)) if failure.words else failure.message
 
 
 def _wording(command: click.Command | None) -> Wording:
     context = click.get_current_context(silent=True)
-    return in_flags(command or (context.command if context else None))
+    return flag_wording(command or (context.command if context else None))
 
 
 def _flag(command: click.Command | None, name: str) -> str | None:
     """The long flag of `command` that sets this argument."""
     options = [option for option in command.params if isinstance(option, click.Option)] if command else []
-    if any(_dashed(name) in option.opts for option in options):  # before an option that sets it under another flag
+    if any(_dashed(name) in option.opts for option in options):  # takes precedence over an option with another flag
         return _dashed(name)
     option = next((option for option in options if option.name == name), None)
     return next((flag for flag in option.opts if flag.startswith("--")), option.opts[0]) if option else None

@@ -384,7 +384,7 @@ def test_errors_survive_a_process_boundary(error: DiptychError) -> None:
     ("raised", "code", "message"),
     [
         (KeyboardInterrupt(), INTERRUPTED, "diptych: interrupted"),
-        (MemoryError(), FAILED, "diptych: out of memory (the machine has no more); close other programs."),
+        (MemoryError(), FAILED, "diptych: out of memory (none is left); close other programs."),
         (PermissionError(13, "Permission denied", "/x/y"), FAILED, "diptych: /x/y: permission denied."),
         (FloatingPointError("the loss became nan"), FAILED, "diptych: the loss became nan"),
         (ValueError(), FAILED, "diptych: ValueError"),

@@ -187,9 +187,9 @@ def test_a_terminal_is_asked_and_left_as_it_was(monkeypatch: pytest.MonkeyPatch)
             before = termios.tcgetattr(slave)
             answering = threading.Thread(target=lambda: os.write(master, os.read(master, 100) and b"\x1b[?62;4c"))
             answering.start()
-            assert previews._says_sixel()
+            assert previews._reports_sixel()
             answering.join()
-            assert not previews._says_sixel()
+            assert not previews._reports_sixel()
             assert termios.tcgetattr(slave) == before
             out.detach()
     finally:

@@ -8,7 +8,7 @@ import pytest
 from click.shell_completion import BashComplete
 from conftest import Cli
 
-from diptych.cli import COMPLETING, USAGE
+from diptych.cli import COMPLETION_ENV, USAGE
 from diptych.cli import diptych as group
 from diptych.cli.sections import Sectioned
 
@@ -46,7 +46,7 @@ def test_help_fits_a_terminal_of_80_columns(names: tuple[str, ...], cli: Cli) ->
     [
         ("serch", "Did you mean: diptych search"), ("trian", "diptych train"), ("Index", "diptych index"),
         ("find", "diptych search"), ("eval", "diptych evaluate"), ("export", "diptych convert"),
-        ("a dog", "To find pictures: diptych search 'a dog'"), ("frobnicate", "There are search, index, "),
+        ("a dog", "To find pictures: diptych search 'a dog'"), ("frobnicate", "The commands are search, index, "),
     ],
 )  # fmt: skip
 def test_what_was_meant_by_no_command(cli: Cli, typed: str, meant: str) -> None:
@@ -75,8 +75,8 @@ def test_a_shell_completes_commands_options_and_paths(
     commands = [importlib.import_module(f"diptych.cli.{name}").command for name in ("train", "classify", "data")]
     for each in (each for command in commands for each in _parameters(command)):
         monkeypatch.setattr(each, "type", each.type)  # to be set back
-    monkeypatch.setenv(COMPLETING, "bash_complete")
-    shell = BashComplete(group, {}, "diptych", COMPLETING)
+    monkeypatch.setenv(COMPLETION_ENV, "bash_complete")
+    shell = BashComplete(group, {}, "diptych", COMPLETION_ENV)
     found = [(each.type, each.value) for each in shell.get_completions(words[:-1], words[-1])]
     assert completed in found
 
