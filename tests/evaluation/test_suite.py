@@ -1,8 +1,6 @@
 """Tasks against numbers that are counted by other means, suites, and `diptych evaluate`."""
 
 import shutil
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +51,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(str(out))
         return Path(out) / "report.html"
 
-    module = types.SimpleNamespace(write_report=write_report)
-    monkeypatch.setitem(sys.modules, "diptych.evaluation.report.report", module)  # type: ignore[arg-type]
+    monkeypatch.setattr("diptych.evaluation.evaluate.write_report", write_report)
     return asked
 
 
@@ -339,10 +336,10 @@ def test_who_interrupts_gets_the_report_of_what_is_done(
     def interrupt(row: results.Row) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("diptych.cli.evaluate._tell", interrupt)
+    monkeypatch.setattr("diptych.cli.evaluate._print_row", interrupt)
     said = cli("evaluate", tiny_model, "--suite", tmp_path / "suite.toml", "--out", out)
     assert said.code == INTERRUPTED
-    assert f"wrote {out / 'report.html'}, of what is done" in said.err
+    assert f"wrote {out / 'report.html'} with the finished rows; the same command continues" in said.err
     assert (out / "report.html").is_file()
     (row,) = results.read_results(out)
     assert row["command"] == f"diptych evaluate {tiny_model} --suite {tmp_path / 'suite.toml'} --out {out}"

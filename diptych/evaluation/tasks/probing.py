@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -236,11 +237,15 @@ def _renumbered(train: Labelled, test: Labelled) -> Int[np.ndarray, " classes"]:
     return np.array([spelt.index(spelling(name)) for name in train.classes])
 
 
-class Probed(NamedTuple):
-    """A probe of the vectors of a model, its accuracy in percent, and that of the names of its classes without any
-    training. `classes` are the names by the numbers in probe.classes, `unlearnt` those of which there was no picture to
-    learn from; `start` is where it begins, "names" or "nothing", `tried` the accuracy and the mean cross entropy of
-    each beginning in cross-validation, `validation` the accuracy of the one taken (NaN where nothing was held out)."""
+class ProbeResult(NamedTuple):
+    """A linear probe of a model, its accuracy in percent, and that of the zero-shot classifier.
+
+    `classes` are the names for the indices in `probe.classes`; `unlearnt` are those without training pictures. `start`
+    is its start, "names" (the zero-shot classifier) or "nothing" (zero); `tried` has the accuracy and mean cross
+    entropy of each start in cross-validation, and `validation` the accuracy of the chosen one (NaN if nothing was held
+    out). `failures` counts unreadable pictures by reason; `notes` describe them and the data set; `fingerprint` is the
+    model's.
+    """
 
     probe: Probe
     classes: tuple[str, ...]
@@ -254,9 +259,18 @@ class Probed(NamedTuple):
     unlearnt: tuple[str, ...] = ()
     start: str = NAMES
     tried: Mapping[str, Mapping[str, float]] = {}
+    notes: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, bias, classes, l2 and the model's fingerprint as an .npz file."""
+        names = np.array([self.classes[number] for number in self.probe.classes])
+        weights, bias, l2 = self.probe.weights, self.probe.bias, self.probe.l2
+        with open(path, "wb") as file:
+            np.savez(file, weights=weights, bias=bias, classes=names, l2=l2, fingerprint=self.fingerprint)
 
 
-def probe_set(job: Job, *, shots: int | None = None, plain: bool = False) -> Probed:
+def probe_set(job: Job, *, shots: int | None = None, plain: bool = False) -> ProbeResult:
     """A probe of a job's set, on all training pictures or on `shots` of each class. It begins at the zero-shot weights
     and stays near them, or begins at nothing, whichever does better in cross-validation on what it learns from;
     `plain`, it begins at nothing in any case, as in the paper. Raises DataError."""
@@ -267,7 +281,7 @@ def probe_set(job: Job, *, shots: int | None = None, plain: bool = False) -> Pro
         found = few(parts, zero, shots, job.seed, plain=plain)
         trained = len(few_shots(parts.train_answers, shots, seed=job.seed))
     known = np.unique(parts.train_answers)
-    return Probed(
+    return ProbeResult(
         probe=found.probe,
         classes=job.labelled.classes,
         accuracy=_percent(_right(found.probe, parts)),

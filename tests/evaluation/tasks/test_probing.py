@@ -223,7 +223,7 @@ def test_command(cli: Cli, colours: Path, tiny_model: Path, model: Embedder, tmp
     assert shots.code == PARTLY
     assert "accuracy" in shots.out
     assert "zero-shot" in shots.out
-    assert "learnt from 6 pictures" in shots.err
+    assert "trained on 6 pictures" in shots.err
     assert "1 empty file (training)" in shots.err
     assert "bad.png" in shots.err
     assert cli("probe", tmp_path / "nowhere", "--model", tiny_model).code == FAILED
@@ -242,8 +242,8 @@ def test_a_class_without_training_pictures(cli: Cli, model: Embedder, tiny_model
     for plain in (False, True):
         assert probing.probe_set(job, plain=plain).probe.classes.tolist() == others
     said = cli("probe", tmp_path, "--model", tiny_model)
-    assert "no picture to learn from of blue: they are never the answer" in said.err
-    assert "begun at nothing: in cross-validation on what it learnt from the loss is " in said.err
+    assert "no training pictures of blue: they are never predicted" in said.err
+    assert "started from zero: the cross-validation loss is " in said.err
 
 
 def test_a_class_that_is_known_by_its_name_alone() -> None:
