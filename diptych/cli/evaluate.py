@@ -15,7 +15,6 @@ from diptych.cli.options import activation_option, json_option, open_model, outs
 from diptych.cli.terminal import tell
 from diptych.cli.wording import message_of
 from diptych.engines import EngineName
-from diptych.errors import CheckpointError
 
 if TYPE_CHECKING:
     from diptych.evaluation.comparison import Compared
