@@ -6,13 +6,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from diptych.data.loading.augmentation import Augmentation as Augmentation
+    from diptych.data.loading.decoding import Bad as Bad
     from diptych.embedder import Embedder as Embedder
     from diptych.embedder import load as load
     from diptych.errors import ArgumentError as ArgumentError
     from diptych.errors import ArgumentTypeError as ArgumentTypeError
     from diptych.errors import CheckpointError as CheckpointError
+    from diptych.errors import CheckpointNotSavedError as CheckpointNotSavedError
+    from diptych.errors import CleaningError as CleaningError
     from diptych.errors import DataError as DataError
     from diptych.errors import DiptychError as DiptychError
+    from diptych.errors import FetchError as FetchError
+    from diptych.errors import FileError as FileError
     from diptych.errors import FilterError as FilterError
     from diptych.errors import HubError as HubError
     from diptych.errors import ImageError as ImageError
@@ -20,9 +25,13 @@ if TYPE_CHECKING:
     from diptych.errors import IndexDamagedError as IndexDamagedError
     from diptych.errors import IndexDirectoryError as IndexDirectoryError
     from diptych.errors import IndexModelError as IndexModelError
+    from diptych.errors import IndexNewerError as IndexNewerError
     from diptych.errors import IndexNotWritableError as IndexNotWritableError
+    from diptych.errors import IndexUnsafeError as IndexUnsafeError
     from diptych.errors import IndexUntrustedError as IndexUntrustedError
+    from diptych.errors import JSONError as JSONError
     from diptych.errors import MissingExtraError as MissingExtraError
+    from diptych.errors import OutputError as OutputError
     from diptych.errors import PatternError as PatternError
     from diptych.errors import QueryError as QueryError
     from diptych.errors import ReaderProcessError as ReaderProcessError
@@ -30,16 +39,31 @@ if TYPE_CHECKING:
     from diptych.errors import Setting as Setting
     from diptych.errors import TextError as TextError
     from diptych.errors import TokenizerError as TokenizerError
+    from diptych.errors import TokenizerFileError as TokenizerFileError
+    from diptych.errors import TooSlowError as TooSlowError
+    from diptych.errors import VectorFilesError as VectorFilesError
+    from diptych.evaluation.comparison import compare_results as compare_results
+    from diptych.evaluation.evaluate import Evaluation as Evaluation
+    from diptych.evaluation.evaluate import evaluate as evaluate
+    from diptych.evaluation.intervals import Interval as Interval
+    from diptych.evaluation.probe import probe as probe
+    from diptych.evaluation.tasks.probing import ProbeResult as ProbeResult
     from diptych.exporting import convert as convert
     from diptych.failures import EmbeddingResult as EmbeddingResult
     from diptych.failures import Failure as Failure
-    from diptych.index.catalog.catalog import Counts as Counts
+    from diptych.index.bulk import BulkResult as BulkResult
+    from diptych.index.bulk import embed_in_bulk as embed_in_bulk
     from diptych.index.catalog.facts import Rules as Rules
     from diptych.index.doctor import Finding as Finding
     from diptych.index.doctor import examine as examine
     from diptych.index.local import LocalIndex as LocalIndex
     from diptych.index.local import open_index as open_index
     from diptych.index.search.filters import Filters as Filters
+    from diptych.index.search.geography import GeoBox as GeoBox
+    from diptych.index.search.geography import GeoCircle as GeoCircle
+    from diptych.index.search.near_duplicates import Copy as Copy
+    from diptych.index.search.near_duplicates import Duplicates as Duplicates
+    from diptych.index.search.near_duplicates import find_duplicates as find_duplicates
     from diptych.index.search.query import Query as Query
     from diptych.index.search.query import Term as Term
     from diptych.index.search.results import Found as Found
@@ -47,77 +71,161 @@ if TYPE_CHECKING:
     from diptych.index.search.search import search_all as search_all
     from diptych.index.update.results import Updated as Updated
     from diptych.inference.heat_map import HeatMap as HeatMap
+    from diptych.inference.picture_files import ClassifiedFiles as ClassifiedFiles
+    from diptych.inference.picture_files import ComparedFiles as ComparedFiles
     from diptych.media.images import Preprocess as Preprocess
+    from diptych.media.items import Counts as Counts
     from diptych.nets.config import CLIPConfig as CLIPConfig
+    from diptych.nets.config import ResNetConfig as ResNetConfig
+    from diptych.nets.config import TextConfig as TextConfig
+    from diptych.nets.config import ViTConfig as ViTConfig
+    from diptych.scoring.comparison import Comparison as Comparison
+    from diptych.scoring.difference import Difference as Difference
     from diptych.scoring.locate import Box as Box
+    from diptych.scoring.metrics import Accuracy as Accuracy
+    from diptych.scoring.metrics import Confused as Confused
+    from diptych.scoring.metrics import Recall as Recall
     from diptych.scoring.metrics import Retrieval as Retrieval
+    from diptych.scoring.probe import Probe as Probe
+    from diptych.scoring.zero_shot import Calibration as Calibration
     from diptych.scoring.zero_shot import Classification as Classification
     from diptych.text.tokenizer import Tokens as Tokens
+    from diptych.training.architectures import Architecture as Architecture
+    from diptych.training.architectures import architectures as architectures
     from diptych.training.config import TrainConfig as TrainConfig
+    from diptych.training.finetuning.forgetting import ClassAccuracy as ClassAccuracy
+    from diptych.training.finetuning.forgetting import Drift as Drift
     from diptych.training.finetuning.forgetting import Forgetting as Forgetting
+    from diptych.training.finetuning.forgetting import Measure as Measure
     from diptych.training.recipes import recipe as recipe
     from diptych.training.trainer import TrainResult as TrainResult
     from diptych.training.trainer import train as train
 
-# Where each public name lives. Nothing is imported until it is asked for: `import diptych` costs no torch.
-_HOMES = {
+# What is public, by topic. docs/api.md describes each name.
+__all__ = [  # noqa: RUF022
+    "__version__",
+    # Models
+    "load", "Embedder", "EmbeddingResult", "Failure", "Tokens", "Preprocess", "CLIPConfig", "ViTConfig",
+    "ResNetConfig", "TextConfig", "convert", "architectures", "Architecture",
+    # Pictures and texts: labels, regions, differences
+    "Classification", "Calibration", "ClassifiedFiles", "Accuracy", "Confused", "ComparedFiles", "Comparison",
+    "Difference", "HeatMap", "Box",
+    # Search
+    "open_index", "LocalIndex", "Rules", "Updated", "Counts", "Query", "Term", "Filters", "GeoBox", "GeoCircle",
+    "Found", "Hit", "search_all", "find_duplicates", "Duplicates", "Copy", "embed_in_bulk", "BulkResult", "examine",
+    "Finding",
+    # Evaluation
+    "evaluate", "Evaluation", "compare_results", "Interval", "probe", "ProbeResult", "Probe", "Retrieval", "Recall",
+    # Training
+    "train", "TrainConfig", "TrainResult", "recipe", "Augmentation", "Forgetting", "Measure", "Drift",
+    "ClassAccuracy", "Bad",
+    # Errors, a tree: docs/errors.md
+    "DiptychError", "ArgumentError", "ArgumentTypeError", "MissingExtraError", "CheckpointError", "HubError",
+    "TokenizerError", "TokenizerFileError", "CleaningError", "ImageError", "TextError", "ReaderProcessError",
+    "DataError", "CheckpointNotSavedError", "SearchIndexError", "IndexDirectoryError", "IndexNotWritableError",
+    "IndexBusyError", "IndexModelError", "IndexUntrustedError", "IndexDamagedError", "IndexUnsafeError",
+    "IndexNewerError", "QueryError", "FilterError", "PatternError", "VectorFilesError", "FileError", "JSONError",
+    "FetchError", "TooSlowError", "OutputError", "Setting",
+]  # fmt: skip
+
+# The module of each name. It is imported on first use: `import diptych` loads no torch.
+_MODULES = {
     "load": "diptych.embedder",
     "Embedder": "diptych.embedder",
     "EmbeddingResult": "diptych.failures",
     "Failure": "diptych.failures",
-    "Classification": "diptych.scoring.zero_shot",
-    "HeatMap": "diptych.inference.heat_map",
-    "Box": "diptych.scoring.locate",
     "Tokens": "diptych.text.tokenizer",
     "Preprocess": "diptych.media.images",
+    "CLIPConfig": "diptych.nets.config",
+    "ViTConfig": "diptych.nets.config",
+    "ResNetConfig": "diptych.nets.config",
+    "TextConfig": "diptych.nets.config",
+    "convert": "diptych.exporting",
+    "architectures": "diptych.training.architectures",
+    "Architecture": "diptych.training.architectures",
+    "Classification": "diptych.scoring.zero_shot",
+    "Calibration": "diptych.scoring.zero_shot",
+    "ClassifiedFiles": "diptych.inference.picture_files",
+    "Accuracy": "diptych.scoring.metrics",
+    "Confused": "diptych.scoring.metrics",
+    "ComparedFiles": "diptych.inference.picture_files",
+    "Comparison": "diptych.scoring.comparison",
+    "Difference": "diptych.scoring.difference",
+    "HeatMap": "diptych.inference.heat_map",
+    "Box": "diptych.scoring.locate",
     "open_index": "diptych.index.local",
-    "search_all": "diptych.index.search.search",
     "LocalIndex": "diptych.index.local",
+    "Rules": "diptych.index.catalog.facts",
+    "Updated": "diptych.index.update.results",
+    "Counts": "diptych.media.items",
     "Query": "diptych.index.search.query",
+    "Term": "diptych.index.search.query",
     "Filters": "diptych.index.search.filters",
+    "GeoBox": "diptych.index.search.geography",
+    "GeoCircle": "diptych.index.search.geography",
     "Found": "diptych.index.search.results",
     "Hit": "diptych.index.search.results",
-    "Updated": "diptych.index.update.results",
+    "search_all": "diptych.index.search.search",
+    "find_duplicates": "diptych.index.search.near_duplicates",
+    "Duplicates": "diptych.index.search.near_duplicates",
+    "Copy": "diptych.index.search.near_duplicates",
+    "embed_in_bulk": "diptych.index.bulk",
+    "BulkResult": "diptych.index.bulk",
     "examine": "diptych.index.doctor",
     "Finding": "diptych.index.doctor",
-    "convert": "diptych.exporting",
+    "evaluate": "diptych.evaluation.evaluate",
+    "Evaluation": "diptych.evaluation.evaluate",
+    "compare_results": "diptych.evaluation.comparison",
+    "Interval": "diptych.evaluation.intervals",
+    "probe": "diptych.evaluation.probe",
+    "ProbeResult": "diptych.evaluation.tasks.probing",
+    "Probe": "diptych.scoring.probe",
+    "Retrieval": "diptych.scoring.metrics",
+    "Recall": "diptych.scoring.metrics",
     "train": "diptych.training.trainer",
     "TrainConfig": "diptych.training.config",
     "TrainResult": "diptych.training.trainer",
     "recipe": "diptych.training.recipes",
     "Augmentation": "diptych.data.loading.augmentation",
-    "CLIPConfig": "diptych.nets.config",
-    "Counts": "diptych.index.catalog.catalog",
     "Forgetting": "diptych.training.finetuning.forgetting",
-    "Retrieval": "diptych.scoring.metrics",
-    "Rules": "diptych.index.catalog.facts",
-    "Term": "diptych.index.search.query",
+    "Measure": "diptych.training.finetuning.forgetting",
+    "Drift": "diptych.training.finetuning.forgetting",
+    "ClassAccuracy": "diptych.training.finetuning.forgetting",
+    "Bad": "diptych.data.loading.decoding",
     "DiptychError": "diptych.errors",
-    "Setting": "diptych.errors",
     "ArgumentError": "diptych.errors",
     "ArgumentTypeError": "diptych.errors",
-    "TextError": "diptych.errors",
     "MissingExtraError": "diptych.errors",
-    "ImageError": "diptych.errors",
-    "TokenizerError": "diptych.errors",
     "CheckpointError": "diptych.errors",
     "HubError": "diptych.errors",
+    "TokenizerError": "diptych.errors",
+    "TokenizerFileError": "diptych.errors",
+    "CleaningError": "diptych.errors",
+    "ImageError": "diptych.errors",
+    "TextError": "diptych.errors",
+    "ReaderProcessError": "diptych.errors",
     "DataError": "diptych.errors",
+    "CheckpointNotSavedError": "diptych.errors",
+    "SearchIndexError": "diptych.errors",
+    "IndexDirectoryError": "diptych.errors",
+    "IndexNotWritableError": "diptych.errors",
+    "IndexBusyError": "diptych.errors",
+    "IndexModelError": "diptych.errors",
+    "IndexUntrustedError": "diptych.errors",
+    "IndexDamagedError": "diptych.errors",
+    "IndexUnsafeError": "diptych.errors",
+    "IndexNewerError": "diptych.errors",
     "QueryError": "diptych.errors",
     "FilterError": "diptych.errors",
     "PatternError": "diptych.errors",
-    "SearchIndexError": "diptych.errors",
-    "IndexModelError": "diptych.errors",
-    "IndexBusyError": "diptych.errors",
-    "IndexDirectoryError": "diptych.errors",
-    "IndexNotWritableError": "diptych.errors",
-    "IndexUntrustedError": "diptych.errors",
-    "IndexDamagedError": "diptych.errors",
-    "ReaderProcessError": "diptych.errors",
+    "VectorFilesError": "diptych.errors",
+    "FileError": "diptych.errors",
+    "JSONError": "diptych.errors",
+    "FetchError": "diptych.errors",
+    "TooSlowError": "diptych.errors",
+    "OutputError": "diptych.errors",
+    "Setting": "diptych.errors",
 }
-
-__all__ = ["__version__", *_HOMES]
-
 
 # Old public name -> new name, until version 0.3.
 _RENAMED = {
@@ -134,11 +242,11 @@ def __getattr__(name: str) -> object:
 
         warn_renamed(f"diptych.{name}", f"diptych.{_RENAMED[name]}")
         name = _RENAMED[name]
-    if name not in _HOMES:
-        raise AttributeError(f"diptych has no {name!r}; it has {', '.join(_HOMES)}.")
+    if name not in _MODULES:
+        raise AttributeError(f"diptych has no {name!r}; it has {', '.join(_MODULES)}.")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

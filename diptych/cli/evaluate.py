@@ -125,9 +125,9 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _compare(folders: tuple[str, str], as_json: bool) -> int:
-    from diptych.evaluation.comparison import compare
+    from diptych.evaluation.comparison import compare_results
 
-    found = compare(*folders)
+    found = compare_results(*folders)
     if as_json:
         print_json({"first": folders[0], "second": folders[1], "rows": [_compared_json(each) for each in found]})
         return OK

@@ -4,7 +4,6 @@ import click
 
 from diptych.cli.options import json_option, print_json, say
 from diptych.cli.terminal import tell
-from diptych.extras import require
 
 
 @click.command("models")
@@ -15,17 +14,9 @@ def command(as_json: bool) -> None:
     \b
     diptych models --json
     """
-    require("counting the parameters of architectures", "torch")
-    from diptych.nets.clip import meta_model
-    from diptych.nets.presets import PRESETS
+    from diptych.training.architectures import architectures
 
-    rows = {}
-    for name, config in PRESETS.items():
-        rows[name] = {
-            "parameters": sum(p.numel() for p in meta_model(config).parameters()),
-            "image_size_px": config.image.image_size,
-            "dimensions": config.embed_dim,
-        }
+    rows = {name: architecture._asdict() for name, architecture in architectures().items()}
     if as_json:
         print_json(rows)
         return

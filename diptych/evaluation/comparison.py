@@ -36,7 +36,7 @@ class Compared(NamedTuple):
         return self.second - self.first
 
 
-def compare(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> list[Compared]:
+def compare_results(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> list[Compared]:
     """What two folders of results (or their results.jsonl) have in common. Where they hold several models, those of one
     name are compared with each other. Raises FileNotFoundError and DataError, also where nothing is in common."""
     one, other = ([row for row in read_results(place) if not row.get("error")] for place in (first, second))

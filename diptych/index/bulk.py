@@ -68,7 +68,7 @@ class Inputs(Protocol):
 
 
 @dataclass
-class Written:
+class BulkResult:
     """What a job has written, with what it found from before: shards, rows, captions, and what could not be read;
     `links` is how many lead out of the folder and were not followed, `skipped` what is no pair, by reason."""
 
@@ -91,7 +91,7 @@ def embed_in_bulk(
     follow_links: bool = False,
     allow_outside: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Written:
+) -> BulkResult:
     """Write the vectors of every picture of `source` to the folder `out`, and those of captions to out/texts.
 
     `source` is a folder of pictures, or pairs as `diptych.train` takes them. 00000.npy is (rows, dim) of `dtype`, unit
@@ -119,8 +119,8 @@ def _written(
     shard_size: int,
     dtype: np.dtype,
     progress: Callable[[int, int], None],
-) -> Written:
-    total, written = len(inputs.names), Written(links=inputs.links, skipped=dict(inputs.skipped))
+) -> BulkResult:
+    total, written = len(inputs.names), BulkResult(links=inputs.links, skipped=dict(inputs.skipped))
     for number, start in enumerate(range(0, total, shard_size)):
         stop = min(start + shard_size, total)
         shard = _Shard(folder, f"{number:05}", model, dtype)
@@ -195,7 +195,7 @@ class _Shard:
     def is_whole(self) -> bool:
         return (self.folder / f"{self.name}.json").is_file()
 
-    def count(self, written: Written) -> None:
+    def count(self, written: BulkResult) -> None:
         path = self.folder / f"{self.name}.json"
         said = _said(path)
         try:

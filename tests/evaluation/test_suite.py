@@ -13,7 +13,7 @@ from diptych.cli import FAILED, INTERRUPTED, OK, PARTLY, USAGE
 from diptych.embedder import Embedder
 from diptych.errors import DataError
 from diptych.evaluation import results, suite
-from diptych.evaluation.comparison import array_of, compare
+from diptych.evaluation.comparison import array_of, compare_results
 from diptych.evaluation.sets.sets import Labelled, Pairs, open_set
 from diptych.evaluation.tasks import corruptions, tasks
 from diptych.evaluation.tasks.tasks import Job
@@ -264,7 +264,7 @@ def test_two_results_side_by_side(cli: Cli, tmp_path: Path) -> None:
 def test_other_pictures_are_not_paired(tmp_path: Path) -> None:
     a = write_results(tmp_path / "a", np.ones(9))
     b = write_results(tmp_path / "b", np.zeros(9), identity="other", split="val")
-    (top, _) = compare(a, b)
+    (top, _) = compare_results(a, b)
     assert top.difference == -100
     assert top.interval is None
     assert top.note == "with another split, other pictures, so no interval"
@@ -274,19 +274,19 @@ def test_what_cannot_be_compared(cli: Cli, tmp_path: Path) -> None:
     a = write_results(tmp_path / "a", np.ones(9))
     b = write_results(write_results(tmp_path / "b", np.zeros(9), model="x"), np.zeros(9), model="y")
     with pytest.raises(DataError, match="of m and of x, y; keep one model in each"):
-        compare(a, b)
+        compare_results(a, b)
     assert cli("evaluate", "--compare", a, tmp_path).code == FAILED
     assert cli("evaluate", "m", "--compare", a, b).code == USAGE
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / results.FILE).write_text("")
     with pytest.raises(DataError, match="no task on the same data set in common"):
-        compare(a, tmp_path / "c")
+        compare_results(a, tmp_path / "c")
 
 
 def test_captions_of_a_picture_go_together(model: Embedder, shards: Path, tmp_path: Path) -> None:
     """A model against itself: no metric differs, and each recall@1 has its interval."""
     suite.run(model, [suite.Entry("scenes", str(shards))], tmp_path)
-    found = {each.metric: each for each in compare(tmp_path, tmp_path)}
+    found = {each.metric: each for each in compare_results(tmp_path, tmp_path)}
     for metric in ("text_to_image_r1", "image_to_text_r1"):
         assert found[metric].interval == (0, 0, 0)
     assert {each.difference for each in found.values()} == {0}

@@ -35,7 +35,7 @@ MOST_PICTURES = 5000  # of a labelled set: 0.75 GB at 224 px, and an accuracy go
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-class Accuracy(NamedTuple):
+class ClassAccuracy(NamedTuple):
     """Shares in percent: of the pictures that get their own class, and the mean of that over the classes."""
 
     top_1: float
@@ -55,7 +55,7 @@ class Measure(NamedTuple):
 
     recall: metrics.Retrieval | None
     drift: Drift | None
-    zero_shot: dict[str, Accuracy]
+    zero_shot: dict[str, ClassAccuracy]
 
     @property
     def learnt(self) -> float | None:
@@ -107,7 +107,7 @@ class LabelledPictures:
         text += f"; {self.said}" if self.said else ""
         return f"{text}; could not be read: {bad}, the first {self.skipped[0].key}" if bad else text
 
-    def measure(self, engine: PyTorchEngine, tokenizer: Tokenizer) -> Accuracy:
+    def measure(self, engine: PyTorchEngine, tokenizer: Tokenizer) -> ClassAccuracy:
         """Zero-shot accuracy with the default prompts."""
         texts = embed_texts(engine, prompts(self.classes, PLAIN_TEMPLATES), tokenizer)
         classes = class_vectors(texts, len(PLAIN_TEMPLATES))
@@ -130,13 +130,13 @@ def _shown(path: Path, spec: Preprocess) -> np.ndarray | Skipped:
         return Skipped(str(path), error.reason)
 
 
-def accuracy(scores: Float[np.ndarray, "pictures classes"], labels: Int[np.ndarray, " pictures"]) -> Accuracy:
+def accuracy(scores: Float[np.ndarray, "pictures classes"], labels: Int[np.ndarray, " pictures"]) -> ClassAccuracy:
     """From each picture's score for each class. Ties, and scores that are no number, count against the model; a class
     without a picture counts in neither share."""
     own = scores[np.arange(len(labels)), labels][:, None]
     right = (~(scores < own)).sum(axis=1) == 1
     shares = [right[labels == label].mean() for label in np.unique(labels)]
-    return Accuracy(100 * float(right.mean()), 100 * float(np.mean(shares)))
+    return ClassAccuracy(100 * float(right.mean()), 100 * float(np.mean(shares)))
 
 
 @dataclass

@@ -20,7 +20,7 @@ from diptych.scoring.zero_shot import PLAIN_TEMPLATES, prompts
 from diptych.text.tokenizer import Tokenizer
 from diptych.training.finetuning import lora
 from diptych.training.finetuning.forgetting import (
-    Accuracy,
+    ClassAccuracy,
     Drift,
     Forgetting,
     LabelledPictures,
@@ -84,8 +84,8 @@ def test_accuracy_by_hand() -> None:
     """3 of 4, 0 of 1, and no picture of class 1: 60 % of all, 37.5 % as the classes' mean. A tie is no hit."""
     labels = np.array([0, 0, 0, 0, 2])
     scores = np.array([[0.9, 0, 0], [0.9, 0.8, 0], [0.2, 0.1, 0.1], [0.5, 0.5, 0], [0.3, 0.2, np.nan]])
-    assert accuracy(scores, labels) == Accuracy(60.0, 37.5)
-    assert accuracy(np.ones((5, 3)), labels) == Accuracy(0, 0)
+    assert accuracy(scores, labels) == ClassAccuracy(60.0, 37.5)
+    assert accuracy(np.ones((5, 3)), labels) == ClassAccuracy(0, 0)
 
 
 class Painter(torch.nn.Module):
@@ -115,8 +115,8 @@ def tokenizer(tiny_model: Path) -> Tokenizer:
 
 def test_zero_shot_of_a_model_that_can_be_followed(colours: Path, tokenizer: Tokenizer) -> None:
     name, probe = str(colours), Probe(None, [LabelledPictures.read(str(colours), SPEC)], tokenizer, SPEC, CPU)
-    assert probe.measure(Painter(tokenizer, "red green blue")).zero_shot == {name: Accuracy(100, 100)}
-    assert probe.measure(Painter(tokenizer, "")).zero_shot == {name: Accuracy(0, 0)}  # all classes alike
+    assert probe.measure(Painter(tokenizer, "red green blue")).zero_shot == {name: ClassAccuracy(100, 100)}
+    assert probe.measure(Painter(tokenizer, "")).zero_shot == {name: ClassAccuracy(0, 0)}  # all classes alike
     measure = probe.measure(Painter(tokenizer, "blue green"))  # red is as near to grey, "red", as to nothing else
     assert measure.zero_shot[name] == pytest.approx((100, 100))
     one = probe.measure(Painter(tokenizer, "blue"))  # red and green are alike for it
@@ -215,7 +215,7 @@ def test_forgetting_is_seen(
 def measured(recall: float | None, *accuracies: float) -> Measure:
     retrieval = None if recall is None else Retrieval(Recall(recall, recall, recall), Recall(recall, recall, recall))
     drift = None if recall is None else Drift(0.75, 0.5)
-    return Measure(retrieval, drift, {f"set {i}": Accuracy(10.0, each) for i, each in enumerate(accuracies)})
+    return Measure(retrieval, drift, {f"set {i}": ClassAccuracy(10.0, each) for i, each in enumerate(accuracies)})
 
 
 LINE = {0.0: measured(10, 80, 40), 0.5: measured(28, 76, 38), 1.0: measured(30, 60, 20)}
