@@ -221,7 +221,8 @@ class IndexDamagedError(SearchIndexError):
     """The catalog's file is damaged or is not a catalog."""
 
     remedy = (
-        "`diptych doctor FOLDER --mend` saves what can be read and moves the rest aside; ",
+        Setting("repair", True, "diptych.examine"),
+        " recovers what can be read and moves the rest aside; ",
         Setting("reindex", True, "index.update"),
         " makes all anew.",
     )

@@ -297,7 +297,7 @@ def test_filters_take_dates_and_paths() -> None:
 def test_a_finding_reads_well() -> None:
     finding = diptych.Finding("it is old", ["call ", diptych.Setting("reindex", True, "index.update")])
     assert str(finding) == "it is old: call index.update(reindex=True)"
-    assert str(finding._replace(mended=True)) == "it is old: mended"
+    assert str(finding._replace(repaired=True)) == "it is old: repaired"
 
 
 # --- queries and what notebooks show

@@ -30,7 +30,7 @@ def show_cache(clear: bool, as_json: bool) -> int:
     if clear:
         print_status(f"deleted {_megabytes(freed)}")
     elif any(entry.files for entry in entries):
-        print_status("--empty deletes these files. huggingface_hub keeps models from the hub: hf cache ls")
+        print_status("--clear deletes these files. huggingface_hub keeps models from the hub: hf cache ls")
     return FAILED if not_removed else OK
 
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from diptych.cli import trusting
 from diptych.cli.cache import show_cache
 from diptych.cli.exit_codes import FAILED, OK, PARTLY
-from diptych.cli.options import model_options, open_model, print_json, say
-from diptych.cli.terminal import tell
-from diptych.cli.trusting import forget, known_indexes, opened, trust_in, trust_option
+from diptych.cli.options import model_options, open_model, print_json, print_status
+from diptych.cli.terminal import print_result
+from diptych.cli.trusting import known_indexes, opened, trust_in, trust_option
 from diptych.cli.wording import notice
 from diptych.engines import EngineName
 from diptych.errors import SearchIndexError
@@ -24,72 +25,81 @@ if TYPE_CHECKING:
     from diptych.index.doctor import Finding
     from diptych.index.local import LocalIndex
 
-MOST_UNREAD = 20
+MAX_UNREAD = 20
 
 
 @click.command("doctor")
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False))
-@click.option("--mend", is_flag=True, help="Repair what can be repaired.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired.")
 @click.option(
-    "--index", "place", metavar="DIR", type=click.Path(file_okay=False), help="Where the index is, if elsewhere."
+    "--index", "index_dir", metavar="DIR", type=click.Path(file_okay=False), help="The index directory, if elsewhere."
 )
 @trust_option
-@click.option("--forget", "is_forgotten", is_flag=True, help="Take back that the index was made or accepted here.")
-@click.option("--cache", is_flag=True, help="Show what is kept in the user's cache.")
-@click.option("--empty", is_flag=True, help="With --cache: remove it.")
+@click.option("--revoke-trust", is_flag=True, help="Treat the index as one that was neither made nor accepted here.")
+@click.option("--cache", is_flag=True, help="Show the files in the user's cache.")
+@click.option("--clear", is_flag=True, help="With --cache: delete the cached files.")
 @model_options
 def command(
-    folder: str | None, mend: bool, place: str | None, trust: bool, is_forgotten: bool, cache: bool, empty: bool,
+    folder: str | None, repair: bool, index_dir: str | None, trust: bool, revoke_trust: bool, cache: bool, clear: bool,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Say what is wrong with the index of FOLDER, or, without one, with the model named, or with this installation.
+    """Check the index of FOLDER. Without FOLDER, check the model that --model names, or this installation.
 
     \b
     diptych doctor
-    diptych doctor ~/Pictures --mend
+    diptych doctor ~/Pictures --repair
     diptych doctor --model openai/clip-vit-base-patch32
-    diptych doctor --cache --empty
+    diptych doctor --cache --clear
     """
-    if cache or empty:
-        if not cache or folder or place or model:
-            raise click.UsageError("--cache stands alone, or with --empty.")
-        return show_cache(empty, as_json)
-    if is_forgotten and (mend or trust or not (folder or place)):
-        raise click.UsageError("--forget goes with FOLDER alone, or with --index.")
-    from diptych.index.doctor import examine
+    is_index = folder is not None or index_dir is not None
+    if cache or clear:
+        if not cache or is_index or model:
+            raise click.UsageError("--cache takes no other argument but --clear.")
+        return show_cache(clear, as_json)
+    if revoke_trust and (repair or trust or not is_index):
+        raise click.UsageError("--revoke-trust takes FOLDER or --index, and no --repair or --trust.")
+    if is_index:
+        opener = bound(open_model, device=device, activation=activation, engine=engine)
+        settings = {"model": model, "index": index_dir, "open_model": opener, "trust": trust}
+        with opened(folder or ".", opens_model=False, **settings) as index:
+            return trusting.revoke(index, as_json) if revoke_trust else _check_index(index, repair, as_json)
     from diptych.installation import installation, of_model
 
-    unread: dict[str, str] = {}
-    partial: dict[str, str] = {}
-    if folder is None and place is None and model:
+    if model:
         facts, findings = of_model(open_model(model, device, activation, engine))
-    elif folder is None and place is None:
+    else:
         facts, findings = installation()
         facts |= {"terminal": _terminal(), **known_indexes()}
-    else:
-        from diptych.media.path_patterns import inside
+    return _report(facts, findings, {}, {}, as_json)
 
-        opener = bound(open_model, device=device, activation=activation, engine=engine)
-        settings = {"model": model, "index": place, "open_model": opener, "trust": trust}
-        with opened(folder or ".", opens_model=False, **settings) as index:
-            if is_forgotten:
-                return forget(index, as_json)
-            findings = examine(index, mend=mend)
-            facts = {"trust": trust_in(index)} if findings else _facts(index)
-            with suppress(SearchIndexError, sqlite3.DatabaseError):  # of which the findings tell
-                unread = {path: message for path, (_, message) in index.failures().items()}
-                partial = index.catalog.partial(*inside(index.under))
-    left = [finding for finding in findings if not finding.mended]
+
+def _check_index(index: LocalIndex, repair: bool, as_json: bool) -> int:
+    from diptych.index.doctor import examine
+    from diptych.media.path_patterns import inside
+
+    unread, partial = dict[str, str](), dict[str, str]()
+    findings = examine(index, repair=repair)
+    facts = {"trust": trust_in(index)} if findings else _facts(index)
+    with suppress(SearchIndexError, sqlite3.DatabaseError):  # a finding already
+        unread = {path: message for path, (_, message) in index.failures().items()}
+        partial = index.catalog.partial(*inside(index.under))
+    return _report(facts, findings, unread, partial, as_json)
+
+
+def _report(
+    facts: dict[str, str], findings: Sequence[Finding], unread: dict[str, str], partial: dict[str, str], as_json: bool
+) -> int:
+    """Print the result; the exit code."""
     if as_json:
-        found = {"facts": facts, "findings": [_json(finding) for finding in findings]}
-        print_json({**found, "unread": unread, "partial": partial})
+        result = {"facts": facts, "findings": [_json(finding) for finding in findings]}
+        print_json({**result, "unread": unread, "partial": partial})
     else:
         _print(facts, findings)
         _print_files("not read", list(unread.values()))
-        _print_files("read in part", [f"{path}: {what}" for path, what in partial.items()])
+        _print_files("read in part", [f"{path}: {missing}" for path, missing in partial.items()])
         if not findings and not unread:
-            say("nothing is wrong")
-    if left:
+            print_status("nothing is wrong")
+    if not all(finding.repaired for finding in findings):
         return FAILED
     return PARTLY if unread else OK
 
@@ -97,22 +107,22 @@ def command(
 def _print(facts: dict[str, str], findings: Sequence[Finding]) -> None:
     width = max(map(len, facts), default=0)
     for name, fact in facts.items():
-        tell(f"{name:{width}}  {fact}", fold=False)
+        print_result(f"{name:{width}}  {fact}", fold=False)
     for finding in findings:
-        tell(f"{'mended' if finding.mended else 'wrong'}: {notice(finding.what)}", fold=False)
-        tell(f"  {notice(finding.remedy)}", fold=False)
+        print_result(f"{'repaired' if finding.repaired else 'wrong'}: {notice(finding.problem)}", fold=False)
+        print_result(f"  {notice(finding.remedy)}", fold=False)
 
 
 def _json(finding: Finding) -> dict[str, object]:
-    return {"what": notice(finding.what), "remedy": notice(finding.remedy), "mended": finding.mended}
+    return {"what": notice(finding.problem), "remedy": notice(finding.remedy), "mended": finding.repaired}
 
 
-def _print_files(what: str, messages: Sequence[str]) -> None:
-    """Files that are no fault of the index; a search names them once alone."""
-    for message in messages[:MOST_UNREAD]:
-        tell(f"{what}: {message}", fold=False)
-    if len(messages) > MOST_UNREAD:
-        tell(f"and {len(messages) - MOST_UNREAD:,} more {what} (--json has all)")
+def _print_files(status: str, messages: Sequence[str]) -> None:
+    """Files with problems of their own; the index is fine."""
+    for message in messages[:MAX_UNREAD]:
+        print_result(f"{status}: {message}", fold=False)
+    if len(messages) > MAX_UNREAD:
+        print_result(f"and {len(messages) - MAX_UNREAD:,} more {status} (--json lists all)")
 
 
 def _facts(index: LocalIndex) -> dict[str, str]:
@@ -129,7 +139,7 @@ def _counts(counts: dict[str, int]) -> dict[str, str]:
 
 
 def _terminal() -> str:
-    """How pictures are drawn in this terminal."""
+    """How this terminal shows pictures."""
     from diptych.cli.previews import choose
 
     return f"{os.environ.get('TERM', 'unknown')}; pictures as {choose()}"

@@ -29,7 +29,7 @@ from diptych.cli.options import (
     stages,
 )
 from diptych.cli.terminal import print_result
-from diptych.cli.trusting import opened, report_unremembered, trust_option
+from diptych.cli.trusting import opened, report_links_not_remembered, trust_option
 from diptych.engines import EngineName
 from diptych.errors import PatternError, SearchIndexError
 
@@ -134,7 +134,7 @@ def command(
     settings = {"model": model, "index": index_dir, "open_model": opener, "trust": trust, **rules}
     with _interrupt_on_sigterm(), opened(folder, **settings) as index:
         if not reindex:
-            report_unremembered(index, follow_links)
+            report_links_not_remembered(index, follow_links)
         if watch:
             return _watch(index, as_json)
         if vectors and index.under:

@@ -11,6 +11,7 @@ UNTIL = "0.3"
 # Command -> old flag -> new flag.
 RENAMED: dict[str, dict[str, str]] = {
     "classify": {"--places": "--patches", "--each": "--multi-label"},
+    "doctor": {"--mend": "--repair", "--empty": "--clear", "--forget": "--revoke-trust"},
     "search": {"--place": "--box"},
 }
 # Command -> (flag, old value) -> new value.

@@ -32,7 +32,7 @@ from diptych.cli.options import (
 from diptych.cli.search_words import no_such_option, split_text_and_folders
 from diptych.cli.sections import Sectioned
 from diptych.cli.terms import OPTIONS, in_order, query_of
-from diptych.cli.trusting import opened, report_unremembered, trust_option
+from diptych.cli.trusting import opened, report_links_not_remembered, trust_option
 
 if TYPE_CHECKING:
     from diptych.failures import Failure
@@ -190,7 +190,7 @@ def _open_targets(folders: Sequence[str], options: Mapping[str, Any]) -> Iterato
                 folder, model=options["model"], index=options["index_dir"], follow_links=options["follow_links"],
                 open_model=opener, trust=options["trust"],
             )  # fmt: skip
-            report_unremembered(index, options["follow_links"])
+            report_links_not_remembered(index, options["follow_links"])
             if not any(index.folder.is_relative_to(other.folder) and index.root == other.root for other, _ in targets):
                 targets.append(_SearchTarget(stack.enter_context(index), folder))
         existing = [index for index, _ in targets if index.exists]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "index.update": "index FOLDER",
     "diptych.open_index": "index FOLDER",
-    "diptych.doctor": "doctor FOLDER",
+    "diptych.examine": "doctor FOLDER",
     "diptych.train": "train",
     "diptych.convert": "convert MODEL TARGET",
 }

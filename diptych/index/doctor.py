@@ -1,4 +1,4 @@
-"""What is wrong with an index, and mending what can be mended."""
+"""Finds what is wrong with an index, and repairs it where possible."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from diptych.deprecation import RenamedAttribute, renamed_arguments
 from diptych.errors import (
     IndexBusyError,
     IndexDamagedError,
@@ -35,130 +36,137 @@ from diptych.storage.lock import holder, left_behind
 if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
 
-LITTLE_BYTES = 200 * 2**20  # less room than this on the disk is worth a word
-_MOST_NAMED = 3
-_ANEW = "`diptych index FOLDER` makes one anew"
+MIN_FREE_BYTES = 200 * 2**20  # a finding if the disk has less
+_MAX_NAMED = 3
+_NEW_INDEX = "`diptych index FOLDER` makes a new one"
+_REPAIR = Setting("repair", True, "diptych.examine")
+_INDEX_DIR = Setting("index", "DIR", "diptych.open_index")
 _REINDEX = Setting("reindex", True, "index.update")
 
 
 class Finding(NamedTuple):
-    """Something that is wrong: what it is, what to do about it, and whether that was done. Each face words arguments
-    in its own way, as those of errors."""
+    """A problem, its remedy, and whether it has been repaired. Arguments in `problem` and `remedy` are worded per
+    interface, as in errors."""
 
-    what: MessageParts
+    problem: MessageParts
     remedy: MessageParts
-    mended: bool = False
+    repaired: bool = False
+
+    what = RenamedAttribute("what", "problem")
+    mended = RenamedAttribute("mended", "repaired")
 
     def __str__(self) -> str:
-        return f"{format_message(self.what)}: {'mended' if self.mended else format_message(self.remedy)}"
+        return f"{format_message(self.problem)}: {'repaired' if self.repaired else format_message(self.remedy)}"
 
 
-def examine(index: LocalIndex | str | os.PathLike[str], *, mend: bool = False) -> list[Finding]:
-    """Look through an index, or that of a folder: its place, what lies there that is none of its own, its
-    catalog down to each vector, its caches, its model. With `mend`, what can be repaired is: links and devices are
-    removed, journals that are not ours are put aside, a damaged catalog is replaced by what can be read of it (the old
-    one is kept as NAME.broken), broken rows are dropped, so that the next update embeds their files again, and caches
-    are built anew.
+@renamed_arguments(mend="repair")
+def examine(index: LocalIndex | str | os.PathLike[str], *, repair: bool = False) -> list[Finding]:
+    """Check an index, or that of a folder: its directory, foreign files in it, its catalog down to each vector, its
+    caches, and its model. `repair` removes links and devices, moves foreign journals aside, replaces a damaged catalog
+    by its readable part (the old one is kept as NAME.broken), drops invalid rows, whose files the next update embeds
+    again, and rebuilds caches.
 
-    Raises IndexDirectoryError where there is no index, IndexBusyError where `mend` meets another process that updates.
+    Raises IndexDirectoryError if there is no index, IndexBusyError if another process updates it during `repair`.
     """
     if isinstance(index, str | os.PathLike):
         with open_index(index) as opened:
-            return examine(opened, mend=mend)
-    if index.directory.status(index.catalog_path.name) is None and not _is_foreign(index):
-        raise IndexDirectoryError(f"{index.place} holds no index; `diptych index FOLDER` makes one.")
-    place = list(_of_place(index, mend))  # before our own lock covers what another left behind
-    if not mend:
-        return [*place, *_of_contents(index, mend=False)]
+            return examine(opened, repair=repair)
+    if index.directory.status(index.catalog_path.name) is None and not _has_foreign_files(index):
+        raise IndexDirectoryError(f"{index.place} contains no index; `diptych index FOLDER` makes one.")
+    index_dir_findings = list(_check_directory(index, repair))  # before our own lock hides a stale one
+    if not repair:
+        return [*index_dir_findings, *_check_contents(index, repair=False)]
     with index.locked():
-        return [*place, *_of_contents(index, mend=True)]
+        return [*index_dir_findings, *_check_contents(index, repair=True)]
 
 
-def _of_contents(index: LocalIndex, *, mend: bool) -> Iterator[Finding]:
-    if _is_foreign(index):
+def _check_contents(index: LocalIndex, *, repair: bool) -> Iterator[Finding]:
+    if _has_foreign_files(index):
         return
-    beside = [*_of_second_names(index, [index.catalog_path.name, index.on_disk.new_catalog_path.name], mend)]
-    beside += _of_companions(index, mend)
-    yield from beside
-    if beside and not mend:
+    file_findings = [*_check_hard_links(index, [index.catalog_path.name, index.on_disk.new_catalog_path.name], repair)]
+    file_findings += _check_journals(index, repair)
+    yield from file_findings
+    if file_findings and not repair:
         return
-    if not index.exists:  # it was no file, or holds nothing
+    if not index.exists:  # it is not a file, or is empty
         if index.directory.size(index.catalog_path.name) is not None:
-            yield Finding(f"{index.catalog_path} is empty", _ANEW, mend)
-            if mend:
+            yield Finding(f"{index.catalog_path} is empty", _NEW_INDEX, repair)
+            if repair:
                 remove(index.catalog_path)
         return
     damage = _damage(index)
     if damage:
-        yield (found := _recovered(index, damage) if mend else Finding(damage, "diptych doctor FOLDER --mend"))
-        if not (found.mended and index.exists):
+        yield (found := _recovered(index, damage) if repair else Finding(damage, [_REPAIR, " repairs it"]))
+        if not (found.repaired and index.exists):
             return
-    yield from _of_caches(index, mend)  # before the rows, whose mending changes what a cache should hold
-    yield from _of_rows(index, mend)
-    if mend:
+    yield from _check_caches(index, repair)  # before the rows: repairing these makes caches stale
+    yield from _check_rows(index, repair)
+    if repair:
         caches.refresh(index.catalog, index.place, index.catalog.facts(), index.catalog.counts())
-    yield from _of_model(index)
+    yield from _check_model(index)
 
 
-# --- the place
+# --- the directory
 
 
-def _of_place(index: LocalIndex, mend: bool) -> Iterator[Finding]:
+def _check_directory(index: LocalIndex, repair: bool) -> Iterator[Finding]:
     directory = index.directory
-    yield from _of_foreign(index, mend)
+    yield from _check_foreign_files(index, repair)
     for path in _folders_in_the_way(index):
-        remedy = f"it is called {move_damaged_aside(path)} now" if mend else "--mend moves it aside"
-        yield Finding(f"{path} is a folder, in the place of a file", remedy, mend)
+        remedy = f"it is now {move_damaged_aside(path)}" if repair else [_REPAIR, " moves it aside"]
+        yield Finding(f"{path} is a folder instead of a file", remedy, repair)
     if left_behind(directory.path / caches.LOCK):
-        yield Finding("an update was killed before its end", "nothing is lost; `diptych index FOLDER` goes on", mend)
+        yield Finding("an update was killed", "nothing is lost; `diptych index FOLDER` continues it", repair)
     is_there = directory.status(index.catalog_path.name) is not None
     if not (directory.is_writable() and (not is_there or directory.is_writable(index.catalog_path.name))):
         yield Finding(
-            f"{directory} cannot be written", "change its permissions, or keep the index elsewhere: --index DIR"
+            f"{directory} is not writable", ["change its permissions, or keep the index elsewhere with ", _INDEX_DIR]
         )
-    if (free := directory.free_bytes()) < LITTLE_BYTES:
-        yield Finding(f"the disk of {directory} has {free / 2**20:.0f} MB left", "make room, or use --index DIR")
+    if (free := directory.free_bytes()) < MIN_FREE_BYTES:
+        yield Finding(f"the disk of {directory} has {free / 2**20:.0f} MB left", ["make room, or use ", _INDEX_DIR])
     is_begun = directory.status(index.on_disk.new_catalog_path.name) is not None
-    if is_begun and (mend or not holder(directory.path / caches.LOCK)):
+    if is_begun and (repair or not holder(directory.path / caches.LOCK)):
         yield Finding(
-            "a reindexing was begun and not finished",
-            f"`diptych index FOLDER --reindex` goes on with it; to give it up, remove {index.on_disk.new_catalog_path}",
+            "a reindexing was not finished",
+            [_REINDEX, f" continues it; to give it up, remove {index.on_disk.new_catalog_path}"],
         )
 
 
-def _of_foreign(index: LocalIndex, mend: bool) -> Iterator[Finding]:
-    """Links and devices, which are removed; and a lock that is another file as well."""
+def _check_foreign_files(index: LocalIndex, repair: bool) -> Iterator[Finding]:
+    """Links and devices, and a hard-linked lock."""
     for found in list(index.directory.foreign()):
-        if mend:
+        if repair:
             found.directory.remove(found.name)
-        remedy = "it is removed; nothing was done with it before" if mend else "an index has none: --mend removes it"
-        yield Finding(f"{found.path} is {found.what}", remedy, mend)
-    yield from _of_second_names(index, [caches.LOCK], mend)
+        remedy = "it is removed; it was not used" if repair else ["an index has none: ", _REPAIR, " removes it"]
+        yield Finding(f"{found.path} is {found.what}", remedy, repair)
+    yield from _check_hard_links(index, [caches.LOCK], repair)
 
 
-def _of_second_names(index: LocalIndex, names: Sequence[str], mend: bool) -> Iterator[Finding]:
-    """Files that are written to in place, and are another file as well, by a hard link."""
+def _check_hard_links(index: LocalIndex, names: Sequence[str], repair: bool) -> Iterator[Finding]:
+    """Files that are written in-place and have other names, by hard links."""
     for name in names:
         status = index.directory.status(name)
         if status is None or not stat.S_ISREG(status.st_mode) or status.st_nlink < 2:
             continue
-        if mend:
-            index.close()  # which closing the file again would take its locks from
+        if repair:
+            index.close()  # closing the file later would release its locks
             index.directory.own(name)
-        what = f"{index.directory.path / name} is a hard link to a file with other names"
-        yield Finding(what, "a copy is in its place now" if mend else "--mend puts a copy in its place", mend)
+        problem = f"{index.directory.path / name} is a hard link to a file with other names"
+        remedy = "a copy replaces it" if repair else [_REPAIR, " replaces it by a copy"]
+        yield Finding(problem, remedy, repair)
 
 
-def _of_companions(index: LocalIndex, mend: bool) -> Iterator[Finding]:
-    """What SQLite would act on and diptych did not make."""
+def _check_journals(index: LocalIndex, repair: bool) -> Iterator[Finding]:
+    """Journals that diptych did not write, but SQLite would apply."""
     for path in (index.catalog_path, index.on_disk.new_catalog_path):
         for name, fault in index.directory.companion_faults(path.name, recover=index.on_disk.recovers):
-            remedy = f"it is called {move_damaged_aside(path.with_name(name))} now" if mend else "--mend moves it aside"
-            yield Finding(fault.problem, remedy, mend)
+            aside = move_damaged_aside(path.with_name(name)) if repair else None
+            remedy = f"it is now {aside}" if aside else [_REPAIR, " moves it aside"]
+            yield Finding(fault.problem, remedy, repair)
 
 
-def _is_foreign(index: LocalIndex) -> bool:
-    """Whether something is in the way that was told of already."""
+def _has_foreign_files(index: LocalIndex) -> bool:
+    """Whether there is a foreign file, which is a finding already."""
     return next(index.directory.foreign(), None) is not None
 
 
@@ -172,47 +180,46 @@ def _folders_in_the_way(index: LocalIndex) -> list[Path]:
 
 
 def _damage(index: LocalIndex) -> str | None:
-    """What SQLite says of a damaged catalog, and what such a one lacks."""
+    """SQLite's message about a damaged catalog, or how it is incomplete."""
     if damage := index.damage:
         return damage
     try:
-        said = [row[0] for row in index.catalog.rows("PRAGMA integrity_check(5)")]
+        messages = [row[0] for row in index.catalog.rows("PRAGMA integrity_check(5)")]
     except (IndexDamagedError, sqlite3.DatabaseError) as error:
         return str(error)
-    return None if said == ["ok"] else f"{index.catalog_path} is damaged: {'; '.join(map(str, said))}"
+    return None if messages == ["ok"] else f"{index.catalog_path} is damaged: {'; '.join(map(str, messages))}"
 
 
 def _recovered(index: LocalIndex, damage: str) -> Finding:
     index.close()
     form = facts_of(index.catalog_path).get("format")
     if isinstance(form, int) and form > FORMAT:
-        return Finding(damage, "update diptych; `diptych index FOLDER --reindex` makes it anew as this version does")
+        return Finding(damage, ["update diptych, or make a new index of this version's format with ", _REINDEX])
     try:
-        saved = recover(index.catalog_path, lambda: _likely_facts(index))
+        recovered = recover(index.catalog_path, lambda: _likely_facts(index))
     except SearchIndexError as error:
         return Finding(damage, [str(error.problem), " ", *error.remedy])
     except sqlite3.DatabaseError as error:
         return Finding(damage, str(error))
-    if not saved.has_facts:
-        lost = "nothing of it could be saved: its vectors, its model's name and what it left out are lost"
-        return Finding(damage, f"{lost}; it is called {saved.damaged_path} now, and {_ANEW}", True)
-    remedy = (
-        f"{saved.files:,} files were saved, `diptych index FOLDER` adds the rest; the old one is {saved.damaged_path}"
-    )
+    if not recovered.has_facts:
+        lost = "nothing could be recovered: its vectors, its model's name and its exclusions are lost"
+        return Finding(damage, f"{lost}; it is now {recovered.damaged_path}, and {_NEW_INDEX}", True)
+    old = f"the old catalog is {recovered.damaged_path}"
+    remedy = f"{recovered.files:,} files were recovered, `diptych index FOLDER` adds the rest; {old}"
     return Finding(damage, remedy, True)
 
 
 def _likely_facts(index: LocalIndex) -> dict[str, Any] | None:
-    """Whose vectors a catalog holds that does not say so any more: its caches do. None where they are gone, too. Raises
-    IndexModelError where that is not the model at hand."""
+    """The facts of a catalog whose own are unreadable, with the fingerprint that its caches record; None if they record
+    none. Raises IndexModelError if that is not the model at hand."""
     fingerprints = {caches.fingerprint_of(index.place, modality) for modality in MODALITIES} - {None, ""}
     if len(fingerprints) != 1:
         return None
     model = index.any_model
     if model.fingerprint not in fingerprints:
         raise IndexModelError(
-            f"{index.catalog_path} does not say any more which model made its vectors, and {model.source} did not.",
-            remedy=["Name the one that did with ", Setting("model"), ", or give them up with ", _REINDEX, "."],
+            f"{index.catalog_path} no longer records which model made its vectors; it was not {model.source}.",
+            remedy=["Name that model with ", Setting("model"), ", or embed everything again with ", _REINDEX, "."],
         )
     facts = facts_to_come(model, index.root, follow_links=_follows_links(index))
     index.trust.add_facts(facts)
@@ -223,35 +230,36 @@ def _follows_links(index: LocalIndex) -> bool:
     return bool(index.follow_links if index.damage else index.rules.follow_links)
 
 
-def _of_rows(index: LocalIndex, mend: bool) -> Iterator[Finding]:
+def _check_rows(index: LocalIndex, repair: bool) -> Iterator[Finding]:
     catalog, again = index.catalog, "`diptych index FOLDER` embeds their files again"
+    drops: MessageParts = "they are dropped" if repair else [_REPAIR, " drops them"]
     if unsound := catalog.unsound():
-        if mend:
+        if repair:
             catalog.forget(unsound)
-        some = ", ".join(list(unsound.values())[:_MOST_NAMED]) + (", ..." if len(unsound) > _MOST_NAMED else "")
-        what = f"{len(unsound):,} entries of the catalog are no files of {index.root}: {some}"
-        yield Finding(what, "they can be dropped: --mend", mend)
-    if strays := catalog.rows("SELECT count(*) FROM items WHERE file NOT IN (SELECT id FROM files)")[0][0]:
-        if mend:
+        some = ", ".join(list(unsound.values())[:_MAX_NAMED]) + (", ..." if len(unsound) > _MAX_NAMED else "")
+        problem = f"{len(unsound):,} entries of the catalog are not files of {index.root}: {some}"
+        yield Finding(problem, drops, repair)
+    if orphan_count := catalog.rows("SELECT count(*) FROM items WHERE file NOT IN (SELECT id FROM files)")[0][0]:
+        if repair:
             with catalog.writing() as db:
                 db.execute("DELETE FROM items WHERE file NOT IN (SELECT id FROM files)")
-        yield Finding(f"{strays:,} items belong to no file", "they can be dropped: --mend", mend)
-    if bad := _files_of_bad_vectors(catalog):
-        if mend:
-            catalog.forget(bad)
+        yield Finding(f"{orphan_count:,} items belong to no file", drops, repair)
+    if bad_files := _files_of_bad_vectors(catalog):
+        if repair:
+            catalog.forget(bad_files)
         yield Finding(
-            f"{len(bad):,} files have vectors that are cut short, no numbers or not of unit length", again, mend
+            f"{len(bad_files):,} files have vectors that are truncated, not finite or not of unit length", again, repair
         )
-    bare = "SELECT id FROM files WHERE reason IS NULL AND NOT EXISTS (SELECT 1 FROM items WHERE items.file = files.id)"
-    if empty := [id for (id,) in catalog.rows(bare)]:
-        if mend:
-            catalog.forget(empty)
-        yield Finding(f"{len(empty):,} files have nothing that could be found", again, mend)
+    has_items = "EXISTS (SELECT 1 FROM items WHERE items.file = files.id)"
+    if itemless_ids := [id for (id,) in catalog.rows(f"SELECT id FROM files WHERE reason IS NULL AND NOT {has_items}")]:
+        if repair:
+            catalog.forget(itemless_ids)
+        yield Finding(f"{len(itemless_ids):,} files have no items", again, repair)
 
 
 def _files_of_bad_vectors(catalog: Catalog) -> list[int]:
     dim = catalog.dim
-    bad = {file for (file,) in catalog.rows(
+    bad_files = {file for (file,) in catalog.rows(
         f"SELECT file FROM items WHERE typeof(file) = 'integer' AND (NOT ({sound_vector(dim)}) "
         "OR modality NOT IN ('picture', 'text'))",
     )}  # fmt: skip
@@ -262,14 +270,14 @@ def _files_of_bad_vectors(catalog: Catalog) -> list[int]:
     ):  # fmt: skip
         last = rows[-1][0]
         vectors = np.frombuffer(b"".join(vector for _, _, vector in rows), "<f2").reshape(-1, dim)
-        bad |= {rows[at][1] for at in np.flatnonzero(~are_unit(vectors))}
-    return sorted(bad)
+        bad_files |= {rows[at][1] for at in np.flatnonzero(~are_unit(vectors))}
+    return sorted(bad_files)
 
 
-# --- what depends on it
+# --- caches and model
 
 
-def _of_caches(index: LocalIndex, mend: bool) -> Iterator[Finding]:
+def _check_caches(index: LocalIndex, repair: bool) -> Iterator[Finding]:
     counts = index.catalog.counts()
     for modality in MODALITIES:
         if not (counts.pictures if modality == "picture" else counts.texts):
@@ -277,12 +285,14 @@ def _of_caches(index: LocalIndex, mend: bool) -> Iterator[Finding]:
         why = caches.fault(index.catalog, index.place, modality)
         if why is None:
             continue
-        if mend:
+        if repair:
             caches.discard(index.place, modality)
-        yield Finding(f"the search cache of {modality}s is not usable: {why}", "the next search builds it anew", mend)
+        yield Finding(
+            f"the search cache of {modality}s is not usable: {why}", "the next search builds it again", repair
+        )
 
 
-def _of_model(index: LocalIndex) -> Iterator[Finding]:
+def _check_model(index: LocalIndex) -> Iterator[Finding]:
     try:
         _ = index.model
     except IndexBusyError:
@@ -290,4 +300,4 @@ def _of_model(index: LocalIndex) -> Iterator[Finding]:
     except (IndexModelError, IndexUntrustedError) as error:
         yield Finding(error.problem, error.remedy)
     except (ValueError, OSError) as error:
-        yield Finding(str(error), ["name its model with ", Setting("model"), ", or replace all with ", _REINDEX])
+        yield Finding(str(error), ["name its model with ", Setting("model"), ", or make a new index with ", _REINDEX])

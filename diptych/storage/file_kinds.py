@@ -8,6 +8,7 @@ from pathlib import Path
 
 from diptych.errors import IndexDamagedError, IndexUnsafeError, SearchIndexError, Setting
 
+REPAIR = Setting("repair", True, "diptych.examine")
 _SHOWN = 200  # characters of where a link leads
 _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder", stat.S_IFREG: "a file"}
 
@@ -42,7 +43,7 @@ def fault_of(path: Path, status: os.stat_result, target: str | None, *, is_chang
     if is_changed and status.st_nlink > 1:
         return IndexUnsafeError(
             f"{path} is a hard link: its bytes are those of {status.st_nlink - 1} other names as well.",
-            remedy="Put a copy in its place; `diptych doctor FOLDER --mend` does that.",
+            remedy=["Replace it by a copy; ", REPAIR, " does that."],
         )
     return None
 
@@ -51,7 +52,7 @@ def unsafe(path: Path, what: str) -> IndexUnsafeError:
     """For a thing of any kind."""
     return IndexUnsafeError(
         f"{path} is {what}, and an index has plain files and folders alone; nothing was done with it.",
-        remedy="Remove it, or let `diptych doctor FOLDER --mend` do that.",
+        remedy=["Remove it; ", REPAIR, " does that."],
     )
 
 

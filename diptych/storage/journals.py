@@ -45,8 +45,8 @@ def check_journal(path: Path, file: IO[bytes], *, catalog_bytes: int, recover: b
             f"{path} says that an update of this index was interrupted, or goes on now. What it would undo is not "
             "trusted, for this index was not made here.",
             remedy=[
-                "Wait for the update; ", Setting("trust", True), " takes the index as it is, and undoes that; or "
-                "`diptych doctor FOLDER --mend` puts it aside, and ",
+                "Wait for the update; ", Setting("trust", True), " takes the index as it is, and undoes that; or ",
+                Setting("repair", True, "diptych.examine"), " moves it aside, and ",
                 Setting("reindex", True, "index.update"), " makes all anew.",
             ],
         )  # fmt: skip

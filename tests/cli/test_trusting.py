@@ -28,7 +28,7 @@ COMMANDS = {
     "reindex": ("index", "--reindex"),
     "duplicates": ("index", "duplicates"),
     "doctor": ("doctor",),
-    "mend": ("doctor", "--mend"),
+    "mend": ("doctor", "--repair"),
 }  # fmt: skip
 MINE = "neither made nor accepted here"
 
@@ -93,7 +93,7 @@ def test_no_command_asks_the_network_for_what_a_stranger_names(
     asks = f"the index in {downloaded / '.diptych'} was {MINE}, and asks for the model '{REPOSITORY}' (dated 20"
     assert (asks in told, f"made by diptych '{diptych.__version__}' as it says)" in told) == (True, True)
     other = "diptych index FOLDER --model MODEL" if "duplicates" in command else "--model MODEL"
-    assert f"--trust accepts it as it is, for good; {other} opens it with your own copy of that model; " in told
+    assert f"--trust accepts it as it is, permanently; {other} opens it with your own copy of that model; " in told
     assert "--reindex with a model named, such as bundled, reads the pictures anew." in told
     assert "Traceback" not in told
 
@@ -242,14 +242,14 @@ def test_one_that_was_altered_is_a_strangers_again(cli: Cli, hub: Hub, folder: P
 
 
 def test_trust_is_taken_back(cli: Cli, hub: Hub, downloaded: Path) -> None:
-    assert cli("doctor", downloaded, "--forget").code == NOTHING
+    assert cli("doctor", downloaded, "--revoke-trust").code == NOTHING
     assert cli("search", "a star", downloaded, "--trust").code == OK
     hub.requests.clear()
-    said = cli("doctor", downloaded, "--forget", "--json")
+    said = cli("doctor", downloaded, "--revoke-trust", "--json")
     assert (said.code, said.json) == (OK, {"index": str(downloaded / ".diptych"), "forgotten": True})
     assert (cli("search", "a star", downloaded).code, hub.requests) == (FAILED, [])
-    assert cli("doctor", "--forget").code == USAGE
-    assert cli("doctor", downloaded, "--forget", "--mend").code == USAGE
+    assert cli("doctor", "--revoke-trust").code == USAGE
+    assert cli("doctor", downloaded, "--revoke-trust", "--repair").code == USAGE
 
 
 def test_doctor_tells_which_indexes_are_known(
@@ -257,7 +257,7 @@ def test_doctor_tells_which_indexes_are_known(
 ) -> None:
     as_another_user(tmp_path, monkeypatch)
     said = cli("doctor").out
-    assert f"0 made or accepted here, as {tmp_path}/other/config/diptych has it" in said
+    assert f"0 made or accepted here, recorded in {tmp_path}/other/config/diptych" in said
     assert cli("index", folder, "--trust").code == OK
     said = cli("doctor").out
     assert "1 made or accepted here" in said
@@ -268,9 +268,9 @@ def test_that_the_bundled_model_wants_no_trust_is_said(
     cli: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_another_user(tmp_path, monkeypatch)
-    assert "wants none" not in cli("doctor", folder).out
+    assert "needs none" not in cli("doctor", folder).out
     name(folder, "bundled")
-    assert f"none, for it was {MINE}; the bundled model wants none" in cli("doctor", folder).out
+    assert f"none, because it was {MINE}; the bundled model needs none" in cli("doctor", folder).out
 
 
 def test_of_a_damaged_one_its_identity_tells_whose_it_is(
@@ -281,7 +281,7 @@ def test_of_a_damaged_one_its_identity_tells_whose_it_is(
     said = cli("doctor", folder)
     assert (said.code, "made here on 20" in said.out) == (FAILED, True), said.out
     as_another_user(tmp_path, monkeypatch)
-    assert "none, for it was neither made nor accepted here" in cli("doctor", folder).out
+    assert "none, because it was neither made nor accepted here" in cli("doctor", folder).out
 
 
 def test_an_index_apart_is_followed_to_its_folder_where_it_is_known(

@@ -123,7 +123,7 @@ def _command(photos: Path, choice: Random) -> list[str]:
         ["index", str(photos), "--reindex"],
         ["index", "duplicates", str(photos)],
         ["doctor", str(photos)],
-        ["doctor", str(photos), "--mend"],
+        ["doctor", str(photos), "--repair"],
     ]
     more = (["--json"] if choice.random() < 0.4 else []) + (["--trust"] if choice.random() < 0.5 else [])
     return choice.choice(lines) + more

@@ -1,4 +1,4 @@
-"""Whatever lies in the place of a catalog: `doctor --mend` and `index --reindex` get out, and say what was lost."""
+"""Whatever lies in the place of a catalog: `doctor --repair` and `index --reindex` get out, and say what was lost."""
 
 import os
 import shutil
@@ -123,12 +123,12 @@ def test_doctor_mends_it(
     said = cli("doctor", index.root, "--json")
     assert said.code == FAILED
     assert [finding["mended"] for finding in said.json["findings"]] == [False] * len(said.json["findings"])
-    said = cli("doctor", index.root, "--mend")
+    said = cli("doctor", index.root, "--repair")
     assert said.code == OK, said.out
     if saved:
-        assert f"{saved} files were saved" in said.out
+        assert f"{saved} files were recovered" in said.out
     elif damage is not cut:
-        assert any(words in said.out for words in ("makes one anew", "is called", "0 files were saved"))
+        assert any(words in said.out for words in ("makes a new one", "it is now", "0 files were recovered"))
     model.embedded = 0
     assert cli("index", index.root).code == OK
     if damage is not cut:
@@ -150,10 +150,10 @@ def test_a_reindexing_replaces_it(
 
 def test_what_was_another_programs_is_kept(cli: Cli, index: LocalIndex) -> None:
     a_folder(index.catalog_path)
-    cli("doctor", index.root, "--mend")
+    cli("doctor", index.root, "--repair")
     assert (index.place / "catalog.sqlite.broken" / "mine.txt").read_text() == "mine"
     another_programs(index.catalog_path)
-    said = cli("doctor", index.root, "--mend")
+    said = cli("doctor", index.root, "--repair")
     assert "catalog.sqlite.broken-2" in said.out
     with sqlite3.connect(index.place / "catalog.sqlite.broken-2") as db:
         assert db.execute("SELECT * FROM bookmarks").fetchall() == [(1, 2, 3)]
@@ -163,7 +163,7 @@ def test_what_was_another_programs_is_kept(cli: Cli, index: LocalIndex) -> None:
 def test_what_is_left_out_survives(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
     """Where SQLite can still read it."""
     sql("DROP TRIGGER item_added")(index.catalog_path)
-    cli("doctor", index.root, "--mend")
+    cli("doctor", index.root, "--repair")
     assert index.rules.exclude == ("*.gif",)
 
 
@@ -173,7 +173,7 @@ def test_another_commands_error_says_how_to_get_out(cli: Cli, index: LocalIndex,
         for command in (("index", index.root), ("search", "a star", index.root)):
             said = cli(*command)
             assert said.code == FAILED
-            assert "diptych doctor FOLDER --mend" in said.err
+            assert "diptych doctor FOLDER --repair" in said.err
             assert "--reindex" in said.err
             assert "Traceback" not in said.err
 
@@ -181,26 +181,26 @@ def test_another_commands_error_says_how_to_get_out(cli: Cli, index: LocalIndex,
 def test_a_first_page_is_mended_in_an_earlier_catalog_too(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
     as_earlier(index.catalog_path)
     zeroed(index.catalog_path)
-    said = cli("doctor", index.root, "--mend")
-    assert f"{PICTURES} files were saved" in said.out
+    said = cli("doctor", index.root, "--repair")
+    assert f"{PICTURES} files were recovered" in said.out
     assert all(one.outdated for one in index.catalog.files().values())
 
 
 def test_vectors_of_another_model_are_not_taken_for_its_own(
     cli: Cli, index: LocalIndex, model: PixelModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the catalog does not say any more whose they are, its caches do; where these are gone, nobody."""
+    """If the catalog no longer records their model, its caches do; without these, nothing does."""
     zeroed(index.catalog_path)
     other = PixelModel("pixels-2")
     with monkeypatch.context() as patched:
         patched.setattr("diptych.embedder.load", lambda name, **options: other)
-        said = cli("doctor", index.root, "--mend")
+        said = cli("doctor", index.root, "--repair")
     assert said.code == FAILED
-    assert "Name the one that did with --model, or give them up with diptych index FOLDER --reindex." in said.out
+    assert "Name that model with --model, or embed everything again with diptych index FOLDER --reindex." in said.out
     shutil.rmtree(index.place / "nearest-picture")
-    said = cli("doctor", index.root, "--mend")
+    said = cli("doctor", index.root, "--repair")
     assert said.code == OK
-    assert "nothing of it could be saved: its vectors, its model's name and what it left out are lost" in said.out
+    assert "nothing could be recovered: its vectors, its model's name and its exclusions are lost" in said.out
 
 
 def test_a_later_format_is_left_alone_and_replaced_where_that_is_asked_for(
@@ -210,7 +210,7 @@ def test_a_later_format_is_left_alone_and_replaced_where_that_is_asked_for(
     before = index.catalog_path.read_bytes()
     with pytest.raises(IndexNewerError, match=r"format 99.*Update diptych.*index.update\(reindex=True\)"):
         _ = index.catalog
-    said = cli("doctor", index.root, "--mend")
+    said = cli("doctor", index.root, "--repair")
     assert said.code == FAILED
     assert "update diptych" in said.out
     assert index.catalog_path.read_bytes() == before
@@ -228,7 +228,7 @@ def test_something_else_in_the_place_of_what_is_beside_it(
     path.write_text("x") if name == "nearest-picture" else path.mkdir()
     draw(index.root / "more.png", 77)
     (index.root / "0.png").unlink()
-    cli("doctor", index.root, "--mend")
+    cli("doctor", index.root, "--repair")
     assert cli("index", index.root).code == OK
     check(index, model)
 
@@ -253,7 +253,7 @@ def test_a_journal_of_noise_is_put_aside_by_the_doctor(cli: Cli, index: LocalInd
     assert said.code == FAILED
     assert f"{journal} is no journal of SQLite's" in said.err
     assert journal.read_bytes() == noise
-    assert cli("doctor", index.root, "--mend").code == OK
+    assert cli("doctor", index.root, "--repair").code == OK
     assert journal.with_name(f"{journal.name}.broken").read_bytes() == noise
     assert cli("index", index.root).code == OK
     check(index, model)
@@ -273,7 +273,9 @@ def test_a_catalog_in_the_making_that_is_damaged_is_begun_anew(cli: Cli, index: 
 
 def test_python_says_it_too(index: LocalIndex) -> None:
     zeroed(index.catalog_path)
-    with pytest.raises(IndexDamagedError, match=r"is damaged.*doctor FOLDER --mend.*index.update\(reindex=True\)"):
+    with pytest.raises(
+        IndexDamagedError, match=r"is damaged.*diptych\.examine\(repair=True\).*index.update\(reindex=True\)"
+    ):
         Catalog.open(index.catalog_path)
     assert index.damage is not None
     index.update(reindex=True)
@@ -289,7 +291,7 @@ def test_bytes_that_changed_anywhere(cli: Cli, index: LocalIndex, model: PixelMo
     places = dice.integers(0, (300, 16_384, 40_000)[seed % 3], 60)
     content[places] = dice.integers(0, 256, 60)
     content.tofile(index.catalog_path)
-    assert cli("doctor", index.root, "--mend").code == OK
+    assert cli("doctor", index.root, "--repair").code == OK
     assert cli("index", index.root).code == OK
     check(index, model)
 
@@ -298,6 +300,6 @@ def test_a_column_that_lost_its_name(cli: Cli, index: LocalIndex, model: PixelMo
     content = index.catalog_path.read_bytes()
     for name in (b"mtime_ns\xff", b"mtime_nx "):
         index.catalog_path.write_bytes(content.replace(b"mtime_ns ", name))
-        assert "doctor FOLDER --mend" in cli("index", index.root).err
-        assert f"{PICTURES} files were saved" in cli("doctor", index.root, "--mend").out
+        assert "doctor FOLDER --repair" in cli("index", index.root).err
+        assert f"{PICTURES} files were recovered" in cli("doctor", index.root, "--repair").out
         check(index, model)

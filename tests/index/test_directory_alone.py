@@ -169,7 +169,7 @@ def test_no_other_module_does(cli: Cli, watch: Watch, tmp_path: Path, monkeypatc
         (root / ".diptych" / "catalog.sqlite").write_bytes(b"noise" * 9000)
         (root / ".diptych" / "catalog.sqlite-journal").mkdir()
         watch.is_on = True
-        assert cli("doctor", root, "--mend").code == OK
+        assert cli("doctor", root, "--repair").code == OK
         assert cli("index", root).code == OK
     assert {module for _, module in seen} == {"directory"}
     assert {"open", "sqlite3.connect", "os.rename", "os.remove", "os.mkdir"} <= {event for event, _ in seen}

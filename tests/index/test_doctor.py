@@ -12,7 +12,7 @@ from index_model import PixelModel, draw
 
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.errors import IndexDirectoryError, format_message
-from diptych.index.doctor import Finding, examine
+from diptych.index.doctor import examine
 from diptych.index.local import LocalIndex, open_index
 from diptych.index.model import facts_to_come
 from diptych.installation import installation
@@ -38,8 +38,8 @@ def change(index: LocalIndex, sql: str, *parameters: object) -> None:
     db.close()
 
 
-def check_mended(index: LocalIndex, model: PixelModel, again: int) -> None:
-    """After mending nothing is wrong, and an update embeds `again` files and no more."""
+def check_repaired(index: LocalIndex, model: PixelModel, again: int) -> None:
+    """After a repair nothing is wrong, and an update embeds `again` files and no more."""
     assert examine(index) == []
     model.embedded = 0
     assert index.update().added == again
@@ -48,9 +48,9 @@ def check_mended(index: LocalIndex, model: PixelModel, again: int) -> None:
     assert examine(index) == []
 
 
-def test_a_sound_index(index: LocalIndex) -> None:
+def test_a_valid_index(index: LocalIndex) -> None:
     assert examine(index) == []
-    assert examine(index, mend=True) == []
+    assert examine(index, repair=True) == []
 
 
 def test_no_index(tmp_path: Path, model: PixelModel) -> None:
@@ -61,28 +61,28 @@ def test_no_index(tmp_path: Path, model: PixelModel) -> None:
 @pytest.mark.parametrize(
     ("vector", "count"),
     [(b"short", 1), (np.full(16, np.nan, "<f2").tobytes(), 1), (np.ones(16, "<f2").tobytes(), 1), ("text", 1)],
-    ids=["cut short", "NaN", "not unit", "no blob"],
+    ids=["truncated", "NaN", "not unit", "not a blob"],
 )
-def test_broken_vectors(index: LocalIndex, model: PixelModel, vector: object, count: int) -> None:
+def test_invalid_vectors(index: LocalIndex, model: PixelModel, vector: object, count: int) -> None:
     change(index, "UPDATE items SET vector = ? WHERE id = 7", vector)
     (found,) = examine(index)
-    assert found.what.startswith(f"{count} files have vectors")
-    assert not found.mended
-    assert [one.mended for one in examine(index, mend=True)] == [True]
-    check_mended(index, model, again=1)
+    assert found.problem.startswith(f"{count} files have vectors")
+    assert not found.repaired
+    assert [one.repaired for one in examine(index, repair=True)] == [True]
+    check_repaired(index, model, again=1)
 
 
 def test_items_without_a_file_and_files_without_items(index: LocalIndex, model: PixelModel) -> None:
     change(index, "DELETE FROM files WHERE id = 3")
     change(index, "DELETE FROM items WHERE file = 5")
-    found = [one.what for one in examine(index) if "cache" not in one.what]
-    assert found == ["1 items belong to no file", "1 files have nothing that could be found"]
-    examine(index, mend=True)
-    check_mended(index, model, again=2)
+    found = [one.problem for one in examine(index) if "cache" not in one.problem]
+    assert found == ["1 items belong to no file", "1 files have no items"]
+    examine(index, repair=True)
+    check_repaired(index, model, again=2)
 
 
 @pytest.mark.parametrize("pages", [(3,), (5, 6, 7), (-1,), (-2, -3)])
-def test_a_damaged_catalog_is_saved_as_far_as_it_can_be_read(
+def test_the_readable_part_of_a_damaged_catalog_is_recovered(
     index: LocalIndex, model: PixelModel, pages: tuple[int, ...]
 ) -> None:
     """Pages of noise: what is on others is kept, the rest is embedded again, and no vector changes its picture."""
@@ -95,9 +95,9 @@ def test_a_damaged_catalog_is_saved_as_far_as_it_can_be_read(
             file.seek((page % total) * size)
             file.write(os.urandom(size))
     damage = examine(index)
-    assert "damaged" in damage[0].what
-    found = examine(index, mend=True)[0]
-    assert found.mended
+    assert "damaged" in damage[0].problem
+    found = examine(index, repair=True)[0]
+    assert found.repaired
     assert index.catalog_path.with_name("catalog.sqlite.broken").exists()
     assert examine(index) == []
     index.update()
@@ -119,7 +119,7 @@ def test_only_the_lost_part_of_a_large_catalog_is_embedded_again(index: LocalInd
     with open(index.catalog_path, "r+b") as file:
         file.seek(damaged * size)
         file.write(b"\xff" * size)
-    assert examine(index, mend=True)[0].mended
+    assert examine(index, repair=True)[0].repaired
     model.embedded = 0
     done = index.update()
     assert index.catalog.counts().pictures == 600
@@ -139,45 +139,46 @@ def test_caches(index: LocalIndex, model: PixelModel, damage: str) -> None:
         index.catalog.forget([3])
     index.close()
     (found,) = examine(index)
-    assert found.what.startswith("the search cache of pictures is not usable")
-    assert [one.mended for one in examine(index, mend=True)] == [True]
+    assert found.problem.startswith("the search cache of pictures is not usable")
+    assert [one.repaired for one in examine(index, repair=True)] == [True]
     assert examine(index) == []
 
 
-def test_what_a_killed_update_left(index: LocalIndex) -> None:
+def test_the_remains_of_a_killed_update(index: LocalIndex) -> None:
     (index.place / "lock.json").write_text('{"pid": 1}')
     (found,) = examine(index)
-    assert "killed" in found.what
-    assert examine(index, mend=True) == [found._replace(mended=True)]
+    assert "killed" in found.problem
+    assert examine(index, repair=True) == [found._replace(repaired=True)]
     assert examine(index) == []
     index.on_disk.create(
         facts_to_come(index.model, index.root, follow_links=False), index.on_disk.new_catalog_path
     ).close()
     (found,) = examine(index)
-    assert "reindexing" in found.what
-    assert "--reindex" in found.remedy
+    assert "reindexing" in found.problem
+    assert "index.update(reindex=True)" in format_message(found.remedy)
 
 
 def test_another_model(index: LocalIndex) -> None:
     found = examine(open_index(index.root, model=PixelModel("pixels-2")))
-    assert "cannot be compared" in found[0].what
+    assert "cannot be compared" in found[0].problem
     assert "index.update(reindex=True)" in format_message(found[0].remedy)
 
 
 def test_a_disk_that_is_nearly_full(index: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(index.place)
-    monkeypatch.setattr("shutil.disk_usage", lambda place: usage._replace(free=5_000_000))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=5_000_000))
     (found,) = examine(index)
-    assert found == Finding(f"the disk of {index.place} has 5 MB left", "make room, or use --index DIR")
+    assert found.problem == f"the disk of {index.place} has 5 MB left"
+    assert format_message(found.remedy) == "make room, or use diptych.open_index(index=DIR)"
 
 
-def test_a_place_that_cannot_be_written(index: LocalIndex, ordinary_user: None) -> None:
+def test_a_directory_that_is_not_writable(index: LocalIndex, ordinary_user: None) -> None:
     index.place.chmod(0o555)
     try:
         (found,) = examine(index)
     finally:
         index.place.chmod(0o755)
-    assert "cannot be written" in found.what
+    assert "is not writable" in found.problem
 
 
 def test_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,8 +196,18 @@ def test_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diptych.engines.is_installed", lambda engine: engine == "openvino")
     found = installation()
     assert found.facts["engines"].startswith("openvino; PyTorch is not installed")
-    said = [finding.what for finding in found.findings]
-    assert said == ["no-such-package is not installed", "bundled model: libfoo.so is missing"]
+    assert [finding.problem for finding in found.findings] == [
+        "no-such-package is not installed",
+        "bundled model: libfoo.so is missing",
+    ]
+
+
+def test_the_names_of_an_earlier_version(index: LocalIndex) -> None:
+    change(index, "UPDATE items SET vector = x'00' WHERE id = 7")
+    with pytest.warns(DeprecationWarning, match=r"examine\(mend=\) is now repair="):
+        (finding,) = examine(index, mend=True)  # type: ignore[call-arg]
+    with pytest.warns(DeprecationWarning, match="is now"):
+        assert (finding.mended, finding.what) == (True, finding.problem)
 
 
 def test_the_command(cli: Cli, index: LocalIndex) -> None:
@@ -208,14 +219,14 @@ def test_the_command(cli: Cli, index: LocalIndex) -> None:
     said = cli("doctor", index.root, "--json")
     assert said.code == FAILED
     assert said.json["findings"][0]["mended"] is False
-    said = cli("doctor", index.root, "--mend")
+    said = cli("doctor", index.root, "--repair")
     assert said.code == OK
-    assert "mended: 1 files have vectors" in said.out
+    assert "repaired: 1 files have vectors" in said.out
     assert cli("doctor", index.root).code == OK
 
 
 def test_files_that_cannot_be_read_are_named(cli: Cli, index: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search names them once and counts them later; who asks hears of them here."""
+    """A search names them once and counts them later; the doctor names them all."""
     for name in ("one.jpg", "two.jpg"):
         (Path(index.root) / name).write_bytes(b"no picture")
     index.update()
@@ -224,5 +235,5 @@ def test_files_that_cannot_be_read_are_named(cli: Cli, index: LocalIndex, monkey
     assert "nothing is wrong" not in said.err
     assert "not read: one.jpg: not an image." in said.out
     assert set(cli("doctor", index.root, "--json").json["unread"]) == {"one.jpg", "two.jpg"}
-    monkeypatch.setattr("diptych.cli.doctor.MOST_UNREAD", 1)
-    assert "and 1 more not read (--json has all)" in cli("doctor", index.root).out
+    monkeypatch.setattr("diptych.cli.doctor.MAX_UNREAD", 1)
+    assert "and 1 more not read (--json lists all)" in cli("doctor", index.root).out

@@ -66,7 +66,7 @@ COMMANDS_OF_AN_INDEX = (
     ["search", "a red square", "{folder}"],
     ["index", "{folder}"],
     ["index", "duplicates", "{folder}"],
-    ["doctor", "{folder}", "--mend"],
+    ["doctor", "{folder}", "--repair"],
 )
 # Which files of an index are links: by their names or endings, or all of them.
 LINKED = ("all", "lock", ".gitignore", "catalog.sqlite", "catalog.sqlite-journal", ".vectors", ".rows", "rows.json")

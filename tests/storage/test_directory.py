@@ -113,7 +113,7 @@ def check_refused(said: Said, path: Path, what: str) -> None:
     assert said.code == FAILED
     assert str(path) in said.err + said.out
     assert what in said.err + said.out
-    assert "doctor FOLDER --mend" in said.err or "--mend" in said.out
+    assert "doctor FOLDER --repair" in said.err or "--repair" in said.out
     assert "Traceback" not in said.err
 
 
@@ -126,7 +126,7 @@ def test_a_link_in_it_is_neither_followed_nor_kept(cli: Cli, index: LocalIndex, 
         check_refused(cli(command, *words, index.root), path, "letter.txt")
         assert path.is_symlink()
         assert is_untouched(mine)
-    said = cli("doctor", index.root, "--mend")
+    said = cli("doctor", index.root, "--repair")
     assert f"{path} is a link to '{mine}'" in said.out
     assert not path.is_symlink()
     assert is_untouched(mine)
@@ -146,7 +146,7 @@ def test_what_is_no_plain_file_is_refused_by_what_it_is(
     make(path, mine)
     for command in (("search", "a star"), ("index",), ("doctor",)):
         check_refused(cli(*command, index.root), path, what)
-    cli("doctor", index.root, "--mend")
+    cli("doctor", index.root, "--repair")
     assert not os.path.lexists(path) or path.is_dir() or path.is_file()
     assert cli("index", index.root).code == OK
     assert is_untouched(mine)
@@ -158,7 +158,7 @@ def test_the_doctor_clears_what_keeps_an_index_from_being_made(cli: Cli, index: 
     index.place.mkdir()
     a_link(index.place / "lock", mine)
     check_refused(cli("index", index.root), index.place / "lock", "letter.txt")
-    assert cli("doctor", index.root, "--mend").code == OK
+    assert cli("doctor", index.root, "--repair").code == OK
     assert cli("index", index.root).code == OK
     assert is_untouched(mine)
 
@@ -180,7 +180,7 @@ def test_an_index_that_is_a_link_is_refused(cli: Cli, index: LocalIndex, mine: P
     index.place.symlink_to(elsewhere)
     (index.root / "below").mkdir()
     for folder in (index.root, index.root / "below"):
-        for command in (*COMMANDS, ("doctor", "--mend")):
+        for command in (*COMMANDS, ("doctor", "--repair")):
             said = cli(*command, folder)
             assert said.code == FAILED
             assert f"{index.place} is a link to '{elsewhere}'" in said.err
@@ -218,7 +218,7 @@ def test_a_second_name_of_a_file_elsewhere_is_not_written_to(
             assert said.code == FAILED
             assert f"{path} is a hard link" in said.err
         assert is_untouched(mine)
-    cli("doctor", index.root, "--mend")
+    cli("doctor", index.root, "--repair")
     assert is_untouched(mine)
     assert cli("index", index.root).code == OK
     assert is_untouched(mine)

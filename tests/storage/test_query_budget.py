@@ -118,11 +118,11 @@ def test_no_copy_is_made_that_the_disk_has_no_room_for(
     before = sorted(index.place.iterdir())
     with monkeypatch.context() as patch:
         patch.setattr(IndexDirectory, "free_bytes", lambda _: len(content) - 1)
-        said = cli("doctor", index.root, "--mend")
+        said = cli("doctor", index.root, "--repair")
     assert (said.code, index.catalog_path.read_bytes()) == (FAILED, content)
     assert "more than the disk has free" in said.out
     assert sorted(index.place.iterdir()) == before
-    assert cli("doctor", index.root, "--mend").code == OK
+    assert cli("doctor", index.root, "--repair").code == OK
 
 
 def test_items_out_of_order_are_not_gone_through_for_ever(index: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:

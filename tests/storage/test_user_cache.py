@@ -29,15 +29,15 @@ def test_the_cache_is_shown_and_emptied(cache: Path, cli: Cli, tmp_path: Path) -
     assert shown["vectors"]["size"] >= 2_000_000
     said = cli("doctor", "--cache")
     assert "2.0 MB" in said.out
-    assert "--empty deletes these files" in said.err
-    emptied = cli("doctor", "--cache", "--empty")
+    assert "--clear deletes these files" in said.err
+    emptied = cli("doctor", "--cache", "--clear")
     assert (emptied.code, "deleted 2.0 MB" in emptied.err) == (OK, True)
     assert all(row["files"] == 0 for row in cli("doctor", "--cache", "--json").json["cache"])
     assert (tmp_path / "mine" / "photo.jpg").exists()
     assert (cache / "notes.txt").exists()
 
 
-@pytest.mark.parametrize("also", [(), ("--empty",)])
+@pytest.mark.parametrize("also", [(), ("--clear",)])
 def test_a_user_without_a_home_has_none(cli: Cli, monkeypatch: pytest.MonkeyPatch, also: tuple[str, ...]) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", lambda: Path("relative"))
@@ -47,5 +47,5 @@ def test_a_user_without_a_home_has_none(cli: Cli, monkeypatch: pytest.MonkeyPatc
 
 
 def test_cache_stands_alone(cli: Cli, tmp_path: Path) -> None:
-    for arguments in (("--empty",), ("--cache", tmp_path), ("--cache", "--model", "bundled")):
+    for arguments in (("--clear",), ("--cache", tmp_path), ("--cache", "--model", "bundled")):
         assert cli("doctor", *arguments).code == USAGE

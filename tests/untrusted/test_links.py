@@ -168,7 +168,7 @@ def test_that_links_are_followed_once_in_a_strangers_index_is_said(
     command = ["index", str(folder), "--model", "pixels", "--follow-links"]
     for also, is_said in (((), True), (("--trust",), False), ((), False)):
         assert run([*command, *also]) == OK
-        assert ("links are followed this once" in capsys.readouterr().err) == is_said
+        assert ("links are followed this time only" in capsys.readouterr().err) == is_said
 
 
 def test_a_catalog_that_was_altered_to_follow_links_does_not(folder: Path, model: PixelModel) -> None:

@@ -111,7 +111,7 @@ class Trust:
     # --- what is written down
 
     def accept(self, claimed_facts: Mapping[str, Any], how: TrustOrigin = "accepted") -> bool:
-        """Trust an index with these facts, for good. Returns whether that could be recorded."""
+        """Trust an index with these facts permanently. Returns whether that could be recorded."""
         facts = Facts.of(claimed_facts)
         if facts is None:
             return False

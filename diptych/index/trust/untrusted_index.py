@@ -49,7 +49,7 @@ def untrusted_error(
 
 
 def _remedy(root: bool) -> MessageParts:
-    accepts = [Setting("trust", True), " accepts it as it is, for good"]
+    accepts = [Setting("trust", True), " accepts it as it is, permanently"]
     if root:
         return [*accepts, "."]
     return [

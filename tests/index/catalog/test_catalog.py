@@ -238,7 +238,7 @@ def test_what_is_no_catalog(tmp_path: Path) -> None:
     with pytest.raises(IndexDirectoryError, match="no index"):
         Catalog.open(path)
     path.write_bytes(b"noise" * 5000)
-    with pytest.raises(IndexDamagedError, match="doctor"):
+    with pytest.raises(IndexDamagedError, match="examine"):
         Catalog.open(path)
     path.unlink()
     with sqlite3.connect(path) as db:

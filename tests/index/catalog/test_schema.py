@@ -57,17 +57,17 @@ def change(path: Path, *statements: str) -> None:
 
 
 @pytest.mark.parametrize("statements", [*((one,) for one in MORE), *OTHER], ids=lambda one: one[-1][:30])
-def test_more_than_ours_is_refused_and_mended(cli: Cli, index: LocalIndex, statements: tuple[str, ...]) -> None:
+def test_more_than_ours_is_refused_and_repaired(cli: Cli, index: LocalIndex, statements: tuple[str, ...]) -> None:
     change(index.catalog_path, *statements)
-    with pytest.raises(IndexDamagedError, match=r"doctor FOLDER --mend.*reindex=True"):
+    with pytest.raises(IndexDamagedError, match=r"diptych\.examine\(repair=True\).*reindex=True"):
         Catalog.open(index.catalog_path)
     for command in (("index",), ("search", "a star"), ("doctor",)):
         said = cli(*command, index.root)
         assert said.code == FAILED
         assert "\x1b" not in said.err + said.out
-    said = cli("doctor", index.root, "--mend")
+    said = cli("doctor", index.root, "--repair")
     assert said.code == OK
-    assert "3 files were saved" in said.out
+    assert "3 files were recovered" in said.out
     with Catalog.open(index.catalog_path) as catalog:
         assert objects(catalog._db) == known_schemas()[0]
     assert cli("index", index.root).code == OK
@@ -103,7 +103,7 @@ def test_rows_of_a_program_are_not_saved(cli: Cli, index: LocalIndex, table: str
         f"DROP TABLE {table}",
         f"CREATE VIEW {table}({', '.join(columns)}) AS SELECT {', '.join('77' for _ in columns)}",
     )
-    assert cli("doctor", index.root, "--mend").code == OK
+    assert cli("doctor", index.root, "--repair").code == OK
     if index.exists:
         assert not {77, "77"} & {*index.catalog.files(), *(one.id for one in index.catalog.files().values())}
     assert cli("index", index.root).code == OK

@@ -124,8 +124,8 @@ def test_a_path_that_leads_elsewhere_is_left_out_and_named(
         f"left out 1 entries of the index that are not files of its folder: {called}".replace("\x1b", "\\x1b") in said
     )
     findings = [str(finding) for finding in examine(folder)]
-    assert any("1 entries of the catalog are no files of" in finding for finding in findings)
-    assert any(finding.mended for finding in examine(folder, mend=True))
+    assert any("1 entries of the catalog are not files of" in finding for finding in findings)
+    assert any(finding.repaired for finding in examine(folder, repair=True))
     assert examine(folder) == []
     assert hits(folder, capsys)[0] == EVERYTHING
 
@@ -185,7 +185,7 @@ def test_any_value_in_any_column_costs_its_row_alone(folder: Path, table: str, c
         assert run(["index", "duplicates", str(folder), "--no-update"]) in (NOTHING, PARTLY)
         assert run(["doctor", str(folder)]) in (OK, FAILED, PARTLY)
         assert run(["index", str(folder)]) in (OK, PARTLY)
-        assert run(["doctor", str(folder), "--mend"]) in (OK, PARTLY)
+        assert run(["doctor", str(folder), "--repair"]) in (OK, PARTLY)
         assert run(["search", "x", str(folder)]) in (OK, PARTLY)
 
 
@@ -197,7 +197,7 @@ def test_a_vector_of_another_length_or_of_no_numbers_costs_its_row_alone(
         changed(folder, "UPDATE items SET vector = ? WHERE id = ?", vector, id)
     assert len(hits(folder, capsys, "--no-update")[0]) == PICTURES - 4
     assert run(["doctor", str(folder)]) == FAILED
-    assert run(["doctor", str(folder), "--mend"]) == OK
+    assert run(["doctor", str(folder), "--repair"]) == OK
     assert hits(folder, capsys)[0] == EVERYTHING
 
 
@@ -223,9 +223,9 @@ def test_a_fact_of_another_kind_is_said_and_mended(
         capsys.readouterr()
         assert run([command, *["x"] * (command == "search"), str(folder)]) == FAILED
         said = capsys.readouterr()
-        assert "--mend" in said.err + said.out
+        assert "--repair" in said.err + said.out
         assert len(said.err + said.out) < 2000
-    assert run(["doctor", str(folder), "--mend"]) == OK
+    assert run(["doctor", str(folder), "--repair"]) == OK
     assert hits(folder, capsys)[0] == EVERYTHING
 
 
@@ -321,7 +321,7 @@ def test_ids_that_are_used_up_are_damage_and_mended(folder: Path, capsys: pytest
         changed(folder, "UPDATE sqlite_sequence SET seq = max(seq, (SELECT max(id) FROM items))")
         assert run(["search", "x", str(folder)]) == FAILED
         assert "has given away all ids" in capsys.readouterr().err
-        assert run(["doctor", str(folder), "--mend"]) == OK
+        assert run(["doctor", str(folder), "--repair"]) == OK
         assert hits(folder, capsys)[0] == EVERYTHING
 
 

@@ -310,7 +310,7 @@ def test_an_index_of_an_earlier_version_is_accepted_once(cli: Cli, earlier: Path
     again = cli("search", "a star", earlier)
     assert (again.code, line in again.err) == (OK, False)
     assert "accepted as made by an earlier version here on" in cli("doctor", earlier).out
-    assert cli("doctor", earlier, "--forget").code == OK
+    assert cli("doctor", earlier, "--revoke-trust").code == OK
     assert cli("search", "a star", earlier).code == FAILED  # it is not accepted a second time
 
 
@@ -404,7 +404,7 @@ def test_a_configuration_that_cannot_be_written_hinders_nothing(
         assert cli("search", "a star", folder, *each).code == OK
     assert cli("search", "a star", folder, "--model", "tests/pixels").err.count("configuration") == 0
     assert cli("search", "a star", folder).code == FAILED
-    assert "none, for it was neither made nor accepted here" in cli("doctor", folder, "--model", "tests/pixels").out
+    assert "none, because it was neither made nor accepted here" in cli("doctor", folder, "--model", "tests/pixels").out
 
 
 @pytest.mark.usefixtures("no_configuration")
@@ -450,7 +450,7 @@ def test_a_damaged_index_that_is_known_is_mended_by_the_model_that_it_is_known_t
     db.executescript("DELETE FROM facts WHERE key IN ('model', 'fingerprint')")
     db.close()
     with opened(folder) as index:
-        assert all(found.mended for found in examine(index, mend=True))
+        assert all(found.repaired for found in examine(index, repair=True))
     assert opened(folder).model.source == "tests/pixels"
 
 
