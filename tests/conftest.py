@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import left_behind
+import process_state
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -41,9 +41,9 @@ GOLDEN = TESTS / "golden"
 def no_choice_outlives_its_test(request: pytest.FixtureRequest) -> Iterator[None]:
     """What one test makes the program believe of the machine, no other test finds: not in a module's variables, not in
     a cache, not in the environment, not in PyTorch's settings."""
-    before = left_behind.snapshot()
+    before = process_state.snapshot()
     yield
-    left = left_behind.differences(before)
+    left = process_state.differences(before)
     assert not left, f"{request.node.nodeid} leaves to the tests after it what it made of {', '.join(left)}"
 
 

@@ -15,8 +15,8 @@ from typing import Any
 from unittest.mock import patch
 
 import click
-import earlier_catalog
 import index_model
+import legacy_catalog
 import numpy as np
 
 from diptych import embedder
@@ -106,7 +106,7 @@ def _made(photos: Path, form: str) -> Path:
         for command in (["index", photos], ["search", "a dog", photos, "--find", "both"]):
             assert ran(list(map(str, command))).code == 0, form
     if form == "earlier":
-        earlier_catalog.as_earlier(photos / ".diptych" / "catalog.sqlite")
+        legacy_catalog.as_earlier(photos / ".diptych" / "catalog.sqlite")
     if form == "in parts":
         shutil.copy(photos / ".diptych" / "catalog.sqlite", photos / ".diptych" / "catalog-new.sqlite")
     return photos

@@ -48,13 +48,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 class Children:
-    """`diptych index` in processes of their own, which start in no time. See index_child.py."""
+    """`diptych index` in processes of their own, which start in no time. See index_children.py."""
 
     def __init__(self) -> None:
         here = Path(__file__).parents[1]
         places = os.pathsep.join([str(here.parent), str(here)])
         self._server = subprocess.Popen(
-            [sys.executable, here / "index_child.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, here / "index_children.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 

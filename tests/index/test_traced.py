@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import file_trace
 import pytest
-import traced
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-needs_strace = pytest.mark.skipif(not traced.has_strace(), reason="strace is not here, or may not trace")
+needs_strace = pytest.mark.skipif(not file_trace.has_strace(), reason="strace is not here, or may not trace")
 
 # What is no file of the user's: where output goes, what the kernel shows of this process, and memory that processes
 # share (semaphores of multiprocessing).
@@ -38,7 +38,7 @@ NO_FILES = ("/dev/null", "/dev/tty", "/dev/pts/", "/proc/self/", "/dev/shm/", "p
     ],
 )  # fmt: skip
 def test_a_line_of_strace_says_what_was_changed(line: str, wanted: list[tuple[str, str]]) -> None:
-    assert list(traced.changes(line)) == wanted
+    assert list(file_trace.changes(line)) == wanted
 
 
 @needs_strace
@@ -55,7 +55,7 @@ def test_every_way_to_change_a_file_is_seen(tmp_path: Path) -> None:
         "os.mkdir('folder');"
         "subprocess.run([sys.executable, '-S', '-c', 'open(\"child\", \"w\")'])"
     )
-    code, changes = traced.traced([sys.executable, "-S", "-c", script], cwd=tmp_path)
+    code, changes = file_trace.traced([sys.executable, "-S", "-c", script], cwd=tmp_path)
     assert code == 0
     assert {change.path for change in changes} == {
         str(tmp_path / name) for name in ("kept", "cut", "gone", "old", "new", "folder", "child")
@@ -139,7 +139,7 @@ def test_nothing_outside_a_hostile_folder_is_changed(home: Path, tmp_path: Path)
         lines += [[part.format(folder=photos) for part in line] for line in COMMANDS_OF_AN_INDEX]
         places.append(photos / ".diptych")
     before = contents(outside)
-    code, changed = traced.traced(script(lines), env=environment(home), cwd=tmp_path)
+    code, changed = file_trace.traced(script(lines), env=environment(home), cwd=tmp_path)
     assert code == 0
     own = tuple(f"{place}/" for place in (*places, os.environ["XDG_CACHE_HOME"], home / "config", home / "tmp"))
     assert any(path.startswith(own) for _, path in changed)  # something was done, and seen

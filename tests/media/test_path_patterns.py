@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from searched import Searched, TableModel, noise
+from search_fixtures import Searched, TableModel, noise
 
 from diptych.errors import FilterError, PatternError
 from diptych.index.search.filters import Filters

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from earlier_catalog import as_earlier
 from index_model import InlineReaders, PixelModel, draw, expected
+from legacy_catalog import as_earlier
 
 from diptych.index.catalog import schema
 from diptych.index.catalog.catalog import Catalog, Counts

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Cli
-from earlier_catalog import as_earlier
 from index_model import InlineReaders, PixelModel, draw
+from legacy_catalog import as_earlier
 
 from diptych.cli import FAILED, OK
 from diptych.errors import IndexDamagedError, IndexNewerError, IndexUnsafeError

@@ -1,7 +1,7 @@
 """Filters, applied to a real catalog."""
 
 import pytest
-from searched import Searched, TableModel, noise
+from search_fixtures import Searched, TableModel, noise
 
 from diptych.errors import FilterError
 from diptych.index.search.filters import Filters

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from searched import Searched, TableModel, noise
+from search_fixtures import Searched, TableModel, noise
 
 from diptych.index.catalog.distance import great_circle_km
 from diptych.index.search.filters import Filters

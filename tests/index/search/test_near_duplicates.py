@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from searched import Searched, TableModel, noise, unit
+from search_fixtures import Searched, TableModel, noise, unit
 
 from diptych.index.search import near_duplicates
 from diptych.index.search.near_duplicates import find_duplicates, group_alike

@@ -7,7 +7,7 @@ import pytest
 from drawn_files import BLUE, RED, dng, encoded, left_and_right
 from hypothesis import given
 from hypothesis import strategies as st
-from searched import DIM, TableModel, noise, unit
+from search_fixtures import DIM, TableModel, noise, unit
 
 import diptych
 from diptych.errors import QueryError

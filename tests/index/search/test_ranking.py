@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from searched import noise, unit
+from search_fixtures import noise, unit
 
 from diptych.index.search.ranking import SampleStatistics, diverse_order
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from searched import DIM, Searched, TableModel, noise, unit
+from search_fixtures import DIM, Searched, TableModel, noise, unit
 
 from diptych.index.search.filters import Filters
 from diptych.index.search.query import Query

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from searched import DIM, Searched, TableModel, noise, unit
+from search_fixtures import DIM, Searched, TableModel, noise, unit
 
 from diptych.errors import ArgumentError, IndexModelError
 from diptych.index.search.filters import Filters

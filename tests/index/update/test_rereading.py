@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from conftest import Cli
 from drawn_files import GREEN, RED, exif, video
-from earlier_catalog import as_earlier
 from index_model import DIM, InlineReaders, PixelModel, draw, expected
+from legacy_catalog import as_earlier
 from PIL import Image, PngImagePlugin
 
 import diptych

@@ -11,7 +11,7 @@ import pytest
 from conftest import Cli
 from drawn_files import BLUE, RED, encoded, exif, left_and_right
 from index_model import InlineReaders
-from searched import Searched, TableModel, noise
+from search_fixtures import Searched, TableModel, noise
 
 from diptych.cli import NOTHING, OK, USAGE
 from diptych.index.catalog.catalog import Entry

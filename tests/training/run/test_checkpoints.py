@@ -19,7 +19,7 @@ import pytest
 import tensorboardX  # noqa: F401 (so that the copies that train need not import it, nor the next)
 import torch
 import torch._dynamo
-from stalling import SAMPLES, begin
+from stalled_source import SAMPLES, begin
 
 import diptych
 from diptych.cli import run

@@ -3,7 +3,7 @@
 import sys
 from types import ModuleType
 
-import left_behind
+import process_state
 import pytest
 
 
@@ -14,20 +14,20 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     made.LIMIT, made.TABLE = 3, {"a": 1}  # type: ignore[attr-defined]
     exec("import functools\n@functools.cache\ndef able(device): return True", vars(made))
     monkeypatch.setitem(sys.modules, "diptych.made", made)
-    monkeypatch.delitem(left_behind.CACHES, "diptych.made", raising=False)
+    monkeypatch.delitem(process_state.CACHES, "diptych.made", raising=False)
     return made
 
 
 def test_a_variable_a_table_and_a_cache(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = left_behind.snapshot()
-    assert left_behind.differences(before) == []
+    before = process_state.snapshot()
+    assert process_state.differences(before) == []
     module.LIMIT = 4
     module.TABLE["b"] = 2
     module.able("cpu")
-    assert left_behind.differences(before) == ["diptych.made.LIMIT", "diptych.made.TABLE", "diptych.made.able"]
+    assert process_state.differences(before) == ["diptych.made.LIMIT", "diptych.made.TABLE", "diptych.made.able"]
     module.LIMIT = 3
     del module.TABLE["b"]
     module.able.cache_clear()
-    assert left_behind.differences(before) == []
+    assert process_state.differences(before) == []
     monkeypatch.setenv("DIPTYCH_MADE", "0")
-    assert left_behind.differences(before) == ["$DIPTYCH_MADE"]
+    assert process_state.differences(before) == ["$DIPTYCH_MADE"]
