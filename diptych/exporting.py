@@ -15,7 +15,7 @@ import numpy as np
 
 from diptych.checkpoint.finding import find
 from diptych.checkpoint.formats.tokenization import said_of
-from diptych.checkpoint.replacing import check_apart, json_text, replace_folder
+from diptych.checkpoint.replacement import check_apart, json_text, replace_folder
 from diptych.checkpoint.settings import to_fields
 from diptych.data.confinement import Confined
 from diptych.data.loading.decoding import picture_of

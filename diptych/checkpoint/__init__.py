@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from diptych.checkpoint.folder import save_folder as save_folder
     from diptych.checkpoint.hub import fetch as fetch
     from diptych.checkpoint.reading import read as read
-    from diptych.checkpoint.replacing import check_replaceable as check_replaceable
+    from diptych.checkpoint.replacement import check_replaceable as check_replaceable
     from diptych.checkpoint.state import Checkpoint as Checkpoint
     from diptych.checkpoint.state import build as build
     from diptych.checkpoint.state import preprocessing_of as preprocessing_of
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Checkpoint": "state",
     "build": "state",
-    "check_replaceable": "replacing",
+    "check_replaceable": "replacement",
     "convert": "conversion",
     "fetch": "hub",
     "preprocessing_of": "state",

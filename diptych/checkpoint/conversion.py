@@ -12,13 +12,13 @@ from diptych.checkpoint.finding import find
 from diptych.checkpoint.folder import save_folder, save_tensors
 from diptych.checkpoint.formats import huggingface, open_clip, openai, tokenization
 from diptych.checkpoint.reading import read_found
-from diptych.checkpoint.replacing import check_apart, json_text, replace_folder
+from diptych.checkpoint.replacement import check_apart, json_text, replace_folder
 from diptych.checkpoint.state import Checkpoint, cast, differences, listing, preprocessing
 from diptych.checkpoint.weights.finite import check_finite
 from diptych.checkpoint.weights.shape_check import is_counter, wanted
 from diptych.errors import CheckpointError, MessageParts, Setting, warn
 from diptych.nets.config import CLIPConfig, ResNetConfig
-from diptych.storage.output_files import replacing
+from diptych.storage.atomic import atomic_write
 
 Format = Literal["hf", "open_clip", "openai"]
 
@@ -109,7 +109,7 @@ def _write_openai(checkpoint: Checkpoint, target: Path) -> Path:
         raise CheckpointError(f"{target} is a folder; OpenAI's format is one file, say {target / 'model.pt'}.")
     tensors = openai.write(checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as part:
+    with atomic_write(target) as part:
         torch.save(tensors, part)
     return target
 

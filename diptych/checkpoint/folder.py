@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diptych.checkpoint.formats import huggingface, tokenization
 from diptych.checkpoint.formats.name_table import read_rows
-from diptych.checkpoint.replacing import json_text, replace_folder
+from diptych.checkpoint.replacement import json_text, replace_folder
 from diptych.checkpoint.settings import OURS, read_settings, to_fields
 from diptych.checkpoint.state import Checkpoint, cast
 from diptych.checkpoint.weights.files import WEIGHTS, read_weights, weights_of

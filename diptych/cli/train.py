@@ -13,7 +13,7 @@ from diptych.cli.options import activation_option, json_option, print_json
 from diptych.cli.sections import Sectioned
 from diptych.cli.terminal import tell
 from diptych.cli.wording import message_of
-from diptych.storage.output_files import replacing
+from diptych.storage.atomic import atomic_write
 
 if TYPE_CHECKING:
     from diptych.training.config import TrainConfig
@@ -237,7 +237,7 @@ def _plot(folders: tuple[str, ...], over: str | None, given: dict[str, Any], as_
     if given["out"]:
         figure.savefig(path)
     else:  # beside the runs, which may have come from anybody
-        with replacing(Path(path)) as part:
+        with atomic_write(Path(path)) as part:
             figure.savefig(part, format="png")
     if as_json:
         print_json({"plot": path, "runs": {name: summary(rows) for name, rows in runs.items()}})

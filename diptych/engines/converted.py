@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.checkpoint.replacing import json_text
+from diptych.checkpoint.replacement import json_text
 from diptych.checkpoint.settings import Settings, read_settings, to_fields
 from diptych.checkpoint.state import Checkpoint, listing
 from diptych.checkpoint.weights.files import read_json

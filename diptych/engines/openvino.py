@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from diptych.checkpoint.replacing import json_text
+from diptych.checkpoint.replacement import json_text
 from diptych.checkpoint.weights.files import read_json
 from diptych.checkpoint.weights.finite import FiniteArrays, check_vectors
 from diptych.engines.arithmetic import SWITCH, allows_bfloat16

@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import ArgumentError, DataError
-from diptych.storage.output_files import appending, replace_text
+from diptych.storage.atomic import atomic_write_text
+from diptych.storage.output_files import open_for_append
 from diptych.training.run.metrics_file import to_line
 from diptych.untrusted.json import parse_json
 from diptych.untrusted.regular_files import open_file
@@ -116,13 +117,13 @@ def begin(out: Path, model: str, datasets: Collection[str]) -> list[Row]:
         for row in read_results(path)
         if not row.get("error") or row.get("model") != model or row["dataset"] not in datasets
     ]
-    replace_text(path, "".join(map(to_line, rows)))
+    atomic_write_text(path, "".join(map(to_line, rows)))
     return rows
 
 
 def append(out: Path, row: Row) -> None:
     """One more row, on the disk when this returns."""
-    with appending(out / FILE) as file:
+    with open_for_append(out / FILE) as file:
         file.write(to_line(row))
         file.flush()
         os.fsync(file.fileno())

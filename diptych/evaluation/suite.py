@@ -35,8 +35,9 @@ from diptych.evaluation.sets.sets import Kind, Labelled, Pairs, open_set, traini
 from diptych.evaluation.sets.shifts import Base, bases, on_base, open_base
 from diptych.evaluation.tasks.tasks import EXPECTED, OWN_TEMPLATES, Example, Job, Outcome, tasks
 from diptych.scoring.zero_shot import load_templates
+from diptych.storage.atomic import atomic_write
 from diptych.storage.lock import locked
-from diptych.storage.output_files import replacing, subfolder
+from diptych.storage.output_files import subfolder
 from diptych.versions import READING, TOKENIZING
 
 DETAILS, THUMBS, VECTORS, LOCK = "details", "details/thumbs", "vectors", ".lock"
@@ -244,7 +245,7 @@ class _Runner:
             subfolder(self.folder / below)
         path = f"{DETAILS}/{key}.npz"
         identity = np.array(job.data.pictures.identity)
-        with replacing(self.folder / path) as part, part.open("wb") as file:
+        with atomic_write(self.folder / path) as part, part.open("wb") as file:
             np.savez_compressed(file, identity=identity, **outcome.per_item)  # type: ignore[arg-type]
         shown = {
             side: [each for at, one in enumerate(examples) if (each := self._example(job, one, f"{key}-{side}-{at}"))]
@@ -268,7 +269,7 @@ class _Runner:
         place = f"{THUMBS}/{name}.jpg"
         try:
             small = thumbnail(job.data.pictures.read(example.place), THUMB_PX)
-            with replacing(self.folder / place) as part:
+            with atomic_write(self.folder / place, durable=False) as part:
                 small.save(part, "JPEG", quality=85)
         except (ImageError, DataError, OSError):
             return None

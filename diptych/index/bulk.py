@@ -30,8 +30,9 @@ from diptych.media.images import Preprocess, squared
 from diptych.media.items import File
 from diptych.media.reading.readers import Readers
 from diptych.media.scan import scan
+from diptych.storage.atomic import atomic_write
 from diptych.storage.lock import locked, signature
-from diptych.storage.output_files import replacing, subfolder
+from diptych.storage.output_files import subfolder
 from diptych.untrusted.json import parse_json
 from diptych.untrusted.links import LEADS_OUT
 from diptych.untrusted.regular_files import read_file
@@ -261,7 +262,7 @@ def _save(path: Path, vectors: np.ndarray) -> None:
 
 def _replaced(path: Path, write: Callable[[Path], object]) -> None:
     """The file appears whole or not at all."""
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         write(part)
 
 

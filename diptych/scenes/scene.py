@@ -30,7 +30,7 @@ from diptych.scenes.drawing import (
     stamp,
 )
 from diptych.scenes.shapes import PARTS
-from diptych.storage.output_files import replacing
+from diptych.storage.atomic import atomic_write
 
 Split = Literal["train", "test"]
 
@@ -154,7 +154,7 @@ def write_shards(
     paths = []
     for shard, start in enumerate(range(0, count, shard_size)):
         paths.append(folder / f"scenes-{split}-{shard:05d}.tar")
-        with replacing(paths[-1]) as part, tarfile.open(part, "w") as tar:
+        with atomic_write(paths[-1]) as part, tarfile.open(part, "w") as tar:
             for index in range(start, min(start + shard_size, count)):
                 _write_sample(tar, f"{split}-{seed}-{index:08d}", scenes[index], quality)
     return paths

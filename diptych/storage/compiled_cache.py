@@ -1,4 +1,4 @@
-"""Compiled text towers, kept in the user's cache for the next process: compiling takes longer than a search's rest."""
+"""Compiled text towers in the user's cache: compiling one takes longer than the rest of a search."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from diptych.storage.atomic import atomic_write
 from diptych.storage.cache_folder import cache_folder
 
-KEPT = 8  # files; the one that was not used for the longest goes first
+KEPT = 8  # files; the least recently used is deleted first
 
 
 def folder(name: str = "compiled") -> Path:
-    """Where they lie, as `cache_folder` says."""
+    """The cache folder of this name."""
     return cache_folder(name)
 
 
-def key(files: Iterable[Path], *said: str) -> str:
-    """A name for what these files, as they are now, are compiled to under these settings."""
+def key(files: Iterable[Path], *settings: str) -> str:
+    """A name for the result of compiling these files, in their current state, under these settings."""
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.blake2b(repr((stats, said)).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(repr((stats, settings)).encode(), digest_size=16).hexdigest()
 
 
 def read(name: str) -> bytes | None:
-    """What was written under this name; None where there is nothing, or a damaged file, which is removed."""
+    """The content of this name; None if there is none. A damaged file is deleted."""
     with contextlib.suppress(OSError, RuntimeError):
         path = folder() / name
         content = path.read_bytes()
@@ -38,16 +39,12 @@ def read(name: str) -> bytes | None:
 
 
 def write(name: str, content: bytes) -> None:
-    """Keep it, if the place can be written to; the file appears whole or not at all."""
+    """Keep the content, if the folder is writable, and delete what exceeds KEPT files."""
     with contextlib.suppress(OSError, RuntimeError):
         path = folder() / name
-        part = path.with_name(f".{name}.{os.getpid()}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with atomic_write(path, durable=False) as part:
             part.write_bytes(content + zlib.crc32(content).to_bytes(4, "little"))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
         files = sorted(path.parent.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)
         for old in files[KEPT:]:
             old.unlink(missing_ok=True)

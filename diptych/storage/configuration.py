@@ -1,34 +1,33 @@
-"""The user's own configuration folder: small files that nobody else can read, each there whole or not at all."""
+"""The user's own configuration folder: small files that nobody else can read, written atomically."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from diptych.storage.atomic import atomic_write, sync_file, sync_folder, temporary_file
 from diptych.storage.cache_folder import home_folder
 
-LIMIT = 65_536  # bytes; what is kept here has a few hundred
+LIMIT = 65_536  # bytes; the files here have a few hundred
+_PRIVATE = 0o600
 
 
 def folder() -> Path:
-    """Where they lie: $XDG_CONFIG_HOME or the system's usual place for settings, then diptych. Raises RuntimeError for
-    a user without a home."""
-    said = os.environ.get("XDG_CONFIG_HOME", "")
-    if os.path.isabs(said):  # a relative one is passed over, as for the cache
-        return Path(said) / "diptych"
+    """The folder: $XDG_CONFIG_HOME or the system's default for settings, then diptych. Raises RuntimeError for a user
+    without a home."""
+    configured = os.environ.get("XDG_CONFIG_HOME", "")
+    if os.path.isabs(configured):  # a relative path is ignored, as for the cache
+        return Path(configured) / "diptych"
     home = home_folder()
     usual = {"darwin": home / "Library" / "Application Support", "win32": Path(os.environ.get("APPDATA", home))}
     return usual.get(sys.platform, home / ".config") / "diptych"
 
 
 def read(name: str) -> bytes | None:
-    """A file's content, at most LIMIT bytes; None where there is none. Raises OSError where it cannot be read, or is
-    not the user's own."""
+    """A file's content, at most LIMIT bytes; None if there is no file. Raises OSError if it cannot be read or belongs
+    to another user."""
     try:
         with open(folder() / name, "rb") as file:
             if hasattr(os, "geteuid") and os.fstat(file.fileno()).st_uid not in (0, os.geteuid()):
@@ -39,17 +38,21 @@ def read(name: str) -> bytes | None:
 
 
 def write(name: str, content: bytes) -> None:
-    """Put a file in its place. Raises OSError where that cannot be written."""
+    """Write a file, replacing an existing one. Raises OSError."""
     path = folder() / name
-    with _aside(path, content) as part:
-        os.replace(part, path)
+    _make_private(path.parent)
+    with atomic_write(path, mode=_PRIVATE) as part:
+        part.write_bytes(content)
 
 
 def create(name: str, content: bytes) -> bytes:
-    """Put a file in its place where there is none, and say what is there now: of two processes that do so at once, one
-    is first, and both are told what that one wrote. Raises OSError where it cannot be written."""
+    """Write a file if there is none, and return the content of the file that now exists: of two processes that create
+    it at once, both get the content of the first. Raises OSError."""
     path = folder() / name
-    with _aside(path, content) as part:
+    _make_private(path.parent)
+    with temporary_file(path, mode=_PRIVATE) as part:
+        part.write_bytes(content)
+        sync_file(part)
         try:
             os.link(part, path)
         except FileExistsError:
@@ -58,44 +61,28 @@ def create(name: str, content: bytes) -> bytes:
             if path.exists():
                 return path.read_bytes()
             os.replace(part, path)
+    sync_folder(path.parent)
     return content
 
 
 def remove(name: str) -> None:
-    """Take a file away, if it is there. Raises OSError where that cannot be done."""
+    """Remove a file, if it exists. Raises OSError."""
     (folder() / name).unlink(missing_ok=True)
 
 
 def names(below: str) -> list[str]:
-    """What the files of a folder here are called, by name; of those that are written just now none."""
+    """The names of the files in a subfolder, sorted, without files that are being written."""
     try:
         return sorted(f"{below}/{name}" for name in os.listdir(folder() / below) if not name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
-@contextmanager
-def _aside(path: Path, content: bytes) -> Iterator[Path]:
-    """The content in a file of its own beside `path`, on the disk, for as long as the block runs."""
-    _make(path.parent)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
-    file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-    try:
-        with open(file, "wb") as writer:
-            writer.write(content)
-            writer.flush()
-            os.fsync(writer.fileno())
-        yield part
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
-
-
-def _make(path: Path) -> None:
-    """Make a folder and those above, open to nobody else."""
+def _make_private(path: Path) -> None:
+    """Create a folder and its missing parents, closed to other users."""
     if not path.is_dir():
         if path.parent != path:
-            _make(path.parent)
+            _make_private(path.parent)
         try:
             path.mkdir(mode=0o700, exist_ok=True)
         except FileExistsError:

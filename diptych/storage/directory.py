@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 from diptych.errors import IndexDamagedError, IndexDirectoryError, IndexUnsafeError, SearchIndexError, Setting
+from diptych.storage.entry_errors import error_for, plain_name, unsafe_directory, unsafe_entry
 from diptych.storage.error_translation import translated_errors
-from diptych.storage.file_kinds import called, fault_of, is_link, plain_name, unsafe, unsafe_directory
 from diptych.storage.journals import COMPANIONS, check_journal
 from diptych.storage.query_budget import Bounded
+from diptych.untrusted.regular_files import describe_entry, is_link
 
 NAME = ".diptych"
 _HAS_HANDLES = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY") and hasattr(os, "O_NOFOLLOW")
@@ -159,14 +160,14 @@ class IndexDirectory:
             for name, is_directory in sorted(found):
                 status = None if is_directory else self.status(name)
                 if status is not None:
-                    yield Foreign(self, name, called(status, self._target(name, handle)))
+                    yield Foreign(self, name, describe_entry(status, self._target(name, handle)))
                 elif is_directory and self._above is None and name.startswith("nearest-"):
                     yield from self.directory(name).foreign()
 
     def check(self) -> None:
         """Raises IndexUnsafeError for the first of `foreign`."""
         for found in self.foreign():
-            raise unsafe(found.path, found.what)
+            raise unsafe_entry(found.path, found.what)
 
     def is_writable(self, name: str | None = None) -> bool:
         """Whether the system would let us write to it, or to one of its files."""
@@ -210,19 +211,25 @@ class IndexDirectory:
             raise IndexDamagedError(f"{self.path / name} has more than {limit:,} bytes; wanted at most that.")
         return content
 
-    def write(self, name: str, content: bytes, *, is_lasting: bool = True) -> None:
-        """Put a file with this content in the place of whatever has the name, in one step; `is_lasting` sees to it that
-        the bytes are on the disk before."""
-        aside = f"{name}.{secrets.token_hex(4)}.part"
+    def write(self, name: str, content: bytes, *, durable: bool = True) -> None:
+        """Write a file with the guarantee of `diptych.storage.atomic`, but the system decides when the new name is on
+        the disk. With `durable=False` it decides that for the bytes too."""
+        with self._replacement(name, durable=durable) as file:
+            file.write(content)
+
+    @contextmanager
+    def _replacement(self, name: str, *, durable: bool) -> Iterator[IO[bytes]]:
+        """A new file, which replaces the entry of that name when the block ends."""
+        part = f"{name}.{secrets.token_hex(4)}.part"
         try:
-            with self.open(aside, "xb") as file:
-                file.write(content)
+            with self.open(part, "xb") as file:
+                yield file
                 file.flush()
-                if is_lasting:
+                if durable:
                     os.fsync(file.fileno())
-            self.rename(aside, name)
+            self.rename(part, name)
         finally:
-            self.remove(aside)
+            self.remove(part)
 
     def add(self, name: str, content: bytes) -> None:
         """Make a file with this content where nothing has the name; what is there stays, a link that leads nowhere
@@ -272,13 +279,8 @@ class IndexDirectory:
         status = self.plain(name)
         if status is None or status.st_nlink < 2:
             return
-        aside = f"{name}.{secrets.token_hex(4)}.part"
-        try:
-            with self.open(name, "rb") as file, self.open(aside, "xb") as copy:
-                shutil.copyfileobj(file, copy)
-            self.rename(aside, name)
-        finally:
-            self.remove(aside)
+        with self.open(name, "rb") as file, self._replacement(name, durable=True) as copy:
+            shutil.copyfileobj(file, copy)
 
     # --- catalogs
 
@@ -370,7 +372,7 @@ class IndexDirectory:
             if error.errno in (errno.ELOOP, errno.ENOTDIR) and name is None and os.path.islink(path):
                 raise self._unsafe() from None
             if error.errno == errno.ELOOP:
-                raise unsafe(path, "a link") from None
+                raise unsafe_entry(path, "a link") from None
             raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
 
     def _at(self, name: str, handle: int | None) -> str:
@@ -380,8 +382,8 @@ class IndexDirectory:
     def _check(self, name: str, status: os.stat_result, handle: int | None = None, *, is_changed: bool = False) -> None:
         """Raises where it is no plain file, or has a second name and `is_changed`."""
         target = None if stat.S_ISREG(status.st_mode) else self._target(name, handle)
-        if fault := fault_of(self.path / name, status, target, is_changed=is_changed):
-            raise fault
+        if error := error_for(self.path / name, status, target, is_changed=is_changed):
+            raise error
 
     def _target(self, name: str, handle: int | None = None) -> str | None:
         """Where a link leads; None for what is none."""

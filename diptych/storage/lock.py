@@ -145,7 +145,7 @@ def _sign(directory: IndexDirectory, name: str) -> None:
     """Who we are and since when, for those who wait."""
     said = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     with contextlib.suppress(OSError, SearchIndexError):  # a full disk hinders no lock
-        directory.write(signature(name), json.dumps(said).encode(), is_lasting=False)
+        directory.write(signature(name), json.dumps(said).encode(), durable=False)
 
 
 def _who(directory: IndexDirectory, name: str) -> str:

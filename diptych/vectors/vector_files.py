@@ -21,7 +21,7 @@ import numpy as np
 
 from diptych.errors import SearchIndexError, VectorFilesError
 from diptych.storage.directory import IndexDirectory
-from diptych.storage.file_kinds import plain_name
+from diptych.storage.entry_errors import plain_name
 from diptych.untrusted.json import parse_json
 
 if TYPE_CHECKING:

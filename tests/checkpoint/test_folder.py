@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diptych.checkpoint import check_replaceable, convert, read, save_folder
-from diptych.checkpoint.replacing import replace_folder
+from diptych.checkpoint.replacement import replace_folder
 from diptych.errors import CheckpointError
 from tests.checkpoint.test_checkpoint import HF_CLIP, OPEN_CLIP, OPENAI_VIT, SQUASHED
 
@@ -29,7 +29,7 @@ def test_a_folder_that_is_no_model_s_is_not_destroyed(name: str, tmp_path: Path)
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / name).write_text("{}")
     checkpoint = read(HF_CLIP)
-    with pytest.raises(CheckpointError, match="a folder with other things in it; nothing was written"):
+    with pytest.raises(CheckpointError, match="a folder with other files in it; nothing was written"):
         save_folder(tmp_path / "work", (checkpoint.config, checkpoint.state), tokenizer_json=None, preprocess=SQUASHED)
     with pytest.raises(CheckpointError, match="is a file; nothing was written"):
         convert(HF_CLIP, tmp_path / "work" / name)
@@ -91,7 +91,7 @@ def test_the_source_is_no_target(to: Any, tmp_path: Path, monkeypatch: pytest.Mo
     for source, target, what in [
         (folder, "./model", "the source itself"),
         (file, "model/../model.pt", "the source itself"),
-        (folder / "model.safetensors", folder, "the folder that model.safetensors lies in"),
+        (folder / "model.safetensors", folder, "the folder that contains model.safetensors"),
     ]:
         with pytest.raises(CheckpointError, match=f"is {what}; nothing was written"):
             convert(source, target, to=to)

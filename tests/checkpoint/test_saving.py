@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from diptych.checkpoint import Checkpoint, build, convert, read, save_folder
 from diptych.checkpoint.formats import huggingface, open_clip, open_clip_config, openai
-from diptych.checkpoint.replacing import json_text
+from diptych.checkpoint.replacement import json_text
 from diptych.checkpoint.settings import from_fields, to_fields
 from diptych.checkpoint.state import differences
 from diptych.errors import CheckpointError

@@ -24,7 +24,7 @@ KEEPERS = (
     "vectors",
     "storage/lock.py",
     "storage/journals.py",
-    "storage/file_kinds.py",
+    "storage/entry_errors.py",
     "storage/query_budget.py",
 )
 # What reads and writes pictures, texts, what the user named or configured, and no file of an index

@@ -104,7 +104,7 @@ def a_socket(path: Path, mine: Path) -> None:
 
 
 THINGS: tuple[tuple[Callable[[Path, Path], None], str], ...] = (
-    (a_link, "letter.txt"), (a_dangling_link, "not-there"), (a_link_to_a_folder, "home"), (a_fifo, "a FIFO"),
+    (a_link, "letter.txt"), (a_dangling_link, "not-there"), (a_link_to_a_folder, "home"), (a_fifo, "a pipe"),
     (a_socket, "a socket"),
 )  # fmt: skip
 
@@ -243,7 +243,7 @@ def test_a_generation_that_is_a_path_is_no_cache(index: LocalIndex, mine: Path) 
     folder = index.directory.directory("nearest-picture")
     header = VectorFilesHeader.read(folder)
     folder.write("rows.json", VectorFilesHeader(**{**vars(header), "generation": "../../../home/letter"}).to_json())
-    with pytest.raises(VectorFilesError, match="no name of a file"):
+    with pytest.raises(VectorFilesError, match="not the name of a file"):
         VectorFiles.open(folder)
 
 
@@ -269,7 +269,7 @@ def test_a_lock_of_an_earlier_version_is_no_hindrance(index: LocalIndex) -> None
 def test_names_that_lead_elsewhere_are_no_names(tmp_path: Path) -> None:
     directory = IndexDirectory(tmp_path)
     for name in ("", ".", "..", "a/b", "/etc", "../a", "a\0b"):
-        with pytest.raises(ValueError, match="no name of a file"):
+        with pytest.raises(ValueError, match="not the name of a file"):
             directory.read(name, 10)
 
 
@@ -290,7 +290,7 @@ def test_files_come_and_go(tmp_path: Path) -> None:
     inner.create()
     inner.write("d", b"five")
     assert (directory.has_directory("c"), directory.size("c")) == (True, None)
-    with pytest.raises(IndexDamagedError, match="is a folder, in the place of a file"):
+    with pytest.raises(IndexDamagedError, match="is a folder; expected a file"):
         directory.open("c", "rb")
     directory.remove_all("c")
     directory.remove_all("a")

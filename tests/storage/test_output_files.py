@@ -15,7 +15,7 @@ from conftest import GOLDEN, Cli
 from PIL import Image
 
 from diptych.checkpoint import convert
-from diptych.checkpoint.replacing import replace_folder
+from diptych.checkpoint.replacement import replace_folder
 from diptych.cli import FAILED, OK
 from diptych.data.loading.decoding import Bad
 from diptych.errors import DiptychError, OutputError
@@ -23,7 +23,8 @@ from diptych.evaluation import results
 from diptych.evaluation.report.report import write_report
 from diptych.evaluation.tasks.features import Seen, _keep
 from diptych.scenes.scene import write_shards
-from diptych.storage.output_files import appending, refuse_link, replace_text, replacing, subfolder
+from diptych.storage.atomic import atomic_write_text
+from diptych.storage.output_files import open_for_append, refuse_link, subfolder
 from diptych.training.config import TrainConfig
 from diptych.training.diagnostics.monitor import Monitor, Step
 from diptych.training.run import checkpoints
@@ -84,8 +85,8 @@ def evaluate(out: Path) -> None:
 
 
 def checkpoint(out: Path) -> None:
-    checkpoints.save(out, 1, {}, lambda folder: folder.mkdir())
-    checkpoints.save(out, 2, {}, lambda folder: folder.mkdir())
+    checkpoints.save(out, 1, {}, lambda folder: None)
+    checkpoints.save(out, 2, {}, lambda folder: None)
 
 
 def keep_vectors(out: Path) -> None:
@@ -99,19 +100,15 @@ def rows(out: Path) -> None:
 
 
 WRITERS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
-    "evaluation": (evaluate, ("results.jsonl", ".results.jsonl.part", "report.html", ".report.html.part")),
-    "rows": (rows, ("metrics.jsonl", ".metrics.jsonl.part")),
-    "skipped": (skip, ("skipped.jsonl", ".skipped.jsonl.part")),
-    "settings": (lambda out: checkpoints.write_text(out / "run.json", "{}"), ("run.json", ".run.json.part")),
+    "evaluation": (evaluate, ("results.jsonl", "report.html")),
+    "rows": (rows, ("metrics.jsonl",)),
+    "skipped": (skip, ("skipped.jsonl",)),
     "checkpoint": (checkpoint, ("checkpoints",)),
     "tensorboard": (record, ("tensorboard",)),
-    "vectors": (keep_vectors, ("vectors", "vectors/key", "vectors/key/.0.npz.part", "vectors/key/0.npz")),
-    "scenes": (
-        lambda out: write_shards(out, 1, size_px=32),
-        ("scenes-train-00000.tar", ".scenes-train-00000.tar.part"),
-    ),
-    "text": (lambda out: replace_text(out / "a", "a"), ("a", ".a.part")),
-    "lines": (lambda out: appending(out / "a").close(), ("a",)),
+    "vectors": (keep_vectors, ("vectors", "vectors/key", "vectors/key/0.npz")),
+    "scenes": (lambda out: write_shards(out, 1, size_px=32), ("scenes-train-00000.tar",)),
+    "text": (lambda out: atomic_write_text(out / "a", "a"), ("a",)),
+    "lines": (lambda out: open_for_append(out / "a").close(), ("a",)),
     "folder": (lambda out: subfolder(out / "a"), ("a",)),
 }
 
@@ -131,36 +128,20 @@ def test_a_link_in_a_folder_is_not_followed(home: Path, out: Path, writer: str, 
         assert content(home) == before, name
 
 
-def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    replace_text(path, "before")
-    (tmp_path / ".a.part").write_text("what a killed process left")
-    with pytest.raises(IsADirectoryError), replacing(path) as part:
-        tmp_path.write_text(part.read_text())
-    assert content(tmp_path) == {"a": b"before"}
-    mask = os.umask(0o027)
-    try:
-        replace_text(path, "after")
-    finally:
-        os.umask(mask)
-    assert content(tmp_path) == {"a": b"after"}
-    assert path.stat().st_mode & 0o777 == 0o640
-
-
 def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     with pytest.raises(OSError, match="fifo"):  # nobody reads it: it would wait for ever
-        appending(tmp_path / "fifo")
+        open_for_append(tmp_path / "fifo")
     with pytest.raises(OutputError, match=r"link is a link, .* remove it"):
-        appending(tmp_path / "link")
+        open_for_append(tmp_path / "link")
     with pytest.raises(OutputError, match=r"link is a link, .* remove it"):
         refuse_link(tmp_path / "link")
-    with pytest.raises(OutputError, match="file is no folder"):
+    with pytest.raises(OutputError, match="file is not a folder"):
         subfolder(tmp_path / "file")
     with pytest.raises(IsADirectoryError):
-        appending(tmp_path)
+        open_for_append(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["model", "checkpoints", "tensorboard"])
@@ -187,8 +168,7 @@ def test_what_a_killed_conversion_left_is_no_link(home: Path, out: Path) -> None
 @pytest.mark.parametrize("form", ["hf", "open_clip", "openai"])
 def test_a_conversion_writes_only_its_target(home: Path, out: Path, form: str) -> None:
     """Beside it lie links under the names that it needs meanwhile; the target itself may be one that the user made."""
-    for part in (".target.part", ".target.new", ".target.old-0123abcd"):
-        (out / part).symlink_to(home / "letter.txt")
+    (out / ".target.old-0123abcd").symlink_to(home / "letter.txt")
     before = content(home)
     if form != "openai":
         (out / "real").mkdir()
@@ -209,8 +189,6 @@ def test_embed_writes_only_below_its_target(tiny_model: Path, home: Path, out: P
     assert cli(*embed).code == FAILED
     for path in out.iterdir():
         path.unlink()
-    for name in (".job.json.part", ".00000.npy.part", ".00000.json.part", ".00000.parquet.part"):
-        (out / name).symlink_to(home / "letter.txt")
     assert cli(*embed).code == OK
     assert content(home) == before
     assert np.load(out / "00000.npy").shape[0] == 1

@@ -29,7 +29,7 @@ def test_what_is_no_file_is_refused_by_what_it_is(tmp_path: Path) -> None:
     for kind, path in kinds(tmp_path).items():
         for read in (open_file, read_file):
             with pytest.raises(
-                FileError, match=rf"{path.name} is {kind.removesuffix(' behind')}; wanted a file"
+                FileError, match=rf"{path.name} is {kind.removesuffix(' behind')}; expected a file"
             ) as caught:
                 read(path)
             assert caught.value.reason == "not a regular file"
@@ -66,6 +66,6 @@ def test_no_more_is_read_than_is_there(tmp_path: Path) -> None:
 def test_errors_of_the_system_are_its_own(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_file(tmp_path / "nothing")
-    with pytest.raises(FileError, match="can be no file's path") as caught:
+    with pytest.raises(FileError, match="cannot be the path of a file") as caught:
         read_file(f"{tmp_path}/a\0b")
     assert caught.value.reason == "damaged path"

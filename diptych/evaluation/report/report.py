@@ -13,7 +13,7 @@ from diptych.display.pages import page
 from diptych.evaluation.report.parts import Part, parts_of, plain
 from diptych.evaluation.report.result_rows import Problems, Result, read_results, unique
 from diptych.evaluation.report.tables import summary
-from diptych.storage.output_files import replacing
+from diptych.storage.atomic import atomic_write
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -47,7 +47,7 @@ def write_report(out: str | os.PathLike[str]) -> Path:
         results=len(good),
         problems=[("", said) for said in problems.found],  # last: what makes the parts above adds to it
     )
-    with replacing(folder / REPORT) as part:
+    with atomic_write(folder / REPORT) as part:
         part.write_bytes(html.encode("utf-8", "replace"))
     return folder / REPORT
 

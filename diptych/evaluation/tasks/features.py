@@ -31,7 +31,8 @@ from diptych.evaluation.sets.sets import Pictures
 from diptych.failures import Failure
 from diptych.media.images import Decode, open_image, squared
 from diptych.storage import compiled_cache
-from diptych.storage.output_files import replacing, subfolder
+from diptych.storage.atomic import atomic_write
+from diptych.storage.output_files import subfolder
 from diptych.untrusted.json import parse_json
 from diptych.versions import READING
 
@@ -160,7 +161,7 @@ def _keep(path: Path, seen: Seen) -> None:
     with suppress(OSError):
         for folder in (path.parent.parent, path.parent):
             subfolder(folder)
-        with replacing(path) as part, part.open("wb") as file:
+        with atomic_write(path, durable=False) as part, part.open("wb") as file:
             np.savez(file, places=seen.places, vectors=seen.vectors, failures=np.array(json.dumps(seen.failures)))
 
 

@@ -197,5 +197,5 @@ def _cached_array(
     array, file = make(), BytesIO()
     np.save(file, array)
     with suppress(OSError, SearchIndexError):
-        directory.write(name, file.getvalue(), is_lasting=False)
+        directory.write(name, file.getvalue(), durable=False)
     return array

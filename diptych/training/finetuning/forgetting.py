@@ -23,7 +23,7 @@ from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig
 from diptych.scoring import metrics
 from diptych.scoring.zero_shot import PLAIN_TEMPLATES, class_vectors, prompts
-from diptych.storage.output_files import replace_text, replacing
+from diptych.storage.atomic import atomic_write, atomic_write_text
 from diptych.text.tokenizer import Tokenizer
 from diptych.training.finetuning.freezing import sweep
 from diptych.training.validation import Skipped, Validation, embed_pixels, embed_texts
@@ -240,13 +240,13 @@ class Forgetting:
         from diptych.display.plots import forgetting_figure
 
         folder.mkdir(parents=True, exist_ok=True)
-        replace_text(folder / "forgetting.json", json.dumps(self.to_json(), indent=2) + "\n")
+        atomic_write_text(folder / "forgetting.json", json.dumps(self.to_json(), indent=2) + "\n")
         measures = list(self.line.values())
         title = "zero-shot accuracy, %, mean over classes" if measures[0].zero_shot else "cosine of new to old vectors"
         figure = forgetting_figure(
             list(self.line), [each.learnt for each in measures], self.curves(), measure=title, saved=self.saved
         )
-        with replacing(folder / "forgetting.png") as part:
+        with atomic_write(folder / "forgetting.png") as part:
             figure.savefig(part, format="png")
         return folder / "forgetting.png"
 

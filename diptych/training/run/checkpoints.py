@@ -12,7 +12,8 @@ from uuid import uuid4
 import torch
 
 from diptych.errors import ArgumentError, CheckpointNotSavedError, Setting
-from diptych.storage.output_files import refuse_link, replacing, subfolder
+from diptych.storage.atomic import atomic_folder
+from diptych.storage.output_files import refuse_link, subfolder
 
 VERSION = 1  # of what a checkpoint holds
 FOLDER, STATE = "checkpoints", "training.pt"
@@ -27,23 +28,20 @@ def newest(out: Path) -> Path | None:
 def save(out: Path, steps: int, state: dict[str, Any], write_model: Callable[[Path], object]) -> Path:
     """Write the checkpoint of step `steps`, then remove the one before it.
 
-    `write_model` puts a model folder at the path that it is given. OSError where the disk is full or fails: what was
+    `write_model` writes a model into the folder that it is given. OSError where the disk is full or fails: what was
     written of the new one is removed, and the one before it stays.
     """
     home = subfolder(out / FOLDER)
     sweep(out)
-    final, new = home / f"{steps:09d}", home / f".new-{uuid4().hex}"
+    final = home / f"{steps:09d}"
     if final.exists():  # a run that is resumed and interrupted at once
         return final
     try:
-        write_model(new)
-        with open(new / STATE, "wb") as file:
-            torch.save({**state, "version": VERSION}, file)
-        flush(new)
-        os.rename(new, final)
-        _flush(home)
+        with atomic_folder(final) as new:
+            write_model(new)
+            with open(new / STATE, "wb") as file:
+                torch.save({**state, "version": VERSION}, file)
     except (OSError, RuntimeError) as error:
-        shutil.rmtree(new, ignore_errors=True)
         raise _lost(error, out, steps) from error
     for old in home.glob("[0-9]*"):
         if old != final:
@@ -68,29 +66,6 @@ def sweep(out: Path) -> None:
     refuse_link(out / FOLDER)
     for path in (out / FOLDER).glob(".*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """A small file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as new:
-        new.write_text(text, encoding="utf-8")
-        _flush(new)
-
-
-def flush(folder: Path) -> None:
-    """Wait until every file of a folder is on the disk, not only in the system's memory."""
-    for path in folder.iterdir():
-        _flush(path)
-    _flush(folder)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove(checkpoint: Path) -> None:

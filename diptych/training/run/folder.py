@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from diptych.errors import ArgumentError, DiptychError, Setting
+from diptych.storage.atomic import atomic_write_text
 from diptych.storage.output_files import refuse_link
 from diptych.training.config import TrainConfig, from_fields, to_json
 from diptych.training.optim.precision import has_bfloat16
 from diptych.training.parallel.distributed import from_first, is_first
-from diptych.training.run.checkpoints import newest, write_text
+from diptych.training.run.checkpoints import newest
 from diptych.untrusted.json import parse_json
 
 SETTINGS = "run.json"
@@ -110,4 +111,5 @@ def _check_same(config: TrainConfig, out: Path) -> None:
 
 def write_settings(out: Path, config: TrainConfig) -> None:
     """Keep what the run was told, for `resume` and for people."""
-    write_text(out / SETTINGS, to_json(config))
+    out.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(out / SETTINGS, to_json(config))

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from diptych.errors import ArgumentError
-from diptych.storage.output_files import appending, replace_text
+from diptych.storage.atomic import atomic_write_text
+from diptych.storage.output_files import open_for_append
 from diptych.untrusted.json import parse_json
 
 FILE = "metrics.jsonl"
@@ -59,8 +60,8 @@ def append_rows(folder: Path, resumed_step: int | None = None) -> tuple[TextIO, 
     folder.mkdir(parents=True, exist_ok=True)
     resumes = resumed_step is not None and path.is_file()
     kept = [row for row in read_rows(folder) if row["step"] <= resumed_step] if resumes else []
-    replace_text(path, "".join(map(to_line, kept)))
-    return appending(path), kept
+    atomic_write_text(path, "".join(map(to_line, kept)))
+    return open_for_append(path), kept
 
 
 def to_line(row: Row) -> str:

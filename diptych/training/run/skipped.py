@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 from diptych.data.loading.decoding import Bad
-from diptych.storage.output_files import appending, replace_text
+from diptych.storage.atomic import atomic_write_text
+from diptych.storage.output_files import open_for_append
 
 FILE = "skipped.jsonl"
 SAID = 10  # by name on the terminal; the others are in the file
@@ -41,7 +42,7 @@ class SkippedNames:
         lines = (json.dumps({"key": key, **bad._asdict()}, ensure_ascii=False) + "\n" for key, bad in items)
         with contextlib.suppress(OSError):  # on a full disk the run goes on; the end of it names every reason
             if anew:
-                replace_text(self._path, "".join(lines))
+                atomic_write_text(self._path, "".join(lines))
                 return
-            with appending(self._path) as file:
+            with open_for_append(self._path) as file:
                 file.writelines(lines)

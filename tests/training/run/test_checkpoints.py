@@ -47,7 +47,6 @@ def weights(out: Path) -> bytes:
 
 
 def model(folder: Path) -> None:
-    folder.mkdir()
     (folder / "config.json").write_text("{}")
 
 
