@@ -11,11 +11,11 @@ from diptych.cli.terminal import print_result
 
 def show_cache(clear: bool, as_json: bool) -> int:
     """Print the folders of the user's cache and their sizes. With `clear` delete their files first."""
-    from diptych.storage import user_cache
+    from diptych.storage.user import cache
 
     try:
-        freed, not_removed = user_cache.empty() if clear else (0, [])
-        entries = user_cache.kept()
+        freed, not_removed = cache.empty() if clear else (0, [])
+        entries = cache.kept()
     except RuntimeError as error:
         raise click.ClickException(f"this user has no cache folder, so nothing is cached. {error}") from error
     if as_json:

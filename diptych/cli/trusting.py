@@ -93,7 +93,7 @@ def trust_in(index: LocalIndex) -> str:
 def known_indexes() -> dict[str, str]:
     """The indexes that this user made or accepted, the latest first, as facts for `diptych doctor`."""
     from diptych.index.trust import trusted_indexes
-    from diptych.storage import configuration
+    from diptych.storage.user import configuration
 
     try:
         records = trusted_indexes.records()[::-1]

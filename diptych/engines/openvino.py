@@ -20,7 +20,7 @@ from diptych.errors import ArgumentError, CheckpointError
 from diptych.media.images import Preprocess
 from diptych.nets.config import CLIPConfig
 from diptych.scoring.zero_shot import PatchEmbeddings, unit
-from diptych.storage import compiled_cache
+from diptych.storage.user import compiled_cache
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8

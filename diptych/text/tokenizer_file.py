@@ -17,7 +17,7 @@ from typing import Any
 import tokenizers
 
 from diptych.errors import JSONError, TokenizerFileError
-from diptych.storage.cache_folder import cache_folder
+from diptych.storage.user.cache_folder import cache_folder
 from diptych.untrusted.json import parse_json
 
 # What the largest of known tokenizers have is in brackets.

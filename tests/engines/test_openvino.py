@@ -24,7 +24,7 @@ from diptych.media.images import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.nets.presets import preset
-from diptych.storage import compiled_cache
+from diptych.storage.user import compiled_cache
 
 pytestmark = pytest.mark.precision
 

@@ -30,9 +30,9 @@ from diptych.errors import DataError, ImageError
 from diptych.evaluation.sets.sets import Pictures
 from diptych.failures import Failure
 from diptych.media.images import Decode, open_image, squared
-from diptych.storage import compiled_cache
 from diptych.storage.atomic import atomic_write
 from diptych.storage.output_files import subfolder
+from diptych.storage.user import compiled_cache
 from diptych.untrusted.json import parse_json
 from diptych.versions import READING
 

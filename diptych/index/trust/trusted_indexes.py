@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
-from diptych.storage import configuration
+from diptych.storage.user import configuration
 
 TrustOrigin = Literal["made", "accepted", "earlier"]  # the last: made by a version that signed nothing
 _KEY, _RECORDS = "key.json", "indexes"
@@ -88,7 +88,7 @@ def installed_ns() -> int:
 def _used_before() -> bool:
     """Whether earlier versions left a trace: each stored compiled models in the user's cache, in a folder older than
     this installation."""
-    from diptych.storage import compiled_cache
+    from diptych.storage.user import compiled_cache
 
     with suppress(*TROUBLE):
         home = compiled_cache.folder().parent

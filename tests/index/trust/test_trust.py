@@ -21,8 +21,8 @@ from diptych.index.trust import trusted_indexes
 from diptych.index.trust.identity import LIMIT, NAME, Facts
 from diptych.index.trust.trust import Trust
 from diptych.media.reading import readers
-from diptych.storage import configuration
 from diptych.storage.directory import IndexDirectory
+from diptych.storage.user import configuration
 
 FACTS = Facts("tests/pixels", "pixels-1", 16, "/pictures")
 MODELS = {"tests/pixels": PixelModel(), "tests/other": PixelModel("pixels-2", "tests/other")}

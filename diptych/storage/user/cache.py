@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from diptych.storage import compiled_cache
+from diptych.storage.user import compiled_cache
 
 KINDS = {
     "compiled": "text towers as OpenVINO compiled them; a first search makes them again",

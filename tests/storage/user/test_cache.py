@@ -6,7 +6,7 @@ import pytest
 from conftest import Cli
 
 from diptych.cli import FAILED, OK, USAGE
-from diptych.storage import compiled_cache
+from diptych.storage.user import compiled_cache
 
 
 @pytest.fixture

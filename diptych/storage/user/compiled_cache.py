@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from diptych.storage.atomic import atomic_write
-from diptych.storage.cache_folder import cache_folder
+from diptych.storage.user.cache_folder import cache_folder
 
 KEPT = 8  # files; the least recently used is deleted first
 

@@ -8,8 +8,8 @@ import pytest
 
 from diptych.index.trust import trusted_indexes
 from diptych.index.trust.trusted_indexes import TrustRecord
-from diptych.storage import compiled_cache, configuration
-from diptych.storage.cache_folder import cache_folder
+from diptych.storage.user import compiled_cache, configuration
+from diptych.storage.user.cache_folder import cache_folder
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from diptych.storage.atomic import atomic_write, sync_file, sync_folder, temporary_file
-from diptych.storage.cache_folder import home_folder
+from diptych.storage.user.cache_folder import home_folder
 
 LIMIT = 65_536  # bytes; the files here have a few hundred
 _PRIVATE = 0o600
