@@ -251,7 +251,7 @@ def _entry(file: File, vector: np.ndarray) -> Entry:
 
 def _nothing_to_do(index: diptych.index.local.LocalIndex) -> None:  # type: ignore[name-defined]
     done = index.update()
-    assert done.is_same, done
+    assert done.is_unchanged, done
 
 
 def main() -> None:

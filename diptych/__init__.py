@@ -66,10 +66,10 @@ if TYPE_CHECKING:
     from diptych.index.search.near_duplicates import find_duplicates as find_duplicates
     from diptych.index.search.query import Query as Query
     from diptych.index.search.query import Term as Term
-    from diptych.index.search.results import Found as Found
     from diptych.index.search.results import Hit as Hit
+    from diptych.index.search.results import SearchResult as SearchResult
     from diptych.index.search.search import search_all as search_all
-    from diptych.index.update.results import Updated as Updated
+    from diptych.index.update.results import UpdateResult as UpdateResult
     from diptych.inference.heat_map import HeatMap as HeatMap
     from diptych.inference.picture_files import ClassifiedFiles as ClassifiedFiles
     from diptych.inference.picture_files import ComparedFiles as ComparedFiles
@@ -111,9 +111,9 @@ __all__ = [  # noqa: RUF022
     "Classification", "Calibration", "ClassifiedFiles", "Accuracy", "Confused", "ComparedFiles", "Comparison",
     "Difference", "HeatMap", "Box",
     # Search
-    "open_index", "LocalIndex", "Rules", "Updated", "Counts", "Query", "Term", "Filters", "GeoBox", "GeoCircle",
-    "Found", "Hit", "search_all", "find_duplicates", "Duplicates", "Copy", "embed_in_bulk", "BulkResult", "examine",
-    "Finding",
+    "open_index", "LocalIndex", "Rules", "UpdateResult", "Counts", "Query", "Term", "Filters", "GeoBox", "GeoCircle",
+    "SearchResult", "Hit", "search_all", "find_duplicates", "Duplicates", "Copy", "embed_in_bulk", "BulkResult",
+    "examine", "Finding",
     # Evaluation
     "evaluate", "Evaluation", "compare_results", "Interval", "probe", "ProbeResult", "Probe", "Retrieval", "Recall",
     # Training
@@ -156,14 +156,14 @@ _MODULES = {
     "open_index": "diptych.index.local",
     "LocalIndex": "diptych.index.local",
     "Rules": "diptych.index.catalog.facts",
-    "Updated": "diptych.index.update.results",
+    "UpdateResult": "diptych.index.update.results",
     "Counts": "diptych.media.items",
     "Query": "diptych.index.search.query",
     "Term": "diptych.index.search.query",
     "Filters": "diptych.index.search.filters",
     "GeoBox": "diptych.index.search.geography",
     "GeoCircle": "diptych.index.search.geography",
-    "Found": "diptych.index.search.results",
+    "SearchResult": "diptych.index.search.results",
     "Hit": "diptych.index.search.results",
     "search_all": "diptych.index.search.search",
     "find_duplicates": "diptych.index.search.near_duplicates",
@@ -230,9 +230,11 @@ _MODULES = {
 # Old public name -> new name, until version 0.3.
 _RENAMED = {
     "Embedded": "EmbeddingResult",
+    "Found": "SearchResult",
     "IndexFault": "SearchIndexError",
     "IndexPlaceError": "IndexDirectoryError",
     "ReaderError": "ReaderProcessError",
+    "Updated": "UpdateResult",
 }
 
 

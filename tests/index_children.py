@@ -14,7 +14,7 @@ from index_model import InlineReaders, PixelModel
 
 import diptych.cli.index
 import diptych.embedder
-import diptych.index.update.encoding
+import diptych.index.update.batched_embedder
 import diptych.index.update.precomputed
 import diptych.index.update.update
 import diptych.media.reading.readers
@@ -22,7 +22,7 @@ import diptych.media.scan
 import diptych.vectors.nearest
 from diptych.cli import run
 
-diptych.index.update.encoding.BATCH = 4  # so that there are many moments at which to be killed
+diptych.index.update.batched_embedder.BATCH = 4  # so that there are many moments at which to be killed
 diptych.index.update.update.COMMIT_FILES = 6
 
 

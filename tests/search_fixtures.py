@@ -75,9 +75,9 @@ class Searched:
     """An index of entries that a test puts in."""
 
     def __init__(self, place: Path, model: TableModel):
-        self.place, self.root, self.model = place / ".diptych", place, model
-        self.under = ""
-        self.catalog = Catalog.create(self.place / "catalog.sqlite", fingerprint="a", model="bundled", dim=DIM)
+        self.index_dir, self.root, self.model = place / ".diptych", place, model
+        self.subfolder = ""
+        self.catalog = Catalog.create(self.index_dir / "catalog.sqlite", fingerprint="a", model="bundled", dim=DIM)
 
     @property
     def on_disk(self) -> "Searched":

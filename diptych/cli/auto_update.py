@@ -47,14 +47,14 @@ class FailureReport(NamedTuple):
 
 def typed(index: LocalIndex, folder: str, path: str) -> Path:
     """A file of the index, given by its path there, as a path below `folder`, which is what the user typed."""
-    return Path(folder) / path[len(index.under) + bool(index.under) :]
+    return Path(folder) / path[len(index.subfolder) + bool(index.subfolder) :]
 
 
 def update_if_needed(index: LocalIndex, folder: str, update: bool | None) -> FailureReport:
     """Make a missing index, and update it if the folder is small or `update` is True. An update that the user did not
     request neither waits nor fails: if another process updates, or nothing can be written, the search uses the index
     as it is. Raises ClickException if the user declines to index a large folder."""
-    from diptych.index.update.rereading import count_older
+    from diptych.index.update.outdated import count_older
 
     is_needed = update is True or not index.exists
     if index.exists:
@@ -63,19 +63,19 @@ def update_if_needed(index: LocalIndex, folder: str, update: bool | None) -> Fai
             return _known_failures(index, folder)
         if update is None and files > MAX_SCANNED:
             print_status(f"index of {files:,} files, last updated {_age(index)}; --update looks for new ones")
-            if older := count_older(index.catalog, index.under):
+            if older := count_older(index.catalog, index.subfolder):
                 print_status(
                     f"{older:,} were read by an earlier version; --update rereads those that this version reads better"
                 )
             return _known_failures(index, folder)
     elif update is False:
-        raise IndexDirectoryError(f"{index.place} holds no index yet; leave out --no-update to make it.")
+        raise IndexDirectoryError(f"{index.index_dir} holds no index yet; leave out --no-update to make it.")
     elif update is None:
         _ask_first(index, folder)
     try:
         with stages("indexing", "building the search structure") as (advance, on_build):
             wait_s = None if is_needed else 0.0
-            updated = index.update(progress=advance, wait_s=wait_s, on_wait=print_status, arranging=on_build)
+            updated = index.update(progress=advance, wait_s=wait_s, on_wait=print_status, on_build=on_build)
     except (IndexBusyError, IndexNotWritableError) as error:
         if is_needed:
             raise

@@ -82,7 +82,7 @@ def _check_index(index: LocalIndex, repair: bool, as_json: bool) -> int:
     facts = {"trust": trust_in(index)} if findings else _facts(index)
     with suppress(SearchIndexError, sqlite3.DatabaseError):  # a finding already
         unread = {path: message for path, (_, message) in index.failures().items()}
-        partial = index.catalog.partial(*inside(index.under))
+        partial = index.catalog.partial(*inside(index.subfolder))
     return _report(facts, findings, unread, partial, as_json)
 
 
@@ -126,10 +126,10 @@ def _print_files(status: str, messages: Sequence[str]) -> None:
 
 
 def _facts(index: LocalIndex) -> dict[str, str]:
-    from diptych.index.update.rereading import count_older
+    from diptych.index.update.outdated import count_older
 
-    facts = {"index": str(index.place), "trust": trust_in(index), **_counts(index.counts()._asdict())}
-    if older := count_older(index.catalog, index.under):
+    facts = {"index": str(index.index_dir), "trust": trust_in(index), **_counts(index.counts()._asdict())}
+    if older := count_older(index.catalog, index.subfolder):
         facts["read by an earlier version"] = f"{older:,} (diptych index FOLDER reads again what this one reads better)"
     return facts
 

@@ -35,8 +35,8 @@ from diptych.errors import PatternError, SearchIndexError
 
 if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
-    from diptych.index.update.precomputed import Given
-    from diptych.index.update.results import Updated
+    from diptych.index.update.precomputed import PrecomputedVectors
+    from diptych.index.update.results import UpdateResult
 
 ACTIONS = {"duplicates": "diptych.cli.duplicates"}  # action on an index -> module that has its `command`
 
@@ -123,7 +123,7 @@ def command(
     diptych index duplicates ~/Pictures     pictures that are nearly the same
     diptych index ./duplicates              a folder of that name
     """
-    from diptych.index.update.precomputed import open_given
+    from diptych.index.update.precomputed import open_precomputed
 
     if paths and not vectors:
         raise click.UsageError("--paths names the rows of --vectors, which is missing.")
@@ -137,10 +137,10 @@ def command(
             report_links_not_remembered(index, follow_links)
         if watch:
             return _watch(index, as_json)
-        if vectors and index.under:
+        if vectors and index.subfolder:
             raise click.UsageError(f"{folder} is in the index of {index.root}; name that folder with --vectors.")
-        precomputed = open_given(vectors, paths, index.root) if vectors else None
-        if index.under:
+        precomputed = open_precomputed(vectors, paths, index.root) if vectors else None
+        if index.subfolder:
             part = "all of it is embedded again" if reindex else f"only {folder} is updated"
             print_status(f"{folder} is in the index of {index.root}; {part}")
         if reindex and (damage := index.damage):
@@ -152,8 +152,8 @@ def command(
         with stages("scanning", "indexing", "building the search structure") as (scanning, advance, on_build):
             scanning(0, 0)
             done = index.update(
-                progress=advance, reindex=reindex, given=precomputed, wait_s=wait_s, on_wait=print_status,
-                arranging=on_build,
+                progress=advance, reindex=reindex, precomputed=precomputed, wait_s=wait_s, on_wait=print_status,
+                on_build=on_build,
             )  # fmt: skip
         if exclude and (dropped := [pattern for pattern in before if pattern not in exclude]):
             print_status(f"no longer left out, because --exclude replaces earlier patterns: {', '.join(dropped)}")
@@ -166,14 +166,14 @@ def _previously_excluded(index: LocalIndex) -> Sequence[str]:
     """The patterns that the index remembers; none if it cannot be read."""
 
     with suppress(SearchIndexError):
-        return index.on_disk.noted_rules.exclude
+        return index.on_disk.stored_rules.exclude
     return ()
 
 
 def _watch(index: LocalIndex, as_json: bool) -> int:
     from diptych.index.watching import watch
 
-    def report(done: Updated) -> None:
+    def report(done: UpdateResult) -> None:
         _report(index, done, as_json)
         print_status(f"watching {index.folder}; stop with Ctrl-C")
 
@@ -181,7 +181,7 @@ def _watch(index: LocalIndex, as_json: bool) -> int:
     return OK
 
 
-def _report(index: LocalIndex, done: Updated, as_json: bool, precomputed: Given | None = None) -> int:
+def _report(index: LocalIndex, done: UpdateResult, as_json: bool, precomputed: PrecomputedVectors | None = None) -> int:
     """Print what an update did; return the exit code."""
     counts = index.counts()
     vectors = _precomputed_report(index, precomputed) if precomputed else {}
@@ -189,12 +189,12 @@ def _report(index: LocalIndex, done: Updated, as_json: bool, precomputed: Given 
         update = {**done._asdict(), "failures": failures_json(done.failures)}
         used = {"vectors": vectors} if vectors else {}
         indexed = {f"indexed_{name}": count for name, count in counts._asdict().items()}
-        print_json({"index": str(index.place), **update, **used, **indexed})
+        print_json({"index": str(index.index_dir), **update, **used, **indexed})
     else:
         numbers = ("added", "changed", "renamed", "forgotten", "unchanged")
         print_result(", ".join(f"{getattr(done, name):,} {name}" for name in numbers) + f" in {done.seconds:.1f} s")
         files = counts.files - counts.failed
-        where = f"{quoted(index.place)}, of {quoted(index.folder)}" if index.under else quoted(index.place)
+        where = f"{quoted(index.index_dir)}, of {quoted(index.folder)}" if index.subfolder else quoted(index.index_dir)
         print_result(f"{where}: {files:,} files, {counts.pictures:,} pictures and {counts.texts:,} texts")
         if vectors:
             parts = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in vectors.items() if count)
@@ -212,14 +212,14 @@ def _report(index: LocalIndex, done: Updated, as_json: bool, precomputed: Given 
     return NOTHING if code == OK and not counts.files else code
 
 
-def _precomputed_report(index: LocalIndex, precomputed: Given) -> dict[str, int]:
+def _precomputed_report(index: LocalIndex, precomputed: PrecomputedVectors) -> dict[str, int]:
     """How many precomputed vectors were used, and how many were not, by reason."""
-    known = precomputed.left & index.catalog.files().keys()
+    known = precomputed.unused & index.catalog.files().keys()
     return {
-        "taken": len(precomputed.taken),
+        "taken": len(precomputed.used),
         "of_indexed_files": len(known),
-        "of_no_file_here": len(precomputed.left) - len(known),
-        "not_finite": len(precomputed.useless),
+        "of_no_file_here": len(precomputed.unused) - len(known),
+        "not_finite": len(precomputed.invalid),
         "read_otherwise_today": len(precomputed.outdated),
         "repeated": precomputed.repeated,
     }

@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
     from diptych.index.search.filters import Filters
     from diptych.index.search.query import Query
-    from diptych.index.search.results import Found, Hit
-    from diptych.index.search.search import Wanted
+    from diptych.index.search.results import Hit, SearchResult
+    from diptych.index.search.search import SearchModality
 
 _ORDER = "diptych.terms"
-_MODALITIES: dict[str, Wanted] = {"pictures": "picture", "texts": "text", "both": "both"}
+_MODALITIES: dict[str, SearchModality] = {"pictures": "picture", "texts": "text", "both": "both"}
 
 
 class _Search(Sectioned):
@@ -157,7 +157,7 @@ def _search(words: tuple[str, ...], order: list[str], **options: Any) -> int:
         code = report_failures(*report)
         report_refused(result.refused)
         _print(result, query, report.failures, options)
-        if options["relevant"] and result.hits and result.standing is None:
+        if options["relevant"] and result.hits and result.relevance_z is None:
             print_status(f"{result.searched} items are too few for --relevant; all hits are shown")
         if not result.hits:
             code = _report_no_hits(targets, result, report.failures, options["find"], filters)
@@ -198,14 +198,14 @@ def _open_targets(folders: Sequence[str], options: Mapping[str, Any]) -> Iterato
             check_one_model(existing)
             for position, (index, folder) in enumerate(targets):
                 if not index.exists:
-                    index = opened(folder, model=existing[0].any_model, follow_links=options["follow_links"])
+                    index = opened(folder, model=existing[0].model_for_reindex, follow_links=options["follow_links"])
                     targets[position] = _SearchTarget(stack.enter_context(index), folder)
         yield targets
 
 
 def _search_targets(
     targets: Sequence[_SearchTarget], query: Query, filters: Filters, options: Mapping[str, Any]
-) -> Found:
+) -> SearchResult:
     """The hits, with paths below the folders as the user typed them."""
     from diptych.index.search.search import search_all
 
@@ -223,16 +223,16 @@ def _search_targets(
 
 
 def _report_no_hits(
-    targets: Sequence[_SearchTarget], result: Found, failures: Mapping[str, Failure], find: str, filters: Filters
+    targets: Sequence[_SearchTarget], result: SearchResult, failures: Mapping[str, Failure], find: str, filters: Filters
 ) -> int:
     """Print why there are no hits; return the exit code."""
     counts = [target.index.counts() for target in targets]
     available = {"pictures": sum(count.pictures for count in counts), "texts": sum(count.texts for count in counts)}
     folder = ", ".join(target.folder for target in targets)
-    if result.standing is not None and result.cut is not None:
+    if result.relevance_z is not None and result.threshold is not None:
         print_status(
-            f"Nothing relevant: the best match scores z = {result.standing:.1f}; the threshold is {result.cut:.1f}. "
-            "Without --relevant it is shown."
+            f"Nothing relevant: the best match scores z = {result.relevance_z:.1f}; the threshold is "
+            f"{result.threshold:.1f}. Without --relevant it is shown."
         )
     elif count := sum(count for kind, count in available.items() if find in (kind, "both")):
         print_status(f"none of the {count:,} {find if find != 'both' else 'items'} in the index pass the filters.")
@@ -252,14 +252,14 @@ def _report_undated(targets: Sequence[_SearchTarget], filters: Filters) -> None:
 
     if not (filters.since or filters.until) or filters.file_dates:
         return
-    counts = [count_dated(index.catalog, filters.within(index.under)) for index, _ in targets]
+    counts = [count_dated(index.catalog, filters.within(index.subfolder)) for index, _ in targets]
     files, dated = (sum(numbers) for numbers in zip(*counts, strict=True))
     if dated < files:
         number = f"only {dated:,} of these {files:,} files record" if dated else "no file here records"
         print_status(f"{number} a date. --file-dates uses the time of a file's last change instead.")
 
 
-def _print(result: Found, query: Query, failures: Mapping[str, Failure], options: Mapping[str, Any]) -> None:
+def _print(result: SearchResult, query: Query, failures: Mapping[str, Failure], options: Mapping[str, Any]) -> None:
     from diptych.cli import previews, results
 
     if options["as_json"]:
@@ -268,7 +268,7 @@ def _print(result: Found, query: Query, failures: Mapping[str, Failure], options
             for term in query.terms
         ]
         hits = [results.hit_json(hit) for hit in result.hits]
-        relevance = {"standing": result.standing, "cut": result.cut} if options["relevant"] else {}
+        relevance = {"standing": result.relevance_z, "cut": result.threshold} if options["relevant"] else {}
         print_json(
             {
                 "terms": terms,

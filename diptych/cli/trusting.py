@@ -67,11 +67,11 @@ def revoke(index: LocalIndex, as_json: bool) -> int:
     """Make the index untrusted; the exit code."""
     was_known = index.trust.revoke()
     if as_json:
-        print_json({"index": str(index.place), "forgotten": was_known})
+        print_json({"index": str(index.index_dir), "forgotten": was_known})
     elif was_known:
-        print_status(f"{index.place} is not trusted any more; --trust accepts it again")
+        print_status(f"{index.index_dir} is not trusted any more; --trust accepts it again")
     else:
-        print_status(f"{index.place} was neither made nor accepted here")
+        print_status(f"{index.index_dir} was neither made nor accepted here")
     return OK if was_known else NOTHING
 
 
@@ -86,7 +86,7 @@ def trust_in(index: LocalIndex) -> str:
     if record is None:
         why = "it has changed" if index.trust.is_altered else "it was neither made nor accepted here"
         return f"none, because {why}" + ("; the bundled model needs none" if is_bundled else "")
-    elsewhere = "" if record.path == str(index.place) else f", as {record.path}"
+    elsewhere = "" if record.path == str(index.index_dir) else f", as {record.path}"
     return f"{_HOW.get(record.how, record.how)} here on {record.at.replace('T', ' at ')}{elsewhere}"
 
 

@@ -29,7 +29,7 @@ from diptych.index.catalog.recovery import facts_of, move_damaged_aside, recover
 from diptych.index.catalog.schema import FORMAT, MODALITIES
 from diptych.index.catalog.validation import are_unit, sound_vector
 from diptych.index.local import open_index
-from diptych.index.model import facts_to_come
+from diptych.index.model import next_facts
 from diptych.storage.journals import COMPANIONS
 from diptych.storage.lock import holder, left_behind
 
@@ -72,7 +72,7 @@ def examine(index: LocalIndex | str | os.PathLike[str], *, repair: bool = False)
         with open_index(index) as opened:
             return examine(opened, repair=repair)
     if index.directory.status(index.catalog_path.name) is None and not _has_foreign_files(index):
-        raise IndexDirectoryError(f"{index.place} contains no index; `diptych index FOLDER` makes one.")
+        raise IndexDirectoryError(f"{index.index_dir} contains no index; `diptych index FOLDER` makes one.")
     index_dir_findings = list(_check_directory(index, repair))  # before our own lock hides a stale one
     if not repair:
         return [*index_dir_findings, *_check_contents(index, repair=False)]
@@ -83,7 +83,9 @@ def examine(index: LocalIndex | str | os.PathLike[str], *, repair: bool = False)
 def _check_contents(index: LocalIndex, *, repair: bool) -> Iterator[Finding]:
     if _has_foreign_files(index):
         return
-    file_findings = [*_check_hard_links(index, [index.catalog_path.name, index.on_disk.new_catalog_path.name], repair)]
+    file_findings = [
+        *_check_hard_links(index, [index.catalog_path.name, index.on_disk.reindex_catalog_path.name], repair)
+    ]
     file_findings += _check_journals(index, repair)
     yield from file_findings
     if file_findings and not repair:
@@ -102,7 +104,7 @@ def _check_contents(index: LocalIndex, *, repair: bool) -> Iterator[Finding]:
     yield from _check_caches(index, repair)  # before the rows: repairing these makes caches stale
     yield from _check_rows(index, repair)
     if repair:
-        caches.refresh(index.catalog, index.place, index.catalog.facts(), index.catalog.counts())
+        caches.refresh(index.catalog, index.index_dir, index.catalog.facts(), index.catalog.counts())
     yield from _check_model(index)
 
 
@@ -124,11 +126,11 @@ def _check_directory(index: LocalIndex, repair: bool) -> Iterator[Finding]:
         )
     if (free := directory.free_bytes()) < MIN_FREE_BYTES:
         yield Finding(f"the disk of {directory} has {free / 2**20:.0f} MB left", ["make room, or use ", _INDEX_DIR])
-    is_begun = directory.status(index.on_disk.new_catalog_path.name) is not None
+    is_begun = directory.status(index.on_disk.reindex_catalog_path.name) is not None
     if is_begun and (repair or not holder(directory.path / caches.LOCK)):
         yield Finding(
             "a reindexing was not finished",
-            [_REINDEX, f" continues it; to give it up, remove {index.on_disk.new_catalog_path}"],
+            [_REINDEX, f" continues it; to give it up, remove {index.on_disk.reindex_catalog_path}"],
         )
 
 
@@ -158,7 +160,7 @@ def _check_hard_links(index: LocalIndex, names: Sequence[str], repair: bool) -> 
 
 def _check_journals(index: LocalIndex, repair: bool) -> Iterator[Finding]:
     """Journals that diptych did not write, but SQLite would apply."""
-    for path in (index.catalog_path, index.on_disk.new_catalog_path):
+    for path in (index.catalog_path, index.on_disk.reindex_catalog_path):
         for name, fault in index.directory.companion_faults(path.name, recover=index.on_disk.recovers):
             aside = move_damaged_aside(path.with_name(name)) if repair else None
             remedy = f"it is now {aside}" if aside else [_REPAIR, " moves it aside"]
@@ -171,7 +173,7 @@ def _has_foreign_files(index: LocalIndex) -> bool:
 
 
 def _folders_in_the_way(index: LocalIndex) -> list[Path]:
-    catalogs = (index.catalog_path.name, index.on_disk.new_catalog_path.name)
+    catalogs = (index.catalog_path.name, index.on_disk.reindex_catalog_path.name)
     names = [*catalogs, *(name + ending for name in catalogs for ending in COMPANIONS), caches.LOCK]
     return [index.directory.path / name for name in names if index.directory.has_directory(name)]
 
@@ -212,16 +214,16 @@ def _recovered(index: LocalIndex, damage: str) -> Finding:
 def _likely_facts(index: LocalIndex) -> dict[str, Any] | None:
     """The facts of a catalog whose own are unreadable, with the fingerprint that its caches record; None if they record
     none. Raises IndexModelError if that is not the model at hand."""
-    fingerprints = {caches.fingerprint_of(index.place, modality) for modality in MODALITIES} - {None, ""}
+    fingerprints = {caches.fingerprint_of(index.index_dir, modality) for modality in MODALITIES} - {None, ""}
     if len(fingerprints) != 1:
         return None
-    model = index.any_model
+    model = index.model_for_reindex
     if model.fingerprint not in fingerprints:
         raise IndexModelError(
             f"{index.catalog_path} no longer records which model made its vectors; it was not {model.source}.",
             remedy=["Name that model with ", Setting("model"), ", or embed everything again with ", _REINDEX, "."],
         )
-    facts = facts_to_come(model, index.root, follow_links=_follows_links(index))
+    facts = next_facts(model, index.root, follow_links=_follows_links(index))
     index.trust.add_facts(facts)
     return {**facts._asdict(), "follow_links": "yes" if facts.follow_links else "no"}
 
@@ -282,11 +284,11 @@ def _check_caches(index: LocalIndex, repair: bool) -> Iterator[Finding]:
     for modality in MODALITIES:
         if not (counts.pictures if modality == "picture" else counts.texts):
             continue
-        why = caches.fault(index.catalog, index.place, modality)
+        why = caches.fault(index.catalog, index.index_dir, modality)
         if why is None:
             continue
         if repair:
-            caches.discard(index.place, modality)
+            caches.discard(index.index_dir, modality)
         yield Finding(
             f"the search cache of {modality}s is not usable: {why}", "the next search builds it again", repair
         )

@@ -1,4 +1,4 @@
-"""The files of one folder's index, without any model: where they lie, who may write to them, and what they hold."""
+"""An index without its model: its paths, its lock, its catalog, its search structures and the trust in it."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from diptych.storage.error_translation import translated_errors
 from diptych.storage.lock import is_held_elsewhere, locked
 from diptych.untrusted.links import Inside
 
-NEW_CATALOG = "catalog-new.sqlite"  # where a reindexing gathers what will replace the catalog
+REINDEX_CATALOG = "catalog-new.sqlite"  # the catalog that a reindexing fills, and that then replaces the old one
 
 
 class IndexFolder:
     """A folder of pictures and the directory of its index.
 
-    `root` is the folder of the pictures and `place` the directory of the index, both absolute. `folder` is the part
-    that is searched and updated: `root`, or the folder `under` it. `given` are the rules that were given; the others
-    are those of the last update. The methods raise SearchIndexError and its kinds.
+    `root` is the folder of the pictures and `index_dir` the index directory, both absolute. `folder` is the part
+    that is searched and updated: `root`, or its `subfolder`. `given` are the rules as given; the last update stored the
+    others. The methods raise SearchIndexError and its kinds.
     """
 
     def __init__(
@@ -45,23 +45,23 @@ class IndexFolder:
         exclude: Sequence[str] | None = None,
         hidden: bool | None = None,
         follow_links: bool | None = None,
-        under: str = "",
+        subfolder: str = "",
         trust: bool = False,
         notice: Callable[[MessageParts], None] = warn,
     ):
         self.root = Path(os.path.abspath(os.fsdecode(folder)))
-        self.place = self.root / PLACE if index is None else Path(os.path.abspath(os.fsdecode(index)))
-        self.under, self.folder = under, self.root / under
+        self.index_dir = self.root / PLACE if index is None else Path(os.path.abspath(os.fsdecode(index)))
+        self.subfolder, self.folder = subfolder, self.root / subfolder
         self.given = GivenRules(exclude if exclude is None else tuple(exclude), hidden, follow_links)
-        self.directory = IndexDirectory(self.place)
-        self.is_apart = self.place != self.root / PLACE
+        self.directory = IndexDirectory(self.index_dir)
+        self.is_apart = self.index_dir != self.root / PLACE
         self.trust = Trust(self.directory, is_apart=self.is_apart, accept=trust, notice=notice)
         self._catalog: Catalog | None = None
         self._opened: tuple[int, int] | None = None  # device and inode of its file
         self._nearest: dict[Modality, tuple[str, caches.RebuildingIndex]] = {}
 
     def __repr__(self) -> str:
-        return f"<IndexFolder of {self.folder} in {self.place}>"
+        return f"<IndexFolder of {self.folder} in {self.index_dir}>"
 
     def close(self) -> None:
         """Close the files. Whatever needs them opens them again."""
@@ -77,13 +77,13 @@ class IndexFolder:
         return self.directory.path / CATALOG
 
     @property
-    def new_catalog_path(self) -> Path:
+    def reindex_catalog_path(self) -> Path:
         """The path of the catalog that a reindexing fills."""
-        return self.directory.path / NEW_CATALOG
+        return self.directory.path / REINDEX_CATALOG
 
     @property
     def exists(self) -> bool:
-        """Whether there is a catalog. Raises IndexUnsafeError where something else than a file has its name."""
+        """Whether there is a catalog. Raises IndexUnsafeError where its name belongs to something other than a file."""
         return bool(self.directory.size(CATALOG))
 
     def path_of(self, path: str) -> Path:
@@ -102,7 +102,7 @@ class IndexFolder:
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog that exists now: another process may have replaced it by a new one. Raises IndexDirectoryError
+        """The current catalog; it is opened again where another process has replaced it. Raises IndexDirectoryError
         where there is none yet."""
         if self._catalog is None or self._identity() != self._opened:
             self.close()
@@ -123,14 +123,14 @@ class IndexFolder:
 
     @property
     def recovers(self) -> bool:
-        """Whether the unfinished transaction of a killed process is rolled back: in an index of this user's, and while
-        another process updates it."""
-        return self.trust.is_known() or is_held_elsewhere(self.place / caches.LOCK)
+        """Whether to roll back the unfinished transaction of a killed process: in a trusted index, and while another
+        process updates it."""
+        return self.trust.is_known() or is_held_elsewhere(self.index_dir / caches.LOCK)
 
     def _inside(self) -> Inside | None:
-        # as `rules` has it, which takes longer: the patterns of what is left out may be many
-        is_noted = self.trust.is_trusted and self.catalog.facts().get("follow_links") == "yes"
-        follows = is_noted if self.given.follow_links is None else self.given.follow_links
+        # the same as `rules.follow_links`, without parsing the patterns, which may be many
+        is_stored = self.trust.is_trusted and self.catalog.facts().get("follow_links") == "yes"
+        follows = is_stored if self.given.follow_links is None else self.given.follow_links
         return None if follows else Inside(self.root)
 
     def _identity(self) -> tuple[int, int] | None:
@@ -139,7 +139,7 @@ class IndexFolder:
 
     @property
     def damage(self) -> str | None:
-        """What is wrong with a catalog that cannot be opened; None where it can be, or where there is none."""
+        """Why the catalog cannot be opened; None where it can be, or where there is none."""
         try:
             self.catalog.facts()
         except IndexDirectoryError:
@@ -149,31 +149,31 @@ class IndexFolder:
         return None
 
     def create(self, facts: Facts, path: Path | None = None) -> Catalog:
-        """A new catalog with these facts. One at another `path` is closed, and put in place, by the caller."""
+        """A new catalog with these facts. The caller closes one that is created at another `path`."""
         self.directory.create()
         with self.trust.signing_catalog(facts) if path is None else nullcontext():
             catalog = Catalog.create(
                 path or self.catalog_path, fingerprint=facts.fingerprint, model=facts.model, dim=facts.dim
             )
-        catalog.set_facts({"version": __version__})  # by which the bundled model is told from that of other versions
+        catalog.set_facts({"version": __version__})  # tells which bundled model it is
         if path is None:
             self.close()
             self._catalog, self._opened = catalog, self._identity()
         return catalog
 
-    def begun(self, facts: Facts) -> Catalog | None:
-        """The new catalog of a reindexing that was interrupted, where it has these facts; any other is removed."""
+    def resumed_catalog(self, facts: Facts) -> Catalog | None:
+        """The catalog of an interrupted reindexing, if it has these facts; any other one is removed."""
         with suppress(IndexDamagedError, IndexDirectoryError, sqlite3.DatabaseError):
-            catalog = Catalog.open(self.new_catalog_path, recover=self.recovers)
+            catalog = Catalog.open(self.reindex_catalog_path, recover=self.recovers)
             if facts.matches(catalog.opened_facts, is_apart=False):
                 return catalog
             catalog.close()
-        remove(self.new_catalog_path)
+        remove(self.reindex_catalog_path)
         return None
 
     def replace(self, facts: Facts) -> Catalog:
-        """Put the new catalog, which has these facts, in the place of the old one. The unfinished transaction of a
-        killed process is rolled back in the old one before: SQLite would apply its journal to the new one."""
+        """Replace the old catalog by the new one, which has these facts. The unfinished transaction of a killed process
+        is first rolled back in the old one, because SQLite would apply its journal to the new one."""
         try:
             self.catalog.facts()
         except (IndexDamagedError, IndexDirectoryError, sqlite3.DatabaseError):
@@ -181,32 +181,32 @@ class IndexFolder:
             remove(self.catalog_path)
         self.close()
         with translated_errors(self.catalog_path), self.trust.signing_catalog(facts):
-            self.directory.rename(NEW_CATALOG, CATALOG)
+            self.directory.rename(REINDEX_CATALOG, CATALOG)
         return self.catalog
 
-    # --- what it holds
+    # --- contents
 
     def nearest(self, modality: Modality) -> caches.RebuildingIndex:
-        """The search structure of a modality, brought up to date or built again where necessary.
+        """The search structure of a modality, updated or built again if necessary.
 
-        While another process updates the index, it may still hold items that are gone (`Catalog.items` leaves these
-        out) and lack the newest.
+        While another process updates the index, it may still hold removed items (`Catalog.items` skips these) and lack
+        the newest ones.
         """
         stamp = self.catalog.stamp(modality)
         held = self._nearest.get(modality)
         if held is None or held[0] != stamp:
-            opened = caches.opened(self.catalog, self.place, modality)
-            rebuild = partial(caches.rebuilt, self.catalog, self.place, modality)
+            opened = caches.opened(self.catalog, self.index_dir, modality)
+            rebuild = partial(caches.rebuilt, self.catalog, self.index_dir, modality)
             held = self._nearest[modality] = stamp, caches.RebuildingIndex(opened, rebuild)
         return held[1]
 
     def counts(self) -> Counts:
         """How many files and items of `folder` the index holds."""
-        return self.catalog.counts(*inside(self.under))
+        return self.catalog.counts(*inside(self.subfolder))
 
     def failures(self) -> dict[str, tuple[str, str]]:
         """The files of `folder` that could not be read: path from `root` -> (reason, message)."""
-        return self.catalog.failures(*inside(self.under))
+        return self.catalog.failures(*inside(self.subfolder))
 
     def facts(self) -> dict[str, Any]:
         """The facts of the catalog; none where there is no catalog yet."""
@@ -215,12 +215,12 @@ class IndexFolder:
 
     @property
     def rules(self) -> Rules:
-        """What is left out: as given, else as the last update noted it."""
-        return self.given.over(self.noted_rules if None in self.given else Rules())
+        """The rules of what is left out: as given, else as the last update stored them."""
+        return self.given.over(self.stored_rules if None in self.given else Rules())
 
     @property
-    def noted_rules(self) -> Rules:
-        """What the last update left out; nothing before the first."""
+    def stored_rules(self) -> Rules:
+        """The rules of the last update; nothing is left out before the first."""
         return Rules.of(self.facts(), is_trusted=self.trust.is_trusted)
 
 
@@ -230,8 +230,7 @@ def locked_directory(
     wait_s: float | None = 0.0,
     on_wait: Callable[[str], None] | None = None,
 ) -> AbstractContextManager[None]:
-    """The lock of those who write to an index: one process or thread at a time. Its directory is made where there is
-    none."""
+    """The lock of an index for writers: one process or thread at a time. Creates the directory if necessary."""
     with translated_errors(directory.path):
         directory.create()
         directory.check()

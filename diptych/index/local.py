@@ -1,4 +1,4 @@
-"""The index of a folder: `.diptych/` beside the pictures, with relative paths, so that it moves with them."""
+"""Opens the index of a folder: `.diptych/` beside the pictures, with relative paths, so that it moves with them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diptych.deprecation import RenamedAttribute, renamed_arguments
 from diptych.errors import IndexDirectoryError, IndexModelError, MessageParts, Setting, warn
 from diptych.index.catalog.catalog import Catalog, Counts
 from diptych.index.catalog.facts import Rules
 from diptych.index.folder import IndexFolder, locked_directory
-from diptych.index.model import IndexModel, called, check_fits, check_root, named, source_of
+from diptych.index.model import IndexModel, check_fits, check_root, display_name, source_of, trusted_model_name
 from diptych.index.roots import PLACE, root_of
 from diptych.index.search.search import in_one, search_all
-from diptych.index.update.results import Progress, Updated
+from diptych.index.update.results import Progress, UpdateResult
 from diptych.index.update.update import update
 from diptych.media.items import Modality
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
     from diptych.index.caches import RebuildingIndex
-    from diptych.index.update.precomputed import Given
+    from diptych.index.update.precomputed import PrecomputedVectors
 
 OpenModel = Callable[[str | None], Any]
 
@@ -39,36 +40,36 @@ def open_index(
     trust: bool = False,
     notice: Callable[[MessageParts], None] = warn,
 ) -> LocalIndex:
-    """The index of the pictures under `folder`; nothing is read or made before it is needed.
+    """The index of the pictures under `folder`. Nothing is read or written before it is needed.
 
-    `model` is a model or the name of one, by default that of the index, or the bundled one for a new index; a name is
-    opened with `open_model` (None stands for the bundled model), by default `diptych.load`, as soon as something must
-    be embedded. `index` names another place than `folder`/.diptych, for pictures that can only be read. `exclude`,
-    `hidden` and `follow_links` are those of `diptych.media.scan.scan`; an update writes them down, and None stands for
-    what was written down last. Raises OSError where `folder` is none.
+    `model` is a model or its name; by default the index's own, or the bundled one for a new index. A name is opened
+    with `open_model` (None is the bundled model; by default `diptych.load`) when something must be embedded. `index` is
+    the index directory, by default `folder`/.diptych; another one serves folders that cannot be written. `exclude`,
+    `hidden` and `follow_links` are those of `diptych.media.scan.scan`; an update stores them, and None keeps the stored
+    ones. Raises OSError where `folder` is not a folder.
 
-    An index that was neither made nor accepted by this user opens no model but the bundled one and one that is named
-    here: anything else raises IndexUntrustedError. `trust` accepts it as it is, for good. `notice` is told what the
-    user should know of that (see `diptych.index.trust.trust`).
+    An index that this user neither made nor accepted opens only the bundled model or one that is named here; otherwise
+    IndexUntrustedError is raised. `trust` accepts the index permanently. `notice` is called with what the user should
+    be told about that (see `diptych.index.trust.trust`).
 
-    Where a folder above has an index that covers `folder`, it is that one, and all that is asked of it is asked of
-    `folder` alone (see `diptych.index.roots`); `index`=`folder`/.diptych makes one of its own. Raises
-    IndexDirectoryError where `exclude`, `hidden` or `follow_links` come for such a folder.
+    If a folder above has an index that covers `folder`, that index is opened, limited to `folder` (see
+    `diptych.index.roots`); `index`=`folder`/.diptych makes a separate one. Raises IndexDirectoryError where `exclude`,
+    `hidden` or `follow_links` are given for such a folder.
     """
     os.scandir(folder).close()
     path = Path(os.path.abspath(os.fsdecode(folder)))
-    root, under = root_of(path, None if index is None else Path(os.path.abspath(os.fsdecode(index))))
+    root, subfolder = root_of(path, None if index is None else Path(os.path.abspath(os.fsdecode(index))))
     rules = {"exclude": exclude, "hidden": hidden, "follow_links": follow_links}
     settings: dict[str, Any] = {"model": model, "index": index, "open_model": open_model}
     settings |= {"trust": trust, "notice": notice}
-    if not under:
+    if not subfolder:
         return LocalIndex(folder, **rules, **settings)
     if any(rule is not None for rule in rules.values()):
         raise IndexDirectoryError(
-            f"{path} is in the index of {root}, and what is left out is said for all of that.",
-            remedy=[f"Say it of {root}, or keep an index apart with ", Setting("index", str(path / PLACE)), "."],
+            f"{path} is in the index of {root}, whose rules hold for all of its folders.",
+            remedy=[f"Give them for {root}, or make a separate index with ", Setting("index", str(path / PLACE)), "."],
         )
-    opened = LocalIndex(root, under=under, **settings)
+    opened = LocalIndex(root, subfolder=subfolder, **settings)
     if opened.on_disk.is_apart:
         check_root(opened.on_disk)
     return opened
@@ -90,13 +91,13 @@ class _GivenRule:
 class LocalIndex:
     """A folder's index and its model. Made by `open_index`; its methods raise SearchIndexError and its kinds.
 
-    `root` is the folder of the pictures and `place` that of the index, both absolute; searches and updates are of the
-    files in `folder`, which is `root`, or a folder `under` it that the index serves as well. `exclude`, `hidden` and
-    `follow_links` are as they were given, None for what the index remembers (see `rules`). `on_disk` is the index
-    without its model.
+    `root` is the folder of the pictures and `index_dir` the index directory, both absolute. Searches and updates cover
+    `folder`: `root`, or its `subfolder`. `exclude`, `hidden` and `follow_links` are as given, None for the stored ones
+    (see `rules`). `on_disk` is the index without its model.
     """
 
     exclude, hidden, follow_links = _GivenRule(), _GivenRule(), _GivenRule()
+    place, under = RenamedAttribute("place", "index_dir"), RenamedAttribute("under", "subfolder")
 
     def __init__(
         self,
@@ -108,27 +109,27 @@ class LocalIndex:
         hidden: bool | None = None,
         follow_links: bool | None = None,
         open_model: OpenModel | None = None,
-        under: str = "",
+        subfolder: str = "",
         trust: bool = False,
         notice: Callable[[MessageParts], None] = warn,
     ):
         self.on_disk = IndexFolder(
-            folder, index=index, exclude=exclude, hidden=hidden, follow_links=follow_links, under=under, trust=trust,
-            notice=notice,
+            folder, index=index, exclude=exclude, hidden=hidden, follow_links=follow_links, subfolder=subfolder,
+            trust=trust, notice=notice,
         )  # fmt: skip
-        self.root, self.place, self.under = self.on_disk.root, self.on_disk.place, self.on_disk.under
+        self.root, self.index_dir, self.subfolder = self.on_disk.root, self.on_disk.index_dir, self.on_disk.subfolder
         self.folder, self.directory, self.trust = self.on_disk.folder, self.on_disk.directory, self.on_disk.trust
         self._model = IndexModel(model, open_model)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, in this process or another, opens the same folder with the same rules and model."""
+        """Copies, also in other processes, open the same folder with the same rules and model."""
         model = self._model.opened if self._model.name is None else self._model.name
-        options = {"model": model, "index": str(self.place), "exclude": self.exclude, "hidden": self.hidden}
-        options |= {"follow_links": self.follow_links, "under": self.under, "trust": self.trust.accepts}
+        options = {"model": model, "index": str(self.index_dir), "exclude": self.exclude, "hidden": self.hidden}
+        options |= {"follow_links": self.follow_links, "subfolder": self.subfolder, "trust": self.trust.accepts}
         return _again, (str(self.root), options)
 
     def __repr__(self) -> str:
-        return f"<diptych.LocalIndex of {self.folder} in {self.place}>"
+        return f"<diptych.LocalIndex of {self.folder} in {self.index_dir}>"
 
     def __enter__(self) -> LocalIndex:
         return self
@@ -140,16 +141,16 @@ class LocalIndex:
         """Close the files. Whatever needs them opens them again."""
         self.on_disk.close()
 
-    # --- what is in it
+    # --- contents
 
     @property
     def exists(self) -> bool:
-        """Whether there is a catalog. Raises IndexUnsafeError where something else than a file has its name."""
+        """Whether there is a catalog. Raises IndexUnsafeError where its name belongs to something other than a file."""
         return self.on_disk.exists
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog that exists now. Raises IndexDirectoryError where there is none yet."""
+        """The current catalog. Raises IndexDirectoryError where there is none yet."""
         return self.on_disk.catalog
 
     @property
@@ -159,12 +160,12 @@ class LocalIndex:
 
     @property
     def damage(self) -> str | None:
-        """What is wrong with a catalog that cannot be opened; None where it can be, or where there is none."""
+        """Why the catalog cannot be opened; None where it can be, or where there is none."""
         return self.on_disk.damage
 
     @property
     def rules(self) -> Rules:
-        """What is left out: as given, else as the last update noted it."""
+        """The rules of what is left out: as given, else as the last update stored them."""
         return self.on_disk.rules
 
     def path_of(self, path: str) -> Path:
@@ -187,81 +188,82 @@ class LocalIndex:
 
     @property
     def model(self) -> Embedder:
-        """The model, opened when it is first asked for. Raises IndexModelError where the index is of another."""
-        return self._model.fitting(self.on_disk)
+        """The model, opened on first use. Raises IndexModelError where the index was made with another one."""
+        return self._model.open_fitting(self.on_disk)
 
     @property
-    def any_model(self) -> Embedder:
-        """The model, whether it fits the index or not: the one that was named, else that which the catalog names, as
-        far as it can be read, else the bundled one."""
-        return self._model.of(self.on_disk)
+    def model_for_reindex(self) -> Embedder:
+        """The model, whether it fits the index or not: the chosen one, else the one that the catalog names, if it can
+        be read, else the bundled one."""
+        return self._model.open(self.on_disk)
 
     def check_trusted(self) -> None:
-        """Raises IndexUntrustedError where the model at hand would be that of a stranger's index; accepts the index
-        where that is wanted."""
+        """Raises IndexUntrustedError where the model would be that of an untrusted index. With `trust`, accepts it."""
         if not self._model.is_chosen and self.exists and not self.damage:
-            named(self.on_disk)
+            trusted_model_name(self.on_disk)
 
-    # --- what is asked of it
+    # --- search
 
     search = in_one(search_all)
 
-    # --- what changes it
+    # --- changes
 
     def locked(
         self, *, wait_s: float | None = 0.0, on_wait: Callable[[str], None] | None = None
     ) -> AbstractContextManager[None]:
-        """The lock of those who write to the index: one process or thread at a time. Its directory is made where there
-        is none."""
+        """The lock of the index for writers. Creates the index directory if necessary."""
         return self.on_disk.locked(wait_s=wait_s, on_wait=on_wait)
 
+    @renamed_arguments(given="precomputed", arranging="on_build")
     def update(
         self,
         *,
         progress: Progress | None = None,
         reindex: bool = False,
-        given: Given | None = None,
+        precomputed: PrecomputedVectors | None = None,
         wait_s: float | None = 0.0,
         on_wait: Callable[[str], None] | None = None,
         processes: int | None = None,
-        arranging: Progress | None = None,
-    ) -> Updated:
-        """Embed what is new or changed, follow what was renamed, forget what is gone.
+        on_build: Progress | None = None,
+    ) -> UpdateResult:
+        """Embed new and changed files, follow renamed ones, and remove deleted ones from the index.
 
-        A file counts as changed by size or time of change, and then by its bytes: one that was only touched, renamed or
-        copied is not embedded again. All that belongs to a file is committed together, some files at a time, so that
-        whatever ends an update costs the last second alone; the next one goes on from there. `progress` is told (done,
-        total) of the files whose bytes are compared with what is known, if any, and then of those that must be read.
-        `reindex` makes all vectors anew, with the model at hand, beside the old ones, which serve until the new are
-        whole. `given` are vectors made elsewhere (`given.open_given`), taken in place of the model's own for the
-        pictures that they name. `wait_s` is how long to wait while another process updates (None: for ever), after
-        telling `on_wait` so. `processes` read files, by default one a core. `arranging` is told (done, total) rows
-        where a large index is arranged anew for searching, which reads them three times.
+        Size and time of change tell whether a file may have changed, and its bytes decide: a file that was touched,
+        renamed or copied is not embedded again. Everything that belongs to a file is committed at once, a few files at
+        a time, so an interrupted update loses at most its last second, and the next one continues. `progress` is called
+        with (done, total) files: first those whose bytes are compared, if any, then those that must be read.
 
-        Raises IndexModelError, IndexBusyError, IndexDirectoryError (nothing can be written, the disk is full, or the
-        folder is suddenly empty) and IndexDamagedError; OSError where the folder is gone.
+        `reindex` embeds everything again with the given model; the old vectors serve until the new ones are complete.
+        `precomputed` vectors (see `diptych.index.update.precomputed.open_precomputed`) replace the model's own for the
+        pictures that they name. `wait_s` is how long to wait while another process updates (None: without end), after
+        a call of `on_wait`. `processes` is the number of reader processes, by default one per core. `on_build` is
+        called with (done, total) rows while the search structure of a large index is built, which reads them three
+        times.
+
+        Raises IndexModelError, IndexBusyError, IndexDirectoryError (the index cannot be written, the disk is full, or
+        the folder is suddenly empty) and IndexDamagedError; OSError where the folder does not exist.
         """
         os.scandir(self.folder).close()
         folder, model = self.on_disk, self._model
-        if model.is_chosen:  # another model is refused before anything is changed
+        if model.is_chosen:  # a model that does not fit is refused before anything changes
             catalog = None if reindex else folder.opened()
-            chosen = model.opened or model.of(folder)
+            chosen = model.opened or model.open(folder)
             if catalog:
-                check_fits(folder.place, catalog.opened_facts, chosen)
-        if given is not None:
-            self._check_given(given)
+                check_fits(folder.index_dir, catalog.opened_facts, chosen)
+        if precomputed is not None:
+            self._check_precomputed(precomputed)
         with locked_directory(self.directory, wait_s=wait_s, on_wait=on_wait):
             return update(
-                folder, model, progress=progress, reindex=reindex, given=given, processes=processes,
-                arranging=arranging,
+                folder, model, progress=progress, reindex=reindex, precomputed=precomputed, processes=processes,
+                on_build=on_build,
             )  # fmt: skip
 
-    def _check_given(self, given: Given) -> None:
-        model = self.any_model
-        if given.dim != model.dim or given.fingerprint not in (None, model.fingerprint):
+    def _check_precomputed(self, precomputed: PrecomputedVectors) -> None:
+        model = self.model_for_reindex
+        if precomputed.dim != model.dim or precomputed.fingerprint not in (None, model.fingerprint):
             raise IndexModelError(
-                f"the vectors are of {given.model or 'another model'} ({given.dim} dimensions), the index is of "
-                f"{called(source_of(model))} ({model.dim} dimensions).",
+                f"the vectors are of {precomputed.model or 'another model'} ({precomputed.dim} dimensions), the index "
+                f"of {display_name(source_of(model))} ({model.dim} dimensions).",
                 remedy=["Name the model that made them with ", Setting("model"), "."],
             )
 

@@ -1,4 +1,4 @@
-"""The model that an index is of: how its catalog calls it, and opening what a catalog names where that may be done."""
+"""The model of an index: its name in the catalog, and opening it where the catalog may be trusted."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from diptych.embedder import Embedder
     from diptych.index.folder import IndexFolder
 
-BUNDLED = "bundled"  # how the bundled model is called in a catalog: its path is another in each installation
+BUNDLED = "bundled"  # its name in a catalog: its path differs between installations
 _REINDEX = Setting("reindex", True, "index.update")
-_NAME_IT = ["Name where it is now with ", Setting("model"), ", or another model with it and ", _REINDEX, "."]
+_NAME_IT = ["Give its path with ", Setting("model"), ", or another model together with ", _REINDEX, "."]
 
 
 class IndexModel:
-    """The model of an index, opened when it is first asked for: the one that was given or named, else the index's own.
+    """The model of an index, opened on first use: the one that was given or named, else the index's own.
 
-    `name` is the name that was given, `opened` the model itself, None until it is open. `open_model` opens a name; None
-    stands for the bundled model.
+    `name` is the name that was given; `opened` is the model, None until it is open. `open_model` opens a name; None is
+    the bundled model.
     """
 
     def __init__(
@@ -44,22 +44,22 @@ class IndexModel:
 
     @property
     def is_chosen(self) -> bool:
-        """Whether it was given or named, or is open."""
+        """Whether the model was given or named, or is open."""
         return self.name is not None or self.opened is not None
 
-    def of(self, folder: IndexFolder) -> Embedder:
-        """The model, whether it fits the index or not: the one that was chosen, else the index's own as far as the
-        catalog can be read, else the bundled one."""
+    def open(self, folder: IndexFolder) -> Embedder:
+        """The model, whether it fits the index or not: the chosen one, else the one that the catalog names, if it can
+        be read, else the bundled one."""
         if self.opened is None:
             self.opened = self._open(self.name) if self.name is not None else own_model(folder, self._open)
         return self.opened  # type: ignore[return-value]
 
-    def fitting(self, folder: IndexFolder) -> Embedder:
-        """The model. Raises IndexModelError where the index is of another."""
-        catalog = folder.opened()  # a damaged one is reported at once
-        model = self.of(folder)
+    def open_fitting(self, folder: IndexFolder) -> Embedder:
+        """The model. Raises IndexModelError where the index was made with another one."""
+        catalog = folder.opened()  # a damaged one is reported first
+        model = self.open(folder)
         if catalog:
-            check_fits(folder.place, catalog.opened_facts, model)
+            check_fits(folder.index_dir, catalog.opened_facts, model)
         return model
 
 
@@ -70,25 +70,26 @@ def _load(name: str | None) -> Embedder:
 
 
 def own_model(folder: IndexFolder, open_model: Callable[[str | None], Any]) -> Embedder:
-    """The model that the index was made with; the bundled one for an index to come.
+    """The model that the index was made with; the bundled one where there is no index yet.
 
-    What a stranger's catalog names is not opened: IndexUntrustedError. Nor is what it names relative to the current
-    folder, whoever made it, for no catalog of ours does: IndexModelError, as for a model that cannot be opened.
+    Raises IndexUntrustedError where the index is not trusted and names another model than the bundled one, and
+    IndexModelError where the model cannot be opened, or is named relative to the current folder, which no catalog of
+    ours does.
     """
-    source = named(folder)
+    source = trusted_model_name(folder)
     if source == BUNDLED:
         return open_model(None)
     try:
         return open_model(_absolute(source))
     except (OSError, ValueError) as error:
         raise IndexModelError(
-            f"{folder.place} was made with {shown(source)}, which cannot be opened ({str(error).rstrip('.')}).",
+            f"{folder.index_dir} was made with {shown(source)}, which cannot be opened ({str(error).rstrip('.')}).",
             remedy=_NAME_IT,
         ) from error
 
 
-def named(folder: IndexFolder) -> str:
-    """What the catalog calls its model, where that may be opened. Raises IndexUntrustedError where it may not."""
+def trusted_model_name(folder: IndexFolder) -> str:
+    """The name of the model in the catalog. Raises IndexUntrustedError where that model may not be opened."""
     trust = folder.trust
     try:
         catalog = folder.opened()
@@ -106,21 +107,20 @@ def named(folder: IndexFolder) -> str:
 
 
 def check_root(folder: IndexFolder) -> None:
-    """Raises IndexUntrustedError where an index that lies apart says itself of which folder it is, and is not known to
-    be."""
+    """Raises IndexUntrustedError where an index outside its folder claims another folder than the user knows."""
     facts, trust = folder.catalog.facts(), folder.trust
     if not trust.has_root(str(folder.root)):
         raise untrusted_error(folder.directory, facts, is_altered=trust.is_altered, trouble=trust.trouble, root=True)
 
 
-def facts_to_come(model: Embedder, root: Path, *, follow_links: bool) -> Facts:
+def next_facts(model: Embedder, root: Path, *, follow_links: bool) -> Facts:
     """The facts of a new catalog for this model and this folder of pictures."""
     return Facts(source_of(model), model.fingerprint, model.dim, str(root), follow_links)
 
 
 def _absolute(source: object) -> str:
-    """A name that means the same in any working folder: a path from the root, or an id of the hub, whatever lies here
-    under that name. Raises ValueError for any other."""
+    """A name that means the same in any working folder: an absolute path, or an id on the hub even where a file here
+    has that name. Raises ValueError for any other."""
     from diptych.checkpoint.hub import HubId, is_repo_id
 
     if isinstance(source, str) and os.path.isabs(source):
@@ -131,7 +131,7 @@ def _absolute(source: object) -> str:
 
 
 def source_of(model: Embedder) -> str:
-    """How a catalog calls a model, so that it can be opened again from any working folder."""
+    """The name of a model in a catalog, by which it can be opened from any working folder."""
     from diptych import embedder
     from diptych.checkpoint.hub import HubId
 
@@ -144,39 +144,39 @@ def source_of(model: Embedder) -> str:
     return os.path.abspath(source) if os.path.exists(source) else source
 
 
-def called(source: object) -> str:
-    """What a message calls a catalog's model."""
+def display_name(source: object) -> str:
+    """The name of a catalog's model in a message."""
     return "the bundled model" if source == BUNDLED else cut(str(source))
 
 
-def check_fits(place: Path, facts: Mapping[str, Any], model: Embedder) -> None:
-    """Raises IndexModelError where the vectors of an index are of another model, and IndexDamagedError where they are
-    said to be of this one and cannot be: whatever asks them would take the time and memory of what is claimed."""
+def check_fits(index_dir: Path, facts: Mapping[str, Any], model: Embedder) -> None:
+    """Raises IndexModelError where the index was made with another model. Raises IndexDamagedError where it claims this
+    model and another dimension: any use of its vectors would take the time and memory that the claim implies."""
     if facts["fingerprint"] != model.fingerprint:
-        raise _other_model(place, facts, source_of(model))
+        raise _other_model(index_dir, facts, source_of(model))
     if facts["dim"] != model.dim:
-        claimed = f"{place} says that its vectors have {facts['dim']} numbers"
-        raise IndexDamagedError(f"{claimed}, and those of its model have {model.dim}.")
+        claimed = f"{index_dir} claims vectors of {facts['dim']} numbers"
+        raise IndexDamagedError(f"{claimed}; those of its model have {model.dim}.")
 
 
-def _other_model(place: Path, facts: Mapping[str, Any], came: str) -> IndexModelError:
-    """What to say of an index and a model that do not go together."""
-    if facts["model"] == came == BUNDLED:  # each update has noted which version it was
+def _other_model(index_dir: Path, facts: Mapping[str, Any], given: str) -> IndexModelError:
+    """The error for an index and a model that do not fit."""
+    if facts["model"] == given == BUNDLED:  # each update has noted its version
         made = facts.get("version", "an earlier version")
-        whose = "whose bundled model is another" if made != __version__ else "with another state of it"
+        whose = "whose bundled model differs" if made != __version__ else "with another state of it"
         return IndexModelError(
-            f"{place} was made with the bundled model of {made}; this is {__version__}, {whose}: their vectors cannot "
-            "be compared.",
-            remedy=[_REINDEX, " embeds all anew."],
+            f"{index_dir} was made with the bundled model of {made}; this is {__version__}, {whose}: their vectors "
+            "cannot be compared.",
+            remedy=[_REINDEX, " embeds everything again."],
         )
     return IndexModelError(
-        f"{place} holds vectors of {called(facts['model'])}, and {called(came)} came, which is another model or "
-        "another state of it; their vectors cannot be compared.",
+        f"{index_dir} holds vectors of {display_name(facts['model'])}; {display_name(given)} is another model or "
+        "another state of it, and their vectors cannot be compared.",
         remedy=[
             "Leave out ",
             Setting("model"),
-            " to go on with the index's own; ",
+            " to use the index's own; ",
             _REINDEX,
-            " with it embeds all anew.",
+            " with it embeds everything again.",
         ],
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from watchfiles import Change
 
     from diptych.index.local import LocalIndex
-    from diptych.index.update.results import Progress, Updated
+    from diptych.index.update.results import Progress, UpdateResult
 
 QUIET_MS, AT_MOST_MS = 500, 5000  # an update begins when nothing has changed for so long, or after so long at most
 _WAKE_MS = 500
@@ -20,7 +20,7 @@ _WAKE_MS = 500
 
 def watch(
     index: LocalIndex,
-    on_update: Callable[[Updated], None],
+    on_update: Callable[[UpdateResult], None],
     *,
     stop: threading.Event | None = None,
     progress: Progress | None = None,
@@ -44,7 +44,7 @@ def watch(
         if not is_first and not seen:
             continue
         done = index.update(wait_s=None, progress=progress, on_wait=on_wait, processes=processes)
-        if is_first or not done.is_same:
+        if is_first or not done.is_unchanged:
             on_update(done)
         is_first = False
 
@@ -58,8 +58,8 @@ def _filter(index: LocalIndex) -> Callable[[Change, str], bool]:
     from diptych.media.scan import RAW_ENDINGS, TEXT_ENDINGS, VIDEO_ENDINGS
 
     endings = {f".{name}" for name in f"{ENDINGS}|{RAW_ENDINGS}|{VIDEO_ENDINGS}|{TEXT_ENDINGS}|xmp".split("|")}
-    place = Path(os.path.realpath(index.place))
-    places = {str(index.place), str(place)}
+    place = Path(os.path.realpath(index.index_dir))
+    places = {str(index.index_dir), str(place)}
 
     def is_wanted(change: Change, path: str) -> bool:
         if any(path == own or path.startswith(own + os.sep) for own in places):

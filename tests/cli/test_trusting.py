@@ -124,7 +124,7 @@ def test_a_model_that_is_named_is_opened_in_its_place(cli: Cli, hub: Hub, downlo
 
 def test_the_library_opens_no_model_of_a_strangers(hub: Hub, downloaded: Path) -> None:
     with open_index(downloaded) as index:
-        for use in (lambda: index.model, lambda: index.any_model, lambda: index.search("a star"), index.update):
+        for use in (lambda: index.model, lambda: index.model_for_reindex, lambda: index.search("a star"), index.update):
             with pytest.raises(
                 diptych.IndexUntrustedError, match=r"trust=True accepts.*diptych.open_index\(model=MODEL"
             ) as told:

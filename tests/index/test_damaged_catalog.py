@@ -17,7 +17,7 @@ from diptych.errors import IndexDamagedError, IndexNewerError
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.doctor import examine
 from diptych.index.local import LocalIndex, open_index
-from diptych.index.model import facts_to_come
+from diptych.index.model import next_facts
 from diptych.media.reading import readers
 
 PICTURES = 12
@@ -151,11 +151,11 @@ def test_a_reindexing_replaces_it(
 def test_what_was_another_programs_is_kept(cli: Cli, index: LocalIndex) -> None:
     a_folder(index.catalog_path)
     cli("doctor", index.root, "--repair")
-    assert (index.place / "catalog.sqlite.broken" / "mine.txt").read_text() == "mine"
+    assert (index.index_dir / "catalog.sqlite.broken" / "mine.txt").read_text() == "mine"
     another_programs(index.catalog_path)
     said = cli("doctor", index.root, "--repair")
     assert "catalog.sqlite.broken-2" in said.out
-    with sqlite3.connect(index.place / "catalog.sqlite.broken-2") as db:
+    with sqlite3.connect(index.index_dir / "catalog.sqlite.broken-2") as db:
         assert db.execute("SELECT * FROM bookmarks").fetchall() == [(1, 2, 3)]
     db.close()
 
@@ -197,7 +197,7 @@ def test_vectors_of_another_model_are_not_taken_for_its_own(
         said = cli("doctor", index.root, "--repair")
     assert said.code == FAILED
     assert "Name that model with --model, or embed everything again with diptych index FOLDER --reindex." in said.out
-    shutil.rmtree(index.place / "nearest-picture")
+    shutil.rmtree(index.index_dir / "nearest-picture")
     said = cli("doctor", index.root, "--repair")
     assert said.code == OK
     assert "nothing could be recovered: its vectors, its model's name and its exclusions are lost" in said.out
@@ -223,7 +223,7 @@ def test_a_later_format_is_left_alone_and_replaced_where_that_is_asked_for(
 def test_something_else_in_the_place_of_what_is_beside_it(
     cli: Cli, index: LocalIndex, model: PixelModel, name: str
 ) -> None:
-    path = index.place / name
+    path = index.index_dir / name
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     path.write_text("x") if name == "nearest-picture" else path.mkdir()
     draw(index.root / "more.png", 77)
@@ -236,10 +236,10 @@ def test_something_else_in_the_place_of_what_is_beside_it(
 @pytest.mark.parametrize("content", [b"", bytes(512), b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + bytes(504)])
 def test_a_journal_left_behind(cli: Cli, index: LocalIndex, model: PixelModel, content: bytes) -> None:
     """Empty, zeroed, or cut off after its mark: no command is kept from a whole catalog."""
-    (index.place / "catalog.sqlite-journal").write_bytes(content)
+    (index.index_dir / "catalog.sqlite-journal").write_bytes(content)
     assert cli("index", index.root).code == OK
     check(index, model)
-    (index.place / "catalog.sqlite-journal").write_bytes(content)
+    (index.index_dir / "catalog.sqlite-journal").write_bytes(content)
     zeroed(index.catalog_path)
     assert cli("index", index.root, "--reindex").code == OK
     check(index, model)
@@ -247,7 +247,7 @@ def test_a_journal_left_behind(cli: Cli, index: LocalIndex, model: PixelModel, c
 
 def test_a_journal_of_noise_is_put_aside_by_the_doctor(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
     """SQLite would act on it; a new index replaces it, too."""
-    journal, noise = index.place / "catalog.sqlite-journal", b"noise" * 1000
+    journal, noise = index.index_dir / "catalog.sqlite-journal", b"noise" * 1000
     journal.write_bytes(noise)
     said = cli("index", index.root)
     assert said.code == FAILED
@@ -264,9 +264,9 @@ def test_a_journal_of_noise_is_put_aside_by_the_doctor(cli: Cli, index: LocalInd
 
 def test_a_catalog_in_the_making_that_is_damaged_is_begun_anew(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
     index.on_disk.create(
-        facts_to_come(index.model, index.root, follow_links=False), index.on_disk.new_catalog_path
+        next_facts(index.model, index.root, follow_links=False), index.on_disk.reindex_catalog_path
     ).close()
-    zeroed(index.on_disk.new_catalog_path)
+    zeroed(index.on_disk.reindex_catalog_path)
     assert cli("index", index.root, "--reindex").code == OK
     check(index, model)
 

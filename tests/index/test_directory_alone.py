@@ -33,7 +33,7 @@ OTHERS = {
     "changes",
     "precomputed",
     "query",
-    "reading_versions",
+    "outdated_kinds",
     "watching",
 }
 # Single functions of other modules that may, and what they do it to
@@ -50,7 +50,7 @@ ALLOWED = {
     ("roots", "_is_ours"): "the folder of the pictures",
     ("vector_files", "_mapped"): "a file that the directory opened",
     ("schema", "_made"): "a database in memory",
-    ("search", "_named"): "pictures",
+    ("search", "_real_path"): "pictures",
     ("search", "_shot"): "pictures",
 }
 _OS = (

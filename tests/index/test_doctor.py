@@ -14,7 +14,7 @@ from diptych.cli import FAILED, OK, PARTLY
 from diptych.errors import IndexDirectoryError, format_message
 from diptych.index.doctor import examine
 from diptych.index.local import LocalIndex, open_index
-from diptych.index.model import facts_to_come
+from diptych.index.model import next_facts
 from diptych.installation import installation
 
 
@@ -129,7 +129,7 @@ def test_only_the_lost_part_of_a_large_catalog_is_embedded_again(index: LocalInd
 
 @pytest.mark.parametrize("damage", ["noise", "gone", "stale"])
 def test_caches(index: LocalIndex, model: PixelModel, damage: str) -> None:
-    folder = index.place / "nearest-picture"
+    folder = index.index_dir / "nearest-picture"
     if damage == "gone":
         shutil.rmtree(folder)
     elif damage == "noise":
@@ -145,13 +145,13 @@ def test_caches(index: LocalIndex, model: PixelModel, damage: str) -> None:
 
 
 def test_the_remains_of_a_killed_update(index: LocalIndex) -> None:
-    (index.place / "lock.json").write_text('{"pid": 1}')
+    (index.index_dir / "lock.json").write_text('{"pid": 1}')
     (found,) = examine(index)
     assert "killed" in found.problem
     assert examine(index, repair=True) == [found._replace(repaired=True)]
     assert examine(index) == []
     index.on_disk.create(
-        facts_to_come(index.model, index.root, follow_links=False), index.on_disk.new_catalog_path
+        next_facts(index.model, index.root, follow_links=False), index.on_disk.reindex_catalog_path
     ).close()
     (found,) = examine(index)
     assert "reindexing" in found.problem
@@ -165,19 +165,19 @@ def test_another_model(index: LocalIndex) -> None:
 
 
 def test_a_disk_that_is_nearly_full(index: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage(index.place)
+    usage = shutil.disk_usage(index.index_dir)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=5_000_000))
     (found,) = examine(index)
-    assert found.problem == f"the disk of {index.place} has 5 MB left"
+    assert found.problem == f"the disk of {index.index_dir} has 5 MB left"
     assert format_message(found.remedy) == "make room, or use diptych.open_index(index=DIR)"
 
 
 def test_a_directory_that_is_not_writable(index: LocalIndex, ordinary_user: None) -> None:
-    index.place.chmod(0o555)
+    index.index_dir.chmod(0o555)
     try:
         (found,) = examine(index)
     finally:
-        index.place.chmod(0o755)
+        index.index_dir.chmod(0o755)
     assert "is not writable" in found.problem
 
 

@@ -154,7 +154,7 @@ def test_fifty_kills_at_random_moments(children: Children, tmp_path: Path) -> No
     assert generation >= 2  # so that there were vectors to be taken back, too
     with open_index(folder, model=model) as index:
         assert index.nearest("picture").ids.tolist() == index.catalog.ids("picture").tolist()
-        assert index.update().is_same
+        assert index.update().is_unchanged
 
 
 @POSIX
@@ -291,7 +291,7 @@ def test_a_damaged_cache_is_built_anew(model: PixelModel, folder: Path, damage: 
         with open_index(folder, model=model) as fresh:
             assert ten_best(fresh, model) == wanted, path.name
         with open_index(folder, model=model) as fresh:
-            assert fresh.update().is_same
+            assert fresh.update().is_unchanged
             assert ten_best(fresh, model) == wanted, path.name
 
 

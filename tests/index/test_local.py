@@ -1,6 +1,7 @@
 """The index of a folder: what an update embeds, keeps and forgets, and that it always equals a fresh one."""
 
 import errno
+import inspect
 import os
 import shutil
 import sqlite3
@@ -19,14 +20,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 from index_model import DIM, InlineReaders, PixelModel, draw, expected
 
+import diptych
 from diptych import __version__
 from diptych.embedder import BUNDLED
 from diptych.errors import IndexBusyError, IndexDirectoryError, IndexModelError, SearchIndexError
 from diptych.index.catalog import catalog
 from diptych.index.catalog.schema import connect
 from diptych.index.local import LocalIndex, open_index
-from diptych.index.update.precomputed import open_given
-from diptych.index.update.results import Updated
+from diptych.index.update.precomputed import open_precomputed
+from diptych.index.update.results import UpdateResult
 from diptych.index.watching import watch
 from diptych.media.reading import readers
 
@@ -63,7 +65,7 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def did(done: Updated) -> dict[str, int]:
+def did(done: UpdateResult) -> dict[str, int]:
     """The numbers of an update that are not 0."""
     names = ("added", "changed", "renamed", "forgotten", "unchanged", "failed_before", "unreachable")
     return {name: getattr(done, name) for name in names if getattr(done, name)}
@@ -101,7 +103,7 @@ def test_a_folder_is_indexed_and_then_left_alone(folder: Path, model: PixelModel
     check(index, model)
     second = index.update()
     assert did(second) == {"unchanged": 7}
-    assert second.is_same
+    assert second.is_unchanged
     assert model.embedded == 9
     assert (folder / ".diptych" / ".gitignore").read_text() == "*\n"
 
@@ -166,7 +168,7 @@ def test_what_cannot_be_read_costs_itself_and_is_not_tried_again(folder: Path, m
     assert did(first) == {"added": 8}
     assert ("half.md", "fine") in vectors(index)
     second = index.update()
-    assert second.is_same
+    assert second.is_unchanged
     assert did(second) == {"unchanged": 8, "failed_before": 2}
     assert second.failures == first.failures
     assert second.new_failures == {}
@@ -329,10 +331,10 @@ def test_an_unmounted_disk_is_not_taken_for_an_empty_folder(folder: Path, model:
         index.update()
     folder.mkdir()
     for reindex in (False, True):
-        with pytest.raises(IndexDirectoryError, match=r"knows 7 files.*mounted"):
+        with pytest.raises(IndexDirectoryError, match=r"its index has 7 files.*mounted"):
             index.update(reindex=reindex)
     assert index.catalog.counts().files == 7
-    assert not index.on_disk.new_catalog_path.exists()
+    assert not index.on_disk.reindex_catalog_path.exists()
 
 
 def test_a_folder_that_may_not_be_looked_into_is_not_forgotten(
@@ -404,14 +406,14 @@ def test_an_index_of_an_earlier_bundled_model_says_of_which(folder: Path) -> Non
     index.update()
     other = PixelModel("pixels-2", source=str(BUNDLED))
     for noted, said in (
-        ("0.0.9", f"was made with the bundled model of 0.0.9; this is {__version__}, whose bundled model is another"),
-        (None, f"with the bundled model of an earlier version; this is {__version__}, whose bundled model is another"),
+        ("0.0.9", f"was made with the bundled model of 0.0.9; this is {__version__}, whose bundled model differs"),
+        (None, f"with the bundled model of an earlier version; this is {__version__}, whose bundled model differs"),
         (__version__, f"the bundled model of {__version__}; this is {__version__}, with another state of it"),
     ):
         index.catalog.set_facts({"version": noted})
         with pytest.raises(IndexModelError, match=said) as caught:
             open_index(folder, model=other).update()
-        assert "index.update(reindex=True) embeds all anew" in str(caught.value)
+        assert "index.update(reindex=True) embeds everything again" in str(caught.value)
 
 
 def test_a_reindexing_that_is_interrupted(folder: Path, model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,7 +427,7 @@ def test_a_reindexing_that_is_interrupted(folder: Path, model: PixelModel, monke
             raise KeyboardInterrupt
 
     other = PixelModel("pixels-2")
-    monkeypatch.setattr("diptych.index.update.encoding.BATCH", 1)
+    monkeypatch.setattr("diptych.index.update.batched_embedder.BATCH", 1)
     monkeypatch.setattr(readers, "Readers", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         open_index(folder, model=other).update(reindex=True)
@@ -494,7 +496,7 @@ def test_a_lock_whose_process_was_killed_blocks_nobody(folder: Path, model: Pixe
 def test_two_threads_of_one_process(folder: Path, model: PixelModel) -> None:
     with open_index(folder, model=model).locked(), pytest.raises(IndexBusyError, match="another thread"):
         open_index(folder, model=model).update()
-    results: list[Updated] = []
+    results: list[UpdateResult] = []
     threads = [
         threading.Thread(target=lambda: results.append(open_index(folder, model=model).update(wait_s=60)))
         for _ in range(3)
@@ -533,7 +535,7 @@ def test_vectors_made_elsewhere_are_taken(folder: Path, model: PixelModel, tmp_p
             pyarrow.parquet.write_table(table, npy.with_suffix(".parquet"))
         npy = npy if form == "parquet" else npy.parent
     index = open_index(folder, model=model)
-    done = index.update(given=open_given(npy, paths, folder))
+    done = index.update(precomputed=open_precomputed(npy, paths, folder))
     assert did(done) == {"added": 7}
     assert model.embedded == 9 - 3
     found = vectors(index)
@@ -548,23 +550,23 @@ def test_vectors_that_do_not_fit_are_refused(folder: Path, model: PixelModel, tm
 
     def given(array: np.ndarray) -> object:
         np.save(tmp_path / "v.npy", array)
-        return open_given(tmp_path / "v.npy", paths, folder)
+        return open_precomputed(tmp_path / "v.npy", paths, folder)
 
     with pytest.raises(IndexModelError, match=r"8 dimensions.*16 dimensions.*with model"):
-        open_index(folder, model=model).update(given=given(np.ones((2, 8), np.float32)))  # type: ignore[arg-type]
+        open_index(folder, model=model).update(precomputed=given(np.ones((2, 8), np.float32)))  # type: ignore[arg-type]
     with pytest.raises(SearchIndexError, match=r"3 rows.*2 paths"):
         given(np.ones((3, DIM), np.float32))
     with pytest.raises(SearchIndexError, match=r"int64 \(2, 16\); wanted \(n, dim\) floats"):
         given(np.ones((2, DIM), np.int64))
     (tmp_path / "v.npy").write_bytes(b"nothing")
-    with pytest.raises(SearchIndexError, match=r"no \.npy file"):
-        open_given(tmp_path / "v.npy", paths, folder)
+    with pytest.raises(SearchIndexError, match=r"not an \.npy file"):
+        open_precomputed(tmp_path / "v.npy", paths, folder)
     np.save(tmp_path / "v.npy", np.ones((2, DIM)))
     with pytest.raises(SearchIndexError, match="missing"):
-        open_given(tmp_path / "v.npy", tmp_path / "none.txt", folder)
+        open_precomputed(tmp_path / "v.npy", tmp_path / "none.txt", folder)
     broken = given(np.array([[np.nan] * DIM, [0] * DIM], np.float32))
     index = open_index(folder, model=model)
-    index.update(given=broken)  # type: ignore[arg-type]
+    index.update(precomputed=broken)  # type: ignore[arg-type]
     check(index, model)  # embedded as if they had not been given
 
 
@@ -572,7 +574,7 @@ def test_vectors_that_do_not_fit_are_refused(folder: Path, model: PixelModel, tm
 
 
 def test_watching(folder: Path, model: PixelModel) -> None:
-    told: list[Updated] = []
+    told: list[UpdateResult] = []
     stop = threading.Event()
     index = open_index(folder, model=model)
     thread = threading.Thread(target=watch, args=(index, told.append), kwargs={"stop": stop})
@@ -669,7 +671,7 @@ class Histories(RuleBasedStateMachine):
     def update(self) -> None:
         self.index.update()
         self.is_current = True
-        assert self.index.update().is_same
+        assert self.index.update().is_unchanged
 
     @invariant()
     def equals_a_fresh_one(self) -> None:
@@ -699,3 +701,35 @@ class TestHistories(Histories.TestCase):
     @pytest.fixture(autouse=True)
     def _also_quick(self, _quick: None) -> None:
         """The fixture, for this class too."""
+
+
+def test_old_names_work_and_warn(folder: Path, model: PixelModel) -> None:
+    calls: list[int] = []
+    with open_index(folder, model=model) as index:
+        with pytest.warns(DeprecationWarning, match="precomputed=|on_build="):
+            done = index.update(given=None, arranging=lambda *_: calls.append(1))  # type: ignore[call-arg]
+        with pytest.warns(DeprecationWarning, match="is_unchanged"):
+            assert not done.is_same
+        with pytest.warns(DeprecationWarning, match="index_dir"):
+            assert index.index_dir == index.index_dir
+        with pytest.warns(DeprecationWarning, match="subfolder"):
+            assert index.subfolder == index.subfolder
+        found = index.search("a star", relevant=True)
+        with pytest.warns(DeprecationWarning, match="relevance_z"):
+            assert found.standing == found.relevance_z
+        with pytest.warns(DeprecationWarning, match="threshold"):
+            assert found.cut == found.threshold
+    with pytest.warns(DeprecationWarning, match="SearchResult"):
+        assert diptych.Found is diptych.SearchResult
+    with pytest.warns(DeprecationWarning, match="UpdateResult"):
+        assert diptych.Updated is UpdateResult
+
+
+def test_a_search_in_one_index_has_the_options_of_all(folder: Path, model: PixelModel) -> None:
+    """They are declared once, for `search_all`."""
+    with open_index(folder, model=model) as index:
+        options = dict(inspect.signature(diptych.search_all).parameters)
+        del options["indexes"]
+        assert inspect.signature(index.search).parameters == options
+        with pytest.raises(TypeError, match="limits"):
+            index.search("a star", limits=3)  # type: ignore[call-arg]

@@ -16,11 +16,11 @@ from diptych.cli import FAILED, NOTHING, OK, PARTLY, USAGE, auto_update
 from diptych.errors import IndexDirectoryError
 from diptych.index.doctor import examine
 from diptych.index.local import LocalIndex, open_index
-from diptych.index.model import facts_to_come
+from diptych.index.model import next_facts
 from diptych.index.roots import as_listed
 from diptych.index.search.filters import Filters
 from diptych.index.search.near_duplicates import find_duplicates
-from diptych.index.update.results import Updated
+from diptych.index.update.results import UpdateResult
 
 HERE, BELOW = ("a.png", "b.png"), ("coco/c.png", "coco/d.png", "coco/deep/e.png")
 
@@ -50,14 +50,14 @@ def found(index: LocalIndex, **filters: str) -> set[str]:
     return {hit.path.relative_to(index.root).as_posix() for hit in hits}
 
 
-def updated(folder: Path, model: PixelModel) -> Updated:
+def updated(folder: Path, model: PixelModel) -> UpdateResult:
     with open_index(folder, model=model) as index:
         return index.update()
 
 
 def test_an_index_above_serves(pics: Path, model: PixelModel) -> None:
     with open_index(pics / "coco", model=model) as index:
-        assert (index.root, index.folder, index.under) == (pics, pics / "coco", "coco")
+        assert (index.root, index.folder, index.subfolder) == (pics, pics / "coco", "coco")
         assert found(index) == {*BELOW}
         assert found(index, path="*.png") == {*BELOW}
         assert found(index, path="/*.png") == {"coco/c.png", "coco/d.png"}  # from the folder that was named
@@ -113,10 +113,10 @@ def test_a_folder_that_the_index_above_leaves_out_has_its_own(pics: Path, model:
     (pics / "late").mkdir()
     roots = {name: open_index(pics / name).root for name in ("drafts", ".hidden", "new", "x.jpg", "late", "coco")}
     assert {name for name, root in roots.items() if root == pics} == {"new", "late", "coco"}
-    with pytest.raises(IndexDirectoryError, match=r"is in the index of .*pics, and what is left out"):
+    with pytest.raises(IndexDirectoryError, match=r"is in the index of .*pics, whose rules hold for all"):
         open_index(pics / "coco", exclude=["*.gif"])
     own = open_index(pics / "coco", index=pics / "coco" / ".diptych")
-    assert (own.root, own.under) == (pics / "coco", "")
+    assert (own.root, own.subfolder) == (pics / "coco", "")
 
 
 def test_an_index_kept_elsewhere_serves_what_is_below(pics: Path, model: PixelModel, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_folder_that_is_suddenly_empty_is_not_forgotten(pics: Path, model: Pix
     (pics / "coco").mkdir()
     with pytest.raises(
         IndexDirectoryError,
-        match=r"coco holds nothing to index.* gone for good, or are to be left out, index .*pics anew",
+        match=r"coco holds nothing to index.* gone for good, or should be left out, index .*pics again",
     ):
         updated(pics / "coco", model)
     assert updated(pics, model).forgotten == 3
@@ -205,7 +205,7 @@ def test_several_folders_at_once(
 def test_folders_of_two_models(cli: Cli, tiny_model: Path, two: tuple[Path, Path], tmp_path: Path) -> None:
     assert cli("index", two[0], "--model", tiny_model).code == OK
     with open_index(two[1], model=PixelModel()) as index:
-        index.on_disk.create(facts_to_come(index.model, index.root, follow_links=False))
+        index.on_disk.create(next_facts(index.model, index.root, follow_links=False))
     said = cli("search", "a star", *two)
     assert (said.code, said.out) == (FAILED, "")
     assert "scores of two models cannot be compared" in said.err
@@ -229,7 +229,7 @@ def test_a_folder_below_on_the_command_line(
     assert [*cli("doctor", ".", "--json").json["unread"]] == ["other/broken.png"]
     assert "name that folder with --vectors" in cli("index", ".", "--vectors", ".").err
     said = cli("index", ".", "--exclude", "x")
-    assert (said.code, f"keep an index apart with --index {two[1]}/.diptych" in said.err) == (FAILED, True)
+    assert (said.code, f"make a separate index with --index {two[1]}/.diptych" in said.err) == (FAILED, True)
 
 
 class _Terminal(io.StringIO):

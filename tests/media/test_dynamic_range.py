@@ -14,7 +14,7 @@ import pytest
 from drawn_files import BLUE, GREEN, RED, encoded, hlg, pq, srgb_light
 from PIL import Image, ImageDraw
 
-from diptych.index.update.reading_versions import kind_read_anew
+from diptych.index.update.outdated_kinds import outdated_kind
 from diptych.media.images import Preprocess, squared
 from diptych.media.pixels.tone_mapping import BT2020, HLG, PQ
 
@@ -78,7 +78,7 @@ def test_it_looks_as_in_the_ordinary_range(kind: str, transfer: int, tmp_path: P
     assert apart(content, drawing()) < 6
     assert apart(encoded(coded(drawing(), transfer), "PNG"), drawing()) > 20  # what it was seen as
     (tmp_path / "a").write_bytes(content)
-    assert "high dynamic range" in (kind_read_anew(str(tmp_path / "a"), "picture") or "")
+    assert "high dynamic range" in (outdated_kind(str(tmp_path / "a"), "picture") or "")
 
 
 @pytest.mark.parametrize("kind", WRITERS)

@@ -67,9 +67,9 @@ def is_untouched(mine: Path) -> bool:
 
 def place_of(index: LocalIndex, name: str) -> Path:
     """Where it lies, and nothing does any more."""
-    path = index.place / name
+    path = index.index_dir / name
     if path.name == "VECTORS":
-        (path,) = (index.place / "nearest-picture").glob("*.vectors")
+        (path,) = (index.index_dir / "nearest-picture").glob("*.vectors")
     if path.is_dir():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
@@ -154,10 +154,10 @@ def test_what_is_no_plain_file_is_refused_by_what_it_is(
 
 @POSIX
 def test_the_doctor_clears_what_keeps_an_index_from_being_made(cli: Cli, index: LocalIndex, mine: Path) -> None:
-    shutil.rmtree(index.place)
-    index.place.mkdir()
-    a_link(index.place / "lock", mine)
-    check_refused(cli("index", index.root), index.place / "lock", "letter.txt")
+    shutil.rmtree(index.index_dir)
+    index.index_dir.mkdir()
+    a_link(index.index_dir / "lock", mine)
+    check_refused(cli("index", index.root), index.index_dir / "lock", "letter.txt")
     assert cli("doctor", index.root, "--repair").code == OK
     assert cli("index", index.root).code == OK
     assert is_untouched(mine)
@@ -175,19 +175,19 @@ def test_folders_in_the_place_of_small_files(cli: Cli, index: LocalIndex) -> Non
 @POSIX
 def test_an_index_that_is_a_link_is_refused(cli: Cli, index: LocalIndex, mine: Path) -> None:
     """The catalog elsewhere may be anybody's; who means it names it."""
-    elsewhere = index.place.rename(index.root.with_name("elsewhere"))
+    elsewhere = index.index_dir.rename(index.root.with_name("elsewhere"))
     before = {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")}
-    index.place.symlink_to(elsewhere)
+    index.index_dir.symlink_to(elsewhere)
     (index.root / "below").mkdir()
     for folder in (index.root, index.root / "below"):
         for command in (*COMMANDS, ("doctor", "--repair")):
             said = cli(*command, folder)
             assert said.code == FAILED
-            assert f"{index.place} is a link to '{elsewhere}'" in said.err
+            assert f"{index.index_dir} is a link to '{elsewhere}'" in said.err
             assert "--index DIR" in said.err
     assert {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")} == before
     assert cli("index", index.root, "--index", elsewhere).code == OK
-    assert cli("index", index.root, "--index", index.place).code == FAILED
+    assert cli("index", index.root, "--index", index.index_dir).code == FAILED
     named = index.root.with_name("named")
     named.symlink_to(elsewhere)
     assert cli("search", "a star", index.root, "--index", named).code == OK
@@ -195,8 +195,8 @@ def test_an_index_that_is_a_link_is_refused(cli: Cli, index: LocalIndex, mine: P
 
 @POSIX
 def test_an_index_that_is_a_dangling_link_is_made_nowhere(cli: Cli, index: LocalIndex, mine: Path) -> None:
-    shutil.rmtree(index.place)
-    index.place.symlink_to(mine.with_name("not-there"))
+    shutil.rmtree(index.index_dir)
+    index.index_dir.symlink_to(mine.with_name("not-there"))
     said = cli("index", index.root)
     assert said.code == FAILED
     assert "not-there" in said.err
@@ -229,7 +229,7 @@ def test_a_second_name_of_a_file_elsewhere_is_not_written_to(
 def test_vectors_with_a_second_name_are_written_anew(cli: Cli, index: LocalIndex, tmp_path: Path) -> None:
     """As in a backup by hard links: what the other name has stays as it is."""
     kept = tmp_path / "kept"
-    shutil.copytree(index.place / "nearest-picture", kept, copy_function=os.link)
+    shutil.copytree(index.index_dir / "nearest-picture", kept, copy_function=os.link)
     before = {path.name: path.read_bytes() for path in kept.iterdir()}
     draw(index.root / "new.png", 9)
     assert cli("index", index.root).code == OK
@@ -255,12 +255,12 @@ def test_a_device_is_called_one(tmp_path: Path) -> None:
 
 def test_a_lock_of_an_earlier_version_is_no_hindrance(index: LocalIndex) -> None:
     """It said whose it was in the lock itself, which is now opened and never written to."""
-    lock = index.place / "lock"
+    lock = index.index_dir / "lock"
     lock.write_text('{"pid": 1, "host": "here", "since": "yesterday"}')
     with index.locked():
-        assert (index.place / "lock.json").exists()
+        assert (index.index_dir / "lock.json").exists()
     assert lock.read_text() == '{"pid": 1, "host": "here", "since": "yesterday"}'
-    assert not (index.place / "lock.json").exists()
+    assert not (index.index_dir / "lock.json").exists()
 
 
 # --- the class

@@ -115,13 +115,13 @@ def test_no_copy_is_made_that_the_disk_has_no_room_for(
     index.close()
     content = b"no catalog" + index.catalog_path.read_bytes()[10:]
     index.catalog_path.write_bytes(content)
-    before = sorted(index.place.iterdir())
+    before = sorted(index.index_dir.iterdir())
     with monkeypatch.context() as patch:
         patch.setattr(IndexDirectory, "free_bytes", lambda _: len(content) - 1)
         said = cli("doctor", index.root, "--repair")
     assert (said.code, index.catalog_path.read_bytes()) == (FAILED, content)
     assert "more than the disk has free" in said.out
-    assert sorted(index.place.iterdir()) == before
+    assert sorted(index.index_dir.iterdir()) == before
     assert cli("doctor", index.root, "--repair").code == OK
 
 

@@ -31,16 +31,16 @@ class Rules(NamedTuple):
 
 
 class GivenRules(NamedTuple):
-    """Rules as they were given; None stands for what the last update noted."""
+    """Rules as given; None stands for the rule that the last update stored."""
 
     exclude: tuple[str, ...] | None = None
     hidden: bool | None = None
     follow_links: bool | None = None
 
-    def over(self, noted: Rules) -> Rules:
-        """These rules, and the noted ones where none was given."""
+    def over(self, stored: Rules) -> Rules:
+        """These rules, and the stored ones where none is given."""
         given = {name: rule for name, rule in self._asdict().items() if rule is not None}
-        rules = noted._replace(**given)
+        rules = stored._replace(**given)
         return rules._replace(exclude=tuple(filter(str.strip, rules.exclude)))
 
 

@@ -58,7 +58,7 @@ class _PictureIndex(Protocol):
     def catalog(self) -> Any: ...
 
     @property
-    def under(self) -> str: ...
+    def subfolder(self) -> str: ...
 
     def nearest(self, modality: Any) -> Any: ...
 
@@ -77,7 +77,7 @@ def find_duplicates(
     """
     if not 0 < threshold <= 1:
         raise ArgumentError(f"threshold is {threshold:g}; wanted a cosine above 0, up to 1 (0.94 finds copies).")
-    here, folder = inside(index.under)
+    here, folder = inside(index.subfolder)
     pictures = f"files.kind = 'picture' AND items.modality = 'picture' AND {sound_vector(index.catalog.dim)}"
     ids = index.catalog.matching(f"{pictures} AND {SOUND_FILE} AND {here}", folder)
     vectors = unit(index.catalog.vectors_of(ids).astype(np.float32))
@@ -165,7 +165,7 @@ def _joined(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
 
 def _equal_videos(index: _PictureIndex) -> list[list[int]]:
     """The ids of one frame of each video whose bytes another one has too."""
-    here, folder = inside(index.under)
+    here, folder = inside(index.subfolder)
     same = (
         "files.kind = 'video' AND items.modality = 'picture' AND files.digest IN "
         f"(SELECT digest FROM files WHERE kind = 'video' AND {here} GROUP BY digest HAVING count(*) > 1) AND {here}"

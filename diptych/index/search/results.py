@@ -1,21 +1,24 @@
-"""What a search returns."""
+"""The result of a search."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from diptych.deprecation import RenamedAttribute
+
 if TYPE_CHECKING:
     from diptych.media.items import Modality
 
 
 class Hit(NamedTuple):
-    """Something found: its file, its cosine to the query, and `z`, how many deviations it stands above the query's own
-    background, a sample of the index (None where the index holds under ten items of its kind).
+    """A file that matches a query. `score` is its cosine similarity to the query; `z` is that score in standard
+    deviations above the mean cosine over a sample of the index, None where the index holds fewer than ten items of its
+    kind.
 
-    `kind` is the file's: picture, video or text. `at_s` is the time of a video's best frame, `line` and `text` are a
-    paragraph's or caption's. `copies` are the other files of the same shot. The rest is what the file says of itself,
-    None where it is silent.
+    `kind` is the file's: picture, video or text. `at_s` is the time of a video's best frame; `line` and `text` belong
+    to a paragraph or caption. `copies` are the other files of the same shot. The other fields are the file's metadata,
+    None where it records none.
     """
 
     path: Path
@@ -38,24 +41,28 @@ class Hit(NamedTuple):
     copies: tuple[Path, ...] = ()
 
 
-class Found(NamedTuple):
-    """The `hits`, best first, and how many items were `searched`: those of the asked kind that passed the filters.
+class SearchResult(NamedTuple):
+    """The `hits`, best first, and how many items were `searched`: those of the requested modality that passed the
+    filters.
 
-    Where relevance was asked for of ten items or more, `standing` is how far the best hits stand above what other
-    queries reach on these items, in deviations, and `cut` is what it takes to stand out; no hits are left where it is
-    below. Of several modalities it is the one that stands out most.
+    Where relevance was requested and ten items or more were searched, `relevance_z` is how far the best hits score
+    above what background queries reach on the same items, in standard deviations, and `threshold` is its least value
+    that counts as relevant; below it there are no hits. With several modalities it is the highest one.
 
-    `refused` names what was met in the indexes that is no file of their folders, and no hit.
+    `refused` names catalog entries that are not valid files of the folder; they are never hits.
     """
 
     hits: list[Hit]
     searched: int
-    standing: float | None = None
-    cut: float | None = None
+    relevance_z: float | None = None
+    threshold: float | None = None
     refused: tuple[str, ...] = ()
 
+    standing = RenamedAttribute("standing", "relevance_z")
+    cut = RenamedAttribute("cut", "threshold")
+
     def _repr_html_(self) -> str:
-        """The hits with small pictures, where a notebook shows a result."""
+        """The hits with thumbnails, as a notebook displays them."""
         from diptych.index.search.notebook import Card, result_html
 
         return result_html((Card(hit.path, hit.score, hit.z, hit.kind, hit.text) for hit in self.hits), self.searched)

@@ -1,4 +1,4 @@
-"""Looking things up in an index: a query's nearest items, as hits that a person can read."""
+"""Searches indexes: finds the items nearest to a query and returns their files as hits."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from diptych.errors import ArgumentError, IndexModelError, Setting
-from diptych.index.model import called
+from diptych.index.model import display_name
 from diptych.index.search.filters import Filters
 from diptych.index.search.query import EmbeddingModel, Query
 from diptych.index.search.ranking import MIN_SAMPLE, SampleStatistics, diverse_order
-from diptych.index.search.relevance import BackgroundStatistics, VectorSearch, background_statistics, sentence_vectors
-from diptych.index.search.results import Found, Hit
+from diptych.index.search.relevance import VectorSearch, background_statistics, sentence_vectors
+from diptych.index.search.results import Hit, SearchResult
 from diptych.index.search.shots import copies_of, first_per_shot, same_bytes
 from diptych.media.items import Modality
 from diptych.scoring.zero_shot import unit
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from diptych.index.catalog.catalog import Item
 
 Options = ParamSpec("Options")
-Wanted = Literal["picture", "text", "both"]
-BACKGROUND = 2048  # items that a query's own background is taken from; of a smaller index all
-_MORE = 4  # candidates asked for each hit where several may be of one file, or where they are thinned out
-_MARGIN = 8  # more than were asked for at first: a copy that ties two shots may rank right behind both
+SearchModality = Literal["picture", "text", "both"]
+SAMPLE_SIZE = 2048  # items of an index by which the cosines of a query are standardised
+_CANDIDATES_PER_HIT = 4  # where several candidates may belong to one file, or where a part of them is dropped
+_EXTRA_CANDIDATES = 8  # a copy that joins two shots may rank right behind both
 
 
 _samples: WeakKeyDictionary[VectorSearch, tuple[int, np.ndarray]] = WeakKeyDictionary()
 
 
-class _Catalog(Protocol):
+class _SearchCatalog(Protocol):
     def matching(self, condition: str, parameters: Any = ()) -> np.ndarray: ...
 
     def items(self, ids: Iterable[int]) -> list[Item]: ...
@@ -48,135 +48,138 @@ class _Catalog(Protocol):
     def refused(self) -> Mapping[int, str]: ...
 
 
-class Folder(Protocol):
-    """What a search needs of an index beside its model; `diptych.index.folder.IndexFolder` has it."""
+class SearchableFolder(Protocol):
+    """What a search needs beside the model; `diptych.index.folder.IndexFolder` has it."""
 
     @property
-    def catalog(self) -> _Catalog: ...
+    def catalog(self) -> _SearchCatalog: ...
 
     @property
-    def place(self) -> Path: ...
+    def index_dir(self) -> Path: ...
 
     @property
-    def under(self) -> str: ...
+    def subfolder(self) -> str: ...
 
     def nearest(self, modality: Modality) -> VectorSearch: ...
 
     def path_of(self, path: str) -> Path: ...
 
 
-class Index(Protocol):
+class SearchableIndex(Protocol):
     """An index with its model; `diptych.open_index` returns one."""
 
     @property
-    def on_disk(self) -> Folder: ...
+    def on_disk(self) -> SearchableFolder: ...
 
     @property
     def model(self) -> EmbeddingModel: ...
 
 
-class _Searched(NamedTuple):
-    on_disk: Folder
+class _FolderWithModel(NamedTuple):
+    on_disk: SearchableFolder
     model: EmbeddingModel
 
 
-class _Candidates(NamedTuple):
-    """The best of one modality in one index, best first, a shot once."""
-
-    folder: Folder
-    items: list[Item]
-    cosines: np.ndarray
-    sample_statistics: SampleStatistics
-    searched: int
-    background_statistics: BackgroundStatistics | None = None
-    standing: float | None = None
-
-
-class _Asked(NamedTuple):
-    """What is looked for, in every index alike."""
+class _SearchRequest(NamedTuple):
+    """What is searched for in every index; `count` candidates of each are ranked."""
 
     query: Query
     vector: np.ndarray
     count: int
     filters: Filters
     relevant: bool
+    threshold: float | None
     copies: bool
 
 
+class _Candidates(NamedTuple):
+    """The best items of one modality in one index, best first, each shot once. `relevance_z` and `threshold` are None
+    where relevance was not requested, or where there are too few items for it."""
+
+    folder: SearchableFolder
+    items: list[Item]
+    cosines: np.ndarray
+    sample_statistics: SampleStatistics
+    searched: int
+    relevance_z: float | None = None
+    threshold: float | None = None
+
+
 def search_all(
-    indexes: Sequence[Index],
+    indexes: Sequence[SearchableIndex],
     query: object,
     *,
     limit: int = 10,
-    modality: Wanted = "picture",
+    modality: SearchModality = "picture",
     filters: Filters | None = None,
     relevant: bool = False,
+    threshold: float | None = None,
     diverse: float = 0.0,
     truncate: bool = False,
     copies: bool = False,
-) -> Found:
+) -> SearchResult:
     """The `limit` best hits of several indexes for a query: a `Query`, a sentence, a picture or a vector. A file that
-    several indexes hold counts once.
+    is in several indexes is one hit.
 
-    `modality` "both" ranks pictures and texts by z, for a text is nearer to any other text than to a picture of what it
-    says. A video is one hit, with its best frame; a text file gives a hit a paragraph. Copies of a file, links to it,
-    and the RAW, HEIC and JPEG files of one shot are one hit, which names the others; with `copies` each is its own.
-    `relevant` keeps what stands out (see `diptych.index.search.relevance`), which may be nothing. `diverse`, 0 to 1,
-    trades likeness to the query for unlikeness among the hits. Raises ValueError for these, QueryError, FilterError,
-    IndexModelError where the indexes are not all of one model, and what the model raises.
+    `modality` "both" ranks pictures and texts by z, because a text is closer to any other text than to a picture of
+    what it describes. A video is one hit, with its best frame; a text file has a hit for each paragraph. Copies of a
+    file, links to it, and the RAW, HEIC and JPEG files of one shot are one hit, which lists the others; with `copies`
+    each is a hit of its own. `relevant` drops hits that are not relevant, which may be all (see
+    `diptych.index.search.relevance`); `threshold` replaces the default least `relevance_z`. `diverse`, 0 to 1, trades
+    similarity to the query for dissimilarity among the hits.
+
+    Raises ValueError for invalid options, QueryError, FilterError, IndexModelError where the indexes are of different
+    models, and the model's own errors.
     """
     if not isinstance(limit, int | np.integer) or limit < 1:
         raise ArgumentError(f"limit is {limit!r}; wanted a whole number, 1 or more.", argument="limit")
     if not 0 <= diverse <= 1:
         raise ArgumentError(
-            [Setting("diverse"), f" is {diverse:g}; wanted 0 (the best alone) to 1 (as unlike each other as can be)."],
+            [Setting("diverse"), f" is {diverse:g}; wanted 0 (most similar to the query) to 1 (most diverse)."],
             argument="diverse",
         )
     check_one_model(indexes)
-    wanted: tuple[Modality, ...] = ("picture", "text") if modality == "both" else (modality,)
+    modalities: tuple[Modality, ...] = ("picture", "text") if modality == "both" else (modality,)
     query = Query.of(query)
     vector = query.embed(indexes[0].model, truncate=truncate)
-    count = max(limit * _MORE, 50) if diverse else limit
-    asked = _Asked(query, vector, count, filters or Filters(), relevant, copies)
-    found = [_candidates(index, one, asked) for one in wanted for index in indexes]
-    worth = [one.sample_statistics.standardise(one.cosines) if len(wanted) > 1 else one.cosines for one in found]
-    order = _merged(worth)
+    count = max(limit * _CANDIDATES_PER_HIT, 50) if diverse else limit
+    request = _SearchRequest(query, vector, count, filters or Filters(), relevant, threshold, copies)
+    sources = [_candidates(index, one, request) for one in modalities for index in indexes]
+    scores = [one.sample_statistics.standardise(one.cosines) if len(modalities) > 1 else one.cosines for one in sources]
+    order = _rank_merged(scores)
     if len(indexes) > 1:
-        order = _once(found, order, copies)
+        order = _deduplicated(sources, order, copies)
     if diverse:
-        order = _spread(found, worth, order, diverse, limit)
-    best = max((one for one in found if one.background_statistics), key=lambda one: one.standing or 0, default=None)
-    searched = sum(one.searched for one in found)
-    hits = _hits(found, order[:limit], asked)
+        order = _diversified(sources, scores, order, diverse, limit)
+    hits = _hits(sources, order[:limit], request)
+    judged = [one for one in sources if one.relevance_z is not None]
+    best = max(judged, key=lambda one: one.relevance_z or 0, default=None)
     refused = {name: None for index in indexes for name in index.on_disk.catalog.refused.values()}
-    return Found(
-        hits,
-        searched,
-        best and best.standing,
-        best and best.background_statistics and best.background_statistics.threshold,
-        tuple(refused),
-    )
+    searched = sum(one.searched for one in sources)
+    return SearchResult(hits, searched, best and best.relevance_z, best and best.threshold, tuple(refused))
 
 
 def in_one(
-    ask: Callable[Concatenate[Sequence[Index], Options], Found],
-) -> Callable[Concatenate[Index, Options], Found]:
-    """A search in several indexes as one in a single index, with the same options."""
+    search_several: Callable[Concatenate[Sequence[SearchableIndex], Options], SearchResult],
+) -> Callable[Concatenate[SearchableIndex, Options], SearchResult]:
+    """The search of several indexes as a search of one, with the same options."""
 
-    @wraps(ask, assigned=("__annotations__",))
-    def search(index: Index, *query: Options.args, **options: Options.kwargs) -> Found:
+    @wraps(search_several, assigned=("__annotations__",))
+    def search(index: SearchableIndex, *query: Options.args, **options: Options.kwargs) -> SearchResult:
         """The `limit` best hits for a query, with the options of `diptych.search_all`."""
-        return ask([index], *query, **options)
+        return search_several([index], *query, **options)
 
     return search
 
 
 def _in_folder(
-    ask: Callable[Concatenate[Index, Options], Found],
-) -> Callable[Concatenate[Folder, EmbeddingModel, Options], Found]:
-    def search(folder: Folder, model: EmbeddingModel, *query: Options.args, **options: Options.kwargs) -> Found:
-        """The best hits of an index for a query that this model embeds, with the options of `search_all`."""
-        return ask(_Searched(folder, model), *query, **options)
+    search_index: Callable[Concatenate[SearchableIndex, Options], SearchResult],
+) -> Callable[Concatenate[SearchableFolder, EmbeddingModel, Options], SearchResult]:
+    def search(
+        folder: SearchableFolder, model: EmbeddingModel, *query: Options.args, **options: Options.kwargs
+    ) -> SearchResult:
+        """The best hits for a query that this model embeds, with the options of `search_all`."""
+        return search_index(_FolderWithModel(folder, model), *query, **options)
 
     return search
 
@@ -184,154 +187,157 @@ def _in_folder(
 search = _in_folder(in_one(search_all))
 
 
-def check_one_model(indexes: Sequence[Index]) -> None:
-    """Raises IndexModelError where the vectors of these indexes cannot be compared, ArgumentError where there are
-    none."""
+def check_one_model(indexes: Sequence[SearchableIndex]) -> None:
+    """Raises IndexModelError where the indexes are of different models, ArgumentError where there are none."""
     if not indexes:
-        raise ArgumentError("no index came to search in; wanted one or more.", argument="indexes")
+        raise ArgumentError("indexes is empty; wanted one or more.", argument="indexes")
     if len(indexes) == 1:
         return
     folders = [index.on_disk for index in indexes]
-    made = [folder.catalog.facts() for folder in folders]
-    for facts, folder in zip(made, folders, strict=True):
-        if facts["fingerprint"] != made[0]["fingerprint"]:
-            models = called(made[0]["model"]), called(facts["model"])
+    all_facts = [folder.catalog.facts() for folder in folders]
+    for facts, folder in zip(all_facts, folders, strict=True):
+        if facts["fingerprint"] != all_facts[0]["fingerprint"]:
+            models = display_name(all_facts[0]["model"]), display_name(facts["model"])
             raise IndexModelError(
-                f"{folders[0].place} was made with {models[0]} and {folder.place} with {models[1]}; scores "
-                "of two models cannot be compared. Search them one by one, or index one of them anew with the other's "
+                f"{folders[0].index_dir} was made with {models[0]} and {folder.index_dir} with {models[1]}; scores "
+                "of two models cannot be compared. Search them one by one, or reindex one of them with the other's "
                 "model."
             )
 
 
-def _candidates(index: Index, modality: Modality, asked: _Asked) -> _Candidates:
-    """The best hits of one modality in one index."""
+def _candidates(index: SearchableIndex, modality: Modality, request: _SearchRequest) -> _Candidates:
+    """The best items of one modality in one index."""
     folder = index.on_disk
     nearest = folder.nearest(modality)
-    allowed_ids = _allowed(folder, modality, asked.filters)
+    allowed_ids = _allowed_ids(folder, modality, request.filters)
     searched = len(nearest) if allowed_ids is None else len(allowed_ids)
-    items, cosines = _best_files(folder, nearest, asked, allowed_ids) if searched else ([], np.empty(0, np.float32))
-    if not items:  # nothing passes, or what does is too new for a cache that another process is updating
+    items, cosines = _best_items(folder, nearest, request, allowed_ids) if searched else ([], np.empty(0, np.float32))
+    if not items:  # none passes the filters, or those that do are not in the cache yet while another process updates it
         return _Candidates(folder, items, cosines, SampleStatistics(0, 0, 0), searched)
-    sample_statistics = SampleStatistics.of(_sample(nearest) @ asked.vector)
-    if not asked.relevant or searched < MIN_SAMPLE:  # the spread of fewer tells nothing
+    sample_statistics = SampleStatistics.of(_sample(nearest) @ request.vector)
+    if not request.relevant or searched < MIN_SAMPLE:
         return _Candidates(folder, items, cosines, sample_statistics, searched)
-    sentences = sentence_vectors(index.model, folder.place, str(folder.catalog.facts().get("fingerprint", "")))
-    other = background_statistics(asked.query, nearest, sentences, allowed_ids=allowed_ids)
-    standing = other.relevance_z(nearest.search(asked.vector, other.top_k, allowed_ids=allowed_ids)[1])
-    kept = (
-        int(sum(other.z_score(float(cosine)) >= other.threshold for cosine in cosines))
-        if standing >= other.threshold
-        else 0
-    )
-    return _Candidates(folder, items[:kept], cosines[:kept], sample_statistics, searched, other, standing)
+    sentences = sentence_vectors(index.model, folder.index_dir, str(folder.catalog.facts().get("fingerprint", "")))
+    others = background_statistics(request.query, nearest, sentences, allowed_ids=allowed_ids)
+    threshold = others.threshold if request.threshold is None else request.threshold
+    relevance_z = others.relevance_z(nearest.search(request.vector, others.top_k, allowed_ids=allowed_ids)[1])
+    is_relevant = relevance_z >= threshold
+    kept = int(sum(others.z_score(float(cosine)) >= threshold for cosine in cosines)) if is_relevant else 0
+    return _Candidates(folder, items[:kept], cosines[:kept], sample_statistics, searched, relevance_z, threshold)
 
 
 def _sample(nearest: VectorSearch) -> np.ndarray:
-    """The vectors that backgrounds are taken from, drawn once for as long as nothing comes or goes."""
+    """The vectors of a sample of the index. It is drawn once for as long as the number of items stays."""
     count, vectors = _samples.get(nearest, (-1, None))
     if vectors is None or count != len(nearest):
-        count, vectors = len(nearest), nearest.sample(BACKGROUND)[1]
+        count, vectors = len(nearest), nearest.sample(SAMPLE_SIZE)[1]
         _samples[nearest] = count, vectors
     return vectors
 
 
-def _allowed(folder: Folder, modality: Modality, filters: Filters) -> np.ndarray | None:
-    """The ids that pass the filters and lie in the index's folder; None where all do."""
-    filters = filters.within(folder.under)
+def _allowed_ids(folder: SearchableFolder, modality: Modality, filters: Filters) -> np.ndarray | None:
+    """The ids that pass the filters and are in the index's subfolder; None where all are allowed."""
+    filters = filters.within(folder.subfolder)
     if not filters:
         return None
     condition, parameters = filters.condition()
     return folder.catalog.matching(f"items.modality = ? AND ({condition})", [modality, *parameters])
 
 
-def _best_files(
-    folder: Folder, nearest: VectorSearch, asked: _Asked, allowed_ids: np.ndarray | None
+def _best_items(
+    folder: SearchableFolder, nearest: VectorSearch, request: _SearchRequest, allowed_ids: np.ndarray | None
 ) -> tuple[list[Item], np.ndarray]:
-    """The best items, at most one of a shot or a video; more are asked for until there are enough, or no more to be
-    had. Their cosines are of vectors that rounding may have made a little longer than 1."""
-    number, size = asked.count + _MARGIN, len(nearest) if allowed_ids is None else len(allowed_ids)
+    """The best items, at most one of a shot or a video; more candidates are fetched until they suffice or there are no
+    more. Cosines are clipped to 1, because rounding may have made a vector a little longer than 1."""
+    number, size = request.count + _EXTRA_CANDIDATES, len(nearest) if allowed_ids is None else len(allowed_ids)
     while True:
-        ids, cosines = nearest.search(asked.vector, min(number, size), allowed_ids=allowed_ids)
+        ids, cosines = nearest.search(request.vector, min(number, size), allowed_ids=allowed_ids)
         by_id = dict(zip(ids.tolist(), cosines.tolist(), strict=True))
         items = folder.catalog.items(ids.tolist())
-        first = _first_of_each(items) if asked.copies else first_per_shot(folder.catalog, items)
-        if len(first) >= asked.count or number >= size:
-            items = first[: asked.count]
+        first = _first_per_video(items) if request.copies else first_per_shot(folder.catalog, items)
+        if len(first) >= request.count or number >= size:
+            items = first[: request.count]
             return items, np.clip(np.array([by_id[item.id] for item in items], np.float32), -1, 1)
-        number *= _MORE
+        number *= _CANDIDATES_PER_HIT
 
 
-def _first_of_each(items: Iterable[Item]) -> list[Item]:
-    """One item of a video, every other."""
+def _first_per_video(items: Iterable[Item]) -> list[Item]:
+    """The first frame of each video, and every other item."""
     first: dict[object, Item] = {}
     for item in items:
         first.setdefault(item.path if item.at_s is not None else item.id, item)
     return list(first.values())
 
 
-def _merged(worth: list[np.ndarray]) -> list[tuple[int, int]]:
-    """(which candidates, which of their items), best first: by cosine within one modality, by z across several."""
-    keys = [(which, at) for which, some in enumerate(worth) for at in range(len(some))]
-    return sorted(keys, key=lambda key: -worth[key[0]][key[1]]) if len(worth) > 1 else keys
+def _rank_merged(scores: list[np.ndarray]) -> list[tuple[int, int]]:
+    """(source, position in it), best first: by cosine within one modality, by z across several."""
+    keys = [(source, position) for source, some in enumerate(scores) for position in range(len(some))]
+    return sorted(keys, key=lambda key: -scores[key[0]][key[1]]) if len(scores) > 1 else keys
 
 
-def _once(found: list[_Candidates], order: list[tuple[int, int]], copies: bool) -> list[tuple[int, int]]:
-    """The order with each file once, or each content, where several indexes hold it."""
+def _deduplicated(sources: list[_Candidates], order: list[tuple[int, int]], copies: bool) -> list[tuple[int, int]]:
+    """The order with each file, or each content, once where several indexes hold it."""
     kept: dict[object, tuple[int, int]] = {}
-    for which, at in order:
-        folder, item = found[which].folder, found[which].items[at]
-        same = _named(folder.path_of(item.path)) if copies or not item.digest else item.digest
-        kept.setdefault((same, item.modality, item.line), (which, at))
+    for source, position in order:
+        folder, item = sources[source].folder, sources[source].items[position]
+        same = _real_path(folder.path_of(item.path)) if copies or not item.digest else item.digest
+        kept.setdefault((same, item.modality, item.line), (source, position))
     return list(kept.values())
 
 
-def _spread(
-    found: list[_Candidates], worth: list[np.ndarray], order: list[tuple[int, int]], diversity: float, limit: int
+def _diversified(
+    sources: list[_Candidates], scores: list[np.ndarray], order: list[tuple[int, int]], diversity: float, limit: int
 ) -> list[tuple[int, int]]:
-    """The order that keeps hits apart. The gap between pictures' and texts' vectors keeps those two apart by itself."""
+    """The order in which similar hits are far from each other. Pictures and texts need no such distance: their vectors
+    are apart anyway (the modality gap)."""
     if not order:
         return order
     vectors: dict[tuple[int, int], np.ndarray] = {}
-    for which, candidates in enumerate(found):
-        chosen = [key for key in order if key[0] == which]
-        stored = candidates.folder.catalog.vectors_of([candidates.items[at].id for _, at in chosen])
+    for source, candidates in enumerate(sources):
+        chosen = [key for key in order if key[0] == source]
+        stored = candidates.folder.catalog.vectors_of([candidates.items[position].id for _, position in chosen])
         vectors |= dict(zip(chosen, unit(stored.astype(np.float32)), strict=True))
-    worths = [float(worth[which][at]) for which, at in order]
-    apart = diverse_order(np.stack([vectors[key] for key in order]), worths, diversity=diversity, limit=limit)
-    return [order[at] for at in apart]
+    relevance = [float(scores[source][position]) for source, position in order]
+    diverse = diverse_order(np.stack([vectors[key] for key in order]), relevance, diversity=diversity, limit=limit)
+    return [order[position] for position in diverse]
 
 
-def _hits(found: list[_Candidates], order: list[tuple[int, int]], asked: _Asked) -> list[Hit]:
+def _hits(sources: list[_Candidates], order: list[tuple[int, int]], request: _SearchRequest) -> list[Hit]:
     hits: dict[tuple[int, int], Hit] = {}
-    for which, candidates in enumerate(found):
-        chosen = [at for one, at in order if one == which]
-        items = [candidates.items[at] for at in chosen]
-        shots = [_Shot(item, ()) for item in items] if asked.copies else _shots(found, candidates, items, asked.filters)
-        hits |= {(which, at): _hit(candidates, at, shot) for at, shot in zip(chosen, shots, strict=True)}
+    for source, candidates in enumerate(sources):
+        chosen = [position for one, position in order if one == source]
+        items = [candidates.items[position] for position in chosen]
+        if request.copies:
+            shots = [_Shot(item, ()) for item in items]
+        else:
+            shots = _shots(sources, candidates, items, request.filters)
+        hits |= {
+            (source, position): _hit(candidates, position, shot) for position, shot in zip(chosen, shots, strict=True)
+        }
     return [hits[key] for key in order]
 
 
 class _Shot(NamedTuple):
-    """The item that stands for a shot, and its other files."""
+    """The item that represents a shot, and the shot's other files."""
 
     item: Item
     copies: tuple[Path, ...]
 
 
-def _shots(found: list[_Candidates], candidates: _Candidates, items: list[Item], filters: Filters) -> list[_Shot]:
-    """For each of these items its shot, from its own index, and from others what has its bytes."""
+def _shots(sources: list[_Candidates], candidates: _Candidates, items: list[Item], filters: Filters) -> list[_Shot]:
+    """The shot of each item: its files in its own index, and files with the same bytes in the other indexes."""
     own = candidates.folder
-    copies = copies_of(own.catalog, items, *filters.within(own.under).condition())
+    copies = copies_of(own.catalog, items, *filters.within(own.subfolder).condition())
     shots = [_shot(own, item, some) for item, some in zip(items, copies, strict=True)]
-    for folder in {id(one.folder): one.folder for one in found if one.folder is not own}.values():
-        elsewhere = same_bytes(folder.catalog, items, *filters.within(folder.under).condition())
-        shots = [_with_more(own, shot, folder, some) for shot, some in zip(shots, elsewhere, strict=True)]
+    for folder in {id(one.folder): one.folder for one in sources if one.folder is not own}.values():
+        elsewhere = same_bytes(folder.catalog, items, *filters.within(folder.subfolder).condition())
+        shots = [_with_copies(own, shot, folder, some) for shot, some in zip(shots, elsewhere, strict=True)]
     return shots
 
 
-def _shot(folder: Folder, item: Item, copies: list[Item]) -> _Shot:
-    """What stands for the shot is, of those that show the same bytes at the same place, no link, the least deep, and
-    of the shortest name."""
+def _shot(folder: SearchableFolder, item: Item, copies: list[Item]) -> _Shot:
+    """Among the files with the item's bytes, the shot is represented by one that is no link, the least deep one, and
+    the one with the shortest name."""
     if not copies:
         return _Shot(item, ())
     files = [item, *copies]
@@ -343,20 +349,20 @@ def _shot(folder: Folder, item: Item, copies: list[Item]) -> _Shot:
     return _Shot(item, tuple(map(folder.path_of, sorted(paths))))
 
 
-def _with_more(own: Folder, shot: _Shot, folder: Folder, copies: list[Item]) -> _Shot:
-    """With the files of another index, which may lie in the folder of this one and be known."""
-    known = {_named(path) for path in (own.path_of(shot.item.path), *shot.copies)}
+def _with_copies(own: SearchableFolder, shot: _Shot, folder: SearchableFolder, copies: list[Item]) -> _Shot:
+    """With the files of another index, whose folder may contain this one's: each file once."""
+    listed = {_real_path(path) for path in (own.path_of(shot.item.path), *shot.copies)}
     paths = (folder.path_of(path) for path in sorted({copy.path for copy in copies}))
-    return shot._replace(copies=(*shot.copies, *(path for path in paths if _named(path) not in known)))
+    return shot._replace(copies=(*shot.copies, *(path for path in paths if _real_path(path) not in listed)))
 
 
-def _named(path: Path) -> str:
-    """A name that a file, or a link, has whichever way one came to its folder."""
+def _real_path(path: Path) -> str:
+    """The path of a file, or of a link itself, in its folder's real path."""
     return os.path.join(os.path.realpath(path.parent), path.name)
 
 
-def _hit(candidates: _Candidates, at: int, shot: _Shot) -> Hit:
-    item, cosine = shot.item, candidates.cosines[at]
+def _hit(candidates: _Candidates, position: int, shot: _Shot) -> Hit:
+    item, cosine = shot.item, candidates.cosines[position]
     details, (z,) = item.details, candidates.sample_statistics.z_scores(np.array([cosine]))
     return Hit(
         candidates.folder.path_of(item.path), float(cosine), z,

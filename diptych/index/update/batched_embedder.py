@@ -1,4 +1,4 @@
-"""Vectors for files as they are read: their parts go to the model in batches, while the next files are being read."""
+"""Embeds the parts of files in batches, while the next files are read."""
 
 from __future__ import annotations
 
@@ -16,67 +16,65 @@ if TYPE_CHECKING:
     from diptych.embedder import Embedder
 
 BATCH = 32
-_AHEAD = 2  # batches that wait for the model; more would only hold pixels in memory
+_AHEAD = 2  # batches queued for the model; more would only hold pixels in memory
 
-# What tells one part of a file from another, and two that have the same vector if their bytes are the same
+# Identifies a part within its file; in files with the same bytes, parts with the same key have the same vector
 Key = tuple[str, float | None, str | None]
 
 
 def key_of(part: Part) -> Key:
-    """A picture's frame by its time, a text by its words."""
+    """A frame is identified by its time, a text by its words."""
     return ("picture", part.at_s, None) if part.text is None else ("text", None, part.text)
 
 
 @dataclass
-class _Work:
-    """A file whose vectors are being made: one (dim,) float16 a part, or why there is none."""
+class _PendingFile:
+    """A file with a vector, (dim,) float16, for each part, or the reason why there is none; None until it is made."""
 
     contents: Contents
     vectors: list[np.ndarray | str | None]
     missing: int
 
 
-class _Job(NamedTuple):
-    work: _Work
-    at: int
+class _PendingPart(NamedTuple):
+    file: _PendingFile
+    part_index: int
 
 
-class Encoder:
-    """Takes files with their parts and gives them back, in no fixed order, with a vector for each part.
+class BatchedEmbedder:
+    """Takes files and returns them, in any order, with a vector for each part.
 
-    A part that the model cannot embed is taken out of its file;
-    a file that loses all of them so has a failure in their place.
+    A part that the model cannot embed is dropped; a file that loses all parts gets a failure instead.
     """
 
     def __init__(self, model: Embedder):
         self._model = model
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="encoder")
-        self._waiting: dict[str, list[_Job]] = {"picture": [], "text": []}
-        self._running: deque[tuple[list[_Job], Future[list[np.ndarray | str]]]] = deque()
-        self._done: deque[_Work] = deque()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="embedder")
+        self._waiting: dict[str, list[_PendingPart]] = {"picture": [], "text": []}
+        self._running: deque[tuple[list[_PendingPart], Future[list[np.ndarray | str]]]] = deque()
+        self._done: deque[_PendingFile] = deque()
 
-    def __enter__(self) -> Encoder:
+    def __enter__(self) -> BatchedEmbedder:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def add(self, contents: Contents, known: dict[Key, np.ndarray]) -> None:
-        """Take a file; vectors that are `known` need not be made."""
+        """Take a file. Parts with a `known` vector are not embedded."""
         vectors: list[np.ndarray | str | None] = [known.get(key_of(part)) for part in contents.parts]
-        work = _Work(contents, vectors, sum(vector is None for vector in vectors))
-        if not work.missing:
-            self._done.append(work)
-        for at, part in enumerate(contents.parts):
-            if vectors[at] is None:
+        pending = _PendingFile(contents, vectors, sum(vector is None for vector in vectors))
+        if not pending.missing:
+            self._done.append(pending)
+        for index, part in enumerate(contents.parts):
+            if vectors[index] is None:
                 queue = self._waiting["text" if part.text is not None else "picture"]
-                queue.append(_Job(work, at))
+                queue.append(_PendingPart(pending, index))
                 if len(queue) == BATCH:
                     self._start(queue)
 
     def finished(self, *, all: bool = False) -> Iterator[tuple[Contents, np.ndarray]]:
-        """The files that are complete, each with its vectors, (parts, dim) float16. With `all`, the rest is waited
-        for."""
+        """The completed files, each with its vectors, (parts, dim) float16. `all` waits for the remaining files."""
         if all:
             for queue in self._waiting.values():
                 self._start(queue)
@@ -85,54 +83,55 @@ class Encoder:
         while self._done:
             yield _completed(self._done.popleft(), self._model.dim)
 
-    def _start(self, queue: list[_Job]) -> None:
+    def _start(self, queue: list[_PendingPart]) -> None:
         if queue:
-            self._running.append((list(queue), self._pool.submit(self._encode, list(queue))))
+            self._running.append((list(queue), self._pool.submit(self._embed, list(queue))))
             queue.clear()
 
-    def _collect(self, jobs: list[_Job], future: Future[list[np.ndarray | str]]) -> None:
-        for job, vector in zip(jobs, future.result(), strict=True):
-            job.work.vectors[job.at] = vector
-            job.work.missing -= 1
-            if not job.work.missing:
-                self._done.append(job.work)
+    def _collect(self, batch: list[_PendingPart], future: Future[list[np.ndarray | str]]) -> None:
+        for part, vector in zip(batch, future.result(), strict=True):
+            part.file.vectors[part.part_index] = vector
+            part.file.missing -= 1
+            if not part.file.missing:
+                self._done.append(part.file)
 
-    def _encode(self, jobs: list[_Job]) -> list[np.ndarray | str]:
-        parts = [job.work.contents.parts[job.at] for job in jobs]
+    def _embed(self, batch: list[_PendingPart]) -> list[np.ndarray | str]:
+        parts = [pending.file.contents.parts[pending.part_index] for pending in batch]
         if parts[0].text is None:
-            return _half(self._model.embed_pixels(np.stack([part.pixels for part in parts])))  # type: ignore[arg-type]
+            return _to_float16(self._model.embed_pixels(np.stack([part.pixels for part in parts])))  # type: ignore[arg-type]
         return _text_vectors(self._model, [part.text or "" for part in parts])
 
 
 def _text_vectors(model: Any, texts: Sequence[str]) -> list[np.ndarray | str]:
-    """A vector a text; where the model cannot read one, why."""
+    """The vector of each text, or the reason why the model cannot embed it."""
     try:
-        return _half(model.embed_texts(texts, truncate=True))
+        return _to_float16(model.embed_texts(texts, truncate=True))
     except ValueError as error:
         if len(texts) == 1:
             return [str(error)]
         return [vector for text in texts for vector in _text_vectors(model, [text])]
 
 
-def _half(vectors: np.ndarray) -> list[np.ndarray | str]:
+def _to_float16(vectors: np.ndarray) -> list[np.ndarray | str]:
     """Unit vectors in float16, which changes a cosine by less than 0.001."""
     lengths = np.linalg.norm(vectors.astype(np.float32), axis=1, keepdims=True)
-    sound = np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)
-    halves = (vectors / np.where(sound[:, None], lengths, 1)).astype(np.float16)
+    is_valid = np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)
+    halves = (vectors / np.where(is_valid[:, None], lengths, 1)).astype(np.float16)
     return [
-        half if good else "the model's vector for it is no number" for half, good in zip(halves, sound, strict=True)
+        half if valid else "the model's vector for it is not a number"
+        for half, valid in zip(halves, is_valid, strict=True)
     ]
 
 
-def _completed(work: _Work, dim: int) -> tuple[Contents, np.ndarray]:
+def _completed(pending: _PendingFile, dim: int) -> tuple[Contents, np.ndarray]:
     """The file with its vectors, without the parts that have none."""
     from diptych.failures import Failure
 
-    contents = work.contents
-    kept = [(part, v) for part, v in zip(contents.parts, work.vectors, strict=True) if isinstance(v, np.ndarray)]
+    contents = pending.contents
+    kept = [(part, v) for part, v in zip(contents.parts, pending.vectors, strict=True) if isinstance(v, np.ndarray)]
     if len(kept) < len(contents.parts):
         contents = replace(contents, parts=tuple(part for part, _ in kept))
-    if work.vectors and not kept:
-        why = next(vector for vector in work.vectors if isinstance(vector, str))
-        contents = replace(contents, failure=Failure("no vector", f"{contents.file.path}: no vector. {why}"))
+    if pending.vectors and not kept:
+        reason = next(vector for vector in pending.vectors if isinstance(vector, str))
+        contents = replace(contents, failure=Failure("no vector", f"{contents.file.path}: no vector. {reason}"))
     return contents, np.stack([vector for _, vector in kept]) if kept else np.empty((0, dim), np.float16)

@@ -1,4 +1,4 @@
-"""What an update finds in the folder: files, those that cannot be read, and what is left out."""
+"""The state of a folder when an update scans it."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ if TYPE_CHECKING:
     from diptych.failures import Failure
     from diptych.media.items import File
 
-_OWN = "of a program's own"  # the scan's reason
+_PROGRAM_FOLDER = "of a program's own"  # the scan's reason
 
 
-class Found(NamedTuple):
-    """What is in the folder now, by path; `now_ns` is when the search for it began."""
+class FolderState(NamedTuple):
+    """The files, the failures and the counts of skipped entries of one scan, which began at `scanned_ns`."""
 
     files: dict[str, File]
     failures: dict[str, Failure]
     skipped: dict[str, int]
-    now_ns: int
+    scanned_ns: int
 
     @property
-    def closed(self) -> list[str]:
-        """The folders that could not be looked into."""
+    def unreadable_folders(self) -> list[str]:
+        """The folders that could not be read."""
         return [path for path, failure in self.failures.items() if failure.reason == "unreadable folder"]
 
 
-def find(root: Path, rules: Rules, under: str = "", *, holds_index: bool = True) -> Found:
-    """Scan the folder, or the part `under` it. `holds_index` says that the index lies in it, which a scan leaves out
-    and counts. Raises OSError where the folder is gone."""
+def scan_folder(root: Path, rules: Rules, subfolder: str = "", *, holds_index: bool = True) -> FolderState:
+    """Scan the folder, or its `subfolder`. `holds_index` says that the index is inside it: the index does not count as
+    skipped. Raises OSError where the folder does not exist."""
     from diptych.media.scan import scan
 
-    now_ns = time.time_ns()
-    scanned = scan(root, **rules._asdict(), under=under)
+    scanned_ns = time.time_ns()
+    scanned = scan(root, **rules._asdict(), under=subfolder)
     files = {file.path: file for file in scanned}
     skipped = dict(scanned.skipped)
-    if holds_index and not under:
-        skipped[_OWN] = skipped.get(_OWN, 1) - 1
-    return Found(files, dict(scanned.failures), {reason: count for reason, count in skipped.items() if count}, now_ns)
+    if holds_index and not subfolder:
+        skipped[_PROGRAM_FOLDER] = skipped.get(_PROGRAM_FOLDER, 1) - 1
+    skipped = {reason: count for reason, count in skipped.items() if count}
+    return FolderState(files, dict(scanned.failures), skipped, scanned_ns)

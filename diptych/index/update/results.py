@@ -6,20 +6,24 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from diptych.deprecation import RenamedAttribute
+
 if TYPE_CHECKING:
     from diptych.failures import Failure
 
 Progress = Callable[[int, int], None]  # (done, total)
 
 
-class Updated(NamedTuple):
-    """What an update did, in files. `failures` names all that cannot be read (path -> Failure), those that were met
-    this time first; the last `failed_before` of them could not be read earlier and have not changed. `partial` names
-    those of which a part could be read (path -> what is missing). `unreachable` is the number of files whose folder
-    could not be looked into, which are kept. `skipped` counts by reason what was left out by choice, and
-    `newly_skipped` says whether some of that was not there at the last update. `reread` counts by
-    kind the files that have not changed and were read again, for this version reads them otherwise than the last.
-    `refused` names what the catalog held that was no file of the folder's, and is forgotten."""
+class UpdateResult(NamedTuple):
+    """What an update did, as numbers of files.
+
+    `failures` names all files that cannot be read (path -> Failure): first those of this update, then the
+    `failed_before` ones that failed earlier and have not changed. `partial` names files that were read in part (path ->
+    what is missing). `unreachable` files are kept: their folder could not be read. `skipped` counts by reason what the
+    rules leave out, and `newly_skipped` says whether that is more than at the last update. `reread` counts by kind the
+    unchanged files that were read again because this version reads them differently. `refused` names catalog entries
+    that were not valid files of the folder and were removed.
+    """
 
     added: int
     changed: int
@@ -36,13 +40,15 @@ class Updated(NamedTuple):
     newly_skipped: bool = False
     refused: tuple[str, ...] = ()
 
+    is_same = RenamedAttribute("is_same", "is_unchanged")
+
     @property
     def new_failures(self) -> dict[str, Failure]:
-        """Those that were met this time."""
+        """The files that failed in this update."""
         return dict(islice(self.failures.items(), len(self.failures) - self.failed_before))
 
     @property
-    def is_same(self) -> bool:
-        """Whether nothing happened."""
+    def is_unchanged(self) -> bool:
+        """Whether the update changed nothing."""
         did = self.added or self.changed or self.renamed or self.forgotten or self.reread
         return not (did or self.new_failures)

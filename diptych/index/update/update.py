@@ -1,7 +1,7 @@
-"""Bringing an index up to date: what is new or changed is read and embedded, the rest is kept or forgotten.
+"""Updates an index: embeds new and changed files, keeps the others, and removes the entries of deleted files.
 
-The steps follow each other: the catalog is read, the folder is scanned, both are compared, files are read, embedded
-and written, the facts are noted, and the caches follow.
+The steps are in order: read the catalog, scan the folder, compare both, read and embed files, write them, store the
+facts, refresh the caches.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from diptych.errors import IndexDamagedError, IndexDirectoryError, Setting
 from diptych.index import caches
 from diptych.index.catalog.catalog import Catalog, Entry
 from diptych.index.catalog.facts import Rules, counts
-from diptych.index.catalog.validation import Known, State, is_sound_path, named
-from diptych.index.model import check_fits, facts_to_come
-from diptych.index.update.changes import Changes, changes, compared, is_settled, recognised
-from diptych.index.update.encoding import Encoder, Key
-from diptych.index.update.folder_state import Found, find
-from diptych.index.update.rereading import Again, read_otherwise
-from diptych.index.update.results import Progress, Updated
+from diptych.index.catalog.validation import Known, State, Summary, is_sound_path, named
+from diptych.index.model import check_fits, next_facts
+from diptych.index.update.batched_embedder import BatchedEmbedder, Key
+from diptych.index.update.changes import Changes, changes_of, compare, is_settled, recognise
+from diptych.index.update.folder_state import FolderState, scan_folder
+from diptych.index.update.outdated import OutdatedFiles, find_outdated
+from diptych.index.update.results import Progress, UpdateResult
 from diptych.media.items import Contents, File
 from diptych.media.path_patterns import inside
 from diptych.untrusted.links import LEADS_OUT
@@ -39,30 +39,30 @@ if TYPE_CHECKING:
     from diptych.failures import Failure
     from diptych.index.folder import IndexFolder
     from diptych.index.model import IndexModel
-    from diptych.index.update.precomputed import Given
+    from diptych.index.update.precomputed import PrecomputedVectors
 
 COMMIT_FILES, COMMIT_S = 64, 1.0
 _PACKAGES = ("av", "imagecodecs", "pillow_heif", "rawpy", "tifffile")  # without which some files cannot be read
-# Why a file cannot be read now and perhaps can later, without a trace of that on the file: tried again each time.
-PASSING = frozenset(("no permission", "missing", "unreadable"))
-_NOTHING = State({}, {})
+# Failures that may pass without any change of the file: it is tried again at each update
+TRANSIENT_REASONS = frozenset(("no permission", "missing", "unreadable"))
+_EMPTY = State({}, {})
 
 
-class _Wanted(NamedTuple):
-    """What an update was asked for, beside the index and its model."""
+class _Options(NamedTuple):
+    """The options of an update that concern reading and embedding."""
 
     progress: Progress | None
-    given: Given | None
+    precomputed: PrecomputedVectors | None
     processes: int | None
 
 
 class _Done(NamedTuple):
-    """What was done to a catalog: `new` are the paths that it had not known, `refused` the names of its entries that
-    are no files of the folder's."""
+    """What was done to a catalog. `new` are the paths that were not in it; `refused` are the names of its entries that
+    are not valid files of the folder."""
 
-    todo: Changes
+    changes: Changes
     new: set[str]
-    again: Again
+    outdated: OutdatedFiles
     failures: dict[str, Failure]
     refused: tuple[str, ...]
 
@@ -73,73 +73,77 @@ def update(
     *,
     progress: Progress | None = None,
     reindex: bool = False,
-    given: Given | None = None,
+    precomputed: PrecomputedVectors | None = None,
     processes: int | None = None,
-    arranging: Progress | None = None,
-) -> Updated:
-    """`LocalIndex.update`, whose docstring has the details. The caller holds the lock of the index."""
+    on_build: Progress | None = None,
+) -> UpdateResult:
+    """Update an index; see `LocalIndex.update`. The caller holds the lock of the index."""
     started = time.perf_counter()
-    wanted, under = _Wanted(progress, given, processes), "" if reindex else folder.under
-    catalog, state = _read(folder, under, reindex)
+    options, subfolder = _Options(progress, precomputed, processes), "" if reindex else folder.subfolder
+    catalog, state = _read(folder, subfolder, reindex)
     rules = folder.given.over(Rules.of(state.facts, is_trusted=folder.trust.is_trusted))
-    found = find(folder.root, rules, under, holds_index=not folder.is_apart)
+    scanned = scan_folder(folder.root, rules, subfolder, holds_index=not folder.is_apart)
     if reindex:
-        _check_mounted(folder, state, found)
-        facts = facts_to_come(model.of(folder), folder.root, follow_links=rules.follow_links)
-        with folder.begun(facts) or folder.create(facts, folder.new_catalog_path) as new:
-            done = _fill(folder, new, new.state(), model, rules, found, wanted)
-            new.set_facts(_noted(folder.root, rules, found))
-        catalog = folder.replace(facts)
+        _check_mounted(folder, state, scanned)
+        facts = next_facts(model.open(folder), folder.root, follow_links=rules.follow_links)
+        with folder.resumed_catalog(facts) or folder.create(facts, folder.reindex_catalog_path) as new:
+            done = _fill(folder, new, new.state(), model, rules, scanned, options)
+            new.set_facts(_current_facts(folder.root, rules, scanned))
+        catalog, state = folder.replace(facts), _EMPTY
     else:
         if catalog is None:
-            catalog = folder.create(facts_to_come(model.of(folder), folder.root, follow_links=rules.follow_links))
-        done = _fill(folder, catalog, state, model, rules, found, wanted)
-        if not under:
-            _note(folder, catalog, state.facts, rules, found)
-    after = catalog.summary(*inside(under))
-    caches.refresh(catalog, folder.place, after.facts, after.counts, on_build=arranging)
-    met = found.failures | done.failures
-    unmet = found.files.keys() - met.keys()
-    earlier = {path: why for path, why in after.failures.items() if path in unmet}
-    todo, again, listed = done.todo, done.again, {file.path for file in done.todo.read}
-    return Updated(
-        added=len(done.new - done.failures.keys()),
-        changed=len(listed - done.new - done.failures.keys()),
-        renamed=len(todo.renamed),
-        forgotten=len(todo.gone),
-        unchanged=todo.same + len(todo.touched) - len(earlier) - len(again.files.keys() & done.failures.keys()),
-        failed_before=len(earlier),
-        unreachable=len(todo.unreachable),
-        failures=met | _as_failures(earlier),
-        skipped=found.skipped,
-        seconds=time.perf_counter() - started,
-        partial=after.partial,
-        reread=again.counted(again.files.keys() - done.failures.keys()),
-        newly_skipped=bool(Counter(found.skipped) - Counter(counts(state.facts.get("skipped")))),
-        refused=done.refused,
-    )
+            catalog = folder.create(next_facts(model.open(folder), folder.root, follow_links=rules.follow_links))
+        done = _fill(folder, catalog, state, model, rules, scanned, options)
+        if not subfolder:
+            _store_facts(folder, catalog, state.facts, _current_facts(folder.root, rules, scanned), rules.follow_links)
+    after = catalog.summary(*inside(subfolder))
+    caches.refresh(catalog, folder.index_dir, after.facts, after.counts, on_build=on_build)
+    return _result(done, state.facts, after, scanned, time.perf_counter() - started)
 
 
-def _as_failures(known: Mapping[str, tuple[str, str]]) -> dict[str, Failure]:
+def _result(
+    done: _Done, before: Mapping[str, Any], after: Summary, scanned: FolderState, seconds: float
+) -> UpdateResult:
     from diptych.failures import Failure
 
-    return {path: Failure(*why) for path, why in known.items()}
+    changes, outdated = done.changes, done.outdated
+    failed_now = scanned.failures | done.failures
+    others = scanned.files.keys() - failed_now.keys()
+    failed_before = {path: Failure(*why) for path, why in after.failures.items() if path in others}
+    listed, failed = {file.path for file in changes.read}, done.failures.keys()
+    return UpdateResult(
+        added=len(done.new - failed),
+        changed=len(listed - done.new - failed),
+        renamed=len(changes.renamed),
+        forgotten=len(changes.removed),
+        unchanged=changes.unchanged_count + len(changes.restamped) - len(failed_before)
+        - len(outdated.files.keys() & failed),
+        failed_before=len(failed_before),
+        unreachable=len(changes.unreachable),
+        failures=failed_now | failed_before,
+        skipped=scanned.skipped,
+        seconds=seconds,
+        partial=after.partial,
+        reread=outdated.counted(outdated.files.keys() - failed),
+        newly_skipped=bool(Counter(scanned.skipped) - Counter(counts(before.get("skipped")))),
+        refused=done.refused,
+    )  # fmt: skip
 
 
-def _read(folder: IndexFolder, under: str, reindex: bool) -> tuple[Catalog | None, State]:
-    """The catalog, if there is one, and its state. To a reindexing, a damaged one is none: it goes, and its rules with
-    it."""
+def _read(folder: IndexFolder, subfolder: str, reindex: bool) -> tuple[Catalog | None, State]:
+    """The catalog, if there is one, and its state. A reindexing takes a damaged one for none: it is replaced, and its
+    rules are lost."""
     try:
         catalog = folder.opened()
         if catalog is None:
-            return None, _NOTHING
+            return None, _EMPTY
         if catalog.is_earlier and not reindex:
             catalog.upgrade()
-        return catalog, catalog.state(*inside(under))
+        return catalog, catalog.state(*inside(subfolder))
     except (IndexDamagedError, sqlite3.DatabaseError):
         if not reindex:
             raise
-        return None, _NOTHING
+        return None, _EMPTY
 
 
 def _fill(
@@ -148,105 +152,110 @@ def _fill(
     state: State,
     model: IndexModel,
     rules: Rules,
-    found: Found,
-    wanted: _Wanted,
+    scanned: FolderState,
+    options: _Options,
 ) -> _Done:
-    """Make a catalog, whose state this was, one of what was found in the folder."""
-    known, refused = _sound(state.files, found)
+    """Bring a catalog from this state to that of the scanned folder."""
+    known, refused = _valid_known(state.files, scanned)
     if refused:
         catalog.forget(refused)
-    _check_mounted(folder, State(state.facts, known), found)
+    state = State(state.facts, known)
+    _check_mounted(folder, state, scanned)
 
-    def fitting() -> Embedder:
-        """Opened as late as this: an update that embeds nothing needs no model."""
-        embedder = model.opened or model.of(folder)
-        check_fits(folder.place, catalog.opened_facts, embedder)
+    def open_model() -> Embedder:
+        """As late as possible: an update that embeds nothing needs no model."""
+        embedder = model.opened or model.open(folder)
+        check_fits(folder.index_dir, catalog.opened_facts, embedder)
         return embedder
 
-    todo = _compare(folder.root, catalog, State(state.facts, known), found, wanted.progress)
-    again = Again()
-    if any(one.outdated for one in known.values()):
-        paths = {file.path for file in todo.read}
-        again = read_otherwise(catalog, folder.root, found.files, paths, fitting, progress=wanted.progress)
-    failures: dict[str, Failure] = {}
-    if files := [*todo.read, *again.files.values()]:
-        failures = _embed(
-            folder.root, catalog, fitting(), files, again=again, gone=todo.gone, now_ns=found.now_ns,
-            follow_links=rules.follow_links, wanted=wanted,
+    changes = _changes(folder.root, catalog, state, scanned, options.progress)
+    read = {file.path for file in changes.read}
+    outdated = OutdatedFiles()
+    if any(file.outdated for file in known.values()):
+        outdated = find_outdated(
+            catalog, folder.root, scanned.files, read, open_model, progress=options.progress
         )  # fmt: skip
-    elif todo.gone:
-        catalog.forget(todo.gone)
-    return _Done(todo, {file.path for file in todo.read} - known.keys(), again, failures, tuple(refused.values()))
+    failures: dict[str, Failure] = {}
+    if files := [*changes.read, *outdated.files.values()]:
+        failures = _embed_files(
+            folder.root, catalog, open_model(), files, outdated=outdated, removed=changes.removed,
+            scanned_ns=scanned.scanned_ns, follow_links=rules.follow_links, options=options,
+        )  # fmt: skip
+    elif changes.removed:
+        catalog.forget(changes.removed)
+    return _Done(changes, read - known.keys(), outdated, failures, tuple(refused.values()))
 
 
-def _compare(root: Path, catalog: Catalog, state: State, found: Found, progress: Progress | None) -> Changes:
-    """What has changed; what is only touched or renamed is written to the catalog at once."""
-    seen = compared(state.files, found.files, retry=any(state.facts.get(key) != now for key, now in _readers().items()))
-    known_by_bytes = []
-    digests = catalog.digests(ids) if (ids := seen.ids) else {}
-    for some in recognised(root, seen, digests, now_ns=found.now_ns, progress=progress):
+def _changes(root: Path, catalog: Catalog, state: State, scanned: FolderState, progress: Progress | None) -> Changes:
+    """What has changed. Files that were only touched or renamed are written to the catalog at once."""
+    retry = any(state.facts.get(key) != now for key, now in _reading_facts().items())
+    comparison = compare(state.files, scanned.files, retry=retry)
+    recognised = []
+    digests = catalog.digests(ids) if (ids := comparison.ids) else {}
+    for some in recognise(root, comparison, digests, scanned_ns=scanned.scanned_ns, progress=progress):
         catalog.restamp(some)
-        known_by_bytes += some
-    return changes(root, seen, known_by_bytes, closed=found.closed)
+        recognised += some
+    return changes_of(root, comparison, recognised, unreadable_folders=scanned.unreadable_folders)
 
 
-def _sound(known: dict[str, Known], found: Found) -> tuple[dict[str, Known], dict[int, str]]:
-    """The files that the folder could hold, and the others, by id with what they are called."""
-    missing = known.keys() - found.files.keys()
-    bad = sorted(path for path in missing if not is_sound_path(path, known[path].kind))
-    refused = {known[path].id: named(path, known[path].id) for path in bad}
-    return {path: one for path, one in known.items() if one.id not in refused} if bad else known, refused
+def _valid_known(known: dict[str, Known], scanned: FolderState) -> tuple[dict[str, Known], dict[int, str]]:
+    """The entries that can be files of the folder, and the names of the others by id."""
+    missing = known.keys() - scanned.files.keys()
+    invalid = sorted(path for path in missing if not is_sound_path(path, known[path].kind))
+    refused = {known[path].id: named(path, known[path].id) for path in invalid}
+    return {path: file for path, file in known.items() if file.id not in refused} if invalid else known, refused
 
 
-def _check_mounted(folder: IndexFolder, state: State, found: Found) -> None:
-    """Refuse to forget everything where the disk is rather not mounted, or another folder came in its place."""
+def _check_mounted(folder: IndexFolder, state: State, scanned: FolderState) -> None:
+    """Refuses to empty the index where the disk is probably not mounted, or where it is the index of another folder."""
     known = state.files.keys()
-    if known and not found.files:
-        gone = f"index {folder.root} anew" if folder.under else f"remove {folder.place}"
-        left_out = f" but {count:,} that are left out" if (count := found.skipped.get("excluded", 0)) else ""
-        problem = f"{folder.folder} holds nothing to index{left_out}, and its index knows {len(known):,} files."
-        if links := found.skipped.get(LEADS_OUT):
+    if known and not scanned.files:
+        remedy = f"index {folder.root} again" if folder.subfolder else f"remove {folder.index_dir}"
+        excluded = f" but {count:,} excluded files" if (count := scanned.skipped.get("excluded", 0)) else ""
+        problem = f"{folder.folder} holds nothing to index{excluded}, but its index has {len(known):,} files."
+        if links := scanned.skipped.get(LEADS_OUT):
             follow = Setting("follow_links", True, "diptych.open_index")
             raise IndexDirectoryError(
                 f"{problem} {links:,} links lead out of it.",
-                remedy=["If you trust where they lead, ", follow, f" follows them; else {gone}."],
+                remedy=["If you trust where they lead, ", follow, f" follows them; otherwise {remedy}."],
             )
         raise IndexDirectoryError(
-            f"{problem} Is its disk mounted? If they are gone for good, or are to be left out, {gone}."
+            f"{problem} Is its disk mounted? If the files are gone for good, or should be left out, {remedy}."
         )
     made_for = state.facts.get("root")
-    is_inside = folder.place.is_relative_to(folder.root)
-    if made_for != str(folder.root) and known.isdisjoint(found.files) and not is_inside and known:
+    is_inside = folder.index_dir.is_relative_to(folder.root)
+    if made_for != str(folder.root) and known.isdisjoint(scanned.files) and not is_inside and known:
         raise IndexDirectoryError(
-            f"{folder.place} is the index of {made_for}, and knows no file of {folder.root}.",
-            remedy=["Name another place with ", Setting("index", "DIR"), "."],
+            f"{folder.index_dir} is the index of {made_for} and has no file of {folder.root}.",
+            remedy=["Name another directory with ", Setting("index", "DIR"), "."],
         )
 
 
-def _note(folder: IndexFolder, catalog: Catalog, before: Mapping[str, Any], rules: Rules, found: Found) -> None:
-    """Note the facts of an update. Where the root or the following of links changes, the index is signed again."""
-    facts = _noted(folder.root, rules, found)
+def _store_facts(
+    folder: IndexFolder, catalog: Catalog, before: Mapping[str, Any], facts: Mapping[str, str], follow_links: bool
+) -> None:
+    """Store the facts of an update. Where the root or the following of links changes, the index is signed again."""
     if folder.trust.is_changing or any(before.get(key) != facts[key] for key in ("root", "follow_links")):
-        with folder.trust.signing_root(catalog.opened_facts, folder.root, follow_links=rules.follow_links):
+        with folder.trust.signing_root(catalog.opened_facts, folder.root, follow_links=follow_links):
             catalog.set_facts(facts)
     else:
         catalog.set_facts(facts)
 
 
-def _noted(root: Path, rules: Rules, found: Found) -> dict[str, str]:
+def _current_facts(root: Path, rules: Rules, scanned: FolderState) -> dict[str, str]:
     return {
         "updated_at": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        **_readers(),
+        **_reading_facts(),
         "root": str(root),
         "exclude": json.dumps(rules.exclude),
         "hidden": "yes" if rules.hidden else "no",
         "follow_links": "yes" if rules.follow_links else "no",
-        "skipped": json.dumps(found.skipped),
+        "skipped": json.dumps(scanned.skipped),
     }
 
 
-def _readers() -> dict[str, str]:
-    """What decides which files can be read: what could not be is tried again when it changes."""
+def _reading_facts() -> dict[str, str]:
+    """What decides which files can be read. When it changes, files that failed are tried again."""
     from importlib.util import find_spec
 
     from diptych.media import memory
@@ -255,64 +264,65 @@ def _readers() -> dict[str, str]:
     return {"version": __version__, "packages": packages, "picture_bytes": str(memory.allowed())}
 
 
-def _embed(
+def _embed_files(
     root: Path,
     catalog: Catalog,
     model: Embedder,
     files: Sequence[File],
     *,
-    again: Again,
-    gone: Sequence[int],
-    now_ns: int,
+    outdated: OutdatedFiles,
+    removed: Sequence[int],
+    scanned_ns: int,
     follow_links: bool,
-    wanted: _Wanted,
+    options: _Options,
 ) -> dict[str, Failure]:
-    """Read the files, embed their parts and commit them; those that could not be read, by path."""
+    """Read the files, embed their parts and commit them. Returns the failures by path."""
     from diptych.media.reading.readers import Readers
 
     failures: dict[str, Failure] = {}
     with (
-        _Writer(catalog, now_ns, gone) as writer,
-        Encoder(model) as encoder,
-        Readers(root, model.preprocessing, processes=wanted.processes, follow_links=follow_links) as readers,
+        _Writer(catalog, scanned_ns, removed) as writer,
+        BatchedEmbedder(model) as embedder,
+        Readers(root, model.preprocessing, processes=options.processes, follow_links=follow_links) as readers,
     ):
         done = 0
         for contents in chain(readers.read(files), [None]):
             if contents is not None:
-                encoder.add(contents, _known_vectors(root, catalog, contents, again, wanted.given))
-            for finished, vectors in encoder.finished(all=contents is None):
+                embedder.add(contents, _known_vectors(root, catalog, contents, outdated, options.precomputed))
+            for finished, vectors in embedder.finished(all=contents is None):
                 writer.put(finished, vectors)
                 if finished.failure:
                     failures[finished.file.path] = finished.failure
                 done += 1
-                if wanted.progress:
-                    wanted.progress(done, len(files))
+                if options.progress:
+                    options.progress(done, len(files))
     return failures
 
 
 def _known_vectors(
-    root: Path, catalog: Catalog, contents: Contents, again: Again, given: Given | None
+    root: Path, catalog: Catalog, contents: Contents, outdated: OutdatedFiles, precomputed: PrecomputedVectors | None
 ) -> dict[Key, np.ndarray]:
-    """The vectors of parts that need not be made: that were made elsewhere, that are in the catalog under another name
-    with the same bytes, or that are paragraphs which did not change."""
+    """The vectors of parts that need no embedding: precomputed ones, those of another file with the same bytes, and
+    those of unchanged paragraphs."""
     file = contents.file
     known: dict[Key, np.ndarray] = {
         (modality, at_s if modality == "picture" else None, text if modality == "text" else None): vector
-        for modality, at_s, text, vector in catalog.parts_of(contents, again.wrong.get(file.path, ()))
+        for modality, at_s, text, vector in catalog.parts_of(contents, outdated.stale.get(file.path, ()))
     }
-    is_given = given is not None and file.kind == "picture" and given.is_of_today(root, file)
-    vector = given.vector(file.path) if given and is_given else None
+    is_precomputed = precomputed is not None and file.kind == "picture" and precomputed.is_current(root, file)
+    vector = precomputed.vector(file.path) if precomputed and is_precomputed else None
     return known if vector is None else known | {("picture", None, None): vector}
 
 
 class _Writer:
-    """Commits files in small transactions, the first of which drops those that are `gone`. What was given is kept also
-    where the block ends by an error or Ctrl-C."""
+    """Commits files in small transactions; the first one drops the `removed` entries. An error or Ctrl-C in the block
+    loses nothing that was put before.
+    """
 
-    def __init__(self, catalog: Catalog, now_ns: int, gone: Sequence[int]):
-        self._catalog, self._now_ns = catalog, now_ns
+    def __init__(self, catalog: Catalog, scanned_ns: int, removed: Sequence[int]):
+        self._catalog, self._scanned_ns = catalog, scanned_ns
         self._entries: list[Entry] = []
-        self._gone = gone
+        self._removed = removed
         self._last = time.monotonic()
 
     def __enter__(self) -> _Writer:
@@ -320,17 +330,17 @@ class _Writer:
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if kind is not None and issubclass(kind, (IndexDirectoryError, IndexDamagedError)):
-            return  # a full disk takes no more
+            return  # a full disk accepts no more
         self._commit()
 
     def put(self, contents: Contents, vectors: np.ndarray) -> None:
-        is_passing = contents.failure is not None and contents.failure.reason in PASSING
-        settled = is_settled(contents.file, self._now_ns) and not is_passing
+        is_transient = contents.failure is not None and contents.failure.reason in TRANSIENT_REASONS
+        settled = is_settled(contents.file, self._scanned_ns) and not is_transient
         self._entries.append(Entry(contents, vectors, settled))
         if len(self._entries) >= COMMIT_FILES or time.monotonic() - self._last > COMMIT_S:
             self._commit()
 
     def _commit(self) -> None:
-        if self._entries or self._gone:
-            self._catalog.put(self._entries, gone=self._gone)
-        self._entries, self._gone, self._last = [], (), time.monotonic()
+        if self._entries or self._removed:
+            self._catalog.put(self._entries, gone=self._removed)
+        self._entries, self._removed, self._last = [], (), time.monotonic()

@@ -63,7 +63,7 @@ def test_an_update_makes_it_one_of_today(earlier: LocalIndex, model: PixelModel)
     assert (done.unchanged, list(done.failures)) == (6, ["broken.jpg"])
     assert earlier.catalog.matching("1").tolist() == ids
     assert model.embedded == 0  # nothing that is read as it was
-    assert earlier.update().is_same
+    assert earlier.update().is_unchanged
 
 
 def test_it_is_whole_wherever_that_is_killed(
@@ -76,7 +76,7 @@ def test_it_is_whole_wherever_that_is_killed(
         def execute(self, sql, *parameters):  # type: ignore[no-untyped-def, override]
             if sql.startswith(("ALTER", "UPDATE facts SET value = ? WHERE key = 'format'")) or sql == "COMMIT":
                 super().execute("PRAGMA cache_size = 1")
-                copies.append(shutil.copytree(earlier.place, tmp_path / f"killed-{len(copies)}"))
+                copies.append(shutil.copytree(earlier.index_dir, tmp_path / f"killed-{len(copies)}"))
             return super().execute(sql, *parameters)
 
     real = sqlite3.connect

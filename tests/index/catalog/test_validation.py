@@ -233,7 +233,7 @@ def test_vectors_of_another_length_than_the_models_are_damage(folder: Path, mode
     changed(folder, "UPDATE facts SET value = 8000 WHERE key = 'dim'")
     with (
         open_index(folder, model=model) as index,
-        pytest.raises(IndexDamagedError, match="its vectors have 8000 numbers, and those of its model have 16"),
+        pytest.raises(IndexDamagedError, match="claims vectors of 8000 numbers; those of its model have 16"),
     ):
         index.search("x")
     assert run(["index", "duplicates", str(folder), "--no-update"]) == NOTHING
@@ -333,7 +333,7 @@ def test_a_cache_that_claims_more_than_the_catalog_holds_is_not_opened(
     from diptych.vectors import vector_files
 
     with open_index(folder) as index:
-        wanted, directory = caches._wanted(index.catalog, "picture"), caches.directory_of(index.place, "picture")
+        wanted, directory = caches._wanted(index.catalog, "picture"), caches.directory_of(index.index_dir, "picture")
         opened = [caches._open_valid(directory, wanted.stamp, wanted)]
         real = vector_files.VectorFilesHeader.read
         for changes in ({"rows": 20_000}, {"dim": 2 * DIM}):
@@ -346,10 +346,10 @@ def test_a_cache_that_claims_more_than_the_catalog_holds_is_not_opened(
 @pytest.mark.skipif(os.name != "posix", reason="pipes have no names")
 def test_a_pipe_that_came_after_the_scan_is_not_waited_for(tmp_path: Path) -> None:
     from diptych.index.update.changes import digest_of
-    from diptych.index.update.reading_versions import kind_read_anew, tells_more
+    from diptych.index.update.outdated_kinds import has_new_metadata, outdated_kind
 
     os.mkfifo(tmp_path / "a.tif")
     with pytest.raises(OSError, match="a pipe"):
         digest_of(tmp_path / "a.tif")
-    assert kind_read_anew(str(tmp_path / "a.tif"), "picture") is None
-    assert tells_more(str(tmp_path / "a.tif"), is_undated=True, has_place=False) is None
+    assert outdated_kind(str(tmp_path / "a.tif"), "picture") is None
+    assert has_new_metadata(str(tmp_path / "a.tif"), is_undated=True, has_gps=False) is None

@@ -17,7 +17,7 @@ from diptych.index.search.relevance import (
     sentence_vectors,
     top_k_for,
 )
-from diptych.index.search.results import Found
+from diptych.index.search.results import SearchResult
 from diptych.index.search.search import search
 from diptych.media.items import Part
 
@@ -77,7 +77,7 @@ def test_filters_leave_out_and_are_counted(index: Searched) -> None:
     found = search(index, index.model, "a dog", filters=Filters(until="2024-02"))
     assert [hit.path.name for hit in found.hits] == ["1.jpg", "0.jpg"]
     assert found.searched == 2
-    assert search(index, index.model, "a dog", filters=Filters(path="nowhere/*")) == Found([], 0)
+    assert search(index, index.model, "a dog", filters=Filters(path="nowhere/*")) == SearchResult([], 0)
 
 
 def test_more_is_asked_for_than_there_is(index: Searched) -> None:
@@ -111,16 +111,20 @@ def test_diverse_hits_are_not_three_of_a_kind(index: Searched) -> None:
 
 def test_relevant_keeps_what_stands_out_and_can_say_no(index: Searched) -> None:
     found = search(index, index.model, "a dog", relevant=True)
-    assert found.standing is not None
-    assert found.cut is not None
-    assert found.standing > found.cut
+    assert found.relevance_z is not None
+    assert found.threshold is not None
+    assert found.relevance_z > found.threshold
     assert [hit.path.name for hit in found.hits[:2]] == ["2.jpg", "clip.mp4"]
     absent = unit(-index.nearest("picture").stored.mean(axis=0))  # as far from all of them as can be
     nothing = search(index, index.model, absent, relevant=True)
     assert nothing.hits == []
-    assert nothing.standing is not None
-    assert nothing.cut is not None
-    assert nothing.standing < nothing.cut
+    assert nothing.relevance_z is not None
+    assert nothing.threshold is not None
+    assert nothing.relevance_z < nothing.threshold
+    lower = search(index, index.model, absent, relevant=True, threshold=nothing.relevance_z - 1)
+    assert (bool(lower.hits), lower.relevance_z) == (True, nothing.relevance_z)
+    higher = search(index, index.model, "a dog", relevant=True, threshold=found.relevance_z + 1)
+    assert (higher.hits, higher.threshold) == ([], found.relevance_z + 1)
 
 
 def test_few_items_are_no_ground_to_refuse(index: Searched) -> None:
@@ -136,12 +140,12 @@ def test_background_sentences_are_embedded_once(index: Searched) -> None:
     asked = index.model.asked
     search(index, index.model, "a dog", relevant=True)
     assert index.model.asked == asked + 1
-    (kept,) = index.place.glob("background-*.npy")
+    (kept,) = index.index_dir.glob("background-*.npy")
     kept.write_bytes(kept.read_bytes()[:100])  # damaged: made again
-    again = sentence_vectors(index.model, index.place, "a")
+    again = sentence_vectors(index.model, index.index_dir, "a")
     assert again == pytest.approx(index.model.embed_texts(BACKGROUND_SENTENCES))
     assert len(np.load(kept)) == len(BACKGROUND_SENTENCES)
-    sentence_vectors(index.model, index.place / "gone", "a")  # no place to keep them: an answer all the same
+    sentence_vectors(index.model, index.index_dir / "gone", "a")  # no place to keep them: an answer all the same
     assert len({*BACKGROUND_SENTENCES}) == len(BACKGROUND_SENTENCES) == 64
 
 
@@ -164,8 +168,8 @@ def test_stand_ins_that_cancel_out_are_left_out(tmp_path: Path, count: int) -> N
     for number in range(count):
         index.put(f"{number}.jpg", leaning(DOG, 0.05, number))
     found = search(index, index.model, Query.image("dog.jpg") - Query.image("snow.jpg"), relevant=True)
-    assert found.standing is not None
-    assert np.isfinite(found.standing)
+    assert found.relevance_z is not None
+    assert np.isfinite(found.relevance_z)
 
 
 def test_many_items_are_searched_and_few_are_compared_at_once(index: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +190,7 @@ def test_items_that_the_cache_does_not_have_yet(index: Searched, monkeypatch: py
     index.put("new.jpg", DOG)
     monkeypatch.setattr(index, "nearest", lambda modality: before)
     found = search(index, index.model, "a dog", filters=Filters(path="new.jpg"), relevant=True)
-    assert found == Found([], 1)
+    assert found == SearchResult([], 1)
 
 
 def test_how_many_hits_speak_for_an_index() -> None:
@@ -206,7 +210,7 @@ def test_bad_numbers_are_named(limit: int, diverse: float) -> None:
 
 def test_an_empty_index(tmp_path: Path) -> None:
     index = Searched(tmp_path, TableModel())
-    assert search(index, index.model, "a dog", modality="both", relevant=True) == Found([], 0)
+    assert search(index, index.model, "a dog", modality="both", relevant=True) == SearchResult([], 0)
     index.put("one.jpg", DOG)
     (hit,) = search(index, index.model, "a dog", relevant=True, modality="both").hits or search(index, "a dog").hits
     assert hit.z is None

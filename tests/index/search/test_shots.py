@@ -153,7 +153,7 @@ def test_several_indexes_are_searched_as_one(tmp_path: Path) -> None:
     assert len(search_all([one, other], "a dog", limit=99, copies=True).hits) == 14
     apart = search_all([one, other], "a dog", limit=5, diverse=0.5)
     assert apart.hits[0].path.name == "best.jpg"
-    assert search_all([one, other], "a dog", relevant=True).standing is not None
+    assert search_all([one, other], "a dog", relevant=True).relevance_z is not None
 
 
 def test_a_file_of_two_indexes_is_one_hit(tmp_path: Path) -> None:
@@ -171,5 +171,5 @@ def test_indexes_of_two_models_are_not_mixed(tmp_path: Path) -> None:
     other.catalog.set_facts({"fingerprint": "b", "model": "siglip"})
     with pytest.raises(IndexModelError, match=r"one/\.diptych was made with the bundled model and .* with siglip"):
         search_all([one, other], "a dog")
-    with pytest.raises(ArgumentError, match="no index came"):
+    with pytest.raises(ArgumentError, match="indexes is empty"):
         search_all([], "a dog")

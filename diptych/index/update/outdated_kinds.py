@@ -26,11 +26,11 @@ _EXIF_TURN = re.compile(rb"\x12\x01\x03\0\x01\0\0\0|\x01\x12\0\x03\0\0\0\x01", r
 _DATE = re.compile(rb"(?:19|20)\d\d[:.\-/]\d?\d|\x1c\x02\x37\0", re.S)  # also IPTC's 2:55, whatever it holds
 _GPS_SIDE = re.compile(rb"\x01\0\x02\0\x02\0\0\0[NS]|\0\x01\0\x02\0\0\0\x02[NS]", re.S)  # GPSLatitudeRef
 _PLAIN_TIFF = {0x102: (8,), 0x11C: (1,), 0x153: (1,)}  # bits, planes together, whole numbers: TIFF 6.0, by tag
-MORE_SAID = ("with a date", "with a place")  # kinds whose pixels are what they were
+METADATA_ONLY = ("with a date", "with a place")  # kinds whose pixels are what they were
 _MOST_CHUNKS = 1000  # of a PNG before its pixels
 
 
-def kind_read_anew(path: str, kind: Kind) -> str | None:
+def outdated_kind(path: str, kind: Kind) -> str | None:
     """What kind of file it is that is read otherwise ("TIFF", "transparent", ...); None where its pixels are what they
     were, and where it cannot be opened."""
     if kind == "video":
@@ -44,7 +44,7 @@ def kind_read_anew(path: str, kind: Kind) -> str | None:
         return None
 
 
-def tells_more(path: str, *, is_undated: bool, has_place: bool) -> str | None:
+def has_new_metadata(path: str, *, is_undated: bool, has_gps: bool) -> str | None:
     """What a file, or the XMP beside it, may say that version 1 did not understand: "with a date" where it found none,
     "with a place" where it took one that does not say its side of the earth. None where it is neither."""
     if is_undated and any(os.path.exists(f"{stem}.xmp") for stem in (path, os.path.splitext(path)[0])):
@@ -56,7 +56,7 @@ def tells_more(path: str, *, is_undated: bool, has_place: bool) -> str | None:
         return None
     if is_undated and _DATE.search(said):
         return "with a date"
-    return "with a place" if has_place and b"Exif\0\0" in said and not _GPS_SIDE.search(said) else None
+    return "with a place" if has_gps and b"Exif\0\0" in said and not _GPS_SIDE.search(said) else None
 
 
 def _of_picture(file: IO[bytes]) -> str | None:

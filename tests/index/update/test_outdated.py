@@ -21,9 +21,9 @@ import diptych
 from diptych.checkpoint.fingerprint import as_read_before
 from diptych.cli import OK
 from diptych.index.local import LocalIndex, open_index
-from diptych.index.update import rereading
-from diptych.index.update.precomputed import open_given
-from diptych.index.update.reading_versions import kind_read_anew, tells_more
+from diptych.index.update import outdated
+from diptych.index.update.outdated_kinds import has_new_metadata, outdated_kind
+from diptych.index.update.precomputed import open_precomputed
 from diptych.media.reading import readers
 from diptych.text.cleaning import OPENAI, PLAIN, Reading
 from diptych.text.tokenizer import Tokenizer
@@ -101,18 +101,18 @@ def test_a_file_tells_by_its_bytes_whether_it_is_read_otherwise(name: str, tmp_p
     made, kind = FILES[name]
     content = made()
     (tmp_path / name).write_bytes(content)
-    assert kind_read_anew(str(tmp_path / name), "picture") == kind
+    assert outdated_kind(str(tmp_path / name), "picture") == kind
     for end in {*range(0, min(len(content), 80), 3), *range(max(0, len(content) - 250), len(content), 11)}:  # cut
         (tmp_path / name).write_bytes(content[:end])
-        kind_read_anew(str(tmp_path / name), "picture")
+        outdated_kind(str(tmp_path / name), "picture")
 
 
 def test_what_is_no_picture(tmp_path: Path) -> None:
-    assert kind_read_anew(str(tmp_path / "gone.png"), "picture") is None
-    assert kind_read_anew("any.mp4", "video") == "film"
-    assert kind_read_anew("any.txt", "text") is None
+    assert outdated_kind(str(tmp_path / "gone.png"), "picture") is None
+    assert outdated_kind("any.mp4", "video") == "film"
+    assert outdated_kind("any.txt", "text") is None
     (tmp_path / "raw.dng").write_bytes(b"II*\0" + bytes(100))
-    assert kind_read_anew(str(tmp_path / "raw.dng"), "picture") is None
+    assert outdated_kind(str(tmp_path / "raw.dng"), "picture") is None
 
 
 @pytest.fixture
@@ -154,11 +154,11 @@ def test_they_alone_are_embedded_again_and_named(earlier: LocalIndex, model: Pix
     assert done.reread == {"TIFF": 1, "transparent": 1, "with a palette": 1}
     assert (done.changed, done.unchanged, done.failed_before) == (0, 6, 0)
     assert list(done.failures) == ["broken.jpg"]  # tried by this version, too
-    assert not done.is_same
+    assert not done.is_unchanged
     assert model.embedded == 3
     names = ("grey.tif", "palette.png", "clear.png", "plain.png", "photograph.jpg")
     assert [is_stale(earlier, name) for name in names] == [False, False, False, True, True]
-    assert earlier.update().is_same
+    assert earlier.update().is_unchanged
     assert model.embedded == 3
     for modality in ("picture", "text"):
         nearest = earlier.nearest(modality)  # type: ignore[arg-type]
@@ -187,7 +187,7 @@ def test_films_are_read_again(model: PixelModel, tmp_path: Path) -> None:
         vectors = index.catalog.vectors_of(index.catalog.ids("picture"))
         assert len(vectors) > 2
         assert not (vectors == STALE).all(axis=1).any()
-        assert index.update().is_same
+        assert index.update().is_unchanged
 
 
 def test_who_does_not_update_hears_of_it(cli: Cli, earlier: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +246,7 @@ def test_a_file_whose_folder_is_away_waits(earlier: LocalIndex, model: PixelMode
 def test_texts_are_embedded_again_where_their_ids_change(
     earlier: LocalIndex, model: PixelModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rereading, "texts_read_otherwise", lambda model, texts: {"Two."} & set(texts))
+    monkeypatch.setattr(outdated, "texts_tokenized_differently", lambda model, texts: {"Two."} & set(texts))
     model.embedded = 0
     done = earlier.update()
     assert done.reread["with a text"] == 1
@@ -260,11 +260,11 @@ def test_texts_whose_ids_change_are_told_by_their_ids(tiny_model: Path) -> None:
     """As those of OpenAI's files do: quotes, entities and ligatures are put right before."""
     plain = diptych.load(tiny_model)
     texts = ["a red star", "It\u2019s a star", "a &amp; b", "two  stars"]
-    assert rereading.texts_read_otherwise(plain, texts) == set()
+    assert outdated.texts_tokenized_differently(plain, texts) == set()
     cleaning = diptych.load(tiny_model)
-    cleaning.reading = OPENAI
+    cleaning.text_preprocessing = OPENAI
     cleaning.tokenizer = Tokenizer.of_tower(str(plain.tokenizer_json), plain.config.text, OPENAI)
-    assert rereading.texts_read_otherwise(cleaning, texts) == {"It\u2019s a star", "a &amp; b"}
+    assert outdated.texts_tokenized_differently(cleaning, texts) == {"It\u2019s a star", "a &amp; b"}
 
 
 def test_texts_of_open_clips_siglip_were_padded_with_0(tiny_model: Path) -> None:
@@ -273,10 +273,10 @@ def test_texts_of_open_clips_siglip_were_padded_with_0(tiny_model: Path) -> None
     text = replace(plain.config.text, causal=False, pad_id=1)
     config, reading = replace(plain.config, text=text), Reading(("canonicalize",))
     model = SimpleNamespace(
-        config=config, reading=reading, tokenizer_json=plain.tokenizer_json,
+        config=config, text_preprocessing=reading, tokenizer_json=plain.tokenizer_json,
         tokenizer=Tokenizer.of_tower(str(plain.tokenizer_json), text, reading),
     )  # fmt: skip
-    assert rereading.texts_read_otherwise(model, ["a red star"]) == {"a red star"}  # type: ignore[arg-type]
+    assert outdated.texts_tokenized_differently(model, ["a red star"]) == {"a red star"}  # type: ignore[arg-type]
     assert as_read_before(config, reading) == replace(config, text=replace(text, pad_id=0))
     assert as_read_before(config, PLAIN) == config
     assert as_read_before(plain.config, reading) == plain.config
@@ -317,12 +317,12 @@ def test_vectors_written_by_an_earlier_version(model: PixelModel, tmp_path: Path
     for extra, taken in (({}, {"plain.png"}), ({"diptych.reading": "2"}, set(names))):
         table = pyarrow.table({"path": names}).replace_schema_metadata({**said, **extra})
         pyarrow.parquet.write_table(table, out / "00000.parquet")
-        given = open_given(out, None, root)
+        given = open_precomputed(out, None, root)
         with open_index(root, model=model, index=tmp_path / f"index-{len(taken)}") as index:
-            index.update(given=given)
-            assert given.taken == taken
+            index.update(precomputed=given)
+            assert given.used == taken
             assert given.outdated == set(names) - taken
-            assert given.left == set()
+            assert given.unused == set()
             assert [is_stale(index, name) for name in names] == ["grey.tif" in taken, True]
 
 
@@ -342,6 +342,6 @@ def test_what_may_say_more_than_was_understood(
 ) -> None:
     path = tmp_path / "a.jpg"
     noise().save(path, **({"exif": exif(**said)} if said else {}))
-    assert tells_more(str(path), is_undated=undated, has_place=placed) == kind
+    assert has_new_metadata(str(path), is_undated=undated, has_gps=placed) == kind
     path.with_suffix(".xmp").write_text("<x/>")
-    assert tells_more(str(path), is_undated=True, has_place=False) == "with a date"
+    assert has_new_metadata(str(path), is_undated=True, has_gps=False) == "with a date"
