@@ -119,7 +119,7 @@ __all__ = [  # noqa: RUF022
     # Training
     "train", "TrainConfig", "TrainResult", "recipe", "Augmentation", "Forgetting", "Measure", "Drift",
     "ClassAccuracy", "Bad",
-    # Errors, a tree: docs/errors.md
+    # Errors
     "DiptychError", "ArgumentError", "ArgumentTypeError", "MissingExtraError", "CheckpointError", "HubError",
     "TokenizerError", "TokenizerFileError", "CleaningError", "ImageError", "TextError", "ReaderProcessError",
     "DataError", "CheckpointNotSavedError", "SearchIndexError", "IndexDirectoryError", "IndexNotWritableError",

@@ -153,7 +153,7 @@ def _search(words: tuple[str, ...], order: list[str], **options: Any) -> int:
         report = FailureReport.merged(update_if_needed(*target, options["update"]) for target in targets)
         result = _search_targets(targets, query, filters, options)
         if options["truncate"]:
-            report_truncated(targets[0].index.model, [term.value for term in query.terms if term.kind == "text"])
+            report_truncated(targets[0].index.model, [str(term.value) for term in query.terms if term.kind == "text"])
         code = report_failures(*report)
         report_refused(result.refused)
         _print(result, query, report.failures, options)

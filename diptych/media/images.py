@@ -79,7 +79,7 @@ class Preprocess:
             raise ArgumentError(f"std={self.std}; wanted three numbers above 0, for it divides.")
 
     @classmethod
-    def from_hugging_face(cls, config: Mapping[str, Any]) -> Preprocess:
+    def from_hugging_face(cls, config: Mapping[str, object]) -> Preprocess:
         """Read the `preprocessor_config.json` of a CLIPImageProcessor or SiglipImageProcessor (also Fast and Pil).
 
         Raises ValueError that names the key wherever the file asks for what this class cannot express.
@@ -98,7 +98,7 @@ class Preprocess:
                 raise ArgumentError(f"preprocessor_config.json: {key}={asked.get(key)!r}; only {can.get(key)!r} works.")
         return spec
 
-    def to_hugging_face(self) -> dict[str, Any]:
+    def to_hugging_face(self) -> dict[str, object]:
         """The same as a `preprocessor_config.json`, for transformers: CLIPImageProcessor, or Siglip's for "squash"."""
         square = dict.fromkeys(("height", "width"), self.size_px)
         crop = {"size": {"shortest_edge": self.size_px}, "do_center_crop": True, "crop_size": square}

@@ -42,6 +42,7 @@ class ViTConfig:
 
     @property
     def grid(self) -> int:
+        """The number of patches along a side."""
         return self.image_size // self.patch_size
 
 
@@ -68,6 +69,7 @@ class ResNetConfig:
 
     @property
     def grid(self) -> int:
+        """The number of cells of the last map along a side."""
         return self.image_size // self.stride
 
     @property

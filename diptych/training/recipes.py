@@ -73,7 +73,7 @@ RECIPES["lora"] = Recipe(
 )
 
 
-def recipe(name: str, **changes: Any) -> TrainConfig:
+def recipe(name: str, **changes: object) -> TrainConfig:
     """The recipe called `name` with `changes` (at least `data`; `finetune` and `lora` want `init`).
 
     >>> recipe("laptop", data=("pairs/train",), minutes=30)  # doctest: +SKIP

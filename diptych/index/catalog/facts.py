@@ -23,11 +23,12 @@ class Rules(NamedTuple):
     follow_links: bool = False
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any], *, is_trusted: bool = True) -> Rules:
+    def of(cls, facts: Mapping[str, object], *, is_trusted: bool = True) -> Rules:
         """The rules in facts that are `valid_facts`. Only an index that `is_trusted` may have links followed out of the
         folder."""
         follow_links = is_trusted and facts.get("follow_links") == "yes"
-        return cls(patterns(facts.get("exclude")), facts.get("hidden") == "yes", follow_links)
+        exclude = facts.get("exclude")
+        return cls(patterns(exclude if isinstance(exclude, str) else None), facts.get("hidden") == "yes", follow_links)
 
 
 class GivenRules(NamedTuple):

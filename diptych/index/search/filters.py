@@ -93,7 +93,7 @@ class Filters:
         """The same filters for the files in a folder, relative to the index's root; "" is the root itself."""
         return replace(self, subfolder=f"{folder}/{self.subfolder}" if self.subfolder else folder) if folder else self
 
-    def condition(self) -> tuple[str, list[Any]]:
+    def condition(self) -> tuple[str, list[object]]:
         """SQL for a WHERE on `files`, "1" if there is no condition, and its parameters in order."""
         parts = list(self._parts())
         sql = " AND ".join(f"({part})" for part, _ in parts) or "1"

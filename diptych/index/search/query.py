@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -17,8 +17,9 @@ from diptych.media.scan import RAW_ENDINGS
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from diptych.media.images import Preprocess
+    from diptych.media.images import Preprocess, Source
 
+QueryInput: TypeAlias = "Query | Source | tuple[Term, ...]"
 TermKind = Literal["text", "picture", "vector"]
 # Below this length, as a share of the weights, a sum is what rounding has left of terms that cancel out.
 _LEAST_LENGTH = 1e-3
@@ -35,7 +36,7 @@ class EmbeddingModel(Protocol):
 
     def embed_texts(self, texts: Sequence[str], *, truncate: bool = False) -> np.ndarray: ...
 
-    def embed_images(self, images: Sequence[Any], *, decode: Literal["fast"]) -> np.ndarray: ...
+    def embed_images(self, images: Sequence[Source], *, decode: Literal["fast"]) -> np.ndarray: ...
 
 
 class Term(NamedTuple):
@@ -43,7 +44,7 @@ class Term(NamedTuple):
     `diptych.media.images.open_image` takes, or the path of a RAW file), or a vector (dim,)."""
 
     kind: TermKind
-    value: Any
+    value: Source
     weight: float = 1.0
 
 
@@ -58,7 +59,7 @@ class Query:
 
     terms: tuple[Term, ...]
 
-    def __init__(self, thing: Any) -> None:
+    def __init__(self, thing: QueryInput) -> None:
         is_terms = isinstance(thing, tuple) and all(isinstance(term, Term) for term in thing)
         object.__setattr__(self, "terms", thing if is_terms else _terms(thing))
 
@@ -68,7 +69,7 @@ class Query:
         return cls((Term("text", text),))
 
     @classmethod
-    def image(cls, image: Any) -> Query:
+    def image(cls, image: Source) -> Query:
         """A picture: a path, the bytes of a file, a PIL image, an (h, w, 3) uint8 array, or a URL."""
         return cls((Term("picture", image),))
 
@@ -78,9 +79,9 @@ class Query:
         return cls((Term("vector", np.asarray(vector, np.float32)),))
 
     @classmethod
-    def of(cls, thing: Any) -> Query:
+    def of(cls, thing: object) -> Query:
         """A query from whatever a caller has: a str is a text, floats are a vector, all else is a picture."""
-        return thing if isinstance(thing, Query) else cls(thing)
+        return thing if isinstance(thing, Query) else cls(thing)  # type: ignore[arg-type]
 
     def __add__(self, other: Query | str) -> Query:
         return Query(self.terms + Query(other).terms) if isinstance(other, Query | str) else NotImplemented
@@ -122,7 +123,8 @@ class Query:
         vectors = np.empty((len(self.terms), model.dim), np.float32)
         texts, pictures = (self._positions(kind) for kind in ("text", "picture"))
         if texts:
-            vectors[texts] = model.embed_texts([self.terms[position].value for position in texts], truncate=truncate)
+            words = [str(self.terms[position].value) for position in texts]
+            vectors[texts] = model.embed_texts(words, truncate=truncate)
         if pictures:
             vectors[pictures] = model.embed_images(
                 [_picture(self.terms[position].value, model) for position in pictures], decode="fast"
@@ -175,7 +177,7 @@ def _picture(value: Any, model: EmbeddingModel) -> Any:
     return value
 
 
-def _unit_vector(vector: np.ndarray, dim: int) -> np.ndarray:
+def _unit_vector(vector: Any, dim: int) -> np.ndarray:
     if vector.shape != (dim,):
         raise QueryError(f"a vector of shape {vector.shape} came; this index holds vectors of ({dim},).")
     length = float(np.linalg.norm(vector.astype(np.float64)))
@@ -189,7 +191,7 @@ def _term_text(term: Term) -> str:
     if term.kind == "text":
         inner = f"text({term.value!r})"
     elif term.kind == "vector":
-        inner = f"vector(<{len(term.value)} numbers>)"
+        inner = f"vector(<{np.size(term.value)} numbers>)"  # type: ignore[arg-type]
     elif isinstance(term.value, str | os.PathLike):
         inner = f"image({os.fspath(term.value)!r})"
     else:

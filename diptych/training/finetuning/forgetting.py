@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -222,7 +222,7 @@ class Forgetting:
             said.append(f"The best mean of both is at alpha {self.best:g}.")
         return " ".join(said)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """All numbers, as plain lists and dictionaries."""
         line = [
             {
