@@ -1,5 +1,5 @@
-"""What Diptych does, on pictures that are already here: searches, classifies and compares, prints what it found and
-writes demo/report.html. Needs no network; the pictures are scikit-image's and drawn scenes."""
+"""A demo: searches, classifies and compares pictures, prints the results and writes demo/report.html. It needs no
+network; the pictures are scikit-image's photographs and drawn scenes."""
 
 import base64
 import contextlib
@@ -33,7 +33,7 @@ PHOTO_QUERIES = (
     "a man with a camera",
     "a woman in an orange suit",
 )
-ASKED_SCENES = (3, 14, 25, 36, 47)  # a sentence is made of what is in each
+QUERY_SCENES = (3, 14, 25, 36, 47)  # each gives a query about a thing in it
 LABELS = ("a furry animal", "a motorcycle", "a rocket in the night sky", "a field of grass", "a smiling woman")
 CAPTIONS = ("a woman smiles", "a man with a camera", "a motorcycle", "a rocket in the night sky", "a furry animal")
 COMPARED = ("astronaut", "cameraman", "motorcycle", "rocket", "cat")
@@ -44,7 +44,7 @@ def main() -> None:
     """Run every part and write the report."""
     started_s = time.monotonic()
     photos, scenes = write_photographs(), write_scenes()
-    queries = [f"a {scenes[index].things[-1].colour} {scenes[index].things[-1].kind}" for index in ASKED_SCENES]
+    queries = [f"a {scenes[index].things[-1].colour} {scenes[index].things[-1].kind}" for index in QUERY_SCENES]
     model = diptych.load()
     print(model)
     parts = {
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def write_photographs() -> Path:
-    """A folder of real pictures."""
+    """Write a folder of photographs."""
     folder, source = OUT / "photographs", Path(skimage.data.__file__).parent
     folder.mkdir(parents=True, exist_ok=True)
     for name, file in PHOTOGRAPHS.items():
@@ -75,7 +75,7 @@ def write_photographs() -> Path:
 
 
 def write_scenes() -> list[Scene]:
-    """A folder of drawn scenes, scene-0.png and on, and what is in them."""
+    """Write a folder of drawn scenes, scene-0.png and so on; return the scenes."""
     (OUT / "scenes").mkdir(parents=True, exist_ok=True)
     scenes = list(Scenes(SCENE_COUNT, seed=8, split="test", things=(1, 3)))
     for index, scene in enumerate(scenes):
@@ -84,7 +84,7 @@ def write_scenes() -> list[Scene]:
 
 
 def write_single_things() -> Path:
-    """A folder of drawings with one thing in each, in a colour that its kind never had in training."""
+    """Write a folder of drawings of one thing each, in a colour that its kind never had in training."""
     folder = OUT / "things"
     folder.mkdir(parents=True, exist_ok=True)
     for scene in Scenes(SINGLE_COUNT, seed=9, split="test", things=(1, 1)):
@@ -93,35 +93,35 @@ def write_single_things() -> Path:
 
 
 def show(*arguments: str) -> None:
-    """A command as a reader would type it. What is printed below it is what it prints (tests/test_demo.py)."""
+    """Print a command as a reader would type it. The lines below it equal its output (tests/test_demo.py)."""
     print(f"\n$ {shlex.join(['diptych', *arguments])}", flush=True)
 
 
 def search(model: diptych.Embedder, folder: Path, query: str, scenes: Sequence[Scene] = ()) -> dict:
-    """The four best pictures; of drawn ones, what is really in them."""
+    """The four best pictures, with the things in drawn ones."""
     show("search", query, str(folder), "--limit", "4")
     with diptych.open_index(folder, model=model) as index:
         index.update()
-        found = index.search(query, limit=4)
-    places = [folder / hit.path.relative_to(index.root) for hit in found.hits]
-    for hit, path in zip(found.hits, places, strict=True):
+        result = index.search(query, limit=4)
+    for hit in result.hits:
+        path = folder / hit.path.relative_to(index.root)
         print(f"{hit.score:6.3f}  {'-' if hit.z is None else format(hit.z, '.1f'):>5}  {path}")
     hits = [
         {"picture": embedded(thumbnail(hit.path)), "name": title(hit.path, scenes), "score": hit.score}
-        for hit in found.hits
+        for hit in result.hits
     ]
     return {"query": query, "hits": hits}
 
 
 def title(path: Path, scenes: Sequence[Scene]) -> str:
-    """What a picture shows: a drawn scene's things, a photograph's name."""
+    """The things in a drawn scene, or the name of a photograph."""
     if not scenes:
         return path.stem
     return ", ".join(f"{thing.colour} {thing.kind}" for thing in scenes[int(path.stem.partition("-")[2])].things)
 
 
 def classify(model: diptych.Embedder, folder: Path, labels: tuple[str, ...], template: str) -> list[dict]:
-    """The three likeliest labels of each picture."""
+    """The three most probable labels of each picture."""
     show("classify", str(folder), "--labels", ",".join(labels), "--template", template)
     pictures = find_images(folder)
     result = model.classify(pictures, labels, templates=[template])
@@ -141,7 +141,7 @@ def matrix(model: diptych.Embedder, photos: Path) -> str:
     more = [word for picture in pictures[1:] for word in ("--image", str(picture))]
     arguments = ("compare", str(pictures[0]), str(captions), *more, "--plot", str(plot))
     show(*arguments)
-    with contextlib.redirect_stderr(io.StringIO()):  # which model runs where: said above
+    with contextlib.redirect_stderr(io.StringIO()):  # it would print the model and the device again
         if code := diptych.cli.run(arguments):
             raise SystemExit(code)
     right = sum(int(row.argmax() == i) for i, row in enumerate(model.similarity(pictures, CAPTIONS)))
@@ -150,7 +150,7 @@ def matrix(model: diptych.Embedder, photos: Path) -> str:
 
 
 def embedded(picture: Image.Image) -> str:
-    """A picture inside the page itself."""
+    """A picture as a data: URL."""
     file = io.BytesIO()
     picture.convert("RGB").save(file, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
