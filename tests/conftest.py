@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,7 +15,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from index_model import InlineReaders, PixelModel
+from PIL import Image
 
+import diptych
 from diptych.checkpoint import save_folder
 from diptych.cli import run
 from diptych.engines.openvino import has_bfloat16
@@ -58,7 +61,7 @@ LONGEST = (
     "test_exporting.py",
     "nets/test_nets.py",
     "index/test_faults.py",
-    "cli/test_cli.py",
+    "cli/test_search.py",
     "test_demo.py",
     "training/parallel/test_distributed.py",
 )
@@ -96,6 +99,25 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index, scene in enumerate(Scenes(8, size_px=64)):
         scene.image.save(folder / ("below" if index == 7 else ".") / f"scene-{index}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def indexed(pictures: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder photos/ of three pictures of different shapes, and a note, with its index."""
+    folder = tmp_path_factory.mktemp("indexed") / "photos"
+    (folder / "below").mkdir(parents=True)
+    for number, size in enumerate(((64, 48), (48, 64), (64, 64))):
+        with Image.open(pictures / f"scene-{number}.png") as picture:
+            picture.resize(size).save(folder / ("below" if number == 2 else ".") / f"{number}.png")
+    (folder / "notes.txt").write_text("The house is red.\n\nA blue star above it.\n")
+    diptych.open_index(folder, model=tiny_model).update()
+    return folder
+
+
+@pytest.fixture
+def several(indexed: Path, tmp_path: Path) -> Path:
+    """A copy of the same, index and all."""
+    return shutil.copytree(indexed, tmp_path / "photos")
 
 
 @pytest.fixture(scope="session")

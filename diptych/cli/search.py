@@ -64,7 +64,7 @@ SECTIONS = {
     "What to search for": ("texts", "images", "minus", "minus_images", "clipboard", "weights", "truncate"),
     "Which hits": ("limit", "find", "relevant", "diverse", "copies"),
     "Which files": (
-        "since", "until", "file_dates", "box", "camera", "path", "min_width", "min_height", "min_megapixels",
+        "since", "until", "file_dates", "box", "near", "camera", "path", "min_width", "min_height", "min_megapixels",
         "orientation", "kind",
     ),
     "Results": ("only_paths", "nul", "protocol", "sheet", "sheet_size", "show_input", "open_count", "as_json"),

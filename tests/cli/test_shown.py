@@ -15,7 +15,7 @@ from PIL import Image
 from terminals import Terminal, strange, written_to_terminal
 
 from diptych.cli import compare, doctor, evaluate, run
-from diptych.cli.options import print_json, progress, report_failures, say
+from diptych.cli.options import print_json, print_status, progress, report_failures
 from diptych.cli.previews import Protocol
 from diptych.cli.results import rows
 from diptych.cli.terminal import write_paths
@@ -154,12 +154,12 @@ def test_lines(text: str) -> None:
     def call() -> None:
         report_failures({"a": Failure(text, text)})
         doctor._print({text: text}, [Finding(text, text)])
-        evaluate._tell(row)
+        evaluate._print_row(row)
         evaluate._print([row])
         write_paths([text], nul=True)
         print_json({text: [text]})
         with progress(f"[bold]{text}") as advance:
-            say(text)
+            print_status(text)
             advance(1, 2)
 
     said = said_of(call)
