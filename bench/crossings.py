@@ -1,23 +1,23 @@
-"""How often does control cross between modules, and come back, while an index is updated?
+"""How often does an update of an index cross from one module into another, and return?
 
     python bench/crossings.py [--trace] [--quick] [--json]
 
-It draws a folder of small pictures, indexes it with a model that costs nothing, changes the folder (one picture new,
-one renamed, one gone) and records one update with sys.setprofile. No step of that update repeats for a second file, so
-the figures do not grow with the folder.
+It draws a folder of small pictures, indexes it with a trivial model, changes the folder (one picture new, one renamed,
+one deleted) and records one update with sys.setprofile. Each step of that update handles one file, so the counts do not
+depend on the size of the folder.
 
-The *handle* is what `diptych.open_index` returns, with those objects of the package that it holds, at any depth, and
-that hold others of the package themselves: a catalog that has a connection is part of the handle, the connection is
-not. A function is given the handle where an argument, `self` included, is part of it, has a part as an attribute, is a
-method of one, or is a function that closes over one.
+The *handle* is the object that `diptych.open_index` returns. Its parts are the objects of the package that it holds, at
+any depth, and that hold further objects of the package: a catalog that holds a connection is a part, the connection is
+not. A function receives the handle if an argument, including `self`, is a part, holds one as an attribute, is a method
+of one, or is a function that closes over one.
 
 - A *crossing* is a call from one module of the package into another; an edge is a crossing counted once.
-- A *stay* is a longest run of control in functions of one module that are given the handle. What runs between them
-  without the handle, such as a reader of pictures, belongs to no stay.
-- A *return* is a stay in a module that had a stay before. So returns are stays less modules.
+- A *stay* is a maximal run of control in functions of one module that receive the handle. Functions that run in between
+  without it, such as those that read pictures, belong to no stay.
+- A *return* is a stay in a module that had one before: returns = stays - modules.
 
-No module is named here: the script counts another version of the package, too, with PYTHONPATH set to it. --trace
-prints the stays in their order.
+The script names no module of the package, so PYTHONPATH can point it to another version for a comparison. --trace
+prints the stays in order.
 """
 
 import os
@@ -43,8 +43,8 @@ _VARIADIC = 0x04, 0x08  # CO_VARARGS, CO_VARKEYWORDS
 
 
 class Crossings(NamedTuple):
-    """What one run did: `stays` are the modules of the handle's stays in order, `edges` the pairs of modules (caller,
-    called) with how often control went that way."""
+    """The counts of one run: the modules of the `stays` in order, and the `edges`, pairs of modules (caller, called),
+    with the number of calls."""
 
     stays: list[str]
     edges: dict[tuple[str, str], int]
@@ -56,7 +56,7 @@ class Crossings(NamedTuple):
 
     @property
     def modules(self) -> set[str]:
-        """All that control was in, with the handle or without."""
+        """The modules that ran, with the handle or without."""
         return {module for edge in self.edges for module in edge}
 
     @property
@@ -71,8 +71,8 @@ class _Call(NamedTuple):
 
 
 def crossings(run: Callable[[], object], handle: object) -> Crossings:
-    """Run it in this thread, and count. The handle is looked through at the end, when it holds all that it opened."""
-    events: list[_Call | None] = []  # a call, or the end of one
+    """Run a function in this thread and count. The parts of the handle are determined at the end, when all are open."""
+    events: list[_Call | None] = []  # a call; None is the end of one
 
     def note(frame: FrameType, event: str, _: object) -> None:
         if event in ("call", "return") and frame.f_code.co_filename.startswith(ROOT):
@@ -89,7 +89,7 @@ def crossings(run: Callable[[], object], handle: object) -> Crossings:
     edges: dict[tuple[str, str], int] = {}
     for call in events:
         if call is None:
-            if not stack:  # the end of what began before the recording
+            if not stack:  # the end of a call that began before the recording
                 continue
             stack.pop()
         else:
@@ -107,19 +107,19 @@ def _module(code: CodeType) -> str:
 
 
 def _given(frame: FrameType) -> list[Any]:
-    """The arguments of a call that has begun, and what the function closes over."""
+    """The arguments of a call, and the variables that the function closes over."""
     code, local = frame.f_code, frame.f_locals
     count = code.co_argcount + code.co_kwonlyargcount + sum(bool(code.co_flags & flag) for flag in _VARIADIC)
     return [local.get(name) for name in (*code.co_varnames[:count], *code.co_freevars)]
 
 
 def _parts(handle: object) -> set[type]:
-    """The classes of the handle's parts: some of them are opened several times, each time as another object."""
+    """The classes of the handle's parts: a part may be opened several times, as several objects."""
     return {type(handle)} | {type(part) for part in _held(handle) if any(_held(part))}
 
 
 def _held(holder: object) -> Iterator[object]:
-    """The objects of the package below this one; not those of plain values, whose classes are tuples."""
+    """The objects of the package that this one holds at any depth. Tuples are plain values."""
     seen, waiting = {id(holder)}, _inside(holder)
     while waiting:
         each = waiting.pop()
@@ -157,12 +157,12 @@ def _cells(function: object) -> Iterator[object]:
     for cell in getattr(function, "__closure__", None) or ():
         try:
             yield cell.cell_contents
-        except ValueError:  # not filled yet
+        except ValueError:  # not assigned yet
             continue
 
 
 class Model:
-    """A model of 16 numbers, which are a picture's first ones."""
+    """A model whose 16 numbers are the first ones of the pixels."""
 
     preprocessing = diptych.Preprocess(size_px=8)
     dim = 16
@@ -177,20 +177,20 @@ class Model:
 
 
 def draw(path: Path, seed: int) -> None:
-    """A small picture of noise that was changed long ago."""
+    """A small picture of noise with an old time of change."""
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(path)
     os.utime(path, (OLD_S, OLD_S))
 
 
 def change(folder: Path) -> None:
-    """One picture new, one renamed, one gone."""
+    """One picture new, one renamed, one deleted."""
     draw(folder / "new.png", 100)
     (folder / "0.png").rename(folder / "renamed.png")
     (folder / "1.png").unlink()
 
 
 def counted() -> dict[str, Crossings]:
-    """The update of a folder that has changed, and of one that has not, each by an index that was opened for it."""
+    """Updates of a changed and of an unchanged folder, each with a newly opened index."""
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory) / "pictures"
         folder.mkdir()
@@ -207,7 +207,7 @@ def counted() -> dict[str, Crossings]:
 
 
 def rows(what: str, found: Crossings) -> list[Row]:
-    """What is said of one update."""
+    """The rows of one update."""
     return [
         Row(f"update of {what}: stays of the handle", len(found.stays), "stays"),
         Row(f"update of {what}: modules that it stays in", len(set(found.stays)), "modules"),

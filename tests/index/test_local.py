@@ -37,7 +37,7 @@ OLD_S = 1_600_000_000  # a time of change long ago, so that it counts
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No processes to read files, and no waiting for the disk."""
+    """Files are read in this process, and SQLite does not wait for the disk."""
     monkeypatch.setattr(readers, "Readers", InlineReaders)
     monkeypatch.setattr(catalog, "connect", connect_unsynced)
 
@@ -55,7 +55,7 @@ def model() -> PixelModel:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six pictures and a text of three paragraphs, all of them old."""
+    """Six pictures and a text of three paragraphs, with old times of change."""
     root = tmp_path / "pictures"
     for seed in range(6):
         draw(root / ("below" if seed > 3 else ".") / f"{seed}.png", seed)
@@ -66,7 +66,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def did(done: UpdateResult) -> dict[str, int]:
-    """The numbers of an update that are not 0."""
+    """The non-zero counts of an update."""
     names = ("added", "changed", "renamed", "forgotten", "unchanged", "failed_before", "unreachable")
     return {name: getattr(done, name) for name in names if getattr(done, name)}
 
@@ -78,7 +78,7 @@ def vectors(index: LocalIndex) -> dict[tuple[str, str | None], np.ndarray]:
 
 
 def check(index: LocalIndex, model: PixelModel) -> None:
-    """Each picture's vector is that of this very file, and the caches hold what the catalog holds."""
+    """Each picture has its own vector, and the caches hold the same ids as the catalog."""
     model = PixelModel(model.fingerprint)  # which counts for itself
     for (path, text), vector in vectors(index).items():
         wanted = expected(index.root / path, model) if text is None else model.embed_texts([text])[0]
@@ -95,7 +95,7 @@ def check(index: LocalIndex, model: PixelModel) -> None:
 # --- what an update does
 
 
-def test_a_folder_is_indexed_and_then_left_alone(folder: Path, model: PixelModel) -> None:
+def test_a_second_update_changes_nothing(folder: Path, model: PixelModel) -> None:
     index = open_index(folder, model=model)
     first = index.update()
     assert did(first) == {"added": 7}
@@ -108,7 +108,7 @@ def test_a_folder_is_indexed_and_then_left_alone(folder: Path, model: PixelModel
     assert (folder / ".diptych" / ".gitignore").read_text() == "*\n"
 
 
-def test_only_what_changed_is_embedded(folder: Path, model: PixelModel) -> None:
+def test_only_changed_files_are_embedded(folder: Path, model: PixelModel) -> None:
     index = open_index(folder, model=model)
     index.update()
     model.embedded = 0
@@ -129,7 +129,7 @@ def test_only_what_changed_is_embedded(folder: Path, model: PixelModel) -> None:
     assert now["1.png"] == ids["1.png"]
 
 
-def test_pictures_that_change_places(folder: Path, model: PixelModel) -> None:
+def test_pictures_that_swap_names(folder: Path, model: PixelModel) -> None:
     index = open_index(folder, model=model)
     index.update()
     (folder / "0.png").rename(folder / "x.png")
@@ -142,7 +142,7 @@ def test_pictures_that_change_places(folder: Path, model: PixelModel) -> None:
 
 
 def test_a_change_within_one_tick_of_the_clock(folder: Path, model: PixelModel) -> None:
-    """Size and time of change are as before; a file this young is looked at again all the same."""
+    """Size and time of change are the same, but a file this young is compared by its bytes."""
     index = open_index(folder, model=model)
     now = time.time_ns()
     os.utime(draw(folder / "0.png", 7), ns=(now, now))
@@ -152,7 +152,7 @@ def test_a_change_within_one_tick_of_the_clock(folder: Path, model: PixelModel) 
     check(index, model)
 
 
-def test_what_cannot_be_read_costs_itself_and_is_not_tried_again(folder: Path, model: PixelModel) -> None:
+def test_unreadable_files_are_reported_and_not_tried_again(folder: Path, model: PixelModel) -> None:
     (folder / "bad.png").write_bytes(b"no picture")
     (folder / "mute.md").write_text("unspeakable\n")
     (folder / "half.md").write_text("fine\n\nunspeakable\n")
@@ -177,7 +177,7 @@ def test_what_cannot_be_read_costs_itself_and_is_not_tried_again(folder: Path, m
     check(index, model)
 
 
-def test_a_disk_that_failed_for_a_moment_is_asked_again(
+def test_files_are_tried_again_after_a_transient_failure(
     folder: Path, model: PixelModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(path: str) -> None:
@@ -218,7 +218,7 @@ def test_exclusions_and_hidden_files(folder: Path, model: PixelModel) -> None:
     assert did(open_index(folder, model=model, exclude=()).update()) == {"added": 2, "unchanged": 5}
 
 
-def test_a_damaged_index_takes_its_rules_with_it_and_not_those_that_are_given(folder: Path, model: PixelModel) -> None:
+def test_reindexing_a_damaged_index_loses_its_rules_and_keeps_given_ones(folder: Path, model: PixelModel) -> None:
     open_index(folder, model=model, exclude=["notes.md"]).update()
     catalog_path = folder / ".diptych" / "catalog.sqlite"
     catalog_path.write_bytes(b"noise" * 1000)
@@ -227,16 +227,16 @@ def test_a_damaged_index_takes_its_rules_with_it_and_not_those_that_are_given(fo
     assert did(open_index(folder, model=model).update(reindex=True)) == {"added": 7}
 
 
-def test_progress_counts_what_is_read(folder: Path, model: PixelModel) -> None:
+def test_progress_counts_files_to_read(folder: Path, model: PixelModel) -> None:
     told: list[tuple[int, int]] = []
     open_index(folder, model=model).update(progress=lambda done, total: told.append((done, total)))
     assert told == [(at, 7) for at in range(1, 8)]
 
 
-def test_a_copied_library_is_compared_with_progress_and_what_was_compared_is_kept(
+def test_comparing_a_copied_library_shows_progress_and_survives_an_interrupt(
     folder: Path, model: PixelModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All times of change are others, so all bytes are read; who interrupts that need not begin again."""
+    """All times of change differ, so all bytes are read; an interrupted comparison continues."""
     index = open_index(folder, model=model)
     index.update()
     for path in [*folder.glob("*.png"), folder / "notes.md"]:
@@ -258,7 +258,7 @@ def test_a_copied_library_is_compared_with_progress_and_what_was_compared_is_kep
 
 
 @pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="names of any bytes")
-def test_names_that_are_no_text(folder: Path, model: PixelModel) -> None:
+def test_names_that_are_not_utf8(folder: Path, model: PixelModel) -> None:
     shutil.copy(os.fsencode(folder / "0.png"), os.fsencode(folder) + b"/caf\xe9\n.png")
     index = open_index(folder, model=model)
     index.update()
@@ -272,7 +272,7 @@ def test_names_that_are_no_text(folder: Path, model: PixelModel) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_what_was_done_before_an_interrupt_is_kept(
+def test_an_interrupted_update_keeps_its_work(
     folder: Path, model: PixelModel, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     class Interrupted(InlineReaders):
@@ -309,7 +309,7 @@ def test_an_index_moves_with_its_folder(folder: Path, model: PixelModel, tmp_pat
     check(moved, model)
 
 
-def test_an_index_in_another_place(folder: Path, model: PixelModel, tmp_path: Path) -> None:
+def test_an_index_in_another_directory(folder: Path, model: PixelModel, tmp_path: Path) -> None:
     index = open_index(folder, model=model, index=tmp_path / "index")
     index.update()
     assert not (folder / ".diptych").exists()
@@ -337,9 +337,7 @@ def test_an_unmounted_disk_is_not_taken_for_an_empty_folder(folder: Path, model:
     assert not index.on_disk.reindex_catalog_path.exists()
 
 
-def test_a_folder_that_may_not_be_looked_into_is_not_forgotten(
-    folder: Path, model: PixelModel, ordinary_user: None
-) -> None:
+def test_files_of_an_unreadable_folder_are_kept(folder: Path, model: PixelModel, ordinary_user: None) -> None:
     index = open_index(folder, model=model, index=folder.parent / "index")
     index.update()
     (folder / "below").chmod(0)
@@ -352,7 +350,7 @@ def test_a_folder_that_may_not_be_looked_into_is_not_forgotten(
     assert did(index.update()) == {"unchanged": 7}
 
 
-def test_a_linked_disk_that_is_not_mounted_is_not_forgotten(folder: Path, model: PixelModel, tmp_path: Path) -> None:
+def test_files_of_an_unmounted_linked_disk_are_kept(folder: Path, model: PixelModel, tmp_path: Path) -> None:
     draw(tmp_path / "disk" / "deep" / "far.png", 70)
     (folder / "link").symlink_to(tmp_path / "disk")
     index = open_index(folder, model=model, follow_links=True)
@@ -373,7 +371,7 @@ def test_no_index_yet(folder: Path, model: PixelModel) -> None:
         open_index(folder / "missing")
 
 
-def test_an_index_that_was_removed_under_our_hands(folder: Path, model: PixelModel) -> None:
+def test_an_index_that_was_removed_while_open(folder: Path, model: PixelModel) -> None:
     index = open_index(folder, model=model)
     index.update()
     shutil.rmtree(folder / ".diptych")
@@ -384,7 +382,7 @@ def test_an_index_that_was_removed_under_our_hands(folder: Path, model: PixelMod
 # --- models
 
 
-def test_another_model_never_mixes_in(folder: Path, model: PixelModel) -> None:
+def test_another_model_is_refused(folder: Path, model: PixelModel) -> None:
     open_index(folder, model=model).update()
     other = PixelModel("pixels-2", "tests/other")
     index = open_index(folder, model=other)
@@ -400,8 +398,8 @@ def test_another_model_never_mixes_in(folder: Path, model: PixelModel) -> None:
         open_index(folder, model=model).update()
 
 
-def test_an_index_of_an_earlier_bundled_model_says_of_which(folder: Path) -> None:
-    """The catalog notes the version that made it; one without that note says what is known."""
+def test_an_index_of_an_earlier_bundled_model_names_its_version(folder: Path) -> None:
+    """The catalog stores the version that made it; an older catalog does not."""
     index = open_index(folder, model=PixelModel(source=str(BUNDLED)))
     index.update()
     other = PixelModel("pixels-2", source=str(BUNDLED))
@@ -417,7 +415,7 @@ def test_an_index_of_an_earlier_bundled_model_says_of_which(folder: Path) -> Non
 
 
 def test_a_reindexing_that_is_interrupted(folder: Path, model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The old vectors serve until the new are whole, and what was made of the new is not made again."""
+    """The old vectors serve until the new ones are complete, and no new vector is made twice."""
     index = open_index(folder, model=model)
     index.update()
 
@@ -441,7 +439,7 @@ def test_a_reindexing_that_is_interrupted(folder: Path, model: PixelModel, monke
     check(index, other)  # an open index follows
 
 
-def test_a_model_that_is_gone(folder: Path, model: PixelModel) -> None:
+def test_a_model_that_was_removed(folder: Path, model: PixelModel) -> None:
     open_index(folder, model=model).update()
 
     def missing(name: str | None) -> PixelModel:
@@ -456,7 +454,7 @@ def test_a_model_that_is_gone(folder: Path, model: PixelModel) -> None:
 # --- several at once
 
 
-def test_a_second_one_says_who_is_updating(folder: Path, model: PixelModel) -> None:
+def test_a_second_update_names_the_process_that_holds_the_lock(folder: Path, model: PixelModel) -> None:
     index = open_index(folder, model=model)
     index.update()
     script = (
@@ -513,7 +511,7 @@ def test_two_threads_of_one_process(folder: Path, model: PixelModel) -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "parquet", "shards"])
-def test_vectors_made_elsewhere_are_taken(folder: Path, model: PixelModel, tmp_path: Path, form: str) -> None:
+def test_precomputed_vectors_are_used(folder: Path, model: PixelModel, tmp_path: Path, form: str) -> None:
     names = ["0.png", "below/5.png", "missing.png", str(folder / "1.png")]
     made = np.eye(DIM, dtype=np.float32)[:4] * 3
     npy, paths = tmp_path / "v.npy", None
@@ -544,7 +542,7 @@ def test_vectors_made_elsewhere_are_taken(folder: Path, model: PixelModel, tmp_p
     assert did(index.update()) == {"unchanged": 7}
 
 
-def test_vectors_that_do_not_fit_are_refused(folder: Path, model: PixelModel, tmp_path: Path) -> None:
+def test_precomputed_vectors_that_do_not_fit_are_refused(folder: Path, model: PixelModel, tmp_path: Path) -> None:
     paths = tmp_path / "paths.txt"
     paths.write_text("0.png\n1.png\n")
 
@@ -605,7 +603,7 @@ def test_watching(folder: Path, model: PixelModel) -> None:
 
 
 class Histories(RuleBasedStateMachine):
-    """Files come, change, are touched, renamed, copied and deleted, with updates between."""
+    """Files are added, changed, touched, renamed, copied and deleted, with updates in between."""
 
     names = Bundle("names")
 

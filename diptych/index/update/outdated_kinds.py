@@ -1,5 +1,5 @@
-"""Which files version 2 of reading reads otherwise than version 1, told by their bytes, of which as few as need be are
-looked at. No decoder is asked: what strangers sent is looked at in the program's own process here."""
+"""Tells by a file's bytes whether version 2 of reading reads it differently from version 1, with as few bytes as
+possible. No decoder is used, because the files may be malicious and this runs in the program's own process."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from diptych.media.items import Kind
 from diptych.media.scan import RAW_ENDINGS
 from diptych.untrusted.regular_files import open_file
 
-_HEAD_BYTES = 2**17  # where a file says what it is, and most what else they say
+_HEAD_BYTES = 2**17  # hold the format, and most metadata
 _COLOURS = ((0,), (1,), (2,), (5,), (6,))  # PhotometricInterpretation: grey, RGB, CMYK, YCbCr
 _WHOLE = (None, (0,))  # NewSubfileType: no thumbnail
-_WHOLE_BYTES = 2**26  # of a HEIC or AVIF, whose boxes may lie anywhere
+_MAX_HEIF_BYTES = 2**26  # of a HEIC or AVIF, whose boxes may be anywhere
 _RAW = frozenset(f".{ending}" for ending in RAW_ENDINGS.split("|"))
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# A second item that is the first one's transparency (ISO 23008-12, 6.5.8; HEVC's own)
+# An auxiliary item with the transparency of the first one (ISO 23008-12, 6.5.8; also HEVC's own)
 _HEIF_ALPHA = re.compile(rb"auxid:1\0|:systems:auxiliary:alpha")
 _HEIF_RANGE = re.compile(rb"colrnclx..\0[\x10\x12]", re.S)  # values of PQ or HLG
-# A turn in XMP, and any in EXIF, which went before it (TIFF 6.0: tag 0x112, SHORT, one)
-_XMP_TURN = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*[2-8]")
-_EXIF_TURN = re.compile(rb"\x12\x01\x03\0\x01\0\0\0|\x01\x12\0\x03\0\0\0\x01", re.S)
-_DATE = re.compile(rb"(?:19|20)\d\d[:.\-/]\d?\d|\x1c\x02\x37\0", re.S)  # also IPTC's 2:55, whatever it holds
-_GPS_SIDE = re.compile(rb"\x01\0\x02\0\x02\0\0\0[NS]|\0\x01\0\x02\0\0\0\x02[NS]", re.S)  # GPSLatitudeRef
-_PLAIN_TIFF = {0x102: (8,), 0x11C: (1,), 0x153: (1,)}  # bits, planes together, whole numbers: TIFF 6.0, by tag
-METADATA_ONLY = ("with a date", "with a place")  # kinds whose pixels are what they were
-_MOST_CHUNKS = 1000  # of a PNG before its pixels
+# A rotation in XMP, and any in EXIF, which had precedence (TIFF 6.0: tag 0x112, SHORT, one)
+_XMP_ROTATION = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*[2-8]")
+_EXIF_ROTATION = re.compile(rb"\x12\x01\x03\0\x01\0\0\0|\x01\x12\0\x03\0\0\0\x01", re.S)
+_DATE = re.compile(rb"(?:19|20)\d\d[:.\-/]\d?\d|\x1c\x02\x37\0", re.S)  # also IPTC's 2:55 with any value
+_GPS_REFERENCE = re.compile(rb"\x01\0\x02\0\x02\0\0\0[NS]|\0\x01\0\x02\0\0\0\x02[NS]", re.S)  # GPSLatitudeRef
+_PLAIN_TIFF = {0x102: (8,), 0x11C: (1,), 0x153: (1,)}  # by tag (TIFF 6.0): bits, interleaved planes, integers
+METADATA_ONLY = ("with a date", "with a place")  # kinds whose pixels are the same
+_MAX_CHUNKS = 1000  # of a PNG before its pixels
 
 
 def outdated_kind(path: str, kind: Kind) -> str | None:
-    """What kind of file it is that is read otherwise ("TIFF", "transparent", ...); None where its pixels are what they
-    were, and where it cannot be opened."""
+    """The kind of a file that is read differently ("TIFF", "transparent", ...); None where its pixels are the same, or
+    where it cannot be opened."""
     if kind == "video":
         return "film"
     if kind == "text" or os.path.splitext(path)[1].lower() in _RAW:
@@ -45,18 +45,18 @@ def outdated_kind(path: str, kind: Kind) -> str | None:
 
 
 def has_new_metadata(path: str, *, is_undated: bool, has_gps: bool) -> str | None:
-    """What a file, or the XMP beside it, may say that version 1 did not understand: "with a date" where it found none,
-    "with a place" where it took one that does not say its side of the earth. None where it is neither."""
+    """The kind of metadata, in a file or its XMP sidecar, that version 1 may have missed: "with a date" where it found
+    no date, "with a place" where it read a latitude without its hemisphere. None where there is neither."""
     if is_undated and any(os.path.exists(f"{stem}.xmp") for stem in (path, os.path.splitext(path)[0])):
         return "with a date"
     try:
         with open_file(path) as file:
-            said = _ends(file)
+            metadata = _ends(file)
     except OSError:
         return None
-    if is_undated and _DATE.search(said):
+    if is_undated and _DATE.search(metadata):
         return "with a date"
-    return "with a place" if has_gps and b"Exif\0\0" in said and not _GPS_SIDE.search(said) else None
+    return "with a place" if has_gps and b"Exif\0\0" in metadata and not _GPS_REFERENCE.search(metadata) else None
 
 
 def _of_picture(file: IO[bytes]) -> str | None:
@@ -94,7 +94,7 @@ def _of_png(file: IO[bytes], head: bytes) -> str | None:
     if head[25] in (4, 6):
         return "transparent"
     file.seek(8)
-    for _ in range(_MOST_CHUNKS):
+    for _ in range(_MAX_CHUNKS):
         length, name = file.read(4), file.read(4)
         if name == b"tRNS":
             return "transparent"
@@ -119,28 +119,28 @@ def _of_heif(file: IO[bytes], head: bytes) -> str | None:
     if head[8:12] in (b"avis", b"hevc", b"msf1"):
         return "animation"
     file.seek(0)
-    content = file.read(_WHOLE_BYTES)
-    kinds = {"transparent": _HEIF_ALPHA, "turned": _XMP_TURN, "of high dynamic range": _HEIF_RANGE}
+    content = file.read(_MAX_HEIF_BYTES)
+    kinds = {"transparent": _HEIF_ALPHA, "turned": _XMP_ROTATION, "of high dynamic range": _HEIF_RANGE}
     return next((kind for kind, mark in kinds.items() if mark.search(content)), None)
 
 
 def _turned(file: IO[bytes]) -> str | None:
-    """Of a picture that XMP alone said to turn: "turned"."""
-    said = _ends(file)
-    return "turned" if _XMP_TURN.search(said) and not _EXIF_TURN.search(said) else None
+    """The kind "turned" for a picture that is rotated by XMP alone."""
+    metadata = _ends(file)
+    return "turned" if _XMP_ROTATION.search(metadata) and not _EXIF_ROTATION.search(metadata) else None
 
 
 def _ends(file: IO[bytes]) -> bytes:
-    """What is near a file's beginning, or at its end, as a WebP's and often a PNG's metadata are."""
+    """The beginning and the end of a file: a WebP's metadata is at its end, and often a PNG's."""
     file.seek(0)
-    said = file.read(_HEAD_BYTES)
+    head = file.read(_HEAD_BYTES)
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(len(said), size - _HEAD_BYTES // 4))
-    return said + file.read(_HEAD_BYTES // 4)
+    file.seek(max(len(head), size - _HEAD_BYTES // 4))
+    return head + file.read(_HEAD_BYTES // 4)
 
 
 def _is_plain_tiff(file: IO[bytes], head: bytes) -> bool:
-    """Whether it is one page of 8-bit grey or colours, as nearly all are, which were read rightly before."""
+    """Whether it is one page of 8-bit grey or colour, as most are: version 1 read these correctly."""
     order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
     if head[2:4] not in (b"*\0", b"\0*"):  # BigTIFF
         return False
@@ -151,7 +151,9 @@ def _is_plain_tiff(file: IO[bytes], head: bytes) -> bool:
     file.seek(number(head[4:8]))
     count = number(file.read(2))
     entries = file.read(12 * count)
-    if not 0 < count < 500 or len(entries) < 12 * count or number(file.read(4)) != 0:  # cut, or there is a second page
+    if (
+        not 0 < count < 500 or len(entries) < 12 * count or number(file.read(4)) != 0
+    ):  # truncated, or with a second page
         return False
     found: dict[int, tuple[int, ...]] = {}
     for entry in (entries[at : at + 12] for at in range(0, len(entries), 12)):
