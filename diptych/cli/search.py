@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -62,7 +63,7 @@ class _Search(Sectioned):
 
 SECTIONS = {
     "What to search for": ("texts", "images", "minus", "minus_images", "clipboard", "weights", "truncate"),
-    "Which hits": ("limit", "find", "relevant", "diverse", "copies"),
+    "Which hits": ("limit", "find", "relevant", "threshold", "diverse", "copies"),
     "Which files": (
         "since", "until", "file_dates", "box", "near", "camera", "path", "min_width", "min_height", "min_megapixels",
         "orientation", "kind",
@@ -88,6 +89,12 @@ SECTIONS = {
     "--find", default="pictures", show_default=True, type=click.Choice(list(_MODALITIES)), help="What to find."
 )
 @click.option("--relevant", is_flag=True, help="Only relevant hits, or none.")
+@click.option(
+    "--threshold",
+    metavar="Z",
+    type=float,
+    help="As --relevant, with this least z instead of -0.33 (of -1.28 for a query of pictures).",
+)
 @click.option(
     "--diverse",
     default=0.0,
@@ -149,6 +156,10 @@ def _search(words: tuple[str, ...], order: list[str], **options: Any) -> int:
     filters = filters_of(options)
     if options["index_dir"] and len(folders) > 1:
         raise click.UsageError("--index takes one FOLDER; search the other folders separately.")
+    if options["threshold"] is not None:
+        options["relevant"] = True
+        if not isfinite(options["threshold"]):
+            raise click.UsageError(f"--threshold is {options['threshold']}; wanted a finite number, such as -0.5.")
     with _open_targets(folders or ["."], options) as targets:
         report = FailureReport.merged(update_if_needed(*target, options["update"]) for target in targets)
         result = _search_targets(targets, query, filters, options)
@@ -211,8 +222,8 @@ def _search_targets(
 
     result = search_all(
         [target.index for target in targets], query, limit=options["limit"], modality=_MODALITIES[options["find"]],
-        filters=filters, relevant=options["relevant"], diverse=options["diverse"], truncate=options["truncate"],
-        copies=options["copies"],
+        filters=filters, relevant=options["relevant"], threshold=options["threshold"], diverse=options["diverse"],
+        truncate=options["truncate"], copies=options["copies"],
     )  # fmt: skip
 
     def typed(path: Path) -> Path:
@@ -232,7 +243,7 @@ def _report_no_hits(
     if result.relevance_z is not None and result.threshold is not None:
         print_status(
             f"Nothing relevant: the best match scores z = {result.relevance_z:.1f}; the threshold is "
-            f"{result.threshold:.1f}. Without --relevant it is shown."
+            f"{result.threshold:.1f} (change it with --threshold)."
         )
     elif count := sum(count for kind, count in available.items() if find in (kind, "both")):
         print_status(f"none of the {count:,} {find if find != 'both' else 'items'} in the index pass the filters.")

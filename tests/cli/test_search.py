@@ -212,7 +212,13 @@ def test_search_says_where_nothing_stands_out(cli: Cli, tiny_model: Path, severa
     said = cli("search", several, *away, "--model", tiny_model, "--relevant", "--json")
     assert (said.code, said.json["hits"]) == (NOTHING, [])
     assert said.json["standing"] < said.json["cut"]
-    assert "Nothing relevant: the best match scores z = " in said.err
+    numbers = f"z = {said.json['standing']:.1f}; the threshold is {said.json['cut']:.1f} (change it with --threshold)"
+    assert f"Nothing relevant: the best match scores {numbers}." in said.err
+    lower = cli("search", several, *away, "--model", tiny_model, "--threshold", said.json["standing"] - 1, "--json")
+    assert lower.code == OK
+    assert lower.json["hits"]
+    assert lower.json["cut"] == pytest.approx(said.json["standing"] - 1)
+    assert cli("search", several, "a", "--threshold", "nan").code == USAGE
 
 
 def test_search_for_xargs(cli: Cli, tiny_model: Path, several: Path) -> None:
