@@ -1,4 +1,4 @@
-"""Every command and every Python example of the README runs, in order, in a folder such as it speaks of."""
+"""Every command and every Python example of the README runs, in order, in a folder with the files that it names."""
 
 import functools
 import importlib
@@ -25,31 +25,31 @@ EXAMPLES = [block for kind, block in BLOCKS if kind == "python"]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """photos/, one of them twice, captions.txt, pairs/, classes/, sketches/, suite.toml and a model folder."""
     from diptych.embedder import BUNDLED
 
-    place = tmp_path_factory.mktemp("readme")
-    (place / "photos").mkdir()
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "photos").mkdir()
     for index, scene in enumerate(Scenes(6, size_px=128)):
-        scene.image.save(place / "photos" / f"scene-{index}.png")
-    shutil.copy(place / "photos" / "scene-0.png", place / "photos" / "scene-0 again.png")  # for `index duplicates`
-    (place / "captions.txt").write_text("a red star\na blue fish\n", encoding="utf-8")
+        scene.image.save(folder / "photos" / f"scene-{index}.png")
+    shutil.copy(folder / "photos" / "scene-0.png", folder / "photos" / "scene-0 again.png")  # for `index duplicates`
+    (folder / "captions.txt").write_text("a red star\na blue fish\n", encoding="utf-8")
     for split, count in (("train", 96), ("dev", 16)):
-        write_shards(place / "pairs" / split, count)
+        write_shards(folder / "pairs" / split, count)
     for index, scene in enumerate(Scenes(12, seed=1, size_px=96, things=(1, 1))):
-        folder = place / ("classes" if index < 8 else "sketches") / ("star", "cup")[index % 2]
-        folder.mkdir(parents=True, exist_ok=True)
-        scene.image.save(folder / f"{index}.png")
-    (place / "suite.toml").write_text(re.search(r"```toml\n(.*?)```", README, flags=re.DOTALL)[1])  # type: ignore[index]
-    (place / "model").symlink_to(BUNDLED)
-    return place
+        class_folder = folder / ("classes" if index < 8 else "sketches") / ("star", "cup")[index % 2]
+        class_folder.mkdir(parents=True, exist_ok=True)
+        scene.image.save(class_folder / f"{index}.png")
+    (folder / "suite.toml").write_text(re.search(r"```toml\n(.*?)```", README, flags=re.DOTALL)[1])  # type: ignore[index]
+    (folder / "model").symlink_to(BUNDLED)
+    return folder
 
 
 @pytest.fixture
-def briefly(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In that folder; what measures a rate does so for a moment."""
-    monkeypatch.chdir(place)
+def briefly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In that folder; measurements of a rate take a moment."""
+    monkeypatch.chdir(folder)
     for name in ("diptych.data.inspection.loader_rate", "diptych.training.diagnostics.throughput.training_rate"):
         module, _, function = name.rpartition(".")
         measure = getattr(importlib.import_module(module), function)
@@ -58,7 +58,7 @@ def briefly(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("diptych ")])
 def test_commands(command: str, briefly: None, cli: Cli) -> None:
-    """Word for word, in this process: a shell would split them as shlex does, and start Python for each."""
+    """In this process: a shell would split them as shlex does, and start Python for each."""
     said = cli(*shlex.split(command)[1:])
     assert said.code == 0, said.err
     assert said.out.strip()
@@ -70,11 +70,11 @@ def test_examples(index: int, briefly: None, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.strip()
 
 
-def test_a_command_in_a_shell(place: Path) -> None:
-    """As it is installed: a program by this name on the path."""
+def test_a_command_in_a_shell(folder: Path) -> None:
+    """As installed: a program of this name on the path."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     command = ["bash", "-ec", next(line for line in COMMANDS if line.startswith("diptych search"))]
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, env={**os.environ, "PATH": path})
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "PATH": path})
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
