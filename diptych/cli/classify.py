@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 @click.command("classify")
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--labels", metavar="A,B,...", help="Class names, separated by commas.")
-@click.option("--labels-file", type=click.Path(exists=True, dir_okay=False), help="Class names, one a line.")
+@click.option("--labels-file", type=click.Path(exists=True, dir_okay=False), help="Class names, one per line.")
 @click.option(
     "--template",
     "templates",
     multiple=True,
-    help='Prompt with {} for the label; may be repeated, and is averaged. [default: "a photo of a {}."]',
+    help='Prompt with {} for the label; several are averaged. [default: "a photo of a {}."]',
 )
 @click.option(
     "--templates",
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     "--calibrate",
     metavar="FOLDER",
     type=click.Path(exists=True, file_okay=False),
-    help="Class folders with some pictures of each label, to fit the probabilities to.",
+    help="Fit the probabilities to the pictures in this folder, which has a folder for each label.",
 )
 @click.option(
     "--top", default=3, show_default=True, type=click.IntRange(min=1), help="Labels to print for each picture."
@@ -80,35 +80,35 @@ def command(
     diptych classify photos/ --labels cat,dog,bird
     diptych classify animals/ --templates general     the labels: animals/cat ...
 
-    Where the pictures lie in folders that are called as the labels, the accuracy is printed, too.
+    If the pictures are in folders named as the labels, the accuracy is printed as well.
     """
-    if templates and template_set:
-        raise click.UsageError("prompts came twice. Pass --template or --templates, not both.")
-    names = _labels(labels, labels_file, pictures, follow_links)
-    from diptych.scoring.zero_shot import prompts as filled
+    from diptych.scoring.zero_shot import prompts
 
-    prompts = _templates(templates, template_set)
+    if templates and template_set:
+        raise click.UsageError("--template and --templates exclude each other. Pass one of them.")
+    names = _labels(labels, labels_file, pictures, follow_links)
+    chosen = _templates(templates, template_set)
     if len(names) == 1 and not multi_label:
         say(f"{names[0]!r} is the only label and always gets 100 %: pass several labels, or --multi-label")
     embedder = open_model(model, device, activation, engine)
-    with progress("looking at pictures") as advance:
-        found = _classified(
-            embedder, pictures, names, templates=prompts, truncate=truncate, patches=patches, multi_label=multi_label,
+    with progress("classifying pictures") as advance:
+        result = _classified(
+            embedder, pictures, names, templates=chosen, truncate=truncate, patches=patches, multi_label=multi_label,
             calibrate=calibrate, follow_links=follow_links, progress=advance,
         )  # fmt: skip
     if truncate:
-        say_cut(embedder, filled(tuple(names), prompts))
-    code = _report(found, embedder, calibrate)
+        say_cut(embedder, prompts(tuple(names), chosen))
+    code = _report(result, embedder, calibrate)
     if as_json:
-        print_json(_as_json(found, top))
+        print_json(_as_json(result, top))
     else:
-        _print(found, top)
-    if not found.pictures and not found.failures:
+        _print(result, top)
+    if not result.pictures and not result.failures:
         say(f"no pictures in {', '.join(pictures)}.")
         return NOTHING
-    if show_input and found.pictures:
-        write_input_sheet(show_input, embedder, found.pictures)
-    return code if found.pictures else FAILED
+    if show_input and result.pictures:
+        write_input_sheet(show_input, embedder, result.pictures)
+    return code if result.pictures else FAILED
 
 
 def _classified(embedder: Embedder, pictures: tuple[str, ...], names: list[str], **options: Any) -> ClassifiedFiles:
@@ -121,59 +121,58 @@ def _classified(embedder: Embedder, pictures: tuple[str, ...], names: list[str],
 
 
 def _templates(templates: tuple[str, ...], template_set: str | None) -> tuple[str, ...]:
-    """The prompts that were asked for, checked before anything is opened."""
-    from diptych.scoring.zero_shot import PLAIN_TEMPLATES, load_templates
-    from diptych.scoring.zero_shot import prompts as filled
+    """The requested prompts, checked before anything is opened."""
+    from diptych.scoring.zero_shot import PLAIN_TEMPLATES, load_templates, prompts
 
     try:
-        found = load_templates(template_set) if template_set else templates or PLAIN_TEMPLATES
-        filled(("a label",), found)
+        chosen = load_templates(template_set) if template_set else templates or PLAIN_TEMPLATES
+        prompts(("a label",), chosen)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    return found
+    return chosen
 
 
-def _report(found: ClassifiedFiles, embedder: Embedder, folder: str | None) -> int:
-    """Say how the probabilities were calibrated and what was left out; the exit code that follows."""
-    report_links(found.links)
-    if found.calibration:
-        report_failures(found.calibration_failures)
-        scale, count = found.calibration
+def _report(result: ClassifiedFiles, embedder: Embedder, folder: str | None) -> int:
+    """Report the calibration and the unreadable pictures on stderr; the exit code that follows."""
+    report_links(result.links)
+    if result.calibration:
+        report_failures(result.calibration_failures)
+        scale, count = result.calibration
         if scale:
-            say(f"scale {scale:.1f} by {count} labelled pictures, in place of the model's {embedder.scale:.1f}")
+            say(f"scale {scale:.1f} from {count} labelled pictures instead of the model's {embedder.scale:.1f}")
         else:
             say(
-                f"all {count} labelled pictures are right already, so no scale is too high for them: the model's "
-                f"{embedder.scale:.1f} stays. Add harder ones to {folder}"
+                f"all {count} labelled pictures are classified correctly, so every higher scale fits better: the "
+                f"model's {embedder.scale:.1f} is kept. Add harder pictures to {folder}"
             )
-    if found.accuracy and found.unlabelled:
-        say(f"{found.unlabelled} pictures lie in no folder that is called as a label: not in the accuracy")
-    return report_failures(found.failures)
+    if result.accuracy and result.unlabelled:
+        say(f"{result.unlabelled} pictures are in no folder named as a label: not in the accuracy")
+    return report_failures(result.failures)
 
 
-def _rows(found: ClassifiedFiles, top: int) -> list[dict[str, Any]]:
-    pairs = zip(found.pictures, found.classification.top(top), strict=True)
+def _rows(result: ClassifiedFiles, top: int) -> list[dict[str, Any]]:
+    pairs = zip(result.pictures, result.classification.top(top), strict=True)
     return [{"path": str(path), "labels": labels} for path, labels in pairs]
 
 
-def _as_json(found: ClassifiedFiles, top: int) -> dict[str, Any]:
-    accuracy = found.accuracy
-    told = {
+def _as_json(result: ClassifiedFiles, top: int) -> dict[str, Any]:
+    accuracy = result.accuracy
+    measured = {
         "accuracy": {f"top{k}": share for k, share in accuracy.top.items()}
         | {"mean_class": accuracy.mean_class, "by_class": accuracy.by_class}
         | {"confusion": [pair._asdict() for pair in accuracy.pairs]}
     } if accuracy else {}  # fmt: skip
-    labels = list(found.classification.labels)
-    rows, failures = _rows(found, top), failures_json(found.failures)
-    return {"labels": labels, "scale": found.scale, "pictures": rows, **told, "failures": failures}
+    labels = list(result.classification.labels)
+    rows, failures = _rows(result, top), failures_json(result.failures)
+    return {"labels": labels, "scale": result.scale, "pictures": rows, **measured, "failures": failures}
 
 
-def _print(found: ClassifiedFiles, top: int) -> None:
-    for row in _rows(found, top):
+def _print(result: ClassifiedFiles, top: int) -> None:
+    for row in _rows(result, top):
         shares = "  ".join(f"{name} {share:.1%}" for name, share in row["labels"].items())
         tell(f"{quoted(row['path'])}  {shares}")
-    if found.accuracy:
-        tell(_accuracy_line(found.accuracy))
+    if result.accuracy:
+        tell(_accuracy_line(result.accuracy))
 
 
 def _accuracy_line(accuracy: Accuracy) -> str:
@@ -181,8 +180,8 @@ def _accuracy_line(accuracy: Accuracy) -> str:
     known = {name: value for name, value in accuracy.by_class.items() if value is not None}
     worst = min(known, key=lambda name: known[name])
     mean = f"mean over classes {accuracy.mean_class:.1f} %, least: {worst} {known[worst]:.1f} %"
-    told = ", ".join(f"{pair.label} for {pair.taken_for} ({pair.count:,})" for pair in accuracy.most_confused())
-    confused = f"; most often mistaken: {told}" if told else ""
+    pairs = ", ".join(f"{pair.label} for {pair.taken_for} ({pair.count:,})" for pair in accuracy.most_confused())
+    confused = f"; most often mistaken: {pairs}" if pairs else ""
     return f"accuracy {accuracy.top[1]:.1f} % of {accuracy.count:,}{top5}; {mean}{confused}"
 
 
@@ -194,20 +193,20 @@ def _labels(labels: str | None, labels_file: str | None, pictures: tuple[str, ..
     names = listed(labels, labels_file, "labels")
     if not names:
         if missing := [each for each in pictures if "://" not in each and not os.path.exists(each)]:
-            raise click.UsageError(f"{missing[0]} is not there, and no labels came. Check the path; pass --labels.")
-        raise click.UsageError("no labels. Pass --labels cat,dog or --labels-file FILE with one a line.")
+            raise click.UsageError(
+                f"{missing[0]} does not exist, and there are no labels. Check the path; pass --labels."
+            )
+        raise click.UsageError("no labels. Pass --labels cat,dog or --labels-file FILE with one per line.")
     return distinct(names)
 
 
 def _class_folders(folder: str, follow_links: bool) -> list[str]:
-    """The labels that the folders of pictures below a folder are called by."""
+    """The names of the folders of pictures in a folder, as labels."""
     from diptych.data.sources.classes import read_classes
 
-    found = read_classes(folder, follows=(lambda path: True) if follow_links else None)
-    if found.said:
-        say(found.said)
-    if not found.names:
-        raise click.UsageError(
-            f"no labels, and no folders of pictures in {folder} to take them from. Pass --labels or --labels-file."
-        )
-    return list(found.names)
+    classes = read_classes(folder, follows=(lambda path: True) if follow_links else None)
+    if classes.said:
+        say(classes.said)
+    if not classes.names:
+        raise click.UsageError(f"no labels: {folder} contains no folders of pictures. Pass --labels or --labels-file.")
+    return list(classes.names)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 METRICS = ("cosine", "dot", "euclidean")
-CELL_WIDTH, LONG_WORD, LONG_NAME = 6, 12, 40  # a value like -0.123 is 6 letters wide
+CELL_WIDTH, LONG_WORD, LONG_NAME = 6, 12, 40  # a value like -0.123 has 6 characters
 
 
 @click.command("compare")
@@ -46,7 +46,7 @@ CELL_WIDTH, LONG_WORD, LONG_NAME = 6, 12, 40  # a value like -0.123 is 6 letters
     type=click.Choice([*METRICS, "all"]),
     default="cosine",
     show_default=True,
-    help="What to print and draw. The vectors have length 1, so that dot equals cosine.",
+    help="The measure to print and draw. The vectors have length 1, so dot equals cosine.",
 )
 @click.option("--plot", metavar="PNG", type=click.Path(dir_okay=False), help="Write the matrix as a heat map.")
 @click.option(
@@ -60,7 +60,7 @@ def command(
     plot: str | None, show_input: str | None, follow_links: bool, truncate: bool,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Score IMAGES (a picture, a folder or a URL) against TEXTS (a sentence, or a text file with one a line).
+    """Score IMAGES (a picture, a folder or a URL) against TEXTS (a sentence, or a text file with one per line).
 
     Pictures and sentences that cannot be read are left out and named.
 
@@ -75,7 +75,7 @@ def command(
     sentences = [*_sentences(texts), *more_texts]
     sources = (images, *more_images)
     embedder = open_model(model, device, activation, engine)
-    with progress("looking at pictures") as advance:
+    with progress("embedding pictures") as advance:
         found = embedder.compare_files(
             sources, sentences, truncate=truncate, follow_links=follow_links, progress=advance
         )
@@ -106,11 +106,11 @@ def command(
 def _sentences(texts: str) -> list[str]:
     """The lines of a text file, or the sentence itself."""
     if os.path.isdir(texts):
-        raise click.UsageError(f"TEXTS is the folder {texts}; wanted a sentence or a text file. IMAGES come first.")
+        raise click.UsageError(f"TEXTS is the folder {texts}; expected a sentence or a text file after IMAGES.")
     if os.path.isfile(texts):
         if sentences := lines_of(texts):
             return sentences
-        raise click.ClickException(f"{texts} holds no sentence; wanted one a line.")
+        raise click.ClickException(f"{texts} contains no sentence; expected one per line.")
     if texts.endswith(".txt") and not any(map(str.isspace, texts)):
         raise click.UsageError(f"there is no text file {texts}; check the path.")
     return [texts]
@@ -126,13 +126,13 @@ def _print_tables(matrices: Mapping[str, "np.ndarray"], names: Sequence[str], se
     for metric, matrix in matrices.items():
         table = _table(metric, matrix, names, sentences, console.width)
         least = 1 + sum(3 + (column.width or column.min_width or 0) for column in table.columns)
-        # Wider than the terminal rather than with values cut off; no print is wider than its console.
+        # The table may be wider than the terminal so that no value is cut off; a print is no wider than its console.
         TextConsole(width=max(console.width, least)).print(table, crop=False, no_wrap=True)
 
 
 def _widths(names: Sequence[str], sentences: Sequence[str], width: int) -> tuple[int, int]:
-    """The width of the names' column and the least of a sentence's: where there is room, no name and no word is broken.
-    Where `width` is too little for the values themselves, the table becomes wider than that."""
+    """The width of the names' column and the minimum width of a sentence's column. No name or word is broken if `width`
+    allows it; if `width` is too small for the values, the table is wider."""
     from rich.cells import cell_len
 
     room = width - 1 - 3 * (len(sentences) + 1)  # between lines and the spaces beside them
@@ -145,7 +145,7 @@ def _widths(names: Sequence[str], sentences: Sequence[str], width: int) -> tuple
 
 
 def _table(metric: str, matrix: "np.ndarray", names: Sequence[str], sentences: Sequence[str], width: int):
-    """Names and sentences as `Text`, in which rich reads no markup."""
+    """The table. Names and sentences are `Text`, in which rich parses no markup."""
     from rich.table import Table
     from rich.text import Text
 

@@ -13,37 +13,42 @@ from diptych.engines import EngineName
 @click.command("difference")
 @click.argument("first")
 @click.argument("second")
-@click.option("--words", metavar="A,B,...", help="Words to choose among, separated by commas.")
-@click.option("--words-file", type=click.Path(exists=True, dir_okay=False), help="Words, one a line.")
+@click.option("--words", metavar="A,B,...", help="Words to choose from, separated by commas.")
+@click.option("--words-file", type=click.Path(exists=True, dir_okay=False), help="Words, one per line.")
 @click.option("--template", default="a photo of a {}.", show_default=True, help="Prompt with {} for the word.")
-@click.option("--top", default=5, show_default=True, type=click.IntRange(min=1), help="Words to print each way.")
+@click.option(
+    "--top", default=5, show_default=True, type=click.IntRange(min=1), help="Words to print for each direction."
+)
 @truncate_option
 @model_options
 def command(
     first: str, second: str, words: str | None, words_file: str | None, template: str, top: int, truncate: bool,
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Say which words best name what came from FIRST to SECOND (pictures or URLs), and what went.
+    """Print the words that best describe the things that appeared and disappeared from FIRST to SECOND (pictures or
+    URLs).
 
     \b
     diptych difference before.jpg after.jpg --words hat,cup,cat,boat
     """
     names = _words(words, words_file)
     embedder = open_model(model, device, activation, engine)
-    found = embedder.difference(first, second, names, templates=[template], truncate=truncate)
-    best = dict(zip(("came", "went"), found.top(top), strict=True))
+    result = embedder.difference(first, second, names, templates=[template], truncate=truncate)
+    best = dict(zip(("came", "went"), result.top(top), strict=True))
     if as_json:
-        print_json({"first": first, "second": second, "cosine": found.cosine, **best})
+        print_json({"first": first, "second": second, "cosine": result.cosine, **best})
     else:
-        for way, shares in best.items():
-            tell(f"{way}  " + "  ".join(f"{name} {share:.1%}" for name, share in shares.items()))
-    if found.is_same:
-        say(f"the two pictures are nearly the same (cosine {found.cosine:.4f}): the words above mean little")
+        for direction, shares in best.items():
+            tell(f"{direction}  " + "  ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+    if result.is_same:
+        say(f"the two pictures are nearly the same (cosine {result.cosine:.4f}): the words above mean little")
     return OK
 
 
 def _words(words: str | None, words_file: str | None) -> list[str]:
     names = listed(words, words_file, "words")
     if len(names) < 2:
-        raise click.UsageError("wanted two words or more. Pass --words hat,cup or --words-file FILE with one a line.")
+        raise click.UsageError(
+            "expected two words or more. Pass --words hat,cup or --words-file FILE with one per line."
+        )
     return names

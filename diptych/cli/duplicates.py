@@ -18,24 +18,28 @@ if TYPE_CHECKING:
 
 @click.command("duplicates")
 @click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False))
-@click.option("--threshold", type=float, help="The cosine from which two pictures count as one; by default 0.94.")
-@click.option("--index", "place", metavar="DIR", help="Where the index is; by default in FOLDER/.diptych.")
+@click.option("--threshold", type=float, help="The cosine above which two pictures are duplicates; by default 0.94.")
+@click.option("--index", "index_dir", metavar="DIR", help="The index directory; by default FOLDER/.diptych.")
 @click.option(
-    "--update/--no-update", default=None, help="Look for new and changed files first; by default up to 10,000 files."
+    "--update/--no-update",
+    default=None,
+    help="Update the index first; by default if the folder has up to 10,000 files.",
 )
 @click.option(
-    "--paths", is_flag=True, help="Print all of each group but the one to keep, one a line, odd names quoted."
+    "--paths",
+    is_flag=True,
+    help="Print the paths to remove of each group, one per line, quoted if necessary.",
 )
-@click.option("-0", "nul", is_flag=True, help="The same as they are, with a NUL after each: for xargs -0.")
+@click.option("-0", "nul", is_flag=True, help="Print these paths unquoted, each followed by NUL: for xargs -0.")
 @trust_option
 @json_option
 def command(
-    folder: str, threshold: float | None, place: str | None, update: bool | None, paths: bool, nul: bool, trust: bool,
-    as_json: bool,
+    folder: str, threshold: float | None, index_dir: str | None, update: bool | None, paths: bool, nul: bool,
+    trust: bool, as_json: bool,
 ) -> int:  # fmt: skip
-    """Group the pictures in the index of FOLDER that are nearly the same: copies, other sizes, other compressions.
+    """Group nearly identical pictures in the index of FOLDER: copies, other sizes, other compressions.
 
-    Each group begins with the one to keep: that of most pixels, then of most bytes. Nothing is removed.
+    Each group begins with the one to keep: the one with the most pixels, then the most bytes. Nothing is removed.
 
     \b
     diptych index duplicates ~/Pictures
@@ -44,28 +48,28 @@ def command(
     from diptych.cli.auto_update import update_if_needed
     from diptych.index.search.near_duplicates import THRESHOLD, find_duplicates
 
-    with opened(folder, opens_model=update is not False, index=place, trust=trust) as index:
-        failures, before = update_if_needed(index, folder, update)
+    with opened(folder, opens_model=update is not False, index=index_dir, trust=trust) as index:
+        failures, known_count = update_if_needed(index, folder, update)
         with progress("comparing") as advance:
             found = find_duplicates(index, threshold=THRESHOLD if threshold is None else threshold, progress=advance)
         report_refused(index.catalog.refused.values())
-    code = report_failures(failures, before)
+    code = report_failures(failures, known_count)
     if as_json:
         groups = [[copy._asdict() | {"path": str(copy.path)} for copy in group] for group in found.groups]
         print_json({"searched": found.searched, "groups": groups, "failures": failures_json(failures)})
     elif paths or nul:
         write_paths((copy.path for group in found.groups for copy in group[1:]), nul=nul)
     else:
-        for at, group in enumerate(found.groups):
-            for line in [""] * bool(at) + _told(group):
+        for number, group in enumerate(found.groups):
+            for line in [""] * bool(number) + _lines(group):
                 tell(line, fold=False)
     copies = sum(len(group) - 1 for group in found.groups)
     say(f"{len(found.groups):,} groups with {copies:,} copies among {found.searched:,} pictures")
     return code if found.groups else NOTHING
 
 
-def _told(group: list[Copy]) -> list[str]:
-    """A group, the one to keep first."""
+def _lines(group: list[Copy]) -> list[str]:
+    """A line for each picture of a group, the one to keep first."""
 
     def line(copy: Copy) -> str:
         shape = f"{copy.width} x {copy.height}" if copy.width else ""

@@ -23,9 +23,13 @@ from diptych.engines import EngineName
 @click.command("embed")
 @click.argument("source")
 @click.argument("out", type=click.Path(file_okay=False))
-@click.option("--shard-size", default=10_000, show_default=True, type=click.IntRange(min=1), help="Rows a file.")
+@click.option("--shard-size", default=10_000, show_default=True, type=click.IntRange(min=1), help="Rows per file.")
 @click.option(
-    "--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True, help="Of the vectors."
+    "--dtype",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="Type of the vectors.",
 )
 @follow_links_option
 @outside_option
@@ -35,7 +39,8 @@ def command(
     model: str | None, engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Write the vectors of all pictures of SOURCE (a folder, or pairs as `diptych train` reads them) to the folder OUT:
-    npy files, each with a Parquet table of its rows; those of captions to OUT/texts. Called again, it goes on.
+    npy files, each with a Parquet table of its rows. Vectors of captions go to OUT/texts. The same command continues an
+    interrupted run.
 
     \b
     diptych embed ~/Pictures vectors/
@@ -58,6 +63,6 @@ def command(
         print_json({"out": out, **counts, "skipped": written.skipped, "failures": failures_json(written.failures)})
     else:
         tell(out, fold=False)
-    before = f", {written.found} of them from before" if written.found else ""
+    before = f", {written.found} of them from an earlier run" if written.found else ""
     say(f"{written.rows:,} pictures and {written.texts:,} texts in {written.shards} shards{before}")
     return code

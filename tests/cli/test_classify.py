@@ -67,7 +67,7 @@ def test_classify_class_folders(cli: Cli, tiny_model: Path, pictures: Path, tmp_
     general = cli("classify", tmp_path / "set", "--model", tiny_model, "--templates", "general").out
     assert f"{most['label']} for {most['taken_for']} ({most['count']})" in general.partition("most often mistaken: ")[2]
     fitted = cli("classify", tmp_path / "set", "--model", tiny_model, "--calibrate", tmp_path / "set", "--json")
-    assert "labelled pictures, in place of the model's" in fitted.err
+    assert "labelled pictures instead of the model's" in fitted.err
     assert fitted.json["scale"] != pytest.approx(diptych.load(tiny_model).scale)
     assert cli("classify", tmp_path / "set", "--templates", "plain", "--template", "a {}").code == USAGE
     assert cli("classify", files[0].parent, "--model", tiny_model).code == USAGE  # neither labels nor folders
@@ -113,8 +113,8 @@ def test_classify_is_not_calibrated_where_all_is_right(cli: Cli, tmp_path: Path)
     assert said.json["labels"] == ["red", "blue"]  # folders are matched in any case
     assert said.json["accuracy"]["top1"] == 100
     assert said.json["scale"] == pytest.approx(diptych.load().scale)
-    assert "all 2 labelled pictures are right already" in said.err
-    assert "stays. Add harder ones" in said.err
+    assert "all 2 labelled pictures are classified correctly" in said.err
+    assert "is kept. Add harder pictures" in said.err
 
 
 def test_classify_with_several_labels_for_a_picture(cli: Cli, tiny_model: Path, pictures: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_stray_picture_costs_the_accuracy_itself_alone(
     said = cli("classify", folder, "--model", tiny_model, "--labels", "star,hat,cup", "--json")
     told = [sum(pair["count"] for pair in each["confusion"]) for each in (said.json["accuracy"], whole)]
     assert told[0] == told[1]
-    assert "1 pictures lie in no folder that is called as a label" in said.err
+    assert "1 pictures are in no folder named as a label" in said.err
     refused = cli("classify", folder, "--model", tiny_model, "--labels", "star,hat", "--calibrate", folder)
     assert refused.code == USAGE
     assert f"{folder} has pictures in 'cup', which is no label; wanted folders called star, hat" in refused.err

@@ -42,7 +42,7 @@ def test_help_lists_commands_and_exit_codes(cli: Cli) -> None:
 def test_models(cli: Cli) -> None:
     said = cli("models", "--json")
     assert said.json["ViT-B/32"] == {"parameters": 151277313, "image_size_px": 224, "dimensions": 512}
-    assert "length 1, so that dot equals cosine" in " ".join(cli("compare", "--help").out.split())
+    assert "length 1, so dot equals cosine" in " ".join(cli("compare", "--help").out.split())
     table = cli("models")
     assert table.err.split() == ["architecture", "parameters", "picture", "vector"]
     lines = table.out.splitlines()

@@ -208,10 +208,10 @@ def test_texts_that_are_something_else(cli: Cli, tiny_model: Path, pictures: Pat
     picture, empty = pictures / "scene-0.png", tmp_path / "empty.txt"
     empty.write_text("\n")
     for texts, code, message in [
-        (pictures, USAGE, f"TEXTS is the folder {pictures}; wanted a sentence or a text file. IMAGES come first."),
+        (pictures, USAGE, f"TEXTS is the folder {pictures}; expected a sentence or a text file after IMAGES."),
         (picture, FAILED, f"{picture} is not UTF-8 text"),
         (tmp_path / "gone.txt", USAGE, f"there is no text file {tmp_path / 'gone.txt'}; check the path"),
-        (empty, FAILED, f"{empty} holds no sentence; wanted one a line"),
+        (empty, FAILED, f"{empty} contains no sentence; expected one per line"),
     ]:
         said = cli("compare", picture, texts, "--model", tiny_model)
         assert (said.code, said.out) == (code, "")
@@ -412,7 +412,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(pictures: Path, monkeypatch: pyte
 def test_classify_says_what_is_odd_about_its_labels(cli: Cli, tiny_model: Path, pictures: Path) -> None:
     gone = cli("classify", "classes/", "--model", tiny_model)
     assert gone.code == USAGE
-    assert "classes/ is not there, and no labels came" in gone.err
+    assert "classes/ does not exist, and there are no labels" in gone.err
     one = cli("classify", pictures, "--labels", "cat", "--model", tiny_model)
     assert "'cat' is the only label and always gets 100 %: pass several labels, or --multi-label" in one.err
     assert "one label" not in cli("classify", pictures, "--labels", "cat", "--multi-label", "--model", tiny_model).err
