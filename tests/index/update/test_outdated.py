@@ -1,4 +1,4 @@
-"""After an update of the program: files that it reads otherwise are embedded again, they alone, and are named."""
+"""After an update of the program, only the files that it reads differently are embedded again, and they are named."""
 
 import io
 import os
@@ -97,7 +97,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_tells_by_its_bytes_whether_it_is_read_otherwise(name: str, tmp_path: Path) -> None:
+def test_the_bytes_of_a_file_tell_whether_it_is_read_differently(name: str, tmp_path: Path) -> None:
     made, kind = FILES[name]
     content = made()
     (tmp_path / name).write_bytes(content)
@@ -107,7 +107,7 @@ def test_a_file_tells_by_its_bytes_whether_it_is_read_otherwise(name: str, tmp_p
         outdated_kind(str(tmp_path / name), "picture")
 
 
-def test_what_is_no_picture(tmp_path: Path) -> None:
+def test_files_that_are_not_pictures(tmp_path: Path) -> None:
     assert outdated_kind(str(tmp_path / "gone.png"), "picture") is None
     assert outdated_kind("any.mp4", "video") == "film"
     assert outdated_kind("any.txt", "text") is None
@@ -117,7 +117,7 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
 
 @pytest.fixture
 def earlier(model: PixelModel, tmp_path: Path) -> LocalIndex:
-    """An index as 0.1.0 left it, with a vector for everything that no model made."""
+    """An index as 0.1.0 left it, whose vectors no model made."""
     root = tmp_path / "pictures"
     root.mkdir()
     for name in ("grey.tif", "palette.png", "clear.png", "plain.png", "photograph.jpg"):
@@ -148,7 +148,7 @@ def is_stale(index: LocalIndex, path: str) -> bool:
     return False
 
 
-def test_they_alone_are_embedded_again_and_named(earlier: LocalIndex, model: PixelModel) -> None:
+def test_only_outdated_files_are_embedded_again_and_named(earlier: LocalIndex, model: PixelModel) -> None:
     model.embedded = 0
     done = earlier.update()
     assert done.reread == {"TIFF": 1, "transparent": 1, "with a palette": 1}
@@ -166,7 +166,7 @@ def test_they_alone_are_embedded_again_and_named(earlier: LocalIndex, model: Pix
 
 
 @pytest.mark.parametrize("command", [("index",), ("search", "a star")])
-def test_the_command_says_so(cli: Cli, earlier: LocalIndex, command: tuple[str, ...]) -> None:
+def test_the_command_names_them(cli: Cli, earlier: LocalIndex, command: tuple[str, ...]) -> None:
     earlier.close()
     (earlier.root / "broken.jpg").unlink()
     said = cli(*command, earlier.root)
@@ -175,8 +175,8 @@ def test_the_command_says_so(cli: Cli, earlier: LocalIndex, command: tuple[str, 
     assert cli("index", earlier.root, "--json").json["reread"] == {}
 
 
-def test_films_are_read_again(model: PixelModel, tmp_path: Path) -> None:
-    """All of them: what is read otherwise in one tells a decoder alone. A film called as a picture is one, too."""
+def test_videos_are_read_again(model: PixelModel, tmp_path: Path) -> None:
+    """All of them, because only a decoder could tell which are read differently; also a video with a picture's name."""
     film = video(tmp_path / "film.mp4", [RED, GREEN])
     shutil.copy(film, tmp_path / "called.gif")
     with open_index(tmp_path, model=model) as index:
@@ -190,7 +190,9 @@ def test_films_are_read_again(model: PixelModel, tmp_path: Path) -> None:
         assert index.update().is_unchanged
 
 
-def test_who_does_not_update_hears_of_it(cli: Cli, earlier: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_without_an_update_reports_outdated_files(
+    cli: Cli, earlier: LocalIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("diptych.cli.auto_update.MAX_SCANNED", 1)
     assert "7 were read by an earlier version; --update rereads" in cli("search", "a star", earlier.root).err
     assert "read by an earlier version  7 (diptych index" in cli("doctor", earlier.root).out
@@ -199,7 +201,7 @@ def test_who_does_not_update_hears_of_it(cli: Cli, earlier: LocalIndex, monkeypa
     assert "earlier version" not in cli("doctor", earlier.root).out
 
 
-def test_an_update_that_is_cut_off_goes_on(
+def test_an_interrupted_update_continues(
     earlier: LocalIndex, model: PixelModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted(InlineReaders):
@@ -216,8 +218,8 @@ def test_an_update_that_is_cut_off_goes_on(
     assert [is_stale(earlier, name) for name in names] == [False, False, False, True]
 
 
-def test_a_copy_and_a_new_name_of_what_is_stale(earlier: LocalIndex, model: PixelModel) -> None:
-    """The bytes are known, and their vector is not to be trusted."""
+def test_a_copy_and_a_new_name_of_an_outdated_file(earlier: LocalIndex, model: PixelModel) -> None:
+    """The bytes are known, but their vector is outdated."""
     shutil.copy(earlier.root / "grey.tif", earlier.root / "copy.tif")
     (earlier.root / "palette.png").rename(earlier.root / "renamed.png")
     os.utime(earlier.root / "clear.png", (OLD_S + 9, OLD_S + 9))
@@ -228,7 +230,7 @@ def test_a_copy_and_a_new_name_of_what_is_stale(earlier: LocalIndex, model: Pixe
     assert [is_stale(earlier, name) for name in names] == [False, False, False, False, True]
 
 
-def test_a_file_whose_folder_is_away_waits(earlier: LocalIndex, model: PixelModel) -> None:
+def test_a_file_in_an_unreachable_folder_is_checked_later(earlier: LocalIndex, model: PixelModel) -> None:
     away, earlier.follow_links = earlier.root.parent / "away.tif", True
     (earlier.root / "grey.tif").rename(away)
     with sqlite3.connect(earlier.catalog_path) as db:  # known under a link to nowhere
@@ -256,8 +258,8 @@ def test_texts_are_embedded_again_where_their_ids_change(
     assert is_stale(earlier, "plain.png")
 
 
-def test_texts_whose_ids_change_are_told_by_their_ids(tiny_model: Path) -> None:
-    """As those of OpenAI's files do: quotes, entities and ligatures are put right before."""
+def test_texts_are_compared_by_their_token_ids(tiny_model: Path) -> None:
+    """With OpenAI's preprocessing, quotes, entities and ligatures are fixed first."""
     plain = diptych.load(tiny_model)
     texts = ["a red star", "It\u2019s a star", "a &amp; b", "two  stars"]
     assert outdated.texts_tokenized_differently(plain, texts) == set()
@@ -268,7 +270,7 @@ def test_texts_whose_ids_change_are_told_by_their_ids(tiny_model: Path) -> None:
 
 
 def test_texts_of_open_clips_siglip_were_padded_with_0(tiny_model: Path) -> None:
-    """Which a tower that reads both ways sees; its pictures are the same, and so is what it is called."""
+    """A bidirectional tower attends to the padding. Its picture vectors and its fingerprint stay the same."""
     plain = diptych.load(tiny_model)
     text = replace(plain.config.text, causal=False, pad_id=1)
     config, reading = replace(plain.config, text=text), Reading(("canonicalize",))
@@ -282,7 +284,7 @@ def test_texts_of_open_clips_siglip_were_padded_with_0(tiny_model: Path) -> None
     assert as_read_before(plain.config, reading) == plain.config
 
 
-def test_a_date_that_was_not_understood_is_read_and_no_vector_made(model: PixelModel, tmp_path: Path) -> None:
+def test_a_date_that_was_missed_is_read_without_a_new_vector(model: PixelModel, tmp_path: Path) -> None:
     noise().save(tmp_path / "dated.jpg", exif=exif(changed="2019:05:01 12:30:00"))
     draw(tmp_path / "plain.png", 2)
     for path in tmp_path.iterdir():
@@ -302,7 +304,7 @@ def test_a_date_that_was_not_understood_is_read_and_no_vector_made(model: PixelM
 
 
 def test_vectors_written_by_an_earlier_version(model: PixelModel, tmp_path: Path) -> None:
-    """Taken for the files whose pixels are what they were; the others are embedded."""
+    """Used for the files whose pixels are the same; the others are embedded."""
     import pyarrow
     import pyarrow.parquet
 
@@ -337,7 +339,7 @@ def test_vectors_written_by_an_earlier_version(model: PixelModel, tmp_path: Path
         ({}, True, True, None),
     ],
 )
-def test_what_may_say_more_than_was_understood(
+def test_files_with_metadata_that_was_missed(
     said: dict[str, object], undated: bool, placed: bool, kind: str | None, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.jpg"
