@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from diptych.failures import Failure as Failure
     from diptych.index.bulk import BulkResult as BulkResult
     from diptych.index.bulk import embed_in_bulk as embed_in_bulk
-    from diptych.index.catalog.facts import Rules as Rules
+    from diptych.index.catalog.facts import ScanRules as ScanRules
     from diptych.index.doctor import Finding as Finding
     from diptych.index.doctor import examine as examine
     from diptych.index.local import LocalIndex as LocalIndex
@@ -111,9 +111,9 @@ __all__ = [  # noqa: RUF022
     "Classification", "Calibration", "ClassifiedFiles", "Accuracy", "Confused", "ComparedFiles", "Comparison",
     "Difference", "HeatMap", "Box",
     # Search
-    "open_index", "LocalIndex", "Rules", "UpdateResult", "Counts", "Query", "Term", "Filters", "GeoBox", "GeoCircle",
-    "SearchResult", "Hit", "search_all", "find_duplicates", "Duplicates", "Copy", "embed_in_bulk", "BulkResult",
-    "examine", "Finding",
+    "open_index", "LocalIndex", "ScanRules", "UpdateResult", "Counts", "Query", "Term", "Filters", "GeoBox",
+    "GeoCircle", "SearchResult", "Hit", "search_all", "find_duplicates", "Duplicates", "Copy", "embed_in_bulk",
+    "BulkResult", "examine", "Finding",
     # Evaluation
     "evaluate", "Evaluation", "compare_results", "Interval", "probe", "ProbeResult", "Probe", "Retrieval", "Recall",
     # Training
@@ -155,7 +155,7 @@ _MODULES = {
     "Box": "diptych.scoring.locate",
     "open_index": "diptych.index.local",
     "LocalIndex": "diptych.index.local",
-    "Rules": "diptych.index.catalog.facts",
+    "ScanRules": "diptych.index.catalog.facts",
     "UpdateResult": "diptych.index.update.results",
     "Counts": "diptych.media.items",
     "Query": "diptych.index.search.query",
@@ -229,6 +229,7 @@ _MODULES = {
 
 # Old public name -> new name, until version 0.3.
 _RENAMED = {
+    "Rules": "ScanRules",
     "Embedded": "EmbeddingResult",
     "Found": "SearchResult",
     "IndexFault": "SearchIndexError",

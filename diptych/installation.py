@@ -1,4 +1,4 @@
-"""What this installation of diptych can do, and what it lacks."""
+"""Checks this installation of diptych, or a model: its parts, and what is missing or broken."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diptych.index.doctor import Finding
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
 
-# What the core needs, and then what the extras bring; by the names that pip knows
+# The dependencies of the core and of the extras, by their names on PyPI
 NEEDED = (
     "numpy", "pillow", "openvino", "tokenizers", "safetensors", "pillow-heif", "rawpy", "watchfiles",
 )  # fmt: skip
@@ -27,15 +27,15 @@ OPTIONAL = ("av", "faiss-cpu", "torch", "pyarrow", "transformers")
 
 
 class Installation(NamedTuple):
-    """What is here, as name -> words, and what is wrong with it."""
+    """Facts, as name -> text, and findings."""
 
     facts: dict[str, str]
     findings: list[Finding]
 
 
 def installation() -> Installation:
-    """Look at the libraries, the engines, the formats that can be read, and the bundled model. PyTorch is looked for
-    and not imported."""
+    """Check the libraries, the engines, the readable formats, and the bundled model. PyTorch is located, not
+    imported."""
     facts = {"diptych": __version__, "python": platform.python_version(), "system": platform.platform()}
     facts |= {name: _version(name) or "not installed" for name in (*NEEDED, *OPTIONAL)}
     facts["sqlite"] = sqlite3.sqlite_version
@@ -43,48 +43,48 @@ def installation() -> Installation:
     for name in NEEDED:
         if _version(name) is None:
             findings.append(Finding(f"{name} is not installed", f"pip install {name}"))
-    for what, look in _LOOKS.items():
+    for name, check in _CHECKS.items():
         try:
-            facts[what] = look()
-        except Exception as error:  # a broken library fails in any way
-            facts[what] = "does not work"
-            said = str(error).partition("\n")[0] or type(error).__name__
-            findings.append(Finding(f"{what}: {said}", "install diptych anew: pip install --force-reinstall diptych"))
+            facts[name] = check()
+        except Exception as error:  # a broken library may raise anything
+            facts[name] = "does not work"
+            message = str(error).partition("\n")[0] or type(error).__name__
+            findings.append(Finding(f"{name}: {message}", "reinstall it: pip install --force-reinstall diptych"))
     return Installation(facts, findings)
 
 
 def of_model(model: Embedder) -> Installation:
-    """What a model is, what was decided for lack of a word in its files, and which keys in these were passed over. Both
-    towers are read: what is wrong with their weights is a finding."""
+    """Describe a model: its facts, defaults that its files left open, and keys of its files that were ignored. Both
+    towers are run: invalid weights are findings."""
     spec, findings = model.preprocessing, []
     facts = {"model": model.source, "vectors": f"{model.dim} dimensions", "engine": model.engine.describe()}
     facts["pictures"] = (
-        f"{spec.size_px} px, {spec.interpolation}, {spec.mode}, mean {_few(spec.mean)}, std {_few(spec.std)}"
+        f"{spec.size_px} px, {spec.interpolation}, {spec.mode}, mean {_numbers(spec.mean)}, std {_numbers(spec.std)}"
     )
     if model.tokenizer is None:
         facts["texts"] = "no tokenizer.json"
     else:
         facts["texts"] = f"{model.config.text.context} tokens of {model.config.text.vocab_size:,}"
-    looks: tuple[Callable[[], object], ...] = (
+    checks: tuple[Callable[[], object], ...] = (
         lambda: model.embed_pixels(np.zeros((1, spec.size_px, spec.size_px, 3), np.uint8)),
         lambda: model.tokenizer and model.embed_texts(["a picture"]),
         lambda: facts.update(scale=f"{model.scale:.4g}"),
     )
-    for look in looks:
+    for check in checks:
         try:
-            look()
+            check()
         except DiptychError as error:
             findings.append(
-                Finding(format_message(error.problem), format_message(error.remedy) or "take another copy of the model")
+                Finding(format_message(error.problem), format_message(error.remedy) or "get another copy of the model")
             )
     facts |= {f"note {number}": note for number, note in enumerate(model.notes, start=1)}
     for file in dict.fromkeys(key.partition(": ")[0] for key in model.ignored_keys):
         keys = [key.partition(": ")[2] for key in model.ignored_keys if key.startswith(f"{file}: ")]
-        facts[f"passed over in {file}"] = ", ".join(keys)
+        facts[f"ignored in {file}"] = ", ".join(keys)
     return Installation(facts, findings)
 
 
-def _few(values: Sequence[float]) -> str:
+def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:.3g}" for value in values)
 
 
@@ -100,11 +100,11 @@ def _engines() -> str:
 
     names = [name for name in ("openvino", "pytorch") if is_installed(name)]
     if not names:
-        raise ImportError("neither OpenVINO nor PyTorch is here, so nothing runs a model")
+        raise ImportError("neither OpenVINO nor PyTorch is installed, so no model can run")
     if not is_installed("pytorch"):
-        without = ", which it alone would use" if has_gpu() else ""
-        return f"{names[0]}; PyTorch is not installed{without}: pip install 'diptych[{EXTRAS['torch']}]'"
-    return f"{', '.join(names)}; {'a GPU seems to be here' if has_gpu() else 'no GPU for PyTorch'}"
+        missing = ", and is needed for the GPU" if has_gpu() else ""
+        return f"{names[0]}; PyTorch is not installed{missing}: pip install 'diptych[{EXTRAS['torch']}]'"
+    return f"{', '.join(names)}; {'a GPU was found' if has_gpu() else 'no GPU for PyTorch'}"
 
 
 def _bfloat16() -> str:
@@ -112,8 +112,8 @@ def _bfloat16() -> str:
     from diptych.engines.openvino import has_bfloat16
 
     if not allows_bfloat16():
-        return f"switched off by {SWITCH}: float32 in its place"
-    return "used, for this processor has it" if has_bfloat16() else "this processor has none: float32 in its place"
+        return f"switched off by {SWITCH}: float32 is used"
+    return "used" if has_bfloat16() else "not supported by this CPU: float32 is used"
 
 
 def _formats() -> str:
@@ -123,14 +123,14 @@ def _formats() -> str:
     return ", ".join(found + [name.upper() for name in ("webp", "avif") if features.check(name)])
 
 
-def _brought(module: str, without: str, says: Callable[[object], str]) -> Callable[[], str]:
-    """What an extra adds; `without` is said where it is not installed."""
-    look = _works(module, says)
-    return lambda: look() if is_here(module) else f"{without}: pip install 'diptych[{EXTRAS[module]}]'"
+def _optional(module: str, missing: str, describe: Callable[[object], str]) -> Callable[[], str]:
+    """A check of an extra's library; `missing` is reported if it is not installed."""
+    check = _import(module, describe)
+    return lambda: check() if is_here(module) else f"{missing}: pip install 'diptych[{EXTRAS[module]}]'"
 
 
-def _works(module: str, says: Callable[[object], str]) -> Callable[[], str]:
-    return lambda: says(importlib.import_module(module))
+def _import(module: str, describe: Callable[[object], str]) -> Callable[[], str]:
+    return lambda: describe(importlib.import_module(module))
 
 
 def _bundled_model() -> str:
@@ -141,20 +141,20 @@ def _bundled_model() -> str:
     return f"{model.dim} dimensions, {model.preprocessing.size_px} px, {model.engine.describe()}"
 
 
-_LOOKS: dict[str, Callable[[], str]] = {
+_CHECKS: dict[str, Callable[[], str]] = {
     "engines": _engines,
     "bfloat16": _bfloat16,
     "pictures": _formats,
-    "HEIC": _works("pillow_heif", lambda heif: f"libheif {heif.libheif_version()}"),  # type: ignore[attr-defined]
-    "RAW": _works("rawpy", lambda raw: "LibRaw " + ".".join(map(str, raw.libraw_version))),  # type: ignore[attr-defined]
-    "video": _brought(
+    "HEIC": _import("pillow_heif", lambda heif: f"libheif {heif.libheif_version()}"),  # type: ignore[attr-defined]
+    "RAW": _import("rawpy", lambda raw: "LibRaw " + ".".join(map(str, raw.libraw_version))),  # type: ignore[attr-defined]
+    "video": _optional(
         "av",
-        "left out, for PyAV is not installed",
+        "left out: PyAV is not installed",
         lambda av: f"FFmpeg's libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}",  # type: ignore[attr-defined]
     ),
-    "search": _brought(
+    "search": _optional(
         "faiss",
-        "all is read exactly; FAISS makes searches of over 100,000 pictures faster",
+        "exact; FAISS makes searches of over 100,000 pictures faster",
         lambda faiss: f"FAISS for {faiss.get_compile_options().strip()}",  # type: ignore[attr-defined]
     ),
     "bundled model": _bundled_model,

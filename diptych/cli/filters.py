@@ -1,4 +1,4 @@
-"""The options that say which files may be found."""
+"""Options that filter files by date, location, camera, path, size and kind."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def filter_options(command: Command) -> Command:
 
 
 def filters_of(options: Mapping[str, Any]) -> Filters:
-    """What the options ask for. Raises UsageError."""
+    """The filters that the options set. Raises UsageError."""
     from diptych.index.search.filters import Filters
     from diptych.index.search.geography import GeoBox, GeoCircle
 
@@ -64,7 +64,7 @@ def filters_of(options: Mapping[str, Any]) -> Filters:
 
 
 def _numbers(name: str, text: str | None, make: Callable[..., Area], wanted: str) -> Area | None:
-    """An area from its numbers, separated by commas. Raises FilterError."""
+    """An area from comma-separated numbers. Raises FilterError."""
     if text is None:
         return None
     try:

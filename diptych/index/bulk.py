@@ -1,7 +1,8 @@
-"""Vectors in bulk: npy shards with Parquet tables of their rows, for other programs, and for `diptych index --vectors`.
+"""Embeds many pictures into npy shards, with Parquet tables of their rows, for other programs and `diptych index
+--vectors`.
 
-A job is cut into shards by its list of inputs, which is known before it begins. A shard that is whole is never made
-again, so a job that is cut off goes on where it was.
+A job is divided into shards by its list of inputs, which is complete before it starts. A complete shard is never made
+again, so an interrupted job resumes.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ from diptych.versions import READING, TOKENIZING
 SHARD_SIZE = 10_000
 JOB, LOCK = "job.json", ".lock"
 _BATCH = 32
-_DATA_FILES = ("*.tar", "*.parquet", "dataset_info.json")  # what makes a folder a data set and not an album
+_DATA_FILES = ("*.tar", "*.parquet", "dataset_info.json")  # a folder with one of these is a data set
 
 
 class Input(NamedTuple):
-    """A picture that was read: its `path` (or key, in a data set), pixels of the tower's size, or why it has none, its
-    captions, and its own size in pixels where that is known."""
+    """A picture that was read: its `path` (or key, in a data set), its pixels at the tower's size or why it has none,
+    its captions, and its own size in pixels if known."""
 
     path: str
     pixels: np.ndarray | Failure
@@ -56,15 +57,15 @@ class Input(NamedTuple):
 
 
 class Inputs(Protocol):
-    """What a job embeds: names in an order that stays, and the pictures of a stretch of them, in any order; `links` is
-    how many were not followed, `skipped` what is no pair, by reason."""
+    """The inputs of a job: names in a fixed order, and the pictures of a range of them, in any order. `links` counts
+    links that were not followed, `skipped` samples that are not pairs, by reason."""
 
     names: list[str]
     links: int
     skipped: dict[str, int]
 
     def read(self, start: int, stop: int) -> Iterator[Input]:
-        """Those from `start` up to `stop`."""
+        """The inputs from `start` up to `stop`."""
         ...
 
 
@@ -97,16 +98,18 @@ def embed_in_bulk(
 
     `source` is a folder of pictures, or pairs as `diptych.train` takes them. 00000.npy is (rows, dim) of `dtype`, unit
     length; 00000.parquet has a row for each with `path`, `caption`, `width` and `height`, and the model's name and
-    fingerprint in its metadata; 00000.json names what could not be read. A job that was cut off goes on when it is
-    called again. What links lead out of a folder of pictures to is left out but with `follow_links`; pairs whose
-    picture lies outside of the folder of pairs, but with `allow_outside`. `progress` is told (done, total) in pictures.
-    Raises DataError where `out` holds another job, and IndexBusyError where another process is at this one.
+    fingerprint in its metadata; 00000.json lists the inputs that could not be read. Called again, an interrupted job
+    resumes. Links out of a folder of pictures are followed only with `follow_links`; pairs whose picture is outside the
+    folder of pairs are read only with `allow_outside`. `progress` gets (done, total) in pictures. Raises DataError if
+    `out` contains another job, IndexBusyError if another process runs this one.
     """
     require("the table beside the vectors", "pyarrow")
     inputs = open_inputs(source, model.preprocessing, follow_links=follow_links, allow_outside=allow_outside)
     folder = Path(out)
     if not inputs.names:
-        raise DataError(f"{source} holds no pictures; wanted a folder of them, or pairs as `diptych train` reads them.")
+        raise DataError(
+            f"{source} contains no pictures; wanted a folder of them, or pairs as `diptych train` reads them."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     _check_job(folder, model, inputs.names, shard_size, dtype)
     with locked(folder / LOCK, does=f"is writing to {folder}", remedy="Wait for it, or name another folder."):
@@ -128,39 +131,39 @@ def _written(
         if shard.is_whole():
             written.found += 1
         else:
-            read = _told(inputs.read(start, stop), lambda done, start=start: progress(start + done, total))
+            read = _reporting(inputs.read(start, stop), lambda done, start=start: progress(start + done, total))
             shard.write(list(_embedded(model, read)), order=inputs.names[start:stop])
         shard.count(written)
         progress(stop, total)
     return written
 
 
-def _told(inputs: Iterator[Input], tell: Callable[[int], None]) -> Iterator[Input]:
+def _reporting(inputs: Iterator[Input], on_progress: Callable[[int], None]) -> Iterator[Input]:
     for done, each in enumerate(inputs, start=1):
         yield each
-        tell(done)
+        on_progress(done)
 
 
 def _check_job(folder: Path, model: Embedder, names: Sequence[str], shard_size: int, dtype: str) -> None:
-    """What makes shards belong together: the same inputs, model and form."""
+    """Raises DataError unless shards in the folder have the same inputs, model and format."""
     listed = hashlib.blake2b("\0".join(names).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     job = {"inputs": listed, "model": model.fingerprint, "shard_size": shard_size, "dtype": dtype}
     job["version of reading"] = [READING, TOKENIZING]
     path = folder / JOB
     if path.is_file():
-        before = _said(path)
+        before = _read_json(path)
         if changed := [key for key, value in job.items() if before.get(key) != value]:
             what = " and ".join(key.replace("_", " ") for key in changed)
-            raise DataError(f"{folder} holds another job: its {what} differ. Name a new folder, or remove this one.")
+            raise DataError(f"{folder} contains another job: its {what} differ. Name a new folder, or remove this one.")
     elif any(each.suffix != ".part" and each.name not in (LOCK, signature(LOCK)) for each in folder.iterdir()):
-        raise DataError(f"{folder} holds other things and no {JOB}; nothing was written. Name a new folder.")
+        raise DataError(f"{folder} contains other files and no {JOB}; nothing was written. Name a new folder.")
     else:
-        _replaced(path, lambda part: part.write_text(json.dumps(job), "utf-8"))
+        _write_atomically(path, lambda part: part.write_text(json.dumps(job), "utf-8"))
 
 
-class _Row(NamedTuple):
-    """A picture with its vector and its captions' vectors, (captions, dim). Its pixels are gone: a shard of them would
-    take more than a gigabyte."""
+class _EmbeddedRow(NamedTuple):
+    """A picture's vector and its captions' vectors, (captions, dim). Its pixels are freed: a shard of them would take
+    more than a gigabyte."""
 
     path: str
     captions: Sequence[str]
@@ -170,8 +173,8 @@ class _Row(NamedTuple):
     texts: np.ndarray
 
 
-def _embedded(model: Embedder, inputs: Iterator[Input]) -> Iterator[_Row | Input]:
-    """Rows, and inputs that failed; a batch at a time."""
+def _embedded(model: Embedder, inputs: Iterator[Input]) -> Iterator[_EmbeddedRow | Input]:
+    """Rows, and inputs that failed, batch by batch."""
     while batch := list(islice(inputs, _BATCH)):
         good = [each for each in batch if not isinstance(each.pixels, Failure)]
         vectors = model.embed_pixels(np.stack([each.pixels for each in good])) if good else ()  # type: ignore[arg-type]
@@ -180,13 +183,13 @@ def _embedded(model: Embedder, inputs: Iterator[Input]) -> Iterator[_Row | Input
         ends = np.cumsum([len(each.captions) for each in good])
         for each, vector, end in zip(good, vectors, ends, strict=True):
             own = texts[end - len(each.captions) : end]
-            yield _Row(each.path, each.captions, each.width, each.height, vector, own)
+            yield _EmbeddedRow(each.path, each.captions, each.width, each.height, vector, own)
         yield from (each for each in batch if isinstance(each.pixels, Failure))
 
 
 @dataclass(frozen=True)
 class _Shard:
-    """Files of one name: the .json is written last, and stands for the whole."""
+    """Files with one name. The .json file is written last and marks the shard as complete."""
 
     folder: Path
     name: str
@@ -198,18 +201,20 @@ class _Shard:
 
     def count(self, written: BulkResult) -> None:
         path = self.folder / f"{self.name}.json"
-        said = _said(path)
+        record = _read_json(path)
         try:
             written.shards += 1
-            written.rows += int(said["rows"])
-            written.texts += int(said["texts"])
-            written.failures |= {key: Failure(*map(str, why)) for key, why in said["failures"].items()}
+            written.rows += int(record["rows"])
+            written.texts += int(record["texts"])
+            written.failures |= {key: Failure(*map(str, why)) for key, why in record["failures"].items()}
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise DataError(f"{path} is damaged ({error!r:.100}); remove it, and the same command goes on.") from error
+            raise DataError(f"{path} is damaged ({error!r:.100}); remove it, and the same command resumes.") from error
 
-    def write(self, embedded: list[_Row | Input], *, order: Sequence[str]) -> None:
-        place = {name: at for at, name in enumerate(order)}
-        rows = sorted((each for each in embedded if isinstance(each, _Row)), key=lambda row: place[row.path])
+    def write(self, embedded: list[_EmbeddedRow | Input], *, order: Sequence[str]) -> None:
+        row_position = {name: at for at, name in enumerate(order)}
+        rows = sorted(
+            (each for each in embedded if isinstance(each, _EmbeddedRow)), key=lambda row: row_position[row.path]
+        )
         failures = {each.path: each.pixels for each in embedded if isinstance(each, Input)}
         empty = np.empty((0, self.model.dim), np.float32)
         columns = {
@@ -221,47 +226,51 @@ class _Shard:
         self._table(self.folder, np.stack([row.vector for row in rows]) if rows else empty, columns)
         texts = np.concatenate([row.texts for row in rows]) if rows else empty
         if len(texts):
-            said = [(each.path, caption) for each in rows for caption in each.captions]
-            columns = {"path": [path for path, _ in said], "text": [caption for _, caption in said]}
+            captions = [(each.path, caption) for each in rows for caption in each.captions]
+            columns = {"path": [path for path, _ in captions], "text": [caption for _, caption in captions]}
             self._table(self.folder / "texts", texts, columns)
         summary = {"rows": len(rows), "texts": len(texts), "failures": failures}
-        _replaced(self.folder / f"{self.name}.json", lambda path: path.write_text(json.dumps(summary), "utf-8"))
+        _write_atomically(self.folder / f"{self.name}.json", lambda path: path.write_text(json.dumps(summary), "utf-8"))
 
     def _table(self, folder: Path, vectors: np.ndarray, columns: dict[str, list[Any]]) -> None:
         import pyarrow
         import pyarrow.parquet
 
         subfolder(folder)
-        said = {MODEL_KEY: str(self.model.source), FINGERPRINT_KEY: self.model.fingerprint, READING_KEY: str(READING)}
-        columns = {name: [_text(value) for value in values] for name, values in columns.items()}
-        table = pyarrow.table(columns).replace_schema_metadata(said)
-        _replaced(folder / f"{self.name}.npy", lambda path: _save(path, vectors.astype(self.dtype)))
-        _replaced(folder / f"{self.name}.parquet", lambda path: pyarrow.parquet.write_table(table, path))
+        metadata = {
+            MODEL_KEY: str(self.model.source),
+            FINGERPRINT_KEY: self.model.fingerprint,
+            READING_KEY: str(READING),
+        }
+        columns = {name: [_parquet_text(value) for value in values] for name, values in columns.items()}
+        table = pyarrow.table(columns).replace_schema_metadata(metadata)
+        _write_atomically(folder / f"{self.name}.npy", lambda path: _save(path, vectors.astype(self.dtype)))
+        _write_atomically(folder / f"{self.name}.parquet", lambda path: pyarrow.parquet.write_table(table, path))
 
 
-def _text(value: Any) -> Any:
-    """Parquet holds Unicode alone: the stray bytes of a file's name come as \\udc80 to \\udcff."""
+def _parquet_text(value: Any) -> Any:
+    """Parquet stores Unicode only: stray bytes of a file's name become \\udc80 to \\udcff."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-def _said(path: Path) -> dict[str, Any]:
-    """What an earlier run left of itself. DataError where it is something else."""
+def _read_json(path: Path) -> dict[str, Any]:
+    """The JSON object that an earlier run wrote. Raises DataError if it is not one."""
     try:
-        said = parse_json(read_file(path))
+        record = parse_json(read_file(path))
     except JSONError as error:
         raise DataError(f"{path} is damaged ({error}). Name a new folder, or remove this one.") from error
-    if not isinstance(said, dict):
-        raise DataError(f"{path} is damaged (it holds no object). Name a new folder, or remove this one.")
-    return said
+    if not isinstance(record, dict):
+        raise DataError(f"{path} is damaged (it is not an object). Name a new folder, or remove this one.")
+    return record
 
 
 def _save(path: Path, vectors: np.ndarray) -> None:
-    with path.open("wb") as file:  # given a name, numpy would add an ending
+    with path.open("wb") as file:  # given a name, numpy would append .npy
         np.save(file, vectors)
 
 
-def _replaced(path: Path, write: Callable[[Path], object]) -> None:
-    """The file appears whole or not at all."""
+def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """The file appears complete or not at all."""
     with atomic_write(path) as part:
         write(part)
 
@@ -269,16 +278,16 @@ def _replaced(path: Path, write: Callable[[Path], object]) -> None:
 def open_inputs(
     source: str | os.PathLike[str], spec: Preprocess, *, follow_links: bool = False, allow_outside: bool = False
 ) -> Inputs:
-    """A folder of pictures, or pairs. Raises DataError or OSError where there is neither."""
-    place = Path(source)
-    if place.is_dir() and not any(next(place.glob(pattern), None) for pattern in _DATA_FILES):
-        return _Album(place, spec, follow_links)
-    found = open_source(source if isinstance(source, str) else place, allow_outside=allow_outside)
-    return _Pairs(indexed(found), spec)
+    """A folder of pictures, or pairs. Raises DataError or OSError if it is neither."""
+    path = Path(source)
+    if path.is_dir() and not any(next(path.glob(pattern), None) for pattern in _DATA_FILES):
+        return _FolderInputs(path, spec, follow_links)
+    found = open_source(source if isinstance(source, str) else path, allow_outside=allow_outside)
+    return _PairInputs(indexed(found), spec)
 
 
-class _Album:
-    """The pictures of a folder, read as the index reads them."""
+class _FolderInputs:
+    """The pictures of a folder, read as an index reads them."""
 
     def __init__(self, folder: Path, spec: Preprocess, follow_links: bool):
         self._folder, self._spec, self._follow_links = folder, spec, follow_links
@@ -293,13 +302,13 @@ class _Album:
                 details, parts = contents.details, contents.parts
                 pixels = next((part.pixels for part in parts if part.pixels is not None), None)
                 captions = [part.text for part in parts if part.text]
-                failure = contents.failure or Failure("no pictures", f"{contents.file.path}: it holds no picture.")
-                seen = failure if pixels is None else pixels
-                yield Input(contents.file.path, seen, captions, details.width, details.height)
+                failure = contents.failure or Failure("no pictures", f"{contents.file.path}: it contains no picture.")
+                pixels_or_failure = failure if pixels is None else pixels
+                yield Input(contents.file.path, pixels_or_failure, captions, details.width, details.height)
 
 
-class _Pairs:
-    """The samples of a data set, decoded on a thread a core."""
+class _PairInputs:
+    """The samples of a data set, decoded on one thread per core."""
 
     def __init__(self, source: Source, spec: Preprocess):
         self._source, self._spec = source, spec

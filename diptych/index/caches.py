@@ -1,8 +1,9 @@
-"""The caches beside the catalog: one approximate search index a modality, made of its vectors and made again at will.
+"""The vector caches beside the catalog: one nearest-neighbour index per modality, derived from the catalog's vectors
+and rebuilt at will.
 
-A cache carries the catalog's stamp of the moment at which it was written, and the catalog notes it. Where the stamp is
-no longer the catalog's, the ids tell what has come and gone since, for none is ever given twice and none changes its
-vector. Where a cache is missing, damaged, or not the one that this catalog noted, it is built anew.
+A cache carries the catalog's stamp of the time at which it was written, and the catalog records that stamp. If the
+catalog's stamp has changed since, comparing ids finds the added and removed items, because an id is never reused and
+its vector never changes. A cache that is missing, damaged or not the recorded one is built again.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _SLACK_ROWS = 10_000  # deleted rows may stay in a cache until `VectorIndex.need
 
 
 class RebuildingIndex:
-    """A cache that is built anew where its use finds it damaged: not all of it is read when it is opened."""
+    """A cache that is built again when its use finds damage, because opening it does not read all of it."""
 
     def __init__(self, nearest: VectorIndex, rebuild: Callable[[], VectorIndex]):
         self._nearest, self._rebuild = nearest, rebuild
@@ -49,24 +50,24 @@ class RebuildingIndex:
 
     @property
     def kind(self) -> str:
-        """Of what kind the search is: "exact" or "approximate"."""
+        """ "exact" or "approximate"."""
         return self._nearest.kind
 
     @property
     def recall(self) -> float:
-        """The share of the true ten nearest that is found, measured on the index's own vectors."""
+        """The share of the exact ten nearest that the search finds, measured on the index's own vectors."""
         return self._nearest.recall
 
     def search(self, query: np.ndarray, k: int, *, allowed_ids: np.ndarray | None = None) -> Neighbours:
-        """As `Nearest.search`."""
+        """As `VectorIndex.search`."""
         return self._with_retry(lambda nearest: nearest.search(query, k, allowed_ids=allowed_ids))
 
     def sample(self, count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """As `Nearest.sample`."""
+        """As `VectorIndex.sample`."""
         return self._with_retry(lambda nearest: nearest.sample(count, seed=seed))
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
-        """As `Nearest.vectors`."""
+        """As `VectorIndex.vectors`."""
         return self._with_retry(lambda nearest: nearest.vectors(ids))
 
     def _with_retry(self, use: Callable[[VectorIndex], T]) -> T:
@@ -79,7 +80,7 @@ class RebuildingIndex:
 
 
 def directory_of(index_dir: Path, modality: Modality) -> IndexDirectory:
-    """Where a modality's cache is."""
+    """The directory of a modality's cache."""
     return IndexDirectory(index_dir).directory(_name(modality))
 
 
@@ -88,7 +89,7 @@ def _name(modality: Modality) -> str:
 
 
 class _Wanted(NamedTuple):
-    """What a modality's cache must fit: the catalog's stamp of now and the one that it noted last, the dimension of its
+    """What a modality's cache must match: the catalog's current stamp and the last recorded one, the dimension of its
     vectors and the number of its items."""
 
     modality: Modality
@@ -99,7 +100,7 @@ class _Wanted(NamedTuple):
 
     @classmethod
     def by(cls, facts: Mapping[str, Any], modality: Modality, count: Callable[[], int]) -> _Wanted:
-        """As the facts of a catalog have it."""
+        """From the facts of a catalog."""
         return cls(modality, stamp_of(facts, modality), facts.get(f"cached.{modality}"), facts["dim"], count)
 
 
@@ -108,10 +109,10 @@ def _wanted(catalog: Catalog, modality: Modality) -> _Wanted:
 
 
 def opened(catalog: Catalog, index_dir: Path, modality: Modality) -> VectorIndex:
-    """The cache as it should be: opened, brought up to date, or built.
+    """The cache of a modality, up to date: opened, extended or built.
 
-    While another process updates the index, its last cache is used as it is. Where nothing can be written, a cache is
-    built in a temporary folder and goes with the program.
+    While another process updates the index, its last cache is used as it is. If the index directory is not writable,
+    the cache is built in a temporary folder and deleted with the process.
     """
     directory, wanted = directory_of(index_dir, modality), _wanted(catalog, modality)
     if nearest := _open_valid(directory, wanted.stamp, wanted):
@@ -129,7 +130,8 @@ def opened(catalog: Catalog, index_dir: Path, modality: Modality) -> VectorIndex
 
 
 def rebuilt(catalog: Catalog, index_dir: Path, modality: Modality) -> VectorIndex:
-    """The cache made anew, whatever is there; in a temporary folder where it cannot be written or another updates."""
+    """The cache, built again; in a temporary folder if the index directory is not writable or another process updates
+    it."""
     try:
         with locked(index_dir / LOCK):
             discard(index_dir, modality)
@@ -141,8 +143,8 @@ def rebuilt(catalog: Catalog, index_dir: Path, modality: Modality) -> VectorInde
 def refresh(
     catalog: Catalog, index_dir: Path, facts: Mapping[str, Any], counts: Counts, *, on_build: Progress | None = None
 ) -> None:
-    """Bring the caches of all modalities up to date with a catalog of these facts and counts. The lock is held by the
-    caller."""
+    """Bring the caches of all modalities up to date with a catalog of these facts and counts. The caller holds the
+    lock."""
     for modality in MODALITIES:
         number = counts.pictures if modality == "picture" else counts.texts
         if number or IndexDirectory(index_dir).status(_name(modality)) is not None:
@@ -150,7 +152,7 @@ def refresh(
 
 
 def fault(catalog: Catalog, index_dir: Path, modality: Modality) -> str | None:
-    """What is wrong with a cache; None where it is whole and up to date."""
+    """What is wrong with a cache; None if it is valid and up to date."""
     from diptych.vectors.nearest import VectorIndex
 
     try:
@@ -161,12 +163,12 @@ def fault(catalog: Catalog, index_dir: Path, modality: Modality) -> str | None:
 
 
 def discard(index_dir: Path, modality: Modality) -> None:
-    """Remove a cache, or whatever lies in its place."""
+    """Remove a cache, or anything else of its name."""
     IndexDirectory(index_dir).remove_all(_name(modality))
 
 
 def fingerprint_of(index_dir: Path, modality: Modality) -> str | None:
-    """Whose vectors a cache was made of; None where there is none that says so."""
+    """The fingerprint of the model whose vectors a cache contains; None if there is no readable cache."""
     from diptych.vectors.vector_files import VectorFilesHeader
 
     try:
@@ -176,8 +178,8 @@ def fingerprint_of(index_dir: Path, modality: Modality) -> str | None:
 
 
 def _open_valid(directory: IndexDirectory, stamp: str, wanted: _Wanted) -> VectorIndex | None:
-    """The cache in a directory if it is whole, carries this stamp, and is no larger than one of this catalog can be:
-    what it claims takes time and memory before anything shows that it is not true."""
+    """The cache in a directory if it is valid, carries this stamp, and is no larger than this catalog's can be: a
+    header that claims too much would cost time and memory before it is refuted."""
     from diptych.vectors.nearest import VectorIndex
     from diptych.vectors.vector_files import VectorFilesHeader
 
@@ -202,9 +204,9 @@ def _renewed(catalog: Catalog, index_dir: Path, wanted: _Wanted, on_build: Progr
 
 
 def _extended(catalog: Catalog, directory: IndexDirectory, wanted: _Wanted) -> VectorIndex | None:
-    """The last cache with what came and without what went; None where building is the better way, or the only one.
+    """The recorded cache with new items added and old ones removed; None if it has to be built.
 
-    Until the last step it keeps its old stamp: wherever this ends, the ids say again what is missing.
+    Until the last step it keeps its old stamp, so that after an interruption the ids show again what is missing.
     """
 
     nearest = _open_valid(directory, wanted.recorded_stamp, wanted) if wanted.recorded_stamp else None
@@ -220,7 +222,7 @@ def _extended(catalog: Catalog, directory: IndexDirectory, wanted: _Wanted) -> V
         for start in range(0, len(added), BLOCK):
             some = added[start : start + BLOCK]
             nearest.add(some, catalog.vectors_of(some), stamp=wanted.recorded_stamp)
-    except VectorFilesError:  # a file of it is another's as well, and is not written to
+    except VectorFilesError:  # one of its files is hard-linked elsewhere, so it is not written to
         return None
     if nearest.needs_rebuild:
         return None
@@ -239,7 +241,7 @@ def _built(
     def on_progress(rows: int) -> None:
         nonlocal done
         done += rows
-        if on_build and total * wanted.dim > BUILD_PASSES * EXACT_UP_TO:  # a smaller one takes no time
+        if on_build and total * wanted.dim > BUILD_PASSES * EXACT_UP_TO:  # smaller ones are built at once
             on_build(done, total)
 
     vectors = catalog.vectors(wanted.modality)

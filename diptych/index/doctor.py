@@ -27,7 +27,7 @@ from diptych.index import caches
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.catalog.recovery import facts_of, move_damaged_aside, recover, remove
 from diptych.index.catalog.schema import FORMAT, MODALITIES
-from diptych.index.catalog.validation import are_unit, sound_vector
+from diptych.index.catalog.validation import are_unit, valid_vector
 from diptych.index.local import open_index
 from diptych.index.model import next_facts
 from diptych.storage.journals import COMPANIONS
@@ -235,11 +235,11 @@ def _follows_links(index: LocalIndex) -> bool:
 def _check_rows(index: LocalIndex, repair: bool) -> Iterator[Finding]:
     catalog, again = index.catalog, "`diptych index FOLDER` embeds their files again"
     drops: MessageParts = "they are dropped" if repair else [_REPAIR, " drops them"]
-    if unsound := catalog.unsound():
+    if invalid := catalog.invalid_files():
         if repair:
-            catalog.forget(unsound)
-        some = ", ".join(list(unsound.values())[:_MAX_NAMED]) + (", ..." if len(unsound) > _MAX_NAMED else "")
-        problem = f"{len(unsound):,} entries of the catalog are not files of {index.root}: {some}"
+            catalog.forget(invalid)
+        some = ", ".join(list(invalid.values())[:_MAX_NAMED]) + (", ..." if len(invalid) > _MAX_NAMED else "")
+        problem = f"{len(invalid):,} entries of the catalog are not files of {index.root}: {some}"
         yield Finding(problem, drops, repair)
     if orphan_count := catalog.rows("SELECT count(*) FROM items WHERE file NOT IN (SELECT id FROM files)")[0][0]:
         if repair:
@@ -262,12 +262,12 @@ def _check_rows(index: LocalIndex, repair: bool) -> Iterator[Finding]:
 def _files_of_bad_vectors(catalog: Catalog) -> list[int]:
     dim = catalog.dim
     bad_files = {file for (file,) in catalog.rows(
-        f"SELECT file FROM items WHERE typeof(file) = 'integer' AND (NOT ({sound_vector(dim)}) "
+        f"SELECT file FROM items WHERE typeof(file) = 'integer' AND (NOT ({valid_vector(dim)}) "
         "OR modality NOT IN ('picture', 'text'))",
     )}  # fmt: skip
     last = 0
     while rows := catalog.rows(
-        f"SELECT id, file, vector FROM items WHERE id > ? AND typeof(file) = 'integer' AND {sound_vector(dim)} "
+        f"SELECT id, file, vector FROM items WHERE id > ? AND typeof(file) = 'integer' AND {valid_vector(dim)} "
         "ORDER BY id LIMIT 8192", (last,),
     ):  # fmt: skip
         last = rows[-1][0]

@@ -14,9 +14,9 @@ from diptych import __version__
 from diptych.errors import IndexDamagedError, IndexDirectoryError, MessageParts, warn
 from diptych.index import caches
 from diptych.index.catalog.catalog import Catalog, Counts
-from diptych.index.catalog.facts import GivenRules, Rules
+from diptych.index.catalog.facts import GivenRules, ScanRules
 from diptych.index.catalog.recovery import remove
-from diptych.index.roots import CATALOG, PLACE
+from diptych.index.roots import CATALOG, INDEX_DIR_NAME
 from diptych.index.trust.identity import Facts
 from diptych.index.trust.trust import Trust
 from diptych.media.items import Modality
@@ -50,11 +50,11 @@ class IndexFolder:
         notice: Callable[[MessageParts], None] = warn,
     ):
         self.root = Path(os.path.abspath(os.fsdecode(folder)))
-        self.index_dir = self.root / PLACE if index is None else Path(os.path.abspath(os.fsdecode(index)))
+        self.index_dir = self.root / INDEX_DIR_NAME if index is None else Path(os.path.abspath(os.fsdecode(index)))
         self.subfolder, self.folder = subfolder, self.root / subfolder
         self.given = GivenRules(exclude if exclude is None else tuple(exclude), hidden, follow_links)
         self.directory = IndexDirectory(self.index_dir)
-        self.is_apart = self.index_dir != self.root / PLACE
+        self.is_apart = self.index_dir != self.root / INDEX_DIR_NAME
         self.trust = Trust(self.directory, is_apart=self.is_apart, accept=trust, notice=notice)
         self._catalog: Catalog | None = None
         self._opened: tuple[int, int] | None = None  # device and inode of its file
@@ -214,14 +214,14 @@ class IndexFolder:
         return catalog.facts() if catalog else {}
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> ScanRules:
         """The rules of what is left out: as given, else as the last update stored them."""
-        return self.given.over(self.stored_rules if None in self.given else Rules())
+        return self.given.over(self.stored_rules if None in self.given else ScanRules())
 
     @property
-    def stored_rules(self) -> Rules:
+    def stored_rules(self) -> ScanRules:
         """The rules of the last update; nothing is left out before the first."""
-        return Rules.of(self.facts(), is_trusted=self.trust.is_trusted)
+        return ScanRules.of(self.facts(), is_trusted=self.trust.is_trusted)
 
 
 def locked_directory(

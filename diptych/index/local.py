@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from diptych.deprecation import RenamedAttribute, renamed_arguments
 from diptych.errors import IndexDirectoryError, IndexModelError, MessageParts, Setting, warn
 from diptych.index.catalog.catalog import Catalog, Counts
-from diptych.index.catalog.facts import Rules
+from diptych.index.catalog.facts import ScanRules
 from diptych.index.folder import IndexFolder, locked_directory
 from diptych.index.model import IndexModel, check_fits, check_root, display_name, source_of, trusted_model_name
-from diptych.index.roots import PLACE, root_of
+from diptych.index.roots import INDEX_DIR_NAME, find_root
 from diptych.index.search.search import in_one, search_all
 from diptych.index.update.results import Progress, UpdateResult
 from diptych.index.update.update import update
@@ -58,7 +58,7 @@ def open_index(
     """
     os.scandir(folder).close()
     path = Path(os.path.abspath(os.fsdecode(folder)))
-    root, subfolder = root_of(path, None if index is None else Path(os.path.abspath(os.fsdecode(index))))
+    root, subfolder = find_root(path, None if index is None else Path(os.path.abspath(os.fsdecode(index))))
     rules = {"exclude": exclude, "hidden": hidden, "follow_links": follow_links}
     settings: dict[str, Any] = {"model": model, "index": index, "open_model": open_model}
     settings |= {"trust": trust, "notice": notice}
@@ -67,7 +67,11 @@ def open_index(
     if any(rule is not None for rule in rules.values()):
         raise IndexDirectoryError(
             f"{path} is in the index of {root}, whose rules hold for all of its folders.",
-            remedy=[f"Give them for {root}, or make a separate index with ", Setting("index", str(path / PLACE)), "."],
+            remedy=[
+                f"Give them for {root}, or make a separate index with ",
+                Setting("index", str(path / INDEX_DIR_NAME)),
+                ".",
+            ],
         )
     opened = LocalIndex(root, subfolder=subfolder, **settings)
     if opened.on_disk.is_apart:
@@ -164,7 +168,7 @@ class LocalIndex:
         return self.on_disk.damage
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> ScanRules:
         """The rules of what is left out: as given, else as the last update stored them."""
         return self.on_disk.rules
 

@@ -1,4 +1,5 @@
-"""Which index serves a folder: its own, or that of a folder above, so that no second index is made inside the first."""
+"""Finds the index that serves a folder: its own, or that of a folder above, so that no second index is made inside the
+first."""
 
 from __future__ import annotations
 
@@ -9,93 +10,93 @@ from typing import Any, NamedTuple
 
 from diptych.errors import IndexUnsafeError, SearchIndexError
 from diptych.index.catalog.catalog import Catalog
-from diptych.index.catalog.facts import Rules, valid_facts
+from diptych.index.catalog.facts import ScanRules, valid_facts
 from diptych.index.catalog.recovery import facts_of
 from diptych.media.path_patterns import composed, inside
 from diptych.storage.directory import NAME, IndexDirectory
 from diptych.untrusted.links import Inside
 
-PLACE = NAME
+INDEX_DIR_NAME = NAME
 CATALOG = "catalog.sqlite"
 
 
 class Root(NamedTuple):
-    """The folder that an index is of, and what of it is asked for: a folder relative to it, or "" for all."""
+    """The folder that an index covers, and the part of it that is asked for: a folder relative to it, or "" for all."""
 
     path: Path
-    under: str = ""
+    subfolder: str = ""
 
 
-def root_of(folder: Path, place: Path | None) -> Root:
-    """Whose index serves `folder`, both absolute: its own, or that of the nearest folder above whose index covers it.
+def find_root(folder: Path, index_dir: Path | None) -> Root:
+    """The root whose index serves `folder`, both absolute: `folder` itself, or the nearest folder above whose index
+    covers it.
 
-    An index at another `place` serves what lies below the folder that it was made for. An index above counts where it
-    belongs to whoever runs this, to the folder's owner or to root: in a folder that is open to all, such as /tmp,
-    anyone may have left one.
+    An index in another `index_dir` serves the folder that it was made for and everything below. An index above counts
+    only if it belongs to the current user, to the folder's owner or to root: in a folder that is open to all, such as
+    /tmp, anyone may have left one.
     """
-    if place is not None:
-        made_for = Path(str(_facts(place).get("root", folder)))
-        under = _under(made_for, place, folder) if made_for in folder.parents else None
-        return Root(folder) if under is None else Root(made_for, under)
-    if _is_index(folder / PLACE):
+    if index_dir is not None:
+        made_for = Path(str(_facts(index_dir).get("root", folder)))
+        subfolder = _subfolder(made_for, index_dir, folder) if made_for in folder.parents else None
+        return Root(folder) if subfolder is None else Root(made_for, subfolder)
+    if _is_index(folder / INDEX_DIR_NAME):
         return Root(folder)
     for above in folder.parents:
-        if _is_ours(above / PLACE, folder) and _is_index(above / PLACE):
-            under = _under(above, above / PLACE, folder)
-            if under is not None:
-                return Root(above, under)
+        if _is_ours(above / INDEX_DIR_NAME, folder) and _is_index(above / INDEX_DIR_NAME):
+            subfolder = _subfolder(above, above / INDEX_DIR_NAME, folder)
+            if subfolder is not None:
+                return Root(above, subfolder)
     return Root(folder)
 
 
-def _is_index(place: Path) -> bool:
-    """Whether there is a catalog; or a link in its place or the index's, of which whoever opens it tells."""
+def _is_index(index_dir: Path) -> bool:
+    """Whether there is a catalog, or a link instead of it, which is an error when the index is opened."""
     try:
-        return bool(IndexDirectory(place).size(CATALOG))
+        return bool(IndexDirectory(index_dir).size(CATALOG))
     except OSError:
         return False
     except IndexUnsafeError:
         return True
 
 
-def _is_ours(place: Path, folder: Path) -> bool:
-    owner = IndexDirectory(place).owner
+def _is_ours(index_dir: Path, folder: Path) -> bool:
+    owner = IndexDirectory(index_dir).owner
     return owner is not None and (not hasattr(os, "geteuid") or owner in (0, os.geteuid(), folder.stat().st_uid))
 
 
-def _facts(place: Path) -> dict[str, Any]:
-    return valid_facts(facts_of(IndexDirectory(place).path / CATALOG))
+def _facts(index_dir: Path) -> dict[str, Any]:
+    return valid_facts(facts_of(IndexDirectory(index_dir).path / CATALOG))
 
 
-def _under(root: Path, place: Path, folder: Path) -> str | None:
-    """A folder relative to the root of an index that knows a file in it, or would go into it; None where it would
-    not."""
+def _subfolder(root: Path, index_dir: Path, folder: Path) -> str | None:
+    """A folder relative to the root of an index that contains, or would contain, files of it; None otherwise."""
     from diptych.media.scan import scan
 
-    under = folder.relative_to(root).as_posix()
-    rules = Rules.of(_facts(place))
-    if not rules.follow_links and Inside(root).leads_out(under):
+    subfolder = folder.relative_to(root).as_posix()
+    rules = ScanRules.of(_facts(index_dir))
+    if not rules.follow_links and Inside(root).leads_out(subfolder):
         return None
-    if _has_files(place, under):
-        return under
-    listed = as_listed(root, under)
+    if _has_files(index_dir, subfolder):
+        return subfolder
+    as_on_disk = with_names_on_disk(root, subfolder)
     rules = scan(root, **rules._asdict())
-    return listed if _has_files(place, listed) or rules.enters(listed) else None
+    return as_on_disk if _has_files(index_dir, as_on_disk) or rules.enters(as_on_disk) else None
 
 
-def _has_files(place: Path, under: str) -> bool:
-    condition, values = inside(under)
+def _has_files(index_dir: Path, subfolder: str) -> bool:
+    condition, values = inside(subfolder)
     try:
-        with Catalog.open(IndexDirectory(place).path / CATALOG, readonly=True) as catalog:
+        with Catalog.open(IndexDirectory(index_dir).path / CATALOG, readonly=True) as catalog:
             return bool(catalog.rows(f"SELECT 1 FROM files WHERE {condition} LIMIT 1", values))
-    except (SearchIndexError, sqlite3.DatabaseError):  # which is told when it is asked
+    except (SearchIndexError, sqlite3.DatabaseError):  # reported when the index is opened
         return False
 
 
-def as_listed(root: Path, under: str) -> str:
-    """A folder below the root with its names as the disk lists them, and so a scan: some file systems open a folder by
-    its name in any case, and with its accents in either form."""
+def with_names_on_disk(root: Path, subfolder: str) -> str:
+    """A folder below the root, spelled as the disk lists it, and so a scan: some file systems ignore case, or the form
+    of accents."""
     names: list[str] = []
-    for name in under.split("/"):
+    for name in subfolder.split("/"):
         try:
             there = os.listdir(root.joinpath(*names))
         except OSError:

@@ -1,4 +1,4 @@
-"""An index that follows its folder: an update whenever something in it has changed."""
+"""Keeps an index up to date while its folder changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
     from diptych.index.update.results import Progress, UpdateResult
 
-QUIET_MS, AT_MOST_MS = 500, 5000  # an update begins when nothing has changed for so long, or after so long at most
+QUIET_MS, MAX_WAIT_MS = 500, 5000  # an update starts after so long without a change, or at the latest
 _WAKE_MS = 500
 
 
@@ -27,21 +27,21 @@ def watch(
     on_wait: Callable[[str], None] | None = None,
     processes: int | None = None,
 ) -> None:
-    """Update now, and again after each change under the index's folder, until `stop` is set or Ctrl-C comes.
+    """Update now, and again after each change under the index's folder, until `stop` is set or Ctrl-C is pressed.
 
-    `on_update` is told the outcome of the first update, and of each later one that did something. `progress`, `on_wait`
-    and `processes` are those of `LocalIndex.update`; where another process updates, this waits. Raises what an update
-    raises, so that a disk which is taken away ends it.
+    `on_update` gets the result of the first update, and of each later one that changed something. `progress`, `on_wait`
+    and `processes` are those of `LocalIndex.update`; while another process updates the index, this waits. Raises what
+    an update raises, so it ends if the disk is removed.
     """
     import watchfiles
 
     changes = watchfiles.watch(
-        index.folder, watch_filter=_filter(index), debounce=AT_MOST_MS, step=QUIET_MS, stop_event=stop,
+        index.folder, watch_filter=_filter(index), debounce=MAX_WAIT_MS, step=QUIET_MS, stop_event=stop,
         rust_timeout=_WAKE_MS, yield_on_timeout=True, ignore_permission_denied=True,
     )  # fmt: skip
     is_first = True
-    for seen in changes:  # the first, after a moment without changes, says that watching has begun: none is missed
-        if not is_first and not seen:
+    for changed in changes:  # an empty first item means that watching has started, so no change is missed
+        if not is_first and not changed:
             continue
         done = index.update(wait_s=None, progress=progress, on_wait=on_wait, processes=processes)
         if is_first or not done.is_unchanged:
@@ -50,20 +50,21 @@ def watch(
 
 
 def _filter(index: LocalIndex) -> Callable[[Change, str], bool]:
-    """What is worth an update: folders, and files by their endings, so that a log beside the pictures is not; never the
-    index's own. Of what is gone nothing tells whether it was a folder."""
+    """Which changes are worth an update: folders, and files by their endings (not, for example, a log beside the
+    pictures), but none in the index directory. Whether a deleted path was a folder cannot be determined, so all
+    deletions count."""
     from watchfiles import Change
 
     from diptych.media.images import ENDINGS
     from diptych.media.scan import RAW_ENDINGS, TEXT_ENDINGS, VIDEO_ENDINGS
 
     endings = {f".{name}" for name in f"{ENDINGS}|{RAW_ENDINGS}|{VIDEO_ENDINGS}|{TEXT_ENDINGS}|xmp".split("|")}
-    place = Path(os.path.realpath(index.index_dir))
-    places = {str(index.index_dir), str(place)}
+    real_dir = Path(os.path.realpath(index.index_dir))
+    own_dirs = {str(index.index_dir), str(real_dir)}
 
-    def is_wanted(change: Change, path: str) -> bool:
-        if any(path == own or path.startswith(own + os.sep) for own in places):
+    def is_relevant(change: Change, path: str) -> bool:
+        if any(path == own or path.startswith(own + os.sep) for own in own_dirs):
             return False
         return change == Change.deleted or os.path.splitext(path)[1].lower() in endings or os.path.isdir(path)
 
-    return is_wanted
+    return is_relevant

@@ -97,7 +97,7 @@ def test_another_job_is_not_mixed_in(album: Path, tiny_model: Path, tmp_path: Pa
     (album / "more.png").write_bytes((album / "scene-1.png").read_bytes())
     with pytest.raises(DataError, match="its inputs differ"):
         embed_in_bulk(model, album, out)
-    with pytest.raises(DataError, match=r"holds other things and no job\.json"):
+    with pytest.raises(DataError, match=r"contains other files and no job\.json"):
         embed_in_bulk(model, album, album)
 
 
@@ -129,4 +129,4 @@ def test_nothing_to_embed_is_said(cli: Cli, tiny_model: Path, tmp_path: Path) ->
     (tmp_path / "empty").mkdir()
     said = cli("embed", tmp_path / "empty", tmp_path / "out", "--model", tiny_model)
     assert said.code == FAILED
-    assert "holds no pictures; wanted a folder" in said.err
+    assert "contains no pictures; wanted a folder" in said.err

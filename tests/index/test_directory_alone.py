@@ -46,7 +46,7 @@ ALLOWED = {
     ("trusted_indexes", "installed_ns"): "this program",
     ("model", "source_of"): "a model",
     ("relevance", "_cached_array"): "bytes in memory",
-    ("roots", "as_listed"): "folders of pictures",
+    ("roots", "with_names_on_disk"): "folders of pictures",
     ("roots", "_is_ours"): "the folder of the pictures",
     ("vector_files", "_mapped"): "a file that the directory opened",
     ("schema", "_made"): "a database in memory",

@@ -17,7 +17,7 @@ from diptych.errors import IndexDirectoryError
 from diptych.index.doctor import examine
 from diptych.index.local import LocalIndex, open_index
 from diptych.index.model import next_facts
-from diptych.index.roots import as_listed
+from diptych.index.roots import with_names_on_disk
 from diptych.index.search.filters import Filters
 from diptych.index.search.near_duplicates import find_duplicates
 from diptych.index.update.results import UpdateResult
@@ -132,9 +132,9 @@ def test_a_folder_is_called_as_the_disk_lists_it(tmp_path: Path) -> None:
     (tmp_path / decomposed / "Übung").mkdir(parents=True)
     (tmp_path / "A").mkdir()
     (tmp_path / "a").mkdir(exist_ok=True)
-    assert as_listed(tmp_path, unicodedata.normalize("NFC", "café/übung")) == f"{decomposed}/Übung"
-    assert as_listed(tmp_path, "a") == "a"
-    assert as_listed(tmp_path, "gone/Über") == "gone/Über"
+    assert with_names_on_disk(tmp_path, unicodedata.normalize("NFC", "café/übung")) == f"{decomposed}/Übung"
+    assert with_names_on_disk(tmp_path, "a") == "a"
+    assert with_names_on_disk(tmp_path, "gone/Über") == "gone/Über"
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")

@@ -96,7 +96,7 @@ def test_a_catalog_of_too_many_rows_is_named_as_damaged(cli: Cli, index: LocalIn
     words = {"search": ["search", "a star"], "index": ["index"], "duplicates": ["index", "duplicates"]}
     said = cli(*words.get(command, [command]), index.root)
     assert said.code == FAILED
-    assert f"{index.catalog_path} holds more rows than a file of its size can" in said.out + said.err
+    assert f"{index.catalog_path} returns more rows than a file of its size can" in said.out + said.err
 
 
 def test_mending_ends_with_what_it_came_to(index: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,5 +130,5 @@ def test_items_out_of_order_are_not_gone_through_for_ever(index: LocalIndex, mon
     vector = np.zeros(dim, "<f2").tobytes()
     monkeypatch.setattr(Catalog, "dim", dim)
     monkeypatch.setattr(catalog, "rows", lambda *asked: [(1, vector), (2, vector), (1, vector)])
-    with pytest.raises(IndexDamagedError, match="out of order"):
+    with pytest.raises(IndexDamagedError, match="not in order"):
         list(catalog.vectors("picture"))

@@ -1,4 +1,4 @@
-"""The facts of a catalog, which hold for the whole index: of what kind each is, whoever wrote them."""
+"""The facts of a catalog, which describe the whole index, and their validation: a catalog may come from anyone."""
 
 from __future__ import annotations
 
@@ -10,44 +10,43 @@ from diptych.media.path_patterns import Patterns
 from diptych.untrusted.json import parse_json
 
 REQUIRED = frozenset(("format", "fingerprint", "model", "dim", "generation", "change.picture", "change.text"))
-MAX_DIM = 8192  # numbers of a vector: several times what any model makes
-MAX_TEXT_LENGTH = 2**20  # characters of a text
+MAX_DIM = 8192  # several times the dimension of any model
+MAX_TEXT_LENGTH = 2**20  # characters
 
 
-class Rules(NamedTuple):
-    """What of a folder is left out, and whether hidden files and what links lead out to are taken in;
-    `diptych.media.scan.scan` tells all."""
+class ScanRules(NamedTuple):
+    """Which files of a folder are excluded, and whether hidden files and links out of the folder are included; see
+    `diptych.media.scan.scan`."""
 
     exclude: tuple[str, ...] = ()
     hidden: bool = False
     follow_links: bool = False
 
     @classmethod
-    def of(cls, facts: Mapping[str, object], *, is_trusted: bool = True) -> Rules:
-        """The rules in facts that are `valid_facts`. Only an index that `is_trusted` may have links followed out of the
-        folder."""
+    def of(cls, facts: Mapping[str, object], *, is_trusted: bool = True) -> ScanRules:
+        """The rules in `valid_facts`. Links out of the folder are followed only if the index `is_trusted`."""
         follow_links = is_trusted and facts.get("follow_links") == "yes"
         exclude = facts.get("exclude")
         return cls(patterns(exclude if isinstance(exclude, str) else None), facts.get("hidden") == "yes", follow_links)
 
 
 class GivenRules(NamedTuple):
-    """Rules as given; None stands for the rule that the last update stored."""
+    """Rules as given by the caller; None stands for the rule of the last update."""
 
     exclude: tuple[str, ...] | None = None
     hidden: bool | None = None
     follow_links: bool | None = None
 
-    def over(self, stored: Rules) -> Rules:
-        """These rules, and the stored ones where none is given."""
+    def over(self, stored: ScanRules) -> ScanRules:
+        """These rules, with the noted ones where none was given."""
         given = {name: rule for name, rule in self._asdict().items() if rule is not None}
         rules = stored._replace(**given)
         return rules._replace(exclude=tuple(filter(str.strip, rules.exclude)))
 
 
 def first_invalid(facts: Mapping[str, Any], *, read: bool = False) -> str:
-    """The first of these facts that is not of its kind, in words; "" where all are. What is inside of lists and tables
-    is looked at where they are `read`."""
+    """A description of the first invalid fact; "" if all are valid. The contents of lists and tables are checked if
+    they are `read`."""
     for key, value in facts.items():
         if not _is_valid(key, value) or (read and key in _PARSERS and not _parses(key, value)):
             return f"its {key} is {_describe_value(value)}"
@@ -55,24 +54,24 @@ def first_invalid(facts: Mapping[str, Any], *, read: bool = False) -> str:
 
 
 def valid_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that are of their kind."""
+    """The valid ones of these facts."""
     return {key: value for key, value in facts.items() if not first_invalid({key: value}, read=True)}
 
 
 def patterns(text: str | None) -> tuple[str, ...]:
-    """The list of what is left out, from its fact. Raises ValueError where it is none, or one of them no pattern."""
+    """The exclude patterns in a fact. Raises ValueError if it is not a list of patterns."""
     found = parse_json(text or "[]")
     if not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
-        raise ArgumentError("it is no list of patterns")
+        raise ArgumentError("it is not a list of patterns")
     Patterns(found)
     return tuple(found)
 
 
 def counts(text: str | None) -> dict[str, int]:
-    """How much was left out by reason, from its fact. Raises ValueError where it is none."""
+    """The counts of excluded files, by reason, in a fact. Raises ValueError if it is not such a table."""
     found = parse_json(text or "{}")
     if not (isinstance(found, dict) and all(isinstance(count, int) for count in found.values())):
-        raise ArgumentError("it is no table of counts")
+        raise ArgumentError("it is not a table of counts")
     return found
 
 
@@ -81,7 +80,7 @@ def _is_valid(key: str, value: object) -> bool:
 
 
 def _describe_value(value: object) -> str:
-    """A value in a few words, which may be of any size."""
+    """A value of any size in a few words."""
     if isinstance(value, str | bytes):
         what = "a text" if isinstance(value, str) else "a blob"
         return f"{what} of {len(value):,}" if len(value) > 40 else repr(value)

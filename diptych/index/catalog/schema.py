@@ -1,8 +1,8 @@
-"""The tables of a catalog, and how its file is opened.
+"""The tables of a catalog, and the opening of its file.
 
-It keeps SQLite's rollback journal, not a write-ahead log: a log needs memory shared between processes, which network
-folders do not have, cannot be read from read-only media, and may hold commits in a second file, which a person who
-copies the pictures with their `.diptych` can lose. The price is that a reader waits while a commit is written: some
+The catalog uses SQLite's rollback journal, not a write-ahead log: a log needs memory shared between processes, which
+network folders do not have, cannot be read from read-only media, and may hold commits in a second file, which is easily
+lost when a person copies pictures with their `.diptych`. The price is that readers wait during a commit: some
 milliseconds, a few times a second.
 """
 
@@ -26,9 +26,9 @@ from diptych.storage.query_budget import Bounded
 
 FORMAT = 2
 MODALITIES: tuple[Modality, ...] = ("picture", "text")
-PAGE_BYTES = 16384  # fifteen rows of 512 dimensions to a page; of SQLite's usual 4096 a quarter would stay empty
-# What no catalog of ours exceeds, so that a stranger's costs no more: bytes of a value or row, bytes of a statement,
-# triggers within triggers (a file's items go with it, and each is counted), databases beside this one
+PAGE_BYTES = 16384  # fifteen rows of 512 dimensions; at SQLite's usual 4096 a quarter would stay empty
+# Limits above those of our own catalogs, which bound the cost of an untrusted one: bytes of a value or row, bytes of a
+# statement, nested triggers (deleting a file deletes and counts its items), attached databases
 _LIMITS = {
     sqlite3.SQLITE_LIMIT_LENGTH: 1 << 26,
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: 1 << 20,
@@ -37,10 +37,10 @@ _LIMITS = {
 }
 _SETTINGS = ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "foreign_keys = ON")
 
-# Ids of items are never given twice and an item's vector never changes, so the ids alone tell a cache what it lacks.
-# The triggers see to it that no change of items goes uncounted.
+# Ids of items are never reused and an item's vector never changes, so a cache finds what it lacks by comparing ids.
+# The triggers count every change of items.
 _ADDED = """, partial TEXT,
-  reading INTEGER NOT NULL DEFAULT 1, tokenizing INTEGER NOT NULL DEFAULT 1"""  # by format 2
+  reading INTEGER NOT NULL DEFAULT 1, tokenizing INTEGER NOT NULL DEFAULT 1"""  # since format 2
 _SCHEMA = f"""
 CREATE TABLE facts(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE files(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, size INTEGER,
@@ -63,7 +63,7 @@ END;
 
 
 TABLES = ("facts", "files", "items")
-# What makes a catalog of each earlier format one of the next
+# Statements that convert a catalog of each earlier format to the next
 _CHANGES = {
     1: (
         "ALTER TABLE files ADD COLUMN partial TEXT",
@@ -74,13 +74,13 @@ _CHANGES = {
 
 
 def create_tables(db: sqlite3.Connection) -> None:
-    """All tables, in the transaction that is open."""
-    for statement in _statements(_SCHEMA):  # executescript would commit in the middle
+    """Create all tables in the open transaction."""
+    for statement in _statements(_SCHEMA):  # executescript would commit
         db.execute(statement)
 
 
 def change_tables(db: sqlite3.Connection, form: int) -> None:
-    """Those of an earlier format as they are today, in the transaction that is open."""
+    """Convert the tables of an earlier format to the current one, in the open transaction."""
     for each in range(form, FORMAT):
         for statement in _CHANGES[each]:
             db.execute(statement)
@@ -88,8 +88,8 @@ def change_tables(db: sqlite3.Connection, form: int) -> None:
 
 
 def connect(path: Path, mode: Literal["ro", "rw", "rwc", "immutable"], *, recover: bool = True) -> Bounded:
-    """A connection on which transactions begin and end where we say, and on which a stranger's catalog can do nothing
-    but be read; `IndexDirectory.connect` tells of `mode` and `recover`."""
+    """A connection with explicit transactions, on which an untrusted catalog can only be read; `IndexDirectory.connect`
+    describes `mode` and `recover`."""
     db = IndexDirectory(path.parent).connect(path.name, mode, recover=recover)
     with translated_errors(path):
         try:
@@ -110,12 +110,12 @@ def connect(path: Path, mode: Literal["ro", "rw", "rwc", "immutable"], *, recove
     return db
 
 
-# --- whether a catalog's tables are ours
+# --- validating a catalog's tables
 
 
 class Object(NamedTuple):
-    """A row of sqlite_master, as bytes, since a damaged one may hold anything; its statement without regard to spaces
-    and ends of lines."""
+    """A row of sqlite_master, as bytes, because a damaged one may contain anything; whitespace in its statement is
+    normalised."""
 
     type: bytes
     name: bytes
@@ -124,18 +124,20 @@ class Object(NamedTuple):
 
 
 def objects(db: sqlite3.Connection) -> list[Object]:
-    """All tables, indexes, triggers and views of a database, sorted; of many, one more than a catalog has."""
+    """All tables, indexes, triggers and views of a database, sorted; at most one more than a catalog has."""
     columns = ", ".join(f"CAST({name} AS BLOB)" for name in ("type", "name", "tbl_name", "sql"))
     rows = db.execute(f"SELECT {columns} FROM sqlite_master LIMIT {_most() + 1}").fetchall()
     return sorted(Object(*(b" ".join((value or b"").split()) for value in row)) for row in rows)
 
 
 def check_schema(db: sqlite3.Connection, path: Path) -> bool:
-    """Whether a catalog is of an earlier format. Raises IndexDamagedError where it lacks something of ours,
-    IndexUnsafeError where it has anything more or other (a trigger, a view or a generated column is a program of
-    whoever made it), and IndexNewerError where it says that it is of a later format."""
+    """Whether a catalog has an earlier format. Raises IndexDamagedError if an object is missing, IndexUnsafeError if
+    there is another one (a trigger, a view or a generated column is a program of whoever made it), IndexNewerError if
+    its format is a later one."""
     if db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
-        raise IndexUnsafeError(f"{path} was set to SQLite's write-ahead mode by another program; diptych keeps no log.")
+        raise IndexUnsafeError(
+            f"{path} was switched to SQLite's write-ahead mode by another program; diptych does not use it."
+        )
     there = objects(db)
     if there == _today():
         return False
@@ -154,15 +156,15 @@ def _not_ours(db: sqlite3.Connection, path: Path, there: list[Object]) -> IndexD
     if strange:
         what = f"{strange[0].type.decode('ascii', 'replace')} {strange[0].name.decode('utf-8', 'replace')!a}"
         if has_tables(there):
-            return IndexUnsafeError(f"{path} has the {what}, which diptych did not make; nothing of it was run.")
-        return IndexDamagedError(f"{path} is no catalog of diptych, or is damaged: it has the {what}.")
+            return IndexUnsafeError(f"{path} has the {what}, which diptych did not make; it was not run.")
+        return IndexDamagedError(f"{path} is not a catalog of diptych, or is damaged: it has the {what}.")
     lacking = b", ".join(sorted(wanted - {one.name for one in there})).decode()
-    said = f"it lacks {lacking}" if lacking else "its tables are not of one format"
-    return IndexDamagedError(f"{path} is no catalog of diptych, or is damaged: {said}.")
+    problem = f"it lacks {lacking}" if lacking else "its tables are of different formats"
+    return IndexDamagedError(f"{path} is not a catalog of diptych, or is damaged: {problem}.")
 
 
 def has_tables(there: list[Object], *names: str) -> bool:
-    """Whether these tables, by default all, are there, once each and exactly as some format has them."""
+    """Whether these tables, by default all, exist exactly once and as some format defines them."""
     for name in names or TABLES:
         found = [one for one in there if one.name == name.encode()]
         if len(found) != 1 or not any(found[0] in known for known in known_schemas()):
@@ -177,13 +179,13 @@ def _today() -> list[Object]:
 
 @cache
 def known_schemas() -> tuple[list[Object], ...]:
-    """What `objects` says of a catalog of today's format, of the earlier one, and of one that was changed from that."""
+    """The `objects` of a catalog of the current format, of the earlier one, and of one converted from that."""
     first = _SCHEMA.replace(_ADDED, "")
     return _today(), _made(first), _made(first, *_CHANGES[1])
 
 
 def _most() -> int:
-    return len(_SCHEMA.split("CREATE ")) + 8  # and what SQLite makes by itself
+    return len(_SCHEMA.split("CREATE ")) + 8  # and SQLite's own
 
 
 def _made(script: str, *changes: str) -> list[Object]:
@@ -195,7 +197,7 @@ def _made(script: str, *changes: str) -> list[Object]:
 
 
 def _statements(script: str) -> Iterator[str]:
-    """The statements of a script one by one; a trigger has semicolons of its own."""
+    """The statements of a script; a trigger contains semicolons of its own."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from diptych.errors import ArgumentError
-from diptych.index.catalog.validation import SOUND_FILE, sound_vector
+from diptych.index.catalog.validation import VALID_FILE, valid_vector
 from diptych.media.path_patterns import inside
 from diptych.scoring.zero_shot import cosines, unit
 
@@ -78,8 +78,8 @@ def find_duplicates(
     if not 0 < threshold <= 1:
         raise ArgumentError(f"threshold is {threshold:g}; wanted a cosine above 0, up to 1 (0.94 finds copies).")
     here, folder = inside(index.subfolder)
-    pictures = f"files.kind = 'picture' AND items.modality = 'picture' AND {sound_vector(index.catalog.dim)}"
-    ids = index.catalog.matching(f"{pictures} AND {SOUND_FILE} AND {here}", folder)
+    pictures = f"files.kind = 'picture' AND items.modality = 'picture' AND {valid_vector(index.catalog.dim)}"
+    ids = index.catalog.matching(f"{pictures} AND {VALID_FILE} AND {here}", folder)
     vectors = unit(index.catalog.vectors_of(ids).astype(np.float32))
     groups = [ids[group] for group in group_alike(vectors, threshold, progress=progress)]
     copies = [_sorted_copies(index, group) for group in groups]

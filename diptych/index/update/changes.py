@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from diptych.index.catalog.catalog import Known
+from diptych.index.catalog.catalog import KnownFile
 from diptych.media.items import File
 from diptych.untrusted.regular_files import open_file
 
@@ -50,10 +50,10 @@ class Comparison(NamedTuple):
     """The `new`, `changed` and `missing` files by size and time of change, and the number of unchanged ones. Changed
     files that are `maybe_touched`, and new ones that are `maybe_renamed`, may have the bytes of a known file."""
 
-    known: Mapping[str, Known]
+    known: Mapping[str, KnownFile]
     new: list[File]
     changed: list[File]
-    missing: dict[str, Known]
+    missing: dict[str, KnownFile]
     unchanged_count: int
     maybe_touched: list[File]
     maybe_renamed: list[File]
@@ -65,7 +65,7 @@ class Comparison(NamedTuple):
         return [self.known[file.path].id for file in self.maybe_touched] + renamed
 
 
-def compare(known: Mapping[str, Known], found: Mapping[str, File], *, retry: bool = False) -> Comparison:
+def compare(known: Mapping[str, KnownFile], found: Mapping[str, File], *, retry: bool = False) -> Comparison:
     """Compare the files of a folder with those in the catalog, without opening any. `retry` includes files that failed
     before."""
     new = [file for path, file in found.items() if path not in known]
@@ -137,12 +137,12 @@ def digest_of(path: str | os.PathLike[str]) -> bytes:
     return digest.digest()
 
 
-def _is_retried(known: Known, retry: bool) -> bool:
+def _is_retried(known: KnownFile, retry: bool) -> bool:
     """Whether a file that failed is tried again."""
     return bool(known.failed and (retry or known.outdated))
 
 
-def _is_same(known: Known, file: File, retry: bool) -> bool:
+def _is_same(known: KnownFile, file: File, retry: bool) -> bool:
     # compares size and mtime_ns as one slice, which is twice as fast; the known kind may be that of the file's bytes
     return known[2:4] == file[2:4] and not _is_retried(known, retry)
 
@@ -202,7 +202,7 @@ def _digests(root: Path, files: Sequence[File], progress: Callable[[int, int], N
 
 
 def _split_unreachable(
-    root: Path, missing: Mapping[str, Known], unreadable_folders: Sequence[str]
+    root: Path, missing: Mapping[str, KnownFile], unreadable_folders: Sequence[str]
 ) -> tuple[list[int], list[int]]:
     """The ids of files that are deleted or left out by the rules, and of those whose disk does not tell."""
 

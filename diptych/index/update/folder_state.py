@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from diptych.index.catalog.facts import Rules
+from diptych.index.catalog.facts import ScanRules
 
 if TYPE_CHECKING:
     from diptych.failures import Failure
@@ -29,7 +29,7 @@ class FolderState(NamedTuple):
         return [path for path, failure in self.failures.items() if failure.reason == "unreadable folder"]
 
 
-def scan_folder(root: Path, rules: Rules, subfolder: str = "", *, holds_index: bool = True) -> FolderState:
+def scan_folder(root: Path, rules: ScanRules, subfolder: str = "", *, holds_index: bool = True) -> FolderState:
     """Scan the folder, or its `subfolder`. `holds_index` says that the index is inside it: the index does not count as
     skipped. Raises OSError where the folder does not exist."""
     from diptych.media.scan import scan

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diptych.index.catalog.catalog import Catalog
-from diptych.index.catalog.validation import SOUND_FILE
+from diptych.index.catalog.validation import VALID_FILE
 from diptych.index.update.outdated_kinds import METADATA_ONLY, has_new_metadata, outdated_kind
 from diptych.media.items import File, Kind, Modality
 from diptych.media.path_patterns import inside
@@ -66,7 +66,7 @@ class _Older(NamedTuple):
 
 _SQL = (
     "SELECT id, path, kind, taken_at, latitude, reading, tokenizing FROM files WHERE reason IS NULL "
-    f"AND (reading < {READING} OR tokenizing < {TOKENIZING}) AND typeof(taken_at) IN ('text', 'null') AND {SOUND_FILE} "
+    f"AND (reading < {READING} OR tokenizing < {TOKENIZING}) AND typeof(taken_at) IN ('text', 'null') AND {VALID_FILE} "
     "ORDER BY path"
 )
 

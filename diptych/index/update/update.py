@@ -18,8 +18,8 @@ from diptych import __version__
 from diptych.errors import IndexDamagedError, IndexDirectoryError, Setting
 from diptych.index import caches
 from diptych.index.catalog.catalog import Catalog, Entry
-from diptych.index.catalog.facts import Rules, counts
-from diptych.index.catalog.validation import Known, State, Summary, is_sound_path, named
+from diptych.index.catalog.facts import ScanRules, counts
+from diptych.index.catalog.validation import KnownFile, State, Summary, display_path, is_valid_path
 from diptych.index.model import check_fits, next_facts
 from diptych.index.update.batched_embedder import BatchedEmbedder, Key
 from diptych.index.update.changes import Changes, changes_of, compare, is_settled, recognise
@@ -81,7 +81,7 @@ def update(
     started = time.perf_counter()
     options, subfolder = _Options(progress, precomputed, processes), "" if reindex else folder.subfolder
     catalog, state = _read(folder, subfolder, reindex)
-    rules = folder.given.over(Rules.of(state.facts, is_trusted=folder.trust.is_trusted))
+    rules = folder.given.over(ScanRules.of(state.facts, is_trusted=folder.trust.is_trusted))
     scanned = scan_folder(folder.root, rules, subfolder, holds_index=not folder.is_apart)
     if reindex:
         _check_mounted(folder, state, scanned)
@@ -151,7 +151,7 @@ def _fill(
     catalog: Catalog,
     state: State,
     model: IndexModel,
-    rules: Rules,
+    rules: ScanRules,
     scanned: FolderState,
     options: _Options,
 ) -> _Done:
@@ -198,11 +198,11 @@ def _changes(root: Path, catalog: Catalog, state: State, scanned: FolderState, p
     return changes_of(root, comparison, recognised, unreadable_folders=scanned.unreadable_folders)
 
 
-def _valid_known(known: dict[str, Known], scanned: FolderState) -> tuple[dict[str, Known], dict[int, str]]:
+def _valid_known(known: dict[str, KnownFile], scanned: FolderState) -> tuple[dict[str, KnownFile], dict[int, str]]:
     """The entries that can be files of the folder, and the names of the others by id."""
     missing = known.keys() - scanned.files.keys()
-    invalid = sorted(path for path in missing if not is_sound_path(path, known[path].kind))
-    refused = {known[path].id: named(path, known[path].id) for path in invalid}
+    invalid = sorted(path for path in missing if not is_valid_path(path, known[path].kind))
+    refused = {known[path].id: display_path(path, known[path].id) for path in invalid}
     return {path: file for path, file in known.items() if file.id not in refused} if invalid else known, refused
 
 
@@ -242,7 +242,7 @@ def _store_facts(
         catalog.set_facts(facts)
 
 
-def _current_facts(root: Path, rules: Rules, scanned: FolderState) -> dict[str, str]:
+def _current_facts(root: Path, rules: ScanRules, scanned: FolderState) -> dict[str, str]:
     return {
         "updated_at": time.strftime("%Y-%m-%dT%H:%M:%S"),
         **_reading_facts(),
@@ -342,5 +342,5 @@ class _Writer:
 
     def _commit(self) -> None:
         if self._entries or self._removed:
-            self._catalog.put(self._entries, gone=self._removed)
+            self._catalog.put(self._entries, removed=self._removed)
         self._entries, self._removed, self._last = [], (), time.monotonic()

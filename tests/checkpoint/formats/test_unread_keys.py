@@ -112,7 +112,7 @@ def test_how_pictures_are_prepared(tmp_path: Path, capsys: pytest.CaptureFixture
     assert passed == set(PICTURES) - {"do_pad", "do_flip_channel_order"}
     assert run(["doctor", "--model", str(tmp_path)]) == 0
     listed = capsys.readouterr().out
-    assert "passed over in preprocessor_config.json" in listed
+    assert "ignored in preprocessor_config.json" in listed
     assert "disable_grouping" in listed
 
 

@@ -209,13 +209,13 @@ def test_a_catalog_whose_making_was_killed_is_made_again(tmp_path: Path, monkeyp
 
 def test_an_item_that_went_while_it_was_looked_for(catalog: Catalog) -> None:
     assert catalog.items([10**6]) == []
-    with pytest.raises(IndexBusyError, match="another process updates it"):
+    with pytest.raises(IndexBusyError, match="another process is updating it"):
         catalog.vectors_of([10**6])
 
 
 def test_vectors_of_the_wrong_shape_are_refused(catalog: Catalog) -> None:
     wrong = entry("a.jpg", 0)._replace(vectors=np.zeros((2, DIM), np.float16))
-    with pytest.raises(ValueError, match=r"\(2, 4\) vectors came for 1 parts.*wanted \(1, 4\)"):
+    with pytest.raises(ValueError, match=r"\(2, 4\) vectors for 1 parts.*wanted \(1, 4\)"):
         catalog.put([entry("b.jpg", 0), wrong])
     assert catalog.counts().files == 0
 
@@ -243,7 +243,7 @@ def test_what_is_no_catalog(tmp_path: Path) -> None:
     path.unlink()
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE files(id)")
-    with pytest.raises(IndexDamagedError, match="no catalog of diptych"):
+    with pytest.raises(IndexDamagedError, match="not a catalog of diptych"):
         Catalog.open(path)
 
 

@@ -22,7 +22,7 @@ from index_model import DIM, InlineReaders, PixelModel, draw
 from diptych.cli import FAILED, NOTHING, OK, PARTLY, run
 from diptych.errors import IndexDamagedError
 from diptych.index.catalog.catalog import Catalog
-from diptych.index.catalog.validation import is_sound_path
+from diptych.index.catalog.validation import is_valid_path
 from diptych.index.doctor import examine
 from diptych.index.local import open_index
 from diptych.media.reading import readers
@@ -101,7 +101,7 @@ EVERYTHING = {f"{seed}.png" for seed in range(PICTURES)}
     ],
 )
 def test_what_may_be_a_path(path: Any, kind: Any, expected: bool) -> None:
-    assert is_sound_path(path, kind) == expected
+    assert is_valid_path(path, kind) == expected
 
 
 def test_a_row_without_a_path_has_a_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -320,7 +320,7 @@ def test_ids_that_are_used_up_are_damage_and_mended(folder: Path, capsys: pytest
         changed(folder, sql)
         changed(folder, "UPDATE sqlite_sequence SET seq = max(seq, (SELECT max(id) FROM items))")
         assert run(["search", "x", str(folder)]) == FAILED
-        assert "has given away all ids" in capsys.readouterr().err
+        assert "has used all possible ids" in capsys.readouterr().err
         assert run(["doctor", str(folder), "--repair"]) == OK
         assert hits(folder, capsys)[0] == EVERYTHING
 
