@@ -14,7 +14,7 @@ import diptych
 from diptych.embedder import BUNDLED, Embedder
 from diptych.scenes.scene import HELD_OUT, KINDS, draw_pair, draw_scene
 from diptych.scoring.difference import difference
-from diptych.scoring.locate import overlap_of
+from diptych.scoring.locate import iou
 
 pytestmark = pytest.mark.precision
 
@@ -85,7 +85,7 @@ def test_things_among_others_are_found_and_told_apart(model: Embedder) -> None:
                 best = model.locate(scene.image, f"a {thing.colour} {thing.kind}").boxes[0]
                 x, y, width, height = thing.box_xywh_px
                 inside.append(0 <= best.x + best.width / 2 - x <= width and 0 <= best.y + best.height / 2 - y <= height)
-                overlaps.append(overlap_of(best, thing.box_xywh_px))
+                overlaps.append(iou(best, thing.box_xywh_px))
             if [kind for _, kind in named].count(thing.kind) == 1:
                 labels = [f"{colour} {thing.kind}" for colour in COLOURS]
                 said = model.classify([scene.image], labels, templates=["a {}"], places=True).best[0]
