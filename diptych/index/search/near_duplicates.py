@@ -1,4 +1,4 @@
-"""The same picture more than once: copies, other sizes, other compressions, small crops."""
+"""Finds near-duplicate pictures: copies, other sizes, other compressions, small crops."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
     from diptych.index.catalog.catalog import Item
 
-# Of the bundled model: crops to 90 % of a picture have 0.90 to 0.97, shots of one scene up to 0.945, others up to 0.89.
+# With the bundled model, crops to 90 % of a picture reach 0.90 to 0.97, shots of one scene up to 0.945, others 0.89.
 THRESHOLD = 0.94
-BLOCK = 2048  # rows that are compared at a time: 17 MB of cosines
-_LONG = 2048  # numbers of a vector
-_HEAD = 4  # a bound is computed on a quarter of the dimensions
-_ROUNDING = 2e-3  # vectors are stored as float16
+BLOCK = 2048  # rows per comparison: 17 MB of cosines
+_LONG = 2048  # dimensions
+_HEAD = 4  # bounds are computed on a quarter of the dimensions
+_ROUNDING = 2e-3  # of float16 vectors
 Progress = Callable[[int, int], None]
 
 
 class Copy(NamedTuple):
-    """One file of a group: its `cosine` is to the first of the group. Sizes are None where the file does not tell."""
+    """A file of a group. `cosine` is that to the group's first file. Sizes are None if unknown."""
 
     path: Path
     cosine: float
@@ -42,8 +42,8 @@ class Copy(NamedTuple):
 
 
 class Duplicates(NamedTuple):
-    """Groups of files that show the same, each with the one to keep first (most pixels, then most bytes); the largest
-    group first. `searched` counts the pictures that were compared."""
+    """Groups of files that show the same picture, the largest first, each led by the file to keep (most pixels, then
+    most bytes). `searched` is the number of pictures that were compared."""
 
     groups: list[list[Copy]]
     searched: int
@@ -70,10 +70,10 @@ def find_duplicates(
 ) -> Duplicates:
     """Group an index's pictures whose vectors have a cosine of `threshold` or more, and videos of equal bytes.
 
-    Groups are connected: a picture is in one with all that it resembles, and with what those resemble. Whoever removes
-    all of a group but its first still has that: files that are gone since they were indexed are in no group, and a file
-    that is there under several names, by links, counts once. `progress` is told (done, total) of the comparisons.
-    Raises ValueError for a threshold that is no cosine above 0.
+    Groups are connected components: a picture is grouped with all similar pictures, and with those similar to these.
+    Deleting all files of a group but the first loses nothing: files deleted since the last update are in no group, and
+    a file with several names, by links, counts once. `progress` gets (done, total) of the comparisons. Raises
+    ValueError unless 0 < threshold <= 1.
     """
     if not 0 < threshold <= 1:
         raise ArgumentError(f"threshold is {threshold:g}; wanted a cosine above 0, up to 1 (0.94 finds copies).")
@@ -90,7 +90,8 @@ def find_duplicates(
 def group_alike(
     vectors: Float[np.ndarray, "items dim"], threshold: float, *, progress: Progress | None = None
 ) -> list[Int[np.ndarray, "members"]]:
-    """The groups of two or more unit vectors that are connected by cosines of `threshold` or more, as row numbers."""
+    """The connected components of two or more unit vectors, linked by cosines of `threshold` or more, as row
+    numbers."""
     labels = np.arange(len(vectors))
     if len(vectors) > 1:
         for rows, columns in _pairs(vectors, threshold - _ROUNDING, progress):
@@ -101,11 +102,11 @@ def group_alike(
 
 
 def _pairs(vectors: np.ndarray, least: float, progress: Progress | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of row numbers (i, j), i < j, of which the cosines are `least` or more.
+    """Blocks of row numbers (i, j), i < j, whose cosine is `least` or more.
 
-    In the vectors' own principal axes most of a vector lies in its first numbers, the head. By Cauchy and Schwarz a
-    cosine is at most head · head + |tail| |tail|: with the tail's length as one more number this is one product of a
-    quarter of the size, and only pairs above `least` there are compared in full.
+    In the vectors' principal axes most of a vector's length is in its first components, the head. By the Cauchy-Schwarz
+    inequality a cosine is at most head · head + |tail| |tail|. With the tail's length as one more component this is one
+    product of a quarter of the size, and only pairs whose bound reaches `least` are compared in full.
     """
     bounds, count = _bounds(vectors), len(vectors)
     starts = range(0, count, BLOCK)
@@ -123,7 +124,7 @@ def _alike(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pairs of one block."""
     rows, columns = _where(bounds[top] @ bounds[left].T >= least)
-    if len(rows) > BLOCK:  # so many are sooner compared all at once than one by one
+    if len(rows) > BLOCK:  # then a full product is faster
         rows, columns = _where(vectors[top] @ vectors[left].T >= least)
     else:
         cosines = np.einsum("nd,nd->n", vectors[top][rows], vectors[left][columns])
@@ -133,25 +134,26 @@ def _alike(
 
 
 def _where(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """np.nonzero of a matrix that is nearly empty, ten times faster."""
+    """np.nonzero for a nearly empty matrix, ten times as fast."""
     return np.divmod(np.flatnonzero(mask), mask.shape[1])
 
 
 def _bounds(vectors: np.ndarray) -> np.ndarray:
-    """Heads with the lengths of their tails, (items, head + 1)."""
+    """Heads and the lengths of the tails, (items, head + 1)."""
     kept = max(1, vectors.shape[1] // _HEAD)
     if vectors.shape[1] <= _LONG:
         sample = vectors[:: max(1, len(vectors) // 20_000)].astype(np.float64)
-        axes = np.linalg.eigh(sample.T @ sample)[1][:, ::-1].astype(np.float32)  # the longest first
+        axes = np.linalg.eigh(sample.T @ sample)[1][:, ::-1].astype(np.float32)  # largest eigenvalue first
         head = vectors @ axes[:, :kept]
-    else:  # the bound holds on any axes, and finding these takes the cube of the length
+    else:  # the bound holds for any axes; the principal ones cost O(d^3)
         head = vectors[:, :kept]
-    tail = np.sqrt(np.maximum(0, 1 - (head * head).sum(axis=1, keepdims=True))) + 1e-4  # rounding may not lose a pair
+    tail = np.sqrt(np.maximum(0, 1 - (head * head).sum(axis=1, keepdims=True))) + 1e-4  # so that rounding loses no pair
     return np.hstack([head, tail]).astype(np.float32)
 
 
 def _joined(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Labels after these pairs, each group named by its smallest row: union-find, all pairs of a round at once."""
+    """Labels after joining these pairs, each group labelled by its smallest row: union-find, with all pairs of a round
+    at once."""
     while True:
         one, other = labels[rows], labels[columns]
         apart = one != other
@@ -164,7 +166,7 @@ def _joined(labels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
 
 
 def _equal_videos(index: _PictureIndex) -> list[list[int]]:
-    """The ids of one frame of each video whose bytes another one has too."""
+    """The ids of one frame of each video that has the same bytes as another."""
     here, folder = inside(index.subfolder)
     same = (
         "files.kind = 'video' AND items.modality = 'picture' AND files.digest IN "
@@ -187,8 +189,8 @@ def _sorted_copies(index: _PictureIndex, ids: Iterable[int]) -> list[Copy]:
 
 
 def _files(index: _PictureIndex, items: Iterable[Item]) -> list[Item]:
-    """One item for each file that is on the disk now: of several names the first that is no link, and so can go without
-    leaving the others empty."""
+    """One item for each existing file. A file with several names gets the first that is not a link, whose deletion
+    would leave links dangling."""
     named: dict[tuple[int, int], Item] = {}
     for item in items:
         path = index.path_of(item.path)
@@ -201,5 +203,5 @@ def _files(index: _PictureIndex, items: Iterable[Item]) -> list[Item]:
 
 
 def _rank(item: Item) -> tuple[int, int, str]:
-    """The one to keep first: most pixels, then most bytes, then by name."""
+    """The sort key of the file to keep: most pixels, then most bytes, then by name."""
     return -(item.details.width or 0) * (item.details.height or 0), -item.size, item.path

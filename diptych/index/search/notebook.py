@@ -1,4 +1,4 @@
-"""What was found, as a page that a notebook shows."""
+"""A search result as HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diptych.untrusted.regular_files import open_file
 
 
 class Card(NamedTuple):
-    """One hit as it is shown: its file, its score and z, the file's kind, and the text that was found, if any."""
+    """A hit for display: its file, score and z, the file's kind, and its text, if any."""
 
     path: Path
     score: float
@@ -25,25 +25,25 @@ class Card(NamedTuple):
 
 
 def result_html(cards: Iterable[Card], searched: int) -> str:
-    """A card for each hit: its picture where Pillow can read it, rank, score, z and name. Pictures are in the page
-    itself: nothing is fetched."""
-    shown = [_shown(rank, card) for rank, card in enumerate(cards, start=1)]
-    return page(Path(__file__).with_name("found.html.jinja"), cards=shown, searched=f"{searched:,}")
+    """A card per hit: its picture if Pillow can read it, rank, score, z and name. Pictures are embedded, so nothing is
+    fetched."""
+    fields = [_card_fields(rank, card) for rank, card in enumerate(cards, start=1)]
+    return page(Path(__file__).with_name("found.html.jinja"), cards=fields, searched=f"{searched:,}")
 
 
-def _shown(rank: int, card: Card) -> dict[str, object]:
+def _card_fields(rank: int, card: Card) -> dict[str, object]:
     z = "" if card.z is None else f", z {card.z:.1f}"
     score, words = f"{card.score:.3f}{z}", card.text or card.path.name
     return {"rank": rank, "score": score, "words": words, "picture": _picture(card)}
 
 
 def _picture(card: Card) -> str:
-    """A JPEG in base64; nothing where there is none to show."""
+    """A JPEG in base64; "" if there is none to show."""
     if card.kind != "picture":
         return ""
     file = BytesIO()
     try:
-        open_file(card.path).close()  # no pipe has come in its place, which would be waited for
+        open_file(card.path).close()  # raises for a FIFO, which would block
         thumbnail(card.path).convert("RGB").save(file, "JPEG", quality=80)
     except (ImageError, OSError):
         return ""

@@ -1,4 +1,4 @@
-"""What is looked for: texts, pictures and vectors, each with a weight, made into one unit vector."""
+"""Queries: weighted texts, pictures and vectors, combined into one unit vector."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 QueryInput: TypeAlias = "Query | Source | tuple[Term, ...]"
 TermKind = Literal["text", "picture", "vector"]
-# Below this length, as a share of the weights, a sum is what rounding has left of terms that cancel out.
+# A sum that is shorter, relative to the weights, is a rounding error of terms that cancel out.
 _LEAST_LENGTH = 1e-3
 
 
 class EmbeddingModel(Protocol):
-    """What a query needs of a model; `diptych.Embedder` has it."""
+    """The part of a model that a query needs; `diptych.Embedder` has it."""
 
     @property
     def dim(self) -> int: ...
@@ -40,7 +40,7 @@ class EmbeddingModel(Protocol):
 
 
 class Term(NamedTuple):
-    """One thing to be near to, or away from where `weight` is negative. `value` is a sentence, a picture (anything that
+    """A part of a query, subtracted if `weight` is negative. `value` is a sentence, a picture (anything that
     `diptych.media.images.open_image` takes, or the path of a RAW file), or a vector (dim,)."""
 
     kind: TermKind
@@ -50,11 +50,11 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Query:
-    """Terms that are added up: `Query("a dog") + 0.5 * Query.image("a.jpg") - "snow"`.
+    """A weighted sum of terms: `Query("a dog") + 0.5 * Query.image("a.jpg") - "snow"`.
 
-    `Query(thing)` is `Query.of(thing)`: a str is a text, floats (dim,) are a vector, all else is a picture.
-    Every term is a unit vector before its weight counts, and the sum is made a unit vector again, so that a score
-    stays a cosine; only the proportions of the weights matter.
+    `Query(thing)` is `Query.of(thing)`: a str is a text, floats (dim,) are a vector, anything else is a picture. Terms
+    are normalised before they are weighted, and the sum is normalised again, so that a score is a cosine; only the
+    ratios of the weights matter.
     """
 
     terms: tuple[Term, ...]
@@ -75,12 +75,12 @@ class Query:
 
     @classmethod
     def vector(cls, vector: Float[np.ndarray, "dim"] | Sequence[float]) -> Query:
-        """A vector of the model's own space, (dim,), of any length but 0."""
+        """A vector in the model's space, (dim,), of any length but 0."""
         return cls((Term("vector", np.asarray(vector, np.float32)),))
 
     @classmethod
     def of(cls, thing: object) -> Query:
-        """A query from whatever a caller has: a str is a text, floats are a vector, all else is a picture."""
+        """A query from any object: a str is a text, floats are a vector, anything else is a picture."""
         return thing if isinstance(thing, Query) else cls(thing)  # type: ignore[arg-type]
 
     def __add__(self, other: Query | str) -> Query:
@@ -118,7 +118,7 @@ class Query:
         return self.combined(self.term_vectors(model, truncate=truncate))
 
     def term_vectors(self, model: EmbeddingModel, *, truncate: bool = False) -> Float[np.ndarray, "terms dim"]:
-        """Each term's unit vector, without its weight, in their order."""
+        """The unit vector of each term, without its weight, in their order."""
         self._check()
         vectors = np.empty((len(self.terms), model.dim), np.float32)
         texts, pictures = (self._positions(kind) for kind in ("text", "picture"))
@@ -134,12 +134,12 @@ class Query:
         return vectors
 
     def combined(self, vectors: Float[np.ndarray, "terms *more dim"]) -> Float[np.ndarray, "*more dim"]:
-        """The weighted sum of unit vectors, one a term, at unit length. Raises QueryError where nothing is left."""
+        """The weighted sum of the terms' unit vectors, normalised. Raises QueryError if it is zero."""
         weights = np.array([term.weight for term in self.terms], np.float32)
         total = np.tensordot(weights, vectors, axes=1)
         lengths = np.linalg.norm(total, axis=-1, keepdims=True)
         if (lengths < _LEAST_LENGTH * np.abs(weights).sum()).any():
-            raise QueryError(f"{self!r}: the terms cancel out, and nothing is left to look for. Change a weight.")
+            raise QueryError(f"{self!r}: the terms cancel out, so there is nothing to search for. Change a weight.")
         return (total / lengths).astype(np.float32)
 
     def _positions(self, kind: TermKind) -> list[int]:
@@ -150,7 +150,7 @@ class Query:
             raise QueryError("the query has no terms; wanted a text, a picture or a vector.")
         for term in self.terms:
             if not math.isfinite(term.weight) or term.weight == 0:
-                raise QueryError(f"a weight is {term.weight:g}; wanted a number that is not 0, or leave the term out.")
+                raise QueryError(f"a weight is {term.weight:g}; wanted a number other than 0; or leave the term out.")
 
 
 def _terms(thing: Any) -> tuple[Term, ...]:
@@ -166,7 +166,7 @@ def _terms(thing: Any) -> tuple[Term, ...]:
 
 
 def _picture(value: Any, model: EmbeddingModel) -> Any:
-    """A picture as `embed_images` takes it; of a RAW file its preview, read as an index reads it."""
+    """A picture as `embed_images` takes it; for a RAW file its preview, as an index reads it."""
     if isinstance(value, str | os.PathLike):
         path = os.fspath(value)
         if path.lower().endswith(tuple(f".{ending}" for ending in RAW_ENDINGS.split("|"))) and os.path.isfile(path):
@@ -179,15 +179,15 @@ def _picture(value: Any, model: EmbeddingModel) -> Any:
 
 def _unit_vector(vector: Any, dim: int) -> np.ndarray:
     if vector.shape != (dim,):
-        raise QueryError(f"a vector of shape {vector.shape} came; this index holds vectors of ({dim},).")
+        raise QueryError(f"a vector has the shape {vector.shape}; this index has vectors of shape ({dim},).")
     length = float(np.linalg.norm(vector.astype(np.float64)))
     if not math.isfinite(length) or length == 0:
-        raise QueryError(f"a vector of length {length:g} points nowhere; wanted finite numbers, not all of them 0.")
+        raise QueryError(f"a vector has the length {length:g}; wanted finite numbers that are not all 0.")
     return vector / length
 
 
 def _term_text(term: Term) -> str:
-    """A term as one would type it."""
+    """A term as Python code."""
     if term.kind == "text":
         inner = f"text({term.value!r})"
     elif term.kind == "vector":

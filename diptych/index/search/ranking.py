@@ -1,4 +1,4 @@
-"""What a cosine means beside others: a query's own background, and results that are not all alike."""
+"""Cosines relative to others: z-scores over a sample of the index, and diverse results."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from diptych.errors import ArgumentError
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-MIN_SAMPLE = 10  # items; the spread of fewer tells nothing
+MIN_SAMPLE = 10  # items; the standard deviation of fewer is not meaningful
 
 
 class SampleStatistics(NamedTuple):
-    """The cosines of one query with a sample of an index's items: their mean, deviation and number."""
+    """The cosines of a query with a sample of an index's items: mean, standard deviation and number."""
 
     mean: float
     std: float
@@ -24,20 +24,20 @@ class SampleStatistics(NamedTuple):
 
     @classmethod
     def of(cls, cosines: Float[np.ndarray, "items"]) -> SampleStatistics:
-        """From the sample's cosines. All of it counts, what fits the query too, so that the sample of a small index is
-        the index."""
+        """From the sample's cosines. All count, including relevant items, so that the sample of a small index is the
+        whole index."""
         if not len(cosines):
             return cls(0.0, 0.0, 0)
         return cls(float(cosines.mean()), float(cosines.std()), len(cosines))
 
     def standardise(self, cosines: Float[np.ndarray, "hits"]) -> Float[np.ndarray, "hits"]:
-        """How many deviations above the mean each is; 0 where there is no spread. What a mixed ranking goes by."""
-        if self.std < 1e-6:  # all items are one, or there is but one
+        """Standard deviations above the mean, for ranking; 0 if the standard deviation is 0."""
+        if self.std < 1e-6:  # a single item, or equal ones
             return np.zeros(len(cosines))
         return (cosines - self.mean) / self.std
 
     def z_scores(self, cosines: Float[np.ndarray, "hits"]) -> list[float | None]:
-        """`standardise` for people, with None where the index holds too little to say: under 10 items, or all alike."""
+        """z-scores for display; None if they are not meaningful, with fewer than 10 items or equal ones."""
         if self.count < MIN_SAMPLE or self.std < 1e-6:
             return [None] * len(cosines)
         return [float(z) for z in self.standardise(cosines)]
@@ -50,11 +50,11 @@ def diverse_order(
     diversity: float,
     limit: int,
 ) -> Int[np.ndarray, "chosen"]:
-    """The order in which to take candidates so that each is relevant and unlike those before it.
+    """An order of the candidates in which each is relevant and unlike those before it.
 
-    Maximal marginal relevance (Carbonell and Goldstein 1998): take next the candidate with the greatest
-    (1 - diversity) * relevance - diversity * (greatest cosine to one taken). Both are first scaled to 0..1 over the
-    candidates, for cosines between a text and pictures span a tenth of those among pictures. Raises ValueError where
+    Maximal marginal relevance (Carbonell and Goldstein, 1998): repeatedly take the candidate with the greatest (1 -
+    diversity) * relevance - diversity * (greatest cosine to one taken). Both terms are first scaled to 0..1 over the
+    candidates, because text-picture cosines span a tenth of the range of picture-picture cosines. Raises ValueError if
     `diversity` is not in 0..1.
     """
     if not 0 <= diversity <= 1:

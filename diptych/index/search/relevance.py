@@ -1,12 +1,14 @@
-"""Is there anything like that here? A query's best hits beside those of other queries on the same index.
+"""Whether an index contains anything relevant to a query: the query's best hits compared with those of background
+queries.
 
-A cosine alone does not say: models differ in what theirs reach, and in a larger index the best of nothing is higher.
-How far the best hit stands above the query's own background (its z) does not say either: a query that fits a third of
-the pictures raises its own background. So some everyday sentences, which have nothing to do with the question, are
-asked of the same items, and the query's ten best are set beside theirs. `bench/relevance.py` compares such statistics.
+A cosine alone does not decide this: models differ in the cosines that they reach, and the best of many irrelevant items
+is higher in a larger index. The z-score of the best hit over a sample of the index does not either: a query that
+matches a third of the pictures raises its own mean. So everyday sentences unrelated to the query are searched in the
+same items, and the mean cosine of the query's ten best hits is compared with theirs. `bench/relevance.py` compares such
+statistics.
 
-What this assumes: that the sentences are of the kind that the model was trained on, and that an index holds something
-for some of them and nothing for others. Of a folder of scanned letters it is less sure.
+This assumes that the model was trained on such sentences, and that an index contains something for some of them and
+nothing for others. For a folder of scanned letters it is less reliable.
 """
 
 from __future__ import annotations
@@ -46,15 +48,15 @@ BACKGROUND_SENTENCES = tuple(
 )
 MAX_EXHAUSTIVE_ITEMS = 300_000  # items
 _BLOCK = 8192
-_HEADER_BYTES = 1024  # of NumPy's format, at most, for an array of two dimensions
-MAX_TOP_K = 10  # how many of the best hits count; of a small index a twentieth
-# Above this a query stands out. For texts: keeps 90 % of the true first hits of 25 nouns on Flickr8k, where
-# bench/relevance.py chooses it and reports on 25 others. Pictures are set beside those of the index: 90 % of them pass.
+_HEADER_BYTES = 1024  # upper bound for a two-dimensional array in NumPy's format
+MAX_TOP_K = 10  # hits that are averaged; in a small index a twentieth of the items
+# The least relevance z-score. For texts it keeps 90 % of the true first hits of 25 nouns on Flickr8k, where
+# bench/relevance.py chooses it and reports on 25 others. For pictures, 90 % of those of an index pass.
 TEXT_THRESHOLD, PICTURE_THRESHOLD = -0.33, -1.28
 
 
 class VectorSearch(Protocol):
-    """What is needed of an index of one modality; `diptych.vectors.nearest.VectorIndex` has it."""
+    """A searchable index of one modality, such as `diptych.vectors.nearest.VectorIndex`."""
 
     def __len__(self) -> int: ...
 
@@ -71,8 +73,8 @@ class VectorSearch(Protocol):
 
 
 class BackgroundStatistics(NamedTuple):
-    """What background queries reach on the same items: mean and deviation of the mean cosine of their `top_k` hits, and
-    the `threshold` above which a query of this make stands out."""
+    """Mean and standard deviation, over the background queries, of the mean cosine of their `top_k` hits, and the
+    `threshold` that a query's relevance z-score must reach."""
 
     mean: float
     std: float
@@ -80,12 +82,12 @@ class BackgroundStatistics(NamedTuple):
     threshold: float
 
     def relevance_z(self, cosines: Float[np.ndarray, "hits"]) -> float:
-        """How many deviations the best of these, sorted from the best down, stand above what other queries reach.
-        -inf where there are none."""
+        """The standard deviations by which the mean of the `top_k` first of these cosines, sorted in descending order,
+        exceeds the background mean; -inf without cosines."""
         return self.z_score(float(cosines[: self.top_k].mean())) if len(cosines) else -np.inf
 
     def z_score(self, cosine: float) -> float:
-        """The same of one cosine."""
+        """The same for one cosine."""
         return (cosine - self.mean) / max(self.std, 1e-6)
 
 
@@ -97,13 +99,14 @@ def background_statistics(
     allowed_ids: Int[np.ndarray, "ids"] | None = None,
     threshold: float | None = None,
 ) -> BackgroundStatistics:
-    """Ask other queries of the same make: each text is replaced by one of the `sentences`, each picture or vector by an
-    item of the index (which then may not find itself), and the weights stay."""
+    """Search with queries of the same form: each text is replaced by one of the `sentences`, each picture or vector by
+    an item of the index, which is excluded from its own hits; the weights stay. `threshold` None is TEXT_THRESHOLD, or
+    PICTURE_THRESHOLD for a query without texts."""
     count = len(sentences)
     ids, vectors = nearest.sample(count)
     substitutes, excluded = [], np.full((count, len(query.terms)), -1, np.int64)
     for position, term in enumerate(query.terms):
-        rows = np.arange(count) + 37 * position  # another sentence for each term: 37 has no divisor in common with 64
+        rows = np.arange(count) + 37 * position  # different sentences per term: 37 and 64 are coprime
         if term.kind == "text":
             substitutes.append(sentences[rows % count])
         else:
@@ -118,8 +121,8 @@ def background_statistics(
 
 
 def _nonzero_queries(query: Query, substitutes: Float[np.ndarray, "queries terms dim"]) -> tuple[list[int], np.ndarray]:
-    """Which of these queries mean something, and their vectors. Others are a picture less the same, as one item of a
-    small index, or two copies, may come to stand for both."""
+    """The queries that are not zero, and their vectors. A query is zero if a picture is subtracted from itself or a
+    copy, which can happen in a small index."""
 
     kept: dict[int, np.ndarray] = {}
     for position, vectors in enumerate(substitutes):
@@ -129,17 +132,17 @@ def _nonzero_queries(query: Query, substitutes: Float[np.ndarray, "queries terms
 
 
 def top_k_for(size: int) -> int:
-    """How many of the best hits speak for an index of `size` items."""
+    """How many of the best hits are averaged in an index of `size` items."""
     return max(1, min(MAX_TOP_K, size // 20))
 
 
 def _mean_top_k(
     nearest: VectorSearch, queries: np.ndarray, top_k: int, excluded: np.ndarray, allowed_ids: np.ndarray | None
 ) -> list[float]:
-    """The mean of each query's `top_k` cosines, without its `excluded` items."""
+    """The mean of each query's `top_k` best cosines, without its `excluded` items."""
     wanted = top_k + excluded.shape[1]
     ids = nearest.ids if allowed_ids is None else np.intersect1d(allowed_ids, nearest.ids)
-    if len(ids) <= MAX_EXHAUSTIVE_ITEMS:  # then one product is faster than a search each
+    if len(ids) <= MAX_EXHAUSTIVE_ITEMS:  # one matrix product is faster than many searches
         found = _exhaustive_top_k(nearest, ids, queries, wanted)
     else:
         found = [nearest.search(vector, wanted, allowed_ids=allowed_ids) for vector in queries]
@@ -153,7 +156,7 @@ def _mean_top_k(
 def _exhaustive_top_k(
     nearest: VectorSearch, ids: np.ndarray, queries: np.ndarray, count: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each query's `count` best with their cosines, best first, block by block."""
+    """Each query's `count` best ids and cosines, best first, computed block by block."""
     best_ids, best = np.full((len(queries), count), -1), np.full((len(queries), count), -np.inf, np.float32)
     for start in range(0, len(ids), _BLOCK):
         block = ids[start : start + _BLOCK]
@@ -169,9 +172,9 @@ def _exhaustive_top_k(
 def sentence_vectors(
     model: EmbeddingModel, folder: str | os.PathLike[str] | None, fingerprint: str
 ) -> Float[np.ndarray, "sentences dim"]:
-    """The vectors of SENTENCES, kept in `folder` for the next time; a folder that cannot be written only costs time.
+    """The vectors of BACKGROUND_SENTENCES, cached in `folder`; a folder that is not writable only costs time.
 
-    `fingerprint` names the model, so that another one's vectors are never taken for this one's.
+    `fingerprint` identifies the model, so vectors of different models are never confused.
     """
 
     def embed() -> np.ndarray:
@@ -188,8 +191,8 @@ def sentence_vectors(
 def _cached_array(
     directory: IndexDirectory, name: str, make: Callable[[], np.ndarray], *, shape: tuple[int, int]
 ) -> np.ndarray:
-    """The array in a file, made and written where it is missing or damaged."""
-    with suppress(OSError, ValueError, EOFError, MemoryError):  # the last is of a header that claims too much
+    """The array in a file; it is computed and written if the file is missing or damaged."""
+    with suppress(OSError, ValueError, EOFError, MemoryError):  # MemoryError: a header that claims too much
         max_bytes = _HEADER_BYTES + 4 * shape[0] * shape[1]
         cached = np.load(BytesIO(directory.read(name, max_bytes)), allow_pickle=False)
         if cached.shape == shape and cached.dtype == np.float32 and np.isfinite(cached).all():

@@ -1,5 +1,5 @@
-"""Which files show one shot: copies and links, which have the same bytes, and what a camera writes of one moment (RAW,
-HEIC and JPEG under one name)."""
+"""Groups the files of one shot: copies and links, which have the same bytes, and the files that a camera writes for one
+shot (RAW, HEIC and JPEG of one name)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from diptych.index.catalog.catalog import Item
 from diptych.media.scan import RAW_ENDINGS
 from diptych.scoring.zero_shot import unit
 
-# What a camera, or the program that fetches pictures from it, writes of one shot: by ending, of what kind
+# The files that a camera, or its import program, writes for one shot: ending -> kind
 _KINDS = {f".{ending}": "RAW" for ending in RAW_ENDINGS.split("|")}
 _KINDS |= {".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF"}
 _BETWEEN = "SELECT one.id FROM edges CROSS JOIN files AS one WHERE one.path > low AND one.path < high"
-_BATCH = 100  # values in one statement
-MIN_COSINE = 0.94  # the cosine from which pictures of one name, and of no date, are one shot
+_BATCH = 100  # values per statement
+MIN_COSINE = 0.94  # from this cosine, pictures of one name without dates are one shot
 
 
 class _ShotCatalog(Protocol):
@@ -30,18 +30,18 @@ class _ShotCatalog(Protocol):
 
 
 class _CameraFile(NamedTuple):
-    """A picture as one of a shot's files: its folder and name without the ending, and of what kind it is."""
+    """A picture's path without its ending, and its kind."""
 
     stem: str
     kind: str
 
 
 def first_per_shot(catalog: _ShotCatalog, items: Iterable[Item]) -> list[Item]:
-    """The first item of each shot, of items of one modality in the order of their worth. A copy under another name ties
-    what has its bytes to what a camera wrote under that name."""
-    firsts: dict[int, Item] = {}  # by id, in order
-    first_with = dict[object, int | None]()  # by bytes, the first that shows them; None where another kind stands
-    named: dict[object, list[tuple[Item, int]]] = {}  # by each name, the items that have it, and their firsts
+    """The first item of each shot, of items of one modality in ranked order. A renamed copy links the shot of its bytes
+    to the shot of its name."""
+    firsts: dict[int, Item] = {}  # by id, in ranked order
+    first_with = dict[object, int | None]()  # by bytes, the shot's first; None if another kind replaced it
+    named: dict[object, list[tuple[Item, int]]] = {}  # by name, the items with it and their shots' firsts
     for item in items:
         key, names = _bytes_of(item), list(_names_of(item))
         if key in first_with and first_with[key] not in firsts:
@@ -65,8 +65,8 @@ def first_per_shot(catalog: _ShotCatalog, items: Iterable[Item]) -> list[Item]:
 def same_bytes(
     catalog: _ShotCatalog, items: Sequence[Item], condition: str, parameters: Sequence[Any]
 ) -> list[list[Item]]:
-    """For each of these items, of one modality, those of files with its bytes in a catalog, which need not be its own,
-    among the files that an SQL condition on `files` lets pass."""
+    """For each of these items, of one modality, the items with the same bytes in a catalog (its own or another), among
+    the files that satisfy an SQL condition on `files`."""
     if not items:
         return []
     same = _ShotLookup(catalog, items[0].modality, condition, parameters, frozenset()).same(items)
@@ -76,12 +76,13 @@ def same_bytes(
 def copies_of(
     catalog: _ShotCatalog, items: Sequence[Item], condition: str, parameters: Sequence[Any]
 ) -> list[list[Item]]:
-    """For each of these items, of one modality, those of the other files of its shot; as `same_bytes`."""
+    """For each of these items, of one modality, the items of the other files of its shot; arguments as for
+    `same_bytes`."""
     if not items:
         return []
     look = _ShotLookup(catalog, items[0].modality, condition, parameters, frozenset(item.id for item in items))
     same = look.same(items)
-    shown = [[item, *same.get(item.digest, ())] for item in items]  # under each of its names
+    shown = [[item, *same.get(item.digest, ())] for item in items]  # with all its paths
     beside = iter(look.beside([one for some in shown for one in some]))
     camera_files = [
         [camera_file for one in some for camera_file in next(beside) if _is_one_shot(catalog, one, camera_file)]
@@ -96,7 +97,7 @@ def copies_of(
 
 
 class _ShotLookup(NamedTuple):
-    """Where other files of the same shots are looked for; those of the ids `known` are not."""
+    """Looks up other files of the same shots, except the ids `known`."""
 
     catalog: _ShotCatalog
     modality: str
@@ -105,7 +106,7 @@ class _ShotLookup(NamedTuple):
     known: frozenset[int]
 
     def same(self, items: Iterable[Item]) -> dict[bytes | None, list[Item]]:
-        """Items of files that have the same bytes as one of these, by digest."""
+        """Items of files with the same bytes as one of these, by digest."""
         digests, found = list({item.digest for item in items if item.digest}), dict[bytes | None, list[Item]]()
         for start in range(0, len(digests), _BATCH):
             some = digests[start : start + _BATCH]
@@ -114,12 +115,12 @@ class _ShotLookup(NamedTuple):
         return found
 
     def beside(self, items: Sequence[Item]) -> list[list[Item]]:
-        """For each the pictures of the same name but for its ending."""
+        """For each item, the pictures with the same path except for the ending."""
         stems = [camera_file.stem for item in items if (camera_file := _camera_file(item))]
         by_stem: dict[str, list[Item]] = {stem: [] for stem in stems}
         for start in range(0, len(stems), _BATCH):
             some = stems[start : start + _BATCH]
-            edges = [os.fsencode(f"{stem}{edge}") for stem in some for edge in "./"]  # "/" is the letter after "."
+            edges = [os.fsencode(f"{stem}{edge}") for stem in some for edge in "./"]  # "/" follows "." in ASCII
             pairs = ", ".join(["(CAST(? AS TEXT), CAST(? AS TEXT))"] * len(some))
             for item in self._items(f"files.id IN (WITH edges(low, high) AS (VALUES {pairs}) {_BETWEEN})", edges):
                 if (camera_file := _camera_file(item)) and camera_file.stem in by_stem:
@@ -127,15 +128,15 @@ class _ShotLookup(NamedTuple):
         return [by_stem[camera_file.stem] if (camera_file := _camera_file(item)) else [] for item in items]
 
     def _items(self, where: str, values: Sequence[Any]) -> list[Item]:
-        # the plus keeps SQLite from going through all items of the modality
+        # the plus keeps SQLite from using the index on modality
         condition = f"({where}) AND +items.modality = ? AND ({self.condition})"
         ids = self.catalog.matching(condition, [*values, self.modality, *self.parameters]).tolist()
         return self.catalog.items([id for id in ids if id not in self.known])
 
 
 def _bytes_of(item: Item) -> object:
-    """What items have in common that show the same bytes. A video's frames are one whatever they show; a text file's
-    paragraphs are told apart by where they stand."""
+    """A key that is equal for items with the same content: a video's frames share one, a text file's paragraphs differ
+    by line."""
     if item.kind == "text":
         return item.digest or item.path, item.line
     return item.digest or item.path
@@ -148,7 +149,8 @@ def _camera_file(item: Item) -> _CameraFile | None:
 
 
 def _names_of(item: Item) -> Iterator[object]:
-    """Under what a shot's other files are looked for: beside it, and anywhere by its name, camera and second."""
+    """Keys under which a shot's other files are found: the path without its ending, and the name with camera and
+    time."""
     if camera_file := _camera_file(item):
         yield camera_file.stem
         if taken_at := item.details.taken_at:
@@ -156,7 +158,7 @@ def _names_of(item: Item) -> Iterator[object]:
 
 
 def _is_one_shot(catalog: _ShotCatalog, one: Item, other: Item) -> bool:
-    """Whether two pictures of one name are of two kinds, and of one moment; where a date is missing, alike."""
+    """Whether two pictures of one name are different kinds of the same moment; without dates, similar ones."""
     first, second = _camera_file(one), _camera_file(other)
     if not first or not second or first.kind == second.kind:
         return False

@@ -65,9 +65,9 @@ def test_a_vector_of_any_length() -> None:
         (Query(()), "no terms"),
         (Query.text("a dog") * 0, "a weight is 0"),
         (Query.text("a dog") * float("nan"), "a weight is nan"),
-        (Query.vector(np.zeros(DIM)), "length 0 points nowhere"),
-        (Query.vector(np.full(DIM, np.inf)), "length inf points nowhere"),
-        (Query.vector(np.ones(3)), r"\(3,\) came; this index holds vectors of \(16,\)"),
+        (Query.vector(np.zeros(DIM)), "has the length 0; wanted finite"),
+        (Query.vector(np.full(DIM, np.inf)), "has the length inf; wanted finite"),
+        (Query.vector(np.ones(3)), r"\(3,\); this index has vectors of shape \(16,\)"),
     ],
 )
 def test_what_means_nothing_is_refused(query: Query, message: str) -> None:
