@@ -1,11 +1,11 @@
-"""Does labelling a folder of pictures run at the rate at which the engine embeds?
+"""Does classifying a folder of pictures run at the speed of the engine?
 
     python bench/classify.py [--photos FOLDER] [--count 1000] [--model MODEL] [--quick] [--json]
 
-"the engine alone" embeds batches of pixels that lie in memory; the others begin with the files: `embed_stream`, and
-whole commands in this process, which open the model first: `diptych embed`, and `diptych classify` with twenty labels
-and our general prompts, by vectors and by places. "from files, at most" is what a machine reaches whose cores decode
-and embed by turns, none idle. Medians of rounds in turns. Without --photos JPEGs of drawn scenes are made, 256 px.
+"the engine alone" embeds batches of pixels in memory; the others start from files: `embed_stream`, and complete
+commands in this process, which open the model first: `diptych embed`, and `diptych classify` with twenty labels and the
+general prompts, by vectors and by patches. "from files, at most" is the limit of a machine whose cores decode and embed
+in turns and are never idle. Medians of interleaved rounds. Without --photos JPEGs of drawn scenes are made, 256 px.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ from diptych.cli import diptych as command
 from diptych.media.images import find_images, load_pixels, squared
 from diptych.scenes.scene import KINDS, draw_scene
 
-QUESTION = "Labelling a folder of pictures"
+QUESTION = "Classifying a folder of pictures"
 LABELS = KINDS[:20]
 
 
 def main() -> None:
-    """All in one run."""
+    """Measure and report."""
     parser = arguments(QUESTION)
     parser.add_argument("--photos", help="a folder of pictures")
     parser.add_argument("--count", type=int, default=1000)
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def filled(folder: Path, photos: str | None, count: int) -> Path:
-    """A folder of so many files: links to photographs, again and again if need be, or drawn scenes."""
+    """A folder of `count` files: links to photographs, repeated if there are fewer, or drawn scenes."""
     found = find_images(photos) if photos else []
     for number, path in enumerate(islice(cycle(found), count)):
         (folder / f"{number:06d}{path.suffix}").symlink_to(path.resolve())
@@ -53,7 +53,7 @@ def filled(folder: Path, photos: str | None, count: int) -> Path:
 
 
 def measured(folder: Path, name: str | None, rounds: int) -> list[Row]:
-    """Pictures a second, each way, and as a share of the engine's."""
+    """Pictures per second of each method, and the ratio to the engine's."""
     model, paths = diptych.load(name), find_images(folder)
     pixels = np.stack([squared(path, model.preprocessing) for path in paths[:256]])
 
@@ -75,14 +75,14 @@ def measured(folder: Path, name: str | None, rounds: int) -> list[Row]:
         "embed_stream": (len(paths), lambda: model.try_embed_images(paths)),
         "diptych embed": (len(paths), embed),
         "diptych classify": (len(paths), classify),
-        "diptych classify --places": (len(paths), lambda: classify("--places")),
+        "diptych classify --patches": (len(paths), lambda: classify("--patches")),
     }
     taken_s: dict[str, list[float]] = {way: [] for way in ways}
     for turn in range(rounds + 1):
         for way, (_, work) in ways.items():
             started_s = time.perf_counter()
             work()
-            if turn:  # the first compiles
+            if turn:  # the first run compiles
                 taken_s[way].append(time.perf_counter() - started_s)
     rates = {way: number / statistics.median(taken_s[way]) for way, (number, _) in ways.items()}
     engine = rates["the engine alone"]

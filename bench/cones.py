@@ -1,24 +1,24 @@
-"""Vectors like CLIP's, made up: pictures in one cone, texts in another, both about the same things.
+"""Synthetic vectors like CLIP's: pictures in one cone, texts in another, both about the same things.
 
-What is known of CLIP's vectors and held to here: the mean of the pictures' unit vectors has a length of about 0.75, so
-has the texts' mean, and the cosine between the two means is about 0.25 (the modality gap: Liang et al., "Mind the Gap",
-2022); a caption's cosine with its own picture is about 0.3 to 0.4, with another's about 0.14. What sets pictures apart
-from their mean has a spectrum that falls slowly (as i^-0.5) and comes in things: 100 pictures of each on average,
-unevenly, 40 % of what sets a picture apart being its own. A text shares 80 % of what sets it apart with pictures; the
-rest lies anywhere. The last three numbers were chosen for how hard searching is: they put a RaBitQ scan with 200
-candidates at a recall of about 0.98.
+They have known properties of CLIP's vectors: the means of the pictures' and of the texts' unit vectors have lengths of
+about 0.75, and the cosine between the two means is about 0.25 (the modality gap: Liang et al., "Mind the Gap",
+2022); a caption's cosine with its own picture is about 0.3 to 0.4, with another's about 0.14. Deviations
+from the pictures' mean have a slowly falling spectrum (i^-0.5) and are clustered by things, 100 pictures of each on
+average, unevenly; 40 % of a picture's deviation is its own. A text shares 80 % of its deviation with pictures; the rest
+has a random direction. The last three numbers set the difficulty of the search: a RaBitQ scan with 200 candidates
+reaches a recall of about 0.98.
 """
 
 import numpy as np
 
 CONE, BETWEEN = 0.75, 0.25
 DECAY, OWN, SHARED = 0.5, 0.4, 0.8
-UNEVEN = 0.4  # the exponent of how often things are met
+UNEVEN = 0.4  # the exponent of the frequencies of things
 PER_THING = 100
 
 
 class Cones:
-    """Draws pictures and texts as float32 unit vectors; the same seed draws the same."""
+    """Draws pictures and texts as float32 unit vectors, the same for the same seed."""
 
     def __init__(self, count: int, *, dim: int = 512, seed: int = 0):
         draw = np.random.default_rng(seed)

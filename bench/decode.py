@@ -1,8 +1,8 @@
-"""How fast does a JPEG become what a tower reads, and what does the faster way cost?
+"""How fast is a JPEG decoded and resized for a tower, and how much accuracy does fast decoding lose?
 
     python bench/decode.py [--photos FOLDER] [--quick] [--json]
 
-The peer is open_clip's own transform (Pillow and torchvision) where both are installed. Without --photos the pictures
+The peer is open_clip's transform (Pillow and torchvision) if both are installed. Without --photos the pictures
 are scikit-image's, enlarged to 12 megapixels (with --quick to one).
 """
 
@@ -26,7 +26,7 @@ ROUNDS = 5
 
 
 def pictures(folder: str | None, count: int, size: tuple[int, int]) -> list[bytes]:
-    """Real files as they are, or enlarged ones."""
+    """Photographs, or enlarged pictures."""
     if folder:
         return [path.read_bytes() for path in find_images(folder)[:count]]
     made = []
@@ -38,7 +38,7 @@ def pictures(folder: str | None, count: int, size: tuple[int, int]) -> list[byte
 
 
 def open_clip_transform(size_px: int) -> Callable[[bytes], Any] | None:
-    """open_clip's evaluation transform, as its users call it; None where it is not installed."""
+    """open_clip's evaluation transform; None if it is not installed."""
     try:
         import torchvision_operators  # noqa: F401 (torchvision has no CPU build: its operators are declared first)
         from open_clip.transform import image_transform
@@ -49,7 +49,7 @@ def open_clip_transform(size_px: int) -> Callable[[bytes], Any] | None:
 
 
 def main() -> None:
-    """Measure in turns, so that a slow moment of the machine meets everybody."""
+    """Measure in interleaved rounds, so that a slow moment of the machine affects all."""
     parser = arguments(QUESTION)
     parser.add_argument("--photos", help="a folder of photographs")
     options = parser.parse_args()

@@ -1,11 +1,11 @@
-"""How fast do pictures and texts become vectors on a processor, and what does the fast way cost?
+"""How fast are pictures and texts embedded on a CPU, and how much accuracy does int8 lose?
 
     python bench/embed.py [--data PAIRS [--calibrate PAIRS]] [--rounds N] [--quick] [--json]
 
-All rows run one ViT-B/32 with one set of random weights, in turns, so that a slow moment of the machine meets
-everybody: pictures come decoded, texts tokenised. The peers are those of open_clip, transformers and ONNX Runtime that
-are installed; without open_clip the first row is our own PyTorch. `--data` (pairs with captions) adds what 8 bits cost
-the bundled model in recall. `--quick` runs a vit-tiny, which is none of the peers' models, without them.
+All rows run one ViT-B/32 with the same random weights, in interleaved rounds, so that a slow moment of the machine
+affects all. Pictures are decoded and texts tokenised beforehand. The peers are open_clip, transformers and ONNX
+Runtime, if installed; without open_clip the first row is Diptych's PyTorch engine. `--data` (pairs with captions) adds
+the recall that int8 loses. `--quick` runs a vit-tiny, which no peer has, without peers.
 """
 
 import torchvision_operators  # noqa: F401 (before whatever imports torchvision, which has no CPU build)
@@ -39,25 +39,25 @@ from diptych.text.tokenizer import Tokenizer
 from diptych.training.optim.precision import has_bfloat16
 from diptych.training.validation import Validation
 
-QUESTION = "Vectors a second on this processor"
+QUESTION = "Vectors a second on this CPU"
 ROUNDS = 5
 Way = Callable[[np.ndarray], Any]
 
 
 class Ways:
-    """Everybody's towers by name, taking uint8 pictures or ids; the first is what ratios are to."""
+    """The towers of all by name, for uint8 pictures or ids. Ratios are relative to the first."""
 
     def __init__(self) -> None:
         self.image: dict[str, Way] = {}
         self.text: dict[str, Way] = {}
 
     def add(self, who: str, image: Way, text: Way) -> None:
-        """One more."""
+        """Add a row."""
         self.image[who], self.text[who] = image, text
 
 
 def random_model(folder: Path, name: str, calibration: int) -> tuple[diptych.Embedder, Path, Path]:
-    """The model, its folder, and that of its 8-bit form, calibrated with noise: for speed it is as good."""
+    """A model, its folder, and that of its int8 form, calibrated with noise, which does not affect the speed."""
     torch.manual_seed(0)
     captions = ["a dog runs over the snow", "two children in a red boat on the water"]
     config, spec = preset(name), Preprocess(preset(name).image.image_size)
@@ -74,7 +74,7 @@ def random_model(folder: Path, name: str, calibration: int) -> tuple[diptych.Emb
 
 
 def inputs(size: int, text: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Noise as pictures, and captions of 14 tokens, which is what Flickr8k's have in the median."""
+    """Noise as pictures, and captions of 14 tokens, the median of Flickr8k."""
     rng = np.random.default_rng(0)
     ids = rng.integers(1, text.vocab_size - 2, size=(count, 14))
     ids[:, 0], ids[:, -1] = text.vocab_size - 2, text.vocab_size - 1
@@ -82,7 +82,8 @@ def inputs(size: int, text: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ways_of(name: str, model: diptych.Embedder, folder: Path, int8: Path, quick: bool) -> Ways:
-    """Who is here. Each peer gets what its users give it: normalised floats, and padded ids where it pads."""
+    """All that are installed. Each peer gets the input that its users pass: normalised floats, and padded ids if it
+    pads."""
     ways, spec, context = Ways(), model.preprocessing, model.config.text.context
     bfloat16 = has_bfloat16(torch.device("cpu"))
     network = model.network.eval()
@@ -117,8 +118,8 @@ def ways_of(name: str, model: diptych.Embedder, folder: Path, int8: Path, quick:
 
 
 def open_clip(name: str, bfloat16: bool) -> list[tuple[str, Any, torch.dtype]]:
-    """open_clip's model, in both precisions, with what it wants its pixels in (in bfloat16 its gains and tables stay
-    float32); nothing where it is not installed. It has its own random weights."""
+    """open_clip's model in both precisions, with the dtype of its pixels (in bfloat16 its gains and tables stay
+    float32); empty if it is not installed. It has other random weights."""
     try:
         # isort: split
         import open_clip as theirs
@@ -137,7 +138,7 @@ def open_clip(name: str, bfloat16: bool) -> list[tuple[str, Any, torch.dtype]]:
 
 
 def transformers(folder: Path) -> Any:
-    """The same model, opened by transformers; None where it is not installed."""
+    """The same model, opened by transformers; None if it is not installed."""
     with contextlib.suppress(ImportError), contextlib.redirect_stdout(sys.stderr):
         from transformers import CLIPModel
 
@@ -145,8 +146,8 @@ def transformers(folder: Path) -> Any:
     return None
 
 
-def onnx_runtime(folder: Path, place: Path) -> tuple[Way, Way] | None:
-    """Our ONNX files, run by ONNX Runtime; None where it is not installed."""
+def onnx_runtime(folder: Path, work: Path) -> tuple[Way, Way] | None:
+    """The exported ONNX files, run by ONNX Runtime; None if it is not installed."""
     try:
         import onnxruntime  # noqa: F401
     except ImportError:
@@ -154,12 +155,12 @@ def onnx_runtime(folder: Path, place: Path) -> tuple[Way, Way] | None:
     from diptych.engines.onnx import open_onnx
 
     with contextlib.redirect_stdout(sys.stderr):
-        export(folder, place / "onnx", to="onnx")
-    return open_onnx(place / "onnx")
+        export(folder, work / "onnx", to="onnx")
+    return open_onnx(work / "onnx")
 
 
 def measure(ways: dict[str, Way], batch: np.ndarray, rounds: int, seconds: float) -> dict[str, float]:
-    """The median over the rounds of each way's seconds a batch."""
+    """The median seconds per batch of each."""
     spent: dict[str, list[float]] = {who: [] for who in ways}
     with torch.inference_mode():
         for way in ways.values():
@@ -193,7 +194,7 @@ def gemm_rate(kind: str, seconds: float) -> float:
 
 
 def speeds(ways: Ways, model: diptych.Embedder, count: int, rounds: int, seconds: float) -> list[Row]:
-    """Pictures a second and texts a second in batches of `count`, and the milliseconds of one text."""
+    """Pictures and texts per second in batches of `count`, and the milliseconds of one text."""
     pixels, ids = inputs(model.preprocessing.size_px, model.config.text, count)
     rows = []
     for unit, found, batch in (("pictures/s", ways.image, pixels), ("texts/s", ways.text, ids)):
@@ -207,7 +208,7 @@ def speeds(ways: Ways, model: diptych.Embedder, count: int, rounds: int, seconds
 
 
 def shares(rows: list[Row], model: diptych.Embedder, seconds: float) -> list[Row]:
-    """How much of the machine's own rate of matrix products the image tower reaches."""
+    """The share of the machine's rate of matrix products that the image tower reaches."""
     size = model.preprocessing.size_px
     ops = _multiply_adds(model, size)
     found = []
@@ -220,7 +221,7 @@ def shares(rows: list[Row], model: diptych.Embedder, seconds: float) -> list[Row
 
 
 def _multiply_adds(model: diptych.Embedder, size: int) -> float:
-    """Of one picture, in 1e9, counted by PyTorch."""
+    """Multiply-adds of one picture in 1e9, counted by PyTorch."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
@@ -228,16 +229,16 @@ def _multiply_adds(model: diptych.Embedder, size: int) -> float:
     return counter.get_total_flops() / 2e9
 
 
-def cost(data: str, calibrate: str, place: Path) -> list[Row]:
-    """What 8 bits cost the bundled model, fitted on other pairs: recall, and cosines to float32."""
+def cost(data: str, calibrate: str, work: Path) -> list[Row]:
+    """Recall of the bundled model in int8, calibrated on other pairs, and cosines with float32."""
     whole = diptych.load(engine="openvino", precision="float32")
     pairs = Validation.read(open_source(data), whole.preprocessing)
-    export(whole.source, place / "bundled-int8", precision="int8", calibrate=calibrate)
-    fast = diptych.load(place / "bundled-int8")
+    export(whole.source, work / "bundled-int8", precision="int8", calibrate=calibrate)
+    fast = diptych.load(work / "bundled-int8")
     vectors = [(m.embed_pixels(pairs.pixels), m.embed_texts(pairs.captions, truncate=True)) for m in (whole, fast)]
     rows = []
     for who, (images, texts) in zip(("float32", "int8"), vectors, strict=True):
-        found = retrieval(images, texts, pairs.owners)
+        found = retrieval(images, texts, pairs.image_index)
         rows += [
             Row(f"bundled model, {who}", found.text_to_image.at_1, "text to picture R@1"),
             Row(f"bundled model, {who}", found.image_to_text.at_1, "picture to text R@1"),
@@ -254,18 +255,18 @@ def cost(data: str, calibrate: str, place: Path) -> list[Row]:
 def main() -> None:
     """Measure and report."""
     parser = arguments(QUESTION)
-    parser.add_argument("--data", help="pairs with captions, for what 8 bits cost in recall")
-    parser.add_argument("--calibrate", help="pairs to take the ranges of 8 bits from; by default those of --data")
+    parser.add_argument("--data", help="pairs with captions, for the recall that int8 loses")
+    parser.add_argument("--calibrate", help="pairs to calibrate int8 with; by default those of --data")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
     name, batch, seconds = ("vit-tiny", 8, 0.02) if options.quick else ("ViT-B/32", 32, 3.0)
-    with tempfile.TemporaryDirectory() as place:
-        model, folder, int8 = random_model(Path(place), name, 4 if options.quick else 32)
+    with tempfile.TemporaryDirectory() as work:
+        model, folder, int8 = random_model(Path(work), name, 4 if options.quick else 32)
         ways = ways_of(name, model, folder, int8, options.quick)
         rows = speeds(ways, model, batch, 1 if options.quick else options.rounds, seconds)
         rows += shares(rows, model, seconds)
         if options.data:
-            rows += cost(options.data, options.calibrate or options.data, Path(place))
+            rows += cost(options.data, options.calibrate or options.data, Path(work))
     report(f"{QUESTION}: {name}, random weights, batches of {batch}", rows, as_json=options.as_json)
 
 

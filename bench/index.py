@@ -1,15 +1,14 @@
-"""How fast does a folder of 12-megapixel photographs become an index, and how fast is one that has not changed known?
+"""How fast is a folder of 12-megapixel photographs indexed, and how fast is an update without changes?
 
     python bench/index.py [--photos FOLDER] [--count N] [--unchanged N] [--folder DIR] [--model MODEL]
                           [--quick] [--json]
 
-The photographs are made: cuts of those of --photos (or of scikit-image's), mirrored or not, brightened, enlarged to
-4000 x 3000, with a sensor's noise: 500 of them, and beyond these copies whose bytes differ, so that each is read and
-embedded (equal bytes would not be). --folder keeps them for the
-next run. Reading alone and encoding alone are measured on the first of them in the same run; what both can reach
-together where they share the cores is 1 / (1 / reading + 1 / encoding). The second question is asked of --unchanged
-small files, whose catalog is filled with made vectors. --quick makes four small photographs, and its processes begin
-once each: of its rows none is a measurement.
+The photographs are synthetic: crops of those of --photos (or of scikit-image's), some mirrored, brightened, enlarged
+to 4000 x 3000, with sensor noise: 500 of them, and then copies with different bytes, so that each is read and embedded
+(files with equal bytes are not). --folder keeps them for the next run. Reading alone and encoding alone are measured on
+the first ones in the same run; together they can reach 1 / (1 / reading + 1 / encoding) if they share the cores. The
+second question is measured with --unchanged small files, whose catalog is filled with synthetic vectors. --quick makes
+four small photographs and starts its processes once each: its rows are no measurements.
 """
 
 import functools
@@ -43,22 +42,22 @@ from diptych.media.scan import scan
 QUESTION = "A folder of photographs to an index, bundled model"
 MARGIN = 500
 Size = tuple[int, int]
-DISTINCT = 500  # pictures; a photograph beyond them has bytes of its own, and so is read and embedded like any other
-ALONE = 200  # photographs by which reading and encoding alone are measured
+DISTINCT = 500  # pictures; later photographs are copies with other bytes, which are read and embedded like the first
+ALONE = 200  # photographs to measure reading and encoding alone
 
 
 def bases(photos: str | None) -> list[Image.Image]:
-    """Pictures to cut photographs from."""
+    """Pictures to crop photographs from."""
     if photos:
         return [open_image(path) for path in find_images(photos)]
     return [Image.fromarray(getattr(skimage.data, name)()) for name in ("astronaut", "chelsea", "coffee", "rocket")]
 
 
 def make(folder: Path, photos: str | None, size: Size, numbers: range) -> None:
-    """Photographs number so and so, as a camera would have saved them; those that are there stay."""
+    """Make the photographs `numbers`, as a camera would save them, unless they exist."""
     sources, grain = bases(photos), noise(size)
     for number in numbers:
-        path = place(folder, number)
+        path = photograph_path(folder, number)
         if path.exists():
             continue
         rng = np.random.default_rng(number)
@@ -77,36 +76,36 @@ def make(folder: Path, photos: str | None, size: Size, numbers: range) -> None:
 
 
 def noise(size: Size) -> Image.Image:
-    """A sensor's, of six steps of 256, around 128; larger than a photograph, for each to have its own."""
+    """Sensor noise of six steps of 256, around 128; larger than a photograph, so that each gets another part."""
     values = np.random.default_rng(0).normal(128, 6, (size[1] + MARGIN, size[0] + MARGIN))
     return Image.merge("RGB", [Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))] * 3)
 
 
 def photographs(folder: Path, photos: str | None, size: Size, count: int) -> None:
-    """`count` of them: the first DISTINCT made on all cores, the others the same with a comment of their own."""
+    """`count` photographs: the first DISTINCT made on all cores, the others copies with a different comment."""
     cores, distinct = os.cpu_count() or 1, min(count, DISTINCT)
-    if count <= cores * 4:  # processes are not worth their start
+    if count <= cores * 4:  # too few to start processes
         make(folder, photos, size, range(distinct))
     else:
         with ProcessPoolExecutor(cores) as pool:
             parts = [range(core, distinct, cores) for core in range(cores)]
             list(pool.map(functools.partial(make, folder, photos, size), parts))
     for number in range(distinct, count):
-        path = place(folder, number)
+        path = photograph_path(folder, number)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            content, said = place(folder, number % distinct).read_bytes(), b"photograph %d" % number
+            content, said = photograph_path(folder, number % distinct).read_bytes(), b"photograph %d" % number
             comment = b"\xff\xfe" + (len(said) + 2).to_bytes(2, "big") + said
             path.write_bytes(content[:2] + comment + content[2:])
 
 
-def place(folder: Path, number: int) -> Path:
-    """Where a photograph lies: 500 in a folder."""
+def photograph_path(folder: Path, number: int) -> Path:
+    """The path of a photograph: 500 in a folder."""
     return folder / f"{number // 500:03}" / f"photo-{number:05}.jpg"
 
 
 class Memory:
-    """The most that this process and its children held at once, in MB, looked at ten times a second."""
+    """The peak memory of this process and its children in MB, sampled ten times a second."""
 
     def __enter__(self) -> "Memory":
         self.most, self._over = 0.0, threading.Event()
@@ -139,7 +138,7 @@ def _family(pid: int) -> list[int]:
 
 
 def _held(pid: int) -> float:
-    """Proportional set size: pages that several processes share count once."""
+    """Proportional set size, which counts shared pages once."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
@@ -155,7 +154,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def alone(folder: Path, model: diptych.Embedder, count: int) -> tuple[float, float]:
-    """Photographs a second: read alone, and encoded alone."""
+    """Photographs per second, reading alone and encoding alone."""
     files = sorted(scan(folder))[:count]
     pixels: list[np.ndarray] = []
     with Readers(folder, model.preprocessing) as readers:
@@ -169,7 +168,7 @@ def alone(folder: Path, model: diptych.Embedder, count: int) -> tuple[float, flo
 
 
 def indexing(folder: Path, model: diptych.Embedder, count: int) -> list[Row]:
-    """The whole way, beside both of its halves, before and after."""
+    """Indexing, and reading and encoding alone before and after it."""
     shutil.rmtree(folder / ".diptych", ignore_errors=True)
     before = alone(folder, model, min(count, ALONE))
     with Memory() as memory, open_index(folder, model=model) as index:
@@ -189,9 +188,9 @@ def indexing(folder: Path, model: diptych.Embedder, count: int) -> list[Row]:
 
 
 def unchanged(model: diptych.Embedder, count: int, rounds: int) -> list[Row]:
-    """An update that finds nothing to do."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    """An update without changes."""
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
         for number in range(count):
             sub = folder / f"{number // 1000:03}"
             if not number % 1000:
@@ -219,15 +218,15 @@ def unchanged(model: diptych.Embedder, count: int, rounds: int) -> list[Row]:
 
 
 def cold_search(folder: Path, rounds: int) -> dict[str, float]:
-    """Seconds of whole processes, medians of rounds in turns: a search, and what others need to begin one. What does
-    not begin at all, such as an open_clip without its torchvision, is named on stderr."""
+    """Seconds of complete processes, medians of interleaved rounds: a search, and the start of peers. A peer that does
+    not start, such as open_clip without torchvision, is named on stderr."""
     search = [sys.executable, "-m", "diptych", "search", "two dogs run over snow", str(folder), "--limit", "5"]
     commands = {"diptych search, a cold process": search}
     for package, first in (("torch", ""), ("open_clip", "torchvision_operators, ")):
         if importlib.util.find_spec(package):
             commands[f"import {package} alone"] = [sys.executable, "-c", f"import {first}{package}"]
     spent: dict[str, list[float]] = {who: [] for who in commands}
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}  # bytecode is kept, as an installed package has it
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}  # bytecode is cached, as for an installed package
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     for who, command in commands.items():  # which compiles
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -257,18 +256,18 @@ def _nothing_to_do(index: diptych.index.local.LocalIndex) -> None:  # type: igno
 def main() -> None:
     """Measure and report."""
     parser = arguments(QUESTION)
-    parser.add_argument("--photos", help="photographs to cut from")
+    parser.add_argument("--photos", help="photographs to crop from")
     parser.add_argument("--count", type=int, help="how many to make (5,000)")
     parser.add_argument("--unchanged", type=int, help="files of the folder that does not change (100,000)")
-    parser.add_argument("--folder", help="where to keep those that are made")
+    parser.add_argument("--folder", help="where to keep the photographs")
     parser.add_argument("--model", help="a model; by default the bundled one")
     options = parser.parse_args()
     count = options.count or (4 if options.quick else 5000)
     files = options.unchanged or (200 if options.quick else 100_000)
     size, rounds = ((640, 480), 1) if options.quick else ((4000, 3000), 7)
     model = diptych.load(options.model)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(options.folder or place) / "photographs"
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(options.folder or work) / "photographs"
         photographs(folder, options.photos, size, count)
         rows = indexing(folder, model, count)
     rows += unchanged(model, files, rounds)

@@ -1,14 +1,15 @@
-"""How much is learnt from the same pairs, with as many parameters, in the same time, on the same machine?
+"""Recall after training on the same pairs, with as many parameters, for the same time, on the same machine.
 
     python bench/learning.py --train pairs/train --val pairs/dev [--minutes 30] [--seeds 0,1] [--threads 2]
 
-The peer is open_clip's own training program (`pip install 'open_clip_torch[training]' torchvision`), called as
-`open_clip_training.py` says; without it ours stands alone. Its cosine wants the number of steps beforehand: a short run
-of the same call tells how many pictures fit, which are then split into epochs. Its clock runs over these epochs alone,
-ours over the whole call with tokenizer and files. Recall is measured afterwards, in float32, for both by one function.
+The peer is open_clip's training program (`pip install 'open_clip_torch[training]' torchvision`), called as
+`open_clip_training.py` says; without it only Diptych runs. Its cosine schedule needs the number of steps in advance: a
+short run of the same call measures its speed, and the pictures that fit are split into epochs. Its time is that of
+these epochs, Diptych's that of the whole call with tokenizer and files. Recall is measured afterwards, in float32, for
+both by one function.
 
-Each run has a process of its own. Finished ones are kept in OUT/results.jsonl, where an interrupted benchmark goes on.
-Without --train and --val drawn scenes are made. --quick trains a vit-tiny for a second, in this process and alone.
+Each run has its own process. Results are saved in OUT/results.jsonl, from which an interrupted benchmark continues.
+Without --train and --val scenes are drawn. --quick trains only Diptych, a vit-tiny for a second, in this process.
 """
 
 import argparse
@@ -45,7 +46,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """One run. A `tiny` one shows within seconds that everything works."""
+    """One run. A `tiny` one is a test of a few seconds."""
 
     train: str
     val: str
@@ -56,7 +57,7 @@ class Job:
 
 
 def main() -> None:
-    """Train both in turns, then say what was learnt."""
+    """Train both in turns, then report."""
     options = parsed()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     with tempfile.TemporaryDirectory() as scratch:
@@ -77,7 +78,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=30, help="of training for each run")
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1])
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", default="runs/learning", help="where finished runs are kept")
+    parser.add_argument("--out", default="runs/learning", help="the folder of results")
     options = parser.parse_args()
     if (options.train is None) != (options.val is None):
         parser.error("--train and --val go together.")
@@ -92,7 +93,7 @@ def drawn(folder: Path, tiny: bool) -> tuple[str, str]:
 
 
 def both(job: Job, out: Path) -> list[Result]:
-    """The peer, where it is installed, and ours. Ours goes first, because the peer's size follows it."""
+    """Diptych and, if installed, the peer. Diptych is first, because the peer takes its size."""
     ours = kept(out, "diptych", job, train_diptych)
     if job.tiny or importlib.util.find_spec("open_clip_train") is None:
         return [ours]
@@ -100,14 +101,14 @@ def both(job: Job, out: Path) -> list[Result]:
 
 
 def kept(out: Path, who: str, job: Job, run: Callable[..., Result], *more: Any) -> Result:
-    """A result from OUT/results.jsonl; where it is not there, it is made in a new process and written."""
+    """A result from OUT/results.jsonl, or of a new run, which is written there."""
     job_row, path = {"who": who, **asdict(job)}, out / "results.jsonl"
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         if job_row.items() <= (found := json.loads(line)).items():
             return found
     print(f"{who}, seed {job.seed}, {job.minutes:.3g} minutes ...", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as scratch:
-        result = {**job_row, **(run if job.tiny else apart(run))(job, Path(scratch), *more)}
+        result = {**job_row, **(run if job.tiny else in_new_process(run))(job, Path(scratch), *more)}
     out.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         print(json.dumps(result), file=file)
@@ -115,7 +116,7 @@ def kept(out: Path, who: str, job: Job, run: Callable[..., Result], *more: Any) 
     return result
 
 
-def apart(run: Callable[..., Result]) -> Callable[..., Result]:
+def in_new_process(run: Callable[..., Result]) -> Callable[..., Result]:
     """`run` in a new process."""
 
     def started(*given: Any) -> Result:
@@ -126,7 +127,7 @@ def apart(run: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def train_diptych(job: Job, scratch: Path) -> Result:
-    """One run of our recipe."""
+    """One run of the recipe."""
     import torch
 
     import diptych
@@ -147,7 +148,7 @@ def train_diptych(job: Job, scratch: Path) -> Result:
 
 
 def laptop(job: Job, out: Path) -> Any:
-    """Our recipe."""
+    """The laptop recipe."""
     import diptych
 
     config = diptych.recipe(
@@ -157,12 +158,12 @@ def laptop(job: Job, out: Path) -> Any:
 
 
 def train_open_clip(job: Job, scratch: Path, towers: Result, parameters: int) -> Result:
-    """One run of the peer: two short epochs, of which the second tells the pace, then as many as fit into the time."""
+    """One run of the peer: two short epochs, the second to measure its speed, then as many as fit into the time."""
     import open_clip_training
     import torch
 
     torch.set_num_threads(job.threads)
-    multiprocessing.set_start_method("fork", force=True)  # what the program counts on: its pipeline cannot be pickled
+    multiprocessing.set_start_method("fork", force=True)  # the program relies on fork: its pipeline cannot be pickled
     peer = open_clip_training.Peer(open_source(job.train), towers, parameters, scratch)
     flags, batch_size = (f"--seed={job.seed}", "--torchcompile"), 128
     few = min(TRIAL_PICTURES, peer.count)
@@ -178,7 +179,7 @@ def train_open_clip(job: Job, scratch: Path, towers: Result, parameters: int) ->
 
 
 def recall(encode_images: Callable, encode_texts: Callable, val: str) -> Result:
-    """Recall in percent, of what the functions make of open pictures and of sentences: one unit vector each."""
+    """Recall in percent of two functions that map pictures and texts to unit vectors."""
     source = open_source(val)
     samples = [source[index] for index in range(len(source))]
     pictures = [s.image if isinstance(s.image, Image.Image) else Image.open(io.BytesIO(s.image)) for s in samples]
@@ -189,7 +190,7 @@ def recall(encode_images: Callable, encode_texts: Callable, val: str) -> Result:
 
 
 def rows(sides: list[list[Result]]) -> list[Row]:
-    """Of every measure each side's mean over the seeds, and text to image at 10 for each seed."""
+    """Each measure's mean over the seeds, and text-to-image recall@10 for each seed."""
 
     def beside(unit: str, seeds: str, chosen: slice) -> list[Row]:
         values = [(side[0]["who"], statistics.mean(run[unit] for run in side[chosen])) for side in sides]

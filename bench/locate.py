@@ -1,10 +1,10 @@
-"""What does it cost to find something in a picture, in embeddings of one picture?
+"""How long does it take to locate something in a picture, relative to embedding the picture?
 
     python bench/locate.py [--model MODEL] [--quick] [--json]
 
-A picture of 1,600 x 1,200 pixels (with --quick 400 x 300) that is open already, one phrase. "one embedding" is
-`embed_images` of that picture; the map by places is one pass, laid out and boxed; windows are counted a second, beside
-what the engine does with batches of pixels that are there. Medians of rounds in turns.
+An open picture of 1,600 x 1,200 pixels (with --quick 400 x 300) and one phrase. "one embedding" is `embed_images` of
+that picture; the map by patches is one pass, upsampled, with boxes; windows per second are compared with the engine on
+batches of pixels in memory. Medians of interleaved rounds.
 """
 
 import statistics
@@ -22,7 +22,7 @@ QUESTION = "Finding a phrase in a picture"
 
 
 def main() -> None:
-    """All in one run, in turns."""
+    """Measure in interleaved rounds."""
     parser = arguments(QUESTION)
     parser.add_argument("--model", help="a model; by default the bundled one")
     options = parser.parse_args()
@@ -39,7 +39,7 @@ def main() -> None:
 
     ways: dict[str, Callable[[], object]] = {
         "one embedding": lambda: model.embed_images([picture]),
-        "a map by places": lambda: model.locate(picture, "a red star"),
+        "a map by patches": lambda: model.locate(picture, "a red star"),
         "batches alone": many,
         "a map by windows": lambda: model.locate(picture, "a red star", method="windows"),
     }
@@ -51,11 +51,11 @@ def main() -> None:
             if turn:  # the first compiles
                 taken_s[name].append(time.perf_counter() - started_s)
     median_s = {name: statistics.median(times) for name, times in taken_s.items()}
-    one, places = median_s["one embedding"], median_s["a map by places"]
+    one, patches = median_s["one embedding"], median_s["a map by patches"]
     alone, by_windows = batches * len(batch) / median_s["batches alone"], count / median_s["a map by windows"]
     rows = [
         Row("one embedding", 1e3 * one, "ms", 1.0),
-        Row("a map by places", 1e3 * places, "ms", places / one),
+        Row("a map by patches", 1e3 * patches, "ms", patches / one),
         Row(f"a map by {count} windows", 1e3 * median_s["a map by windows"], "ms", median_s["a map by windows"] / one),
         Row("the engine alone, batches of 32", alone, "pictures/s", 1.0),
         Row("a map by windows", by_windows, "pictures/s", by_windows / alone),

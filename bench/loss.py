@@ -1,11 +1,11 @@
-"""What do the losses cost in tiles, against the whole matrix at once?
+"""Time and memory of the losses in tiles, compared with the whole matrix at once.
 
     python bench/loss.py [--batch 16384] [--width 512] [--device cuda] [--quick] [--json]
 
-Value and gradients of one batch, each way in a process of its own: seconds of the processors (on a busy machine these
-are what the way itself costs), seconds of the clock, and the most memory above what the features take (on processors by
-Linux's account). Peers are the plain computation with PyTorch's own functions, and open_clip's losses where it is
-installed. Ratios are to the plain. --quick takes 256 pairs, and one process.
+Value and gradients of one batch, each implementation in its own process: CPU seconds (less affected by other
+processes), wall-clock seconds, and peak memory above that of the features (on CPUs as reported by Linux). Peers are the
+plain computation with PyTorch's functions, and open_clip's losses if it is installed. Ratios are relative to the plain
+one. --quick takes 256 pairs and one process.
 """
 
 import subprocess
@@ -38,7 +38,7 @@ def plain_sigmoid(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> T
 
 
 def open_clip_losses() -> dict[str, Callable[..., Tensor]]:
-    """Theirs, as their trainer calls them; none where open_clip is not installed."""
+    """open_clip's losses, as its trainer calls them; empty if it is not installed."""
     try:
         import torchvision_operators  # noqa: F401 (torchvision has no CPU build: its operators are declared first)
         from open_clip.loss import ClipLoss, SigLipLoss
@@ -49,7 +49,7 @@ def open_clip_losses() -> dict[str, Callable[..., Tensor]]:
 
 
 def way(who: str, loss: str) -> Callable[..., Tensor]:
-    """The function that is measured: "plain", "open_clip", "tiled" or "tiled:256"."""
+    """The function to measure: "plain", "open_clip", "tiled" or "tiled:256"."""
     if who == "plain":
         return {"softmax": plain_softmax, "sigmoid": plain_sigmoid}[loss]
     if who == "open_clip":
@@ -61,7 +61,7 @@ def way(who: str, loss: str) -> Callable[..., Tensor]:
 
 
 def features(batch: int, width: int, device: str) -> list[Tensor]:
-    """Pairs of unit vectors that have learnt something of each other, and the temperature and bias of that."""
+    """Correlated pairs of unit vectors, with a scale and a bias."""
     rng = torch.Generator().manual_seed(0)
     image, noise = (F.normalize(torch.randn(batch, width, generator=rng), dim=1) for _ in range(2))
     text = F.normalize(image + 3 * noise, dim=1)
@@ -69,7 +69,7 @@ def features(batch: int, width: int, device: str) -> list[Tensor]:
 
 
 def forget_peak(device: str) -> None:
-    """Count the peak from here on."""
+    """Reset the peak."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     else:
@@ -77,7 +77,7 @@ def forget_peak(device: str) -> None:
 
 
 def peak_mb(device: str) -> float:
-    """The most memory since then."""
+    """The peak memory since the reset."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 1e6
     status = Path("/proc/self/status").read_text()
@@ -85,32 +85,32 @@ def peak_mb(device: str) -> float:
 
 
 def measure(who: str, loss: str, batch: int, width: int, device: str) -> tuple[float, float, float]:
-    """Processor seconds, clock seconds and MB, after a small batch has loaded all that is loaded once."""
+    """CPU seconds, wall-clock seconds and MB, after a small batch as a warm-up."""
     function = way(who, loss)
     function(*features(256, width, device)).backward()
     inputs = features(batch, width, device)
     forget_peak(device)
-    before_mb, clock_s, processor_s = peak_mb(device), time.perf_counter(), time.process_time()
+    before_mb, clock_s, cpu_s = peak_mb(device), time.perf_counter(), time.process_time()
     function(*inputs).backward()
     float(inputs[2].grad)  # type: ignore[arg-type]  # on a GPU: wait
-    return time.process_time() - processor_s, time.perf_counter() - clock_s, peak_mb(device) - before_mb
+    return time.process_time() - cpu_s, time.perf_counter() - clock_s, peak_mb(device) - before_mb
 
 
-def apart(who: str, loss: str, batch: int, width: int, device: str) -> list[float]:
-    """The same, in a process of its own."""
+def in_new_process(who: str, loss: str, batch: int, width: int, device: str) -> list[float]:
+    """`measure` in a new process."""
     command = [sys.executable, __file__, "--measure", who, loss, "--batch", str(batch)]
     command += ["--width", str(width), "--device", device]
-    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return [float(value) for value in said.split()]
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return [float(value) for value in output.split()]
 
 
 def main() -> None:
-    """Each way in turn; the plain one first."""
+    """Measure each implementation, the plain one first."""
     parser = arguments(QUESTION)
     parser.add_argument("--batch", type=int, default=16384)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--measure", nargs=2, metavar=("WHO", "LOSS"), help="one way alone, in this process")
+    parser.add_argument("--measure", nargs=2, metavar=("WHO", "LOSS"), help="one implementation, in this process")
     options = parser.parse_args()
     batch = min(options.batch, 256) if options.quick else options.batch
     if options.measure:
@@ -121,7 +121,9 @@ def main() -> None:
     for loss, tiles in (("softmax", () if options.quick else TILES), ("sigmoid", ())):
         first: list[float] = []
         for who in ("plain", *peer, "tiled", *(f"tiled:{tile}" for tile in tiles)):
-            values = list((measure if options.quick else apart)(who, loss, batch, options.width, options.device))
+            values = list(
+                (measure if options.quick else in_new_process)(who, loss, batch, options.width, options.device)
+            )
             first = first or values
             for value, peers, unit in zip(values, first, ("processor s", "clock s", "MB"), strict=True):
                 rows.append(

@@ -1,12 +1,14 @@
-"""open_clip's own training program on shards with several captions a picture, for `learning.py`.
+"""open_clip's training program on shards with several captions per picture, for `learning.py`.
 
-- It reads one caption a sample. Its README makes a sample of each caption, so that copies of a picture meet in a batch
-  as each other's negatives. Here each picture is written once (KEY.jpg, KEY.txt with a caption a line), and the
-  tokenizer that the program is handed picks a line at every reading.
-- Its towers get the sizes of ours. Its tokenizer's table of 49,408 rows would outweigh them: the rows that no training
-  caption uses are left out, and the rarest where more than 10 % of all parameters were to come of it.
-- All else is the program's: loss, AdamW, schedule, augmentation. The README's call for one process gives batch, rate
-  and decay; bf16 (fp32 on a processor without it) and torch.compile are its fastest flags on a CPU.
+- It reads one caption per sample. Its README makes a sample of each caption, so that copies of a picture are negatives
+  of each other in a batch. Here each picture is written once (KEY.jpg, KEY.txt with one caption per line), and the
+  tokenizer passed to the program chooses a line at each reading.
+- Its towers have the sizes of Diptych's. The 49,408 rows of its token table would be larger than the towers: rows that
+no
+  training caption uses are left out, and the rarest ones if the table exceeded 10 % of all parameters.
+- Everything else is the program's: loss, AdamW, schedule, augmentation. The README's call for one process gives batch
+size,
+  learning rate and weight decay; bf16 (fp32 on a CPU without it) and torch.compile are its fastest flags on a CPU.
 """
 
 import torchvision_operators  # noqa: F401 (before open_clip, which imports torchvision)

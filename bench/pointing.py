@@ -1,12 +1,12 @@
-"""Does a model point at what is named? The pointing game on photographs with labelled boxes.
+"""The pointing game: does a model point at the named thing, on photographs with labelled boxes?
 
     python bench/pointing.py [--photos FOLDER] [--model MODEL] [--quick] [--json]
 
-FOLDER holds photos.jsonl: a photograph a line, with `file` and `boxes`, each a `label` and `box_xywh_px`. Each label of
-each photograph is a round: a hit where the highest place of its map lies in one of its boxes (Zhang et al. 2018,
-"Top-down neural attention by excitation backprop", section 4.1). Chance is the share of the picture that these boxes
-cover; the centre guess always points at the middle. Intervals are of the mean over rounds, photographs drawn whole.
-Without FOLDER drawn scenes take the photographs' place.
+FOLDER has photos.jsonl: one photograph per line, with `file` and `boxes`, each a `label` and `box_xywh_px`. Each label
+of each photograph is a round: a hit if the maximum of its map is in one of its boxes (Zhang et al. 2018, "Top-down
+neural attention by excitation backprop", section 4.1). Chance is the share of the picture that these boxes cover; the
+centre guess always points at the middle. Intervals are of the mean over rounds, resampled by photograph. Without FOLDER
+drawn scenes replace the photographs.
 """
 
 import json
@@ -36,7 +36,7 @@ class Labelled(NamedTuple):
 
 
 def main() -> None:
-    """Both methods beside chance and the centre."""
+    """Both methods, chance and the centre guess."""
     parser = arguments(QUESTION)
     parser.add_argument("--model", help="a model; by default the bundled one")
     parser.add_argument("--photos", help="a folder with photos.jsonl")
@@ -61,30 +61,31 @@ def main() -> None:
 
 
 def rows_of(hits: dict[str, list[float]], groups: np.ndarray) -> list[Row]:
-    """Each in percent with its interval, as a ratio to chance; and how far each method is from the centre guess."""
+    """Hits in percent with their interval and ratio to chance, and the difference of each method to the centre
+    guess."""
     values = {who: 100 * np.array(some) for who, some in hits.items()}
     rows = []
     for who, some in values.items():
         found = mean_interval(some, groups)
-        said = f"{who}, {len(some)} labels, 95 % from {found.low:.1f} to {found.high:.1f}"
-        rows.append(Row(said, found.mean, "% hits", found.mean / float(values["chance"].mean())))
+        label = f"{who}, {len(some)} labels, 95 % from {found.low:.1f} to {found.high:.1f}"
+        rows.append(Row(label, found.mean, "% hits", found.mean / float(values["chance"].mean())))
     for method in METHODS:
         found = paired_interval(values["the centre"], values[method], groups)
-        said = f"{method} less the centre, 95 % from {found.low:.1f} to {found.high:.1f}"
-        rows.append(Row(said, found.mean, "points"))
+        label = f"{method} less the centre, 95 % from {found.low:.1f} to {found.high:.1f}"
+        rows.append(Row(label, found.mean, "points"))
     return rows
 
 
 def photographs(folder: Path) -> Iterator[Labelled]:
-    """Those of photos.jsonl; crowds, whose boxes are loose, are left out with their labels."""
+    """The photographs of photos.jsonl without labels that have boxes of crowds, which are inexact."""
     for line in (folder / "photos.jsonl").read_text(encoding="utf-8").splitlines():
-        told = json.loads(line)
-        crowds = {box["label"] for box in told["boxes"] if box.get("crowd")}
+        entry = json.loads(line)
+        crowds = {box["label"] for box in entry["boxes"] if box.get("crowd")}
         boxes: dict[str, list[Box]] = {}
-        for box in told["boxes"]:
+        for box in entry["boxes"]:
             if box["label"] not in crowds:
                 boxes.setdefault(box["label"], []).append(tuple(box["box_xywh_px"]))
-        yield Labelled(Image.open(folder / told["file"]).convert("RGB"), boxes)
+        yield Labelled(Image.open(folder / entry["file"]).convert("RGB"), boxes)
 
 
 def drawn(count: int) -> Iterator[Labelled]:
@@ -97,18 +98,18 @@ def drawn(count: int) -> Iterator[Labelled]:
 
 
 def peak(scores: np.ndarray, size: tuple[int, int]) -> tuple[float, float]:
-    """The middle of a map's highest place, in pixels."""
+    """The centre of a map's maximum, in pixels."""
     row, column = np.unravel_index(int(scores.argmax()), scores.shape)
     return (float(column) + 0.5) * size[0] / scores.shape[1], (float(row) + 0.5) * size[1] / scores.shape[0]
 
 
 def is_hit(point: tuple[float, float], boxes: list[Box]) -> float:
-    """1 where the point lies in one of the boxes, else 0."""
+    """1 if the point is in one of the boxes, else 0."""
     return float(any(x <= point[0] <= x + width and y <= point[1] <= y + height for x, y, width, height in boxes))
 
 
 def covered(size: tuple[int, int], boxes: list[Box]) -> float:
-    """The share of the picture that the boxes cover together."""
+    """The share of the picture that the boxes cover."""
     mask = np.zeros((size[1], size[0]), bool)
     for x, y, width, height in boxes:
         mask[round(y) : round(y + height), round(x) : round(x + width)] = True

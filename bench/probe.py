@@ -1,11 +1,11 @@
-"""How fast is the L2 sweep of a linear probe, and is its minimum the right one?
+"""Time and accuracy of the L2 sweep of a linear probe.
 
     python bench/probe.py [--count N] [--dim N] [--classes N] [--quick] [--json]
 
-Features are made: clouds in a cone, that overlap. The strengths are those that our sweep tries. scikit-learn fits each
-of them from nothing, once as it comes (on float32 it stops early where the regularisation is weak), once in float64 to
-a tolerance of 1e-8. "objective" is each one's summed cross entropy and penalty over the least that any reached, the
-worst over the strengths; "accuracy apart" is in points from that of the converged.
+Features are synthetic: overlapping clouds in a cone. The strengths are those of Diptych's sweep. scikit-learn fits each
+from zero, once with its defaults (in float32 it stops early under weak regularisation), once in float64 to a tolerance
+of 1e-8. "objective" is the summed cross entropy and penalty relative to the lowest of all, the worst over the
+strengths; "accuracy apart" is the difference in points to the converged one.
 """
 
 import time
@@ -21,7 +21,7 @@ QUESTION = "The L2 sweep of a linear probe"
 
 
 def clouds(count: int, dim: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(count, dim) features of unit length and their classes: noise of falling strength around centres in a cone."""
+    """(count, dim) unit features and their classes: noise with a falling spectrum around centres in a cone."""
     centres = 0.045 * np.random.default_rng(0).standard_normal((classes, dim)) + 3 * np.eye(dim)[0]
     draw = np.random.default_rng([1, seed])
     labels = draw.integers(classes, size=count)
@@ -47,7 +47,7 @@ def scikit(strengths: list[float], features: np.ndarray, labels: np.ndarray, tol
 
 
 def main() -> None:
-    """Ours first, for it says which strengths are tried."""
+    """Diptych first, because its sweep chooses the strengths."""
     parser = arguments(QUESTION)
     parser.add_argument("--count", type=int, help="features; 5,000 by default")
     parser.add_argument("--dim", type=int, help="numbers of each; 512 by default")

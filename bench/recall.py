@@ -1,8 +1,8 @@
-"""How well do sentences find pictures, and pictures sentences, on pairs that the model never saw?
+"""Recall of texts by pictures and pictures by texts, on held-out pairs.
 
     python bench/recall.py --data pairs/dev [--model runs/1/model]
 
-Two peers can be set beside each other by naming two models.
+Name two models to compare them.
 """
 
 from table import Row, arguments, report
@@ -27,7 +27,7 @@ def main() -> None:
         model = diptych.load(name)
         pairs = Validation.read(source, model.preprocessing)
         pictures, texts = model.embed_pixels(pairs.pixels), model.embed_texts(pairs.captions, truncate=True)
-        result = retrieval(pictures, texts, pairs.owners)
+        result = retrieval(pictures, texts, pairs.image_index)
         who = f"{name or 'bundled'}, {len(pairs.pixels)} pictures x {len(pairs.captions)} texts"
         for direction, recall in result._asdict().items():
             values = recall._asdict().items()

@@ -91,13 +91,13 @@ def naming(captions: Sequence[Sequence[str]], nouns: Sequence[str]) -> dict[str,
 
 
 def ranks(best: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """The place of each text's own picture among its ten best, (texts,); 10 where it is not among them."""
+    """The rank of each text's own picture among its ten best, from 0, (texts,); 10 if it is not among them."""
     hits = best == owners[:, None]
     return np.where(hits.any(axis=1), hits.argmax(axis=1), 10)
 
 
-def recall_rows(who: str, places: np.ndarray) -> list[Row]:
-    return [Row(who, 100 * float((places < at).mean()), f"R@{at}") for at in (1, 5, 10)]
+def recall_rows(who: str, candidate_ranks: np.ndarray) -> list[Row]:
+    return [Row(who, 100 * float((candidate_ranks < k).mean()), f"R@{k}") for k in (1, 5, 10)]
 
 
 def recall(exact: np.ndarray, stored: np.ndarray, exact_texts: np.ndarray, texts: np.ndarray, owners: Any) -> list[Row]:

@@ -1,11 +1,12 @@
-"""What does a model see of drawn scenes whose combinations of colour and kind no training has drawn?
+"""How well does a model recognise drawn scenes with combinations of colour and kind that are not in training?
 
     python bench/scenes.py [--model MODEL] [--count 200] [--grounds pairs/dev] [--windows 40] [--quick] [--json]
 
 Scenes of two to five things that cover 3 to 30 % of the picture each and overlap, on drawn grounds and, with --grounds,
-on parts of photographs. Asked are the colour of each thing whose kind is there once, among all twelve and against one
-other, and the kind of each whose colour is there once, among twelve: by the picture's one vector, and by its places.
-The same of single things; what was added to a scene; and where a thing is, by places and by windows.
+on parts of photographs. The questions are the colour of each thing with a unique kind, among all twelve and
+against one other, and the kind of each thing with a unique colour, among twelve: by the picture's vector, and by its
+patches. The same for single things; the thing that was added to a scene; and the location of a thing, by patches and by
+windows.
 """
 
 from collections import defaultdict
@@ -21,17 +22,17 @@ from diptych.inference.heat_map import Method, heat_maps
 from diptych.media.images import squared
 from diptych.scenes.scene import COLOURS, KINDS, Scene, Scenes, Thing, draw_pair
 from diptych.scoring.difference import difference
-from diptych.scoring.locate import overlap_of
+from diptych.scoring.locate import iou
 from diptych.scoring.zero_shot import patch_pooled_scores
 from diptych.training.scene_source import photographs
 
-QUESTION = "What is seen of held-out drawn scenes"
+QUESTION = "Recognition of held-out drawn scenes"
 SIZE_PX, WORDS = 192, 12
 Found = dict[str, list[float]]
 
 
 def main() -> None:
-    """Judge one model."""
+    """Evaluate one model."""
     parser = arguments(QUESTION)
     parser.add_argument("--model", help="a model; by default the bundled one")
     parser.add_argument("--count", type=int, default=200, help="scenes of each sort")
@@ -50,7 +51,7 @@ def main() -> None:
         before, after, added = draw_pair(seed, size_px=SIZE_PX, split="test", backgrounds=grounds)
         found[f"what was added, of {WORDS} words"].append(is_named(model, before, after, added, Random(seed)))
     for number, scene in enumerate(several):
-        located(model, scene, "places", found)
+        located(model, scene, "patches", found)
         if number < windows:
             located(model, scene, "windows", found)
     rows = [
@@ -61,12 +62,12 @@ def main() -> None:
 
 
 def unit_of(what: str) -> str:
-    """Overlaps are shares of one, all else is in percent."""
+    """Overlaps are shares, everything else is in percent."""
     return "" if "IoU" in what else "%"
 
 
 def attributes(model: diptych.Embedder, scenes: Sequence[Scene], where: str, found: Found) -> None:
-    """Colours of kinds, and kinds of colours; the right answer comes first in each list of words."""
+    """The colours of kinds and the kinds of colours; the first word of each list is correct."""
     pixels = np.stack([squared(scene.image, model.preprocessing) for scene in scenes])
     rng = Random(0)
     for at, scene in enumerate(scenes):
@@ -81,7 +82,7 @@ def attributes(model: diptych.Embedder, scenes: Sequence[Scene], where: str, fou
 
 
 def questions(things: Sequence[Thing], rng: Random) -> Iterator[tuple[str, list[str]]]:
-    """What is asked of a scene, and the words to choose among."""
+    """The questions about a scene, and the words to choose from."""
     kinds, colours = [thing.kind for thing in things], [thing.colour for thing in things]
     for thing in things:
         if kinds.count(thing.kind) == 1:
@@ -97,7 +98,7 @@ def questions(things: Sequence[Thing], rng: Random) -> Iterator[tuple[str, list[
 
 
 def is_named(model: diptych.Embedder, before: Scene, after: Scene, added: Thing, rng: Random) -> float:
-    """Whether the difference of the two pictures is called by the kind that was added."""
+    """Whether the difference of the two pictures is named as the kind that was added."""
     words = (added.kind, *rng.sample([kind for kind in KINDS if kind != added.kind], WORDS - 1))
     first, second = model.embed_images([before.image, after.image])
     said = difference(first, second, model.embed_labels(words), words, scale=model.scale)
@@ -105,7 +106,7 @@ def is_named(model: diptych.Embedder, before: Scene, after: Scene, added: Thing,
 
 
 def located(model: diptych.Embedder, scene: Scene, method: Method, found: Found) -> None:
-    """Each thing that is there once: whether the best box has its middle in the true one, and how far both overlap."""
+    """For each unique thing, whether the centre of the best box is in the true one, and their overlap."""
     named = [(thing.colour, thing.kind) for thing in scene.things]
     once = [thing for thing in scene.things if named.count((thing.colour, thing.kind)) == 1]
     phrases = [f"{thing.colour} {thing.kind}" for thing in once]
@@ -116,7 +117,7 @@ def located(model: diptych.Embedder, scene: Scene, method: Method, found: Found)
         middle = (best.x + best.width / 2, best.y + best.height / 2) if best else (-1, -1)
         inside = x <= middle[0] <= x + width and y <= middle[1] <= y + height
         found[f"found by {method}: middle in the box"].append(float(inside))
-        found[f"found by {method}: IoU"].append(overlap_of(best, thing.box_xywh_px) if best else 0.0)
+        found[f"found by {method}: IoU"].append(iou(best, thing.box_xywh_px) if best else 0.0)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""How fast are the ten nearest of a million vectors found, and how many of them?
+"""Speed and recall of the search for the ten nearest of a million vectors.
 
     python bench/search.py [--data PAIRS ...] [--count N] [--only WHO ...] [--quick] [--json]
 
-Without --data the vectors are made (`cones.py` says how): pictures in one cone, the queries in another. With it they
-are the bundled model's, of the pictures of these pairs, and the queries are their captions. Recall@10 is against exact
-cosines of the float16 vectors. One query at a time, in the searcher's own process, on two threads where it has them.
-Those that can be tuned take their fastest setting that finds 98 % for other queries, else their most thorough. "cpu ms"
-is the processor's time for one query, which other programs on the machine disturb less. Those that are not installed
-are named on stderr. --quick does all in one process: of its rows none is a measurement.
+Without --data the vectors are synthetic (see `cones.py`): pictures in one cone, queries in another. With it they are
+the bundled model's, of the pictures of these pairs, and the queries are their captions. Recall@10 is relative to exact
+cosines of the float16 vectors. Each searcher has its own process and answers one query at a time, on two threads if it
+can. Tunable ones take their fastest setting with a recall of 98 % on other queries, else their most thorough. "cpu ms"
+is the CPU time of one query, which other programs disturb less. Searchers that are not installed are named on stderr.
+--quick does everything in one process: its rows are no measurements.
 """
 
 import argparse
@@ -30,13 +30,13 @@ APPENDED = 1000
 
 
 def main() -> None:
-    """Vectors first, then each searcher in processes of its own."""
+    """Write the vectors, then measure each searcher in its own processes."""
     parser = arguments(QUESTION)
     parser.add_argument("--data", action="append", help="pairs, as `diptych train --data` takes them; may be repeated")
-    parser.add_argument("--count", type=int, help="how many vectors to make; 1,000,000 by default")
-    parser.add_argument("--queries", type=int, help="how many texts to ask; 500 by default")
+    parser.add_argument("--count", type=int, help="number of synthetic vectors; 1,000,000 by default")
+    parser.add_argument("--queries", type=int, help="number of queries; 500 by default")
     parser.add_argument("--only", action="append", choices=list(SEARCHERS), help="may be repeated")
-    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)  # what one process does: (step, who, folder)
+    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)  # the work of one process: (step, who, folder)
     options = parser.parse_args()
     if options.work:
         step, who, folder = options.work
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def prepare(folder: Path, options: argparse.Namespace) -> str:
-    """Write vectors.npy, and texts to measure with, to tune with and to build with; say what they are."""
+    """Write vectors.npy, and texts for measuring, tuning and building; returns a description."""
     asked = options.queries or (20 if options.quick else 500)
     if options.data:
         pictures, texts = embedded(options.data)
@@ -83,19 +83,19 @@ def embedded(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def nearest(rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """(queries, 10): the truth."""
-    scores, places = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    """(queries, 10): the exact nearest rows."""
+    scores, rows_found = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     for start in range(0, len(rows), 20_000):
         new = queries @ rows[start : start + 20_000].astype(np.float32).T
         scores = np.hstack([scores, new])
-        places = np.hstack([places, np.broadcast_to(np.arange(start, start + new.shape[1]), new.shape)])
+        rows_found = np.hstack([rows_found, np.broadcast_to(np.arange(start, start + new.shape[1]), new.shape)])
         best = np.argpartition(-scores, 9, axis=1)[:, :10]
-        scores, places = np.take_along_axis(scores, best, 1), np.take_along_axis(places, best, 1)
-    return places
+        scores, rows_found = np.take_along_axis(scores, best, 1), np.take_along_axis(rows_found, best, 1)
+    return rows_found
 
 
 def measured(who: str, folder: Path, quick: bool) -> list[Row]:
-    """Build in one process, ask in another; if `quick`, both in this."""
+    """Build in one process, search in another; if `quick`, both in this one."""
     if not installed(who):
         print(f"{who}: {SEARCHERS[who].needs} is not installed, left out", file=sys.stderr)
         return []
@@ -103,7 +103,7 @@ def measured(who: str, folder: Path, quick: bool) -> list[Row]:
     said: dict[str, float] = {}
     name = who
     for step, work in (("build", build), ("ask", ask)):
-        result = work(who, folder) if quick else apart(step, who, folder)
+        result = work(who, folder) if quick else in_new_process(step, who, folder)
         if result is None:
             return []
         name = ", ".join(filter(None, [name, str(result.pop("setting", ""))]))
@@ -111,8 +111,8 @@ def measured(who: str, folder: Path, quick: bool) -> list[Row]:
     return [Row(name, value, unit) for unit, value in said.items()]
 
 
-def apart(step: str, who: str, folder: Path) -> dict[str, object] | None:
-    """What a step says that is taken in a process of its own; None where it fails."""
+def in_new_process(step: str, who: str, folder: Path) -> dict[str, object] | None:
+    """The output of a step in a new process; None if it fails."""
     command = [sys.executable, __file__, "--work", step, who, str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
@@ -123,7 +123,7 @@ def apart(step: str, who: str, folder: Path) -> dict[str, object] | None:
 
 
 def build(who: str, folder: Path) -> dict[str, object]:
-    """Seconds, and megabytes of disk."""
+    """Seconds, and megabytes on disk."""
     rows, texts = np.load(folder / "vectors.npy", mmap_mode="r"), np.load(folder / "texts.npz")["building"]
     started_s = time.perf_counter()
     SEARCHERS[who].build(rows, texts, folder / who)
@@ -133,7 +133,7 @@ def build(who: str, folder: Path) -> dict[str, object]:
 
 
 def ask(who: str, folder: Path) -> dict[str, object]:
-    """All about searching, and what it costs to append."""
+    """Searching, and the time of appending."""
     searcher, texts, truth = SEARCHERS[who], np.load(folder / "texts.npz"), np.load(folder / "truth.npz")
     before = resident_mb()
     setting = searcher.open(folder / who)
@@ -163,7 +163,7 @@ def ask(who: str, folder: Path) -> dict[str, object]:
 
 
 def tuned(searcher: object, queries: np.ndarray, truth: np.ndarray) -> int:
-    """The first setting that finds enough, else the last."""
+    """The first setting with enough recall, else the last."""
     knobs = searcher.knobs  # type: ignore[attr-defined]
     for knob in knobs:
         hits = sum(len(np.intersect1d(searcher.search(q, knob), t)) for q, t in zip(queries, truth, strict=True))  # type: ignore[attr-defined]
@@ -173,14 +173,14 @@ def tuned(searcher: object, queries: np.ndarray, truth: np.ndarray) -> int:
 
 
 def resident_mb() -> np.ndarray:
-    """This process's own memory, and the pages of mapped files that it has touched, which the system may take back."""
+    """This process's memory, including the touched pages of mapped files, which the system may reclaim."""
     status = Path("/proc/self/status")
     said = dict(line.split(":", 1) for line in status.read_text().splitlines()) if status.exists() else {}
     return np.array([int(said.get(name, "0").split()[0]) / 1e3 for name in ("RssAnon", "RssFile")])
 
 
 def with_ratios_by_unit(rows: list[Row]) -> list[Row]:
-    """Each value over the first row's of the same unit."""
+    """Each value relative to the first row of the same unit."""
     first: dict[str, float] = {}
     for row in rows:
         first.setdefault(row.unit, row.value)

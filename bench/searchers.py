@@ -1,7 +1,7 @@
-"""Those that search vectors, each behind the same four calls: build on disk, open, search, append.
+"""Vector search libraries behind the same four calls: build on disk, open, search, append.
 
-A searcher's `knobs` are its settings from fast to thorough; the benchmark takes the first that finds enough. Rows are
-numbered from 0, and rows that are appended go on from there.
+A searcher's `knobs` are its settings from fast to thorough; the benchmark takes the first with enough recall. Rows are
+numbered from 0; appended rows follow.
 """
 
 import importlib.util
@@ -32,13 +32,13 @@ class Diptych:
         self.kind = kind
 
     def build(self, rows: np.ndarray, queries: np.ndarray, folder: Path) -> None:
-        """With real texts' vectors to measure the recall on, as an index of pictures has them."""
+        """With vectors of real texts to measure recall on, as for an index of pictures."""
         from diptych.vectors.nearest import VectorIndex
 
         VectorIndex.build(folder, np.arange(len(rows)), rows, stamp="bench", queries=queries, kind=self.kind)
 
     def open(self, folder: Path) -> str:
-        """What it is that was opened."""
+        """The opened index."""
         from diptych.vectors.nearest import VectorIndex
 
         self.nearest = VectorIndex.open(folder, stamp="bench")
@@ -49,7 +49,7 @@ class Diptych:
         return self.nearest.search(query, 10).ids
 
     def append(self, rows: np.ndarray) -> None:
-        """At the end, on disk as well."""
+        """At the end, on disk too."""
         start = len(self.nearest)
         self.nearest.add(np.arange(start, start + len(rows)), rows, stamp="bench")
 
@@ -76,11 +76,11 @@ class Faiss:
         return faiss.index_factory(dim, "HNSW32,SQ8", product)
 
     def _shared_out(self, make: Any) -> Any:
-        """Scans use one thread for one query; FAISS's own way to use more is a shard for each."""
+        """A scan uses one thread per query; FAISS uses more threads with one shard each."""
         return [make() for _ in range(THREADS)]
 
     def build(self, rows: np.ndarray, queries: np.ndarray, folder: Path) -> None:
-        """Train on up to 100,000 (fifty for each list of an inverted file), add, and write."""
+        """Train on up to 100,000 vectors (fifty per list of an inverted file), add all, and write."""
         import faiss
 
         made = self._empty(rows.shape[1], len(rows))
@@ -89,15 +89,15 @@ class Faiss:
         shards = made if isinstance(made, list) else [made]
         cuts = np.linspace(0, len(rows), len(shards) + 1).astype(int)
         for number, shard in enumerate(shards):
-            shard.train(self._turned(sample))
+            shard.train(self._rotated(sample))
             for _, block in floats(rows[cuts[number] : cuts[number + 1]]):
-                shard.add(self._turned(block))
+                shard.add(self._rotated(block))
             faiss.write_index(shard, str(folder / f"{number}.faiss"))
         if self.rescored:
             np.asarray(rows).tofile(folder / "rows.f16")
 
-    def _turned(self, vectors: np.ndarray) -> np.ndarray:
-        """RaBitQ wants a random rotation."""
+    def _rotated(self, vectors: np.ndarray) -> np.ndarray:
+        """RaBitQ needs a random rotation."""
         if self.kind != "RaBitQ":
             return vectors
         import faiss
@@ -108,7 +108,7 @@ class Faiss:
         return self.rotation.apply(np.ascontiguousarray(vectors))
 
     def open(self, folder: Path) -> str:
-        """Inverted files keep their threads for the lists of one query."""
+        """Inverted files use their threads for the lists of one query."""
         import faiss
 
         faiss.omp_set_num_threads(THREADS)
@@ -130,14 +130,14 @@ class Faiss:
             self.index.parallel_mode = 1
         elif self.kind == "HNSW":
             self.index.hnsw.efSearch = knob
-        found = self.index.search(self._turned(query[None]), self.rescored or 10)[1][0]
+        found = self.index.search(self._rotated(query[None]), self.rescored or 10)[1][0]
         if not self.rescored:
             return found
         return found[np.argsort(-(self.rows[found].astype(np.float32) @ query))[:10]]
 
     def append(self, rows: np.ndarray) -> None:
-        """In memory; writing it means writing all of it."""
-        self.parts[-1].add(self._turned(rows.astype(np.float32)))
+        """In memory; saving it would rewrite everything."""
+        self.parts[-1].add(self._rotated(rows.astype(np.float32)))
 
 
 class Usearch:
@@ -147,7 +147,7 @@ class Usearch:
     knobs = (16, 32, 64, 128, 256, 512, 1024)
 
     def build(self, rows: np.ndarray, queries: np.ndarray, folder: Path) -> None:
-        """Its defaults but the threads."""
+        """Its defaults, except for the threads."""
         index = self._empty(rows.shape[1])
         for numbers, block in floats(rows):
             index.add(numbers, block.astype(np.float16), threads=THREADS)
@@ -159,7 +159,7 @@ class Usearch:
         return Index(ndim=dim, metric="ip", dtype="f16")
 
     def open(self, folder: Path) -> str:
-        """Into memory: it is to be appended to."""
+        """Into memory, because rows are appended later."""
         import usearch.index
 
         index = usearch.index.Index.restore(str(folder / "usearch"))
@@ -184,7 +184,7 @@ class Hnswlib:
     knobs = (16, 32, 64, 128, 256, 512, 1024)
 
     def build(self, rows: np.ndarray, queries: np.ndarray, folder: Path) -> None:
-        """M 16 and ef 200, as its README has it."""
+        """M 16 and ef 200, as in its README."""
         import hnswlib
 
         index = hnswlib.Index(space="ip", dim=rows.shape[1])
@@ -195,7 +195,7 @@ class Hnswlib:
         (folder / "dim").write_text(str(rows.shape[1]))
 
     def open(self, folder: Path) -> str:
-        """With room for what is appended."""
+        """With space for appended rows."""
         import hnswlib
 
         self.index: Any = hnswlib.Index(space="ip", dim=int((folder / "dim").read_text()))
@@ -257,7 +257,7 @@ class Lance:
         return asked.to_arrow()["row"].to_numpy()
 
     def append(self, rows: np.ndarray) -> None:
-        """On disk; searched from end to end until the index is optimised."""
+        """On disk; scanned completely until the index is optimised."""
         self.table.add(self._batch(rows, self.table.count_rows()))
 
 
@@ -275,5 +275,5 @@ SEARCHERS: dict[str, Any] = {
 
 
 def installed(who: str) -> bool:
-    """Whether it can run here."""
+    """Whether it is installed."""
     return importlib.util.find_spec(SEARCHERS[who].needs) is not None

@@ -1,4 +1,4 @@
-"""How every benchmark speaks: one object with `question`, `machine` and `rows`, as JSON or as a table."""
+"""The output of all benchmarks: one object with `question`, `machine` and `rows`, as JSON or as a table."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement. `ratio` is to the first peer's value of the same unit; None where there is no peer."""
+    """One measurement. `ratio` is relative to the first peer's value of the same unit; None without a peer."""
 
     who: str
     value: float
@@ -21,20 +21,20 @@ class Row:
 def arguments(question: str) -> argparse.ArgumentParser:
     """A parser that has --quick and --json."""
     parser = argparse.ArgumentParser(description=question)
-    parser.add_argument("--quick", action="store_true", help="end within 50 s")
+    parser.add_argument("--quick", action="store_true", help="finish within 50 s")
     parser.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
     return parser
 
 
 def machine() -> str:
-    """The processor and its number of cores."""
+    """The CPU and its number of cores."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def with_ratios(rows: list[Row]) -> list[Row]:
-    """Each row's value over the first row's."""
+    """Each row's value relative to the first row's."""
     return [Row(row.who, row.value, row.unit, row.value / rows[0].value) for row in rows]
 
 

@@ -1,5 +1,5 @@
-"""Import before open_clip or torchvision where torch has no CUDA: there is no CPU build of torchvision, so the compiled
-operators that its import looks for are declared here. The peers measured use only its Python transforms."""
+"""Import before open_clip or torchvision if torch has no CUDA: torchvision has no CPU build, so the compiled operators
+that its import needs are declared here. The peers use only its Python transforms."""
 
 import torch
 

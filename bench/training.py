@@ -1,14 +1,14 @@
-"""How many pairs a second does a training step take in, and how much of the machine's matrix rate is that?
+"""Pairs per second of a training step, and its share of the machine's rate of matrix products.
 
     python bench/training.py [--model vit-small --model resnet-small] [--batch 64] [--rounds 9] [--quick] [--json]
 
 A step is forward, loss, backward, clipping and AdamW, on one machine, with float32 weights and bfloat16 arithmetic
-(autocast) unless a row says otherwise; on a device that has no bfloat16 of its own everybody computes in float32, and a
-row says what autocast would cost. The peer is open_clip where it is installed, at the same widths, depths, patch,
-context and vocabulary, with the settings that its command line has (--precision, --torchcompile) and, as rows of their
-own, what a patient user would add by hand. Everybody gets the same pixels and captions, in turns; captions have the
-lengths of Flickr8k's, and open_clip's tokenizer fills them to the context, as it always does. The first row is the
-fastest peer of all. Without --model the sizes are small ones on a processor and ViT-B/32 on a GPU.
+(autocast) unless a row says otherwise; on a device without bfloat16 all compute in float32, and a row has the
+speed of autocast. The peer is open_clip, if installed, at the same widths, depths, patch, context and vocabulary, with
+the settings of its command line (--precision, --torchcompile) and, in separate rows, further settings that a user could
+add by hand. All get the same pixels and captions in interleaved rounds; captions have the lengths of Flickr8k's, and
+open_clip's tokenizer pads them to the context, as always. The first row is the fastest peer. Without --model the sizes
+are small ones on a CPU and ViT-B/32 on a GPU.
 """
 
 import statistics
@@ -30,7 +30,7 @@ from diptych.training.parallel.compilation import compile_towers
 
 QUESTION = "Training step, pairs a second"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-# How many of Flickr8k's 30,000 training captions have 4, 5, ... tokens, in a vocabulary of 4,096.
+# The number of Flickr8k's 30,000 training captions with 4, 5, ... tokens, in a vocabulary of 4,096.
 LENGTHS = (7, 24, 132, 334, 840, 1730, 2251, 2549, 2928, 2979, 2923, 2646, 2387, 1998, 1646, 1159, 908, 717, 540, 389,
            233, 196, 138, 112, 69, 50, 33, 24, 14, 10, 8, 8, 6, 3, 3, 2, 4)  # fmt: skip
 LR = 1e-4
@@ -41,7 +41,7 @@ Step = Callable[["Batch"], Any]
 
 
 class Batch(NamedTuple):
-    """Normalised pixels (batch, 3, size, size), and ids filled to the context; the longest text has `longest`."""
+    """Normalised pixels (batch, 3, size, size), ids padded to the context, and the length of the longest text."""
 
     pixels: Tensor
     ids: Tensor
@@ -49,15 +49,15 @@ class Batch(NamedTuple):
 
 
 def make_batch(config: CLIPConfig, size: int, seed: int) -> Batch:
-    """Noise, and texts of real lengths: what is in them costs nothing."""
+    """Noise, and texts of real lengths; their content does not affect the speed."""
     generator = torch.Generator().manual_seed(seed)
     size_px, text = config.image.image_size, config.text
     pixels = torch.randn(size, 3, size_px, size_px, generator=generator)
     lengths = 4 + torch.multinomial(torch.tensor(LENGTHS, dtype=torch.float), size, True, generator=generator)
     lengths = lengths.clamp(max=text.context)
     ids = torch.randint(1, text.vocab_size - 2, (size, text.context), generator=generator)
-    places = torch.arange(text.context)
-    ids = ids.where(places < lengths[:, None] - 1, 0).where(places != lengths[:, None] - 1, text.vocab_size - 1)
+    positions = torch.arange(text.context)
+    ids = ids.where(positions < lengths[:, None] - 1, 0).where(positions != lengths[:, None] - 1, text.vocab_size - 1)
     return Batch(pixels.to(DEVICE), ids.to(DEVICE), int(lengths.max()))
 
 
@@ -66,7 +66,7 @@ def autocast(enabled: bool = BFLOAT16) -> torch.autocast:
 
 
 def adamw(network: nn.Module, fused: bool | None) -> torch.optim.AdamW:
-    """Both sides' optimizer: matrices decay, all else does not."""
+    """The optimizer of both: weight decay for matrices only."""
     groups = [
         {"params": [p for p in network.parameters() if (p.ndim >= 2) is matrices], "weight_decay": 0.2 * matrices}
         for matrices in (True, False)
@@ -75,7 +75,7 @@ def adamw(network: nn.Module, fused: bool | None) -> torch.optim.AdamW:
 
 
 def ours(config: CLIPConfig, compiled: bool) -> tuple[Step, nn.Module]:
-    """The step of `diptych train`."""
+    """A step of `diptych train`."""
     network = CLIP(config).train().to(DEVICE).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = adamw(network, fused=True)
     if compiled:
@@ -84,7 +84,7 @@ def ours(config: CLIPConfig, compiled: bool) -> tuple[Step, nn.Module]:
     def step(batch: Batch) -> None:
         pixels = batch.pixels.contiguous(memory_format=torch.channels_last)
         with autocast():
-            output = network(pixels, batch.ids[:, : batch.longest])  # the tokenizer fills to the longest text
+            output = network(pixels, batch.ids[:, : batch.longest])  # the tokenizer pads to the longest text
         loss = softmax_loss(output.image, output.text, output.scale)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -96,7 +96,7 @@ def ours(config: CLIPConfig, compiled: bool) -> tuple[Step, nn.Module]:
 
 
 def theirs(config: CLIPConfig, *, precision: str, compiled: bool, by_hand: bool = False) -> tuple[Step, nn.Module]:
-    """The step of open_clip_train 3.3.0 (main.py and train.py). `by_hand`: channels-last and the fused optimizer."""
+    """A step of open_clip_train 3.3.0 (main.py and train.py). `by_hand`: channels-last and the fused optimizer."""
     network = their_network(config, precision).train().to(DEVICE)
     if by_hand:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -124,7 +124,7 @@ def theirs(config: CLIPConfig, *, precision: str, compiled: bool, by_hand: bool 
 
 
 def their_network(config: CLIPConfig, precision: str) -> nn.Module:
-    """open_clip's class at the same sizes."""
+    """open_clip's model at the same sizes."""
     from open_clip.model import CLIP as OpenCLIP
     from open_clip.model import CLIPTextCfg, CLIPVisionCfg, convert_weights_to_lp
 
@@ -146,7 +146,7 @@ def their_network(config: CLIPConfig, precision: str) -> nn.Module:
 
 
 def contestants(config: CLIPConfig, quick: bool) -> dict[str, Callable[[], tuple[Step, nn.Module]]]:
-    """Who steps, by name; ours last. --quick leaves the compiler out, whose minutes are no steps."""
+    """All steps by name, Diptych's last. --quick leaves out compilation, which takes minutes."""
     who: dict[str, Callable[[], tuple[Step, nn.Module]]] = {}
     if open_clip_is_here():
         for precision in FLAGS:
@@ -174,7 +174,7 @@ def open_clip_is_here() -> bool:
 
 
 def timed(step: Callable[[], Any]) -> float:
-    """Seconds of one call, the device's work included."""
+    """Seconds of one call, including the device's work."""
     started_s = time.perf_counter()
     step()
     if DEVICE.type == "cuda":
@@ -183,7 +183,7 @@ def timed(step: Callable[[], Any]) -> float:
 
 
 def gemm_rate(size: int) -> float:
-    """Operations a second of one matrix product, in the numbers of the steps, at its best."""
+    """Operations per second of the fastest matrix product in the steps' precision."""
     size = size if DEVICE.type == "cpu" else 4 * size
     dtype = torch.bfloat16 if BFLOAT16 else torch.float32
     a, b = (torch.randn(size, size, device=DEVICE, dtype=dtype) for _ in range(2))
@@ -191,15 +191,16 @@ def gemm_rate(size: int) -> float:
 
 
 def operations(step: Step, batch: Batch) -> int:
-    """What one step multiplies and adds, in matrix products, convolutions and attention."""
+    """The multiply-adds of one step, in matrix products, convolutions and attention."""
     with FlopCounterMode(display=False) as counter:
         step(batch)
     return counter.get_total_flops()
 
 
 def measure(name: str, batch_size: int, rounds: int, quick: bool) -> list[Row]:
-    """One size: everybody's steps in turns, so that a slow moment of the machine meets all; the fastest peer first."""
-    torch._dynamo.reset()  # past eight compilations of one function PyTorch runs it eagerly: no peer may meet that
+    """All steps at one size in interleaved rounds, so that a slow moment of the machine affects all; fastest peer
+    first."""
+    torch._dynamo.reset()  # after eight compilations of one function PyTorch runs it eagerly, which no peer may suffer
     config = preset(name)
     batches = [make_batch(config, batch_size, seed) for seed in range(3)]
     steps: dict[str, Step] = {}
@@ -237,7 +238,7 @@ def measure(name: str, batch_size: int, rounds: int, quick: bool) -> list[Row]:
 
 
 def main() -> None:
-    """Measure every size."""
+    """Measure each size."""
     parser = arguments(QUESTION)
     parser.add_argument("--model", action="append", help="a size of `diptych models`; may be repeated")
     parser.add_argument("--batch", type=int, help="pairs a step")

@@ -16,7 +16,7 @@ from diptych.checkpoint.state import Checkpoint, preprocessing_of
 from diptych.checkpoint.weights.finite import checked_bias, multiplied_out
 from diptych.deprecation import renamed_arguments, renamed_attributes
 from diptych.engines import Engine, EngineName, choose_engine, device_name  # before torch is imported
-from diptych.engines.converted import Numbers
+from diptych.engines.converted import ConvertedWeights
 from diptych.errors import ArgumentError, CheckpointError, TextError, TokenizerError
 from diptych.failures import EmbeddingResult, Failure, invalid_texts, listed, no_text, several
 from diptych.inference import batching
@@ -62,11 +62,11 @@ def load(
     and may not contradict one that does. `revision` is a branch, tag or commit of a hub id. Raises CheckpointError or
     HubError, and ArgumentError for a device or engine that is not available.
     """
-    from diptych.engines.opening import opened
+    from diptych.engines.opening import open_engine
 
     options = {"precision": precision, "activation": activation, "revision": revision}
     engine = choose_engine(engine, device := device_name(device))
-    model = Embedder(*opened(source, engine=engine, device=device, **options))  # type: ignore[arg-type]
+    model = Embedder(*open_engine(source, engine=engine, device=device, **options))  # type: ignore[arg-type]
     model._opened = {"source": source, "engine": engine, "device": device, **options}
     return model
 
@@ -146,7 +146,7 @@ class Embedder:
     def fingerprint(self) -> str:
         """A hash of the model: the same in any format, on any engine, at any precision."""
         state = self._state
-        if isinstance(state, Numbers):
+        if isinstance(state, ConvertedWeights):
             return str(state.facts["fingerprint"])
         first_row = getattr(state, "first_row", lambda name: _array(state[name][:1]))
         config = as_read_before(self.config, self.text_preprocessing)
@@ -380,9 +380,9 @@ def _reopened(opened: dict[str, Any], mark: str) -> Embedder:
 
 
 def _revived(checkpoint: Checkpoint, device: str) -> Embedder:
-    from diptych.engines.opening import run_by_pytorch
+    from diptych.engines.opening import pytorch_engine
 
-    return Embedder(checkpoint, run_by_pytorch(checkpoint, device))
+    return Embedder(checkpoint, pytorch_engine(checkpoint, device))
 
 
 def _array(values: Any) -> np.ndarray:

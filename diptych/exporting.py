@@ -1,6 +1,6 @@
-"""Models for other programs and for speed: OpenVINO's form, with 8-bit arithmetic if wanted, and ONNX.
+"""Exports models to OpenVINO, optionally in int8, and to ONNX.
 
-Every export is run beside the model that it was made of, and says how near it is, before it takes its place."""
+Before an export is saved it is compared with its model."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 
 Export = Literal["openvino", "onnx"]
 Target = Literal["hf", "open_clip", "openai", "openvino", "onnx"]
-CALIBRATION, CHECK = 300, 300  # pictures: NNCF's own number, and as many others to be judged by
+CALIBRATION, CHECK = 300, 300  # pictures: NNCF's own number, and as many others to be check_samples by
 TOP = 10
 
 
 class Samples(NamedTuple):
-    """Pictures of the tower's size, (n, size, size, 3) uint8, and sentences."""
+    """Pictures of the tower's input size, uint8, and texts."""
 
     pixels: UInt8[np.ndarray, "pictures size size 3"]
     texts: list[str]
 
 
 @dataclass(frozen=True)
-class Tried:
-    """How near a tower in 8 bits was to itself in float32, the mean and the worst cosine, when it was made in one of
-    the ways that `diptych.engines.quantization` knows; the nearest in the mean was chosen."""
+class QuantisationTrial:
+    """The mean and the worst cosine of an int8 tower's vectors with those in float32, for one quantisation method (see
+    `diptych.engines.quantization`). The method with the best mean is chosen."""
 
     tower: str
     way: str
@@ -60,9 +60,9 @@ class Tried:
 
 @dataclass(frozen=True)
 class Parity:
-    """How near an export is to its model in float32: the mean and the worst cosine of a tower's vectors, and the share
-    of the `TOP` nearest pictures of a sentence that both find (None where there are too few pictures to tell). `tried`
-    are the ways in which its 8 bits could have been made, where it has 8."""
+    """Agreement of an export with its model in float32: the mean and the worst cosine of each tower's vectors, and the
+    share of a text's `TOP` nearest pictures that both find (None with too few pictures). `tried` has the quantisation
+    methods of an int8 export."""
 
     image_cosine: float
     image_worst: float
@@ -71,11 +71,11 @@ class Parity:
     same_top: float | None
     pictures: int
     texts: int
-    tried: tuple[Tried, ...] = ()
+    tried: tuple[QuantisationTrial, ...] = ()
 
 
 class Exported(NamedTuple):
-    """The folder that was written, and how near it is to what it was made of."""
+    """The folder of an export, and its agreement with the model."""
 
     path: Path
     parity: Parity
@@ -93,24 +93,24 @@ def convert(
 ) -> Path:
     """Write the model `source` (all that `load` takes) to `target` in another form, and return its path.
 
-    "hf", "open_clip" and "openai" keep the weights, see `diptych.checkpoint.convert`, whose `dtype` that is; "openvino"
-    and "onnx" are folders of towers that run elsewhere, see `export`, which takes `precision` and `calibrate` and says
-    how near they are. Raises CheckpointError for models and places that do not do, ArgumentError for settings that
-    contradict each other.
+    "hf", "open_clip" and "openai" contain the weights, see `diptych.checkpoint.convert`, which takes `dtype`;
+    "openvino" and "onnx" are folders with both towers for other runtimes, see `export`, which takes `precision` and
+    `calibrate` and returns the agreement with the model. Raises CheckpointError for an unsuitable model or target,
+    ArgumentError for settings that contradict each other.
     """
     if to not in get_args(Target):
         raise ArgumentError(f"to={to!r} is not known; choose one of {', '.join(get_args(Target))}.", argument="to")
     if to in get_args(Export):
         if dtype is not None:
-            raise ArgumentError([Setting("dtype", dtype), " is for forms that keep the weights."], argument="dtype")
+            raise ArgumentError([Setting("dtype", dtype), " is for the forms with weights."], argument="dtype")
         return export(source, target, to=to, precision=precision, calibrate=calibrate, activation=activation).path  # type: ignore[arg-type]
     if precision != "float32" or calibrate is not None:
-        what = "precision" if precision != "float32" else "calibrate"
-        words = [Setting(what), " is for ", Setting("to", "openvino"), "; the other forms keep the weights."]
-        raise ArgumentError(words, argument=what)
-    from diptych.checkpoint import convert as keep
+        name = "precision" if precision != "float32" else "calibrate"
+        message = [Setting(name), " is for ", Setting("to", "openvino"), "; the other forms contain the weights."]
+        raise ArgumentError(message, argument=name)
+    from diptych.checkpoint import convert as convert_weights
 
-    return keep(source, target, to=to, activation=activation, dtype=dtype)  # type: ignore[arg-type]
+    return convert_weights(source, target, to=to, activation=activation, dtype=dtype)  # type: ignore[arg-type]
 
 
 def export(
@@ -126,12 +126,12 @@ def export(
 ) -> Exported:
     """Write the model `source` (all that `load` takes) to the folder `target` for OpenVINO or ONNX.
 
-    With `precision="int8"` (OpenVINO alone) both towers compute in 8 bits, with the ranges that they take on
-    `calibrate`: a folder of pictures, or pairs as `diptych.train` reads them, of the kind that the model will see; its
-    captions, or else sentences of ours, calibrate the text tower. Each is made in all ways that there are, and the one
-    that is nearest to the model is kept. Pictures that were not calibrated with judge the result where there are more
-    than 300. `allow_outside` is as `data.sources.open_source` has it; `progress` is told what is being done. Raises
-    CheckpointError for models and places that do not do, ValueError for settings that contradict each other.
+    With `precision="int8"` (only OpenVINO) both towers compute in int8, calibrated on `calibrate`: a folder of
+    pictures, or pairs as for `diptych.train`, like those that the model will process; its captions, or else captions of
+    drawn scenes, calibrate the text tower. Every quantisation method is tried, and the most accurate one is kept. With
+    more than 300 pictures, those not used for calibration measure the agreement. `allow_outside` is that of
+    `data.sources.open_source`; `progress` is called with the name of each stage. Raises CheckpointError for an
+    unsuitable model or target, ValueError for settings that contradict each other.
     """
     _check(to, precision, calibrate)
     if to == "onnx":
@@ -141,17 +141,17 @@ def export(
     check_apart(find(source).place, Path(target))
     model = load(source, engine="openvino", precision="float32", activation=activation)
     progress("reading pictures")
-    fitted, judged = samples(model, calibrate, allow_outside=allow_outside)
-    done: list[Parity] = []
-    eight = _in_eight_bits(model, fitted, judged, progress) if precision == "int8" else None
+    calibration_samples, check_samples = samples(model, calibrate, allow_outside=allow_outside)
+    results: list[Parity] = []
+    int8 = _quantise(model, calibration_samples, check_samples, progress) if precision == "int8" else None
 
     def fill(folder: Path) -> None:
-        encode = _write_onnx(model, folder, progress) if to == "onnx" else _write_openvino(model, folder, eight)
+        encode = _write_onnx(model, folder, progress) if to == "onnx" else _write_openvino(model, folder, int8)
         _write_settings(model, folder)
         progress("comparing with the model")
-        done.append(replace(parity(model, encode, judged), tried=eight.tried if eight else ()))
+        results.append(replace(parity(model, encode, check_samples), tried=int8.tried if int8 else ()))
 
-    return Exported(replace_folder(Path(target), fill), done[0])
+    return Exported(replace_folder(Path(target), fill), results[0])
 
 
 def _check(to: str, precision: str, calibrate: object) -> None:
@@ -167,53 +167,53 @@ def _check(to: str, precision: str, calibrate: object) -> None:
         )
     if precision == "int8" and calibrate is None:
         raise ArgumentError(
-            [Setting("precision", "int8"), " needs pictures of the kind that the model will see."],
+            [Setting("precision", "int8"), " needs pictures like those that the model will process."],
             remedy=["Pass ", Setting("calibrate", "FOLDER"), "."],
             argument="calibrate",
         )
 
 
 def samples(
-    model: Embedder, place: str | os.PathLike[str] | None, *, allow_outside: bool = False
+    model: Embedder, source: str | os.PathLike[str] | None, *, allow_outside: bool = False
 ) -> tuple[Samples, Samples]:
-    """Pictures and sentences to fit ranges by, and others (the same, where there are few) to judge by. Drawn scenes
-    where `place` is None. Broken pictures are left out."""
+    """Samples to calibrate with, and others (the same if there are few) to compare by. Without `source` they are drawn
+    scenes. Unreadable pictures are left out."""
     pixels, texts = [], []
-    for picture, captions in islice(_pairs(model, place, allow_outside), CALIBRATION + CHECK):
+    for picture, captions in islice(_pairs(model, source, allow_outside), CALIBRATION + CHECK):
         pixels.append(picture)
         texts += captions[:1]
     if not pixels:
-        raise CheckpointError(f"{place} holds no picture that can be read; wanted some to calibrate with.")
+        raise CheckpointError(f"{source} has no readable picture; wanted some to calibrate with.")
     texts = texts or [caption for _, captions in _scenes(model) for caption in captions[:1]]
     half = len(pixels) // 2 if len(pixels) <= CALIBRATION else CALIBRATION
     if len(pixels) < 2 * TOP:
         half = 0
-    every = Samples(np.stack(pixels), texts)
+    all_samples = Samples(np.stack(pixels), texts)
     if not half:
-        return every, every
-    return Samples(every.pixels[:half], texts[:half]), Samples(every.pixels[half:], texts[half:] or texts)
+        return all_samples, all_samples
+    return Samples(all_samples.pixels[:half], texts[:half]), Samples(all_samples.pixels[half:], texts[half:] or texts)
 
 
 def _pairs(
-    model: Embedder, place: str | os.PathLike[str] | None, allow_outside: bool
+    model: Embedder, source: str | os.PathLike[str] | None, allow_outside: bool
 ) -> Iterator[tuple[np.ndarray, Sequence[str]]]:
-    """(pixels, captions) of what can be read: pairs where the place has such, else a folder's pictures alone."""
-    if place is None:
+    """(pixels, captions) of readable samples: pairs if the source has captions, else a folder's pictures."""
+    if source is None:
         yield from _scenes(model)
         return
     try:
-        source = open_source(Path(place), allow_outside=allow_outside)
+        pairs = open_source(Path(source), allow_outside=allow_outside)
     except DataError:
-        if not Path(place).is_dir():
+        if not Path(source).is_dir():
             raise
-        yield from _pictures(model, Path(place), Confined([place], allow_outside=allow_outside))
+        yield from _pictures(model, Path(source), Confined([source], allow_outside=allow_outside))
         return
-    yield from _readable(model, source)
+    yield from _readable(model, pairs)
 
 
 def _pictures(model: Embedder, folder: Path, confined: Confined) -> Iterator[tuple[np.ndarray, Sequence[str]]]:
     paths, _ = confined.parted(find_images(folder))
-    chosen = [paths[i] for i in np.random.default_rng(0).permutation(len(paths))]  # not all of one event
+    chosen = [paths[i] for i in np.random.default_rng(0).permutation(len(paths))]  # a random order, for variety
     for _, pixels in load_pixels(chosen, model.preprocessing, decode="fast"):
         if not isinstance(pixels, ImageError):
             yield pixels, []
@@ -235,15 +235,15 @@ def _scenes(model: Embedder) -> Iterator[tuple[np.ndarray, Sequence[str]]]:
 
 
 class Encoders(NamedTuple):
-    """Both towers of an export: pixels or ids in, vectors of any length out."""
+    """Both towers of an export: pixels or ids in, vectors out, not necessarily of unit length."""
 
     image: Callable[[np.ndarray], np.ndarray]
     text: Callable[[np.ndarray], np.ndarray]
 
 
-def parity(model: Embedder, encode: Encoders, judged: Samples) -> Parity:
-    """The export's vectors beside the model's own."""
-    pixels, texts = judged
+def parity(model: Embedder, encode: Encoders, check_samples: Samples) -> Parity:
+    """Compare the export's vectors with the model's."""
+    pixels, texts = check_samples
     mine = model.embed_pixels(pixels), model.embed_texts(texts, truncate=True)
     theirs = _vectors(encode.image, _batches(pixels)), _vectors(encode.text, _ids(model, texts))
     image, text = ((a * b).sum(axis=1) for a, b in zip(mine, theirs, strict=True))
@@ -257,11 +257,11 @@ def _vectors(encode: Callable[[np.ndarray], np.ndarray], batches: Sequence[np.nd
 
 
 def _batches(pixels: np.ndarray) -> list[np.ndarray]:
-    return [pixels[at : at + 8] for at in range(0, len(pixels), 8)]
+    return [pixels[start : start + 8] for start in range(0, len(pixels), 8)]
 
 
 def _ids(model: Embedder, texts: Sequence[str]) -> list[np.ndarray]:
-    """Each alone, without padding."""
+    """The ids of each text, without padding."""
     return [model.tokenize([text], truncate=True).ids for text in texts]
 
 
@@ -272,32 +272,37 @@ def agreement(mine: Float[np.ndarray, "texts pictures"], theirs: Float[np.ndarra
     return float(np.mean(shared)) / TOP
 
 
-class EightBits(NamedTuple):
-    """The towers' graphs, and how near each was in each way."""
+class QuantisedTowers(NamedTuple):
+    """The towers' int8 graphs, and the agreement of each tower by quantisation method."""
 
     graphs: dict[str, Any]
-    tried: tuple[Tried, ...]
+    tried: tuple[QuantisationTrial, ...]
 
 
-def _in_eight_bits(model: Embedder, fitted: Samples, judged: Samples, progress: Callable[[str], None]) -> EightBits:
-    """Both towers in 8 bits, each in the way that keeps its vectors nearest to the model's own."""
-    from diptych.engines.quantization import WAYS, quantised
+def _quantise(
+    model: Embedder, calibration_samples: Samples, check_samples: Samples, progress: Callable[[str], None]
+) -> QuantisedTowers:
+    """Both towers in int8, each by the quantisation method with the best agreement."""
+    from diptych.engines.quantization import QUANTISATION_METHODS, quantised
 
-    inputs = {"image": list(fitted.pixels[:, None]), "text": _ids(model, fitted.texts)}
-    batches = {"image": _batches(judged.pixels), "text": _ids(model, judged.texts)}
-    wanted = {"image": model.embed_pixels(judged.pixels), "text": model.embed_texts(judged.texts, truncate=True)}
+    inputs = {"image": list(calibration_samples.pixels[:, None]), "text": _ids(model, calibration_samples.texts)}
+    batches = {"image": _batches(check_samples.pixels), "text": _ids(model, check_samples.texts)}
+    expected = {
+        "image": model.embed_pixels(check_samples.pixels),
+        "text": model.embed_texts(check_samples.texts, truncate=True),
+    }
     graphs, tried = {}, []
     for tower in inputs:
-        made, ways = {}, []
-        for way in WAYS:
-            progress(f"fitting the {tower} tower's ranges, {way}")
-            made[way] = quantised(_graphs(model)[tower], inputs[tower], way)
-            cosines = (wanted[tower] * _vectors(_alone(made[way], tower), batches[tower])).sum(axis=1)
-            ways.append(Tried(tower, way, float(cosines.mean()), float(cosines.min())))
-        best = max(ways, key=lambda each: each.cosine)
-        graphs[tower] = made[best.way]
-        tried += [replace(each, chosen=each is best) for each in ways]
-    return EightBits(graphs, tuple(tried))
+        candidates, trials = {}, []
+        for method in QUANTISATION_METHODS:
+            progress(f"calibrating the {tower} tower, {method}")
+            candidates[method] = quantised(_graphs(model)[tower], inputs[tower], method)
+            cosines = (expected[tower] * _vectors(_encoder(candidates[method], tower), batches[tower])).sum(axis=1)
+            trials.append(QuantisationTrial(tower, method, float(cosines.mean()), float(cosines.min())))
+        best = max(trials, key=lambda each: each.cosine)
+        graphs[tower] = candidates[best.way]
+        tried += [replace(each, chosen=each is best) for each in trials]
+    return QuantisedTowers(graphs, tuple(tried))
 
 
 def _graphs(model: Embedder) -> dict[str, Any]:
@@ -307,29 +312,29 @@ def _graphs(model: Embedder) -> dict[str, Any]:
     return model.engine.graphs()
 
 
-def _alone(graph: Any, tower: str) -> Callable[[np.ndarray], np.ndarray]:
-    """A graph as the function that its engine is going to run."""
-    from diptych.engines.graph import narrowed
+def _encoder(graph: Any, tower: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The function that runs a tower's graph."""
+    from diptych.engines.graph import with_outputs
     from diptych.engines.openvino import OpenVINOEngine
 
-    engine = OpenVINOEngine(lambda *outputs: narrowed(graph.clone(), outputs), lambda: graph, precision="float32")
+    engine = OpenVINOEngine(lambda *outputs: with_outputs(graph.clone(), outputs), lambda: graph, precision="float32")
     return engine.encode_images if tower == "image" else engine.encode_texts
 
 
-def _write_openvino(model: Embedder, folder: Path, eight: EightBits | None) -> Encoders:
-    from diptych.engines.converted import what_was_converted
+def _write_openvino(model: Embedder, folder: Path, int8: QuantisedTowers | None) -> Encoders:
+    from diptych.engines.converted import conversion_facts
     from diptych.engines.openvino import OpenVINOEngine, write_graphs
 
     facts = {
-        "precision": "int8" if eight else "float32",
+        "precision": "int8" if int8 else "float32",
         "fingerprint": model.fingerprint,
         "logit_scale": float(np.log(model.scale)),
         "logit_bias": model.bias,
-        **what_was_converted(model.config, model.preprocessing),
+        **conversion_facts(model.config, model.preprocessing),
     }
-    if eight:
-        facts["ways"] = {each.tower: each.way for each in eight.tried if each.chosen}
-    write_graphs(eight.graphs if eight else _graphs(model), folder / "openvino", facts)
+    if int8:
+        facts["ways"] = {each.tower: each.way for each in int8.tried if each.chosen}
+    write_graphs(int8.graphs if int8 else _graphs(model), folder / "openvino", facts)
     engine = OpenVINOEngine.of_files(folder / "openvino", precision="float32")
     return Encoders(engine.encode_images, engine.encode_texts)
 
@@ -343,7 +348,7 @@ def _write_onnx(model: Embedder, folder: Path, progress: Callable[[str], None]) 
 
 
 def _write_settings(model: Embedder, folder: Path) -> None:
-    """What a model folder says of itself beside the weights."""
+    """Write the files of a model folder other than the weights."""
     texts = {
         "config.json": json_text(to_fields(model.config)),
         "preprocessor_config.json": json_text(model.preprocessing.to_hugging_face()),

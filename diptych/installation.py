@@ -108,7 +108,7 @@ def _engines() -> str:
 
 
 def _bfloat16() -> str:
-    from diptych.engines.arithmetic import SWITCH, allows_bfloat16
+    from diptych.engines.bfloat16 import SWITCH, allows_bfloat16
     from diptych.engines.openvino import has_bfloat16
 
     if not allows_bfloat16():

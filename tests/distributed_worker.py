@@ -7,47 +7,55 @@ from pathlib import Path
 import torch
 
 from diptych.nets.clip import CLIP
-from diptych.training.objectives.targets import Identities
-from diptych.training.optim.muon import orthogonal_each
-from diptych.training.optim.weight_average import update_average
+from diptych.training.objectives.targets import PairIds
+from diptych.training.optim.ema import update_ema
+from diptych.training.optim.muon import orthogonalise_all
 from diptych.training.parallel.accumulate import backward
-from diptych.training.parallel.distributed import Place, from_all, join, wait_for_all, wrap
-from diptych.training.parallel.sharding import full_optimizer_state, full_state, load_full, parts
+from diptych.training.parallel.distributed import (
+    ProcessInfo,
+    all_gather_object,
+    barrier,
+    init_process_group_from_env,
+    wrap,
+)
+from diptych.training.parallel.sharding import full_optimizer_state, full_state, load_full_state, local_shards
 from tests.training.parallel.test_accumulate import batch, small
 from tests.training.parallel.test_distributed import CASES, matrices, stepped
 
 CPU = torch.device("cpu")
 
 
-def mine(place: Place, tower: str) -> tuple:
+def mine(process: ProcessInfo, tower: str) -> tuple:
     """Five pictures for the first process, three for the second."""
     pixels, ids, who = batch(tower)
-    first = slice(0, 5) if place.rank == 0 else slice(5, 8)
-    texts = (who.owners >= first.start) & (who.owners < first.stop)
-    part = Identities(who.owners[texts] - first.start, who.captions[texts], who.pictures[first])
+    first = slice(0, 5) if process.rank == 0 else slice(5, 8)
+    texts = (who.image_index >= first.start) & (who.image_index < first.stop)
+    part = PairIds(who.image_index[texts] - first.start, who.captions[texts], who.pictures[first])
     return pixels[first], ids[texts], part
 
 
-def averaged(place: Place, tower: str, loss: str, chunks: int) -> dict:
+def averaged(process: ProcessInfo, tower: str, loss: str, micro_batches: int) -> dict:
     """Loss and gradients under DistributedDataParallel; frozen batch norm."""
     network = small(tower, loss).eval()
-    value, chance, _ = backward(wrap(network, CPU), *mine(place, tower), chunks=chunks)
+    value, chance, _ = backward(wrap(network, CPU), *mine(process, tower), micro_batches=micro_batches)
     return {"loss": value, "chance": torch.tensor(chance)} | {
         name: p.grad for name, p in network.named_parameters() if p.grad is not None
     }
 
 
-def sharded(place: Place, tower: str, chunks: int) -> dict:
+def sharded(process: ProcessInfo, tower: str, micro_batches: int) -> dict:
     """Weights after two steps, their average, and the same through a restart after the first."""
     made = small(tower, "sigmoid").eval()
-    if place.rank:
+    if process.rank:
         torch.nn.init.zeros_(made.text.proj.weight)  # the first process's are everybody's
-    average = wrap(copy.deepcopy(made).requires_grad_(False), CPU, shard=True)
-    network, again = wrap(made, CPU, shard=True), wrap(small(tower, "sigmoid").eval(), CPU, shard=True)
-    assert sum(p.numel() for p in parts(network.parameters())) < 0.7 * sum(p.numel() for p in network.parameters())
+    average = wrap(copy.deepcopy(made).requires_grad_(False), CPU, sharded=True)
+    network, again = wrap(made, CPU, sharded=True), wrap(small(tower, "sigmoid").eval(), CPU, sharded=True)
+    assert sum(p.numel() for p in local_shards(network.parameters())) < 0.7 * sum(
+        p.numel() for p in network.parameters()
+    )
 
     def step(network: CLIP, optimizer: torch.optim.Optimizer | None = None) -> torch.optim.Optimizer:
-        return stepped(network, optimizer, *mine(place, tower), chunks=chunks)
+        return stepped(network, optimizer, *mine(process, tower), micro_batches=micro_batches)
 
     optimizer = step(network)
     other = step(again)
@@ -55,19 +63,22 @@ def sharded(place: Place, tower: str, chunks: int) -> dict:
     torch.save((full_state(network), full_optimizer_state(network, optimizer)), file)
     file.seek(0)
     state, optimizer_state = torch.load(file)
-    load_full(again, state, [other], [optimizer_state])
+    load_full_state(again, state, [other], [optimizer_state])
     step(again, other)
     step(network, optimizer)
-    update_average(average, network, keep=0.75)
+    update_ema(average, network, decay=0.75)
     return {"weights": full_state(network), "again": full_state(again), "average": full_state(average)}
 
 
 def compared(path: Path) -> None:
     """All cases; the first process writes what came of them."""
-    place, _ = join(CPU)
-    results = {case: averaged(place, *case) for case in CASES}
-    results |= {("sharded", tower): sharded(place, tower, chunks) for tower, chunks in (("vit", 1), ("resnet", 2))}
-    results["steps"] = from_all(orthogonal_each(matrices()))
-    if place.rank == 0:
+    process, _ = init_process_group_from_env(CPU)
+    results = {case: averaged(process, *case) for case in CASES}
+    results |= {
+        ("sharded", tower): sharded(process, tower, micro_batches)
+        for tower, micro_batches in (("vit", 1), ("resnet", 2))
+    }
+    results["steps"] = all_gather_object(orthogonalise_all(matrices()))
+    if process.rank == 0:
         torch.save(results, path)
-    wait_for_all()
+    barrier()

@@ -28,7 +28,7 @@ class Stalling(ShardSource):
 
 def begin(config: TrainConfig) -> None:
     """Train, saying each step; it never ends by itself."""
-    account = Trainer._account
-    Trainer._account = lambda *numbers: (account(*numbers), print("step", flush=True))  # type: ignore[method-assign]
+    account = Trainer._record_step
+    Trainer._record_step = lambda *numbers: (account(*numbers), print("step", flush=True))  # type: ignore[method-assign]
     setup.open_source = lambda *_, **__: Stalling(sorted(Path(config.data[0]).glob("*.tar")))  # type: ignore[assignment]
     train(config)

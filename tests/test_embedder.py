@@ -429,7 +429,7 @@ def test_tokenizer_without_the_end_token(tiny_model: Path, tmp_path: Path) -> No
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_device_that_is_not_here(tiny_model: Path) -> None:
-    with pytest.raises(ValueError, match=r"device 'cuda' was asked for and PyTorch sees none; here there is .*cpu"):
+    with pytest.raises(ValueError, match=r"device 'cuda' was requested and PyTorch finds none; this machine has .*cpu"):
         diptych.load(tiny_model, device="cuda")
 
 

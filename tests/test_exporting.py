@@ -14,7 +14,7 @@ from conftest import Cli
 import diptych
 from diptych.checkpoint import save_folder
 from diptych.cli import FAILED, OK, USAGE
-from diptych.engines.graph import narrowed
+from diptych.engines.graph import with_outputs
 from diptych.engines.onnx import open_onnx
 from diptych.engines.openvino_runtime import openvino
 from diptych.errors import CheckpointError
@@ -59,7 +59,7 @@ def test_eight_bits_are_near(cli: Cli, tiny_model: Path, shards: Path, tmp_path:
         assert 0.95 < parity[f"{tower}_worst"] <= parity[f"{tower}_cosine"] < 1
         assert parity[f"{tower}_cosine"] > 0.98
     assert parity["pictures"] == 48
-    assert "fitting the text tower's ranges, SmoothQuant" in said.err
+    assert "calibrating the text tower, SmoothQuant" in said.err
     for tower in ("image", "text"):  # made in both ways, and the nearer one kept
         ways = [each for each in parity["tried"] if each["tower"] == tower]
         assert [each["way"] for each in ways] == ["SmoothQuant", "plain"]
@@ -98,8 +98,8 @@ def test_the_nearer_way_to_eight_bits_is_kept(
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["vit-tiny", "resnet-tiny"])
-def test_a_converted_model_has_its_places(name: str, tiny_model: Path, tmp_path: Path) -> None:
-    """And one that was converted before there were places goes on as it did, and says what to do for them."""
+def test_a_converted_model_has_its_patches(name: str, tiny_model: Path, tmp_path: Path) -> None:
+    """And one that was converted without them works as before, and names the remedy."""
     torch.manual_seed(0)
     words = diptych.load(tiny_model)
     assert words.tokenizer
@@ -113,13 +113,13 @@ def test_a_converted_model_has_its_places(name: str, tiny_model: Path, tmp_path:
     for one, other in zip(fast.engine.encode_patches(pixels), mine.engine.encode_patches(pixels), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
     both = fast.engine.graphs()["image"]  # type: ignore[attr-defined]
-    place = path / "openvino" / "image.xml"
-    openvino.save_model(narrowed(both, ["image"]), tmp_path / "image.xml", compress_to_fp16=False)
+    original = path / "openvino" / "image.xml"
+    openvino.save_model(with_outputs(both, ["image"]), tmp_path / "image.xml", compress_to_fp16=False)
     for ending in ("xml", "bin"):
-        shutil.move(tmp_path / f"image.{ending}", place.with_suffix(f".{ending}"))
+        shutil.move(tmp_path / f"image.{ending}", original.with_suffix(f".{ending}"))
     old = diptych.load(path, precision="float32")
     np.testing.assert_allclose(old.embed_pixels(pixels), mine.embed_pixels(pixels), atol=1e-5)
-    with pytest.raises(CheckpointError, match=r"image\.xml has no map of places; convert the model again"):
+    with pytest.raises(CheckpointError, match=r"image\.xml has no patch embeddings; convert the model again"):
         old.engine.encode_patches(pixels)
 
 
@@ -138,11 +138,11 @@ def test_calibration_takes_pictures_without_captions(tiny_model: Path, pictures:
         (tmp_path / "only" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "only" / "broken.png").write_bytes(b"no picture")
     model = diptych.load(tiny_model)
-    fitted, judged = samples(model, tmp_path / "only")
-    assert len(fitted.pixels) == len(judged.pixels) == 7
-    assert len(fitted.texts) > 10
+    calibration_samples, check_samples = samples(model, tmp_path / "only")
+    assert len(calibration_samples.pixels) == len(check_samples.pixels) == 7
+    assert len(calibration_samples.texts) > 10
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="holds no picture that can be read"):
+    with pytest.raises(CheckpointError, match="has no readable picture"):
         samples(model, tmp_path / "empty")
 
 

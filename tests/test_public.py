@@ -106,7 +106,7 @@ def test_a_model_takes_a_device_by_any_name(tiny_model: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(tiny_model: Path) -> None:
-    with pytest.raises(diptych.ArgumentError, match="was asked for and PyTorch sees none; here there is cpu"):
+    with pytest.raises(diptych.ArgumentError, match="was requested and PyTorch finds none; this machine has cpu"):
         diptych.load(tiny_model, device="gpu")
 
 

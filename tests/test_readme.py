@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def briefly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In that folder; measurements of a rate take a moment."""
     monkeypatch.chdir(folder)
-    for name in ("diptych.data.inspection.loader_rate", "diptych.training.diagnostics.throughput.training_rate"):
+    for name in ("diptych.data.inspection.loader_rate", "diptych.training.diagnostics.throughput.training_throughput"):
         module, _, function = name.rpartition(".")
         measure = getattr(importlib.import_module(module), function)
         monkeypatch.setattr(name, functools.partial(measure, seconds=0.05, batch_size=8))

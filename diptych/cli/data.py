@@ -98,11 +98,11 @@ def _speed(
     shared = False
     if rate is None:
         from diptych.engines.pytorch import choose_device, describe_device
-        from diptych.training.diagnostics.throughput import training_rate
+        from diptych.training.diagnostics.throughput import training_throughput
 
         place = choose_device(device)
         with progress(f"training {model} on made-up data"):
-            rate = training_rate(model, size_px, place)
+            rate = training_throughput(model, size_px, place)
         shared = place.type == "cpu"
         say(f"{model} at {size_px} px trains {rate:.0f} samples/s on {describe_device(place)} when it need not wait")
     return Speed(loader, rate, size_px, threads, workers, shared)

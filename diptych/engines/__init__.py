@@ -1,7 +1,7 @@
-"""What runs a tower.
+"""Engines run the towers: OpenVINO on CPUs without PyTorch, and PyTorch on GPUs and CPUs.
 
-Import this before torch: on a Mac, PyTorch reads while it loads whether operators that Apple's GPU lacks may run on the
-processor.
+Import this before torch: on a Mac, PyTorch decides on import whether operators that Apple's GPU lacks may run on the
+CPU.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if sys.platform == "darwin":
 
 
 class Engine(Protocol):
-    """What runs the towers: batches in, unit vectors out."""
+    """Runs the towers: batches in, unit vectors out."""
 
     name: str
 
@@ -37,17 +37,17 @@ class Engine(Protocol):
 
 
 def device_name(device: object) -> str | None:
-    """A device as a name in lower case; "GPU" and torch.device("cuda:0") are such, too. None stands for the best that
-    is here, as "auto" does."""
+    """The lower-case name of a device, given as a name in any case or as a torch.device. None and "auto" mean the best
+    device: None."""
     name = None if device is None else str(device).strip().lower()
     return None if name == "auto" else name
 
 
 def choose_engine(engine: EngineName | None, device: str | None) -> EngineName:
-    """The engine called `engine`, else PyTorch where there is a GPU for it, or a device that only it runs is asked for,
-    and OpenVINO on processors. Raises ValueError where the two contradict each other or nothing can run.
+    """The engine called `engine`; by default PyTorch if there is a GPU or `device` needs it, else OpenVINO. Raises
+    ValueError if engine and device contradict each other or no engine is installed.
 
-    Nothing is imported to find out: a search on a processor must not wait for PyTorch.
+    This imports neither, since a search on a CPU must not wait for PyTorch.
     """
     if engine not in (None, "openvino", "pytorch"):
         raise ArgumentError(
@@ -55,17 +55,17 @@ def choose_engine(engine: EngineName | None, device: str | None) -> EngineName:
         )
     if engine == "openvino" and device not in (None, "cpu"):
         raise ArgumentError(
-            [Setting("engine", engine), " runs on processors; ", Setting("device", device), " was asked for."],
+            [Setting("engine", engine), " runs on CPUs; ", Setting("device", device), " was requested."],
             remedy="Leave one out.",
             argument="engine",
         )
     if engine is None:
-        wanted = device not in (None, "cpu") or (device is None and has_gpu() and is_installed("pytorch"))
-        engine = "pytorch" if wanted or not is_installed("openvino") else "openvino"
+        needs_pytorch = device not in (None, "cpu") or (device is None and has_gpu() and is_installed("pytorch"))
+        engine = "pytorch" if needs_pytorch or not is_installed("openvino") else "openvino"
     if not is_installed(engine):
-        why = f"device {device!r} needs" if device not in (None, "cpu") else "this needs"
+        reason = f"device {device!r} needs" if device not in (None, "cpu") else "this needs"
         extra = "diptych[train]" if engine == "pytorch" else "openvino"
-        raise ArgumentError(f"{why} {_PACKAGES[engine]}, which is not installed: pip install '{extra}'.")
+        raise ArgumentError(f"{reason} {_PACKAGES[engine]}, which is not installed: pip install '{extra}'.")
     return engine
 
 
@@ -73,12 +73,12 @@ _PACKAGES: dict[EngineName, str] = {"openvino": "openvino", "pytorch": "torch"}
 
 
 def is_installed(engine: EngineName) -> bool:
-    """Whether an engine's package is here; it is not imported."""
+    """Whether an engine's package is installed; does not import it."""
     return importlib.util.find_spec(_PACKAGES[engine]) is not None
 
 
 def has_gpu() -> bool:
-    """Whether there seems to be a GPU that PyTorch runs on: an NVIDIA driver, or a Mac's own."""
+    """Whether there seems to be a GPU for PyTorch: an NVIDIA driver, or Apple's."""
     if sys.platform == "darwin":
         return os.uname().machine == "arm64"
     windows = os.path.join(os.environ.get("SYSTEMROOT", ""), "System32", "nvcuda.dll")

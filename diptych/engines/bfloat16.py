@@ -1,18 +1,18 @@
-"""Whether bfloat16 is chosen where a processor has it."""
+"""The environment variable that turns bfloat16 off."""
 
 import os
 
 from diptych.errors import ArgumentError
 
 SWITCH = "DIPTYCH_BFLOAT16"
-_WORDS = {"": True, "1": True, "on": True, "0": False, "off": False}
+_VALUES = {"": True, "1": True, "on": True, "0": False, "off": False}
 
 
 def allows_bfloat16() -> bool:
-    """Whether a device's bfloat16 may be used: it may, unless the environment says DIPTYCH_BFLOAT16=0. Then a machine
-    that has it computes as one that has not. ArgumentError where the variable is neither 0 nor 1."""
+    """Whether bfloat16 may be used, on devices that have it: unless DIPTYCH_BFLOAT16=0 in the environment. Raises
+    ArgumentError if the variable is neither 0 nor 1."""
     word = os.environ.get(SWITCH, "")
     try:
-        return _WORDS[word.strip().lower()]
+        return _VALUES[word.strip().lower()]
     except KeyError:
         raise ArgumentError(f"{SWITCH}={word!r} is not known; wanted 0 (compute without bfloat16) or 1.") from None

@@ -1,6 +1,6 @@
-"""A model converted for OpenVINO, as a folder: config.json, tokenizer.json and preprocessor_config.json as in any model
-folder, and in openvino/ the towers (image.xml and text.xml with their .bin) beside facts.json, which has what else the
-weights said. It runs without PyTorch; it cannot be trained."""
+"""Folders of models converted for OpenVINO: config.json, tokenizer.json and preprocessor_config.json as in any model
+folder, and in openvino/ the towers (image.xml and text.xml, each with a .bin) and facts.json, which has the logit scale
+and bias. They run without PyTorch, and cannot be trained."""
 
 from __future__ import annotations
 
@@ -23,42 +23,50 @@ PARTS = ("image.xml", "image.bin", "text.xml", "text.bin", "facts.json")
 
 
 def is_converted(folder: Path) -> bool:
-    """Whether the folder holds a model in this form and in no other."""
+    """Whether the folder has a converted model and no weights in another form."""
     return (folder / "openvino" / "facts.json").is_file() and not any(folder.glob("*.safetensors*"))
 
 
 def read_converted(folder: Path) -> Checkpoint:
-    """All but the towers. CheckpointError where a part is missing."""
+    """Everything but the towers. Raises CheckpointError if a part is missing."""
     if missing := [name for name in PARTS if not (folder / "openvino" / name).is_file()]:
         raise CheckpointError(f"{folder}/openvino lacks {', '.join(missing)}; convert the model again.")
-    said = read_settings(folder, str(folder))
+    settings = read_settings(folder, str(folder))
     facts = read_json(folder / "openvino" / "facts.json")
-    _check_same(said, facts, folder)
-    return Checkpoint(said.config, Numbers(facts), said.preprocess, said.tokenizer_json, str(folder), said.reading)
+    _check_same(settings, facts, folder)
+    return Checkpoint(
+        settings.config,
+        ConvertedWeights(facts),
+        settings.preprocess,
+        settings.tokenizer_json,
+        str(folder),
+        settings.reading,
+    )
 
 
-def what_was_converted(config: CLIPConfig, spec: Preprocess) -> dict[str, Any]:
-    """What the towers have within them, in the words of the files beside, which say it too; for facts.json."""
+def conversion_facts(config: CLIPConfig, spec: Preprocess) -> dict[str, Any]:
+    """The configuration and preprocessing that the towers contain, in the form of the files beside them; for
+    facts.json."""
     return {"config": to_fields(config), "preprocess": spec.to_hugging_face()}
 
 
-def _check_same(said: Settings, facts: dict[str, Any], folder: Path) -> None:
-    """CheckpointError where the files beside have been changed: the towers do what they did when they were made."""
+def _check_same(settings: Settings, facts: dict[str, Any], folder: Path) -> None:
+    """Raise CheckpointError if the files beside the towers have changed, since the towers have not."""
     if "config" not in facts:  # converted by an earlier version
         return
-    now: dict[str, Any] = json.loads(json_text(to_fields(said.config)))
+    now: dict[str, Any] = json.loads(json_text(to_fields(settings.config)))
     changed = [f"config.json: {key}" for key, value in now.items() if facts["config"].get(key) != value]
-    now, then = said.preprocess or {}, facts.get("preprocess") or {}
+    now, then = settings.preprocess or {}, facts.get("preprocess") or {}
     changed += [f"preprocessor_config.json: {key}" for key in {**now, **then} if now.get(key) != then.get(key)]
     if changed:
         raise CheckpointError(
-            f"{folder} was converted with another {listing(changed, ', ')}; its towers do not follow what is changed "
-            "there. Change the model that it was made from, and convert it again."
+            f"{folder} was converted with another {listing(changed, ', ')}; changes there do not affect its towers. "
+            "Change the original model, and convert it again."
         )
 
 
-class Numbers(Mapping[str, np.ndarray]):
-    """What is left of the weights: the scale and bias of the scores, and whose they were."""
+class ConvertedWeights(Mapping[str, np.ndarray]):
+    """The weights outside of the towers: the logit scale and bias, with all of facts.json."""
 
     def __init__(self, facts: dict[str, Any]):
         self.facts = facts

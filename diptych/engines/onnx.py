@@ -1,4 +1,4 @@
-"""ONNX: both towers in files that any runtime reads, and ONNX Runtime to run them."""
+"""ONNX: writing both towers to files for any runtime, and running them with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from diptych.errors import ArgumentError
 from diptych.media.images import Preprocess
 
 OPSET = 18
-SILENT = "ORT_DISABLE_TELEMETRY"
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 
 @contextmanager
-def _unreported() -> Iterator[None]:
-    """ONNX Runtime, if it is imported meanwhile, does not report its use to its makers for the life of this process: it
-    would, from its import on, and number this user in a file below the cache."""
-    before = os.environ.get(SILENT)
-    os.environ[SILENT] = "1"
+def _without_telemetry() -> Iterator[None]:
+    """ONNX Runtime, if imported inside, sends no telemetry in this process. By default it does from its import on, and
+    writes a user id to a file in the cache."""
+    before = os.environ.get(NO_TELEMETRY)
+    os.environ[NO_TELEMETRY] = "1"
     try:
         yield
     finally:
-        del os.environ[SILENT]
+        del os.environ[NO_TELEMETRY]
         if before is not None:
-            os.environ[SILENT] = before
+            os.environ[NO_TELEMETRY] = before
 
 
 def _towers(network: Any, spec: Preprocess) -> dict[str, Any]:
-    """Both towers as modules from what a user has to unit vectors."""
+    """Both towers as modules, from pixels and token ids to unit vectors."""
     import torch
     from torch import nn
 
@@ -64,10 +64,10 @@ def _towers(network: Any, spec: Preprocess) -> dict[str, Any]:
     return {"pixels": Image().eval(), "ids": Text().eval()}
 
 
-@_unreported()  # the exporter may import it, too
+@_without_telemetry()  # the exporter may import it too
 def write_onnx(network: Any, spec: Preprocess, folder: Path) -> None:
-    """image.onnx: `pixels`, uint8 (batch, size, size, 3), to `vectors`, unit length; text.onnx: `ids`, int64 (batch,
-    tokens), to the same. Raises ValueError where PyTorch's exporter is not installed."""
+    """Write image.onnx, from `pixels`, uint8 (batch, size, size, 3), to `vectors` of unit length, and text.onnx, from
+    `ids`, int64 (batch, tokens), to the same. Raises ValueError if PyTorch's exporter is not installed."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -94,11 +94,11 @@ FILES = {"pixels": "image.onnx", "ids": "text.onnx"}
 
 
 def open_onnx(folder: Path) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
-    """Both towers of `write_onnx`, run by ONNX Runtime on the processor."""
-    with _unreported():
+    """Both towers of `write_onnx`, run by ONNX Runtime on the CPU."""
+    with _without_telemetry():
         import onnxruntime
 
-        onnxruntime.disable_telemetry_events()  # which is all that counts on Windows
+        onnxruntime.disable_telemetry_events()  # on Windows the variable alone has no effect
         sessions = {
             name: onnxruntime.InferenceSession(folder / file, providers=["CPUExecutionProvider"])
             for name, file in FILES.items()

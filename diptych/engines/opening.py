@@ -1,4 +1,4 @@
-"""Any model opened with the engine that runs it; for the processor without PyTorch, wherever its files allow that."""
+"""Opens any model with an engine; on CPUs without PyTorch, if the model's files allow it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diptych.engines.pytorch import PyTorchEngine
 
 
-def opened(
+def open_engine(
     source: str | os.PathLike[str] | None,
     *,
     engine: EngineName,
@@ -26,21 +26,21 @@ def opened(
     activation: str | None = None,
     revision: str | None = None,
 ) -> tuple[Checkpoint, OpenVINOEngine | PyTorchEngine]:
-    """A model and the engine that runs it, which `diptych.load` has chosen. Raises what that raises."""
+    """A model and its engine; `engine` is the one that `diptych.load` chose. Raises the errors of `diptych.load`."""
     if engine == "openvino":
-        return open_on_processor(source, precision=precision, activation=activation, revision=revision)
+        return open_on_cpu(source, precision=precision, activation=activation, revision=revision)
     from diptych.checkpoint.reading import read_found
     from diptych.checkpoint.state import build
     from diptych.engines.pytorch import PyTorchEngine, choose_device
 
-    chosen = choose_device(device)  # before the weights are read: a wrong name should fail at once
+    chosen = choose_device(device)  # first, so that an unknown name fails at once
     checkpoint = read_found(find(source, revision=revision), activation=activation)
     spec = preprocessing_of(checkpoint)
     return checkpoint, PyTorchEngine(build(checkpoint), spec, chosen, source=checkpoint.source)
 
 
-def run_by_pytorch(checkpoint: Checkpoint, device: str) -> PyTorchEngine:
-    """The engine of a checkpoint that holds tensors, on its device, or on the best one here where that is not."""
+def pytorch_engine(checkpoint: Checkpoint, device: str) -> PyTorchEngine:
+    """The engine of a checkpoint with tensors, on `device`, or on the best one if this machine lacks it."""
     from diptych.checkpoint import build
     from diptych.engines.pytorch import PyTorchEngine, choose_device
 
@@ -51,15 +51,15 @@ def run_by_pytorch(checkpoint: Checkpoint, device: str) -> PyTorchEngine:
     return PyTorchEngine(build(checkpoint), preprocessing_of(checkpoint), chosen, source=checkpoint.source)
 
 
-def open_on_processor(
+def open_on_cpu(
     source: str | os.PathLike[str] | None,
     *,
     precision: Precision = "auto",
     activation: str | None = None,
     revision: str | None = None,
 ) -> tuple[Checkpoint, OpenVINOEngine]:
-    """A model and the engine that runs it: a folder that was converted, a folder or hub id with safetensors, and, where
-    PyTorch is installed to read them, all else. Raises CheckpointError, as `diptych.checkpoint.read` does."""
+    """A model and its OpenVINO engine: from a converted folder, a folder or hub id with safetensors, and, if PyTorch is
+    installed, any other form. Raises CheckpointError, as `diptych.checkpoint.read` does."""
     from diptych.engines.openvino import OpenVINOEngine
 
     where = find(source, revision=revision)
@@ -86,8 +86,8 @@ def open_on_processor(
 def _by_pytorch(where: Found, activation: str | None) -> Checkpoint:
     if not is_installed("pytorch"):
         raise CheckpointError(
-            f"{where.source}: its weights are in a form that only PyTorch reads, which is not installed: pip install "
-            f"'diptych[train]', or convert it where that is: diptych convert {where.source} TARGET"
+            f"{where.source}: only PyTorch reads weights in this form, and it is not installed: pip install "
+            f"'diptych[train]', or convert the model on a machine with it: diptych convert {where.source} TARGET"
         )
     from diptych.checkpoint.reading import read_found
 

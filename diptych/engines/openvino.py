@@ -1,4 +1,4 @@
-"""OpenVINO as the engine: both towers on the processor, without PyTorch."""
+"""The OpenVINO engine: both towers on the CPU, without PyTorch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import numpy as np
 from diptych.checkpoint.replacement import json_text
 from diptych.checkpoint.weights.files import read_json
 from diptych.checkpoint.weights.finite import FiniteArrays, check_vectors
-from diptych.engines.arithmetic import SWITCH, allows_bfloat16
-from diptych.engines.openvino_runtime import core, openvino
+from diptych.deprecation import warn_renamed
+from diptych.engines.bfloat16 import SWITCH, allows_bfloat16
+from diptych.engines.openvino_runtime import PATCHES_OUTPUT, core, openvino
 from diptych.errors import ArgumentError, CheckpointError
 from diptych.media.images import Preprocess
 from diptych.nets.config import CLIPConfig
@@ -25,14 +26,14 @@ from diptych.storage.user import compiled_cache
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
 
-    from diptych.engines.graph import Output
+    from diptych.engines.graph import GraphOutput
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class OpenVINOEngine:
-    """Runs both towers: arrays in, unit vectors out. A tower is compiled when it is first used, for who searches by a
-    sentence needs no image tower. Safe to call from several threads."""
+    """Runs both towers: arrays in, unit vectors out. A tower is compiled at its first use, because a search by text
+    needs no image tower. Safe to call from several threads."""
 
     name = "openvino"
 
@@ -46,29 +47,29 @@ class OpenVINOEngine:
         settings: str = "",
         source: str = "the model",
     ):
-        """`image` and `text` make the towers' graphs, the first with those outputs that it is told: "image", "places".
+        """`image` and `text` build the towers' graphs, the first with the requested outputs ("image", PATCHES_OUTPUT).
 
-        If `files` are named, these and `settings` are all that the text tower depends on, and it is kept as compiled
-        for the next process. `precision` is that of what is not quantised; "auto" is bfloat16 where the processor has
-        it, else float32 (see `arithmetic`). `source` names the model in errors. Raises ArgumentError for what is not
-        here."""
+        With `files`, which together with `settings` determine the text tower, its compiled form is cached for later
+        processes. `precision` is that of layers that are not quantised; "auto" is bfloat16 on CPUs that have it, else
+        float32 (see `engines.bfloat16`). `source` names the model in errors. Raises ArgumentError for a precision that
+        is unknown or not available."""
         if precision not in get_args(Precision):
             raise ArgumentError(
                 f"precision={precision!r} is not known; choose one of {', '.join(get_args(Precision))}."
             )
         if precision == "bfloat16" and not has_bfloat16():
-            why = "this processor has none" if allows_bfloat16() else f"{SWITCH} switches it off"
-            raise ArgumentError(f"precision='bfloat16' was asked for; {why}. Leave it out.")
+            reason = "this CPU has none" if allows_bfloat16() else f"{SWITCH} turns it off"
+            raise ArgumentError(f"precision='bfloat16' was requested; {reason}. Leave it out.")
         self.precision = "bfloat16" if precision != "float32" and has_bfloat16() else "float32"
         self.is_quantised = False
         self.source = source
         self._image, self._text = image, text
-        kept = tuple(files)
+        cached_by = tuple(files)
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[self.precision]}
-        self._towers = {  # which know nothing of the engine: a ring would keep gigabytes until it is collected
-            "image": _Tower(lambda: _compiled(image("image"), hints)),
-            "places": _Tower(lambda: _compiled(image("image", "places"), hints)),
-            "text": _Tower(lambda: _compiled_before(text, hints, kept, settings)),
+        self._towers = {  # without references to the engine: a cycle would delay freeing gigabytes
+            "image": _Tower(lambda: _compile(image("image"), hints)),
+            "patches": _Tower(lambda: _compile(image("image", PATCHES_OUTPUT), hints)),
+            "text": _Tower(lambda: _compiled_from_cache(text, hints, cached_by, settings)),
         }
 
     @classmethod
@@ -82,27 +83,27 @@ class OpenVINOEngine:
         precision: Precision = "auto",
         files: Iterable[Path] = (),
     ) -> OpenVINOEngine:
-        """From a configuration and its weights under our names; those of a tower are read when it is first used, and a
-        CheckpointError, which names `source`, says then what does not fit or holds no number."""
+        """From a configuration and weights with Diptych's names. A tower's weights are read at its first use;
+        CheckpointError then names `source` and weights that do not fit or are not finite."""
         from diptych.engines.graph import image_graph, text_graph
 
         weights = FiniteArrays(arrays, source)
 
-        def made(make: Callable[..., Any], *arguments: Any) -> Any:
+        def built(build: Callable[..., Any], *arguments: Any) -> Any:
             try:
-                return make(config, weights, *arguments)
+                return build(config, weights, *arguments)
             except (KeyError, RuntimeError, IndexError) as error:
                 raise CheckpointError(f"{source}: its weights do not fit its configuration ({error}).") from error
 
         return cls(
-            lambda *outputs: made(image_graph, spec, outputs), lambda: made(text_graph),
+            lambda *outputs: built(image_graph, spec, outputs), lambda: built(text_graph),
             precision=precision, files=files, settings=repr(config.text), source=source,
         )  # fmt: skip
 
     @classmethod
     def of_files(cls, folder: Path, *, precision: Precision = "auto") -> OpenVINOEngine:
-        """From image.xml and text.xml in `folder`, with the .bin beside each."""
-        from diptych.engines.graph import narrowed
+        """From image.xml and text.xml in `folder`, each with a .bin."""
+        from diptych.engines.graph import with_outputs
 
         def read(name: str) -> Any:
             try:
@@ -112,14 +113,14 @@ class OpenVINOEngine:
                     f"{folder}/{name}.xml cannot be read ({error}); convert the model again."
                 ) from error
 
-        def image(*outputs: Output) -> Any:
-            both = read("image")
+        def image(*outputs: GraphOutput) -> Any:
+            graph = read("image")
             try:
-                return narrowed(both, outputs)
+                return with_outputs(graph, outputs)
             except KeyError:
-                if outputs == ("image",):  # converted before places were
-                    return both
-                raise CheckpointError(f"{folder}/image.xml has no map of places; convert the model again.") from None
+                if outputs == ("image",):  # from a version without patches
+                    return graph
+                raise CheckpointError(f"{folder}/image.xml has no patch embeddings; convert the model again.") from None
 
         files = [folder / "text.xml", folder / "text.bin"]
         engine = cls(image, lambda: read("text"), precision=precision, files=files, source=str(folder))
@@ -127,23 +128,28 @@ class OpenVINOEngine:
         return engine
 
     def graphs(self) -> dict[str, Any]:
-        """Both towers' graphs, made anew, that of pictures with their places."""
-        return {"image": self._image("image", "places"), "text": self._text()}
+        """New graphs of both towers, that of images with patches."""
+        return {"image": self._image("image", PATCHES_OUTPUT), "text": self._text()}
 
     def describe(self) -> str:
-        """What runs where, for people."""
-        arithmetic = f"int8 and {self.precision}" if self.is_quantised else self.precision
-        return f"OpenVINO on cpu ({arithmetic}, {os.cpu_count()} cores)"
+        """Engine, device and precision, as text."""
+        precision = f"int8 and {self.precision}" if self.is_quantised else self.precision
+        return f"OpenVINO on cpu ({precision}, {os.cpu_count()} cores)"
 
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]:
-        """Pictures of the tower's size; they are normalised in the graph."""
+        """Unit vectors of pictures of the tower's size; the graph normalises pixels."""
         return self._unit(self._towers["image"](np.ascontiguousarray(pixels))[0])
 
     def encode_patches(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> PatchEmbeddings:
-        """`encode_images`, and in the same pass a unit vector for each place of the tower's map, row by row.
-        CheckpointError where an old conversion came without."""
-        image, places = self._towers["places"](np.ascontiguousarray(pixels))
-        return PatchEmbeddings(self._unit(image), self._unit(places))
+        """The unit vectors of `encode_images` and those of the patches, row by row, in one pass. Raises CheckpointError
+        for an old conversion without patches."""
+        images, patches = self._towers["patches"](np.ascontiguousarray(pixels))
+        return PatchEmbeddings(self._unit(images), self._unit(patches))
+
+    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> PatchEmbeddings:
+        """The old name of `encode_patches`."""
+        warn_renamed("encode_places", "encode_patches")
+        return self.encode_patches(pixels)
 
     def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
         return self._unit(self._towers["text"](ids.astype(np.int64, copy=False))[0])
@@ -153,12 +159,12 @@ class OpenVINOEngine:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16, and that is not switched off."""
+    """Whether the CPU has bfloat16, and it is not turned off."""
     return allows_bfloat16() and "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def write_graphs(graphs: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> None:
-    """The form that `of_files` reads: NAME.xml and NAME.bin of each tower, and facts.json, in a new folder."""
+    """Write the form that `of_files` reads: NAME.xml and NAME.bin of each tower and facts.json, in a new folder."""
     folder.mkdir()
     for name, graph in graphs.items():
         openvino.save_model(graph, folder / f"{name}.xml", compress_to_fp16=False)
@@ -168,27 +174,29 @@ def write_graphs(graphs: Mapping[str, Any], folder: Path, facts: Mapping[str, An
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
-def _compiled(graph: Any, hints: dict[str, str]) -> Any:
+def _compile(graph: Any, hints: dict[str, str]) -> Any:
     return core().compile_model(graph, "CPU", hints)
 
 
-def _compiled_before(make: Callable[[], Any], hints: dict[str, str], files: tuple[Path, ...], settings: str) -> Any:
-    """As an earlier process compiled it, if one did."""
+def _compiled_from_cache(
+    build: Callable[[], Any], hints: dict[str, str], files: tuple[Path, ...], settings: str
+) -> Any:
+    """A tower as compiled by an earlier process, or compiled now and cached."""
     if not files:
-        return _compiled(make(), hints)
-    processor = core().get_property("CPU", "FULL_DEVICE_NAME")
-    graphs = Path(__file__).with_name("graph.py")  # other graphs of the same weights are others
-    name = compiled_cache.key((*files, graphs), settings, openvino.get_version(), processor, str(hints))
+        return _compile(build(), hints)
+    cpu = core().get_property("CPU", "FULL_DEVICE_NAME")
+    graphs = Path(__file__).with_name("graph.py")  # the code that builds the graphs is part of the key
+    name = compiled_cache.key((*files, graphs), settings, openvino.get_version(), cpu, str(hints))
     if content := compiled_cache.read(name):
         with contextlib.suppress(RuntimeError):
             return core().import_model(content, "CPU", hints)
-    model = _compiled(make(), hints)
+    model = _compile(build(), hints)
     compiled_cache.write(name, model.export_model().getvalue())
     return model
 
 
 class _Tower:
-    """A model that is compiled at its first call; each thread has its own request to run it by."""
+    """A model compiled at its first call; each thread has its own inference request."""
 
     def __init__(self, compiled: Callable[[], Any]):
         self._compile = compiled
@@ -199,6 +207,6 @@ class _Tower:
     def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         with self._lock:
             self._model = self._model or self._compile()
-        if not hasattr(self._requests, "own"):
-            self._requests.own = self._model.create_infer_request()
-        return self._requests.own.infer([batch], share_inputs=True).to_tuple()
+        if not hasattr(self._requests, "own_request"):
+            self._requests.own_request = self._model.create_infer_request()
+        return self._requests.own_request.infer([batch], share_inputs=True).to_tuple()

@@ -1,4 +1,4 @@
-"""OpenVINO without its conversion tools, which take as long to import as all the rest and are not used here."""
+"""OpenVINO without its conversion tools, which are not used here and double its import time."""
 
 import sys
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from typing import Any
 
 @contextmanager
 def without(module: str) -> Iterator[None]:
-    """What is imported meanwhile takes this module for not installed."""
+    """Meanwhile `module` looks as if it was not installed."""
     before = sys.modules.get(module)
-    sys.modules[module] = None  # type: ignore[assignment]  # as Python notes what it did not find
+    sys.modules[module] = None  # type: ignore[assignment]  # Python's mark for a missing module
     try:
         yield
     finally:
@@ -20,16 +20,19 @@ def without(module: str) -> Iterator[None]:
             sys.modules[module] = before
 
 
-with without("openvino.tools.ovc"):  # NNCF may want them later
+with without("openvino.tools.ovc"):  # NNCF may import them later
     import openvino
 
-__all__ = ["core", "openvino", "without"]
+__all__ = ["PATCHES_OUTPUT", "core", "openvino", "without"]
+
+PATCHES_OUTPUT = "places"  # the name of the patches' output in image.xml of converted folders
 
 
 @cache
 def core() -> Any:
-    """The one Core of this process, which is never let go. Each gives the main thread a stack for signals of its own,
-    and puts back what it found when it goes: of two that go in the order in which they came, the second puts back the
-    first one's, which is gone, and the next signal, such as Ctrl-C, ends the process (OpenVINO 2026.4).
+    """The one Core of this process, which is never freed. A Core gives the main thread its own stack for signals and
+    restores the previous one when it is freed. If two Cores are freed in the order of their creation, the second
+    restores the first one's stack, which no longer exists, and the next signal, such as Ctrl-C, ends the process
+    (OpenVINO 2026.4).
     """
     return openvino.Core()

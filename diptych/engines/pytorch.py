@@ -1,4 +1,4 @@
-"""PyTorch as the engine: which device, which arithmetic, and batches through the towers."""
+"""The PyTorch engine: choosing a device, and running batches through the towers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from diptych.checkpoint.weights.finite import check_finite, check_vectors
+from diptych.deprecation import warn_renamed
 from diptych.engines import device_name
 from diptych.errors import ArgumentError
 from diptych.media.images import Preprocess
@@ -22,10 +23,10 @@ DEVICES = ("cuda", "mps", "cpu")
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """The device called `name`, else the best one here: an NVIDIA GPU, an Apple GPU, the processor. "gpu" is the first
-    GPU that is here.
+    """The device called `name`; by default the best of this machine: an NVIDIA GPU, an Apple GPU, or the CPU. "gpu" is
+    the first GPU.
 
-    Raises ArgumentError where `name` is unknown or this machine has no such device.
+    Raises ArgumentError if `name` is unknown or this machine has no such device.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     name = device_name(name)
@@ -37,20 +38,20 @@ def choose_device(name: str | None = None) -> torch.device:
     if kind not in available:
         raise ArgumentError(f"device {name!r} is not known; choose one of {', '.join(DEVICES)}.")
     if not available[kind]:
-        here = ", ".join(device for device in DEVICES if available[device])
-        raise ArgumentError(f"device {name!r} was asked for and PyTorch sees none; here there is {here}.")
+        existing = ", ".join(device for device in DEVICES if available[device])
+        raise ArgumentError(f"device {name!r} was requested and PyTorch finds none; this machine has {existing}.")
     try:
         device = torch.device(name)
     except RuntimeError as error:  # "cpu:first"
         raise ArgumentError(f"device {name!r} is not known; choose one of {', '.join(DEVICES)}, or cuda:1.") from error
     if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise ArgumentError(f"device {name!r} was asked for and PyTorch sees {count}: cuda:0 to cuda:{count - 1}.")
+        raise ArgumentError(f"device {name!r} was requested and PyTorch finds {count}: cuda:0 to cuda:{count - 1}.")
     return device
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words, for people."""
+    """The device, as text."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "mps":
@@ -61,34 +62,39 @@ def describe_device(device: torch.device) -> str:
 class PyTorchEngine:
     """Runs both towers of a network on one device, without gradients: arrays in, unit vectors out.
 
-    Where `source` names the model, a tower's weights are looked at when it is first used: CheckpointError for those
-    that hold no number. Training, which looks for itself, gives none."""
+    With `source`, the model's name, a tower's weights are checked at its first use: CheckpointError if they are not
+    finite. Training passes none, because it checks by itself."""
 
     name = "pytorch"
 
     def __init__(self, network: CLIP, spec: Preprocess, device: torch.device, *, source: str | None = None):
         self.device = device
         self.source = source
-        self._unseen = {"image", "text"} if source else set()
+        self._unchecked = {"image", "text"} if source else set()
         self.network = network.eval().to(device)
         self._mean, self._std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (spec.mean, spec.std))
 
     def describe(self) -> str:
-        """What runs where, for people."""
+        """Engine and device, as text."""
         return f"PyTorch on {describe_device(self.device)}"
 
     @torch.inference_mode()
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]:
-        """Pictures of the tower's size; they are normalised here, as `images.normalise` does."""
-        self._look_at("image")
+        """Unit vectors of pictures of the tower's size; pixels are normalised here, as in `images.normalise`."""
+        self._check_weights("image")
         return self._unit(self.network.encode_image(self._planes(pixels)))
 
     @torch.inference_mode()
     def encode_patches(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> PatchEmbeddings:
-        """`encode_images`, and in the same pass a unit vector for each place of the tower's map, row by row."""
-        self._look_at("image")
-        image, patches = self.network.encode_patches(self._planes(pixels))
-        return PatchEmbeddings(self._unit(image), self._unit(patches))
+        """The unit vectors of `encode_images` and those of the patches, row by row, in one pass."""
+        self._check_weights("image")
+        images, patches = self.network.encode_patches(self._planes(pixels))
+        return PatchEmbeddings(self._unit(images), self._unit(patches))
+
+    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> PatchEmbeddings:
+        """The old name of `encode_patches`."""
+        warn_renamed("encode_places", "encode_patches")
+        return self.encode_patches(pixels)
 
     def _planes(self, pixels: np.ndarray) -> torch.Tensor:
         planes = torch.from_numpy(np.require(pixels, requirements="W")).to(self.device).permute(0, 3, 1, 2).float()
@@ -96,14 +102,14 @@ class PyTorchEngine:
 
     @torch.inference_mode()
     def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
-        self._look_at("text")
+        self._check_weights("text")
         return self._unit(self.network.encode_text(torch.from_numpy(ids).to(self.device)))
 
-    def _look_at(self, tower: str) -> None:
-        if tower in self._unseen:
+    def _check_weights(self, tower: str) -> None:
+        if tower in self._unchecked:
             state = self.network.get_submodule(tower).state_dict()
             check_finite({f"{tower}.{name}": tensor for name, tensor in state.items()}, str(self.source))
-            self._unseen.discard(tower)
+            self._unchecked.discard(tower)
 
     def _unit(self, features: torch.Tensor) -> np.ndarray:
         vectors = F.normalize(features.float(), dim=-1).cpu().numpy()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diptych.deprecation import warn_renamed
 from diptych.nets.config import CLIPConfig, ViTConfig
 from diptych.nets.resnet import ModifiedResNet
 from diptych.nets.text import TextTransformer
@@ -73,7 +73,7 @@ class CLIP(nn.Module):
         self, pixels: Float[Tensor, "batch 3 height width"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch patches dim"]]:
         """The old name of `encode_patches`."""
-        warnings.warn("CLIP.encode_places is now CLIP.encode_patches", DeprecationWarning, stacklevel=2)
+        warn_renamed("CLIP.encode_places", "CLIP.encode_patches")
         return self.encode_patches(pixels)
 
     def forward(

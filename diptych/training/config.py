@@ -1,4 +1,4 @@
-"""What a training run is told, whole: one dataclass, and the recipes that fill it."""
+"""The settings of a training run: one dataclass, its checks, and its forms as JSON and as NAME=VALUE."""
 
 import dataclasses
 import difflib
@@ -13,57 +13,59 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union
 
 from diptych.data.loading.augmentation import Augmentation
+from diptych.deprecation import RenamedAttribute, renamed_arguments, warn_renamed
 from diptych.errors import ArgumentError, Setting
 
-# Each number's least value, and the one that it stays under.
+# The smallest value of each number, and the bound that it must stay below.
 RANGES = {
     "epochs": (0, math.inf), "batch_size": (2, math.inf), "captions_per_image": (1, math.inf), "lr": (0, math.inf),
     "eval_every": (1, math.inf), "threads": (1, math.inf), "workers": (0, math.inf), "seed": (0, math.inf),
     "weight_decay": (0, math.inf), "warmup": (0, 1), "ema": (0, 1), "drop_path": (0, 1), "dropout": (0, 1),
-    "patch_dropout": (0, 1), "scenes": (0, 1), "places": (0, math.inf), "max_bad": (0, 1.001),
+    "patch_dropout": (0, 1), "scenes": (0, 1), "region_weight": (0, math.inf), "max_bad": (0, 1.001),
     "accumulate": (1, math.inf),
     "muon_lr": (0, math.inf), "muon_momentum": (0, 1), "lora": (0, math.inf), "layer_decay": (0, 1.001),
     "checkpoint_s": (0, math.inf),
 }  # fmt: skip
 POSITIVE = ("minutes", "clip_norm", "eps", "samples_per_epoch", "lora_alpha", "image_size", "stride")
-FROM_MODEL = ("model", "tokenizer", "loss", "vocab_size", "context")  # what comes with `init`
-FINE_TUNING = ("lora", "lock_image", "zero_shot", "wise_ft")  # what nothing but a model that exists can be given
+FROM_MODEL = ("model", "tokenizer", "loss", "vocab_size", "context")  # settings that `init` has
+FINE_TUNING = ("lora", "lock_image", "zero_shot", "wise_ft")  # settings that need `init`
+KEYS = {"region_weight": "places"}  # fields with another key in JSON
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A run, whole. Lengths are given in `epochs`, or in `minutes` of wall-clock, which then also paces the schedule.
+    """All settings of a run. Its length is in `epochs`, or in `minutes` of wall-clock time, which then pace the
+    schedule.
 
-    Data: `data` are sources as `open_source` reads them, mixed by `weights` (by default by their size); the columns are
-    those of tables, whose pictures may lie elsewhere with `allow_outside`. `samples_per_epoch` is the length of an
-    epoch where a source does not know its own. `scenes` is the share of drawn scenes in each epoch, and `places` the
-    weight of the loss that has their regions found (see `training.places`). `captions_per_image` captions of each
-    picture are read at every step, all of them positives (the text tower is cheap beside the image tower, and each
-    caption is one more negative for everyone else). More than a share `max_bad` of unusable samples stops the run.
-    `threads` decode pictures, or `workers` processes where there are any.
+    Data: `data` are sources for `open_source`, mixed by `weights` (by default by their size). The columns are those of
+    tables, whose pictures may be outside of the table's folder with `allow_outside`. `samples_per_epoch` is the length
+    of an epoch for sources of unknown length. `scenes` is the share of drawn scenes in each epoch, and `region_weight`
+    the weight of the region loss (see `training.objectives.regions`). Each step reads `captions_per_image` captions of
+    each picture, all of them positives (the text tower is cheap next to the image tower, and each caption is one more
+    negative for all other pictures). A larger share than `max_bad` of unusable samples stops the run. `threads` decode
+    pictures, or `workers` processes if there are any.
 
-    Model: `init` starts from a model in place of `model`'s random weights: its tokenizer, loss and preprocessing come
-    with it, at this run's `image_size` and a ResNet's `stride`; `activation` is that of a bare state dict, which does
-    not name it.
-    `tokenizer` is a tokenizer.json (or a model folder with one) to use in place of one of `vocab_size` learnt from the
-    captions. `loss` is by default the architecture's own.
+    Model: `init` starts from a trained model instead of random weights of `model`. The run then uses its tokenizer,
+    loss and preprocessing, with this run's `image_size` and a ResNet's `stride`; `activation` is for a state dict,
+    which does not contain it. `tokenizer` is a tokenizer.json (or a model folder with one) to use instead of training
+    one of `vocab_size` on the captions. `loss` is by default the architecture's.
 
     Learning: `optimizer` is AdamW with `lr` for all weights, or Muon with `muon_lr` for the matrices between hidden
-    spaces and AdamW for the rest. `batch_size` counts the pictures of all processes together; each computes its part
-    in `accumulate` pieces, at the same gradient. `warmup` is a share of the run. `ema` averages the weights over about
-    1 / (1 - ema) steps; the average is what is evaluated and saved; 0 does without. `patch_dropout` is FLIP's share of
-    patches left out.
+    spaces and AdamW for the rest. `batch_size` is the number of pictures over all processes; each process computes its
+    part in `accumulate` micro-batches, with the same gradient. `warmup` is a share of the run. `ema` averages the
+    weights over about 1 / (1 - ema) steps; the average is evaluated and saved; 0 turns it off. `patch_dropout` is the
+    share of patches left out (FLIP).
 
-    Fine-tuning: `lock_image` keeps the image tower as it is (LiT), `freeze_batch_norm` its statistics; `lora` is the
-    rank of low-rank adapters, 0 for none, with `lora_alpha` / `lora` as their scale; `layer_decay` multiplies the
-    learning rate once for every layer below the top; `wise_ft` is the share of the new weights in the saved model, of
-    which the rest are the old ones; `zero_shot` are class folders to measure before and after.
+    Fine-tuning: `lock_image` freezes the image tower (LiT), `freeze_batch_norm` batch norm; `lora` is the rank of
+    low-rank adapters, 0 for none, scaled by `lora_alpha` / `lora`; `layer_decay` multiplies the learning rate once for
+    every layer below the top; `wise_ft` is the share of the new weights in the saved model, interpolated with the old
+    ones; `zero_shot` are class folders to measure before and after.
 
-    Running: `precision` is that of the towers and, in bf16, of Muon's products (else these are float32): by default
-    bf16 where the device has it, else fp32; a run that is resumed on another device keeps its own. `shard` splits
-    weights over the processes (FSDP2) where one device does not hold them. A checkpoint is written every `checkpoint_s`
-    seconds. `out` is the run's folder, by default the first free one of runs/1, runs/2, .... One with a run in it is
-    refused, unless it is to be resumed.
+    Running: `precision` is that of the towers, and bf16 also that of Muon's products (otherwise float32). It is by
+    default bf16 on devices that have it, else fp32; a run resumed on another device keeps its own. `shard` distributes
+    weights over the processes (FSDP2), for models that do not fit on one device. A checkpoint is written every
+    `checkpoint_s` seconds. `out` is the run's folder, by default the first free one of runs/1, runs/2, .... A folder
+    with a run is refused, unless the run is resumed.
     """
 
     data: tuple[str, ...]
@@ -76,7 +78,7 @@ class TrainConfig:
     samples_per_epoch: int | None = None
     max_bad: float = 0.1
     scenes: float = 0.0
-    places: float = 0.0
+    region_weight: float = 0.0
     captions_per_image: int = 2
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -127,8 +129,10 @@ class TrainConfig:
     eval_every: int = 5
     checkpoint_s: float = 120.0
 
+    places = RenamedAttribute("places", "region_weight")
+
     def __post_init__(self) -> None:
-        # The usual slips: one source, a list, a Path. The class is frozen for everybody else.
+        # One source, a list or a Path become a tuple and text. The class is frozen for all other code.
         if isinstance(self.data, str | os.PathLike):
             object.__setattr__(self, "data", (self.data,))
         for each in dataclasses.fields(self):
@@ -136,22 +140,22 @@ class TrainConfig:
         _check_types(self)
         if not self.data:
             raise ArgumentError(f"data is {self.data!r}; wanted a tuple with one or more folders of pairs, or shards.")
-        for name, (least, below) in RANGES.items():
-            if not least <= getattr(self, name) < below:
+        for name, (minimum, below) in RANGES.items():
+            if not minimum <= getattr(self, name) < below:
                 end = "" if below == math.inf else f" and under {below}"
-                raise _wrong(name, f"is {getattr(self, name)}; wanted {least} or more{end}.")
+                raise _invalid(name, f"is {getattr(self, name)}; wanted {minimum} or more{end}.")
         for name in POSITIVE:
             if (value := getattr(self, name)) is not None and not value > 0:
-                raise _wrong(name, f"is {value}; wanted more than 0.")
+                raise _invalid(name, f"is {value}; wanted more than 0.")
         if self.shard and self.optimizer == "muon":
             raise ArgumentError(
-                [Setting("shard", True), " splits matrices that muon needs whole."],
+                [Setting("shard", True), " distributes matrices that muon needs whole."],
                 remedy=["Pass ", Setting("optimizer", "adamw"), "."],
                 argument="shard",
             )
-        if self.places and self.accumulate > 1:
+        if self.region_weight and self.accumulate > 1:
             raise ArgumentError(
-                "places are told apart in a whole batch.",
+                "the region loss needs a whole batch.",
                 remedy=["Pass ", Setting("accumulate", 1), "."],
                 argument="accumulate",
             )
@@ -176,30 +180,42 @@ class TrainConfig:
 
     def _check_fine_tuning(self) -> None:
         if self.wise_ft is not None and not 0 <= self.wise_ft <= 1:
-            raise _wrong("wise_ft", f"is {self.wise_ft}; wanted 0 (the old weights) to 1 (the new ones).")
-        wanting = [name for name in FINE_TUNING if getattr(self, name) not in (None, 0, False, ())]
-        if wanting and not self.init:
+            raise _invalid("wise_ft", f"is {self.wise_ft}; wanted 0 (the old weights) to 1 (the new ones).")
+        fine_tuning = [name for name in FINE_TUNING if getattr(self, name) not in (None, 0, False, ())]
+        if fine_tuning and not self.init:
             raise ArgumentError(
-                [Setting(wanting[0]), " is for a model that exists."],
+                [Setting(fine_tuning[0]), " is for fine-tuning."],
                 remedy=["Pass ", Setting("init", "MODEL"), "."],
-                argument=wanting[0],
+                argument=fine_tuning[0],
             )
         if self.init and (clash := [name for name in FROM_MODEL if getattr(self, name) != getattr(TrainConfig, name)]):
-            raise _wrong(clash[0], "comes with the model that it begins with; leave it out.")
+            raise _invalid(clash[0], "is that of the model to start from; leave it out.")
         if self.activation and not self.init:
             raise ArgumentError(
-                [Setting("activation"), " is that of the weights that training begins with."],
+                [Setting("activation"), " is that of the weights to start from."],
                 remedy=["Leave it out, or pass ", Setting("init", "MODEL"), "."],
                 argument="activation",
             )
 
 
-def _wrong(name: str, what: str) -> ArgumentError:
-    return ArgumentError([Setting(name), f" {what}"], argument=name)
+# The signature with old names; dataclasses.replace() calls it too.
+TrainConfig.__init__ = renamed_arguments(places="region_weight")(TrainConfig.__init__)  # type: ignore[method-assign]
+
+
+def current_name(name: str) -> str:
+    """The name of a setting today; warns if `name` is an old one."""
+    if name == "places":
+        warn_renamed("places", "region_weight")
+        return "region_weight"
+    return name
+
+
+def _invalid(name: str, problem: str) -> ArgumentError:
+    return ArgumentError([Setting(name), f" {problem}"], argument=name)
 
 
 def _plain(value: Any) -> Any:
-    """Lists as tuples, paths as text, and any library's numbers as Python's: what JSON can hold."""
+    """A value that JSON can represent: lists become tuples, paths text, and any library's numbers Python's."""
     if isinstance(value, list | tuple):
         return tuple(map(_plain, value))
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
@@ -213,8 +229,8 @@ def _check_types(config: TrainConfig) -> None:
             continue
         choices = [choice for kind in (hint, *typing.get_args(hint)) for choice in _choices(kind)]
         if choices:
-            raise _wrong(name, f"{value!r} is not known; choose {', '.join(choices)}.")
-        raise _wrong(name, f"is {value!r}; wanted {_spelt(hint)}.")
+            raise _invalid(name, f"{value!r} is not known; choose {', '.join(choices)}.")
+        raise _invalid(name, f"is {value!r}; wanted {_type_name(hint)}.")
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
@@ -222,29 +238,30 @@ def _choices(hint: Any) -> tuple[str, ...]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a field's type; whole numbers are numbers, True and False are none."""
+    """Whether a value has a field's type. Integers are floats, True and False are not numbers."""
     kinds, origin = typing.get_args(hint), typing.get_origin(hint)
     if origin is Literal:
         return value in kinds
     if origin in (Union, UnionType):
         return any(_fits(value, kind) for kind in kinds)
     if origin is tuple:
-        wanted = [kinds[0]] * len(value) if isinstance(value, tuple) and ... in kinds else kinds
-        return isinstance(value, tuple) and len(value) == len(wanted) and all(map(_fits, value, wanted))
+        expected = [kinds[0]] * len(value) if isinstance(value, tuple) and ... in kinds else kinds
+        return isinstance(value, tuple) and len(value) == len(expected) and all(map(_fits, value, expected))
     if hint in (int, float):
         return isinstance(value, int | hint) and not isinstance(value, bool)
     return isinstance(value, hint)
 
 
 def from_fields(fields: dict[str, Any]) -> TrainConfig:
-    """A configuration from plain values, such as JSON has. ValueError names a key that is none of ours."""
-    fields = dict(fields)
+    """A configuration from plain values, as in JSON. Raises ValueError with the name of an unknown key."""
+    names = {key: name for name, key in KEYS.items()}
+    fields = {names.get(key, key): value for key, value in fields.items()}
     if isinstance(fields.get("augmentation"), dict):
-        fields["augmentation"] = _made(Augmentation, fields["augmentation"], "augmentation.")
-    return _made(TrainConfig, fields)
+        fields["augmentation"] = _build(Augmentation, fields["augmentation"], "augmentation.")
+    return _build(TrainConfig, fields)
 
 
-def _made(kind: type, fields: dict[str, Any], where: str = "") -> Any:
+def _build(kind: type, fields: dict[str, Any], where: str = "") -> Any:
     known = {each.name for each in dataclasses.fields(kind)}
     for name in fields:
         if name not in known:
@@ -253,45 +270,46 @@ def _made(kind: type, fields: dict[str, Any], where: str = "") -> Any:
 
 
 def _unknown(name: str, known: Iterable[str], where: str = "") -> ArgumentError:
-    """What to say of a name that is no setting: the one that was meant, or all that there are."""
+    """An error for an unknown setting, with the nearest name or all names."""
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {where}{near[0]}?" if near else f"there are {', '.join(sorted(known))}."
     return ArgumentError(f"{where}{name} is no setting of a run; {hint}")
 
 
 def to_fields(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as plain values, which `from_fields` reads; without what came with `init`'s model."""
+    """The configuration as plain values for `from_fields`, without the settings that `init` has."""
     fields = dataclasses.asdict(config)
-    return {name: value for name, value in fields.items() if not (config.init and name in FROM_MODEL)}
+    return {KEYS.get(name, name): value for name, value in fields.items() if not (config.init and name in FROM_MODEL)}
 
 
 def to_json(config: TrainConfig) -> str:
-    """The configuration as JSON, which `from_fields(json.loads(...))` reads."""
+    """The configuration as JSON, for `from_fields(json.loads(...))`."""
     return json.dumps(to_fields(config), indent=2) + "\n"
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """ "lr=0.01" -> ("lr", 0.01), by the type that the field has; "augmentation.flip=0" reaches into the augmentation.
+    """ "lr=0.01" -> ("lr", 0.01), by the field's type; "augmentation.flip=0" is a field of the augmentation.
 
-    Raises ValueError for a name that is no setting, and for a value that does not fit.
+    Raises ValueError for an unknown name, and for a value of another type.
     """
     name, equals, value = text.partition("=")
+    name = current_name(name)
     kind, leaf = (Augmentation, name.partition(".")[2]) if name.startswith("augmentation.") else (TrainConfig, name)
     hints = typing.get_type_hints(kind)
     if not equals:
         raise ArgumentError(f"{text!r} sets nothing; wanted NAME=VALUE.")
     if hints.get(leaf) is Augmentation:
-        raise ArgumentError("augmentation is set by its parts, such as augmentation.flip=0.")
+        raise ArgumentError("augmentation is set by its fields, such as augmentation.flip=0.")
     if leaf not in hints:
         raise _unknown(leaf, hints, name.removesuffix(leaf))
     try:
         return name, _parsed(value, hints[leaf])
     except (ValueError, TypeError, KeyError) as error:
-        raise ArgumentError(f"{name} cannot be {value!r}; wanted {_spelt(hints[leaf])}.") from error
+        raise ArgumentError(f"{name} cannot be {value!r}; wanted {_type_name(hints[leaf])}.") from error
 
 
 def _parsed(value: str, hint: Any) -> Any:
-    """`value` as the first of the hint's types that takes it."""
+    """`value` converted to the first type of the hint that accepts it."""
     kinds: list[Any] = [] if _choices(hint) else [*typing.get_args(hint)]
     if value.lower() == "none" and NoneType in kinds:
         return None
@@ -307,13 +325,13 @@ def _parsed(value: str, hint: Any) -> Any:
     return hint(value) if hint in (int, float, str) else value
 
 
-def _spelt(hint: Any) -> str:
+def _type_name(hint: Any) -> str:
     return str(hint).replace("typing.", "") if typing.get_args(hint) else hint.__name__
 
 
 def schedule(progress: float, warmup: float) -> float:
-    """The share of its peak that a learning rate has: linear warm-up, then half a cosine down to zero (Loshchilov and
-    Hutter 2017, equation 5). `progress` and `warmup` are shares of the run, 0 to 1."""
+    """The learning rate as a share of its peak: linear warm-up, then half a cosine down to zero (Loshchilov and Hutter
+    2017, equation 5). `progress` and `warmup` are shares of the run, 0 to 1."""
     if progress < warmup:
         return progress / warmup
     done = min(1.0, (progress - warmup) / max(1e-9, 1 - warmup))
@@ -321,6 +339,6 @@ def schedule(progress: float, warmup: float) -> float:
 
 
 def peak_rates(config: TrainConfig) -> dict[str, float]:
-    """The settings that say how long steps are, by name."""
-    has_muon = config.optimizer == "muon" and not config.lora  # adapters are AdamW's
+    """The peak learning rates, by the names of their settings."""
+    has_muon = config.optimizer == "muon" and not config.lora  # AdamW trains adapters
     return {"lr": config.lr} | ({"muon_lr": config.muon_lr} if has_muon else {})

@@ -1,4 +1,4 @@
-"""Published ways to train, by name, each with its source, and ours."""
+"""Recipes: settings for common kinds of training, by name and with their sources."""
 
 import difflib
 from dataclasses import dataclass
@@ -6,26 +6,26 @@ from typing import Any
 
 from diptych.data.loading.augmentation import NONE, Augmentation
 from diptych.errors import ArgumentError
-from diptych.training.config import FROM_MODEL, TrainConfig, from_fields
+from diptych.training.config import FROM_MODEL, TrainConfig, current_name, from_fields
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What it is for, where its numbers are from, and the settings in which it differs from a plain TrainConfig."""
+    """Its purpose, the source of its numbers, and the settings that differ from TrainConfig's defaults."""
 
     purpose: str
     source: str
     settings: dict[str, Any]
 
 
-# Random square crops are all that OpenAI did to its pictures; of 90 % of the area, for the paper names no share.
+# Random square crops are OpenAI's only augmentation. The paper gives no area; this takes 90 %.
 _SQUARE_CROP = Augmentation(crop_scale=0.9, flip=0.0, jitter=0.0, erase=0.0, drop_words=0.0)
 _PLAIN = {"optimizer": "adamw", "captions_per_image": 1, "drop_path": 0.0, "dropout": 0.0, "ema": 0.0}
 
 RECIPES = {
     "laptop": Recipe(
-        "thousands of pairs, from nothing, on a processor",
-        "ours: docs/log.md says what its settings brought; Muon is Jordan et al. 2024",
+        "thousands of pairs, from random weights, on a CPU",
+        "Diptych: docs/log.md has what each setting gained; Muon is Jordan et al. 2024",
         {
             "model": "resnet-small", "optimizer": "muon", "lr": 1e-3, "muon_lr": 0.02, "batch_size": 256,
             "captions_per_image": 2, "warmup": 0.05, "weight_decay": 0.1, "ema": 0.998, "drop_path": 0.1,
@@ -34,7 +34,7 @@ RECIPES = {
         },
     ),
     "openai": Recipe(
-        "hundreds of millions of pairs, from nothing, on many GPUs",
+        "hundreds of millions of pairs, from random weights, on many GPUs",
         "Radford et al. 2021, section 2.5 and tables 18 and 20 (ViT-B/32)",
         {
             "model": "ViT-B/32", "vocab_size": 49408, "context": 77, "epochs": 32, "batch_size": 32768, "lr": 5e-4,
@@ -44,8 +44,8 @@ RECIPES = {
         },
     ),
     "siglip": Recipe(
-        "hundreds of millions of pairs, from nothing, with the sigmoid loss",
-        "Zhai et al. 2023, sections 4.2 and 4.5 (batch 32k, second beta 0.95); AdamW in place of its Adafactor",
+        "hundreds of millions of pairs, from random weights, with the sigmoid loss",
+        "Zhai et al. 2023, sections 4.2 and 4.5 (batch 32k, second beta 0.95); AdamW instead of its Adafactor",
         {
             "model": "SigLIP-B/16", "vocab_size": 32000, "context": 64, "epochs": 1, "batch_size": 32768, "lr": 1e-3,
             "warmup": 0.05, "weight_decay": 1e-4, "betas": (0.9, 0.95), "loss": "sigmoid", "augmentation": NONE,
@@ -53,7 +53,7 @@ RECIPES = {
         },
     ),
     "finetune": Recipe(
-        "a model that exists, on a little data of one's own",
+        "a trained model, on a little data of your own",
         "Goyal et al. 2023 (FLYP: the contrastive loss, lr 1e-5, 10 epochs); Dong et al. 2022 (layer-wise rates, an "
         "average of weights); Wortsman et al. 2022 (WiSE-FT, halfway)",
         {
@@ -67,24 +67,25 @@ RECIPES = {
 
 
 RECIPES["lora"] = Recipe(
-    "a model that exists, on a little data, through low-rank adapters: less memory, and less is forgotten",
+    "a trained model, on a little data, through low-rank adapters: less memory and less forgetting",
     "Hu et al. 2021; Zanella and Ben Ayed 2024 (CLIP, lr 2e-4); the rest as in finetune",
     RECIPES["finetune"].settings | {"lora": 8, "lora_alpha": 16.0, "lr": 2e-4, "layer_decay": 1.0},
 )
 
 
 def recipe(name: str, **changes: object) -> TrainConfig:
-    """The recipe called `name` with `changes` (at least `data`; `finetune` and `lora` want `init`).
+    """The recipe called `name` with `changes` (at least `data`; `finetune` and `lora` need `init`).
 
     >>> recipe("laptop", data=("pairs/train",), minutes=30)  # doctest: +SKIP
 
-    Raises ArgumentError with the names that exist, or with what contradicts itself.
+    Raises ArgumentError with the known names, or for settings that contradict each other.
     """
+    changes = {current_name(name): value for name, value in changes.items()}
     return from_fields(settings_of(name, init=bool(changes.get("init"))) | changes)
 
 
 def settings_of(name: str, *, init: bool = False) -> dict[str, Any]:
-    """A recipe's settings, with `init` without those that come with a model; ValueError with the names that exist."""
+    """A recipe's settings; with `init` without those that a model has. Raises ValueError with the known names."""
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=1)
         hint = f"did you mean {near[0]}? There are" if near else "there are"

@@ -1,4 +1,4 @@
-"""Drawn scenes as a training source."""
+"""Drawn scenes as a source of training samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,20 +15,21 @@ from diptych.errors import DataError, ImageError
 from diptych.scenes.captions import captions_about
 from diptych.scenes.scene import Scene, draw_scene
 
-# A crop or an erased rectangle could take away what a caption names, and a missing colour word makes it ambiguous.
+# A crop or an erased rectangle could remove a thing that a caption names, and without its colour word a caption is
+# ambiguous.
 SCENE_AUGMENTATION = Augmentation(crop_scale=0.85, flip=0.0, jitter=0.1, erase=0.0, drop_words=0.0)
 ENDLESS = 1 << 40
 BACKGROUNDS = 300
 
 
-CLOSE_UPS = 0.3  # the share of scenes of which one thing and its surroundings are shown, as windows show it
-_KINDS, _COLOURS = 0.5, 0.2  # the shares of scenes where kinds, and colours, are phrases of their own
+CLOSE_UPS = 0.3  # the share of scenes cropped to one thing and its surroundings, as search windows are
+_KINDS, _COLOURS = 0.5, 0.2  # the shares of scenes whose kinds, and colours, are also phrases by themselves
 
 
 @dataclass
 class SceneSource:
-    """Scenes without end: sample i is the scene of seed i, on a part of a training photograph where that is drawn, or a
-    close-up of a thing in it. Each thing is a region."""
+    """An endless source: sample i is the scene of seed i, at times on part of a training photograph, or a close-up of
+    one of its things. Each thing is a region."""
 
     size_px: int
     backgrounds: Sequence[Image.Image] = ()
@@ -47,7 +48,7 @@ class SceneSource:
         return Sample(scene.image, scene.captions, self.key(index), regions)
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """Those of one scene, which has to be drawn for them."""
+        """The captions of one scene, which is drawn for them."""
         return self[index].captions
 
     def key(self, index: int) -> str:
@@ -56,7 +57,7 @@ class SceneSource:
 
 
 def regions_of(scene: Scene, rng: Random) -> tuple[Region, ...]:
-    """Where each thing is, by colour and kind; at times also by its kind, or its colour, alone."""
+    """The box of each thing with its colour and kind; at times also with its kind or its colour alone."""
     size_px, names = scene.image.width, [lambda thing: f"{thing.colour} {thing.kind}"]
     if rng.random() < _KINDS:
         names.append(lambda thing: thing.kind)
@@ -71,7 +72,7 @@ def regions_of(scene: Scene, rng: Random) -> tuple[Region, ...]:
 
 
 def close_up(scene: Scene, regions: Sequence[Region], rng: Random) -> Sample:
-    """A square around one of the things, and captions that name it."""
+    """A square around one of the things, with captions of it."""
     thing, size_px = rng.choice(scene.things), scene.image.width
     x, y, width, height = thing.box_xywh_px
     side = min(size_px, max(width, height) * rng.uniform(1.05, 2.4))
@@ -88,8 +89,8 @@ def close_up(scene: Scene, regions: Sequence[Region], rng: Random) -> Sample:
 
 
 def photographs(source: Source | Stream, size_px: int, count: int = BACKGROUNDS) -> list[Image.Image]:
-    """Some of a source's pictures, evenly spread and made small, to draw on; of a stream those of its first
-    shard. Broken ones are passed over."""
+    """Small copies of `count` pictures of a source, evenly spread, as backgrounds of scenes; from a stream's first
+    shard. Unreadable ones are skipped."""
     pictures = []
     source = fetched(source, source.shards[0]) if isinstance(source, Stream) else source
     for index in np.linspace(0, len(source) - 1, min(count, len(source))).astype(int):

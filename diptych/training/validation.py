@@ -1,4 +1,4 @@
-"""Recall on held-out pairs during a run."""
+"""Validation: recall on held-out pairs during a run."""
 
 from __future__ import annotations
 
@@ -25,75 +25,82 @@ from diptych.training.config import TrainConfig
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
 
-PICTURES, TEXTS = 250, 1000  # in a batch
+PICTURE_BATCH, TEXT_BATCH = 250, 1000
 
 
-class Skipped(NamedTuple):
+class SkippedPair(NamedTuple):
     """A pair that could not be used."""
 
     key: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.key} ({self.reason})"
+
 
 @dataclass
 class Validation:
-    """Held-out pairs as the towers want them. Pictures stay uint8: a thousand of 128 px are 50 MB."""
+    """Held-out pairs in the towers' input form. Text j belongs to picture `image_index[j]`. Pictures are uint8: a
+    thousand of 128 px take 50 MB."""
 
     pixels: UInt8[np.ndarray, "pictures size size 3"]
     captions: list[str]
-    owners: Int[np.ndarray, " texts"]
-    skipped: list[Skipped]
-    no_pairs: dict[str, int] = field(default_factory=dict)
+    image_index: Int[np.ndarray, " texts"]
+    skipped: list[SkippedPair]
+    unpaired: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def open(cls, config: TrainConfig, preprocess: Preprocess) -> "Validation":
-        """The pairs that `config.val` names; of a folder with several splits those of one that is held out. DataError
-        where one caption is that of most pictures: no recall could be told from another."""
+        """The pairs of `config.val`; if it has several splits, those of a held-out one. Raises DataError if most
+        pictures have the same caption, which would make recall meaningless."""
         source = open_source(str(config.val), held_out=True, allow_outside=config.allow_outside)
         require_varied(source, str(config.val))
         return cls.read(source, preprocess)
 
     @classmethod
     def read(cls, source: Source | Stream, spec: Preprocess) -> "Validation":
-        """All pairs of a source. Broken pictures are left out with their captions; DataError where none is left."""
+        """All pairs of a source. Unreadable pictures are skipped with their captions. Raises DataError if none
+        remains."""
         source = indexed(source)
-        pixels, captions, owners, skipped = [], [], [], []
+        pixels, captions, image_index, skipped = [], [], [], []
         for index in range(len(source)):
             try:
                 sample = source[index]
                 picture = squared(picture_of(sample, spec.size_px), spec)
             except (ImageError, DataError, OSError) as error:
-                skipped.append(Skipped(source.key(index), getattr(error, "reason", None) or type(error).__name__))
+                skipped.append(SkippedPair(source.key(index), getattr(error, "reason", None) or type(error).__name__))
                 continue
-            owners += [len(pixels)] * len(sample.captions)
+            image_index += [len(pixels)] * len(sample.captions)
             captions += sample.captions
             pixels.append(picture)
         if not pixels:
-            raise DataError(f"none of {len(source)} validation pictures could be read; the first: {skipped[0]}")
-        return cls(np.stack(pixels), captions, np.array(owners), skipped, source.skipped)
+            raise DataError(f"none of {len(source)} validation pictures could be read; the first: {skipped[0]}.")
+        return cls(np.stack(pixels), captions, np.array(image_index), skipped, source.skipped)
 
     def left_out(self) -> str:
-        """The pairs that could not be used, in words; empty where all could."""
+        """A sentence on the pairs that could not be used; empty if all could."""
         counts = Counter(skipped.reason for skipped in self.skipped)
         first = f", the first {self.skipped[0].key}" if self.skipped else ""
-        return f"{spell_counts(self.no_pairs | counts)} left out{first}" if self.no_pairs or counts else ""
+        return f"{spell_counts(self.unpaired | counts)} left out{first}" if self.unpaired or counts else ""
 
     def measure(self, network: CLIP, tokenizer: Tokenizer, spec: Preprocess, device: torch.device) -> metrics.Retrieval:
-        """Recall both ways, in float32."""
+        """Recall in both directions, in float32."""
         engine = PyTorchEngine(network, spec, device)
         images, texts = embed_pixels(engine, self.pixels), embed_texts(engine, self.captions, tokenizer)
-        return metrics.retrieval(images, texts, self.owners)
+        return metrics.retrieval(images, texts, self.image_index)
 
 
 def embed_pixels(
     engine: PyTorchEngine, pixels: UInt8[np.ndarray, "pictures size size 3"]
 ) -> Float[np.ndarray, "pictures dim"]:
-    """Unit vectors of pictures that have the tower's size already, in batches."""
-    starts = range(0, len(pixels), PICTURES)
-    return np.concatenate([engine.encode_images(pixels[i : i + PICTURES]) for i in starts])
+    """Unit vectors of pictures of the tower's input size, in batches."""
+    starts = range(0, len(pixels), PICTURE_BATCH)
+    return np.concatenate([engine.encode_images(pixels[i : i + PICTURE_BATCH]) for i in starts])
 
 
 def embed_texts(engine: PyTorchEngine, texts: list[str], tokenizer: Tokenizer) -> Float[np.ndarray, "texts dim"]:
-    """Unit vectors of texts, in batches; what is too long for the tower is cut."""
-    starts = range(0, len(texts), TEXTS)
-    return np.concatenate([engine.encode_texts(tokenizer(texts[i : i + TEXTS], truncate=True).ids) for i in starts])
+    """Unit vectors of texts, in batches. Texts longer than the tower's context are truncated."""
+    starts = range(0, len(texts), TEXT_BATCH)
+    return np.concatenate(
+        [engine.encode_texts(tokenizer(texts[i : i + TEXT_BATCH], truncate=True).ids) for i in starts]
+    )

@@ -36,9 +36,9 @@ def test_every_target_keeps_the_vectors(to: Any, tiny_model: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"to": "hf", "precision": "int8"}, "precision is for to='openvino'; the other forms keep the weights"),
+        ({"to": "hf", "precision": "int8"}, "precision is for to='openvino'; the other forms contain the weights"),
         ({"to": "openai", "calibrate": "photos"}, "calibrate is for to='openvino'"),
-        ({"to": "onnx", "dtype": "half"}, "dtype='half' is for forms that keep the weights"),
+        ({"to": "onnx", "dtype": "half"}, "dtype='half' is for the forms with weights"),
         ({"to": "openvino", "precision": "int8"}, "precision='int8' needs"),
         ({"to": "gguf"}, "to='gguf' is not known; choose one of hf, open_clip, openai"),
     ],
@@ -63,7 +63,7 @@ def test_files_changed_beside_converted_towers(tiny_model: Path, tmp_path: Path)
         change(said)
         (folder / name).write_text(json.dumps(said))
         with pytest.raises(
-            diptych.CheckpointError, match=rf"was converted with another {name}: \w+; its towers do not"
+            diptych.CheckpointError, match=rf"was converted with another {name}: \w+; changes there do not"
         ):
             diptych.load(folder)
         (folder / name).write_text(before)

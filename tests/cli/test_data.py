@@ -11,7 +11,7 @@ from PIL import Image
 
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.data.inspection import loader_rate
-from diptych.training.diagnostics.throughput import training_rate
+from diptych.training.diagnostics.throughput import training_throughput
 
 
 @pytest.fixture
@@ -19,7 +19,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Speeds are measured for a moment only."""
     monkeypatch.setattr("diptych.data.inspection.loader_rate", partial(loader_rate, seconds=0.1))
     monkeypatch.setattr(
-        "diptych.training.diagnostics.throughput.training_rate", partial(training_rate, seconds=0.1, batch_size=8)
+        "diptych.training.diagnostics.throughput.training_throughput",
+        partial(training_throughput, seconds=0.1, batch_size=8),
     )
 
 

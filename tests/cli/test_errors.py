@@ -283,7 +283,7 @@ def test_pictures_that_cannot_be_written(
 def test_train_on_what_is_no_data(cli: Cli, shards: Path, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "run")
     for options, code, message in [
-        ((), USAGE, "--data is wanted"),
+        ((), USAGE, "pass the training data with --data"),
         (("--data", tmp_path / "gone"), FAILED, "is neither a folder, nor a file, nor a pattern"),
         (
             ("--data", shards, "--model", "nonsense"),
@@ -291,19 +291,27 @@ def test_train_on_what_is_no_data(cli: Cli, shards: Path, tmp_path: Path) -> Non
             "no preset is called 'nonsense'; `diptych models` lists all",
         ),
         (("--data", shards, "--batch-size", 1), USAGE, "--batch-size is 1; wanted 2 or more"),
-        (("--data", shards, "--zero-shot", "x"), USAGE, "--zero-shot is for a model that exists. Pass --init MODEL"),
-        (("--data", shards, "--recipe", "finetune"), USAGE, "--recipe finetune wants --init"),
-        (("--data", shards, "--lr", 1, "--set", "lr=2"), USAGE, "--lr and --set lr are one setting; give it once"),
-        (("--data", shards, "--epochs", 1, "--minutes", 1), USAGE, "epochs and minutes both say how long"),
-        (("--data", shards, "--set", "epochs=1", "--minutes", 1), USAGE, "epochs and minutes both say how long"),
-        (("--data", shards, "--set", "init=x", "--set", "context=8"), USAGE, "--init brings its own context"),
+        (("--data", shards, "--zero-shot", "x"), USAGE, "--zero-shot is for fine-tuning. Pass --init MODEL"),
+        (("--data", shards, "--recipe", "finetune"), USAGE, "--recipe finetune needs --init"),
+        (("--data", shards, "--lr", 1, "--set", "lr=2"), USAGE, "--lr and --set lr are the same setting; give it once"),
+        (("--data", shards, "--epochs", 1, "--minutes", 1), USAGE, "epochs and minutes are both lengths"),
+        (("--data", shards, "--set", "epochs=1", "--minutes", 1), USAGE, "epochs and minutes are both lengths"),
+        (("--data", shards, "--set", "init=x", "--set", "context=8"), USAGE, "the model of --init has its own context"),
         (("--data", shards, "--recipe", "openai", "--set", "init=/gone"), FAILED, "/gone"),
         (("--data", shards, "--epochs", 1, "--set", "minutes=none", "--device", "no"), FAILED, "device 'no'"),
         (("--data", shards, "--activation", "gelu"), USAGE, "--activation is that of the weights"),
-        (("--data", shards, "--init", "x", "--set", "context=8"), USAGE, "--init brings its own context; leave it out"),
+        (
+            ("--data", shards, "--init", "x", "--set", "context=8"),
+            USAGE,
+            "the model of --init has its own context; leave it out",
+        ),
         (("--data", shards, "--shard"), USAGE, "Pass --set optimizer=adamw"),
         (("--data", shards, "--scenes", 2), USAGE, "--scenes is 2.0; wanted 0 or more and under 1"),
-        (("--data", shards, "--init", "x", "--model", "y"), USAGE, "--init brings its own model; leave it out"),
+        (
+            ("--data", shards, "--init", "x", "--model", "y"),
+            USAGE,
+            "the model of --init has its own model; leave it out",
+        ),
         (("--data", shards, "--device", "nonsense"), FAILED, "device 'nonsense' is not known"),
     ]:
         said = cli("train", *options, *out)

@@ -28,13 +28,13 @@ def test_the_best_device_is_chosen(monkeypatch: pytest.MonkeyPatch, cuda: bool, 
 
 def test_a_device_that_is_not_here_says_what_is(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, cuda=False, mps=True)
-    with pytest.raises(ValueError, match=r"'cuda:1' was asked for.*here there is mps, cpu"):
+    with pytest.raises(ValueError, match=r"'cuda:1' was requested.*this machine has mps, cpu"):
         choose_device("cuda:1")
     with pytest.raises(ValueError, match="'tpu' is not known; choose one of cuda, mps, cpu"):
         choose_device("tpu")
     assert choose_device("gpu").type == "mps"
     pretend(monkeypatch, cuda=False, mps=False)
-    with pytest.raises(ValueError, match=r"'cuda' was asked for.*here there is cpu"):
+    with pytest.raises(ValueError, match=r"'cuda' was requested.*this machine has cpu"):
         choose_device("gpu")
 
 

@@ -166,7 +166,7 @@ def test_engines_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_engine(None, "cpu") == "openvino"
     for engine, device, said in (
         ("onnx", None, "choose openvino or pytorch"),
-        ("openvino", "cuda", "runs on processors"),
+        ("openvino", "cuda", "runs on CPUs"),
     ):
         with pytest.raises(ValueError, match=said):
             choose_engine(engine, device)  # type: ignore[arg-type]

@@ -28,9 +28,9 @@ from diptych.storage.output_files import open_for_append, refuse_link, subfolder
 from diptych.training.config import TrainConfig
 from diptych.training.diagnostics.monitor import Monitor, Step
 from diptych.training.run import checkpoints
-from diptych.training.run.folder import folder_of
-from diptych.training.run.metrics_file import append_rows
-from diptych.training.run.skipped import SkippedNames
+from diptych.training.run.folder import open_run_folder
+from diptych.training.run.metrics_file import append_metrics
+from diptych.training.run.skipped import SkippedLog
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
 
@@ -69,12 +69,12 @@ def record(out: Path) -> None:
 
 def skip(out: Path) -> None:
     bad: dict[str, Bad] = {}
-    names = SkippedNames(out, bad, lambda line: None)
+    log = SkippedLog(out, bad, lambda line: None)
     bad["a"] = Bad("damaged", "a: damaged")
-    names.name()
+    log.update()
     bad["b"] = Bad("damaged", "b: damaged")
-    names.name()
-    names.finish()
+    log.update()
+    log.finish()
 
 
 def evaluate(out: Path) -> None:
@@ -95,7 +95,7 @@ def keep_vectors(out: Path) -> None:
 
 
 def rows(out: Path) -> None:
-    file, _ = append_rows(out, 3)
+    file, _ = append_metrics(out, 3)
     file.close()
 
 
@@ -149,7 +149,7 @@ def test_a_run_does_not_begin_where_a_link_stands(home: Path, out: Path, name: s
     (out / name).symlink_to(home / "folder")
     for resume in (False, True):
         with pytest.raises(OutputError, match=f"{name} is a link"):
-            folder_of(TrainConfig(data="pairs", out=str(out)), resume)
+            open_run_folder(TrainConfig(data="pairs", out=str(out)), resume)
 
 
 def test_what_a_killed_conversion_left_is_no_link(home: Path, out: Path) -> None:

@@ -22,7 +22,7 @@ from diptych.checkpoint import save_folder
 from diptych.cli import run
 from diptych.data.loading.augmentation import NONE
 from diptych.data.loading.loader import Batch
-from diptych.engines.arithmetic import SWITCH
+from diptych.engines.bfloat16 import SWITCH
 from diptych.errors import DataError
 from diptych.media.images import Preprocess
 from diptych.nets import presets
@@ -32,10 +32,10 @@ from diptych.nets.presets import preset
 from diptych.scenes.scene import Scenes
 from diptych.training.config import FROM_MODEL, TrainConfig, schedule
 from diptych.training.diagnostics.monitor import Monitor
-from diptych.training.optim.weight_average import update_average
-from diptych.training.parallel.distributed import Place
-from diptych.training.run.folder import folder_of, with_precision, write_settings
-from diptych.training.run.metrics_file import read_rows
+from diptych.training.optim.ema import update_ema
+from diptych.training.parallel.distributed import ProcessInfo
+from diptych.training.run.folder import open_run_folder, with_precision, write_settings
+from diptych.training.run.metrics_file import read_metrics
 from diptych.training.setup import set_dropout
 from diptych.training.trainer import Trainer, train
 
@@ -57,13 +57,13 @@ def test_one_batch_of_64_is_learnt_by_heart(shards: Path, tmp_path: Path, model:
         drop_path=0.0, dropout=0.0, weight_decay=0.0, lr=2e-3, warmup=0.1, epochs=200,
     )  # fmt: skip
     with Monitor(tmp_path, quiet=True) as monitor:
-        trainer = Trainer(recipe, monitor, torch.device("cpu"), Place(), tmp_path)
+        trainer = Trainer(recipe, monitor, torch.device("cpu"), ProcessInfo(), tmp_path)
         batch = unlike_pairs(next(trainer.loader.batches()))
-        trainer.network.train()
+        trainer.state.network.train()
         with torch.no_grad():
-            trainer.network.logit_scale.zero_()
+            trainer.state.network.logit_scale.zero_()
             assert loss_of(trainer, batch) == pytest.approx(math.log(64), abs=0.05)
-            trainer.network.logit_scale.fill_(math.log(1 / 0.07))
+            trainer.state.network.logit_scale.fill_(math.log(1 / 0.07))
         for step in range(200):
             trainer.step(batch, 0.1 + 0.5 * step / 200)
             if (loss := loss_of(trainer, batch)) < 0.05:
@@ -74,7 +74,7 @@ def test_one_batch_of_64_is_learnt_by_heart(shards: Path, tmp_path: Path, model:
 def loss_of(trainer: Trainer, batch: Batch) -> float:
     """Without a step; the gradients are thrown away by the next one."""
     with torch.enable_grad():
-        return trainer._backward(batch)[0].item()
+        return trainer.optimizer_step.backward(batch)[0].item()
 
 
 def unlike_pairs(batch: Batch) -> Batch:
@@ -140,11 +140,11 @@ def test_a_siglip_trained_here_reads_text_alike_when_it_is_loaded(
     monkeypatch.setitem(presets.PRESETS, "siglip-tiny", CLIPConfig(64, image, text, loss="sigmoid"))
     recipe = config(shards, tmp_path, model="siglip-tiny", context=16, epochs=1, ema=0.0)
     with Monitor(tmp_path, quiet=True) as monitor:
-        trainer = Trainer(recipe, monitor, torch.device("cpu"), Place(), tmp_path)
+        trainer = Trainer(recipe, monitor, torch.device("cpu"), ProcessInfo(), tmp_path)
         result = trainer.run()
     ids = torch.from_numpy(trainer.tokenizer(["a red circle"]).ids)
     assert ids.shape == (1, 16)
-    here = torch.nn.functional.normalize(trainer.average.encode_text(ids), dim=-1).detach().numpy()
+    here = torch.nn.functional.normalize(trainer.state.average.encode_text(ids), dim=-1).detach().numpy()
     loaded = diptych.load(result.folder, device="cpu", precision="float32")
     np.testing.assert_allclose(loaded.embed_texts(["a red circle"]), here, atol=1e-6)
     assert loaded.bias == pytest.approx(-10, abs=0.1)
@@ -153,23 +153,23 @@ def test_a_siglip_trained_here_reads_text_alike_when_it_is_loaded(
 
 def test_a_folder_that_holds_a_run_is_refused_before_any_work(shards: Path, tmp_path: Path) -> None:
     train(config(shards, tmp_path / "run", epochs=0), quiet=True)
-    with pytest.raises(ValueError, match=r"holds a run already\. Name another folder"):
+    with pytest.raises(ValueError, match=r"has a run already\. Name another folder"):
         train(config(shards, tmp_path / "run"), quiet=True)
 
 
 def test_a_run_that_failed_before_its_first_step_does_not_block_its_folder(tmp_path: Path) -> None:
     write_settings(tmp_path, TrainConfig(data=("x",)))
     (tmp_path / "metrics.jsonl").touch()
-    assert folder_of(TrainConfig(data=("y",), out=str(tmp_path)), resume=False) == tmp_path
+    assert open_run_folder(TrainConfig(data=("y",), out=str(tmp_path)), resume=False) == tmp_path
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
-    with pytest.raises(ValueError, match="holds a run already"):
-        folder_of(TrainConfig(data=("y",), out=str(tmp_path)), resume=False)
+    with pytest.raises(ValueError, match="has a run already"):
+        open_run_folder(TrainConfig(data=("y",), out=str(tmp_path)), resume=False)
 
 
 def test_to_go_on_with_nothing_is_said(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(config(shards, tmp_path / "run", epochs=0, val=None), resume=True)
     said = capsys.readouterr().err
-    assert f"{tmp_path / 'run'} has no checkpoint to go on from: the run begins" in said
+    assert f"{tmp_path / 'run'} has no checkpoint to resume from: the run starts" in said
     assert "0 steps · saved" in said
 
 
@@ -188,7 +188,10 @@ def test_precision_is_the_devices_own(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_without_a_name_the_next_free_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "1").mkdir(parents=True)
-    assert [folder_of(TrainConfig(data=("x",)), resume=False) for _ in range(2)] == [Path("runs/2"), Path("runs/3")]
+    assert [open_run_folder(TrainConfig(data=("x",)), resume=False) for _ in range(2)] == [
+        Path("runs/2"),
+        Path("runs/3"),
+    ]
 
 
 def test_a_failed_start_without_a_name_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,15 +211,15 @@ def test_an_interrupted_run_leaves_its_weights(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(trainer: Trainer, *_: object) -> None:
-        trainer.tally.steps += 1
-        if trainer.tally.steps == 4:
+        trainer.state.progress.steps += 1
+        if trainer.state.progress.steps == 4:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "_account", interrupt)
+    monkeypatch.setattr(Trainer, "_record_step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(config(shards, tmp_path / "run", epochs=50))
     said = capsys.readouterr().err
-    assert "interrupted at step 4; go on with diptych train" in said
+    assert "interrupted at step 4; resume with diptych train" in said
     last = tmp_path / "run" / "checkpoints" / "000000004"
     assert diptych.load(last, device="cpu").embed_texts(["a dog"]).shape == (1, 64)
 
@@ -254,15 +257,15 @@ def test_each_optimizer_has_a_rate_of_its_own(shards: Path, tmp_path: Path) -> N
     """Half-way through the warm-up; AdamW's rate may be 0 and Muon's not."""
     recipe = config(shards, tmp_path, lr=0.0, muon_lr=0.04, warmup=0.5)
     with Monitor(tmp_path, quiet=True) as monitor:
-        trainer = Trainer(recipe, monitor, torch.device("cpu"), Place(), tmp_path)
+        trainer = Trainer(recipe, monitor, torch.device("cpu"), ProcessInfo(), tmp_path)
         trainer.step(next(trainer.loader.batches()), 0.25)
-    adamw, muon = ({group["lr"] for group in each.param_groups} for each in trainer.optimizers)
+    adamw, muon = ({group["lr"] for group in each.param_groups} for each in trainer.state.optimizers)
     assert (adamw, muon) == ({0.0}, {0.02})
 
 
 def test_a_run_of_less_than_a_step_makes_one(shards: Path, tmp_path: Path) -> None:
     train(config(shards, tmp_path, epochs=0.01), quiet=True)
-    assert [row["step"] for row in read_rows(tmp_path)] == [1]
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1]
 
 
 def test_chance_counts_the_captions_that_there_are(shards: Path, tmp_path: Path) -> None:
@@ -271,28 +274,28 @@ def test_chance_counts_the_captions_that_there_are(shards: Path, tmp_path: Path)
         scene.image.save(tmp_path / f"{index}.png")
         (tmp_path / f"{index}.txt").write_text(scene.captions[0], encoding="utf-8")
     train(config(tmp_path, tmp_path / "run", captions_per_image=3, epochs=1), quiet=True)
-    assert read_rows(tmp_path / "run")[0]["chance"] == pytest.approx(math.log(32))
+    assert read_metrics(tmp_path / "run")[0]["chance"] == pytest.approx(math.log(32))
 
 
-@pytest.mark.parametrize("places", [0.0, 0.5])
-def test_phrases_of_captions_are_learnt_from_where_places_are(shards: Path, tmp_path: Path, places: float) -> None:
-    train(config(shards, tmp_path / "run", epochs=0.1, places=places), quiet=True)
-    row = read_rows(tmp_path / "run")[-1]
-    assert (row["places"] is not None and row["places"] > 0) if places else row["places"] is None
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_phrases_of_captions_are_learnt_from_with_a_region_weight(shards: Path, tmp_path: Path, weight: float) -> None:
+    train(config(shards, tmp_path / "run", epochs=0.1, region_weight=weight), quiet=True)
+    row = read_metrics(tmp_path / "run")[-1]
+    assert (row["places"] is not None and row["places"] > 0) if weight else row["places"] is None
 
 
 def test_float16_does_not_search_for_a_scale_for_ever(shards: Path, tmp_path: Path) -> None:
     """Gradients that are infinite at every scale."""
     recipe = config(shards, tmp_path, precision="fp16", epochs=50, batch_size=8, image_size=32)
     with Monitor(tmp_path, quiet=True) as monitor:
-        trainer = Trainer(recipe, monitor, torch.device("cpu"), Place(), tmp_path)
-        trainer.network.text.proj.weight.register_hook(lambda gradient: gradient * math.inf)
+        trainer = Trainer(recipe, monitor, torch.device("cpu"), ProcessInfo(), tmp_path)
+        trainer.state.network.text.proj.weight.register_hook(lambda gradient: gradient * math.inf)
         batch = next(trainer.loader.batches())
-        before = trainer.network.text.proj.weight.detach().clone()
+        before = trainer.state.network.text.proj.weight.detach().clone()
         with pytest.raises(FloatingPointError, match=r"the gradient of text\.proj\.weight"):
             collections.deque((trainer.step(batch, 0.5) for _ in range(40)), 0)
-    assert 10 < trainer.tally.steps < 30
-    assert torch.equal(trainer.network.text.proj.weight, before)
+    assert 10 < trainer.state.progress.steps < 30
+    assert torch.equal(trainer.state.network.text.proj.weight, before)
 
 
 def test_average_of_weights_by_hand() -> None:
@@ -300,7 +303,7 @@ def test_average_of_weights_by_hand() -> None:
     network.weight.data.fill_(3.0)
     network.running_mean.fill_(2.0)
     network.num_batches_tracked.fill_(7)
-    update_average(average, network, keep=0.75)
+    update_ema(average, network, decay=0.75)
     assert (average.weight.item(), average.running_mean.item(), average.num_batches_tracked.item()) == (1.5, 0.5, 7)
 
 
@@ -328,7 +331,7 @@ def test_the_command_under_torchrun_speaks_once(shards: Path, tmp_path: Path) ->
     said = json.loads(done.stdout)
     assert said["model"] == str(tmp_path / "run" / "model")
     assert "x 2 processes" in done.stderr
-    assert done.stderr.count("batch norm sees each process's own pictures") == 1
+    assert done.stderr.count("batch norm uses each process's own pictures") == 1
     assert diptych.load(said["model"], device="cpu").embed_texts(["a star"]).shape == (1, 64)
 
 
@@ -340,7 +343,7 @@ def test_sharded_weights_of_two_processes_go_on(shards: Path, tmp_path: Path) ->
         first, second = together(tmp_path, run, [*command, "--image-size", "32", "--epochs", str(epochs), "--json"])
         assert f"{3 * epochs} steps" in first
         assert not second
-    assert "goes on after step 3" in first
+    assert "continues after step 3" in first
     model = tmp_path / "run" / "model"
     assert f'"model": "{model}"' in first
     assert diptych.load(model, device="cpu").embed_texts(["a star"]).shape == (1, 64)
@@ -383,7 +386,7 @@ def test_fine_tuning_without_anything_to_measure_says_so(
     assert result.forgetting is None
     assert not (tmp_path / "forgetting.png").exists()
     said = capsys.readouterr().err
-    assert "not measured: what was learnt (val names no pairs) and forgotten (zero_shot no class folders)" in said
+    assert "not measured: what was learnt (val has no pairs) and forgotten (zero_shot has no class folders)" in said
     assert "lr 1e-05 hardly moves adapters" in said
     assert "shard splits nothing for one process" in said
 
@@ -399,7 +402,7 @@ def test_the_command_fine_tunes_and_goes_on_for_longer(
     assert begun.json["forgetting"]["line"][0]["alpha"] == 0
     longer = cli("train", "--out", tmp_path, "--resume", "--epochs", 2, "--json")
     assert longer.json["config"] | {"minutes": 0.001, "epochs": 10, "precision": None} == begun.json["config"]
-    assert read_rows(tmp_path)[-1]["step"] == 2 * 96 // 32
+    assert read_metrics(tmp_path)[-1]["step"] == 2 * 96 // 32
 
 
 def test_an_interrupted_run_with_adapters_goes_on(
@@ -408,17 +411,17 @@ def test_an_interrupted_run_with_adapters_goes_on(
     """Bit for bit, and compared with the model that it began with."""
     options = {"init": str(tiny_model), "image_size": 32, "val": str(shards), "lora": 2, "wise_ft": 0.5, "epochs": 2}
     whole = train(config(shards, tmp_path / "whole", **options), quiet=True)
-    account = Trainer._account
+    account = Trainer._record_step
 
     def interrupt(trainer: Trainer, *numbers: float) -> None:
         account(trainer, *numbers)
-        if trainer.tally.steps == 4:
+        if trainer.state.progress.steps == 4:
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(Trainer, "_account", interrupt)
+    monkeypatch.setattr(Trainer, "_record_step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(config(shards, tmp_path / "cut", **options), quiet=True)
-    monkeypatch.setattr(Trainer, "_account", account)
+    monkeypatch.setattr(Trainer, "_record_step", account)
     again = train(config(shards, tmp_path / "cut", **options), resume=True, quiet=True)
     for name in ("model.safetensors", "config.json"):
         assert (whole.folder / name).read_bytes() == (again.folder / name).read_bytes()

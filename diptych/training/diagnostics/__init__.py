@@ -1,1 +1,1 @@
-"""What a run tells of itself."""
+"""Monitoring of a run: live lines, metrics, curves, causes of a stuck or non-finite loss, throughput."""

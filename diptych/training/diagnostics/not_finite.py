@@ -1,4 +1,4 @@
-"""Which tensor was the first that holds no number, where a loss or a gradient is NaN or infinite."""
+"""The first tensor of a step that is not finite, if its loss or gradient is NaN or infinite."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 FP16_MAX = 65504
-SHORTER = "Lower the learning rate, or raise warmup."
+SMALLER_STEPS = "Lower the learning rate, or raise warmup."
 
 
-class Seen(NamedTuple):
-    """A tensor of the replay that is not finite. `largest_input` is of what came in, as far as it was finite."""
+class NonFiniteTensor(NamedTuple):
+    """A tensor of the replay that is not finite, and the largest finite input of its module."""
 
     name: str
     dtype: torch.dtype
     largest_input: float
 
 
-def why_not_finite(
+def find_non_finite(
     network: CLIP, pixels: Float[Tensor, "pictures 3 height width"], replay: Callable[[], object]
 ) -> str:
-    """Which tensor was the first that is not finite, and what to do, in two sentences.
+    """Two sentences: the first tensor that is not finite, and what to do.
 
-    `replay` runs the step's forward and backward pass again on `network` itself, without stepping; what is compiled in
-    it runs plainly, for compiled code keeps no module's output. Looks at the pictures, the weights, each module's input
-    and output in the order in which they are computed, and each gradient in the order in which it arrives.
+    `replay` runs the step's forward and backward pass again on `network`, without an update; compiled modules run
+    uncompiled, because compiled code does not expose module outputs. Checks the pictures, the weights, each module's
+    input and output in the order of computation, and each gradient in the order of backpropagation.
     """
     if rows := [i for i, picture in enumerate(pixels) if not _is_finite(picture)]:
         return (
@@ -50,26 +50,26 @@ def why_not_finite(
     with torch.compiler.set_stance("force_eager"), _watched(network) as found:
         replay()
     if found:
-        return _in_words(found[0])
-    return f"Done again, the step is finite: dropout draws other numbers, or another process had the tensor. {SHORTER}"
+        return _describe(found[0])
+    return f"In a second run the step is finite: dropout differed, or the tensor is in another process. {SMALLER_STEPS}"
 
 
-def _in_words(seen: Seen) -> str:
-    what = f"The first tensor that is not finite is {seen.name} ({str(seen.dtype).removeprefix('torch.')}"
-    what += f", from inputs of up to {seen.largest_input:.3g}). " if seen.largest_input else "). "
-    if seen.dtype == torch.float16:
-        return what + f"fp16 ends at {FP16_MAX:,}: train in bf16, or in fp32."
-    if seen.name.endswith("scale"):
-        return what + f"The temperature has run away. {SHORTER}"
-    if seen.name.startswith("the gradient"):
-        return what + f"The way back overflows. {SHORTER}"
-    return what + f"Activations have outgrown their numbers, as they do when steps are too long. {SHORTER}"
+def _describe(tensor: NonFiniteTensor) -> str:
+    text = f"The first tensor that is not finite is {tensor.name} ({str(tensor.dtype).removeprefix('torch.')}"
+    text += f", from inputs of up to {tensor.largest_input:.3g}). " if tensor.largest_input else "). "
+    if tensor.dtype == torch.float16:
+        return text + f"fp16 ends at {FP16_MAX:,}: train in bf16, or in fp32."
+    if tensor.name.endswith("scale"):
+        return text + f"The temperature diverges. {SMALLER_STEPS}"
+    if tensor.name.startswith("the gradient"):
+        return text + f"The backward pass overflows. {SMALLER_STEPS}"
+    return text + f"Activations overflow, as happens with too large steps. {SMALLER_STEPS}"
 
 
 @contextmanager
-def _watched(network: nn.Module) -> Iterator[list[Seen]]:
-    """Collects what is not finite while the network runs forward and backward, in that order."""
-    found: list[Seen] = []
+def _watched(network: nn.Module) -> Iterator[list[NonFiniteTensor]]:
+    """Collects non-finite tensors while the network runs forward and backward, in that order."""
+    found: list[NonFiniteTensor] = []
     handles = []
     for name, module in network.named_modules():
         handles.append(module.register_forward_pre_hook(_before(name, found)))
@@ -84,38 +84,39 @@ def _watched(network: nn.Module) -> Iterator[list[Seen]]:
             handle.remove()
 
 
-def _before(name: str, found: list[Seen]) -> Callable[..., None]:
-    """What a module gets that is no number came about in the module around it, between two of its parts."""
+def _before(name: str, found: list[NonFiniteTensor]) -> Callable[..., None]:
+    """A hook on inputs: a non-finite input is an intermediate result of the enclosing module."""
 
     def hook(module: nn.Module, inputs: tuple) -> None:
         if not found and (bad := next((x for _, x in _tensors(inputs) if not _is_finite(x)), None)) is not None:
-            around = name.rpartition(".")[0] or "the model"
-            found.append(Seen(f"what {around} computes before {name or 'anything'}", bad.dtype, 0.0))
+            parent = name.rpartition(".")[0] or "the model"
+            label = f"an intermediate result of {parent} before {name or 'its modules'}"
+            found.append(NonFiniteTensor(label, bad.dtype, 0.0))
 
     return hook
 
 
-def _after(name: str, found: list[Seen]) -> Callable[..., None]:
+def _after(name: str, found: list[NonFiniteTensor]) -> Callable[..., None]:
     def hook(module: nn.Module, inputs: tuple, output: Any) -> None:
         for part, x in _tensors(output):
             if not found and not _is_finite(x):
                 largest = max((_largest(y) for _, y in _tensors(inputs)), default=0.0)
                 label = ".".join(filter(None, (name, part))) if part else f"the output of {name}"
-                found.append(Seen(label, x.dtype, largest))
+                found.append(NonFiniteTensor(label, x.dtype, largest))
 
     return hook
 
 
-def _on_gradient(name: str, found: list[Seen]) -> Callable[[Tensor], None]:
+def _on_gradient(name: str, found: list[NonFiniteTensor]) -> Callable[[Tensor], None]:
     def hook(gradient: Tensor) -> None:
         if not found and not _is_finite(gradient):
-            found.append(Seen(f"the gradient of {name}", gradient.dtype, 0.0))
+            found.append(NonFiniteTensor(f"the gradient of {name}", gradient.dtype, 0.0))
 
     return hook
 
 
 def _tensors(value: Any) -> Iterator[tuple[str, Tensor]]:
-    """The floating-point tensors of a module's input or output; those of a named tuple with their names."""
+    """The floating-point tensors of a module's input or output, with their names if it is a named tuple."""
     if isinstance(value, Tensor):
         if value.is_floating_point():
             yield "", value

@@ -1,4 +1,4 @@
-"""How fast a device trains, where nothing has to be waited for."""
+"""Training throughput of a device, without waiting for data."""
 
 import time
 from dataclasses import replace
@@ -11,10 +11,10 @@ from diptych.training.objectives.contrastive import softmax_loss
 from diptych.training.optim.precision import has_bfloat16
 
 
-def training_rate(
+def training_throughput(
     model: str, size_px: int | None, device: torch.device, *, batch_size: int = 64, seconds: float = 5.0
 ) -> float:
-    """Pictures a second of whole training steps (AdamW, one caption a picture) of a preset on made-up data."""
+    """Pictures per second in complete training steps (AdamW, one caption per picture) of a preset on random data."""
     config = preset(model)
     if size_px:
         config = replace(config, image=replace(config.image, image_size=size_px))

@@ -1,1 +1,1 @@
-"""Training from a pretrained model."""
+"""Training from a pretrained model: freezing, low-rank adapters, and what is forgotten."""

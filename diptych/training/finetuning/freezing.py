@@ -1,5 +1,5 @@
-"""What a pretrained model needs when it learns from a little data: parts that stay as they are, earlier layers that
-move less, and the way back (WiSE-FT)."""
+"""Fine-tuning on a little data: frozen parts, layer-wise learning rates, and interpolation with the old weights
+(WiSE-FT)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm  # SyncBatchNorm, too, is one
+from torch.nn.modules.batchnorm import _BatchNorm  # the base class of SyncBatchNorm too
 
 from diptych.errors import ArgumentError
 from diptych.nets.clip import CLIP
@@ -15,47 +15,50 @@ from diptych.nets.resnet import Bottleneck
 from diptych.nets.transformer import Block
 
 T = TypeVar("T")
-HEADS = ("norm_post", "proj", "head", "pool")  # what comes after a tower's last block
+AFTER_BLOCKS = ("norm_post", "proj", "head", "pool")  # the modules after a tower's last block
 
 
 def lock_image(network: CLIP) -> None:
-    """Freeze the image tower whole, projection and batch-norm statistics too, in place: only texts learn to fit the
-    pictures (LiT; Zhai et al. 2022, section 3). It computes no gradients, draws no dropout, and stays in evaluation
-    mode whatever `network.train()` says. Call it before DistributedDataParallel and the optimizer see the network."""
+    """Freeze the image tower with its projection and batch-norm statistics, in-place, so that only the text tower
+    trains (LiT; Zhai et al. 2022, section 3). The image tower computes no gradients, draws no dropout, and stays in
+    evaluation mode after `network.train()`. Call it before DistributedDataParallel and the optimizer get the
+    network."""
     network.image.requires_grad_(False)
-    _hold_in_evaluation(network.image)
+    _keep_in_eval_mode(network.image)
 
 
 def freeze_batch_norm(network: nn.Module) -> None:
-    """Keep every batch norm's statistics, gain and bias as they are, in place, through `network.train()` too: a small
-    batch's own statistics would be worse than those that the model came with."""
+    """Freeze the statistics, gain and bias of every batch norm, in-place, also after `network.train()`: the statistics
+    of small batches would be worse than the pretrained ones."""
     for module in network.modules():
         if isinstance(module, _BatchNorm):
             module.requires_grad_(False)
-            _hold_in_evaluation(module)
+            _keep_in_eval_mode(module)
 
 
-def _hold_in_evaluation(module: nn.Module) -> None:
+def _keep_in_eval_mode(module: nn.Module) -> None:
     module.eval()
-    # Bound to the object as an argument, so that a copy's, by copy or by pickle, is bound to the copy.
-    module.train = partial(_stay, module)
+    # The module is an argument and not a closure, so that copy and pickle bind the copy.
+    module.train = partial(_ignore_train_mode, module)
 
 
-def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+def _ignore_train_mode(module: nn.Module, mode: bool = True) -> nn.Module:
     return module
 
 
 def parameter_groups(network: CLIP, *, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-    """AdamW's groups of all that is trainable. Each has an "lr_scale", by which the schedule's rate is multiplied.
+    """AdamW's groups of the trainable parameters. Each has an "lr_scale", a factor of the schedule's learning rate.
 
-    Matrices decay; gains, biases, the class token and the logit scale do not (Radford et al. 2021, section 2.5). In
-    each tower the rate shrinks by `layer_decay` from layer to layer downwards (Clark et al. 2020, appendix B; BEiT, Bao
-    et al. 2022): what follows the last residual block has scale 1, that block layer_decay, the one before it
-    layer_decay squared, and the embedding or stem the least. The logit scale and bias have 1. ArgumentError where
-    `layer_decay` is not above 0 and at most 1.
+    Weight decay applies to matrices, but not to gains, biases, the class token and the logit scale (Radford et al.
+    2021, section 2.5). In each tower the learning rate shrinks by `layer_decay` per layer from top to bottom (Clark et
+    al. 2020, appendix B; BEiT, Bao et al. 2022): modules after the last residual block have scale 1, that block
+    layer_decay, the one before it layer_decay squared, and the embedding or stem the smallest. The logit scale and bias
+    have 1. Raises ArgumentError unless 0 < layer_decay <= 1.
     """
     if not 0 < layer_decay <= 1:
-        raise ArgumentError(f"layer_decay is {layer_decay}; wanted a number above 0, at most 1 (1: every layer alike).")
+        raise ArgumentError(
+            f"layer_decay is {layer_decay}; wanted a number above 0, at most 1 (1: the same rate for every layer)."
+        )
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for parameter, above in _layers_above(network):
         if parameter.requires_grad:
@@ -66,27 +69,27 @@ def parameter_groups(network: CLIP, *, weight_decay: float, layer_decay: float =
 
 
 def _layers_above(network: CLIP) -> Iterator[tuple[nn.Parameter, int]]:
-    """Every parameter, and how many layers of its tower come after it."""
+    """Every parameter, and the number of layers of its tower above it."""
     yield from ((parameter, 0) for parameter in network.parameters(recurse=False))  # logit scale and bias
     for tower in (network.image, network.text):
         blocks = [f"{name}." for name, module in tower.named_modules() if isinstance(module, (Block, Bottleneck))]
         for name, parameter in tower.named_parameters():
-            inside = next((depth for depth, block in enumerate(blocks, start=1) if name.startswith(block)), 0)
-            yield parameter, 0 if name.partition(".")[0] in HEADS else len(blocks) + 1 - inside
+            block_number = next((depth for depth, block in enumerate(blocks, start=1) if name.startswith(block)), 0)
+            yield parameter, 0 if name.partition(".")[0] in AFTER_BLOCKS else len(blocks) + 1 - block_number
 
 
 def interpolate(before: dict[str, Tensor], after: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """The weights (1 - alpha) * before + alpha * after of two states of one model, batch-norm statistics included
-    (WiSE-FT; Wortsman et al. 2022, equation 1); counters are rounded. 0 and 1 are the ends, to the bit.
+    """theta = (1 - alpha) * before + alpha * after, for two states of one model, batch-norm statistics included
+    (WiSE-FT; Wortsman et al. 2022, equation 1); counters are rounded. Alpha 0 and 1 give the states bit for bit.
 
-    Half-way is the paper's advice where nothing tells better: most of what was learnt is there, and most of
-    what was known before has not gone. Merge adapters first. Raises ArgumentError where the states are of two models.
+    The paper recommends alpha 0.5 without further measurements: most of the new task is learnt and most of the old
+    knowledge kept. Merge adapters first. Raises ArgumentError if the states are of different models.
     """
     if unlike := [name for name in before.keys() | after.keys() if _shape(before, name) != _shape(after, name)]:
         name = min(unlike)
         raise ArgumentError(
-            f"{len(unlike)} tensors are not alike in both states, as {name}: {_shape(before, name)} before, "
-            f"{_shape(after, name)} after. Take the state that the same run began with."
+            f"{len(unlike)} tensors differ in shape between the states, as {name}: {_shape(before, name)} before, "
+            f"{_shape(after, name)} after. Pass the state that the same run started from."
         )
     return {name: _between(tensor, after[name].to(tensor.device), alpha) for name, tensor in before.items()}
 
@@ -105,5 +108,5 @@ def sweep(
     before: dict[str, Tensor], after: dict[str, Tensor], evaluate: Callable[[dict[str, Tensor]], T],
     alphas: Sequence[float] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
 ) -> dict[float, T]:  # fmt: skip
-    """What `evaluate` says of the states along the line from `before` to `after`."""
+    """`evaluate` of the interpolated state at each alpha."""
     return {alpha: evaluate(interpolate(before, after, alpha)) for alpha in alphas}

@@ -1,5 +1,5 @@
-"""Low-rank adaptation (Hu et al. 2021): a pretrained model learns a little through narrow detours beside its matrices,
-which are folded into them when it is saved, so that nobody downstream can tell."""
+"""Low-rank adaptation (LoRA; Hu et al. 2021): trains low-rank updates beside frozen matrices and merges them on
+save."""
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +11,14 @@ from diptych.nets.resnet import AttentionPool, Bottleneck
 from diptych.nets.transformer import Block, MAPHead
 from diptych.training.finetuning.freezing import freeze_batch_norm
 
-OWN = ("down", "up", "strength")  # what an adapted layer has beside its weight and bias
+# A and B of the paper, and alpha / r: the tensors of an adapted layer beside its weight and bias. The names are on
+# disk, in the checkpoints of runs.
+ADAPTER = ("down", "up", "strength")
 
 
-class AdaptedLinear(nn.Linear):
-    """W x + strength * up (down x). The detour goes beside W, whose gradient is then never computed: a step costs a
-    fifth less than one that trains W."""
+class LoRALinear(nn.Linear):
+    """W_0 x + alpha / r * B (A x). W_0 is frozen and its gradient never computed: a step is a fifth cheaper than one
+    that trains W_0."""
 
     down: nn.Parameter
     up: nn.Parameter
@@ -26,36 +28,37 @@ class AdaptedLinear(nn.Linear):
         return super().forward(x) + F.linear(self.strength * F.linear(x, self.down), self.up)
 
 
-class AdaptedConv2d(nn.Conv2d):
-    """A convolution by W + strength * up down: here the map is larger than the weights, and a detour costs more."""
+class LoRAConv2d(nn.Conv2d):
+    """A convolution with W_0 + alpha / r * B A: its feature map is larger than its weights, so adding the weights is
+    cheaper than a second path."""
 
     down: nn.Parameter
     up: nn.Parameter
     strength: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight + change(self.weight, self.down, self.up, self.strength), self.bias)
+        return self._conv_forward(x, self.weight + update(self.weight, self.down, self.up, self.strength), self.bias)
 
 
-ADAPTED: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: AdaptedLinear, nn.Conv2d: AdaptedConv2d}
+ADAPTED: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: LoRALinear, nn.Conv2d: LoRAConv2d}
 PLAIN = {adapted: plain for plain, adapted in ADAPTED.items()}
 
 
-def change(weight: Tensor, down: Tensor, up: Tensor, strength: Tensor) -> Tensor:
-    """What the adapter adds to `weight`, in its shape: alpha / rank * up @ down (section 4.1)."""
-    return (strength * (up @ down)).view(weight.shape)
+def update(weight: Tensor, down: Tensor, up: Tensor, scaling: Tensor) -> Tensor:
+    """The low-rank update of `weight`, in its shape: alpha / r * B A (section 4.1)."""
+    return (scaling * (up @ down)).view(weight.shape)
 
 
 def add(network: CLIP, rank: int, alpha: float) -> None:
-    """Give both towers adapters of `rank`, in place, and leave nothing else trainable but the logit scale and bias,
-    which turn no vector.
+    """Add adapters of rank r to both towers, in-place, and freeze everything else but the logit scale and bias, which
+    do not affect embeddings.
 
     Adapted are the linear layers of attention and MLP in transformers, the convolutions of a ResNet's residual blocks,
-    and both kinds' attention pooling (but for SigLIP's fused query, key and value, which are read by halves). A tower
-    that is locked gets none. Batch norm is frozen, statistics and all. The start is the model as it was, to the bit:
-    `up` begins at zero. `weight` and `bias` keep their names in the state, which gains `down`, `up` and `strength` for
-    each layer: a run is taken up by `add` and `load_state_dict`. Call it before the optimizer, a compiler or
-    DistributedDataParallel see the network. Raises ArgumentError where there is nothing to adapt, or adapters already.
+    and attention pooling (except SigLIP's fused query, key and value, whose parts are used separately). A locked tower
+    gets none. Batch norm is frozen with its statistics. `up` starts at zero, so the model is unchanged bit for bit.
+    `weight` and `bias` keep their names in the state, which gains `down`, `up` and `strength` for each layer; to resume
+    a run, call `add` and `load_state_dict`. Call it before the optimizer, a compiler or DistributedDataParallel get the
+    network. Raises ArgumentError if there is nothing to adapt, or the network has adapters.
     """
     if rank < 1 or alpha <= 0:
         raise ArgumentError(f"LoRA of rank {rank} and alpha {alpha}; wanted a rank of 1 or more and an alpha above 0.")
@@ -74,7 +77,7 @@ def add(network: CLIP, rank: int, alpha: float) -> None:
 
 
 def adaptable(network: CLIP) -> list[nn.Linear | nn.Conv2d]:
-    """The layers that `add` speaks of, in the network's order."""
+    """The layers that `add` adapts, in the network's order."""
     found: list[nn.Module] = []
     for module in network.modules():
         if isinstance(module, (Block, Bottleneck, AttentionPool)):
@@ -85,7 +88,7 @@ def adaptable(network: CLIP) -> list[nn.Linear | nn.Conv2d]:
 
 
 def _adapt(layer: nn.Linear | nn.Conv2d, rank: int, alpha: float) -> None:
-    """Another class, three tensors more: every reference to the layer, and every name in its state, stays good."""
+    """Change the layer's class and add three tensors: references to the layer and names in its state stay valid."""
     weight = layer.weight
     fan_in = weight[0].numel()
     layer.__class__ = ADAPTED[type(layer)]  # type: ignore[assignment]
@@ -95,13 +98,13 @@ def _adapt(layer: nn.Linear | nn.Conv2d, rank: int, alpha: float) -> None:
 
 
 def merge(network: CLIP) -> CLIP:
-    """Fold the adapters into the weights, in place, and return the network, an ordinary one again; without adapters it
-    stays as it is. To go on training, merge a copy: `merge(copy.deepcopy(network))`."""
+    """Merge the adapters into the weights, in-place, and return the network; without adapters it does not change. To
+    continue training, merge a copy: `merge(copy.deepcopy(network))`."""
     state = merged_state(network.state_dict())
     for layer in network.modules():
         if type(layer) in PLAIN:
             layer.__class__ = PLAIN[type(layer)]
-            for name in OWN:
+            for name in ADAPTER:
                 delattr(layer, name)
     network.load_state_dict(state)
     return network
@@ -109,9 +112,9 @@ def merge(network: CLIP) -> CLIP:
 
 @torch.no_grad()
 def merged_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state of the ordinary model that an adapted one's state stands for; the adapted one is left as it is."""
-    merged = {name: tensor for name, tensor in state.items() if name.rpartition(".")[2] not in OWN}
+    """The state with its adapters merged; `state` does not change."""
+    merged = {name: tensor for name, tensor in state.items() if name.rpartition(".")[2] not in ADAPTER}
     for prefix in (name.removesuffix("down") for name in state if name.endswith(".down")):
         weight = state[prefix + "weight"]
-        merged[prefix + "weight"] = weight + change(weight, *(state[prefix + name] for name in OWN))
+        merged[prefix + "weight"] = weight + update(weight, *(state[prefix + name] for name in ADAPTER))
     return merged

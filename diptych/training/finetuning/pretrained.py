@@ -1,4 +1,5 @@
-"""The model that a run begins with: which of its parts stay, and how it is compared and mixed with what it becomes."""
+"""The model that a run starts from: freezing parts of it, and comparing and interpolating it with the fine-tuned
+one."""
 
 from dataclasses import dataclass
 
@@ -10,13 +11,13 @@ from diptych.nets.clip import CLIP
 from diptych.text.tokenizer import Tokenizer
 from diptych.training.config import TrainConfig
 from diptych.training.finetuning import lora
-from diptych.training.finetuning.forgetting import ALPHAS, Forgetting, LabelledPictures, Probe
+from diptych.training.finetuning.forgetting import ALPHAS, Forgetting, ForgettingProbe, LabelledImages
 from diptych.training.finetuning.freezing import freeze_batch_norm, interpolate, lock_image
 from diptych.training.validation import Validation
 
 
-def hold(network: CLIP, config: TrainConfig) -> None:
-    """Freeze what is to stay as it is, and add adapters where they are to be trained in the weights' place."""
+def freeze(network: CLIP, config: TrainConfig) -> None:
+    """Freeze the parts that `config` names, and add its adapters, in-place."""
     if config.freeze_batch_norm:
         freeze_batch_norm(network)
     if config.lock_image:
@@ -27,10 +28,10 @@ def hold(network: CLIP, config: TrainConfig) -> None:
 
 @dataclass
 class Pretrained:
-    """The weights that a run began with, on the processor, and the measures that they are compared by."""
+    """The weights that a run starts from, on the CPU, and the measures to compare them by."""
 
     state: dict[str, Tensor]
-    probe: Probe
+    probe: ForgettingProbe
     wise_ft: float | None
 
     @classmethod
@@ -38,22 +39,22 @@ class Pretrained:
         cls, config: TrainConfig, network: CLIP, validation: Validation | None, tokenizer: Tokenizer,
         spec: Preprocess, device: torch.device,
     ) -> "Pretrained | None":  # fmt: skip
-        """None for a run from nothing, and where neither a mixture nor a measure is wanted."""
+        """None for a run from random weights, and if neither interpolation nor a measure is requested."""
         if not config.init or not (config.zero_shot or config.wise_ft is not None or validation):
             return None
         state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
-        sets = [LabelledPictures.read(folder, spec, threads=config.threads) for folder in config.zero_shot]
-        return cls(state, Probe(validation, sets, tokenizer, spec, device), config.wise_ft)
+        sets = [LabelledImages.read(folder, spec, threads=config.threads) for folder in config.zero_shot]
+        return cls(state, ForgettingProbe(validation, sets, tokenizer, spec, device), config.wise_ft)
 
-    def mixed(self, after: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What is saved: the new weights, or a place between the old and the new."""
+    def interpolated(self, after: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weights to save: the new ones, or those between old and new at alpha `wise_ft`."""
         return after if self.wise_ft is None else interpolate(self.state, after, self.wise_ft)
 
     def compare(self, network: CLIP, after: dict[str, Tensor]) -> Forgetting | None:
-        """What was learnt and what was forgotten: before, after, and where it tells more, along the line between. None
-        where there is nothing to measure it by."""
+        """Measure the old weights, the new ones, and (with `wise_ft` or labelled sets) those between. None if there is
+        nothing to measure by."""
         if not self.probe.sets and not self.probe.validation:
             return None
         alphas = ALPHAS if self.wise_ft is not None or self.probe.sets else ()
         saved = 1.0 if self.wise_ft is None else self.wise_ft
-        return self.probe.follow(network.config, self.state, after, alphas, saved=saved)
+        return self.probe.measure_interpolation(network.config, self.state, after, alphas, saved=saved)

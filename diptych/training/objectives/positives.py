@@ -1,5 +1,5 @@
-"""Which cells of the similarity matrix belong together, told for some rows at a time: of a batch in which many pictures
-share a caption they are as many as the matrix has cells."""
+"""Which cells of the similarity matrix are positives, computed for some rows at a time: in a batch whose pictures share
+one caption all cells are."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Positives(Protocol):
-    """All (picture, text) that belong together, each once."""
+    """All positive (picture, text) pairs, each once."""
 
-    def of_rows(self, first: int, end: int) -> Pairs:
-        """Those of the pictures `first` to `end`, which are counted from `first`, by rising picture."""
+    def for_rows(self, first: int, end: int) -> Pairs:
+        """The pairs of the pictures `first` to `end`, counted from `first`, in the order of the pictures."""
         ...
 
     def counts(self) -> tuple[Int[Tensor, " pictures"], Int[Tensor, " texts"]]:
-        """How many texts each picture has, and how many pictures each text."""
+        """The number of positive texts of each picture, and of positive pictures of each text."""
         ...
 
 
@@ -34,7 +34,7 @@ class Diagonal(NamedTuple):
     size: int
     device: torch.device
 
-    def of_rows(self, first: int, end: int) -> Pairs:
+    def for_rows(self, first: int, end: int) -> Pairs:
         return torch.arange(end - first, device=self.device), torch.arange(first, end, device=self.device)
 
     def counts(self) -> tuple[Tensor, Tensor]:
@@ -42,29 +42,29 @@ class Diagonal(NamedTuple):
         return one, one
 
 
-class Listed(NamedTuple):
-    """A list, by rising picture, of a matrix of `shape`."""
+class PairList(NamedTuple):
+    """A list of pairs in a matrix of `shape`, in the order of the pictures."""
 
     pictures: Tensor
     texts: Tensor
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, pairs: Pairs, shape: tuple[int, int]) -> Listed:
-        """From pairs in any order. ValueError where there are none, or one lies outside."""
+    def of(cls, pairs: Pairs, shape: tuple[int, int]) -> PairList:
+        """From pairs in any order. Raises ValueError if there are none, or one is outside of the matrix."""
         if not len(pairs[0]):
-            raise ArgumentError("pairs is empty; the loss needs one picture and text that belong together, or more.")
+            raise ArgumentError("pairs is empty; the loss needs at least one picture and text that belong together.")
         for index, size, name in zip(pairs, shape, ("pictures", "texts"), strict=True):
-            least, most = (int(x) for x in index.aminmax())
-            if least < 0 or most >= size:
-                raise ArgumentError(f"pairs names {name} {least} to {most}; there are {size}, counted from 0.")
+            low, high = (int(x) for x in index.aminmax())
+            if low < 0 or high >= size:
+                raise ArgumentError(f"pairs names {name} {low} to {high}; there are {size}, counted from 0.")
         pictures, order = pairs[0].sort(stable=True)
         return cls(pictures, pairs[1][order], shape)
 
-    def of_rows(self, first: int, end: int) -> Pairs:
-        cuts = torch.searchsorted(self.pictures, torch.tensor([first, end], device=self.pictures.device)).tolist()
-        own = slice(*cuts)
-        return self.pictures[own] - first, self.texts[own]
+    def for_rows(self, first: int, end: int) -> Pairs:
+        bounds = torch.searchsorted(self.pictures, torch.tensor([first, end], device=self.pictures.device)).tolist()
+        rows = slice(*bounds)
+        return self.pictures[rows] - first, self.texts[rows]
 
     def counts(self) -> tuple[Tensor, Tensor]:
         pictures, texts = (torch.bincount(x, minlength=n) for x, n in zip(self[:2], self.shape, strict=True))
@@ -72,7 +72,7 @@ class Listed(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """Positions by group: those of group g are members[starts[g] : starts[g] + sizes[g]]."""
+    """Positions by group: group g has members[starts[g] : starts[g] + sizes[g]]."""
 
     members: Tensor
     starts: Tensor
@@ -85,38 +85,39 @@ class Groups(NamedTuple):
         return cls(torch.argsort(group, stable=True), sizes.cumsum(0) - sizes, sizes)
 
     def each(self, groups: Tensor) -> tuple[Tensor, Tensor]:
-        """The members of all `groups`, one after the other, and for each member where its group stands there."""
+        """The members of all `groups` in order, and for each member the index of its group in `groups`."""
         sizes = self.sizes[groups]
-        where = torch.repeat_interleave(sizes)
-        place = torch.arange(len(where), device=where.device) - (sizes.cumsum(0) - sizes)[where]
-        return self.members[self.starts[groups][where] + place], where
+        index = torch.repeat_interleave(sizes)
+        offset = torch.arange(len(index), device=index.device) - (sizes.cumsum(0) - sizes)[index]
+        return self.members[self.starts[groups][index] + offset], index
 
 
-class Shared(NamedTuple):
-    """Pictures and texts in kinds, of which whole kinds belong together: text kinds[k] to picture kind k."""
+class GroupedPositives(NamedTuple):
+    """Pictures and texts in groups: all pictures of picture group g are positives of all texts of its text groups."""
 
-    picture: Int[Tensor, " pictures"]
-    text: Int[Tensor, " texts"]
-    kinds: Groups
-    texts: Groups
+    picture_group: Int[Tensor, " pictures"]
+    text_group: Int[Tensor, " texts"]
+    text_groups: Groups  # the text groups of each picture group
+    texts: Groups  # the texts of each text group
 
     @classmethod
-    def of(cls, picture: Tensor, text: Tensor, owners: Int[Tensor, " texts"]) -> "Shared":
-        """From each picture's and each text's kind, counted from 0, and each text's own picture: a kind of pictures has
-        all the kinds of texts that one of them owns."""
-        pictures, texts = int(picture.max()) + 1, int(text.max()) + 1
-        together = torch.unique(picture[owners] * texts + text)
-        owned = Groups.of(together // texts, pictures)._replace(members=together % texts)  # they are in order
-        return cls(picture, text, owned, Groups.of(text, texts))
+    def of(cls, picture_group: Tensor, text_group: Tensor, image_index: Int[Tensor, " texts"]) -> "GroupedPositives":
+        """From the group of each picture and of each text, counted from 0, and the picture of each text: a picture
+        group has the text groups of all texts of its pictures."""
+        pictures, texts = int(picture_group.max()) + 1, int(text_group.max()) + 1
+        together = torch.unique(picture_group[image_index] * texts + text_group)
+        text_groups = Groups.of(together // texts, pictures)._replace(members=together % texts)  # already sorted
+        return cls(picture_group, text_group, text_groups, Groups.of(text_group, texts))
 
-    def of_rows(self, first: int, end: int) -> Pairs:
-        kinds, rows = self.kinds.each(self.picture[first:end])
-        columns, where = self.texts.each(kinds)
-        return rows[where], columns
+    def for_rows(self, first: int, end: int) -> Pairs:
+        groups, rows = self.text_groups.each(self.picture_group[first:end])
+        columns, index = self.texts.each(groups)
+        return rows[index], columns
 
     def counts(self) -> tuple[Tensor, Tensor]:
-        texts, picture = self.kinds.each(torch.arange(len(self.kinds.sizes), device=self.picture.device))
-        rows = torch.zeros_like(self.kinds.sizes).index_add_(0, picture, self.texts.sizes[texts])
-        held = torch.bincount(self.picture, minlength=len(rows))
-        columns = torch.zeros_like(self.texts.sizes).index_add_(0, texts, held[picture])
-        return rows[self.picture], columns[self.text]
+        every = torch.arange(len(self.text_groups.sizes), device=self.picture_group.device)
+        text_groups, picture_groups = self.text_groups.each(every)
+        rows = torch.zeros_like(self.text_groups.sizes).index_add_(0, picture_groups, self.texts.sizes[text_groups])
+        pictures = torch.bincount(self.picture_group, minlength=len(rows))
+        columns = torch.zeros_like(self.texts.sizes).index_add_(0, text_groups, pictures[picture_groups])
+        return rows[self.picture_group], columns[self.text_group]

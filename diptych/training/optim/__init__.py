@@ -1,1 +1,1 @@
-"""Optimizers, averages and precision."""
+"""How weights change: Muon, the moving average, mixed precision."""

@@ -1,1 +1,1 @@
-"""Large batches in parts and over processes."""
+"""Large batches: several processes, sharded weights, gradient accumulation, compilation."""

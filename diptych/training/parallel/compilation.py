@@ -1,4 +1,4 @@
-"""torch.compile, where it pays."""
+"""torch.compile for the transformers."""
 
 from collections.abc import Callable
 
@@ -9,11 +9,11 @@ from diptych.nets.transformer import Block
 
 
 def compile_towers(network: CLIP, *, backend: str | Callable = "inductor") -> None:
-    """Compile the transformers block by block, in place. The first steps wait for it; ResNets stay as they are.
+    """Compile the transformers block by block, in-place. The first steps wait for it. ResNets are not compiled.
 
-    Blocks of a transformer are alike, so that a few compilations serve them all and the wait does not grow with depth;
-    texts may have another length at every step. Call it after the network is copied for its average, and after
-    `set_gradient_checkpointing`, which goes on working. Parameter names stay as they are.
+    All blocks of a transformer share a few compilations, so the wait does not grow with depth; texts may differ in
+    length from step to step. Call it after the network is copied for its average and after
+    `set_gradient_checkpointing`, which stays in effect. Parameter names do not change.
     """
     for module in network.modules():
         if isinstance(module, Block):

@@ -1,7 +1,8 @@
-"""Several processes as one, started by torchrun: every gradient is that of one process with the whole batch.
+"""Training in several processes, started by torchrun: every gradient equals that of one process with the whole batch.
 
-That holds for towers without batch statistics. Batch norm is synchronised on GPUs; on processors each process sees its
-own pictures' statistics, and the run says so. Dropout draws other numbers in each process, as it should."""
+This holds for towers without batch norm. Batch norm is synchronised on GPUs; on CPUs each process normalises by its own
+pictures, and the run logs that. Dropout draws different numbers in each process.
+"""
 
 from __future__ import annotations
 
@@ -18,116 +19,122 @@ from torch.nn.parallel import DistributedDataParallel
 
 from diptych.errors import ArgumentError, Setting
 from diptych.nets.clip import CLIP, Output
-from diptych.training.objectives.contrastive import Part, Sums, chance_loss, sigmoid_loss, softmax_loss
-from diptych.training.objectives.targets import Identities, positives
-from diptych.training.parallel.sharding import split
+from diptych.training.objectives.contrastive import (
+    LocalRows,
+    RunningLogSumExp,
+    chance_loss,
+    sigmoid_loss,
+    softmax_loss,
+)
+from diptych.training.objectives.targets import PairIds, positives
+from diptych.training.parallel.sharding import shard
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 T = TypeVar("T")
-LONGEST = timedelta(hours=4)  # the others wait while the first learns a tokenizer, or measures what was forgotten
+TIMEOUT = timedelta(hours=4)  # others wait while rank 0 trains a tokenizer or measures forgetting
 
 
-class Place(NamedTuple):
-    """Which of how many processes this is."""
+class ProcessInfo(NamedTuple):
+    """This process's rank, and the number of processes."""
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
 
-def join(device: torch.device) -> tuple[Place, torch.device]:
-    """Join the processes that torchrun started, each on an accelerator of its own; alone without it.
+def init_process_group_from_env(device: torch.device) -> tuple[ProcessInfo, torch.device]:
+    """Join the processes that torchrun started, each with an accelerator of its own. Without torchrun there is one.
 
-    Raises ValueError where this process finds no accelerator left for it, or Apple's is asked for.
+    Raises ValueError if there are fewer accelerators than processes, or for several processes on Apple's GPU.
     """
-    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
-    if world == 1:
-        return Place(), device
+    world_size, local_rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    if world_size == 1:
+        return ProcessInfo(), device
     if device.type == "mps":
         raise ArgumentError(
-            "several processes need NVIDIA GPUs or the processor.", remedy=["Pass ", Setting("device", "cpu"), "."]
+            "several processes need NVIDIA GPUs or the CPU.", remedy=["Pass ", Setting("device", "cpu"), "."]
         )
     if device.type == "cuda":
-        if local >= torch.cuda.device_count():
-            raise ArgumentError(f"process {local} has no GPU of its own; this machine has {torch.cuda.device_count()}.")
-        device = torch.device("cuda", local)
+        if local_rank >= (count := torch.cuda.device_count()):
+            raise ArgumentError(f"process {local_rank} has no GPU of its own; this machine has {count}.")
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST)
-        atexit.register(_part)
-    return Place(dist.get_rank(), world), device
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+        atexit.register(_destroy_process_group)
+    return ProcessInfo(dist.get_rank(), world_size), device
 
 
-def _part() -> None:
+def _destroy_process_group() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-def wait_for_all() -> None:
-    """Go on when every process is here. One that ends first would take the others' connections with it."""
-    if not is_alone():
+def barrier() -> None:
+    """Wait for all processes. One that ends early would close the others' connections."""
+    if not is_single_process():
         dist.barrier()
 
 
-def is_alone() -> bool:
-    """Whether there is no other process to talk to."""
+def is_single_process() -> bool:
+    """Whether this is the only process of the run."""
     return not dist.is_initialized() or dist.get_world_size() == 1
 
 
-def is_first() -> bool:
-    """Whether this is the process that writes and speaks for all."""
+def is_rank_zero() -> bool:
+    """Whether this process writes files and logs for all."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
-def from_all(value: T) -> list[T]:
+def all_gather_object(value: T) -> list[T]:
     """Every process's value, in every process."""
-    if is_alone():
+    if is_single_process():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
 
 
-def from_first(value: T) -> T:
-    """The first process's value in every process, for what all have to take alike."""
-    if is_alone():
+def broadcast_object(value: T) -> T:
+    """Rank 0's value, in every process."""
+    if is_single_process():
         return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
 
 
 def share_batch_norm(network: CLIP, device: torch.device) -> str | None:
-    """Have batch norm that is being trained see all processes' pictures, where it can: on GPUs, in place. Elsewhere
-    each sees its own, and the sentence that says so is returned."""
-    live = [
+    """Synchronise trainable batch norm over the processes, in-place; GPUs only. On other devices each process
+    normalises by its own pictures: returns a sentence that says so."""
+    trainable = [
         module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.weight.requires_grad
     ]
-    if is_alone() or not live:
+    if is_single_process() or not trainable:
         return None
     if device.type != "cuda":
-        return "batch norm sees each process's own pictures here: gradients differ from one process's"
-    nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place: the network itself is no batch norm
+        return "batch norm uses each process's own pictures here: gradients differ from one process's"
+    nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in-place, since the network itself is not a batch norm
     return None
 
 
 def wrap(
-    network: CLIP, device: torch.device, *, shard: bool = False, precision: torch.dtype | None = None
+    network: CLIP, device: torch.device, *, sharded: bool = False, precision: torch.dtype | None = None
 ) -> nn.Module:
-    """The network as training calls it, its gradients averaged over the processes; what it is if there is but one.
+    """The network to call in training, with gradients averaged over the processes; in one process the network itself.
 
-    With `shard` each process keeps a part of every weight,
-    for towers that do not fit on one device; `precision` is then what their blocks compute in. See `sharding`.
+    With `sharded` each process stores a part of every weight, for towers that do not fit on one device; their blocks
+    then compute in `precision`. See `sharding`.
     """
-    if is_alone():
+    if is_single_process():
         return network.to(device)
-    return split(network, device, precision) if shard else DistributedDataParallel(network.to(device))
+    return shard(network, device, precision) if sharded else DistributedDataParallel(network.to(device))
 
 
-class _Gather(torch.autograd.Function):
-    """Concatenate every process's rows, of which each may have another number; backwards, sum every process's gradient
-    of one's own rows."""
+class _AllGather(torch.autograd.Function):
+    """Concatenate the rows of all processes, which may differ in number. The backward pass sums the gradients of this
+    process's rows over all processes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, sizes: list[int]) -> Tensor:  # type: ignore[override]
@@ -140,20 +147,20 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        widest = max(ctx.sizes)
-        padded = [F.pad(part, (0, 0, 0, widest - len(part))) for part in grad.split(ctx.sizes)]
-        mine = torch.empty_like(padded[0])
-        dist.reduce_scatter(mine, padded)
-        return mine[: ctx.sizes[dist.get_rank()]], None
+        max_size = max(ctx.sizes)
+        padded = [F.pad(part, (0, 0, 0, max_size - len(part))) for part in grad.split(ctx.sizes)]
+        local = torch.empty_like(padded[0])
+        dist.reduce_scatter(local, padded)
+        return local[: ctx.sizes[dist.get_rank()]], None
 
 
-class _Total(torch.autograd.Function):
-    """The sum of every process's share. Backwards the gradient is multiplied by the number of processes, by which the
-    average of the parameters' gradients over them then divides."""
+class _AllReduceSum(torch.autograd.Function):
+    """The sum of all processes' local losses. The backward pass multiplies the gradient by the number of processes,
+    because parameter gradients are averaged over them afterwards."""
 
     @staticmethod
-    def forward(ctx: Any, share: Tensor) -> Tensor:  # type: ignore[override]
-        total = share.clone()
+    def forward(ctx: Any, local_loss: Tensor) -> Tensor:  # type: ignore[override]
+        total = local_loss.clone()
         dist.all_reduce(total)
         return total
 
@@ -162,56 +169,58 @@ class _Total(torch.autograd.Function):
         return grad * dist.get_world_size()
 
 
-def _merge(columns: Sums) -> Sums:
-    """The sums over whole columns, from every process's of its own rows."""
-    highest = columns.highest.clone()
-    dist.all_reduce(highest, dist.ReduceOp.MAX)
-    sums = columns.sums * (columns.highest - highest).exp()
+def _merge_column_sums(columns: RunningLogSumExp) -> RunningLogSumExp:
+    """The sums of whole columns, from every process's sums over its own rows."""
+    maxima = columns.max.clone()
+    dist.all_reduce(maxima, dist.ReduceOp.MAX)
+    sums = columns.sum * (columns.max - maxima).exp()
     dist.all_reduce(sums)
-    return Sums(highest, sums)
+    return RunningLogSumExp(maxima, sums)
 
 
 def _sizes(*counts: int, device: torch.device) -> list[list[int]]:
-    """For each of `counts`, every process's."""
-    mine = torch.tensor(counts, device=device)
-    everyones = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(everyones, mine)
-    return torch.stack(everyones).T.tolist()
+    """For each of `counts`, the numbers of all processes."""
+    local = torch.tensor(counts, device=device)
+    gathered = [torch.empty_like(local) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, local)
+    return torch.stack(gathered).T.tolist()
 
 
-class Contrast(NamedTuple):
-    """A loss, and that of a model which guesses, on the same batch; and that of regions, where these are known."""
+class LossResult(NamedTuple):
+    """The contrastive loss of a batch, that of a model at chance level, and the region loss if there are regions."""
 
     loss: Float[Tensor, ""]
     chance: float
-    places: Float[Tensor, ""] | None = None
+    regions: Float[Tensor, ""] | None = None
 
 
-def whole_loss(output: Output, batch: Identities) -> Contrast:
-    """The model's own loss over the pictures and texts of all processes, of which `output` and `batch` are this one's.
+def distributed_loss(output: Output, batch: PairIds) -> LossResult:
+    """The model's contrastive loss over the pictures and texts of all processes; `output` and `batch` are this one's.
 
-    Every process gathers all texts and works on its own pictures' rows of the similarity matrix, so that together they
-    do the work of one. Each gets the whole loss; its gradients, averaged over the processes, are those of one process.
+    Every process gathers all texts and computes its own pictures' rows of the similarity matrix, so that together they
+    do the work of one. Each returns the whole loss. Its gradients, averaged over the processes, are those of one
+    process.
     """
-    if is_alone():
-        return _loss(output, output.text, batch, None)
+    if is_single_process():
+        return _contrastive_loss(output, output.text, batch, None)
     pictures, texts = _sizes(len(output.image), len(output.text), device=output.image.device)
-    first = sum(pictures[: dist.get_rank()])
-    mine = Identities(*(x.to(output.image.device) for x in batch))
-    everyones = Identities(
-        _Gather.apply(mine.owners + first, texts),  # type: ignore[arg-type]
-        _Gather.apply(mine.captions, texts),  # type: ignore[arg-type]
-        _Gather.apply(mine.pictures, pictures),  # type: ignore[arg-type]
+    offset = sum(pictures[: dist.get_rank()])
+    local = PairIds(*(x.to(output.image.device) for x in batch))
+    gathered = PairIds(
+        _AllGather.apply(local.image_index + offset, texts),  # type: ignore[arg-type]
+        _AllGather.apply(local.captions, texts),  # type: ignore[arg-type]
+        _AllGather.apply(local.pictures, pictures),  # type: ignore[arg-type]
     )
-    all_text: Tensor = _Gather.apply(output.text, texts)  # type: ignore[assignment]
-    share, chance, _ = _loss(output, all_text, everyones, Part(first, sum(pictures), _merge))
-    return Contrast(_Total.apply(share), chance)  # type: ignore[arg-type]
+    all_texts: Tensor = _AllGather.apply(output.text, texts)  # type: ignore[assignment]
+    local_rows = LocalRows(offset, sum(pictures), _merge_column_sums)
+    local_loss, chance, _ = _contrastive_loss(output, all_texts, gathered, local_rows)
+    return LossResult(_AllReduceSum.apply(local_loss), chance)  # type: ignore[arg-type]
 
 
-def _loss(output: Output, text: Tensor, batch: Identities, part: Part | None) -> Contrast:
-    pairs, pictures = positives(batch, text.device), len(batch.pictures)
+def _contrastive_loss(output: Output, text: Tensor, batch: PairIds, local_rows: LocalRows | None) -> LossResult:
+    pairs, n_images = positives(batch, text.device), len(batch.pictures)
     if output.bias is None:
-        loss = softmax_loss(output.image, text, output.scale, pairs=pairs, part=part)
-        return Contrast(loss, chance_loss(pictures, len(text)))
-    loss = sigmoid_loss(output.image, text, output.scale, output.bias, pairs=pairs, part=part)
-    return Contrast(loss, chance_loss(pictures, len(text), int(pairs.counts()[0].sum())))
+        loss = softmax_loss(output.image, text, output.scale, pairs=pairs, local_rows=local_rows)
+        return LossResult(loss, chance_loss(n_images, len(text)))
+    loss = sigmoid_loss(output.image, text, output.scale, output.bias, pairs=pairs, local_rows=local_rows)
+    return LossResult(loss, chance_loss(n_images, len(text), int(pairs.counts()[0].sum())))

@@ -1,1 +1,1 @@
-"""The folder of a run: its settings, checkpoints and numbers."""
+"""The files of a run (settings, checkpoints, metrics, skipped samples) and the signals that stop it."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, taken between two steps, so that what is saved is a whole step's state."""
+"""Ctrl-C and SIGTERM, handled between two steps, so that a checkpoint is the state after a complete step."""
 
 import _thread
 import contextlib
@@ -15,53 +15,54 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE_S = 3.0
 
 
-class _Asked(BaseException):
-    """A request that came while the run waited. No Exception: data's own handlers must not take it for an error."""
+class _StopRequested(BaseException):
+    """A request during a wait. It is not an Exception, so that the data's error handlers do not catch it."""
 
 
-class Stop:
-    """While it is entered, the first Ctrl-C or SIGTERM only sets `asked`, and tells `say`; one some seconds later
-    interrupts at once.
+class SignalHandler:
+    """While it is entered, the first Ctrl-C or SIGTERM sets `requested` and logs that; another one, PATIENCE_S seconds
+    later, raises KeyboardInterrupt at once.
 
-    Outside the main thread, where Python takes no signals, it does nothing.
+    Outside the main thread, where Python handles no signals, it does nothing.
     """
 
-    def __init__(self, say: Callable[[str], None] | None = None) -> None:
-        self.asked: str | None = None
-        self._say, self._asked_s, self._is_waiting = say, 0.0, False
+    def __init__(self, log: Callable[[str], None] | None = None) -> None:
+        self.requested: str | None = None
+        self._log, self._requested_s, self._is_waiting = log, 0.0, False
         self._before: dict[int, object] = {}
 
-    def __enter__(self) -> "Stop":
+    def __enter__(self) -> "SignalHandler":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def unless_asked(self, work: Callable[[], Result]) -> Result | None:
-        """What `work` gives; None where the request came before or comes meanwhile: `work` is left where it stands."""
-        with contextlib.suppress(_Asked):
+    def run_unless_requested(self, work: Callable[[], Result]) -> Result | None:
+        """The result of `work`; None after a request, or on a request meanwhile, which interrupts `work`."""
+        with contextlib.suppress(_StopRequested):
             try:
                 self._is_waiting = True
-                return None if self.asked else work()
+                return None if self.requested else work()
             finally:
                 self._is_waiting = False
         return None
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         now_s = time.monotonic()
-        if self.asked:
-            # A scheduler signals a job's every process, and torchrun passes it on: what comes at once is one request.
-            if now_s - self._asked_s > PATIENCE_S:
+        if self.requested:
+            # A scheduler signals every process of a job, and torchrun forwards that: signals at the same time are one
+            # request.
+            if now_s - self._requested_s > PATIENCE_S:
                 raise KeyboardInterrupt
             return
-        self._asked_s = now_s
-        self.asked = "interrupted" if number == signal.SIGINT else "told to end"
-        if self._say:  # in a thread, and no Thread: what was just interrupted may hold the locks that both would take
-            words = f"{self.asked}: what is done is saved first; asked again after {PATIENCE_S:.0f} s, it is not"
-            _thread.start_new_thread(self._say, (words,))
+        self._requested_s = now_s
+        self.requested = "interrupted" if number == signal.SIGINT else "told to end"
+        if self._log:  # in a new thread, not a Thread: the interrupted code may have the locks that both would need
+            line = f"{self.requested}: saving a checkpoint; interrupt again after {PATIENCE_S:.0f} s to end without one"
+            _thread.start_new_thread(self._log, (line,))
         if self._is_waiting:
-            self._is_waiting = False  # a request that comes twice must not interrupt the clearing up after the first
-            raise _Asked
+            self._is_waiting = False  # a second request must not interrupt the cleanup after the first
+            raise _StopRequested

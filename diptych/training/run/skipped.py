@@ -1,5 +1,5 @@
-"""skipped.jsonl: every training sample, and every shard, that could not be used, one JSON object a line: its `key`, the
-`reason` in two or three words, and a `message` for people."""
+"""skipped.jsonl: every training sample and shard that could not be used, one JSON object per line: its `key`, the
+`reason` in two or three words, and the full `message`."""
 
 import contextlib
 import json
@@ -12,36 +12,36 @@ from diptych.storage.atomic import atomic_write_text
 from diptych.storage.output_files import open_for_append
 
 FILE = "skipped.jsonl"
-SAID = 10  # by name on the terminal; the others are in the file
+MAX_LOGGED = 10  # on the terminal; all are in the file
 
 
-class SkippedNames:
-    """Names what a loader has met, as it meets it: the first ones by `say`, all in the file."""
+class SkippedLog:
+    """Records a loader's unusable samples during the run: the first ones by `log`, all in the file."""
 
-    def __init__(self, folder: Path, bad: Mapping[str, Bad], say: Callable[[str], None]):
-        """`bad` grows at its end; what is in it already was named by the run that goes on."""
-        self._path, self._bad, self._say, self._named = folder / FILE, bad, say, len(bad)
+    def __init__(self, folder: Path, bad: Mapping[str, Bad], log: Callable[[str], None]):
+        """`bad` grows at its end. Its present entries were recorded before the run was resumed."""
+        self._path, self._bad, self._log, self._recorded = folder / FILE, bad, log, len(bad)
 
-    def name(self) -> None:
-        """Those that are new."""
-        if len(self._bad) == self._named:
+    def update(self) -> None:
+        """Record new entries."""
+        if len(self._bad) == self._recorded:
             return
-        for bad in islice(self._bad.values(), self._named, SAID):
-            self._say(f"skipped {bad.message}")
-        if self._named <= SAID < len(self._bad):
-            self._say(f"more samples are skipped; {self._path} names them all")
-        self._write(islice(self._bad.items(), self._named, None), anew=not self._named)
-        self._named = len(self._bad)
+        for bad in islice(self._bad.values(), self._recorded, MAX_LOGGED):
+            self._log(f"skipped {bad.message}")
+        if self._recorded <= MAX_LOGGED < len(self._bad):
+            self._log(f"more samples are skipped; {self._path} lists them all")
+        self._write(islice(self._bad.items(), self._recorded, None), overwrite=not self._recorded)
+        self._recorded = len(self._bad)
 
     def finish(self) -> None:
-        """All of them once more: a kill may have torn the last line, and other processes have met others."""
+        """Rewrite all entries: a kill may have left an incomplete line, and other processes have other entries."""
         if self._bad:
-            self._write(self._bad.items(), anew=True)
+            self._write(self._bad.items(), overwrite=True)
 
-    def _write(self, items: Iterable[tuple[str, Bad]], *, anew: bool) -> None:
+    def _write(self, items: Iterable[tuple[str, Bad]], *, overwrite: bool) -> None:
         lines = (json.dumps({"key": key, **bad._asdict()}, ensure_ascii=False) + "\n" for key, bad in items)
-        with contextlib.suppress(OSError):  # on a full disk the run goes on; the end of it names every reason
-            if anew:
+        with contextlib.suppress(OSError):  # on a full disk the run continues; its last lines have all reasons
+            if overwrite:
                 atomic_write_text(self._path, "".join(lines))
                 return
             with open_for_append(self._path) as file:

@@ -12,7 +12,7 @@ from conftest import Cli
 from PIL import Image
 
 from diptych.cli import FAILED, OK, USAGE
-from diptych.training.diagnostics.curves import WAYS, curve, curves_figure, read_runs, smoothed, summary
+from diptych.training.diagnostics.curves import DIRECTIONS, curve, curves_figure, read_runs, smoothed, summary
 from diptych.training.run.metrics_file import FILE, to_line
 
 
@@ -62,7 +62,10 @@ def test_the_curves_of_a_run() -> None:
 
 
 def test_an_evaluation_after_the_last_row_of_training_is_inside() -> None:
-    rows = [{"step": 1, "epoch": 0.1, "loss": 2.0}, {"step": 9, "epoch": 0.9, **{key: [1.0, 2.0, 3.0] for key in WAYS}}]
+    rows = [
+        {"step": 1, "epoch": 0.1, "loss": 2.0},
+        {"step": 9, "epoch": 0.9, **{key: [1.0, 2.0, 3.0] for key in DIRECTIONS}},
+    ]
     for axes in curves_figure({"a": rows}).axes:
         assert axes.get_xlim()[1] == pytest.approx(1.005 * 0.9)
 
@@ -143,12 +146,12 @@ def test_plot_command(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--plot", "RUN", "--lr", "0"], USAGE, "--plot trains nothing; leave out --lr"),
-        (["--plot", "RUN", "--set", "lr=0"], USAGE, "--plot trains nothing; leave out --set"),
+        (["--plot", "RUN", "--lr", "0"], USAGE, "--plot does not train; leave out --lr"),
+        (["--plot", "RUN", "--set", "lr=0"], USAGE, "--plot does not train; leave out --set"),
         (["--plot", "RUN", "--out", "curves"], USAGE, "names a picture, such as curves.png"),
-        (["--plot", "nowhere"], FAILED, "nowhere holds no metrics.jsonl"),
-        (["--over", "step", "--data", "x"], USAGE, "--over goes with --plot"),
-        ([], USAGE, "--data is wanted"),
+        (["--plot", "nowhere"], FAILED, "nowhere has no metrics.jsonl"),
+        (["--over", "step", "--data", "x"], USAGE, "--over needs --plot"),
+        ([], USAGE, "pass the training data with --data"),
     ],
 )
 def test_plot_errors(cli: Cli, tmp_path: Path, arguments: list[str], code: int, message: str) -> None:

@@ -18,8 +18,8 @@ from tensorboardX.proto.event_pb2 import Event
 from diptych.display.console import TextConsole
 from diptych.scoring.metrics import Recall, Retrieval
 from diptych.training.diagnostics import monitor
-from diptych.training.diagnostics.monitor import Monitor, Recent, Step, duration, remaining_s, scalars, sparkline
-from diptych.training.run.metrics_file import FILE, append_rows, read_rows, to_line
+from diptych.training.diagnostics.monitor import Monitor, Step, Throughput, duration, remaining_s, scalars, sparkline
+from diptych.training.run.metrics_file import FILE, append_metrics, read_metrics, to_line
 
 RESULT = Retrieval(Recall(1.0, 5.0, 10.0), Recall(2.0, 6.0, 12.0))
 BETTER = Retrieval(Recall(2.0, 5.0, 10.0), Recall(2.0, 6.0, 12.0))
@@ -27,7 +27,7 @@ BETTER = Retrieval(Recall(2.0, 5.0, 10.0), Recall(2.0, 6.0, 12.0))
 
 def step(number: int, of: int = 100, **changes) -> Step:
     loss = changes.get("loss", 4.0 - number / of)
-    plain = {"loss": loss, "smoothed": loss, "lr": 1e-3, "scale": 14.3, "norm": 1.5, "waited_s": 0.0, "pictures": 32}
+    plain = {"loss": loss, "smoothed": loss, "lr": 1e-3, "scale": 14.3, "norm": 1.5, "data_wait_s": 0.0, "pictures": 32}
     return Step(number, number / of, number / 10, **{**plain, "chance": 3.47, **changes})
 
 
@@ -57,7 +57,7 @@ def test_plain_lines_where_there_is_no_terminal(
     with Monitor(tmp_path) as shown:
         for number in range(1, 81):
             now[0] += 1
-            shown.step(step(number, waited_s=0.25))
+            shown.step(step(number, data_wait_s=0.25))
     lines = capsys.readouterr().err.splitlines()
     hint = lines.pop(1)
     assert hint == "25% of the time goes by waiting for data: raise threads or workers."  # once
@@ -80,11 +80,11 @@ def test_lines_become_rarer_in_a_long_run(tmp_path: Path, capsys: pytest.Capture
 def test_live_lines_fit_the_terminal(tmp_path: Path, width: int) -> None:
     shown = Monitor(tmp_path, quiet=True)
     console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
-    console.print(shown._shown())
+    console.print(shown._live_lines())
     for number in range(1, 41):
         shown.step(step(number, scale=100.0, lr=1.3e-5))
     shown.evaluated(RESULT, step=40, epoch=4.0)
-    console.print(shown._shown())
+    console.print(shown._live_lines())
     first, *lines = console.file.getvalue().splitlines()
     assert first.startswith("waiting for the first step")
     assert len(lines) == 3
@@ -105,7 +105,7 @@ def test_a_terminal_gets_live_lines_and_a_file_gets_none(tmp_path: Path, monkeyp
                 for number in range(1, 12):
                     shown.step(step(number))
                 shown._live.refresh()
-                shown.say("[bold] :smile: said as it is")
+                shown.log("[bold] :smile: said as it is")
         assert "[bold] :smile: said as it is" in file.getvalue()
         assert ("step 11" in file.getvalue()) == terminal
 
@@ -139,13 +139,13 @@ def test_other_processes_are_silent(tmp_path: Path, capsys: pytest.CaptureFixtur
         shown.resume(0)
         shown.step(step(1))
         shown.evaluated(RESULT, step=1, epoch=1.0)
-        shown.say("nothing")
+        shown.log("nothing")
     assert capsys.readouterr().err == ""
     assert not (tmp_path / "run").exists()
 
 
 def test_speed_is_that_of_the_last_half_minute_without_evaluations() -> None:
-    recent = Recent()
+    recent = Throughput()
     assert math.isnan(recent.pictures_per_s)
     for _ in range(100):
         recent.add(1.0, 10, 0.0)
@@ -168,7 +168,7 @@ def test_an_evaluation_is_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         if number % 4 == 0:
             now[0] += 100
             shown.evaluated(RESULT, step=number, epoch=number / 10)
-    rows = [row for row in read_rows(tmp_path) if "loss" in row]
+    rows = [row for row in read_metrics(tmp_path) if "loss" in row]
     assert rows[-1]["pictures_per_s"] == pytest.approx(32)
     assert rows[-1]["elapsed_s"] == 940
 
@@ -207,7 +207,7 @@ def test_chance_of_both_losses() -> None:
 def test_rows_are_the_means_between_reports(tmp_path: Path) -> None:
     """Each of the first steps has its own, so that a run of ten steps has a curve."""
     keep_numbers(tmp_path, range(1, 76))
-    rows = read_rows(tmp_path)
+    rows = read_metrics(tmp_path)
     assert [row["step"] for row in rows] == [*range(1, 51), 60, 70]
     assert [row["loss"] for row in rows[8:10] + rows[-2:]] == pytest.approx([3.91, 3.9, 3.445, 3.345])
     assert rows[0]["pictures_per_s"] is None  # the first step warms up
@@ -223,7 +223,7 @@ def test_the_last_steps_have_a_row_of_their_own(tmp_path: Path) -> None:
             kept.step(step(number))
         kept.finish()
         kept.finish()
-    rows = read_rows(tmp_path)
+    rows = read_metrics(tmp_path)
     assert [row["step"] for row in rows][-3:] == [50, 60, 62]
     assert rows[-1]["loss"] == pytest.approx((3.39 + 3.38) / 2)
 
@@ -232,7 +232,7 @@ def test_every_key_is_documented(tmp_path: Path) -> None:
     from diptych.training.run import metrics_file as rows
 
     keep_numbers(tmp_path, range(1, 11))
-    for key in (*read_rows(tmp_path)[-1], *Retrieval._fields):
+    for key in (*read_metrics(tmp_path)[-1], *Retrieval._fields):
         assert re.search(rf"\b{key}\b", rows.__doc__), key
 
 
@@ -256,7 +256,7 @@ def test_a_resumed_run_has_no_step_twice(tmp_path: Path) -> None:
     with (tmp_path / "b" / FILE).open("a") as file:
         file.write('{"step": 60, "loss": 3.')  # torn
     keep_numbers(tmp_path / "b", range(46, 101), resumed_step=45)
-    whole, resumed = (read_rows(tmp_path / name) for name in "ab")
+    whole, resumed = (read_metrics(tmp_path / name) for name in "ab")
     assert [row["step"] for row in resumed] == [row["step"] for row in whole] == [*range(1, 51), *range(60, 101, 10)]
     times = [row["elapsed_s"] for row in resumed]
     assert times == sorted(times)
@@ -272,7 +272,7 @@ def test_a_resumed_run_knows_its_best_and_its_time(tmp_path: Path, capsys: pytes
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.split()[0] == "1:00:01"
     assert "best" not in line
-    assert [row["step"] for row in read_rows(tmp_path)] == [10, 10, 11, 11]
+    assert [row["step"] for row in read_metrics(tmp_path)] == [10, 10, 11, 11]
 
 
 @given(st.lists(st.integers(1, 200), max_size=20), st.integers(0, 200), st.integers(0, 40))
@@ -283,25 +283,25 @@ def test_what_is_kept_on_resume(steps: list[int], resumed: int, torn: int) -> No
         folder = Path(name)
         lines = [to_line({"step": step, "loss": 1.0}) for step in sorted(steps)]
         (folder / FILE).write_text("".join(lines) + to_line({"step": 1, "loss": 0.123456})[: min(torn, 10)])
-        file, kept = append_rows(folder, resumed)
+        file, kept = append_metrics(folder, resumed)
         file.close()
         assert [row["step"] for row in kept] == [step for step in sorted(steps) if step <= resumed]
-        assert read_rows(folder) == kept
+        assert read_metrics(folder) == kept
 
 
 def test_a_new_run_replaces_the_rows_of_an_old_one(tmp_path: Path) -> None:
     keep_numbers(tmp_path, range(1, 101))
     keep_numbers(tmp_path, range(1, 3))
-    assert [row["step"] for row in read_rows(tmp_path)] == [1, 2]
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2]
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
 
 
 def test_what_is_no_file_of_rows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"holds no metrics\.jsonl; wanted the folder of a training run"):
-        read_rows(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"has no metrics\.jsonl; wanted the folder of a training run"):
+        read_metrics(tmp_path)
     (tmp_path / FILE).write_text('{"loss": 1}\n{"step": 2}\n')
-    with pytest.raises(ValueError, match="line 1 is no row of a run"):
-        read_rows(tmp_path)
+    with pytest.raises(ValueError, match="line 1 is not a row of metrics"):
+        read_metrics(tmp_path)
 
 
 def test_a_full_disk_does_not_end_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -311,7 +311,7 @@ def test_a_full_disk_does_not_end_the_run(tmp_path: Path, capsys: pytest.Capture
 
     with Monitor(tmp_path) as shown:
         shown.step(step(1))
-        shown._rows = Full()
+        shown._metrics = Full()
         for number in range(2, 31):
             shown.step(step(number))
     said = capsys.readouterr().err
@@ -322,7 +322,7 @@ def test_a_full_disk_does_not_end_the_run(tmp_path: Path, capsys: pytest.Capture
 
 
 def events_in(folder: Path) -> list[Event]:
-    """What TensorBoard's files hold, in the order of their making: length, its checksum, event, its checksum."""
+    """What TensorBoard's files freeze, in the order of their making: length, its checksum, event, its checksum."""
     found = []
     for path in sorted((folder / "tensorboard").iterdir(), key=lambda path: int(path.suffix[1:])):
         data = path.read_bytes()

@@ -8,7 +8,7 @@ import torch
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.nets.transformer import attention
-from diptych.training.diagnostics.not_finite import why_not_finite
+from diptych.training.diagnostics.not_finite import find_non_finite
 from diptych.training.objectives.contrastive import softmax_loss
 from diptych.training.parallel.compilation import compile_towers
 
@@ -32,7 +32,7 @@ def why(network: CLIP, pixels: torch.Tensor | None = None, precision: torch.dtyp
             output = network(pixels, ids)
         softmax_loss(output.image, output.text, output.scale).backward()
 
-    return why_not_finite(network, pixels, replay)
+    return find_non_finite(network, pixels, replay)
 
 
 def test_a_pixel() -> None:
@@ -88,7 +88,7 @@ def test_between_two_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attention divides by nothing between its two layers: neither of them is to blame."""
     network = tiny()
     monkeypatch.setattr("diptych.nets.transformer.attention", lambda *args, **kwargs: attention(*args, **kwargs) / 0)
-    assert f"what {BLOCK}.attention computes before {BLOCK}.attention.out (float32)" in why(network)
+    assert f"an intermediate result of {BLOCK}.attention before {BLOCK}.attention.out (float32)" in why(network)
 
 
 def test_the_first_gradient_on_the_way_back() -> None:
@@ -109,6 +109,6 @@ def test_what_does_not_come_again() -> None:
 def test_nothing_stays_on_the_network() -> None:
     network = tiny()
     with pytest.raises(RuntimeError, match="broken"):
-        why_not_finite(network, torch.zeros(1, 3, 16, 16), lambda: (_ for _ in ()).throw(RuntimeError("broken")))
+        find_non_finite(network, torch.zeros(1, 3, 16, 16), lambda: (_ for _ in ()).throw(RuntimeError("broken")))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
     assert not any(p._backward_hooks for p in network.parameters())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
-from diptych.training.diagnostics.plateau import Evidence, Plateau, mean_cosine
+from diptych.training.diagnostics.plateau import Plateau, StepEvidence, mean_cosine
 from diptych.training.objectives.contrastive import chance_loss, sigmoid_loss, softmax_loss
 
 THINGS, BATCH = 64, 16
@@ -50,8 +50,8 @@ def learn(
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-        if number >= 10 and plateau.is_suspicious(number + 1, value.item(), chance):
-            said += plateau.causes(Evidence(pixels, ids, captions, {"lr": lr}))
+        if number >= 10 and plateau.is_stuck(number + 1, value.item(), chance):
+            said += plateau.causes(StepEvidence(pixels, ids, captions, {"lr": lr}))
     return said
 
 
@@ -92,7 +92,7 @@ def blank_pictures(pixels: Tensor, ids: Tensor, captions: list[str]) -> Pairs:
 )
 def test_what_is_wrong_with_the_batch(spoil: Callable[..., Pairs], cause: str) -> None:
     head, *causes = learn(tiny(), spoil=spoil)
-    assert re.fullmatch(r"After \d+ steps the loss \(2\.7\d+\) is still where guessing is \(2\.773\)\.", head)
+    assert re.fullmatch(r"After \d+ steps the loss \(2\.7\d+\) is still at chance level \(2\.773\)\.", head)
     assert len(causes) == 1
     assert causes[0].startswith(cause)
 
@@ -157,8 +157,8 @@ def test_what_can_only_be_supposed_is_said_last() -> None:
     for parameter in network.parameters():
         parameter.data.mul_(1.05)
         parameter.grad = torch.ones_like(parameter)
-    evidence = Evidence(*pairs(torch.Generator().manual_seed(0)), {"lr": 1e-3})
-    said = [plateau.causes(evidence) for step in range(1, 700) if plateau.is_suspicious(step, 2.77, 2.77)]
+    evidence = StepEvidence(*pairs(torch.Generator().manual_seed(0)), {"lr": 1e-3})
+    said = [plateau.causes(evidence) for step in range(1, 700) if plateau.is_stuck(step, 2.77, 2.77)]
     assert [len(lines) for lines in said] == [0, 2, 0, 0, 0]
     assert "Do the captions belong to their pictures?" in said[1][1]
 
@@ -166,10 +166,10 @@ def test_what_can_only_be_supposed_is_said_last() -> None:
 def test_looking_changes_nothing() -> None:
     network = tiny().train()
     plateau = Plateau(network, patience=2)
-    plateau.is_suspicious(1, 2.77, 2.77)
+    plateau.is_stuck(1, 2.77, 2.77)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     state = torch.get_rng_state()
-    plateau.causes(Evidence(*pairs(torch.Generator().manual_seed(0)), {"lr": 1e-3}))
+    plateau.causes(StepEvidence(*pairs(torch.Generator().manual_seed(0)), {"lr": 1e-3}))
     assert network.training
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
@@ -182,12 +182,12 @@ def test_a_resumed_run_goes_on_with_what_was_counted() -> None:
     for parameter in network.parameters():
         parameter.data.mul_(1.5)
     for step in range(1, 3):
-        whole.is_suspicious(step, 2.77, 2.77)
+        whole.is_stuck(step, 2.77, 2.77)
     resumed = Plateau(network, patience=4)
     resumed.restore(whole.state())
     for step in range(3, 5):
-        assert resumed.is_suspicious(step, 2.77, 2.77) == whole.is_suspicious(step, 2.77, 2.77) == (step == 4)
-    assert resumed._moved() == whole._moved() == pytest.approx(0.5)
+        assert resumed.is_stuck(step, 2.77, 2.77) == whole.is_stuck(step, 2.77, 2.77) == (step == 4)
+    assert resumed._relative_change() == whole._relative_change() == pytest.approx(0.5)
 
 
 def test_mean_cosine_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""What a run learnt and forgot: counted by hand, measured on folders, drawn, and said plainly where it is not known."""
+"""What a run learnt and forgot: computed by hand, measured on folders, drawn, and reported if it was not measured."""
 
 import copy
 import json
@@ -23,9 +23,9 @@ from diptych.training.finetuning.forgetting import (
     ClassAccuracy,
     Drift,
     Forgetting,
-    LabelledPictures,
+    ForgettingProbe,
+    LabelledImages,
     Measure,
-    Probe,
     accuracy,
 )
 from diptych.training.finetuning.freezing import lock_image, parameter_groups
@@ -53,7 +53,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_folder_of_classes_is_read(colours: Path) -> None:
-    read = LabelledPictures.read(str(colours), SPEC)
+    read = LabelledImages.read(str(colours), SPEC)
     assert read.classes == ("blue", "dark green", "red")
     assert read.labels.tolist() == [0, 1, 1, 2, 2, 2, 2]
     assert read.pixels.shape == (7, 32, 32, 3)
@@ -64,20 +64,20 @@ def test_a_folder_of_classes_is_read(colours: Path) -> None:
 
 
 def test_of_a_large_set_an_even_part_is_read(colours: Path) -> None:
-    read = LabelledPictures.read(str(colours), SPEC, most=4)
-    assert (len(read.pixels), read.found, len(set(read.labels.tolist()))) == (4, 8, 3)
+    read = LabelledImages.read(str(colours), SPEC, limit=4)
+    assert (len(read.pixels), read.available, len(set(read.labels.tolist()))) == (4, 8, 3)
 
 
 def test_what_is_no_folder_of_classes(colours: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="which is no folder"):
-        LabelledPictures.read(str(colours / "loose.png"), SPEC)
+        LabelledImages.read(str(colours / "loose.png"), SPEC)
     with pytest.raises(DataError, match="a folder with pictures for 0 classes; wanted one for each of two"):
-        LabelledPictures.read(str(colours / "red"), SPEC)
+        LabelledImages.read(str(colours / "red"), SPEC)
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.jpg").write_bytes(b"no picture")
     with pytest.raises(DataError, match="none of the 2 pictures"):
-        LabelledPictures.read(str(tmp_path), SPEC)
+        LabelledImages.read(str(tmp_path), SPEC)
 
 
 def test_accuracy_by_hand() -> None:
@@ -114,15 +114,15 @@ def tokenizer(tiny_model: Path) -> Tokenizer:
 
 
 def test_zero_shot_of_a_model_that_can_be_followed(colours: Path, tokenizer: Tokenizer) -> None:
-    name, probe = str(colours), Probe(None, [LabelledPictures.read(str(colours), SPEC)], tokenizer, SPEC, CPU)
+    name, probe = str(colours), ForgettingProbe(None, [LabelledImages.read(str(colours), SPEC)], tokenizer, SPEC, CPU)
     assert probe.measure(Painter(tokenizer, "red green blue")).zero_shot == {name: ClassAccuracy(100, 100)}
     assert probe.measure(Painter(tokenizer, "")).zero_shot == {name: ClassAccuracy(0, 0)}  # all classes alike
     measure = probe.measure(Painter(tokenizer, "blue green"))  # red is as near to grey, "red", as to nothing else
     assert measure.zero_shot[name] == pytest.approx((100, 100))
     one = probe.measure(Painter(tokenizer, "blue"))  # red and green are alike for it
     assert one.zero_shot[name] == pytest.approx((100 / 7, 100 / 3))
-    assert one.kept == pytest.approx(100 / 3)
-    assert (one.recall, one.drift, one.learnt) == (None, None, None)
+    assert one.retained_score == pytest.approx(100 / 3)
+    assert (one.recall, one.drift, one.new_task_score) == (None, None, None)
 
 
 @pytest.fixture(scope="module")
@@ -136,16 +136,16 @@ def line(tiny_model: Path, shards: Path, colours: Path) -> Forgetting:
         for name, tensor in before.items()
     }
     validation = Validation.read(open_source(shards), start.preprocess)
-    probe = Probe(validation, [LabelledPictures.read(str(colours), SPEC)], start.tokenizer, SPEC, CPU)
+    probe = ForgettingProbe(validation, [LabelledImages.read(str(colours), SPEC)], start.tokenizer, SPEC, CPU)
     first = probe.measure(start.network)
-    found = probe.follow(start.network.config, before, after, (0.25, 0.75), saved=0.5)
-    assert found.line[0.0] == first
+    found = probe.measure_interpolation(start.network.config, before, after, (0.25, 0.75), saved=0.5)
+    assert found.path_measures[0.0] == first
     return found
 
 
 def test_the_line_has_both_ends_and_what_is_saved(line: Forgetting) -> None:
-    assert list(line.line) == [0.0, 0.25, 0.5, 0.75, 1.0]
-    cosines = [measure.drift.image for measure in line.line.values()]
+    assert list(line.path_measures) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    cosines = [measure.drift.image for measure in line.path_measures.values()]
     assert cosines[0] == pytest.approx(1, abs=1e-6)
     assert cosines == sorted(cosines, reverse=True)
     assert cosines[-1] < 0.99
@@ -154,16 +154,16 @@ def test_the_line_has_both_ends_and_what_is_saved(line: Forgetting) -> None:
 def test_the_report_in_numbers_and_as_a_picture(line: Forgetting, tmp_path: Path) -> None:
     line.save(tmp_path / "run")
     said = json.loads((tmp_path / "run" / "forgetting.json").read_text())
-    assert [row["alpha"] for row in said["line"]] == list(line.line)
+    assert [row["alpha"] for row in said["line"]] == list(line.path_measures)
     assert said["saved"] == 0.5
-    recall = line.line[1.0].recall.text_to_image
+    recall = line.path_measures[1.0].recall.text_to_image
     assert said["line"][-1]["recall"]["text_to_image"] == recall._asdict()
     picture = Image.open(tmp_path / "run" / "forgetting.png")
     assert min(picture.size) > 400
     assert len(picture.convert("RGB").getcolors(10**6)) > 50  # something is drawn
 
 
-def teach(network: CLIP, tokenizer: Tokenizer, lesson: LabelledPictures, *, lr: float, steps: int = 30) -> None:
+def teach(network: CLIP, tokenizer: Tokenizer, lesson: LabelledImages, *, lr: float, steps: int = 30) -> None:
     """Steps on the pictures of a set and its prompts, as a run on a little data takes them."""
     optimizer = torch.optim.AdamW(parameter_groups(network, weight_decay=0.0), lr=lr)
     pixels = torch.from_numpy(normalise(lesson.pixels, SPEC))
@@ -180,12 +180,12 @@ def teach(network: CLIP, tokenizer: Tokenizer, lesson: LabelledPictures, *, lr: 
 
 
 @pytest.fixture(scope="module")
-def old(colours: Path) -> LabelledPictures:
-    return LabelledPictures.read(str(colours), SPEC)
+def old(colours: Path) -> LabelledImages:
+    return LabelledImages.read(str(colours), SPEC)
 
 
 @pytest.fixture(scope="module")
-def pretrained(tiny_model: Path, tokenizer: Tokenizer, old: LabelledPictures) -> CLIP:
+def pretrained(tiny_model: Path, tokenizer: Tokenizer, old: LabelledImages) -> CLIP:
     network = from_model(str(tiny_model), None).network
     teach(network, tokenizer, old, lr=2e-3, steps=120)
     return network
@@ -197,16 +197,18 @@ def pretrained(tiny_model: Path, tokenizer: Tokenizer, old: LabelledPictures) ->
     ids=["full", "locked image tower", "LoRA"],
 )
 def test_forgetting_is_seen(
-    prepare: Callable[[CLIP], None], lr: float, pretrained: CLIP, tokenizer: Tokenizer, old: LabelledPictures
+    prepare: Callable[[CLIP], None], lr: float, pretrained: CLIP, tokenizer: Tokenizer, old: LabelledImages
 ) -> None:
     """The new lesson gives the colours each other's names: it cannot be learnt without forgetting the old."""
     new = replace(old, name="new names", classes=("red", "blue", "dark green"))
-    probe = Probe(None, [old, new], tokenizer, SPEC, CPU)
+    probe = ForgettingProbe(None, [old, new], tokenizer, SPEC, CPU)
     network = copy.deepcopy(pretrained)
     prepare(network)
     teach(network, tokenizer, new, lr=lr)
     config, before = pretrained.config, pretrained.state_dict()
-    found = probe.follow(config, before, lora.merged_state(network.state_dict()), (0.25, 0.5, 0.75)).curves()
+    found = probe.measure_interpolation(
+        config, before, lora.merged_state(network.state_dict()), (0.25, 0.5, 0.75)
+    ).curves()
     assert found[old.name][0] == found["new names"][-1] == 100
     assert found[old.name][-1] == found["new names"][0] == 0
     assert found[old.name] == sorted(found[old.name], reverse=True)  # on the way back it is there again, step by step
@@ -223,7 +225,7 @@ LINE = {0.0: measured(10, 80, 40), 0.5: measured(28, 76, 38), 1.0: measured(30, 
 
 def test_the_table_by_hand() -> None:
     """Recall and the sets' mean: 10 + 60, 28 + 57, 30 + 40; half-way is best."""
-    found = Forgetting(LINE, saved=1.0)
+    found = Forgetting(LINE, saved_alpha=1.0)
     assert found.best == 0.5
     head, *rows, last = found.table().splitlines()
     assert head.split("  ")[0] == "alpha"
@@ -239,13 +241,13 @@ def test_the_table_by_hand() -> None:
 
 
 def test_what_was_not_measured_is_said() -> None:
-    without_sets = Forgetting({0.0: measured(10), 1.0: measured(20)}, saved=1.0)
+    without_sets = Forgetting({0.0: measured(10), 1.0: measured(20)}, saved_alpha=1.0)
     assert without_sets.best is None
-    assert "Forgetting was not measured, for zero_shot names no folders" in without_sets.table()
-    assert "only say how far" in without_sets.table()
+    assert "Forgetting was not measured: zero_shot names no folders" in without_sets.table()
+    assert "only show how far" in without_sets.table()
     assert without_sets.curves() == {"pictures": [0.75, 0.75], "texts": [0.5, 0.5]}
-    without_pairs = Forgetting({0.0: measured(None, 50), 1.0: measured(None, 40)}, saved=1.0)
-    assert "Learning was not measured, for val names no held-out pairs" in without_pairs.summary()
+    without_pairs = Forgetting({0.0: measured(None, 50), 1.0: measured(None, 40)}, saved_alpha=1.0)
+    assert "Learning was not measured: val names no held-out pairs" in without_pairs.summary()
     assert "Zero-shot: 50.0 before, 40.0" in without_pairs.summary()
 
 
@@ -254,5 +256,5 @@ def test_what_was_not_measured_is_said() -> None:
     [(measured(10), measured(20)), (measured(None, 50), measured(None, 40)), (measured(None), measured(None))],
 )
 def test_every_report_can_be_saved(measures: tuple[Measure, Measure], tmp_path: Path) -> None:
-    Forgetting(dict(zip((0.0, 1.0), measures, strict=True)), saved=1.0).save(tmp_path)
+    Forgetting(dict(zip((0.0, 1.0), measures, strict=True)), saved_alpha=1.0).save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"forgetting.json", "forgetting.png"}

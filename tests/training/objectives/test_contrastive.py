@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from diptych.training.objectives.contrastive import Part, Sums, sigmoid_loss, softmax_loss
-from diptych.training.objectives.positives import Shared
+from diptych.training.objectives.contrastive import LocalRows, RunningLogSumExp, sigmoid_loss, softmax_loss
+from diptych.training.objectives.positives import GroupedPositives
 
 GOLDEN = load_file(Path(__file__).parents[2] / "golden" / "loss.safetensors")
 INPUTS = {softmax_loss: ("image", "text", "scale"), sigmoid_loss: ("image", "text", "scale", "bias")}
@@ -92,15 +92,15 @@ def test_float32_equals_the_plain_computation_at_every_temperature(loss: Callabl
 
 @both
 def test_shares_of_parts_add_up(loss: Callable[..., Tensor]) -> None:
-    """As processes hold them: 3, 0 and 4 pictures, and all texts."""
+    """As processes freeze them: 3, 0 and 4 pictures, and all texts."""
     inputs = made(7, 9, 1)[: len(INPUTS[loss])]
     pairs = torch.tensor([0, 1, 1, 4, 6]), torch.tensor([2, 0, 2, 8, 5])
     whole = value_and_gradients(loss, inputs, pairs=pairs)
-    columns = Sums(torch.zeros(9).double(), (inputs[2] * inputs[0] @ inputs[1].T).exp().sum(0))
+    columns = RunningLogSumExp(torch.zeros(9).double(), (inputs[2] * inputs[0] @ inputs[1].T).exp().sum(0))
     total = [torch.zeros_like(x) for x in whole]
     for rows in (slice(0, 3), slice(3, 3), slice(3, 7)):
-        part = Part(rows.start, 7, lambda _: columns)
-        share = value_and_gradients(loss, [inputs[0][rows], *inputs[1:]], pairs=pairs, part=part, tile=2)
+        local_rows = LocalRows(rows.start, 7, lambda _: columns)
+        share = value_and_gradients(loss, [inputs[0][rows], *inputs[1:]], pairs=pairs, local_rows=local_rows, tile=2)
         total[1][rows] += share.pop(1)
         for into, value in zip([total[0], *total[2:]], share, strict=True):
             into += value
@@ -108,7 +108,7 @@ def test_shares_of_parts_add_up(loss: Callable[..., Tensor]) -> None:
 
 
 def test_several_captions_share_a_picture_s_target() -> None:
-    """Worked by hand: orthogonal vectors, two captions of the first picture, one of the second."""
+    """Worked by hand: orthogonalise vectors, two captions of the first picture, one of the second."""
     image, text = torch.eye(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)[[0, 0, 1]]
     pairs = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2])
     e = torch.tensor(1.0, dtype=torch.float64).exp()
@@ -129,7 +129,7 @@ def test_the_whole_matrix_is_never_made(monkeypatch: pytest.MonkeyPatch) -> None
                 largest = max(largest, result.numel())
             return result
 
-    everything = Shared.of(*torch.zeros(3, 600, dtype=torch.long))  # 600 pictures of one class
+    everything = GroupedPositives.of(*torch.zeros(3, 600, dtype=torch.long))  # 600 pictures of one class
     with Watch():
         for loss in INPUTS:
             value_and_gradients(loss, made(600, 600, 2)[: len(INPUTS[loss])], tile=50)

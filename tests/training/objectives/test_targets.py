@@ -5,15 +5,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diptych.training.objectives.targets import Identities, identify, positives
+from diptych.training.objectives.targets import PairIds, identify, positives
 
 
-def cells(batch: Identities) -> list[tuple[int, int]]:
+def cells(batch: PairIds) -> list[tuple[int, int]]:
     """All at once; the same by rows, and as many as are counted."""
     found, pictures = positives(batch, torch.device("cpu")), len(batch.pictures)
-    rows, columns = (x.tolist() for x in found.of_rows(0, pictures))
+    rows, columns = (x.tolist() for x in found.for_rows(0, pictures))
     cells = sorted(zip(rows, columns, strict=True))
-    by_rows = [(row, column) for row in range(pictures) for column in sorted(found.of_rows(row, row + 1)[1].tolist())]
+    by_rows = [(row, column) for row in range(pictures) for column in sorted(found.for_rows(row, row + 1)[1].tolist())]
     assert by_rows == cells
     counts = torch.bincount(torch.tensor(rows), minlength=pictures), torch.bincount(torch.tensor(columns))
     assert all(map(torch.equal, found.counts(), counts))
@@ -46,10 +46,10 @@ def test_the_rule_read_out_loud(data: st.DataObject) -> None:
     """Picture i and text j belong together where a picture like i was read with a caption like j."""
     pictures = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=8))
     texts = data.draw(st.lists(st.tuples(st.integers(0, len(pictures) - 1), st.integers(0, 4)), min_size=1, max_size=9))
-    owners, captions = zip(*texts, strict=True)
+    image_index, captions = zip(*texts, strict=True)
     said = {(pictures[owner], caption) for owner, caption in texts}
     wanted = [(i, j) for i, p in enumerate(pictures) for j, c in enumerate(captions) if (p, c) in said]
-    assert cells(Identities(*map(torch.tensor, (owners, captions, pictures)))) == wanted
+    assert cells(PairIds(*map(torch.tensor, (image_index, captions, pictures)))) == wanted
 
 
 def test_numbers_are_the_same_in_every_process() -> None:

@@ -8,7 +8,7 @@ from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
 from diptych.training.config import TrainConfig
 from diptych.training.finetuning.lora import add
-from diptych.training.optim.muon import Muon, is_hidden, orthogonal
+from diptych.training.optim.muon import Muon, is_hidden, orthogonalise
 from diptych.training.setup import optimizers
 
 pytestmark = pytest.mark.precision
@@ -21,7 +21,7 @@ def test_singular_values_come_near_one(shape: tuple[int, int, int], dtype: torch
     torch.manual_seed(0)
     x = torch.randn(shape)
     u, _, v = torch.linalg.svd(x, full_matrices=False)
-    values = u.mT @ orthogonal(x, dtype) @ v.mT
+    values = u.mT @ orthogonalise(x, dtype) @ v.mT
     diagonal = values.diagonal(dim1=1, dim2=2)
     assert 0.6 < diagonal.min() < diagonal.max() < 1.3
     torch.testing.assert_close(values, torch.diag_embed(diagonal), atol=0.05, rtol=0)

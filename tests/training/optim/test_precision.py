@@ -12,7 +12,7 @@ from conftest import Cli
 
 import diptych
 from diptych.engines import openvino
-from diptych.engines.arithmetic import SWITCH
+from diptych.engines.bfloat16 import SWITCH
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
 from diptych.scenes.scene import Scenes
@@ -76,7 +76,7 @@ def test_the_environment_switches_it_off(tiny_model: Path, monkeypatch: pytest.M
     assert diptych.load(tiny_model, engine="openvino").engine.precision == "float32"
     assert not has_bfloat16(CPU)
     assert with_precision(TrainConfig(data=("x",)), CPU, resume=False).precision == "fp32"
-    with pytest.raises(ValueError, match=f"precision='bfloat16' was asked for; {SWITCH} switches it off"):
+    with pytest.raises(ValueError, match=f"precision='bfloat16' was requested; {SWITCH} turns it off"):
         diptych.load(tiny_model, engine="openvino", precision="bfloat16")
     assert cli("doctor", "--json").json["facts"]["bfloat16"].startswith(f"switched off by {SWITCH}")
     monkeypatch.setenv(SWITCH, "nein")
@@ -113,15 +113,15 @@ def test_a_restart_changes_no_bit(
 ) -> None:
     """With Muon, whose products are bfloat16, too."""
     whole = train(config(shards, tmp_path / "whole", precision=precision), quiet=True)
-    account = Trainer._account
+    account = Trainer._record_step
 
     def interrupt(trainer: Trainer, *numbers: float) -> None:
         account(trainer, *numbers)
-        if trainer.tally.steps == 3:
+        if trainer.state.progress.steps == 3:
             signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_account", interrupt)
+        patched.setattr(Trainer, "_record_step", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(config(shards, tmp_path / "cut", precision=precision), quiet=True)
     again = train(config(shards, tmp_path / "cut", precision=precision), resume=True, quiet=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
-from diptych.training.objectives.targets import Identities
+from diptych.training.objectives.targets import PairIds
 from diptych.training.parallel.accumulate import backward
 from diptych.training.setup import set_dropout
 
@@ -28,17 +28,17 @@ def small(tower: str, loss: str) -> CLIP:
     return network
 
 
-def batch(tower: str) -> tuple[Tensor, Tensor, Identities]:
+def batch(tower: str) -> tuple[Tensor, Tensor, PairIds]:
     """Eight pictures with one to three captions each. Two captions are one, and so are two pictures."""
     torch.manual_seed(4)
-    owners = torch.tensor([0, 0, 0, 1, 2, 2, 3, 4, 5, 5, 6, 7])
-    ids = torch.randint(1, 63, (len(owners), 10))
+    image_index = torch.tensor([0, 0, 0, 1, 2, 2, 3, 4, 5, 5, 6, 7])
+    ids = torch.randint(1, 63, (len(image_index), 10))
     ids[:, -1] = 63
     captions, pictures = torch.arange(12), torch.arange(8)
     captions[7], pictures[6] = captions[3], pictures[0]
     ids[7] = ids[3]
     size = IMAGE[tower].image_size
-    return torch.randn(8, 3, size, size, dtype=torch.float64), ids, Identities(owners, captions, pictures)
+    return torch.randn(8, 3, size, size, dtype=torch.float64), ids, PairIds(image_index, captions, pictures)
 
 
 def gradients(network: nn.Module, *inputs, **named) -> dict[str, Tensor]:
@@ -67,15 +67,15 @@ def test_four_parts_give_the_gradients_of_the_whole(tower: str, loss: str) -> No
     network = small(tower, loss).eval()
     whole = gradients(network, *batch(tower))
     assert {"logit_scale", "text.token.weight"} <= whole.keys()
-    for chunks in (2, 4, 5, 100):  # even, uneven, and more than there are pictures
-        assert_alike(gradients(network, *batch(tower), chunks=chunks), whole, 1e-9)
+    for micro_batches in (2, 4, 5, 100):  # even, uneven, and more than there are pictures
+        assert_alike(gradients(network, *batch(tower), micro_batches=micro_batches), whole, 1e-9)
 
 
 def test_the_factor_multiplies_gradients_and_not_the_loss() -> None:
     network = small("vit", "sigmoid")
-    for chunks in (1, 3):
-        plain = gradients(network, *batch("vit"), chunks=chunks)
-        scaled = gradients(network, *batch("vit"), chunks=chunks, factor=torch.tensor(1024.0))
+    for micro_batches in (1, 3):
+        plain = gradients(network, *batch("vit"), micro_batches=micro_batches)
+        scaled = gradients(network, *batch("vit"), micro_batches=micro_batches, factor=torch.tensor(1024.0))
         for name in ("loss", "chance"):
             assert scaled.pop(name) == plain.pop(name)
         assert_alike({name: value / 1024 for name, value in scaled.items()}, plain, 1e-12)
@@ -83,8 +83,8 @@ def test_the_factor_multiplies_gradients_and_not_the_loss() -> None:
 
 def test_gradients_are_added_to_those_that_are_there() -> None:
     network = small("vit", "softmax")
-    once = gradients(network, *batch("vit"), chunks=2)
-    backward(network, *batch("vit"), chunks=2)
+    once = gradients(network, *batch("vit"), micro_batches=2)
+    backward(network, *batch("vit"), micro_batches=2)
     torch.testing.assert_close(network.logit_scale.grad, 2 * once["logit_scale"])
 
 
@@ -98,7 +98,7 @@ def test_dropout_draws_the_same_twice_and_then_goes_on() -> None:
     network.text.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
     pixels, ids, who = batch("vit")
     torch.manual_seed(7)
-    gradients(network, pixels, ids, who, chunks=4)
+    gradients(network, pixels, ids, who, micro_batches=4)
     after = torch.get_rng_state()
     first, second = seen[:8], seen[8:]
     torch.testing.assert_close(second, first, rtol=0, atol=1e-12)
@@ -114,7 +114,7 @@ def test_live_batch_norm_counts_each_part_once() -> None:
     """As if the parts had gone through once, one after the other, each a batch of its own."""
     network = small("resnet", "softmax").train()
     once = copy.deepcopy(network)
-    gradients(network, *batch("resnet"), chunks=4)
+    gradients(network, *batch("resnet"), micro_batches=4)
     with torch.no_grad():
         for pixels in batch("resnet")[0].split(2):
             once.encode_image(pixels)
@@ -126,10 +126,10 @@ def test_live_batch_norm_counts_each_part_once() -> None:
 
 def test_gradient_checkpointing_counts_once_too() -> None:
     network = small("resnet", "softmax").train()
-    plain = gradients(network, *batch("resnet"), chunks=2)
+    plain = gradients(network, *batch("resnet"), micro_batches=2)
     network = small("resnet", "softmax").train()
     network.set_gradient_checkpointing()
-    assert_alike(gradients(network, *batch("resnet"), chunks=2), plain, 1e-9)
+    assert_alike(gradients(network, *batch("resnet"), micro_batches=2), plain, 1e-9)
     assert network.image.stages[0][0].bn1.num_batches_tracked == 2
 
 
@@ -137,7 +137,7 @@ def test_a_frozen_tower_and_temperature_get_no_gradient() -> None:
     network = small("vit", "sigmoid")
     network.image.requires_grad_(False)
     network.logit_scale.requires_grad_(False)
-    parts = gradients(network, *batch("vit"), chunks=4)
+    parts = gradients(network, *batch("vit"), micro_batches=4)
     assert "logit_bias" in parts
     assert not any(name.startswith(("image.", "logit_scale")) for name in parts)
     assert_alike(parts, gradients(network, *batch("vit")), 1e-9)
@@ -148,7 +148,7 @@ def test_mixed_precision_is_as_exact_as_itself() -> None:
     network = small("vit", "softmax").float()
     pixels, ids, who = batch("vit")
     whole = gradients(network, pixels.float(), ids, who, autocast=torch.bfloat16)
-    parts = gradients(network, pixels.float(), ids, who, autocast=torch.bfloat16, chunks=4)
+    parts = gradients(network, pixels.float(), ids, who, autocast=torch.bfloat16, micro_batches=4)
     exact = gradients(network, pixels.float(), ids, who)
     for name, value in exact.items():
         assert (parts[name] - value).norm() <= 2 * (whole[name] - value).norm() + 1e-2 * value.norm(), name
@@ -164,6 +164,6 @@ def test_pixels_may_wait_as_bytes_until_their_part_comes() -> None:
         sizes.append(len(part))
         return torch.from_numpy(part).permute(0, 3, 1, 2).double() / 255
 
-    parts = gradients(network, pixels, *batch("vit")[1:], chunks=4, prepare=prepare)
+    parts = gradients(network, pixels, *batch("vit")[1:], micro_batches=4, prepare=prepare)
     assert sizes == [2] * 8
     assert_alike(parts, gradients(network, prepare(pixels), *batch("vit")[1:]), 1e-9)

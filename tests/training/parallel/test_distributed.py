@@ -5,9 +5,9 @@ import torch
 from processes import together
 from torch import nn
 
-from diptych.training.optim.muon import dealt, orthogonal_each
+from diptych.training.optim.muon import assigned_ranks, orthogonalise_all
 from diptych.training.parallel.accumulate import backward
-from diptych.training.parallel.sharding import clip_gradients, full_state, groups_apart
+from diptych.training.parallel.sharding import clip_gradients, full_state, uniform_groups
 from tests.training.parallel.test_accumulate import assert_alike, batch, gradients, small
 
 CASES = [(tower, loss, 4) for tower in ("vit", "resnet") for loss in ("softmax", "sigmoid")]
@@ -23,7 +23,9 @@ def matrices() -> list[torch.Tensor]:
 
 def stepped(network: nn.Module, optimizer: torch.optim.Optimizer | None, *inputs, **named) -> torch.optim.Optimizer:
     """One clipped step of AdamW, by a new optimizer where there is none."""
-    optimizer = optimizer or torch.optim.AdamW(groups_apart([{"params": list(network.parameters())}]), 1e-2, fused=True)
+    optimizer = optimizer or torch.optim.AdamW(
+        uniform_groups([{"params": list(network.parameters())}]), 1e-2, fused=True
+    )
     optimizer.zero_grad(set_to_none=True)
     backward(network, *inputs, **named)
     clip_gradients(network.parameters(), 0.5)
@@ -35,18 +37,18 @@ def stepped(network: nn.Module, optimizer: torch.optim.Optimizer | None, *inputs
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict:
     from distributed_worker import compared
 
-    place = tmp_path_factory.mktemp("distributed")
-    together(place, compared, place / "results.pt")
-    return torch.load(place / "results.pt")
+    process = tmp_path_factory.mktemp("distributed")
+    together(process, compared, process / "results.pt")
+    return torch.load(process / "results.pt")
 
 
-@pytest.mark.parametrize(("tower", "loss", "chunks"), CASES)
+@pytest.mark.parametrize(("tower", "loss", "micro_batches"), CASES)
 def test_two_processes_in_parts_give_the_gradients_of_one(
-    two_processes: dict, tower: str, loss: str, chunks: int
+    two_processes: dict, tower: str, loss: str, micro_batches: int
 ) -> None:
     """Every parameter, the temperature and the bias, in float64; uneven parts, several captions a picture, captions
     and pictures that come twice, one of each in either process."""
-    assert_alike(two_processes[tower, loss, chunks], gradients(small(tower, loss).eval(), *batch(tower)), 1e-9)
+    assert_alike(two_processes[tower, loss, micro_batches], gradients(small(tower, loss).eval(), *batch(tower)), 1e-9)
 
 
 @pytest.mark.parametrize("tower", ["vit", "resnet"])
@@ -65,12 +67,12 @@ def test_sharded_weights_step_and_restart_as_those_of_one_process(two_processes:
 
 def test_muon_s_matrices_are_shared_out_and_all_get_all(two_processes: dict) -> None:
     first, second = two_processes["steps"]
-    alone = orthogonal_each(matrices())
+    alone = orthogonalise_all(matrices())
     for a, b, wanted in zip(first, second, alone, strict=True):
         assert torch.equal(a, b)
         torch.testing.assert_close(a, wanted)
-    assert dealt([(8, 8), (12, 4), (8, 8), (3, 27), (8, 8)], 2) == [0, 1, 1, 1, 0]  # 512, 192, 512, 243, 512
-    assert dealt([], 3) == []
+    assert assigned_ranks([(8, 8), (12, 4), (8, 8), (3, 27), (8, 8)], 2) == [0, 1, 1, 1, 0]  # 512, 192, 512, 243, 512
+    assert assigned_ranks([], 3) == []
 
 
 def test_clipping_is_torch_s_own() -> None:

@@ -30,9 +30,9 @@ from diptych.data.loading.plan import Part
 from diptych.scenes.scene import Scenes
 from diptych.training.config import TrainConfig
 from diptych.training.run import checkpoints
-from diptych.training.run.metrics_file import read_rows
-from diptych.training.run.signals import Stop
-from diptych.training.run.skipped import FILE, SkippedNames
+from diptych.training.run.metrics_file import read_metrics
+from diptych.training.run.signals import SignalHandler
+from diptych.training.run.skipped import FILE, SkippedLog
 from diptych.training.trainer import Trainer, train
 
 
@@ -72,14 +72,14 @@ def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path) -> None:
     path = checkpoints.save(tmp_path, 7, {"x": torch.zeros(1000)}, model)
     content = (path / checkpoints.STATE).read_bytes()
     (path / checkpoints.STATE).write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"training\.pt cannot be read .* Remove .* to begin again, or start from"):
+    with pytest.raises(ValueError, match=r"training\.pt cannot be read .* Remove .* to start again, or start from"):
         checkpoints.load(path)
 
 
 def test_a_checkpoint_of_another_version_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = checkpoints.save(tmp_path, 7, {}, model)
     monkeypatch.setattr(checkpoints, "VERSION", 2)
-    with pytest.raises(ValueError, match=r"of another version of diptych\. Remove .* to begin again, or"):
+    with pytest.raises(ValueError, match=r"written by another version of diptych\. Remove .* to start again, or"):
         checkpoints.load(path)
 
 
@@ -110,7 +110,7 @@ def test_a_full_disk_is_an_error_before_the_old_checkpoint_is_lost(tmp_path: Pat
     forked(no_room, tmp_path).join()
     said = (tmp_path / "said").read_text()
     assert "the checkpoint of step 2 could not be written" in said
-    assert "the one of step 1 is whole. Make room" in said
+    assert "the one of step 1 is complete. Free disk space" in said
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000000001"]
 
 
@@ -124,8 +124,8 @@ def sit(recipe: TrainConfig, chance: random.Random | None = None, least: int = 0
     heard, said = os.pipe()
 
     def work(recipe: TrainConfig) -> None:
-        account = Trainer._account
-        Trainer._account = lambda *numbers: (os.write(said, b"."), account(*numbers))[1]  # type: ignore[method-assign]
+        account = Trainer._record_step
+        Trainer._record_step = lambda *numbers: (os.write(said, b"."), account(*numbers))[1]  # type: ignore[method-assign]
         sitting(recipe)
 
     child = forked(work, recipe)
@@ -182,7 +182,7 @@ def test_metrics_have_each_step_once(tmp_path: Path, shards: Path, undisturbed: 
     assert sit(rarely, random.Random(2), least=3, most=9)
     assert last is not None
     assert checkpoints.newest(out) == last
-    assert read_rows(out)[-1]["step"] > int(last.name)
+    assert read_metrics(out)[-1]["step"] > int(last.name)
     sit(rarely)
     steps = [[json.loads(line)["step"] for line in (run / "metrics.jsonl").open()] for run in (out, undisturbed)]
     assert steps[0] == steps[1]
@@ -235,7 +235,7 @@ def test_sigterm_saves_while_the_run_waits_for_data(shards: Path, tmp_path: Path
     child.join()
     errors = (tmp_path / "errors").read_text(encoding="utf-8")
     assert sorted(steps) == ["stalls\n", *SAMPLES // 16 * ["step\n"]]
-    assert "told to end: what is done is saved first" in errors
+    assert "told to end: saving a checkpoint" in errors
     assert child.exitcode == 1
     assert errors.endswith("KeyboardInterrupt\n")
     last = checkpoints.newest(tmp_path / "run")
@@ -264,7 +264,7 @@ def test_a_run_that_is_told_to_end_before_a_step_has_nothing_to_save(
 
 
 def test_a_run_that_was_another_is_not_resumed(shards: Path, undisturbed: Path) -> None:
-    with pytest.raises(ValueError, match=r"began with lr=0\.001; now it is 0\.5"):
+    with pytest.raises(ValueError, match=r"started with lr=0\.001; now it is 0\.5"):
         train(config(shards, undisturbed, lr=0.5), resume=True, quiet=True)
 
 
@@ -272,7 +272,7 @@ def test_a_finished_run_may_go_on_for_longer(shards: Path, tmp_path: Path) -> No
     first = train(config(shards, tmp_path / "run", epochs=1), quiet=True)
     again = train(config(shards, tmp_path / "run", epochs=1), resume=True, quiet=True)
     assert again.retrieval == first.retrieval
-    assert [row["step"] for row in read_rows(tmp_path / "run")] == [1, 2, 3, 3]  # training, and the evaluation
+    assert [row["step"] for row in read_metrics(tmp_path / "run")] == [1, 2, 3, 3]  # training, and the evaluation
     train(config(shards, tmp_path / "run", epochs=2), resume=True, quiet=True)
     last = checkpoints.newest(tmp_path / "run")
     assert last is not None
@@ -317,7 +317,7 @@ def test_a_run_with_broken_samples_goes_on(tmp_path: Path, capsys: pytest.Captur
 def test_the_first_broken_samples_are_said_and_all_are_written(tmp_path: Path) -> None:
     bad = {"0": Bad("gone", "0: gone")}
     said: list[str] = []
-    names = SkippedNames(tmp_path, bad, said.append)
+    names = SkippedLog(tmp_path, bad, said.append)
     for count in (5, 15, 25):
         bad.update({str(n): Bad("gone", f"{n}: gone") for n in range(count)})
         names.name()
@@ -346,19 +346,19 @@ class Scenery(list):
 
 
 def test_a_request_ends_a_wait_before_it_and_within() -> None:
-    with Stop() as stop:
-        assert stop.unless_asked(lambda: 3) == 3
-        assert stop.unless_asked(lambda: signal.raise_signal(signal.SIGTERM) or 3) is None
-        assert stop.unless_asked(lambda: 3) is None
+    with SignalHandler() as stop:
+        assert stop.run_unless_requested(lambda: 3) == 3
+        assert stop.run_unless_requested(lambda: signal.raise_signal(signal.SIGTERM) or 3) is None
+        assert stop.run_unless_requested(lambda: 3) is None
         signal.raise_signal(signal.SIGTERM)  # outside a wait, and at once after the first
-        assert stop.asked == "told to end"
+        assert stop.requested == "told to end"
 
 
 def test_a_signal_that_comes_twice_at_once_is_one_request() -> None:
-    with Stop() as stop:
+    with SignalHandler() as stop:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
-        assert stop.asked == "told to end"
-        stop._asked_s -= 10
+        assert stop.requested == "told to end"
+        stop._requested_s -= 10
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)

@@ -1,0 +1,94 @@
+"""The state of a run: all that a step changes and a checkpoint saves."""
+
+import copy
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from diptych.data.loading.loader import Loader
+from diptych.errors import ArgumentError
+from diptych.nets.clip import CLIP
+from diptych.training.config import TrainConfig
+from diptych.training.diagnostics.plateau import Plateau
+from diptych.training.finetuning.pretrained import freeze
+from diptych.training.optim.precision import AUTOCAST
+from diptych.training.parallel import distributed
+from diptych.training.parallel.accumulate import random_state, set_random_state
+from diptych.training.parallel.compilation import compile_towers
+from diptych.training.parallel.distributed import ProcessInfo
+from diptych.training.parallel.sharding import full_optimizer_state, full_state, load_full_state, shard
+from diptych.training.setup import optimizers, set_dropout
+
+
+@dataclass
+class RunProgress:
+    """What a run has done, before and after interruptions: steps, truncated captions (`cut`), the loss smoothed over
+    some twenty steps, and seconds of training."""
+
+    steps: int = 0
+    cut: int = 0
+    loss: float = math.nan
+    elapsed_s: float = 0.0
+
+    def add_step(self, loss: float) -> None:
+        """Count a step."""
+        self.steps += 1
+        self.loss = loss if math.isnan(self.loss) else 0.95 * self.loss + 0.05 * loss
+
+
+class TrainingState:
+    """The network, its moving average, the optimizers, the loss scale, the progress, and the position in the data."""
+
+    def __init__(self, network: CLIP, config: TrainConfig, device: torch.device, process: ProcessInfo):
+        self.config, self.device, self.process = config, device, process
+        self.network = network
+        freeze(network, config)
+        set_dropout(network, config.drop_path, config.dropout, config.patch_dropout)
+        self.average = copy.deepcopy(network).eval().requires_grad_(False) if config.ema else network
+        self.note = distributed.share_batch_norm(network, device)  # a sentence for the log, or None
+        network.set_gradient_checkpointing(config.gradient_checkpointing)
+        if config.compile:
+            compile_towers(network)
+        self.is_sharded = config.shard and process.world_size > 1
+        precision = AUTOCAST[config.precision]
+        self.forward = distributed.wrap(network, device, sharded=self.is_sharded, precision=precision)
+        if self.is_sharded and config.ema:
+            shard(self.average, device, precision)
+        self.optimizers = optimizers(network, config)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.progress, self.position = RunProgress(), None
+        self.plateau = Plateau(network)
+
+    def to_checkpoint(self, loader: Loader) -> dict[str, Any]:
+        """What training.pt contains, the loader's counts included. Every process must call it."""
+        local = {"position": self.position, "random": random_state(self.device), "met": loader.met()}
+        return {
+            "network": full_state(self.network),
+            "average": full_state(self.average) if self.config.ema else {},
+            "optimizers": [full_optimizer_state(self.network, each) for each in self.optimizers],
+            "scaler": self.scaler.state_dict(),
+            "tally": asdict(self.progress),
+            "plateau": self.plateau.state(),
+            "processes": distributed.all_gather_object(local),
+        }
+
+    def restore(self, saved: dict[str, Any], loader: Loader) -> str | None:
+        """Continue from `to_checkpoint`. Returns a sentence for the log if the number of processes has changed. Raises
+        ArgumentError if it must not."""
+        load_full_state(self.network, saved["network"], self.optimizers, saved["optimizers"])
+        if self.config.ema:
+            load_full_state(self.average, saved["average"])
+        self.scaler.load_state_dict(saved["scaler"])
+        self.progress = RunProgress(**saved["tally"])
+        self.plateau.restore(saved["plateau"])
+        processes, rank, world_size = saved["processes"], *self.process
+        self.position = processes[min(rank, len(processes) - 1)]["position"]
+        if len(processes) == world_size:
+            set_random_state(processes[rank]["random"], self.device)
+            loader.remember(processes[rank]["met"])
+            return None
+        if self.config.shard:
+            raise ArgumentError(f"the weights of this run are sharded over {len(processes)} processes; use as many.")
+        return f"{len(processes)} processes before, {world_size} now: the data continue, dropout draws other numbers"
