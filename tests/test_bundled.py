@@ -88,7 +88,7 @@ def test_things_among_others_are_found_and_told_apart(model: Embedder) -> None:
                 overlaps.append(iou(best, thing.box_xywh_px))
             if [kind for _, kind in named].count(thing.kind) == 1:
                 labels = [f"{colour} {thing.kind}" for colour in COLOURS]
-                said = model.classify([scene.image], labels, templates=["a {}"], places=True).best[0]
+                said = model.classify([scene.image], labels, templates=["a {}"], patches=True).best[0]
                 colours.append(said == f"{thing.colour} {thing.kind}")
     assert np.mean(inside) >= 0.85
     assert np.mean(overlaps) >= 0.5
@@ -103,7 +103,7 @@ def test_what_was_added_is_named(model: Embedder) -> None:
         words = (added.kind, *Random(seed).sample([kind for kind in KINDS if kind != added.kind], 11))
         first, second = model.embed_images([before.image, after.image])
         said = difference(first, second, model.embed_labels(words), words, scale=model.scale)
-        right += int(said.came.argmax() == 0)
+        right += int(said.appeared.argmax() == 0)
     assert right / 40 >= 0.7
 
 
