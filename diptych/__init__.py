@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from diptych.index.search.results import Hit as Hit
     from diptych.index.search.results import SearchResult as SearchResult
     from diptych.index.search.search import search_all as search_all
+    from diptych.index.update.precomputed import PrecomputedVectors as PrecomputedVectors
+    from diptych.index.update.precomputed import open_precomputed as open_precomputed
     from diptych.index.update.results import UpdateResult as UpdateResult
     from diptych.inference.heat_map import HeatMap as HeatMap
     from diptych.inference.picture_files import ClassifiedFiles as ClassifiedFiles
@@ -112,8 +114,8 @@ __all__ = [  # noqa: RUF022
     "Difference", "HeatMap", "Box",
     # Search
     "open_index", "LocalIndex", "ScanRules", "UpdateResult", "Counts", "Query", "Term", "Filters", "GeoBox",
-    "GeoCircle", "SearchResult", "Hit", "search_all", "find_duplicates", "Duplicates", "Copy", "embed_in_bulk",
-    "BulkResult", "examine", "Finding",
+    "GeoCircle", "SearchResult", "Hit", "search_all", "find_duplicates", "Duplicates", "Copy", "open_precomputed",
+    "PrecomputedVectors", "embed_in_bulk", "BulkResult", "examine", "Finding",
     # Evaluation
     "evaluate", "Evaluation", "compare_results", "Interval", "probe", "ProbeResult", "Probe", "Retrieval", "Recall",
     # Training
@@ -169,6 +171,8 @@ _MODULES = {
     "find_duplicates": "diptych.index.search.near_duplicates",
     "Duplicates": "diptych.index.search.near_duplicates",
     "Copy": "diptych.index.search.near_duplicates",
+    "open_precomputed": "diptych.index.update.precomputed",
+    "PrecomputedVectors": "diptych.index.update.precomputed",
     "embed_in_bulk": "diptych.index.bulk",
     "BulkResult": "diptych.index.bulk",
     "examine": "diptych.index.doctor",

@@ -1,4 +1,4 @@
-"""What is said of an input that cannot be used; the others go on without it."""
+"""Inputs that cannot be used: they are left out, with a reason, and the others are processed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from diptych.deprecation import RenamedAttribute
 from diptych.errors import ArgumentTypeError, MessageParts, format_message
 
 if TYPE_CHECKING:
@@ -18,21 +19,23 @@ Key = TypeVar("Key")
 
 
 class Failure(NamedTuple):
-    """What stands in a stream in place of a vector: a short countable `reason`, and the whole message. `words` is the
-    message with the arguments that it names, where it names any."""
+    """Why an input was left out: a short countable `reason` and the complete `message`. `message_parts` is the message
+    with the arguments that it names, or "" if it names none."""
 
     reason: str
     message: str
-    words: MessageParts = ""
+    message_parts: MessageParts = ""
+
+    words = RenamedAttribute("words", "message_parts")
 
     @classmethod
-    def of(cls, reason: str, words: MessageParts) -> Failure:
+    def of(cls, reason: str, message_parts: MessageParts) -> Failure:
         """A failure whose message names arguments."""
-        return cls(reason, format_message(words), words)
+        return cls(reason, format_message(message_parts), message_parts)
 
 
 class EmbeddingResult(NamedTuple, Generic[Key]):
-    """The vectors of the inputs that could be read, with their keys, in order; and why each other could not be read."""
+    """The vectors of the inputs that could be read, with their keys, in order; and the failures of the others."""
 
     keys: list[Key]
     vectors: Float[np.ndarray, "inputs dim"]
@@ -40,50 +43,50 @@ class EmbeddingResult(NamedTuple, Generic[Key]):
 
 
 def invalid_texts(texts: Sequence[object]) -> dict[int, Failure]:
-    """What is wrong with those texts that cannot be embedded, by their places."""
-    return {at: failure for at, text in enumerate(texts) if (failure := _bad_text(text, at))}
+    """The failures of the texts that cannot be embedded, by index."""
+    return {index: failure for index, text in enumerate(texts) if (failure := _bad_text(text, index))}
 
 
-def _bad_text(text: object, at: int) -> Failure | None:
+def _bad_text(text: object, index: int) -> Failure | None:
     if isinstance(text, str) and not text.strip():
-        return Failure("empty", f"text {at} is empty; wanted at least a word.")
-    return no_text(text, at)
+        return Failure("empty", f"text {index} is empty; expected at least one word.")
+    return no_text(text, index)
 
 
-def no_text(text: object, at: int) -> Failure | None:
-    """What is wrong with it where it is no text; an empty one is."""
+def no_text(text: object, index: int) -> Failure | None:
+    """The failure of an input that is not a text; an empty string is a text."""
     if not isinstance(text, str):
-        return Failure("no text", f"text {at} is a {type(text).__name__}; wanted a string.")
+        return Failure("no text", f"text {index} is a {type(text).__name__}; expected a string.")
     try:
         text.encode()
-    except UnicodeEncodeError:  # half a character: what Python makes of a command line's or file name's stray bytes
-        return Failure("not Unicode", f"text {at} ({text[:40]!r}) holds bytes that are no text; wanted Unicode.")
+    except UnicodeEncodeError:  # a lone surrogate, as from stray bytes in a command line or file name
+        return Failure("not Unicode", f"text {index} ({text[:40]!r}) contains invalid bytes; expected Unicode.")
     return None
 
 
 def listed(items: object, what: str) -> list[Any]:
-    """Pictures or texts as a list: one of them is a list of one, and neither its letters, bytes nor rows are taken for
-    several. Raises ArgumentTypeError for what is neither."""
+    """Pictures or texts as a list. A single one becomes a list of one; its characters, bytes or rows are not items.
+    Raises ArgumentTypeError for anything else."""
     return [items] if is_one(items) else list(several(items, what))
 
 
 def several(items: object, what: str) -> Iterable[Any]:
-    """`listed` for what may be long: nothing is gathered."""
+    """`listed` for long iterables, which are not turned into a list."""
     if isinstance(items, np.ndarray) and items.ndim == 0 and items.dtype.kind in "OUS":
         return [items.item()]
     if is_one(items):
         return [items]
-    if not isinstance(items, Iterable) or getattr(items, "ndim", 1) == 0:  # an array without axes iterates over nothing
-        raise ArgumentTypeError(f"{what} came as {type(items).__name__}; pass one, or a list of them.", argument=what)
+    if not isinstance(items, Iterable) or getattr(items, "ndim", 1) == 0:  # an array without axes cannot be iterated
+        raise ArgumentTypeError(f"{what} is a {type(items).__name__}; pass one item or a list.", argument=what)
     return items
 
 
 def is_one(items: object) -> bool:
-    """Whether this is one picture or text: a string, path, bytes, open file, PIL picture, or an array or tensor with
-    fewer than four axes whose elements are numbers."""
+    """Whether this is a single picture or text: a string, path, bytes, open file, PIL picture, or an array or tensor of
+    numbers with fewer than four axes."""
     if isinstance(items, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(items, "read"):
         return True
     if isinstance(items, np.ndarray) and items.dtype.kind in "OUS":
         return False
-    axes = getattr(items, "ndim", None)  # arrays, and tensors without importing what they are of
+    axes = getattr(items, "ndim", None)  # arrays, and tensors without importing torch
     return (isinstance(axes, int) and 1 < axes < 4) or hasattr(items, "getbands")

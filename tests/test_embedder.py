@@ -172,8 +172,8 @@ def test_templates_are_averaged_in_vector_space(model: Embedder, paths: list[Pat
 def test_classify_says_what_is_wrong(model: Embedder, paths: list[Path]) -> None:
     for labels, templates, error, match in [
         ([], ["a {}"], ValueError, "labels is empty"),
-        (7, ["a {}"], TypeError, "labels came as int; pass one, or a list of them"),
-        (["cat"], 7, TypeError, "templates came as int; pass one, or a list of them"),
+        (7, ["a {}"], TypeError, "labels is a int; pass one item or a list"),
+        (["cat"], 7, TypeError, "templates is a int; pass one item or a list"),
         (["cat", "cat"], ["a {}"], ValueError, "the label 'cat' is repeated"),
         ({"cat": []}, ["a {}"], ValueError, "the label 'cat' has no name"),
         (["cat"], [], ValueError, "templates is empty"),
@@ -191,14 +191,14 @@ def test_classify_says_what_is_wrong(model: Embedder, paths: list[Path]) -> None
 
 @pytest.mark.parametrize("text", ["", "  \n"])
 def test_empty_text(model: Embedder, text: str) -> None:
-    with pytest.raises(diptych.TextError, match="text 1 is empty; wanted at least a word"):
+    with pytest.raises(diptych.TextError, match="text 1 is empty; expected at least one word"):
         model.embed_texts(["a dog", text])
 
 
 def test_text_that_is_no_text(model: Embedder) -> None:
-    with pytest.raises(diptych.TextError, match="text 0 is a int; wanted a string"):
+    with pytest.raises(diptych.TextError, match="text 0 is a int; expected a string"):
         model.embed_texts([7])  # type: ignore[list-item]
-    with pytest.raises(diptych.TextError, match=r"text 0 \('caf.udce9'\) holds bytes that are no text"):
+    with pytest.raises(diptych.TextError, match=r"text 0 \('caf.udce9'\) contains invalid bytes"):
         model.embed_texts(["caf\udce9"])
 
 
@@ -208,7 +208,7 @@ def test_one_text_is_a_list_of_one(model: Embedder, paths: list[Path]) -> None:
     np.testing.assert_array_equal(model.similarity(paths, "a dog"), model.similarity(paths, ["a dog"]))
     np.testing.assert_array_equal(model.tokenize("a dog").ids, model.tokenize(["a dog"]).ids)
     assert model.try_embed_texts("a dog").keys == [0]
-    with pytest.raises(TypeError, match="texts came as int; pass one, or a list of them"):
+    with pytest.raises(TypeError, match="texts is a int; pass one item or a list"):
         model.embed_texts(7)  # type: ignore[arg-type]
 
 
@@ -247,9 +247,9 @@ def test_one_picture_is_a_list_of_one(model: Embedder, paths: list[Path]) -> Non
         ((_, vector),) = model.embed_stream([("the one", one)], decode="exact")
         np.testing.assert_allclose(vector, wanted[0], atol=1e-6)
     assert model.classify(paths[0], "a star").best == ("a star",)
-    with pytest.raises(TypeError, match="images came as NoneType; pass one, or a list of them"):
+    with pytest.raises(TypeError, match="images is a NoneType; pass one item or a list"):
         model.embed_images(None)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="items came as int; pass one, or a list of them"):
+    with pytest.raises(TypeError, match="items is a int; pass one item or a list"):
         next(model.embed_stream(7))  # type: ignore[arg-type]
 
 

@@ -128,7 +128,7 @@ def _as_typed(index: LocalIndex, folder: str, failures: Mapping[str, Failure]) -
     result = {}
     for path, failure in failures.items():
         typed_path = str(typed(index, folder, path))
-        if failure.message.startswith(f"{path}: ") and not failure.words:
+        if failure.message.startswith(f"{path}: ") and not failure.message_parts:
             failure = failure._replace(message=typed_path + failure.message[len(path) :])
         result[typed_path] = failure
     return result

@@ -51,7 +51,7 @@ def notice(words: MessageParts) -> str:
 
 def failure_message(failure: Failure) -> str:
     """The message about an input that was left out."""
-    return format_message(failure.words, _wording(None)) if failure.words else failure.message
+    return format_message(failure.message_parts, _wording(None)) if failure.message_parts else failure.message
 
 
 def _wording(command: click.Command | None) -> Wording:

@@ -147,7 +147,7 @@ def test_empty_query(cli: Cli, tiny_model: Path, pictures: Path) -> None:
         assert "TEXT is empty; describe in a word or more what to look for" in said.err
         said = cli("compare", pictures, text, "--model", tiny_model)
         assert (said.code, said.out) == (FAILED, "")
-        assert "text 0 is empty; wanted at least a word" in said.err
+        assert "text 0 is empty; expected at least one word" in said.err
 
 
 def test_a_query_of_5000_words(cli: Cli, tiny_model: Path, pictures: Path) -> None:

@@ -77,7 +77,7 @@ def test_names_that_are_no_text(start: Start, tiny_model: Path, pictures: Path, 
     assert os.fsencode(json.loads(out.decode("utf-8"))["pictures"][0]) == name
     assert b"broken.png: empty file" in err
     process = start("search", b"caf\xe9", tmp_path, "--model", tiny_model)
-    assert b"holds bytes that are no text" in process.communicate()[1]
+    assert b"contains invalid bytes" in process.communicate()[1]
     assert process.returncode == FAILED
 
 
