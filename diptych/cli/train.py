@@ -152,7 +152,7 @@ def _configured(given: dict[str, Any], resume: bool) -> "TrainConfig":
     from diptych.training.recipes import settings_of
     from diptych.training.run.folder import settings_of_run
 
-    name, settings = given.pop("recipe"), _parsed(given.pop("settings"))
+    name, settings = given.pop("recipe"), parsed_settings(given.pop("settings"))
     flags = {name: value for name, value in given.items() if value is not None and value != ()}
     _check_clashes(flags, settings)
     requested = flags | settings
@@ -177,7 +177,7 @@ def _configured(given: dict[str, Any], resume: bool) -> "TrainConfig":
     return from_fields(_merged(fields | flags, settings))
 
 
-def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
+def parsed_settings(settings: tuple[str, ...]) -> dict[str, Any]:
     """The values of --set; a line on stderr for an old name."""
     from diptych.training.config import parse_setting
 

@@ -14,7 +14,7 @@ import numpy as np
 from diptych.checkpoint.replacement import json_text
 from diptych.checkpoint.weights.files import read_json
 from diptych.checkpoint.weights.finite import FiniteArrays, check_vectors
-from diptych.deprecation import warn_renamed
+from diptych.deprecation import RenamedAttribute
 from diptych.engines.bfloat16 import SWITCH, allows_bfloat16
 from diptych.engines.openvino_runtime import PATCHES_OUTPUT, core, openvino
 from diptych.errors import ArgumentError, CheckpointError
@@ -146,10 +146,7 @@ class OpenVINOEngine:
         images, patches = self._towers["patches"](np.ascontiguousarray(pixels))
         return PatchEmbeddings(self._unit(images), self._unit(patches))
 
-    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> PatchEmbeddings:
-        """The old name of `encode_patches`."""
-        warn_renamed("encode_places", "encode_patches")
-        return self.encode_patches(pixels)
+    encode_places = RenamedAttribute("encode_places", "encode_patches")
 
     def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
         return self._unit(self._towers["text"](ids.astype(np.int64, copy=False))[0])

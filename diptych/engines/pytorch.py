@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from diptych.checkpoint.weights.finite import check_finite, check_vectors
-from diptych.deprecation import warn_renamed
+from diptych.deprecation import RenamedAttribute
 from diptych.engines import device_name
 from diptych.errors import ArgumentError
 from diptych.media.images import Preprocess
@@ -91,10 +91,7 @@ class PyTorchEngine:
         images, patches = self.network.encode_patches(self._planes(pixels))
         return PatchEmbeddings(self._unit(images), self._unit(patches))
 
-    def encode_places(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> PatchEmbeddings:
-        """The old name of `encode_patches`."""
-        warn_renamed("encode_places", "encode_patches")
-        return self.encode_patches(pixels)
+    encode_places = RenamedAttribute("encode_places", "encode_patches")
 
     def _planes(self, pixels: np.ndarray) -> torch.Tensor:
         planes = torch.from_numpy(np.require(pixels, requirements="W")).to(self.device).permute(0, 3, 1, 2).float()

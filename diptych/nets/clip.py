@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diptych.deprecation import warn_renamed
+from diptych.deprecation import RenamedAttribute
 from diptych.nets.config import CLIPConfig, ViTConfig
 from diptych.nets.resnet import ModifiedResNet
 from diptych.nets.text import TextTransformer
@@ -69,12 +69,7 @@ class CLIP(nn.Module):
         cells of its last feature map."""
         return self.image.with_patches(pixels)
 
-    def encode_places(
-        self, pixels: Float[Tensor, "batch 3 height width"]
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch patches dim"]]:
-        """The old name of `encode_patches`."""
-        warn_renamed("CLIP.encode_places", "CLIP.encode_patches")
-        return self.encode_patches(pixels)
+    encode_places = RenamedAttribute("encode_places", "encode_patches")
 
     def forward(
         self,

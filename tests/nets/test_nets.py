@@ -436,3 +436,10 @@ def test_unknown_choices_fail_by_name() -> None:
 
 def test_every_preset_is_there() -> None:
     assert {"RN50x64", "ViT-L/14@336", "ViT-bigG/14", "SigLIP-So400m/14@384", "SigLIP2-So400m/16@512"} <= set(PRESETS)
+
+
+def test_the_old_name_of_encode_patches() -> None:
+    model, pixels = tiny("vit-tiny").eval(), torch.zeros(1, 3, 32, 32)
+    with pytest.warns(DeprecationWarning, match="encode_places is now encode_patches"):
+        found = model.encode_places(pixels)
+    assert torch.equal(found[1], model.encode_patches(pixels)[1])

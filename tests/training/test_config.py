@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from diptych.cli.train import parsed_settings
 from diptych.data.loading.augmentation import Augmentation
 from diptych.nets.presets import preset
 from diptych.training.config import FROM_MODEL, TrainConfig, from_fields, parse_setting, schedule, to_json
@@ -169,3 +171,29 @@ def test_no_setting_is_without_a_type_that_a_flag_can_read() -> None:
             continue
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         assert parse_setting(f"{field.name}={text}") == (field.name, value)
+
+
+def test_places_is_the_old_name_of_region_weight() -> None:
+    """In code with a warning; as the key on disk without one."""
+    with pytest.warns(DeprecationWarning, match=r"region_weight"):
+        made = TrainConfig(data=("x",), places=2.0)  # type: ignore[call-arg]
+    assert made == TrainConfig(data=("x",), region_weight=2.0)
+    with pytest.warns(DeprecationWarning, match="TrainConfig.places is now region_weight"):
+        assert made.places == 2.0
+    with pytest.warns(DeprecationWarning, match="region_weight"):
+        assert dataclasses.replace(made, places=3.0).region_weight == 3.0  # type: ignore[call-arg]
+    with pytest.warns(DeprecationWarning, match="places is now region_weight"):
+        assert parse_setting("places=2") == ("region_weight", 2.0)
+    with pytest.warns(DeprecationWarning, match="places is now region_weight"):
+        assert recipe("laptop", data=("x",), places=2.0).region_weight == 2.0
+    written = json.loads(to_json(made))
+    assert written["places"] == 2.0
+    assert "region_weight" not in written
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert from_fields(written) == made
+
+
+def test_set_places_warns_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parsed_settings(("places=2", "lr=0.5")) == {"region_weight": 2.0, "lr": 0.5}
+    assert capsys.readouterr().err.startswith("--set places is now region_weight; the old name works until version")

@@ -135,7 +135,7 @@ class Monitor:
         self._curve.append(loss)
         self.record(
             step=step.step, epoch=round(step.epoch, 4), elapsed_s=round(self.elapsed_s, 1), loss=loss,
-            chance=step.chance, places=step.region_loss, lr=step.lr, scale=step.scale, gradient_norm=step.norm,
+            chance=step.chance, **{"places": step.region_loss}, lr=step.lr, scale=step.scale, gradient_norm=step.norm,
             pictures_per_s=self._throughput.pictures_per_s, waiting=self._throughput.waiting,
         )  # fmt: skip
         if self._throughput.waiting > MAX_WAIT_SHARE and len(self._throughput.steps) >= 20 and not self._has_warned:

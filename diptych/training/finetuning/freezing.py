@@ -19,7 +19,7 @@ AFTER_BLOCKS = ("norm_post", "proj", "head", "pool")  # the modules after a towe
 
 
 def lock_image(network: CLIP) -> None:
-    """Freeze the image tower with its projection and batch-norm statistics, in-place, so that only the text tower
+    """Freeze the image tower with its projection and batch-norm statistics, so that only the text tower
     trains (LiT; Zhai et al. 2022, section 3). The image tower computes no gradients, draws no dropout, and stays in
     evaluation mode after `network.train()`. Call it before DistributedDataParallel and the optimizer get the
     network."""
@@ -28,7 +28,7 @@ def lock_image(network: CLIP) -> None:
 
 
 def freeze_batch_norm(network: nn.Module) -> None:
-    """Freeze the statistics, gain and bias of every batch norm, in-place, also after `network.train()`: the statistics
+    """Freeze the statistics, gain and bias of every batch norm, also after `network.train()`: the statistics
     of small batches would be worse than the pretrained ones."""
     for module in network.modules():
         if isinstance(module, _BatchNorm):

@@ -50,8 +50,8 @@ def update(weight: Tensor, down: Tensor, up: Tensor, scaling: Tensor) -> Tensor:
 
 
 def add(network: CLIP, rank: int, alpha: float) -> None:
-    """Add adapters of rank r to both towers, in-place, and freeze everything else but the logit scale and bias, which
-    do not affect embeddings.
+    """Add adapters of rank r to both towers of `network` itself, and freeze everything else but the logit scale and
+    bias, which do not affect embeddings.
 
     Adapted are the linear layers of attention and MLP in transformers, the convolutions of a ResNet's residual blocks,
     and attention pooling (except SigLIP's fused query, key and value, whose parts are used separately). A locked tower
@@ -98,7 +98,7 @@ def _adapt(layer: nn.Linear | nn.Conv2d, rank: int, alpha: float) -> None:
 
 
 def merge(network: CLIP) -> CLIP:
-    """Merge the adapters into the weights, in-place, and return the network; without adapters it does not change. To
+    """Merge the adapters into the weights of `network` itself and return it; without adapters it does not change. To
     continue training, merge a copy: `merge(copy.deepcopy(network))`."""
     state = merged_state(network.state_dict())
     for layer in network.modules():

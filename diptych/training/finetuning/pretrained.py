@@ -17,7 +17,7 @@ from diptych.training.validation import Validation
 
 
 def freeze(network: CLIP, config: TrainConfig) -> None:
-    """Freeze the parts that `config` names, and add its adapters, in-place."""
+    """Freeze the parts of `network` that `config` names, and add its adapters."""
     if config.freeze_batch_norm:
         freeze_batch_norm(network)
     if config.lock_image:

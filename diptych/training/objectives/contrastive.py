@@ -35,7 +35,7 @@ class RunningLogSumExp(NamedTuple):
     sum: Float[Tensor, " lines"]
 
     def update(self, logits: Tensor, dim: int, buffer: Tensor) -> None:
-        """Add a tile along its dimension `dim`, in-place; `buffer` has the tile's shape."""
+        """Add a tile along its dimension `dim`; `buffer` has the tile's shape."""
         new_max = torch.maximum(self.max, logits.amax(dim))
         torch.sub(logits, new_max.unsqueeze(dim), out=buffer).exp_()
         self.sum.mul_((self.max - new_max).exp_()).add_(buffer.sum(dim))
@@ -53,12 +53,12 @@ class PositiveShortfall(NamedTuple):
     counts: Float[Tensor, " lines"]
 
     def add(self, lines: Tensor, logits: Tensor, maxima: Tensor) -> None:
-        """Add positives with `logits` in `lines`, in-place, given the maxima so far."""
+        """Add positives with `logits` in `lines`, given the maxima so far."""
         self.sums.index_add_(0, lines, maxima[lines] - logits)
         self.counts.index_add_(0, lines, torch.ones_like(logits))
 
     def rebase(self, before: Tensor, after: Tensor) -> None:
-        """Follow the maxima from `before` (-inf where a line had none yet) to `after`, in-place."""
+        """Follow the maxima from `before` (-inf where a line had none yet) to `after`."""
         self.sums.add_(torch.where(self.counts > 0, self.counts * (after - before), 0))
 
 

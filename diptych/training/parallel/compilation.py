@@ -9,7 +9,7 @@ from diptych.nets.transformer import Block
 
 
 def compile_towers(network: CLIP, *, backend: str | Callable = "inductor") -> None:
-    """Compile the transformers block by block, in-place. The first steps wait for it. ResNets are not compiled.
+    """Compile the transformers of `network` block by block. The first steps wait for it. ResNets are not compiled.
 
     All blocks of a transformer share a few compilations, so the wait does not grow with depth; texts may differ in
     length from step to step. Call it after the network is copied for its average and after

@@ -106,7 +106,7 @@ def broadcast_object(value: T) -> T:
 
 
 def share_batch_norm(network: CLIP, device: torch.device) -> str | None:
-    """Synchronise trainable batch norm over the processes, in-place; GPUs only. On other devices each process
+    """Synchronise trainable batch norm over the processes; GPUs only. On other devices each process
     normalises by its own pictures: returns a sentence that says so."""
     trainable = [
         module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.weight.requires_grad
@@ -115,7 +115,7 @@ def share_batch_norm(network: CLIP, device: torch.device) -> str | None:
         return None
     if device.type != "cuda":
         return "batch norm uses each process's own pictures here: gradients differ from one process's"
-    nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in-place, since the network itself is not a batch norm
+    nn.SyncBatchNorm.convert_sync_batchnorm(network)  # changes the network, which is not a batch norm itself
     return None
 
 

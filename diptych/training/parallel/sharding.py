@@ -30,7 +30,7 @@ Network = TypeVar("Network", bound=CLIP)
 
 
 def shard(network: Network, device: torch.device, precision: torch.dtype | None = None) -> Network:
-    """Shard each block and the rest of each tower, in-place. All processes take rank 0's weights.
+    """Shard each block and the rest of each tower of `network`. All processes take rank 0's weights.
 
     The network may be on the CPU: weights move to `device` a block at a time. With `precision` (bfloat16) blocks
     compute in it and gather their weights in it; gradients are summed in float32. Call it before the optimizer is

@@ -258,3 +258,13 @@ def test_what_was_not_measured_is_said() -> None:
 def test_every_report_can_be_saved(measures: tuple[Measure, Measure], tmp_path: Path) -> None:
     Forgetting(dict(zip((0.0, 1.0), measures, strict=True)), saved_alpha=1.0).save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"forgetting.json", "forgetting.png"}
+
+
+def test_old_names_of_measures() -> None:
+    found = Forgetting(LINE, saved_alpha=1.0)
+    for owner, old, new in (
+        (LINE[0.0], "learnt", "new_task_score"), (LINE[0.0], "kept", "retained_score"),
+        (found, "line", "path_measures"), (found, "saved", "saved_alpha"),
+    ):  # fmt: skip
+        with pytest.warns(DeprecationWarning, match=f"{old} is now {new}"):
+            assert getattr(owner, old) == getattr(owner, new)
