@@ -145,7 +145,7 @@ def _check_foreign_files(index: LocalIndex, repair: bool) -> Iterator[Finding]:
 
 
 def _check_hard_links(index: LocalIndex, names: Sequence[str], repair: bool) -> Iterator[Finding]:
-    """Files that are written in-place and have other names, by hard links."""
+    """Files that are modified, but have other names as well, by hard links."""
     for name in names:
         status = index.directory.status(name)
         if status is None or not stat.S_ISREG(status.st_mode) or status.st_nlink < 2:

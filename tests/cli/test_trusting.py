@@ -1,5 +1,4 @@
-"""An index that came from elsewhere: what its catalog asks for is not followed, neither to the network nor to a folder
-here, before its user has said so."""
+"""An untrusted index: its model is not downloaded and its folder is not followed before the user accepts it."""
 
 import os
 import shutil
@@ -28,7 +27,7 @@ COMMANDS = {
     "reindex": ("index", "--reindex"),
     "duplicates": ("index", "duplicates"),
     "doctor": ("doctor",),
-    "mend": ("doctor", "--repair"),
+    "repair": ("doctor", "--repair"),
 }  # fmt: skip
 MINE = "neither made nor accepted here"
 
@@ -42,7 +41,7 @@ def hub(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture(scope="module")
 def made(tiny_model: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that somebody has indexed."""
+    """A folder with an index."""
     folder = tmp_path_factory.mktemp("made") / "pictures"
     shutil.copytree(pictures, folder)
     open_index(folder, model=tiny_model).update()
@@ -51,13 +50,13 @@ def made(tiny_model: Path, pictures: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def folder(made: Path, tmp_path: Path) -> Path:
-    """A copy of it, which stays known."""
+    """A copy of it, which stays trusted."""
     return Path(shutil.copytree(made, tmp_path / "pictures"))
 
 
 @pytest.fixture
 def downloaded(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for another user, with a catalog that names a model of the hub, and a picture that is not indexed."""
+    """The folder for another user, with a catalog that names a hub model, and an unindexed picture."""
     name(folder, REPOSITORY)
     shutil.copy(folder / "scene-0.png", folder / "new.png")
     with open(folder / "new.png", "ab") as file:
@@ -71,7 +70,7 @@ def as_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def name(folder: Path, model: object, fact: str = "model") -> None:
-    """Have the catalog say so."""
+    """Make the catalog name this model."""
     db = sqlite3.connect(folder / ".diptych" / "catalog.sqlite")
     with db:
         db.execute("UPDATE facts SET value = ? WHERE key = ?", (model, fact))
@@ -82,7 +81,7 @@ def name(folder: Path, model: object, fact: str = "model") -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_no_command_asks_the_network_for_what_a_stranger_names(
+def test_no_command_downloads_the_model_of_an_untrusted_index(
     cli: Cli, hub: Hub, downloaded: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -91,15 +90,15 @@ def test_no_command_asks_the_network_for_what_a_stranger_names(
     assert (said.code, hub.requests) == (FAILED, [])
     told = said.out + said.err
     asks = f"the index in {downloaded / '.diptych'} was {MINE}, and asks for the model '{REPOSITORY}' (dated 20"
-    assert (asks in told, f"made by diptych '{diptych.__version__}' as it says)" in told) == (True, True)
+    assert (asks in told, f"made by diptych '{diptych.__version__}' by its own account)" in told) == (True, True)
     other = "diptych index FOLDER --model MODEL" if "duplicates" in command else "--model MODEL"
     assert f"--trust accepts it as it is, permanently; {other} opens it with your own copy of that model; " in told
-    assert "--reindex with a model named, such as bundled, reads the pictures anew." in told
+    assert "--reindex with a model named, such as bundled, embeds the pictures again." in told
     assert "Traceback" not in told
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_what_is_trusted_is_fetched_and_needs_no_word_again(
+def test_a_trusted_model_is_downloaded_and_stays_trusted(
     cli: Cli, hub: Hub, downloaded: Path, command: tuple[str, ...]
 ) -> None:
     assert cli(*command, downloaded, "--trust").code in (OK, NOTHING)
@@ -110,7 +109,7 @@ def test_what_is_trusted_is_fetched_and_needs_no_word_again(
     assert (said.code, f"{how} here on 20" in said.out) == (OK, True)
 
 
-def test_a_model_that_is_named_is_opened_in_its_place(cli: Cli, hub: Hub, downloaded: Path, tiny_model: Path) -> None:
+def test_a_named_model_is_opened_instead(cli: Cli, hub: Hub, downloaded: Path, tiny_model: Path) -> None:
     said = cli("search", "a star", downloaded, "--model", tiny_model, "--json")
     assert (said.code, said.json["searched"]) == (OK, 9)
     assert cli("index", downloaded, "--model", tiny_model).code == OK
@@ -122,7 +121,7 @@ def test_a_model_that_is_named_is_opened_in_its_place(cli: Cli, hub: Hub, downlo
     assert cli("index", "duplicates", downloaded, "--no-update").code in (OK, NOTHING)  # for which no model is needed
 
 
-def test_the_library_opens_no_model_of_a_strangers(hub: Hub, downloaded: Path) -> None:
+def test_the_library_opens_no_model_of_an_untrusted_index(hub: Hub, downloaded: Path) -> None:
     with open_index(downloaded) as index:
         for use in (lambda: index.model, lambda: index.model_for_reindex, lambda: index.search("a star"), index.update):
             with pytest.raises(
@@ -139,7 +138,7 @@ def test_the_library_opens_no_model_of_a_strangers(hub: Hub, downloaded: Path) -
     assert hub.requests
 
 
-def test_several_folders_are_judged_one_by_one(
+def test_several_folders_are_checked_one_by_one(
     cli: Cli, hub: Hub, downloaded: Path, pictures: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     own = shutil.copytree(pictures, tmp_path / "own", ignore=shutil.ignore_patterns(".*"))
@@ -151,8 +150,8 @@ def test_several_folders_are_judged_one_by_one(
     assert hub.requests == []
 
 
-@pytest.mark.parametrize("command", [COMMANDS["search"], COMMANDS["reindex"], COMMANDS["mend"]])
-def test_nor_does_any_where_the_catalog_is_damaged(
+@pytest.mark.parametrize("command", [COMMANDS["search"], COMMANDS["reindex"], COMMANDS["repair"]])
+def test_no_command_downloads_the_model_of_a_damaged_untrusted_index(
     cli: Cli, hub: Hub, downloaded: Path, command: tuple[str, ...]
 ) -> None:
     db = sqlite3.connect(downloaded / ".diptych" / "catalog.sqlite")
@@ -170,7 +169,7 @@ def test_nor_does_any_where_the_catalog_is_damaged(
 @pytest.mark.parametrize(
     "model", ["model", "./model", "~/model", "../here/model", "model/../model", "", 7, b"\xff", None]
 )
-def test_a_name_that_is_relative_is_never_opened(
+def test_a_relative_model_path_is_never_opened(
     cli: Cli, folder: Path, tiny_model: Path, tmp_path: Path, model: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(tiny_model, tmp_path / "here" / "model")
@@ -183,7 +182,7 @@ def test_a_name_that_is_relative_is_never_opened(
         assert "Traceback" not in said.err
 
 
-def test_an_id_of_the_hub_is_no_folder_here(
+def test_a_hub_id_is_not_a_local_folder(
     cli: Cli, hub: Hub, downloaded: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(tiny_model, tmp_path / "here" / REPOSITORY)
@@ -196,7 +195,7 @@ def test_an_id_of_the_hub_is_no_folder_here(
         assert index.catalog.facts()["model"] == REPOSITORY
 
 
-def test_what_a_stranger_says_is_shown_escaped_and_cut(cli: Cli, downloaded: Path) -> None:
+def test_untrusted_facts_are_escaped_and_truncated(cli: Cli, downloaded: Path) -> None:
     name(downloaded, "evil/\x1b]0;title\x07\u202emodel" + "x" * 5000)
     name(downloaded, "\x1b[31m9", "version")
     said = cli("search", "a star", downloaded)
@@ -209,7 +208,7 @@ def test_what_a_stranger_says_is_shown_escaped_and_cut(cli: Cli, downloaded: Pat
 # --- strangers' and one's own
 
 
-def test_a_strangers_index_of_the_bundled_model_just_works(
+def test_an_untrusted_index_of_the_bundled_model_works(
     cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shutil.copytree(pictures, tmp_path / "pictures", ignore=shutil.ignore_patterns(".*"))
@@ -220,7 +219,7 @@ def test_a_strangers_index_of_the_bundled_model_just_works(
     assert own.code == OK
 
 
-def test_an_index_stays_known_where_it_is_moved_or_copied(cli: Cli, folder: Path, tmp_path: Path) -> None:
+def test_an_index_stays_trusted_when_moved_or_copied(cli: Cli, folder: Path, tmp_path: Path) -> None:
     assert cli("search", "a star", folder).code == OK
     moved = folder.rename(tmp_path / "moved")
     assert cli("search", "a star", moved).code == OK
@@ -233,7 +232,7 @@ def test_an_index_stays_known_where_it_is_moved_or_copied(cli: Cli, folder: Path
 
 
 @pytest.mark.parametrize(("fact", "value"), [("model", REPOSITORY), ("fingerprint", "another"), ("dim", 8)])
-def test_one_that_was_altered_is_a_strangers_again(cli: Cli, hub: Hub, folder: Path, fact: str, value: object) -> None:
+def test_an_altered_index_is_untrusted(cli: Cli, hub: Hub, folder: Path, fact: str, value: object) -> None:
     name(folder, value, fact)
     said = cli("search", "a star", folder, "--no-update")
     assert said.code == FAILED
@@ -241,7 +240,7 @@ def test_one_that_was_altered_is_a_strangers_again(cli: Cli, hub: Hub, folder: P
     assert hub.requests == []
 
 
-def test_trust_is_taken_back(cli: Cli, hub: Hub, downloaded: Path) -> None:
+def test_trust_is_revoked(cli: Cli, hub: Hub, downloaded: Path) -> None:
     assert cli("doctor", downloaded, "--revoke-trust").code == NOTHING
     assert cli("search", "a star", downloaded, "--trust").code == OK
     hub.requests.clear()
@@ -252,7 +251,7 @@ def test_trust_is_taken_back(cli: Cli, hub: Hub, downloaded: Path) -> None:
     assert cli("doctor", downloaded, "--revoke-trust", "--repair").code == USAGE
 
 
-def test_doctor_tells_which_indexes_are_known(
+def test_the_doctor_lists_trusted_indexes(
     cli: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_another_user(tmp_path, monkeypatch)
@@ -264,7 +263,7 @@ def test_doctor_tells_which_indexes_are_known(
     assert f"{folder}/.diptych, accepted on 20" in said
 
 
-def test_that_the_bundled_model_wants_no_trust_is_said(
+def test_the_doctor_reports_that_the_bundled_model_needs_no_trust(
     cli: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_another_user(tmp_path, monkeypatch)
@@ -273,7 +272,7 @@ def test_that_the_bundled_model_wants_no_trust_is_said(
     assert f"none, because it was {MINE}; the bundled model needs none" in cli("doctor", folder).out
 
 
-def test_of_a_damaged_one_its_identity_tells_whose_it_is(
+def test_the_identity_of_a_damaged_index_is_read(
     cli: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalog = folder / ".diptych" / "catalog.sqlite"
@@ -284,7 +283,7 @@ def test_of_a_damaged_one_its_identity_tells_whose_it_is(
     assert "none, because it was neither made nor accepted here" in cli("doctor", folder).out
 
 
-def test_an_index_apart_is_followed_to_its_folder_where_it_is_known(
+def test_a_separate_index_leads_to_its_folder_if_trusted(
     cli: Cli, hub: Hub, folder: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apart = tmp_path / "apart"
@@ -302,7 +301,7 @@ def test_an_index_apart_is_followed_to_its_folder_where_it_is_known(
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
 @pytest.mark.parametrize(("answer", "code"), [("\n", FAILED), ("no\n", FAILED), ("y\n", OK)])
-def test_a_person_is_asked(
+def test_a_terminal_user_is_asked(
     hub: Hub, downloaded: Path, tiny_model: Path, answer: str, code: int, tmp_path: Path
 ) -> None:
     import pty

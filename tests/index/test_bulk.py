@@ -1,4 +1,4 @@
-"""Vectors in bulk: whole shards, gone on with after a cut, and what could not be read by name."""
+"""Bulk embedding: complete shards, resumed after an interruption, with unreadable inputs named."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def test_a_folder_becomes_shards(cli: Cli, album: Path, tiny_model: Path, tmp_pa
     np.testing.assert_allclose(texts, model.embed_texts(["a caption of the first"]), atol=1e-5)
 
 
-def test_a_job_goes_on_where_it_was(album: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_an_interrupted_job_resumes(album: Path, tiny_model: Path, tmp_path: Path) -> None:
     model, out = diptych.load(tiny_model), tmp_path / "out"
 
     def cut(done: int, total: int) -> None:
@@ -64,7 +64,7 @@ def test_a_job_goes_on_where_it_was(album: Path, tiny_model: Path, tmp_path: Pat
     assert embed_in_bulk(model, album, out, shard_size=3).found == 3
 
 
-def test_a_shards_pixels_are_not_held(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shards_pixels_are_freed(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = []
 
     class Many:
@@ -125,7 +125,7 @@ def test_pairs_keep_their_captions(cli: Cli, shards: Path, tiny_model: Path, tmp
     assert json.loads((tmp_path / "out" / "00000.json").read_text())["failures"] == {}
 
 
-def test_nothing_to_embed_is_said(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_folder_without_pictures_is_an_error(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     said = cli("embed", tmp_path / "empty", tmp_path / "out", "--model", tiny_model)
     assert said.code == FAILED

@@ -1,4 +1,5 @@
-"""Damaged files of every kind of picture: none is fatal, and what is read of one is what its format's decoder reads."""
+"""Damaged files of every picture format: none is fatal, and the readable part equals that of the format's own
+decoder."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from pathlib import Path
 from damaged import LEAST, compared, drawn, write
 
 
-def test_what_is_read_of_damaged_files_is_what_others_read(tmp_path: Path) -> None:
-    """With tifffile always, with the tools of PNG, JPEG, HEIC and AVIF where they are installed."""
+def test_damaged_files_are_read_as_other_decoders_read_them(tmp_path: Path) -> None:
+    """Always tifffile, and the tools for PNG, JPEG, HEIC and AVIF if they are installed."""
     write(drawn(), tmp_path / "files", 160, random.Random(7))
     outcomes = compared(tmp_path / "files", tmp_path)
     assert len(outcomes) == 160

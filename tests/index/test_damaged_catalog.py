@@ -1,4 +1,4 @@
-"""Whatever lies in the place of a catalog: `doctor --repair` and `index --reindex` get out, and say what was lost."""
+"""Anything instead of a catalog: `doctor --repair` and `index --reindex` recover, and report what was lost."""
 
 import os
 import shutil
@@ -105,7 +105,7 @@ DAMAGE = (
 
 
 def check(index: LocalIndex, model: PixelModel) -> None:
-    """As if nothing had been."""
+    """The index works again."""
     assert examine(index) == []
     items = index.catalog.items(index.catalog.ids("picture"))
     assert len(items) == PICTURES
@@ -116,7 +116,7 @@ def check(index: LocalIndex, model: PixelModel) -> None:
 
 
 @pytest.mark.parametrize(("damage", "saved"), DAMAGE, ids=[damage.__name__ for damage, _ in DAMAGE])
-def test_doctor_mends_it(
+def test_the_doctor_repairs_a_damaged_catalog(
     cli: Cli, index: LocalIndex, model: PixelModel, damage: Callable[[Path], None], saved: int
 ) -> None:
     damage(index.catalog_path)
@@ -138,7 +138,7 @@ def test_doctor_mends_it(
 
 
 @pytest.mark.parametrize("damage", [damage for damage, _ in DAMAGE], ids=lambda damage: damage.__name__)
-def test_a_reindexing_replaces_it(
+def test_a_reindexing_replaces_a_damaged_catalog(
     cli: Cli, index: LocalIndex, model: PixelModel, damage: Callable[[Path], None]
 ) -> None:
     damage(index.catalog_path)
@@ -148,7 +148,7 @@ def test_a_reindexing_replaces_it(
     check(index, model)
 
 
-def test_what_was_another_programs_is_kept(cli: Cli, index: LocalIndex) -> None:
+def test_a_file_of_another_program_is_kept(cli: Cli, index: LocalIndex) -> None:
     a_folder(index.catalog_path)
     cli("doctor", index.root, "--repair")
     assert (index.index_dir / "catalog.sqlite.broken" / "mine.txt").read_text() == "mine"
@@ -160,14 +160,14 @@ def test_what_was_another_programs_is_kept(cli: Cli, index: LocalIndex) -> None:
     db.close()
 
 
-def test_what_is_left_out_survives(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
-    """Where SQLite can still read it."""
+def test_exclude_patterns_survive(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
+    """If SQLite can still read them."""
     sql("DROP TRIGGER item_added")(index.catalog_path)
     cli("doctor", index.root, "--repair")
     assert index.rules.exclude == ("*.gif",)
 
 
-def test_another_commands_error_says_how_to_get_out(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
+def test_errors_of_other_commands_name_the_remedy(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
     for damage in (zeroed, a_folder):
         damage(index.catalog_path)
         for command in (("index", index.root), ("search", "a star", index.root)):
@@ -178,7 +178,7 @@ def test_another_commands_error_says_how_to_get_out(cli: Cli, index: LocalIndex,
             assert "Traceback" not in said.err
 
 
-def test_a_first_page_is_mended_in_an_earlier_catalog_too(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
+def test_a_first_page_is_repaired_in_an_earlier_catalog_too(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
     as_earlier(index.catalog_path)
     zeroed(index.catalog_path)
     said = cli("doctor", index.root, "--repair")
@@ -186,7 +186,7 @@ def test_a_first_page_is_mended_in_an_earlier_catalog_too(cli: Cli, index: Local
     assert all(one.outdated for one in index.catalog.files().values())
 
 
-def test_vectors_of_another_model_are_not_taken_for_its_own(
+def test_vectors_of_another_model_are_detected(
     cli: Cli, index: LocalIndex, model: PixelModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the catalog no longer records their model, its caches do; without these, nothing does."""
@@ -203,9 +203,7 @@ def test_vectors_of_another_model_are_not_taken_for_its_own(
     assert "nothing could be recovered: its vectors, its model's name and its exclusions are lost" in said.out
 
 
-def test_a_later_format_is_left_alone_and_replaced_where_that_is_asked_for(
-    cli: Cli, index: LocalIndex, model: PixelModel
-) -> None:
+def test_a_later_format_is_replaced_only_on_request(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
     sql("UPDATE facts SET value = 99 WHERE key = 'format'")(index.catalog_path)
     before = index.catalog_path.read_bytes()
     with pytest.raises(IndexNewerError, match=r"format 99.*Update diptych.*index.update\(reindex=True\)"):
@@ -220,9 +218,7 @@ def test_a_later_format_is_left_alone_and_replaced_where_that_is_asked_for(
 
 
 @pytest.mark.parametrize("name", ["catalog.sqlite-journal", "catalog-new.sqlite", "lock", "nearest-picture"])
-def test_something_else_in_the_place_of_what_is_beside_it(
-    cli: Cli, index: LocalIndex, model: PixelModel, name: str
-) -> None:
+def test_foreign_files_with_the_names_of_journals(cli: Cli, index: LocalIndex, model: PixelModel, name: str) -> None:
     path = index.index_dir / name
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     path.write_text("x") if name == "nearest-picture" else path.mkdir()
@@ -234,8 +230,8 @@ def test_something_else_in_the_place_of_what_is_beside_it(
 
 
 @pytest.mark.parametrize("content", [b"", bytes(512), b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + bytes(504)])
-def test_a_journal_left_behind(cli: Cli, index: LocalIndex, model: PixelModel, content: bytes) -> None:
-    """Empty, zeroed, or cut off after its mark: no command is kept from a whole catalog."""
+def test_stale_journals(cli: Cli, index: LocalIndex, model: PixelModel, content: bytes) -> None:
+    """Empty, zeroed, or truncated after the magic number: every command works on the valid catalog."""
     (index.index_dir / "catalog.sqlite-journal").write_bytes(content)
     assert cli("index", index.root).code == OK
     check(index, model)
@@ -245,8 +241,8 @@ def test_a_journal_left_behind(cli: Cli, index: LocalIndex, model: PixelModel, c
     check(index, model)
 
 
-def test_a_journal_of_noise_is_put_aside_by_the_doctor(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
-    """SQLite would act on it; a new index replaces it, too."""
+def test_the_doctor_moves_a_journal_of_noise_aside(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
+    """SQLite would apply it; a new index replaces it, too."""
     journal, noise = index.index_dir / "catalog.sqlite-journal", b"noise" * 1000
     journal.write_bytes(noise)
     said = cli("index", index.root)
@@ -262,7 +258,7 @@ def test_a_journal_of_noise_is_put_aside_by_the_doctor(cli: Cli, index: LocalInd
     check(index, model)
 
 
-def test_a_catalog_in_the_making_that_is_damaged_is_begun_anew(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
+def test_a_damaged_unfinished_catalog_is_started_again(cli: Cli, index: LocalIndex, model: PixelModel) -> None:
     index.on_disk.create(
         next_facts(index.model, index.root, follow_links=False), index.on_disk.reindex_catalog_path
     ).close()
@@ -271,7 +267,7 @@ def test_a_catalog_in_the_making_that_is_damaged_is_begun_anew(cli: Cli, index: 
     check(index, model)
 
 
-def test_python_says_it_too(index: LocalIndex) -> None:
+def test_the_error_in_python(index: LocalIndex) -> None:
     zeroed(index.catalog_path)
     with pytest.raises(
         IndexDamagedError, match=r"is damaged.*diptych\.examine\(repair=True\).*index.update\(reindex=True\)"
@@ -284,12 +280,11 @@ def test_python_says_it_too(index: LocalIndex) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_bytes_that_changed_anywhere(cli: Cli, index: LocalIndex, model: PixelModel, seed: int) -> None:
-    """Whatever they meant, the schema and its names included: there is a way out, and no picture gets another's
-    vector."""
+    """In any bytes, the schema included: repair works, and no picture gets another's vector."""
     dice = np.random.default_rng(seed)
     content = np.fromfile(index.catalog_path, np.uint8)
-    places = dice.integers(0, (300, 16_384, 40_000)[seed % 3], 60)
-    content[places] = dice.integers(0, 256, 60)
+    offsets = dice.integers(0, (300, 16_384, 40_000)[seed % 3], 60)
+    content[offsets] = dice.integers(0, 256, 60)
     content.tofile(index.catalog_path)
     assert cli("doctor", index.root, "--repair").code == OK
     assert cli("index", index.root).code == OK

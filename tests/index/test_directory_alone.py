@@ -1,4 +1,4 @@
-"""One module opens, lists, renames and removes the files of an index: by what the others say, and by what they do."""
+"""One module opens, lists, renames and removes the files of an index, checked in the source code and at run time."""
 
 import ast
 import os
@@ -85,7 +85,7 @@ def touches(called: ast.expr) -> bool:
     return name in CALLS or name.startswith("shutil.") or (isinstance(called, ast.Attribute) and called.attr in METHODS)
 
 
-def test_no_other_module_says_that_it_does() -> None:
+def test_no_other_module_contains_such_calls() -> None:
     found = {
         (path.stem, function): call
         for keeper in KEEPERS
@@ -100,7 +100,7 @@ def test_no_other_module_says_that_it_does() -> None:
 @pytest.mark.parametrize(
     "line", ["open(p)", "os.path.exists(p)", "shutil.rmtree(p)", "p.unlink()", "sqlite3.connect(p)"]
 )
-def test_each_way_is_seen(tmp_path: Path, line: str) -> None:
+def test_each_kind_of_call_is_detected(tmp_path: Path, line: str) -> None:
     path = tmp_path / "module.py"
     path.write_text(f"def f(p):\n    return {line}\n")
     assert [function for function, _ in touched(path)] == ["f"]
@@ -128,8 +128,8 @@ class Watch:
 
 
 def is_inside(event: str, arguments: tuple[object, ...]) -> bool:
-    """Whether one of them is a path of an index's file, or a name relative to a handle, which no other module has. How
-    a file is opened tells of no handle."""
+    """Whether an argument is the path of an index file, or a name relative to a handle, which no other module has. The
+    open mode implies no handle."""
     names = [os.fsdecode(one) for one in arguments if isinstance(one, str | bytes | os.PathLike)]
     by_handle = event != "open" and any(isinstance(one, int) and one > 2 for one in arguments[1:])
     is_relative = bool(names) and not any(os.path.isabs(name) for name in names)
@@ -148,8 +148,10 @@ def watch() -> Watch:
     return Watch()
 
 
-def test_no_other_module_does(cli: Cli, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the first index to a damaged one, with every file of it made, read, replaced and removed."""
+def test_no_other_module_touches_index_files(
+    cli: Cli, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first index to a damaged one, with every file created, read, replaced and removed."""
     monkeypatch.setattr(readers, "Readers", InlineReaders)
     model = PixelModel()
     monkeypatch.setattr("diptych.embedder.load", lambda name, **options: model)
@@ -175,7 +177,7 @@ def test_no_other_module_does(cli: Cli, watch: Watch, tmp_path: Path, monkeypatc
     assert {"open", "sqlite3.connect", "os.rename", "os.remove", "os.mkdir"} <= {event for event, _ in seen}
 
 
-def test_the_watch_sees_others(watch: Watch, tmp_path: Path) -> None:
+def test_calls_of_other_modules_are_detected(watch: Watch, tmp_path: Path) -> None:
     (tmp_path / ".diptych").mkdir()
     with watch.watching() as seen:
         (tmp_path / ".diptych" / "a").write_text("b")

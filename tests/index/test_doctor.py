@@ -1,4 +1,4 @@
-"""What the doctor finds in an index and in an installation, and what it mends."""
+"""Problems that the doctor finds in an index and an installation, and their repair."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def index(model: PixelModel, tmp_path: Path) -> LocalIndex:
 
 
 def change(index: LocalIndex, sql: str, *parameters: object) -> None:
-    """Do to a catalog what no program of ours does."""
+    """Change a catalog as no program of ours does."""
     index.close()
     with sqlite3.connect(index.catalog_path) as db:
         db.execute("PRAGMA foreign_keys = OFF")
@@ -85,7 +85,7 @@ def test_items_without_a_file_and_files_without_items(index: LocalIndex, model: 
 def test_the_readable_part_of_a_damaged_catalog_is_recovered(
     index: LocalIndex, model: PixelModel, pages: tuple[int, ...]
 ) -> None:
-    """Pages of noise: what is on others is kept, the rest is embedded again, and no vector changes its picture."""
+    """Pages of noise: rows on other pages are kept, the rest is embedded again, and no vector changes its picture."""
     vectors = {item.path: index.catalog.vectors_of([item.id])[0] for item in index.catalog.items(range(1, 41))}
     size = index.catalog.rows("PRAGMA page_size")[0][0]
     index.close()
@@ -108,7 +108,7 @@ def test_the_readable_part_of_a_damaged_catalog_is_recovered(
 
 
 def test_only_the_lost_part_of_a_large_catalog_is_embedded_again(index: LocalIndex, model: PixelModel) -> None:
-    """One page of noise among many costs the files on it and their neighbours."""
+    """One page of noise among many affects its files and their neighbours only."""
     for seed in range(40, 600):
         draw(index.root / f"{seed}.png", seed)
     index.update()
@@ -182,7 +182,7 @@ def test_a_directory_that_is_not_writable(index: LocalIndex, ordinary_user: None
 
 
 def test_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here all is well; what is missing or does not work is named."""
+    """Everything works here; missing and broken parts are named."""
     here = installation()
     assert here.findings == []
     assert {"openvino", "torch", "HEIC", "RAW", "video", "search", "bundled model"} <= here.facts.keys()

@@ -1,4 +1,4 @@
-"""What may happen to an index: killed processes, full disks, places that cannot be written, damaged caches."""
+"""Failures around an index: killed processes, full disks, directories that are not writable, damaged caches."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ PICTURES = 150
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
-    """The model of this process, also of its commands; files are read without processes."""
+    """The model of this process and its commands; files are read without child processes."""
     made = PixelModel()
     monkeypatch.setattr(readers, "Readers", InlineReaders)
     monkeypatch.setattr("diptych.embedder.load", lambda name, **options: made)
@@ -52,10 +52,10 @@ class Children:
 
     def __init__(self) -> None:
         here = Path(__file__).parents[1]
-        places = os.pathsep.join([str(here.parent), str(here)])
+        import_paths = os.pathsep.join([str(here.parent), str(here)])
         self._server = subprocess.Popen(
             [sys.executable, here / "index_children.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": import_paths, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
     def start(self, folder: Path, how: str) -> int:
@@ -88,7 +88,7 @@ def children() -> Iterator[Children]:
 
 
 def stored(path: Path, truth: dict[bytes, np.ndarray]) -> set[tuple[str, bytes]]:
-    """What a catalog holds, as (path, digest), after a look at its soundness and at every vector."""
+    """The contents of a catalog as (path, digest), after checking its integrity and every vector."""
     if not path.exists() or path.stat().st_size == 0:
         return set()
     with Catalog.open(path) as catalog:
@@ -102,7 +102,7 @@ def stored(path: Path, truth: dict[bytes, np.ndarray]) -> set[tuple[str, bytes]]
 
 
 def change_half(folder: Path, dice: random.Random, first_seed: int) -> None:
-    """New pictures in the place of some, some under other names, some gone."""
+    """Some pictures replaced, some renamed, some deleted."""
     for at, path in enumerate(sorted(folder.glob("*.png"))):
         chance = dice.random()
         if chance < 0.4:
@@ -117,8 +117,8 @@ def change_half(folder: Path, dice: random.Random, first_seed: int) -> None:
 
 @POSIX
 def test_fifty_kills_at_random_moments(children: Children, tmp_path: Path) -> None:
-    """After each, the catalog is sound, every vector is that of its very file, and nothing committed is lost; the last
-    run finishes the rest. In some, the processes that read files run, too."""
+    """After each kill the catalog is valid, every vector belongs to its file, and no commit is lost; the last run
+    completes. Some runs use reader processes."""
     dice, folder, model = random.Random(7), tmp_path / "pictures", PixelModel()
     catalog, truth = folder / ".diptych" / "catalog.sqlite", dict[bytes, np.ndarray]()
 
@@ -159,8 +159,8 @@ def test_fifty_kills_at_random_moments(children: Children, tmp_path: Path) -> No
 
 @POSIX
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_ended_politely(children: Children, tmp_path: Path, sent: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM end it with 130, and what was done is kept."""
+def test_an_update_ended_by_a_signal_keeps_its_work(children: Children, tmp_path: Path, sent: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM end it with 130, and its commits are kept."""
     for seed in range(100):
         draw(tmp_path / f"{seed}.png", seed)
     pid = children.start(tmp_path, "waits")
@@ -180,8 +180,8 @@ def test_ended_politely(children: Children, tmp_path: Path, sent: signal.Signals
 
 
 @POSIX
-def test_a_disk_without_room(cli: Cli, model: PixelModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stood in for by a limit on the size of files, at which a write fails like one on a full disk."""
+def test_a_full_disk(cli: Cli, model: PixelModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated by a limit on file sizes, at which a write fails as on a full disk."""
     import resource
 
     monkeypatch.setattr("diptych.index.update.update.COMMIT_FILES", 50)
@@ -205,9 +205,7 @@ def test_a_disk_without_room(cli: Cli, model: PixelModel, tmp_path: Path, monkey
     assert (said.json["added"], said.json["unchanged"]) == (1500 - kept, kept)
 
 
-def test_pictures_that_can_only_be_read(
-    cli: Cli, model: PixelModel, folder: Path, tmp_path: Path, ordinary_user: None
-) -> None:
+def test_read_only_pictures(cli: Cli, model: PixelModel, folder: Path, tmp_path: Path, ordinary_user: None) -> None:
     folder.chmod(0o555)
     try:
         said = cli("index", folder)
@@ -232,15 +230,13 @@ def test_a_search_does_not_wait_for_an_update(cli: Cli, model: PixelModel, folde
     assert len(cli("search", "a star", folder, "--paths").out.splitlines()) == 9
 
 
-def test_an_index_that_can_only_be_read_is_searched(
-    cli: Cli, model: PixelModel, folder: Path, ordinary_user: None
-) -> None:
-    """Also where its cache is gone: one is made in a temporary folder."""
+def test_a_read_only_index_is_searched(cli: Cli, model: PixelModel, folder: Path, ordinary_user: None) -> None:
+    """Even without its cache: one is built in a temporary folder."""
     open_index(folder, model=model).update()
-    place = folder / ".diptych"
-    shutil.rmtree(place / "nearest-picture")
-    files = [path for path in place.rglob("*") if path.is_file()]
-    for path in (*files, place, folder):
+    index_dir = folder / ".diptych"
+    shutil.rmtree(index_dir / "nearest-picture")
+    files = [path for path in index_dir.rglob("*") if path.is_file()]
+    for path in (*files, index_dir, folder):
         path.chmod(0o555 if path.is_dir() else 0o444)
     try:
         index = open_index(folder, model=model)
@@ -255,11 +251,11 @@ def test_an_index_that_can_only_be_read_is_searched(
         assert "cannot be written (Permission denied). Keep the index elsewhere with --index DIR" in said.err
         assert cli("search", "a star", folder, "--update").code == FAILED
     finally:
-        for path in (folder, place):
+        for path in (folder, index_dir):
             path.chmod(0o755)
 
 
-def test_a_file_in_the_place_of_the_folder(model: PixelModel, folder: Path) -> None:
+def test_a_file_instead_of_the_index_directory(model: PixelModel, folder: Path) -> None:
     (folder / ".diptych").write_text("mine")
     with pytest.raises(IndexDirectoryError, match="is no folder"):
         open_index(folder, model=model).update()
@@ -275,7 +271,7 @@ def ten_best(index: LocalIndex, model: PixelModel) -> list[str]:
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty", "gone"])
-def test_a_damaged_cache_is_built_anew(model: PixelModel, folder: Path, damage: str) -> None:
+def test_a_damaged_cache_is_rebuilt(model: PixelModel, folder: Path, damage: str) -> None:
     index = open_index(folder, model=model)
     index.update()
     wanted = ten_best(index, model)
@@ -295,8 +291,8 @@ def test_a_damaged_cache_is_built_anew(model: PixelModel, folder: Path, damage: 
             assert ten_best(fresh, model) == wanted, path.name
 
 
-def test_the_cache_of_another_catalog_is_not_believed(model: PixelModel, folder: Path, tmp_path: Path) -> None:
-    """Its ids are those of other pictures."""
+def test_the_cache_of_another_catalog_is_not_used(model: PixelModel, folder: Path, tmp_path: Path) -> None:
+    """Its ids belong to other pictures."""
     index = open_index(folder, model=model)
     index.update()
     other = tmp_path / "other"

@@ -296,7 +296,7 @@ def test_an_interrupted_update_keeps_its_work(
     check(index, model)
 
 
-# --- places
+# --- index directories
 
 
 def test_an_index_moves_with_its_folder(folder: Path, model: PixelModel, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The index of a folder above serves a folder; several folders are searched at once."""
+"""The index of a folder above serves a folder, and several folders are searched at once."""
 
 import io
 import os
@@ -73,7 +73,7 @@ def test_an_index_above_serves(pics: Path, model: PixelModel) -> None:
     assert not (pics / "coco" / ".diptych").exists()
 
 
-def test_an_update_looks_at_the_folder_alone(pics: Path, model: PixelModel) -> None:
+def test_an_update_scans_only_the_folder(pics: Path, model: PixelModel) -> None:
     embedded = model.embedded
     (pics / "a.png").unlink()
     (pics / "coco" / "c.png").unlink()
@@ -105,7 +105,7 @@ def test_a_link_out_of_the_folder_is_no_second_path(pics: Path, model: PixelMode
     assert (updated(pics, model).added, updated(pics, model).forgotten) == (0, 0)
 
 
-def test_a_folder_that_the_index_above_leaves_out_has_its_own(pics: Path, model: PixelModel) -> None:
+def test_a_folder_excluded_by_the_index_above_has_its_own(pics: Path, model: PixelModel) -> None:
     for name in ("drafts/a.png", ".hidden/a.png", "new/a.png", "x.jpg/a.png"):
         draw(pics / name, 20)
     with open_index(pics, model=model, exclude=["drafts", "*.JPG"]) as index:
@@ -126,8 +126,8 @@ def test_an_index_kept_elsewhere_serves_what_is_below(pics: Path, model: PixelMo
     assert open_index(pics / "coco").root == pics / "coco"
 
 
-def test_a_folder_is_called_as_the_disk_lists_it(tmp_path: Path) -> None:
-    """What macOS and Windows open by another spelling."""
+def test_a_folder_is_spelled_as_the_disk_lists_it(tmp_path: Path) -> None:
+    """macOS and Windows open it by another spelling."""
     decomposed = unicodedata.normalize("NFD", "Café")
     (tmp_path / decomposed / "Übung").mkdir(parents=True)
     (tmp_path / "A").mkdir()
@@ -138,14 +138,14 @@ def test_a_folder_is_called_as_the_disk_lists_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
-def test_what_another_left_in_a_folder_above_is_not_believed(pics: Path) -> None:
+def test_an_index_of_another_user_above_is_ignored(pics: Path) -> None:
     os.chown(pics / ".diptych", 12345, -1)
     assert open_index(pics / "coco").root == pics / "coco"
     os.chown(pics / "coco", 12345, -1)
     assert open_index(pics / "coco").root == pics
 
 
-def test_a_folder_that_is_suddenly_empty_is_not_forgotten(pics: Path, model: PixelModel) -> None:
+def test_a_suddenly_empty_folder_keeps_its_entries(pics: Path, model: PixelModel) -> None:
     shutil.rmtree(pics / "coco")
     (pics / "coco").mkdir()
     with pytest.raises(
@@ -175,9 +175,9 @@ def test_duplicates_and_doctor_of_a_folder_below(pics: Path, model: PixelModel) 
 def two(pictures: Path, tmp_path: Path) -> tuple[Path, Path]:
     """Two folders of four pictures each."""
     for at, path in enumerate(sorted(pictures.rglob("*.png"))):
-        place = tmp_path / ("one" if at % 2 else "other") / path.name
-        place.parent.mkdir(exist_ok=True)
-        shutil.copy(path, place)
+        copied_to = tmp_path / ("one" if at % 2 else "other") / path.name
+        copied_to.parent.mkdir(exist_ok=True)
+        shutil.copy(path, copied_to)
     return tmp_path / "one", tmp_path / "other"
 
 
@@ -246,7 +246,7 @@ def test_a_person_is_asked_before_a_large_folder_is_indexed(
         draw(tmp_path / f"{seed}.png", seed)
 
     def answered(answer: str | None, *, update: bool | None = None) -> str:
-        """What is said where a person answers so, or, with None, where nobody is there."""
+        """The output after this answer, or, with None, without a terminal."""
         said = _Terminal()
         with monkeypatch.context() as patch, open_index(tmp_path, model=model) as index:
             if answer is not None:

@@ -1,4 +1,4 @@
-"""Commands in a hostile folder, watched by strace: nothing outside it is written to, cut, renamed or removed."""
+"""Commands in a hostile folder, traced by strace: nothing outside it is written, truncated, renamed or removed."""
 
 import json
 import os
@@ -37,13 +37,13 @@ NO_FILES = ("/dev/null", "/dev/tty", "/dev/pts/", "/proc/self/", "/dev/shm/", "p
         ("+++ exited with 0 +++", []),
     ],
 )  # fmt: skip
-def test_a_line_of_strace_says_what_was_changed(line: str, wanted: list[tuple[str, str]]) -> None:
+def test_lines_of_strace_are_parsed(line: str, wanted: list[tuple[str, str]]) -> None:
     assert list(file_trace.changes(line)) == wanted
 
 
 @needs_strace
-def test_every_way_to_change_a_file_is_seen(tmp_path: Path) -> None:
-    """Through a link and relative to a folder that is open, too; in a child as well."""
+def test_every_kind_of_change_is_detected(tmp_path: Path) -> None:
+    """Also through a link, relative to an open folder, and in a child process."""
     (tmp_path / "kept").write_text("x")
     (tmp_path / "link").symlink_to("kept")
     for name in ("cut", "gone", "old"):
@@ -109,8 +109,7 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def linked(photos: Path, outside: Path, which: str) -> None:
-    """Make files of the index links to files outside that hold the same; what is not there is made a link to nothing
-    yet."""
+    """Replace files of the index by links to identical files outside; missing files become dangling links."""
     outside.mkdir(parents=True)
     index = photos / ".diptych"
     more = [index / name for name in ("lock", ".gitignore", "catalog.sqlite-journal")]
@@ -129,19 +128,19 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 @needs_strace
 def test_nothing_outside_a_hostile_folder_is_changed(home: Path, tmp_path: Path) -> None:
-    """Each file of the index a link by itself, and all of them at once."""
-    lines, outside, places = list[list[str]](), home / "outside", list[Path]()
+    """Each file of the index is a link, one at a time and all at once."""
+    lines, outside, index_dirs = list[list[str]](), home / "outside", list[Path]()
     for number, which in enumerate(LINKED):
         photos = home / f"photos-{number}"
         shutil.copytree(home / "photos", photos)
         linked(photos, outside / str(number), which)
         assert [path for path in (photos / ".diptych").rglob("*") if path.is_symlink()], which
         lines += [[part.format(folder=photos) for part in line] for line in COMMANDS_OF_AN_INDEX]
-        places.append(photos / ".diptych")
+        index_dirs.append(photos / ".diptych")
     before = contents(outside)
     code, changed = file_trace.traced(script(lines), env=environment(home), cwd=tmp_path)
     assert code == 0
-    own = tuple(f"{place}/" for place in (*places, os.environ["XDG_CACHE_HOME"], home / "config", home / "tmp"))
+    own = tuple(f"{path}/" for path in (*index_dirs, os.environ["XDG_CACHE_HOME"], home / "config", home / "tmp"))
     assert any(path.startswith(own) for _, path in changed)  # something was done, and seen
     assert sorted(set(changed) - {one for one in changed if one.path.startswith((*own, *NO_FILES))}) == []
     assert contents(outside) == before

@@ -1,4 +1,4 @@
-"""The nearest of many vectors: exact where it says so, near enough where not, and never wrong for damage."""
+"""Nearest neighbours: exact for exact indexes, close for approximate ones, and never wrong because of damage."""
 
 import errno
 import json
@@ -44,13 +44,13 @@ def texts(count: int, dim: int, seed: int = 9) -> np.ndarray:
 
 
 def truth(vectors: np.ndarray, ids: np.ndarray, query: np.ndarray, k: int) -> list[int]:
-    """By float64, best first, ties by id."""
+    """Exact neighbours by float64, best first, ties by id."""
     scores = (vectors.astype(np.float64) * query).sum(axis=1).astype(np.float32)
     return ids[np.lexsort((ids, -scores))[:k]].tolist()
 
 
 @given(data=st.data())
-def test_products_are_those_of_numpy(data: st.DataObject) -> None:
+def test_inner_products_equal_numpys(data: st.DataObject) -> None:
     """Zeros, the smallest float16 numbers and the largest among them."""
     bits = data.draw(
         st.lists(st.integers(0, 0xFFFF).filter(lambda bit: bit & 0x7C00 != 0x7C00), min_size=6, max_size=60)
@@ -59,12 +59,12 @@ def test_products_are_those_of_numpy(data: st.DataObject) -> None:
     query = np.array([1.0, -0.5, 0.25], np.float32)
     expected = rows.astype(np.float64) @ query
     np.testing.assert_allclose(inner_products(rows, query), expected, rtol=1e-5, atol=1e-2)
-    places = np.arange(len(rows))[::-1]
-    np.testing.assert_array_equal(inner_products(rows, query, subset=places), inner_products(rows, query)[::-1])
+    rows_reversed = np.arange(len(rows))[::-1]
+    np.testing.assert_array_equal(inner_products(rows, query, subset=rows_reversed), inner_products(rows, query)[::-1])
 
 
-def test_products_keep_every_float16() -> None:
-    """Each of the 63,488 finite float16 numbers comes through, to the bit."""
+def test_every_float16_number_is_converted_exactly() -> None:
+    """All 63,488 finite numbers, bit by bit."""
     numbers = np.arange(0x10000, dtype=np.uint16)
     numbers = numbers[numbers & 0x7C00 != 0x7C00].view(np.float16)
     np.testing.assert_array_equal(inner_products(numbers[:, None], np.ones(1, np.float32)), numbers.astype(np.float32))
@@ -73,8 +73,8 @@ def test_products_keep_every_float16() -> None:
 @settings(max_examples=40)
 @given(data=st.data())
 def test_small_sets_are_exact(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Whatever is added, replaced, removed and filtered, the result is that of reading everything. Coordinates are
-    few, so that many cosines are equal."""
+    """After any additions, replacements and removals, with any filter, the result equals an exhaustive search.
+    Coordinates have few values, so that many cosines are equal."""
     draw = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     dim = data.draw(st.integers(1, 9))
     held: dict[int, np.ndarray] = {}
@@ -117,8 +117,8 @@ def test_a_second_search_gives_what_the_first_gave(tmp_path: Path) -> None:
     assert nearest.search(query, 1).ids.tolist() == [300]
 
 
-def test_equal_vectors_come_by_id(tmp_path: Path) -> None:
-    """Wherever they lie, also where more are equal than asked for."""
+def test_equal_vectors_are_ordered_by_id(tmp_path: Path) -> None:
+    """In any position, and even if there are more than the limit."""
     same = pictures(1, 48)
     vectors = np.concatenate([np.repeat(same, 3000, axis=0), -np.repeat(same, 3000, axis=0)])
     ids = np.random.default_rng(0).permutation(6000)
@@ -134,7 +134,7 @@ COUNT = 20_000
 
 @pytest.fixture(scope="module")
 def by_codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of the approximate kind, ids 10, 20, ..."""
+    """An approximate index with the ids 10, 20, ..."""
     folder = tmp_path_factory.mktemp("codes")
     ids = np.arange(1, COUNT + 1) * 10
     VectorIndex.build(folder, ids, pictures(COUNT, DIM), stamp="a", queries=texts(256, DIM, 5), kind="approximate")
@@ -148,7 +148,7 @@ def copied(by_codes: Path, tmp_path: Path) -> Path:
 
 
 def recall(nearest: VectorIndex, vectors: np.ndarray, ids: np.ndarray, allowed_ids: np.ndarray | None = None) -> float:
-    """Of ten, over fifty texts that it was not measured with."""
+    """Of ten neighbours, over fifty texts that were not used for tuning."""
     hits = 0
     for query in texts(50, DIM):
         found = nearest.search(query, 10, allowed_ids=allowed_ids)
@@ -157,7 +157,7 @@ def recall(nearest: VectorIndex, vectors: np.ndarray, ids: np.ndarray, allowed_i
     return hits / 500
 
 
-def test_codes_find_what_they_promise(by_codes: Path) -> None:
+def test_codes_reach_the_measured_recall(by_codes: Path) -> None:
     nearest = VectorIndex.open(by_codes, stamp="a")
     assert nearest.kind == "approximate"
     assert nearest.recall >= 0.98
@@ -169,7 +169,7 @@ def test_codes_find_what_they_promise(by_codes: Path) -> None:
 
 
 def test_codes_and_filters(by_codes: Path) -> None:
-    """A handful, and nearly all; and a filter that leaves none of those that are near."""
+    """A filter that keeps a handful, one that keeps nearly all, and one without near vectors."""
     nearest = VectorIndex.open(by_codes, stamp="a")
     vectors, ids = pictures(COUNT, DIM), np.arange(1, COUNT + 1) * 10
     assert recall(nearest, vectors[:300], ids[:300], allowed_ids=ids[:300]) == 1
@@ -182,7 +182,7 @@ def test_codes_and_filters(by_codes: Path) -> None:
     assert len(nearest.search(query, 10, allowed_ids=np.array([1, 2, 3])).ids) == 0
 
 
-def test_building_tells_of_each_reading(tmp_path: Path) -> None:
+def test_building_reports_each_pass(tmp_path: Path) -> None:
     vectors = pictures(1056, 64)
     told: list[int] = []
     blocks = [(np.arange(start, start + 528), vectors[start : start + 528]) for start in (0, 528)]
@@ -210,7 +210,7 @@ def test_appending_never_retrains(copied: Path) -> None:
         assert nearest.search(query, 30).ids.tolist() == again.search(query, 30).ids.tolist()
 
 
-def test_what_is_gone_is_not_found_even_where_all_near_ones_are_gone(copied: Path) -> None:
+def test_deleted_vectors_are_not_found_even_if_all_near_ones_are_deleted(copied: Path) -> None:
     nearest = VectorIndex.open(copied, stamp="a")
     vectors, ids = pictures(COUNT, DIM), np.arange(1, COUNT + 1) * 10
     query = texts(1, DIM)[0]
@@ -219,7 +219,7 @@ def test_what_is_gone_is_not_found_even_where_all_near_ones_are_gone(copied: Pat
     assert nearest.search(query, 10).ids.tolist() == order[4000:4010]
 
 
-def test_a_set_that_has_doubled_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_that_has_doubled_needs_a_rebuild(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diptych.vectors.nearest.EXACT_UP_TO", 100 * 16)
     nearest = VectorIndex.build(tmp_path, np.arange(90), pictures(90, 16), stamp="a")
     nearest.add(np.arange(90, 180), pictures(90, 16), stamp="b")
@@ -240,7 +240,7 @@ def test_size_decides_the_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert VectorIndex.build(tmp_path / "cheap", np.arange(5000), vectors, stamp="a").kind == "exact"
 
 
-def test_axes_are_dealt_evenly() -> None:
+def test_axes_are_balanced() -> None:
     hands = np.array(balanced_axes(np.arange(1, 33) ** -1.0, 8)).reshape(8, 4)
     assert sorted(hands.ravel()) == list(range(32))
     logs = np.log(np.arange(1, 33) ** -1.0)[hands].sum(axis=1)
@@ -277,7 +277,7 @@ def test_bad_input_is_named_and_changes_nothing(tmp_path: Path) -> None:
     assert VectorIndex.open(tmp_path, stamp="a").ids.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_stamp_tells_a_stale_cache(tmp_path: Path) -> None:
+def test_a_stamp_identifies_a_stale_cache(tmp_path: Path) -> None:
     with pytest.raises(VectorFilesError, match="contains no cache"):
         VectorIndex.open(tmp_path / "none", stamp="a")
     VectorIndex.build(tmp_path, np.arange(5), pictures(5, 8), stamp="a")
@@ -290,8 +290,8 @@ FILES = ("json", "vectors", "rows", "codes", "quantiser", "gone")
 
 
 @pytest.mark.parametrize("ending", FILES)
-def test_a_file_cut_short_or_full_of_noise_is_told(ending: str, copied: Path) -> None:
-    """At every place that could matter; nothing is opened that then crashes."""
+def test_a_truncated_file_or_one_of_noise_is_an_error(ending: str, copied: Path) -> None:
+    """At every length that matters: nothing that was opened crashes later."""
     VectorIndex.open(copied, stamp="a").remove(np.array([10, 20]), stamp="a")
     path = next(copied.glob(f"*{ending}"))
     whole = path.read_bytes()
@@ -323,7 +323,7 @@ def test_one_changed_byte_is_found_by_verify_or_before(ending: str, copied: Path
 
 
 def test_a_damaged_vector_is_never_a_result(copied: Path) -> None:
-    """Noise in a place that opening does not look at: the row that wins by it is noticed."""
+    """Noise where opening does not look: the row that ranks first by it is detected."""
     vectors = next(copied.glob("*.vectors"))
     with open(vectors, "r+b") as file:
         file.seek(2 * DIM * 5)
@@ -333,7 +333,7 @@ def test_a_damaged_vector_is_never_a_result(copied: Path) -> None:
         nearest.search(unit(np.ones(DIM, np.float32)), 10, allowed_ids=np.arange(1, 100) * 10)
 
 
-def test_a_head_of_odd_values_is_told(tmp_path: Path) -> None:
+def test_a_header_of_odd_values_is_an_error(tmp_path: Path) -> None:
     for content in ("[]", "{}", "null", '{"head": 3, "crc": 3}', "[" * 5000):
         (tmp_path / "rows.json").write_text(content)
         with pytest.raises(VectorFilesError):
@@ -356,8 +356,8 @@ for turn in range(1000):
 """
 
 
-def test_a_process_killed_while_it_changes_leaves_what_was_or_what_is(tmp_path: Path) -> None:
-    """The stamp says how many rows there are: whatever the moment, it agrees with what is found there."""
+def test_a_process_killed_during_a_change_leaves_the_old_or_the_new_state(tmp_path: Path) -> None:
+    """The stamp is the number of rows: at any moment it agrees with the rows that are found."""
     vectors = pictures(2000, 32)
     np.save(tmp_path / "vectors.npy", vectors)
     folder = tmp_path / "cache"
@@ -397,7 +397,7 @@ def test_a_build_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == len({"rows.json", "vectors", "rows"})
 
 
-def test_an_add_that_fails_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_add_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nearest = VectorIndex.build(tmp_path, np.arange(50), pictures(50, 8), stamp="a")
     query = texts(1, 8)[0]
     before = nearest.search(query, 60)
@@ -415,7 +415,7 @@ def test_an_add_that_fails_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pyt
     assert len(VectorIndex.open(tmp_path, stamp="c")) == 53
 
 
-def test_readers_go_on_seeing_what_they_opened(copied: Path) -> None:
+def test_readers_keep_the_state_that_they_opened(copied: Path) -> None:
     reader, writer = VectorIndex.open(copied, stamp="a"), VectorIndex.open(copied, stamp="a")
     query = texts(1, DIM)[0]
     before = reader.search(query, 10)
@@ -425,7 +425,7 @@ def test_readers_go_on_seeing_what_they_opened(copied: Path) -> None:
 
 
 def test_a_small_search_imports_no_faiss(tmp_path: Path) -> None:
-    """It costs a fresh process 0.3 s, half of what a search from the terminal may take."""
+    """Importing FAISS takes 0.3 s, half of what a search from the terminal may take."""
     VectorIndex.build(tmp_path, np.arange(500), pictures(500, 16), stamp="a")
     code = (
         "import sys, json, numpy as np; from diptych.vectors.nearest import VectorIndex\n"
@@ -451,7 +451,7 @@ LIES = (
 
 
 @pytest.mark.parametrize("lie", LIES, ids=str)
-def test_a_head_that_says_what_none_does(tmp_path: Path, lie: dict[str, Any]) -> None:
+def test_a_header_with_invalid_fields_is_an_error(tmp_path: Path, lie: dict[str, Any]) -> None:
     VectorIndex.build(tmp_path, np.arange(20), pictures(20, 8), stamp="a")
     said = json.loads(json.loads((tmp_path / HEADER_FILE).read_bytes())["head"])
     if lie.get("facts"):

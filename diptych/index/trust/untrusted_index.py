@@ -54,7 +54,7 @@ def _remedy(root: bool) -> MessageParts:
         return [*accepts, "."]
     return [
         *accepts, "; ", Setting("model", "MODEL", "diptych.open_index"), " opens it with your own copy of that model; ",
-        Setting("reindex", True, "index.update"), " with a model named, such as bundled, reads the pictures anew.",
+        Setting("reindex", True, "index.update"), " with a model named, such as bundled, embeds the pictures again.",
     ]  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def _origin(directory: IndexDirectory, claimed: Mapping[str, Any]) -> str:
         if hasattr(os, "geteuid") and here != dated:  # on Windows it is the time of creation
             words.append(f"here, or changed, since {here}")
         words += _owner(catalog.st_uid)
-    return ", ".join([*words, f"made by diptych {shown(claimed.get('version'))} as it says"])
+    return ", ".join([*words, f"made by diptych {shown(claimed.get('version'))} by its own account"])
 
 
 def _owner(uid: int) -> list[str]:

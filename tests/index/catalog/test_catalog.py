@@ -1,4 +1,4 @@
-"""The catalog: what is put in comes out, in whole transactions, with names of any bytes."""
+"""The catalog stores and returns files in complete transactions, with names of any bytes."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ DIM = 4
 
 
 def entry(path: str, *vectors: int, digest: bytes | None = None, texts: int = 0, **details: object) -> Entry:
-    """A file with one picture for each number (which is the place of the one in its vector), and some texts."""
+    """A file with one picture for each number (which is the position of the 1 in its vector), and some texts."""
     parts = [Part(pixels=np.zeros((1, 1, 3), np.uint8), at_s=float(at) if len(vectors) > 1 else None)
              for at in range(len(vectors))]  # fmt: skip
     parts += [Part(text=f"text {at} of {path}", line=at + 1) for at in range(texts)]
@@ -37,7 +37,7 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
         yield made
 
 
-def test_what_is_put_in_comes_out(catalog: Catalog) -> None:
+def test_stored_files_are_returned(catalog: Catalog) -> None:
     details = Details(4000, 3000, "2024-05-01T12:30:00", 52.5, -13.25, "Maker Model", "a dog", None)
     catalog.put([entry("a/b.jpg", 0, **vars(details)), entry("film.mp4", 1, 2, duration_s=2.5), entry("n.md", texts=2)])
     ids = catalog.matching("1")
@@ -64,7 +64,7 @@ def test_conditions_choose_items(catalog: Catalog) -> None:
         catalog.matching("colour = 'red'")
 
 
-def test_vectors_come_in_blocks_and_by_modality(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vectors_are_read_by_block_and_modality(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK", 3)
     catalog.put([entry(f"{at}.jpg", at % DIM) for at in range(8)] + [entry("t.md", texts=1)])
     blocks = list(catalog.vectors("picture"))
@@ -81,8 +81,8 @@ def test_vectors_come_in_blocks_and_by_modality(catalog: Catalog, monkeypatch: p
 @given(st.binary(min_size=1, max_size=40).filter(lambda name: not {0, 47} & set(name)))
 def test_names_of_any_bytes(tmp_path_factory: pytest.TempPathFactory, name: bytes) -> None:
     path = os.fsdecode(name) + ".jpg"
-    place = tmp_path_factory.mktemp("catalog") / "c?#%.sqlite"  # characters that mean something in an address
-    with Catalog.create(place, fingerprint="f", model="m", dim=DIM) as catalog:
+    catalog_path = tmp_path_factory.mktemp("catalog") / "c?#%.sqlite"  # characters that have a meaning in a URI
+    with Catalog.create(catalog_path, fingerprint="f", model="m", dim=DIM) as catalog:
         catalog.put([entry(path, 0, digest=b"d", caption="caf\udce9")])
         assert list(catalog.files()) == [path]
         (item,) = catalog.items(catalog.matching("1"))
@@ -112,7 +112,7 @@ def test_items_that_stay_the_same_keep_their_ids(catalog: Catalog) -> None:
     assert (catalog.stamp("picture"), catalog.generation) == (stamp, generation)
 
 
-def test_stamps_tell_changes_of_their_modality(catalog: Catalog) -> None:
+def test_stamps_change_with_their_modality(catalog: Catalog) -> None:
     picture, text, generation = catalog.stamp("picture"), catalog.stamp("text"), catalog.generation
     catalog.put([entry("a.jpg", 0)])
     assert catalog.stamp("picture") != picture
@@ -125,7 +125,7 @@ def test_stamps_tell_changes_of_their_modality(catalog: Catalog) -> None:
 
 
 def test_copies_that_go_different_ways_have_different_stamps(catalog: Catalog, tmp_path: Path) -> None:
-    """A cache that was written beside one copy must not be taken for the other's."""
+    """A cache written beside one copy must not be used with the other."""
     catalog.put([entry("a.jpg", 0)])
     (tmp_path / "copy.sqlite").write_bytes(catalog.path.read_bytes())
     with Catalog.open(tmp_path / "copy.sqlite") as copy:
@@ -137,7 +137,7 @@ def test_copies_that_go_different_ways_have_different_stamps(catalog: Catalog, t
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_a_put_is_whole_or_not_at_all(catalog: Catalog, error: type[BaseException]) -> None:
+def test_a_put_is_stored_completely_or_not_at_all(catalog: Catalog, error: type[BaseException]) -> None:
     catalog.put([entry("a.jpg", 0)])
 
     def interrupted() -> Iterator[Entry]:
@@ -153,7 +153,7 @@ def test_a_put_is_whole_or_not_at_all(catalog: Catalog, error: type[BaseExceptio
     assert catalog.counts().files == 2
 
 
-def test_renamed_files_may_change_places(catalog: Catalog) -> None:
+def test_files_may_swap_names(catalog: Catalog) -> None:
     catalog.put([entry("a.jpg", 0), entry("b.jpg", 1)])
     known = catalog.files()
     swapped = [(known["a.jpg"].id, File("b.jpg", "picture", 7, 8), True),
@@ -207,7 +207,7 @@ def test_a_catalog_whose_making_was_killed_is_made_again(tmp_path: Path, monkeyp
     assert [file.name for file in left.parent.iterdir()] == ["catalog.sqlite"]
 
 
-def test_an_item_that_went_while_it_was_looked_for(catalog: Catalog) -> None:
+def test_an_item_deleted_during_a_search(catalog: Catalog) -> None:
     assert catalog.items([10**6]) == []
     with pytest.raises(IndexBusyError, match="another process is updating it"):
         catalog.vectors_of([10**6])
@@ -220,7 +220,7 @@ def test_vectors_of_the_wrong_shape_are_refused(catalog: Catalog) -> None:
     assert catalog.counts().files == 0
 
 
-def test_a_full_disk_says_so_and_keeps_what_was_committed(catalog: Catalog) -> None:
+def test_a_full_disk_is_an_error_and_loses_no_commit(catalog: Catalog) -> None:
     catalog.put([entry("a.jpg", 0)])
     (pages,) = catalog.rows("PRAGMA page_count")[0]
     catalog.rows(f"PRAGMA max_page_count = {pages}")
@@ -230,7 +230,7 @@ def test_a_full_disk_says_so_and_keeps_what_was_committed(catalog: Catalog) -> N
     assert catalog.rows("PRAGMA integrity_check") == [("ok",)]
 
 
-def test_what_is_no_catalog(tmp_path: Path) -> None:
+def test_files_that_are_not_a_catalog(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
     with pytest.raises(IndexDirectoryError, match="no index"):
         Catalog.open(path)
@@ -254,7 +254,7 @@ def test_a_later_format_is_not_read(catalog: Catalog) -> None:
 
 
 def test_readers_and_a_writer_at_once(catalog: Catalog) -> None:
-    """A second connection reads between commits, and sees each as soon as it is made."""
+    """A second connection reads between commits, and sees each commit at once."""
     with Catalog.open(catalog.path) as reader:
         for at in range(5):
             catalog.put([entry(f"{at}.jpg", 0)])

@@ -1,4 +1,4 @@
-"""Great-circle distances against values that were worked out by hand."""
+"""Great-circle distances compared with values worked out by hand."""
 
 from math import acos, degrees, inf, nan
 

@@ -1,4 +1,4 @@
-"""A catalog that an earlier version wrote opens, is searched as it is, and becomes one of today's in one step."""
+"""A catalog of an earlier version can be opened and searched, and is converted in one step."""
 
 import shutil
 import sqlite3
@@ -24,7 +24,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
 
 @pytest.fixture
 def earlier(model: PixelModel, tmp_path: Path) -> LocalIndex:
-    """An index of five pictures, a text and a broken file, as 0.1.0 left it."""
+    """An index of five pictures, a text and a broken file, as version 0.1.0 wrote it."""
     root = tmp_path / "pictures"
     for seed in range(5):
         draw(root / f"{seed}.png", seed)
@@ -44,7 +44,7 @@ def columns(path: Path) -> list[str]:
     return found
 
 
-def test_it_is_searched_as_it_is(earlier: LocalIndex, model: PixelModel) -> None:
+def test_an_earlier_catalog_is_searched_as_it_is(earlier: LocalIndex, model: PixelModel) -> None:
     before = earlier.catalog_path.read_bytes()
     assert earlier.catalog.counts() == Counts(files=7, pictures=5, texts=2, failed=1)
     assert earlier.catalog.partial() == {}
@@ -54,7 +54,7 @@ def test_it_is_searched_as_it_is(earlier: LocalIndex, model: PixelModel) -> None
     assert earlier.catalog_path.read_bytes() == before
 
 
-def test_an_update_makes_it_one_of_today(earlier: LocalIndex, model: PixelModel) -> None:
+def test_an_update_converts_an_earlier_catalog(earlier: LocalIndex, model: PixelModel) -> None:
     ids, model.embedded = earlier.catalog.matching("1").tolist(), 0
     done = earlier.update()
     assert earlier.catalog.facts()["format"] == schema.FORMAT
@@ -66,10 +66,10 @@ def test_an_update_makes_it_one_of_today(earlier: LocalIndex, model: PixelModel)
     assert earlier.update().is_unchanged
 
 
-def test_it_is_whole_wherever_that_is_killed(
+def test_a_killed_conversion_leaves_a_complete_catalog(
     earlier: LocalIndex, model: PixelModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a SIGKILL between any two of its statements: what lies on the disk then is copied and opened."""
+    """As after a SIGKILL between any two of its statements: the files on disk are copied and opened."""
     copies = []
 
     class Killed(Bounded):
@@ -102,7 +102,7 @@ def test_two_processes_at_once(earlier: LocalIndex) -> None:
         assert len(other.files()) == 7
 
 
-def test_what_was_read_in_part_is_kept_and_told(
+def test_partly_read_files_are_stored_and_reported(
     model: PixelModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from diptych.media.reading import file

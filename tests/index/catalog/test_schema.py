@@ -1,4 +1,4 @@
-"""A catalog has the tables and triggers that diptych makes, and no others: each of them is a program of its maker."""
+"""A catalog has the tables and triggers that diptych makes, and no others, because each is a program of its maker."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -57,7 +57,9 @@ def change(path: Path, *statements: str) -> None:
 
 
 @pytest.mark.parametrize("statements", [*((one,) for one in MORE), *OTHER], ids=lambda one: one[-1][:30])
-def test_more_than_ours_is_refused_and_repaired(cli: Cli, index: LocalIndex, statements: tuple[str, ...]) -> None:
+def test_foreign_tables_and_triggers_are_refused_and_repaired(
+    cli: Cli, index: LocalIndex, statements: tuple[str, ...]
+) -> None:
     change(index.catalog_path, *statements)
     with pytest.raises(IndexDamagedError, match=r"diptych\.examine\(repair=True\).*reindex=True"):
         Catalog.open(index.catalog_path)
@@ -75,14 +77,14 @@ def test_more_than_ours_is_refused_and_repaired(cli: Cli, index: LocalIndex, sta
 
 
 @pytest.mark.parametrize("statement", [MORE[0], MORE[2], MORE[5]])
-def test_it_is_said_what_it_is(index: LocalIndex, statement: str) -> None:
+def test_a_foreign_object_is_named(index: LocalIndex, statement: str) -> None:
     change(index.catalog_path, statement)
     with pytest.raises(IndexUnsafeError, match=r"has the (trigger|view|table) 'extra.*, which diptych did not make"):
         Catalog.open(index.catalog_path)
 
 
-def test_facts_that_are_a_program_are_not_asked(index: LocalIndex) -> None:
-    """Their answers could be anything, at any time."""
+def test_facts_in_a_view_are_not_read(index: LocalIndex) -> None:
+    """A view could return anything, at any time."""
     change(
         index.catalog_path,
         "DROP TABLE facts",
@@ -94,8 +96,8 @@ def test_facts_that_are_a_program_are_not_asked(index: LocalIndex) -> None:
 
 
 @pytest.mark.parametrize("table", ["files", "items"])
-def test_rows_of_a_program_are_not_saved(cli: Cli, index: LocalIndex, table: str) -> None:
-    """The doctor reads tables alone, of ours."""
+def test_rows_of_a_view_are_not_recovered(cli: Cli, index: LocalIndex, table: str) -> None:
+    """The doctor reads only our tables."""
     columns = [row[1] for row in index.catalog.rows(f"PRAGMA table_info({table})")]
     index.close()
     change(
@@ -111,7 +113,7 @@ def test_rows_of_a_program_are_not_saved(cli: Cli, index: LocalIndex, table: str
 
 
 def test_each_format_is_known(index: LocalIndex) -> None:
-    """Today's, the earlier one, and the one that an upgrade makes of that; spaces do not count."""
+    """The current one, the earlier one, and the result of a conversion; whitespace does not matter."""
     as_earlier(index.catalog_path)
     with Catalog.open(index.catalog_path) as catalog:
         assert objects(catalog._db) == known_schemas()[1]
@@ -151,7 +153,7 @@ def test_what_a_connection_may_not_do(index: LocalIndex) -> None:
 
 
 def test_a_file_s_items_go_with_it_and_are_counted(index: LocalIndex) -> None:
-    """Triggers within triggers, as deep as ours go."""
+    """Triggers are nested as deeply as ours."""
     before = index.catalog.generation
     index.catalog.forget([1, 2])
     assert index.catalog.generation == before + 2

@@ -1,5 +1,5 @@
-"""A catalog may be anyone's: whatever its columns hold, a row that is none of ours costs itself alone, and no path
-leads out of the folder."""
+"""A catalog may come from anyone: whatever its columns contain, an invalid row affects only itself, and no path leads
+out of the folder."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def folder(album: Path, model: PixelModel, tmp_path: Path) -> Path:
 
 
 def changed(folder: Path, sql: str, *values: Any) -> None:
-    """The catalog with something in it that diptych did not write."""
+    """The catalog with a change that diptych did not make."""
     with closing(sqlite3.connect(folder / ".diptych" / "catalog.sqlite")) as db, db:
         db.execute(sql, values)
 
@@ -100,7 +100,7 @@ EVERYTHING = {f"{seed}.png" for seed in range(PICTURES)}
         ("a.jpg", None, False),
     ],
 )
-def test_what_may_be_a_path(path: Any, kind: Any, expected: bool) -> None:
+def test_valid_paths(path: Any, kind: Any, expected: bool) -> None:
     assert is_valid_path(path, kind) == expected
 
 
@@ -112,7 +112,7 @@ def test_a_row_without_a_path_has_a_name(folder: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     "path", ["/etc/far.png", "../far.png", "a/../../far.png", "far.desktop", b"far.png", 7, "\x1b[2J/.."]
 )
-def test_a_path_that_leads_elsewhere_is_left_out_and_named(
+def test_a_path_out_of_the_folder_is_left_out_and_named(
     folder: Path, capsys: pytest.CaptureFixture[str], path: Any
 ) -> None:
     shutil.copy(folder / "3.png", folder.parent / "far.png")
@@ -130,7 +130,7 @@ def test_a_path_that_leads_elsewhere_is_left_out_and_named(
     assert hits(folder, capsys)[0] == EVERYTHING
 
 
-def test_an_update_takes_it_away(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_update_removes_an_invalid_row(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changed(folder, "UPDATE files SET path = '../3.png' WHERE path = '3.png'")
     changed(folder, "UPDATE files SET kind = 'program' WHERE path = '4.png'")
     found, said = hits(folder, capsys)
@@ -139,7 +139,7 @@ def test_an_update_takes_it_away(folder: Path, capsys: pytest.CaptureFixture[str
     assert "left out" not in hits(folder, capsys)[1]
 
 
-def test_a_link_that_leads_out_is_no_hit_and_no_copy(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_link_out_of_the_folder_is_neither_hit_nor_copy(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     away = folder.parent / "away"
     away.mkdir()
     shutil.copy(folder / "2.png", away / "2.png")
@@ -175,7 +175,7 @@ COLUMNS = [
 
 
 @pytest.mark.parametrize(("table", "column"), COLUMNS)
-def test_any_value_in_any_column_costs_its_row_alone(folder: Path, table: str, column: str) -> None:
+def test_any_value_in_any_column_affects_its_row_alone(folder: Path, table: str, column: str) -> None:
     for values in (BAD[:4], BAD[4:]):
         for id, value in enumerate(values, start=2):
             with suppress(sqlite3.IntegrityError):  # a column that may hold no NULL
@@ -189,9 +189,7 @@ def test_any_value_in_any_column_costs_its_row_alone(folder: Path, table: str, c
         assert run(["search", "x", str(folder)]) in (OK, PARTLY)
 
 
-def test_a_vector_of_another_length_or_of_no_numbers_costs_its_row_alone(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_invalid_vector_affects_its_row_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(folder / ".diptych" / "nearest-picture")
     for id, vector in enumerate((b"", bytes(2 * DIM), np.full(DIM, np.nan, "<f2").tobytes(), b"x" * 99), start=1):
         changed(folder, "UPDATE items SET vector = ? WHERE id = ?", vector, id)
@@ -212,7 +210,7 @@ def test_a_vector_of_another_length_or_of_no_numbers_costs_its_row_alone(
         ("version", 7), ("exclude", "x" * 2**21), ("model", "a\0b"),
     ],
 )  # fmt: skip
-def test_a_fact_of_another_kind_is_said_and_mended(
+def test_an_invalid_fact_is_reported_and_repaired(
     folder: Path, capsys: pytest.CaptureFixture[str], key: str, value: Any
 ) -> None:
     if value is None:
@@ -247,7 +245,7 @@ def test_more_facts_than_any_catalog_has(folder: Path, capsys: pytest.CaptureFix
     assert hits(folder, capsys)[0] == EVERYTHING
 
 
-def test_a_text_without_end_is_no_hit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_overlong_text_is_no_hit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changed(folder, "UPDATE items SET text = hex(zeroblob(1000000)) WHERE modality = 'text' AND line = 1")
     changed(folder, "UPDATE files SET reason = 'x', message = hex(zeroblob(1000000)) WHERE path = '0.png'")
     found, _ = hits(folder, capsys, "--no-update", "--find", "texts")
@@ -291,7 +289,7 @@ def opening(catalog: Catalog) -> object:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals between threads")
 @pytest.mark.parametrize("ask", [asking, writing, waiting, opening])
-def test_ctrl_c_is_heard_while_sqlite_runs_and_while_it_waits(
+def test_ctrl_c_works_while_sqlite_runs_and_waits(
     catalog: Catalog, ask: Callable[[Catalog], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(query_budget, "_LEAST", 10**12)
@@ -305,12 +303,12 @@ def test_ctrl_c_is_heard_while_sqlite_runs_and_while_it_waits(
         db.execute("UPDATE facts SET value = value")
 
 
-def test_what_sqlite_says_of_a_value_is_damage(catalog: Catalog) -> None:
+def test_an_error_of_sqlite_about_a_value_is_damage(catalog: Catalog) -> None:
     with pytest.raises(IndexDamagedError, match="holds what diptych does not write"):
         catalog.rows("SELECT zeroblob(1000000000)")
 
 
-def test_ids_that_are_used_up_are_damage_and_mended(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_used_up_ids_are_damage_and_repaired(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (folder / ".diptych" / "catalog.sqlite").read_bytes()
     for sql in (
         "UPDATE sqlite_sequence SET seq = 9223372036854775807", "UPDATE sqlite_sequence SET seq = 'x'",
@@ -325,10 +323,8 @@ def test_ids_that_are_used_up_are_damage_and_mended(folder: Path, capsys: pytest
         assert hits(folder, capsys)[0] == EVERYTHING
 
 
-def test_a_cache_that_claims_more_than_the_catalog_holds_is_not_opened(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its files may be long and take no room on a disk, and reading them takes time without end."""
+def test_a_cache_larger_than_its_catalog_allows_is_not_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sparse files take no disk space, but reading them takes endless time."""
     from diptych.index import caches
     from diptych.vectors import vector_files
 
@@ -344,7 +340,7 @@ def test_a_cache_that_claims_more_than_the_catalog_holds_is_not_opened(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes have no names")
-def test_a_pipe_that_came_after_the_scan_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_fifo_created_after_the_scan_does_not_block(tmp_path: Path) -> None:
     from diptych.index.update.changes import digest_of
     from diptych.index.update.outdated_kinds import has_new_metadata, outdated_kind
 

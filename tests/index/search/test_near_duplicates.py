@@ -1,4 +1,4 @@
-"""Pictures that are there more than once."""
+"""Groups of near-duplicate pictures."""
 
 from pathlib import Path
 
@@ -57,8 +57,8 @@ def names(index: Searched) -> list[list[str]]:
     return [[copy.path.name for copy in group] for group in find_duplicates(index).groups]
 
 
-def test_the_one_to_keep_is_there(tmp_path: Path) -> None:
-    """Who deletes the rest of each group, as the index has it, loses no picture."""
+def test_the_file_to_keep_exists(tmp_path: Path) -> None:
+    """Deleting the rest of each group loses no picture."""
     index = Searched(tmp_path, TableModel())
     for name in ("a.jpg", "b.jpg", "c.jpg"):
         index.put(name, noise(1))

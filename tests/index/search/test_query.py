@@ -1,4 +1,4 @@
-"""Queries: terms of any kind added up to one unit vector."""
+"""Queries: terms of any kind are added up to one unit vector."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_every_query_is_a_unit_vector_and_only_proportions_count(weights: list[f
     assert (-query).embed(MODEL) == pytest.approx(-made, abs=1e-5)
 
 
-def test_a_raw_file_is_asked_by_its_preview(tmp_path: Path, tiny_model: Path) -> None:
+def test_a_raw_file_is_embedded_by_its_preview(tmp_path: Path, tiny_model: Path) -> None:
     model, preview = diptych.load(tiny_model), encoded(left_and_right(RED, BLUE, 640, 480), quality=95)
     path = tmp_path / "a.DNG"
     path.write_bytes(dng(preview))
@@ -70,7 +70,7 @@ def test_a_vector_of_any_length() -> None:
         (Query.vector(np.ones(3)), r"\(3,\); this index has vectors of shape \(16,\)"),
     ],
 )
-def test_what_means_nothing_is_refused(query: Query, message: str) -> None:
+def test_invalid_queries_are_refused(query: Query, message: str) -> None:
     with pytest.raises(QueryError, match=message):
         query.embed(MODEL)
 

@@ -23,7 +23,7 @@ def test_a_sample_that_is_too_small_has_no_z_and_still_ranks() -> None:
     assert SampleStatistics.of(np.empty(0)).standardise(np.array([0.3])) == [0]
 
 
-def test_the_second_of_two_alike_waits() -> None:
+def test_the_second_of_two_similar_results_comes_later() -> None:
     vectors = unit([[1, 0, 0], [0.999, 0.04, 0], [0.6, 0, 0.8]])
     relevance = [0.9, 0.89, 0.5]
     assert diverse_order(vectors, relevance, diversity=0, limit=3).tolist() == [0, 1, 2]

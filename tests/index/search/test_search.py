@@ -1,4 +1,4 @@
-"""Search in an index whose vectors a test has chosen."""
+"""Searching an index with given vectors."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ DOG, SNOW = unit(np.eye(DIM)[0]), unit(np.eye(DIM)[1])
 
 @pytest.fixture
 def index(tmp_path: Path) -> Searched:
-    """Thirty pictures of nothing, three dogs that fit better and better, and a video of which the third frame fits."""
+    """Thirty unrelated pictures, three dogs that match better and better, and a video whose third frame matches."""
     index = Searched(tmp_path, TableModel({"a dog": DOG, "snow": SNOW, "dog.jpg": DOG}))
     for number in range(30):
         index.put(f"other-{number}.jpg", leaning(DOG, 0.05, number), width=40, height=30)
@@ -47,7 +47,7 @@ def index(tmp_path: Path) -> Searched:
     return index
 
 
-def test_hits_come_best_first_with_all_that_is_known(index: Searched) -> None:
+def test_hits_are_ranked_and_have_all_metadata(index: Searched) -> None:
     found = search(index, index.model, "a dog", limit=3)
     assert [hit.path for hit in found.hits] == [index.root / name for name in ("dogs/2.jpg", "clip.mp4", "dogs/1.jpg")]
     assert [hit.score for hit in found.hits] == pytest.approx([0.7, 0.65, 0.6], abs=2e-3)
@@ -66,26 +66,26 @@ def test_a_query_may_be_anything(index: Searched) -> None:
     assert search(index, index.model, Query.text("a dog") - 0.1 * Query.text("snow")).hits != expected
 
 
-def test_a_video_is_one_hit_however_many_frames_fit(index: Searched) -> None:
+def test_a_video_is_one_hit_however_many_frames_match(index: Searched) -> None:
     frames = [leaning(DOG, 0.8, seed) for seed in range(60)]
     index.put("long.mp4", frames, kind="video", parts=[Part(np.zeros((1, 1, 3)), at_s=float(at)) for at in range(60)])
     found = search(index, index.model, "a dog", limit=4)
     assert [hit.path.name for hit in found.hits] == ["long.mp4", "2.jpg", "clip.mp4", "1.jpg"]
 
 
-def test_filters_leave_out_and_are_counted(index: Searched) -> None:
+def test_filters_exclude_items_from_hits_and_count(index: Searched) -> None:
     found = search(index, index.model, "a dog", filters=Filters(until="2024-02"))
     assert [hit.path.name for hit in found.hits] == ["1.jpg", "0.jpg"]
     assert found.searched == 2
     assert search(index, index.model, "a dog", filters=Filters(path="nowhere/*")) == SearchResult([], 0)
 
 
-def test_more_is_asked_for_than_there_is(index: Searched) -> None:
+def test_a_limit_above_the_number_of_items(index: Searched) -> None:
     assert len(search(index, index.model, "a dog", limit=1000).hits) == 34
 
 
 def test_texts_rank_beside_pictures_by_z(index: Searched) -> None:
-    """Every text is nearer to the query than the best picture is; one alone stands out among the texts."""
+    """Every text has a higher cosine than the best picture, but only one text has a high z."""
     lines = [leaning(DOG, 0.8 + 0.004 * (number % 5), number) for number in range(20)] + [leaning(DOG, 0.95, 99)]
     parts = [Part(text=f"paragraph {number}", line=3 * number + 1) for number in range(21)]
     index.put("notes.txt", lines, kind="text", parts=parts)
@@ -109,7 +109,7 @@ def test_diverse_hits_are_not_three_of_a_kind(index: Searched) -> None:
     assert sum("burst" in hit.path.name for hit in diverse) == 1
 
 
-def test_relevant_keeps_what_stands_out_and_can_say_no(index: Searched) -> None:
+def test_relevant_keeps_relevant_hits_and_may_keep_none(index: Searched) -> None:
     found = search(index, index.model, "a dog", relevant=True)
     assert found.relevance_z is not None
     assert found.threshold is not None
@@ -127,8 +127,8 @@ def test_relevant_keeps_what_stands_out_and_can_say_no(index: Searched) -> None:
     assert (higher.hits, higher.threshold) == ([], found.relevance_z + 1)
 
 
-def test_few_items_are_no_ground_to_refuse(index: Searched) -> None:
-    """Of one picture the deviation is nothing, and any query would stand absurdly high or low."""
+def test_few_items_are_always_relevant(index: Searched) -> None:
+    """With one picture the standard deviation is 0, so a z-score would be meaningless."""
     only = search(index, index.model, "a dog", filters=Filters(path="2.jpg"))
     assert only.searched == 1
     found = search(index, index.model, "a dog", filters=Filters(path="2.jpg"), relevant=True)
@@ -145,12 +145,12 @@ def test_background_sentences_are_embedded_once(index: Searched) -> None:
     again = sentence_vectors(index.model, index.index_dir, "a")
     assert again == pytest.approx(index.model.embed_texts(BACKGROUND_SENTENCES))
     assert len(np.load(kept)) == len(BACKGROUND_SENTENCES)
-    sentence_vectors(index.model, index.index_dir / "gone", "a")  # no place to keep them: an answer all the same
+    sentence_vectors(index.model, index.index_dir / "gone", "a")  # not writable: still an answer
     assert len({*BACKGROUND_SENTENCES}) == len(BACKGROUND_SENTENCES) == 64
 
 
-def test_a_picture_is_set_beside_others_of_the_index_that_do_not_find_themselves(index: Searched) -> None:
-    """The background of a picture query: what each picture reaches among the others."""
+def test_background_pictures_do_not_find_themselves(index: Searched) -> None:
+    """The background of a picture query: the cosines of each picture with the others."""
     nearest = index.nearest("picture")
     found = background_statistics(Query.image("dog.jpg"), nearest, noise(64, 3))
     ids, vectors = nearest.sample(64)
@@ -162,8 +162,8 @@ def test_a_picture_is_set_beside_others_of_the_index_that_do_not_find_themselves
 
 
 @pytest.mark.parametrize("count", [10, 37])
-def test_stand_ins_that_cancel_out_are_left_out(tmp_path: Path, count: int) -> None:
-    """Items stand in for both pictures of "this one less that one", and may be one and the same, or copies."""
+def test_substitutes_that_cancel_out_are_left_out(tmp_path: Path, count: int) -> None:
+    """The substitutes for both pictures of a difference may be the same item, or copies."""
     index = Searched(tmp_path, TableModel({"dog.jpg": DOG, "snow.jpg": SNOW}))
     for number in range(count):
         index.put(f"{number}.jpg", leaning(DOG, 0.05, number))
@@ -172,8 +172,8 @@ def test_stand_ins_that_cancel_out_are_left_out(tmp_path: Path, count: int) -> N
     assert np.isfinite(found.relevance_z)
 
 
-def test_many_items_are_searched_and_few_are_compared_at_once(index: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways give one answer, filtered or not."""
+def test_searched_and_exhaustive_statistics_agree(index: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With and without a filter."""
     nearest, query = index.nearest("picture"), Query.image("dog.jpg") - Query.text("snow")
     for allowed_ids in (None, nearest.ids[::2]):
         monkeypatch.setattr("diptych.index.search.relevance._BLOCK", 7)
@@ -185,7 +185,7 @@ def test_many_items_are_searched_and_few_are_compared_at_once(index: Searched, m
 
 
 def test_items_that_the_cache_does_not_have_yet(index: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As while another process updates the index: they are counted and not found, and that has no standing."""
+    """As while another process updates the index: they are counted but not found, and there is no relevance z-score."""
     before = index.nearest("picture")
     index.put("new.jpg", DOG)
     monkeypatch.setattr(index, "nearest", lambda modality: before)
@@ -193,7 +193,7 @@ def test_items_that_the_cache_does_not_have_yet(index: Searched, monkeypatch: py
     assert found == SearchResult([], 1)
 
 
-def test_how_many_hits_speak_for_an_index() -> None:
+def test_how_many_hits_are_averaged() -> None:
     assert [top_k_for(size) for size in (0, 1, 19, 40, 200, 10**6)] == [1, 1, 1, 2, 10, 10]
     assert BackgroundStatistics(0.2, 0.1, 2, 0).relevance_z(np.array([0.5, 0.3, 0.1])) == pytest.approx(2)
     assert BackgroundStatistics(0.2, 0.1, 2, 0).relevance_z(np.empty(0)) == -np.inf

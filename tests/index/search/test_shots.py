@@ -27,9 +27,9 @@ def index(tmp_path: Path) -> Searched:
     return filled(tmp_path)
 
 
-def filled(place: Path) -> Searched:
-    """Ten pictures that fit worse and worse."""
-    index = Searched(place, TableModel({"a dog": DOG}))
+def filled(folder: Path) -> Searched:
+    """Ten pictures that match worse and worse."""
+    index = Searched(folder, TableModel({"a dog": DOG}))
     for number in range(10):
         index.put(f"{number}.jpg", near(0.5 - 0.01 * number, number))
     return index
@@ -51,7 +51,7 @@ def test_copies_are_one_hit_and_the_limit_is_filled(index: Searched) -> None:
     assert not any(hit.copies for hit in each.hits)
 
 
-def test_a_file_stands_for_its_links_and_the_least_deep_for_its_copies(index: Searched) -> None:
+def test_a_file_represents_its_links_and_the_least_deep_copy_the_others(index: Searched) -> None:
     for path in ("b/deep.jpg", "a-link.jpg", "c.jpg", "d.jpg"):
         index.put(path, near(0.9), digest=b"the same")
     (index.root / "c.jpg").touch()
@@ -76,7 +76,7 @@ def test_a_file_stands_for_its_links_and_the_least_deep_for_its_copies(index: Se
         (("IMG_1.CR2", NOON, 0.9), ("IMG_12.JPG", NOON, 0.9), False),
     ],
 )
-def test_what_a_camera_writes_of_one_shot(index: Searched, one: tuple, other: tuple, is_one: bool) -> None:
+def test_the_files_that_a_camera_writes_for_one_shot(index: Searched, one: tuple, other: tuple, is_one: bool) -> None:
     for name, taken_at, cosine in (one, other):
         index.put(name, near(cosine, 99), taken_at=taken_at, camera="Canon R6")
     first, second = search(index, index.model, "a dog", limit=2).hits
@@ -86,10 +86,10 @@ def test_what_a_camera_writes_of_one_shot(index: Searched, one: tuple, other: tu
         assert [path.name for path in first.copies] == [Path(other[0]).name]
 
 
-def test_copies_of_twins_are_named_as_well(index: Searched) -> None:
-    for place in ("", "backup/"):
+def test_copies_of_camera_files_are_listed_too(index: Searched) -> None:
+    for folder in ("", "backup/"):
         for name, digest in (("I.CR2", b"raw"), ("I.JPG", b"jpeg")):
-            index.put(f"{place}{name}", near(0.9), digest=digest, taken_at=NOON)
+            index.put(f"{folder}{name}", near(0.9), digest=digest, taken_at=NOON)
     (hit,) = search(index, index.model, "a dog", limit=1).hits
     assert len(hit.copies) == 3
     assert {hit.path, *hit.copies} == {
@@ -100,7 +100,7 @@ def test_copies_of_twins_are_named_as_well(index: Searched) -> None:
 @pytest.mark.parametrize(
     "order", ["copy jpeg heic", "heic copy jpeg", "copy heic jpeg", "heic jpeg copy", "jpeg copy heic"]
 )
-def test_a_copy_under_another_name_is_of_the_shot(index: Searched, order: str) -> None:
+def test_a_renamed_copy_belongs_to_the_shot(index: Searched, order: str) -> None:
     files = {"jpeg": ("I.JPG", b"jpeg"), "copy": ("I (1).JPG", b"jpeg"), "heic": ("I.HEIC", b"heic")}
     for number, what in enumerate(order.split()):
         name, digest = files[what]
@@ -114,9 +114,11 @@ def test_a_copy_under_another_name_is_of_the_shot(index: Searched, order: str) -
 def test_copies_of_videos_and_texts(index: Searched) -> None:
     frames = [Part(np.zeros((1, 1, 3)), at_s=float(at)) for at in range(3)]
     lines = [Part(text=f"paragraph {at}", line=at + 1) for at in range(3)]
-    for place in ("a", "b"):
-        index.put(f"{place}/v.mp4", [near(0.6, 1), near(0.9, 2), near(0.7, 3)], kind="video", parts=frames, digest=b"v")
-        index.put(f"{place}/t.txt", [near(0.6, 1), near(0.9, 2), near(0.8, 3)], kind="text", parts=lines, digest=b"t")
+    for folder in ("a", "b"):
+        index.put(
+            f"{folder}/v.mp4", [near(0.6, 1), near(0.9, 2), near(0.7, 3)], kind="video", parts=frames, digest=b"v"
+        )
+        index.put(f"{folder}/t.txt", [near(0.6, 1), near(0.9, 2), near(0.8, 3)], kind="text", parts=lines, digest=b"t")
     video, _ = search(index, index.model, "a dog", limit=2).hits
     assert (video.path, video.at_s, video.copies) == (index.root / "a/v.mp4", 1.0, (index.root / "b/v.mp4",))
     texts = search(index, index.model, "a dog", modality="text").hits
@@ -124,7 +126,7 @@ def test_copies_of_videos_and_texts(index: Searched) -> None:
 
 
 def test_a_score_is_a_cosine(index: Searched) -> None:
-    """Vectors are kept in float16, which makes some a little longer than 1."""
+    """float16 rounding makes some stored vectors a little longer than 1."""
     long = np.asarray(DOG, np.float16) * np.float16(1.0005)
     assert float(np.float32(long) @ DOG) > 1
     index.put("same.jpg", long)

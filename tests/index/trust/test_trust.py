@@ -1,5 +1,4 @@
-"""Which indexes are known as this user's: through every kill, however many write at once, whatever a folder says of
-itself."""
+"""Which indexes are trusted: after any kill, with any number of writers, whatever a folder contains."""
 
 import json
 import os
@@ -41,22 +40,22 @@ def folder(tmp_path: Path) -> Path:
 
 
 def opened(folder: Path, **settings: Any) -> LocalIndex:
-    """With whatever model of the test the catalog names."""
+    """The index, with the test's model that the catalog names."""
     return open_index(folder, open_model=lambda name: MODELS[name or ""], **settings)
 
 
-def trust_in(place: Path, *, said: list[str] | None = None, **settings: Any) -> Trust:
-    place.mkdir(exist_ok=True)
+def trust_in(index_dir: Path, *, said: list[str] | None = None, **settings: Any) -> Trust:
+    index_dir.mkdir(exist_ok=True)
 
     def notice(words: MessageParts) -> None:
         if said is not None:
             said.append(format_message(words))
 
-    return Trust(IndexDirectory(place), is_apart=False, notice=notice, **settings)
+    return Trust(IndexDirectory(index_dir), is_apart=False, notice=notice, **settings)
 
 
-def is_known(place: Path, facts: Mapping[str, Any] | None = None) -> bool:
-    trust = trust_in(place)
+def is_known(index_dir: Path, facts: Mapping[str, Any] | None = None) -> bool:
+    trust = trust_in(index_dir)
     trust.is_known()
     trust.confirm(facts or FACTS._asdict())
     return trust.is_trusted
@@ -66,7 +65,7 @@ def is_known(place: Path, facts: Mapping[str, Any] | None = None) -> bool:
 
 
 def counted(change: Callable[..., Any], left: list[None]) -> Callable[..., Any]:
-    """Something that is put in its place, at which the process ends where none is left."""
+    """A replacement that counts down, and ends the process at 0."""
 
     def changed(*arguments: Any, **options: Any) -> Any:
         if not left:
@@ -78,8 +77,8 @@ def counted(change: Callable[..., Any], left: list[None]) -> Callable[..., Any]:
 
 
 def killed(work: Callable[[], object], at: int) -> bool:
-    """Do the work in a process that ends before the `at`th file is put in place, or opened by SQLite; whether it came
-    to that."""
+    """Do the work in a process that ends before the `at`th file is renamed, or opened by SQLite. Returns whether it
+    ended there."""
     if child := os.fork():
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         assert code in (0, 9)
@@ -97,7 +96,7 @@ def killed(work: Callable[[], object], at: int) -> bool:
 
 
 def everywhere(work: Callable[[], object]) -> Iterator[int]:
-    """Do the work, and be killed one step later each time, until it comes to its end."""
+    """Run the work repeatedly, killed one step later each time, until it completes."""
     for at in range(200):
         if not killed(work, at):
             return
@@ -109,7 +108,7 @@ FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that are k
 
 
 @FORKS
-def test_an_index_is_known_wherever_its_making_is_killed(folder: Path) -> None:
+def test_an_index_is_trusted_wherever_its_creation_is_killed(folder: Path) -> None:
     moments = 0
     for _ in everywhere(lambda: opened(folder, model=MODELS["tests/pixels"]).update()):
         with opened(folder) as index:
@@ -125,7 +124,9 @@ def test_an_index_is_known_wherever_its_making_is_killed(folder: Path) -> None:
 
 @FORKS
 @pytest.mark.parametrize("is_strangers", [False, True])
-def test_an_index_is_known_wherever_its_replacement_is_killed(folder: Path, tmp_path: Path, is_strangers: bool) -> None:
+def test_an_index_is_trusted_wherever_its_replacement_is_killed(
+    folder: Path, tmp_path: Path, is_strangers: bool
+) -> None:
     opened(folder, model=MODELS["tests/pixels"]).update()
     if is_strangers:
         shutil.rmtree(configuration.folder())
@@ -152,7 +153,7 @@ def test_an_index_is_known_wherever_its_replacement_is_killed(folder: Path, tmp_
 
 
 @FORKS
-def test_an_index_apart_is_known_wherever_the_move_of_its_pictures_is_killed(folder: Path, tmp_path: Path) -> None:
+def test_a_separate_index_is_trusted_wherever_the_move_of_its_pictures_is_killed(folder: Path, tmp_path: Path) -> None:
     apart = tmp_path / "apart"
     opened(folder, model=MODELS["tests/pixels"], index=apart).update()
     moved = folder.rename(tmp_path / "moved")
@@ -165,12 +166,12 @@ def test_an_index_apart_is_known_wherever_the_move_of_its_pictures_is_killed(fol
     assert opened(moved, index=apart).model.source == "tests/pixels"
 
 
-def test_an_interrupted_replacement_by_a_stranger_is_not_gone_on_with(folder: Path) -> None:
-    """What lies beside as a catalog to come says another model than the one that is asked for."""
+def test_an_untrusted_interrupted_replacement_is_not_resumed(folder: Path) -> None:
+    """The unfinished catalog names another model than the requested one."""
     opened(folder, model=MODELS["tests/pixels"]).update()
-    place = folder / ".diptych"
-    shutil.copy(place / "catalog.sqlite", place / "catalog-new.sqlite")
-    db = sqlite3.connect(place / "catalog-new.sqlite")
+    index_dir = folder / ".diptych"
+    shutil.copy(index_dir / "catalog.sqlite", index_dir / "catalog-new.sqlite")
+    db = sqlite3.connect(index_dir / "catalog-new.sqlite")
     with db:
         db.execute("UPDATE facts SET value = 'evil/model' WHERE key = 'model'")
     db.close()
@@ -184,8 +185,8 @@ def test_an_interrupted_replacement_by_a_stranger_is_not_gone_on_with(folder: Pa
 @FORKS
 @pytest.mark.parametrize("how", ["accepted", "made"])
 def test_any_number_may_write_at_once(tmp_path: Path, how: str) -> None:
-    place = tmp_path / ".diptych"
-    place.mkdir()
+    index_dir = tmp_path / ".diptych"
+    index_dir.mkdir()
     ready, go = os.pipe()
     children = []
     for _ in range(6):
@@ -196,7 +197,7 @@ def test_any_number_may_write_at_once(tmp_path: Path, how: str) -> None:
         try:
             os.close(go)
             os.read(ready, 1)  # until the parent closes its end
-            trust = trust_in(place)
+            trust = trust_in(index_dir)
             for _ in range(5):
                 if how == "accepted":
                     trust.accept(FACTS._asdict())
@@ -209,34 +210,34 @@ def test_any_number_may_write_at_once(tmp_path: Path, how: str) -> None:
     os.close(go)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 6
     os.close(ready)
-    assert is_known(place)
-    assert os.listdir(place) == [NAME]
+    assert is_known(index_dir)
+    assert os.listdir(index_dir) == [NAME]
     assert not [name for name in os.listdir(configuration.folder()) if name.startswith(".")]
 
 
 # --- whose
 
 
-def test_each_of_several_users_knows_a_shared_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = tmp_path / ".diptych"
+def test_each_of_several_users_trusts_a_shared_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index_dir = tmp_path / ".diptych"
     for user in ("one", "two", "three"):
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / user))
-        assert not is_known(place)
-        assert trust_in(place).accept(FACTS._asdict())
+        assert not is_known(index_dir)
+        assert trust_in(index_dir).accept(FACTS._asdict())
     for user in ("one", "two", "three"):
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / user))
-        assert is_known(place)
-        assert not is_known(place, FACTS._replace(model="evil/model")._asdict())
+        assert is_known(index_dir)
+        assert not is_known(index_dir, FACTS._replace(model="evil/model")._asdict())
 
 
-def test_an_identity_is_of_its_id_its_facts_and_its_user_alone(tmp_path: Path) -> None:
-    place = tmp_path / ".diptych"
-    trust_in(place).accept(FACTS._asdict())
-    (entry,) = json.loads((place / NAME).read_text())["entries"]
+def test_an_identity_is_bound_to_its_id_facts_and_user(tmp_path: Path) -> None:
+    index_dir = tmp_path / ".diptych"
+    trust_in(index_dir).accept(FACTS._asdict())
+    (entry,) = json.loads((index_dir / NAME).read_text())["entries"]
     other = tmp_path / "other"
     trust_in(other).accept(FACTS._replace(model="tests/other")._asdict())
     (theirs,) = json.loads((other / NAME).read_text())["entries"]
-    assert (is_known(place), entry["id"] != theirs["id"]) == (True, True)
+    assert (is_known(index_dir), entry["id"] != theirs["id"]) == (True, True)
     forged = [
         entry | {"model": "evil/model"}, entry | {"fingerprint": "x"}, entry | {"dim": 8}, entry | {"root": "/"},
         entry | {"id": theirs["id"]}, entry | {"checksum": theirs["checksum"]}, entry | {"checksum": ""},
@@ -245,10 +246,10 @@ def test_an_identity_is_of_its_id_its_facts_and_its_user_alone(tmp_path: Path) -
         entry | {"dim": "16"},
     ]  # fmt: skip
     for each in forged:
-        (place / NAME).write_text(json.dumps({"entries": [each]}))
-        assert not is_known(place), each
-        (place / NAME).write_text(json.dumps({"entries": [each, entry]}))
-        assert is_known(place), each
+        (index_dir / NAME).write_text(json.dumps({"entries": [each]}))
+        assert not is_known(index_dir), each
+        (index_dir / NAME).write_text(json.dumps({"entries": [each, entry]}))
+        assert is_known(index_dir), each
 
 
 @pytest.mark.parametrize("content", [
@@ -256,31 +257,31 @@ def test_an_identity_is_of_its_id_its_facts_and_its_user_alone(tmp_path: Path) -
     b'{"entries": [{"id": ["x"], "model": {}}]}', b"\xff\xfe", b"[" * 60_000, b'{"entries": ' + b"[" * 60_000,
     b'{"entries": [' + b"9" * 6000 + b"]}", b" " * (LIMIT + 1),
 ], ids=range(12))  # fmt: skip
-def test_an_identity_of_any_content_is_of_a_strangers(tmp_path: Path, content: bytes) -> None:
-    place = tmp_path / ".diptych"
-    place.mkdir()
-    (place / NAME).write_bytes(content)
-    assert not is_known(place)
-    assert trust_in(place).accept(FACTS._asdict())
-    assert is_known(place)
+def test_an_identity_of_any_other_content_is_untrusted(tmp_path: Path, content: bytes) -> None:
+    index_dir = tmp_path / ".diptych"
+    index_dir.mkdir()
+    (index_dir / NAME).write_bytes(content)
+    assert not is_known(index_dir)
+    assert trust_in(index_dir).accept(FACTS._asdict())
+    assert is_known(index_dir)
 
 
-def test_what_others_left_in_an_identity_gives_way(tmp_path: Path) -> None:
-    place = tmp_path / ".diptych"
-    place.mkdir()
+def test_other_entries_of_a_full_identity_are_dropped(tmp_path: Path) -> None:
+    index_dir = tmp_path / ".diptych"
+    index_dir.mkdir()
     for many in ([{"id": f"{number:032x}"} for number in range(100)], [{"id": "0" * 32, "said": "x" * 40_000}]):
-        (place / NAME).write_text(json.dumps({"entries": many}))
-        assert trust_in(place).accept(FACTS._asdict())
-        assert is_known(place)
-        assert (place / NAME).stat().st_size < LIMIT
+        (index_dir / NAME).write_text(json.dumps({"entries": many}))
+        assert trust_in(index_dir).accept(FACTS._asdict())
+        assert is_known(index_dir)
+        assert (index_dir / NAME).stat().st_size < LIMIT
 
 
-def test_an_identity_that_is_a_link_is_of_a_strangers(tmp_path: Path) -> None:
-    place = tmp_path / ".diptych"
-    trust_in(place).accept(FACTS._asdict())
-    (place / NAME).rename(tmp_path / "elsewhere")
-    (place / NAME).symlink_to(tmp_path / "elsewhere")
-    assert not is_known(place)
+def test_an_identity_that_is_a_link_is_untrusted(tmp_path: Path) -> None:
+    index_dir = tmp_path / ".diptych"
+    trust_in(index_dir).accept(FACTS._asdict())
+    (index_dir / NAME).rename(tmp_path / "elsewhere")
+    (index_dir / NAME).symlink_to(tmp_path / "elsewhere")
+    assert not is_known(index_dir)
 
 
 # --- before identities
@@ -288,7 +289,7 @@ def test_an_identity_that_is_a_link_is_of_a_strangers(tmp_path: Path) -> None:
 
 @pytest.fixture
 def earlier(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An index that an earlier version made, whose user had used that, and installed this one just now."""
+    """An index of an earlier version, whose user has just installed this one."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     opened(folder, model=MODELS["tests/pixels"]).update()
     (folder / ".diptych" / NAME).unlink()
@@ -314,56 +315,56 @@ def test_an_index_of_an_earlier_version_is_accepted_once(cli: Cli, earlier: Path
     assert cli("search", "a star", earlier).code == FAILED  # it is not accepted a second time
 
 
-def test_one_whose_update_was_killed_is_accepted_too(
+def test_an_earlier_index_whose_update_was_killed_is_accepted_too(
     cli: Cli, earlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What undoes the interrupted transaction writes to the catalog, whose status is of today from then on."""
-    place, copy = earlier / ".diptych", tmp_path / "copy"
-    db = sqlite3.connect(place / "catalog.sqlite", isolation_level=None)
+    """The rollback writes to the catalog and so changes its status time."""
+    index_dir, copy = earlier / ".diptych", tmp_path / "copy"
+    db = sqlite3.connect(index_dir / "catalog.sqlite", isolation_level=None)
     for statement in ("PRAGMA cache_size = 1", "BEGIN", "UPDATE items SET vector = zeroblob(3)"):
         db.execute(statement)
     db.execute("UPDATE files SET digest = randomblob(40000)")  # more than the cache holds goes to the disk
-    shutil.copytree(place, copy)
+    shutil.copytree(index_dir, copy)
     db.close()
     assert (copy / "catalog.sqlite-journal").stat().st_size > 0
     for name in ("catalog.sqlite", "catalog.sqlite-journal"):
-        os.replace(copy / name, place / name)
-    changed_ns = (place / "catalog.sqlite").stat().st_ctime_ns
+        os.replace(copy / name, index_dir / name)
+    changed_ns = (index_dir / "catalog.sqlite").stat().st_ctime_ns
     monkeypatch.setattr(trusted_indexes, "installed_ns", lambda: changed_ns + 1)
     said = cli("search", "a star", earlier)
     assert (said.code, said.err.count("was made before indexes were signed")) == (OK, 1)
 
 
-def no_use_before(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_use_before(index_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(tmp_path / "cache")
 
 
-def used_this_version_alone(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def used_this_version_alone(index_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trusted_indexes, "installed_ns", lambda: (tmp_path / "cache").stat().st_ctime_ns - 1)
 
 
-def nothing_in_the_cache(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_in_the_cache(index_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(tmp_path / "cache" / "diptych" / "compiled")
 
 
-def came_after_the_installation(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now_ns = (place / "catalog.sqlite").stat().st_ctime_ns
+def came_after_the_installation(index_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns = (index_dir / "catalog.sqlite").stat().st_ctime_ns
     trusted_indexes.key()
     monkeypatch.setattr(trusted_indexes, "installed_ns", lambda: now_ns)
 
 
-def came_after_the_first_use(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now_ns = (place / "catalog.sqlite").stat().st_ctime_ns
+def came_after_the_first_use(index_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns = (index_dir / "catalog.sqlite").stat().st_ctime_ns
     monkeypatch.setattr(time, "time_ns", lambda: now_ns)
     trusted_indexes.key()
 
 
-def is_anothers(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def is_anothers(index_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
 
 
-def has_an_identity(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (place / NAME).write_text('{"entries": []}')
+def has_an_identity(index_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (index_dir / NAME).write_text('{"entries": []}')
 
 
 @pytest.mark.skipif(os.name != "posix", reason="without owners, none is accepted")
@@ -371,7 +372,7 @@ def has_an_identity(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     no_use_before, used_this_version_alone, nothing_in_the_cache, came_after_the_installation, came_after_the_first_use,
     is_anothers, has_an_identity,
 ])  # fmt: skip
-def test_no_other_is_accepted_as_such(
+def test_no_other_index_is_accepted_as_an_earlier_one(
     cli: Cli, earlier: Path, tmp_path: Path, why: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -391,9 +392,7 @@ def no_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_configuration")
-def test_a_configuration_that_cannot_be_written_hinders_nothing(
-    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unwritable_configuration_stops_nothing(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diptych.embedder.load", lambda name, **options: MODELS[name])
     said = cli("index", folder, "--model", "tests/pixels")
     assert (said.code, said.err.count(": Not a directory), so it does not record")) == (OK, 1)
@@ -408,13 +407,13 @@ def test_a_configuration_that_cannot_be_written_hinders_nothing(
 
 
 @pytest.mark.usefixtures("no_configuration")
-def test_nor_does_it_hinder_the_bundled_model(cli: Cli, folder: Path) -> None:
+def test_an_unusable_configuration_does_not_affect_the_bundled_model(cli: Cli, folder: Path) -> None:
     assert cli("index", folder).code == OK
     said = cli("search", "a star", folder)
     assert (said.code, "configuration" in said.err) == (OK, False)
 
 
-def test_a_key_that_is_damaged_is_told(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_key_is_reported(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diptych.embedder.load", lambda name, **options: MODELS[name])
     assert cli("index", folder, "--model", "tests/pixels").code == OK
     for content in ("", "{}", '{"secret": "00", "since_ns": 1, "used_before": true}'):
@@ -423,9 +422,7 @@ def test_a_key_that_is_damaged_is_told(cli: Cli, folder: Path, monkeypatch: pyte
         assert (said.code, f"{configuration.folder() / 'key.json'} is not a valid key" in said.err) == (FAILED, True)
 
 
-def test_an_index_that_cannot_be_written_is_known_by_its_path(
-    folder: Path, tmp_path: Path, ordinary_user: None
-) -> None:
+def test_a_read_only_index_is_trusted_by_its_path(folder: Path, tmp_path: Path, ordinary_user: None) -> None:
     opened(folder, model=MODELS["tests/pixels"]).update()
     shutil.rmtree(configuration.folder())
     (folder / ".diptych").chmod(0o555)
@@ -439,10 +436,10 @@ def test_an_index_that_cannot_be_written_is_known_by_its_path(
         _ = opened(moved).model
 
 
-# --- mended
+# --- repaired
 
 
-def test_a_damaged_index_that_is_known_is_mended_by_the_model_that_it_is_known_to_be_of(folder: Path) -> None:
+def test_a_damaged_trusted_index_is_repaired_with_its_signed_model(folder: Path) -> None:
     from diptych.index.doctor import examine
 
     opened(folder, model=MODELS["tests/pixels"]).update()
@@ -454,7 +451,7 @@ def test_a_damaged_index_that_is_known_is_mended_by_the_model_that_it_is_known_t
     assert opened(folder).model.source == "tests/pixels"
 
 
-def test_a_model_that_has_gone_is_named(folder: Path) -> None:
+def test_a_missing_model_is_named(folder: Path) -> None:
     opened(folder, model=MODELS["tests/pixels"]).update()
     index = open_index(folder, open_model=lambda name: (_ for _ in ()).throw(OSError("gone")))
     with pytest.raises(IndexModelError, match=r"made with 'tests/pixels', which cannot be opened \(gone\)"):
