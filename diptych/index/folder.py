@@ -215,7 +215,7 @@ class IndexFolder:
 
     @property
     def rules(self) -> ScanRules:
-        """The rules of what is left out: as given, else as the last update stored them."""
+        """The scan's rules: as given, else as the last update stored them."""
         return self.given.over(self.stored_rules if None in self.given else ScanRules())
 
     @property

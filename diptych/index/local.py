@@ -49,8 +49,8 @@ def open_index(
     ones. Raises OSError where `folder` is not a folder.
 
     An index that this user neither made nor accepted opens only the bundled model or one that is named here; otherwise
-    IndexUntrustedError is raised. `trust` accepts the index permanently. `notice` is called with what the user should
-    be told about that (see `diptych.index.trust.trust`).
+    IndexUntrustedError is raised. `trust` accepts the index permanently. `notice` is called with messages to the
+    user about that (see `diptych.index.trust.trust`).
 
     If a folder above has an index that covers `folder`, that index is opened, limited to `folder` (see
     `diptych.index.roots`); `index`=`folder`/.diptych makes a separate one. Raises IndexDirectoryError where `exclude`,
@@ -65,13 +65,10 @@ def open_index(
     if not subfolder:
         return LocalIndex(folder, **rules, **settings)
     if any(rule is not None for rule in rules.values()):
+        own = path / INDEX_DIR_NAME
         raise IndexDirectoryError(
             f"{path} is in the index of {root}, whose rules hold for all of its folders.",
-            remedy=[
-                f"Give them for {root}, or make a separate index with ",
-                Setting("index", str(path / INDEX_DIR_NAME)),
-                ".",
-            ],
+            remedy=[f"Give them for {root}, or make a separate index with ", Setting("index", str(own)), "."],
         )
     opened = LocalIndex(root, subfolder=subfolder, **settings)
     if opened.on_disk.is_apart:
@@ -169,7 +166,7 @@ class LocalIndex:
 
     @property
     def rules(self) -> ScanRules:
-        """The rules of what is left out: as given, else as the last update stored them."""
+        """The scan's rules: as given, else as the last update stored them."""
         return self.on_disk.rules
 
     def path_of(self, path: str) -> Path:

@@ -107,7 +107,7 @@ def trusted_model_name(folder: IndexFolder) -> str:
 
 
 def check_root(folder: IndexFolder) -> None:
-    """Raises IndexUntrustedError where an index outside its folder claims another folder than the user knows."""
+    """Raises IndexUntrustedError where an index outside its folder claims to belong to an unconfirmed folder."""
     facts, trust = folder.catalog.facts(), folder.trust
     if not trust.has_root(str(folder.root)):
         raise untrusted_error(folder.directory, facts, is_altered=trust.is_altered, trouble=trust.trouble, root=True)

@@ -170,11 +170,6 @@ class VectorIndex:
         return self._rows.header.dim
 
     @property
-    def disk_bytes(self) -> int:
-        """The size of all files."""
-        return sum(size for size, _ in self._rows.header.sums.values())
-
-    @property
     def needs_rebuild(self) -> bool:
         """Whether a new build pays off: the set is large and has doubled since the last build, or more rows are deleted
         than live."""

@@ -49,10 +49,6 @@ class Duplicates(NamedTuple):
     searched: int
 
 
-class _Vectors(Protocol):
-    def vectors(self, ids: np.ndarray) -> np.ndarray: ...
-
-
 class _PictureIndex(Protocol):
     @property
     def catalog(self) -> Any: ...

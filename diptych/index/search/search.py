@@ -49,7 +49,7 @@ class _SearchCatalog(Protocol):
 
 
 class SearchableFolder(Protocol):
-    """What a search needs beside the model; `diptych.index.folder.IndexFolder` has it."""
+    """The part of an index without a model that a search uses; `diptych.index.folder.IndexFolder` implements it."""
 
     @property
     def catalog(self) -> _SearchCatalog: ...
@@ -81,7 +81,7 @@ class _FolderWithModel(NamedTuple):
 
 
 class _SearchRequest(NamedTuple):
-    """What is searched for in every index; `count` candidates of each are ranked."""
+    """A search, the same in every index; `count` candidates of each are ranked."""
 
     query: Query
     vector: np.ndarray

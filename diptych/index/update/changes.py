@@ -34,7 +34,7 @@ class Restamped(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What an update has to do: `read` the new and changed files. The `restamped` (touched) and `renamed` files have
+    """The work of an update: `read` the new and changed files. The `restamped` (touched) and `renamed` files have
     known bytes. `removed` entries (ids) are dropped; `unreachable` ones (ids) are kept, because the disk does not tell
     whether their files exist. `unchanged_count` files need nothing."""
 

@@ -15,7 +15,7 @@ Progress = Callable[[int, int], None]  # (done, total)
 
 
 class UpdateResult(NamedTuple):
-    """What an update did, as numbers of files.
+    """The numbers of files that an update added, changed, and so on.
 
     `failures` names all files that cannot be read (path -> Failure): first those of this update, then the
     `failed_before` ones that failed earlier and have not changed. `partial` names files that were read in part (path ->

@@ -57,8 +57,8 @@ class _Options(NamedTuple):
 
 
 class _Done(NamedTuple):
-    """What was done to a catalog. `new` are the paths that were not in it; `refused` are the names of its entries that
-    are not valid files of the folder."""
+    """The changes made to a catalog. `new` are the paths that were not in it; `refused` are the names of its entries
+    that are not valid files of the folder."""
 
     changes: Changes
     new: set[str]
@@ -187,7 +187,7 @@ def _fill(
 
 
 def _changes(root: Path, catalog: Catalog, state: State, scanned: FolderState, progress: Progress | None) -> Changes:
-    """What has changed. Files that were only touched or renamed are written to the catalog at once."""
+    """The changes in the folder. Files that were only touched or renamed are written to the catalog at once."""
     retry = any(state.facts.get(key) != now for key, now in _reading_facts().items())
     comparison = compare(state.files, scanned.files, retry=retry)
     recognised = []
@@ -255,7 +255,7 @@ def _current_facts(root: Path, rules: ScanRules, scanned: FolderState) -> dict[s
 
 
 def _reading_facts() -> dict[str, str]:
-    """What decides which files can be read. When it changes, files that failed are tried again."""
+    """The facts that decide which files can be read. When they change, files that failed are tried again."""
     from importlib.util import find_spec
 
     from diptych.media import memory
