@@ -22,7 +22,8 @@ from table import Row, arguments, report
 
 import diptych
 from diptych.cli import diptych as command
-from diptych.media.images import find_images, load_pixels, squared
+from diptych.media.preprocessing import load_pixels, resized_and_cropped
+from diptych.media.scanning.image_files import find_images
 from diptych.scenes.scene import KINDS, draw_scene
 
 QUESTION = "Classifying a folder of pictures"
@@ -55,7 +56,7 @@ def filled(folder: Path, photos: str | None, count: int) -> Path:
 def measured(folder: Path, name: str | None, rounds: int) -> list[Row]:
     """Pictures per second of each method, and the ratio to the engine's."""
     model, paths = diptych.load(name), find_images(folder)
-    pixels = np.stack([squared(path, model.preprocessing) for path in paths[:256]])
+    pixels = np.stack([resized_and_cropped(path, model.preprocessing) for path in paths[:256]])
 
     def run(*said: str) -> None:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

@@ -19,7 +19,8 @@ from PIL import Image
 from table import Row, arguments, report, with_ratios
 
 import diptych
-from diptych.media.images import Preprocess, find_images, preprocess
+from diptych.media.preprocessing import Preprocess, preprocess
+from diptych.media.scanning.image_files import find_images
 
 QUESTION = "JPEG to normalised pixels of 224 px, pictures a second on one thread"
 ROUNDS = 5

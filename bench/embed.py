@@ -31,7 +31,7 @@ from diptych.engines.openvino import OpenVINOEngine, write_graphs
 from diptych.engines.openvino_runtime import core, openvino
 from diptych.engines.quantization import quantised
 from diptych.exporting import export
-from diptych.media.images import Preprocess, normalise
+from diptych.media.preprocessing import Preprocess, normalise
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
 from diptych.scoring.metrics import retrieval

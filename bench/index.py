@@ -31,13 +31,14 @@ from PIL import Image, ImageChops
 from table import Row, arguments, report
 
 import diptych
-from diptych.index.catalog.catalog import Catalog, Entry
+from diptych.index.catalog.catalog import Catalog
 from diptych.index.local import open_index
 from diptych.index.model import BUNDLED
-from diptych.media.images import find_images, open_image
-from diptych.media.items import Contents, Details, File
-from diptych.media.reading.readers import Readers
-from diptych.media.scan import scan
+from diptych.media.images import open_image
+from diptych.media.items import CatalogEntry, Details, File, FileContents
+from diptych.media.reading.readers import ReaderPool
+from diptych.media.scanning.image_files import find_images
+from diptych.media.scanning.scan import scan
 
 QUESTION = "A folder of photographs to an index, bundled model"
 MARGIN = 500
@@ -157,7 +158,7 @@ def alone(folder: Path, model: diptych.Embedder, count: int) -> tuple[float, flo
     """Photographs per second, reading alone and encoding alone."""
     files = sorted(scan(folder))[:count]
     pixels: list[np.ndarray] = []
-    with Readers(folder, model.preprocessing) as readers:
+    with ReaderPool(folder, model.preprocessing) as readers:
         list(readers.read(files[:4]))  # the processes start
         read = (part.pixels for contents in readers.read(files) for part in contents.parts)
         reading_s = timed(lambda: pixels.extend(each for each in read if each is not None))
@@ -240,12 +241,12 @@ def cold_search(folder: Path, rounds: int) -> dict[str, float]:
     return {who: statistics.median(times) for who, times in spent.items()}
 
 
-def _entry(file: File, vector: np.ndarray) -> Entry:
+def _entry(file: File, vector: np.ndarray) -> CatalogEntry:
     from diptych.media.items import Part
 
     pixels = np.zeros((1, 1, 3), np.uint8)
     digest = file.path.encode().ljust(16, b"\0")[-16:]
-    return Entry(Contents(file, digest, Details(width=640, height=480), (Part(pixels=pixels),)), vector)
+    return CatalogEntry(FileContents(file, digest, Details(width=640, height=480), (Part(pixels=pixels),)), vector)
 
 
 def _nothing_to_do(index: diptych.index.local.LocalIndex) -> None:  # type: ignore[name-defined]

@@ -19,7 +19,7 @@ from table import Row, arguments, report
 import diptych
 from diptych.data.sources.opening import open_source
 from diptych.inference.heat_map import Method, heat_maps
-from diptych.media.images import squared
+from diptych.media.preprocessing import resized_and_cropped
 from diptych.scenes.scene import COLOURS, KINDS, Scene, Scenes, Thing, draw_pair
 from diptych.scoring.difference import difference
 from diptych.scoring.locate import iou
@@ -68,7 +68,7 @@ def unit_of(what: str) -> str:
 
 def attributes(model: diptych.Embedder, scenes: Sequence[Scene], where: str, found: Found) -> None:
     """The colours of kinds and the kinds of colours; the first word of each list is correct."""
-    pixels = np.stack([squared(scene.image, model.preprocessing) for scene in scenes])
+    pixels = np.stack([resized_and_cropped(scene.image, model.preprocessing) for scene in scenes])
     rng = Random(0)
     for at, scene in enumerate(scenes):
         seen = model.engine.encode_patches(pixels[at : at + 1])

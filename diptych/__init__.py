@@ -75,8 +75,8 @@ if TYPE_CHECKING:
     from diptych.inference.heat_map import HeatMap as HeatMap
     from diptych.inference.picture_files import ClassifiedFiles as ClassifiedFiles
     from diptych.inference.picture_files import ComparedFiles as ComparedFiles
-    from diptych.media.images import Preprocess as Preprocess
-    from diptych.media.items import Counts as Counts
+    from diptych.media.items import IndexCounts as IndexCounts
+    from diptych.media.preprocessing import Preprocess as Preprocess
     from diptych.nets.config import CLIPConfig as CLIPConfig
     from diptych.nets.config import ResNetConfig as ResNetConfig
     from diptych.nets.config import TextConfig as TextConfig
@@ -113,7 +113,7 @@ __all__ = [  # noqa: RUF022
     "Classification", "Calibration", "ClassifiedFiles", "Accuracy", "Confused", "ComparedFiles", "Comparison",
     "Difference", "HeatMap", "Box",
     # Search
-    "open_index", "LocalIndex", "ScanRules", "UpdateResult", "Counts", "Query", "Term", "Filters", "GeoBox",
+    "open_index", "LocalIndex", "ScanRules", "UpdateResult", "IndexCounts", "Query", "Term", "Filters", "GeoBox",
     "GeoCircle", "SearchResult", "Hit", "search_all", "find_duplicates", "Duplicates", "Copy", "open_precomputed",
     "PrecomputedVectors", "embed_in_bulk", "BulkResult", "examine", "Finding",
     # Evaluation
@@ -137,7 +137,7 @@ _MODULES = {
     "EmbeddingResult": "diptych.failures",
     "Failure": "diptych.failures",
     "Tokens": "diptych.text.tokenizer",
-    "Preprocess": "diptych.media.images",
+    "Preprocess": "diptych.media.preprocessing",
     "CLIPConfig": "diptych.nets.config",
     "ViTConfig": "diptych.nets.config",
     "ResNetConfig": "diptych.nets.config",
@@ -159,7 +159,7 @@ _MODULES = {
     "LocalIndex": "diptych.index.local",
     "ScanRules": "diptych.index.catalog.facts",
     "UpdateResult": "diptych.index.update.results",
-    "Counts": "diptych.media.items",
+    "IndexCounts": "diptych.media.items",
     "Query": "diptych.index.search.query",
     "Term": "diptych.index.search.query",
     "Filters": "diptych.index.search.filters",
@@ -233,6 +233,7 @@ _MODULES = {
 
 # Old public name -> new name, until version 0.3.
 _RENAMED = {
+    "Counts": "IndexCounts",
     "Rules": "ScanRules",
     "Embedded": "EmbeddingResult",
     "Found": "SearchResult",

@@ -22,8 +22,8 @@ from diptych.failures import EmbeddingResult, Failure, invalid_texts, listed, no
 from diptych.inference import batching
 from diptych.inference.batching import Encode, Key, Progress
 from diptych.inference.labels import LabelSet, label_vectors
-from diptych.media.images import Decode, preprocess, squared
-from diptych.media.images import Source as ImageSource
+from diptych.media.images import Decode, Source
+from diptych.media.preprocessing import preprocess, resized_and_cropped
 from diptych.scoring import zero_shot
 from diptych.scoring.zero_shot import PLAIN_TEMPLATES, Calibration, Classification, Labels, Templates, label_names
 from diptych.text.tokenizer import Tokenizer, Tokens, check_ids, missing
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from diptych.nets.clip import CLIP
     from diptych.scoring.difference import Difference
 
-Images: TypeAlias = "ImageSource | Iterable[ImageSource]"  # one picture, or many
+Images: TypeAlias = "Source | Iterable[Source]"  # one picture, or many
 Device: TypeAlias = "str | torch.device"
 
 
@@ -175,15 +175,15 @@ class Embedder:
             raise missing(self.config.text, self.source)
         return self.tokenizer
 
-    def preprocess(self, image: ImageSource, *, decode: Decode = "exact") -> Float[np.ndarray, "3 height width"]:
+    def preprocess(self, image: Source, *, decode: Decode = "exact") -> Float[np.ndarray, "3 height width"]:
         """One picture as input of the image tower: float32, normalised. Raises ImageError."""
         return preprocess(image, self.preprocessing, decode=decode)
 
-    def model_input(self, image: ImageSource) -> Image:
+    def model_input(self, image: Source) -> Image:
         """The picture as the tower sees it, before normalisation: resized and cropped, 8-bit RGB. Raises ImageError."""
         from PIL import Image
 
-        return Image.fromarray(squared(image, self.preprocessing))
+        return Image.fromarray(resized_and_cropped(image, self.preprocessing))
 
     def embed_texts(self, texts: str | Sequence[str], *, truncate: bool = False) -> Float[np.ndarray, "texts dim"]:
         """One unit vector for each text; (1, dim) for a single text.
@@ -222,7 +222,7 @@ class Embedder:
         return batching.stacked(batching.encoded_images(items, self.preprocessing, decode, encode), width)
 
     def embed_stream(
-        self, items: Iterable[Key | tuple[Key, ImageSource]], *, decode: Decode = "fast", encode: Encode | None = None
+        self, items: Iterable[Key | tuple[Key, Source]], *, decode: Decode = "fast", encode: Encode | None = None
     ) -> Iterator[tuple[Key, np.ndarray | Failure]]:
         """Yields (key, vector) for each picture in order, or (key, Failure) for one that cannot be read.
 
@@ -233,7 +233,7 @@ class Embedder:
         return batching.stream(items, self.preprocessing, decode, encode or self.engine.encode_images)
 
     def try_embed_images(
-        self, items: Sequence[Key | tuple[Key, ImageSource]], *, decode: Decode = "fast",
+        self, items: Sequence[Key | tuple[Key, Source]], *, decode: Decode = "fast",
         encode: Encode | None = None, progress: Progress | None = None,
     ) -> EmbeddingResult[Key]:  # fmt: skip
         """`embed_images` with unreadable pictures in `failures`. Items and `encode` are those of `embed_stream`;
@@ -330,7 +330,7 @@ class Embedder:
         return compare_files(self, sources, texts, truncate=truncate, follow_links=follow_links, progress=progress)
 
     def difference(
-        self, first: ImageSource, second: ImageSource, words: Labels, *, templates: Templates = PLAIN_TEMPLATES,
+        self, first: Source, second: Source, words: Labels, *, templates: Templates = PLAIN_TEMPLATES,
         truncate: bool = False,
     ) -> Difference:  # fmt: skip
         """Which words best describe the things that appeared and disappeared from the first picture to the second.
@@ -343,7 +343,7 @@ class Embedder:
         return difference(one, other, vectors, names, scale=self.scale)
 
     def locate(
-        self, image: ImageSource, phrase: str, *, method: Method = "patches", scales: Sequence[float] | None = None,
+        self, image: Source, phrase: str, *, method: Method = "patches", scales: Sequence[float] | None = None,
         overlap: float | None = None, threshold: float | None = None, truncate: bool = False,
     ) -> HeatMap:  # fmt: skip
         """Where in a picture a phrase fits, as a map and boxes; `inference.heat_map.heat_maps` explains the options."""

@@ -25,7 +25,8 @@ from diptych.data.sources.opening import open_source
 from diptych.embedder import Embedder, load
 from diptych.errors import ArgumentError, CheckpointError, DataError, ImageError, Setting
 from diptych.extras import require
-from diptych.media.images import find_images, load_pixels, squared
+from diptych.media.preprocessing import load_pixels, resized_and_cropped
+from diptych.media.scanning.image_files import find_images
 from diptych.scenes.scene import Scenes
 from diptych.scoring.zero_shot import unit
 
@@ -224,14 +225,15 @@ def _readable(model: Embedder, source: Source | Stream) -> Iterator[tuple[np.nda
     for index in np.random.default_rng(0).permutation(len(source)):
         try:
             sample = source[int(index)]
-            yield squared(picture_of(sample, model.preprocessing.size_px), model.preprocessing), sample.captions
+            picture = picture_of(sample, model.preprocessing.size_px)
+            yield resized_and_cropped(picture, model.preprocessing), sample.captions
         except (ImageError, DataError, OSError):
             continue
 
 
 def _scenes(model: Embedder) -> Iterator[tuple[np.ndarray, Sequence[str]]]:
     for scene in Scenes(64, size_px=max(64, model.preprocessing.size_px)):
-        yield squared(scene.image, model.preprocessing), scene.captions
+        yield resized_and_cropped(scene.image, model.preprocessing), scene.captions
 
 
 class Encoders(NamedTuple):

@@ -16,7 +16,7 @@ from PIL import Image
 import diptych
 import diptych.cli
 from diptych.display.plots import thumbnail
-from diptych.media.images import find_images
+from diptych.media.scanning.image_files import find_images
 from diptych.scenes.scene import COLOURS, Scene, Scenes
 
 HERE = Path(__file__).parent

@@ -21,7 +21,7 @@ import diptych
 from diptych.checkpoint import save_folder
 from diptych.cli import run
 from diptych.engines.openvino import has_bfloat16
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.media.reading import readers
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
@@ -197,6 +197,6 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
 def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
     """A quick model in the place of any, and files that are read in this process."""
     made = PixelModel()
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    monkeypatch.setattr(readers, "ReaderPool", InlineReaders)
     monkeypatch.setattr("diptych.embedder.load", lambda name, **options: made)
     return made

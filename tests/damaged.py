@@ -30,9 +30,9 @@ import pillow_heif
 import tifffile
 from PIL import Image
 
-from diptych.media.images import Preprocess, squared
-from diptych.media.reading.readers import Readers
-from diptych.media.scan import scan
+from diptych.media.preprocessing import Preprocess, resized_and_cropped
+from diptych.media.reading.readers import ReaderPool
+from diptych.media.scanning.scan import scan
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it tells of every damaged tag
 SPEC = Preprocess(64)
@@ -328,7 +328,7 @@ class Outcome(NamedTuple):
 
 def compared(root: Path, place: Path) -> list[Outcome]:
     """What became of each file in `root`; `place` is for the other decoders' files."""
-    with Readers(root, SPEC) as readers:
+    with ReaderPool(root, SPEC) as readers:
         found = sorted(readers.read(scan(root)), key=lambda contents: contents.file.path)
     outcomes = []
     for contents in found:
@@ -372,7 +372,7 @@ def likeness(pixels: np.ndarray, other: np.ndarray) -> float:
     """The correlation of what was read with what another decoder read, which may not have turned it."""
     seen = pixels.astype(float).ravel()
     turned = (np.rot90(way, turns).copy() for turns in range(4) for way in (other, other[:, ::-1]))
-    return max(_correlation(seen, squared(one, SPEC).astype(float).ravel()) for one in turned)
+    return max(_correlation(seen, resized_and_cropped(one, SPEC).astype(float).ravel()) for one in turned)
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

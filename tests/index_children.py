@@ -18,7 +18,7 @@ import diptych.index.update.batched_embedder
 import diptych.index.update.precomputed
 import diptych.index.update.update
 import diptych.media.reading.readers
-import diptych.media.scan
+import diptych.media.scanning.scan
 import diptych.vectors.nearest
 from diptych.cli import run
 
@@ -58,7 +58,7 @@ for line in sys.stdin:
     child = os.fork()
     if child == 0:
         if how == "plain":
-            diptych.media.reading.readers.Readers = InlineReaders  # type: ignore[misc, assignment]
+            diptych.media.reading.readers.ReaderPool = InlineReaders  # type: ignore[misc, assignment]
         if how == "waits":
             Announced.signals = heard_signals()
         os.write(SAID, b"%d\n" % os.getpid())

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from diptych.failures import Failure
-from diptych.media.images import Preprocess
-from diptych.media.items import Contents, File
-from diptych.media.reading.file import Unreadable, read_file
+from diptych.media.items import File, FileContents
+from diptych.media.preprocessing import Preprocess
+from diptych.media.reading.file import UnreadableFileError, read_file
 
 DIM = 16
 SPEC = Preprocess(size_px=8)
@@ -48,7 +48,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 class InlineReaders:
-    """`diptych.media.reading.readers.Readers` in this process: the same reading, without half a second to start."""
+    """`diptych.media.reading.readers.ReaderPool` in this process: the same reading, without half a second to start."""
 
     def __init__(
         self, root: Path, spec: Preprocess, *, processes: int | None = None, timeout_s: float = 30.0,
@@ -62,16 +62,16 @@ class InlineReaders:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def read(self, files: Iterable[File]) -> Iterator[Contents]:
+    def read(self, files: Iterable[File]) -> Iterator[FileContents]:
         for file in files:
             try:
                 *read, partial, kind = read_file(
                     self._root, file.path, file.kind, self._spec, follow_links=self._follow_links
                 )
-                yield Contents(file._replace(kind=kind), *read, partial=partial)
-            except Unreadable as error:
+                yield FileContents(file._replace(kind=kind), *read, partial=partial)
+            except UnreadableFileError as error:
                 failure = Failure(error.reason, f"{file.path}: {error.reason}. {error.detail}")
-                yield Contents(file, error.digest, failure=failure)
+                yield FileContents(file, error.digest, failure=failure)
 
 
 def draw(path: Path, seed: int) -> Path:

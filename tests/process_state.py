@@ -15,7 +15,7 @@ LASTING = {
     "diptych.data.temporary._held",
     "diptych.media.pixels.tone_mapping._light",
     "diptych.media.pixels.tone_mapping._coded",
-    "diptych.media.path_patterns._held",
+    "diptych.media.scanning.path_patterns._held",
     "diptych.text.cleaning._lowercase",
     "diptych.index.catalog.schema._today",
     "diptych.index.catalog.schema.known_schemas",

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.index.catalog.catalog import Catalog, Entry
-from diptych.media.items import Contents, Details, File, Part
+from diptych.index.catalog.catalog import Catalog
+from diptych.media.items import CatalogEntry, Details, File, FileContents, Part
 
 DIM = 16
 
@@ -100,5 +100,5 @@ class Searched:
         rows = np.atleast_2d(np.asarray(vectors, np.float16))
         parts = tuple(parts or (Part(pixels=np.zeros((1, 1, 3), np.uint8)),))
         digest = digest or hashlib.blake2b(os.fsencode(path), digest_size=16).digest()
-        contents = Contents(File(path, kind, size, 1), digest, Details(**details), parts)
-        self.catalog.put([Entry(contents, rows)])
+        contents = FileContents(File(path, kind, size, 1), digest, Details(**details), parts)
+        self.catalog.put([CatalogEntry(contents, rows)])

@@ -19,7 +19,7 @@ import diptych
 from diptych.checkpoint import save_folder
 from diptych.embedder import Embedder, Failure
 from diptych.inference.batching import BATCH
-from diptych.media.images import Preprocess, normalise
+from diptych.media.preprocessing import Preprocess, normalise
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
 from diptych.scoring import zero_shot

@@ -19,7 +19,7 @@ from diptych.engines.onnx import open_onnx
 from diptych.engines.openvino_runtime import openvino
 from diptych.errors import CheckpointError
 from diptych.exporting import agreement, export, samples
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
 from diptych.training.setup import sized

@@ -18,10 +18,10 @@ import pytest
 from drawn_files import BLUE, GREEN, RED, dng, encoded, exif, left_and_right, video
 from PIL import Image
 
-from diptych.media.images import Preprocess
-from diptych.media.items import Contents
-from diptych.media.reading.readers import Readers
-from diptych.media.scan import scan
+from diptych.media.items import FileContents
+from diptych.media.preprocessing import Preprocess
+from diptych.media.reading.readers import ReaderPool
+from diptych.media.scanning.scan import scan
 
 TIMEOUT_S = 600.0  # whoever needs it hangs, on the busiest machine; how what hangs is ended is in test_readers
 KNOWN_REASONS = {
@@ -217,9 +217,9 @@ def test_a_thousand_hostile_files(hostile: Folder) -> None:
     assert Counter(failure.reason for failure in found.failures.values())["unreadable folder"] == 1
 
 
-def _read(root: Path, files: list) -> list[Contents]:
+def _read(root: Path, files: list) -> list[FileContents]:
     """All that comes of them."""
-    with Readers(root, Preprocess(32), processes=2, timeout_s=TIMEOUT_S) as readers:
+    with ReaderPool(root, Preprocess(32), processes=2, timeout_s=TIMEOUT_S) as readers:
         return list(readers.read(files))
 
 

@@ -24,7 +24,7 @@ from diptych.media.pixels.arrays import picture_of
 
 HERE = torch.device("cpu")
 # Each becomes one of ours, or a Failure, before anybody sees it.
-INNER = {"Unreadable", "NotText", "NotRegular", "NeedsPackage", "Outside"}
+INNER = {"UnreadableFileError", "NotText", "NotRegularFileError", "NeedsPackage", "OutsideRootError"}
 
 
 @pytest.fixture(scope="module", params=["openvino", "pytorch"])
@@ -192,7 +192,7 @@ def test_a_picture_by_a_file_address(model: Embedder, pictures: Path) -> None:
     path = pictures / "scene-0.png"
     for address in (f"file://{pathname2url(str(path))}", f"file://localhost{pathname2url(str(path))}"):
         np.testing.assert_array_equal(model.embed_images(address), model.embed_images(path))
-    with pytest.raises(diptych.ImageError, match="names a file on elsewhere, and only this machine's are read"):
+    with pytest.raises(diptych.ImageError, match="It is on elsewhere; only files of this machine are read"):
         model.embed_images("file://elsewhere/a.png")
 
 

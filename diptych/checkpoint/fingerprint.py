@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import STRIDE, CLIPConfig, ResNetConfig
 from diptych.text.cleaning import Reading
 

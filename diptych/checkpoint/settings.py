@@ -10,7 +10,7 @@ from diptych.checkpoint.formats import huggingface, tokenization
 from diptych.checkpoint.state import check_activation
 from diptych.checkpoint.weights.files import read_json, read_text
 from diptych.errors import ArgumentError, CheckpointError, TokenizerError
-from diptych.media.images import unread_keys
+from diptych.media.preprocessing import ignored_keys
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.text.cleaning import Reading
 from diptych.text.tokenizer import json_of_vocabulary
@@ -55,7 +55,7 @@ def read_settings(folder: Path, source: str, *, activation: str | None = None) -
         tokenizer, tokenizer_json, source, causal=config.text.causal, model_type=family
     )
     preprocess = _preprocess(folder)
-    passed_over += [f"preprocessor_config.json: {key}" for key in unread_keys(preprocess or {})]
+    passed_over += [f"preprocessor_config.json: {key}" for key in ignored_keys(preprocess or {})]
     notes = (note, "" if preprocess or config.loss == "sigmoid" else AS_OPENAI)
     words = (tuple(filter(None, notes)), tuple(passed_over))
     return Settings(config, settings, preprocess, tokenizer_json, reading, *words)

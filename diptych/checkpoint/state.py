@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diptych.errors import CheckpointError, Setting
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import CLIPConfig, ResNetConfig
 from diptych.text.cleaning import PLAIN, Reading
 

@@ -106,7 +106,7 @@ def _ask_first(index: LocalIndex, folder: str) -> None:
 
 def _counted(index: LocalIndex) -> tuple[int, bool]:
     """The number of files to index, and whether the time sufficed to count all of them."""
-    from diptych.media.scan import scan
+    from diptych.media.scanning.scan import scan
 
     end, count = time.monotonic() + _COUNT_LIMIT_S, 0
     for count, _ in enumerate(scan(index.root, **index.rules._asdict()), start=1):

@@ -75,7 +75,7 @@ def command(
 
 def _check_index(index: LocalIndex, repair: bool, as_json: bool) -> int:
     from diptych.index.doctor import examine
-    from diptych.media.path_patterns import inside
+    from diptych.media.scanning.path_patterns import inside
 
     unread, partial = dict[str, str](), dict[str, str]()
     findings = examine(index, repair=repair)

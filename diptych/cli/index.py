@@ -59,7 +59,7 @@ class _IndexCommand(click.Command):
 
 
 def _checked(_context: click.Context, _parameter: click.Parameter, patterns: tuple[str, ...]) -> tuple[str, ...]:
-    from diptych.media.path_patterns import Patterns
+    from diptych.media.scanning.path_patterns import Patterns
 
     try:
         Patterns(patterns)

@@ -173,12 +173,12 @@ def failures_json(failures: Mapping[Any, Failure]) -> dict[str, str]:
 def pictures_in(paths: tuple[str, ...], *, follow_links: bool = False) -> list[Any]:
     """Files and URLs as they are, and every picture of a folder. Links that lead out of a folder are counted on stderr,
     or followed."""
-    from diptych.media.images import find_images
+    from diptych.media.scanning.image_files import find_images
 
     pictures, skipped = list[Any](), list[Path]()
     follows = (lambda path: True) if follow_links else None
     for path in paths:
-        pictures += find_images(path, follows=follows, left=skipped) if os.path.isdir(path) else [path]
+        pictures += find_images(path, follows=follows, skipped=skipped) if os.path.isdir(path) else [path]
     report_links(len(skipped))
     return pictures
 

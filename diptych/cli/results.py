@@ -97,7 +97,7 @@ def _read(hit: Hit, size_px: int) -> Image:
 
     from diptych.media.content.photographs import LARGEST_PICTURE, read_photograph
     from diptych.media.content.videos import read_video
-    from diptych.media.images import Preprocess
+    from diptych.media.preprocessing import Preprocess
 
     spec = Preprocess(size_px=size_px)
     with open_file(hit.path) as file:
@@ -153,11 +153,11 @@ def hit_json(hit: Hit) -> dict[str, Any]:
 def open_files(files: Sequence[Path]) -> None:
     """Open files with the desktop's programs: only pictures, videos and texts, judged by their bytes because a name may
     hide a script. Raises ClickException if there is no desktop."""
-    from diptych.media.content.file_kind import opened_as
+    from diptych.media.scanning.file_kind import detected_kind
 
     for path in files:
         try:
-            if opened_as(path) is None:
+            if detected_kind(path) is None:
                 print_status(f"not opened: by its bytes {path} is not a picture, video or text")
                 continue
         except OSError as error:

@@ -8,11 +8,11 @@ from typing import NamedTuple, Protocol
 from PIL import Image
 
 from diptych.errors import DataError, JSONError
-from diptych.media.images import ENDINGS
+from diptych.media.formats.table import PICTURE_SUFFIXES
 from diptych.text.encoding import decoded
 from diptych.untrusted.json import parse_json
 
-IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split("|"))
+IMAGE_SUFFIXES = frozenset(PICTURE_SUFFIXES)
 MAX_SIDECAR_BYTES, MAX_CAPTION, MAX_CAPTIONS = 16 << 20, 1 << 20, 10_000  # of a file; characters; of a picture
 _FIELDS = ("captions", "caption", "texts", "text", "txt")  # of a sample's JSON, by rank
 

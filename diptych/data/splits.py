@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from diptych.media.images import SKIPPED_FOLDERS, find_images
+from diptych.media.scanning.image_files import SKIPPED_FOLDERS, find_images
 
 TRAIN = "train"
 HELD_OUT = ("test", "val", "validation", "valid", "dev")  # the first of these that is there, where none is asked for

@@ -16,7 +16,7 @@ from diptych.checkpoint.settings import Settings, read_settings, to_fields
 from diptych.checkpoint.state import Checkpoint, listing
 from diptych.checkpoint.weights.files import read_json
 from diptych.errors import CheckpointError
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import CLIPConfig
 
 PARTS = ("image.xml", "image.bin", "text.xml", "text.bin", "facts.json")

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from diptych.engines.openvino_runtime import PATCHES_OUTPUT, openvino
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 ops = openvino.opset15

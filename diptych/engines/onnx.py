@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import ArgumentError
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 
 OPSET = 18
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"

@@ -18,7 +18,7 @@ from diptych.deprecation import RenamedAttribute
 from diptych.engines.bfloat16 import SWITCH, allows_bfloat16
 from diptych.engines.openvino_runtime import PATCHES_OUTPUT, core, openvino
 from diptych.errors import ArgumentError, CheckpointError
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import CLIPConfig
 from diptych.scoring.zero_shot import PatchEmbeddings, unit
 from diptych.storage.user import compiled_cache

@@ -12,7 +12,7 @@ from diptych.checkpoint.weights.finite import check_finite, check_vectors
 from diptych.deprecation import RenamedAttribute
 from diptych.engines import device_name
 from diptych.errors import ArgumentError
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.scoring.zero_shot import PatchEmbeddings
 

@@ -27,10 +27,10 @@ from diptych.errors import DataError, ImageError, JSONError
 from diptych.extras import require
 from diptych.failures import Failure
 from diptych.index.update.precomputed import FINGERPRINT_KEY, MODEL_KEY, READING_KEY
-from diptych.media.images import Preprocess, squared
 from diptych.media.items import File
-from diptych.media.reading.readers import Readers
-from diptych.media.scan import scan
+from diptych.media.preprocessing import Preprocess, resized_and_cropped
+from diptych.media.reading.readers import ReaderPool
+from diptych.media.scanning.scan import scan
 from diptych.storage.atomic import atomic_write
 from diptych.storage.lock import locked, signature
 from diptych.storage.output_files import subfolder
@@ -297,7 +297,7 @@ class _FolderInputs:
         self.skipped: dict[str, int] = {}
 
     def read(self, start: int, stop: int) -> Iterator[Input]:
-        with Readers(self._folder, self._spec, follow_links=self._follow_links) as readers:
+        with ReaderPool(self._folder, self._spec, follow_links=self._follow_links) as readers:
             for contents in readers.read(self._files[start:stop]):
                 details, parts = contents.details, contents.parts
                 pixels = next((part.pixels for part in parts if part.pixels is not None), None)
@@ -324,7 +324,7 @@ class _PairInputs:
         name = self.names[index]
         try:
             sample = self._source[index]
-            return Input(name, squared(sample.image, self._spec, decode="fast"), sample.captions)
+            return Input(name, resized_and_cropped(sample.image, self._spec, decode="fast"), sample.captions)
         except (ImageError, DataError, OSError) as error:
             return Input(name, Failure(getattr(error, "reason", type(error).__name__), f"{name}: {error}"))
 

@@ -21,7 +21,7 @@ import numpy as np
 from diptych.errors import IndexBusyError, IndexDirectoryError, VectorFilesError
 from diptych.index.catalog.catalog import BLOCK, MODALITIES, Catalog
 from diptych.index.catalog.validation import stamp_of
-from diptych.media.items import Counts, Modality
+from diptych.media.items import IndexCounts, Modality
 from diptych.storage.directory import IndexDirectory
 from diptych.storage.lock import locked
 
@@ -141,7 +141,12 @@ def rebuilt(catalog: Catalog, index_dir: Path, modality: Modality) -> VectorInde
 
 
 def refresh(
-    catalog: Catalog, index_dir: Path, facts: Mapping[str, Any], counts: Counts, *, on_build: Progress | None = None
+    catalog: Catalog,
+    index_dir: Path,
+    facts: Mapping[str, Any],
+    counts: IndexCounts,
+    *,
+    on_build: Progress | None = None,
 ) -> None:
     """Bring the caches of all modalities up to date with a catalog of these facts and counts. The caller holds the
     lock."""

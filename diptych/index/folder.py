@@ -13,14 +13,14 @@ from typing import Any
 from diptych import __version__
 from diptych.errors import IndexDamagedError, IndexDirectoryError, MessageParts, warn
 from diptych.index import caches
-from diptych.index.catalog.catalog import Catalog, Counts
+from diptych.index.catalog.catalog import Catalog
 from diptych.index.catalog.facts import GivenRules, ScanRules
 from diptych.index.catalog.recovery import remove
 from diptych.index.roots import CATALOG, INDEX_DIR_NAME
 from diptych.index.trust.identity import Facts
 from diptych.index.trust.trust import Trust
-from diptych.media.items import Modality
-from diptych.media.path_patterns import inside
+from diptych.media.items import IndexCounts, Modality
+from diptych.media.scanning.path_patterns import inside
 from diptych.storage.directory import IndexDirectory
 from diptych.storage.error_translation import translated_errors
 from diptych.storage.lock import is_held_elsewhere, locked
@@ -200,7 +200,7 @@ class IndexFolder:
             held = self._nearest[modality] = stamp, caches.RebuildingIndex(opened, rebuild)
         return held[1]
 
-    def counts(self) -> Counts:
+    def counts(self) -> IndexCounts:
         """How many files and items of `folder` the index holds."""
         return self.catalog.counts(*inside(self.subfolder))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.deprecation import RenamedAttribute, renamed_arguments
 from diptych.errors import IndexDirectoryError, IndexModelError, MessageParts, Setting, warn
-from diptych.index.catalog.catalog import Catalog, Counts
+from diptych.index.catalog.catalog import Catalog
 from diptych.index.catalog.facts import ScanRules
 from diptych.index.folder import IndexFolder, locked_directory
 from diptych.index.model import IndexModel, check_fits, check_root, display_name, source_of, trusted_model_name
@@ -18,7 +18,7 @@ from diptych.index.roots import INDEX_DIR_NAME, find_root
 from diptych.index.search.search import in_one, search_all
 from diptych.index.update.results import Progress, UpdateResult
 from diptych.index.update.update import update
-from diptych.media.items import Modality
+from diptych.media.items import IndexCounts, Modality
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
@@ -45,8 +45,8 @@ def open_index(
     `model` is a model or its name; by default the index's own, or the bundled one for a new index. A name is opened
     with `open_model` (None is the bundled model; by default `diptych.load`) when something must be embedded. `index` is
     the index directory, by default `folder`/.diptych; another one serves folders that cannot be written. `exclude`,
-    `hidden` and `follow_links` are those of `diptych.media.scan.scan`; an update stores them, and None keeps the stored
-    ones. Raises OSError where `folder` is not a folder.
+    `hidden` and `follow_links` are those of `diptych.media.scanning.scan.scan`; an update stores them, and None keeps
+    the stored ones. Raises OSError where `folder` is not a folder.
 
     An index that this user neither made nor accepted opens only the bundled model or one that is named here; otherwise
     IndexUntrustedError is raised. `trust` accepts the index permanently. `notice` is called with messages to the
@@ -177,7 +177,7 @@ class LocalIndex:
         """The search structure of a modality; see `IndexFolder.nearest`."""
         return self.on_disk.nearest(modality)
 
-    def counts(self) -> Counts:
+    def counts(self) -> IndexCounts:
         """How many files and items of `folder` the index holds."""
         return self.on_disk.counts()
 

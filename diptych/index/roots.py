@@ -12,7 +12,7 @@ from diptych.errors import IndexUnsafeError, SearchIndexError
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.catalog.facts import ScanRules, valid_facts
 from diptych.index.catalog.recovery import facts_of
-from diptych.media.path_patterns import composed, inside
+from diptych.media.scanning.path_patterns import composed, inside
 from diptych.storage.directory import NAME, IndexDirectory
 from diptych.untrusted.links import Inside
 
@@ -70,7 +70,7 @@ def _facts(index_dir: Path) -> dict[str, Any]:
 
 def _subfolder(root: Path, index_dir: Path, folder: Path) -> str | None:
     """A folder relative to the root of an index that contains, or would contain, files of it; None otherwise."""
-    from diptych.media.scan import scan
+    from diptych.media.scanning.scan import scan
 
     subfolder = folder.relative_to(root).as_posix()
     rules = ScanRules.of(_facts(index_dir))

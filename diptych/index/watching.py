@@ -55,16 +55,15 @@ def _filter(index: LocalIndex) -> Callable[[Change, str], bool]:
     deletions count."""
     from watchfiles import Change
 
-    from diptych.media.images import ENDINGS
-    from diptych.media.scan import RAW_ENDINGS, TEXT_ENDINGS, VIDEO_ENDINGS
+    from diptych.media.scanning.suffixes import KIND_OF_SUFFIX
 
-    endings = {f".{name}" for name in f"{ENDINGS}|{RAW_ENDINGS}|{VIDEO_ENDINGS}|{TEXT_ENDINGS}|xmp".split("|")}
+    suffixes = {*KIND_OF_SUFFIX, ".xmp"}
     real_dir = Path(os.path.realpath(index.index_dir))
     own_dirs = {str(index.index_dir), str(real_dir)}
 
     def is_relevant(change: Change, path: str) -> bool:
         if any(path == own or path.startswith(own + os.sep) for own in own_dirs):
             return False
-        return change == Change.deleted or os.path.splitext(path)[1].lower() in endings or os.path.isdir(path)
+        return change == Change.deleted or os.path.splitext(path)[1].lower() in suffixes or os.path.isdir(path)
 
     return is_relevant

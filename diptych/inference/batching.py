@@ -10,7 +10,8 @@ import numpy as np
 
 from diptych.errors import ImageError
 from diptych.failures import EmbeddingResult, Failure, Key, several
-from diptych.media.images import Decode, Preprocess, Source, load_pixels
+from diptych.media.images import Decode, Source
+from diptych.media.preprocessing import Preprocess, load_pixels
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -14,7 +14,8 @@ from PIL import Image
 
 from diptych.deprecation import RenamedAttribute, warn_renamed
 from diptych.errors import ArgumentError
-from diptych.media.images import Preprocess, Source, open_image, squared
+from diptych.media.images import Source, open_image
+from diptych.media.preprocessing import Preprocess, resized_and_cropped
 from diptych.scoring import locate
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _heat_map(
 
 
 def _patch_scores(model: LocatingModel, picture: Image.Image, texts: np.ndarray) -> list[np.ndarray]:
-    pixels = squared(picture, replace(model.preprocessing, mode="squash"))
+    pixels = resized_and_cropped(picture, replace(model.preprocessing, mode="squash"))
     patches = model.engine.encode_patches(pixels[None]).patches[0]
     return [locate.upsampled(scores, picture.size) for scores in texts @ patches.T]
 

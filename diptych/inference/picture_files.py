@@ -14,7 +14,8 @@ from diptych.data.sources.classes import answers_among
 from diptych.errors import ArgumentError
 from diptych.failures import EmbeddingResult, Failure
 from diptych.inference import labels
-from diptych.media.images import Source, find_images
+from diptych.media.images import Source
+from diptych.media.scanning.image_files import find_images
 from diptych.scoring.comparison import Comparison, compare
 from diptych.scoring.metrics import Accuracy, accuracy
 from diptych.scoring.zero_shot import Calibration, Classification, calibrated
@@ -83,7 +84,7 @@ def find_pictures(sources: Iterable[Source], *, follow_links: bool = False) -> F
     follows = (lambda path: True) if follow_links else None
     for source in sources:
         if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):
-            found += find_images(source, follows=follows, left=links)
+            found += find_images(source, follows=follows, skipped=links)
         else:
             found.append(source)
     return FoundPictures(found, len(links))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from diptych.failures import Failure
 
-Kind = Literal["picture", "video", "text"]  # of a file
+FileKind = Literal["picture", "video", "text"]  # of a file
 Modality = Literal["picture", "text"]  # of an item: which tower made its vector
 
 
@@ -19,7 +19,7 @@ class File(NamedTuple):
     are no UTF-8 are kept as surrogates. `mtime_ns` is the time of its last change in nanoseconds."""
 
     path: str
-    kind: Kind
+    kind: FileKind
     size: int
     mtime_ns: int
 
@@ -54,7 +54,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Contents:
+class FileContents:
     """A file that was read: `digest` is the blake2b of all of its bytes (16 bytes long), but not of a caption's beside
     it; it is empty where not all could be read. `partial` says what is missing of a picture that was read in part."""
 
@@ -66,16 +66,16 @@ class Contents:
     partial: str = ""
 
 
-class Entry(NamedTuple):
+class CatalogEntry(NamedTuple):
     """A file that was read with the vectors of its parts, (parts, dim), float16, of unit length. `settled` is False
     where its time of change tells too little, so that the next update looks at its bytes again."""
 
-    contents: Contents
+    contents: FileContents
     vectors: np.ndarray
     settled: bool = True
 
 
-class Counts(NamedTuple):
+class IndexCounts(NamedTuple):
     """How many files and items an index holds, how many of the files could not be read, and how many in part only."""
 
     files: int

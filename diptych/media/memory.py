@@ -1,7 +1,7 @@
-"""How much memory a picture takes to be decoded, known from its header, and how much it may take.
+"""How much memory decoding a picture takes, by its header, and how much it may take.
 
-What each decoder holds at its peak was measured, the picture that it makes included: libavif and libheif have the
-planes, libwebp and OpenJPEG several copies, libjxl floats.
+Each decoder's peak was measured, the decoded picture included: libavif and libheif hold the planes, libwebp and
+OpenJPEG several copies, libjxl floats.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import threading
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from diptych.errors import ArgumentError
@@ -20,53 +19,53 @@ if TYPE_CHECKING:
 USUAL = 2**30  # bytes that decoding one picture may take
 SWITCH = "DIPTYCH_PICTURE_GB"
 ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
-VIDEO = 32  # bytes a pixel of a film: up to 16 frames that others refer to, and the one that is shown
-RAW = 8  # of a sensor: its numbers, and the picture of half the size
-_MOST_ADVISED = 64  # gigabytes; what asks for more is a bomb or beyond most machines
-_FREE = USUAL // 32  # what takes less waits for nobody
+VIDEO = 32  # bytes a pixel of a video: up to 16 reference frames, and the displayed one
+RAW = 8  # bytes a pixel of a sensor: its numbers, and the picture at half the size
+_MAX_ADVISED = 64  # gigabytes; a picture that takes more is a bomb or beyond most machines
+_FREE = USUAL // 32  # smaller pictures need no reservation
 
-# Bytes a pixel at the peak, the alpha channel included where it is in brackets; others make the picture itself alone
+# Bytes a pixel at the peak, without and with an alpha channel; other decoders hold the picture alone
 _STILL = {"WEBP": (20, 20), "AVIF": (14, 16), "HEIF": (8, 11), "GIF": (5, 5)}
 _MOVING = {"WEBP": (28, 28), "AVIF": (31, 31), "PNG": (22, 22), "GIF": (16, 16)}
 _MODES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # Pillow has 4 for all others
 
 
-def allowed() -> int:
-    """Bytes that decoding one picture may take: a gigabyte, or what the environment's DIPTYCH_PICTURE_GB says, for who
-    has huge scans and the memory for them. ArgumentError where that is no number above 0."""
-    word = os.environ.get(SWITCH, "").strip()
+def memory_limit() -> int:
+    """Bytes that decoding one picture may take: a gigabyte, or DIPTYCH_PICTURE_GB of the environment, for huge scans.
+    Raises ArgumentError if that is no number above 0."""
+    value = os.environ.get(SWITCH, "").strip()
     try:
-        found = USUAL * float(word or 1)
-        if 0 < found < 2**60:
-            return round(found)
+        limit = USUAL * float(value or 1)
+        if 0 < limit < 2**60:
+            return round(limit)
     except ValueError:
         pass
-    raise ArgumentError(f"{SWITCH}={word!r} is no limit; wanted gigabytes for one picture, such as 4.")
+    raise ArgumentError(f"{SWITCH}={value!r} is no limit; wanted gigabytes for one picture, such as 4.")
 
 
 def refusal(size: tuple[int, int], needed: float) -> str:
-    """What to say of a picture that takes more than it may."""
+    """The error text for a picture that takes more than it may."""
     return (
         f"{size[0]} x {size[1]} pixels, which take {needed / USUAL:.2g} GB to decode; wanted up to "
-        f"{allowed() / USUAL:.2g}. {advice(needed / USUAL)}"
+        f"{memory_limit() / USUAL:.2g}. {advice(needed / USUAL)}"
     )
 
 
 def advice(gigabytes: float) -> str:
-    """What to do about a picture for which so much would have to be allowed."""
-    if gigabytes > _MOST_ADVISED:
+    """The advice for a picture that takes so many gigabytes."""
+    if gigabytes > _MAX_ADVISED:
         return "Make it smaller first."
     return f"Make it smaller first, or allow more: {SWITCH}={max(2, math.ceil(gigabytes))} in the environment."
 
 
 def is_moving(image: Image.Image) -> bool:
-    """Whether it is an animation of a kind whose frames are looked at."""
+    """Whether it is an animation in a format whose frames are searched."""
     return image.format in _MOVING and bool(getattr(image, "is_animated", False))
 
 
 def needed(image: Image.Image, *, is_searched: bool, is_turned: bool, moves: bool = False) -> int:
-    """Bytes that a picture, opened and not decoded yet, takes until it is upright and has 8 bits: at least what its
-    decoder holds, then the picture with what is made of it."""
+    """Bytes that an undecoded picture takes until it is upright and has 8 bits: the greater of the decoder's peak and
+    of the decoded picture with the copies made of it. `moves` is for going through an animation's frames."""
     stored, has_alpha = stored_bytes(image.mode), image.mode in ALPHA or "transparency" in image.info
     decoding = (_MOVING if moves else _STILL).get(image.format or "", (stored, stored))[has_alpha]
     shown, finished = stored, stored
@@ -82,45 +81,45 @@ def needed(image: Image.Image, *, is_searched: bool, is_turned: bool, moves: boo
 
 
 def stored_bytes(mode: str) -> int:
-    """Bytes a pixel of a picture of Pillow's."""
+    """Bytes a pixel of Pillow's picture in this mode."""
     return _MODES.get(mode, 4)
 
 
-class Turn:
-    """A picture's share of what all that are decoded at once, in whatever threads, may take together: the same as one
-    alone. Use as a context; small pictures wait for nobody."""
+class MemoryReservation:
+    """Memory reserved for one picture. All that are decoded at once, in any threads, share one `memory_limit`. Use as a
+    context. Small pictures do not wait."""
 
     def __init__(self) -> None:
-        self._held = 0
+        self._reserved = 0
 
-    def __enter__(self) -> Turn:
+    def __enter__(self) -> MemoryReservation:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.take(0)
+    def __exit__(self, *_: object) -> None:
+        self.reserve(0)
 
-    def take(self, count: int) -> None:
-        """Have so many bytes, in place of those that were taken before; wait until others have given theirs back."""
-        count = count if count > _FREE else 0
-        if count != self._held:
-            _SHARED.change(self._held, count)
-            self._held = count
+    def reserve(self, size: int) -> None:
+        """Reserve so many bytes instead of those reserved before; wait until others have released theirs."""
+        size = size if size > _FREE else 0
+        if size != self._reserved:
+            _POOL.change(self._reserved, size)
+            self._reserved = size
 
 
-class _Shared:
-    """What the threads of one process have taken."""
+class _MemoryPool:
+    """The bytes that the threads of one process have reserved."""
 
     def __init__(self) -> None:
-        self._taken, self._changed = 0, threading.Condition()
+        self._reserved, self._changed = 0, threading.Condition()
 
-    def change(self, held: int, count: int) -> None:
+    def change(self, old: int, new: int) -> None:
         with self._changed:
-            self._taken -= held
+            self._reserved -= old
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not count or not self._taken or self._taken + count <= allowed())
-            self._taken += count
+            self._changed.wait_for(lambda: not new or not self._reserved or self._reserved + new <= memory_limit())
+            self._reserved += new
 
 
-_SHARED = _Shared()
-if hasattr(os, "register_at_fork"):  # in a copy of this process nobody would give back what others had taken
-    os.register_at_fork(after_in_child=_SHARED.__init__)
+_POOL = _MemoryPool()
+if hasattr(os, "register_at_fork"):  # in a fork nothing would release what other threads had reserved
+    os.register_at_fork(after_in_child=_POOL.__init__)

@@ -11,7 +11,7 @@ import numpy as np
 
 from diptych.errors import ArgumentError, TextError
 from diptych.failures import listed, no_text
-from diptych.media.pixels.arrays import as_array, is_numbers
+from diptych.media.pixels.arrays import as_array, is_array
 from diptych.scoring.metrics import Accuracy, accuracy
 from diptych.untrusted.json import parse_json
 
@@ -186,9 +186,9 @@ def unit(vectors: Float[np.ndarray, "*n dim"]) -> Float[np.ndarray, "*n dim"]:
 def as_vectors(items: object, dim: int) -> Float[np.ndarray, "n dim"] | None:
     """Vectors passed instead of pictures or texts, at unit length: an array or tensor of floats (n, dim) or (dim,), or
     a list of vectors (dim,). None for anything else. Raises ArgumentError for another dim, NaN or infinity."""
-    if isinstance(items, (list, tuple)) and items and all(is_numbers(each) and each.ndim == 1 for each in items):
+    if isinstance(items, (list, tuple)) and items and all(is_array(each) and each.ndim == 1 for each in items):
         items = np.stack([as_array(each) for each in items]) if len({len(each) for each in items}) == 1 else items[0]
-    if not is_numbers(items) or items.ndim not in (1, 2) or (vectors := as_array(items)).dtype.kind != "f":  # type: ignore[attr-defined]
+    if not is_array(items) or items.ndim not in (1, 2) or (vectors := as_array(items)).dtype.kind != "f":  # type: ignore[attr-defined]
         return None
     if vectors.shape[-1] != dim:
         raise ArgumentError(f"got an array of floats {vectors.shape}; this model's vectors are (n, {dim}).")

@@ -16,7 +16,7 @@ from diptych.data.samples import Source, Stream
 from diptych.data.sources.opening import ENOUGH_CAPTIONS, all_captions, open_source
 from diptych.data.varied import require_varied
 from diptych.errors import ArgumentError
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig
 from diptych.nets.presets import preset

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diptych.data.loading.loader import Batch
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.text.tokenizer import Tokenizer
 from diptych.training.config import TrainConfig, peak_rates, schedule
 from diptych.training.diagnostics.not_finite import find_non_finite

@@ -8,7 +8,7 @@ from torch import nn
 from diptych.data.loading.loader import shares
 from diptych.data.samples import Source, Stream, spell_counts
 from diptych.engines.pytorch import describe_device
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.training.config import TrainConfig
 from diptych.training.optim.precision import is_native
 from diptych.training.parallel.distributed import ProcessInfo

@@ -16,7 +16,7 @@ from diptych.data.sources.opening import open_source
 from diptych.data.varied import require_varied
 from diptych.engines.pytorch import PyTorchEngine
 from diptych.errors import DataError, ImageError
-from diptych.media.images import Preprocess, squared
+from diptych.media.preprocessing import Preprocess, resized_and_cropped
 from diptych.nets.clip import CLIP
 from diptych.scoring import metrics
 from diptych.text.tokenizer import Tokenizer
@@ -66,7 +66,7 @@ class Validation:
         for index in range(len(source)):
             try:
                 sample = source[index]
-                picture = squared(picture_of(sample, spec.size_px), spec)
+                picture = resized_and_cropped(picture_of(sample, spec.size_px), spec)
             except (ImageError, DataError, OSError) as error:
                 skipped.append(SkippedPair(source.key(index), getattr(error, "reason", None) or type(error).__name__))
                 continue

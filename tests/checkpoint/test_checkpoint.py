@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diptych.checkpoint import build, read
 from diptych.errors import CheckpointError
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig
 from diptych.nets.presets import preset

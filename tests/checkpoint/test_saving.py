@@ -18,7 +18,7 @@ from diptych.checkpoint.replacement import json_text
 from diptych.checkpoint.settings import from_fields, to_fields
 from diptych.checkpoint.state import differences
 from diptych.errors import CheckpointError
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.nets.presets import PRESETS, preset

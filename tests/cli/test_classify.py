@@ -12,7 +12,7 @@ from PIL import Image
 
 import diptych
 from diptych.cli import NOTHING, OK, USAGE
-from diptych.media.images import find_images
+from diptych.media.scanning.image_files import find_images
 from diptych.scenes.scene import Scenes
 
 

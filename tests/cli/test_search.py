@@ -14,7 +14,7 @@ from PIL import Image
 
 import diptych
 from diptych.cli import FAILED, NOTHING, OK, USAGE
-from diptych.media.images import find_images
+from diptych.media.scanning.image_files import find_images
 from diptych.scenes.scene import draw_scene
 
 

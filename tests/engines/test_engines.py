@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diptych.engines.pytorch import PyTorchEngine, choose_device, describe_device
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
 

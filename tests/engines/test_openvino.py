@@ -20,7 +20,7 @@ from diptych.checkpoint import save_folder
 from diptych.engines import EngineName, choose_engine
 from diptych.engines.openvino import OpenVINOEngine
 from diptych.engines.pytorch import PyTorchEngine
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.nets.presets import preset

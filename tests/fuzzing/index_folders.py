@@ -56,7 +56,7 @@ class IndexFolders:
 
     def __init__(self, home: Path):
         embedder.load = _load
-        readers.Readers = index_model.InlineReaders  # type: ignore[misc, assignment]
+        readers.ReaderPool = index_model.InlineReaders  # type: ignore[misc, assignment]
         self._home = home
         self._forms = [_made(home / "forms" / name, name) for name in ("exact", "codes", "earlier", "in parts")]
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from diptych.checkpoint import save_folder
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.scenes.scene import Scenes

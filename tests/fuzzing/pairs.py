@@ -13,7 +13,7 @@ from PIL import Image
 from diptych import embedder
 from diptych.checkpoint import save_folder
 from diptych.data import inspection
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.scenes.scene import Scenes

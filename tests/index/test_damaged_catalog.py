@@ -32,7 +32,7 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
         draw(root / f"{seed}.png", seed)
         os.utime(root / f"{seed}.png", (OLD_S + seed,) * 2)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(readers, "Readers", InlineReaders)
+        patched.setattr(readers, "ReaderPool", InlineReaders)
         with open_index(root, model=PixelModel(), exclude=["*.gif"]) as made:
             made.update()
     return root

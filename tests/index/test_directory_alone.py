@@ -152,7 +152,7 @@ def test_no_other_module_touches_index_files(
     cli: Cli, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the first index to a damaged one, with every file created, read, replaced and removed."""
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    monkeypatch.setattr(readers, "ReaderPool", InlineReaders)
     model = PixelModel()
     monkeypatch.setattr("diptych.embedder.load", lambda name, **options: model)
     root = tmp_path / "pictures"

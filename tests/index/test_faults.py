@@ -31,7 +31,7 @@ PICTURES = 150
 def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
     """The model of this process and its commands; files are read without child processes."""
     made = PixelModel()
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    monkeypatch.setattr(readers, "ReaderPool", InlineReaders)
     monkeypatch.setattr("diptych.embedder.load", lambda name, **options: made)
     return made
 

@@ -38,7 +38,7 @@ OLD_S = 1_600_000_000  # a time of change long ago, so that it counts
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are read in this process, and SQLite does not wait for the disk."""
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    monkeypatch.setattr(readers, "ReaderPool", InlineReaders)
     monkeypatch.setattr(catalog, "connect", connect_unsynced)
 
 
@@ -284,13 +284,13 @@ def test_an_interrupted_update_keeps_its_work(
 
     for seed in range(300):
         draw(folder / f"many-{seed}.png", 1000 + seed)
-    monkeypatch.setattr(readers, "Readers", Interrupted)
+    monkeypatch.setattr(readers, "ReaderPool", Interrupted)
     index = open_index(folder, model=model)
     with pytest.raises(error):
         index.update()
     kept = index.catalog.counts().files
     assert kept >= 200 - 32 * 3  # all but the batches on their way
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    monkeypatch.setattr(readers, "ReaderPool", InlineReaders)
     done = index.update()
     assert done.added == 307 - kept
     check(index, model)
@@ -426,12 +426,12 @@ def test_a_reindexing_that_is_interrupted(folder: Path, model: PixelModel, monke
 
     other = PixelModel("pixels-2")
     monkeypatch.setattr("diptych.index.update.batched_embedder.BATCH", 1)
-    monkeypatch.setattr(readers, "Readers", Interrupted)
+    monkeypatch.setattr(readers, "ReaderPool", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         open_index(folder, model=other).update(reindex=True)
     check(index, model)
     assert did(index.update()) == {"unchanged": 7}
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    monkeypatch.setattr(readers, "ReaderPool", InlineReaders)
     before, other.embedded = other.embedded, 0
     open_index(folder, model=other).update(reindex=True)
     assert before > 0

@@ -32,7 +32,7 @@ def model() -> PixelModel:
 
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.media.reading.readers.Readers", InlineReaders)
+    monkeypatch.setattr("diptych.media.reading.readers.ReaderPool", InlineReaders)
 
 
 @pytest.fixture

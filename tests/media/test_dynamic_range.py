@@ -15,8 +15,8 @@ from drawn_files import BLUE, GREEN, RED, encoded, hlg, pq, srgb_light
 from PIL import Image, ImageDraw
 
 from diptych.index.update.outdated_kinds import outdated_kind
-from diptych.media.images import Preprocess, squared
 from diptych.media.pixels.tone_mapping import BT2020, HLG, PQ
+from diptych.media.preprocessing import Preprocess, resized_and_cropped
 
 SPEC = Preprocess(48)
 _TO_BT2020 = np.array(((0.6274, 0.3293, 0.0433), (0.0691, 0.9195, 0.0114), (0.0164, 0.0880, 0.8956)))  # BT.2087
@@ -66,8 +66,8 @@ WRITERS = {"heic": _heic, "avif": _avif, "png": _png}
 
 def apart(content: bytes, values: np.ndarray) -> float:
     """How far what is searched is from an ordinary picture, a value on average."""
-    found = squared(content, SPEC, decode="fast").astype(int)
-    return float(np.abs(found - squared(values, SPEC, decode="fast").astype(int)).mean())
+    found = resized_and_cropped(content, SPEC, decode="fast").astype(int)
+    return float(np.abs(found - resized_and_cropped(values, SPEC, decode="fast").astype(int)).mean())
 
 
 @pytest.mark.parametrize("transfer", [PQ, HLG])

@@ -24,8 +24,10 @@ from PIL import Image, ImageFile
 from safetensors.numpy import load_file
 
 from diptych.errors import ImageError
-from diptych.media import download, images
-from diptych.media.images import Preprocess, find_images, load_pixels, normalise, open_image, preprocess
+from diptych.media import download, preprocessing
+from diptych.media.images import open_image
+from diptych.media.preprocessing import Preprocess, load_pixels, normalise, preprocess
+from diptych.media.scanning.image_files import find_images
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PICTURES = GOLDEN / "images"
@@ -136,14 +138,14 @@ def test_normalise_says_what_it_wanted(pixels: np.ndarray) -> None:
 @pytest.mark.parametrize(("width", "left"), [(24, 0), (25, 0), (26, 1), (27, 2), (28, 2), (29, 2), (31, 4)])
 def test_the_crop_rounds_halves_to_even_as_the_reference_does(width: int, left: int) -> None:
     columns = np.tile(np.arange(width, dtype=np.uint8)[None, :, None], (24, 1, 3))
-    assert images.squared(Image.fromarray(columns), CLIP)[0, 0, 0] == left
+    assert preprocessing.resized_and_cropped(Image.fromarray(columns), CLIP)[0, 0, 0] == left
     rows = Image.fromarray(columns.transpose(1, 0, 2).copy())
-    assert images.squared(rows, CLIP)[0, 0, 0] == left
+    assert preprocessing.resized_and_cropped(rows, CLIP)[0, 0, 0] == left
 
 
 def test_squared_is_what_the_tower_sees() -> None:
     picture = Image.open(PICTURES / "alpha.png")
-    seen = images.squared(picture, CLIP)
+    seen = preprocessing.resized_and_cropped(picture, CLIP)
     assert (seen.dtype, seen.shape, picture.mode, picture.size) == (np.uint8, (24, 24, 3), "RGBA", (90, 70))
     assert np.array_equal(normalise(seen, CLIP), preprocess(PICTURES / "alpha.png", CLIP))
 
@@ -362,7 +364,7 @@ def test_import_is_light_and_leaves_pillow_as_it_was() -> None:
     code = """
 import sys, PIL.Image
 before = PIL.Image.MAX_IMAGE_PIXELS, dict(PIL.Image.OPEN)
-import diptych.media.images
+import diptych.media.preprocessing
 assert before == (PIL.Image.MAX_IMAGE_PIXELS, PIL.Image.OPEN)
 assert not {"torch", "transformers", "urllib.request", "matplotlib"} & set(sys.modules)
 """
@@ -589,7 +591,7 @@ def test_find_images_follows_no_link_out_of_the_folder(tmp_path: Path) -> None:
     (photos / "b").symlink_to("a")
     (photos / "z.jpg").symlink_to("a/y.jpg")
     left: list[Path] = []
-    assert find_images(photos, left=left) == [photos / name for name in ("a/y.jpg", "own.jpg", "z.jpg")]
+    assert find_images(photos, skipped=left) == [photos / name for name in ("a/y.jpg", "own.jpg", "z.jpg")]
     assert sorted(left) == [photos / "out", photos / "x.jpg"]
     everything = find_images(photos, follows=lambda path: True)
     assert {path.name for path in everything} == {"y.jpg", "own.jpg", "z.jpg", "x.jpg"}

@@ -23,10 +23,11 @@ from diptych.cli import FAILED, PARTLY
 from diptych.errors import ArgumentError, ImageError
 from diptych.media import memory
 from diptych.media.content.videos import read_video
-from diptych.media.formats import ico, jp2, jpeg, jxl, tiff_tags
-from diptych.media.images import Preprocess, open_image, seen
+from diptych.media.formats import ico, jp2, jpeg_structure, jxl, tiff_tags
+from diptych.media.images import open_image
 from diptych.media.pixels import bands
 from diptych.media.pixels.tone_mapping import HLG, PQ, to_srgb
+from diptych.media.preprocessing import Preprocess, prepare_image
 from tests.media.test_images import png_header
 from tests.media.test_opening import COLOURS, DEEP, DEEP_GREY, GREY
 
@@ -85,7 +86,7 @@ def allow(monkeypatch: pytest.MonkeyPatch, count: float) -> None:
 
 def reason_of(content: bytes) -> str:
     with pytest.raises(ImageError) as caught:
-        seen(content, SPEC, decode="fast")
+        prepare_image(content, SPEC, decode="fast")
     return caught.value.reason
 
 
@@ -95,12 +96,14 @@ def test_what_takes_too_much_is_refused_and_named_before_it_is_decoded(
 ) -> None:
     content = KINDS[kind]()
     for decode in ("fast", "exact"):
-        assert seen(content, SPEC, decode=decode).size == PICTURE.size  # type: ignore[arg-type]
+        assert prepare_image(content, SPEC, decode=decode).size == PICTURE.size  # type: ignore[arg-type]
     allow(monkeypatch, PICTURE.width * PICTURE.height - 1)  # less than a byte a pixel: not even of 1/32 of a JPEG 2000
     if not kind.startswith("jp2"):
         assert reason_of(content) == "too large"
     allow(monkeypatch, 1)
-    with pytest.raises(ImageError, match=r"84 x 60 pixels, which take .* GB to decode|Of this kind a file is held"):
+    with pytest.raises(
+        ImageError, match=r"84 x 60 pixels, which take .* GB to decode|A file of this kind is read whole"
+    ):
         open_image(content)
 
 
@@ -125,7 +128,7 @@ def test_sixteen_bits_take_little_more_than_what_is_made_of_them() -> None:
     content = imagecodecs.png_encode(np.zeros((side, side), np.uint16))
     tracemalloc.start()  # of numpy and of Pillow's bytes, in which copies were made
     try:
-        seen(content, SPEC, decode="fast")
+        prepare_image(content, SPEC, decode="fast")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -150,35 +153,35 @@ def test_what_is_needed_is_channels_and_depth_and_what_is_made_of_them() -> None
 def test_a_jpeg_that_takes_too_much_is_decoded_at_a_fraction(monkeypatch: pytest.MonkeyPatch) -> None:
     content = encoded(Image.new("RGB", (1600, 1200), "red"))
     allow(monkeypatch, 4 * 800 * 600)
-    found = seen(content, SPEC)
+    found = prepare_image(content, SPEC)
     assert (found.size, tuple(found.pixels[5, 5])) == ((1600, 1200), (254, 0, 0))
     assert open_image(content).size == (800, 600)
     progressive = encoded(Image.new("RGB", (1600, 1200), "red"), progressive=True)
     assert reason_of(progressive) == "too large"  # it is held whole, whatever the fraction
     with Image.open(io.BytesIO(progressive)) as image:
-        assert jpeg.samples(image) == 1600 * 1200 * 3 // 2
+        assert jpeg_structure.count_samples(image) == 1600 * 1200 * 3 // 2
 
 
 def test_a_jpeg_of_more_scans_than_any_picture_has_is_refused_before_each_goes_over_it() -> None:
     content = encoded(PICTURE, progressive=True)
     last = content.rindex(b"\xff\xda")
     scan = content[last:-2]
-    assert seen(content[:-2] + scan * 100 + content[-2:], SPEC).size == PICTURE.size
+    assert prepare_image(content[:-2] + scan * 100 + content[-2:], SPEC).size == PICTURE.size
     with pytest.raises(ImageError, match=r"damaged.* It has 6\d\d scans, where a picture has some ten"):
-        seen(content[:-2] + scan * 600 + content[-2:], SPEC)
+        prepare_image(content[:-2] + scan * 600 + content[-2:], SPEC)
 
 
 def test_whether_a_jpeg_is_one_scan_is_told_without_looking_through_it() -> None:
     def is_one(picture: Image.Image, **options: Any) -> bool:
         file = io.BytesIO(encoded(picture, **options))
-        return jpeg.is_one_scan(jpeg.open_jpeg(file), file)
+        return jpeg_structure.is_one_scan(jpeg_structure.open_jpeg(file), file)
 
     kinds = [PICTURE, Image.fromarray(GREY), PICTURE.convert("CMYK")]
     assert [is_one(picture) for picture in kinds] == [True] * 3
     assert [is_one(picture, progressive=True) for picture in kinds] == [False] * 3
     content = encoded(PICTURE)
     cut = content.replace(content[content.index(b"\xff\xda") :][:14], b"\xff\xda\0\x08\1\1\0\0\x3f\0")
-    assert not jpeg.is_one_scan(jpeg.open_jpeg(file := io.BytesIO(cut)), file)
+    assert not jpeg_structure.is_one_scan(jpeg_structure.open_jpeg(file := io.BytesIO(cut)), file)
 
 
 def test_jpeg_2000_that_takes_too_much_is_decoded_at_a_fraction(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +189,7 @@ def test_jpeg_2000_that_takes_too_much_is_decoded_at_a_fraction(monkeypatch: pyt
     assert jp2.needed(content, (640, 480)) == 640 * 480 * 19
     allow(monkeypatch, 19 * 320 * 240)
     assert open_image(content).size == (320, 240)
-    assert seen(content, SPEC).size == (640, 480)
+    assert prepare_image(content, SPEC).size == (640, 480)
 
 
 def test_an_animation_too_large_to_be_gone_through_shows_its_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +245,7 @@ def test_a_film_with_large_frames_is_refused(tmp_path: Path, monkeypatch: pytest
 
 
 def test_eight_k_films_and_two_hundred_megapixel_phones_are_below_the_usual_limit() -> None:
-    assert 7680 * 4320 * memory.VIDEO <= memory.USUAL == memory.allowed()
+    assert 7680 * 4320 * memory.VIDEO <= memory.USUAL == memory.memory_limit()
     assert memory.USUAL >= 16320 * 12240 // 4 * 4  # at half their sides
 
 
@@ -281,21 +284,21 @@ def test_an_allowance_that_is_none_is_named(word: str, monkeypatch: pytest.Monke
 
 
 def test_large_pictures_are_decoded_one_after_another() -> None:
-    most, order, second_waits = memory.allowed(), [], threading.Event()
+    most, order, second_waits = memory.memory_limit(), [], threading.Event()
 
     def other() -> None:
-        with memory.Turn() as turn:
+        with memory.MemoryReservation() as turn:
             second_waits.set()
-            turn.take(most // 2)
+            turn.reserve(most // 2)
             order.append("second")
 
-    with memory.Turn() as turn:
-        turn.take(most)
+    with memory.MemoryReservation() as turn:
+        turn.reserve(most)
         thread = threading.Thread(target=other)
         thread.start()
         second_waits.wait()
-        with memory.Turn() as small:
-            small.take(2**20)  # who takes little waits for nobody
+        with memory.MemoryReservation() as small:
+            small.reserve(2**20)  # who takes little waits for nobody
         order.append("first")
     thread.join()
     assert order == ["first", "second"]

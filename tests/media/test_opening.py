@@ -17,9 +17,10 @@ from drawn_files import encoded
 from PIL import Image, ImageCms
 
 from diptych.errors import ImageError
-from diptych.media import images
-from diptych.media.formats import jpeg
-from diptych.media.images import Preprocess, open_image, squared
+from diptych.media import images, preprocessing
+from diptych.media.formats import jpeg_structure
+from diptych.media.images import open_image
+from diptych.media.preprocessing import Preprocess, resized_and_cropped
 
 SPEC = Preprocess(32)
 COLOURS = np.asarray(
@@ -32,19 +33,19 @@ ORIENTATION = (274, 3, 1, 6, True)  # a tag for tifffile
 
 def likeness(content: bytes, drawn: np.ndarray, decode: images.Decode = "fast") -> float:
     """The correlation of what is seen of a file with what is seen of the drawing."""
-    seen, wanted = (squared(source, SPEC, decode=decode).astype(float) for source in (content, drawn))
+    seen, wanted = (resized_and_cropped(source, SPEC, decode=decode).astype(float) for source in (content, drawn))
     return float(np.corrcoef(seen.ravel(), wanted.ravel())[0, 1])
 
 
 def seen_as(content: bytes, drawn: np.ndarray) -> bool:
     """Whether a file looks as it was drawn, dark and light included."""
-    means = [squared(source, SPEC, decode="fast").mean() for source in (content, drawn)]
+    means = [resized_and_cropped(source, SPEC, decode="fast").mean() for source in (content, drawn)]
     return likeness(content, drawn) > 0.99 and abs(means[0] - means[1]) < 6
 
 
 def reason_of(content: bytes) -> str:
     with pytest.raises(ImageError) as caught:
-        squared(content, SPEC, decode="fast")
+        resized_and_cropped(content, SPEC, decode="fast")
     return caught.value.reason
 
 
@@ -162,7 +163,9 @@ def test_the_first_page_that_is_not_blank() -> None:
 def test_a_tiff_that_needs_a_package_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
     apart, whole = tiff(DEEP.transpose(2, 0, 1).copy(), photometric="rgb"), tiff(DEEP, photometric="rgb")
     monkeypatch.setitem(sys.modules, "tifffile", None)
-    with pytest.raises(ImageError, match=r"needs a package.*16 bits, its colours apart.*diptych\[formats\]") as caught:
+    with pytest.raises(
+        ImageError, match=r"needs a package.*16 bits, its colours in separate planes.*diptych\[formats\]"
+    ) as caught:
         open_image(apart)
     assert caught.value.reason == "needs a package"
     assert seen_as(whole, COLOURS)  # Pillow's eight bits are better than none
@@ -259,16 +262,20 @@ PHOTO = Image.effect_noise((240, 180), 60).convert("RGB").resize((360, 270), Ima
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_a_jpeg_without_its_last_bytes_is_read_in_part(mode: str, progressive: bool) -> None:
     content = encoded(PHOTO.convert(mode), "JPEG", quality=90, progressive=progressive)
-    whole = images.seen(content, SPEC, decode="fast")
+    whole = preprocessing.prepare_image(content, SPEC, decode="fast")
     assert not whole.partial
     for missing in (1, 2, len(content) // 20, len(content) // 10):
         for decode in ("fast", "exact"):
-            part = images.seen(content[:-missing], SPEC, decode=decode)  # type: ignore[arg-type]
+            part = preprocessing.prepare_image(content[:-missing], SPEC, decode=decode)  # type: ignore[arg-type]
             assert "are missing" in part.partial or missing < 3  # which hold no pixels
             assert part.size == (360, 270)
         if missing < 3:
             assert (
-                np.abs(whole.pixels.astype(int) - images.seen(content[:-missing], SPEC, decode="fast").pixels).max() < 9
+                np.abs(
+                    whole.pixels.astype(int)
+                    - preprocessing.prepare_image(content[:-missing], SPEC, decode="fast").pixels
+                ).max()
+                < 9
             )
     for share in (0.5, 0.25, 0.03):
         assert reason_of(content[: int(share * len(content))]) == "truncated"
@@ -288,9 +295,9 @@ def test_how_much_of_a_jpeg_is_missing() -> None:
     for progressive in (False, True):
         content = encoded(PHOTO, "JPEG", quality=90, progressive=progressive)
         for missing in (0.05, 0.1, 0.2):
-            told = jpeg.share_missing(content[: int((1 - missing) * len(content))])
+            told = jpeg_structure.missing_fraction(content[: int((1 - missing) * len(content))])
             assert told == pytest.approx(missing, abs=0.04)
-    assert jpeg.share_missing(b"\xff\xd8\xff\xe0\0\x10JFIF") == 1
+    assert jpeg_structure.missing_fraction(b"\xff\xd8\xff\xe0\0\x10JFIF") == 1
 
 
 def test_a_jpeg_of_200_megapixels_is_read_at_a_fraction() -> None:
@@ -301,7 +308,7 @@ def test_a_jpeg_of_200_megapixels_is_read_at_a_fraction() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(images, "MAX_PIXELS", 200_000)
         for decode in ("fast", "exact"):
-            seen = images.seen(content, Preprocess(32, mode="squash"), decode=decode)  # type: ignore[arg-type]
+            seen = preprocessing.prepare_image(content, Preprocess(32, mode="squash"), decode=decode)  # type: ignore[arg-type]
             assert (seen.size, int(seen.pixels[5, 5, 0]), int(seen.pixels[5, -5, 0])) == ((3200, 2400), 220, 40)
     assert open_image(content, max_pixels=200_000).size == (400, 300)
     with pytest.raises(ImageError, match="400 x 300 pixels; wanted 1 to 100,000"):

@@ -14,7 +14,7 @@ import diptych
 from diptych.cli import OK, USAGE
 from diptych.display.plots import heat_overlay
 from diptych.inference.heat_map import _window_batches, heat_maps
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.scoring.locate import (
     Box,
     boxes,

@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 
 from diptych.errors import IndexUnsafeError
-from diptych.index.catalog.catalog import Catalog, Entry
+from diptych.index.catalog.catalog import Catalog
 from diptych.index.local import LocalIndex
-from diptych.media.items import Contents, Details, File, Part
+from diptych.media.items import CatalogEntry, Details, File, FileContents, Part
 from diptych.storage.journals import MAGIC
 
 DIM = 16
 VECTORS = np.eye(DIM, dtype=np.float16)[:1]
 
 
-def entry(number: int) -> Entry:
-    contents = Contents(
+def entry(number: int) -> CatalogEntry:
+    contents = FileContents(
         File(f"{number}.png", "picture", 10, 1), number.to_bytes(16, "big"), Details(caption="x" * 3000),
         (Part(pixels=np.zeros((1, 1, 3), np.uint8)),),
     )  # fmt: skip
-    return Entry(contents, VECTORS)
+    return CatalogEntry(contents, VECTORS)
 
 
 def create(path: Path, files: int) -> Catalog:

@@ -28,7 +28,7 @@ SHORT = ENDLESS.replace("FROM n)", "FROM n WHERE i < 4000)")
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalIndex]:
     """Of forty pictures."""
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    monkeypatch.setattr(readers, "ReaderPool", InlineReaders)
     monkeypatch.setattr("diptych.embedder.load", lambda name, **options: PixelModel())
     for seed in range(40):
         draw(tmp_path / "pictures" / f"{seed}.png", seed)

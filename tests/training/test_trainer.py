@@ -24,7 +24,7 @@ from diptych.data.loading.augmentation import NONE
 from diptych.data.loading.loader import Batch
 from diptych.engines.bfloat16 import SWITCH
 from diptych.errors import DataError
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets import presets
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig

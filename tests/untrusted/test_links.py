@@ -18,8 +18,8 @@ from diptych.errors import IndexDirectoryError
 from diptych.index import bulk
 from diptych.index.local import open_index
 from diptych.media.items import File
-from diptych.media.reading.file import Unreadable, read_file
-from diptych.media.reading.readers import Readers
+from diptych.media.reading.file import UnreadableFileError, read_file
+from diptych.media.reading.readers import ReaderPool
 from diptych.untrusted.links import Inside
 
 SECRET = "what nobody wants to have copied into a catalog"
@@ -116,15 +116,15 @@ def test_a_folder_of_links_alone_is_not_forgotten_in_silence(tmp_path: Path, mod
 
 
 def test_a_link_that_came_after_the_scan_is_not_read(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match="leads out of the folder"):
+    with pytest.raises(UnreadableFileError, match="leads out of the folder"):
         read_file(str(folder), "far.png", "picture", SPEC)
-    with pytest.raises(Unreadable, match="leads out of the folder"):
+    with pytest.raises(UnreadableFileError, match="leads out of the folder"):
         read_file(str(folder), "../away/far.png", "picture", SPEC)
     assert read_file(str(folder), "far.png", "picture", SPEC, follow_links=True).parts
     own = read_file(str(folder), "own.png", "picture", SPEC)
     assert own.details.caption is None
     assert read_file(str(folder), "own.png", "picture", SPEC, follow_links=True).details.caption == SECRET
-    with Readers(folder, SPEC, processes=1) as reading:
+    with ReaderPool(folder, SPEC, processes=1) as reading:
         found = list(reading.read([File("far.png", "picture", 1, 1), File("own.png", "picture", 1, 1)]))
     assert [one.failure and one.failure.reason for one in found] == ["leads out of the folder", None]
     assert [one.details.caption for one in found] == [None, None]
@@ -181,7 +181,7 @@ def test_a_catalog_that_was_altered_to_follow_links_does_not(folder: Path, model
 
 
 def test_embedding_in_bulk(folder: Path, model: PixelModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "Readers", InlineReaders)
+    monkeypatch.setattr(bulk, "ReaderPool", InlineReaders)
     shutil.rmtree(folder / "sub")
     for follow_links, names in ((False, ["own.png"]), (True, ["deep/deeper.png", "far.png", "own.png"])):
         done = bulk.embed_in_bulk(model, folder, tmp_path / str(follow_links), follow_links=follow_links)

@@ -8,7 +8,7 @@ import re
 from typing import Any, Literal
 
 from diptych.errors import CheckpointError
-from diptych.media.images import OPENAI_MEAN, OPENAI_STD, Preprocess
+from diptych.media.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocess
 from diptych.nets.config import ResNetConfig, ViTConfig
 
 RESIZE_MODES: dict[str, Literal["crop", "squash"]] = {"shortest": "crop", "squash": "squash"}

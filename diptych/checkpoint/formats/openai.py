@@ -7,7 +7,7 @@ from torch import Tensor
 from diptych.checkpoint.formats.name_table import TRANSPOSED, Row, Rows, read_rows, write_rows
 from diptych.checkpoint.state import Checkpoint, cannot_hold, check_activation, preprocessing, require_same
 from diptych.errors import ArgumentError, CheckpointError
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import STRIDE, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
 MARKS = ("input_resolution", "context_length", "vocab_size")  # scalars that only OpenAI's own files carry

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diptych.data.splits import split_folders, visible_folders
-from diptych.media.images import find_images
+from diptych.media.scanning.image_files import find_images
 from diptych.untrusted.links import Inside
 
 
@@ -52,12 +52,12 @@ def read_classes(
     for name, below in sorted((each.name, each) for top in tops for each in visible_folders(top)):
         if below.is_symlink() and not follows(below):
             left.append(below)
-        elif pictures := find_images(below, follows=follows, left=left):
+        elif pictures := find_images(below, follows=follows, skipped=left):
             groups.setdefault(spelling(name), {}).setdefault(name, []).extend(pictures)
     names = tuple(class_name(next(iter(group))) for group in groups.values())
     found = [(path, at) for at, group in enumerate(groups.values()) for paths in group.values() for path in paths]
     one = [tuple(group) for group in groups.values() if len(group) > 1]
-    loose = [path for top in tops for path in find_images(top, recursive=False, follows=follows, left=left)]
+    loose = [path for top in tops for path in find_images(top, recursive=False, follows=follows, skipped=left)]
     return ClassFolders(names, [path for path, _ in found], [at for _, at in found], one, loose, tuple(left))
 
 

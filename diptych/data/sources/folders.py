@@ -12,7 +12,7 @@ from diptych.data.sources.sidecars import SidecarSource
 from diptych.data.tables.columns import names_a_class
 from diptych.data.tables.finding import Tables, beside_of, find_tables
 from diptych.errors import DataError, DiptychError, MessageParts, format_message
-from diptych.media.images import find_images
+from diptych.media.scanning.image_files import find_images
 
 KIND = "pictures with caption files"
 
@@ -53,7 +53,7 @@ def open_pictures(folder: Path, *, held_out: bool = False, confined: Confined | 
     """
     confined = confined or Confined([folder])
     links = list[Path]()
-    pictures, others = confined.parted(find_images(folder, follows=confined.holds, left=links))
+    pictures, others = confined.parted(find_images(folder, follows=confined.holds, skipped=links))
     outside = sorted(os.path.relpath(path, folder) for path in (*others, *links))
     if outside and not pictures:
         raise all_outside(folder, outside)

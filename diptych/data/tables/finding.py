@@ -15,7 +15,7 @@ from diptych.data.tables.locating import around, is_companion
 from diptych.data.tables.parquet import open_parquet
 from diptych.data.tables.table_source import TableSource, is_table, open_table
 from diptych.errors import DataError
-from diptych.media.images import find_images
+from diptych.media.scanning.image_files import find_images
 
 _DEPTH = 3  # folders below in which tables are looked for
 _ONE_EACH = 50  # so many files of one kind in a folder are no tables: each belongs to a picture

@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 from diptych.errors import ArgumentError
 from diptych.evaluation.tasks.features import Change
 from diptych.evaluation.tasks.tasks import Job, Outcome, of_templates
-from diptych.media.images import Preprocess, squared
+from diptych.media.preprocessing import Preprocess, resized_and_cropped
 from diptych.scoring import metrics
 
 Kind = Literal["noise", "blur", "jpeg", "contrast"]
@@ -83,7 +83,7 @@ def change(kind: Kind, strength: int, seed: int = 0) -> Change:
 
 
 def _cropped(kind: Kind, strength: int, seed: int, image: Image.Image, own: int) -> Image.Image:
-    crop = Image.fromarray(squared(image, Preprocess(size_px=SIZE_PX)))
+    crop = Image.fromarray(resized_and_cropped(image, Preprocess(size_px=SIZE_PX)))
     return corrupt(crop, kind, strength, seed=own + seed)
 
 

@@ -29,7 +29,8 @@ from diptych.embedder import Embedder
 from diptych.errors import DataError, ImageError
 from diptych.evaluation.sets.sets import Pictures
 from diptych.failures import Failure
-from diptych.media.images import Decode, open_image, squared
+from diptych.media.images import Decode, open_image
+from diptych.media.preprocessing import resized_and_cropped
 from diptych.storage.atomic import atomic_write
 from diptych.storage.output_files import subfolder
 from diptych.storage.user import compiled_cache
@@ -205,7 +206,7 @@ def _read(
 def _pixels(model: Embedder, pictures: Pictures, place: int, decode: Decode, change: Change | None) -> np.ndarray:
     source = pictures.read(place)
     if change is None:
-        return squared(source, model.preprocessing, decode=decode)
+        return resized_and_cropped(source, model.preprocessing, decode=decode)
     image = open_image(source, decode=decode, size_px=change.size_px)
     seed = int.from_bytes(hashlib.blake2b(pictures.keys[place].encode("utf-8", "replace"), digest_size=6).digest())
-    return squared(change.apply(image, seed), model.preprocessing)
+    return resized_and_cropped(change.apply(image, seed), model.preprocessing)

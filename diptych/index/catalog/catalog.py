@@ -18,7 +18,7 @@ from diptych.index.catalog import validation
 from diptych.index.catalog.facts import REQUIRED, first_invalid
 from diptych.index.catalog.schema import FORMAT, MODALITIES, change_tables, check_schema, connect, create_tables
 from diptych.index.catalog.validation import FILE_COLUMNS, Item, KnownFile, State, Summary
-from diptych.media.items import Contents, Counts, Entry, File, Modality
+from diptych.media.items import CatalogEntry, File, FileContents, IndexCounts, Modality
 from diptych.storage.directory import IndexDirectory
 from diptych.storage.error_translation import translated_errors
 from diptych.storage.journals import COMPANIONS
@@ -257,14 +257,14 @@ class Catalog:
         """The digest of each of these files."""
         return dict(self._rows_by_id("SELECT id, digest FROM files WHERE id IN ({})", ids))
 
-    def counts(self, condition: str = "1", parameters: Sequence[Any] = ()) -> Counts:
+    def counts(self, condition: str = "1", parameters: Sequence[Any] = ()) -> IndexCounts:
         """The numbers of files and items."""
         partial = "0" if self.is_earlier else "count(nullif(partial, ''))"
         counted = f"SELECT count(*), count(reason), {partial} FROM files WHERE {condition}"
         files, failed, partial = self.rows(counted, parameters)[0]
         of_files = "" if condition == "1" else f"WHERE file IN (SELECT id FROM files WHERE {condition})"
         items = dict(self.rows(f"SELECT modality, count(*) FROM items {of_files} GROUP BY modality", parameters))
-        return Counts(files, items.get("picture", 0), items.get("text", 0), failed, partial)
+        return IndexCounts(files, items.get("picture", 0), items.get("text", 0), failed, partial)
 
     def count(self, modality: Modality) -> int:
         """The number of items of a modality."""
@@ -325,7 +325,7 @@ class Catalog:
         return np.frombuffer(b"".join(blobs), "<f2").reshape(-1, dim)
 
     def parts_of(
-        self, contents: Contents, stale: Collection[Modality] = ()
+        self, contents: FileContents, stale: Collection[Modality] = ()
     ) -> list[tuple[Modality, float | None, str | None, np.ndarray]]:
         """Known parts that a file may share: all items of any file with the same bytes, and the texts of the file at
         that path; each as modality, at_s, text and vector. Items of other files count if this version would make the
@@ -360,7 +360,7 @@ class Catalog:
                     change_tables(db, form)
             self.is_earlier = False
 
-    def put(self, entries: Iterable[Entry], *, removed: Iterable[int] = ()) -> None:
+    def put(self, entries: Iterable[CatalogEntry], *, removed: Iterable[int] = ()) -> None:
         """Store files as they were read, with their items, replacing what was known of them. Unchanged items keep their
         ids. The files `removed`, by id, are deleted first."""
         with self.writing():

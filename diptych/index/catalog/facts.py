@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from diptych.errors import ArgumentError
-from diptych.media.path_patterns import Patterns
+from diptych.media.scanning.path_patterns import Patterns
 from diptych.untrusted.json import parse_json
 
 REQUIRED = frozenset(("format", "fingerprint", "model", "dim", "generation", "change.picture", "change.text"))
@@ -16,7 +16,7 @@ MAX_TEXT_LENGTH = 2**20  # characters
 
 class ScanRules(NamedTuple):
     """Which files of a folder are excluded, and whether hidden files and links out of the folder are included; see
-    `diptych.media.scan.scan`."""
+    `diptych.media.scanning.scan.scan`."""
 
     exclude: tuple[str, ...] = ()
     hidden: bool = False

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 from diptych.errors import IndexDamagedError, IndexNewerError, IndexUnsafeError
 from diptych.index.catalog.distance import great_circle_km
 from diptych.media.items import Modality
-from diptych.media.path_patterns import fits
+from diptych.media.scanning.path_patterns import fits
 from diptych.storage.directory import IndexDirectory
 from diptych.storage.error_translation import translated_errors
 from diptych.storage.query_budget import Bounded

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diptych.index.catalog.facts import KNOWN_KEYS, MAX_TEXT_LENGTH
-from diptych.media.images import ENDINGS
-from diptych.media.items import Contents, Counts, Details, Entry, Modality
-from diptych.media.path_patterns import LONGEST_PATH
-from diptych.media.scan import RAW_ENDINGS, TEXT_ENDINGS, VIDEO_ENDINGS
+from diptych.media.items import CatalogEntry, Details, FileContents, IndexCounts, Modality
+from diptych.media.scanning.path_patterns import LONGEST_PATH
+from diptych.media.scanning.suffixes import KIND_OF_SUFFIX
 from diptych.versions import READING, TOKENIZING
 
 MAX_PARAGRAPH_LENGTH = 20_000  # characters of a paragraph or caption: more than sixty words of two hundred letters
@@ -27,8 +26,8 @@ _MAX_SIDE_PX = 2**31  # pixels of a side
 # A relative path below a folder: no empty part, no . or .., no drive, no NUL, and on Windows no backslash
 _DRIVE = re.compile(r"[A-Za-z]:")
 _PATH = re.compile(r"(?!.*\0)(?:(?!\.\.?(?:/|\Z))[^/]++/)*(?!\.\.?\Z)[^/]+", re.S)
-_TEXT = frozenset(f".{ending}" for ending in TEXT_ENDINGS.split("|"))
-_MEDIA = frozenset(f".{ending}" for ending in f"{ENDINGS}|{RAW_ENDINGS}|{VIDEO_ENDINGS}".split("|"))
+_TEXT = frozenset(suffix for suffix, kind in KIND_OF_SUFFIX.items() if kind == "text")
+_MEDIA = frozenset(KIND_OF_SUFFIX) - _TEXT
 
 DETAILS = tuple(field.name for field in fields(Details))
 FILE_COLUMNS = (
@@ -83,7 +82,7 @@ class Summary(NamedTuple):
     read (path -> (reason, message)), and those read in part (path -> what is missing)."""
 
     facts: dict[str, Any]
-    counts: Counts
+    counts: IndexCounts
     failures: dict[str, tuple[str, str]]
     partial: dict[str, str]
 
@@ -199,7 +198,7 @@ def fact_rows(facts: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [(key, os.fsencode(value) if isinstance(value, str) else value) for key, value in facts.items()]
 
 
-def file_row(contents: Contents, *, settled: bool) -> tuple[Any, ...]:
+def file_row(contents: FileContents, *, settled: bool) -> tuple[Any, ...]:
     """The row of FILE_COLUMNS for a file that was read."""
     file, failure, details = contents.file, contents.failure, contents.details
     return (
@@ -210,7 +209,7 @@ def file_row(contents: Contents, *, settled: bool) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def item_rows(file: int, entry: Entry, dim: int) -> Iterator[tuple[Any, ...]]:
+def item_rows(file: int, entry: CatalogEntry, dim: int) -> Iterator[tuple[Any, ...]]:
     """The rows of `items` for a file that was read. Raises ValueError for vectors of another shape."""
     parts, vectors = entry.contents.parts, np.ascontiguousarray(entry.vectors, "<f2")
     if vectors.shape != (len(parts), dim):

@@ -20,8 +20,8 @@ from diptych.index.search.geography import (
     circle_condition,
     circle_problem,
 )
-from diptych.media.items import Kind
-from diptych.media.path_patterns import inside, literal_folder, within
+from diptych.media.items import FileKind
+from diptych.media.scanning.path_patterns import inside, literal_folder, within
 
 if TYPE_CHECKING:
     from diptych.index.catalog.catalog import Catalog
@@ -44,9 +44,9 @@ class Filters:
     `since` and `until` are dates of any precision, "2024", "2024-05", "2024-05-01" or "2024-05-01T12:30", both
     inclusive (`until="2024-05"` includes all of May), or Python's own dates. With `file_dates`, a file without a date
     of its own uses its modification time. `box` and `near` compare a picture's or video's GPS coordinates. `camera` is
-    part of a camera's name, in any case. `path` is a pattern (see `diptych.media.path_patterns`) for files, or for a
-    folder and everything in it: `*.jpg`, `holidays/**/b*`, `drafts`. `subfolder` is a folder relative to the index's
-    root that must contain the file; `path` is relative to it. Raises FilterError.
+    part of a camera's name, in any case. `path` is a pattern (see `diptych.media.scanning.path_patterns`) for files, or
+    for a folder and everything in it: `*.jpg`, `holidays/**/b*`, `drafts`. `subfolder` is a folder relative to the
+    index's root that must contain the file; `path` is relative to it. Raises FilterError.
     """
 
     since: str | None = None
@@ -58,7 +58,7 @@ class Filters:
     min_height: int | None = None
     min_megapixels: float | None = None
     orientation: Orientation | None = None
-    kind: Kind | None = None
+    kind: FileKind | None = None
     subfolder: str = ""
     file_dates: bool = False
     near: GeoCircle | None = None
@@ -72,7 +72,7 @@ class Filters:
         for name in ("since", "until"):
             _check_date(name, getattr(self, name))
         _check_choice("orientation", self.orientation, Orientation)
-        _check_choice("kind", self.kind, Kind)
+        _check_choice("kind", self.kind, FileKind)
         if self.since and self.until and self.until < self.since[: len(self.until)]:
             raise _filter_error("since", self.since, " is after ", Setting("until", self.until), ", so no date passes.")
         if self.box is not None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from diptych.errors import ArgumentError
 from diptych.index.catalog.validation import VALID_FILE, valid_vector
-from diptych.media.path_patterns import inside
+from diptych.media.scanning.path_patterns import inside
 from diptych.scoring.zero_shot import cosines, unit
 
 if TYPE_CHECKING:

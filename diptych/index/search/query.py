@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from diptych.errors import QueryError
-from diptych.media.pixels.arrays import as_array, is_numbers
-from diptych.media.scan import RAW_ENDINGS
+from diptych.media.pixels.arrays import as_array, is_array
+from diptych.media.scanning.suffixes import RAW_SUFFIXES
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from diptych.media.images import Preprocess, Source
+    from diptych.media.images import Source
+    from diptych.media.preprocessing import Preprocess
 
 QueryInput: TypeAlias = "Query | Source | tuple[Term, ...]"
 TermKind = Literal["text", "picture", "vector"]
@@ -160,7 +161,7 @@ def _terms(thing: Any) -> tuple[Term, ...]:
         return (Term("text", thing),)
     if thing is None or isinstance(thing, int | float | list | dict):
         raise QueryError(f"the query is {str(thing)[:40]!r}; wanted a text, a picture, a vector, or a sum of queries.")
-    if is_numbers(thing) and thing.ndim == 1 and (numbers := as_array(thing)).dtype.kind == "f":
+    if is_array(thing) and thing.ndim == 1 and (numbers := as_array(thing)).dtype.kind == "f":
         return (Term("vector", numbers),)
     return (Term("picture", thing),)
 
@@ -169,7 +170,7 @@ def _picture(value: Any, model: EmbeddingModel) -> Any:
     """A picture as `embed_images` takes it; for a RAW file its preview, as an index reads it."""
     if isinstance(value, str | os.PathLike):
         path = os.fspath(value)
-        if path.lower().endswith(tuple(f".{ending}" for ending in RAW_ENDINGS.split("|"))) and os.path.isfile(path):
+        if path.lower().endswith(RAW_SUFFIXES) and os.path.isfile(path):
             from diptych.media.content.photographs import LARGEST_PICTURE, read_photograph
 
             with open(path, "rb") as file:

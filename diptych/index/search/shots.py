@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from diptych.index.catalog.catalog import Item
-from diptych.media.scan import RAW_ENDINGS
+from diptych.media.scanning.suffixes import RAW_SUFFIXES
 from diptych.scoring.zero_shot import unit
 
 # The files that a camera, or its import program, writes for one shot: ending -> kind
-_KINDS = {f".{ending}": "RAW" for ending in RAW_ENDINGS.split("|")}
+_KINDS: dict[str, str] = {**dict.fromkeys(RAW_SUFFIXES, "RAW")}
 _KINDS |= {".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF"}
 _BETWEEN = "SELECT one.id FROM edges CROSS JOIN files AS one WHERE one.path > low AND one.path < high"
 _BATCH = 100  # values per statement

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from diptych.media.items import Contents, Part
+from diptych.media.items import FileContents, Part
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
@@ -31,7 +31,7 @@ def key_of(part: Part) -> Key:
 class _PendingFile:
     """A file with a vector, (dim,) float16, for each part, or the reason why there is none; None until it is made."""
 
-    contents: Contents
+    contents: FileContents
     vectors: list[np.ndarray | str | None]
     missing: int
 
@@ -60,7 +60,7 @@ class BatchedEmbedder:
     def __exit__(self, *exception: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def add(self, contents: Contents, known: dict[Key, np.ndarray]) -> None:
+    def add(self, contents: FileContents, known: dict[Key, np.ndarray]) -> None:
         """Take a file. Parts with a `known` vector are not embedded."""
         vectors: list[np.ndarray | str | None] = [known.get(key_of(part)) for part in contents.parts]
         pending = _PendingFile(contents, vectors, sum(vector is None for vector in vectors))
@@ -73,7 +73,7 @@ class BatchedEmbedder:
                 if len(queue) == BATCH:
                     self._start(queue)
 
-    def finished(self, *, all: bool = False) -> Iterator[tuple[Contents, np.ndarray]]:
+    def finished(self, *, all: bool = False) -> Iterator[tuple[FileContents, np.ndarray]]:
         """The completed files, each with its vectors, (parts, dim) float16. `all` waits for the remaining files."""
         if all:
             for queue in self._waiting.values():
@@ -123,7 +123,7 @@ def _to_float16(vectors: np.ndarray) -> list[np.ndarray | str]:
     ]
 
 
-def _completed(pending: _PendingFile, dim: int) -> tuple[Contents, np.ndarray]:
+def _completed(pending: _PendingFile, dim: int) -> tuple[FileContents, np.ndarray]:
     """The file with its vectors, without the parts that have none."""
     from diptych.failures import Failure
 

@@ -32,7 +32,7 @@ class FolderState(NamedTuple):
 def scan_folder(root: Path, rules: ScanRules, subfolder: str = "", *, holds_index: bool = True) -> FolderState:
     """Scan the folder, or its `subfolder`. `holds_index` says that the index is inside it: the index does not count as
     skipped. Raises OSError where the folder does not exist."""
-    from diptych.media.scan import scan
+    from diptych.media.scanning.scan import scan
 
     scanned_ns = time.time_ns()
     scanned = scan(root, **rules._asdict(), under=subfolder)

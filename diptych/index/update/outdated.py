@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.catalog.validation import VALID_FILE
 from diptych.index.update.outdated_kinds import METADATA_ONLY, has_new_metadata, outdated_kind
-from diptych.media.items import File, Kind, Modality
-from diptych.media.path_patterns import inside
+from diptych.media.items import File, FileKind, Modality
+from diptych.media.scanning.path_patterns import inside
 from diptych.text.cleaning import PLAIN
 from diptych.versions import READING, TOKENIZING
 
@@ -57,7 +57,7 @@ class OutdatedFiles:
 class _Older(NamedTuple):
     id: int
     path: str
-    kind: Kind
+    kind: FileKind
     taken_at: str | None
     latitude: float | None
     reading: int

@@ -7,15 +7,15 @@ import os
 import re
 from typing import IO, Literal
 
-from diptych.media.items import Kind
-from diptych.media.scan import RAW_ENDINGS
+from diptych.media.items import FileKind
+from diptych.media.scanning.suffixes import RAW_SUFFIXES
 from diptych.untrusted.regular_files import open_file
 
 _HEAD_BYTES = 2**17  # hold the format, and most metadata
 _COLOURS = ((0,), (1,), (2,), (5,), (6,))  # PhotometricInterpretation: grey, RGB, CMYK, YCbCr
 _WHOLE = (None, (0,))  # NewSubfileType: no thumbnail
 _MAX_HEIF_BYTES = 2**26  # of a HEIC or AVIF, whose boxes may be anywhere
-_RAW = frozenset(f".{ending}" for ending in RAW_ENDINGS.split("|"))
+_RAW = frozenset(RAW_SUFFIXES)
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # An auxiliary item with the transparency of the first one (ISO 23008-12, 6.5.8; also HEVC's own)
 _HEIF_ALPHA = re.compile(rb"auxid:1\0|:systems:auxiliary:alpha")
@@ -30,7 +30,7 @@ METADATA_ONLY = ("with a date", "with a place")  # kinds whose pixels are the sa
 _MAX_CHUNKS = 1000  # of a PNG before its pixels
 
 
-def outdated_kind(path: str, kind: Kind) -> str | None:
+def outdated_kind(path: str, kind: FileKind) -> str | None:
     """The kind of a file that is read differently ("TIFF", "transparent", ...); None where its pixels are the same, or
     where it cannot be opened."""
     if kind == "video":

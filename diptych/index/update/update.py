@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from diptych import __version__
 from diptych.errors import IndexDamagedError, IndexDirectoryError, Setting
 from diptych.index import caches
-from diptych.index.catalog.catalog import Catalog, Entry
+from diptych.index.catalog.catalog import Catalog
 from diptych.index.catalog.facts import ScanRules, counts
 from diptych.index.catalog.validation import KnownFile, State, Summary, display_path, is_valid_path
 from diptych.index.model import check_fits, next_facts
@@ -26,8 +26,8 @@ from diptych.index.update.changes import Changes, changes_of, compare, is_settle
 from diptych.index.update.folder_state import FolderState, scan_folder
 from diptych.index.update.outdated import OutdatedFiles, find_outdated
 from diptych.index.update.results import Progress, UpdateResult
-from diptych.media.items import Contents, File
-from diptych.media.path_patterns import inside
+from diptych.media.items import CatalogEntry, File, FileContents
+from diptych.media.scanning.path_patterns import inside
 from diptych.untrusted.links import LEADS_OUT
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def _reading_facts() -> dict[str, str]:
     from diptych.media import memory
 
     packages = " ".join(name for name in _PACKAGES if find_spec(name))
-    return {"version": __version__, "packages": packages, "picture_bytes": str(memory.allowed())}
+    return {"version": __version__, "packages": packages, "picture_bytes": str(memory.memory_limit())}
 
 
 def _embed_files(
@@ -277,13 +277,13 @@ def _embed_files(
     options: _Options,
 ) -> dict[str, Failure]:
     """Read the files, embed their parts and commit them. Returns the failures by path."""
-    from diptych.media.reading.readers import Readers
+    from diptych.media.reading.readers import ReaderPool
 
     failures: dict[str, Failure] = {}
     with (
         _Writer(catalog, scanned_ns, removed) as writer,
         BatchedEmbedder(model) as embedder,
-        Readers(root, model.preprocessing, processes=options.processes, follow_links=follow_links) as readers,
+        ReaderPool(root, model.preprocessing, processes=options.processes, follow_links=follow_links) as readers,
     ):
         done = 0
         for contents in chain(readers.read(files), [None]):
@@ -300,7 +300,11 @@ def _embed_files(
 
 
 def _known_vectors(
-    root: Path, catalog: Catalog, contents: Contents, outdated: OutdatedFiles, precomputed: PrecomputedVectors | None
+    root: Path,
+    catalog: Catalog,
+    contents: FileContents,
+    outdated: OutdatedFiles,
+    precomputed: PrecomputedVectors | None,
 ) -> dict[Key, np.ndarray]:
     """The vectors of parts that need no embedding: precomputed ones, those of another file with the same bytes, and
     those of unchanged paragraphs."""
@@ -321,7 +325,7 @@ class _Writer:
 
     def __init__(self, catalog: Catalog, scanned_ns: int, removed: Sequence[int]):
         self._catalog, self._scanned_ns = catalog, scanned_ns
-        self._entries: list[Entry] = []
+        self._entries: list[CatalogEntry] = []
         self._removed = removed
         self._last = time.monotonic()
 
@@ -333,10 +337,10 @@ class _Writer:
             return  # a full disk accepts no more
         self._commit()
 
-    def put(self, contents: Contents, vectors: np.ndarray) -> None:
+    def put(self, contents: FileContents, vectors: np.ndarray) -> None:
         is_transient = contents.failure is not None and contents.failure.reason in TRANSIENT_REASONS
         settled = is_settled(contents.file, self._scanned_ns) and not is_transient
-        self._entries.append(Entry(contents, vectors, settled))
+        self._entries.append(CatalogEntry(contents, vectors, settled))
         if len(self._entries) >= COMMIT_FILES or time.monotonic() - self._last > COMMIT_S:
             self._commit()
 

@@ -21,7 +21,7 @@ _FIRST_PHOTOGRAPH = 1826
 _EPOCHS = ("1904-01-01", "1970-01-01T00:00")
 
 
-def local_time(value: object) -> str | None:
+def parse_local_time(value: object) -> str | None:
     """The time that a camera's clock showed, in ISO form, as much of it as is said: '2024:05:01 12:30:00', or an ISO
     time whatever its zone -> '2024-05-01T12:30:00'; a date alone -> '2024-05-01'. None for what is no date, and for
     that of a clock that was never set."""

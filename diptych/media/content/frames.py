@@ -21,7 +21,7 @@ _MOST_PIXELS = 2**26  # of a frame that is widened to the shape that it is shown
 _THUMB_PX, _BLANK_LEVELS = 32, 8  # averaged so, a black frame's noise and a compressor's blocks are within 8 of 255
 
 
-def as_shown(frame: VideoFrame, ratio: Any, size_px: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+def display_pixels(frame: VideoFrame, ratio: Any, size_px: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """sRGB (h, w, 3), upright, and the size (width, height) in pixels that it is shown at. The array is smaller where
     colours had to be computed, but on its short side no less than `size_px` or the frame.
 

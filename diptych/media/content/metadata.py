@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from diptych.media.content.dates import local_time
-from diptych.media.content.xmp import Said, read_xmp
+from diptych.media.content.dates import parse_local_time
+from diptych.media.content.xmp import XmpMetadata, read_xmp
 from diptych.media.items import Details
 
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ def exif_times(exif: Exif | None) -> tuple[str | None, str | None, str | None]:
     numbers = (_TAKEN_AT, _DIGITIZED_AT)
     # Scanners and some RAW files have them beside the block, not in it.
     values = (*(camera.get(number) or exif.get(number) for number in numbers), satellites.get(_GPS_DAY))
-    taken, digitized, day, changed = (local_time(_bytes(value)) for value in (*values, exif.get(_CHANGED_AT)))
+    taken, digitized, day, changed = (parse_local_time(_bytes(value)) for value in (*values, exif.get(_CHANGED_AT)))
     return taken, digitized or day, changed
 
 
-def with_sidecar(details: Details, said: Said) -> Details:
+def with_sidecar(details: Details, said: XmpMetadata) -> Details:
     """What a person put down beside a picture goes before what is in it, but for the date of a file."""
     if said.latitude is not None:
         details = replace(details, latitude=said.latitude, longitude=said.longitude)
@@ -73,8 +73,8 @@ def _filled_up(details: Details, exif_says: tuple[str | None, str | None, str | 
     xmp, iptc = _xmp(image), _iptc(image)
     taken, digitized, changed = exif_says
     sent = f"{_text(iptc.get(_IPTC_DATE)) or ''} {_text(iptc.get(_IPTC_TIME)) or ''}"
-    png_time = local_time(image.info.get("Creation Time"))
-    times = (taken, xmp.taken_at, local_time(sent), digitized, xmp.made_at, png_time, changed)
+    png_time = parse_local_time(image.info.get("Creation Time"))
+    times = (taken, xmp.taken_at, parse_local_time(sent), digitized, xmp.made_at, png_time, changed)
     captions = (details.caption, *xmp.captions, _text(iptc.get(_IPTC_CAPTION)), *_png_texts(image))
     if details.latitude is None:
         details = replace(details, latitude=xmp.latitude, longitude=xmp.longitude)
@@ -108,9 +108,9 @@ def tidy_caption(words: str | None) -> str | None:
     return words[:CAPTION_LENGTH] if words and not _BOILERPLATE.fullmatch(words) else None
 
 
-def _xmp(image: Image) -> Said:
+def _xmp(image: Image) -> XmpMetadata:
     packets = (image.info.get(key) for key in ("xmp", "XML:com.adobe.xmp"))
-    return next((read_xmp(packet) for packet in packets if packet and isinstance(packet, (bytes, str))), Said())
+    return next((read_xmp(packet) for packet in packets if packet and isinstance(packet, (bytes, str))), XmpMetadata())
 
 
 def _iptc(image: Any) -> Mapping[tuple[int, int], Any]:

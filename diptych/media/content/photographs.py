@@ -14,16 +14,16 @@ from PIL import Image
 from diptych.errors import ImageError
 from diptych.media import memory
 from diptych.media.content.metadata import exif_details, picture_details
-from diptych.media.images import Preprocess, most_pixels, seen, squared
+from diptych.media.images import max_decoded_pixels
 from diptych.media.items import Details
-from diptych.media.scan import RAW_ENDINGS
+from diptych.media.preprocessing import Preprocess, prepare_image, resized_and_cropped
+from diptych.media.scanning.suffixes import RAW_SUFFIXES
 from diptych.media.undecoded import metadata_of
 
 if TYPE_CHECKING:
     from PIL.Image import Exif
 
 LARGEST_PICTURE = 2**30  # bytes of a file, for they are held in memory
-_RAW = frozenset(f".{ending}" for ending in RAW_ENDINGS.split("|"))
 _ORIENTATION = 0x112
 # LibRaw's `flip` as EXIF's orientation: it has 0, 3 (upside down), 5 and 6 (a quarter to the left, to the right)
 _FLIPS = {3: 3, 5: 8, 6: 6}
@@ -41,10 +41,10 @@ class Photograph(NamedTuple):
 def read_photograph(content: bytes, name: str, spec: Preprocess) -> Photograph:
     """A picture file's bytes, the first frame of an animation. The ending of `name` tells RAW from others, the bytes
     all else. Raises ImageError."""
-    if os.path.splitext(name)[1].lower() in _RAW:
+    if os.path.splitext(name)[1].lower() in RAW_SUFFIXES:
         with contextlib.suppress(_NotRaw):
             return _read_raw(content, name, spec)
-    pixels, (width, height), partial = seen(content, spec, decode="fast")
+    pixels, (width, height), partial = prepare_image(content, spec, decode="fast")
     image = metadata_of(content)
     details = Details() if image is None else picture_details(image)
     return Photograph(pixels, replace(details, width=width, height=height), partial)
@@ -61,14 +61,14 @@ def _read_raw(content: bytes, name: str, spec: Preprocess) -> Photograph:
         with rawpy.imread(io.BytesIO(content)) as raw:
             sizes = raw.sizes
             needed = memory.RAW * sizes.raw_width * sizes.raw_height
-            if sizes.width * sizes.height > most_pixels() or needed > memory.allowed():
+            if sizes.width * sizes.height > max_decoded_pixels() or needed > memory.memory_limit():
                 raise ImageError("too large", name, memory.refusal((sizes.width, sizes.height), needed))
             preview, exif = _preview(raw, min(spec.size_px, sizes.width, sizes.height))
             if preview is None:
-                with memory.Turn() as turn:
-                    turn.take(needed)
+                with memory.MemoryReservation() as reservation:
+                    reservation.reserve(needed)
                     preview = _developed(raw)
-            pixels = squared(preview, spec, decode="fast")
+            pixels = resized_and_cropped(preview, spec, decode="fast")
     except rawpy.LibRawFileUnsupportedError as error:  # another kind of picture under this ending, or none
         raise _NotRaw from error
     except rawpy.LibRawError as error:

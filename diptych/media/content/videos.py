@@ -13,11 +13,11 @@ import numpy as np
 from diptych.errors import ImageError
 from diptych.extras import is_here
 from diptych.media import memory
-from diptych.media.content.dates import local_time
-from diptych.media.content.frames import as_shown, is_blank
+from diptych.media.content.dates import parse_local_time
+from diptych.media.content.frames import display_pixels, is_blank
 from diptych.media.content.metadata import camera_name, tidy_caption
-from diptych.media.images import Preprocess, squared
 from diptych.media.items import Details
+from diptych.media.preprocessing import Preprocess, resized_and_cropped
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -93,13 +93,13 @@ def _read(container: InputContainer, name: str, spec: Preprocess, seeks: bool) -
         raise ImageError("no pictures", name, "There is only sound in it.")
     if (codec := stream.codec_context) is None:
         raise ImageError("damaged", name, "FFmpeg does not know how its pictures are coded; convert it to MP4.")
-    if (needed := memory.VIDEO * codec.width * codec.height) > memory.allowed():
+    if (needed := memory.VIDEO * codec.width * codec.height) > memory.memory_limit():
         raise ImageError("too large", name, memory.refusal((codec.width, codec.height), needed))
     duration_s, start_s = _duration_s(container, stream), float((stream.start_time or 0) * (stream.time_base or 0))
     frames, blank, size = [], [], (codec.width, codec.height)
     for frame in _frames(container, stream, _spans(duration_s), seeks):
-        array, size = as_shown(frame, stream.sample_aspect_ratio, spec.size_px)
-        pixels = squared(array, spec, decode="fast")
+        array, size = display_pixels(frame, stream.sample_aspect_ratio, spec.size_px)
+        pixels = resized_and_cropped(array, spec, decode="fast")
         taken = blank if is_blank(frame) else frames
         taken.append(Frame(pixels, max(0.0, round((frame.time or 0.0) - start_s, 3))))
     details = _details({**stream.metadata, **container.metadata}, size, duration_s)
@@ -156,7 +156,7 @@ def _decoder(stream: Any) -> Any:
             own = CodecContext.create(name, "r")
     own.thread_type, own.thread_count = "NONE", 1  # as many processes read as there are cores
     # Later frames may be larger than the first; decoders round sides up.
-    own.options = {"max_pixels": str(memory.allowed() // memory.VIDEO * 5 // 4 + _ROUNDED_PIXELS)}
+    own.options = {"max_pixels": str(memory.memory_limit() // memory.VIDEO * 5 // 4 + _ROUNDED_PIXELS)}
     return own
 
 
@@ -192,11 +192,11 @@ def _details(said: Mapping[str, str], size: tuple[int, int], duration_s: float |
     """From a container's tags; QuickTime's own first, for they have the local time and the phone's name."""
     said = {key.lower(): _text(value) for key, value in said.items()}
     apple, android = "com.apple.quicktime.", "com.android."
-    made_at = local_time(said.get("creation_time"))
+    made_at = parse_local_time(said.get("creation_time"))
     if made_at and made_at < "1971":  # a clock that was never set: QuickTime counts from 1904
         made_at = None
     tags = (f"{apple}creationdate", "date_recorded", "date")
-    taken_at, recorded_at, dated = (local_time(said.get(tag)) for tag in tags)
+    taken_at, recorded_at, dated = (parse_local_time(said.get(tag)) for tag in tags)
     taken_at = taken_at or recorded_at or made_at or dated
     latitude, longitude = _place(said.get(f"{apple}location.iso6709") or said.get("location") or "")
     makers = said.get(f"{apple}make") or said.get(f"{android}manufacturer") or said.get("make")

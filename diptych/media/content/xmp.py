@@ -8,7 +8,7 @@ import html
 import re
 from typing import NamedTuple
 
-from diptych.media.content.dates import local_time
+from diptych.media.content.dates import parse_local_time
 
 LENGTH = 2**18  # bytes or characters of a packet that are looked at
 _TAKEN = ("exif:DateTimeOriginal", "photoshop:DateCreated")
@@ -16,7 +16,7 @@ _MADE = ("exif:DateTimeDigitized", "xmp:CreateDate", "xap:CreateDate")
 _COORDINATE = re.compile(r"(\d{1,3})(?:[.](\d+))?(?:,(\d{1,2}(?:\.\d+)?))?(?:,(\d{1,2}(?:\.\d+)?))?\s*([NSEW])", re.I)
 
 
-class Said(NamedTuple):
+class XmpMetadata(NamedTuple):
     """None where the packet is silent. `captions` are words about the picture, the weightiest first; `taken_at` is when
     it was taken, `made_at` when its file was made, both as `local_time` gives them; degrees are north and east
     positive."""
@@ -28,7 +28,7 @@ class Said(NamedTuple):
     longitude: float | None = None
 
 
-def read_xmp(packet: bytes | str) -> Said:
+def read_xmp(packet: bytes | str) -> XmpMetadata:
     """dc:description (its default language), dc:title, dates and place of a packet."""
     text = packet if isinstance(packet, str) else _decoded(packet)
     text = text[:LENGTH]
@@ -37,7 +37,7 @@ def read_xmp(packet: bytes | str) -> Said:
     longitude = _degrees(_property(text, "exif:GPSLongitude"), "EW", 180)
     if latitude is None or longitude is None or not (latitude or longitude):
         latitude = longitude = None
-    return Said(tuple(filter(None, captions)), _date(text, _TAKEN), _date(text, _MADE), latitude, longitude)
+    return XmpMetadata(tuple(filter(None, captions)), _date(text, _TAKEN), _date(text, _MADE), latitude, longitude)
 
 
 def _decoded(packet: bytes) -> str:
@@ -47,7 +47,7 @@ def _decoded(packet: bytes) -> str:
 
 def _date(text: str, names: tuple[str, ...]) -> str | None:
     said = (_property(text, name) for name in names)
-    return next((when for words in said if words and (when := local_time(words))), None)
+    return next((when for words in said if words and (when := parse_local_time(words))), None)
 
 
 def _property(text: str, name: str) -> str | None:

@@ -1,28 +1,45 @@
-"""JPEG XL, by imagecodecs: pixels as shown, and the EXIF that the container holds."""
+"""JPEG XL, by imagecodecs: its upright pixels, and the EXIF of its container."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
+from typing import IO
 
 import numpy as np
 from PIL import Image
 
+from diptych.media.formats.opener import OpenedPicture, Opener
 from diptych.media.formats.tiff import NeedsPackage
 from diptych.media.pixels.bands import in_bands
 from diptych.media.pixels.depth import scale_of
+from diptych.media.pixels.transparency import is_blank
 
 CODESTREAM, CONTAINER = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
-_DECODING, _MOST_FRAMES = 7, 4096  # bytes for each number of a picture, measured; frames of one that does not tell
+_DECODING = 7  # bytes a sample, measured
+_MAX_FRAMES = 4096  # assumed where the decoder does not tell their number
 _RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # ISO 18181-1, B.2: width to height
 
 
+def open_picture(file: IO[bytes], opener: Opener) -> OpenedPicture:
+    """Open a JPEG XL: its first frame or, if it is searched, the first that is not blank. Raises NeedsPackage."""
+    content = opener.read_whole(file)
+    opener.check(whole := size(content))
+    opener.reserve(whole, needed(content, whole, is_first=True))
+    image = decode(content)
+    if opener.is_searched and is_blank(image) and needed(content, whole, is_first=False) <= opener.max_bytes:
+        with contextlib.suppress(Exception):  # damaged later frames do not spoil the picture
+            image = next(frame for frame in frames(content) if not is_blank(frame))
+    return opener.finish(image, 1)
+
+
 def size(content: bytes) -> tuple[int, int]:
-    """Width and height as stored. Raises SyntaxError where there is no code stream."""
+    """Width and height as stored. Raises SyntaxError if there is no codestream."""
     stream = next((data for kind, data in _boxes(content) if kind in (b"jxlc", b"jxlp")), b"")
     stream = content if content.startswith(CODESTREAM) else stream[4:] if stream[4:6] == CODESTREAM else stream
     if not stream.startswith(CODESTREAM):
-        raise SyntaxError("no code stream of JPEG XL")
+        raise SyntaxError("no codestream of JPEG XL")
     bits = _Bits(stream[2:20])
     is_small = bits.take(1)
     height = 8 * (bits.take(5) + 1) if is_small else bits.length()
@@ -34,7 +51,7 @@ def size(content: bytes) -> tuple[int, int]:
 
 
 def decode(content: bytes) -> Image.Image:
-    """The picture upright, the first frame of an animation. Raises NeedsPackage, and what the decoder raises."""
+    """The upright picture, or the first frame of an animation. Raises NeedsPackage, and whatever the decoder raises."""
     try:
         import imagecodecs
     except ImportError:
@@ -44,15 +61,15 @@ def decode(content: bytes) -> Image.Image:
 
 
 def needed(content: bytes, size: tuple[int, int], *, is_first: bool) -> int:
-    """Bytes that decoding takes: of the first frame, or of all. libjxl computes in floats."""
-    shape = _shape(content) or (_MOST_FRAMES, *size[::-1], 4)
+    """Bytes that decoding the first frame takes, or all frames. libjxl computes in floats."""
+    shape = _shape(content) or (_MAX_FRAMES, *size[::-1], 4)
     count, samples = shape[0] if len(shape) == 4 else 1, shape[-1] if len(shape) > 2 else 1
     return size[0] * size[1] * samples * (_DECODING + (0 if is_first else 4 * count))
 
 
 def _shape(content: bytes) -> tuple[int, ...] | None:
-    """(frames, h, w, samples), or without what is one: the decoder says it of an array that does not fit, before it
-    decodes anything. None where it says nothing of the kind."""
+    """(frames, h, w, samples), without axes of length one, from the decoder's complaint about an array of the wrong
+    size, which it makes before it decodes. None if it makes none."""
     try:
         import imagecodecs
 
@@ -60,13 +77,14 @@ def _shape(content: bytes) -> tuple[int, ...] | None:
     except ImportError:
         pass
     except Exception as error:
-        if said := re.search(r" shape=\(([\d, ]+)\)$", str(error)):
-            return tuple(int(side) for side in re.findall(r"\d+", said[1]))
+        if match := re.search(r" shape=\(([\d, ]+)\)$", str(error)):
+            return tuple(int(side) for side in re.findall(r"\d+", match[1]))
     return None
 
 
 def frames(content: bytes) -> Iterator[Image.Image]:
-    """All frames of an animation, decoded at once: beyond the last, the decoder would give what was in the memory."""
+    """All frames of an animation, decoded at once: asked for one frame beyond the last, the decoder returns
+    uninitialised memory."""
     import imagecodecs
 
     values = imagecodecs.jpegxl_decode(content, numthreads=1)
@@ -85,36 +103,36 @@ def _picture(values: np.ndarray) -> Image.Image:
 
 
 def exif(content: bytes) -> bytes:
-    """The container's EXIF, without the orientation's meaning: the code stream says that. b"" where there is none."""
-    said = next((data for kind, data in _boxes(content) if kind == b"Exif"), b"")
-    return said[4 + int.from_bytes(said[:4], "big") :]
+    """The container's EXIF, or b"". Its orientation is void: the codestream's counts."""
+    data = next((data for kind, data in _boxes(content) if kind == b"Exif"), b"")
+    return data[4 + int.from_bytes(data[:4], "big") :]
 
 
 def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(type, data) of a container's boxes."""
-    at = 0
-    while content.startswith(CONTAINER) and at + 8 <= len(content):
-        length, kind, head = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8], 8
+    start = 0
+    while content.startswith(CONTAINER) and start + 8 <= len(content):
+        length, kind, head = int.from_bytes(content[start : start + 4], "big"), content[start + 4 : start + 8], 8
         if length == 1:
-            length, head = int.from_bytes(content[at + 8 : at + 16], "big"), 16
-        end = at + length if length else len(content)
-        if end < at + head:
+            length, head = int.from_bytes(content[start + 8 : start + 16], "big"), 16
+        end = start + length if length else len(content)
+        if end < start + head:
             return
-        yield kind, content[at + head : end]
-        at = end
+        yield kind, content[start + head : end]
+        start = end
 
 
 class _Bits:
-    """A bit reader: the lowest bit of the first byte comes first."""
+    """A bit reader, least significant bit first."""
 
     def __init__(self, data: bytes):
-        self._number, self._at = int.from_bytes(data, "little"), 0
+        self._number, self._position = int.from_bytes(data, "little"), 0
 
     def take(self, count: int) -> int:
-        value = self._number >> self._at & (1 << count) - 1
-        self._at += count
+        value = self._number >> self._position & (1 << count) - 1
+        self._position += count
         return value
 
     def length(self) -> int:
-        """A side: 1 and a number of 9, 13, 18 or 30 bits."""
+        """A side's length: 1 plus a number of 9, 13, 18 or 30 bits."""
         return 1 + self.take((9, 13, 18, 30)[self.take(2)])

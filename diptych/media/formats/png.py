@@ -1,72 +1,101 @@
-"""PNG: what is damaged beside the pixels is left out, so that they can be read."""
+"""PNG: damaged metadata and animations are left out, so that the pixels can be read."""
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import IO, NamedTuple
+
+from diptych.errors import ImageError
+from diptych.media.formats.opener import OpenedPicture, Opener
+from diptych.media.formats.pillow import open_undecoded
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FIRST = {b"IHDR": 0, b"PLTE": 1, b"tRNS": 2}
 _CRITICAL = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND"))
-_ANIMATION = {b"acTL": (8, 8), b"fcTL": (26, 26), b"fdAT": (4, 2**31)}  # and how long they may be
+_ANIMATION = {b"acTL": (8, 8), b"fcTL": (26, 26), b"fdAT": (4, 2**31)}  # the least and greatest lengths
 _TEXT = frozenset((b"tEXt", b"iTXt"))
-_MOST_TEXT = 2**18  # bytes of words that are kept
+_MAX_TEXT = 2**18  # bytes of text that are kept
 
 
 class _Chunk(NamedTuple):
     kind: bytes
     data: bytes
-    raw: bytes  # with its length and check sum
-    is_sound: bool
+    raw: bytes  # with its length and checksum
+    is_valid: bool
+
+
+def open_picture(file: IO[bytes], opener: Opener) -> OpenedPicture:
+    """Open a PNG; a damaged one without its metadata or, if need be, without its animation."""
+    try:
+        return _open(file, opener)
+    except ImageError:
+        raise
+    except Exception:
+        content = opener.read_whole(file)
+    try:
+        return _open(io.BytesIO(without_damage(content)), opener)
+    except Exception:  # frames out of order
+        if b"acTL" not in content:
+            raise
+        return _open(io.BytesIO(without_damage(content, is_still=True)), opener)
+
+
+def _open(file: IO[bytes], opener: Opener) -> OpenedPicture:
+    image = open_undecoded(file, ["PNG"])
+    if opener.is_searched and isinstance(image.info.get("transparency"), int) and image.mode == "L":
+        file.seek(0)
+        image.info["transparency"] = transparent_grey(file.read(2**16)) or image.info["transparency"]
+        file.seek(0)
+    return opener.load_first(image)
 
 
 def without_damage(content: bytes, *, is_still: bool = False) -> bytes:
-    """The same picture without what a decoder may stumble over: colour profiles, packed texts, and whatever else beside
-    the pixels has a wrong check sum or an impossible length. What is critical stays, in its right place; of
-    an animation that is damaged, or where it is to be `is_still`, the default picture alone."""
+    """The same picture without the chunks that decoders fail at: colour profiles, compressed texts, and other ancillary
+    chunks with a wrong checksum or an impossible length. Critical chunks stay, in the right order. A damaged animation,
+    or any with `is_still`, is reduced to its default picture."""
     chunks = sorted(_chunks(content), key=lambda chunk: _FIRST.get(chunk.kind, len(_FIRST)))
-    is_still |= any(not chunk.is_sound or not _fits(chunk) for chunk in chunks if chunk.kind in _ANIMATION)
-    kept, words = [SIGNATURE], 0
+    is_still |= any(not chunk.is_valid or not _fits(chunk) for chunk in chunks if chunk.kind in _ANIMATION)
+    kept, text_bytes = [SIGNATURE], 0
     for chunk in chunks:
-        words += len(chunk.data) if chunk.kind in _TEXT else 0
-        if _is_kept(chunk, chunks[0].data, is_still) and (chunk.kind not in _TEXT or words <= _MOST_TEXT):
+        text_bytes += len(chunk.data) if chunk.kind in _TEXT else 0
+        if _is_kept(chunk, chunks[0].data, is_still) and (chunk.kind not in _TEXT or text_bytes <= _MAX_TEXT):
             kept.append(chunk.raw)
     return b"".join(kept)
 
 
 def transparent_grey(content: bytes) -> int | None:
-    """Of grey that is 2 or 4 bits deep: the value that is transparent as a number of 8 bits. Pillow leaves it as it is
-    in the file while it widens the pixels."""
+    """The transparent value of 2-bit or 4-bit grey, as an 8-bit number: Pillow widens the pixels and not this value."""
     depth, colour = content[24:26] if len(content) > 25 else (8, 0)
     if colour != 0 or depth not in (2, 4):
         return None
-    said = next((chunk.data for chunk in _chunks(content) if chunk.kind == b"tRNS"), b"")
-    return int.from_bytes(said, "big") * 255 // (2**depth - 1) if len(said) == 2 else None
+    transparent = next((chunk.data for chunk in _chunks(content) if chunk.kind == b"tRNS"), b"")
+    return int.from_bytes(transparent, "big") * 255 // (2**depth - 1) if len(transparent) == 2 else None
 
 
 def _chunks(content: bytes) -> Iterator[_Chunk]:
-    at = len(SIGNATURE)
-    while at + 8 <= len(content):
-        (length,) = struct.unpack_from(">I", content, at)
-        kind, data = content[at + 4 : at + 8], content[at + 8 : at + 8 + length]
-        raw = content[at : at + 12 + length]
+    start = len(SIGNATURE)
+    while start + 8 <= len(content):
+        (length,) = struct.unpack_from(">I", content, start)
+        kind, data = content[start + 4 : start + 8], content[start + 8 : start + 8 + length]
+        raw = content[start : start + 12 + length]
         yield _Chunk(kind, data, raw, raw[8 + length :] == struct.pack(">I", zlib.crc32(raw[4 : 8 + length])))
-        at += 12 + length
+        start += 12 + length
 
 
 def _is_kept(chunk: _Chunk, header: bytes, is_still: bool) -> bool:
     if chunk.kind in _CRITICAL:
         is_useless_palette = chunk.kind == b"PLTE" and header[9:10] != b"\x03"
         return not is_useless_palette
-    if not chunk.is_sound:
+    if not chunk.is_valid:
         return False
     if chunk.kind in _ANIMATION:
         return not is_still
     if chunk.kind == b"tRNS":
-        wanted = {0: 2, 2: 6}.get(header[9]) if len(header) > 9 else None
-        return len(chunk.data) == wanted if wanted else 0 < len(chunk.data) <= 256
+        expected = {0: 2, 2: 6}.get(header[9]) if len(header) > 9 else None
+        return len(chunk.data) == expected if expected else 0 < len(chunk.data) <= 256
     if chunk.kind in _TEXT:
         return _is_plain(chunk)
     return chunk.kind == b"eXIf"
@@ -78,7 +107,7 @@ def _fits(chunk: _Chunk) -> bool:
 
 
 def _is_plain(chunk: _Chunk) -> bool:
-    """Whether a text is not packed: what is, may be of any size."""
+    """Whether a text is not compressed: a compressed one may expand to any size."""
     if chunk.kind == b"tEXt":
         return b"\0" in chunk.data
     key, _, rest = chunk.data.partition(b"\0")

@@ -1,4 +1,4 @@
-"""Pictures that come as numbers: arrays and tensors."""
+"""Pictures given as arrays or tensors."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from PIL import Image
 from diptych.errors import ArgumentError
 
 WANTED = (
-    "Wanted colours (h, w, 3) or (3, h, w), with an alpha as a fourth of these or without, or grey (h, w), as uint8 "
-    "from 0 to 255; colours may be floats from 0 to 1, too."
+    "Wanted colours (h, w, 3) or (3, h, w), optionally with alpha as a fourth channel, or grey (h, w), as uint8 "
+    "from 0 to 255; colours may also be floats from 0 to 1."
 )
-_COLOURS = (1, 3, 4)  # how many numbers a pixel has: grey, red green blue, and these with alpha
+_CHANNELS = (1, 3, 4)  # grey; red, green, blue; these with alpha
 
 
-def is_numbers(source: object) -> bool:
-    """Whether this is an array, or a tensor of PyTorch's, without importing that."""
+def is_array(source: object) -> bool:
+    """Whether this is an array or a PyTorch tensor. Does not import PyTorch."""
     return isinstance(source, np.ndarray) or all(hasattr(source, name) for name in ("detach", "cpu", "numpy", "ndim"))
 
 
 def as_array(source: Any) -> np.ndarray:
-    """An array as it is; a tensor's numbers, of which bfloat16, which NumPy lacks, becomes float32."""
+    """An array unchanged, or a tensor as an array; bfloat16, which NumPy lacks, becomes float32."""
     if isinstance(source, np.ndarray):
         return source
     tensor = source.detach().cpu()
@@ -30,9 +30,8 @@ def as_array(source: Any) -> np.ndarray:
 
 
 def picture_of(source: Any) -> Image.Image:
-    """Grey (h, w) uint8, or (h, w, 1 or 3 or 4) colours, of uint8 or floats from 0 to 1; or these with their colours
-    first, PyTorch's order. ArgumentError says what is wrong with anything else; grey floats are refused, for they may
-    as well be vectors."""
+    """The picture of grey (h, w) uint8, or of colours (h, w, 1 or 3 or 4) as uint8 or floats from 0 to 1, channels last
+    or first as in PyTorch. Raises ArgumentError for anything else, grey floats included: they may be vectors."""
     values = _colours_last(as_array(source))
     if values.size == 0 or not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))):
         raise ArgumentError(f"Its shape is {values.shape}. {WANTED}")
@@ -42,13 +41,13 @@ def picture_of(source: Any) -> Image.Image:
         raise ArgumentError(f"It holds {values.dtype}. {WANTED}")
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 1):  # NaN is neither
-        hint = " It looks normalised already: pass it as it was before that." if low < 0 else ""
+        hint = " It looks normalised already: pass the picture before normalisation." if low < 0 else ""
         raise ArgumentError(f"Its floats go from {low:.4g} to {high:.4g}.{hint} {WANTED}")
     return Image.fromarray(np.rint(values.astype(np.float32) * 255).astype(np.uint8))
 
 
 def _colours_last(values: np.ndarray) -> np.ndarray:
-    """Grey without its third axis."""
-    if values.ndim == 3 and values.shape[0] in _COLOURS and values.shape[2] not in _COLOURS:
+    """Channels last; grey without its third axis."""
+    if values.ndim == 3 and values.shape[0] in _CHANNELS and values.shape[2] not in _CHANNELS:
         values = np.moveaxis(values, 0, -1)
     return values[:, :, 0] if values.ndim == 3 and values.shape[2] == 1 else values

@@ -1,40 +1,40 @@
-"""Which way up a picture is: its container says that, or EXIF, and never XMP, which other programs leave behind."""
+"""The orientation of a picture, from its container or EXIF and never from XMP, which other programs leave behind."""
 
 from __future__ import annotations
 
 from PIL import ExifTags, Image
 
-# EXIF 2.3, table 4: what the orientations from 2 on ask for, in Pillow's words
-_TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+# EXIF 2.3, table 4: what makes the orientations from 2 on upright, by Pillow's names
+_TRANSPOSES = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 _XMP, _RAW = ("xmp", "XML:com.adobe.xmp"), "Raw profile type exif"
 
 
 def orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF counts; 1 where nothing, or nothing sensible, is said. For AVIF and HEIC, Pillow and pillow-heif
-    put what irot and imir say in EXIF's place, or have turned the picture already."""
+    """1 to 8, as in EXIF; 1 if it is missing or invalid. For AVIF and HEIC, Pillow and pillow-heif write the
+    container's irot and imir into EXIF, or have rotated the picture."""
     try:
-        said = _exif(image).get(ExifTags.Base.Orientation, 1)
-        return said if said in range(1, 9) else 1
-    except Exception:  # a damaged EXIF block says nothing about the pixels
+        value = _exif(image).get(ExifTags.Base.Orientation, 1)
+        return value if value in range(1, 9) else 1
+    except Exception:  # a damaged EXIF block does not spoil the picture
         return 1
 
 
-def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """The picture upright; itself where it is."""
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """The picture rotated and mirrored to be upright; itself if it is."""
     if orientation not in range(2, 9):
         return image
-    image = image.transpose(Image.Transpose[_TURNS[orientation - 2]])
-    image.info = {}  # it still holds the orientation, which a second opening would apply again
+    image = image.transpose(Image.Transpose[_TRANSPOSES[orientation - 2]])
+    image.info = {}  # its orientation would be applied again if it were opened again
     return image
 
 
 def is_on_its_side(orientation: int) -> bool:
-    """Whether turning it swaps width and height."""
+    """Whether making it upright swaps width and height."""
     return orientation in range(5, 9)
 
 
 def _exif(image: Image.Image) -> Image.Exif:
-    """EXIF without the orientation that Pillow takes from XMP where EXIF has none."""
+    """EXIF without the orientation that Pillow takes from XMP if EXIF has none."""
     if not any(key in image.info for key in _XMP):
         return image.getexif()
     exif = Image.Exif()

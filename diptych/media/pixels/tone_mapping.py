@@ -1,9 +1,9 @@
-"""High dynamic range and wide gamuts as an ordinary screen shows them: sRGB of 8 bits.
+"""Tone mapping: high dynamic range and wide gamuts as 8-bit sRGB.
 
 After ITU-R BT.2100 (PQ and HLG), BT.2408 (white at 203 cd/m², section 2.1) and BT.2390 (the EETF of section 5.4.1,
-which rolls highlights off). The source's peak is that of the picture itself, for what files say of theirs is often
-absent or wrong. Nor do PQ films agree on white, which many have at 100 cd/m²: a picture that would be dark or glaring
-for that is exposed anew, and any other with nothing brighter than white keeps all its values.
+which rolls highlights off). The source's peak is measured in the picture itself, because a declared peak is often
+absent or wrong. PQ videos do not agree on white either, which many have at 100 cd/m²: the exposure of a picture that
+would be dark or glaring is corrected. Any other picture with nothing brighter than white keeps all its values.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ PQ, HLG = 16, 18
 BT2020, DCI_P3, DISPLAY_P3 = 9, 11, 12
 
 WHITE_NITS = 203.0
-HLG_PEAK_NITS = 1000.0  # of the screen that HLG is graded on
-_PEAK_PERCENTILE = 99.9  # what is brighter still is a glint, and clipped
-# Of PQ, the most that a picture is brightened by, so that white of 100 cd/m² is white, and the most that it is bright
-# on average, 1 being white: of 24 photographs the brightest has 0.54.
-_MOST_GAIN, _MOST_LIGHT = 2.03, 0.5
+HLG_PEAK_NITS = 1000.0  # of the reference screen for HLG
+_PEAK_PERCENTILE = 99.9  # brighter glints are clipped
+# For PQ: the greatest gain, which makes white of 100 cd/m² white, and the greatest mean brightness, 1 being white.
+# The brightest of 24 photographs has a mean of 0.54.
+_MAX_GAIN, _MAX_MEAN = 2.03, 0.5
 # Linear light of these primaries to that of BT.709's, all with the white D65 (from their chromaticities: SMPTE RP 177)
 _TO_BT709 = {
     BT2020: ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187)),
     DISPLAY_P3: ((1.2249, -0.2249, 0.0), (-0.0420, 1.0420, 0.0), (-0.0196, -0.0786, 1.0982)),
 }
-_TO_BT709[DCI_P3] = _TO_BT709[DISPLAY_P3]  # its own white is greenish, and nobody's film is meant to be
+_TO_BT709[DCI_P3] = _TO_BT709[DISPLAY_P3]  # its own white is greenish, which no video intends
 
 
 def is_beyond_srgb(transfer: int, primaries: int) -> bool:
-    """Whether values coded so, by their H.273 numbers, are anything but sRGB's to the eye."""
+    """Whether values with these H.273 numbers look different from sRGB's."""
     return transfer in (PQ, HLG) or primaries in _TO_BT709
 
 
 def to_srgb(values: NDArray[np.uint16], transfer: int, primaries: int) -> NDArray[np.uint8]:
-    """Full-range RGB (h, w, 3) -> the same as sRGB. `transfer` and `primaries` are H.273's numbers; whatever is neither
-    PQ nor HLG counts as sRGB's own curve, and unknown primaries are BT.709's, of PQ and HLG BT.2020's."""
+    """Full-range RGB (h, w, 3) -> sRGB. `transfer` and `primaries` are H.273's numbers. Every transfer but PQ and HLG
+    counts as sRGB's curve. Unknown primaries count as BT.709's or, with PQ and HLG, as BT.2020's."""
     parts = list(bands(values.shape[1], values.shape[0]))
     gain, peak = 1.0, 1.0
     if transfer in (PQ, HLG):
@@ -67,7 +67,7 @@ def _linear(values: NDArray[np.uint16], transfer: int) -> NDArray[np.float32]:
     """Linear light (h, w, 3), 1 being white."""
     light = _light(transfer)[values]
     if transfer == HLG:
-        # BT.2100, table 5: what the camera saw as the screen shows it, with a system gamma of 1.2
+        # BT.2100, table 5: scene light to display light, with a system gamma of 1.2
         brightness = light @ np.array((0.2627, 0.6780, 0.0593), np.float32)
         light *= (HLG_PEAK_NITS / WHITE_NITS) * brightness[..., None] ** np.float32(0.2)
     return light
@@ -78,14 +78,14 @@ def _peak(brightest: NDArray[np.float32]) -> float:
 
 
 def _gain(brightest: NDArray[np.float32]) -> float:
-    """Brightened towards white where nothing is white, darkened where nearly all is."""
-    gain = float(np.clip(1 / max(_peak(brightest), 1e-6), 1, _MOST_GAIN))
-    return gain * min(1, _MOST_LIGHT / max(gain * float(brightest.mean()), 1e-6))
+    """The gain that brightens a picture without white, or darkens one that is nearly all white."""
+    gain = float(np.clip(1 / max(_peak(brightest), 1e-6), 1, _MAX_GAIN))
+    return gain * min(1, _MAX_MEAN / max(gain * float(brightest.mean()), 1e-6))
 
 
 def _rolled_off(light: NDArray[np.float32], peak: float) -> NDArray[np.float32]:
-    """Linear light (h, w, 3), 1 being white, with what is brighter, up to `peak`, brought below 1: BT.2390's EETF on
-    the greatest of the three, whose ratios stay."""
+    """Linear light (h, w, 3), 1 being white, with values up to `peak` compressed below 1: BT.2390's EETF on the
+    greatest of the three, whose ratios stay."""
     if peak <= 1.001:
         return light
     brightest = light.max(-1)
@@ -105,20 +105,20 @@ _C1, _C2, _C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
 
 
 def _pq(nits: Any) -> Any:
-    """cd/m² -> PQ's value, 0 to 1; of a number or an array of float32."""
+    """cd/m² -> PQ value from 0 to 1, for a number or an array of float32."""
     power = (np.maximum(nits, 0) / 10000) ** _M1
     return ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
 
 
 def _pq_nits(coded: Any) -> Any:
-    """The way back."""
+    """PQ value from 0 to 1 -> cd/m²."""
     power = np.maximum(coded, 0) ** (1 / _M2)
     return 10000 * (np.maximum(power - _C1, 0) / (_C2 - _C3 * power)) ** (1 / _M1)
 
 
 @cache
 def _light(transfer: int) -> NDArray[np.float32]:
-    """What each of the 65,536 values stands for: linear light, 1 being white; of HLG the scene's, 1 being the peak."""
+    """The linear light of each of the 65,536 values, 1 being white; for HLG the scene's, 1 being the peak."""
     values = np.linspace(0, 1, 65536)
     if transfer == PQ:
         light = _pq_nits(values.astype(np.float32)) / WHITE_NITS
@@ -132,7 +132,7 @@ def _light(transfer: int) -> NDArray[np.float32]:
 
 @cache
 def _coded() -> NDArray[np.uint8]:
-    """sRGB's value for each of 65,536 steps of linear light."""
+    """The sRGB value of each of 65,536 steps of linear light."""
     light = np.linspace(0, 1, 65536)
     coded = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.rint(coded * 255).astype(np.uint8)

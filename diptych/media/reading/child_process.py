@@ -21,7 +21,7 @@ _COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
 _COMMAND += "import diptych.media.reading.reader_process as r; r.main()"
 
 
-class Killable:
+class ChildProcess:
     """A running `reader_process`. It starts as a program of its own, not as a copy of this one: it has none of the
     parent's threads, locks, open files or modules, and a script needs no `if __name__ == "__main__":`."""
 
@@ -43,9 +43,9 @@ class Killable:
         _widen(self._answers)
         self._lock = threading.Lock()  # a late file's end must not meet the file behind it
         self._deadline_s = float("inf")
-        self.is_late = False
+        self.is_overdue = False
         with contextlib.suppress(OSError):  # it has died: `wait_until_ready` tells
-            self.tell(settings)
+            self.send(settings)
 
     @property
     def pid(self) -> int:
@@ -59,7 +59,7 @@ class Killable:
     def wait_until_ready(self) -> None:
         """Return once it has all that it needs. Raises ReaderProcessError if it ends before."""
         try:
-            said, _ = self.answer(_START_S)
+            said, _ = self.receive(_START_S)
         except (OSError, EOFError, ValueError) as error:
             raise ReaderProcessError(
                 f"a reading process did not start ({self.end()}); what it said is above."
@@ -68,12 +68,12 @@ class Killable:
             self.end()
             raise ReaderProcessError(f"a reading process did not start:\n{said['broken']}")
 
-    def tell(self, order: Any) -> None:
+    def send(self, order: Any) -> None:
         """Send a line. Raises OSError if nobody reads it."""
         self._orders.write(json.dumps(order).encode() + b"\n")
         self._orders.flush()
 
-    def answer(self, limit_s: float) -> tuple[dict[str, Any], bytes]:
+    def receive(self, limit_s: float) -> tuple[dict[str, Any], bytes]:
         """The next answer and its pixels. Raises EOFError if the process ends before, as it does beyond `limit_s`;
         ValueError for what is no answer."""
         with self._lock:
@@ -87,11 +87,11 @@ class Killable:
             with self._lock:
                 self._deadline_s = float("inf")
 
-    def end_if_late(self) -> None:
+    def kill_if_overdue(self) -> None:
         """Kill it if the answer that is waited for is overdue. To be called now and then by another thread."""
         with self._lock:
             if time.monotonic() > self._deadline_s:
-                self.is_late, self._deadline_s = True, float("inf")
+                self.is_overdue, self._deadline_s = True, float("inf")
                 self._process.kill()
 
     def kill(self) -> None:

@@ -11,13 +11,13 @@ from typing import IO, NamedTuple
 
 from diptych.errors import ImageError
 from diptych.media.content import xmp
-from diptych.media.content.file_kind import HEAD_LENGTH, kind_of
 from diptych.media.content.metadata import CAPTION_LENGTH, tidy_caption, with_sidecar
 from diptych.media.content.photographs import LARGEST_PICTURE, read_photograph
 from diptych.media.content.videos import read_video
-from diptych.media.images import Preprocess
-from diptych.media.items import Details, Kind, Part
-from diptych.media.scan import sidecars
+from diptych.media.items import Details, FileKind, Part
+from diptych.media.preprocessing import Preprocess
+from diptych.media.scanning.file_kind import HEAD_LENGTH, kind_of
+from diptych.media.scanning.scan import sidecars
 from diptych.text.paragraphs import NotText, decode_text, paragraphs
 from diptych.untrusted.links import LEADS_OUT, Inside
 
@@ -26,7 +26,7 @@ TEXT_LENGTH = 2**22  # bytes of a text file that are looked at: more than its pa
 _CHUNK = 2**20
 
 
-class Reading(NamedTuple):
+class ReadFile(NamedTuple):
     """What a file holds. `digest` is the blake2b of all of its bytes. A picture has one part, and its caption as a
     second where there is one; a video a part for each frame, and its caption; a text one for each paragraph. `partial`
     says what is missing where a part could be read, `kind` what the file is by its bytes."""
@@ -35,10 +35,10 @@ class Reading(NamedTuple):
     details: Details
     parts: tuple[Part, ...]
     partial: str
-    kind: Kind
+    kind: FileKind
 
 
-class Unreadable(Exception):
+class UnreadableFileError(Exception):
     """A file that cannot be used. `reason` is short and countable, `detail` explains; `digest` is empty where not all
     bytes were read.
 
@@ -51,16 +51,16 @@ class Unreadable(Exception):
         self.reason, self.detail, self.digest = reason, detail, digest
 
 
-def read_file(root: str, path: str, kind: Kind, spec: Preprocess, *, follow_links: bool = False) -> Reading:
+def read_file(root: str, path: str, kind: FileKind, spec: Preprocess, *, follow_links: bool = False) -> ReadFile:
     """Read the file at `path` under `root`, of this `kind` by its name, as what it is by its bytes. A picture's caption
     stands in a file beside it (`scan.sidecars`) or in its own metadata. What leads out of `root` is not read but with
-    `follow_links`, a caption as little as the file. Raises Unreadable, and whatever a decoder does to a process: see
-    `readers`."""
+    `follow_links`, a caption as little as the file. Raises UnreadableFileError, and whatever a decoder does to a
+    process: see `readers`."""
     digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
     try:
         where, inside = os.path.join(root, path), None if follow_links else Inside(root)
         if inside and inside.leads_out(path):
-            raise Outside
+            raise OutsideRootError
         with open_regular(where) as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise ImageError("empty file", path, "It holds no bytes; copy or download it again.")
@@ -73,31 +73,31 @@ def read_file(root: str, path: str, kind: Kind, spec: Preprocess, *, follow_link
     except (ImageError, OSError, MemoryError, RecursionError) as error:
         reason, detail = _why(error)
         whole = digest.digest() if isinstance(error, ImageError) else b""
-        raise Unreadable(reason, detail, whole) from error
-    return Reading(digest.digest(), *found, kind)
+        raise UnreadableFileError(reason, detail, whole) from error
+    return ReadFile(digest.digest(), *found, kind)
 
 
-class NotRegular(OSError):
+class NotRegularFileError(OSError):
     """What is opened is a folder, a pipe, a socket or a device."""
 
 
 def open_regular(path: str) -> IO[bytes]:
     """Open for reading, without a buffer, what is a regular file at the moment of opening: a pipe is not waited for.
-    Raises OSError, NotRegular among them."""
+    Raises OSError, NotRegularFileError among them."""
     number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if stat.S_ISREG(os.fstat(number).st_mode):
         return os.fdopen(number, "rb", 0)
     os.close(number)
-    raise NotRegular(f"{path} is no regular file")
+    raise NotRegularFileError(f"{path} is no regular file")
 
 
-class Outside(OSError):
+class OutsideRootError(OSError):
     """A file that a link leads out of the folder to, though none did when it was found."""
 
 
 _REASONS = (  # the first that fits
-    (Outside, LEADS_OUT, "A link there leads elsewhere now, and is not followed."),
-    (NotRegular, "not a regular file", "It is a folder, a pipe, a socket or a device now, and is not read."),
+    (OutsideRootError, LEADS_OUT, "A link there leads elsewhere now, and is not followed."),
+    (NotRegularFileError, "not a regular file", "It is a folder, a pipe, a socket or a device now, and is not read."),
     ((FileNotFoundError, NotADirectoryError), "missing", "It is gone since it was found."),
     (PermissionError, "no permission", "This user may not read it; change its permissions."),
     (MemoryError, "too large", "It needs more memory than a reader may take."),
@@ -125,7 +125,7 @@ def _read_picture(
     content = file.read()
     digest.update(content)
     pixels, details, partial = read_photograph(content, path, spec)
-    details = _with_what_is_beside(beside, details)
+    details = _with_sidecars(beside, details)
     return details, (Part(pixels), *_caption_part(details)), partial
 
 
@@ -134,7 +134,7 @@ def _read_video(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.bl
         digest.update(chunk)
     file.seek(0)
     frames, details = read_video(file, path, spec)
-    details = _with_what_is_beside(beside, details)
+    details = _with_sidecars(beside, details)
     return details, (*(Part(frame.pixels, at_s=frame.at_s) for frame in frames), *_caption_part(details)), ""
 
 
@@ -157,7 +157,7 @@ def _caption_part(details: Details) -> tuple[Part, ...]:
     return (Part(text=details.caption),) if details.caption else ()
 
 
-def _with_what_is_beside(names: Sequence[str], details: Details) -> Details:
+def _with_sidecars(names: Sequence[str], details: Details) -> Details:
     """With the words of the first text beside a picture that has any, and with what XMP sidecars say."""
     caption = None
     for name in reversed(names):  # the weightiest has the last word

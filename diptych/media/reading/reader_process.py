@@ -34,7 +34,7 @@ def main() -> None:
     os.dup2(nowhere, 1)
     settings = json.loads(orders.readline())
     try:
-        from diptych.media.images import Preprocess
+        from diptych.media.preprocessing import Preprocess
 
         read = _reader(path(settings["root"]), Preprocess(**settings["spec"]), settings["follow_links"])
         _limit(settings["memory_bytes"])
@@ -67,14 +67,14 @@ def _reader(root: str, spec: Any, follow_links: bool) -> Any:
     """The function (path, kind) -> (answer, pixels)."""
     from PIL import AvifImagePlugin
 
-    from diptych.media.reading.file import Unreadable, read_file
+    from diptych.media.reading.file import UnreadableFileError, read_file
 
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there are as many processes as cores
 
     def read(name: str, kind: Any) -> tuple[dict[str, Any], Sequence[np.ndarray]]:
         try:
             digest, details, parts, partial, kind = read_file(root, name, kind, spec, follow_links=follow_links)
-        except Unreadable as error:
+        except UnreadableFileError as error:
             return {"failure": [error.reason, error.detail], "digest": error.digest.hex()}, ()
         except Exception as error:  # a decoder's, at bytes that nobody foresaw
             return {

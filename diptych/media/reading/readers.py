@@ -15,12 +15,12 @@ import numpy as np
 
 from diptych.errors import ArgumentError, ReaderProcessError
 from diptych.media import memory
-from diptych.media.items import Contents, Details, File, Part
-from diptych.media.reading.child_process import Killable
+from diptych.media.items import Details, File, FileContents, Part
+from diptych.media.reading.child_process import ChildProcess
 from diptych.media.reading.reader_process import sendable
 
 if TYPE_CHECKING:
-    from diptych.media.images import Preprocess
+    from diptych.media.preprocessing import Preprocess
 
 AHEAD = 128  # files under way beyond the one that is handed out
 BUFFER_BYTES = 64 * 2**20  # of pixels that wait to be taken; one video may be more
@@ -31,7 +31,7 @@ _STARTS = 3  # tries: where memory is short, the system may end a process while 
 _Orders = queue.SimpleQueue[File | None]
 
 
-class Readers:
+class ReaderPool:
     """`processes` processes (by default one a core) that read files under `root` as a tower of `spec` sees them.
 
     Use as a context. Each process has one file under way and one that waits. A file that takes longer than `timeout_s`,
@@ -56,13 +56,13 @@ class Readers:
             raise ArgumentError(f"processes={processes}, timeout_s={timeout_s}; wanted 1 or more, and more than 0.")
         root = sendable(os.path.abspath(os.fsdecode(root)))
         if memory_bytes is not None:
-            memory_bytes += max(0, memory.allowed() - memory.USUAL)
+            memory_bytes += max(0, memory.memory_limit() - memory.USUAL)
         settings = {"root": root, "spec": asdict(spec), "memory_bytes": memory_bytes}
         settings["follow_links"] = follow_links
-        self._lanes = [_Lane(settings, spec.size_px, timeout_s) for _ in range(count)]
+        self._workers = [_Worker(settings, spec.size_px, timeout_s) for _ in range(count)]
         self._is_reading = False
 
-    def __enter__(self) -> Readers:
+    def __enter__(self) -> ReaderPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,17 +71,17 @@ class Readers:
     @property
     def pids(self) -> list[int]:
         """The processes that run now; each starts with its first file."""
-        return [pid for lane in self._lanes if (pid := lane.pid) is not None]
+        return [pid for worker in self._workers if (pid := worker.pid) is not None]
 
     def close(self) -> None:
         """End the processes, whatever they are at. A read that goes on raises ReaderProcessError."""
-        for lane in self._lanes:
-            lane.stop()
+        for worker in self._workers:
+            worker.stop()
         if not self._is_reading:
-            for lane in self._lanes:
-                lane.rest()
+            for worker in self._workers:
+                worker.rest()
 
-    def read(self, files: Iterable[File]) -> Iterator[Contents]:
+    def read(self, files: Iterable[File]) -> Iterator[FileContents]:
         """Each file's contents, once, in any order; a bad file's has a `failure`. `files` is iterated in the caller's
         thread, no more than AHEAD beyond what was handed out, so memory does not grow with their number.
 
@@ -91,7 +91,7 @@ class Readers:
             raise RuntimeError("these readers are reading already; finish that first, or make others.")
         self._is_reading, under_way = True, 0
         orders, done, over = _Orders(), _Buffer(), threading.Event()
-        threads = [threading.Thread(target=lane.serve, args=(orders, done), daemon=True) for lane in self._lanes]
+        threads = [threading.Thread(target=worker.serve, args=(orders, done), daemon=True) for worker in self._workers]
         threads.append(threading.Thread(target=self._watch, args=(over,), daemon=True))
         for thread in threads:
             thread.start()
@@ -114,25 +114,25 @@ class Readers:
             self._settle(threads)
 
     def _settle(self, threads: list[threading.Thread]) -> None:
-        """Leave the lanes idle; their processes wait for the next read."""
+        """Leave the workers idle; their processes wait for the next read."""
         for thread in threads:
             thread.join()
-        for lane in self._lanes:
-            lane.rest()
+        for worker in self._workers:
+            worker.rest()
         self._is_reading = False
 
     def _watch(self, over: threading.Event) -> None:
         while not over.wait(0.05):
-            for lane in self._lanes:
-                lane.end_if_late()
+            for worker in self._workers:
+                worker.kill_if_overdue()
 
 
-class _Lane:
+class _Worker:
     """One process after another, and the thread that talks to it."""
 
     def __init__(self, settings: dict[str, Any], size_px: int, timeout_s: float):
         self._settings, self._size_px, self._timeout_s = settings, size_px, timeout_s
-        self._process: Killable | None = None
+        self._process: ChildProcess | None = None
         self._held: deque[File] = deque()  # ordered from the process, the first of them under way
         self._is_stopped = False
 
@@ -168,10 +168,10 @@ class _Lane:
         self._held.clear()
         self._is_stopped = False
 
-    def end_if_late(self) -> None:
+    def kill_if_overdue(self) -> None:
         """End the process if the file that it reads is beyond its time."""
         if process := self._process:
-            process.end_if_late()
+            process.kill_if_overdue()
 
     def _order(self, orders: _Orders) -> bool:
         """See that the process has one file to read and one to go on with; False when there are no more."""
@@ -181,22 +181,22 @@ class _Lane:
             except queue.Empty:
                 break
             if file is None:
-                orders.put(None)  # for the other lanes
+                orders.put(None)  # for the other workers
                 break
             process = self._ready_process()
             self._held.append(file)
             with contextlib.suppress(OSError):  # it has died: there will be no answer
-                process.tell([sendable(file.path), file.kind, self._limit_s(file)])
+                process.send([sendable(file.path), file.kind, self._limit_s(file)])
         return bool(self._held) and not self._is_stopped
 
-    def _ready_process(self) -> Killable:
+    def _ready_process(self) -> ChildProcess:
         """The process that runs, or another if the last has died while it had nothing to read."""
         if self._process is not None and (self._held or self._process.is_running()):
             return self._process
         for attempt in range(1, _STARTS + 1):
             if self._process is not None:
                 self._process.end()
-            self._process = process = Killable(self._settings)
+            self._process = process = ChildProcess(self._settings)
             try:
                 process.wait_until_ready()
                 break
@@ -205,19 +205,19 @@ class _Lane:
                     raise
         return process
 
-    def _next(self, orders: _Orders) -> Contents | None:
+    def _next(self, orders: _Orders) -> FileContents | None:
         """What comes of the first file held. If the process dies of it, the file behind it goes to any other."""
         assert self._process is not None  # it was ordered from
         file = self._held.popleft()
         try:
-            return _contents(file, *self._process.answer(self._limit_s(file)), self._size_px)
+            return _contents(file, *self._process.receive(self._limit_s(file)), self._size_px)
         except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError):
             process, self._process = self._process, None
             how = process.end()
             for other in self._held:
                 orders.put(other)
             self._held.clear()
-        if process.is_late:
+        if process.is_overdue:
             return _failure(file, "timed out", f"It was not read within {self._limit_s(file):.3g} s.")
         return None if self._is_stopped else _failure(file, "crashed", f"It ended the process that read it ({how}).")
 
@@ -229,13 +229,13 @@ class _Buffer:
     """What was read and waits to be taken. Who brings more than fits waits."""
 
     def __init__(self) -> None:
-        self._items: deque[tuple[Contents | Exception, int]] = deque()
+        self._items: deque[tuple[FileContents | Exception, int]] = deque()
         self._bytes, self._is_closed = 0, False
         self._changed = threading.Condition()
 
-    def put(self, item: Contents | Exception) -> None:
+    def put(self, item: FileContents | Exception) -> None:
         """Add, once there is room, or at once if nothing is there."""
-        parts = item.parts if isinstance(item, Contents) else ()
+        parts = item.parts if isinstance(item, FileContents) else ()
         size = sum(part.pixels.nbytes for part in parts if part.pixels is not None)
         with self._changed:
             self._changed.wait_for(lambda: not self._bytes or self._bytes + size <= BUFFER_BYTES or self._is_closed)
@@ -243,8 +243,8 @@ class _Buffer:
             self._bytes += size
             self._changed.notify_all()
 
-    def get(self) -> Contents:
-        """The oldest; waits for one. Raises what a lane raised."""
+    def get(self) -> FileContents:
+        """The oldest; waits for one. Raises what a worker raised."""
         with self._changed:
             while not self._changed.wait_for(lambda: self._items, 1.0):
                 pass  # Windows hears Ctrl-C in between only
@@ -266,7 +266,7 @@ class _Buffer:
             self._changed.notify_all()
 
 
-def _contents(file: File, said: dict[str, Any], pixels: bytes, size_px: int) -> Contents:
+def _contents(file: File, said: dict[str, Any], pixels: bytes, size_px: int) -> FileContents:
     """An answer as what it means. Raises one of several errors if it means nothing."""
     digest = bytes.fromhex(said["digest"])
     if "failure" in said:
@@ -274,13 +274,13 @@ def _contents(file: File, said: dict[str, Any], pixels: bytes, size_px: int) -> 
     squares = iter(np.frombuffer(pixels, np.uint8).reshape(-1, size_px, size_px, 3))
     parts = tuple(Part(next(squares) if drawn else None, text, at_s, line) for drawn, text, at_s, line in said["parts"])
     file = file._replace(kind=said["kind"])
-    return Contents(file, digest, Details(**said["details"]), parts, partial=said["partial"])
+    return FileContents(file, digest, Details(**said["details"]), parts, partial=said["partial"])
 
 
-def _failure(file: File, reason: str, detail: str, *, digest: bytes = b"") -> Contents:
+def _failure(file: File, reason: str, detail: str, *, digest: bytes = b"") -> FileContents:
     from diptych.failures import Failure
 
-    return Contents(file, digest, failure=Failure(reason, f"{file.path}: {reason}. {detail}"))
+    return FileContents(file, digest, failure=Failure(reason, f"{file.path}: {reason}. {detail}"))
 
 
 def _cores() -> int:

@@ -1,53 +1,63 @@
-"""What kind of file it is by its first bytes, where these say so: names are often wrong."""
+"""The kind of a file by its first bytes, because names are often wrong."""
 
 from __future__ import annotations
 
 import os
 import re
 
-from diptych.media.formats.signatures import FILM_HEAD_LENGTH, is_film
-from diptych.media.items import Kind
-from diptych.media.scan import TEXT_ENDINGS
+from diptych.media.formats.table import PICTURE_FORMATS
+from diptych.media.items import FileKind
+from diptych.media.scanning.suffixes import TEXT_SUFFIXES
 from diptych.untrusted.regular_files import open_file
 
-HEAD_LENGTH = FILM_HEAD_LENGTH
-# What is not here is told by its name; pictures in ISO's container are all that is there but films.
-_PICTURES = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II[*+]\0|MM\0[*+]|BM....\0\0\0\0|qoif|....ftyp|"
-    rb"\0\0\0\x0cjP  \r\n|\xff\x4f\xff\x51|\xff\x0a|\0\0\0\x0cJXL ",
+HEAD_LENGTH = 1024  # bytes: enough for five packets of an MPEG transport stream
+
+# Matroska, AVI, QuickTime without a brand, Flash, Ogg, MPEG's program and transport streams, Windows Media
+_VIDEOS = re.compile(
+    rb"\x1a\x45\xdf\xa3|RIFF....AVI |\0...(moov|mdat|wide|free|skip|pnot)|FLV\x01|OggS\0|\0\0\x01[\xb3\xba]|"
+    rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11|(....)?\x47.{187}(....)?\x47.{187}(....)?\x47",
     re.S,
 )
-
-
-# Those that are told by name alone where they are read: netpbm's, icons, and RAW files that are no TIFF
-_NAMED_PICTURES = re.compile(
-    rb"P[1-7]\s|\0\0\x01\0|FUJIFILMCCD-RAW|FOVb|\0MRM|II(R[OS]\x08|U\0|\x1a\0\0\0HEAPCCDR)|MMOR|IIII|MMMM", re.S
-)
-# Texts that do something where they are opened: scripts, starters of programs, pages
+# Brands of pictures in ISO's container: HEIF (ISO 23008-12), AVIF, JPEG 2000 and XL, Canon's RAW
+_PICTURE_BRANDS = re.compile(rb"hei[cmsx]|hev[cmsx]|mif[12]|msf1|mia[fh]|avi[fs]|j[px][2lx ]|jxl |crx ")
+# Signatures of pictures in ISO's container, and of RAW files that are no TIFF
+_ISO_PICTURE = rb"....ftyp"
+_RAW = rb"FUJIFILMCCD-RAW|FOVb|\0MRM|II(R[OS]\x08|U\0|\x1a\0\0\0HEAPCCDR)|MMOR|IIII|MMMM"
+_BY_BYTES = [known.signature for known in PICTURE_FORMATS if known.is_distinctive]
+_BY_NAME = [known.signature for known in PICTURE_FORMATS if not known.is_distinctive]
+_DISTINCTIVE = re.compile(b"|".join([*_BY_BYTES, _ISO_PICTURE]), re.S)
+_OTHERS = re.compile(b"|".join([*_BY_NAME, _RAW]), re.S)
+# Texts that act when they are opened: scripts, launchers of programs, pages
 _PROGRAMS = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:#!|\[Desktop |\[InternetShortcut|<!doctype|<html|<script|<svg|<\?)", re.I
 )
 
 
-def opened_as(path: str | os.PathLike[str]) -> Kind | None:
-    """What kind of file that an index takes in this is, by its own bytes; None where it is none. A picture or a film is
-    one under the name of either, a text under that of a text. Raises OSError, also for what is no regular file."""
+def is_video(head: bytes) -> bool:
+    """Whether a file is a video by its first HEAD_LENGTH bytes, whatever its name."""
+    if head[4:8] == b"ftyp":
+        return not _PICTURE_BRANDS.match(head, 8)
+    return bool(_VIDEOS.match(head))
+
+
+def detected_kind(path: str | os.PathLike[str]) -> FileKind | None:
+    """The kind of an indexable file by its own bytes, else None. A picture or a video may have any name; a text must be
+    named as one. Raises OSError, also for a file that is not regular."""
     with open_file(path) as file:
         head = file.read(HEAD_LENGTH)
-    if is_film(head):
+    if is_video(head):
         return "video"
-    if _PICTURES.match(head) or _NAMED_PICTURES.match(head):
+    if _DISTINCTIVE.match(head) or _OTHERS.match(head):
         return "picture"
-    name = os.path.basename(os.fsdecode(path)).lower()
-    is_text = "." in name and name.rpartition(".")[2] in TEXT_ENDINGS.split("|")
+    is_text = os.path.basename(os.fsdecode(path)).lower().endswith(TEXT_SUFFIXES)
     return "text" if is_text and b"\0" not in head and not _PROGRAMS.match(head) else None
 
 
-def kind_of(head: bytes, named: Kind) -> Kind:
-    """The kind of a file whose bytes begin so, up to HEAD_LENGTH of them; `named`, the one of its name, where they do
-    not tell. No text becomes anything else: it holds no zeros."""
+def kind_of(head: bytes, named: FileKind) -> FileKind:
+    """The kind of a file by its first HEAD_LENGTH bytes; `named`, the kind of its name, if they do not tell. A text
+    without zero bytes stays a text."""
     if named == "text" and b"\0" not in head:
         return named
-    if is_film(head):
+    if is_video(head):
         return "video"
-    return "picture" if _PICTURES.match(head) else named
+    return "picture" if _DISTINCTIVE.match(head) else named

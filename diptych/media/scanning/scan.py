@@ -1,4 +1,4 @@
-"""Which files of a folder an index is made of: pictures, videos and texts, by the endings of their names."""
+"""The pictures, videos and texts in a folder, by the suffixes of their names."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from diptych.errors import PatternError, Setting
-from diptych.media.items import File, Kind
-from diptych.media.path_patterns import Patterns
+from diptych.media.items import File, FileKind
+from diptych.media.scanning.image_files import SKIPPED_FOLDERS
+from diptych.media.scanning.path_patterns import Patterns
+from diptych.media.scanning.suffixes import KIND_OF_SUFFIX
 from diptych.untrusted.links import LEADS_OUT, Inside
 
 if TYPE_CHECKING:
@@ -19,53 +21,35 @@ if TYPE_CHECKING:
 
     _Entry = os.DirEntry[str]
 
-# What LibRaw reads, by ending
-RAW_ENDINGS = (
-    "3fr|arw|bay|cr2|cr3|crw|dcr|dcs|dng|erf|fff|gpr|iiq|k25|kdc|mef|mos|mrw|nef|nrw|orf|pef|ptx|raf|raw|rw2|rwl|sr2|"
-    "srf|srw|x3f"
-)
-VIDEO_ENDINGS = "mp4|m4v|mov|mkv|webm|avi|mpg|mpeg|mts|m2ts|3gp|3g2|wmv|flv|ogv"
-TEXT_ENDINGS = "txt|md|markdown"
-_NOTES = (".txt", ".TXT", ".xmp", ".XMP")
-# Never entered, `hidden` or not. Beside images.SKIPPED_FOLDERS: what NAS systems and Windows call theirs.
-_OWN_FOLDERS = frozenset(
-    (".git", ".diptych", ".thumbnails", ".@__thumb", "@Recycle", "#recycle", "System Volume Information", "lost+found")
-)
-_OWN_ENDINGS = (".lrdata", ".lrcat-data")  # Lightroom's previews
-# A photo library of Apple's: the photographs are in one of these, the rest is previews and databases.
+_SIDECARS = (".txt", ".TXT", ".xmp", ".XMP")
+# Folders of programs, NAS systems and Windows, never entered, whether `hidden` or not
+_PROGRAM_FOLDERS = SKIPPED_FOLDERS | {
+    ".git", ".diptych", ".thumbnails", ".@__thumb", "@Recycle", "#recycle", "System Volume Information", "lost+found",
+}  # fmt: skip
+_PROGRAM_SUFFIXES = (".lrdata", ".lrcat-data")  # Lightroom's previews
+# Apple's photo libraries: the photographs are in one of _ORIGINALS; the rest is previews and databases.
 _LIBRARIES = (".photoslibrary", ".photolibrary", ".aplibrary", ".migratedphotolibrary")
 _ORIGINALS = ("originals", "Masters", "Originals")
 
 
-class Scan:
-    """The files under `root`, found anew by each iteration, one folder after another. Made by `scan`.
+class FolderScan:
+    """The files under `root`, one folder after another. Each iteration scans again. Made by `scan`.
 
-    After an iteration `failures` names what should have been readable and was not (path -> Failure with the reason
-    "unreadable folder", "not a regular file" or "broken link"), and `skipped` counts by reason what the rules leave
-    out: "hidden", "excluded", "of a program's own", "caption of a picture", "linked twice", "leads out of the folder"
-    and "of another kind". A folder that is left out counts as one.
+    After an iteration, `failures` holds unreadable files and folders (path -> Failure with the reason "unreadable
+    folder", "not a regular file" or "broken link"). `skipped` counts what the rules leave out, by reason: "hidden",
+    "excluded", "of a program's own", "caption of a picture", "linked twice", "leads out of the folder" and "of another
+    kind". A skipped folder counts as one.
     """
 
     def __init__(self, root: str, exclude: Patterns | None, hidden: bool, follow_links: bool, under: str = ""):
-        from diptych.media.images import ENDINGS, SKIPPED_FOLDERS
-
         self.root, self.under = root, under
-        self._libraries = set[str]()  # of Apple's, that are the root itself, or that a link of another name leads to
+        self._libraries = set[str]()  # Apple's, if they are the root itself or a link of another name leads there
         self._note_library("")
         self._note_library(under)
         self.failures: dict[str, Failure] = {}
         self.skipped: Counter[str] = Counter()
         self._exclude, self._hidden, self._follow_links = exclude, hidden, follow_links
         self._inside = Inside(root)
-        self._own_folders = SKIPPED_FOLDERS | _OWN_FOLDERS
-        endings: dict[Kind, str] = {
-            "picture": f"{ENDINGS}|{RAW_ENDINGS}",
-            "video": VIDEO_ENDINGS,
-            "text": TEXT_ENDINGS,
-        }
-        self._kinds: dict[str, Kind] = {
-            f".{ending}": kind for kind, names in endings.items() for ending in names.split("|")
-        }
 
     def __iter__(self) -> Iterator[File]:
         self.failures.clear()
@@ -73,27 +57,27 @@ class Scan:
         start = os.path.join(self.root, self.under)
         os.scandir(start).close()
         self._inside = Inside(self.root)
-        if self.under and self._leads_out(self.under):
+        if self.under and self._is_outside(self.under):
             self.skipped[LEADS_OUT] += 1
             return
         seen = _ancestors(start)
         folders, links = [f"{self.under}/" if self.under else ""], deque[str]()
-        while folders or links:  # a link's folder comes last: what is in the tree anyway keeps its own path
+        while folders or links:  # linked folders last: files that are in the tree anyway keep their own paths
             folder = folders.pop() if folders else links.popleft()
             entries = self._entries(folder, seen)
-            found = _Found([], {}, [], [])
+            listing = _DirectoryListing([], {}, [], [])
             for entry in entries:
                 try:
-                    self._sort(entry, folder, found)
-                except OSError as error:  # some file systems tell what an entry is only when asked for each
+                    self._sort(entry, folder, listing)
+                except OSError as error:  # some file systems need a call for the type of each entry
                     self._fail(folder + entry.name, "unreadable folder", f"{error.strerror}; it may be a folder.")
-            folders += [f"{folder}{name}/" for name in reversed(found.folders)]
-            links += [f"{folder}{name}/" for name in found.links]
-            yield from self._files(folder, found)
+            folders += [f"{folder}{name}/" for name in reversed(listing.folders)]
+            links += [f"{folder}{name}/" for name in listing.links]
+            yield from self._files(folder, listing)
 
     def enters(self, folder: str) -> bool:
-        """Whether a folder, relative to the root, is looked into: neither it nor one that holds it is left out by a
-        rule, or is a link, of which only a whole scan can tell."""
+        """Whether a scan enters a folder, given relative to the root: no rule skips it or a folder above it, and none
+        of them is a link. Whether a scan enters a link depends on the whole tree."""
         above = ""
         for name in folder.split("/"):
             if self._unwanted_folder(name, above) or os.path.islink(os.path.join(self.root, above, name)):
@@ -102,7 +86,7 @@ class Scan:
         return True
 
     def _entries(self, folder: str, seen: set[tuple[int, int]]) -> list[_Entry]:
-        """What is in a folder, by name; nothing where it was `seen` before, by device and inode."""
+        """The entries of a folder by name; none if it was `seen` before, by device and inode."""
         path = os.path.join(self.root, folder)
         try:
             status = os.stat(path)
@@ -113,87 +97,87 @@ class Scan:
             with os.scandir(path) as entries:
                 return sorted(entries, key=attrgetter("name"))
         except OSError as error:
-            self._fail(folder.rstrip("/"), "unreadable folder", f"{error.strerror}; what is in it is not known.")
+            self._fail(folder.rstrip("/"), "unreadable folder", f"{error.strerror}; its content is unknown.")
             return []
 
-    def _sort(self, entry: _Entry, folder: str, found: _Found) -> None:
-        """Put an entry where it belongs, or count it as left out."""
+    def _sort(self, entry: _Entry, folder: str, listing: _DirectoryListing) -> None:
+        """Add an entry to the listing, or count it as skipped."""
         name = entry.name
         if entry.is_dir(follow_symlinks=False):
             if reason := self._unwanted_folder(name, folder):
                 self.skipped[reason] += 1
             else:
-                found.folders.append(name)
+                listing.folders.append(name)
             return
-        ending = name[name.rfind(".") :]
-        kind = self._kinds.get(ending) or self._kinds.get(ending.lower())
+        suffix = name[name.rfind(".") :]
+        kind = KIND_OF_SUFFIX.get(suffix) or KIND_OF_SUFFIX.get(suffix.lower())
         is_link = entry.is_symlink()
-        if ending in _NOTES and not (is_link and self._leads_out(folder + name)):
-            found.notes[name] = entry  # whether excluded or not: it may be a picture's
+        if suffix in _SIDECARS and not (is_link and self._is_outside(folder + name)):
+            listing.sidecars[name] = entry  # even if excluded: it may be a picture's caption
         elif (name[0] == "." or self._exclude) and (reason := self._unwanted(name, folder)):
             self.skipped[reason] += 1
         elif is_link and _is_folder(entry):
-            self._sort_link(name, folder, found)
-        elif is_link and (kind or ending in _NOTES) and self._leads_out(folder + name):
+            self._sort_link(name, folder, listing)
+        elif is_link and (kind or suffix in _SIDECARS) and self._is_outside(folder + name):
             self.skipped[LEADS_OUT] += 1
         elif kind is None:
             self.skipped["of another kind"] += 1
         else:
-            found.files.append((entry, kind))
+            listing.files.append((entry, kind))
 
-    def _leads_out(self, path: str) -> bool:
+    def _is_outside(self, path: str) -> bool:
         return not self._follow_links and self._inside.leads_out(path)
 
-    def _sort_link(self, name: str, folder: str, found: _Found) -> None:
+    def _sort_link(self, name: str, folder: str, listing: _DirectoryListing) -> None:
         reason = self._unwanted_folder(name, folder)
-        if not reason and self._leads_out(folder + name):
+        if not reason and self._is_outside(folder + name):
             reason = LEADS_OUT
-        if not reason and self.under and self._is_elsewhere(folder + name):
+        if not reason and self.under and self._leads_elsewhere_in_root(folder + name):
             reason = "linked twice"
         if reason:
             self.skipped[reason] += 1
         else:
             self._note_library(folder + name)
-            found.links.append(name)
+            listing.links.append(name)
 
     def _note_library(self, folder: str) -> None:
-        """Remember a folder that is called otherwise where it lies: there a library has its ending."""
+        """Note a library that a link of another name leads to."""
         if os.path.realpath(os.path.join(self.root, folder)).lower().endswith(_LIBRARIES):
             self._libraries.add(folder)
 
-    def _is_elsewhere(self, link: str) -> bool:
-        """Whether a link leads to a folder of the tree outside the part that is scanned: it has its own path there."""
-        root, part, there = (os.path.realpath(os.path.join(self.root, path)) for path in ("", self.under, link))
-        return f"{there}/".startswith(f"{root}/") and not f"{there}/".startswith(f"{part}/")
+    def _leads_elsewhere_in_root(self, link: str) -> bool:
+        """Whether a link leads to a folder of the tree outside the scanned subfolder, where it has its own path."""
+        root, subfolder, target = (os.path.realpath(os.path.join(self.root, path)) for path in ("", self.under, link))
+        return f"{target}/".startswith(f"{root}/") and not f"{target}/".startswith(f"{subfolder}/")
 
     def _unwanted(self, name: str, folder: str) -> str | None:
-        """Why a file's name leaves it out, if so. AppleDouble's `._name` is no picture, whatever its ending."""
+        """The reason to skip a file by its name, if any. AppleDouble's `._name` is no picture, whatever its suffix."""
         if name[0] == "." and (not self._hidden or name.startswith("._")):
             return "hidden"
         return "excluded" if self._exclude and self._exclude.match(folder + name) else None
 
     def _unwanted_folder(self, name: str, folder: str) -> str | None:
-        is_own = name in self._own_folders or name.endswith(_OWN_ENDINGS)
-        holder = folder[:-1]
-        is_library = holder.lower().endswith(_LIBRARIES) or holder in self._libraries
-        if is_own or (is_library and name not in _ORIGINALS):
+        is_program = name in _PROGRAM_FOLDERS or name.endswith(_PROGRAM_SUFFIXES)
+        parent = folder[:-1]
+        is_library = parent.lower().endswith(_LIBRARIES) or parent in self._libraries
+        if is_program or (is_library and name not in _ORIGINALS):
             return "of a program's own"
         if name[0] == "." and not self._hidden:
             return "hidden"
         return "excluded" if self._exclude and self._exclude.match(f"{folder}{name}/") else None
 
-    def _files(self, folder: str, found: _Found) -> Iterator[File]:
-        """The files of one folder, and then the texts that are no picture's caption."""
+    def _files(self, folder: str, listing: _DirectoryListing) -> Iterator[File]:
+        """The files of one folder, then the texts that are no picture's captions."""
         claimed = set[str]()
-        for entry, kind in found.files:
-            beside = ()
-            if found.notes and kind != "text":
-                names = [name for name in sidecars(entry.name, kind) if name in found.notes]
+        for entry, kind in listing.files:
+            own_sidecars = ()
+            if listing.sidecars and kind != "text":
+                names = [name for name in sidecars(entry.name, kind) if name in listing.sidecars]
                 claimed.update(names)
-                beside = [found.notes[name] for name in names]
-            if file := self._file(entry, kind, folder, beside):
+                own_sidecars = [listing.sidecars[name] for name in names]
+            if file := self._file(entry, kind, folder, own_sidecars):
                 yield file
-        for name, entry in found.notes.items():
+        for name, entry in listing.sidecars.items():
             is_text = name.endswith((".txt", ".TXT"))
             reason = "caption of a picture" if name in claimed else None if is_text else "of another kind"
             if reason := reason or self._unwanted(name, folder):
@@ -201,7 +185,7 @@ class Scan:
             elif file := self._file(entry, "text", folder, ()):
                 yield file
 
-    def _file(self, entry: _Entry, kind: Kind, folder: str, beside: Iterable[_Entry]) -> File | None:
+    def _file(self, entry: _Entry, kind: FileKind, folder: str, own_sidecars: Iterable[_Entry]) -> File | None:
         path = folder + entry.name
         try:
             status = entry.stat()
@@ -212,10 +196,10 @@ class Scan:
             self._fail(path, "not a regular file", "It is a pipe, a socket or a device, and is not opened.")
             return None
         size, mtime_ns = status.st_size, status.st_mtime_ns
-        for note in beside:
+        for sidecar in own_sidecars:
             try:
-                status = note.stat()
-            except OSError:  # gone since, or a link to nowhere: no words
+                status = sidecar.stat()
+            except OSError:  # removed since, or a broken link
                 continue
             size, mtime_ns = size + status.st_size, max(mtime_ns, status.st_mtime_ns)
         return File(path, kind, size, mtime_ns)
@@ -226,11 +210,11 @@ class Scan:
         self.failures[path or "."] = Failure(reason, f"{path or '.'}: {reason}. {detail}")
 
 
-class _Found(NamedTuple):
-    """What one folder holds. `notes` may be words about a picture, or texts of their own."""
+class _DirectoryListing(NamedTuple):
+    """The entries of one folder. `sidecars` may be captions of pictures, or texts of their own."""
 
-    files: list[tuple[_Entry, Kind]]
-    notes: dict[str, _Entry]
+    files: list[tuple[_Entry, FileKind]]
+    sidecars: dict[str, _Entry]
     folders: list[str]
     links: list[str]
 
@@ -242,34 +226,34 @@ def scan(
     hidden: bool = False,
     follow_links: bool = False,
     under: str = "",
-) -> Scan:
-    """The pictures, videos and texts under a folder: iterate over what comes back. Raises OSError if it is none.
+) -> FolderScan:
+    """The pictures, videos and texts under a folder, to be iterated over. Raises OSError if it is no folder.
 
-    With `under`, a folder relative to `root`, those of that part alone, as a scan of all would find them.
+    `under`, a folder relative to `root`, restricts the scan to files in it; they are the same as in a full scan.
 
-    `exclude` holds patterns, much like those of a .gitignore (see `diptych.media.path_patterns`): `*.gif`, `drafts`
-    and `cache/` anywhere, `2019/raw` and `/top.jpg` from `root`. An excluded folder is not entered.
+    `exclude` holds patterns, much like those of a .gitignore (see `diptych.media.scanning.path_patterns`): `*.gif`,
+    `drafts` and `cache/` anywhere, `2019/raw` and `/top.jpg` from `root`. An excluded folder is not entered.
 
-    `hidden` takes in files and folders whose name begins with a dot. What programs keep for themselves is left out in
-    any case: .git, .diptych, node_modules, @eaDir, Lightroom's previews, all but the originals of an Apple library.
+    `hidden` includes files and folders whose name begins with a dot. Folders of programs are always skipped: .git,
+    .diptych, node_modules, @eaDir, Lightroom's previews, and all of an Apple library but its originals.
 
-    A link to a file is a file. A link to a folder is entered, unless that folder is in the tree anyway, was entered
-    through another link, or holds `root` itself: each folder is walked once, so loops end. A link that leads out of
-    `root` is left out: a folder that came from elsewhere may link to any file of this machine. `follow_links` takes it
-    in.
+    A link to a file counts as a file. A link to a folder is entered, unless that folder is in the tree anyway, was
+    entered through another link, or holds `root` itself: each folder is scanned once, so loops end. A link that leads
+    out of `root` is skipped unless `follow_links` is set, because an untrusted folder may link to any file of this
+    machine.
 
-    A text beside a picture (`cat.txt` or `cat.jpg.txt` beside `cat.jpg`) is the picture's caption, and no text of its
-    own; so is an XMP sidecar (`cat.xmp`), of a video too. Such a picture's `size` is the sum of them all and its
-    `mtime_ns` that of the latest, so that a caption that comes, changes or goes changes its picture too.
+    A text next to a picture (`cat.txt` or `cat.jpg.txt` for `cat.jpg`) is the picture's caption and no text of its own;
+    so is an XMP sidecar (`cat.xmp`) of a picture or a video. The picture's `size` is the sum of their sizes and its
+    `mtime_ns` the latest of theirs, so that adding, changing or removing a caption changes the picture too.
     """
     root = os.fsdecode(root)
     os.scandir(root).close()
-    return Scan(root, _excluding(exclude), hidden, follow_links, under)
+    return FolderScan(root, _excluding(exclude), hidden, follow_links, under)
 
 
-def sidecars(path: str, kind: Kind = "picture") -> tuple[str, ...]:
-    """Where words about a picture or a video may stand: the names of files beside it, the weightiest first. A text
-    beside a video may be anything, and is none."""
+def sidecars(path: str, kind: FileKind = "picture") -> tuple[str, ...]:
+    """The paths of the sidecars that a picture or a video may have, by precedence. A text next to a video may be
+    anything, and is no sidecar."""
     stem = path[: path.rfind(".")]
     packets = (f"{stem}.xmp", f"{stem}.XMP", f"{path}.xmp")
     return packets if kind == "video" else (f"{stem}.txt", f"{stem}.TXT", f"{path}.txt", *packets)
@@ -283,7 +267,7 @@ def _is_folder(entry: _Entry) -> bool:
 
 
 def _ancestors(root: str) -> set[tuple[int, int]]:
-    """Device and inode of the folders that hold a folder."""
+    """Device and inode of the folders above a folder."""
     found, path = set[tuple[int, int]](), os.path.realpath(root)
     while (parent := os.path.dirname(path)) != path:
         path = parent
@@ -294,6 +278,6 @@ def _ancestors(root: str) -> set[tuple[int, int]]:
 
 def _excluding(patterns: Iterable[str]) -> Patterns | None:
     try:
-        return Patterns(wanted) if (wanted := list(filter(str.strip, patterns))) else None
+        return Patterns(kept) if (kept := list(filter(str.strip, patterns))) else None
     except PatternError as error:
         raise PatternError([Setting("exclude"), f": {error}"], argument="exclude") from None

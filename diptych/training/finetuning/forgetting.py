@@ -19,7 +19,8 @@ from diptych.data.sources.classes import ClassFolders, read_classes
 from diptych.deprecation import RenamedAttribute
 from diptych.engines.pytorch import PyTorchEngine
 from diptych.errors import DataError, ImageError
-from diptych.media.images import Preprocess, open_image, squared
+from diptych.media.images import open_image
+from diptych.media.preprocessing import Preprocess, resized_and_cropped
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig
 from diptych.scoring import metrics
@@ -133,7 +134,7 @@ def _classes(folder: Path) -> ClassFolders:
 
 def _model_input(path: Path, spec: Preprocess) -> np.ndarray | SkippedPair:
     try:
-        return squared(open_image(path, decode="fast", size_px=spec.size_px), spec)
+        return resized_and_cropped(open_image(path, decode="fast", size_px=spec.size_px), spec)
     except ImageError as error:
         return SkippedPair(str(path), error.reason)
 

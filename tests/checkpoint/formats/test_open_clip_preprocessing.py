@@ -18,7 +18,7 @@ from diptych.checkpoint.formats.open_clip_preprocessing import own_of, preproces
 from diptych.checkpoint.weights.shape_check import wanted
 from diptych.cli import run
 from diptych.errors import CheckpointError
-from diptych.media.images import OPENAI_MEAN, OPENAI_STD, Preprocess
+from diptych.media.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocess
 from diptych.nets.config import ResNetConfig, ViTConfig
 from tests.checkpoint.test_checkpoint import varied
 from tests.checkpoint.test_errors import folder_with

@@ -10,7 +10,7 @@ import pytest
 import diptych
 from diptych.checkpoint import read
 from diptych.errors import CheckpointError, TokenizerError
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.presets import PRESETS
 from diptych.text.tokenizer import Tokenizer, missing
 from tests.checkpoint.test_checkpoint import HF_CLIP, HF_SIGLIP, varied

@@ -12,7 +12,7 @@ import diptych
 from diptych.checkpoint import convert, read, save_folder
 from diptych.errors import CheckpointError
 from diptych.exporting import export
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.text.cleaning import OPENAI, SIMPLE, Reading, cleaned

@@ -11,7 +11,7 @@ import diptych
 from diptych.checkpoint import read
 from diptych.cli import run
 from diptych.errors import CheckpointError
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from tests.checkpoint.test_checkpoint import HF_CLIP, HF_SIGLIP, OPEN_CLIP
 from tests.checkpoint.test_errors import folder_with
 

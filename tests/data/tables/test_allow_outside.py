@@ -9,7 +9,7 @@ from PIL import Image
 
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.data.inspection import loader_rate
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.training.config import TrainConfig
 from diptych.training.setup import open_sources
 from diptych.training.validation import Validation

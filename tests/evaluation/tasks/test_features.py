@@ -12,7 +12,7 @@ from diptych.errors import DataError
 from diptych.evaluation.sets.sets import Pictures, identity_of
 from diptych.evaluation.tasks import features
 from diptych.evaluation.tasks.features import Change, image_vectors
-from diptych.media.images import find_images
+from diptych.media.scanning.image_files import find_images
 
 
 @pytest.fixture(scope="module")

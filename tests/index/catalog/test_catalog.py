@@ -15,20 +15,20 @@ from hypothesis import strategies as st
 from diptych.errors import IndexBusyError, IndexDamagedError, IndexDirectoryError
 from diptych.failures import Failure
 from diptych.index.catalog import catalog as module
-from diptych.index.catalog.catalog import Catalog, Counts, Entry
-from diptych.media.items import Contents, Details, File, Part
+from diptych.index.catalog.catalog import Catalog
+from diptych.media.items import CatalogEntry, Details, File, FileContents, IndexCounts, Part
 
 DIM = 4
 
 
-def entry(path: str, *vectors: int, digest: bytes | None = None, texts: int = 0, **details: object) -> Entry:
+def entry(path: str, *vectors: int, digest: bytes | None = None, texts: int = 0, **details: object) -> CatalogEntry:
     """A file with one picture for each number (which is the position of the 1 in its vector), and some texts."""
     parts = [Part(pixels=np.zeros((1, 1, 3), np.uint8), at_s=float(at) if len(vectors) > 1 else None)
              for at in range(len(vectors))]  # fmt: skip
     parts += [Part(text=f"text {at} of {path}", line=at + 1) for at in range(texts)]
     matrix = np.eye(DIM, dtype=np.float16)[[*vectors, *[3] * texts]].reshape(-1, DIM)
     file = File(path, "picture" if not texts else "text", 100, 1)
-    return Entry(Contents(file, digest or path.encode()[:16], Details(**details), tuple(parts)), matrix)  # type: ignore[arg-type]
+    return CatalogEntry(FileContents(file, digest or path.encode()[:16], Details(**details), tuple(parts)), matrix)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_stored_files_are_returned(catalog: Catalog) -> None:
     assert (first.at_s, second.at_s, first.details.duration_s) == (0.0, 1.0, 2.5)
     assert (text.text, text.line, text.modality) == ("text 0 of n.md", 1, "text")
     assert other.line == 2
-    assert catalog.counts() == Counts(files=3, pictures=3, texts=2, failed=0)
+    assert catalog.counts() == IndexCounts(files=3, pictures=3, texts=2, failed=0)
     np.testing.assert_array_equal(catalog.vectors_of(ids), np.eye(DIM)[[0, 1, 2, 3, 3]])
     assert [item.id for item in catalog.items(ids[::-1])] == ids[::-1].tolist()
 
@@ -121,7 +121,7 @@ def test_stamps_change_with_their_modality(catalog: Catalog) -> None:
     picture = catalog.stamp("picture")
     catalog.forget([catalog.files()["a.jpg"].id])
     assert catalog.stamp("picture") != picture
-    assert catalog.counts() == Counts(0, 0, 0, 0)  # items go with their file
+    assert catalog.counts() == IndexCounts(0, 0, 0, 0)  # items go with their file
 
 
 def test_copies_that_go_different_ways_have_different_stamps(catalog: Catalog, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_copies_that_go_different_ways_have_different_stamps(catalog: Catalog, t
 def test_a_put_is_stored_completely_or_not_at_all(catalog: Catalog, error: type[BaseException]) -> None:
     catalog.put([entry("a.jpg", 0)])
 
-    def interrupted() -> Iterator[Entry]:
+    def interrupted() -> Iterator[CatalogEntry]:
         yield entry("a.jpg", 1, digest=b"2")
         yield entry("b.jpg", 1)
         raise error
@@ -167,8 +167,8 @@ def test_files_may_swap_names(catalog: Catalog) -> None:
 
 def test_failures_are_remembered(catalog: Catalog) -> None:
     file = File("a.jpg", "picture", 3, 4)
-    failed = Contents(file, b"d", failure=Failure("damaged", "a.jpg: damaged. It ..."))
-    catalog.put([Entry(failed, np.empty((0, DIM), np.float16))])
+    failed = FileContents(file, b"d", failure=Failure("damaged", "a.jpg: damaged. It ..."))
+    catalog.put([CatalogEntry(failed, np.empty((0, DIM), np.float16))])
     assert catalog.failures() == {"a.jpg": ("damaged", "a.jpg: damaged. It ...")}
     assert catalog.files()["a.jpg"].failed
     catalog.put([entry("a.jpg", 0)])

@@ -10,15 +10,16 @@ from index_model import InlineReaders, PixelModel, draw, expected
 from legacy_catalog import as_earlier
 
 from diptych.index.catalog import schema
-from diptych.index.catalog.catalog import Catalog, Counts
+from diptych.index.catalog.catalog import Catalog
 from diptych.index.local import LocalIndex, open_index
+from diptych.media.items import IndexCounts
 from diptych.media.reading import readers
 from diptych.storage.query_budget import Bounded
 
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    monkeypatch.setattr(readers, "ReaderPool", InlineReaders)
     return PixelModel()
 
 
@@ -46,7 +47,7 @@ def columns(path: Path) -> list[str]:
 
 def test_an_earlier_catalog_is_searched_as_it_is(earlier: LocalIndex, model: PixelModel) -> None:
     before = earlier.catalog_path.read_bytes()
-    assert earlier.catalog.counts() == Counts(files=7, pictures=5, texts=2, failed=1)
+    assert earlier.catalog.counts() == IndexCounts(files=7, pictures=5, texts=2, failed=1)
     assert earlier.catalog.partial() == {}
     assert all(one.outdated for one in earlier.catalog.files().values())
     found = earlier.search(expected(earlier.root / "3.png", model))
@@ -90,7 +91,7 @@ def test_a_killed_conversion_leaves_a_complete_catalog(
             assert catalog.rows("PRAGMA integrity_check") == [("ok",)]
             assert catalog.facts()["format"] in (1, schema.FORMAT)
             catalog.upgrade()
-            assert catalog.counts() == Counts(files=7, pictures=5, texts=2, failed=1)
+            assert catalog.counts() == IndexCounts(files=7, pictures=5, texts=2, failed=1)
             assert set(catalog.files()) == {"0.png", "1.png", "2.png", "3.png", "4.png", "notes.md", "broken.jpg"}
 
 
@@ -120,7 +121,7 @@ def test_partly_read_files_are_stored_and_reported(
     again = index.update()
     assert again.partial == {"1.png": "its last 5 % are missing"}
     assert again.failures == {}
-    assert index.catalog.counts() == Counts(2, 2, 0, 0, partial=1)
+    assert index.catalog.counts() == IndexCounts(2, 2, 0, 0, partial=1)
     np.testing.assert_allclose(
         index.catalog.vectors_of(index.catalog.matching("path = '1.png'"))[0],
         expected(index.root / "1.png", model), atol=1e-3,

@@ -39,7 +39,7 @@ OTHER = (
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalIndex]:
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    monkeypatch.setattr(readers, "ReaderPool", InlineReaders)
     model = PixelModel()
     monkeypatch.setattr("diptych.embedder.load", lambda name, **options: model)
     for seed in range(3):

@@ -41,7 +41,7 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "notes.md").write_text("A dog in the snow.\n\nAnother.")
     os.utime(root / "notes.md", (OLD_S,) * 2)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(readers, "Readers", InlineReaders)
+        patched.setattr(readers, "ReaderPool", InlineReaders)
         with open_index(root, model=PixelModel()) as made:
             made.update()
     return root

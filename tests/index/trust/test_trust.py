@@ -30,7 +30,7 @@ MODELS = {"tests/pixels": PixelModel(), "tests/other": PixelModel("pixels-2", "t
 @pytest.fixture(autouse=True)
 def own_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    monkeypatch.setattr(readers, "ReaderPool", InlineReaders)
 
 
 @pytest.fixture

@@ -210,7 +210,7 @@ def test_an_interrupted_update_continues(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(readers, "Readers", Interrupted)
+        patched.setattr(readers, "ReaderPool", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             earlier.update()
     earlier.update()

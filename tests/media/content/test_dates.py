@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diptych.media.content.dates import local_time
+from diptych.media.content.dates import parse_local_time
 
 NOON = "2024-05-01T12:30:00"
 
@@ -49,7 +49,7 @@ NOON = "2024-05-01T12:30:00"
     ],
 )
 def test_a_time(said: object, meant: str) -> None:
-    assert local_time(said) == meant
+    assert parse_local_time(said) == meant
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_time(said: object, meant: str) -> None:
     ],
 )
 def test_as_much_of_a_date_as_is_said(said: str, meant: str) -> None:
-    assert local_time(said) == meant
+    assert parse_local_time(said) == meant
 
 
 @pytest.mark.parametrize(
@@ -83,20 +83,20 @@ def test_as_much_of_a_date_as_is_said(said: str, meant: str) -> None:
     ],
 )  # fmt: skip
 def test_no_date(said: object) -> None:
-    assert local_time(said) is None
+    assert parse_local_time(said) is None
 
 
 def test_the_epochs_alone_are_left_out() -> None:
-    assert local_time("1904:01:02 00:00:00") == "1904-01-02T00:00:00"
-    assert local_time("1970:01:01 12:00:00") == "1970-01-01T12:00:00"
+    assert parse_local_time("1904:01:02 00:00:00") == "1904-01-02T00:00:00"
+    assert parse_local_time("1970:01:01 12:00:00") == "1970-01-01T12:00:00"
 
 
 @given(st.datetimes().filter(lambda when: when.year > 1971))
 def test_every_time_that_a_clock_can_show(when: object) -> None:
-    assert local_time(f"{when:%Y:%m:%d %H:%M:%S}".rjust(19, "0")) == f"{when:%Y-%m-%dT%H:%M:%S}".rjust(19, "0")
+    assert parse_local_time(f"{when:%Y:%m:%d %H:%M:%S}".rjust(19, "0")) == f"{when:%Y-%m-%dT%H:%M:%S}".rjust(19, "0")
 
 
 @given(st.text("0123456789:-/. TZ+APMapm", max_size=24) | st.text(max_size=20))
 def test_whatever_is_said_costs_nothing(said: str) -> None:
-    when = local_time(said)
+    when = parse_local_time(said)
     assert when is None or len(when) in (4, 7, 10, 19)

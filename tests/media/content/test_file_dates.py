@@ -14,9 +14,8 @@ from index_model import InlineReaders
 from search_fixtures import Searched, TableModel, noise
 
 from diptych.cli import NOTHING, OK, USAGE
-from diptych.index.catalog.catalog import Entry
 from diptych.index.search.filters import DateCounts, Filters, count_dated
-from diptych.media.items import Contents, Details, File, Part
+from diptych.media.items import CatalogEntry, Details, File, FileContents, Part
 from diptych.media.reading import readers
 
 MARCH_2020 = time.mktime((2020, 3, 15, 12, 0, 0, 0, 0, -1))
@@ -29,8 +28,10 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     index = Searched(tmp_path_factory.mktemp("dated"), TableModel())
     part = Part(pixels=np.zeros((1, 1, 3), np.uint8))
     for name, taken_at in (("said.jpg", "2012-05-01T00:00:00"), ("silent.jpg", None), ("young.jpg", None)):
-        contents = Contents(File(name, "picture", 1, int(MARCH_2020) * 10**9), b"", Details(taken_at=taken_at), (part,))
-        index.catalog.put([Entry(contents, noise(1).astype(np.float16), settled=name != "young.jpg")])
+        contents = FileContents(
+            File(name, "picture", 1, int(MARCH_2020) * 10**9), b"", Details(taken_at=taken_at), (part,)
+        )
+        index.catalog.put([CatalogEntry(contents, noise(1).astype(np.float16), settled=name != "young.jpg")])
     index.put("words.txt", noise(1), kind="text")
     index.catalog.set_facts({"updated_at": "2021-06-07T08:09:10"})
     return index
@@ -60,7 +61,7 @@ def test_how_many_say_when_they_were_taken(index: Searched) -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two pictures of March 2020 that say nothing, and a spreadsheet."""
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    monkeypatch.setattr(readers, "ReaderPool", InlineReaders)
     for name, colours in (("a.jpg", (RED, BLUE)), ("b.jpg", (BLUE, RED))):
         (tmp_path / name).write_bytes(encoded(left_and_right(*colours)))
         os.utime(tmp_path / name, (MARCH_2020, MARCH_2020))

@@ -14,8 +14,8 @@ from drawn_files import BLUE, GREEN, RED, hlg, left_and_right, pq, srgb_light, t
 from PIL import Image, ImageDraw
 
 from diptych.media.content.videos import Video, read_video
-from diptych.media.images import Preprocess
 from diptych.media.pixels.tone_mapping import BT2020, HLG, PQ
+from diptych.media.preprocessing import Preprocess
 
 SIDE = 48
 SPEC = Preprocess(SIDE, mode="squash")  # all of it, whatever its shape
@@ -74,9 +74,9 @@ def first(path: Path) -> np.ndarray:
 
 def seen(values: np.ndarray) -> np.ndarray:
     """A picture of 8 bits as the tower sees it."""
-    from diptych.media.images import squared
+    from diptych.media.preprocessing import resized_and_cropped
 
-    return squared(values, SPEC).astype(int)
+    return resized_and_cropped(values, SPEC).astype(int)
 
 
 def apart(found: np.ndarray, wanted: np.ndarray) -> float:

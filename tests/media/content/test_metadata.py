@@ -15,10 +15,10 @@ from PIL import Image, TiffImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
 from diptych.media.content.videos import _details
-from diptych.media.images import Preprocess
 from diptych.media.items import Details
+from diptych.media.preprocessing import Preprocess
 from diptych.media.reading.file import read_file
-from diptych.media.scan import scan
+from diptych.media.scanning.scan import scan
 
 PICTURE = left_and_right(RED, BLUE)
 EARLY, LATE, LAST = "2012-03-04T05:06:07", "2013-01-01T00:00:01", "2014-01-01T00:00:01"

@@ -18,11 +18,12 @@ import pytest
 from drawn_files import BLUE, GREEN, RED, WHITE, dng, encoded, exif, left_and_right, turned, video
 from PIL import Image, TiffImagePlugin
 
-from diptych.media.images import Preprocess, open_image, squared
-from diptych.media.items import Contents, Details
-from diptych.media.reading.file import Unreadable, read_file
-from diptych.media.reading.readers import Readers
-from diptych.media.scan import scan
+from diptych.media.images import open_image
+from diptych.media.items import Details, FileContents
+from diptych.media.preprocessing import Preprocess, resized_and_cropped
+from diptych.media.reading.file import UnreadableFileError, read_file
+from diptych.media.reading.readers import ReaderPool
+from diptych.media.scanning.scan import scan
 
 SPEC = Preprocess(32)
 XMP = (
@@ -33,13 +34,13 @@ XMP = (
 
 
 @pytest.fixture(scope="module")
-def readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Readers]:
-    with Readers("/", SPEC, processes=1) as readers:
+def readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReaderPool]:
+    with ReaderPool("/", SPEC, processes=1) as readers:
         yield readers
 
 
 @pytest.fixture
-def read(tmp_path: Path, readers: Readers) -> Any:
+def read(tmp_path: Path, readers: ReaderPool) -> Any:
     """Reads what is in tmp_path now, or writes one file with this content and reads that."""
 
     def call(name: str | None = None, content: bytes | str = b"") -> Any:
@@ -52,7 +53,7 @@ def read(tmp_path: Path, readers: Readers) -> Any:
     return call
 
 
-def colours(contents: Contents) -> list[str]:
+def colours(contents: FileContents) -> list[str]:
     """The colour in the middle of each drawn part."""
     assert contents.failure is None, contents.failure
     named = {"red": RED, "green": GREEN, "blue": BLUE, "white": WHITE}
@@ -60,7 +61,7 @@ def colours(contents: Contents) -> list[str]:
     return [min(named, key=lambda name: np.abs(middle - named[name]).sum()) for middle in middles]
 
 
-def halves(contents: Contents) -> tuple[str, str]:
+def halves(contents: FileContents) -> tuple[str, str]:
     """The colours in the middle of the left and the right edge."""
     assert contents.failure is None, contents.failure
     pixels = contents.parts[0].pixels
@@ -95,7 +96,7 @@ def test_pictures_are_what_the_tower_sees_before_normalising(read: Any, name: st
     assert contents.digest == hashlib.blake2b(content, digest_size=16).digest()
     assert contents.details == Details(160, 120)
     (part,) = contents.parts
-    np.testing.assert_array_equal(part.pixels, squared(content, SPEC, decode="fast"))
+    np.testing.assert_array_equal(part.pixels, resized_and_cropped(content, SPEC, decode="fast"))
     assert part.pixels.dtype == np.uint8
 
 
@@ -384,7 +385,7 @@ def test_what_the_system_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise OSError(code, "refused")
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(UnreadableFileError) as caught:
         read_file(str(tmp_path), "a.jpg", "picture", SPEC)
     assert (caught.value.reason, caught.value.digest) == (reason, b"")
 

@@ -21,13 +21,13 @@ from drawn_files import BLUE, RED, encoded, left_and_right
 from PIL import Image
 
 from diptych.errors import ReaderProcessError
-from diptych.media.images import Preprocess
-from diptych.media.items import Contents, File
+from diptych.media.items import File, FileContents
+from diptych.media.preprocessing import Preprocess
 from diptych.media.reading import readers as readers_module
-from diptych.media.reading.child_process import Killable
+from diptych.media.reading.child_process import ChildProcess
 from diptych.media.reading.reader_process import sendable
-from diptych.media.reading.readers import AHEAD, Readers
-from diptych.media.scan import scan
+from diptych.media.reading.readers import AHEAD, ReaderPool
+from diptych.media.scanning.scan import scan
 
 SPEC = Preprocess(32)
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -58,7 +58,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def reasons(contents: list[Contents]) -> dict[str, int]:
+def reasons(contents: list[FileContents]) -> dict[str, int]:
     return dict(Counter(one.failure.reason if one.failure else "read" for one in contents))
 
 
@@ -87,7 +87,7 @@ def is_alive(pid: int) -> bool:
 
 def test_each_file_once_with_its_own_pixels(folder: Path) -> None:
     files = list(scan(folder))
-    with Readers(folder, SPEC, processes=2) as readers:
+    with ReaderPool(folder, SPEC, processes=2) as readers:
         for _ in range(2):  # the same processes serve a second time
             found = list(readers.read(iter(files)))
             assert sorted(one.file for one in found) == files
@@ -100,7 +100,7 @@ def test_each_file_once_with_its_own_pixels(folder: Path) -> None:
 
 
 def test_nothing_to_read_starts_nothing(tmp_path: Path) -> None:
-    with Readers(tmp_path, SPEC) as readers:
+    with ReaderPool(tmp_path, SPEC) as readers:
         assert list(readers.read([])) == []
         assert readers.pids == []
 
@@ -114,7 +114,7 @@ def test_files_are_taken_no_further_ahead_than_that(folder: Path) -> None:
             taken += 1
             yield file
 
-    with Readers(folder, SPEC, processes=1) as readers:
+    with ReaderPool(folder, SPEC, processes=1) as readers:
         for handed, _ in enumerate(readers.read(files()), start=1):
             assert taken - handed <= AHEAD
         assert handed == 600
@@ -124,13 +124,13 @@ def test_waiting_pixels_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(readers_module, "BUFFER_BYTES", 5 * 32 * 32 * 3)
     most, real = 0, readers_module._Buffer.put
 
-    def put(self: readers_module._Buffer, item: Contents) -> None:
+    def put(self: readers_module._Buffer, item: FileContents) -> None:
         nonlocal most
         real(self, item)
         most = max(most, len(self._items))
 
     monkeypatch.setattr(readers_module._Buffer, "put", put)
-    with Readers(folder, SPEC, processes=2) as readers:
+    with ReaderPool(folder, SPEC, processes=2) as readers:
         for count, _ in enumerate(readers.read(scan(folder)), start=1):
             if count == 50:
                 wait_until(lambda: most == 5)  # meanwhile all the others could be read
@@ -140,7 +140,7 @@ def test_waiting_pixels_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_slow_file_is_ended_and_the_next_are_read(slow: Path, folder: Path) -> None:
     late = File(f"../{slow.parent.name}/{slow.name}", "picture", 0, 0)
-    with Readers(folder, SPEC, processes=1, timeout_s=0.4, follow_links=True) as readers:
+    with ReaderPool(folder, SPEC, processes=1, timeout_s=0.4, follow_links=True) as readers:
         found = list(readers.read([late, *patient(folder, 20)]))
     assert reasons(found) == {"timed out": 1, "read": 20}
     (failure,) = [one.failure for one in found if one.failure]
@@ -149,14 +149,14 @@ def test_a_slow_file_is_ended_and_the_next_are_read(slow: Path, folder: Path) ->
 
 def test_a_large_file_has_more_time(slow: Path) -> None:
     late = File(slow.name, "picture", 10**12, 0)  # as if it were: a hundred thousand seconds
-    with Readers(slow.parent, SPEC, processes=1, timeout_s=0.15) as readers:
+    with ReaderPool(slow.parent, SPEC, processes=1, timeout_s=0.15) as readers:
         assert reasons(list(readers.read([late]))) == {"read": 1}
 
 
 @posix
 def test_what_takes_too_much_memory_is_too_large(slow: Path, folder: Path) -> None:
     late = File(f"../{slow.parent.name}/{slow.name}", "picture", 0, 0)
-    with Readers(folder, SPEC, processes=1, memory_bytes=300 * 2**20, follow_links=True) as readers:
+    with ReaderPool(folder, SPEC, processes=1, memory_bytes=300 * 2**20, follow_links=True) as readers:
         found = list(readers.read([late, *scan(folder)]))
     assert reasons(found) == {"too large": 1, "read": 200}
 
@@ -172,7 +172,7 @@ def test_processes_that_stand_still_are_replaced(folder: Path, monkeypatch: pyte
         return now_s
 
     monkeypatch.setattr("diptych.media.reading.child_process.time", SimpleNamespace(monotonic=clock))
-    with Readers(folder, SPEC, processes=1) as readers:
+    with ReaderPool(folder, SPEC, processes=1) as readers:
         found = []
         for one in readers.read(scan(folder)):
             found.append(one)
@@ -184,7 +184,7 @@ def test_processes_that_stand_still_are_replaced(folder: Path, monkeypatch: pyte
 
 @posix
 def test_a_process_that_dies_costs_one_file(folder: Path) -> None:
-    with Readers(folder, SPEC, processes=2) as readers:
+    with ReaderPool(folder, SPEC, processes=2) as readers:
         found = []
         for one in readers.read(scan(folder)):
             found.append(one)
@@ -197,7 +197,7 @@ def test_a_process_that_dies_costs_one_file(folder: Path) -> None:
 
 
 def test_a_read_may_be_left(folder: Path) -> None:
-    with Readers(folder, SPEC, processes=2) as readers:
+    with ReaderPool(folder, SPEC, processes=2) as readers:
         for _ in range(2):
             reading = readers.read(scan(folder))
             next(reading)
@@ -208,7 +208,7 @@ def test_a_read_may_be_left(folder: Path) -> None:
 
 
 def test_one_read_at_a_time(folder: Path) -> None:
-    with Readers(folder, SPEC, processes=1) as readers:
+    with ReaderPool(folder, SPEC, processes=1) as readers:
         first = readers.read(scan(folder))
         next(first)
         with pytest.raises(RuntimeError, match="reading already"):
@@ -217,7 +217,7 @@ def test_one_read_at_a_time(folder: Path) -> None:
 
 
 def test_closed_while_reading(folder: Path) -> None:
-    with Readers(folder, SPEC, processes=1) as readers:
+    with ReaderPool(folder, SPEC, processes=1) as readers:
         reading = readers.read(scan(folder))
         next(reading)
     with pytest.raises(ReaderProcessError, match="closed"):
@@ -229,7 +229,7 @@ def test_an_error_in_the_callers_files_ends_the_processes(folder: Path) -> None:
         yield from list(scan(folder))[:50]
         raise KeyError("the caller's own")
 
-    with Readers(folder, SPEC, processes=1) as readers, pytest.raises(KeyError):
+    with ReaderPool(folder, SPEC, processes=1) as readers, pytest.raises(KeyError):
         list(readers.read(files()))
     assert readers.pids == []
 
@@ -237,13 +237,13 @@ def test_an_error_in_the_callers_files_ends_the_processes(folder: Path) -> None:
 def test_processes_that_cannot_start_say_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diptych.media.reading.child_process._COMMAND", "raise SystemExit(3)")
     with (
-        Readers(folder, SPEC, processes=1) as readers,
+        ReaderPool(folder, SPEC, processes=1) as readers,
         pytest.raises(ReaderProcessError, match=r"did not start.*exit code 3"),
     ):
         list(readers.read(scan(folder)))
     monkeypatch.undo()
-    readers = Readers(folder, SPEC, processes=1)
-    readers._lanes[0]._settings["spec"]["size_px"] = "wide"
+    readers = ReaderPool(folder, SPEC, processes=1)
+    readers._workers[0]._settings["spec"]["size_px"] = "wide"
     with readers, pytest.raises(ReaderProcessError, match=r"(?s)Traceback.*size_px='wide'"):
         list(readers.read(scan(folder)))
 
@@ -251,7 +251,7 @@ def test_processes_that_cannot_start_say_why(folder: Path, monkeypatch: pytest.M
 def test_arguments(folder: Path) -> None:
     for options in ({"processes": 0}, {"timeout_s": 0}):
         with pytest.raises(ValueError, match="wanted 1 or more"):
-            Readers(folder, SPEC, **options)
+            ReaderPool(folder, SPEC, **options)
 
 
 def test_a_module_in_the_folder_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,13 +259,13 @@ def test_a_module_in_the_folder_is_not_imported(tmp_path: Path, monkeypatch: pyt
         (tmp_path / f"{name}.py").write_text("raise SystemExit('taken in')")
     (tmp_path / "a.png").write_bytes(encoded(left_and_right(RED, BLUE), "PNG"))
     monkeypatch.chdir(tmp_path)
-    with Readers(".", SPEC, processes=1) as readers:
+    with ReaderPool(".", SPEC, processes=1) as readers:
         assert reasons(list(readers.read(scan(".")))) == {"read": 1}
 
 
 @posix
 def test_ctrl_c_goes_to_the_parent_alone(folder: Path) -> None:
-    with Readers(folder, SPEC, processes=1) as readers:
+    with ReaderPool(folder, SPEC, processes=1) as readers:
         list(readers.read(list(scan(folder))[:1]))
         (pid,) = readers.pids
         assert os.getpgid(pid) != os.getpgid(0)
@@ -278,9 +278,9 @@ def test_ctrl_c_goes_to_the_parent_alone(folder: Path) -> None:
 def test_processes_end_with_their_parent(folder: Path) -> None:
     code = (
         "import sys\n"
-        "from diptych.media.images import Preprocess\nfrom diptych.media.reading.readers import Readers\n"
-        "from diptych.media.scan import scan\n"
-        "readers = Readers(sys.argv[1], Preprocess(32), processes=2)\n"
+        "from diptych.media.preprocessing import Preprocess\nfrom diptych.media.reading.readers import ReaderPool\n"
+        "from diptych.media.scanning.scan import scan\n"
+        "readers = ReaderPool(sys.argv[1], Preprocess(32), processes=2)\n"
         "list(readers.read(scan(sys.argv[1])))\nprint(*readers.pids, flush=True)\nsys.stdin.read()"
     )
     pipes: dict = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -296,11 +296,11 @@ def test_processes_end_with_their_parent(folder: Path) -> None:
 @posix
 def test_a_decoder_that_hangs_without_a_parent_is_ended_by_the_kernel(slow: Path) -> None:
     settings = {"root": sendable(str(slow.parent)), "spec": asdict(SPEC), "memory_bytes": None, "follow_links": False}
-    process = Killable(settings)
+    process = ChildProcess(settings)
     process.wait_until_ready()
-    process.tell([slow.name, "picture", -9.95])  # of its ten seconds of grace, 50 ms are left
+    process.send([slow.name, "picture", -9.95])  # of its ten seconds of grace, 50 ms are left
     with pytest.raises(EOFError):
-        process.answer(3600)
+        process.receive(3600)
     assert process.end() == f"signal {int(signal.SIGALRM)}"
 
 

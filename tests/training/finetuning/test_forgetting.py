@@ -13,7 +13,7 @@ from PIL import Image
 
 from diptych.data.sources.opening import open_source
 from diptych.errors import DataError
-from diptych.media.images import Preprocess, normalise
+from diptych.media.preprocessing import Preprocess, normalise
 from diptych.nets.clip import CLIP
 from diptych.scoring.metrics import Recall, Retrieval
 from diptych.scoring.zero_shot import PLAIN_TEMPLATES, prompts

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diptych.checkpoint import read, save_folder
-from diptych.media.images import Preprocess
+from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import TextConfig, ViTConfig
 from diptych.nets.presets import preset

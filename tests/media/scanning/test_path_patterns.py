@@ -13,8 +13,8 @@ from search_fixtures import Searched, TableModel, noise
 
 from diptych.errors import FilterError, PatternError
 from diptych.index.search.filters import Filters
-from diptych.media.path_patterns import Patterns, fits, literal_folder
-from diptych.media.scan import scan
+from diptych.media.scanning.path_patterns import Patterns, fits, literal_folder
+from diptych.media.scanning.scan import scan
 
 
 def looked_for(pattern: str, path: str) -> bool:

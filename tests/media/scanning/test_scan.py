@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diptych.media.images import find_images
 from diptych.media.items import File
-from diptych.media.scan import Scan, scan
+from diptych.media.scanning.image_files import find_images
+from diptych.media.scanning.scan import FolderScan, scan
 
 
 def made(root: Path, *paths: str) -> Path:
@@ -29,7 +29,7 @@ def paths(root: Path, **options: Any) -> list[str]:
     return [file.path for file in scan(root, **options)]
 
 
-def finished(root: Path, **options: Any) -> tuple[list[File], Scan]:
+def finished(root: Path, **options: Any) -> tuple[list[File], FolderScan]:
     found = scan(root, **options)
     return list(found), found
 
@@ -113,7 +113,7 @@ def test_a_pattern_that_is_none_is_named(tmp_path: Path) -> None:
 @given(st.text("ab[]!*?/\\-^.", max_size=8))
 def test_any_pattern_is_a_pattern_or_is_refused(pattern: str) -> None:
     with contextlib.suppress(ValueError):  # re.error is none
-        list(scan(Path(__file__).parents[1] / "golden", exclude=[pattern]))
+        list(scan(Path(__file__).parents[2] / "golden", exclude=[pattern]))
 
 
 def test_links(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 def test_an_entry_that_does_not_say_what_it_is_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a network disk, where each entry is asked for, and one is not answered."""
 
-    class Silent(Scan):
+    class Silent(FolderScan):
         def _sort(self, entry: os.DirEntry[str], folder: str, found: Any) -> None:
             if entry.name == "b":
                 raise OSError(errno.EIO, os.strerror(errno.EIO))

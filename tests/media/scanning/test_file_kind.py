@@ -16,11 +16,11 @@ from index_model import SPEC, InlineReaders, PixelModel
 from diptych.errors import ImageError
 from diptych.index.local import open_index
 from diptych.index.search.filters import Filters
-from diptych.media.content.file_kind import kind_of, opened_as
 from diptych.media.images import open_image
-from diptych.media.items import Contents, Kind
+from diptych.media.items import FileContents, FileKind
 from diptych.media.reading import readers
-from diptych.media.scan import scan
+from diptych.media.scanning.file_kind import detected_kind, kind_of
+from diptych.media.scanning.scan import scan
 
 PICTURE = left_and_right(RED, BLUE)
 
@@ -35,7 +35,7 @@ def film(folder: Path, name: str, codec: str = "mpeg4") -> bytes:
     return video(folder / name, [RED, BLUE], seconds_each=1, rate=4, codec=codec).read_bytes()
 
 
-def read(folder: Path) -> dict[str, Contents]:
+def read(folder: Path) -> dict[str, FileContents]:
     with InlineReaders(folder, SPEC) as readers:
         return {contents.file.path: contents for contents in readers.read(scan(folder))}
 
@@ -86,7 +86,7 @@ def test_a_film_is_one_under_any_name(tmp_path: Path, name: str) -> None:
 def test_whoever_wants_a_picture_is_told_of_the_film(tmp_path: Path) -> None:
     film(tmp_path, "a.mp4")
     (tmp_path / "a.mp4").rename(tmp_path / "a.gif")
-    with pytest.raises(ImageError, match=r"a\.gif: not an image\. It is a film, whatever its name says"):
+    with pytest.raises(ImageError, match=r"a\.gif: not an image\. It is a video, whatever its name says"):
         open_image(tmp_path / "a.gif")
 
 
@@ -109,7 +109,7 @@ def test_words_are_words(tmp_path: Path, text: str) -> None:
 
 
 def test_what_bytes_do_not_tell_is_what_its_name_says(tmp_path: Path) -> None:
-    kinds: tuple[Kind, ...] = ("picture", "video", "text")
+    kinds: tuple[FileKind, ...] = ("picture", "video", "text")
     for kind in kinds:
         assert kind_of(b"<html>" * 100, kind) == kind
         assert kind_of(b"", kind) == kind
@@ -134,7 +134,7 @@ def test_a_sound_called_as_a_picture(tmp_path: Path) -> None:
 
 
 def test_an_index_knows_such_files_by_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "Readers", InlineReaders)
+    monkeypatch.setattr(readers, "ReaderPool", InlineReaders)
     (tmp_path / "a.gif").write_bytes(film(tmp_path, "made.mp4"))
     (tmp_path / "made.mp4").unlink()
     (tmp_path / "b.mp4").write_bytes(PICTURES["GIF"])
@@ -163,7 +163,7 @@ def test_a_picture_is_opened_as_one_whatever_it_is_called(tmp_path: Path, kind: 
     file = io.BytesIO()
     PICTURE.save(file, kind)
     (tmp_path / "a.jpg").write_bytes(file.getvalue())
-    assert opened_as(tmp_path / "a.jpg") == "picture"
+    assert detected_kind(tmp_path / "a.jpg") == "picture"
 
 
 def test_other_kinds_are_opened_as_what_they_are(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_other_kinds_are_opened_as_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "a.dng").write_bytes(dng(encoded(PICTURE), preview_size=(96, 64)))
     (tmp_path / "notes.md").write_text("# A dog\n\n<p align=center>in the snow</p>")
     video(tmp_path / "b.mp4", [RED, BLUE])
-    kinds = {path.name: opened_as(path) for path in tmp_path.iterdir()}
+    kinds = {path.name: detected_kind(path) for path in tmp_path.iterdir()}
     assert kinds == {"a.heic": "picture", "a.dng": "picture", "notes.md": "text", "b.mp4": "video"}
 
 
@@ -186,14 +186,14 @@ def test_other_kinds_are_opened_as_what_they_are(tmp_path: Path) -> None:
 def test_a_program_under_a_pictures_name_is_not_opened(tmp_path: Path, content: bytes) -> None:
     for name in ("a.jpg", "a.mp4", "a.png"):
         (tmp_path / name).write_bytes(content)
-        assert opened_as(tmp_path / name) is None
+        assert detected_kind(tmp_path / name) is None
     if content.lstrip()[:1] in (b"[", b"#", b"<"):
         (tmp_path / "a.txt").write_bytes(content)
-        assert opened_as(tmp_path / "a.txt") is None
+        assert detected_kind(tmp_path / "a.txt") is None
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes have no names")
 def test_a_pipe_in_the_place_of_a_picture_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
     with pytest.raises(OSError, match="a pipe"):
-        opened_as(tmp_path / "a.jpg")
+        detected_kind(tmp_path / "a.jpg")
