@@ -102,7 +102,7 @@ def is_named(model: diptych.Embedder, before: Scene, after: Scene, added: Thing,
     words = (added.kind, *rng.sample([kind for kind in KINDS if kind != added.kind], WORDS - 1))
     first, second = model.embed_images([before.image, after.image])
     said = difference(first, second, model.embed_labels(words), words, scale=model.scale)
-    return float(said.came.argmax() == 0)
+    return float(said.appeared.argmax() == 0)
 
 
 def located(model: diptych.Embedder, scene: Scene, method: Method, found: Found) -> None:

@@ -16,15 +16,15 @@ from diptych.cli.options import (
     model_options,
     open_model,
     print_json,
+    print_status,
     progress,
     report_failures,
     report_links,
-    say,
-    say_cut,
+    report_truncated,
     truncate_option,
     write_input_sheet,
 )
-from diptych.cli.terminal import tell
+from diptych.cli.terminal import print_result
 from diptych.cli.wording import message_of
 from diptych.engines import EngineName
 from diptych.errors import ArgumentError
@@ -89,7 +89,7 @@ def command(
     names = _labels(labels, labels_file, pictures, follow_links)
     chosen = _templates(templates, template_set)
     if len(names) == 1 and not multi_label:
-        say(f"{names[0]!r} is the only label and always gets 100 %: pass several labels, or --multi-label")
+        print_status(f"{names[0]!r} is the only label and always gets 100 %: pass several labels, or --multi-label")
     embedder = open_model(model, device, activation, engine)
     with progress("classifying pictures") as advance:
         result = _classified(
@@ -97,14 +97,14 @@ def command(
             calibrate=calibrate, follow_links=follow_links, progress=advance,
         )  # fmt: skip
     if truncate:
-        say_cut(embedder, prompts(tuple(names), chosen))
+        report_truncated(embedder, prompts(tuple(names), chosen))
     code = _report(result, embedder, calibrate)
     if as_json:
         print_json(_as_json(result, top))
     else:
         _print(result, top)
     if not result.pictures and not result.failures:
-        say(f"no pictures in {', '.join(pictures)}.")
+        print_status(f"no pictures in {', '.join(pictures)}.")
         return NOTHING
     if show_input and result.pictures:
         write_input_sheet(show_input, embedder, result.pictures)
@@ -139,14 +139,16 @@ def _report(result: ClassifiedFiles, embedder: Embedder, folder: str | None) -> 
         report_failures(result.calibration_failures)
         scale, count = result.calibration
         if scale:
-            say(f"scale {scale:.1f} from {count} labelled pictures instead of the model's {embedder.scale:.1f}")
+            print_status(
+                f"scale {scale:.1f} from {count} labelled pictures instead of the model's {embedder.scale:.1f}"
+            )
         else:
-            say(
+            print_status(
                 f"all {count} labelled pictures are classified correctly, so every higher scale fits better: the "
                 f"model's {embedder.scale:.1f} is kept. Add harder pictures to {folder}"
             )
     if result.accuracy and result.unlabelled:
-        say(f"{result.unlabelled} pictures are in no folder named as a label: not in the accuracy")
+        print_status(f"{result.unlabelled} pictures are in no folder named as a label: not in the accuracy")
     return report_failures(result.failures)
 
 
@@ -170,9 +172,9 @@ def _as_json(result: ClassifiedFiles, top: int) -> dict[str, Any]:
 def _print(result: ClassifiedFiles, top: int) -> None:
     for row in _rows(result, top):
         shares = "  ".join(f"{name} {share:.1%}" for name, share in row["labels"].items())
-        tell(f"{quoted(row['path'])}  {shares}")
+        print_result(f"{quoted(row['path'])}  {shares}")
     if result.accuracy:
-        tell(_accuracy_line(result.accuracy))
+        print_result(_accuracy_line(result.accuracy))
 
 
 def _accuracy_line(accuracy: Accuracy) -> str:
@@ -206,7 +208,7 @@ def _class_folders(folder: str, follow_links: bool) -> list[str]:
 
     classes = read_classes(folder, follows=(lambda path: True) if follow_links else None)
     if classes.said:
-        say(classes.said)
+        print_status(classes.said)
     if not classes.names:
         raise click.UsageError(f"no labels: {folder} contains no folders of pictures. Pass --labels or --labels-file.")
     return list(classes.names)

@@ -17,11 +17,11 @@ from diptych.cli.options import (
     model_options,
     open_model,
     print_json,
+    print_status,
     progress,
     report_failures,
     report_links,
-    say,
-    say_cut,
+    report_truncated,
     truncate_option,
     write_input_sheet,
     write_picture,
@@ -88,12 +88,12 @@ def command(
         values = {name: matrix.tolist() for name, matrix in matrices.items()}
         print_json({"pictures": names, "texts": found.texts, **values, "failures": failures_json(failures)})
     if not names and not found.picture_failures:
-        say(f"no pictures in {', '.join(sources)}.")
+        print_status(f"no pictures in {', '.join(sources)}.")
         return NOTHING
     if not names or not found.texts:
         return FAILED
     if truncate:
-        say_cut(embedder, found.texts)
+        report_truncated(embedder, found.texts)
     if not as_json:
         _print_tables(chosen, names, found.texts)
     if plot:

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from diptych.cli.options import activation_option, json_option, outside_option, print_json, say
-from diptych.cli.terminal import tell
+from diptych.cli.options import activation_option, json_option, outside_option, print_json, print_status
+from diptych.cli.terminal import print_result
 
 
 @click.command("convert")
@@ -51,12 +51,12 @@ def command(
     from diptych.checkpoint import convert
     from diptych.cli.wording import notice
 
-    written = convert(source, target, to=form, activation=activation, notice=lambda words: say(notice(words)))
+    written = convert(source, target, to=form, activation=activation, notice=lambda words: print_status(notice(words)))
     if as_json:
         print_json({"source": source, "target": str(written), "format": form})
     else:
-        tell(str(written), fold=False)
-    say(f"converted {source} to {form}")
+        print_result(str(written), fold=False)
+    print_status(f"converted {source} to {form}")
 
 
 def _export(
@@ -75,16 +75,16 @@ def _export(
         said = {"source": source, "target": str(written), "format": form, "precision": precision}
         print_json(said | {"parity": asdict(parity)})
     else:
-        tell(str(written), fold=False)
-    say(f"beside the model in float32, on {parity.pictures} pictures and {parity.texts} texts:")
-    say(f"  cosine of pictures {parity.image_cosine:.4f} (worst {parity.image_worst:.4f})")
-    say(f"  cosine of texts    {parity.text_cosine:.4f} (worst {parity.text_worst:.4f})")
+        print_result(str(written), fold=False)
+    print_status(f"beside the model in float32, on {parity.pictures} pictures and {parity.texts} texts:")
+    print_status(f"  cosine of pictures {parity.image_cosine:.4f} (worst {parity.image_worst:.4f})")
+    print_status(f"  cosine of texts    {parity.text_cosine:.4f} (worst {parity.text_worst:.4f})")
     for each in parity.tried:
         said = f"{each.cosine:.4f} (worst {each.worst:.4f}){', taken' if each.chosen else ''}"
-        say(f"  the {each.tower} tower in 8 bits, {each.way}: {said}")
+        print_status(f"  the {each.tower} tower in 8 bits, {each.way}: {said}")
     if parity.same_top is not None:
-        say(f"  {parity.same_top:.1%} of each text's {TOP} nearest pictures are the same")
+        print_status(f"  {parity.same_top:.1%} of each text's {TOP} nearest pictures are the same")
 
 
 def _stage(stage: str) -> None:
-    say(f"{stage} ...")
+    print_status(f"{stage} ...")

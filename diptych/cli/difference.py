@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from diptych.cli.exit_codes import OK
-from diptych.cli.options import listed, model_options, open_model, print_json, say, truncate_option
-from diptych.cli.terminal import tell
+from diptych.cli.options import listed, model_options, open_model, print_json, print_status, truncate_option
+from diptych.cli.terminal import print_result
 from diptych.engines import EngineName
 
 
@@ -39,9 +39,9 @@ def command(
         print_json({"first": first, "second": second, "cosine": result.cosine, **best})
     else:
         for direction, shares in best.items():
-            tell(f"{direction}  " + "  ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+            print_result(f"{direction}  " + "  ".join(f"{name} {share:.1%}" for name, share in shares.items()))
     if result.is_same:
-        say(f"the two pictures are nearly the same (cosine {result.cosine:.4f}): the words above mean little")
+        print_status(f"the two pictures are nearly the same (cosine {result.cosine:.4f}): the words above mean little")
     return OK
 
 

@@ -8,8 +8,16 @@ import click
 
 from diptych.cli.exit_codes import NOTHING
 from diptych.cli.names import quoted
-from diptych.cli.options import failures_json, json_option, print_json, progress, report_failures, report_refused, say
-from diptych.cli.terminal import tell, write_paths
+from diptych.cli.options import (
+    failures_json,
+    json_option,
+    print_json,
+    print_status,
+    progress,
+    report_failures,
+    report_refused,
+)
+from diptych.cli.terminal import print_result, write_paths
 from diptych.cli.trusting import opened, trust_option
 
 if TYPE_CHECKING:
@@ -62,9 +70,9 @@ def command(
     else:
         for number, group in enumerate(found.groups):
             for line in [""] * bool(number) + _lines(group):
-                tell(line, fold=False)
+                print_result(line, fold=False)
     copies = sum(len(group) - 1 for group in found.groups)
-    say(f"{len(found.groups):,} groups with {copies:,} copies among {found.searched:,} pictures")
+    print_status(f"{len(found.groups):,} groups with {copies:,} copies among {found.searched:,} pictures")
     return code if found.groups else NOTHING
 
 

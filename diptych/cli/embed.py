@@ -11,12 +11,12 @@ from diptych.cli.options import (
     open_model,
     outside_option,
     print_json,
+    print_status,
     progress,
     report_failures,
     report_links,
-    say,
 )
-from diptych.cli.terminal import tell
+from diptych.cli.terminal import print_result
 from diptych.engines import EngineName
 
 
@@ -56,13 +56,13 @@ def command(
         )  # fmt: skip
     report_links(written.links)
     if written.skipped:
-        say(f"left out {spell_counts(written.skipped)}")
+        print_status(f"left out {spell_counts(written.skipped)}")
     code = report_failures(written.failures)
     if as_json:
         counts = {"rows": written.rows, "texts": written.texts, "shards": written.shards, "found": written.found}
         print_json({"out": out, **counts, "skipped": written.skipped, "failures": failures_json(written.failures)})
     else:
-        tell(out, fold=False)
+        print_result(out, fold=False)
     before = f", {written.found} of them from an earlier run" if written.found else ""
-    say(f"{written.rows:,} pictures and {written.texts:,} texts in {written.shards} shards{before}")
+    print_status(f"{written.rows:,} pictures and {written.texts:,} texts in {written.shards} shards{before}")
     return code

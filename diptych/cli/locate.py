@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.cli.exit_codes import NOTHING, OK
-from diptych.cli.options import model_options, open_model, print_json, say, stages, truncate_option, write_picture
-from diptych.cli.terminal import tell
+from diptych.cli.options import (
+    model_options,
+    open_model,
+    print_json,
+    print_status,
+    stages,
+    truncate_option,
+    write_picture,
+)
+from diptych.cli.terminal import print_result
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
@@ -74,12 +82,12 @@ def command(
             for box in each.boxes[:boxes]:
                 x, y, width, height = (round(value) for value in (*box[:2], max(1.0, box.width), max(1.0, box.height)))
                 which = f"  ({each.method})" if compare else ""
-                tell(f"{box.score:.3f}  x {x}  y {y}  width {width}  height {height}  {each.phrase}{which}")
+                print_result(f"{box.score:.3f}  x {x}  y {y}  width {width}  height {height}  {each.phrase}{which}")
     if plot:
         write_picture(plot, _drawn(maps, boxes).save)
     missing = [each.phrase for each in maps if not each.boxes]
     for phrase in missing:
-        say(f"{phrase!r}: no part of the picture exceeds the threshold")
+        print_status(f"{phrase!r}: no part of the picture exceeds the threshold")
     return NOTHING if len(missing) == len(maps) else OK
 
 

@@ -2,8 +2,8 @@
 
 import click
 
-from diptych.cli.options import json_option, print_json, say
-from diptych.cli.terminal import tell
+from diptych.cli.options import json_option, print_json, print_status
+from diptych.cli.terminal import print_result
 
 
 @click.command("models")
@@ -20,7 +20,7 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    say(f"{'architecture':24}{'parameters':>10}  {'picture':>7}  {'vector':>16}")
+    print_status(f"{'architecture':24}{'parameters':>10}  {'picture':>7}  {'vector':>16}")
     for name, row in rows.items():
         size = f"{row['parameters'] / 1e6:9.1f}M  {row['image_size_px']:4} px  {row['dimensions']:5} dimensions"
-        tell(f"{name:24}{size}", fold=False)
+        print_result(f"{name:24}{size}", fold=False)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from diptych.cli.exit_codes import OK, PARTLY
-from diptych.cli.options import model_options, open_model, outside_option, print_json, progress, say
-from diptych.cli.terminal import tell
+from diptych.cli.options import model_options, open_model, outside_option, print_json, print_status, progress
+from diptych.cli.terminal import print_result
 from diptych.engines import EngineName
 from diptych.extras import require
 
@@ -51,7 +51,7 @@ def command(
             allow_outside=allow_outside, progress=advance,
         )  # fmt: skip
     for note in result.notes:
-        say(note)
+        print_status(note)
     metrics = {
         "top1": result.accuracy, "zero_shot": result.zero_shot, "l2": result.probe.l2,
         "validation_top1": None if math.isnan(result.validation) else result.validation,
@@ -61,20 +61,20 @@ def command(
     if as_json:
         print_json({**metrics, **counts, "classes": list(result.classes), "failures": result.failures})
     else:
-        tell(f"accuracy   {result.accuracy:.1f} %  (l2 {result.probe.l2:.3g})")
-        tell(f"zero-shot  {result.zero_shot:.1f} %")
-    say(f"trained on {result.trained_on:,} pictures ({result.train}), evaluated on {result.judged_on:,}")
-    say(_start_description(result))
+        print_result(f"accuracy   {result.accuracy:.1f} %  (l2 {result.probe.l2:.3g})")
+        print_result(f"zero-shot  {result.zero_shot:.1f} %")
+    print_status(f"trained on {result.trained_on:,} pictures ({result.train}), evaluated on {result.judged_on:,}")
+    print_status(_start_description(result))
     if shots and result.trained_on < shots * len(result.probe.classes):
-        say(f"some classes have fewer than {shots} training pictures: all of theirs were used")
+        print_status(f"some classes have fewer than {shots} training pictures: all of theirs were used")
     if result.unlearnt:
         effect = "the zero-shot classifier is used for them" if result.start == "names" else "they are never predicted"
-        say(f"no training pictures of {', '.join(result.unlearnt[:5])}: {effect}")
+        print_status(f"no training pictures of {', '.join(result.unlearnt[:5])}: {effect}")
     if result.failures:
-        say("left out: " + ", ".join(f"{count} {reason}" for reason, count in result.failures.items()))
+        print_status("left out: " + ", ".join(f"{count} {reason}" for reason, count in result.failures.items()))
     if out:
         result.save(out)
-        say(f"wrote {out}")
+        print_status(f"wrote {out}")
     return PARTLY if result.failures else OK
 
 
