@@ -84,7 +84,7 @@ def test_runs_side_by_side() -> None:
 
 
 def test_nothing_to_draw_over() -> None:
-    with pytest.raises(ValueError, match="no row says how many hours had gone by"):
+    with pytest.raises(ValueError, match="no row has hours"):
         curves_figure({"old": [{"step": 1, "loss": 1.0}]}, over="hours")
 
 
@@ -148,7 +148,7 @@ def test_plot_command(cli: Cli, tmp_path: Path) -> None:
     [
         (["--plot", "RUN", "--lr", "0"], USAGE, "--plot does not train; leave out --lr"),
         (["--plot", "RUN", "--set", "lr=0"], USAGE, "--plot does not train; leave out --set"),
-        (["--plot", "RUN", "--out", "curves"], USAGE, "names a picture, such as curves.png"),
+        (["--plot", "RUN", "--out", "curves"], USAGE, "it is a picture, such as curves.png"),
         (["--plot", "nowhere"], FAILED, "nowhere has no metrics.jsonl"),
         (["--over", "step", "--data", "x"], USAGE, "--over needs --plot"),
         ([], USAGE, "pass the training data with --data"),

@@ -60,7 +60,7 @@ def test_plain_lines_where_there_is_no_terminal(
             shown.step(step(number, data_wait_s=0.25))
     lines = capsys.readouterr().err.splitlines()
     hint = lines.pop(1)
-    assert hint == "25% of the time goes by waiting for data: raise threads or workers."  # once
+    assert hint == "25% of the time is spent waiting for data: raise threads or workers."  # once
     assert lines[0] == (
         " 11% · step 11 · epoch 1.1 · loss 3.890 (chance 3.47) · 32 pictures/s · waiting for data 25% · "
         "temperature 1/14.3 · lr 0.001 · 1:29 left"
@@ -315,7 +315,7 @@ def test_a_full_disk_does_not_end_the_run(tmp_path: Path, capsys: pytest.Capture
         for number in range(2, 31):
             shown.step(step(number))
     said = capsys.readouterr().err
-    assert said.count("No space left on device; the run goes on without writing its numbers") == 1
+    assert said.count("No space left on device; the run continues without writing metrics") == 1
 
 
 # TensorBoard

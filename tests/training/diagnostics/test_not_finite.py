@@ -64,7 +64,7 @@ def test_a_weight() -> None:
         ),
         (f"{BLOCK}.mlp.fc.weight", 1e6, torch.float16, [f"the output of {BLOCK}.mlp.fc (float16", "train in bf16"]),
         (f"{BLOCK}.norm_2.weight", 3e38, torch.float32, [f"the output of {BLOCK}.norm_2 (float32, from inputs of up"]),
-        ("logit_scale", 50.0, torch.float32, ["is scale (float32", "The temperature has run away"]),
+        ("logit_scale", 50.0, torch.float32, ["is scale (float32", "The temperature diverges"]),
     ],
 )
 def test_the_first_module(weights: str, factor: float, precision: torch.dtype, names: list[str]) -> None:
@@ -99,11 +99,11 @@ def test_the_first_gradient_on_the_way_back() -> None:
     )
     said = why(network)
     assert "the gradient of image.norm_pre." in said
-    assert "The way back overflows" in said
+    assert "The backward pass overflows" in said
 
 
 def test_what_does_not_come_again() -> None:
-    assert why(tiny()).startswith("Done again, the step is finite")
+    assert why(tiny()).startswith("In a second run the step is finite")
 
 
 def test_nothing_stays_on_the_network() -> None:

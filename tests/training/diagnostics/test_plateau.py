@@ -85,9 +85,9 @@ def blank_pictures(pixels: Tensor, ids: Tensor, captions: list[str]) -> Pairs:
     ("spoil", "cause"),
     [
         (same_captions, "Distinct captions in the batch: 1 of 16; 16 are 'a photo'."),
-        (same_tokens, "The tokenizer makes 1 different rows of tokens out of 16 captions"),
+        (same_tokens, "The tokenizer turns 16 captions into 1 different token sequences"),
         (same_pictures, "Distinct pictures in the batch: 1 of 16."),
-        (blank_pictures, "16 of 16 pictures of the batch are of one colour."),
+        (blank_pictures, "16 of 16 pictures of the batch have a single colour."),
     ],
 )
 def test_what_is_wrong_with_the_batch(spoil: Callable[..., Pairs], cause: str) -> None:
@@ -104,17 +104,19 @@ def shuffled(pixels: Tensor, ids: Tensor, captions: list[str]) -> Pairs:
 def test_captions_of_other_pictures() -> None:
     """One vector for all is the best that can be learnt of them; and steps were of a good length."""
     said = learn(tiny(), spoil=shuffled)
-    assert "it has collapsed. Likely the captions do not belong to their pictures" in said[1]
+    assert "it has collapsed. Probably the captions do not belong to their pictures" in said[1]
 
 
 @pytest.mark.parametrize("lr", [0.1, 0.3])
 def test_steps_that_are_too_long(lr: float) -> None:
     said = learn(tiny(), lr=lr)
-    assert f"it has collapsed. Likely too long steps of lr ({lr}) (the weights have changed by" in said[1]
+    assert f"it has collapsed. Probably too large steps of lr ({lr}) (the weights have changed by" in said[1]
     assert len(said) == 2  # once
 
 
-@pytest.mark.parametrize(("lr", "cause"), [(0.0, "No step has a length: lr (0)."), (1e-8, "The weights have changed")])
+@pytest.mark.parametrize(
+    ("lr", "cause"), [(0.0, "The learning rates are zero: lr (0)."), (1e-8, "The weights have changed")]
+)
 def test_steps_that_are_too_short(lr: float, cause: str) -> None:
     _, *causes = learn(tiny(), lr=lr)
     assert len(causes) == 1
@@ -147,7 +149,7 @@ def test_a_temperature_at_its_end() -> None:
     network = tiny()
     network.logit_scale.data.fill_(-6)
     network.logit_scale.requires_grad_(False)
-    assert any("The temperature is 1/0.00248: similarities hardly count." in line for line in learn(network))
+    assert any("The temperature is 1/0.00248: similarities have hardly any effect." in line for line in learn(network))
 
 
 def test_what_can_only_be_supposed_is_said_last() -> None:

@@ -236,5 +236,5 @@ def test_a_sweep_asks_at_each_place() -> None:
 def test_states_of_two_models_make_no_line() -> None:
     with pytest.raises(ValueError, match=r"image\.pool\.positions: \(5, 256\) before, \(17, 256\) after"):
         interpolate(BEFORE, {**AFTER, "image.pool.positions": torch.zeros(17, 256)}, 0.5)
-    with pytest.raises(ValueError, match="1 tensors are not alike"):
+    with pytest.raises(ValueError, match="1 tensors differ in shape"):
         interpolate(BEFORE, {name: tensor for name, tensor in AFTER.items() if name != "logit_scale"}, 0.5)

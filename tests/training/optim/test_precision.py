@@ -140,7 +140,7 @@ def test_a_run_goes_on_in_the_arithmetic_in_which_it_began(
     train(config(shards, tmp_path, epochs=1), resume=True)
     assert (settings_of_run(tmp_path) or {})["precision"] == "bf16"
     assert used == [torch.bfloat16]
-    assert "bf16 is not this processor's own: it is worked out in float32" in capsys.readouterr().err
+    assert "this CPU has no bf16: it is emulated in float32" in capsys.readouterr().err
 
 
 def test_one_that_began_without_bfloat16_goes_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

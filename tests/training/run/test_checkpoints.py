@@ -317,15 +317,15 @@ def test_a_run_with_broken_samples_goes_on(tmp_path: Path, capsys: pytest.Captur
 def test_the_first_broken_samples_are_said_and_all_are_written(tmp_path: Path) -> None:
     bad = {"0": Bad("gone", "0: gone")}
     said: list[str] = []
-    names = SkippedLog(tmp_path, bad, said.append)
+    log = SkippedLog(tmp_path, bad, said.append)
     for count in (5, 15, 25):
         bad.update({str(n): Bad("gone", f"{n}: gone") for n in range(count)})
-        names.name()
+        log.update()
     assert said == [
         *(f"skipped {n}: gone" for n in range(1, 10)),
-        f"more samples are skipped; {tmp_path / FILE} names them all",
+        f"more samples are skipped; {tmp_path / FILE} lists them all",
     ]
-    names.finish()
+    log.finish()
     assert [json.loads(line)["key"] for line in (tmp_path / FILE).open()] == [str(n) for n in range(25)]
 
 
