@@ -67,9 +67,9 @@ def open_on_cpu(
         checkpoint = with_note(read_converted(where.place), where.note)
         return checkpoint, OpenVINOEngine.of_files(where.place / "openvino", precision=precision)
     if found := read_arrays(where, activation=activation):
-        said, arrays = found
-        words = (said.preprocess, said.tokenizer_json, where.source, said.reading, said.notes, said.passed_over)
-        checkpoint = with_note(Checkpoint(said.config, arrays, *words), where.note)
+        read, arrays = found
+        rest = (read.preprocess, read.tokenizer_json, where.source, read.reading, read.notes, read.passed_over)
+        checkpoint = with_note(Checkpoint(read.config, arrays, *rest), where.note)
     else:
         checkpoint = _by_pytorch(where, activation)
     engine = OpenVINOEngine.of_arrays(

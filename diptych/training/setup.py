@@ -1,4 +1,4 @@
-"""What a run starts with: the data, the towers, the tokenizer, the optimizers."""
+"""Sets up a run: the data, the towers, the tokenizer, the optimizers."""
 
 from collections.abc import Sequence
 from dataclasses import replace

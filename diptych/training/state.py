@@ -1,4 +1,4 @@
-"""The state of a run: all that a step changes and a checkpoint saves."""
+"""The state of a run, which steps change and checkpoints save."""
 
 import copy
 import math
@@ -24,7 +24,7 @@ from diptych.training.setup import optimizers, set_dropout
 
 @dataclass
 class RunProgress:
-    """What a run has done, before and after interruptions: steps, truncated captions (`cut`), the loss smoothed over
+    """The progress of a run over all interruptions: steps, truncated captions (`cut`), the loss smoothed over
     some twenty steps, and seconds of training."""
 
     steps: int = 0
@@ -62,7 +62,7 @@ class TrainingState:
         self.plateau = Plateau(network)
 
     def to_checkpoint(self, loader: Loader) -> dict[str, Any]:
-        """What training.pt contains, the loader's counts included. Every process must call it."""
+        """The content of training.pt, with the loader's counts. Every process must call it."""
         local = {"position": self.position, "random": random_state(self.device), "met": loader.met()}
         return {
             "network": full_state(self.network),

@@ -1,7 +1,7 @@
 """One training run, from pairs to a model folder.
 
-`train` opens the run's folder and starts a `Trainer`, whose `run` is the loop. `step` has one optimizer step, `state`
-what a checkpoint saves, `setup` how data and model are opened, `validation` the evaluation, and `run/` the files and
+`train` opens the run's folder and starts a `Trainer`, whose `run` is the loop. `setup` opens data and model, `step`
+takes one optimizer step, `state` is the content of a checkpoint, `validation` evaluates, and `run/` has the files and
 signals of a run.
 """
 
@@ -40,7 +40,7 @@ from diptych.training.validation import Validation
 
 class TrainResult(NamedTuple):
     """The model folder, the last loss (smoothed), recall on the validation pairs (None without any), the training
-    samples that could not be used, by key, and for a fine-tuned model what it learnt and forgot."""
+    samples that could not be used, by key, and for a fine-tuned model the measures of forgetting."""
 
     folder: Path
     loss: float
@@ -78,8 +78,8 @@ def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False) -> 
 
 
 class StepDecision(NamedTuple):
-    """What all processes agree on between two steps: how much of the run is done (0 to 1), why it ends early, and
-    whether a checkpoint is due."""
+    """A decision between two steps, the same in all processes: the progress of the run (0 to 1), the reason to end it
+    early, and whether a checkpoint is due."""
 
     progress: float
     stop_reason: str | None
@@ -163,7 +163,7 @@ class Trainer:
         return self._finish()
 
     def _decide(self, stop: SignalHandler) -> StepDecision:
-        """What to do next. Progress and checkpoints are rank 0's; any process can stop the run."""
+        """Decide for all processes. Progress and checkpoints follow rank 0; any process can stop the run."""
         now_s = time.monotonic()
         self.state.progress.elapsed_s += now_s - self.clock_s
         self.clock_s = now_s
@@ -173,7 +173,7 @@ class Trainer:
         return first._replace(stop_reason=next(reasons, None))
 
     def _progress(self) -> float:
-        """How much of the run is done, 0 to 1: by the clock if `minutes` is set, else by steps."""
+        """The share of the run that is done: by the clock if `minutes` is set, else by steps."""
         if self.config.minutes is not None:
             return min(1.0, self.state.progress.elapsed_s / (60 * self.config.minutes))
         total = round(self.config.epochs * self.loader.batches_per_epoch)

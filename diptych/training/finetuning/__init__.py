@@ -1,1 +1,1 @@
-"""Training from a pretrained model: freezing, low-rank adapters, and what is forgotten."""
+"""Training from a pretrained model: freezing, low-rank adapters, and measures of forgetting."""

@@ -216,7 +216,7 @@ class Forgetting:
         return "\n".join([*lines, self.summary()])
 
     def summary(self) -> str:
-        """Sentences on what was learnt and forgotten."""
+        """Sentences on learning and forgetting."""
         before, model = self.path_measures[0.0], self.path_measures[self.saved_alpha]
         sentences = []
         old, new = before.new_task_score, model.new_task_score
@@ -268,7 +268,8 @@ class Forgetting:
         return folder / "forgetting.png"
 
     def curves(self) -> dict[str, list[float]]:
-        """What is retained at each alpha: the accuracy on each set, or without sets the cosines to the old vectors."""
+        """The retained skill at each alpha: the accuracy on each set, or without sets the cosines to the old
+        vectors."""
         measures = list(self.path_measures.values())
         if measures[0].zero_shot:
             return {name: [each.zero_shot[name].macro for each in measures] for name in measures[0].zero_shot}
