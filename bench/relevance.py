@@ -1,16 +1,16 @@
-"""Does the index find what an exact evaluation finds, and can it tell that there is nothing like that here?
+"""Recall of the index compared with an exact evaluation, and detection of queries without a match.
 
     python bench/relevance.py [--data pairs/dev] [--index-model converted/] [--quick] [--json]
 
-Recall: sentences find their pictures among all, once by float32 vectors of exactly decoded pictures, compared one by
-one, and once as the index does it: fast decoding, the engine's own precision (or that of --index-model, a conversion of
-the same model), float16 vectors, and the approximate search even where an exact one would be taken.
+Recall: texts find their pictures, once by an exhaustive search over float32 vectors of exactly decoded pictures, and
+once as in the index: fast decoding, the engine's precision (or that of --index-model, a conversion of the same model),
+float16 vectors, and approximate search, even where the index would search exactly.
 
-Relevance: for each of the nouns that most captions name, the index is asked for it ("dog"), and asked once more without
-the pictures whose captions name it, in singular or plural. Each statistic is scored by its AUC, the chance that it is
-higher where there is one. They are chosen between, and the cut that keeps 90 % of the true first hits is taken, on
-every second noun; the others are reported beside. What a caption does not mention stays in, so that some of "there is
-none" is not so, and no statistic can reach 1. Without --data: drawn scenes, and what is drawn in them.
+Relevance: each of the most frequent nouns of the captions is a query ("dog"), once with all pictures and once without
+those whose captions name it, in singular or plural. Each statistic is scored by its AUC, the probability that it is
+higher with these pictures. The statistic and the threshold, which keeps 90 % of the true first hits, are chosen on
+every second noun and reported for the others too. Captions do not mention everything, so some removed nouns are still
+in other pictures, and no statistic can reach 1. Without --data the pictures and nouns are those of drawn scenes.
 """
 
 import re
@@ -29,9 +29,9 @@ from diptych.index.search.relevance import BACKGROUND_SENTENCES, TEXT_THRESHOLD,
 from diptych.scenes.scene import KINDS, Scenes
 from diptych.vectors.nearest import VectorIndex
 
-QUESTION = "Recall of the index beside an exact evaluation, and telling that there is nothing like that here"
-COUNT, KEPT = 50, 0.9  # nouns; the share of true first hits that a cut keeps
-# The things among the 330 most frequent words of Flickr8k's captions, in singular; the most frequent are taken.
+QUESTION = "Recall of the index and of an exact evaluation, and detection of queries without a match"
+COUNT, KEPT = 50, 0.9  # nouns; the share of true first hits above the threshold
+# The things among the 330 most frequent words of Flickr8k's captions, in singular; the COUNT most frequent are used.
 NOUNS = """
 dog man girl woman boy person water shirt ball child grass snow field air mouth beach bike street player hat
 jacket pool crowd rock bicycle dirt park ocean mountain building toy skateboard camera sand path hill stick
@@ -52,7 +52,7 @@ ODD_PLURALS = {
 
 
 class Pairs(NamedTuple):
-    """Pictures as their files' bytes or open, the captions of each, and the words to look for."""
+    """Pictures as bytes of files or opened, the captions of each, and the nouns to search."""
 
     pictures: list[Any]
     captions: list[tuple[str, ...]]
@@ -60,7 +60,7 @@ class Pairs(NamedTuple):
 
 
 def pairs(data: str | None, limit: int) -> Pairs:
-    """From a source of pairs, or drawn."""
+    """From a source of pairs, or drawn scenes."""
     if data is None:
         scenes = list(Scenes(min(limit, 1000), seed=5, split="test"))
         return Pairs([scene.image for scene in scenes], [scene.captions for scene in scenes], KINDS)
@@ -70,7 +70,7 @@ def pairs(data: str | None, limit: int) -> Pairs:
 
 
 def plural(noun: str) -> str:
-    """By the rules of school."""
+    """The plural by spelling rules."""
     if noun in ODD_PLURALS:
         return ODD_PLURALS[noun]
     if re.search("(s|x|ch|sh)$", noun):
@@ -79,8 +79,8 @@ def plural(noun: str) -> str:
 
 
 def naming(captions: Sequence[Sequence[str]], nouns: Sequence[str]) -> dict[str, np.ndarray]:
-    """Which pictures' captions name each of the COUNT most frequent nouns, (pictures,) bool; the most frequent first.
-    A noun counts that three pictures name and three do not."""
+    """For each of the COUNT most frequent nouns, the most frequent first, whether each picture's captions name it,
+    (pictures,) bool. At least three pictures name a noun and three do not."""
     words = [set(re.findall("[a-z]+", " ".join(texts).lower())) for texts in captions]
     named = {noun: np.array([not found.isdisjoint((noun, plural(noun))) for found in words]) for noun in nouns}
     usable = [noun for noun in nouns if 3 <= named[noun].sum() <= len(words) - 3]
@@ -101,15 +101,15 @@ def recall_rows(who: str, candidate_ranks: np.ndarray) -> list[Row]:
 
 
 def recall(exact: np.ndarray, stored: np.ndarray, exact_texts: np.ndarray, texts: np.ndarray, owners: Any) -> list[Row]:
-    """Both ways, and how far apart they are."""
+    """Recall of both, and the largest difference."""
     best = np.argsort(-(exact_texts @ exact.T), axis=1, kind="stable")[:, :10]
     reference = recall_rows(f"exact float32, {len(exact)} pictures x {len(texts)} texts", ranks(best, owners))
     with tempfile.TemporaryDirectory() as folder:
         nearest = built(folder, stored, np.arange(len(stored)), kind="approximate")
         found = np.stack([nearest.search(text, 10).ids for text in texts])
     index = recall_rows("index, approximate, fast decoding", ranks(found, owners))
-    apart = max(abs(one.value - other.value) for one, other in zip(reference, index, strict=True))
-    return [*reference, *index, Row("index beside exact", apart, "points apart at most")]
+    difference = max(abs(one.value - other.value) for one, other in zip(reference, index, strict=True))
+    return [*reference, *index, Row("index and exact", difference, "points apart at most")]
 
 
 def built(folder: str, vectors: np.ndarray, ids: np.ndarray, **options: Any) -> VectorIndex:
@@ -121,20 +121,20 @@ def built(folder: str, vectors: np.ndarray, ids: np.ndarray, **options: Any) -> 
 
 
 def statistics(sentences: np.ndarray) -> dict[str, Callable[[np.ndarray, np.ndarray], float]]:
-    """What could tell, each of a query (dim,) and vectors (pictures, dim)."""
+    """Candidate statistics, each of a query (dim,) and vectors (pictures, dim)."""
 
     def height(vectors: np.ndarray, query: np.ndarray, best: int) -> float:
         cosines = vectors @ query
         return float((np.sort(cosines)[-best:].mean() - cosines.mean()) / cosines.std())
 
     def extreme(query: np.ndarray, vectors: np.ndarray) -> float:
-        """Above what the greatest of n normal numbers is expected to be (Cramér 1946, section 28.6)."""
-        spread = np.sqrt(2 * np.log(len(vectors)))
-        expected = spread - (np.log(np.log(len(vectors))) + np.log(4 * np.pi)) / (2 * spread)
-        return float((height(vectors, query, 1) - expected) * spread)
+        """Excess over the expected maximum of n normal numbers (Cramér 1946, section 28.6)."""
+        location = np.sqrt(2 * np.log(len(vectors)))
+        expected = location - (np.log(np.log(len(vectors))) + np.log(4 * np.pi)) / (2 * location)
+        return float((height(vectors, query, 1) - expected) * location)
 
     def by_picture(query: np.ndarray, vectors: np.ndarray) -> float:
-        """Each picture's cosine beside those of other sentences with the same picture."""
+        """Each picture's cosine relative to those of background sentences with the same picture."""
         others = vectors @ sentences.T
         return float(np.sort((vectors @ query - others.mean(axis=1)) / others.std(axis=1))[-10:].mean())
 
@@ -153,30 +153,33 @@ def statistics(sentences: np.ndarray) -> dict[str, Callable[[np.ndarray, np.ndar
     }
 
 
-class Asked(NamedTuple):
-    """A statistic of one noun with its pictures in (`there`) and out (`gone`), and whether the first hit was true."""
+class NounStatistic(NamedTuple):
+    """A statistic of one noun with its pictures (`present`) and without (`absent`), and whether the first hit was
+    true."""
 
-    there: float
-    gone: float
+    present: float
+    absent: float
     is_true: bool
 
 
-def asked(stored: np.ndarray, named: dict[str, np.ndarray], model: diptych.Embedder) -> dict[str, list[Asked]]:
-    """Every statistic of every noun; the last is what `--relevant` goes by."""
+def noun_statistics(
+    stored: np.ndarray, named: dict[str, np.ndarray], model: diptych.Embedder
+) -> dict[str, list[NounStatistic]]:
+    """Every statistic of every noun; the last is that of `search --relevant`."""
     sentences, nouns = model.embed_texts(BACKGROUND_SENTENCES), model.embed_texts(list(named))
     is_true = [bool(having[(stored @ noun).argmax()]) for noun, having in zip(nouns, named.values(), strict=True)]
     sets = [(stored, stored[~having]) for having in named.values()]
     found = {
         name: [
-            Asked(of(noun, there), of(noun, gone), true)
-            for noun, (there, gone), true in zip(nouns, sets, is_true, strict=True)
+            NounStatistic(of(noun, present), of(noun, absent), true)
+            for noun, (present, absent), true in zip(nouns, sets, is_true, strict=True)
         ]
         for name, of in statistics(sentences).items()
     }
-    found["standing (ten best beside other sentences'), --relevant"] = [
-        Asked(
-            standing(stored, np.arange(len(stored)), noun, sentences),
-            standing(stored, np.flatnonzero(~having), noun, sentences),
+    found["z of the ten best over background sentences, --relevant"] = [
+        NounStatistic(
+            relevance_z(stored, np.arange(len(stored)), noun, sentences),
+            relevance_z(stored, np.flatnonzero(~having), noun, sentences),
             true,
         )
         for noun, having, true in zip(nouns, named.values(), is_true, strict=True)
@@ -184,47 +187,47 @@ def asked(stored: np.ndarray, named: dict[str, np.ndarray], model: diptych.Embed
     return found
 
 
-def standing(vectors: np.ndarray, ids: np.ndarray, noun: np.ndarray, sentences: np.ndarray) -> float:
-    """As `diptych search --relevant` works it out."""
+def relevance_z(vectors: np.ndarray, ids: np.ndarray, noun: np.ndarray, sentences: np.ndarray) -> float:
+    """The relevance z-score of `diptych search --relevant`."""
     with tempfile.TemporaryDirectory() as folder:
         nearest = built(folder, vectors, ids)
-        other = background_statistics(Query.text("a noun"), nearest, sentences)
-        return other.relevance_z(nearest.search(noun, other.top_k).cosines)
+        background = background_statistics(Query.text("a noun"), nearest, sentences)
+        return background.relevance_z(nearest.search(noun, background.top_k).cosines)
 
 
-def auc(rows: Sequence[Asked]) -> float:
-    """The chance that one with is above one without; half of it for equals."""
-    there, gone = (np.array([getattr(row, name) for row in rows]) for name in ("there", "gone"))
-    return float((there[:, None] > gone).mean() + 0.5 * (there[:, None] == gone).mean())
+def auc(rows: Sequence[NounStatistic]) -> float:
+    """The probability that a statistic with the pictures exceeds one without; ties count half."""
+    present, absent = (np.array([getattr(row, name) for row in rows]) for name in ("present", "absent"))
+    return float((present[:, None] > absent).mean() + 0.5 * (present[:, None] == absent).mean())
 
 
-def relevance(found: dict[str, list[Asked]]) -> Iterator[Row]:
-    """AUC of each statistic, and what the cut of the last keeps and refuses."""
+def relevance(found: dict[str, list[NounStatistic]]) -> Iterator[Row]:
+    """AUC of each statistic, and the shares of hits above and below the threshold of the last."""
     for name, rows in found.items():
         for half, some in (("all nouns", rows), ("1st half", rows[::2]), ("2nd half", rows[1::2])):
             yield Row(name, auc(some), f"AUC, {half}")
     name, rows = list(found.items())[-1]
-    true_first = [row.there for row in rows[::2] if row.is_true]
+    true_first = [row.present for row in rows[::2] if row.is_true]
     if not true_first or not any(row.is_true for row in rows[1::2]):
         return
-    own_cut = float(np.quantile(true_first, 1 - KEPT, method="lower"))  # keeps that share at least
-    for cut, half, some in (
-        (own_cut, "1st half", rows[::2]),
-        (own_cut, "2nd half", rows[1::2]),
+    fitted = float(np.quantile(true_first, 1 - KEPT, method="lower"))  # keeps at least that share
+    for threshold, half, some in (
+        (fitted, "1st half", rows[::2]),
+        (fitted, "2nd half", rows[1::2]),
         (TEXT_THRESHOLD, "all nouns", rows),
     ):
-        who = f"cut {cut:.2f}{' (built in)' if cut == TEXT_THRESHOLD else ', from the 1st half'}"
-        kept = np.mean([row.there >= cut for row in some if row.is_true])
+        who = f"threshold {threshold:.2f}{' (built in)' if threshold == TEXT_THRESHOLD else ', from the 1st half'}"
+        kept = np.mean([row.present >= threshold for row in some if row.is_true])
         yield Row(who, 100 * float(kept), f"% true 1st kept, {half}")
-        yield Row(who, 100 * float(np.mean([row.gone < cut for row in some])), f"% absent told, {half}")
+        yield Row(who, 100 * float(np.mean([row.absent < threshold for row in some])), f"% absent detected, {half}")
 
 
 def main() -> None:
-    """Embed twice, compare, ask."""
+    """Embed twice, compare, search."""
     parser = arguments(QUESTION)
     parser.add_argument("--data", help="pairs, as `diptych train --data` takes them; by default drawn scenes")
     parser.add_argument("--model", help="the model; by default the bundled one")
-    parser.add_argument("--index-model", help="a conversion of the same model, to index and to ask with")
+    parser.add_argument("--index-model", help="a conversion of the same model, for indexing and queries")
     options = parser.parse_args()
     have = pairs(options.data, 120 if options.quick else 100_000)
     captions = [texts[:1] if options.quick else texts for texts in have.captions]
@@ -236,8 +239,8 @@ def main() -> None:
     exact_texts, fast_texts = (one.embed_texts(texts, truncate=True) for one in (reference, model))
     rows = recall(exact, fast, exact_texts, fast_texts, owners)
     named = naming(have.captions, have.nouns)
-    rows.append(Row("nouns asked for", len(named), "nouns"))
-    rows += relevance(asked(fast, named, model))
+    rows.append(Row("nouns searched", len(named), "nouns"))
+    rows += relevance(noun_statistics(fast, named, model))
     report(QUESTION, rows, as_json=options.as_json)
 
 
