@@ -17,7 +17,7 @@ LASTING = {
     "diptych.media.pixels.tone_mapping._coded",
     "diptych.media.scanning.path_patterns._held",
     "diptych.text.cleaning._lowercase",
-    "diptych.index.catalog.schema._today",
+    "diptych.index.catalog.schema._current_schema",
     "diptych.index.catalog.schema.known_schemas",
 }
 

@@ -69,7 +69,7 @@ class Catalog:
     @classmethod
     def open(cls, path: Path, *, readonly: bool = False, recover: bool = True) -> Catalog:
         """Open an existing catalog. `recover` rolls back a killed process's transaction. Raises IndexDirectoryError if
-        there is none, IndexDamagedError if the file is not a catalog, IndexUnsafeError if it contains more than one, or
+        there is none, IndexDamagedError if the file is not a catalog, IndexUnsafeError if it contains anything else, or
         if a foreign journal is beside it."""
         status = IndexDirectory(path.parent).plain(path.name)
         if status is None or status.st_size == 0:
@@ -235,8 +235,8 @@ class Catalog:
 
     def failures(self, condition: str = "1", parameters: Sequence[Any] = ()) -> dict[str, tuple[str, str]]:
         """The files that could not be read: path -> (reason, message)."""
-        found = self.rows(validation.UNREAD + condition, parameters)
-        return {path: (reason, said) for path, kind, reason, said in found if validation.is_valid_path(path, kind)}
+        rows = self.rows(validation.UNREAD + condition, parameters)
+        return {path: (reason, text) for path, kind, reason, text in rows if validation.is_valid_path(path, kind)}
 
     def partial(self, condition: str = "1", parameters: Sequence[Any] = ()) -> dict[str, str]:
         """The files that were partly read: path -> what is missing."""

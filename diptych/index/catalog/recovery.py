@@ -46,8 +46,8 @@ def recover(path: Path, likely: Callable[[], Mapping[str, Any] | None]) -> Recov
     recovered, there is no catalog afterwards, and the next update makes one. An exception of `likely` propagates, and
     nothing is changed then."""
     new, patched = path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.patched")
-    for left in (new, patched):
-        remove(left)
+    for leftover in (new, patched):
+        remove(leftover)
     try:
         files = _saved(path, patched, new, likely)
     except BaseException:
@@ -113,20 +113,20 @@ def _saved(path: Path, patched: Path, new: Path, likely: Callable[[], Mapping[st
         facts: Mapping[str, Any] = {}
         with contextlib.suppress(*UNREADABLE):
             facts = valid_facts(_facts(db))
-        if not _are_whole(facts):
-            facts = (likely() if _holds_any(db) else None) or {}
-        if not _are_whole(facts):
+        if not _are_complete(facts):
+            facts = (likely() if _has_rows(db) else None) or {}
+        if not _are_complete(facts):
             return None
         with Catalog.create(new, fingerprint=facts["fingerprint"], model=facts["model"], dim=facts["dim"]) as catalog:
             catalog.set_facts({key: value for key, value in facts.items() if not key.startswith(_REBUILT_FACTS)})
             return _copy(db, catalog, 2 * facts["dim"])
 
 
-def _are_whole(facts: Mapping[str, Any]) -> bool:
+def _are_complete(facts: Mapping[str, Any]) -> bool:
     return facts.keys() >= {"fingerprint", "model", "dim"}
 
 
-def _holds_any(db: Bounded) -> bool:
+def _has_rows(db: Bounded) -> bool:
     """Whether any file and any item can be read."""
     return all(any(row is not None for row in _readable(db, table, ["id"])) for table in ("files", "items"))
 
@@ -136,22 +136,22 @@ def _with_first_page(path: Path, patched: Path) -> Path:
     ours; otherwise a copy with the first page of a new catalog, because the tables begin at the same pages in every
     catalog."""
     with contextlib.closing(_opened(path)) as db, contextlib.suppress(*UNREADABLE):
-        there = objects(db)
-        named = {one.name.decode("latin-1") for one in there} & set(TABLES)
-        if not named or has_tables(there, *named):
+        existing = objects(db)
+        named = {one.name.decode("latin-1") for one in existing} & set(TABLES)
+        if not named or has_tables(existing, *named):
             return path
     directory = IndexDirectory(path.parent)
     if (size := directory.size(path.name) or 0) > directory.free_bytes():  # a sparse file grows when it is copied
         raise IndexDirectoryError(f"repairing {path} needs a copy of its {size:,} bytes, more than the disk has free.")
     Catalog.create(patched, fingerprint="", model="", dim=1).close()
-    with directory.open(patched.name, "r+b") as to, directory.open(path.name, "rb") as damaged:
-        page = bytearray(to.read(PAGE_BYTES))
+    with directory.open(patched.name, "r+b") as target, directory.open(path.name, "rb") as damaged:
+        page = bytearray(target.read(PAGE_BYTES))
         page[28:32] = (os.fstat(damaged.fileno()).st_size // PAGE_BYTES).to_bytes(4, "big")  # fileformat2.html, 1.3
-        to.seek(0)
-        shutil.copyfileobj(damaged, to)
-        to.truncate()
-        to.seek(0)
-        to.write(page)
+        target.seek(0)
+        shutil.copyfileobj(damaged, target)
+        target.truncate()
+        target.seek(0)
+        target.write(page)
     return patched
 
 
@@ -162,14 +162,14 @@ def _copy(db: Bounded, catalog: Catalog, vector_bytes: int) -> int:
     left out.
     """
     known = {name for _, name, *_ in catalog.rows("PRAGMA table_info(files)")}
-    there = [row[1].decode("utf-8", "replace") for row in db.execute("PRAGMA table_info(files)")]
-    columns = [name for name in there if name in known]
+    existing = [row[1].decode("utf-8", "replace") for row in db.execute("PRAGMA table_info(files)")]
+    columns = [name for name in existing if name in known]
     doubtful = set[int]()
-    with catalog.writing() as to:
+    with catalog.writing() as target:
         placeholders = ", ".join("CAST(? AS TEXT)" if name == "path" else "?" for name in columns)
         for row in _readable(db, "files", columns):
             if isinstance(row, tuple):
-                to.execute(
+                target.execute(
                     f"INSERT OR IGNORE INTO files({', '.join(columns)}) VALUES ({placeholders})", _text(row, columns)
                 )
         names = ["id", "file", "modality", "at_s", "line", "text", "vector"]
@@ -183,48 +183,50 @@ def _copy(db: Bounded, catalog: Catalog, vector_bytes: int) -> int:
             if is_after_gap or not isinstance(row[6], bytes) or len(row[6]) != vector_bytes:
                 doubtful.add(last_file)
             is_after_gap = False
-            if to.execute("SELECT 1 FROM files WHERE id = ?", (last_file,)).fetchone():
-                kept = to.execute(
+            if target.execute("SELECT 1 FROM files WHERE id = ?", (last_file,)).fetchone():
+                inserted = target.execute(
                     "INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?, ?, ?, ?)", _text(row, names)
                 ).rowcount
-                doubtful.update(() if kept else (last_file,))
-        doubtful.update(file for (file,) in to.execute(_SEVERAL_PICTURES).fetchall())
-        to.executemany("DELETE FROM files WHERE id = ?", ((file,) for file in doubtful))
-        to.execute("DELETE FROM files WHERE reason IS NULL AND NOT EXISTS (SELECT 1 FROM items WHERE file = files.id)")
-        return to.execute("SELECT count(*) FROM files").fetchone()[0]
+                doubtful.update(() if inserted else (last_file,))
+        doubtful.update(file for (file,) in target.execute(_SEVERAL_PICTURES).fetchall())
+        target.executemany("DELETE FROM files WHERE id = ?", ((file,) for file in doubtful))
+        target.execute(
+            "DELETE FROM files WHERE reason IS NULL AND NOT EXISTS (SELECT 1 FROM items WHERE file = files.id)"
+        )
+        return target.execute("SELECT count(*) FROM files").fetchone()[0]
 
 
 def _text(row: tuple[Any, ...], columns: list[str]) -> tuple[Any, ...]:
     """A row that was read as bytes, with its text decoded; a path stays bytes, because it may not be UTF-8."""
-    kept = ("path", "digest", "vector")
+    byte_columns = ("path", "digest", "vector")
     return tuple(
-        value.decode("utf-8", "replace") if isinstance(value, bytes) and name not in kept else value
+        value.decode("utf-8", "replace") if isinstance(value, bytes) and name not in byte_columns else value
         for value, name in zip(row, columns, strict=True)
     )
 
 
 def _readable(db: Bounded, table: str, columns: list[str]) -> Iterator[tuple[Any, ...] | None]:
     """The readable rows, by id; None for each gap. `columns` begins with the id."""
-    last = 0
+    last_id = 0
     while True:
         try:
-            between = f"id > {last} AND id <= {_MAX_ROW_ID}"
+            between = f"id > {last_id} AND id <= {_MAX_ROW_ID}"
             for row in db.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE {between} ORDER BY id"):
-                if row[0] > last:  # a misplaced page repeats earlier rows
-                    last = row[0]
+                if row[0] > last_id:  # a misplaced page repeats earlier rows
+                    last_id = row[0]
                     yield row
             return
         except UNREADABLE:
             yield None
             if db.is_spent:  # it repeats the same rows endlessly
                 return
-            beyond = _beyond(db, table, last)
-            if beyond is None:
+            next_id = _next_readable(db, table, last_id)
+            if next_id is None:
                 return
-            last = beyond
+            last_id = next_id
 
 
-def _beyond(db: sqlite3.Connection, table: str, last: int) -> int | None:
+def _next_readable(db: sqlite3.Connection, table: str, last_id: int) -> int | None:
     """The smallest id from which rows can be read again; None if there is none."""
 
     def is_readable(start: int) -> bool | None:
@@ -235,9 +237,9 @@ def _beyond(db: sqlite3.Connection, table: str, last: int) -> int | None:
             return False
 
     step = 1
-    while step < _MAX_ROW_ID and is_readable(last + step) is False:
+    while step < _MAX_ROW_ID and is_readable(last_id + step) is False:
         step *= 2
-    low, high = last + step // 2, last + step  # low is unreadable; high is readable or past the end
+    low, high = last_id + step // 2, last_id + step  # low is unreadable; high is readable or past the end
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if is_readable(middle) is False else (low, middle)

@@ -126,7 +126,7 @@ class Object(NamedTuple):
 def objects(db: sqlite3.Connection) -> list[Object]:
     """All tables, indexes, triggers and views of a database, sorted; at most one more than a catalog has."""
     columns = ", ".join(f"CAST({name} AS BLOB)" for name in ("type", "name", "tbl_name", "sql"))
-    rows = db.execute(f"SELECT {columns} FROM sqlite_master LIMIT {_most() + 1}").fetchall()
+    rows = db.execute(f"SELECT {columns} FROM sqlite_master LIMIT {_max_objects() + 1}").fetchall()
     return sorted(Object(*(b" ".join((value or b"").split()) for value in row)) for row in rows)
 
 
@@ -138,57 +138,57 @@ def check_schema(db: sqlite3.Connection, path: Path) -> bool:
         raise IndexUnsafeError(
             f"{path} was switched to SQLite's write-ahead mode by another program; diptych does not use it."
         )
-    there = objects(db)
-    if there == _today():
+    existing = objects(db)
+    if existing == _current_schema():
         return False
-    if there in known_schemas():
-        return there == known_schemas()[1]
-    raise _not_ours(db, path, there)
+    if existing in known_schemas():
+        return existing == known_schemas()[1]
+    raise _not_ours(db, path, existing)
 
 
-def _not_ours(db: sqlite3.Connection, path: Path, there: list[Object]) -> IndexDamagedError:
-    wanted = {one.name for one in _today()}
-    strange = [one for one in there if not any(one in known for known in known_schemas())]
-    if has_tables(there, "facts"):
+def _not_ours(db: sqlite3.Connection, path: Path, existing: list[Object]) -> IndexDamagedError:
+    expected = {one.name for one in _current_schema()}
+    foreign = [one for one in existing if not any(one in known for known in known_schemas())]
+    if has_tables(existing, "facts"):
         form = db.execute("SELECT value FROM facts WHERE key = 'format'").fetchone()
         if form and isinstance(form[0], int) and form[0] > FORMAT:
             return IndexNewerError(f"{path} has format {form[0]}; this diptych reads {FORMAT}.")
-    if strange:
-        what = f"{strange[0].type.decode('ascii', 'replace')} {strange[0].name.decode('utf-8', 'replace')!a}"
-        if has_tables(there):
+    if foreign:
+        what = f"{foreign[0].type.decode('ascii', 'replace')} {foreign[0].name.decode('utf-8', 'replace')!a}"
+        if has_tables(existing):
             return IndexUnsafeError(f"{path} has the {what}, which diptych did not make; it was not run.")
         return IndexDamagedError(f"{path} is not a catalog of diptych, or is damaged: it has the {what}.")
-    lacking = b", ".join(sorted(wanted - {one.name for one in there})).decode()
-    problem = f"it lacks {lacking}" if lacking else "its tables are of different formats"
+    missing = b", ".join(sorted(expected - {one.name for one in existing})).decode()
+    problem = f"it lacks {missing}" if missing else "its tables are of different formats"
     return IndexDamagedError(f"{path} is not a catalog of diptych, or is damaged: {problem}.")
 
 
-def has_tables(there: list[Object], *names: str) -> bool:
+def has_tables(existing: list[Object], *names: str) -> bool:
     """Whether these tables, by default all, exist exactly once and as some format defines them."""
     for name in names or TABLES:
-        found = [one for one in there if one.name == name.encode()]
+        found = [one for one in existing if one.name == name.encode()]
         if len(found) != 1 or not any(found[0] in known for known in known_schemas()):
             return False
     return True
 
 
 @cache
-def _today() -> list[Object]:
-    return _made(_SCHEMA)
+def _current_schema() -> list[Object]:
+    return _schema_of(_SCHEMA)
 
 
 @cache
 def known_schemas() -> tuple[list[Object], ...]:
     """The `objects` of a catalog of the current format, of the earlier one, and of one converted from that."""
     first = _SCHEMA.replace(_ADDED, "")
-    return _today(), _made(first), _made(first, *_CHANGES[1])
+    return _current_schema(), _schema_of(first), _schema_of(first, *_CHANGES[1])
 
 
-def _most() -> int:
+def _max_objects() -> int:
     return len(_SCHEMA.split("CREATE ")) + 8  # and SQLite's own
 
 
-def _made(script: str, *changes: str) -> list[Object]:
+def _schema_of(script: str, *changes: str) -> list[Object]:
     with contextlib.closing(sqlite3.connect(":memory:")) as db:
         db.executescript(script)
         for change in changes:

@@ -47,9 +47,9 @@ class Trust:
         self._directory, self._is_apart, self._notice = directory, is_apart, notice
         self._identity = Identity()
         self._was_here = False  # before this version
-        self._has_said = False
+        self._has_notified = False
 
-    def _keep(self, record: TrustRecord | None) -> None:
+    def _set_record(self, record: TrustRecord | None) -> None:
         self.record, self.is_trusted = record, record is not None or self.accepts
 
     @property
@@ -87,7 +87,7 @@ class Trust:
         is_same = self._identity.matches(claimed_facts, is_apart=self._is_apart)
         if not is_same:  # another process may just have replaced the catalog
             is_same = self._read().matches(claimed_facts, is_apart=self._is_apart)
-        self._keep(self._identity.record if is_same else None)
+        self._set_record(self._identity.record if is_same else None)
         self.is_changing = len(self._identity.facts) > 1
         self.is_altered = self._identity.record is not None and not is_same
         if self.record is None and self.accepts:
@@ -120,7 +120,7 @@ class Trust:
             self._identity = known._replace(record=None, facts=())
         with suppress(OSError, ValueError):
             return self._sign((facts,), how)
-        return self._keep_by_path(facts, how)
+        return self._record_by_path(facts, how)
 
     @contextmanager
     def signing_catalog(self, to: Facts, how: TrustOrigin = "made") -> Iterator[None]:
@@ -128,7 +128,7 @@ class Trust:
         block, so that an interruption leaves a trusted index."""
         before = self._read().facts
         if before == (to,):
-            self._keep(self._identity.record)
+            self._set_record(self._identity.record)
             yield
             return
         self._sign((*(each for each in before if each != to), to), how)
@@ -160,24 +160,24 @@ class Trust:
         while record := self._read().record:  # two processes may have accepted it at once
             trusted_indexes.revoke(record)
             was_known = True
-        self._keep(None)
+        self._set_record(None)
         return was_known
 
     def _sign(self, facts: tuple[Facts, ...], how: TrustOrigin) -> bool:
         """Write the identity. Returns False if the user's configuration cannot keep the record; raises as writing to
         the index directory raises."""
         try:
-            key, record = trusted_indexes.key(), self._noted(how)
+            key, record = trusted_indexes.key(), self._store_record(how)
         except (*trusted_indexes.TROUBLE, ValueError) as error:
-            self._say_unkept(error)
+            self._notify_unrecorded(error)
             return False
         identity.write(self._directory, key, record, facts, self._identity.others)
         self._identity = self._identity._replace(record=record, facts=facts, is_there=True)
-        self._keep(record)
+        self._set_record(record)
         self.is_altered = False
         return True
 
-    def _noted(self, how: TrustOrigin) -> TrustRecord:
+    def _store_record(self, how: TrustOrigin) -> TrustRecord:
         """The record of this index, written before anything refers to it."""
         before = self._identity.record
         if before and before.facts is None and before.how == how:
@@ -186,26 +186,26 @@ class Trust:
         trusted_indexes.note(record := TrustRecord(id, str(self._directory), _now(), how))
         return record
 
-    def _keep_by_path(self, facts: Facts, how: TrustOrigin) -> bool:
+    def _record_by_path(self, facts: Facts, how: TrustOrigin) -> bool:
         """Record an index that is not writable by its path, for as long as its facts match."""
         path = str(self._directory)
         record = TrustRecord(trusted_indexes.id_of_path(path), path, _now(), how, facts._asdict())
         try:
             trusted_indexes.note(record)
         except trusted_indexes.TROUBLE as error:
-            self._say_unkept(error)
+            self._notify_unrecorded(error)
             return False
         self._identity = self._identity._replace(record=record, facts=(facts,))
-        self._keep(record)
+        self._set_record(record)
         self.is_altered = False
         return True
 
-    def _say_unkept(self, error: Exception) -> None:
-        if not self._has_said:
+    def _notify_unrecorded(self, error: Exception) -> None:
+        if not self._has_notified:
             problem = f"your configuration cannot be written ({describe_error(error)}), so it does not record that "
             effect = f"the index in {self._directory} is yours: each time, name any model but the bundled one with "
             self._notice([problem, effect, Setting("model"), " or trust it with ", Setting("trust", True)])
-        self._has_said = True
+        self._has_notified = True
 
 
 def _now() -> str:
