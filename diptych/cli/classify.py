@@ -74,7 +74,7 @@ def command(
     follow_links: bool, truncate: bool, model: str | None, engine: EngineName | None, device: str | None,
     activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Say which label fits each of PICTURES (files, folders or URLs), with probabilities.
+    """Assign a label to each of PICTURES (files, folders or URLs), with probabilities.
 
     \b
     diptych classify photos/ --labels cat,dog,bird

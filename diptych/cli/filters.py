@@ -37,11 +37,9 @@ def filter_options(command: Command) -> Command:
         click.option(
             "--box", metavar="SOUTH,WEST,NORTH,EAST", help="Only inside these edges, in degrees: 47.2,8.4,47.5,8.7."
         ),
-        click.option(
-            "--file-dates", is_flag=True, help="What does not say when it was taken goes by the file's last change."
-        ),
-        click.option("--until", metavar="DATE", help="Taken at the latest then; 2024-06 ends with June."),
-        click.option("--since", metavar="DATE", help="Taken at the earliest then: 2024, 2024-05 or 2024-05-31."),
+        click.option("--file-dates", is_flag=True, help="Date files that record no date by their last change."),
+        click.option("--until", metavar="DATE", help="Taken then or earlier; 2024-06 includes all of June."),
+        click.option("--since", metavar="DATE", help="Taken then or later: 2024, 2024-05 or 2024-05-31."),
     ):
         command = option(command)
     return command
