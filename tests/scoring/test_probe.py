@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from diptych.scoring.probe import STRENGTHS, CentredFeatures, Probe, few_shots, mixed, of_vectors, sweep
+from diptych.scoring.probe import STRENGTHS, CentredFeatures, Probe, few_shots, from_class_vectors, interpolated, sweep
 
 
 def blobs(
@@ -97,7 +97,7 @@ def test_labels_may_be_words() -> None:
 def test_wrong_input_is_told() -> None:
     with pytest.raises(ValueError, match="2 labels for 3 features"):
         CentredFeatures(np.zeros((3, 2)), np.zeros(2))
-    with pytest.raises(ValueError, match="a probe tells two classes apart or more"):
+    with pytest.raises(ValueError, match="a probe needs two or more classes"):
         CentredFeatures(np.zeros((3, 2)), np.zeros(3))
 
 
@@ -113,9 +113,9 @@ def test_few_shots_are_of_every_class(labels: list[int], shots: int, seed: int) 
 
 
 def test_between_two_probes() -> None:
-    one = of_vectors(np.eye(2, dtype=np.float32), ["a", "b"], scale=10)
+    one = from_class_vectors(np.eye(2, dtype=np.float32), ["a", "b"], scale=10)
     other = Probe(np.zeros((2, 2), np.float32), np.array([1, 3], np.float32), one.classes, 1.0)
-    half = mixed(one, other, 0.5)
+    half = interpolated(one, other, 0.5)
     assert half.weights.tolist() == [[5, 0], [0, 5]]
     assert half.bias.tolist() == [0.5, 1.5]
     assert one.predict(np.array([[0.2, 0.9]], np.float32)).tolist() == ["b"]

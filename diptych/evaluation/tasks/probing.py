@@ -14,7 +14,16 @@ from diptych.data.sources.classes import spelling
 from diptych.errors import DataError
 from diptych.evaluation.sets.sets import Labelled
 from diptych.evaluation.tasks.tasks import Job, Outcome, of_templates
-from diptych.scoring.probe import SHOTS, CentredFeatures, Probe, Search, Split, few_shots, mixed, of_vectors
+from diptych.scoring.probe import (
+    SHOTS,
+    CentredFeatures,
+    Probe,
+    Search,
+    Split,
+    few_shots,
+    from_class_vectors,
+    interpolated,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -101,7 +110,7 @@ def few_shot_task(job: Job) -> Outcome:
 
 def _zero_shot(job: Job) -> Probe:
     """The names of all classes as a probe, by the classes' numbers."""
-    return of_vectors(job.classes, range(len(job.classes)), scale=job.model.scale)
+    return from_class_vectors(job.classes, range(len(job.classes)), scale=job.model.scale)
 
 
 def completed(probe: Probe, zero: Probe) -> Probe:
@@ -113,7 +122,7 @@ def completed(probe: Probe, zero: Probe) -> Probe:
 
 
 def _wise(zero: Probe, probe: Probe) -> Probe:
-    return mixed(zero, completed(probe, zero), WISE)
+    return interpolated(zero, completed(probe, zero), WISE)
 
 
 def _percent(rights: np.ndarray) -> float:

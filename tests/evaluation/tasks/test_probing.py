@@ -15,7 +15,7 @@ from diptych.evaluation.sets.sets import Labelled, open_set, training_set
 from diptych.evaluation.tasks import features, probing
 from diptych.evaluation.tasks.probing import held_out
 from diptych.evaluation.tasks.tasks import Job, zero_shot_task
-from diptych.scoring.probe import of_vectors
+from diptych.scoring.probe import from_class_vectors
 
 NAMES = ("red", "green", "blue")
 
@@ -106,7 +106,7 @@ def test_what_is_held_out_by_hand() -> None:
 
 def test_one_of_each_class_leaves_nothing_to_choose_by() -> None:
     parts = parts_by_hand(np.eye(3, dtype=np.float32), np.arange(3))
-    zero = of_vectors(np.eye(3, dtype=np.float32), range(3), scale=1.0)
+    zero = from_class_vectors(np.eye(3, dtype=np.float32), range(3), scale=1.0)
     for plain in (False, True):
         found = probing.whole(parts, zero, 0, plain=plain)
         assert found.probe.predict(parts.train).tolist() == [0, 1, 2]
@@ -140,7 +140,7 @@ def test_a_probe_begins_at_the_names_where_these_know_something(knowing: bool) -
         judged = clouds(100, 10 + seed)
         names = centres if knowing else clouds(1, 20 + seed)[0]  # of which each is some direction
         names = names if knowing else np.roll(names, 1 + seed, axis=0)
-        zero = of_vectors(names, range(5), scale=100.0)
+        zero = from_class_vectors(names, range(5), scale=100.0)
         parts = probing.Parts(vectors, answers, judged[0], judged[1], np.arange(len(judged[1])), {})
         found, plain = probing.whole(parts, zero, seed), probing.whole(parts, zero, seed, plain=True)
         assert found.start == ("names" if knowing else "nothing")
@@ -249,7 +249,7 @@ def test_a_class_without_training_pictures(cli: Cli, model: Embedder, tiny_model
 def test_a_class_that_is_known_by_its_name_alone() -> None:
     """Of names that know something it keeps the weights, with the biases of the others about zero."""
     vectors, answers, centres = clouds(8, 0)
-    zero, known = of_vectors(centres, range(5), scale=100.0), answers != 2
+    zero, known = from_class_vectors(centres, range(5), scale=100.0), answers != 2
     judged = clouds(60, 1)
     parts = probing.Parts(vectors[known], answers[known], judged[0], judged[1], np.arange(300), {})
     found = probing.whole(parts, zero, 0)
