@@ -10,7 +10,7 @@ import numpy as np
 
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import STRIDE, CLIPConfig, ResNetConfig
-from diptych.text.cleaning import Reading
+from diptych.text.cleaning import TextPreprocessing
 
 OPEN_CLIPS = ("lower", "whitespace", "canonicalize")  # what open_clip calls its ways to clean a text
 
@@ -32,7 +32,7 @@ def fingerprint(
     return hash.hexdigest()
 
 
-def as_read_before(config: CLIPConfig, reading: Reading) -> CLIPConfig:
+def as_read_before(config: CLIPConfig, reading: TextPreprocessing) -> CLIPConfig:
     """The configuration as 0.1.0 read it, so that a model whose pictures have the same vectors keeps its name: of a
     text tower that reads both ways and came from open_clip it took 0 for the padding, whatever the tokenizer said. What
     that changes for texts is `versions.TOKENIZING`'s to say."""

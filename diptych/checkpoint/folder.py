@@ -23,7 +23,7 @@ from diptych.checkpoint.weights.files import WEIGHTS, read_weights, weights_of
 from diptych.checkpoint.weights.shape_check import check, forms_of, wanted
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig
-from diptych.text.cleaning import PLAIN, Reading
+from diptych.text.cleaning import PLAIN, TextPreprocessing
 
 
 def save_folder(
@@ -32,7 +32,7 @@ def save_folder(
     *,
     tokenizer_json: str | bytes | None,
     preprocess: dict[str, Any],
-    reading: Reading = PLAIN,
+    reading: TextPreprocessing = PLAIN,
     card: str | None = None,
     dtype: torch.dtype | None = torch.float32,
 ) -> Path:

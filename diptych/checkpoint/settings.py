@@ -12,7 +12,7 @@ from diptych.checkpoint.weights.files import read_json, read_text
 from diptych.errors import ArgumentError, CheckpointError, TokenizerError
 from diptych.media.preprocessing import ignored_keys
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
-from diptych.text.cleaning import Reading
+from diptych.text.cleaning import TextPreprocessing
 from diptych.text.tokenizer import json_of_vocabulary
 
 OURS = "diptych"
@@ -33,7 +33,7 @@ class Settings(NamedTuple):
     settings: dict[str, Any]
     preprocess: dict[str, Any] | None
     tokenizer_json: str | None
-    reading: Reading
+    reading: TextPreprocessing
     notes: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
 

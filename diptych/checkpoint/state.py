@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from diptych.errors import CheckpointError, Setting
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import CLIPConfig, ResNetConfig
-from diptych.text.cleaning import PLAIN, Reading
+from diptych.text.cleaning import PLAIN, TextPreprocessing
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ class Checkpoint(NamedTuple):
     preprocess: dict[str, Any] | None
     tokenizer_json: str | None
     source: str
-    reading: Reading = PLAIN
+    reading: TextPreprocessing = PLAIN
     notes: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
 

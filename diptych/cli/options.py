@@ -203,7 +203,7 @@ def listed(text: str | None, path: str | None, option: str) -> list[str]:
 
 def report_truncated(model: Embedder, texts: Sequence[str]) -> None:
     """Print on stderr how many of these texts --truncate has cut."""
-    if count := model.tokenize(texts, truncate=True).cut:
+    if count := model.tokenize(texts, truncate=True).truncated:
         print_status(f"cut {count} of {len(texts)} texts to the model's {model.config.text.context} tokens")
 
 

@@ -1,1 +1,2 @@
-"""Drawn scenes with captions and boxes."""
+"""Drawn training scenes with captions and boxes: `shapes` and `designs` outline objects, `drawing` paints them,
+`captions` describes them, `scene` composes them."""

@@ -1,4 +1,5 @@
-"""True sentences about drawn scenes: lists, single things, counts, places, relations and grounds, in many phrasings."""
+"""True captions of drawn scenes: lists, single objects, counts, positions, relations and backgrounds, in many
+wordings."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,11 +19,11 @@ KIND_SYNONYMS = {
 SIZE_SYNONYMS = {"small": ("little", "tiny"), "large": ("big", "big")}
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
-Box = tuple[float, float, float, float]
+BoxXywh = tuple[float, float, float, float]
 
 
 class Described(Protocol):
-    """What a caption needs to know of a thing."""
+    """An object that a caption describes."""
 
     @property
     def kind(self) -> str: ...
@@ -31,15 +32,15 @@ class Described(Protocol):
     @property
     def size(self) -> str: ...
     @property
-    def box_xywh_px(self) -> Box: ...
+    def box_xywh_px(self) -> BoxXywh: ...
 
 
 def captions_of(
     things: Sequence[Described], covered: Sequence[tuple[int, int]], ground: str, *, size_px: int, rng: Random
 ) -> tuple[str, ...]:
-    """Five different captions or nearly so, the first naming everything.
+    """Up to five different captions; the first names everything.
 
-    `covered` holds (front, back) positions in `things`; `ground` are words for the background, or "".
+    `covered` holds (front, back) indices into `things`; `ground` describes the background, or is "".
     """
     makers: list[Callable[[], str]] = [
         lambda: _whole(things, ground, rng),
@@ -65,7 +66,7 @@ def article(words: str) -> str:
 
 
 def plural(words: str) -> str:
-    """The words for more than one of a thing."""
+    """The plural of a name."""
     if words.endswith("fish"):
         return words
     return words + ("es" if words.endswith(("s", "x", "sh", "ch")) else "s")
@@ -87,7 +88,7 @@ def _join(phrases: Sequence[str]) -> str:
 
 
 def _listing(things: Sequence[Described], rng: Random) -> str:
-    """Everything, equal things counted together: "two red cats and a blue square"."""
+    """All objects, equal ones counted together: "two red cats and a blue square"."""
     groups = Counter((thing.colour, thing.kind) for thing in things)
     phrases = []
     for thing in rng.sample(things, len(things)):
@@ -108,7 +109,7 @@ _ON_GROUND = ("{} on {}", "{} against {}", "a picture of {} on {}", "{} in front
 
 
 def captions_about(thing: Described, count: int, *, rng: Random) -> tuple[str, ...]:
-    """So many different captions that name one thing, and not where it is."""
+    """`count` different captions that name one object without its position."""
     captions: list[str] = []
     while len(captions) < count:
         text = rng.choice(_SINGLE[:-1]).format(article(_name(thing, rng, sized=0)))
@@ -131,7 +132,7 @@ _SINGLE = (
     "{}", "{}", "a photo of {}", "a picture of {}", "there is {}", "an image with {}", "a drawing of {}", "look at {}",
     "you can see {} here", "a picture that shows {}", "{} in the picture", "one of the things is {}",
 )  # fmt: skip
-_PLACED = (
+_POSITIONED = (
     "{} {}",
     "{} {}",
     "there is {} {}",
@@ -142,8 +143,8 @@ _PLACED = (
 )
 
 
-def place_words(box: Box, size_px: int) -> tuple[str, ...]:
-    """Where a box clearly is in its picture: "on the left", "in the top right corner", ...; none where it is not."""
+def position_words(box: BoxXywh, size_px: int) -> tuple[str, ...]:
+    """The position of a box in its picture: "on the left", "in the top right corner", ...; () if it is not clear."""
     x, y = (box[0] + box[2] / 2) / size_px, (box[1] + box[3] / 2) / size_px
     across = "left" if x < 0.36 else "right" if x > 0.64 else ""
     upright = "top" if y < 0.36 else "bottom" if y > 0.64 else ""
@@ -164,14 +165,15 @@ def _is_corner(x: float, y: float) -> bool:
 def _single(things: Sequence[Described], size_px: int, rng: Random) -> str:
     thing = rng.choice(things)
     name = article(_name(thing, rng, sized=0.5))
-    places = place_words(thing.box_xywh_px, size_px)
-    if places and rng.random() < 0.6:
-        return rng.choice(_PLACED).format(name, rng.choice(places))
+    positions = position_words(thing.box_xywh_px, size_px)
+    if positions and rng.random() < 0.6:
+        return rng.choice(_POSITIONED).format(name, rng.choice(positions))
     return rng.choice(_SINGLE[: -1 if len(things) == 1 else None]).format(name)
 
 
-def relations_of(one: Box, other: Box, size_px: int) -> tuple[str, ...]:
-    """How `one` clearly lies to `other`, from their boxes: "to the left of", "above", "next to", ...; or nothing."""
+def relations_of(one: BoxXywh, other: BoxXywh, size_px: int) -> tuple[str, ...]:
+    """The relation of `one` to `other` by their boxes: "to the left of", "above", "next to", ...; () if it is not
+    clear."""
     (x0, y0, w0, h0), (x1, y1, w1, h1) = one, other
     right, down = x0 + w0 / 2 - x1 - w1 / 2, y0 + h0 / 2 - y1 - h1 / 2
     gap_x, gap_y = max(x1 - x0 - w0, x0 - x1 - w1), max(y1 - y0 - h0, y0 - y1 - h1)
@@ -186,7 +188,7 @@ def relations_of(one: Box, other: Box, size_px: int) -> tuple[str, ...]:
 
 
 def _relation(things: Sequence[Described], covered: Sequence[tuple[int, int]], size_px: int, rng: Random) -> str:
-    """A sentence on two things, each the only one of its colour and kind; "" where none is clear."""
+    """A relation of two objects, each the only one of its colour and kind; "" if none is clear."""
     names = Counter((thing.colour, thing.kind) for thing in things)
     sayings: list[tuple[Described, str, Described]] = []
     for one, other in permutations(range(len(things)), 2):
@@ -210,7 +212,7 @@ def _relation(things: Sequence[Described], covered: Sequence[tuple[int, int]], s
 
 
 def _count(things: Sequence[Described], rng: Random) -> str:
-    """An exact count, of all things or of those that share a kind or a colour; "" for a single thing."""
+    """An exact count of all objects or of those that share a kind or a colour; "" for a single object."""
     if len(things) < 2:
         return ""
     kinds, colours = Counter(thing.kind for thing in things), Counter(thing.colour for thing in things)
@@ -226,6 +228,6 @@ def _count(things: Sequence[Described], rng: Random) -> str:
 
 
 def _punctuate(text: str, rng: Random) -> str:
-    """Some captions as written by hand: a capital, a full stop, or the spaced one of tokenised captions."""
+    """Sometimes with a capital, a full stop, or the spaced full stop of tokenised captions."""
     ending = rng.choice(("", "", "", ".", " ."))
     return (text[0].upper() + text[1:] if rng.random() < 0.3 else text) + ending

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from diptych.scenes.designs import design
-from diptych.scenes.shapes import Part
+from diptych.scenes.shapes import FilledPolygon
 
 RGB = tuple[int, int, int]
 
@@ -60,8 +60,8 @@ _LONG = {"rectangle": (1.6, 2.6), "oval": (1.45, 2.2)}
 
 
 @dataclass(frozen=True)
-class Look:
-    """How one object is drawn, all of it decided: painting a Look twice gives the same pixels."""
+class ObjectAppearance:
+    """How one object is drawn, all of it decided: painting it twice gives the same pixels."""
 
     kind: str
     colour: RGB
@@ -80,7 +80,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Patch:
+class PaintedObject:
     """A painted object: `ink` RGB and `alpha` L of one size, cropped to the paint."""
 
     ink: Image.Image
@@ -88,7 +88,7 @@ class Patch:
     solid: np.ndarray  # (h, w) bool: at least half covered
 
 
-def sample_look(kind: str, colour: str, share: float, *, size_px: int, rng: Random) -> Look:
+def sample_look(kind: str, colour: str, share: float, *, size_px: int, rng: Random) -> ObjectAppearance:
     """A way of drawing a `colour` `kind` that covers `share` of a picture `size_px` square."""
     rgb = sample_colour(colour, rng)
     long = kind in _LONG and rng.random() < 0.5
@@ -97,7 +97,7 @@ def sample_look(kind: str, colour: str, share: float, *, size_px: int, rng: Rand
     turn = max(-18.0, min(18.0, turn)) + {"arrow": 90 * rng.randrange(4), "key": rng.randrange(360)}.get(kind, 0)
     kin = mix(rgb, (255, 255, 255) if sum(rgb) < 200 else (0, 0, 0), 0.5)
     outline = rng.choice([(20, 20, 24), (20, 20, 24), (245, 245, 245), kin])
-    return Look(
+    return ObjectAppearance(
         kind=kind, colour=rgb, shape_seed=rng.getrandbits(32), area_px=share * size_px**2,
         aspect=1 / aspect if long else aspect, turn_deg=turn, mirrored=rng.random() < 0.5,
         bend=(rng.gauss(0, 0.015), rng.gauss(0, 0.015)) if rng.random() < 0.5 else (0.0, 0.0),
@@ -108,13 +108,13 @@ def sample_look(kind: str, colour: str, share: float, *, size_px: int, rng: Rand
     )  # fmt: skip
 
 
-def outlined(look: Look) -> Look:
+def outlined(look: ObjectAppearance) -> ObjectAppearance:
     """The same look with a contour that tells the object from a ground of its own colour."""
     contour = (16, 16, 20) if sum(look.colour) > 330 else (240, 240, 240)
     return replace(look, outline=contour, outline_width=max(look.outline_width, 0.04))
 
 
-def _coverage(parts: list[Part]) -> float:
+def _coverage(parts: list[FilledPolygon]) -> float:
     """The share of the unit square that is painted."""
     mask = Image.new("L", (48, 48))
     draw = ImageDraw.Draw(mask)
@@ -123,18 +123,18 @@ def _coverage(parts: list[Part]) -> float:
     return np.asarray(mask).mean().item() / 255
 
 
-def paint(look: Look, *, limit_px: float) -> Patch:
+def paint(look: ObjectAppearance, *, limit_px: float) -> PaintedObject:
     """The object on nothing, at most `limit_px` wide and high."""
     parts = design(look.kind, Random(look.shape_seed))
     side = math.sqrt(look.area_px / _coverage(parts))
-    outlines = _place(parts, look, side)
+    outlines = _transform_outlines(parts, look, side)
     low, high = _bounds(outlines)
     shrink = min(1.0, (limit_px - 4) / (1 + 2 * look.outline_width) / float((high - low).max()))
     width = 0 if look.outline is None else max(1, round(2 * side * shrink * look.outline_width))
     return _ink(parts, [2 * shrink * points for points in outlines], look, width)
 
 
-def _place(parts: list[Part], look: Look, side: float) -> list[np.ndarray]:
+def _transform_outlines(parts: list[FilledPolygon], look: ObjectAppearance, side: float) -> list[np.ndarray]:
     angle = math.radians(look.turn_deg)
     stretch = np.array([math.sqrt(look.aspect) * (-1 if look.mirrored else 1), 1 / math.sqrt(look.aspect)]) * side
     rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
@@ -148,7 +148,7 @@ def _bounds(outlines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return points.min(0), points.max(0)
 
 
-def _ink(parts: list[Part], outlines: list[np.ndarray], look: Look, width: int) -> Patch:
+def _ink(parts: list[FilledPolygon], outlines: list[np.ndarray], look: ObjectAppearance, width: int) -> PaintedObject:
     """Polygons at twice the size, halved: that smooths the edges."""
     low, high = _bounds(outlines)
     margin = 4 + width
@@ -171,7 +171,7 @@ def _ink(parts: list[Part], outlines: list[np.ndarray], look: Look, width: int) 
     return _finish_patch(ink.reduce(2), mask.reduce(2), look)
 
 
-def _palette(look: Look) -> dict[str, RGB]:
+def _palette(look: ObjectAppearance) -> dict[str, RGB]:
     rng = Random(look.shape_seed + 1)
     body, grey = look.colour, rng.randrange(12, 45)
     near_black, near_white = max(body) < 70, min(body) > 225
@@ -186,7 +186,7 @@ def _palette(look: Look) -> dict[str, RGB]:
     }
 
 
-def _finish_patch(ink: Image.Image, alpha: Image.Image, look: Look) -> Patch:
+def _finish_patch(ink: Image.Image, alpha: Image.Image, look: ObjectAppearance) -> PaintedObject:
     """Texture, hard edges where the look has them, and a crop to the paint."""
     if not look.smooth:
         alpha = alpha.point(_HARD)
@@ -197,13 +197,13 @@ def _finish_patch(ink: Image.Image, alpha: Image.Image, look: Look) -> Patch:
         pixels = np.asarray(ink, np.float32)
         pixels = pixels * (1 + field) + 40 * np.maximum(field, 0)
         ink = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-    return Patch(ink, alpha, np.asarray(alpha) >= 128)
+    return PaintedObject(ink, alpha, np.asarray(alpha) >= 128)
 
 
 _HARD = [0] * 128 + [255] * 128
 
 
-def _field(look: Look, width: int, height: int) -> np.ndarray:
+def _field(look: ObjectAppearance, width: int, height: int) -> np.ndarray:
     """(height, width) relative brightness, about 0; it lightens more than it darkens, so that orange stays orange."""
     rng = Random(look.shape_seed + 2)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -234,7 +234,7 @@ def _noise(width: int, height: int, *, cell_px: float, rng: Random, channels: in
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC), np.float32) / 127.5 - 1
 
 
-def stamp(canvas: Image.Image, patch: Patch, x: int, y: int, shadow: float) -> None:
+def stamp(canvas: Image.Image, patch: PaintedObject, x: int, y: int, shadow: float) -> None:
     """Puts the object on the canvas with its top left corner at (x, y), over a soft shadow where it has one."""
     if shadow:
         reach = max(1, patch.alpha.width // 16)

@@ -20,7 +20,7 @@ from diptych.errors import ArgumentError
 from diptych.scenes.captions import captions_of
 from diptych.scenes.drawing import (
     COLOUR_HSV,
-    Look,
+    ObjectAppearance,
     background,
     colour_distance,
     develop,
@@ -29,12 +29,12 @@ from diptych.scenes.drawing import (
     sample_look,
     stamp,
 )
-from diptych.scenes.shapes import PARTS
+from diptych.scenes.shapes import SHAPE_DRAWERS
 from diptych.storage.atomic import atomic_write
 
 Split = Literal["train", "test"]
 
-KINDS: tuple[str, ...] = tuple(PARTS)
+KINDS: tuple[str, ...] = tuple(SHAPE_DRAWERS)
 SHAPES, OBJECTS = KINDS[: KINDS.index("hat")], KINDS[KINDS.index("hat") :]
 COLOURS: tuple[str, ...] = tuple(COLOUR_HSV)
 HELD_OUT: frozenset[tuple[str, str]] = frozenset(
@@ -170,7 +170,7 @@ def _write_sample(tar: tarfile.TarFile, key: str, scene: Scene, quality: int) ->
         tar.addfile(entry, io.BytesIO(content))
 
 
-class _Easel:
+class _SceneCanvas:
     """A scene being drawn: the canvas, and for each thing on it which pixels it covers and which still show."""
 
     def __init__(self, canvas: Image.Image, ground: str, least_visible: float) -> None:
@@ -194,7 +194,7 @@ class _Easel:
                 return True
         return False
 
-    def _try(self, look: Look, colour: str, tries: int, rng: Random, *, must_contrast: bool) -> bool:
+    def _try(self, look: ObjectAppearance, colour: str, tries: int, rng: Random, *, must_contrast: bool) -> bool:
         size_px = self.canvas.width
         patch = paint(look, limit_px=0.86 * size_px)
         height, width = patch.solid.shape
@@ -235,16 +235,16 @@ def _size_word(share: float) -> str:
     return "small" if share < _SMALL_SHARE else "large" if share > _LARGE_SHARE else ""
 
 
-def _compose(rng: Random, size_px: int, split: Split, count: int, backgrounds: Sequence[Image.Image]) -> _Easel:
+def _compose(rng: Random, size_px: int, split: Split, count: int, backgrounds: Sequence[Image.Image]) -> _SceneCanvas:
     """An easel with `count` things on it, in the test split one of HELD_OUT among them."""
     if not 1 <= count <= _MOST_THINGS:
         raise ArgumentError(f"{count} things; a scene has 1 to {_MOST_THINGS}, each at least half visible.")
     while True:
         choices = _choose(rng, split, count)
-        easel = _Easel(*background(size_px, rng, backgrounds), least_visible=rng.choice([0.55, 0.55, 0.75, 1.0]))
+        easel = _SceneCanvas(*background(size_px, rng, backgrounds), least_visible=rng.choice([0.55, 0.55, 0.75, 1.0]))
         most_share = min(0.27, 0.6 / count)
-        placed = [easel.add(colour, kind, most_share=most_share, rng=rng) for colour, kind in choices]
-        if all(placed):
+        added = [easel.add(colour, kind, most_share=most_share, rng=rng) for colour, kind in choices]
+        if all(added):
             return easel
 
 
@@ -263,7 +263,7 @@ def _choose(rng: Random, split: Split, count: int) -> list[tuple[str, str]]:
     return chosen
 
 
-def _scene(easel: _Easel, *, develop_seed: int, caption_seed: int) -> Scene:
+def _scene(easel: _SceneCanvas, *, develop_seed: int, caption_seed: int) -> Scene:
     image = develop(easel.canvas, Random(develop_seed))
     things = tuple(easel.things)
     captions = captions_of(things, easel.covered, easel.ground, size_px=image.width, rng=Random(caption_seed))

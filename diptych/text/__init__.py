@@ -1,1 +1,1 @@
-"""Text in: decoding of files, cleaning, tokenizing, paragraphs."""
+"""Text: decoding files, cleaning, tokenizing, and splitting into paragraphs and phrases."""

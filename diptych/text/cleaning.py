@@ -20,7 +20,7 @@ _ENTITY = re.compile(r"&#?\w")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-class Reading(NamedTuple):
+class TextPreprocessing(NamedTuple):
     """How a model's texts become ids, beyond its tokenizer.json: `cleaning` are names of `STEPS`, done in order;
     `pad_left` puts the padding before the text."""
 
@@ -28,8 +28,8 @@ class Reading(NamedTuple):
     pad_left: bool = False
 
 
-PLAIN = Reading()
-OPENAI = Reading(("lower", SIMPLE))
+PLAIN = TextPreprocessing()
+OPENAI = TextPreprocessing(("lower", SIMPLE))
 
 
 def cleaned(text: str, cleaning: Sequence[str]) -> str:
@@ -46,7 +46,7 @@ def checked(names: object) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _mended(text: str) -> str:
+def _fixed_mojibake(text: str) -> str:
     """Broken encodings, ligatures, quotes and HTML entities put right (open_clip 3.3, tokenizer.py: basic_clean)."""
     has_entity = _ENTITY.search(text)
     if has_entity or not _PLAIN.fullmatch(text):
@@ -65,7 +65,7 @@ def _spaced(text: str) -> str:
 
 
 def _whitespace(text: str) -> str:
-    return _spaced(_mended(text))
+    return _spaced(_fixed_mojibake(text))
 
 
 def _lower(text: str) -> str:
@@ -74,7 +74,7 @@ def _lower(text: str) -> str:
 
 def _canonicalize(text: str) -> str:
     """Without punctuation, as SigLIP was trained (big_vision, prompt_engineering.py)."""
-    return _spaced(_mended(text).replace("_", " ").translate(_NO_PUNCTUATION).lower())
+    return _spaced(_fixed_mojibake(text).replace("_", " ").translate(_NO_PUNCTUATION).lower())
 
 
 def _siglip(text: str) -> str:

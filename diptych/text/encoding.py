@@ -111,7 +111,7 @@ def _whole(text: str) -> str:
 
 
 def _marked(head: bytes) -> str | None:
-    """The encoding that a byte order mark names, or zeros in every other place betray; None where there is no sign."""
+    """The encoding of a byte order mark, or UTF-16 if every other byte is mostly zero; None if neither applies."""
     if (found := next((name for mark, name in _MARKS if head.startswith(mark)), None)) is not None:
         return found
     even, odd = head[:4096:2], head[1:4096:2]

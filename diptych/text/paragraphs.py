@@ -180,8 +180,8 @@ def _ending(line: str, sign: str, after: int, ends: dict[str, list[int]]) -> int
     `ends` keeps what was found."""
     if sign not in ends:
         ends[sign] = [match.start() for match in re.finditer(rf"(?<=\S)(?={re.escape(sign)}(?!\w))", line)]
-    place = bisect_left(ends[sign], after)
-    return ends[sign][place] if place < len(ends[sign]) else -1
+    position = bisect_left(ends[sign], after)
+    return ends[sign][position] if position < len(ends[sign]) else -1
 
 
 def _joined(lines: Iterator[tuple[int, str]]) -> Iterator[_Words]:

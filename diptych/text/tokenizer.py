@@ -11,9 +11,10 @@ import numpy as np
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from diptych.deprecation import RenamedAttribute
 from diptych.errors import MessageParts, Setting, TokenizerError, TokenizerFileError
-from diptych.text.cleaning import PLAIN, SIMPLE, Reading, cleaned
-from diptych.text.tokenizer_file import check_vocabulary, is_panic, opened
+from diptych.text.cleaning import PLAIN, SIMPLE, TextPreprocessing, cleaned
+from diptych.text.tokenizer_file import check_vocabulary, is_panic, open_tokenizer
 from diptych.untrusted.json import parse_json
 
 if TYPE_CHECKING:
@@ -31,12 +32,13 @@ _Row = list[int] | TokenizerError  # a text's ids
 
 
 class Tokens(NamedTuple):
-    """`mask` is true on what was text (start and end included) and false on padding. `cut` counts the texts that
-    were shortened."""
+    """`mask` is true for text, start and end tokens included, and false for padding. `truncated` counts the texts that
+    were truncated."""
 
     ids: Int[np.ndarray, "texts tokens"]
     mask: Bool[np.ndarray, "texts tokens"]
-    cut: int = 0
+    truncated: int = 0
+    cut = RenamedAttribute("cut", "truncated")  # type: ignore[misc]
 
 
 class Tokenizer:
@@ -47,10 +49,10 @@ class Tokenizer:
 
     def __init__(
         self, tokenizer: tokenizers.Tokenizer, *, context: int = 77, pad_id: int = 0, fill_context: bool = False,
-        reading: Reading = PLAIN,
+        reading: TextPreprocessing = PLAIN,
     ):  # fmt: skip
-        """`fill_context` pads to the whole context always, which a tower needs that reads padding: a bidirectional one
-        (SigLIP's), or one that pools the last place, whatever stands there."""
+        """`fill_context` always pads to the whole context, for towers that read padding: bidirectional ones (SigLIP's),
+        and those that pool the last position."""
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -62,20 +64,20 @@ class Tokenizer:
 
     @classmethod
     def from_json(
-        cls, text: str, *, context: int = 77, pad_id: int = 0, fill_context: bool = False, reading: Reading = PLAIN,
-        is_ours: bool = False,
+        cls, text: str, *, context: int = 77, pad_id: int = 0, fill_context: bool = False,
+        reading: TextPreprocessing = PLAIN, is_ours: bool = False,
     ) -> "Tokenizer":  # fmt: skip
         """Open the text of a `tokenizer.json`, as `tokenizer_file.opened` does; TokenizerError where it is none, or one
         that takes more than it may."""
         try:
-            tokenizer = opened(text, is_ours=is_ours)
+            tokenizer = open_tokenizer(text, is_ours=is_ours)
         except TokenizerFileError as error:
             raise TokenizerError(str(error)) from error
         return cls(tokenizer, context=context, pad_id=pad_id, fill_context=fill_context, reading=reading)
 
     @classmethod
     def of_tower(
-        cls, text: str, config: "TextConfig", reading: Reading = PLAIN, *, is_ours: bool = False
+        cls, text: str, config: "TextConfig", reading: TextPreprocessing = PLAIN, *, is_ours: bool = False
     ) -> "Tokenizer":
         """The text of a `tokenizer.json`, padded and limited as the text tower of `config` wants it, and read as the
         model's source does."""
@@ -106,8 +108,8 @@ class Tokenizer:
     def __call__(self, texts: Sequence[str], *, truncate: bool = False) -> Tokens:
         """Ids padded to the longest text of the batch (to the context where the model needs that).
 
-        Raises TokenizerError on a text longer than the context, unless `truncate`: then it is cut, its end token
-        kept, and counted in `.cut`.
+        Raises TokenizerError on a text longer than the context, unless `truncate`: then it is shortened, its end token
+        kept, and counted in `.truncated`.
         """
         if isinstance(texts, str):
             raise TypeError("texts came as one string; pass a list of strings.")
@@ -122,8 +124,8 @@ class Tokenizer:
         return self._pad(kept, cut)
 
     def too_long(self, texts: Sequence[str]) -> dict[int, MessageParts]:
-        """What is wrong with each text that is longer than the context, or that the library stumbles over, by its place
-        in `texts`."""
+        """The error of each text that is longer than the context or that the library fails at, by its index in
+        `texts`."""
         return self._too_long(texts, self._rows(texts))
 
     def _too_long(self, texts: Sequence[str], rows: Sequence[_Row]) -> dict[int, MessageParts]:
@@ -265,7 +267,7 @@ def _with_all_bytes(learner: tokenizers.Tokenizer, vocab_size: int) -> tokenizer
 
 
 def json_of_vocabulary(vocab_json: str, merges: str) -> str:
-    """The tokenizer.json of CLIP's tokenizer from its vocab.json and merges.txt, which older folders have in its place.
+    """The tokenizer.json of CLIP's tokenizer from its vocab.json and merges.txt, which older folders have instead.
     TokenizerError where they are not that."""
     try:
         vocabulary = {str(word): int(index) for word, index in parse_json(vocab_json).items()}

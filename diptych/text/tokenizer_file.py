@@ -58,7 +58,7 @@ for text in texts:
 """
 
 
-def opened(text: str, *, is_ours: bool = False) -> tokenizers.Tokenizer:
+def open_tokenizer(text: str, *, is_ours: bool = False) -> tokenizers.Tokenizer:
     """The tokenizer of a tokenizer.json's text. `is_ours`: it came with this package or was made here, and is opened
     as it is. What was tried once is remembered in the user's cache. Raises TokenizerFileError."""
     mark = b""

@@ -66,7 +66,7 @@ class OptimizerStep:
     def backward(self, batch: Batch) -> LossResult:
         """The losses of a batch, with their gradients added to the parameters'."""
         tokens = self.tokenizer(batch.captions, truncate=True)
-        self.state.progress.cut += tokens.cut
+        self.state.progress.cut += tokens.truncated
         return backward(
             self.state.forward,
             torch.from_numpy(batch.pixels),

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from diptych.scenes import captions, drawing
 from diptych.scenes import scene as scenes
-from diptych.scenes.captions import place_words, plural, relations_of
+from diptych.scenes.captions import plural, position_words, relations_of
 from diptych.scenes.designs import OTHERS, design
 from diptych.scenes.scene import COLOURS, HELD_OUT, KINDS, OBJECTS, SHAPES, Scene, Scenes, Thing, draw_pair, draw_scene
 
@@ -176,9 +176,9 @@ def test_relations_and_places_worked_out_by_hand():
     assert "beside" in relations_of((60, 40, 20, 20), (25, 45, 20, 20), 100)
     assert set(relations_of((40, 10, 20, 20), (42, 33, 20, 20), 100)) == {"above", "over", "near"}
     assert relations_of((40, 40, 20, 20), (45, 45, 20, 20), 100) == ()
-    assert place_words((5, 5, 20, 20), 100)[0] == "in the top left corner"
-    assert place_words((70, 40, 20, 20), 100) == ("on the right", "on the right side")
-    assert "in the middle" in place_words((40, 40, 20, 20), 100)
+    assert position_words((5, 5, 20, 20), 100)[0] == "in the top left corner"
+    assert position_words((70, 40, 20, 20), 100) == ("on the right", "on the right side")
+    assert "in the middle" in position_words((40, 40, 20, 20), 100)
 
 
 @settings(max_examples=25)

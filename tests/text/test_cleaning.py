@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diptych.errors import CleaningError
-from diptych.text.cleaning import OPENAI, SIMPLE, Reading, checked, cleaned
+from diptych.text.cleaning import OPENAI, SIMPLE, TextPreprocessing, checked, cleaned
 from diptych.text.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "texts"
@@ -19,22 +19,22 @@ EXPECTED = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
 STRINGS = EXPECTED["strings"]
 READINGS = {
     "clip/open_clip": OPENAI,
-    "clip/open_clip/canonicalize": Reading(("canonicalize", SIMPLE)),
-    "clip/transformers/CLIPTokenizer": Reading(),
-    "t5/open_clip/canonicalize": Reading(("canonicalize",)),
-    "t5/open_clip/whitespace": Reading(("whitespace",)),
-    "t5/open_clip/lower": Reading(("lower",)),
-    "t5/transformers/SiglipTokenizer": Reading(("SiglipTokenizer",)),
-    "t5/transformers/T5Tokenizer": Reading(),
-    "gemma/open_clip/canonicalize": Reading(("canonicalize",)),
-    "gemma/open_clip/whitespace": Reading(("whitespace",)),
-    "gemma/transformers/GemmaTokenizer": Reading(),
-    "gemma/transformers/Siglip2Tokenizer": Reading(("Siglip2Tokenizer",)),
+    "clip/open_clip/canonicalize": TextPreprocessing(("canonicalize", SIMPLE)),
+    "clip/transformers/CLIPTokenizer": TextPreprocessing(),
+    "t5/open_clip/canonicalize": TextPreprocessing(("canonicalize",)),
+    "t5/open_clip/whitespace": TextPreprocessing(("whitespace",)),
+    "t5/open_clip/lower": TextPreprocessing(("lower",)),
+    "t5/transformers/SiglipTokenizer": TextPreprocessing(("SiglipTokenizer",)),
+    "t5/transformers/T5Tokenizer": TextPreprocessing(),
+    "gemma/open_clip/canonicalize": TextPreprocessing(("canonicalize",)),
+    "gemma/open_clip/whitespace": TextPreprocessing(("whitespace",)),
+    "gemma/transformers/GemmaTokenizer": TextPreprocessing(),
+    "gemma/transformers/Siglip2Tokenizer": TextPreprocessing(("Siglip2Tokenizer",)),
 }
 PADS = {"t5": 1, "gemma": 0}  # SigLIP pads with its end token
 
 
-def opened(source: str, reading: Reading) -> Tokenizer:
+def opened(source: str, reading: TextPreprocessing) -> Tokenizer:
     vocabulary = source.partition("/")[0]
     text = (GOLDEN / vocabulary / "tokenizer.json").read_text(encoding="utf-8")
     pads = {"context": 77} if vocabulary == "clip" else {"context": 64, "pad_id": PADS[vocabulary]}
@@ -92,7 +92,7 @@ def test_a_tokenizer_keeps_its_own_file() -> None:
 
 
 def test_padding_before_the_text() -> None:
-    tokenizer = opened("gemma", Reading(pad_left=True))
+    tokenizer = opened("gemma", TextPreprocessing(pad_left=True))
     tokens = tokenizer(["a dog", "a dog on a house"])
     for row, mask in zip(tokens.ids, tokens.mask, strict=True):
         assert row[-1] == 1  # <eos>

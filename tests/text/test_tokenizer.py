@@ -69,7 +69,7 @@ def test_truncation_is_asked_for_counted_and_keeps_the_end(tokenizer: Tokenizer)
     with pytest.raises(TokenizerError, match=r"5002 tokens in text 1.*reads 24.*truncate=True"):
         tokenizer(["a dog", long])
     tokens = tokenizer(["a dog", long], truncate=True)
-    assert tokens.cut == 1
+    assert tokens.truncated == 1
     assert tokens.ids.shape == (2, 24)
     assert tokens.ids[1, -1] == tokenizer.end_id
 

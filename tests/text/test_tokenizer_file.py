@@ -13,7 +13,7 @@ import pytest
 from diptych.errors import TokenizerError, TokenizerFileError
 from diptych.text import tokenizer_file
 from diptych.text.tokenizer import MAX_TEXT, Tokenizer
-from diptych.text.tokenizer_file import check, opened
+from diptych.text.tokenizer_file import check, open_tokenizer
 
 CAPTIONS = ["a photo of a cat", "two dogs on the grass"] * 3
 SEQUENCE = "Sequence"
@@ -91,7 +91,7 @@ def test_what_takes_memory_or_time_without_bound_is_refused_before_the_library_s
     monkeypatch.setattr(tokenizer_file.tokenizers, "Tokenizer", None)
     monkeypatch.setattr(subprocess, "run", None)
     with pytest.raises(TokenizerFileError) as caught:
-        opened(json.dumps(plain | change))
+        open_tokenizer(json.dumps(plain | change))
     assert says in str(caught.value)
 
 
@@ -115,7 +115,7 @@ def test_sizes_are_limited(
 
 def test_json_nested_deep_is_no_tokenizer(plain: dict[str, Any]) -> None:
     with pytest.raises(TokenizerFileError, match="nested deeper"):
-        opened(json.dumps(plain)[:-1] + ', "x": ' + "[" * 100_000 + "]" * 100_000 + "}")
+        open_tokenizer(json.dumps(plain)[:-1] + ', "x": ' + "[" * 100_000 + "]" * 100_000 + "}")
 
 
 @pytest.mark.parametrize(
@@ -141,22 +141,22 @@ def test_what_ends_the_child_or_fails_in_it_is_said(plain: dict[str, Any], monke
     text = json.dumps(plain)
     monkeypatch.setattr(tokenizer_file, "_TRY", "import os; os.abort()")
     with pytest.raises(TokenizerFileError, match="ends the process that opens it"):
-        opened(text)
+        open_tokenizer(text)
     monkeypatch.setattr(tokenizer_file, "_TRY", "import time; time.sleep(600)")
     monkeypatch.setattr(tokenizer_file, "_TRIED_S", 0.2)
     with pytest.raises(TokenizerFileError, match="keeps a process busy"):
-        opened(text)
+        open_tokenizer(text)
     monkeypatch.undo()
 
 
 def test_a_tokenizer_is_tried_once(plain: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     text = json.dumps(plain)
-    assert opened(text).encode("a cat").ids == [1, 2]
+    assert open_tokenizer(text).encode("a cat").ids == [1, 2]
     assert len(list((tmp_path / "diptych" / "tokenizers").iterdir())) == 1
     monkeypatch.setattr(tokenizer_file, "_TRY", "raise SystemExit('tried')")
-    assert opened(text).encode("a cat").ids == [1, 2]
+    assert open_tokenizer(text).encode("a cat").ids == [1, 2]
     with pytest.raises(TokenizerFileError, match="tried"):
-        opened(text + " ")
+        open_tokenizer(text + " ")
 
 
 def test_what_fails_in_the_library_is_no_tokenizer(plain: dict[str, Any]) -> None:
@@ -178,6 +178,6 @@ def test_of_a_text_far_too_long_the_beginning_is_read() -> None:
     reader = Tokenizer.train(CAPTIONS, vocab_size=520, context=8)
     long = "a cat " * MAX_TEXT
     assert reader([long], truncate=True).ids.tolist() == reader(["a cat " * 20], truncate=True).ids.tolist()
-    assert reader([long, "cat"], truncate=True).cut == 1
+    assert reader([long, "cat"], truncate=True).truncated == 1
     with pytest.raises(TokenizerError, match=f"{6 * MAX_TEXT:,} characters in text 0"):
         reader([long])

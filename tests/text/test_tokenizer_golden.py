@@ -48,6 +48,6 @@ def test_special_tokens_in_text_stay_text(tokenizer: Tokenizer, case: dict) -> N
 def test_truncation_to_77_keeps_the_end(tokenizer: Tokenizer) -> None:
     long = next(case for case in PLAIN if len(case["huggingface"]) > 77)
     cut = Tokenizer.open(PLACE, context=77)([long["text"]], truncate=True)
-    assert cut.cut == 1
+    assert cut.truncated == 1
     assert cut.ids[0].tolist() == [*long["huggingface"][:76], 49407]
     assert cut.ids[0].tolist() == long["openai"]

@@ -11,7 +11,7 @@ from diptych.checkpoint.state import differences
 from diptych.checkpoint.weights.shape_check import NO_WEIGHT
 from diptych.errors import ArgumentError, CheckpointError
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
-from diptych.text.tokenizer_file import opened
+from diptych.text.tokenizer_file import open_tokenizer
 from diptych.untrusted.json import parse_json
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def padding_id(tokenizer_json: str | None, tokenizer_settings: dict[str, Any]) -
     try:
         if token is None:
             return (parse_json(tokenizer_json).get("padding") or {}).get("pad_id")
-        return opened(tokenizer_json).token_to_id(token)
+        return open_tokenizer(tokenizer_json).token_to_id(token)
     except Exception:  # no tokenizer.json: whoever embeds a text says so
         return None
 

@@ -16,8 +16,8 @@ import tokenizers
 from diptych.checkpoint.weights.files import read_json
 from diptych.errors import CheckpointError, CleaningError, TokenizerFileError
 from diptych.nets.config import TextConfig
-from diptych.text.cleaning import OPENAI, PLAIN, SIMPLE, Reading, checked
-from diptych.text.tokenizer_file import opened
+from diptych.text.cleaning import OPENAI, PLAIN, SIMPLE, TextPreprocessing, checked
+from diptych.text.tokenizer_file import open_tokenizer
 
 SETTINGS = "tokenizer_config.json"
 OURS = "diptych"  # the key under which our own word stands in it, which goes before all others
@@ -44,7 +44,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 def of_hugging_face(
     said: dict[str, Any], tokenizer_json: str | None, source: str, *, causal: bool, model_type: str | None = None
-) -> Reading:
+) -> TextPreprocessing:
     """As transformers reads a folder with the tokenizer_config.json `said`. CheckpointError names a key that asks for
     ids that are made here by nothing."""
     name = _class_of(said, tokenizer_json, model_type)
@@ -53,10 +53,12 @@ def of_hugging_face(
     if pad_left and causal:
         raise _refused("padding_side", "left", source, "only 'right' is, for a text tower that reads from the left")
     steps = (name,) if name in CLEANING else ()
-    return Reading(_own(said, source, steps), pad_left)
+    return TextPreprocessing(_own(said, source, steps), pad_left)
 
 
-def of_open_clip(text: dict[str, Any], said: dict[str, Any], tokenizer_json: str | None, source: str) -> Reading:
+def of_open_clip(
+    text: dict[str, Any], said: dict[str, Any], tokenizer_json: str | None, source: str
+) -> TextPreprocessing:
     """As open_clip reads a folder whose configuration has the text_cfg `text`: through transformers where that names a
     tokenizer, else by its own copy of OpenAI's."""
     asked = dict(text.get("tokenizer_kwargs") or {})
@@ -70,18 +72,20 @@ def of_open_clip(text: dict[str, Any], said: dict[str, Any], tokenizer_json: str
         raise _refused("text_cfg.tokenizer_mode", mode, source, "none is", "open_clip_config.json")
     clean = asked.pop("clean", "lower" if simple else "whitespace")
     if simple:
-        return Reading(_own(said, source, (clean, SIMPLE)))
+        return TextPreprocessing(_own(said, source, (clean, SIMPLE)))
     causal = not text.get("no_causal_mask", False)
     theirs = of_hugging_face({**said, **asked}, tokenizer_json, source, causal=causal)
     return theirs._replace(cleaning=_own(said, source, (clean, *theirs.cleaning)))
 
 
-def of_file(folder: Path, source: str) -> Reading:
+def of_file(folder: Path, source: str) -> TextPreprocessing:
     """Of weights in a single file, as OpenAI's and open_clip's are: as those read, unless our own word lies beside."""
-    return Reading(_own(settings_of(folder), source, OPENAI.cleaning))
+    return TextPreprocessing(_own(settings_of(folder), source, OPENAI.cleaning))
 
 
-def said_of(text: TextConfig, tokenizer_json: str | None, reading: Reading, *, needed: bool = False) -> str | None:
+def said_of(
+    text: TextConfig, tokenizer_json: str | None, reading: TextPreprocessing, *, needed: bool = False
+) -> str | None:
     """The tokenizer_config.json that says how the model's texts are read; None where its tokenizer.json says it all,
     unless it is `needed` for readers that do not know the class from the model's type. Under a causal mask the end
     token is as good a padding as any, and unlike 0 it is no word of its own."""
@@ -99,7 +103,7 @@ def said_of(text: TextConfig, tokenizer_json: str | None, reading: Reading, *, n
     return json.dumps(said | {OURS: {"cleaning": list(reading.cleaning)}}, indent=2) + "\n"
 
 
-def for_open_clip(reading: Reading) -> dict[str, Any]:
+def for_open_clip(reading: TextPreprocessing) -> dict[str, Any]:
     """The nearest that open_clip has to it, as tokenizer_kwargs."""
     clean = next((step for step in reading.cleaning if step in SIMPLE_KWARGS["clean"]), None)
     clean = clean or ("canonicalize" if "SiglipTokenizer" in reading.cleaning else None)
@@ -180,6 +184,6 @@ def _part(tokenizer_json: str | None, key: str) -> dict[str, Any]:
 
 def _opened(tokenizer_json: str) -> tokenizers.Tokenizer:
     try:
-        return opened(tokenizer_json)
+        return open_tokenizer(tokenizer_json)
     except TokenizerFileError as error:
         raise CheckpointError(f"tokenizer_json: {error}") from error

@@ -172,7 +172,7 @@ def retrieval_task(job: Job) -> Outcome:
     result = Outcome(_ranking_metrics(ways), len(seen.places), failures)
     result.details = {
         "captions": len(owners),
-        "cut": job.model.tokenize([captions[at] for at in texts.keys], truncate=True).cut,
+        "cut": job.model.tokenize([captions[at] for at in texts.keys], truncate=True).truncated,
     }
     result.per_item = {
         "places": seen.places[np.unique(owners)],

@@ -1,1 +1,1 @@
-"""What a file holds, by kind: photographs, videos, and what they say of themselves."""
+"""The content of one file: photographs (RAW included), video frames, and their metadata (EXIF, XMP, IPTC, dates)."""

@@ -82,8 +82,8 @@ def _filled_up(details: Details, exif_says: tuple[str | None, str | None, str | 
 
 
 def exif_details(exif: Exif) -> Details:
-    """What EXIF alone says: time, place, camera, caption."""
-    latitude, longitude = _place(_block(exif, _GPS))
+    """The details in EXIF alone: time, coordinates, camera, caption."""
+    latitude, longitude = _coordinates(_block(exif, _GPS))
     captions = map(exif.get, (_DESCRIPTION, _XP_TITLE, _XP_COMMENT))
     return Details(
         taken_at=next(filter(None, exif_times(exif)), None),
@@ -133,27 +133,27 @@ def _block(exif: Exif, tag: int) -> dict[int, Any]:
         return {}
 
 
-def _place(gps: dict[int, Any]) -> tuple[float | None, float | None]:
+def _coordinates(gps: dict[int, Any]) -> tuple[float | None, float | None]:
     """Signed degrees, (latitude, longitude); (None, None) unless both are there and on the globe. (0, 0) is what
     cameras write without a fix."""
     try:
         latitude, longitude = _degrees(gps[2], gps.get(1), "NS"), _degrees(gps[4], gps.get(3), "EW")
     except (KeyError, TypeError, ValueError, ArithmeticError):
         return None, None
-    is_place = abs(latitude) <= 90 and abs(longitude) <= 180 and (latitude or longitude)  # False for not-a-number
-    return (latitude, longitude) if is_place else (None, None)
+    is_valid = abs(latitude) <= 90 and abs(longitude) <= 180 and (latitude or longitude)  # False for not-a-number
+    return (latitude, longitude) if is_valid else (None, None)
 
 
 def _degrees(parts: Any, letter: object, letters: str) -> float:
     """From degrees, minutes and seconds, of which the last may be missing. Raises ValueError where neither a sign nor
-    a letter tells north from south: a place on the wrong side of the earth is worse than none."""
+    a letter tells north from south: coordinates on the wrong side of the earth are worse than none."""
     parts = parts if isinstance(parts, (tuple, list)) else (parts,)
     degrees, minutes, seconds = (float(part) for part in (*parts, 0, 0)[:3])
     size = abs(degrees) + sum(0 if math.isnan(part) else part / unit for part, unit in ((minutes, 60), (seconds, 3600)))
     if degrees < 0:
         return -size
-    place = letters.index((_text(letter) or " ")[0].upper())
-    return -size if place else size
+    is_south_or_west = letters.index((_text(letter) or " ")[0].upper())
+    return -size if is_south_or_west else size
 
 
 def _bytes(value: object) -> object:

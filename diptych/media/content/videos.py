@@ -198,7 +198,7 @@ def _details(said: Mapping[str, str], size: tuple[int, int], duration_s: float |
     tags = (f"{apple}creationdate", "date_recorded", "date")
     taken_at, recorded_at, dated = (parse_local_time(said.get(tag)) for tag in tags)
     taken_at = taken_at or recorded_at or made_at or dated
-    latitude, longitude = _place(said.get(f"{apple}location.iso6709") or said.get("location") or "")
+    latitude, longitude = _coordinates(said.get(f"{apple}location.iso6709") or said.get("location") or "")
     makers = said.get(f"{apple}make") or said.get(f"{android}manufacturer") or said.get("make")
     models = said.get(f"{apple}model") or said.get(f"{android}model") or said.get("model")
     captions = (tidy_caption(said.get(key)) for key in (f"{apple}description", "description", "comment", "title"))
@@ -222,11 +222,11 @@ def _text(value: str) -> str:
     return value
 
 
-def _place(iso6709: str) -> tuple[float | None, float | None]:
+def _coordinates(iso6709: str) -> tuple[float | None, float | None]:
     """'+48.8566+002.3522+035.000/' -> (48.8566, 2.3522)."""
     match = re.match(r"([+-]\d{1,2}(?:\.\d+)?)([+-]\d{1,3}(?:\.\d+)?)", iso6709)
     if not match:
         return None, None
     latitude, longitude = float(match[1]), float(match[2])
-    is_place = abs(latitude) <= 90 and abs(longitude) <= 180 and (latitude or longitude)
-    return (latitude, longitude) if is_place else (None, None)
+    is_valid = abs(latitude) <= 90 and abs(longitude) <= 180 and (latitude or longitude)
+    return (latitude, longitude) if is_valid else (None, None)

@@ -29,7 +29,7 @@ class XmpMetadata(NamedTuple):
 
 
 def read_xmp(packet: bytes | str) -> XmpMetadata:
-    """dc:description (its default language), dc:title, dates and place of a packet."""
+    """dc:description (its default language), dc:title, dates and coordinates of a packet."""
     text = packet if isinstance(packet, str) else _decoded(packet)
     text = text[:LENGTH]
     captions = (_property(text, name) for name in ("dc:description", "dc:title"))

@@ -1,1 +1,1 @@
-"""Pixels on their way to 8-bit RGB: depth, colour, transparency, orientation."""
+"""Conversions of pixels to 8-bit RGB: depth, high dynamic range, transparency, orientation, arrays."""

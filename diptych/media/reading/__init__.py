@@ -1,1 +1,1 @@
-"""Files read in processes that may hang or die."""
+"""Reading files in child processes, which may hang or crash without harm to the parent."""

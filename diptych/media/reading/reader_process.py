@@ -81,11 +81,11 @@ def _reader(root: str, spec: Any, follow_links: bool) -> Any:
                 "failure": ["damaged", f"It could not be read ({type(error).__name__}: {error})."],
                 "digest": "",
             }, ()
-        places = [[part.pixels is not None, part.text, part.at_s, part.line] for part in parts]
+        part_records = [[part.pixels is not None, part.text, part.at_s, part.line] for part in parts]
         answer = {
             "digest": digest.hex(),
             "details": asdict(details),
-            "parts": places,
+            "parts": part_records,
             "partial": partial,
             "kind": kind,
         }

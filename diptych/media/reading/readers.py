@@ -36,7 +36,7 @@ class ReaderPool:
 
     Use as a context. Each process has one file under way and one that waits. A file that takes longer than `timeout_s`,
     plus a second for each 10 MB of it, is a Failure "timed out"; one that ends its process is a Failure "crashed"; both
-    cost that process alone, and another takes its place. A process may take up `memory_bytes` of address space, and
+    end that process alone, and another replaces it. A process may take up `memory_bytes` of address space, and
     what `pictures.memory` allows one picture beyond the usual, where the system can limit it: what needs more is "too
     large", or "crashed" if the decoder gives up. What a link leads out of `root` to is read with `follow_links` alone.
     """

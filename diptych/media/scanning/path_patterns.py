@@ -54,7 +54,7 @@ def check_size(patterns: Sequence[str]) -> None:
     if len(patterns) > MOST or letters > MOST_LETTERS:
         raise PatternError(
             f"{len(patterns):,} patterns of {letters:,} letters came; at most {MOST:,} of {MOST_LETTERS:,} are looked "
-            "for. Name folders in place of files, or use * for what names have in common"
+            "for. Name folders instead of files, or use * for what names have in common"
         )
     if long := next((pattern for pattern in patterns if len(pattern) > LONGEST), None):
         raise PatternError(f"{long[:20]!r}... has {len(long):,} letters; a pattern may have {LONGEST:,}")
@@ -116,7 +116,7 @@ def _checked(pattern: str) -> str:
 def _expression(pattern: str) -> str:
     """For one pattern: a regular expression of paths, a folder's with a slash at its end.
 
-    It never comes back to a part that has fitted. Between two `**` the first place that fits is as good as any later
+    It never comes back to a part that has fitted. Between two `**` the first position that fits is as good as any later
     one, and so is the first for what stands between two `*` there, which no slash lies between.
     """
     name = _tidy(pattern).rstrip("/")

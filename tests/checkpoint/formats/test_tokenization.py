@@ -15,7 +15,7 @@ from diptych.exporting import export
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
-from diptych.text.cleaning import OPENAI, SIMPLE, Reading, cleaned
+from diptych.text.cleaning import OPENAI, SIMPLE, TextPreprocessing, cleaned
 from tests.text.test_cleaning import EXPECTED, GOLDEN, STRINGS, rows
 
 VOCABULARY = {"clip": 1400, "t5": 600, "gemma": 1100}
@@ -138,7 +138,7 @@ def test_a_single_file_is_read_as_openai_s_own_package_reads_it(tmp_path: Path) 
     checkpoint = read(path, activation="quick_gelu")
     assert checkpoint.reading == OPENAI
     (tmp_path / "tokenizer_config.json").write_text('{"diptych": {"cleaning": []}}')
-    assert read(path, activation="quick_gelu").reading == Reading()
+    assert read(path, activation="quick_gelu").reading == TextPreprocessing()
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_single_file_is_read_as_openai_s_own_package_reads_it(tmp_path: Path) 
 )  # fmt: skip
 def test_saving_and_converting_keep_the_cleaning(tmp_path: Path, kind: str, cleaning: tuple[str, ...]) -> None:
     spec = Preprocess(16).to_hugging_face()
-    words: dict[str, Any] = {"tokenizer_json": vocabulary(kind), "reading": Reading(cleaning)}
+    words: dict[str, Any] = {"tokenizer_json": vocabulary(kind), "reading": TextPreprocessing(cleaning)}
     first = save_folder(tmp_path / "first", tiny(kind), preprocess=spec, **words)
     folders = [first, convert(first, tmp_path / "again")]
     folders.append(export(first, tmp_path / "fast", to="openvino").path)
@@ -166,7 +166,7 @@ def test_saving_and_converting_keep_the_cleaning(tmp_path: Path, kind: str, clea
 def test_open_clip_is_told_the_nearest_that_it_has(tmp_path: Path) -> None:
     spec = Preprocess(16).to_hugging_face()
     for name, cleaning in (("lower", ("lower", SIMPLE)), ("canonicalize", ("SiglipTokenizer",)), (None, ())):
-        words: dict[str, Any] = {"tokenizer_json": vocabulary("clip"), "reading": Reading(cleaning)}
+        words: dict[str, Any] = {"tokenizer_json": vocabulary("clip"), "reading": TextPreprocessing(cleaning)}
         folder = save_folder(tmp_path / f"{name}", tiny("clip"), preprocess=spec, **words)
         place = convert(folder, tmp_path / f"oc-{name}", to="open_clip") / "open_clip_config.json"
         said = json.loads(place.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
@@ -232,7 +232,7 @@ def test_transformers_opens_what_is_written_and_gives_the_same_ids(tmp_path: Pat
     """Of texts that are clean: its classes do not clean as open_clip does."""
     from transformers import AutoTokenizer
 
-    words: dict[str, Any] = {"tokenizer_json": vocabulary(kind), "reading": Reading(("lower",))}
+    words: dict[str, Any] = {"tokenizer_json": vocabulary(kind), "reading": TextPreprocessing(("lower",))}
     folder = save_folder(tmp_path / "model", tiny(kind), preprocess=Preprocess(16).to_hugging_face(), **words)
     texts = [text for text in STRINGS if text == cleaned(text, ["lower"])]
     assert len(texts) > 50

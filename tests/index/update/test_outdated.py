@@ -25,7 +25,7 @@ from diptych.index.update import outdated
 from diptych.index.update.outdated_kinds import has_new_metadata, outdated_kind
 from diptych.index.update.precomputed import open_precomputed
 from diptych.media.reading import readers
-from diptych.text.cleaning import OPENAI, PLAIN, Reading
+from diptych.text.cleaning import OPENAI, PLAIN, TextPreprocessing
 from diptych.text.tokenizer import Tokenizer
 
 OLD_S = 1_600_000_000
@@ -273,7 +273,7 @@ def test_texts_of_open_clips_siglip_were_padded_with_0(tiny_model: Path) -> None
     """A bidirectional tower attends to the padding. Its picture vectors and its fingerprint stay the same."""
     plain = diptych.load(tiny_model)
     text = replace(plain.config.text, causal=False, pad_id=1)
-    config, reading = replace(plain.config, text=text), Reading(("canonicalize",))
+    config, reading = replace(plain.config, text=text), TextPreprocessing(("canonicalize",))
     model = SimpleNamespace(
         config=config, text_preprocessing=reading, tokenizer_json=plain.tokenizer_json,
         tokenizer=Tokenizer.of_tower(str(plain.tokenizer_json), text, reading),
