@@ -26,14 +26,21 @@ def filter_options(command: Command) -> Command:
     for option in (
         click.option("--kind", type=click.Choice(["picture", "video", "text"]), help="Only this kind of file."),
         click.option("--orientation", type=click.Choice(["landscape", "portrait", "square"]), help="Only this shape."),
-        click.option("--min-megapixels", type=click.FloatRange(min=0), metavar="N", help="At least so many."),
-        click.option("--min-height", type=click.IntRange(min=1), metavar="PX", help="At least so high."),
-        click.option("--min-width", type=click.IntRange(min=1), metavar="PX", help="At least so wide."),
         click.option(
-            "--path", metavar="GLOB", help="Only such paths: '*.jpg', drafts/, 'holidays/**/b*'; as --exclude."
+            "--min-megapixels",
+            type=click.FloatRange(min=0),
+            metavar="N",
+            help="At least N megapixels.",
         ),
-        click.option("--camera", metavar="WORDS", help="Only cameras with this in their name."),
-        click.option("--near", metavar="LAT,LON,KM", help="Only within so many km of this point: 47.37,8.54,5."),
+        click.option("--min-height", type=click.IntRange(min=1), metavar="PX", help="At least this height."),
+        click.option("--min-width", type=click.IntRange(min=1), metavar="PX", help="At least this width."),
+        click.option(
+            "--path",
+            metavar="GLOB",
+            help="Only matching paths: '*.jpg', drafts/, 'holidays/**/b*'; patterns as for --exclude.",
+        ),
+        click.option("--camera", metavar="WORDS", help="Only cameras whose name contains this."),
+        click.option("--near", metavar="LAT,LON,KM", help="Only within KM kilometres of a point: 47.37,8.54,5."),
         click.option(
             "--box", metavar="SOUTH,WEST,NORTH,EAST", help="Only inside these edges, in degrees: 47.2,8.4,47.5,8.7."
         ),
