@@ -1,4 +1,4 @@
-"""What an index is made of: files, what is known of them, and the parts of them that have a vector each."""
+"""The records of an index: files, their details, and their parts, each of which gets a vector."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from diptych.failures import Failure
 
 FileKind = Literal["picture", "video", "text"]  # of a file
-Modality = Literal["picture", "text"]  # of an item: which tower made its vector
+Modality = Literal["picture", "text"]  # the tower that embeds an item
 
 
 class File(NamedTuple):
-    """A file as a scan finds it. `path` is relative to the index's root, with forward slashes; bytes of a name that
-    are no UTF-8 are kept as surrogates. `mtime_ns` is the time of its last change in nanoseconds."""
+    """A file that a scan found. `path` is relative to the index's root, with forward slashes; bytes that are not UTF-8
+    are kept as surrogates. `mtime_ns` is the time of its last change in nanoseconds."""
 
     path: str
     kind: FileKind
@@ -26,11 +26,11 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Details:
-    """What a file says of itself; None where it is silent.
+    """A file's metadata; None where it is missing.
 
-    `width` and `height` are pixels as shown, after the EXIF orientation. `taken_at` is the camera's local time in ISO
-    form, "2024-05-01T12:30:00", or as much of it as is said, "2024-05". `latitude` and `longitude` are degrees, north
-    and east positive. `camera` is maker and model. `caption` is what the file, or a file beside it, says in words.
+    `width` and `height` are displayed pixels, after the EXIF orientation. `taken_at` is the camera's local time in ISO
+    form, "2024-05-01T12:30:00", or the known part of it, "2024-05". `latitude` and `longitude` are degrees, north
+    and east positive. `camera` is maker and model. `caption` is text from the file or from a sidecar.
     """
 
     width: int | None = None
@@ -44,7 +44,7 @@ class Details:
 
 
 class Part(NamedTuple):
-    """One thing to embed: `pixels`, (size, size, 3) uint8 as the image tower sees it before normalising, or `text`.
+    """One thing to embed: `pixels`, (size, size, 3) uint8 for the image tower, before normalisation, or `text`.
     `at_s` is the time of a video's frame in seconds; `line` that of a paragraph's first line, from 1."""
 
     pixels: np.ndarray | None = None
@@ -55,8 +55,8 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class FileContents:
-    """A file that was read: `digest` is the blake2b of all of its bytes (16 bytes long), but not of a caption's beside
-    it; it is empty where not all could be read. `partial` says what is missing of a picture that was read in part."""
+    """A file that was read. `digest` is the blake2b of its bytes (16 bytes long), without its sidecars; it is empty if
+    not all could be read. `partial` describes what is missing from a picture that was read in part."""
 
     file: File
     digest: bytes
@@ -67,8 +67,8 @@ class FileContents:
 
 
 class CatalogEntry(NamedTuple):
-    """A file that was read with the vectors of its parts, (parts, dim), float16, of unit length. `settled` is False
-    where its time of change tells too little, so that the next update looks at its bytes again."""
+    """A file that was read, with the unit vectors of its parts, (parts, dim) float16. `settled` is False if it changed
+    too recently for its time of change to be trusted, so that the next update compares its bytes again."""
 
     contents: FileContents
     vectors: np.ndarray

@@ -1,4 +1,4 @@
-"""A process that answers, or is ended: what hangs or dies in it costs its parent an EOFError."""
+"""A child process that reads files. If it hangs or dies, its parent gets an EOFError."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COMMAND += "import diptych.media.reading.reader_process as r; r.main()"
 
 
 class ChildProcess:
-    """A running `reader_process`. It starts as a program of its own, not as a copy of this one: it has none of the
+    """A running `reader_process`. It starts as a new program, not as a fork: it has none of the
     parent's threads, locks, open files or modules, and a script needs no `if __name__ == "__main__":`."""
 
     def __init__(self, settings: dict[str, Any]):
@@ -41,10 +41,10 @@ class ChildProcess:
         self._orders: Any = self._process.stdin
         self._answers: Any = self._process.stdout
         _widen(self._answers)
-        self._lock = threading.Lock()  # a late file's end must not meet the file behind it
+        self._lock = threading.Lock()  # killing an overdue file must not hit the next file
         self._deadline_s = float("inf")
         self.is_overdue = False
-        with contextlib.suppress(OSError):  # it has died: `wait_until_ready` tells
+        with contextlib.suppress(OSError):  # it has died: `wait_until_ready` reports that
             self.send(settings)
 
     @property
@@ -57,7 +57,7 @@ class ChildProcess:
         return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
-        """Return once it has all that it needs. Raises ReaderProcessError if it ends before."""
+        """Wait until its imports are done. Raises ReaderProcessError if it ends before."""
         try:
             said, _ = self.receive(_START_S)
         except (OSError, EOFError, ValueError) as error:
@@ -88,18 +88,18 @@ class ChildProcess:
                 self._deadline_s = float("inf")
 
     def kill_if_overdue(self) -> None:
-        """Kill it if the answer that is waited for is overdue. To be called now and then by another thread."""
+        """Kill it if the awaited answer is overdue. Another thread calls this regularly."""
         with self._lock:
             if time.monotonic() > self._deadline_s:
                 self.is_overdue, self._deadline_s = True, float("inf")
                 self._process.kill()
 
     def kill(self) -> None:
-        """Whoever waits for an answer gets an EOFError. `end` must follow."""
+        """Kill it: a waiting `receive` raises EOFError. Call `end` afterwards."""
         self._process.kill()
 
     def end(self) -> str:
-        """Make sure that it is gone, and say how it went of its own."""
+        """End the process if it still runs. Returns how it ended by itself."""
         code = None
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = self._process.wait(0.5)  # it may be dying still
@@ -120,7 +120,7 @@ def _exactly(pipe: IO[bytes], count: int) -> bytes:
 
 
 def _widen(pipe: IO[bytes]) -> None:
-    """Room for a picture in the pipe, so that a process goes on to its next file while the parent is busy."""
+    """Enlarge the pipe to hold a picture, so that the process can go on to its next file while the parent is busy."""
     with contextlib.suppress(ImportError, AttributeError, OSError):
         import fcntl
 

@@ -1,4 +1,4 @@
-"""One file read: its digest, what it says of itself, and the parts of it that are embedded."""
+"""Reads one file: its digest, its metadata, and the parts to embed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from diptych.text.paragraphs import NotText, decode_text, paragraphs
 from diptych.untrusted.links import LEADS_OUT, Inside
 
 DIGEST_SIZE = 16  # bytes
-TEXT_LENGTH = 2**22  # bytes of a text file that are looked at: more than its paragraphs fill
+TEXT_LENGTH = 2**22  # bytes read of a text file: more than its paragraphs fill
 _CHUNK = 2**20
 
 
 class ReadFile(NamedTuple):
-    """What a file holds. `digest` is the blake2b of all of its bytes. A picture has one part, and its caption as a
-    second where there is one; a video a part for each frame, and its caption; a text one for each paragraph. `partial`
-    says what is missing where a part could be read, `kind` what the file is by its bytes."""
+    """The content of a file. `digest` is the blake2b of all of its bytes. A picture has one part, and its caption as a
+    second if it has one; a video has a part for each frame, and its caption; a text one for each paragraph. `partial`
+    describes what is missing from a picture read in part; `kind` is the file's kind by its bytes."""
 
     digest: bytes
     details: Details
@@ -78,11 +78,11 @@ def read_file(root: str, path: str, kind: FileKind, spec: Preprocess, *, follow_
 
 
 class NotRegularFileError(OSError):
-    """What is opened is a folder, a pipe, a socket or a device."""
+    """The path is a folder, a pipe, a socket or a device."""
 
 
 def open_regular(path: str) -> IO[bytes]:
-    """Open for reading, without a buffer, what is a regular file at the moment of opening: a pipe is not waited for.
+    """Open a regular file for reading, unbuffered. A pipe is not waited for.
     Raises OSError, NotRegularFileError among them."""
     number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if stat.S_ISREG(os.fstat(number).st_mode):
@@ -92,7 +92,7 @@ def open_regular(path: str) -> IO[bytes]:
 
 
 class OutsideRootError(OSError):
-    """A file that a link leads out of the folder to, though none did when it was found."""
+    """A link now leads out of the folder to this file; it did not when the file was found."""
 
 
 _REASONS = (  # the first that fits
@@ -158,9 +158,9 @@ def _caption_part(details: Details) -> tuple[Part, ...]:
 
 
 def _with_sidecars(names: Sequence[str], details: Details) -> Details:
-    """With the words of the first text beside a picture that has any, and with what XMP sidecars say."""
+    """The details with the caption of the first text sidecar that has one, and the metadata of XMP sidecars."""
     caption = None
-    for name in reversed(names):  # the weightiest has the last word
+    for name in reversed(names):  # those of higher precedence last
         is_text = name[-3:].lower() == "txt"
         try:
             with open_regular(name) as file:
@@ -169,6 +169,6 @@ def _with_sidecars(names: Sequence[str], details: Details) -> Details:
                 details = with_sidecar(details, xmp.read_xmp(content))
             else:
                 caption = tidy_caption(decode_text(content)) or caption
-        except (OSError, NotText):  # mostly, there is none
+        except (OSError, NotText):  # most files have none
             continue
     return replace(details, caption=caption or details.caption)

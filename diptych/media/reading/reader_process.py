@@ -1,7 +1,7 @@
-"""The life of a process that reads files: orders come as lines of JSON, answers go as JSON and pixels.
+"""The main loop of a child process that reads files: orders are lines of JSON, answers are JSON and pixels.
 
 It imports neither torch nor OpenVINO, ends when its parent does, and is ended by the kernel if a decoder hangs while
-the parent is gone. What a decoder prints goes nowhere.
+the parent is gone. Output of decoders is discarded.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def main() -> None:
 
 
 def path(sent: str) -> str:
-    """A path as it was before `sendable`, whatever bytes it is made of."""
+    """The inverse of `sendable`, for paths of any bytes."""
     return os.fsdecode(sent.encode("latin-1"))
 
 
 def sendable(path: str) -> str:
-    """A path as JSON can say it in any locale: a character a byte."""
+    """A path as JSON can hold it in any locale: one character per byte."""
     return os.fsencode(path).decode("latin-1")
 
 
@@ -76,7 +76,7 @@ def _reader(root: str, spec: Any, follow_links: bool) -> Any:
             digest, details, parts, partial, kind = read_file(root, name, kind, spec, follow_links=follow_links)
         except UnreadableFileError as error:
             return {"failure": [error.reason, error.detail], "digest": error.digest.hex()}, ()
-        except Exception as error:  # a decoder's, at bytes that nobody foresaw
+        except Exception as error:  # a decoder's, at unexpected bytes
             return {
                 "failure": ["damaged", f"It could not be read ({type(error).__name__}: {error})."],
                 "digest": "",
@@ -95,7 +95,7 @@ def _reader(root: str, spec: Any, follow_links: bool) -> Any:
 
 
 def _listen(orders: IO[bytes], waiting: Any) -> None:
-    """Take orders; end the process at once when the parent is gone, whatever is under way."""
+    """Take orders; end the process at once when the parent is gone."""
     for line in orders:
         waiting.put(line)
     os._exit(0)
@@ -113,7 +113,7 @@ def _send(answers: IO[bytes], answer: dict[str, Any], pixels: Sequence[np.ndarra
 
 
 def _limit(memory_bytes: int | None) -> None:
-    """No more memory than this, no core dumps, and no Ctrl-C: that is the parent's to hear."""
+    """No more memory than this, no core dumps, and no Ctrl-C: the parent handles that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has none, macOS not all
         import resource
@@ -124,6 +124,6 @@ def _limit(memory_bytes: int | None) -> None:
 
 
 def _alarm(seconds: float) -> None:
-    """Have the kernel end this process after so long; 0 takes that back."""
+    """Have the kernel end this process after so many seconds; 0 cancels that."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)

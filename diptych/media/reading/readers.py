@@ -1,4 +1,4 @@
-"""Files read in processes that may hang or die: a hostile file costs itself, and no more than its time."""
+"""A pool of child processes that read files: a file that hangs or crashes one is a failure, and the rest goes on."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ReaderPool:
 
     @property
     def pids(self) -> list[int]:
-        """The processes that run now; each starts with its first file."""
+        """The running processes; each starts with its first file."""
         return [pid for worker in self._workers if (pid := worker.pid) is not None]
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ class ReaderPool:
 
 
 class _Worker:
-    """One process after another, and the thread that talks to it."""
+    """One process after another, and the thread that serves it."""
 
     def __init__(self, settings: dict[str, Any], size_px: int, timeout_s: float):
         self._settings, self._size_px, self._timeout_s = settings, size_px, timeout_s
@@ -226,7 +226,7 @@ class _Worker:
 
 
 class _Buffer:
-    """What was read and waits to be taken. Who brings more than fits waits."""
+    """Contents that were read and not yet taken. `put` waits while it is full."""
 
     def __init__(self) -> None:
         self._items: deque[tuple[FileContents | Exception, int]] = deque()
@@ -247,7 +247,7 @@ class _Buffer:
         """The oldest; waits for one. Raises what a worker raised."""
         with self._changed:
             while not self._changed.wait_for(lambda: self._items, 1.0):
-                pass  # Windows hears Ctrl-C in between only
+                pass  # Windows handles Ctrl-C only in between
             item, size = self._items.popleft()
             self._bytes -= size
             self._changed.notify_all()
@@ -260,14 +260,14 @@ class _Buffer:
         return bool(self._items)
 
     def close(self) -> None:
-        """Nothing is taken any more: nobody waits for room."""
+        """Stop waiting for room: nothing is taken any more."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
 
 
 def _contents(file: File, said: dict[str, Any], pixels: bytes, size_px: int) -> FileContents:
-    """An answer as what it means. Raises one of several errors if it means nothing."""
+    """The contents that an answer describes. Raises one of several errors if it is malformed."""
     digest = bytes.fromhex(said["digest"])
     if "failure" in said:
         return _failure(file, *said["failure"], digest=digest)
