@@ -1,4 +1,4 @@
-"""When a picture or a film was taken, as cameras and programs write it."""
+"""Parses the date on which a picture or a video was taken, in the forms that cameras and programs write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A decoded frame of a film as a player shows it: its colours, its ground, its shape."""
+"""A decoded video frame as a player displays it: colours, transparency on white, aspect ratio, orientation."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def display_pixels(frame: VideoFrame, ratio: Any, size_px: int) -> tuple[NDArray
     """sRGB (h, w, 3), upright, and the size (width, height) in pixels that it is shown at. The array is smaller where
     colours had to be computed, but on its short side no less than `size_px` or the frame.
 
-    `ratio` is the width of a pixel to its height, or None. Transparent parts are white, as in pictures. Where a film
-    does not say how its colours are coded, they are BT.709's from 1,280 x 577 on and BT.601's below, as in players.
+    `ratio` is the width of a pixel to its height, or None. Transparent parts are white, as in pictures. If a video
+    does not declare its colour coding, its colours are BT.709's from 1,280 x 577 on and BT.601's below, as in players.
     """
     width = round(frame.width * float(ratio)) if ratio and 0.1 < ratio < 10 else frame.width
     width = width if width * frame.height <= _MOST_PIXELS else frame.width
@@ -37,7 +37,7 @@ def display_pixels(frame: VideoFrame, ratio: Any, size_px: int) -> tuple[NDArray
 
 
 def is_blank(frame: VideoFrame) -> bool:
-    """Whether it is all of one colour, as before a film fades in and between scenes."""
+    """Whether it has one colour, as before a video fades in and between scenes."""
     small = frame.reformat(_THUMB_PX, _THUMB_PX, "rgba", src_colorspace=_matrix(frame), interpolation="AREA", threads=1)
     values: NDArray[Any] = small.to_ndarray()
     return bool(np.ptp(_on_white(values[..., :3], values[..., 3:]), (0, 1)).max() <= _BLANK_LEVELS)
@@ -62,7 +62,7 @@ def _pixels(frame: VideoFrame, width: int, short_px: int) -> NDArray[np.uint8]:
 
 
 def _matrix(frame: VideoFrame) -> int | None:
-    """Which matrix turns YCbCr into RGB; None where the frame says so itself."""
+    """The matrix from YCbCr to RGB; None if the frame declares it."""
     said = int(frame.colorspace)
     if frame.format.is_rgb or said in _SAID:
         return None
@@ -79,7 +79,7 @@ def _on_white(colours: NDArray[np.uint8], alpha: NDArray[Any]) -> NDArray[np.uin
 
 
 def _square(pixels: NDArray[np.uint8], shape: float) -> NDArray[np.uint8]:
-    """Resized to this width to height, if it is not that yet."""
+    """Resized to this aspect ratio, if it differs."""
     height, width = pixels.shape[:2]
     wanted = round(height * shape)
     if abs(wanted - width) <= 1:
@@ -99,7 +99,7 @@ def _display_matrix(frame: VideoFrame) -> NDArray[np.float64]:
 
 
 def _upright(pixels: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Turned by the nearest number of quarters, and mirrored where the matrix does so."""
+    """Rotated to the nearest quarter turn, and mirrored if the matrix mirrors."""
     ((a, c), (b, d)) = matrix
     if abs(c) > abs(a):  # x goes into y
         pixels, a, d = np.swapaxes(pixels, 0, 1), c, b

@@ -1,4 +1,4 @@
-"""What a picture's file says of itself: EXIF, XMP, IPTC. Damaged metadata says nothing, and costs no picture."""
+"""The metadata of a picture file: EXIF, XMP, IPTC. Damaged metadata is ignored."""
 
 from __future__ import annotations
 

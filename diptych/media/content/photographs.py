@@ -1,4 +1,4 @@
-"""Pictures of every kind as an image tower sees them: what Pillow opens, HEIC, and RAW by its embedded preview."""
+"""Picture files as pixels for an image tower, with their metadata; RAW files by their embedded preview."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read_photograph(content: bytes, name: str, spec: Preprocess) -> Photograph:
 
 
 class _NotRaw(Exception):
-    """LibRaw does not know the file."""
+    """LibRaw does not support the file."""
 
 
 def _read_raw(content: bytes, name: str, spec: Preprocess) -> Photograph:

@@ -1,4 +1,4 @@
-"""A video as a few of its frames, and what its container says of it."""
+"""A video as a few of its frames, and its container's metadata."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Frame(NamedTuple):
 
 
 class Video(NamedTuple):
-    """The frames that were taken, in order, at least one, and what the container says."""
+    """The chosen frames in order, at least one, and the container's metadata."""
 
     frames: list[Frame]
     details: Details
@@ -87,8 +87,8 @@ def _opened(file: IO[bytes], name: str) -> InputContainer:
 
 
 def _read(container: InputContainer, name: str, spec: Preprocess, seeks: bool) -> Video | None:
-    """The video; None where no frame of it was had."""
-    stream: Any = container.streams.best("video")  # not the cover of an album, where there is a film beside it
+    """The video; None if no frame was decoded."""
+    stream: Any = container.streams.best("video")  # not the cover of an album, if there is a video next to it
     if stream is None:
         raise ImageError("no pictures", name, "There is only sound in it.")
     if (codec := stream.codec_context) is None:

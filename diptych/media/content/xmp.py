@@ -1,6 +1,6 @@
-"""What an XMP packet says of a picture, in its file or in a sidecar (ISO 16684-1; Exif 2.3 for XMP).
+"""The metadata in an XMP packet of a picture's file or of a sidecar (ISO 16684-1; Exif 2.3 for XMP).
 
-It is searched, not parsed: no entity is expanded, and a damaged packet may still tell."""
+The packet is searched, not parsed: no entity is expanded, and a damaged packet may still be read."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 from diptych.media.content.dates import parse_local_time
 
-LENGTH = 2**18  # bytes or characters of a packet that are looked at
+LENGTH = 2**18  # bytes or characters read of a packet
 _TAKEN = ("exif:DateTimeOriginal", "photoshop:DateCreated")
 _MADE = ("exif:DateTimeDigitized", "xmp:CreateDate", "xap:CreateDate")
 _COORDINATE = re.compile(r"(\d{1,3})(?:[.](\d+))?(?:,(\d{1,2}(?:\.\d+)?))?(?:,(\d{1,2}(?:\.\d+)?))?\s*([NSEW])", re.I)
 
 
 class XmpMetadata(NamedTuple):
-    """None where the packet is silent. `captions` are words about the picture, the weightiest first; `taken_at` is when
+    """None or () where the packet has nothing. `captions` are in order of precedence; `taken_at` is when
     it was taken, `made_at` when its file was made, both as `local_time` gives them; degrees are north and east
     positive."""
 

@@ -1,4 +1,4 @@
-"""What a TIFF's tags say of its pages, each tag read by itself, so that a damaged one costs no other."""
+"""The tags of a TIFF's pages. Each tag is read by itself, so that a damaged one does not spoil the others."""
 
 from __future__ import annotations
 
