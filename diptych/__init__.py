@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from diptych.data.loading.augmentation import Augmentation as Augmentation
-    from diptych.data.loading.decoding import Bad as Bad
+    from diptych.data.loading.decoding import BadSample as BadSample
     from diptych.embedder import Embedder as Embedder
     from diptych.embedder import load as load
     from diptych.errors import ArgumentError as ArgumentError
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from diptych.errors import TokenizerFileError as TokenizerFileError
     from diptych.errors import TooSlowError as TooSlowError
     from diptych.errors import VectorFilesError as VectorFilesError
-    from diptych.evaluation.comparison import compare_results as compare_results
     from diptych.evaluation.evaluate import Evaluation as Evaluation
     from diptych.evaluation.evaluate import evaluate as evaluate
     from diptych.evaluation.intervals import Interval as Interval
+    from diptych.evaluation.paired_comparison import compare_results as compare_results
     from diptych.evaluation.probe import probe as probe
     from diptych.evaluation.tasks.probing import ProbeResult as ProbeResult
     from diptych.exporting import convert as convert
@@ -120,7 +120,7 @@ __all__ = [  # noqa: RUF022
     "evaluate", "Evaluation", "compare_results", "Interval", "probe", "ProbeResult", "Probe", "Retrieval", "Recall",
     # Training
     "train", "TrainConfig", "TrainResult", "recipe", "Augmentation", "Forgetting", "Measure", "Drift",
-    "ClassAccuracy", "Bad",
+    "ClassAccuracy", "BadSample",
     # Errors
     "DiptychError", "ArgumentError", "ArgumentTypeError", "MissingExtraError", "CheckpointError", "HubError",
     "TokenizerError", "TokenizerFileError", "CleaningError", "ImageError", "TextError", "ReaderProcessError",
@@ -179,7 +179,7 @@ _MODULES = {
     "Finding": "diptych.index.doctor",
     "evaluate": "diptych.evaluation.evaluate",
     "Evaluation": "diptych.evaluation.evaluate",
-    "compare_results": "diptych.evaluation.comparison",
+    "compare_results": "diptych.evaluation.paired_comparison",
     "Interval": "diptych.evaluation.intervals",
     "probe": "diptych.evaluation.probe",
     "ProbeResult": "diptych.evaluation.tasks.probing",
@@ -195,7 +195,7 @@ _MODULES = {
     "Measure": "diptych.training.finetuning.forgetting",
     "Drift": "diptych.training.finetuning.forgetting",
     "ClassAccuracy": "diptych.training.finetuning.forgetting",
-    "Bad": "diptych.data.loading.decoding",
+    "BadSample": "diptych.data.loading.decoding",
     "DiptychError": "diptych.errors",
     "ArgumentError": "diptych.errors",
     "ArgumentTypeError": "diptych.errors",

@@ -17,7 +17,7 @@ from diptych.checkpoint.finding import find
 from diptych.checkpoint.formats.tokenization import said_of
 from diptych.checkpoint.replacement import check_apart, json_text, replace_folder
 from diptych.checkpoint.settings import to_fields
-from diptych.data.confinement import Confined
+from diptych.data.confinement import AllowedFolders
 from diptych.data.loading.decoding import picture_of
 from diptych.data.loading.stream import indexed
 from diptych.data.samples import Source, Stream
@@ -207,13 +207,13 @@ def _pairs(
     except DataError:
         if not Path(source).is_dir():
             raise
-        yield from _pictures(model, Path(source), Confined([source], allow_outside=allow_outside))
+        yield from _pictures(model, Path(source), AllowedFolders([source], allow_outside=allow_outside))
         return
     yield from _readable(model, pairs)
 
 
-def _pictures(model: Embedder, folder: Path, confined: Confined) -> Iterator[tuple[np.ndarray, Sequence[str]]]:
-    paths, _ = confined.parted(find_images(folder))
+def _pictures(model: Embedder, folder: Path, allowed: AllowedFolders) -> Iterator[tuple[np.ndarray, Sequence[str]]]:
+    paths, _ = allowed.split_outside(find_images(folder))
     chosen = [paths[i] for i in np.random.default_rng(0).permutation(len(paths))]  # a random order, for variety
     for _, pixels in load_pixels(chosen, model.preprocessing, decode="fast"):
         if not isinstance(pixels, ImageError):

@@ -12,7 +12,7 @@ import torch
 LASTING = {
     "diptych.engines.openvino_runtime.core",
     "diptych.checkpoint.formats.name_table._pattern",
-    "diptych.data.temporary._held",
+    "diptych.data.spooling._held",
     "diptych.media.pixels.tone_mapping._light",
     "diptych.media.pixels.tone_mapping._coded",
     "diptych.media.scanning.path_patterns._held",

@@ -207,8 +207,8 @@ def _class_folders(folder: str, follow_links: bool) -> list[str]:
     from diptych.data.sources.classes import read_classes
 
     classes = read_classes(folder, follows=(lambda path: True) if follow_links else None)
-    if classes.said:
-        print_status(classes.said)
+    if classes.description:
+        print_status(classes.description)
     if not classes.names:
         raise click.UsageError(f"no labels: {folder} contains no folders of pictures. Pass --labels or --labels-file.")
     return list(classes.names)

@@ -15,15 +15,15 @@ from diptych.cli.wording import message_of
 from diptych.errors import DataError
 
 if TYPE_CHECKING:
-    from diptych.data.inspection import Inspection, Speed, Spread
+    from diptych.data.inspection import Inspection, Quantiles, Speed
     from diptych.data.samples import Source, Stream
 
-LISTED = 5  # examples of what is there twice
+MAX_LISTED = 5  # examples of duplicates and failures
 
 
 @click.group("data")
 def command() -> None:
-    """Look at training data. Each command takes --json, and --help shows its options.
+    """Inspect training data. Each command accepts --json; --help lists its options.
 
     \b
     diptych data inspect pairs/train
@@ -32,29 +32,39 @@ def command() -> None:
 
 @command.command("inspect")
 @click.argument("source")
-@click.option("--image-column", help="A table's column of pictures, where its name is unusual.")
-@click.option("--caption-column", help="A table's column of captions, where its name is unusual.")
+@click.option("--image-column", help="A table's column of pictures, if its name is unusual.")
+@click.option("--caption-column", help="A table's column of captions, if its name is unusual.")
 @outside_option
-@click.option("--limit", default=10_000, show_default=True, type=click.IntRange(min=1), help="Samples to look at.")
-@click.option("--sheet", metavar="PNG", help="Write some pictures with their captions as one picture.")
-@click.option("--plot", metavar="PNG", help="Draw how long captions and how large pictures are.")
-@click.option("--image-size", type=click.IntRange(min=1), help="Picture size in training. [default: the model's own]")
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1), help="Threads that decode.")
-@click.option("--workers", default=0, show_default=True, type=click.IntRange(min=0), help="Processes, in their place.")
 @click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), help="Samples a second that the device trains, where that "
-    "is known. By default it is measured, with --model on --device.",
+    "--limit", default=10_000, show_default=True, type=click.IntRange(min=1), help="Number of samples to read."
+)
+@click.option("--sheet", metavar="PNG", help="Save some pictures with their captions as one picture.")
+@click.option("--plot", metavar="PNG", help="Plot the lengths of captions and the sizes of pictures.")
+@click.option(
+    "--image-size", type=click.IntRange(min=1), help="Picture size in training, in px. [default: the model's]"
+)
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1), help="Number of decoding threads.")
+@click.option(
+    "--workers",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Number of decoding processes, instead of threads.",
+)
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), help="Samples per second that the device trains, if known. "
+    "By default it is measured, with --model on --device.",
 )  # fmt: skip
-@click.option("--model", default="resnet-small", show_default=True, help="The architecture to be trained.")
-@click.option("--device", help="cuda, mps or cpu; by default the first of these that is here.")
+@click.option("--model", default="resnet-small", show_default=True, help="The architecture to train.")
+@click.option("--device", help="cuda, mps or cpu; by default the first of these that is available.")
 @json_option
 def inspect_command(
     source: str, image_column: str | None, caption_column: str | None, allow_outside: bool, limit: int,
     sheet: str | None, plot: str | None, as_json: bool, **speed: Any,
 ) -> int:  # fmt: skip
-    """Say what SOURCE holds, what is broken or there twice, and whether reading it keeps up with training.
+    """Report the contents of SOURCE, its broken and duplicate samples, and whether reading is fast enough for training.
 
-    SOURCE is whatever `diptych train --data` takes: a folder, shards, a table, an address, hf://OWNER/NAME.
+    SOURCE is a source of `diptych train --data`: a folder, shards, a table, an address, hf://OWNER/NAME.
 
     \b
     diptych data inspect pairs/train --sheet sheet.png --image-size 96
@@ -69,7 +79,7 @@ def inspect_command(
         require("measuring the rate of training", "torch")
     opened = open_source(source, image_column=image_column, caption_column=caption_column, allow_outside=allow_outside)
     say(f"{source}: {opened.form}")
-    with progress("looking at samples") as advance:
+    with progress("reading samples") as advance:
         found = inspect_source(opened, source, limit=limit, threads=speed["threads"], progress=advance)
     rates = _speed(opened, **speed)
     if as_json:
@@ -85,7 +95,7 @@ def _speed(
     source: Source | Stream, image_size: int | None, threads: int, workers: int, rate: float | None, model: str,
     device: str | None,
 ) -> Speed | str:  # fmt: skip
-    """How fast the source is read; where it is too broken for that, why."""
+    """The reading speed; if too many samples are broken to measure it, the reason."""
     from diptych.data.inspection import Speed, loader_rate
     from diptych.nets.presets import preset
 
@@ -100,18 +110,19 @@ def _speed(
         from diptych.engines.pytorch import choose_device, describe_device
         from diptych.training.diagnostics.throughput import training_throughput
 
-        place = choose_device(device)
-        with progress(f"training {model} on made-up data"):
-            rate = training_throughput(model, size_px, place)
-        shared = place.type == "cpu"
-        say(f"{model} at {size_px} px trains {rate:.0f} samples/s on {describe_device(place)} when it need not wait")
+        chosen = choose_device(device)
+        with progress(f"training {model} on synthetic data"):
+            rate = training_throughput(model, size_px, chosen)
+        shared = chosen.type == "cpu"
+        name = describe_device(chosen)
+        say(f"{model} at {size_px} px trains {rate:.0f} samples/s on {name} when it does not wait for data")
     return Speed(loader, rate, size_px, threads, workers, shared)
 
 
 def _report(found: Inspection, speed: Speed | str) -> list[str]:
-    """The lines of the report; under what is broken or there twice, some examples."""
+    """The lines of the report, with some examples of broken and duplicate samples."""
     total = "an unknown number of" if found.total is None else f"{found.total:,}"
-    looked = "" if found.looked == found.total else f", {found.looked:,} looked at"
+    looked = "" if found.looked == found.total else f", {found.looked:,} read"
     kibibytes = found.file_bytes._make(value / 1024 for value in found.file_bytes)
     rows: list[tuple[str, str, Sequence[str | list[str]]]] = [
         ("read as", found.form, ()),
@@ -119,10 +130,10 @@ def _report(found: Inspection, speed: Speed | str) -> list[str]:
         ("samples", f"{total}{looked}, {found.usable:,} usable", ()),
         ("left out", _counts(found.skipped) or "none", ()),
         ("broken", f"{len(found.broken):,}" if found.broken else "none", _broken(found)),
-        ("pictures", f"{_counts(found.formats)}; short side {_spread(found.short_side_px, ' px')}", ()),
-        ("files", _spread(kibibytes, " KiB"), ()),
-        ("captions", f"{len(found.word_counts):,}; to a picture {_spread(found.captions_per_picture, '')}", ()),
-        ("", f"{_spread(found.words, ' words')}; {_spread(found.characters, ' characters')}", ()),
+        ("pictures", f"{_counts(found.formats)}; short side {_quantiles(found.short_side_px, ' px')}", ()),
+        ("files", _quantiles(kibibytes, " KiB"), ()),
+        ("captions", f"{len(found.word_counts):,}; to a picture {_quantiles(found.captions_per_picture, '')}", ()),
+        ("", f"{_quantiles(found.words, ' words')}; {_quantiles(found.characters, ' characters')}", ()),
         ("same file", _groups(found.same_pictures), found.same_pictures),
         ("nearly same", _groups(found.near_pictures), found.near_pictures),
         ("same caption", f"{len(found.same_captions):,} captions of two pictures or more", _repeats(found)),
@@ -131,7 +142,7 @@ def _report(found: Inspection, speed: Speed | str) -> list[str]:
     return [
         line
         for name, text, examples in rows
-        for line in (f"{name:13} {text}", *(f"{'':15}{_line(example)}" for example in examples[:LISTED]))
+        for line in (f"{name:13} {text}", *(f"{'':15}{_line(example)}" for example in examples[:MAX_LISTED]))
     ]
 
 
@@ -167,10 +178,10 @@ def _groups(groups: list[list[str]]) -> str:
     return f"{len(groups):,} x, {sum(map(len, groups)):,} pictures in all" if groups else "none"
 
 
-def _spread(spread: Spread, unit: str) -> str:
-    if spread.least == spread.most:
-        return f"{spread.median:,.0f}{unit}"
-    least, median, p95, most = (f"{value:,.0f}" for value in spread)
+def _quantiles(numbers: Quantiles, unit: str) -> str:
+    if numbers.least == numbers.most:
+        return f"{numbers.median:,.0f}{unit}"
+    least, median, p95, most = (f"{value:,.0f}" for value in numbers)
     return f"{least} to {most}{unit}, half up to {median}, 95 % up to {p95}"
 
 

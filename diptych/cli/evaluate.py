@@ -17,8 +17,8 @@ from diptych.cli.wording import message_of
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
-    from diptych.evaluation.comparison import Compared
     from diptych.evaluation.intervals import Interval
+    from diptych.evaluation.paired_comparison import MetricComparison
 
 
 @click.command("evaluate")
@@ -125,7 +125,7 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _compare(folders: tuple[str, str], as_json: bool) -> int:
-    from diptych.evaluation.comparison import compare_results
+    from diptych.evaluation.paired_comparison import compare_results
 
     found = compare_results(*folders)
     if as_json:
@@ -157,7 +157,7 @@ def _verdict(interval: Interval) -> str:
     return "differs" if interval.excludes_zero else "may be chance"
 
 
-def _compared_json(each: Compared) -> dict[str, Any]:
+def _compared_json(each: MetricComparison) -> dict[str, Any]:
     interval = each.interval
     bounds = {"low": interval.low, "high": interval.high, "excludes_zero": interval.excludes_zero} if interval else None
     return {**each._asdict(), "difference": each.difference, "interval": bounds}

@@ -1,4 +1,4 @@
-"""Compressed files, unpacked: in them no sample is one seek away."""
+"""Unpacks compressed shards, because a compressed file cannot be read at random offsets."""
 
 import bz2
 import gzip
@@ -9,29 +9,31 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from diptych.data.temporary import Output, room_for
+from diptych.data.spooling import SpoolFile, room_for
 from diptych.errors import DataError, FileError
 from diptych.untrusted.regular_files import open_file
 
 ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 _BLOCK = 1 << 20
-_XZ_MEMORY = 256 << 20  # four times what the strongest of xz's own settings takes
+_XZ_MEMORY = 256 << 20  # four times the need of xz's strongest preset
 
 
 def unpack(path: Path, folder: Path) -> Path:
-    """A compressed tar, unpacked into a folder under its own name. Where it is cut or damaged, what lies before: the
-    tar's missing end is found by whoever reads it. DataError where nothing can be unpacked at all, or more comes out
-    than a tar of pictures can hold."""
+    """Unpacks a compressed tar into a folder under its own name. Of a truncated or damaged file, the part before the
+    damage is unpacked, and the reader of the tar will report the missing end. Raises DataError if nothing can be
+    unpacked, or if the result is implausibly large."""
     ending = next(ending for ending in ENDINGS if path.name.lower().endswith(ending))
     target = folder / f"{path.name[: -len(ending)]}.tar"
-    while target.exists():  # of another folder, by the same name
+    while target.exists():  # another shard with the same name
         target = target.with_name(f"_{target.name}")
-    with ExitStack() as opened, Output(target, room_for(path.stat().st_size), str(path)) as file:
+    with ExitStack() as opened, SpoolFile(target, room_for(path.stat().st_size), str(path)) as file:
         try:
             for block in _blocks(path, opened):
                 file.write(block)
         except (EOFError, zlib.error, lzma.LZMAError, OSError, ValueError) as error:
-            of_system = isinstance(error, OSError) and (error.filename or error.errno is not None)  # not bz2's own
+            of_system = isinstance(error, OSError) and (
+                error.filename or error.errno is not None
+            )  # unlike bz2's OSError
             if of_system or isinstance(error, DataError | FileError):
                 raise
             if not file.size:
@@ -50,13 +52,13 @@ def _blocks(path: Path, opened: ExitStack) -> Iterator[bytes]:
         source = _zstandard(path, opened)
     else:
         source = opened.enter_context(gzip.GzipFile(fileobj=packed))
-    read = getattr(source, "read1", source.read)  # which hands out what lies before a cut
+    read = getattr(source, "read1", source.read)  # returns the data before a truncation
     while block := read(_BLOCK):
         yield block
 
 
 def _xz_blocks(packed: BinaryIO) -> Iterator[bytes]:
-    """As `lzma.open` has them, whose memory is what the file asks for: up to 4 GB."""
+    """The blocks of `lzma.open`, which has no memory limit: a file may demand 4 GB."""
     unpacker = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
     data = b""
     while True:
@@ -66,7 +68,7 @@ def _xz_blocks(packed: BinaryIO) -> Iterator[bytes]:
                 return
             unpacker = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
         elif unpacker.needs_input and not (data := packed.read(_BLOCK)):
-            return  # cut: what is missing is found by the tar's end
+            return  # truncated: the reader of the tar will report it
         yield unpacker.decompress(data, _BLOCK)
         data = b""
 

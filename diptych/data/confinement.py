@@ -1,5 +1,5 @@
-"""Which files a source may name: those in folders that the user named, wherever links lead; others where that is asked
-for."""
+"""Restricts the files that a source may refer to: only files in folders that the user named, also through links, unless
+`allow_outside` is set."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -9,14 +9,12 @@ from diptych.errors import DataError, FileError, MessageParts, Setting
 from diptych.untrusted.links import RealPaths, own_folders
 from diptych.untrusted.regular_files import MAX_BYTES, read_file
 
-OUTSIDE = "outside"  # the reason of a sample whose file is
+OUTSIDE = "outside"  # the failure reason
 
 
-class Confined:
-    """The folders whose files may be read; with `allow_outside` all may.
-
-    What directories are is asked once: a source that is opened later makes another.
-    """
+class AllowedFolders:
+    """The folders whose files may be read; with `allow_outside`, all files may be read. Directories are resolved once,
+    so each source creates its own instance."""
 
     def __init__(self, folders: Iterable[str | os.PathLike[str]], *, allow_outside: bool = False):
         self.allow_outside = allow_outside
@@ -24,34 +22,35 @@ class Confined:
         self._real = [real for folder in self._folders for real in own_folders(folder)]
         self._paths = RealPaths()
 
-    def extended(self, folders: Iterable[str | os.PathLike[str]]) -> "Confined":
-        """The same, with these folders, too."""
-        return Confined([*self._folders, *folders], allow_outside=self.allow_outside)
+    def extended(self, folders: Iterable[str | os.PathLike[str]]) -> "AllowedFolders":
+        """A copy with further folders."""
+        return AllowedFolders([*self._folders, *folders], allow_outside=self.allow_outside)
 
-    def spells_inside(self, path: str | os.PathLike[str]) -> bool:
-        """Whether a path is one in the folders by its words alone. No other is even looked for: that could wake a
-        share on another machine."""
+    def is_lexically_inside(self, path: str | os.PathLike[str]) -> bool:
+        """Whether the path's text is inside the folders, before links are resolved. Other paths are not even looked up,
+        because that could contact another machine."""
         return self.allow_outside or _is_in(os.path.abspath(path), (*self._folders, *self._real))
 
-    def holds(self, path: str | os.PathLike[str]) -> bool:
-        """Whether a path, which need not be there, is one in the folders, wherever links lead."""
+    def contains(self, path: str | os.PathLike[str]) -> bool:
+        """Whether a path, existing or not, is inside the folders after links are resolved."""
         try:
             return self.allow_outside or (
-                self.spells_inside(path) and _is_in(self._paths.of(os.path.abspath(path)), self._real)
+                self.is_lexically_inside(path) and _is_in(self._paths.of(os.path.abspath(path)), self._real)
             )
-        except (OSError, ValueError):  # no path at all: nothing is read there
+        except (OSError, ValueError):  # not a path: nothing can be read there
             return True
 
-    def parted(self, paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-        """Those that lie inside, and the others."""
+    def split_outside(self, paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+        """The paths inside the folders, and the others."""
         parts: tuple[list[Path], list[Path]] = [], []
         for path in paths:
-            parts[0 if self.holds(path) else 1].append(path)
+            parts[0 if self.contains(path) else 1].append(path)
         return parts
 
     def read(self, path: str | os.PathLike[str], limit: int = MAX_BYTES) -> bytes:
-        """A file's bytes. FileError where it lies outside, is no plain file or too large; OSError as `open`'s."""
-        if not self.holds(path):
+        """A file's bytes. Raises FileError if it is outside, not a regular file or too large, and the OSErrors of
+        `open`."""
+        if not self.contains(path):
             raise FileError(f"{os.fspath(path)} lies outside of {self._named()}{_UNLESS}", OUTSIDE)
         return read_file(path, limit)
 
@@ -59,7 +58,7 @@ class Confined:
         return " and ".join(self._folders)
 
 
-_UNLESS = "; what does is read with allow_outside alone."
+_UNLESS = "; such files are read with allow_outside alone."
 
 
 def _is_in(path: str, folders: Sequence[str]) -> bool:
@@ -67,22 +66,22 @@ def _is_in(path: str, folders: Sequence[str]) -> bool:
 
 
 def first_names(names: Sequence[str]) -> str:
-    """The first three of some names, shortened."""
+    """The first three names, shortened."""
     return ", ".join(f"{name:.100}" for name in names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def left_out(names: Sequence[str]) -> str:
-    """The reason by which those that lie outside are counted."""
+    """The reason under which files outside are counted."""
     return f"a file outside of the source ({first_names(names)}), which allow_outside lets in"
 
 
 def all_outside(path: Path, names: Sequence[str], what: str = "pictures") -> DataError:
-    """The error of a source of which nothing lies inside."""
+    """The error of a source whose files are all outside."""
     remedy: MessageParts = [
         f"Name a folder that holds it and the {what}; or, if you know where it came from, ",
         Setting("allow_outside", True), " reads them.",
     ]  # fmt: skip
     return DataError(
-        f"{path}: its {what} lie outside of its folder ({first_names(names)}), and so they are not read.",
+        f"{path}: its {what} lie outside of its folder ({first_names(names)}), so they are not read.",
         OUTSIDE, remedy=remedy,
     )  # fmt: skip

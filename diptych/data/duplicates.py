@@ -1,4 +1,4 @@
-"""Which pictures are the same, and which nearly: saved again, made smaller, a little changed."""
+"""Finds identical pictures and near duplicates: saved again, resized, slightly changed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
 
 GREY_PX = 16
-MOST_APART, LEAST_ALIKE = 8.0, 0.98  # levels of 255, root mean square; correlation
+MAX_DISTANCE, MIN_CORRELATION = 8.0, 0.98  # levels of 255, root mean square; correlation
 _FLAT, _CHUNK = 2.0, 512
 
 
 def small_grey(image: Image.Image) -> UInt8[np.ndarray, "16 16"]:
-    """What near duplicates are told by: the picture in 16 x 16 grey pixels."""
+    """The picture in 16 x 16 grey pixels, by which near duplicates are compared."""
     return np.asarray(image.convert("L").resize((GREY_PX, GREY_PX), Image.Resampling.BOX))
 
 
 def same(values: Iterable[Hashable]) -> list[list[int]]:
-    """The positions of equal values, wherever there are two or more."""
+    """The indices of equal values, for each value that occurs twice or more."""
     groups: defaultdict[Hashable, list[int]] = defaultdict(list)
     for index, value in enumerate(values):
         groups[value].append(index)
@@ -33,26 +33,26 @@ def same(values: Iterable[Hashable]) -> list[list[int]]:
 def nearly_same(greys: UInt8[np.ndarray, "n 16 16"]) -> list[list[int]]:
     """Groups of pictures whose small greys lie at most MOST_APART from each other and correlate by LEAST_ALIKE or more.
 
-    All are compared with all, in blocks: 10,000 take about as long as reading 1,000 pictures.
+    All pairs are compared, in blocks: 10,000 pictures take about as long as reading 1,000.
     """
     flat = greys.reshape(len(greys), -1).astype(np.float32)
     lengths = (flat**2).sum(axis=1)
     parent = np.arange(len(greys))
     for start in range(0, len(flat), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        apart = lengths[rows, None] + lengths[None, start:] - 2 * flat[rows] @ flat[start:].T
-        for row, column in np.argwhere(apart <= flat.shape[1] * MOST_APART**2) + start:
-            if row < column and _alike(flat[row], flat[column]):
+        distances = lengths[rows, None] + lengths[None, start:] - 2 * flat[rows] @ flat[start:].T
+        for row, column in np.argwhere(distances <= flat.shape[1] * MAX_DISTANCE**2) + start:
+            if row < column and _correlate(flat[row], flat[column]):
                 parent[_root(parent, int(column))] = _root(parent, int(row))
     return same(_root(parent, index) for index in range(len(greys)))
 
 
-def _alike(one: np.ndarray, two: np.ndarray) -> bool:
-    """Whether two greys that lie close are alike in what little they show; without that, all white pages would be."""
+def _correlate(one: np.ndarray, two: np.ndarray) -> bool:
+    """Whether two similar grey versions also correlate; otherwise all white pages would be duplicates."""
     if min(one.std(), two.std()) < _FLAT:
         return max(one.std(), two.std()) < _FLAT
     covariance = ((one - one.mean()) * (two - two.mean())).mean()
-    return bool(covariance >= LEAST_ALIKE * one.std() * two.std())
+    return bool(covariance >= MIN_CORRELATION * one.std() * two.std())
 
 
 def _root(parent: np.ndarray, index: int) -> int:
@@ -63,6 +63,6 @@ def _root(parent: np.ndarray, index: int) -> int:
 
 
 def repeated(captions: Sequence[Sequence[str]]) -> list[tuple[str, int]]:
-    """Captions that several pictures share, with how many do, the most frequent first."""
+    """Captions of several pictures with the number of these, most frequent first."""
     counts = Counter(caption for several in captions for caption in set(several))
     return [(caption, count) for caption, count in counts.most_common() if count > 1]

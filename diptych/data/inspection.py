@@ -1,4 +1,4 @@
-"""What is in a source: counts, sizes, captions, what is broken, what is there twice, and how fast it is read."""
+"""Inspects a source: counts, sizes, captions, broken and duplicate samples, and reading speed."""
 
 import hashlib
 import io
@@ -13,24 +13,27 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from diptych.data.caption_variety import monotony
 from diptych.data.duplicates import nearly_same, repeated, same, small_grey
 from diptych.data.loading.augmentation import Augmentation
-from diptych.data.loading.decoding import Bad, picture_of, why
+from diptych.data.loading.decoding import BadSample, failure_of, picture_of
 from diptych.data.loading.loader import Loader
-from diptych.data.loading.plan import Part
+from diptych.data.loading.plan import MixtureSource
 from diptych.data.loading.stream import fetched
 from diptych.data.samples import Layout, Sample, Source, Stream, count, layout_of
-from diptych.data.varied import flaw
 from diptych.errors import DataError, ImageError
 from diptych.media.undecoded import opened_by_pillow
 
-LIMIT, SHOWN = 10_000, 20
+MAX_SAMPLES, SHEET_SAMPLES = 10_000, 20
 THUMBNAIL_PX = 160
-ENOUGH, BARELY = 1.5, 1.0  # times the rate of training: a loader with less than half again has no room for slow moments
+READY_RATIO, MIN_RATIO = (
+    1.5,
+    1.0,
+)  # times the rate of training: a loader with less than half again has no room for slow moments
 
 
-class Spread(NamedTuple):
-    """How numbers are spread: the least, the middle, what 95 in 100 do not pass, the most."""
+class Quantiles(NamedTuple):
+    """The minimum, median, 95th percentile and maximum."""
 
     least: float
     median: float
@@ -38,13 +41,13 @@ class Spread(NamedTuple):
     most: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        """That of some numbers, at least one."""
+    def of(cls, values: Sequence[float]) -> "Quantiles":
+        """The quantiles of one or more numbers."""
         return cls(*(float(np.quantile(values, share)) for share in (0, 0.5, 0.95, 1)))
 
 
-class Seen(NamedTuple):
-    """What is kept of a sample: its picture's size and form as stored, a hash of its bytes, a tiny grey of it."""
+class SampleStats(NamedTuple):
+    """Statistics of a sample: its picture's stored size and format, a hash of its bytes, a small grey version."""
 
     key: str
     size: tuple[int, int]
@@ -57,12 +60,12 @@ class Seen(NamedTuple):
 
 @dataclass
 class Inspection:
-    """What a source holds. `looked` of `total` samples were read (None: the source does not know how many it has).
+    """The contents of a source. `looked` of `total` samples were read; `total` is None if it is unknown.
 
-    `form` and `layout` are what it was recognised as, in words and in parts; `flaw` is why its captions teach nothing.
-    `skipped` counts what is no pair, by reason; `broken` holds, by key, the samples and shards that cannot be read.
-    `same_pictures` and `near_pictures` are groups of keys (identical files; nearly the same to look at), and
-    `same_captions` pairs of a caption and how many pictures have it. `sheet` holds some pictures with their captions.
+    `form` and `layout` describe the recognised layout; `flaw` says why the captions are useless for training.
+    `skipped` counts contents that are not pairs, by reason; `broken` has unreadable samples and shards by key.
+    `same_pictures` and `near_pictures` are groups of keys of identical files and of near duplicates; `same_captions`
+    are captions of several pictures with their counts. `sheet` has some pictures with a caption.
     """
 
     source: str
@@ -72,13 +75,13 @@ class Inspection:
     total: int | None
     looked: int
     skipped: dict[str, int]
-    broken: dict[str, Bad]
+    broken: dict[str, BadSample]
     formats: dict[str, int]
-    short_side_px: Spread
-    file_bytes: Spread
-    captions_per_picture: Spread
-    words: Spread
-    characters: Spread
+    short_side_px: Quantiles
+    file_bytes: Quantiles
+    captions_per_picture: Quantiles
+    words: Quantiles
+    characters: Quantiles
     same_pictures: list[list[str]]
     near_pictures: list[list[str]]
     same_captions: list[tuple[str, int]]
@@ -93,8 +96,8 @@ class Inspection:
 
 
 class Speed(NamedTuple):
-    """Samples a second: what the loader brings with so many `threads` or `workers`, and what the device trains. Where
-    the device is the processor, both take turns on its cores."""
+    """Samples per second of the loader, with `threads` or `workers`, and of training on the device. With
+    `shares_cores`, the device is the CPU, and both use its cores."""
 
     loader: float
     device: float
@@ -105,7 +108,7 @@ class Speed(NamedTuple):
 
     @property
     def times(self) -> float:
-        """How many times the device's rate the loader reaches."""
+        """The loader's speed divided by the device's."""
         return self.loader / self.device
 
     @property
@@ -113,36 +116,34 @@ class Speed(NamedTuple):
         """Whether the device will wait for data, and what to do about it."""
         if self.shares_cores:
             taken = self.device / (self.device + self.loader)
-            return f"both share the processor: reading takes about {taken:.0%} of the time, training the rest"
-        if self.times >= ENOUGH:
-            return f"the loader brings {self.times:.1f} times what the device trains: it will not wait"
-        if self.times >= BARELY:
-            return f"the loader brings {self.times:.1f} times what the device trains: enough, but with nothing to spare"
+            return f"both share the CPU: reading takes about {taken:.0%} of the time, training the rest"
+        if self.times >= READY_RATIO:
+            return f"the loader reads {self.times:.1f} times as fast as the device trains: the device will not wait"
+        if self.times >= MIN_RATIO:
+            return f"the loader reads {self.times:.1f} times as fast as the device trains: enough, without a margin"
         waits = 1 - self.times
-        return f"the device would wait {waits:.0%} of the time: take more threads or workers, or store smaller pictures"
+        return f"the device would wait {waits:.0%} of the time: use more threads or workers, or store smaller pictures"
 
 
 def inspect_source(
     source: Source | Stream,
     name: str,
     *,
-    limit: int = LIMIT,
-    shown: int = SHOWN,
+    limit: int = MAX_SAMPLES,
+    shown: int = SHEET_SAMPLES,
     threads: int = 2,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inspection:
-    """Read up to `limit` samples, evenly spread over the source (of a stream: its first), and say what they are.
-
-    DataError where not one can be used. Memory grows by about a kilobyte a sample.
-    """
+    """Inspect up to `limit` samples, evenly spread over the source (of a stream, the first ones). Needs about a
+    kilobyte of memory for each sample. Raises DataError if no sample is usable."""
     total = source.samples if isinstance(source, Stream) else len(source)
     expected = limit if total is None else min(limit, total)
-    seen: list[Seen] = []
-    broken: dict[str, Bad] = {}
+    seen: list[SampleStats] = []
+    broken: dict[str, BadSample] = {}
     sheet: list[tuple[Image.Image, str]] = []
     every = max(1, expected // shown)
-    for done, one in enumerate(_look_at(_places(source, limit, broken), threads), 1):
-        if isinstance(one, tuple) and isinstance(one[1], Bad):
+    for done, one in enumerate(_read_all(_sample_positions(source, limit, broken), threads), 1):
+        if isinstance(one, tuple) and isinstance(one[1], BadSample):
             broken[one[0]] = one[1]
         else:
             fact, thumbnail = one
@@ -157,8 +158,10 @@ def inspect_source(
     return _summary(source, name, total, seen, broken, sheet)
 
 
-def _places(source: Source | Stream, limit: int, broken: dict[str, Bad]) -> Iterator[tuple[Source, int]]:
-    """The samples to look at. Shards that cannot be had go to `broken`."""
+def _sample_positions(
+    source: Source | Stream, limit: int, broken: dict[str, BadSample]
+) -> Iterator[tuple[Source, int]]:
+    """The samples to inspect. Shards that cannot be fetched are added to `broken`."""
     if not isinstance(source, Stream):
         picks = np.unique(np.linspace(0, len(source) - 1, min(limit, len(source))).astype(np.int64))
         yield from ((source, int(index)) for index in picks)
@@ -168,7 +171,7 @@ def _places(source: Source | Stream, limit: int, broken: dict[str, Bad]) -> Iter
         try:
             part = fetched(source, shard)
         except (DataError, OSError) as error:
-            broken.update([why(shard, error)])
+            broken.update([failure_of(shard, error)])
             continue
         for reason, number in part.skipped.items():
             count(source.skipped, reason, number)
@@ -177,22 +180,22 @@ def _places(source: Source | Stream, limit: int, broken: dict[str, Bad]) -> Iter
             return
 
 
-def _look_at(places: Iterator[tuple[Source, int]], threads: int) -> Iterator[tuple]:
+def _read_all(positions: Iterator[tuple[Source, int]], threads: int) -> Iterator[tuple]:
     """(Seen, thumbnail) or (key, Bad) of each, in order."""
     with ThreadPoolExecutor(threads, thread_name_prefix="diptych-inspect") as pool:
-        while chunk := list(islice(places, 64 * threads)):
-            yield from pool.map(_look, *zip(*chunk, strict=True))
+        while chunk := list(islice(positions, 64 * threads)):
+            yield from pool.map(_read_one, *zip(*chunk, strict=True))
 
 
-def _look(source: Source, index: int) -> tuple[Seen, Image.Image] | tuple[str, Bad]:
+def _read_one(source: Source, index: int) -> tuple[SampleStats, Image.Image] | tuple[str, BadSample]:
     try:
         sample = source[index]
         picture = picture_of(sample, THUMBNAIL_PX)
         size, form, data = _as_stored(sample)
     except (ImageError, DataError, OSError) as error:
-        return why(source.key(index), error)
+        return failure_of(source.key(index), error)
     digest = hashlib.blake2b(data, digest_size=16).digest()
-    seen = Seen(source.key(index), size, form, len(data), digest, small_grey(picture), sample.captions)
+    seen = SampleStats(source.key(index), size, form, len(data), digest, small_grey(picture), sample.captions)
     picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     return seen, picture
 
@@ -205,7 +208,7 @@ def _as_stored(sample: Sample) -> tuple[tuple[int, int], str, bytes]:
 
 
 def _summary(
-    source: Source | Stream, name: str, total: int | None, seen: list[Seen], broken: dict[str, Bad],
+    source: Source | Stream, name: str, total: int | None, seen: list[SampleStats], broken: dict[str, BadSample],
     sheet: list[tuple[Image.Image, str]],
 ) -> Inspection:  # fmt: skip
     captions = [caption for one in seen for caption in one.captions]
@@ -215,12 +218,12 @@ def _summary(
     firsts = sorted({*range(len(seen))} - {index for group in twins for index in group[1:]})  # one of each file
     near = [[firsts[i] for i in group] for group in nearly_same(np.stack([seen[i].grey for i in firsts]))]
     return Inspection(
-        source=name, form=source.form, layout=layout_of(source), flaw=flaw(source),
+        source=name, form=source.form, layout=layout_of(source), flaw=monotony(source),
         total=total, looked=len(seen) + len(broken),
         skipped=dict(source.skipped), broken=broken, formats=dict(Counter(one.form for one in seen).most_common()),
-        short_side_px=Spread.of(sides), file_bytes=Spread.of([one.file_bytes for one in seen]),
-        captions_per_picture=Spread.of([len(one.captions) for one in seen]),
-        words=Spread.of(word_counts), characters=Spread.of([len(caption) for caption in captions]),
+        short_side_px=Quantiles.of(sides), file_bytes=Quantiles.of([one.file_bytes for one in seen]),
+        captions_per_picture=Quantiles.of([len(one.captions) for one in seen]),
+        words=Quantiles.of(word_counts), characters=Quantiles.of([len(caption) for caption in captions]),
         same_pictures=[[seen[i].key for i in group] for group in twins],
         near_pictures=[[seen[i].key for i in group] for group in near],
         same_captions=repeated([one.captions for one in seen]),
@@ -232,10 +235,10 @@ def loader_rate(
     source: Source | Stream, size_px: int, *, threads: int = 2, workers: int = 0, batch_size: int = 64,
     seconds: float = 3.0,
 ) -> float:  # fmt: skip
-    """Samples a second that the loader brings when nobody else takes time, measured once it runs evenly."""
+    """Samples per second of the loader alone, measured after it has warmed up."""
     known = source.samples if isinstance(source, Stream) else len(source)
     batch_size = min(batch_size, known or batch_size)
-    parts = [Part(source, known or batch_size, Augmentation())]
+    parts = [MixtureSource(source, known or batch_size, Augmentation())]
     loader = Loader(parts, batch_size, size_px, 2, threads=threads, workers=workers, max_bad=1.0)
     batches = loader.batches()
     try:

@@ -1,4 +1,4 @@
-"""What data is made of: samples, sources that hold them, streams that bring them a shard at a time."""
+"""Samples, sources (indexed sequences of samples) and streams (which fetch one shard at a time)."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -7,27 +7,28 @@ from typing import NamedTuple, Protocol
 
 from PIL import Image
 
+from diptych.data.column_names import describe_columns
 from diptych.errors import DataError, JSONError
 from diptych.media.formats.table import PICTURE_SUFFIXES
 from diptych.text.encoding import decoded
 from diptych.untrusted.json import parse_json
 
 IMAGE_SUFFIXES = frozenset(PICTURE_SUFFIXES)
-MAX_SIDECAR_BYTES, MAX_CAPTION, MAX_CAPTIONS = 16 << 20, 1 << 20, 10_000  # of a file; characters; of a picture
-_FIELDS = ("captions", "caption", "texts", "text", "txt")  # of a sample's JSON, by rank
+# Bytes of a file, characters of a caption, captions of a picture
+MAX_SIDECAR_BYTES, MAX_CAPTION, MAX_CAPTIONS = 16 << 20, 1 << 20, 10_000
+_FIELDS = ("captions", "caption", "texts", "text", "txt")  # of a sample's JSON; the first one that is there is used
 
 
 class Region(NamedTuple):
-    """What a part of a picture shows: a phrase, and the part's left, top, right and bottom edges as shares of the
-    picture's width and height; None where it is not known which part that is."""
+    """A phrase that describes a region of a picture, and the region's left, top, right and bottom edges as shares of
+    the picture's width and height; None if the region is unknown."""
 
     phrase: str
     box: tuple[float, float, float, float] | None
 
 
 class Sample(NamedTuple):
-    """One picture, as a file's bytes or already open, with all of its captions, and what is where, as far as that is
-    known."""
+    """One picture, as a file's bytes or already open, with all its captions and, if known, its regions."""
 
     image: bytes | Image.Image
     captions: tuple[str, ...]
@@ -37,9 +38,9 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """What a source was recognised as. `columns` are a table's, of pictures and of captions, `separator` and `encoding`
-    how it is written, in words, `unusual` which of both are not as its name promises; `pictures` is where these lie, if
-    not beside the table; `left_out` names what lies there, too, and is not read."""
+    """The recognised layout of a source. `columns` are a table's picture column and caption columns. `separator` and
+    `encoding` describe the table, and `unusual` lists what its name does not imply. `pictures` names the pictures'
+    folders if they are not the table's folder; `left_out` names files there that are not read."""
 
     kind: str
     columns: tuple[str, list[str]] | None = None
@@ -50,22 +51,20 @@ class Layout:
     left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        from diptych.data.tables.columns import spell_columns
-
-        said = [f"{self.kind} with columns {spell_columns(self.columns)}" if self.columns else self.kind]
-        said += [*self.unusual, *[f"pictures in {self.pictures}"] * bool(self.pictures)]
-        said += [f"without {', '.join(self.left_out[:3])}{', ...' * (len(self.left_out) > 3)}"] * bool(self.left_out)
-        return ", ".join(said)
+        parts = [f"{self.kind} with columns {describe_columns(self.columns)}" if self.columns else self.kind]
+        parts += [*self.unusual, *[f"pictures in {self.pictures}"] * bool(self.pictures)]
+        parts += [f"without {', '.join(self.left_out[:3])}{', ...' * (len(self.left_out) > 3)}"] * bool(self.left_out)
+        return ", ".join(parts)
 
     def with_pictures(self, folders: str) -> "Layout":
-        """The same, with the folders of its pictures named."""
+        """A copy that names the folders of the pictures."""
         return replace(self, pictures=folders)
 
 
 class Source(Protocol):
-    """A sequence of samples, safe to read from several threads and, pickled, from other processes. `form` says what it
-    is, in words; `skipped` counts, by reason, what is in the source and is no pair. Reading a sample raises DataError
-    or OSError where that one cannot be used."""
+    """A sequence of samples that can be read from several threads and, pickled, from other processes. `form` describes
+    it; `skipped` counts contents that are not pairs, by reason. Reading an unusable sample raises DataError or OSError.
+    """
 
     skipped: dict[str, int]
 
@@ -77,20 +76,20 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """Those of one sample, without reading its picture."""
+        """The captions of one sample, without reading its picture."""
         ...
 
     def key(self, index: int) -> str:
-        """What names the sample to a person."""
+        """The sample's name for people."""
         ...
 
 
 @dataclass
 class Stream:
-    """A source too large or too far away to be indexed: shards by name, each fetched when its turn comes.
+    """A source that is too large or too far away to be indexed: named shards that are fetched one at a time.
 
-    `fetch(shard, folder)` brings one shard into an empty folder and returns it as a Source; it raises DataError or
-    OSError where that shard cannot be had. `samples` is the number of samples in all shards where it is known.
+    `fetch(shard, folder)` fetches a shard into an empty folder and returns it as a Source, or raises DataError or
+    OSError. `samples` is the number of samples in all shards, if known.
     """
 
     shards: list[str]
@@ -101,32 +100,30 @@ class Stream:
 
 
 def layout_of(source: Source | Stream) -> Layout:
-    """What a source was recognised as."""
+    """The recognised layout of a source."""
     return getattr(source, "layout", None) or Layout(source.form)
 
 
 def captions_of(sidecar: bytes, is_json: bool, key: str) -> tuple[str, ...]:
-    """The captions in a sidecar: JSON with `captions`, `caption`, `texts`, `text` or `txt`, or plain text, one a line.
-
-    Raises DataError, which names the sample, where there is none or the file holds something else.
-    """
+    """The captions in a sidecar file: JSON with `captions`, `caption`, `texts`, `text` or `txt`, or a plain text with
+    one caption on each line. Raises DataError, which names the sample, for a file without captions."""
     if len(sidecar) > MAX_SIDECAR_BYTES:
         raise DataError(f"the captions of {key} take {len(sidecar):,} bytes; wanted fewer.", "too large")
     text = decoded(sidecar)
-    if not is_json and text.count("\n") > 2 * MAX_CAPTIONS:  # before they are made
+    if not is_json and text.count("\n") > 2 * MAX_CAPTIONS:  # before the lines are split
         raise _too_many(key, text.count("\n"))
     return caption_lines(_json_captions(text, key) if is_json else text.splitlines(), key)
 
 
 def caption_lines(found: object, key: str) -> tuple[str, ...]:
-    """A caption or a list of them, without the empty ones. DataError, which names the sample, where none is left."""
+    """One caption or a list of them, without empty ones. Raises DataError, which names the sample, if none is left."""
     lines = [found] if isinstance(found, str) else list(found) if isinstance(found, list | tuple) else []
-    if len(lines) > 2 * MAX_CAPTIONS:  # with blank ones between
+    if len(lines) > 2 * MAX_CAPTIONS:  # blank lines do not count
         raise _too_many(key, len(lines))
     if not all(isinstance(line, str) for line in lines):
         odd = next(line for line in lines if not isinstance(line, str))
         raise DataError(f"{key} has a caption that is no text: a {type(odd).__name__}.", "damaged captions")
-    if not (kept := tuple(_whole(line.strip()) for line in lines if line.strip())):
+    if not (kept := tuple(_valid_unicode(line.strip()) for line in lines if line.strip())):
         raise DataError(f"{key} has no caption.", "no caption")
     if len(kept) > MAX_CAPTIONS:
         raise _too_many(key, len(kept))
@@ -139,8 +136,8 @@ def _too_many(key: str, number: int) -> DataError:
     return DataError(f"{key} has {number:,} captions; wanted at most {MAX_CAPTIONS:,}.", "damaged captions")
 
 
-def _whole(text: str) -> str:
-    """The text, with a mark in the place of half a character: JSON can hold such halves, and no tokenizer takes one."""
+def _valid_unicode(text: str) -> str:
+    """The text with unpaired surrogates replaced: JSON may contain them, and tokenizers refuse them."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -158,12 +155,12 @@ def _json_captions(text: str, key: str) -> list[str]:
 
 
 def count(counts: dict[str, int], reason: str, number: int = 1) -> None:
-    """So many more of `reason`."""
+    """Adds to the count of `reason`."""
     counts[reason] = counts.get(reason, 0) + number
 
 
 def captions_in(source: Source) -> Iterator[str]:
-    """Every caption of an indexed source. Samples that cannot be read are passed over: the loader counts them."""
+    """Every caption of an indexed source. Unreadable samples are skipped here; the loader counts them."""
     for index in range(len(source)):
         try:
             yield from source.captions(index)

@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from diptych.checkpoint.state import CheckpointError
 from diptych.embedder import Embedder, load
-from diptych.evaluation.report.report import write_report
-from diptych.evaluation.results import Row
-from diptych.evaluation.suite import read_suite, run
+from diptych.errors import CheckpointError
+from diptych.evaluation.report.page import write_report
+from diptych.evaluation.results import ResultRow
+from diptych.evaluation.suite import run
+from diptych.evaluation.suite_file import read_suite
 from diptych.extras import require
 
 BUNDLED = "bundled"
@@ -24,7 +25,7 @@ class Evaluation(NamedTuple):
     """The rows of all models, data sets and tasks (see `diptych.evaluation.results`), the errors of models that could
     not be opened, and the report that was written."""
 
-    rows: list[Row]
+    rows: list[ResultRow]
     unopened: dict[str, CheckpointError]
     report: Path
 
@@ -38,11 +39,11 @@ def evaluate(
     open_model: Callable[[str], Embedder] = load,
     command: Callable[[str], str] = lambda name: "",
     progress: Progress = lambda titles: nullcontext(()),
-    on_row: Callable[[Row], None] = lambda row: None,
+    on_row: Callable[[ResultRow], None] = lambda row: None,
     on_error: Callable[[CheckpointError], None] = lambda error: None,
 ) -> Evaluation:
     """Evaluate models ("bundled", folders, checkpoints or hub ids) on the data sets of a suite file, see
-    `diptych.evaluation.suite`.
+    `diptych.evaluation.suite_file`.
 
     The folder `out` gets results.jsonl, with a row as soon as it is computed, and report.html. Existing rows are not
     computed again, so an interrupted evaluation continues. `allow_outside` also reads files outside of a data set's
@@ -54,7 +55,7 @@ def evaluate(
     require("measuring models", "matplotlib", "scipy")
     names = [models] if isinstance(models, str) else list(models)
     entries = read_suite(suite, allow_outside=allow_outside)
-    rows, unopened = list[Row](), dict[str, CheckpointError]()
+    rows, unopened = list[ResultRow](), dict[str, CheckpointError]()
     try:
         for name in names:
             try:
@@ -66,7 +67,7 @@ def evaluate(
                 on_error(error)
                 continue
             with progress([f"{name} · {entry.name}" for entry in entries]) as bars:
-                rows += run(model, entries, out, name=name, command=command(name), progress=bars, tell=on_row)
+                rows += run(model, entries, out, name=name, command=command(name), progress=bars, on_row=on_row)
     except KeyboardInterrupt:
         with suppress(OSError, ValueError):
             write_report(out)

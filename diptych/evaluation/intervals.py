@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 DRAWS = 10_000
 LEVEL = 0.95
-_FEW = 64  # different values; right and wrong are two, and their differences three
-_AT_ONCE = 2**22  # numbers drawn at a time
+_MAX_DISTINCT = 64  # distinct values; right and wrong are two, their differences three
+_BLOCK = 2**22  # numbers drawn at a time
 
 
 class Interval(NamedTuple):
-    """A mean, and where it lies with the confidence asked for."""
+    """A mean and the bounds of its confidence interval."""
 
     mean: float
     low: float
@@ -26,7 +26,7 @@ class Interval(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether zero lies outside, its bounds not counted."""
+        """Whether zero is strictly outside."""
         return self.low > 0 or self.high < 0
 
 
@@ -38,8 +38,8 @@ def mean_interval(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval:
-    """Of a mean over items. Items that go together, such as the captions of one picture, have the same number in
-    `groups`: whole groups are then drawn. Raises ArgumentError where there are no items, or not a group for each."""
+    """The interval of a mean over items. Dependent items, such as the captions of one picture, have the same number in
+    `groups` and are drawn together. Raises ArgumentError if there are no items or not a group for each."""
     values = np.asarray(values, np.float64)
     if not len(values) or (groups is not None and len(groups) != len(values)):
         raise ArgumentError(f"{len(values)} values and {'no' if groups is None else len(groups)} groups; wanted some.")
@@ -58,8 +58,9 @@ def paired_interval(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval:
-    """Of the mean of second - first, the numbers of two models on the same items in the same order. What both find hard
-    or easy cancels, so it is narrower than two intervals suggest. Raises ArgumentError where the lengths differ."""
+    """The interval of the mean of second - first, for two models on the same items in the same order. The difficulty of
+    items cancels out, so it is narrower than two separate intervals suggest. Raises ArgumentError if the lengths
+    differ."""
     if len(first) != len(second):
         raise ArgumentError(f"{len(first)} items and {len(second)}; wanted the same ones.")
     differences = np.asarray(second, np.float64) - np.asarray(first, np.float64)
@@ -67,9 +68,9 @@ def paired_interval(
 
 
 def _means(values: np.ndarray, draws: int, generator: np.random.Generator) -> np.ndarray:
-    """The means of samples of as many, with replacement. Of few different values only their counts need drawing."""
+    """The means of bootstrap samples. For few distinct values it is enough to draw their counts."""
     distinct, counts = np.unique(values, return_counts=True)
-    if len(distinct) <= _FEW:
+    if len(distinct) <= _MAX_DISTINCT:
         return generator.multinomial(len(values), counts / len(values), size=draws) @ distinct / len(values)
     return np.concatenate([values[at].mean(axis=1) for at in _samples(len(values), draws, generator)])
 
@@ -83,6 +84,6 @@ def _grouped(values: np.ndarray, groups: np.ndarray, draws: int, generator: np.r
 
 
 def _samples(count: int, draws: int, generator: np.random.Generator):
-    step = max(1, _AT_ONCE // count)
+    step = max(1, _BLOCK // count)
     for start in range(0, draws, step):
         yield generator.integers(0, count, (min(step, draws - start), count))

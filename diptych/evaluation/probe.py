@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from diptych.data.samples import DataError
 from diptych.embedder import Embedder
-from diptych.evaluation.sets.sets import Labelled, open_set, training_set
+from diptych.errors import DataError
+from diptych.evaluation.sets.dataset import LabelledDataset
+from diptych.evaluation.sets.opening import open_set, training_set
 from diptych.evaluation.tasks.features import kept_for_user
+from diptych.evaluation.tasks.job import EvaluationJob
 from diptych.evaluation.tasks.probing import ProbeResult, probe_set
-from diptych.evaluation.tasks.tasks import Job
 from diptych.scoring.zero_shot import load_templates
 
 
@@ -41,14 +42,14 @@ def probe(
     if val and train is None:
         train = _classes(data, allow_outside)
     with kept_for_user() as cache:
-        job = Job(model, judged, train, os.fspath(templates), prompts, seed, cache, progress)
+        job = EvaluationJob(model, judged, train, os.fspath(templates), prompts, seed, cache, progress)
         result = probe_set(job, shots=shots, plain=plain)
-    descriptions = dict.fromkeys(dataset.said for dataset in (judged, train) if dataset and dataset.said)
+    descriptions = dict.fromkeys(dataset.description for dataset in (judged, train) if dataset and dataset.description)
     return result._replace(notes=(*descriptions, *job.left_out.values()), fingerprint=model.fingerprint)
 
 
-def _classes(source: str | os.PathLike[str], allow_outside: bool) -> Labelled:
+def _classes(source: str | os.PathLike[str], allow_outside: bool) -> LabelledDataset:
     dataset = open_set(source, kind="classes", allow_outside=allow_outside)
-    if not isinstance(dataset, Labelled):
+    if not isinstance(dataset, LabelledDataset):
         raise DataError(f"{source} has captions and no classes; a probe needs a folder for each class.")
     return dataset

@@ -1,18 +1,18 @@
-"""results.jsonl: a row for each model, data set and task, one JSON object a line.
+"""results.jsonl: one row for each model, data set and task, as a JSON object on a line.
 
-key          a hash of what the numbers depend on; a row that is there is not made again
+key          a hash of everything that the metrics depend on; an existing row is not computed again
 task, dataset, model, fingerprint
-shift_of     the data set that this one is a shift of, or None; details.base of its zero-shot row is then the accuracy
-             on that one (`top1`, of `count` pictures in `classes` classes of its `of`), or the `problem` with it
-metrics      numbers in percent (but l2, and median ranks), by name
+shift_of     the base data set of a distribution shift, or None; details.base of the zero-shot row then has the accuracy
+             on the base (`top1`, on `count` pictures of `classes` out of `of` classes), or the `problem` with it
+metrics      numbers by name, in percent except for l2 and median ranks
 settings     split, templates, seed, ...
-count        pictures that were judged; `failures` counts, by reason, what could not be read
-details      classes, confusion, curve, ... as the task has them; `per_item` names an .npz beside this file, with a
-             number for each item; `prompts` what the classes' names were put into; `best` and `worst` have a
-             thumbnail beside this file, truth, said and score; `left_out` has a sentence on the first picture that
-             could not be read, for each reason
+count        evaluated pictures; `failures` counts unreadable ones by reason
+details      classes, confusion, curve, ... depending on the task; `per_item` is the path of an .npz with a number for
+             each item; `prompts` are the templates of class names; `best` and `worst` are examples with the path of a
+             thumbnail, the true and the predicted label (`said`) and a score; `left_out` has the message of the first
+             unreadable picture for each reason
 seconds, started, version, engine
-error        None, or a sentence on why the task could not be done; it is then tried again the next time
+error        None, or why the task failed; it is then tried again in the next run
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from diptych.untrusted.json import parse_json
 from diptych.untrusted.regular_files import open_file
 
 FILE = "results.jsonl"
-MOST_BYTES = 1 << 30  # of the numbers of a row's items, once they are unpacked
+MAX_ITEM_BYTES = 1 << 30  # of a row's .npz, uncompressed
 BROKEN = (ArithmeticError, LookupError, OSError, TypeError, ValueError, AttributeError, EOFError, MemoryError,
           RecursionError, zipfile.BadZipFile, zlib.error)  # fmt: skip
-Row = dict[str, Any]
-PLACE = ("model", "fingerprint", "dataset", "task")
+ResultRow = dict[str, Any]
+ROW_KEY = ("model", "fingerprint", "dataset", "task")
 
 
 def inside(folder: Path, name: str) -> Path:
-    """A file of an evaluation's folder. Raises ArgumentError where a row names another."""
+    """A path in an evaluation's folder. Raises ArgumentError if it leads out of the folder."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise ArgumentError(f"{name} lies outside of {folder}")
@@ -56,21 +56,18 @@ def arrays_in(folder: Path, name: str, ending: str = "") -> dict[str, np.ndarray
     with open_file(inside(folder, name)) as opened, np.load(opened, allow_pickle=False) as file:
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ArgumentError(f"{name} is no .npz")
-        if (size := sum(each.file_size for each in file.zip.infolist()) if file.zip else 0) > MOST_BYTES:
-            raise ArgumentError(f"{name} unpacks to {size:,} bytes; at most {MOST_BYTES:,} are read")
+        if (size := sum(each.file_size for each in file.zip.infolist()) if file.zip else 0) > MAX_ITEM_BYTES:
+            raise ArgumentError(f"{name} unpacks to {size:,} bytes; at most {MAX_ITEM_BYTES:,} are read")
         return {key: file[key] for key in file.files if key.endswith(ending)}
 
 
-def read_results(place: str | os.PathLike[str]) -> list[Row]:
-    """The rows of a folder, or of a results.jsonl. A last line that a killed run has torn is left out, and so is a row
-    with an error that a later one made good. Raises FileNotFoundError where there is no such file, DataError for one
-    that is something else."""
-    path = Path(place) / FILE if Path(place).is_dir() else Path(place)
+def read_results(path: str | os.PathLike[str]) -> list[ResultRow]:
+    """The rows of a folder or a results.jsonl, without an incomplete last line and without errors that a later row
+    supersedes. Raises FileNotFoundError for a missing file, DataError for an invalid one."""
+    path = Path(path) / FILE if Path(path).is_dir() else Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{place} holds no {FILE}; wanted a folder that `diptych evaluate` wrote, or that file."
-        )
-    rows: list[Row] = []
+        raise FileNotFoundError(f"{path} holds no {FILE}; wanted a folder that `diptych evaluate` wrote, or that file.")
+    rows: list[ResultRow] = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         row = _row(line)
@@ -78,10 +75,10 @@ def read_results(place: str | os.PathLike[str]) -> list[Row]:
             rows.append(row)
         elif number < len(lines):
             raise DataError(f"{path}, line {number} is no row of an evaluation: {line[:60]!r}")
-    return standing(rows)
+    return completed_rows(rows)
 
 
-def _row(line: str) -> Row | None:
+def _row(line: str) -> ResultRow | None:
     try:
         row = parse_json(line)
     except ValueError:
@@ -90,25 +87,25 @@ def _row(line: str) -> Row | None:
     return row if whole else None
 
 
-def standing(rows: Iterable[Row]) -> list[Row]:
-    """Rows without errors, and of each model, set and task without such a row the last error."""
+def completed_rows(rows: Iterable[ResultRow]) -> list[ResultRow]:
+    """Rows without errors, and the last error of each model, data set and task that has no such row."""
     rows = list(rows)
-    done = {_place(row) for row in rows if row.get("error") is None}
-    last = {_place(row): at for at, row in enumerate(rows)}
+    done = {_row_key(row) for row in rows if row.get("error") is None}
+    last = {_row_key(row): at for at, row in enumerate(rows)}
     return [
         row
         for at, row in enumerate(rows)
-        if row.get("error") is None or (_place(row) not in done and last[_place(row)] == at)
+        if row.get("error") is None or (_row_key(row) not in done and last[_row_key(row)] == at)
     ]
 
 
-def _place(row: Row) -> tuple[Any, ...]:
-    return tuple(row.get(name) for name in PLACE)
+def _row_key(row: ResultRow) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in ROW_KEY)
 
 
-def begin(out: Path, model: str, datasets: Collection[str]) -> list[Row]:
-    """The rows of an earlier run, and the file whole: without a torn line, so that another can follow, and without the
-    errors of what this model is now tried on again."""
+def begin(out: Path, model: str, datasets: Collection[str]) -> list[ResultRow]:
+    """The rows of earlier runs. Rewrites the file without an incomplete line and without the errors of the data sets
+    that this model will now be run on."""
     path = out / FILE
     if not path.is_file():
         return []
@@ -121,14 +118,14 @@ def begin(out: Path, model: str, datasets: Collection[str]) -> list[Row]:
     return rows
 
 
-def append(out: Path, row: Row) -> None:
-    """One more row, on the disk when this returns."""
+def append(out: Path, row: ResultRow) -> None:
+    """Appends a row and flushes it to the disk."""
     with open_for_append(out / FILE) as file:
         file.write(to_line(row))
         file.flush()
         os.fsync(file.fileno())
 
 
-def plain(row: Row) -> Row:
-    """The row as it reads back: arrays as lists, None for a number that is not finite."""
+def plain(row: ResultRow) -> ResultRow:
+    """The row as it would be read back: arrays become lists, and numbers that are not finite become None."""
     return json.loads(to_line(row))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from diptych.data.sources.classes import answers_among
+from diptych.data.sources.classes import labels_from_paths
 from diptych.errors import ArgumentError
 from diptych.failures import EmbeddingResult, Failure
 from diptych.inference import labels
@@ -132,7 +132,7 @@ def _answers(labels: Sequence[str], pictures: Sequence[Source], sources: Sequenc
     other folders, and for those that are no files."""
     folders = [source for source in sources if isinstance(source, (str, os.PathLike)) and os.path.isdir(source)]
     files = {at: each for at, each in enumerate(pictures) if isinstance(each, (str, os.PathLike))}
-    known = dict(zip(files, answers_among(labels, files.values(), folders), strict=True))
+    known = dict(zip(files, labels_from_paths(labels, files.values(), folders), strict=True))
     return [known.get(at) for at in range(len(pictures))]
 
 

@@ -10,11 +10,11 @@ import torch
 
 from diptych.checkpoint import build, preprocessing_of, read
 from diptych.checkpoint.weights.finite import check_finite
+from diptych.data.caption_variety import require_variety
 from diptych.data.loading.loader import shares
-from diptych.data.loading.plan import Part
+from diptych.data.loading.plan import MixtureSource
 from diptych.data.samples import Source, Stream
 from diptych.data.sources.opening import ENOUGH_CAPTIONS, all_captions, open_source
-from diptych.data.varied import require_varied
 from diptych.errors import ArgumentError
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
@@ -47,7 +47,7 @@ def open_sources(config: TrainConfig) -> list[Source | Stream]:
         for spec in config.data
     ]
     for spec, source in zip(config.data, sources, strict=True):
-        require_varied(source, spec)
+        require_variety(source, spec)
     return sources
 
 
@@ -112,17 +112,17 @@ def sized(config: CLIPConfig, image_size: int | None, tokenizer: Tokenizer, stri
     return replace(config, image=image_tower(config.image, image_size, stride), text=text)
 
 
-def mixture(sources: Sequence[Source | Stream], config: TrainConfig, size_px: int) -> list[Part]:
+def mixture(sources: Sequence[Source | Stream], config: TrainConfig, size_px: int) -> list[MixtureSource]:
     """The parts of an epoch: every picture once, or by weights, and the configured share of drawn scenes, on
     photographs of the first indexed source."""
     counts = shares(list(sources), config.weights, config.samples_per_epoch)
-    parts = [Part(source, count, config.augmentation) for source, count in zip(sources, counts, strict=True)]
+    parts = [MixtureSource(source, count, config.augmentation) for source, count in zip(sources, counts, strict=True)]
     n_scenes = round(config.scenes / (1 - config.scenes) * sum(counts))
     if n_scenes:
         scene_px = round(1.25 * size_px)
         indexed = [source for source in sources if not isinstance(source, Stream)]
         backgrounds = photographs(indexed[0], scene_px) if indexed else []
-        parts.append(Part(SceneSource(scene_px, backgrounds), n_scenes, SCENE_AUGMENTATION))
+        parts.append(MixtureSource(SceneSource(scene_px, backgrounds), n_scenes, SCENE_AUGMENTATION))
     return parts
 
 

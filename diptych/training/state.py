@@ -63,7 +63,7 @@ class TrainingState:
 
     def to_checkpoint(self, loader: Loader) -> dict[str, Any]:
         """The content of training.pt, with the loader's counts. Every process must call it."""
-        local = {"position": self.position, "random": random_state(self.device), "met": loader.met()}
+        local = {"position": self.position, "random": random_state(self.device), "met": loader.failures_seen()}
         return {
             "network": full_state(self.network),
             "average": full_state(self.average) if self.config.ema else {},
@@ -87,7 +87,7 @@ class TrainingState:
         self.position = processes[min(rank, len(processes) - 1)]["position"]
         if len(processes) == world_size:
             set_random_state(processes[rank]["random"], self.device)
-            loader.remember(processes[rank]["met"])
+            loader.restore_failures(processes[rank]["met"])
             return None
         if self.config.shard:
             raise ArgumentError(f"the weights of this run are sharded over {len(processes)} processes; use as many.")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from diptych.checkpoint import save_folder
-from diptych.data.loading.decoding import Bad
+from diptych.data.loading.decoding import BadSample
 from diptych.data.loading.loader import Batch, Loader
 from diptych.engines.pytorch import choose_device
 from diptych.scoring import metrics
@@ -45,7 +45,7 @@ class TrainResult(NamedTuple):
     folder: Path
     loss: float
     retrieval: metrics.Retrieval | None
-    skipped: dict[str, Bad]
+    skipped: dict[str, BadSample]
     forgetting: Forgetting | None = None
 
 
@@ -100,7 +100,7 @@ class Trainer:
         size_px = self.preprocess.size_px
         self.loader = Loader(
             mixture(sources, config, size_px), config.batch_size, size_px, config.captions_per_image, config.seed,
-            config.threads, rank=process.rank, world=process.world_size, workers=config.workers,
+            config.threads, rank=process.rank, world_size=process.world_size, workers=config.workers,
             max_bad=config.max_bad, phrases=config.region_weight > 0,
         )  # fmt: skip
         self.validation = Validation.open(config, self.preprocess) if config.val else None
@@ -252,8 +252,8 @@ class Trainer:
             forgetting = self.pretrained.compare(self.state.network, after) if self.pretrained else None
         retrieval = self.evaluate() if self.validation and not self.pretrained else None
         retrieval = forgetting.path_measures[forgetting.saved_alpha].recall if forgetting else retrieval
-        for met in distributed.all_gather_object(self.loader.met()):
-            self.loader.remember(met)
+        for met in distributed.all_gather_object(self.loader.failures_seen()):
+            self.loader.restore_failures(met)
         self.state.progress.cut = sum(distributed.all_gather_object(self.state.progress.cut))
         if self.process.rank == 0:
             self.skipped.finish()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from diptych.data.caption_variety import require_variety
 from diptych.data.loading.decoding import picture_of
 from diptych.data.loading.stream import indexed
 from diptych.data.samples import Source, Stream, spell_counts
 from diptych.data.sources.opening import open_source
-from diptych.data.varied import require_varied
 from diptych.engines.pytorch import PyTorchEngine
 from diptych.errors import DataError, ImageError
 from diptych.media.preprocessing import Preprocess, resized_and_cropped
@@ -54,7 +54,7 @@ class Validation:
         """The pairs of `config.val`; if it has several splits, those of a held-out one. Raises DataError if most
         pictures have the same caption, which would make recall meaningless."""
         source = open_source(str(config.val), held_out=True, allow_outside=config.allow_outside)
-        require_varied(source, str(config.val))
+        require_variety(source, str(config.val))
         return cls.read(source, preprocess)
 
     @classmethod

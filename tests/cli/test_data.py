@@ -73,7 +73,7 @@ def test_data_inspect_measures_training_and_names_what_is_broken(cli: Cli, tmp_p
     assert re.search(r"^broken +1\n +.*1\.png: It holds no bytes", said.out, re.M)
     assert re.search(r"^same caption +1 captions of two pictures or more\n +2 x noise$", said.out, re.M)
     assert re.search(r"vit-tiny at 32 px trains \d+ samples/s on cpu", said.err)
-    assert "both share the processor" in said.out
+    assert "both share the CPU" in said.out
     said = cli("data", "inspect", tmp_path, "--image-column", "x")
     assert (said.code, "has no columns" in said.err) == (FAILED, True)
     help_text = cli("data", "inspect", "--help").out

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diptych.data.confinement import Confined
+from diptych.data.confinement import AllowedFolders
 from diptych.data.samples import Source, Stream
 from diptych.data.sources.opening import open_source
 from diptych.errors import DataError, FileError
@@ -241,8 +241,8 @@ def test_a_source_that_is_a_pipe_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_the_folder_itself_may_be_a_link_or_the_top(tmp_path: Path) -> None:
     (tmp_path.parent / "alias").symlink_to(tmp_path)
-    confined = Confined([tmp_path.parent / "alias"])
-    assert confined.holds(tmp_path / "a.jpg")
-    assert confined.holds(tmp_path.parent / "alias" / "a.jpg")
-    assert not confined.holds(tmp_path.parent / "set.jpg")  # whose name begins alike
-    assert Confined([Path("/")]).holds(tmp_path / "a.jpg")
+    allowed = AllowedFolders([tmp_path.parent / "alias"])
+    assert allowed.contains(tmp_path / "a.jpg")
+    assert allowed.contains(tmp_path.parent / "alias" / "a.jpg")
+    assert not allowed.contains(tmp_path.parent / "set.jpg")  # whose name begins alike
+    assert AllowedFolders([Path("/")]).contains(tmp_path / "a.jpg")

@@ -17,14 +17,14 @@ from conftest import write_tar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diptych.data import temporary as temporary_folders
+from diptych.data import spooling
 from diptych.data.loading.stream import fetched
 from diptych.data.samples import Source, Stream
 from diptych.data.sources.opening import all_captions, open_source
 from diptych.data.sources.shards import ShardSource
+from diptych.data.spooling import unpacking
+from diptych.data.tables.spooled import TableRow, picture_bytes
 from diptych.data.tables.tsv import tab_separated
-from diptych.data.tables.unpacked import Row, picture_bytes
-from diptych.data.temporary import unpacking
 from diptych.errors import DataError
 
 
@@ -198,7 +198,7 @@ def test_a_path_with_a_nul_breaks_its_row_alone(tmp_path: Path) -> None:
             source[index]
         assert caught.value.reason == "damaged path"
     with pytest.raises(DataError, match=r"row 7 names a picture by 'a\\x00b'"):
-        picture_bytes(Row("row 7", "a\0b", ["x"]), tmp_path)
+        picture_bytes(TableRow("row 7", "a\0b", ["x"]), tmp_path)
 
 
 # --- temporary folders
@@ -228,7 +228,7 @@ def test_a_full_disk_is_named_and_what_was_unpacked_goes(
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"image": [b"x"] * 3, "caption": ["one"] * 3}), tmp_path / "a.parquet")
-    monkeypatch.setattr(temporary_folders, "open", FullDisk, raising=False)
+    monkeypatch.setattr(spooling, "open", FullDisk, raising=False)
     with pytest.raises(DataError, match=rf"no room is left for {temporary}/diptych-unpacked-[\w.-]+; set TMPDIR"):
         open_source(tmp_path / "a.parquet")
     assert not [*temporary.iterdir()]
@@ -287,7 +287,7 @@ print(*os.listdir(os.environ["TMPDIR"]))
 
 def test_what_a_killed_program_left_goes_with_the_next(temporary: Path) -> None:
     """And nothing else does: neither what a program still uses, nor a folder of another name."""
-    script = "from diptych.data.temporary import unpacking\nwith unpacking(): print(flush=True), input()"
+    script = "from diptych.data.spooling import unpacking\nwith unpacking(): print(flush=True), input()"
     start = [sys.executable, "-c", script]
     environment = {**os.environ, "TMPDIR": str(temporary)}
     (temporary / "diptych-of-mine").mkdir()

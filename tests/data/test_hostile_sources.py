@@ -18,11 +18,11 @@ from conftest import write_tar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diptych.data import samples, temporary
+from diptych.data import samples, spooling
 from diptych.data.samples import Source, Stream
 from diptych.data.sources.opening import all_captions, open_source
 from diptych.data.sources.shards import Headers, ShardSource, members
-from diptych.data.tables import json_captions, locating, tsv
+from diptych.data.tables import file_lookup, json_captions, tsv
 from diptych.errors import DataError, FileError
 
 DEEP = ["[" * 100_000, '{"caption":' * 100_000, "[" * 500 + "]" * 500]
@@ -153,10 +153,10 @@ def test_folders_as_deep_as_a_file_system_has_them(tmp_path: Path, monkeypatch: 
 def test_a_name_that_could_mean_many_files_is_not_looked_for_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locating, "_IN_VAIN", 500)
+    monkeypatch.setattr(file_lookup, "_MAX_MISSES", 500)
     looked: list[str] = []
     is_file = os.path.isfile
-    monkeypatch.setattr(locating.os.path, "isfile", lambda path: looked.append(path) or is_file(path))
+    monkeypatch.setattr(file_lookup.os.path, "isfile", lambda path: looked.append(path) or is_file(path))
     for number in range(20):
         (tmp_path / f"f{number}").mkdir()
     (tmp_path / "a.jpg").write_bytes(b"x")
@@ -412,8 +412,8 @@ def test_an_archive_that_unpacks_to_too_much(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, pack: Callable[[bytes], bytes]
 ) -> None:
     """Alone it says so, beside others it costs itself alone; and nothing of it is left."""
-    monkeypatch.setattr(temporary, "_ANYHOW", 100_000)
-    monkeypatch.setattr(temporary.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(spooling, "_MIN_ROOM", 100_000)
+    monkeypatch.setattr(spooling.tempfile, "tempdir", str(tmp_path))
     (tmp_path / "set").mkdir()
     bomb = tmp_path / "set" / f"0.tar{ending}"
     bomb.write_bytes(pack(bytes(20_000_000)))
@@ -444,9 +444,9 @@ def test_two_streams_of_xz_with_zeros_between_are_one(tmp_path: Path) -> None:
 
 
 def test_files_of_temporary_folders_are_the_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(temporary.tempfile, "tempdir", str(tmp_path))
-    with temporary.unpacking() as place:
-        with temporary.Output(place / "a", 10, "a test") as file:
+    monkeypatch.setattr(spooling.tempfile, "tempdir", str(tmp_path))
+    with spooling.unpacking() as place:
+        with spooling.SpoolFile(place / "a", 10, "a test") as file:
             file.write(b"0123456789")
             with pytest.raises(DataError, match="a test unpacks to more than 10 bytes"):
                 file.write(b"x")
@@ -454,7 +454,7 @@ def test_files_of_temporary_folders_are_the_users_alone(tmp_path: Path, monkeypa
         (place / "link").symlink_to(tmp_path / "elsewhere")
         for name in ("a", "link"):  # neither what is there, nor what a link leads to
             with pytest.raises(FileExistsError):
-                temporary.Output(place / name, 10, "a test")
+                spooling.SpoolFile(place / name, 10, "a test")
         assert not (tmp_path / "elsewhere").exists()
 
 
@@ -495,10 +495,10 @@ def test_quotes_that_are_all_open_are_not_looked_through_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, line: str
 ) -> None:
     """Each line alone opens a quote, and so does each after another: a hundred would be looked at for each."""
-    monkeypatch.setattr(tsv, "_IN_VAIN", 10_000)
+    monkeypatch.setattr(tsv, "_MAX_WASTED", 10_000)
     looked = []
-    peek = tsv.Ahead.peek
-    monkeypatch.setattr(tsv.Ahead, "peek", lambda self, index: looked.append(index) or peek(self, index))
+    peek = tsv.LookaheadLines.peek
+    monkeypatch.setattr(tsv.LookaheadLines, "peek", lambda self, index: looked.append(index) or peek(self, index))
     (tmp_path / "a.jpg").write_bytes(b"x")
     separator = "\t" if name.endswith("tsv") else ","
     (tmp_path / name).write_text(f"image{separator}caption\na.jpg{separator}words\n" + f"{line}\n" * 2000)

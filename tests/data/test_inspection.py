@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from diptych.data.duplicates import nearly_same, repeated, same, small_grey
-from diptych.data.inspection import Speed, Spread, inspect_source, loader_rate
+from diptych.data.inspection import Quantiles, Speed, inspect_source, loader_rate
 from diptych.data.samples import Source, Stream
 from diptych.data.sources.opening import open_source
 from diptych.errors import DataError
@@ -57,8 +57,8 @@ def test_a_source_is_counted(mess: Path) -> None:
         "f.jpg": "no caption", "g.jpg": "not an image",
     }  # fmt: skip
     assert found.formats == {"JPEG": 3, "PNG": 2}
-    assert found.short_side_px == Spread(70, 96, 96, 96)
-    assert found.captions_per_picture == Spread(1, 1, pytest.approx(1.8), 2)
+    assert found.short_side_px == Quantiles(70, 96, 96, 96)
+    assert found.captions_per_picture == Quantiles(1, 1, pytest.approx(1.8), 2)
     assert (found.words.least, found.words.most, found.characters.most) == (1, 30, 59)
     names = [[Path(key).stem for key in group] for group in found.same_pictures + found.near_pictures]
     assert names == [["a", "b"], ["a", "c"]]
@@ -130,9 +130,10 @@ def test_equal_things() -> None:
 
 
 def test_verdicts() -> None:
-    assert Speed(300, 100, 96, 2, 0).verdict == "the loader brings 3.0 times what the device trains: it will not wait"
-    assert "nothing to spare" in Speed(120, 100, 96, 2, 0).verdict
-    assert "would wait 60% of the time: take more threads" in Speed(40, 100, 96, 2, 0).verdict
+    wanted = "the loader reads 3.0 times as fast as the device trains: the device will not wait"
+    assert Speed(300, 100, 96, 2, 0).verdict == wanted
+    assert "without a margin" in Speed(120, 100, 96, 2, 0).verdict
+    assert "would wait 60% of the time: use more threads" in Speed(40, 100, 96, 2, 0).verdict
     assert "reading takes about 20% of the time" in Speed(400, 100, 96, 2, 0, shares_cores=True).verdict
 
 

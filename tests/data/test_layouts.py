@@ -388,7 +388,7 @@ def test_why_a_table_was_not_taken_is_said(tmp_path: Path) -> None:
     class_folders(tmp_path)
     write(tmp_path / "captions.csv", "image,caption\nx.png,a\ny.png,b\n")
     assert "not used: " in source_of(tmp_path).form
-    assert "none of 2 pictures is there" in source_of(tmp_path).form
+    assert "none of 2 pictures exists" in source_of(tmp_path).form
 
 
 # --- what inspect says

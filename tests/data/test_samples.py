@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diptych.data.loading.augmentation import NONE, Augmentation, augment_picture, crop_box, drop_words, mirror_caption
-from diptych.data.loading.loader import Loader, Part
+from diptych.data.loading.loader import Loader, MixtureSource
 from diptych.data.samples import captions_of
 from diptych.data.sources.opening import all_captions, open_source
 from diptych.errors import DataError
@@ -119,8 +119,8 @@ def test_crops_stay_inside(seed: int, width: int, height: int, scale: float) -> 
 
 def test_no_augmentation_is_a_plain_resize() -> None:
     picture = Image.effect_noise((64, 64), 50).convert("RGB")
-    pixels, part, flipped = augment_picture(picture, 32, NONE, np.random.default_rng(0))
-    assert (part, flipped) == ((0, 0, 1, 1), False)
+    pixels, part, is_mirrored = augment_picture(picture, 32, NONE, np.random.default_rng(0))
+    assert (part, is_mirrored) == ((0, 0, 1, 1), False)
     assert np.array_equal(pixels, np.asarray(picture.resize((32, 32), Image.Resampling.BICUBIC, reducing_gap=2)))
 
 
@@ -128,8 +128,8 @@ def test_flip_erase_and_jitter_do_what_they_say() -> None:
     picture = Image.new("RGB", (32, 32), "black")
     picture.paste("white", (0, 0, 16, 32))
     rng = np.random.default_rng(1)
-    pixels, _, flipped = augment_picture(picture, 32, Augmentation(1, 1, 0, 0, 0), rng)
-    assert flipped
+    pixels, _, is_mirrored = augment_picture(picture, 32, Augmentation(1, 1, 0, 0, 0), rng)
+    assert is_mirrored
     assert pixels[:, :12].max() < 10 < 245 < pixels[:, 20:].min()
     erased, _, _ = augment_picture(picture, 32, Augmentation(1, 0, 0, 1, 0), rng)
     assert len({tuple(p) for p in erased.reshape(-1, 3).tolist()}) <= 3  # black, white and one grey
@@ -156,7 +156,7 @@ def test_words_are_dropped_but_never_all() -> None:
 def test_scenes_are_fresh_every_epoch_and_drawn_on_photographs(shards: Path) -> None:
     backgrounds = photographs(open_source(shards), 64, count=5)
     assert len(backgrounds) == 5
-    part = Part(SceneSource(40, backgrounds), 8, NONE)
+    part = MixtureSource(SceneSource(40, backgrounds), 8, NONE)
     mixed = Loader([part], batch_size=8, size_px=32)
     first, second = islice(mixed.batches(), 2)
     assert not {p.tobytes() for p in first.pixels} & {p.tobytes() for p in second.pixels}

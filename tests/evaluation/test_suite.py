@@ -13,10 +13,14 @@ from diptych.cli import FAILED, INTERRUPTED, OK, PARTLY, USAGE
 from diptych.embedder import Embedder
 from diptych.errors import DataError
 from diptych.evaluation import results, suite
-from diptych.evaluation.comparison import array_of, compare_results
-from diptych.evaluation.sets.sets import Labelled, Pairs, open_set
-from diptych.evaluation.tasks import corruptions, tasks
-from diptych.evaluation.tasks.tasks import Job
+from diptych.evaluation.paired_comparison import array_of, compare_results
+from diptych.evaluation.sets.dataset import CaptionedDataset, LabelledDataset
+from diptych.evaluation.sets.opening import open_set
+from diptych.evaluation.suite_file import SuiteEntry, read_suite
+from diptych.evaluation.tasks import corruptions
+from diptych.evaluation.tasks.job import EvaluationJob
+from diptych.evaluation.tasks.retrieval import retrieval_task
+from diptych.evaluation.tasks.zero_shot import zero_shot_task
 from diptych.scoring import metrics, zero_shot
 
 PER_CLASS = 12
@@ -55,19 +59,19 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def labelled(folder: Path) -> Labelled:
+def labelled(folder: Path) -> LabelledDataset:
     found = open_set(folder)
-    assert isinstance(found, Labelled)
+    assert isinstance(found, LabelledDataset)
     return found
 
 
 def test_zero_shot_is_what_classify_says(model: Embedder, colours: Path) -> None:
     data = labelled(colours)
-    outcome = tasks.zero_shot_task(Job(model, data, prompts=("a {} thing.", "{}")))
+    outcome = zero_shot_task(EvaluationJob(model, data, prompts=("a {} thing.", "{}")))
     good = [place for place, key in enumerate(data.pictures.keys) if "broken" not in key]
     paths = [data.pictures.read(place) for place in good]
     said = model.classify(paths, data.classes, templates=["a {} thing.", "{}"])
-    answers = [data.classes[data.answers[place]] for place in good]
+    answers = [data.classes[data.labels[place]] for place in good]
     right = [best == answer for best, answer in zip(said.best, answers, strict=True)]
     assert outcome.metrics["top1"] == pytest.approx(100 * np.mean(right))
     assert outcome.per_item["right"].tolist() == right
@@ -77,17 +81,17 @@ def test_zero_shot_is_what_classify_says(model: Embedder, colours: Path) -> None
     assert (outcome.count, outcome.failures) == (3 * PER_CLASS, {"not an image": 1})
     assert np.sum(outcome.details["confusion"]) == 3 * PER_CLASS
     for example in outcome.best + outcome.worst:
-        at = good.index(example.place)
-        assert (example.truth, example.said) == (answers[at], said.best[at])
+        at = good.index(example.index)
+        assert (example.truth, example.predicted) == (answers[at], said.best[at])
         assert example.score == pytest.approx(said.probabilities[at].max(), rel=1e-4)
-    assert all(example.truth == example.said for example in outcome.best)
-    assert all(example.truth != example.said for example in outcome.worst)
+    assert all(example.truth == example.predicted for example in outcome.best)
+    assert all(example.truth != example.predicted for example in outcome.worst)
 
 
 def test_retrieval_is_that_of_the_metrics(model: Embedder, shards: Path) -> None:
     pairs = open_set(shards)
-    assert isinstance(pairs, Pairs)
-    outcome = tasks.retrieval_task(Job(model, pairs))
+    assert isinstance(pairs, CaptionedDataset)
+    outcome = retrieval_task(EvaluationJob(model, pairs))
     captions = [pairs.captions(place) for place in range(len(pairs.pictures))]
     owners = np.repeat(np.arange(len(captions)), [len(own) for own in captions])
     images = model.embed_images([pairs.pictures.read(place) for place in range(len(captions))])
@@ -104,9 +108,9 @@ def test_retrieval_is_that_of_the_metrics(model: Embedder, shards: Path) -> None
 
 def test_a_task_says_which_sets_it_is_for(model: Embedder, colours: Path, shards: Path) -> None:
     with pytest.raises(DataError, match="classes and no captions"):
-        tasks.retrieval_task(Job(model, labelled(colours)))
+        retrieval_task(EvaluationJob(model, labelled(colours)))
     with pytest.raises(DataError, match="captions and no classes"):
-        tasks.zero_shot_task(Job(model, open_set(shards)))
+        zero_shot_task(EvaluationJob(model, open_set(shards)))
 
 
 def write_suite(folder: Path, *tables: str) -> Path:
@@ -131,7 +135,7 @@ def write_suite(folder: Path, *tables: str) -> Path:
 )
 def test_suites_fail_by_name(tmp_path: Path, table: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        suite.read_suite(write_suite(tmp_path, table))
+        read_suite(write_suite(tmp_path, table))
 
 
 def test_sources_count_from_the_suite(tmp_path: Path) -> None:
@@ -142,7 +146,7 @@ def test_sources_count_from_the_suite(tmp_path: Path) -> None:
         'name = "c"\nsource = "hf://x/y"\ntemplates = "mine.json"',
     )
     (tmp_path / "mine.json").write_text('["a {}."]')
-    first, second, third = suite.read_suite(path)
+    first, second, third = read_suite(path)
     assert first.source == str(tmp_path / "pictures")
     assert (second.source, third.source) == ("imagenette", "hf://x/y")
     assert third.templates == str(tmp_path / "mine.json")
@@ -191,18 +195,18 @@ def test_evaluate(cli: Cli, colours: Path, shards: Path, tiny_model: Path, tmp_p
 
 def test_another_template_is_another_row(model: Embedder, colours: Path, tmp_path: Path) -> None:
     for templates in ("plain", "general", "plain"):
-        suite.run(model, [suite.Entry("c", str(colours), templates=templates)], tmp_path)
+        suite.run(model, [SuiteEntry("c", str(colours), templates=templates)], tmp_path)
     assert [row["settings"]["templates"] for row in results.read_results(tmp_path)] == ["plain", "general"]
 
 
 def test_a_torn_last_line_is_dropped(model: Embedder, colours: Path, tmp_path: Path) -> None:
-    entry = suite.Entry("c", str(colours))
+    entry = SuiteEntry("c", str(colours))
     (row,) = suite.run(model, [entry], tmp_path)
     path = tmp_path / results.FILE
     with path.open("a") as file:
         file.write('{"key": "12", "task": "zero-')
     assert [each["key"] for each in results.read_results(tmp_path)] == [row["key"]]
-    suite.run(model, [suite.Entry("d", str(colours))], tmp_path)
+    suite.run(model, [SuiteEntry("d", str(colours))], tmp_path)
     assert [each["dataset"] for each in results.read_results(path)] == ["c", "d"]
     path.write_text("torn\n" + path.read_text())
     with pytest.raises(DataError, match="line 1 is no row of an evaluation"):
@@ -285,7 +289,7 @@ def test_what_cannot_be_compared(cli: Cli, tmp_path: Path) -> None:
 
 def test_captions_of_a_picture_go_together(model: Embedder, shards: Path, tmp_path: Path) -> None:
     """A model against itself: no metric differs, and each recall@1 has its interval."""
-    suite.run(model, [suite.Entry("scenes", str(shards))], tmp_path)
+    suite.run(model, [SuiteEntry("scenes", str(shards))], tmp_path)
     found = {each.metric: each for each in compare_results(tmp_path, tmp_path)}
     for metric in ("text_to_image_r1", "image_to_text_r1"):
         assert found[metric].interval == (0, 0, 0)
@@ -295,10 +299,10 @@ def test_captions_of_a_picture_go_together(model: Embedder, shards: Path, tmp_pa
 def test_every_metric_that_is_a_mean_has_its_items(
     model: Embedder, colours: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corruptions, "KINDS", ("contrast",))
+    monkeypatch.setattr(corruptions, "CORRUPTIONS", ("contrast",))
     entries = [
-        suite.Entry("colours", str(colours), tasks=("zero-shot", "probe", "few-shot", "corruptions")),
-        suite.Entry("scenes", str(shards)),
+        SuiteEntry("colours", str(colours), tasks=("zero-shot", "probe", "few-shot", "corruptions")),
+        SuiteEntry("scenes", str(shards)),
     ]
     without = set()
     for row in suite.run(model, entries, tmp_path):
@@ -314,15 +318,15 @@ def test_every_metric_that_is_a_mean_has_its_items(
 
 
 def test_a_run_that_is_cut_off_goes_on(model: Embedder, colours: Path, tmp_path: Path) -> None:
-    entries = [suite.Entry(name, str(colours)) for name in ("a", "b")]
+    entries = [SuiteEntry(name, str(colours)) for name in ("a", "b")]
 
-    def cut(row: results.Row) -> None:
+    def cut(row: results.ResultRow) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        suite.run(model, entries, tmp_path, tell=cut)
-    made: list[results.Row] = []
-    rows = suite.run(model, entries, tmp_path, tell=made.append)
+        suite.run(model, entries, tmp_path, on_row=cut)
+    made: list[results.ResultRow] = []
+    rows = suite.run(model, entries, tmp_path, on_row=made.append)
     assert [row["dataset"] for row in rows] == ["a", "b"]
     assert [row["dataset"] for row in made] == ["b"]
 
@@ -333,7 +337,7 @@ def test_who_interrupts_gets_the_report_of_what_is_done(
     (tmp_path / "suite.toml").write_text(f'[[dataset]]\nname = "a"\nsource = "{colours}"\n', encoding="utf-8")
     out = tmp_path / "out"
 
-    def interrupt(row: results.Row) -> None:
+    def interrupt(row: results.ResultRow) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("diptych.cli.evaluate._print_row", interrupt)
@@ -348,7 +352,7 @@ def test_who_interrupts_gets_the_report_of_what_is_done(
 
 def test_errors_go_when_their_set_comes(model: Embedder, shards: Path, tmp_path: Path) -> None:
     """What a missing set would have been nobody knows; its error does not stay under a task that it does not have."""
-    entry = suite.Entry("scenes", str(tmp_path / "scenes"))
+    entry = SuiteEntry("scenes", str(tmp_path / "scenes"))
     assert suite.run(model, [entry], tmp_path / "out")[0]["error"]
     shutil.copytree(shards, tmp_path / "scenes")
     suite.run(model, [entry], tmp_path / "out")

@@ -17,11 +17,11 @@ from PIL import Image
 from diptych.checkpoint import convert
 from diptych.checkpoint.replacement import replace_folder
 from diptych.cli import FAILED, OK
-from diptych.data.loading.decoding import Bad
+from diptych.data.loading.decoding import BadSample
 from diptych.errors import DiptychError, OutputError
 from diptych.evaluation import results
-from diptych.evaluation.report.report import write_report
-from diptych.evaluation.tasks.features import Seen, _keep
+from diptych.evaluation.report.page import write_report
+from diptych.evaluation.tasks.features import EmbeddedPictures, _write_chunk
 from diptych.scenes.scene import write_shards
 from diptych.storage.atomic import atomic_write_text
 from diptych.storage.output_files import open_for_append, refuse_link, subfolder
@@ -68,11 +68,11 @@ def record(out: Path) -> None:
 
 
 def skip(out: Path) -> None:
-    bad: dict[str, Bad] = {}
+    bad: dict[str, BadSample] = {}
     log = SkippedLog(out, bad, lambda line: None)
-    bad["a"] = Bad("damaged", "a: damaged")
+    bad["a"] = BadSample("damaged", "a: damaged")
     log.update()
-    bad["b"] = Bad("damaged", "b: damaged")
+    bad["b"] = BadSample("damaged", "b: damaged")
     log.update()
     log.finish()
 
@@ -90,8 +90,8 @@ def checkpoint(out: Path) -> None:
 
 
 def keep_vectors(out: Path) -> None:
-    seen = Seen(np.zeros(1, np.int64), np.ones((1, 2), np.float32), {}, 1)
-    _keep(out / "vectors" / "key" / "0.npz", seen)
+    seen = EmbeddedPictures(np.zeros(1, np.int64), np.ones((1, 2), np.float32), {}, 1)
+    _write_chunk(out / "vectors" / "key" / "0.npz", seen)
 
 
 def rows(out: Path) -> None:

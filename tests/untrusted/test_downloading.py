@@ -242,7 +242,7 @@ def test_a_server_that_is_always_too_slow_is_given_up(tmp_path: Path, monkeypatc
         path.write_bytes(bytes(have + 120))
         raise TooSlowError("it came at less than 1,024 bytes a second")
 
-    monkeypatch.setattr(remote, "_go_on", drip)
+    monkeypatch.setattr(remote, "_resume_transfer", drip)
     monkeypatch.setattr(remote, "PAUSE_S", 0)
     with pytest.raises(DataError, match=r"in 6 tries \(it came at less than 1,024 bytes a second"):
         remote.download("http://127.0.0.1/0.tar", tmp_path / "0.tar", FetchLimits())

@@ -12,7 +12,7 @@ from index_model import SPEC, InlineReaders, PixelModel, draw
 
 from diptych.cli import OK, run
 from diptych.cli.options import pictures_in
-from diptych.data.confinement import Confined
+from diptych.data.confinement import AllowedFolders
 from diptych.data.sources.classes import read_classes
 from diptych.errors import IndexDirectoryError
 from diptych.index import bulk
@@ -204,7 +204,7 @@ def test_class_folders(folder: Path) -> None:
     (folder / "cats" / "2.png").symlink_to(folder.parent / "away" / "far.png")
     found = read_classes(folder)
     assert (found.names, [path.name for path in found.paths]) == (("cats", "sub"), ["1.png", "plain.png"])
-    assert sorted(path.name for path in found.left) == ["2.png", "deep", "far.png"]
+    assert sorted(path.name for path in found.skipped_paths) == ["2.png", "deep", "far.png"]
     assert read_classes(folder, follows=lambda path: True).names == ("cats", "deep", "sub")
 
 
@@ -230,9 +230,9 @@ def test_what_was_fetched_of_the_hub_is_links_to_files_of_its_own(fetched: Path,
         done = index.update()
         assert sorted(index.catalog.files()) == ["a.png", "sub/b.png"]
     assert done.skipped["leads out of the folder"] == 2
-    assert Confined([fetched]).holds(fetched / "a.png")
-    assert Confined([fetched / "sub"]).holds(fetched / "sub" / "b.png")
-    assert not any(Confined([fetched]).holds(fetched / name) for name in ("far.png", "farther.png"))
+    assert AllowedFolders([fetched]).contains(fetched / "a.png")
+    assert AllowedFolders([fetched / "sub"]).contains(fetched / "sub" / "b.png")
+    assert not any(AllowedFolders([fetched]).contains(fetched / name) for name in ("far.png", "farther.png"))
 
 
 def test_what_only_looks_like_a_cache_of_the_hub_leads_nowhere(fetched: Path, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_what_only_looks_like_a_cache_of_the_hub_leads_nowhere(fetched: Path, tm
     blobs.rename(tmp_path / "private")
     blobs.symlink_to(tmp_path / "private")
     assert Inside(fetched).leads_out("a.png")
-    assert not Confined([fetched]).holds(fetched / "a.png")
+    assert not AllowedFolders([fetched]).contains(fetched / "a.png")
     blobs.unlink()
     (tmp_path / "private").rename(blobs)
     assert not Inside(fetched).leads_out("a.png")

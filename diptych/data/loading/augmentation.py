@@ -1,4 +1,4 @@
-"""Random changes to a training pair that keep its caption true."""
+"""Random augmentation of training pairs that keeps captions true."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from diptych.errors import ArgumentError
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a training picture may be changed. Hue is left alone, because captions name colours.
+    """The strength of augmentation. Hue is not changed, because captions name colours.
 
     `crop_scale`: smallest share of the area that a random resized crop keeps (Szegedy et al. 2015, section 6);
     `flip`: chance of a mirror image, with "left" and "right" swapped in the caption; `jitter`: strength of brightness,
@@ -37,60 +37,64 @@ class Augmentation:
 NONE = Augmentation(crop_scale=1, flip=0, jitter=0, erase=0, drop_words=0)
 
 
-class Changed(NamedTuple):
-    """A (size, size, 3) uint8 crop of a picture, the part that it shows (left, top, right, bottom, as shares of the
+class AugmentedPicture(NamedTuple):
+    """A (size, size, 3) uint8 crop of a picture, the region that it shows (left, top, right, bottom, as shares of the
     picture), and whether it was mirrored."""
 
     pixels: np.ndarray
-    part: tuple[float, float, float, float]
-    flipped: bool
+    region: tuple[float, float, float, float]
+    is_mirrored: bool
 
 
-def augment_picture(image: Image.Image, size_px: int, how: Augmentation, rng: np.random.Generator) -> Changed:
-    """A random crop of `image` at `size_px`, changed as `how` says."""
-    box, (width, height) = crop_box(image.size, how, rng), image.size
+def augment_picture(
+    image: Image.Image, size_px: int, augmentation: Augmentation, rng: np.random.Generator
+) -> AugmentedPicture:
+    """A random crop of `image`, augmented and resized to `size_px`."""
+    box, (width, height) = crop_box(image.size, augmentation, rng), image.size
     image = image.resize((size_px, size_px), Image.Resampling.BICUBIC, box=box, reducing_gap=2)
-    flipped = bool(rng.random() < how.flip)
-    if flipped:
+    is_mirrored = bool(rng.random() < augmentation.flip)
+    if is_mirrored:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if how.jitter:
-        image = _jitter(image, how.jitter, rng)
+    if augmentation.jitter:
+        image = _jitter(image, augmentation.jitter, rng)
     pixels = np.asarray(image)
-    if rng.random() < how.erase:
+    if rng.random() < augmentation.erase:
         pixels = _erase(pixels, rng)
-    return Changed(pixels, (box[0] / width, box[1] / height, box[2] / width, box[3] / height), flipped)
+    return AugmentedPicture(pixels, (box[0] / width, box[1] / height, box[2] / width, box[3] / height), is_mirrored)
 
 
 def moved_region(
-    region: Region, part: tuple[float, float, float, float], *, flipped: bool = False, least: float = 0.5
+    region: Region, crop: tuple[float, float, float, float], *, is_mirrored: bool = False, least: float = 0.5
 ) -> Region | None:
-    """Where a region is after its picture was cut to `part` and mirrored; None where less than the share `least` of it
-    is left. One without a box stays: it may be anywhere."""
+    """A region of a picture that was cropped to `crop` and, with `is_mirrored`, mirrored. None where less than the
+    share `least` of it remains. A region without a box stays: it may be anywhere."""
     if region.box is None:
-        return Region(mirror_caption(region.phrase), None) if flipped else region
-    (left, top, right, bottom), (x0, y0, x1, y1) = region.box, part
+        return Region(mirror_caption(region.phrase), None) if is_mirrored else region
+    (left, top, right, bottom), (x0, y0, x1, y1) = region.box, crop
     inside = max(left, x0), max(top, y0), min(right, x1), min(bottom, y1)
     seen = max(0.0, inside[2] - inside[0]) * max(0.0, inside[3] - inside[1])
     if seen < max(1e-9, least * (right - left) * (bottom - top)):
         return None
     start, end = ((at - x0) / (x1 - x0) for at in (inside[0], inside[2]))
     high, low = ((at - y0) / (y1 - y0) for at in (inside[1], inside[3]))
-    if flipped:
+    if is_mirrored:
         return Region(mirror_caption(region.phrase), (1 - end, high, 1 - start, low))
     return Region(region.phrase, (start, high, end, low))
 
 
-def crop_box(size: tuple[int, int], how: Augmentation, rng: np.random.Generator) -> tuple[float, float, float, float]:
+def crop_box(
+    size: tuple[int, int], augmentation: Augmentation, rng: np.random.Generator
+) -> tuple[float, float, float, float]:
     """A box of random area and a nearly square shape inside a picture of `size` (width, height): left, top, right,
     bottom. Where the picture is too narrow for that area the box is smaller, never stretched. With crop_scale 1 it is
-    the square in the middle, which is what the tower is shown later."""
+    the centre square, as in inference."""
     width, height = size
-    limit = math.log(4 / 3) * min(1.0, 1.6 * (1 - how.crop_scale))
-    area, ratio = rng.uniform(how.crop_scale, 1) * width * height, math.exp(rng.uniform(-limit, limit))
+    limit = math.log(4 / 3) * min(1.0, 1.6 * (1 - augmentation.crop_scale))
+    area, ratio = rng.uniform(augmentation.crop_scale, 1) * width * height, math.exp(rng.uniform(-limit, limit))
     w, h = math.sqrt(area * ratio), math.sqrt(area / ratio)
     shrink = min(1.0, width / w, height / h)
     w, h = w * shrink, h * shrink
-    x, y = (0.5, 0.5) if how.crop_scale == 1 else rng.uniform(size=2)
+    x, y = (0.5, 0.5) if augmentation.crop_scale == 1 else rng.uniform(size=2)
     left, top = max(0.0, x * (width - w)), max(0.0, y * (height - h))
     return left, top, min(left + w, width), min(top + h, height)
 
@@ -123,12 +127,12 @@ _SIDE = re.compile(r"\b(left|right)(?=\b|most\b|hand\b)", re.IGNORECASE)
 
 
 def mirror_caption(caption: str) -> str:
-    """Swap "left" and "right", as the mirrored picture does."""
+    """Swaps "left" and "right", for a mirrored picture."""
     return _SIDE.sub(lambda found: _SIDES.get(found[0], found[0]), caption)
 
 
 def drop_words(caption: str, share: float, rng: np.random.Generator) -> str:
-    """Leave out each word with chance `share`; at least one stays."""
+    """Removes each word with probability `share`; at least one stays."""
     words = caption.split()
     if not share or len(words) < 2:
         return caption

@@ -1,4 +1,4 @@
-"""Samples to batches: shuffled by seed and epoch, decoded and changed in threads or processes, a few batches ahead."""
+"""Batches of samples: shuffled by seed and epoch, decoded and augmented in threads or processes, some batches ahead."""
 
 import math
 import threading
@@ -12,23 +12,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diptych.data.loading.decoding import Bad, Decoded, Decoder, spell_bad, why
-from diptych.data.loading.plan import Part, Pick, Plan, Planned
-from diptych.data.loading.stream import settle
+from diptych.data.loading.decoding import BadSample, DecodedBatch, Decoder, describe_failures, failure_of
+from diptych.data.loading.plan import MixtureSource, Pick, Plan, PlannedBatch
+from diptych.data.loading.stream import set_future_result
 from diptych.data.loading.workers import Workers
 from diptych.data.samples import Region, Source, Stream
 from diptych.errors import DataError, Setting
 
 MAX_BAD_SHARE = 0.1
-TOLERATED, AT_LEAST = 20, 1000  # a few may be broken, whatever their share; a share is taken of no fewer than 1,000
+TOLERATED, AT_LEAST = 20, 1000  # broken samples that are always tolerated; the smallest number that a share is taken of
 
 
 class Batch(NamedTuple):
-    """`pixels` are (pictures, size, size, 3) uint8. `captions` lists all texts; text j belongs to `owners[j]`.
+    """`pixels` are (pictures, size, size, 3) uint8. `captions` lists all texts; text j belongs to picture `owners[j]`.
 
-    `picture_ids` are equal where pictures are, file for file; `regions` are each picture's. The batch is one of
-    `epoch`; `position` is where to go on after it: a dict for JSON, the same in every process unless a part of the
-    mixture is a Stream.
+    `picture_ids` are equal for pictures with equal bytes; `regions` has each picture's. `position`, a dict for JSON,
+    says where to continue after the batch; it is the same in every process unless the mixture has a Stream.
     """
 
     pixels: np.ndarray
@@ -44,14 +43,14 @@ class Batch(NamedTuple):
 class Loader:
     """Batches of a mixture of sources, the same for the same seed whatever the number of threads or workers.
 
-    With several processes (`rank` of `world`) each reads its own part of every batch, and together they read what one
-    would. A broken sample is kept in `bad`, by its key, and another of its source stands in, so that batches keep their
-    size; when more than `max_bad` of them are broken, DataError says so. A shard that cannot be had is kept there too.
-    `workers` decodes in that many processes in place of `threads`: for machines with many cores. With `phrases` what
-    the captions of a picture name are its regions, where it came without.
+    With several processes (`rank` of `world_size`), each reads its own part of every batch; together they read the same
+    batches as one process. A broken sample is recorded in `bad` by its key, and another sample of its source replaces
+    it, so that batches keep their size; DataError is raised where more than the share `max_bad` is broken. Shards that
+    cannot be fetched are recorded in `bad` as well. `workers` decodes in that many processes instead of `threads`, for
+    machines with many cores. With `phrases`, a picture without regions gets the phrases of its captions as regions.
     """
 
-    parts: list[Part]
+    sources: list[MixtureSource]
     batch_size: int
     size_px: int
     captions_per_image: int = 1
@@ -59,101 +58,108 @@ class Loader:
     threads: int = 2
     ahead: int = 4
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     workers: int = 0
     max_bad: float = MAX_BAD_SHARE
     phrases: bool = False
-    bad: dict[str, Bad] = field(default_factory=dict)
-    _shards: dict[str, Bad] = field(default_factory=dict, repr=False)  # of `bad`, those that are whole shards
-    _gone: dict[str, Bad] = field(default_factory=dict, repr=False)  # of these, what the last try did not have
+    bad: dict[str, BadSample] = field(default_factory=dict)
+    _bad_shards: dict[str, BadSample] = field(default_factory=dict, repr=False)  # of `bad`, those that are whole shards
+    _missing_shards: dict[str, BadSample] = field(default_factory=dict, repr=False)  # at the last try
     _tried: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
         if self.batches_per_epoch < 1:
-            came = sum(part.share for part in self.parts)
+            count = sum(member.share for member in self.sources)
             raise DataError(
-                f"{came} samples fill no batch of {self.batch_size}.",
-                remedy=["Set ", Setting("batch_size", came), " or less."],
+                f"{count} samples fill no batch of {self.batch_size}.",
+                remedy=["Set ", Setting("batch_size", count), " or less."],
             )
-        if self.batch_size < self.world:
-            raise DataError(f"a batch of {self.batch_size} cannot be split over {self.world} processes.")
+        if self.batch_size < self.world_size:
+            raise DataError(f"a batch of {self.batch_size} cannot be split over {self.world_size} processes.")
 
     @property
     def batches_per_epoch(self) -> int:
-        return sum(part.share for part in self.parts) // self.batch_size
+        return sum(member.share for member in self.sources) // self.batch_size
 
     def batches(self, position: dict[str, Any] | None = None) -> Generator[Batch, None, None]:
-        """Batches without end, epoch after epoch, from `position` (that of an earlier Batch) on.
+        """Batches without end, epoch after epoch, from `position` (of an earlier Batch) on.
 
-        Of an epoch the rest that fills no batch is left out. Closed or dropped, the generator ends its threads or
-        processes. DataError where the position is one of other data, where too much is broken, or a worker dies.
+        The rest of an epoch that fills no batch is left out. Closing or dropping the generator ends its threads or
+        processes. Raises DataError if the position belongs to other data, too much is broken, or a worker dies.
         """
-        plan = Plan(self.parts, self.batch_size, self.seed, self.rank, self.world, self._set_aside)
-        hows = tuple(part.how for part in self.parts)
-        decoder = Decoder(self.size_px, self.captions_per_image, hows, self.phrases)
-        waiting: deque[Planned] = deque()
-        with self._crew(decoder) as crew:
+        plan = Plan(self.sources, self.batch_size, self.seed, self.rank, self.world_size, self._drop_shard)
+        augmentations = tuple(member.augmentation for member in self.sources)
+        decoder = Decoder(self.size_px, self.captions_per_image, augmentations, self.phrases)
+        waiting: deque[PlannedBatch] = deque()
+        with self._decoders(decoder) as decoders:
             for planned in plan.batches(position):
-                crew.submit(planned.picks)
+                decoders.submit(planned.picks)
                 waiting.append(planned)
-                if len(waiting) >= crew.room:
-                    yield self._batch(waiting.popleft(), *crew.result())
+                if len(waiting) >= decoders.room:
+                    yield self._batch(waiting.popleft(), *decoders.result())
 
     @cached_property
-    def _there_are(self) -> float:
-        """Samples in all sources, however few of them an epoch takes; infinite where a stream does not say."""
-        sources = [part.source for part in self.parts]
+    def _total_samples(self) -> float:
+        """Samples in all sources, also those that an epoch does not take; infinite for a stream of unknown length."""
+        sources = [member.source for member in self.sources]
         return sum((s.samples or math.inf) if isinstance(s, Stream) else len(s) for s in sources)
 
-    def _crew(self, decoder: Decoder) -> "Workers | _Threads":
+    def _decoders(self, decoder: Decoder) -> "Workers | _Threads":
         if self.workers:
-            whole = [part.source for part in self.parts if not isinstance(part.source, Stream)]  # no fetched shards
-            return Workers(self.workers, decoder, -(-self.batch_size // self.world), kept=whole)
+            whole = [
+                member.source for member in self.sources if not isinstance(member.source, Stream)
+            ]  # no fetched shards
+            return Workers(self.workers, decoder, -(-self.batch_size // self.world_size), resident=whole)
         return _Threads(self.threads, decoder, self.ahead)
 
-    def _batch(self, planned: Planned, pixels: np.ndarray, decoded: Decoded) -> Batch:
+    def _batch(self, planned: PlannedBatch, pixels: np.ndarray, decoded: DecodedBatch) -> Batch:
         self._tried += len(pixels)
         for key, bad in decoded.bad.items():
             self.bad.setdefault(key, bad)
-        of = min(self._there_are, max(self._tried, AT_LEAST))
-        if (broken := len(self.bad) - len(self._shards)) > max(TOLERATED, self.max_bad * of):
-            raise DataError(f"{broken} of {of} samples are unusable: {self.reasons()}. Mend the data.")
+        of = min(self._total_samples, max(self._tried, AT_LEAST))
+        if (broken := len(self.bad) - len(self._bad_shards)) > max(TOLERATED, self.max_bad * of):
+            raise DataError(f"{broken} of {of} samples are unusable: {self.reasons()}. Repair the data.")
         return Batch(pixels, *decoded[:4], planned.epoch, planned.position)
 
-    def met(self) -> dict[str, Any]:
-        """What was tried and what was broken, in plain values, for a loader that goes on (see `remember`)."""
+    def failures_seen(self) -> dict[str, Any]:
+        """The tried and broken samples as JSON values, for a loader that continues (see `restore_failures`)."""
         bad = {key: [*bad] for key, bad in self.bad.items()}
-        return {"tried": self._tried, "bad": bad, "shards": [*self._shards]}
+        return {"tried": self._tried, "bad": bad, "shards": [*self._bad_shards]}
 
-    def remember(self, met: dict[str, Any]) -> None:
-        """Take over what another loader has `met`, so that shares are those of the whole run."""
-        self._tried = met["tried"]
-        self.bad.update({key: Bad(*bad) for key, bad in met["bad"].items()})
-        self._shards.update({key: self.bad[key] for key in met["shards"]})
+    def restore_failures(self, failures_seen: dict[str, Any]) -> None:
+        """Take over the `failures_seen` of another loader, so that shares are those of the whole run."""
+        self._tried = failures_seen["tried"]
+        self.bad.update({key: BadSample(*bad) for key, bad in failures_seen["bad"].items()})
+        self._bad_shards.update({key: self.bad[key] for key in failures_seen["shards"]})
 
     def reasons(self) -> str:
-        """The broken samples by reason, with one of them named for each."""
-        return spell_bad(self.bad)
+        """The broken samples counted by reason, with one key for each reason."""
+        return describe_failures(self.bad)
 
-    def _set_aside(self, shard: str, error: Exception | None) -> None:
-        """Keep a shard that cannot be had; at any time one may be gone, and of many a share of `max_bad`."""
+    def _drop_shard(self, shard: str, error: Exception | None) -> None:
+        """Record a shard that cannot be fetched (or, with None, one that was fetched). One shard, or the share
+        `max_bad` of all shards, may be missing at any time."""
         if error is None:
-            self._gone.pop(shard, None)  # a later pass found it: the host was down
+            self._missing_shards.pop(shard, None)  # it was missing in an earlier pass only
             return
-        key, bad = why(shard, error)
-        self.bad[key] = self._shards[key] = self._gone[shard] = bad
-        total = sum(len(part.source.shards) for part in self.parts if isinstance(part.source, Stream))
-        if len(self._gone) > max(1, self.max_bad * total):
-            raise DataError(f"{len(self._gone)} of {total} shards cannot be had: {spell_bad(self._gone)}.")
+        key, bad = failure_of(shard, error)
+        self.bad[key] = self._bad_shards[key] = self._missing_shards[shard] = bad
+        total = sum(len(member.source.shards) for member in self.sources if isinstance(member.source, Stream))
+        if len(self._missing_shards) > max(1, self.max_bad * total):
+            raise DataError(
+                f"{len(self._missing_shards)} of {total} shards cannot be fetched: "
+                f"{describe_failures(self._missing_shards)}."
+            )
 
 
-_Read = tuple[np.ndarray, Decoded]  # pixels, all else
+_Read = tuple[np.ndarray, DecodedBatch]  # pixels, all else
 
 
 class _Threads:
-    """The same as Workers, in threads of this process: Pillow lets go of the interpreter while it decodes.
+    """Decodes like Workers, in threads of this process: Pillow releases the interpreter lock while it decodes.
 
-    Not those of an executor, for whose reads the interpreter waits before it leaves: one may hang for minutes.
+    The threads are daemons and not an executor's, because the interpreter would wait for an executor's reads at exit,
+    and a read may hang for minutes.
     """
 
     def __init__(self, count: int, decoder: Decoder, ahead: int):
@@ -180,17 +186,17 @@ class _Threads:
         self._waiting.append(future)
         self._orders.put((future, picks))
 
-    def result(self) -> tuple[np.ndarray, Decoded]:
+    def result(self) -> tuple[np.ndarray, DecodedBatch]:
         return self._waiting.popleft().result()
 
     def _work(self) -> None:
-        """A thread's life: decode what is ordered until None is."""
+        """Decodes orders until None is ordered."""
         while order := self._orders.get():
             future, picks = order
-            settle(future, self._decode, picks)
-            del order, future, picks  # with it a fetched shard, whose files may go
+            set_future_result(future, self._decode, picks)
+            del order, future, picks  # frees a fetched shard, so that its files can be removed
 
-    def _decode(self, picks: list[Pick]) -> tuple[np.ndarray, Decoded]:
+    def _decode(self, picks: list[Pick]) -> tuple[np.ndarray, DecodedBatch]:
         pixels = np.empty((len(picks), self._decoder.size_px, self._decoder.size_px, 3), np.uint8)
         return pixels, self._decoder.decode(picks, pixels)
 
@@ -198,19 +204,19 @@ class _Threads:
 def shares(
     sources: list[Source | Stream], weights: tuple[float, ...] | None = None, samples_per_epoch: int | None = None
 ) -> list[int]:
-    """How many samples of each source an epoch takes.
+    """The number of samples of each source in an epoch.
 
-    Without `weights` each source's own number of samples; with them an epoch of the same length (or of
-    `samples_per_epoch`) is divided in their proportion, so that a source with 3 is seen three times as often as one
-    with 1, whatever their sizes. DataError where the length of an epoch cannot be known.
+    Without `weights`, each source's own number of samples; with them, an epoch of the same length (or of
+    `samples_per_epoch`) is divided in their proportion, so a source of weight 3 contributes three times as many samples
+    as one of weight 1, whatever their sizes. Raises DataError if the length of an epoch is unknown.
     """
     sizes = [source.samples if isinstance(source, Stream) else len(source) for source in sources]
     if weights is not None and (len(weights) != len(sources) or min(weights) < 0 or not sum(weights)):
         raise DataError(f"weights {weights} for {len(sources)} sources; wanted one number of 0 or more for each.")
     if samples_per_epoch is None and None in sizes:
-        raise DataError("a stream does not say how many samples it has; set samples_per_epoch.")
+        raise DataError("the length of a stream is unknown; set samples_per_epoch.")
     if weights is None and None in sizes and len(sizes) > 1:
-        raise DataError("a stream does not say how many samples it has; set weights to say how much of each to take.")
+        raise DataError("the length of a stream is unknown; set weights, the share of each source.")
     known = [size or 0 for size in sizes]
     parts = list(weights) if weights is not None else [float(size or 1) for size in sizes]
     total = sum(known) if samples_per_epoch is None else samples_per_epoch

@@ -1,4 +1,4 @@
-"""Walking through a stream: its shards in an order of their own for every pass, a block of them at a time."""
+"""Reads a stream: its shards in a new order for every pass, one block of shards at a time."""
 
 import threading
 from collections.abc import Callable
@@ -7,108 +7,108 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from diptych.data.joined import Joined, located
+from diptych.data.concat import ConcatSource, locate_index
 from diptych.data.samples import Source, Stream, count
-from diptych.data.temporary import FULL_DISK, remove_with, unpacking
+from diptych.data.spooling import FULL_DISK, remove_with, unpacking
 from diptych.errors import DataError
 
 Result = TypeVar("Result")
 
-BLOCK_SHARDS = 4  # fetched side by side and shuffled as one, while the next block is on its way
+BLOCK_SHARDS = 4  # fetched in parallel and shuffled together, while the next block is being fetched
 
 
-class Taken(NamedTuple):
-    """A sample of a fetched shard, and where in the stream it stood: what its random changes are drawn from."""
+class StreamSample(NamedTuple):
+    """A sample of a fetched shard, and its position in the stream, which seeds its augmentation."""
 
     source: Source
     index: int
-    place: tuple[int, int, int]
+    stream_position: tuple[int, int, int]
 
 
 class Cursor:
-    """Where one process stands in a stream. `state` is what a later Cursor needs in order to go on at the same sample.
+    """The position of one process in a stream; a later Cursor with the same `state` continues at the same sample.
 
-    Every pass permutes the shards by (seed, pass) and deals them out to the processes; samples are permuted within a
-    block of shards. Where there are fewer shards than processes, all fetch every shard and the samples are dealt out.
-    `set_aside` is told of shards that cannot be had, and why; and, with None, of those that could.
+    Every pass permutes the shards by (seed, pass) and divides them among the processes; samples are permuted within a
+    block of shards. If there are fewer shards than processes, every process fetches all shards, and the samples are
+    divided. `on_shard` is called with each shard and its error, or None if it was fetched.
     """
 
     def __init__(
-        self, stream: Stream, seed: tuple[int, ...], rank: int, world: int,
-        set_aside: Callable[[str, Exception | None], None], state: dict[str, int] | None = None,
+        self, stream: Stream, seed: tuple[int, ...], rank: int, world_size: int,
+        on_shard: Callable[[str, Exception | None], None], state: dict[str, int] | None = None,
     ):  # fmt: skip
-        self.stream, self.seed, self.rank, self.world, self.set_aside = stream, seed, rank, world, set_aside
-        self._at = dict(state or {"pass": 0, "block": 0, "taken": 0})
+        self.stream, self.seed, self.rank, self.world_size, self.on_shard = stream, seed, rank, world_size, on_shard
+        self._position = dict(state or {"pass": 0, "block": 0, "taken": 0})
         self._block: tuple[list[Source], np.ndarray] | None = None
-        self._coming: dict[tuple[int, int], list[Future[Source]]] = {}
+        self._prefetched: dict[tuple[int, int], list[Future[Source]]] = {}
 
     @property
     def state(self) -> dict[str, int]:
-        """The pass, the block in it, and how many samples of the block are taken."""
-        return dict(self._at)
+        """The pass, the block in it, and the number of samples already taken from the block."""
+        return dict(self._position)
 
-    def take(self) -> Taken:
-        """The next sample. DataError where a whole pass brings none."""
-        barren = 0
-        while self._block is None or self._at["taken"] >= len(self._block[1]):
+    def next_sample(self) -> StreamSample:
+        """The next sample. Raises DataError if a whole pass has none."""
+        empty_blocks = 0
+        while self._block is None or self._position["taken"] >= len(self._block[1]):
             if self._block is not None:
-                barren = 0 if len(self._block[1]) else barren + 1
-                if barren >= len(self._blocks(self._at["pass"])):
-                    raise DataError("not one sample in a whole pass over the shards.")
+                empty_blocks = 0 if len(self._block[1]) else empty_blocks + 1
+                if empty_blocks >= len(self._blocks(self._position["pass"])):
+                    raise DataError("a whole pass over the shards has no sample.")
                 self._advance()
             self._block = self._open()
         sources, order = self._block
-        shard, index = located(sources, int(order[self._at["taken"]]))
-        place = self._at["pass"], self._at["block"], self._at["taken"]
-        self._at["taken"] += 1
-        return Taken(sources[shard], index, place)
+        shard, index = locate_index(sources, int(order[self._position["taken"]]))
+        stream_position = self._position["pass"], self._position["block"], self._position["taken"]
+        self._position["taken"] += 1
+        return StreamSample(sources[shard], index, stream_position)
 
     def _blocks(self, number: int) -> list[list[str]]:
         """The shards of this process in one pass, in blocks."""
         shards = self.stream.shards
         order = np.random.default_rng((*self.seed, number)).permutation(len(shards))
-        mine = order[self.rank :: self.world] if len(shards) >= self.world else order
+        mine = order[self.rank :: self.world_size] if len(shards) >= self.world_size else order
         return [[shards[i] for i in mine[start : start + BLOCK_SHARDS]] for start in range(0, len(mine), BLOCK_SHARDS)]
 
     def _following(self) -> tuple[int, int]:
-        at = self._at["pass"], self._at["block"] + 1
+        at = self._position["pass"], self._position["block"] + 1
         return at if at[1] < len(self._blocks(at[0])) else (at[0] + 1, 0)
 
     def _advance(self) -> None:
         number, block = self._following()
-        self._at = {"pass": number, "block": block, "taken": 0}
+        self._position = {"pass": number, "block": block, "taken": 0}
 
     def _open(self) -> tuple[list[Source], np.ndarray]:
-        """The block where we stand, as (sources, order of their samples); the next one is sent for."""
-        here = self._at["pass"], self._at["block"]
-        self._block = None  # its files may go
-        waiting, self._coming = self._sent_for(here), {}
-        sources = [source for name, future in waiting if (source := self._got(name, future)) is not None]
+        """The current block as (sources, order of their samples); starts to fetch the next one."""
+        position = self._position["pass"], self._position["block"]
+        self._block = None  # so that its files can be removed
+        waiting, self._prefetched = self._prefetch(position), {}
+        sources = [source for name, future in waiting if (source := self._fetched_shard(name, future)) is not None]
         following = self._following()
-        self._coming = {following: [future for _, future in self._sent_for(following)]}
-        order = np.random.default_rng((*self.seed, *here, 1)).permutation(sum(len(source) for source in sources))
-        return sources, order if len(self.stream.shards) >= self.world else order[self.rank :: self.world]
+        self._prefetched = {following: [future for _, future in self._prefetch(following)]}
+        order = np.random.default_rng((*self.seed, *position, 1)).permutation(sum(len(source) for source in sources))
+        return sources, order if len(self.stream.shards) >= self.world_size else order[self.rank :: self.world_size]
 
-    def _sent_for(self, at: tuple[int, int]) -> list[tuple[str, Future[Source]]]:
+    def _prefetch(self, at: tuple[int, int]) -> list[tuple[str, Future[Source]]]:
         names = self._blocks(at[0])[at[1]]
-        futures = self._coming.get(at) or [in_background(fetched, self.stream, name) for name in names]
+        futures = self._prefetched.get(at) or [in_background(fetched, self.stream, name) for name in names]
         return list(zip(names, futures, strict=True))
 
-    def _got(self, name: str, future: Future[Source]) -> Source | None:
+    def _fetched_shard(self, name: str, future: Future[Source]) -> Source | None:
         try:
             source = future.result()
         except (DataError, OSError) as error:
-            self.set_aside(name, error)
+            self.on_shard(name, error)
             return None
-        self.set_aside(name, None)
-        if self._at["pass"] == 0:  # later passes meet the same again
+        self.on_shard(name, None)
+        if self._position["pass"] == 0:  # later passes would count the same again
             for reason, number in source.skipped.items():
                 count(self.stream.skipped, reason, number)
         return source
 
 
 def fetched(stream: Stream, shard: str) -> Source:
-    """One shard as a source, whose files go when nobody holds it any more."""
+    """One shard as a source; its files are removed when the source is garbage-collected."""
     with unpacking() as folder:
         source = stream.fetch(shard, folder)
         remove_with(source, folder)
@@ -116,14 +116,16 @@ def fetched(stream: Stream, shard: str) -> Source:
 
 
 def in_background(function: Callable[..., Result], *arguments: Any) -> Future[Result]:
-    """Run a function in a thread that does not keep the interpreter from leaving, as those of an executor do."""
+    """Runs a function in a daemon thread, which, unlike an executor's, does not delay the interpreter's exit."""
     future: Future[Result] = Future()
-    threading.Thread(target=settle, args=(future, function, *arguments), daemon=True, name="diptych-fetch").start()
+    threading.Thread(
+        target=set_future_result, args=(future, function, *arguments), daemon=True, name="diptych-fetch"
+    ).start()
     return future
 
 
-def settle(future: Future[Result], function: Callable[..., Result], *arguments: Any) -> None:
-    """Run a function here, and give what it returns or raises to whoever waits for the future, unless nobody does."""
+def set_future_result(future: Future[Result], function: Callable[..., Result], *arguments: Any) -> None:
+    """Runs a function and sets the future to its result or exception, unless the future was cancelled."""
     if not future.set_running_or_notify_cancel():
         return
     try:
@@ -133,8 +135,8 @@ def settle(future: Future[Result], function: Callable[..., Result], *arguments: 
 
 
 def indexed(source: Source | Stream) -> Source:
-    """The source; a stream fetched whole, for a small one, such as held-out pairs. Shards that cannot be had are
-    counted by reason; DataError where all are such, or no room is left."""
+    """The source; a stream is fetched completely, for small ones such as held-out pairs. Shards that cannot be fetched
+    are counted by reason. Raises DataError if none can be fetched or the disk is full."""
     if not isinstance(source, Stream):
         return source
     parts: list[Source] = []
@@ -148,7 +150,7 @@ def indexed(source: Source | Stream) -> Source:
             lost[shard] = error
     if lost and not parts:
         raise next(iter(lost.values()))
-    whole = Joined(parts, source.form, source.skipped)
+    whole = ConcatSource(parts, source.form, source.skipped)
     for shard, error in lost.items():
         count(whole.skipped, f"a shard lost ({shard:.200}: {getattr(error, 'reason', type(error).__name__)})")
     return whole

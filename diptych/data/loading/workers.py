@@ -1,4 +1,4 @@
-"""Processes that decode: pixels come back through shared memory, captions through a pipe."""
+"""Decodes in processes: pixels are returned through shared memory, captions through a pipe."""
 
 import contextlib
 import ctypes
@@ -15,35 +15,35 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.loading.decoding import Decoded, Decoder
+from diptych.data.loading.decoding import DecodedBatch, Decoder
 from diptych.data.loading.plan import Pick
 from diptych.data.samples import Source
 from diptych.display.escaping import escape_streams
 from diptych.errors import DataError, Setting
 
-SLOTS = 2  # batches that a worker holds: one that waits to be taken, one that is being made
+SLOTS = 2  # batches of a worker: one waits to be taken, one is being decoded
 
 
 class Workers:
-    """`count` processes, each reading whole batches of up to `rows` pictures, in turn. Use as a context.
+    """`count` processes that decode whole batches of up to `rows` pictures in turn. Use as a context manager.
 
-    A result is had in the order of `submit`; no more than `room` may be under way. A worker that dies is a DataError,
-    and so is what goes wrong in one. The processes are spawned, as threads and CUDA want it: a script that trains
-    must do so under `if __name__ == "__main__":`.
+    Results are returned in the order of `submit`; at most `room` batches may be submitted and not yet returned. A
+    worker that dies or fails raises DataError. The processes are spawned, which threads and CUDA require: a training
+    script needs `if __name__ == "__main__":`.
     """
 
-    def __init__(self, count: int, decoder: Decoder, rows: int, kept: Sequence[Source] = ()):
-        """Of the sources that picks will name, those `kept` stay with a worker; others are fetched and go again."""
+    def __init__(self, count: int, decoder: Decoder, rows: int, resident: Sequence[Source] = ()):
+        """Sources in `resident` stay in a worker once they were sent; others are dropped after use."""
         self.room = count * SLOTS
-        self._kept = {id(source): source for source in kept}
+        self._resident = {id(source): source for source in resident}
         self._shape = rows, decoder.size_px, decoder.size_px, 3
         self._held: list[dict[int, Source]] = [{} for _ in range(count)]
         self._waiting: deque[tuple[int, int, int]] = deque()  # worker, slot, rows of the batches under way
         self._submitted = 0
         context = multiprocessing.get_context("spawn")
         self._memory, self._pipes, self._processes = [], [], []
-        # At the interpreter's end multiprocessing waits for the processes, and they wait for the pipes, which an
-        # uncaught error's traceback may still hold open: what ends them is called before.
+        # At exit, multiprocessing waits for the processes, and they wait for their pipes, which the traceback of an
+        # uncaught error may keep open: so this finalizer ends them earlier.
         self._end = Finalize(self, _end, (self._pipes, self._processes), exitpriority=10)
         for number in range(count):
             memory = context.RawArray(ctypes.c_uint8, SLOTS * int(np.prod(self._shape)))
@@ -64,22 +64,22 @@ class Workers:
         self._end()
 
     def submit(self, picks: Sequence[Pick]) -> None:
-        """Have a batch read. Sources go to a worker with the first batch that needs them; all but those kept are
-        dropped by it with the first that does not."""
+        """Submit a batch. A source is sent to a worker with the first batch that needs it; unless resident, the worker
+        drops it with the first batch that does not."""
         worker, slot = self._submitted % len(self._pipes), self._submitted // len(self._pipes) % SLOTS
         held = self._held[worker]
         needed = {id(pick.source): pick.source for pick in picks}
         fresh = {token: source for token, source in needed.items() if token not in held}
-        gone = held.keys() - needed.keys() - self._kept.keys()
-        # Held here too: an id is another's as soon as its object is gone.
+        gone = held.keys() - needed.keys() - self._resident.keys()
+        # Referenced here as well: an id is reused as soon as its object is freed.
         self._held[worker] = {token: source for token, source in held.items() if token not in gone} | fresh
-        places = [(pick.part, id(pick.source), pick.index, pick.seed) for pick in picks]
-        self._send(worker, (slot, fresh, gone, places))
+        sent_picks = [(pick.part, id(pick.source), pick.index, pick.seed) for pick in picks]
+        self._send(worker, (slot, fresh, gone, sent_picks))
         self._submitted += 1
         self._waiting.append((worker, slot, len(picks)))
 
-    def result(self) -> tuple[np.ndarray, Decoded]:
-        """The oldest batch that is under way: (pixels, all else)."""
+    def result(self) -> tuple[np.ndarray, DecodedBatch]:
+        """The oldest submitted batch: (pixels, the rest)."""
         worker, slot, rows = self._waiting.popleft()
         pipe, process = self._pipes[worker], self._processes[worker]
         if pipe not in wait([pipe, process.sentinel]):
@@ -108,17 +108,17 @@ class Workers:
         code = process.exitcode
         how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
         if how == "signal SIGKILL":
-            advice = "That is mostly the system, where memory runs out: take fewer."
+            advice = "The system probably ran out of memory: use fewer workers."
         else:
-            advice = 'If that was at the start, put the script\'s work under `if __name__ == "__main__":`.'
+            advice = 'If it died at the start, put the script\'s code under `if __name__ == "__main__":`.'
         which = f"loader process {worker + 1} of {len(self._processes)}"
         return DataError(f"{which} died ({how}).", remedy=[f"{advice} ", Setting("workers", 0), " reads in threads."])
 
 
 def _end(pipes: list[Connection], processes: list[Any]) -> None:
-    """End the processes, whatever they are at."""
+    """Kills the processes."""
     for pipe in pipes:
-        pipe.close()  # what a worker takes for its end
+        pipe.close()  # a worker ends when its pipe ends
     for process in processes:
         process.kill()
         process.join()
@@ -126,16 +126,16 @@ def _end(pipes: list[Connection], processes: list[Any]) -> None:
 
 @contextlib.contextmanager
 def _importing(process: Any):
-    """Starting a process from within one that is itself just being spawned: the script has no guard."""
+    """Explains the error of starting a process while the script itself is being imported by a spawned process."""
     try:
         yield
     except RuntimeError as error:
-        raise DataError('loader processes need the script\'s work under `if __name__ == "__main__":`.') from error
+        raise DataError('loader processes need the script\'s code under `if __name__ == "__main__":`.') from error
 
 
 def _work(pipe: Connection, memory: Any, shape: tuple[int, ...], decoder: Decoder) -> None:
-    """A worker's life: read batches until the pipe ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # they go to the whole group: the parent decides
+    """The worker process: decodes batches until the pipe ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole process group; the parent decides
         signal.signal(number, signal.SIG_IGN)
     escape_streams()
     slots = np.frombuffer(memory, np.uint8).reshape(SLOTS, *shape)
@@ -143,15 +143,15 @@ def _work(pipe: Connection, memory: Any, shape: tuple[int, ...], decoder: Decode
     orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, orders), daemon=True).start()
     while (order := orders.get()) is not None:
-        slot, fresh, gone, places = order
+        slot, fresh, gone, sent_picks = order
         sources = {token: source for token, source in sources.items() if token not in gone} | fresh
-        picks = [Pick(part, sources[token], index, seed) for part, token, index, seed in places]
+        picks = [Pick(part, sources[token], index, seed) for part, token, index, seed in sent_picks]
         with contextlib.suppress(OSError):
             pipe.send(_attempt(decoder, picks, slots[slot, : len(picks)]))
 
 
 def _listen(pipe: Connection, orders: Any) -> None:
-    """Take orders off the pipe at once: were both ends to wait until the other reads, none would ever."""
+    """Reads orders from the pipe at once: if both ends blocked on writing, neither would ever read."""
     try:
         while True:
             orders.put(pipe.recv())
@@ -159,7 +159,7 @@ def _listen(pipe: Connection, orders: Any) -> None:
         orders.put(None)
 
 
-def _attempt(decoder: Decoder, picks: list[Pick], pixels: np.ndarray) -> Decoded | Exception:
+def _attempt(decoder: Decoder, picks: list[Pick], pixels: np.ndarray) -> DecodedBatch | Exception:
     try:
         return decoder.decode(picks, pixels)
     except DataError as error:

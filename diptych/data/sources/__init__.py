@@ -1,1 +1,1 @@
-"""Where pairs come from: folders, shards, the hub."""
+"""Sources of pairs: folders, shards, the hub."""

@@ -1,4 +1,4 @@
-"""Hugging Face datasets, whole or streamed."""
+"""Hugging Face datasets, downloaded or streamed."""
 
 import os
 from collections.abc import Iterator
@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diptych.data.confinement import Confined, all_outside
+from diptych.data.column_names import Columns, describe_columns
+from diptych.data.confinement import AllowedFolders, all_outside
 from diptych.data.samples import MAX_SIDECAR_BYTES, Sample, Source, Stream
-from diptych.data.tables.columns import Columns, choose_columns, spell_columns
+from diptych.data.tables.columns import choose_columns
+from diptych.data.tables.spooled import SpooledSamples, TableRow, captions_in_cells, picture_bytes
 from diptych.data.tables.table_source import row_of
-from diptych.data.tables.unpacked import Row, Unpacked, captions_in_cells, picture_bytes
 from diptych.errors import DataError, FileError, JSONError
 from diptych.text.encoding import decoded
 from diptych.untrusted.json import parse_json
@@ -23,12 +24,12 @@ USAGE = "hf://OWNER/NAME, hf://OWNER/NAME:SPLIT or hf://OWNER/NAME/CONFIG:SPLIT"
 
 
 class HubSource:
-    """A dataset whose rows lie on this machine."""
+    """A dataset on this machine."""
 
-    def __init__(self, rows: Any, columns: Columns, name: str, confined: Confined):
-        self._rows, self._columns, self._name, self._confined = rows, columns, name, confined
+    def __init__(self, rows: Any, columns: Columns, name: str, allowed: AllowedFolders):
+        self._rows, self._columns, self._name, self._allowed = rows, columns, name, allowed
         self._texts = rows.select_columns(columns[1])
-        self.form = f"Hugging Face dataset with columns {spell_columns(columns)}"
+        self.form = f"Hugging Face dataset with columns {describe_columns(columns)}"
         self.skipped: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -37,23 +38,23 @@ class HubSource:
     def __getitem__(self, index: int) -> Sample:
         with self._damage(index):
             row = row_of(self._rows[index], self._columns, self.key(index))
-        return Sample(picture_bytes(row, None, self._confined), captions_in_cells(row), row.key)
+        return Sample(picture_bytes(row, None, self._allowed), captions_in_cells(row), row.key)
 
     def captions(self, index: int) -> tuple[str, ...]:
         with self._damage(index):
             cells = list(self._texts[index].values())
-        return captions_in_cells(Row(self.key(index), None, cells))
+        return captions_in_cells(TableRow(self.key(index), None, cells))
 
     @contextmanager
     def _damage(self, index: int) -> Iterator[None]:
-        """DataError for whatever `datasets` and the formats under it raise at a row."""
+        """Raises DataError for every error of `datasets` and its file formats."""
         try:
             yield
         except OSError:
             raise
         except Exception as error:
-            said = f"{self.key(index)} cannot be read ({type(error).__name__}: {error!s:.300})."
-            raise DataError(said, "damaged row") from error
+            message = f"{self.key(index)} cannot be read ({type(error).__name__}: {error!s:.300})."
+            raise DataError(message, "damaged row") from error
 
     def key(self, index: int) -> str:
         return f"row {index} of {self._name}"
@@ -62,44 +63,44 @@ class HubSource:
 def open_hub(
     spec: str, image_column: str | None, caption_column: str | None, *, allow_outside: bool = False
 ) -> Source | Stream:
-    """`hf://OWNER/NAME:SPLIT` is fetched whole into the cache of `datasets`, `hf-stream://` shard by shard as it is
-    read; the split is "train" where none is named. A folder in place of OWNER/NAME holds data files, or what
-    `save_to_disk` left. Pictures that rows give by their path lie in the caches of `datasets`, or in that folder; with
-    `allow_outside` anywhere."""
+    """`hf://OWNER/NAME:SPLIT` is downloaded into the cache of `datasets`, `hf-stream://OWNER/NAME:SPLIT` is fetched
+    shard by shard; the default split is "train". Instead of OWNER/NAME, a folder of data files or of `save_to_disk` may
+    be named. Pictures that rows give as paths must be in the caches of `datasets` or in that folder, unless
+    `allow_outside` is set."""
     streaming = spec.startswith(STREAMED)
     name, config, split = _parsed(spec.removeprefix(STREAMED).removeprefix(WHOLE))
     _datasets(name)
-    confined = Confined([*caches(), *[name] * Path(name).is_dir()], allow_outside=allow_outside)
-    rows = _loaded(name, config, split, streaming, confined)
+    allowed = AllowedFolders([*caches(), *[name] * Path(name).is_dir()], allow_outside=allow_outside)
+    rows = _loaded(name, config, split, streaming, allowed)
     names = list(rows.column_names or next(iter(rows)))
     columns = choose_columns(names, image_column, caption_column, spec)
     rows = _undecoded(rows, columns[0]).select_columns([columns[0], *columns[1]])
     if not streaming:
-        return HubSource(rows, columns, name, confined)
+        return HubSource(rows, columns, name, allowed)
     count = rows.num_shards
     form = f"Hugging Face stream of {count} shards, with columns {columns[0]} and {', '.join(columns[1])}"
     shards = [f"shard {number} of {count} of {name}" for number in range(count)]
     known = rows.info.splits[split].num_examples if rows.info.splits and split in rows.info.splits else None
-    return Stream(shards, partial(_fetch, rows=rows, columns=columns, form=form, confined=confined), form, known)
+    return Stream(shards, partial(_fetch, rows=rows, columns=columns, form=form, allowed=allowed), form, known)
 
 
 def caches() -> list[str]:
-    """Where `datasets` and the hub keep files."""
+    """The cache folders of `datasets` and the hub."""
     from datasets import config
     from huggingface_hub import constants
 
     return [str(config.HF_DATASETS_CACHE), constants.HF_HUB_CACHE]
 
 
-def _fetch(shard: str, folder: Path, rows: Any, columns: Columns, form: str, confined: Confined) -> Unpacked:
+def _fetch(shard: str, folder: Path, rows: Any, columns: Columns, form: str, allowed: AllowedFolders) -> SpooledSamples:
     number = int(shard.split()[1])
     part = rows.shard(num_shards=rows.num_shards, index=number)
     try:
         named = (row_of(record, columns, f"row {i} of {shard}") for i, record in enumerate(part))
-        return Unpacked(folder / "pictures", named, form, confined=confined)
+        return SpooledSamples(folder / "pictures", named, form, allowed=allowed)
     except (OSError, DataError):
         raise
-    except Exception as error:  # whatever `datasets` and the formats under it raise at damaged or distant files
+    except Exception as error:  # `datasets` and its formats have no common error
         raise DataError(f"{shard} cannot be read ({type(error).__name__}: {error}).", "damaged shard") from error
 
 
@@ -115,28 +116,28 @@ def _parsed(rest: str) -> tuple[str, str | None, str]:
     return "/".join(parts[:2]), "/".join(parts[2:]), split
 
 
-def load_saved(folder: Path, confined: Confined) -> Any:
-    """What `save_to_disk` of `datasets` left of one split. DataError where it is damaged, or names files outside of
-    what `confined` holds; FileError where one is no plain file."""
+def load_saved(folder: Path, allowed: AllowedFolders) -> Any:
+    """One split in a folder of `save_to_disk` of `datasets`. Raises DataError if it is damaged or refers to files
+    outside of `allowed`, FileError if one of its files is not a regular file."""
     datasets = _datasets(str(folder))
-    said = _read_json(folder / "state.json", confined)
-    _read_json(folder / "dataset_info.json", confined)
+    said = _read_json(folder / "state.json", allowed)
+    _read_json(folder / "dataset_info.json", allowed)
     listed = said.get("_data_files")
     names = [each.get("filename") for each in (listed if isinstance(listed, list) else []) if isinstance(each, dict)]
     paths = [folder / str(name) for name in names]
-    if outside := confined.parted(paths)[1]:
+    if outside := allowed.split_outside(paths)[1]:
         raise all_outside(folder, [os.path.relpath(path, folder) for path in outside], "files")
     for path in paths:
-        open_file(path).close()  # no pipe and no device: it opens what it finds
+        open_file(path).close()  # raises for a pipe or device, which `datasets` would open
     try:
         return datasets.load_from_disk(os.fspath(folder))
-    except Exception as error:  # whatever it and the formats under it raise at damaged files
+    except Exception as error:  # `datasets` and its formats have no common error
         raise DataError(f"{folder} cannot be read ({type(error).__name__}: {error!s:.300}).", "damaged set") from error
 
 
-def _read_json(path: Path, confined: Confined) -> dict[str, Any]:
+def _read_json(path: Path, allowed: AllowedFolders) -> dict[str, Any]:
     try:
-        said = parse_json(confined.read(path, MAX_SIDECAR_BYTES))
+        said = parse_json(allowed.read(path, MAX_SIDECAR_BYTES))
     except JSONError as error:
         raise DataError(f"{path} is damaged ({error}).", "damaged set") from error
     if not isinstance(said, dict):
@@ -152,15 +153,15 @@ def _datasets(name: str) -> Any:
     return datasets
 
 
-def _loaded(name: str, config: str | None, split: str, streaming: bool, confined: Confined) -> Any:
+def _loaded(name: str, config: str | None, split: str, streaming: bool, allowed: AllowedFolders) -> Any:
     datasets = _datasets(name)
     try:
         if (Path(name) / "state.json").exists():
-            rows = load_saved(Path(name), confined)
+            rows = load_saved(Path(name), allowed)
             return rows.to_iterable_dataset(num_shards=min(64, len(rows))) if streaming else rows
         if Path(name).is_dir():
-            _check_cards(Path(name), confined)
-            _check_files(Path(name), datasets.load_dataset_builder(name, config).config.data_files, confined)
+            _check_cards(Path(name), allowed)
+            _check_files(Path(name), datasets.load_dataset_builder(name, config).config.data_files, allowed)
         return datasets.load_dataset(name, config, split=split, streaming=streaming)
     except (DataError, FileError):
         raise
@@ -168,26 +169,26 @@ def _loaded(name: str, config: str | None, split: str, streaming: bool, confined
         raise DataError(f"{name}: {error}. Wanted {USAGE}.") from error
 
 
-def _check_cards(folder: Path, confined: Confined) -> None:
-    """Look at the files of a folder that say which its data files are. DataError where they name addresses, of which
-    `datasets` would ask at once; FileError where they lie outside or are no files."""
+def _check_cards(folder: Path, allowed: AllowedFolders) -> None:
+    """Checks the files that list a folder's data files. Raises DataError if they contain addresses, which `datasets`
+    would fetch at once, and FileError if they are outside or not regular files."""
     for name in (name for name in _CARDS if os.path.lexists(folder / name)):
-        text = decoded(confined.read(folder / name, MAX_SIDECAR_BYTES))
+        text = decoded(allowed.read(folder / name, MAX_SIDECAR_BYTES))
         head = text if name.endswith(".yaml") else text.partition("---")[2].partition("\n---")[0]
-        if not confined.allow_outside and not name.endswith(".json") and (to := _address_in(head, folder / name)):
+        if not allowed.allow_outside and not name.endswith(".json") and (to := _address_in(head, folder / name)):
             raise all_outside(folder, [to], "files")
 
 
 def _address_in(text: str, path: Path) -> str | None:
-    """The first address among the data files that a card's YAML names."""
+    """The first address among the data files in a card's YAML."""
     import yaml
 
     try:
         said = yaml.safe_load(text)
-    except Exception as error:  # its parser calls itself for what lies in each other
+    except Exception as error:  # such as RecursionError for deep nesting
         raise DataError(f"{path} cannot be read ({type(error).__name__}).", "damaged set") from error
     waiting = [said.get("configs")] if isinstance(said, dict) else []
-    seen: set[int] = set()  # a part may be named in many places, and in itself
+    seen: set[int] = set()  # YAML aliases may repeat a part, even in itself
     while waiting:
         each = waiting.pop()
         if isinstance(each, str) and ("://" in each or "::" in each):
@@ -198,11 +199,11 @@ def _address_in(text: str, path: Path) -> str | None:
     return None
 
 
-def _check_files(folder: Path, files: Any, confined: Confined) -> None:
-    """DataError where data files, as `datasets` has found them, lie outside; FileError where one is no plain file."""
+def _check_files(folder: Path, files: Any, allowed: AllowedFolders) -> None:
+    """Raises DataError if data files that `datasets` found are outside, FileError if one is not a regular file."""
     paths = [str(path) for split in (files or {}).values() for path in split]
     if outside := [
-        path for path in paths if not confined.allow_outside and ("://" in path or not confined.holds(path))
+        path for path in paths if not allowed.allow_outside and ("://" in path or not allowed.contains(path))
     ]:
         raise all_outside(folder, outside, "files")
     for path in (path for path in paths if "://" not in path):
@@ -210,7 +211,7 @@ def _check_files(folder: Path, files: Any, confined: Confined) -> None:
 
 
 def _undecoded(rows: Any, image_column: str) -> Any:
-    """With the picture as a file's bytes: the loader decodes it, at the size that it needs."""
+    """The rows with pictures as a file's bytes: the loader decodes them at the size that it needs."""
     import datasets
 
     kind = (rows.features or {}).get(image_column)

@@ -1,4 +1,4 @@
-"""Where pairs come from: what a person names, as a source that is read one sample at a time or a shard at a time."""
+"""Opens a source of pairs by a folder, a file, a pattern or an address."""
 
 import glob
 import re
@@ -8,8 +8,8 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from diptych.data.confinement import Confined, all_outside, left_out
-from diptych.data.joined import Joined
+from diptych.data.concat import ConcatSource
+from diptych.data.confinement import AllowedFolders, all_outside, left_out
 from diptych.data.loading.stream import fetched
 from diptych.data.samples import Sample, Source, Stream, captions_in, count, layout_of, spell_counts
 from diptych.data.sources.folders import open_pictures
@@ -17,7 +17,7 @@ from diptych.data.sources.hub import STREAMED, WHOLE, open_hub
 from diptych.data.sources.remote import fetch_tar
 from diptych.data.sources.shards import SHARDS, expand_braces, is_shard, open_shards
 from diptych.data.splits import HELD_OUT, TRAIN, choose_split, split_folders
-from diptych.data.tables.locating import around, confined_to
+from diptych.data.tables.file_lookup import allowed_for_table, allowed_roots
 from diptych.data.tables.parquet import holds_pairs, open_parquet
 from diptych.data.tables.table_source import is_table, open_table
 from diptych.errors import DataError
@@ -26,7 +26,7 @@ from diptych.untrusted.links import walk
 
 __all__ = ["DataError", "Sample", "Source", "Stream", "all_captions", "open_source"]
 
-ENOUGH_CAPTIONS = 1_000_000  # a tokenizer would learn little from more
+ENOUGH_CAPTIONS = 1_000_000  # more would hardly improve a tokenizer
 FORMS = (
     "a folder of tar shards, of Parquet files, of pictures with a caption file (.txt, .caption, .json) beside each, "
     "with a table that names them (metadata.csv, captions.txt, COCO's JSON), or of a folder for each class; tar shards "
@@ -39,16 +39,15 @@ def open_source(
     spec: str | Path, *, image_column: str | None = None, caption_column: str | None = None, held_out: bool = False,
     allow_outside: bool = False, fetch_limits: FetchLimits | None = None,
 ) -> Source | Stream:  # fmt: skip
-    """The pairs that `spec` names: one of FORMS.
+    """The pairs in `spec`, which is one of FORMS.
 
-    Shards behind http(s) and `hf-stream://OWNER/NAME:SPLIT` are a Stream, and so are large Parquet files with pictures
-    inside and large compressed shards; all else is a Source, which can be indexed. The columns of a table are guessed
-    from usual names where they are not named. Of a folder with several splits that for training is taken, or with
-    `held_out` one that is not; the source's form says what was left out. Files that a table names, or a link leads to,
-    are read where they lie in the folder that `spec` names, or in that of the table that it names (and for a table in a
-    folder for tables in that above); others are left out and counted, or with `allow_outside` read. `fetch_limits` are
-    for shards behind http(s), by default those of the environment (see `data.remote`). Raises DataError that says what
-    was looked for where nothing usable is there.
+    Shards behind http(s), `hf-stream://OWNER/NAME:SPLIT`, large Parquet files with pictures inside and large compressed
+    shards become a Stream; everything else becomes an indexed Source. Columns that are not named are chosen by their
+    usual names. If a folder has several splits, the training split is read, or a held-out one with `held_out`; the
+    source's form says what was left out. Files that a table or a link refers to must be in the folder `spec`, or in the
+    folder of the table `spec` (if that folder is only for tables, in its parent); others are left out and counted,
+    unless `allow_outside` is set. `fetch_limits` are for shards behind http(s), by default those of the environment
+    (see `data.sources.remote`). Raises DataError that lists the accepted forms if there is nothing usable.
     """
     text, columns = str(spec), (image_column, caption_column)
     if text.startswith((WHOLE, STREAMED)):
@@ -56,50 +55,50 @@ def open_source(
     if re.match("https?://", text, re.I):
         return _addresses(text, fetch_limits or FetchLimits.from_environment())
     if Path(spec).is_dir():
-        confined = Confined([spec], allow_outside=allow_outside)
-        return _require_pairs(_open_folder(Path(spec), columns, held_out, confined), spec)
+        allowed = AllowedFolders([spec], allow_outside=allow_outside)
+        return _require_pairs(_open_folder(Path(spec), columns, held_out, allowed), spec)
     return _require_pairs(_open_files(text, columns, allow_outside), spec)
 
 
 def _open_folder(
-    folder: Path, columns: tuple[str | None, str | None], held_out: bool, confined: Confined
+    folder: Path, columns: tuple[str | None, str | None], held_out: bool, allowed: AllowedFolders
 ) -> Source | Stream:
     if shards := sorted(path for path in folder.iterdir() if is_shard(path)):
-        inside, skipped = _inside(folder, shards, confined)
+        inside, skipped = _inside(folder, shards, allowed)
         taken = choose_split(inside, folder, held_out=held_out)
         return _without(open_shards(taken), [path.name for path in inside if path not in taken], skipped)
     if (folder / "state.json").exists() and (folder / "dataset_info.json").exists():
-        return open_hub(f"{WHOLE}{folder}:train", *columns, allow_outside=confined.allow_outside)
+        return open_hub(f"{WHOLE}{folder}:train", *columns, allow_outside=allowed.allow_outside)
     splits = split_folders(folder)
     chosen = next((name for name in HELD_OUT if name in splits), None) if held_out else TRAIN
     if chosen in splits:
         others = [f"{path.name}/" for name, path in splits.items() if name != chosen]
-        return _without(_open_folder(splits[chosen], columns, held_out, confined), others)
-    inside, skipped = _inside(folder, sorted(_parquet_below(folder)), confined)
+        return _without(_open_folder(splits[chosen], columns, held_out, allowed), others)
+    inside, skipped = _inside(folder, sorted(_parquet_below(folder)), allowed)
     if tables := _with_pairs(inside, columns):
         taken = choose_split(tables, folder, held_out=held_out)
-        source = open_parquet(taken, *columns, confined=confined.extended(around(taken[0])))
+        source = open_parquet(taken, *columns, allowed=allowed.extended(allowed_roots(taken[0])))
         return _without(source, [path.name for path in tables if path not in taken], skipped)
     if any(columns):
         raise DataError(f"{folder} is a folder without Parquet files and has no columns; name the table in it.")
-    return open_pictures(folder, held_out=held_out, confined=confined)
+    return open_pictures(folder, held_out=held_out, allowed=allowed)
 
 
 def _parquet_below(folder: Path) -> Iterator[Path]:
     return (Path(here, name) for here, _, names in walk(folder) for name in names if name.endswith(".parquet"))
 
 
-def _inside(folder: Path, paths: list[Path], confined: Confined) -> tuple[list[Path], dict[str, int]]:
-    """Those that no link leads out of, and how many others there are, by reason. DataError where all are others."""
-    inside, outside = confined.parted(paths)
+def _inside(folder: Path, paths: list[Path], allowed: AllowedFolders) -> tuple[list[Path], dict[str, int]]:
+    """The paths inside, and the count of the others by reason. Raises DataError if all are outside."""
+    inside, outside = allowed.split_outside(paths)
     if outside and not inside:
         raise all_outside(folder, [path.name for path in outside], "files")
     return inside, {left_out([path.name for path in outside]): len(outside)} if outside else {}
 
 
 def _with_pairs(paths: list[Path], columns: tuple[str | None, str | None]) -> list[Path]:
-    """These Parquet files, unless they are tables about pictures that lie elsewhere: beside metadata.parquet, or as
-    img2dataset leaves them beside its shards."""
+    """The Parquet files without tables about pictures that are elsewhere: metadata.parquet, and those that img2dataset
+    writes beside its shards."""
     if any(columns):
         return paths
     return [path for path in paths if path.stem != "metadata" and holds_pairs(path)]
@@ -108,11 +107,11 @@ def _with_pairs(paths: list[Path], columns: tuple[str | None, str | None]) -> li
 def _without(
     source: Source | Stream, names: Sequence[str], skipped: Mapping[str, int] | None = None
 ) -> Source | Stream:
-    """The same, which says what it was chosen from, and counts what was skipped."""
+    """The source with the names of files that were left out and with further skip counts."""
     for reason, number in (skipped or {}).items():
         count(source.skipped, reason, number)
     if names and not isinstance(source, Stream):
-        return Joined([source], replace(layout_of(source), left_out=(*layout_of(source).left_out, *names)))
+        return ConcatSource([source], replace(layout_of(source), left_out=(*layout_of(source).left_out, *names)))
     return source
 
 
@@ -121,9 +120,9 @@ def _open_files(spec: str, columns: tuple[str | None, str | None], allow_outside
     if not paths:
         raise DataError(f"{spec} is neither a folder, nor a file, nor a pattern that matches any; wanted {FORMS}.")
     if all(path.suffix.lower() == ".parquet" for path in paths):
-        return open_parquet(paths, *columns, confined=confined_to(paths[0], allow_outside=allow_outside))
+        return open_parquet(paths, *columns, allowed=allowed_for_table(paths[0], allow_outside=allow_outside))
     if len(paths) == 1 and is_table(paths[0]):
-        return open_table(paths[0], *columns, confined=confined_to(paths[0], allow_outside=allow_outside))
+        return open_table(paths[0], *columns, allowed=allowed_for_table(paths[0], allow_outside=allow_outside))
     kinds = {path.suffix.lower() for path in paths}
     if not all(map(is_shard, paths)) and (len(kinds) > 1 or any(map(is_table, paths))):
         raise DataError(f"{spec} names {len(paths)} files ({', '.join(sorted(kinds))}); name tables one by one.")
@@ -131,11 +130,11 @@ def _open_files(spec: str, columns: tuple[str | None, str | None], allow_outside
 
 
 def _matching(spec: str) -> list[Path]:
-    """The files that a pattern matches. DataError where braces spell out the name of one that is not there."""
+    """The files that match a pattern. Raises DataError if braces expand to the name of a missing file."""
     names = expand_braces(spec)
     try:
         found = {name: glob.glob(name, recursive=True) for name in names}
-    except RecursionError:  # it calls itself for each folder in a folder
+    except RecursionError:  # glob recurses for each nested folder
         raise DataError(f"{spec}: folders lie too deep in each other for a pattern; name the folder.") from None
     missing = [name for name, paths in found.items() if not paths and not re.search(r"[*?[]", name)]
     if missing and len(names) > 1:
@@ -159,9 +158,9 @@ def _require_pairs(source: Source | Stream, spec: str | Path) -> Source | Stream
 
 
 def all_captions(source: Source | Stream) -> Iterator[str]:
-    """Every caption of a source, for training a tokenizer; of a stream, shard by shard, the first ENOUGH_CAPTIONS.
+    """Every caption of a source, for training a tokenizer; of a stream, the first ENOUGH_CAPTIONS.
 
-    Samples and shards that cannot be read are passed over: the loader meets them again, and counts them.
+    Unreadable samples and shards are skipped here; the loader counts them.
     """
     if not isinstance(source, Stream):
         yield from captions_in(source)

@@ -12,33 +12,33 @@ import numpy as np
 
 from diptych.data.compressed import ENDINGS, unpack
 from diptych.data.samples import IMAGE_SUFFIXES, MAX_SIDECAR_BYTES, Sample, Source, Stream, captions_of, count
-from diptych.data.temporary import FULL, remove_with, unpacking
+from diptych.data.spooling import DISK_FULL, remove_with, unpacking
 from diptych.errors import DataError
 from diptych.untrusted.regular_files import MAX_BYTES, open_file
 
 SHARDS = (".tar", *ENDINGS)
-UNPACK_BYTES = 4 << 30  # larger sets of compressed shards are not unpacked whole, but one by one
-# Of a sample's files; each has an offset and a size, -1 where there is none. A .txt may hold only tags.
+UNPACK_BYTES = 4 << 30  # more compressed bytes are unpacked shard by shard
+# The kinds of a sample's files; each has an offset and a size, or -1. A .txt may contain only tags.
 _KINDS = ("image", "json", "caption", "txt")
-# What macOS's tar and zip lay beside each file about its own folders, under the file's name
-_BESIDE = re.compile(r"(^|/)(\._[^/]*$|__MACOSX/)")
+# Metadata files that macOS's tar and zip add for each file
+_MACOS_EXTRA = re.compile(r"(^|/)(\._[^/]*$|__MACOSX/)")
 _NAMES = {"text": "txt", "img": "image"}
-_LONGEST = 4096  # characters of a member's name: more than a file system takes
-_LONGEST_HEADER, _LONG_NUMBER = 1 << 16, re.compile(rb"\d{100}")
-_MOST_SHARDS = 1_000_000  # that braces may spell out
-_MOST_MEMBERS = 20_000_000  # of a shard, whose keys are held
-# What tarfile makes of headers that were not written by a tar: RecursionError of a thousand that extend each other
+_MAX_NAME_CHARS = 4096  # more than file systems allow
+_MAX_HEADER_BYTES, _LONG_NUMBER = 1 << 16, re.compile(rb"\d{100}")
+_MAX_SHARDS = 1_000_000  # that braces may expand to
+_MAX_MEMBERS = 20_000_000  # of a shard, whose keys are in memory
+# The errors of tarfile for invalid headers: RecursionError for a thousand headers that extend each other
 DAMAGE = (tarfile.TarError, OSError, ValueError, LookupError, ArithmeticError, TypeError, RecursionError, MemoryError)
 
 
 def is_shard(path: Path) -> bool:
-    """Whether a file's ending is that of a tar, compressed or not."""
+    """Whether a file has the ending of a tar, compressed or not."""
     return path.name.lower().endswith(SHARDS)
 
 
 def open_shards(paths: Sequence[Path]) -> Source | Stream:
-    """Tar shards; those that are compressed are unpacked once into a temporary folder, or, where they are larger than
-    UNPACK_BYTES, as they come."""
+    """Tar shards. Compressed ones are unpacked into a temporary folder, or shard by shard while reading if they are
+    larger than UNPACK_BYTES."""
     packed = [path for path in paths if path.name.lower().endswith(ENDINGS)]
     if not packed:
         return ShardSource(paths)
@@ -46,25 +46,25 @@ def open_shards(paths: Sequence[Path]) -> Source | Stream:
         names = {str(path): path for path in paths}
         fetch = partial(_fetch, paths=names)
         return Stream(list(names), fetch, f"{len(names)} tar shards, unpacked as they are read")
-    with unpacking() as place:
-        plain, lost = _unpacked(paths, packed, place)
+    with unpacking() as folder:
+        plain, lost = _unpacked(paths, packed, folder)
         source = ShardSource(plain)
-        remove_with(source, place)
+        remove_with(source, folder)
     for path in lost:
         count(source.skipped, f"damage in {path.name}")
     source.form = "tar shards, unpacked"
     return source
 
 
-def _unpacked(paths: Sequence[Path], packed: Sequence[Path], place: Path) -> tuple[list[Path], dict[Path, Exception]]:
-    """The shards as plain tars, and those that cannot be unpacked. DataError where none can, or no room is left."""
+def _unpacked(paths: Sequence[Path], packed: Sequence[Path], folder: Path) -> tuple[list[Path], dict[Path, Exception]]:
+    """The shards as plain tars, and those that cannot be unpacked. Raises DataError if none can or the disk is full."""
     plain: list[Path] = []
     lost: dict[Path, Exception] = {}
     for path in paths:
         try:
-            plain.append(unpack(path, place) if path in packed else path)
+            plain.append(unpack(path, folder) if path in packed else path)
         except (DataError, OSError) as error:
-            if getattr(error, "errno", None) in FULL:
+            if getattr(error, "errno", None) in DISK_FULL:
                 raise
             lost[path] = error
     if not plain:
@@ -77,12 +77,12 @@ def _fetch(shard: str, folder: Path, paths: dict[str, Path]) -> "ShardSource":
 
 
 class ShardSource:
-    """WebDataset tar shards: KEY.jpg (or .img) beside KEY.json (`captions`, `caption`, `text`), KEY.caption, KEY.txt or
-    KEY.text (a caption a line).
+    """WebDataset tar shards: KEY.jpg (or .img) with KEY.json (`captions`, `caption`, `text`), KEY.caption, KEY.txt or
+    KEY.text (one caption on each line).
 
-    The shards' headers are read once; after that any sample is one seek away, so the whole set can be shuffled
-    without holding it. Keys without both a picture and a caption are counted in `skipped`, and so is a shard that is
-    damaged: what lies before the damage is used. DataError where nothing is left.
+    The shards' headers are read once; then each sample can be read at its offset, so the whole set can be shuffled
+    without being in memory. Keys without a picture or without a caption are counted in `skipped`, and so are damaged
+    shards, whose samples before the damage are used. Raises DataError if no sample is left.
     """
 
     form = "tar shards"
@@ -93,31 +93,31 @@ class ShardSource:
         self._keys: list[str] = []
         self._damage: list[str] = []
         rows = [row for shard in range(len(self.paths)) for row in self._scan(shard)]
-        self._places = np.array(rows, np.int64).reshape(-1, 1 + 2 * len(_KINDS))
+        self._spans = np.array(rows, np.int64).reshape(-1, 1 + 2 * len(_KINDS))
         if self._damage and not rows:
             raise DataError(self._damage[0], "damaged shard")
 
     def _scan(self, shard: int) -> list[tuple[int, ...]]:
-        """(shard, offset and size of each kind) of every sample; the keys go to `_keys`."""
+        """(shard, offset and size of each kind) of every sample; adds the keys to `_keys`."""
         rows = []
         for key, files in self._members(self.paths[shard]).items():
             if "image" in files and len(files) > 1:
                 rows.append((shard, *(number for kind in _KINDS for number in files.get(kind, (-1, -1)))))
                 self._keys.append(key)
-            elif files:  # what is neither picture nor caption is nobody's business
+            elif files:  # other files are ignored
                 count(self.skipped, "no caption" if "image" in files else "no picture")
         return rows
 
     def _members(self, path: Path) -> dict[str, dict[str, tuple[int, int]]]:
-        """Key -> kind -> (offset, size), as far as the shard can be read."""
+        """Key -> kind -> (offset, size), of the readable part of the shard."""
         found: dict[str, dict[str, tuple[int, int]]] = {}
         try:
             for name, offset, size in members(path):
                 key, kind = _key_and_kind(name)
-                if kind not in _KINDS or _BESIDE.search(name):
+                if kind not in _KINDS or _MACOS_EXTRA.search(name):
                     continue
-                if len(name) > _LONGEST:
-                    count(self.skipped, f"a name of over {_LONGEST:,} characters")
+                if len(name) > _MAX_NAME_CHARS:
+                    count(self.skipped, f"a name of over {_MAX_NAME_CHARS:,} characters")
                     continue
                 found.setdefault(key, {})[kind] = (offset, size)
         except DAMAGE as error:
@@ -130,7 +130,7 @@ class ShardSource:
 
     def __getitem__(self, index: int) -> Sample:
         with self._opened(index) as file:
-            image = read_member(file, self._places[index, 1:3].tolist(), MAX_BYTES, self.key(index))
+            image = read_member(file, self._spans[index, 1:3].tolist(), MAX_BYTES, self.key(index))
             return Sample(image, self._captions(index, file), self._keys[index])
 
     def captions(self, index: int) -> tuple[str, ...]:
@@ -138,51 +138,51 @@ class ShardSource:
             return self._captions(index, file)
 
     def _opened(self, index: int) -> BinaryIO:
-        """The shard, opened each time: thousands of them would exhaust the handles."""
-        return open_file(self.paths[self._places[index, 0]])
+        """The shard, opened for each read: thousands of open shards would exhaust the file handles."""
+        return open_file(self.paths[self._spans[index, 0]])
 
     def _captions(self, index: int, file: BinaryIO) -> tuple[str, ...]:
-        """Those of the first file that holds any: JSON that is damaged is said to be."""
-        key, places = self._keys[index], self._places[index, 3:].reshape(-1, 2)
-        there = [at for at, (offset, _) in enumerate(places) if offset >= 0]
-        for at in there:
+        """The captions of the first file that has any. Raises DataError for damaged JSON."""
+        key, spans = self._keys[index], self._spans[index, 3:].reshape(-1, 2)
+        present = [at for at, (offset, _) in enumerate(spans) if offset >= 0]
+        for at in present:
             try:
-                content = read_member(file, places[at].tolist(), MAX_SIDECAR_BYTES, key)
+                content = read_member(file, spans[at].tolist(), MAX_SIDECAR_BYTES, key)
                 return captions_of(content, _KINDS[1 + at] == "json", key)
             except DataError as error:
-                if error.reason != "no caption" or at == there[-1]:
+                if error.reason != "no caption" or at == present[-1]:
                     raise
         raise AssertionError("a sample without a file of captions was left out")
 
     def key(self, index: int) -> str:
-        return f"{self._keys[index]} in {self.paths[self._places[index, 0]].name}"
+        return f"{self._keys[index]} in {self.paths[self._spans[index, 0]].name}"
 
 
 class Headers:
-    """A tar's file, of which no more is handed out at a time than headers have: tarfile takes what these say of their
-    own length, and looks for numbers in them in a way that is quadratic in the length of these (CVE-2024-6232)."""
+    """A tar file that returns no more bytes at a time than a header may have: tarfile trusts the lengths in headers,
+    and its parsing of numbers in them takes quadratic time (CVE-2024-6232)."""
 
     def __init__(self, file: BinaryIO):
         self.seek, self.tell, self._read = file.seek, file.tell, file.read
 
     def read(self, size: int = -1) -> bytes:
-        """Some bytes, of a header. ReadError where it makes no sense."""
-        if not 0 <= size <= _LONGEST_HEADER or _LONG_NUMBER.search(data := self._read(size)):
+        """Some bytes of a header. Raises ReadError for an implausible one."""
+        if not 0 <= size <= _MAX_HEADER_BYTES or _LONG_NUMBER.search(data := self._read(size)):
             raise tarfile.ReadError("a header makes no sense")
         return data
 
 
 def members(path: Path) -> Iterator[tuple[str, int, int]]:
-    """(name, offset, size) of the plain files in a tar, as they lie in it; links, devices and sparse files are none.
+    """(name, offset, size) of the regular files in a tar, in order; links, devices and sparse files are left out.
 
-    One of DAMAGE where the tar is none or ends too early, once what lies before that is handed out.
+    Raises one of DAMAGE for an invalid or truncated tar, after its readable members.
     """
     with open_file(path) as file, tarfile.open(fileobj=cast(BinaryIO, Headers(file)), mode="r:") as tar:
         end = os.fstat(file.fileno()).st_size
         at = -1
         for number, member in enumerate(tar):
-            tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
-            if member.size < 0 or tar.offset <= at or number >= _MOST_MEMBERS:
+            tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all members
+            if member.size < 0 or tar.offset <= at or number >= _MAX_MEMBERS:
                 raise tarfile.ReadError("a header makes no sense")
             if member.offset_data + member.size > end:
                 raise tarfile.ReadError("it ends too early")
@@ -193,7 +193,7 @@ def members(path: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def _key_and_kind(name: str) -> tuple[str, str]:
-    """`d/a.jpg` -> ("d/a", "image"); `d/a.jpg.txt` is of the same key."""
+    """`d/a.jpg` -> ("d/a", "image"); `d/a.jpg.txt` has the same key."""
     key, _, suffix = name.rpartition(".")
     kind = "image" if f".{suffix.lower()}" in IMAGE_SUFFIXES else _NAMES.get(suffix.lower(), suffix.lower())
     stem, _, inner = key.rpartition(".")
@@ -201,9 +201,9 @@ def _key_and_kind(name: str) -> tuple[str, str]:
 
 
 def _require_end(file: BinaryIO, offset: int) -> None:
-    """ReadError unless a block of zeros stands at `offset`, and nothing else up to the file's end.
+    """Raises ReadError unless a block of zeros is at `offset` and only zeros follow.
 
-    tarfile takes a header that is damaged, zeroed or cut for the end, and so would lose all that follows in silence.
+    tarfile takes a damaged, zeroed or truncated header for the end, and would silently lose the members after it.
     """
     file.seek(offset)
     if len(block := file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
@@ -215,9 +215,9 @@ def _require_end(file: BinaryIO, offset: int) -> None:
             raise tarfile.ReadError(f"data follows its end at byte {offset}")
 
 
-def read_member(file: BinaryIO, place: Sequence[int], limit: int, key: str) -> bytes:
-    """The bytes of a tar's member at (offset, size). DataError, which names `key`, where they are over `limit`."""
-    offset, size = map(int, place)
+def read_member(file: BinaryIO, folder: Sequence[int], limit: int, key: str) -> bytes:
+    """The bytes of a tar's member at `span` (offset, size). Raises DataError naming `key` above `limit` bytes."""
+    offset, size = map(int, folder)
     if size > limit:
         raise DataError(f"{key} has {size:,} bytes; at most {limit:,} are read.", "too large")
     file.seek(offset)
@@ -228,8 +228,8 @@ _BRACES = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}|\{([^{}]*,[^{}]*)\}")
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """`{0000..0031}.tar` -> 0000.tar, 0001.tar, ...; `{train,dev}.tar` -> train.tar, dev.tar; as a shell would.
-    DataError where that makes more than _MOST_SHARDS names."""
+    """Expands braces as a shell does: `{0000..0031}.tar` -> 0000.tar, 0001.tar, ...; `{train,dev}.tar` -> train.tar,
+    dev.tar. Raises DataError for more than _MAX_SHARDS names."""
     if (found := _BRACES.search(pattern)) is None:
         return [pattern]
     first, last, words = found.groups()
@@ -238,10 +238,10 @@ def expand_braces(pattern: str) -> list[str]:
         padded = any(len(number) > 1 and number[0] == "0" for number in (first, last))
         width = max(len(first), len(last)) if padded else 0
         numbers = range(int(first), int(last) + step, step)
-        choices = [f"{number:0{width}}" for number in numbers[: _MOST_SHARDS + 1]]
+        choices = [f"{number:0{width}}" for number in numbers[: _MAX_SHARDS + 1]]
     else:
         choices = words.split(",")
     rests = expand_braces(pattern[found.end() :])
-    if len(choices) * len(rests) > _MOST_SHARDS:
-        raise DataError(f"{pattern:.300} names more than {_MOST_SHARDS:,} files.")
+    if len(choices) * len(rests) > _MAX_SHARDS:
+        raise DataError(f"{pattern:.300} names more than {_MAX_SHARDS:,} files.")
     return [pattern[: found.start()] + choice + rest for choice in choices for rest in rests]

@@ -1,29 +1,29 @@
-"""Caption files: one for each picture, beside it or in a folder of their own."""
+"""Caption files: one for each picture, in the same folder or in a folder for captions."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from diptych.data.confinement import Confined
+from diptych.data.confinement import AllowedFolders
 from diptych.data.samples import IMAGE_SUFFIXES, MAX_SIDECAR_BYTES, Layout, Sample, captions_of
 from diptych.data.splits import visible_folders
-from diptych.data.tables.locating import is_companion
+from diptych.data.tables.file_lookup import is_companion
 from diptych.errors import DataError
 
-ENDS = (".json", ".caption", ".txt", ".text")  # by rank: JSON may hold only other things, and a .txt only tags
-SAMPLE = 40  # pictures that are looked at to see where captions lie
-_MOST_BESIDE = 200  # folders
+ENDS = (".json", ".caption", ".txt", ".text")  # by rank: JSON may have no captions, and a .txt only tags
+MAX_CHECKED = 40  # pictures by which the folder of captions is found
+_MAX_SIBLINGS = 200  # folders
 
-Found = dict[Path, tuple[Path, ...]]
+SidecarFiles = dict[Path, tuple[Path, ...]]  # picture -> its caption files, by rank
 
 
 class SidecarSource:
     """Pictures with a caption file each: `cat.jpg` with `cat.txt`, `cat.jpg.txt`, `cat.caption` or `cat.json`."""
 
-    def __init__(self, pictures: Sequence[Path], found: Found, layout: Layout, confined: Confined):
-        """What links lead to is read where `confined` holds it."""
-        self.layout, self.skipped, self._confined = layout, dict[str, int](), confined
+    def __init__(self, pictures: Sequence[Path], found: SidecarFiles, layout: Layout, allowed: AllowedFolders):
+        """Files behind links are read if they are in `allowed`."""
+        self.layout, self.skipped, self._allowed = layout, dict[str, int](), allowed
         self._pairs = [(path, found[path]) for path in pictures if path in found]
         if missing := len(pictures) - len(self._pairs):
             self.skipped["no caption"] = missing
@@ -36,14 +36,14 @@ class SidecarSource:
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(self._confined.read(self._pairs[index][0]), self.captions(index), self.key(index))
+        return Sample(self._allowed.read(self._pairs[index][0]), self.captions(index), self.key(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """Those of the first file that holds any: JSON that is damaged is said to be."""
+        """The captions of the first file that has any. Raises DataError for damaged JSON."""
         key = self.key(index)
         for sidecar in self._pairs[index][1]:
             try:
-                content = self._confined.read(sidecar, MAX_SIDECAR_BYTES)
+                content = self._allowed.read(sidecar, MAX_SIDECAR_BYTES)
                 return captions_of(content, sidecar.suffix.lower() == ".json", key)
             except FileNotFoundError:  # it went since the folder was listed
                 continue
@@ -56,24 +56,26 @@ class SidecarSource:
         return str(self._pairs[index][0])
 
 
-def inside(found: Found, confined: Confined) -> tuple[Found, list[Path]]:
-    """The caption files that no link leads out of `confined`, and the others."""
-    held = {path: tuple(file for file in files if confined.holds(file)) for path, files in found.items()}
+def inside(found: SidecarFiles, allowed: AllowedFolders) -> tuple[SidecarFiles, list[Path]]:
+    """The caption files that no link leads out of `allowed`, and the others."""
+    held = {path: tuple(file for file in files if allowed.contains(file)) for path, files in found.items()}
     others = [file for path, files in found.items() if len(held[path]) < len(files) for file in files]
-    return {path: files for path, files in held.items() if files}, [file for file in others if not confined.holds(file)]
+    return {path: files for path, files in held.items() if files}, [
+        file for file in others if not allowed.contains(file)
+    ]
 
 
-def beside(pictures: Iterable[Path]) -> Found:
-    """The caption files that lie beside pictures; endings in any case."""
+def beside(pictures: Iterable[Path]) -> SidecarFiles:
+    """The caption files in the pictures' own folders; endings in any case."""
     return _with_files(((path, path.parent) for path in pictures), alone=False)
 
 
-def apart(pictures: Sequence[Path], top: Path, *, companions: bool = False) -> tuple[Found, str]:
-    """The caption files in a folder beside that of the pictures, or beside one above it up to `top`
-    (`images/dogs/1.jpg`, `captions/dogs/1.txt`), and that folder's name. Nothing where no folder has such files for
-    half of some pictures; a folder that holds pictures of its own has only theirs. Of `companions` alone: right below
-    `top` only folders count that are called as such."""
-    sample = pictures[:: max(1, len(pictures) // SAMPLE)]
+def apart(pictures: Sequence[Path], top: Path, *, companions: bool = False) -> tuple[SidecarFiles, str]:
+    """The caption files in a sibling of the pictures' folder, or of one above it up to `top` (`images/dogs/1.jpg`,
+    `captions/dogs/1.txt`), and that folder's name; nothing if no folder has such files for half of a sample of
+    pictures. Folders with pictures of their own do not count. With `companions`, only folders below `top` that are
+    named like companions count, see `is_companion`."""
+    sample = pictures[:: max(1, len(pictures) // MAX_CHECKED)]
     best, name = 0, ""
     way = (0, "")
     for depth, other in _ways(sample, top, companions):
@@ -86,7 +88,7 @@ def apart(pictures: Sequence[Path], top: Path, *, companions: bool = False) -> t
 
 
 def _ways(sample: Sequence[Path], top: Path, companions: bool) -> Iterator[tuple[int, str]]:
-    """(depth below `top`, the name of another folder there) for each folder that may hold what belongs to pictures."""
+    """(depth below `top`, name of another folder there) for each folder that may contain the captions of pictures."""
     seen: set[Path] = set()
     for path in sample:
         parts = path.relative_to(top).parts[:-1]
@@ -95,11 +97,11 @@ def _ways(sample: Sequence[Path], top: Path, companions: bool) -> Iterator[tuple
             if here not in seen:
                 seen.add(here)
                 below = (each for each in visible_folders(here) if depth or not companions or is_companion(each))
-                yield from ((depth, each.name) for each in islice(below, _MOST_BESIDE))
+                yield from ((depth, each.name) for each in islice(below, _MAX_SIBLINGS))
 
 
 def _moved(pictures: Iterable[Path], top: Path, depth: int, other: str) -> Iterator[tuple[Path, Path]]:
-    """Each picture with the folder where its caption would be."""
+    """Each picture with the folder of its caption."""
     for path in pictures:
         parts = list(path.relative_to(top).parts[:-1])
         if depth < len(parts) and parts[depth] != other:
@@ -107,11 +109,11 @@ def _moved(pictures: Iterable[Path], top: Path, depth: int, other: str) -> Itera
             yield path, top.joinpath(*parts)
 
 
-def _with_files(places: Iterable[tuple[Path, Path]], *, alone: bool = True) -> Found:
-    """The caption files of pictures in the folders that are given for each; with `alone` these hold no pictures."""
+def _with_files(folders: Iterable[tuple[Path, Path]], *, alone: bool = True) -> SidecarFiles:
+    """The caption files of pictures in the given folders; with `alone`, only in folders without pictures."""
     listed: dict[Path, dict[tuple[str, str], Path]] = {}
-    found: Found = {}
-    for path, folder in places:
+    found: SidecarFiles = {}
+    for path, folder in folders:
         if folder not in listed:
             listed[folder] = _listed(folder, alone)
         names = ((stem, end) for end in ENDS for stem in (path.stem, path.name))
@@ -121,7 +123,7 @@ def _with_files(places: Iterable[tuple[Path, Path]], *, alone: bool = True) -> F
 
 
 def _listed(folder: Path, alone: bool) -> dict[tuple[str, str], Path]:
-    """The files of a folder that may hold captions, by stem and ending in lower case."""
+    """The caption files of a folder, by stem and lower-case ending."""
     found: dict[tuple[str, str], Path] = {}
     try:
         with os.scandir(folder) as entries:
@@ -131,20 +133,20 @@ def _listed(folder: Path, alone: bool) -> dict[tuple[str, str], Path]:
                     return {}
                 if end.lower() in ENDS and entry.is_file():
                     found.setdefault((stem, end.lower()), Path(folder, entry.name))
-    except OSError:  # a folder that is not there has none
+    except OSError:  # a missing folder has none
         return {}
     return found
 
 
-def hold_captions(found: Found, confined: Confined) -> bool:
-    """Whether some of these files hold a caption: a word, and not numbers alone, as labels of detectors are."""
-    for path, files in list(found.items())[:SAMPLE]:
+def hold_captions(found: SidecarFiles, allowed: AllowedFolders) -> bool:
+    """Whether some of these files have a caption with letters, unlike the numeric labels of detectors."""
+    for path, files in list(found.items())[:MAX_CHECKED]:
         for file in files:
             try:
-                content = confined.read(file, MAX_SIDECAR_BYTES)
+                content = allowed.read(file, MAX_SIDECAR_BYTES)
                 captions = captions_of(content, file.suffix.lower() == ".json", str(path))
             except DataError as error:
-                if error.reason == "damaged captions":  # to be said where it is read
+                if error.reason == "damaged captions":  # reported when it is read
                     return True
                 continue
             except OSError:

@@ -1,5 +1,4 @@
-"""Captions in JSON: an object a line, a list of objects, a picture's name before its captions, COCO's and Karpathy's
-files."""
+"""Captions in JSON: an object on each line, a list of objects, captions by picture name, COCO's or Karpathy's form."""
 
 import os
 from collections import Counter
@@ -14,23 +13,23 @@ from diptych.text.encoding import BadLines, decoded, open_text
 from diptych.untrusted.json import parse_json
 from diptych.untrusted.regular_files import read_file
 
-MAX_BYTES = 1 << 30  # of a file that is read whole
+MAX_BYTES = 1 << 30  # of a file
 
 _WANTED = (
     "wanted a list of objects, one that holds captions by the names of pictures, or COCO's `images` and `annotations`"
 )
 
 
-class Objects(NamedTuple):
-    """A table in JSON: its rows, what kind of file it is, and its encoding, both in words."""
+class JsonTable(NamedTuple):
+    """A table in JSON: its rows, its kind and its encoding in words."""
 
     rows: Iterator[dict[str, Any]]
     kind: str
     encoding: str
 
 
-def open_json_lines(path: Path, skipped: dict[str, int]) -> Objects:
-    """An object a line. Lines that hold something else are counted in `skipped`."""
+def open_json_lines(path: Path, skipped: dict[str, int]) -> JsonTable:
+    """An object on each line. Other lines are counted in `skipped`."""
     lines, encoding = open_text(path)
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -45,29 +44,29 @@ def open_json_lines(path: Path, skipped: dict[str, int]) -> Objects:
         for reason, many in bad.counts():
             count(skipped, reason, many)
 
-    return Objects(rows(), "table", encoding)
+    return JsonTable(rows(), "table", encoding)
 
 
-def open_json(path: Path, skipped: dict[str, int]) -> Objects:
-    """One JSON value in a file. DataError where it is none that holds pictures with captions."""
+def open_json(path: Path, skipped: dict[str, int]) -> JsonTable:
+    """One JSON value. Raises DataError if it is not JSON or has no pictures with captions."""
     try:
         found = parse_json(decoded(read_file(path, MAX_BYTES)), max_bytes=MAX_BYTES)
     except JSONError as error:
         raise DataError(f"{path} cannot be read as JSON ({error}).", "damaged JSON") from error
     if isinstance(found, Mapping):
         if _are_objects(found.get("images")) and isinstance(found.get("annotations"), list):
-            return Objects(_coco(path, found, skipped), "COCO's JSON", "UTF-8")
+            return JsonTable(_coco(path, found, skipped), "COCO's JSON", "UTF-8")
         if _are_objects(found.get("images")) and all("sentences" in image for image in found["images"]):
             return _karpathy(found["images"])
         if columns := _columns(found):
-            return Objects(columns, "JSON of columns", "UTF-8")
+            return JsonTable(columns, "JSON of columns", "UTF-8")
         lists = [value for value in found.values() if _are_objects(value)]
         if len(lists) == 1:
-            return Objects(iter(lists[0]), "JSON", "UTF-8")
-        return Objects(_named(path, found), "JSON of captions by name", "UTF-8")
+            return JsonTable(iter(lists[0]), "JSON", "UTF-8")
+        return JsonTable(_named(path, found), "JSON of captions by name", "UTF-8")
     if not _are_objects(found):
         raise DataError(f"{path} holds no pairs; {_WANTED}.")
-    return Objects(iter(found), "JSON", "UTF-8")
+    return JsonTable(iter(found), "JSON", "UTF-8")
 
 
 def _parsed(line: str) -> Any:
@@ -95,7 +94,7 @@ def _columns(found: Mapping[str, Any]) -> Iterator[dict[str, Any]] | None:
 
 
 def _coco(path: Path, found: Mapping[str, Any], skipped: dict[str, int]) -> Iterator[dict[str, Any]]:
-    """`annotations` name a picture by its id in `images` (COCO's caption format)."""
+    """COCO's caption format: `annotations` refer to a picture by its id in `images`."""
     notes = [note for note in found["annotations"] if isinstance(note, dict)]
     if notes and not any("caption" in note for note in notes):
         raise DataError(f"{path} has COCO's form and no captions in its annotations; wanted a captions_*.json.")
@@ -106,13 +105,13 @@ def _coco(path: Path, found: Mapping[str, Any], skipped: dict[str, int]) -> Iter
 
 
 def _key(number: Any) -> str | None:
-    """An id, to look up by; None where it is none. Its digits: whole numbers can be chosen to be the same to a dict,
-    which then takes a time that is quadratic in how many there are."""
+    """An id as a dict key; None if it is neither an integer nor a string. Its digits, because integers can be chosen to
+    collide in a dict, which then takes quadratic time."""
     return str(number) if isinstance(number, int | str) else None
 
 
-def _karpathy(images: Iterable[Mapping[str, Any]]) -> Objects:
-    """The splits of Karpathy and Li 2015: each picture with its sentences, in `raw`."""
+def _karpathy(images: Iterable[Mapping[str, Any]]) -> JsonTable:
+    """The splits of Karpathy and Fei-Fei 2015: each picture has sentences with `raw` texts."""
     listed = list(images)
     held = Counter(str(image["split"]) for image in listed if image.get("split") in ("test", "val"))
     taken = [image for image in listed if image.get("split") not in ("test", "val")] or listed
@@ -124,7 +123,7 @@ def _karpathy(images: Iterable[Mapping[str, Any]]) -> Objects:
             sentences = image["sentences"] if isinstance(image["sentences"], list) else []
             yield {"file_name": name, "caption": [each.get("raw") for each in sentences if isinstance(each, dict)]}
 
-    return Objects(rows(), f"Karpathy's JSON{f' ({said} left out)' if said else ''}", "UTF-8")
+    return JsonTable(rows(), f"Karpathy's JSON{f' ({said} left out)' if said else ''}", "UTF-8")
 
 
 def _named(path: Path, found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

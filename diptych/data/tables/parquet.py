@@ -1,4 +1,4 @@
-"""Parquet files, with paths of pictures or the pictures themselves inside."""
+"""Parquet files with paths of pictures, or with the pictures inside."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,14 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from diptych.data.confinement import Confined
+from diptych.data.column_names import Columns, describe_columns
+from diptych.data.confinement import AllowedFolders
 from diptych.data.samples import Layout, Source, Stream, count
-from diptych.data.tables.columns import Columns, choose_columns, spell_columns, usual_columns
-from diptych.data.tables.locating import confined_to
+from diptych.data.spooling import remove_with, room_for, unpacking
+from diptych.data.tables.columns import choose_columns, usual_columns
+from diptych.data.tables.file_lookup import allowed_for_table
 from diptych.data.tables.parquet_pages import unpacked_sizes
+from diptych.data.tables.spooled import SpooledSamples, TableRow
 from diptych.data.tables.table_source import TableSource, row_of
-from diptych.data.tables.unpacked import Row, Unpacked
-from diptych.data.temporary import remove_with, room_for, unpacking
 from diptych.errors import DataError
 from diptych.untrusted.regular_files import open_file
 
@@ -21,41 +22,43 @@ if TYPE_CHECKING:
     import pyarrow
     import pyarrow.parquet
 
-UNPACK_BYTES = 4 << 30  # larger files are not unpacked whole: their row groups become shards of a Stream
+UNPACK_BYTES = 4 << 30  # the row groups of larger files become shards of a Stream
 _BATCH_ROWS, _BATCH_BYTES = 1 << 10, 128 << 20
 
 
 def open_parquet(
     paths: list[Path], image_column: str | None = None, caption_column: str | None = None, within: Path | None = None,
-    confined: Confined | None = None,
+    allowed: AllowedFolders | None = None,
 ) -> Source | Stream:  # fmt: skip
-    """Parquet files with the same columns. The picture's holds a path, or the file itself (bytes, or the struct of a
-    Hugging Face dataset): these are unpacked once into a temporary file, or, from UNPACK_BYTES on, as they come, by
-    row groups. Of pictures by path only those in `within` count, where it is given; where they may lie is `confined`,
-    by default as a table's. Of several files those that cannot be read are counted."""
-    confined = confined or confined_to(paths[0])
+    """Parquet files with the same columns. The picture's column has paths, or the files themselves (bytes, or the
+    struct of a Hugging Face dataset). Files inside are unpacked into a temporary file, or, above UNPACK_BYTES, row
+    group by row group while reading. With `within`, only pictures with paths in that folder count; paths must be in
+    `allowed`, by default as for a table. Damaged files and row groups are counted."""
+    allowed = allowed or allowed_for_table(paths[0])
     names, pictures_inside = _schema(paths[0], image_column, caption_column)
     skipped: dict[str, int] = {}
     groups = [name for path in paths for name in _groups_or_count(path, skipped)]
     rows = (row for name in groups for row in _group_or_count(name, names, skipped))
     if not pictures_inside:
-        return TableSource(paths[0], rows, Layout("Parquet table", names), skipped, within, confined)
-    form, size = f"Parquet with columns {spell_columns(names)}", sum(path.stat().st_size for path in paths)
+        return TableSource(paths[0], rows, Layout("Parquet table", names), skipped, within, allowed)
+    form, size = f"Parquet with columns {describe_columns(names)}", sum(path.stat().st_size for path in paths)
     if size > UNPACK_BYTES:
-        samples = min(size, sum(max(0, _file(path).metadata.num_rows) for path in paths))  # a row takes a byte
-        fetch = partial(_fetch_group, columns=names, form=form, confined=confined)
+        samples = min(
+            size, sum(max(0, _file(path).metadata.num_rows) for path in paths)
+        )  # each row takes at least a byte
+        fetch = partial(_fetch_group, columns=names, form=form, allowed=allowed)
         return Stream(groups, fetch, form, samples, skipped)
-    with unpacking() as place:
-        source = Unpacked(place / "pictures", rows, form, paths[0].parent, confined, room_for(size))
-        remove_with(source, place)
+    with unpacking() as folder:
+        source = SpooledSamples(folder / "pictures", rows, form, paths[0].parent, allowed, room_for(size))
+        remove_with(source, folder)
     for reason, number in skipped.items():
         count(source.skipped, reason, number)
     return source
 
 
 def holds_pairs(path: Path) -> bool:
-    """Whether a file has a column of pictures, or of their paths, and one of captions; True where it cannot be read,
-    which is to be said."""
+    """Whether a file has a column of pictures or paths and one of captions. True for an unreadable file, whose error is
+    reported when it is opened."""
     try:
         names = _file(path).schema_arrow.names
     except DataError:
@@ -64,7 +67,7 @@ def holds_pairs(path: Path) -> bool:
 
 
 def _is_about(names: Sequence[str]) -> bool:
-    """Whether columns are those that img2dataset writes beside its shards, which hold the pictures."""
+    """Whether these are the columns of a file that img2dataset writes beside its shards."""
     return {"url", "key", "status"} <= set(names) and not {"jpg", "png", "webp"} & set(names)
 
 
@@ -76,21 +79,21 @@ def _groups_or_count(path: Path, skipped: dict[str, int]) -> list[str]:
         return []
 
 
-def _fetch_group(name: str, folder: Path, columns: Columns, form: str, confined: Confined) -> Unpacked:
+def _fetch_group(name: str, folder: Path, columns: Columns, form: str, allowed: AllowedFolders) -> SpooledSamples:
     path = Path(name.rpartition("#")[0])
     room = room_for(path.stat().st_size)
-    return Unpacked(folder / "pictures", _rows(name, columns), form, path.parent, confined, room)
+    return SpooledSamples(folder / "pictures", _rows(name, columns), form, path.parent, allowed, room)
 
 
-def _group_or_count(name: str, columns: Columns, skipped: dict[str, int]) -> Iterator[Row]:
-    """The rows of a row group; one that is damaged is counted in place of its rows."""
+def _group_or_count(name: str, columns: Columns, skipped: dict[str, int]) -> Iterator[TableRow]:
+    """The rows of a row group; a damaged one is counted instead of its rows."""
     try:
         yield from _rows(name, columns)
     except DataError as error:
         count(skipped, error.reason)
 
 
-def _rows(name: str, columns: Columns) -> Iterator[Row]:
+def _rows(name: str, columns: Columns) -> Iterator[TableRow]:
     path, _, group = name.rpartition("#")
     wanted, number = [columns[0], *columns[1]], 0
     with damage(f"row group {group} of {path} is damaged", "damaged row group"):
@@ -110,18 +113,18 @@ def _rows(name: str, columns: Columns) -> Iterator[Row]:
 
 
 def cells_of(column: "pyarrow.Array") -> list[Any]:
-    """The cells as Python has them. Of cells that repeat, which take no room in a file, each is made once."""
+    """The cells as Python values; repeated values of a dictionary are converted once."""
     import pyarrow
 
     if not isinstance(column, pyarrow.DictionaryArray):
         return column.to_pylist()
-    places = column.indices.to_pylist()
-    values = {place: column.dictionary[place].as_py() for place in set(places) if place is not None}
-    return [None if place is None else values[place] for place in places]
+    indices = column.indices.to_pylist()
+    values = {index: column.dictionary[index].as_py() for index in set(indices) if index is not None}
+    return [None if index is None else values[index] for index in indices]
 
 
 def _flat(schema: "pyarrow.Schema", wanted: Sequence[str]) -> list[str]:
-    """Columns of texts and bytes, which can be read without repeating what repeats."""
+    """Columns of texts and bytes, which can be read as dictionaries, so that repeated values are stored once."""
     import pyarrow.types as types
 
     tests = (types.is_string, types.is_binary, types.is_large_string, types.is_large_binary)
@@ -129,23 +132,24 @@ def _flat(schema: "pyarrow.Schema", wanted: Sequence[str]) -> list[str]:
 
 
 def _repeating(file: "pyarrow.parquet.ParquetFile", group: int, wanted: Sequence[str]) -> list[str]:
-    """Those of `_flat`, but the ones that pyarrow reads whole alone: cells that are told by their length, and texts
-    that are told by their difference from the one before. Pictures never are: a few bytes could tell any number."""
+    """The columns of `_flat` that pyarrow can read as dictionaries without decoding them first: not cells encoded by
+    their lengths, nor texts encoded by differences. Pictures encoded by differences
+    stay: a few bytes could encode any number of them."""
     import pyarrow.types as types
 
-    said, schema = file.metadata.row_group(group), file.schema_arrow
-    parts = {part.path_in_schema: part.encodings for part in map(said.column, range(said.num_columns))}
+    metadata, schema = file.metadata.row_group(group), file.schema_arrow
+    parts = {part.path_in_schema: part.encodings for part in map(metadata.column, range(metadata.num_columns))}
 
-    def is_whole(name: str) -> bool:
-        told = parts.get(name, ())
+    def is_decoded(name: str) -> bool:
+        encodings = parts.get(name, ())
         is_text = types.is_string(schema.field(name).type)
-        return "DELTA_LENGTH_BYTE_ARRAY" in told or (is_text and "DELTA_BYTE_ARRAY" in told)
+        return "DELTA_LENGTH_BYTE_ARRAY" in encodings or (is_text and "DELTA_BYTE_ARRAY" in encodings)
 
-    return [name for name in _flat(schema, wanted) if not is_whole(name)]
+    return [name for name in _flat(schema, wanted) if not is_decoded(name)]
 
 
 def _batch_rows(file: "pyarrow.parquet.ParquetFile", wanted: Sequence[str], repeating: Sequence[str], size: int) -> int:
-    """How many rows are read at a time: others than `repeating` ones repeat what repeats, and pictures are large."""
+    """The number of rows to read at a time: few if columns repeat values in memory, because pictures are large."""
     nested = len(repeating) + len(_coded(file.schema_arrow, wanted)) < len(wanted)
     return max(4, min(_BATCH_ROWS, _BATCH_BYTES // max(1, size))) if nested else _BATCH_ROWS
 
@@ -157,9 +161,9 @@ def _coded(schema: "pyarrow.Schema", wanted: Sequence[str]) -> list[str]:
 
 
 def _unpacked_bytes(file: "pyarrow.parquet.ParquetFile", group: int, wanted: Sequence[str], path: Path) -> int:
-    """How many bytes the columns of a row group say that they unpack to. DataError where they cannot be pictures."""
-    said = file.metadata.row_group(group)
-    parts = (said.column(at) for at in range(said.num_columns))
+    """The unpacked size of a row group's columns according to its metadata. Raises DataError if it is implausible."""
+    metadata = file.metadata.row_group(group)
+    parts = (metadata.column(index) for index in range(metadata.num_columns))
     taken = [part for part in parts if part.path_in_schema.split(".")[0] in wanted]
     with open_file(path) as pages:
         size = max(sum(part.total_uncompressed_size for part in taken), sum(_in_pages(pages, part) for part in taken))
@@ -169,7 +173,7 @@ def _unpacked_bytes(file: "pyarrow.parquet.ParquetFile", group: int, wanted: Seq
 
 
 def _in_pages(file: BinaryIO, part: Any) -> int:
-    """What a column chunk's pages say that they unpack to: the footer may say something else."""
+    """The unpacked size of a column chunk according to its page headers, which may differ from the footer."""
     start = part.data_page_offset
     if part.has_dictionary_page and 0 < part.dictionary_page_offset < start:
         start = part.dictionary_page_offset
@@ -178,7 +182,7 @@ def _in_pages(file: BinaryIO, part: Any) -> int:
 
 @contextmanager
 def damage(what: str, reason: str = "unusable") -> Iterator[None]:
-    """DataError for whatever pyarrow raises at a file that is none of its own."""
+    """Raises DataError for every error of pyarrow on an invalid file."""
     import pyarrow
 
     try:
@@ -191,7 +195,7 @@ def damage(what: str, reason: str = "unusable") -> Iterator[None]:
 
 
 def _schema(path: Path, image_column: str | None, caption_column: str | None) -> tuple[Columns, bool]:
-    """The columns, and whether the pictures are inside."""
+    """The columns, and whether the pictures are in the file."""
     import pyarrow.types as types
 
     schema = _file(path).schema_arrow
@@ -207,8 +211,7 @@ def _schema(path: Path, image_column: str | None, caption_column: str | None) ->
 
 
 def _held(kind: "pyarrow.DataType") -> "pyarrow.DataType":
-    """What the cells of a column hold: those of a list its items, those of a dictionary its values, those of another
-    library's type what stores them."""
+    """The type of a column's cells: a list's items, a dictionary's values, an extension type's storage."""
     import pyarrow
     import pyarrow.types as types
 
@@ -225,5 +228,5 @@ def _file(path: Path, repeating: Sequence[str] = ()) -> "pyarrow.parquet.Parquet
     except ImportError as error:
         raise DataError(f'{path}: Parquet is read by pyarrow; pip install "diptych[data]".') from error
     with damage(f"{path} cannot be read as Parquet"):
-        open_file(path).close()  # no pipe and no device: it opens what it finds
+        open_file(path).close()  # raises for a pipe or device, which pyarrow would open
         return pyarrow.parquet.ParquetFile(path, read_dictionary=list(repeating))

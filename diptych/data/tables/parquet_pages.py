@@ -1,5 +1,4 @@
-"""What the pages of a Parquet file say that they unpack to: pyarrow sets so much memory aside, whatever the footer
-says.
+"""The unpacked sizes in the page headers of a Parquet file: pyarrow allocates these, whatever the footer says.
 
 A page begins with a header in Thrift's compact protocol (the format's own specification, parquet.thrift: PageHeader).
 """
@@ -7,14 +6,14 @@ A page begins with a header in Thrift's compact protocol (the format's own speci
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-_FIRST, _LONGEST = 1 << 12, 16 << 20  # bytes of a header: read at first, and at most, as pyarrow
+_FIRST, _LONGEST = 1 << 12, 16 << 20  # bytes of a header: read at first, and at most, as in pyarrow
 _DEEPEST = 16
 _UNPACKED, _PACKED, _DATA, _DATA_2 = 2, 3, 5, 8  # fields of a PageHeader; the first of the last two is a count
 
 
 def unpacked_sizes(file: BinaryIO, start: int, length: int, values: int) -> Iterator[int]:
-    """What each page of a column chunk says that it unpacks to; the chunk lies at `start`, has `length` bytes and so
-    many `values`. ValueError where a header makes no sense."""
+    """The unpacked size of each page of a column chunk, which is at `start` and has `length` bytes and so many
+    `values`. Raises ValueError for an invalid header."""
     at, seen = start, 0
     while at < start + length and seen < values:
         said, used = _header(file, at)
@@ -79,7 +78,7 @@ class _Compact:
     def _value(self, kind: int, depth: int) -> Any:
         if depth > _DEEPEST:
             raise ValueError("a page's header is nested too deep")
-        if kind in (1, 2):  # true and false, which are their own values
+        if kind in (1, 2):  # true and false
             return kind == 1
         if kind in (4, 5, 6):
             return self._whole()

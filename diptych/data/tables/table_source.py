@@ -1,4 +1,4 @@
-"""Tables that name pictures and hold captions: CSV, TSV and other separated text, JSON and JSON lines."""
+"""Tables with picture names and captions: CSV, TSV and other delimited text, JSON and JSON lines."""
 
 import ast
 import os
@@ -9,43 +9,46 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from diptych.data.confinement import Confined, all_outside, left_out
+from diptych.data.column_names import Columns
+from diptych.data.confinement import AllowedFolders, all_outside, left_out
 from diptych.data.samples import Layout, Sample, count, spell_counts
-from diptych.data.tables.columns import Columns, choose_columns
+from diptych.data.tables.columns import choose_columns
+from diptych.data.tables.delimited import SEPARATORS, open_delimited
+from diptych.data.tables.file_lookup import allowed_for_table, folder_names, locate
 from diptych.data.tables.json_captions import open_json, open_json_lines
-from diptych.data.tables.locating import confined_to, folder_names, locate
-from diptych.data.tables.separated import SEPARATORS, open_separated
-from diptych.data.tables.unpacked import Row, captions_in_cells, the_picture
+from diptych.data.tables.spooled import TableRow, captions_in_cells, the_picture
 from diptych.errors import DataError
 from diptych.untrusted.json import parse_json
 
-# What a file's ending promises: its separator; "" is JSON lines, and None one JSON value.
+# The separator that a file's ending implies; "" stands for JSON lines, None for one JSON value.
 TABLES = {
     ".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ",", ".token": "\t", ".psv": "|", ".jsonl": "", ".ndjson": "",
     ".json": None,
 }  # fmt: skip
-_HEAD = 20  # rows that are looked at to see which column is which
-_MOST_LISTED = 1 << 16  # characters of a cell that is read as a list: Python's own parser takes a hundred times as much
+_HEAD = 20  # rows by which columns are chosen
+_MOST_LISTED = (
+    1 << 16
+)  # characters of a cell that is parsed as a list: Python's parser takes a hundred times the memory
 
 
 class TableSource:
-    """Rows that name a picture's file and hold its caption; rows with the same picture are its several captions.
+    """Rows with a picture's file name and its caption; rows with the same picture are its several captions.
 
-    Names count from where `locate` finds the pictures. With `within`, of a table that lies elsewhere only the rows
-    count whose pictures lie in that folder. Rows whose picture lies outside of what `confined` holds, by default the
-    table's folder, are counted in `skipped`.
+    Names are relative to the folders that `locate` finds. With `within`, only pictures in that folder count, unless the
+    table itself is in it. Rows whose picture is outside of `allowed`, by default the table's folder, are counted in
+    `skipped`.
     """
 
     def __init__(
-        self, path: Path, rows: Iterable[Row], layout: Layout, skipped: dict[str, int], within: Path | None = None,
-        confined: Confined | None = None,
+        self, path: Path, rows: Iterable[TableRow], layout: Layout, skipped: dict[str, int], within: Path | None = None,
+        allowed: AllowedFolders | None = None,
     ):  # fmt: skip
         self.path, self.skipped = path, skipped
-        self._confined = confined or confined_to(path)
+        self._allowed = allowed or allowed_for_table(path)
         found: dict[str, dict[str, None]] = {}
-        shared: dict[str, str] = {}  # what repeats takes no room in a file, and is held once
+        shared: dict[str, str] = {}  # repeated captions are stored once
         numbers: dict[str, int] = {}  # of rows
-        self._impossible: dict[str, str] = {}  # what no file can be called -> its row
+        self._impossible: dict[str, str] = {}  # names that no file can have -> their rows
         for row in rows:
             try:
                 captions = captions_in_cells(row)
@@ -63,7 +66,7 @@ class TableSource:
         self._pictures = self._inside(pictures, numbers)
         self._captions = [tuple(found[name]) for name in self._pictures]
         here = path.parent
-        apart = [folder for folder in self._places.folders if folder != here] if self._places else []
+        apart = [folder for folder in self._roots.folders if folder != here] if self._roots else []
         self.layout = layout.with_pictures(folder_names(apart, here) if apart else "")
 
     @property
@@ -71,20 +74,20 @@ class TableSource:
         return str(self.layout)
 
     def _find(self, names: list[str], within: Path | None) -> None:
-        """DataError where the column holds addresses, or where none of the pictures is there."""
+        """Raises DataError if the column has addresses, or if none of the pictures exists."""
         first = names[:_HEAD]
         if first and all(re.match("https?://", name, re.I) for name in first):
             raise DataError(
-                f"{self.path}: the pictures are addresses ({first[0]}); training fetches none one by one. Collect them "
-                "into shards or a folder first."
+                f"{self.path}: the pictures are addresses ({first[0]}), which are not downloaded one by one. Collect "
+                "them in shards or a folder first."
             )
         possible = [name for name in names if name not in self._impossible] or names
-        self._places = locate(possible, self.path, within, self._confined) if names else None
+        self._roots = locate(possible, self.path, within, self._allowed) if names else None
 
     def _inside(self, names: list[str], numbers: Mapping[str, int]) -> list[str]:
-        """Without those whose files lie outside, whose rows are counted. DataError where all do."""
+        """The names without those of files outside, whose rows are counted. Raises DataError if all are outside."""
         outside = [
-            name for name in names if name not in self._impossible and not self._confined.holds(self._file(name))
+            name for name in names if name not in self._impossible and not self._allowed.contains(self._file(name))
         ]
         if not outside:
             return names
@@ -100,7 +103,7 @@ class TableSource:
         return _is_below(path := self._file(name), folder) and path.exists()
 
     def _file(self, name: str) -> Path:
-        return self._places.file(name) if self._places else self.path.parent / name
+        return self._roots.file(name) if self._roots else self.path.parent / name
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -109,7 +112,7 @@ class TableSource:
         name = self._pictures[index]
         if (row := self._impossible.get(name)) is not None:
             raise DataError(f"{row} names a picture by {name!r:.60}, which no file can be called.", "damaged path")
-        return Sample(self._confined.read(self._file(name)), self._captions[index], self.key(index))
+        return Sample(self._allowed.read(self._file(name)), self._captions[index], self.key(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
         return self._captions[index]
@@ -118,11 +121,11 @@ class TableSource:
         return self._pictures[index]
 
     def file(self, index: int) -> Path:
-        """Where a sample's picture is, or should be."""
+        """The path of a sample's picture, existing or not."""
         return self._file(self._pictures[index])
 
 
-def _name(row: Row) -> str:
+def _name(row: TableRow) -> str:
     picture = the_picture(row)
     if isinstance(picture, Mapping):
         picture = picture.get("path")
@@ -138,7 +141,7 @@ def _is_below(path: Path, folder: Path) -> bool:
 
 
 def _possible(name: str) -> bool:
-    """Whether a file can be called so: where not, `open` raises a plain ValueError."""
+    """Whether a file can have this name; for other names `open` raises a bare ValueError."""
     try:
         return b"\0" not in os.fsencode(name)
     except UnicodeEncodeError:
@@ -146,24 +149,24 @@ def _possible(name: str) -> bool:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file's ending is that of a table."""
+    """Whether a file has the ending of a table."""
     return path.suffix.lower() in TABLES
 
 
 def open_table(
     path: Path, image_column: str | None = None, caption_column: str | None = None, within: Path | None = None,
-    confined: Confined | None = None,
+    allowed: AllowedFolders | None = None,
 ) -> TableSource:  # fmt: skip
-    """A table in a file, of one of TABLES. Columns that are not named are guessed from usual names; `within` and
-    `confined` are as TableSource has them.
+    """A table file with an ending of TABLES. Columns that are not named are chosen by their usual names; `within` and
+    `allowed` are explained in TableSource.
 
-    DataError where it is none, its columns cannot be told or its pictures are not there.
+    Raises DataError if it is no table, its columns are not recognised or its pictures do not exist.
     """
     skipped: dict[str, int] = {}
     separator = TABLES[path.suffix.lower()]
-    asked = [name for name in (image_column, caption_column) if name is not None]
+    requested = [name for name in (image_column, caption_column) if name is not None]
     if separator:
-        table = open_separated(path, separator, asked, skipped)
+        table = open_delimited(path, separator, requested, skipped)
         records, layout = table.rows, Layout("table", None, SEPARATORS[table.separator], table.encoding)
         odd = [f"separated by {layout.separator}"] * (table.separator != separator)
     else:
@@ -179,22 +182,22 @@ def open_table(
     columns = choose_columns(names, image_column, caption_column, str(path), head)
     layout = replace(layout, columns=columns, unusual=tuple(odd))
     rows = _rows(chain(head, records), columns, path.name)
-    return TableSource(path, map(_unlisted, rows) if separator else rows, layout, skipped, within, confined)
+    return TableSource(path, map(_unlisted, rows) if separator else rows, layout, skipped, within, allowed)
 
 
-def _rows(records: Iterable[Mapping[str, Any]], columns: Columns, name: str) -> Iterator[Row]:
+def _rows(records: Iterable[Mapping[str, Any]], columns: Columns, name: str) -> Iterator[TableRow]:
     for number, record in enumerate(records, 1):
         yield row_of(record, columns, f"row {number} of {name}")
 
 
-def row_of(record: Mapping[str, Any], columns: Columns, key: str) -> Row:
-    """The cells of a record that matter."""
+def row_of(record: Mapping[str, Any], columns: Columns, key: str) -> TableRow:
+    """The row of a record: its key, picture and caption cells."""
     image, captions = columns
-    return Row(key, record.get(image), [record.get(name) for name in captions])
+    return TableRow(key, record.get(image), [record.get(name) for name in captions])
 
 
-def _unlisted(row: Row) -> Row:
-    """A cell of plain text may hold a list of captions, as JSON or as Python writes it."""
+def _unlisted(row: TableRow) -> TableRow:
+    """The row with lists of captions in text cells, written in JSON or Python syntax, parsed."""
     return row._replace(captions=[_listed(cell) for cell in row.captions])
 
 

@@ -1,27 +1,27 @@
-"""Tab-separated lines: quoted as in CSV, or not quoted at all, line by line."""
+"""Tab-separated lines: each line may be quoted as in CSV or not."""
 
 import csv
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-CONTINUED = 100  # lines that a quoted cell may go on over: without an end a quote would be looked up to the file's end
-_IN_VAIN = 1 << 27  # characters of a file that may be looked at in vain: each of its lines may have an open quote
-_PER_LINE = 100  # of them for a line, whose length is the least of its costs
+MAX_CONTINUED = 100  # lines that a quoted cell may span, so an open quote is not followed to the file's end
+_MAX_WASTED = 1 << 27  # characters of a file that may be read without success: every line may have an open quote
+_COST_PER_LINE = 100  # added for each line, because its length is the smallest part of its cost
 
 
 def tab_separated(lines: Iterable[str]) -> Iterator[list[str]]:
-    """The cells of each row; the first row says how many there are.
+    """The cells of each row; the first row determines the number of columns.
 
-    Nobody marks whether a file is quoted: a cell that begins with `"` may hold tabs and line ends up to the closing
-    quote, or be a plain caption that begins so. A line is read as quoted where its quotes are sound. A quote may stay
-    open over several lines only where these together make a row of full width and the first alone does not stand
-    among whole rows. All else is plain, so that a stray quote costs no row beside its own.
+    Files do not declare whether they are quoted: a cell that begins with `"` may contain tabs and line ends up to the
+    closing quote, or be a caption that begins with a quote. A line is read as quoted if its quotes are balanced. A
+    quote spans several lines only if these make a row of full width and the first of them alone is not a complete row
+    among complete rows. Everything else is read as plain text, so a stray quote affects only its own row.
     """
-    coming = Ahead(lines)
+    lookahead = LookaheadLines(lines)
     width = 0
-    for line in coming:
+    for line in lookahead:
         plain = _plain(line)
-        cells = (_quoted([line]) or _continued(line, coming, width)) if '"' in line else plain
+        cells = (_quoted([line]) or _continued(line, lookahead, width)) if '"' in line else plain
         if cells is None or (len(plain) == width and len(cells) < width):
             cells = plain
         if cells:
@@ -29,57 +29,61 @@ def tab_separated(lines: Iterable[str]) -> Iterator[list[str]]:
             yield cells
 
 
-class Ahead:
-    """Lines, some of which can be looked at before they are taken."""
+class LookaheadLines:
+    """An iterator of lines that can be looked at in advance."""
 
     def __init__(self, lines: Iterable[str]):
-        self._lines, self._seen, self._left = iter(lines), list[str](), _IN_VAIN
+        self._lines, self._seen, self._left = iter(lines), list[str](), _MAX_WASTED
 
-    def __iter__(self) -> "Ahead":
+    def __iter__(self) -> "LookaheadLines":
         return self
 
     def __next__(self) -> str:
         return self._seen.pop(0) if self._seen else next(self._lines)
 
     def peek(self, index: int) -> str | None:
-        """The line that comes after `index` others."""
+        """The line after `index` others, or None at the end."""
         self._seen += islice(self._lines, index + 1 - len(self._seen)) if index >= len(self._seen) else ()
         return self._seen[index] if index < len(self._seen) else None
 
     def may_look(self) -> bool:
-        """Whether more may be looked at."""
+        """Whether the budget of unsuccessful reads is not used up."""
         return self._left > 0
 
-    def in_vain(self, lines: Iterable[str]) -> None:
-        """These were looked at and made no row."""
-        self._left -= sum(len(line) + _PER_LINE for line in lines)
+    def count_wasted(self, lines: Iterable[str]) -> None:
+        """Counts lines that were read in advance and made no row."""
+        self._left -= sum(len(line) + _COST_PER_LINE for line in lines)
 
     def skip(self, count: int) -> None:
         del self._seen[:count]
 
 
-def _continued(line: str, coming: Ahead, width: int) -> list[str] | None:
-    """The row of a line and of those after it that close its quote, which are taken. None where it has no such end."""
+def _continued(line: str, lookahead: LookaheadLines, width: int) -> list[str] | None:
+    """The row of a line and the following lines that close its quote, which are consumed; None if there is none."""
     whole = len(_plain(line)) == width
     lines = [line]
-    while len(lines) <= CONTINUED and coming.may_look() and (following := coming.peek(len(lines) - 1)) is not None:
+    while (
+        len(lines) <= MAX_CONTINUED
+        and lookahead.may_look()
+        and (following := lookahead.peek(len(lines) - 1)) is not None
+    ):
         if whole and len(_plain(following)) == width:
-            break  # two whole rows
+            break  # two complete rows
         lines.append(following)
         if '"' not in following:
             continue
         if (cells := _quoted(lines)) and len(cells) == width:
-            coming.skip(len(lines) - 1)
+            lookahead.skip(len(lines) - 1)
             return cells
-        coming.in_vain(lines)
+        lookahead.count_wasted(lines)
         if cells:
             break
-    coming.in_vain(lines[1:])
+    lookahead.count_wasted(lines[1:])
     return None
 
 
 def _quoted(lines: list[str]) -> list[str] | None:
-    """The cells of lines that are one row with sound quotes."""
+    """The cells of lines that are one row with balanced quotes, or None."""
     try:
         rows = list(csv.reader(lines, delimiter="\t", strict=True))
     except csv.Error:

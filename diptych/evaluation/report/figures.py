@@ -29,7 +29,7 @@ DARK = {  # what a colour becomes on a dark page
 }  # fmt: skip
 WIDTH_IN = 4.9  # a column of the page; a phone shows it at three quarters of its size
 FONT = 10.0
-MOST_NUMBERED = 12  # classes of a matrix up to which cells have room for their numbers
+MAX_NUMBERED_CELLS = 12  # classes of a matrix up to which cells have room for their numbers
 LEVELS = 5
 KINDS: dict[str, dict[str, Any]] = {  # how the curves of few shots are drawn
     "probe": {"linestyle": "-", "marker": "o"},
@@ -57,7 +57,7 @@ class Point(NamedTuple):
     shift: str
 
 
-class Fit(NamedTuple):
+class LinearFit(NamedTuple):
     """A line through models in logits: logit(shifted) = slope * logit(base) + offset."""
 
     slope: float
@@ -80,8 +80,8 @@ def confusion_figure(confusion: Float[np.ndarray, "true said"], classes: Sequenc
     cells[..., :3] = to_rgb(WRONG)
     cells[np.arange(count), np.arange(count), :3] = to_rgb(RIGHT)
     cells[..., 3] = np.sqrt(share)
-    cell_in = 0.42 if count <= MOST_NUMBERED else 0.21
-    size = FONT if count <= MOST_NUMBERED else 8.5
+    cell_in = 0.42 if count <= MAX_NUMBERED_CELLS else 0.21
+    size = FONT if count <= MAX_NUMBERED_CELLS else 8.5
     labels = [_label(name, 16) for name in classes]
     side = 0.35 + 0.075 * (size / 10) * max(map(len, labels))
     figure, axes = _axes(side + max(cell_in * count, 2.0) + 0.3, side + cell_in * count + 0.35)
@@ -95,7 +95,7 @@ def confusion_figure(confusion: Float[np.ndarray, "true said"], classes: Sequenc
     axes.tick_params(length=0, labelcolor=INK)
     axes.grid(False)
     axes.spines[:].set(visible=True, color=PALE)
-    if count <= MOST_NUMBERED:
+    if count <= MAX_NUMBERED_CELLS:
         _number_cells(axes, share)
     return figure
 
@@ -113,13 +113,13 @@ def class_figure(accuracy: Mapping[str, Float[np.ndarray, " classes"]], classes:
     values = np.array(list(accuracy.values()), dtype=float)  # (series, classes)
     order = np.argsort(-np.nan_to_num(values).mean(axis=0), kind="stable")
     figure, axes = _axes(WIDTH_IN, 0.95 + 0.24 * len(classes) + _legend_inches(accuracy))
-    places = np.arange(len(order))
+    y_positions = np.arange(len(order))
     low, high = np.nanmin(values, axis=0)[order], np.nanmax(values, axis=0)[order]
-    axes.hlines(places, low, high, color=PALE, linewidth=1.5, zorder=1)
+    axes.hlines(y_positions, low, high, color=PALE, linewidth=1.5, zorder=1)
     for at, (name, row) in enumerate(zip(accuracy, values, strict=True)):
         style: Any = {"color": COLOURS[at % len(COLOURS)], "marker": SHAPES[at % len(SHAPES)], "linestyle": ""}
-        axes.plot(row[order], places, markersize=6.5, label=_label(name), clip_on=False, **style)
-    axes.set_yticks(places, [_label(classes[int(at)], 22) for at in order], fontsize=FONT, parse_math=False)
+        axes.plot(row[order], y_positions, markersize=6.5, label=_label(name), clip_on=False, **style)
+    axes.set_yticks(y_positions, [_label(classes[int(at)], 22) for at in order], fontsize=FONT, parse_math=False)
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xlim(0, 100)
     axes.set_xticks(range(0, 101, 20))
@@ -180,7 +180,7 @@ def levels_figure(curves: Mapping[str, Curve]) -> Figure:
     return figure
 
 
-def robustness_figure(points: Mapping[str, Sequence[Point]], fits: Mapping[str, Fit] | None = None) -> Figure:
+def robustness_figure(points: Mapping[str, Sequence[Point]], fits: Mapping[str, LinearFit] | None = None) -> Figure:
     """Accuracy on a data set (across) against accuracy on its shifted versions (up), after Taori et al. 2020, figure 1,
     on linear axes: `points` of each series, and the lines fitted to some shifts. On y = x a shift costs nothing."""
     shifts = list(dict.fromkeys(point.shift for series in points.values() for point in series))
@@ -217,7 +217,7 @@ def _mark(series: int) -> dict[str, Any]:
     return {"color": colour, "markerfacecolor": "none" if hollow else colour, "markeredgewidth": 1.6 if hollow else 1}
 
 
-def _draw_fit(axes: Axes, fit: Fit, low: float, high: float) -> None:
+def _draw_fit(axes: Axes, fit: LinearFit, low: float, high: float) -> None:
     x = np.linspace(low, high, 50)
     axes.plot(x, [fit.at(value) for value in x], color=PALE, linewidth=1, zorder=1)
 

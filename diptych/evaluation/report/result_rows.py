@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diptych.errors import ArgumentError
-from diptych.evaluation.results import BROKEN, FILE, PLACE, arrays_in, inside
+from diptych.evaluation.results import BROKEN, FILE, ROW_KEY, arrays_in, inside
 from diptych.untrusted.json import parse_json
 
 if TYPE_CHECKING:
@@ -111,13 +111,13 @@ def read_results(folder: Path, problems: Problems) -> list[Result]:
         if line.strip():
             with problems.of(f"{FILE}, line {number}, is no row of results"):
                 row = _checked(parse_json(line))
-                rows[_place(row), None if row["error"] else json.dumps(row["settings"], sort_keys=True)] = row
-    done = {place for place, settings in rows if settings is not None}
-    return _labelled([Result(row, folder) for (place, settings), row in rows.items() if settings or place not in done])
+                rows[_row_key(row), None if row["error"] else json.dumps(row["settings"], sort_keys=True)] = row
+    done = {path for path, settings in rows if settings is not None}
+    return _labelled([Result(row, folder) for (path, settings), row in rows.items() if settings or path not in done])
 
 
-def _place(row: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in PLACE)
+def _row_key(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in ROW_KEY)
 
 
 def _checked(row: Any) -> dict[str, Any]:

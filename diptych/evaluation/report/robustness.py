@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.evaluation.report.figures import Fit, Point
+from diptych.evaluation.report.figures import LinearFit, Point
 from diptych.evaluation.report.result_rows import Result, is_number, unique
 from diptych.evaluation.report.tables import Cell, Table, corruptions_of, mean_over
 
@@ -30,7 +30,7 @@ class Robustness:
     have a part of the classes, in words, and what could not be compared."""
 
     points: dict[str, list[Point]]
-    fits: dict[str, Fit]
+    fits: dict[str, LinearFit]
     sizes: dict[str, str]
     note: str
 
@@ -119,7 +119,7 @@ def _exceptions(shifted: Sequence[Result]) -> list[str]:
     return unique(said)
 
 
-def _fits(points: dict[str, list[Point]]) -> dict[str, Fit]:
+def _fits(points: dict[str, list[Point]]) -> dict[str, LinearFit]:
     """For each shift a line through the models' accuracies in logits, where there are enough."""
     found = {}
     for shift in unique(point.shift for series in points.values() for point in series):
@@ -127,7 +127,7 @@ def _fits(points: dict[str, list[Point]]) -> dict[str, Fit]:
         if len({round(point.base, 1) for point in own}) >= ENOUGH:
             base, shifted = (_logits([getattr(point, name) for point in own]) for name in ("base", "shifted"))
             slope, offset = np.polyfit(base, shifted, 1)
-            found[shift] = Fit(float(slope), float(offset))
+            found[shift] = LinearFit(float(slope), float(offset))
     return found
 
 

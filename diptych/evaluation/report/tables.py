@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 TASKS = ("zero-shot", "retrieval", "probe", "few-shot", "corruptions")  # in the order of the page
 LEVEL, LEVELS = re.compile(r"(?!shots_|wise_)(.+)_([1-5])"), (1, 2, 3, 4, 5)  # noise_3: the third severity of noise
-MOST_CLASSES = 40  # of a matrix or a plot of classes; of more, tables of the ends
-MOST_PAIRS, MOST_LISTED = 12, 10
-LESS_IS_MORE, NEITHER = ("median_rank",), ("l2",)
-WAYS = {"text_to_image": "text to picture", "image_to_text": "picture to text"}
+MAX_CLASSES = 40  # of a matrix or a plot of classes; of more, tables of the ends
+MAX_PAIRS, MAX_LISTED = 12, 10
+LOWER_IS_BETTER, NO_DIRECTION = ("median_rank",), ("l2",)
+DIRECTIONS = {"text_to_image": "text to picture", "image_to_text": "picture to text"}
 TITLES = {
     "top1": "accuracy", "top5": "top-5 accuracy", "mean_class": "accuracy, mean over classes",
     "l2": "L2 penalty chosen", "map": "mAP",
@@ -98,8 +98,8 @@ def _number(metric: str) -> int:
 
 def title_of(metric: str) -> str:
     """A metric's name for a reader: `text_to_image_r1` is "text to picture, R@1"."""
-    if way := next((way for way in WAYS if metric.startswith(f"{way}_")), None):
-        return f"{WAYS[way]}, {title_of(metric[len(way) + 1 :])}"
+    if way := next((way for way in DIRECTIONS if metric.startswith(f"{way}_")), None):
+        return f"{DIRECTIONS[way]}, {title_of(metric[len(way) + 1 :])}"
     for start, probe in (("shots_", "probe"), ("wise_", "WiSE probe")):
         if metric.startswith(start):
             return f"{probe}, {f'{_number(metric)} of each class' if _number(metric) else 'all examples'}"
@@ -122,15 +122,15 @@ def _interval(result: Result, metric: str, problems: Problems) -> tuple[float, f
 def _cell(result: Result, metric: str, ends: tuple[float, float] | None = None) -> Cell:
     if (value := result.metrics.get(metric)) is None:
         return Cell("–")
-    text = f"{value:.3g}" if metric in NEITHER else f"{value:.1f}"
+    text = f"{value:.3g}" if metric in NO_DIRECTION else f"{value:.1f}"
     return Cell(text, f"{ends[0]:.1f} to {ends[1]:.1f}" if ends else "")
 
 
 def _marked(metric: str, cells: dict[str, Cell], results: Sequence[Result], labels: Sequence[str]) -> list[Cell]:
     """The cells in the order of the models, the best of several told apart."""
     values = {result.label: result.metrics[metric] for result in results if metric in result.metrics}
-    if len(values) > 1 and not metric.endswith(NEITHER):
-        best = (min if metric.endswith(LESS_IS_MORE) else max)(values.values())
+    if len(values) > 1 and not metric.endswith(NO_DIRECTION):
+        best = (min if metric.endswith(LOWER_IS_BETTER) else max)(values.values())
         cells = {label: cell._replace(best=values.get(label) == best) for label, cell in cells.items()}
     return [cells.get(label, Cell("–")) for label in labels]
 
@@ -153,7 +153,7 @@ def metrics_table(name: str, results: Sequence[Result]) -> Table:
     for corruption in corruptions_of(results):
         means = {result.label: mean_over(result, corruption) for result in results}
         rows.append((f"{corruption}, mean over severities", _marked_best(means, labels)))
-    excepted = [title_of(name) for name in (*LESS_IS_MORE, *NEITHER) if any(m.endswith(name) for m in metrics)]
+    excepted = [title_of(name) for name in (*LOWER_IS_BETTER, *NO_DIRECTION) if any(m.endswith(name) for m in metrics)]
     unit = "percent" + (f", but for the {excepted[0]}" if excepted else "")
     spread = "; in small the lowest and the highest of several draws" if any(ranges.values()) else ""
     return Table(f"{results[0].row['dataset']}, {name}: {unit}{spread}", labels, [("", rows)])
@@ -203,8 +203,8 @@ def pairs_table(result: Result, confusion: Float[np.ndarray, "true said"], class
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
     rows = []
-    for place in np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]:
-        true, said = np.unravel_index(place, wrong.shape)
+    for cell_index in np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS]:
+        true, said = np.unravel_index(cell_index, wrong.shape)
         if times := wrong[true, said]:
             share = Cell(f"{100 * times / confusion[true].sum():.1f} %")
             rows.append((f"{classes[true]} → {classes[said]}", [Cell(f"{times:g}"), share]))
@@ -216,7 +216,7 @@ def classes_table(accuracy: Mapping[str, np.ndarray], classes: Sequence[str]) ->
     values = np.array(list(accuracy.values()))
     order = np.argsort(-np.nan_to_num(values).mean(axis=0), kind="stable")
     rows = [(classes[at], [Cell("–" if np.isnan(v) else f"{v:.1f}") for v in values[:, at]]) for at in map(int, order)]
-    if len(rows) <= MOST_CLASSES:
+    if len(rows) <= MAX_CLASSES:
         return Table("Accuracy on each class, percent", list(accuracy), [("", rows)])
-    ends = [(f"the {MOST_LISTED} best", rows[:MOST_LISTED]), (f"the {MOST_LISTED} worst", rows[-MOST_LISTED:])]
+    ends = [(f"the {MAX_LISTED} best", rows[:MAX_LISTED]), (f"the {MAX_LISTED} worst", rows[-MAX_LISTED:])]
     return Table(f"Accuracy on single classes of {len(rows)}, percent", list(accuracy), ends)

@@ -91,7 +91,7 @@ class LabelledImages:
         """At most `limit` pictures, evenly spread, at the tower's input size. Unreadable ones are in `skipped`. Raises
         DataError if there are fewer than two classes, or no picture can be read."""
         classes = _classes(Path(folder))
-        found = list(zip(classes.paths, classes.answers, strict=True))
+        found = list(zip(classes.paths, classes.labels, strict=True))
         chosen = [found[i] for i in np.linspace(0, len(found) - 1, min(limit, len(found))).astype(int)]
         with ThreadPoolExecutor(threads) as pool:
             read = list(pool.map(lambda each: _model_input(each[0], spec), chosen))
@@ -104,7 +104,9 @@ class LabelledImages:
         if not readable:
             raise DataError(f"none of the {len(chosen)} pictures in {folder} could be read; the first: {skipped[0]}.")
         pixels, labels = zip(*readable, strict=True)
-        return cls(str(folder), classes.names, np.stack(pixels), np.array(labels), len(found), skipped, classes.said)
+        return cls(
+            str(folder), classes.names, np.stack(pixels), np.array(labels), len(found), skipped, classes.description
+        )
 
     def describe(self) -> str:
         """A sentence on the pictures that were read and those that were not."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 
-from diptych.data.loading.decoding import Bad
+from diptych.data.loading.decoding import BadSample
 from diptych.storage.atomic import atomic_write_text
 from diptych.storage.output_files import open_for_append
 
@@ -18,7 +18,7 @@ MAX_LOGGED = 10  # on the terminal; all are in the file
 class SkippedLog:
     """Records a loader's unusable samples during the run: the first ones by `log`, all in the file."""
 
-    def __init__(self, folder: Path, bad: Mapping[str, Bad], log: Callable[[str], None]):
+    def __init__(self, folder: Path, bad: Mapping[str, BadSample], log: Callable[[str], None]):
         """`bad` grows at its end. Its present entries were recorded before the run was resumed."""
         self._path, self._bad, self._log, self._recorded = folder / FILE, bad, log, len(bad)
 
@@ -38,7 +38,7 @@ class SkippedLog:
         if self._bad:
             self._write(self._bad.items(), overwrite=True)
 
-    def _write(self, items: Iterable[tuple[str, Bad]], *, overwrite: bool) -> None:
+    def _write(self, items: Iterable[tuple[str, BadSample]], *, overwrite: bool) -> None:
         lines = (json.dumps({"key": key, **bad._asdict()}, ensure_ascii=False) + "\n" for key, bad in items)
         with contextlib.suppress(OSError):  # on a full disk the run continues; its last lines have all reasons
             if overwrite:

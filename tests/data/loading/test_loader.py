@@ -16,7 +16,7 @@ from PIL import Image
 
 from diptych.data.loading.augmentation import NONE, Augmentation
 from diptych.data.loading.loader import Batch, Loader, shares
-from diptych.data.loading.plan import Part, Plan
+from diptych.data.loading.plan import MixtureSource, Plan
 from diptych.data.loading.stream import Cursor
 from diptych.data.samples import Region, Sample, Stream
 from diptych.data.sources.opening import open_source
@@ -31,7 +31,7 @@ def jpeg(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (
 
 def loader(shards: Path, **options) -> Loader:
     source = open_source(shards)
-    return Loader([Part(source, len(source), Augmentation())], **{"batch_size": 20, "size_px": 32, **options})
+    return Loader([MixtureSource(source, len(source), Augmentation())], **{"batch_size": 20, "size_px": 32, **options})
 
 
 def epochs(one: Loader, count: int = 1, position: dict | None = None) -> list[Batch]:
@@ -66,7 +66,7 @@ class Numbers:
 
 
 class Shards:
-    """A fetch for a Stream: shard "name:count" has that many samples; "bad" cannot be had."""
+    """A fetch for a Stream: shard "name:count" has that many samples; "bad" cannot be fetched."""
 
     def __init__(self) -> None:
         self.fetched: list[str] = []
@@ -96,7 +96,7 @@ class Dogs(Numbers):
 
 def test_an_epoch_is_every_picture_once_in_another_order(shards: Path) -> None:
     plain = loader(shards, batch_size=48)
-    plain.parts[0] = plain.parts[0]._replace(how=NONE)
+    plain.sources[0] = plain.sources[0]._replace(augmentation=NONE)
     batches = epochs(plain, 2)
     assert [batch.epoch for batch in batches] == [0, 0, 1, 1]
     first, second = ([b.pixels for b in batches if b.epoch == epoch] for epoch in (0, 1))
@@ -111,7 +111,7 @@ def test_what_captions_name_are_regions_where_that_is_asked_for() -> None:
     """Nothing but places learns from them, and they would travel between processes."""
 
     def named(**options: bool) -> list[list[Region]]:
-        return next(Loader([Part(Dogs(4), 4, NONE)], batch_size=4, size_px=8, **options).batches()).regions
+        return next(Loader([MixtureSource(Dogs(4), 4, NONE)], batch_size=4, size_px=8, **options).batches()).regions
 
     assert named() == [[]] * 4
     for regions in named(phrases=True):
@@ -127,7 +127,7 @@ def test_batches_depend_on_the_seed_alone(shards: Path) -> None:
 
 def test_two_processes_read_what_one_would(shards: Path) -> None:
     whole = epochs(loader(shards))
-    halves = [epochs(loader(shards, rank=rank, world=2)) for rank in (0, 1)]
+    halves = [epochs(loader(shards, rank=rank, world_size=2)) for rank in (0, 1)]
     for batch, *parts in zip(whole, *halves, strict=True):
         assert [len(part.pixels) for part in parts] == [10, 10]
         assert {p.tobytes() for p in batch.pixels} == {p.tobytes() for part in parts for p in part.pixels}
@@ -144,7 +144,7 @@ def test_several_captions_name_their_picture(shards: Path) -> None:
 
 def test_equal_pictures_have_equal_ids(shards: Path) -> None:
     twice = loader(shards, batch_size=96)
-    twice.parts.append(twice.parts[0])
+    twice.sources.append(twice.sources[0])
     ids = np.concatenate([batch.picture_ids for batch in epochs(twice)])
     assert set(Counter(ids.tolist()).values()) == {2}
     assert len(set(ids.tolist())) == 96
@@ -167,7 +167,7 @@ def test_a_position_gives_the_batches_that_would_have_followed(shards: Path) -> 
 @given(st.integers(1, 40), st.integers(5, 60), st.integers(1, 9), st.integers(1, 3), st.integers(0, 20))
 def test_any_position_of_any_mixture(count: int, share: int, batch_size: int, world: int, after: int) -> None:
     """Any source size, share, batch size, rank; and the processes together read each batch of one."""
-    parts = [Part(Numbers(count), share, NONE), Part(Numbers(7, name="other"), 10, NONE)]
+    parts = [MixtureSource(Numbers(count), share, NONE), MixtureSource(Numbers(7, name="other"), 10, NONE)]
     size = max(batch_size, world)
     whole = [picks(parts, 22, rank, world, size=size) for rank in range(world)]
     assert whole[0][after + 1 :] == picks(parts, 21 - after, 0, world, whole[0][after][1], size=size)
@@ -177,7 +177,7 @@ def test_any_position_of_any_mixture(count: int, share: int, batch_size: int, wo
 
 def test_another_batch_size_goes_on_at_the_sample() -> None:
     def captions(size: int, count: int, position: dict | None = None) -> list[str]:
-        one = Loader([Part(Numbers(60), 60, NONE)], batch_size=size, size_px=8)
+        one = Loader([MixtureSource(Numbers(60), 60, NONE)], batch_size=size, size_px=8)
         batches = list(islice(one.batches(position), count))
         positions.append(batches[-1].position)
         return [caption for batch in batches for caption in batch.captions]
@@ -190,11 +190,11 @@ def test_another_batch_size_goes_on_at_the_sample() -> None:
     ("changes", "said"),
     [
         ({"seed": 1}, "seed was 0 and is 1"),
-        ({"parts": [Part(Numbers(61), 60, NONE)]}, r"sizes was \[60\] and is \[61\]"),
+        ({"sources": [MixtureSource(Numbers(61), 60, NONE)]}, r"sizes was \[60\] and is \[61\]"),
     ],
 )
 def test_a_position_of_other_data_is_refused(changes: dict, said: str) -> None:
-    plain: dict = {"parts": [Part(Numbers(60), 60, NONE)], "batch_size": 20, "size_px": 8}
+    plain: dict = {"sources": [MixtureSource(Numbers(60), 60, NONE)], "batch_size": 20, "size_px": 8}
     position = next(Loader(**plain).batches()).position
     with pytest.raises(DataError, match=said):
         next(Loader(**plain | changes).batches(position))
@@ -205,7 +205,11 @@ def test_a_position_of_other_data_is_refused(changes: dict, said: str) -> None:
 
 def test_a_small_share_sees_all_before_one_twice() -> None:
     """Passes over a source go on across epochs: 4 epochs of 15 are all 60 samples, in an order of their own."""
-    mixed = Loader([Part(Numbers(60), 15, NONE), Part(Numbers(5, name="few"), 10, NONE)], batch_size=25, size_px=8)
+    mixed = Loader(
+        [MixtureSource(Numbers(60), 15, NONE), MixtureSource(Numbers(5, name="few"), 10, NONE)],
+        batch_size=25,
+        size_px=8,
+    )
     batches = epochs(mixed, 4)
     counts = Counter(caption for batch in batches for caption in batch.captions)
     assert counts == {f"number {i}": 1 for i in range(60)} | {f"few {i}": 8 for i in range(5)}
@@ -233,7 +237,7 @@ def test_shares_of_a_mixture() -> None:
 
 def test_another_sample_stands_in_for_a_broken_one() -> None:
     source = Numbers(40, frozenset({3}))
-    batches = epochs(Loader([Part(source, 40, NONE)], batch_size=20, size_px=32), 2)
+    batches = epochs(Loader([MixtureSource(source, 40, NONE)], batch_size=20, size_px=32), 2)
     assert [len(batch.pixels) for batch in batches] == [20] * 4
     captions = [caption for batch in batches[:2] for caption in batch.captions]
     assert "number 3" not in captions
@@ -247,7 +251,7 @@ def test_broken_samples_are_named_by_reason(tmp_path: Path) -> None:
     for i in range(40):
         (tmp_path / f"{i}.jpg").write_bytes(b"" if i == 3 else jpeg())
         (tmp_path / f"{i}.txt").write_text("x")
-    plain = Loader([Part(open_source(tmp_path), 40, NONE)], batch_size=20, size_px=32)
+    plain = Loader([MixtureSource(open_source(tmp_path), 40, NONE)], batch_size=20, size_px=32)
     epochs(plain, 2)
     assert [(Path(key).name, bad.reason) for key, bad in plain.bad.items()] == [("3.jpg", "empty file")]
     assert plain.reasons() == f"1 empty file ({tmp_path / '3.jpg'})"
@@ -255,16 +259,16 @@ def test_broken_samples_are_named_by_reason(tmp_path: Path) -> None:
 
 def test_too_many_broken_samples_stop_the_run() -> None:
     half = Numbers(400, frozenset(range(0, 400, 2)))
-    one = Loader([Part(half, 400, NONE)], batch_size=20, size_px=32)
+    one = Loader([MixtureSource(half, 400, NONE)], batch_size=20, size_px=32)
     with pytest.raises(DataError, match=r"[45]\d of 400 samples are unusable: \d+ not an image \(number \d+\)"):
         epochs(one)
-    assert len(epochs(Loader([Part(half, 400, NONE)], batch_size=20, size_px=32, max_bad=0.6))) == 20
+    assert len(epochs(Loader([MixtureSource(half, 400, NONE)], batch_size=20, size_px=32, max_bad=0.6))) == 20
 
 
 def test_the_share_is_that_of_all_samples_however_few_an_epoch_takes() -> None:
     """One in fifty, over 40 epochs of 100: more broken ones than a tenth of an epoch, but not than a tenth of all."""
     source = Numbers(5000, frozenset(range(0, 5000, 50)))
-    one = Loader([Part(source, 100, NONE)], batch_size=50, size_px=8)
+    one = Loader([MixtureSource(source, 100, NONE)], batch_size=50, size_px=8)
     epochs(one, 40)
     assert 60 < len(one.bad) < 100
 
@@ -272,7 +276,7 @@ def test_the_share_is_that_of_all_samples_however_few_an_epoch_takes() -> None:
 def test_many_broken_samples_of_a_huge_source_stop_the_run_early() -> None:
     """At a tenth of the first thousand, not at a tenth of a million."""
     third = Numbers(10**6, frozenset(range(0, 10**6, 3)))
-    one = Loader([Part(third, 10**6, NONE)], batch_size=50, size_px=8)
+    one = Loader([MixtureSource(third, 10**6, NONE)], batch_size=50, size_px=8)
     with pytest.raises(DataError, match=r"10\d of 1000 samples"):
         epochs(one)
 
@@ -280,7 +284,7 @@ def test_many_broken_samples_of_a_huge_source_stop_the_run_early() -> None:
 def test_a_source_with_nothing_usable_says_so() -> None:
     nothing = Numbers(30, frozenset(range(30)))
     with pytest.raises(DataError, match=r"50 samples in a row are unusable: \d+ not an image"):
-        next(Loader([Part(nothing, 30, NONE)], batch_size=10, size_px=8).batches())
+        next(Loader([MixtureSource(nothing, 30, NONE)], batch_size=10, size_px=8).batches())
 
 
 def test_a_batch_larger_than_the_data_says_so(shards: Path) -> None:
@@ -291,7 +295,9 @@ def test_a_batch_larger_than_the_data_says_so(shards: Path) -> None:
 # --- streams
 
 
-def picks(parts: list[Part], count: int, rank: int = 0, world: int = 1, position: dict | None = None, size: int = 12):
+def picks(
+    parts: list[MixtureSource], count: int, rank: int = 0, world: int = 1, position: dict | None = None, size: int = 12
+):
     """(keys of each batch, position after it), without decoding anything."""
     plan = Plan(parts, size, 0, rank, world, lambda *_: None)
     batches = islice(plan.batches(position), count)
@@ -310,8 +316,8 @@ def test_processes_share_a_pass_without_overlap(sizes: list[int], world: int) ->
     for rank in range(world):
         cursor = Cursor(stream(*sizes), (0,), rank, world, lambda *_: None)
         with contextlib.suppress(DataError):  # fewer samples than processes: none for this one
-            while (taken := cursor.take()).place[0] < 2:
-                passes[taken.place[0]].append(taken.source.key(taken.index))
+            while (taken := cursor.next_sample()).stream_position[0] < 2:
+                passes[taken.stream_position[0]].append(taken.source.key(taken.index))
     assert sorted(passes[0]) == sorted(passes[1]) == everything
     assert passes[0] != passes[1] or len(everything) < 5
 
@@ -322,7 +328,10 @@ def test_a_stream_goes_on_where_it_was(sizes: list[int], after: int, rank: int) 
     """Mixed with an indexed source, in any of three processes."""
 
     def run(count: int, position: dict | None = None):
-        parts = [Part(Numbers(50, name="indexed"), 18, NONE), Part(stream(*(9 + s for s in sizes)), 42, NONE)]
+        parts = [
+            MixtureSource(Numbers(50, name="indexed"), 18, NONE),
+            MixtureSource(stream(*(9 + s for s in sizes)), 42, NONE),
+        ]
         return picks(parts, count, rank, 3, position)
 
     whole = run(24)
@@ -332,16 +341,16 @@ def test_a_stream_goes_on_where_it_was(sizes: list[int], after: int, rank: int) 
 
 def test_going_on_fetches_one_block_and_the_next() -> None:
     long = stream(*[6] * 40)
-    position = picks([Part(long, 240, NONE)], 15)[-1][1]
+    position = picks([MixtureSource(long, 240, NONE)], 15)[-1][1]
     fetch = Shards()
     again = Stream(long.shards, fetch, "a test")
-    next(Plan([Part(again, 240, NONE)], 12, 0, 0, 1, lambda *_: None).batches(position))
+    next(Plan([MixtureSource(again, 240, NONE)], 12, 0, 0, 1, lambda *_: None).batches(position))
     assert len(fetch.fetched) <= 8
 
 
 def test_fetched_files_go_when_they_are_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    batches = Loader([Part(stream(*[10] * 20), 200, NONE)], batch_size=10, size_px=8).batches()
+    batches = Loader([MixtureSource(stream(*[10] * 20), 200, NONE)], batch_size=10, size_px=8).batches()
     held = [len(list(tmp_path.iterdir())) for _ in islice(batches, 100)]
     assert max(held) <= 3 * 4
     assert min(held) >= 1
@@ -350,13 +359,13 @@ def test_fetched_files_go_when_they_are_used_up(tmp_path: Path, monkeypatch: pyt
 
 def test_lost_shards_are_named_and_the_rest_goes_on() -> None:
     one_bad = Stream(["bad", "s1:20", "s2:20", "s3:20"], Shards(), "a test")
-    one = Loader([Part(one_bad, 60, NONE)], batch_size=20, size_px=8)
+    one = Loader([MixtureSource(one_bad, 60, NONE)], batch_size=20, size_px=8)
     captions = {caption for batch in epochs(one, 2) for caption in batch.captions}
     assert captions == {f"s{i} {j}" for i in (1, 2, 3) for j in range(20)}
     assert one.reasons() == "1 not found (bad)"
     two_bad = Stream(["bad", "s1:20", "bad2", "s3:20"], Shards(), "a test")
-    with pytest.raises(DataError, match=r"2 of 4 shards cannot be had: 2 not found \(bad"):
-        epochs(Loader([Part(two_bad, 60, NONE)], batch_size=20, size_px=8))
+    with pytest.raises(DataError, match=r"2 of 4 shards cannot be fetched: 2 not found \(bad"):
+        epochs(Loader([MixtureSource(two_bad, 60, NONE)], batch_size=20, size_px=8))
 
 
 def test_shards_that_fail_at_times_do_not_add_up() -> None:
@@ -370,7 +379,7 @@ def test_shards_that_fail_at_times_do_not_add_up() -> None:
         return Numbers(20)
 
     source = Stream([*"0123456789"], fetch, "a test")
-    one = Loader([Part(source, 200, NONE)], batch_size=20, size_px=8, max_bad=0.25)
+    one = Loader([MixtureSource(source, 200, NONE)], batch_size=20, size_px=8, max_bad=0.25)
     epochs(one, 12)
     assert len(one.bad) == 10
 
@@ -381,7 +390,7 @@ def test_a_shard_of_nothing_but_broken_samples_costs_these_alone() -> None:
     def made() -> Loader:
         shards = {name: Numbers(40, frozenset(range(40)) if name == "2" else frozenset()) for name in "0123456789"}
         source = Stream(list(shards), lambda name, folder: shards[name], "", samples=400)
-        return Loader([Part(source, 400, NONE)], batch_size=40, size_px=8)
+        return Loader([MixtureSource(source, 400, NONE)], batch_size=40, size_px=8)
 
     one, again = made(), made()
     batches = epochs(one)

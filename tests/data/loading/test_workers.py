@@ -12,7 +12,7 @@ import pytest
 from diptych.data.loading.augmentation import NONE, Augmentation
 from diptych.data.loading.decoding import Decoder
 from diptych.data.loading.loader import Loader
-from diptych.data.loading.plan import Part, Pick
+from diptych.data.loading.plan import MixtureSource, Pick
 from diptych.data.loading.workers import Workers
 from diptych.data.samples import Sample
 from diptych.errors import DataError
@@ -29,7 +29,7 @@ class Deadly(Numbers):
 
 def test_workers_give_what_threads_give(shards: Path) -> None:
     """With a stream in the mixture, whose sources go to the workers while they run; and from a position."""
-    parts = [loader(shards).parts[0], Part(stream(30, 30, 30, 30, 30), 60, Augmentation())]
+    parts = [loader(shards).sources[0], MixtureSource(stream(30, 30, 30, 30, 30), 60, Augmentation())]
     common: dict = {"batch_size": 30, "size_px": 24, "captions_per_image": 2, "seed": 3}
     plain = epochs(Loader(parts, **common), 2)
     assert all(map(same, plain, epochs(Loader(parts, **common, workers=2), 2)))
@@ -37,9 +37,10 @@ def test_workers_give_what_threads_give(shards: Path) -> None:
 
 
 def test_a_worker_that_dies_is_an_error() -> None:
-    one = Loader([Part(Deadly(50), 50, NONE)], batch_size=10, size_px=8, workers=1)
+    one = Loader([MixtureSource(Deadly(50), 50, NONE)], batch_size=10, size_px=8, workers=1)
     with pytest.raises(
-        DataError, match=r"loader process 1 of 1 died \(signal SIGKILL\).* take fewer\. workers=0 reads in threads"
+        DataError,
+        match=r"loader process 1 of 1 died \(signal SIGKILL\).* use fewer workers\. workers=0 reads in threads",
     ):
         next(one.batches())
 
@@ -47,11 +48,11 @@ def test_a_worker_that_dies_is_an_error() -> None:
 def test_what_is_broken_in_a_worker_is_said() -> None:
     nothing = Numbers(30, frozenset(range(30)))
     with pytest.raises(DataError, match="50 samples in a row are unusable"):
-        next(Loader([Part(nothing, 30, NONE)], batch_size=10, size_px=8, workers=1).batches())
+        next(Loader([MixtureSource(nothing, 30, NONE)], batch_size=10, size_px=8, workers=1).batches())
     unsendable = Numbers(30)
     unsendable.lock = lambda: None  # type: ignore[attr-defined]
     with pytest.raises(DataError, match=r"cannot be sent to another process .* Set workers=0"):
-        next(Loader([Part(unsendable, 30, NONE)], batch_size=10, size_px=8, workers=1).batches())
+        next(Loader([MixtureSource(unsendable, 30, NONE)], batch_size=10, size_px=8, workers=1).batches())
 
 
 class Counted(Numbers):
@@ -66,7 +67,11 @@ class Counted(Numbers):
 
 def test_a_whole_source_is_sent_once() -> None:
     rare, common = Counted(10, name="rare"), Counted(100)
-    parts = [Part(rare, 10, NONE), Part(common, 100, NONE), Part(stream(20, 20, 20, 20, 20, 20, 20, 20), 40, NONE)]
+    parts = [
+        MixtureSource(rare, 10, NONE),
+        MixtureSource(common, 100, NONE),
+        MixtureSource(stream(20, 20, 20, 20, 20, 20, 20, 20), 40, NONE),
+    ]
     one = Loader(parts, batch_size=5, size_px=8, workers=1)
     needed = ["rare" in " ".join(batch.captions) for batch in epochs(one, 2)]
     assert sum(now and not before for before, now in pairwise(needed)) > 1  # it was away, and came again
@@ -75,7 +80,7 @@ def test_a_whole_source_is_sent_once() -> None:
 
 def test_workers_hold_no_shard_longer_than_it_is_needed() -> None:
     whole, first, second = Numbers(4), Numbers(4), Numbers(4)
-    with Workers(1, Decoder(8, 1, (NONE,)), 1, kept=[whole]) as workers:
+    with Workers(1, Decoder(8, 1, (NONE,)), 1, resident=[whole]) as workers:
         for source in (whole, first, second, second, whole):
             workers.submit([Pick(0, source, 0, (1,))])
             workers.result()
@@ -87,11 +92,11 @@ import sys
 sys.path.insert(0, {tests!r})
 from diptych.data.loading.augmentation import NONE
 from diptych.data.loading.loader import Loader
-from diptych.data.loading.plan import Part
+from diptych.data.loading.plan import MixtureSource
 from tests.data.loading.test_loader import Numbers
 
 def main():
-    batches = Loader([Part(Numbers(50), 50, NONE)], batch_size=10, size_px=8, workers=1).batches()
+    batches = Loader([MixtureSource(Numbers(50), 50, NONE)], batch_size=10, size_px=8, workers=1).batches()
     next(batches)
     raise ZeroDivisionError
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diptych.data.loading.augmentation import NONE
-from diptych.data.loading.loader import Loader, Part
+from diptych.data.loading.loader import Loader, MixtureSource
 from diptych.data.loading.stream import fetched, indexed
 from diptych.data.samples import Source, Stream
 from diptych.data.sources import opening, remote
@@ -155,7 +155,7 @@ def test_columns_are_named_or_guessed(photos: Path) -> None:
     assert pairs(source_of(path, image_column="where", caption_column="caption_2"))[0][1] == ("b",)
     with pytest.raises(DataError, match=r"has no column 'what'; its columns are where, says"):
         open_source(path, image_column="what")
-    with pytest.raises(DataError, match=r"none of 1 pictures is there, the first at .*hello"):
+    with pytest.raises(DataError, match=r"none of 1 pictures exists, the first at .*hello"):
         open_source(path, image_column="says", caption_column="says")
 
 
@@ -296,7 +296,7 @@ def test_a_torn_shard_gives_what_lies_before_the_tear(tmp_path: Path) -> None:
     path = shard(tmp_path / "0.tar", 0, 5)
     shard(tmp_path / "1.tar", 5, 2)
     whole = source_of(path)
-    path.write_bytes(path.read_bytes()[: int(whole._places[3, 1]) + 100])  # in the middle of the fourth picture
+    path.write_bytes(path.read_bytes()[: int(whole._spans[3, 1]) + 100])  # in the middle of the fourth picture
     source = source_of(tmp_path)
     assert list(all_captions(source)) == ["number 0", "number 1", "number 2", "number 5", "number 6"]
     assert source.skipped == {"damage in 0.tar": 1}
@@ -397,7 +397,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def http_loader(server: Server, pattern: str = "{00..03}.tar") -> Loader:
-    return Loader([Part(open_source(server.address(pattern)), 40, NONE)], batch_size=10, size_px=8, threads=1)
+    return Loader([MixtureSource(open_source(server.address(pattern)), 40, NONE)], batch_size=10, size_px=8, threads=1)
 
 
 def captions_of_two_passes(loader: Loader) -> set[str]:
@@ -471,7 +471,7 @@ def test_lost_shards_are_named_and_the_rest_goes_on(server: Server) -> None:
     assert captions_of_two_passes(loader) == {f"number {i}" for i in range(40) if not 20 <= i < 30}
     assert loader.reasons() == f"1 HTTP 404 ({server.address('02.tar')})"
     server.cuts["01.tar"] = 0
-    with pytest.raises(DataError, match=r"2 of 4 shards cannot be had: 1 .*download failed|1 HTTP 404"):
+    with pytest.raises(DataError, match=r"2 of 4 shards cannot be fetched: 1 .*download failed|1 HTTP 404"):
         captions_of_two_passes(http_loader(server))
 
 

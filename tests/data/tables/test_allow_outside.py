@@ -72,7 +72,8 @@ def test_evaluate(cli: Cli, table: Path, tiny_model: Path, tmp_path: Path) -> No
 
 
 def test_class_folders(tmp_path: Path) -> None:
-    from diptych.evaluation.sets.sets import Labelled, open_set
+    from diptych.evaluation.sets.dataset import LabelledDataset
+    from diptych.evaluation.sets.opening import open_set
 
     for kind in ("cat", "dog"):
         (tmp_path / "set" / kind).mkdir(parents=True)
@@ -81,7 +82,7 @@ def test_class_folders(tmp_path: Path) -> None:
     Image.effect_noise((20, 20), 60).save(tmp_path / "own.png")
     (tmp_path / "set" / "dog" / "own.png").symlink_to(tmp_path / "own.png")
     found = open_set(tmp_path / "set")
-    assert isinstance(found, Labelled)
+    assert isinstance(found, LabelledDataset)
     assert list(found.pictures.keys) == ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png"]
     allowed = open_set(tmp_path / "set", allow_outside=True)
     assert len(allowed.pictures) == 5

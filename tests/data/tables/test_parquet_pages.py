@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from diptych.data import temporary
+from diptych.data import spooling
 from diptych.data.sources.opening import open_source
 from diptych.data.tables.parquet_pages import unpacked_sizes
 from diptych.errors import DataError
@@ -73,10 +73,10 @@ def test_a_footer_that_says_less_than_its_pages_is_not_believed(
     path = tmp_path / "t.parquet"
     said = written(path, compression="zstd", use_dictionary=False)
     file: Any = File(said)
-    monkeypatch.setattr(temporary, "_ANYHOW", 4 << 20)
+    monkeypatch.setattr(spooling, "_MIN_ROOM", 4 << 20)
     assert parquet._unpacked_bytes(file, 0, ["image", "caption"], path) > 1_800_000
-    monkeypatch.setattr(temporary, "_ANYHOW", 0)
-    monkeypatch.setattr(temporary, "_TIMES", 2)
+    monkeypatch.setattr(spooling, "_MIN_ROOM", 0)
+    monkeypatch.setattr(spooling, "_MAX_RATIO", 2)
     with pytest.raises(DataError, match=r"unpacks to 1,\d{3},\d{3} bytes; at most"):
         parquet._unpacked_bytes(file, 0, ["image", "caption"], path)
 

@@ -15,7 +15,7 @@ from diptych.evaluation.report.figures import (
     COLOURS,
     DARK,
     Curve,
-    Fit,
+    LinearFit,
     Point,
     class_figure,
     confusion_figure,
@@ -79,7 +79,7 @@ def figures() -> dict[str, Figure]:
         "robustness of one": robustness_figure({"bundled": [Point(99.5, 99, "noise")]}),
         "robustness of many": robustness_figure(
             {f"model {at}": [Point(40 + 5 * at, 30 + 4 * at, "a"), Point(40 + 5 * at, 4 * at, "b")] for at in range(9)},
-            {"a": Fit(1, -0.3), "b": Fit(1.1, -1)},
+            {"a": LinearFit(1, -0.3), "b": LinearFit(1.1, -1)},
         ),
     }
 
@@ -160,7 +160,7 @@ def test_robustness_has_the_line_where_nothing_is_lost() -> None:
 
 def test_a_line_that_is_fitted_goes_over_the_models_that_it_is_fitted_to() -> None:
     """logit(0.8) is ln 4; a slope of 1 and an offset of -ln 4 make it 0, which is a half."""
-    fit = Fit(1, -float(np.log(4)))
+    fit = LinearFit(1, -float(np.log(4)))
     assert fit.at(80) == pytest.approx(50)
     points = {"a": [Point(60, 30, "sketch")], "b": [Point(80, 50, "sketch"), Point(90, 88, "noise")]}
     *_, line = robustness_figure(points, {"sketch": fit}).axes[0].lines

@@ -15,12 +15,16 @@ from PIL import Image
 import diptych
 from diptych.data.sources.opening import all_captions, open_source
 from diptych.errors import DataError, DiptychError, FileError
-from diptych.evaluation.sets import named
-from diptych.evaluation.sets.named import NAMED, first_synonyms, open_named
-from diptych.evaluation.sets.sets import Labelled, Pairs, open_set, splits, training_set
-from diptych.evaluation.suite import Entry, run
-from diptych.evaluation.tasks import tasks
-from diptych.evaluation.tasks.tasks import Job
+from diptych.evaluation.sets import saved_datasets
+from diptych.evaluation.sets.dataset import CaptionedDataset, LabelledDataset
+from diptych.evaluation.sets.named_datasets import NAMED, open_named
+from diptych.evaluation.sets.opening import open_set, splits, training_set
+from diptych.evaluation.sets.saved_datasets import first_synonyms
+from diptych.evaluation.suite import run
+from diptych.evaluation.suite_file import SuiteEntry
+from diptych.evaluation.tasks.job import EvaluationJob
+from diptych.evaluation.tasks.retrieval import retrieval_task
+from diptych.evaluation.tasks.zero_shot import zero_shot_task
 from diptych.scenes.scene import draw_scene
 
 datasets = pytest.importorskip("datasets")
@@ -57,7 +61,7 @@ def test_what_links_lead_to_elsewhere_is_no_part_of_a_set(shards: Path, name: st
     (shards / name).symlink_to(elsewhere)
     with pytest.raises(DiptychError, match=r"outside of .*wds_set|lie outside of its folder \(3\.tar\)"):
         open_set(shards)
-    assert isinstance(open_set(shards, allow_outside=True), Labelled)
+    assert isinstance(open_set(shards, allow_outside=True), LabelledDataset)
 
 
 def saved(folder: Path, word: str) -> Path:
@@ -126,10 +130,10 @@ def test_a_card_names_no_data_files_elsewhere(tmp_path: Path, name: str, monkeyp
 def test_classes_in_shards(shards: Path) -> None:
     assert splits(shards) == ("train", "test")
     found = open_set(shards)
-    assert isinstance(found, Labelled)
+    assert isinstance(found, LabelledDataset)
     assert found.classes == ("a cup", "hat", "fish")
     assert found.templates == ("a photo of {}.", "{}")
-    assert found.answers.tolist() == [number % 3 for number in range(11)]
+    assert found.labels.tolist() == [number % 3 for number in range(11)]
     assert found.pictures.read(10) == png(10)
     assert found.pictures.split == "test"
     train = training_set(shards)
@@ -138,7 +142,7 @@ def test_classes_in_shards(shards: Path) -> None:
 
 
 def test_a_suite_uses_the_sets_own_templates(shards: Path, tiny_model: Path, tmp_path: Path) -> None:
-    (row,) = run(diptych.load(tiny_model), [Entry("shards", str(shards))], tmp_path / "out")
+    (row,) = run(diptych.load(tiny_model), [SuiteEntry("shards", str(shards))], tmp_path / "out")
     assert row["error"] is None
     assert row["settings"]["templates"] == "the set's own"
     assert row["count"] == 11
@@ -150,10 +154,10 @@ def test_captions_in_shards(shards: Path, tiny_model: Path) -> None:
     for number in range(11):
         write_tar(shards / "test" / f"{number}.tar", {"k.png": png(number), "k.txt": b"a scene\nof several things\n"})
     found = open_set(shards, split="test")
-    assert isinstance(found, Pairs)
+    assert isinstance(found, CaptionedDataset)
     assert found.captions(0) == ("a scene", "of several things")
     assert len(found.pictures) == 11
-    assert tasks.retrieval_task(Job(diptych.load(tiny_model), found)).details["captions"] == 22
+    assert retrieval_task(EvaluationJob(diptych.load(tiny_model), found)).details["captions"] == 22
 
 
 def test_what_is_wrong_with_shards(shards: Path) -> None:
@@ -183,13 +187,13 @@ def rows() -> Any:
 
 
 def test_rows_are_a_set_like_any_other(rows: Any, tiny_model: Path) -> None:
-    found = named.of_rows(rows, "val", image="image", label="label", caption=None)
-    assert isinstance(found, Labelled)
+    found = saved_datasets.of_rows(rows, "val", image="image", label="label", caption=None)
+    assert isinstance(found, LabelledDataset)
     assert found.classes == ("tench", "golf ball")
-    assert found.answers.tolist() == [0, 1, 1, 0]
+    assert found.labels.tolist() == [0, 1, 1, 0]
     model = diptych.load(tiny_model)
-    outcome = tasks.zero_shot_task(Job(model, found))
-    said = model.classify([png(n) for n in range(4)], found.classes, templates=Job(model, found).prompts).best
+    outcome = zero_shot_task(EvaluationJob(model, found))
+    said = model.classify([png(n) for n in range(4)], found.classes, templates=EvaluationJob(model, found).prompts).best
     assert outcome.metrics["top1"] == 25 * sum(a == found.classes[b] for a, b in zip(said, [0, 1, 1, 0], strict=True))
 
 
@@ -208,19 +212,19 @@ def test_datasets_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) 
 def test_what_datasets_has_saved(rows: Any, tmp_path: Path) -> None:
     rows.save_to_disk(tmp_path / "one")
     found = open_set(tmp_path / "one")
-    assert isinstance(found, Labelled)
+    assert isinstance(found, LabelledDataset)
     assert found.pictures.split == "all"
     datasets.DatasetDict({"train": rows, "test": rows.select([2])}).save_to_disk(tmp_path / "two")
     found = open_set(tmp_path / "two")
-    assert isinstance(found, Labelled)
-    assert (found.pictures.split, found.answers.tolist()) == ("test", [1])
+    assert isinstance(found, LabelledDataset)
+    assert (found.pictures.split, found.labels.tolist()) == ("test", [1])
     train = training_set(tmp_path / "two")
     assert train is not None
     assert len(train.pictures) == 4
     captions = rows.remove_columns("label").add_column("caption", [["a cup", "a mug"], ["b"], ["c"], ["d"]])
     captions.save_to_disk(tmp_path / "three")
     pairs = open_set(tmp_path / "three")
-    assert isinstance(pairs, Pairs)
+    assert isinstance(pairs, CaptionedDataset)
     assert pairs.captions(0) == ("a cup", "a mug")
     rows.remove_columns("label").save_to_disk(tmp_path / "four")
     with pytest.raises(DataError, match="wanted an Image, and a ClassLabel or one called caption"):
@@ -230,10 +234,10 @@ def test_what_datasets_has_saved(rows: Any, tmp_path: Path) -> None:
 def test_hidden_and_unnamed_classes(rows: Any) -> None:
     hidden = rows.map(lambda row: {"label": -1})
     with pytest.raises(DataError, match="hides its classes"):
-        named.of_rows(hidden, "test", image="image", label="label", caption=None)
+        saved_datasets.of_rows(hidden, "test", image="image", label="label", caption=None)
     plain = rows.cast_column("label", datasets.Value("int64"))
     with pytest.raises(DataError, match="wanted a ClassLabel, which names its classes"):
-        named.of_rows(plain, "test", image="image", label="label", caption=None)
+        saved_datasets.of_rows(plain, "test", image="image", label="label", caption=None)
 
 
 def test_first_synonyms() -> None:

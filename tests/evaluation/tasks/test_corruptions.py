@@ -9,10 +9,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import diptych
-from diptych.evaluation.sets.sets import Labelled, open_set
-from diptych.evaluation.tasks import corruptions, tasks
-from diptych.evaluation.tasks.corruptions import CONTRAST, KINDS, NOISE, STRENGTHS, Kind, change, corrupt
-from diptych.evaluation.tasks.tasks import Job
+from diptych.evaluation.sets.dataset import LabelledDataset
+from diptych.evaluation.sets.opening import open_set
+from diptych.evaluation.tasks import corruptions
+from diptych.evaluation.tasks.corruptions import (
+    CONTRAST,
+    CORRUPTIONS,
+    NOISE,
+    SEVERITIES,
+    Corruption,
+    corrupt,
+    corruption_transform,
+)
+from diptych.evaluation.tasks.job import EvaluationJob
+from diptych.evaluation.tasks.zero_shot import zero_shot_task
 from diptych.scenes.scene import draw_scene
 
 
@@ -25,39 +35,39 @@ def distance(one: Image.Image, other: Image.Image) -> float:
     return float(np.abs(np.asarray(one, float) - np.asarray(other, float)).mean())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_stronger_is_farther(picture: Image.Image, kind: Kind) -> None:
-    far = [distance(picture, corrupt(picture, kind, strength)) for strength in STRENGTHS]
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_stronger_is_farther(picture: Image.Image, corruption: Corruption) -> None:
+    far = [distance(picture, corrupt(picture, corruption, severity)) for severity in SEVERITIES]
     assert 0 < far[0] < far[-1]
     assert far == sorted(far)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@given(seed=st.integers(0, 2**40), strength=st.integers(1, 5))
-def test_the_same_seed_the_same_picture(kind: Kind, seed: int, strength: int) -> None:
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+@given(seed=st.integers(0, 2**40), severity=st.integers(1, 5))
+def test_the_same_seed_the_same_picture(corruption: Corruption, seed: int, severity: int) -> None:
     image = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 24, 3), np.uint8))
-    first, again = (corrupt(image, kind, strength, seed=seed) for _ in range(2))
+    first, again = (corrupt(image, corruption, severity, seed=seed) for _ in range(2))
     assert first.tobytes() == again.tobytes()
     assert (first.size, first.mode) == (image.size, "RGB")
-    other = corrupt(image, kind, strength, seed=seed + 1)
-    assert (first.tobytes() == other.tobytes()) == (kind != "noise")
+    other = corrupt(image, corruption, severity, seed=seed + 1)
+    assert (first.tobytes() == other.tobytes()) == (corruption != "noise")
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
-def test_noise_has_its_deviation(strength: int) -> None:
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_noise_has_its_deviation(severity: int) -> None:
     grey = Image.new("RGB", (200, 200), (128, 128, 128))
-    noisy = np.asarray(corrupt(grey, "noise", strength), float) / 255
-    inside = noisy[(noisy > 0) & (noisy < 1)] if strength > 3 else noisy
+    noisy = np.asarray(corrupt(grey, "noise", severity), float) / 255
+    inside = noisy[(noisy > 0) & (noisy < 1)] if severity > 3 else noisy
     assert noisy.mean() == pytest.approx(128 / 255, abs=0.01)
-    assert inside.std() == pytest.approx(NOISE[strength - 1], rel=0.02 if strength < 3 else 0.4)
+    assert inside.std() == pytest.approx(NOISE[severity - 1], rel=0.02 if severity < 3 else 0.4)
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
-def test_contrast_by_hand(strength: int) -> None:
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_contrast_by_hand(severity: int) -> None:
     """Half black and half white: the mean is 1/2, and each half comes nearer to it."""
     image = Image.fromarray(np.repeat(np.array([0, 255], np.uint8), 50).reshape(10, 10, 1).repeat(3, axis=2))
-    half = CONTRAST[strength - 1] / 2
-    values = np.unique(np.asarray(corrupt(image, "contrast", strength)))
+    half = CONTRAST[severity - 1] / 2
+    values = np.unique(np.asarray(corrupt(image, "contrast", severity)))
     np.testing.assert_allclose(values, [255 * (0.5 - half), 255 * (0.5 + half)], atol=0.51)
 
 
@@ -73,21 +83,21 @@ def test_blur_of_one_point_keeps_its_light_and_its_width() -> None:
 
 
 def test_what_there_is_not(picture: Image.Image) -> None:
-    with pytest.raises(ValueError, match="'fog' at strength 1; wanted one of noise, blur, jpeg, contrast"):
+    with pytest.raises(ValueError, match="'fog' at severity 1; wanted one of noise, blur, jpeg, contrast"):
         corrupt(picture, "fog", 1)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="at strength 6"):
+    with pytest.raises(ValueError, match="at severity 6"):
         corrupt(picture, "noise", 6)
 
 
 def test_each_picture_has_noise_of_its_own(picture: Image.Image) -> None:
-    apply = change("noise", 2).apply
+    apply = corruption_transform("noise", 2).apply
     assert apply(picture, 1).tobytes() != apply(picture, 2).tobytes()
     assert apply(picture, 1).size == (224, 224)
-    assert change("noise", 2).name != change("noise", 2, seed=1).name
+    assert corruption_transform("noise", 2).name != corruption_transform("noise", 2, seed=1).name
 
 
 def test_the_task(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corruptions, "KINDS", ("blur", "contrast"))
+    monkeypatch.setattr(corruptions, "CORRUPTIONS", ("blur", "contrast"))
     for name, colour in (("red", (200, 30, 30)), ("green", (30, 200, 30))):
         (tmp_path / name).mkdir()
         for index in range(3):
@@ -95,11 +105,13 @@ def test_the_task(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 tmp_path / name / f"{index}.png"
             )
     data = open_set(tmp_path)
-    assert isinstance(data, Labelled)
-    job = Job(diptych.load(tiny_model), data)
+    assert isinstance(data, LabelledDataset)
+    job = EvaluationJob(diptych.load(tiny_model), data)
     outcome = corruptions.corruptions_task(job)
-    assert outcome.metrics["clean"] == tasks.zero_shot_task(job).metrics["top1"]
-    each = [outcome.metrics[f"{kind}_{strength}"] for kind in ("blur", "contrast") for strength in STRENGTHS]
+    assert outcome.metrics["clean"] == zero_shot_task(job).metrics["top1"]
+    each = [
+        outcome.metrics[f"{corruption}_{severity}"] for corruption in ("blur", "contrast") for severity in SEVERITIES
+    ]
     assert outcome.metrics["mean"] == pytest.approx(np.mean(each))
     assert outcome.metrics["contrast_5"] == outcome.metrics["clean"]  # one colour has no contrast to lose
     assert outcome.per_item["mean_right"].mean() * 100 == pytest.approx(outcome.metrics["mean"])

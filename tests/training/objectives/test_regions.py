@@ -27,10 +27,10 @@ CIRCLE = Region("a red circle", (0.25, 0.5, 0.75, 1.0))
 def test_a_region_moves_with_its_crop() -> None:
     """The right half of the picture: what was from a quarter to three quarters is its left half."""
     assert moved_region(CIRCLE, (0.5, 0, 1, 1)) == Region("a red circle", (0, 0.5, 0.5, 1))
-    assert moved_region(CIRCLE, (0.5, 0, 1, 1), flipped=True) == Region("a red circle", (0.5, 0.5, 1, 1))
+    assert moved_region(CIRCLE, (0.5, 0, 1, 1), is_mirrored=True) == Region("a red circle", (0.5, 0.5, 1, 1))
     assert moved_region(CIRCLE, (0.5, 0.6, 1, 1)) is None  # 40 % of it is left
     left = Region("a cat on the left", (0, 0, 0.5, 0.5))
-    assert moved_region(left, (0, 0, 1, 1), flipped=True) == Region("a cat on the right", (0.5, 0, 1, 0.5))
+    assert moved_region(left, (0, 0, 1, 1), is_mirrored=True) == Region("a cat on the right", (0.5, 0, 1, 0.5))
 
 
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=4), st.integers(1, 9))

@@ -24,9 +24,9 @@ from stalled_source import SAMPLES, begin
 import diptych
 from diptych.cli import run
 from diptych.data.loading.augmentation import NONE
-from diptych.data.loading.decoding import Bad
+from diptych.data.loading.decoding import BadSample
 from diptych.data.loading.loader import Loader
-from diptych.data.loading.plan import Part
+from diptych.data.loading.plan import MixtureSource
 from diptych.scenes.scene import Scenes
 from diptych.training.config import TrainConfig
 from diptych.training.run import checkpoints
@@ -315,11 +315,11 @@ def test_a_run_with_broken_samples_goes_on(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_the_first_broken_samples_are_said_and_all_are_written(tmp_path: Path) -> None:
-    bad = {"0": Bad("gone", "0: gone")}
+    bad = {"0": BadSample("gone", "0: gone")}
     said: list[str] = []
     log = SkippedLog(tmp_path, bad, said.append)
     for count in (5, 15, 25):
-        bad.update({str(n): Bad("gone", f"{n}: gone") for n in range(count)})
+        bad.update({str(n): BadSample("gone", f"{n}: gone") for n in range(count)})
         log.update()
     assert said == [
         *(f"skipped {n}: gone" for n in range(1, 10)),
@@ -330,12 +330,12 @@ def test_the_first_broken_samples_are_said_and_all_are_written(tmp_path: Path) -
 
 
 def test_what_a_loader_has_met_is_carried_over() -> None:
-    parts = [Part(Scenery(), 40, NONE)]
+    parts = [MixtureSource(Scenery(), 40, NONE)]
     old, new = (Loader(parts, 4, 32) for _ in range(2))
-    old.bad["a"] = old._shards["a"] = Bad("gone", "a: gone")
-    old.bad["b"], old._tried = Bad("empty file", "b: empty"), 4321
-    new.remember(json.loads(json.dumps(old.met())))
-    assert (new.bad, new._shards, new._tried) == (old.bad, old._shards, old._tried)
+    old.bad["a"] = old._bad_shards["a"] = BadSample("gone", "a: gone")
+    old.bad["b"], old._tried = BadSample("empty file", "b: empty"), 4321
+    new.restore_failures(json.loads(json.dumps(old.failures_seen())))
+    assert (new.bad, new._bad_shards, new._tried) == (old.bad, old._bad_shards, old._tried)
 
 
 class Scenery(list):

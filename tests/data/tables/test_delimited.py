@@ -11,7 +11,7 @@ from PIL import Image
 
 from diptych.data.samples import Source, layout_of
 from diptych.data.tables.columns import choose_columns
-from diptych.data.tables.separated import Form, strict_rows
+from diptych.data.tables.delimited import Dialect, strict_rows
 from diptych.data.tables.table_source import open_table
 from diptych.errors import DataError
 from diptych.text.encoding import decoded
@@ -89,9 +89,9 @@ def test_what_a_csv_writer_quotes_comes_back(rows: list[tuple[str, str]], separa
     file = io.StringIO(newline="")
     csv.writer(file, delimiter=separator, quoting=csv.QUOTE_ALL).writerows(rows)
     bad: list[int] = []
-    form = Form(delimiter=separator, skipinitialspace=False)
+    dialect = Dialect(delimiter=separator, skipinitialspace=False)
     lines = io.StringIO(file.getvalue(), newline="")
-    found = [tuple(cells) for _, cells in strict_rows(lines, form, 1, lambda reason, line: bad.append(line))]
+    found = [tuple(cells) for _, cells in strict_rows(lines, dialect, 1, lambda reason, line: bad.append(line))]
     assert (found, bad) == (rows, [])
 
 
@@ -100,8 +100,8 @@ def test_any_lines_are_read_or_noted(lines: list[str]) -> None:
     """Whatever quotes stand in them, each line is in a row, blank, or noted, and the numbers go up."""
     text = io.StringIO("\n".join(lines), newline="")
     bad: list[int] = []
-    form = Form(delimiter=",", skipinitialspace=False)
-    numbers = [number for number, _ in strict_rows(text, form, 1, lambda reason, line: bad.append(line))]
+    dialect = Dialect(delimiter=",", skipinitialspace=False)
+    numbers = [number for number, _ in strict_rows(text, dialect, 1, lambda reason, line: bad.append(line))]
     assert numbers == sorted(set(numbers))
     assert not set(numbers) & set(bad)
     assert all(1 <= number <= "\n".join(lines).count("\n") + 1 for number in numbers + bad)

@@ -18,7 +18,7 @@ from diptych.evaluation.report.result_rows import Problems, Result, is_number
 from diptych.evaluation.report.robustness import Robustness, robustness_of
 from diptych.evaluation.report.tables import (
     LEVELS,
-    MOST_CLASSES,
+    MAX_CLASSES,
     Table,
     classes_table,
     corruptions_of,
@@ -45,17 +45,17 @@ class Plot(NamedTuple):
     width_px: int
 
 
-class Example(NamedTuple):
+class ReportExample(NamedTuple):
     """A picture, what it is and what was said of it."""
 
     uri: str
     truth: str
-    said: str
+    predicted: str
     score: str
 
 
 @dataclass
-class Part:
+class ReportSection:
     """One task on one data set, or what several say together. `folded` are (title, table)."""
 
     title: str
@@ -64,40 +64,40 @@ class Part:
     tables: list[Table] = field(default_factory=list)
     folded: list[tuple[str, Table]] = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)
-    examples: list[tuple[str, list[Example]]] = field(default_factory=list)
+    examples: list[tuple[str, list[ReportExample]]] = field(default_factory=list)
 
 
-def parts_of(dataset: str, results: Sequence[Result], problems: Problems) -> list[Part]:
+def sections_of(dataset: str, results: Sequence[Result], problems: Problems) -> list[ReportSection]:
     """Each task of a data set, then what its shifts cost."""
     own = [result for result in results if result.row["dataset"] == dataset]
-    parts = [_part(name, members, problems) for name, members in groups_of(own)]
+    sections = [_section(name, members, problems) for name, members in groups_of(own)]
     with problems.of(f"{dataset}: no plot of robustness"):
         if found := robustness_of(dataset, results):
-            parts.append(_robustness(found))
-    return parts
+            sections.append(_robustness(found))
+    return sections
 
 
-def _part(name: str, results: list[Result], problems: Problems) -> Part:
-    part = Part(name[:1].upper() + name[1:], results, tables=[metrics_table(name, results)])
+def _section(name: str, results: list[Result], problems: Problems) -> ReportSection:
+    section = ReportSection(name[:1].upper() + name[1:], results, tables=[metrics_table(name, results)])
     with problems.of(f"{results[0].row['dataset']}, {name}: no curves"):
-        part.plots += _curves(results)
+        section.plots += _curves(results)
     confusions = {}
     for result in results:
         with problems.of(f"{result.title}: no confusion matrix"):
             if found := _confusion(result):
                 confusions[result.label] = found
     with problems.of(f"{results[0].row['dataset']}, {name}: no accuracy by class"):
-        _add_classes(part, results, confusions)
+        _add_classes(section, results, confusions)
     for result in results:
         if result.label in confusions:
-            _add_confusion(part, result, *confusions[result.label])
+            _add_confusion(section, result, *confusions[result.label])
     if corruptions_of(results):
-        part.folded.append(("Every severity", levels_table(results)))
+        section.folded.append(("Every severity", levels_table(results)))
     for result in results:
         for end, title in ENDS.items():
             if examples := _examples(result, end, problems):
-                part.examples.append((f"{title}: {result.label}", examples))
-    return part
+                section.examples.append((f"{title}: {result.label}", examples))
+    return section
 
 
 # Classes
@@ -119,21 +119,23 @@ def _confusion(result: Result) -> tuple[Float[np.ndarray, "true said"], list[str
     return matrix, classes
 
 
-def _add_confusion(part: Part, result: Result, matrix: np.ndarray, classes: list[str]) -> None:
+def _add_confusion(section: ReportSection, result: Result, matrix: np.ndarray, classes: list[str]) -> None:
     pairs = pairs_table(result, matrix, classes)
     rows = pairs.groups[0][1]
-    if len(classes) <= MOST_CLASSES:
+    if len(classes) <= MAX_CLASSES:
         most = f" Most often: {rows[0][0]}, {rows[0][1][1].text} of that class." if rows else ""
         alt = f"Heat map of {len(classes)} true classes against what {result.label} said.{most}"
         title = f"{result.label}: percent of each true class (down) by what was said (across)"
-        part.plots.append(_plot(figures.confusion_figure(matrix, classes), alt, title))
-    if rows and len(classes) <= MOST_CLASSES:
-        part.folded.append((f"Most confused: {result.label}", pairs))
+        section.plots.append(_plot(figures.confusion_figure(matrix, classes), alt, title))
+    if rows and len(classes) <= MAX_CLASSES:
+        section.folded.append((f"Most confused: {result.label}", pairs))
     elif rows:
-        part.tables.append(pairs)
+        section.tables.append(pairs)
 
 
-def _add_classes(part: Part, results: Sequence[Result], confusions: Mapping[str, tuple[np.ndarray, list[str]]]) -> None:
+def _add_classes(
+    section: ReportSection, results: Sequence[Result], confusions: Mapping[str, tuple[np.ndarray, list[str]]]
+) -> None:
     """Of those results that have the classes of the first."""
     known = {result.label: found for result in results if (found := _class_accuracy(result, confusions))}
     if not known:
@@ -144,12 +146,12 @@ def _add_classes(part: Part, results: Sequence[Result], confusions: Mapping[str,
     accuracy = {label: values[there] for label, values in accuracy.items()}
     classes = [classes[at] for at in np.flatnonzero(there)]
     table = classes_table(accuracy, classes)
-    if len(classes) > MOST_CLASSES:
-        part.tables.append(table)
+    if len(classes) > MAX_CLASSES:
+        section.tables.append(table)
         return
     alt = f"Accuracy of {', '.join(accuracy)} on each of {len(classes)} classes; the table of classes has the numbers."
-    part.plots.append(_plot(figures.class_figure(accuracy, classes), alt, "Accuracy on each class, best first"))
-    part.folded.append(("Table of classes", table))
+    section.plots.append(_plot(figures.class_figure(accuracy, classes), alt, "Accuracy on each class, best first"))
+    section.folded.append(("Table of classes", table))
 
 
 def _class_accuracy(result: Result, confusions: Mapping[str, tuple[np.ndarray, list[str]]]):
@@ -180,12 +182,12 @@ def _shots(results: Sequence[Result]) -> list[Plot]:
     models = {result.label: curves for result in results if (curves := _shot_curves(result))}
     if not models:
         return []
-    said = [
+    predicted = [
         f"{label}, {kind}, from {curve.y[0]:.1f} to {curve.y[-1]:.1f}"
         for label, curves in models.items()
         for kind, curve in curves.items()
     ]
-    alt = f"Accuracy over the number of examples of each class: {'; '.join(said)}."
+    alt = f"Accuracy over the number of examples of each class: {'; '.join(predicted)}."
     return [_plot(figures.shots_figure(models), alt, "Few-shot accuracy (band: lowest to highest draw)")]
 
 
@@ -234,26 +236,26 @@ def _level_plot(curves: Mapping[str, Curve], title: str) -> Plot:
     return _plot(figures.levels_figure(curves), f"{title}, from clean to the highest severity: {ends}.", title)
 
 
-def _robustness(found: Robustness) -> Part:
-    part = Part("Robustness", note=found.note)
+def _robustness(found: Robustness) -> ReportSection:
+    section = ReportSection("Robustness", note=found.note)
     if found.points:
         alt = "Accuracy on pictures as they were against accuracy on shifted ones; the table has the numbers."
-        part.tables.append(found.table())
-        part.plots.append(_plot(figures.robustness_figure(found.points, found.fits), alt, "What shifts cost"))
-    return part
+        section.tables.append(found.table())
+        section.plots.append(_plot(figures.robustness_figure(found.points, found.fits), alt, "What shifts cost"))
+    return section
 
 
 # Pictures
 
 
-def _examples(result: Result, end: str, problems: Problems) -> list[Example]:
+def _examples(result: Result, end: str, problems: Problems) -> list[ReportExample]:
     given = result.details.get(end)
     found = []
     for each in given if isinstance(given, list) else []:
         with problems.of(f"{result.title}: a picture among the {end} is missing"):
             score = f"{each['score']:.2f}" if is_number(each.get("score")) else ""
-            truth, said = str(each.get("truth", "")), str(each.get("said", ""))
-            found.append(Example(_thumbnail(result, each["image"]), truth, said, score))
+            truth, predicted = str(each.get("truth", "")), str(each.get("said", ""))
+            found.append(ReportExample(_thumbnail(result, each["image"]), truth, predicted, score))
     return found
 
 

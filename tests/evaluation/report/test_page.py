@@ -15,7 +15,7 @@ import pytest
 
 import diptych
 from diptych.display.escaping import harmless
-from diptych.evaluation.report.report import write_report
+from diptych.evaluation.report.page import write_report
 from diptych.scenes.scene import Scenes
 
 SCRIPT = "<script>alert(1)</script>"
@@ -462,7 +462,7 @@ def test_letters_that_no_file_can_hold(tmp_path: Path) -> None:
     assert not any("\x00" in plot for plot in page.plots)
 
 
-if __name__ == "__main__":  # to look at it: python tests/evaluation/report/test_report.py FOLDER
+if __name__ == "__main__":  # to look at it: python tests/evaluation/report/test_page.py FOLDER
     import sys
 
     shutil.rmtree(sys.argv[1], ignore_errors=True)

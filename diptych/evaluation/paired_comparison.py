@@ -1,4 +1,4 @@
-"""Two evaluations side by side: each metric of each, the difference, and whether it is more than chance."""
+"""Compares two evaluations: each metric of both, their difference, and its confidence interval."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 
 from diptych.errors import DataError
 from diptych.evaluation.intervals import Interval, paired_interval
-from diptych.evaluation.results import BROKEN, Row, arrays_in, read_results
+from diptych.evaluation.results import BROKEN, ResultRow, arrays_in, read_results
 
-ALONE = ("l2", "validation_top1")  # no measure of how good a model is
+ALONE = ("l2", "validation_top1")  # do not measure a model's quality
 
 
-class Compared(NamedTuple):
-    """A metric of two rows, in percent (median ranks are ranks). `interval` is that of the difference, paired over
-    items; None where the items are not the same or nothing is known of each, which `note` then says. `models` are the
-    names of both."""
+class MetricComparison(NamedTuple):
+    """A metric of two rows, in percent (median ranks are ranks). `interval` is the paired interval of the difference
+    over items, or None if the items differ or are unknown; `note` then says so. `models` are the names of both models.
+    """
 
     dataset: str
     task: str
@@ -32,14 +32,14 @@ class Compared(NamedTuple):
 
     @property
     def difference(self) -> float:
-        """Second less first."""
+        """Second minus first."""
         return self.second - self.first
 
 
-def compare_results(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> list[Compared]:
-    """What two folders of results (or their results.jsonl) have in common. Where they hold several models, those of one
-    name are compared with each other. Raises FileNotFoundError and DataError, also where nothing is in common."""
-    one, other = ([row for row in read_results(place) if not row.get("error")] for place in (first, second))
+def compare_results(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> list[MetricComparison]:
+    """Compares the tasks that two result folders (or results.jsonl files) have in common. If they hold several
+    models, models of the same name are compared. Raises FileNotFoundError, and DataError if nothing is in common."""
+    one, other = ([row for row in read_results(path) if not row.get("error")] for path in (first, second))
     found = []
     for here, there in _paired(one, other):
         found += _rows(here, there, _folder(first), _folder(second))
@@ -48,12 +48,12 @@ def compare_results(first: str | os.PathLike[str], second: str | os.PathLike[str
     return found
 
 
-def _folder(place: str | os.PathLike[str]) -> Path:
-    return Path(place) if Path(place).is_dir() else Path(place).parent
+def _folder(path: str | os.PathLike[str]) -> Path:
+    return Path(path) if Path(path).is_dir() else Path(path).parent
 
 
-def _paired(one: Sequence[Row], other: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
-    """Rows of the same set and task, of the same settings where there are such: else the latest of each."""
+def _paired(one: Sequence[ResultRow], other: Sequence[ResultRow]) -> Iterator[tuple[ResultRow, ResultRow]]:
+    """Pairs of rows of the same data set and task: of equal settings if there are any, else the latest of each."""
     names, others = {row["model"] for row in one}, {row["model"] for row in other}
     by_name = len(names) > 1 or len(others) > 1
     if by_name and not names & others:
@@ -61,18 +61,18 @@ def _paired(one: Sequence[Row], other: Sequence[Row]) -> Iterator[tuple[Row, Row
             f"the results are of {', '.join(sorted(names))} and of {', '.join(sorted(others))}; keep one model in each."
         )
 
-    def place(row: Row) -> tuple[str, ...]:
+    def row_key(row: ResultRow) -> tuple[str, ...]:
         return row["dataset"], row["task"], row["model"] if by_name else ""
 
-    for key in dict.fromkeys(place(row) for row in one):
-        mine = [row for row in one if place(row) == key]
-        theirs = [row for row in other if place(row) == key]
+    for key in dict.fromkeys(row_key(row) for row in one):
+        mine = [row for row in one if row_key(row) == key]
+        theirs = [row for row in other if row_key(row) == key]
         if theirs:
             same = ((a, b) for a in reversed(mine) for b in reversed(theirs) if a["settings"] == b["settings"])
             yield next(same, (mine[-1], theirs[-1]))
 
 
-def _rows(one: Row, other: Row, here: Path, there: Path) -> list[Compared]:
+def _rows(one: ResultRow, other: ResultRow, here: Path, there: Path) -> list[MetricComparison]:
     differ = [key for key in one["settings"] if one["settings"].get(key) != other["settings"].get(key)]
     note = f"with another {' and '.join(differ)}" if differ else ""
     items, others = _items(one, here), _items(other, there)
@@ -85,12 +85,12 @@ def _rows(one: Row, other: Row, here: Path, there: Path) -> list[Compared]:
         interval = _interval(metric, items, others) if same else None
         why = note if same else ", ".join(filter(None, (note, "other pictures, so no interval")))
         names = str(one["model"]), str(other["model"])
-        found.append(Compared(one["dataset"], one["task"], metric, value, second, interval, why, names))
+        found.append(MetricComparison(one["dataset"], one["task"], metric, value, second, interval, why, names))
     return found
 
 
-def _items(row: Row, folder: Path) -> dict[str, np.ndarray]:
-    """The numbers of each item; none where their file is gone, or none of the evaluation's."""
+def _items(row: ResultRow, folder: Path) -> dict[str, np.ndarray]:
+    """The arrays with a number for each item; {} if their file is missing or invalid."""
     try:
         return arrays_in(folder, row["details"]["per_item"])
     except BROKEN:
@@ -98,7 +98,7 @@ def _items(row: Row, folder: Path) -> dict[str, np.ndarray]:
 
 
 def _same(items: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> bool:
-    """Whether these are the same items of the same set."""
+    """Whether these are the same items of the same data set."""
     return all(
         np.array_equal(items[name], others[name])
         for name in ("identity", "places", "text_places")
@@ -107,7 +107,7 @@ def _same(items: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> bool:
 
 
 def _interval(metric: str, items: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> Interval | None:
-    """In percent. Captions of one picture go together."""
+    """The interval in percent. Captions of one picture are drawn together."""
     name = array_of(metric)
     if name not in items or name not in others:
         return None
@@ -116,7 +116,7 @@ def _interval(metric: str, items: dict[str, np.ndarray], others: dict[str, np.nd
 
 
 def array_of(metric: str) -> str:
-    """What the numbers of each item are called whose mean a metric is."""
+    """The name of the per-item array whose mean is this metric."""
     if metric in ("top1", "all", "clean"):
         return "right"
     return f"{metric.removesuffix('_r1')}_right"

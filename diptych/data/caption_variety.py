@@ -1,34 +1,34 @@
-"""Whether captions can teach anything: most of them must tell pictures apart, and be words."""
+"""Checks that captions are useful for training: most must distinguish pictures, and they must contain words."""
 
 from collections import Counter
 
 import numpy as np
 
+from diptych.data.column_names import names_a_class
 from diptych.data.samples import Source, Stream, layout_of
 from diptych.data.sources.folders import ClassSource
-from diptych.data.tables.columns import names_a_class
 from diptych.errors import DataError
 
-LOOKED_AT = 2000  # samples, evenly spread
-FEWEST = 4  # of three pictures two may share a caption
-MOST, MOST_OF_CLASSES = 0.5, 0.9  # the share of samples that one caption may have; that of one of the classes
+MAX_SAMPLES = 2000  # samples, evenly spread
+MIN_SAMPLES = 4  # with fewer, equal captions prove nothing
+MAX_SHARE, MAX_CLASS_SHARE = 0.5, 0.9  # the largest share of samples with the same caption; with the same class
 
 
-def flaw(source: Source | Stream) -> str | None:
-    """Why these captions cannot teach anything; None where they can, or where that is not known before they are read.
+def monotony(source: Source | Stream) -> str | None:
+    """Why these captions are useless for training; None if they are not, or for a stream.
 
-    One caption for most samples is often a folder's name, a placeholder, or a column that is none of captions; captions
-    without one letter are labels by number.
+    One caption for most samples is often a folder's name, a placeholder, or the wrong column; captions without letters
+    are numeric labels.
     """
     if isinstance(source, Stream) or not len(source):
         return None
     captions = _some_captions(source)
     if captions and not any(letter.isalpha() for texts in captions for text in texts for letter in text):
         return f"its captions are numbers alone ({captions[0][0]!r:.40}); wanted sentences, or the names of classes"
-    if len(captions) < FEWEST:
+    if len(captions) < MIN_SAMPLES:
         return None
     (most, count), *_ = Counter(captions).most_common(1)
-    if count <= (MOST_OF_CLASSES if _are_classes(source) else MOST) * len(captions):
+    if count <= (MAX_CLASS_SHARE if _are_classes(source) else MAX_SHARE) * len(captions):
         return None
     looked = f" (of {len(captions):,} that were looked at)" if len(captions) < len(source) else ""
     return (
@@ -37,17 +37,17 @@ def flaw(source: Source | Stream) -> str | None:
     )
 
 
-def require_varied(source: Source | Stream, spec: object) -> None:
-    """DataError where the captions of what `spec` names cannot teach anything."""
-    if said := flaw(source):
+def require_variety(source: Source | Stream, spec: object) -> None:
+    """Raises DataError if the captions of a source, called `spec`, are useless for training."""
+    if problem := monotony(source):
         remedy = "Name the table, the column or the folder that holds the captions."
-        raise DataError(f"{spec}: {said}.", "one caption", remedy=remedy)
+        raise DataError(f"{spec}: {problem}.", "one caption", remedy=remedy)
 
 
 def _some_captions(source: Source) -> list[tuple[str, ...]]:
-    """Those of some samples, of each without repeats; samples that cannot be read are the loader's to count."""
+    """The distinct captions of some samples, evenly spread. Unreadable samples are skipped; the loader counts them."""
     found = []
-    for index in np.unique(np.linspace(0, len(source) - 1, min(LOOKED_AT, len(source))).astype(np.int64)):
+    for index in np.unique(np.linspace(0, len(source) - 1, min(MAX_SAMPLES, len(source))).astype(np.int64)):
         try:
             found.append(tuple(dict.fromkeys(source.captions(int(index)))))
         except (DataError, OSError):

@@ -6,8 +6,8 @@ import pytest
 from conftest import Cli
 from PIL import Image
 
+from diptych.data.caption_variety import monotony, require_variety
 from diptych.data.sources.opening import open_source
-from diptych.data.varied import flaw, require_varied
 from diptych.errors import DataError
 
 
@@ -22,15 +22,15 @@ def fill(folder: Path, captions: list[str]) -> Path:
 def test_one_caption_for_most(tmp_path: Path) -> None:
     source = open_source(fill(tmp_path, ["train"] * 7 + [f"a dog {number}" for number in range(3)]))
     with pytest.raises(DataError, match=r"'train' is the caption of 70% of its samples.*nothing can be learnt"):
-        require_varied(source, tmp_path)
-    assert flaw(open_source(fill(tmp_path, ["train"] * 5 + [f"a dog {number}" for number in range(5)]))) is None
+        require_variety(source, tmp_path)
+    assert monotony(open_source(fill(tmp_path, ["train"] * 5 + [f"a dog {number}" for number in range(5)]))) is None
 
 
 def test_numbers_are_no_captions(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("Id,label\n0,3\n1,7\n")
     fill(tmp_path, ["x", "y"])
     with pytest.raises(DataError, match=r"its captions are numbers alone \('3'\)"):
-        require_varied(open_source(tmp_path / "t.csv"), "t")
+        require_variety(open_source(tmp_path / "t.csv"), "t")
 
 
 def test_two_classes_are_enough(tmp_path: Path) -> None:
@@ -39,10 +39,10 @@ def test_two_classes_are_enough(tmp_path: Path) -> None:
         folder = fill(tmp_path / name, ["x"] * count)
         for text in folder.glob("*.txt"):
             text.unlink()
-    assert flaw(open_source(tmp_path)) is None
+    assert monotony(open_source(tmp_path)) is None
     for number in (1, 2, 3):
         (tmp_path / "dog" / f"{number}.png").unlink()
-    assert "'cat'" in str(flaw(open_source(tmp_path)))
+    assert "'cat'" in str(monotony(open_source(tmp_path)))
 
 
 def test_the_run_stops_before_it_starts(tmp_path: Path, cli: Cli) -> None:

@@ -1,4 +1,4 @@
-"""Several sources as one."""
+"""Concatenates sources."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -7,15 +7,15 @@ from itertools import accumulate
 from diptych.data.samples import Layout, Sample, Source, count
 
 
-def located(sources: Sequence[Source], index: int) -> tuple[int, int]:
-    """Which source holds sample `index` of all, and which of its own it is."""
+def locate_index(sources: Sequence[Source], index: int) -> tuple[int, int]:
+    """The source that has sample `index` of the concatenation, and the index in that source."""
     ends = list(accumulate(len(source) for source in sources))
     which = bisect_right(ends, index)
     return which, index - (ends[which - 1] if which else 0)
 
 
-class Joined:
-    """The samples of several sources, one after the other."""
+class ConcatSource:
+    """The samples of several sources, concatenated."""
 
     def __init__(self, sources: Sequence[Source], form: str | Layout, skipped: dict[str, int] | None = None):
         self.form, self.skipped = str(form), dict(skipped or {})
@@ -29,13 +29,13 @@ class Joined:
         return sum(len(source) for source in self._sources)
 
     def __getitem__(self, index: int) -> Sample:
-        which, index = located(self._sources, index)
+        which, index = locate_index(self._sources, index)
         return self._sources[which][index]
 
     def captions(self, index: int) -> tuple[str, ...]:
-        which, index = located(self._sources, index)
+        which, index = locate_index(self._sources, index)
         return self._sources[which].captions(index)
 
     def key(self, index: int) -> str:
-        which, index = located(self._sources, index)
+        which, index = locate_index(self._sources, index)
         return self._sources[which].key(index)

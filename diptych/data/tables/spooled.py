@@ -1,4 +1,4 @@
-"""Pictures that lie inside tables: unpacked into one flat file, so that any of them is one seek away."""
+"""Pictures inside tables, unpacked into one file in which each can be read at its offset."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,41 +6,41 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diptych.data.confinement import Confined
+from diptych.data.confinement import AllowedFolders
 from diptych.data.samples import Sample, caption_lines, count
-from diptych.data.temporary import Output
+from diptych.data.spooling import SpoolFile
 from diptych.errors import DataError, FileError
 from diptych.untrusted.regular_files import DAMAGED_PATH, MAX_BYTES
 
-LIMIT = 256 << 30  # bytes, of what does not say how much went in
-_COPIES = 10  # of a file that rows name by its path
+LIMIT = 256 << 30  # bytes, if the packed size is unknown
+_COPIES = 10  # times that rows may repeat a file
 
 
-class Row(NamedTuple):
-    """A row of a table: its name, its picture as bytes, a path or {"bytes", "path"}, and its caption cells."""
+class TableRow(NamedTuple):
+    """A row of a table: its key, its picture as bytes, a path or {"bytes", "path"}, and its caption cells."""
 
     key: str
     picture: Any
     captions: list[Any]
 
 
-class Unpacked:
-    """Samples whose pictures lie one after the other in a file. Broken rows are counted in `skipped`."""
+class SpooledSamples:
+    """Samples whose pictures are concatenated in one file. Broken rows are counted in `skipped`."""
 
     def __init__(
-        self, path: Path, rows: Iterable[Row], form: str, folder: Path | None = None,
-        confined: Confined | None = None, limit: int = LIMIT,
+        self, path: Path, rows: Iterable[TableRow], form: str, folder: Path | None = None,
+        allowed: AllowedFolders | None = None, limit: int = LIMIT,
     ):  # fmt: skip
-        """Writes `path`, up to `limit` bytes of what lies inside. A picture given by its path counts from `folder`, and
-        lies where `confined` allows."""
+        """Writes pictures to `path`, up to `limit` bytes. Paths in rows are relative to `folder` and must be in
+        `allowed`."""
         self.path, self.form, self.skipped = path, form, dict[str, int]()
         self._keys: list[str] = []
         self._captions: list[tuple[str, ...]] = []
         ends, named, shared = [0], set[str](), dict[str, str]()
-        with Output(path, limit, form) as file:
+        with SpoolFile(path, limit, form) as file:
             for row in rows:
                 try:
-                    captions, picture = captions_in_cells(row), picture_bytes(row, folder, confined)
+                    captions, picture = captions_in_cells(row), picture_bytes(row, folder, allowed)
                 except DataError as error:
                     count(self.skipped, error.reason)
                     continue
@@ -69,14 +69,14 @@ class Unpacked:
         return self._keys[index]
 
 
-def captions_in_cells(row: Row) -> tuple[str, ...]:
-    """All captions of a row. DataError where there is none."""
+def captions_in_cells(row: TableRow) -> tuple[str, ...]:
+    """All captions of a row. Raises DataError if there are none."""
     texts = [text for cell in row.captions for text in (cell if isinstance(cell, list | tuple) else [cell])]
     return caption_lines([text for text in texts if text is not None], row.key)
 
 
-def the_picture(row: Row) -> Any:
-    """A row's picture; of a list of one, that one. DataError where there are several: nobody says which is meant."""
+def the_picture(row: TableRow) -> Any:
+    """A row's picture, also from a list of one. Raises DataError for several pictures."""
     if not isinstance(row.picture, list | tuple):
         return row.picture
     if len(row.picture) > 1:
@@ -84,11 +84,11 @@ def the_picture(row: Row) -> Any:
     return row.picture[0] if row.picture else None
 
 
-def picture_bytes(row: Row, folder: Path | None, confined: Confined | None = None) -> bytes:
-    """The file of a row's picture: of one given by its path, which counts from `folder`, where `confined`, by default
-    that folder, holds it. DataError where there is none."""
+def picture_bytes(row: TableRow, folder: Path | None, allowed: AllowedFolders | None = None) -> bytes:
+    """The bytes of a row's picture. A path is relative to `folder` and must be in `allowed`, by default that folder.
+    Raises DataError if there is no picture."""
     if (name := _path_in(row)) is not None:
-        return _read(row, name, folder, confined)
+        return _read(row, name, folder, allowed)
     picture = the_picture(row)
     picture = picture.get("bytes") if isinstance(picture, dict) else picture
     if not isinstance(picture, bytes) or not picture:
@@ -98,18 +98,18 @@ def picture_bytes(row: Row, folder: Path | None, confined: Confined | None = Non
     return picture
 
 
-def _path_in(row: Row) -> str | None:
-    """The path in a row's picture, where it is given by one."""
+def _path_in(row: TableRow) -> str | None:
+    """The path of a row's picture, or None if it is not given by a path."""
     picture = the_picture(row)
     if isinstance(picture, dict):
         picture = picture.get("bytes") or picture.get("path")
     return picture if isinstance(picture, str) else None
 
 
-def _read(row: Row, name: str, folder: Path | None, confined: Confined | None) -> bytes:
+def _read(row: TableRow, name: str, folder: Path | None, allowed: AllowedFolders | None) -> bytes:
     here = folder or Path()
     try:
-        return (confined or Confined([here] if folder else [])).read(here / name)
+        return (allowed or AllowedFolders([here] if folder else [])).read(here / name)
     except FileError as error:
         if error.reason != DAMAGED_PATH:
             raise DataError(f"{row.key}: {error}", error.reason) from error

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from diptych.errors import DataError
-from diptych.evaluation.sets.sets import Labelled, Pairs, open_set, splits, training_set
+from diptych.evaluation.sets.dataset import CaptionedDataset, LabelledDataset
+from diptych.evaluation.sets.opening import open_set, splits, training_set
 from diptych.scenes.scene import Scenes
 
 
@@ -28,9 +29,9 @@ def classes(tmp_path: Path) -> Path:
 
 def test_class_folders(classes: Path) -> None:
     found = open_set(classes)
-    assert isinstance(found, Labelled)
+    assert isinstance(found, LabelledDataset)
     assert found.classes == ("cup", "sports car")
-    assert found.answers.tolist() == [0, 0, 0, 1, 1]
+    assert found.labels.tolist() == [0, 0, 0, 1, 1]
     assert found.pictures.keys[0] == str(Path("cup", "0.png"))
     assert found.pictures.read(4) == classes / "sports_car" / "1.png"
     assert found.pictures.split == "all"
@@ -44,7 +45,7 @@ def test_splits_below_and_a_class_called_train(tmp_path: Path) -> None:
             fill(tmp_path / "set" / split / name, count)
     assert splits(tmp_path / "set") == ("train", "val")
     found = open_set(tmp_path / "set")
-    assert isinstance(found, Labelled)
+    assert isinstance(found, LabelledDataset)
     assert (found.classes, found.pictures.split) == (("bus", "train"), "val")
     train = training_set(tmp_path / "set")
     assert train is not None
@@ -64,14 +65,14 @@ def test_identity_follows_the_files_and_not_the_place(classes: Path, tmp_path: P
 
 def test_pairs_as_training_reads_them(shards: Path, tmp_path: Path) -> None:
     found = open_set(shards)
-    assert isinstance(found, Pairs)
+    assert isinstance(found, CaptionedDataset)
     assert len(found.pictures) == 96
     assert len(found.captions(0)) >= 1
     assert isinstance(found.pictures.read(0), bytes)
     fill(tmp_path / "captioned", 1)
     (tmp_path / "captioned" / "0.txt").write_text("a fish\na blue fish\n")
     captioned = open_set(tmp_path / "captioned")
-    assert isinstance(captioned, Pairs)
+    assert isinstance(captioned, CaptionedDataset)
     assert captioned.captions(0) == ("a fish", "a blue fish")
 
 
@@ -87,10 +88,10 @@ def test_folders_of_one_spelling_are_one_class_and_said(tmp_path: Path) -> None:
     for name in ("red_fish", "red fish", "cup"):
         fill(tmp_path / "set" / name, 1)
     found = open_set(tmp_path / "set")
-    assert isinstance(found, Labelled)
+    assert isinstance(found, LabelledDataset)
     assert found.classes == ("cup", "red fish")
-    assert np.bincount(found.answers).tolist() == [1, 2]
-    assert found.said == "folders that are spelt alike are one class: 'red fish' and 'red_fish'"
+    assert np.bincount(found.labels).tolist() == [1, 2]
+    assert found.description == "folders that are spelt alike are one class: 'red fish' and 'red_fish'"
 
 
 def test_pairs_in_tables_and_patterns_are_known_by_their_files(shards: Path, tmp_path: Path) -> None:

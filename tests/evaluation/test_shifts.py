@@ -9,9 +9,9 @@ from PIL import Image
 import diptych
 from diptych.embedder import Embedder
 from diptych.evaluation import suite
-from diptych.evaluation.report.report import write_report
-from diptych.evaluation.sets.shifts import bases, same_classes
-from diptych.evaluation.suite import Entry
+from diptych.evaluation.report.page import write_report
+from diptych.evaluation.shifts import same_classes
+from diptych.evaluation.suite_file import SuiteEntry, read_suite, shift_bases
 
 PER_CLASS = 6
 
@@ -38,14 +38,14 @@ def base(tmp_path: Path) -> Path:
     return fill(tmp_path / "base", "red", "green", "blue", "Sports_Car")
 
 
-def rows_of(model: Embedder, out: Path, *entries: Entry) -> dict[str, dict]:
+def rows_of(model: Embedder, out: Path, *entries: SuiteEntry) -> dict[str, dict]:
     return {row["dataset"]: row for row in suite.run(model, entries, out)}
 
 
 def test_the_base_is_judged_on_the_same_classes(model: Embedder, base: Path, tmp_path: Path) -> None:
     """Of four classes the shift has two: the base's pictures of these, with no other name to take them for."""
     shifted = fill(tmp_path / "shifted", "red", "sports car", seed=1)
-    entries = Entry("base", str(base)), Entry("s", str(shifted), templates="plain", shift_of="base")
+    entries = SuiteEntry("base", str(base)), SuiteEntry("s", str(shifted), templates="plain", shift_of="base")
     found = rows_of(model, tmp_path / "out", *entries)
     said = found["s"]["details"]["base"]
     answers = np.repeat(["red", "sports car"], PER_CLASS)
@@ -59,7 +59,7 @@ def test_the_base_is_judged_on_the_same_classes(model: Embedder, base: Path, tmp
 
 def test_with_other_names_it_is_all_of_the_base(model: Embedder, base: Path, tmp_path: Path) -> None:
     shifted = fill(tmp_path / "shifted", "red", "truck", seed=1)
-    entries = Entry("s", str(shifted), shift_of="base"), Entry("base", str(base))
+    entries = SuiteEntry("s", str(shifted), shift_of="base"), SuiteEntry("base", str(base))
     found = rows_of(model, tmp_path / "out", *entries)
     said = found["s"]["details"]["base"]
     assert said["top1"] == pytest.approx(found["base"]["metrics"]["top1"])  # the same names and templates
@@ -72,7 +72,7 @@ def test_with_other_names_it_is_all_of_the_base(model: Embedder, base: Path, tmp
 def test_a_base_that_cannot_be_opened_costs_the_comparison_alone(model: Embedder, base: Path, tmp_path: Path) -> None:
     shifted = fill(tmp_path / "shifted", "red", "green", seed=1)
     moved = base.rename(tmp_path / "away")
-    entries = Entry("base", str(base)), Entry("s", str(shifted), shift_of="base")
+    entries = SuiteEntry("base", str(base)), SuiteEntry("s", str(shifted), shift_of="base")
     found = rows_of(model, tmp_path / "out", *entries)
     assert found["s"]["error"] is None
     assert "is not there" in found["s"]["details"]["base"]["problem"]
@@ -90,8 +90,8 @@ def test_only_zero_shot_rows_are_made_again_for_a_base(model: Embedder, base: Pa
     made: list[dict] = []
     for shift_of in (None, "base"):
         made.clear()
-        entries = Entry("base", str(base)), Entry("s", str(shifted), tasks=both, shift_of=shift_of)
-        suite.run(model, entries, tmp_path / "out", tell=made.append)
+        entries = SuiteEntry("base", str(base)), SuiteEntry("s", str(shifted), tasks=both, shift_of=shift_of)
+        suite.run(model, entries, tmp_path / "out", on_row=made.append)
     assert [(row["dataset"], row["task"]) for row in made] == [("s", "zero-shot")]
 
 
@@ -99,23 +99,25 @@ def test_a_suite_says_of_what_a_set_is_a_shift(tmp_path: Path) -> None:
     path = tmp_path / "suite.toml"
     tables = [('"a"', '"here"', ""), ('"b"', '"there"', 'shift_of = "a"')]
     path.write_text("\n".join(f"[[dataset]]\nname = {name}\nsource = {at}\n{more}" for name, at, more in tables))
-    entries = suite.read_suite(path)
-    assert {name: base.name for name, base in bases(entries).items()} == {"b": "a"}
+    entries = read_suite(path)
+    assert {name: base.name for name, base in shift_bases(entries).items()} == {"b": "a"}
     for wrong in ("c", "b"):
         path.write_text(path.read_text().replace('shift_of = "a"', f'shift_of = "{wrong}"'))
-        with pytest.raises(ValueError, match=f"'b' is said to be a shift of '{wrong}'; the suite's other sets are a"):
-            suite.read_suite(path)
+        with pytest.raises(ValueError, match=f"'b' has shift_of = '{wrong}'; the suite's other sets are a"):
+            read_suite(path)
         path.write_text(path.read_text().replace(f'shift_of = "{wrong}"', 'shift_of = "a"'))
 
 
 def test_named_sets_know_their_base() -> None:
-    named = [Entry(name, name) for name in ("imagenet-v2", "imagenet-r", "imagenet-a", "imagenet-sketch", "objectnet")]
-    others = [Entry("cifar10", "cifar10"), Entry("mine", "photos/")]
-    assert bases([*named, *others]) == {}  # the base is not in the suite
-    whole = Entry("ImageNet, validation", "imagenet-1k")
-    assert bases([*named, *others, whole]) == {entry.name: whole for entry in named}
-    told = Entry("imagenet-a", "imagenet-a", shift_of="mine")
-    assert bases([told, *others, whole])["imagenet-a"].name == "mine"
+    named = [
+        SuiteEntry(name, name) for name in ("imagenet-v2", "imagenet-r", "imagenet-a", "imagenet-sketch", "objectnet")
+    ]
+    others = [SuiteEntry("cifar10", "cifar10"), SuiteEntry("mine", "photos/")]
+    assert shift_bases([*named, *others]) == {}  # the base is not in the suite
+    whole = SuiteEntry("ImageNet, validation", "imagenet-1k")
+    assert shift_bases([*named, *others, whole]) == {entry.name: whole for entry in named}
+    told = SuiteEntry("imagenet-a", "imagenet-a", shift_of="mine")
+    assert shift_bases([told, *others, whole])["imagenet-a"].name == "mine"
 
 
 def test_classes_go_by_name() -> None:

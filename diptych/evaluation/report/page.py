@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.display.pages import page
-from diptych.evaluation.report.parts import Part, parts_of, plain
 from diptych.evaluation.report.result_rows import Problems, Result, read_results, unique
+from diptych.evaluation.report.sections import ReportSection, plain, sections_of
 from diptych.evaluation.report.tables import summary
 from diptych.storage.atomic import atomic_write
 
@@ -32,8 +32,8 @@ def write_report(out: str | os.PathLike[str]) -> Path:
     results = read_results(folder, problems)
     good = [result for result in results if not result.row["error"]]
     datasets = unique(result.row["dataset"] for result in results)
-    parts = [(name, parts_of(name, good, problems)) for name in datasets]
-    style = _style(parts)
+    sections = [(name, sections_of(name, good, problems)) for name in datasets]
+    style = _style(sections)
     html = page(
         Path(__file__).with_name(TEMPLATE),
         facts=_facts,
@@ -41,22 +41,22 @@ def write_report(out: str | os.PathLike[str]) -> Path:
         policy=_policy(style),
         models=_models(results),
         summary=summary(good, problems),
-        datasets=parts,
+        datasets=sections,
         errors=[(result.title, str(result.row["error"])) for result in results if result.row["error"]],
         skipped=[(result.title, _left_out(result.row)) for result in good if result.row["failures"]],
         results=len(good),
-        problems=[("", said) for said in problems.found],  # last: what makes the parts above adds to it
+        problems=[("", problem) for problem in problems.found],  # last, because rendering the sections adds to it
     )
-    with atomic_write(folder / REPORT) as part:
-        part.write_bytes(html.encode("utf-8", "replace"))
+    with atomic_write(folder / REPORT) as temporary:
+        temporary.write_bytes(html.encode("utf-8", "replace"))
     return folder / REPORT
 
 
-def _style(datasets: Sequence[tuple[str, Sequence[Part]]]) -> Markup:
+def _style(datasets: Sequence[tuple[str, Sequence[ReportSection]]]) -> Markup:
     """The page's style, our own text and a rule for each width of a plot: on a phone a plot shrinks no further."""
     from markupsafe import Markup
 
-    widths = sorted({plot.width_px for _, parts in datasets for part in parts for plot in part.plots})
+    widths = sorted({plot.width_px for _, sections in datasets for section in sections for plot in section.plots})
     rules = "".join(f".w{width} {{ min-width: {round(0.58 * width)}px; }}\n" for width in widths)
     return Markup(Path(__file__).with_name(STYLE).read_text(encoding="utf-8") + rules)
 
@@ -75,8 +75,8 @@ def _models(results: list[Result]) -> list[tuple[str, str]]:
 def _left_out(row: Mapping[str, Any]) -> str:
     """How many pictures, by reason, and what was said of the first ones."""
     counts = ", ".join(f"{plain(count)} {reason}" for reason, count in row["failures"].items())
-    said = row["details"].get("left_out")
-    return ". ".join([counts, *map(str, said if isinstance(said, list) else ())])
+    predicted = row["details"].get("left_out")
+    return ". ".join([counts, *map(str, predicted if isinstance(predicted, list) else ())])
 
 
 def _facts(result: Result) -> list[tuple[str, str]]:

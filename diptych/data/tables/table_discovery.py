@@ -1,4 +1,4 @@
-"""Tables of captions in a folder: which of its files they are, and which of several is meant."""
+"""Finds the tables of captions in a folder, and chooses among several."""
 
 import os
 import re
@@ -7,69 +7,71 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from diptych.data.confinement import Confined
-from diptych.data.joined import Joined
+from diptych.data.concat import ConcatSource
+from diptych.data.confinement import AllowedFolders
 from diptych.data.samples import Layout, Source, Stream, spell_counts
 from diptych.data.splits import choose_split, visible_folders
-from diptych.data.tables.locating import around, is_companion
+from diptych.data.tables.file_lookup import allowed_roots, is_companion
 from diptych.data.tables.parquet import open_parquet
 from diptych.data.tables.table_source import TableSource, is_table, open_table
 from diptych.errors import DataError
 from diptych.media.scanning.image_files import find_images
 
-_DEPTH = 3  # folders below in which tables are looked for
-_ONE_EACH = 50  # so many files of one kind in a folder are no tables: each belongs to a picture
-_LARGEST = 1 << 30  # bytes of a JSON file, which is read whole
-_NO_TABLE = re.compile(r"submission|instances|keypoints|panoptic|stuff|readme|licen[sc]e|requirements", re.I)
+_MAX_DEPTH = 3  # levels of subfolders that are searched
+_MAX_OF_ONE_KIND = 50  # more files with one ending in a folder belong to single pictures
+_MAX_BYTES = 1 << 30  # larger files are not opened: JSON is read completely
+_OTHER_FILES = re.compile(r"submission|instances|keypoints|panoptic|stuff|readme|licen[sc]e|requirements", re.I)
 
 
 @dataclass
 class Tables:
-    """What was found: a source, or nothing; and, by path, why files that looked like tables were not taken."""
+    """The source that was found, if any, and the errors of files that looked like tables, by path."""
 
     source: Source | None = None
     layout: Layout | None = None
     refused: dict[Path, Exception] = field(default_factory=dict)
 
 
-def find_tables(folder: Path, confined: Confined, *, held_out: bool = False) -> Tables:
-    """The tables in a folder and below that name pictures in it, none of which a link leads to out of `confined`."""
+def find_tables(folder: Path, allowed: AllowedFolders, *, held_out: bool = False) -> Tables:
+    """The tables in a folder and below that name pictures in it, without those outside of `allowed`."""
     return _opened(
-        (path for path in _candidates(folder, _DEPTH) if confined.holds(path)), folder, folder, held_out, confined
+        (path for path in _candidates(folder, _MAX_DEPTH) if allowed.contains(path)), folder, folder, held_out, allowed
     )
 
 
-def beside_of(folder: Path, confined: Confined) -> Tables:
-    """The tables in the folder above, and in those for annotations beside this one, that name pictures in it: of these
-    alone. A folder that holds pictures has tables of its own."""
+def tables_beside(folder: Path, allowed: AllowedFolders) -> Tables:
+    """The tables in the parent folder and in sibling folders for annotations that name pictures in this folder, with
+    these pictures alone. Siblings with pictures are not searched: their tables are their own."""
     above = folder.absolute().parent
     others = (each for each in visible_folders(above) if is_companion(each) and not find_images(each))
     paths = [*_candidates(above, 0), *(path for other in others for path in _candidates(other, 0))]
-    inside = above / folder.name  # by the same name as the tables
-    near = Confined([above], allow_outside=confined.allow_outside)
-    return _opened((path for path in paths if near.holds(path)), inside, above, None, confined)
+    inside = above / folder.name  # spelt like the tables' paths
+    near = AllowedFolders([above], allow_outside=allowed.allow_outside)
+    return _opened((path for path in paths if near.contains(path)), inside, above, None, allowed)
 
 
 def _candidates(folder: Path, depth: int) -> Iterator[Path]:
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())  # no pipes, no devices
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())  # regular files only
         below = visible_folders(folder) if depth else []
     except OSError:
         return
-    paths = [folder / name for name in names if name[0] != "." and not _NO_TABLE.search(name)]
+    paths = [folder / name for name in names if name[0] != "." and not _OTHER_FILES.search(name)]
     tables = [path for path in paths if is_table(path) or path.suffix.lower() == ".parquet"]
     alike = Counter(path.suffix.lower() for path in tables)
-    yield from (path for path in tables if alike[path.suffix.lower()] <= _ONE_EACH and path.stat().st_size <= _LARGEST)
+    yield from (
+        path for path in tables if alike[path.suffix.lower()] <= _MAX_OF_ONE_KIND and path.stat().st_size <= _MAX_BYTES
+    )
     for each in below:
         yield from _candidates(each, depth - 1)
 
 
-def _opened(paths: Iterable[Path], within: Path, top: Path, held_out: bool | None, confined: Confined) -> Tables:
+def _opened(paths: Iterable[Path], within: Path, top: Path, held_out: bool | None, allowed: AllowedFolders) -> Tables:
     found: dict[Path, TableSource] = {}
     refused: dict[Path, Exception] = {}
     for path in paths:
         try:
-            source = _table(path, within, confined.extended(around(path)))
+            source = _table(path, within, allowed.extended(allowed_roots(path)))
         except (DataError, OSError) as error:
             if _rank(path) < 2 or (path.is_relative_to(within) and path.suffix.lower() != ".txt"):
                 refused[path] = error
@@ -83,17 +85,17 @@ def _opened(paths: Iterable[Path], within: Path, top: Path, held_out: bool | Non
     return Tables(*_joined(chosen, top, left_out), {path: refused[path] for path in sorted(refused, key=_rank)})
 
 
-def _table(path: Path, within: Path, confined: Confined) -> Source | Stream:
+def _table(path: Path, within: Path, allowed: AllowedFolders) -> Source | Stream:
     if path.suffix.lower() == ".parquet":
-        return open_parquet([path], within=within, confined=confined)
-    return open_table(path, within=within, confined=confined)
+        return open_parquet([path], within=within, allowed=allowed)
+    return open_table(path, within=within, allowed=allowed)
 
 
 def _one_for_each(
     found: dict[Path, TableSource], top: Path, held_out: bool | None
 ) -> tuple[dict[Path, TableSource], list[Path]]:
-    """The tables that are meant: of several splits one, of several that name the same pictures the better by its name.
-    DataError where the names do not tell."""
+    """The tables to use: one split of several, and of tables that name the same pictures the one with the better name.
+    Raises DataError if the names do not decide."""
     taken = list(found) if held_out is None else choose_split(list(found), top, held_out=held_out)
     chosen: dict[Path, TableSource] = {}
     owners: dict[Path, Path] = {}
@@ -110,7 +112,7 @@ def _one_for_each(
 
 
 def _rank(path: Path) -> int:
-    """How likely a file is the table of captions, by its name; the least is the likeliest."""
+    """The rank of a table by its name; the lowest is the likeliest table of captions."""
     name = path.name.lower()
     if "lemma" in name:
         return 3
@@ -127,6 +129,6 @@ def _joined(
     kind = f"{first.layout.kind} {os.path.relpath(path, top)}{more}"
     layout = replace(first.layout, kind=kind, left_out=left_out)
     if others:
-        return Joined(list(chosen.values()), layout), layout
+        return ConcatSource(list(chosen.values()), layout), layout
     first.layout = layout
     return first, layout

@@ -15,9 +15,11 @@ from hub import NOWHERE, Files, Hub, point_to, standing_in
 import diptych
 from diptych.errors import DataError
 from diptych.evaluation import results
-from diptych.evaluation.sets.named import NAMED, PARQUET
-from diptych.evaluation.sets.sets import Labelled, Pairs, open_set, training_set
-from diptych.evaluation.suite import Entry, run
+from diptych.evaluation.sets.dataset import CaptionedDataset, LabelledDataset
+from diptych.evaluation.sets.named_datasets import NAMED, PARQUET
+from diptych.evaluation.sets.opening import open_set, training_set
+from diptych.evaluation.suite import run
+from diptych.evaluation.suite_file import SuiteEntry
 from diptych.scenes.scene import draw_scene
 
 datasets = pytest.importorskip("datasets")
@@ -80,9 +82,9 @@ def imagenet_a(folder: Path) -> Files:
     }
 
 
-def labelled(name: str, split: str | None = None) -> Labelled:
+def labelled(name: str, split: str | None = None) -> LabelledDataset:
     found = open_set(name, split=split)
-    assert isinstance(found, Labelled)
+    assert isinstance(found, LabelledDataset)
     return found
 
 
@@ -90,14 +92,14 @@ def test_parquet_with_the_names_of_its_own_label(hub: Hub, tmp_path: Path) -> No
     hub.repositories[CIFAR10] = cifar10(tmp_path)
     found = labelled("cifar10")
     assert found.classes == ("airplane", "automobile", "bird")
-    assert found.answers.tolist() == [0, 1, 2, 1, 2, 0]
+    assert found.labels.tolist() == [0, 1, 2, 1, 2, 0]
     assert [found.pictures.read(at) for at in (0, 5)] == [png(0), png(5)]
     assert found.pictures.split == "test"
     train = training_set("cifar10")
     assert train is not None
-    assert train.answers.tolist() == [2, 2]
+    assert train.labels.tolist() == [2, 2]
     assert train.pictures.identity != found.pictures.identity
-    assert labelled("cifar10", "test").answers.tolist() == [0, 1, 2, 1, 2, 0]  # with the other split beside it
+    assert labelled("cifar10", "test").labels.tolist() == [0, 1, 2, 1, 2, 0]  # with the other split beside it
 
 
 def test_of_several_splits_one_is_fetched(hub: Hub, tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_a_repository_with_a_script_has_its_copy_on_another_branch(hub: Hub, tmp
     }
     found = labelled("imagenette")
     assert found.classes == ("tench", "English springer")
-    assert found.answers.tolist() == [1, 0, 1]
+    assert found.labels.tolist() == [1, 0, 1]
     assert found.pictures.split == "val"
     assert hub.asked == ["320px/validation/0000.parquet"]
 
@@ -127,7 +129,7 @@ def test_classes_in_shards_with_their_templates(hub: Hub, tmp_path: Path) -> Non
     found = labelled("imagenet-a")
     assert found.classes == ("stingray", "goldfinch", "junco")
     assert found.templates == ("a bad photo of a {}.", "a {}.")
-    assert found.answers.tolist() == [0, 1, 2, 1]
+    assert found.labels.tolist() == [0, 1, 2, 1]
     assert found.pictures.read(3) == png(3)
     assert "train/0.tar" not in hub.asked
 
@@ -141,7 +143,7 @@ def test_captions_in_shards(hub: Hub, tmp_path: Path) -> None:
         "test/0.tar": tar(tmp_path, pictures | texts),
     }
     found = open_set("flickr30k")
-    assert isinstance(found, Pairs)
+    assert isinstance(found, CaptionedDataset)
     assert found.captions(1) == ("scene 1", "another")
     assert found.pictures.read(1) == png(1)
 
@@ -182,7 +184,7 @@ def test_what_was_fetched_needs_no_network(way: str, hub: Hub, tmp_path: Path, m
     }
     names = ("cifar10", "imagenet-a", "imagenette")
     before = [labelled(name) for name in names]
-    asked = list(hub.asked)
+    requested = list(hub.asked)
     if way == "offline":
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     elif way == "nowhere":
@@ -193,7 +195,7 @@ def test_what_was_fetched_needs_no_network(way: str, hub: Hub, tmp_path: Path, m
         assert again.pictures.identity == one.pictures.identity
         assert again.classes == one.classes
         assert again.pictures.read(1) == one.pictures.read(1)
-    assert hub.asked == asked
+    assert hub.asked == requested
     with pytest.raises(DataError, match=r"cifar10 cannot be fetched: .* needs the network once; try again when"):
         open_set("cifar10", split="train")
 
@@ -237,7 +239,7 @@ def test_a_hub_that_cannot_be_reached(hub: Hub, monkeypatch: pytest.MonkeyPatch)
 def test_in_a_suite_a_set_that_cannot_be_had_costs_itself(hub: Hub, tmp_path: Path, tiny_model: Path) -> None:
     hub.repositories = {IMAGENET_A: imagenet_a(tmp_path), CIFAR10: cifar10(tmp_path)}
     hub.gated = {IMAGENET_A}
-    entries = [Entry(name, name) for name in ("imagenet-a", "cifar100", "cifar10")]
+    entries = [SuiteEntry(name, name) for name in ("imagenet-a", "cifar100", "cifar10")]
     gated, missing, good = run(diptych.load(tiny_model), entries, tmp_path / "out")
     assert "accept them at" in gated["error"]
     assert "the hub has no uoft-cs/cifar100" in missing["error"]

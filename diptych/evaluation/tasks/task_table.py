@@ -1,0 +1,27 @@
+"""Every task by name: a new one gets a line here."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from diptych.evaluation.tasks.corruptions import corruptions_task
+from diptych.evaluation.tasks.corruptions import settings as corruptions_settings
+from diptych.evaluation.tasks.job import EvaluationJob, TaskResult, template_settings
+from diptych.evaluation.tasks.probing import few_shot_settings, few_shot_task, probe_settings, probe_task
+from diptych.evaluation.tasks.retrieval import retrieval_task
+from diptych.evaluation.tasks.zero_shot import zero_shot_task
+
+
+class Task(NamedTuple):
+    """What runs a task, and the settings that it has of its own."""
+
+    run: Callable[[EvaluationJob], TaskResult]
+    settings: Callable[[EvaluationJob], Mapping[str, Any]]
+
+
+TASKS = {
+    "zero-shot": Task(zero_shot_task, template_settings),
+    "retrieval": Task(retrieval_task, lambda job: {}),
+    "probe": Task(probe_task, probe_settings),
+    "few-shot": Task(few_shot_task, few_shot_settings),
+    "corruptions": Task(corruptions_task, corruptions_settings),
+}
