@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from diptych.evaluation.evaluate import Evaluation as Evaluation
     from diptych.evaluation.evaluate import evaluate as evaluate
     from diptych.evaluation.intervals import Interval as Interval
+    from diptych.evaluation.paired_comparison import MetricComparison as MetricComparison
     from diptych.evaluation.paired_comparison import compare_results as compare_results
     from diptych.evaluation.probe import probe as probe
     from diptych.evaluation.tasks.probing import ProbeResult as ProbeResult
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
     from diptych.scoring.probe import Probe as Probe
     from diptych.scoring.zero_shot import Calibration as Calibration
     from diptych.scoring.zero_shot import Classification as Classification
+    from diptych.text.cleaning import TextPreprocessing as TextPreprocessing
     from diptych.text.tokenizer import Tokens as Tokens
     from diptych.training.architectures import Architecture as Architecture
     from diptych.training.architectures import architectures as architectures
@@ -107,8 +109,8 @@ if TYPE_CHECKING:
 __all__ = [  # noqa: RUF022
     "__version__",
     # Models
-    "load", "Embedder", "EmbeddingResult", "Failure", "Tokens", "Preprocess", "CLIPConfig", "ViTConfig",
-    "ResNetConfig", "TextConfig", "convert", "architectures", "Architecture",
+    "load", "Embedder", "EmbeddingResult", "Failure", "Tokens", "Preprocess", "TextPreprocessing", "CLIPConfig",
+    "ViTConfig", "ResNetConfig", "TextConfig", "convert", "architectures", "Architecture",
     # Pictures and texts: labels, regions, differences
     "Classification", "Calibration", "ClassifiedFiles", "Accuracy", "Confused", "ComparedFiles", "Comparison",
     "Difference", "HeatMap", "Box",
@@ -117,7 +119,8 @@ __all__ = [  # noqa: RUF022
     "GeoCircle", "SearchResult", "Hit", "search_all", "find_duplicates", "Duplicates", "Copy", "open_precomputed",
     "PrecomputedVectors", "embed_in_bulk", "BulkResult", "examine", "Finding",
     # Evaluation
-    "evaluate", "Evaluation", "compare_results", "Interval", "probe", "ProbeResult", "Probe", "Retrieval", "Recall",
+    "evaluate", "Evaluation", "compare_results", "MetricComparison", "Interval", "probe", "ProbeResult",
+    "Probe", "Retrieval", "Recall",
     # Training
     "train", "TrainConfig", "TrainResult", "recipe", "Augmentation", "Forgetting", "Measure", "Drift",
     "ClassAccuracy", "BadSample",
@@ -138,6 +141,7 @@ _MODULES = {
     "Failure": "diptych.failures",
     "Tokens": "diptych.text.tokenizer",
     "Preprocess": "diptych.media.preprocessing",
+    "TextPreprocessing": "diptych.text.cleaning",
     "CLIPConfig": "diptych.nets.config",
     "ViTConfig": "diptych.nets.config",
     "ResNetConfig": "diptych.nets.config",
@@ -180,6 +184,7 @@ _MODULES = {
     "evaluate": "diptych.evaluation.evaluate",
     "Evaluation": "diptych.evaluation.evaluate",
     "compare_results": "diptych.evaluation.paired_comparison",
+    "MetricComparison": "diptych.evaluation.paired_comparison",
     "Interval": "diptych.evaluation.intervals",
     "probe": "diptych.evaluation.probe",
     "ProbeResult": "diptych.evaluation.tasks.probing",
