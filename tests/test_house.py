@@ -93,12 +93,10 @@ def test_no_folder_is_crowded() -> None:
     assert {folder: count for folder, count in counts.items() if count > 12}.keys() <= {"diptych/cli"}
 
 
-@pytest.mark.xfail(reason="being untied")
 def test_no_module_imports_itself_in_a_circle() -> None:
     assert circles(GRAPH) == []
 
 
-@pytest.mark.xfail(reason="being untied")
 def test_no_folders_import_each_other_in_a_circle() -> None:
     assert circles(between_neighbours(GRAPH)) == []
 
