@@ -18,8 +18,6 @@ ALLOWED = {
     "CONTRIBUTING.md": ('"Place" means a place on the earth',),  # the rule itself
     "diptych/bundled/README.md": ("people, places or brands",),
     "diptych/cli/renamed_flags.py": ("--place",),  # the old flags themselves
-    "diptych/media/content/metadata.py": ("time, place, camera", "place on the wrong side of the earth"),
-    "diptych/media/content/xmp.py": ("dates and place",),
     "diptych/training/run/metrics_file.py": ("places          the region loss",),  # a key on disk
     "diptych/index/update/outdated_kinds.py": ("with a place",),  # where a photograph was taken; a key of --json
 }

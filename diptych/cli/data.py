@@ -9,8 +9,8 @@ import click
 
 from diptych.cli.exit_codes import OK, PARTLY
 from diptych.cli.names import quoted
-from diptych.cli.options import json_option, outside_option, print_json, progress, say, write_picture
-from diptych.cli.terminal import tell
+from diptych.cli.options import json_option, outside_option, print_json, print_status, progress, write_picture
+from diptych.cli.terminal import print_result
 from diptych.cli.wording import message_of
 from diptych.errors import DataError
 
@@ -78,7 +78,7 @@ def inspect_command(
     if speed["rate"] is None:
         require("measuring the rate of training", "torch")
     opened = open_source(source, image_column=image_column, caption_column=caption_column, allow_outside=allow_outside)
-    say(f"{source}: {opened.form}")
+    print_status(f"{source}: {opened.form}")
     with progress("reading samples") as advance:
         found = inspect_source(opened, source, limit=limit, threads=speed["threads"], progress=advance)
     rates = _speed(opened, **speed)
@@ -86,7 +86,7 @@ def inspect_command(
         print_json(_as_json(found, rates))
     else:
         for line in _report(found, rates):
-            tell(line, fold=False)
+            print_result(line, fold=False)
     _write(found, sheet, plot)
     return PARTLY if found.broken or isinstance(rates, str) else OK
 
@@ -115,7 +115,7 @@ def _speed(
             rate = training_throughput(model, size_px, chosen)
         shared = chosen.type == "cpu"
         name = describe_device(chosen)
-        say(f"{model} at {size_px} px trains {rate:.0f} samples/s on {name} when it does not wait for data")
+        print_status(f"{model} at {size_px} px trains {rate:.0f} samples/s on {name} when it does not wait for data")
     return Speed(loader, rate, size_px, threads, workers, shared)
 
 

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.cli.exit_codes import FAILED, OK, PARTLY
-from diptych.cli.options import activation_option, json_option, open_model, outside_option, print_json, say, stages
-from diptych.cli.terminal import tell
+from diptych.cli.options import (
+    activation_option,
+    json_option,
+    open_model,
+    outside_option,
+    print_json,
+    print_status,
+    stages,
+)
+from diptych.cli.terminal import print_result
 from diptych.cli.wording import message_of
 from diptych.engines import EngineName
 
@@ -67,17 +75,18 @@ def command(
             models or BUNDLED, suite, out, allow_outside=allow_outside,
             open_model=lambda name: open_model(None if name == BUNDLED else name, device, activation, engine),
             command=lambda name: shlex.join(["diptych", "evaluate", name, *flags]),
-            progress=lambda titles: stages(*titles), on_row=_print_row, on_error=lambda error: say(message_of(error)),
+            progress=lambda titles: stages(*titles), on_row=_print_row,
+            on_error=lambda error: print_status(message_of(error)),
         )  # fmt: skip
     except KeyboardInterrupt:
         if (report := Path(out, "report.html")).exists():
-            say(f"wrote {report} with the finished rows; the same command continues")
+            print_status(f"wrote {report} with the finished rows; the same command continues")
         raise
     if as_json:
         print_json({"out": out, "rows": done.rows, "unopened": list(done.unopened)})
     else:
         _print(done.rows)
-    say(f"wrote {done.report}")
+    print_status(f"wrote {done.report}")
     valid = [row for row in done.rows if not row["error"]]
     if not valid:
         return FAILED
@@ -86,14 +95,16 @@ def command(
 
 
 def _print_row(row: dict[str, Any]) -> None:
-    say(f"{row['dataset']} · {row['task']}: {row['error'] or _numbers(row['metrics'])} ({row['seconds']:.0f} s)")
+    print_status(
+        f"{row['dataset']} · {row['task']}: {row['error'] or _numbers(row['metrics'])} ({row['seconds']:.0f} s)"
+    )
     if description := row["details"].get("said"):
-        say(f"  {description}")
+        print_status(f"  {description}")
     if row["failures"]:
         counts = ", ".join(f"{count} {reason}" for reason, count in row["failures"].items())
-        say(f"  left out {sum(row['failures'].values())}: {counts}")
+        print_status(f"  left out {sum(row['failures'].values())}: {counts}")
         for message in row["details"].get("left_out", ()):
-            say(f"    {message}")
+            print_status(f"    {message}")
 
 
 MAIN_METRICS = {
@@ -117,11 +128,11 @@ def _number(value: float) -> str:
 def _print(rows: Sequence[dict[str, Any]]) -> None:
     """The results of each model below its name."""
     for model in dict.fromkeys(row["model"] for row in rows):
-        tell(model, fold=False)
+        print_result(model, fold=False)
         for row in rows:
             if row["model"] == model:
                 numbers = row["error"] or _numbers(row["metrics"], MAIN_METRICS[row["task"]])
-                tell(f"  {row['dataset']} · {row['task']} ({row['count']:,})  {numbers}")
+                print_result(f"  {row['dataset']} · {row['task']} ({row['count']:,})  {numbers}")
 
 
 def _compare(folders: tuple[str, str], as_json: bool) -> int:
@@ -133,17 +144,17 @@ def _compare(folders: tuple[str, str], as_json: bool) -> int:
         return OK
     models = list(dict.fromkeys(each.models for each in found))
     if len(models) == 1:
-        say(f"A is {models[0][0]} of {folders[0]}, B is {models[0][1]} of {folders[1]}")
+        print_status(f"A is {models[0][0]} of {folders[0]}, B is {models[0][1]} of {folders[1]}")
     width = max((len(each.metric) for each in found), default=0)
-    tell(f"{'':{width + 2}}       A        B    B - A   95 % interval", fold=False)
+    print_result(f"{'':{width + 2}}       A        B    B - A   95 % interval", fold=False)
     for (names, dataset, task), some in groupby(found, lambda each: (each.models, each.dataset, each.task)):
         model = f" of {names[0]}" if len(models) > 1 else ""
-        tell(f"{dataset} · {task}{model}")
+        print_result(f"{dataset} · {task}{model}")
         for each in some:
             numbers = f"{each.first:8.1f} {each.second:8.1f} {each.difference:+8.1f}"
-            tell(f"  {each.metric:{width}}{numbers}   {_interval(each.interval)}".rstrip(), fold=False)
+            print_result(f"  {each.metric:{width}}{numbers}   {_interval(each.interval)}".rstrip(), fold=False)
             if each.note:
-                tell(f"    {each.note}")
+                print_result(f"    {each.note}")
     return OK
 
 

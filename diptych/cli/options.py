@@ -19,7 +19,6 @@ from diptych.cli.names import escaped_json
 from diptych.cli.terminal import print_json_text
 from diptych.cli.terminal import print_status as print_status
 from diptych.cli.terminal import progress as progress
-from diptych.cli.terminal import say as say
 from diptych.cli.terminal import stages as stages
 from diptych.cli.wording import failure_message, notice
 from diptych.errors import ArgumentError, ImageError, Setting
@@ -237,6 +236,3 @@ def write_input_sheet(path: str, model: Embedder, pictures: list[Any]) -> None:
         except ImageError as error:
             print_status(f"not shown: {error}")
     write_picture(path, contact_sheet(tiles).save)
-
-
-say_cut = report_truncated  # the name that commands still use

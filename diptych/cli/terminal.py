@@ -182,8 +182,3 @@ def _advance(bars: Progress, task: TaskID) -> Callable[[int, int], None]:
         bars.update(task, completed=done, total=total or None, count=count, rate=f"{speed:,.0f}/s" if speed else "")
 
     return advance
-
-
-# The names that commands still use.
-say = print_status
-tell = print_result
