@@ -70,7 +70,7 @@ def test_data_inspect_measures_training_and_names_what_is_broken(cli: Cli, tmp_p
     options = ("--model", "vit-tiny", "--image-size", 32, "--device", "cpu")
     said = cli("data", "inspect", tmp_path, *options)
     assert said.code == PARTLY
-    assert re.search(r"^broken +1\n +.*1\.png: It holds no bytes", said.out, re.M)
+    assert re.search(r"^broken +1\n +.*1\.png: It has no bytes", said.out, re.M)
     assert re.search(r"^same caption +1 captions of two pictures or more\n +2 x noise$", said.out, re.M)
     assert re.search(r"vit-tiny at 32 px trains \d+ samples/s on cpu", said.err)
     assert "both share the CPU" in said.out

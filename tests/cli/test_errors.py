@@ -20,7 +20,7 @@ LONG = "dog " * 5000
 BAD = {
     "text.jpg": "text.jpg: not an image. Wanted JPEG, PNG",
     "cut.jpg": "cut.jpg: truncated. It ends too early",
-    "zero.png": "zero.png: empty file. It holds no bytes",
+    "zero.png": "zero.png: empty file. It has no bytes",
     "huge.png": "huge.png: too large. ",
 }
 

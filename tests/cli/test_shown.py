@@ -181,7 +181,7 @@ def test_lines_of_training(text: str) -> None:
     def call() -> None:
         with Monitor(Path("nowhere")) as monitor:  # it writes nothing before it has numbers
             sys.stderr.write(f"{text}\n")  # another library
-            monitor.say(text, f"[red]{text}")
+            monitor.log(text, f"[red]{text}")
 
     said = said_of(call)
     assert not strange(said)
