@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from diptych.checkpoint.finding import BUNDLED as BUNDLED
-from diptych.checkpoint.fingerprint import as_read_before, fingerprint
+from diptych.checkpoint.fingerprint import fingerprint, legacy_config
 from diptych.checkpoint.state import Checkpoint, preprocessing_of
-from diptych.checkpoint.weights.finite import checked_bias, multiplied_out
+from diptych.checkpoint.weights.finite import checked_bias, checked_scale
 from diptych.deprecation import renamed_arguments, renamed_attributes
 from diptych.engines import Engine, EngineName, choose_engine, device_name  # before torch is imported
 from diptych.engines.converted import ConvertedWeights
@@ -85,8 +85,8 @@ class Embedder:
     def __init__(self, checkpoint: Checkpoint, engine: Engine):
         self.engine = engine
         self.config = checkpoint.config
-        self.source, self.text_preprocessing = checkpoint.source, checkpoint.reading
-        self.notes, self.ignored_keys = checkpoint.notes, checkpoint.passed_over
+        self.source, self.text_preprocessing = checkpoint.source, checkpoint.text_preprocessing
+        self.notes, self.ignored_keys = checkpoint.notes, checkpoint.ignored_keys
         self.preprocessing = preprocessing_of(checkpoint)
         self._checkpoint = checkpoint
         self.tokenizer = _tokenizer(checkpoint)
@@ -126,7 +126,7 @@ class Embedder:
     @property
     def scale(self) -> float:
         """The learned inverse temperature, exp(logit_scale). Raises CheckpointError if it has diverged."""
-        return multiplied_out(self._number("logit_scale"), self.source)
+        return checked_scale(self._number("logit_scale"), self.source)
 
     @property
     def bias(self) -> float | None:
@@ -149,7 +149,7 @@ class Embedder:
         if isinstance(state, ConvertedWeights):
             return str(state.facts["fingerprint"])
         first_row = getattr(state, "first_row", lambda name: _array(state[name][:1]))
-        config = as_read_before(self.config, self.text_preprocessing)
+        config = legacy_config(self.config, self.text_preprocessing)
         return fingerprint(config, self.preprocessing, self._checkpoint.tokenizer_json, first_row)
 
     @property
@@ -354,13 +354,10 @@ class Embedder:
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write a model folder: config.json, model.safetensors, tokenizer.json, preprocessor_config.json."""
-        network = self.network
         from diptych.checkpoint import save_folder
 
-        spec = self.preprocessing.to_hugging_face()
-        return save_folder(
-            folder, network, tokenizer_json=self.tokenizer_json, reading=self.text_preprocessing, preprocess=spec
-        )
+        texts = {"tokenizer_json": self.tokenizer_json, "text_preprocessing": self.text_preprocessing}
+        return save_folder(folder, self.network, preprocess=self.preprocessing.to_hugging_face(), **texts)  # type: ignore[arg-type]
 
     def _image_vectors(self, images: Images) -> np.ndarray:
         vectors = zero_shot.as_vectors(images, self.dim)
@@ -394,7 +391,7 @@ def _tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:
     if not checkpoint.tokenizer_json:
         return None
     try:
-        tower, reading, is_ours = checkpoint.config.text, checkpoint.reading, checkpoint.source == str(BUNDLED)
-        return Tokenizer.of_tower(checkpoint.tokenizer_json, tower, reading, is_ours=is_ours)
+        tower, is_ours = checkpoint.config.text, checkpoint.source == str(BUNDLED)
+        return Tokenizer.of_tower(checkpoint.tokenizer_json, tower, checkpoint.text_preprocessing, is_ours=is_ours)
     except TokenizerError as error:
         raise TokenizerError(f"{checkpoint.source}: {error}") from error

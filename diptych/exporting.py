@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from diptych.checkpoint.finding import find
-from diptych.checkpoint.formats.tokenization import said_of
+from diptych.checkpoint.formats.tokenization import tokenizer_settings
 from diptych.checkpoint.replacement import check_apart, json_text, replace_folder
 from diptych.checkpoint.settings import to_fields
 from diptych.data.confinement import AllowedFolders
@@ -139,7 +139,7 @@ def export(
         require("writing ONNX", "torch", "onnx", "onnxscript", "onnxruntime")
     elif precision == "int8":
         require("computing in 8 bits", "nncf")
-    check_apart(find(source).place, Path(target))
+    check_apart(find(source).path, Path(target))
     model = load(source, engine="openvino", precision="float32", activation=activation)
     progress("reading pictures")
     calibration_samples, check_samples = samples(model, calibrate, allow_outside=allow_outside)
@@ -355,7 +355,7 @@ def _write_settings(model: Embedder, folder: Path) -> None:
         "config.json": json_text(to_fields(model.config)),
         "preprocessor_config.json": json_text(model.preprocessing.to_hugging_face()),
         "tokenizer.json": model.tokenizer_json,
-        "tokenizer_config.json": said_of(model.config.text, model.tokenizer_json, model.text_preprocessing),
+        "tokenizer_config.json": tokenizer_settings(model.config.text, model.tokenizer_json, model.text_preprocessing),
     }
     for name, text in texts.items():
         if text is not None:

@@ -14,14 +14,14 @@ EXTRAS = {
 _BRING = {"train": ("plots",), "convert": ("train", "plots")}  # extras that bring others
 
 
-def is_here(module: str) -> bool:
+def is_importable(module: str) -> bool:
     """Whether a library is installed; it is not imported."""
     return importlib.util.find_spec(module) is not None
 
 
 def require(what: str, *modules: str) -> None:
     """Raise MissingExtraError, which says what to install, unless all of these are here. They are not imported."""
-    missing = [name for name in modules if not is_here(name)]
+    missing = [name for name in modules if not is_importable(name)]
     if missing:
         wanted = {EXTRAS[name] for name in missing}
         extras = ",".join(sorted(wanted - {brought for extra in wanted for brought in _BRING.get(extra, ())}))

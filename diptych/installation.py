@@ -13,7 +13,7 @@ import numpy as np
 
 from diptych import __version__
 from diptych.errors import DiptychError, format_message
-from diptych.extras import EXTRAS, is_here
+from diptych.extras import EXTRAS, is_importable
 from diptych.index.doctor import Finding
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _formats() -> str:
 def _optional(module: str, missing: str, describe: Callable[[object], str]) -> Callable[[], str]:
     """A check of an extra's library; `missing` is reported if it is not installed."""
     check = _import(module, describe)
-    return lambda: check() if is_here(module) else f"{missing}: pip install 'diptych[{EXTRAS[module]}]'"
+    return lambda: check() if is_importable(module) else f"{missing}: pip install 'diptych[{EXTRAS[module]}]'"
 
 
 def _import(module: str, describe: Callable[[object], str]) -> Callable[[], str]:

@@ -79,7 +79,7 @@ def ran(python: Path, home: Path, *commands: str) -> list[tuple[int, str, str]]:
 
 def test_no_extra_is_in_it(base_python: Path) -> None:
     """The tests below would show nothing if all were there."""
-    code = f"from diptych.extras import is_here; print(*filter(is_here, {[*EXTRAS, 'jaxtyping']!r}))"
+    code = f"from diptych.extras import is_importable; print(*filter(is_importable, {[*EXTRAS, 'jaxtyping']!r}))"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([base_python, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True)
     assert done.stdout.split() == []

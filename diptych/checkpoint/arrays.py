@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.checkpoint.finding import Found
+from diptych.checkpoint.finding import ModelLocation
 from diptych.checkpoint.formats import huggingface
-from diptych.checkpoint.formats.name_table import Rows, look_up, renamed
-from diptych.checkpoint.settings import OURS, READABLE, Settings, read_settings
+from diptych.checkpoint.formats.name_table import KeyMappings, look_up, renamed
+from diptych.checkpoint.settings import OURS, READABLE, FolderSettings, read_settings
 from diptych.checkpoint.weights.files import WEIGHTS, bare_names, checked_head, read_json, shards_of, weights_of
-from diptych.checkpoint.weights.shape_check import FLOAT, Form, check, wanted
+from diptych.checkpoint.weights.shape_check import FLOAT, TensorSpec, check, expected_specs
 from diptych.errors import CheckpointError
 from diptych.nets.config import CLIPConfig
 
@@ -26,8 +26,8 @@ _NUMPY = {"F64", "F32", "F16", *_KINDS}  # numpy has no bfloat16
 class Arrays(Mapping[str, np.ndarray]):
     """The tensors of safetensors files under our names, each read from its file whenever it is asked for."""
 
-    def __init__(self, files: list[Path], rows: Rows | None):
-        """`rows` is the table of names that the files' own are of; None where they are ours."""
+    def __init__(self, files: list[Path], mappings: KeyMappings | None):
+        """`mappings` is the table of names that the files' own are of; None where they are ours."""
         from safetensors import SafetensorError, safe_open
 
         for path in files:
@@ -39,38 +39,38 @@ class Arrays(Mapping[str, np.ndarray]):
         stored = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 (it is no mapping)
         bare = {name: (stored[theirs], theirs) for name, theirs in bare_names(stored).items()}
         self.files = tuple(files)
-        self._rows, self._stored = rows, huggingface.spelt(bare) if rows else bare
+        self._mappings, self._stored = mappings, huggingface.normalised_keys(bare) if mappings else bare
 
     def check(self, config: CLIPConfig, source: str) -> None:
         """CheckpointError, as `read` raises it, where these are not the tensors of `config`; from the headers alone."""
         check(
-            {name: self._form(name) for name in self._stored},
-            renamed(self._rows, wanted(config, source), source),
+            {name: self._spec(name) for name in self._stored},
+            renamed(self._mappings, expected_specs(config, source), source),
             source,
         )
 
-    def _form(self, name: str) -> Form:
+    def _spec(self, name: str) -> TensorSpec:
         file, stored = self._stored[name]
         header = file.get_slice(stored)
-        return Form(tuple(header.get_shape()), _KINDS.get(header.get_dtype(), FLOAT))
+        return TensorSpec(tuple(header.get_shape()), _KINDS.get(header.get_dtype(), FLOAT))
 
     def holds_bfloat16(self) -> bool:
         """Whether a tensor is of a kind that numpy cannot read."""
         return any(file.get_slice(name).get_dtype() not in _NUMPY for file, name in self._stored.values())
 
     def __getitem__(self, name: str) -> np.ndarray:
-        names, move = look_up(self._rows, name)
+        names, transform = look_up(self._mappings, name)
         if not names:
             raise KeyError(name)
-        return move.read([file.get_tensor(stored) for file, stored in map(self._stored.__getitem__, names)])  # type: ignore[return-value]
+        return transform.read([file.get_tensor(stored) for file, stored in map(self._stored.__getitem__, names)])  # type: ignore[return-value]
 
     def first_row(self, name: str) -> np.ndarray:
         """The first row of a tensor, without reading the rest."""
-        file, stored = self._stored[look_up(self._rows, name)[0][0]]
+        file, stored = self._stored[look_up(self._mappings, name)[0][0]]
         return file.get_slice(stored)[:1]
 
     def __contains__(self, name: object) -> bool:
-        names = look_up(self._rows, str(name))[0]
+        names = look_up(self._mappings, str(name))[0]
         return bool(names) and all(their in self._stored for their in names)
 
     def __iter__(self) -> Iterator[str]:
@@ -81,16 +81,16 @@ class Arrays(Mapping[str, np.ndarray]):
         return len(self._stored)
 
 
-def read_arrays(found: Found, *, activation: str | None = None) -> tuple[Settings, Arrays] | None:
+def read_arrays(found: ModelLocation, *, activation: str | None = None) -> tuple[FolderSettings, Arrays] | None:
     """A model folder (ours or Hugging Face's) whose weights are in safetensors, without PyTorch; None for any other
-    place, which `read_found` takes. Raises CheckpointError, as that does."""
+    place, which `read_location` takes. Raises CheckpointError, as that does."""
     folder, source, _ = found
     files = _files(folder)
     kind = read_json(folder / "config.json").get("model_type") if files else None
     if kind not in READABLE:
         return None
     settings = read_settings(folder, source, activation=activation)
-    arrays = Arrays(files, None if kind == OURS else huggingface.ROWS[kind])
+    arrays = Arrays(files, None if kind == OURS else huggingface.KEY_MAPPINGS[kind])
     if arrays.holds_bfloat16():
         return None
     arrays.check(settings.config, source)

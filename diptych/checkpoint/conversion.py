@@ -11,11 +11,11 @@ import torch
 from diptych.checkpoint.finding import find
 from diptych.checkpoint.folder import save_folder, save_tensors
 from diptych.checkpoint.formats import huggingface, open_clip, openai, tokenization
-from diptych.checkpoint.reading import read_found
+from diptych.checkpoint.reading import read_location
 from diptych.checkpoint.replacement import check_apart, json_text, replace_folder
 from diptych.checkpoint.state import Checkpoint, cast, differences, listing, preprocessing
 from diptych.checkpoint.weights.finite import check_finite
-from diptych.checkpoint.weights.shape_check import is_counter, wanted
+from diptych.checkpoint.weights.shape_check import expected_specs, is_counter
 from diptych.errors import CheckpointError, MessageParts, Setting, warn
 from diptych.nets.config import CLIPConfig, ResNetConfig
 from diptych.storage.atomic import atomic_write
@@ -43,8 +43,8 @@ def convert(
     if to not in WRITERS:
         raise CheckpointError(f"to={to!r} is not known; choose one of {', '.join(WRITERS)}.")
     found = find(source)
-    check_apart(found.place, Path(target))
-    checkpoint = read_found(found, activation=activation, dtype=None)
+    check_apart(found.path, Path(target))
+    checkpoint = read_location(found, activation=activation, dtype=None)
     check_finite(checkpoint.state, checkpoint.source)
     if to == "hf" and not huggingface.holds(checkpoint.config):
         notice(_ours_alone(checkpoint.config))
@@ -66,7 +66,7 @@ def _ours_alone(config: CLIPConfig) -> MessageParts:
 
 def with_tensors(checkpoint: Checkpoint) -> Checkpoint:
     """A checkpoint of arrays as one of float32 tensors. CheckpointError where its weights are not all there."""
-    forms = wanted(checkpoint.config, checkpoint.source)
+    forms = expected_specs(checkpoint.config, checkpoint.source)
     if missing := [name for name in forms if name not in checkpoint.state and not is_counter(name)]:
         raise CheckpointError(
             f"{checkpoint.source} lacks {listing(missing, ', ')}: it was converted for another engine; take the model "
@@ -82,7 +82,7 @@ def with_tensors(checkpoint: Checkpoint) -> Checkpoint:
 def _write_hf(checkpoint: Checkpoint, target: Path) -> Path:
     settings = checkpoint.preprocess or preprocessing(checkpoint, "the model folder").to_hugging_face()
     model = (checkpoint.config, checkpoint.state)
-    words = {"tokenizer_json": checkpoint.tokenizer_json, "reading": checkpoint.reading}
+    words = {"tokenizer_json": checkpoint.tokenizer_json, "text_preprocessing": checkpoint.text_preprocessing}
     return save_folder(target, model, preprocess=settings, dtype=None, **words)
 
 
@@ -91,9 +91,11 @@ def _write_open_clip(checkpoint: Checkpoint, target: Path) -> Path:
     files = {}
     if tokenizer_json := checkpoint.tokenizer_json:
         # The name in a local folder is that of the folder itself.
-        asked = {"hf_tokenizer_name": target.name, **tokenization.for_open_clip(checkpoint.reading)}
+        asked = {"hf_tokenizer_name": target.name, **tokenization.for_open_clip(checkpoint.text_preprocessing)}
         settings["model_cfg"]["text_cfg"] |= asked
-        said = tokenization.said_of(checkpoint.config.text, tokenizer_json, checkpoint.reading, needed=True)
+        said = tokenization.tokenizer_settings(
+            checkpoint.config.text, tokenizer_json, checkpoint.text_preprocessing, needed=True
+        )
         files = {"tokenizer.json": tokenizer_json, "tokenizer_config.json": said}
 
     def fill(folder: Path) -> None:

@@ -32,12 +32,12 @@ def fingerprint(
     return hash.hexdigest()
 
 
-def as_read_before(config: CLIPConfig, reading: TextPreprocessing) -> CLIPConfig:
+def legacy_config(config: CLIPConfig, text_preprocessing: TextPreprocessing) -> CLIPConfig:
     """The configuration as 0.1.0 read it, so that a model whose pictures have the same vectors keeps its name: of a
     text tower that reads both ways and came from open_clip it took 0 for the padding, whatever the tokenizer said. What
     that changes for texts is `versions.TOKENIZING`'s to say."""
     text = config.text
-    is_open_clips = not text.causal and any(step in reading.cleaning for step in OPEN_CLIPS)
+    is_open_clips = not text.causal and any(step in text_preprocessing.cleaning for step in OPEN_CLIPS)
     return replace(config, text=replace(text, pad_id=0)) if is_open_clips else config
 
 

@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diptych.checkpoint.formats import huggingface, tokenization
-from diptych.checkpoint.formats.name_table import read_rows
+from diptych.checkpoint.formats.name_table import read_mapped
 from diptych.checkpoint.replacement import json_text, replace_folder
 from diptych.checkpoint.settings import OURS, read_settings, to_fields
 from diptych.checkpoint.state import Checkpoint, cast
 from diptych.checkpoint.weights.files import WEIGHTS, read_weights, weights_of
-from diptych.checkpoint.weights.shape_check import check, forms_of, wanted
+from diptych.checkpoint.weights.shape_check import check, expected_specs, specs_of
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig
 from diptych.text.cleaning import PLAIN, TextPreprocessing
@@ -32,27 +32,26 @@ def save_folder(
     *,
     tokenizer_json: str | bytes | None,
     preprocess: dict[str, Any],
-    reading: TextPreprocessing = PLAIN,
+    text_preprocessing: TextPreprocessing = PLAIN,
     card: str | None = None,
     dtype: torch.dtype | None = torch.float32,
 ) -> Path:
     """Write a model folder, whole or not at all (as `replace_folder` says), and return its path.
 
     `model` is a network, or a configuration and its state. `preprocess` is in the form of preprocessor_config.json;
-    `reading` says how texts become ids beyond the tokenizer; `card` becomes README.md. `dtype` is that of the weights
-    in the file; None keeps what they have. A model folder in that place is replaced; CheckpointError, and nothing is
-    written, where another folder or a file stands there.
-    """
+    `text_preprocessing` says how texts become ids beyond the tokenizer; `card` becomes README.md. `dtype` is that of
+    the weights in the file; None keeps what they have. A model folder in that place is replaced; CheckpointError, and
+    nothing is written, where another folder or a file stands there."""
     config, state = (model.config, model.state_dict()) if isinstance(model, CLIP) else model
-    settings, tensors = _form(config, {name: cast(tensor, dtype) for name, tensor in state.items()})
+    settings, tensors = _spec(config, {name: cast(tensor, dtype) for name, tensor in state.items()})
     words = tokenizer_json.decode() if isinstance(tokenizer_json, bytes) else tokenizer_json
     files = {
         "config.json": json_text(settings),
         "preprocessor_config.json": json_text(preprocess),
         "tokenizer.json": words,
         # CLIP's tokenizer transformers finds by the model's type
-        "tokenizer_config.json": tokenization.said_of(
-            config.text, words, reading, needed=settings["model_type"] == "siglip"
+        "tokenizer_config.json": tokenization.tokenizer_settings(
+            config.text, words, text_preprocessing, needed=settings["model_type"] == "siglip"
         ),
         "README.md": card,
     }
@@ -78,9 +77,9 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     path.chmod(mode)  # safetensors lets its owner alone read it
 
 
-def _form(config: CLIPConfig, state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _spec(config: CLIPConfig, state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """config.json and the tensors: in Hugging Face's form where transformers has the architecture."""
-    check(forms_of(state), wanted(config, "the model"), "the model")
+    check(specs_of(state), expected_specs(config, "the model"), "the model")
     if not huggingface.holds(config):
         return to_fields(config), state
     settings = huggingface.config_to_json(config)
@@ -94,8 +93,8 @@ def load_folder(folder: Path, source: str, *, activation: str | None = None, wei
     said = read_settings(folder, source, activation=activation)
     tensors = read_weights(weights or weights_of(folder, WEIGHTS))
     if said.settings.get("model_type") == OURS:
-        state = read_rows(None, tensors, said.config, source)
+        state = read_mapped(None, tensors, said.config, source)
     else:
         state = huggingface.read_state(tensors, said.settings, said.config, source)
-    words = (said.preprocess, said.tokenizer_json, source, said.reading, said.notes, said.passed_over)
+    words = (said.preprocess, said.tokenizer_json, source, said.text_preprocessing, said.notes, said.ignored_keys)
     return Checkpoint(said.config, state, *words)

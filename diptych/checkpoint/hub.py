@@ -87,27 +87,29 @@ def _download(repo_id: str, revision: str | None, cache: Path) -> Path:
         path = hf_hub_download(repo_id, "config.json", **where)
         if read_json(Path(path)).get("model_type") not in READABLE:
             names.remove("config.json")
-    wanted = choose(names)
-    if not wanted:
+    expected_specs = choose(names)
+    if not expected_specs:
         raise HubError(
             f"{repo_id} holds no model that can be read: no config.json or open_clip_config.json with weights"
             f"{next((f', but {what}' for sign, what in OTHER_THINGS.items() if sign in names), '')}."
         )
-    return Path(snapshot_download(repo_id, tqdm_class=bars(), allow_patterns=wanted, **where))
+    return Path(snapshot_download(repo_id, tqdm_class=bars(), allow_patterns=expected_specs, **where))
 
 
 def choose(names: list[str]) -> list[str]:
     """Which of a repository's files are needed; none where it holds no model. Where no model lies on top, that in the
     only folder below that has one is taken, as sentence-transformers keeps its."""
     names = [name for name in names if _is_below(name)]
-    if wanted := _on_top(names):
-        return wanted
+    if expected_specs := _on_top(names):
+        return expected_specs
     folders = sorted({name.partition("/")[0] for name in names if name.count("/") == 1})
     below = {
         folder: _on_top([name.removeprefix(f"{folder}/") for name in names if name.startswith(f"{folder}/")])
         for folder in folders
     }
-    found = [[f"{folder}/{name}" for name in wanted] for folder, wanted in below.items() if wanted]
+    found = [
+        [f"{folder}/{name}" for name in expected_specs] for folder, expected_specs in below.items() if expected_specs
+    ]
     return [*found[0], *(name for name in LISTS if name in names)] if len(found) == 1 else []
 
 

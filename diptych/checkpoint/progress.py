@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from diptych.display.escaping import harmless, underlying
+from diptych.display.escaping import escape_control_characters, unwrapped
 
 
 def bars() -> Any:
@@ -17,7 +17,7 @@ def bars() -> Any:
         def __init__(self, *arguments: Any, **options: Any):
             title = options.get("desc")
             if isinstance(title, str):
-                options["desc"] = harmless(title)
-            super().__init__(*arguments, **{**options, "file": underlying(sys.stderr)})
+                options["desc"] = escape_control_characters(title)
+            super().__init__(*arguments, **{**options, "file": unwrapped(sys.stderr)})
 
     return TitledBar

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diptych.checkpoint.finding import Found, find, is_model
+from diptych.checkpoint.finding import ModelLocation, find, is_model
 from diptych.checkpoint.folder import load_folder
 from diptych.checkpoint.formats import open_clip, openai, tokenization
 from diptych.checkpoint.settings import READABLE
@@ -43,10 +43,12 @@ def read(
     Weights become `dtype`; None keeps what the file has. Raises CheckpointError (HubError for the hub) that says what
     came, what was wanted and what to do.
     """
-    return read_found(find(source, revision=revision), activation=activation, dtype=dtype)
+    return read_location(find(source, revision=revision), activation=activation, dtype=dtype)
 
 
-def read_found(found: Found, *, activation: str | None = None, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
+def read_location(
+    found: ModelLocation, *, activation: str | None = None, dtype: torch.dtype | None = torch.float32
+) -> Checkpoint:
     """`read`, of what `find` has found."""
     place, source, note = found
     checkpoint = (_read_folder if place.is_dir() else _read_beside)(place, source, activation)
@@ -80,7 +82,7 @@ def _read_beside(path: Path, source: str, activation: str | None) -> Checkpoint:
             checkpoint = load_folder(folder, source, activation=activation, weights=path)
             return with_note(checkpoint, "took config.json, which lies beside")
     checkpoint, tokenizer_json = _read_file(tensors, source, activation), read_text(folder / "tokenizer.json")
-    return checkpoint._replace(tokenizer_json=tokenizer_json, reading=tokenization.of_file(folder, source))
+    return checkpoint._replace(tokenizer_json=tokenizer_json, text_preprocessing=tokenization.from_file(folder, source))
 
 
 def _read_file(tensors: dict[str, Tensor], source: str, activation: str | None) -> Checkpoint:

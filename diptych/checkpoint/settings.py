@@ -16,7 +16,7 @@ from diptych.text.cleaning import TextPreprocessing
 from diptych.text.tokenizer import json_of_vocabulary
 
 OURS = "diptych"
-READABLE = (OURS, *huggingface.ROWS)  # what config.json may have as model_type
+READABLE = (OURS, *huggingface.KEY_MAPPINGS)  # what config.json may have as model_type
 TOWERS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {"vit": ViTConfig, "resnet": ResNetConfig}
 
 
@@ -24,41 +24,41 @@ SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 AS_OPENAI = "no preprocessor_config.json: pictures are prepared as OpenAI's models want them"
 
 
-class Settings(NamedTuple):
+class FolderSettings(NamedTuple):
     """A folder's config.json as it stands (`settings`) and as a configuration, its preprocessor_config.json, the text
     of its tokenizer.json (these two None where it has none), and how its texts become ids beyond that. `notes` and
-    `passed_over` as in a Checkpoint."""
+    `ignored_keys` as in a Checkpoint."""
 
     config: CLIPConfig
     settings: dict[str, Any]
     preprocess: dict[str, Any] | None
     tokenizer_json: str | None
-    reading: TextPreprocessing
+    text_preprocessing: TextPreprocessing
     notes: tuple[str, ...] = ()
-    passed_over: tuple[str, ...] = ()
+    ignored_keys: tuple[str, ...] = ()
 
 
-def read_settings(folder: Path, source: str, *, activation: str | None = None) -> Settings:
+def read_settings(folder: Path, source: str, *, activation: str | None = None) -> FolderSettings:
     """A folder with a config.json, in Hugging Face's form or ours. CheckpointError names what does not fit."""
     settings = read_json(folder / "config.json")
     tokenizer_json, note = _tokenizer_json(folder, source)
     tokenizer, family = tokenization.settings_of(folder), settings.get("model_type")
-    passed_over: list[str] = []
+    ignored: list[str] = []
     if family == OURS:
         config = from_fields(settings, source)
     else:
         pad_id = huggingface.padding_id(tokenizer_json, tokenizer)
         config = huggingface.config_from_json(settings, source, pad_id=pad_id)
-        passed_over += huggingface.passed_over(settings, source)
+        ignored += huggingface.ignored_keys(settings, source)
     check_activation(config, activation, source)
-    reading = tokenization.of_hugging_face(
+    text_preprocessing = tokenization.from_hugging_face(
         tokenizer, tokenizer_json, source, causal=config.text.causal, model_type=family
     )
     preprocess = _preprocess(folder)
-    passed_over += [f"preprocessor_config.json: {key}" for key in ignored_keys(preprocess or {})]
+    ignored += [f"preprocessor_config.json: {key}" for key in ignored_keys(preprocess or {})]
     notes = (note, "" if preprocess or config.loss == "sigmoid" else AS_OPENAI)
-    words = (tuple(filter(None, notes)), tuple(passed_over))
-    return Settings(config, settings, preprocess, tokenizer_json, reading, *words)
+    words = (tuple(filter(None, notes)), tuple(ignored))
+    return FolderSettings(config, settings, preprocess, tokenizer_json, text_preprocessing, *words)
 
 
 def _tokenizer_json(folder: Path, source: str) -> tuple[str | None, str]:

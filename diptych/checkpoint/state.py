@@ -23,18 +23,19 @@ NAMED = 6  # tensors that an error names before it only counts
 class Checkpoint(NamedTuple):
     """A model that was read. `state` has the names of `CLIP(config).state_dict()`, with tensors, or arrays for engines
     without PyTorch; `preprocess` is in the form of Hugging Face's preprocessor_config.json; `tokenizer_json` is the
-    text of tokenizer.json. Both are None where the source brings none. `source` says where it came from, and `reading`
-    how its texts become ids beyond tokenizer.json. `notes` tell a person what was decided for lack of a word in its
-    files; `passed_over` names the keys in these that were not read, because no vector depends on them."""
+    text of tokenizer.json. Both are None where the source brings none. `source` says where it came from, and
+    `text_preprocessing` how its texts become ids beyond tokenizer.json. `notes` tell a person what was decided for lack
+    of a word in its files; `ignored_keys` names the keys in these that were not read, because no vector depends on
+    them."""
 
     config: CLIPConfig
     state: Mapping[str, Any]
     preprocess: dict[str, Any] | None
     tokenizer_json: str | None
     source: str
-    reading: TextPreprocessing = PLAIN
+    text_preprocessing: TextPreprocessing = PLAIN
     notes: tuple[str, ...] = ()
-    passed_over: tuple[str, ...] = ()
+    ignored_keys: tuple[str, ...] = ()
 
 
 def with_note(checkpoint: Checkpoint, note: str) -> Checkpoint:

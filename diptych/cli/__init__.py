@@ -14,7 +14,7 @@ from diptych.cli.exit_codes import NOTHING as NOTHING
 from diptych.cli.exit_codes import PARTLY as PARTLY
 from diptych.cli.renamed_flags import with_new_flags
 from diptych.cli.wording import message_of
-from diptych.display.escaping import harmless
+from diptych.display.escaping import escape_control_characters
 from diptych.errors import DiptychError
 from diptych.extras import EXTRAS
 
@@ -123,7 +123,7 @@ def _command_of(arguments: Sequence[str]) -> click.Command | None:
 
 def _escaped(message: str) -> str:
     """The message on one line."""
-    return harmless(message, terminal=sys.stderr.isatty())
+    return escape_control_characters(message, terminal=sys.stderr.isatty())
 
 
 def _with_usage(error: click.UsageError) -> str:

@@ -26,7 +26,7 @@ from diptych.cli.options import (
     write_input_sheet,
     write_picture,
 )
-from diptych.display.escaping import harmless
+from diptych.display.escaping import escape_control_characters
 from diptych.engines import EngineName
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _print_tables(matrices: Mapping[str, "np.ndarray"], names: Sequence[str], se
     console = TextConsole()
     if len({os.path.dirname(name) for name in names}) == 1:
         names = [Path(name).name for name in names]
-    names = [harmless(quoted(name), terminal=console.is_terminal) for name in names]
+    names = [escape_control_characters(quoted(name), terminal=console.is_terminal) for name in names]
     for metric, matrix in matrices.items():
         table = _table(metric, matrix, names, sentences, console.width)
         least = 1 + sum(3 + (column.width or column.min_width or 0) for column in table.columns)
@@ -151,7 +151,7 @@ def _table(metric: str, matrix: "np.ndarray", names: Sequence[str], sentences: S
 
     from diptych.display.plots import shortened
 
-    sentences = [harmless(shortened(sentence), terminal=sys.stdout.isatty()) for sentence in sentences]
+    sentences = [escape_control_characters(shortened(sentence), terminal=sys.stdout.isatty()) for sentence in sentences]
     name_width, sentence_width = _widths(names, sentences, width)
     table = Table(title=metric, title_justify="left")
     table.add_column("", overflow="fold", width=name_width)

@@ -16,7 +16,7 @@ import click
 from diptych.cli import previews
 from diptych.cli.names import quoted
 from diptych.cli.terminal import cells, draw, folded, print_result, print_status, write_paths
-from diptych.display.escaping import harmless
+from diptych.display.escaping import escape_control_characters
 from diptych.errors import ImageError
 from diptych.untrusted.regular_files import open_file
 
@@ -57,7 +57,7 @@ def rows(hits: Sequence[Hit], protocol: previews.Protocol) -> None:
     for rank, hit in enumerate(hits, start=1):
         room = max(20, width - indent - previews.COLUMNS - 3)
         texts = [display_name(hit), f"score {hit.score:.3f}  z {_z(hit).strip()}", _details_line(hit), _snippet(hit)]
-        lines = [_truncated(harmless(text), room) for text in texts if text]
+        lines = [_truncated(escape_control_characters(text), room) for text in texts if text]
         drawing = _drawing(hit, protocol, cell_px)
         block = previews.beside(drawing, lines, protocol, indent=indent)
         draw(f"{rank:{indent - 2}}\r{block}")  # also if stdout is no terminal: --previews requested it
@@ -127,7 +127,7 @@ def _details_line(hit: Hit) -> str:
         parts.append(f"{hit.latitude:.4f}, {hit.longitude:.4f}")
     parts += [hit.camera] if hit.camera else []
     parts += [f"+{len(hit.copies)} {'copy' if len(hit.copies) == 1 else 'copies'}"] if hit.copies else []
-    return harmless(" · ".join(parts))
+    return escape_control_characters(" · ".join(parts))
 
 
 def _snippet(hit: Hit) -> str:

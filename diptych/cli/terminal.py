@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from diptych.cli.names import exact, quoted
-from diptych.display.escaping import harmless, underlying
+from diptych.display.escaping import escape_control_characters, unwrapped
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -26,7 +26,7 @@ def print_status(text: str) -> None:
     """A line on stderr about the work; at a terminal folded to its width."""
     if _above is not None:
         width = shutil.get_terminal_size().columns
-        _above.print(folded(harmless(text), width), soft_wrap=True)
+        _above.print(folded(escape_control_characters(text), width), soft_wrap=True)
     else:
         _write(_line(text, sys.stderr), sys.stderr)
 
@@ -61,17 +61,17 @@ def ask(question: str) -> str:
 
 def draw(sequences: str) -> None:
     """Control sequences of our own on stdout, for pictures and colours. The caller has escaped the texts in them."""
-    _write(sequences, underlying(sys.stdout))
+    _write(sequences, unwrapped(sys.stdout))
 
 
 def print_error(text: str) -> None:
     """An error on stderr, in as many lines as it needs."""
-    _write(harmless(text, lines=True, terminal=sys.stderr.isatty()) + "\n", sys.stderr)
+    _write(escape_control_characters(text, lines=True, terminal=sys.stderr.isatty()) + "\n", sys.stderr)
 
 
 def _line(text: str, stream: TextIO, *, fold: bool = True, end: str = "\n") -> str:
     terminal = stream.isatty()
-    text = harmless(text, terminal=terminal)
+    text = escape_control_characters(text, terminal=terminal)
     return (folded(text, shutil.get_terminal_size().columns) if fold and terminal else text) + end
 
 
@@ -123,7 +123,7 @@ def cells(text: str) -> int:
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr with rate and time left, removed at the end. Nothing is drawn if stderr is not a terminal."""
     with _bars() as bars:
-        yield _advance(bars, bars.add_task(harmless(title), total=None, count="", rate=""))
+        yield _advance(bars, bars.add_task(escape_control_characters(title), total=None, count="", rate=""))
 
 
 @contextmanager
@@ -141,7 +141,9 @@ def stages(*titles: str) -> Iterator[list[Callable[[int, int], None]]]:
                     bars = bars or stack.enter_context(_bars())
                     for task in bars.tasks:
                         bars.update(task.id, visible=False)
-                    advance = _advance(bars, bars.add_task(harmless(title), total=total, count="", rate=""))
+                    advance = _advance(
+                        bars, bars.add_task(escape_control_characters(title), total=total, count="", rate="")
+                    )
                 advance(done, total)
 
             return report
@@ -155,7 +157,7 @@ def _bars() -> Iterator[Progress]:
     global _above
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from diptych.display.console import TextConsole, guarded
+    from diptych.display.console import TextConsole, redirected_streams
 
     console = TextConsole(stderr=True)
     bar = BarColumn(max(8, min(40, console.width - _TEXT_WIDTH)))
@@ -167,7 +169,7 @@ def _bars() -> Iterator[Progress]:
         redirect_stdout=sys.stdout.isatty(),  # otherwise output for a file or pipe would appear above the bar
     )  # fmt: skip
     before = _above
-    with bars, guarded():
+    with bars, redirected_streams():
         _above = console if console.is_terminal else None
         try:
             yield bars

@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.file_proxy import FileProxy
 from rich.segment import Segment
 
-from diptych.display.escaping import Escaping, harmless, underlying
+from diptych.display.escaping import EscapingStream, escape_control_characters, unwrapped
 
 
 class TextConsole(Console):
@@ -25,7 +25,7 @@ class TextConsole(Console):
     @property
     def file(self) -> IO[str]:
         """The stream to write to, below one that escapes: what comes here is harmless, and the rest is our own."""
-        return underlying(self._file or (sys.stderr if self.stderr else sys.stdout))
+        return unwrapped(self._file or (sys.stderr if self.stderr else sys.stdout))
 
     @file.setter
     def file(self, new_file: IO[str]) -> None:
@@ -37,17 +37,19 @@ class TextConsole(Console):
             yield (
                 segment
                 if segment.control
-                else segment._replace(text=harmless(segment.text, lines=True, terminal=self.is_terminal))
+                else segment._replace(
+                    text=escape_control_characters(segment.text, lines=True, terminal=self.is_terminal)
+                )
             )
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
+def redirected_streams() -> Iterator[None]:
     """What other libraries write while something live stands in the terminal comes out above it: rich, which would
     follow the sequences in that, gets it harmless. To be entered within what is live."""
     before = sys.stdout, sys.stderr
     with ExitStack() as stack:
         for stream, redirect in zip(before, (redirect_stdout, redirect_stderr), strict=True):
             if isinstance(stream, FileProxy):
-                stack.enter_context(redirect(Escaping(stream)))
+                stack.enter_context(redirect(EscapingStream(stream)))
         yield

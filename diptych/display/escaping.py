@@ -1,9 +1,8 @@
 """Text on its way to people: whatever would do something in a terminal, or deceive the eye, is shown as an escape.
 
-`harmless` is the one function that does this. `Escaping` is a stream that does it to all that is written to it, so that
-what other libraries say (warnings, logs, tracebacks) goes the same way; the program's own colours and pictures go to
-the stream `underlying` it, after what they surround was escaped.
-"""
+`escape_control_characters` is the one function that does this. `EscapingStream` is a stream that does it to all that is
+written to it, so that what other libraries say (warnings, logs, tracebacks) goes the same way; the program's own
+colours and pictures go to the stream `unwrapped` it, after what they surround was escaped."""
 
 from __future__ import annotations
 
@@ -44,7 +43,7 @@ _PATTERNS = {
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
-def harmless(text: str, *, lines: bool = False, terminal: bool = True) -> str:
+def escape_control_characters(text: str, *, lines: bool = False, terminal: bool = True) -> str:
     """A text with escapes such as \\x1b, \\n or \\u200b where a character would do something in a terminal, or would
     not be seen there; with `lines` the ends of its lines stay. Where no `terminal` but a pipe or file is written to,
     what is merely not seen stays as well."""
@@ -54,7 +53,7 @@ def harmless(text: str, *, lines: bool = False, terminal: bool = True) -> str:
 
 
 def pattern(*, lines: bool = False, terminal: bool = True) -> re.Pattern[str]:
-    """What `harmless` escapes, a character a match. (`re` keeps what it has compiled.)"""
+    """What `escape_control_characters` escapes, a character a match. (`re` keeps what it has compiled.)"""
     return re.compile(_PATTERNS[lines, terminal])
 
 
@@ -66,7 +65,7 @@ def _escape(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
 
 
-class Escaping(io.TextIOBase):
+class EscapingStream(io.TextIOBase):
     """A stream to a terminal on which only lines of text can be written."""
 
     def __init__(self, stream: Any):
@@ -78,7 +77,7 @@ class Escaping(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"write() wants a str, not {type(text).__name__}")
         start = "\r" if text.startswith("\r") else ""  # how bars of other libraries begin: a line written anew
-        self.stream.write(start + harmless(text[len(start) :], lines=True))
+        self.stream.write(start + escape_control_characters(text[len(start) :], lines=True))
         return len(text)
 
     def flush(self) -> None:
@@ -108,10 +107,10 @@ class Escaping(io.TextIOBase):
         return self.stream.errors
 
 
-def underlying(stream: Any) -> Any:
+def unwrapped(stream: Any) -> Any:
     """The stream below, which writes what it is given: for our own sequences, around text that is harmless."""
     while True:
-        below = stream.stream if isinstance(stream, Escaping) else getattr(stream, "rich_proxied_file", None)
+        below = stream.stream if isinstance(stream, EscapingStream) else getattr(stream, "rich_proxied_file", None)
         if below is None:
             return stream
         stream = below
@@ -121,5 +120,5 @@ def escape_streams() -> None:
     """From now on nothing that this process writes to a terminal on stdout or stderr does anything there."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream.isatty() and not isinstance(stream, Escaping):
-            setattr(sys, name, Escaping(stream))
+        if stream.isatty() and not isinstance(stream, EscapingStream):
+            setattr(sys, name, EscapingStream(stream))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diptych.display.escaping import harmless
+from diptych.display.escaping import escape_control_characters
 
 
 def page(template: Path, **values: object) -> str:
@@ -20,4 +20,4 @@ def page(template: Path, **values: object) -> str:
 
 
 def _visible(value: object) -> object:
-    return harmless(value, lines=True) if type(value) is str else value
+    return escape_control_characters(value, lines=True) if type(value) is str else value

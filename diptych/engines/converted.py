@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from diptych.checkpoint.replacement import json_text
-from diptych.checkpoint.settings import Settings, read_settings, to_fields
+from diptych.checkpoint.settings import FolderSettings, read_settings, to_fields
 from diptych.checkpoint.state import Checkpoint, listing
 from diptych.checkpoint.weights.files import read_json
 from diptych.errors import CheckpointError
@@ -40,7 +40,7 @@ def read_converted(folder: Path) -> Checkpoint:
         settings.preprocess,
         settings.tokenizer_json,
         str(folder),
-        settings.reading,
+        settings.text_preprocessing,
     )
 
 
@@ -50,7 +50,7 @@ def conversion_facts(config: CLIPConfig, spec: Preprocess) -> dict[str, Any]:
     return {"config": to_fields(config), "preprocess": spec.to_hugging_face()}
 
 
-def _check_same(settings: Settings, facts: dict[str, Any], folder: Path) -> None:
+def _check_same(settings: FolderSettings, facts: dict[str, Any], folder: Path) -> None:
     """Raise CheckpointError if the files beside the towers have changed, since the towers have not."""
     if "config" not in facts:  # converted by an earlier version
         return

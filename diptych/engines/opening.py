@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from diptych.checkpoint.arrays import read_arrays
-from diptych.checkpoint.finding import Found, find
+from diptych.checkpoint.finding import ModelLocation, find
 from diptych.checkpoint.state import Checkpoint, preprocessing_of, with_note
 from diptych.engines import EngineName, is_installed
 from diptych.engines.converted import is_converted, read_converted
@@ -29,12 +29,12 @@ def open_engine(
     """A model and its engine; `engine` is the one that `diptych.load` chose. Raises the errors of `diptych.load`."""
     if engine == "openvino":
         return open_on_cpu(source, precision=precision, activation=activation, revision=revision)
-    from diptych.checkpoint.reading import read_found
+    from diptych.checkpoint.reading import read_location
     from diptych.checkpoint.state import build
     from diptych.engines.pytorch import PyTorchEngine, choose_device
 
     chosen = choose_device(device)  # first, so that an unknown name fails at once
-    checkpoint = read_found(find(source, revision=revision), activation=activation)
+    checkpoint = read_location(find(source, revision=revision), activation=activation)
     spec = preprocessing_of(checkpoint)
     return checkpoint, PyTorchEngine(build(checkpoint), spec, chosen, source=checkpoint.source)
 
@@ -63,12 +63,19 @@ def open_on_cpu(
     from diptych.engines.openvino import OpenVINOEngine
 
     where = find(source, revision=revision)
-    if is_converted(where.place):
-        checkpoint = with_note(read_converted(where.place), where.note)
-        return checkpoint, OpenVINOEngine.of_files(where.place / "openvino", precision=precision)
+    if is_converted(where.path):
+        checkpoint = with_note(read_converted(where.path), where.note)
+        return checkpoint, OpenVINOEngine.of_files(where.path / "openvino", precision=precision)
     if found := read_arrays(where, activation=activation):
         read, arrays = found
-        rest = (read.preprocess, read.tokenizer_json, where.source, read.reading, read.notes, read.passed_over)
+        rest = (
+            read.preprocess,
+            read.tokenizer_json,
+            where.source,
+            read.text_preprocessing,
+            read.notes,
+            read.ignored_keys,
+        )
         checkpoint = with_note(Checkpoint(read.config, arrays, *rest), where.note)
     else:
         checkpoint = _by_pytorch(where, activation)
@@ -83,13 +90,13 @@ def open_on_cpu(
     return checkpoint, engine
 
 
-def _by_pytorch(where: Found, activation: str | None) -> Checkpoint:
+def _by_pytorch(where: ModelLocation, activation: str | None) -> Checkpoint:
     if not is_installed("pytorch"):
         raise CheckpointError(
             f"{where.source}: only PyTorch reads weights in this form, and it is not installed: pip install "
             f"'diptych[train]', or convert the model on a machine with it: diptych convert {where.source} TARGET"
         )
-    from diptych.checkpoint.reading import read_found
+    from diptych.checkpoint.reading import read_location
 
-    checkpoint = read_found(where, activation=activation)
+    checkpoint = read_location(where, activation=activation)
     return checkpoint._replace(state={name: tensor.numpy() for name, tensor in checkpoint.state.items()})

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from diptych.display.escaping import underlying
+from diptych.display.escaping import unwrapped
 from diptych.engines.openvino_runtime import openvino, without  # noqa: F401 (before NNCF, which would bring its tools)
 from diptych.errors import ArgumentError
 
@@ -33,7 +33,7 @@ def quantised(graph: Any, inputs: Sequence[np.ndarray], method: QuantisationMeth
         raise ArgumentError(f"8-bit models need {error.name}: pip install 'diptych[convert]'.") from error
     logging.getLogger("nncf").setLevel(logging.ERROR)
     smooth = nncf.AdvancedSmoothQuantParameters() if method == "SmoothQuant" else _none(nncf)
-    with contextlib.redirect_stdout(underlying(sys.stderr)):  # its progress bars; stdout is for results
+    with contextlib.redirect_stdout(unwrapped(sys.stderr)):  # its progress bars; stdout is for results
         return nncf.quantize(
             graph,
             nncf.Dataset(list(inputs)),

@@ -30,7 +30,7 @@ from diptych.index.catalog.schema import FORMAT, MODALITIES
 from diptych.index.catalog.validation import are_unit, valid_vector
 from diptych.index.local import open_index
 from diptych.index.model import next_facts
-from diptych.storage.journals import COMPANIONS
+from diptych.storage.journals import JOURNAL_SUFFIXES
 from diptych.storage.lock import holder, left_behind
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _check_hard_links(index: LocalIndex, names: Sequence[str], repair: bool) -> 
 def _check_journals(index: LocalIndex, repair: bool) -> Iterator[Finding]:
     """Journals that diptych did not write, but SQLite would apply."""
     for path in (index.catalog_path, index.on_disk.reindex_catalog_path):
-        for name, fault in index.directory.companion_faults(path.name, recover=index.on_disk.recovers):
+        for name, fault in index.directory.journal_errors(path.name, recover=index.on_disk.recovers):
             aside = move_damaged_aside(path.with_name(name)) if repair else None
             remedy = f"it is now {aside}" if aside else [_REPAIR, " moves it aside"]
             yield Finding(fault.problem, remedy, repair)
@@ -174,7 +174,7 @@ def _has_foreign_files(index: LocalIndex) -> bool:
 
 def _folders_in_the_way(index: LocalIndex) -> list[Path]:
     catalogs = (index.catalog_path.name, index.on_disk.reindex_catalog_path.name)
-    names = [*catalogs, *(name + ending for name in catalogs for ending in COMPANIONS), caches.LOCK]
+    names = [*catalogs, *(name + ending for name in catalogs for ending in JOURNAL_SUFFIXES), caches.LOCK]
     return [index.directory.path / name for name in names if index.directory.has_directory(name)]
 
 

@@ -24,7 +24,7 @@ from diptych.media.scanning.path_patterns import inside
 from diptych.storage.directory import IndexDirectory
 from diptych.storage.error_translation import translated_errors
 from diptych.storage.lock import is_held_elsewhere, locked
-from diptych.untrusted.links import Inside
+from diptych.untrusted.links import RootBoundary
 
 REINDEX_CATALOG = "catalog-new.sqlite"  # the catalog that a reindexing fills, and that then replaces the old one
 
@@ -127,11 +127,11 @@ class IndexFolder:
         process updates it."""
         return self.trust.is_known() or is_held_elsewhere(self.index_dir / caches.LOCK)
 
-    def _inside(self) -> Inside | None:
+    def _inside(self) -> RootBoundary | None:
         # the same as `rules.follow_links`, without parsing the patterns, which may be many
         is_stored = self.trust.is_trusted and self.catalog.facts().get("follow_links") == "yes"
         follows = is_stored if self.given.follow_links is None else self.given.follow_links
-        return None if follows else Inside(self.root)
+        return None if follows else RootBoundary(self.root)
 
     def _identity(self) -> tuple[int, int] | None:
         status = self.directory.status(CATALOG)

@@ -14,7 +14,7 @@ from diptych.index.catalog.facts import ScanRules, valid_facts
 from diptych.index.catalog.recovery import facts_of
 from diptych.media.scanning.path_patterns import composed, inside
 from diptych.storage.directory import NAME, IndexDirectory
-from diptych.untrusted.links import Inside
+from diptych.untrusted.links import RootBoundary
 
 INDEX_DIR_NAME = NAME
 CATALOG = "catalog.sqlite"
@@ -74,7 +74,7 @@ def _subfolder(root: Path, index_dir: Path, folder: Path) -> str | None:
 
     subfolder = folder.relative_to(root).as_posix()
     rules = ScanRules.of(_facts(index_dir))
-    if not rules.follow_links and Inside(root).leads_out(subfolder):
+    if not rules.follow_links and RootBoundary(root).is_outside(subfolder):
         return None
     if _has_files(index_dir, subfolder):
         return subfolder

@@ -27,8 +27,8 @@ from typing import IO, Literal, NamedTuple
 from diptych.errors import IndexDamagedError, IndexDirectoryError, IndexUnsafeError, SearchIndexError, Setting
 from diptych.storage.entry_errors import error_for, plain_name, unsafe_directory, unsafe_entry
 from diptych.storage.error_translation import translated_errors
-from diptych.storage.journals import COMPANIONS, check_journal
-from diptych.storage.query_budget import Bounded
+from diptych.storage.journals import JOURNAL_SUFFIXES, check_journal
+from diptych.storage.query_budget import BudgetedConnection
 from diptych.untrusted.regular_files import describe_entry, is_link
 
 NAME = ".diptych"
@@ -190,7 +190,7 @@ class IndexDirectory:
         A file to be changed must have no second name: its bytes would be another file's as well.
         """
         flags = _MODES[mode] | _FILE | (os.O_CREAT if create else 0)
-        with self._opened() as handle, self._telling(name):
+        with self._opened() as handle, self._with_path(name):
             if mode != "xb":
                 with contextlib.suppress(FileNotFoundError):
                     found = os.stat(self._at(name, handle), dir_fd=handle, follow_symlinks=False)
@@ -212,8 +212,7 @@ class IndexDirectory:
         return content
 
     def write(self, name: str, content: bytes, *, durable: bool = True) -> None:
-        """Write a file with the guarantee of `diptych.storage.atomic`, but the system decides when the new name is on
-        the disk. With `durable=False` it decides that for the bytes too."""
+        """Write a file atomically (`diptych.storage.atomic`), without waiting until the new name is on the disk."""
         with self._replacement(name, durable=durable) as file:
             file.write(content)
 
@@ -239,12 +238,12 @@ class IndexDirectory:
 
     def rename(self, name: str, to: str) -> None:
         """Give a file or directory another name, in the place of what has it. A link is renamed itself."""
-        with self._opened() as handle, self._telling(name):
+        with self._opened() as handle, self._with_path(name):
             os.replace(self._at(name, handle), self._at(to, handle), src_dir_fd=handle, dst_dir_fd=handle)
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there; of a link, the link."""
-        with contextlib.suppress(FileNotFoundError), self._opened() as handle, self._telling(name):
+        with contextlib.suppress(FileNotFoundError), self._opened() as handle, self._with_path(name):
             os.unlink(self._at(name, handle), dir_fd=handle)
 
     def remove_all(self, name: str) -> None:
@@ -284,7 +283,7 @@ class IndexDirectory:
 
     # --- catalogs
 
-    def connect(self, name: str, mode: Literal["ro", "rw", "rwc", "immutable"], *, recover: bool) -> Bounded:
+    def connect(self, name: str, mode: Literal["ro", "rw", "rwc", "immutable"], *, recover: bool) -> BudgetedConnection:
         """SQLite's connection to a file that is there ("ro", "rw"), that is made ("rwc"), or that is read as it lies
         there without a look at its journal ("immutable").
 
@@ -293,7 +292,7 @@ class IndexDirectory:
         IndexUnsafeError for anything else, IndexDirectoryError where there is no such file.
         """
         if mode != "immutable":
-            for _, fault in self.companion_faults(name, recover=recover or mode == "ro"):
+            for _, fault in self.journal_errors(name, recover=recover or mode == "ro"):
                 raise fault
         if mode == "rwc":
             self.open(name, "r+b", create=True).close()
@@ -305,7 +304,12 @@ class IndexDirectory:
         address = f"{(self.path / name).as_uri()}?mode={how}"  # as_uri quotes what a name may hold: ?, # and %
         with translated_errors(self.path / name):
             db = sqlite3.connect(
-                address, uri=True, timeout=_WAIT_S, isolation_level=None, check_same_thread=False, factory=Bounded
+                address,
+                uri=True,
+                timeout=_WAIT_S,
+                isolation_level=None,
+                check_same_thread=False,
+                factory=BudgetedConnection,
             )
             db.bound(partial(self.size, name))
         after = self.status(name)
@@ -314,10 +318,10 @@ class IndexDirectory:
             raise IndexUnsafeError(f"{self.path / name} was replaced while it was opened.", remedy="Try again.")
         return db
 
-    def companion_faults(self, name: str, *, recover: bool) -> Iterator[tuple[str, SearchIndexError]]:
+    def journal_errors(self, name: str, *, recover: bool) -> Iterator[tuple[str, SearchIndexError]]:
         """What SQLite would act on that lies beside a catalog and is not the catalog's own journal, by name; a journal
         that would be replayed is one such thing, but with `recover`."""
-        for ending in COMPANIONS:
+        for ending in JOURNAL_SUFFIXES:
             beside = name + ending
             try:
                 if (status := self.status(beside)) is not None:
@@ -336,7 +340,7 @@ class IndexDirectory:
             self._check_directory()
             yield None
             return
-        with self._telling():
+        with self._with_path():
             if self._above is None:
                 handle = os.open(self.path, _DIRECTORY)
             else:
@@ -363,7 +367,7 @@ class IndexDirectory:
         return unsafe_directory(self.path, None)
 
     @contextmanager
-    def _telling(self, name: str | None = None) -> Iterator[None]:
+    def _with_path(self, name: str | None = None) -> Iterator[None]:
         """Errors of the system with the whole path, and what a link makes of them in words."""
         try:
             yield

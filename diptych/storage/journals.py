@@ -14,7 +14,7 @@ from typing import IO
 
 from diptych.errors import IndexUnsafeError, Setting
 
-COMPANIONS = ("-journal", "-wal", "-shm")
+JOURNAL_SUFFIXES = ("-journal", "-wal", "-shm")
 MAGIC = bytes.fromhex("d9d505f920a163d7")  # begins each header, and ends the name of a super-journal
 _SPARE = 1 << 20  # bytes: headers
 
@@ -26,7 +26,7 @@ def check_journal(path: Path, file: IO[bytes], *, catalog_bytes: int, recover: b
     is let through to be replayed, with `recover`. None holds a page twice, so none is much longer than its catalog.
     What names another file is refused whatever it begins with: a later transaction may write a header over that.
     """
-    if not path.name.endswith(COMPANIONS[0]):
+    if not path.name.endswith(JOURNAL_SUFFIXES[0]):
         raise IndexUnsafeError(f"{path} is of a write-ahead log of SQLite's, and diptych keeps none.")
     size = os.fstat(file.fileno()).st_size
     head = file.read(len(MAGIC))

@@ -14,16 +14,16 @@ EVERY = 100_000
 _LEAST, _A_BYTE = 5_000_000, 2
 
 
-class Bounded(sqlite3.Connection):
+class BudgetedConnection(sqlite3.Connection):
     """A connection that gives up a question at which it has been longer than the file can be worth: it fails as
-    interrupted then, and `is_spent` says that nobody interrupted it. It counts from its opening, for SQLite reads the
-    schema by itself, until the first `counted` question has ended, and from then on in such alone: to write may take as
-    long as it takes.
+    interrupted then, and `is_exhausted` says that nobody interrupted it. It counts from its opening, for SQLite reads
+    the schema by itself, until the first `counted` question has ended, and from then on in such alone: to write may
+    take as long as it takes.
 
     While SQLite runs it comes back to Python so often, which hears no signal else.
     """
 
-    is_spent = False
+    is_exhausted = False
     _counts, _steps = True, 0
 
     def bound(self, size: Callable[[], int | None]) -> None:
@@ -31,15 +31,15 @@ class Bounded(sqlite3.Connection):
 
         def spend() -> bool:
             self._steps += EVERY if self._counts else 0
-            self.is_spent = self._steps > _LEAST + _A_BYTE * (size() or 0)
-            return self.is_spent
+            self.is_exhausted = self._steps > _LEAST + _A_BYTE * (size() or 0)
+            return self.is_exhausted
 
         self.set_progress_handler(spend, EVERY)
 
     @contextmanager
     def counted(self) -> Iterator[None]:
         """One question, within this block."""
-        self._steps, self.is_spent, self._counts = 0, False, True
+        self._steps, self.is_exhausted, self._counts = 0, False, True
         try:
             yield
         finally:
@@ -50,6 +50,6 @@ class Bounded(sqlite3.Connection):
         try:
             return super().execute(*arguments)
         except sqlite3.OperationalError as error:
-            if self.is_spent:
+            if self.is_exhausted:
                 raise sqlite3.DatabaseError("more rows than a file of its size can have") from error
             raise

@@ -49,7 +49,7 @@ class Tokenizer:
 
     def __init__(
         self, tokenizer: tokenizers.Tokenizer, *, context: int = 77, pad_id: int = 0, fill_context: bool = False,
-        reading: TextPreprocessing = PLAIN,
+        text_preprocessing: TextPreprocessing = PLAIN,
     ):  # fmt: skip
         """`fill_context` always pads to the whole context, for towers that read padding: bidirectional ones (SigLIP's),
         and those that pool the last position."""
@@ -57,15 +57,20 @@ class Tokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._tokenizer.encode_special_tokens = True
-        self.context, self.pad_id, self.fill_context, self.reading = context, pad_id, fill_context, reading
+        self.context, self.pad_id, self.fill_context, self.text_preprocessing = (
+            context,
+            pad_id,
+            fill_context,
+            text_preprocessing,
+        )
         self._parts = tokenizer.normalizer, tokenizer.pre_tokenizer
-        if SIMPLE in reading.cleaning and getattr(tokenizer.model, "end_of_word_suffix", None):
+        if SIMPLE in text_preprocessing.cleaning and getattr(tokenizer.model, "end_of_word_suffix", None):
             tokenizer.normalizer, tokenizer.pre_tokenizer = None, _words()  # type: ignore[assignment]
 
     @classmethod
     def from_json(
         cls, text: str, *, context: int = 77, pad_id: int = 0, fill_context: bool = False,
-        reading: TextPreprocessing = PLAIN, is_ours: bool = False,
+        text_preprocessing: TextPreprocessing = PLAIN, is_ours: bool = False,
     ) -> "Tokenizer":  # fmt: skip
         """Open the text of a `tokenizer.json`, as `tokenizer_file.opened` does; TokenizerError where it is none, or one
         that takes more than it may."""
@@ -73,16 +78,18 @@ class Tokenizer:
             tokenizer = open_tokenizer(text, is_ours=is_ours)
         except TokenizerFileError as error:
             raise TokenizerError(str(error)) from error
-        return cls(tokenizer, context=context, pad_id=pad_id, fill_context=fill_context, reading=reading)
+        return cls(
+            tokenizer, context=context, pad_id=pad_id, fill_context=fill_context, text_preprocessing=text_preprocessing
+        )
 
     @classmethod
     def of_tower(
-        cls, text: str, config: "TextConfig", reading: TextPreprocessing = PLAIN, *, is_ours: bool = False
+        cls, text: str, config: "TextConfig", text_preprocessing: TextPreprocessing = PLAIN, *, is_ours: bool = False
     ) -> "Tokenizer":
         """The text of a `tokenizer.json`, padded and limited as the text tower of `config` wants it, and read as the
         model's source does."""
         fill, padding = not config.causal or config.pool == "last", {"context": config.context, "pad_id": config.pad_id}
-        return cls.from_json(text, **padding, fill_context=fill, reading=reading, is_ours=is_ours)
+        return cls.from_json(text, **padding, fill_context=fill, text_preprocessing=text_preprocessing, is_ours=is_ours)
 
     @classmethod
     def open(cls, path: str | Path, *, context: int = 77, pad_id: int = 0, fill_context: bool = False) -> "Tokenizer":
@@ -147,7 +154,7 @@ class Tokenizer:
     def _rows(self, texts: Sequence[str]) -> list[_Row]:
         """Each text's ids, of a text that is far too long those of its beginning; an error for one over which the
         library stumbles, as a pattern makes it do."""
-        return self._encoded([cleaned(text[:MAX_TEXT], self.reading.cleaning) for text in texts])
+        return self._encoded([cleaned(text[:MAX_TEXT], self.text_preprocessing.cleaning) for text in texts])
 
     def _encoded(self, texts: list[str]) -> list[_Row]:
         try:
@@ -164,13 +171,13 @@ class Tokenizer:
         ids = np.full((len(rows), width), self.pad_id, dtype=np.int64)
         mask = np.zeros((len(rows), width), dtype=bool)
         for i, row in enumerate(rows):
-            at = slice(width - len(row), width) if self.reading.pad_left else slice(len(row))
+            at = slice(width - len(row), width) if self.text_preprocessing.pad_left else slice(len(row))
             ids[i, at], mask[i, at] = row, True
         return Tokens(ids, mask, cut)
 
     def normalised(self, text: str) -> str:
         """The text as the vocabulary sees it: for CLIP lower case, with single spaces."""
-        text, normalizer = cleaned(text[:MAX_TEXT], self.reading.cleaning), self._tokenizer.normalizer
+        text, normalizer = cleaned(text[:MAX_TEXT], self.text_preprocessing.cleaning), self._tokenizer.normalizer
         return normalizer.normalize_str(text) if normalizer else text
 
     def decode(self, ids: Iterable[int]) -> str:

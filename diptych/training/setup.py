@@ -89,7 +89,7 @@ def from_model(init: str, image_size: int | None, activation: str | None = None,
         config, state = resized(checkpoint.config, checkpoint.state, image_size, stride)
         checkpoint = checkpoint._replace(config=config, state=state)
         spec = replace(spec, size_px=config.image.image_size)
-    tokenizer = Tokenizer.of_tower(tokenizer_json, checkpoint.config.text, checkpoint.reading)
+    tokenizer = Tokenizer.of_tower(tokenizer_json, checkpoint.config.text, checkpoint.text_preprocessing)
     return RunSetup(build(checkpoint), tokenizer, spec)
 
 

@@ -275,4 +275,10 @@ class Trainer:
     def _save(self, folder: Path, state: dict[str, Tensor]) -> None:
         model, preprocess = (self.state.network.config, state), self.preprocess.to_hugging_face()
         tokenizer = self.tokenizer
-        save_folder(folder, model, tokenizer_json=tokenizer.to_json(), reading=tokenizer.reading, preprocess=preprocess)
+        save_folder(
+            folder,
+            model,
+            tokenizer_json=tokenizer.to_json(),
+            text_preprocessing=tokenizer.text_preprocessing,
+            preprocess=preprocess,
+        )

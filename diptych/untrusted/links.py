@@ -42,7 +42,7 @@ class RealPaths:
         return real if is_plain and sys.platform != "win32" else os.path.realpath(real)
 
 
-class Inside:
+class RootBoundary:
     """Tells what lies in a folder, by where its links lead. The folder itself may be called by a link.
 
     What directories are is asked once; whoever looks later makes another.
@@ -53,7 +53,7 @@ class Inside:
         self._roots, self._prefixes = frozenset(roots), tuple(os.path.join(each, "") for each in roots)
         self._real = RealPaths()
 
-    def leads_out(self, path: str) -> bool:
+    def is_outside(self, path: str) -> bool:
         """Whether a path, relative to the folder or absolute, ends outside of it; it need not be there."""
         real = self._real.of(os.path.join(self._given, path))
         return not real.startswith(self._prefixes) and real not in self._roots

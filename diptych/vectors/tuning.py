@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from diptych.extras import is_here
+from diptych.extras import is_importable
 from diptych.vectors.float16 import core_count, float_rows
 from diptych.vectors.product_quantizer import FAISS_BLOCK, SUBVECTOR_DIM, PackedCodes, ProductQuantiser, split_codes
 from diptych.vectors.vector_files import VectorFiles, VectorFilesHeader
@@ -51,7 +51,7 @@ def tune(
     """Decide how to search, write the codes of an approximate index, and return the facts that were measured. Without
     FAISS, which searches the codes, the index is exact."""
     exact = {"kind": "exact", "recall": 1.0, "candidates": [0, 0], "pieces": 0, "built_rows": len(rows.ids)}
-    small = (rows.vectors.size <= EXACT_UP_TO or not is_here("faiss")) if kind is None else kind == "exact"
+    small = (rows.vectors.size <= EXACT_UP_TO or not is_importable("faiss")) if kind is None else kind == "exact"
     if small or len(rows.ids) < MIN_ROWS or not subvector_counts(rows.header.dim):
         return exact
     asked = synthetic_queries(rows.vectors) if queries is None or not len(queries) else queries

@@ -110,7 +110,7 @@ def test_the_one_right_answer(kind: str, engine: Any, tmp_path: Path) -> None:
 
 def test_the_folder_of_revisions_itself(tmp_path: Path) -> None:
     cache(tmp_path / "models--a--b")
-    assert find(tmp_path / "models--a--b" / "snapshots").place.name == "3d74acf9"
+    assert find(tmp_path / "models--a--b" / "snapshots").path.name == "3d74acf9"
 
 
 def adapter(folder: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_folder_that_says_what_it_has(make: Any, says: str, engine: Any, tmp_p
 def test_a_folder_with_one_file_of_weights_is_that_file(tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "openai_vit" / "openai_vit.pt", tmp_path / "RN50.pt")
     (tmp_path / "notes.txt").write_text("from a friend")
-    assert find(tmp_path).place == tmp_path / "RN50.pt"
+    assert find(tmp_path).path == tmp_path / "RN50.pt"
     assert read(tmp_path).notes == ("opened RN50.pt, the model in it",)
     shutil.copy(tmp_path / "RN50.pt", tmp_path / "other.pt")
     with pytest.raises(
@@ -243,7 +243,7 @@ def test_a_folder_with_one_file_of_weights_is_that_file(tmp_path: Path) -> None:
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "model")
     monkeypatch.setenv("HOME" if os.name == "posix" else "USERPROFILE", str(tmp_path))
-    assert find("~/model").place == tmp_path / "model"
+    assert find("~/model").path == tmp_path / "model"
 
 
 # open_clip's folders --------------------------------------------------------------------------------------------------

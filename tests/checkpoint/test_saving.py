@@ -95,7 +95,7 @@ def test_a_model_folder_keeps_everything(source: str, tiny_model: Path, tmp_path
         (checkpoint.config, checkpoint.state),
         tokenizer_json=tokenizer_json and tokenizer_json.encode(),
         preprocess=SQUASHED,
-        reading=checkpoint.reading,
+        text_preprocessing=checkpoint.text_preprocessing,
         card="# A model",
         dtype=None,
     )
@@ -103,7 +103,7 @@ def test_a_model_folder_keeps_everything(source: str, tiny_model: Path, tmp_path
     assert_same_state(again.state, checkpoint.state)
     assert again == checkpoint._replace(
         state=again.state, preprocess=SQUASHED, tokenizer_json=tokenizer_json, source=str(folder),
-        notes=(), passed_over=again.passed_over,
+        notes=(), ignored_keys=again.ignored_keys,
     )  # fmt: skip
     assert (folder / "README.md").read_text() == "# A model"
 

@@ -18,7 +18,7 @@ from terminals import Terminal, is_strange, strange
 import diptych
 from diptych.__main__ import main
 from diptych.display.console import TextConsole
-from diptych.display.escaping import Escaping, escape_streams, harmless, underlying
+from diptych.display.escaping import EscapingStream, escape_control_characters, escape_streams, unwrapped
 from diptych.errors import ImageError
 from diptych.media.images import open_image
 
@@ -34,7 +34,7 @@ TEXTS = st.text(st.characters())  # all of Unicode, halves of characters too
     ],
 )  # fmt: skip
 def test_text_stays_as_it_is(text: str) -> None:
-    assert harmless(text) == text
+    assert escape_control_characters(text) == text
 
 
 @pytest.mark.parametrize(
@@ -54,23 +54,25 @@ def test_text_stays_as_it_is(text: str) -> None:
     ],
 )
 def test_what_does_something_or_is_not_seen_is_an_escape(text: str, shown: str) -> None:
-    assert harmless(text) == shown
-    assert harmless(shown) == shown
+    assert escape_control_characters(text) == shown
+    assert escape_control_characters(shown) == shown
 
 
 @given(TEXTS)
 def test_nothing_in_a_text_does_anything(text: str) -> None:
-    said = harmless(text)
+    said = escape_control_characters(text)
     assert not [letter for letter in said if is_strange(letter)]
-    assert harmless(said) == said
-    assert harmless(text, lines=True).split("\n") == [harmless(line) for line in text.split("\n")]
-    piped = harmless(text, terminal=False)
+    assert escape_control_characters(said) == said
+    assert escape_control_characters(text, lines=True).split("\n") == [
+        escape_control_characters(line) for line in text.split("\n")
+    ]
+    piped = escape_control_characters(text, terminal=False)
     assert not {unicodedata.category(letter) for letter in piped} & {"Cc", "Zl", "Zp"}
     piped.encode("utf-8", "surrogateescape")  # how a pipe takes the bytes of a name
 
 
 def test_a_pipe_gets_the_bytes_of_a_name_and_no_halves_of_characters() -> None:
-    assert harmless("caf\udce9 \ud800 \udfff", terminal=False) == "caf\udce9 \\ud800 \\udfff"
+    assert escape_control_characters("caf\udce9 \ud800 \udfff", terminal=False) == "caf\udce9 \\ud800 \\udfff"
 
 
 def test_what_other_libraries_write_is_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,12 +84,12 @@ def test_what_other_libraries_write_is_harmless(monkeypatch: pytest.MonkeyPatch)
     escape_streams()  # a second time is none
     logging.StreamHandler().emit(logging.makeLogRecord({"msg": "\x1b]0;title\x07"}))
     sys.excepthook(ValueError, ValueError("name\x1b[2J\r"), None)
-    assert isinstance(sys.stderr, Escaping)
+    assert isinstance(sys.stderr, EscapingStream)
     assert sys.stdout is pipe
     said = terminal.getvalue()
     assert said.startswith("\\x1b]0;title\\x07\n")
     assert said.endswith("ValueError: name\\x1b[2J\\r\n")
-    assert underlying(sys.stderr) is terminal
+    assert unwrapped(sys.stderr) is terminal
     with pytest.raises(TypeError, match="wants a str"):
         sys.stderr.write(b"\x1b[2J")  # type: ignore[arg-type]
 
@@ -165,7 +167,7 @@ def written(tree: ast.AST, module: str) -> list[str]:
         if name in ("sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__") and module not in STREAMS:
             parent = parents[node]
             is_asked = isinstance(parent, ast.Attribute) and parent.attr in ASKED
-            is_passed = isinstance(parent, ast.Call) and _named(parent.func) == "underlying"
+            is_passed = isinstance(parent, ast.Call) and _named(parent.func) == "unwrapped"
             is_listed = isinstance(parent, ast.Tuple)  # in order to be asked
             if not (is_asked or is_passed or is_listed):
                 found.append(f"{name}, line {getattr(node, 'lineno', 0)}")

@@ -19,7 +19,7 @@ from diptych.index.local import LocalIndex, open_index
 from diptych.media.reading import readers
 from diptych.storage import query_budget
 from diptych.storage.directory import IndexDirectory
-from diptych.storage.query_budget import Bounded
+from diptych.storage.query_budget import BudgetedConnection
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 SHORT = ENDLESS.replace("FROM n)", "FROM n WHERE i < 4000)")
@@ -46,32 +46,32 @@ def few(index: LocalIndex, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bounded]:
+def db(monkeypatch: pytest.MonkeyPatch) -> Iterator[BudgetedConnection]:
     monkeypatch.setattr(query_budget, "_LEAST", 200_000)
-    with closing(sqlite3.connect(":memory:", factory=Bounded)) as db:
+    with closing(sqlite3.connect(":memory:", factory=BudgetedConnection)) as db:
         db.bound(lambda: 100_000)
         yield db
 
 
-def test_a_question_without_end_is_given_up(db: Bounded) -> None:
+def test_a_question_without_end_is_given_up(db: BudgetedConnection) -> None:
     with pytest.raises(sqlite3.DatabaseError, match="more rows than a file of its size can have"):
         db.execute(ENDLESS)
-    assert db.is_spent
+    assert db.is_exhausted
 
 
-def test_each_question_has_as_much(db: Bounded) -> None:
+def test_each_question_has_as_much(db: BudgetedConnection) -> None:
     for _ in range(20):
         with db.counted():
             assert db.execute(SHORT).fetchone() == (4000,)
 
 
-def test_to_write_may_take_as_long_as_it_takes(db: Bounded) -> None:
+def test_to_write_may_take_as_long_as_it_takes(db: BudgetedConnection) -> None:
     with db.counted():
         db.execute("CREATE TABLE numbers(n)")
     db.execute(f"INSERT INTO numbers {SHORT.replace('4000', '100000').replace('count(*)', 'i')}")
 
 
-def test_a_larger_file_has_more(db: Bounded) -> None:
+def test_a_larger_file_has_more(db: BudgetedConnection) -> None:
     longer = SHORT.replace("4000", "40000")
     with pytest.raises(sqlite3.DatabaseError):
         db.execute(longer)
@@ -80,14 +80,14 @@ def test_a_larger_file_has_more(db: Bounded) -> None:
         assert db.execute(longer).fetchone() == (40000,)
 
 
-def test_what_interrupts_it_else_is_told_apart(db: Bounded) -> None:
+def test_what_interrupts_it_else_is_told_apart(db: BudgetedConnection) -> None:
     def interrupted() -> int:
         raise KeyboardInterrupt
 
     db.set_progress_handler(interrupted, 100)
     with pytest.raises(sqlite3.OperationalError):
         db.execute(ENDLESS)
-    assert not db.is_spent
+    assert not db.is_exhausted
 
 
 @pytest.mark.usefixtures("few")

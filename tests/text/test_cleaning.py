@@ -34,11 +34,11 @@ READINGS = {
 PADS = {"t5": 1, "gemma": 0}  # SigLIP pads with its end token
 
 
-def opened(source: str, reading: TextPreprocessing) -> Tokenizer:
+def opened(source: str, text_preprocessing: TextPreprocessing) -> Tokenizer:
     vocabulary = source.partition("/")[0]
     text = (GOLDEN / vocabulary / "tokenizer.json").read_text(encoding="utf-8")
     pads = {"context": 77} if vocabulary == "clip" else {"context": 64, "pad_id": PADS[vocabulary]}
-    return Tokenizer.from_json(text, fill_context=True, reading=reading, **pads)
+    return Tokenizer.from_json(text, fill_context=True, text_preprocessing=text_preprocessing, **pads)
 
 
 def rows(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
@@ -87,7 +87,7 @@ def test_a_tokenizer_keeps_its_own_file() -> None:
     """Though it splits words as the original does, what is saved is what came."""
     text = (GOLDEN / "clip" / "tokenizer.json").read_text(encoding="utf-8")
     plain = Tokenizer.from_json(text)
-    assert Tokenizer.from_json(text, reading=OPENAI).to_json() == plain.to_json()
+    assert Tokenizer.from_json(text, text_preprocessing=OPENAI).to_json() == plain.to_json()
     assert json.loads(plain.to_json()) == json.loads(text)
 
 

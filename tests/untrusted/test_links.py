@@ -20,7 +20,7 @@ from diptych.index.local import open_index
 from diptych.media.items import File
 from diptych.media.reading.file import UnreadableFileError, read_file
 from diptych.media.reading.readers import ReaderPool
-from diptych.untrusted.links import Inside
+from diptych.untrusted.links import RootBoundary
 
 SECRET = "what nobody wants to have copied into a catalog"
 
@@ -49,12 +49,12 @@ def known(folder: Path) -> list[str]:
 def test_a_path_is_told_by_where_its_links_lead(folder: Path) -> None:
     (folder / "typed").symlink_to(folder)
     for root in (folder, folder / "typed"):
-        inside = Inside(root)
+        inside = RootBoundary(root)
         out = {name for name in ("far.png", "deep", "deep/deeper.png", "..", "../away", "missing/../../x")
-               if inside.leads_out(str(root / name))}  # fmt: skip
+               if inside.is_outside(str(root / name))}  # fmt: skip
         assert out == {"far.png", "deep", "deep/deeper.png", "..", "../away", "missing/../../x"}
-        assert not any(inside.leads_out(str(root / name)) for name in ("own.png", "again.png", "missing/x", "."))
-    assert not Inside("/").leads_out("/etc/hosts")
+        assert not any(inside.is_outside(str(root / name)) for name in ("own.png", "again.png", "missing/x", "."))
+    assert not RootBoundary("/").is_outside("/etc/hosts")
 
 
 def test_nothing_of_elsewhere_comes_into_the_catalog(folder: Path, model: PixelModel) -> None:
@@ -243,6 +243,6 @@ def test_what_only_looks_like_a_cache_of_the_hub_leads_nowhere(fetched: Path, tm
     assert not AllowedFolders([fetched]).contains(fetched / "a.png")
     blobs.unlink()
     (tmp_path / "private").rename(blobs)
-    assert not Inside(fetched).leads_out("a.png")
+    assert not RootBoundary(fetched).is_outside("a.png")
     renamed = fetched.parents[1].rename(tmp_path / "hub" / "photographs")
-    assert Inside(renamed / "snapshots" / "0123").leads_out(os.path.join("..", "..", "blobs", f"{0:064x}"))
+    assert RootBoundary(renamed / "snapshots" / "0123").is_outside(os.path.join("..", "..", "blobs", f"{0:064x}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from diptych.checkpoint.formats.name_table import QKV, VECTOR, Row, Rows, read_rows, write_rows
+from diptych.checkpoint.formats.name_table import QKV, VECTOR, KeyMapping, KeyMappings, read_mapped, write_mapped
 from diptych.checkpoint.formats.unread_keys import unread
 from diptych.checkpoint.state import differences
 from diptych.checkpoint.weights.shape_check import NO_WEIGHT
@@ -23,50 +23,50 @@ LEGACY_END = 2  # transformers pools at the highest id where eos_token_id is thi
 LEGACY_PAD = 1  # stands in every CLIP configuration by default, and is no padding of any CLIP tokenizer
 
 
-def tower_rows(ours: str, theirs: str) -> Rows:
+def tower_mappings(ours: str, theirs: str) -> KeyMappings:
     """What both towers of both families have."""
     layer, block = f"{theirs}.encoder.layers.N", f"{ours}.transformer.blocks.N"
     return (
-        Row(f"{ours}.positions", f"{theirs}.embeddings.position_embedding.weight"),
-        Row(f"{block}.norm_1.*", f"{layer}.layer_norm1.*"),
-        Row(f"{block}.attention.qkv.*", tuple(f"{layer}.self_attn.{part}_proj.*" for part in "qkv"), QKV),
-        Row(f"{block}.attention.out.*", f"{layer}.self_attn.out_proj.*"),
-        Row(f"{block}.norm_2.*", f"{layer}.layer_norm2.*"),
-        Row(f"{block}.mlp.fc.*", f"{layer}.mlp.fc1.*"),
-        Row(f"{block}.mlp.proj.*", f"{layer}.mlp.fc2.*"),
+        KeyMapping(f"{ours}.positions", f"{theirs}.embeddings.position_embedding.weight"),
+        KeyMapping(f"{block}.norm_1.*", f"{layer}.layer_norm1.*"),
+        KeyMapping(f"{block}.attention.qkv.*", tuple(f"{layer}.self_attn.{part}_proj.*" for part in "qkv"), QKV),
+        KeyMapping(f"{block}.attention.out.*", f"{layer}.self_attn.out_proj.*"),
+        KeyMapping(f"{block}.norm_2.*", f"{layer}.layer_norm2.*"),
+        KeyMapping(f"{block}.mlp.fc.*", f"{layer}.mlp.fc1.*"),
+        KeyMapping(f"{block}.mlp.proj.*", f"{layer}.mlp.fc2.*"),
     )
 
 
-TOWERS: Rows = (
-    *tower_rows("image", "vision_model"),
-    *tower_rows("text", "text_model"),
-    Row("image.patch.*", "vision_model.embeddings.patch_embedding.*"),
-    Row("image.norm_post.*", "vision_model.post_layernorm.*"),
-    Row("text.token.weight", "text_model.embeddings.token_embedding.weight"),
-    Row("text.norm_post.*", "text_model.final_layer_norm.*"),
+TOWERS: KeyMappings = (
+    *tower_mappings("image", "vision_model"),
+    *tower_mappings("text", "text_model"),
+    KeyMapping("image.patch.*", "vision_model.embeddings.patch_embedding.*"),
+    KeyMapping("image.norm_post.*", "vision_model.post_layernorm.*"),
+    KeyMapping("text.token.weight", "text_model.embeddings.token_embedding.weight"),
+    KeyMapping("text.norm_post.*", "text_model.final_layer_norm.*"),
 )
-CLIP: Rows = (
+CLIP: KeyMappings = (
     *TOWERS,
-    Row("image.class_token", "vision_model.embeddings.class_embedding"),
-    Row("image.norm_pre.*", "vision_model.pre_layrnorm.*"),  # spelt so
-    Row("image.proj.weight", "visual_projection.weight"),
-    Row("text.proj.weight", "text_projection.weight"),
-    Row("logit_scale", "logit_scale"),
+    KeyMapping("image.class_token", "vision_model.embeddings.class_embedding"),
+    KeyMapping("image.norm_pre.*", "vision_model.pre_layrnorm.*"),  # spelt so
+    KeyMapping("image.proj.weight", "visual_projection.weight"),
+    KeyMapping("text.proj.weight", "text_projection.weight"),
+    KeyMapping("logit_scale", "logit_scale"),
 )
-SIGLIP: Rows = (
+SIGLIP: KeyMappings = (
     *TOWERS,
-    Row("image.head.probe", "vision_model.head.probe"),
-    Row("image.head.attention.qkv.*", "vision_model.head.attention.in_proj_*"),
-    Row("image.head.attention.out.*", "vision_model.head.attention.out_proj.*"),
-    Row("image.head.norm.*", "vision_model.head.layernorm.*"),
-    Row("image.head.mlp.fc.*", "vision_model.head.mlp.fc1.*"),
-    Row("image.head.mlp.proj.*", "vision_model.head.mlp.fc2.*"),
-    Row("text.proj.*", "text_model.head.*"),
-    Row("logit_scale", "logit_scale", VECTOR),
-    Row("logit_bias", "logit_bias", VECTOR),
+    KeyMapping("image.head.probe", "vision_model.head.probe"),
+    KeyMapping("image.head.attention.qkv.*", "vision_model.head.attention.in_proj_*"),
+    KeyMapping("image.head.attention.out.*", "vision_model.head.attention.out_proj.*"),
+    KeyMapping("image.head.norm.*", "vision_model.head.layernorm.*"),
+    KeyMapping("image.head.mlp.fc.*", "vision_model.head.mlp.fc1.*"),
+    KeyMapping("image.head.mlp.proj.*", "vision_model.head.mlp.fc2.*"),
+    KeyMapping("text.proj.*", "text_model.head.*"),
+    KeyMapping("logit_scale", "logit_scale", VECTOR),
+    KeyMapping("logit_bias", "logit_bias", VECTOR),
 )
 TOWER_KINDS = ("_text_model", "_vision_model")  # how transformers calls a tower that was saved by itself
-ROWS = {"clip": CLIP, "siglip": SIGLIP}
+KEY_MAPPINGS = {"clip": CLIP, "siglip": SIGLIP}
 # A version that saves a tower by itself leaves its prefix out; at most one can be left out without a clash.
 TOWER_PARTS = {
     "text_model": r"(embeddings|encoder|final_layer_norm|head)\..*",
@@ -116,15 +116,15 @@ def read_state(
     tensors: dict[str, Tensor], settings: dict[str, Any], config: CLIPConfig, source: str
 ) -> dict[str, Tensor]:
     """Their tensors under our names."""
-    return read_rows(ROWS[settings["model_type"]], spelt(tensors), config, source)
+    return read_mapped(KEY_MAPPINGS[settings["model_type"]], normalised_keys(tensors), config, source)
 
 
 def write_state(state: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, Tensor]:
     """Our tensors under their names, in the family that `settings` (from `config_to_json`) says."""
-    return write_rows(ROWS[settings["model_type"]], state, FORMAT)
+    return write_mapped(KEY_MAPPINGS[settings["model_type"]], state, FORMAT)
 
 
-def spelt(tensors: dict[str, Value]) -> dict[str, Value]:
+def normalised_keys(tensors: dict[str, Value]) -> dict[str, Value]:
     """The names as a whole model has them, without what is no weight."""
     found = {name: tensor for name, tensor in tensors.items() if not NO_WEIGHT.fullmatch(name)}
     for tower, parts in TOWER_PARTS.items():
@@ -137,12 +137,13 @@ def config_from_json(settings: dict[str, Any], source: str, *, pad_id: int | Non
     """What a config.json says. `pad_id` is what the model's tokenizer pads with, where it tells: transformers keeps
     numbers in the configuration that no tokenizer uses. CheckpointError names a key that asks for another model."""
     family = settings.get("model_type")
-    if not isinstance(family, str) or family not in ROWS:
+    if not isinstance(family, str) or family not in KEY_MAPPINGS:
         why = " (NaFlex, which reads pictures of any shape; the fixed-resolution folders of SigLIP 2 can be read)"
         if family != "siglip2":
             why = " (one tower alone; pass the whole model that it is of)" if str(family).endswith(TOWER_KINDS) else ""
         raise CheckpointError(
-            f"{source}: config.json: model_type={family!r}{why} is not supported; {', '.join(ROWS)} and diptych are."
+            f"{source}: config.json: model_type={family!r}{why} is not supported; "
+            f"{', '.join(KEY_MAPPINGS)} and diptych are."
         )
     try:
         vision, text = _tower(settings, family, "vision_config"), _tower(settings, family, "text_config")
@@ -157,7 +158,7 @@ def config_from_json(settings: dict[str, Any], source: str, *, pad_id: int | Non
         raise CheckpointError(f"{source}: config.json: {error}") from error
 
 
-def passed_over(settings: dict[str, Any], source: str) -> list[str]:
+def ignored_keys(settings: dict[str, Any], source: str) -> list[str]:
     """The keys of a config.json that `config_from_json` has not read. CheckpointError names one that cannot be."""
     towers = ("vision_config", "text_config")
     both = {*SIZES, *FIXED, "hidden_act", "model_type"}

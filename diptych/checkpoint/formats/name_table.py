@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from diptych.checkpoint.state import cannot_hold, listing
-from diptych.checkpoint.weights.shape_check import Form, check, forms_of, wanted
+from diptych.checkpoint.weights.shape_check import TensorSpec, check, expected_specs, specs_of
 from diptych.nets.config import CLIPConfig
 from diptych.nets.shapes import Shape
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Move(NamedTuple):
+class TensorTransform(NamedTuple):
     """How tensors change on the way: `read` makes one of ours from theirs, `write` is its inverse, and `shapes` says
     what shapes that gives."""
 
@@ -41,88 +41,96 @@ def _parts(shape: Shape, *shares: int) -> list[Shape]:
     return [(shape[0] * share // 3, *shape[1:]) for share in shares]
 
 
-SAME = Move(lambda theirs: theirs[0], lambda ours: [ours], lambda shape: [shape])
+IDENTITY = TensorTransform(lambda theirs: theirs[0], lambda ours: [ours], lambda shape: [shape])
 # A weight that multiplies from the right is stored [in, out]; a Linear stores [out, in].
-TRANSPOSED = Move(
+TRANSPOSED = TensorTransform(
     lambda theirs: theirs[0].t().contiguous(), lambda ours: [ours.t().contiguous()], lambda shape: [shape[::-1]]
 )
-QKV = Move(_joined, lambda ours: [part.clone() for part in ours.chunk(3)], lambda shape: _parts(shape, 1, 1, 1))
-Q_KV = Move(
+QKV = TensorTransform(
+    _joined, lambda ours: [part.clone() for part in ours.chunk(3)], lambda shape: _parts(shape, 1, 1, 1)
+)
+Q_KV = TensorTransform(
     _joined,
     lambda ours: [part.clone() for part in ours.tensor_split((len(ours) // 3,))],
     lambda shape: _parts(shape, 1, 2),
 )
 # A leading axis of one, and a number kept as a list of one
-BATCHED = Move(lambda theirs: theirs[0].squeeze(0), lambda ours: [ours.unsqueeze(0)], lambda shape: [(1, *shape)])
-VECTOR = Move(lambda theirs: theirs[0].reshape(()), lambda ours: [ours.reshape(1)], lambda shape: [(1,)])
+BATCHED = TensorTransform(
+    lambda theirs: theirs[0].squeeze(0), lambda ours: [ours.unsqueeze(0)], lambda shape: [(1, *shape)]
+)
+VECTOR = TensorTransform(lambda theirs: theirs[0].reshape(()), lambda ours: [ours.reshape(1)], lambda shape: [(1,)])
 
 
-class Row(NamedTuple):
+class KeyMapping(NamedTuple):
     """`ours` and `theirs` are dotted names in which N stands for a layer's number and * for any one part. Several
     names in `theirs` make one tensor of ours."""
 
     ours: str
     theirs: str | tuple[str, ...]
-    move: Move = SAME
+    transform: TensorTransform = IDENTITY
 
 
-Rows = tuple[Row, ...]
+KeyMappings = tuple[KeyMapping, ...]
 
 
-def read_rows(rows: Rows | None, tensors: Mapping[str, Tensor], config: CLIPConfig, source: str) -> dict[str, Tensor]:
-    """Their tensors under our names; CheckpointError names all that does not fit (in their names and shapes). `rows` is
-    None where the names are ours already."""
-    ours = wanted(config, source)
-    theirs = renamed(rows, ours, source)
-    check(forms_of(tensors), theirs, source)
+def read_mapped(
+    mappings: KeyMappings | None, tensors: Mapping[str, Tensor], config: CLIPConfig, source: str
+) -> dict[str, Tensor]:
+    """Their tensors under our names; CheckpointError names all that does not fit (in their names and shapes).
+    `mappings` is None where the names are ours already."""
+    ours = expected_specs(config, source)
+    theirs = renamed(mappings, ours, source)
+    check(specs_of(tensors), theirs, source)
     import torch
 
     state = {}
     for name, form in ours.items():
-        names, move = look_up(rows, name)
+        names, transform = look_up(mappings, name)
         came = [tensors[their] if their in tensors else torch.zeros((), dtype=torch.int64) for their in names]
-        state[name] = move.read(came).reshape(form.shape)
+        state[name] = transform.read(came).reshape(form.shape)
     return state
 
 
-def write_rows(rows: Rows, state: Mapping[str, Tensor], format_name: str) -> dict[str, Tensor]:
+def write_mapped(mappings: KeyMappings, state: Mapping[str, Tensor], format_name: str) -> dict[str, Tensor]:
     """Our tensors under their names; CheckpointError where the format has none."""
     tensors = {}
-    for name, (names, move) in _named(rows, state, format_name).items():
-        tensors.update(zip(names, move.write(state[name]), strict=True))
+    for name, (names, transform) in _named(mappings, state, format_name).items():
+        tensors.update(zip(names, transform.write(state[name]), strict=True))
     return tensors
 
 
-def renamed(rows: Rows | None, forms: Mapping[str, Form], format_name: str) -> dict[str, Form]:
-    """The forms of our tensors under their names, as `write_rows` does it with the tensors."""
+def renamed(mappings: KeyMappings | None, forms: Mapping[str, TensorSpec], format_name: str) -> dict[str, TensorSpec]:
+    """The forms of our tensors under their names, as `write_mapped` does it with the tensors."""
     found = {}
-    for name, (names, move) in _named(rows, forms, format_name).items():
+    for name, (names, transform) in _named(mappings, forms, format_name).items():
         found.update(
             {
-                their: Form(shape, forms[name].kind)
-                for their, shape in zip(names, move.shapes(forms[name].shape), strict=True)
+                their: TensorSpec(shape, forms[name].kind)
+                for their, shape in zip(names, transform.shapes(forms[name].shape), strict=True)
             }
         )
     return found
 
 
-def _named(rows: Rows | None, ours: Iterable[str], format_name: str) -> dict[str, tuple[list[str], Move]]:
-    found = {name: look_up(rows, name) for name in ours}
+def _named(
+    mappings: KeyMappings | None, ours: Iterable[str], format_name: str
+) -> dict[str, tuple[list[str], TensorTransform]]:
+    found = {name: look_up(mappings, name) for name in ours}
     if nameless := [name for name, (names, _) in found.items() if not names]:
         listed = listing(nameless, ", ")
         raise cannot_hold(format_name, f"it has no name for {listed}")
     return found
 
 
-def look_up(rows: Rows | None, name: str) -> tuple[list[str], Move]:
-    """Their names for one of ours, by the first row that matches; no names where none does."""
-    if rows is None:
-        return [name], SAME
-    for row in rows:
-        if match := _pattern(row.ours).fullmatch(name):
-            theirs = (row.theirs,) if isinstance(row.theirs, str) else row.theirs
-            return [_fill(template, match.groups()) for template in theirs], row.move
-    return [], SAME
+def look_up(mappings: KeyMappings | None, name: str) -> tuple[list[str], TensorTransform]:
+    """Their names for one of ours, by the first mapping that matches; no names where none does."""
+    if mappings is None:
+        return [name], IDENTITY
+    for mapping in mappings:
+        if match := _pattern(mapping.ours).fullmatch(name):
+            theirs = (mapping.theirs,) if isinstance(mapping.theirs, str) else mapping.theirs
+            return [_fill(template, match.groups()) for template in theirs], mapping.transform
+    return [], IDENTITY
 
 
 @cache

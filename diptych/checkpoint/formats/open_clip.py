@@ -10,33 +10,39 @@ from torch import Tensor
 
 from diptych.checkpoint.formats import openai, tokenization
 from diptych.checkpoint.formats.huggingface import padding_id
-from diptych.checkpoint.formats.name_table import BATCHED, Q_KV, Row, Rows, read_rows, write_rows
-from diptych.checkpoint.formats.open_clip_config import config_from_json, config_to_json, passed_over
-from diptych.checkpoint.formats.open_clip_preprocessing import own_of, preprocess_from_json, preprocess_to_json
+from diptych.checkpoint.formats.name_table import BATCHED, Q_KV, KeyMapping, KeyMappings, read_mapped, write_mapped
+from diptych.checkpoint.formats.open_clip_config import config_from_json, config_to_json, ignored_keys
+from diptych.checkpoint.formats.open_clip_preprocessing import (
+    default_preprocessing,
+    preprocess_from_json,
+    preprocess_to_json,
+)
 from diptych.checkpoint.state import Checkpoint, check_activation, preprocessing, require_same, with_note
 from diptych.checkpoint.weights.files import read_text
 from diptych.errors import CheckpointError, Setting
 from diptych.nets.config import ACTIVATIONS, CLIPConfig, ViTConfig
 
 FORMAT = "open_clip's format"
-ROWS: Rows = (*openai.ROWS, Row("logit_bias", "logit_bias"))
-BIASED_PROJECTION: Rows = (Row("text.proj.*", "text_projection.*"),)  # a Linear then, and so not transposed
-TIMM: Rows = (
-    Row("image.patch.*", "visual.trunk.patch_embed.proj.*"),
-    Row("image.positions", "visual.trunk.pos_embed", BATCHED),
-    Row("image.transformer.blocks.N.norm_1.*", "visual.trunk.blocks.N.norm1.*"),
-    Row("image.transformer.blocks.N.attention.qkv.*", "visual.trunk.blocks.N.attn.qkv.*"),
-    Row("image.transformer.blocks.N.attention.out.*", "visual.trunk.blocks.N.attn.proj.*"),
-    Row("image.transformer.blocks.N.norm_2.*", "visual.trunk.blocks.N.norm2.*"),
-    Row("image.transformer.blocks.N.mlp.fc.*", "visual.trunk.blocks.N.mlp.fc1.*"),
-    Row("image.transformer.blocks.N.mlp.proj.*", "visual.trunk.blocks.N.mlp.fc2.*"),
-    Row("image.norm_post.*", "visual.trunk.norm.*"),
-    Row("image.head.probe", "visual.trunk.attn_pool.latent"),
-    Row("image.head.attention.qkv.*", ("visual.trunk.attn_pool.q.*", "visual.trunk.attn_pool.kv.*"), Q_KV),
-    Row("image.head.attention.out.*", "visual.trunk.attn_pool.proj.*"),
-    Row("image.head.norm.*", "visual.trunk.attn_pool.norm.*"),
-    Row("image.head.mlp.fc.*", "visual.trunk.attn_pool.mlp.fc1.*"),
-    Row("image.head.mlp.proj.*", "visual.trunk.attn_pool.mlp.fc2.*"),
+KEY_MAPPINGS: KeyMappings = (*openai.KEY_MAPPINGS, KeyMapping("logit_bias", "logit_bias"))
+BIASED_PROJECTION: KeyMappings = (
+    KeyMapping("text.proj.*", "text_projection.*"),
+)  # a Linear then, and so not transposed
+TIMM: KeyMappings = (
+    KeyMapping("image.patch.*", "visual.trunk.patch_embed.proj.*"),
+    KeyMapping("image.positions", "visual.trunk.pos_embed", BATCHED),
+    KeyMapping("image.transformer.blocks.N.norm_1.*", "visual.trunk.blocks.N.norm1.*"),
+    KeyMapping("image.transformer.blocks.N.attention.qkv.*", "visual.trunk.blocks.N.attn.qkv.*"),
+    KeyMapping("image.transformer.blocks.N.attention.out.*", "visual.trunk.blocks.N.attn.proj.*"),
+    KeyMapping("image.transformer.blocks.N.norm_2.*", "visual.trunk.blocks.N.norm2.*"),
+    KeyMapping("image.transformer.blocks.N.mlp.fc.*", "visual.trunk.blocks.N.mlp.fc1.*"),
+    KeyMapping("image.transformer.blocks.N.mlp.proj.*", "visual.trunk.blocks.N.mlp.fc2.*"),
+    KeyMapping("image.norm_post.*", "visual.trunk.norm.*"),
+    KeyMapping("image.head.probe", "visual.trunk.attn_pool.latent"),
+    KeyMapping("image.head.attention.qkv.*", ("visual.trunk.attn_pool.q.*", "visual.trunk.attn_pool.kv.*"), Q_KV),
+    KeyMapping("image.head.attention.out.*", "visual.trunk.attn_pool.proj.*"),
+    KeyMapping("image.head.norm.*", "visual.trunk.attn_pool.norm.*"),
+    KeyMapping("image.head.mlp.fc.*", "visual.trunk.attn_pool.mlp.fc1.*"),
+    KeyMapping("image.head.mlp.proj.*", "visual.trunk.attn_pool.mlp.fc2.*"),
 )
 
 
@@ -46,14 +52,14 @@ def read(
     """A model with its `open_clip_config.json` (as parsed)."""
     config = config_from_json(settings, source)
     check_activation(config, activation, source)
-    passed, said, note = passed_over(settings, source), settings.get("preprocess_cfg"), ""
+    passed, said, note = ignored_keys(settings, source), settings.get("preprocess_cfg"), ""
     if not said:
-        said, note = own_of(
+        said, note = default_preprocessing(
             config.image, settings.get("model_cfg", settings)["vision_cfg"].get("timm_model_name") or ""
         )
     asked = preprocess_from_json(said, config.image.image_size, source)
-    state = read_rows(rows(config), _spelt(tensors), config, source)
-    checkpoint = Checkpoint(config, state, asked.to_hugging_face(), None, source, passed_over=tuple(passed))
+    state = read_mapped(key_mappings(config), _normalised_keys(tensors), config, source)
+    checkpoint = Checkpoint(config, state, asked.to_hugging_face(), None, source, ignored_keys=tuple(passed))
     return with_note(checkpoint, note)
 
 
@@ -62,11 +68,14 @@ def with_texts(checkpoint: Checkpoint, settings: dict[str, Any], folder: Path) -
     open_clip does not look up in the configuration."""
     asked = settings.get("model_cfg", settings)["text_cfg"]
     tokenizer_json, said = read_text(folder / "tokenizer.json"), tokenization.settings_of(folder)
-    config, reading = checkpoint.config, tokenization.of_open_clip(asked, said, tokenizer_json, checkpoint.source)
+    config, text_preprocessing = (
+        checkpoint.config,
+        tokenization.from_open_clip(asked, said, tokenizer_json, checkpoint.source),
+    )
     if not config.text.causal and asked.get("hf_tokenizer_name"):
         pad_id = padding_id(tokenizer_json, {**said, **(asked.get("tokenizer_kwargs") or {})})
         config = config if pad_id is None else replace(config, text=replace(config.text, pad_id=pad_id))
-    return checkpoint._replace(config=config, tokenizer_json=tokenizer_json, reading=reading)
+    return checkpoint._replace(config=config, tokenizer_json=tokenizer_json, text_preprocessing=text_preprocessing)
 
 
 def read_bare(tensors: dict[str, Tensor], source: str, *, activation: str | None = None) -> Checkpoint:
@@ -82,7 +91,7 @@ def read_bare(tensors: dict[str, Tensor], source: str, *, activation: str | None
             ],
             argument="activation",
         )  # fmt: skip
-    tensors = _spelt(tensors)
+    tensors = _normalised_keys(tensors)
     if any(name.startswith("visual.trunk.") for name in tensors):
         raise CheckpointError(
             f"{source}: a timm image tower does not tell its sizes; pass the folder with its configuration."
@@ -91,10 +100,10 @@ def read_bare(tensors: dict[str, Tensor], source: str, *, activation: str | None
     if isinstance(config.image, ViTConfig):
         config = replace(config, image=replace(config.image, norm_pre="visual.ln_pre.weight" in tensors))
     config = replace(config, loss="sigmoid" if "logit_bias" in tensors else "softmax")
-    state = read_rows(rows(config), tensors, config, source)
+    state = read_mapped(key_mappings(config), tensors, config, source)
     if config.loss == "sigmoid":  # whose models differ in how they want their pictures
         return Checkpoint(config, state, None, None, source)
-    said, note = own_of(config.image)
+    said, note = default_preprocessing(config.image)
     asked = preprocess_from_json(said, config.image.image_size, source)
     return Checkpoint(config, state, asked.to_hugging_face(), None, source, notes=(note,))
 
@@ -102,19 +111,19 @@ def read_bare(tensors: dict[str, Tensor], source: str, *, activation: str | None
 def write(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Their tensors, and what `open_clip_config.json` says; CheckpointError where they cannot hold the model."""
     config, asked = checkpoint.config, preprocessing(checkpoint, FORMAT)
-    tensors = write_rows(rows(config), checkpoint.state, FORMAT)
+    tensors = write_mapped(key_mappings(config), checkpoint.state, FORMAT)
     settings = {"model_cfg": config_to_json(config), "preprocess_cfg": preprocess_to_json(asked)}
     require_same(config, config_from_json(settings, FORMAT), FORMAT)
     return tensors, settings
 
 
-def rows(config: CLIPConfig) -> Rows:
+def key_mappings(config: CLIPConfig) -> KeyMappings:
     """The names for this model; the first row that fits a tensor goes."""
     timm = TIMM if getattr(config.image, "pool", "") == "map" else ()
-    return (*(BIASED_PROJECTION if config.text.proj_bias else ()), *timm, *ROWS)
+    return (*(BIASED_PROJECTION if config.text.proj_bias else ()), *timm, *KEY_MAPPINGS)
 
 
-def _spelt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _normalised_keys(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Models with custom_text keep the text tower under a name of its own."""
     names = {name: re.sub(r"^text\.", "", name) for name in tensors}
     return {names[name]: tensor for name, tensor in tensors.items()}

@@ -76,7 +76,7 @@ def config_from_json(settings: dict[str, Any], source: str) -> CLIPConfig:
     return config
 
 
-def passed_over(settings: dict[str, Any], source: str) -> list[str]:
+def ignored_keys(settings: dict[str, Any], source: str) -> list[str]:
     """The keys that `config_from_json` and `preprocess_from_json` take no word from."""
     model = settings.get("model_cfg", settings)
     try:

@@ -49,7 +49,7 @@ def preprocess_to_json(asked: Preprocess) -> dict[str, Any]:
     return {"mean": asked.mean, "std": asked.std, "interpolation": asked.interpolation, "resize_mode": mode}
 
 
-def own_of(image: ViTConfig | ResNetConfig, timm_name: str = "") -> tuple[dict[str, Any], str]:
+def default_preprocessing(image: ViTConfig | ResNetConfig, timm_name: str = "") -> tuple[dict[str, Any], str]:
     """The preprocess_cfg of an architecture whose files say none, and a note for people on what was taken."""
     for pattern, (name, said) in TIMM.items():
         if re.fullmatch(pattern, timm_name):

@@ -4,7 +4,7 @@ shapes alone."""
 import torch
 from torch import Tensor
 
-from diptych.checkpoint.formats.name_table import TRANSPOSED, Row, Rows, read_rows, write_rows
+from diptych.checkpoint.formats.name_table import TRANSPOSED, KeyMapping, KeyMappings, read_mapped, write_mapped
 from diptych.checkpoint.state import Checkpoint, cannot_hold, check_activation, preprocessing, require_same
 from diptych.errors import ArgumentError, CheckpointError
 from diptych.media.preprocessing import Preprocess
@@ -15,44 +15,44 @@ HEAD_WIDTH = 64
 FORMAT = "OpenAI's format"
 
 
-def block_rows(ours: str, theirs: str) -> Rows:
+def block_mappings(ours: str, theirs: str) -> KeyMappings:
     """A transformer's blocks."""
     return (
-        Row(f"{ours}.blocks.N.norm_1.*", f"{theirs}.resblocks.N.ln_1.*"),
-        Row(f"{ours}.blocks.N.attention.qkv.*", f"{theirs}.resblocks.N.attn.in_proj_*"),
-        Row(f"{ours}.blocks.N.attention.out.*", f"{theirs}.resblocks.N.attn.out_proj.*"),
-        Row(f"{ours}.blocks.N.norm_2.*", f"{theirs}.resblocks.N.ln_2.*"),
-        Row(f"{ours}.blocks.N.mlp.fc.*", f"{theirs}.resblocks.N.mlp.c_fc.*"),
-        Row(f"{ours}.blocks.N.mlp.proj.*", f"{theirs}.resblocks.N.mlp.c_proj.*"),
+        KeyMapping(f"{ours}.blocks.N.norm_1.*", f"{theirs}.resblocks.N.ln_1.*"),
+        KeyMapping(f"{ours}.blocks.N.attention.qkv.*", f"{theirs}.resblocks.N.attn.in_proj_*"),
+        KeyMapping(f"{ours}.blocks.N.attention.out.*", f"{theirs}.resblocks.N.attn.out_proj.*"),
+        KeyMapping(f"{ours}.blocks.N.norm_2.*", f"{theirs}.resblocks.N.ln_2.*"),
+        KeyMapping(f"{ours}.blocks.N.mlp.fc.*", f"{theirs}.resblocks.N.mlp.c_fc.*"),
+        KeyMapping(f"{ours}.blocks.N.mlp.proj.*", f"{theirs}.resblocks.N.mlp.c_proj.*"),
     )
 
 
-TEXT: Rows = (
-    Row("text.token.weight", "token_embedding.weight"),
-    Row("text.positions", "positional_embedding"),
-    *block_rows("text.transformer", "transformer"),
-    Row("text.norm_post.*", "ln_final.*"),
-    Row("text.proj.weight", "text_projection", TRANSPOSED),
+TEXT: KeyMappings = (
+    KeyMapping("text.token.weight", "token_embedding.weight"),
+    KeyMapping("text.positions", "positional_embedding"),
+    *block_mappings("text.transformer", "transformer"),
+    KeyMapping("text.norm_post.*", "ln_final.*"),
+    KeyMapping("text.proj.weight", "text_projection", TRANSPOSED),
 )
-VIT: Rows = (
-    Row("image.patch.weight", "visual.conv1.weight"),
-    Row("image.class_token", "visual.class_embedding"),
-    Row("image.positions", "visual.positional_embedding"),
-    Row("image.norm_pre.*", "visual.ln_pre.*"),
-    *block_rows("image.transformer", "visual.transformer"),
-    Row("image.norm_post.*", "visual.ln_post.*"),
-    Row("image.proj.weight", "visual.proj", TRANSPOSED),
+VIT: KeyMappings = (
+    KeyMapping("image.patch.weight", "visual.conv1.weight"),
+    KeyMapping("image.class_token", "visual.class_embedding"),
+    KeyMapping("image.positions", "visual.positional_embedding"),
+    KeyMapping("image.norm_pre.*", "visual.ln_pre.*"),
+    *block_mappings("image.transformer", "visual.transformer"),
+    KeyMapping("image.norm_post.*", "visual.ln_post.*"),
+    KeyMapping("image.proj.weight", "visual.proj", TRANSPOSED),
 )
-RESNET: Rows = (
-    *(Row(f"image.{stem}.*", f"visual.{stem}.*") for stem in ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3")),
-    *(Row(f"image.stages.{stage}.N.*.*", f"visual.layer{stage + 1}.N.*.*") for stage in range(4)),
-    *(Row(f"image.stages.{s}.N.downsample.conv.*", f"visual.layer{s + 1}.N.downsample.0.*") for s in range(4)),
-    *(Row(f"image.stages.{s}.N.downsample.bn.*", f"visual.layer{s + 1}.N.downsample.1.*") for s in range(4)),
-    Row("image.pool.positions", "visual.attnpool.positional_embedding"),
-    Row("image.pool.out.*", "visual.attnpool.c_proj.*"),
-    *(Row(f"image.pool.{part}.*", f"visual.attnpool.{part}_proj.*") for part in "qkv"),
+RESNET: KeyMappings = (
+    *(KeyMapping(f"image.{stem}.*", f"visual.{stem}.*") for stem in ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3")),
+    *(KeyMapping(f"image.stages.{stage}.N.*.*", f"visual.layer{stage + 1}.N.*.*") for stage in range(4)),
+    *(KeyMapping(f"image.stages.{s}.N.downsample.conv.*", f"visual.layer{s + 1}.N.downsample.0.*") for s in range(4)),
+    *(KeyMapping(f"image.stages.{s}.N.downsample.bn.*", f"visual.layer{s + 1}.N.downsample.1.*") for s in range(4)),
+    KeyMapping("image.pool.positions", "visual.attnpool.positional_embedding"),
+    KeyMapping("image.pool.out.*", "visual.attnpool.c_proj.*"),
+    *(KeyMapping(f"image.pool.{part}.*", f"visual.attnpool.{part}_proj.*") for part in "qkv"),
 )
-ROWS: Rows = (*TEXT, *VIT, *RESNET, Row("logit_scale", "logit_scale"))
+KEY_MAPPINGS: KeyMappings = (*TEXT, *VIT, *RESNET, KeyMapping("logit_scale", "logit_scale"))
 
 
 def read(tensors: dict[str, Tensor], source: str, *, activation: str | None = None) -> Checkpoint:
@@ -60,7 +60,7 @@ def read(tensors: dict[str, Tensor], source: str, *, activation: str | None = No
     config = config_from_shapes(tensors, "quick_gelu", source)
     check_activation(config, activation, source)
     weights = {name: tensor for name, tensor in tensors.items() if name not in MARKS}
-    state = read_rows(ROWS, weights, config, source)
+    state = read_mapped(KEY_MAPPINGS, weights, config, source)
     return Checkpoint(config, state, Preprocess(config.image.image_size).to_hugging_face(), None, source)
 
 
@@ -69,7 +69,7 @@ def write(checkpoint: Checkpoint) -> dict[str, Tensor]:
     config = checkpoint.config
     sizes = (config.image.image_size, config.text.context, config.text.vocab_size)
     marks = {name: torch.tensor(size) for name, size in zip(MARKS, sizes, strict=True)}
-    tensors = write_rows(ROWS, checkpoint.state, FORMAT) | marks
+    tensors = write_mapped(KEY_MAPPINGS, checkpoint.state, FORMAT) | marks
     require_same(config, config_from_shapes(tensors, "quick_gelu", FORMAT), FORMAT)
     asked = preprocessing(checkpoint, FORMAT)
     if asked != Preprocess(config.image.image_size):

@@ -42,7 +42,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
     return read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
 
 
-def of_hugging_face(
+def from_hugging_face(
     said: dict[str, Any], tokenizer_json: str | None, source: str, *, causal: bool, model_type: str | None = None
 ) -> TextPreprocessing:
     """As transformers reads a folder with the tokenizer_config.json `said`. CheckpointError names a key that asks for
@@ -56,7 +56,7 @@ def of_hugging_face(
     return TextPreprocessing(_own(said, source, steps), pad_left)
 
 
-def of_open_clip(
+def from_open_clip(
     text: dict[str, Any], said: dict[str, Any], tokenizer_json: str | None, source: str
 ) -> TextPreprocessing:
     """As open_clip reads a folder whose configuration has the text_cfg `text`: through transformers where that names a
@@ -74,39 +74,39 @@ def of_open_clip(
     if simple:
         return TextPreprocessing(_own(said, source, (clean, SIMPLE)))
     causal = not text.get("no_causal_mask", False)
-    theirs = of_hugging_face({**said, **asked}, tokenizer_json, source, causal=causal)
+    theirs = from_hugging_face({**said, **asked}, tokenizer_json, source, causal=causal)
     return theirs._replace(cleaning=_own(said, source, (clean, *theirs.cleaning)))
 
 
-def of_file(folder: Path, source: str) -> TextPreprocessing:
+def from_file(folder: Path, source: str) -> TextPreprocessing:
     """Of weights in a single file, as OpenAI's and open_clip's are: as those read, unless our own word lies beside."""
     return TextPreprocessing(_own(settings_of(folder), source, OPENAI.cleaning))
 
 
-def said_of(
-    text: TextConfig, tokenizer_json: str | None, reading: TextPreprocessing, *, needed: bool = False
+def tokenizer_settings(
+    text: TextConfig, tokenizer_json: str | None, text_preprocessing: TextPreprocessing, *, needed: bool = False
 ) -> str | None:
     """The tokenizer_config.json that says how the model's texts are read; None where its tokenizer.json says it all,
     unless it is `needed` for readers that do not know the class from the model's type. Under a causal mask the end
     token is as good a padding as any, and unlike 0 it is no word of its own."""
-    if not tokenizer_json or not (needed or reading != PLAIN):
+    if not tokenizer_json or not (needed or text_preprocessing != PLAIN):
         return None
-    gemma = "Siglip2Tokenizer" in reading.cleaning
+    gemma = "Siglip2Tokenizer" in text_preprocessing.cleaning
     name = "CLIPTokenizer" if text.causal and not needed else "PreTrainedTokenizerFast"
     said: dict[str, Any] = {"tokenizer_class": "Siglip2Tokenizer" if gemma else name}
     said["model_max_length"] = text.context
     if needed or not text.causal:
         token = _opened(tokenizer_json).id_to_token(text.end_id if text.causal else text.pad_id)
         said |= {} if token is None else {"pad_token": token}
-    if reading.pad_left or gemma:
-        said["padding_side"] = "left" if reading.pad_left else "right"
-    return json.dumps(said | {OURS: {"cleaning": list(reading.cleaning)}}, indent=2) + "\n"
+    if text_preprocessing.pad_left or gemma:
+        said["padding_side"] = "left" if text_preprocessing.pad_left else "right"
+    return json.dumps(said | {OURS: {"cleaning": list(text_preprocessing.cleaning)}}, indent=2) + "\n"
 
 
-def for_open_clip(reading: TextPreprocessing) -> dict[str, Any]:
+def for_open_clip(text_preprocessing: TextPreprocessing) -> dict[str, Any]:
     """The nearest that open_clip has to it, as tokenizer_kwargs."""
-    clean = next((step for step in reading.cleaning if step in SIMPLE_KWARGS["clean"]), None)
-    clean = clean or ("canonicalize" if "SiglipTokenizer" in reading.cleaning else None)
+    clean = next((step for step in text_preprocessing.cleaning if step in SIMPLE_KWARGS["clean"]), None)
+    clean = clean or ("canonicalize" if "SiglipTokenizer" in text_preprocessing.cleaning else None)
     return {"tokenizer_kwargs": {"clean": clean}} if clean else {}
 
 

@@ -12,7 +12,7 @@ from diptych.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-MOST_SHARED = 2  # times that tensors may together ask for what is stored: some models tie two
+MAX_SHARED = 2  # times that tensors may together ask for what is stored: some models tie two
 _SMALL = 2**20  # bytes
 
 
@@ -34,7 +34,7 @@ def check_shared(tensors: Mapping[str, Tensor], path: Path) -> None:
     plain = [tensor for tensor in tensors.values() if str(tensor.layout) == "torch.strided" and not tensor.is_meta]
     stored = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in plain}
     asked, held = sum(tensor.numel() * tensor.element_size() for tensor in plain), sum(stored.values())
-    if asked > MOST_SHARED * held + _SMALL:
+    if asked > MAX_SHARED * held + _SMALL:
         raise CheckpointError(
             f"{path}: its tensors ask for {asked:,} bytes, and {held:,} are stored: they are the same numbers many "
             "times over. Save each tensor's own numbers."

@@ -22,7 +22,7 @@ REMEDY = (
 
 
 class FiniteArrays(Mapping[str, np.ndarray]):
-    """Weights, each looked at when it is asked for. CheckpointError, with its name, for one that is broken."""
+    """Weights, each looked at when it is asked for. CheckpointError, with its name, for one that is non_finite."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray], source: str):
         self._arrays, self._source = arrays, source
@@ -30,7 +30,7 @@ class FiniteArrays(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         array = self._arrays[name]
         if not is_finite(array):
-            raise _broken(name, int((~np.isfinite(array)).sum()), array.size, self._source)
+            raise _non_finite(name, int((~np.isfinite(array)).sum()), array.size, self._source)
         return array
 
     def __contains__(self, name: object) -> bool:
@@ -64,12 +64,12 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or math.isfinite(tensor.detach().sum().item()):
             continue
-        if broken := int((~tensor.isfinite()).sum()):
-            raise _broken(name, broken, tensor.numel(), source)
+        if non_finite := int((~tensor.isfinite()).sum()):
+            raise _non_finite(name, non_finite, tensor.numel(), source)
 
 
-def _broken(name: str, broken: int, count: int, source: str) -> CheckpointError:
-    return CheckpointError(f"{source}: {name} holds NaN or infinity in {broken:,} of {count:,} places. {REMEDY}")
+def _non_finite(name: str, non_finite: int, count: int, source: str) -> CheckpointError:
+    return CheckpointError(f"{source}: {name} holds NaN or infinity in {non_finite:,} of {count:,} places. {REMEDY}")
 
 
 def check_vectors(vectors: np.ndarray, source: str) -> np.ndarray:
@@ -79,7 +79,7 @@ def check_vectors(vectors: np.ndarray, source: str) -> np.ndarray:
     return vectors
 
 
-def multiplied_out(logit_scale: float, source: str) -> float:
+def checked_scale(logit_scale: float, source: str) -> float:
     """The inverse temperature, whose logarithm a model keeps. CheckpointError for one that has run away."""
     if not math.isfinite(logit_scale) or logit_scale > math.log(MAX_SCALE):
         hint = (

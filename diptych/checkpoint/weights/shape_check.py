@@ -29,7 +29,7 @@ SIGNS = {
 }
 
 
-class Form(NamedTuple):
+class TensorSpec(NamedTuple):
     """A tensor's shape and kind: "float" for all floating numbers, the kind's own name for others."""
 
     shape: Shape
@@ -39,36 +39,40 @@ class Form(NamedTuple):
         return f"({', '.join(map(str, self.shape))}){'' if self.kind == FLOAT else f' {self.kind}'}"
 
 
-def form_of(tensor: Tensor) -> Form:
+def spec_of(tensor: Tensor) -> TensorSpec:
     """That of a tensor. One that holds no numbers, or not all in their places, is of no kind that fits."""
     kind = FLOAT if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
     if tensor.is_meta or str(tensor.layout) != "torch.strided":
         kind = "without its numbers" if tensor.is_meta else f"of layout {tensor.layout}"
-    return Form(tuple(tensor.shape), kind)
+    return TensorSpec(tuple(tensor.shape), kind)
 
 
-def forms_of(tensors: Mapping[str, Tensor]) -> dict[str, Form]:
+def specs_of(tensors: Mapping[str, Tensor]) -> dict[str, TensorSpec]:
     """Those of many."""
-    return {name: form_of(tensor) for name, tensor in tensors.items()}
+    return {name: spec_of(tensor) for name, tensor in tensors.items()}
 
 
-def wanted(config: CLIPConfig, source: str) -> dict[str, Form]:
+def expected_specs(config: CLIPConfig, source: str) -> dict[str, TensorSpec]:
     """Every tensor that the network of this configuration has. CheckpointError where there is no such network."""
     try:
         found = shapes(config)
     except (ValueError, TypeError, ArithmeticError) as error:
         raise CheckpointError(f"{source}: its configuration makes no network: {error}") from error
-    return {name: Form(shape, "int64" if name.endswith(COUNTER) else FLOAT) for name, shape in found.items()}
+    return {name: TensorSpec(shape, "int64" if name.endswith(COUNTER) else FLOAT) for name, shape in found.items()}
 
 
-def check(came: Mapping[str, Form], wanted: Mapping[str, Form], source: str) -> None:
+def check(came: Mapping[str, TensorSpec], expected_specs: Mapping[str, TensorSpec], source: str) -> None:
     """One error for everything that is missing, left over, or of another shape or kind."""
     problems = [
-        *(f"{name} {wanted[name]} is missing" for name in sorted(wanted.keys() - came.keys()) if not is_counter(name)),
-        *(f"{name} {came[name]} is not expected" for name in sorted(left_over(came, wanted))),
+        *(
+            f"{name} {expected_specs[name]} is missing"
+            for name in sorted(expected_specs.keys() - came.keys())
+            if not is_counter(name)
+        ),
+        *(f"{name} {came[name]} is not expected" for name in sorted(unexpected_keys(came, expected_specs))),
         *(
             f"{name} came as {came[name]}, wanted {form}"
-            for name, form in wanted.items()
+            for name, form in expected_specs.items()
             if name in came and not _fits(came[name], form)
         ),
     ]
@@ -78,9 +82,9 @@ def check(came: Mapping[str, Form], wanted: Mapping[str, Form], source: str) -> 
         raise CheckpointError(f"{source}: {count} not fit its configuration: {listing(problems, '; ')}.{hint}")
 
 
-def left_over(came: Mapping[str, Form], wanted: Mapping[str, Form]) -> list[str]:
+def unexpected_keys(came: Mapping[str, TensorSpec], expected_specs: Mapping[str, TensorSpec]) -> list[str]:
     """What nothing reads and what is a weight all the same."""
-    return [name for name in came if name not in wanted and not NO_WEIGHT.fullmatch(name)]
+    return [name for name in came if name not in expected_specs and not NO_WEIGHT.fullmatch(name)]
 
 
 def is_counter(name: str) -> bool:
@@ -88,7 +92,9 @@ def is_counter(name: str) -> bool:
     return name.endswith(COUNTER)
 
 
-def _fits(came: Form, wanted: Form) -> bool:
+def _fits(came: TensorSpec, expected_specs: TensorSpec) -> bool:
     """A scale may be a number or a list of one: formats and versions differ in that. A counter may be any number."""
-    one = all(size == 1 for size in (*came.shape, *wanted.shape))
-    return (came.kind == wanted.kind or wanted.kind != FLOAT) and (came.shape == wanted.shape or one)
+    one = all(size == 1 for size in (*came.shape, *expected_specs.shape))
+    return (came.kind == expected_specs.kind or expected_specs.kind != FLOAT) and (
+        came.shape == expected_specs.shape or one
+    )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from diptych.data.splits import split_folders, visible_folders
 from diptych.media.scanning.image_files import find_images
-from diptych.untrusted.links import Inside
+from diptych.untrusted.links import RootBoundary
 
 
 class ClassFolders(NamedTuple):
@@ -48,8 +48,8 @@ def read_classes(
     underscores form one class with the name of the first. Classes are sorted by their folders' names. Links are
     followed if `follows` allows it, by default those that stay in the folder. Raises OSError for a missing folder.
     """
-    inside, skipped_paths = Inside(os.path.abspath(folder)), list[Path]()
-    follows = follows or (lambda path: not inside.leads_out(os.path.abspath(path)))
+    inside, skipped_paths = RootBoundary(os.path.abspath(folder)), list[Path]()
+    follows = follows or (lambda path: not inside.is_outside(os.path.abspath(path)))
     tops = list(split_folders(Path(folder)).values()) or [Path(folder)]
     groups: dict[str, dict[str, list[Path]]] = {}
     for name, below in sorted((each.name, each) for top in tops for each in visible_folders(top)):

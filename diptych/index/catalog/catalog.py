@@ -21,9 +21,9 @@ from diptych.index.catalog.validation import FILE_COLUMNS, Item, KnownFile, Stat
 from diptych.media.items import CatalogEntry, File, FileContents, IndexCounts, Modality
 from diptych.storage.directory import IndexDirectory
 from diptych.storage.error_translation import translated_errors
-from diptych.storage.journals import COMPANIONS
-from diptych.storage.query_budget import Bounded
-from diptych.untrusted.links import Inside
+from diptych.storage.journals import JOURNAL_SUFFIXES
+from diptych.storage.query_budget import BudgetedConnection
+from diptych.untrusted.links import RootBoundary
 from diptych.versions import READING, TOKENIZING
 
 T = TypeVar("T")
@@ -57,14 +57,14 @@ class Catalog:
     Raises IndexDirectoryError, IndexDamagedError and IndexBusyError, as described in `diptych.errors`.
     """
 
-    def __init__(self, path: Path, db: Bounded):
+    def __init__(self, path: Path, db: BudgetedConnection):
         self.path = path
         self._db = db
         db.execute(f"PRAGMA busy_timeout = {_SIGNAL_INTERVAL_MS}")
         self.is_earlier = False
         self.opened_facts: dict[str, Any] = {}
         self.refused: dict[int, str] = {}
-        self.inside: Callable[[], Inside | None] = lambda: None
+        self.inside: Callable[[], RootBoundary | None] = lambda: None
 
     @classmethod
     def open(cls, path: Path, *, readonly: bool = False, recover: bool = True) -> Catalog:
@@ -90,10 +90,10 @@ class Catalog:
         directory.plain(path.name)
         with translated_errors(path.parent):
             directory.create()
-            for ending in ("", *COMPANIONS):
+            for ending in ("", *JOURNAL_SUFFIXES):
                 directory.remove(aside.name + ending)
             if directory.status(path.name) is None:  # a journal without a catalog is not this one's
-                for ending in COMPANIONS:
+                for ending in JOURNAL_SUFFIXES:
                     directory.remove(path.name + ending)
         facts = {"format": FORMAT, "fingerprint": fingerprint, "model": model, "dim": dim, "generation": 0}
         facts |= {f"change.{modality}": os.urandom(8).hex() for modality in MODALITIES}
@@ -150,7 +150,7 @@ class Catalog:
             try:
                 return self._retry_while_busy(lambda: self._db.execute(sql, parameters).fetchall())
             except sqlite3.DatabaseError as error:
-                if self._db.is_spent:
+                if self._db.is_exhausted:
                     raise IndexDamagedError(f"{self.path} returns more rows than a file of its size can.") from error
                 if "decode" not in str(error):
                     raise
@@ -250,7 +250,7 @@ class Catalog:
         return {
             id: validation.display_path(path, id)
             for id, path, kind, is_valid in rows
-            if not (is_valid and validation.is_valid_path(path, kind)) or (inside and inside.leads_out(path))
+            if not (is_valid and validation.is_valid_path(path, kind)) or (inside and inside.is_outside(path))
         }
 
     def digests(self, ids: Sequence[int]) -> dict[int, bytes]:
@@ -289,7 +289,7 @@ class Catalog:
         items: dict[int, Item] = {}
         for row in self._rows_by_id(validation.ITEMS, requested):
             item = validation.item_of(row, vector_bytes)
-            if item is None or (inside and inside.leads_out(item.path)):
+            if item is None or (inside and inside.is_outside(item.path)):
                 self.refused[row[0]] = validation.display_path(row[1], row[0])
             else:
                 items[item.id] = item

@@ -17,8 +17,8 @@ from diptych.index.catalog.schema import PAGE_BYTES, TABLES, connect, has_tables
 from diptych.index.catalog.validation import FACTS
 from diptych.storage.directory import IndexDirectory
 from diptych.storage.error_translation import translated_errors
-from diptych.storage.journals import COMPANIONS
-from diptych.storage.query_budget import Bounded
+from diptych.storage.journals import JOURNAL_SUFFIXES
+from diptych.storage.query_budget import BudgetedConnection
 
 _MAX_ROW_ID = 2**40  # larger than any id
 UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the second: SQLite's message about a damaged schema
@@ -65,11 +65,11 @@ def recover(path: Path, likely: Callable[[], Mapping[str, Any] | None]) -> Recov
 def move_damaged_aside(path: Path) -> Path:
     """Rename a catalog and its journals to the first free name of NAME.broken, NAME.broken-2, ..."""
     directory, number, damaged_path = IndexDirectory(path.parent), 1, f"{path.name}.broken"
-    while any(directory.status(damaged_path + ending) for ending in ("", *COMPANIONS)):
+    while any(directory.status(damaged_path + ending) for ending in ("", *JOURNAL_SUFFIXES)):
         number += 1
         damaged_path = f"{path.name}.broken-{number}"
     with translated_errors(path):
-        for ending in COMPANIONS:
+        for ending in JOURNAL_SUFFIXES:
             with contextlib.suppress(FileNotFoundError):
                 directory.rename(path.name + ending, damaged_path + ending)
         directory.rename(path.name, damaged_path)
@@ -79,7 +79,7 @@ def move_damaged_aside(path: Path) -> Path:
 def remove(path: Path) -> None:
     """Delete a catalog and its journals, if they exist; a folder of that name is moved aside."""
     directory = IndexDirectory(path.parent)
-    for name in (path.name, *(path.name + ending for ending in COMPANIONS)):
+    for name in (path.name, *(path.name + ending for ending in JOURNAL_SUFFIXES)):
         if directory.has_directory(name):
             move_damaged_aside(path.with_name(name))
         directory.remove(name)
@@ -93,7 +93,7 @@ def facts_of(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _opened(path: Path, mode: Literal["ro", "immutable"] = "immutable") -> Bounded:
+def _opened(path: Path, mode: Literal["ro", "immutable"] = "immutable") -> BudgetedConnection:
     """A read-only connection. Its journal is ignored, except with mode "ro"."""
     db = connect(path, mode, recover=False)
     db.text_factory = bytes
@@ -126,7 +126,7 @@ def _are_complete(facts: Mapping[str, Any]) -> bool:
     return facts.keys() >= {"fingerprint", "model", "dim"}
 
 
-def _has_rows(db: Bounded) -> bool:
+def _has_rows(db: BudgetedConnection) -> bool:
     """Whether any file and any item can be read."""
     return all(any(row is not None for row in _readable(db, table, ["id"])) for table in ("files", "items"))
 
@@ -155,7 +155,7 @@ def _with_first_page(path: Path, patched: Path) -> Path:
     return patched
 
 
-def _copy(db: Bounded, catalog: Catalog, vector_bytes: int) -> int:
+def _copy(db: BudgetedConnection, catalog: Catalog, vector_bytes: int) -> int:
     """Copy files and items in the order of their ids, without an index; return the number of files kept.
 
     A file's items were written consecutively, so a gap may hide further items of the files around it: these files are
@@ -205,7 +205,7 @@ def _text(row: tuple[Any, ...], columns: list[str]) -> tuple[Any, ...]:
     )
 
 
-def _readable(db: Bounded, table: str, columns: list[str]) -> Iterator[tuple[Any, ...] | None]:
+def _readable(db: BudgetedConnection, table: str, columns: list[str]) -> Iterator[tuple[Any, ...] | None]:
     """The readable rows, by id; None for each gap. `columns` begins with the id."""
     last_id = 0
     while True:
@@ -218,7 +218,7 @@ def _readable(db: Bounded, table: str, columns: list[str]) -> Iterator[tuple[Any
             return
         except UNREADABLE:
             yield None
-            if db.is_spent:  # it repeats the same rows endlessly
+            if db.is_exhausted:  # it repeats the same rows endlessly
                 return
             next_id = _next_readable(db, table, last_id)
             if next_id is None:

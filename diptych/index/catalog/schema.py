@@ -22,7 +22,7 @@ from diptych.media.items import Modality
 from diptych.media.scanning.path_patterns import fits
 from diptych.storage.directory import IndexDirectory
 from diptych.storage.error_translation import translated_errors
-from diptych.storage.query_budget import Bounded
+from diptych.storage.query_budget import BudgetedConnection
 
 FORMAT = 2
 MODALITIES: tuple[Modality, ...] = ("picture", "text")
@@ -87,7 +87,7 @@ def change_tables(db: sqlite3.Connection, form: int) -> None:
     db.execute("UPDATE facts SET value = ? WHERE key = 'format'", (FORMAT,))
 
 
-def connect(path: Path, mode: Literal["ro", "rw", "rwc", "immutable"], *, recover: bool = True) -> Bounded:
+def connect(path: Path, mode: Literal["ro", "rw", "rwc", "immutable"], *, recover: bool = True) -> BudgetedConnection:
     """A connection with explicit transactions, on which an untrusted catalog can only be read; `IndexDirectory.connect`
     describes `mode` and `recover`."""
     db = IndexDirectory(path.parent).connect(path.name, mode, recover=recover)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from diptych.display.escaping import harmless
+from diptych.display.escaping import escape_control_characters
 from diptych.errors import IndexUntrustedError, MessageParts, SearchIndexError, Setting
 from diptych.index.trust.trusted_indexes import describe_error
 from diptych.storage.directory import IndexDirectory
@@ -88,7 +88,7 @@ def _day(seconds: float) -> str:
 
 def shown(value: object) -> str:
     """A value from an untrusted file, quoted, with control characters escaped."""
-    return cut(harmless(repr(value))) if value is not None else "nothing"
+    return cut(escape_control_characters(repr(value))) if value is not None else "nothing"
 
 
 def cut(text: str) -> str:

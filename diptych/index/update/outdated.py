@@ -148,12 +148,12 @@ def _files_tokenized_differently(catalog: Catalog, model: Callable[[], Embedder]
 
 def texts_tokenized_differently(model: Embedder, texts: Sequence[str]) -> set[str]:
     """The texts whose token ids differ from those of version 1, which applied the model's tokenizer.json alone."""
-    from diptych.checkpoint.fingerprint import as_read_before
+    from diptych.checkpoint.fingerprint import legacy_config
     from diptych.text.tokenizer import Tokenizer
 
     if getattr(model, "text_preprocessing", PLAIN) == PLAIN or model.tokenizer is None or model.tokenizer_json is None:
         return set()
-    before = Tokenizer.of_tower(model.tokenizer_json, as_read_before(model.config, model.text_preprocessing).text)
+    before = Tokenizer.of_tower(model.tokenizer_json, legacy_config(model.config, model.text_preprocessing).text)
     other = set[str]()
     for start in range(0, len(texts), _BATCH):
         some = texts[start : start + _BATCH]

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from diptych.errors import ImageError
-from diptych.extras import is_here
+from diptych.extras import is_importable
 from diptych.media import memory
 from diptych.media.content.dates import parse_local_time
 from diptych.media.content.frames import display_pixels, is_blank
@@ -55,7 +55,7 @@ def read_video(file: IO[bytes], name: str, spec: Preprocess) -> Video:
     Raises ImageError with the reason "needs a package", "not a video", "no pictures", "too large", "truncated" or
     "damaged".
     """
-    if not is_here("av"):
+    if not is_importable("av"):
         raise ImageError("needs a package", name, "Videos need PyAV: pip install 'diptych[video]'.")
     from av.error import FFmpegError, InvalidDataError
 

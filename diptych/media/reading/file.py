@@ -19,7 +19,7 @@ from diptych.media.preprocessing import Preprocess
 from diptych.media.scanning.file_kind import HEAD_LENGTH, kind_of
 from diptych.media.scanning.scan import sidecars
 from diptych.text.paragraphs import NotText, decode_text, paragraphs
-from diptych.untrusted.links import LEADS_OUT, Inside
+from diptych.untrusted.links import LEADS_OUT, RootBoundary
 
 DIGEST_SIZE = 16  # bytes
 TEXT_LENGTH = 2**22  # bytes read of a text file: more than its paragraphs fill
@@ -58,8 +58,8 @@ def read_file(root: str, path: str, kind: FileKind, spec: Preprocess, *, follow_
     process: see `readers`."""
     digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
     try:
-        where, inside = os.path.join(root, path), None if follow_links else Inside(root)
-        if inside and inside.leads_out(path):
+        where, inside = os.path.join(root, path), None if follow_links else RootBoundary(root)
+        if inside and inside.is_outside(path):
             raise OutsideRootError
         with open_regular(where) as file:
             if os.fstat(file.fileno()).st_size == 0:
@@ -67,7 +67,7 @@ def read_file(root: str, path: str, kind: FileKind, spec: Preprocess, *, follow_
             kind = kind_of(file.read(HEAD_LENGTH), kind)
             file.seek(0)
             read = {"picture": _read_picture, "video": _read_video, "text": _read_text}[kind]
-            near = [name for name in sidecars(path, kind) if not (inside and inside.leads_out(name))]
+            near = [name for name in sidecars(path, kind) if not (inside and inside.is_outside(name))]
             beside = [os.path.join(root, name) for name in near]
             found = read(file, where, spec, digest, beside)
     except (ImageError, OSError, MemoryError, RecursionError) as error:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diptych.media.formats.table import PICTURE_SUFFIXES
-from diptych.untrusted.links import Inside, walk
+from diptych.untrusted.links import RootBoundary, walk
 
 SKIPPED_FOLDERS = frozenset(("node_modules", "@eaDir", "__MACOSX", "$RECYCLE.BIN"))
 
@@ -29,10 +29,10 @@ def find_images(
     default if they stay in the folder; the others are added to `skipped`. Raises OSError if `folder` is no folder.
     """
     os.scandir(folder).close()  # `walk` ignores a missing folder
-    inside = Inside(os.path.abspath(folder))
+    inside = RootBoundary(os.path.abspath(folder))
 
     def is_taken(path: str) -> bool:
-        if not os.path.islink(path) or (follows(path) if follows else not inside.leads_out(os.path.abspath(path))):
+        if not os.path.islink(path) or (follows(path) if follows else not inside.is_outside(os.path.abspath(path))):
             return True
         if skipped is not None:
             skipped.append(Path(path))

@@ -14,7 +14,7 @@ from diptych.media.items import File, FileKind
 from diptych.media.scanning.image_files import SKIPPED_FOLDERS
 from diptych.media.scanning.path_patterns import Patterns
 from diptych.media.scanning.suffixes import KIND_OF_SUFFIX
-from diptych.untrusted.links import LEADS_OUT, Inside
+from diptych.untrusted.links import LEADS_OUT, RootBoundary
 
 if TYPE_CHECKING:
     from diptych.failures import Failure
@@ -49,14 +49,14 @@ class FolderScan:
         self.failures: dict[str, Failure] = {}
         self.skipped: Counter[str] = Counter()
         self._exclude, self._hidden, self._follow_links = exclude, hidden, follow_links
-        self._inside = Inside(root)
+        self._inside = RootBoundary(root)
 
     def __iter__(self) -> Iterator[File]:
         self.failures.clear()
         self.skipped.clear()
         start = os.path.join(self.root, self.under)
         os.scandir(start).close()
-        self._inside = Inside(self.root)
+        self._inside = RootBoundary(self.root)
         if self.under and self._is_outside(self.under):
             self.skipped[LEADS_OUT] += 1
             return
@@ -126,7 +126,7 @@ class FolderScan:
             listing.files.append((entry, kind))
 
     def _is_outside(self, path: str) -> bool:
-        return not self._follow_links and self._inside.leads_out(path)
+        return not self._follow_links and self._inside.is_outside(path)
 
     def _sort_link(self, name: str, folder: str, listing: _DirectoryListing) -> None:
         reason = self._unwanted_folder(name, folder)

@@ -16,8 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from diptych.display.console import TextConsole, guarded
-from diptych.display.escaping import harmless
+from diptych.display.console import TextConsole, redirected_streams
+from diptych.display.escaping import escape_control_characters
 from diptych.scoring.metrics import Retrieval
 from diptych.storage.output_files import subfolder
 from diptych.training.run.metrics_file import MetricsRow, append_metrics, to_line
@@ -79,7 +79,7 @@ class Monitor:
     def __enter__(self) -> "Monitor":
         if self._is_live:
             self._live.start()
-            self._guard.enter_context(guarded())
+            self._guard.enter_context(redirected_streams())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -95,7 +95,7 @@ class Monitor:
     def log(self, *lines: str) -> None:
         """Print permanent lines. Control characters and newlines in a line are escaped."""
         for line in lines:
-            self.console.print(harmless(line, terminal=self.console.is_terminal), soft_wrap=True)
+            self.console.print(escape_control_characters(line, terminal=self.console.is_terminal), soft_wrap=True)
 
     def resume(self, step: int) -> None:
         """Continue the metrics of an interrupted run and drop those after `step`. Call it before the first step."""

@@ -14,8 +14,8 @@ from diptych.checkpoint import read
 from diptych.checkpoint.formats import open_clip
 from diptych.checkpoint.formats.name_table import renamed
 from diptych.checkpoint.formats.open_clip_config import config_from_json
-from diptych.checkpoint.formats.open_clip_preprocessing import own_of, preprocess_from_json
-from diptych.checkpoint.weights.shape_check import wanted
+from diptych.checkpoint.formats.open_clip_preprocessing import default_preprocessing, preprocess_from_json
+from diptych.checkpoint.weights.shape_check import expected_specs
 from diptych.cli import run
 from diptych.errors import CheckpointError
 from diptych.media.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocess
@@ -43,7 +43,7 @@ HALF = (0.5, 0.5, 0.5)
     ],
 )
 def test_each_architecture_has_its_own(timm_name: str, image: Any, spec: Preprocess) -> None:
-    said, note = own_of(image, timm_name)
+    said, note = default_preprocessing(image, timm_name)
     assert preprocess_from_json(said, 224, "a model") == spec
     assert note.startswith("no preprocess_cfg: pictures are prepared as")
     assert spec.interpolation in note
@@ -82,7 +82,7 @@ def test_a_siglip_without_it() -> None:
         }
     }  # fmt: skip
     config = config_from_json(settings, "a model")
-    forms = renamed(open_clip.rows(config), wanted(config, "a model"), "open_clip")
+    forms = renamed(open_clip.key_mappings(config), expected_specs(config, "a model"), "open_clip")
     tensors = {name: torch.zeros(()).expand(form.shape) for name, form in forms.items()}
     came = open_clip.read(tensors, settings, "a model")
     assert Preprocess.from_hugging_face(came.preprocess or {}) == Preprocess(224, HALF, HALF, "squash", "bicubic")

@@ -136,9 +136,9 @@ def test_a_single_file_is_read_as_openai_s_own_package_reads_it(tmp_path: Path) 
     path = convert(folder, tmp_path / "clip.pt", to="openai")
     (tmp_path / "tokenizer.json").write_text(vocabulary("clip"), encoding="utf-8")
     checkpoint = read(path, activation="quick_gelu")
-    assert checkpoint.reading == OPENAI
+    assert checkpoint.text_preprocessing == OPENAI
     (tmp_path / "tokenizer_config.json").write_text('{"diptych": {"cleaning": []}}')
-    assert read(path, activation="quick_gelu").reading == TextPreprocessing()
+    assert read(path, activation="quick_gelu").text_preprocessing == TextPreprocessing()
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_single_file_is_read_as_openai_s_own_package_reads_it(tmp_path: Path) 
 )  # fmt: skip
 def test_saving_and_converting_keep_the_cleaning(tmp_path: Path, kind: str, cleaning: tuple[str, ...]) -> None:
     spec = Preprocess(16).to_hugging_face()
-    words: dict[str, Any] = {"tokenizer_json": vocabulary(kind), "reading": TextPreprocessing(cleaning)}
+    words: dict[str, Any] = {"tokenizer_json": vocabulary(kind), "text_preprocessing": TextPreprocessing(cleaning)}
     first = save_folder(tmp_path / "first", tiny(kind), preprocess=spec, **words)
     folders = [first, convert(first, tmp_path / "again")]
     folders.append(export(first, tmp_path / "fast", to="openvino").path)
@@ -158,7 +158,7 @@ def test_saving_and_converting_keep_the_cleaning(tmp_path: Path, kind: str, clea
     models = [diptych.load(folder, precision="float32") for folder in folders]
     texts = ["It’s a DOG &amp; a cat!", "a_dog"]
     for model in models:
-        assert model.reading.cleaning == cleaning
+        assert model.text_preprocessing.cleaning == cleaning
         np.testing.assert_array_equal(model.tokenize(texts).ids, models[0].tokenize(texts).ids)
     assert len({model.fingerprint for model in models}) == 1
 
@@ -166,7 +166,10 @@ def test_saving_and_converting_keep_the_cleaning(tmp_path: Path, kind: str, clea
 def test_open_clip_is_told_the_nearest_that_it_has(tmp_path: Path) -> None:
     spec = Preprocess(16).to_hugging_face()
     for name, cleaning in (("lower", ("lower", SIMPLE)), ("canonicalize", ("SiglipTokenizer",)), (None, ())):
-        words: dict[str, Any] = {"tokenizer_json": vocabulary("clip"), "reading": TextPreprocessing(cleaning)}
+        words: dict[str, Any] = {
+            "tokenizer_json": vocabulary("clip"),
+            "text_preprocessing": TextPreprocessing(cleaning),
+        }
         folder = save_folder(tmp_path / f"{name}", tiny("clip"), preprocess=spec, **words)
         place = convert(folder, tmp_path / f"oc-{name}", to="open_clip") / "open_clip_config.json"
         said = json.loads(place.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
@@ -224,7 +227,7 @@ def test_keys_that_change_no_id_are_passed_over(tmp_path: Path) -> None:
         "added_tokens_decoder": {"1398": {"content": "<|startoftext|>"}},
     }
     folder = hub_folder(tmp_path / "model", "clip", tokenizer_class="CLIPTokenizer", **said, **marks)
-    assert diptych.load(folder).reading.cleaning == ()
+    assert diptych.load(folder).text_preprocessing.cleaning == ()
 
 
 @pytest.mark.parametrize("kind", ["clip", "t5", "gemma"])
@@ -232,7 +235,7 @@ def test_transformers_opens_what_is_written_and_gives_the_same_ids(tmp_path: Pat
     """Of texts that are clean: its classes do not clean as open_clip does."""
     from transformers import AutoTokenizer
 
-    words: dict[str, Any] = {"tokenizer_json": vocabulary(kind), "reading": TextPreprocessing(("lower",))}
+    words: dict[str, Any] = {"tokenizer_json": vocabulary(kind), "text_preprocessing": TextPreprocessing(("lower",))}
     folder = save_folder(tmp_path / "model", tiny(kind), preprocess=Preprocess(16).to_hugging_face(), **words)
     texts = [text for text in STRINGS if text == cleaned(text, ["lower"])]
     assert len(texts) > 50

@@ -35,7 +35,7 @@ def test_what_real_folders_carry_is_passed_over_and_listed(source: Path, tmp_pat
 
     folder = folder_with(tmp_path, source, "config.json", carry)
     assert read(folder).config == read(source).config
-    passed = read(folder).passed_over
+    passed = read(folder).ignored_keys
     for where in ("", "text_config.", "vision_config."):
         assert {f"config.json: {where}{key}" for key in BOOKKEEPING} <= set(passed)
     assert not [key for key in passed if key.endswith(("hidden_size", "vocab_size", "model_type", "image_size"))]
@@ -79,12 +79,12 @@ def test_open_clip_s_keys(tmp_path: Path) -> None:
 
     folder = folder_with(tmp_path, OPEN_CLIP, "open_clip_config.json", carry)
     assert read(folder).config == read(OPEN_CLIP).config
-    assert set(read(folder).passed_over) == {
+    assert set(read(folder).ignored_keys) == {
         f"open_clip_config.json: {key}"
         for key in ("license", "tags", "model_cfg.custom_text", "model_cfg.init_logit_scale",
                     "vision_cfg.patch_dropout", "vision_cfg.attn_pooler_heads", "preprocess_cfg.size",
                     "preprocess_cfg.fill_color", "preprocess_cfg.num_classes")
-    } | set(read(OPEN_CLIP).passed_over)  # fmt: skip
+    } | set(read(OPEN_CLIP).ignored_keys)  # fmt: skip
 
 
 def test_other_numbers_than_open_clip_s_are_refused(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_how_pictures_are_prepared(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(spec.to_hugging_face() | PICTURES))
     model = diptych.load(tmp_path)
     assert model.preprocessing == spec
-    passed = {key.partition(": ")[2] for key in model.passed_over if key.startswith("preprocessor_config.json")}
+    passed = {key.partition(": ")[2] for key in model.ignored_keys if key.startswith("preprocessor_config.json")}
     assert passed == set(PICTURES) - {"do_pad", "do_flip_channel_order"}
     assert run(["doctor", "--model", str(tmp_path)]) == 0
     listed = capsys.readouterr().out
@@ -126,4 +126,4 @@ def test_other_pixels_are_refused_by_name(key: str, value: object) -> None:
 
 
 def test_golden_folders_are_real_ones() -> None:
-    assert any(key.endswith("transformers_version") for key in read(GOLDEN / "hf_clip").passed_over)
+    assert any(key.endswith("transformers_version") for key in read(GOLDEN / "hf_clip").ignored_keys)

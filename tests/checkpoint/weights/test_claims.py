@@ -20,7 +20,7 @@ from diptych.checkpoint.formats import huggingface, open_clip_config
 from diptych.checkpoint.formats.open_clip_preprocessing import preprocess_from_json
 from diptych.checkpoint.state import cast_all
 from diptych.checkpoint.weights import claims, files
-from diptych.checkpoint.weights.shape_check import wanted
+from diptych.checkpoint.weights.shape_check import expected_specs
 from diptych.errors import ArgumentError, CheckpointError
 from diptych.nets import shapes
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
@@ -142,18 +142,18 @@ def replaced(said: dict[str, Any], path: tuple[str, ...], value: object) -> str:
 
 
 def of_hub(said: dict[str, Any]) -> None:
-    wanted(huggingface.config_from_json(said, "a"), "a")
-    huggingface.passed_over(said, "a")
+    expected_specs(huggingface.config_from_json(said, "a"), "a")
+    huggingface.ignored_keys(said, "a")
 
 
-def of_open_clip(said: dict[str, Any]) -> None:
-    wanted(open_clip_config.config_from_json(said, "a"), "a")
-    open_clip_config.passed_over(said, "a")
+def from_open_clip(said: dict[str, Any]) -> None:
+    expected_specs(open_clip_config.config_from_json(said, "a"), "a")
+    open_clip_config.ignored_keys(said, "a")
     preprocess_from_json(said.get("preprocess_cfg") or {}, 32, "a")
 
 
 def of_ours(said: dict[str, Any]) -> None:
-    wanted(settings.from_fields(said, "a"), "a")
+    expected_specs(settings.from_fields(said, "a"), "a")
 
 
 OURS = json.dumps(settings.to_fields(CLIPConfig()))
@@ -163,7 +163,7 @@ OURS = json.dumps(settings.to_fields(CLIPConfig()))
     ("text", "read_config"),
     [
         ((HF_CLIP / "config.json").read_text(encoding="utf-8"), of_hub),
-        ((OPEN_CLIP / "open_clip_config.json").read_text(encoding="utf-8"), of_open_clip),
+        ((OPEN_CLIP / "open_clip_config.json").read_text(encoding="utf-8"), from_open_clip),
         (OURS, of_ours),
     ],
     ids=["hub", "open_clip", "ours"],

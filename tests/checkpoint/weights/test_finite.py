@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import diptych
-from diptych.checkpoint.weights.finite import CHUNK, check_finite, check_vectors, is_finite, multiplied_out
+from diptych.checkpoint.weights.finite import CHUNK, check_finite, check_vectors, checked_scale, is_finite
 from diptych.cli import run
 from diptych.errors import CheckpointError
 from tests.checkpoint.test_checkpoint import varied
@@ -48,7 +48,7 @@ def test_a_tower_is_refused_when_it_is_read(
 def test_the_image_tower_as_well(engine: Any, tiny_model: Path, tmp_path: Path) -> None:
     folder = broken(tiny_model, tmp_path / "model", "vision_model.embeddings.patch_embedding.weight", np.nan)
     model = diptych.load(folder, engine=engine, device="cpu")
-    for ask in (model.embed_images, lambda pictures: model.classify(pictures, ["a", "b"], places=True)):
+    for ask in (model.embed_images, lambda pictures: model.classify(pictures, ["a", "b"], patches=True)):
         with pytest.raises(CheckpointError, match=r"image\.patch\.weight holds NaN"):
             ask([np.zeros((32, 32, 3), np.uint8)])
 
@@ -92,7 +92,7 @@ def test_vectors_of_numbers_pass() -> None:
 
 @pytest.mark.parametrize("scale", [1 / 0.07, 100, 117.3, 1.0])
 def test_temperatures_that_models_have(scale: float) -> None:
-    assert multiplied_out(float(np.log(scale)), "a model") == pytest.approx(scale)
+    assert checked_scale(float(np.log(scale)), "a model") == pytest.approx(scale)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from diptych.index.catalog.catalog import Catalog
 from diptych.index.local import LocalIndex, open_index
 from diptych.media.items import IndexCounts
 from diptych.media.reading import readers
-from diptych.storage.query_budget import Bounded
+from diptych.storage.query_budget import BudgetedConnection
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_killed_conversion_leaves_a_complete_catalog(
     """As after a SIGKILL between any two of its statements: the files on disk are copied and opened."""
     copies = []
 
-    class Killed(Bounded):
+    class Killed(BudgetedConnection):
         def execute(self, sql, *parameters):  # type: ignore[no-untyped-def, override]
             if sql.startswith(("ALTER", "UPDATE facts SET value = ? WHERE key = 'format'")) or sql == "COMMIT":
                 super().execute("PRAGMA cache_size = 1")

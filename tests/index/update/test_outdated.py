@@ -18,7 +18,7 @@ from legacy_catalog import as_earlier
 from PIL import Image, PngImagePlugin
 
 import diptych
-from diptych.checkpoint.fingerprint import as_read_before
+from diptych.checkpoint.fingerprint import legacy_config
 from diptych.cli import OK
 from diptych.index.local import LocalIndex, open_index
 from diptych.index.update import outdated
@@ -273,15 +273,15 @@ def test_texts_of_open_clips_siglip_were_padded_with_0(tiny_model: Path) -> None
     """A bidirectional tower attends to the padding. Its picture vectors and its fingerprint stay the same."""
     plain = diptych.load(tiny_model)
     text = replace(plain.config.text, causal=False, pad_id=1)
-    config, reading = replace(plain.config, text=text), TextPreprocessing(("canonicalize",))
+    config, text_preprocessing = replace(plain.config, text=text), TextPreprocessing(("canonicalize",))
     model = SimpleNamespace(
-        config=config, text_preprocessing=reading, tokenizer_json=plain.tokenizer_json,
-        tokenizer=Tokenizer.of_tower(str(plain.tokenizer_json), text, reading),
+        config=config, text_preprocessing=text_preprocessing, tokenizer_json=plain.tokenizer_json,
+        tokenizer=Tokenizer.of_tower(str(plain.tokenizer_json), text, text_preprocessing),
     )  # fmt: skip
     assert outdated.texts_tokenized_differently(model, ["a red star"]) == {"a red star"}  # type: ignore[arg-type]
-    assert as_read_before(config, reading) == replace(config, text=replace(text, pad_id=0))
-    assert as_read_before(config, PLAIN) == config
-    assert as_read_before(plain.config, reading) == plain.config
+    assert legacy_config(config, text_preprocessing) == replace(config, text=replace(text, pad_id=0))
+    assert legacy_config(config, PLAIN) == config
+    assert legacy_config(plain.config, text_preprocessing) == plain.config
 
 
 def test_a_date_that_was_missed_is_read_without_a_new_vector(model: PixelModel, tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_vectors_written_by_an_earlier_version(model: PixelModel, tmp_path: Path
         (root / name).write_bytes(FILES[name][0]())
     np.save(out / "00000.npy", np.stack([STALE, STALE]))
     said = {"diptych.model": "m", "diptych.fingerprint": model.fingerprint}
-    for extra, taken in (({}, {"plain.png"}), ({"diptych.reading": "2"}, set(names))):
+    for extra, taken in (({}, {"plain.png"}), ({"diptych.text_preprocessing": "2"}, set(names))):
         table = pyarrow.table({"path": names}).replace_schema_metadata({**said, **extra})
         pyarrow.parquet.write_table(table, out / "00000.parquet")
         given = open_precomputed(out, None, root)
