@@ -117,13 +117,17 @@ WRITERS = {  # what writes to a terminal, and the modules that may call it
     "click.echo_via_pager": set(),
     "click.edit": set(),
     "input": set(),
-    "os.write": {"cli/interrupting.py"},  # two words of ours, as the process ends whatever holds its streams
+    "os.write": {"cli/interruption.py"},  # two words of ours, as the process ends whatever holds its streams
     "Console": set(),
     "TextConsole": {"cli/terminal.py", "cli/compare.py", "training/diagnostics/monitor.py"},
     "rich.print": set(),
     "track": set(),
     "tqdm": set(),
-    "warnings.warn": {"errors.py"},  # of the library; what shows it on a terminal is a stream that escapes
+    "warnings.warn": {
+        "errors.py",
+        "deprecation.py",
+        "nets/clip.py",
+    },  # of the library; what shows it on a terminal is a stream that escapes
     "warnings.showwarning": set(),
     "traceback.print_exc": set(),
     "traceback.print_exception": set(),

@@ -239,7 +239,7 @@ def test_what_only_looks_like_a_cache_of_the_hub_leads_nowhere(fetched: Path, tm
     blobs = fetched.parents[1] / "blobs"
     blobs.rename(tmp_path / "private")
     blobs.symlink_to(tmp_path / "private")
-    assert Inside(fetched).leads_out("a.png")
+    assert RootBoundary(fetched).is_outside("a.png")
     assert not AllowedFolders([fetched]).contains(fetched / "a.png")
     blobs.unlink()
     (tmp_path / "private").rename(blobs)
