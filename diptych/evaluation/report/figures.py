@@ -1,5 +1,4 @@
-"""The plots of an evaluation's report: numbers in, figures out, and figures as SVG that follows the page from light to
-dark. All percentages."""
+"""The plots of an evaluation's report and their SVG, which adapts to light and dark pages. Values are in percent."""
 
 from __future__ import annotations
 
@@ -19,19 +18,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito 2008, black left out
-SHAPES = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours, so that the pairs repeat after 42
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito 2008, without black
+SHAPES = ("o", "s", "^", "D", "v", "P", "X")  # one more than the colours: 42 different pairs
 RIGHT, WRONG = COLOURS[:2]
-INK, PALE, GRID = "#333334", "#8a8a8b", "#e4e4e5"  # each used for nothing else, so that `svg` can find it
-DARK = {  # what a colour becomes on a dark page
+INK, PALE, GRID = "#333334", "#8a8a8b", "#e4e4e5"  # used for nothing else, so that `svg` can replace them
+DARK = {  # colour -> colour on a dark page
     INK: "#dcdcdf", PALE: "#8b8b90", GRID: "#3a3a3f", "#0072b2": "#4aa3e0", "#d55e00": "#f08138", "#009e73": "#2cc295",
     "#cc79a7": "#e096c1", "#56b4e9": "#9bd5f7", "#e69f00": "#f2b93b",
 }  # fmt: skip
-WIDTH_IN = 4.9  # a column of the page; a phone shows it at three quarters of its size
+WIDTH_IN = 4.9  # a column of the page; a phone shows it at three quarters of that
 FONT = 10.0
-MAX_NUMBERED_CELLS = 12  # classes of a matrix up to which cells have room for their numbers
+MAX_NUMBERED_CELLS = 12  # classes; the cells of a larger matrix have no room for numbers
 LEVELS = 5
-KINDS: dict[str, dict[str, Any]] = {  # how the curves of few shots are drawn
+KINDS: dict[str, dict[str, Any]] = {  # line styles of few-shot curves
     "probe": {"linestyle": "-", "marker": "o"},
     "WiSE probe": {"linestyle": (0, (4, 2)), "marker": "s"},
     "zero-shot": {"linestyle": (0, (1, 1.6))},
@@ -39,7 +38,7 @@ KINDS: dict[str, dict[str, Any]] = {  # how the curves of few shots are drawn
 
 
 class Curve(NamedTuple):
-    """A line over some x, with a band around it where there is one, and where it ends with all examples."""
+    """A line, an optional band around it, and the value with all examples (`whole`)."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -50,7 +49,7 @@ class Curve(NamedTuple):
 
 
 class Point(NamedTuple):
-    """What a model reaches on a set and on a shifted version of it, in percent."""
+    """A model's accuracy on a set and on a shifted version of it, in percent."""
 
     base: float
     shifted: float
@@ -64,14 +63,14 @@ class LinearFit(NamedTuple):
     offset: float
 
     def at(self, base: float) -> float:
-        """The shifted accuracy that the line has for a base accuracy, in percent."""
+        """The shifted accuracy on the line at a base accuracy, in percent."""
         share = min(max(base / 100, 1e-3), 1 - 1e-3)
         return 100 / (1 + float(np.exp(-self.slope * np.log(share / (1 - share)) - self.offset)))
 
 
-def confusion_figure(confusion: Float[np.ndarray, "true said"], classes: Sequence[str]) -> Figure:
-    """What was said (across) of each true class (down), in percent of that class: right answers in one colour, wrong
-    ones in another. Colour goes with the square root, so that a confusion of one in a hundred is still seen."""
+def confusion_figure(confusion: Float[np.ndarray, "true predicted"], classes: Sequence[str]) -> Figure:
+    """The predicted classes (across) of each true class (down), in percent of the true class. Correct and wrong
+    predictions have different colours; opacity is the square root of the share, so that 1 % is still visible."""
     from matplotlib.colors import to_rgb
 
     count = len(classes)
@@ -90,8 +89,8 @@ def confusion_figure(confusion: Float[np.ndarray, "true said"], classes: Sequenc
     axes.set_yticks(range(count), labels, fontsize=size, parse_math=False)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
-    axes.set_xlabel("said", color=INK)
-    axes.set_ylabel("truth", color=INK)
+    axes.set_xlabel("predicted", color=INK)
+    axes.set_ylabel("true", color=INK)
     axes.tick_params(length=0, labelcolor=INK)
     axes.grid(False)
     axes.spines[:].set(visible=True, color=PALE)
@@ -101,7 +100,7 @@ def confusion_figure(confusion: Float[np.ndarray, "true said"], classes: Sequenc
 
 
 def _number_cells(axes: Axes, share: np.ndarray) -> None:
-    """Whole percents; none where nothing is, so that what is there stands out."""
+    """Writes whole percents into the cells, except for zeros."""
     for (row, column), value in np.ndenumerate(share):
         if value >= 0.005:
             colour = "#ffffff" if value > 0.4 else INK
@@ -109,7 +108,7 @@ def _number_cells(axes: Axes, share: np.ndarray) -> None:
 
 
 def class_figure(accuracy: Mapping[str, Float[np.ndarray, " classes"]], classes: Sequence[str]) -> Figure:
-    """The accuracy on each class, a mark for each series (a model), the classes from the best down by the mean."""
+    """The accuracy on each class, with a marker for each model; classes are sorted by mean accuracy, best first."""
     values = np.array(list(accuracy.values()), dtype=float)  # (series, classes)
     order = np.argsort(-np.nan_to_num(values).mean(axis=0), kind="stable")
     figure, axes = _axes(WIDTH_IN, 0.95 + 0.24 * len(classes) + _legend_inches(accuracy))
@@ -130,8 +129,9 @@ def class_figure(accuracy: Mapping[str, Float[np.ndarray, " classes"]], classes:
 
 
 def shots_figure(models: Mapping[str, Mapping[str, Curve]]) -> Figure:
-    """Accuracy over the number of examples a class (doubling, then all). Each model has curves by their KINDS; a
-    zero-shot one is a level line at its only value. Of one model each kind has a colour, of several each model."""
+    """Accuracy by the number of examples per class (doubling, then all). Each model has curves by their KINDS; a
+    zero-shot curve is a horizontal line at its only value. Colours show the kind if there is one model, else the
+    model."""
     from matplotlib.lines import Line2D
 
     alone = len(models) == 1
@@ -157,7 +157,7 @@ def shots_figure(models: Mapping[str, Mapping[str, Curve]]) -> Figure:
 
 
 def _draw_shots(axes: Axes, kind: str, curve: Curve, colour: str, last: float) -> None:
-    """A curve and, at `last`, what it comes to with all examples."""
+    """Draws a curve and, at x = `last`, its value with all examples."""
     if kind == "zero-shot":
         axes.axhline(curve.y[0], linewidth=2, color=colour, **KINDS[kind])
         return
@@ -169,7 +169,7 @@ def _draw_shots(axes: Axes, kind: str, curve: Curve, colour: str, last: float) -
 
 
 def levels_figure(curves: Mapping[str, Curve]) -> Figure:
-    """Accuracy over the severity of a corruption, from 0, the picture as it was."""
+    """Accuracy by the severity of a corruption; severity 0 is the clean picture."""
     figure, axes = _axes(WIDTH_IN, 2.9 + _legend_inches(curves))
     for at, (name, curve) in enumerate(curves.items()):
         _draw(axes, name, curve, marker=SHAPES[at % len(SHAPES)])
@@ -181,8 +181,8 @@ def levels_figure(curves: Mapping[str, Curve]) -> Figure:
 
 
 def robustness_figure(points: Mapping[str, Sequence[Point]], fits: Mapping[str, LinearFit] | None = None) -> Figure:
-    """Accuracy on a data set (across) against accuracy on its shifted versions (up), after Taori et al. 2020, figure 1,
-    on linear axes: `points` of each series, and the lines fitted to some shifts. On y = x a shift costs nothing."""
+    """Accuracy on a data set (x) and on its shifted versions (y), as in Taori et al. 2020, figure 1, on linear axes:
+    `points` of each series, and `fits` by shift. On y = x the accuracies are equal."""
     shifts = list(dict.fromkeys(point.shift for series in points.values() for point in series))
     figure, axes = _axes(WIDTH_IN, 4.4 + _legend_inches([*points, *shifts]))
     every = [point for series in points.values() for point in series]
@@ -197,13 +197,13 @@ def robustness_figure(points: Mapping[str, Sequence[Point]], fits: Mapping[str, 
         own = [point.base for series in points.values() for point in series if point.shift == shift]
         _draw_fit(axes, fit, min(own), max(own))
     near = start + 0.06 * (high - start)
-    slant = np.degrees(np.arctan((high - left) / (high - bottom)))  # on the square that the plot is
+    slant = np.degrees(np.arctan((high - left) / (high - bottom)))  # the plot is square
     along: Any = {"rotation": slant, "rotation_mode": "anchor", "fontsize": FONT}
     axes.annotate("y = x", (near, near), (-4, 5), textcoords="offset points", color=INK, **along)
     axes.set_xlim(left, high)
     axes.set_ylim(bottom, high)
     axes.set_box_aspect(1)
-    axes.set_xlabel("accuracy on the set itself, same classes, %", color=INK)
+    axes.set_xlabel("accuracy on the base set, same classes, %", color=INK)
     axes.set_ylabel("accuracy on the shifted set, %", color=INK)
     axes.grid(axis="both", color=GRID, linewidth=0.8)
     _draw_keys(axes, list(points), shifts)
@@ -211,7 +211,7 @@ def robustness_figure(points: Mapping[str, Sequence[Point]], fits: Mapping[str, 
 
 
 def _mark(series: int) -> dict[str, Any]:
-    """A colour for each series, hollow once all have been used."""
+    """A colour for each series; markers are hollow once every colour is used."""
     colour = COLOURS[series % len(COLOURS)]
     hollow = series // len(COLOURS) % 2 == 1
     return {"color": colour, "markerfacecolor": "none" if hollow else colour, "markeredgewidth": 1.6 if hollow else 1}
@@ -223,7 +223,7 @@ def _draw_fit(axes: Axes, fit: LinearFit, low: float, high: float) -> None:
 
 
 def _draw_keys(axes: Axes, series: Sequence[str], shifts: Sequence[str]) -> None:
-    """A box for each series, a shape for each shift."""
+    """Draws the legend: a box for each series and a shape for each shift."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -259,7 +259,7 @@ def _axes(width_in: float, height_in: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width_in, height_in), dpi=96, layout="constrained")
-    figure.patch.set_alpha(0)  # the page's own ground
+    figure.patch.set_alpha(0)  # the page's background
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)
     axes.spines[["top", "right"]].set_visible(False)
@@ -271,13 +271,11 @@ def _axes(width_in: float, height_in: float) -> tuple[Figure, Axes]:
 
 
 def _finish_accuracy(axes: Axes) -> None:
-    """Percent upwards, over what was measured; nothing above 100."""
+    """Sets the y axis to percent, over the range of the data and at most 100."""
     from matplotlib.ticker import MaxNLocator
 
     low, high = axes.dataLim.y0, axes.dataLim.y1
-    levels = [
-        np.asarray(line.get_ydata())[0] for line in axes.lines
-    ]  # level lines do not count among the data's limits
+    levels = [np.asarray(line.get_ydata())[0] for line in axes.lines]  # dataLim excludes horizontal lines
     low, high = min([low, *levels]), max([high, *levels])
     room = max(2.0, 0.08 * (high - low))
     axes.set_ylim(max(0, low - room), min(100, high + room) if high < 100 else 100.5)
@@ -296,7 +294,7 @@ def _legend_inches(names: Sequence[str] | Mapping[str, object]) -> float:
 
 
 def _legend(axes: Axes, names: Sequence[str] | Mapping[str, object], keys: Sequence[Artist] | None = None) -> None:
-    """Above the plot, where it covers nothing."""
+    """Draws a legend above the plot, where it covers nothing."""
     handles: Sequence[Artist] = axes.get_lines() if keys is None else keys
     handles = [line for line in handles if not str(line.get_label()).startswith("_")]  # matplotlib's own names
     legend = axes.figure.legend(  # type: ignore[union-attr]
@@ -308,24 +306,24 @@ def _legend(axes: Axes, names: Sequence[str] | Mapping[str, object], keys: Seque
 
 
 def _label(name: str, length: int = 34) -> str:
-    """A name as a plot can hold it. matplotlib takes a leading underscore for a thing without a legend."""
+    """A short printable name. matplotlib would leave a name with a leading underscore out of the legend."""
     plain = "".join(letter if letter.isprintable() else "\ufffd" for letter in shortened(name, 200))
     return cut_middle(f" {plain}" if plain.startswith("_") else plain or "(no name)", length)
 
 
 def svg(figure: Figure) -> str:
-    """The figure as SVG, the same for the same figure. Its colours are variables that a dark page changes; its letters
-    are the reader's own fonts, so that names in any script are shown."""
+    """The figure as deterministic SVG. Its colours are CSS variables, which change on a dark page. Text stays text, so
+    that the browser's fonts show names in any script."""
     import matplotlib
 
     file = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "diptych", "svg.fonttype": "none"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # only measured with matplotlib's font, not drawn with it
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # its font measures the text alone
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
     light, dark = [], []
     for at, (colour, on_dark) in enumerate(DARK.items()):
-        text = text.replace(f": {colour}", f": var(--c{at}, {colour})")  # only in styles; names have no such colours
+        text = text.replace(f": {colour}", f": var(--c{at}, {colour})")  # in styles alone; names have no such colours
         light.append(f"--c{at}:{colour}")
         dark.append(f"--c{at}:{on_dark}")
     style = f"svg{{{';'.join(light)}}}@media(prefers-color-scheme:dark){{svg{{{';'.join(dark)}}}}}"

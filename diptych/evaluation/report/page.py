@@ -1,4 +1,4 @@
-"""The report of an evaluation: OUT/results.jsonl in, OUT/report.html out, one file that needs nothing else."""
+"""Writes the report of an evaluation: OUT/report.html, one self-contained file, from OUT/results.jsonl."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ REPORT, TEMPLATE, STYLE = "report.html", "report.html.jinja", "report.css"
 
 
 def write_report(out: str | os.PathLike[str]) -> Path:
-    """OUT/report.html from OUT/results.jsonl and the files that its rows name; gives its path.
+    """Writes OUT/report.html from OUT/results.jsonl and the files that its rows name, and returns its path.
 
-    The same results give the same bytes. What is broken (a torn line, a missing picture) is left out and named in the
-    page. Raises FileNotFoundError where there are no results.
+    The same results give the same bytes. The page lists problems (an incomplete line, a missing picture) and leaves
+    these items out. Raises FileNotFoundError if there are no results.
     """
     folder = Path(out)
     problems = Problems()
@@ -53,7 +53,7 @@ def write_report(out: str | os.PathLike[str]) -> Path:
 
 
 def _style(datasets: Sequence[tuple[str, Sequence[ReportSection]]]) -> Markup:
-    """The page's style, our own text and a rule for each width of a plot: on a phone a plot shrinks no further."""
+    """The page's CSS: report.css and, for each width of a plot, its minimum width on a phone."""
     from markupsafe import Markup
 
     widths = sorted({plot.width_px for _, sections in datasets for section in sections for plot in section.plots})
@@ -62,7 +62,7 @@ def _style(datasets: Sequence[tuple[str, Sequence[ReportSection]]]) -> Markup:
 
 
 def _policy(style: str) -> str:
-    """What a browser may do with the page, whatever got into it: show this style and pictures that lie in the page."""
+    """The content security policy: a browser applies this style and shows embedded pictures, and nothing else."""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
@@ -73,14 +73,14 @@ def _models(results: list[Result]) -> list[tuple[str, str]]:
 
 
 def _left_out(row: Mapping[str, Any]) -> str:
-    """How many pictures, by reason, and what was said of the first ones."""
+    """The number of skipped pictures by reason, and the messages of the first ones."""
     counts = ", ".join(f"{plain(count)} {reason}" for reason, count in row["failures"].items())
-    predicted = row["details"].get("left_out")
-    return ". ".join([counts, *map(str, predicted if isinstance(predicted, list) else ())])
+    messages = row["details"].get("left_out")
+    return ". ".join([counts, *map(str, messages if isinstance(messages, list) else ())])
 
 
 def _facts(result: Result) -> list[tuple[str, str]]:
-    """What it takes to repeat a row."""
+    """The facts that are needed to reproduce a row."""
     row = result.row
     seconds = row["seconds"]
     facts = {

@@ -1,4 +1,4 @@
-"""The rows of results.jsonl as its report reads them: checked, labelled, and what is broken left out and named."""
+"""Reads the rows of results.jsonl for the report: checks and labels them, leaves out invalid ones and lists these."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Result:
-    """A row of results.jsonl, and where it lies. `label` tells it from the other models."""
+    """A row of results.jsonl and its folder. `label` is a name for the model that no other model has."""
 
     row: dict[str, Any]
     folder: Path
@@ -31,7 +31,7 @@ class Result:
 
     @property
     def group(self) -> tuple[str, str, str]:
-        """What is compared: the same data set, task and settings."""
+        """Results of the same data set, task and settings are compared."""
         return self.row["dataset"], self.row["task"], json.dumps(self.row["settings"], sort_keys=True)
 
     @property
@@ -48,14 +48,14 @@ class Result:
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """What was measured, with what only a curve of shots knows beside it."""
+        """The row's metrics, and the WiSE-FT accuracies of its few-shot curve."""
         wise = {f"wise_{point['shots']}": point["wise"] for point in self.curve if is_number(point.get("wise"))}
         wise |= {"wise_all": self.details["all_wise"]} if is_number(self.details.get("all_wise")) else {}
         return {**self.row["metrics"], **wise}
 
     @property
     def curve(self) -> list[dict[str, Any]]:
-        """The points of a few-shot curve; what is no point is left out."""
+        """The valid points of a few-shot curve."""
         points = self.details.get("curve")
         return [
             point
@@ -65,51 +65,51 @@ class Result:
 
     @cached_property
     def hits(self) -> dict[str, Float[np.ndarray, " items"]]:
-        """What was right, item by item, by metric; nothing where no file is named."""
+        """Correctness of each item, by metric; empty if the row names no file."""
         found = {name: values.astype(np.float64) for name, values in self.arrays("right").items()}
         for name, values in found.items():
             if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-                raise ArgumentError(f"{self.details['per_item']}: {name} is no list of finite numbers")
+                raise ArgumentError(f"{self.details['per_item']}: {name} is not a list of finite numbers")
         return found
 
     def arrays(self, ending: str) -> dict[str, np.ndarray]:
-        """The arrays of the file of items whose names end so."""
+        """The arrays in the per-item file whose names end with `ending`."""
         if not (name := self.details.get("per_item")):
             return {}
         return arrays_in(self.folder, name, ending)
 
     def inside(self, name: str) -> Path:
-        """A file of this evaluation: nothing outside its folder gets into the page."""
+        """A file of this evaluation; the page shows no file outside its folder."""
         return inside(self.folder, name)
 
 
 @dataclass
 class Problems:
-    """What could not be used, named, in the order in which it was met."""
+    """The problems with unusable results, in the order of their discovery."""
 
     found: list[str] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def of(self, what: str) -> Iterator[None]:
-        """What is broken in here costs itself alone."""
+    def of(self, subject: str) -> Iterator[None]:
+        """Records an error of the block under `subject` and continues after the block."""
         try:
             yield
         except BROKEN as error:
-            said = f"{what}: {error}" if str(error) else f"{what}: {type(error).__name__}"
-            if said not in self.found:
-                self.found.append(said)
+            problem = f"{subject}: {error}" if str(error) else f"{subject}: {type(error).__name__}"
+            if problem not in self.found:
+                self.found.append(problem)
 
 
 def read_results(folder: Path, problems: Problems) -> list[Result]:
-    """The rows that stand: of the same thing measured twice the later, and an error only where nothing was measured.
-    Lines that are no rows are named. Raises FileNotFoundError where there is no such file."""
+    """The latest row of each measurement, and the errors of tasks without any measurement. Lines that are not rows are
+    added to `problems`. Raises FileNotFoundError if the file does not exist."""
     path = folder / FILE
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no {FILE}; wanted a folder that `diptych evaluate` wrote.")
     rows: dict[Any, dict[str, Any]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
         if line.strip():
-            with problems.of(f"{FILE}, line {number}, is no row of results"):
+            with problems.of(f"{FILE}, line {number}, is not a result row"):
                 row = _checked(parse_json(line))
                 rows[_row_key(row), None if row["error"] else json.dumps(row["settings"], sort_keys=True)] = row
     done = {path for path, settings in rows if settings is not None}
@@ -121,14 +121,14 @@ def _row_key(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _checked(row: Any) -> dict[str, Any]:
-    """The row with everything that it may have; raises ValueError for what is no row."""
+    """The row with defaults for missing fields. Raises ValueError if it is not a row."""
     if not isinstance(row, dict):
         raise ArgumentError("wanted an object")
     if missing := [name for name in ("task", "dataset", "model") if not isinstance(row.get(name), str)]:
         raise ArgumentError(f"no {' and no '.join(missing)}")
     parts = {name: row.get(name) or {} for name in ("metrics", "settings", "failures", "details")}
     if bad := [name for name, part in parts.items() if not isinstance(part, dict)]:
-        raise ArgumentError(f"{bad[0]} is no object")
+        raise ArgumentError(f"{bad[0]} is not an object")
     whole = {"error": None, "count": None, "fingerprint": "", "engine": "", "version": "", "seconds": None,
              "started": "", "command": "", **row, **parts}  # fmt: skip
     whole["metrics"] = {name: value for name, value in parts["metrics"].items() if is_number(value)}
@@ -136,22 +136,22 @@ def _checked(row: Any) -> dict[str, Any]:
 
 
 def is_number(value: Any) -> bool:
-    """Finite, and no truth value."""
+    """Whether a value is a finite number and not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _labelled(results: list[Result]) -> list[Result]:
-    """Names for the models; those of one name get the start of their fingerprints too."""
+    """Labels results by model name; models of the same name also get the start of their fingerprint."""
     prints: dict[str, set[str]] = {}
     for result in results:
         if result.row["fingerprint"]:
             prints.setdefault(result.row["model"], set()).add(result.row["fingerprint"])
     for result in results:
-        name, mark = result.row["model"], str(result.row["fingerprint"])[:6]
-        result.label = f"{name} ({mark})" if len(prints.get(name, ())) > 1 and mark else name
+        name, fingerprint = result.row["model"], str(result.row["fingerprint"])[:6]
+        result.label = f"{name} ({fingerprint})" if len(prints.get(name, ())) > 1 and fingerprint else name
     return results
 
 
 def unique(values: Iterable[str]) -> list[str]:
-    """Each once, in the order in which they come."""
+    """The distinct values, in the order of their first occurrence."""
     return list(dict.fromkeys(values))

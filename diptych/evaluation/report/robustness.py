@@ -1,5 +1,5 @@
-"""What shifts cost: accuracy on a data set against that on its shifted versions and on its corrupted pictures, after
-Taori et al. 2020, "Measuring robustness to natural distribution shifts in image classification", section 3."""
+"""Robustness: accuracy on a data set, its shifted versions and its corrupted pictures, after Taori et al. 2020,
+"Measuring robustness to natural distribution shifts in image classification", section 3."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from diptych.evaluation.report.figures import LinearFit, Point
 from diptych.evaluation.report.result_rows import Result, is_number, unique
 from diptych.evaluation.report.tables import Cell, Table, corruptions_of, mean_over
 
-ENOUGH = 5  # models of different accuracies that a line is fitted to; through fewer it would only follow them
-EDGE = 0.1  # percent: nothing and all have no logit
+ENOUGH = 5  # models of different accuracies that a fit needs; a line through fewer would be overfitted
+EDGE = 0.1  # percent: 0 and 1 have no logit
 ON_THE_LINE = (
-    "On the dashed line a shift would cost nothing. A model is robust beyond its accuracy where it lies above the line "
-    "that other models trace (effective robustness, Taori et al. 2020)."
+    "On the dashed line, accuracy under the shift equals accuracy on the base. A model has effective robustness if it "
+    "lies above the line fitted to other models (Taori et al. 2020)."
 )
-FITTED = "The thin lines are fitted to the models on this page, in logits as there."
-SAME = "A shifted set is compared with the accuracy on the same classes, under the same names and templates."
-MEANS = "A corruption is the mean over its severities."
+FITTED = "The thin lines are fitted to the models on this page, in logits as in that paper."
+SAME = "The base of a shifted set is evaluated on the same classes, with the same names and templates."
+MEANS = "The accuracy on a corruption is the mean over its severities."
 
 
 @dataclass
 class Robustness:
-    """`points` of each model, `fits` of those shifts that enough models were measured on, `sizes` of the shifts that
-    have a part of the classes, in words, and what could not be compared."""
+    """`points` of each model, `fits` of the shifts with enough models, `sizes` in words of shifts with fewer classes
+    than their base, and a `note` that explains the figures."""
 
     points: dict[str, list[Point]]
     fits: dict[str, LinearFit]
@@ -35,13 +35,13 @@ class Robustness:
     note: str
 
     def table(self) -> Table:
-        """Accuracy on what is shifted, and under it the way there: from the base, and from the fit."""
+        """Accuracy under each shift, with its difference from the base and from the fit below."""
         rows = []
         for shift in unique(point.shift for series in self.points.values() for point in series):
             series = [next((p for p in own if p.shift == shift), None) for own in self.points.values()]
             rows.append((shift + self.sizes.get(shift, ""), [self._cell(point) for point in series]))
-        small = "the difference from pictures as they were" + (", and from the fitted line" if self.fits else "")
-        return Table(f"Accuracy under shifts, percent; in small {small}", list(self.points), [("", rows)])
+        small = "the difference from the base" + (", and from the fitted line" if self.fits else "")
+        return Table(f"Accuracy under shifts, percent; small: {small}", list(self.points), [("", rows)])
 
     def _cell(self, point: Point | None) -> Cell:
         if point is None:
@@ -53,11 +53,11 @@ class Robustness:
 
 
 def _signed(value: float) -> str:
-    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")  # no minus before nothing
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")  # no minus before zero
 
 
 def robustness_of(dataset: str, results: Sequence[Result]) -> Robustness | None:
-    """What is known of a data set's shifts (rows that say `shift_of`) and corruptions; None where there are none."""
+    """The results on a data set's shifts (rows with `shift_of`) and corruptions; None if there are none."""
     points = {
         label: found
         for label in unique(result.label for result in results)
@@ -73,7 +73,7 @@ def robustness_of(dataset: str, results: Sequence[Result]) -> Robustness | None:
 
 
 def _points(dataset: str, own: Sequence[Result]) -> list[Point]:
-    """One model's; of several rows of a shift the last."""
+    """The points of one model, from the last row of each shift."""
     found = {
         result.row["dataset"]: Point(base["top1"], result.metrics["top1"], result.row["dataset"])
         for result in own
@@ -88,13 +88,13 @@ def _points(dataset: str, own: Sequence[Result]) -> list[Point]:
 
 
 def _base(result: Result) -> dict[str, Any]:
-    """What the model made of the base, under the shift's classes; empty where nothing is said."""
+    """The model's result on the base with the shift's classes; empty if the row has none."""
     found = result.details.get("base") if result.row["task"] == "zero-shot" else None
     return found if isinstance(found, dict) else {}
 
 
 def _sizes(shifted: Sequence[Result]) -> dict[str, str]:
-    """Which shifts have a part of the classes of their base."""
+    """The number of classes, in words, of each shift with fewer classes than its base."""
     parts = {result.row["dataset"]: _base(result) for result in shifted if not _base(result).get("missing")}
     return {
         name: f" ({base['classes']:,} of {base['of']:,} classes)"
@@ -104,23 +104,23 @@ def _sizes(shifted: Sequence[Result]) -> dict[str, str]:
 
 
 def _exceptions(shifted: Sequence[Result]) -> list[str]:
-    """Where the same classes, or the base at all, could not be had."""
-    said = []
+    """The shifts that could not be compared with their base, or not on the same classes."""
+    messages = []
     for result in shifted:
         base, name = _base(result), result.row["dataset"]
         if base.get("problem"):
-            said.append(f"{name} could not be compared for {result.label}: {base['problem']}")
+            messages.append(f"{name} could not be compared for {result.label}: {base['problem']}")
         elif missing := base.get("missing"):
             more = f" and {base['lacking'] - len(missing)} more" if base.get("lacking", 0) > len(missing) else ""
-            said.append(
-                f"{name} has classes that {base.get('name')} has not by these names ({', '.join(map(str, missing))}"
-                f"{more}), so it is compared with the accuracy on all of that one's {base.get('of')} classes."
+            messages.append(
+                f"{name} has classes that {base.get('name')} does not name ({', '.join(map(str, missing))}{more}), so "
+                f"it is compared with the accuracy on all {base.get('of')} classes of {base.get('name')}."
             )
-    return unique(said)
+    return unique(messages)
 
 
 def _fits(points: dict[str, list[Point]]) -> dict[str, LinearFit]:
-    """For each shift a line through the models' accuracies in logits, where there are enough."""
+    """A line through the models' accuracies in logits, for each shift with enough models."""
     found = {}
     for shift in unique(point.shift for series in points.values() for point in series):
         own = [point for series in points.values() for point in series if point.shift == shift]

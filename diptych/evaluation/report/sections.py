@@ -1,4 +1,4 @@
-"""The parts of an evaluation's report: a data set with its tasks, plots and examples, as the template shows them."""
+"""The sections of an evaluation's report: the tables, plots and examples of each task, for the template."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ENDS = {"best": "Best", "worst": "Worst"}
 
 
 class Plot(NamedTuple):
-    """A figure inside the page, and what it shows in words."""
+    """An embedded figure with its alternative text."""
 
     uri: str
     alt: str
@@ -46,7 +46,7 @@ class Plot(NamedTuple):
 
 
 class ReportExample(NamedTuple):
-    """A picture, what it is and what was said of it."""
+    """A picture with its true and its predicted label."""
 
     uri: str
     truth: str
@@ -56,7 +56,7 @@ class ReportExample(NamedTuple):
 
 @dataclass
 class ReportSection:
-    """One task on one data set, or what several say together. `folded` are (title, table)."""
+    """One task on one data set, or a summary of several. `folded` are (title, table)."""
 
     title: str
     results: Sequence[Result] = ()
@@ -68,7 +68,7 @@ class ReportSection:
 
 
 def sections_of(dataset: str, results: Sequence[Result], problems: Problems) -> list[ReportSection]:
-    """Each task of a data set, then what its shifts cost."""
+    """A section for each task of a data set, and one on robustness."""
     own = [result for result in results if result.row["dataset"] == dataset]
     sections = [_section(name, members, problems) for name, members in groups_of(own)]
     with problems.of(f"{dataset}: no plot of robustness"):
@@ -103,10 +103,10 @@ def _section(name: str, results: list[Result], problems: Problems) -> ReportSect
 # Classes
 
 
-def _confusion(result: Result) -> tuple[Float[np.ndarray, "true said"], list[str]] | None:
-    """The matrix with its classes, where there is one."""
+def _confusion(result: Result) -> tuple[Float[np.ndarray, "true predicted"], list[str]] | None:
+    """The confusion matrix and its classes, or None."""
     given = result.details.get("confusion")
-    if given is None:  # of many classes it is in the file of items
+    if given is None:  # with many classes it is in the per-item file
         given = result.arrays("confusion").get("confusion") if "classes" in result.details else None
     if given is None:
         return None
@@ -115,7 +115,7 @@ def _confusion(result: Result) -> tuple[Float[np.ndarray, "true said"], list[str
     if matrix.shape != (len(classes), len(classes)) or not len(classes):
         raise ArgumentError(f"it is {' x '.join(map(str, matrix.shape))} for {len(classes)} classes")
     if not (np.isfinite(matrix) & (matrix >= 0)).all():
-        raise ArgumentError("it holds what is no count")
+        raise ArgumentError("some values are not counts")
     return matrix, classes
 
 
@@ -124,8 +124,8 @@ def _add_confusion(section: ReportSection, result: Result, matrix: np.ndarray, c
     rows = pairs.groups[0][1]
     if len(classes) <= MAX_CLASSES:
         most = f" Most often: {rows[0][0]}, {rows[0][1][1].text} of that class." if rows else ""
-        alt = f"Heat map of {len(classes)} true classes against what {result.label} said.{most}"
-        title = f"{result.label}: percent of each true class (down) by what was said (across)"
+        alt = f"Heat map of {len(classes)} true classes and the classes predicted by {result.label}.{most}"
+        title = f"{result.label}: percent of each true class (down) by predicted class (across)"
         section.plots.append(_plot(figures.confusion_figure(matrix, classes), alt, title))
     if rows and len(classes) <= MAX_CLASSES:
         section.folded.append((f"Most confused: {result.label}", pairs))
@@ -136,15 +136,15 @@ def _add_confusion(section: ReportSection, result: Result, matrix: np.ndarray, c
 def _add_classes(
     section: ReportSection, results: Sequence[Result], confusions: Mapping[str, tuple[np.ndarray, list[str]]]
 ) -> None:
-    """Of those results that have the classes of the first."""
+    """Adds accuracy by class, for the results with the same classes as the first."""
     known = {result.label: found for result in results if (found := _class_accuracy(result, confusions))}
     if not known:
         return
     classes = next(iter(known.values()))[1]
     accuracy = {label: values for label, (values, own) in known.items() if own == classes}
-    there = ~np.isnan(np.array(list(accuracy.values()))).all(axis=0)  # classes without a picture have no accuracy
-    accuracy = {label: values[there] for label, values in accuracy.items()}
-    classes = [classes[at] for at in np.flatnonzero(there)]
+    measured = ~np.isnan(np.array(list(accuracy.values()))).all(axis=0)  # classes without a picture have no accuracy
+    accuracy = {label: values[measured] for label, values in accuracy.items()}
+    classes = [classes[at] for at in np.flatnonzero(measured)]
     table = classes_table(accuracy, classes)
     if len(classes) > MAX_CLASSES:
         section.tables.append(table)
@@ -155,7 +155,7 @@ def _add_classes(
 
 
 def _class_accuracy(result: Result, confusions: Mapping[str, tuple[np.ndarray, list[str]]]):
-    """(percent for each class, classes); from the matrix where there is one."""
+    """(percent for each class, classes), from the confusion matrix if there is one; None if both are unknown."""
     if result.label in confusions:
         matrix, classes = confusions[result.label]
         count = matrix.sum(axis=1)
@@ -178,7 +178,7 @@ def _curves(results: Sequence[Result]) -> list[Plot]:
 
 
 def _shots(results: Sequence[Result]) -> list[Plot]:
-    """Probes over shots, with zero-shot as a level line, all models in one plot."""
+    """The few-shot curves of all models in one plot, with zero-shot as a horizontal line."""
     models = {result.label: curves for result in results if (curves := _shot_curves(result))}
     if not models:
         return []
@@ -192,7 +192,7 @@ def _shots(results: Sequence[Result]) -> list[Plot]:
 
 
 def _shot_curves(result: Result) -> dict[str, Curve]:
-    """The curves of one model by their kinds; none where there are no points."""
+    """The curves of one model by kind; empty if there are no points."""
     points = sorted(result.curve, key=lambda point: point["shots"])
     if not points:
         return {}
@@ -209,7 +209,7 @@ def _shot_curves(result: Result) -> dict[str, Curve]:
 
 
 def _levels(results: Sequence[Result]) -> list[Plot]:
-    """Of one model all corruptions in one plot; of several a plot for each corruption."""
+    """One plot of all corruptions for one model, else a plot for each corruption."""
     corruptions = corruptions_of(results)
     if len(results) == 1:
         curves = {name: found for at, name in enumerate(corruptions) if (found := _level_curve(results[0], name, at))}
@@ -239,9 +239,9 @@ def _level_plot(curves: Mapping[str, Curve], title: str) -> Plot:
 def _robustness(found: Robustness) -> ReportSection:
     section = ReportSection("Robustness", note=found.note)
     if found.points:
-        alt = "Accuracy on pictures as they were against accuracy on shifted ones; the table has the numbers."
+        alt = "Accuracy on the base and on shifted pictures; the table has the numbers."
         section.tables.append(found.table())
-        section.plots.append(_plot(figures.robustness_figure(found.points, found.fits), alt, "What shifts cost"))
+        section.plots.append(_plot(figures.robustness_figure(found.points, found.fits), alt, "Accuracy under shifts"))
     return section
 
 
@@ -260,7 +260,7 @@ def _examples(result: Result, end: str, problems: Problems) -> list[ReportExampl
 
 
 def _thumbnail(result: Result, name: str) -> str:
-    """Drawn anew: what is no picture does not get into the page, nor what a picture's file says beside it."""
+    """The picture as a newly encoded JPEG, so that the page contains no metadata and no file that is not a picture."""
     file = io.BytesIO()
     thumbnail(result.inside(name), THUMBNAIL_PX).save(file, "JPEG", quality=85)
     return _uri("image/jpeg", file.getvalue())
@@ -276,5 +276,5 @@ def _uri(kind: str, content: bytes) -> str:
 
 
 def plain(value: Any) -> str:
-    """A setting as a reader would write it."""
+    """A setting's value in words."""
     return "none" if value is None else "yes" if value is True else "no" if value is False else str(value)

@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 TASKS = ("zero-shot", "retrieval", "probe", "few-shot", "corruptions")  # in the order of the page
 LEVEL, LEVELS = re.compile(r"(?!shots_|wise_)(.+)_([1-5])"), (1, 2, 3, 4, 5)  # noise_3: the third severity of noise
-MAX_CLASSES = 40  # of a matrix or a plot of classes; of more, tables of the ends
+MAX_CLASSES = 40  # in a matrix or plot; with more, tables of the best and worst
 MAX_PAIRS, MAX_LISTED = 12, 10
 LOWER_IS_BETTER, NO_DIRECTION = ("median_rank",), ("l2",)
 DIRECTIONS = {"text_to_image": "text to picture", "image_to_text": "picture to text"}
 TITLES = {
     "top1": "accuracy", "top5": "top-5 accuracy", "mean_class": "accuracy, mean over classes",
     "l2": "L2 penalty chosen", "map": "mAP",
-    "validation_top1": "accuracy on validation data", "plain": "accuracy, from nothing", "zero_shot": "zero-shot",
+    "validation_top1": "accuracy on validation data", "plain": "accuracy, started from zero", "zero_shot": "zero-shot",
     "all": "probe, all examples",
     "median_rank": "median rank", "mean": "mean over corruptions", "r1": "R@1", "r5": "R@5", "r10": "R@10",
 }  # fmt: skip
 
 
 class Cell(NamedTuple):
-    """A number in a table, with its interval or range under it."""
+    """A number in a table, with an interval or range below it."""
 
     text: str
     note: str = ""
@@ -41,7 +41,7 @@ class Cell(NamedTuple):
 
 @dataclass
 class Table:
-    """`groups` are (title, rows); a row is its header and a cell a column."""
+    """`groups` are (title, rows); a row is (header, one cell per column)."""
 
     caption: str
     head: Sequence[str]
@@ -49,7 +49,7 @@ class Table:
 
 
 def summary(results: Sequence[Result], problems: Problems) -> Table:
-    """Models across, data sets with their main metrics down, with bootstrap intervals where items are known."""
+    """Main metrics of each data set (rows) by model (columns), with bootstrap intervals if the items are known."""
     models = unique(result.label for result in results)
     groups = []
     for dataset in unique(result.row["dataset"] for result in results):
@@ -63,26 +63,26 @@ def summary(results: Sequence[Result], problems: Problems) -> Table:
 
 
 def groups_of(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
-    """The results that can be compared, each group by its task, with the settings that tell it from others of it."""
+    """Groups of comparable results. A group's name is its task, with the settings that distinguish it from others."""
     members: dict[tuple[str, str, str], list[Result]] = {}
     order = {task: at for at, task in enumerate(TASKS)}
     for result in sorted(results, key=lambda result: order.get(result.row["task"], len(order))):
         members.setdefault(result.group, []).append(result)
     named = []
     for (dataset, task, _), group in members.items():
-        beside = [other[0].row["settings"] for key, other in members.items() if key[:2] == (dataset, task)]
+        settings_of_task = [other[0].row["settings"] for key, other in members.items() if key[:2] == (dataset, task)]
         settings = group[0].row["settings"]
-        telling = [
+        distinguishing = [
             f"no {key}" if value is None else f"{key} {value}"
             for key, value in settings.items()
-            if any(o.get(key) != value for o in beside)
+            if any(o.get(key) != value for o in settings_of_task)
         ]
-        named.append((f"{task} ({', '.join(telling)})" if telling else task, group))
+        named.append((f"{task} ({', '.join(distinguishing)})" if distinguishing else task, group))
     return named
 
 
 def _main(result: Result) -> list[str]:
-    """What stands for a task in the summary."""
+    """The metrics that represent a task in the summary."""
     metrics = result.metrics
     if result.row["task"] == "few-shot":
         shots = sorted((name for name in metrics if name.startswith("shots_")), key=_number)
@@ -97,7 +97,7 @@ def _number(metric: str) -> int:
 
 
 def title_of(metric: str) -> str:
-    """A metric's name for a reader: `text_to_image_r1` is "text to picture, R@1"."""
+    """A metric's name in words: `text_to_image_r1` -> "text to picture, R@1"."""
     if way := next((way for way in DIRECTIONS if metric.startswith(f"{way}_")), None):
         return f"{DIRECTIONS[way]}, {title_of(metric[len(way) + 1 :])}"
     for start, probe in (("shots_", "probe"), ("wise_", "WiSE probe")):
@@ -107,7 +107,7 @@ def title_of(metric: str) -> str:
 
 
 def _interval(result: Result, metric: str, problems: Problems) -> tuple[float, float] | None:
-    """The 95 % bootstrap interval, where the items that are known have this metric for their mean."""
+    """The 95 % bootstrap interval in percent; None if the items are unknown or their mean is not this metric."""
     with problems.of(f"{result.title}: no interval"):
         hits = result.hits.get("right" if metric == "top1" else f"{metric.removesuffix('_r1')}_right")
         if hits is None:
@@ -127,7 +127,7 @@ def _cell(result: Result, metric: str, ends: tuple[float, float] | None = None) 
 
 
 def _marked(metric: str, cells: dict[str, Cell], results: Sequence[Result], labels: Sequence[str]) -> list[Cell]:
-    """The cells in the order of the models, the best of several told apart."""
+    """The cells in the order of the models, with the best of several marked."""
     values = {result.label: result.metrics[metric] for result in results if metric in result.metrics}
     if len(values) > 1 and not metric.endswith(NO_DIRECTION):
         best = (min if metric.endswith(LOWER_IS_BETTER) else max)(values.values())
@@ -142,7 +142,7 @@ def _marked_best(values: Mapping[str, float | None], labels: Sequence[str]) -> l
 
 
 def metrics_table(name: str, results: Sequence[Result]) -> Table:
-    """Models across, metrics down; the severities of a corruption as their mean (`levels_table` has each)."""
+    """Metrics (rows) by model (columns), with the mean over each corruption's severities (see `levels_table`)."""
     labels = unique(result.label for result in results)
     metrics = unique(metric for result in results for metric in result.metrics if not LEVEL.fullmatch(metric))
     ranges = {result.label: _ranges(result) for result in results}
@@ -154,13 +154,13 @@ def metrics_table(name: str, results: Sequence[Result]) -> Table:
         means = {result.label: mean_over(result, corruption) for result in results}
         rows.append((f"{corruption}, mean over severities", _marked_best(means, labels)))
     excepted = [title_of(name) for name in (*LOWER_IS_BETTER, *NO_DIRECTION) if any(m.endswith(name) for m in metrics)]
-    unit = "percent" + (f", but for the {excepted[0]}" if excepted else "")
-    spread = "; in small the lowest and the highest of several draws" if any(ranges.values()) else ""
+    unit = "percent" + (f", except {excepted[0]}" if excepted else "")
+    spread = "; small: the lowest and the highest of several draws" if any(ranges.values()) else ""
     return Table(f"{results[0].row['dataset']}, {name}: {unit}{spread}", labels, [("", rows)])
 
 
 def levels_table(results: Sequence[Result]) -> Table:
-    """Each severity of each corruption."""
+    """Accuracy at each severity of each corruption."""
     labels = unique(result.label for result in results)
     groups = []
     for corruption in corruptions_of(results):
@@ -176,21 +176,21 @@ def levels_table(results: Sequence[Result]) -> Table:
 
 
 def corruptions_of(results: Sequence[Result]) -> list[str]:
-    """The corruptions of which severities were measured."""
+    """The corruptions with measured severities."""
     if any(result.row["task"] != "corruptions" for result in results):
         return []
     return unique(match[1] for result in results for metric in result.metrics if (match := LEVEL.fullmatch(metric)))
 
 
 def mean_over(result: Result, corruption: str) -> float | None:
-    """Mean accuracy over the severities; None where there are none."""
+    """Mean accuracy over the severities, or None."""
     names = [f"{corruption}_{level}" for level in LEVELS]
     values = [result.metrics[name] for name in names if name in result.metrics]
     return sum(values) / len(values) if values else None
 
 
 def _ranges(result: Result) -> dict[str, tuple[float, float]]:
-    """Lowest and highest of several draws, by metric."""
+    """The lowest and highest of several draws, by metric."""
     return {
         f"shots_{point['shots']}": (point["low"], point["high"])
         for point in result.curve
@@ -198,25 +198,27 @@ def _ranges(result: Result) -> dict[str, tuple[float, float]]:
     }
 
 
-def pairs_table(result: Result, confusion: Float[np.ndarray, "true said"], classes: Sequence[str]) -> Table:
-    """What was taken for what, the most frequent first."""
+def pairs_table(result: Result, confusion: Float[np.ndarray, "true predicted"], classes: Sequence[str]) -> Table:
+    """The most frequent confusions, in descending order."""
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
     rows = []
     for cell_index in np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS]:
-        true, said = np.unravel_index(cell_index, wrong.shape)
-        if times := wrong[true, said]:
+        true, predicted = np.unravel_index(cell_index, wrong.shape)
+        if times := wrong[true, predicted]:
             share = Cell(f"{100 * times / confusion[true].sum():.1f} %")
-            rows.append((f"{classes[true]} → {classes[said]}", [Cell(f"{times:g}"), share]))
-    return Table(f"Most often confused by {result.label} (truth → said)", ["times", "of its class"], [("", rows)])
+            rows.append((f"{classes[true]} → {classes[predicted]}", [Cell(f"{times:g}"), share]))
+    return Table(
+        f"Most often confused by {result.label} (true → predicted)", ["times", "of the true class"], [("", rows)]
+    )
 
 
 def classes_table(accuracy: Mapping[str, np.ndarray], classes: Sequence[str]) -> Table:
-    """Accuracy on each class, models across, from the best class down; of many classes the ends."""
+    """Accuracy on each class (rows) by model (columns), best first; the best and worst alone if there are many."""
     values = np.array(list(accuracy.values()))
     order = np.argsort(-np.nan_to_num(values).mean(axis=0), kind="stable")
     rows = [(classes[at], [Cell("–" if np.isnan(v) else f"{v:.1f}") for v in values[:, at]]) for at in map(int, order)]
     if len(rows) <= MAX_CLASSES:
         return Table("Accuracy on each class, percent", list(accuracy), [("", rows)])
     ends = [(f"the {MAX_LISTED} best", rows[:MAX_LISTED]), (f"the {MAX_LISTED} worst", rows[-MAX_LISTED:])]
-    return Table(f"Accuracy on single classes of {len(rows)}, percent", list(accuracy), ends)
+    return Table(f"Accuracy on the best and worst of {len(rows)} classes, percent", list(accuracy), ends)

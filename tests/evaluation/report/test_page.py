@@ -1,4 +1,4 @@
-"""The evaluation's report: the numbers of the rows are in it, names are text, and what is broken costs itself alone."""
+"""The evaluation's report: it has the numbers of the rows, names are text, and invalid parts are left out."""
 
 import base64
 import hashlib
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import diptych
+from diptych.display.escaping import escape_control_characters
 from diptych.evaluation.report.page import write_report
 from diptych.scenes.scene import Scenes
 
@@ -321,9 +322,9 @@ def test_what_is_broken_costs_itself_alone(made: Path, page: Page, tmp_path: Pat
     with (out / "results.jsonl").open("a", encoding="utf-8") as file:
         file.write('[1, 2]\n{"task": "zero-shot", "dataset": 3, "model": "x"}\n{"key": "torn", "task": "zero-')
     broken = Page(write_report(out))
-    assert "results.jsonl, line 16, is no row of results: wanted an object" in broken.text
-    assert "results.jsonl, line 17, is no row of results: no dataset" in broken.text
-    assert "results.jsonl, line 18, is no row of results" in broken.text
+    assert "results.jsonl, line 16, is not a result row: wanted an object" in broken.text
+    assert "results.jsonl, line 17, is not a result row: no dataset" in broken.text
+    assert "results.jsonl, line 18, is not a result row" in broken.text
     assert "things, zero-shot, bundled: no interval" in broken.text
     assert "many, zero-shot, bundled: no interval" in broken.text
     assert "things, zero-shot, bundled: a picture among the best is missing" in broken.text
@@ -339,7 +340,7 @@ def test_what_is_broken_costs_itself_alone(made: Path, page: Page, tmp_path: Pat
     ("details", "said"),
     [
         ({"classes": ["a", "b"], "confusion": [[1, 2]]}, "no confusion matrix: it is 1 x 2 for 2 classes"),
-        ({"classes": ["a", "b"], "confusion": [[1, -2], [0, 3]]}, "no confusion matrix: it holds what is no count"),
+        ({"classes": ["a", "b"], "confusion": [[1, -2], [0, 3]]}, "no confusion matrix: some values are not counts"),
         ({"classes": ["a"], "confusion": "many"}, "no confusion matrix"),
         ({"classes": ["a", "b"], "class_accuracy": [1]}, "bundled has 1 accuracies for 2 classes"),
         ({"per_item": "../elsewhere.npz"}, "../elsewhere.npz lies outside of"),
@@ -426,7 +427,7 @@ def test_what_a_shift_could_not_be_compared_with_is_said(tmp_path: Path) -> None
         shifted_row(objects, "cifar10", 81.5, missing=["air freshener", "<b>"], lacking=5),
         shifted_row(gone, "cifar10", None, problem="cifar10 cannot be opened: no network."),
     )
-    assert "(air freshener, <b> and 3 more), so it is compared with the accuracy on all of that one's 10" in page.text
+    assert "(air freshener, <b> and 3 more), so it is compared with the accuracy on all 10 classes" in page.text
     assert "objects 70.0 −11.5 from 81.5" in page.text
     assert "gone could not be compared for bundled: cifar10 cannot be opened: no network." in page.text
 
@@ -448,7 +449,7 @@ def test_a_line_is_fitted_through_five_models_and_not_through_four(tmp_path: Pat
 def test_nothing_measured_is_a_page_too(tmp_path: Path) -> None:
     page = small(tmp_path / "out", row_of("gone", "bundled", "zero-shot", {}, error="no such folder: gone."), "{torn")
     assert "no such folder: gone." in page.text
-    assert "results.jsonl, line 2, is no row of results" in page.text
+    assert "results.jsonl, line 2, is not a result row" in page.text
     assert not page.all("img")
     with pytest.raises(FileNotFoundError, match=r"holds no results\.jsonl"):
         write_report(tmp_path)
