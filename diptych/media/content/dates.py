@@ -6,7 +6,7 @@ import re
 from datetime import date, datetime, timedelta
 from email.utils import parsedate
 
-# 2024:05:01, 2024-5-1, 2024/05, 2024, 20240501; some cameras pad with spaces, or leave what they do not know blank or 0
+# 2024:05:01, 2024-5-1, 2024/05, 2024, 20240501; some cameras pad with spaces, or leave unknown parts blank or 0
 _DAY = re.compile(
     r"(\d{4})(?:\s?[-:/.]\s*(\d{1,2})(?:\s?[-:/.]\s*(\d{1,2}))?(?!\d)|(\d\d)(\d\d)(?=(?:\d{4}|\d{6})?(?!\d))|(?!\d))"
 )
@@ -17,14 +17,13 @@ _TIME = re.compile(
 _PACKED_TIME = re.compile(r"[T\s]*(\d\d)(\d\d)(\d\d)?(?!\d)")
 _DAY_LAST = re.compile(r"(\d{1,2})[-:/.](\d{1,2})[-:/.](\d{4})(?!\d)")
 _FIRST_PHOTOGRAPH = 1826
-# A clock that was never set stands at its epoch: QuickTime's, and Unix's (its first minute: scans of 1970 have an hour)
+# Unset clocks show their epoch, QuickTime's or Unix's (only the first minute of 1970: scans of 1970 have an hour)
 _EPOCHS = ("1904-01-01", "1970-01-01T00:00")
 
 
 def parse_local_time(value: object) -> str | None:
-    """The time that a camera's clock showed, in ISO form, as much of it as is said: '2024:05:01 12:30:00', or an ISO
-    time whatever its zone -> '2024-05-01T12:30:00'; a date alone -> '2024-05-01'. None for what is no date, and for
-    that of a clock that was never set."""
+    """The local time of a camera's clock in ISO form, as precise as the value: '2024:05:01 12:30:00', or an ISO time in
+    any zone -> '2024-05-01T12:30:00'; a date alone -> '2024-05-01'. None if it is not a date or the clock was unset."""
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
     text = text.replace("\0", " ").strip()
     when = _year_first(text) or _year_last(text) or _in_words(text)
@@ -38,9 +37,9 @@ def _year_first(text: str) -> str | None:
     if not found:
         return None
     year, month, day = found[1], int(found[2] or found[4] or 0), int(found[3] or found[5] or 0)
-    if not month or not day:  # "2024:00:00": the rest is not known
-        said = f"{year}-{month:02}" if month else year
-        return said if month <= 12 and (found[2] or found[4] or found.end() == len(text)) else None
+    if not month or not day:  # "2024:00:00": month and day are unknown
+        partial = f"{year}-{month:02}" if month else year
+        return partial if month <= 12 and (found[2] or found[4] or found.end() == len(text)) else None
     try:
         midnight = datetime(int(year), month, day)
     except ValueError:
@@ -49,8 +48,8 @@ def _year_first(text: str) -> str | None:
 
 
 def _with_time(midnight: datetime, rest: str) -> str:
-    """The date with the time that follows it, if that is one. Phones that count a day's hours from 1 write 24:10 for
-    ten past midnight of the day that they name; a second 60 is one that was rounded up."""
+    """The date with the time that follows it, if any. Phones that count hours from 1 write 24:10 for ten past midnight
+    of the same day; a second 60 was rounded up."""
     found = _TIME.match(rest) or _PACKED_TIME.match(rest)
     if not found:
         return midnight.date().isoformat()
@@ -66,7 +65,7 @@ def _with_time(midnight: datetime, rest: str) -> str:
 
 
 def _year_last(text: str) -> str | None:
-    """'31:12:2024 ...', where the numbers tell the day from the month; of others the year alone."""
+    """'31:12:2024 ...'; the year alone if the day and the month are ambiguous."""
     if not (found := _DAY_LAST.match(text)):
         return None
     one, other, year = int(found[1]), int(found[2]), int(found[3])

@@ -12,21 +12,22 @@ from diptych.media.pixels.tone_mapping import BT2020, HLG, PQ, is_beyond_srgb, t
 if TYPE_CHECKING:
     from av import VideoFrame
 
-# H.273's numbers of the matrices between RGB and YCbCr, and swscale's, which are the same for these
+# RGB-YCbCr matrices, numbered as in H.273; swscale uses the same numbers for these
 _BT709, _BT601, _BT2020 = 1, 5, 9
-_SAID = frozenset((1, 4, 5, 6, 7, 9))  # what swscale takes for YCbCr; it refuses all others but 2, "unspecified"
-_BT2020_KIN = frozenset((10, 14))  # constant luminance and ICtCp: no nearer one is there
-_DEEP_SIDES = 2  # tone mapping is done on so many times the tower's size: what is shrunk more loses nothing by it
-_MOST_PIXELS = 2**26  # of a frame that is widened to the shape that it is shown in
-_THUMB_PX, _BLANK_LEVELS = 32, 8  # averaged so, a black frame's noise and a compressor's blocks are within 8 of 255
+_SUPPORTED = frozenset((1, 4, 5, 6, 7, 9))  # swscale accepts these for YCbCr, and 2 ("unspecified"); no others
+_LIKE_BT2020 = frozenset((10, 14))  # constant luminance and ICtCp: BT.2020 is the nearest that swscale supports
+_DEEP_SIDES = 2  # tone mapping works at this multiple of the tower's size; more pixels would not change the result
+_MOST_PIXELS = 2**26  # of a frame stretched to its display aspect ratio
+_THUMB_PX, _BLANK_LEVELS = 32, 8  # at this size, noise and compression blocks of a black frame stay within 8 of 255
 
 
 def display_pixels(frame: VideoFrame, ratio: Any, size_px: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """sRGB (h, w, 3), upright, and the size (width, height) in pixels that it is shown at. The array is smaller where
-    colours had to be computed, but on its short side no less than `size_px` or the frame.
+    """sRGB (h, w, 3), upright, and the display size (width, height) in pixels. The array is smaller if colours had to
+    be tone-mapped, but its short side is at least `size_px` or the frame's.
 
-    `ratio` is the width of a pixel to its height, or None. Transparent parts are white, as in pictures. If a video
-    does not declare its colour coding, its colours are BT.709's from 1,280 x 577 on and BT.601's below, as in players.
+    `ratio` is the pixel aspect ratio (width / height), or None. Transparent parts are white, as in pictures. A video
+    without declared colour coding is read as BT.709 if wider than 1,279 or higher than 576 pixels, else as BT.601, as
+    players do.
     """
     width = round(frame.width * float(ratio)) if ratio and 0.1 < ratio < 10 else frame.width
     width = width if width * frame.height <= _MOST_PIXELS else frame.width
@@ -37,15 +38,15 @@ def display_pixels(frame: VideoFrame, ratio: Any, size_px: int) -> tuple[NDArray
 
 
 def is_blank(frame: VideoFrame) -> bool:
-    """Whether it has one colour, as before a video fades in and between scenes."""
+    """Whether the frame has a single colour, as before a fade-in or between scenes."""
     small = frame.reformat(_THUMB_PX, _THUMB_PX, "rgba", src_colorspace=_matrix(frame), interpolation="AREA", threads=1)
     values: NDArray[Any] = small.to_ndarray()
     return bool(np.ptp(_on_white(values[..., :3], values[..., 3:]), (0, 1)).max() <= _BLANK_LEVELS)
 
 
 def _pixels(frame: VideoFrame, width: int, short_px: int) -> NDArray[np.uint8]:
-    """Colours as on an ordinary screen. With transparency at the size that it was stored at, for what is hidden must
-    not bleed into what is seen."""
+    """sRGB pixels. Frames with transparency keep their stored size, because scaling would bleed hidden colours into
+    visible ones."""
     transfer, primaries = int(frame.color_trc), int(frame.color_primaries)
     is_deep = is_beyond_srgb(transfer, primaries)
     is_clear = frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
@@ -57,16 +58,16 @@ def _pixels(frame: VideoFrame, width: int, short_px: int) -> NDArray[np.uint8]:
     shown = frame.reformat(width, height, layout, src_colorspace=_matrix(frame), interpolation=scaling, threads=1)
     array: NDArray[Any] = shown.to_ndarray()
     colours = to_srgb(array[..., :3], transfer, primaries) if is_deep else array[..., :3]
-    # Transparent all over: rather a program that did not know what the fourth number means.
+    # A fully transparent frame was more likely written by a program that ignores alpha.
     return _on_white(colours, array[..., 3:]) if is_clear and array[..., 3].any() else colours
 
 
 def _matrix(frame: VideoFrame) -> int | None:
     """The matrix from YCbCr to RGB; None if the frame declares it."""
-    said = int(frame.colorspace)
-    if frame.format.is_rgb or said in _SAID:
+    declared = int(frame.colorspace)
+    if frame.format.is_rgb or declared in _SUPPORTED:
         return None
-    if said in _BT2020_KIN or frame.color_trc in (PQ, HLG) or frame.color_primaries == BT2020:
+    if declared in _LIKE_BT2020 or frame.color_trc in (PQ, HLG) or frame.color_primaries == BT2020:
         return _BT2020
     return _BT709 if frame.width >= 1280 or frame.height > 576 else _BT601
 
@@ -90,18 +91,18 @@ def _square(pixels: NDArray[np.uint8], shape: float) -> NDArray[np.uint8]:
 
 
 def _display_matrix(frame: VideoFrame) -> NDArray[np.float64]:
-    """(2, 2): how a frame's x and y go over to the screen's (ISO 14496-12, 8.3.2)."""
-    said = frame.side_data.get("DISPLAYMATRIX")
-    if said is None:
+    """(2, 2): maps a frame's x and y to the screen's (ISO 14496-12, 8.3.2)."""
+    stored = frame.side_data.get("DISPLAYMATRIX")
+    if stored is None:
         return np.eye(2)
-    a, b, _, c, d = np.frombuffer(bytes(said), "=i4")[:5].astype(np.float64)
+    a, b, _, c, d = np.frombuffer(bytes(stored), "=i4")[:5].astype(np.float64)
     return np.array(((a, c), (b, d)))
 
 
 def _upright(pixels: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Rotated to the nearest quarter turn, and mirrored if the matrix mirrors."""
     ((a, c), (b, d)) = matrix
-    if abs(c) > abs(a):  # x goes into y
+    if abs(c) > abs(a):  # x maps to y
         pixels, a, d = np.swapaxes(pixels, 0, 1), c, b
     pixels = pixels[:, ::-1] if a < 0 else pixels
     return pixels[::-1] if d < 0 else pixels

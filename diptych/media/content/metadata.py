@@ -16,13 +16,13 @@ from diptych.media.items import Details
 if TYPE_CHECKING:
     from PIL.Image import Exif, Image
 
-CAPTION_LENGTH = 2000  # characters; what a tower reads ends long before
+CAPTION_LENGTH = 2000  # characters; far more than a text tower reads
 # EXIF 2.32 and TIFF 6.0, by number
 _ORIENTATION, _DESCRIPTION, _MAKE, _MODEL, _CHANGED_AT = 0x112, 0x10E, 0x10F, 0x110, 0x132
 _EXIF, _GPS, _TAKEN_AT, _DIGITIZED_AT, _GPS_DAY = 0x8769, 0x8825, 0x9003, 0x9004, 0x1D
 _XP_TITLE, _XP_COMMENT = 0x9C9B, 0x9C9C  # Windows', in UTF-16
 _IPTC_CAPTION, _IPTC_DATE, _IPTC_TIME = (2, 120), (2, 55), (2, 60)
-# What cameras and programs write where a person's words would stand
+# Text that cameras and programs write into caption fields
 _BOILERPLATE = re.compile(
     r"(olympus|minolta|konica|sony|samsung|kodak|nikon|pentax).{0,20}(digital (still )?camera|dsc)|dcim.*|default|"
     r"screenshot|untitled|created with gimp|<.*>|[\w ./\\-]+\.(jpe?g|png|tiff?|hei[cf]|dng)|"
@@ -32,14 +32,14 @@ _BOILERPLATE = re.compile(
 
 
 def picture_details(image: Image) -> Details:
-    """The details of an opened picture, whose pixels need not be read. Raises nothing for damaged metadata."""
+    """The details of an opened picture; its pixels may be unread. Damaged metadata raises nothing."""
     exif = None
     with contextlib.suppress(Exception):
         exif = image.getexif()
-        if image.format == "PNG":  # what programs add to one stands behind its pixels
+        if image.format == "PNG":  # programs append metadata after the pixels
             image.load()
     width, height = image.size
-    # Of a TIFF file, Pillow gives the upright size already.
+    # Pillow already gives a TIFF's upright size.
     if exif is not None and image.format != "TIFF" and exif.get(_ORIENTATION) in (5, 6, 7, 8):
         width, height = height, width
     details = Details(width, height) if exif is None else replace(exif_details(exif), width=width, height=height)
@@ -47,31 +47,31 @@ def picture_details(image: Image) -> Details:
 
 
 def exif_times(exif: Exif | None) -> tuple[str | None, str | None, str | None]:
-    """When the picture was taken, digitized and changed, as EXIF says; where it is silent on the second, the day of
-    the satellites, which is Greenwich's."""
+    """When the picture was taken, digitized and changed, from EXIF; the GPS date (UTC) stands in for a missing
+    digitization time."""
     if exif is None:
         return None, None, None
     camera, satellites = _block(exif, _EXIF), _block(exif, _GPS)
     numbers = (_TAKEN_AT, _DIGITIZED_AT)
-    # Scanners and some RAW files have them beside the block, not in it.
+    # Scanners and some RAW files store these tags outside the EXIF block.
     values = (*(camera.get(number) or exif.get(number) for number in numbers), satellites.get(_GPS_DAY))
     taken, digitized, day, changed = (parse_local_time(_bytes(value)) for value in (*values, exif.get(_CHANGED_AT)))
     return taken, digitized or day, changed
 
 
-def with_sidecar(details: Details, said: XmpMetadata) -> Details:
-    """What a person put down beside a picture goes before what is in it, but for the date of a file."""
-    if said.latitude is not None:
-        details = replace(details, latitude=said.latitude, longitude=said.longitude)
-    taken_at = said.taken_at or details.taken_at or said.made_at
-    return replace(details, taken_at=taken_at, caption=_first(said.captions) or details.caption)
+def with_sidecar(details: Details, sidecar: XmpMetadata) -> Details:
+    """A sidecar's metadata overrides the picture's own, except for the date on which its file was made."""
+    if sidecar.latitude is not None:
+        details = replace(details, latitude=sidecar.latitude, longitude=sidecar.longitude)
+    taken_at = sidecar.taken_at or details.taken_at or sidecar.made_at
+    return replace(details, taken_at=taken_at, caption=_first(sidecar.captions) or details.caption)
 
 
-def _filled_up(details: Details, exif_says: tuple[str | None, str | None, str | None], image: Image) -> Details:
-    """With what XMP, IPTC and PNG's texts say, where EXIF is silent. That a picture was taken then is believed before
-    that its file was made then, and this before that it was changed."""
+def _filled_up(details: Details, exif_dates: tuple[str | None, str | None, str | None], image: Image) -> Details:
+    """Adds values from XMP, IPTC and PNG texts that EXIF lacks. The time when a picture was taken has precedence over
+    the time when its file was made, and that over the time of the last change."""
     xmp, iptc = _xmp(image), _iptc(image)
-    taken, digitized, changed = exif_says
+    taken, digitized, changed = exif_dates
     sent = f"{_text(iptc.get(_IPTC_DATE)) or ''} {_text(iptc.get(_IPTC_TIME)) or ''}"
     png_time = parse_local_time(image.info.get("Creation Time"))
     times = (taken, xmp.taken_at, parse_local_time(sent), digitized, xmp.made_at, png_time, changed)
@@ -95,7 +95,7 @@ def exif_details(exif: Exif) -> Details:
 
 
 def camera_name(make: object, model: object) -> str | None:
-    """'NIKON CORPORATION', 'NIKON D750' -> 'NIKON D750': the maker is not said twice."""
+    """'NIKON CORPORATION', 'NIKON D750' -> 'NIKON D750': the maker is not repeated."""
     maker, name = _text(make), _text(model)
     if not maker or not name:
         return name or maker
@@ -103,7 +103,7 @@ def camera_name(make: object, model: object) -> str | None:
 
 
 def tidy_caption(words: str | None) -> str | None:
-    """One line without the spaces around, cut at CAPTION_LENGTH; None where no person's words are left."""
+    """One line, stripped and cut at CAPTION_LENGTH; None if it is empty or written by a program."""
     words = " ".join(re.sub(r"[\0-\x1f\x7f\ud800-\udfff]", " ", words or "").split())
     return words[:CAPTION_LENGTH] if words and not _BOILERPLATE.fullmatch(words) else None
 
@@ -129,13 +129,13 @@ def _png_texts(image: Image) -> Iterable[str | None]:
 def _block(exif: Exif, tag: int) -> dict[int, Any]:
     try:
         return exif.get_ifd(tag)
-    except Exception:  # any of Pillow's: offsets that point anywhere, counts beyond the file
+    except Exception:  # Pillow raises many kinds for bad offsets and counts
         return {}
 
 
 def _coordinates(gps: dict[int, Any]) -> tuple[float | None, float | None]:
-    """Signed degrees, (latitude, longitude); (None, None) unless both are there and on the globe. (0, 0) is what
-    cameras write without a fix."""
+    """Signed degrees (latitude, longitude); (None, None) unless both are present and valid. Cameras without a GPS fix
+    write (0, 0)."""
     try:
         latitude, longitude = _degrees(gps[2], gps.get(1), "NS"), _degrees(gps[4], gps.get(3), "EW")
     except (KeyError, TypeError, ValueError, ArithmeticError):
@@ -145,8 +145,8 @@ def _coordinates(gps: dict[int, Any]) -> tuple[float | None, float | None]:
 
 
 def _degrees(parts: Any, letter: object, letters: str) -> float:
-    """From degrees, minutes and seconds, of which the last may be missing. Raises ValueError where neither a sign nor
-    a letter tells north from south: coordinates on the wrong side of the earth are worse than none."""
+    """From degrees, minutes and seconds; the last ones may be missing. Raises ValueError if neither a sign nor a letter
+    gives the hemisphere: coordinates on the wrong side of the earth are worse than none."""
     parts = parts if isinstance(parts, (tuple, list)) else (parts,)
     degrees, minutes, seconds = (float(part) for part in (*parts, 0, 0)[:3])
     size = abs(degrees) + sum(0 if math.isnan(part) else part / unit for part, unit in ((minutes, 60), (seconds, 3600)))
@@ -157,14 +157,14 @@ def _degrees(parts: Any, letter: object, letters: str) -> float:
 
 
 def _bytes(value: object) -> object:
-    """Tags of a wrong type come as numbers: their bytes."""
+    """The bytes of a tag of a wrong type, which Pillow gives as numbers."""
     if isinstance(value, tuple) and value and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
         return bytes(value)
     return value
 
 
 def _text(value: object) -> str | None:
-    """A tag's text. Pillow reads ASCII tags as Latin-1, while most programs write UTF-8; Windows' are UTF-16."""
+    """A tag's text. Pillow reads ASCII tags as Latin-1, but most programs write UTF-8, and Windows UTF-16."""
     value = _bytes(value)
     if isinstance(value, bytes):
         is_wide = len(value) > 1 and value[1] == 0

@@ -23,15 +23,15 @@ from diptych.media.undecoded import metadata_of
 if TYPE_CHECKING:
     from PIL.Image import Exif
 
-LARGEST_PICTURE = 2**30  # bytes of a file, for they are held in memory
+LARGEST_PICTURE = 2**30  # bytes of a file, which is held in memory
 _ORIENTATION = 0x112
-# LibRaw's `flip` as EXIF's orientation: it has 0, 3 (upside down), 5 and 6 (a quarter to the left, to the right)
+# LibRaw's `flip` -> EXIF's orientation; `flip` is 0, 3 (180°), 5 (90° counterclockwise) or 6 (90° clockwise)
 _FLIPS = {3: 3, 5: 8, 6: 6}
 
 
 class Photograph(NamedTuple):
-    """(size_px, size_px, 3) uint8, before normalising, what the file says of itself, and, of a picture that was read in
-    part, what is missing."""
+    """Pixels (size_px, size_px, 3) uint8 before normalising, the file's metadata, and, if the picture was read in part,
+    a description of the missing part."""
 
     pixels: np.ndarray
     details: Details
@@ -39,8 +39,8 @@ class Photograph(NamedTuple):
 
 
 def read_photograph(content: bytes, name: str, spec: Preprocess) -> Photograph:
-    """A picture file's bytes, the first frame of an animation. The ending of `name` tells RAW from others, the bytes
-    all else. Raises ImageError."""
+    """Reads a picture file's bytes; the first frame of an animation. The suffix of `name` marks RAW files; the bytes
+    decide everything else. Raises ImageError."""
     if os.path.splitext(name)[1].lower() in RAW_SUFFIXES:
         with contextlib.suppress(_NotRaw):
             return _read_raw(content, name, spec)
@@ -69,19 +69,19 @@ def _read_raw(content: bytes, name: str, spec: Preprocess) -> Photograph:
                     reservation.reserve(needed)
                     preview = _developed(raw)
             pixels = resized_and_cropped(preview, spec, decode="fast")
-    except rawpy.LibRawFileUnsupportedError as error:  # another kind of picture under this ending, or none
+    except rawpy.LibRawFileUnsupportedError as error:  # another kind of picture with this suffix, or none
         raise _NotRaw from error
     except rawpy.LibRawError as error:
-        said = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        message = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
         reason = "truncated" if isinstance(error, rawpy.LibRawIOError) else "damaged"
-        raise ImageError(reason, name, f"LibRaw: {said}.") from error
+        raise ImageError(reason, name, f"LibRaw: {message}.") from error
     is_turned = _FLIPS.get(sizes.flip) in (6, 8)
     width, height = (sizes.height, sizes.width) if is_turned else (sizes.width, sizes.height)
     return Photograph(pixels, replace(_raw_details(content, exif), width=width, height=height))
 
 
 def _preview(raw: Any, least_px: int) -> tuple[Image.Image | bytes | None, Exif | None]:
-    """The largest embedded preview, to be turned by its own EXIF or turned already, and that EXIF; no preview where
+    """The largest embedded preview, upright by its own EXIF or rotated already, and that EXIF; None for the preview if
     there is none or its short side is under `least_px`."""
     import rawpy
 
@@ -101,24 +101,24 @@ def _preview(raw: Any, least_px: int) -> tuple[Image.Image | bytes | None, Exif 
 def _opened(jpeg: bytes) -> Image.Image | None:
     try:
         return Image.open(io.BytesIO(jpeg), formats=["JPEG"])
-    except Exception:  # Pillow's for a damaged one are many
+    except Exception:  # Pillow raises many kinds for damaged files
         return None
 
 
 def _turned(image: Image.Image, raw: Any) -> Image.Image:
-    """A preview that does not say how the camera was held: upright."""
+    """Rotates a preview without an orientation tag upright."""
     ways = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90}
     way = ways.get(_FLIPS.get(raw.sizes.flip, 1))
     return image if way is None else image.transpose(way)
 
 
 def _developed(raw: Any) -> np.ndarray:
-    """The sensor's pixels made a picture, upright, at half the size: a quarter of the work, and no interpolation."""
+    """The sensor data demosaiced, upright, at half size: a quarter of the work, without interpolation."""
     return raw.postprocess(half_size=True, use_camera_wb=True, output_bps=8)
 
 
 def _raw_details(content: bytes, exif: Exif | None) -> Details:
-    """Most RAW files are TIFF files of their own dialect, with the camera's EXIF; of others the preview's must do."""
+    """The RAW file's own EXIF if it is TIFF-based, as most are; otherwise the preview's."""
     with contextlib.suppress(Exception):
         order = content[:2]
         if order in (b"II", b"MM"):

@@ -1,4 +1,4 @@
-"""A video as a few of its frames, and its container's metadata."""
+"""Reads a few frames of a video and its container's metadata."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 SECONDS_A_FRAME, FEWEST_FRAMES, MOST_FRAMES = 5.0, 4, 32
-# From one frame to the next no more are decoded than this: of a video with few keyframes only its beginning is seen.
+# At most this many frames are decoded for each frame taken: a video with few keyframes is sampled at its start alone.
 _MOST_DECODED = 300
 _ROUNDED_PIXELS = 2**16
-# FFmpeg's demuxers that read one file and open no other, as playlists do
+# FFmpeg's demuxers that read one file; others, such as playlists', open further files
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,flv,asf,ogg,m4v,mjpeg"
 
-# How MP4, Matroska and AVI begin: with that, what cannot be opened is one of them with its index missing
+# The signatures of MP4, Matroska and AVI: if such a file cannot be opened, its index is missing
 _HEAD = re.compile(rb"....(ftyp|moov|mdat)|\x1a\x45\xdf\xa3|RIFF....AVI ", re.S)
 
 
 class Frame(NamedTuple):
-    """(size_px, size_px, 3) uint8, before normalising, and its time in the video."""
+    """Pixels (size_px, size_px, 3) uint8 before normalising, and the time in the video in seconds."""
 
     pixels: np.ndarray
     at_s: float
@@ -49,8 +49,8 @@ class Video(NamedTuple):
 
 
 def read_video(file: IO[bytes], name: str, spec: Preprocess) -> Video:
-    """Frames near evenly spaced times: one for each SECONDS_A_FRAME, but from FEWEST_FRAMES to MOST_FRAMES. Those that
-    are all of one colour are left out, if there are others.
+    """Frames near evenly spaced times: one for each SECONDS_A_FRAME, at least FEWEST_FRAMES and at most MOST_FRAMES.
+    Frames of a single colour are left out if there are others.
 
     Raises ImageError with the reason "needs a package", "not a video", "no pictures", "too large", "truncated" or
     "damaged".
@@ -60,7 +60,7 @@ def read_video(file: IO[bytes], name: str, spec: Preprocess) -> Video:
     from av.error import FFmpegError, InvalidDataError
 
     try:
-        # A seek in MPEG's program and transport streams may end behind the only keyframe, and a bare stream has none.
+        # A seek in MPEG program and transport streams may land after the only keyframe; a raw stream has no index.
         for seeks in (True, False):
             with _opened(file, name) as container:
                 if video := _read(container, name, spec, seeks):
@@ -82,17 +82,17 @@ def _opened(file: IO[bytes], name: str) -> InputContainer:
     except FFmpegError as error:
         file.seek(0)
         is_cut = isinstance(error, EOFError) or bool(_HEAD.match(file.read(12)))
-        detail = "Its end is missing; copy or download it again." if is_cut else "FFmpeg knows no such video."
+        detail = "Its end is missing; copy or download it again." if is_cut else "FFmpeg does not recognise it."
         raise ImageError("truncated" if is_cut else "not a video", name, detail) from error
 
 
 def _read(container: InputContainer, name: str, spec: Preprocess, seeks: bool) -> Video | None:
     """The video; None if no frame was decoded."""
-    stream: Any = container.streams.best("video")  # not the cover of an album, if there is a video next to it
+    stream: Any = container.streams.best("video")  # prefers a video to an album cover
     if stream is None:
-        raise ImageError("no pictures", name, "There is only sound in it.")
+        raise ImageError("no pictures", name, "It contains sound alone.")
     if (codec := stream.codec_context) is None:
-        raise ImageError("damaged", name, "FFmpeg does not know how its pictures are coded; convert it to MP4.")
+        raise ImageError("damaged", name, "FFmpeg does not support its codec; convert it to MP4.")
     if (needed := memory.VIDEO * codec.width * codec.height) > memory.memory_limit():
         raise ImageError("too large", name, memory.refusal((codec.width, codec.height), needed))
     duration_s, start_s = _duration_s(container, stream), float((stream.start_time or 0) * (stream.time_base or 0))
@@ -114,7 +114,7 @@ def _duration_s(container: InputContainer, stream: Any) -> float | None:
 
 
 def _spans(duration_s: float | None) -> list[tuple[float, float]]:
-    """Equal spans, each as its middle and its end in seconds; the beginning alone where the length is not known."""
+    """Equal spans, each as its middle and its end in seconds; the beginning alone if the duration is unknown."""
     if duration_s is None:
         return [(0.0, math.inf)]
     count = min(max(math.ceil(duration_s / SECONDS_A_FRAME), FEWEST_FRAMES), MOST_FRAMES)
@@ -145,7 +145,7 @@ def _frames(
 
 
 def _decoder(stream: Any) -> Any:
-    """The stream's own or, where a VP8 or VP9 film has transparency, libvpx's, which alone reads it."""
+    """The stream's own decoder, or libvpx's for VP8 and VP9 with transparency, which no other decodes."""
     from av import CodecContext
     from av.error import FFmpegError
 
@@ -154,8 +154,8 @@ def _decoder(stream: Any) -> Any:
     if has_alpha and (name := {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(own.name)):
         with contextlib.suppress(FFmpegError, ValueError):  # a build without it
             own = CodecContext.create(name, "r")
-    own.thread_type, own.thread_count = "NONE", 1  # as many processes read as there are cores
-    # Later frames may be larger than the first; decoders round sides up.
+    own.thread_type, own.thread_count = "NONE", 1  # there is one reading process per core
+    # Later frames may be larger than the first, and decoders round sides up.
     own.options = {"max_pixels": str(memory.memory_limit() // memory.VIDEO * 5 // 4 + _ROUNDED_PIXELS)}
     return own
 
@@ -168,8 +168,8 @@ def _decoded(container: InputContainer, stream: Any, decoder: Any) -> Iterator[V
 def _next_frame(
     decoded: Iterator[VideoFrame], last_s: float, middle_s: float, end_s: float, before: int = 0
 ) -> VideoFrame | None:
-    """The first frame if it is later than the last one taken and none came `before` it, else the one at `middle_s`,
-    else None. What is blank gives way to what is not, from the middle to the end of the span."""
+    """The first frame if it is later than the last one taken and none was decoded `before` it, else the one at
+    `middle_s`, else None. A later frame of the span, up to its end, replaces a blank one."""
     from av.error import FFmpegError
 
     blank = None
@@ -188,20 +188,20 @@ def _next_frame(
     return blank
 
 
-def _details(said: Mapping[str, str], size: tuple[int, int], duration_s: float | None) -> Details:
-    """From a container's tags; QuickTime's own first, for they have the local time and the phone's name."""
-    said = {key.lower(): _text(value) for key, value in said.items()}
+def _details(tags: Mapping[str, str], size: tuple[int, int], duration_s: float | None) -> Details:
+    """From a container's tags. QuickTime's have precedence: they hold the local time and the phone's name."""
+    tags = {key.lower(): _text(value) for key, value in tags.items()}
     apple, android = "com.apple.quicktime.", "com.android."
-    made_at = parse_local_time(said.get("creation_time"))
-    if made_at and made_at < "1971":  # a clock that was never set: QuickTime counts from 1904
+    made_at = parse_local_time(tags.get("creation_time"))
+    if made_at and made_at < "1971":  # an unset clock: QuickTime counts from 1904
         made_at = None
-    tags = (f"{apple}creationdate", "date_recorded", "date")
-    taken_at, recorded_at, dated = (parse_local_time(said.get(tag)) for tag in tags)
+    date_tags = (f"{apple}creationdate", "date_recorded", "date")
+    taken_at, recorded_at, dated = (parse_local_time(tags.get(tag)) for tag in date_tags)
     taken_at = taken_at or recorded_at or made_at or dated
-    latitude, longitude = _coordinates(said.get(f"{apple}location.iso6709") or said.get("location") or "")
-    makers = said.get(f"{apple}make") or said.get(f"{android}manufacturer") or said.get("make")
-    models = said.get(f"{apple}model") or said.get(f"{android}model") or said.get("model")
-    captions = (tidy_caption(said.get(key)) for key in (f"{apple}description", "description", "comment", "title"))
+    latitude, longitude = _coordinates(tags.get(f"{apple}location.iso6709") or tags.get("location") or "")
+    makers = tags.get(f"{apple}make") or tags.get(f"{android}manufacturer") or tags.get("make")
+    models = tags.get(f"{apple}model") or tags.get(f"{android}model") or tags.get("model")
+    captions = (tidy_caption(tags.get(key)) for key in (f"{apple}description", "description", "comment", "title"))
     return Details(
         *size,
         taken_at,
@@ -214,7 +214,7 @@ def _details(said: Mapping[str, str], size: tuple[int, int], duration_s: float |
 
 
 def _text(value: str) -> str:
-    """A tag whose bytes are no UTF-8 is Windows' Latin-1, as AVI files have it."""
+    """A tag's text; Windows-1252 if its bytes are not UTF-8, as in AVI files."""
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""The metadata in an XMP packet of a picture's file or of a sidecar (ISO 16684-1; Exif 2.3 for XMP).
+"""Reads the XMP packet of a picture file or a sidecar (ISO 16684-1; Exif 2.3 for XMP).
 
 The packet is searched, not parsed: no entity is expanded, and a damaged packet may still be read."""
 
@@ -17,9 +17,8 @@ _COORDINATE = re.compile(r"(\d{1,3})(?:[.](\d+))?(?:,(\d{1,2}(?:\.\d+)?))?(?:,(\
 
 
 class XmpMetadata(NamedTuple):
-    """None or () where the packet has nothing. `captions` are in order of precedence; `taken_at` is when
-    it was taken, `made_at` when its file was made, both as `local_time` gives them; degrees are north and east
-    positive."""
+    """Missing values are None or (). `captions` are in order of precedence. `taken_at` is when the picture was taken,
+    `made_at` when its file was made, both in the form of `parse_local_time`. North and east are positive degrees."""
 
     captions: tuple[str, ...] = ()
     taken_at: str | None = None
@@ -29,7 +28,7 @@ class XmpMetadata(NamedTuple):
 
 
 def read_xmp(packet: bytes | str) -> XmpMetadata:
-    """dc:description (its default language), dc:title, dates and coordinates of a packet."""
+    """The dc:description (in its default language), dc:title, dates and coordinates of a packet."""
     text = packet if isinstance(packet, str) else _decoded(packet)
     text = text[:LENGTH]
     captions = (_property(text, name) for name in ("dc:description", "dc:title"))
@@ -46,8 +45,8 @@ def _decoded(packet: bytes) -> str:
 
 
 def _date(text: str, names: tuple[str, ...]) -> str | None:
-    said = (_property(text, name) for name in names)
-    return next((when for words in said if words and (when := parse_local_time(words))), None)
+    values = (_property(text, name) for name in names)
+    return next((when for words in values if words and (when := parse_local_time(words))), None)
 
 
 def _property(text: str, name: str) -> str | None:
@@ -56,12 +55,12 @@ def _property(text: str, name: str) -> str | None:
         item = text.find("<rdf:li", start, end)
         begin, stop = text.find(">", max(start, item), end), text.find("</rdf:li>", start, end)
         return html.unescape(re.sub(r"<[^<>]*>", "", text[begin + 1 : stop if stop > 0 else end]))
-    said = re.search(rf"\b{name}\s*=\s*(\"[^\"<]*\"|'[^'<]*')", text)  # the short form, an attribute
-    return html.unescape(said[1][1:-1]) if said else None
+    found = re.search(rf"\b{name}\s*=\s*(\"[^\"<]*\"|'[^'<]*')", text)  # the short form, an attribute
+    return html.unescape(found[1][1:-1]) if found else None
 
 
 def _degrees(words: str | None, letters: str, most: float) -> float | None:
-    """'47,22.5N' or '47,22,30N' -> 47.375; None where the letter is missing."""
+    """'47,22.5N' or '47,22,30N' -> 47.375; None if the letter is missing."""
     found = _COORDINATE.fullmatch((words or "").strip())
     if not found or found[5].upper() not in letters:
         return None

@@ -1,4 +1,4 @@
-"""The tags of a TIFF's pages. Each tag is read by itself, so that a damaged one does not spoil the others."""
+"""The tags of a TIFF's pages. Each tag is read separately, so a damaged one does not affect the others."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ UNSIGNED, SIGNED = 1, 2  # SampleFormat
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _SIMPLE = (RAW, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946)  # none, fax, LZW, JPEG, deflate, PackBits
 _BIG = (b"II+\0", b"MM\0+")
-_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q"}  # of whole numbers, in struct's letters
+_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q"}  # the integer types, as `struct` codes
 _MOST_TAGS, _MOST_NUMBERS, _MOST_SAMPLES = 4096, 3 * 65536, 65535
-# By number in TIFF 6.0
+# Tag numbers of TIFF 6.0
 _KIND, _OLD_KIND, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = (
     254,
     255,
@@ -52,7 +52,7 @@ _WANTED = frozenset(
 
 
 class Page(NamedTuple):
-    """One of a file's pictures as its tags describe it (TIFF 6.0); `index` counts from 0."""
+    """The tags of one picture of a file (TIFF 6.0); `index` counts from 0."""
 
     index: int
     size: tuple[int, int]
@@ -66,16 +66,16 @@ class Page(NamedTuple):
     orientation: int
     compression: int
     is_swapped: bool
-    segment: int = 0  # pixels of a strip or tile, which are unpacked at once
+    segment: int = 0  # pixels of a strip or tile, the unit of decompression
 
     @property
     def samples(self) -> int:
-        """Numbers a pixel."""
+        """Samples per pixel."""
         return len(self.bits)
 
     @property
     def needed_bytes(self) -> int:
-        """That decoding it takes: the numbers as they are stored, a strip or tile, and the picture that is made."""
+        """Memory to decode it: the stored samples, a strip or tile, and the decoded picture."""
         depth, pixels = (max(self.bits) + 7) // 8, self.size[0] * self.size[1]
         shown = pixels * (1 if self.samples == 1 and self.photometric != PALETTE else 4)
         segment = self.segment * self.samples * depth
@@ -83,31 +83,31 @@ class Page(NamedTuple):
         if self.is_plain:
             return shown + segment + again
         numbers = pixels * self.samples * depth
-        if self.is_grey:  # Pillow's and a copy; of signed ones it makes 32 bits
+        if self.is_grey:  # Pillow's array and a copy; Pillow widens signed samples to 32 bits
             numbers = pixels * (8 if depth > 2 else 4 if self.formats[0] == UNSIGNED else 10)
         return numbers + 2 * segment + shown + again
 
     @property
     def is_plain(self) -> bool:
-        """Whether Pillow reads it, and rightly, if it opens it at all."""
+        """Whether Pillow reads it correctly if it opens it."""
         return self.is_packed_simply and set(self.formats) == {UNSIGNED} and max(self.bits) <= 8
 
     @property
     def is_grey(self) -> bool:
-        """Whether it is one number a pixel, of any depth, that Pillow reads. Of what libtiff unpacks it swaps the bytes
-        once more, but for sixteen bits."""
+        """Whether it has one sample per pixel, of any depth, that Pillow reads. Pillow swaps the bytes of libtiff's
+        output a second time, except for 16 bits."""
         is_whole = self.bits[0] <= 16 and self.formats[0] == UNSIGNED
         is_read = self.is_packed_simply and (is_whole or self.compression == RAW or not self.is_swapped)
         return is_read and self.samples == 1 and self.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO)
 
     @property
     def is_packed_simply(self) -> bool:
-        """Whether every libtiff can unpack it."""
+        """Whether every build of libtiff can decompress it."""
         return self.compression in _SIMPLE
 
 
 def pages(file: IO[bytes]) -> list[Page]:
-    """The pages that are pictures, no previews or masks of others; else the largest; [] where no tags can be read."""
+    """The pages that are not previews or masks; if there are none, the largest page; [] if no tags can be read."""
     found = list(_pages(file))
     main = [page for page in found if not page.kind & (_REDUCED | _MASK)]
     return main or sorted(found, key=lambda page: page.size[0] * page.size[1])[-1:]
@@ -117,7 +117,7 @@ def _pages(file: IO[bytes]) -> Iterator[Page]:
     file.seek(0)
     header, seen = file.read(16), set[int]()
     order, is_big = ">" if header[:2] == b"MM" else "<", header[:4] in _BIG
-    with contextlib.suppress(struct.error, OSError, OverflowError):  # what is damaged ends the chain
+    with contextlib.suppress(struct.error, OSError, OverflowError):  # damage ends the chain of directories
         (offset,) = struct.unpack_from(f"{order}{'Q' if is_big else 'I'}", header, 8 if is_big else 4)
         while offset and offset not in seen and len(seen) < MOST_PAGES:
             seen.add(offset)
@@ -144,7 +144,7 @@ def _unpacked(file: IO[bytes], layout: str) -> tuple:
 
 
 def _numbers(file: IO[bytes], order: str, kind: int, count: int, inline: bytes) -> tuple[int, ...]:
-    """A tag's numbers; () where they cannot be read."""
+    """A tag's values; () if they cannot be read."""
     if kind not in _TYPES or not 0 < count <= _MOST_NUMBERS:
         return ()
     layout = f"{order}{count}{_TYPES[kind]}"
