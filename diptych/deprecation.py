@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 UNTIL = "0.3"
+_PASSED_THROUGH = ("diptych", "dataclasses")  # dataclasses.replace() calls __init__ with the old name
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C")
 
 
-def warn_renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
-    """Warn the caller of the function that calls this: `old` is now called `new`."""
+def warn_renamed(old: str, new: str) -> None:
+    """Warn that `old` is now called `new`, at the line outside this package that used it: Python shows a
+    DeprecationWarning only for the line of a script or a test."""
+    frame, stacklevel = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_THROUGH:
+        frame, stacklevel = frame.f_back, stacklevel + 1
     message = f"{old} is now {new}; the old name works until version {UNTIL}."
     warnings.warn(message, DeprecationWarning, stacklevel=stacklevel)
 

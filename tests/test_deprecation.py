@@ -1,9 +1,13 @@
 """Old names work, and the warning names the new one and the caller's line."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
+from PIL import Image
 
+import diptych
 from diptych.deprecation import RenamedAttribute, renamed_arguments, renamed_attributes
 
 
@@ -34,3 +38,23 @@ def test_old_arguments_work() -> None:
         assert Model().run(cut=True)
     assert w[0].filename == __file__
     assert not Model().run(truncate=False)
+
+
+PICTURE = Image.new("RGB", (64, 64), "red")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: diptych.load().locate(PICTURE, "a star", method="places"),  # type: ignore[arg-type]
+        lambda: diptych.recipe("laptop", data=("x",), places=2.0),
+        lambda: dataclasses.replace(diptych.Filters(), place=(1, 2, 3, 4)),  # type: ignore[call-arg]
+        lambda: dataclasses.replace(diptych.TrainConfig(data=("x",)), places=2.0),  # type: ignore[call-arg]
+    ],
+    ids=["locate", "recipe", "replace-filters", "replace-config"],
+)
+def test_the_warning_is_at_the_callers_line_however_deep_the_old_name_is_read(use: Callable[[], object]) -> None:
+    """Python hides a DeprecationWarning of a library's own line."""
+    with pytest.warns(DeprecationWarning, match="the old name works until") as warned:
+        use()
+    assert [each.filename for each in warned] == [__file__]
