@@ -140,7 +140,7 @@ def _check_foreign_files(index: LocalIndex, repair: bool) -> Iterator[Finding]:
         if repair:
             found.directory.remove(found.name)
         remedy = "it is removed; it was not used" if repair else ["an index has none: ", _REPAIR, " removes it"]
-        yield Finding(f"{found.path} is {found.what}", remedy, repair)
+        yield Finding(f"{found.path} is {found.kind}", remedy, repair)
     yield from _check_hard_links(index, [caches.LOCK], repair)
 
 

@@ -1,1 +1,1 @@
-"""What Diptych keeps on disk: directories, locks, caches, and files that are whole or not there."""
+"""Storage on disk: index directories, locks, caches, and files that are written atomically."""

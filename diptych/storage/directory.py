@@ -1,12 +1,11 @@
-"""The files of an index: the one module that opens, lists, renames and removes what lies in an index's directory.
+"""The files of an index: the one module that opens, lists, renames and removes entries of an index's directory.
 
-A directory of pictures is unpacked, downloaded and passed on with its index inside, so whatever lies there may be
-somebody else's work: a link that leads out, a FIFO that never answers, a journal that SQLite would act on. Everything
-is therefore done relative to a handle of the directory, which is opened without following a link, and each file is
-opened without following one. What is no plain file is refused by what it is.
+A directory of pictures is unpacked, downloaded and passed on with its index inside, so an entry may be hostile: a
+link that leads out, a FIFO that blocks, a journal that SQLite would act on. Every operation is therefore relative to a
+handle of the directory. No link is followed, and a file that is not regular is refused.
 
-A handle lives for one operation, so that a directory that was replaced meanwhile is the one that counts. Windows opens
-no directories and knows no O_NOFOLLOW: there, each name is looked at before it is opened.
+A handle lives for one operation; the next one opens the directory that then has the path. Windows cannot open
+directories and has no O_NOFOLLOW: there, each name is checked before it is opened.
 """
 
 from __future__ import annotations
@@ -34,39 +33,39 @@ from diptych.untrusted.regular_files import describe_entry, is_link
 NAME = ".diptych"
 _HAS_HANDLES = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY") and hasattr(os, "O_NOFOLLOW")
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-# O_NONBLOCK, because what was a plain file when it was looked at may be a FIFO when it is opened
+# O_NONBLOCK, because a FIFO may replace a regular file between the check and the opening
 _FILE = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
 _MODES = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "xb": os.O_RDWR | os.O_CREAT | os.O_EXCL}
 _WAIT_S = 60.0  # how long a reader and a writer of a catalog wait for each other's transaction
-# What names of ours begin with. In a directory that was named by the user, other programs' files may lie beside.
+# Prefixes of an index's files. A directory that the user named may also contain files of other programs.
 _OWN = (".gitignore", "identity.json", "lock", "catalog", "nearest-", "background-")
 
 Mode = Literal["rb", "r+b", "xb"]
 
 
 class Foreign(NamedTuple):
-    """Something under a name of ours that is neither a plain file nor a directory: in which directory, its name, and
-    what it is in words."""
+    """An entry with the name of an index's file that is neither a regular file nor a directory: its directory, its
+    name, and its kind in words."""
 
     directory: IndexDirectory
     name: str
-    what: str
+    kind: str
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """The path of the entry."""
         return self.directory.path / self.name
 
 
 class IndexDirectory:
-    """The directory of an index, or one inside it. Nothing is opened before it is needed, and nothing stays open.
+    """The directory of an index, or one inside it. It is opened for each operation, and no handle stays open.
 
-    A `path` that is a link is followed, once, since whoever named it means what it leads to; but not one that is called
-    .diptych, which came with the pictures.
+    A `path` that is a link is followed, once, because the user named it. A link called .diptych is not followed,
+    because it may come with the pictures.
 
-    Its methods take names of files that lie directly in it, and raise ValueError for anything else. They raise
-    IndexUnsafeError where the directory is reached through a link, or the file is a link, a FIFO, a socket or a device;
-    IndexDamagedError where a directory lies in a file's place; OSError, with the whole path, as the system does.
+    The methods take names of the directory's own entries, and raise ValueError for other paths. They raise
+    IndexUnsafeError if the directory is reached through a link, or the file is a link, a FIFO, a socket or a device;
+    IndexDamagedError if a directory has the name of a file; OSError, with the whole path, as the system does.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, _above: IndexDirectory | None = None):
@@ -77,7 +76,7 @@ class IndexDirectory:
 
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> IndexDirectory:
-        """The directory at a path; one that is one already as it is."""
+        """The directory at a path; an IndexDirectory is returned as it is."""
         return path if isinstance(path, IndexDirectory) else cls(path)
 
     def __fspath__(self) -> str:
@@ -90,14 +89,14 @@ class IndexDirectory:
         return f"IndexDirectory({os.fspath(self.path)!r})"
 
     def directory(self, name: str) -> IndexDirectory:
-        """A directory inside this one, there or not."""
+        """A directory inside this one, which need not exist."""
         return IndexDirectory(self.path / plain_name(name), _above=self)
 
-    # --- what is there
+    # --- entries
 
     @property
     def exists(self) -> bool:
-        """Whether it is there."""
+        """Whether the directory exists."""
         try:
             with self._opened():
                 return True
@@ -106,14 +105,14 @@ class IndexDirectory:
 
     @property
     def owner(self) -> int | None:
-        """The number of the user whose it is, of a link that of the link; None where there is nothing."""
+        """The id of the user who owns the directory, or the link at its path; None if there is neither."""
         try:
             return os.lstat(self.path).st_uid
         except OSError:
             return None
 
     def names(self) -> list[str]:
-        """The names of all that lies in it, sorted; none where it is not there."""
+        """The names of all entries, sorted; none if the directory does not exist."""
         try:
             with self._opened() as handle:
                 return sorted(os.listdir(self.path if handle is None else handle))
@@ -121,7 +120,7 @@ class IndexDirectory:
             return []
 
     def status(self, name: str) -> os.stat_result | None:
-        """What the system knows of a name, of a link itself; None where there is nothing."""
+        """The status of an entry, of a link itself; None if there is no entry."""
         try:
             with self._opened() as handle:
                 return os.stat(self._at(name, handle), dir_fd=handle, follow_symlinks=False)
@@ -129,14 +128,14 @@ class IndexDirectory:
             return None
 
     def plain(self, name: str) -> os.stat_result | None:
-        """The status of a plain file; None where there is nothing. Raises for all that is no plain file."""
+        """The status of a regular file; None if there is no entry. Raises for any other kind of entry."""
         status = self.status(name)
         if status is not None:
             self._check(name, status)
         return status
 
     def size(self, name: str) -> int | None:
-        """Of a plain file, in bytes; None where there is nothing, or a directory."""
+        """The size of a regular file in bytes; None if there is no entry, or a directory."""
         status = self.status(name)
         if status is None or stat.S_ISDIR(status.st_mode):
             return None
@@ -144,12 +143,12 @@ class IndexDirectory:
         return status.st_size
 
     def has_directory(self, name: str) -> bool:
-        """Whether a directory of that name is in it, which is no link."""
+        """Whether there is a directory of this name; a link is none."""
         status = self.status(name)
         return status is not None and stat.S_ISDIR(status.st_mode)
 
     def foreign(self) -> Iterator[Foreign]:
-        """What goes by a name of ours, here or in a directory of ours, and is neither a plain file nor a directory."""
+        """Entries under names of an index, here or in its directories, that are neither files nor directories."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), self._opened() as handle:
             with os.scandir(self.path if handle is None else handle) as entries:
                 found = [
@@ -165,12 +164,12 @@ class IndexDirectory:
                     yield from self.directory(name).foreign()
 
     def check(self) -> None:
-        """Raises IndexUnsafeError for the first of `foreign`."""
+        """Raise IndexUnsafeError for the first entry of `foreign`."""
         for found in self.foreign():
-            raise unsafe_entry(found.path, found.what)
+            raise unsafe_entry(found.path, found.kind)
 
     def is_writable(self, name: str | None = None) -> bool:
-        """Whether the system would let us write to it, or to one of its files."""
+        """Whether this user may write to the directory, or to one of its files."""
         as_us = os.access in os.supports_effective_ids
         if name is None:
             return os.access(self.path, os.W_OK, effective_ids=as_us)
@@ -178,16 +177,16 @@ class IndexDirectory:
             return os.access(self._at(name, handle), os.W_OK, dir_fd=handle, effective_ids=as_us)
 
     def free_bytes(self) -> int:
-        """What room its disk has left."""
+        """The free bytes of its disk."""
         return shutil.disk_usage(self.path).free
 
     # --- files
 
     def open(self, name: str, mode: Mode, *, create: bool = False) -> IO[bytes]:
-        """A plain file, opened to be read ("rb"), to be changed in place ("r+b", never cut off; with `create`, made
-        where there is none), or newly made ("xb", FileExistsError where there is something).
+        """Open a regular file to read ("rb"), to change without truncation ("r+b"; `create` creates a missing file), or
+        to create ("xb", FileExistsError if the name is taken).
 
-        A file to be changed must have no second name: its bytes would be another file's as well.
+        A file to change must have no second hard link: that name would change too.
         """
         flags = _MODES[mode] | _FILE | (os.O_CREAT if create else 0)
         with self._opened() as handle, self._with_path(name):
@@ -204,21 +203,21 @@ class IndexDirectory:
                 raise
 
     def read(self, name: str, limit: int) -> bytes:
-        """All bytes of a file. Raises IndexDamagedError where there are more than `limit`."""
+        """All bytes of a file. Raises IndexDamagedError if there are more than `limit`."""
         with self.open(name, "rb") as file:
             content = file.read(limit + 1)
         if len(content) > limit:
-            raise IndexDamagedError(f"{self.path / name} has more than {limit:,} bytes; wanted at most that.")
+            raise IndexDamagedError(f"{self.path / name} has more than {limit:,} bytes, the limit.")
         return content
 
     def write(self, name: str, content: bytes, *, durable: bool = True) -> None:
-        """Write a file atomically (`diptych.storage.atomic`), without waiting until the new name is on the disk."""
+        """Write a file atomically (`diptych.storage.atomic`), but do not wait until the new name is on the disk."""
         with self._replacement(name, durable=durable) as file:
             file.write(content)
 
     @contextmanager
     def _replacement(self, name: str, *, durable: bool) -> Iterator[IO[bytes]]:
-        """A new file, which replaces the entry of that name when the block ends."""
+        """Yield a new file, which replaces the entry of this name when the block ends."""
         part = f"{name}.{secrets.token_hex(4)}.part"
         try:
             with self.open(part, "xb") as file:
@@ -231,24 +230,22 @@ class IndexDirectory:
             self.remove(part)
 
     def add(self, name: str, content: bytes) -> None:
-        """Make a file with this content where nothing has the name; what is there stays, a link that leads nowhere
-        too."""
+        """Create a file with this content unless there is an entry of this name, such as a dangling link."""
         with contextlib.suppress(FileExistsError), self.open(name, "xb") as file:
             file.write(content)
 
     def rename(self, name: str, to: str) -> None:
-        """Give a file or directory another name, in the place of what has it. A link is renamed itself."""
+        """Rename a file or directory, replacing the entry of the new name. A link itself is renamed."""
         with self._opened() as handle, self._with_path(name):
             os.replace(self._at(name, handle), self._at(to, handle), src_dir_fd=handle, dst_dir_fd=handle)
 
     def remove(self, name: str) -> None:
-        """Remove a file if it is there; of a link, the link."""
+        """Remove a file if it exists; a link itself is removed."""
         with contextlib.suppress(FileNotFoundError), self._opened() as handle, self._with_path(name):
             os.unlink(self._at(name, handle), dir_fd=handle)
 
     def remove_all(self, name: str) -> None:
-        """Remove what has the name, a directory with all that is in it; no link is followed. What cannot be removed
-        stays."""
+        """Remove a file, or as much of a directory as can be removed. No link is followed."""
         if self.has_directory(name):
             with self._opened() as handle:
                 shutil.rmtree(self._at(name, handle), ignore_errors=True, dir_fd=handle)
@@ -274,7 +271,7 @@ class IndexDirectory:
             ) from None
 
     def own(self, name: str) -> None:
-        """Put a copy of a plain file in its place where it has a second name, whose file is left as it is."""
+        """Replace a regular file that has a second hard link by a copy. The other name keeps the file."""
         status = self.plain(name)
         if status is None or status.st_nlink < 2:
             return
@@ -284,24 +281,24 @@ class IndexDirectory:
     # --- catalogs
 
     def connect(self, name: str, mode: Literal["ro", "rw", "rwc", "immutable"], *, recover: bool) -> BudgetedConnection:
-        """SQLite's connection to a file that is there ("ro", "rw"), that is made ("rwc"), or that is read as it lies
-        there without a look at its journal ("immutable").
+        """An SQLite connection to an existing file ("ro", "rw"), to one that is created if missing ("rwc"), or to an
+        existing file whose journal is ignored ("immutable").
 
-        SQLite acts on what lies beside a database, and opens it by its name. So all of that is looked at before: a
-        journal is let through to be replayed only with `recover`, and only where it names no other file. Raises
-        IndexUnsafeError for anything else, IndexDirectoryError where there is no such file.
+        SQLite acts on files beside a database, and opens them by name. They are therefore checked first: a journal may
+        be replayed only with `recover`, and only if it names no other file. Raises IndexUnsafeError for other files,
+        IndexDirectoryError if the file is missing.
         """
         if mode != "immutable":
-            for _, fault in self.journal_errors(name, recover=recover or mode == "ro"):
-                raise fault
+            for _, error in self.journal_errors(name, recover=recover or mode == "ro"):
+                raise error
         if mode == "rwc":
             self.open(name, "r+b", create=True).close()
         before = self.plain(name)
         if before is None:
-            raise IndexDirectoryError(f"{self.path / name} is not there.")
+            raise IndexDirectoryError(f"{self.path / name} does not exist.")
         self._check(name, before, is_changed=mode in ("rw", "rwc"))
-        how = {"rwc": "rw", "immutable": "ro&immutable=1"}.get(mode, mode)
-        address = f"{(self.path / name).as_uri()}?mode={how}"  # as_uri quotes what a name may hold: ?, # and %
+        uri_mode = {"rwc": "rw", "immutable": "ro&immutable=1"}.get(mode, mode)
+        address = f"{(self.path / name).as_uri()}?mode={uri_mode}"  # as_uri quotes ?, # and % in a name
         with translated_errors(self.path / name):
             db = sqlite3.connect(
                 address,
@@ -319,23 +316,26 @@ class IndexDirectory:
         return db
 
     def journal_errors(self, name: str, *, recover: bool) -> Iterator[tuple[str, SearchIndexError]]:
-        """What SQLite would act on that lies beside a catalog and is not the catalog's own journal, by name; a journal
-        that would be replayed is one such thing, but with `recover`."""
+        """The names and errors of files beside a catalog that SQLite must not act on. A journal that would be replayed
+        is one of them unless `recover`."""
         for ending in JOURNAL_SUFFIXES:
             beside = name + ending
             try:
                 if (status := self.status(beside)) is not None:
                     self._check(beside, status, is_changed=True)
-                    with contextlib.suppress(FileNotFoundError), self.open(beside, "rb") as file:  # a commit has ended
+                    with (
+                        contextlib.suppress(FileNotFoundError),
+                        self.open(beside, "rb") as file,
+                    ):  # the commit has ended
                         check_journal(self.path / beside, file, catalog_bytes=self.size(name) or 0, recover=recover)
-            except SearchIndexError as fault:
-                yield beside, fault
+            except SearchIndexError as error:
+                yield beside, error
 
-    # --- how
+    # --- handles
 
     @contextmanager
     def _opened(self) -> Iterator[int | None]:
-        """A handle of the directory; None where there are none, as on Windows."""
+        """Yield a handle of the directory; None on systems without them, such as Windows."""
         if not _HAS_HANDLES:
             self._check_directory()
             yield None
@@ -352,7 +352,7 @@ class IndexDirectory:
             os.close(handle)
 
     def _check_directory(self) -> None:
-        """Raises as the opening of the directory does."""
+        """Raise the errors that opening the directory would raise."""
         if self._above is not None:
             self._above._check_directory()
         status = os.lstat(self.path)
@@ -368,7 +368,7 @@ class IndexDirectory:
 
     @contextmanager
     def _with_path(self, name: str | None = None) -> Iterator[None]:
-        """Errors of the system with the whole path, and what a link makes of them in words."""
+        """Raise errors of the system with the whole path, and IndexUnsafeError for those that a link causes."""
         try:
             yield
         except OSError as error:
@@ -380,17 +380,17 @@ class IndexDirectory:
             raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
 
     def _at(self, name: str, handle: int | None) -> str:
-        """A name, relative to the handle where there is one."""
+        """A name relative to the handle; the whole path without one."""
         return plain_name(name) if handle is not None else os.path.join(self.path, plain_name(name))
 
     def _check(self, name: str, status: os.stat_result, handle: int | None = None, *, is_changed: bool = False) -> None:
-        """Raises where it is no plain file, or has a second name and `is_changed`."""
+        """Raise unless the entry is a regular file. A file that `is_changed` must have no second hard link."""
         target = None if stat.S_ISREG(status.st_mode) else self._target(name, handle)
         if error := error_for(self.path / name, status, target, is_changed=is_changed):
             raise error
 
     def _target(self, name: str, handle: int | None = None) -> str | None:
-        """Where a link leads; None for what is none."""
+        """The target of a link; None for any other entry."""
         try:
             if handle is None and _HAS_HANDLES:
                 with self._opened() as handle:

@@ -1,4 +1,4 @@
-"""One writer at a time: an advisory lock that goes with its process, however that ends."""
+"""One writer at a time: an advisory lock that the system releases when its process ends."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from diptych.storage.error_translation import translated_errors
 from diptych.untrusted.json import parse_json
 
 _POLL_S = 0.1
-_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # what file systems without them say
-_SAID_BYTES, _SHOWN = 4096, 64
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # the errors of file systems without locks
+_MAX_SIGNATURE_BYTES, _SHOWN = 4096, 64
 _HERE = "this process"
-# Where this process holds a lock: a system's lock is between processes, and opening its file again would, on closing,
-# let it go (fcntl(2), "Advisory record locking"). The file is told by its device and inode.
+# The locks of this process, by device and inode. The system's locks are between processes, and closing a second handle
+# of the file would release the lock (fcntl(2), "Advisory record locking").
 _Key = tuple[int, int, int]
 _held: set[_Key] = set()
 _guard = threading.Lock()
@@ -40,20 +40,20 @@ def locked(
     does: str = "is updating this index",
     remedy: str = "Try again later; `diptych index FOLDER --wait 600` waits for it.",
 ) -> Iterator[None]:
-    """Hold the lock at `path` for the block. Where another has it: wait up to `wait_s` seconds (None: for ever), after
-    telling `on_wait` who that is; then IndexBusyError. A lock whose process is gone counts as free.
+    """Hold the lock at `path` for the block. If it is taken, pass the holder to `on_wait` once and wait up to `wait_s`
+    seconds (None: without limit), then raise IndexBusyError. The lock of a process that has ended is free.
 
-    The file of the lock is opened, and never written to: whose lock it is stands in another beside it, NAME.json.
-    Raises IndexUnsafeError where it is no plain file.
+    The lock file is never written to; the file NAME.json beside it names the holder. Raises IndexUnsafeError if the
+    lock file is not a regular file.
     """
     directory, name = IndexDirectory(path.parent), path.name
-    deadline, told = time.monotonic() + (wait_s or 0.0), False
+    deadline, is_announced = time.monotonic() + (wait_s or 0.0), False
     while isinstance(taken := _attempt(directory, name), str):
         if wait_s is not None and time.monotonic() >= deadline:
             raise IndexBusyError(f"{taken} {does}. {remedy}")
-        if on_wait and not told:
+        if on_wait and not is_announced:
             on_wait(f"{taken} {does}; waiting for it")
-            told = True
+            is_announced = True
         time.sleep(_POLL_S)
     file, key = taken
     try:
@@ -68,7 +68,7 @@ def locked(
 
 
 def _attempt(directory: IndexDirectory, name: str) -> tuple[IO[bytes], _Key] | str:
-    """The locked file and what tells it from others, or who holds it."""
+    """The locked file and its key, or the holder in words."""
     with _guard, translated_errors(directory.path / name):
         if _is_held(directory, name):
             return "another thread of this process"
@@ -82,18 +82,18 @@ def _attempt(directory: IndexDirectory, name: str) -> tuple[IO[bytes], _Key] | s
             file.close()
             raise
         file.close()
-        return _who(directory, name)
+        return _holder_in(directory, name)
 
 
 def holder(path: Path) -> str | None:
-    """Who holds the lock, in words; None where nobody does."""
+    """The holder of the lock in words; None if it is free."""
     directory, name = IndexDirectory(path.parent), path.name
     with _guard:
         if _is_held(directory, name):
             return _HERE
         try:
             with directory.open(name, "r+b") as file:
-                return None if _system_lock(file.fileno()) else _who(directory, name)
+                return None if _system_lock(file.fileno()) else _holder_in(directory, name)
         except (OSError, SearchIndexError):
             return None
 
@@ -104,7 +104,7 @@ def is_held_elsewhere(path: Path) -> bool:
 
 
 def left_behind(path: Path) -> bool:
-    """Whether a process ended without letting go: nobody holds the lock, and somebody's name is still there."""
+    """Whether a process ended without releasing the lock: it is free, and the file that names its holder remains."""
     with contextlib.suppress(OSError, SearchIndexError):
         return IndexDirectory(path.parent).size(signature(path.name)) is not None and holder(path) is None
     return False
@@ -120,38 +120,38 @@ def _is_held(directory: IndexDirectory, name: str) -> bool:
 
 
 def _system_lock(file: int) -> bool:
-    """Take the lock if it is free. Record locks are not inherited: no child that outlives us keeps it."""
+    """Take the lock if it is free. Child processes do not inherit record locks."""
     try:
         if sys.platform == "win32":
             import msvcrt
 
-            os.lseek(file, 2**20, os.SEEK_SET)  # far behind the name, which stays readable
+            os.lseek(file, 2**20, os.SEEK_SET)  # far beyond the content, which stays readable
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
         else:
             import fcntl
 
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno in _NO_LOCKS  # then SQLite's own, for the time of a transaction, must do
+        return error.errno in _NO_LOCKS  # then only SQLite's locks protect, during transactions
     return True
 
 
 def signature(name: str) -> str:
-    """Beside a lock of that name, the file that says whose it is."""
+    """The name of the file that names the holder of this lock."""
     return f"{name}.json"
 
 
 def _sign(directory: IndexDirectory, name: str) -> None:
-    """Who we are and since when, for those who wait."""
-    said = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    with contextlib.suppress(OSError, SearchIndexError):  # a full disk hinders no lock
-        directory.write(signature(name), json.dumps(said).encode(), durable=False)
+    """Write the process, host and time for those who wait."""
+    content = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    with contextlib.suppress(OSError, SearchIndexError):  # a full disk must not prevent the lock
+        directory.write(signature(name), json.dumps(content).encode(), durable=False)
 
 
-def _who(directory: IndexDirectory, name: str) -> str:
+def _holder_in(directory: IndexDirectory, name: str) -> str:
     try:
-        said = parse_json(directory.read(signature(name), _SAID_BYTES))
-        pid, host, since = int(said["pid"]), ascii(str(said["host"]))[1:-1], ascii(str(said["since"]))[1:-1]
+        content = parse_json(directory.read(signature(name), _MAX_SIGNATURE_BYTES))
+        pid, host, since = int(content["pid"]), ascii(str(content["host"]))[1:-1], ascii(str(content["since"]))[1:-1]
         return f"process {pid} on {host[:_SHOWN]} (since {since[:_SHOWN]})"
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "another process"

@@ -1,5 +1,5 @@
-"""How long SQLite may be at one question. A stranger's table may name one page again and again, and so have billions of
-rows in a file of some pages; what it costs to read is bounded by the size of the file."""
+"""A budget for each SQLite query. A hostile table may refer to one page many times, and so have billions of rows in a
+file of a few pages; the budget therefore grows with the file's size."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Steps of SQLite's machine: how often it is asked, some milliseconds apart, and what a question may take. Those of ours
-# take under sixty a row, and a row has a hundred bytes or more.
+# Steps of SQLite's virtual machine: between two checks (some milliseconds), and the most for a query. This package's
+# queries take under sixty steps a row, and a row has a hundred bytes or more.
 EVERY = 100_000
 _LEAST, _A_BYTE = 5_000_000, 2
 
 
 class BudgetedConnection(sqlite3.Connection):
-    """A connection that gives up a question at which it has been longer than the file can be worth: it fails as
-    interrupted then, and `is_exhausted` says that nobody interrupted it. It counts from its opening, for SQLite reads
-    the schema by itself, until the first `counted` question has ended, and from then on in such alone: to write may
-    take as long as it takes.
+    """A connection that interrupts a query when its steps exceed the budget; `is_exhausted` distinguishes this from
+    others. It counts from its opening, because SQLite itself reads the schema, until the first `counted` query
+    has ended, and after that in `counted` queries alone. Writes are not limited.
 
-    While SQLite runs it comes back to Python so often, which hears no signal else.
+    The checks also let Python handle signals while SQLite runs.
     """
 
     is_exhausted = False
     _counts, _steps = True, 0
 
     def bound(self, size: Callable[[], int | None]) -> None:
-        """Begin to count, for a file of that many bytes."""
+        """Start counting for a file of `size()` bytes."""
 
         def spend() -> bool:
             self._steps += EVERY if self._counts else 0
@@ -38,7 +37,7 @@ class BudgetedConnection(sqlite3.Connection):
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """One question, within this block."""
+        """Count the steps of one query, within this block."""
         self._steps, self.is_exhausted, self._counts = 0, False, True
         try:
             yield
@@ -46,7 +45,7 @@ class BudgetedConnection(sqlite3.Connection):
             self._steps, self._counts = 0, False
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        """As any connection's; DatabaseError where the question is given up before its first row."""
+        """As in `sqlite3.Connection`; DatabaseError if the budget is exhausted before the first row."""
         try:
             return super().execute(*arguments)
         except sqlite3.OperationalError as error:

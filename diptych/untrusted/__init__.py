@@ -1,1 +1,1 @@
-"""What strangers hand over: JSON, files, links and downloads, each read under limits."""
+"""Untrusted input: JSON, files, links and downloads, each read under limits."""

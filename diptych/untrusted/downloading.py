@@ -1,5 +1,5 @@
-"""GET over http and https from hosts that may be anyone's: limits on size, time and rate; and of redirects each hop's
-address is checked, the very one that is connected to."""
+"""GET over http and https from untrusted hosts, with limits on size, time and rate. The address of each redirect is
+checked, and the connection is made to that same address."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from urllib.request import (
 
 from diptych.errors import ArgumentError, FetchError, TooSlowError
 
-TIMEOUT_S, ANSWER_S, WINDOW_S = 30.0, 60.0, 60.0  # of a read; until the headers are there; that a rate is taken over
+TIMEOUT_S, ANSWER_S, WINDOW_S = 30.0, 60.0, 60.0  # for a read; until the headers; over which the rate is averaged
 PUBLIC = "public"
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -37,8 +37,8 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 
 @dataclass(frozen=True)
 class FetchLimits:
-    """What a transfer may take: bytes in all, seconds in all with every try and pause, bytes a second on average of a
-    minute (a try that stays below is broken off, and counts as one that brought nothing), and redirects."""
+    """Limits of a transfer: bytes in total, seconds in total with all tries and pauses, least bytes a second averaged
+    over a minute (a slower try is aborted and counts as one without progress), and redirects."""
 
     max_bytes: int = 32 << 30
     deadline_s: float = 4 * 3600.0
@@ -47,63 +47,63 @@ class FetchLimits:
 
     @classmethod
     def from_environment(cls) -> FetchLimits:
-        """DIPTYCH_FETCH_MAX_BYTES, DIPTYCH_FETCH_DEADLINE_S, DIPTYCH_FETCH_LEAST_RATE and DIPTYCH_FETCH_REDIRECTS over
-        the defaults. ArgumentError for what is no number."""
+        """The defaults, overridden by DIPTYCH_FETCH_MAX_BYTES, DIPTYCH_FETCH_DEADLINE_S, DIPTYCH_FETCH_LEAST_RATE and
+        DIPTYCH_FETCH_REDIRECTS. Raises ArgumentError for a value that is not a number."""
         given: dict[str, Any] = {}
         for name, usual in vars(cls()).items():
             variable = f"DIPTYCH_FETCH_{name.upper()}"
-            if said := os.environ.get(variable):
+            if value := os.environ.get(variable):
                 try:
-                    given[name] = type(usual)(float(said))
+                    given[name] = type(usual)(float(value))
                 except (ValueError, OverflowError):
-                    raise ArgumentError(f"{variable}={said!r:.60}; wanted a number.") from None
+                    raise ArgumentError(f"{variable}={value!r:.60}; expected a number.") from None
         return cls(**given)
 
 
 class Transfer:
-    """An answer: its `status`, its `headers`, and its content in blocks."""
+    """A response: its `status`, its `headers`, and its content in blocks."""
 
     def __init__(
         self, response: http.client.HTTPResponse, limits: FetchLimits, deadline_s: float,
         is_cut: Callable[[], bool] = lambda: False,
     ):  # fmt: skip
-        """`is_cut` says whether the connection was cut from this side: to a reader that looks like an end."""
+        """`is_cut` returns whether this side cut the connection, which a reader cannot distinguish from the end."""
         self.status, self.headers = response.status, response.headers
         self._response, self._limits, self._deadline_s, self._is_cut = response, limits, deadline_s, is_cut
 
     @property
     def length(self) -> int | None:
-        """How many bytes the server says that follow; None where it does not, or says nonsense."""
-        said = {each.strip() for line in self.headers.get_all("Content-Length", []) for each in line.split(",")}
-        number = said.pop() if len(said) == 1 else ""
+        """The Content-Length; None if it is missing, contradictory or invalid."""
+        lengths = {each.strip() for line in self.headers.get_all("Content-Length", []) for each in line.split(",")}
+        number = lengths.pop() if len(lengths) == 1 else ""
         chunked = self.headers.get("Transfer-Encoding") is not None
         return int(number) if number.isascii() and number.isdigit() and len(number) < 20 and not chunked else None
 
     def blocks(self) -> Iterator[bytes]:
-        """The content as it comes. FetchError past the deadline, TooSlowError where it comes too slowly."""
-        begun, brought = time.monotonic(), 0
+        """The content as it arrives. Raises FetchError past the deadline, TooSlowError below the least rate."""
+        start, received = time.monotonic(), 0
         while block := self._response.read1(1 << 18):
-            brought += len(block)
+            received += len(block)
             yield block
             now = time.monotonic()
             if now > self._deadline_s:
                 raise _too_long(self._limits)
-            if now - begun > WINDOW_S:
-                if brought < self._limits.least_rate * (now - begun):
-                    raise TooSlowError(f"it came at less than {self._limits.least_rate:,.0f} bytes a second")
-                begun, brought = now, 0
+            if now - start > WINDOW_S:
+                if received < self._limits.least_rate * (now - start):
+                    raise TooSlowError(f"it was slower than {self._limits.least_rate:,.0f} bytes a second")
+                start, received = now, 0
         if self._is_cut():
             raise _too_long(self._limits)
 
 
 @contextlib.contextmanager
 def opened(url: str, headers: Mapping[str, str], limits: FetchLimits, deadline_s: float) -> Iterator[Transfer]:
-    """The answer to a GET, by way of redirects; `deadline_s` is a moment of `time.monotonic`.
+    """The response to a GET, after redirects; `deadline_s` is a time of `time.monotonic`.
 
-    A redirect may lead to http and https alone, and to no private, loopback, link-local, multicast or unspecified
-    address, unless the first address was one of that kind; a user and password in `url` go to its own host alone.
-    Raises FetchError for such a redirect and past the deadline, HTTPError for a status that is none of success, and
-    OSError, ValueError or HTTPException for all else.
+    A redirect may lead only to http and https, and not to a private, loopback, link-local, multicast or unspecified
+    address, unless the first address was of that kind. A user and password in `url` are sent only to its own host.
+    Raises FetchError for a refused redirect and past the deadline, HTTPError for a status other than success, and
+    OSError, ValueError or HTTPException for other failures.
     """
     origin = address = _parts(url)
     kinds: set[str] | None = None
@@ -119,18 +119,18 @@ def opened(url: str, headers: Mapping[str, str], limits: FetchLimits, deadline_s
                 raise answer
         kinds = kinds or {PUBLIC, guard.kind}
         address = _redirected(address, to)
-    raise FetchError(f"{shown(url)} led on more than {limits.redirects} times.", "redirects")
+    raise FetchError(f"{shown(url)} redirected more than {limits.redirects} times.", "redirects")
 
 
 def shown(url: str) -> str:
-    """An address as it may be printed: without a password."""
+    """The address without user and password, for messages."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def kind_of(address: str) -> str:
-    """What an IP address is for: PUBLIC, "private", "loopback", "link-local", "multicast" or "unspecified". One of
-    version 6 that stands for one of version 4 is what that is."""
+    """The kind of an IP address: PUBLIC, "private", "loopback", "link-local", "multicast" or "unspecified". An IPv6
+    address that embeds an IPv4 address is of the latter's kind."""
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address) and (inner := _version_4(found)):
         return kind_of(str(inner))
@@ -141,7 +141,9 @@ def kind_of(address: str) -> str:
 
 
 def _version_4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    if address in _NAT64 or (0xFFFF < int(address) < 1 << 32):  # the latter are the "compatible" ones of old
+    if address in _NAT64 or (
+        0xFFFF < int(address) < 1 << 32
+    ):  # the latter are the deprecated "IPv4-compatible" addresses
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
 
@@ -151,9 +153,9 @@ def _parts(url: str) -> SplitResult:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise FetchError(f"{url:.300} is no address ({error}).", "no address") from error
+        raise FetchError(f"{url:.300} is not an address ({error}).", "no address") from error
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise FetchError(f"{shown(url):.300} is no http or https address.", "no address")
+        raise FetchError(f"{shown(url):.300} is not an http or https address.", "no address")
     return parts
 
 
@@ -161,27 +163,27 @@ def _redirected(here: SplitResult, to: str) -> SplitResult:
     try:
         parts = _parts(urljoin(urlunsplit(here), to.strip()))
     except ValueError as error:
-        raise FetchError(f"it leads to {to!r:.300}, which is no address ({error}).", "no address") from error
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")  # whose password would that be?
+        raise FetchError(f"it leads to {to!r:.300}, which is not an address ({error}).", "no address") from error
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")  # a redirect's password is not used
 
 
 def _credentials(origin: SplitResult, address: SplitResult) -> dict[str, str]:
-    """The header for a user and password in `origin`, for an address of the same host, port and scheme."""
+    """The header for the user and password in `origin`, if the address has the same host, port and scheme."""
     same = (origin.scheme, origin.hostname, origin.port) == (address.scheme, address.hostname, address.port)
     if not same or origin.username is None:
         return {}
-    words = f"{unquote(origin.username)}:{unquote(origin.password or '')}"
-    return {"Authorization": f"Basic {base64.b64encode(words.encode()).decode()}"}
+    credentials = f"{unquote(origin.username)}:{unquote(origin.password or '')}"
+    return {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"}
 
 
 @contextlib.contextmanager
 def _asked(
     address: SplitResult, headers: Mapping[str, str], kinds: set[str] | None, deadline_s: float, limits: FetchLimits
 ) -> Iterator[tuple[Any, "_Guard"]]:
-    """The response, or the HTTPError of a redirect or refusal, and who connected."""
+    """The response, or the HTTPError of a redirect or refusal, and the guard of its connection."""
     guard = _Guard(kinds, deadline_s)
     proxied = address.scheme.lower() in getproxies() and not proxy_bypass(address.netloc.rpartition("@")[2])
-    if proxied:  # the user's own: where that is is nobody's affair, and what it is asked for is looked at by its name
+    if proxied:  # the user's proxy may have any address; the requested host is checked by name
         guard.check_name(address.hostname or "")
     url = urlunsplit(address._replace(netloc=address.netloc.rpartition("@")[2], fragment=""))
     opener = build_opener(_Http(guard), _Https(guard), _Stay())
@@ -192,7 +194,7 @@ def _asked(
             except HTTPError as error:
                 answer = error
         with answer, guard.within(deadline_s - time.monotonic()):
-            if guard.is_cut:  # in the headers, of which http.client takes what came
+            if guard.is_cut:  # during the headers: http.client accepts partial ones
                 raise ConnectionError
             yield answer, guard
     except (OSError, http.client.HTTPException) as error:
@@ -202,7 +204,7 @@ def _asked(
             raise
         if time.monotonic() >= deadline_s:
             raise _too_long(limits) from error
-        raise TimeoutError(f"there was no answer within {ANSWER_S:.0f} s") from error
+        raise TimeoutError(f"there was no response within {ANSWER_S:.0f} s") from error
     finally:
         guard.close()
 
@@ -212,8 +214,8 @@ def _too_long(limits: FetchLimits) -> FetchError:
 
 
 class _Guard:
-    """Connects to addresses of the `kinds` that are allowed (None: all), the first time too, and cuts a connection that
-    is not done in time: a server may send a byte now and then without end."""
+    """Connects only to addresses of the allowed `kinds` (None: all), and cuts a connection that takes too long: a
+    server may send single bytes without end."""
 
     def __init__(self, kinds: set[str] | None, deadline_s: float):
         self._kinds, self._deadline_s = kinds, deadline_s
@@ -221,13 +223,13 @@ class _Guard:
         self.kind, self.is_cut, self._is_named = PUBLIC, False, False
 
     def check_name(self, host: str) -> None:
-        """For a host that another connects to. FetchError where its name leads to no allowed address from here."""
+        """Check a host that a proxy connects to. Raises FetchError if its name resolves to no allowed address here."""
         self._is_named = True
-        with contextlib.suppress(socket.gaierror):  # a proxy may know names that are not known here
+        with contextlib.suppress(socket.gaierror):  # a proxy may resolve names that this machine cannot
             self.kind = self._allowed(host, 0)[0][1]
 
     def connect(self, address: tuple[str, int], timeout: float, source_address: object = None) -> socket.socket:
-        """As `socket.create_connection`. FetchError where no address of the host is allowed."""
+        """As `socket.create_connection`. Raises FetchError if no address of the host is allowed."""
         if self._is_named:
             sock = socket.create_connection(address, timeout)
             self._twin = sock.dup()
@@ -255,7 +257,7 @@ class _Guard:
 
     @contextlib.contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Cut the connection where the block is not done in time."""
+        """Cut the connection if the block is not done in time."""
         timer = threading.Timer(max(0.0, min(seconds, self._deadline_s - time.monotonic())), self._cut)
         timer.daemon = True
         timer.start()
@@ -271,14 +273,14 @@ class _Guard:
                 self._twin.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the guard's handle of the connection."""
         if self._twin is not None:
             self._twin.close()
 
 
 def _connection(kind: Any, guard: _Guard, *arguments: Any, **options: Any) -> Any:
     made = kind(*arguments, **options)
-    made._create_connection = guard.connect  # which http.client keeps for that, and for a tunnel through a proxy
+    made._create_connection = guard.connect  # http.client connects with it, also for a tunnel through a proxy
     return made
 
 
@@ -301,9 +303,9 @@ class _Https(HTTPSHandler):
 
 
 class _Stay(HTTPRedirectHandler):
-    """Follows none: each is looked at."""
+    """Follows no redirect, so that each is checked."""
 
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> None:
-        """A redirect, which becomes an HTTPError."""
+        """Leave the redirect to become an HTTPError."""
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302  # type: ignore[assignment]

@@ -1,5 +1,4 @@
-"""Folders that may come from anyone: links that lead out, behind which nothing is the folder's own, and folders in
-folders, however deep."""
+"""Untrusted folders: links that lead out of them, and folders nested to any depth."""
 
 from __future__ import annotations
 
@@ -9,29 +8,32 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-LEADS_OUT = "leads out of the folder"  # the reason by which such links are counted
+LEADS_OUT = "leads out of the folder"  # the reason under which such links are counted
 _REPOSITORIES = ("datasets--", "models--", "spaces--")
 
 
 def own_folders(folder: str | os.PathLike[str]) -> list[str]:
-    """The folders, without links, in which a folder's own files may lie: itself, and of a state in a cache of the hub's
-    client (`datasets--OWNER--NAME/snapshots/REVISION`), which is made of links, its repository's `blobs`."""
+    """The real folders that may contain a folder's own files: the folder itself; and, for a snapshot in the hub's cache
+    (`datasets--OWNER--NAME/snapshots/REVISION`), which consists of links, its repository's `blobs`."""
     real = os.path.realpath(folder)
     for repository, snapshots in itertools.pairwise(reversed(Path(real).parents)):
         if snapshots.name == "snapshots" and repository.name.startswith(_REPOSITORIES):
-            return [real, str(repository / "blobs")]  # as it stands: a link in its place leads to no file of this
+            return [
+                real,
+                str(repository / "blobs"),
+            ]  # not resolved: if `blobs` is a link, its target is not the folder's own
     return [real]
 
 
 class RealPaths:
-    """Tells where paths lead, which need not be there. What directories are is asked once; whoever looks later makes
-    another."""
+    """Resolves links in paths, which need not exist. Each directory is resolved once; to see later changes, make a new
+    one."""
 
     def __init__(self) -> None:
         self._directories: dict[str, str] = {}
 
     def of(self, path: str) -> str:
-        """The path without links. Raises ValueError for what is no path."""
+        """The path without links. Raises ValueError for an invalid path."""
         directory, name = os.path.split(path)
         real = self._directories.get(directory)
         if real is None:
@@ -43,9 +45,9 @@ class RealPaths:
 
 
 class RootBoundary:
-    """Tells what lies in a folder, by where its links lead. The folder itself may be called by a link.
+    """Decides whether a path is inside a folder after its links are resolved. The folder itself may be a link.
 
-    What directories are is asked once; whoever looks later makes another.
+    Each directory is resolved once; to see later changes, make a new one.
     """
 
     def __init__(self, root: str | os.PathLike[str]):
@@ -54,15 +56,15 @@ class RootBoundary:
         self._real = RealPaths()
 
     def is_outside(self, path: str) -> bool:
-        """Whether a path, relative to the folder or absolute, ends outside of it; it need not be there."""
+        """Whether a path, relative to the folder or absolute, leads outside; it need not exist."""
         real = self._real.of(os.path.join(self._given, path))
         return not real.startswith(self._prefixes) and real not in self._roots
 
 
 def walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As `os.walk`: (a folder, the folders in it, all else in it), and what is taken out of the second is not entered.
+    """As `os.walk`: yields (folder, its folders, its other entries); folders removed from the second are not entered.
 
-    That of Python 3.11, and its globs, call themselves for each folder in a folder, and end at a thousand.
+    `os.walk` and `glob` of Python 3.11 are recursive, and fail at a depth of a thousand.
     """
     waiting = [os.fspath(folder)]
     while waiting:

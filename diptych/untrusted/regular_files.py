@@ -1,4 +1,4 @@
-"""Opening and reading regular files alone: no pipe, socket or device is waited for, and no file is read beyond its
+"""Opening and reading of regular files only: a pipe, socket or device never blocks, and no file is read beyond its
 stated size."""
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from typing import BinaryIO
 
 from diptych.errors import FileError
 
-MAX_BYTES = 512 << 20  # of a picture's file, or of another that is read at once
+MAX_BYTES = 512 << 20  # of a file that is read at once, such as a picture
 DAMAGED_PATH = "damaged path"  # the reason for a path with a NUL or an unpaired surrogate
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFREG: "a file"}
 _MAX_TARGET = 200  # characters of a link's target in a message
-_GENERATED = ("/proc", "/sys")  # their files are generated while they are read, and may have no end
-# Windows has neither; there no folder contains a pipe or a device.
+_GENERATED = ("/proc", "/sys")  # their files are generated while they are read, and may be endless
+# Windows lacks some; there no folder contains a pipe or a device.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
 

@@ -247,7 +247,7 @@ def test_the_doctor_moves_a_journal_of_noise_aside(cli: Cli, index: LocalIndex, 
     journal.write_bytes(noise)
     said = cli("index", index.root)
     assert said.code == FAILED
-    assert f"{journal} is no journal of SQLite's" in said.err
+    assert f"{journal} is not an SQLite journal" in said.err
     assert journal.read_bytes() == noise
     assert cli("doctor", index.root, "--repair").code == OK
     assert journal.with_name(f"{journal.name}.broken").read_bytes() == noise

@@ -68,11 +68,11 @@ def test_a_killed_transaction_of_our_own_is_undone(killed: Path) -> None:
 
 def test_in_an_index_that_is_not_known_nothing_is_undone(killed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = killed.read_bytes(), Path(f"{killed}-journal").read_bytes()
-    with pytest.raises(IndexUnsafeError, match=r"-journal says that.*was not made here.*trust=True.*reindex=True"):
+    with pytest.raises(IndexUnsafeError, match=r"-journal shows that.*was not made here.*trust=True.*reindex=True"):
         Catalog.open(killed, recover=False)
     assert (killed.read_bytes(), Path(f"{killed}-journal").read_bytes()) == before
     index = LocalIndex(killed.parent.parent, index=killed.parent)
-    with pytest.raises(IndexUnsafeError, match="trust=True takes the index as it is"):
+    with pytest.raises(IndexUnsafeError, match="trust=True accepts the index"):
         _ = index.catalog
     with index.locked(), pytest.raises(IndexUnsafeError):  # to write to it makes it nobody's own
         _ = index.catalog
@@ -98,13 +98,15 @@ def test_a_journal_that_names_another_file_is_not_seen_by_sqlite(killed: Path, l
     journal.write_bytes(of_another_file(start, letter))
     before = killed.read_bytes(), journal.read_bytes()
     for readonly in (False, True):
-        with pytest.raises(IndexUnsafeError, match=r"-journal is a journal of SQLite's that names another file"):
+        with pytest.raises(IndexUnsafeError, match=r"-journal is an SQLite journal that names another file"):
             Catalog.open(killed, readonly=readonly)
     assert (killed.read_bytes(), journal.read_bytes()) == before
     assert letter.read_text() == "to a friend"
 
 
-@pytest.mark.parametrize(("content", "why"), [(b"noise" * 99, "is no journal"), (MAGIC[:4], "is no journal")])
+@pytest.mark.parametrize(
+    ("content", "why"), [(b"noise" * 99, "is not an SQLite journal"), (MAGIC[:4], "is not an SQLite journal")]
+)
 def test_what_is_no_journal(killed: Path, content: bytes, why: str) -> None:
     journal = Path(f"{killed}-journal")
     journal.write_bytes(content)

@@ -71,7 +71,7 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         parse_json("[1, 2]", max_bytes=5)
     monkeypatch.setattr(untrusted_json, "MAX_VALUES", 10)
     assert parse_json("[" + "1," * 8 + "1]") == [1] * 9
-    with pytest.raises(JSONError, match="holds more than 10 values"):
+    with pytest.raises(JSONError, match="has more than 10 values"):
         parse_json("[" + "1," * 10 + "1]")
 
 

@@ -1,1 +1,1 @@
-"""Folders of the user's own: the cache, which may be deleted, and the configuration, which nobody else can read."""
+"""The user's folders: the cache, which may be deleted, and the configuration, which is private."""

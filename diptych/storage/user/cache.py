@@ -1,4 +1,4 @@
-"""What Diptych keeps in the user's cache, so that it need not be made again: how much it is, and how it goes."""
+"""The contents of the user's cache: their size, and their removal."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import NamedTuple
 from diptych.storage.user import compiled_cache
 
 KINDS = {
-    "compiled": "text towers as OpenVINO compiled them; a first search makes them again",
-    "tokenizers": "names of tokenizers that were tried; opening them takes a moment longer once more",
-    "vectors": "vectors of evaluated pictures; probe and evaluate make them again",
+    "compiled": "text towers compiled by OpenVINO; the next search compiles them again",
+    "tokenizers": "names of tested tokenizers; the next opening takes a moment longer",
+    "vectors": "vectors of evaluated pictures; probe and evaluate compute them again",
 }
 
 
 class Kept(NamedTuple):
-    """One kind of what is kept: its folder, what it is for, and how many files and bytes there are."""
+    """One kind of cache: its folder, its purpose, and its numbers of files and bytes."""
 
     folder: Path
     purpose: str
@@ -27,7 +27,7 @@ class Kept(NamedTuple):
 
 
 def kept() -> list[Kept]:
-    """All kinds, also those of which there is nothing. RuntimeError for a user without a home."""
+    """All kinds, also the empty ones. Raises RuntimeError for a user without a home."""
     found = []
     for name, purpose in KINDS.items():
         folder = compiled_cache.folder(name)
@@ -37,8 +37,8 @@ def kept() -> list[Kept]:
 
 
 def empty() -> tuple[int, list[str]]:
-    """Remove all of it, and nothing else; the bytes that went, and what could not be removed, in words."""
-    before, trouble = kept(), list[str]()
+    """Remove the contents of all kinds. Returns the bytes freed, and the paths that could not be removed."""
+    before, remaining = kept(), list[str]()
     for each in before:
         with contextlib.suppress(FileNotFoundError):
             for entry in list(os.scandir(each.folder)):
@@ -48,8 +48,8 @@ def empty() -> tuple[int, list[str]]:
                     with contextlib.suppress(OSError):
                         os.unlink(entry.path)
                 if os.path.lexists(entry.path):
-                    trouble.append(entry.path)
-    return sum(each.size for each in before) - sum(each.size for each in kept()), trouble
+                    remaining.append(entry.path)
+    return sum(each.size for each in before) - sum(each.size for each in kept()), remaining
 
 
 def _files(folder: Path) -> list[Path]:

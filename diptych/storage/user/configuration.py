@@ -1,4 +1,4 @@
-"""The user's own configuration folder: small files that nobody else can read, written atomically."""
+"""The user's configuration folder: small private files, written atomically."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def write(name: str, content: bytes) -> None:
 
 
 def create(name: str, content: bytes) -> bytes:
-    """Write a file if there is none, and return the content of the file that now exists: of two processes that create
-    it at once, both get the content of the first. Raises OSError."""
+    """Write a file if there is none, and return the content of the file that now exists: if two processes
+    create it at once, both get the first one's content. Raises OSError."""
     path = folder() / name
     _make_private(path.parent)
     with temporary_file(path, mode=_PRIVATE) as part:

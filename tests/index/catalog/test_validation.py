@@ -304,7 +304,7 @@ def test_ctrl_c_works_while_sqlite_runs_and_waits(
 
 
 def test_an_error_of_sqlite_about_a_value_is_damage(catalog: Catalog) -> None:
-    with pytest.raises(IndexDamagedError, match="holds what diptych does not write"):
+    with pytest.raises(IndexDamagedError, match="contains data that diptych does not write"):
         catalog.rows("SELECT zeroblob(1000000000)")
 
 
