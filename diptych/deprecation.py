@@ -16,8 +16,8 @@ C = TypeVar("C")
 
 
 def warn_renamed(old: str, new: str) -> None:
-    """Warn that `old` is now called `new`, at the line outside this package that used it: Python shows a
-    DeprecationWarning only for the line of a script or a test."""
+    """Warn that `old` is now called `new`, at the line outside this package that uses it: Python shows a
+    DeprecationWarning only for a line of a script or a test."""
     frame, stacklevel = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_THROUGH:
         frame, stacklevel = frame.f_back, stacklevel + 1
@@ -37,7 +37,7 @@ class RenamedAttribute:
 
 
 def renamed_attributes(**names: str) -> Callable[[type[C]], type[C]]:
-    """A class decorator that gives attributes their old names as well: `@renamed_attributes(old="new")`."""
+    """A class decorator that adds old names of attributes: `@renamed_attributes(old="new")`."""
 
     def decorate(owner: type[C]) -> type[C]:
         for old, new in names.items():

@@ -90,7 +90,7 @@ class DiptychError(Exception):
     """The root of all errors that this package raises on purpose: the input or the environment is at fault, not the
     program.
 
-    `problem` states what was given and what was expected, `remedy` what to do next ("" if `problem` states it), and
+    `problem` states the given and the expected input, `remedy` the next step ("" if `problem` includes it), and
     `argument` names the argument at fault, if there is one. `str(error)` formats both for Python,
     `error.format(wording)` for another interface.
     """
@@ -147,7 +147,7 @@ class TokenizerFileError(DiptychError, ValueError):
 
 
 class CleaningError(DiptychError, ValueError):
-    """A model's folder names a text cleaning step that is unknown here."""
+    """A model's folder names an unknown text cleaning step."""
 
 
 # --- pictures, texts, training data
@@ -167,7 +167,7 @@ class ImageError(DiptychError, ValueError):
 
 
 class TextError(DiptychError, ValueError):
-    """A text cannot be embedded: it is empty, too long, no string, or not Unicode."""
+    """A text cannot be embedded: it is empty, too long, not a string, or not Unicode."""
 
 
 class ReaderProcessError(DiptychError, RuntimeError):
@@ -197,7 +197,7 @@ class SearchIndexError(DiptychError, ValueError):
 
 
 class IndexDirectoryError(SearchIndexError):
-    """There is no index in this directory, none can be created in it, or the folder of the pictures is not mounted."""
+    """The directory has no index, none can be created in it, or the folder of the pictures is not mounted."""
 
 
 class IndexNotWritableError(IndexDirectoryError):
@@ -205,7 +205,7 @@ class IndexNotWritableError(IndexDirectoryError):
 
 
 class IndexBusyError(SearchIndexError):
-    """Another process is writing to the index."""
+    """Another process or thread is writing to the index."""
 
 
 class IndexModelError(SearchIndexError):
@@ -213,8 +213,8 @@ class IndexModelError(SearchIndexError):
 
 
 class IndexUntrustedError(SearchIndexError):
-    """This user neither made nor accepted the index, and it asks for something that only a trusted index is given: its
-    model opened, or its pictures read from the paths that it names."""
+    """The index was neither made nor accepted by this user, and the operation needs a trusted index: it would open the
+    model or read the pictures that the index names."""
 
 
 class IndexDamagedError(SearchIndexError):
@@ -222,9 +222,9 @@ class IndexDamagedError(SearchIndexError):
 
     remedy = (
         Setting("repair", True, "diptych.examine"),
-        " recovers what can be read and moves the rest aside; ",
+        " recovers the readable data and moves the rest aside; ",
         Setting("reindex", True, "index.update"),
-        " makes all anew.",
+        " rebuilds the index.",
     )
 
 
@@ -237,11 +237,11 @@ class IndexNewerError(IndexDamagedError):
     """The catalog has a format of a later version of diptych."""
 
     remedy = (
-        "Update diptych, or keep the index in another place with ",
+        "Update diptych, or keep the index in another directory with ",
         Setting("index", "DIR"),
         "; ",
         Setting("reindex", True, "index.update"),
-        " replaces it by one of this version.",
+        " replaces it with one of this version.",
     )
 
 
@@ -251,7 +251,7 @@ class QueryError(DiptychError, ValueError):
 
 
 class FilterError(DiptychError, ValueError):
-    """A filter is not understood, or no item could ever match it."""
+    """A filter is invalid, or no item can match it."""
 
 
 class PatternError(DiptychError, ValueError):
@@ -259,7 +259,7 @@ class PatternError(DiptychError, ValueError):
 
 
 class VectorFilesError(DiptychError, ValueError):
-    """Stored vector files are missing, stale or damaged. They can be built again from their source."""
+    """Stored vector files are missing, stale or damaged. They can be rebuilt from their source."""
 
 
 # --- files and transfers

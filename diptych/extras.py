@@ -1,17 +1,17 @@
-"""What extras bring, asked for before a work begins that would want it in its end."""
+"""The optional extras and their libraries, so that a missing one is reported before the work starts."""
 
 import importlib.util
 from collections.abc import Sequence
 
 from diptych.errors import MissingExtraError
 
-# A module, as Python imports it -> the extra that brings it.
+# An importable module -> the extra that installs it.
 EXTRAS = {
     "torch": "train", "tensorboardX": "train", "nncf": "convert", "onnx": "convert", "onnxruntime": "convert",
     "onnxscript": "convert", "pyarrow": "data", "datasets": "datasets", "av": "video", "faiss": "large",
     "matplotlib": "plots", "scipy": "probe",
 }  # fmt: skip
-_BRING = {"train": ("plots",), "convert": ("train", "plots")}  # extras that bring others
+_INCLUDES = {"train": ("plots",), "convert": ("train", "plots")}  # extras that include others
 
 
 def is_importable(module: str) -> bool:
@@ -19,15 +19,15 @@ def is_importable(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def require(what: str, *modules: str) -> None:
-    """Raise MissingExtraError, which says what to install, unless all of these are here. They are not imported."""
+def require(feature: str, *modules: str) -> None:
+    """Raise MissingExtraError, with the install command, unless all modules are installed. They are not imported."""
     missing = [name for name in modules if not is_importable(name)]
     if missing:
         wanted = {EXTRAS[name] for name in missing}
-        extras = ",".join(sorted(wanted - {brought for extra in wanted for brought in _BRING.get(extra, ())}))
+        extras = ",".join(sorted(wanted - {included for extra in wanted for included in _INCLUDES.get(extra, ())}))
         verb = "is" if len(missing) == 1 else "are"
         raise MissingExtraError(
-            f"{what} needs {_listed(missing)}, which {verb} not installed: pip install 'diptych[{extras}]'"
+            f"{feature} needs {_listed(missing)}, which {verb} not installed: pip install 'diptych[{extras}]'"
         )
 
 

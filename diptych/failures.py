@@ -1,4 +1,4 @@
-"""Inputs that cannot be used: they are left out, with a reason, and the others are processed."""
+"""Inputs that cannot be used. They are left out with a reason, and the other inputs are processed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Key = TypeVar("Key")
 
 
 class Failure(NamedTuple):
-    """Why an input was left out: a short countable `reason` and the complete `message`. `message_parts` is the message
-    with the arguments that it names, or "" if it names none."""
+    """The cause of a left-out input: a short countable `reason` and the complete `message`. `message_parts` is the
+    message with references to arguments, or "" if it has none."""
 
     reason: str
     message: str
@@ -30,12 +30,12 @@ class Failure(NamedTuple):
 
     @classmethod
     def of(cls, reason: str, message_parts: MessageParts) -> Failure:
-        """A failure whose message names arguments."""
+        """A failure whose message refers to arguments."""
         return cls(reason, format_message(message_parts), message_parts)
 
 
 class EmbeddingResult(NamedTuple, Generic[Key]):
-    """The vectors of the inputs that could be read, with their keys, in order; and the failures of the others."""
+    """The keys and vectors of the readable inputs, in order, and the failures of the others."""
 
     keys: list[Key]
     vectors: Float[np.ndarray, "inputs dim"]
@@ -54,7 +54,7 @@ def _bad_text(text: object, index: int) -> Failure | None:
 
 
 def no_text(text: object, index: int) -> Failure | None:
-    """The failure of an input that is not a text; an empty string is a text."""
+    """The failure of an input that is not a text, or None. An empty string is a text."""
     if not isinstance(text, str):
         return Failure("no text", f"text {index} is a {type(text).__name__}; expected a string.")
     try:
@@ -64,20 +64,20 @@ def no_text(text: object, index: int) -> Failure | None:
     return None
 
 
-def listed(items: object, what: str) -> list[Any]:
+def listed(items: object, argument: str) -> list[Any]:
     """Pictures or texts as a list. A single one becomes a list of one; its characters, bytes or rows are not items.
     Raises ArgumentTypeError for anything else."""
-    return [items] if is_one(items) else list(several(items, what))
+    return [items] if is_one(items) else list(several(items, argument))
 
 
-def several(items: object, what: str) -> Iterable[Any]:
+def several(items: object, argument: str) -> Iterable[Any]:
     """`listed` for long iterables, which are not turned into a list."""
     if isinstance(items, np.ndarray) and items.ndim == 0 and items.dtype.kind in "OUS":
         return [items.item()]
     if is_one(items):
         return [items]
     if not isinstance(items, Iterable) or getattr(items, "ndim", 1) == 0:  # an array without axes cannot be iterated
-        raise ArgumentTypeError(f"{what} is a {type(items).__name__}; pass one item or a list.", argument=what)
+        raise ArgumentTypeError(f"{argument} is a {type(items).__name__}; pass one item or a list.", argument=argument)
     return items
 
 

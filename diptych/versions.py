@@ -1,7 +1,7 @@
-"""Versions of what models are shown. What keeps vectors notes them, so that none that was made of other pixels or other
-ids is taken for one of today's."""
+"""Versions of the models' inputs. They are stored with vectors, so that a vector made from other pixels or token ids is
+recognised as outdated."""
 
-# Raised whenever a file that is read gives other pixels than before; `outdated_kinds` tells which files do.
+# Increased when a file decodes to other pixels than before; `outdated_kinds` lists the kinds of those files.
 READING = 2
-# Raised whenever a text gives other ids than before with some tokenizers.
+# Increased when a text gets other token ids than before with some tokenizer.
 TOKENIZING = 2

@@ -1,1 +1,1 @@
-"""What people look at: text made harmless, plots, pages."""
+"""Output for people: escaped text, plots, pages."""

@@ -1,4 +1,4 @@
-"""rich's console as this package uses it: markup is text, and nothing in a text does anything in the terminal."""
+"""rich's console without markup, and with control characters escaped."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from diptych.display.escaping import EscapingStream, escape_control_characters, 
 
 
 class TextConsole(Console):
-    """A console that shows text as it reads: square brackets, colons and links in it are no markup, and its control
-    characters are escaped as the last step, before colours are added. What is laid out in columns should be harmless
-    before, so that the columns fit."""
+    """A console that shows text literally: square brackets, colons and links are not markup, and control characters are
+    escaped as the last step before colours are added. Escape text for columns earlier, so that the columns fit."""
 
     def __init__(self, **options: Any):
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
 
     @property
     def file(self) -> IO[str]:
-        """The stream to write to, below one that escapes: what comes here is harmless, and the rest is our own."""
+        """The stream below an EscapingStream, because the text is escaped already and the colours must not be."""
         return unwrapped(self._file or (sys.stderr if self.stderr else sys.stdout))
 
     @file.setter
@@ -32,7 +31,7 @@ class TextConsole(Console):
         self._file = new_file
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Segments of harmless text, and the console's own movements of the cursor."""
+        """Segments of escaped text, and the console's own control codes."""
         for segment in super().render(renderable, options):
             yield (
                 segment
@@ -45,8 +44,8 @@ class TextConsole(Console):
 
 @contextmanager
 def redirected_streams() -> Iterator[None]:
-    """What other libraries write while something live stands in the terminal comes out above it: rich, which would
-    follow the sequences in that, gets it harmless. To be entered within what is live."""
+    """Show the output of other libraries above a live display, escaped, because rich would interpret its escape
+    sequences. Enter this within the live display."""
     before = sys.stdout, sys.stderr
     with ExitStack() as stack:
         for stream, redirect in zip(before, (redirect_stdout, redirect_stderr), strict=True):

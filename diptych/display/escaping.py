@@ -1,8 +1,8 @@
-"""Text on its way to people: whatever would do something in a terminal, or deceive the eye, is shown as an escape.
+"""Escaping of text for people: characters that a terminal acts on, or that deceive the eye, are shown as escapes.
 
-`escape_control_characters` is the one function that does this. `EscapingStream` is a stream that does it to all that is
-written to it, so that what other libraries say (warnings, logs, tracebacks) goes the same way; the program's own
-colours and pictures go to the stream `unwrapped` it, after what they surround was escaped."""
+`escape_control_characters` is the one function that does this. `EscapingStream` applies it to all text written to it,
+including the warnings, logs and tracebacks of other libraries. The program writes its own colours and pictures to the
+`unwrapped` stream, around text that is escaped already."""
 
 from __future__ import annotations
 
@@ -11,49 +11,48 @@ import re
 import sys
 from typing import Any
 
-# Control characters (escape sequences begin with one, also those of 8 bits), the ends of lines and paragraphs, and what
-# turns the direction of writing around ("gpj.exe" reads "exe.jpg"). Of bytes that are no text (which Python keeps as
-# surrogates), those that are control characters in older encodings.
+# Control characters (escape sequences begin with one, also 8-bit sequences), line and paragraph separators, and
+# bidirectional controls ("gpj.exe" looks like "exe.jpg"); also bytes that are not text (kept by Python as surrogates),
+# if they are control characters in older encodings.
 CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\udc80-\udc9f"
-# What nobody sees: Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties, interlinear and musical format
-# characters, tags, and halves of characters. Joiners and variation selectors are below.
+# Invisible characters: Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties, interlinear and musical format
+# characters, tags, and surrogates. Joiners and variation selectors are below.
 _UNSEEN = (
     r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2060-\u206f\u3164\ufeff\uffa0"
     r"\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff\ud800-\udfff"
 )
-# Joiners shape Arabic, Indic and other scripts, and join emoji; variation selectors choose the look of what is before
-# them. Anywhere else they only make one name look like another.
+# Joiners shape Arabic, Indic and other scripts, and join emoji; variation selectors choose the glyph of the character
+# before them. Elsewhere they only make one name look like another.
 _JOINED = r"\u0590-\u115e\u1161-\u1dff\u2190-\u2bff\u3000-\ufdff\ufe0f\U00010000-\U0001ffff"
 _VARIED = r"#*0-9\u00a9\u00ae\u203c\u2049\u2100-\ufdff\U00010000-\U0001ffff"
 _IDEOGRAPHS = r"\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-# Marks that stand over and under a letter: no language has as many on one, and more would cover the lines around.
+# Combining marks. No language has this many on one letter, and more would cover the adjacent lines.
 _MARKS = r"[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
 _HIDDEN = (
     rf"[{CONTROLS}{_UNSEEN}]|(?<![{_JOINED}])[\u200c\u200d]|[\u200c\u200d](?![{_JOINED}])"
     rf"|(?<![{_VARIED}])[\ufe00-\ufe0f]|(?<![{_IDEOGRAPHS}])[\U000e0100-\U000e01ef]"
     rf"|(?<={_MARKS * 6}){_MARKS}"
 )
-# Halves of characters that are no bytes of a name: no encoding has them, so that they could not be written at all.
-_HALVES = r"\ud800-\udc7f\udd00-\udfff"
+# Surrogates that are not bytes of a name: no encoding can write them.
+_LONE_SURROGATES = r"\ud800-\udc7f\udd00-\udfff"
 _PATTERNS = {
     (lines, terminal): rf"(?!\n)(?:{found})" if lines else found
     for lines in (True, False)
-    for terminal, found in ((True, _HIDDEN), (False, f"[{CONTROLS}{_HALVES}]"))
+    for terminal, found in ((True, _HIDDEN), (False, f"[{CONTROLS}{_LONE_SURROGATES}]"))
 }
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def escape_control_characters(text: str, *, lines: bool = False, terminal: bool = True) -> str:
-    """A text with escapes such as \\x1b, \\n or \\u200b where a character would do something in a terminal, or would
-    not be seen there; with `lines` the ends of its lines stay. Where no `terminal` but a pipe or file is written to,
-    what is merely not seen stays as well."""
+    """The text with escapes such as \\x1b, \\n or \\u200b for characters that a terminal acts on or does not show. With
+    `lines`, line ends stay. For a pipe or file (`terminal` false), invisible characters stay too."""
     if text.isascii() and text.isprintable():
         return text
     return pattern(lines=lines, terminal=terminal).sub(_escape, text)
 
 
 def pattern(*, lines: bool = False, terminal: bool = True) -> re.Pattern[str]:
-    """What `escape_control_characters` escapes, a character a match. (`re` keeps what it has compiled.)"""
+    """Matches each character that `escape_control_characters` escapes. (`re` caches compiled patterns.)"""
     return re.compile(_PATTERNS[lines, terminal])
 
 
@@ -66,17 +65,17 @@ def _escape(found: re.Match[str]) -> str:
 
 
 class EscapingStream(io.TextIOBase):
-    """A stream to a terminal on which only lines of text can be written."""
+    """A stream to a terminal that can write only lines of text."""
 
     def __init__(self, stream: Any):
-        """All that is not written, such as `fileno`, is that of `stream`."""
+        """Text goes to `stream` escaped; other methods, such as `fileno`, are those of `stream`."""
         self.stream = stream
 
     def write(self, text: str) -> int:
-        """Write the text, harmless; its length."""
+        """Write the text escaped; returns its length."""
         if not isinstance(text, str):
-            raise TypeError(f"write() wants a str, not {type(text).__name__}")
-        start = "\r" if text.startswith("\r") else ""  # how bars of other libraries begin: a line written anew
+            raise TypeError(f"write() expects a str, not {type(text).__name__}")
+        start = "\r" if text.startswith("\r") else ""  # progress bars of other libraries begin so, to rewrite the line
         self.stream.write(start + escape_control_characters(text[len(start) :], lines=True))
         return len(text)
 
@@ -93,7 +92,7 @@ class EscapingStream(io.TextIOBase):
         return self.stream.isatty()
 
     def writable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     @property
@@ -108,7 +107,7 @@ class EscapingStream(io.TextIOBase):
 
 
 def unwrapped(stream: Any) -> Any:
-    """The stream below, which writes what it is given: for our own sequences, around text that is harmless."""
+    """The innermost stream, which escapes nothing: for our own sequences around escaped text."""
     while True:
         below = stream.stream if isinstance(stream, EscapingStream) else getattr(stream, "rich_proxied_file", None)
         if below is None:
@@ -117,7 +116,7 @@ def unwrapped(stream: Any) -> Any:
 
 
 def escape_streams() -> None:
-    """From now on nothing that this process writes to a terminal on stdout or stderr does anything there."""
+    """Escape from now on all text that this process writes to a terminal on stdout or stderr."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream.isatty() and not isinstance(stream, EscapingStream):

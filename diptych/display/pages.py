@@ -1,4 +1,4 @@
-"""HTML, made by the template engine alone: it escapes whatever is put into a page."""
+"""HTML pages, made only by the template engine, which escapes all values."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from diptych.display.escaping import escape_control_characters
 
 
 def page(template: Path, **values: object) -> str:
-    """A template filled in. Every text among the values is escaped, and shown as a terminal shows it: nothing in one
-    turns what stands beside it around, or is not seen."""
-    import jinja2  # here, for a search needs none
+    """A template filled in. Texts among the values are escaped for HTML and as for a terminal: they contain no
+    bidirectional controls or invisible characters."""
+    import jinja2  # imported here, because a search needs none
 
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.FileSystemLoader(template.parent),

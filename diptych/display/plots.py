@@ -1,4 +1,4 @@
-"""Numbers in, pictures out."""
+"""Contact sheets, overlays and figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 THUMBNAIL_PX = 160
 MARGIN_PX, LINE_PX = 8, 14
-# From low to high: Google's turbo (Mikhailov 2019) at seventeen even steps, between which a straight line is within 7
+# From low to high: Google's turbo (Mikhailov 2019) at seventeen even steps; linear interpolation is within 7
 TURBO = (
     (48, 18, 59), (64, 64, 162), (70, 107, 227), (66, 148, 255), (40, 188, 235), (24, 221, 194), (50, 242, 152),
     (109, 254, 98), (164, 252, 60), (205, 236, 52), (238, 207, 58), (253, 172, 52), (251, 126, 33), (235, 80, 14),
@@ -28,7 +28,7 @@ TURBO = (
 
 
 def thumbnail(source: Source, size_px: int = THUMBNAIL_PX) -> Image.Image:
-    """The picture inside a square of `size_px`, upright, its shape kept."""
+    """The picture upright, fitted into a square of `size_px` with its aspect ratio kept."""
     image = open_image(source, decode="fast", size_px=size_px)
     image.thumbnail((size_px, size_px))
     return image
@@ -42,8 +42,8 @@ def contact_sheet(
     lines: int = 1,
     size_px: int = THUMBNAIL_PX,
 ) -> Image.Image:
-    """Pictures in rows, each in a square of `size_px`, with up to `lines` lines of text under each, and a `title` above
-    them all. A line of a text ends at a newline, or where no more fits."""
+    """Pictures in rows, each in a square of `size_px`, with up to `lines` lines of text under each, and a `title` at
+    the top. A line of text ends at a newline, or where it is full."""
     columns = min(columns, max(1, len(pictures)))
     cell, foot, head = size_px + MARGIN_PX, 6 + LINE_PX * lines, 2 * LINE_PX if title else 0
     size = (columns * cell + MARGIN_PX, head + math.ceil(len(pictures) / columns) * (cell + foot) + MARGIN_PX)
@@ -51,8 +51,8 @@ def contact_sheet(
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     if title:
         large = ImageFont.load_default(15)
-        (said,) = _lines(title, 1, lambda text: draw.textlength(text, large) <= size[0] - 2 * MARGIN_PX)
-        draw.text((MARGIN_PX, MARGIN_PX), said, "black", large)
+        (heading,) = _lines(title, 1, lambda text: draw.textlength(text, large) <= size[0] - 2 * MARGIN_PX)
+        draw.text((MARGIN_PX, MARGIN_PX), heading, "black", large)
     for index, (picture, name) in enumerate(pictures):
         left, top = MARGIN_PX + index % columns * cell, head + MARGIN_PX + index // columns * (cell + foot)
         fitted = ImageOps.contain(picture, (size_px, size_px))
@@ -63,8 +63,8 @@ def contact_sheet(
 
 
 def _lines(text: str, count: int, fits: Callable[[str], bool]) -> list[str]:
-    """The text in up to `count` lines that fit, broken at newlines, between words, or within a word that is wider than
-    a line; the last is cut with an ellipsis."""
+    """The text in up to `count` lines that fit, broken at newlines, between words, or within words wider than a line;
+    the last line is cut with an ellipsis."""
     first, newline, rest = text.partition("\n")
     if newline and count > 1:
         return [*_lines(first, 1, fits), *_lines(rest, count - 1, fits)]
@@ -90,8 +90,8 @@ def _cut(line: str, fits: Callable[[str], bool]) -> str:
 def heat_overlay(
     image: Image.Image, scores: Float[np.ndarray, "rows columns"], boxes: Sequence[Sequence[float]] = ()
 ) -> Image.Image:
-    """A picture under a map of scores, coloured from the map's median to its highest, with boxes (x, y, width, height
-    in the picture's pixels, and a score that is written into it), the first of them the brightest."""
+    """A picture under a map of scores, coloured from the map's median to its maximum, with boxes (x, y, width, height
+    in the picture's pixels, and optionally a score to draw). The first box is the brightest."""
     low, high = float(np.median(scores)), float(scores.max())
     share = np.clip((scores - low) / max(high - low, 1e-6), 0, 1)
     small = Image.fromarray((share * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BICUBIC)
@@ -99,7 +99,7 @@ def heat_overlay(
     steps = np.linspace(0, 1, len(TURBO))
     colours = np.stack([np.interp(heat, steps, channel) for channel in np.array(TURBO).T], axis=-1)
     grey = np.asarray(image.convert("L"), np.float32)[..., None]
-    cover = (0.25 + 0.45 * heat)[..., None]  # where nothing is, the picture stays to be seen
+    cover = (0.25 + 0.45 * heat)[..., None]  # at low scores the picture stays visible
     over = Image.fromarray(((0.35 * np.asarray(image) + 0.65 * grey) * (1 - cover) + colours * cover).astype(np.uint8))
     draw, line = ImageDraw.Draw(over), max(2, min(image.size) // 150)
     for index, (x, y, width, height, *score) in reversed(list(enumerate(boxes))):
@@ -112,21 +112,21 @@ def heat_overlay(
 
 
 def _tag(
-    draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], said: str, colour: str, size_px: int
+    draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], text: str, colour: str, size_px: int
 ) -> None:
-    """A few signs on a ground of their own, in the corner of a box, or above one that is smaller than they are."""
+    """Draw a short text on a background, in the corner of a box, or above a box that is smaller than the text."""
     font, pad = ImageFont.load_default(size_px), size_px // 4
-    left, top, right, bottom = draw.textbbox((0, 0), said, font=font)
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     wide, high = right - left + 2 * pad, bottom - top + 2 * pad
     x, y, width, height = box
     if wide > width or high > height:
         y = max(0, y - high)
     draw.rectangle((x, y, x + wide, y + high), fill=colour)
-    draw.text((x + pad - left, y + pad - top), said, font=font, fill="black")
+    draw.text((x + pad - left, y + pad - top), text, font=font, fill="black")
 
 
 def histogram_figure(series: Mapping[str, Sequence[int]]) -> Figure:
-    """How whole numbers are spread, one panel a series, each with its median marked. Names are the axes' titles."""
+    """Histograms of integers, a panel for each series, with the median marked. The keys are the axes' titles."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -134,7 +134,7 @@ def histogram_figure(series: Mapping[str, Sequence[int]]) -> Figure:
     panels = figure.subplots(1, len(series), squeeze=False)[0]
     for axes, (name, values) in zip(panels, series.items(), strict=True):
         low, high = min(values), max(values)
-        step = max(1, math.ceil((high - low) / 60))  # a bar for each number, or for a few: never for a fraction
+        step = max(1, math.ceil((high - low) / 60))  # a bar covers one integer or several, never a fraction
         axes.hist(values, bins=np.arange(low - 0.5, high + step, step).tolist(), color="#31688e", rwidth=0.9)
         axes.set_xlim(min(low, max(0, high - 8)) - 0.5, max(high, low + 8) + 0.5)
         for axis in (axes.xaxis, axes.yaxis):
@@ -157,9 +157,9 @@ def forgetting_figure(
     measure: str,
     saved: float,
 ) -> Figure:
-    """The line from the pretrained model to the fine-tuned one: what it learnt to the right, and a curve upwards for
-    each thing that it may forget, by the `measure` on that axis. `learnt` is in percent; where it was not measured, the
-    place on the line is shown. `alphas` rise from 0, before, to 1, after; `saved` is the one that became the model."""
+    """Models interpolated between the pretrained (alpha 0) and the fine-tuned (alpha 1), `alphas` rising. The x axis is
+    `learnt`, in percent, or alpha where that was not measured; the y axis is the `measure` of each data set in `kept`.
+    `saved` is the alpha of the saved model."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 5), dpi=110, layout="constrained")
@@ -167,42 +167,41 @@ def forgetting_figure(
     across = [alpha if value is None else value for alpha, value in zip(alphas, learnt, strict=True)]
     axes.set_xlabel("alpha (0: before, 1: after)" if None in learnt else "new pairs: mean recall, %")
     axes.set_ylabel(measure)
-    axes.margins(x=0.2, y=0.12)  # room for the words beside the marks
+    axes.margins(x=0.2, y=0.12)  # room for the labels beside the marks
     axes.ticklabel_format(useOffset=False)
     marks = {0.0: ("before", "o"), 1.0: ("after", "s")}
     marks[saved] = (f"{marks[saved][0]} = saved" if saved in marks else f"saved ({saved:g})", "P")
     for name, values in kept.items():
         (line,) = axes.plot(across, values, marker=".", linewidth=1, label=label_of(name, 40))
         for alpha, (mark, shape) in marks.items():
-            place = alphas.index(alpha)
-            axes.plot(across[place], values[place], shape, color=line.get_color(), markersize=9)
-            axes.annotate(mark, (across[place], values[place]), (7, 5), textcoords="offset points", fontsize=8)
+            at = alphas.index(alpha)
+            axes.plot(across[at], values[at], shape, color=line.get_color(), markersize=9)
+            axes.annotate(mark, (across[at], values[at]), (7, 5), textcoords="offset points", fontsize=8)
     if kept:
         legend(axes, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     else:
-        axes.text(0.5, 0.5, "nothing old was measured", ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "no earlier ability was measured", ha="center", transform=axes.transAxes)
     return figure
 
 
 def label_of(name: str, length: int) -> str:
-    """A name as a legend can hold it: matplotlib takes one that begins with an underscore for its own, and shows no
-    such line."""
+    """A name that a legend can show: matplotlib hides a line whose label begins with an underscore."""
     return cut_middle(f" {name}" if name.startswith("_") else name, length)
 
 
 def legend(axes: Axes, **options: Any) -> None:
-    """A legend in which names are no formulas: `$` is a letter."""
+    """A legend whose names are not parsed as formulas: `$` is a letter."""
     for text in axes.legend(**options).get_texts():
         text.set_parse_math(False)
 
 
 def cut_middle(name: str, length: int) -> str:
-    """A name with an ellipsis inside where it is too long, so that its start and its ending stay."""
+    """A name; if it is too long, with an ellipsis between its start and its end."""
     return name if len(name) <= length else f"{name[: length - 9]}…{name[-8:]}"
 
 
 def shortened(text: str, length: int = 60) -> str:
-    """The text on one line, cut with an ellipsis; between words where there are any."""
+    """The text on one line, cut with an ellipsis, between words if possible."""
     whole = " ".join(text.split())
     if len(whole) <= length:
         return whole
@@ -211,6 +210,6 @@ def shortened(text: str, length: int = 60) -> str:
 
 
 def file_name(source: object) -> str:
-    """A picture's name for a label: its last part, what cannot be drawn replaced."""
+    """A picture's file name for a label, with unprintable characters replaced."""
     name = Path(str(source)).name
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 MOST = 60  # pictures or sentences that are shown with thumbnails and numbers
-CELL_IN, LEFT_IN, FOOT_IN = (0.9, 0.8), 1.3, 0.4  # inches of a heat map: a cell, left for thumbnails, below for a title
+CELL_IN, LEFT_IN, FOOT_IN = (0.9, 0.8), 1.3, 0.4  # inches of a heat map: a cell, thumbnails at the left, title below
 LUMA = (0.299, 0.587, 0.114)  # how bright red, green and blue look (Rec. 601)
 MAX_SIDE_PX = 2**15  # matplotlib's own limit is twice that
 
@@ -32,9 +32,9 @@ def similarity_figure(
     *,
     names: Sequence[str] = (),
 ) -> Figure:
-    """Heat maps, one a measure, with the pictures (and their `names`) down the side and the sentences along the top.
-    The nearest sentence of each picture is in bold. Of more than MOST pictures or sentences only colours are drawn,
-    with a dot at the nearest, and as many names as there is room for; `pictures` may then be empty."""
+    """A heat map for each measure, with the pictures (and their `names`) at the side and the sentences at the top. The
+    nearest sentence of each picture is in bold. With more than MOST pictures or sentences, only colours are drawn, with
+    a dot at the nearest, and as many names as fit; `pictures` may then be empty."""
     from matplotlib.figure import Figure
 
     rows, columns = next(iter(matrices.values())).shape
@@ -46,8 +46,8 @@ def similarity_figure(
     total = width * len(matrices)
     dpi = min(110, MAX_SIDE_PX / max(total, height))
     figure = Figure(figsize=(total, height), dpi=dpi)
-    for place, (name, matrix) in enumerate(matrices.items()):
-        left = place * width + LEFT_IN
+    for index, (name, matrix) in enumerate(matrices.items()):
+        left = index * width + LEFT_IN
         axes = figure.add_axes(
             (left / total, FOOT_IN / height, CELL_IN[0] * columns / total, CELL_IN[1] * rows / height)
         )
@@ -57,7 +57,7 @@ def similarity_figure(
 
 
 def _room_for(labels: Sequence[str]) -> tuple[float, float]:
-    """Inches above the matrix and to its right, which labels at 40 degrees take: a letter is 0.073 inches wide."""
+    """Inches that labels at 40 degrees take above the matrix and to its right. A letter is 0.073 inches wide."""
     lines = [line for label in labels for line in label.split("\n")]
     longest = 0.073 * max((sum(1 + (letter > "\u2e7f") for letter in line) for line in lines), default=0)
     deep = 0.135 * max((label.count("\n") for label in labels), default=0)
@@ -65,12 +65,12 @@ def _room_for(labels: Sequence[str]) -> tuple[float, float]:
 
 
 def _draw_bar(axes: Axes, shades: AxesImage) -> None:
-    """Which colour is which value, beside the first rows; nothing where all values are one."""
+    """Draw the colour scale beside the first rows, unless all values are equal."""
     rows, columns = shades.get_size()
     if shades.norm.vmin == shades.norm.vmax:
         return
     tall = min(1, 5 / rows)
-    thick = 0.12 / (CELL_IN[0] * columns)  # as far from the matrix as it is wide
+    thick = 0.12 / (CELL_IN[0] * columns)  # the gap to the matrix is as wide as the bar
     bar = axes.inset_axes((1 + thick, 1 - tall, thick, tall))
     axes.figure.colorbar(shades, cax=bar).ax.tick_params(labelsize=8, length=2)
 
@@ -79,7 +79,7 @@ def _draw_matrix(axes: Axes, name: str, matrix: np.ndarray, labels: Sequence[str
     shades = axes.imshow(matrix, cmap=_colours(name), aspect="auto")
     axes.set_xticks(
         range(len(labels)), labels, rotation=40, ha="left", fontsize=9, rotation_mode="anchor", parse_math=False
-    )  # a dollar is a dollar
+    )  # a dollar starts no formula
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.set_xlabel(name, fontsize=11, fontweight="bold")
@@ -93,7 +93,7 @@ def _draw_matrix(axes: Axes, name: str, matrix: np.ndarray, labels: Sequence[str
 
 
 def _draw_thumbnails(axes: Axes, pictures: Sequence[Image.Image], names: Sequence[str]) -> None:
-    """Each picture left of its row, with its name under it where there are names."""
+    """Draw each picture left of its row, with its name below it if there are names."""
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage, TextArea, VPacker
 
     axes.set_yticks(range(len(pictures)), [""] * len(pictures))
@@ -115,7 +115,7 @@ def _draw_thumbnails(axes: Axes, pictures: Sequence[Image.Image], names: Sequenc
 
 
 def _overview(matrices: Mapping[str, np.ndarray], texts: Sequence[str], names: Sequence[str]) -> Figure:
-    """Colours alone, on a page or little more."""
+    """The matrices as colours alone, about a page in size."""
     from matplotlib.figure import Figure
 
     rows, columns = next(iter(matrices.values())).shape
@@ -137,7 +137,7 @@ def _overview(matrices: Mapping[str, np.ndarray], texts: Sequence[str], names: S
 
 
 def _some_labels(axis: Axis, labels: Sequence[str], room_in: float, **options: Any) -> None:
-    """As many of the labels as `room_in` inches hold, at equal steps."""
+    """Set as many of the labels as fit into `room_in` inches, at equal steps."""
     step = max(1, math.ceil(len(labels) / (room_in / 0.11)))
     shown = range(0, len(labels), step)
     axis.set_ticks(shown, [labels[at] for at in shown], fontsize=6, parse_math=False, **options)

@@ -98,7 +98,8 @@ class LocalIndex:
     """
 
     exclude, hidden, follow_links = _GivenRule(), _GivenRule(), _GivenRule()
-    place, under = RenamedAttribute("place", "index_dir"), RenamedAttribute("under", "subfolder")
+    place = RenamedAttribute("place", "index_dir")
+    under = RenamedAttribute("under", "subfolder")
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Pictures and texts through an engine in batches, with the error of an unreadable picture in its place."""
+"""Encoding of pictures and texts in batches, with the error of each unreadable picture."""
 
 from __future__ import annotations
 

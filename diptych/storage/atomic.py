@@ -1,14 +1,14 @@
 """Files and folders that appear complete or not at all.
 
 - A reader finds the old content or the new, never a part of it.
-- The bytes are on the disk before the name changes, and so is the new name when the block has ended. Caches with
-  checksums leave both to the system with `durable=False`.
-- A replaced file keeps its permission bits. A new one has those that the umask leaves.
+- The bytes are on the disk before the name changes, and the new name is there when the block has ended. Caches
+  with checksums leave both to the system with `durable=False`.
+- A replaced file keeps its permission bits. A new file has the bits that the umask allows.
 - Every error removes the temporary file or folder and leaves the old one as it was.
 - No link is followed: a link at the path is replaced, and the temporary file is created exclusively.
 
-A killed process may leave `.NAME.XXXXXXXX.part`. A file of that name is removed by a later write, a day after it was
-changed last. Files inside an index's directory are written by `diptych.storage.directory`, relative to its handle.
+A killed process may leave `.NAME.XXXXXXXX.part`. A later write removes it when it is a day old. Files
+inside an index's directory are written by `diptych.storage.directory`, relative to its handle.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY  # O_EXCL follows no link, on any system
-_STALE_S = 86_400  # no write takes a day
-# Errors of systems that cannot flush a directory, or not one that this user may not read.
+_STALE_S = 86_400  # no write takes that long
+# Errors of systems that cannot flush a directory, or not one that is unreadable to the user.
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM, errno.EBADF}
 
 
@@ -94,7 +94,7 @@ def temporary_name(name: str) -> str:
 
 def sync_file(path: Path) -> None:
     """Wait until a file's bytes are on the disk."""
-    access = os.O_RDWR if os.name == "nt" else os.O_RDONLY  # Windows flushes only what is open for writing
+    access = os.O_RDWR if os.name == "nt" else os.O_RDONLY  # Windows flushes only files open for writing
     file = os.open(path, access | getattr(os, "O_NOFOLLOW", 0))
     try:
         os.fsync(file)
@@ -103,7 +103,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk, if the system can do that."""
+    """Wait until the names in a folder are on the disk, if the system supports that."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     try:

@@ -323,10 +323,7 @@ class IndexDirectory:
             try:
                 if (status := self.status(beside)) is not None:
                     self._check(beside, status, is_changed=True)
-                    with (
-                        contextlib.suppress(FileNotFoundError),
-                        self.open(beside, "rb") as file,
-                    ):  # the commit has ended
+                    with contextlib.suppress(FileNotFoundError), self.open(beside, "rb") as file:  # a commit has ended
                         check_journal(self.path / beside, file, catalog_bytes=self.size(name) or 0, recover=recover)
             except SearchIndexError as error:
                 yield beside, error

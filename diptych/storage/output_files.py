@@ -1,5 +1,5 @@
-"""Subfolders and logs inside an output folder. The folder may come from a stranger, with links inside: no link inside
-is followed. The path that the user names may itself be a link."""
+"""Subfolders and logs inside an output folder. The folder may be untrusted, so no link inside it is followed. The
+path that the user names may itself be a link."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _APPEND = os.O_CREAT | os.O_APPEND | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) 
 
 
 def subfolder(folder: Path) -> Path:
-    """Create a folder and its parents, if they are missing. Raises OutputError if it is a link or not a folder."""
+    """Create a folder and its missing parents. Raises OutputError if the path is a link or not a folder."""
     refuse_link(folder)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(parents=True)
@@ -27,7 +27,7 @@ def subfolder(folder: Path) -> Path:
 
 def refuse_link(path: Path) -> None:
     """Raise OutputError if `path` is a link, whatever its target."""
-    if path.is_symlink() or getattr(path, "is_junction", bool)():  # the latter on Windows, from Python 3.12 on
+    if path.is_symlink() or getattr(path, "is_junction", bool)():  # is_junction: Windows, from Python 3.12 on
         raise OutputError(f"{path} is a link, and links in an output folder are not followed; remove it.")
 
 

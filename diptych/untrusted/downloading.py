@@ -141,9 +141,7 @@ def kind_of(address: str) -> str:
 
 
 def _version_4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    if address in _NAT64 or (
-        0xFFFF < int(address) < 1 << 32
-    ):  # the latter are the deprecated "IPv4-compatible" addresses
+    if address in _NAT64 or (0xFFFF < int(address) < 1 << 32):  # the latter: deprecated "compatible" addresses
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
 

@@ -228,7 +228,7 @@ def test_a_rate_is_taken_over_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
 
     blocks = Transfer(Response(), FetchLimits(least_rate=1024), FOREVER_S).blocks()  # type: ignore[arg-type]
     brought = []
-    with pytest.raises(TimeoutError, match="less than 1,024 bytes a second"):
+    with pytest.raises(TimeoutError, match="slower than 1,024 bytes a second"):
         brought += blocks
     assert 6 <= len(brought) + sum(1 for _ in sizes) - 90 <= 20
 

@@ -39,7 +39,7 @@ def read(name: str) -> bytes | None:
 
 
 def write(name: str, content: bytes) -> None:
-    """Keep the content, if the folder is writable, and delete what exceeds KEPT files."""
+    """Keep the content, if the folder is writable, and delete the least recently used files beyond KEPT."""
     with contextlib.suppress(OSError, RuntimeError):
         path = folder() / name
         path.parent.mkdir(parents=True, exist_ok=True)
