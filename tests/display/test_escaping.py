@@ -90,7 +90,7 @@ def test_what_other_libraries_write_is_harmless(monkeypatch: pytest.MonkeyPatch)
     assert said.startswith("\\x1b]0;title\\x07\n")
     assert said.endswith("ValueError: name\\x1b[2J\\r\n")
     assert unwrapped(sys.stderr) is terminal
-    with pytest.raises(TypeError, match="wants a str"):
+    with pytest.raises(TypeError, match="expects a str"):
         sys.stderr.write(b"\x1b[2J")  # type: ignore[arg-type]
 
 
