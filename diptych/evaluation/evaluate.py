@@ -1,4 +1,4 @@
-"""Models evaluated on the data sets of a suite, with a report: what `diptych evaluate` does."""
+"""Evaluates models on the data sets of a suite and writes a report, as `diptych evaluate` does."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from diptych.evaluation.suite_file import read_suite
 from diptych.extras import require
 
 BUNDLED = "bundled"
-# From the names of stages to a context with a function for each, which is called with (done, total) pictures.
+# Takes the names of stages; the context has a function for each, which is called with (done, total) pictures.
 Progress: TypeAlias = Callable[[Sequence[str]], AbstractContextManager[Sequence[Callable[[int, int], None]]]]
 
 
 class Evaluation(NamedTuple):
     """The rows of all models, data sets and tasks (see `diptych.evaluation.results`), the errors of models that could
-    not be opened, and the report that was written."""
+    not be opened, and the path of the report."""
 
     rows: list[ResultRow]
     unopened: dict[str, CheckpointError]
@@ -46,7 +46,7 @@ def evaluate(
     `diptych.evaluation.suite_file`.
 
     The folder `out` gets results.jsonl, with a row as soon as it is computed, and report.html. Existing rows are not
-    computed again, so an interrupted evaluation continues. `allow_outside` also reads files outside of a data set's
+    computed again, so an interrupted evaluation continues. `allow_outside` also reads files outside a data set's
     folder. `command` gives the command that reproduces a model's rows, `on_row` is called with each new row, and
     `on_error` with the error of a model that cannot be opened, which is raised if it is the only model. Needs
     matplotlib and scipy. Raises ArgumentError for a suite that is invalid, and IndexBusyError if another process writes

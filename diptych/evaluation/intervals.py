@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 DRAWS = 10_000
 LEVEL = 0.95
-_MAX_DISTINCT = 64  # distinct values; right and wrong are two, their differences three
+_MAX_DISTINCT = 64  # distinct values; correct and wrong are two, their differences three
 _BLOCK = 2**22  # numbers drawn at a time
 
 
@@ -39,7 +39,7 @@ def mean_interval(
     seed: int = 0,
 ) -> Interval:
     """The interval of a mean over items. Dependent items, such as the captions of one picture, have the same number in
-    `groups` and are drawn together. Raises ArgumentError if there are no items or not a group for each."""
+    `groups` and are drawn together. Raises ArgumentError without items or with missing groups."""
     values = np.asarray(values, np.float64)
     if not len(values) or (groups is not None and len(groups) != len(values)):
         raise ArgumentError(f"{len(values)} values and {'no' if groups is None else len(groups)} groups; wanted some.")

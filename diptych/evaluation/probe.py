@@ -1,4 +1,4 @@
-"""A linear probe of a model on a data set of classes: what `diptych probe` trains."""
+"""Trains a linear probe of a model on a data set of classes, as `diptych probe` does."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def probe(
 
     `data` is a folder of class folders, with or without splits (train/, test/, val/) above them, or another data set of
     classes that `diptych.evaluate` reads. It is evaluated on `val`, else on the held-out split of `data`, else on half
-    of each class. `shots` trains on so many pictures of each class. The probe starts from the zero-shot classifier of
+    of each class. `shots` trains on that many pictures of each class. The probe starts from the zero-shot classifier of
     `templates` (see `zero_shot.load_templates`) or from zero, whichever is better in cross-validation; `plain` starts
-    from zero. `progress` is called with (done, total) pictures. The vectors are cached in the user's cache. Needs
+    from zero. `progress` is called with (done, total) pictures. Vectors are kept in the user's cache. Needs
     scipy. Raises DataError and ArgumentError.
     """
     prompts = load_templates(templates)

@@ -35,7 +35,7 @@ from diptych.untrusted.json import parse_json
 from diptych.untrusted.regular_files import open_file
 
 FILE = "results.jsonl"
-MAX_ITEM_BYTES = 1 << 30  # of a row's .npz, uncompressed
+MAX_ITEM_BYTES = 1 << 30  # uncompressed size of a row's .npz
 BROKEN = (ArithmeticError, LookupError, OSError, TypeError, ValueError, AttributeError, EOFError, MemoryError,
           RecursionError, zipfile.BadZipFile, zlib.error)  # fmt: skip
 ResultRow = dict[str, Any]
@@ -46,16 +46,16 @@ def inside(folder: Path, name: str) -> Path:
     """A path in an evaluation's folder. Raises ArgumentError if it leads out of the folder."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise ArgumentError(f"{name} lies outside of {folder}")
+        raise ArgumentError(f"{name} is outside {folder}")
     return path
 
 
 def arrays_in(folder: Path, name: str, ending: str = "") -> dict[str, np.ndarray]:
-    """The arrays of a row's .npz whose names end so. Raises one of BROKEN where it is none, or unpacks to more than
-    MOST_BYTES."""
+    """The arrays of a row's .npz whose names end with `ending`. Raises one of BROKEN if the file is invalid or unpacks
+    to more than MAX_ITEM_BYTES."""
     with open_file(inside(folder, name)) as opened, np.load(opened, allow_pickle=False) as file:
         if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ArgumentError(f"{name} is no .npz")
+            raise ArgumentError(f"{name} is not an .npz file")
         if (size := sum(each.file_size for each in file.zip.infolist()) if file.zip else 0) > MAX_ITEM_BYTES:
             raise ArgumentError(f"{name} unpacks to {size:,} bytes; at most {MAX_ITEM_BYTES:,} are read")
         return {key: file[key] for key in file.files if key.endswith(ending)}
@@ -74,7 +74,7 @@ def read_results(path: str | os.PathLike[str]) -> list[ResultRow]:
         if row is not None:
             rows.append(row)
         elif number < len(lines):
-            raise DataError(f"{path}, line {number} is no row of an evaluation: {line[:60]!r}")
+            raise DataError(f"{path}, line {number} is not a result row: {line[:60]!r}")
     return completed_rows(rows)
 
 
@@ -105,7 +105,7 @@ def _row_key(row: ResultRow) -> tuple[Any, ...]:
 
 def begin(out: Path, model: str, datasets: Collection[str]) -> list[ResultRow]:
     """The rows of earlier runs. Rewrites the file without an incomplete line and without the errors of the data sets
-    that this model will now be run on."""
+    that this model is about to be run on."""
     path = out / FILE
     if not path.is_file():
         return []
@@ -127,5 +127,5 @@ def append(out: Path, row: ResultRow) -> None:
 
 
 def plain(row: ResultRow) -> ResultRow:
-    """The row as it would be read back: arrays become lists, and numbers that are not finite become None."""
+    """The row as JSON reads it back: arrays become lists, and numbers that are not finite become None."""
     return json.loads(to_line(row))

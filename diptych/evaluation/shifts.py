@@ -32,12 +32,12 @@ class BaseDataset:
     problem: str = ""
 
     def dependencies(self) -> list[str]:
-        """What the row of a shift depends on."""
+        """The identities that the row of a shift depends on."""
         return [self.name, self.data.pictures.identity if self.data else ""]
 
 
 def open_base(entry: SuiteEntry) -> BaseDataset:
-    """The base, or its problem: its shifts are then only not compared with it."""
+    """The base, or its problem, which only prevents a comparison of its shifts with it."""
     try:
         found = open_set(entry.source, split=entry.split, kind=entry.kind, allow_outside=entry.allow_outside)
     except EXPECTED as error:
@@ -71,14 +71,14 @@ def same_classes(shifted: Sequence[str], base: Sequence[str]) -> ClassMapping:
 
 def base_accuracy(job: EvaluationJob, base: BaseDataset) -> dict[str, Any]:
     """The accuracy on the base with the classifier of the shift: its class names, its templates, and the base's
-    pictures of these classes alone. If the base lacks some of them, all classes of the base are used. `problem` says
-    why there is none."""
+    pictures of these classes alone. If the base lacks some of them, all its classes are used. `problem` explains a
+    missing accuracy."""
     if base.data is None:
         return {"name": base.name, "problem": base.problem}
     try:
         return {"name": base.name, **_accuracy(job, base.data)}
     except EXPECTED as error:
-        return {"name": base.name, "problem": f"{base.name} cannot be judged: {error}"}
+        return {"name": base.name, "problem": f"{base.name} cannot be evaluated: {error}"}
 
 
 def _accuracy(job: EvaluationJob, base: LabelledDataset) -> dict[str, Any]:

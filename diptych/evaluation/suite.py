@@ -95,7 +95,7 @@ class _Runner:
             else None
         )
         if train is not None and train.pictures.split == data.pictures.split:
-            train = None  # the training split itself is evaluated, in halves
+            train = None  # the training split itself is evaluated, so it is halved
         own = data.templates if isinstance(data, LabelledDataset) else ()
         templates = entry.templates or (OWN_TEMPLATES if own else "general")
         prompts = own if templates == OWN_TEMPLATES else load_templates(templates)

@@ -56,16 +56,16 @@ def read_suite(path: str | os.PathLike[str], *, allow_outside: bool = False) -> 
         try:
             content = tomllib.load(file)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ArgumentError(f"{path} is no TOML ({error}).") from error
+            raise ArgumentError(f"{path} is not TOML ({error}).") from error
     if unknown := sorted(content.keys() - {"dataset"}):
-        raise ArgumentError(f"{path} has the key {unknown[0]!r}; a suite has [[dataset]] tables alone.")
+        raise ArgumentError(f"{path} has the key {unknown[0]!r}; a suite has only [[dataset]] tables.")
     tables = content.get("dataset")
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise ArgumentError(f"{path} names no data sets; wanted a [[dataset]] table for each, with name and source.")
     entries = [replace(_entry(table, Path(path)), allow_outside=allow_outside) for table in tables]
     names = [entry.name for entry in entries]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ArgumentError(f"{path} has two data sets called {twice[0]!r}; give each a name of its own.")
+        raise ArgumentError(f"{path} has two data sets called {twice[0]!r}; give them different names.")
     shift_bases(entries)  # raises ArgumentError
     return entries
 
@@ -95,7 +95,7 @@ _TYPES = {"tasks": list, "seed": int}
 
 
 def _entry(table: dict[str, Any], path: Path) -> SuiteEntry:
-    known = [each.name for each in fields(SuiteEntry) if each.name != "allow_outside"]  # no key of the file
+    known = [each.name for each in fields(SuiteEntry) if each.name != "allow_outside"]  # not a key of the file
     called = f"{path}, data set {table.get('name', '')!r}:"
     for key, value in table.items():
         if key not in known:

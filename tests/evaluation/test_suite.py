@@ -130,7 +130,7 @@ def write_suite(folder: Path, *tables: str) -> Path:
         ('name = "a"', "has no source"),
         ('name = "a"\nsource = "b"\n[[dataset]]\nname = "a"\nsource = "c"', "two data sets called 'a'"),
         ('name = "a"\nsource = "b"\n[other]', "has the key 'other'"),
-        ('name = "a', "is no TOML"),
+        ('name = "a', "is not TOML"),
     ],
 )
 def test_suites_fail_by_name(tmp_path: Path, table: str, message: str) -> None:
@@ -209,7 +209,7 @@ def test_a_torn_last_line_is_dropped(model: Embedder, colours: Path, tmp_path: P
     suite.run(model, [SuiteEntry("d", str(colours))], tmp_path)
     assert [each["dataset"] for each in results.read_results(path)] == ["c", "d"]
     path.write_text("torn\n" + path.read_text())
-    with pytest.raises(DataError, match="line 1 is no row of an evaluation"):
+    with pytest.raises(DataError, match="line 1 is not a result row"):
         results.read_results(tmp_path)
 
 

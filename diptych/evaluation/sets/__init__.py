@@ -1,1 +1,1 @@
-"""Data sets that models are judged by."""
+"""Data sets for evaluating models."""

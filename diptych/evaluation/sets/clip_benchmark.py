@@ -75,7 +75,7 @@ def _all_shards(folder: Path, allowed: AllowedFolders) -> list[Path]:
 
 def _labelled(top: Path, shards: Sequence[Path], identity: str, split: str, allowed: AllowedFolders) -> LabelledDataset:
     if not (top / CLASSES).is_file():
-        raise DataError(f"{top} has no {CLASSES}; wanted one with the name of a class a line, from class 0 on.")
+        raise DataError(f"{top} has no {CLASSES}; wanted one class name a line, from class 0 on.")
     classes, templates = names_in(top, allowed)
     rows = [row for number, shard in enumerate(shards) for row in _scan(shard, number, len(classes))]
     if not rows:
@@ -113,8 +113,8 @@ def _scan(path: Path, number: int, classes: int) -> list[tuple[str, tuple[int, i
                 if f".{suffix.lower()}" in IMAGE_SUFFIXES:
                     pictures[key] = (number, offset, size)
                 elif suffix == "cls":
-                    said = read_member(file, (offset, size), _MAX_CLASS_BYTES, f"{key} in {path}")
-                    labels[key] = _class(said, f"{key} in {path}", classes)
+                    content = read_member(file, (offset, size), _MAX_CLASS_BYTES, f"{key} in {path}")
+                    labels[key] = _class(content, f"{key} in {path}", classes)
     except DataError:
         raise
     except DAMAGE as error:

@@ -38,7 +38,7 @@ class PictureSequence:
 @dataclass(frozen=True)
 class LabelledDataset:
     """Pictures with a class each: `labels[index]` is an index into `classes`. `templates` are the data set's own;
-    `description` tells a person about peculiarities, such as pictures that were left out."""
+    `description` is a sentence about peculiarities, such as skipped pictures."""
 
     pictures: PictureSequence
     classes: tuple[str, ...]

@@ -68,20 +68,20 @@ def open_named(name: str, split: str | None = None) -> Dataset:
         return _fetched_shards(entry, requested) if entry.folder is None else _fetched_rows(entry, requested)
     except DataError:
         raise
-    except Exception as error:  # what the hub's client and the formats under `datasets` raise has no common base
+    except Exception as error:  # errors of the hub's client and of `datasets` have no common base
         raise DataError(f"{name} cannot be fetched: {_advice(entry, error)}") from error
 
 
 def _advice(entry: NamedDataset, error: Exception) -> str:
-    """The problem, and what to do."""
+    """The problem and its remedy."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     hub = getattr(error, "repo_id", None) or entry.hub  # may be the repository of the names
     if isinstance(error, GatedRepoError):
         page = f"https://huggingface.co/datasets/{hub}"
-        return f"{hub} has terms; accept them at {page} and log in with `hf auth login`."
+        return f"{hub} has terms of use; accept them at {page} and log in with `hf auth login`."
     if isinstance(error, RepositoryNotFoundError):
-        return f"the hub has no {hub} that you may read; log in with `hf auth login`, or pass a folder."
+        return f"the hub has no {hub} that you can read; log in with `hf auth login`, or pass a folder."
     message = str(error).strip().partition("\n")[0].rstrip(".")
     return (
         f"{type(error).__name__}: {message}. {entry.hub} needs the network once; try again when the hub can be reached."
@@ -93,7 +93,7 @@ def _fetched_rows(entry: NamedDataset, split: str) -> Dataset:
     classes, templates = _class_names(entry)
     top, files = _parquet(entry, entry.splits[split])
     rows = datasets.Dataset.from_parquet([os.fspath(path) for path in files])
-    identity = hashed(entry.hub, top.name, *(path.name for path in files), *classes)  # the folder is called by commit
+    identity = hashed(entry.hub, top.name, *(path.name for path in files), *classes)  # the folder's name is a commit
     found = of_rows(rows, split, image=entry.image or "", label=entry.label, caption=entry.caption, identity=identity)
     if not classes or isinstance(found, CaptionedDataset):
         return found
@@ -107,13 +107,13 @@ def _parquet(entry: NamedDataset, split: str) -> tuple[Path, list[Path]]:
     (`load_dataset` would fetch all splits: 150 GB for ImageNet's 50,000 validation pictures.)"""
     from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
 
-    pattern, failed = f"{entry.folder}/{split}*.parquet", None  # the star matches slashes as well
+    pattern, failed = f"{entry.folder}/{split}*.parquet", None  # * also matches slashes
     for revision in (None, PARQUET):
         try:
             top = _snapshot(entry.hub, [pattern], revision)
         except RevisionNotFoundError:
             break
-        except LocalEntryNotFoundError as error:  # offline, the copy alone may be in the cache
+        except LocalEntryNotFoundError as error:  # offline, the cache may contain only the copy
             failed = failed or error
             continue
         if files := sorted(

@@ -6,7 +6,6 @@ import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,12 +32,9 @@ from diptych.evaluation.sets.dataset import (
 from diptych.evaluation.sets.named_datasets import NAMED
 from diptych.untrusted.links import walk
 
-if TYPE_CHECKING:
-    pass
-
 FORMS = (
     "a folder of class folders (also below train/, val/ and test/), pairs as `diptych train` reads them, a folder of "
-    "WebDataset shards as CLIP_benchmark lays them out, what `datasets` has saved to disk"
+    "WebDataset shards in CLIP_benchmark's layout, a folder of `save_to_disk` of `datasets`"
 )
 
 
@@ -52,7 +48,7 @@ def open_set(
     """The data set in `source`: one of FORMS, or a name in NAMED.
 
     `split` is by default the first of HELD_OUT that exists; a data set without splits is read as a whole. `kind` is
-    inferred if it is None; `allow_outside` is explained in `data.sources.opening.open_source`. Raises DataError that
+    inferred if it is None; `allow_outside` is explained in `data.sources.opening.open_source`. Raises DataError, which
     lists the accepted forms.
     """
     text = os.fspath(source)
@@ -126,9 +122,9 @@ def class_folders(folder: Path, split: str = WHOLE, allowed: AllowedFolders | No
     inside = set(found.paths)
     lost = [path for path in every.paths if path not in inside]
     outside = [os.path.relpath(path, folder) for path in (*lost, *every.skipped_paths)]
-    said = [found.description, *[f"left out {len(outside):,} with {left_out(outside)}"] * bool(outside)]
+    notes = [found.description, *[f"left out {len(outside):,} with {left_out(outside)}"] * bool(outside)]
     return LabelledDataset(
-        pictures, found.names, np.array(found.labels, np.int64), description="; ".join(filter(None, said))
+        pictures, found.names, np.array(found.labels, np.int64), description="; ".join(filter(None, notes))
     )
 
 

@@ -26,11 +26,11 @@ from diptych.evaluation.sets.dataset import (
 
 
 def import_datasets(needed_for: str) -> Any:
-    """The library `datasets`. Raises DataError where it is not installed."""
+    """The library `datasets`. Raises DataError if it is not installed."""
     try:
         import datasets
     except ImportError as error:
-        raise DataError(f'{needed_for} is read by datasets; pip install "diptych[datasets]".') from error
+        raise DataError(f'{needed_for} needs the library datasets; pip install "diptych[datasets]".') from error
     return datasets
 
 

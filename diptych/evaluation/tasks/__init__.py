@@ -1,1 +1,1 @@
-"""What is measured."""
+"""The tasks of an evaluation."""

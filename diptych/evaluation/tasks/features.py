@@ -47,7 +47,7 @@ _BATCH = 32
 
 @contextmanager
 def kept_for_user() -> Iterator[Path | None]:
-    """The vectors' folder in the user's cache, or None where it is not writable. Only the newest MAX_CACHED sets of
+    """The vectors' folder in the user's cache, or None if it is not writable. Only the newest MAX_CACHED sets of
     vectors are kept."""
     try:
         cache = compiled_cache.folder("vectors")
@@ -57,8 +57,8 @@ def kept_for_user() -> Iterator[Path | None]:
     if cache is None or not os.access(cache, os.W_OK):
         yield None
         return
-    yield cache.resolve()  # the user may have made it a link
-    with suppress(OSError):  # another process may remove the same
+    yield cache.resolve()  # it may be a link
+    with suppress(OSError):  # another process may remove it first
         for old in sorted(cache.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)[MAX_CACHED:]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -146,7 +146,7 @@ def _chunk(
 
 
 def _read_chunk(path: Path, dim: int) -> EmbeddedPictures | None:
-    """The chunk in a file; None where it is missing or damaged: each array of an npz has a checksum."""
+    """The chunk in a file; None if it is missing or damaged (each array of an .npz has a checksum)."""
     try:
         with np.load(path) as file:
             failures = {int(index): Failure(*parts) for index, parts in parse_json(str(file["failures"])).items()}
@@ -184,7 +184,7 @@ def _embed(
 def _read(
     model: Embedder, pictures: PictureSequence, indices: Sequence[int], decode: Decode, transform: ImageTransform | None
 ) -> Iterator[list[tuple[int, np.ndarray | Failure]]]:
-    """Batches of (index, pixels or failure). A thread for each core decodes the next batch while one is embedded."""
+    """Batches of (index, pixels or failure). One thread per core decodes the next batch while one is embedded."""
 
     def attempt(index: int) -> tuple[int, np.ndarray | Failure]:
         try:

@@ -1,4 +1,4 @@
-"""A job, which is a model and a data set, and the result of a task on it."""
+"""A job (a model and a data set) and the result of a task on it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 OWN_TEMPLATES = "the set's own"  # in results.jsonl
-EXAMPLES = 8  # best ones, and as many worst ones
+EXAMPLES = 8  # of the best, and of the worst
 DECODE: Decode = "fast"
-EXPECTED = (ValueError, OSError, ArithmeticError, MemoryError)  # errors that end the tasks of one data set alone
+EXPECTED = (ValueError, OSError, ArithmeticError, MemoryError)  # errors that affect one data set alone
 
 
 class Example(NamedTuple):
@@ -100,7 +100,7 @@ class EvaluationJob:
         return {"split": self.data.pictures.split, "corruption": None, "seed": self.seed, "decode": DECODE}
 
     def dependencies(self) -> list[str]:
-        """The other things that the metrics depend on: the data set's identity, the prompts and the arithmetic."""
+        """The other inputs of the metrics: the data set's identity, the prompts and the arithmetic."""
         train = self.train.pictures.identity if self.train else ""
         return [self.data.pictures.identity, train, *self.prompts, arithmetic(self.model)]
 

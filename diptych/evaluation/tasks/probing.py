@@ -32,7 +32,7 @@ HELD_OUT = 0.2  # the share of training pictures on which L2 penalty and start a
 MIN_HELD_OUT, FOLDS = 100, 5  # with fewer held out, five-fold cross-validation chooses
 DRAWS = 3
 MAX_VALIDATION = 4  # per class: as many as shots, up to four, as in CoOp's code (Zhou et al. 2022)
-PLAIN_L2 = 1.0  # if there are no pictures to choose it by
+PLAIN_L2 = 1.0  # if there are no pictures to choose it on
 WISE_FT_ALPHA = 0.5  # the share of the fitted weights (Wortsman et al. 2022)
 ZERO_SHOT_START, ZERO_START = "names", "nothing"  # the weights that a probe starts from and is pulled towards
 
@@ -115,7 +115,7 @@ def _zero_shot(job: EvaluationJob) -> Probe:
 
 def completed(probe: Probe, zero: Probe) -> Probe:
     """A probe with the zero-shot weights for the classes that it was not trained on. Its biases are shifted to a mean
-    of zero, as theirs are; that changes none of its predictions among its own classes."""
+    of zero, like the zero-shot ones; predictions among its own classes do not change."""
     weights, bias = zero.weights.copy(), zero.bias.copy()
     weights[probe.classes], bias[probe.classes] = probe.weights, probe.bias - probe.bias.mean()
     return Probe(weights, bias, zero.classes, probe.l2)

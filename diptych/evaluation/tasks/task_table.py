@@ -1,4 +1,4 @@
-"""Every task by name: a new one gets a line here."""
+"""All tasks by name; add a new task here."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from diptych.evaluation.tasks.zero_shot import zero_shot_task
 
 
 class Task(NamedTuple):
-    """What runs a task, and the settings that it has of its own."""
+    """The function that runs a task, and the function that returns its own settings."""
 
     run: Callable[[EvaluationJob], TaskResult]
     settings: Callable[[EvaluationJob], Mapping[str, Any]]

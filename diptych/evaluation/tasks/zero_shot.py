@@ -1,4 +1,4 @@
-"""Zero-shot classification: each picture gets the class whose name fits it best."""
+"""Zero-shot classification: each picture gets the class with the best-matching name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_CLASSES_IN_ROW = 200  # with more classes the confusion matrix is in the .np
 
 
 def zero_shot_task(job: EvaluationJob) -> TaskResult:
-    """Accuracy of the best-fitting class name (Radford et al. 2021, section 3.1)."""
+    """Accuracy of the best-matching class name (Radford et al. 2021, section 3.1)."""
     labelled, seen = job.labelled, job.embed(job.labelled)
     labels = labelled.labels[seen.indices]
     scores = seen.vectors @ job.classes.T

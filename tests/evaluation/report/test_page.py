@@ -343,8 +343,8 @@ def test_what_is_broken_costs_itself_alone(made: Path, page: Page, tmp_path: Pat
         ({"classes": ["a", "b"], "confusion": [[1, -2], [0, 3]]}, "no confusion matrix: some values are not counts"),
         ({"classes": ["a"], "confusion": "many"}, "no confusion matrix"),
         ({"classes": ["a", "b"], "class_accuracy": [1]}, "bundled has 1 accuracies for 2 classes"),
-        ({"per_item": "../elsewhere.npz"}, "../elsewhere.npz lies outside of"),
-        ({"best": [{"image": "/etc/passwd"}]}, "/etc/passwd lies outside of"),
+        ({"per_item": "../elsewhere.npz"}, "../elsewhere.npz is outside"),
+        ({"best": [{"image": "/etc/passwd"}]}, "/etc/passwd is outside"),
         ({"worst": [{"truth": "a"}, 3]}, "a picture among the worst is missing"),
     ],
 )

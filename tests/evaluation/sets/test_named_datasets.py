@@ -211,10 +211,10 @@ def test_half_of_the_files_is_no_set(hub: Hub, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("cifar10", "the hub has no uoft-cs/cifar10 that you may read; log in with `hf auth login`, or pass a folder."),
+        ("cifar10", "the hub has no uoft-cs/cifar10 that you can read; log in with `hf auth login`, or pass a folder."),
         (
             "imagenet-a",
-            "clip-benchmark/wds_imagenet-a has terms; accept them at "
+            "clip-benchmark/wds_imagenet-a has terms of use; accept them at "
             "https://huggingface.co/datasets/clip-benchmark/wds_imagenet-a and log in with `hf auth login`.",
         ),
         ("imagenette", "frgfm/imagenette has no files 320px/validation*.parquet any more; fetch it yourself"),
