@@ -115,7 +115,7 @@ def _speed(
             rate = training_throughput(model, size_px, chosen)
         shared = chosen.type == "cpu"
         name = describe_device(chosen)
-        print_status(f"{model} at {size_px} px trains {rate:.0f} samples/s on {name} when it does not wait for data")
+        print_status(f"{model} at {size_px} px trains {rate:.0f} samples/s on {name} without waiting for data")
     return Speed(loader, rate, size_px, threads, workers, shared)
 
 

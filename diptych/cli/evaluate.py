@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option("--compare", nargs=2, metavar="A B", help="Compare the results in two folders (or results.jsonl files).")
 @outside_option
-@click.option("--engine", type=click.Choice(["openvino", "pytorch"]), help="What runs the models.")
+@click.option("--engine", type=click.Choice(["openvino", "pytorch"]), help="The inference engine.")
 @click.option("--device", help="cuda, mps or cpu; by default the first that is available.")
 @activation_option
 @json_option
@@ -52,8 +52,8 @@ def command(
     engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Evaluate MODELs ("bundled", folders, checkpoints or hub ids) on the data sets of a suite: zero-shot accuracy,
-    retrieval, linear probes, few-shot probes, corruptions. OUT gets report.html and results.jsonl, from which the next
-    run continues.
+    retrieval, linear probes, few-shot probes, corruptions. Writes report.html and results.jsonl into OUT; the next run
+    continues from there.
 
     \b
     diptych evaluate bundled --suite suite.toml --out evaluation/
@@ -61,7 +61,7 @@ def command(
     """
     if compare:
         if models or suite:
-            raise click.UsageError("--compare takes two results and neither models nor a --suite.")
+            raise click.UsageError("--compare takes two results, without models and --suite.")
         return _compare(compare, as_json)
     if not suite:
         raise click.UsageError("no suite. Pass --suite FILE.toml with a [[dataset]] table for each data set.")

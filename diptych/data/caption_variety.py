@@ -10,7 +10,7 @@ from diptych.data.sources.folders import ClassSource
 from diptych.errors import DataError
 
 MAX_SAMPLES = 2000  # samples, evenly spread
-MIN_SAMPLES = 4  # with fewer, equal captions prove nothing
+MIN_SAMPLES = 4  # fewer samples with equal captions prove nothing
 MAX_SHARE, MAX_CLASS_SHARE = 0.5, 0.9  # the largest share of samples with the same caption; with the same class
 
 
@@ -24,16 +24,16 @@ def monotony(source: Source | Stream) -> str | None:
         return None
     captions = _some_captions(source)
     if captions and not any(letter.isalpha() for texts in captions for text in texts for letter in text):
-        return f"its captions are numbers alone ({captions[0][0]!r:.40}); wanted sentences, or the names of classes"
+        return f"its captions are only numbers ({captions[0][0]!r:.40}); wanted sentences or class names"
     if len(captions) < MIN_SAMPLES:
         return None
     (most, count), *_ = Counter(captions).most_common(1)
     if count <= (MAX_CLASS_SHARE if _are_classes(source) else MAX_SHARE) * len(captions):
         return None
-    looked = f" (of {len(captions):,} that were looked at)" if len(captions) < len(source) else ""
+    checked = f" (of {len(captions):,} checked)" if len(captions) < len(source) else ""
     return (
-        f"{most[0]!r:.80} is the caption of {count / len(captions):.0%} of its samples{looked}, and from one caption "
-        f"for most pictures nothing can be learnt. It was read as {source.form}"
+        f"{most[0]!r:.80} is the caption of {count / len(captions):.0%} of its samples{checked}; a model learns "
+        f"nothing from one caption for most pictures. It was read as {source.form}"
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 Columns = tuple[str, list[str]]  # the picture's column, and those of the captions
 
-# By rank: where two columns match, the one that matches the earlier pattern is taken.
+# By rank: if two columns match, the one that matches the earlier pattern is used.
 _PICTURE = r"image|img|picture|pic|photo|file"
 _PICTURES = (
     re.compile(rf"({_PICTURE})(_?(file))?_?(path|name|file)s?|({_PICTURE})s?|(file_?)?paths?"),
@@ -31,12 +31,12 @@ MAX_NAME_CHARS = 200  # longer names are not compared
 
 
 def picture_column(names: Sequence[str]) -> str | None:
-    """The column with the highest-ranked usual name of a picture's column."""
+    """The column with the highest-ranked usual name for pictures."""
     return _highest_ranked(names, _PICTURES)
 
 
 def caption_column(names: Sequence[str]) -> str | None:
-    """The column with the highest-ranked usual name of a caption's column, else the first with that of a class."""
+    """The column with the highest-ranked usual name for captions, else the first with a usual name for classes."""
     candidates = [name for name in names if not _NO_CAPTION.fullmatch(normalised(name))]
     return _highest_ranked(candidates, _CAPTIONS) or next(
         (name for name in names if _CLASSES.fullmatch(normalised(name))), None
@@ -60,7 +60,7 @@ def names_a_class(column: str) -> bool:
 def describe_columns(columns: Columns) -> str:
     """The columns in words."""
     text = f"{columns[0]} (picture) and {', '.join(columns[1])}"
-    return f"{text} (class, whose name is the caption)" if names_a_class(columns[1][0]) else f"{text} (caption)"
+    return f"{text} (class; its name is the caption)" if names_a_class(columns[1][0]) else f"{text} (caption)"
 
 
 def normalised(name: str) -> str:

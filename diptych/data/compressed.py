@@ -19,8 +19,8 @@ _XZ_MEMORY = 256 << 20  # four times the need of xz's strongest preset
 
 
 def unpack(path: Path, folder: Path) -> Path:
-    """Unpacks a compressed tar into a folder under its own name. Of a truncated or damaged file, the part before the
-    damage is unpacked, and the reader of the tar will report the missing end. Raises DataError if nothing can be
+    """Unpacks a compressed tar into a folder under its own name. For a truncated or damaged file, only the part before
+    the damage is unpacked; the reader of the tar then reports the missing end. Raises DataError if nothing can be
     unpacked, or if the result is implausibly large."""
     ending = next(ending for ending in ENDINGS if path.name.lower().endswith(ending))
     target = folder / f"{path.name[: -len(ending)]}.tar"
@@ -68,7 +68,7 @@ def _xz_blocks(packed: BinaryIO) -> Iterator[bytes]:
                 return
             unpacker = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
         elif unpacker.needs_input and not (data := packed.read(_BLOCK)):
-            return  # truncated: the reader of the tar will report it
+            return  # truncated: the reader of the tar reports it
         yield unpacker.decompress(data, _BLOCK)
         data = b""
 
@@ -77,5 +77,5 @@ def _zstandard(path: Path, opened: ExitStack) -> BinaryIO:
     try:
         import pyarrow
     except ImportError as error:
-        raise DataError(f'{path}: Zstandard is unpacked by pyarrow; pip install "diptych[data]".') from error
+        raise DataError(f'{path}: Zstandard needs pyarrow; pip install "diptych[data]".') from error
     return cast(BinaryIO, opened.enter_context(pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd")))

@@ -51,14 +51,14 @@ class AllowedFolders:
         """A file's bytes. Raises FileError if it is outside, not a regular file or too large, and the OSErrors of
         `open`."""
         if not self.contains(path):
-            raise FileError(f"{os.fspath(path)} lies outside of {self._named()}{_UNLESS}", OUTSIDE)
+            raise FileError(f"{os.fspath(path)} is outside {self._named()}{_UNLESS}", OUTSIDE)
         return read_file(path, limit)
 
     def _named(self) -> str:
         return " and ".join(self._folders)
 
 
-_UNLESS = "; such files are read with allow_outside alone."
+_UNLESS = "; only allow_outside permits reading such files."
 
 
 def _is_in(path: str, folders: Sequence[str]) -> bool:
@@ -78,10 +78,10 @@ def left_out(names: Sequence[str]) -> str:
 def all_outside(path: Path, names: Sequence[str], what: str = "pictures") -> DataError:
     """The error of a source whose files are all outside."""
     remedy: MessageParts = [
-        f"Name a folder that holds it and the {what}; or, if you know where it came from, ",
+        f"Name a folder that contains it and the {what}; or, if you trust it, ",
         Setting("allow_outside", True), " reads them.",
     ]  # fmt: skip
     return DataError(
-        f"{path}: its {what} lie outside of its folder ({first_names(names)}), so they are not read.",
+        f"{path}: its {what} are outside its folder ({first_names(names)}), so they are not read.",
         OUTSIDE, remedy=remedy,
     )  # fmt: skip

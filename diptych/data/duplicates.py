@@ -1,4 +1,4 @@
-"""Finds identical pictures and near duplicates: saved again, resized, slightly changed."""
+"""Finds identical pictures and near duplicates: re-encoded, resized, slightly changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
 
 GREY_PX = 16
-MAX_DISTANCE, MIN_CORRELATION = 8.0, 0.98  # levels of 255, root mean square; correlation
+MAX_DISTANCE, MIN_CORRELATION = 8.0, 0.98  # root mean square difference of levels 0 to 255; correlation
 _FLAT, _CHUNK = 2.0, 512
 
 
@@ -31,9 +31,9 @@ def same(values: Iterable[Hashable]) -> list[list[int]]:
 
 
 def nearly_same(greys: UInt8[np.ndarray, "n 16 16"]) -> list[list[int]]:
-    """Groups of pictures whose small greys lie at most MOST_APART from each other and correlate by LEAST_ALIKE or more.
+    """Groups of pictures whose small greys differ by at most MAX_DISTANCE and correlate by MIN_CORRELATION or more.
 
-    All pairs are compared, in blocks: 10,000 pictures take about as long as reading 1,000.
+    All pairs are compared, in blocks: comparing 10,000 pictures takes about as long as reading 1,000.
     """
     flat = greys.reshape(len(greys), -1).astype(np.float32)
     lengths = (flat**2).sum(axis=1)
@@ -63,6 +63,6 @@ def _root(parent: np.ndarray, index: int) -> int:
 
 
 def repeated(captions: Sequence[Sequence[str]]) -> list[tuple[str, int]]:
-    """Captions of several pictures with the number of these, most frequent first."""
+    """Captions shared by several pictures, with the number of pictures, most frequent first."""
     counts = Counter(caption for several in captions for caption in set(several))
     return [(caption, count) for caption, count in counts.most_common() if count > 1]

@@ -29,7 +29,7 @@ THUMBNAIL_PX = 160
 READY_RATIO, MIN_RATIO = (
     1.5,
     1.0,
-)  # times the rate of training: a loader with less than half again has no room for slow moments
+)  # times the rate of training: a loader below 1.5 times has no margin for slow batches
 
 
 class Quantiles(NamedTuple):
@@ -134,7 +134,7 @@ def inspect_source(
     threads: int = 2,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inspection:
-    """Inspect up to `limit` samples, evenly spread over the source (of a stream, the first ones). Needs about a
+    """Inspect up to `limit` samples, evenly spread over the source (the first ones of a stream). Needs about a
     kilobyte of memory for each sample. Raises DataError if no sample is usable."""
     total = source.samples if isinstance(source, Stream) else len(source)
     expected = limit if total is None else min(limit, total)
@@ -181,7 +181,7 @@ def _sample_positions(
 
 
 def _read_all(positions: Iterator[tuple[Source, int]], threads: int) -> Iterator[tuple]:
-    """(Seen, thumbnail) or (key, Bad) of each, in order."""
+    """(SampleStats, thumbnail) or (key, BadSample) of each, in order."""
     with ThreadPoolExecutor(threads, thread_name_prefix="diptych-inspect") as pool:
         while chunk := list(islice(positions, 64 * threads)):
             yield from pool.map(_read_one, *zip(*chunk, strict=True))

@@ -16,7 +16,7 @@ from diptych.untrusted.json import parse_json
 IMAGE_SUFFIXES = frozenset(PICTURE_SUFFIXES)
 # Bytes of a file, characters of a caption, captions of a picture
 MAX_SIDECAR_BYTES, MAX_CAPTION, MAX_CAPTIONS = 16 << 20, 1 << 20, 10_000
-_FIELDS = ("captions", "caption", "texts", "text", "txt")  # of a sample's JSON; the first one that is there is used
+_FIELDS = ("captions", "caption", "texts", "text", "txt")  # of a sample's JSON; the first existing one is used
 
 
 class Region(NamedTuple):
@@ -39,8 +39,8 @@ class Sample(NamedTuple):
 @dataclass(frozen=True)
 class Layout:
     """The recognised layout of a source. `columns` are a table's picture column and caption columns. `separator` and
-    `encoding` describe the table, and `unusual` lists what its name does not imply. `pictures` names the pictures'
-    folders if they are not the table's folder; `left_out` names files there that are not read."""
+    `encoding` describe the table, and `unusual` lists facts that its name does not imply. `pictures` names the folders
+    of the pictures if they are not the table's folder; `left_out` names files there that are not read."""
 
     kind: str
     columns: tuple[str, list[str]] | None = None
@@ -80,7 +80,7 @@ class Source(Protocol):
         ...
 
     def key(self, index: int) -> str:
-        """The sample's name for people."""
+        """The sample's name for messages."""
         ...
 
 
@@ -108,7 +108,7 @@ def captions_of(sidecar: bytes, is_json: bool, key: str) -> tuple[str, ...]:
     """The captions in a sidecar file: JSON with `captions`, `caption`, `texts`, `text` or `txt`, or a plain text with
     one caption on each line. Raises DataError, which names the sample, for a file without captions."""
     if len(sidecar) > MAX_SIDECAR_BYTES:
-        raise DataError(f"the captions of {key} take {len(sidecar):,} bytes; wanted fewer.", "too large")
+        raise DataError(f"the captions of {key} have {len(sidecar):,} bytes; wanted fewer.", "too large")
     text = decoded(sidecar)
     if not is_json and text.count("\n") > 2 * MAX_CAPTIONS:  # before the lines are split
         raise _too_many(key, text.count("\n"))
@@ -122,7 +122,7 @@ def caption_lines(found: object, key: str) -> tuple[str, ...]:
         raise _too_many(key, len(lines))
     if not all(isinstance(line, str) for line in lines):
         odd = next(line for line in lines if not isinstance(line, str))
-        raise DataError(f"{key} has a caption that is no text: a {type(odd).__name__}.", "damaged captions")
+        raise DataError(f"{key} has a caption that is not text: a {type(odd).__name__}.", "damaged captions")
     if not (kept := tuple(_valid_unicode(line.strip()) for line in lines if line.strip())):
         raise DataError(f"{key} has no caption.", "no caption")
     if len(kept) > MAX_CAPTIONS:
@@ -147,7 +147,7 @@ def _json_captions(text: str, key: str) -> list[str]:
         found = next((found for name in _FIELDS if (found := fields.get(name))), [])
         lines = [found] if isinstance(found, str) else list(found)
         if not all(isinstance(line, str) for line in lines):
-            raise TypeError("a caption that is no text")
+            raise TypeError("a caption that is not text")
     except (JSONError, AttributeError, TypeError) as error:
         wanted = 'wanted {"captions": ["...", ...]} or {"caption": "..."}'
         raise DataError(f"the JSON beside {key} is {text[:40]!r} ({error}); {wanted}.", "damaged captions") from error

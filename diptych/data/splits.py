@@ -31,7 +31,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
     """The subfolders that are splits, by split, the training split first.
 
     A class may be called "train", too. So a folder of such a name is a split only if it has subfolders, shards or
-    tables; or if it and another such folder have pictures directly inside and no other folder has. In that case names
+    tables; or if it and another such folder directly contain pictures and no other folder does. In that case names
     like `train_images` and `val2017` are splits as well.
     """
     below = visible_folders(folder)
@@ -86,5 +86,5 @@ def _holds_a_set(folder: Path) -> bool:
 
 
 def _leads_to_a_file(path: str) -> bool:
-    """Whether a path is no folder: links to folders are not followed here, they could lead to a whole disk."""
+    """Whether a path is not a folder. Links to folders are not followed, because they could lead to a whole disk."""
     return not os.path.isdir(path)

@@ -1,6 +1,6 @@
-"""Temporary folders for unpacked data. They are removed after errors, on a full disk and at the program's end; those of
-a killed program are removed by the next one, because a folder is locked as long as its program runs. Folders and files
-are private to this user, are newly created, and have a limit on their size."""
+"""Temporary folders for unpacked data. They are removed after errors, on a full disk and at the program's end. The next
+program removes those of a killed one, because a folder is locked only as long as its program runs. Folders and files
+are private to this user, newly created, and limited in size."""
 
 import atexit
 import contextlib
@@ -17,7 +17,7 @@ from diptych.errors import DataError
 
 try:
     import fcntl
-except ImportError:  # Windows, where such locks do not exist
+except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
 # With the host name: machines may share the folder, and locks may not work between them.
@@ -40,12 +40,12 @@ def unpacking() -> Iterator[Path]:
     except BaseException as error:
         _remove(folder)
         if isinstance(error, OSError) and error.errno in DISK_FULL and str(error.filename or folder).startswith(folder):
-            raise DataError(f"no room is left for {folder}; set TMPDIR to a folder with more.", FULL_DISK) from error
+            raise DataError(f"no room for {folder}; set TMPDIR to a folder with more.", FULL_DISK) from error
         raise
 
 
 def room_for(packed: int) -> int:
-    """The number of bytes that so many packed bytes may unpack to."""
+    """The number of bytes that `packed` bytes may unpack to."""
     return _MAX_RATIO * max(0, packed) + _MIN_ROOM
 
 

@@ -106,7 +106,7 @@ def test_pictures_in_parquet_that_are_given_by_a_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize("write", TABLES)
 def test_where_all_lie_outside_that_is_said(tmp_path: Path, write: Callable[[Path, list[str]], Path]) -> None:
     table = write(tmp_path, ["../secret/own.jpg", str(tmp_path.parent / "secret/own.txt")])
-    with pytest.raises(DataError, match=r"its pictures lie outside of its folder \(\.\./secret/own\.jpg, .* allow_out"):
+    with pytest.raises(DataError, match=r"its pictures are outside its folder \(\.\./secret/own\.jpg, .* allow_out"):
         open_source(table)
     assert len(source_of(table, allow_outside=True)) == 2
 
@@ -118,7 +118,7 @@ def test_of_a_folder_whose_table_names_what_lies_elsewhere_the_same_is_said(tmp_
     (folder / "captions.csv").write_text("image,caption\n../other/a.jpg,a\n../other/b.jpg,b\n")
     for name in "ab":
         (other / f"{name}.jpg").write_bytes(name.encode())
-    with pytest.raises(DataError, match=r"captions.csv: its pictures lie outside .* allow_outside=True reads them"):
+    with pytest.raises(DataError, match=r"captions.csv: its pictures are outside .* allow_outside=True reads them"):
         open_source(folder)
     assert len(source_of(folder, allow_outside=True)) == len(source_of(tmp_path / "top")) == 2
 
@@ -154,7 +154,7 @@ def test_a_table_for_tables_has_its_pictures_in_the_folder_above(tmp_path: Path)
     assert pictures(source) == [b"picture a", b"picture b"]
     assert sum(source.skipped.values()) == 1
     (tmp_path / "other").mkdir()
-    with pytest.raises(DataError, match="lie outside"):
+    with pytest.raises(DataError, match="are outside"):
         open_source(as_csv(tmp_path / "other", ["../a.jpg"]))
     assert pictures(source_of(tmp_path / "other" / "t.csv", allow_outside=True)) == [b"picture a"]
 
@@ -185,7 +185,7 @@ def test_caption_files_behind_links(tmp_path: Path) -> None:
     allowed = source_of(tmp_path, allow_outside=True)
     assert [allowed.captions(at) for at in range(2)] == [("words",), ("the user's own.txt",)]
     (tmp_path / "a.txt").unlink()
-    with pytest.raises(DataError, match=r"its caption files lie outside of its folder \(b\.txt\)"):
+    with pytest.raises(DataError, match=r"its caption files are outside its folder \(b\.txt\)"):
         open_source(tmp_path)
 
 
@@ -208,7 +208,7 @@ def test_shards_behind_links(tmp_path: Path) -> None:
     assert source.skipped == {"a file outside of the source (1.tar), which allow_outside lets in": 1}
     assert len(source_of(tmp_path, allow_outside=True)) == 2
     inside.unlink()
-    with pytest.raises(DataError, match=r"its files lie outside of its folder \(1\.tar\)"):
+    with pytest.raises(DataError, match=r"its files are outside its folder \(1\.tar\)"):
         open_source(tmp_path)
 
 

@@ -229,7 +229,7 @@ def test_a_full_disk_is_named_and_what_was_unpacked_goes(
 
     pq.write_table(pa.table({"image": [b"x"] * 3, "caption": ["one"] * 3}), tmp_path / "a.parquet")
     monkeypatch.setattr(spooling, "open", FullDisk, raising=False)
-    with pytest.raises(DataError, match=rf"no room is left for {temporary}/diptych-unpacked-[\w.-]+; set TMPDIR"):
+    with pytest.raises(DataError, match=rf"no room for {temporary}/diptych-unpacked-[\w.-]+; set TMPDIR"):
         open_source(tmp_path / "a.parquet")
     assert not [*temporary.iterdir()]
     monkeypatch.undo()
@@ -246,7 +246,7 @@ def test_a_shard_that_cannot_be_fetched_leaves_nothing(temporary: Path) -> None:
         raise {"full": OSError(errno.ENOSPC, "full"), "other": KeyboardInterrupt()}[shard]
 
     stream = Stream(["full", "other"], fetch, "a test")
-    with pytest.raises(DataError, match=rf"no room is left for {temporary}/diptych-"):
+    with pytest.raises(DataError, match=rf"no room for {temporary}/diptych-"):
         fetched(stream, "full")
     with pytest.raises(KeyboardInterrupt):
         fetched(stream, "other")

@@ -237,9 +237,7 @@ def test_pictures_behind_a_link(tmp_path: Path) -> None:
     (tmp_path / "set" / "images").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "set" / "round").symlink_to(tmp_path / "set")  # leads nowhere new
     (tmp_path / "set" / "gone").symlink_to(tmp_path / "nothing")
-    with pytest.raises(
-        DataError, match=r"pictures lie outside of its folder \(\S+images\), .* allow_outside=True reads"
-    ):
+    with pytest.raises(DataError, match=r"pictures are outside its folder \(\S+images\), .* allow_outside=True reads"):
         open_source(table)
     assert pairs(table, allow_outside=True) == {"0.jpg": ("a red kite",), "1.jpg": ("two dogs",)}
 
@@ -272,7 +270,7 @@ def test_labels_of_kaggle_are_class_names_and_said_to_be(tmp_path: Path) -> None
     write(tmp_path / "test.csv", "id_code\nc")
     write(tmp_path / "sample_submission.csv", "id_code,breed\nc,beagle")
     assert list(pairs(tmp_path).values()) == [("golden retriever",), ("beagle",)]
-    assert "breed (class, whose name is the caption)" in source_of(tmp_path).form
+    assert "breed (class; its name is the caption)" in source_of(tmp_path).form
 
 
 def test_folders_that_are_called_as_splits_are_no_classes(tmp_path: Path) -> None:

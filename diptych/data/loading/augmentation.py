@@ -66,7 +66,7 @@ def augment_picture(
 def moved_region(
     region: Region, crop: tuple[float, float, float, float], *, is_mirrored: bool = False, least: float = 0.5
 ) -> Region | None:
-    """A region of a picture that was cropped to `crop` and, with `is_mirrored`, mirrored. None where less than the
+    """A region of a picture that was cropped to `crop` and, with `is_mirrored`, mirrored. None if less than the
     share `least` of it remains. A region without a box stays: it may be anywhere."""
     if region.box is None:
         return Region(mirror_caption(region.phrase), None) if is_mirrored else region
@@ -86,7 +86,7 @@ def crop_box(
     size: tuple[int, int], augmentation: Augmentation, rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
     """A box of random area and a nearly square shape inside a picture of `size` (width, height): left, top, right,
-    bottom. Where the picture is too narrow for that area the box is smaller, never stretched. With crop_scale 1 it is
+    bottom. If the picture is too narrow for that area, the box is smaller, never stretched. With crop_scale 1 it is
     the centre square, as in inference."""
     width, height = size
     limit = math.log(4 / 3) * min(1.0, 1.6 * (1 - augmentation.crop_scale))
@@ -100,8 +100,8 @@ def crop_box(
 
 
 def _jitter(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
-    """Saturation pulls each pixel towards its grey, contrast towards the picture's mean, brightness scales all:
-    together one linear map of (red, green, blue, 1), which Pillow applies in one pass."""
+    """Saturation moves each pixel towards its grey, contrast towards the picture's mean, and brightness scales all.
+    Together they are one linear map of (red, green, blue, 1), which Pillow applies in one pass."""
     brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
     mean = sum(image.reduce(image.size).getpixel((0, 0))) / 3  # type: ignore[arg-type]
     own = brightness * contrast * saturation

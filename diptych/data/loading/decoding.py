@@ -53,9 +53,9 @@ class Decoder:
     def decode(self, picks: Sequence[Pick], pixels: np.ndarray) -> DecodedBatch:
         """Decode the picks into `pixels`, (picks, size_px, size_px, 3) uint8.
 
-        A broken sample is replaced by another one of its source, drawn from the broken sample's seed, so that batches
-        keep their size and order; if all of a source seems broken, such as a shard of a stream, by a sample of another
-        source in the batch. Raises DataError if that fails as well.
+        Another sample of its source, drawn from the broken sample's seed, replaces a broken sample, so that batches
+        keep their size and order. If a whole source seems broken, such as a shard of a stream, a sample of another
+        source in the batch replaces it. Raises DataError if that fails as well.
         """
         captions: list[str] = []
         owners: list[int] = []

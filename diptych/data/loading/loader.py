@@ -20,7 +20,7 @@ from diptych.data.samples import Region, Source, Stream
 from diptych.errors import DataError, Setting
 
 MAX_BAD_SHARE = 0.1
-TOLERATED, AT_LEAST = 20, 1000  # broken samples that are always tolerated; the smallest number that a share is taken of
+TOLERATED, AT_LEAST = 20, 1000  # broken samples that are always tolerated; the smallest denominator of the broken share
 
 
 class Batch(NamedTuple):
@@ -45,7 +45,7 @@ class Loader:
 
     With several processes (`rank` of `world_size`), each reads its own part of every batch; together they read the same
     batches as one process. A broken sample is recorded in `bad` by its key, and another sample of its source replaces
-    it, so that batches keep their size; DataError is raised where more than the share `max_bad` is broken. Shards that
+    it, so that batches keep their size; DataError is raised if more than the share `max_bad` is broken. Shards that
     cannot be fetched are recorded in `bad` as well. `workers` decodes in that many processes instead of `threads`, for
     machines with many cores. With `phrases`, a picture without regions gets the phrases of its captions as regions.
     """
@@ -63,7 +63,7 @@ class Loader:
     max_bad: float = MAX_BAD_SHARE
     phrases: bool = False
     bad: dict[str, BadSample] = field(default_factory=dict)
-    _bad_shards: dict[str, BadSample] = field(default_factory=dict, repr=False)  # of `bad`, those that are whole shards
+    _bad_shards: dict[str, BadSample] = field(default_factory=dict, repr=False)  # whole shards in `bad`
     _missing_shards: dict[str, BadSample] = field(default_factory=dict, repr=False)  # at the last try
     _tried: int = field(default=0, repr=False)
 
@@ -100,7 +100,7 @@ class Loader:
 
     @cached_property
     def _total_samples(self) -> float:
-        """Samples in all sources, also those that an epoch does not take; infinite for a stream of unknown length."""
+        """Samples in all sources, including those that an epoch leaves out; infinite for a stream of unknown length."""
         sources = [member.source for member in self.sources]
         return sum((s.samples or math.inf) if isinstance(s, Stream) else len(s) for s in sources)
 
@@ -127,7 +127,7 @@ class Loader:
         return {"tried": self._tried, "bad": bad, "shards": [*self._bad_shards]}
 
     def restore_failures(self, failures_seen: dict[str, Any]) -> None:
-        """Take over the `failures_seen` of another loader, so that shares are those of the whole run."""
+        """Adopt the `failures_seen` of another loader, so that the shares describe the whole run."""
         self._tried = failures_seen["tried"]
         self.bad.update({key: BadSample(*bad) for key, bad in failures_seen["bad"].items()})
         self._bad_shards.update({key: self.bad[key] for key in failures_seen["shards"]})
@@ -140,7 +140,7 @@ class Loader:
         """Record a shard that cannot be fetched (or, with None, one that was fetched). One shard, or the share
         `max_bad` of all shards, may be missing at any time."""
         if error is None:
-            self._missing_shards.pop(shard, None)  # it was missing in an earlier pass only
+            self._missing_shards.pop(shard, None)  # an earlier pass missed it
             return
         key, bad = failure_of(shard, error)
         self.bad[key] = self._bad_shards[key] = self._missing_shards[shard] = bad
@@ -152,7 +152,7 @@ class Loader:
             )
 
 
-_Read = tuple[np.ndarray, DecodedBatch]  # pixels, all else
+_Read = tuple[np.ndarray, DecodedBatch]  # pixels, the rest
 
 
 class _Threads:

@@ -101,7 +101,7 @@ class Cursor:
             self.on_shard(name, error)
             return None
         self.on_shard(name, None)
-        if self._position["pass"] == 0:  # later passes would count the same again
+        if self._position["pass"] == 0:  # later passes would count them again
             for reason, number in source.skipped.items():
                 count(self.stream.skipped, reason, number)
         return source

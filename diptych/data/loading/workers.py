@@ -27,8 +27,8 @@ SLOTS = 2  # batches of a worker: one waits to be taken, one is being decoded
 class Workers:
     """`count` processes that decode whole batches of up to `rows` pictures in turn. Use as a context manager.
 
-    Results are returned in the order of `submit`; at most `room` batches may be submitted and not yet returned. A
-    worker that dies or fails raises DataError. The processes are spawned, which threads and CUDA require: a training
+    Results are returned in the order of `submit`; at most `room` batches may be submitted and not yet returned.
+    DataError is raised if a worker dies or fails. The processes are spawned, as threads and CUDA require, so a training
     script needs `if __name__ == "__main__":`.
     """
 
@@ -38,12 +38,12 @@ class Workers:
         self._resident = {id(source): source for source in resident}
         self._shape = rows, decoder.size_px, decoder.size_px, 3
         self._held: list[dict[int, Source]] = [{} for _ in range(count)]
-        self._waiting: deque[tuple[int, int, int]] = deque()  # worker, slot, rows of the batches under way
+        self._waiting: deque[tuple[int, int, int]] = deque()  # (worker, slot, rows) of submitted batches
         self._submitted = 0
         context = multiprocessing.get_context("spawn")
         self._memory, self._pipes, self._processes = [], [], []
-        # At exit, multiprocessing waits for the processes, and they wait for their pipes, which the traceback of an
-        # uncaught error may keep open: so this finalizer ends them earlier.
+        # At exit, multiprocessing waits for the processes, which wait for their pipes. The traceback of an uncaught
+        # error may keep these open, so this finalizer ends the processes earlier.
         self._end = Finalize(self, _end, (self._pipes, self._processes), exitpriority=10)
         for number in range(count):
             memory = context.RawArray(ctypes.c_uint8, SLOTS * int(np.prod(self._shape)))

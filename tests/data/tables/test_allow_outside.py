@@ -49,9 +49,8 @@ def test_embed(cli: Cli, table: Path, tiny_model: Path, tmp_path: Path) -> None:
     table.write_text("image,caption\n../private/4.png,noise\n")
     said = cli("embed", table, tmp_path / "none", "--model", tiny_model)
     assert said.code == FAILED
-    assert (
-        "a folder that holds it and the pictures; or, if you know where it came from, --allow-outside reads them."
-        in " ".join(said.err.split())
+    assert "a folder that contains it and the pictures; or, if you trust it, --allow-outside reads them." in " ".join(
+        said.err.split()
     )
 
 

@@ -59,7 +59,7 @@ def test_what_links_lead_to_elsewhere_is_no_part_of_a_set(shards: Path, name: st
     elsewhere = shards.parent / "elsewhere"
     (shards / name).rename(elsewhere)
     (shards / name).symlink_to(elsewhere)
-    with pytest.raises(DiptychError, match=r"outside of .*wds_set|lie outside of its folder \(3\.tar\)"):
+    with pytest.raises(DiptychError, match=r"outside .*wds_set|are outside its folder \(3\.tar\)"):
         open_set(shards)
     assert isinstance(open_set(shards, allow_outside=True), LabelledDataset)
 
@@ -80,14 +80,14 @@ def test_what_was_saved_names_no_file_elsewhere(tmp_path: Path) -> None:
     [name] = [each["filename"] for each in state["_data_files"]]
     edit(kept, state | {"_data_files": [{"filename": f"../private/{name}"}]})
     for read in (open_set, open_source):
-        with pytest.raises(DataError, match=rf"outside of its folder \(\.\./private/{name}\)"):
+        with pytest.raises(DataError, match=rf"outside its folder \(\.\./private/{name}\)"):
             read(kept)
     assert list(all_captions(open_source(kept, allow_outside=True))) == ["secret"] * 2
     edit(kept, state)
     (kept / name).unlink()
     (kept / name).symlink_to(private / name)
     for read in (open_set, open_source):
-        with pytest.raises(DataError, match="outside of its folder"):
+        with pytest.raises(DataError, match="outside its folder"):
             read(kept)
     (kept / name).unlink()
     os.mkfifo(kept / name)
@@ -118,7 +118,7 @@ def test_a_card_names_no_data_files_elsewhere(tmp_path: Path, name: str, monkeyp
     card, form = tmp_path / "set" / "README.md", "---\nconfigs:\n- config_name: default\n  data_files: '{}'\n---\n"
     card.write_text(form.format(name.replace("{top}", str(tmp_path))))
     for kind in ("hf", "hf-stream"):
-        with pytest.raises(DataError, match="files lie outside of its folder"):
+        with pytest.raises(DataError, match="files are outside its folder"):
             open_source(f"{kind}://{tmp_path}/set")
     card.write_text(form.format("t.csv"))
     assert list(all_captions(open_source(f"hf://{tmp_path}/set"))) == ["words"]
