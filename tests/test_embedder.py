@@ -405,7 +405,7 @@ def test_sigmoid_model(sigmoid_model: Path, paths: list[Path]) -> None:
 
 def test_sigmoid_model_without_its_preprocessing(sigmoid_model: Path, tmp_path: Path) -> None:
     blind = changed(sigmoid_model, tmp_path / "blind", preprocessor_config=None)
-    with pytest.raises(ValueError, match=r"blind came without its preprocessor_config\.json.*Put that"):
+    with pytest.raises(ValueError, match=r"blind lacks its preprocessor_config\.json.*Copy it"):
         diptych.load(blind, device="cpu")
 
 
@@ -440,10 +440,10 @@ def test_device_that_is_none(tiny_model: Path, device: str) -> None:
 
 
 def test_model_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(diptych.CheckpointError, match="nonsense is no file, no folder and no hub id"):
+    with pytest.raises(diptych.CheckpointError, match="nonsense is not a file, a folder or a hub id"):
         diptych.load("nonsense")
     monkeypatch.setattr("diptych.checkpoint.finding.BUNDLED", tmp_path / "bundled")
-    with pytest.raises(diptych.CheckpointError, match="without the bundled model; name a model folder or a hub id"):
+    with pytest.raises(diptych.CheckpointError, match="lacks the bundled model; pass a model folder or a hub id"):
         diptych.load()
 
 

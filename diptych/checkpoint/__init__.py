@@ -1,6 +1,6 @@
 """Models on disk and on the hub: read from any format, written to any other.
 
-Nothing is imported until it is asked for: what a model's folder says of itself can be read without PyTorch.
+Modules are imported on first use, so that a folder's settings can be read without PyTorch.
 """
 
 from typing import TYPE_CHECKING

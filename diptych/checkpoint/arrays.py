@@ -1,4 +1,4 @@
-"""Weights as numpy arrays, read when they are asked for: what runs a model without PyTorch takes these."""
+"""Weights as numpy arrays, read on access, for engines without PyTorch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diptych.checkpoint.weights.shape_check import FLOAT, TensorSpec, check, exp
 from diptych.errors import CheckpointError
 from diptych.nets.config import CLIPConfig
 
-# Kinds that are no floating numbers, as the format calls them and as they are called here
+# Dtypes that are not floating-point: safetensors' names and ours
 _KINDS = {"BOOL": "bool"} | {
     f"{c}{n}": f"{kind}{n}" for c, kind in (("I", "int"), ("U", "uint")) for n in (8, 16, 32, 64)
 }
@@ -24,10 +24,10 @@ _NUMPY = {"F64", "F32", "F16", *_KINDS}  # numpy has no bfloat16
 
 
 class Arrays(Mapping[str, np.ndarray]):
-    """The tensors of safetensors files under our names, each read from its file whenever it is asked for."""
+    """The tensors of safetensors files under our names, each read from its file on every access."""
 
     def __init__(self, files: list[Path], mappings: KeyMappings | None):
-        """`mappings` is the table of names that the files' own are of; None where they are ours."""
+        """`mappings` translates the names in the files; None if they are ours."""
         from safetensors import SafetensorError, safe_open
 
         for path in files:
@@ -35,14 +35,14 @@ class Arrays(Mapping[str, np.ndarray]):
         try:
             opened = [safe_open(path, framework="numpy") for path in files]
         except SafetensorError as error:
-            raise CheckpointError(f"{files[0].parent}: its weights are cut off or damaged ({error}).") from error
-        stored = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            raise CheckpointError(f"{files[0].parent}: its weights are truncated or damaged ({error}).") from error
+        stored = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 (not a mapping)
         bare = {name: (stored[theirs], theirs) for name, theirs in bare_names(stored).items()}
         self.files = tuple(files)
         self._mappings, self._stored = mappings, huggingface.normalised_keys(bare) if mappings else bare
 
     def check(self, config: CLIPConfig, source: str) -> None:
-        """CheckpointError, as `read` raises it, where these are not the tensors of `config`; from the headers alone."""
+        """Raises CheckpointError, as `read` does, if these are not the tensors of `config`; reads the headers alone."""
         check(
             {name: self._spec(name) for name in self._stored},
             renamed(self._mappings, expected_specs(config, source), source),
@@ -55,7 +55,7 @@ class Arrays(Mapping[str, np.ndarray]):
         return TensorSpec(tuple(header.get_shape()), _KINDS.get(header.get_dtype(), FLOAT))
 
     def holds_bfloat16(self) -> bool:
-        """Whether a tensor is of a kind that numpy cannot read."""
+        """Whether a tensor has a dtype that numpy cannot read."""
         return any(file.get_slice(name).get_dtype() not in _NUMPY for file, name in self._stored.values())
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -74,7 +74,7 @@ class Arrays(Mapping[str, np.ndarray]):
         return bool(names) and all(their in self._stored for their in names)
 
     def __iter__(self) -> Iterator[str]:
-        """The names in the files, which may be others' than ours."""
+        """The names in the files, which may not be ours."""
         return iter(self._stored)
 
     def __len__(self) -> int:
@@ -82,8 +82,8 @@ class Arrays(Mapping[str, np.ndarray]):
 
 
 def read_arrays(found: ModelLocation, *, activation: str | None = None) -> tuple[FolderSettings, Arrays] | None:
-    """A model folder (ours or Hugging Face's) whose weights are in safetensors, without PyTorch; None for any other
-    place, which `read_location` takes. Raises CheckpointError, as that does."""
+    """Reads a model folder (ours or Hugging Face's) with weights in safetensors, without PyTorch; None for any other
+    source, which `read_location` reads. Raises CheckpointError, as that does."""
     folder, source, _ = found
     files = _files(folder)
     kind = read_json(folder / "config.json").get("model_type") if files else None
@@ -98,12 +98,12 @@ def read_arrays(found: ModelLocation, *, activation: str | None = None) -> tuple
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files of weights; none where they are in another form."""
+    """The files of weights; none if they are not in safetensors."""
     if not (folder / "config.json").is_file():
         return []
     try:
         path = weights_of(folder, WEIGHTS)
     except CheckpointError:
-        return []  # `read` says why, unless another engine has what it needs
+        return []  # `read` reports why, unless another engine can read them
     files = shards_of(path) if path.suffix == ".json" else [path]
     return files if all(file.suffix == ".safetensors" for file in files) else []

@@ -1,4 +1,4 @@
-"""From any format to any other, without loss or not at all."""
+"""Converts models between formats, without loss or not at all."""
 
 import os
 from collections.abc import Callable
@@ -32,13 +32,13 @@ def convert(
     dtype: torch.dtype | None = None,
     notice: Callable[[MessageParts], None] = warn,
 ) -> Path:
-    """Write the model `source` (all that `read` takes) to `target`, and return its path.
+    """Write the model `source` (any that `read` takes) to `target`, and return its path.
 
     "hf" is a model folder, "open_clip" a folder with open_clip_config.json and open_clip_model.safetensors, "openai" a
-    plain state dict in one .pt file, which appears in one rename; a folder as `replace_folder` says. Weights keep their
-    numbers bit for bit, unless `dtype` asks for another. `notice` is told, before anything is written, of a model
-    folder that transformers will not open. Raises CheckpointError, and writes nothing, where the format cannot hold
-    the model, weights are NaN or infinite, or `target` is the source itself.
+    plain state dict in one .pt file. A file is written atomically, a folder as by `replace_folder`. Weights stay the
+    same bit for bit, unless `dtype` differs. `notice` is called, before anything is written, if transformers will not
+    open the model folder. Raises CheckpointError, and writes nothing, if the format cannot represent the model,
+    weights are NaN or infinite, or `target` is the source itself.
     """
     if to not in WRITERS:
         raise CheckpointError(f"to={to!r} is not known; choose one of {', '.join(WRITERS)}.")
@@ -53,24 +53,24 @@ def convert(
 
 
 def _ours_alone(config: CLIPConfig) -> MessageParts:
-    """Why transformers will not open this model's folder, and what other programs do open."""
+    """Why transformers cannot open this model's folder, and the formats for other programs."""
     if isinstance(config.image, ResNetConfig):
         why = "its image tower is a ResNet"
     else:
         why = "; ".join(differences(config, huggingface.nearest(config)))
     return [
-        f"transformers has no class for this model ({why}): the folder is one that diptych reads and transformers does "
-        "not. For other programs pass ", Setting("to", "onnx"), " or ", Setting("to", "openvino"), ".",
+        f"transformers has no class for this model ({why}): diptych reads the folder, transformers does not. For other "
+        "programs pass ", Setting("to", "onnx"), " or ", Setting("to", "openvino"), ".",
     ]  # fmt: skip
 
 
 def with_tensors(checkpoint: Checkpoint) -> Checkpoint:
-    """A checkpoint of arrays as one of float32 tensors. CheckpointError where its weights are not all there."""
+    """A checkpoint of arrays as one of float32 tensors. Raises CheckpointError if weights are missing."""
     forms = expected_specs(checkpoint.config, checkpoint.source)
     if missing := [name for name in forms if name not in checkpoint.state and not is_counter(name)]:
         raise CheckpointError(
-            f"{checkpoint.source} lacks {listing(missing, ', ')}: it was converted for another engine; take the model "
-            "that it was made from."
+            f"{checkpoint.source} lacks {listing(missing, ', ')}: it was converted for another engine. Use the "
+            "original model."
         )
     state = {}
     for name, form in forms.items():
@@ -90,7 +90,7 @@ def _write_open_clip(checkpoint: Checkpoint, target: Path) -> Path:
     tensors, settings = open_clip.write(checkpoint)
     files = {}
     if tokenizer_json := checkpoint.tokenizer_json:
-        # The name in a local folder is that of the folder itself.
+        # In a local folder, open_clip expects the folder's own name.
         asked = {"hf_tokenizer_name": target.name, **tokenization.for_open_clip(checkpoint.text_preprocessing)}
         settings["model_cfg"]["text_cfg"] |= asked
         said = tokenization.tokenizer_settings(
@@ -108,7 +108,7 @@ def _write_open_clip(checkpoint: Checkpoint, target: Path) -> Path:
 
 def _write_openai(checkpoint: Checkpoint, target: Path) -> Path:
     if target.is_dir():
-        raise CheckpointError(f"{target} is a folder; OpenAI's format is one file, say {target / 'model.pt'}.")
+        raise CheckpointError(f"{target} is a folder; OpenAI's format is one file, such as {target / 'model.pt'}.")
     tensors = openai.write(checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(target) as part:

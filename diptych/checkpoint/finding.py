@@ -1,5 +1,5 @@
-"""Where the model is that a name stands for: `bundled`, a file, a hub id, or a folder. A folder one level too high is
-opened where it holds one model alone; else what it holds is said."""
+"""Finds a model by its name: `bundled`, a file, a hub id, or a folder. A folder one level too high is accepted if it
+contains exactly one model; otherwise the error lists its contents."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ from diptych.untrusted.json import parse_json
 BUNDLED = Path(__file__).parent.parent / "bundled"
 BUNDLED_NAME = "bundled"
 WHOLE_MODEL_CLASSES = ("CLIPModel", "SiglipModel", "Siglip2Model")  # the classes of transformers with both towers
-UNUSED_ADAPTER = (
-    "an adapter of PEFT lies beside the weights and is not used: merge both for a model that it has changed"
-)
-MAX_SIBLINGS = 3  # models beside a folder that are worth naming: more are a shelf
-MAX_ENTRIES = 1000  # entries of a folder beyond which it is not looked through: someone's home, and no model's
+UNUSED_ADAPTER = "a PEFT adapter beside the weights is not used: merge both to apply it"
+MAX_SIBLINGS = 3  # models beside a folder that an error lists; more would be a collection
+MAX_ENTRIES = 1000  # entries of a folder that are examined; a folder with more is no model's
 
 
 class ModelLocation(NamedTuple):
-    """A folder or a file of weights. `source` is what errors call it; `note` says where it was if not where it was
-    looked for, and is empty otherwise."""
+    """A folder or a file of weights. `source` is its name in errors; `note` is a sentence on where it was found, empty
+    if that is where the caller pointed."""
 
     path: Path
     source: str
@@ -35,27 +33,25 @@ class ModelLocation(NamedTuple):
 
 
 def find(source: str | os.PathLike[str] | None, *, revision: str | None = None) -> ModelLocation:
-    """What `diptych.load` takes, found; None is the bundled model. Raises CheckpointError, HubError for the hub."""
+    """Find a model as `diptych.load` does; None is the bundled one. Raises CheckpointError, HubError for the hub."""
     if source is None or str(source) == BUNDLED_NAME:
         if not BUNDLED.is_dir():
-            raise CheckpointError("this installation came without the bundled model; name a model folder or a hub id.")
+            raise CheckpointError("this installation lacks the bundled model; pass a model folder or a hub id.")
         if revision is not None:
-            raise CheckpointError(f"the bundled model has one revision; leave revision={revision!r} out.")
+            raise CheckpointError(f"the bundled model has no revisions; leave revision={revision!r} out.")
         return ModelLocation(BUNDLED, str(BUNDLED))
     if not isinstance(source, str | os.PathLike) or not str(source).strip():
-        raise CheckpointError(f"{source!r} names no model; wanted a model folder, a file, a hub id, or 'bundled'.")
+        raise CheckpointError(f"{source!r} is not a model; wanted a model folder, a file, a hub id, or 'bundled'.")
     if isinstance(source, HubId):
         return _in_folder(fetch(source, revision=revision), source)
     path = Path(source).expanduser() if str(source).startswith("~") else Path(source)
     if revision is not None and path.exists():
-        raise CheckpointError(
-            f"{source} is on this machine, where nothing has revisions; leave revision={revision!r} out."
-        )
+        raise CheckpointError(f"{source} is a local path, which has no revisions; leave revision={revision!r} out.")
     if path.is_dir():
         return _in_folder(path, str(source))
     if path.is_file():
         return ModelLocation(path, str(source))
-    from diptych.nets.presets import PRESETS  # here, for who opens a folder needs no list of architectures
+    from diptych.nets.presets import PRESETS  # here, because opening a folder does not need it
 
     if str(source) in PRESETS:
         raise CheckpointError(
@@ -64,11 +60,11 @@ def find(source: str | os.PathLike[str] | None, *, revision: str | None = None) 
         )
     if is_repo_id(str(source)):
         return _in_folder(fetch(str(source), revision=revision), str(source))
-    raise CheckpointError(f"{source} is no file, no folder and no hub id (which looks like owner/name).")
+    raise CheckpointError(f"{source} is not a file, a folder or a hub id (such as owner/name).")
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a folder has the configuration of a model that can be read."""
+    """Whether a folder has the configuration of a supported model."""
     return (folder / "open_clip_config.json").is_file() or _model_type(folder) in READABLE
 
 
@@ -80,7 +76,7 @@ def _model_type(folder: Path) -> str | None:
 
 
 def _in_folder(folder: Path, source: str) -> ModelLocation:
-    """The folder itself where it is a model, readable or not, which is said later; else the model in it."""
+    """The folder itself if it is a model, even one that cannot be read; else the model inside it."""
     has_adapter = (folder / "adapter_config.json").is_file()
     if has_adapter and not first_of(folder, WEIGHTS):
         raise CheckpointError(_adapter_message(folder, source))
@@ -97,13 +93,13 @@ def _in_folder(folder: Path, source: str) -> ModelLocation:
 
 
 def _search_subfolders(folder: Path, source: str) -> Path | None:
-    """The model in a folder of a known kind. CheckpointError where such a folder holds none, or no one."""
+    """The model in a folder of a known kind. Raises CheckpointError if such a folder has none, or several."""
     looks = (_in_cache, _in_run, _in_modules, _in_pipeline)
     return next((path for look in looks if (path := look(folder, source))), None)
 
 
 def _is_wrapped(folder: Path) -> bool:
-    """Whether a config.json beside is not that of the model."""
+    """Whether the folder's config.json is not that of a model."""
     return any((folder / name).is_file() for name in ("modules.json", "model_index.json"))
 
 
@@ -112,7 +108,7 @@ def _note(folder: Path, path: Path) -> str:
 
 
 def models_in(folder: Path) -> list[Path]:
-    """The models right below: folders that are one, and those that are in folders of a known kind."""
+    """The models directly below: folders that are models, and models in folders of a known kind."""
     found = []
     for path in _folders(folder):
         try:
@@ -124,7 +120,7 @@ def models_in(folder: Path) -> list[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Those right below, by name and the numbers in them."""
+    """The folders directly below, shorter names first, so that numbers are in order."""
     try:
         with os.scandir(folder) as entries:
             found = [entry.path for _, entry in zip(range(MAX_ENTRIES), entries, strict=False) if entry.is_dir()]
@@ -134,7 +130,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _in_cache(folder: Path, source: str) -> Path | None:
-    """The hub's cache: models--OWNER--NAME/snapshots/COMMIT, and refs/main, which says which commit."""
+    """The hub's cache: models--OWNER--NAME/snapshots/COMMIT, and refs/main, which contains the current commit."""
     home = folder.parent if folder.name == "snapshots" else folder
     snapshots = _folders(home / "snapshots")
     if not snapshots:
@@ -143,24 +139,24 @@ def _in_cache(folder: Path, source: str) -> Path | None:
     chosen = [path for path in snapshots if path.name == current] or snapshots
     if len(chosen) > 1:
         raise CheckpointError(
-            f"{source} is a cache of the hub with {len(chosen)} revisions and no word which is current. Pass one of "
+            f"{source} is a hub cache with {len(chosen)} revisions, none marked as current. Pass one of "
             f"them: {_listed_paths(chosen)}."
         )
     return _in_folder(chosen[0], source).path
 
 
 def _in_run(folder: Path, source: str) -> Path | None:
-    """A run of `diptych train`: its model, or that of its last checkpoint where it has not ended."""
+    """A run of `diptych train`: its model, or its last checkpoint's if the run has not ended."""
     if not (folder / "run.json").is_file():
         return None
     saved = [folder / "model", *reversed(_folders(folder / "checkpoints"))]
     if path := next((path for path in saved if is_model(path)), None):
         return path
-    raise CheckpointError(f"{source} is the folder of a run that has saved no model yet.")
+    raise CheckpointError(f"{source} is a run's folder, without a saved model yet.")
 
 
 def _in_modules(folder: Path, source: str) -> Path | None:
-    """sentence-transformers: modules.json lists what comes after what."""
+    """sentence-transformers: modules.json lists its modules in order."""
     text = read_text(folder / "modules.json")
     if text is None:
         return None
@@ -169,19 +165,18 @@ def _in_modules(folder: Path, source: str) -> Path | None:
             (str(each["type"]).rpartition(".")[2], folder / Path(each["path"]).name) for each in parse_json(text)
         ]
     except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{folder / 'modules.json'} is no list of modules ({error}).") from error
+        raise CheckpointError(f"{folder / 'modules.json'} is not a list of modules ({error}).") from error
     whole = [path for _, path in modules if is_model(path)]
     if len(whole) == 1 and all(path in whole or kind == "Normalize" for kind, path in modules):
         return whole[0]
     parts = listing([f"{path.name} ({kind})" for kind, path in modules], ", ")
     raise CheckpointError(
-        f"{source} is a model of sentence-transformers, made of {parts}: of these only a whole CLIP with nothing after "
-        "it can be read."
+        f"{source} is a sentence-transformers model of {parts}; only a whole CLIP with nothing after it is supported."
     )
 
 
 def _in_pipeline(folder: Path, source: str) -> Path | None:
-    """diffusers: model_index.json names the parts and their classes."""
+    """diffusers: model_index.json lists the components and their classes."""
     if not (folder / "model_index.json").is_file():
         return None
     index = read_json(folder / "model_index.json")
@@ -191,10 +186,10 @@ def _in_pipeline(folder: Path, source: str) -> Path | None:
     if len(whole) == 1:
         return whole[0]
     towers = [f"{name} ({kind})" for name, kind in parts.items() if str(kind).startswith(("CLIP", "Siglip"))]
-    has = f" It has {listing(towers, ', ')}: towers by themselves, without a temperature." if towers else ""
+    has = f" It has {listing(towers, ', ')}: single towers, without a temperature." if towers else ""
     raise CheckpointError(
-        f"{source} is a pipeline of diffusers ({index.get('_class_name')}), of which no part is a whole CLIP with both "
-        f"towers.{has} Pass the CLIP that its text encoder was taken from."
+        f"{source} is a diffusers pipeline ({index.get('_class_name')}) without a whole CLIP (both towers).{has} "
+        "Pass the CLIP that its text encoder is from."
     )
 
 
@@ -203,24 +198,24 @@ def _adapter_message(folder: Path, source: str) -> str:
     base, kind = settings.get("base_model_name_or_path"), settings.get("peft_type")
     opened = f"AutoModel.from_pretrained({repr(str(base)) if base else 'BASE'})"
     return (
-        f"{source} holds an adapter of PEFT ({kind}), which changes {base or 'a base model'} and is no model alone. "
+        f"{source} is a PEFT adapter ({kind}) for {base or 'a base model'}, not a whole model. "
         f"Merge both first: PeftModel.from_pretrained({opened}, {source!r})"
-        ".merge_and_unload().save_pretrained(FOLDER), with the tokenizer's files beside."
+        ".merge_and_unload().save_pretrained(FOLDER), and copy the tokenizer's files there."
     )
 
 
 def _no_model_message(folder: Path, source: str, inside: list[Path]) -> str:
-    """What the folder is not, and what was found in it or beside it."""
-    none = f"{source} holds neither config.json nor open_clip_config.json; it is no model folder."
+    """An error for a folder without a model, with its contents and the models beside it."""
+    none = f"{source} has neither config.json nor open_clip_config.json; it is not a model folder."
     if inside:
-        return f"{none} It holds {len(inside)} models; pass one of them: {_listed_paths(inside)}."
+        return f"{none} It contains {len(inside)} models; pass one of them: {_listed_paths(inside)}."
     if weights := other_weights(folder):
         named = listing([path.name for path in weights], ", ")
-        return f"{none} It holds {len(weights)} files of weights: {named}; pass the path of one of them."
+        return f"{none} It contains {len(weights)} files of weights: {named}; pass the path of one."
     names = sorted(os.listdir(folder))[:MAX_ENTRIES]
     beside = [path.name for path in models_in(folder.resolve().parent) if folder.resolve() not in (path, *path.parents)]
-    near = f" Beside it lies {', '.join(beside)}." if 0 < len(beside) <= MAX_SIBLINGS else ""
-    return f"{none} {'It holds ' + listing(names, ', ') if names else 'It is empty'}.{near}"
+    near = f" Beside it there is {', '.join(beside)}." if 0 < len(beside) <= MAX_SIBLINGS else ""
+    return f"{none} {'It contains ' + listing(names, ', ') if names else 'It is empty'}.{near}"
 
 
 def _listed_paths(paths: Iterable[Path]) -> str:

@@ -1,4 +1,4 @@
-"""Which model it is that made a vector: a short name for its numbers."""
+"""A fingerprint that identifies the model of a vector."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import STRIDE, CLIPConfig, ResNetConfig
 from diptych.text.cleaning import TextPreprocessing
 
-OPEN_CLIPS = ("lower", "whitespace", "canonicalize")  # what open_clip calls its ways to clean a text
+OPEN_CLIPS = ("lower", "whitespace", "canonicalize")  # open_clip's names of text cleaning
 
 
 def fingerprint(
     config: CLIPConfig, spec: Preprocess, tokenizer_json: str | None, first_row: Callable[[str], np.ndarray]
 ) -> str:
-    """32 hex digits that two models share only if they are the same: their configuration, preprocessing, tokenizer,
-    and the first row of every matrix of weights, which any training changes. The same in whatever format the model is
-    kept. `first_row` gives (1, ...) of the tensor of a name of ours."""
+    """32 hex digits, a hash of a model's configuration, preprocessing, tokenizer, and the first row of every weight
+    matrix, which any training changes. It does not depend on the model's format. `first_row` returns the first row,
+    (1, ...), of the tensor with a name of ours."""
     hash = hashlib.blake2b(digest_size=16)
     numbers = asdict(config)
-    if numbers["image"].get("stride") == STRIDE:  # a field that came later: older models are what they were
+    if numbers["image"].get("stride") == STRIDE:  # added later; fingerprints of older models must stay the same
         del numbers["image"]["stride"]
-    for said in (numbers, asdict(spec), tokenizer_json):
-        hash.update(repr(said).encode())
+    for part in (numbers, asdict(spec), tokenizer_json):
+        hash.update(repr(part).encode())
     for name in _matrices(config):
         hash.update(np.ascontiguousarray(first_row(name), np.float32).tobytes())
     return hash.hexdigest()
 
 
 def legacy_config(config: CLIPConfig, text_preprocessing: TextPreprocessing) -> CLIPConfig:
-    """The configuration as 0.1.0 read it, so that a model whose pictures have the same vectors keeps its name: of a
-    text tower that reads both ways and came from open_clip it took 0 for the padding, whatever the tokenizer said. What
-    that changes for texts is `versions.TOKENIZING`'s to say."""
+    """The configuration as 0.1.0 read it, so that a model with the same picture vectors keeps its fingerprint: 0.1.0
+    assumed padding 0 for bidirectional text towers from open_clip, whatever the tokenizer's padding.
+    `versions.TOKENIZING` covers the effect on texts."""
     text = config.text
     is_open_clips = not text.causal and any(step in text_preprocessing.cleaning for step in OPEN_CLIPS)
     return replace(config, text=replace(text, pad_id=0)) if is_open_clips else config

@@ -1,7 +1,7 @@
 """The model folder: config.json, model.safetensors, tokenizer.json, preprocessor_config.json.
 
-It is Hugging Face's layout, so that `transformers` opens what is saved here wherever it has the architecture; for the
-others (ResNet towers, mean pooling) config.json has model_type "diptych" and our own fields, and the tensors our names.
+The layout is Hugging Face's, so that `transformers` opens the folder if it has the architecture. For others (ResNet
+towers, mean pooling) config.json has model_type "diptych" and our own fields, and the tensors have our names.
 """
 
 import os
@@ -36,12 +36,12 @@ def save_folder(
     card: str | None = None,
     dtype: torch.dtype | None = torch.float32,
 ) -> Path:
-    """Write a model folder, whole or not at all (as `replace_folder` says), and return its path.
+    """Write a model folder, completely or not at all (see `replace_folder`), and return its path.
 
     `model` is a network, or a configuration and its state. `preprocess` is in the form of preprocessor_config.json;
-    `text_preprocessing` says how texts become ids beyond the tokenizer; `card` becomes README.md. `dtype` is that of
-    the weights in the file; None keeps what they have. A model folder in that place is replaced; CheckpointError, and
-    nothing is written, where another folder or a file stands there."""
+    `text_preprocessing` is applied to texts beside the tokenizer; `card` becomes README.md. `dtype` is that of the
+    weights in the file; None keeps theirs. An existing model folder is replaced. Raises CheckpointError, and writes
+    nothing, if `folder` is a file or another folder."""
     config, state = (model.config, model.state_dict()) if isinstance(model, CLIP) else model
     settings, tensors = _spec(config, {name: cast(tensor, dtype) for name, tensor in state.items()})
     words = tokenizer_json.decode() if isinstance(tokenizer_json, bytes) else tokenizer_json
@@ -49,7 +49,7 @@ def save_folder(
         "config.json": json_text(settings),
         "preprocessor_config.json": json_text(preprocess),
         "tokenizer.json": words,
-        # CLIP's tokenizer transformers finds by the model's type
+        # transformers finds CLIP's tokenizer by the model's type
         "tokenizer_config.json": tokenization.tokenizer_settings(
             config.text, words, text_preprocessing, needed=settings["model_type"] == "siglip"
         ),
@@ -66,19 +66,19 @@ def save_folder(
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """A .safetensors file, from whatever device."""
+    """Write a .safetensors file, from tensors on any device."""
     path.touch()
     mode = path.stat().st_mode
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(tensors, path, metadata={"format": "pt"})  # older versions of transformers ask for it
-    except SafetensorError as error:  # how it tells of a full disk
+        save_file(tensors, path, metadata={"format": "pt"})  # required by older versions of transformers
+    except SafetensorError as error:  # raised if the disk is full
         raise OSError(f"{path} could not be written ({error}).") from error
-    path.chmod(mode)  # safetensors lets its owner alone read it
+    path.chmod(mode)  # safetensors makes it readable by its owner alone
 
 
 def _spec(config: CLIPConfig, state: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """config.json and the tensors: in Hugging Face's form where transformers has the architecture."""
+    """config.json and the tensors: in Hugging Face's form if transformers has the architecture."""
     check(specs_of(state), expected_specs(config, "the model"), "the model")
     if not huggingface.holds(config):
         return to_fields(config), state
@@ -88,13 +88,13 @@ def _spec(config: CLIPConfig, state: dict[str, Tensor]) -> tuple[dict[str, Any],
 
 
 def load_folder(folder: Path, source: str, *, activation: str | None = None, weights: Path | None = None) -> Checkpoint:
-    """A folder with a config.json, in Hugging Face's form or ours; weights as they lie in the file, which is `weights`
-    if that is named."""
-    said = read_settings(folder, source, activation=activation)
+    """Read a folder with a config.json, in Hugging Face's form or ours. Weights keep the file's dtype; the file is
+    `weights` if given."""
+    found = read_settings(folder, source, activation=activation)
     tensors = read_weights(weights or weights_of(folder, WEIGHTS))
-    if said.settings.get("model_type") == OURS:
-        state = read_mapped(None, tensors, said.config, source)
+    if found.settings.get("model_type") == OURS:
+        state = read_mapped(None, tensors, found.config, source)
     else:
-        state = huggingface.read_state(tensors, said.settings, said.config, source)
-    words = (said.preprocess, said.tokenizer_json, source, said.text_preprocessing, said.notes, said.ignored_keys)
-    return Checkpoint(said.config, state, *words)
+        state = huggingface.read_state(tensors, found.settings, found.config, source)
+    rest = (found.preprocess, found.tokenizer_json, source, found.text_preprocessing, found.notes, found.ignored_keys)
+    return Checkpoint(found.config, state, *rest)

@@ -1,4 +1,4 @@
-"""Models by their id on the Hugging Face hub: what is needed is fetched once, and then read without the network."""
+"""Models by their id on the Hugging Face hub: the needed files are fetched once, then read from the cache."""
 
 import errno
 import os
@@ -10,8 +10,8 @@ from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.weights.files import first_line, read_json
 from diptych.errors import CheckpointError, HubError
 
-# A configuration, and the weights that go with it; the first pair that a repository has is taken, so that no weights
-# come twice and pickles only where nothing else is.
+# A configuration and its weights. The first pair that a repository has is fetched, so that no weights are fetched
+# twice, and pickles only if there is nothing else.
 LAYOUTS = (
     ("config.json", r"model\.safetensors"),
     ("config.json", r"model\.safetensors\.index\.json|model-\d+-of-\d+\.safetensors"),
@@ -24,35 +24,35 @@ LAYOUTS = (
 )
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 BESIDE = ("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
-VOCABULARY = ("vocab.json", "merges.txt")  # in place of tokenizer.json, in older repositories
+VOCABULARY = ("vocab.json", "merges.txt")  # instead of tokenizer.json, in older repositories
 OTHER_THINGS = {
-    "adapter_config.json": "an adapter of PEFT, which has to be merged into its base model first",
-    "model_index.json": "a pipeline of diffusers, of which no part is a whole CLIP",
-    "open_clip_config.json": "open_clip's configuration alone",
-    "config.json": "a configuration with weights in no form that is read here",
+    "adapter_config.json": "a PEFT adapter, which must be merged into its base model first",
+    "model_index.json": "a diffusers pipeline without a whole CLIP",
+    "open_clip_config.json": "only open_clip's configuration",
+    "config.json": "a configuration with weights in an unsupported form",
 }
-LISTS = ("modules.json", "model_index.json")  # of what lies in which folder, by sentence-transformers and diffusers
+LISTS = ("modules.json", "model_index.json")  # the folders' contents, by sentence-transformers and diffusers
 
 
 class HubId(str):
-    """The id of a model on the hub that is meant as such, whatever lies under that name in the current folder."""
+    """The id of a model on the hub, even if the current folder has a file of that name."""
 
     __slots__ = ()
 
 
 def is_repo_id(source: str) -> bool:
-    """Whether it may be a hub id: owner/name, and not the name of a file."""
+    """Whether `source` can be a hub id: owner/name, and not the name of a file."""
     return re.fullmatch(r"[\w.-]+/[\w.-]+", source) is not None and not re.search(
         r"^\.|\.(pt|pth|bin|safetensors|ckpt)$", source
     )
 
 
 def fetch(repo_id: str, *, revision: str | None = None, cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The folder in the local cache with the model's files, fetched as far as they are not there.
+    """The folder in the local cache with the model's files; fetches those that are missing.
 
-    `revision` is a branch, tag or commit. Raises HubError in one sentence that says what to do.
+    `revision` is a branch, tag or commit. Raises HubError with a remedy.
     """
-    from huggingface_hub import constants, errors  # here, because it takes a third of a second
+    from huggingface_hub import constants, errors  # here, because the import takes a third of a second
 
     cache = Path(cache_dir or constants.HF_HUB_CACHE)
     try:
@@ -61,17 +61,17 @@ def fetch(repo_id: str, *, revision: str | None = None, cache_dir: str | os.Path
         page = f"{constants.ENDPOINT}/{repo_id}"
         raise HubError(f"{repo_id} is gated: accept its terms at {page}, then log in with `hf auth login`.") from error
     except errors.RevisionNotFoundError as error:
-        raise HubError(f"{repo_id} has no revision {revision!r}; take a branch, tag or commit of it.") from error
+        raise HubError(f"{repo_id} has no revision {revision!r}; pass one of its branches, tags or commits.") from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise HubError(
-            f"{repo_id} is no file or folder here and no model on the hub that you may read; check the spelling, or "
-            "log in with `hf auth login` if it is private."
+            f"{repo_id} is not a local file or folder, nor a model on the hub that you may read; check the spelling, "
+            "or log in with `hf auth login` if it is private."
         ) from error
     except CheckpointError:
         raise
-    except Exception as error:  # which HTTP library is underneath differs between versions
+    except Exception as error:  # the HTTP library differs between versions
         if isinstance(error, OSError) and error.errno in STORAGE:
-            raise HubError(f"{repo_id} cannot be kept in the cache {cache}: {error}.") from error
+            raise HubError(f"{repo_id} cannot be written to the cache {cache}: {error}.") from error
         return _cached(repo_id, revision, cache, error)
 
 
@@ -90,15 +90,15 @@ def _download(repo_id: str, revision: str | None, cache: Path) -> Path:
     expected_specs = choose(names)
     if not expected_specs:
         raise HubError(
-            f"{repo_id} holds no model that can be read: no config.json or open_clip_config.json with weights"
+            f"{repo_id} has no supported model: no config.json or open_clip_config.json with weights"
             f"{next((f', but {what}' for sign, what in OTHER_THINGS.items() if sign in names), '')}."
         )
     return Path(snapshot_download(repo_id, tqdm_class=bars(), allow_patterns=expected_specs, **where))
 
 
 def choose(names: list[str]) -> list[str]:
-    """Which of a repository's files are needed; none where it holds no model. Where no model lies on top, that in the
-    only folder below that has one is taken, as sentence-transformers keeps its."""
+    """The files of a repository that are needed; none if it has no model. Without a model at the top level, it is that
+    of the only folder with one, as in repositories of sentence-transformers."""
     names = [name for name in names if _is_below(name)]
     if expected_specs := _on_top(names):
         return expected_specs
@@ -114,7 +114,7 @@ def choose(names: list[str]) -> list[str]:
 
 
 def _is_below(name: str) -> bool:
-    """Whether a file of this name lies in the folder of its repository, on any system; a server may list any name."""
+    """Whether a file of this name is inside its repository's folder, on any system; a server may list any name."""
     return not re.search(r"[\\:\0]", name) and not {"", ".", ".."} & set(name.split("/"))
 
 
@@ -127,7 +127,7 @@ def _on_top(names: list[str]) -> list[str]:
 
 
 def _cached(repo_id: str, revision: str | None, cache: Path, error: Exception) -> Path:
-    """The model as an earlier call left it, or one sentence on what is missing."""
+    """The model in the cache. Raises HubError if it is not there."""
     from huggingface_hub import try_to_load_from_cache
 
     for known in ("config.json", "open_clip_config.json", *LISTS):
@@ -136,12 +136,12 @@ def _cached(repo_id: str, revision: str | None, cache: Path, error: Exception) -
             return folder
     name = repo_id if revision is None else f"{repo_id} at {revision}"
     raise HubError(
-        f"the hub cannot be reached ({first_line(error)}), and {name}, which is no file or folder here, is not in "
-        f"the cache {cache}.",
-        remedy="Connect once to fetch it, or take the bundled model, which needs no network.",
+        f"the hub cannot be reached ({first_line(error)}), and {name} is neither a local file or folder nor in the "
+        f"cache {cache}.",
+        remedy="Connect once to fetch it, or use the bundled model, which needs no network.",
     ) from error
 
 
 def _below(folder: Path) -> list[str]:
-    """The files of a folder and of those right in it, as a repository lists them."""
+    """The files of a folder and its subfolders, as a repository lists them."""
     return [path.relative_to(folder).as_posix() for pattern in ("*", "*/*") for path in folder.glob(pattern)]

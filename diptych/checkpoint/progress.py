@@ -1,4 +1,4 @@
-"""The hub's own bars of what is fetched, without what a server may put into the names of its files."""
+"""The hub's progress bars, with control characters in file names escaped: a server may send any name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from diptych.display.escaping import escape_control_characters, unwrapped
 
 
 def bars() -> Any:
-    """A class of bars for `tqdm_class`: they move the cursor, so they are drawn on the stream below the one that
-    escapes, and their titles are harmless before."""
+    """A class for `tqdm_class`. The bars move the cursor, so they write to the stream below the escaping one; their
+    titles are escaped here."""
     from huggingface_hub.utils import tqdm
 
     class TitledBar(tqdm):

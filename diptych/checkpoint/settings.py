@@ -1,4 +1,4 @@
-"""What a model folder says of itself, all but its weights."""
+"""Reads a model folder's settings: everything but its weights."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from diptych.text.cleaning import TextPreprocessing
 from diptych.text.tokenizer import json_of_vocabulary
 
 OURS = "diptych"
-READABLE = (OURS, *huggingface.KEY_MAPPINGS)  # what config.json may have as model_type
+READABLE = (OURS, *huggingface.KEY_MAPPINGS)  # supported values of model_type in config.json
 TOWERS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {"vit": ViTConfig, "resnet": ResNetConfig}
 
 
 SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
-AS_OPENAI = "no preprocessor_config.json: pictures are prepared as OpenAI's models want them"
+AS_OPENAI = "no preprocessor_config.json: pictures are prepared as for OpenAI's models"
 
 
 class FolderSettings(NamedTuple):
-    """A folder's config.json as it stands (`settings`) and as a configuration, its preprocessor_config.json, the text
-    of its tokenizer.json (these two None where it has none), and how its texts become ids beyond that. `notes` and
-    `ignored_keys` as in a Checkpoint."""
+    """A folder's config.json, parsed (`settings`) and as a configuration; its preprocessor_config.json and the text of
+    its tokenizer.json, None if absent; and its text preprocessing. `notes` and `ignored_keys` as in a Checkpoint."""
 
     config: CLIPConfig
     settings: dict[str, Any]
@@ -39,7 +38,7 @@ class FolderSettings(NamedTuple):
 
 
 def read_settings(folder: Path, source: str, *, activation: str | None = None) -> FolderSettings:
-    """A folder with a config.json, in Hugging Face's form or ours. CheckpointError names what does not fit."""
+    """Read a folder with a config.json, in Hugging Face's form or ours. Raises CheckpointError with what is wrong."""
     settings = read_json(folder / "config.json")
     tokenizer_json, note = _tokenizer_json(folder, source)
     tokenizer, family = tokenization.settings_of(folder), settings.get("model_type")
@@ -62,18 +61,18 @@ def read_settings(folder: Path, source: str, *, activation: str | None = None) -
 
 
 def _tokenizer_json(folder: Path, source: str) -> tuple[str | None, str]:
-    """The text of tokenizer.json, else one made of what older folders have in its place; and a note for people."""
+    """The text of tokenizer.json, else one made from the files that older folders have instead; and a note."""
     if text := read_text(folder / "tokenizer.json"):
         return text, ""
     vocabulary, merges = read_text(folder / "vocab.json"), read_text(folder / "merges.txt")
     if vocabulary and merges:
         try:
-            return json_of_vocabulary(vocabulary, merges), "no tokenizer.json: made one of vocab.json and merges.txt"
+            return json_of_vocabulary(vocabulary, merges), "no tokenizer.json: made one from vocab.json and merges.txt"
         except TokenizerError as error:
             raise CheckpointError(f"{source}: {error}") from error
     if kept := next((name for name in SENTENCEPIECE if (folder / name).is_file()), None):
         make = f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
-        return None, f"no tokenizer.json: transformers makes one of {kept}: {make}"
+        return None, f"no tokenizer.json: transformers makes one from {kept}: {make}"
     return None, ""
 
 
@@ -82,13 +81,13 @@ def _optional_json(path: Path) -> dict[str, Any] | None:
 
 
 def _preprocess(folder: Path) -> dict[str, Any] | None:
-    """transformers 5 may put the picture's settings into the file of the whole processor."""
+    """The picture settings; transformers 5 may write them to the file of the whole processor."""
     own = _optional_json(folder / "preprocessor_config.json")
     return own or (_optional_json(folder / "processor_config.json") or {}).get("image_processor")
 
 
 def from_fields(settings: dict[str, Any], source: str) -> CLIPConfig:
-    """The configuration that a config.json of our own form says; CheckpointError for keys that it does not know."""
+    """The configuration of a config.json in our own form. Raises CheckpointError for unknown keys."""
     try:
         values = {key: value for key, value in settings.items() if key != "model_type"}
         image = dict(values["image"])
@@ -107,7 +106,7 @@ def _make(kind: Any, values: dict[str, Any], where: str) -> Any:
 
 
 def to_fields(config: CLIPConfig) -> dict[str, Any]:
-    """The config.json of our own form, which holds every architecture."""
+    """The config.json in our own form, which can represent every architecture."""
     tower = next(name for name, kind in TOWERS.items() if isinstance(config.image, kind))
     values = asdict(config)
     return {"model_type": OURS} | values | {"image": {"tower": tower} | values["image"]}

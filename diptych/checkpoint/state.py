@@ -1,4 +1,4 @@
-"""What every format is read into: a configuration, and tensors under this package's names."""
+"""The result of reading any format: a configuration, and tensors with this package's names."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ if TYPE_CHECKING:
 
     from diptych.nets.clip import CLIP
 
-NAMED = 6  # tensors that an error names before it only counts
+NAMED = 6  # items that an error lists before it counts the rest
 
 
 class Checkpoint(NamedTuple):
     """A model that was read. `state` has the names of `CLIP(config).state_dict()`, with tensors, or arrays for engines
     without PyTorch; `preprocess` is in the form of Hugging Face's preprocessor_config.json; `tokenizer_json` is the
-    text of tokenizer.json. Both are None where the source brings none. `source` says where it came from, and
-    `text_preprocessing` how its texts become ids beyond tokenizer.json. `notes` tell a person what was decided for lack
-    of a word in its files; `ignored_keys` names the keys in these that were not read, because no vector depends on
-    them."""
+    text of tokenizer.json. Both are None if the source has none. `source` is its origin, and `text_preprocessing` is
+    applied to texts beside tokenizer.json. `notes` are sentences on choices that its files leave open; `ignored_keys`
+    are the keys in its files that were not read, because no vector depends on them."""
 
     config: CLIPConfig
     state: Mapping[str, Any]
@@ -39,12 +38,12 @@ class Checkpoint(NamedTuple):
 
 
 def with_note(checkpoint: Checkpoint, note: str) -> Checkpoint:
-    """The checkpoint with one more note before its own; "" is none."""
+    """The checkpoint with `note`, unless empty, before its notes."""
     return checkpoint._replace(notes=(note, *checkpoint.notes)) if note else checkpoint
 
 
 def preprocessing(checkpoint: Checkpoint, format_name: str) -> Preprocess:
-    """The checkpoint's preprocessing, OpenAI's where it says nothing of it."""
+    """The checkpoint's preprocessing; OpenAI's if it has none."""
     if checkpoint.preprocess is None:
         return Preprocess(checkpoint.config.image.image_size)
     try:
@@ -54,14 +53,14 @@ def preprocessing(checkpoint: Checkpoint, format_name: str) -> Preprocess:
 
 
 def preprocessing_of(checkpoint: Checkpoint) -> Preprocess:
-    """How the model wants its pictures, as its files say. CheckpointError where they do not, or contradict each
-    other."""
+    """The preprocessing of pictures in the model's files. Raises CheckpointError if it is missing or they contradict
+    each other."""
     size_px = checkpoint.config.image.image_size
     if not checkpoint.preprocess:
-        if checkpoint.config.loss == "sigmoid":  # SigLIP's models differ in it; OpenAI's and their kin do not
+        if checkpoint.config.loss == "sigmoid":  # it differs between SigLIP's models, unlike OpenAI's
             raise CheckpointError(
-                f"{checkpoint.source} came without its preprocessor_config.json, which says how it wants its pictures. "
-                "Put that of the model's own folder beside its weights."
+                f"{checkpoint.source} lacks its preprocessor_config.json, which has the preprocessing of pictures. "
+                "Copy it from the model's original folder to the weights."
             )
         return Preprocess(size_px=size_px)
     try:
@@ -71,7 +70,7 @@ def preprocessing_of(checkpoint: Checkpoint) -> Preprocess:
     if found.size_px != size_px:
         raise CheckpointError(
             f"{checkpoint.source}: preprocessor_config.json makes pictures of {found.size_px} px, the image tower "
-            f"reads {size_px} px. Take both files from the same model."
+            f"reads {size_px} px. Use both files of the same model."
         )
     return found
 
@@ -86,7 +85,7 @@ def build(checkpoint: Checkpoint) -> CLIP:
 
 
 def cast_all(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """`cast` for many; what is one tensor under several names stays one."""
+    """`cast` for many; a tensor with several names stays one."""
     made: dict[tuple, Tensor] = {}
 
     def once(tensor: Tensor) -> Tensor:
@@ -104,7 +103,7 @@ def cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def listing(items: list[str], separator: str) -> str:
-    """The first few, and how many more."""
+    """The first few items, and the number of the rest."""
     more = f"{separator}and {len(items) - NAMED} more" if len(items) > NAMED else ""
     return separator.join(items[:NAMED]) + more
 
@@ -116,14 +115,16 @@ def activations(config: CLIPConfig) -> set[str]:
 
 
 def check_activation(config: CLIPConfig, activation: str | None, source: str) -> None:
-    """What the caller says must agree with what the checkpoint says of itself."""
+    """Raise CheckpointError if the caller's activation differs from the checkpoint's."""
     if activation is not None and activations(config) != {activation}:
         says = " and ".join(sorted(activations(config)))
-        raise CheckpointError(f"{source}: activation={activation!r} was asked for, but the model was made with {says}.")
+        raise CheckpointError(
+            f"{source}: activation={activation!r} was requested, but the model was trained with {says}."
+        )
 
 
 def differences(config: CLIPConfig, read_back: CLIPConfig) -> list[str]:
-    """Where a format would change the model: the fields that come back otherwise after writing and reading."""
+    """The fields of a model that change when it is written in a format and read again."""
     mine, theirs = _flat(config), _flat(read_back)
     changed = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
     return [f"{key}={mine.get(key)!r} would be read as {theirs.get(key)!r}" for key in changed]
@@ -147,7 +148,7 @@ def _as_computed(config: CLIPConfig) -> CLIPConfig:
 
 
 def cannot_hold(format_name: str, why: str) -> CheckpointError:
-    """What to say of a model for which a format has no words, with the forms that hold every model."""
+    """An error for a model that a format cannot represent, with the formats that can."""
     return CheckpointError(
         f"{format_name} cannot hold this model: {why}.",
         remedy=["For other programs convert it with ", Setting("to", "onnx"), " or ", Setting("to", "openvino"), "."],
@@ -155,6 +156,6 @@ def cannot_hold(format_name: str, why: str) -> CheckpointError:
 
 
 def require_same(config: CLIPConfig, read_back: CLIPConfig, format_name: str) -> None:
-    """Refuse to write what the format cannot say."""
+    """Raise CheckpointError if the format cannot represent the model."""
     if changed := differences(config, read_back):
         raise cannot_hold(format_name, "; ".join(changed))

@@ -24,10 +24,10 @@ from diptych.cli.terminal import print_result
     type=click.Choice(["float32", "int8"]),
     default="float32",
     show_default=True,
-    help="int8, for OpenVINO, computes in 8 bits; it needs --calibrate.",
+    help="int8 computes in 8 bits (OpenVINO only, with --calibrate).",
 )
 @click.option(
-    "--calibrate", metavar="DATA", help="A folder of pictures, or pairs, of the kind that the model will see."
+    "--calibrate", metavar="DATA", help="A folder of pictures or pairs that are typical of the model's input."
 )
 @outside_option
 @activation_option
@@ -47,7 +47,7 @@ def command(
         _export(source, target, form, precision, calibrate, allow_outside, activation, as_json)
         return
     if precision != "float32" or calibrate is not None:
-        raise click.UsageError("--precision and --calibrate are for --to openvino; the other forms keep the weights.")
+        raise click.UsageError("--precision and --calibrate are for --to openvino; other formats keep the weights.")
     from diptych.checkpoint import convert
     from diptych.cli.wording import notice
 
@@ -72,16 +72,16 @@ def _export(
         allow_outside=allow_outside, progress=_stage,
     )  # fmt: skip
     if as_json:
-        said = {"source": source, "target": str(written), "format": form, "precision": precision}
-        print_json(said | {"parity": asdict(parity)})
+        result = {"source": source, "target": str(written), "format": form, "precision": precision}
+        print_json(result | {"parity": asdict(parity)})
     else:
         print_result(str(written), fold=False)
-    print_status(f"beside the model in float32, on {parity.pictures} pictures and {parity.texts} texts:")
+    print_status(f"compared with the model in float32, on {parity.pictures} pictures and {parity.texts} texts:")
     print_status(f"  cosine of pictures {parity.image_cosine:.4f} (worst {parity.image_worst:.4f})")
     print_status(f"  cosine of texts    {parity.text_cosine:.4f} (worst {parity.text_worst:.4f})")
     for each in parity.tried:
-        said = f"{each.cosine:.4f} (worst {each.worst:.4f}){', taken' if each.chosen else ''}"
-        print_status(f"  the {each.tower} tower in 8 bits, {each.way}: {said}")
+        cosines = f"{each.cosine:.4f} (worst {each.worst:.4f}){', chosen' if each.chosen else ''}"
+        print_status(f"  the {each.tower} tower in 8 bits, {each.way}: {cosines}")
     if parity.same_top is not None:
         print_status(f"  {parity.same_top:.1%} of each text's {TOP} nearest pictures are the same")
 

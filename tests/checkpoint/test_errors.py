@@ -49,7 +49,7 @@ def zipped(path: Path, **entries: bytes) -> None:
         (b"<!DOCTYPE html><html>Sign in</html>", "is a web page, not a checkpoint; fetch the file itself."),
         (b"\n  <HTML><body>404", "is a web page, not a checkpoint; fetch the file itself."),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer, not the file itself"),
-        (b'{"error": "Entry not found"}', 'is no checkpoint: it starts with b\'{"error": "Entry\'.'),
+        (b'{"error": "Entry not found"}', 'is not a checkpoint: it starts with b\'{"error": "Entry\'.'),
         (ARCHIVE.read_bytes()[:100_000], "is cut off or damaged"),
         (STATE_DICT.read_bytes()[:100_000], "is cut off or damaged"),
         ((OPEN_CLIP / "open_clip_model.safetensors").read_bytes()[:100_000], "is cut off or damaged"),
@@ -67,7 +67,7 @@ def test_what_the_file_is_instead(content: bytes, says: str, name: str, tmp_path
 
 def test_a_zip_of_something_else(tmp_path: Path) -> None:
     zipped(tmp_path / "model.pt", readme=b"hello")
-    with pytest.raises(CheckpointError, match=r"is a zip archive without data.pkl: no PyTorch checkpoint"):
+    with pytest.raises(CheckpointError, match=r"is a zip archive without data.pkl, not a PyTorch checkpoint"):
         read(tmp_path / "model.pt")
 
 
@@ -82,12 +82,12 @@ def test_a_damaged_archive(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ([1, 2], "holds a list; wanted a state dict"),
-        ({}, "holds a dict; wanted a state dict"),
-        ({"visual.proj": torch.ones(1), "epoch": 3}, "holds more than tensors: epoch; wanted a state dict"),
-        ({"a.weight": torch.ones(1)}, "holds 1 tensors of no CLIP model that is known here: a.weight"),
-        ({"image.proj.weight": torch.ones(1)}, "the sizes of this model stand in its config.json"),
-        ({"vision_model.x": torch.ones(1)}, "the sizes of this model stand in its config.json"),
+        ([1, 2], "contains a list; wanted a state dict"),
+        ({}, "contains a dict; wanted a state dict"),
+        ({"visual.proj": torch.ones(1), "epoch": 3}, "contains more than tensors: epoch; wanted a state dict"),
+        ({"a.weight": torch.ones(1)}, "has 1 tensors, of no known CLIP model: a.weight"),
+        ({"image.proj.weight": torch.ones(1)}, "this model's sizes are in its config.json"),
+        ({"vision_model.x": torch.ones(1)}, "this model's sizes are in its config.json"),
     ],
 )
 def test_a_pickle_of_something_else(content: Any, says: str, tmp_path: Path) -> None:
@@ -100,9 +100,9 @@ def test_a_pickle_of_something_else(content: Any, says: str, tmp_path: Path) -> 
 def test_no_such_source(tmp_path: Path) -> None:
     for source in (tmp_path / "missing.pt", "RN50.pt", "runs/ViT-B-32.pt", "./model", "a/b/c", ""):
         if source != "":
-            with pytest.raises(CheckpointError, match="is no file, no folder and no hub id"):
+            with pytest.raises(CheckpointError, match="is not a file, a folder or a hub id"):
                 read(source)
-    with pytest.raises(CheckpointError, match=r"holds neither config.json nor open_clip_config.json"):
+    with pytest.raises(CheckpointError, match=r"has neither config.json nor open_clip_config.json"):
         read(tmp_path)
 
 
@@ -121,7 +121,7 @@ class Malicious:
 
 def test_a_malicious_pickle_is_not_run(tmp_path: Path) -> None:
     torch.save({"visual.proj": Malicious(tmp_path / "harm")}, tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match=r"asks for posix.system, which is no tensor; nothing in it was run"):
+    with pytest.raises(CheckpointError, match=r"asks for posix.system, which is not a tensor; nothing in it was run"):
         read(tmp_path / "model.pt")
     assert not (tmp_path / "harm").exists()
     pickle.loads(pickle.dumps(Malicious(tmp_path / "harm")))
@@ -131,13 +131,13 @@ def test_a_malicious_pickle_is_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "says"),
     [
-        (lambda path: pickle.dumps(Malicious(path), 2), "asks for posix.system, which is no tensor"),
+        (lambda path: pickle.dumps(Malicious(path), 2), "asks for posix.system, which is not a tensor"),
         (lambda _: b"\x80\x02cbuiltins\neval\nX\x03\x00\x00\x001+1\x85R.", "asks for builtins.eval"),
         (lambda _: b"\x80\x02ctorch._utils\n_rebuild_parameter\n.", "asks for torch._utils._rebuild_parameter"),
         (lambda _: b"\x80\x02ctorch.jit._pickle\nos\n.", "asks for torch.jit._pickle.os"),
-        (lambda _: b"\x80\x02X\x01\x00\x00\x00a.", "it holds a str, wanted a module"),
-        (lambda _: b"\x80\x02c__torch__.Model\nCLIP\nN}X\x01\x00\x00\x00aK\x01s\x86b.", "no readable archive"),
-        (lambda _: b"\x80\x02", "no readable archive"),
+        (lambda _: b"\x80\x02X\x01\x00\x00\x00a.", "it contains a str, wanted a module"),
+        (lambda _: b"\x80\x02c__torch__.Model\nCLIP\nN}X\x01\x00\x00\x00aK\x01s\x86b.", "not a readable archive"),
+        (lambda _: b"\x80\x02", "not a readable archive"),
     ],
 )
 def test_a_malicious_archive_is_not_run(program: Callable[[Path], bytes], says: str, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_an_archive_that_would_grow(packed: str, script: bool, tmp_path: Path) -
     with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
         for name in ("m/data.pkl", "m/data/0", "data/1", *(["m/constants.pkl"] if script else [])):
             archive.writestr(name, bytes(9), zipfile.ZIP_DEFLATED if name == packed else zipfile.ZIP_STORED)
-    with pytest.raises(CheckpointError, match=rf"{packed} is compressed, which torch never does; save it anew"):
+    with pytest.raises(CheckpointError, match=rf"{packed} is compressed, which torch never does; save it again"):
         read(tmp_path / "model.pt")
 
 
@@ -198,14 +198,14 @@ def test_a_file_without_marks_must_be_told_its_activation(suffix: str, tmp_path:
     told, marked = read(path, activation="quick_gelu"), read(ARCHIVE)
     assert told.config == marked.config
     assert told.preprocess == marked.preprocess
-    assert told.notes[0].startswith("no preprocess_cfg: pictures are prepared as OpenAI's models want them (bicubic,")
+    assert told.notes[0].startswith("no preprocess_cfg: pictures are prepared as for OpenAI's models (bicubic,")
 
 
 @pytest.mark.parametrize("source", [ARCHIVE, STATE_DICT, HF_CLIP])
 def test_an_activation_that_contradicts_the_model(source: Path) -> None:
     assert read(source, activation="quick_gelu").config == read(source).config
     with pytest.raises(
-        CheckpointError, match="activation='gelu' was asked for, but the model was made with quick_gelu"
+        CheckpointError, match="activation='gelu' was requested, but the model was trained with quick_gelu"
     ):
         read(source, activation="gelu")
 
@@ -213,7 +213,7 @@ def test_an_activation_that_contradicts_the_model(source: Path) -> None:
 def test_the_same_for_open_clip() -> None:
     assert read(OPEN_CLIP, activation="gelu")
     with pytest.raises(
-        CheckpointError, match="activation='quick_gelu' was asked for, but the model was made with gelu"
+        CheckpointError, match="activation='quick_gelu' was requested, but the model was trained with gelu"
     ):
         read(OPEN_CLIP, activation="quick_gelu")
 
@@ -221,7 +221,7 @@ def test_the_same_for_open_clip() -> None:
 def test_heads_that_a_file_alone_does_not_tell(tmp_path: Path) -> None:
     name = "open_clip_model.safetensors"
     (tmp_path / name).write_bytes((OPEN_CLIP / name).read_bytes())
-    with pytest.raises(CheckpointError, match="80 wide, which does not divide into heads of 64; only a folder"):
+    with pytest.raises(CheckpointError, match="80 wide, which does not divide into heads of 64; for other heads"):
         read(tmp_path / name, activation="gelu")
 
 
@@ -248,15 +248,15 @@ def put(name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Callable[
     [
         (lose("ln_final.bias"), "1 of its tensors does not fit its configuration: ln_final.bias (64) is missing."),
         (put("visual.extra", 2, 3), "visual.extra (2, 3) is not expected"),
-        (put("text_projection", 63, 32), "text_projection came as (63, 32), wanted (64, 32)"),
-        (put("ln_final.bias", 64, dtype=torch.int8), "ln_final.bias came as (64) int8, wanted (64)"),
-        (lose("visual.conv1.weight"), "the tensor 'visual.conv1.weight' is missing, and sizes are read off its shape"),
+        (put("text_projection", 63, 32), "text_projection is (63, 32), wanted (64, 32)"),
+        (put("ln_final.bias", 64, dtype=torch.int8), "ln_final.bias is (64) int8, wanted (64)"),
+        (lose("visual.conv1.weight"), "the tensor 'visual.conv1.weight', whose shape gives sizes, is missing"),
         (put("input_resolution", dtype=torch.int64), "holds no patch of 8 px"),
         (
             lambda t: t.update(input_resolution=torch.tensor(40)),
-            "positional_embedding came as (17, 128), wanted (26, 128)",
+            "positional_embedding is (17, 128), wanted (26, 128)",
         ),
-        (lambda t: t.update(vocab_size=torch.tensor(65)), "token_embedding.weight came as (64, 64), wanted (65, 64)"),
+        (lambda t: t.update(vocab_size=torch.tensor(65)), "token_embedding.weight is (64, 64), wanted (65, 64)"),
         (lambda t: t.update(vocab_size=torch.ones(2)), "can be converted to"),
         (put("visual.conv1.weight", 3), "not enough values to unpack"),
     ],
@@ -316,7 +316,7 @@ def folder_with(tmp_path: Path, source: Path, name: str, change: Callable[[dict[
         (lambda c: c.update(vision_config=7), "config.json"),
         (
             lambda c: c["vision_config"].update(image_size=64),
-            "position_embedding.weight came as (17, 128), wanted (65, 128)",
+            "position_embedding.weight is (17, 128), wanted (65, 128)",
         ),
     ],
 )
@@ -343,7 +343,7 @@ def test_a_config_json_that_asks_for_another_model(change: Any, says: str, tmp_p
         (lambda c: c["text_cfg"].update(hf_model_name="roberta-base"), "text_cfg.hf_model_name='roberta-base'"),
         (lambda c: c["text_cfg"].update(embed_cls=True), "text_cfg.embed_cls=True is not supported; only False is"),
         (lambda c: c["text_cfg"].update(pool_type="first"), "text_cfg.pool_type='first' is not supported"),
-        (lambda c: c.pop("embed_dim"), "open_clip_config.json does not say 'embed_dim'"),
+        (lambda c: c.pop("embed_dim"), "open_clip_config.json lacks 'embed_dim'"),
         (lambda c: c.update(text_cfg=None), "open_clip_config.json"),
         (lambda c: c["vision_cfg"].update(head_width=16), "80"),
     ],
@@ -376,8 +376,8 @@ def test_open_clip_s_other_ways_to_prepare_pictures(change: dict[str, Any], tmp_
         (lambda c: c["image"].update(pool="middle"), "pool 'middle' is not known"),
         (lambda c: c["image"].update(tower="mixer"), "'mixer' is missing or not known"),
         (lambda c: c.pop("image"), "'image' is missing or not known"),
-        (lambda c: c["image"].update(width="64"), "its configuration makes no network: image.width="),
-        (lambda c: c["text"].update(width=128), "text.positions came as (40, 64), wanted (40, 128)"),
+        (lambda c: c["image"].update(width="64"), "its configuration is not that of a network: image.width="),
+        (lambda c: c["text"].update(width=128), "text.positions is (40, 64), wanted (40, 128)"),
     ],
 )
 def test_our_own_config_json_with_a_slip(change: Any, says: str, tmp_path: Path) -> None:
@@ -400,8 +400,10 @@ def test_a_config_json_that_is_none(content: bytes, tmp_path: Path) -> None:
 
 def test_a_folder_without_weights(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((HF_CLIP / "config.json").read_bytes())
-    with pytest.raises(CheckpointError, match=r"holds no weights; wanted model.safetensors, .* or pytorch_model.bin"):
+    with pytest.raises(
+        CheckpointError, match=r"contains no weights; wanted model.safetensors, .* or pytorch_model.bin"
+    ):
         read(tmp_path)
     (tmp_path / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"is no list of shards: it has no weight_map"):
+    with pytest.raises(CheckpointError, match=r"is not a list of shards: it has no weight_map"):
         read(tmp_path)

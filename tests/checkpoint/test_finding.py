@@ -151,23 +151,23 @@ def beside(folder: Path) -> None:
 
 
 OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "an adapter": (adapter, r"an adapter of PEFT \(LORA\), which changes openai/clip-vit-b .* Merge both first"),
+    "an adapter": (adapter, r"a PEFT adapter \(LORA\) for openai/clip-vit-b.* Merge both first"),
     "an adapter with the config": (
         adapter_beside_its_config,
-        r"an adapter of PEFT \(LORA\), which changes openai/clip",
+        r"a PEFT adapter \(LORA\) for openai/clip",
     ),
     "towers": (
         towers,
-        r"a pipeline of diffusers \(StableDiffusionPipeline\).*text_encoder \(CLIPTextModel\): towers by",
+        r"a diffusers pipeline \(StableDiffusionPipeline\).*text_encoder \(CLIPTextModel\): single towers",
     ),
-    "revisions": (revisions, r"with 2 revisions and no word which is current.*0b9c11aa, .*3d74acf9"),
-    "more after it": (dense, r"made of 0_CLIPModel \(CLIPModel\), 1_Dense \(Dense\): of these only a whole CLIP"),
-    "several": (several, r"It holds 2 models; pass one of them: .*checkpoint-500, .*checkpoint-1000\."),
-    "beside": (beside, r"it is no model folder\. It is empty\. Beside it lies 0_CLIPModel\."),
-    "no model yet": (lambda folder: write(folder / "run.json", {}), "a run that has saved no model yet"),
-    "nothing": (lambda folder: folder.mkdir(), r"no model folder\. It is empty\."),
-    "other things": (lambda folder: write(folder / "a.json", 1), r"no model folder\. It holds a\.json\."),
-    "no list": (lambda folder: write(folder / "modules.json", {"a": 1}), "modules.json is no list of modules"),
+    "revisions": (revisions, r"with 2 revisions, none marked as current.*0b9c11aa, .*3d74acf9"),
+    "more after it": (dense, r"model of 0_CLIPModel \(CLIPModel\), 1_Dense \(Dense\); only a whole CLIP"),
+    "several": (several, r"It contains 2 models; pass one of them: .*checkpoint-500, .*checkpoint-1000\."),
+    "beside": (beside, r"it is not a model folder\. It is empty\. Beside it there is 0_CLIPModel\."),
+    "no model yet": (lambda folder: write(folder / "run.json", {}), "a run's folder, without a saved model yet"),
+    "nothing": (lambda folder: folder.mkdir(), r"not a model folder\. It is empty\."),
+    "other things": (lambda folder: write(folder / "a.json", 1), r"not a model folder\. It contains a\.json\."),
+    "no list": (lambda folder: write(folder / "modules.json", {"a": 1}), "modules.json is not a list of modules"),
 }
 
 
@@ -181,7 +181,7 @@ def test_else_what_was_found_is_named(kind: str, tmp_path: Path) -> None:
 
 def test_an_adapter_beside_whole_weights_is_not_passed_over_in_silence(tmp_path: Path) -> None:
     adapter(put(tmp_path / "it"))
-    assert read(tmp_path / "it").notes[0].startswith("an adapter of PEFT lies beside the weights and is not used")
+    assert read(tmp_path / "it").notes[0].startswith("a PEFT adapter beside the weights is not used")
 
 
 def test_no_list_leads_out_of_its_folder(tmp_path: Path) -> None:
@@ -212,13 +212,13 @@ def runs(folder: Path) -> None:
     [
         (
             tower,
-            r"model_type='clip_text_model' \(one tower alone; pass the whole model that it is of\) is not supported",
+            r"model_type='clip_text_model' \(a single tower; pass the whole model\) is not supported",
         ),
         (
             sharded,
-            r"holds no weights; wanted model.safetensors.* It has config.json, optimizer.bin, pytorch_model_fsdp_0",
+            r"contains no weights; wanted model.safetensors.* It contains config.json, optimizer.bin, pytorch_model",
         ),
-        (runs, r"It holds 2 models; pass one of them: .*first/model, .*second/checkpoints/000000200"),
+        (runs, r"It contains 2 models; pass one of them: .*first/model, .*second/checkpoints/000000200"),
     ],
 )
 @pytest.mark.parametrize("engine", ["openvino", "pytorch"])
@@ -235,7 +235,7 @@ def test_a_folder_with_one_file_of_weights_is_that_file(tmp_path: Path) -> None:
     assert read(tmp_path).notes == ("opened RN50.pt, the model in it",)
     shutil.copy(tmp_path / "RN50.pt", tmp_path / "other.pt")
     with pytest.raises(
-        CheckpointError, match=r"It holds 2 files of weights: RN50\.pt, other\.pt; pass the path of one"
+        CheckpointError, match=r"It contains 2 files of weights: RN50\.pt, other\.pt; pass the path of one"
     ):
         find(tmp_path)
 
@@ -272,13 +272,13 @@ def test_open_clip_s_weights_under_any_name(name: str, tmp_path: Path) -> None:
         assert came.config == wanted.config
         assert all(torch.equal(came.state[each], tensor) for each, tensor in wanted.state.items())
         assert came.preprocess == wanted.preprocess
-    assert "took open_clip_config.json, which lies beside" in read(folder / name).notes
+    assert "used open_clip_config.json beside it" in read(folder / name).notes
 
 
 def test_one_of_several_epochs_has_to_be_named(tmp_path: Path) -> None:
     folder = open_clip_folder(tmp_path / "it", "epoch_1.pt", "epoch_2.pt")
     with pytest.raises(
-        CheckpointError, match=r"holds 2 files of weights: epoch_1.pt, epoch_2.pt. Pass the path of one"
+        CheckpointError, match=r"contains 2 files of weights: epoch_1.pt, epoch_2.pt. Pass the path of one"
     ):
         read(folder)
     assert read(folder / "epoch_2.pt").config == read(OPEN_CLIP).config
@@ -290,7 +290,7 @@ def test_a_pipe_is_no_file_of_weights(tmp_path: Path) -> None:
     for name in ("open_clip_model.safetensors", "epoch_1.pt"):
         folder = open_clip_folder(tmp_path / name)
         os.mkfifo(folder / name)
-        with pytest.raises(CheckpointError, match="holds no weights"):
+        with pytest.raises(CheckpointError, match="contains no weights"):
             read(folder)
 
 
@@ -308,7 +308,7 @@ def test_a_file_of_weights_beside_its_config(tmp_path: Path) -> None:
         (folder / "model.safetensors").rename(folder / name)
         (folder / name).with_name("model.safetensors").write_bytes((folder / name).read_bytes())
         assert read(folder / name).config == read(HF_CLIP).config
-        assert read(folder / name).notes[0] == "took config.json, which lies beside"
+        assert read(folder / name).notes[0] == "used config.json beside it"
 
 
 @pytest.mark.parametrize("name", ["model.fp16.safetensors", "epoch_3.pt"])
@@ -340,7 +340,7 @@ def test_bundled_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert diptych.load("bundled").fingerprint == diptych.load().fingerprint
     monkeypatch.setattr("diptych.checkpoint.finding.BUNDLED", tmp_path / "nowhere")
     for name in (None, "bundled"):
-        with pytest.raises(CheckpointError, match="came without the bundled model"):
+        with pytest.raises(CheckpointError, match="lacks the bundled model"):
             find(name)
 
 

@@ -232,14 +232,14 @@ def test_model_without_its_tokenizer(cli: Cli, mute_model: Path, pictures: Path,
 
 def test_models_and_devices_that_are_none(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
     for options, message in [
-        (("--model", "nonsense"), "nonsense is no file, no folder and no hub id"),
+        (("--model", "nonsense"), "nonsense is not a file, a folder or a hub id"),
         (("--model", "vit-tiny"), "vit-tiny is the name of an architecture, which has no weights"),
-        (("--model", pictures), f"{pictures} holds neither config.json nor"),
+        (("--model", pictures), f"{pictures} has neither config.json nor"),
         (
             ("--model", tiny_model, "--device", "nonsense"),
             "device 'nonsense' is not known; choose one of cuda, mps, cpu",
         ),
-        (("--model", tiny_model, "--activation", "quick_gelu"), "was asked for, but the model was made with gelu"),
+        (("--model", tiny_model, "--activation", "quick_gelu"), "was requested, but the model was trained with gelu"),
     ]:
         said = cli("search", "a dog", pictures, *options)
         assert (said.code, said.out) == (FAILED, "")

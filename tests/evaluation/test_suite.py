@@ -225,7 +225,7 @@ def test_a_model_that_cannot_be_opened_costs_itself(
     path, out = write_suite(tmp_path, f'name = "scenes"\nsource = "{shards}"'), tmp_path / "out"
     said = cli("evaluate", "no-model", tiny_model, "--suite", path, "--out", out, "--json")
     assert said.code == PARTLY
-    assert "no-model is no file, no folder" in said.err
+    assert "no-model is not a file, a folder" in said.err
     assert said.json["unopened"] == ["no-model"]
     assert [row["error"] for row in said.json["rows"]] == [None]
     assert reported == [str(out)]

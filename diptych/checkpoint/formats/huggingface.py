@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 FORMAT = "the Hugging Face form"
 LEGACY_END = 2  # transformers pools at the highest id where eos_token_id is this, at the first end token otherwise
-LEGACY_PAD = 1  # stands in every CLIP configuration by default, and is no padding of any CLIP tokenizer
+LEGACY_PAD = 1  # the default of CLIP configurations, which no CLIP tokenizer pads with
 
 
 def tower_mappings(ours: str, theirs: str) -> KeyMappings:
-    """What both towers of both families have."""
+    """The mappings of both towers of both families."""
     layer, block = f"{theirs}.encoder.layers.N", f"{ours}.transformer.blocks.N"
     return (
         KeyMapping(f"{ours}.positions", f"{theirs}.embeddings.position_embedding.weight"),
@@ -48,7 +48,7 @@ TOWERS: KeyMappings = (
 CLIP: KeyMappings = (
     *TOWERS,
     KeyMapping("image.class_token", "vision_model.embeddings.class_embedding"),
-    KeyMapping("image.norm_pre.*", "vision_model.pre_layrnorm.*"),  # spelt so
+    KeyMapping("image.norm_pre.*", "vision_model.pre_layrnorm.*"),  # [sic]
     KeyMapping("image.proj.weight", "visual_projection.weight"),
     KeyMapping("text.proj.weight", "text_projection.weight"),
     KeyMapping("logit_scale", "logit_scale"),
@@ -65,15 +65,15 @@ SIGLIP: KeyMappings = (
     KeyMapping("logit_scale", "logit_scale", VECTOR),
     KeyMapping("logit_bias", "logit_bias", VECTOR),
 )
-TOWER_KINDS = ("_text_model", "_vision_model")  # how transformers calls a tower that was saved by itself
+TOWER_KINDS = ("_text_model", "_vision_model")  # transformers' names of single towers
 KEY_MAPPINGS = {"clip": CLIP, "siglip": SIGLIP}
-# A version that saves a tower by itself leaves its prefix out; at most one can be left out without a clash.
+# Some versions save a tower without its prefix; at most one prefix can be omitted without a clash.
 TOWER_PARTS = {
     "text_model": r"(embeddings|encoder|final_layer_norm|head)\..*",
     "vision_model": r"(embeddings|encoder|pre_layrnorm|post_layernorm|head)\..*",
 }
 
-# config.json: their key, our field. DEFAULTS is what transformers assumes where a key is absent.
+# config.json: their key, our field. DEFAULTS are transformers' values of absent keys.
 SIZES = {
     "hidden_size": "width",
     "num_hidden_layers": "layers",
@@ -99,7 +99,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "vision_config": _SIGLIP | {"image_size": 224, "patch_size": 16},
     },
 }
-# What each family is, beyond its sizes.
+# The families' properties besides sizes.
 IMAGE_FORM: dict[str, dict[str, Any]] = {
     "clip": {"pool": "class", "norm_pre": True, "patch_bias": False},
     "siglip": {"pool": "map", "norm_pre": False, "patch_bias": True},
@@ -120,12 +120,12 @@ def read_state(
 
 
 def write_state(state: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, Tensor]:
-    """Our tensors under their names, in the family that `settings` (from `config_to_json`) says."""
+    """Our tensors under their names, in the family of `settings` (from `config_to_json`)."""
     return write_mapped(KEY_MAPPINGS[settings["model_type"]], state, FORMAT)
 
 
 def normalised_keys(tensors: dict[str, Value]) -> dict[str, Value]:
-    """The names as a whole model has them, without what is no weight."""
+    """The tensors with the names of a whole model, without those that are not weights."""
     found = {name: tensor for name, tensor in tensors.items() if not NO_WEIGHT.fullmatch(name)}
     for tower, parts in TOWER_PARTS.items():
         if not any(name.startswith(f"{tower}.") for name in found):
@@ -134,13 +134,13 @@ def normalised_keys(tensors: dict[str, Value]) -> dict[str, Value]:
 
 
 def config_from_json(settings: dict[str, Any], source: str, *, pad_id: int | None = None) -> CLIPConfig:
-    """What a config.json says. `pad_id` is what the model's tokenizer pads with, where it tells: transformers keeps
-    numbers in the configuration that no tokenizer uses. CheckpointError names a key that asks for another model."""
+    """The configuration of a config.json. `pad_id` is the tokenizer's padding, if known: transformers writes ids to the
+    configuration that no tokenizer uses. Raises CheckpointError with the key if the model is not supported."""
     family = settings.get("model_type")
     if not isinstance(family, str) or family not in KEY_MAPPINGS:
         why = " (NaFlex, which reads pictures of any shape; the fixed-resolution folders of SigLIP 2 can be read)"
         if family != "siglip2":
-            why = " (one tower alone; pass the whole model that it is of)" if str(family).endswith(TOWER_KINDS) else ""
+            why = " (a single tower; pass the whole model)" if str(family).endswith(TOWER_KINDS) else ""
         raise CheckpointError(
             f"{source}: config.json: model_type={family!r}{why} is not supported; "
             f"{', '.join(KEY_MAPPINGS)} and diptych are."
@@ -159,28 +159,28 @@ def config_from_json(settings: dict[str, Any], source: str, *, pad_id: int | Non
 
 
 def ignored_keys(settings: dict[str, Any], source: str) -> list[str]:
-    """The keys of a config.json that `config_from_json` has not read. CheckpointError names one that cannot be."""
+    """The keys of a config.json that `config_from_json` ignores. Raises CheckpointError for an unsupported one."""
     towers = ("vision_config", "text_config")
     both = {*SIZES, *FIXED, "hidden_act", "model_type"}
     keys = (both | set(IMAGE_KEYS), both | set(TEXT_KEYS) | {"pad_token_id", "eos_token_id", "end_token_id"})
     try:
         found = unread(settings, {"model_type", "projection_dim", *towers, *(f"{name}_dict" for name in towers)}, "")
         for name, known in zip(towers, keys, strict=True):
-            for place in (name, f"{name}_dict"):
-                found += unread(settings.get(place) or {}, known, f"{place}.")
+            for key in (name, f"{name}_dict"):
+                found += unread(settings.get(key) or {}, known, f"{key}.")
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{source}: config.json: {error}") from error
     return [f"config.json: {key}" for key in found]
 
 
 def _tower(settings: dict[str, Any], family: str, key: str) -> dict[str, Any]:
-    """A tower's settings over the defaults. The oldest folders keep a second set under KEY_dict, which goes first."""
+    """A tower's settings over the defaults. The oldest folders have a second set, KEY_dict, which takes precedence."""
     defaults, older = DEFAULTS[family][key], settings.get(f"{key}_dict")
     return defaults | (settings.get(key) or {}) | (defaults | older if older else {})
 
 
 def _fields(tower: dict[str, Any], keys: dict[str, str], where: str) -> dict[str, Any]:
-    """What both towers say in the same words, under our fields."""
+    """The settings that both towers share, under our fields."""
     for key, value in FIXED.items():
         if tower.get(key, value) != value:
             raise ArgumentError(f"{where}.{key}={tower[key]!r} is not supported; only {value!r} is.")
@@ -195,12 +195,12 @@ def _number(value: Any, where: str) -> int | float:
     """A number, or the side of a square."""
     sides = set(value) if isinstance(value, list) else {value}
     if len(sides) != 1 or not isinstance(side := sides.pop(), (int, float)):
-        raise ArgumentError(f"{where}={value!r} is not supported; wanted a number, and a square has one side.")
+        raise ArgumentError(f"{where}={value!r} is not supported; wanted a number, or equal sides.")
     return side
 
 
 def _ids(text: dict[str, Any], family: str) -> dict[str, Any]:
-    """The pooling that an end token's id stands for, and the ids."""
+    """The ids, and the pooling that the end token's id implies."""
     end_id, pad_id = text["eos_token_id"], text["pad_token_id"]
     if isinstance(end_id, list):
         raise ArgumentError(f"text_config.eos_token_id={end_id!r} is not supported; wanted one number.")
@@ -212,8 +212,8 @@ def _ids(text: dict[str, Any], family: str) -> dict[str, Any]:
 
 
 def padding_id(tokenizer_json: str | None, tokenizer_settings: dict[str, Any]) -> int | None:
-    """What a tokenizer pads with: the pad_token of tokenizer_config.json, else what tokenizer.json says; None where
-    neither tells."""
+    """The id that a tokenizer pads with: of the pad_token in tokenizer_config.json, else of the padding in
+    tokenizer.json; None if neither has one."""
     if tokenizer_json is None:
         return None
     token = tokenizer_settings.get("pad_token")
@@ -222,22 +222,22 @@ def padding_id(tokenizer_json: str | None, tokenizer_settings: dict[str, Any]) -
         if token is None:
             return (parse_json(tokenizer_json).get("padding") or {}).get("pad_id")
         return open_tokenizer(tokenizer_json).token_to_id(token)
-    except Exception:  # no tokenizer.json: whoever embeds a text says so
+    except Exception:  # not a tokenizer.json: embedding a text reports it
         return None
 
 
 def holds(config: CLIPConfig) -> bool:
-    """Whether transformers has this architecture, so that what it computes is the same."""
+    """Whether transformers has this architecture, and computes the same vectors."""
     return isinstance(config.image, ViTConfig) and not differences(config, nearest(config))
 
 
 def nearest(config: CLIPConfig) -> CLIPConfig:
-    """What transformers would make of this model with a vision transformer."""
+    """The configuration that transformers would read for this model with a vision transformer."""
     return config_from_json(config_to_json(config), FORMAT)
 
 
 def config_to_json(config: CLIPConfig) -> dict[str, Any]:
-    """The config.json of a CLIPModel or SiglipModel. What it cannot say shows when it is read back (`holds`)."""
+    """The config.json of a CLIPModel or SiglipModel. `holds` reads it back to find what it cannot represent."""
     assert isinstance(config.image, ViTConfig)
     family, shared = ("siglip", {}) if config.loss == "sigmoid" else ("clip", {"projection_dim": config.embed_dim})
     vision = {"model_type": f"{family}_vision_model", **shared, **_settings(config.image, IMAGE_KEYS)}
@@ -259,8 +259,8 @@ def _settings(tower: ViTConfig | TextConfig, keys: dict[str, str]) -> dict[str, 
 
 
 def _id_settings(config: CLIPConfig) -> dict[str, Any]:
-    """`eos_token_id` 2 makes transformers pool at the highest id, as OpenAI does, whatever the ids; the end token's own
-    id, which it then leaves unread, is kept beside it where it is not the highest."""
+    """`eos_token_id` 2 makes transformers pool at the highest id, as OpenAI does. The end token's id, which it then
+    ignores, is stored as `end_token_id` if it is not the highest."""
     text = config.text
     if text.pool == "argmax":
         end = {"eos_token_id": LEGACY_END} | (

@@ -1,4 +1,4 @@
-"""A format of checkpoint is a table of names. Reading and writing follow the same rows, so neither can drift."""
+"""A checkpoint format as a table of names. Reading and writing use the same rows, so they stay consistent."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 class TensorTransform(NamedTuple):
-    """How tensors change on the way: `read` makes one of ours from theirs, `write` is its inverse, and `shapes` says
-    what shapes that gives."""
+    """A conversion of tensors: `read` makes one of ours from theirs, `write` is its inverse, and `shapes` gives the
+    shapes that `write` results in."""
 
     read: Callable[[list[Tensor]], Tensor]
     write: Callable[[Tensor], list[Tensor]]
@@ -28,7 +28,7 @@ class TensorTransform(NamedTuple):
 
 
 def _joined(theirs: list[Any]) -> Any:
-    """One after another: tensors, or arrays where no PyTorch is at hand."""
+    """Tensors, or arrays without PyTorch, concatenated."""
     if isinstance(theirs[0], np.ndarray):
         return np.concatenate(theirs)
     import torch
@@ -37,7 +37,7 @@ def _joined(theirs: list[Any]) -> Any:
 
 
 def _parts(shape: Shape, *shares: int) -> list[Shape]:
-    """A shape cut along its first axis, into parts of so many thirds."""
+    """The shapes of a tensor's parts, split along its first axis by thirds."""
     return [(shape[0] * share // 3, *shape[1:]) for share in shares]
 
 
@@ -54,7 +54,7 @@ Q_KV = TensorTransform(
     lambda ours: [part.clone() for part in ours.tensor_split((len(ours) // 3,))],
     lambda shape: _parts(shape, 1, 2),
 )
-# A leading axis of one, and a number kept as a list of one
+# A leading axis of length one, and a scalar stored as a vector of length one
 BATCHED = TensorTransform(
     lambda theirs: theirs[0].squeeze(0), lambda ours: [ours.unsqueeze(0)], lambda shape: [(1, *shape)]
 )
@@ -62,8 +62,8 @@ VECTOR = TensorTransform(lambda theirs: theirs[0].reshape(()), lambda ours: [our
 
 
 class KeyMapping(NamedTuple):
-    """`ours` and `theirs` are dotted names in which N stands for a layer's number and * for any one part. Several
-    names in `theirs` make one tensor of ours."""
+    """`ours` and `theirs` are dotted names in which N is a layer's number and * any one part. Several names in
+    `theirs` make one tensor of ours."""
 
     ours: str
     theirs: str | tuple[str, ...]
@@ -76,8 +76,8 @@ KeyMappings = tuple[KeyMapping, ...]
 def read_mapped(
     mappings: KeyMappings | None, tensors: Mapping[str, Tensor], config: CLIPConfig, source: str
 ) -> dict[str, Tensor]:
-    """Their tensors under our names; CheckpointError names all that does not fit (in their names and shapes).
-    `mappings` is None where the names are ours already."""
+    """Their tensors under our names. Raises CheckpointError with all mismatches (in their names and shapes).
+    `mappings` is None if the names are ours already."""
     ours = expected_specs(config, source)
     theirs = renamed(mappings, ours, source)
     check(specs_of(tensors), theirs, source)
@@ -86,13 +86,13 @@ def read_mapped(
     state = {}
     for name, form in ours.items():
         names, transform = look_up(mappings, name)
-        came = [tensors[their] if their in tensors else torch.zeros((), dtype=torch.int64) for their in names]
-        state[name] = transform.read(came).reshape(form.shape)
+        parts = [tensors[their] if their in tensors else torch.zeros((), dtype=torch.int64) for their in names]
+        state[name] = transform.read(parts).reshape(form.shape)
     return state
 
 
 def write_mapped(mappings: KeyMappings, state: Mapping[str, Tensor], format_name: str) -> dict[str, Tensor]:
-    """Our tensors under their names; CheckpointError where the format has none."""
+    """Our tensors under their names. Raises CheckpointError if the format has no name for one."""
     tensors = {}
     for name, (names, transform) in _named(mappings, state, format_name).items():
         tensors.update(zip(names, transform.write(state[name]), strict=True))
@@ -100,7 +100,7 @@ def write_mapped(mappings: KeyMappings, state: Mapping[str, Tensor], format_name
 
 
 def renamed(mappings: KeyMappings | None, forms: Mapping[str, TensorSpec], format_name: str) -> dict[str, TensorSpec]:
-    """The forms of our tensors under their names, as `write_mapped` does it with the tensors."""
+    """The specs of our tensors under their names, as `write_mapped` writes the tensors."""
     found = {}
     for name, (names, transform) in _named(mappings, forms, format_name).items():
         found.update(
@@ -123,7 +123,7 @@ def _named(
 
 
 def look_up(mappings: KeyMappings | None, name: str) -> tuple[list[str], TensorTransform]:
-    """Their names for one of ours, by the first mapping that matches; no names where none does."""
+    """Their names for one of ours, by the first mapping that matches; no names if none does."""
     if mappings is None:
         return [name], IDENTITY
     for mapping in mappings:
@@ -140,6 +140,6 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 def _fill(template: str, groups: tuple[str, ...]) -> str:
-    """Put what matched back in, in order."""
+    """Fill the matched groups in, in order."""
     values = iter(groups)
     return re.sub(r"\bN\b|\*", lambda _: next(values), template)

@@ -24,9 +24,7 @@ from diptych.nets.config import ACTIVATIONS, CLIPConfig, ViTConfig
 
 FORMAT = "open_clip's format"
 KEY_MAPPINGS: KeyMappings = (*openai.KEY_MAPPINGS, KeyMapping("logit_bias", "logit_bias"))
-BIASED_PROJECTION: KeyMappings = (
-    KeyMapping("text.proj.*", "text_projection.*"),
-)  # a Linear then, and so not transposed
+BIASED_PROJECTION: KeyMappings = (KeyMapping("text.proj.*", "text_projection.*"),)  # a Linear, so not transposed
 TIMM: KeyMappings = (
     KeyMapping("image.patch.*", "visual.trunk.patch_embed.proj.*"),
     KeyMapping("image.positions", "visual.trunk.pos_embed", BATCHED),
@@ -52,20 +50,20 @@ def read(
     """A model with its `open_clip_config.json` (as parsed)."""
     config = config_from_json(settings, source)
     check_activation(config, activation, source)
-    passed, said, note = ignored_keys(settings, source), settings.get("preprocess_cfg"), ""
-    if not said:
-        said, note = default_preprocessing(
+    ignored, stored, note = ignored_keys(settings, source), settings.get("preprocess_cfg"), ""
+    if not stored:
+        stored, note = default_preprocessing(
             config.image, settings.get("model_cfg", settings)["vision_cfg"].get("timm_model_name") or ""
         )
-    asked = preprocess_from_json(said, config.image.image_size, source)
+    spec = preprocess_from_json(stored, config.image.image_size, source)
     state = read_mapped(key_mappings(config), _normalised_keys(tensors), config, source)
-    checkpoint = Checkpoint(config, state, asked.to_hugging_face(), None, source, ignored_keys=tuple(passed))
+    checkpoint = Checkpoint(config, state, spec.to_hugging_face(), None, source, ignored_keys=tuple(ignored))
     return with_note(checkpoint, note)
 
 
 def with_texts(checkpoint: Checkpoint, settings: dict[str, Any], folder: Path) -> Checkpoint:
-    """The model with what its folder says of texts: its tokenizer, how that is fed and what it pads with, which
-    open_clip does not look up in the configuration."""
+    """The model with its folder's tokenizer, text preprocessing and padding, which open_clip does not take from the
+    configuration."""
     asked = settings.get("model_cfg", settings)["text_cfg"]
     tokenizer_json, said = read_text(folder / "tokenizer.json"), tokenization.settings_of(folder)
     config, text_preprocessing = (
@@ -79,11 +77,11 @@ def with_texts(checkpoint: Checkpoint, settings: dict[str, Any], folder: Path) -
 
 
 def read_bare(tensors: dict[str, Tensor], source: str, *, activation: str | None = None) -> Checkpoint:
-    """Weights without a configuration: their activation cannot be seen, and a wrong one is silently wrong."""
+    """Weights without a configuration. They do not contain the activation, and a wrong one would go unnoticed."""
     if activation not in ACTIVATIONS:
-        said = "" if activation is None else f"activation={activation!r} is not known; "
+        unknown = "" if activation is None else f"activation={activation!r} is not known; "
         raise CheckpointError(
-            f"{source}: {said}the file has OpenAI's names without OpenAI's marks, so it may have been trained with "
+            f"{source}: {unknown}the file has OpenAI's names but not its marks, so it may have been trained with "
             "either activation.",
             remedy=[
                 "Pass ", Setting("activation", "quick_gelu"), " or ", Setting("activation", "gelu"),
@@ -94,22 +92,22 @@ def read_bare(tensors: dict[str, Tensor], source: str, *, activation: str | None
     tensors = _normalised_keys(tensors)
     if any(name.startswith("visual.trunk.") for name in tensors):
         raise CheckpointError(
-            f"{source}: a timm image tower does not tell its sizes; pass the folder with its configuration."
+            f"{source}: a timm image tower's weights do not contain its sizes; pass the folder with its configuration."
         )
     config = openai.config_from_shapes(tensors, activation, source)
     if isinstance(config.image, ViTConfig):
         config = replace(config, image=replace(config.image, norm_pre="visual.ln_pre.weight" in tensors))
     config = replace(config, loss="sigmoid" if "logit_bias" in tensors else "softmax")
     state = read_mapped(key_mappings(config), tensors, config, source)
-    if config.loss == "sigmoid":  # whose models differ in how they want their pictures
+    if config.loss == "sigmoid":  # these models differ in preprocessing
         return Checkpoint(config, state, None, None, source)
-    said, note = default_preprocessing(config.image)
-    asked = preprocess_from_json(said, config.image.image_size, source)
-    return Checkpoint(config, state, asked.to_hugging_face(), None, source, notes=(note,))
+    stored, note = default_preprocessing(config.image)
+    spec = preprocess_from_json(stored, config.image.image_size, source)
+    return Checkpoint(config, state, spec.to_hugging_face(), None, source, notes=(note,))
 
 
 def write(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Their tensors, and what `open_clip_config.json` says; CheckpointError where they cannot hold the model."""
+    """Their tensors and their configuration. Raises CheckpointError if they cannot represent the model."""
     config, asked = checkpoint.config, preprocessing(checkpoint, FORMAT)
     tensors = write_mapped(key_mappings(config), checkpoint.state, FORMAT)
     settings = {"model_cfg": config_to_json(config), "preprocess_cfg": preprocess_to_json(asked)}
@@ -118,12 +116,12 @@ def write(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def key_mappings(config: CLIPConfig) -> KeyMappings:
-    """The names for this model; the first row that fits a tensor goes."""
+    """The names for this model; the first row that matches a tensor applies."""
     timm = TIMM if getattr(config.image, "pool", "") == "map" else ()
     return (*(BIASED_PROJECTION if config.text.proj_bias else ()), *timm, *KEY_MAPPINGS)
 
 
 def _normalised_keys(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Models with custom_text keep the text tower under a name of its own."""
+    """Their names without the prefix of the text tower, which models with custom_text have."""
     names = {name: re.sub(r"^text\.", "", name) for name in tensors}
     return {names[name]: tensor for name, tensor in tensors.items()}

@@ -12,7 +12,7 @@ DEFAULT_EPS = 1e-5
 
 
 class Trunk(NamedTuple):
-    """A SigLIP image tower of timm, whose sizes its name alone tells."""
+    """The sizes of one of timm's SigLIP image towers, which follow from its name alone."""
 
     patch_size: int
     width: int
@@ -35,8 +35,8 @@ _FAMILIES = (
 TRUNKS = {f"{family}_{size}": trunk for family, sizes, trunk in _FAMILIES for size in sizes}
 SIGLIP_TOWER = {"pool": "map", "norm_pre": False, "patch_bias": True, "norm_eps": 1e-6}
 
-# What may stand in a configuration: the keys that are read, and those that must keep the value that they are given here
-# because no tower of this package does otherwise. Any other key is an error.
+# Allowed keys of a configuration: those that are read, and those that must have the value given here, because the
+# towers support no other. Any other key is an error.
 MODEL_KEYS = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale", "init_logit_bias", "custom_text",
               "nonscalar_logit_scale", "output_dict", "cast_dtype", "description", "multimodal_cfg"}  # fmt: skip
 VISION_KEYS = {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "no_ln_pre", "act_kwargs",
@@ -46,7 +46,7 @@ TIMM_KEYS = {"timm_model_name", "image_size", "timm_model_pretrained", "timm_dro
 TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pad_id", "eos_id", "pool_type",
              "no_causal_mask", "proj_bias", "act_kwargs", "norm_kwargs", "output_tokens", "hf_tokenizer_name",
              "tokenizer_kwargs", "tokenizer_mode", "hf_model_pretrained", "hf_pooler_type", "hf_proj_type"}  # fmt: skip
-# Of these, what changes no vector: where training begins, how it goes, what else is returned.
+# Those that change no vector: initial values, settings of training, and extra outputs.
 INERT = {"init_logit_scale", "custom_text", "nonscalar_logit_scale", "output_dict", "cast_dtype", "description",
          "multimodal_cfg", "patch_dropout", "output_tokens", "attn_pooler_queries", "attn_pooler_heads",
          "timm_model_pretrained", "timm_drop", "timm_drop_path", "timm_proj_bias", "hf_model_pretrained",
@@ -62,7 +62,7 @@ POOLS = {"argmax": "argmax", "eos": "end", "last": "last"}
 
 
 def config_from_json(settings: dict[str, Any], source: str) -> CLIPConfig:
-    """What their model_cfg says; CheckpointError names the key that asks for what no tower of this package does."""
+    """The configuration of their model_cfg. Raises CheckpointError with the key if a tower does not support it."""
     try:
         model = settings.get("model_cfg", settings)
         _check_keys(model, MODEL_KEYS | {"preprocess_cfg"}, {}, "")
@@ -70,14 +70,14 @@ def config_from_json(settings: dict[str, Any], source: str) -> CLIPConfig:
         image, text = _image(model), _text(model)
         config = CLIPConfig(model["embed_dim"], image, text, loss)
     except KeyError as error:
-        raise CheckpointError(f"{source}: open_clip_config.json does not say {error}.") from error
+        raise CheckpointError(f"{source}: open_clip_config.json lacks {error}.") from error
     except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{source}: open_clip_config.json: {error}") from error
     return config
 
 
 def ignored_keys(settings: dict[str, Any], source: str) -> list[str]:
-    """The keys that `config_from_json` and `preprocess_from_json` take no word from."""
+    """The keys that `config_from_json` and `preprocess_from_json` ignore."""
     model = settings.get("model_cfg", settings)
     try:
         found = unread(settings, {"model_cfg", "preprocess_cfg"}, "") if "model_cfg" in settings else []
@@ -122,7 +122,7 @@ def _timm(vision: dict[str, Any]) -> ViTConfig:
     name = vision["timm_model_name"]
     if name not in TRUNKS:
         raise ArgumentError(
-            f"vision_cfg.timm_model_name={name!r} is not supported; of timm's towers only SigLIP's are."
+            f"vision_cfg.timm_model_name={name!r} is not supported; of timm's towers, only SigLIP's are."
         )
     assumed = {"timm_pool": "avg", "timm_proj": "linear"}
     _check_keys(assumed | vision, TIMM_KEYS, FIXED_TIMM, "vision_cfg.")
@@ -176,7 +176,7 @@ def _square(size: int | list[int]) -> int:
 
 
 def config_to_json(config: CLIPConfig) -> dict[str, Any]:
-    """Their model_cfg. What it cannot say shows when it is read back."""
+    """Their model_cfg. Reading it back shows what it cannot represent."""
     names = activations(config)
     bias = {"init_logit_bias": -10.0} if config.loss == "sigmoid" else {}
     return {
@@ -246,6 +246,6 @@ def _options(tower: ViTConfig | TextConfig) -> dict[str, Any]:
 
 
 def _ratio(mlp_width: int, width: int) -> float:
-    """Such that int(width * ratio), which is how it is read, gives the width back."""
+    """A ratio such that int(width * ratio), as open_clip reads it, is `mlp_width`."""
     ratio = mlp_width / width
     return ratio if int(width * ratio) == mlp_width else (mlp_width + 0.5) / width

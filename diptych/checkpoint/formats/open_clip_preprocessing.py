@@ -1,6 +1,6 @@
-"""How open_clip's models want their pictures: its preprocess_cfg both ways, and what holds for an architecture where
-there is none. open_clip itself prepares pictures as OpenAI's models want them then, also for those that were trained
-otherwise (open_clip 3.3, pretrained.py, has what each was trained with)."""
+"""The preprocessing of open_clip's models: its preprocess_cfg both ways, and a default by architecture without one.
+open_clip itself then uses OpenAI's, even for models that were trained with another (open_clip 3.3, pretrained.py, lists
+them)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from diptych.media.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocess
 from diptych.nets.config import ResNetConfig, ViTConfig
 
 RESIZE_MODES: dict[str, Literal["crop", "squash"]] = {"shortest": "crop", "squash": "squash"}
-READ = {"mean", "std", "interpolation", "resize_mode", "mode"}  # the size is the tower's, whatever is said of it
+READ = {"mean", "std", "interpolation", "resize_mode", "mode"}  # the size is always the tower's
 _HALVES = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "resize_mode": "squash"}
 _PLAIN = {"mean": (0, 0, 0), "std": (1, 1, 1), "interpolation": "bilinear"}
-# By the name of timm's tower; all weights that open_clip has of an architecture agree in these.
+# By the name of timm's tower; all of open_clip's weights of an architecture agree in these.
 TIMM: dict[str, tuple[str, dict[str, Any]]] = {
     ".*siglip.*": ("SigLIP", _HALVES),
     "fastvit_mci[012]|vit_base_mci.*": ("MobileCLIP", _PLAIN),
@@ -26,9 +26,9 @@ SQUASHED_PX = 378  # DFN's and MetaCLIP's own large towers, the only ones of tha
 
 
 def preprocess_from_json(settings: dict[str, Any], size_px: int, source: str) -> Preprocess:
-    """What their preprocess_cfg says, with open_clip's defaults where it is silent."""
+    """The preprocessing of their preprocess_cfg, with open_clip's defaults for absent keys."""
     if not isinstance(settings, dict):
-        raise CheckpointError(f"{source}: open_clip_config.json: preprocess_cfg={settings!r:.80} is no object.")
+        raise CheckpointError(f"{source}: open_clip_config.json: preprocess_cfg={settings!r:.80} is not an object.")
     mode, mean, std = settings.get("resize_mode") or "shortest", settings.get("mean"), settings.get("std")
     if not isinstance(mode, str) or mode not in RESIZE_MODES:
         raise CheckpointError(
@@ -50,18 +50,18 @@ def preprocess_to_json(asked: Preprocess) -> dict[str, Any]:
 
 
 def default_preprocessing(image: ViTConfig | ResNetConfig, timm_name: str = "") -> tuple[dict[str, Any], str]:
-    """The preprocess_cfg of an architecture whose files say none, and a note for people on what was taken."""
-    for pattern, (name, said) in TIMM.items():
+    """The default preprocess_cfg of an architecture, and a note on it."""
+    for pattern, (name, settings) in TIMM.items():
         if re.fullmatch(pattern, timm_name):
-            return said, _note(f"{name}'s models want them", said)
+            return settings, _note(f"{name}'s models", settings)
     if isinstance(image, ViTConfig) and (image.image_size, image.patch_size) == (SQUASHED_PX, 14):
-        said = {"resize_mode": "squash"}
-        return said, _note(f"the published ones of {SQUASHED_PX} px want them", said)
-    return {}, _note("OpenAI's models want them", {})
+        settings = {"resize_mode": "squash"}
+        return settings, _note(f"the published models of {SQUASHED_PX} px", settings)
+    return {}, _note("OpenAI's models", {})
 
 
-def _note(whose: str, said: dict[str, Any]) -> str:
-    spec = preprocess_from_json(said, 1, "")
-    resized = {"crop": "the centre cut out", "squash": "squashed to a square"}[spec.mode]
+def _note(models: str, settings: dict[str, Any]) -> str:
+    spec = preprocess_from_json(settings, 1, "")
+    resized = {"crop": "centre crop", "squash": "squashed to a square"}[spec.mode]
     mean = " ".join(f"{value:.3g}" for value in spec.mean)
-    return f"no preprocess_cfg: pictures are prepared as {whose} ({spec.interpolation}, {resized}, mean {mean})"
+    return f"no preprocess_cfg: pictures are prepared as for {models} ({spec.interpolation}, {resized}, mean {mean})"

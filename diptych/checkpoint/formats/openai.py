@@ -1,5 +1,4 @@
-"""OpenAI's checkpoints (https://github.com/openai/CLIP, clip/model.py): their names, and the sizes that they keep in
-shapes alone."""
+"""OpenAI's checkpoints (https://github.com/openai/CLIP, clip/model.py): their names, and sizes from their shapes."""
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from diptych.errors import ArgumentError, CheckpointError
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import STRIDE, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 
-MARKS = ("input_resolution", "context_length", "vocab_size")  # scalars that only OpenAI's own files carry
+MARKS = ("input_resolution", "context_length", "vocab_size")  # scalars that only OpenAI's own files have
 HEAD_WIDTH = 64
 FORMAT = "OpenAI's format"
 
@@ -56,7 +55,7 @@ KEY_MAPPINGS: KeyMappings = (*TEXT, *VIT, *RESNET, KeyMapping("logit_scale", "lo
 
 
 def read(tensors: dict[str, Tensor], source: str, *, activation: str | None = None) -> Checkpoint:
-    """A file with OpenAI's marks: the activation is QuickGELU always."""
+    """A file with OpenAI's marks; its activation is always QuickGELU."""
     config = config_from_shapes(tensors, "quick_gelu", source)
     check_activation(config, activation, source)
     weights = {name: tensor for name, tensor in tensors.items() if name not in MARKS}
@@ -65,7 +64,7 @@ def read(tensors: dict[str, Tensor], source: str, *, activation: str | None = No
 
 
 def write(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """OpenAI's plain state dict, marks included; CheckpointError where it cannot say what the model is."""
+    """OpenAI's plain state dict with its marks. Raises CheckpointError if it cannot represent the model."""
     config = checkpoint.config
     sizes = (config.image.image_size, config.text.context, config.text.vocab_size)
     marks = {name: torch.tensor(size) for name, size in zip(MARKS, sizes, strict=True)}
@@ -78,14 +77,14 @@ def write(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def config_from_shapes(tensors: dict[str, Tensor], activation: str, source: str) -> CLIPConfig:
-    """Sizes off the shapes; heads are 64 wide, as in all of OpenAI's models (their build_model)."""
+    """A configuration from the shapes; heads are 64 wide, as in all of OpenAI's models (their build_model)."""
     try:
         is_vit = "visual.proj" in tensors
         image = _vit(tensors, activation) if is_vit else _resnet(tensors)
         return CLIPConfig(tensors["text_projection"].shape[1], image, _text(tensors, activation))
     except KeyError as error:
-        raise CheckpointError(f"{source}: the tensor {error} is missing, and sizes are read off its shape.") from error
-    except (ValueError, IndexError, RuntimeError) as error:  # another number of axes, or of heads
+        raise CheckpointError(f"{source}: the tensor {error}, whose shape gives sizes, is missing.") from error
+    except (ValueError, IndexError, RuntimeError) as error:  # a wrong number of axes or heads
         raise CheckpointError(f"{source}: {error}") from error
 
 
@@ -125,7 +124,7 @@ def _text(tensors: dict[str, Tensor], activation: str) -> TextConfig:
 
 
 def _mark(tensors: dict[str, Tensor], which: int, size: int) -> int:
-    """What the file says of itself goes first; a shape that contradicts it is then named as an error."""
+    """A size from the file's mark, else from a shape; a shape that contradicts the mark is an error later."""
     mark = tensors.get(MARKS[which])
     return size if mark is None else int(mark)
 
@@ -135,14 +134,14 @@ def _grid(positions: Tensor) -> int:
 
 
 def _count(tensors: dict[str, Tensor], prefix: str) -> int:
-    """How many layers there are; a gap in their numbers is then named as missing."""
+    """The number of layers; a gap in their numbers is an error later."""
     return len({name.removeprefix(f"{prefix}.").split(".")[0] for name in tensors if name.startswith(f"{prefix}.")})
 
 
 def _heads(width: int, name: str) -> int:
     if width % HEAD_WIDTH:
         raise ArgumentError(
-            f"the tower of {name} is {width} wide, which does not divide into heads of {HEAD_WIDTH}; only a folder "
-            "with its configuration can say otherwise."
+            f"the tower of {name} is {width} wide, which does not divide into heads of {HEAD_WIDTH}; for other "
+            "heads pass a folder with its configuration."
         )
     return width // HEAD_WIDTH

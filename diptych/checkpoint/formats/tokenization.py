@@ -1,7 +1,7 @@
-"""How a source's texts become ids, beyond its tokenizer.json: read from the files beside that, and written there.
+"""Reads and writes the settings of text preprocessing in the files beside a tokenizer.json.
 
-transformers 5 chooses a class by tokenizer_config.json or by the model's type, and open_clip 3 cleans before that; both
-read by keys, of which those that would change ids and that nothing here reads are refused by name.
+transformers 5 chooses a class by tokenizer_config.json or the model's type, and open_clip 3 cleans texts before that.
+Keys that would change ids and that are not supported here are errors.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from diptych.text.cleaning import OPENAI, PLAIN, SIMPLE, TextPreprocessing, chec
 from diptych.text.tokenizer_file import open_tokenizer
 
 SETTINGS = "tokenizer_config.json"
-OURS = "diptych"  # the key under which our own word stands in it, which goes before all others
-GEMMA = ("GemmaTokenizer", "Siglip2Tokenizer")  # pad before the text, where nothing says otherwise
-OWN_MARKS = ("CLIPTokenizer", "SiglipTokenizer", "T5Tokenizer")  # add start and end whatever the flags say
+OURS = "diptych"  # the key of our own settings in it, which take precedence
+GEMMA = ("GemmaTokenizer", "Siglip2Tokenizer")  # pad before the text by default
+OWN_MARKS = ("CLIPTokenizer", "SiglipTokenizer", "T5Tokenizer")  # add start and end tokens, whatever the flags
 CLEANING = ("SiglipTokenizer", "Siglip2Tokenizer")
-# What may stand in open_clip's tokenizer_kwargs: of its SimpleTokenizer, and of those that it hands to transformers.
+# Allowed values of open_clip's tokenizer_kwargs: for its SimpleTokenizer, and for transformers' tokenizers.
 SIMPLE_KWARGS = {"clean": ("lower", "whitespace", "canonicalize"), "reduction_mask": ("", None)}
 HF_KWARGS = {"clean": SIMPLE_KWARGS["clean"], "strip_sep_token": (False, None), "language": (None,)}
 PASSED_ON = {
@@ -38,20 +38,20 @@ PASSED_ON = {
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """The folder's tokenizer_config.json; empty where it has none."""
+    """The folder's tokenizer_config.json; empty if it has none."""
     return read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
 
 
 def from_hugging_face(
     said: dict[str, Any], tokenizer_json: str | None, source: str, *, causal: bool, model_type: str | None = None
 ) -> TextPreprocessing:
-    """As transformers reads a folder with the tokenizer_config.json `said`. CheckpointError names a key that asks for
-    ids that are made here by nothing."""
+    """The preprocessing that transformers does for the tokenizer_config.json `said`. Raises CheckpointError for a
+    key that is not supported here."""
     name = _class_of(said, tokenizer_json, model_type)
     _check(said, name, tokenizer_json, source)
     pad_left = _side(said, name, tokenizer_json) == "left"
     if pad_left and causal:
-        raise _refused("padding_side", "left", source, "only 'right' is, for a text tower that reads from the left")
+        raise _refused("padding_side", "left", source, "only 'right' is, for a causal text tower")
     steps = (name,) if name in CLEANING else ()
     return TextPreprocessing(_own(said, source, steps), pad_left)
 
@@ -59,8 +59,8 @@ def from_hugging_face(
 def from_open_clip(
     text: dict[str, Any], said: dict[str, Any], tokenizer_json: str | None, source: str
 ) -> TextPreprocessing:
-    """As open_clip reads a folder whose configuration has the text_cfg `text`: through transformers where that names a
-    tokenizer, else by its own copy of OpenAI's."""
+    """The preprocessing that open_clip does for the text_cfg `text`: transformers' if that names a tokenizer, else that
+    of its own copy of OpenAI's."""
     asked = dict(text.get("tokenizer_kwargs") or {})
     simple = not text.get("hf_tokenizer_name")
     known = SIMPLE_KWARGS if simple else HF_KWARGS
@@ -79,16 +79,16 @@ def from_open_clip(
 
 
 def from_file(folder: Path, source: str) -> TextPreprocessing:
-    """Of weights in a single file, as OpenAI's and open_clip's are: as those read, unless our own word lies beside."""
+    """The preprocessing for a single file of weights: OpenAI's, unless our own settings are beside it."""
     return TextPreprocessing(_own(settings_of(folder), source, OPENAI.cleaning))
 
 
 def tokenizer_settings(
     text: TextConfig, tokenizer_json: str | None, text_preprocessing: TextPreprocessing, *, needed: bool = False
 ) -> str | None:
-    """The tokenizer_config.json that says how the model's texts are read; None where its tokenizer.json says it all,
-    unless it is `needed` for readers that do not know the class from the model's type. Under a causal mask the end
-    token is as good a padding as any, and unlike 0 it is no word of its own."""
+    """The tokenizer_config.json for the model's text preprocessing; None if tokenizer.json alone is enough, unless
+    readers that do not infer the class from the model's type need it (`needed`). Under a causal mask padding has no
+    effect, so it is the end token, which unlike 0 is not a word."""
     if not tokenizer_json or not (needed or text_preprocessing != PLAIN):
         return None
     gemma = "Siglip2Tokenizer" in text_preprocessing.cleaning
@@ -104,14 +104,14 @@ def tokenizer_settings(
 
 
 def for_open_clip(text_preprocessing: TextPreprocessing) -> dict[str, Any]:
-    """The nearest that open_clip has to it, as tokenizer_kwargs."""
+    """open_clip's nearest equivalent, as tokenizer_kwargs."""
     clean = next((step for step in text_preprocessing.cleaning if step in SIMPLE_KWARGS["clean"]), None)
     clean = clean or ("canonicalize" if "SiglipTokenizer" in text_preprocessing.cleaning else None)
     return {"tokenizer_kwargs": {"clean": clean}} if clean else {}
 
 
 def _own(said: dict[str, Any], source: str, otherwise: tuple[str, ...]) -> tuple[str, ...]:
-    """The steps that Diptych wrote down, where it wrote them."""
+    """The cleaning steps in our own settings, else `otherwise`."""
     try:
         return checked(said[OURS]["cleaning"]) if OURS in said else otherwise
     except (CleaningError, KeyError, TypeError) as error:
@@ -119,8 +119,8 @@ def _own(said: dict[str, Any], source: str, otherwise: tuple[str, ...]) -> tuple
 
 
 def _class_of(said: dict[str, Any], tokenizer_json: str | None, model_type: str | None) -> str:
-    """The class that transformers opens the folder with. SigLIP's own, which it takes where nothing is said, reads
-    unigram models alone."""
+    """The class that transformers uses for the folder. SigLIP's, its default for that type, reads only unigram
+    models."""
     if name := said.get("tokenizer_class"):
         return str(name).removesuffix("Fast")
     is_unigram = re.search(r'"type":\s*"Unigram"', tokenizer_json or "")
@@ -134,7 +134,7 @@ def _side(said: dict[str, Any], name: str, tokenizer_json: str | None) -> str:
 
 def _check(said: dict[str, Any], name: str, tokenizer_json: str | None, source: str) -> None:
     if said.get("auto_map"):
-        raise _refused("auto_map", said["auto_map"], source, "code that comes with a model never runs")
+        raise _refused("auto_map", said["auto_map"], source, "a model's own code is never run")
     if name in CLEANING and not said.get("do_lower_case", True):
         raise _refused("do_lower_case", said["do_lower_case"], source, f"only True is, for {name}")
     if str(said.get("truncation_side") or "right").lower() != "right":
@@ -144,7 +144,7 @@ def _check(said: dict[str, Any], name: str, tokenizer_json: str | None, source: 
 
 
 def _check_marks(said: dict[str, Any], name: str, tokenizer_json: str, source: str) -> None:
-    """transformers adds start and end by these flags as soon as one is there; the same must stand in tokenizer.json."""
+    """If a flag is set, transformers adds start and end by the flags, so tokenizer.json must agree with them."""
     defaults = {"bos_token": "<bos>", "eos_token": "<eos>"} if name in GEMMA else {}
     marks = _marks(_part(tokenizer_json, "post_processor"))
     for key, token, found in zip(("add_bos_token", "add_eos_token"), ("bos_token", "eos_token"), marks, strict=True):
@@ -156,7 +156,7 @@ def _check_marks(said: dict[str, Any], name: str, tokenizer_json: str, source: s
 
 
 def _marks(post: dict[str, Any]) -> tuple[str | None, str | None]:
-    """What a post_processor puts before a text and after it."""
+    """The tokens that a post_processor adds before a text and after it."""
     if post.get("type") == "Sequence":
         found = [_marks(each) for each in post.get("processors", ())]
         return tuple(next((pair[at] for pair in found if pair[at]), None) for at in (0, 1))  # type: ignore[return-value]
@@ -171,13 +171,12 @@ def _refused(key: str, value: object, source: str, only: str, file: str = SETTIN
 
 
 def _part(tokenizer_json: str | None, key: str) -> dict[str, Any]:
-    """An object of a tokenizer.json, without reading the rest, which may be tens of megabytes; empty where it has
-    none."""
+    """An object in a tokenizer.json, without parsing the rest, which may be tens of megabytes; empty if absent."""
     if not (found := re.search(rf'"{key}":\s*(?=[{{n])', tokenizer_json or "")):
         return {}
     try:
         part, _ = json.JSONDecoder().raw_decode(tokenizer_json or "", found.end())
-    except (ValueError, RecursionError):  # no tokenizer.json: whoever embeds a text says so
+    except (ValueError, RecursionError):  # not a tokenizer.json: embedding a text reports it
         return {}
     return part or {}
 

@@ -1,5 +1,5 @@
-"""Weights that hold no number (NaN, infinity) and a temperature that has run away: each tower's are looked at when it
-is first read. What they give looks like vectors and ranks nothing."""
+"""Checks for NaN and infinite weights and for a diverged temperature. Each tower's weights are checked when first read.
+Such weights result in vectors, but not in a useful ranking."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from diptych.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHUNK = 2**16  # numbers at a time, which stay in the processor's cache between both looks
-MAX_SCALE = 1e6  # trained ones have 10 to 200; beyond this, a cosine's rounding in float32 alone moves the scores
-REMEDY = (
-    "Its training broke down before it was saved, or the file is damaged: take an earlier checkpoint or fetch it again."
-)
+CHUNK = 2**16  # numbers at a time, which stay in the processor's cache for both comparisons
+MAX_SCALE = 1e6  # trained models have 10 to 200; beyond this, float32 rounding of cosines alone changes scores
+REMEDY = "Its training diverged, or the file is damaged: use an earlier checkpoint or fetch it again."
 
 
 class FiniteArrays(Mapping[str, np.ndarray]):
-    """Weights, each looked at when it is asked for. CheckpointError, with its name, for one that is non_finite."""
+    """Weights that are checked on access. Raises CheckpointError with the name of one that is not finite."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray], source: str):
         self._arrays, self._source = arrays, source
@@ -44,8 +42,8 @@ class FiniteArrays(Mapping[str, np.ndarray]):
 
 
 def is_finite(array: np.ndarray) -> bool:
-    """Whether every number is one, told by the bits: NaN and infinity have the highest exponent, so that they are the
-    largest whole numbers of their sign. A pass over half precision takes a thirtieth of `np.isfinite`'s time so."""
+    """Whether all numbers are finite. The bits of NaN and infinity have the highest exponent, so as integers they are
+    the largest of their sign. For float16, comparing integers takes a thirtieth of `np.isfinite`'s time."""
     if array.dtype.kind != "f":
         return True
     bits = np.ascontiguousarray(array).reshape(-1).view(f"i{array.itemsize}")
@@ -59,8 +57,8 @@ def is_finite(array: np.ndarray) -> bool:
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    """`FiniteArrays`, for tensors on whatever device. A sum has a NaN or an infinity where a summand has one; where it
-    has overflowed itself, the tensor is looked at anew."""
+    """`FiniteArrays`, for tensors on any device. A sum is not finite if a summand is not. As it can also overflow, the
+    tensor is then checked in full."""
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or math.isfinite(tensor.detach().sum().item()):
             continue
@@ -69,22 +67,20 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
 
 
 def _non_finite(name: str, non_finite: int, count: int, source: str) -> CheckpointError:
-    return CheckpointError(f"{source}: {name} holds NaN or infinity in {non_finite:,} of {count:,} places. {REMEDY}")
+    return CheckpointError(f"{source}: {name} has NaN or infinity in {non_finite:,} of {count:,} numbers. {REMEDY}")
 
 
 def check_vectors(vectors: np.ndarray, source: str) -> np.ndarray:
-    """What a tower gave, as it is. CheckpointError where its weights are numbers and what they compute is none."""
+    """Return a tower's vectors. Raises CheckpointError if they are not finite, even though the weights are."""
     if not np.isfinite(vectors).all():
-        raise CheckpointError(f"{source} gives vectors that hold NaN or infinity. {REMEDY}")
+        raise CheckpointError(f"{source} gives vectors with NaN or infinity. {REMEDY}")
     return vectors
 
 
 def checked_scale(logit_scale: float, source: str) -> float:
-    """The inverse temperature, whose logarithm a model keeps. CheckpointError for one that has run away."""
+    """The inverse temperature from its logarithm. Raises CheckpointError if it has diverged."""
     if not math.isfinite(logit_scale) or logit_scale > math.log(MAX_SCALE):
-        hint = (
-            " It may stand for the scale itself, whose logarithm belongs there." if 1 < logit_scale < math.inf else ""
-        )
+        hint = " It may be the scale itself instead of its logarithm." if 1 < logit_scale < math.inf else ""
         raise CheckpointError(
             f"{source}: logit_scale is {logit_scale:g}, the logarithm of an inverse temperature; wanted at most "
             f"{math.log(MAX_SCALE):.1f}, and trained models have 2 to 5.{hint} {REMEDY}"
@@ -93,7 +89,7 @@ def checked_scale(logit_scale: float, source: str) -> float:
 
 
 def checked_bias(logit_bias: float, source: str) -> float:
-    """The bias of a sigmoid model's scores, as it is. CheckpointError where it is no number."""
+    """Return the bias of a sigmoid model's scores. Raises CheckpointError if it is not finite."""
     if not math.isfinite(logit_bias):
         raise CheckpointError(f"{source}: logit_bias is {logit_bias:g}. {REMEDY}")
     return logit_bias

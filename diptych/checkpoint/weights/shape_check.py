@@ -1,5 +1,5 @@
-"""Whether the tensors that came are those that a configuration wants: one check for every format and both engines. It
-looks at names, shapes and kinds alone, so that a file's header is enough, and needs no PyTorch."""
+"""Checks the tensors of a file against a configuration, for every format and both engines. It compares only names,
+shapes and dtypes, so that a file's header is enough, and does not need PyTorch."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FLOAT = "float"
-# No weights: counts from 0 and causal masks that older versions saved, how many batches batch norm or an average of
-# weights has seen, and the decoder with which CoCa writes captions, which neither tower reads.
+# Not weights: position ids and causal masks of older versions, counters of batch norm and of averaged weights, and
+# CoCa's caption decoder, which neither tower uses.
 NO_WEIGHT = re.compile(rf"(.*[._])?(position_ids|attn_mask|{COUNTER})|n_averaged|text_decoder\..*")
 
-
-# What is made of a model by others and lies in its file, told by names
+# Hints for models that other libraries have changed, by a part of a tensor's name
 SIGNS = {
-    "lora_": " Adapters lie beside the weights that they change: merge both first, and save the whole model.",
-    ".SCB": " The weights are kept in 8 bits by bitsandbytes: save them anew in 16 or 32.",
-    ".qweight": " The weights are quantised: take the model that it was made of.",
+    "lora_": " The file has adapters beside the weights: merge both first, and save the whole model.",
+    ".SCB": " The weights are in bitsandbytes' 8 bits: save them again in 16 or 32 bits.",
+    ".qweight": " The weights are quantised: use the original model.",
 }
 
 
 class TensorSpec(NamedTuple):
-    """A tensor's shape and kind: "float" for all floating numbers, the kind's own name for others."""
+    """A tensor's shape and kind: "float" for all floating-point dtypes, else the name of the dtype."""
 
     shape: Shape
     kind: str = FLOAT
@@ -40,7 +39,7 @@ class TensorSpec(NamedTuple):
 
 
 def spec_of(tensor: Tensor) -> TensorSpec:
-    """That of a tensor. One that holds no numbers, or not all in their places, is of no kind that fits."""
+    """The spec of a tensor. The kind of a meta or sparse tensor matches no other."""
     kind = FLOAT if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
     if tensor.is_meta or str(tensor.layout) != "torch.strided":
         kind = "without its numbers" if tensor.is_meta else f"of layout {tensor.layout}"
@@ -48,53 +47,53 @@ def spec_of(tensor: Tensor) -> TensorSpec:
 
 
 def specs_of(tensors: Mapping[str, Tensor]) -> dict[str, TensorSpec]:
-    """Those of many."""
+    """The specs of tensors, by name."""
     return {name: spec_of(tensor) for name, tensor in tensors.items()}
 
 
 def expected_specs(config: CLIPConfig, source: str) -> dict[str, TensorSpec]:
-    """Every tensor that the network of this configuration has. CheckpointError where there is no such network."""
+    """The tensors of the network with this configuration. Raises CheckpointError if there is no such network."""
     try:
         found = shapes(config)
     except (ValueError, TypeError, ArithmeticError) as error:
-        raise CheckpointError(f"{source}: its configuration makes no network: {error}") from error
+        raise CheckpointError(f"{source}: its configuration is not that of a network: {error}") from error
     return {name: TensorSpec(shape, "int64" if name.endswith(COUNTER) else FLOAT) for name, shape in found.items()}
 
 
-def check(came: Mapping[str, TensorSpec], expected_specs: Mapping[str, TensorSpec], source: str) -> None:
-    """One error for everything that is missing, left over, or of another shape or kind."""
+def check(found: Mapping[str, TensorSpec], expected_specs: Mapping[str, TensorSpec], source: str) -> None:
+    """Raise one CheckpointError for all tensors that are missing, unexpected, or of another shape or kind."""
     problems = [
         *(
             f"{name} {expected_specs[name]} is missing"
-            for name in sorted(expected_specs.keys() - came.keys())
+            for name in sorted(expected_specs.keys() - found.keys())
             if not is_counter(name)
         ),
-        *(f"{name} {came[name]} is not expected" for name in sorted(unexpected_keys(came, expected_specs))),
+        *(f"{name} {found[name]} is not expected" for name in sorted(unexpected_keys(found, expected_specs))),
         *(
-            f"{name} came as {came[name]}, wanted {form}"
+            f"{name} is {found[name]}, wanted {form}"
             for name, form in expected_specs.items()
-            if name in came and not _fits(came[name], form)
+            if name in found and not _fits(found[name], form)
         ),
     ]
     if problems:
         count = f"{len(problems)} of its tensors {'does' if len(problems) == 1 else 'do'}"
-        hint = next((hint for sign, hint in SIGNS.items() if any(sign in name for name in came)), "")
+        hint = next((hint for sign, hint in SIGNS.items() if any(sign in name for name in found)), "")
         raise CheckpointError(f"{source}: {count} not fit its configuration: {listing(problems, '; ')}.{hint}")
 
 
-def unexpected_keys(came: Mapping[str, TensorSpec], expected_specs: Mapping[str, TensorSpec]) -> list[str]:
-    """What nothing reads and what is a weight all the same."""
-    return [name for name in came if name not in expected_specs and not NO_WEIGHT.fullmatch(name)]
+def unexpected_keys(found: Mapping[str, TensorSpec], expected_specs: Mapping[str, TensorSpec]) -> list[str]:
+    """The names of weights that the network does not have."""
+    return [name for name in found if name not in expected_specs and not NO_WEIGHT.fullmatch(name)]
 
 
 def is_counter(name: str) -> bool:
-    """Whether no vector depends on it, so that it may be missing."""
+    """Whether the tensor is a counter, which may be missing because no vector depends on it."""
     return name.endswith(COUNTER)
 
 
-def _fits(came: TensorSpec, expected_specs: TensorSpec) -> bool:
-    """A scale may be a number or a list of one: formats and versions differ in that. A counter may be any number."""
-    one = all(size == 1 for size in (*came.shape, *expected_specs.shape))
-    return (came.kind == expected_specs.kind or expected_specs.kind != FLOAT) and (
-        came.shape == expected_specs.shape or one
+def _fits(found: TensorSpec, expected_specs: TensorSpec) -> bool:
+    """A scale may be a scalar or a vector of length one, as formats differ. A counter may be of any integer dtype."""
+    one = all(size == 1 for size in (*found.shape, *expected_specs.shape))
+    return (found.kind == expected_specs.kind or expected_specs.kind != FLOAT) and (
+        found.shape == expected_specs.shape or one
     )

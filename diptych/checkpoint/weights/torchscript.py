@@ -1,9 +1,8 @@
 """TorchScript archives, read as data.
 
-OpenAI ships its models as programs: `torch.jit.load` would run what the file holds. The weights lie beside the code, as
-raw bytes named by a pickle (torch/csrc/jit/serialization/pickler.h), so nothing needs to be run to have them: the
-pickle is read by an unpickler that knows tensors and plain values, and takes any class of the archive for a bag of
-attributes.
+OpenAI publishes its models as programs, which `torch.jit.load` would run. The weights are stored beside the code, as
+raw bytes that a pickle refers to (torch/csrc/jit/serialization/pickler.h), so they can be read without running it. This
+unpickler creates only tensors and plain values, and represents every class of the archive by its attributes.
 """
 
 import math
@@ -31,7 +30,7 @@ DTYPES = {
 
 
 class Module:
-    """Any class of the archive: it has attributes, and does nothing."""
+    """Any class of the archive: attributes without methods."""
 
     attributes: dict[str, Any]
 
@@ -61,7 +60,7 @@ class _Unpickler(pickle.Unpickler):
             return _first  # typed lists and dictionaries: the values as they are
         if module == "__torch__" or module.startswith("__torch__."):
             return Module
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no tensor")
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not a tensor")
 
     def persistent_load(self, pid: Any) -> Tensor:
         """A storage by its key: the bytes of one entry of the archive, as a flat tensor."""
@@ -75,7 +74,7 @@ class _Unpickler(pickle.Unpickler):
 def _rebuild(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
     if math.prod(size) > len(storage):
         raise pickle.UnpicklingError(f"a tensor of {tuple(size)} asks for more than the {len(storage)} numbers it has")
-    return storage.as_strided(size, stride, offset)  # which refuses to reach past the end
+    return storage.as_strided(size, stride, offset)  # raises an error past the end
 
 
 def _first(value: Any, *_: Any) -> Any:
@@ -83,20 +82,20 @@ def _first(value: Any, *_: Any) -> Any:
 
 
 def check_stored(archive: ZipFile) -> None:
-    """UnpicklingError where tensors or their pickle are compressed: torch compresses code alone, and what is compressed
-    may become a thousand times its size."""
+    """Raise UnpicklingError if tensors or their pickle are compressed. torch compresses only code, and compressed data
+    can expand a thousandfold."""
     for entry in archive.infolist():
         if entry.compress_type != ZIP_STORED and re.fullmatch(r"([^/]+/)?data(\.pkl|/[^/]+)", entry.filename):
-            raise pickle.UnpicklingError(f"{entry.filename} is compressed, which torch never does; save it anew")
+            raise pickle.UnpicklingError(f"{entry.filename} is compressed, which torch never does; save it again")
 
 
 def read_tensors(archive: ZipFile, root: str) -> dict[str, Tensor]:
-    """Every tensor attribute of the module and of those below, by its dotted name.
+    """Every tensor attribute of the module and its submodules, by its dotted name.
 
-    Raises pickle.UnpicklingError, and what else a damaged archive leads to."""
+    Raises pickle.UnpicklingError; a damaged archive can raise any other error."""
     module = _Unpickler(archive, root).load()
     if not isinstance(module, Module):
-        raise pickle.UnpicklingError(f"it holds a {type(module).__name__}, wanted a module")
+        raise pickle.UnpicklingError(f"it contains a {type(module).__name__}, wanted a module")
     return dict(_walk(module, ""))
 
 

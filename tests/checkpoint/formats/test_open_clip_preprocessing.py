@@ -57,9 +57,7 @@ def without(folder: Path) -> Path:
 
 
 def test_what_was_taken_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = (
-        "no preprocess_cfg: pictures are prepared as OpenAI's models want them (bicubic, the centre cut out, mean 0.481"
-    )
+    said = "no preprocess_cfg: pictures are prepared as for OpenAI's models (bicubic, centre crop, mean 0.481"
     model = diptych.load(without(tmp_path))
     assert model.preprocessing == Preprocess(24)
     assert model.notes[0].startswith(said)
@@ -86,9 +84,7 @@ def test_a_siglip_without_it() -> None:
     tensors = {name: torch.zeros(()).expand(form.shape) for name, form in forms.items()}
     came = open_clip.read(tensors, settings, "a model")
     assert Preprocess.from_hugging_face(came.preprocess or {}) == Preprocess(224, HALF, HALF, "squash", "bicubic")
-    assert came.notes[0].startswith(
-        "no preprocess_cfg: pictures are prepared as SigLIP's models want them (bicubic, squ"
-    )
+    assert came.notes[0].startswith("no preprocess_cfg: pictures are prepared as for SigLIP's models (bicubic, squ")
 
 
 def test_bare_weights_say_it_as_well(tmp_path: Path) -> None:
@@ -109,6 +105,6 @@ def test_a_folder_of_hugging_face_s_without_its_file(tmp_path: Path) -> None:
 
     folder = saved(varied(), tmp_path / "model")
     (folder / "preprocessor_config.json").unlink()
-    note = "no preprocessor_config.json: pictures are prepared as OpenAI's models want them"
+    note = "no preprocessor_config.json: pictures are prepared as for OpenAI's models"
     assert read(folder).notes == diptych.load(folder).notes == (note,)
     shutil.rmtree(folder)

@@ -32,7 +32,7 @@ def older(model: Path, folder: Path) -> Path:
 @pytest.mark.parametrize("engine", ["openvino", "pytorch"])
 def test_a_tokenizer_is_made_of_its_vocabulary(engine: str, tiny_model: Path, tmp_path: Path) -> None:
     model = diptych.load(older(tiny_model, tmp_path / "older"), engine=engine, device="cpu")  # type: ignore[arg-type]
-    assert model.notes == ("no tokenizer.json: made one of vocab.json and merges.txt",)
+    assert model.notes == ("no tokenizer.json: made one from vocab.json and merges.txt",)
     wanted = Tokenizer.open(tiny_model / "tokenizer.json", context=40)
     assert (model.tokenize(TEXTS).ids == wanted(TEXTS).ids).all()
 
@@ -53,7 +53,7 @@ def test_a_model_of_sentencepiece_says_how_it_is_made(tmp_path: Path) -> None:
     said = json.dumps(Preprocess(32, mode="squash").to_hugging_face())
     (tmp_path / "siglip" / "preprocessor_config.json").write_text(said)
     for notes in (read(tmp_path / "siglip").notes, diptych.load(tmp_path / "siglip").notes):
-        assert "no tokenizer.json: transformers makes one of spiece.model: AutoTokenizer.from_pretrained(" in notes[0]
+        assert "no tokenizer.json: transformers makes one from spiece.model: AutoTokenizer.from_pretrained(" in notes[0]
 
 
 @pytest.mark.parametrize(

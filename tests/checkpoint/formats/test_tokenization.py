@@ -181,7 +181,7 @@ def test_open_clip_is_told_the_nearest_that_it_has(tmp_path: Path) -> None:
     [
         ("clip", {"padding_side": "left"}, "padding_side='left' is not supported; only 'right' is"),
         ("clip", {"truncation_side": "left"}, "truncation_side='left'"),
-        ("clip", {"auto_map": {"AutoTokenizer": ["a.B", None]}}, r"auto_map=.* code that comes with a model"),
+        ("clip", {"auto_map": {"AutoTokenizer": ["a.B", None]}}, r"auto_map=.* a model's own code"),
         ("t5", {"tokenizer_class": "SiglipTokenizer", "do_lower_case": False}, "do_lower_case=False .*only True is"),
         ("gemma", GEMMA | {"add_bos_token": True}, "add_bos_token=True .*; its tokenizer.json adds nothing there"),
         ("gemma", GEMMA | {"add_bos_token": False}, "add_eos_token=None .*; its tokenizer.json adds '<eos>' there"),

@@ -51,13 +51,16 @@ REFUSED: dict[str, tuple[Callable[[Tensors, dict[str, Any]], object], str]] = {
     "more layers": (lambda _, c: c["vision_config"].update(num_hidden_layers=3), "layers.2.* is missing"),
     "no bias": (lambda t, _: t.pop(f"{FC}.bias"), f"{FC}.bias .* is missing"),
     "adapters": (put(f"{FC}.lora_A.default.weight", 4, 64), f"{FC}.lora_A.default.weight .4, 64. is not expected"),
-    "adapters' remedy": (put(f"{FC}.lora_B.weight", 4, 64), "Adapters lie beside the weights .*: merge both first"),
-    "8 bits' remedy": (of_int8, "kept in 8 bits by bitsandbytes: save them anew"),
+    "adapters' remedy": (
+        put(f"{FC}.lora_B.weight", 4, 64),
+        "The file has adapters beside the weights: merge both first",
+    ),
+    "8 bits' remedy": (of_int8, "in bitsandbytes' 8 bits: save them again"),
     "registers": (put("vision_model.embeddings.register_tokens", 4, 128), "register_tokens .4, 128. is not expected"),
     "another head": (put("classifier.weight", 10, 32), r"classifier.weight .10, 32. is not expected"),
-    "8 bits": (of_int8, f"{FC}.SCB .* is not expected; {FC}.weight came as .* int8, wanted"),
-    "transposed": (lambda t, _: t.update({f"{FC}.weight": t[f"{FC}.weight"].t().contiguous()}), f"{FC}.weight came as"),
-    "a vector for a scale": (put("logit_scale", 2), r"logit_scale came as \(2\), wanted \(\)"),
+    "8 bits": (of_int8, f"{FC}.SCB .* is not expected; {FC}.weight is .* int8, wanted"),
+    "transposed": (lambda t, _: t.update({f"{FC}.weight": t[f"{FC}.weight"].t().contiguous()}), f"{FC}.weight is"),
+    "a vector for a scale": (put("logit_scale", 2), r"logit_scale is \(2\), wanted \(\)"),
 }
 
 
@@ -94,7 +97,7 @@ def test_tensors_that_hold_no_numbers_or_not_all(change: Any, said: str, engine:
             (tmp_path / name).write_bytes((HF_CLIP / name).read_bytes())
     tensors["text_projection.weight"] = change(tensors["text_projection.weight"])
     torch.save(tensors, tmp_path / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=f"text_projection.weight came as .* {said}, wanted"):
+    with pytest.raises(CheckpointError, match=f"text_projection.weight is .* {said}, wanted"):
         diptych.load(tmp_path, engine=engine, device="cpu")
 
 
@@ -197,7 +200,7 @@ def test_under_the_names_of_training_scripts(path: str, tmp_path: Path) -> None:
         content = {"epoch": 3, "optimizer": {"state": {}}, "params": {"lr": 1e-4}, key: content}
     torch.save(content, tmp_path / "model.pt")
     if path.startswith("checkpoint"):
-        with pytest.raises(CheckpointError, match="holds more than tensors: epoch, optimizer"):
+        with pytest.raises(CheckpointError, match="contains more than tensors: epoch, optimizer"):
             read(tmp_path / "model.pt")
         return
     network, wanted = build(read(tmp_path / "model.pt")), expected("openai_vit")
