@@ -1,1 +1,1 @@
-"""Reading files in child processes, which may hang or crash without harm to the parent."""
+"""Reads files in child processes, which may hang or crash without harm to the parent."""

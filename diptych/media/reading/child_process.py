@@ -15,21 +15,21 @@ from typing import IO, Any
 from diptych.errors import ArgumentError, ReaderProcessError
 from diptych.media.reading.reader_process import LENGTHS
 
-_START_S = 120.0  # for a process to import what it needs, on a busy machine
-_MOST_SAID, _MOST_PIXELS = 2**26, 2**30  # bytes; a process that announces more is broken
+_START_S = 120.0  # for a process's imports on a busy machine
+_MOST_JSON, _MOST_PIXELS = 2**26, 2**30  # bytes; a process that announces more is broken
 _COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
 _COMMAND += "import diptych.media.reading.reader_process as r; r.main()"
 
 
 class ChildProcess:
-    """A running `reader_process`. It starts as a new program, not as a fork: it has none of the
-    parent's threads, locks, open files or modules, and a script needs no `if __name__ == "__main__":`."""
+    """A running `reader_process`. It is a new program, not a fork: it inherits no threads, locks, open files or modules
+    of the parent, and a script needs no `if __name__ == "__main__":`."""
 
     def __init__(self, settings: dict[str, Any]):
-        """Start it, without waiting: the imports take a while. `settings` are its first line."""
+        """Start it without waiting, because its imports take a while. `settings` are its first line."""
         paths = [str(Path(__file__).parents[2]), *(path for path in sys.path if isinstance(path, str))]
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        self._process = subprocess.Popen(  # -I: no module out of the folder that it runs in, which may be anybody's
+        self._process = subprocess.Popen(  # -I: imports nothing from the working directory, which may be untrusted
             [sys.executable, "-I", "-c", _COMMAND, json.dumps(paths)],
             bufsize=-1,
             stdin=subprocess.PIPE,
@@ -49,24 +49,22 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process's id."""
         return self._process.pid
 
     def is_running(self) -> bool:
-        """Whether it has not died yet."""
+        """Whether it still runs."""
         return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
         """Wait until its imports are done. Raises ReaderProcessError if it ends before."""
         try:
-            said, _ = self.receive(_START_S)
+            answer, _ = self.receive(_START_S)
         except (OSError, EOFError, ValueError) as error:
-            raise ReaderProcessError(
-                f"a reading process did not start ({self.end()}); what it said is above."
-            ) from error
-        if "broken" in said:
+            raise ReaderProcessError(f"a reading process did not start ({self.end()}); its output is above.") from error
+        if "broken" in answer:
             self.end()
-            raise ReaderProcessError(f"a reading process did not start:\n{said['broken']}")
+            raise ReaderProcessError(f"a reading process did not start:\n{answer['broken']}")
 
     def send(self, order: Any) -> None:
         """Send a line. Raises OSError if nobody reads it."""
@@ -74,15 +72,15 @@ class ChildProcess:
         self._orders.flush()
 
     def receive(self, limit_s: float) -> tuple[dict[str, Any], bytes]:
-        """The next answer and its pixels. Raises EOFError if the process ends before, as it does beyond `limit_s`;
-        ValueError for what is no answer."""
+        """The next answer and its pixels. Raises EOFError if the process ends first, as it does after `limit_s`, and
+        ValueError if the answer is malformed."""
         with self._lock:
             self._deadline_s = time.monotonic() + limit_s
         try:
-            said_bytes, pixel_bytes = LENGTHS.unpack(_exactly(self._answers, LENGTHS.size))
-            if said_bytes > _MOST_SAID or pixel_bytes > _MOST_PIXELS:
-                raise ArgumentError(f"an answer of {said_bytes} and {pixel_bytes} bytes")
-            return json.loads(_exactly(self._answers, said_bytes)), _exactly(self._answers, pixel_bytes)
+            json_bytes, pixel_bytes = LENGTHS.unpack(_exactly(self._answers, LENGTHS.size))
+            if json_bytes > _MOST_JSON or pixel_bytes > _MOST_PIXELS:
+                raise ArgumentError(f"an answer of {json_bytes} and {pixel_bytes} bytes")
+            return json.loads(_exactly(self._answers, json_bytes)), _exactly(self._answers, pixel_bytes)
         finally:
             with self._lock:
                 self._deadline_s = float("inf")
@@ -95,21 +93,21 @@ class ChildProcess:
                 self._process.kill()
 
     def kill(self) -> None:
-        """Kill it: a waiting `receive` raises EOFError. Call `end` afterwards."""
+        """Kill it; a waiting `receive` raises EOFError. Call `end` afterwards."""
         self._process.kill()
 
     def end(self) -> str:
-        """End the process if it still runs. Returns how it ended by itself."""
+        """End the process if it still runs. Returns a description of how it ended by itself."""
         code = None
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = self._process.wait(0.5)  # it may be dying still
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)  # one that waits for a lost network disk dies with that alone
+            self._process.wait(5)  # a process blocked on a lost network disk does not die at once
         for pipe in (self._orders, self._answers):
             with contextlib.suppress(OSError):
                 pipe.close()
-        return "it made no sense" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
+        return "its answer was malformed" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def _exactly(pipe: IO[bytes], count: int) -> bytes:
@@ -120,7 +118,7 @@ def _exactly(pipe: IO[bytes], count: int) -> bytes:
 
 
 def _widen(pipe: IO[bytes]) -> None:
-    """Enlarge the pipe to hold a picture, so that the process can go on to its next file while the parent is busy."""
+    """Enlarge the pipe to hold a picture, so that the process can read its next file while the parent is busy."""
     with contextlib.suppress(ImportError, AttributeError, OSError):
         import fcntl
 

@@ -22,14 +22,14 @@ from diptych.text.paragraphs import NotText, decode_text, paragraphs
 from diptych.untrusted.links import LEADS_OUT, RootBoundary
 
 DIGEST_SIZE = 16  # bytes
-TEXT_LENGTH = 2**22  # bytes read of a text file: more than its paragraphs fill
+TEXT_LENGTH = 2**22  # bytes read of a text file, more than the allowed paragraphs fill
 _CHUNK = 2**20
 
 
 class ReadFile(NamedTuple):
-    """The content of a file. `digest` is the blake2b of all of its bytes. A picture has one part, and its caption as a
-    second if it has one; a video has a part for each frame, and its caption; a text one for each paragraph. `partial`
-    describes what is missing from a picture read in part; `kind` is the file's kind by its bytes."""
+    """The content of a file. `digest` is the BLAKE2b digest of all of its bytes. A picture is one part, a video one
+    part per frame, and either has a further part for its caption, if any; a text has one part per paragraph. `partial`
+    describes the missing part of a picture read in part; `kind` is the file's kind by its bytes."""
 
     digest: bytes
     details: Details
@@ -39,10 +39,10 @@ class ReadFile(NamedTuple):
 
 
 class UnreadableFileError(Exception):
-    """A file that cannot be used. `reason` is short and countable, `detail` explains; `digest` is empty where not all
+    """A file that cannot be used. `reason` is one of a fixed set, `detail` explains it; `digest` is empty if not all
     bytes were read.
 
-    Reasons, beside those of ImageError: "not a regular file", "not a video", "no pictures", "not a text", "no text",
+    Reasons besides those of ImageError: "not a regular file", "not a video", "no pictures", "not a text", "no text",
     "unreadable", "leads out of the folder".
     """
 
@@ -52,10 +52,10 @@ class UnreadableFileError(Exception):
 
 
 def read_file(root: str, path: str, kind: FileKind, spec: Preprocess, *, follow_links: bool = False) -> ReadFile:
-    """Read the file at `path` under `root`, of this `kind` by its name, as what it is by its bytes. A picture's caption
-    stands in a file beside it (`scan.sidecars`) or in its own metadata. What leads out of `root` is not read but with
-    `follow_links`, a caption as little as the file. Raises UnreadableFileError, and whatever a decoder does to a
-    process: see `readers`."""
+    """Read the file at `path` under `root`. `kind` is its kind by its name; its bytes take precedence. A picture's
+    caption is read from a sidecar (`scan.sidecars`) or the picture's metadata. Links out of `root`, a sidecar's too,
+    are read only with `follow_links`. Raises UnreadableFileError. A decoder may also crash or hang the process; see
+    `readers`."""
     digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
     try:
         where, inside = os.path.join(root, path), None if follow_links else RootBoundary(root)
@@ -82,8 +82,8 @@ class NotRegularFileError(OSError):
 
 
 def open_regular(path: str) -> IO[bytes]:
-    """Open a regular file for reading, unbuffered. A pipe is not waited for.
-    Raises OSError, NotRegularFileError among them."""
+    """Open a regular file for reading, unbuffered, without blocking on a pipe. Raises OSError; NotRegularFileError if
+    the file is not regular."""
     number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if stat.S_ISREG(os.fstat(number).st_mode):
         return os.fdopen(number, "rb", 0)
@@ -92,16 +92,16 @@ def open_regular(path: str) -> IO[bytes]:
 
 
 class OutsideRootError(OSError):
-    """A link now leads out of the folder to this file; it did not when the file was found."""
+    """Since the file was found, a link in its path has changed and now leads out of the folder."""
 
 
-_REASONS = (  # the first that fits
-    (OutsideRootError, LEADS_OUT, "A link there leads elsewhere now, and is not followed."),
+_REASONS = (  # the first match applies
+    (OutsideRootError, LEADS_OUT, "A link in its path now leads out of the folder and is not followed."),
     (NotRegularFileError, "not a regular file", "It is a folder, a pipe, a socket or a device now, and is not read."),
-    ((FileNotFoundError, NotADirectoryError), "missing", "It is gone since it was found."),
+    ((FileNotFoundError, NotADirectoryError), "missing", "It was removed after it was found."),
     (PermissionError, "no permission", "This user may not read it; change its permissions."),
-    (MemoryError, "too large", "It needs more memory than a reader may take."),
-    (Exception, "unreadable", "{said}."),
+    (MemoryError, "too large", "It needs more memory than a reading process may use."),
+    (Exception, "unreadable", "{message}."),
 )
 
 
@@ -109,7 +109,7 @@ def _why(error: BaseException) -> tuple[str, str]:
     if isinstance(error, ImageError):
         return error.reason, error.detail
     _, reason, detail = next(known for known in _REASONS if isinstance(error, known[0]))
-    return reason, detail.format(said=str(error) or type(error).__name__)
+    return reason, detail.format(message=str(error) or type(error).__name__)
 
 
 _Read = tuple[Details, tuple[Part, ...], str]
@@ -118,7 +118,7 @@ _Read = tuple[Details, tuple[Part, ...], str]
 def _read_picture(
     file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.blake2b, beside: Sequence[str]
 ) -> _Read:
-    """From one reading of the bytes: digest, metadata and pixels."""
+    """The digest, metadata and pixels, with the bytes read once."""
     size = os.fstat(file.fileno()).st_size
     if size > LARGEST_PICTURE:
         raise MemoryError
@@ -146,10 +146,10 @@ def _read_text(file: IO[bytes], path: str, spec: Preprocess, digest: hashlib.bla
     try:
         text = decode_text(content)
     except NotText as error:
-        raise ImageError("not a text", path, f"Though its name says so, {error}.") from error
+        raise ImageError("not a text", path, f"Its suffix is a text's, but {error}.") from error
     found = paragraphs(text, markdown=not path.lower().endswith(".txt"))
     if not found:
-        raise ImageError("no text", path, "There is no word in it.")
+        raise ImageError("no text", path, "It contains no words.")
     return Details(), tuple(Part(text=paragraph.text, line=paragraph.line) for paragraph in found), ""
 
 
@@ -160,7 +160,7 @@ def _caption_part(details: Details) -> tuple[Part, ...]:
 def _with_sidecars(names: Sequence[str], details: Details) -> Details:
     """The details with the caption of the first text sidecar that has one, and the metadata of XMP sidecars."""
     caption = None
-    for name in reversed(names):  # those of higher precedence last
+    for name in reversed(names):  # higher precedence last
         is_text = name[-3:].lower() == "txt"
         try:
             with open_regular(name) as file:
@@ -169,6 +169,6 @@ def _with_sidecars(names: Sequence[str], details: Details) -> Details:
                 details = with_sidecar(details, xmp.read_xmp(content))
             else:
                 caption = tidy_caption(decode_text(content)) or caption
-        except (OSError, NotText):  # most files have none
+        except (OSError, NotText):  # most files have no sidecar
             continue
     return replace(details, caption=caption or details.caption)

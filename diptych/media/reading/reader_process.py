@@ -1,7 +1,7 @@
-"""The main loop of a child process that reads files: orders are lines of JSON, answers are JSON and pixels.
+"""The main loop of a child process that reads files. Orders are lines of JSON; answers are JSON and pixels.
 
-It imports neither torch nor OpenVINO, ends when its parent does, and is ended by the kernel if a decoder hangs while
-the parent is gone. Output of decoders is discarded.
+It imports neither torch nor OpenVINO and ends when its parent does. If a decoder hangs after the parent has ended, the
+kernel ends it. The output of decoders is discarded.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-LENGTHS = struct.Struct("<II")  # before each answer: the bytes of its JSON, and of the pixels that follow
-_GRACE_S = 10.0  # after a file's time is over the parent ends this process; where there is none, the kernel does
+LENGTHS = struct.Struct("<II")  # before each answer: the lengths of its JSON and of its pixels in bytes
+_GRACE_S = 10.0  # the parent ends an overdue process; without a parent, the kernel does after these extra seconds
 
 
 def main() -> None:
-    """Read one order after another until the pipe ends. The first line says how: root, spec, memory_bytes,
+    """Read one order after another until the pipe ends. The first line holds the settings: root, spec, memory_bytes,
     follow_links."""
     orders, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -49,7 +49,7 @@ def main() -> None:
         name, kind, limit_s = json.loads(waiting.get())
         _alarm(limit_s + _GRACE_S)
         answer, pixels = read(path(name), kind)
-        _alarm(0)  # before sending, which waits for as long as the parent is busy
+        _alarm(0)  # before sending, which blocks while the parent is busy
         _send(answers, answer, pixels)
 
 
@@ -59,7 +59,7 @@ def path(sent: str) -> str:
 
 
 def sendable(path: str) -> str:
-    """A path as JSON can hold it in any locale: one character per byte."""
+    """A path encoded for JSON in any locale: one character per byte."""
     return os.fsencode(path).decode("latin-1")
 
 
@@ -69,14 +69,14 @@ def _reader(root: str, spec: Any, follow_links: bool) -> Any:
 
     from diptych.media.reading.file import UnreadableFileError, read_file
 
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there are as many processes as cores
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there is one process per core
 
     def read(name: str, kind: Any) -> tuple[dict[str, Any], Sequence[np.ndarray]]:
         try:
             digest, details, parts, partial, kind = read_file(root, name, kind, spec, follow_links=follow_links)
         except UnreadableFileError as error:
             return {"failure": [error.reason, error.detail], "digest": error.digest.hex()}, ()
-        except Exception as error:  # a decoder's, at unexpected bytes
+        except Exception as error:  # decoders raise many kinds for unexpected bytes
             return {
                 "failure": ["damaged", f"It could not be read ({type(error).__name__}: {error})."],
                 "digest": "",
@@ -95,16 +95,16 @@ def _reader(root: str, spec: Any, follow_links: bool) -> Any:
 
 
 def _listen(orders: IO[bytes], waiting: Any) -> None:
-    """Take orders; end the process at once when the parent is gone."""
+    """Queue the orders; end the process at once when the parent is gone."""
     for line in orders:
         waiting.put(line)
     os._exit(0)
 
 
 def _send(answers: IO[bytes], answer: dict[str, Any], pixels: Sequence[np.ndarray] = ()) -> None:
-    said = json.dumps(answer).encode()
+    encoded = json.dumps(answer).encode()
     try:
-        answers.write(LENGTHS.pack(len(said), sum(array.nbytes for array in pixels)) + said)
+        answers.write(LENGTHS.pack(len(encoded), sum(array.nbytes for array in pixels)) + encoded)
         for array in pixels:
             answers.write(array.tobytes())
         answers.flush()
@@ -113,9 +113,9 @@ def _send(answers: IO[bytes], answer: dict[str, Any], pixels: Sequence[np.ndarra
 
 
 def _limit(memory_bytes: int | None) -> None:
-    """No more memory than this, no core dumps, and no Ctrl-C: the parent handles that."""
+    """Limit memory, and turn off core dumps and Ctrl-C, which the parent handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has none, macOS not all
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no limits, macOS not all of them
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,4 +1,4 @@
-"""A pool of child processes that read files: a file that hangs or crashes one is a failure, and the rest goes on."""
+"""A pool of child processes that read files. A file that hangs or crashes a process fails alone; the rest go on."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from diptych.media.reading.reader_process import sendable
 if TYPE_CHECKING:
     from diptych.media.preprocessing import Preprocess
 
-AHEAD = 128  # files under way beyond the one that is handed out
-BUFFER_BYTES = 64 * 2**20  # of pixels that wait to be taken; one video may be more
-BYTES_A_SECOND = 10_000_000  # of a slow disk: a large file gets its time on top
+AHEAD = 128  # files in flight beyond the one returned
+BUFFER_BYTES = 64 * 2**20  # of pixels not yet taken; a single video may exceed it
+BYTES_A_SECOND = 10_000_000  # of a slow disk: extends the time limit of large files
 MOST_PROCESSES = 16
-_STARTS = 3  # tries: where memory is short, the system may end a process while it starts
+_STARTS = 3  # attempts: if memory is short, the system may end a process while it starts
 
 _Orders = queue.SimpleQueue[File | None]
 
 
 class ReaderPool:
-    """`processes` processes (by default one a core) that read files under `root` as a tower of `spec` sees them.
+    """`processes` processes (by default one per core) that read files under `root` and preprocess them by `spec`.
 
-    Use as a context. Each process has one file under way and one that waits. A file that takes longer than `timeout_s`,
-    plus a second for each 10 MB of it, is a Failure "timed out"; one that ends its process is a Failure "crashed"; both
-    end that process alone, and another replaces it. A process may take up `memory_bytes` of address space, and
-    what `pictures.memory` allows one picture beyond the usual, where the system can limit it: what needs more is "too
-    large", or "crashed" if the decoder gives up. What a link leads out of `root` to is read with `follow_links` alone.
+    Use as a context manager. Each process reads one file while another waits. A file that takes longer than
+    `timeout_s`, plus a second for each 10 MB, is a Failure "timed out"; one that ends its process is a Failure
+    "crashed". Either ends that process alone, and a new one replaces it. Where the system supports limits, a process
+    has `memory_bytes` of address space, raised if `media.memory` allows a picture more than usual; a file that needs
+    more is "too large", or "crashed" if the decoder gives up. Links out of `root` are read only with `follow_links`.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class ReaderPool:
 
     @property
     def pids(self) -> list[int]:
-        """The running processes; each starts with its first file."""
+        """The ids of the running processes; each starts with its first file."""
         return [pid for worker in self._workers if (pid := worker.pid) is not None]
 
     def close(self) -> None:
-        """End the processes, whatever they are at. A read that goes on raises ReaderProcessError."""
+        """End the processes at once. A read in progress raises ReaderProcessError."""
         for worker in self._workers:
             worker.stop()
         if not self._is_reading:
@@ -82,13 +82,13 @@ class ReaderPool:
                 worker.rest()
 
     def read(self, files: Iterable[File]) -> Iterator[FileContents]:
-        """Each file's contents, once, in any order; a bad file's has a `failure`. `files` is iterated in the caller's
-        thread, no more than AHEAD beyond what was handed out, so memory does not grow with their number.
+        """Each file's contents, once, in any order; a bad file's have a `failure`. `files` is iterated in the caller's
+        thread, at most AHEAD beyond the last one returned, so memory does not grow with their number.
 
-        Raises ReaderProcessError where processes do not start, RuntimeError while another read goes on.
+        Raises ReaderProcessError if processes do not start, and RuntimeError while another read is in progress.
         """
         if self._is_reading:
-            raise RuntimeError("these readers are reading already; finish that first, or make others.")
+            raise RuntimeError("this pool is already reading; finish that read first, or make another pool.")
         self._is_reading, under_way = True, 0
         orders, done, over = _Orders(), _Buffer(), threading.Event()
         threads = [threading.Thread(target=worker.serve, args=(orders, done), daemon=True) for worker in self._workers]
@@ -106,7 +106,7 @@ class ReaderPool:
                 yield done.get()
                 under_way -= 1
         finally:
-            if under_way:  # abandoned: what is being read ends with its process
+            if under_way:  # abandoned: end the processes with the files that they read
                 self.close()
             over.set()
             done.close()
@@ -128,29 +128,29 @@ class ReaderPool:
 
 
 class _Worker:
-    """One process after another, and the thread that serves it."""
+    """One child process, replaced when it dies, and the thread that serves it."""
 
     def __init__(self, settings: dict[str, Any], size_px: int, timeout_s: float):
         self._settings, self._size_px, self._timeout_s = settings, size_px, timeout_s
         self._process: ChildProcess | None = None
-        self._held: deque[File] = deque()  # ordered from the process, the first of them under way
+        self._held: deque[File] = deque()  # sent to the process, which reads the first of them
         self._is_stopped = False
 
     @property
     def pid(self) -> int | None:
-        """Of the process, while it runs."""
+        """The process's id while it runs."""
         process = self._process
         return process.pid if process is not None and process.is_running() else None
 
     def serve(self, orders: _Orders, done: _Buffer) -> None:
-        """Read what is ordered until None comes."""
+        """Read the ordered files until the order is None."""
         try:
             while self._order(orders):
                 if contents := self._next(orders):
                     done.put(contents)
             if self._is_stopped:
                 raise ReaderProcessError("the readers were closed.")
-        except Exception as error:  # raised again where the contents are taken
+        except Exception as error:  # raised again in the thread that takes the contents
             done.put(error)
 
     def stop(self) -> None:
@@ -160,7 +160,7 @@ class _Worker:
             process.kill()
 
     def rest(self) -> None:
-        """After `serve`: be ready to serve again."""
+        """Prepare for another `serve`, after one has ended."""
         if self._is_stopped and self._process is not None:
             self._process.kill()
             self._process.end()
@@ -169,12 +169,12 @@ class _Worker:
         self._is_stopped = False
 
     def kill_if_overdue(self) -> None:
-        """End the process if the file that it reads is beyond its time."""
+        """End the process if its current file is overdue."""
         if process := self._process:
             process.kill_if_overdue()
 
     def _order(self, orders: _Orders) -> bool:
-        """See that the process has one file to read and one to go on with; False when there are no more."""
+        """Give the process a file to read and a next one; False when there are no more."""
         while len(self._held) < 2 and not self._is_stopped:
             try:
                 file = orders.get(block=not self._held)
@@ -185,12 +185,12 @@ class _Worker:
                 break
             process = self._ready_process()
             self._held.append(file)
-            with contextlib.suppress(OSError):  # it has died: there will be no answer
+            with contextlib.suppress(OSError):  # it has died; `receive` will fail
                 process.send([sendable(file.path), file.kind, self._limit_s(file)])
         return bool(self._held) and not self._is_stopped
 
     def _ready_process(self) -> ChildProcess:
-        """The process that runs, or another if the last has died while it had nothing to read."""
+        """The running process, or a new one if it died while idle."""
         if self._process is not None and (self._held or self._process.is_running()):
             return self._process
         for attempt in range(1, _STARTS + 1):
@@ -206,8 +206,8 @@ class _Worker:
         return process
 
     def _next(self, orders: _Orders) -> FileContents | None:
-        """What comes of the first file held. If the process dies of it, the file behind it goes to any other."""
-        assert self._process is not None  # it was ordered from
+        """The contents of the first file held. If it ends the process, the next file goes to any worker."""
+        assert self._process is not None  # `_order` started it
         file = self._held.popleft()
         try:
             return _contents(file, *self._process.receive(self._limit_s(file)), self._size_px)
@@ -226,7 +226,7 @@ class _Worker:
 
 
 class _Buffer:
-    """Contents that were read and not yet taken. `put` waits while it is full."""
+    """Contents read but not yet taken. `put` waits while it is full."""
 
     def __init__(self) -> None:
         self._items: deque[tuple[FileContents | Exception, int]] = deque()
@@ -234,7 +234,7 @@ class _Buffer:
         self._changed = threading.Condition()
 
     def put(self, item: FileContents | Exception) -> None:
-        """Add, once there is room, or at once if nothing is there."""
+        """Add an item once there is room; at once if the buffer is empty."""
         parts = item.parts if isinstance(item, FileContents) else ()
         size = sum(part.pixels.nbytes for part in parts if part.pixels is not None)
         with self._changed:
@@ -244,7 +244,7 @@ class _Buffer:
             self._changed.notify_all()
 
     def get(self) -> FileContents:
-        """The oldest; waits for one. Raises what a worker raised."""
+        """The oldest item; waits for one. Raises a worker's exception again."""
         with self._changed:
             while not self._changed.wait_for(lambda: self._items, 1.0):
                 pass  # Windows handles Ctrl-C only in between
@@ -260,21 +260,22 @@ class _Buffer:
         return bool(self._items)
 
     def close(self) -> None:
-        """Stop waiting for room: nothing is taken any more."""
+        """Let `put` no longer wait: nothing will be taken."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
 
 
-def _contents(file: File, said: dict[str, Any], pixels: bytes, size_px: int) -> FileContents:
-    """The contents that an answer describes. Raises one of several errors if it is malformed."""
-    digest = bytes.fromhex(said["digest"])
-    if "failure" in said:
-        return _failure(file, *said["failure"], digest=digest)
+def _contents(file: File, answer: dict[str, Any], pixels: bytes, size_px: int) -> FileContents:
+    """The contents in an answer. Raises one of several errors if it is malformed."""
+    digest = bytes.fromhex(answer["digest"])
+    if "failure" in answer:
+        return _failure(file, *answer["failure"], digest=digest)
     squares = iter(np.frombuffer(pixels, np.uint8).reshape(-1, size_px, size_px, 3))
-    parts = tuple(Part(next(squares) if drawn else None, text, at_s, line) for drawn, text, at_s, line in said["parts"])
-    file = file._replace(kind=said["kind"])
-    return FileContents(file, digest, Details(**said["details"]), parts, partial=said["partial"])
+    records = answer["parts"]
+    parts = tuple(Part(next(squares) if drawn else None, text, at_s, line) for drawn, text, at_s, line in records)
+    file = file._replace(kind=answer["kind"])
+    return FileContents(file, digest, Details(**answer["details"]), parts, partial=answer["partial"])
 
 
 def _failure(file: File, reason: str, detail: str, *, digest: bytes = b"") -> FileContents:

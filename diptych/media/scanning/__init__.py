@@ -1,1 +1,1 @@
-"""The files of a folder that an index contains, by suffix, kind and patterns. `suffixes` lists the suffixes."""
+"""Finds the files of a folder to index, by suffix, kind and patterns. `suffixes` lists the suffixes."""

@@ -25,8 +25,8 @@ def find_images(
 ) -> list[Path]:
     """The pictures in a folder, by suffix, sorted, without hidden names, node_modules, @eaDir and the like.
 
-    A linked folder is walked once, and only if it is not in the tree anyway. Links are followed if `follows` holds, by
-    default if they stay in the folder; the others are added to `skipped`. Raises OSError if `folder` is no folder.
+    A linked folder is walked once, and only if it is not in the tree anyway. Links are followed if `follows` is true,
+    by default if they stay in the folder; others are added to `skipped`. Raises OSError if `folder` is not a folder.
     """
     os.scandir(folder).close()  # `walk` ignores a missing folder
     inside = RootBoundary(os.path.abspath(folder))

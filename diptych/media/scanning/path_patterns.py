@@ -1,16 +1,16 @@
-"""Patterns of paths, as a shell and a .gitignore have them: one language for what is left out and what is looked for.
+"""Path patterns in the syntax of shells and .gitignore, both for excluding files and for filtering results.
 
-A pattern without a slash, but at its end, is the name of a file or of a folder at any depth (`*.gif`, `drafts`,
-`drafts/`). One with a slash is a path from the folder that is indexed or searched (`2019/raw`, `/top.jpg`, `./*.jpg`).
-A slash at the end means folders alone. `*` and `?` stand for anything but a slash, `**` for anything, so that
-`a/**/b.jpg` is at any depth below `a`; `[a-z]` is one of these and `[!a-z]` one of the others. A backslash before one
-of `*?[]\\` makes it a plain letter: `img\\[1\\].jpg`.
+A pattern with no slash, or with one at its end alone, matches a file or folder name at any depth (`*.gif`, `drafts`,
+`drafts/`). Any other slash makes it a path from the indexed or searched folder (`2019/raw`, `/top.jpg`, `./*.jpg`).
+A slash at the end restricts it to folders. `*` and `?` match anything but a slash and `**` matches anything, so
+`a/**/b.jpg` matches at any depth below `a`; `[a-z]` matches one of these characters and `[!a-z]` one of the others. A
+backslash before one of `*?[]\\` makes it literal: `img\\[1\\].jpg`.
 
-Names are compared as they read: an é of one letter is that of two (e and an accent, as macOS writes them). The ending
-of the pattern, from its last dot on, is of any case: `*.jpg` is `A.JPG` too, and `a*.jpg` is not.
+Names are compared in composed form (NFC): é as one character equals e and an accent, as macOS stores it. The pattern's
+suffix, from its last dot on, ignores case: `*.jpg` matches `A.JPG`, but `a*.jpg` does not.
 
-A catalog, which may be anyone's, remembers patterns: the time that a match takes grows with the path's length times the
-pattern's and no faster, and their number and length have limits.
+An untrusted catalog may store patterns, so matching takes time at most proportional to the path's length times the
+pattern's, and the number and length of patterns are limited.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from typing import Any
 
 from diptych.errors import PatternError
 
-MOST, LONGEST, MOST_LETTERS = 1000, 1000, 50_000  # patterns, the letters of one, and of all
-LONGEST_PATH = 8192  # characters; systems have 4,096 and less
+MOST, LONGEST, MOST_LETTERS = 1000, 1000, 50_000  # patterns, characters of one, characters of all
+LONGEST_PATH = 8192  # characters; operating systems allow 4,096 or less
 _TOKENS = re.compile(r"\\[*?\[\]\\]|(?:(?<=/)|(?<!.))\*\*/|\*\*|\*|\?|\[[!^]?\]?[^\]/]*\]|.", re.S)
 _FOLDERS, _ANY, _SOME = "**/", "**", "*"
-_BELOW = "(?:[^/]*+/)*?"  # any number of folders, as few as do
+_BELOW = "(?:[^/]*+/)*?"  # any number of folders, lazily
 _WILD = re.compile(r"(?<!\\)[*?\[]")
 _UP = re.compile(r"(?:^|.*/)\.\.(?:/.*)?", re.S)
-# Folders in front of any wildcard, in letters that no other sign is composed to: the kelvin's is to K, two others so
+# Folders before any wildcard, without characters that NFC makes of others: the kelvin sign becomes K, two more likewise
 _LITERAL = re.compile(r"(?:\./)?+/*+((?:[^/*?\[\\K;`\x7f-\U0010ffff]+/)*[^/*?\[\\K;`\x7f-\U0010ffff]+)/.")
 
 
 class Patterns:
-    """Several patterns as one question. Raises PatternError."""
+    """Several patterns compiled into one. Raises PatternError."""
 
     def __init__(self, patterns: Iterable[str]):
         wanted = list(filter(str.strip, patterns))
@@ -44,33 +44,33 @@ class Patterns:
         self._expression = re.compile("|".join(map(_checked, wanted)) or r"(?!)", re.S)
 
     def match(self, path: str) -> bool:
-        """Whether one of the patterns is this path's; a folder's path ends with a slash."""
+        """Whether any of the patterns matches the path; a folder's path ends with a slash."""
         return self._expression.fullmatch(composed(path)) is not None
 
 
 def check_size(patterns: Sequence[str]) -> None:
-    """Raises PatternError where there are more patterns, or longer ones, than are looked for."""
+    """Raises PatternError if there are too many patterns or they are too long."""
     letters = sum(map(len, patterns))
     if len(patterns) > MOST or letters > MOST_LETTERS:
         raise PatternError(
-            f"{len(patterns):,} patterns of {letters:,} letters came; at most {MOST:,} of {MOST_LETTERS:,} are looked "
-            "for. Name folders instead of files, or use * for what names have in common"
+            f"{len(patterns):,} patterns of {letters:,} characters are too many; the limit is {MOST:,} of "
+            f"{MOST_LETTERS:,}. Name folders instead of files, or use * to match several names"
         )
     if long := next((pattern for pattern in patterns if len(pattern) > LONGEST), None):
-        raise PatternError(f"{long[:20]!r}... has {len(long):,} letters; a pattern may have {LONGEST:,}")
+        raise PatternError(f"{long[:20]!r}... has {len(long):,} characters; a pattern may have {LONGEST:,}")
 
 
 def composed(text: str) -> str:
-    """The text with each letter and its accents made one, as far as Unicode has that one."""
+    """The text in Unicode's composed form, NFC."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def within(pattern: str) -> re.Pattern[str]:
-    """An expression for the whole paths, composed, of the files that a pattern means: those that it names, and all that
-    is in a folder that it names without a wildcard in its last part. Raises PatternError."""
+    """A regular expression for the full, composed paths of the files that a pattern selects: those that it matches, and
+    all files in a folder that it names without a wildcard in its last part. Raises PatternError."""
     check_size([pattern])
     if _UP.fullmatch(pattern):
-        raise PatternError(f"{pattern!r} leads out of the folder. Wanted a path in it, such as drafts/ or 2019/*.jpg")
+        raise PatternError(f"{pattern!r} leads out of the folder. Give a path in it, such as drafts/ or 2019/*.jpg")
     name = pattern.rstrip("/")
     has_folder = name != pattern or not _WILD.search(name.rpartition("/")[2])
     below = f"|{_checked(name + '/')}.*" if has_folder else ""
@@ -78,21 +78,21 @@ def within(pattern: str) -> re.Pattern[str]:
 
 
 def literal_folder(pattern: str) -> str:
-    """A folder that holds all files that a pattern means, letter for letter; "" where none can be told."""
+    """A folder that contains every file that a pattern selects, by its exact path; "" if the pattern gives none."""
     found = _LITERAL.match(_tidy(pattern))
     return found[1] if found else ""
 
 
 def inside(folder: str) -> tuple[str, list[Any]]:
-    """SQL for the `files` in a folder, at any depth, and its parameters; for all of them where `folder` is ""."""
+    """SQL for the `files` in a folder, at any depth, and its parameters; for all files if `folder` is ""."""
     if not folder:
         return "1", []
-    values: list[Any] = [os.fsencode(f"{folder}/"), os.fsencode(f"{folder}0")]  # "0" is the letter after "/"
+    values: list[Any] = [os.fsencode(f"{folder}/"), os.fsencode(f"{folder}0")]  # "0" is the character after "/"
     return "files.path >= CAST(? AS TEXT) AND files.path < CAST(? AS TEXT)", values
 
 
 def fits(path: bytes, start: int, pattern: bytes) -> bool:
-    """Whether a file's path, without its first `start` bytes, is one that `within` the pattern means: for SQL."""
+    """Whether a file's path, without its first `start` bytes, matches `within(pattern)`. An SQL function."""
     text = path[start:].decode("utf-8", "surrogateescape")
     return (
         len(text) <= LONGEST_PATH and _held(pattern).fullmatch(text if text.isascii() else composed(text)) is not None
@@ -109,15 +109,15 @@ def _checked(pattern: str) -> str:
     try:
         re.compile(expression)
     except re.error as error:
-        raise PatternError(f"{pattern!r} is no pattern: {error.msg}. Wanted one such as *.gif or a[0-9]/") from None
+        raise PatternError(f"{pattern!r} is no pattern: {error.msg}. Write one such as *.gif or a[0-9]/") from None
     return expression
 
 
 def _expression(pattern: str) -> str:
-    """For one pattern: a regular expression of paths, a folder's with a slash at its end.
+    """A regular expression for one pattern; a folder's path ends with a slash.
 
-    It never comes back to a part that has fitted. Between two `**` the first position that fits is as good as any later
-    one, and so is the first for what stands between two `*` there, which no slash lies between.
+    It never backtracks into a matched part. Between two `**`, the first match is as good as any later one, and so is
+    the first match of a part between two `*` with no slash between them.
     """
     name = _tidy(pattern).rstrip("/")
     pieces = _TOKENS.findall(re.sub(r"(?<![^/])(\*\*/)+", _FOLDERS, name.removeprefix("./").lstrip("/")))
@@ -132,12 +132,12 @@ def _expression(pattern: str) -> str:
 
 
 def _groups(pieces: Iterable[str]) -> list[tuple[str, list[str]]]:
-    """What stands between `**`: what leads to it, and its parts, between which there is a `*`."""
+    """Splits the pieces at `**`: for each group its leading wildcard and its parts, which a `*` separates."""
     groups: list[tuple[str, list[str]]] = [("", [""])]
     for piece in pieces:
         lead, parts = groups[-1]
         if piece in (_FOLDERS, _ANY):
-            if parts == [""]:  # two wildcards, of which the wider counts
+            if parts == [""]:  # of two adjacent wildcards, the wider one wins
                 groups.pop()
                 piece = max(piece, lead, key=("", _FOLDERS, _ANY).index)
             elif piece == _ANY and not parts[-1]:
@@ -151,7 +151,7 @@ def _groups(pieces: Iterable[str]) -> list[tuple[str, list[str]]]:
 
 
 def _group(lead: str, parts: list[str], *, is_last: bool) -> str:
-    """Each part where it first fits, but for the last of all, behind which the path ends."""
+    """Matches each part at its first position, except for the pattern's last part, which ends the path."""
     expression = _BELOW if lead else ""
     for at, part in enumerate(parts):
         gap = "[^/]*" if at or lead == _ANY else ""
@@ -162,12 +162,12 @@ def _group(lead: str, parts: list[str], *, is_last: bool) -> str:
 
 
 def _tidy(pattern: str) -> str:
-    """a//b and a/./b are a/b."""
+    """Turns a//b and a/./b into a/b."""
     return re.sub(r"(?<=/)(?:\.?/)+", "", pattern)
 
 
 def _fixed(token: str) -> str:
-    """What stands for one letter."""
+    """The regular expression of a token that matches one character."""
     if token[0] == "\\" and len(token) == 2:
         return re.escape(token[1])
     if len(token) > 2 and token[0] == "[":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     _Entry = os.DirEntry[str]
 
 _SIDECARS = (".txt", ".TXT", ".xmp", ".XMP")
-# Folders of programs, NAS systems and Windows, never entered, whether `hidden` or not
+# Folders of programs, NAS systems and Windows: never entered, even with `hidden`
 _PROGRAM_FOLDERS = SKIPPED_FOLDERS | {
     ".git", ".diptych", ".thumbnails", ".@__thumb", "@Recycle", "#recycle", "System Volume Information", "lost+found",
 }  # fmt: skip
@@ -38,12 +38,12 @@ class FolderScan:
     After an iteration, `failures` holds unreadable files and folders (path -> Failure with the reason "unreadable
     folder", "not a regular file" or "broken link"). `skipped` counts what the rules leave out, by reason: "hidden",
     "excluded", "of a program's own", "caption of a picture", "linked twice", "leads out of the folder" and "of another
-    kind". A skipped folder counts as one.
+    kind". A skipped folder counts once.
     """
 
     def __init__(self, root: str, exclude: Patterns | None, hidden: bool, follow_links: bool, under: str = ""):
         self.root, self.under = root, under
-        self._libraries = set[str]()  # Apple's, if they are the root itself or a link of another name leads there
+        self._libraries = set[str]()  # Apple libraries that are the root itself or reached by a link of another name
         self._note_library("")
         self._note_library(under)
         self.failures: dict[str, Failure] = {}
@@ -62,14 +62,14 @@ class FolderScan:
             return
         seen = _ancestors(start)
         folders, links = [f"{self.under}/" if self.under else ""], deque[str]()
-        while folders or links:  # linked folders last: files that are in the tree anyway keep their own paths
+        while folders or links:  # linked folders last, so that files also in the tree keep their own paths
             folder = folders.pop() if folders else links.popleft()
             entries = self._entries(folder, seen)
             listing = _DirectoryListing([], {}, [], [])
             for entry in entries:
                 try:
                     self._sort(entry, folder, listing)
-                except OSError as error:  # some file systems need a call for the type of each entry
+                except OSError as error:  # some file systems need a system call for an entry's type
                     self._fail(folder + entry.name, "unreadable folder", f"{error.strerror}; it may be a folder.")
             folders += [f"{folder}{name}/" for name in reversed(listing.folders)]
             links += [f"{folder}{name}/" for name in listing.links]
@@ -77,7 +77,7 @@ class FolderScan:
 
     def enters(self, folder: str) -> bool:
         """Whether a scan enters a folder, given relative to the root: no rule skips it or a folder above it, and none
-        of them is a link. Whether a scan enters a link depends on the whole tree."""
+        of them is a link. Scans may enter links, depending on the whole tree."""
         above = ""
         for name in folder.split("/"):
             if self._unwanted_folder(name, above) or os.path.islink(os.path.join(self.root, above, name)):
@@ -151,7 +151,7 @@ class FolderScan:
         return f"{target}/".startswith(f"{root}/") and not f"{target}/".startswith(f"{subfolder}/")
 
     def _unwanted(self, name: str, folder: str) -> str | None:
-        """The reason to skip a file by its name, if any. AppleDouble's `._name` is no picture, whatever its suffix."""
+        """The reason to skip a file by its name, if any. AppleDouble's `._name` is never a picture."""
         if name[0] == "." and (not self._hidden or name.startswith("._")):
             return "hidden"
         return "excluded" if self._exclude and self._exclude.match(folder + name) else None
@@ -167,7 +167,7 @@ class FolderScan:
         return "excluded" if self._exclude and self._exclude.match(f"{folder}{name}/") else None
 
     def _files(self, folder: str, listing: _DirectoryListing) -> Iterator[File]:
-        """The files of one folder, then the texts that are no picture's captions."""
+        """The files of one folder, then the texts that are not captions of pictures."""
         claimed = set[str]()
         for entry, kind in listing.files:
             own_sidecars = ()
@@ -227,24 +227,23 @@ def scan(
     follow_links: bool = False,
     under: str = "",
 ) -> FolderScan:
-    """The pictures, videos and texts under a folder, to be iterated over. Raises OSError if it is no folder.
+    """An iterable over the pictures, videos and texts under a folder. Raises OSError if `root` is not a folder.
 
-    `under`, a folder relative to `root`, restricts the scan to files in it; they are the same as in a full scan.
+    `under`, a folder relative to `root`, restricts the scan to its files, the same as in a full scan.
 
-    `exclude` holds patterns, much like those of a .gitignore (see `diptych.media.scanning.path_patterns`): `*.gif`,
-    `drafts` and `cache/` anywhere, `2019/raw` and `/top.jpg` from `root`. An excluded folder is not entered.
+    `exclude` holds patterns like those of a .gitignore (see `diptych.media.scanning.path_patterns`): `*.gif`, `drafts`
+    and `cache/` at any depth, `2019/raw` and `/top.jpg` from `root`. Excluded folders are not entered.
 
     `hidden` includes files and folders whose name begins with a dot. Folders of programs are always skipped: .git,
     .diptych, node_modules, @eaDir, Lightroom's previews, and all of an Apple library but its originals.
 
-    A link to a file counts as a file. A link to a folder is entered, unless that folder is in the tree anyway, was
-    entered through another link, or holds `root` itself: each folder is scanned once, so loops end. A link that leads
-    out of `root` is skipped unless `follow_links` is set, because an untrusted folder may link to any file of this
-    machine.
+    A link to a file counts as a file. A link to a folder is entered unless that folder is in the tree anyway, was
+    entered through another link, or contains `root`: each folder is scanned once, so loops end. A link that leads out
+    of `root` is skipped unless `follow_links` is set, because an untrusted folder may link to any file of the machine.
 
-    A text next to a picture (`cat.txt` or `cat.jpg.txt` for `cat.jpg`) is the picture's caption and no text of its own;
-    so is an XMP sidecar (`cat.xmp`) of a picture or a video. The picture's `size` is the sum of their sizes and its
-    `mtime_ns` the latest of theirs, so that adding, changing or removing a caption changes the picture too.
+    A text next to a picture (`cat.txt` or `cat.jpg.txt` for `cat.jpg`) is the picture's caption, not a separate text.
+    An XMP sidecar (`cat.xmp`) belongs to its picture or video in the same way. The picture's `size` is the sum of all
+    sizes and its `mtime_ns` the latest, so that adding, changing or removing a caption changes the picture too.
     """
     root = os.fsdecode(root)
     os.scandir(root).close()
@@ -252,8 +251,8 @@ def scan(
 
 
 def sidecars(path: str, kind: FileKind = "picture") -> tuple[str, ...]:
-    """The paths of the sidecars that a picture or a video may have, by precedence. A text next to a video may be
-    anything, and is no sidecar."""
+    """The paths of the sidecars that a picture or a video may have, by precedence. A text next to a video is not a
+    sidecar, because it may be anything."""
     stem = path[: path.rfind(".")]
     packets = (f"{stem}.xmp", f"{stem}.XMP", f"{path}.xmp")
     return packets if kind == "video" else (f"{stem}.txt", f"{stem}.TXT", f"{path}.txt", *packets)
@@ -267,7 +266,7 @@ def _is_folder(entry: _Entry) -> bool:
 
 
 def _ancestors(root: str) -> set[tuple[int, int]]:
-    """Device and inode of the folders above a folder."""
+    """The device and inode of each folder above a folder."""
     found, path = set[tuple[int, int]](), os.path.realpath(root)
     while (parent := os.path.dirname(path)) != path:
         path = parent

@@ -1,4 +1,4 @@
-"""The suffixes of file names, with the dot and in lower case, and the kind of file that each stands for."""
+"""File name suffixes, in lower case with the dot, and the kind of file of each."""
 
 from __future__ import annotations
 

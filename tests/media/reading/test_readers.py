@@ -211,7 +211,7 @@ def test_one_read_at_a_time(folder: Path) -> None:
     with ReaderPool(folder, SPEC, processes=1) as readers:
         first = readers.read(scan(folder))
         next(first)
-        with pytest.raises(RuntimeError, match="reading already"):
+        with pytest.raises(RuntimeError, match="already reading"):
             next(readers.read([]))
         first.close()
 

@@ -77,13 +77,15 @@ def test_no_pattern_takes_longer_than_its_length_times_that_of_a_path(pattern: s
 
 def test_as_many_patterns_as_are_looked_for() -> None:
     assert Patterns([f"{at}*" for at in range(1000)]).match("999x")
-    with pytest.raises(PatternError, match=r"10,000 patterns of 20,000 letters came; at most 1,000 of 50,000"):
+    with pytest.raises(
+        PatternError, match=r"10,000 patterns of 20,000 characters are too many; the limit is 1,000 of 50,000"
+    ):
         Patterns(["**"] * 10_000)
-    with pytest.raises(PatternError, match="60 patterns of 60,000 letters came"):
+    with pytest.raises(PatternError, match="60 patterns of 60,000 characters are too many"):
         Patterns(["a" * 1000] * 60)
     for asked in (lambda pattern: Patterns([pattern]), lambda pattern: Filters(path=pattern)):
         with pytest.raises(
-            (PatternError, FilterError), match=r"'\*{20}'... has 1,001 letters; a pattern may have 1,000"
+            (PatternError, FilterError), match=r"'\*{20}'... has 1,001 characters; a pattern may have 1,000"
         ):
             asked("*" * 1001)
     assert not looked_for("**", "a" * 9000)  # no system has such a path
