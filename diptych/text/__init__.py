@@ -1,1 +1,1 @@
-"""Text: decoding files, cleaning, tokenizing, and splitting into paragraphs and phrases."""
+"""Decodes, cleans and tokenizes text, and splits it into paragraphs and phrases."""

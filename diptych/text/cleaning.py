@@ -1,6 +1,6 @@
-"""What is done to a text beside what its tokenizer.json says. Every source of models cleans in a way of its own, and a
-model reads well only what is cleaned as in its training. Who changes what becomes of any text raises
-`diptych.versions.TOKENIZING`."""
+"""Text preprocessing that a tokenizer.json does not include. Each source of models has its own, and a model is accurate
+only on text cleaned as in its training. A change to the result for any text must raise `diptych.versions.TOKENIZING`.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import NamedTuple
 
 from diptych.errors import CleaningError
 
-SIMPLE = "SimpleTokenizer"  # OpenAI's, and open_clip's of that name: it composes no letters and knows no marks
+SIMPLE = "SimpleTokenizer"  # OpenAI's, and open_clip's of that name: without NFC and special tokens
 
-# ftfy changes no text of these letters without entities: that import waits until there is something to mend.
+# ftfy leaves text of these characters without entities unchanged, so it is imported only for other text.
 _PLAIN = re.compile(r"[\t\n -~]*")
 _ENTITY = re.compile(r"&#?\w")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class TextPreprocessing(NamedTuple):
-    """How a model's texts become ids, beyond its tokenizer.json: `cleaning` are names of `STEPS`, done in order;
-    `pad_left` puts the padding before the text."""
+    """Preprocessing beyond a model's tokenizer.json: `cleaning` names `STEPS`, applied in order; `pad_left` pads before
+    the text."""
 
     cleaning: tuple[str, ...] = ()
     pad_left: bool = False
@@ -33,21 +33,21 @@ OPENAI = TextPreprocessing(("lower", SIMPLE))
 
 
 def cleaned(text: str, cleaning: Sequence[str]) -> str:
-    """The text after each of the steps."""
+    """The text after all steps, in order."""
     for step in cleaning:
         text = STEPS[step](text)
     return text
 
 
 def checked(names: object) -> tuple[str, ...]:
-    """Steps as a file names them; CleaningError for what is none."""
+    """The names of steps from a file. Raises CleaningError for an unknown name."""
     if not isinstance(names, (list, tuple)) or any(not isinstance(name, str) or name not in STEPS for name in names):
-        raise CleaningError(f"{names!r} is no way to clean texts; wanted a list of these: {', '.join(STEPS)}.")
+        raise CleaningError(f"{names!r} is not a list of cleaning steps. Choose from: {', '.join(STEPS)}.")
     return tuple(names)
 
 
 def _fixed_mojibake(text: str) -> str:
-    """Broken encodings, ligatures, quotes and HTML entities put right (open_clip 3.3, tokenizer.py: basic_clean)."""
+    """Repairs broken encodings, ligatures, quotes and HTML entities (open_clip 3.3, tokenizer.py: basic_clean)."""
     has_entity = _ENTITY.search(text)
     if has_entity or not _PLAIN.fullmatch(text):
         import ftfy
@@ -73,12 +73,12 @@ def _lower(text: str) -> str:
 
 
 def _canonicalize(text: str) -> str:
-    """Without punctuation, as SigLIP was trained (big_vision, prompt_engineering.py)."""
+    """Removes punctuation, as in SigLIP's training (big_vision, prompt_engineering.py)."""
     return _spaced(_fixed_mojibake(text).replace("_", " ").translate(_NO_PUNCTUATION).lower())
 
 
 def _siglip(text: str) -> str:
-    """transformers' SiglipTokenizer: nothing is mended, and an underline leaves no space."""
+    """As transformers' SiglipTokenizer: it repairs nothing, and an underscore leaves no space."""
     return re.sub(r"\s+", " ", text.lower().translate(_NO_PUNCTUATION)).strip()
 
 
@@ -88,18 +88,18 @@ def _siglip2(text: str) -> str:
 
 @cache
 def _lowercase() -> Callable[[str], str]:
-    """Letter by letter, which for Greek differs from Python's own."""
+    """Lower-cases character by character; for Greek, Python's `lower` differs."""
     from tokenizers.normalizers import Lowercase
 
     return Lowercase().normalize_str
 
 
-# open_clip's three names, and the tokenizers that do more than their tokenizer.json.
+# open_clip's three names, and tokenizers that do more than their tokenizer.json.
 STEPS: dict[str, Callable[[str], str]] = {
     "lower": _lower,
     "whitespace": _whitespace,
     "canonicalize": _canonicalize,
     "SiglipTokenizer": _siglip,
     "Siglip2Tokenizer": _siglip2,
-    SIMPLE: lambda text: text,  # which `Tokenizer` splits as it does
+    SIMPLE: lambda text: text,  # `Tokenizer` does its splitting
 }

@@ -1,4 +1,4 @@
-"""Text files as paragraphs, short enough for a text tower, each with the line where it begins."""
+"""Splits text files into paragraphs short enough for a text tower, each with its first line's number."""
 
 from __future__ import annotations
 
@@ -8,60 +8,60 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
-WORDS = 60  # about what a tower of 77 tokens reads
+WORDS = 60  # about as many as fit in 77 tokens
 PARAGRAPHS = 2000  # of one file
-_WORD_LENGTH = 200  # characters; a longer one is cut: base64, or a script without spaces
+_WORD_LENGTH = 200  # characters; longer ones (base64, scripts without spaces) are split
 _SENTENCE_END = re.compile(r".*[.!?…。!?][\"'”’»)\]]*", re.S)
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")
-# Markdown inside a line: pictures and links become their words, marks go. What a pattern here passes, no other looks at
-# again, so that time grows with the text.
+# Markdown inside a line: images and links become their text, and marks are removed. Each pattern scans a line once, so
+# time is linear in the text.
 _LINK = re.compile(r"!?\[([^][]*)\]\([^()\s]*(?:\s[^()]*)?\)")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 _EMPHASIS = re.compile(r"(?<!\w)(\*\*|__|\*|_|`+|~~)(?=\S)")
-_MOST_BACKTICKS = 16  # in a mark; more are no person's
+_MOST_BACKTICKS = 16  # in a mark; people write fewer
 _LIST = re.compile(r"\s*(?:>\s?)*(?:[-*+]\s+|\d{1,3}[.)]\s+)?(?:\[[ xX]\]\s+)?")
-_MARKED_LENGTH = 10_000  # characters; in longer lines marks are not looked for: no person wrote them
+_MARKED_LENGTH = 10_000  # characters; longer lines, which no person writes, keep their marks
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _HEADING = re.compile(r" {0,3}#{1,6}(?=\s)")
 _RULE = re.compile(r"\s*([-=*_|:]\s*){3,}$")
 
 
 class Paragraph(NamedTuple):
-    """Some sentences on one line, and the number of the line of the file where they begin, from 1."""
+    """Some sentences joined to one line, and the number of their first line in the file, from 1."""
 
     line: int
     text: str
 
 
 class NotText(ValueError):
-    """Bytes that are no text: they hold zeros or control characters."""
+    """Bytes that are not text: they contain zeros or control characters."""
 
 
 def decode_text(content: bytes) -> str:
-    """UTF-8 or UTF-16 by its byte order mark, else UTF-8, else Windows' Latin-1. Raises NotText."""
+    """Decodes by a byte order mark of UTF-8 or UTF-16, else as UTF-8, else as Windows-1252. Raises NotText."""
     for mark, encoding in _BOMS:
         if content.startswith(mark):
             text = content[len(mark) :].decode(encoding, "replace")
             if "\0" in text:
-                raise NotText("it holds zeros")
+                raise NotText("it contains zeros")
             return text
     if len(_CONTROL.findall(content)) > len(content) // 100 or b"\0" in content:
-        raise NotText("it holds zeros or control characters")
+        raise NotText("it contains zeros or control characters")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.start >= len(content) - 3 and error.reason == "unexpected end of data":  # cut within a letter
+        if error.start >= len(content) - 3 and error.reason == "unexpected end of data":  # cut within a character
             return content[: error.start].decode("utf-8")
         return content.decode("cp1252", "replace")
 
 
 def paragraphs(text: str, *, markdown: bool = False, limit: int = PARAGRAPHS) -> list[Paragraph]:
-    """What stands between blank lines, the first `limit` of them; a long paragraph is split at its sentences into
-    pieces of up to WORDS words.
+    """The first `limit` paragraphs, which blank lines separate; a long one is split between sentences into pieces of up
+    to WORDS words.
 
-    Of Markdown, front matter, fenced code and comments are left out, links become their words, and a heading is joined
-    with what follows it.
+    In Markdown, front matter, fenced code and comments are left out, links become their text, and a heading is joined
+    to the next paragraph.
     """
     if markdown:
         text = _without_comments(text)
@@ -79,7 +79,7 @@ _Words = list[tuple[int, str]]  # each with its line
 
 
 def _blocks(lines: Iterator[tuple[int, str]]) -> Iterator[_Words]:
-    """The words of each run of lines that are not blank."""
+    """The words of each run of non-blank lines."""
     words: _Words = []
     for number, line in lines:
         here = [word[at : at + _WORD_LENGTH] for word in line.split() for at in range(0, len(word), _WORD_LENGTH)]
@@ -92,7 +92,7 @@ def _blocks(lines: Iterator[tuple[int, str]]) -> Iterator[_Words]:
 
 
 def _pieces(words: _Words) -> Iterator[_Words]:
-    """Whole sentences as long as they stay under WORDS together; a longer sentence is cut where it is full."""
+    """Pieces of as many whole sentences as fit in WORDS words; a longer sentence is split after WORDS words."""
     piece: _Words = []
     whole = 0  # words of the piece that are whole sentences
     for word in words:
@@ -108,7 +108,7 @@ def _pieces(words: _Words) -> Iterator[_Words]:
 
 
 def _plain_lines(lines: _Words) -> Iterator[tuple[int, str]]:
-    """Markdown's lines without what is not prose; each heading begins a block, after a blank line, and keeps its #."""
+    """The prose lines of Markdown; each heading is a block of its own between blank lines, and keeps one #."""
     fence = ""
     for number, line in lines[_front_matter(lines) :]:
         mark = _FENCE.match(line) if line else None
@@ -128,7 +128,7 @@ def _plain_lines(lines: _Words) -> Iterator[tuple[int, str]]:
 
 
 def _front_matter(lines: _Words) -> int:
-    """How many of the first lines are settings between two `---`."""
+    """The number of lines at the start that are settings between two `---`."""
     if not lines or lines[0][1].rstrip() != "---":
         return 0
     ends = (at for at, (_, line) in enumerate(lines[1:], start=2) if line.rstrip() in ("---", "..."))
@@ -136,7 +136,7 @@ def _front_matter(lines: _Words) -> int:
 
 
 def _without_comments(text: str) -> str:
-    """Only their lines' ends are left of comments."""
+    """Replaces comments by their line ends, so that line numbers stay."""
     parts, at = [], 0
     while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start + 4)) >= 0:
         parts += [text[at:start], "\n" * text.count("\n", start, end)]
@@ -153,7 +153,7 @@ def _unmarked(line: str) -> str:
 
 
 def _without_emphasis(line: str) -> str:
-    """What stands between two of the same marks, without them: each goes to the next that can end it."""
+    """Removes pairs of equal marks and keeps the text between: each mark is closed by the next that can close it."""
     ends: dict[str, list[int]] = {}
     parts, at, mark = [], 0, _EMPHASIS.search(line)
     while mark:
@@ -169,15 +169,15 @@ def _without_emphasis(line: str) -> str:
 
 
 def _signs(mark: str) -> list[str]:
-    """The mark, and what it is where it does not end as that."""
+    """The mark, then the shorter marks that it is read as if it is not closed."""
     if mark[0] == "`":
         return ["`" * count for count in range(min(len(mark), _MOST_BACKTICKS), 0, -1)]
     return [mark, mark[0]] if mark in ("**", "__") else [mark]
 
 
 def _ending(line: str, sign: str, after: int, ends: dict[str, list[int]]) -> int:
-    """Where the first `sign` from `after` on stands behind a letter or mark and before none; -1 where there is none.
-    `ends` keeps what was found."""
+    """The position of the first closing `sign` from `after` on, which follows no space and precedes no word character;
+    -1 if there is none. `ends` caches all positions."""
     if sign not in ends:
         ends[sign] = [match.start() for match in re.finditer(rf"(?<=\S)(?={re.escape(sign)}(?!\w))", line)]
     position = bisect_left(ends[sign], after)
@@ -185,7 +185,7 @@ def _ending(line: str, sign: str, after: int, ends: dict[str, list[int]]) -> int
 
 
 def _joined(lines: Iterator[tuple[int, str]]) -> Iterator[_Words]:
-    """Blocks, the headings before one joined to its front, each as a sentence."""
+    """The blocks, each with the headings before it joined to its front as sentences."""
     headings: _Words = []
     for words in _blocks(lines):
         if words[0][1] != "#":

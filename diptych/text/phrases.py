@@ -1,11 +1,11 @@
-"""What a caption says is in its picture, in its shortest words: the runs of content words between stop words, and each
-of these words, after Rose et al. 2010, "Automatic keyword extraction from individual documents", section 1.2.2."""
+"""Extracts phrases from captions: the runs of content words between stop words, and each of these words, after Rose et
+al. 2010, "Automatic keyword extraction from individual documents", section 1.2.2."""
 
 import re
 from collections.abc import Iterable
 
 MOST_WORDS = 3
-# Words that name nothing in a picture: articles, pronouns, prepositions, auxiliaries, what captions say of pictures.
+# Words that name no content: articles, pronouns, prepositions, auxiliaries, and words about the picture itself.
 STOP_WORDS = frozenset(
     """a an the and or but nor so as if than then that this these those there here it its he him his she her hers they
     them their theirs we our you your i my who whom whose which what where when while how all both each every some any
@@ -20,16 +20,16 @@ STOP_WORDS = frozenset(
 
 
 def phrases_of(captions: Iterable[str]) -> list[str]:
-    """ "A brown dog runs over the grass" -> ["brown dog runs", "brown", "dog", "runs", "grass"]; as often as they
-    are said. Runs of more than MOST_WORDS words are left out, their words are not."""
-    said = []
+    """ "A brown dog runs over the grass" -> ["brown dog runs", "brown", "dog", "runs", "grass"], with repetitions.
+    Runs of more than MOST_WORDS words are left out; their words are kept."""
+    phrases: list[str] = []
     for caption in captions:
         for clause in re.split(r"[^\w\s'-]+", caption.casefold()):
             for run in _runs(clause.split()):
-                said += run
+                phrases += run
                 if 1 < len(run) <= MOST_WORDS:
-                    said.append(" ".join(run))
-    return said
+                    phrases.append(" ".join(run))
+    return phrases
 
 
 def _runs(words: Iterable[str]) -> list[list[str]]:

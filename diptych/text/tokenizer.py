@@ -1,4 +1,4 @@
-"""Sentences to token ids, over Hugging Face `tokenizers`."""
+"""Turns texts into token ids with Hugging Face `tokenizers`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from diptych.nets.config import TextConfig
 
-MAX_TEXT = 2**15  # characters of a text that are looked at: no tower reads a tenth of them
+MAX_TEXT = 2**15  # characters read of a text, over ten times as many as any tower takes
 START, END = "<|startoftext|>", "<|endoftext|>"
 # OpenAI's split: contractions, runs of letters, single digits, runs of anything else (their simple_tokenizer.py).
 WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
@@ -42,17 +42,17 @@ class Tokens(NamedTuple):
 
 
 class Tokenizer:
-    """A model's own `tokenizer.json`, with the model's context and padding, and the cleaning of where it comes from.
+    """A model's own `tokenizer.json`, with the model's context and padding, and the cleaning of the model's source.
 
-    Text that looks like a special token stays text: nobody can end a caption by typing "<|endoftext|>".
+    Text that looks like a special token stays text: a caption cannot be ended by typing "<|endoftext|>".
     """
 
     def __init__(
         self, tokenizer: tokenizers.Tokenizer, *, context: int = 77, pad_id: int = 0, fill_context: bool = False,
         text_preprocessing: TextPreprocessing = PLAIN,
     ):  # fmt: skip
-        """`fill_context` always pads to the whole context, for towers that read padding: bidirectional ones (SigLIP's),
-        and those that pool the last position."""
+        """`fill_context` always pads to the whole context, for towers whose output depends on padding: bidirectional
+        ones (SigLIP's), and those that pool the last position."""
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -72,8 +72,8 @@ class Tokenizer:
         cls, text: str, *, context: int = 77, pad_id: int = 0, fill_context: bool = False,
         text_preprocessing: TextPreprocessing = PLAIN, is_ours: bool = False,
     ) -> "Tokenizer":  # fmt: skip
-        """Open the text of a `tokenizer.json`, as `tokenizer_file.opened` does; TokenizerError where it is none, or one
-        that takes more than it may."""
+        """Open the text of a `tokenizer.json` with `open_tokenizer`. Raises TokenizerError if it is invalid or exceeds
+        a limit."""
         try:
             tokenizer = open_tokenizer(text, is_ours=is_ours)
         except TokenizerFileError as error:
@@ -86,23 +86,23 @@ class Tokenizer:
     def of_tower(
         cls, text: str, config: "TextConfig", text_preprocessing: TextPreprocessing = PLAIN, *, is_ours: bool = False
     ) -> "Tokenizer":
-        """The text of a `tokenizer.json`, padded and limited as the text tower of `config` wants it, and read as the
-        model's source does."""
+        """Open the text of a `tokenizer.json` with the context and padding of the text tower in `config`, and the text
+        preprocessing of the model's source."""
         fill, padding = not config.causal or config.pool == "last", {"context": config.context, "pad_id": config.pad_id}
         return cls.from_json(text, **padding, fill_context=fill, text_preprocessing=text_preprocessing, is_ours=is_ours)
 
     @classmethod
     def open(cls, path: str | Path, *, context: int = 77, pad_id: int = 0, fill_context: bool = False) -> "Tokenizer":
-        """Open a `tokenizer.json` file, as `from_json` does its text."""
+        """Open a `tokenizer.json` file; see `from_json`."""
         text = Path(path).read_text(encoding="utf-8")
         return cls.from_json(text, context=context, pad_id=pad_id, fill_context=fill_context)
 
     def to_json(self) -> str:
-        """The `tokenizer.json` text. Padding and truncation that were set in it are not: a caller decides those."""
-        said = json.loads(self._tokenizer.to_str())
+        """The `tokenizer.json` text, without its padding and truncation, which callers decide."""
+        content = json.loads(self._tokenizer.to_str())
         for key, part in zip(("normalizer", "pre_tokenizer"), self._parts, strict=True):
-            said[key] = None if part is None else json.loads(part.__getstate__())
-        return json.dumps(said, ensure_ascii=False, separators=(",", ":"))
+            content[key] = None if part is None else json.loads(part.__getstate__())
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
     @property
     def vocab_size(self) -> int:
@@ -115,11 +115,11 @@ class Tokenizer:
     def __call__(self, texts: Sequence[str], *, truncate: bool = False) -> Tokens:
         """Ids padded to the longest text of the batch (to the context where the model needs that).
 
-        Raises TokenizerError on a text longer than the context, unless `truncate`: then it is shortened, its end token
-        kept, and counted in `.truncated`.
+        Raises TokenizerError on a text longer than the context. With `truncate`, the text is instead shortened, its end
+        token kept, and counted in `.truncated`.
         """
         if isinstance(texts, str):
-            raise TypeError("texts came as one string; pass a list of strings.")
+            raise TypeError("texts is a single string; pass a list of strings.")
         rows = self._rows(texts)
         if not truncate and (bad := self._too_long(texts, rows)):
             raise TokenizerError(next(iter(bad.values())))
@@ -131,7 +131,7 @@ class Tokenizer:
         return self._pad(kept, cut)
 
     def too_long(self, texts: Sequence[str]) -> dict[int, MessageParts]:
-        """The error of each text that is longer than the context or that the library fails at, by its index in
+        """The error of each text that is longer than the context or that the library cannot encode, by its index in
         `texts`."""
         return self._too_long(texts, self._rows(texts))
 
@@ -152,8 +152,8 @@ class Tokenizer:
         return isinstance(row, TokenizerError) or len(row) > self.context or len(text) > MAX_TEXT
 
     def _rows(self, texts: Sequence[str]) -> list[_Row]:
-        """Each text's ids, of a text that is far too long those of its beginning; an error for one over which the
-        library stumbles, as a pattern makes it do."""
+        """Each text's ids; those of its first MAX_TEXT characters if it is longer. An error for a text on which the
+        library fails, for example because of a pattern."""
         return self._encoded([cleaned(text[:MAX_TEXT], self.text_preprocessing.cleaning) for text in texts])
 
     def _encoded(self, texts: list[str]) -> list[_Row]:
@@ -176,14 +176,14 @@ class Tokenizer:
         return Tokens(ids, mask, cut)
 
     def normalised(self, text: str) -> str:
-        """The text as the vocabulary sees it: for CLIP lower case, with single spaces."""
+        """The normalised text; for CLIP in lower case, with single spaces."""
         text, normalizer = cleaned(text[:MAX_TEXT], self.text_preprocessing.cleaning), self._tokenizer.normalizer
         return normalizer.normalize_str(text) if normalizer else text
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids back to text, start, end and padding left out."""
+        """The text of ids, without start, end and padding."""
         row = [int(i) for i in ids]
-        # Padding comes after the end, and its id may be a letter's: OpenAI's 0 is "!".
+        # Padding follows the end token, and its id may be a character's: OpenAI's 0 is "!".
         row = row[: row.index(self.end_id)] if self.end_id in row else [i for i in row if i != self.pad_id]
         return self._tokenizer.decode(row, skip_special_tokens=True).strip()
 
@@ -191,11 +191,11 @@ class Tokenizer:
     def train(cls, captions: Iterable[str], *, vocab_size: int = 4096, context: int = 77) -> "Tokenizer":
         """Learn a CLIP-style lower-cased byte-level BPE (Sennrich et al. 2016; Radford et al. 2019, section 2.2).
 
-        Every byte is in the vocabulary, so that any text can be written; the end token has the highest id, which is
-        what OpenAI's pooling by argmax asks for.
+        Every byte is in the vocabulary, so any text can be encoded. The end token has the highest id, as OpenAI's
+        pooling by argmax requires.
         """
         if vocab_size < 514:
-            raise TokenizerError(f"vocab_size {vocab_size} is too small: 512 bytes and 2 marks are always there.")
+            raise TokenizerError(f"vocab_size {vocab_size} is too small; 512 byte tokens and 2 special ones need 514.")
         learner = tokenizers.Tokenizer(models.BPE(end_of_word_suffix="</w>"))
         _clip_style(learner)
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -204,8 +204,8 @@ class Tokenizer:
             min_frequency=2,
             end_of_word_suffix="</w>",
             initial_alphabet=alphabet,
-            # Ids break ties between merges. The letters that end words would else get theirs in the order of a hash
-            # map, another in each process (huggingface/tokenizers issue 1794).
+            # Ids break ties between merges. Without this, characters that end words would get ids in the order of a
+            # hash map, which differs between processes (huggingface/tokenizers issue 1794).
             special_tokens=[letter + "</w>" for letter in alphabet],
             show_progress=False,
         )
@@ -213,7 +213,7 @@ class Tokenizer:
         return cls(_with_all_bytes(learner, vocab_size), context=context)
 
 
-# Whose tokenizer.json a model has, by the size of its vocabulary and whether it reads from the left: where to find it
+# Where to find a model's tokenizer.json, by (vocabulary size, causal)
 PUBLISHED = {
     (49408, True): "openai/clip-vit-base-patch32 has OpenAI's, which most CLIP models were trained with",
     (32000, False): "google/siglip-base-patch16-224 has SigLIP's",
@@ -223,24 +223,25 @@ PUBLISHED = {
 
 
 def missing(text: TextConfig, source: str) -> TokenizerError:
-    """What to say of a model that came without its tokenizer."""
+    """The error for a model without its tokenizer."""
     known = PUBLISHED.get((text.vocab_size, text.causal))
     return TokenizerError(
-        f"{source} came without its tokenizer.json, so it cannot read text (pictures it can).",
+        f"{source} has no tokenizer.json, so it can read pictures but not text.",
         remedy=f"Put {'beside it' if Path(source).is_file() else 'there'} the tokenizer.json that it was trained with"
         f"{'; ' + known if known else ''}.",
     )
 
 
 def check_ids(ids: np.ndarray, text: TextConfig, source: str) -> None:
-    """A tokenizer of another model gives vectors that mean nothing: TokenizerError where ids can tell."""
-    what = None
+    """Raises TokenizerError if the ids show that the tokenizer belongs to another model: its vectors would be
+    meaningless."""
+    mismatch = None
     if ids.size and ids.max() >= text.vocab_size:
-        what = f"gives ids up to {ids.max()}, its text tower knows {text.vocab_size}"
+        mismatch = f"gives ids up to {ids.max()}, but its text tower has {text.vocab_size}"
     elif text.pool == "end" and not (ids == text.end_id).any(axis=1).all():
-        what = f"ends no text with the id {text.end_id}, at which its text tower reads"
-    if what:
-        raise TokenizerError(f"{source}: its tokenizer.json {what}. Take both from the same model.")
+        mismatch = f"ends no text with the id {text.end_id}, at which its text tower pools"
+    if mismatch:
+        raise TokenizerError(f"{source}: its tokenizer.json {mismatch}. Take both from the same model.")
 
 
 def _clip_style(tokenizer: tokenizers.Tokenizer) -> None:
@@ -256,7 +257,7 @@ def _words() -> pre_tokenizers.Sequence:
 
 
 def _with_all_bytes(learner: tokenizers.Tokenizer, vocab_size: int) -> tokenizers.Tokenizer:
-    """The learned merges over the full alphabet, each byte both inside a word and at its end."""
+    """The learned merges over the full alphabet: each byte both inside a word and at its end."""
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = [*alphabet, *(letter + "</w>" for letter in alphabet)]
@@ -274,8 +275,8 @@ def _with_all_bytes(learner: tokenizers.Tokenizer, vocab_size: int) -> tokenizer
 
 
 def json_of_vocabulary(vocab_json: str, merges: str) -> str:
-    """The tokenizer.json of CLIP's tokenizer from its vocab.json and merges.txt, which older folders have instead.
-    TokenizerError where they are not that."""
+    """The tokenizer.json of CLIP's tokenizer, from the vocab.json and merges.txt of older folders. Raises
+    TokenizerError if they are invalid."""
     try:
         vocabulary = {str(word): int(index) for word, index in parse_json(vocab_json).items()}
         lines = merges.removeprefix("\ufeff").split("\n")
@@ -284,7 +285,7 @@ def json_of_vocabulary(vocab_json: str, merges: str) -> str:
         pairs = [(left, right) for left, right in (line.split() for line in lines if line.strip())]
         return _of_vocabulary(vocabulary, pairs).to_str()
     except Exception as error:  # the library raises bare Exception
-        raise TokenizerError(f"vocab.json and merges.txt make no tokenizer of CLIP's ({error!r}).") from error
+        raise TokenizerError(f"vocab.json and merges.txt are not those of a CLIP tokenizer ({error!r}).") from error
 
 
 def _length(text: str, row: list[int]) -> str:

@@ -1,5 +1,5 @@
-"""A tokenizer.json that may be anybody's, opened by `tokenizers`: that library ends the program, takes all memory or
-hours at some of them, so what they ask for is looked over first, and then tried in a process that may die."""
+"""Opens an untrusted tokenizer.json with `tokenizers`. Some files make that library end the program, take all memory or
+run for hours, so each file is checked first and then tried in a child process."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from diptych.errors import JSONError, TokenizerFileError
 from diptych.storage.user.cache_folder import cache_folder
 from diptych.untrusted.json import parse_json
 
-# What the largest of known tokenizers have is in brackets.
+# The largest values of known tokenizers are in brackets.
 MAX_BYTES = 64 << 20  # (Gemma's 34 MB)
 MAX_TOKENS, MAX_TOKEN_LENGTH = 2**20, 512  # words of the vocabulary (256,000), and characters of one (128)
-MAX_ADDED = 2**16  # tokens beside it (some thousands)
-MAX_PARTS, MAX_DEPTH = 64, 8  # normalizers and the like (10), within each other (3)
+MAX_ADDED = 2**16  # tokens added to it (some thousands)
+MAX_PARTS, MAX_DEPTH = 64, 8  # normalizers and the like (10), nested (3)
 MAX_PATTERN = 4096  # characters (350)
-MAX_GROWTH = 64  # times by which replacing may lengthen a text (3)
-MAX_WORD = 1000  # characters of a word that WordPiece looks up, in time that grows with their square (100)
+MAX_GROWTH = 64  # factor by which replacements may lengthen a text (3)
+MAX_WORD = 1000  # characters of a word that WordPiece looks up in quadratic time (100)
 MAX_MARKS = 256  # tokens put around a text (2)
 MAX_CHARSMAP = 8 << 20  # characters of base64 (316,000)
 KEPT = "tokenizers"  # the name in the user's cache
 _TRIED_S, _TRIED_BYTES = 60, 4 << 30
 _REMEMBERED = 256  # files
 _PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
-# A child imports `tokenizers` alone; what is written here is what real texts have, and what patterns stumble over.
+# The child imports `tokenizers` alone. Its texts resemble real ones, or are hard for regular expressions.
 _TRY = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -53,14 +53,14 @@ texts = ["", "a photo of a cat", "Crème brûlée, 3 × 2! 日本語 🎉 e\\u03
 for text in texts:
     try:
         tokenizer.decode(tokenizer.encode(text).ids)
-    except Exception:  # a word that it does not know; who asks for that hears of it
+    except Exception:  # an unknown word; reported when a real text has it
         pass
 """
 
 
 def open_tokenizer(text: str, *, is_ours: bool = False) -> tokenizers.Tokenizer:
-    """The tokenizer of a tokenizer.json's text. `is_ours`: it came with this package or was made here, and is opened
-    as it is. What was tried once is remembered in the user's cache. Raises TokenizerFileError."""
+    """The tokenizer of a tokenizer.json's text. With `is_ours`, the text is from this package or was made here, and is
+    not checked. The user's cache records texts that passed. Raises TokenizerFileError."""
     mark = b""
     if not is_ours and not _is_remembered(
         mark := hashlib.blake2b(text.encode(errors="replace"), digest_size=16).digest()
@@ -77,7 +77,7 @@ def open_tokenizer(text: str, *, is_ours: bool = False) -> tokenizers.Tokenizer:
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether it is how `tokenizers` tells of a fault of its own, which is no Exception."""
+    """Whether it is a panic inside `tokenizers`, which is a BaseException but no Exception."""
     return type(error).__name__ == "PanicException"
 
 
@@ -88,18 +88,18 @@ def _unless_ours(error: BaseException) -> TokenizerFileError:
 
 
 def check(text: str) -> None:
-    """TokenizerFileError where it is no JSON, or asks for what takes memory or time without bound."""
+    """Raises TokenizerFileError if the text is not JSON or would take unbounded memory or time."""
     try:
-        said = parse_json(text, max_bytes=MAX_BYTES)
+        content = parse_json(text, max_bytes=MAX_BYTES)
     except JSONError as error:
         raise TokenizerFileError(
             f"this is no tokenizer.json ({error}); take the file from the model's folder."
         ) from error
-    if not isinstance(said, dict) or not isinstance(said.get("model"), dict):
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise TokenizerFileError("this is no tokenizer.json (it has no model); take the file from the model's folder.")
-    _check_words(said["model"], said.get("added_tokens"))
+    _check_words(content["model"], content.get("added_tokens"))
     growth, marks = 1.0, 0
-    parts = list(itertools.islice(_parts(said), MAX_PARTS + 1))
+    parts = list(itertools.islice(_parts(content), MAX_PARTS + 1))
     _within("parts", len(parts), MAX_PARTS)
     for part in parts:
         _check_part(part)
@@ -110,14 +110,14 @@ def check(text: str) -> None:
 
 
 def check_vocabulary(words: int, merges: int) -> None:
-    """TokenizerFileError where a vocabulary has more words or merges than are read."""
+    """Raises TokenizerFileError if a vocabulary has too many words or merges."""
     _within("words", words, MAX_TOKENS)
     _within("merges", merges, 4 * MAX_TOKENS)
 
 
-def _within(what: str, came: float, most: float) -> None:
-    if came > most:
-        raise TokenizerFileError(f"its tokenizer.json has {came:,.10g} {what}; at most {most:,} are read.")
+def _within(unit: str, count: float, most: float) -> None:
+    if count > most:
+        raise TokenizerFileError(f"its tokenizer.json has {count:,.10g} {unit}; at most {most:,} are read.")
 
 
 def _check_words(model: dict[str, Any], added: object) -> None:
@@ -134,9 +134,9 @@ def _check_words(model: dict[str, Any], added: object) -> None:
     _within("characters a word looked up", most if isinstance(most, int) else 0, MAX_WORD)
 
 
-def _parts(said: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """All normalizers, pre-tokenizers, processors and decoders, those in sequences too."""
-    waiting = [(said.get(name), 1) for name in _PARTS]
+def _parts(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All normalizers, pre-tokenizers, processors and decoders, also those in sequences."""
+    waiting = [(content.get(name), 1) for name in _PARTS]
     while waiting:
         part, depth = waiting.pop()
         if not isinstance(part, dict):
@@ -151,34 +151,34 @@ def _parts(said: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _check_part(part: dict[str, Any]) -> None:
     pattern = part.get("pattern")
     for kind in ("Regex", "String"):
-        if isinstance(pattern, dict) and isinstance(said := pattern.get(kind), str):
-            _within("characters in a pattern", len(said), MAX_PATTERN)
-            if kind == "Regex" and _is_slow(said):
+        if isinstance(pattern, dict) and isinstance(expression := pattern.get(kind), str):
+            _within("characters in a pattern", len(expression), MAX_PATTERN)
+            if kind == "Regex" and _is_slow(expression):
                 raise TokenizerFileError(
-                    f"its tokenizer.json has the pattern {said[:80]!r}, which repeats what repeats."
+                    f"its tokenizer.json has the pattern {expression[:80]!r}, with nested repetition."
                 )
     if part.get("type") == "FixedLength" and not part.get("length"):
-        raise TokenizerFileError("its tokenizer.json cuts texts into pieces of no length.")
+        raise TokenizerFileError("its tokenizer.json splits texts into pieces of length 0.")
     charsmap = part.get("precompiled_charsmap")
     if isinstance(charsmap, str):
-        _within("characters of a table of letters", len(charsmap), MAX_CHARSMAP)
+        _within("characters of a character map", len(charsmap), MAX_CHARSMAP)
         _check_charsmap(charsmap)
 
 
 def _check_charsmap(charsmap: str) -> None:
-    """A table begins with the length of its index, which is what `tokenizers` believes."""
+    """Checks the length of the index at the start of the map, which `tokenizers` trusts."""
     try:
         content = binascii.a2b_base64(charsmap, strict_mode=True)
     except ValueError:
         content = b""
     length = int.from_bytes(content[:4], "little")
     if len(content) < 4 or length % 4 or 4 + length > len(content):
-        raise TokenizerFileError("its tokenizer.json has a damaged table of letters (precompiled_charsmap).")
+        raise TokenizerFileError("its tokenizer.json has a damaged character map (precompiled_charsmap).")
 
 
 def _is_slow(pattern: str) -> bool:
-    """Whether something that may repeat without end stands in a group that may, as in (a+)+: each text is then matched
-    in more ways than there is time for. Possessive and atomic repetition is not."""
+    """Whether an unbounded repetition is nested in another, as in (a+)+, which can take exponential time. Possessive
+    and atomic repetitions are safe."""
     bare = re.sub(r"\\[pP]\{[^}]*\}|\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]", "x", pattern, flags=re.S)
     repeats = [False]  # for each open group, whether it holds a repetition
     for token in re.finditer(r"\((?:\?(?:[:=!>|]|<[=!]|[imx-]+:?|<\w+>))?|\)|(?:[*+]|\{\d+,\})[+?]?", bare):
@@ -195,7 +195,7 @@ def _is_slow(pattern: str) -> bool:
 
 
 def _growth(part: dict[str, Any]) -> float:
-    """How many times longer a part may make a text."""
+    """The factor by which a part may lengthen a text."""
     content, pattern = part.get("content"), part.get("pattern")
     if part.get("type") == "Prepend":
         return 1 + len(str(part.get("prepend"))) / 16
@@ -206,7 +206,7 @@ def _growth(part: dict[str, Any]) -> float:
 
 
 def _marks(part: dict[str, Any]) -> int:
-    """How many tokens a processor may put around a text."""
+    """The number of tokens that a processor may put around a text."""
     special = part.get("special_tokens")
     listed = list(special.values()) if isinstance(special, dict) else []
     most = max((len(each.get("ids") or ()) for each in listed if isinstance(each, dict)), default=1)
@@ -215,9 +215,9 @@ def _marks(part: dict[str, Any]) -> int:
 
 
 def _try(text: str) -> None:
-    """Open it and read some texts with it in a process that may die. TokenizerFileError where that dies, fails or does
-    not end."""
-    import subprocess  # here, for it is needed once for each file
+    """Open it and encode some texts in a child process. Raises TokenizerFileError if that crashes, fails or does not
+    end."""
+    import subprocess  # here, because it is needed only once per file
 
     paths = [str(Path(tokenizers.__file__).parents[1]), *(path for path in sys.path if isinstance(path, str))]
     command = [sys.executable, "-I", "-c", _TRY, json.dumps(paths), str(_TRIED_BYTES)]
@@ -225,12 +225,12 @@ def _try(text: str) -> None:
         done = subprocess.run(command, input=text.encode(errors="replace"), capture_output=True, timeout=_TRIED_S)
     except subprocess.TimeoutExpired:
         raise TokenizerFileError(f"its tokenizer.json keeps a process busy for {_TRIED_S} s.") from None
-    except OSError:  # no process can be started here: what was looked over must do
+    except OSError:  # processes cannot be started here; `check` must suffice
         return
     if done.returncode == 1:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        said = last.partition(": ")[2] or last
-        raise TokenizerFileError(f"this is no tokenizer.json ({said[:300]}); take the file from the model's folder.")
+        message = last.partition(": ")[2] or last
+        raise TokenizerFileError(f"this is no tokenizer.json ({message[:300]}); take the file from the model's folder.")
     if done.returncode:
         raise TokenizerFileError("its tokenizer.json ends the process that opens it; take the file from elsewhere.")
 
@@ -253,5 +253,5 @@ def _remember(mark: bytes) -> None:
 
 
 def _name(mark: bytes) -> str:
-    """With the library's version: another may stumble over what this one reads."""
+    """Includes the library's version: another version may fail on a file that this one reads."""
     return f"{mark.hex()}-{tokenizers.__version__}"

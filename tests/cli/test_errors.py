@@ -226,7 +226,7 @@ def test_model_without_its_tokenizer(cli: Cli, mute_model: Path, pictures: Path,
         place = ("--index", tmp_path / "index") if name == "search" else ()
         said = cli(*arguments_of(name, pictures), "--model", mute_model, *place)
         assert (said.code, said.out) == (FAILED, "")
-        assert f"{mute_model} came without its tokenizer.json, so it cannot read text" in said.err
+        assert f"{mute_model} has no tokenizer.json, so it can read pictures but not text" in said.err
         assert "Put there the tokenizer.json" in said.err
 
 

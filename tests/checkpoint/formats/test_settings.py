@@ -43,7 +43,7 @@ def test_a_tokenizer_is_made_of_its_vocabulary(engine: str, tiny_model: Path, tm
 def test_a_vocabulary_that_is_none(name: str, content: str, tiny_model: Path, tmp_path: Path) -> None:
     folder = older(tiny_model, tmp_path / "older")
     (folder / name).write_text(content)
-    with pytest.raises(CheckpointError, match=r"older: vocab\.json and merges\.txt make no tokenizer of CLIP's"):
+    with pytest.raises(CheckpointError, match=r"older: vocab\.json and merges\.txt are not those of a CLIP tokenizer"):
         read(folder)
 
 
@@ -67,7 +67,7 @@ def test_a_model_of_sentencepiece_says_how_it_is_made(tmp_path: Path) -> None:
 )
 def test_nobody_is_told_to_take_another_model_s_tokenizer(name: str, says: str) -> None:
     said = str(missing(PRESETS[name].text, "a model"))
-    assert said.startswith("a model came without its tokenizer.json")
+    assert said.startswith("a model has no tokenizer.json")
     assert says in said
     assert ("OpenAI" in said) == (name == "ViT-B/32")
 

@@ -185,7 +185,7 @@ def test_open_clip_is_told_the_nearest_that_it_has(tmp_path: Path) -> None:
         ("t5", {"tokenizer_class": "SiglipTokenizer", "do_lower_case": False}, "do_lower_case=False .*only True is"),
         ("gemma", GEMMA | {"add_bos_token": True}, "add_bos_token=True .*; its tokenizer.json adds nothing there"),
         ("gemma", GEMMA | {"add_bos_token": False}, "add_eos_token=None .*; its tokenizer.json adds '<eos>' there"),
-        ("clip", {"diptych": {"cleaning": ["shout"]}}, "is no way to clean texts"),
+        ("clip", {"diptych": {"cleaning": ["shout"]}}, "is not a list of cleaning steps"),
         ("clip", {"diptych": 1}, "tokenizer_config.json: diptych"),
     ],
 )  # fmt: skip
