@@ -1,4 +1,4 @@
-"""True captions of drawn scenes: lists, single objects, counts, positions, relations and backgrounds, in many
+"""Writes true captions of drawn scenes: lists, single objects, counts, positions, relations and backgrounds, in many
 wordings."""
 
 from collections import Counter
@@ -61,7 +61,7 @@ def captions_of(
 
 
 def article(words: str) -> str:
-    """ "a" or "an" before the words."""
+    """Adds "a" or "an" before the words."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
@@ -190,20 +190,20 @@ def relations_of(one: BoxXywh, other: BoxXywh, size_px: int) -> tuple[str, ...]:
 def _relation(things: Sequence[Described], covered: Sequence[tuple[int, int]], size_px: int, rng: Random) -> str:
     """A relation of two objects, each the only one of its colour and kind; "" if none is clear."""
     names = Counter((thing.colour, thing.kind) for thing in things)
-    sayings: list[tuple[Described, str, Described]] = []
+    relations: list[tuple[Described, str, Described]] = []
     for one, other in permutations(range(len(things)), 2):
         a, b = things[one], things[other]
         if names[a.colour, a.kind] > 1 or names[b.colour, b.kind] > 1:
             continue
-        sayings += [(a, words, b) for words in relations_of(a.box_xywh_px, b.box_xywh_px, size_px)]
+        relations += [(a, words, b) for words in relations_of(a.box_xywh_px, b.box_xywh_px, size_px)]
         if (one, other) in covered:
-            sayings += [(a, words, b) for words in ("in front of", "overlapping", "covering part of")]
-            sayings.append((b, "behind", a))
+            relations += [(a, words, b) for words in ("in front of", "overlapping", "covering part of")]
+            relations.append((b, "behind", a))
         if a.size == "large" and b.size == "small":
-            sayings += [(a, "larger than", b), (b, "smaller than", a)]
-    if not sayings:
+            relations += [(a, "larger than", b), (b, "smaller than", a)]
+    if not relations:
         return ""
-    a, words, b = rng.choice(sayings)
+    a, words, b = rng.choice(relations)
     first, second = _name(a, rng, sized=0.2), _name(b, rng, sized=0.2)
     if words.endswith("than"):
         return f"the {first} is {words} the {second}"
@@ -228,6 +228,6 @@ def _count(things: Sequence[Described], rng: Random) -> str:
 
 
 def _punctuate(text: str, rng: Random) -> str:
-    """Sometimes with a capital, a full stop, or the spaced full stop of tokenised captions."""
+    """Sometimes adds a capital, a full stop, or the spaced full stop of tokenised captions."""
     ending = rng.choice(("", "", "", ".", " ."))
     return (text[0].upper() + text[1:] if rng.random() < 0.3 else text) + ending

@@ -1,5 +1,5 @@
-"""Further designs of the drawn kinds, each plainer or stranger than the first: what a kind looks like is more than one
-drawing of it, and a model that has seen one drawing has learnt that drawing.
+"""Alternative designs of the drawn kinds, each simpler or less usual than the first: a model trained on a single
+drawing of a kind would learn that drawing and not the kind.
 """
 
 import math
@@ -11,11 +11,11 @@ import numpy as np
 from diptych.scenes.shapes import SHAPE_DRAWERS, FilledPolygon, cat_face, oval, polygon, rect, stroke
 
 _OTHER, _SILHOUETTE, _WITHOUT_MARKS = 0.5, 0.08, 0.15  # shares of drawings
-_MARK_AREA = 0.015  # of the unit square: eyes, spots, hubs; what is larger belongs to the form
+_MARK_AREA = 0.015  # of the unit square: eyes, spots, hubs; larger parts belong to the form
 
 
 def design(kind: str, rng: Random) -> list[FilledPolygon]:
-    """One way of drawing a kind, from back to front in the unit square; KeyError for a kind that is not drawn."""
+    """One design of a kind as polygons in the unit square, from back to front. Raises KeyError for unknown kinds."""
     first, other = SHAPE_DRAWERS[kind], OTHERS.get(kind)
     parts = other(rng) if other and rng.random() < _OTHER else first(rng)
     chance = rng.random()
@@ -27,7 +27,7 @@ def design(kind: str, rng: Random) -> list[FilledPolygon]:
 
 
 def _area(points: np.ndarray) -> float:
-    """Of a polygon, by the shoelace formula."""
+    """The area of a polygon, by the shoelace formula."""
     x, y = points.T
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
@@ -50,7 +50,7 @@ def _heart(rng: Random) -> list[FilledPolygon]:
 
 
 def _crescent(rng: Random) -> list[FilledPolygon]:
-    """A disc that another disc bites: the tips may point anywhere."""
+    """A disc minus another disc; the tips may point in any direction."""
     shift, r, turn = rng.uniform(0.16, 0.3), rng.uniform(0.38, 0.46), rng.uniform(0, 2 * math.pi)
     angles = np.linspace(0, 2 * math.pi, 60, endpoint=False)
     outer = 0.5 * np.stack([np.cos(angles), np.sin(angles)], 1)

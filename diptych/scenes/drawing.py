@@ -1,4 +1,4 @@
-"""Painting for drawn scenes: colours as people name them, looks, objects, backgrounds, finishing."""
+"""Paints drawn scenes: colours as people name them, appearances, objects, backgrounds, camera effects."""
 
 import colorsys
 import math
@@ -14,7 +14,7 @@ from diptych.scenes.shapes import FilledPolygon
 
 RGB = tuple[int, int, int]
 
-# Hue in degrees, saturation and value in percent: (low, high) each, well inside what people call by that name.
+# (low, high) of hue in degrees, saturation and value in percent, well within the range that people call by that name
 COLOUR_HSV: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
     "red": ((-9, 6), (78, 100), (66, 98)),
     "green": ((98, 140), (60, 100), (42, 82)),
@@ -32,7 +32,7 @@ COLOUR_HSV: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[floa
 
 
 def sample_colour(name: str, rng: Random) -> RGB:
-    """An RGB that people would call `name`, one of COLOUR_HSV."""
+    """A random RGB colour that people would call `name`, one of COLOUR_HSV."""
     hue, saturation, value = (rng.uniform(low, high) for low, high in COLOUR_HSV[name])
     return _to_rgb(hue, saturation, value)
 
@@ -43,34 +43,35 @@ def _to_rgb(hue: float, saturation: float, value: float) -> RGB:
 
 
 def mix(one: RGB, other: RGB, share: float) -> RGB:
-    """A colour that is `share` of the way from one to the other."""
+    """The colour at `share` of the way from one to the other."""
     r, g, b = (round(p + (q - p) * share) for p, q in zip(one, other, strict=True))
     return r, g, b
 
 
 def colour_distance(pixels: np.ndarray, colour: RGB) -> np.ndarray:
-    """(..., 3) uint8 pixels against one colour -> (...) in 0..1, weighted as the eye weighs the channels."""
+    """(..., 3) uint8 pixels and one colour -> (...) distances in 0..1, weighted by the eye's sensitivity to the
+    channels."""
     delta = (pixels.astype(np.float32) - np.asarray(colour, np.float32)) / 255
     return np.sqrt((delta * delta) @ np.array([2 / 9, 4 / 9, 3 / 9], np.float32))
 
 
-# Width over height where the usual 0.78 to 1.28 would change the name, and quarter turns where any are natural.
+# Ranges of width over height for kinds that the usual 0.78 to 1.28 would turn into another
 _ASPECT = {"circle": (0.98, 1.02), "square": (0.96, 1.05), "ball": (0.98, 1.02), "diamond": (0.62, 0.95)}
 _LONG = {"rectangle": (1.6, 2.6), "oval": (1.45, 2.2)}
 
 
 @dataclass(frozen=True)
 class ObjectAppearance:
-    """How one object is drawn, all of it decided: painting it twice gives the same pixels."""
+    """All parameters for drawing one object: painting it twice gives the same pixels."""
 
     kind: str
     colour: RGB
     shape_seed: int
-    area_px: float  # what it should cover
+    area_px: float  # target area of the paint
     aspect: float
     turn_deg: float
     mirrored: bool
-    bend: tuple[float, float]  # how far rows and columns sway, in shares of the side: drawn by hand
+    bend: tuple[float, float]  # sway of rows and columns as a share of the side, as if drawn by hand
     fill: str  # "flat", "gradient", "highlight", "stripes", "dots", "grain"
     strength: float
     outline: RGB | None
@@ -89,14 +90,14 @@ class PaintedObject:
 
 
 def sample_look(kind: str, colour: str, share: float, *, size_px: int, rng: Random) -> ObjectAppearance:
-    """A way of drawing a `colour` `kind` that covers `share` of a picture `size_px` square."""
+    """A random appearance of a `colour` `kind` that covers `share` of a picture of `size_px` by `size_px`."""
     rgb = sample_colour(colour, rng)
     long = kind in _LONG and rng.random() < 0.5
     aspect = rng.uniform(*(_LONG.get(kind) or _ASPECT.get(kind) or (0.78, 1.28)))
     turn = rng.gauss(0, 8) if rng.random() < 0.7 else 0.0
     turn = max(-18.0, min(18.0, turn)) + {"arrow": 90 * rng.randrange(4), "key": rng.randrange(360)}.get(kind, 0)
-    kin = mix(rgb, (255, 255, 255) if sum(rgb) < 200 else (0, 0, 0), 0.5)
-    outline = rng.choice([(20, 20, 24), (20, 20, 24), (245, 245, 245), kin])
+    mixed = mix(rgb, (255, 255, 255) if sum(rgb) < 200 else (0, 0, 0), 0.5)
+    outline = rng.choice([(20, 20, 24), (20, 20, 24), (245, 245, 245), mixed])
     return ObjectAppearance(
         kind=kind, colour=rgb, shape_seed=rng.getrandbits(32), area_px=share * size_px**2,
         aspect=1 / aspect if long else aspect, turn_deg=turn, mirrored=rng.random() < 0.5,
@@ -109,7 +110,7 @@ def sample_look(kind: str, colour: str, share: float, *, size_px: int, rng: Rand
 
 
 def outlined(look: ObjectAppearance) -> ObjectAppearance:
-    """The same look with a contour that tells the object from a ground of its own colour."""
+    """The same appearance with a contour that separates the object from a background of its colour."""
     contour = (16, 16, 20) if sum(look.colour) > 330 else (240, 240, 240)
     return replace(look, outline=contour, outline_width=max(look.outline_width, 0.04))
 
@@ -124,7 +125,7 @@ def _coverage(parts: list[FilledPolygon]) -> float:
 
 
 def paint(look: ObjectAppearance, *, limit_px: float) -> PaintedObject:
-    """The object on nothing, at most `limit_px` wide and high."""
+    """The object on a transparent background, at most `limit_px` wide and high."""
     parts = design(look.kind, Random(look.shape_seed))
     side = math.sqrt(look.area_px / _coverage(parts))
     outlines = _transform_outlines(parts, look, side)
@@ -149,7 +150,7 @@ def _bounds(outlines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ink(parts: list[FilledPolygon], outlines: list[np.ndarray], look: ObjectAppearance, width: int) -> PaintedObject:
-    """Polygons at twice the size, halved: that smooths the edges."""
+    """Draws polygons at twice the size and halves them, which smooths the edges."""
     low, high = _bounds(outlines)
     margin = 4 + width
     size = tuple(2 * math.ceil(side / 2 + margin) for side in (high - low).tolist())
@@ -187,7 +188,7 @@ def _palette(look: ObjectAppearance) -> dict[str, RGB]:
 
 
 def _finish_patch(ink: Image.Image, alpha: Image.Image, look: ObjectAppearance) -> PaintedObject:
-    """Texture, hard edges where the look has them, and a crop to the paint."""
+    """Adds texture, hardens the edges unless the appearance is smooth, and crops to the paint."""
     if not look.smooth:
         alpha = alpha.point(_HARD)
     box = alpha.point(_HARD).getbbox() or (0, 0, 1, 1)
@@ -204,7 +205,7 @@ _HARD = [0] * 128 + [255] * 128
 
 
 def _field(look: ObjectAppearance, width: int, height: int) -> np.ndarray:
-    """(height, width) relative brightness, about 0; it lightens more than it darkens, so that orange stays orange."""
+    """(height, width) relative brightness around 0; it lightens more than it darkens, so that orange stays orange."""
     rng = Random(look.shape_seed + 2)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     angle = rng.uniform(0, 2 * math.pi)
@@ -227,7 +228,7 @@ def _field(look: ObjectAppearance, width: int, height: int) -> np.ndarray:
 
 
 def _noise(width: int, height: int, *, cell_px: float, rng: Random, channels: int = 1) -> np.ndarray:
-    """(height, width[, channels]) of smooth noise about 0, most of it within +-1, in lumps of `cell_px`."""
+    """(height, width[, channels]) of smooth noise around 0, mostly within +-1, with a scale of `cell_px`."""
     columns, rows = max(2, round(width / cell_px)), max(2, round(height / cell_px))
     coarse = np.random.default_rng(rng.getrandbits(64)).integers(0, 256, (rows, columns, channels), np.uint8)
     image = Image.fromarray(coarse[..., 0] if channels == 1 else coarse)
@@ -235,7 +236,7 @@ def _noise(width: int, height: int, *, cell_px: float, rng: Random, channels: in
 
 
 def stamp(canvas: Image.Image, patch: PaintedObject, x: int, y: int, shadow: float) -> None:
-    """Puts the object on the canvas with its top left corner at (x, y), over a soft shadow where it has one."""
+    """Pastes the object on the canvas with its top left corner at (x, y), over a soft shadow if `shadow` is not 0."""
     if shadow:
         reach = max(1, patch.alpha.width // 16)
         cast = Image.new("L", (patch.alpha.width + 6 * reach, patch.alpha.height + 6 * reach))
@@ -245,17 +246,17 @@ def stamp(canvas: Image.Image, patch: PaintedObject, x: int, y: int, shadow: flo
     canvas.paste(patch.ink, (x, y), patch.alpha)
 
 
-# ---- backgrounds: each gives (size, size, 3) float32
+# ---- backgrounds: each returns (size, size, 3) float32
 
 
 def background(size_px: int, rng: Random, photographs: Sequence[Image.Image] = ()) -> tuple[Image.Image, str]:
-    """A picture to draw on, and words that fit "on ...". Half of them are photographs where there are any."""
+    """A picture to draw on, and words that follow "on ...". Half are from `photographs`, if there are any."""
     if photographs and rng.random() < 0.5:
         return _photograph(rng.choice(photographs), size_px, rng), ""
     make, words = rng.choice(_BACKGROUNDS)
     name = rng.choice(list(COLOUR_HSV))
     ground = sample_colour(name, rng)
-    if rng.random() < 0.5:  # washed out: the usual ground, and no colour that one would name
+    if rng.random() < 0.5:  # pale, as is usual for backgrounds, and of no nameable colour
         wash = rng.choice([(255, 255, 255), (128, 128, 128), (235, 230, 215)])
         ground, name = mix(ground, wash, rng.uniform(0.4, 0.9)), ""
     other = mix(ground, _to_rgb(rng.uniform(0, 360), rng.uniform(0, 70), rng.uniform(10, 100)), rng.uniform(0.15, 0.6))
@@ -276,7 +277,7 @@ def _photograph(photo: Image.Image, size_px: int, rng: Random) -> Image.Image:
 
 
 def _along(size_px: int, rng: Random, turns: int = 0) -> np.ndarray:
-    """(size, size) distance in shares of the side along a random direction, or along one of `turns` of them."""
+    """(size, size) distance along a random direction, or one of `turns` directions, as a share of the side."""
     angle = rng.uniform(0, 2 * math.pi) if not turns else rng.randrange(turns) * 2 * math.pi / turns
     axis = (np.arange(size_px, dtype=np.float32) + 0.5) / size_px - 0.5
     return axis[None, :] * math.cos(angle) + axis[:, None] * math.sin(angle)
@@ -301,7 +302,7 @@ def _grain(size_px: int, ground: np.ndarray, other: np.ndarray, rng: Random) -> 
 
 
 def _clouds(size_px: int, ground: np.ndarray, other: np.ndarray, rng: Random) -> np.ndarray:
-    """Blurred noise in colours: what a photograph out of focus looks like."""
+    """Blurred coloured noise, like a photograph out of focus."""
     coarse = _noise(size_px, size_px, cell_px=size_px / rng.uniform(2, 6), rng=rng, channels=3)
     fine = _noise(size_px, size_px, cell_px=size_px / rng.uniform(8, 24), rng=rng)
     return ground + coarse * rng.uniform(20, 90) + fine[..., None] * rng.uniform(0, 40)
@@ -333,7 +334,7 @@ def _dots(size_px: int, ground: np.ndarray, other: np.ndarray, rng: Random) -> n
 
 
 def _horizon(size_px: int, ground: np.ndarray, other: np.ndarray, rng: Random) -> np.ndarray:
-    """Two grounds that meet at a wavy line, each with some grain: a field under a sky, a table before a wall."""
+    """Two grainy areas with a wavy border, like a field under a sky or a table before a wall."""
     axis = np.arange(size_px, dtype=np.float32) / size_px
     line = rng.uniform(0.35, 0.75) + rng.uniform(0, 0.06) * np.sin(axis * rng.uniform(3, 14) + rng.uniform(0, 6))
     below = np.clip((axis[:, None] - line[None, :]) * size_px, 0, 1)
@@ -342,7 +343,7 @@ def _horizon(size_px: int, ground: np.ndarray, other: np.ndarray, rng: Random) -
 
 
 def _planks(size_px: int, ground: np.ndarray, other: np.ndarray, rng: Random) -> np.ndarray:
-    """Noise stretched along one direction: wood, water, brushed metal, cloth."""
+    """Noise stretched along one direction, like wood, water, brushed metal or cloth."""
     noise = _noise(size_px // rng.choice([8, 16, 32]), size_px, cell_px=rng.uniform(1, 2.5), rng=rng)
     image = Image.fromarray(((noise + 1) * 127).clip(0, 255).astype(np.uint8))
     wide = np.asarray(image.resize((size_px, size_px), Image.Resampling.BICUBIC), np.float32) / 255
@@ -356,7 +357,8 @@ _BACKGROUNDS = (
 
 
 def develop(canvas: Image.Image, rng: Random) -> Image.Image:
-    """What a camera or a scanner adds: a little blur, light from one side, noise. Equal seeds, equal marks."""
+    """Adds the effects of a camera or a scanner: a little blur, light from one side, noise. Equal seeds give equal
+    effects."""
     size_px = canvas.width
     if rng.random() < 0.25:
         canvas = canvas.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.9) * size_px / 128))

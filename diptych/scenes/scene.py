@@ -1,7 +1,7 @@
-"""Drawn scenes with known captions and boxes: coloured shapes and simple things in many renderings on many grounds.
+"""Draws scenes with known captions and boxes: coloured shapes and simple things in many styles on many backgrounds.
 
-They teach a small model which colour belongs to which shape, and they test what a photograph's caption cannot: the
-combinations in HELD_OUT are drawn for split="test" only, at least one of them in each of its scenes.
+They teach a small model to bind colours to shapes, and they test unseen combinations, which photographs cannot: those
+in HELD_OUT are drawn for split="test" alone, at least one in each scene.
 """
 
 import io
@@ -43,7 +43,7 @@ HELD_OUT: frozenset[tuple[str, str]] = frozenset(
 _SEEN = tuple((colour, kind) for colour in COLOURS for kind in KINDS if (colour, kind) not in HELD_OUT)
 _UNSEEN = tuple(sorted(HELD_OUT))
 
-# Shares of the picture: an object's paint stays between the bounds; the words hold for what is clearly so.
+# Shares of the picture: the bounds of an object's paint, and the limits for "small" and "large"
 LEAST_SHARE, MOST_SHARE = 0.03, 0.30
 _SMALL_SHARE, _LARGE_SHARE = 0.06, 0.14
 _MOST_THINGS = 8
@@ -51,7 +51,8 @@ _MOST_THINGS = 8
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: `size` is "small", "large" or "" for neither; the box is tight around its paint, hidden or not."""
+    """One object. `size` is "small", "large" or "" for neither; the box is tight around its paint, including hidden
+    parts."""
 
     kind: str
     colour: str
@@ -61,7 +62,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A square RGB picture, what is in it from back to front, and about five true captions, the first of all of it."""
+    """A square RGB picture, its objects from back to front, and about five true captions, the first of all objects."""
 
     image: Image.Image
     things: tuple[Thing, ...]
@@ -76,14 +77,14 @@ def draw_scene(
     things: tuple[int, int] = (1, 5),
     backgrounds: Sequence[Image.Image] = (),
 ) -> Scene:
-    """The scene that `seed` stands for, with at least things[0] and at most things[1] objects.
+    """The scene of `seed`, with at least things[0] and at most things[1] objects.
 
     `backgrounds` are photographs; half of the scenes are drawn on a part of one. At least half of every object is
-    visible. The same arguments give the same scene, pixel for pixel, whatever was drawn before.
+    visible. The same arguments always give the same pixels.
     """
     rng = Random(f"{split} {seed}")
-    easel = _compose(rng, size_px, split, rng.randint(*things), backgrounds)
-    return _scene(easel, develop_seed=rng.getrandbits(64), caption_seed=rng.getrandbits(64))
+    scene_canvas = _compose(rng, size_px, split, rng.randint(*things), backgrounds)
+    return _scene(scene_canvas, develop_seed=rng.getrandbits(64), caption_seed=rng.getrandbits(64))
 
 
 def draw_pair(
@@ -94,21 +95,21 @@ def draw_pair(
     things: tuple[int, int] = (1, 4),
     backgrounds: Sequence[Image.Image] = (),
 ) -> tuple[Scene, Scene, Thing]:
-    """A scene, the same with one object more, and that object: of a kind that the first scene has not."""
+    """A scene, the same scene with one more object, and that object, whose kind the first scene lacks."""
     rng = Random(f"pair {split} {seed}")
     while True:
-        easel = _compose(rng, size_px, split, rng.randint(*things), backgrounds)
+        scene_canvas = _compose(rng, size_px, split, rng.randint(*things), backgrounds)
         seeds = {"develop_seed": rng.getrandbits(64), "caption_seed": rng.getrandbits(64)}
-        before = _scene(easel, **seeds)
+        before = _scene(scene_canvas, **seeds)
         present = {thing.kind for thing in before.things}
         choices = [choice for choice in (_SEEN if split == "train" else _UNSEEN) if choice[1] not in present]
-        if easel.add(*rng.choice(choices), most_share=0.15, rng=rng):
-            return before, _scene(easel, **seeds), easel.things[-1]
+        if scene_canvas.add(*rng.choice(choices), most_share=0.15, rng=rng):
+            return before, _scene(scene_canvas, **seeds), scene_canvas.things[-1]
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """A sequence of `count` scenes, each drawn when asked for."""
+    """A sequence of `count` scenes, each drawn on access."""
 
     count: int
     seed: int = 0
@@ -147,7 +148,7 @@ def write_shards(
     shard_size: int = 1000,
     quality: int = 92,
 ) -> list[Path]:
-    """Writes scenes as WebDataset shards, KEY.jpg beside KEY.json with "captions" and "things", and returns them."""
+    """Writes scenes as WebDataset shards, KEY.jpg beside KEY.json with "captions" and "things". Returns their paths."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     scenes = Scenes(count, seed=seed, size_px=size_px, split=split, things=things, backgrounds=backgrounds)
@@ -171,7 +172,7 @@ def _write_sample(tar: tarfile.TarFile, key: str, scene: Scene, quality: int) ->
 
 
 class _SceneCanvas:
-    """A scene being drawn: the canvas, and for each thing on it which pixels it covers and which still show."""
+    """A scene being drawn: the canvas, and for each thing the pixels that it covers and those still visible."""
 
     def __init__(self, canvas: Image.Image, ground: str, least_visible: float) -> None:
         self.canvas = canvas
@@ -180,14 +181,14 @@ class _SceneCanvas:
         self.things: list[Thing] = []
         self.areas: list[int] = []
         self.visible: list[np.ndarray] = []  # (size, size) bool each
-        self.covered: list[tuple[int, int]] = []  # (front, back) where the front hides a part of the back
+        self.covered: list[tuple[int, int]] = []  # (front, back) if the front hides a part of the back
 
     def add(self, colour: str, kind: str, *, most_share: float, rng: Random) -> bool:
-        """Draws a thing in front of all others where that hides none of them too much; False if nowhere does."""
+        """Draws a thing in front of all others without hiding too much of any; False if no position allows it."""
         for shrink in (1.0, 0.7, 0.5):
             share = LEAST_SHARE * 1.15 * (shrink * most_share / LEAST_SHARE / 1.15) ** rng.random()
             look = sample_look(kind, colour, share, size_px=self.canvas.width, rng=rng)
-            # Where the ground has the object's own colour everywhere, a contour makes it stand out.
+            # If the background has the object's colour everywhere, a contour makes the object visible.
             if self._try(look, colour, 12, rng, must_contrast=True):
                 return True
             if self._try(outlined(look), colour, 4, rng, must_contrast=False):
@@ -227,7 +228,7 @@ class _SceneCanvas:
 
 
 def _stands_out(under: np.ndarray, colour: tuple[int, int, int]) -> bool:
-    """Whether few of the (n, 3) pixels that an object would cover are close to its colour."""
+    """Whether few of the (n, 3) pixels under an object are close to its colour."""
     return bool((colour_distance(under, colour) < 0.21).mean() < 0.25)
 
 
@@ -236,20 +237,22 @@ def _size_word(share: float) -> str:
 
 
 def _compose(rng: Random, size_px: int, split: Split, count: int, backgrounds: Sequence[Image.Image]) -> _SceneCanvas:
-    """An easel with `count` things on it, in the test split one of HELD_OUT among them."""
+    """A canvas with `count` things, at least one of HELD_OUT in the test split."""
     if not 1 <= count <= _MOST_THINGS:
         raise ArgumentError(f"{count} things; a scene has 1 to {_MOST_THINGS}, each at least half visible.")
     while True:
         choices = _choose(rng, split, count)
-        easel = _SceneCanvas(*background(size_px, rng, backgrounds), least_visible=rng.choice([0.55, 0.55, 0.75, 1.0]))
+        scene_canvas = _SceneCanvas(
+            *background(size_px, rng, backgrounds), least_visible=rng.choice([0.55, 0.55, 0.75, 1.0])
+        )
         most_share = min(0.27, 0.6 / count)
-        added = [easel.add(colour, kind, most_share=most_share, rng=rng) for colour, kind in choices]
+        added = [scene_canvas.add(colour, kind, most_share=most_share, rng=rng) for colour, kind in choices]
         if all(added):
-            return easel
+            return scene_canvas
 
 
 def _choose(rng: Random, split: Split, count: int) -> list[tuple[str, str]]:
-    """(colour, kind) of each thing. Some share a kind or a colour, so that neither alone tells them apart."""
+    """(colour, kind) of each thing. Some share a kind or a colour, so that neither alone distinguishes them."""
     chosen = [rng.choice(_UNSEEN if split == "test" else _SEEN)]
     while len(chosen) < count:
         colour, kind = rng.choice(_SEEN) if split == "train" else rng.choice(_SEEN + _UNSEEN)
@@ -263,8 +266,10 @@ def _choose(rng: Random, split: Split, count: int) -> list[tuple[str, str]]:
     return chosen
 
 
-def _scene(easel: _SceneCanvas, *, develop_seed: int, caption_seed: int) -> Scene:
-    image = develop(easel.canvas, Random(develop_seed))
-    things = tuple(easel.things)
-    captions = captions_of(things, easel.covered, easel.ground, size_px=image.width, rng=Random(caption_seed))
+def _scene(scene_canvas: _SceneCanvas, *, develop_seed: int, caption_seed: int) -> Scene:
+    image = develop(scene_canvas.canvas, Random(develop_seed))
+    things = tuple(scene_canvas.things)
+    captions = captions_of(
+        things, scene_canvas.covered, scene_canvas.ground, size_px=image.width, rng=Random(caption_seed)
+    )
     return Scene(image, things, captions)

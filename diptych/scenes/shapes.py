@@ -1,8 +1,8 @@
-"""What drawn things look like: every kind as polygons in the unit square (x right, y down).
+"""The shape of each drawn kind as polygons in the unit square (x right, y down).
 
-One affine map then turns, stretches and mirrors any of them. A polygon's role says how it is inked: "body" in the
-colour that names the object, "shade" and "tint" darker and lighter than it, "dark" and "pale" near black and near
-white, "bark" and "leaf" as on a plant, "hole" not at all.
+An affine map then rotates, stretches and mirrors them. A polygon's role determines its ink: "body" has the object's
+named colour, "shade" and "tint" are darker and lighter, "dark" and "pale" are near black and near white, "bark" and
+"leaf" have a plant's colours, and "hole" is unpainted.
 """
 
 import math
@@ -15,12 +15,12 @@ FilledPolygon = tuple[str, np.ndarray]
 
 
 def polygon(*xy: float) -> np.ndarray:
-    """(points, 2) of x0, y0, x1, y1 and so on."""
+    """(points, 2) from x0, y0, x1, y1 and so on."""
     return np.array(xy, np.float64).reshape(-1, 2)
 
 
 def rect(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
-    """By two corners."""
+    """A rectangle, by two corners."""
     return polygon(x0, y0, x1, y0, x1, y1, x0, y1)
 
 
@@ -31,7 +31,7 @@ def oval(x: float, y: float, rx: float, ry: float, start: float = 0, stop: float
 
 
 def _regular(corners: int, inner: float = 1.0) -> np.ndarray:
-    """A regular polygon with a corner up; with `inner` < 1 a star."""
+    """A regular polygon with a corner at the top; a star if `inner` < 1."""
     count = corners if inner == 1.0 else 2 * corners
     angles = np.arange(count) * (2 * math.pi / count) - math.pi / 2
     radii = np.where(np.arange(count) % 2 == 0, 0.5, 0.5 * inner)
@@ -53,7 +53,7 @@ def _heart() -> np.ndarray:
 
 
 def _crescent(rng: Random) -> np.ndarray:
-    bite = rng.uniform(0.18, 0.3)  # how far the inner edge stands from the tips' chord
+    bite = rng.uniform(0.18, 0.3)  # distance of the inner edge from the chord between the tips
     outer = oval(0.5, 0.5, 0.5, 0.5, 60, 300)
     tip = outer[-1]
     half = abs(tip[1] - 0.5)

@@ -122,5 +122,5 @@ def test_plain_texts_import_nothing() -> None:
 
 @pytest.mark.parametrize("names", [["lower", "shout"], "lower", [1], None])
 def test_an_unknown_way_to_clean_is_named(names: object) -> None:
-    with pytest.raises(CleaningError, match="wanted a list of these: lower, whitespace, canonicalize"):
+    with pytest.raises(CleaningError, match="Choose from: lower, whitespace, canonicalize"):
         checked(names)
