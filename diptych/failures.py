@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from diptych.deprecation import RenamedAttribute
+from diptych.deprecation import RenamedAttribute, renamed_arguments
 from diptych.errors import ArgumentTypeError, MessageParts, format_message
 
 if TYPE_CHECKING:
@@ -29,9 +29,13 @@ class Failure(NamedTuple):
     words = RenamedAttribute("words", "message_parts")
 
     @classmethod
+    @renamed_arguments(words="message_parts")
     def of(cls, reason: str, message_parts: MessageParts) -> Failure:
         """A failure whose message refers to arguments."""
         return cls(reason, format_message(message_parts), message_parts)
+
+
+Failure.__new__ = renamed_arguments(words="message_parts")(Failure.__new__)  # type: ignore[method-assign]
 
 
 class EmbeddingResult(NamedTuple, Generic[Key]):

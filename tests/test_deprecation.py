@@ -47,11 +47,14 @@ PICTURE = Image.new("RGB", (64, 64), "red")
     "use",
     [
         lambda: diptych.load().locate(PICTURE, "a star", method="places"),  # type: ignore[arg-type]
+        lambda: diptych.Failure("empty", "it is empty.", words="it is empty."),  # type: ignore[call-arg]
+        lambda: diptych.Failure.of("empty", words="it is empty."),  # type: ignore[call-arg]
+        lambda: diptych.Failure("empty", "it is empty.").words,
         lambda: diptych.recipe("laptop", data=("x",), places=2.0),
         lambda: dataclasses.replace(diptych.Filters(), place=(1, 2, 3, 4)),  # type: ignore[call-arg]
         lambda: dataclasses.replace(diptych.TrainConfig(data=("x",)), places=2.0),  # type: ignore[call-arg]
     ],
-    ids=["locate", "recipe", "replace-filters", "replace-config"],
+    ids=["locate", "failure", "failure-of", "failure-words", "recipe", "replace-filters", "replace-config"],
 )
 def test_the_warning_is_at_the_callers_line_however_deep_the_old_name_is_read(use: Callable[[], object]) -> None:
     """Python hides a DeprecationWarning of a library's own line."""

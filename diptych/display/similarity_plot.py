@@ -115,7 +115,7 @@ def _draw_thumbnails(axes: Axes, pictures: Sequence[Image.Image], names: Sequenc
 
 
 def _overview(matrices: Mapping[str, np.ndarray], texts: Sequence[str], names: Sequence[str]) -> Figure:
-    """The matrices as colours alone, about a page in size."""
+    """The matrices in colours only, about a page in size."""
     from matplotlib.figure import Figure
 
     rows, columns = next(iter(matrices.values())).shape

@@ -143,7 +143,7 @@ class IndexDirectory:
         return status.st_size
 
     def has_directory(self, name: str) -> bool:
-        """Whether there is a directory of this name; a link is none."""
+        """Whether there is a directory of this name, not a link."""
         status = self.status(name)
         return status is not None and stat.S_ISDIR(status.st_mode)
 
@@ -254,7 +254,7 @@ class IndexDirectory:
 
     def create(self) -> None:
         """Make the directory and its missing parents. Raises IndexDirectoryError if the path is something else,
-        IndexUnsafeError if it is a link, a dangling one too."""
+        IndexUnsafeError if it is a link, even a dangling one."""
         with contextlib.suppress(FileExistsError):
             if self._above is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -267,11 +267,11 @@ class IndexDirectory:
                 pass
         except NotADirectoryError:
             raise IndexDirectoryError(
-                f"{self.path} is no folder.", remedy=["Name one with ", Setting("index", "DIR"), "."]
+                f"{self.path} is not a folder.", remedy=["Name one with ", Setting("index", "DIR"), "."]
             ) from None
 
     def own(self, name: str) -> None:
-        """Replace a regular file that has a second hard link by a copy. The other name keeps the file."""
+        """Replace a regular file that has a second hard link with a copy. The other name keeps the file."""
         status = self.plain(name)
         if status is None or status.st_nlink < 2:
             return

@@ -29,7 +29,7 @@ def error_for(path: Path, status: os.stat_result, target: str | None, *, is_chan
     if is_changed and status.st_nlink > 1:
         return IndexUnsafeError(
             f"{path} is a hard link: its bytes are also those of {status.st_nlink - 1} other names.",
-            remedy=["Replace it by a copy; ", REPAIR, " does that."],
+            remedy=["Replace it with a copy; ", REPAIR, " does that."],
         )
     return None
 

@@ -50,7 +50,7 @@ def _of_sqlite(error: sqlite3.DatabaseError, path: str) -> SearchIndexError | No
 
 def _is_interrupted(error: sqlite3.DatabaseError) -> bool:
     """Whether SQLite replaced a signal handler's exception by this error: in its progress handler, or in one of this
-    package's SQL functions, which raise nothing themselves."""
+    package's SQL functions, which raise no errors themselves."""
     return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT or "user-defined function" in str(error)
 
 

@@ -17,7 +17,7 @@ _LEAST, _A_BYTE = 5_000_000, 2
 class BudgetedConnection(sqlite3.Connection):
     """A connection that interrupts a query when its steps exceed the budget; `is_exhausted` distinguishes this from
     others. It counts from its opening, because SQLite itself reads the schema, until the first `counted` query
-    has ended, and after that in `counted` queries alone. Writes are not limited.
+    has ended, and after that only in `counted` queries. Writes are not limited.
 
     The checks also let Python handle signals while SQLite runs.
     """

@@ -257,7 +257,7 @@ def test_a_read_only_index_is_searched(cli: Cli, model: PixelModel, folder: Path
 
 def test_a_file_instead_of_the_index_directory(model: PixelModel, folder: Path) -> None:
     (folder / ".diptych").write_text("mine")
-    with pytest.raises(IndexDirectoryError, match="is no folder"):
+    with pytest.raises(IndexDirectoryError, match="is not a folder"):
         open_index(folder, model=model).update()
     assert (folder / ".diptych").read_text() == "mine"
 

@@ -320,7 +320,7 @@ def test_a_file_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("no folder")
     directory = IndexDirectory(tmp_path / "a")
     assert not directory.exists
-    with pytest.raises(IndexDirectoryError, match=r"a is no folder.*index='DIR'|a is no folder.*index=DIR"):
+    with pytest.raises(IndexDirectoryError, match=r"a is not a folder.*index='DIR'|a is not a folder.*index=DIR"):
         directory.create()
 
 
