@@ -250,13 +250,13 @@ def test_vectors_that_are_none(model: Embedder, bad: float) -> None:
 )
 def test_what_is_no_text(model: Embedder, texts: object) -> None:
     for call in (model.embed_texts, model.tokenize, model.embed_labels):
-        with pytest.raises(diptych.DiptychError, match=r"wanted (a string|Unicode)|pass one, or a list"):
+        with pytest.raises(diptych.DiptychError, match=r"expected (a string|Unicode)|pass one item or a list"):
             call(texts)
 
 
 def test_a_text_in_an_array_without_axes(model: Embedder) -> None:
     np.testing.assert_array_equal(model.embed_texts(np.array("a star")), model.embed_texts("a star"))
-    with pytest.raises(diptych.ArgumentError, match="pass one, or a list"):
+    with pytest.raises(diptych.ArgumentError, match="pass one item or a list"):
         model.embed_images(np.array(5))
 
 

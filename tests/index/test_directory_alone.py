@@ -49,7 +49,7 @@ ALLOWED = {
     ("roots", "with_names_on_disk"): "folders of pictures",
     ("roots", "_is_ours"): "the folder of the pictures",
     ("vector_files", "_mapped"): "a file that the directory opened",
-    ("schema", "_made"): "a database in memory",
+    ("schema", "_schema_of"): "a database in memory",
     ("search", "_real_path"): "pictures",
     ("search", "_shot"): "pictures",
 }

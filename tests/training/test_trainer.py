@@ -374,7 +374,7 @@ def test_a_model_that_exists_is_fine_tuned(how: dict, shards: Path, tmp_path: Pa
     else:
         assert "image.transformer.blocks.0.attention.qkv.weight" not in same
     assert result.forgetting is not None
-    assert result.forgetting.line[0.0].recall is not None
+    assert result.forgetting.path_measures[0.0].recall is not None
     assert (tmp_path / "forgetting.png").exists()
 
 
@@ -387,8 +387,8 @@ def test_fine_tuning_without_anything_to_measure_says_so(
     assert not (tmp_path / "forgetting.png").exists()
     said = capsys.readouterr().err
     assert "not measured: what was learnt (val has no pairs) and forgotten (zero_shot has no class folders)" in said
-    assert "lr 1e-05 hardly moves adapters" in said
-    assert "shard splits nothing for one process" in said
+    assert "lr 1e-05 is low for adapters" in said
+    assert "shard has no effect in one process" in said
 
 
 def test_the_command_fine_tunes_and_goes_on_for_longer(

@@ -63,7 +63,7 @@ def read_file(root: str, path: str, kind: FileKind, spec: Preprocess, *, follow_
             raise OutsideRootError
         with open_regular(where) as file:
             if os.fstat(file.fileno()).st_size == 0:
-                raise ImageError("empty file", path, "It holds no bytes; copy or download it again.")
+                raise ImageError("empty file", path, "It has no bytes; copy or download it again.")
             kind = kind_of(file.read(HEAD_LENGTH), kind)
             file.seek(0)
             read = {"picture": _read_picture, "video": _read_video, "text": _read_text}[kind]

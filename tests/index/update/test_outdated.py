@@ -316,7 +316,7 @@ def test_vectors_written_by_an_earlier_version(model: PixelModel, tmp_path: Path
         (root / name).write_bytes(FILES[name][0]())
     np.save(out / "00000.npy", np.stack([STALE, STALE]))
     said = {"diptych.model": "m", "diptych.fingerprint": model.fingerprint}
-    for extra, taken in (({}, {"plain.png"}), ({"diptych.text_preprocessing": "2"}, set(names))):
+    for extra, taken in (({}, {"plain.png"}), ({"diptych.reading": "2"}, set(names))):
         table = pyarrow.table({"path": names}).replace_schema_metadata({**said, **extra})
         pyarrow.parquet.write_table(table, out / "00000.parquet")
         given = open_precomputed(out, None, root)
