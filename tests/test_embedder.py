@@ -220,7 +220,7 @@ def test_a_text_of_5000_words(model: Embedder) -> None:
     vectors = model.embed_texts(["a dog", LONG], truncate=True)
     assert_unit(vectors, 2)
     np.testing.assert_allclose(vectors[1:], model.embed_texts(["dog " * 900], truncate=True), atol=1e-6)
-    assert model.tokenize(["a dog", LONG], truncate=True).cut == 1
+    assert model.tokenize(["a dog", LONG], truncate=True).truncated == 1
 
 
 def test_readable_texts_leave_the_bad_ones_out(model: Embedder) -> None:
