@@ -1,4 +1,4 @@
-"""A picture's bytes from an address."""
+"""Downloads a picture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ URL_TIMEOUT_S, URL_MAX_BYTES = 20.0, 64 * 2**20
 
 
 def fetch(url: str) -> bytes:
-    """What is at an http or https address, up to URL_MAX_BYTES within URL_TIMEOUT_S. Raises FetchError."""
+    """The content of an http or https URL, up to URL_MAX_BYTES within URL_TIMEOUT_S. Raises FetchError."""
     import http.client
 
     from diptych.untrusted.downloading import FetchLimits, opened, shown

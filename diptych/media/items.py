@@ -56,7 +56,7 @@ class Part(NamedTuple):
 @dataclass(frozen=True)
 class FileContents:
     """A file that was read. `digest` is the blake2b of its bytes (16 bytes long), without its sidecars; it is empty if
-    not all could be read. `partial` describes what is missing from a picture that was read in part."""
+    not all could be read. `partial` describes the missing part of a picture read in part."""
 
     file: File
     digest: bytes

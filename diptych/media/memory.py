@@ -1,4 +1,4 @@
-"""How much memory decoding a picture takes, by its header, and how much it may take.
+"""Estimates the memory for decoding a picture from its header, and limits it.
 
 Each decoder's peak was measured, the decoded picture included: libavif and libheif hold the planes, libwebp and
 OpenJPEG several copies, libjxl floats.
@@ -44,7 +44,7 @@ def memory_limit() -> int:
 
 
 def refusal(size: tuple[int, int], needed: float) -> str:
-    """The error text for a picture that takes more than it may."""
+    """The error text for a picture that exceeds the memory limit."""
     return (
         f"{size[0]} x {size[1]} pixels, which take {needed / USUAL:.2g} GB to decode; wanted up to "
         f"{memory_limit() / USUAL:.2g}. {advice(needed / USUAL)}"
@@ -121,5 +121,5 @@ class _MemoryPool:
 
 
 _POOL = _MemoryPool()
-if hasattr(os, "register_at_fork"):  # in a fork nothing would release what other threads had reserved
+if hasattr(os, "register_at_fork"):  # in a fork, reservations of other threads would never be released
     os.register_at_fork(after_in_child=_POOL.__init__)

@@ -1,5 +1,5 @@
-"""A picture from a path, a URL, bytes, an array or a tensor: upright and 8 bits a channel, or an ImageError that says
-why not."""
+"""Opens a picture from a path, a URL, bytes, an array or a tensor, upright with 8 bits a channel; raises ImageError with
+the reason if it cannot."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def open_picture(
     environment sets no valid memory limit.
 
     `reservation` reserves the memory needed and keeps it for the returned picture. `reduce` may set a JPEG to be
-    decoded at a fraction of its size: it takes the undecoded picture and a function that tells whether it fits as it is
+    decoded at a fraction of its size: it takes the undecoded picture and a predicate for whether it fits as it is
     set. `is_searched` takes the first frame or page that is not blank, palettes as RGB, transparency on white, and high
     dynamic range as sRGB.
     """

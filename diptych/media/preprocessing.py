@@ -34,9 +34,8 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 _REDUCING_GAP = 3.0  # for fast decoding; Pillow: from 3 on, mostly indistinguishable from resampling in one step
 _MAX_RESIZED_PIXELS = 2**26  # resizing a 1 x 65,000 picture before cropping would make 3 gigapixels
-# Keys of a preprocessor_config.json that are handled or change no pixel of an RGB picture; keys whose names announce
-# other pixels, so that one that nothing reads is refused; and harmless ones among these. All others are the bookkeeping
-# of some library.
+# Keys of a preprocessor_config.json that are handled or change no pixel of an RGB picture; patterns of keys that may
+# change pixels, which are refused if unhandled; and harmless exceptions. All other keys are a library's bookkeeping.
 _SETTLED_KEY = "(image_processor|feature_extractor)_type|default_to_square|do_convert_rgb"
 _PIXEL_KEY = "do_.*|use_square_size|size|resample|rescale_factor|data_format|(crop|fill|image|pad|size)_.*"
 _INERT_KEY = "image_seq_length|image_processor_class"
@@ -118,8 +117,7 @@ def resized_and_cropped(source: Source, spec: Preprocess, *, decode: Decode = "e
 
 
 class PreparedImage(NamedTuple):
-    """(size_px, size_px, 3) RGB, the picture's full displayed size, and a description of what is missing, if
-    anything."""
+    """(size_px, size_px, 3) RGB, the picture's full displayed size, and a description of the missing part, if any."""
 
     pixels: NDArray[np.uint8]
     size: tuple[int, int]

@@ -124,8 +124,8 @@ def _spans(duration_s: float | None) -> list[tuple[float, float]]:
 def _frames(
     container: InputContainer, stream: Any, spans_s: list[tuple[float, float]], seeks: bool
 ) -> Iterator[VideoFrame]:
-    """The keyframe before the middle of each span or, where that was had already, is blank or is not sought, the frame
-    at the middle itself. What is damaged is passed over, and a file cut short ends where it was cut."""
+    """The keyframe before the middle of each span; or the frame at the middle if that keyframe was taken already, is
+    blank, or `seeks` is false. Damaged frames are skipped, and a truncated file ends at the cut."""
     from av.error import FFmpegError
 
     decoder = _decoder(stream)

@@ -1,6 +1,6 @@
-"""JPEG 2000, at a fraction of its size where the whole takes too much memory.
+"""JPEG 2000, at a fraction of its size if the whole takes too much memory.
 
-Of more than 8 bits a colour it is read by imagecodecs: Pillow rounds the brightest values over the top, to black.
+imagecodecs reads pictures with more than 8 bits a colour, because Pillow's rounding overflows the brightest to black.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from diptych.media.formats.pillow import open_undecoded
 from diptych.media.pixels.bands import in_bands
 from diptych.media.pixels.orientation import is_on_its_side, orientation
 
-MAX_HALVINGS = 5  # the usual settings of every encoder allow so many
+MAX_HALVINGS = 5  # as many as the usual settings of every encoder allow
 CODESTREAM = b"\xff\x4f\xff\x51"
 
 

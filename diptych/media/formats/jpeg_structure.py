@@ -1,4 +1,4 @@
-"""The segments and scans of a JPEG: how much of it is missing, and what repairs it."""
+"""The segments and scans of a JPEG: estimates its missing share, and repairs it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from PIL import Image, UnidentifiedImageError
 END, _EOI, _SOS = b"\xff\xd9", 0xD9, 0xDA
 _KEPT = frozenset((*range(0xC0, 0xD8), *range(0xDB, 0xE0), 0xE1, 0xEE))  # frames, tables, EXIF, Adobe
 MAX_MISSING = 0.24  # as estimated: of 60 photographs without their last tenth the highest estimate was .239
-MAX_SCANS = 512  # a file with more was made to keep a decoder busy
-_LAST_BIT = 1.2  # the scan of a photograph's last bit is so many times as long as that of the bit before
-_MIN_CHANGED = 1 / 8  # of the rows: a scan that has changed fewer holds little, as that of an unused ink
+MAX_SCANS = 512  # a file with more is malicious
+_LAST_BIT = 1.2  # ratio of the lengths of a photograph's scans of the last bit and of the bit before
+_MIN_CHANGED = 1 / 8  # of the rows: a scan that changes fewer is nearly empty, such as an unused ink's
 _FLAT = 128  # a decoder's value for a block that is missing
-_COMPARED_PIXELS = 2**24  # at most so many are compared before and after a scan
+_COMPARED_PIXELS = 2**24  # the most that are compared before and after a scan
 _HUGE_PIXELS = 2**26  # larger pictures are not decoded twice to be compared
 _WITHOUT_LENGTH = frozenset((0x00, 0x01, 0xFF, *range(0xD0, 0xD9)))  # after an FF byte: no marker with a length
 
 
 def open_jpeg(file: IO[bytes]) -> Image.Image:
-    """The picture, not decoded yet. As Image.open, but without its limit of pixels, which is the caller's to check."""
+    """The picture, not decoded yet. As Image.open, but without its limit of pixels, which the caller checks."""
     from PIL import JpegImagePlugin
 
     file.seek(0)

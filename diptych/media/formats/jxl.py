@@ -18,7 +18,7 @@ from diptych.media.pixels.transparency import is_blank
 
 CODESTREAM, CONTAINER = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
 _DECODING = 7  # bytes a sample, measured
-_MAX_FRAMES = 4096  # assumed where the decoder does not tell their number
+_MAX_FRAMES = 4096  # assumed if the decoder does not give their number
 _RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # ISO 18181-1, B.2: width to height
 
 

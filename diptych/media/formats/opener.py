@@ -1,4 +1,4 @@
-"""What the opening of every format shares: limits on size and memory, and the way to an upright 8-bit picture."""
+"""The steps that all formats share: limits on size and memory, and the conversion to an upright 8-bit picture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_PIXELS = 178_956_970  # Pillow's own default limit: half a gigabyte as RGB
 
 
 class OpenedPicture(NamedTuple):
-    """An upright picture of 8 bits a channel, in its own mode. `size` is the full displayed size, even where the
+    """An upright picture of 8 bits a channel, in its own mode. `size` is the full displayed size, even if the
     picture was decoded smaller. `partial` describes what is missing, if anything."""
 
     image: Image.Image
@@ -34,8 +34,8 @@ class Opener(NamedTuple):
     """Opens one picture within its limits; each format's `open_picture` is given one.
 
     `name` names the picture in errors. `reduce` may set a JPEG to be decoded at a fraction of its size: it takes the
-    undecoded picture and a function that tells whether the picture fits into memory as it is set. `is_searched` chooses
-    the decoding that people see: the first frame that is not blank, palettes as RGB, transparency on white.
+    undecoded picture and a predicate for whether it fits into memory as it is set. `is_searched` decodes for display:
+    the first frame that is not blank, palettes as RGB, transparency on white.
     """
 
     name: str

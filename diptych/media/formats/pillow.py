@@ -24,7 +24,7 @@ def open_undecoded(file: IO[bytes], decoders: Sequence[str]) -> Image.Image:
             continue
         factory, accepts = Image.OPEN[name]
         may_be = not accepts or accepts(head)
-        if not may_be or isinstance(may_be, str):  # a string names what this installation lacks
+        if not may_be or isinstance(may_be, str):  # a string names a missing dependency
             continue
         file.seek(0)
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # as Image.open does

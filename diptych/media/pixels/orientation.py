@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import ExifTags, Image
 
-# EXIF 2.3, table 4: what makes the orientations from 2 on upright, by Pillow's names
+# EXIF 2.3, table 4: Pillow's names of the transposes that make the orientations from 2 on upright
 _TRANSPOSES = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 _XMP, _RAW = ("xmp", "XML:com.adobe.xmp"), "Raw profile type exif"
 
