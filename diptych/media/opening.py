@@ -1,5 +1,5 @@
-"""Opens a picture from a path, a URL, bytes, an array or a tensor, upright with 8 bits a channel; raises ImageError with
-the reason if it cannot."""
+"""Opens a picture from a path, a URL, bytes, an array or a tensor, upright with 8 bits a channel, or raises ImageError
+with the reason."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _fetched(url: str) -> bytes:
         raise ImageError("download failed", url, f"{error}. Check the address, or download it yourself.") from error
 
 
-_FAILURES = (  # exception, reason, detail: the first that fits counts; {message} is Pillow's or the system's
+_FAILURES = (  # exception, reason, detail: the first match applies; {message} is Pillow's or the system's
     (IsADirectoryError, "a folder", "Wanted one picture: name a file in it."),
     (PermissionError, "no permission", "This user may not read it; change its permissions."),
     ((FileNotFoundError, NotADirectoryError), "missing", "There is no such file; check the path."),

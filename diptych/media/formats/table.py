@@ -17,8 +17,8 @@ from diptych.media.formats.opener import OpenedPicture, Opener
 class PictureFormat(NamedTuple):
     """`suffixes` are those of file names, `signature` is a regular expression of the first bytes, `decoder` is Pillow's
     name of the format ("" if Pillow does not read it), `open_picture` opens a file whose signature matches (None:
-    Pillow does). Where `is_distinctive` is False, files of other kinds may begin with the signature too, so that a name
-    is believed before it."""
+    Pillow does). If `is_distinctive` is False, files of other kinds may begin with the signature too, so the file name
+    has precedence."""
 
     suffixes: tuple[str, ...]
     signature: bytes

@@ -1,4 +1,4 @@
-"""TIFF: its main page, read by Pillow where Pillow reads it rightly, else by tifffile."""
+"""TIFF: its main page, read by Pillow if Pillow reads it correctly, else by tifffile."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _by_pillow(file: IO[bytes], page: Page) -> Image.Image:
 
 
 def _with_whole_colours(image: Image.Image, page: Page) -> Image.Image:
-    """With a colour map of 16 bits a number; some programs write 8, which would all be black."""
+    """The picture with a colour map of 16 bits; some programs write 8 bits, which would look black."""
     if image.mode in ("P", "PA") and _has_short_colours(page):
         image.putpalette(_by_colour(page).tobytes())
     return image
@@ -120,9 +120,9 @@ def _grey_by_pillow(file: IO[bytes], page: Page) -> Image.Image:
     if page.bits[0] == 8:
         values = values.view(np.int8)
     elif page.bits[0] == 16 and page.formats[0] == SIGNED:
-        values = values.astype(np.int16)  # Pillow's are of 32 bits
+        values = values.astype(np.int16)  # Pillow makes 32 bits
     elif page.bits[0] == 32 and page.formats[0] == UNSIGNED:
-        values = values.view(np.uint32)  # Pillow's are signed
+        values = values.view(np.uint32)  # Pillow makes them signed
     return _grey(values, page)
 
 
