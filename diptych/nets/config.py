@@ -1,5 +1,5 @@
-"""The configurations of the towers and of the model. They are separate from the modules that they describe, so that
-another engine can read and run a model without PyTorch."""
+"""The configurations of the towers and of the model, separate from the modules that they describe, so that another
+engine can read and run a model without PyTorch."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -109,7 +109,7 @@ class TextConfig:
 @dataclass(frozen=True)
 class CLIPConfig:
     """A model. `loss` is the objective that it is trained for: it decides whether there is a logit bias, and whether
-    scores become probabilities by a softmax over the candidates or by a sigmoid each."""
+    probabilities are a softmax over the candidates or a sigmoid of each score."""
 
     embed_dim: int = 512
     image: ViTConfig | ResNetConfig = field(default_factory=ViTConfig)

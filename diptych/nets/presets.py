@@ -1,4 +1,4 @@
-"""The published models' sizes by name, and small ones that train on a laptop.
+"""The configurations of published models by name, and small ones that train on a laptop.
 
 Sources: OpenAI, Radford et al. 2021, tables 19 and 20; open_clip's model_configs (H/14, g/14, bigG/14); SigLIP, Zhai et
 al. 2023, and SigLIP 2, Tschannen et al. 2025, in the sizes of their released folders.

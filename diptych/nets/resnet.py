@@ -106,7 +106,7 @@ class AttentionPool(nn.Module):
     def with_patches(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch patches dim"]]:
-        """The pooled vector, and for each patch the output if all attention were on it: its value, projected (Zhou et
+        """The pooled vector, and each patch's output if it had all attention: its projected value (Zhou et
         al. 2022, "Extract free dense labels from CLIP", section 3.2)."""
         x = self._tokens(x)
         v = self.v(x)

@@ -13,14 +13,14 @@ Shape = tuple[int, ...]
 NamedShapes = Iterator[tuple[str, Shape]]
 EXPANSION = 4  # of a bottleneck's channels
 SIZES = {"image_size", "patch_size", "width", "layers", "heads", "mlp_width", "context", "vocab_size"}
-# Far more than any network has. A larger number means a damaged configuration, or one made to fill the memory.
+# Far more than any network has. A larger number means a damaged configuration or an attack on the memory.
 MAX_SIZES = {"layers": 1024, "image_size": 4096, "patch_size": 4096, "context": 2**14, "grid": 256}
 MAX_WIDTH = 2**24  # for all other sizes
-COUNTER = "num_batches_tracked"  # batch norm's count of batches: an integer that no vector depends on
+COUNTER = "num_batches_tracked"  # batch norm's count of batches, an integer that affects no vector
 
 
 def shapes(config: CLIPConfig) -> dict[str, Shape]:
-    """The shape of every tensor. Raises ValueError if the numbers of the configuration make no network."""
+    """The shape of every tensor. Raises ValueError if the configuration is not valid for a network."""
     _check_sizes(config)
     image = _resnet if isinstance(config.image, ResNetConfig) else _vit
     scores: dict[str, Shape] = {"logit_scale": ()} | ({"logit_bias": ()} if config.loss == "sigmoid" else {})

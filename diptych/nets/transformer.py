@@ -1,4 +1,4 @@
-"""The residual attention block that every transformer tower is made of."""
+"""The residual attention block of every transformer tower."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def attention(
     mask: Bool[Tensor, "batch 1 queries tokens"] | None = None,
     training: bool = False,
 ) -> Float[Tensor, "batch heads queries head"]:
-    """softmax(q k^T / sqrt(head width)) v over the tokens where `mask` is true, or those up to the query's own.
+    """softmax(q k^T / sqrt(head width)) v over the tokens where `mask` is true, or the tokens up to the query's own.
 
     PyTorch's fused CPU kernel is made for long sequences: in bfloat16, forward and backward over 65 tokens, it takes
     five times as long as three matrix products. In float32 it does not.
@@ -126,8 +126,8 @@ class MLP(nn.Module):
 
 class Block(nn.Module):
     """Pre-norm residual block. With `token_index`, one position of each sample, it computes that token alone, as the
-    last block of a tower with one pooled token does. Only training sets `drop_path` and `dropout`; a model's
-    configuration does not have them. Stochastic depth (`drop_path`; Huang et al. 2016) drops a branch for whole
+    last block of a tower with one pooled token does. Only training sets `drop_path` and `dropout`; they are
+    not in a model's configuration. Stochastic depth (`drop_path`; Huang et al. 2016) drops a branch for whole
     samples."""
 
     def __init__(self, width: int, heads: int, mlp_width: int, activation_name: str, norm_eps: float):

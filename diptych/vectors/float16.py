@@ -1,7 +1,7 @@
 """Inner products of many float16 rows with one float32 query, read block by block from a memory map.
 
 NumPy converts float16 to float32 one number at a time (84 ms for 100,000 x 256). Integer operations on whole blocks
-take a third of that, and need no library but NumPy.
+take a third of that, with NumPy alone.
 """
 
 from __future__ import annotations

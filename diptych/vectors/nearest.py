@@ -191,7 +191,7 @@ class VectorIndex:
     def add(self, ids: Int64[np.ndarray, " n"], vectors: Float16[np.ndarray, "n d"], *, stamp: str) -> None:
         """Append vectors. Copies the codes, but reads no other rows and trains nothing.
 
-        Existing ids are replaced. If it fails, nothing changes. Raises as `build_blocks` does.
+        Existing ids are replaced. If it fails, nothing changes. Raises the errors of `build_blocks`.
         """
         ids, vectors = checked_vectors(ids, vectors, self.dim)
         known = self._rows.ids

@@ -5,8 +5,8 @@ Neighbor Search", 2011); the axes of least variance are dropped. The others are 
 subvector has about the same product of variances (Ge et al., "Optimized Product Quantization", 2013, section 3.2.2).
 FAISS compares 32 codes at a time by register shuffles (Andre et al., "Cache locality is not enough", 2015).
 
-Training does not use the queries. Rotating and scaling by their covariance, which would minimise the error of a score,
-was measured and gave lower recall.
+Training does not use the queries: rotating and scaling by their covariance, which would minimise the error of a score,
+gave lower recall when measured.
 """
 
 from __future__ import annotations

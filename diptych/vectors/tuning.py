@@ -75,7 +75,7 @@ def tune(
 
 
 def check_facts(header: VectorFilesHeader) -> None:
-    """Raises ValueError if the facts of a header are not such as `tune` returns."""
+    """Raises ValueError if the facts of a header have not the form that `tune` returns."""
     facts, max_candidates = header.facts, header.rows + MAX_CANDIDATES
     pair, others = facts["candidates"], [facts["built_rows"], facts["pieces"]]
     is_exact = facts["kind"] == "exact"

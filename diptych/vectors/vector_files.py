@@ -1,6 +1,6 @@
 """Append-only files of vectors, and a small header file that records how much of them is valid.
 
-A folder contains `rows.json` and, named after a generation, files that are appended to and never changed within. An
+A folder contains `rows.json` and, named after a generation, append-only files. An
 append becomes valid when `rows.json` is replaced atomically; bytes beyond the recorded length, from a process that
 died, are truncated by the next change. Building again starts a new generation.
 """
@@ -82,8 +82,8 @@ class VectorFilesHeader:
             ) from error
 
     def _checked(self) -> VectorFilesHeader:
-        """The header itself. Raises ValueError if a field is not such as `to_json` writes: an untrusted file may
-        contain anything, with a correct CRC."""
+        """The header itself. Raises ValueError if a field is invalid: an untrusted file may contain anything, with a
+        correct CRC."""
         pairs = [*self.sums.values()] if isinstance(self.sums, dict) and self.sums.keys() <= {*_ENDINGS} else [()]
         are_pairs = all(isinstance(entry, list) and len(entry) == 2 for entry in pairs)
         numbers = [self.dim, self.rows, *(number for entry in pairs for number in entry)] if are_pairs else [None]

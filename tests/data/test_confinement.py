@@ -192,7 +192,7 @@ def test_caption_files_behind_links(tmp_path: Path) -> None:
 def test_tables_behind_links(tmp_path: Path) -> None:
     elsewhere = as_csv(tmp_path.parent / "secret", ["a.jpg", "b.jpg"])
     (tmp_path / "captions.csv").symlink_to(elsewhere)
-    with pytest.raises(DataError, match="not one caption"):
+    with pytest.raises(DataError, match="no caption"):
         open_source(tmp_path)
     assert len(source_of(tmp_path, allow_outside=True)) == 2
 

@@ -98,7 +98,7 @@ def test_an_end_of_one_block_or_of_many_is_one(tmp_path: Path) -> None:
 def test_a_shard_that_braces_spell_out_must_be_there(tmp_path: Path) -> None:
     for number in (0, 1, 3):
         shard(tmp_path / f"s-{number:04}.tar")
-    with pytest.raises(DataError, match=r"1 of the 4 files that it names are not there \(\S+s-0002\.tar\)"):
+    with pytest.raises(DataError, match=r"1 of the 4 files that it names are missing \(\S+s-0002\.tar\)"):
         open_source(f"{tmp_path}/s-{{0000..0003}}.tar")
     with pytest.raises(DataError, match=r"5 of the 8 .* \(\S+s-0002\.tar, \S+s-0004\.tar, \S+s-0005\.tar, \.\.\.\)"):
         open_source(f"{tmp_path}/s-{{0000..0007}}.tar")

@@ -97,7 +97,7 @@ def test_a_table_of_the_folder_above_gives_no_other_folder_its_captions(tmp_path
     draw(tmp_path / "one" / "1.png", tmp_path / "two" / "1.png", tmp_path / "two" / "2.png")
     metadata(tmp_path / "one", "csv", ["1.png"])
     write(tmp_path / "one" / "1.txt", "of the other")
-    with pytest.raises(DataError, match="2 pictures and not one caption"):
+    with pytest.raises(DataError, match="2 pictures and no caption"):
         open_source(tmp_path / "two")
 
 
@@ -278,7 +278,7 @@ def test_folders_that_are_called_as_splits_are_no_classes(tmp_path: Path) -> Non
     write(tmp_path / "train.csv", "id_code,diagnosis\na,0\nb,1")
     assert pairs(tmp_path) == {"a": ("0",), "b": ("1",)}
     (tmp_path / "train.csv").unlink()
-    with pytest.raises(DataError, match=r"train_images holds 2 pictures and not one caption"):
+    with pytest.raises(DataError, match=r"train_images contains 2 pictures and no caption"):
         open_source(tmp_path)
 
 
@@ -379,7 +379,7 @@ def test_folders_of_one_spelling(tmp_path: Path) -> None:
     )
     source = source_of(tmp_path)
     assert {source.captions(at) for at in range(4)} == {("Sports car",), ("\xe9t\xe9",)}
-    assert "folders that are spelt alike are one class: 'Sports car' and 'sports_car'" in source.form
+    assert "folders with equivalent names are one class: 'Sports car' and 'sports_car'" in source.form
 
 
 def test_why_a_table_was_not_taken_is_said(tmp_path: Path) -> None:

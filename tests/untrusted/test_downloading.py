@@ -124,7 +124,7 @@ def test_a_length_that_is_too_short_cuts_the_shard(server: Server, tar: bytes, t
         (["Transfer-Encoding: chunked"], b"5\r\nab", "could not be fetched in 6 tries"),
         (["Transfer-Encoding: chunked"], b"nonsense\r\n", "could not be fetched in 6 tries"),
         (["Transfer-Encoding: chunked"], b"-5\r\nabcdefgh", "could not be fetched in 6 tries"),
-        (["Content-Length: 20"], b"<!DOCTYPE html> sorry", "is a page of text, and no tar"),
+        (["Content-Length: 20"], b"<!DOCTYPE html> sorry", "is a page of text, not a tar"),
         (["Content-Length: 2000"], b"\x89PNG" + bytes(1996), "cannot be read as a tar shard"),
         (["Content-Length: 0"], b"", "cannot be read as a tar shard"),
         (["X: " + "y" * 100_000], b"", "could not be fetched in 6 tries"),
@@ -200,7 +200,7 @@ def dripping(server: Server, before: bytes) -> Callable[[str, Any], None]:
 def test_an_answer_that_has_no_end_meets_the_deadline(server: Server, before: bytes) -> None:
     """In the status line, in a header, in the body and in the length of a chunk."""
     server.answers["/0.tar"] = dripping(server, before)
-    with pytest.raises(DataError, match=r"longer than 0 s|was not there in 0 s") as caught:
+    with pytest.raises(DataError, match=r"longer than 0 s|was not complete after 0 s") as caught:
         shard(server.address("/0.tar"), FetchLimits(deadline_s=0.3, least_rate=0))
     assert caught.value.reason == "deadline"
 

@@ -25,9 +25,9 @@ class ClassFolders(NamedTuple):
 
     @property
     def description(self) -> str:
-        """The folders that form one class, in words; "" if each is its own class."""
+        """The groups of folders that form one class, in words; "" if there are none."""
         groups = ["'" + "' and '".join(group) + "'" for group in self.merged]
-        return f"folders that are spelt alike are one class: {', '.join(groups)}" if groups else ""
+        return f"folders with equivalent names are one class: {', '.join(groups)}" if groups else ""
 
     def only(self, keep: Callable[[Path], bool]) -> "ClassFolders":
         """The same classes with only the pictures for which `keep` is true."""
@@ -79,7 +79,7 @@ def spelling(name: str) -> str:
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """The names without those that are spelt like an earlier one."""
+    """The names without those whose spelling equals an earlier one's."""
     first: dict[str, str] = {}
     for name in names:
         first.setdefault(spelling(name), name)
@@ -91,8 +91,8 @@ def labels_from_paths(
 ) -> list[int | None]:
     """For each picture the index in `names` of its folder's name; None if no name matches.
 
-    Among the folders from one of the `tops` down to the picture, the outermost counts, as in `read_classes`, and the
-    top itself comes last. A picture outside of the `tops` is labelled by its parent folder.
+    Among the folders from one of the `tops` down to the picture, the outermost match is used, as in `read_classes`; the
+    top itself has the lowest priority. A picture outside the `tops` is labelled by its parent folder.
     """
     numbers = {spelling(name): at for at, name in reversed(list(enumerate(names)))}
     above = [os.path.abspath(top) for top in tops]

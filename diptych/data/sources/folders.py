@@ -21,9 +21,13 @@ class ClassSource:
     """The pictures of class folders, see `read_classes`, with the class name as the caption."""
 
     def __init__(self, folder: Path, found: ClassFolders, allowed: AllowedFolders, unused: str = ""):
-        said = [f"class folders, {len(found.names)} of them: a folder's name is the caption", found.description, unused]
+        parts = [
+            f"class folders, {len(found.names)} of them: a folder's name is the caption",
+            found.description,
+            unused,
+        ]
         self._found, self._allowed, self.skipped = found, allowed, dict[str, int]()
-        self.layout = Layout("; ".join(filter(None, said)))
+        self.layout = Layout("; ".join(filter(None, parts)))
 
     @property
     def form(self) -> str:
@@ -47,8 +51,8 @@ def open_pictures(folder: Path, *, held_out: bool = False, allowed: AllowedFolde
     pictures; a table in the folder or below; caption files in a sibling of the pictures' folder; a table or caption
     files above or beside the folder, for its pictures; a file beside a few pictures; class folders.
 
-    Tables and folders that are named like splits are used for the training split, or for a held-out one with
-    `held_out`. Files behind links are read if they are in `allowed`, by default the folder; others are left out and
+    Of tables and folders with names of splits, those of the training split are used, or with `held_out` those of a
+    held-out one. Files behind links are read if they are in `allowed`, by default the folder; others are left out and
     counted. Raises DataError if no captions are found or the choice is ambiguous.
     """
     allowed = allowed or AllowedFolders([folder])
@@ -86,7 +90,7 @@ def _captioned(
         return outside.source
     if not pictures:
         for error in inside.refused.values():
-            if isinstance(error, DataError) and error.reason == OUTSIDE:  # its pictures are elsewhere
+            if isinstance(error, DataError) and error.reason == OUTSIDE:  # its pictures are outside
                 raise error
     if near or not pictures:
         return SidecarSource(pictures, near, Layout(KIND), allowed)
@@ -133,22 +137,20 @@ def _in_classes(
 
 
 def _problem_with_classes(folder: Path, pictures: Sequence[Path], found: ClassFolders) -> str | None:
-    """Why the folders' names cannot be the captions, and what could be."""
+    """Why the folders' names cannot be captions, and what is accepted instead."""
     wanted = (
         "wanted a .txt, .caption or .json of the same name beside each, a table that names them (metadata.csv, "
         "captions.txt, a COCO JSON), or a folder for each class"
     )
     if not found.paths:
-        return f"{folder} holds {len(pictures)} pictures and not one caption; {wanted}."
+        return f"{folder} contains {len(pictures)} pictures and no caption; {wanted}."
     if found.unlabelled:
         return (
-            f"{folder} holds {len(found.paths)} pictures in folders, whose names would be captions, and "
-            f"{len(found.unlabelled)} in none ({found.unlabelled[0].name}); move these, or put a caption file beside "
-            "each picture."
+            f"{folder} contains {len(found.paths)} pictures in folders, whose names would be captions, and "
+            f"{len(found.unlabelled)} outside them ({found.unlabelled[0].name}); move these, or put a caption file "
+            "beside each picture."
         )
     if len(found.names) > 1:
         return None
     one = found.paths[0].relative_to(folder).parts[0]
-    return (
-        f"{folder} holds {len(found.paths)} pictures, all in {one}, whose name would be the caption of each; {wanted}."
-    )
+    return f"{folder} has {len(found.paths)} pictures, all in {one}, whose name would be the caption of each; {wanted}."

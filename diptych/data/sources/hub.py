@@ -64,8 +64,8 @@ def open_hub(
     spec: str, image_column: str | None, caption_column: str | None, *, allow_outside: bool = False
 ) -> Source | Stream:
     """`hf://OWNER/NAME:SPLIT` is downloaded into the cache of `datasets`, `hf-stream://OWNER/NAME:SPLIT` is fetched
-    shard by shard; the default split is "train". Instead of OWNER/NAME, a folder of data files or of `save_to_disk` may
-    be named. Pictures that rows give as paths must be in the caches of `datasets` or in that folder, unless
+    shard by shard; the default split is "train". OWNER/NAME may also be a folder of data files or
+    of `save_to_disk`. Pictures that rows give as paths must be in the caches of `datasets` or in that folder, unless
     `allow_outside` is set."""
     streaming = spec.startswith(STREAMED)
     name, config, split = _parsed(spec.removeprefix(STREAMED).removeprefix(WHOLE))
@@ -110,7 +110,7 @@ def _parsed(rest: str) -> tuple[str, str | None, str]:
     name, split = (name, split) if colon else (rest, "train")
     parts = name.split("/")
     if not name or not split:
-        raise DataError(f"{WHOLE}{rest} names no dataset; wanted {USAGE}.")
+        raise DataError(f"{WHOLE}{rest} does not name a dataset; wanted {USAGE}.")
     if Path(name).is_dir() or len(parts) < 3:
         return name, None, split
     return "/".join(parts[:2]), "/".join(parts[2:]), split
@@ -141,7 +141,7 @@ def _read_json(path: Path, allowed: AllowedFolders) -> dict[str, Any]:
     except JSONError as error:
         raise DataError(f"{path} is damaged ({error}).", "damaged set") from error
     if not isinstance(said, dict):
-        raise DataError(f"{path} is damaged: it holds no object.", "damaged set")
+        raise DataError(f"{path} is damaged: it is not a JSON object.", "damaged set")
     return said
 
 
@@ -149,7 +149,7 @@ def _datasets(name: str) -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise DataError(f'{name} is read by datasets; pip install "diptych[datasets]".') from error
+        raise DataError(f'{name} needs the library datasets; pip install "diptych[datasets]".') from error
     return datasets
 
 

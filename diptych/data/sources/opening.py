@@ -44,10 +44,11 @@ def open_source(
     Shards behind http(s), `hf-stream://OWNER/NAME:SPLIT`, large Parquet files with pictures inside and large compressed
     shards become a Stream; everything else becomes an indexed Source. Columns that are not named are chosen by their
     usual names. If a folder has several splits, the training split is read, or a held-out one with `held_out`; the
-    source's form says what was left out. Files that a table or a link refers to must be in the folder `spec`, or in the
-    folder of the table `spec` (if that folder is only for tables, in its parent); others are left out and counted,
-    unless `allow_outside` is set. `fetch_limits` are for shards behind http(s), by default those of the environment
-    (see `data.sources.remote`). Raises DataError that lists the accepted forms if there is nothing usable.
+    source's form lists the files that were left out. Files that a table or a link refers to must be in the folder
+    `spec`, or in the folder of the table `spec` (if that folder is only for tables, in its parent); other files are
+    left out and counted, unless `allow_outside` is set. `fetch_limits` are for shards behind http(s), by default those
+    of the environment (see `data.sources.remote`). If nothing is usable, raises DataError, which lists the accepted
+    forms.
     """
     text, columns = str(spec), (image_column, caption_column)
     if text.startswith((WHOLE, STREAMED)):
@@ -97,7 +98,7 @@ def _inside(folder: Path, paths: list[Path], allowed: AllowedFolders) -> tuple[l
 
 
 def _with_pairs(paths: list[Path], columns: tuple[str | None, str | None]) -> list[Path]:
-    """The Parquet files without tables about pictures that are elsewhere: metadata.parquet, and those that img2dataset
+    """The Parquet files without tables about pictures in other files: metadata.parquet, and the tables that img2dataset
     writes beside its shards."""
     if any(columns):
         return paths
@@ -135,18 +136,18 @@ def _matching(spec: str) -> list[Path]:
     try:
         found = {name: glob.glob(name, recursive=True) for name in names}
     except RecursionError:  # glob recurses for each nested folder
-        raise DataError(f"{spec}: folders lie too deep in each other for a pattern; name the folder.") from None
+        raise DataError(f"{spec}: its folders are nested too deep for a pattern; name the folder.") from None
     missing = [name for name, paths in found.items() if not paths and not re.search(r"[*?[]", name)]
     if missing and len(names) > 1:
         listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise DataError(f"{spec}: {len(missing)} of the {len(names)} files that it names are not there ({listed}).")
+        raise DataError(f"{spec}: {len(missing)} of the {len(names)} files that it names are missing ({listed}).")
     return sorted(Path(path) for paths in found.values() for path in paths)
 
 
 def _addresses(spec: str, limits: FetchLimits) -> Stream:
     shards = expand_braces(spec)
     if not re.search(rf"({'|'.join(map(re.escape, SHARDS))})($|[?#])", shards[0], re.I):
-        raise DataError(f"{spec}: over http(s) tar shards are read; wanted an address that ends in .tar.")
+        raise DataError(f"{spec}: only tar shards are read over http(s); wanted an address that ends in .tar.")
     return Stream(shards, partial(fetch_tar, limits=limits), f"{len(shards)} tar shards, fetched as they are read")
 
 
@@ -158,7 +159,7 @@ def _require_pairs(source: Source | Stream, spec: str | Path) -> Source | Stream
 
 
 def all_captions(source: Source | Stream) -> Iterator[str]:
-    """Every caption of a source, for training a tokenizer; of a stream, the first ENOUGH_CAPTIONS.
+    """Every caption of a source, for training a tokenizer; only the first ENOUGH_CAPTIONS of a stream.
 
     Unreadable samples and shards are skipped here; the loader counts them.
     """

@@ -3,8 +3,8 @@
 Default limits for one shard: 32 GiB, four hours including retries, 1 KiB per second on average over a minute, and five
 redirects, which must stay on http and https and must not lead from a public address to a private, loopback or
 link-local one. `FetchLimits` has these numbers: pass one to `open_source`, or set DIPTYCH_FETCH_MAX_BYTES,
-DIPTYCH_FETCH_DEADLINE_S, DIPTYCH_FETCH_LEAST_RATE and DIPTYCH_FETCH_REDIRECTS in the environment. Beyond a limit, only
-that shard is lost.
+DIPTYCH_FETCH_DEADLINE_S, DIPTYCH_FETCH_LEAST_RATE and DIPTYCH_FETCH_REDIRECTS in the environment. A shard that
+exceeds a limit is lost; the others are not.
 """
 
 import errno
@@ -33,7 +33,7 @@ def fetch_tar(url: str, folder: Path, limits: FetchLimits | None = None) -> Shar
     download(url, path, limits or FetchLimits.from_environment())
     with path.open("rb") as file:
         if file.read(64).lstrip()[:1] == b"<":
-            raise DataError(f"{shown(url)} is a page of text, and no tar.", "no tar")
+            raise DataError(f"{shown(url)} is a page of text, not a tar.", "no tar")
     return ShardSource([unpack(path, folder) if path.name.lower().endswith(ENDINGS) else path])
 
 
@@ -73,7 +73,7 @@ def download(url: str, path: Path, limits: FetchLimits) -> None:
             ) from error
         if time.monotonic() + pause_s > deadline_s:
             raise DataError(
-                f"{shown(url)} was not there in {limits.deadline_s:,.0f} s ({error}).", "deadline"
+                f"{shown(url)} was not complete after {limits.deadline_s:,.0f} s ({error}).", "deadline"
             ) from error
         time.sleep(pause_s)
 
@@ -106,4 +106,4 @@ def _resume_transfer(
 
 def _require_fits(url: str, size: int, limits: FetchLimits) -> None:
     if size > limits.max_bytes:
-        raise DataError(f"{shown(url)} has more than {limits.max_bytes:,} bytes; it is not fetched.", "too large")
+        raise DataError(f"{shown(url)} has more than {limits.max_bytes:,} bytes, so it is not fetched.", "too large")

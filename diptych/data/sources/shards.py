@@ -17,7 +17,7 @@ from diptych.errors import DataError
 from diptych.untrusted.regular_files import MAX_BYTES, open_file
 
 SHARDS = (".tar", *ENDINGS)
-UNPACK_BYTES = 4 << 30  # more compressed bytes are unpacked shard by shard
+UNPACK_BYTES = 4 << 30  # larger compressed sets are unpacked shard by shard
 # The kinds of a sample's files; each has an offset and a size, or -1. A .txt may contain only tags.
 _KINDS = ("image", "json", "caption", "txt")
 # Metadata files that macOS's tar and zip add for each file
@@ -25,8 +25,8 @@ _MACOS_EXTRA = re.compile(r"(^|/)(\._[^/]*$|__MACOSX/)")
 _NAMES = {"text": "txt", "img": "image"}
 _MAX_NAME_CHARS = 4096  # more than file systems allow
 _MAX_HEADER_BYTES, _LONG_NUMBER = 1 << 16, re.compile(rb"\d{100}")
-_MAX_SHARDS = 1_000_000  # that braces may expand to
-_MAX_MEMBERS = 20_000_000  # of a shard, whose keys are in memory
+_MAX_SHARDS = 1_000_000  # the most that braces may expand to
+_MAX_MEMBERS = 20_000_000  # of a shard: its keys are in memory
 # The errors of tarfile for invalid headers: RecursionError for a thousand headers that extend each other
 DAMAGE = (tarfile.TarError, OSError, ValueError, LookupError, ArithmeticError, TypeError, RecursionError, MemoryError)
 
@@ -138,7 +138,7 @@ class ShardSource:
             return self._captions(index, file)
 
     def _opened(self, index: int) -> BinaryIO:
-        """The shard, opened for each read: thousands of open shards would exhaust the file handles."""
+        """Opens the shard for one read: thousands of open shards would exhaust the file handles."""
         return open_file(self.paths[self._spans[index, 0]])
 
     def _captions(self, index: int, file: BinaryIO) -> tuple[str, ...]:
@@ -152,7 +152,7 @@ class ShardSource:
             except DataError as error:
                 if error.reason != "no caption" or at == present[-1]:
                     raise
-        raise AssertionError("a sample without a file of captions was left out")
+        raise AssertionError("a sample without a caption file was left out")
 
     def key(self, index: int) -> str:
         return f"{self._keys[index]} in {self.paths[self._spans[index, 0]].name}"
@@ -168,7 +168,7 @@ class Headers:
     def read(self, size: int = -1) -> bytes:
         """Some bytes of a header. Raises ReadError for an implausible one."""
         if not 0 <= size <= _MAX_HEADER_BYTES or _LONG_NUMBER.search(data := self._read(size)):
-            raise tarfile.ReadError("a header makes no sense")
+            raise tarfile.ReadError("a header is invalid")
         return data
 
 
@@ -183,7 +183,7 @@ def members(path: Path) -> Iterator[tuple[str, int, int]]:
         for number, member in enumerate(tar):
             tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all members
             if member.size < 0 or tar.offset <= at or number >= _MAX_MEMBERS:
-                raise tarfile.ReadError("a header makes no sense")
+                raise tarfile.ReadError("a header is invalid")
             if member.offset_data + member.size > end:
                 raise tarfile.ReadError("it ends too early")
             at = tar.offset
@@ -203,7 +203,7 @@ def _key_and_kind(name: str) -> tuple[str, str]:
 def _require_end(file: BinaryIO, offset: int) -> None:
     """Raises ReadError unless a block of zeros is at `offset` and only zeros follow.
 
-    tarfile takes a damaged, zeroed or truncated header for the end, and would silently lose the members after it.
+    tarfile treats a damaged, zeroed or truncated header as the end, and would silently lose the members after it.
     """
     file.seek(offset)
     if len(block := file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:

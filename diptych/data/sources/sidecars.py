@@ -45,7 +45,7 @@ class SidecarSource:
             try:
                 content = self._allowed.read(sidecar, MAX_SIDECAR_BYTES)
                 return captions_of(content, sidecar.suffix.lower() == ".json", key)
-            except FileNotFoundError:  # it went since the folder was listed
+            except FileNotFoundError:  # deleted since the folder was listed
                 continue
             except DataError as error:
                 if error.reason != "no caption":
@@ -57,7 +57,7 @@ class SidecarSource:
 
 
 def inside(found: SidecarFiles, allowed: AllowedFolders) -> tuple[SidecarFiles, list[Path]]:
-    """The caption files that no link leads out of `allowed`, and the others."""
+    """The caption files inside `allowed` after links are resolved, and the others."""
     held = {path: tuple(file for file in files if allowed.contains(file)) for path, files in found.items()}
     others = [file for path, files in found.items() if len(held[path]) < len(files) for file in files]
     return {path: files for path, files in held.items() if files}, [
@@ -73,8 +73,8 @@ def beside(pictures: Iterable[Path]) -> SidecarFiles:
 def apart(pictures: Sequence[Path], top: Path, *, companions: bool = False) -> tuple[SidecarFiles, str]:
     """The caption files in a sibling of the pictures' folder, or of one above it up to `top` (`images/dogs/1.jpg`,
     `captions/dogs/1.txt`), and that folder's name; nothing if no folder has such files for half of a sample of
-    pictures. Folders with pictures of their own do not count. With `companions`, only folders below `top` that are
-    named like companions count, see `is_companion`."""
+    pictures. Folders that contain pictures are excluded. With `companions`, only folders below `top` with a companion's
+    name are searched, see `is_companion`."""
     sample = pictures[:: max(1, len(pictures) // MAX_CHECKED)]
     best, name = 0, ""
     way = (0, "")

@@ -19,10 +19,10 @@ def choose_columns(
     names: Sequence[str], image_column: str | None, caption_column: str | None, where: str,
     rows: Sequence[Mapping[str, Any]] = (),
 ) -> Columns:  # fmt: skip
-    """The picture's column and those of the captions; `caption_0`, `caption_1`, ... belong together.
+    """The picture's column and those of the captions; `caption_0`, `caption_1`, ... form a group.
 
-    Where no column has a usual name, the pictures' column is the one whose cells in `rows` all name picture files, and
-    the captions' column the remaining one. Raises DataError that lists the columns where a requested one is missing,
+    If no column has a usual name, the pictures' column is the one whose cells in `rows` all name picture files, and
+    the captions' column the remaining one. Raises DataError, which lists the columns, if a requested one is missing,
     none is found, or there are too many.
     """
     require_few(len(names), where)
@@ -40,7 +40,7 @@ def choose_columns(
 
 
 def require_few(number: int, where: str) -> None:
-    """Raises DataError where there are too many columns."""
+    """Raises DataError if there are too many columns."""
     if number > _MAX_COLUMNS:
         raise DataError(f"{where} has {number:,} columns; wanted at most {_MAX_COLUMNS:,}.")
 

@@ -40,7 +40,7 @@ class DelimitedTable(NamedTuple):
 
 def open_delimited(path: Path, usual: str, requested: Sequence[str], skipped: dict[str, int]) -> DelimitedTable:
     """A file of separated cells; `usual` is the separator that its name implies, `requested` are columns that it should
-    have. Rows that cannot be read are counted in `skipped` with the line of the first, once all rows are read.
+    have. Rows that cannot be read are counted in `skipped` with the line of the first, after all rows are read.
 
     Cells are quoted as in RFC 4180. A line whose quote is never closed, or closed in another row, is left out alone.
     Raises DataError for a file without rows.
@@ -106,8 +106,8 @@ def _records(
 
 
 def strict_rows(lines: Iterable[str], dialect: Dialect, number: int, note: Note) -> Iterator[tuple[int, list[str]]]:
-    """The rows of lines, the first of which has this number, each with the number of its first line. Lines whose quotes
-    make no row, alone or with the following lines, are noted."""
+    """(number of its first line, cells) of each row; the first line has `number`. Lines whose quotes form no row, alone
+    or with the following lines, are noted."""
     lookahead = LookaheadLines(lines)
     for line in lookahead:
         cells, consumed = _row(line, lookahead, dialect)

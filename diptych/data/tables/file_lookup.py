@@ -25,7 +25,7 @@ class NameRoots:
 
     def __init__(self, folders: Sequence[Path], are_paths: bool, allowed: AllowedFolders):
         self.folders = list(folders)
-        self._are_paths = are_paths and len(folders) == 1  # then each name is a path, without any lookup
+        self._are_paths = are_paths and len(folders) == 1  # then each name is a path and needs no lookup
         self._finder = FileFinder(allowed)
 
     def file(self, name: str) -> Path:
@@ -51,7 +51,7 @@ def locate(
     names: Sequence[str], table: Path, prefer: Path | None = None, allowed: AllowedFolders | None = None
 ) -> NameRoots:
     """The folders that the picture names of a table are relative to: its own folder, folders below it, or sibling
-    folders. If two folders have the same names, the one whose own name is more similar to the table's counts, then the
+    folders. If two folders have the same names, the one whose own name is more similar to the table's is used, then the
     one in `prefer`. The pictures must be in `allowed`.
 
     Raises DataError if none of a sample of names is found, or if two folders are equally likely.
@@ -90,8 +90,8 @@ def _none_found(table: Path, sample: Sequence[str], allowed: AllowedFolders, lin
 
 
 def _groups(here: Path, allowed: AllowedFolders, links: list[Path]) -> Iterator[list[Path]]:
-    """Groups of folders to search, the likeliest first. Sibling folders only for a companion folder: names are often
-    numbers, which pictures of other data sets have as well."""
+    """Groups of folders to search, the likeliest first. Sibling folders are searched only for a companion folder:
+    names are often numbers, which pictures of other data sets have as well."""
     yield [here]
     yield _below(here, _MAX_DEPTH, allowed, links)
     if is_companion(here.absolute()):

@@ -82,7 +82,7 @@ def _are_objects(value: Any) -> bool:
 
 def _columns(found: Mapping[str, Any]) -> Iterator[dict[str, Any]] | None:
     """Rows of {"image": ["a.jpg", ...], "caption": ["a dog", ...]}, or of pandas's {"image": {"0": "a.jpg", ...}, ...}:
-    columns of one length, none of which is called as a picture, while one holds their names."""
+    columns of equal length, one of which has cells that name pictures; no column's own name does."""
     columns = {name: list(value.values()) if isinstance(value, dict) else value for name, value in found.items()}
     if len(columns) < 2 or any(not isinstance(each, list) or not each for each in columns.values()):
         return None
@@ -105,8 +105,8 @@ def _coco(path: Path, found: Mapping[str, Any], skipped: dict[str, int]) -> Iter
 
 
 def _key(number: Any) -> str | None:
-    """An id as a dict key; None if it is neither an integer nor a string. Its digits, because integers can be chosen to
-    collide in a dict, which then takes quadratic time."""
+    """An id as a dict key; None if it is neither an integer nor a string. Integers become digits, because integers can
+    be chosen to collide in a dict, which then takes quadratic time."""
     return str(number) if isinstance(number, int | str) else None
 
 

@@ -133,8 +133,8 @@ def _flat(schema: "pyarrow.Schema", wanted: Sequence[str]) -> list[str]:
 
 def _repeating(file: "pyarrow.parquet.ParquetFile", group: int, wanted: Sequence[str]) -> list[str]:
     """The columns of `_flat` that pyarrow can read as dictionaries without decoding them first: not cells encoded by
-    their lengths, nor texts encoded by differences. Pictures encoded by differences
-    stay: a few bytes could encode any number of them."""
+    their lengths, nor texts encoded by differences. Pictures encoded by differences are included: a few bytes could
+    encode any number of them."""
     import pyarrow.types as types
 
     metadata, schema = file.metadata.row_group(group), file.schema_arrow
@@ -168,7 +168,7 @@ def _unpacked_bytes(file: "pyarrow.parquet.ParquetFile", group: int, wanted: Seq
     with open_file(path) as pages:
         size = max(sum(part.total_uncompressed_size for part in taken), sum(_in_pages(pages, part) for part in taken))
     if not 0 <= size <= (room := room_for(path.stat().st_size)):
-        raise DataError(f"row group {group} of {path} unpacks to {size:,} bytes; at most {room:,} are.", "too large")
+        raise DataError(f"row group {group} of {path} unpacks to {size:,} bytes; wanted at most {room:,}.", "too large")
     return size
 
 
@@ -226,7 +226,7 @@ def _file(path: Path, repeating: Sequence[str] = ()) -> "pyarrow.parquet.Parquet
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise DataError(f'{path}: Parquet is read by pyarrow; pip install "diptych[data]".') from error
+        raise DataError(f'{path}: Parquet needs pyarrow; pip install "diptych[data]".') from error
     with damage(f"{path} cannot be read as Parquet"):
         open_file(path).close()  # raises for a pipe or device, which pyarrow would open
         return pyarrow.parquet.ParquetFile(path, read_dictionary=list(repeating))

@@ -12,14 +12,14 @@ _UNPACKED, _PACKED, _DATA, _DATA_2 = 2, 3, 5, 8  # fields of a PageHeader; the f
 
 
 def unpacked_sizes(file: BinaryIO, start: int, length: int, values: int) -> Iterator[int]:
-    """The unpacked size of each page of a column chunk, which is at `start` and has `length` bytes and so many
-    `values`. Raises ValueError for an invalid header."""
+    """The unpacked size of each page of a column chunk, which is at `start` and has `length` bytes and
+    `values` values. Raises ValueError for an invalid header."""
     at, seen = start, 0
     while at < start + length and seen < values:
         said, used = _header(file, at)
         packed, unpacked = said.get(_PACKED), said.get(_UNPACKED)
         if not isinstance(packed, int) or not isinstance(unpacked, int) or min(packed, unpacked) < 0:
-            raise ValueError("a page's header makes no sense")
+            raise ValueError("a page's header is invalid")
         yield unpacked
         held = (said.get(_DATA) or said.get(_DATA_2) or {}).get(1, 0)
         seen, at = seen + held, at + used + packed
@@ -34,12 +34,12 @@ def _header(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
             return reader.struct(), reader.at
         except IndexError:
             if len(data) < size or size >= _LONGEST:
-                raise ValueError("a page's header is cut") from None
+                raise ValueError("a page's header is truncated") from None
             size *= 16
 
 
 class _Compact:
-    """Thrift's compact protocol. IndexError where the data ends."""
+    """Thrift's compact protocol. Raises IndexError at the end of the data."""
 
     def __init__(self, data: bytes):
         self._data, self.at = data, 0
@@ -64,7 +64,7 @@ class _Compact:
             if byte < 128:
                 return number
             shift += 7
-        raise ValueError("a number in a page's header makes no sense")
+        raise ValueError("a number in a page's header is invalid")
 
     def _whole(self) -> int:
         number = self._natural()
@@ -87,7 +87,7 @@ class _Compact:
         if kind == 12:
             return self.struct(depth + 1)
         if kind not in (9, 10):  # a list or set; a header has no map
-            raise ValueError("a page's header makes no sense")
+            raise ValueError("a page's header is invalid")
         head = self._byte()
         for _ in range(self._natural() if head >> 4 == 15 else head >> 4):
             self._byte() if head & 15 in (1, 2) else self._value(head & 15, depth + 1)

@@ -1,4 +1,4 @@
-"""Pictures inside tables, unpacked into one file in which each can be read at its offset."""
+"""Unpacks pictures inside tables into one file, so that each can be read at its offset."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +13,7 @@ from diptych.errors import DataError, FileError
 from diptych.untrusted.regular_files import DAMAGED_PATH, MAX_BYTES
 
 LIMIT = 256 << 30  # bytes, if the packed size is unknown
-_COPIES = 10  # times that rows may repeat a file
+_COPIES = 10  # number of times that rows may repeat a file
 
 
 class TableRow(NamedTuple):
@@ -114,7 +114,7 @@ def _read(row: TableRow, name: str, folder: Path | None, allowed: AllowedFolders
         if error.reason != DAMAGED_PATH:
             raise DataError(f"{row.key}: {error}", error.reason) from error
         raise DataError(
-            f"{row.key} names a picture by {name!r:.60}, which no file can be called.", error.reason
+            f"{row.key} names a picture by {name!r:.60}, which is not a valid file name.", error.reason
         ) from error
     except OSError as error:
         raise DataError(f"{row.key}: {error}", "missing") from error

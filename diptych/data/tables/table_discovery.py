@@ -40,8 +40,8 @@ def find_tables(folder: Path, allowed: AllowedFolders, *, held_out: bool = False
 
 
 def tables_beside(folder: Path, allowed: AllowedFolders) -> Tables:
-    """The tables in the parent folder and in sibling folders for annotations that name pictures in this folder, with
-    these pictures alone. Siblings with pictures are not searched: their tables are their own."""
+    """The tables in the parent folder and in sibling folders for annotations that name pictures in this folder,
+    restricted to these. Siblings with pictures are not searched: their tables are their own."""
     above = folder.absolute().parent
     others = (each for each in visible_folders(above) if is_companion(each) and not find_images(each))
     paths = [*_candidates(above, 0), *(path for other in others for path in _candidates(other, 0))]
@@ -94,7 +94,7 @@ def _table(path: Path, within: Path, allowed: AllowedFolders) -> Source | Stream
 def _one_for_each(
     found: dict[Path, TableSource], top: Path, held_out: bool | None
 ) -> tuple[dict[Path, TableSource], list[Path]]:
-    """The tables to use: one split of several, and of tables that name the same pictures the one with the better name.
+    """The tables to use: those of one split, and for the same pictures the table with the better name.
     Raises DataError if the names do not decide."""
     taken = list(found) if held_out is None else choose_split(list(found), top, held_out=held_out)
     chosen: dict[Path, TableSource] = {}

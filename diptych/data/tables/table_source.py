@@ -25,17 +25,17 @@ TABLES = {
     ".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ",", ".token": "\t", ".psv": "|", ".jsonl": "", ".ndjson": "",
     ".json": None,
 }  # fmt: skip
-_HEAD = 20  # rows by which columns are chosen
+_HEAD = 20  # rows for choosing the columns
 _MOST_LISTED = (
     1 << 16
 )  # characters of a cell that is parsed as a list: Python's parser takes a hundred times the memory
 
 
 class TableSource:
-    """Rows with a picture's file name and its caption; rows with the same picture are its several captions.
+    """Rows with a picture's file name and its caption; rows with the same picture give it several captions.
 
-    Names are relative to the folders that `locate` finds. With `within`, only pictures in that folder count, unless the
-    table itself is in it. Rows whose picture is outside of `allowed`, by default the table's folder, are counted in
+    Names are relative to the folders that `locate` finds. With `within`, only pictures in that folder are used, unless
+    the table itself is in it. Rows whose picture is outside `allowed`, by default the table's folder, are counted in
     `skipped`.
     """
 
@@ -111,7 +111,7 @@ class TableSource:
     def __getitem__(self, index: int) -> Sample:
         name = self._pictures[index]
         if (row := self._impossible.get(name)) is not None:
-            raise DataError(f"{row} names a picture by {name!r:.60}, which no file can be called.", "damaged path")
+            raise DataError(f"{row} names a picture by {name!r:.60}, which is not a valid file name.", "damaged path")
         return Sample(self._allowed.read(self._file(name)), self._captions[index], self.key(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
@@ -160,7 +160,7 @@ def open_table(
     """A table file with an ending of TABLES. Columns that are not named are chosen by their usual names; `within` and
     `allowed` are explained in TableSource.
 
-    Raises DataError if it is no table, its columns are not recognised or its pictures do not exist.
+    Raises DataError if it is not a table, its columns are not recognised or its pictures do not exist.
     """
     skipped: dict[str, int] = {}
     separator = TABLES[path.suffix.lower()]

@@ -4,9 +4,9 @@ import csv
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-MAX_CONTINUED = 100  # lines that a quoted cell may span, so an open quote is not followed to the file's end
+MAX_CONTINUED = 100  # lines that a quoted cell may span, so that an open quote does not extend to the file's end
 _MAX_WASTED = 1 << 27  # characters of a file that may be read without success: every line may have an open quote
-_COST_PER_LINE = 100  # added for each line, because its length is the smallest part of its cost
+_COST_PER_LINE = 100  # added for each line, whose length is the smallest part of its cost
 
 
 def tab_separated(lines: Iterable[str]) -> Iterator[list[str]]:

@@ -84,12 +84,12 @@ def test_folders_that_are_neither(tmp_path: Path) -> None:
     (tmp_path / "captions.csv").write_text("image,caption\na.jpg,red\n")
     assert pairs(source_of(tmp_path)) == [(picture(), ("red",))]
     (tmp_path / "captions.csv").write_text("image,says,by\na.jpg,red,me\n")
-    with pytest.raises(DataError, match=r"1 pictures and not one caption.*captions\.csv: no column looks like"):
+    with pytest.raises(DataError, match=r"1 pictures and no caption.*captions\.csv: no column looks like"):
         open_source(tmp_path)
     (tmp_path / "dog").mkdir()
     (tmp_path / "dog" / "b.jpg").write_bytes(picture())
     with pytest.raises(
-        DataError, match=r"1 pictures in folders, whose names would be captions, and 1 in none \(a\.jpg\)"
+        DataError, match=r"1 pictures in folders, whose names would be captions, and 1 outside them \(a\.jpg\)"
     ):
         open_source(tmp_path)
 
@@ -476,5 +476,5 @@ def test_lost_shards_are_named_and_the_rest_goes_on(server: Server) -> None:
 
 
 def test_addresses_that_are_no_shards(server: Server) -> None:
-    with pytest.raises(DataError, match=r"over http\(s\) tar shards are read"):
+    with pytest.raises(DataError, match=r"only tar shards are read over http\(s\)"):
         open_source(server.address("data.csv"))

@@ -77,7 +77,7 @@ def test_a_footer_that_says_less_than_its_pages_is_not_believed(
     assert parquet._unpacked_bytes(file, 0, ["image", "caption"], path) > 1_800_000
     monkeypatch.setattr(spooling, "_MIN_ROOM", 0)
     monkeypatch.setattr(spooling, "_MAX_RATIO", 2)
-    with pytest.raises(DataError, match=r"unpacks to 1,\d{3},\d{3} bytes; at most"):
+    with pytest.raises(DataError, match=r"unpacks to 1,\d{3},\d{3} bytes; wanted at most"):
         parquet._unpacked_bytes(file, 0, ["image", "caption"], path)
 
 

@@ -91,7 +91,7 @@ def test_folders_of_one_spelling_are_one_class_and_said(tmp_path: Path) -> None:
     assert isinstance(found, LabelledDataset)
     assert found.classes == ("cup", "red fish")
     assert np.bincount(found.labels).tolist() == [1, 2]
-    assert found.description == "folders that are spelt alike are one class: 'red fish' and 'red_fish'"
+    assert found.description == "folders with equivalent names are one class: 'red fish' and 'red_fish'"
 
 
 def test_pairs_in_tables_and_patterns_are_known_by_their_files(shards: Path, tmp_path: Path) -> None:
