@@ -58,9 +58,9 @@ def measured(folder: Path, name: str | None, rounds: int) -> list[Row]:
     model, paths = diptych.load(name), find_images(folder)
     pixels = np.stack([resized_and_cropped(path, model.preprocessing) for path in paths[:256]])
 
-    def run(*said: str) -> None:
+    def run(*arguments: str) -> None:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            command([*said, *(["--model", name] if name else [])], standalone_mode=False)
+            command([*arguments, *(["--model", name] if name else [])], standalone_mode=False)
 
     def embed() -> None:
         with tempfile.TemporaryDirectory() as out:

@@ -93,10 +93,10 @@ def _write_open_clip(checkpoint: Checkpoint, target: Path) -> Path:
         # In a local folder, open_clip expects the folder's own name.
         asked = {"hf_tokenizer_name": target.name, **tokenization.for_open_clip(checkpoint.text_preprocessing)}
         settings["model_cfg"]["text_cfg"] |= asked
-        said = tokenization.tokenizer_settings(
+        tokenizer_config = tokenization.tokenizer_settings(
             checkpoint.config.text, tokenizer_json, checkpoint.text_preprocessing, needed=True
         )
-        files = {"tokenizer.json": tokenizer_json, "tokenizer_config.json": said}
+        files = {"tokenizer.json": tokenizer_json, "tokenizer_config.json": tokenizer_config}
 
     def fill(folder: Path) -> None:
         save_tensors(folder / "open_clip_model.safetensors", tensors)

@@ -62,8 +62,8 @@ def check_replaceable(target: str | os.PathLike[str]) -> None:
     target = Path(target)
     if not target.exists() or (target.is_dir() and (not any(target.iterdir()) or is_model_folder(target))):
         return
-    what = "a folder with other files in it" if target.is_dir() else "a file"
-    raise CheckpointError(f"{target} is {what}; nothing was written. Name a new folder, or a model's.")
+    kind = "a folder with other files in it" if target.is_dir() else "a file"
+    raise CheckpointError(f"{target} is {kind}; nothing was written. Pass a new folder, or a model's.")
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -89,5 +89,5 @@ def check_apart(source: Path, target: Path) -> None:
     around it."""
     source, target = source.resolve(), target.resolve()
     if source.exists() and target in (source, *source.parents):
-        what = "the source itself" if target == source else f"the folder that contains {source.name}"
-        raise CheckpointError(f"{target} is {what}; nothing was written. Name another target.")
+        kind = "the source itself" if target == source else f"the folder that contains {source.name}"
+        raise CheckpointError(f"{target} is {kind}; nothing was written. Pass another target.")

@@ -117,9 +117,9 @@ def activations(config: CLIPConfig) -> set[str]:
 def check_activation(config: CLIPConfig, activation: str | None, source: str) -> None:
     """Raise CheckpointError if the caller's activation differs from the checkpoint's."""
     if activation is not None and activations(config) != {activation}:
-        says = " and ".join(sorted(activations(config)))
+        trained_with = " and ".join(sorted(activations(config)))
         raise CheckpointError(
-            f"{source}: activation={activation!r} was requested, but the model was trained with {says}."
+            f"{source}: activation={activation!r} was requested, but the model was trained with {trained_with}."
         )
 
 

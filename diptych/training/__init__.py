@@ -1,3 +1,3 @@
 """Training by contrast."""
 
-import diptych.engines  # noqa: F401 (first, for it must come before torch)
+import diptych.engines  # noqa: F401 (first: it must be imported before torch)

@@ -252,8 +252,8 @@ class Trainer:
             forgetting = self.pretrained.compare(self.state.network, after) if self.pretrained else None
         retrieval = self.evaluate() if self.validation and not self.pretrained else None
         retrieval = forgetting.path_measures[forgetting.saved_alpha].recall if forgetting else retrieval
-        for met in distributed.all_gather_object(self.loader.failures_seen()):
-            self.loader.restore_failures(met)
+        for failures in distributed.all_gather_object(self.loader.failures_seen()):
+            self.loader.restore_failures(failures)
         self.state.progress.cut = sum(distributed.all_gather_object(self.state.progress.cut))
         if self.process.rank == 0:
             self.skipped.finish()

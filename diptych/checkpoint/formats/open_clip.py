@@ -65,13 +65,13 @@ def with_texts(checkpoint: Checkpoint, settings: dict[str, Any], folder: Path) -
     """The model with its folder's tokenizer, text preprocessing and padding, which open_clip does not take from the
     configuration."""
     asked = settings.get("model_cfg", settings)["text_cfg"]
-    tokenizer_json, said = read_text(folder / "tokenizer.json"), tokenization.settings_of(folder)
+    tokenizer_json, tokenizer = read_text(folder / "tokenizer.json"), tokenization.settings_of(folder)
     config, text_preprocessing = (
         checkpoint.config,
-        tokenization.from_open_clip(asked, said, tokenizer_json, checkpoint.source),
+        tokenization.from_open_clip(asked, tokenizer, tokenizer_json, checkpoint.source),
     )
     if not config.text.causal and asked.get("hf_tokenizer_name"):
-        pad_id = padding_id(tokenizer_json, {**said, **(asked.get("tokenizer_kwargs") or {})})
+        pad_id = padding_id(tokenizer_json, {**tokenizer, **(asked.get("tokenizer_kwargs") or {})})
         config = config if pad_id is None else replace(config, text=replace(config.text, pad_id=pad_id))
     return checkpoint._replace(config=config, tokenizer_json=tokenizer_json, text_preprocessing=text_preprocessing)
 

@@ -43,21 +43,21 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 
 def from_hugging_face(
-    said: dict[str, Any], tokenizer_json: str | None, source: str, *, causal: bool, model_type: str | None = None
+    settings: dict[str, Any], tokenizer_json: str | None, source: str, *, causal: bool, model_type: str | None = None
 ) -> TextPreprocessing:
-    """The preprocessing that transformers does for the tokenizer_config.json `said`. Raises CheckpointError for a
-    key that is not supported here."""
-    name = _class_of(said, tokenizer_json, model_type)
-    _check(said, name, tokenizer_json, source)
-    pad_left = _side(said, name, tokenizer_json) == "left"
+    """The preprocessing that transformers does for a tokenizer_config.json (`settings`). Raises CheckpointError for an
+    unsupported key."""
+    name = _class_of(settings, tokenizer_json, model_type)
+    _check(settings, name, tokenizer_json, source)
+    pad_left = _side(settings, name, tokenizer_json) == "left"
     if pad_left and causal:
         raise _refused("padding_side", "left", source, "only 'right' is, for a causal text tower")
     steps = (name,) if name in CLEANING else ()
-    return TextPreprocessing(_own(said, source, steps), pad_left)
+    return TextPreprocessing(_own(settings, source, steps), pad_left)
 
 
 def from_open_clip(
-    text: dict[str, Any], said: dict[str, Any], tokenizer_json: str | None, source: str
+    text: dict[str, Any], settings: dict[str, Any], tokenizer_json: str | None, source: str
 ) -> TextPreprocessing:
     """The preprocessing that open_clip does for the text_cfg `text`: transformers' if that names a tokenizer, else that
     of its own copy of OpenAI's."""
@@ -72,10 +72,10 @@ def from_open_clip(
         raise _refused("text_cfg.tokenizer_mode", mode, source, "none is", "open_clip_config.json")
     clean = asked.pop("clean", "lower" if simple else "whitespace")
     if simple:
-        return TextPreprocessing(_own(said, source, (clean, SIMPLE)))
+        return TextPreprocessing(_own(settings, source, (clean, SIMPLE)))
     causal = not text.get("no_causal_mask", False)
-    theirs = from_hugging_face({**said, **asked}, tokenizer_json, source, causal=causal)
-    return theirs._replace(cleaning=_own(said, source, (clean, *theirs.cleaning)))
+    theirs = from_hugging_face({**settings, **asked}, tokenizer_json, source, causal=causal)
+    return theirs._replace(cleaning=_own(settings, source, (clean, *theirs.cleaning)))
 
 
 def from_file(folder: Path, source: str) -> TextPreprocessing:
@@ -93,14 +93,14 @@ def tokenizer_settings(
         return None
     gemma = "Siglip2Tokenizer" in text_preprocessing.cleaning
     name = "CLIPTokenizer" if text.causal and not needed else "PreTrainedTokenizerFast"
-    said: dict[str, Any] = {"tokenizer_class": "Siglip2Tokenizer" if gemma else name}
-    said["model_max_length"] = text.context
+    settings: dict[str, Any] = {"tokenizer_class": "Siglip2Tokenizer" if gemma else name}
+    settings["model_max_length"] = text.context
     if needed or not text.causal:
         token = _opened(tokenizer_json).id_to_token(text.end_id if text.causal else text.pad_id)
-        said |= {} if token is None else {"pad_token": token}
+        settings |= {} if token is None else {"pad_token": token}
     if text_preprocessing.pad_left or gemma:
-        said["padding_side"] = "left" if text_preprocessing.pad_left else "right"
-    return json.dumps(said | {OURS: {"cleaning": list(text_preprocessing.cleaning)}}, indent=2) + "\n"
+        settings["padding_side"] = "left" if text_preprocessing.pad_left else "right"
+    return json.dumps(settings | {OURS: {"cleaning": list(text_preprocessing.cleaning)}}, indent=2) + "\n"
 
 
 def for_open_clip(text_preprocessing: TextPreprocessing) -> dict[str, Any]:
@@ -110,49 +110,49 @@ def for_open_clip(text_preprocessing: TextPreprocessing) -> dict[str, Any]:
     return {"tokenizer_kwargs": {"clean": clean}} if clean else {}
 
 
-def _own(said: dict[str, Any], source: str, otherwise: tuple[str, ...]) -> tuple[str, ...]:
+def _own(settings: dict[str, Any], source: str, otherwise: tuple[str, ...]) -> tuple[str, ...]:
     """The cleaning steps in our own settings, else `otherwise`."""
     try:
-        return checked(said[OURS]["cleaning"]) if OURS in said else otherwise
+        return checked(settings[OURS]["cleaning"]) if OURS in settings else otherwise
     except (CleaningError, KeyError, TypeError) as error:
         raise CheckpointError(f"{source}: {SETTINGS}: {OURS}: {error}") from error
 
 
-def _class_of(said: dict[str, Any], tokenizer_json: str | None, model_type: str | None) -> str:
+def _class_of(settings: dict[str, Any], tokenizer_json: str | None, model_type: str | None) -> str:
     """The class that transformers uses for the folder. SigLIP's, its default for that type, reads only unigram
     models."""
-    if name := said.get("tokenizer_class"):
+    if name := settings.get("tokenizer_class"):
         return str(name).removesuffix("Fast")
     is_unigram = re.search(r'"type":\s*"Unigram"', tokenizer_json or "")
     return "SiglipTokenizer" if model_type == "siglip" and is_unigram else ""
 
 
-def _side(said: dict[str, Any], name: str, tokenizer_json: str | None) -> str:
+def _side(settings: dict[str, Any], name: str, tokenizer_json: str | None) -> str:
     stored = _part(tokenizer_json, "padding").get("direction")
-    return str(said.get("padding_side") or stored or ("left" if name in GEMMA else "right")).lower()
+    return str(settings.get("padding_side") or stored or ("left" if name in GEMMA else "right")).lower()
 
 
-def _check(said: dict[str, Any], name: str, tokenizer_json: str | None, source: str) -> None:
-    if said.get("auto_map"):
-        raise _refused("auto_map", said["auto_map"], source, "a model's own code is never run")
-    if name in CLEANING and not said.get("do_lower_case", True):
-        raise _refused("do_lower_case", said["do_lower_case"], source, f"only True is, for {name}")
-    if str(said.get("truncation_side") or "right").lower() != "right":
-        raise _refused("truncation_side", said["truncation_side"], source, "only 'right' is")
-    if name not in OWN_MARKS and tokenizer_json is not None and {"add_bos_token", "add_eos_token"} & said.keys():
-        _check_marks(said, name, tokenizer_json, source)
+def _check(settings: dict[str, Any], name: str, tokenizer_json: str | None, source: str) -> None:
+    if settings.get("auto_map"):
+        raise _refused("auto_map", settings["auto_map"], source, "a model's own code is never run")
+    if name in CLEANING and not settings.get("do_lower_case", True):
+        raise _refused("do_lower_case", settings["do_lower_case"], source, f"only True is, for {name}")
+    if str(settings.get("truncation_side") or "right").lower() != "right":
+        raise _refused("truncation_side", settings["truncation_side"], source, "only 'right' is")
+    if name not in OWN_MARKS and tokenizer_json is not None and {"add_bos_token", "add_eos_token"} & settings.keys():
+        _check_marks(settings, name, tokenizer_json, source)
 
 
-def _check_marks(said: dict[str, Any], name: str, tokenizer_json: str, source: str) -> None:
+def _check_marks(settings: dict[str, Any], name: str, tokenizer_json: str, source: str) -> None:
     """If a flag is set, transformers adds start and end by the flags, so tokenizer.json must agree with them."""
     defaults = {"bos_token": "<bos>", "eos_token": "<eos>"} if name in GEMMA else {}
     marks = _marks(_part(tokenizer_json, "post_processor"))
     for key, token, found in zip(("add_bos_token", "add_eos_token"), ("bos_token", "eos_token"), marks, strict=True):
-        mark = said.get(token, defaults.get(token))
+        mark = settings.get(token, defaults.get(token))
         mark = mark.get("content") if isinstance(mark, dict) else mark
-        if mark is not None and bool(said.get(key)) != (found == mark):
+        if mark is not None and bool(settings.get(key)) != (found == mark):
             does = f"adds {found!r} there" if found else "adds nothing there"
-            raise _refused(key, said.get(key), source, f"its tokenizer.json {does}")
+            raise _refused(key, settings.get(key), source, f"its tokenizer.json {does}")
 
 
 def _marks(post: dict[str, Any]) -> tuple[str | None, str | None]:

@@ -126,11 +126,11 @@ class LabelledImages:
 def _classes(folder: Path) -> ClassFolders:
     if not folder.is_dir():
         raise DataError(
-            f"zero_shot names {folder}, which is no folder; wanted one with a folder of pictures for each class."
+            f"zero_shot names {folder}, which is not a folder; wanted one with a folder of pictures for each class."
         )
     if (count := len((found := read_classes(folder)).names)) < 2:
         had = f"a folder with pictures for {count} class{'es' * (not count)}"
-        raise DataError(f"zero_shot names {folder}, which holds {had}; wanted one for each of two classes or more.")
+        raise DataError(f"zero_shot names {folder}; it is {had}; wanted two classes or more.")
     return found
 
 

@@ -184,7 +184,7 @@ class _Matrix:
         return _Gradients(torch.empty_like(self.image), torch.zeros_like(self.text), torch.zeros_like(self.scale), bias)
 
     def add_gradient(self, into: _Gradients, rows: slice, gradient: Tensor) -> None:
-        """Add the gradient through a tile, given that of its logits. A row is in one tile alone."""
+        """Add the gradient through a tile, given that of its logits. Each row is in one tile."""
         image = torch.mm(gradient, self.text, out=into.image[rows])
         into.scale.add_((image * self.image[rows]).sum())  # the sum over the tile of gradient * cosine
         image.mul_(self.scale)
@@ -253,7 +253,7 @@ def _softmax_gradients(
 
 
 def _sigmoid(matrix: _Matrix, with_gradients: bool) -> tuple[Tensor, _Gradients | None]:
-    """Loss and gradient in one pass, since every logit stands alone."""
+    """Loss and gradient in one pass, since every logit is independent."""
     loss, gradients = torch.zeros_like(matrix.scale), matrix.empty_gradients() if with_gradients else None
     n_images = matrix.local_rows.total
     for tile in matrix.tiles():

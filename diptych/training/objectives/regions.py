@@ -12,7 +12,7 @@ separation_loss  phrases are pushed apart. If a phrase embedding were only the s
                  and "blue hat, red cup" would be indistinguishable (Zhang et al. 2024, "Contrasting intra-modal and
                  ranking cross-modal hard negatives", section 3.2)
 
-Photographs without boxes take part in the presence loss; otherwise drawings alone would define what a noun looks like.
+Photographs without boxes take part in the presence loss; otherwise only drawings would define the look of a noun.
 `diptych.scoring.locate` reads the patch embeddings, and attention pooling sums them.
 """
 
@@ -40,7 +40,7 @@ ARTICLES = frozenset(("a", "an", "the"))
 
 
 class RegionBatch(NamedTuple):
-    """The regions of a batch: of which picture each is and which of `phrases` it shows. Regions with a box come first;
+    """The regions of a batch, with the index of each one's picture and phrase. Regions with a box are first;
     `patch_coverage` is the share of each patch that the box covers. `implied[i, j]`: phrase j is part of phrase i ("a
     circle" of "a red circle"). `is_true[i, j]`: phrase j is true of picture i, or may be."""
 
@@ -73,9 +73,9 @@ def region_targets(
 
 
 def region_batch(regions: Sequence[Sequence[Region]], grid: int) -> RegionBatch | None:
-    """The regions of each picture of a batch on a map of `grid` x `grid` patches; None if there are none. Of a
-    picture's regions without a box the first MAX_UNBOXED_PHRASES are trained on; the others only mark what is true of
-    it."""
+    """The regions of each picture of a batch on a map of `grid` x `grid` patches; None if there are none. The
+    first MAX_UNBOXED_PHRASES regions without a box of each picture are trained on; the others only mark phrases that
+    are true of it."""
     boxed = [(image, region) for image, some in enumerate(regions) for region in some if region.box]
     unboxed = [(image, phrase) for image, some in enumerate(regions) for phrase in _first_unboxed(some)]
     if not boxed and not unboxed:

@@ -107,7 +107,7 @@ def broadcast_object(value: T) -> T:
 
 def share_batch_norm(network: CLIP, device: torch.device) -> str | None:
     """Synchronise trainable batch norm over the processes; GPUs only. On other devices each process
-    normalises by its own pictures: returns a sentence that says so."""
+    normalises by its own pictures: returns a sentence for the log."""
     trainable = [
         module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.weight.requires_grad
     ]

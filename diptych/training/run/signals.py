@@ -59,7 +59,7 @@ class SignalHandler:
                 raise KeyboardInterrupt
             return
         self._requested_s = now_s
-        self.requested = "interrupted" if number == signal.SIGINT else "told to end"
+        self.requested = "interrupted" if number == signal.SIGINT else "terminated"
         if self._log:  # in a new thread, not a Thread: the interrupted code may have the locks that both would need
             line = f"{self.requested}: saving a checkpoint; interrupt again after {PATIENCE_S:.0f} s to end without one"
             _thread.start_new_thread(self._log, (line,))

@@ -69,9 +69,9 @@ def test_of_a_large_set_an_even_part_is_read(colours: Path) -> None:
 
 
 def test_what_is_no_folder_of_classes(colours: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="which is no folder"):
+    with pytest.raises(DataError, match="which is not a folder"):
         LabelledImages.read(str(colours / "loose.png"), SPEC)
-    with pytest.raises(DataError, match="a folder with pictures for 0 classes; wanted one for each of two"):
+    with pytest.raises(DataError, match="a folder with pictures for 0 classes; wanted two"):
         LabelledImages.read(str(colours / "red"), SPEC)
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()

@@ -1,4 +1,4 @@
-"""A run that is killed, told to end, or out of disk goes on as if nothing had been."""
+"""A run that is killed, terminated, or out of disk can be resumed without a difference."""
 
 import dataclasses
 import json
@@ -202,7 +202,7 @@ def test_sigterm_saves_first(shards: Path, tmp_path: Path) -> None:
     assert process.returncode == 130, said
     last = checkpoints.newest(out)
     assert last is not None
-    assert f"told to end at step {int(last.name)}" in said
+    assert f"terminated at step {int(last.name)}" in said
     assert "--resume" in said
     assert diptych.load(last, device="cpu").embed_texts(["a dog"]).shape == (1, 64)
     assert checkpoints.load(last)["tally"]["steps"] == int(last.name)
@@ -235,7 +235,7 @@ def test_sigterm_saves_while_the_run_waits_for_data(shards: Path, tmp_path: Path
     child.join()
     errors = (tmp_path / "errors").read_text(encoding="utf-8")
     assert sorted(steps) == ["stalls\n", *SAMPLES // 16 * ["step\n"]]
-    assert "told to end: saving a checkpoint" in errors
+    assert "terminated: saving a checkpoint" in errors
     assert child.exitcode == 1
     assert errors.endswith("KeyboardInterrupt\n")
     last = checkpoints.newest(tmp_path / "run")
@@ -351,14 +351,14 @@ def test_a_request_ends_a_wait_before_it_and_within() -> None:
         assert stop.run_unless_requested(lambda: signal.raise_signal(signal.SIGTERM) or 3) is None
         assert stop.run_unless_requested(lambda: 3) is None
         signal.raise_signal(signal.SIGTERM)  # outside a wait, and at once after the first
-        assert stop.requested == "told to end"
+        assert stop.requested == "terminated"
 
 
 def test_a_signal_that_comes_twice_at_once_is_one_request() -> None:
     with SignalHandler() as stop:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
-        assert stop.requested == "told to end"
+        assert stop.requested == "terminated"
         stop._requested_s -= 10
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
