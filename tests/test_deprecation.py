@@ -9,6 +9,7 @@ from PIL import Image
 
 import diptych
 from diptych.deprecation import RenamedAttribute, renamed_arguments, renamed_attributes
+from diptych.scenes import scene
 
 
 class Result(NamedTuple):
@@ -61,3 +62,15 @@ def test_the_warning_is_at_the_callers_line_however_deep_the_old_name_is_read(us
     with pytest.warns(DeprecationWarning, match="the old name works until") as warned:
         use()
     assert [each.filename for each in warned] == [__file__]
+
+
+def test_the_old_location_of_drawn_scenes_works() -> None:
+    """README named it: `from diptych.data.scenes import write_shards`."""
+    with pytest.warns(
+        DeprecationWarning, match=r"diptych\.data\.scenes\.write_shards is now diptych\.scenes"
+    ) as warned:
+        from diptych.data.scenes import write_shards  # type: ignore[attr-defined]
+    assert write_shards is scene.write_shards
+    assert [each.filename for each in warned] == [__file__]
+    with pytest.raises(ImportError):
+        from diptych.data.scenes import no_such_name  # type: ignore[attr-defined]  # noqa: F401
