@@ -26,7 +26,7 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Details:
-    """A file's metadata; None where it is missing.
+    """A file's metadata; missing values are None.
 
     `width` and `height` are displayed pixels, after the EXIF orientation. `taken_at` is the camera's local time in ISO
     form, "2024-05-01T12:30:00", or the known part of it, "2024-05". `latitude` and `longitude` are degrees, north

@@ -113,7 +113,7 @@ class Tokenizer:
         return self._tokenizer.token_to_id(END)
 
     def __call__(self, texts: Sequence[str], *, truncate: bool = False) -> Tokens:
-        """Ids padded to the longest text of the batch (to the context where the model needs that).
+        """Ids padded to the longest text of the batch (to the context with `fill_context`).
 
         Raises TokenizerError on a text longer than the context. With `truncate`, the text is instead shortened, its end
         token kept, and counted in `.truncated`.

@@ -1,4 +1,4 @@
-"""JPEG: decoded at a fraction of its size where the whole is too large, and completed where its end is missing."""
+"""JPEG: decoded at a fraction of its size if the whole is too large, and completed if its end is missing."""
 
 from __future__ import annotations
 
@@ -102,5 +102,5 @@ def _check_scans(file: IO[bytes], opener: Opener) -> None:
     """Raise ImageError if there are too many scans: each takes a pass over the whole picture, however short it is."""
     file.seek(0)
     if (count := count_scans(file.read(_HEAD_BYTES))) > MAX_SCANS:
-        detail = f"It has {count:,} scans, where a picture has some ten; save it again or leave it out."
+        detail = f"It has {count:,} scans; pictures have about ten. Save it again or leave it out."
         raise ImageError("damaged", opener.name, detail)
