@@ -32,7 +32,6 @@ def test_every_use_is_seen_and_no_other_word(tmp_path: Path, monkeypatch: pytest
     ]  # fmt: skip
 
 
-@pytest.mark.xfail(reason="being renamed")
 def test_place_means_geography_alone() -> None:
     assert [use for path in [*files("diptych", "bench", "examples"), *pages()] for use in uses_in(path)] == []
 

@@ -138,7 +138,7 @@ def normalise(pixels: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.float32
     if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[-1] != 3:
         raise ArgumentError(f"{describe(pixels)}; wanted uint8 of shape (h, w, 3) or (n, h, w, 3).")
     planes = np.moveaxis(pixels, -1, -3)
-    out = np.empty(planes.shape, np.float32)  # contiguous planes, then changed in-place
+    out = np.empty(planes.shape, np.float32)  # contiguous planes, overwritten below
     np.divide(planes, np.float32(255), out=out)
     out -= np.array(spec.mean, np.float32)[:, None, None]
     out /= np.array(spec.std, np.float32)[:, None, None]  # a multiply-add would round differently from the reference

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -163,7 +163,8 @@ def _write_chunk(path: Path, chunk: EmbeddedPictures) -> None:
         for folder in (path.parent.parent, path.parent):
             subfolder(folder)
         with atomic_write(path, durable=False) as part, part.open("wb") as file:
-            np.savez(file, places=chunk.indices, vectors=chunk.vectors, failures=np.array(json.dumps(chunk.failures)))
+            arrays: dict[str, Any] = {"places": chunk.indices, "vectors": chunk.vectors}
+            np.savez(file, failures=np.array(json.dumps(chunk.failures)), **arrays)
 
 
 def _embed(
