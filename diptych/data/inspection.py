@@ -62,7 +62,7 @@ class SampleStats(NamedTuple):
 class Inspection:
     """The contents of a source. `looked` of `total` samples were read; `total` is None if it is unknown.
 
-    `form` and `layout` describe the recognised layout; `flaw` says why the captions are useless for training.
+    `form` and `layout` describe the recognised layout; `flaw` explains why the captions are useless for training.
     `skipped` counts contents that are not pairs, by reason; `broken` has unreadable samples and shards by key.
     `same_pictures` and `near_pictures` are groups of keys of identical files and of near duplicates; `same_captions`
     are captions of several pictures with their counts. `sheet` has some pictures with a caption.
@@ -113,7 +113,7 @@ class Speed(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Whether the device will wait for data, and what to do about it."""
+        """Whether the device will wait for data, and the remedy."""
         if self.shares_cores:
             taken = self.device / (self.device + self.loader)
             return f"both share the CPU: reading takes about {taken:.0%} of the time, training the rest"

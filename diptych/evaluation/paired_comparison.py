@@ -18,8 +18,7 @@ ALONE = ("l2", "validation_top1")  # do not measure a model's quality
 
 class MetricComparison(NamedTuple):
     """A metric of two rows, in percent (median ranks are ranks). `interval` is the paired interval of the difference
-    over items, or None if the items differ or are unknown; `note` then says so. `models` are the names of both models.
-    """
+    over items, or None if the items differ or are unknown (see `note`). `models` are the names of both models."""
 
     dataset: str
     task: str
@@ -53,7 +52,7 @@ def _folder(path: str | os.PathLike[str]) -> Path:
 
 
 def _paired(one: Sequence[ResultRow], other: Sequence[ResultRow]) -> Iterator[tuple[ResultRow, ResultRow]]:
-    """Pairs of rows of the same data set and task: of equal settings if there are any, else the latest of each."""
+    """Pairs of rows of the same data set and task: with equal settings if there are any, else the latest of each."""
     names, others = {row["model"] for row in one}, {row["model"] for row in other}
     by_name = len(names) > 1 or len(others) > 1
     if by_name and not names & others:

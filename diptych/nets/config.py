@@ -49,7 +49,7 @@ class ViTConfig:
 @dataclass(frozen=True)
 class ResNetConfig:
     """A ResNet. `layers`: blocks in each of the four stages; `width`: channels out of the stem. The last feature map
-    has 32 x width channels and one cell for each `stride` x `stride` pixels: 32 as in OpenAI's models, or 16, where the
+    has 32 x width channels and one cell for each `stride` x `stride` pixels: 32 as in OpenAI's models, or 16 if the
     last stage does not downsample."""
 
     image_size: int = 224

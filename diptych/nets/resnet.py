@@ -53,7 +53,7 @@ class Bottleneck(nn.Module):
 
 
 def _checkpointed(block: nn.Module, x: Tensor) -> Tensor:
-    """Run a block, and again in the backward pass, where batch norm must not count the same batch twice."""
+    """Run a block, and again in the backward pass, in which batch norm must not count the same batch twice."""
     return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_batch_statistics(block)))  # type: ignore[return-value]
 
 

@@ -227,5 +227,5 @@ class MAPHead(nn.Module):
 
 
 def first_true(mask: Bool[Tensor, "batch tokens"]) -> Tensor:
-    """The position of the first true value in each row (0 where there is none)."""
+    """The position of the first true value in each row (0 if there is none)."""
     return mask.to(torch.uint8).argmax(dim=-1)

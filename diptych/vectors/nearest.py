@@ -79,7 +79,7 @@ class VectorIndex:
     ) -> VectorIndex:
         """Write the folder again from blocks of (ids, unit vectors). Memory does not grow with their number.
 
-        `queries` are examples of later queries, a hundred or more where possible (of real texts, for a set of
+        `queries` are examples of later queries, a hundred or more if possible (of real texts, for a set of
         pictures); without them synthetic ones are used. `kind` forces a kind of search; by default the size of the set
         and the recall measured on it decide. `on_progress` gets the number of rows of each block that is read: every
         row counts BUILD_PASSES times in an approximate index, otherwise once. The previous contents of the folder stay
@@ -99,7 +99,7 @@ class VectorIndex:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str], *, stamp: str | None) -> VectorIndex:
-        """Memory-map the folder, reading only what a search needs and validating what is read.
+        """Memory-map the folder, reading and validating only the parts that a search needs.
 
         `stamp` None accepts any stamp; see `stamp` and `ids` for the contents. Raises VectorFilesError if the folder is
         missing, has another stamp, is truncated or damaged, or needs FAISS, which is not installed.
@@ -116,7 +116,7 @@ class VectorIndex:
             raise VectorFilesError(f"{folder} is damaged or cannot be read ({error}); build it again.") from error
 
     def _refresh(self) -> None:
-        """Read from the files which rows are live, and reset what was derived from them."""
+        """Read from the files which rows are live, and reset the values derived from them."""
         deleted = self._rows.content("gone").view("<i8")
         self._live_rows = np.ones(self._rows.header.rows, bool)
         self._live_rows[deleted] = False
@@ -232,7 +232,7 @@ class VectorIndex:
         """The vectors of these ids, in their order. Raises KeyError for an unknown id."""
         rows = self._rows_of(np.asarray(ids, np.int64))
         if (rows < 0).any():
-            raise KeyError(f"id {int(np.asarray(ids)[rows < 0][0])} is none of the {len(self)} vectors.")
+            raise KeyError(f"id {int(np.asarray(ids)[rows < 0][0])} is not one of the {len(self)} vectors.")
         return float_rows(self._rows.vectors, rows)
 
     def sample(self, count: int, *, seed: int = 0) -> tuple[Int64[np.ndarray, " m"], Float[np.ndarray, "m d"]]:

@@ -20,7 +20,7 @@ Progress = Callable[[int], None]
 ENCODE_BLOCK = 16_384
 EXACT_UP_TO = 100_000 * 256  # numbers: 30 ms on one core; importing FAISS takes 300
 MIN_ROWS = 256  # fewer rows cannot train centroids
-# Of the ten nearest among the candidates. The aim is 0.98 for other queries: 0.985 on 256 was 0.979 on 500 others.
+# The share of the ten nearest among the candidates. The aim is 0.98 for other queries: 0.985 on 256 was 0.979 on 500.
 TARGET_RECALL = 0.99
 RECALL_AT = 10
 LONG_LIST = 100  # the other list length that candidates are measured for
@@ -75,7 +75,7 @@ def tune(
 
 
 def check_facts(header: VectorFilesHeader) -> None:
-    """Raises ValueError if the facts of a header have not the form that `tune` returns."""
+    """Raises ValueError if the facts of a header do not have the form that `tune` returns."""
     facts, max_candidates = header.facts, header.rows + MAX_CANDIDATES
     pair, others = facts["candidates"], [facts["built_rows"], facts["pieces"]]
     is_exact = facts["kind"] == "exact"

@@ -246,8 +246,8 @@ class VectorFiles:
         self.header = replace(self.header, rows=self.header.rows + len(ids))
 
     def append(self, ending: str, content: np.ndarray) -> None:
-        """Append bytes to a file, after truncating what an interrupted change left. Raises VectorFilesError if the file
-        is hard-linked elsewhere."""
+        """Append bytes to a file, after truncating the rest of an interrupted change. Raises VectorFilesError if the
+        file is hard-linked elsewhere."""
         size, crc = self.header.sums.get(ending, (0, 0))
         data = content.reshape(-1).view(np.uint8)
         with self._changed(ending) as file:
@@ -266,14 +266,14 @@ class VectorFiles:
             raise VectorFilesError(f"{error.problem} Build the cache again.") from error
 
     def commit(self, stamp: str, **facts: Any) -> None:
-        """Make everything appended valid, under this stamp, and delete the files of other generations."""
+        """Make all appended bytes valid, under this stamp, and delete the files of other generations."""
         self.header = replace(self.header, stamp=stamp, facts={**self.header.facts, **facts})
         self.directory.write(HEADER_FILE, self.header.to_json())
         self._map()
         self._sweep()
 
     def remap(self) -> None:
-        """Map what was appended, before it is valid."""
+        """Map appended bytes before they are valid."""
         self._map()
 
     def discard(self) -> None:

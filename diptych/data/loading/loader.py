@@ -26,8 +26,8 @@ TOLERATED, AT_LEAST = 20, 1000  # broken samples that are always tolerated; the 
 class Batch(NamedTuple):
     """`pixels` are (pictures, size, size, 3) uint8. `captions` lists all texts; text j belongs to picture `owners[j]`.
 
-    `picture_ids` are equal for pictures with equal bytes; `regions` has each picture's. `position`, a dict for JSON,
-    says where to continue after the batch; it is the same in every process unless the mixture has a Stream.
+    `picture_ids` are equal for pictures with equal bytes; `regions` has each picture's. `position` is a JSON dict
+    from which to continue after the batch; it is the same in every process unless the mixture has a Stream.
     """
 
     pixels: np.ndarray

@@ -51,7 +51,7 @@ def open_pictures(folder: Path, *, held_out: bool = False, allowed: AllowedFolde
     pictures; a table in the folder or below; caption files in a sibling of the pictures' folder; a table or caption
     files above or beside the folder, for its pictures; a file beside a few pictures; class folders.
 
-    Of tables and folders with names of splits, those of the training split are used, or with `held_out` those of a
+    If tables and folders have names of splits, those of the training split are used, or with `held_out` those of a
     held-out one. Files behind links are read if they are in `allowed`, by default the folder; others are left out and
     counted. Raises DataError if no captions are found or the choice is ambiguous.
     """

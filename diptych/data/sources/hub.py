@@ -120,9 +120,9 @@ def load_saved(folder: Path, allowed: AllowedFolders) -> Any:
     """One split in a folder of `save_to_disk` of `datasets`. Raises DataError if it is damaged or refers to files
     outside of `allowed`, FileError if one of its files is not a regular file."""
     datasets = _datasets(str(folder))
-    said = _read_json(folder / "state.json", allowed)
+    content = _read_json(folder / "state.json", allowed)
     _read_json(folder / "dataset_info.json", allowed)
-    listed = said.get("_data_files")
+    listed = content.get("_data_files")
     names = [each.get("filename") for each in (listed if isinstance(listed, list) else []) if isinstance(each, dict)]
     paths = [folder / str(name) for name in names]
     if outside := allowed.split_outside(paths)[1]:
@@ -137,12 +137,12 @@ def load_saved(folder: Path, allowed: AllowedFolders) -> Any:
 
 def _read_json(path: Path, allowed: AllowedFolders) -> dict[str, Any]:
     try:
-        said = parse_json(allowed.read(path, MAX_SIDECAR_BYTES))
+        content = parse_json(allowed.read(path, MAX_SIDECAR_BYTES))
     except JSONError as error:
         raise DataError(f"{path} is damaged ({error}).", "damaged set") from error
-    if not isinstance(said, dict):
+    if not isinstance(content, dict):
         raise DataError(f"{path} is damaged: it is not a JSON object.", "damaged set")
-    return said
+    return content
 
 
 def _datasets(name: str) -> Any:
@@ -184,10 +184,10 @@ def _address_in(text: str, path: Path) -> str | None:
     import yaml
 
     try:
-        said = yaml.safe_load(text)
+        content = yaml.safe_load(text)
     except Exception as error:  # such as RecursionError for deep nesting
         raise DataError(f"{path} cannot be read ({type(error).__name__}).", "damaged set") from error
-    waiting = [said.get("configs")] if isinstance(said, dict) else []
+    waiting = [content.get("configs")] if isinstance(content, dict) else []
     seen: set[int] = set()  # YAML aliases may repeat a part, even in itself
     while waiting:
         each = waiting.pop()

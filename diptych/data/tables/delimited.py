@@ -50,8 +50,8 @@ def open_delimited(path: Path, usual: str, requested: Sequence[str], skipped: di
     first = next((line for line in file if line.strip()), None)
     if first is None:
         file.close()
-        what = f"has no line under {MAX_LINE:,} characters" if file.too_long else "is empty"
-        raise DataError(f"{path} {what}; wanted a header and a row for each caption.")
+        problem = f"has no line under {MAX_LINE:,} characters" if file.too_long else "is empty"
+        raise DataError(f"{path} {problem}; wanted a header and a row for each caption.")
     head = [first, *islice(file, _HEAD)]
     require_few(1 + max(map(first.count, SEPARATORS)), str(path))
     separator = _separator(head[0], usual, requested)

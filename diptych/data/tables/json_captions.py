@@ -115,7 +115,7 @@ def _karpathy(images: Iterable[Mapping[str, Any]]) -> JsonTable:
     listed = list(images)
     held = Counter(str(image["split"]) for image in listed if image.get("split") in ("test", "val"))
     taken = [image for image in listed if image.get("split") not in ("test", "val")] or listed
-    said = ", ".join(f"{number:,} {split}" for split, number in held.items()) if len(taken) < len(listed) else ""
+    omitted = ", ".join(f"{number:,} {split}" for split, number in held.items()) if len(taken) < len(listed) else ""
 
     def rows() -> Iterator[dict[str, Any]]:
         for image in taken:
@@ -123,7 +123,7 @@ def _karpathy(images: Iterable[Mapping[str, Any]]) -> JsonTable:
             sentences = image["sentences"] if isinstance(image["sentences"], list) else []
             yield {"file_name": name, "caption": [each.get("raw") for each in sentences if isinstance(each, dict)]}
 
-    return JsonTable(rows(), f"Karpathy's JSON{f' ({said} left out)' if said else ''}", "UTF-8")
+    return JsonTable(rows(), f"Karpathy's JSON{f' ({omitted} left out)' if omitted else ''}", "UTF-8")
 
 
 def _named(path: Path, found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The unpacked sizes in the page headers of a Parquet file: pyarrow allocates these, whatever the footer says.
+"""The unpacked sizes in the page headers of a Parquet file: pyarrow allocates these, even if the footer differs.
 
 A page begins with a header in Thrift's compact protocol (the format's own specification, parquet.thrift: PageHeader).
 """
@@ -16,12 +16,12 @@ def unpacked_sizes(file: BinaryIO, start: int, length: int, values: int) -> Iter
     `values` values. Raises ValueError for an invalid header."""
     at, seen = start, 0
     while at < start + length and seen < values:
-        said, used = _header(file, at)
-        packed, unpacked = said.get(_PACKED), said.get(_UNPACKED)
+        header, used = _header(file, at)
+        packed, unpacked = header.get(_PACKED), header.get(_UNPACKED)
         if not isinstance(packed, int) or not isinstance(unpacked, int) or min(packed, unpacked) < 0:
             raise ValueError("a page's header is invalid")
         yield unpacked
-        held = (said.get(_DATA) or said.get(_DATA_2) or {}).get(1, 0)
+        held = (header.get(_DATA) or header.get(_DATA_2) or {}).get(1, 0)
         seen, at = seen + held, at + used + packed
 
 

@@ -53,8 +53,8 @@ def open_shards(top: Path, folder: Path, split: str, kind: DatasetKind | None, a
     FileError or DataError for links that lead out of `allowed`: metrics of a part would not be comparable."""
     shards = _all_shards(folder, allowed)
     if kind is None:
-        said = decoded(allowed.read(top / TYPE, MAX_SIDECAR_BYTES)) if (top / TYPE).is_file() else ""
-        kind = "pairs" if "retrieval" in said or not (top / CLASSES).is_file() else "classes"
+        content = decoded(allowed.read(top / TYPE, MAX_SIDECAR_BYTES)) if (top / TYPE).is_file() else ""
+        kind = "pairs" if "retrieval" in content or not (top / CLASSES).is_file() else "classes"
     extra = [path for name in (CLASSES, TEMPLATES) if (path := top / name).is_file()]
     identity = identity_of(top, [*shards, *extra])
     if kind == "pairs":
@@ -67,9 +67,11 @@ def _all_shards(folder: Path, allowed: AllowedFolders) -> list[Path]:
     shards = sorted(folder.glob("*.tar"), key=lambda path: (len(path.stem), path.stem))
     if outside := allowed.split_outside(shards)[1]:
         raise all_outside(folder, [path.name for path in outside], "shards")
-    said = decoded(allowed.read(folder / SHARDS, MAX_SIDECAR_BYTES)).strip() if (folder / SHARDS).is_file() else ""
-    if (counted := _number(said)) is not None and counted != len(shards):
-        raise DataError(f"{folder} holds {len(shards)} shards and {SHARDS} says {counted}; fetch the missing ones.")
+    content = decoded(allowed.read(folder / SHARDS, MAX_SIDECAR_BYTES)).strip() if (folder / SHARDS).is_file() else ""
+    if (counted := _number(content)) is not None and counted != len(shards):
+        raise DataError(
+            f"{folder} contains {len(shards)} shards and {SHARDS} counts {counted}; fetch the missing ones."
+        )
     return shards
 
 
@@ -122,8 +124,8 @@ def _scan(path: Path, number: int, classes: int) -> list[tuple[str, tuple[int, i
     return [(key, pictures[key], labels[key]) for key in pictures if key in labels]
 
 
-def _class(said: bytes, key: str, classes: int) -> int:
-    text = said.decode("utf-8", "replace").strip()
+def _class(content: bytes, key: str, classes: int) -> int:
+    text = content.decode("utf-8", "replace").strip()
     if (number := _number(text)) is None or number >= classes:
         raise DataError(f"{key} is of class {text[:20]!r}; wanted a number below {classes}, the names in {CLASSES}.")
     return number

@@ -133,11 +133,11 @@ def _pairs(index: str | Path, split: str, allow_outside: bool = False) -> Captio
         raise DataError(_not_there(index))
     source = indexed(open_source(index, allow_outside=allow_outside))
     files = _files(index)
-    if isinstance(source, TableSource):  # which names the pictures, and may lie elsewhere than these
+    if isinstance(source, TableSource):  # it names the pictures and may be in another folder
         named = (source.file(at) for at in range(len(source)))
         files = sorted({*files, source.path, *(path for path in named if path.is_file())})
-    said = [str(index), str(len(source))] if not files else []
-    return pairs_of(source, identity_of(Path(index), files, said), split)
+    words = [str(index), str(len(source))] if not files else []
+    return pairs_of(source, identity_of(Path(index), files, words), split)
 
 
 def _is_pattern(text: str) -> bool:

@@ -95,8 +95,8 @@ def few_shot_task(job: EvaluationJob) -> TaskResult:
         wise = np.stack([_correct(_wise_ft(zero, draw.probe), parts) for draw in draws])
         per_item |= {f"shots_{shots}_right": rights.mean(axis=0), f"shots_{shots}_wise_right": wise.mean(axis=0)}
         shares = 100 * rights.mean(axis=1, dtype=np.float64)
-        said = {"accuracy": shares.mean(), "low": shares.min(), "high": shares.max(), "wise": _mean_percent(wise)}
-        point = {"shots": shots, **{name: float(value) for name, value in said.items()}}
+        values = {"accuracy": shares.mean(), "low": shares.min(), "high": shares.max(), "wise": _mean_percent(wise)}
+        point = {"shots": shots, **{name: float(value) for name, value in values.items()}}
         curve.append(point | {"starts": [draw.start for draw in draws], "draws": shares.tolist()})
     every = full_probe(parts, zero, job.seed)
     per_item |= {"right": _correct(every.probe, parts), "wise_right": _correct(_wise_ft(zero, every.probe), parts)}

@@ -82,28 +82,28 @@ def _both_ways(
 
 
 def _ranking_metrics(ways: metrics.Rankings) -> dict[str, float]:
-    said = {}
+    measured = {}
     for way, ranking in ways._asdict().items():
-        said |= {f"{way}_r{k}": value for k, value in zip((1, 5, 10), ranking.recall, strict=True)}
-        said[f"{way}_median_rank"] = ranking.median_rank
-        said[f"{way}_map"] = ranking.mean_average_precision
-    return said
+        measured |= {f"{way}_r{k}": value for k, value in zip((1, 5, 10), ranking.recall, strict=True)}
+        measured[f"{way}_median_rank"] = ranking.median_rank
+        measured[f"{way}_map"] = ranking.mean_average_precision
+    return measured
 
 
 def _caption_examples(
     seen: EmbeddedPictures, texts: Float[np.ndarray, "m dim"], image_index: Int[np.ndarray, " m"], captions: list[str]
 ) -> tuple[list[Example], list[Example]]:
     """Pictures by the margin of the best of their own captions over the best of all others."""
-    margins, said, score = np.full(len(seen.indices), np.nan), np.zeros(len(seen.indices), np.int64), {}
+    margins, predicted, score = np.full(len(seen.indices), np.nan), np.zeros(len(seen.indices), np.int64), {}
     for row in np.unique(image_index):
         cosines, own = texts @ seen.vectors[row], image_index == row
-        said[row], score[row] = cosines.argmax(), float(cosines.max())
+        predicted[row], score[row] = cosines.argmax(), float(cosines.max())
         margins[row] = cosines[own].max() - (cosines[~own].max() if not own.all() else 0)
     order = np.argsort(-margins, kind="stable")[: np.isfinite(margins).sum()]
     first = {int(row): at for at, row in reversed(list(enumerate(image_index)))}
 
     def examples(rows: np.ndarray) -> list[Example]:
-        shown = [(row, shortened(captions[first[row]], 120), shortened(captions[said[row]], 120)) for row in rows]
+        shown = [(row, shortened(captions[first[row]], 120), shortened(captions[predicted[row]], 120)) for row in rows]
         return [Example(int(seen.indices[row]), truth, words, score[row]) for row, truth, words in shown]
 
     return examples(order[:EXAMPLES]), examples(order[::-1][:EXAMPLES])

@@ -162,7 +162,7 @@ def test_captions_in_shards(shards: Path, tiny_model: Path) -> None:
 
 def test_what_is_wrong_with_shards(shards: Path) -> None:
     (shards / "test" / "nshards.txt").write_text("12")
-    with pytest.raises(DataError, match=r"holds 11 shards and nshards\.txt says 12; fetch the missing"):
+    with pytest.raises(DataError, match=r"contains 11 shards and nshards\.txt counts 12; fetch the missing"):
         open_set(shards)
     (shards / "test" / "nshards.txt").write_text("11")
     write_tar(shards / "test" / "0.tar", {"a.png": png(0), "a.cls": b"3"})
