@@ -1,4 +1,4 @@
-"""How open_clip's models want their pictures where their files do not say it."""
+"""The preprocessing of open_clip's models whose files do not contain it."""
 
 import json
 import shutil
