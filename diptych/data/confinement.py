@@ -75,13 +75,13 @@ def left_out(names: Sequence[str]) -> str:
     return f"a file outside of the source ({first_names(names)}), which allow_outside lets in"
 
 
-def all_outside(path: Path, names: Sequence[str], what: str = "pictures") -> DataError:
+def all_outside(path: Path, names: Sequence[str], content: str = "pictures") -> DataError:
     """The error of a source whose files are all outside."""
     remedy: MessageParts = [
-        f"Name a folder that contains it and the {what}; or, if you trust it, ",
+        f"Name a folder that contains it and the {content}; or, if you trust it, ",
         Setting("allow_outside", True), " reads them.",
     ]  # fmt: skip
     return DataError(
-        f"{path}: its {what} are outside its folder ({first_names(names)}), so they are not read.",
+        f"{path}: its {content} are outside its folder ({first_names(names)}), so they are not read.",
         OUTSIDE, remedy=remedy,
     )  # fmt: skip

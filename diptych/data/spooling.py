@@ -52,16 +52,16 @@ def room_for(packed: int) -> int:
 class SpoolFile:
     """A new private file for unpacked data, of at most `limit` bytes."""
 
-    def __init__(self, path: Path, limit: int, what: str):
-        """`what` describes the data in errors."""
-        self.limit, self.size, self._what = limit, 0, what
+    def __init__(self, path: Path, limit: int, content: str):
+        """`content` describes the data in errors."""
+        self.limit, self.size, self._content = limit, 0, content
         self._file = open(path, "xb", opener=private)  # noqa: SIM115
 
     def write(self, data: bytes) -> int:
         """Appends bytes. Raises DataError above the limit, OSError if the disk is full."""
         self.size += len(data)
         if self.size > self.limit:
-            raise DataError(f"{self._what} unpacks to more than {self.limit:,} bytes; it is not read.", "too large")
+            raise DataError(f"{self._content} unpacks to more than {self.limit:,} bytes; it is not read.", "too large")
         return self._file.write(data)
 
     def __enter__(self) -> "SpoolFile":

@@ -181,7 +181,7 @@ def _in_pages(file: BinaryIO, part: Any) -> int:
 
 
 @contextmanager
-def damage(what: str, reason: str = "unusable") -> Iterator[None]:
+def damage(problem: str, reason: str = "unusable") -> Iterator[None]:
     """Raises DataError for every error of pyarrow on an invalid file."""
     import pyarrow
 
@@ -191,7 +191,7 @@ def damage(what: str, reason: str = "unusable") -> Iterator[None]:
         raise
     except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError,
             NotImplementedError, RecursionError) as error:  # fmt: skip
-        raise DataError(f"{what} ({error!s:.300}).", reason) from error
+        raise DataError(f"{problem} ({error!s:.300}).", reason) from error
 
 
 def _schema(path: Path, image_column: str | None, caption_column: str | None) -> tuple[Columns, bool]:
