@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+
+from tests.conftest import Cli
 
 ROOT = Path(__file__).parent.parent
 

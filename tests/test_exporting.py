@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Cli
 
 import diptych
 from diptych.checkpoint import save_folder
@@ -23,6 +22,7 @@ from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
 from diptych.training.setup import sized
+from tests.conftest import Cli
 
 pytestmark = pytest.mark.precision
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 
 from diptych.cli import FAILED
 from diptych.errors import MissingExtraError
 from diptych.extras import require
 from diptych.scoring.probe import CentredFeatures
+from tests.conftest import Cli
 
 
 def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Cli
 
 from diptych.scenes.scene import Scenes, write_shards
+from tests.conftest import Cli
 
 pytestmark = pytest.mark.precision
 

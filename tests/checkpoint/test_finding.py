@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import GOLDEN
 from safetensors.torch import load_file
 
 import diptych
@@ -18,6 +17,7 @@ from diptych.checkpoint.finding import BUNDLED, find
 from diptych.cli import run
 from diptych.errors import CheckpointError
 from tests.checkpoint.test_checkpoint import HF_CLIP, HF_SIGLIP, OPEN_CLIP
+from tests.conftest import GOLDEN
 
 
 def put(folder: Path, source: Path = HF_CLIP) -> Path:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli, Said
 from PIL import Image
 
 import diptych
 from diptych.cli import NOTHING, OK, USAGE
 from diptych.media.scanning.image_files import find_images
 from diptych.scenes.scene import Scenes
+from tests.conftest import Cli, Said
 
 
 def test_classify(cli: Cli, tiny_model: Path, pictures: Path) -> None:

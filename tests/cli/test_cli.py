@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, Cli
 
 import diptych
 from diptych.cli import COMMANDS, OK, USAGE
 from diptych.cli import diptych as group
+from tests.conftest import GOLDEN, Cli
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 from PIL import Image
 
 import diptych
 from diptych.cli import NOTHING, OK
+from tests.conftest import Cli
 
 
 def test_compare_as_json(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 from PIL import Image
 
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.data.inspection import loader_rate
 from diptych.training.diagnostics.throughput import training_throughput
+from tests.conftest import Cli
 
 
 @pytest.fixture

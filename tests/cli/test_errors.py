@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 import pytest
-from conftest import GOLDEN, Cli, Said
 from PIL import Image
 
 from diptych.cli import FAILED, INTERRUPTED, NOTHING, OK, PARTLY, USAGE, diptych, run
 from diptych.cli.wording import message_of
 from diptych.errors import ArgumentError, DataError, DiptychError, ImageError, Setting
+from tests.conftest import GOLDEN, Cli, Said
 
 LONG = "dog " * 5000
 BAD = {

@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Cli
 from PIL import Image
 
 import diptych
 from diptych.cli import NOTHING, OK, PARTLY, USAGE
 from diptych.index.catalog.catalog import Catalog
+from tests.conftest import Cli
 
 
 def test_index_makes_and_updates(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:

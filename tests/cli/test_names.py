@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Cli
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from diptych.cli import OK
 from diptych.cli.names import escaped_json, quoted
 from diptych.cli.results import rows
 from diptych.index.search.results import Hit
+from tests.conftest import Cli
 
 LETTERS = st.text(
     st.sampled_from("ab '\"\\$`!*\n\t\r\x00\x1b\x7f\x9b\u2028\u202eé犬\udc9b\udce9").filter(str.strip), max_size=12

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 import pytest
-from conftest import Cli
 
 from diptych.cli import FAILED, OK, USAGE, diptych, renamed_flags
 from diptych.cli.renamed_flags import RENAMED, RENAMED_VALUES, with_new_flags
+from tests.conftest import Cli
 
 BOX = "--place is now --box; the old name works until version 0.3\n"
 PATCHES = "--method places is now --method patches; the old name works until version 0.3\n"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 from PIL import Image
 
 import diptych
 from diptych.cli import FAILED, NOTHING, OK, USAGE
 from diptych.media.scanning.image_files import find_images
 from diptych.scenes.scene import draw_scene
+from tests.conftest import Cli
 
 
 def test_search_prints_a_table(cli: Cli, tiny_model: Path, pictures: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 import pytest
-from conftest import Cli
 
 from diptych.cli import USAGE
 from diptych.cli.search_words import split_text_and_folders
+from tests.conftest import Cli
 
 
 @pytest.fixture(autouse=True)

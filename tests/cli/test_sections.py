@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import click
 import pytest
 from click.shell_completion import BashComplete
-from conftest import Cli
 
 from diptych.cli import COMPLETION_ENV, USAGE
 from diptych.cli import diptych as group
 from diptych.cli.sections import Sectioned
+from tests.conftest import Cli
 
 
 @pytest.mark.parametrize("name", ["train", "search"])

@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import Cli
 from hub import Hub, standing_in
 
 import diptych
@@ -19,6 +18,7 @@ from diptych.cli import FAILED, NOTHING, OK, USAGE
 from diptych.errors import DiptychError
 from diptych.index.local import open_index
 from diptych.index.trust import trusted_indexes
+from tests.conftest import Cli
 
 REPOSITORY = "someone/model"
 COMMANDS = {

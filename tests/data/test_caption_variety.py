@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from conftest import Cli
 from PIL import Image
 
 from diptych.data.caption_variety import monotony, require_variety
 from diptych.data.sources.opening import open_source
 from diptych.errors import DataError
+from tests.conftest import Cli
 
 
 def fill(folder: Path, captions: list[str]) -> Path:

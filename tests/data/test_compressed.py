@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import write_tar
 
 from diptych.data.loading.stream import indexed
 from diptych.data.samples import Stream
 from diptych.data.sources import shards
 from diptych.data.sources.opening import all_captions, open_source
 from diptych.errors import DataError
+from tests.conftest import write_tar
 
 
 def zstandard(data: bytes) -> bytes:

@@ -198,7 +198,7 @@ def test_tables_behind_links(tmp_path: Path) -> None:
 
 
 def test_shards_behind_links(tmp_path: Path) -> None:
-    from conftest import write_tar
+    from tests.conftest import write_tar
 
     inside = write_tar(tmp_path / "0.tar", {"k.jpg": b"x", "k.txt": b"words"})
     write_tar(tmp_path.parent / "secret" / "1.tar", {"o.jpg": b"x", "o.txt": b"other"})

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import write_tar
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from diptych.data.spooling import unpacking
 from diptych.data.tables.spooled import TableRow, picture_bytes
 from diptych.data.tables.tsv import tab_separated
 from diptych.errors import DataError
+from tests.conftest import write_tar
 
 
 def source_of(spec: object) -> Source:

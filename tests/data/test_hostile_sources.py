@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_tar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from diptych.data.sources.opening import all_captions, open_source
 from diptych.data.sources.shards import Headers, ShardSource, members
 from diptych.data.tables import file_lookup, json_captions, tsv
 from diptych.errors import DataError, FileError
+from tests.conftest import write_tar
 
 DEEP = ["[" * 100_000, '{"caption":' * 100_000, "[" * 500 + "]" * 500]
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Cli
 from PIL import Image
 
 from diptych.data.samples import Source, Stream, layout_of
 from diptych.data.sources.opening import open_source
 from diptych.errors import DataError
+from tests.conftest import Cli
 
 WORDS = ("a red kite", "two dogs", "a boat", "an old door", "rain", "snow on a roof")
 

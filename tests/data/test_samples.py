@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_tar
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,6 +17,7 @@ from diptych.data.samples import captions_of
 from diptych.data.sources.opening import all_captions, open_source
 from diptych.errors import DataError
 from diptych.training.scene_source import SceneSource, photographs
+from tests.conftest import write_tar
 
 
 def jpeg(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (40, 30)) -> bytes:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 from PIL import Image
 
 import diptych
@@ -22,6 +21,7 @@ from diptych.evaluation.tasks.job import EvaluationJob
 from diptych.evaluation.tasks.retrieval import retrieval_task
 from diptych.evaluation.tasks.zero_shot import zero_shot_task
 from diptych.scoring import metrics, zero_shot
+from tests.conftest import Cli
 
 PER_CLASS = 12
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from conftest import Cli
 
 import diptych
 from diptych.cli import FAILED, OK, PARTLY
 from diptych.errors import DataError, IndexBusyError
 from diptych.index.bulk import LOCK, Input, embed_in_bulk
 from diptych.storage.lock import locked
+from tests.conftest import Cli
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 from index_model import InlineReaders, PixelModel, draw, expected
 from legacy_catalog import as_earlier
 
@@ -19,6 +18,7 @@ from diptych.index.doctor import examine
 from diptych.index.local import LocalIndex, open_index
 from diptych.index.model import next_facts
 from diptych.media.reading import readers
+from tests.conftest import Cli
 
 PICTURES = 12
 OLD_S = 1_600_000_000

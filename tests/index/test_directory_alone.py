@@ -10,12 +10,12 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-from conftest import Cli
 from index_model import InlineReaders, PixelModel, draw
 
 from diptych.cli import NOTHING, OK
 from diptych.media.reading import readers
 from diptych.storage import directory
+from tests.conftest import Cli
 
 PACKAGE = Path(directory.__file__).parents[1]
 # What keeps an index: rooms, and modules of others

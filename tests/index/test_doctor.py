@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 from index_model import PixelModel, draw
 
 from diptych.cli import FAILED, OK, PARTLY
@@ -16,6 +15,7 @@ from diptych.index.doctor import examine
 from diptych.index.local import LocalIndex, open_index
 from diptych.index.model import next_facts
 from diptych.installation import installation
+from tests.conftest import Cli
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 from index_model import InlineReaders, PixelModel, draw, expected
 
 from diptych.cli import FAILED, INTERRUPTED, OK
@@ -22,6 +21,7 @@ from diptych.index.catalog.catalog import Catalog
 from diptych.index.local import LocalIndex, open_index
 from diptych.index.update.changes import digest_of
 from diptych.media.reading import readers
+from tests.conftest import Cli
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits of other systems differ")
 PICTURES = 150

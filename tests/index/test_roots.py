@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 import pytest
-from conftest import Cli
 from index_model import InlineReaders, PixelModel, draw
 
 from diptych.cli import FAILED, NOTHING, OK, PARTLY, USAGE, auto_update
@@ -21,6 +20,7 @@ from diptych.index.roots import with_names_on_disk
 from diptych.index.search.filters import Filters
 from diptych.index.search.near_duplicates import find_duplicates
 from diptych.index.update.results import UpdateResult
+from tests.conftest import Cli
 
 HERE, BELOW = ("a.png", "b.png"), ("coco/c.png", "coco/d.png", "coco/deep/e.png")
 

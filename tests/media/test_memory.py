@@ -14,7 +14,6 @@ import numpy as np
 import pillow_heif
 import pytest
 import tifffile
-from conftest import Cli
 from drawn_files import encoded, video
 from PIL import Image
 
@@ -28,6 +27,7 @@ from diptych.media.images import open_image
 from diptych.media.pixels import bands
 from diptych.media.pixels.tone_mapping import HLG, PQ, to_srgb
 from diptych.media.preprocessing import Preprocess, prepare_image
+from tests.conftest import Cli
 from tests.media.test_images import png_header
 from tests.media.test_opening import COLOURS, DEEP, DEEP_GREY, GREY
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from conftest import Cli
 
 from diptych.cli import OK, USAGE
 from diptych.scoring.difference import difference
+from tests.conftest import Cli
 
 WORDS = np.eye(3, 4, dtype=np.float32)  # hat, cup, boat
 

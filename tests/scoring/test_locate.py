@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -26,6 +25,7 @@ from diptych.scoring.locate import (
     window_scores_to_map,
     windows,
 )
+from tests.conftest import Cli
 
 
 @given(st.integers(1, 900), st.integers(1, 900), st.floats(0.05, 1), st.floats(0, 0.8))

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Cli, Said
 from index_model import InlineReaders, PixelModel, draw
 
 from diptych.cli import FAILED, OK
@@ -15,6 +14,7 @@ from diptych.errors import IndexDamagedError, IndexDirectoryError, IndexUnsafeEr
 from diptych.index.local import LocalIndex, open_index
 from diptych.media.reading import readers
 from diptych.storage.directory import IndexDirectory
+from tests.conftest import Cli, Said
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="making links and FIFOs differs on other systems")
 MINE = b"a letter to a friend\n" * 50

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, Cli
 from PIL import Image
 
 from diptych.checkpoint import convert
@@ -31,6 +30,7 @@ from diptych.training.run import checkpoints
 from diptych.training.run.folder import open_run_folder
 from diptych.training.run.metrics_file import append_metrics
 from diptych.training.run.skipped import SkippedLog
+from tests.conftest import GOLDEN, Cli
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
 

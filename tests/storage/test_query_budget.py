@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 from index_model import InlineReaders, PixelModel, draw
 
 from diptych.cli import FAILED, OK
@@ -20,6 +19,7 @@ from diptych.media.reading import readers
 from diptych.storage import query_budget
 from diptych.storage.directory import IndexDirectory
 from diptych.storage.query_budget import BudgetedConnection
+from tests.conftest import Cli
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 SHORT = ENDLESS.replace("FROM n)", "FROM n WHERE i < 4000)")

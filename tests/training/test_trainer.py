@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Cli
 from processes import together
 
 import diptych
@@ -38,6 +37,7 @@ from diptych.training.run.folder import open_run_folder, with_precision, write_s
 from diptych.training.run.metrics_file import read_metrics
 from diptych.training.setup import set_dropout
 from diptych.training.trainer import Trainer, train
+from tests.conftest import Cli
 
 
 def config(shards: Path, out: Path, **changes) -> TrainConfig:

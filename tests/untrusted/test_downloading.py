@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_tar
 
 from diptych.data.loading.stream import fetched
 from diptych.data.samples import Stream
@@ -21,6 +20,7 @@ from diptych.errors import ArgumentError, DataError, FetchError, TooSlowError
 from diptych.media.download import fetch
 from diptych.untrusted import downloading
 from diptych.untrusted.downloading import PUBLIC, FetchLimits, Transfer, kind_of, opened, shown
+from tests.conftest import write_tar
 
 FOREVER_S = 1e9
 

@@ -26,13 +26,14 @@ from diptych.errors import PatternError
 
 MOST, LONGEST, MOST_LETTERS = 1000, 1000, 50_000  # patterns, characters of one, characters of all
 LONGEST_PATH = 8192  # characters; operating systems allow 4,096 or less
-_TOKENS = re.compile(r"\\[*?\[\]\\]|(?:(?<=/)|(?<!.))\*\*/|\*\*|\*|\?|\[[!^]?\]?[^\]/]*\]|.", re.S)
+# Expressions are compiled when they are first used: most searches have no pattern, and compiling takes 3 ms
+_TOKENS = r"(?s)\\[*?\[\]\\]|(?:(?<=/)|(?<!.))\*\*/|\*\*|\*|\?|\[[!^]?\]?[^\]/]*\]|."
 _FOLDERS, _ANY, _SOME = "**/", "**", "*"
 _BELOW = "(?:[^/]*+/)*?"  # any number of folders, lazily
-_WILD = re.compile(r"(?<!\\)[*?\[]")
-_UP = re.compile(r"(?:^|.*/)\.\.(?:/.*)?", re.S)
+_WILD = r"(?<!\\)[*?\[]"
+_UP = r"(?s)(?:^|.*/)\.\.(?:/.*)?"
 # Folders before any wildcard, without characters that NFC makes of others: the kelvin sign becomes K, two more likewise
-_LITERAL = re.compile(r"(?:\./)?+/*+((?:[^/*?\[\\K;`\x7f-\U0010ffff]+/)*[^/*?\[\\K;`\x7f-\U0010ffff]+)/.")
+_LITERAL = r"(?:\./)?+/*+((?:[^/*?\[\\K;`\x7f-\U0010ffff]+/)*[^/*?\[\\K;`\x7f-\U0010ffff]+)/."
 
 
 class Patterns:
@@ -69,17 +70,17 @@ def within(pattern: str) -> re.Pattern[str]:
     """A regular expression for the full, composed paths of the files that a pattern selects: those that it matches, and
     all files in a folder that it names without a wildcard in its last part. Raises PatternError."""
     check_size([pattern])
-    if _UP.fullmatch(pattern):
+    if re.fullmatch(_UP, pattern):
         raise PatternError(f"{pattern!r} leads out of the folder. Give a path in it, such as drafts/ or 2019/*.jpg")
     name = pattern.rstrip("/")
-    has_folder = name != pattern or not _WILD.search(name.rpartition("/")[2])
+    has_folder = name != pattern or not re.search(_WILD, name.rpartition("/")[2])
     below = f"|{_checked(name + '/')}.*" if has_folder else ""
     return re.compile(("(?!)" if name != pattern else _checked(pattern)) + below, re.S)
 
 
 def literal_folder(pattern: str) -> str:
     """A folder that contains every file that a pattern selects, by its exact path; "" if the pattern gives none."""
-    found = _LITERAL.match(_tidy(pattern))
+    found = re.match(_LITERAL, _tidy(pattern))
     return found[1] if found else ""
 
 
@@ -120,7 +121,7 @@ def _expression(pattern: str) -> str:
     the first match of a part between two `*` with no slash between them.
     """
     name = _tidy(pattern).rstrip("/")
-    pieces = _TOKENS.findall(re.sub(r"(?<![^/])(\*\*/)+", _FOLDERS, name.removeprefix("./").lstrip("/")))
+    pieces = re.findall(_TOKENS, re.sub(r"(?<![^/])(\*\*/)+", _FOLDERS, name.removeprefix("./").lstrip("/")))
     dot = len(pieces) - 1 - pieces[::-1].index(".") if "." in pieces else len(pieces)
     if "/" in "".join(pieces[dot:]) or not dot:  # .jpg is the whole name of a hidden file
         dot = len(pieces)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import GOLDEN
 
 import diptych
 from diptych.checkpoint import read
@@ -22,6 +21,7 @@ from diptych.media.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocess
 from diptych.nets.config import ResNetConfig, ViTConfig
 from tests.checkpoint.test_checkpoint import varied
 from tests.checkpoint.test_errors import folder_with
+from tests.conftest import GOLDEN
 
 OPEN_CLIP = GOLDEN / "openclip_odd_heads"
 HALF = (0.5, 0.5, 0.5)

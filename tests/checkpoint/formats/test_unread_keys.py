@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GOLDEN
 
 import diptych
 from diptych.checkpoint import read
@@ -14,6 +13,7 @@ from diptych.errors import CheckpointError
 from diptych.media.preprocessing import Preprocess
 from tests.checkpoint.test_checkpoint import HF_CLIP, HF_SIGLIP, OPEN_CLIP
 from tests.checkpoint.test_errors import folder_with
+from tests.conftest import GOLDEN
 
 # As folders of the hub have it, written by transformers 4 and 5 and by trainers.
 BOOKKEEPING: dict[str, Any] = {

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_tar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -28,6 +27,7 @@ from diptych.data.sources.shards import expand_braces
 from diptych.data.tables import parquet
 from diptych.errors import DataError
 from diptych.untrusted import downloading
+from tests.conftest import write_tar
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import Cli
 from PIL import Image
 
 from diptych.cli import FAILED, OK, PARTLY
@@ -13,6 +12,7 @@ from diptych.media.preprocessing import Preprocess
 from diptych.training.config import TrainConfig
 from diptych.training.setup import open_sources
 from diptych.training.validation import Validation
+from tests.conftest import Cli
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_tar
 from PIL import Image
 
 import diptych
@@ -26,6 +25,7 @@ from diptych.evaluation.tasks.job import EvaluationJob
 from diptych.evaluation.tasks.retrieval import retrieval_task
 from diptych.evaluation.tasks.zero_shot import zero_shot_task
 from diptych.scenes.scene import draw_scene
+from tests.conftest import write_tar
 
 datasets = pytest.importorskip("datasets")
 

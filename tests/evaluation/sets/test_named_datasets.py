@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import write_tar
 from hub import NOWHERE, Files, Hub, point_to, standing_in
 
 import diptych
@@ -21,6 +20,7 @@ from diptych.evaluation.sets.opening import open_set, training_set
 from diptych.evaluation.suite import run
 from diptych.evaluation.suite_file import SuiteEntry
 from diptych.scenes.scene import draw_scene
+from tests.conftest import write_tar
 
 datasets = pytest.importorskip("datasets")
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 from PIL import Image
 
 import diptych
@@ -18,6 +17,7 @@ from diptych.evaluation.tasks.job import EvaluationJob
 from diptych.evaluation.tasks.probing import held_out
 from diptych.evaluation.tasks.zero_shot import zero_shot_task
 from diptych.scoring.probe import from_class_vectors
+from tests.conftest import Cli
 
 ZERO_SHOT_START = ("red", "green", "blue")
 

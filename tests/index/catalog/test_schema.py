@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 from index_model import InlineReaders, PixelModel, draw
 from legacy_catalog import as_earlier
 
@@ -18,6 +17,7 @@ from diptych.index.catalog.recovery import facts_of
 from diptych.index.catalog.schema import connect, known_schemas, objects
 from diptych.index.local import LocalIndex, open_index
 from diptych.media.reading import readers
+from tests.conftest import Cli
 
 # What somebody may have put into a catalog
 MORE = (

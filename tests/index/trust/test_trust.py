@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli
 from index_model import InlineReaders, PixelModel, draw
 
 from diptych.cli import FAILED, OK
@@ -22,6 +21,7 @@ from diptych.index.trust.trust import Trust
 from diptych.media.reading import readers
 from diptych.storage.directory import IndexDirectory
 from diptych.storage.user import configuration
+from tests.conftest import Cli
 
 FACTS = Facts("tests/pixels", "pixels-1", 16, "/pictures")
 MODELS = {"tests/pixels": PixelModel(), "tests/other": PixelModel("pixels-2", "tests/other")}

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import Cli
 from drawn_files import GREEN, RED, exif, video
 from index_model import DIM, InlineReaders, PixelModel, draw, expected
 from legacy_catalog import as_earlier
@@ -27,6 +26,7 @@ from diptych.index.update.precomputed import open_precomputed
 from diptych.media.reading import readers
 from diptych.text.cleaning import OPENAI, PLAIN, TextPreprocessing
 from diptych.text.tokenizer import Tokenizer
+from tests.conftest import Cli
 
 OLD_S = 1_600_000_000
 STALE = np.eye(DIM, dtype=np.float16)[0]  # what an earlier version made of everything

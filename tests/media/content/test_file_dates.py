@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 from drawn_files import BLUE, RED, encoded, exif, left_and_right
 from index_model import InlineReaders
 from search_fixtures import Searched, TableModel, noise
@@ -17,6 +16,7 @@ from diptych.cli import NOTHING, OK, USAGE
 from diptych.index.search.filters import DateCounts, Filters, count_dated
 from diptych.media.items import CatalogEntry, Details, File, FileContents, Part
 from diptych.media.reading import readers
+from tests.conftest import Cli
 
 MARCH_2020 = time.mktime((2020, 3, 15, 12, 0, 0, 0, 0, -1))
 

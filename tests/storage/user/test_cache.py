@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from conftest import Cli
 
 from diptych.cli import FAILED, OK, USAGE
 from diptych.storage.user import compiled_cache
+from tests.conftest import Cli
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 from PIL import Image
 
 from diptych.cli import FAILED, OK, USAGE
 from diptych.training.diagnostics.curves import DIRECTIONS, curve, curves_figure, read_runs, smoothed, summary
 from diptych.training.run.metrics_file import FILE, to_line
+from tests.conftest import Cli
 
 
 def rows_of_a_run(steps: int = 300, seed: int = 0, chance: float = 5.55) -> list[dict]:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Cli
 
 import diptych
 from diptych.engines import openvino
@@ -22,6 +21,7 @@ from diptych.training.optim.precision import has_bfloat16
 from diptych.training.run.folder import settings_of_run, with_precision, write_settings
 from diptych.training.setup import optimizers
 from diptych.training.trainer import Trainer, train
+from tests.conftest import Cli
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.precision
