@@ -12,11 +12,12 @@ import numpy as np
 from diptych.errors import ArgumentError, TextError
 from diptych.failures import listed, no_text
 from diptych.media.pixels.arrays import as_array, is_array
-from diptych.scoring.metrics import Accuracy, accuracy
 from diptych.untrusted.json import parse_json
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
+
+    from diptych.scoring.metrics import Accuracy
 
 # Labels, or each label with its names: {"cat": ["a cat", "a kitty"]}
 Labels: TypeAlias = "str | Sequence[str] | Mapping[str, str | Sequence[str]]"
@@ -54,6 +55,8 @@ class Classification(NamedTuple):
     def accuracy(self, true_labels: Sequence[str]) -> Accuracy:
         """How often the likeliest label of picture i is `true_labels[i]`. Raises ArgumentError for a name that is none
         of the labels."""
+        from diptych.scoring.metrics import accuracy
+
         return accuracy(self.probabilities, label_indices(true_labels, self.labels), self.labels)
 
     def _repr_html_(self) -> str:
