@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from diptych.data.column_names import Columns, describe_columns
 from diptych.data.confinement import AllowedFolders
@@ -12,7 +12,7 @@ from diptych.data.samples import Layout, Source, Stream, count
 from diptych.data.spooling import remove_with, room_for, unpacking
 from diptych.data.tables.columns import choose_columns, usual_columns
 from diptych.data.tables.file_lookup import allowed_for_table
-from diptych.data.tables.parquet_pages import unpacked_sizes
+from diptych.data.tables.parquet_pages import ColumnChunk, column_chunks, unpacked_sizes
 from diptych.data.tables.spooled import SpooledSamples, TableRow
 from diptych.data.tables.table_source import TableSource, row_of
 from diptych.errors import DataError
@@ -97,9 +97,10 @@ def _rows(name: str, columns: Columns) -> Iterator[TableRow]:
     path, _, group = name.rpartition("#")
     wanted, number = [columns[0], *columns[1]], 0
     with damage(f"row group {group} of {path} is damaged", "damaged row group"):
-        repeating = _repeating(_file(Path(path)), int(group), wanted)
+        chunks = column_chunks(Path(path), int(group))
+        repeating = _repeating(_file(Path(path)), chunks, wanted)
         file = _file(Path(path), repeating)
-        size = _unpacked_bytes(file, int(group), wanted, Path(path))
+        size = _unpacked_bytes(Path(path), int(group), chunks, wanted)
         batches = file.iter_batches(_batch_rows(file, wanted, repeating, size), [int(group)], wanted, use_threads=False)
     while True:
         with damage(f"row group {group} of {path} is damaged", "damaged row group"):
@@ -131,19 +132,17 @@ def _flat(schema: "pyarrow.Schema", wanted: Sequence[str]) -> list[str]:
     return [name for name in wanted if any(test(schema.field(name).type) for test in tests)]
 
 
-def _repeating(file: "pyarrow.parquet.ParquetFile", group: int, wanted: Sequence[str]) -> list[str]:
+def _repeating(file: "pyarrow.parquet.ParquetFile", chunks: list[ColumnChunk], wanted: Sequence[str]) -> list[str]:
     """The columns of `_flat` that pyarrow can read as dictionaries without decoding them first: not cells encoded by
     their lengths, nor texts encoded by differences. Pictures encoded by differences are included: a few bytes could
     encode any number of them."""
     import pyarrow.types as types
 
-    metadata, schema = file.metadata.row_group(group), file.schema_arrow
-    parts = {part.path_in_schema: part.encodings for part in map(metadata.column, range(metadata.num_columns))}
+    schema, by_path = file.schema_arrow, {chunk.path: chunk for chunk in chunks}
 
     def is_decoded(name: str) -> bool:
-        encodings = parts.get(name, ())
-        is_text = types.is_string(schema.field(name).type)
-        return "DELTA_LENGTH_BYTE_ARRAY" in encodings or (is_text and "DELTA_BYTE_ARRAY" in encodings)
+        chunk, is_text = by_path.get(name), types.is_string(schema.field(name).type)
+        return chunk is not None and (chunk.has_lengths or (is_text and chunk.has_differences))
 
     return [name for name in _flat(schema, wanted) if not is_decoded(name)]
 
@@ -160,24 +159,16 @@ def _coded(schema: "pyarrow.Schema", wanted: Sequence[str]) -> list[str]:
     return [name for name in wanted if types.is_dictionary(schema.field(name).type)]
 
 
-def _unpacked_bytes(file: "pyarrow.parquet.ParquetFile", group: int, wanted: Sequence[str], path: Path) -> int:
-    """The unpacked size of a row group's columns according to its metadata. Raises DataError if it is implausible."""
-    metadata = file.metadata.row_group(group)
-    parts = (metadata.column(index) for index in range(metadata.num_columns))
-    taken = [part for part in parts if part.path_in_schema.split(".")[0] in wanted]
+def _unpacked_bytes(path: Path, group: int, chunks: list[ColumnChunk], wanted: Sequence[str]) -> int:
+    """The unpacked size of a row group's columns: what the footer says or what the page headers add up to, whichever is
+    more. Raises DataError if it is implausible."""
+    taken = [chunk for chunk in chunks if chunk.name in wanted]
     with open_file(path) as pages:
-        size = max(sum(part.total_uncompressed_size for part in taken), sum(_in_pages(pages, part) for part in taken))
+        in_pages = sum(sum(unpacked_sizes(pages, chunk.start, chunk.packed, chunk.values)) for chunk in taken)
+    size = max(sum(chunk.unpacked for chunk in taken), in_pages)
     if not 0 <= size <= (room := room_for(path.stat().st_size)):
         raise DataError(f"row group {group} of {path} unpacks to {size:,} bytes; wanted at most {room:,}.", "too large")
     return size
-
-
-def _in_pages(file: BinaryIO, part: Any) -> int:
-    """The unpacked size of a column chunk according to its page headers, which may differ from the footer."""
-    start = part.data_page_offset
-    if part.has_dictionary_page and 0 < part.dictionary_page_offset < start:
-        start = part.dictionary_page_offset
-    return sum(unpacked_sizes(file, start, part.total_compressed_size, part.num_values))
 
 
 @contextmanager

@@ -1,14 +1,69 @@
-"""The unpacked sizes in the page headers of a Parquet file: pyarrow allocates these, even if the footer differs.
+"""The sizes in the footer and in the page headers of a Parquet file: pyarrow allocates those of the pages, even if the
+footer differs; and its own view of a column chunk ends the process if the footer contradicts itself.
 
-A page begins with a header in Thrift's compact protocol (the format's own specification, parquet.thrift: PageHeader).
+Both are in Thrift's compact protocol (the format's own specification, parquet.thrift: FileMetaData and PageHeader).
 """
 
+import os
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from diptych.untrusted.regular_files import open_file
 
 _FIRST, _LONGEST = 1 << 12, 16 << 20  # bytes of a header: read at first, and at most, as in pyarrow
 _DEEPEST = 16
 _UNPACKED, _PACKED, _DATA, _DATA_2 = 2, 3, 5, 8  # fields of a PageHeader; the first of the last two is a count
+_ROW_GROUPS, _COLUMNS, _METADATA = 4, 1, 3  # fields of FileMetaData, RowGroup and ColumnChunk
+_DELTA_LENGTH_BYTE_ARRAY, _DELTA_BYTE_ARRAY = 6, 7  # of Encoding
+
+
+class ColumnChunk(NamedTuple):
+    """One column of one row group according to the footer. `name` is the top-level column, `path` the whole path; sizes
+    are in bytes."""
+
+    name: str
+    path: str
+    has_lengths: bool
+    has_differences: bool
+    values: int
+    unpacked: int
+    packed: int
+    start: int
+
+
+def column_chunks(path: Path, group: int) -> list[ColumnChunk]:
+    """The column chunks of a row group. Raises ValueError for an invalid footer, OSError if the file cannot be read."""
+    status = os.stat(path)
+    return _chunks_of_groups(path, status.st_size, status.st_mtime_ns)[group]
+
+
+@lru_cache(maxsize=4)
+def _chunks_of_groups(path: Path, size: int, mtime_ns: int) -> list[list[ColumnChunk]]:
+    with open_file(path) as file:
+        file.seek(max(0, size - 8))
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(max(0, size - 8 - length))
+        footer = file.read(min(length, size))
+    try:
+        groups = _Compact(footer).struct()[_ROW_GROUPS]
+        return [[_chunk(column[_METADATA]) for column in group[_COLUMNS]] for group in groups]
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError("the footer is invalid") from error
+
+
+def _chunk(fields: dict[int, Any]) -> ColumnChunk:
+    """Of a ColumnMetaData."""
+    names = [part.decode() for part in fields[3]]
+    data, dictionary = fields[9], fields.get(11, 0)
+    numbers = (fields[5], fields[6], fields[7], data, dictionary)
+    if not all(type(number) is int for number in numbers):
+        raise ValueError("the footer is invalid")
+    return ColumnChunk(
+        names[0], ".".join(names), _DELTA_LENGTH_BYTE_ARRAY in fields[2], _DELTA_BYTE_ARRAY in fields[2],
+        *numbers[:3], dictionary if 0 < dictionary < data else data,
+    )  # fmt: skip
 
 
 def unpacked_sizes(file: BinaryIO, start: int, length: int, values: int) -> Iterator[int]:
@@ -70,10 +125,11 @@ class _Compact:
         number = self._natural()
         return (number >> 1) ^ -(number & 1)
 
-    def _skip(self, length: int) -> None:
+    def _bytes(self, length: int) -> bytes:
         self.at += length
         if self.at > len(self._data):
             raise IndexError
+        return self._data[self.at - length : self.at]
 
     def _value(self, kind: int, depth: int) -> Any:
         if depth > _DEEPEST:
@@ -83,12 +139,13 @@ class _Compact:
         if kind in (4, 5, 6):
             return self._whole()
         if kind in (3, 7, 8):  # a byte, a double, bytes
-            return self._skip({3: 1, 7: 8}.get(kind) or self._natural())
+            return self._bytes({3: 1, 7: 8}.get(kind) or self._natural())
         if kind == 12:
             return self.struct(depth + 1)
-        if kind not in (9, 10):  # a list or set; a header has no map
-            raise ValueError("a page's header is invalid")
+        if kind not in (9, 10):  # a list or set; neither has a map
+            raise ValueError("a page's header or the footer is invalid")
         head = self._byte()
-        for _ in range(self._natural() if head >> 4 == 15 else head >> 4):
-            self._byte() if head & 15 in (1, 2) else self._value(head & 15, depth + 1)
-        return None
+        length = self._natural() if head >> 4 == 15 else head >> 4
+        if length > len(self._data):  # each item takes a byte or more
+            raise IndexError
+        return [self._byte() if head & 15 in (1, 2) else self._value(head & 15, depth + 1) for _ in range(length)]

@@ -7,7 +7,7 @@ import pytest
 
 from diptych.data import spooling
 from diptych.data.sources.opening import open_source
-from diptych.data.tables.parquet_pages import unpacked_sizes
+from diptych.data.tables.parquet_pages import column_chunks, unpacked_sizes
 from diptych.errors import DataError
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -44,6 +44,29 @@ def test_pages_add_up_to_their_column(tmp_path: Path, options: dict[str, Any]) -
     assert len(list(_captions(tmp_path / "t.parquet"))) == 2000
 
 
+@pytest.mark.parametrize("options", [{}, {"use_dictionary": False, "column_encoding": {"caption": "DELTA_BYTE_ARRAY"}}])
+def test_the_footer_is_read_as_pyarrow_reads_it(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Without pyarrow's objects of a column chunk, which end the process where the footer contradicts itself."""
+    metadata = written(tmp_path / "t.parquet", row_group_size=700, **options)
+    for group in range(metadata.num_row_groups):
+        columns = [metadata.row_group(group).column(index) for index in range(metadata.num_columns)]
+        for chunk, column in zip(column_chunks(tmp_path / "t.parquet", group), columns, strict=True):
+            assert (chunk.path, chunk.values) == (column.path_in_schema, column.num_values)
+            assert (chunk.unpacked, chunk.packed) == (column.total_uncompressed_size, column.total_compressed_size)
+            has_dictionary = column.has_dictionary_page
+            assert chunk.start == (column.dictionary_page_offset if has_dictionary else column.data_page_offset)
+            assert chunk.has_differences == ("DELTA_BYTE_ARRAY" in column.encodings)
+            assert not chunk.has_lengths
+
+
+@pytest.mark.parametrize("footer", [b"", b"\x00", b"\x19\x1c\x00", b"\x49\xfc\xff\xff\xff\x0f", b"\xff" * 40])
+def test_a_footer_that_is_invalid_is_an_error(tmp_path: Path, footer: bytes) -> None:
+    path = tmp_path / "t.parquet"
+    path.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(ValueError, match=r"invalid|too deep"):
+        column_chunks(path, 0)
+
+
 def _captions(path: Path) -> Any:
     from diptych.data.sources.opening import all_captions
 
@@ -53,32 +76,17 @@ def _captions(path: Path) -> Any:
 def test_a_footer_that_says_less_than_its_pages_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Said:
-        """A column chunk whose footer says a byte."""
-
-        def __init__(self, part: Any):
-            self._part, self.total_uncompressed_size = part, 1
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._part, name)
-
-    class File:
-        def __init__(self, metadata: Any):
-            self.metadata = self
-            self.row_group = lambda group: self
-            self.num_columns, self.column = 2, lambda at: Said(metadata.row_group(0).column(at))
-
     from diptych.data.tables import parquet
 
     path = tmp_path / "t.parquet"
-    said = written(path, compression="zstd", use_dictionary=False)
-    file: Any = File(said)
+    written(path, compression="zstd", use_dictionary=False)
+    chunks = [chunk._replace(unpacked=1) for chunk in column_chunks(path, 0)]
     monkeypatch.setattr(spooling, "_MIN_ROOM", 4 << 20)
-    assert parquet._unpacked_bytes(file, 0, ["image", "caption"], path) > 1_800_000
+    assert parquet._unpacked_bytes(path, 0, chunks, ["image", "caption"]) > 1_800_000
     monkeypatch.setattr(spooling, "_MIN_ROOM", 0)
     monkeypatch.setattr(spooling, "_MAX_RATIO", 2)
     with pytest.raises(DataError, match=r"unpacks to 1,\d{3},\d{3} bytes; wanted at most"):
-        parquet._unpacked_bytes(file, 0, ["image", "caption"], path)
+        parquet._unpacked_bytes(path, 0, chunks, ["image", "caption"])
 
 
 @pytest.mark.parametrize("damage", [b"\xff" * 5000, b"\x1c" * 5000, b"", b"\x15\x80", b"\x00"])
