@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import warnings
 from collections import Counter
@@ -167,19 +166,6 @@ def report_failures(failures: Mapping[Any, Failure], known_count: int = 0) -> in
 def failures_json(failures: Mapping[Any, Failure]) -> dict[str, str]:
     """The inputs that were left out, each with its message, for --json."""
     return {str(key): failure_message(failure) for key, failure in failures.items()}
-
-
-def pictures_in(paths: tuple[str, ...], *, follow_links: bool = False) -> list[Any]:
-    """Files and URLs as they are, and every picture of a folder. Links that lead out of a folder are counted on stderr,
-    or followed."""
-    from diptych.media.scanning.image_files import find_images
-
-    pictures, skipped = list[Any](), list[Path]()
-    follows = (lambda path: True) if follow_links else None
-    for path in paths:
-        pictures += find_images(path, follows=follows, skipped=skipped) if os.path.isdir(path) else [path]
-    report_links(len(skipped))
-    return pictures
 
 
 def lines_of(path: str) -> list[str]:

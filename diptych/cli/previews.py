@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Protocol = Literal["kitty", "iterm2", "sixel", "blocks", "none"]
-PROTOCOLS: tuple[Protocol, ...] = ("kitty", "iterm2", "sixel", "blocks", "none")
 COLUMNS, ROWS = 20, 6  # the size of a preview, in cells
 CELL_PX = (8, 16)  # width and height of a cell, if the terminal does not report them
 SIXEL_COLOURS = 64

@@ -11,12 +11,13 @@ import pytest
 from index_model import SPEC, InlineReaders, PixelModel, draw
 
 from diptych.cli import OK, run
-from diptych.cli.options import pictures_in
+from diptych.cli.options import report_links
 from diptych.data.confinement import AllowedFolders
 from diptych.data.sources.classes import read_classes
 from diptych.errors import IndexDirectoryError
 from diptych.index import bulk
 from diptych.index.local import open_index
+from diptych.inference.picture_files import find_pictures
 from diptych.media.items import File
 from diptych.media.reading.file import UnreadableFileError, read_file
 from diptych.media.reading.readers import ReaderPool
@@ -191,10 +192,13 @@ def test_embedding_in_bulk(folder: Path, model: PixelModel, tmp_path: Path, monk
 
 
 def test_the_pictures_of_a_folder_that_a_command_looks_at(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = pictures_in((str(folder), "other.png"))
-    assert [Path(path).name for path in found] == ["again.png", "own.png", "plain.png", "other.png"]
+    found = find_pictures((str(folder), "other.png"))
+    report_links(found.links)
+    assert [Path(path).name for path in found.pictures] == ["again.png", "own.png", "plain.png", "other.png"]
     assert "2 links lead out of the folder and were not followed" in capsys.readouterr().err
-    assert len(pictures_in((str(folder),), follow_links=True)) == 5
+    found = find_pictures((str(folder),), follow_links=True)
+    report_links(found.links)
+    assert len(found.pictures) == 5
     assert not capsys.readouterr().err
 
 
