@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.cli.exit_codes import NOTHING, OK
+from diptych.cli.interruption import interrupt_on_sigterm
 from diptych.cli.names import quoted
 from diptych.cli.options import (
     failures_json,
@@ -132,7 +131,7 @@ def command(
     opener = partial(open_model, device=device, activation=activation, engine=engine)
     rules = {"exclude": exclude or None, "hidden": hidden, "follow_links": follow_links}
     settings = {"model": model, "index": index_dir, "open_model": opener, "trust": trust, **rules}
-    with _interrupt_on_sigterm(), opened(folder, **settings) as index:
+    with interrupt_on_sigterm(), opened(folder, **settings) as index:
         if not reindex:
             report_links_not_remembered(index, follow_links)
         if watch:
@@ -223,20 +222,3 @@ def _precomputed_report(index: LocalIndex, precomputed: PrecomputedVectors) -> d
         "read_otherwise_today": len(precomputed.outdated),
         "repeated": precomputed.repeated,
     }
-
-
-@contextmanager
-def _interrupt_on_sigterm() -> Iterator[None]:
-    """SIGTERM acts as Ctrl-C: finished work is committed, and the reader processes end."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -47,6 +47,21 @@ def exit_on_signal(grace_s: float = GRACE_S) -> Iterator[None]:
         os.close(reading_end)
 
 
+@contextmanager
+def interrupt_on_sigterm() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt in the block, as Ctrl-C does: finished work is committed, and the reader
+    processes end. Unlike `exit_on_signal` it also works on Windows, and sets no time limit. Does nothing outside the
+    main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
