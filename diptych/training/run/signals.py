@@ -13,6 +13,7 @@ Result = TypeVar("Result")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE_S = 3.0
+LOGGING_S = 1.0
 
 
 class _StopRequested(BaseException):
@@ -30,6 +31,7 @@ class SignalHandler:
         self.requested: str | None = None
         self._log, self._requested_s, self._is_waiting = log, 0.0, False
         self._before: dict[int, object] = {}
+        self._logging = _thread.allocate_lock()  # held while the request is being logged
 
     def __enter__(self) -> "SignalHandler":
         if threading.current_thread() is threading.main_thread():
@@ -37,6 +39,8 @@ class SignalHandler:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._logging.acquire(timeout=LOGGING_S):  # what is printed next follows the line about the request
+            self._logging.release()
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
@@ -62,7 +66,14 @@ class SignalHandler:
         self.requested = "interrupted" if number == signal.SIGINT else "terminated"
         if self._log:  # in a new thread, not a Thread: the interrupted code may have the locks that both would need
             line = f"{self.requested}: saving a checkpoint; interrupt again after {PATIENCE_S:.0f} s to end without one"
-            _thread.start_new_thread(self._log, (line,))
+            self._logging.acquire()
+            _thread.start_new_thread(self._log_request, (self._log, line))
         if self._is_waiting:
             self._is_waiting = False  # a second request must not interrupt the cleanup after the first
             raise _StopRequested
+
+    def _log_request(self, log: Callable[[str], None], line: str) -> None:
+        try:
+            log(line)
+        finally:
+            self._logging.release()

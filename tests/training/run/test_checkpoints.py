@@ -212,7 +212,7 @@ def test_sigterm_saves_first(shards: Path, tmp_path: Path) -> None:
 def whole(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The weights of a short run that nothing stops."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    train(config(shards, out, epochs=1, batch_size=16, val=None), quiet=True)
+    train(config(shards, out, epochs=1, batch_size=16, val=None, threads=1), quiet=True)
     return weights(out)
 
 
@@ -352,6 +352,18 @@ def test_a_request_ends_a_wait_before_it_and_within() -> None:
         assert stop.run_unless_requested(lambda: 3) is None
         signal.raise_signal(signal.SIGTERM)  # outside a wait, and at once after the first
         assert stop.requested == "terminated"
+
+
+def test_what_is_printed_after_training_follows_the_line_about_the_request() -> None:
+    lines: list[str] = []
+
+    def log_slowly(line: str) -> None:
+        time.sleep(0.3)
+        lines.append(line)
+
+    with SignalHandler(log_slowly):
+        signal.raise_signal(signal.SIGINT)
+    assert [line.split(":")[0] for line in lines] == ["interrupted"]
 
 
 def test_a_signal_that_comes_twice_at_once_is_one_request() -> None:
