@@ -40,10 +40,7 @@ lock: $(READY)  ## both locks, after pyproject.toml or constraints.txt changed
 sbom: $(READY)  ## sbom.cdx.json and the licences in THIRD-PARTY-NOTICES.md, after the locks or the bundled model changed
 	$(BIN)/python dependencies/sbom.py
 
-check-house: $(READY)  ## the order of the modules in every folder, and circles of imports
-	$(BIN)/python tests/house.py
-
-lock: $(READY)  ## whether the locks and the SBOM are up to date and fit together
+check-lock: $(READY)  ## whether the locks and the SBOM are up to date and fit together
 	$(BIN)/python dependencies/lock.py --check
 	$(BIN)/python dependencies/sbom.py --check
 	$(BIN)/python -m pip check
