@@ -6,6 +6,7 @@ import os
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,11 @@ def with_ratios(rows: list[Row]) -> list[Row]:
     return [Row(row.who, row.value, row.unit, row.value / rows[0].value) for row in rows]
 
 
-def report(question: str, rows: list[Row], *, as_json: bool) -> None:
-    """Print the result."""
+def report(question: str, rows: list[Row], *, as_json: bool, inputs: dict[str, Any] | None = None) -> None:
+    """Print the result. `inputs`, what was measured, is printed as JSON only."""
     if as_json:
-        print(json.dumps({"question": question, "machine": machine(), "rows": [asdict(row) for row in rows]}))
+        more = {"inputs": inputs} if inputs else {}
+        print(json.dumps({"question": question, "machine": machine(), "rows": [asdict(row) for row in rows], **more}))
         return
     print(f"{question}\n{machine()}\n")
     width = max(len(row.who) for row in rows)

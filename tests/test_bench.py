@@ -5,8 +5,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from tests.drawn_wordnet import write_wordnet
 
 BENCH = Path(__file__).parent.parent / "bench"
 SCRIPTS = sorted(path.name for path in BENCH.glob("*.py") if "def main" in path.read_text(encoding="utf-8"))
@@ -14,28 +17,38 @@ SCRIPTS = sorted(path.name for path in BENCH.glob("*.py") if "def main" in path.
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_quick_json_has_one_object(
-    name: str, shards: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In this process: a script alone would first import PyTorch."""
-    more = {"recall.py": ["--data", str(shards)], "learning.py": ["--threads", "1"]}.get(name, [])
+    more = {
+        "recall.py": ["--data", str(shards)],
+        "learning.py": ["--threads", "1"],
+        "words.py": ["--data", str(shards), "--wordnet", str(write_wordnet(tmp_path))],
+    }.get(name, [])
     monkeypatch.syspath_prepend(BENCH)
     monkeypatch.setattr("searchers.THREADS", 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(sys, "argv", [name, "--quick", "--json", *more])
+    script = imported(name, monkeypatch)
+    capsys.readouterr()
+    script.main()
+    is_one_object(capsys.readouterr().out)
+
+
+def imported(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCH)
     spec = importlib.util.spec_from_file_location(f"bench_{Path(name).stem}", BENCH / name)
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, script)
     spec.loader.exec_module(script)
-    capsys.readouterr()
-    script.main()
-    is_one_object(capsys.readouterr().out)
+    return script
 
 
 def is_one_object(out: str) -> None:
     said = json.loads(out)
-    assert said.keys() == {"question", "machine", "rows"}
+    assert said.keys() - {"inputs"} == {"question", "machine", "rows"}
     assert said["rows"]
     assert all(row.keys() == {"who", "value", "unit", "ratio"} for row in said["rows"])
 
@@ -49,3 +62,44 @@ def test_every_benchmark_is_in_the_page() -> None:
     page = (BENCH.parent / "BENCHMARKS.md").read_text(encoding="utf-8")
     assert SCRIPTS
     assert all(f"bench/{name}" in page for name in SCRIPTS)
+
+
+def test_pairs_are_nouns_that_captions_lack_with_a_lemma_that_they_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the drawn synsets: "puppies" is seen as "puppy", "kitty" has no lemma in the captions, "canine" is a lemma of
+    "dog" in another sense than its most frequent, "Fido" is a name."""
+    words, folder = imported("words.py", monkeypatch), str(write_wordnet(tmp_path))
+    captions = ["Two dogs and puppies.", "A dog on a sofa", "a boat is barking while dogs run"]
+    found = words.pairs(captions, folder, seed=0)
+    assert {(one.word, one.answers) for one in found} == {
+        ("hound", ("dog",)),
+        ("couch", ("sofa",)),
+        ("pup", ("puppy",)),
+    }
+    assert words.pairs(captions, folder, seed=0) == found
+    assert words.pairs(captions, folder, seed=0, count=2) == found[:2]
+
+
+def test_hypernyms_are_above_nouns_without_a_known_synonym(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words, folder = imported("words.py", monkeypatch), write_wordnet(tmp_path)
+    net = words.wordnet.read(folder)
+    known = words.vocabulary(["dogs, an animal and a sofa"], net)
+    assert known.candidates == ["animal", "dog", "sofa"]
+    assert set(words.hypernyms(net, known, 0, 9)) == {("puppy", ("dog", "animal")), ("cat", ("animal",))}
+
+
+def test_a_slip_is_one_letter_away_and_no_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = imported("words.py", monkeypatch)
+    net = words.wordnet.read(write_wordnet(tmp_path))
+    known = words.vocabulary(["an animal, a puppy and a couch"], net)
+    for seed in range(50):
+        for slip, (word,) in words.slips(net, known, seed, 9):
+            assert slip not in net.senses
+            assert abs(len(slip) - len(word)) <= 1
+            assert sorted(slip) == sorted(word) or sum((a != b) for a, b in zip(slip, word, strict=False)) > 0
+
+
+def test_wordnet_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError, match="wordnet-base"):
+        imported("words.py", monkeypatch).pairs(["a dog"], str(tmp_path))
