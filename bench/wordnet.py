@@ -14,7 +14,10 @@ from typing import NamedTuple
 FOLDER = "/usr/share/wordnet"
 PARTS = {1: "noun", 2: "verb", 3: "adjective", 4: "adverb", 5: "adjective"}  # the numbers in sense keys
 # The files of lexicographers with things that a picture can show (man 5 lexnames).
-THINGS = {5: "animal", 6: "artifact", 8: "body", 13: "food", 14: "group", 17: "object", 18: "person", 20: "plant"}
+THINGS = {
+    5: "animal", 6: "artifact", 8: "body", 13: "food", 14: "group", 15: "location", 17: "object", 18: "person",
+    19: "phenomenon", 20: "plant", 27: "substance",
+}  # fmt: skip
 ENDINGS = (
     ("s", ""), ("ses", "s"), ("ves", "f"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"),
     ("ies", "y"),

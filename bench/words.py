@@ -10,9 +10,9 @@ the text tower alone, is the one wanted:
 - hypernyms: nouns whose synset has no lemma in the captions, and a candidate that is a lemma of any of its hypernyms
 - slips: candidates with one letter deleted, inserted, replaced, or swapped with the next
 
-Both words have the synset as their most frequent sense. All three are drawn by the seed, the first by pairs(), so that
-a training can hold the synonyms out. Name several models to compare them. Words are alone ("sofa") and in a sentence
-("a photo of a sofa").
+Both words have the synset as their most frequent sense, and it is a thing that a picture can show. All three are drawn
+by the seed, the first by pairs(), so that a training can hold the synonyms out. Name several models to compare them.
+Words are alone ("sofa") and in a sentence ("a photo of a sofa").
 """
 
 import random
@@ -78,10 +78,11 @@ def is_candidate(noun: str, net: WordNet) -> bool:
 
 
 def unseen_nouns(net: WordNet, known: Vocabulary) -> Iterator[tuple[str, str]]:
-    """The nouns of one word that the captions lack, without names, each with the key of its most frequent sense."""
+    """The nouns of one word that the captions lack, each with the key of its most frequent sense, which is a thing and
+    no name."""
     for noun, (key, *_) in sorted(net.senses.items()):
-        is_name = noun not in net.synsets[key].lemmas
-        if re.fullmatch("[a-z]{3,}", noun) and not is_name and known.words.isdisjoint({noun, *net.singulars(noun)}):
+        is_thing = net.synsets[key].file in THINGS and noun in net.synsets[key].lemmas  # names are there in capitals
+        if re.fullmatch("[a-z]{3,}", noun) and is_thing and known.words.isdisjoint({noun, *net.singulars(noun)}):
             yield noun, key
 
 
