@@ -25,6 +25,8 @@ def fingerprint(
     numbers = asdict(config)
     if numbers["image"].get("stride") == STRIDE:  # added later; fingerprints of older models must stay the same
         del numbers["image"]["stride"]
+    if numbers["text"]["norm_position"] == "pre":  # likewise
+        del numbers["text"]["norm_position"]
     for part in (numbers, asdict(spec), tokenizer_json):
         hash.update(repr(part).encode())
     for name in _matrices(config):

@@ -51,7 +51,7 @@ def read_settings(folder: Path, source: str, *, activation: str | None = None) -
         ignored += huggingface.ignored_keys(settings, source)
     check_activation(config, activation, source)
     text_preprocessing = tokenization.from_hugging_face(
-        tokenizer, tokenizer_json, source, causal=config.text.causal, model_type=family
+        tokenizer, tokenizer_json, source, reads_padding=config.text.reads_padding, model_type=family
     )
     preprocess = _preprocess(folder)
     ignored += [f"preprocessor_config.json: {key}" for key in ignored_keys(preprocess or {})]
@@ -109,4 +109,6 @@ def to_fields(config: CLIPConfig) -> dict[str, Any]:
     """The config.json in our own form, which can represent every architecture."""
     tower = next(name for name, kind in TOWERS.items() if isinstance(config.image, kind))
     values = asdict(config)
+    if config.text.norm_position == "pre":  # added later; earlier versions, and folders converted by them, lack it
+        del values["text"]["norm_position"]
     return {"model_type": OURS} | values | {"image": {"tower": tower} | values["image"]}

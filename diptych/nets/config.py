@@ -81,10 +81,12 @@ class ResNetConfig:
 @dataclass(frozen=True)
 class TextConfig:
     """A text transformer. `pool`: "end" reads the first `end_id`, "argmax" the highest id (OpenAI's rule), "last" the
-    last position.
+    last position, "mean" averages all tokens but padding (sentence encoders). `norm_position`: "pre" normalises the
+    input of each residual branch (CLIP, SigLIP), "post" the sum (BERT), with a norm of the embeddings and none at the
+    end.
 
-    The tokenizer pads with `pad_id`. Under a causal mask padding changes nothing; in a bidirectional tower it is part
-    of the input."""
+    The tokenizer pads with `pad_id`. Under a causal mask padding changes nothing, nor with `pool="mean"`, where no
+    token attends to it; in other bidirectional towers it is part of the input."""
 
     context: int = 77
     vocab_size: int = 49408
@@ -93,17 +95,32 @@ class TextConfig:
     heads: int = 8
     mlp_width: int = 2048
     activation: str = "gelu"
-    pool: Literal["end", "argmax", "last"] = "argmax"
+    pool: Literal["end", "argmax", "last", "mean"] = "argmax"
     causal: bool = True
     end_id: int = 49407
     pad_id: int = 0
     proj_bias: bool = False
     norm_eps: float = 1e-5
+    norm_position: Literal["pre", "post"] = "pre"
 
     def __post_init__(self) -> None:
         check_activation(self.activation)
-        if self.pool not in ("end", "argmax", "last"):
-            raise ArgumentError(f"pool {self.pool!r} is not known; choose end, argmax or last.")
+        if self.pool not in ("end", "argmax", "last", "mean"):
+            raise ArgumentError(f"pool {self.pool!r} is not known; choose end, argmax, last or mean.")
+        if self.norm_position not in ("pre", "post"):
+            raise ArgumentError(f"norm_position {self.norm_position!r} is not known; choose pre or post.")
+        if self.pool == "mean" and self.causal:
+            raise ArgumentError("pool='mean' averages what every token sees of the whole text; set causal to False.")
+
+    @property
+    def masks_padding(self) -> bool:
+        """Whether no token attends to padding and pooling leaves it out."""
+        return self.pool == "mean"
+
+    @property
+    def reads_padding(self) -> bool:
+        """Whether a text's vector depends on its padding, so that every text is padded to the whole context."""
+        return self.pool == "last" or not (self.causal or self.masks_padding)
 
 
 @dataclass(frozen=True)

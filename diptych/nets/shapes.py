@@ -124,8 +124,11 @@ def _map_head(tower: ViTConfig, embed_dim: int) -> NamedShapes:
 def _text(tower: TextConfig, embed_dim: int) -> NamedShapes:
     yield "token.weight", (tower.vocab_size, tower.width)
     yield "positions", (tower.context, tower.width)
+    if tower.norm_position == "post":
+        yield from _within("norm_pre", _norm(tower.width))
     yield from _blocks(tower)
-    yield from _within("norm_post", _norm(tower.width))
+    if tower.norm_position == "pre":
+        yield from _within("norm_post", _norm(tower.width))
     yield from _within("proj", _linear(embed_dim, tower.width, bias=tower.proj_bias))
 
 

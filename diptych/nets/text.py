@@ -1,5 +1,5 @@
-"""The text tower: a causal transformer pooled at the end token (CLIP), or a bidirectional one pooled at the last
-position (SigLIP)."""
+"""The text tower: a causal transformer pooled at the end token (CLIP), a bidirectional one pooled at the last position
+(SigLIP), or one that averages all tokens (sentence encoders in BERT's form)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diptych.nets.config import TextConfig
 from diptych.nets.transformer import Block, Transformer, first_true
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
 LENGTH_BUCKET_SIZE = 48  # texts of similar length that are computed together
 
@@ -24,12 +24,15 @@ class TextTransformer(nn.Module):
     def __init__(self, config: TextConfig, embed_dim: int):
         super().__init__()
         self.config = config
+        is_post = config.norm_position == "post"
         self.token = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Parameter(torch.empty(config.context, config.width))
+        self.norm_pre = nn.LayerNorm(config.width, config.norm_eps) if is_post else nn.Identity()
         self.transformer = Transformer(
-            config.width, config.layers, config.heads, config.mlp_width, config.activation, config.norm_eps
-        )
-        self.norm_post = nn.LayerNorm(config.width, config.norm_eps)
+            config.width, config.layers, config.heads, config.mlp_width, config.activation, config.norm_eps,
+            config.norm_position,
+        )  # fmt: skip
+        self.norm_post = nn.Identity() if is_post else nn.LayerNorm(config.width, config.norm_eps)
         self.proj = nn.Linear(config.width, embed_dim, bias=config.proj_bias)
         self.reset_parameters()
 
@@ -49,33 +52,52 @@ class TextTransformer(nn.Module):
     def states(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens width"]:
         """Every token's state after the last norm, as diffusion models use it."""
         self._require_room(ids)
-        return self.norm_post(self.transformer(self._embedded(ids), self.config.causal))
+        return self._states(ids, self._is_text(ids) if self.config.masks_padding else None)
 
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch dim"]:
         self._require_room(ids)
-        token_index = self._pooled_position(ids)
         # On a CPU the time grows with the number of tokens, so texts of similar length are computed together. A
         # compiler that traces the whole tower cannot depend on lengths, and an accelerator would have to wait for them.
-        if self.training and self.config.causal and ids.device.type == "cpu" and not torch.compiler.is_compiling():
-            return self._bucketed_by_length(ids, token_index)
-        return self._pooled(ids, token_index)
+        if not self.training or ids.device.type != "cpu" or torch.compiler.is_compiling() or self.config.reads_padding:
+            return self._pooled(ids)
+        return self._bucketed_by_length(ids)
 
-    def _pooled(self, ids: Tensor, token_index: Tensor) -> Tensor:
-        states = self.transformer(self._embedded(ids), self.config.causal, token_index)
-        return self.proj(self.norm_post(states[:, 0]))
-
-    def _bucketed_by_length(self, ids: Tensor, token_index: Tensor) -> Tensor:
-        """Compute texts of similar length together, without padding: under a causal mask no token after `token_index`
-        affects the result."""
-        order = token_index.argsort()
-        groups = [
-            self._pooled(ids[rows, : int(token_index[rows[-1]]) + 1], token_index[rows])
-            for rows in order.split(LENGTH_BUCKET_SIZE)
-        ]
+    def _bucketed_by_length(self, ids: Tensor) -> Tensor:
+        """Compute texts of similar length together, without the padding beyond the longest, which affects no text."""
+        lengths = self._lengths(ids)
+        order = lengths.argsort()
+        groups = [self._pooled(ids[rows, : int(lengths[rows[-1]])]) for rows in order.split(LENGTH_BUCKET_SIZE)]
         return torch.cat(groups)[order.argsort()]
 
+    def _pooled(self, ids: Tensor) -> Tensor:
+        if self.config.pool == "mean":
+            return self._averaged(ids)
+        states = self.transformer(self._embedded(ids), self.config.causal, self._pooled_position(ids))
+        return self.proj(self.norm_post(states[:, 0]))
+
+    def _averaged(self, ids: Tensor) -> Tensor:
+        """The mean over the text's tokens. Padding has weight 0, and no token attends to it."""
+        is_text = self._is_text(ids)
+        weights = is_text.unsqueeze(2)  # (batch, tokens, 1)
+        return self.proj((self._states(ids, is_text) * weights).sum(dim=1) / weights.sum(dim=1))
+
+    def _states(self, ids: Tensor, is_text: Bool[Tensor, "batch tokens"] | None) -> Tensor:
+        mask = None if is_text is None else is_text[:, None, None]
+        return self.norm_post(self.transformer(self._embedded(ids), self.config.causal, mask=mask))
+
+    def _is_text(self, ids: Tensor) -> Tensor:
+        """True for tokens, false for padding. The first is a token in any case, so that no row is empty."""
+        first = torch.arange(ids.shape[1], device=ids.device) == 0
+        return (ids != self.config.pad_id) | first
+
+    def _lengths(self, ids: Tensor) -> Int[Tensor, " batch"]:
+        """The number of tokens of each text on which its vector depends."""
+        if self.config.pool != "mean":
+            return self._pooled_position(ids) + 1
+        return (self._is_text(ids) * torch.arange(1, ids.shape[1] + 1, device=ids.device)).amax(dim=1)
+
     def _embedded(self, ids: Tensor) -> Tensor:
-        return self.token(ids) + self.positions[: ids.shape[1]].to(self.token.weight.dtype)
+        return self.norm_pre(self.token(ids) + self.positions[: ids.shape[1]].to(self.token.weight.dtype))
 
     def _require_room(self, ids: Tensor) -> None:
         if ids.shape[1] > self.config.context:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -93,11 +93,11 @@ class Attention(nn.Module):
         x: Float[Tensor, "batch tokens width"],
         causal: bool = False,
         token_index: Int[Tensor, " batch"] | None = None,
+        mask: Bool[Tensor, "batch 1 1 tokens"] | None = None,
     ) -> Float[Tensor, "batch queries width"]:
         batch, tokens, width = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, tokens, head width)
-        mask = None
         if token_index is not None:
             q = q[torch.arange(batch, device=x.device), :, token_index].unsqueeze(2)
             if causal:
@@ -125,13 +125,17 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block. With `token_index`, one position of each sample, it computes that token alone, as the
-    last block of a tower with one pooled token does. Only training sets `drop_path` and `dropout`; they are
-    not in a model's configuration. Stochastic depth (`drop_path`; Huang et al. 2016) drops a branch for whole
-    samples."""
+    """Residual block, pre-norm or, with `norm_position="post"`, post-norm. With `token_index`, one position of each
+    sample, it computes that token alone, as the last block of a tower with one pooled token does. Only training sets
+    `drop_path` and `dropout`; they are not in a model's configuration. Stochastic depth (`drop_path`; Huang et al.
+    2016) drops a branch for whole samples."""
 
-    def __init__(self, width: int, heads: int, mlp_width: int, activation_name: str, norm_eps: float):
+    def __init__(
+        self, width: int, heads: int, mlp_width: int, activation_name: str, norm_eps: float,
+        norm_position: Literal["pre", "post"] = "pre",
+    ):  # fmt: skip
         super().__init__()
+        self.norm_position = norm_position
         self.norm_1 = nn.LayerNorm(width, eps=norm_eps)
         self.attention = Attention(width, heads)
         self.norm_2 = nn.LayerNorm(width, eps=norm_eps)
@@ -144,18 +148,26 @@ class Block(nn.Module):
         x: Float[Tensor, "batch tokens width"],
         causal: bool = False,
         token_index: Int[Tensor, " batch"] | None = None,
+        mask: Bool[Tensor, "batch 1 1 tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
+        if self.norm_position == "post":  # z' = LN(z + MSA(z)), then z = LN(z' + MLP(z')) (Vaswani et al., section 5.4)
+            attended = self._branch(self.attention(x, causal, token_index, mask))
+            x = self.norm_1(attended + _selected(x, token_index))
+            return self.norm_2(x + self._branch(self.mlp(x)))
         # z' = MSA(LN(z)) + z, then z = MLP(LN(z')) + z' (Dosovitskiy et al. 2021, equations 2 and 3)
-        attended = self._branch(self.attention(self.norm_1(x), causal, token_index))
-        x = attended + (
-            x if token_index is None else x[torch.arange(x.shape[0], device=x.device), token_index].unsqueeze(1)
-        )
+        attended = self._branch(self.attention(self.norm_1(x), causal, token_index, mask))
+        x = attended + _selected(x, token_index)
         return x + self._branch(self.mlp(self.norm_2(x)))
 
     def _branch(self, y: Tensor) -> Tensor:
         if not self.training:
             return y
         return drop_path(F.dropout(y, self.dropout) if self.dropout else y, self.drop_path)
+
+
+def _selected(x: Tensor, token_index: Tensor | None) -> Tensor:
+    """All tokens, or one of each sample (batch, 1, width)."""
+    return x if token_index is None else x[torch.arange(x.shape[0], device=x.device), token_index].unsqueeze(1)
 
 
 def drop_path(y: Tensor, rate: float) -> Tensor:
@@ -171,10 +183,13 @@ class Transformer(nn.Module):
     al. 2016): less memory for about a third more arithmetic."""
 
     def __init__(
-        self, width: int, layers: int, heads: int, mlp_width: int, activation_name: str, norm_eps: float = 1e-5
-    ):
+        self, width: int, layers: int, heads: int, mlp_width: int, activation_name: str, norm_eps: float = 1e-5,
+        norm_position: Literal["pre", "post"] = "pre",
+    ):  # fmt: skip
         super().__init__()
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_width, activation_name, norm_eps) for _ in range(layers))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_width, activation_name, norm_eps, norm_position) for _ in range(layers)
+        )
         self.checkpointing = False
 
     def forward(
@@ -184,15 +199,16 @@ class Transformer(nn.Module):
         token_index: Int[Tensor, " batch"] | None = None,
         *,
         until: int | None = None,
+        mask: Bool[Tensor, "batch 1 1 tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
         """Every token's state, or with `token_index` that of one position of each sample (batch, 1, width). With
-        `until` only the blocks before that one run."""
+        `until` only the blocks before that one run; with `mask` no token attends to those where it is false."""
         for block in self.blocks[:until]:
             index = token_index if block is self.blocks[-1] else None
             if self.checkpointing and self.training:
-                x = checkpoint(block, x, causal, index, use_reentrant=False)
+                x = checkpoint(block, x, causal, index, mask, use_reentrant=False)
             else:
-                x = block(x, causal, index)
+                x = block(x, causal, index, mask)
         return x
 
 

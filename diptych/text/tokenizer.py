@@ -88,8 +88,10 @@ class Tokenizer:
     ) -> "Tokenizer":
         """Open the text of a `tokenizer.json` with the context and padding of the text tower in `config`, and the text
         preprocessing of the model's source."""
-        fill, padding = not config.causal or config.pool == "last", {"context": config.context, "pad_id": config.pad_id}
-        return cls.from_json(text, **padding, fill_context=fill, text_preprocessing=text_preprocessing, is_ours=is_ours)
+        return cls.from_json(
+            text, context=config.context, pad_id=config.pad_id, fill_context=config.reads_padding,
+            text_preprocessing=text_preprocessing, is_ours=is_ours,
+        )  # fmt: skip
 
     @classmethod
     def open(cls, path: str | Path, *, context: int = 77, pad_id: int = 0, fill_context: bool = False) -> "Tokenizer":

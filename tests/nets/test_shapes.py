@@ -30,6 +30,8 @@ def test_as_the_network_has_them(name: str) -> None:
         varied(image__pool="mean", image__patch_bias=True),
         varied(image__norm_pre=False, image__image_size=20, image__patch_size=8),
         varied(text__proj_bias=True, loss="sigmoid"),
+        varied(text__pool="mean", text__causal=False, text__norm_position="post"),
+        varied(text__pool="mean", text__causal=False),
         replace(varied(), image=ResNetConfig(64, (1, 2, 1, 1), 10, heads=5, stride=16), embed_dim=24),
     ],
 )

@@ -224,6 +224,9 @@ def _timm_to_json(image: ViTConfig) -> dict[str, Any]:
 
 
 def _text_to_json(text: TextConfig) -> dict[str, Any]:
+    pool_type = next((theirs for theirs, ours in POOLS.items() if ours == text.pool), None)
+    if pool_type is None:
+        raise cannot_hold("open_clip's format", f"its text towers do not pool by text.pool={text.pool!r}")
     return {
         "context_length": text.context,
         "vocab_size": text.vocab_size,
@@ -231,7 +234,7 @@ def _text_to_json(text: TextConfig) -> dict[str, Any]:
         "heads": text.heads,
         "layers": text.layers,
         "mlp_ratio": _ratio(text.mlp_width, text.width),
-        "pool_type": next(theirs for theirs, ours in POOLS.items() if ours == text.pool),
+        "pool_type": pool_type,
         "eos_id": text.end_id,
         "pad_id": text.pad_id,
         "no_causal_mask": not text.causal,

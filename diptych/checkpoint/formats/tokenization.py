@@ -43,15 +43,16 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 
 def from_hugging_face(
-    settings: dict[str, Any], tokenizer_json: str | None, source: str, *, causal: bool, model_type: str | None = None
-) -> TextPreprocessing:
-    """The preprocessing that transformers does for a tokenizer_config.json (`settings`). Raises CheckpointError for an
-    unsupported key."""
+    settings: dict[str, Any], tokenizer_json: str | None, source: str, *, reads_padding: bool,
+    model_type: str | None = None,
+) -> TextPreprocessing:  # fmt: skip
+    """The preprocessing that transformers does for a tokenizer_config.json (`settings`). Only a tower that reads its
+    padding can have it before the text. Raises CheckpointError for an unsupported key."""
     name = _class_of(settings, tokenizer_json, model_type)
     _check(settings, name, tokenizer_json, source)
     pad_left = _side(settings, name, tokenizer_json) == "left"
-    if pad_left and causal:
-        raise _refused("padding_side", "left", source, "only 'right' is, for a causal text tower")
+    if pad_left and not reads_padding:
+        raise _refused("padding_side", "left", source, "only 'right' is, for a text tower that ignores padding")
     steps = (name,) if name in CLEANING else ()
     return TextPreprocessing(_own(settings, source, steps), pad_left)
 
@@ -73,8 +74,8 @@ def from_open_clip(
     clean = asked.pop("clean", "lower" if simple else "whitespace")
     if simple:
         return TextPreprocessing(_own(settings, source, (clean, SIMPLE)))
-    causal = not text.get("no_causal_mask", False)
-    theirs = from_hugging_face({**settings, **asked}, tokenizer_json, source, causal=causal)
+    reads_padding = bool(text.get("no_causal_mask", False))
+    theirs = from_hugging_face({**settings, **asked}, tokenizer_json, source, reads_padding=reads_padding)
     return theirs._replace(cleaning=_own(settings, source, (clean, *theirs.cleaning)))
 
 
@@ -128,7 +129,7 @@ def _class_of(settings: dict[str, Any], tokenizer_json: str | None, model_type: 
 
 
 def _side(settings: dict[str, Any], name: str, tokenizer_json: str | None) -> str:
-    stored = _part(tokenizer_json, "padding").get("direction")
+    stored = part(tokenizer_json, "padding").get("direction")
     return str(settings.get("padding_side") or stored or ("left" if name in GEMMA else "right")).lower()
 
 
@@ -146,7 +147,7 @@ def _check(settings: dict[str, Any], name: str, tokenizer_json: str | None, sour
 def _check_marks(settings: dict[str, Any], name: str, tokenizer_json: str, source: str) -> None:
     """If a flag is set, transformers adds start and end by the flags, so tokenizer.json must agree with them."""
     defaults = {"bos_token": "<bos>", "eos_token": "<eos>"} if name in GEMMA else {}
-    marks = _marks(_part(tokenizer_json, "post_processor"))
+    marks = _marks(part(tokenizer_json, "post_processor"))
     for key, token, found in zip(("add_bos_token", "add_eos_token"), ("bos_token", "eos_token"), marks, strict=True):
         mark = settings.get(token, defaults.get(token))
         mark = mark.get("content") if isinstance(mark, dict) else mark
@@ -170,7 +171,7 @@ def _refused(key: str, value: object, source: str, only: str, file: str = SETTIN
     return CheckpointError(f"{source}: {file}: {key}={value!r} is not supported; {only}.")
 
 
-def _part(tokenizer_json: str | None, key: str) -> dict[str, Any]:
+def part(tokenizer_json: str | None, key: str) -> dict[str, Any]:
     """An object in a tokenizer.json, without parsing the rest, which may be tens of megabytes; empty if absent."""
     if not (found := re.search(rf'"{key}":\s*(?=[{{n])', tokenizer_json or "")):
         return {}
