@@ -171,5 +171,5 @@ def test_formats_without_such_a_tower_say_so(norm_position: str, to: str, tmp_pa
     config = replace(tower.config, norm_position=norm_position)
     model = CLIP(CLIPConfig(32, preset("vit-tiny").image, config))
     folder = save_folder(tmp_path / "m", model, tokenizer_json=None, preprocess=Preprocess(32).to_hugging_face())
-    with pytest.raises(CheckpointError, match="cannot hold this model"):
+    with pytest.raises(CheckpointError, match=r"^(OpenAI|open_clip)'s format(:| cannot hold this model)"):
         convert(folder, tmp_path / "out", to=to)
