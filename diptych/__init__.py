@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from diptych.media.items import IndexCounts as IndexCounts
     from diptych.media.preprocessing import Preprocess as Preprocess
     from diptych.nets.config import CLIPConfig as CLIPConfig
+    from diptych.nets.config import EfficientNetConfig as EfficientNetConfig
     from diptych.nets.config import ResNetConfig as ResNetConfig
     from diptych.nets.config import TextConfig as TextConfig
     from diptych.nets.config import ViTConfig as ViTConfig
@@ -110,7 +111,7 @@ __all__ = [  # noqa: RUF022
     "__version__",
     # Models
     "load", "Embedder", "EmbeddingResult", "Failure", "Tokens", "Preprocess", "TextPreprocessing", "CLIPConfig",
-    "ViTConfig", "ResNetConfig", "TextConfig", "convert", "architectures", "Architecture",
+    "ViTConfig", "ResNetConfig", "EfficientNetConfig", "TextConfig", "convert", "architectures", "Architecture",
     # Pictures and texts: labels, regions, differences
     "Classification", "Calibration", "ClassifiedFiles", "Accuracy", "Confused", "ComparedFiles", "Comparison",
     "Difference", "HeatMap", "Box",
@@ -145,6 +146,7 @@ _MODULES = {
     "CLIPConfig": "diptych.nets.config",
     "ViTConfig": "diptych.nets.config",
     "ResNetConfig": "diptych.nets.config",
+    "EfficientNetConfig": "diptych.nets.config",
     "TextConfig": "diptych.nets.config",
     "convert": "diptych.exporting",
     "architectures": "diptych.training.architectures",

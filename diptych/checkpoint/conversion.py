@@ -13,11 +13,11 @@ from diptych.checkpoint.folder import save_folder, save_tensors
 from diptych.checkpoint.formats import huggingface, open_clip, openai, tokenization
 from diptych.checkpoint.reading import read_location
 from diptych.checkpoint.replacement import check_apart, json_text, replace_folder
-from diptych.checkpoint.state import Checkpoint, cast, differences, listing, preprocessing
+from diptych.checkpoint.state import EFFICIENTNET, Checkpoint, cast, differences, listing, preprocessing
 from diptych.checkpoint.weights.finite import check_finite
 from diptych.checkpoint.weights.shape_check import expected_specs, is_counter
 from diptych.errors import CheckpointError, MessageParts, Setting, warn
-from diptych.nets.config import CLIPConfig, ResNetConfig
+from diptych.nets.config import CLIPConfig, ResNetConfig, ViTConfig
 from diptych.storage.atomic import atomic_write
 
 Format = Literal["hf", "open_clip", "openai"]
@@ -54,8 +54,8 @@ def convert(
 
 def _ours_alone(config: CLIPConfig) -> MessageParts:
     """Why transformers cannot open this model's folder, and the formats for other programs."""
-    if isinstance(config.image, ResNetConfig):
-        why = "its image tower is a ResNet"
+    if not isinstance(config.image, ViTConfig):
+        why = "its image tower is a ResNet" if isinstance(config.image, ResNetConfig) else EFFICIENTNET
     else:
         why = "; ".join(differences(config, huggingface.nearest(config)))
     return [

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from diptych.media.preprocessing import Preprocess
-from diptych.nets.config import STRIDE, CLIPConfig, ResNetConfig
+from diptych.nets.config import STRIDE, CLIPConfig, EfficientNetConfig, ResNetConfig
 from diptych.text.cleaning import TextPreprocessing
 
 OPEN_CLIPS = ("lower", "whitespace", "canonicalize")  # open_clip's names of text cleaning
@@ -52,6 +52,8 @@ def _matrices(config: CLIPConfig) -> Iterator[str]:
         yield "image.pool.out.weight"
         for stage, depth in enumerate(config.image.layers):
             yield from (f"image.stages.{stage}.{i}.conv{n}.weight" for i in range(depth) for n in (1, 2, 3))
+    elif isinstance(config.image, EfficientNetConfig):
+        yield from _efficientnet_matrices(config.image)
     else:
         yield from ("image.patch.weight", "image.positions")
         towers.append(("image", config.image.layers))
@@ -59,3 +61,15 @@ def _matrices(config: CLIPConfig) -> Iterator[str]:
         block = f"{tower}.transformer.blocks"
         parts = ("attention.qkv", "attention.out", "mlp.fc", "mlp.proj")
         yield from (f"{block}.{layer}.{part}.weight" for layer in range(layers) for part in parts)
+
+
+def _efficientnet_matrices(tower: EfficientNetConfig) -> Iterator[str]:
+    yield from ("image.stem.weight", "image.last.weight", "image.pool.positions", "image.pool.score.weight")
+    for number, block in enumerate(tower.blocks):
+        parts = ("expand", "depthwise", "project") if block.expansion > 1 else ("depthwise", "project")
+        yield from (f"image.blocks.{number}.{part}.weight" for part in parts)
+    yield from ("image.head.mean", "image.head.std", "image.head.linear.weight")
+    if tower.mlp_width:
+        yield from ("image.head.fc.weight", "image.head.proj.weight")
+    if tower.fine_width:
+        yield from ("image.fine.fc.weight", "image.fine.proj.weight")

@@ -11,13 +11,13 @@ from diptych.checkpoint.state import check_activation
 from diptych.checkpoint.weights.files import read_json, read_text
 from diptych.errors import ArgumentError, CheckpointError, TokenizerError
 from diptych.media.preprocessing import ignored_keys
-from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.nets.config import CLIPConfig, EfficientNetConfig, ImageConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.text.cleaning import TextPreprocessing
 from diptych.text.tokenizer import json_of_vocabulary
 
 OURS = "diptych"
 READABLE = (OURS, *huggingface.KEY_MAPPINGS)  # supported values of model_type in config.json
-TOWERS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {"vit": ViTConfig, "resnet": ResNetConfig}
+TOWERS: dict[str, type[ImageConfig]] = {"vit": ViTConfig, "resnet": ResNetConfig, "efficientnet": EfficientNetConfig}
 
 
 SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")

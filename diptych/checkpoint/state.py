@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diptych.errors import CheckpointError, Setting
 from diptych.media.preprocessing import Preprocess
-from diptych.nets.config import CLIPConfig, ResNetConfig
+from diptych.nets.config import CLIPConfig, ViTConfig
 from diptych.text.cleaning import PLAIN, TextPreprocessing
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from diptych.nets.clip import CLIP
 
 NAMED = 6  # items that an error lists before it counts the rest
+
+
+EFFICIENTNET = "its image tower is an EfficientNet"  # why no other library's format holds a model
 
 
 class Checkpoint(NamedTuple):
@@ -109,8 +112,8 @@ def listing(items: list[str], separator: str) -> str:
 
 
 def activations(config: CLIPConfig) -> set[str]:
-    """The activations of the transformer towers (a ResNet has none to choose)."""
-    towers = [config.text] if isinstance(config.image, ResNetConfig) else [config.image, config.text]
+    """The activations of the transformer towers (a convolutional network has none to choose)."""
+    towers = [config.image, config.text] if isinstance(config.image, ViTConfig) else [config.text]
     return {tower.activation for tower in towers}
 
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diptych.deprecation import RenamedAttribute
-from diptych.nets.config import CLIPConfig, ViTConfig
+from diptych.nets.config import CLIPConfig, ResNetConfig, ViTConfig
+from diptych.nets.efficientnet import EfficientNet
 from diptych.nets.resnet import ModifiedResNet
 from diptych.nets.text import TextTransformer
 from diptych.nets.vision import VisionTransformer
@@ -46,8 +47,10 @@ class CLIP(nn.Module):
         self.config = config
         if isinstance(config.image, ViTConfig):
             self.image = VisionTransformer(config.image, config.embed_dim)
-        else:
+        elif isinstance(config.image, ResNetConfig):
             self.image = ModifiedResNet(config.image, config.embed_dim)
+        else:
+            self.image = EfficientNet(config.image, config.embed_dim)
         self.text = TextTransformer(config.text, config.embed_dim)
         sigmoid = config.loss == "sigmoid"
         # t of Radford et al. (t' of Zhai et al.): the scale is exp(t), the inverse temperature
@@ -66,7 +69,7 @@ class CLIP(nn.Module):
         self, pixels: Float[Tensor, "batch 3 height width"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch patches dim"]]:
         """Raw picture features, and those of each patch (row by row) in the same space. A ResNet's patches are the
-        cells of its last feature map."""
+        cells of its last feature map, an EfficientNet's those of its map of stride 16."""
         return self.image.with_patches(pixels)
 
     encode_places = RenamedAttribute("encode_places", "encode_patches")

@@ -1,8 +1,9 @@
 """The configurations of the towers and of the model, separate from the modules that they describe, so that another
 engine can read and run a model without PyTorch."""
 
+import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from diptych.errors import ArgumentError
 
@@ -78,6 +79,88 @@ class ResNetConfig:
         return 1, 2, 2, self.stride // 16
 
 
+class InvertedResidualSize(NamedTuple):
+    """The channels, stride, kernel and expansion of a block of an EfficientNet."""
+
+    inputs: int
+    outputs: int
+    stride: int
+    kernel: int
+    expansion: int
+
+    @property
+    def hidden(self) -> int:
+        """The channels of the depthwise convolution."""
+        return self.inputs * self.expansion
+
+
+STEM_WIDTH = 32  # channels out of an EfficientNet-Lite's first convolution, at every width
+# Blocks, channels, stride, kernel and expansion of each stage (Tan and Le 2019, table 1)
+EFFICIENTNET_STAGES = (
+    (1, 16, 1, 3, 1), (2, 24, 2, 3, 6), (2, 40, 2, 5, 6), (3, 80, 2, 3, 6), (3, 112, 1, 5, 6), (4, 192, 2, 5, 6),
+    (1, 320, 1, 3, 6),
+)  # fmt: skip
+MAX_FACTOR = 16.0  # of an EfficientNet's width and depth: L2, the largest published, has 4.3 and 5.3
+
+
+@dataclass(frozen=True)
+class EfficientNetConfig:
+    """An EfficientNet-Lite: no squeeze-and-excitation, ReLU6, and a stem, a first and a last stage that depth does not
+    scale. `width_factor` and `depth_factor` scale channels and blocks: 1.0 and 1.0 (Lite0), 1.0 and 1.1 (Lite1), 1.1
+    and 1.2 (Lite2). The last map has `feature_width` channels and a cell for each 32 x 32 pixels; each of `heads`
+    attention heads pools its own channels. `mlp_width` is the hidden width of the head, `fine_width` that of the patch
+    vectors' path from the map of stride 16; 0 leaves either out."""
+
+    image_size: int = 224
+    width_factor: float = 1.0
+    depth_factor: float = 1.0
+    feature_width: int = 1280
+    heads: int = 8
+    mlp_width: int = 1024
+    fine_width: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("width_factor", "depth_factor"):
+            if not 0 < (factor := getattr(self, name)) <= MAX_FACTOR:
+                raise ArgumentError(f"{name} is {factor!r}; wanted a number above 0, at most {MAX_FACTOR:g}.")
+
+    @property
+    def cells(self) -> int:
+        """The number of cells of the last map along a side."""
+        return math.ceil(self.image_size / STRIDE)
+
+    @property
+    def grid(self) -> int:
+        """The number of patches along a side: cells of the map of stride 16."""
+        return math.ceil(self.image_size / (STRIDE // 2))
+
+    @property
+    def blocks(self) -> tuple[InvertedResidualSize, ...]:
+        """The sizes of all blocks, in order."""
+        sizes, inputs = [], STEM_WIDTH
+        for stage, (_, channels, stride, kernel, expansion) in enumerate(EFFICIENTNET_STAGES):
+            outputs = _multiple_of_eight(channels * self.width_factor)
+            for index in range(self._depth(stage)):
+                sizes.append(InvertedResidualSize(inputs, outputs, 1 if index else stride, kernel, expansion))
+                inputs = outputs
+        return tuple(sizes)
+
+    @property
+    def fine_block(self) -> int:
+        """The number of the last block of stride 16, whose map has the patches' grid."""
+        return sum(map(self._depth, range(5))) - 1
+
+    def _depth(self, stage: int) -> int:
+        blocks, last = EFFICIENTNET_STAGES[stage][0], len(EFFICIENTNET_STAGES) - 1
+        return blocks if stage in (0, last) else math.ceil(blocks * self.depth_factor)
+
+
+def _multiple_of_eight(channels: float) -> int:
+    """The nearest multiple of 8, and not under nine tenths of `channels`."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest
+
+
 @dataclass(frozen=True)
 class TextConfig:
     """A text transformer. `pool`: "end" reads the first `end_id`, "argmax" the highest id (OpenAI's rule), "last" the
@@ -123,13 +206,16 @@ class TextConfig:
         return self.pool == "last" or not (self.causal or self.masks_padding)
 
 
+ImageConfig = ViTConfig | ResNetConfig | EfficientNetConfig
+
+
 @dataclass(frozen=True)
 class CLIPConfig:
     """A model. `loss` is the objective that it is trained for: it decides whether there is a logit bias, and whether
     probabilities are a softmax over the candidates or a sigmoid of each score."""
 
     embed_dim: int = 512
-    image: ViTConfig | ResNetConfig = field(default_factory=ViTConfig)
+    image: ImageConfig = field(default_factory=ViTConfig)
     text: TextConfig = field(default_factory=TextConfig)
     loss: Literal["softmax", "sigmoid"] = "softmax"
 

@@ -1,13 +1,14 @@
 """The configurations of published models by name, and small ones that train on a laptop.
 
 Sources: OpenAI, Radford et al. 2021, tables 19 and 20; open_clip's model_configs (H/14, g/14, bigG/14); SigLIP, Zhai et
-al. 2023, and SigLIP 2, Tschannen et al. 2025, in the sizes of their released folders.
+al. 2023, and SigLIP 2, Tschannen et al. 2025, in the sizes of their released folders. EfficientNet-Lite: the factors of
+TensorFlow's efficientnet/lite.
 """
 
 import difflib
 
 from diptych.errors import ArgumentError
-from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.nets.config import CLIPConfig, EfficientNetConfig, ImageConfig, ResNetConfig, TextConfig, ViTConfig
 
 
 def _text(width: int, layers: int = 12, activation: str = "quick_gelu") -> TextConfig:
@@ -53,7 +54,7 @@ def _siglip(
     return CLIPConfig(width, image, text, loss="sigmoid")
 
 
-def _small(image: ViTConfig | ResNetConfig, dim: int, width: int, layers: int, vocab_size: int = 4096) -> CLIPConfig:
+def _small(image: ImageConfig, dim: int, width: int, layers: int, vocab_size: int = 4096) -> CLIPConfig:
     text = TextConfig(40, vocab_size, width, layers, width // 64, 4 * width, pool="end", end_id=vocab_size - 1)
     return CLIPConfig(dim, image, text)
 
@@ -97,6 +98,10 @@ PRESETS: dict[str, CLIPConfig] = {
     "SigLIP2-So400m/16@512": _siglip(512, 16, *_SO400M, SIGLIP_2),
     "resnet-small": _small(ResNetConfig(96, (2, 2, 4, 2), 32, heads=16), 256, 256, 4),
     "resnet-tiny": _small(ResNetConfig(64, (1, 1, 1, 1), 8, heads=4), 64, 64, 2, 1024),
+    "efficientnet-lite0": _small(EfficientNetConfig(224, 1.0, 1.0), 384, 384, 6),
+    "efficientnet-lite1": _small(EfficientNetConfig(224, 1.0, 1.1), 384, 384, 6),
+    "efficientnet-lite2": _small(EfficientNetConfig(224, 1.1, 1.2), 384, 384, 6),
+    "efficientnet-tiny": _small(EfficientNetConfig(64, 0.25, 0.5, 64, 4, 64, 16), 64, 64, 2, 1024),
     "vit-small": _small(ViTConfig(128, 16, 384, 8, 6, 1536), 256, 256, 4),
     "vit-tiny": _small(ViTConfig(32, 8, 64, 2, 2, 256), 64, 64, 2, 1024),
 }

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diptych.errors import ArgumentError
-from diptych.nets.config import CLIPConfig, ResNetConfig, ViTConfig
+from diptych.nets.config import CLIPConfig, EfficientNetConfig, ImageConfig, ResNetConfig, ViTConfig
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -21,23 +21,27 @@ def resized(
     config: CLIPConfig, state: Mapping[str, Tensor], image_size: int | None, stride: int | None = None
 ) -> tuple[CLIPConfig, dict[str, Tensor]]:
     """`config` and `state` for pictures of `image_size` pixels, and for another `stride` of a ResNet. The image tower's
-    positions are interpolated; all other tensors stay. Raises ValueError for the stride of a vision transformer."""
+    positions are interpolated; all other tensors stay. Raises ValueError for the stride of another tower."""
     image = image_tower(config.image, image_size, stride)
-    name = "image.pool.positions" if isinstance(image, ResNetConfig) else "image.positions"
-    resized_positions = resize_positions(state[name], config.image.grid, image.grid)
+    name = "image.positions" if isinstance(image, ViTConfig) else "image.pool.positions"
+    resized_positions = resize_positions(state[name], _cells(config.image), _cells(image))
     return dataclasses.replace(config, image=image), {**state, name: resized_positions}
 
 
-def image_tower(
-    config: ViTConfig | ResNetConfig, image_size: int | None, stride: int | None
-) -> ViTConfig | ResNetConfig:
+def _cells(image: ImageConfig) -> int:
+    """The number of positions along a side."""
+    return image.cells if isinstance(image, EfficientNetConfig) else image.grid
+
+
+def image_tower(config: ImageConfig, image_size: int | None, stride: int | None) -> ImageConfig:
     """An image tower's configuration with another `image_size` (pixels) or ResNet `stride`; None keeps its own. Raises
-    ValueError for the stride of a vision transformer."""
+    ValueError for the stride of another tower."""
     config = dataclasses.replace(config, image_size=image_size or config.image_size)
     if not stride:
         return config
     if not isinstance(config, ResNetConfig):
-        raise ArgumentError("stride is a ResNet's; this image tower is a vision transformer. Leave it out.")
+        kind = "a vision transformer" if isinstance(config, ViTConfig) else "an EfficientNet"
+        raise ArgumentError(f"stride is a ResNet's; this image tower is {kind}. Leave it out.")
     return dataclasses.replace(config, stride=stride)
 
 

@@ -52,7 +52,7 @@ class Bottleneck(nn.Module):
         return F.relu(self.downsample(x) + y, inplace=True)
 
 
-def _checkpointed(block: nn.Module, x: Tensor) -> Tensor:
+def checkpointed(block: nn.Module, x: Tensor) -> Tensor:
     """Run a block, and again in the backward pass, in which batch norm must not count the same batch twice."""
     return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_batch_statistics(block)))  # type: ignore[return-value]
 
@@ -159,7 +159,7 @@ class ModifiedResNet(nn.Module):
         x = F.avg_pool2d(F.relu(self.bn3(self.conv3(x)), inplace=True), 2)
         for stage in self.stages:
             for block in stage:  # type: ignore[attr-defined]
-                x = _checkpointed(block, x) if self.checkpointing and self.training else block(x)
+                x = checkpointed(block, x) if self.checkpointing and self.training else block(x)
         return x
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:

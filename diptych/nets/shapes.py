@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from diptych.errors import ArgumentError
-from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.nets.config import STEM_WIDTH, CLIPConfig, EfficientNetConfig, ResNetConfig, TextConfig, ViTConfig
 
 Shape = tuple[int, ...]
 NamedShapes = Iterator[tuple[str, Shape]]
 EXPANSION = 4  # of a bottleneck's channels
-SIZES = {"image_size", "patch_size", "width", "layers", "heads", "mlp_width", "context", "vocab_size"}
+SIZES = {"image_size", "patch_size", "width", "layers", "heads", "mlp_width", "context", "vocab_size", "feature_width",
+         "fine_width"}  # fmt: skip
+MAY_BE_ZERO = {"mlp_width", "fine_width"}  # of an EfficientNet: a part that it leaves out
 # Far more than any network has. A larger number means a damaged configuration or an attack on the memory.
 MAX_SIZES = {"layers": 1024, "image_size": 4096, "patch_size": 4096, "context": 2**14, "grid": 256}
 MAX_WIDTH = 2**24  # for all other sizes
@@ -22,10 +24,17 @@ COUNTER = "num_batches_tracked"  # batch norm's count of batches, an integer tha
 def shapes(config: CLIPConfig) -> dict[str, Shape]:
     """The shape of every tensor. Raises ValueError if the configuration is not valid for a network."""
     _check_sizes(config)
-    image = _resnet if isinstance(config.image, ResNetConfig) else _vit
     scores: dict[str, Shape] = {"logit_scale": ()} | ({"logit_bias": ()} if config.loss == "sigmoid" else {})
-    towers = {"image": image(config.image, config.embed_dim), "text": _text(config.text, config.embed_dim)}  # type: ignore[arg-type]
+    towers = {"image": _image(config), "text": _text(config.text, config.embed_dim)}
     return scores | {name: shape for tower, named in towers.items() for name, shape in _within(tower, named)}
+
+
+def _image(config: CLIPConfig) -> NamedShapes:
+    if isinstance(config.image, ViTConfig):
+        return _vit(config.image, config.embed_dim)
+    if isinstance(config.image, ResNetConfig):
+        return _resnet(config.image, config.embed_dim)
+    return _efficientnet(config.image, config.embed_dim)
 
 
 def _check_sizes(config: CLIPConfig) -> None:
@@ -34,14 +43,19 @@ def _check_sizes(config: CLIPConfig) -> None:
         sizes |= {f"{tower}.{name}": value for name, value in fields.items() if name in SIZES}
     for name, value in sizes.items():
         for size in value if isinstance(value, tuple) else (value,):
-            if type(size) is not int or size < 1:
-                raise ArgumentError(f"{name}={value!r:.80}; wanted whole numbers, 1 or more.")
+            least = int(not (name.startswith("image.") and _may_be_zero(config, name.removeprefix("image."))))
+            if type(size) is not int or size < least:
+                raise ArgumentError(f"{name}={value!r:.80}; wanted whole numbers, {least} or more.")
             _check_most(name, size)
     _check_most("image.grid", config.image.grid)
     for name, tower in (("image", config.image), ("text", config.text)):
         eps = getattr(tower, "norm_eps", 0.0)
         if not isinstance(eps, int | float) or not 0 <= eps < 1:
             raise ArgumentError(f"{name}.norm_eps={eps!r}; wanted a number from 0 to under 1.")
+
+
+def _may_be_zero(config: CLIPConfig, field: str) -> bool:
+    return isinstance(config.image, EfficientNetConfig) and field in MAY_BE_ZERO
 
 
 def _check_most(name: str, size: int) -> None:
@@ -164,3 +178,27 @@ def _attention_pool(tower: ResNetConfig, width: int, embed_dim: int) -> NamedSha
     yield "positions", (tower.grid**2 + 1, width)
     for name, outputs in (("q", width), ("k", width), ("v", width), ("out", embed_dim)):
         yield from _within(name, _linear(outputs, width))
+
+
+def _efficientnet(tower: EfficientNetConfig, embed_dim: int) -> NamedShapes:
+    features, blocks = tower.feature_width, tower.blocks
+    yield from _convolution("stem", "stem_norm", STEM_WIDTH, 3, 3)
+    for number, block in enumerate(blocks):
+        hidden = block.hidden
+        sizes = [("depthwise", hidden, 1, block.kernel), ("project", block.outputs, hidden, 1)]
+        expand = [("expand", hidden, block.inputs, 1)] if block.expansion > 1 else []
+        for name, *size in expand + sizes:
+            yield from _within(f"blocks.{number}", _convolution(name, f"{name}_norm", *size))
+    yield from _convolution("last", "last_norm", features, blocks[-1].outputs, 1)
+    if features % tower.heads:
+        raise ArgumentError(f"the map's {features} channels do not divide into {tower.heads} heads.")
+    yield "pool.positions", (tower.cells**2, tower.heads)
+    yield from _within("pool.score", _linear(tower.heads, features))
+    yield from (("head.mean", (features,)), ("head.std", (features,)))
+    yield from _within("head.linear", _linear(embed_dim, features))
+    if tower.mlp_width:
+        yield from _within("head.fc", _linear(tower.mlp_width, features))
+        yield from _within("head.proj", _linear(embed_dim, tower.mlp_width))
+    if tower.fine_width:
+        yield from _within("fine.fc", _linear(tower.fine_width, blocks[tower.fine_block].outputs))
+        yield from _within("fine.proj", _linear(embed_dim, tower.fine_width))

@@ -18,7 +18,8 @@ from diptych.data.sources.opening import ENOUGH_CAPTIONS, all_captions, open_sou
 from diptych.errors import ArgumentError
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
-from diptych.nets.config import CLIPConfig
+from diptych.nets.config import CLIPConfig, EfficientNetConfig
+from diptych.nets.efficientnet import StandardisedHead
 from diptych.nets.presets import preset
 from diptych.nets.resize import image_tower, resized
 from diptych.text.tokenizer import Tokenizer
@@ -28,6 +29,9 @@ from diptych.training.optim.muon import Muon, is_hidden
 from diptych.training.parallel.distributed import broadcast_object, is_rank_zero
 from diptych.training.parallel.sharding import uniform_groups
 from diptych.training.scene_source import SCENE_AUGMENTATION, SceneSource, photographs
+
+# Pixels from 0 to 255 are read as (x - 127) / 128.
+EFFICIENTNET_LITE_MEAN, EFFICIENTNET_LITE_STD = (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)
 
 
 class RunSetup(NamedTuple):
@@ -94,9 +98,11 @@ def from_model(init: str, image_size: int | None, activation: str | None = None,
 
 
 def default_preprocessing(config: CLIPConfig) -> Preprocess:
-    """The preprocessing of a new model: OpenAI's mean and standard deviation; under the sigmoid loss SigLIP's 0.5 and
-    squashed pictures."""
+    """The preprocessing of a new model: OpenAI's mean and standard deviation, or an EfficientNet-Lite's; under the
+    sigmoid loss SigLIP's 0.5 and squashed pictures."""
     size_px = config.image.image_size
+    if isinstance(config.image, EfficientNetConfig):
+        return Preprocess(size_px, EFFICIENTNET_LITE_MEAN, EFFICIENTNET_LITE_STD)
     if config.loss == "sigmoid":
         return Preprocess(size_px, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), mode="squash")
     return Preprocess(size_px)
@@ -147,16 +153,17 @@ def optimizers(network: CLIP, config: TrainConfig) -> list[torch.optim.Optimizer
 
 def set_dropout(network: CLIP, drop_path: float, dropout: float, patch_dropout: float = 0.0) -> None:
     """Set stochastic depth in both towers, rising linearly with depth (Huang et al. 2016, section 3), dropout in the
-    text tower's branches, and patch dropout (FLIP; Li et al. 2023)."""
+    text tower's branches and an EfficientNet's head, and patch dropout (FLIP; Li et al. 2023)."""
     for tower in (network.image, network.text):
         blocks = [module for module in tower.modules() if hasattr(module, "drop_path")]
         for depth, block in enumerate(blocks):
             block.drop_path = drop_path * (depth + 1) / len(blocks)  # type: ignore[assignment]
-    for block in network.text.transformer.blocks:
-        block.dropout = dropout  # type: ignore[assignment]
+    heads = [module for module in network.image.modules() if isinstance(module, StandardisedHead)]
+    for part in (*network.text.transformer.blocks, *heads):
+        part.dropout = dropout  # type: ignore[assignment]
     if patch_dropout:
         if not hasattr(network.image, "patch_dropout"):
             raise ArgumentError(
-                "patch_dropout leaves out patches of a vision transformer; this image tower is a ResNet."
+                "patch_dropout leaves out patches of a vision transformer; this image tower is a convolutional network."
             )
         network.image.patch_dropout = patch_dropout  # type: ignore[assignment]

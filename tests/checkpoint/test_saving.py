@@ -20,7 +20,7 @@ from diptych.checkpoint.state import differences
 from diptych.errors import CheckpointError
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
-from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.nets.config import CLIPConfig, EfficientNetConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.nets.presets import PRESETS, preset
 from tests.checkpoint.test_checkpoint import (
     GOLDEN,
@@ -138,7 +138,7 @@ def test_every_preset_s_configuration_comes_back(name: str) -> None:
     if huggingface.holds(config):
         assert not differences(config, huggingface.config_from_json(huggingface.config_to_json(config), name))
     else:
-        assert isinstance(config.image, ResNetConfig)
+        assert isinstance(config.image, ResNetConfig | EfficientNetConfig)
         assert from_fields(json.loads(json_text(to_fields(config))), name) == config
 
 
@@ -265,6 +265,18 @@ def test_an_unknown_format() -> None:
 def test_half_precision_on_request(tmp_path: Path) -> None:
     folder = convert(OPEN_CLIP, tmp_path / "half", dtype=torch.float16)
     assert {tensor.dtype for tensor in read(folder, dtype=None).state.values()} == {torch.float16}
+
+
+def test_an_efficientnet_is_saved_in_our_form_and_in_no_other(tmp_path: Path) -> None:
+    network = CLIP(preset("efficientnet-tiny"))
+    spec = Preprocess(64).to_hugging_face()
+    read_back = read(save_folder(tmp_path / "model", network, tokenizer_json=None, preprocess=spec))
+    assert read_back.config == network.config
+    assert_same_state(dict(read_back.state), network.state_dict())
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["image"]["tower"] == "efficientnet"
+    for write in (open_clip.write, openai.write):
+        with pytest.raises(CheckpointError, match="cannot hold this model: its image tower is an EfficientNet"):
+            write(read_back)
 
 
 def test_a_checkpoint_is_a_plain_value() -> None:

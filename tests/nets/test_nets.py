@@ -40,7 +40,7 @@ PUBLISHED = {
     "SigLIP-So400m/14": (877.36, 427.68, 449.68),
     "SigLIP-So400m/14@384": (877.96, 428.23, 449.73),
 }
-TINY = ("vit-tiny", "resnet-tiny")
+TINY = ("vit-tiny", "resnet-tiny", "efficientnet-tiny")
 
 
 def count(module: torch.nn.Module) -> int:
@@ -63,6 +63,11 @@ def mean_pooled() -> CLIP:
     torch.manual_seed(0)
     made = preset("vit-tiny")
     return CLIP(dataclasses.replace(made, image=dataclasses.replace(made.image, pool="mean")))
+
+
+def without_fine_path() -> CLIP:
+    """An EfficientNet whose every weight the picture's vector needs."""
+    return tiny("efficientnet-tiny", image=dataclasses.replace(preset("efficientnet-tiny").image, fine_width=0))
 
 
 def inputs(model: CLIP, pictures: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,14 +101,16 @@ def test_exact_counts_of_the_two_largest() -> None:
 
 def test_unknown_preset_names_the_known() -> None:
     with pytest.raises(
-        ValueError, match=r"called 'vit-b-31'; did you mean .*ViT-B/32.*\? `diptych models` lists all 37"
+        ValueError, match=r"called 'vit-b-31'; did you mean .*ViT-B/32.*\? `diptych models` lists all 41"
     ):
         preset("vit-b-31")
     with pytest.raises(ValueError, match=r"called 'dog'; `diptych models` lists all"):
         preset("dog")
 
 
-@pytest.mark.parametrize("make", [lambda: tiny("vit-tiny"), lambda: tiny("resnet-tiny"), siglip])
+@pytest.mark.parametrize(
+    "make", [lambda: tiny("vit-tiny"), lambda: tiny("resnet-tiny"), lambda: tiny("efficientnet-tiny"), siglip]
+)
 def test_one_graph(make, compiler) -> None:
     """fullgraph=True raises on any graph break; the traced graph runs eagerly, so that no compiler is needed."""
     model = make().eval()
@@ -113,7 +120,7 @@ def test_one_graph(make, compiler) -> None:
         torch.testing.assert_close(ours, expected)
 
 
-@pytest.mark.parametrize("make", [lambda: tiny("vit-tiny"), lambda: tiny("resnet-tiny"), siglip])
+@pytest.mark.parametrize("make", [lambda: tiny("vit-tiny"), lambda: tiny("resnet-tiny"), without_fine_path, siglip])
 def test_one_graph_in_training(make, compiler) -> None:
     model = make().train()
     pixels, ids = inputs(model)
@@ -129,7 +136,9 @@ def test_one_graph_with_checkpointing_and_patch_dropout(compiler) -> None:
     assert all(p.grad is not None for p in model.image.parameters())
 
 
-@pytest.mark.parametrize("make", [lambda: tiny("vit-tiny"), lambda: tiny("resnet-tiny"), siglip])
+@pytest.mark.parametrize(
+    "make", [lambda: tiny("vit-tiny"), lambda: tiny("resnet-tiny"), lambda: tiny("efficientnet-tiny"), siglip]
+)
 def test_bf16_autocast_stays_near_float32(make) -> None:
     model = make().eval()
     pixels, ids = inputs(model)

@@ -109,8 +109,8 @@ def read_bare(tensors: dict[str, Tensor], source: str, *, activation: str | None
 def write(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Their tensors and their configuration. Raises CheckpointError if they cannot represent the model."""
     config, asked = checkpoint.config, preprocessing(checkpoint, FORMAT)
-    tensors = write_mapped(key_mappings(config), checkpoint.state, FORMAT)
     settings = {"model_cfg": config_to_json(config), "preprocess_cfg": preprocess_to_json(asked)}
+    tensors = write_mapped(key_mappings(config), checkpoint.state, FORMAT)
     require_same(config, config_from_json(settings, FORMAT), FORMAT)
     return tensors, settings
 

@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 from diptych.checkpoint.formats.open_clip_preprocessing import READ as PICTURE_KEYS
 from diptych.checkpoint.formats.unread_keys import unread
-from diptych.checkpoint.state import activations, cannot_hold
+from diptych.checkpoint.state import EFFICIENTNET, activations, cannot_hold
 from diptych.errors import ArgumentError, CheckpointError
-from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.nets.config import CLIPConfig, EfficientNetConfig, ImageConfig, ResNetConfig, TextConfig, ViTConfig
 
 DEFAULT_EPS = 1e-5
 
@@ -188,7 +188,9 @@ def config_to_json(config: CLIPConfig) -> dict[str, Any]:
     }
 
 
-def _image_to_json(image: ViTConfig | ResNetConfig) -> dict[str, Any]:
+def _image_to_json(image: ImageConfig) -> dict[str, Any]:
+    if isinstance(image, EfficientNetConfig):
+        raise cannot_hold("open_clip's format", EFFICIENTNET)
     if isinstance(image, ResNetConfig):
         head_width = image.width * 32 // image.heads
         return {

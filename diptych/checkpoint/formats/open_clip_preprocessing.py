@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from diptych.errors import CheckpointError
 from diptych.media.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocess
-from diptych.nets.config import ResNetConfig, ViTConfig
+from diptych.nets.config import ImageConfig, ViTConfig
 
 RESIZE_MODES: dict[str, Literal["crop", "squash"]] = {"shortest": "crop", "squash": "squash"}
 READ = {"mean", "std", "interpolation", "resize_mode", "mode"}  # the size is always the tower's
@@ -49,7 +49,7 @@ def preprocess_to_json(asked: Preprocess) -> dict[str, Any]:
     return {"mean": asked.mean, "std": asked.std, "interpolation": asked.interpolation, "resize_mode": mode}
 
 
-def default_preprocessing(image: ViTConfig | ResNetConfig, timm_name: str = "") -> tuple[dict[str, Any], str]:
+def default_preprocessing(image: ImageConfig, timm_name: str = "") -> tuple[dict[str, Any], str]:
     """The default preprocess_cfg of an architecture, and a note on it."""
     for pattern, (name, settings) in TIMM.items():
         if re.fullmatch(pattern, timm_name):

@@ -4,10 +4,17 @@ import torch
 from torch import Tensor
 
 from diptych.checkpoint.formats.name_table import TRANSPOSED, KeyMapping, KeyMappings, read_mapped, write_mapped
-from diptych.checkpoint.state import Checkpoint, cannot_hold, check_activation, preprocessing, require_same
+from diptych.checkpoint.state import (
+    EFFICIENTNET,
+    Checkpoint,
+    cannot_hold,
+    check_activation,
+    preprocessing,
+    require_same,
+)
 from diptych.errors import ArgumentError, CheckpointError
 from diptych.media.preprocessing import Preprocess
-from diptych.nets.config import STRIDE, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.nets.config import STRIDE, CLIPConfig, EfficientNetConfig, ResNetConfig, TextConfig, ViTConfig
 
 MARKS = ("input_resolution", "context_length", "vocab_size")  # scalars that only OpenAI's own files have
 HEAD_WIDTH = 64
@@ -66,6 +73,8 @@ def read(tensors: dict[str, Tensor], source: str, *, activation: str | None = No
 def write(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """OpenAI's plain state dict with its marks. Raises CheckpointError if it cannot represent the model."""
     config = checkpoint.config
+    if isinstance(config.image, EfficientNetConfig):
+        raise cannot_hold(FORMAT, EFFICIENTNET)
     sizes = (config.image.image_size, config.text.context, config.text.vocab_size)
     marks = {name: torch.tensor(size) for name, size in zip(MARKS, sizes, strict=True)}
     tensors = write_mapped(KEY_MAPPINGS, checkpoint.state, FORMAT) | marks

@@ -11,11 +11,21 @@ from torch.nn.modules.batchnorm import _BatchNorm  # the base class of SyncBatch
 
 from diptych.errors import ArgumentError
 from diptych.nets.clip import CLIP
+from diptych.nets.efficientnet import InvertedResidual
 from diptych.nets.resnet import Bottleneck
 from diptych.nets.transformer import Block
 
 T = TypeVar("T")
-AFTER_BLOCKS = ("norm_post", "proj", "head", "pool")  # the modules after a tower's last block
+LAYERS = (Block, Bottleneck, InvertedResidual)
+AFTER_BLOCKS = (
+    "norm_post",
+    "proj",
+    "head",
+    "pool",
+    "last",
+    "last_norm",
+    "fine",
+)  # the modules after a tower's last block
 
 
 def lock_image(network: CLIP) -> None:
@@ -72,7 +82,7 @@ def _layers_above(network: CLIP) -> Iterator[tuple[nn.Parameter, int]]:
     """Every parameter, and the number of layers of its tower above it."""
     yield from ((parameter, 0) for parameter in network.parameters(recurse=False))  # logit scale and bias
     for tower in (network.image, network.text):
-        blocks = [f"{name}." for name, module in tower.named_modules() if isinstance(module, (Block, Bottleneck))]
+        blocks = [f"{name}." for name, module in tower.named_modules() if isinstance(module, LAYERS)]
         for name, parameter in tower.named_parameters():
             block_number = next((depth for depth, block in enumerate(blocks, start=1) if name.startswith(block)), 0)
             yield parameter, 0 if name.partition(".")[0] in AFTER_BLOCKS else len(blocks) + 1 - block_number

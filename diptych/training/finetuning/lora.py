@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from diptych.errors import ArgumentError
 from diptych.nets.clip import CLIP
+from diptych.nets.efficientnet import InvertedResidual, StandardisedHead
 from diptych.nets.resnet import AttentionPool, Bottleneck
 from diptych.nets.transformer import Block, MAPHead
 from diptych.training.finetuning.freezing import freeze_batch_norm
@@ -54,7 +55,8 @@ def add(network: CLIP, rank: int, alpha: float) -> None:
     bias, which do not affect embeddings.
 
     Adapted are the linear layers of attention and MLP in transformers, the convolutions of a ResNet's residual blocks,
-    and attention pooling (except SigLIP's fused query, key and value, whose parts are used separately). A locked tower
+    the 1x1 convolutions of an EfficientNet's and its head (a depthwise kernel is no larger than its adapter), and
+    attention pooling (except SigLIP's fused query, key and value, whose parts are used separately). A locked tower
     gets none. Batch norm is frozen with its statistics. `up` starts at zero, so the model is unchanged bit for bit.
     `weight` and `bias` keep their names in the state, which gains `down`, `up` and `strength` for each layer; to resume
     a run, call `add` and `load_state_dict`. Call it before the optimizer, a compiler or DistributedDataParallel get the
@@ -80,11 +82,15 @@ def adaptable(network: CLIP) -> list[nn.Linear | nn.Conv2d]:
     """The layers that `add` adapts, in the network's order."""
     found: list[nn.Module] = []
     for module in network.modules():
-        if isinstance(module, (Block, Bottleneck, AttentionPool)):
-            found += [layer for layer in module.modules() if type(layer) in ADAPTED]
+        if isinstance(module, (Block, Bottleneck, AttentionPool, InvertedResidual, StandardisedHead)):
+            found += [layer for layer in module.modules() if type(layer) in ADAPTED and not _is_depthwise(layer)]
         elif isinstance(module, MAPHead):
             found += [module.attention.out, module.mlp.fc, module.mlp.proj]
     return found  # type: ignore[return-value]
+
+
+def _is_depthwise(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d) and layer.groups > 1
 
 
 def _adapt(layer: nn.Linear | nn.Conv2d, rank: int, alpha: float) -> None:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a, b, c of Jordan et al.: steep at 0, and ending near 1
 NEWTON_SCHULZ_STEPS = 5
-# Names of parameters that are not maps between hidden spaces: tables, and layers that read pixels.
-NOT_HIDDEN = ("token", "positions", "probe", "patch", "image.conv1")
+# Names of parameters that are not maps between hidden spaces: tables, layers that read pixels, and kernels of single
+# channels.
+NOT_HIDDEN = ("token", "positions", "probe", "patch", "image.conv1", "image.stem", "depthwise")
 
 
 class Muon(torch.optim.Optimizer):

@@ -22,6 +22,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from diptych.nets.clip import CLIP
+from diptych.nets.efficientnet import InvertedResidual
 from diptych.nets.resnet import Bottleneck
 from diptych.nets.transformer import Block
 
@@ -44,7 +45,7 @@ def shard(network: Network, device: torch.device, precision: torch.dtype | None 
             isinstance(module, _BatchNorm) for module in tower.modules()
         )  # its statistics stay float32
         policy = MixedPrecisionPolicy(None if has_batch_norm else precision, torch.float32 if precision else None)
-        blocks = [module for module in tower.modules() if isinstance(module, Block | Bottleneck)]
+        blocks = [module for module in tower.modules() if isinstance(module, Block | Bottleneck | InvertedResidual)]
         for module in (*blocks, tower):
             fully_shard(module, mesh=mesh, mp_policy=policy)
     for scalar in (network.logit_scale, network.logit_bias):
