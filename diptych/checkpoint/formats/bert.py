@@ -4,6 +4,7 @@ config.json, weights, tokenizer.json, and perhaps sentence-transformers' modules
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +19,7 @@ from diptych.errors import ArgumentError, CheckpointError, TokenizerFileError
 from diptych.nets.config import CLIPConfig, TextConfig
 from diptych.text.cleaning import TextPreprocessing
 from diptych.text.tokenizer_file import open_tokenizer
+from diptych.text.vocabulary import smaller_vocabulary
 from diptych.untrusted.json import parse_json
 
 if TYPE_CHECKING:
@@ -179,3 +181,14 @@ def _end_id(tokenizer_json: str, source: str) -> int:
             f"{source}: its tokenizer.json puts no tokens around a text; a BERT's has [CLS] and [SEP]."
         )
     return ids[-1]
+
+
+def with_smaller_vocabulary(tower: TextTower, counts: Mapping[str, float], size: int) -> TextTower:
+    """The tower with at most `size` of its tokens, see `text.vocabulary.smaller_vocabulary`: texts whose tokens are all
+    kept have the same vectors."""
+    vocabulary = smaller_vocabulary(tower.tokenizer_json, counts, size)
+    former = vocabulary.ids.tolist()
+    state = tower.state | {"text.token.weight": tower.state["text.token.weight"][former]}
+    ids = {"end_id": former.index(tower.config.end_id), "pad_id": former.index(tower.config.pad_id)}
+    config = replace(tower.config, vocab_size=len(former), **ids)
+    return tower._replace(config=config, state=state, tokenizer_json=vocabulary.tokenizer_json)

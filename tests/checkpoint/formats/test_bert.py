@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import diptych
 from diptych.checkpoint import convert, save_folder
-from diptych.checkpoint.formats.bert import TextTower, read_text_tower
+from diptych.checkpoint.formats.bert import TextTower, read_text_tower, with_smaller_vocabulary
 from diptych.errors import CheckpointError, TokenizerError
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
@@ -173,3 +173,13 @@ def test_formats_without_such_a_tower_say_so(norm_position: str, to: str, tmp_pa
     folder = save_folder(tmp_path / "m", model, tokenizer_json=None, preprocess=Preprocess(32).to_hugging_face())
     with pytest.raises(CheckpointError, match=r"^(OpenAI|open_clip)'s format(:| cannot hold this model)"):
         convert(folder, tmp_path / "out", to=to)
+
+
+def test_a_smaller_vocabulary_gives_the_same_vectors() -> None:
+    tower = read_text_tower(HF_BERT)
+    smaller = with_smaller_vocabulary(tower, dict.fromkeys(TEXTS[:2], 1.0), 101)
+    assert smaller.config.vocab_size < tower.config.vocab_size
+    assert smaller.state["text.token.weight"].shape == (smaller.config.vocab_size, 32)
+    with torch.no_grad():
+        came, wanted = (network(each)(torch.from_numpy(tokenizer(each)(TEXTS[:2]).ids)) for each in (smaller, tower))
+    assert torch.equal(came, wanted)
