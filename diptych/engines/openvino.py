@@ -182,8 +182,9 @@ def _compiled_from_cache(
     if not files:
         return _compile(build(), hints)
     cpu = core().get_property("CPU", "FULL_DEVICE_NAME")
-    graphs = Path(__file__).with_name("graph.py")  # the code that builds the graphs is part of the key
-    name = compiled_cache.key((*files, graphs), settings, openvino.get_version(), cpu, str(hints))
+    # The code that builds the graphs is part of the key.
+    code = [Path(__file__).with_name(name) for name in ("graph.py", "graph_nodes.py")]
+    name = compiled_cache.key((*files, *code), settings, openvino.get_version(), cpu, str(hints))
     if content := compiled_cache.read(name):
         with contextlib.suppress(RuntimeError):
             return core().import_model(content, "CPU", hints)

@@ -22,7 +22,7 @@ from diptych.engines.openvino import OpenVINOEngine
 from diptych.engines.pytorch import PyTorchEngine
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
-from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.nets.config import CLIPConfig, EfficientNetConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.nets.presets import preset
 from diptych.storage.user import compiled_cache
 
@@ -47,6 +47,9 @@ CONFIGS = {
     "resnet": CLIPConfig(24, ResNetConfig(64, (2, 1, 1, 1), 8, heads=4), TEXT),
     "resnet with an odd map": CLIPConfig(24, ResNetConfig(96, (1, 1, 2, 1), 8, heads=4), TEXT),
     "resnet with a finer map": CLIPConfig(24, ResNetConfig(64, (1, 1, 1, 2), 8, heads=4, stride=16), TEXT),
+    "efficientnet": CLIPConfig(24, EfficientNetConfig(64, 0.5, 0.5, 32, 4, 16, 8), TEXT),
+    "efficientnet of odd sizes": CLIPConfig(24, EfficientNetConfig(75, 0.25, 1.0, 24, 3, 16, 8), TEXT),
+    "efficientnet, linear alone": CLIPConfig(24, EfficientNetConfig(40, 0.25, 0.5, 16, 1, 0, 0), TEXT),
 }
 IDS = np.array([[98, 5, 7, 6, 99, 0, 0], [98, 99, 7, 7, 3, 2, 1], [98, 1, 2, 3, 4, 7, 99]])
 
