@@ -11,6 +11,7 @@ from diptych.checkpoint.finding import ModelLocation
 from diptych.checkpoint.formats import huggingface
 from diptych.checkpoint.formats.name_table import KeyMappings, look_up, renamed
 from diptych.checkpoint.settings import OURS, READABLE, FolderSettings, read_settings
+from diptych.checkpoint.weights import int8
 from diptych.checkpoint.weights.files import WEIGHTS, bare_names, checked_head, read_json, shards_of, weights_of
 from diptych.checkpoint.weights.shape_check import FLOAT, TensorSpec, check, expected_specs
 from diptych.errors import CheckpointError
@@ -24,10 +25,12 @@ _NUMPY = {"F64", "F32", "F16", *_KINDS}  # numpy has no bfloat16
 
 
 class Arrays(Mapping[str, np.ndarray]):
-    """The tensors of safetensors files under our names, each read from its file on every access."""
+    """The tensors of safetensors files under our names, each read from its file on every access; those in 8 bits as
+    float32."""
 
-    def __init__(self, files: list[Path], mappings: KeyMappings | None):
-        """`mappings` translates the names in the files; None if they are ours."""
+    def __init__(self, files: list[Path], mappings: KeyMappings | None, source: str):
+        """`mappings` translates the names in the files; None if they are ours, and weights may be in 8 bits (see
+        `weights.int8`). `source` names the model in errors."""
         from safetensors import SafetensorError, safe_open
 
         for path in files:
@@ -38,36 +41,50 @@ class Arrays(Mapping[str, np.ndarray]):
             raise CheckpointError(f"{files[0].parent}: its weights are truncated or damaged ({error}).") from error
         stored = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 (not a mapping)
         bare = {name: (stored[theirs], theirs) for name, theirs in bare_names(stored).items()}
-        self.files = tuple(files)
-        self._mappings, self._stored = mappings, huggingface.normalised_keys(bare) if mappings else bare
+        self.files, self.source, self._mappings = tuple(files), source, mappings
+        self._all = huggingface.normalised_keys(bare) if mappings else bare
+        scales = set() if mappings else int8.scale_names(self._all)
+        self._stored = {name: where for name, where in self._all.items() if name not in scales}
 
-    def check(self, config: CLIPConfig, source: str) -> None:
+    def check(self, config: CLIPConfig) -> None:
         """Raises CheckpointError, as `read` does, if these are not the tensors of `config`; reads the headers alone."""
-        check(
-            {name: self._spec(name) for name in self._stored},
-            renamed(self._mappings, expected_specs(config, source), source),
-            source,
-        )
+        found = {name: self._spec(name) for name in self._all}
+        found = found if self._mappings else int8.specs(found, self.source)
+        check(found, renamed(self._mappings, expected_specs(config, self.source), self.source), self.source)
 
     def _spec(self, name: str) -> TensorSpec:
-        file, stored = self._stored[name]
+        file, stored = self._all[name]
         header = file.get_slice(stored)
         return TensorSpec(tuple(header.get_shape()), _KINDS.get(header.get_dtype(), FLOAT))
 
     def holds_bfloat16(self) -> bool:
         """Whether a tensor has a dtype that numpy cannot read."""
-        return any(file.get_slice(name).get_dtype() not in _NUMPY for file, name in self._stored.values())
+        return any(file.get_slice(name).get_dtype() not in _NUMPY for file, name in self._all.values())
 
     def __getitem__(self, name: str) -> np.ndarray:
+        weights = self.stored(name)
+        return weights.floats() if isinstance(weights, int8.Int8) else weights
+
+    def stored(self, name: str) -> np.ndarray | int8.Int8:
+        """A tensor as it is stored: in 8 bits, or as an array."""
         names, transform = look_up(self._mappings, name)
         if not names:
             raise KeyError(name)
-        return transform.read([file.get_tensor(stored) for file, stored in map(self._stored.__getitem__, names)])  # type: ignore[return-value]
+        array = transform.read([file.get_tensor(stored) for file, stored in map(self._stored.__getitem__, names)])
+        return self._with_scale(name, array, slice(None))  # type: ignore[arg-type]
 
     def first_row(self, name: str) -> np.ndarray:
         """The first row of a tensor, without reading the rest."""
         file, stored = self._stored[look_up(self._mappings, name)[0][0]]
-        return file.get_slice(stored)[:1]
+        row = self._with_scale(name, file.get_slice(stored)[:1], slice(1))
+        return row.floats() if isinstance(row, int8.Int8) else row
+
+    def _with_scale(self, name: str, array: np.ndarray, rows: slice) -> np.ndarray | int8.Int8:
+        """Some rows of a tensor, in 8 bits if that has a scale."""
+        if self._mappings or name + int8.SCALE not in self._all:
+            return array
+        file, stored = self._all[name + int8.SCALE]
+        return int8.Int8(array, int8.checked_scale(file.get_slice(stored)[rows], name, self.source))
 
     def __contains__(self, name: object) -> bool:
         names = look_up(self._mappings, str(name))[0]
@@ -90,10 +107,10 @@ def read_arrays(found: ModelLocation, *, activation: str | None = None) -> tuple
     if kind not in READABLE:
         return None
     settings = read_settings(folder, source, activation=activation)
-    arrays = Arrays(files, None if kind == OURS else huggingface.KEY_MAPPINGS[kind])
+    arrays = Arrays(files, None if kind == OURS else huggingface.KEY_MAPPINGS[kind], source)
     if arrays.holds_bfloat16():
         return None
-    arrays.check(settings.config, source)
+    arrays.check(settings.config)
     return settings, arrays
 
 

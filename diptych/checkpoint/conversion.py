@@ -16,7 +16,7 @@ from diptych.checkpoint.replacement import check_apart, json_text, replace_folde
 from diptych.checkpoint.state import EFFICIENTNET, Checkpoint, cast, differences, listing, preprocessing
 from diptych.checkpoint.weights.finite import check_finite
 from diptych.checkpoint.weights.shape_check import expected_specs, is_counter
-from diptych.errors import CheckpointError, MessageParts, Setting, warn
+from diptych.errors import ArgumentError, CheckpointError, MessageParts, Setting, warn
 from diptych.nets.config import CLIPConfig, ResNetConfig, ViTConfig
 from diptych.storage.atomic import atomic_write
 
@@ -36,25 +36,43 @@ def convert(
 
     "hf" is a model folder, "open_clip" a folder with open_clip_config.json and open_clip_model.safetensors, "openai" a
     plain state dict in one .pt file. A file is written atomically, a folder as by `replace_folder`. Weights stay the
-    same bit for bit, unless `dtype` differs. `notice` is called, before anything is written, if transformers will not
-    open the model folder. Raises CheckpointError, and writes nothing, if the format cannot represent the model,
-    weights are NaN or infinite, or `target` is the source itself.
+    same bit for bit, unless `dtype` differs; torch.int8, only for "hf", stores them in 8 bits (see `weights.int8`), and
+    a model that is stored so is written in float32 by default. `notice` is called, before anything is written, if
+    transformers will not open the model folder. Raises CheckpointError, and writes nothing, if the format cannot
+    represent the model, weights are NaN or infinite, or `target` is the source itself; ArgumentError for an integer
+    `dtype`.
     """
     if to not in WRITERS:
         raise CheckpointError(f"to={to!r} is not known; choose one of {', '.join(WRITERS)}.")
+    _check_dtype(dtype, to)
     found = find(source)
     check_apart(found.path, Path(target))
     checkpoint = read_location(found, activation=activation, dtype=None)
     check_finite(checkpoint.state, checkpoint.source)
-    if to == "hf" and not huggingface.holds(checkpoint.config):
-        notice(_ours_alone(checkpoint.config))
+    if to == "hf" and (dtype == torch.int8 or not huggingface.holds(checkpoint.config)):
+        notice(_ours_alone(checkpoint.config, dtype))
+    if dtype == torch.int8:
+        return _write_hf(checkpoint, Path(target), dtype)
     state = {name: cast(tensor, dtype) for name, tensor in checkpoint.state.items()}
     return WRITERS[to](checkpoint._replace(state=state), Path(target))
 
 
-def _ours_alone(config: CLIPConfig) -> MessageParts:
+def _check_dtype(dtype: torch.dtype | None, to: Format) -> None:
+    if dtype == torch.int8 and to != "hf":
+        raise ArgumentError(
+            f"{to} has no weights in 8 bits with scales.",
+            remedy=["Pass ", Setting("to", "hf"), ", or leave ", Setting("dtype", "int8"), " out."],
+            argument="dtype",
+        )
+    if dtype not in (None, torch.int8) and not dtype.is_floating_point:
+        raise ArgumentError(f"dtype={dtype} is not a type of weights; wanted floating-point or torch.int8.")
+
+
+def _ours_alone(config: CLIPConfig, dtype: torch.dtype | None) -> MessageParts:
     """Why transformers cannot open this model's folder, and the formats for other programs."""
-    if not isinstance(config.image, ViTConfig):
+    if dtype == torch.int8:
+        why = "its weights are in 8 bits with scales"
+    elif not isinstance(config.image, ViTConfig):
         why = "its image tower is a ResNet" if isinstance(config.image, ResNetConfig) else EFFICIENTNET
     else:
         why = "; ".join(differences(config, huggingface.nearest(config)))
@@ -79,11 +97,11 @@ def with_tensors(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint._replace(state=state)
 
 
-def _write_hf(checkpoint: Checkpoint, target: Path) -> Path:
+def _write_hf(checkpoint: Checkpoint, target: Path, dtype: torch.dtype | None = None) -> Path:
     settings = checkpoint.preprocess or preprocessing(checkpoint, "the model folder").to_hugging_face()
     model = (checkpoint.config, checkpoint.state)
     words = {"tokenizer_json": checkpoint.tokenizer_json, "text_preprocessing": checkpoint.text_preprocessing}
-    return save_folder(target, model, preprocess=settings, dtype=None, **words)
+    return save_folder(target, model, preprocess=settings, dtype=dtype, **words)
 
 
 def _write_open_clip(checkpoint: Checkpoint, target: Path) -> Path:

@@ -19,7 +19,9 @@ from diptych.checkpoint.formats.name_table import read_mapped
 from diptych.checkpoint.replacement import json_text, replace_folder
 from diptych.checkpoint.settings import OURS, read_settings, to_fields
 from diptych.checkpoint.state import Checkpoint, cast
+from diptych.checkpoint.weights import int8
 from diptych.checkpoint.weights.files import WEIGHTS, read_weights, weights_of
+from diptych.checkpoint.weights.finite import check_finite
 from diptych.checkpoint.weights.shape_check import check, expected_specs, specs_of
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig
@@ -40,10 +42,14 @@ def save_folder(
 
     `model` is a network, or a configuration and its state. `preprocess` is in the form of preprocessor_config.json;
     `text_preprocessing` is applied to texts beside the tokenizer; `card` becomes README.md. `dtype` is that of the
-    weights in the file; None keeps theirs. An existing model folder is replaced. Raises CheckpointError, and writes
+    weights in the file; None keeps theirs, and torch.int8 writes 8 bits with a scale for each row (see
+    `weights.int8`), in our own form. An existing model folder is replaced. Raises CheckpointError, and writes
     nothing, if `folder` is a file or another folder."""
     config, state = (model.config, model.state_dict()) if isinstance(model, CLIP) else model
-    settings, tensors = _spec(config, {name: cast(tensor, dtype) for name, tensor in state.items()})
+    if dtype == torch.int8:
+        settings, tensors = _int8_spec(config, state)
+    else:
+        settings, tensors = _spec(config, {name: cast(tensor, dtype) for name, tensor in state.items()})
     words = tokenizer_json.decode() if isinstance(tokenizer_json, bytes) else tokenizer_json
     files = {
         "config.json": json_text(settings),
@@ -87,13 +93,20 @@ def _spec(config: CLIPConfig, state: dict[str, Tensor]) -> tuple[dict[str, Any],
     return settings | {"dtype": dtype}, huggingface.write_state(state, settings)
 
 
+def _int8_spec(config: CLIPConfig, state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """config.json and the tensors in our own form, in 8 bits."""
+    check(specs_of(state), expected_specs(config, "the model"), "the model")
+    check_finite(state, "the model")
+    return to_fields(config), int8.stored(state)
+
+
 def load_folder(folder: Path, source: str, *, activation: str | None = None, weights: Path | None = None) -> Checkpoint:
     """Read a folder with a config.json, in Hugging Face's form or ours. Weights keep the file's dtype; the file is
     `weights` if given."""
     found = read_settings(folder, source, activation=activation)
     tensors = read_weights(weights or weights_of(folder, WEIGHTS))
     if found.settings.get("model_type") == OURS:
-        state = read_mapped(None, tensors, found.config, source)
+        state = read_mapped(None, int8.read(tensors, source), found.config, source)
     else:
         state = huggingface.read_state(tensors, found.settings, found.config, source)
     rest = (found.preprocess, found.tokenizer_json, source, found.text_preprocessing, found.notes, found.ignored_keys)

@@ -29,31 +29,46 @@ from diptych.cli.terminal import print_result
 @click.option(
     "--calibrate", metavar="DATA", help="A folder of pictures or pairs that are typical of the model's input."
 )
+@click.option(
+    "--storage",
+    "dtype",
+    type=click.Choice(["float32", "float16", "int8"]),
+    help="Type of the weights in TARGET; by default that in SOURCE. int8 is smallest, and only diptych reads it.",
+)
 @outside_option
 @activation_option
 @json_option
 def command(
-    source: str, target: str, form: Any, precision: Any, calibrate: str | None, allow_outside: bool,
-    activation: str | None, as_json: bool,
+    source: str, target: str, form: Any, precision: Any, calibrate: str | None, dtype: str | None,
+    allow_outside: bool, activation: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Write the model SOURCE (a folder, a checkpoint file, a hub id or bundled) to TARGET in another format.
 
     \b
     diptych convert ViT-B-32.pt clip-vit-b-32 --to hf
+    diptych convert clip-vit-b-32 small --storage int8
     diptych convert bundled towers --to onnx
     diptych convert vit-b-32 fast --to openvino --precision int8 --calibrate pics
     """
     if form in ("openvino", "onnx"):
+        if dtype:
+            raise click.UsageError(f"--storage is for formats with weights, not for --to {form}.")
         _export(source, target, form, precision, calibrate, allow_outside, activation, as_json)
         return
     if precision != "float32" or calibrate is not None:
         raise click.UsageError("--precision and --calibrate are for --to openvino; other formats keep the weights.")
+    import torch
+
     from diptych.checkpoint import convert
     from diptych.cli.wording import notice
 
-    written = convert(source, target, to=form, activation=activation, notice=lambda words: print_status(notice(words)))
+    written = convert(
+        source, target, to=form, activation=activation, dtype=getattr(torch, dtype) if dtype else None,
+        notice=lambda words: print_status(notice(words)),
+    )  # fmt: skip
     if as_json:
-        print_json({"source": source, "target": str(written), "format": form})
+        result = {"source": source, "target": str(written), "format": form}
+        print_json(result | ({"storage": dtype} if dtype else {}))
     else:
         print_result(str(written), fold=False)
     print_status(f"converted {source} to {form}")

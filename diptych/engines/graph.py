@@ -24,6 +24,7 @@ from diptych.engines.graph_nodes import (
     model_of,
     number,
     ops,
+    rows_of,
     scalar,
     squeezed,
 )
@@ -70,7 +71,7 @@ def text_graph(config: CLIPConfig, arrays: Arrays) -> Any:
     shape = ops.shape_of(ids)
     batch, tokens = (ops.gather(shape, ints(axis), scalar(0)) for axis in (0, 1))
     positions = ops.unsqueeze(ops.range(scalar(0), ops.squeeze(tokens, ints(0)), scalar(1), "i64"), ints(0))
-    x = ops.gather(weights["token.weight"], ids, scalar(0))
+    x = rows_of(weights.stored("token.weight"), ids)
     x = x + ops.slice(weights["positions"], ints(0), tokens, ints(1), ints(0))
     last = ops.broadcast(tokens - ints(1), ops.concat([batch, ints(1)], 0))
     token_index = last if text.pool == "last" else ops.minimum(_first_end(ids, positions, tokens, text), last)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.checkpoint.weights.int8 import Int8
 from diptych.engines.openvino_runtime import openvino
 
 ops = openvino.opset15
@@ -14,7 +15,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Weights:
-    """The arrays under a prefix, as constants of a graph. float16 arrays stay float16 in the graph's memory."""
+    """The arrays under a prefix, as constants of a graph. float16 and int8 stay so in the graph's memory."""
 
     def __init__(self, arrays: Arrays, prefix: str):
         self.arrays, self.prefix = arrays, prefix
@@ -29,6 +30,10 @@ class Weights:
     def array(self, name: str) -> np.ndarray:
         """An array itself."""
         return self.arrays[f"{self.prefix}.{name}"]
+
+    def stored(self, name: str) -> np.ndarray | Int8:
+        """An array as it is stored: in 8 bits, or itself."""
+        return getattr(self.arrays, "stored", self.arrays.__getitem__)(f"{self.prefix}.{name}")
 
     def __getitem__(self, name: str) -> Any:
         return constant(self.array(name))
@@ -50,6 +55,21 @@ def constant(array: np.ndarray) -> Any:
     """An array as float32; a smaller type is kept as it is and converted in the graph."""
     node = ops.constant(np.ascontiguousarray(array))
     return node if array.dtype == np.float32 else ops.convert(node, "f32")
+
+
+def _matrix(weights: np.ndarray | Int8, rows: slice) -> Any:
+    """Some rows of a matrix. OpenVINO multiplies by those in 8 bits without making floats of all of them."""
+    if not isinstance(weights, Int8):
+        return constant(weights[rows])
+    return constant(weights.values[rows]) * number(weights.scale[rows, None])
+
+
+def rows_of(weights: np.ndarray | Int8, ids: Any) -> Any:
+    """The rows `ids` of a matrix: those in 8 bits become floats after they are chosen."""
+    if not isinstance(weights, Int8):
+        return ops.gather(constant(weights), ids, scalar(0))
+    chosen = ops.convert(ops.gather(ops.constant(weights.values), ids, scalar(0)), "f32")
+    return chosen * ops.gather(number(weights.scale[:, None]), ids, scalar(0))
 
 
 def number(values: Any) -> Any:
@@ -75,7 +95,7 @@ def squeezed(x: Any) -> Any:
 def linear(x: Any, weights: Weights, rows: slice | None = None) -> Any:
     """x W^T + b, optionally with only some rows of W."""
     rows = rows or slice(None)
-    y = ops.matmul(x, constant(weights.array("weight")[rows]), False, True)
+    y = ops.matmul(x, _matrix(weights.stored("weight"), rows), False, True)
     return y + constant(weights.array("bias")[rows]) if "bias" in weights else y
 
 

@@ -65,7 +65,7 @@ class OpenVINOEngine:
         self.source = source
         self._image, self._text = image, text
         cached_by = tuple(files)
-        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[self.precision]}
+        hints = {"PERFORMANCE_HINT": "LATENCY", **_HINTS[self.precision]}
         self._towers = {  # without references to the engine: a cycle would delay freeing gigabytes
             "image": _Tower(lambda: _compile(image("image"), hints)),
             "patches": _Tower(lambda: _compile(image("image", PATCHES_OUTPUT), hints)),
@@ -168,7 +168,11 @@ def write_graphs(graphs: Mapping[str, Any], folder: Path, facts: Mapping[str, An
     (folder / "facts.json").write_text(json_text(dict(facts)), encoding="utf-8")
 
 
-_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+# What is multiplied by 8-bit weights OpenVINO rounds to 8 bits as well, in groups of numbers: unless told not to.
+_HINTS = {
+    "float32": {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"},
+    "bfloat16": {"INFERENCE_PRECISION_HINT": "bf16"},
+}
 
 
 def _compile(graph: Any, hints: dict[str, str]) -> Any:

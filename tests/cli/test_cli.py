@@ -63,6 +63,25 @@ def test_convert(cli: Cli, pictures: Path, tmp_path: Path, form: str, name: str)
     assert cli("convert", source, tmp_path / "again").out == f"{tmp_path / 'again'}\n"
 
 
+def test_convert_to_8_bits(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    said = cli("convert", tiny_model, tmp_path / "it", "--storage", "int8", "--json")
+    assert said.json == {"source": str(tiny_model), "target": str(tmp_path / "it"), "format": "hf", "storage": "int8"}
+    assert "weights are in 8 bits with scales): diptych reads the folder, transformers does not" in said.err
+    small, large = (path / "model.safetensors" for path in (tmp_path / "it", tiny_model))
+    assert small.stat().st_size < 0.35 * large.stat().st_size
+    for options, message in [
+        (
+            ("--to", "open_clip"),
+            "open_clip has no weights in 8 bits with scales. Pass --to hf, or leave --storage int8",
+        ),
+        (("--to", "onnx"), "--storage is for formats with weights, not for --to onnx"),
+    ]:
+        said = cli("convert", tiny_model, tmp_path / "no", "--storage", "int8", *options)
+        assert said.code == USAGE
+        assert message in " ".join(said.err.split())
+    assert not (tmp_path / "no").exists()
+
+
 def test_train(cli: Cli, shards: Path, pictures: Path, tmp_path: Path) -> None:
     options = ("--epochs", 0.5, "--batch-size", 32, "--vocab-size", 700, "--precision", "fp32", "--threads", 1)
     arguments = ("--data", shards, "--val", shards, "--model", "vit-tiny", *options)

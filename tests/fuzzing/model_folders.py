@@ -65,7 +65,7 @@ class ModelFolders:
 
 
 def _made(place: Path) -> list[Path]:
-    """Sound models: a folder of transformers' CLIP, one of ours, open_clip's, and OpenAI's file."""
+    """Sound models: a folder of transformers' CLIP, of ours, of ours in 8 bits, of open_clip's, and OpenAI's file."""
     place.mkdir()
     tokenizer = Tokenizer.train(
         [caption for scene in Scenes(9) for caption in scene.captions], vocab_size=520, context=24
@@ -85,6 +85,8 @@ def _made(place: Path) -> list[Path]:
         save_folder(
             place / name, CLIP(config), tokenizer_json=tokenizer.to_json(), preprocess=Preprocess(16).to_hugging_face()
         )
+    said = ran(["convert", str(place / "openais"), str(place / "eight_bits"), "--storage", "int8"])
+    assert said.code == 0, said
     for name, (source, form) in {"open_clip": ("huggingface", "open_clip"), "openai.pt": ("openais", "openai")}.items():
         said = ran(["convert", str(place / source), str(place / name), "--to", form])
         assert said.code == 0, said

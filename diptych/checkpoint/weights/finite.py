@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diptych.checkpoint.weights.int8 import Int8
 from diptych.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -26,7 +27,14 @@ class FiniteArrays(Mapping[str, np.ndarray]):
         self._arrays, self._source = arrays, source
 
     def __getitem__(self, name: str) -> np.ndarray:
-        array = self._arrays[name]
+        return self._checked(name, self._arrays[name])
+
+    def stored(self, name: str) -> np.ndarray | Int8:
+        """The weights as they are stored, if `arrays` has such a method, else as arrays."""
+        weights = getattr(self._arrays, "stored", self._arrays.__getitem__)(name)
+        return weights if isinstance(weights, Int8) else self._checked(name, weights)
+
+    def _checked(self, name: str, array: np.ndarray) -> np.ndarray:
         if not is_finite(array):
             raise _non_finite(name, int((~np.isfinite(array)).sum()), array.size, self._source)
         return array
