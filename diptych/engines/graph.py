@@ -73,14 +73,33 @@ def text_graph(config: CLIPConfig, arrays: Arrays) -> Any:
     positions = ops.unsqueeze(ops.range(scalar(0), ops.squeeze(tokens, ints(0)), scalar(1), "i64"), ints(0))
     x = rows_of(weights.stored("token.weight"), ids)
     x = x + ops.slice(weights["positions"], ints(0), tokens, ints(1), ints(0))
+    if text.norm_position == "post":
+        x = layer_norm(x, weights.at("norm_pre"), text.norm_eps)
+    if text.pool == "mean":
+        return model_of({"text": _averaged(x, ids, positions, weights, text)}, ids, "text")
     last = ops.broadcast(tokens - ints(1), ops.concat([batch, ints(1)], 0))
     token_index = last if text.pool == "last" else ops.minimum(_first_end(ids, positions, tokens, text), last)
     mask = ops.unsqueeze(ops.less_equal(positions, token_index), ints(1, 2)) if text.causal else None
     selection = TokenSelection(lambda each: ops.gather(each, token_index, scalar(1), 1), mask)
     for layer in range(text.layers):
         x = _block(x, weights.at(f"transformer.blocks.{layer}"), text, selection if layer == text.layers - 1 else None)
-    x = linear(layer_norm(x, weights.at("norm_post"), text.norm_eps), weights.at("proj"))
-    return model_of({"text": squeezed(x)}, ids, "text")
+    return model_of({"text": squeezed(linear(_normed(x, weights, text), weights.at("proj")))}, ids, "text")
+
+
+def _averaged(x: Any, ids: Any, positions: Any, weights: Weights, text: TextConfig) -> Any:
+    """The features of the mean of all tokens but padding, to which no token attends. The first is a token in any
+    case."""
+    is_text = ops.logical_or(ops.not_equal(ids, scalar(text.pad_id)), ops.equal(positions, scalar(0)))
+    for layer in range(text.layers):
+        x = _block(x, weights.at(f"transformer.blocks.{layer}"), text, mask=ops.unsqueeze(is_text, ints(1, 2)))
+    shares = ops.unsqueeze(ops.convert(is_text, "f32"), ints(2))
+    total = ops.reduce_sum(_normed(x, weights, text) * shares, ints(1), False)
+    return linear(total / ops.reduce_sum(shares, ints(1), False), weights.at("proj"))
+
+
+def _normed(x: Any, weights: Weights, text: TextConfig) -> Any:
+    """The states after the last block, with the norm that follows it in a pre-norm tower."""
+    return layer_norm(x, weights.at("norm_post"), text.norm_eps) if text.norm_position == "pre" else x
 
 
 def _first_end(ids: Any, positions: Any, tokens: Any, text: TextConfig) -> Any:
@@ -93,18 +112,31 @@ def _mlp(x: Any, weights: Weights, activation: str) -> Any:
     return linear(ACTIVATIONS[activation](linear(x, weights.at("fc"))), weights.at("proj"))
 
 
-def _block(x: Any, weights: Weights, tower: ViTConfig | TextConfig, selection: TokenSelection | None = None) -> Any:
-    """A residual block; with `selection`, of one token of each sample."""
-    width = tower.width
-    normed, qkv = layer_norm(x, weights.at("norm_1"), tower.norm_eps), weights.at("attention.qkv")
-    queries = selection.token(normed) if selection else normed
-    parts = (slice(width), slice(width, 2 * width), slice(2 * width, None))
-    q, k, v = (linear(each, qkv, rows) for each, rows in zip((queries, normed, normed), parts, strict=True))
-    causal = isinstance(tower, TextConfig) and tower.causal and not selection
-    mask = [selection.mask] if selection and selection.mask is not None else []
-    attended = attention(q, k, v, tower.heads, width, *mask, causal=causal)
-    x = (selection.token(x) if selection else x) + linear(merge_heads(attended, width), weights.at("attention.out"))
+def _block(
+    x: Any, weights: Weights, tower: ViTConfig | TextConfig, selection: TokenSelection | None = None, mask: Any = None
+) -> Any:
+    """A residual block; with `selection`, of one token of each sample; with `mask`, attending only where it is true."""
+    is_post = isinstance(tower, TextConfig) and tower.norm_position == "post"
+    read = x if is_post else layer_norm(x, weights.at("norm_1"), tower.norm_eps)
+    attended = _self_attention(read, weights.at("attention"), tower, selection, mask)
+    x = (selection.token(x) if selection else x) + attended
+    if is_post:
+        x = layer_norm(x, weights.at("norm_1"), tower.norm_eps)
+        return layer_norm(x + _mlp(x, weights.at("mlp"), tower.activation), weights.at("norm_2"), tower.norm_eps)
     return x + _mlp(layer_norm(x, weights.at("norm_2"), tower.norm_eps), weights.at("mlp"), tower.activation)
+
+
+def _self_attention(
+    x: Any, weights: Weights, tower: ViTConfig | TextConfig, selection: TokenSelection | None, mask: Any
+) -> Any:
+    """The attention of all tokens, or of the selected one, to those where the mask is true."""
+    width, queries = tower.width, selection.token(x) if selection else x
+    parts = (slice(width), slice(width, 2 * width), slice(2 * width, None))
+    q, k, v = (linear(each, weights.at("qkv"), rows) for each, rows in zip((queries, x, x), parts, strict=True))
+    causal = isinstance(tower, TextConfig) and tower.causal and not selection
+    mask = selection.mask if selection else mask
+    attended = attention(q, k, v, tower.heads, width, *([] if mask is None else [mask]), causal=causal)
+    return linear(merge_heads(attended, width), weights.at("out"))
 
 
 class TokenSelection(NamedTuple):

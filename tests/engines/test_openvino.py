@@ -51,6 +51,12 @@ CONFIGS = {
     "efficientnet of odd sizes": CLIPConfig(24, EfficientNetConfig(75, 0.25, 1.0, 24, 3, 16, 8), TEXT),
     "efficientnet, linear alone": CLIPConfig(24, EfficientNetConfig(40, 0.25, 0.5, 16, 1, 0, 0), TEXT),
 }
+BERT = replace(TEXT, pool="mean", causal=False, norm_position="post", norm_eps=1e-12, end_id=9)
+CONFIGS |= {
+    "mean of the tokens, norms after": CLIPConfig(24, VIT, BERT),
+    "mean of the tokens, norms before": CLIPConfig(24, VIT, replace(BERT, norm_position="pre", proj_bias=True)),
+    "norms after, first end token": CLIPConfig(24, VIT, replace(TEXT, pool="end", end_id=7, norm_position="post")),
+}
 IDS = np.array([[98, 5, 7, 6, 99, 0, 0], [98, 99, 7, 7, 3, 2, 1], [98, 1, 2, 3, 4, 7, 99]])
 
 
