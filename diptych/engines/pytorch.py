@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from diptych.checkpoint.weights.finite import check_finite, check_vectors
 from diptych.deprecation import RenamedAttribute
@@ -14,6 +15,7 @@ from diptych.engines import device_name
 from diptych.errors import ArgumentError
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
+from diptych.nets.folding import folded, has_batch_norm
 from diptych.scoring.zero_shot import PatchEmbeddings
 
 if TYPE_CHECKING:
@@ -63,7 +65,8 @@ class PyTorchEngine:
     """Runs both towers of a network on one device, without gradients: arrays in, unit vectors out.
 
     With `source`, the model's name, a tower's weights are checked at its first use: CheckpointError if they are not
-    finite. Training passes none, because it checks by itself."""
+    finite; and an image tower's batch norm is folded into its convolutions, again after its weights have changed.
+    Training passes none, because it checks by itself and changes weights with every step."""
 
     name = "pytorch"
 
@@ -72,6 +75,7 @@ class PyTorchEngine:
         self.source = source
         self._unchecked = {"image", "text"} if source else set()
         self.network = network.eval().to(device)
+        self._folded: tuple[tuple[int, ...], nn.Module] | None = None
         self._mean, self._std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (spec.mean, spec.std))
 
     def describe(self) -> str:
@@ -82,16 +86,26 @@ class PyTorchEngine:
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]:
         """Unit vectors of pictures of the tower's size; pixels are normalised here, as in `images.normalise`."""
         self._check_weights("image")
-        return self._unit(self.network.encode_image(self._planes(pixels)))
+        return self._unit(self._image_tower()(self._planes(pixels)))
 
     @torch.inference_mode()
     def encode_patches(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> PatchEmbeddings:
         """The unit vectors of `encode_images` and those of the patches, row by row, in one pass."""
         self._check_weights("image")
-        images, patches = self.network.encode_patches(self._planes(pixels))
+        images, patches = self._image_tower().with_patches(self._planes(pixels))  # type: ignore[operator]
         return PatchEmbeddings(self._unit(images), self._unit(patches))
 
     encode_places = RenamedAttribute("encode_places", "encode_patches")
+
+    def _image_tower(self) -> nn.Module:
+        tower = self.network.image
+        if self.source is None or not has_batch_norm(tower):
+            return tower
+        versions = tuple(each for tensor in tower.state_dict(keep_vars=True).values() for each in _version(tensor))
+        if self._folded is None or self._folded[0] != versions:
+            with torch.inference_mode(False), torch.no_grad():
+                self._folded = versions, folded(tower)
+        return self._folded[1]
 
     def _planes(self, pixels: np.ndarray) -> torch.Tensor:
         planes = torch.from_numpy(np.require(pixels, requirements="W")).to(self.device).permute(0, 3, 1, 2).float()
@@ -111,3 +125,8 @@ class PyTorchEngine:
     def _unit(self, features: torch.Tensor) -> np.ndarray:
         vectors = F.normalize(features.float(), dim=-1).cpu().numpy()
         return check_vectors(vectors, self.source) if self.source else vectors
+
+
+def _version(tensor: torch.Tensor) -> tuple[int, int]:
+    """Numbers that differ when a tensor is another one, or has been written to."""
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version

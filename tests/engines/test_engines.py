@@ -65,3 +65,20 @@ def test_the_gpu_agrees_with_the_processor() -> None:
     here = PyTorchEngine(network, Preprocess(64), torch.device("cpu")).encode_images(pixels)
     there = PyTorchEngine(network, Preprocess(64), torch.device("cuda")).encode_images(pixels)
     assert (here * there).sum(axis=1).min() > 0.9999
+
+
+def test_a_loaded_model_s_batch_norm_is_folded_until_its_weights_change() -> None:
+    torch.manual_seed(0)
+    network, pixels = CLIP(preset("efficientnet-tiny")).eval(), np.full((1, 64, 64, 3), 99, np.uint8)
+    network.image.stem_norm.running_mean.fill_(0.3)
+    here, plain = (PyTorchEngine(network, Preprocess(64), torch.device("cpu"), source=name) for name in ("here", None))
+    first = here.encode_images(pixels)
+    np.testing.assert_allclose(first, plain.encode_images(pixels), atol=1e-5)
+    np.testing.assert_allclose(here.encode_patches(pixels).images, first, atol=1e-6)
+    tower = here._image_tower()
+    assert tower is here._image_tower() is not network.image
+    assert plain._image_tower() is network.image
+    with torch.no_grad():
+        network.image.last_norm.running_mean.uniform_(-1, 1)
+    assert np.abs(here.encode_images(pixels) - first).max() > 1e-3
+    np.testing.assert_allclose(here.encode_images(pixels), plain.encode_images(pixels), atol=1e-5)
