@@ -96,17 +96,21 @@ def test_the_nearer_way_to_eight_bits_is_kept(
     assert parity.image_worst == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["vit-tiny", "resnet-tiny"])
-def test_a_converted_model_has_its_patches(name: str, tiny_model: Path, tmp_path: Path) -> None:
-    """And one that was converted without them works as before, and names the remedy."""
+def with_random_weights(name: str, tiny_model: Path, folder: Path) -> Path:
+    """A model of the architecture `name`, with the tokenizer of `tiny_model`."""
     torch.manual_seed(0)
     words = diptych.load(tiny_model)
     assert words.tokenizer
     network = CLIP(sized(preset(name), None, words.tokenizer))
     spec = Preprocess(size_px=network.config.image.image_size).to_hugging_face()
-    save_folder(tmp_path / "model", network, tokenizer_json=words.tokenizer_json, preprocess=spec)
-    path, _ = export(tmp_path / "model", tmp_path / "fast")
+    return save_folder(folder, network, tokenizer_json=words.tokenizer_json, preprocess=spec)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["vit-tiny", "resnet-tiny", "efficientnet-tiny"])
+def test_a_converted_model_has_its_patches(name: str, tiny_model: Path, tmp_path: Path) -> None:
+    """And one that was converted without them works as before, and names the remedy."""
+    path, _ = export(with_random_weights(name, tiny_model, tmp_path / "model"), tmp_path / "fast")
     mine, fast = (diptych.load(folder, precision="float32") for folder in (tmp_path / "model", path))
     size = mine.preprocessing.size_px
     pixels = np.random.default_rng(0).integers(256, size=(3, size, size, 3), dtype=np.uint8)
@@ -130,6 +134,14 @@ def test_onnx_runs_at_any_batch_and_length(tiny_model: Path, tmp_path: Path) -> 
     np.testing.assert_allclose(image(pixels), model.embed_pixels(pixels), atol=1e-5)
     for texts in (["a red star"], ["a star", "a blue fish on a yellow cup"]):
         np.testing.assert_allclose(text(model.tokenize(texts).ids), model.embed_texts(texts), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_efficientnet_in_onnx_is_the_model(tiny_model: Path, tmp_path: Path) -> None:
+    folder = with_random_weights("efficientnet-tiny", tiny_model, tmp_path / "model")
+    image, _ = open_onnx(diptych.convert(folder, tmp_path / "onnx", to="onnx"))
+    pixels = np.random.default_rng(0).integers(256, size=(3, 64, 64, 3), dtype=np.uint8)
+    np.testing.assert_allclose(image(pixels), diptych.load(folder, precision="float32").embed_pixels(pixels), atol=1e-5)
 
 
 def test_calibration_takes_pictures_without_captions(tiny_model: Path, pictures: Path, tmp_path: Path) -> None:

@@ -43,10 +43,15 @@ def image_graph(
     size, weights = config.image.image_size, Weights(arrays, "image")
     pixels = ops.parameter([-1, size, size, 3], np.uint8, name="pixels")
     x = ops.convert(pixels, "f32")
-    x = (x * number(1 / (255 * np.array(spec.std)))) - number(np.array(spec.mean) / np.array(spec.std))
+    x = x * number(_per_channel(1 / (255 * np.array(spec.std)))) - number(_per_channel(np.divide(spec.mean, spec.std)))
     x = ops.transpose(x, ints(0, 3, 1, 2))
     results = dict(zip(("image", PATCHES_OUTPUT), _tower(x, weights, config), strict=True))
     return model_of({name: results[name] for name in outputs}, pixels, "image")
+
+
+def _per_channel(values: np.ndarray) -> np.ndarray:
+    """The three channels' numbers, as one if they are equal: a CPU's vectors do not divide into threes."""
+    return values[:1] if (values == values[0]).all() else values
 
 
 def _tower(x: Any, weights: Weights, config: CLIPConfig) -> tuple[Any, Any]:
