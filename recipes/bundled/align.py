@@ -1,0 +1,303 @@
+"""Both heads and the text tower learn from frozen picture features: captions, class prototypes, and English.
+
+    python align.py --features FOLDER --captions COCO.txt --minilm FOLDER --lite FILE.pth --out FILE.pt
+
+The loss of a step is the sum of
+- the symmetric cross entropy of photographs and class prototypes against captions and class names (contrastive),
+- the cross entropy of each picture's similarities to the 1,000 class names against the class layer's own answer
+  (teacher), for photographs as well, so that names are learnt on real pictures,
+- the contrastive loss of pairs of texts: lemmas of a WordNet synset, a lemma and its gloss, a word and a one-letter
+  slip of it (words),
+- the cross entropy of captions' similarities to each other against those of MiniLM as released (keep).
+"""
+
+import argparse
+import json
+import math
+import random
+import time
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from english import TEMPLATES, English, slip
+from pictures import Pictures, Scenes
+from torch import Tensor, nn
+from towers import FrozenTower, Head, TextTower, UpperTower, class_layer, released_lite
+
+from diptych.data.loading.augmentation import mirror_caption
+from diptych.training.objectives.regions import region_batch, region_loss
+
+TEXT_PAIR_SCALE, KEEP_SCALE = 20.0, 20.0
+
+
+def main() -> None:
+    options = _options()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    random.seed(options.seed)
+    run = Alignment(options)
+    if options.init:
+        run.load(options.init)
+    print(json.dumps(run.evaluate()), flush=True)
+    for epoch in range(options.epochs):
+        run.epoch(epoch)
+        print(json.dumps({"epoch": epoch + 1, **run.evaluate()}), flush=True)
+        run.save(options.out)
+
+
+class Alignment:
+    """The run: pictures, English, the two heads, the text tower, and their optimizer."""
+
+    def __init__(self, options: argparse.Namespace):
+        self.options = options
+        self.pictures = Pictures(options.features, *class_layer(options.lite), as_maps=options.block > 0)
+        self.scenes = Scenes(options.features) if options.scenes else None
+        self.english = English(self.pictures.captions, options.captions, hold_out=not options.all_pairs)
+        self.text = TextTower(options.minilm, options.dim)
+        head = Head(self.pictures.mean, self.pictures.std, options.dim, options.hidden)
+        self.image = (
+            UpperTower(released_lite(options.lite), options.block, head) if options.block else FrozenTower(head)
+        )
+        self.scale = nn.Parameter(torch.tensor(math.log(20.0)))
+        self.teacher_scale = nn.Parameter(torch.tensor(math.log(20.0)))
+        tower, heads = self.text.tower_parameters(), [*self.image.new_parameters(), *self.text.proj.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": tower, "peak": options.lr, "weight_decay": 0.01},
+                {"params": self.image.released_parameters(), "peak": options.image_lr, "weight_decay": 0.01},
+                {"params": heads, "peak": options.head_lr, "weight_decay": 0.05},
+                {"params": [self.scale, self.teacher_scale], "peak": 1e-3, "weight_decay": 0.0},
+            ]
+        )
+        self.photos = options.batch - options.prototypes
+        pairs = [(row, text) for row, texts in enumerate(self.pictures.captions) for text in texts]
+        self.pairs, self.step = pairs, 0
+        self.steps = options.epochs * (len(pairs) // self.photos)
+        self.original = self._original_vectors()
+
+    def _original_vectors(self) -> dict[str, Tensor]:
+        """What MiniLM as released makes of every caption, to keep its similarities; its projection is the identity."""
+        texts = [*dict.fromkeys(text for _, text in self.pairs), *self.english.captions]
+        cache = self.options.out.with_suffix(".captions.pt")
+        vectors = torch.load(cache) if cache.exists() else self.text.encode(texts).half()
+        torch.save(vectors, cache)
+        return dict(zip(texts, vectors, strict=True))
+
+    def epoch(self, epoch: int) -> None:
+        random.shuffle(self.pairs)
+        began = time.monotonic()
+        for start in range(0, len(self.pairs) - self.photos + 1, self.photos):
+            if self.step % 40 == 0:
+                self.bank = self.text.encode(
+                    [random.choice(TEMPLATES[:2]).format(each.names[0]) for each in self.english.classes]
+                )
+                self.nouns = self.text.encode(self.english.nouns)
+            losses = self.losses(self.pairs[start : start + self.photos])
+            self._update(sum(losses.values()))  # type: ignore[arg-type]
+            if self.step % 20 == 0:
+                shown = " ".join(f"{name} {loss.item():.3f}" for name, loss in losses.items())
+                print(
+                    f"{epoch} {self.step}/{self.steps} {shown} {self.scale.exp():.1f} {time.monotonic() - began:.0f} s",
+                    flush=True,
+                )
+
+    def _update(self, loss: Tensor) -> None:
+        warm = min(1.0, (self.step + 1) / 60)
+        rate = warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.step / self.steps)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["peak"]
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], 1.0)
+        self.optimizer.step()
+        with torch.no_grad():
+            self.scale.clamp_(max=math.log(100))
+        self.step += 1
+
+    def losses(self, pairs: Sequence[tuple[int, str]]) -> dict[str, Tensor]:
+        options, pictures = self.options, self.pictures
+        rows = torch.tensor([row for row, _ in pairs])
+        views = torch.randint(len(pictures.pooled), rows.shape)
+        captions = [text for _, text in pairs]
+        seen = [mirror_caption(text) if view % 2 else text for text, view in zip(captions, views.tolist(), strict=True)]
+        drawn = torch.randperm(1000)[: options.prototypes]
+        named = [self.english.name_of(int(each)) for each in drawn]
+        words, kept = self.english.pairs(options.words), random.sample(self.english.captions, options.kept)
+        inputs, described, regions = pictures.batch(rows, views), [], None
+        if self.scenes:
+            maps, described, boxes = self.scenes.batch(options.scenes)
+            inputs, regions = torch.cat([inputs, maps]), region_batch(boxes, self.image.grid)
+        groups = (
+            [self.english.changed(text) for text in seen], [text for text, _ in named], described, kept,
+            [left for left, _, _ in words], [right for _, right, _ in words], regions.phrases if regions else [],
+        )  # fmt: skip
+        said, names, told, keep, left, right, phrases = self.text([*chain(*groups)]).split(
+            [len(group) for group in groups]
+        )
+        image, patches = self.image(inputs, patches_from=len(rows))
+        prototypes = pictures.drawn_prototypes(drawn)
+        image = torch.cat([image[: len(rows)], self.image.head(prototypes), image[len(rows) :]])
+        target, excluded = self._targets(rows, drawn, named, len(described))
+        answers = torch.cat([pictures.teacher(pictures.pooled[views, rows]), pictures.teacher(prototypes)])
+        losses = {
+            "contrast": self._contrast(image, torch.cat([said, names, told]), target, excluded),
+            "teacher": options.teacher_weight * self._teacher(image[: len(answers)], answers),
+            "words": options.words_weight * self._words(left, right, words),
+            "keep": options.keep_weight * self._keep(torch.cat([said, keep]), [*captions, *kept]),
+        }
+        if regions:
+            pictured = image[len(answers) :]
+            losses["regions"] = options.regions_weight * region_loss(
+                pictured, patches, phrases, self.scale.exp(), regions
+            )
+        return losses
+
+    def _targets(
+        self, rows: Tensor, drawn: Tensor, named: Sequence[tuple[str, Tensor]], scenes: int
+    ) -> tuple[Tensor, Tensor]:
+        """The positives, and pairs of pictures and texts that are neither positive nor a fair negative."""
+        photos, real = len(rows), len(rows) + len(drawn)
+        target, excluded = torch.eye(real + scenes), torch.zeros(real + scenes, real + scenes, dtype=torch.bool)
+        target[:photos, :photos] = (rows[:, None] == rows).float()
+        leaves = torch.stack([leaf for _, leaf in named])  # (prototypes, 1000)
+        target[photos:real, photos:real] = leaves[:, drawn].T
+        shares = self.pictures.posterior[rows]
+        excluded[:photos, photos:real] = shares @ leaves.T > 0.03
+        excluded[photos:real, :photos] = (shares @ self.english.kin[drawn].T > 0.05).T
+        return target, excluded
+
+    def _contrast(self, image: Tensor, text: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
+        logits = (image @ text.T * self.scale.exp()).masked_fill(excluded, -30.0)
+        return (_cross_entropy(logits, target) + _cross_entropy(logits.T, target.T)) / 2
+
+    def _teacher(self, image: Tensor, answers: Tensor) -> Tensor:
+        logits = image @ self.bank.T * self.teacher_scale.exp()
+        return -(answers * logits.log_softmax(dim=1)).sum(1).mean()
+
+    def _words(self, left: Tensor, right: Tensor, words: Sequence[tuple[str, str, frozenset[str]]]) -> Tensor:
+        same = torch.tensor([[bool(a[2] & b[2]) for b in words] for a in words]) & ~torch.eye(
+            len(words), dtype=torch.bool
+        )
+        logits = (left @ right.T * TEXT_PAIR_SCALE).masked_fill(same, -30.0)
+        target = torch.arange(len(words))
+        nouns = left @ self.nouns.T * TEXT_PAIR_SCALE
+        nouns = nouns.masked_fill(
+            torch.tensor([[noun in group for noun in self.english.nouns] for _, _, group in words]), -30.0
+        )
+        return (F.cross_entropy(torch.cat([logits, nouns], 1), target) + F.cross_entropy(logits.T, target)) / 2
+
+    def _keep(self, text: Tensor, captions: Sequence[str]) -> Tensor:
+        original = torch.stack([self.original[each] for each in captions]).float()
+        itself = torch.eye(len(captions), dtype=torch.bool)
+        wanted = (original @ original.T * KEEP_SCALE).masked_fill(itself, -30.0).softmax(1)
+        found = (text @ text.T * KEEP_SCALE).masked_fill(itself, -30.0).log_softmax(1)
+        return -(wanted * found).sum(1).mean()
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, object]:
+        pictures, english = self.pictures, self.english
+        self.image.eval()
+        parts = [
+            torch.from_numpy(pictures.dev[start : start + 100]).float() for start in range(0, len(pictures.dev), 100)
+        ]
+        image = torch.cat([self.image(part)[0] for part in parts])
+        text = self.text.encode([text for texts in pictures.dev_captions for text in texts])
+        names = F.normalize(
+            sum(self.text.encode([t.format(each.names[0]) for each in english.classes]) for t in TEMPLATES[:2]), dim=1
+        )  # type: ignore[arg-type]
+        confidence, label = pictures.teacher(pictures.dev_pooled).max(1)
+        sure = confidence > 0.6
+        top = (image @ names.T)[sure].topk(5).indices == label[sure][:, None]
+        result: dict[str, object] = {
+            **recall(image, text),
+            "sure_1": _percent(top[:, 0]),
+            "sure_5": _percent(top.any(1)),
+        }
+        result["prototypes"] = _percent(
+            (self.image.head(pictures.mean + pictures.prototypes) @ names.T).argmax(1) == torch.arange(1000)
+        )
+        nouns = self.text.encode(english.nouns)
+        near = (self.text.encode([each.word for each in english.held_out]) @ nouns.T).argmax(1)
+        result["pairs"] = _percent(
+            torch.tensor([english.nouns[at] in each.answers for at, each in zip(near, english.held_out, strict=True)])
+        )
+        slips = random.Random(0).sample(english.nouns, 200)
+        near = (self.text.encode([slip(word, random.Random(word)) for word in slips]) @ nouns.T).argmax(1)
+        result["slips"] = _percent(
+            torch.tensor([english.nouns[at] == word for at, word in zip(near, slips, strict=True)])
+        )
+        self.image.train()
+        return result
+
+    def save(self, path: Path) -> None:
+        modules = {"image": self.image.state_dict(), "text": self.text.tower.state_dict()}
+        scales = {"scale": self.scale.detach(), "teacher_scale": self.teacher_scale.detach()}
+        torch.save(modules | scales, path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path)
+        self.image.load_state_dict(state["image"], strict=False)  # an earlier stage has no upper blocks
+        rows = state["text"]["token.weight"]
+        if len(rows) > self.text.tower.config.vocab_size:  # an earlier stage had the whole vocabulary
+            rows = rows[json.loads((self.options.minilm / "kept.json").read_text())]
+        self.text.tower.load_state_dict(state["text"] | {"token.weight": rows})
+        self.scale.data.copy_(state["scale"])
+        self.teacher_scale.data.copy_(state["teacher_scale"])
+
+
+def recall(image: Tensor, text: Tensor) -> dict[str, list[float]]:
+    """R@1, 5, 10 in percent, five texts for each picture."""
+    scores, own = text @ image.T, torch.arange(len(text)) // 5
+    rank = (scores > scores.gather(1, own[:, None])).sum(1)
+    best = torch.stack([scores[own == at, at].max() for at in range(len(image))])
+    found = (best[:, None] < scores.T).sum(1)
+    return {name: [_percent(each < k) for k in (1, 5, 10)] for name, each in (("t2i", rank), ("i2t", found))}
+
+
+def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return -(target / target.sum(1, keepdim=True) * logits.log_softmax(1)).sum(1).mean()
+
+
+def _percent(hits: Tensor) -> float:
+    return round(100 * hits.float().mean().item(), 1)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("features", "captions", "minilm", "lite", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--init", type=Path)
+    parser.add_argument("--all-pairs", action="store_true", help="learn the pairs of bench/words.py as well")
+    for name, value in (
+        ("epochs", 6),
+        ("batch", 256),
+        ("prototypes", 64),
+        ("words", 96),
+        ("kept", 32),
+        ("dim", 384),
+        ("hidden", 1024),
+        ("seed", 0),
+        ("threads", 1),
+        ("block", 0),
+        ("scenes", 0),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    for name, value in (
+        ("lr", 5e-5),
+        ("head-lr", 1e-3),
+        ("teacher-weight", 0.5),
+        ("words-weight", 0.5),
+        ("keep-weight", 0.3),
+        ("regions-weight", 1.0),
+        ("image-lr", 1e-4),
+    ):
+        parser.add_argument(f"--{name}", type=float, default=value)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The recipe of the bundled model: what its parts promise, on tiny towers and texts."""
+
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diptych.nets.config import EfficientNetConfig
+from diptych.nets.efficientnet import EfficientNet
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "bundled"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def recipe() -> None:
+    sys.path.append(str(RECIPE))
+
+
+@pytest.fixture(scope="module")
+def tower() -> EfficientNet:
+    torch.manual_seed(0)
+    tower = EfficientNet(EfficientNetConfig(64, mlp_width=16, fine_width=16, feature_width=64), 384)
+    for module in tower.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.weight, module.running_var):
+                torch.nn.init.uniform_(tensor, 0.5, 1.5)
+            for tensor in (module.bias, module.running_mean):
+                torch.nn.init.uniform_(tensor, -0.5, 0.5)
+    return tower.eval()
+
+
+def test_lower_and_upper_blocks_are_the_tower(tower: EfficientNet) -> None:
+    from towers import lower, upper
+
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        for block in (0, 1, 8, tower.config.fine_block + 1):
+            fine, cells = upper(tower, lower(tower, pixels, block), block)
+            expected = tower.maps(pixels)
+            torch.testing.assert_close(cells, expected[1])
+            torch.testing.assert_close(fine, expected[0])
+
+
+def test_folded_batch_norms_compute_the_same_and_come_back(tower: EfficientNet) -> None:
+    from copy import deepcopy
+
+    from towers import fold, lower, unfolded, upper
+
+    pixels, block = torch.randn(2, 3, 64, 64), 8
+    folded = deepcopy(tower)
+    fold(folded, block)
+    back = deepcopy(tower)
+    back.load_state_dict(unfolded(folded.state_dict(), tower, block))
+    with torch.no_grad():
+        expected = tower(pixels)
+        cells = upper(folded, lower(folded, pixels, block), block)[1]
+        torch.testing.assert_close(folded.head(folded.pool(cells)), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(back(pixels), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_slip_changes_one_letter_of_one_word(seed: int) -> None:
+    from english import slip
+
+    text = "a brown dog"
+    changed = slip(text, random.Random(seed))
+    assert changed.startswith("a b")
+    assert changed.endswith(" dog")
+    assert abs(len(changed) - len(text)) <= 1
+    assert slip("a cat", random.Random(seed)) == "a cat"  # short words stay
+
+
+def test_a_prototype_is_the_mean_of_its_class(tmp_path: Path) -> None:
+    """Two classes of normal features with one covariance: the class layer of linear discriminant analysis leads back to
+    the direction of their means."""
+    from pictures import Pictures
+
+    rng = np.random.default_rng(0)
+    root = np.tril(rng.normal(size=(6, 6)) * 0.4) + np.eye(6)
+    means = rng.normal(size=(2, 6))
+    features = np.concatenate([means[at] + rng.normal(size=(4000, 6)) @ root.T for at in (0, 1)]).astype(np.float16)
+    weight = torch.from_numpy(means @ np.linalg.inv(root @ root.T)).float()
+    for name in ("train", "dev"):
+        np.save(tmp_path / f"pooled-{name}.npy", features[None])
+        (tmp_path / f"{name}.json").write_text('{"captions": []}')
+        np.save(tmp_path / f"{name}.npy", features[None])
+    pictures = Pictures(tmp_path, weight, torch.zeros(2), as_maps=False)
+    shift = torch.from_numpy(means[0] - means.mean(0)).float()
+    assert F.cosine_similarity(pictures.prototypes[0], shift, dim=0) > 0.9
+    torch.testing.assert_close(pictures.prototypes[0], -pictures.prototypes[1], rtol=1e-3, atol=1e-3)
