@@ -31,7 +31,7 @@ SECTIONS = {
     "Model": ("model", "init", "activation", "image_size", "recipe", "list_recipes"),
     "Length of the run": ("epochs", "minutes", "batch_size", "accumulate", "eval_every", "seed"),
     "Optimisation": ("lr", "muon_lr", "weight_decay", "ema", "settings"),
-    "Fine-tuning": ("lora", "lock_image", "wise_ft", "zero_shot"),
+    "Fine-tuning": ("lora", "lock_image", "lock_trunk", "lock_text", "wise_ft", "zero_shot"),
     "Machine": ("device", "precision", "compile", "shard", "threads", "workers"),
     "Results": ("out", "resume", "plot", "over", "as_json"),
 }  # fmt: skip
@@ -77,7 +77,16 @@ SECTIONS = {
     "--vocab-size", type=int, help="Vocabulary of the tokenizer that is trained on the captions. [default: 4096]"
 )
 @click.option("--scenes", type=float, help="Share of drawn scenes to mix in, 0 to 1. [default: 0]")
-@click.option("--lock-image", is_flag=True, default=None, help="Freeze the image tower of --init (LiT).")
+@click.option(
+    "--lock-image",
+    is_flag=True,
+    default=None,
+    help="Freeze the image tower of --init (LiT): it encodes each picture once. --set views=4 adds augmented views.",
+)
+@click.option(
+    "--lock-trunk", is_flag=True, default=None, help="Freeze the image tower below its pooling, which trains."
+)
+@click.option("--lock-text", is_flag=True, default=None, help="Freeze the text tower of --init.")
 @click.option("--lora", type=int, help="Train low-rank updates of this rank beside frozen matrices, merged on save.")
 @click.option(
     "--wise-ft", type=float, help="Interpolate the saved weights with --init's; 1 is only the new ones (WiSE-FT)."

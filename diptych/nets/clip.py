@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -40,11 +40,16 @@ def unit(features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
 
 
 class CLIP(nn.Module):
-    """The model. `encode_image` and `encode_text` give raw features; `forward` gives unit vectors."""
+    """The model. `encode_image` and `encode_text` give raw features; `forward` gives unit vectors.
+
+    Only training sets `image_stage`: what `forward` gets for pictures is pixels, or what was made of them before by a
+    frozen tower ("vector", its raw features) or by the frozen part below its pooling ("trunk").
+    """
 
     def __init__(self, config: CLIPConfig):
         super().__init__()
         self.config = config
+        self.image_stage: Literal["pixels", "trunk", "vector"] = "pixels"
         if isinstance(config.image, ViTConfig):
             self.image = VisionTransformer(config.image, config.embed_dim)
         elif isinstance(config.image, ResNetConfig):
@@ -80,12 +85,21 @@ class CLIP(nn.Module):
         ids: Int[Tensor, "texts tokens"],
         phrases: Int[Tensor, "phrases tokens"] | None = None,
     ) -> Output:
+        """Unit vectors. `pixels` are in the form that `image_stage` names; `ids` may be raw text features."""
         scale = self.logit_scale.exp()
         if phrases is None:
-            return Output(unit(self.encode_image(pixels)), unit(self.encode_text(ids)), scale, self.logit_bias)
+            return Output(unit(self._image_features(pixels)), unit(self._text_features(ids)), scale, self.logit_bias)
         image, patches = (unit(features) for features in self.encode_patches(pixels))
-        text, phrase_features = unit(self.encode_text(ids)), unit(self.encode_text(phrases))
+        text, phrase_features = unit(self._text_features(ids)), unit(self.encode_text(phrases))
         return Output(image, text, scale, self.logit_bias, patches, phrase_features)
+
+    def _image_features(self, x: Tensor) -> Tensor:
+        if self.image_stage == "vector":
+            return x
+        return self.image.from_trunk(x) if self.image_stage == "trunk" else self.encode_image(x)
+
+    def _text_features(self, ids: Tensor) -> Tensor:
+        return ids if ids.is_floating_point() else self.encode_text(ids)
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:

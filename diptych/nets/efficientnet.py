@@ -159,14 +159,22 @@ class EfficientNet(nn.Module):
         self, pixels: Float[Tensor, "batch 3 height width"]
     ) -> tuple[Float[Tensor, "batch patches fine"], Float[Tensor, "batch cells features"]]:
         """The cells, row by row, of the last map of stride 16 and of the last map of all."""
+        fine, x = self._after_blocks(pixels)
+        return fine.flatten(2).transpose(1, 2), self._cells(x)
+
+    def _after_blocks(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The last map of stride 16, and the output of the last block."""
         x = self._check_size(pixels)
         x = F.relu6(self.stem_norm(self.stem(same_padded(x, self.stem.kernel_size[0], 2))))
         fine = x
         for number, block in enumerate(self.blocks):
             x = checkpointed(block, x) if self.checkpointing and self.training else block(x)
             fine = x if number == self.config.fine_block else fine
-        x = F.relu6(self.last_norm(self.last(x)))
-        return fine.flatten(2).transpose(1, 2), x.flatten(2).transpose(1, 2)
+        return fine, x
+
+    def _cells(self, x: Tensor) -> Tensor:
+        """The cells of the last map of all, from the output of the last block."""
+        return F.relu6(self.last_norm(self.last(x))).flatten(2).transpose(1, 2)
 
     def pooled(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
         """The features that the head reads."""
@@ -174,6 +182,21 @@ class EfficientNet(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         return self.head(self.pooled(pixels))
+
+    def trunk(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch ..."]:
+        """What is below the pooling, where it is smallest: the output of the last block (batch, channels, rows,
+        columns), or the last map's cells (batch, cells, features)."""
+        x = self._after_blocks(pixels)[1]
+        return x if self._has_narrow_blocks else self._cells(x)
+
+    def from_trunk(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch dim"]:
+        """The vector, from the output of `trunk`."""
+        return self.head(self.pool(self._cells(x) if self._has_narrow_blocks else x))
+
+    @property
+    def _has_narrow_blocks(self) -> bool:
+        """Whether the last block's output has fewer channels than the last map."""
+        return self.last.in_channels < self.last.out_channels
 
     def with_patches(
         self, pixels: Float[Tensor, "batch 3 height width"]

@@ -163,7 +163,15 @@ class ModifiedResNet(nn.Module):
         return x
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
-        return self.pool(self.features(self._check_size(pixels)))
+        return self.from_trunk(self.trunk(pixels))
+
+    def trunk(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
+        """The feature map before pooling, of pixels of the tower's size."""
+        return self.features(self._check_size(pixels))
+
+    def from_trunk(self, x: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch dim"]:
+        """The vector, from the output of `trunk`."""
+        return self.pool(x)
 
     def with_patches(
         self, pixels: Float[Tensor, "batch 3 height width"]

@@ -71,11 +71,22 @@ class VisionTransformer(nn.Module):
         return self.proj(x.mean(dim=1)), self.proj(x)
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        return self.from_trunk(self.trunk(pixels))
+
+    def trunk(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch ..."]:
+        """The output of the last block: the class token's (batch, width), if there is one, since nothing else is read
+        of it; otherwise every token's (batch, tokens, width)."""
         x = self._embedded(pixels)
         if self.config.pool == "class":
             first = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
-            return self.proj(self.norm_post(self.transformer(x, token_index=first)[:, 0]))
-        x = self.norm_post(self.transformer(x))
+            return self.transformer(x, token_index=first)[:, 0]
+        return self.transformer(x)
+
+    def from_trunk(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch dim"]:
+        """The vector, from the output of `trunk`."""
+        x = self.norm_post(x)
+        if self.config.pool == "class":
+            return self.proj(x)
         return self.head(x) if self.config.pool == "map" else self.proj(x.mean(dim=1))
 
     def _embedded(self, pixels: Tensor) -> Tensor:

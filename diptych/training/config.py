@@ -22,13 +22,13 @@ RANGES = {
     "eval_every": (1, math.inf), "threads": (1, math.inf), "workers": (0, math.inf), "seed": (0, math.inf),
     "weight_decay": (0, math.inf), "warmup": (0, 1), "ema": (0, 1), "drop_path": (0, 1), "dropout": (0, 1),
     "patch_dropout": (0, 1), "scenes": (0, 1), "region_weight": (0, math.inf), "max_bad": (0, 1.001),
-    "accumulate": (1, math.inf),
+    "accumulate": (1, math.inf), "views": (0, math.inf),
     "muon_lr": (0, math.inf), "muon_momentum": (0, 1), "lora": (0, math.inf), "layer_decay": (0, 1.001),
     "checkpoint_s": (0, math.inf),
 }  # fmt: skip
 POSITIVE = ("minutes", "clip_norm", "eps", "samples_per_epoch", "lora_alpha", "image_size", "stride")
 FROM_MODEL = ("model", "tokenizer", "loss", "vocab_size", "context")  # settings that `init` has
-FINE_TUNING = ("lora", "lock_image", "zero_shot", "wise_ft")  # settings that need `init`
+FINE_TUNING = ("lora", "lock_image", "lock_trunk", "lock_text", "zero_shot", "wise_ft")  # settings that need `init`
 KEYS = {"region_weight": "places"}  # fields with another key in JSON
 
 
@@ -56,10 +56,14 @@ class TrainConfig:
     weights over about 1 / (1 - ema) steps; the average is evaluated and saved; 0 turns it off. `patch_dropout` is the
     share of patches left out (FLIP).
 
-    Fine-tuning: `lock_image` freezes the image tower (LiT), `freeze_batch_norm` batch norm; `lora` is the rank of
-    low-rank adapters, 0 for none, scaled by `lora_alpha` / `lora`; `layer_decay` multiplies the learning rate once for
-    every layer below the top; `wise_ft` is the share of the new weights in the saved model, interpolated with the old
-    ones; `zero_shot` are class folders to measure before and after.
+    Fine-tuning: `lock_image` freezes the image tower (LiT), `lock_trunk` only what is below its pooling, so that
+    pooling and projection train, and `lock_text` the text tower; `freeze_batch_norm` freezes batch norm. What a frozen
+    image tower makes is computed once for each picture and kept in the run's folder, in `views`: the first is the
+    picture as in inference, the others are augmented, and each epoch draws one. 0 computes it anew each time, from
+    freshly augmented pictures. `lora` is the rank of low-rank adapters, 0 for none, scaled by `lora_alpha` / `lora`;
+    `layer_decay` multiplies the learning rate once for every layer below the top; `wise_ft` is the share of the new
+    weights in the saved model, interpolated with the old ones; `zero_shot` are class folders to measure before and
+    after.
 
     Running: `precision` is that of the towers, and bf16 also that of Muon's products (otherwise float32). It is by
     default bf16 on devices that have it, else fp32; a run resumed on another device keeps its own. `shard` distributes
@@ -111,6 +115,9 @@ class TrainConfig:
     patch_dropout: float = 0.0
 
     lock_image: bool = False
+    lock_trunk: bool = False
+    lock_text: bool = False
+    views: int = 1
     freeze_batch_norm: bool = False
     lora: int = 0
     lora_alpha: float = 16.0
@@ -188,6 +195,7 @@ class TrainConfig:
                 remedy=["Pass ", Setting("init", "MODEL"), "."],
                 argument=fine_tuning[0],
             )
+        self._check_locks()
         if self.init and (clash := [name for name in FROM_MODEL if getattr(self, name) != getattr(TrainConfig, name)]):
             raise _invalid(clash[0], "is that of the model to start from; leave it out.")
         if self.activation and not self.init:
@@ -195,6 +203,26 @@ class TrainConfig:
                 [Setting("activation"), " is that of the weights to start from."],
                 remedy=["Leave it out, or pass ", Setting("init", "MODEL"), "."],
                 argument="activation",
+            )
+
+    def _check_locks(self) -> None:
+        if self.lock_image and self.lock_trunk:
+            raise ArgumentError(
+                [Setting("lock_image", True), " freezes the pooling that ", Setting("lock_trunk", True), " trains."],
+                remedy=["Choose one."],
+                argument="lock_trunk",
+            )
+        if self.lock_image and self.lock_text:
+            raise ArgumentError(
+                [Setting("lock_image", True), " and ", Setting("lock_text", True), " leave nothing to train."],
+                remedy=["Choose one."],
+                argument="lock_text",
+            )
+        if self.views != TrainConfig.views and not (self.lock_image or self.lock_trunk):
+            raise ArgumentError(
+                [Setting("views", self.views), " are of pictures that a frozen tower encodes once."],
+                remedy=["Leave it out, or pass ", Setting("lock_image", True), "."],
+                argument="views",
             )
 
 

@@ -12,6 +12,7 @@ from diptych.text.tokenizer import Tokenizer
 from diptych.training.config import TrainConfig, peak_rates, schedule
 from diptych.training.diagnostics.not_finite import find_non_finite
 from diptych.training.diagnostics.plateau import StepEvidence
+from diptych.training.finetuning.caption_vectors import CaptionVectors
 from diptych.training.objectives.regions import region_targets
 from diptych.training.objectives.targets import identify
 from diptych.training.optim.ema import update_ema
@@ -36,6 +37,8 @@ class OptimizerStep:
     def __init__(self, config: TrainConfig, state: TrainingState, tokenizer: Tokenizer, preprocess: Preprocess):
         self.config, self.state, self.tokenizer, self.preprocess = config, state, tokenizer, preprocess
         self.device = state.device
+        has_vectors = config.lock_text and not state.is_sharded
+        self.captions = CaptionVectors(state.network, AUTOCAST[config.precision]) if has_vectors else None
 
     def take(self, batch: Batch, progress: float) -> StepResult:
         """One step; `progress`, 0 to 1, sets the learning rates. Raises FloatingPointError if the loss or the gradient
@@ -67,15 +70,16 @@ class OptimizerStep:
         """The losses of a batch, with their gradients added to the parameters'."""
         tokens = self.tokenizer(batch.captions, truncate=True)
         self.state.progress.cut += tokens.truncated
+        ids = torch.from_numpy(tokens.ids).to(self.device)
         return backward(
             self.state.forward,
             torch.from_numpy(batch.pixels),
-            torch.from_numpy(tokens.ids).to(self.device),
+            self.captions(batch.captions, ids) if self.captions else ids,
             identify(batch.owners, batch.captions, batch.picture_ids),
             micro_batches=self.config.accumulate,
             autocast=AUTOCAST[self.config.precision],
             factor=self.state.scaler.scale(torch.ones((), device=self.device)),  # type: ignore[arg-type]
-            prepare=self._normalise,
+            prepare=self.prepared,
             regions=region_targets(
                 batch.regions, self.state.network, self.tokenizer, self.config.region_weight, self.device
             ),
@@ -90,11 +94,14 @@ class OptimizerStep:
         if not plateau.is_stuck(self.state.progress.steps, losses.loss.item(), losses.chance):
             return []
         ids = torch.from_numpy(self.tokenizer(batch.captions, truncate=True).ids).to(self.device)
-        pixels = self._normalise(torch.from_numpy(batch.pixels))
+        pixels = self.prepared(torch.from_numpy(batch.pixels))
         return plateau.causes(StepEvidence(pixels, ids, batch.captions, peak_rates(self.config)))
 
-    def _normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 (n, h, w, 3) -> normalised (n, 3, h, w), on the device, where it is fastest."""
+    def prepared(self, pixels: Tensor) -> Tensor:
+        """uint8 (n, h, w, 3) -> normalised (n, 3, h, w), on the device, where it is fastest; stored features -> float32
+        of the same shape."""
+        if pixels.is_floating_point():
+            return pixels.to(self.device).float()
         x = pixels.to(self.device).permute(0, 3, 1, 2).float()
         spec = self.preprocess
         mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (spec.mean, spec.std))
@@ -107,7 +114,7 @@ class OptimizerStep:
         is_searching = scaler.is_enabled() and scaler.get_scale() > 1
         if math.isfinite(loss) and (math.isfinite(norm) or is_searching):
             return
-        pixels = self._normalise(torch.from_numpy(batch.pixels))
+        pixels = self.prepared(torch.from_numpy(batch.pixels))
         origin = find_non_finite(self.state.network, pixels, lambda: self.backward(batch))
         raise FloatingPointError(
             f"at step {self.state.progress.steps + 1} the loss is {loss} and the gradient's norm {norm}. {origin} "

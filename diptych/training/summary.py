@@ -33,6 +33,8 @@ def first_lines(
         lines.append("this CPU has no bf16: it is emulated in float32, which is slow")
     if config.shard and process.world_size == 1:
         lines.append("shard has no effect in one process; start several with torchrun")
+    if config.lock_text and config.shard and process.world_size > 1:
+        lines.append("the weights are sharded: the locked text tower encodes every caption each time")
     if config.lora and config.lr < LORA_LR:
         lines.append(f"lr {config.lr:g} is low for adapters, which need about ten times the usual (--recipe lora)")
     for spec, source in zip(config.data, sources, strict=True):

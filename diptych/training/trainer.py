@@ -22,8 +22,10 @@ from diptych.scoring import metrics
 from diptych.training.config import TrainConfig
 from diptych.training.diagnostics.monitor import Monitor, Step
 from diptych.training.finetuning.forgetting import Forgetting
+from diptych.training.finetuning.frozen_features import FeatureMaker, is_locked
 from diptych.training.finetuning.lora import merged_state
 from diptych.training.finetuning.pretrained import Pretrained
+from diptych.training.finetuning.savings import Savings
 from diptych.training.parallel import distributed
 from diptych.training.parallel.distributed import ProcessInfo
 from diptych.training.parallel.sharding import full_state
@@ -109,6 +111,8 @@ class Trainer:
         self.pretrained = self._load_pretrained(network, checkpoint)
         self.state = TrainingState(network, config, device, process)
         self.optimizer_step = OptimizerStep(config, self.state, self.tokenizer, self.preprocess)
+        self.features = self._feature_maker() if is_locked(config) else None
+        self.savings: Savings | None = None
         self._log_start(first_lines(config, sources, network, self.preprocess, device, process))
         torch.manual_seed(config.seed + process.rank)  # for dropout; the weights are initialised
         if saved:
@@ -127,6 +131,12 @@ class Trainer:
             network = from_model(config.init, config.image_size, config.activation, config.stride).network
         return Pretrained.of_run(config, network, self.validation, self.tokenizer, self.preprocess, self.device)  # type: ignore[arg-type]
 
+    def _feature_maker(self) -> FeatureMaker:
+        normalise, network = self.optimizer_step.prepared, self.state.network
+        return FeatureMaker(
+            self.config, network, self.loader, self.preprocess, normalise, self.monitor, self.process, self.out
+        )
+
     def _log_start(self, lines: list[str]) -> None:
         for each in self.pretrained.probe.sets if self.pretrained else ():
             self.monitor.log(each.describe())
@@ -143,13 +153,18 @@ class Trainer:
         stop = stop or SignalHandler()
         if self.process.rank == 0:
             write_settings(self.out, self.config)
+        if self.features and self._decide(stop).progress < 1:
+            self._make_features(self.features, stop)
         # Closed on every exit: an error's traceback would keep the generator and the loader's processes alive.
         with closing(self.loader.batches(self.state.position)) as batches:
             decision = self._decide(stop)
             while decision.progress < 1:
+                started_s = time.monotonic()
                 if (batch := self._next_batch(batches, stop)) is None:
                     self._stop_early(self._decide(stop).stop_reason)
                 self.step(batch, decision.progress)
+                if self.savings and (line := self.savings.add_step(time.monotonic() - started_s)):
+                    self.monitor.log(line)
                 if self.process.rank == 0:
                     self.skipped.update()
                 epoch, rest = divmod(self.state.progress.steps, self.loader.batches_per_epoch)
@@ -161,6 +176,17 @@ class Trainer:
                 if decision.checkpoint_due:
                     self.checkpoint()
         return self._finish()
+
+    def _make_features(self, maker: FeatureMaker, stop: SignalHandler) -> None:
+        """Have the locked tower encode every picture once, if that is possible. The run's clock does not count it."""
+        steps = self.state.progress.steps
+        left = None if self.config.minutes is not None else self._total_steps() - steps
+        self.savings = maker.make(lambda: stop.requested is not None, is_resumed=steps > 0, steps_left=left)
+        self.clock_s = self.saved_s = time.monotonic()
+        if self.process.rank == 0:
+            self.skipped.update()
+        if not self.savings and (reason := self._decide(stop).stop_reason):
+            self._stop_early(reason)
 
     def _decide(self, stop: SignalHandler) -> StepDecision:
         """Decide for all processes. Progress and checkpoints follow rank 0; any process can stop the run."""
@@ -176,8 +202,10 @@ class Trainer:
         """The share of the run that is done: by the clock if `minutes` is set, else by steps."""
         if self.config.minutes is not None:
             return min(1.0, self.state.progress.elapsed_s / (60 * self.config.minutes))
-        total = round(self.config.epochs * self.loader.batches_per_epoch)
-        return min(1.0, self.state.progress.steps / max(1, total)) if self.config.epochs else 1.0
+        return min(1.0, self.state.progress.steps / max(1, self._total_steps())) if self.config.epochs else 1.0
+
+    def _total_steps(self) -> int:
+        return round(self.config.epochs * self.loader.batches_per_epoch)
 
     def _next_batch(self, batches: Generator[Batch], stop: SignalHandler) -> Batch | None:
         """The next batch; None after a stop request, even while the batch is awaited. Several processes get the request
@@ -215,7 +243,9 @@ class Trainer:
         """Recall of the averaged weights on the validation pairs."""
         assert self.validation is not None
         steps = self.state.progress.steps
-        result = self.validation.measure(self.state.average, self.tokenizer, self.preprocess, self.device)
+        result = self.validation.measure(
+            self.state.average, self.tokenizer, self.preprocess, self.device, is_locked=self.config.lock_image
+        )
         self.monitor.evaluated(result, step=steps, epoch=steps / self.loader.batches_per_epoch)
         return result
 
@@ -257,6 +287,8 @@ class Trainer:
         self.state.progress.cut = sum(distributed.all_gather_object(self.state.progress.cut))
         if self.process.rank == 0:
             self.skipped.finish()
+            if self.features:
+                self.features.remove()
         self._summarise(folder, forgetting)
         return TrainResult(folder, self.state.progress.loss, retrieval, self.loader.bad, forgetting)
 
@@ -269,6 +301,9 @@ class Trainer:
                 "not measured: what was learnt (val has no pairs) and forgotten (zero_shot has no class folders)"
             )
         skipped = self.loader.reasons() if self.loader.bad else ""
+        for part in (self.savings, self.optimizer_step.captions):
+            if part and (line := part.summary()):
+                self.monitor.log(line)
         for line in last_lines(self.state.progress, folder, skipped, self.tokenizer.context):
             self.monitor.log(line)
 

@@ -48,6 +48,7 @@ class Validation:
     image_index: Int[np.ndarray, " texts"]
     skipped: list[SkippedPair]
     unpaired: dict[str, int] = field(default_factory=dict)
+    _kept: Float[np.ndarray, "pictures dim"] | None = field(default=None, repr=False)  # the vectors of a locked tower
 
     @classmethod
     def open(cls, config: TrainConfig, preprocess: Preprocess) -> "Validation":
@@ -83,10 +84,15 @@ class Validation:
         first = f", the first {self.skipped[0].key}" if self.skipped else ""
         return f"{spell_counts(self.unpaired | counts)} left out{first}" if self.unpaired or counts else ""
 
-    def measure(self, network: CLIP, tokenizer: Tokenizer, spec: Preprocess, device: torch.device) -> metrics.Retrieval:
-        """Recall in both directions, in float32."""
+    def measure(
+        self, network: CLIP, tokenizer: Tokenizer, spec: Preprocess, device: torch.device, *, is_locked: bool = False
+    ) -> metrics.Retrieval:
+        """Recall in both directions, in float32. With `is_locked` the image tower is that of all such calls: it
+        encodes the pictures once."""
         engine = PyTorchEngine(network, spec, device)
-        images, texts = embed_pixels(engine, self.pixels), embed_texts(engine, self.captions, tokenizer)
+        images = self._kept if is_locked and self._kept is not None else embed_pixels(engine, self.pixels)
+        self._kept = images if is_locked else self._kept
+        texts = embed_texts(engine, self.captions, tokenizer)
         return metrics.retrieval(images, texts, self.image_index)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from diptych.data.loading.augmentation import Augmentation, augment_picture, drop_words, mirror_caption, moved_region
 from diptych.data.loading.plan import Pick
+from diptych.data.loading.stored import StoredFeatures
 from diptych.data.samples import Region, Sample
 from diptych.errors import DataError, ImageError
 from diptych.media.images import open_image
@@ -42,13 +43,21 @@ class DecodedBatch(NamedTuple):
 class Decoder:
     """Decodes picks into pictures of `size_px` with `captions_per_image` captions, augmented by
     `augmentations`[number of the mixture source]. With `phrases`, the phrases of the captions become regions without a
-    box for a picture without regions.
+    box for a picture without regions. With `stored` features these are read instead of pictures, those of a view drawn
+    for each pick, and there are no regions.
     """
 
     size_px: int
     captions_per_image: int
     augmentations: tuple[Augmentation, ...]
     phrases: bool = False
+    stored: StoredFeatures | None = None
+
+    def read(self, picks: Sequence[Pick]) -> tuple[np.ndarray, DecodedBatch]:
+        """The pixels or the features of the picks, and the rest, as by `decode`."""
+        shape = (len(picks), self.size_px, self.size_px, 3)
+        pixels = self.stored.empty(len(picks)) if self.stored else np.empty(shape, np.uint8)
+        return pixels, self.decode(picks, pixels)
 
     def decode(self, picks: Sequence[Pick], pixels: np.ndarray) -> DecodedBatch:
         """Decode the picks into `pixels`, (picks, size_px, size_px, 3) uint8.
@@ -77,8 +86,11 @@ class Decoder:
         index = pick.index
         for attempt in range(TRIES):
             try:
+                how = self.augmentations[pick.part]
+                if self.stored:
+                    return self._from_store(self.stored, pick._replace(index=index), how, rng, out)
                 sample = pick.source[index]
-                return *self._changed(sample, self.augmentations[pick.part], rng, out), picture_id(sample)
+                return *self._changed(sample, how, rng, out), picture_id(sample)
             except (ImageError, DataError, OSError) as error:
                 bad.setdefault(*failure_of(pick.source.key(index), error))
                 if attempt >= OWN_TRIES:
@@ -89,19 +101,36 @@ class Decoder:
     def _changed(
         self, sample: Sample, how: Augmentation, rng: np.random.Generator, out: np.ndarray
     ) -> tuple[list[str], list[Region]]:
-        out[:], part, is_mirrored = augment_picture(picture_of(sample, self.size_px), self.size_px, how, rng)
-        texts = sample.captions
-        if len(texts) > 1:
-            texts = [texts[i] for i in rng.permutation(len(texts))[: self.captions_per_image]]
+        picture = picture_of(sample, self.size_px)
+        texts = self._drawn(sample.captions, how, rng)
+        out[:], part, is_mirrored = augment_picture(picture, self.size_px, how, rng)
         if is_mirrored:
             texts = [mirror_caption(caption) for caption in texts]
-        texts = [drop_words(caption, how.drop_words, rng) for caption in texts]
         regions = sample.regions
         if self.phrases and not regions:
             named = phrases_of(sample.captions)
             regions = [Region(named[at], None) for at in rng.permutation(len(named))]
         moved = [moved_region(region, part, is_mirrored=is_mirrored) for region in regions]
         return texts, [each for each in moved if each]
+
+    def _drawn(self, captions: tuple[str, ...], how: Augmentation, rng: np.random.Generator) -> list[str]:
+        """Some of a picture's captions, with words left out. They are drawn before anything of the picture, so that
+        they are the same for its features."""
+        chosen = list(captions)
+        if len(captions) > 1:
+            chosen = [captions[i] for i in rng.permutation(len(captions))[: self.captions_per_image]]
+        return [drop_words(caption, how.drop_words, rng) for caption in chosen]
+
+    def _from_store(
+        self, stored: StoredFeatures, pick: Pick, how: Augmentation, rng: np.random.Generator, out: np.ndarray
+    ) -> tuple[list[str], list[Region], int]:
+        row = stored.row(pick.part, pick.index, pick.source.key(pick.index))
+        texts = self._drawn(pick.source.captions(pick.index), how, rng)
+        view = int(rng.integers(stored.features.shape[1]))
+        out[:] = stored.features[row, view]
+        if stored.mirrored[row, view]:
+            texts = [mirror_caption(caption) for caption in texts]
+        return texts, [], int(stored.picture_ids[row])
 
 
 def failure_of(key: str, error: Exception) -> tuple[str, BadSample]:

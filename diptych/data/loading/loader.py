@@ -1,20 +1,18 @@
 """Batches of samples: shuffled by seed and epoch, decoded and augmented in threads or processes, some batches ahead."""
 
 import math
-import threading
 from collections import deque
-from collections.abc import Generator
-from concurrent.futures import Future
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from diptych.data.loading.decoding import BadSample, DecodedBatch, Decoder, describe_failures, failure_of
-from diptych.data.loading.plan import MixtureSource, Pick, Plan, PlannedBatch
-from diptych.data.loading.stream import set_future_result
+from diptych.data.loading.plan import MixtureSource, Plan, PlannedBatch
+from diptych.data.loading.stored import StoredFeatures
+from diptych.data.loading.threads import Threads
 from diptych.data.loading.workers import Workers
 from diptych.data.samples import Region, Source, Stream
 from diptych.errors import DataError, Setting
@@ -26,8 +24,9 @@ TOLERATED, AT_LEAST = 20, 1000  # broken samples that are always tolerated; the 
 class Batch(NamedTuple):
     """`pixels` are (pictures, size, size, 3) uint8. `captions` lists all texts; text j belongs to picture `owners[j]`.
 
-    `picture_ids` are equal for pictures with equal bytes; `regions` has each picture's. `position` is a JSON dict
-    from which to continue after the batch; it is the same in every process unless the mixture has a Stream.
+    With stored features `pixels` are these, (pictures, ...) float16 or float32. `picture_ids` are equal for pictures
+    with equal bytes; `regions` has each picture's. `position` is a JSON dict from which to continue after the batch; it
+    is the same in every process unless the mixture has a Stream.
     """
 
     pixels: np.ndarray
@@ -48,6 +47,7 @@ class Loader:
     it, so that batches keep their size; DataError is raised if more than the share `max_bad` is broken. Shards that
     cannot be fetched are recorded in `bad` as well. `workers` decodes in that many processes instead of `threads`, for
     machines with many cores. With `phrases`, a picture without regions gets the phrases of its captions as regions.
+    `stored` features, if they are set, are read instead of pictures.
     """
 
     sources: list[MixtureSource]
@@ -62,6 +62,7 @@ class Loader:
     workers: int = 0
     max_bad: float = MAX_BAD_SHARE
     phrases: bool = False
+    stored: StoredFeatures | None = None
     bad: dict[str, BadSample] = field(default_factory=dict)
     _bad_shards: dict[str, BadSample] = field(default_factory=dict, repr=False)  # whole shards in `bad`
     _missing_shards: dict[str, BadSample] = field(default_factory=dict, repr=False)  # at the last try
@@ -89,7 +90,7 @@ class Loader:
         """
         plan = Plan(self.sources, self.batch_size, self.seed, self.rank, self.world_size, self._drop_shard)
         augmentations = tuple(member.augmentation for member in self.sources)
-        decoder = Decoder(self.size_px, self.captions_per_image, augmentations, self.phrases)
+        decoder = Decoder(self.size_px, self.captions_per_image, augmentations, self.phrases, self.stored)
         waiting: deque[PlannedBatch] = deque()
         with self._decoders(decoder) as decoders:
             for planned in plan.batches(position):
@@ -104,22 +105,26 @@ class Loader:
         sources = [member.source for member in self.sources]
         return sum((s.samples or math.inf) if isinstance(s, Stream) else len(s) for s in sources)
 
-    def _decoders(self, decoder: Decoder) -> "Workers | _Threads":
-        if self.workers:
+    def _decoders(self, decoder: Decoder) -> "Workers | Threads[tuple[np.ndarray, DecodedBatch]]":
+        if self.workers and self.stored is None:
             whole = [
                 member.source for member in self.sources if not isinstance(member.source, Stream)
             ]  # no fetched shards
             return Workers(self.workers, decoder, -(-self.batch_size // self.world_size), resident=whole)
-        return _Threads(self.threads, decoder, self.ahead)
+        return Threads(self.threads, decoder.read, self.ahead)
 
     def _batch(self, planned: PlannedBatch, pixels: np.ndarray, decoded: DecodedBatch) -> Batch:
-        self._tried += len(pixels)
-        for key, bad in decoded.bad.items():
-            self.bad.setdefault(key, bad)
+        self.count(len(pixels), decoded.bad)
+        return Batch(pixels, *decoded[:4], planned.epoch, planned.position)
+
+    def count(self, tried: int, bad: Mapping[str, BadSample]) -> None:
+        """Add to the tried and broken samples. Raises DataError if too much is broken."""
+        self._tried += tried
+        for key, one in bad.items():
+            self.bad.setdefault(key, one)
         of = min(self._total_samples, max(self._tried, AT_LEAST))
         if (broken := len(self.bad) - len(self._bad_shards)) > max(TOLERATED, self.max_bad * of):
             raise DataError(f"{broken} of {of} samples are unusable: {self.reasons()}. Repair the data.")
-        return Batch(pixels, *decoded[:4], planned.epoch, planned.position)
 
     def failures_seen(self) -> dict[str, Any]:
         """The tried and broken samples as JSON values, for a loader that continues (see `restore_failures`)."""
@@ -150,55 +155,6 @@ class Loader:
                 f"{len(self._missing_shards)} of {total} shards cannot be fetched: "
                 f"{describe_failures(self._missing_shards)}."
             )
-
-
-_Read = tuple[np.ndarray, DecodedBatch]  # pixels, the rest
-
-
-class _Threads:
-    """Decodes like Workers, in threads of this process: Pillow releases the interpreter lock while it decodes.
-
-    The threads are daemons and not an executor's, because the interpreter would wait for an executor's reads at exit,
-    and a read may hang for minutes.
-    """
-
-    def __init__(self, count: int, decoder: Decoder, ahead: int):
-        self.room, self._decoder = 1 + max(count, ahead), decoder
-        self._waiting: deque[Future[_Read]] = deque()
-        self._orders: SimpleQueue[tuple[Future[_Read], list[Pick]] | None] = SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._work, daemon=True, name=f"diptych-loader-{number}") for number in range(count)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def __enter__(self) -> "_Threads":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for future in self._waiting:
-            future.cancel()
-        for _thread in self._threads:
-            self._orders.put(None)
-
-    def submit(self, picks: list[Pick]) -> None:
-        future: Future[_Read] = Future()
-        self._waiting.append(future)
-        self._orders.put((future, picks))
-
-    def result(self) -> tuple[np.ndarray, DecodedBatch]:
-        return self._waiting.popleft().result()
-
-    def _work(self) -> None:
-        """Decodes orders until None is ordered."""
-        while order := self._orders.get():
-            future, picks = order
-            set_future_result(future, self._decode, picks)
-            del order, future, picks  # frees a fetched shard, so that its files can be removed
-
-    def _decode(self, picks: list[Pick]) -> tuple[np.ndarray, DecodedBatch]:
-        pixels = np.empty((len(picks), self._decoder.size_px, self._decoder.size_px, 3), np.uint8)
-        return pixels, self._decoder.decode(picks, pixels)
 
 
 def shares(

@@ -67,6 +67,7 @@ class Monitor:
             None  # time and progress of the first step, from which the pace counts
         )
         self._last: Step | None = None
+        self._prepared: tuple[str, float, float] | None = None  # what, the share that is done, when it began
         self._losses: list[float] = []  # since the last row of metrics
         self._curve: list[float] = []  # the loss of each row
         self._throughput = Throughput()
@@ -112,6 +113,23 @@ class Monitor:
     def elapsed_s(self) -> float:
         """Seconds of training, also before interruptions."""
         return self._elapsed_before_s + time.monotonic() - self._start_s
+
+    def prepare(self, what: str, done: int, total: int) -> None:
+        """Show how much of the work before the first step is done, `done` of `total` equal parts, and the time left."""
+        now_s, before = time.monotonic(), self._prepared
+        begun_s = before[2] if before and before[0] == what else now_s
+        self._prepared = (what, done / max(1, total), begun_s)
+        is_due = now_s - self._logged_s > self._plain_every_s and done < total
+        if not self._is_live and is_due:
+            self._logged_s = now_s
+            self._plain_every_s = min(PLAIN_EVERY_S[2], max(PLAIN_EVERY_S[1], (now_s - self._start_s) / 20))
+            self.log(DOT.join([f"{done / total:4.0%}", f"{what}: {done:,} of {total:,}", *self._preparation_left()]))
+
+    def _preparation_left(self) -> list[str]:
+        assert self._prepared
+        _, share, begun_s = self._prepared
+        left_s = remaining_s(time.monotonic() - begun_s, share, 1 - share)
+        return [f"{duration(left_s)} left"] if math.isfinite(left_s) else []
 
     def step(self, step: Step) -> None:
         """Record a step: update the live lines, and write a row of metrics if one is due."""
@@ -215,7 +233,14 @@ class Monitor:
 
     def _live_lines(self) -> Group | Text:
         """A progress bar, then loss and recall, then throughput."""
-        if (last := self._last) is None:
+        if (last := self._last) is None and self._prepared and self._prepared[1] < 1:
+            bar = Table.grid(expand=True, padding=(0, 2, 0, 0))
+            bar.add_column(ratio=1)
+            what, share, _ = self._prepared
+            left = Text(" ".join(self._preparation_left()), style="bold")
+            bar.add_row(ProgressBar(total=1.0, completed=share), Text(f"{share:.0%}", style="bold"), what, left)
+            return Group(bar)
+        if last is None:
             return Text(f"waiting for the first step · {duration(time.monotonic() - self._start_s)}", style="dim")
         bar = Table.grid(expand=True, padding=(0, 2, 0, 0))
         bar.add_column(ratio=1)

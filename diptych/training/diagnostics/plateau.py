@@ -94,7 +94,9 @@ class Plateau:
     def _find(self, evidence: StepEvidence) -> Iterator[Cause]:
         """Causes, each with a name. Consequences of a cause that is found are not checked."""
         network, change = self._network, self._relative_change()
-        causes = [*pictures_alike(evidence.pixels[:SAMPLE]), *captions_alike(evidence.captions, evidence.ids)]
+        causes = [*captions_alike(evidence.captions, evidence.ids)]
+        if network.image_stage == "pixels":
+            causes = [*pictures_alike(evidence.pixels[:SAMPLE]), *causes]
         causes = causes or [*without_gradient(network)] or [*hardly_changed(change, evidence.rates)]
         yield from causes or collapsed(network, evidence, change)
         yield from frozen(network)

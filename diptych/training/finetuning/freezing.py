@@ -26,6 +26,7 @@ AFTER_BLOCKS = (
     "last_norm",
     "fine",
 )  # the modules after a tower's last block
+POOLING = ("norm_post", "proj", "head", "pool")  # those that a locked trunk leaves to be trained
 
 
 def lock_image(network: CLIP) -> None:
@@ -35,6 +36,23 @@ def lock_image(network: CLIP) -> None:
     network."""
     network.image.requires_grad_(False)
     _keep_in_eval_mode(network.image)
+
+
+def lock_trunk(network: CLIP) -> None:
+    """Freeze all of the image tower that is below its pooling, with batch-norm statistics: pooling and projection
+    train, as for a tower that has none yet. Otherwise as `lock_image`."""
+    for name, module in network.image.named_children():
+        if name not in POOLING:
+            module.requires_grad_(False)
+            _keep_in_eval_mode(module)
+    for parameter in network.image.parameters(recurse=False):
+        parameter.requires_grad_(False)
+
+
+def lock_text(network: CLIP) -> None:
+    """Freeze the text tower with its projection, as `lock_image` does with the other one."""
+    network.text.requires_grad_(False)
+    _keep_in_eval_mode(network.text)
 
 
 def freeze_batch_norm(network: nn.Module) -> None:

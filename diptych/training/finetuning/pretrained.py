@@ -12,7 +12,7 @@ from diptych.text.tokenizer import Tokenizer
 from diptych.training.config import TrainConfig
 from diptych.training.finetuning import lora
 from diptych.training.finetuning.forgetting import ALPHAS, Forgetting, ForgettingProbe, LabelledImages
-from diptych.training.finetuning.freezing import freeze_batch_norm, interpolate, lock_image
+from diptych.training.finetuning.freezing import freeze_batch_norm, interpolate, lock_image, lock_text, lock_trunk
 from diptych.training.validation import Validation
 
 
@@ -22,6 +22,10 @@ def freeze(network: CLIP, config: TrainConfig) -> None:
         freeze_batch_norm(network)
     if config.lock_image:
         lock_image(network)
+    if config.lock_trunk:
+        lock_trunk(network)
+    if config.lock_text:
+        lock_text(network)
     if config.lora:
         lora.add(network, config.lora, config.lora_alpha)
 

@@ -19,7 +19,7 @@ from diptych.training.run.checkpoints import newest
 from diptych.untrusted.json import parse_json
 
 SETTINGS = "run.json"
-SUBFOLDERS = ("model", "checkpoints", "tensorboard")  # a run deletes and rewrites these
+SUBFOLDERS = ("model", "checkpoints", "tensorboard", "frozen-features")  # a run deletes and rewrites these
 # Settings that may differ when a run is resumed; none of them changes the meaning of its weights.
 CHANGEABLE_SETTINGS = {
     "epochs", "minutes", "out", "val", "eval_every", "checkpoint_s", "device", "threads", "workers", "compile",
