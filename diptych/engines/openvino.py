@@ -189,9 +189,12 @@ def _compiled_from_cache(
     # The code that builds the graphs is part of the key.
     code = [Path(__file__).with_name(name) for name in ("graph.py", "graph_nodes.py")]
     name = compiled_cache.key((*files, *code), settings, openvino.get_version(), cpu, str(hints))
-    if content := compiled_cache.read(name):
+    if (content := compiled_cache.read(name)) is not None:
         with contextlib.suppress(RuntimeError):
-            return core().import_model(content, "CPU", hints)
+            tensor = openvino.Tensor(content, shared_memory=True)
+            model: Any = core().import_model(tensor, "CPU", hints)
+            model.content = tensor  # its weights may be used where they are, so they live as long as it does
+            return model
     model = _compile(build(), hints)
     compiled_cache.write(name, model.export_model().getvalue())
     return model

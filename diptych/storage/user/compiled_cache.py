@@ -8,9 +8,15 @@ import os
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from diptych.storage.atomic import atomic_write
 from diptych.storage.user.cache_folder import cache_folder
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 KEPT = 8  # files; the least recently used is deleted first
 
@@ -26,12 +32,12 @@ def key(files: Iterable[Path], *settings: str) -> str:
     return hashlib.blake2b(repr((stats, settings)).encode(), digest_size=16).hexdigest()
 
 
-def read(name: str) -> bytes | None:
-    """The content of this name; None if there is none. A damaged file is deleted."""
+def read(name: str) -> UInt8[np.ndarray, " bytes"] | None:
+    """The content of this name, read once and not copied; None if there is none. A damaged file is deleted."""
     with contextlib.suppress(OSError, RuntimeError):
         path = folder() / name
-        content = path.read_bytes()
-        if len(content) > 4 and zlib.crc32(memoryview(content)[:-4]) == int.from_bytes(content[-4:], "little"):
+        content = np.fromfile(path, np.uint8)
+        if len(content) > 4 and zlib.crc32(content[:-4].data) == int.from_bytes(content[-4:].tobytes(), "little"):
             os.utime(path)
             return content[:-4]
         path.unlink()
