@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diptych.checkpoint.finding import ModelLocation, find, is_model
 from diptych.checkpoint.folder import load_folder
-from diptych.checkpoint.formats import open_clip, openai, tokenization
+from diptych.checkpoint.formats import efficientnet_lite, open_clip, openai, tokenization
 from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.state import Checkpoint, cast_all, with_note
 from diptych.checkpoint.weights.files import (
@@ -20,7 +20,7 @@ from diptych.checkpoint.weights.files import (
     read_weights,
     weights_of,
 )
-from diptych.errors import CheckpointError
+from diptych.errors import CheckpointError, Setting
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OTHERS = ("vision_model.", "image.")  # prefixes of Hugging Face's names and ours
@@ -90,6 +90,11 @@ def _read_file(tensors: dict[str, Tensor], source: str, activation: str | None) 
         return openai.read(tensors, source, activation=activation)
     if any(name.startswith("visual.") for name in tensors):
         return open_clip.read_bare(tensors, source, activation=activation)
+    if efficientnet_lite.MARK in tensors:
+        raise CheckpointError(
+            f"{source} has an EfficientNet-Lite's weights, an image tower without a text tower.",
+            remedy=["Start training from it with ", Setting("image_weights", source), "."],
+        )
     if any(name.startswith(OTHERS) for name in tensors):
         raise CheckpointError(f"{source}: this model's sizes are in its config.json; pass the folder with both.")
     names = ", ".join(list(tensors)[:4])

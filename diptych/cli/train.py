@@ -28,7 +28,7 @@ SECTIONS = {
         "data", "weights", "image_column", "caption_column", "allow_outside", "val", "captions_per_image", "scenes",
         "tokenizer", "vocab_size",
     ),
-    "Model": ("model", "init", "activation", "image_size", "recipe", "list_recipes"),
+    "Model": ("model", "image_weights", "init", "activation", "image_size", "recipe", "list_recipes"),
     "Length of the run": ("epochs", "minutes", "batch_size", "accumulate", "eval_every", "seed"),
     "Optimisation": ("lr", "muon_lr", "weight_decay", "ema", "settings"),
     "Fine-tuning": ("lora", "lock_image", "lock_trunk", "lock_text", "wise_ft", "zero_shot"),
@@ -60,6 +60,9 @@ SECTIONS = {
 )
 @click.option("--recipe", help="Named settings; --recipes lists them with their sources. [default: laptop]")
 @click.option("--model", help="An architecture; `diptych models` lists them. [default: resnet-small]")
+@click.option(
+    "--image-weights", help="Start the image tower from the released weights of an EfficientNet-Lite, a file."
+)
 @click.option("--init", help="Start from the weights and tokenizer of this model: a folder, file, hub id, or bundled.")
 @activation_option
 @click.option("--tokenizer", help="A tokenizer.json to use instead of training one on the captions.")

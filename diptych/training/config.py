@@ -27,7 +27,7 @@ RANGES = {
     "checkpoint_s": (0, math.inf),
 }  # fmt: skip
 POSITIVE = ("minutes", "clip_norm", "eps", "samples_per_epoch", "lora_alpha", "image_size", "stride")
-FROM_MODEL = ("model", "tokenizer", "loss", "vocab_size", "context")  # settings that `init` has
+FROM_MODEL = ("model", "image_weights", "tokenizer", "loss", "vocab_size", "context")  # settings that `init` has
 FINE_TUNING = ("lora", "lock_image", "lock_trunk", "lock_text", "zero_shot", "wise_ft")  # settings that need `init`
 KEYS = {"region_weight": "places"}  # fields with another key in JSON
 
@@ -47,8 +47,9 @@ class TrainConfig:
 
     Model: `init` starts from a trained model instead of random weights of `model`. The run then uses its tokenizer,
     loss and preprocessing, with this run's `image_size` and a ResNet's `stride`; `activation` is for a state dict,
-    which does not contain it. `tokenizer` is a tokenizer.json (or a model folder with one) to use instead of training
-    one of `vocab_size` on the captions. `loss` is by default the architecture's.
+    which does not contain it. `image_weights` is a file with the released weights of an EfficientNet-Lite, from which
+    the image tower of `model` starts. `tokenizer` is a tokenizer.json (or a model folder with one) to use instead of
+    training one of `vocab_size` on the captions. `loss` is by default the architecture's.
 
     Learning: `optimizer` is AdamW with `lr` for all weights, or Muon with `muon_lr` for the matrices between hidden
     spaces and AdamW for the rest. `batch_size` is the number of pictures over all processes; each process computes its
@@ -87,6 +88,7 @@ class TrainConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     model: str = "resnet-small"
+    image_weights: str | None = None
     init: str | None = None
     activation: Literal["gelu", "quick_gelu"] | None = None
     tokenizer: str | None = None
@@ -189,7 +191,8 @@ class TrainConfig:
         if self.wise_ft is not None and not 0 <= self.wise_ft <= 1:
             raise _invalid("wise_ft", f"is {self.wise_ft}; wanted 0 (the old weights) to 1 (the new ones).")
         fine_tuning = [name for name in FINE_TUNING if getattr(self, name) not in (None, 0, False, ())]
-        if fine_tuning and not self.init:
+        has_tower = self.image_weights and {*fine_tuning} <= {"lock_image", "lock_trunk"}
+        if fine_tuning and not self.init and not has_tower:
             raise ArgumentError(
                 [Setting(fine_tuning[0]), " is for fine-tuning."],
                 remedy=["Pass ", Setting("init", "MODEL"), "."],

@@ -9,18 +9,20 @@ from typing import NamedTuple
 import torch
 
 from diptych.checkpoint import build, preprocessing_of, read
+from diptych.checkpoint.formats import efficientnet_lite
+from diptych.checkpoint.weights.files import read_tensors
 from diptych.checkpoint.weights.finite import check_finite
 from diptych.data.caption_variety import require_variety
 from diptych.data.loading.loader import shares
 from diptych.data.loading.plan import MixtureSource
 from diptych.data.samples import Source, Stream
 from diptych.data.sources.opening import ENOUGH_CAPTIONS, all_captions, open_source
-from diptych.errors import ArgumentError
+from diptych.errors import ArgumentError, Setting
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, EfficientNetConfig
 from diptych.nets.efficientnet import StandardisedHead
-from diptych.nets.presets import preset
+from diptych.nets.presets import PRESETS, preset
 from diptych.nets.resize import image_tower, resized
 from diptych.text.tokenizer import Tokenizer
 from diptych.training.config import TrainConfig
@@ -70,7 +72,28 @@ def set_up(config: TrainConfig, sources: Sequence[Source | Stream], checkpoint: 
     model_config = sized(architecture, config.image_size, tokenizer, config.stride)
     # The tokenizer as loaded from the saved folder, with its padding: a bidirectional tower's output depends on it.
     text_tokenizer = Tokenizer.of_tower(tokenizer_json, model_config.text)
-    return RunSetup(CLIP(model_config), text_tokenizer, default_preprocessing(model_config))
+    network = CLIP(model_config)
+    if config.image_weights:
+        start_image_tower(network, config.image_weights)
+    return RunSetup(network, text_tokenizer, default_preprocessing(model_config))
+
+
+def start_image_tower(network: CLIP, path: str) -> None:
+    """Put the released weights of an EfficientNet-Lite in the file `path` into the image tower of `network`. Its
+    pooling, head and fine path stay. Raises ArgumentError if the tower has other sizes, CheckpointError for a file
+    without such weights."""
+    size_px = network.config.image.image_size
+    released = efficientnet_lite.read(read_tensors(Path(path)), path, image_size=size_px)
+    check_finite(released.state, path)
+    theirs, ours = released.config.blocks, getattr(network.config.image, "blocks", None)
+    if theirs != ours or released.config.feature_width != getattr(network.config.image, "feature_width", None):
+        fits = [name for name, each in PRESETS.items() if getattr(each.image, "blocks", None) == theirs]
+        raise ArgumentError(
+            [Setting("image_weights", path), " are weights of another image tower."],
+            remedy=["Pass ", Setting("model", fits[0] if fits else "an EfficientNet-Lite of their size"), "."],
+            argument="image_weights",
+        )
+    network.load_state_dict(released.state, strict=False)
 
 
 def _tokenizer_json(config: TrainConfig, sources: Sequence[Source | Stream]) -> str:
