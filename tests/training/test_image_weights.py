@@ -37,6 +37,7 @@ def test_the_tower_starts_from_the_file_and_its_head_anew(tmp_path: Path) -> Non
 
 def test_a_tower_with_weights_may_be_locked(tmp_path: Path) -> None:
     assert TrainConfig(data=("pairs",), image_weights="lite0.pth", lock_image=True).lock_image
+    assert TrainConfig(data=("pairs",), image_weights="lite0.pth", lock_trunk=True).lock_trunk
     with pytest.raises(ArgumentError, match="is for fine-tuning"):
         TrainConfig(data=("pairs",), image_weights="lite0.pth", lora=4)
     with pytest.raises(ArgumentError, match="is that of the model to start from"):
