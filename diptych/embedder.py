@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from diptych.checkpoint.finding import BUNDLED as BUNDLED
+from diptych.checkpoint.finding import expected_cosine_of, known_words_of, tokenizer_of
 from diptych.checkpoint.fingerprint import fingerprint, legacy_config
 from diptych.checkpoint.state import Checkpoint, preprocessing_of
 from diptych.checkpoint.weights.finite import checked_bias, checked_scale
 from diptych.deprecation import renamed_arguments, renamed_attributes
 from diptych.engines import Engine, EngineName, choose_engine, device_name  # before torch is imported
 from diptych.engines.converted import ConvertedWeights
-from diptych.errors import ArgumentError, CheckpointError, TextError, TokenizerError
+from diptych.errors import ArgumentError, CheckpointError, TextError
 from diptych.failures import EmbeddingResult, Failure, invalid_texts, listed, no_text, several
 from diptych.inference import batching
 from diptych.inference.batching import Encode, Key, Progress
@@ -25,7 +26,9 @@ from diptych.inference.labels import LabelSet, label_vectors
 from diptych.media.images import Decode, Source
 from diptych.media.preprocessing import preprocess, resized_and_cropped
 from diptych.scoring import zero_shot
+from diptych.scoring.expected_cosine import ExpectedCosine
 from diptych.scoring.zero_shot import PLAIN_TEMPLATES, Calibration, Classification, Labels, Templates, label_names
+from diptych.text.known_words import KnownWords
 from diptych.text.tokenizer import Tokenizer, Tokens, check_ids, missing
 
 if TYPE_CHECKING:
@@ -79,7 +82,7 @@ class Embedder:
     """A model and the engine that runs it, from `load`.
 
     All vectors are float32 and of unit length, so a dot product is a cosine. `notes` describes the decisions that the
-    model's files left open; `ignored_keys` lists their keys that change no vector.
+    model's files left open; `ignored_keys` lists their keys that change no vector; `search_files` are texts of theirs.
     """
 
     def __init__(self, checkpoint: Checkpoint, engine: Engine):
@@ -88,8 +91,8 @@ class Embedder:
         self.source, self.text_preprocessing = checkpoint.source, checkpoint.text_preprocessing
         self.notes, self.ignored_keys = checkpoint.notes, checkpoint.ignored_keys
         self.preprocessing = preprocessing_of(checkpoint)
-        self._checkpoint = checkpoint
-        self.tokenizer = _tokenizer(checkpoint)
+        self.search_files, self._checkpoint = checkpoint.search_files, checkpoint
+        self.tokenizer = tokenizer_of(checkpoint)
         self._opened: dict[str, Any] | None = None  # the arguments of `load`
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -156,6 +159,16 @@ class Embedder:
     def tokenizer_json(self) -> str | None:
         """The text of the model's tokenizer.json; None if it has none."""
         return self._checkpoint.tokenizer_json
+
+    @cached_property
+    def known_words(self) -> KnownWords | None:
+        """The words that its training saw; None if the model's files do not say."""
+        return known_words_of(self._checkpoint)
+
+    @cached_property
+    def expected_cosine(self) -> ExpectedCosine | None:
+        """The cosine to expect of a text's best pictures; None without relevance.json. Raises CheckpointError."""
+        return expected_cosine_of(self._checkpoint)
 
     def tokenize(self, texts: str | Sequence[str], *, truncate: bool = False) -> Tokens:
         """Ids and mask, padded to the longest text (to the context if the tower needs that).
@@ -357,7 +370,8 @@ class Embedder:
         from diptych.checkpoint import save_folder
 
         texts = {"tokenizer_json": self.tokenizer_json, "text_preprocessing": self.text_preprocessing}
-        return save_folder(folder, self.network, preprocess=self.preprocessing.to_hugging_face(), **texts)  # type: ignore[arg-type]
+        texts |= {"search_files": self.search_files, "preprocess": self.preprocessing.to_hugging_face()}
+        return save_folder(folder, self.network, **texts)  # type: ignore[arg-type]
 
     def _image_vectors(self, images: Images) -> np.ndarray:
         vectors = zero_shot.as_vectors(images, self.dim)
@@ -369,8 +383,7 @@ class Embedder:
 
 
 def _reopened(opened: dict[str, Any], mark: str) -> Embedder:
-    options = dict(opened)
-    model = load(options.pop("source"), **options)
+    model = load(**opened)
     if model.fingerprint != mark:
         raise CheckpointError(f"{model.source} has changed since it was copied; restore the former model.")
     return model
@@ -385,13 +398,3 @@ def _revived(checkpoint: Checkpoint, device: str) -> Embedder:
 def _array(values: Any) -> np.ndarray:
     """A tensor on any device as an array; an array as it is."""
     return values if isinstance(values, np.ndarray) else values.detach().cpu().numpy()
-
-
-def _tokenizer(checkpoint: Checkpoint) -> Tokenizer | None:
-    if not checkpoint.tokenizer_json:
-        return None
-    try:
-        tower, is_ours = checkpoint.config.text, checkpoint.source == str(BUNDLED)
-        return Tokenizer.of_tower(checkpoint.tokenizer_json, tower, checkpoint.text_preprocessing, is_ours=is_ours)
-    except TokenizerError as error:
-        raise TokenizerError(f"{checkpoint.source}: {error}") from error

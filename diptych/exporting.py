@@ -356,6 +356,7 @@ def _write_settings(model: Embedder, folder: Path) -> None:
         "preprocessor_config.json": json_text(model.preprocessing.to_hugging_face()),
         "tokenizer.json": model.tokenizer_json,
         "tokenizer_config.json": tokenizer_settings(model.config.text, model.tokenizer_json, model.text_preprocessing),
+        **model.search_files,
     }
     for name, text in texts.items():
         if text is not None:

@@ -101,7 +101,8 @@ def _write_hf(checkpoint: Checkpoint, target: Path, dtype: torch.dtype | None = 
     settings = checkpoint.preprocess or preprocessing(checkpoint, "the model folder").to_hugging_face()
     model = (checkpoint.config, checkpoint.state)
     words = {"tokenizer_json": checkpoint.tokenizer_json, "text_preprocessing": checkpoint.text_preprocessing}
-    return save_folder(target, model, preprocess=settings, dtype=dtype, **words)
+    search_files = checkpoint.search_files
+    return save_folder(target, model, preprocess=settings, dtype=dtype, search_files=search_files, **words)
 
 
 def _write_open_clip(checkpoint: Checkpoint, target: Path) -> Path:
@@ -115,6 +116,8 @@ def _write_open_clip(checkpoint: Checkpoint, target: Path) -> Path:
             checkpoint.config.text, tokenizer_json, checkpoint.text_preprocessing, needed=True
         )
         files = {"tokenizer.json": tokenizer_json, "tokenizer_config.json": tokenizer_config}
+
+    files |= checkpoint.search_files
 
     def fill(folder: Path) -> None:
         save_tensors(folder / "open_clip_model.safetensors", tensors)

@@ -10,9 +10,12 @@ from typing import NamedTuple
 
 from diptych.checkpoint.hub import HubId, fetch, is_repo_id
 from diptych.checkpoint.settings import READABLE
-from diptych.checkpoint.state import listing
+from diptych.checkpoint.state import Checkpoint, listing
 from diptych.checkpoint.weights.files import WEIGHTS, first_of, other_weights, read_json, read_text
-from diptych.errors import CheckpointError
+from diptych.errors import CheckpointError, TokenizerError
+from diptych.scoring.expected_cosine import RELEVANCE_FILE, ExpectedCosine, parse
+from diptych.text.known_words import WORDS_FILE, KnownWords
+from diptych.text.tokenizer import Tokenizer
 from diptych.untrusted.json import parse_json
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
@@ -220,3 +223,28 @@ def _no_model_message(folder: Path, source: str, inside: list[Path]) -> str:
 
 def _listed_paths(paths: Iterable[Path]) -> str:
     return listing([str(path) for path in paths], ", ")
+
+
+def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer | None:
+    """The tokenizer of a model; None if it has none. Only that of the bundled model is trusted. Raises TokenizerError
+    if it is invalid."""
+    if not checkpoint.tokenizer_json:
+        return None
+    try:
+        tower, is_ours = checkpoint.config.text, checkpoint.source == str(BUNDLED)
+        return Tokenizer.of_tower(checkpoint.tokenizer_json, tower, checkpoint.text_preprocessing, is_ours=is_ours)
+    except TokenizerError as error:
+        raise TokenizerError(f"{checkpoint.source}: {error}") from error
+
+
+def known_words_of(checkpoint: Checkpoint) -> KnownWords | None:
+    """The words that a model's training saw; None if its files do not say."""
+    text = checkpoint.search_files.get(WORDS_FILE)
+    return None if text is None else KnownWords(text)
+
+
+def expected_cosine_of(checkpoint: Checkpoint) -> ExpectedCosine | None:
+    """The cosine to expect of a text's best pictures; None if the model's files do not say. Raises CheckpointError if
+    they are damaged."""
+    text = checkpoint.search_files.get(RELEVANCE_FILE)
+    return None if text is None else parse(text, checkpoint.config.embed_dim, checkpoint.source)

@@ -7,6 +7,7 @@ towers, mean pooling) config.json has model_type "diptych" and our own fields, a
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -35,14 +36,15 @@ def save_folder(
     tokenizer_json: str | bytes | None,
     preprocess: dict[str, Any],
     text_preprocessing: TextPreprocessing = PLAIN,
+    search_files: Mapping[str, str] = MappingProxyType({}),
     card: str | None = None,
     dtype: torch.dtype | None = torch.float32,
 ) -> Path:
     """Write a model folder, completely or not at all (see `replace_folder`), and return its path.
 
     `model` is a network, or a configuration and its state. `preprocess` is in the form of preprocessor_config.json;
-    `text_preprocessing` is applied to texts beside the tokenizer; `card` becomes README.md. `dtype` is that of the
-    weights in the file; None keeps theirs, and torch.int8 writes 8 bits with a scale for each row (see
+    `text_preprocessing` is applied to texts beside the tokenizer; `search_files` are those of a Checkpoint;
+    `card` becomes README.md. `dtype` is that of the weights in the file; None keeps theirs, and torch.int8 writes 8 bits with a scale for each row (see
     `weights.int8`), in our own form. An existing model folder is replaced. Raises CheckpointError, and writes
     nothing, if `folder` is a file or another folder."""
     config, state = (model.config, model.state_dict()) if isinstance(model, CLIP) else model
@@ -60,6 +62,7 @@ def save_folder(
             config.text, words, text_preprocessing, needed=settings["model_type"] == "siglip"
         ),
         "README.md": card,
+        **search_files,
     }
 
     def fill(new: Path) -> None:
@@ -110,4 +113,4 @@ def load_folder(folder: Path, source: str, *, activation: str | None = None, wei
     else:
         state = huggingface.read_state(tensors, found.settings, found.config, source)
     rest = (found.preprocess, found.tokenizer_json, source, found.text_preprocessing, found.notes, found.ignored_keys)
-    return Checkpoint(found.config, state, *rest)
+    return Checkpoint(found.config, state, *rest, search_files=found.search_files)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from diptych.checkpoint.settings import READABLE
+from diptych.checkpoint.settings import READABLE, SEARCH_FILES
 from diptych.checkpoint.weights.files import first_line, read_json
 from diptych.errors import CheckpointError, HubError
 
@@ -23,7 +23,7 @@ LAYOUTS = (
     ("open_clip_config.json", r"pytorch_model\.bin"),
 )
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
-BESIDE = ("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
+BESIDE = ("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json", *SEARCH_FILES)
 VOCABULARY = ("vocab.json", "merges.txt")  # instead of tokenizer.json, in older repositories
 OTHER_THINGS = {
     "adapter_config.json": "a PEFT adapter, which must be merged into its base model first",

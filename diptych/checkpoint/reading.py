@@ -9,7 +9,7 @@ from torch import Tensor
 from diptych.checkpoint.finding import ModelLocation, find, is_model
 from diptych.checkpoint.folder import load_folder
 from diptych.checkpoint.formats import efficientnet_lite, open_clip, openai, tokenization
-from diptych.checkpoint.settings import READABLE
+from diptych.checkpoint.settings import READABLE, read_search_files
 from diptych.checkpoint.state import Checkpoint, cast_all, with_note
 from diptych.checkpoint.weights.files import (
     WEIGHTS,
@@ -67,7 +67,10 @@ def _read_folder(folder: Path, source: str, activation: str | None) -> Checkpoin
 def _read_open_clip(folder: Path, weights: Path, source: str, activation: str | None) -> Checkpoint:
     tensors = read_weights(weights)
     settings = read_json(folder / OPEN_CLIP_CONFIG)
-    return open_clip.with_texts(open_clip.read(tensors, settings, source, activation=activation), settings, folder)
+    checkpoint = open_clip.with_texts(
+        open_clip.read(tensors, settings, source, activation=activation), settings, folder
+    )
+    return checkpoint._replace(search_files=read_search_files(folder))
 
 
 def _read_beside(path: Path, source: str, activation: str | None) -> Checkpoint:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from diptych.checkpoint.formats import huggingface, tokenization
 from diptych.checkpoint.state import check_activation
 from diptych.checkpoint.weights.files import read_json, read_text
-from diptych.errors import ArgumentError, CheckpointError, TokenizerError
+from diptych.errors import ArgumentError, CheckpointError, FileError, TokenizerError
 from diptych.media.preprocessing import ignored_keys
 from diptych.nets.config import CLIPConfig, EfficientNetConfig, ImageConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.scoring import expected_cosine
+from diptych.text import known_words
 from diptych.text.cleaning import TextPreprocessing
 from diptych.text.tokenizer import json_of_vocabulary
+from diptych.untrusted.regular_files import read_file
 
 OURS = "diptych"
 READABLE = (OURS, *huggingface.KEY_MAPPINGS)  # supported values of model_type in config.json
 TOWERS: dict[str, type[ImageConfig]] = {"vit": ViTConfig, "resnet": ResNetConfig, "efficientnet": EfficientNetConfig}
 
 
+SEARCH_FILES = {
+    known_words.WORDS_FILE: known_words.MAX_BYTES,
+    expected_cosine.RELEVANCE_FILE: expected_cosine.MAX_BYTES,
+}
 SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 AS_OPENAI = "no preprocessor_config.json: pictures are prepared as for OpenAI's models"
 
@@ -35,6 +45,7 @@ class FolderSettings(NamedTuple):
     text_preprocessing: TextPreprocessing
     notes: tuple[str, ...] = ()
     ignored_keys: tuple[str, ...] = ()
+    search_files: Mapping[str, str] = MappingProxyType({})
 
 
 def read_settings(folder: Path, source: str, *, activation: str | None = None) -> FolderSettings:
@@ -56,8 +67,18 @@ def read_settings(folder: Path, source: str, *, activation: str | None = None) -
     preprocess = _preprocess(folder)
     ignored += [f"preprocessor_config.json: {key}" for key in ignored_keys(preprocess or {})]
     notes = (note, "" if preprocess or config.loss == "sigmoid" else AS_OPENAI)
-    words = (tuple(filter(None, notes)), tuple(ignored))
-    return FolderSettings(config, settings, preprocess, tokenizer_json, text_preprocessing, *words)
+    rest = (tuple(filter(None, notes)), tuple(ignored), read_search_files(folder))
+    return FolderSettings(config, settings, preprocess, tokenizer_json, text_preprocessing, *rest)
+
+
+def read_search_files(folder: Path) -> dict[str, str]:
+    """The texts of the optional files that searches use. One that cannot be read is left out: no vector depends on
+    it."""
+    found = {}
+    for name, most in SEARCH_FILES.items():
+        with suppress(FileError, OSError, UnicodeDecodeError):
+            found[name] = read_file(folder / name, most).decode()
+    return found
 
 
 def _tokenizer_json(folder: Path, source: str) -> tuple[str | None, str]:

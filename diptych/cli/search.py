@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from diptych.failures import Failure
     from diptych.index.local import LocalIndex
     from diptych.index.search.filters import Filters
-    from diptych.index.search.query import Query
+    from diptych.index.search.query import Query, UnseenWords
     from diptych.index.search.results import Hit, SearchResult
     from diptych.index.search.search import SearchModality
 
@@ -168,6 +168,8 @@ def _search(words: tuple[str, ...], order: list[str], **options: Any) -> int:
         code = report_failures(*report)
         report_refused(result.refused)
         _print(result, query, report.failures, options)
+        if result.unseen and result.unseen.words:
+            print_status(_unseen_sentence(result.unseen, options["relevant"]))
         if options["relevant"] and result.hits and result.relevance_z is None:
             print_status(f"{result.searched} items are too few for --relevant; all hits are shown")
         if not result.hits:
@@ -233,6 +235,16 @@ def _search_targets(
     return result._replace(hits=hits)
 
 
+def _unseen_sentence(unseen: UnseenWords, relevant: bool) -> str:
+    """One sentence on the words that the model does not know."""
+    *some, last = [f'"{word}"' for word in unseen.words]
+    words = f"{', '.join(some)} and {last}" if some else last
+    if unseen.all and relevant:
+        return f"Nothing relevant: the model has never seen {words} with a picture."
+    guess = "these hits are a guess" if unseen.all else "they count for little" if some else "it counts for little"
+    return f"The model has never seen {words} with a picture: {guess}."
+
+
 def _report_no_hits(
     targets: Sequence[_SearchTarget], result: SearchResult, failures: Mapping[str, Failure], find: str, filters: Filters
 ) -> int:
@@ -240,6 +252,8 @@ def _report_no_hits(
     counts = [target.index.counts() for target in targets]
     available = {"pictures": sum(count.pictures for count in counts), "texts": sum(count.texts for count in counts)}
     folder = ", ".join(target.folder for target in targets)
+    if result.unseen and result.unseen.all and result.searched:
+        return NOTHING
     if result.relevance_z is not None and result.threshold is not None:
         print_status(
             f"Nothing relevant: the best match scores z = {result.relevance_z:.1f}; the threshold is "
@@ -280,11 +294,13 @@ def _print(result: SearchResult, query: Query, failures: Mapping[str, Failure], 
         ]
         hits = [results.hit_json(hit) for hit in result.hits]
         relevance = {"standing": result.relevance_z, "cut": result.threshold} if options["relevant"] else {}
+        unseen = {"unseen_words": result.unseen.words, "all_unseen": result.unseen.all} if result.unseen else {}
         print_json(
             {
                 "terms": terms,
                 "searched": result.searched,
                 **relevance,
+                **unseen,
                 "hits": hits,
                 "failures": failures_json(failures),
             }

@@ -41,6 +41,7 @@ def read_converted(folder: Path) -> Checkpoint:
         settings.tokenizer_json,
         str(folder),
         settings.text_preprocessing,
+        search_files=settings.search_files,
     )
 
 

@@ -75,6 +75,7 @@ def open_on_cpu(
             read.text_preprocessing,
             read.notes,
             read.ignored_keys,
+            read.search_files,
         )
         checkpoint = with_note(Checkpoint(read.config, arrays, *rest), where.note)
     else:

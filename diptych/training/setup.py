@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from diptych.checkpoint import build, preprocessing_of, read
+from diptych.checkpoint.finding import known_words_of
 from diptych.checkpoint.formats import efficientnet_lite
 from diptych.checkpoint.weights.files import read_tensors
 from diptych.checkpoint.weights.finite import check_finite
@@ -37,11 +38,13 @@ EFFICIENTNET_LITE_MEAN, EFFICIENTNET_LITE_STD = (127 / 255, 127 / 255, 127 / 255
 
 
 class RunSetup(NamedTuple):
-    """The towers, and the tokenizer and preprocessing of their input."""
+    """The towers, and the tokenizer and preprocessing of their input. `known` are the words that the towers have been
+    trained on before; None if that is not known."""
 
     network: CLIP
     tokenizer: Tokenizer
     preprocess: Preprocess
+    known: frozenset[str] | None = frozenset()
 
 
 def open_sources(config: TrainConfig) -> list[Source | Stream]:
@@ -117,7 +120,8 @@ def from_model(init: str, image_size: int | None, activation: str | None = None,
         checkpoint = checkpoint._replace(config=config, state=state)
         spec = replace(spec, size_px=config.image.image_size)
     tokenizer = Tokenizer.of_tower(tokenizer_json, checkpoint.config.text, checkpoint.text_preprocessing)
-    return RunSetup(build(checkpoint), tokenizer, spec)
+    known = known_words_of(checkpoint)
+    return RunSetup(build(checkpoint), tokenizer, spec, known and known.words)
 
 
 def default_preprocessing(config: CLIPConfig) -> Preprocess:

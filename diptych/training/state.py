@@ -2,7 +2,9 @@
 
 import copy
 import math
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ import torch
 from diptych.data.loading.loader import Loader
 from diptych.errors import ArgumentError
 from diptych.nets.clip import CLIP
+from diptych.text.known_words import count_words
 from diptych.training.config import TrainConfig
 from diptych.training.diagnostics.plateau import Plateau
 from diptych.training.finetuning.pretrained import freeze
@@ -21,16 +24,25 @@ from diptych.training.parallel.distributed import ProcessInfo
 from diptych.training.parallel.sharding import full_optimizer_state, full_state, load_full_state, shard
 from diptych.training.setup import optimizers, set_dropout
 
+MAX_WORDS = 200_000
+
 
 @dataclass
 class RunProgress:
     """The progress of a run over all interruptions: steps, truncated captions (`cut`), the loss smoothed over
-    some twenty steps, and seconds of training."""
+    some twenty steps, seconds of training, and the `words` of the captions and phrases, with counts."""
 
     steps: int = 0
     cut: int = 0
     loss: float = math.nan
     elapsed_s: float = 0.0
+    words: Counter[str] = field(default_factory=Counter)
+
+    def add_words(self, texts: Iterable[str]) -> None:
+        """Count their words. Beyond 200,000 different ones only the more frequent half is kept."""
+        self.words.update(count_words(texts))
+        if len(self.words) > MAX_WORDS:
+            self.words = Counter(dict(self.words.most_common(MAX_WORDS // 2)))
 
     def add_step(self, loss: float) -> None:
         """Count a step."""
@@ -69,7 +81,7 @@ class TrainingState:
             "average": full_state(self.average) if self.config.ema else {},
             "optimizers": [full_optimizer_state(self.network, each) for each in self.optimizers],
             "scaler": self.scaler.state_dict(),
-            "tally": asdict(self.progress),
+            "tally": {**vars(self.progress), "words": dict(self.progress.words)},
             "plateau": self.plateau.state(),
             "processes": distributed.all_gather_object(local),
         }
@@ -81,7 +93,7 @@ class TrainingState:
         if self.config.ema:
             load_full_state(self.average, saved["average"])
         self.scaler.load_state_dict(saved["scaler"])
-        self.progress = RunProgress(**saved["tally"])
+        self.progress = RunProgress(**{**saved["tally"], "words": Counter(saved["tally"].get("words", {}))})
         self.plateau.restore(saved["plateau"])
         processes, rank, world_size = saved["processes"], *self.process
         self.position = processes[min(rank, len(processes) - 1)]["position"]

@@ -71,6 +71,7 @@ class OptimizerStep:
         tokens = self.tokenizer(batch.captions, truncate=True)
         self.state.progress.cut += tokens.truncated
         ids = torch.from_numpy(tokens.ids).to(self.device)
+        self.state.progress.add_words([*batch.captions, *(region.phrase for each in batch.regions for region in each)])
         return backward(
             self.state.forward,
             torch.from_numpy(batch.pixels),

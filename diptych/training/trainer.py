@@ -6,6 +6,7 @@ signals of a run.
 """
 
 import time
+from collections import Counter
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,7 @@ from diptych.data.loading.decoding import BadSample
 from diptych.data.loading.loader import Batch, Loader
 from diptych.engines.pytorch import choose_device
 from diptych.scoring import metrics
+from diptych.text.known_words import WORDS_FILE, words_text
 from diptych.training.config import TrainConfig
 from diptych.training.diagnostics.monitor import Monitor, Step
 from diptych.training.finetuning.forgetting import Forgetting
@@ -98,7 +100,7 @@ class Trainer:
         self.config, self.monitor, self.device, self.process, self.out = config, monitor, device, process, out
         saved = checkpoints.load(checkpoint) if checkpoint else None
         sources = open_sources(config)
-        network, self.tokenizer, self.preprocess = set_up(config, sources, checkpoint)
+        network, self.tokenizer, self.preprocess, self.known = set_up(config, sources, checkpoint)
         size_px = self.preprocess.size_px
         self.loader = Loader(
             mixture(sources, config, size_px), config.batch_size, size_px, config.captions_per_image, config.seed,
@@ -275,6 +277,8 @@ class Trainer:
         self.monitor.finish()
         if self.state.progress.steps:
             self.checkpoint()
+        words = distributed.all_gather_object(self.state.progress.words)
+        self.state.progress.words = sum(words, Counter())
         self.state.average.eval()  # without an average it is the network itself
         after, folder, forgetting = merged_state(full_state(self.state.average)), self.out / "model", None
         if self.process.rank == 0:  # which has the full state
@@ -316,4 +320,5 @@ class Trainer:
             tokenizer_json=tokenizer.to_json(),
             text_preprocessing=tokenizer.text_preprocessing,
             preprocess=preprocess,
+            search_files={} if self.known is None else {WORDS_FILE: words_text(self.state.progress.words, self.known)},
         )

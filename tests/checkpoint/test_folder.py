@@ -1,14 +1,18 @@
 """What stands where a model is written: what is replaced, what is not, and what a failure leaves."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import diptych
 from diptych.checkpoint import check_replaceable, convert, read, save_folder
 from diptych.checkpoint.replacement import replace_folder
 from diptych.errors import CheckpointError
+from diptych.scoring.expected_cosine import ExpectedCosine
 from tests.checkpoint.test_checkpoint import HF_CLIP, OPEN_CLIP, OPENAI_VIT, SQUASHED
 
 
@@ -96,3 +100,29 @@ def test_the_source_is_no_target(to: Any, tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(CheckpointError, match=f"is {what}; nothing was written"):
             convert(source, target, to=to)
     assert read(folder).config.embed_dim == read(file).config.embed_dim == 32
+
+
+def test_the_files_of_searches_go_along_and_may_be_damaged(tiny_model: Path, tmp_path: Path) -> None:
+    """Copies and conversions keep them; what cannot be read is as if it were not there."""
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (model / "words.txt").write_text("dog\nred\n", encoding="utf-8")
+    fit = ExpectedCosine(np.zeros(diptych.load(model).dim, np.float32), 0.25, -0.5)
+    (model / "relevance.json").write_text(fit.to_json(), encoding="utf-8")
+    opened = diptych.load(model)
+    assert opened.known_words is not None
+    assert opened.known_words.words == {"dog", "red"}
+    assert opened.expected_cosine is not None
+    assert opened.expected_cosine.threshold == -0.5
+    for copy in (
+        opened.save(tmp_path / "saved"),
+        convert(model, tmp_path / "hf"),
+        convert(model, tmp_path / "oc", to="open_clip"),
+    ):
+        assert (copy / "words.txt").read_bytes() == (model / "words.txt").read_bytes()
+        assert (copy / "relevance.json").read_bytes() == (model / "relevance.json").read_bytes()
+        assert diptych.load(copy).search_files == opened.search_files
+    assert opened.fingerprint == diptych.load(tiny_model).fingerprint
+    (model / "words.txt").write_bytes(b"\xff\xfe" * 9)
+    (model / "relevance.json").write_bytes(b" " * (2 << 20))
+    assert diptych.load(model).search_files == {}
+    assert diptych.load(tiny_model).known_words is None

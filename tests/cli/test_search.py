@@ -279,3 +279,21 @@ def test_search_opens_the_best(
     said = cli("search", "x", several, "--no-update", "--model", tiny_model, "--open", 3)
     assert "1.png is not a picture, video or text" in said.err
     assert f"{several}/1.png" not in (tmp_path / "opened").read_text()
+
+
+def test_words_that_the_model_never_saw_are_named(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (model / "words.txt").write_text("red\nstars\n", encoding="utf-8")
+    arguments = (shutil.copytree(pictures, tmp_path / "pictures"), "--model", model)
+    assert cli("search", "a red star", *arguments, "--json").json["unseen_words"] == []
+    some = cli("search", "a red quark", *arguments, "--json")
+    assert (some.json["unseen_words"], some.json["all_unseen"]) == (["quark"], False)
+    assert some.json["hits"]
+    assert 'The model has never seen "quark" with a picture: it counts for little.' in some.err
+    every = cli("search", "quark theory", *arguments)
+    assert every.code == OK
+    assert 'The model has never seen "quark" and "theory" with a picture: these hits are a guess.' in every.err
+    none = cli("search", "quark theory", *arguments, "--relevant", "--json")
+    assert (none.code, none.json["hits"], none.json["all_unseen"]) == (NOTHING, [], True)
+    assert none.err.count("Nothing relevant: the model has never seen") == 1
+    assert "unseen_words" not in cli("search", *arguments, "--image", pictures / "scene-0.png", "--json").json

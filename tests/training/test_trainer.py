@@ -95,6 +95,9 @@ def test_a_run_leaves_a_model_and_its_numbers(shards: Path, tmp_path: Path) -> N
     assert rows[-1]["text_to_image"] == list(result.retrieval.text_to_image)
     model = diptych.load(result.folder, device="cpu")
     assert model.embed_texts(["a red circle"]).shape == (1, 64)
+    assert model.known_words is not None
+    assert model.known_words.words >= {"red", "circle"}
+    assert not model.known_words.knows("quantum")
 
 
 def test_same_seed_same_weights(shards: Path, tmp_path: Path) -> None:
@@ -113,6 +116,7 @@ def test_init_goes_on_from_a_model_at_another_size(shards: Path, tmp_path: Path,
         diptych.load(result.folder, device="cpu", precision="float32"),
     )
     assert after.preprocessing.size_px == 64
+    assert after.known_words is None  # the first model's are not known
     np.testing.assert_allclose(after.embed_texts(["a dog"]), before.embed_texts(["a dog"]), atol=1e-6)
 
 

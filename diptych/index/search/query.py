@@ -13,12 +13,14 @@ import numpy as np
 from diptych.errors import QueryError
 from diptych.media.pixels.arrays import as_array, is_array
 from diptych.media.scanning.suffixes import RAW_SUFFIXES
+from diptych.text.known_words import content_words
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
     from diptych.media.images import Source
     from diptych.media.preprocessing import Preprocess
+    from diptych.text.known_words import KnownWords
 
 QueryInput: TypeAlias = "Query | Source | tuple[Term, ...]"
 TermKind = Literal["text", "picture", "vector"]
@@ -47,6 +49,14 @@ class Term(NamedTuple):
     kind: TermKind
     value: Source
     weight: float = 1.0
+
+
+class UnseenWords(NamedTuple):
+    """The words of a query that the model's training never saw, and whether these are `all` of its content words and
+    it has no picture or vector."""
+
+    words: tuple[str, ...] = ()
+    all: bool = False
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -142,6 +152,18 @@ class Query:
         if (lengths < _LEAST_LENGTH * np.abs(weights).sum()).any():
             raise QueryError(f"{self!r}: the terms cancel out, so there is nothing to search for. Change a weight.")
         return (total / lengths).astype(np.float32)
+
+    def unseen_words(self, known: KnownWords) -> UnseenWords:
+        """The content words of the texts that a model does not know."""
+        texts = [str(self.terms[position].value) for position in self._positions("text")]
+        words = dict.fromkeys(word for text in texts for word in content_words(text))
+        unseen = tuple(word for word in words if not known.knows(word))
+        return UnseenWords(unseen, self.is_text and 0 < len(unseen) == len(words))
+
+    @property
+    def is_text(self) -> bool:
+        """Whether all terms are texts."""
+        return all(term.kind == "text" for term in self.terms)
 
     def _positions(self, kind: TermKind) -> list[int]:
         return [position for position, term in enumerate(self.terms) if term.kind == kind]

@@ -4,8 +4,9 @@ queries.
 A cosine alone does not decide this: models differ in the cosines that they reach, and the best of many irrelevant items
 is higher in a larger index. The z-score of the best hit over a sample of the index does not either: a query that
 matches a third of the pictures raises its own mean. So everyday sentences unrelated to the query are searched in the
-same items, and the mean cosine of the query's ten best hits is compared with theirs. `bench/relevance.py` compares such
-statistics.
+same items, and the mean cosine of the query's ten best hits is compared with theirs. Where the model's files have the
+cosine to expect of a text (`diptych.scoring.expected_cosine`), what exceeds it is compared. `bench/relevance.py`
+compares such statistics, and fits that cosine.
 
 This assumes that the model was trained on such sentences, and that an index contains something for some of them and
 nothing for others. For a folder of scanned letters it is less reliable.
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from diptych.index.search.query import EmbeddingModel, Query
+    from diptych.scoring.expected_cosine import ExpectedCosine
 
 SUBJECTS = (
     "a man", "a woman", "a child", "a crowd of people", "two friends", "a baby", "a dog", "a cat", "a bird", "a horse",
@@ -73,13 +75,15 @@ class VectorSearch(Protocol):
 
 
 class BackgroundStatistics(NamedTuple):
-    """Mean and standard deviation, over the background queries, of the mean cosine of their `top_k` hits, and the
-    `threshold` that a query's relevance z-score must reach."""
+    """Mean and standard deviation, over the background queries, of the mean cosine of their `top_k` hits, the
+    `threshold` that a query's relevance z-score must reach, and the cosine `expected` of this query. Mean and query are
+    relative to what is expected of each."""
 
     mean: float
     std: float
     top_k: int
     threshold: float
+    expected: float = 0.0
 
     def relevance_z(self, cosines: Float[np.ndarray, "hits"]) -> float:
         """The standard deviations by which the mean of the `top_k` first of these cosines, sorted in descending order,
@@ -88,7 +92,7 @@ class BackgroundStatistics(NamedTuple):
 
     def z_score(self, cosine: float) -> float:
         """The same for one cosine."""
-        return (cosine - self.mean) / max(self.std, 1e-6)
+        return (cosine - self.expected - self.mean) / max(self.std, 1e-6)
 
 
 def background_statistics(
@@ -96,11 +100,14 @@ def background_statistics(
     nearest: VectorSearch,
     sentences: Float[np.ndarray, "sentences dim"],
     *,
+    vector: Float[np.ndarray, "dim"] | None = None,
     allowed_ids: Int[np.ndarray, "ids"] | None = None,
     threshold: float | None = None,
+    expected_cosine: ExpectedCosine | None = None,
 ) -> BackgroundStatistics:
     """Search with queries of the same form: each text is replaced by one of the `sentences`, each picture or vector by
-    an item of the index, which is excluded from its own hits; the weights stay. `threshold` None is TEXT_THRESHOLD, or
+    an item of the index, which is excluded from its own hits; the weights stay. `expected_cosine` is the model's, for
+    queries of texts alone, whose `vector` it needs. `threshold` None is the one chosen with it, else TEXT_THRESHOLD, or
     PICTURE_THRESHOLD for a query without texts."""
     count = len(sentences)
     ids, vectors = nearest.sample(count)
@@ -114,10 +121,15 @@ def background_statistics(
             excluded[:, position] = ids[rows % len(ids)]
     top_k = top_k_for(len(nearest) if allowed_ids is None else len(allowed_ids))
     kept, queries = _nonzero_queries(query, np.stack(substitutes, axis=1))
-    means = _mean_top_k(nearest, queries, top_k, excluded[kept], allowed_ids) if kept else [0.0]
+    means = np.array(_mean_top_k(nearest, queries, top_k, excluded[kept], allowed_ids) if kept else [0.0])
+    expected = 0.0
+    if expected_cosine and vector is not None and query.is_text:
+        expected = float(expected_cosine.of(vector))
+        means = means - expected_cosine.of(queries) if kept else means
+        threshold = expected_cosine.threshold if threshold is None else threshold
     if threshold is None:
         threshold = TEXT_THRESHOLD if any(term.kind == "text" for term in query.terms) else PICTURE_THRESHOLD
-    return BackgroundStatistics(float(np.mean(means)), float(np.std(means)), top_k, threshold)
+    return BackgroundStatistics(float(means.mean()), float(means.std()), top_k, threshold, expected)
 
 
 def _nonzero_queries(query: Query, substitutes: Float[np.ndarray, "queries terms dim"]) -> tuple[list[int], np.ndarray]:

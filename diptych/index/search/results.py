@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from diptych.deprecation import RenamedAttribute
+from diptych.index.search.query import UnseenWords
 
 if TYPE_CHECKING:
     from diptych.media.items import Modality
@@ -49,6 +50,9 @@ class SearchResult(NamedTuple):
     above what background queries reach on the same items, in standard deviations, and `threshold` is its least value
     that counts as relevant; below it there are no hits. With several modalities it is the highest one.
 
+    `unseen` are the words of the query's texts that the model's training never saw; None where its files do not say, or
+    without texts. Where these are all of its content words, nothing is relevant.
+
     `refused` names catalog entries that are not valid files of the folder; they are never hits.
     """
 
@@ -57,6 +61,7 @@ class SearchResult(NamedTuple):
     relevance_z: float | None = None
     threshold: float | None = None
     refused: tuple[str, ...] = ()
+    unseen: UnseenWords | None = None
 
     standing = RenamedAttribute("standing", "relevance_z")
     cut = RenamedAttribute("cut", "threshold")

@@ -14,7 +14,7 @@ import numpy as np
 from diptych.errors import ArgumentError, IndexModelError, Setting
 from diptych.index.model import display_name
 from diptych.index.search.filters import Filters
-from diptych.index.search.query import EmbeddingModel, Query
+from diptych.index.search.query import EmbeddingModel, Query, UnseenWords
 from diptych.index.search.ranking import MIN_SAMPLE, SampleStatistics, diverse_order
 from diptych.index.search.relevance import VectorSearch, background_statistics, sentence_vectors
 from diptych.index.search.results import Hit, SearchResult
@@ -144,6 +144,7 @@ def search_all(
     vector = query.embed(indexes[0].model, truncate=truncate)
     count = max(limit * _CANDIDATES_PER_HIT, 50) if diverse else limit
     request = _SearchRequest(query, vector, count, filters or Filters(), relevant, threshold, copies)
+    unseen = _unseen_words(query, indexes[0].model)
     sources = [_candidates(index, one, request) for one in modalities for index in indexes]
     scores = [one.sample_statistics.standardise(one.cosines) if len(modalities) > 1 else one.cosines for one in sources]
     order = _rank_merged(scores)
@@ -151,12 +152,18 @@ def search_all(
         order = _deduplicated(sources, order, copies)
     if diverse:
         order = _diversified(sources, scores, order, diverse, limit)
-    hits = _hits(sources, order[:limit], request)
+    hits = [] if relevant and unseen and unseen.all else _hits(sources, order[:limit], request)
     judged = [one for one in sources if one.relevance_z is not None]
     best = max(judged, key=lambda one: one.relevance_z or 0, default=None)
     refused = {name: None for index in indexes for name in index.on_disk.catalog.refused.values()}
     searched = sum(one.searched for one in sources)
-    return SearchResult(hits, searched, best and best.relevance_z, best and best.threshold, tuple(refused))
+    return SearchResult(hits, searched, best and best.relevance_z, best and best.threshold, tuple(refused), unseen)
+
+
+def _unseen_words(query: Query, model: EmbeddingModel) -> UnseenWords | None:
+    """The words of the query that the model's training never saw; a model of the caller's may not say."""
+    known = getattr(model, "known_words", None) if any(term.kind == "text" for term in query.terms) else None
+    return known and query.unseen_words(known)
 
 
 def in_one(
@@ -218,8 +225,12 @@ def _candidates(index: SearchableIndex, modality: Modality, request: _SearchRequ
     if not request.relevant or searched < MIN_SAMPLE:
         return _Candidates(folder, items, cosines, sample_statistics, searched)
     sentences = sentence_vectors(index.model, folder.index_dir, str(folder.catalog.facts().get("fingerprint", "")))
-    others = background_statistics(request.query, nearest, sentences, allowed_ids=allowed_ids)
-    threshold = others.threshold if request.threshold is None else request.threshold
+    expected_cosine = getattr(index.model, "expected_cosine", None) if modality == "picture" else None
+    others = background_statistics(
+        request.query, nearest, sentences, vector=request.vector, allowed_ids=allowed_ids,
+        threshold=request.threshold, expected_cosine=expected_cosine,
+    )  # fmt: skip
+    threshold = others.threshold
     relevance_z = others.relevance_z(nearest.search(request.vector, others.top_k, allowed_ids=allowed_ids)[1])
     is_relevant = relevance_z >= threshold
     kept = int(sum(others.z_score(float(cosine)) >= threshold for cosine in cosines)) if is_relevant else 0
