@@ -43,10 +43,10 @@ def save_folder(
     """Write a model folder, completely or not at all (see `replace_folder`), and return its path.
 
     `model` is a network, or a configuration and its state. `preprocess` is in the form of preprocessor_config.json;
-    `text_preprocessing` is applied to texts beside the tokenizer; `search_files` are those of a Checkpoint;
-    `card` becomes README.md. `dtype` is that of the weights in the file; None keeps theirs, and torch.int8 writes 8 bits with a scale for each row (see
-    `weights.int8`), in our own form. An existing model folder is replaced. Raises CheckpointError, and writes
-    nothing, if `folder` is a file or another folder."""
+    `text_preprocessing` is applied to texts beside the tokenizer; `search_files` are those of a Checkpoint; `card`
+    becomes README.md. `dtype` is that of the weights in the file; None keeps theirs, and torch.int8 writes 8 bits with
+    a scale for each row (see `weights.int8`), in our own form. An existing model folder is replaced. Raises
+    CheckpointError, and writes nothing, if `folder` is a file or another folder."""
     config, state = (model.config, model.state_dict()) if isinstance(model, CLIP) else model
     if dtype == torch.int8:
         settings, tensors = _int8_spec(config, state)
