@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 import diptych
 from diptych.checkpoint import convert, save_folder
 from diptych.checkpoint.formats.bert import TextTower, read_text_tower, with_smaller_vocabulary
+from diptych.engines import EngineName
 from diptych.errors import CheckpointError, TokenizerError
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
@@ -154,9 +155,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_folder(folder, model_of(tower), tokenizer_json=tower.tokenizer_json, preprocess=preprocess)
 
 
-def test_a_whole_model_with_such_a_tower_is_saved_and_read(whole: Path) -> None:
+@pytest.mark.parametrize("engine", ["pytorch", "openvino"])
+def test_a_whole_model_with_such_a_tower_is_saved_and_read(whole: Path, engine: EngineName) -> None:
+    """In both engines, texts of any length together and each alone."""
     wanted = load_file(HF_BERT / "expected.safetensors")["text_features"]
-    model = diptych.load(whole, engine="pytorch", device="cpu", precision="float32")
+    model = diptych.load(whole, engine=engine, device="cpu", precision="float32")
     assert model.config.text == read_text_tower(HF_BERT).config
     vectors = torch.nn.functional.normalize(wanted, dim=-1).numpy()
     assert model.embed_texts(TEXTS) == pytest.approx(vectors, abs=1e-5)
