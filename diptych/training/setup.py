@@ -25,7 +25,7 @@ from diptych.nets.config import CLIPConfig, EfficientNetConfig
 from diptych.nets.efficientnet import StandardisedHead
 from diptych.nets.presets import PRESETS, preset
 from diptych.nets.resize import image_tower, resized
-from diptych.text.tokenizer import Tokenizer
+from diptych.text.tokenizer import END, Tokenizer
 from diptych.training.config import TrainConfig
 from diptych.training.finetuning.freezing import parameter_groups
 from diptych.training.optim.muon import Muon, is_hidden
@@ -138,7 +138,11 @@ def default_preprocessing(config: CLIPConfig) -> Preprocess:
 def sized(config: CLIPConfig, image_size: int | None, tokenizer: Tokenizer, stride: int | None = None) -> CLIPConfig:
     """`config` for another picture size or stride, and for the tokenizer's vocabulary and context."""
     end_id = tokenizer.end_id
-    assert end_id is not None
+    if end_id is None:
+        raise ArgumentError(
+            f"this tokenizer.json has no {END}, at which a new text tower pools; one with other marks (WordPiece, "
+            "SentencePiece) is trained from a model that has it. Pass that model as init."
+        )
     text = replace(config.text, vocab_size=tokenizer.vocab_size, context=tokenizer.context, end_id=end_id)
     # A bidirectional tower reads its padding too, so texts are padded with the end token, which is in no word.
     text = replace(text, pool="end") if text.causal else replace(text, pad_id=end_id)
