@@ -5,12 +5,15 @@
 FOLDER has photos.jsonl: one photograph per line, with `file` and `boxes`, each a `label` and `box_xywh_px`. Each label
 of each photograph is a round: a hit if the maximum of its map is in one of its boxes (Zhang et al. 2018, "Top-down
 neural attention by excitation backprop", section 4.1). Chance is the share of the picture that these boxes cover; the
-centre guess always points at the middle. Intervals are of the mean over rounds, resampled by photograph. Without FOLDER
-drawn scenes replace the photographs.
+centre guess always points at the middle. Intervals are of the mean over rounds, resampled by photograph. The same is
+printed for the small labels, whose boxes cover less than a tenth of the picture, and for the others: the centre is a
+good guess for large things alone. --questions adds a row for each label. Without FOLDER drawn scenes replace the
+photographs.
 """
 
 import json
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +27,7 @@ from diptych.inference.heat_map import Method, heat_maps
 from diptych.scenes.scene import Scenes
 
 QUESTION = "The pointing game"
+SMALL = 10  # percent of the picture
 METHODS: tuple[Method, ...] = ("patches", "windows")
 Box = tuple[float, float, float, float]
 
@@ -40,6 +44,7 @@ def main() -> None:
     parser = arguments(QUESTION)
     parser.add_argument("--model", help="a model; by default the bundled one")
     parser.add_argument("--photos", help="a folder with photos.jsonl")
+    parser.add_argument("--questions", action="store_true", help="print the hits of each label, too")
     options = parser.parse_args()
     model = diptych.load(options.model)
     pictures = list(photographs(Path(options.photos)) if options.photos else drawn(2 if options.quick else 40))
@@ -57,21 +62,30 @@ def main() -> None:
                 is_hit(peak(one.relative_likelihood, image.size), boxes[label])
                 for label, one in zip(boxes, maps, strict=True)
             ]
-    report(QUESTION, rows_of(hits, np.array(groups)), as_json=options.as_json)
+    values, numbers = {who: 100 * np.array(some) for who, some in hits.items()}, np.array(groups)
+    is_small = values["chance"] < SMALL
+    rows = rows_of(values, numbers, "labels")
+    for kind, chosen in (("small labels", is_small), ("large labels", ~is_small)):
+        if chosen.any():
+            rows += rows_of({who: some[chosen] for who, some in values.items()}, numbers[chosen], kind)
+    names = np.array([label for _, boxes in pictures for label in boxes])
+    for name in dict.fromkeys(names.tolist()) if options.questions else ():
+        chosen = names == name
+        rows += rows_of({who: some[chosen] for who, some in values.items()}, numbers[chosen], name)
+    report(QUESTION, rows, as_json=options.as_json)
 
 
-def rows_of(hits: dict[str, list[float]], groups: np.ndarray) -> list[Row]:
-    """Hits in percent with their interval and ratio to chance, and the difference of each method to the centre
-    guess."""
-    values = {who: 100 * np.array(some) for who, some in hits.items()}
+def rows_of(values: dict[str, np.ndarray], groups: np.ndarray, kind: str) -> list[Row]:
+    """Hits in percent with their interval and ratio to chance, and the difference of each method to the centre guess
+    and to chance."""
     rows = []
     for who, some in values.items():
         found = mean_interval(some, groups)
-        label = f"{who}, {len(some)} labels, 95 % from {found.low:.1f} to {found.high:.1f}"
+        label = f"{who}, {len(some)} {kind}, 95 % from {found.low:.1f} to {found.high:.1f}"
         rows.append(Row(label, found.mean, "% hits", found.mean / float(values["chance"].mean())))
-    for method in METHODS:
-        found = paired_interval(values["the centre"], values[method], groups)
-        label = f"{method} less the centre, 95 % from {found.low:.1f} to {found.high:.1f}"
+    for method, guess in product(METHODS, ("the centre", "chance")):
+        found = paired_interval(values[guess], values[method], groups)
+        label = f"{method} less {guess}, {kind}, 95 % from {found.low:.1f} to {found.high:.1f}"
         rows.append(Row(label, found.mean, "points"))
     return rows
 

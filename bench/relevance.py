@@ -1,6 +1,7 @@
 """Recall of the index compared with an exact evaluation, and detection of queries without a match.
 
     python bench/relevance.py [--data pairs/dev] [--index-model converted/] [--quick] [--json]
+    python bench/relevance.py --fit pairs/train --data pairs/dev --model MODEL [--write]
 
 Recall: texts find their pictures, once by an exhaustive search over float32 vectors of exactly decoded pictures, and
 once as in the index: fast decoding, the engine's precision (or that of --index-model, a conversion of the same model),
@@ -10,12 +11,18 @@ Relevance: each of the most frequent nouns of the captions is a query ("dog"), o
 those whose captions name it, in singular or plural. Each statistic is scored by its AUC, the probability that it is
 higher with these pictures. The statistic and the threshold, which keeps 90 % of the true first hits, are chosen on
 every second noun and reported for the others too. Captions do not mention everything, so some removed nouns are still
-in other pictures, and no statistic can reach 1. Without --data the pictures and nouns are those of drawn scenes.
+in other pictures, and no statistic can reach 1.
+
+With --fit recall is left out, and the cosine to expect of a text (see `diptych.scoring.expected_cosine`) is fitted to
+the first 2,000 of those pictures and the words of their captions. With --write it is stored in the model's folder, with
+the threshold that this chooses, as relevance.json. Without --data the pictures and nouns are those of drawn scenes.
 """
 
+import argparse
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,10 +34,13 @@ from diptych.data.sources.opening import open_source
 from diptych.index.search.query import Query
 from diptych.index.search.relevance import BACKGROUND_SENTENCES, TEXT_THRESHOLD, background_statistics
 from diptych.scenes.scene import KINDS, Scenes
+from diptych.scoring.expected_cosine import RELEVANCE_FILE, ExpectedCosine, fit
+from diptych.text.known_words import count_words
 from diptych.vectors.nearest import VectorIndex
 
 QUESTION = "Recall of the index and of an exact evaluation, and detection of queries without a match"
 COUNT, KEPT = 50, 0.9  # nouns; the share of true first hits above the threshold
+LEAST_NAMED = 4  # pictures whose captions have a word, for it to be fitted to
 # The things among the 330 most frequent words of Flickr8k's captions, in singular; the COUNT most frequent are used.
 NOUNS = """
 dog man girl woman boy person water shirt ball child grass snow field air mouth beach bike street player hat
@@ -163,7 +173,7 @@ class NounStatistic(NamedTuple):
 
 
 def noun_statistics(
-    stored: np.ndarray, named: dict[str, np.ndarray], model: diptych.Embedder
+    stored: np.ndarray, named: dict[str, np.ndarray], model: diptych.Embedder, expected: ExpectedCosine | None
 ) -> dict[str, list[NounStatistic]]:
     """Every statistic of every noun; the last is that of `search --relevant`."""
     sentences, nouns = model.embed_texts(BACKGROUND_SENTENCES), model.embed_texts(list(named))
@@ -178,8 +188,8 @@ def noun_statistics(
     }
     found["z of the ten best over background sentences, --relevant"] = [
         NounStatistic(
-            relevance_z(stored, np.arange(len(stored)), noun, sentences),
-            relevance_z(stored, np.flatnonzero(~having), noun, sentences),
+            relevance_z(stored, np.arange(len(stored)), noun, sentences, expected),
+            relevance_z(stored, np.flatnonzero(~having), noun, sentences, expected),
             true,
         )
         for noun, having, true in zip(nouns, named.values(), is_true, strict=True)
@@ -187,11 +197,22 @@ def noun_statistics(
     return found
 
 
-def relevance_z(vectors: np.ndarray, ids: np.ndarray, noun: np.ndarray, sentences: np.ndarray) -> float:
+def fitted(model: diptych.Embedder, have: Pairs) -> ExpectedCosine:
+    """The cosine to expect of a text, fitted to these pictures and the words that name LEAST_NAMED of them or more."""
+    counts = count_words(" ".join(texts) for texts in have.captions)
+    words = sorted(word for word, count in counts.items() if count >= LEAST_NAMED)
+    return fit(model.embed_texts(words), model.embed_images(have.pictures, decode="fast"))
+
+
+def relevance_z(
+    vectors: np.ndarray, ids: np.ndarray, noun: np.ndarray, sentences: np.ndarray, expected: ExpectedCosine | None
+) -> float:
     """The relevance z-score of `diptych search --relevant`."""
     with tempfile.TemporaryDirectory() as folder:
         nearest = built(folder, vectors, ids)
-        background = background_statistics(Query.text("a noun"), nearest, sentences)
+        background = background_statistics(
+            Query.text("a noun"), nearest, sentences, vector=noun, expected_cosine=expected
+        )
         return background.relevance_z(nearest.search(noun, background.top_k).cosines)
 
 
@@ -201,22 +222,27 @@ def auc(rows: Sequence[NounStatistic]) -> float:
     return float((present[:, None] > absent).mean() + 0.5 * (present[:, None] == absent).mean())
 
 
-def relevance(found: dict[str, list[NounStatistic]]) -> Iterator[Row]:
+def chosen_threshold(rows: Sequence[NounStatistic]) -> float | None:
+    """The threshold that keeps at least the share KEPT of the true first hits of every second noun."""
+    true_first = [row.present for row in rows[::2] if row.is_true]
+    return float(np.quantile(true_first, 1 - KEPT, method="lower")) if true_first else None
+
+
+def relevance(found: dict[str, list[NounStatistic]], built_in: float) -> Iterator[Row]:
     """AUC of each statistic, and the shares of hits above and below the threshold of the last."""
     for name, rows in found.items():
         for half, some in (("all nouns", rows), ("1st half", rows[::2]), ("2nd half", rows[1::2])):
             yield Row(name, auc(some), f"AUC, {half}")
     name, rows = list(found.items())[-1]
-    true_first = [row.present for row in rows[::2] if row.is_true]
-    if not true_first or not any(row.is_true for row in rows[1::2]):
+    chosen = chosen_threshold(rows)
+    if chosen is None or not any(row.is_true for row in rows[1::2]):
         return
-    fitted = float(np.quantile(true_first, 1 - KEPT, method="lower"))  # keeps at least that share
     for threshold, half, some in (
-        (fitted, "1st half", rows[::2]),
-        (fitted, "2nd half", rows[1::2]),
-        (TEXT_THRESHOLD, "all nouns", rows),
+        (chosen, "1st half", rows[::2]),
+        (chosen, "2nd half", rows[1::2]),
+        (built_in, "all nouns", rows),
     ):
-        who = f"threshold {threshold:.2f}{' (built in)' if threshold == TEXT_THRESHOLD else ', from the 1st half'}"
+        who = f"threshold {threshold:.2f}{' (built in)' if threshold == built_in else ', from the 1st half'}"
         kept = np.mean([row.present >= threshold for row in some if row.is_true])
         yield Row(who, 100 * float(kept), f"% true 1st kept, {half}")
         yield Row(who, 100 * float(np.mean([row.absent < threshold for row in some])), f"% absent detected, {half}")
@@ -228,20 +254,33 @@ def main() -> None:
     parser.add_argument("--data", help="pairs, as `diptych train --data` takes them; by default drawn scenes")
     parser.add_argument("--model", help="the model; by default the bundled one")
     parser.add_argument("--index-model", help="a conversion of the same model, for indexing and queries")
+    parser.add_argument("--fit", help="pairs to fit the cosine to expect of a text to")
+    parser.add_argument("--write", action="store_true", help="store what was fitted in the model's folder")
     options = parser.parse_args()
     have = pairs(options.data, 120 if options.quick else 100_000)
+    model = diptych.load(options.index_model or options.model, engine="openvino")
+    fast = model.embed_images(have.pictures, decode="fast")
+    expected = fitted(model, pairs(options.fit, 2000)) if options.fit else model.expected_cosine
+    named = naming(have.captions, have.nouns)
+    found = noun_statistics(fast, named, model, expected)
+    rows = [] if options.fit else recall_of(have, model, fast, options)
+    rows.append(Row("nouns searched", len(named), "nouns"))
+    rows += relevance(found, expected.threshold if expected and not options.fit else TEXT_THRESHOLD)
+    if options.fit and options.write and (threshold := chosen_threshold(list(found.values())[-1])) is not None:
+        path = Path(model.source) / RELEVANCE_FILE
+        path.write_text(expected._replace(threshold=round(threshold, 2)).to_json(), encoding="utf-8")
+    report(QUESTION, rows, as_json=options.as_json)
+
+
+def recall_of(have: Pairs, model: diptych.Embedder, fast: np.ndarray, options: argparse.Namespace) -> list[Row]:
+    """The rows on recall: `fast` are the pictures as the index has them."""
     captions = [texts[:1] if options.quick else texts for texts in have.captions]
     texts = [text for some in captions for text in some]
     owners = np.repeat(np.arange(len(captions)), [len(some) for some in captions])
     reference = diptych.load(options.model, engine="openvino", precision="float32")
-    model = diptych.load(options.index_model or options.model, engine="openvino")
-    exact, fast = (one.embed_images(have.pictures, decode=how) for one, how in ((reference, "exact"), (model, "fast")))
+    exact = reference.embed_images(have.pictures, decode="exact")
     exact_texts, fast_texts = (one.embed_texts(texts, truncate=True) for one in (reference, model))
-    rows = recall(exact, fast, exact_texts, fast_texts, owners)
-    named = naming(have.captions, have.nouns)
-    rows.append(Row("nouns searched", len(named), "nouns"))
-    rows += relevance(noun_statistics(fast, named, model))
-    report(QUESTION, rows, as_json=options.as_json)
+    return recall(exact, fast, exact_texts, fast_texts, owners)
 
 
 if __name__ == "__main__":
