@@ -95,6 +95,10 @@ class FeatureMaker:
         if reason := broadcast_object(self._claim(file, is_resumed) if self.process.rank == 0 else None):
             return self._give_up(reason, file)
         barrier()
+        if not file.folder.exists():
+            raise FileNotFoundError(
+                f"process {self.process.rank} does not see {file.folder}; put out= where all read it."
+            )
         started_s = time.monotonic()
         if reason := self._fill(file, is_stopped):
             return self._give_up(reason, file)
@@ -150,11 +154,11 @@ class FeatureMaker:
         free = shutil.disk_usage(self.out).free
         # A checkpoint must fit beside them: weights, their average and two moments of the optimizer.
         needed = file.size + 16 * sum(p.numel() for p in self.network.parameters())
-        what = f"the features of {file.pictures:,} pictures take {megabytes(file.size)} in {file.folder}"
+        what = f"the features of {file.pictures:,} pictures take {spelled_size(file.size)} in {file.folder}"
         if free < needed:
-            return f"{what}, and with a checkpoint {megabytes(needed)}, and {megabytes(free)} are free"
+            return f"{what}, and with a checkpoint {spelled_size(needed)}, and {spelled_size(free)} are free"
         views = f", in {file.views} views" if file.views > 1 else ""
-        self.monitor.log(f"{what} ({megabytes(free)} are free) and are made once{views}")
+        self.monitor.log(f"{what} ({spelled_size(free)} are free) and are made once{views}")
         try:
             file.claim(about)
         except OSError as error:
@@ -253,8 +257,10 @@ def fingerprint(network: CLIP, stage: str) -> str:
     return digest.hexdigest()
 
 
-def megabytes(size: float) -> str:
-    """A number of bytes in MB or GB."""
+def spelled_size(size: float) -> str:
+    """A number of bytes in kB, MB or GB."""
+    if size < 1e5:
+        return f"{size / 1e3:,.0f} kB"
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
@@ -277,4 +283,4 @@ def _hash_of_keys(sources: Sequence[Source]) -> str:
 
 
 def _full_disk(error: OSError, file: FeatureFile) -> str:
-    return f"{megabytes(file.size)} in {file.folder} could not be written ({error.strerror})"
+    return f"{spelled_size(file.size)} in {file.folder} could not be written ({error.strerror})"

@@ -55,5 +55,7 @@ class Savings:
     def _balance(self, steps: int) -> str:
         saved_s = steps * self.pictures * self.picture_s - self.making_s
         making = f"{duration(self.making_s)} to make them included"
+        if abs(saved_s) < 1:
+            return f"no time saved, {making}"
         verb = "saved" if saved_s >= 0 else "more than without them"
         return f"{duration(abs(saved_s))} {verb}, {making}"

@@ -263,7 +263,7 @@ def test_a_full_disk_leaves_the_run_without_stored_features(
     result = train(locked(pairs, tmp_path, tiny_model, epochs=2))
     said = capsys.readouterr().err
     assert "computed each time: " in said
-    assert ("and 0.0 MB are free" if when == "before" else "could not be written (No space left") in said
+    assert ("and 0 kB are free" if when == "before" else "could not be written (No space left") in said
     assert not (tmp_path / "frozen-features").exists()
     assert result.folder.exists()
 

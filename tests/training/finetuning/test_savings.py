@@ -43,3 +43,9 @@ def test_without_a_measure_nothing_is_said() -> None:
     unmeasured = Savings(math.nan, 64, 0, 3)
     assert after(ENOUGH, unmeasured) == []
     assert unmeasured.summary() is None
+
+
+def test_less_than_a_second_is_no_time() -> None:
+    one = Savings(picture_s=0.001, pictures=10, making_s=0.5, steps=3)
+    after(3, one)
+    assert str(one.summary()).endswith("3 steps, no time saved, 0:00 to make them included")
