@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from diptych.checkpoint.pretrained.names import PretrainedModel as PretrainedModel
+    from diptych.checkpoint.pretrained.names import pretrained_models as pretrained_models
     from diptych.data.loading.augmentation import Augmentation as Augmentation
     from diptych.data.loading.decoding import BadSample as BadSample
     from diptych.embedder import Embedder as Embedder
@@ -112,6 +114,7 @@ __all__ = [  # noqa: RUF022
     # Models
     "load", "Embedder", "EmbeddingResult", "Failure", "Tokens", "Preprocess", "TextPreprocessing", "CLIPConfig",
     "ViTConfig", "ResNetConfig", "EfficientNetConfig", "TextConfig", "convert", "architectures", "Architecture",
+    "pretrained_models", "PretrainedModel",
     # Pictures and texts: labels, regions, differences
     "Classification", "Calibration", "ClassifiedFiles", "Accuracy", "Confused", "ComparedFiles", "Comparison",
     "Difference", "HeatMap", "Box",
@@ -151,6 +154,8 @@ _MODULES = {
     "convert": "diptych.exporting",
     "architectures": "diptych.training.architectures",
     "Architecture": "diptych.training.architectures",
+    "pretrained_models": "diptych.checkpoint.pretrained.names",
+    "PretrainedModel": "diptych.checkpoint.pretrained.names",
     "Classification": "diptych.scoring.zero_shot",
     "Calibration": "diptych.scoring.zero_shot",
     "ClassifiedFiles": "diptych.inference.picture_files",

@@ -22,12 +22,15 @@ NOWHERE = "http://127.0.0.1:9"  # where nobody listens
 class Hub(ThreadingHTTPServer):
     """Repositories as {id: {file: bytes}}; a data set's id begins with datasets/, and another branch of it is called
     ID@BRANCH. `gated` ones list their files and give none. `asked` is what was fetched, `requests` has
-    the paths of all requests. While it is `down` it answers nothing but 503."""
+    the paths of all requests. `cards` has what the front matter of a repository's README says. While it is `down` it
+    answers nothing but 503."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
         self.repositories: dict[str, Files] = {}
         self.gated: set[str] = set()
+        self.cards: dict[str, dict[str, Any]] = {}
+        self.tells_sizes = True
         self.asked: list[str] = []
         self.requests: list[str] = []
         self.down = False
@@ -106,8 +109,10 @@ class Answers(BaseHTTPRequestHandler):
         if what == "paths-info":
             asked = [path.strip("/") for path in parse_qs(body.decode()).get("paths", [])]
             return self.send([entry for entry in entries(files) if entry["path"] in asked])
-        listed = [{"rfilename": path} for path in files]
-        return self.send({"id": name.removeprefix("datasets/"), "sha": commit_of(key), "siblings": listed})
+        has_sizes = self.server.tells_sizes and "blobs=true" in self.path.lower()
+        listed = [{"rfilename": path} | ({"size": len(data)} if has_sizes else {}) for path, data in files.items()]
+        told = {"id": name.removeprefix("datasets/"), "sha": commit_of(key), "siblings": listed}
+        return self.send(told | ({"cardData": self.server.cards[name]} if name in self.server.cards else {}))
 
     def list_below(self, files: Files, folder: str) -> None:
         start = f"{folder}/" if folder else ""

@@ -1,5 +1,5 @@
-"""Finds a model by its name: `bundled`, a file, a hub id, or a folder. A folder one level too high is accepted if it
-contains exactly one model; otherwise the error lists its contents."""
+"""Finds a model by its name: `bundled`, a file, a folder, a pretrained model's short name, or a hub id. A folder one
+level too high is accepted if it contains exactly one model; otherwise the error lists its contents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from diptych.checkpoint.hub import HubId, fetch, is_repo_id
+from diptych.checkpoint.hub import HubId, fetch
+from diptych.checkpoint.pretrained.names import pretrained_model, similar_names, trained_names
 from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.state import Checkpoint, listing
 from diptych.checkpoint.weights.files import WEIGHTS, first_of, other_weights, read_json, read_text
@@ -46,24 +47,50 @@ def find(source: str | os.PathLike[str] | None, *, revision: str | None = None) 
     if not isinstance(source, str | os.PathLike) or not str(source).strip():
         raise CheckpointError(f"{source!r} is not a model; wanted a model folder, a file, a hub id, or 'bundled'.")
     if isinstance(source, HubId):
-        return _in_folder(fetch(source, revision=revision), source)
+        return _on_hub(source, revision)
     path = Path(source).expanduser() if str(source).startswith("~") else Path(source)
     if revision is not None and path.exists():
         raise CheckpointError(f"{source} is a local path, which has no revisions; leave revision={revision!r} out.")
     if path.is_dir():
-        return _in_folder(path, str(source))
+        found = _in_folder(path, str(source))
+        return found._replace(note="; ".join(filter(None, (_shadowed(str(source)), found.note))))
     if path.is_file():
-        return ModelLocation(path, str(source))
+        return ModelLocation(path, str(source), _shadowed(str(source)))
+    return _on_hub(_named(str(source)), revision)
+
+
+def _shadowed(source: str) -> str:
+    """A sentence on the pretrained model whose short name a local path has; empty if there is none."""
+    model = pretrained_model(source) if os.path.basename(source) == source else None
+    return f"the local {source}, not the pretrained model of that name, which is {model.hub_id}" if model else ""
+
+
+def _named(source: str) -> HubId:
+    """The model on the hub of a short name or an id. Raises CheckpointError, with similar names, if it is neither."""
+    if model := pretrained_model(source):
+        return HubId(model.hub_id)
     from diptych.nets.presets import PRESETS  # here, because opening a folder does not need it
 
-    if str(source) in PRESETS:
+    if source in PRESETS:
+        trained = trained_names(source)
         raise CheckpointError(
             f"{source} is the name of an architecture, which has no weights; `diptych train --model {source}` trains "
-            "one. Pass a model folder, a file or a hub id."
+            "one. Pass a model folder, a file or a hub id"
+            + (f", or the name of a pretrained one: {listing(trained, ', ')}." if trained else ".")
         )
-    if is_repo_id(str(source)):
-        return _in_folder(fetch(str(source), revision=revision), str(source))
-    raise CheckpointError(f"{source} is not a file, a folder or a hub id (such as owner/name).")
+    if hub_id := HubId.parse(source):
+        return hub_id
+    names = similar_names(source)
+    near = f" Did you mean {' or '.join(names)}?" if names else ""
+    raise CheckpointError(f"{source} is not a file, a folder or a hub id (such as owner/name).{near}")
+
+
+def _on_hub(hub_id: HubId, revision: str | None) -> ModelLocation:
+    """A model of the hub; its `source` has the commit that was found."""
+    if revision is not None and hub_id.revision not in (None, revision):
+        raise CheckpointError(f"{hub_id}@{hub_id.revision} names a revision; leave revision={revision!r} out.")
+    folder = fetch(str(hub_id), revision=revision or hub_id.revision)
+    return _in_folder(folder, HubId(hub_id, folder.name))
 
 
 def is_model(folder: Path) -> bool:

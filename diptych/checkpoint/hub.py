@@ -1,14 +1,20 @@
 """Models by their id on the Hugging Face hub: the needed files are fetched once, then read from the cache."""
 
+from __future__ import annotations
+
 import errno
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from diptych.checkpoint.settings import READABLE, SEARCH_FILES
 from diptych.checkpoint.weights.files import first_line, read_json
 from diptych.errors import CheckpointError, HubError
+from diptych.extras import require
 
 # A configuration and its weights. The first pair that a repository has is fetched, so that no weights are fetched
 # twice, and pickles only if there is nothing else.
@@ -35,9 +41,24 @@ LISTS = ("modules.json", "model_index.json")  # the folders' contents, by senten
 
 
 class HubId(str):
-    """The id of a model on the hub, even if the current folder has a file of that name."""
+    """The id of a model on the hub, even if the current folder has a file of that name. `revision` is a branch, tag or
+    commit, None for the current state."""
 
-    __slots__ = ()
+    revision: str | None
+
+    def __new__(cls, repo_id: str, revision: str | None = None) -> HubId:
+        """The id of a repository, without its revision, and the latter."""
+        made = super().__new__(cls, repo_id)
+        made.revision = revision
+        return made
+
+    @classmethod
+    def parse(cls, source: str) -> HubId | None:
+        """The id in owner/name or owner/name@revision; None if `source` is neither."""
+        found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+(?:/[\w.-]+)*))?", source)
+        if not found or not is_repo_id(found[1]) or not _is_below(found[2] or "main"):
+            return None
+        return cls(found[1], found[2])
 
 
 def is_repo_id(source: str) -> bool:
@@ -45,6 +66,29 @@ def is_repo_id(source: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", source) is not None and not re.search(
         r"^\.|\.(pt|pth|bin|safetensors|ckpt)$", source
     )
+
+
+class Download(NamedTuple):
+    """What is about to be fetched, as the hub describes it: the files that the cache lacks, in bytes; None for what
+    the hub does not say."""
+
+    repo_id: str
+    size_bytes: int | None
+    license: str | None
+
+
+Consent: TypeAlias = Callable[[Download], bool]
+_consent: ContextVar[Consent | None] = ContextVar("consent", default=None)
+
+
+@contextmanager
+def asking(consent: Consent) -> Iterator[None]:
+    """Within it, `consent` is asked before weights are fetched; where it returns False, `fetch` raises HubError."""
+    token = _consent.set(consent)
+    try:
+        yield
+    finally:
+        _consent.reset(token)
 
 
 def fetch(repo_id: str, *, revision: str | None = None, cache_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -80,8 +124,9 @@ def _download(repo_id: str, revision: str | None, cache: Path) -> Path:
 
     from diptych.checkpoint.progress import bars
 
-    listed = HfApi().model_info(repo_id, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT).siblings or []
-    names = [file.rfilename for file in listed]
+    timeout_s = constants.HF_HUB_ETAG_TIMEOUT
+    info = HfApi().model_info(repo_id, revision=revision, timeout=timeout_s, files_metadata=True)
+    names = [file.rfilename for file in info.siblings or []]
     where: Any = {"revision": revision, "cache_dir": cache}
     if {"config.json", "open_clip_config.json"} <= set(names):  # timm's repositories have a config.json of their own
         path = hf_hub_download(repo_id, "config.json", **where)
@@ -93,7 +138,36 @@ def _download(repo_id: str, revision: str | None, cache: Path) -> Path:
             f"{repo_id} has no supported model: no config.json or open_clip_config.json with weights"
             f"{next((f', but {what}' for sign, what in OTHER_THINGS.items() if sign in names), '')}."
         )
+    _prepare(info, repo_id, expected_specs, cache)
     return Path(snapshot_download(repo_id, tqdm_class=bars(), allow_patterns=expected_specs, **where))
+
+
+def _prepare(info: Any, repo_id: str, names: list[str], cache: Path) -> None:
+    """Before weights are fetched: raise MissingExtraError if they cannot be read here, and ask for consent. Raises
+    HubError without it."""
+    from huggingface_hub import try_to_load_from_cache
+
+    missing = [
+        name
+        for name in names
+        if not isinstance(try_to_load_from_cache(repo_id, name, cache_dir=cache, revision=info.sha), str)
+    ]
+    if not any(re.search(r"\.(safetensors|bin)$", name) for name in missing):
+        return
+    if any(name.endswith(".bin") for name in missing):
+        require(f"reading the weights of {repo_id}, which are in PyTorch's own form,", "torch")
+    sizes = {file.rfilename: file.size for file in info.siblings}
+    known = [sizes[name] for name in missing if sizes[name] is not None]
+    download = Download(repo_id, sum(known) if len(known) == len(missing) else None, _license(info))
+    if (consent := _consent.get()) and not consent(download):
+        raise HubError(f"{repo_id} was not fetched.", remedy="Use the bundled model, which needs no network.")
+
+
+def _license(info: Any) -> str | None:
+    """The name of a repository's license; None if its page names none."""
+    card = info.card_data.to_dict() if info.card_data else {}
+    name = card.get("license_name") if card.get("license") == "other" else card.get("license")
+    return name if isinstance(name, str) else None
 
 
 def choose(names: list[str]) -> list[str]:

@@ -34,7 +34,7 @@ COMMANDS = {
     "evaluate": "Measure models on data sets.",
     "probe": "Train a linear classifier on a model's vectors.",
     "convert": "Convert a model to another file format.",
-    "models": "List the architectures that can be trained or read.",
+    "models": "List architectures, or pretrained models by their short names.",
     "doctor": "Check an index or the installation, and repair an index.",
 }
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from diptych.cli.fetching import asking_before_fetching, yes_option
 from diptych.cli.options import activation_option, json_option, outside_option, print_json, print_status
 from diptych.cli.terminal import print_result
 
@@ -37,12 +38,14 @@ from diptych.cli.terminal import print_result
 )
 @outside_option
 @activation_option
+@yes_option
 @json_option
 def command(
     source: str, target: str, form: Any, precision: Any, calibrate: str | None, dtype: str | None,
     allow_outside: bool, activation: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Write the model SOURCE (a folder, a checkpoint file, a hub id or bundled) to TARGET in another format.
+    """Write the model SOURCE (a folder, a checkpoint file, a hub id, a pretrained name or bundled) to TARGET in another
+    format.
 
     \b
     diptych convert ViT-B-32.pt clip-vit-b-32 --to hf
@@ -53,7 +56,8 @@ def command(
     if form in ("openvino", "onnx"):
         if dtype:
             raise click.UsageError(f"--storage is for formats with weights, not for --to {form}.")
-        _export(source, target, form, precision, calibrate, allow_outside, activation, as_json)
+        with asking_before_fetching():
+            _export(source, target, form, precision, calibrate, allow_outside, activation, as_json)
         return
     if precision != "float32" or calibrate is not None:
         raise click.UsageError("--precision and --calibrate are for --to openvino; other formats keep the weights.")
@@ -62,10 +66,11 @@ def command(
     from diptych.checkpoint import convert
     from diptych.cli.wording import notice
 
-    written = convert(
-        source, target, to=form, activation=activation, dtype=getattr(torch, dtype) if dtype else None,
-        notice=lambda words: print_status(notice(words)),
-    )  # fmt: skip
+    with asking_before_fetching():
+        written = convert(
+            source, target, to=form, activation=activation, dtype=getattr(torch, dtype) if dtype else None,
+            notice=lambda words: print_status(notice(words)),
+        )  # fmt: skip
     if as_json:
         result = {"source": source, "target": str(written), "format": form}
         print_json(result | ({"storage": dtype} if dtype else {}))

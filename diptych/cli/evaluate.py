@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.cli.exit_codes import FAILED, OK, PARTLY
+from diptych.cli.fetching import yes_option
 from diptych.cli.options import (
     activation_option,
     json_option,
@@ -46,14 +47,15 @@ if TYPE_CHECKING:
 @click.option("--engine", type=click.Choice(["openvino", "pytorch"]), help="The inference engine.")
 @click.option("--device", help="cuda, mps or cpu; by default the first that is available.")
 @activation_option
+@yes_option
 @json_option
 def command(
     models: tuple[str, ...], suite: str | None, out: str, compare: tuple[str, str] | None, allow_outside: bool,
     engine: EngineName | None, device: str | None, activation: str | None, as_json: bool,
 ) -> int:  # fmt: skip
-    """Evaluate MODELs ("bundled", folders, checkpoints or hub ids) on the data sets of a suite: zero-shot accuracy,
-    retrieval, linear probes, few-shot probes, corruptions. Writes report.html and results.jsonl into OUT; the next run
-    continues from there.
+    """Evaluate MODELs ("bundled", folders, checkpoints, hub ids or pretrained names) on the data sets of a suite:
+    zero-shot accuracy, retrieval, linear probes, few-shot probes, corruptions. Writes report.html and results.jsonl
+    into OUT; the next run continues from there.
 
     \b
     diptych evaluate bundled --suite suite.toml --out evaluation/

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from diptych.cli.exit_codes import OK, PARTLY
+from diptych.cli.fetching import asking_before_fetching, yes_option
 from diptych.cli.names import escaped_json
 from diptych.cli.terminal import print_json_text
 from diptych.cli.terminal import print_status as print_status
@@ -60,7 +61,7 @@ activation_option = click.option(
 
 
 def model_options(command: Command) -> Command:
-    """--model, --engine, --device, --activation and --json."""
+    """--model, --yes, --engine, --device, --activation and --json."""
     for option in (
         json_option,
         activation_option,
@@ -70,8 +71,12 @@ def model_options(command: Command) -> Command:
             type=click.Choice(["openvino", "pytorch"]),
             help="What runs the model; by default PyTorch on a GPU and OpenVINO on a CPU.",
         ),
+        yes_option,
         click.option(
-            "--model", metavar="MODEL", help="A model folder, a checkpoint or a hub id; by default the bundled model."
+            "--model",
+            metavar="MODEL",
+            help="A model folder, a checkpoint, a hub id or a name from `diptych models --pretrained`; by default the "
+            "bundled model.",
         ),
     ):
         command = option(command)
@@ -84,7 +89,8 @@ def open_model(
     """Load the model and report on stderr which engine runs it on which device."""
     from diptych.embedder import load
 
-    embedder = load(model, device=device, activation=activation, engine=engine)
+    with asking_before_fetching():
+        embedder = load(model, device=device, activation=activation, engine=engine)
     print_status(f"{model or 'bundled model'} · {embedder.engine.describe()}")
     for note in embedder.notes:
         print_status(note)

@@ -70,7 +70,7 @@ SECTIONS = {
     ),
     "Results": ("only_paths", "nul", "protocol", "sheet", "sheet_size", "show_input", "open_count", "as_json"),
     "Index": ("index_dir", "update", "follow_links", "trust"),
-    "Model": ("model", "engine", "device", "activation"),
+    "Model": ("model", "yes", "engine", "device", "activation"),
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _TEXT_WIDTH = 54  # cells beside a bar for its title, counts, rate and time
 _above: TextConsole | None = None  # prints above the bars while they are drawn
+_drawn: Progress | None = None
 
 
 def print_status(text: str) -> None:
@@ -54,9 +55,10 @@ def print_json_text(text: str) -> None:
 
 
 def ask(question: str) -> str:
-    """Ask on stderr and read the answer from stdin, in lower case."""
+    """Ask on stderr and read the answer from stdin, in lower case; the end of stdin answers "no"."""
     _write(_line(question, sys.stderr, end=" "), sys.stderr)
-    return sys.stdin.readline().strip().lower()
+    answer = sys.stdin.readline()
+    return answer.strip().lower() if answer else "no"
 
 
 def draw(sequences: str) -> None:
@@ -152,9 +154,26 @@ def stages(*titles: str) -> Iterator[list[Callable[[int, int], None]]]:
 
 
 @contextmanager
+def bars_paused() -> Iterator[None]:
+    """No bar is drawn within it, so that others can write to the terminal."""
+    global _above
+    bars, above = _drawn, _above
+    if bars is None:
+        yield
+        return
+    _above = None
+    bars.stop()
+    try:
+        yield
+    finally:
+        bars.start()
+        _above = above
+
+
+@contextmanager
 def _bars() -> Iterator[Progress]:
     """Bars that fit the terminal. Lines of `print_status` appear above them."""
-    global _above
+    global _above, _drawn
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from diptych.display.console import TextConsole, redirected_streams
@@ -168,13 +187,13 @@ def _bars() -> Iterator[Progress]:
         *columns, console=console, transient=True, disable=not console.is_terminal,
         redirect_stdout=sys.stdout.isatty(),  # otherwise output for a file or pipe would appear above the bar
     )  # fmt: skip
-    before = _above
+    before = _above, _drawn
     with bars, redirected_streams():
-        _above = console if console.is_terminal else None
+        _above, _drawn = (console, bars) if console.is_terminal else (None, None)
         try:
             yield bars
         finally:
-            _above = before
+            _above, _drawn = before
 
 
 def _advance(bars: Progress, task: TaskID) -> Callable[[int, int], None]:

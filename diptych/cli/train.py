@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diptych.cli.exit_codes import OK, PARTLY
+from diptych.cli.fetching import asking_before_fetching, yes_option
 from diptych.cli.options import activation_option, json_option, print_json
 from diptych.cli.sections import Sectioned
 from diptych.cli.terminal import print_result, print_status
@@ -28,7 +29,7 @@ SECTIONS = {
         "data", "weights", "image_column", "caption_column", "allow_outside", "val", "captions_per_image", "scenes",
         "tokenizer", "vocab_size",
     ),
-    "Model": ("model", "image_weights", "init", "activation", "image_size", "recipe", "list_recipes"),
+    "Model": ("model", "image_weights", "init", "yes", "activation", "image_size", "recipe", "list_recipes"),
     "Length of the run": ("epochs", "minutes", "batch_size", "accumulate", "eval_every", "seed"),
     "Optimisation": ("lr", "muon_lr", "weight_decay", "ema", "settings"),
     "Fine-tuning": ("lora", "lock_image", "lock_trunk", "lock_text", "wise_ft", "zero_shot"),
@@ -63,7 +64,10 @@ SECTIONS = {
 @click.option(
     "--image-weights", help="Start the image tower from the released weights of an EfficientNet-Lite, a file."
 )
-@click.option("--init", help="Start from the weights and tokenizer of this model: a folder, file, hub id, or bundled.")
+@click.option(
+    "--init", help="Start from the weights and tokenizer of this model: a folder, file, hub id or pretrained name."
+)
+@yes_option
 @activation_option
 @click.option("--tokenizer", help="A tokenizer.json to use instead of training one on the captions.")
 @click.option("--image-size", type=int, help="Picture size in pixels. [default: the architecture's]")
@@ -150,7 +154,8 @@ def command(
         config = _configured(given, resume)
     except ValueError as error:
         raise click.UsageError(message_of(error)) from error
-    result = train(config, resume=resume)
+    with asking_before_fetching():
+        result = train(config, resume=resume)
     if int(os.environ.get("RANK", "0")):
         return OK  # rank 0 prints for all processes
     _print(result, config, as_json)
@@ -159,7 +164,7 @@ def command(
 
 def _configured(given: dict[str, Any], resume: bool) -> "TrainConfig":
     """The flags over the recipe, or over the settings of the resumed run."""
-    from diptych.nets.presets import preset
+    from diptych.training.architectures import architecture
     from diptych.training.config import FINE_TUNING, FROM_MODEL, TrainConfig, from_fields
     from diptych.training.recipes import settings_of
     from diptych.training.run.folder import settings_of_run
@@ -185,7 +190,7 @@ def _configured(given: dict[str, Any], resume: bool) -> "TrainConfig":
     if name and not init and any(setting in fields for setting in FINE_TUNING):
         raise click.UsageError(f"--recipe {name} needs --init, the model to start from.")
     if not init:
-        preset((fields | flags).get("model", TrainConfig.model))  # raises for an unknown name, a usage error
+        architecture((fields | flags).get("model", TrainConfig.model))  # raises for an unknown name, a usage error
     return from_fields(_merged(fields | flags, settings))
 
 

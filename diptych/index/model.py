@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,23 +122,24 @@ def next_facts(model: Embedder, root: Path, *, follow_links: bool) -> Facts:
 def _absolute(source: object) -> str:
     """A name that means the same in any working folder: an absolute path, or an id on the hub even where a file here
     has that name. Raises ValueError for any other."""
-    from diptych.checkpoint.hub import HubId, is_repo_id
+    from diptych.checkpoint.hub import HubId
 
     if isinstance(source, str) and os.path.isabs(source):
         return source
-    if isinstance(source, str) and is_repo_id(source):
-        return HubId(source)
+    if isinstance(source, str) and (hub_id := HubId.parse(source)):
+        return hub_id
     raise ValueError("it is neither an absolute path nor the id of a model on the hub")
 
 
 def source_of(model: Embedder) -> str:
-    """The name of a model in a catalog, by which it can be opened from any working folder."""
+    """The name of a model in a catalog, by which it can be opened from any working folder: owner/name@commit for one of
+    the hub, so that it is found again when its repository has changed."""
     from diptych import embedder
     from diptych.checkpoint.hub import HubId
 
     source = model.source
     if isinstance(source, HubId):
-        return str(source)
+        return f"{source}@{source.revision}" if source.revision else str(source)
     source = os.fspath(source)
     if Path(source) == embedder.BUNDLED:
         return BUNDLED
@@ -146,7 +148,7 @@ def source_of(model: Embedder) -> str:
 
 def display_name(source: object) -> str:
     """The name of a catalog's model in a message."""
-    return "the bundled model" if source == BUNDLED else cut(str(source))
+    return "the bundled model" if source == BUNDLED else cut(re.sub(r"(@[0-9a-f]{7})[0-9a-f]{33}$", r"\1", str(source)))
 
 
 def check_fits(index_dir: Path, facts: Mapping[str, Any], model: Embedder) -> None:

@@ -6,6 +6,7 @@ TensorFlow's efficientnet/lite.
 """
 
 import difflib
+from dataclasses import replace
 
 from diptych.errors import ArgumentError
 from diptych.nets.config import CLIPConfig, EfficientNetConfig, ImageConfig, ResNetConfig, TextConfig, ViTConfig
@@ -54,6 +55,12 @@ def _siglip(
     return CLIPConfig(width, image, text, loss="sigmoid")
 
 
+def _siglip_2_giant(size: int) -> CLIPConfig:
+    """Its text tower is that of So400m, with a wider last layer."""
+    image = _siglip(size, 16, 1536, 40, 16, 6144, SIGLIP_2).image
+    return replace(_siglip(size, 16, *_SO400M, SIGLIP_2), embed_dim=1536, image=image)
+
+
 def _small(image: ImageConfig, dim: int, width: int, layers: int, vocab_size: int = 4096) -> CLIPConfig:
     text = TextConfig(40, vocab_size, width, layers, width // 64, 4 * width, pool="end", end_id=vocab_size - 1)
     return CLIPConfig(dim, image, text)
@@ -96,6 +103,8 @@ PRESETS: dict[str, CLIPConfig] = {
     "SigLIP2-So400m/16@256": _siglip(256, 16, *_SO400M, SIGLIP_2),
     "SigLIP2-So400m/16@384": _siglip(384, 16, *_SO400M, SIGLIP_2),
     "SigLIP2-So400m/16@512": _siglip(512, 16, *_SO400M, SIGLIP_2),
+    "SigLIP2-gopt/16@256": _siglip_2_giant(256),
+    "SigLIP2-gopt/16@384": _siglip_2_giant(384),
     "resnet-small": _small(ResNetConfig(96, (2, 2, 4, 2), 32, heads=16), 256, 256, 4),
     "resnet-tiny": _small(ResNetConfig(64, (1, 1, 1, 1), 8, heads=4), 64, 64, 2, 1024),
     "efficientnet-lite0": _small(EfficientNetConfig(224, 1.0, 1.0), 384, 384, 6),

@@ -2,8 +2,11 @@
 
 from typing import NamedTuple
 
+from diptych.checkpoint.pretrained.names import pretrained_model
+from diptych.errors import ArgumentError, Setting
 from diptych.extras import require
-from diptych.nets.presets import PRESETS
+from diptych.nets.config import CLIPConfig
+from diptych.nets.presets import PRESETS, preset
 
 
 class Architecture(NamedTuple):
@@ -25,3 +28,14 @@ def architectures() -> dict[str, Architecture]:
         )
         for name, config in PRESETS.items()
     }
+
+
+def architecture(name: str) -> CLIPConfig:
+    """The configuration of an architecture. Raises ArgumentError with the nearest names."""
+    if pretrained := pretrained_model(name):
+        raise ArgumentError(
+            f"{name} is a pretrained model, of the architecture {pretrained.architecture}.",
+            remedy=["Start from it with ", Setting("init", name), ", or train that architecture from random weights."],
+            argument="model",
+        )
+    return preset(name)

@@ -23,9 +23,10 @@ from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, EfficientNetConfig
 from diptych.nets.efficientnet import StandardisedHead
-from diptych.nets.presets import PRESETS, preset
+from diptych.nets.presets import PRESETS
 from diptych.nets.resize import image_tower, resized
 from diptych.text.tokenizer import END, Tokenizer
+from diptych.training.architectures import architecture
 from diptych.training.config import TrainConfig
 from diptych.training.finetuning.freezing import parameter_groups
 from diptych.training.optim.muon import Muon, is_hidden
@@ -67,12 +68,12 @@ def set_up(config: TrainConfig, sources: Sequence[Source | Stream], checkpoint: 
         return from_model(str(checkpoint), None)
     if config.init:
         return from_model(config.init, config.image_size, config.activation, config.stride)
-    architecture = preset(config.model)  # first, so that an unknown name fails at once
+    model_architecture = architecture(config.model)  # first, so that an unknown name fails at once
     if config.loss:
-        architecture = replace(architecture, loss=config.loss)
+        model_architecture = replace(model_architecture, loss=config.loss)
     tokenizer_json = broadcast_object(_tokenizer_json(config, sources) if is_rank_zero() else "")
     tokenizer = Tokenizer.from_json(tokenizer_json, context=config.context)
-    model_config = sized(architecture, config.image_size, tokenizer, config.stride)
+    model_config = sized(model_architecture, config.image_size, tokenizer, config.stride)
     # The tokenizer as loaded from the saved folder, with its padding: a bidirectional tower's output depends on it.
     text_tokenizer = Tokenizer.of_tower(tokenizer_json, model_config.text)
     network = CLIP(model_config)

@@ -39,6 +39,19 @@ def test_help_lists_commands_and_exit_codes(cli: Cli) -> None:
     assert cli().code == USAGE
 
 
+def test_pretrained_models(cli: Cli) -> None:
+    rows = cli("models", "--pretrained", "--json").json
+    assert rows["clip-vit-b-32"]["dimensions"] == 512
+    said = cli("models", "--pretrained")
+    lines = said.out.splitlines()
+    assert [line.split()[0] for line in lines] == list(rows)
+    assert {line.rsplit(maxsplit=1)[1] for line in lines} == {row["hub_id"] for row in rows.values()}
+    assert len({line.index(row["hub_id"]) for line, row in zip(lines, rows.values(), strict=True)}) == 1  # aligned
+    cited = {mark for mark in ("[1]", "[2]", "[3]", "[4]") if mark in said.out}
+    assert all(f"  {mark} " in said.err for mark in cited)
+    assert "--model clip-vit-b-32" in said.err
+
+
 def test_models(cli: Cli) -> None:
     said = cli("models", "--json")
     assert said.json["ViT-B/32"] == {"parameters": 151277313, "image_size_px": 224, "dimensions": 512}

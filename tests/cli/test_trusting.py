@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hub import Hub, standing_in
+from hub import Hub, commit_of, standing_in
 
 import diptych
 from diptych.cli import FAILED, NOTHING, OK, USAGE
@@ -192,7 +192,7 @@ def test_a_hub_id_is_not_a_local_folder(
     assert hub.requests
     assert cli("index", downloaded, "--reindex").code == OK
     with open_index(downloaded) as index:
-        assert index.catalog.facts()["model"] == REPOSITORY
+        assert index.catalog.facts()["model"] == f"{REPOSITORY}@{commit_of(REPOSITORY)}"
 
 
 def test_untrusted_facts_are_escaped_and_truncated(cli: Cli, downloaded: Path) -> None:

@@ -1,0 +1,1 @@
+"""Short names of pretrained models on the hub."""
