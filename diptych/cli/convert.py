@@ -48,7 +48,7 @@ def command(
     format.
 
     \b
-    diptych convert ViT-B-32.pt clip-vit-b-32 --to hf
+    diptych convert ViT-B-32.pt mine --to hf
     diptych convert clip-vit-b-32 small --storage int8
     diptych convert bundled towers --to onnx
     diptych convert vit-b-32 fast --to openvino --precision int8 --calibrate pics
