@@ -56,8 +56,7 @@ def load(
     revision: str | None = None,
 ) -> Embedder:
     """Open a model: the bundled one (None or "bundled"), a model folder or one that contains a model, a checkpoint
-    file, the short name of a pretrained model such as "clip-vit-b-32" (see `diptych.pretrained_models`), or a hub id
-    such as "openai/clip-vit-base-patch32", also with its revision: "owner/name@v1".
+    file, a pretrained model's short name ("clip-vit-b-32", see `pretrained_models`), or a hub id ("owner/name@v1").
 
     `device` is "cuda", "mps", "cpu", a torch.device, or "gpu" for any GPU; by default, or with "auto", the first of
     these that is available. `engine` is "pytorch", which GPUs need, or "openvino", the default on CPUs: it starts at
