@@ -24,7 +24,7 @@ class PixelModel:
     preprocessing = SPEC
     dim = DIM
     notes: tuple[str, ...] = ()
-    engine = SimpleNamespace(describe=lambda: "in the test")
+    engine = SimpleNamespace(describe=lambda: "in the test", label=lambda: "in the test")
 
     def __init__(self, fingerprint: str = "pixels-1", source: str = "tests/pixels"):
         self.fingerprint, self.source = fingerprint, source

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -71,20 +71,26 @@ class Arrays(Mapping[str, np.ndarray]):
         if not names:
             raise KeyError(name)
         array = transform.read([file.get_tensor(stored) for file, stored in map(self._stored.__getitem__, names)])
-        return self._with_scale(name, array, slice(None))  # type: ignore[arg-type]
+        return self._with_scale(name, array)  # type: ignore[arg-type]
 
     def first_row(self, name: str) -> np.ndarray:
-        """The first row of a tensor, without reading the rest."""
-        file, stored = self._stored[look_up(self._mappings, name)[0][0]]
-        row = self._with_scale(name, file.get_slice(stored)[:1], slice(1))
-        return row.floats() if isinstance(row, int8.Int8) else row
+        """The first row of a tensor, (1, ...), without reading the rest."""
+        return self.rows(name, (0,))
 
-    def _with_scale(self, name: str, array: np.ndarray, rows: slice) -> np.ndarray | int8.Int8:
-        """Some rows of a tensor, in 8 bits if that has a scale."""
+    def rows(self, name: str, indices: Iterable[int]) -> np.ndarray:
+        """Some rows of a tensor that is one in the file as well, without reading the rest."""
+        file, stored = self._stored[look_up(self._mappings, name)[0][0]]
+        array = np.concatenate([file.get_slice(stored)[int(row) : int(row) + 1] for row in indices])
+        weights = self._with_scale(name, array, indices)
+        return weights.floats() if isinstance(weights, int8.Int8) else weights
+
+    def _with_scale(self, name: str, array: np.ndarray, rows: Iterable[int] | None = None) -> np.ndarray | int8.Int8:
+        """A tensor, or some rows of it, in 8 bits if it has a scale."""
         if self._mappings or name + int8.SCALE not in self._all:
             return array
         file, stored = self._all[name + int8.SCALE]
-        return int8.Int8(array, int8.checked_scale(file.get_slice(stored)[rows], name, self.source))
+        scale = file.get_tensor(stored)
+        return int8.Int8(array, int8.checked_scale(scale if rows is None else scale[list(rows)], name, self.source))
 
     def __contains__(self, name: object) -> bool:
         names = look_up(self._mappings, str(name))[0]

@@ -88,10 +88,12 @@ def open_model(
 ) -> Embedder:
     """Load the model and report on stderr which engine runs it on which device."""
     from diptych.embedder import load
+    from diptych.engines import NUMPY_CALLS
 
     with asking_before_fetching():
         embedder = load(model, device=device, activation=activation, engine=engine)
-    print_status(f"{model or 'bundled model'} · {embedder.engine.describe()}")
+    embedder.engine.numpy_calls = NUMPY_CALLS
+    print_status(f"{model or 'bundled model'} · {embedder.engine.label()}")
     for note in embedder.notes:
         print_status(note)
     return embedder

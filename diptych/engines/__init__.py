@@ -25,12 +25,19 @@ if sys.platform == "darwin":
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 
+NUMPY_CALLS = 4  # of few texts take as long as opening OpenVINO's text tower
+
+
 class Engine(Protocol):
-    """Runs the towers: batches in, unit vectors out."""
+    """Runs the towers: batches in, unit vectors out. The next `numpy_calls` calls with few texts are computed in NumPy
+    if that starts faster: commands set it to NUMPY_CALLS. In a longer process it is 0, so that all vectors of a text
+    are the same."""
 
     name: str
+    numpy_calls: int
 
     def describe(self) -> str: ...
+    def label(self) -> str: ...
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]: ...
     def encode_patches(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> PatchEmbeddings: ...
     def encode_texts(self, ids: np.ndarray) -> Float[np.ndarray, "batch dim"]: ...

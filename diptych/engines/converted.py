@@ -19,6 +19,7 @@ from diptych.errors import CheckpointError
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import CLIPConfig
 
+PATCHES_OUTPUT = "places"  # the name of the patches' output in image.xml
 PARTS = ("image.xml", "image.bin", "text.xml", "text.bin", "facts.json")
 
 

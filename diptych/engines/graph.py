@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from diptych.engines.converted import PATCHES_OUTPUT
 from diptych.engines.convolutional_graph import efficientnet, resnet
 from diptych.engines.graph_nodes import (
     ACTIVATIONS,
@@ -28,7 +29,6 @@ from diptych.engines.graph_nodes import (
     scalar,
     squeezed,
 )
-from diptych.engines.openvino_runtime import PATCHES_OUTPUT
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 

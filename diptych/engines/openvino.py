@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -16,8 +16,9 @@ from diptych.checkpoint.weights.files import read_json
 from diptych.checkpoint.weights.finite import FiniteArrays, check_vectors
 from diptych.deprecation import RenamedAttribute
 from diptych.engines.bfloat16 import SWITCH, allows_bfloat16
-from diptych.engines.openvino_runtime import PATCHES_OUTPUT, core, openvino
-from diptych.errors import ArgumentError, CheckpointError
+from diptych.engines.converted import PATCHES_OUTPUT
+from diptych.engines.numpy_text import NumpyText
+from diptych.errors import ArgumentError, CheckpointError, DiptychError
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import CLIPConfig
 from diptych.scoring.zero_shot import PatchEmbeddings, unit
@@ -29,13 +30,16 @@ if TYPE_CHECKING:
     from diptych.engines.graph import GraphOutput
 
 Precision = Literal["auto", "float32", "bfloat16"]
+NumpyTower = Callable[[np.ndarray], np.ndarray]
+NUMPY_TOKENS = 256  # at most, of all texts of a call
 
 
 class OpenVINOEngine:
     """Runs both towers: arrays in, unit vectors out. A tower is compiled at its first use, because a search by text
-    needs no image tower. Safe to call from several threads."""
+    needs no image tower; OpenVINO itself is imported then. Safe to call from several threads."""
 
     name = "openvino"
+    numpy_calls: int  # how many of the next calls with few texts NumPy computes; see `Engine`
 
     def __init__(
         self,
@@ -46,13 +50,14 @@ class OpenVINOEngine:
         files: Iterable[Path] = (),
         settings: str = "",
         source: str = "the model",
+        few_texts: NumpyTower | None = None,
     ):
         """`image` and `text` build the towers' graphs, the first with the requested outputs ("image", PATCHES_OUTPUT).
 
         With `files`, which together with `settings` determine the text tower, its compiled form is cached for later
         processes. `precision` is that of layers that are not quantised; "auto" is bfloat16 on CPUs that have it, else
-        float32 (see `engines.bfloat16`). `source` names the model in errors. Raises ArgumentError for a precision that
-        is unknown or not available."""
+        float32 (see `engines.bfloat16`). `source` names the model in errors. `few_texts` computes the raw features of
+        the first few texts. Raises ArgumentError for a precision that is unknown or not available."""
         if precision not in get_args(Precision):
             raise ArgumentError(
                 f"precision={precision!r} is not known; choose one of {', '.join(get_args(Precision))}."
@@ -60,16 +65,16 @@ class OpenVINOEngine:
         if precision == "bfloat16" and not has_bfloat16():
             reason = "this CPU has none" if allows_bfloat16() else f"{SWITCH} turns it off"
             raise ArgumentError(f"precision='bfloat16' was requested; {reason}. Leave it out.")
-        self.precision = "bfloat16" if precision != "float32" and has_bfloat16() else "float32"
+        self._asked_precision: Precision = precision if allows_bfloat16() else "float32"
         self.is_quantised = False
         self.source = source
         self._image, self._text = image, text
-        cached_by = tuple(files)
-        hints = {"PERFORMANCE_HINT": "LATENCY", **_HINTS[self.precision]}
+        cached_by, precision = tuple(files), self._asked_precision
+        self._few_texts, self.numpy_calls = few_texts if precision != "bfloat16" else None, 0
         self._towers = {  # without references to the engine: a cycle would delay freeing gigabytes
-            "image": _Tower(lambda: _compile(image("image"), hints)),
-            "patches": _Tower(lambda: _compile(image("image", PATCHES_OUTPUT), hints)),
-            "text": _Tower(lambda: _compiled_from_cache(text, hints, cached_by, settings)),
+            "image": _Tower(lambda: _compile(image("image"), precision)),
+            "patches": _Tower(lambda: _compile(image("image", PATCHES_OUTPUT), precision)),
+            "text": _Tower(lambda: _compiled_from_cache(text, precision, cached_by, settings)),
         }
 
     @classmethod
@@ -85,19 +90,21 @@ class OpenVINOEngine:
     ) -> OpenVINOEngine:
         """From a configuration and weights with Diptych's names. A tower's weights are read at its first use;
         CheckpointError then names `source` and weights that do not fit or are not finite."""
-        from diptych.engines.graph import image_graph, text_graph
-
         weights = FiniteArrays(arrays, source)
 
-        def built(build: Callable[..., Any], *arguments: Any) -> Any:
-            try:
-                return build(config, weights, *arguments)
-            except (KeyError, RuntimeError, IndexError) as error:
-                raise CheckpointError(f"{source}: its weights do not fit its configuration ({error}).") from error
+        def built(name: str, *arguments: Any) -> Any:
+            from diptych.engines import graph
+
+            with _fitting(source):
+                return getattr(graph, name)(config, weights, *arguments)
+
+        def few_texts(ids: np.ndarray) -> np.ndarray:
+            with _fitting(source):
+                return NumpyText(config.text, weights)(ids)
 
         return cls(
-            lambda *outputs: built(image_graph, spec, outputs), lambda: built(text_graph),
-            precision=precision, files=files, settings=repr(config.text), source=source,
+            lambda *outputs: built("image_graph", spec, outputs), lambda: built("text_graph"),
+            precision=precision, files=files, settings=repr(config.text), source=source, few_texts=few_texts,
         )  # fmt: skip
 
     @classmethod
@@ -107,7 +114,7 @@ class OpenVINOEngine:
 
         def read(name: str) -> Any:
             try:
-                return core().read_model(folder / f"{name}.xml")
+                return _core().read_model(folder / f"{name}.xml")
             except RuntimeError as error:
                 raise CheckpointError(
                     f"{folder}/{name}.xml cannot be read ({error}); convert the model again."
@@ -131,6 +138,15 @@ class OpenVINOEngine:
         """New graphs of both towers, that of images with patches."""
         return {"image": self._image("image", PATCHES_OUTPUT), "text": self._text()}
 
+    @property
+    def precision(self) -> str:
+        """The precision of layers that are not quantised: "bfloat16" or "float32"."""
+        return _precision(self._asked_precision)
+
+    def label(self) -> str:
+        """Engine and device, as text, which needs no OpenVINO."""
+        return f"OpenVINO on cpu ({'int8, ' if self.is_quantised else ''}{os.cpu_count()} cores)"
+
     def describe(self) -> str:
         """Engine, device and precision, as text."""
         precision = f"int8 and {self.precision}" if self.is_quantised else self.precision
@@ -149,7 +165,11 @@ class OpenVINOEngine:
     encode_places = RenamedAttribute("encode_places", "encode_patches")
 
     def encode_texts(self, ids: Int[np.ndarray, "batch tokens"]) -> Float[np.ndarray, "batch dim"]:
-        return self._unit(self._towers["text"](ids.astype(np.int64, copy=False))[0])
+        ids, tower = ids.astype(np.int64, copy=False), self._towers["text"]
+        if self._few_texts and self.numpy_calls > 0 and ids.size <= NUMPY_TOKENS and not tower.is_open:
+            self.numpy_calls -= 1
+            return self._unit(self._few_texts(ids))
+        return self._unit(tower(ids)[0])
 
     def _unit(self, features: np.ndarray) -> np.ndarray:
         return unit(check_vectors(features, self.source))
@@ -157,11 +177,13 @@ class OpenVINOEngine:
 
 def has_bfloat16() -> bool:
     """Whether the CPU has bfloat16, and it is not turned off."""
-    return allows_bfloat16() and "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return allows_bfloat16() and "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def write_graphs(graphs: Mapping[str, Any], folder: Path, facts: Mapping[str, Any]) -> None:
     """Write the form that `of_files` reads: NAME.xml and NAME.bin of each tower and facts.json, in a new folder."""
+    from diptych.engines.openvino_runtime import openvino
+
     folder.mkdir()
     for name, graph in graphs.items():
         openvino.save_model(graph, folder / f"{name}.xml", compress_to_fp16=False)
@@ -175,27 +197,54 @@ _HINTS = {
 }
 
 
-def _compile(graph: Any, hints: dict[str, str]) -> Any:
-    return core().compile_model(graph, "CPU", hints)
+def _core() -> Any:
+    """OpenVINO's core, imported at its first use, because a search by text needs none."""
+    from diptych.engines.openvino_runtime import core
+
+    return core()
 
 
-def _compiled_from_cache(
-    build: Callable[[], Any], hints: dict[str, str], files: tuple[Path, ...], settings: str
-) -> Any:
+def _precision(asked: Precision) -> str:
+    return "bfloat16" if asked != "float32" and has_bfloat16() else "float32"
+
+
+@contextlib.contextmanager
+def _fitting(source: str) -> Iterator[None]:
+    """Weights that do not fit a tower raise CheckpointError."""
+    try:
+        yield
+    except (KeyError, RuntimeError, IndexError, ValueError) as error:
+        if isinstance(error, DiptychError):
+            raise
+        raise CheckpointError(f"{source}: its weights do not fit its configuration ({error}).") from error
+
+
+def _compile(graph: Any, precision: Precision) -> Any:
+    return _core().compile_model(graph, "CPU", _settings(precision))
+
+
+def _settings(precision: Precision) -> dict[str, str]:
+    return {"PERFORMANCE_HINT": "LATENCY", **_HINTS[_precision(precision)]}
+
+
+def _compiled_from_cache(build: Callable[[], Any], precision: Precision, files: tuple[Path, ...], settings: str) -> Any:
     """A tower as compiled by an earlier process, or compiled now and cached."""
     if not files:
-        return _compile(build(), hints)
-    cpu = core().get_property("CPU", "FULL_DEVICE_NAME")
+        return _compile(build(), precision)
+    from diptych.engines.openvino_runtime import openvino
+
+    hints = _settings(precision)
+    cpu = _core().get_property("CPU", "FULL_DEVICE_NAME")
     # The code that builds the graphs is part of the key.
     code = [Path(__file__).with_name(name) for name in ("graph.py", "graph_nodes.py")]
     name = compiled_cache.key((*files, *code), settings, openvino.get_version(), cpu, str(hints))
     if (content := compiled_cache.read(name)) is not None:
         with contextlib.suppress(RuntimeError):
             tensor = openvino.Tensor(content, shared_memory=True)
-            model: Any = core().import_model(tensor, "CPU", hints)
+            model: Any = _core().import_model(tensor, "CPU", hints)
             model.content = tensor  # its weights may be used where they are, so they live as long as it does
             return model
-    model = _compile(build(), hints)
+    model = _compile(build(), precision)
     compiled_cache.write(name, model.export_model().getvalue())
     return model
 
@@ -208,6 +257,11 @@ class _Tower:
         self._model: Any = None
         self._lock = threading.Lock()
         self._requests = threading.local()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is compiled."""
+        return self._model is not None
 
     def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         with self._lock:

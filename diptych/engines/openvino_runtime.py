@@ -23,9 +23,7 @@ def without(module: str) -> Iterator[None]:
 with without("openvino.tools.ovc"):  # NNCF may import them later
     import openvino
 
-__all__ = ["PATCHES_OUTPUT", "core", "openvino", "without"]
-
-PATCHES_OUTPUT = "places"  # the name of the patches' output in image.xml of converted folders
+__all__ = ["core", "openvino", "without"]
 
 
 @cache

@@ -69,6 +69,7 @@ class PyTorchEngine:
     Training passes none, because it checks by itself and changes weights with every step."""
 
     name = "pytorch"
+    numpy_calls = 0  # has no effect: PyTorch is imported in any case
 
     def __init__(self, network: CLIP, spec: Preprocess, device: torch.device, *, source: str | None = None):
         self.device = device
@@ -81,6 +82,8 @@ class PyTorchEngine:
     def describe(self) -> str:
         """Engine and device, as text."""
         return f"PyTorch on {describe_device(self.device)}"
+
+    label = describe
 
     @torch.inference_mode()
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]:

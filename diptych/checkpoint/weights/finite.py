@@ -34,6 +34,11 @@ class FiniteArrays(Mapping[str, np.ndarray]):
         weights = getattr(self._arrays, "stored", self._arrays.__getitem__)(name)
         return weights if isinstance(weights, Int8) else self._checked(name, weights)
 
+    def rows(self, name: str, indices: np.ndarray) -> np.ndarray:
+        """Some rows of a matrix, without reading the rest if `arrays` has such a method."""
+        rows = getattr(self._arrays, "rows", lambda name, indices: self._arrays[name][indices])
+        return self._checked(name, rows(name, indices))
+
     def _checked(self, name: str, array: np.ndarray) -> np.ndarray:
         if not is_finite(array):
             raise _non_finite(name, int((~np.isfinite(array)).sum()), array.size, self._source)

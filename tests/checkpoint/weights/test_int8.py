@@ -82,8 +82,12 @@ def test_a_number_that_float16_cannot_hold_stays_float32(tiny_model: Path, tmp_p
 
 
 @pytest.mark.precision
-def test_both_engines_and_every_form_have_the_same_weights(small: Path, pictures: Path, tmp_path: Path) -> None:
-    """Read by either engine, saved again in 8 bits, or written as floats for other programs."""
+@pytest.mark.parametrize("numpy_calls", [0, 9])
+def test_both_engines_and_every_form_have_the_same_weights(
+    small: Path, pictures: Path, numpy_calls: int, tmp_path: Path
+) -> None:
+    """Read by either engine, saved again in 8 bits, or written as floats for other programs; texts in a compiled tower
+    or in NumPy."""
     picture = pictures / "scene-0.png"
     openvino = diptych.load(small, engine="openvino", precision="float32")
     pytorch = diptych.load(small, engine="pytorch", device="cpu")
@@ -94,6 +98,7 @@ def test_both_engines_and_every_form_have_the_same_weights(small: Path, pictures
     models = [pytorch, *(diptych.load(path, engine="openvino", precision="float32") for path in written.values())]
     pixels = np.asarray(openvino.model_input(picture))[None]
     for model in models:
+        model.engine.numpy_calls = numpy_calls
         np.testing.assert_allclose(model.embed_texts(TEXTS), openvino.embed_texts(TEXTS), atol=2e-6)
         np.testing.assert_allclose(model.embed_images(picture), openvino.embed_images(picture), atol=2e-6)
         one, other = (each.engine.encode_patches(pixels).patches for each in (model, openvino))
