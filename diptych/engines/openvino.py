@@ -17,7 +17,7 @@ from diptych.checkpoint.weights.finite import FiniteArrays, check_vectors
 from diptych.deprecation import RenamedAttribute
 from diptych.engines.bfloat16 import SWITCH, allows_bfloat16
 from diptych.engines.converted import PATCHES_OUTPUT
-from diptych.engines.numpy_text import NumpyText
+from diptych.engines.numpy_towers.text import NumpyText
 from diptych.errors import ArgumentError, CheckpointError, DiptychError
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import CLIPConfig

@@ -14,7 +14,7 @@ from diptych.checkpoint import save_folder
 from diptych.checkpoint.arrays import read_arrays
 from diptych.checkpoint.finding import find
 from diptych.engines import NUMPY_CALLS, openvino
-from diptych.engines.numpy_text import NumpyText
+from diptych.engines.numpy_towers.text import NumpyText
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig, TextConfig, ViTConfig
