@@ -12,6 +12,8 @@ from PIL import Image
 
 import diptych
 from diptych.embedder import BUNDLED, Embedder
+from diptych.errors import IndexModelError
+from diptych.index.model import check_bundled
 from diptych.scenes.scene import HELD_OUT, KINDS, draw_pair, draw_scene
 from diptych.scoring.difference import difference
 from diptych.scoring.locate import iou
@@ -113,6 +115,12 @@ def test_sentences_find_their_photographs(model: Embedder) -> None:
     cosines = model.similarity(pictures, ["a smiling woman", "the sky at night", "a motorcycle"])
     assert cosines.argmax(axis=0).tolist()[2] == 2
     assert (np.diag(cosines) > cosines.mean(axis=0)).all()
+
+
+def test_an_index_knows_it_without_an_engine(model: Embedder) -> None:
+    check_bundled(Path("photos"), {"model": "bundled", "fingerprint": model.fingerprint})
+    with pytest.raises(IndexModelError, match="former bundled model|an earlier version"):
+        check_bundled(Path("photos"), {"model": "bundled", "fingerprint": "0" * 32})
 
 
 def test_loading_by_folder_is_the_same(model: Embedder) -> None:

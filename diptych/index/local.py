@@ -13,7 +13,15 @@ from diptych.errors import IndexDirectoryError, IndexModelError, MessageParts, S
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.catalog.facts import ScanRules
 from diptych.index.folder import IndexFolder, locked_directory
-from diptych.index.model import IndexModel, check_fits, check_root, display_name, source_of, trusted_model_name
+from diptych.index.model import (
+    IndexModel,
+    check_bundled,
+    check_fits,
+    check_root,
+    display_name,
+    source_of,
+    trusted_model_name,
+)
 from diptych.index.roots import INDEX_DIR_NAME, find_root
 from diptych.index.search.search import in_one, search_all
 from diptych.index.update.results import Progress, UpdateResult
@@ -247,11 +255,11 @@ class LocalIndex:
         """
         os.scandir(self.folder).close()
         folder, model = self.on_disk, self._model
-        if model.is_chosen:  # a model that does not fit is refused before anything changes
-            catalog = None if reindex else folder.opened()
-            chosen = model.opened or model.open(folder)
-            if catalog:
-                check_fits(folder.index_dir, catalog.opened_facts, chosen)
+        if not reindex and (catalog := folder.opened()):  # a model that does not fit is refused before anything changes
+            if model.is_chosen:
+                check_fits(folder.index_dir, catalog.opened_facts, model.open(folder))
+            else:
+                check_bundled(folder.index_dir, catalog.opened_facts)
         if precomputed is not None:
             self._check_precomputed(precomputed)
         with locked_directory(self.directory, wait_s=wait_s, on_wait=on_wait):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych import __version__
-from diptych.errors import IndexDamagedError, IndexModelError, Setting
+from diptych.errors import IndexDamagedError, IndexModelError, MessageParts, Setting
 from diptych.index.catalog.recovery import facts_of
 from diptych.index.trust.identity import Facts
 from diptych.index.trust.untrusted_index import cut, shown, untrusted_error
@@ -161,16 +161,43 @@ def check_fits(index_dir: Path, facts: Mapping[str, Any], model: Embedder) -> No
         raise IndexDamagedError(f"{claimed}; those of its model have {model.dim}.")
 
 
+def check_bundled(index_dir: Path, facts: Mapping[str, Any]) -> None:
+    """Raises IndexModelError where the index was made with a former bundled model. No engine is opened for this."""
+    if facts["model"] == BUNDLED and facts["fingerprint"] != _bundled_fingerprint():
+        raise _former_model(index_dir, facts)
+
+
+def _bundled_fingerprint() -> str:
+    from diptych.checkpoint.arrays import read_arrays
+    from diptych.checkpoint.finding import find
+    from diptych.checkpoint.fingerprint import fingerprint, legacy_config
+    from diptych.checkpoint.state import Checkpoint, preprocessing_of
+
+    read, arrays = read_arrays(find(None))  # type: ignore[misc]
+    spec = preprocessing_of(Checkpoint(read.config, arrays, read.preprocess, read.tokenizer_json, BUNDLED))
+    config = legacy_config(read.config, read.text_preprocessing)
+    return fingerprint(config, spec, read.tokenizer_json, arrays.first_row)
+
+
+def _former_model(index_dir: Path, facts: Mapping[str, Any]) -> IndexModelError:
+    """The error for an index of a former bundled model. Each update has noted its version."""
+    made = facts.get("version", "an earlier version")
+    whose = f"the bundled model of {made}" if made != __version__ else "a former bundled model"
+    remedy: MessageParts = [_REINDEX, " embeds everything again, and keeps the index as it is until then."]
+    if not os.access(index_dir, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        elsewhere = Setting("index", "DIR", "diptych.open_index")
+        remedy = ["It cannot be written; ", elsewhere, " makes a new one elsewhere."]
+    return IndexModelError(
+        f"{index_dir} was made with {whose}, which this Diptych, {__version__}, has replaced: their vectors cannot be "
+        "compared.",
+        remedy=remedy,
+    )
+
+
 def _other_model(index_dir: Path, facts: Mapping[str, Any], given: str) -> IndexModelError:
     """The error for an index and a model that do not fit."""
-    if facts["model"] == given == BUNDLED:  # each update has noted its version
-        made = facts.get("version", "an earlier version")
-        whose = "whose bundled model differs" if made != __version__ else "with another state of it"
-        return IndexModelError(
-            f"{index_dir} was made with the bundled model of {made}; this is {__version__}, {whose}: their vectors "
-            "cannot be compared.",
-            remedy=[_REINDEX, " embeds everything again."],
-        )
+    if facts["model"] == given == BUNDLED:
+        return _former_model(index_dir, facts)
     return IndexModelError(
         f"{index_dir} holds vectors of {display_name(facts['model'])}; {display_name(given)} is another model or "
         "another state of it, and their vectors cannot be compared.",

@@ -16,6 +16,7 @@ import pytest
 from index_model import InlineReaders, PixelModel, draw, expected
 
 from diptych.cli import FAILED, INTERRUPTED, OK
+from diptych.embedder import BUNDLED
 from diptych.errors import IndexDirectoryError
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.local import LocalIndex, open_index
@@ -253,6 +254,33 @@ def test_a_read_only_index_is_searched(cli: Cli, model: PixelModel, folder: Path
     finally:
         for path in (folder, index_dir):
             path.chmod(0o755)
+
+
+def test_a_read_only_index_of_a_former_bundled_model(
+    cli: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: PixelModel, ordinary_user: None
+) -> None:
+    """It cannot be embedded again where it is; a new one is kept elsewhere."""
+    model.source = str(BUNDLED)
+    open_index(folder, model=model).update()
+    index_dir, elsewhere = folder / ".diptych", tmp_path / "elsewhere"
+    new = PixelModel("pixels-2", str(BUNDLED))
+    monkeypatch.setattr("diptych.embedder.load", lambda name, **options: new)
+    monkeypatch.setattr("diptych.index.model._bundled_fingerprint", lambda: new.fingerprint)
+    index_dir.chmod(0o555)
+    try:
+        for command in (("search", "a star", folder), ("search", "a star", folder, "--no-update"), ("index", folder)):
+            said = cli(*command)
+            assert said.code == FAILED
+            assert "was made with a former bundled model" in said.err
+            assert "It cannot be written; --index DIR makes a new one elsewhere." in said.err
+        said = cli("search", "a star", folder, "--index", elsewhere, "--paths")
+        assert (said.code, len(said.out.splitlines())) == (OK, 8)
+    finally:
+        index_dir.chmod(0o755)
+    assert "--reindex embeds everything again" in cli("index", folder).err
+    assert cli("index", folder, "--reindex").code == OK
+    said = cli("search", "a star", folder, "--paths")
+    assert (said.code, len(said.out.splitlines())) == (OK, 8), said.err
 
 
 def test_a_file_instead_of_the_index_directory(model: PixelModel, folder: Path) -> None:

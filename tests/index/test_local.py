@@ -404,14 +404,32 @@ def test_an_index_of_an_earlier_bundled_model_names_its_version(folder: Path) ->
     index.update()
     other = PixelModel("pixels-2", source=str(BUNDLED))
     for noted, said in (
-        ("0.0.9", f"was made with the bundled model of 0.0.9; this is {__version__}, whose bundled model differs"),
-        (None, f"with the bundled model of an earlier version; this is {__version__}, whose bundled model differs"),
-        (__version__, f"the bundled model of {__version__}; this is {__version__}, with another state of it"),
+        ("0.0.9", f"was made with the bundled model of 0.0.9, which this Diptych, {__version__}, has replaced"),
+        (
+            None,
+            f"was made with the bundled model of an earlier version, which this Diptych, {__version__}, has replaced",
+        ),
+        (__version__, f"was made with a former bundled model, which this Diptych, {__version__}, has replaced"),
     ):
         index.catalog.set_facts({"version": noted})
         with pytest.raises(IndexModelError, match=said) as caught:
             open_index(folder, model=other).update()
         assert "index.update(reindex=True) embeds everything again" in str(caught.value)
+
+
+def test_a_former_bundled_model_is_noticed_where_no_file_changed(folder: Path) -> None:
+    """Nothing is written, not even the version, and no engine is opened; what there is serves until it is replaced."""
+    former = PixelModel(source=str(BUNDLED))
+    open_index(folder, model=former).update()
+    open_index(folder, model=former).catalog.set_facts({"version": "0.0.9"})
+    unopened = open_index(folder, open_model=lambda name: pytest.fail("an engine was opened"))
+    with pytest.raises(IndexModelError, match=r"of 0\.0\.9, which this Diptych.* has replaced"):
+        unopened.update()
+    assert unopened.catalog.facts()["version"] == "0.0.9"
+    check(open_index(folder, model=former), former)
+    new = PixelModel("pixels-2", source=str(BUNDLED))
+    open_index(folder, model=new).update(reindex=True)
+    check(open_index(folder, model=new), new)
 
 
 def test_a_reindexing_that_is_interrupted(folder: Path, model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:
