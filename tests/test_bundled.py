@@ -119,7 +119,7 @@ def test_sentences_find_their_photographs(model: Embedder) -> None:
 
 def test_an_index_knows_it_without_an_engine(model: Embedder) -> None:
     check_bundled(Path("photos"), {"model": "bundled", "fingerprint": model.fingerprint})
-    with pytest.raises(IndexModelError, match="former bundled model|an earlier version"):
+    with pytest.raises(IndexModelError, match=r"former bundled model|an earlier version"):
         check_bundled(Path("photos"), {"model": "bundled", "fingerprint": "0" * 32})
 
 
