@@ -136,7 +136,7 @@ def class_layer(path: Path) -> tuple[Tensor, Tensor]:
 def released_lite(path: Path) -> EfficientNet:
     """The image tower of a released EfficientNet-Lite; its pooling is the mean, its head untrained."""
     released = efficientnet_lite.read(torch.load(path, map_location="cpu", weights_only=True), str(path))
-    tower = EfficientNet(released.config, DIM)
+    tower = EfficientNet(replace(released.config, heads=1), DIM)
     tower.load_state_dict(
         {name.removeprefix("image."): tensor for name, tensor in released.state.items()}, strict=False
     )
