@@ -22,15 +22,16 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from english import TEMPLATES, English, slip
+from english import TEMPLATES, English
 from pictures import Pictures, Scenes
+from synonyms import pair_loss, right
 from torch import Tensor, nn
 from towers import FrozenTower, Head, TextTower, UpperTower, class_layer, released_lite
 
 from diptych.data.loading.augmentation import mirror_caption
 from diptych.training.objectives.regions import region_batch, region_loss
 
-TEXT_PAIR_SCALE, KEEP_SCALE = 20.0, 20.0
+KEEP_SCALE = 20.0
 
 
 def main() -> None:
@@ -61,6 +62,7 @@ class Alignment:
         self.image = (
             UpperTower(released_lite(options.lite), options.block, head) if options.block else FrozenTower(head)
         )
+        self.text.requires_grad_(options.lr > 0)
         self.scale = nn.Parameter(torch.tensor(math.log(20.0)))
         self.teacher_scale = nn.Parameter(torch.tensor(math.log(20.0)))
         tower, heads = self.text.tower_parameters(), [*self.image.new_parameters(), *self.text.proj.parameters()]
@@ -145,7 +147,7 @@ class Alignment:
         losses = {
             "contrast": self._contrast(image, torch.cat([said, names, told]), target, excluded),
             "teacher": options.teacher_weight * self._teacher(image[: len(answers)], answers),
-            "words": options.words_weight * self._words(left, right, words),
+            "words": options.words_weight * pair_loss(left, right, self.nouns, words, self.english.nouns),
             "keep": options.keep_weight * self._keep(torch.cat([said, keep]), [*captions, *kept]),
         }
         if regions:
@@ -177,18 +179,6 @@ class Alignment:
         logits = image @ self.bank.T * self.teacher_scale.exp()
         return -(answers * logits.log_softmax(dim=1)).sum(1).mean()
 
-    def _words(self, left: Tensor, right: Tensor, words: Sequence[tuple[str, str, frozenset[str]]]) -> Tensor:
-        same = torch.tensor([[bool(a[2] & b[2]) for b in words] for a in words]) & ~torch.eye(
-            len(words), dtype=torch.bool
-        )
-        logits = (left @ right.T * TEXT_PAIR_SCALE).masked_fill(same, -30.0)
-        target = torch.arange(len(words))
-        nouns = left @ self.nouns.T * TEXT_PAIR_SCALE
-        nouns = nouns.masked_fill(
-            torch.tensor([[noun in group for noun in self.english.nouns] for _, _, group in words]), -30.0
-        )
-        return (F.cross_entropy(torch.cat([logits, nouns], 1), target) + F.cross_entropy(logits.T, target)) / 2
-
     def _keep(self, text: Tensor, captions: Sequence[str]) -> Tensor:
         original = torch.stack([self.original[each] for each in captions]).float()
         itself = torch.eye(len(captions), dtype=torch.bool)
@@ -219,16 +209,7 @@ class Alignment:
         result["prototypes"] = _percent(
             (self.image.head(pictures.mean + pictures.prototypes) @ names.T).argmax(1) == torch.arange(1000)
         )
-        nouns = self.text.encode(english.nouns)
-        near = (self.text.encode([each.word for each in english.held_out]) @ nouns.T).argmax(1)
-        result["pairs"] = _percent(
-            torch.tensor([english.nouns[at] in each.answers for at, each in zip(near, english.held_out, strict=True)])
-        )
-        slips = random.Random(0).sample(english.nouns, 200)
-        near = (self.text.encode([slip(word, random.Random(word)) for word in slips]) @ nouns.T).argmax(1)
-        result["slips"] = _percent(
-            torch.tensor([english.nouns[at] == word for at, word in zip(near, slips, strict=True)])
-        )
+        result |= right(self.text, english)
         self.image.train()
         return result
 

@@ -24,6 +24,9 @@ TEMPLATES = (
 )
 
 
+WordPair = tuple[str, str, frozenset[str]]  # two texts, and the words that are no negatives of theirs
+
+
 class English:
     """Texts to draw from. `nouns` are the 1,000 commonest nouns of the captions; `held_out` are the pairs that
     bench/words.py asks; with `hold_out` their synsets teach only their glosses."""
@@ -91,20 +94,19 @@ class English:
             return slip(caption)
         return caption.rstrip(" .") if random.random() < 0.3 else caption
 
-    def pairs(self, count: int) -> list[tuple[str, str, frozenset[str]]]:
-        """Pairs of texts that say the same, with the words that are no negatives of theirs."""
+    def pairs(self, count: int, slips: float = 0.15) -> list[WordPair]:
+        """Pairs of texts that say the same, a share `slips` of them a word and a slip of it."""
         found = []
         while len(found) < count:
-            kind = random.random()
-            keys = self.asked if kind < 0.4 else self.seen if kind < 0.65 else self.synsets
-            found.append(self._slip_pair() if kind > 0.85 else self._synset_pair(random.choice(keys)))
+            keys = random.choices((self.asked, self.seen, self.synsets), (0.5, 0.3, 0.2))[0]
+            found.append(self._slip_pair() if random.random() < slips else self._synset_pair(random.choice(keys)))
         return found
 
-    def _slip_pair(self) -> tuple[str, str, frozenset[str]]:
+    def _slip_pair(self) -> WordPair:
         word = random.choice(self.common)
         return slip(word), word, frozenset([word])
 
-    def _synset_pair(self, key: str) -> tuple[str, str, frozenset[str]]:
+    def _synset_pair(self, key: str) -> WordPair:
         lemmas, template = self.net.synsets[key].lemmas, random.choice(TEMPLATES[:3])
         left = random.choice(lemmas)
         others = [lemma for lemma in lemmas if lemma != left and frozenset((left, lemma)) not in self._held]

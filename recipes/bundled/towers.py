@@ -93,7 +93,7 @@ class UpperTower(nn.Module):
 class TextTower(nn.Module):
     """MiniLM with a projection that starts as the identity."""
 
-    def __init__(self, folder: Path, dim: int):
+    def __init__(self, folder: Path, dim: int = DIM):
         super().__init__()
         released = read_text_tower(folder, context=TOKENS)
         config = replace(released.config, proj_bias=True)
