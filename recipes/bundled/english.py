@@ -98,7 +98,7 @@ class English:
         """Pairs of texts that say the same, a share `slips` of them a word and a slip of it."""
         found = []
         while len(found) < count:
-            keys = random.choices((self.asked, self.seen, self.synsets), (0.5, 0.3, 0.2))[0]
+            keys = random.choices((self.asked, self.seen, self.synsets), (0.7, 0.2, 0.1))[0]
             found.append(self._slip_pair() if random.random() < slips else self._synset_pair(random.choice(keys)))
         return found
 
