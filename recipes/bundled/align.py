@@ -20,15 +20,19 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from english import TEMPLATES, English
 from pictures import Pictures, Scenes
+from relevance import NOUNS, naming
 from synonyms import pair_loss, right
 from torch import Tensor, nn
 from towers import FrozenTower, Head, TextTower, UpperTower, class_layer, released_lite
 
 from diptych.data.loading.augmentation import mirror_caption
+from diptych.data.samples import Region
+from diptych.text.phrases import phrases_of
 from diptych.training.objectives.regions import region_batch, region_loss
 
 KEEP_SCALE = 20.0
@@ -128,10 +132,12 @@ class Alignment:
         drawn = torch.randperm(1000)[: options.prototypes]
         named = [self.english.name_of(int(each)) for each in drawn]
         words, kept = self.english.pairs(options.words), random.sample(self.english.captions, options.kept)
-        inputs, described, regions = pictures.batch(rows, views), [], None
+        inputs, described, boxes = pictures.batch(rows, views), list[str](), list[list[Region]]()
         if self.scenes:
             maps, described, boxes = self.scenes.batch(options.scenes)
-            inputs, regions = torch.cat([inputs, maps]), region_batch(boxes, self.image.grid)
+            inputs = torch.cat([inputs, maps])
+        boxes += [_unboxed(pictures.captions[row]) for row in rows[: options.phrases].tolist()]
+        regions = region_batch(boxes, self.image.grid) if boxes else None
         groups = (
             [self.english.changed(text) for text in seen], [text for text, _ in named], described, kept,
             [left for left, _, _ in words], [right for _, right, _ in words], regions.phrases if regions else [],
@@ -151,7 +157,7 @@ class Alignment:
             "keep": options.keep_weight * self._keep(torch.cat([said, keep]), [*captions, *kept]),
         }
         if regions:
-            pictured = image[len(answers) :]
+            pictured = torch.cat([image[len(answers) :], image[: options.phrases]])
             losses["regions"] = options.regions_weight * region_loss(
                 pictured, patches, phrases, self.scale.exp(), regions
             )
@@ -209,6 +215,10 @@ class Alignment:
         result["prototypes"] = _percent(
             (self.image.head(pictures.mean + pictures.prototypes) @ names.T).argmax(1) == torch.arange(1000)
         )
+        named = naming(pictures.dev_captions, NOUNS)
+        result["relevance"] = relevance(
+            image, self.text.encode(list(named)), torch.from_numpy(np.stack(list(named.values())))
+        )
         result |= right(self.text, english)
         self.image.train()
         return result
@@ -228,6 +238,21 @@ class Alignment:
         self.text.tower.load_state_dict(state["text"] | {"token.weight": rows})
         self.scale.data.copy_(state["scale"])
         self.teacher_scale.data.copy_(state["teacher_scale"])
+
+
+def _unboxed(captions: Sequence[str]) -> list[Region]:
+    """The phrases of a photograph's captions, in random order, as regions without a box."""
+    phrases = list(dict.fromkeys(phrases_of(captions)))
+    return [Region(phrase, None) for phrase in random.sample(phrases, len(phrases))]
+
+
+def relevance(image: Tensor, text: Tensor, named: Tensor) -> float:
+    """AUC of the mean of a noun's ten best cosines: with the pictures that captions name it for, (nouns, pictures)
+    true, against without them."""
+    scores = text @ image.T
+    present = scores.topk(10).values.mean(1)
+    absent = scores.masked_fill(named, -1.0).topk(10).values.mean(1)
+    return _percent(present[:, None] > absent)
 
 
 def recall(image: Tensor, text: Tensor) -> dict[str, list[float]]:
@@ -265,6 +290,7 @@ def _options() -> argparse.Namespace:
         ("threads", 1),
         ("block", 0),
         ("scenes", 0),
+        ("phrases", 0),
     ):
         parser.add_argument(f"--{name}", type=int, default=value)
     for name, value in (
