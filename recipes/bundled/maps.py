@@ -9,6 +9,7 @@ second is mirrored; the first pair is the whole picture.
 """
 
 import argparse
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from diptych.nets.efficientnet import EfficientNet
 from diptych.training.scene_source import SCENE_AUGMENTATION, SceneSource, photographs
 
 BATCH = 32
+SHRUNK = 0.5  # the share of views, but for the first, that are of a smaller file
 CROPS = Augmentation(crop_scale=0.45, flip=0, jitter=0.25, erase=0, drop_words=0)
 Inputs = Iterator[tuple[np.ndarray, dict[str, Any]]]
 
@@ -107,11 +109,21 @@ def _photos(source: Any, size_px: int, view: int) -> Inputs:
     for index in range(len(source)):
         sample = source[index]
         image = picture_of(sample, size_px)
+        image = _coarser(image, rng) if view and rng.random() < SHRUNK else image
         if view < 2:
             pixels = np.asarray(image.resize((size_px, size_px), Image.Resampling.BICUBIC))
         else:
             pixels = augment_picture(image, size_px, CROPS, rng).pixels
         yield pixels[:, ::-1] if view % 2 else pixels, {"captions": list(sample.captions), "keys": sample.key}
+
+
+def _coarser(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The picture as a smaller file has it: small pictures and thumbnails are searched too."""
+    width, height = image.size
+    scale = rng.uniform(0.4, 0.9)
+    small = image.resize((round(scale * width), round(scale * height)), Image.Resampling.BICUBIC)
+    small.save(file := io.BytesIO(), "JPEG", quality=int(rng.integers(40, 95)))
+    return Image.open(file).convert("RGB")
 
 
 def _drawn(scenes: SceneSource, count: int, size_px: int) -> Inputs:
