@@ -265,9 +265,9 @@ def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer | None:
 
 
 def known_words_of(checkpoint: Checkpoint) -> KnownWords | None:
-    """The words that a model's training saw; None if its files do not say."""
-    text = checkpoint.search_files.get(WORDS_FILE)
-    return None if text is None else KnownWords(text)
+    """The words that a model's training saw; None if its files do not say, or name no word."""
+    known = KnownWords(checkpoint.search_files.get(WORDS_FILE, ""))
+    return known if known.words else None
 
 
 def expected_cosine_of(checkpoint: Checkpoint) -> ExpectedCosine | None:

@@ -121,8 +121,9 @@ class EfficientNetConfig:
 
     def __post_init__(self) -> None:
         for name in ("width_factor", "depth_factor"):
-            if not 0 < (factor := getattr(self, name)) <= MAX_FACTOR:
-                raise ArgumentError(f"{name} is {factor!r}; wanted a number above 0, at most {MAX_FACTOR:g}.")
+            factor = getattr(self, name)
+            if type(factor) not in (int, float) or not 0 < factor <= MAX_FACTOR:
+                raise ArgumentError(f"{name} is {factor!r:.80}; wanted a number above 0, at most {MAX_FACTOR:g}.")
 
     @property
     def cells(self) -> int:

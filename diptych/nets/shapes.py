@@ -18,6 +18,8 @@ MAY_BE_ZERO = {"mlp_width", "fine_width"}  # of an EfficientNet: a part that it 
 # Far more than any network has. A larger number means a damaged configuration or an attack on the memory.
 MAX_SIZES = {"layers": 1024, "image_size": 4096, "patch_size": 4096, "context": 2**14, "grid": 256}
 MAX_WIDTH = 2**24  # for all other sizes
+FLAGS = {"norm_pre", "patch_bias", "causal", "proj_bias"}
+MAX_ID = 2**31 - 1  # of a token, in any vocabulary
 COUNTER = "num_batches_tracked"  # batch norm's count of batches, an integer that affects no vector
 
 
@@ -52,6 +54,18 @@ def _check_sizes(config: CLIPConfig) -> None:
         eps = getattr(tower, "norm_eps", 0.0)
         if not isinstance(eps, int | float) or not 0 <= eps < 1:
             raise ArgumentError(f"{name}.norm_eps={eps!r}; wanted a number from 0 to under 1.")
+        for field, value in asdict(tower).items():
+            if field in FLAGS and type(value) is not bool:
+                raise ArgumentError(f"{name}.{field}={value!r:.80}; wanted true or false.")
+    _check_ids(config.text)
+
+
+def _check_ids(text: TextConfig) -> None:
+    """Tokens that mark padding and a text's end; a tower that does not pool at its end may have none of the latter."""
+    ids = {"pad_id": text.pad_id} | ({} if text.end_id is None and text.pool != "end" else {"end_id": text.end_id})
+    for name, index in ids.items():
+        if type(index) is not int or not 0 <= index <= MAX_ID:
+            raise ArgumentError(f"text.{name}={index!r:.80}; wanted the id of a token, a whole number, 0 or more.")
 
 
 def _may_be_zero(config: CLIPConfig, field: str) -> bool:

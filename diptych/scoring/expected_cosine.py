@@ -47,10 +47,12 @@ def parse(text: str, dim: int, source: str) -> ExpectedCosine:
     try:
         content = parse_json(text, max_bytes=MAX_BYTES)
         weights = content["weights"] if isinstance(content["weights"], list) else []
-        numbers = np.array([*weights, content["bias"], content["threshold"]], np.float64)
+        given = [*weights, content["bias"], content["threshold"]]
+        are_numbers = all(type(number) in (int, float) for number in given)
+        numbers = np.array(given if are_numbers else [], np.float64)
     except JSONError as error:
         raise CheckpointError(f"{source}: its {RELEVANCE_FILE} is not JSON ({error}).") from error
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, OverflowError):
         numbers = np.empty(0)
     if numbers.shape != (dim + 2,) or not np.isfinite(numbers).all() or np.abs(numbers).max() > 1e6:
         raise CheckpointError(

@@ -5,6 +5,7 @@ A word counts as known in any of its simple inflections: plural, -ing, -ed."""
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -22,8 +23,13 @@ _VOWELS = frozenset("aeiou")
 
 def content_words(text: str) -> list[str]:
     """The words of a text in lower case, each once, without stop words, single letters and numbers."""
-    words = (word.removesuffix("'s").removesuffix("’s") for word in _WORD.findall(text.casefold()))
+    words = (word.removesuffix("'s").removesuffix("’s") for word in _WORD.findall(_plain(text)))
     return [word for word in dict.fromkeys(words) if len(word) > 1 and word not in STOP_WORDS]
+
+
+def _plain(text: str) -> str:
+    """The text in lower case, an accent and its letter as one character where there is such a one."""
+    return unicodedata.normalize("NFC", text.casefold())
 
 
 class KnownWords:
@@ -31,7 +37,7 @@ class KnownWords:
     follows the first 200,000 bytes."""
 
     def __init__(self, text: str):
-        lines = text[:MAX_BYTES].split("\n")
+        lines = map(str.strip, _plain(text[:MAX_BYTES].removeprefix("\ufeff")).splitlines())
         self.words = frozenset(line for line in lines if 1 < len(line) <= _MAX_LETTERS and _LINE.fullmatch(line))
 
     def knows(self, word: str) -> bool:

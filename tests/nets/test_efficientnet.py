@@ -196,7 +196,8 @@ def test_another_picture_size_changes_positions_alone() -> None:
 
 
 def test_factors_that_make_no_network_are_refused() -> None:
-    for values in ({"width_factor": 0.0}, {"depth_factor": float("nan")}, {"width_factor": 1e9}):
+    numbers = ({"width_factor": 0.0}, {"depth_factor": float("nan")}, {"width_factor": 1e9})
+    for values in (*numbers, {"width_factor": "1"}, {"depth_factor": None}, {"depth_factor": [1]}):
         with pytest.raises(ValueError, match=r"_factor is .*; wanted a number above 0, at most 16"):
             EfficientNetConfig(**values)
     whole = preset("efficientnet-tiny")

@@ -40,6 +40,7 @@ def test_a_file_says_the_same() -> None:
     [
         {"weights": [1, 2, 3], "bias": 0, "threshold": 0}, {"weights": [1, None], "bias": 0, "threshold": 0}, {}, [],
         {"weights": [1, 1e9], "bias": 0, "threshold": 0}, {"weights": "12", "bias": 0, "threshold": 0},
+        {"weights": [1, 2], "bias": 10**400, "threshold": 0}, {"weights": ["1", "2"], "bias": 0, "threshold": 0},
         {"weights": [1, 2], "bias": 0, "threshold": float("nan")}, {"weights": [[1], 2], "bias": 0, "threshold": 0},
     ],
 )  # fmt: skip

@@ -52,6 +52,12 @@ def test_lines_that_are_no_words_are_left_out() -> None:
     assert KnownWords(text).words == {"dog", "bête"}
 
 
+def test_a_file_from_another_system_says_the_same() -> None:
+    """A mark at its start, other ends of lines, capitals, accents as characters of their own."""
+    assert KnownWords("\ufeffdog\r\nCat\rbe\u0302te \n").words == {"dog", "cat", "b\u00eate"}
+    assert content_words("Be\u0302te") == ["b\u00eate"]
+
+
 def test_words_are_sorted_and_the_most_frequent_fit() -> None:
     counts = count_words(["a dog and a cat", "the dog runs"])
     assert counts == Counter({"dog": 2, "cat": 1, "runs": 1})

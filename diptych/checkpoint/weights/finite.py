@@ -1,4 +1,4 @@
-"""Checks for NaN and infinite weights and for a diverged temperature. Each tower's weights are checked when first read.
+"""Checks for NaN and infinite weights, negative variances and for a diverged temperature. Each tower's weights are checked when first read.
 Such weights result in vectors, but not in a useful ranking."""
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CHUNK = 2**16  # numbers at a time, which stay in the processor's cache for both comparisons
 MAX_SCALE = 1e6  # trained models have 10 to 200; beyond this, float32 rounding of cosines alone changes scores
+VARIANCE = "running_var"  # of batch norm; the square root of a negative one is NaN, which ReLU6 may hide
 REMEDY = "Its training diverged, or the file is damaged: use an earlier checkpoint or fetch it again."
 
 
@@ -42,6 +43,8 @@ class FiniteArrays(Mapping[str, np.ndarray]):
     def _checked(self, name: str, array: np.ndarray) -> np.ndarray:
         if not is_finite(array):
             raise _non_finite(name, int((~np.isfinite(array)).sum()), array.size, self._source)
+        if name.endswith(VARIANCE) and (array < 0).any():
+            raise _negative(name, int((array < 0).sum()), array.size, self._source)
         return array
 
     def __contains__(self, name: object) -> bool:
@@ -73,6 +76,8 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
     """`FiniteArrays`, for tensors on any device. A sum is not finite if a summand is not. As it can also overflow, the
     tensor is then checked in full."""
     for name, tensor in tensors.items():
+        if name.endswith(VARIANCE) and (negative := int((tensor < 0).sum())):
+            raise _negative(name, negative, tensor.numel(), source)
         if not tensor.is_floating_point() or math.isfinite(tensor.detach().sum().item()):
             continue
         if non_finite := int((~tensor.isfinite()).sum()):
@@ -81,6 +86,10 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
 
 def _non_finite(name: str, non_finite: int, count: int, source: str) -> CheckpointError:
     return CheckpointError(f"{source}: {name} has NaN or infinity in {non_finite:,} of {count:,} numbers. {REMEDY}")
+
+
+def _negative(name: str, negative: int, count: int, source: str) -> CheckpointError:
+    return CheckpointError(f"{source}: {name} is negative in {negative:,} of {count:,} variances. {REMEDY}")
 
 
 def check_vectors(vectors: np.ndarray, source: str) -> np.ndarray:

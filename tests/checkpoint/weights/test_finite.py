@@ -11,7 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import diptych
-from diptych.checkpoint.weights.finite import CHUNK, check_finite, check_vectors, checked_scale, is_finite
+from diptych.checkpoint.weights.finite import (
+    CHUNK,
+    FiniteArrays,
+    check_finite,
+    check_vectors,
+    checked_scale,
+    is_finite,
+)
 from diptych.cli import run
 from diptych.errors import CheckpointError
 from tests.checkpoint.test_checkpoint import varied
@@ -150,3 +157,13 @@ def test_commands_print_no_nan(
         assert (code, "nan" in out.lower()) == (1, False), (command, code, out)
         assert f"{name} has NaN" in err
         assert not out or json.loads(out)
+
+
+def test_negative_variances_are_refused() -> None:
+    """An engine may give finite vectors in spite of them."""
+    variances = np.array([1, -0.5, 0], np.float32)
+    says = r"^a model: image.norm.running_var is negative in 1 of 3 variances. Its training diverged"
+    with pytest.raises(CheckpointError, match=says):
+        check_finite({"image.norm.running_var": torch.from_numpy(variances)}, "a model")
+    with pytest.raises(CheckpointError, match=says):
+        FiniteArrays({"image.norm.running_var": variances}, "a model")["image.norm.running_var"]
