@@ -1,5 +1,5 @@
-"""Checks for NaN and infinite weights, negative variances and for a diverged temperature. Each tower's weights are checked when first read.
-Such weights result in vectors, but not in a useful ranking."""
+"""Checks for NaN and infinite weights, negative variances and a diverged temperature. Each tower's weights are checked
+when first read. Such weights result in vectors, but not in a useful ranking."""
 
 from __future__ import annotations
 
