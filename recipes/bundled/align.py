@@ -28,7 +28,7 @@ from pictures import Pictures, Scenes
 from relevance import NOUNS, naming
 from synonyms import pair_loss, right
 from torch import Tensor, nn
-from towers import FrozenTower, Head, TextTower, UpperTower, class_layer, released_lite
+from towers import FrozenTower, Head, TextTower, UpperTower, class_layer, released_lite, stage_of
 
 from diptych.data.loading.augmentation import mirror_caption
 from diptych.data.samples import Region
@@ -230,14 +230,14 @@ class Alignment:
         path.with_suffix(".new").replace(path)
 
     def load(self, path: Path) -> None:
-        state = torch.load(path)
+        state = stage_of(path, self.options.block) if path.is_dir() else torch.load(path)
         self.image.load_state_dict(state["image"], strict=False)  # an earlier stage has no upper blocks
         rows = state["text"]["token.weight"]
         if len(rows) > self.text.tower.config.vocab_size:  # an earlier stage had the whole vocabulary
             rows = rows[json.loads((self.options.minilm / "kept.json").read_text())]
         self.text.tower.load_state_dict(state["text"] | {"token.weight": rows})
         self.scale.data.copy_(state["scale"])
-        self.teacher_scale.data.copy_(state["teacher_scale"])
+        self.teacher_scale.data.copy_(state.get("teacher_scale", self.teacher_scale.data))
 
 
 def _unboxed(captions: Sequence[str]) -> list[Region]:

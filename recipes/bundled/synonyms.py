@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from english import TEMPLATES, English, WordPair, slip
 from torch import Tensor, nn
-from towers import TextTower
+from towers import TextTower, stage_of
 
 from diptych.data.samples import Stream
 from diptych.data.sources.opening import open_source
@@ -34,7 +34,8 @@ def main() -> None:
     assert not isinstance(source, Stream)
     captions = [source.captions(row) for row in range(len(source))]
     english = English(captions, options.captions, hold_out=not options.all_pairs)
-    tower, stage = TextTower(options.minilm), torch.load(options.init)
+    tower = TextTower(options.minilm)
+    stage = stage_of(options.init, 0) if options.init.is_dir() else torch.load(options.init)
     tower.tower.load_state_dict(stage["text"])
     before = deepcopy(tower)
     optimizer = torch.optim.AdamW(tower.parameters(), lr=options.lr, weight_decay=0.01)

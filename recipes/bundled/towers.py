@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from diptych.checkpoint.formats import efficientnet_lite
 from diptych.checkpoint.formats.bert import read_text_tower
+from diptych.checkpoint.reading import read
+from diptych.nets.config import EfficientNetConfig
 from diptych.nets.efficientnet import EfficientNet, same_padded
 from diptych.nets.text import TextTransformer
 from diptych.text.tokenizer import Tokenizer
@@ -160,6 +163,25 @@ def upper(tower: EfficientNet, x: Tensor, block: int) -> tuple[Tensor, Tensor]:
         fine = x if number == tower.config.fine_block else fine
     x = F.relu6(tower.last_norm(tower.last(x)))
     return fine.flatten(2).transpose(1, 2), x.flatten(2).transpose(1, 2)
+
+
+def stage_of(folder: Path, block: int) -> dict[str, Any]:
+    """A model folder as a stage of `align.py` that trains the blocks from `block` on; 0 trains the head alone."""
+    model = read(folder)
+    assert isinstance(model.config.image, EfficientNetConfig)
+    state = {name: tensor.float() for name, tensor in model.state.items()}
+    image = {name.removeprefix("image."): each for name, each in state.items() if name.startswith("image.")}
+    if block:
+        tower = EfficientNet(model.config.image, DIM)
+        tower.load_state_dict(image)
+        fold(tower, block)
+        image = dict(tower.state_dict())
+    text = {name.removeprefix("text."): each for name, each in state.items() if name.startswith("text.")}
+    return {
+        "image": {name if name.startswith("head.") else f"tower.{name}": each for name, each in image.items()},
+        "text": text | {"positions": text["positions"][:TOKENS]},
+        "scale": state["logit_scale"],
+    }
 
 
 def fold(tower: EfficientNet, block: int) -> None:

@@ -9,7 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from diptych.nets.config import EfficientNetConfig
+from diptych.checkpoint import save_folder
+from diptych.media.preprocessing import Preprocess
+from diptych.nets.clip import CLIP, unit
+from diptych.nets.config import CLIPConfig, EfficientNetConfig, TextConfig
 from diptych.nets.efficientnet import EfficientNet
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "bundled"
@@ -92,3 +95,25 @@ def test_a_prototype_is_the_mean_of_its_class(tmp_path: Path) -> None:
     shift = torch.from_numpy(means[0] - means.mean(0)).float()
     assert F.cosine_similarity(pictures.prototypes[0], shift, dim=0) > 0.9
     torch.testing.assert_close(pictures.prototypes[0], -pictures.prototypes[1], rtol=1e-3, atol=1e-3)
+
+
+def test_a_model_folder_is_a_stage_again(tower: EfficientNet, tmp_path: Path) -> None:
+    from towers import Head, UpperTower, lower, stage_of
+
+    config = CLIPConfig(384, tower.config, TextConfig(48, 600, 64, 1, 1, 128))
+    network = CLIP(config)
+    network.image.load_state_dict(tower.state_dict())
+    folder = save_folder(tmp_path / "model", network, tokenizer_json=None, preprocess=Preprocess(64).to_hugging_face())
+    stage = stage_of(folder, 8)
+    head = Head(torch.zeros(64), torch.ones(64), 384, 16)
+    upper = UpperTower(EfficientNet(tower.config, 384).eval(), 8, head)
+    upper.load_state_dict(stage["image"])
+    upper.eval()
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        vectors, patches = upper(lower(tower, pixels, 8), patches_from=0)
+        expected, expected_patches = tower.with_patches(pixels)
+        torch.testing.assert_close(vectors, unit(expected), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(patches, unit(expected_patches), rtol=1e-4, atol=1e-4)
+    assert stage["text"]["positions"].shape == (40, 64)
+    assert set(stage["text"]) == set(network.text.state_dict())
