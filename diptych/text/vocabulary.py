@@ -68,6 +68,12 @@ def _wordpiece(tokenizer_json: str) -> dict[str, Any]:
         raise TokenizerError(
             f"its tokenizer.json is of the kind {kind!r}; only WordPiece vocabularies are made smaller."
         )
+    added = [each["content"] for each in content.get("added_tokens") or ()]
+    if outside := [name for name in added if name not in content["model"]["vocab"]]:
+        raise TokenizerError(
+            f"{len(outside)} of its added tokens, as {outside[0]!r:.80}, are not in its vocabulary. Add them to the "
+            "vocabulary, or remove them."
+        )
     return content
 
 

@@ -120,3 +120,10 @@ def test_another_kind_is_refused() -> None:
         smaller_vocabulary(other, COUNTS, 100)
     with pytest.raises(TokenizerError, match="this is no tokenizer"):
         smaller_vocabulary("{}", COUNTS, 100)
+
+
+def test_added_tokens_beside_the_vocabulary_are_refused() -> None:
+    made = Library.from_str(wordpiece())
+    made.add_tokens(["elephants"])
+    with pytest.raises(TokenizerError, match="1 of its added tokens, as 'elephants', are not in its vocabulary"):
+        smaller_vocabulary(made.to_str(), COUNTS, 200)

@@ -67,7 +67,10 @@ def read_text_tower(folder: str | os.PathLike[str], *, context: int | None = Non
     """Read the folder of a BERT, or of a sentence-transformers model of a BERT and its mean. `context` is the number of
     tokens that the tower will read: by default, and at most, as many as the folder says.
 
-    Raises CheckpointError for another architecture or pooling, weights that do not fit, or a missing tokenizer.json."""
+    Raises CheckpointError for another architecture or pooling, weights that do not fit, or a missing tokenizer.json;
+    ArgumentError for a `context` below 1."""
+    if context is not None and context < 1:
+        raise ArgumentError(f"context is {context}; wanted a number of tokens, 1 or more.", argument="context")
     folder, source = Path(folder), os.fspath(folder)
     settings = read_json(folder / "config.json")
     _check_modules(folder, source)
@@ -82,10 +85,18 @@ def read_text_tower(folder: str | os.PathLike[str], *, context: int | None = Non
     pad_id = padding_id(words, tokenizer)
     config = replace(config, end_id=_end_id(words, source), pad_id=config.pad_id if pad_id is None else pad_id)
     state = _state(read_weights(weights_of(folder, WEIGHTS)), config, settings, source)
-    most = read_json(folder / "sentence_bert_config.json") if (folder / "sentence_bert_config.json").is_file() else {}
-    config = replace(config, context=min(config.context, context or most.get("max_seq_length") or config.context))
+    config = replace(config, context=min(config.context, context or _most_tokens(folder) or config.context))
     state["text.positions"] = state["text.positions"][: config.context].clone()
     return TextTower(config, state, words, text_preprocessing)
+
+
+def _most_tokens(folder: Path) -> int | None:
+    """How many tokens of a text sentence-transformers reads; None if it does not say."""
+    path = folder / "sentence_bert_config.json"
+    most = read_json(path).get("max_seq_length") if path.is_file() else None
+    if most is not None and (type(most) is not int or most < 1):
+        raise CheckpointError(f"{path}: max_seq_length={most!r:.80}; wanted a number of tokens, 1 or more.")
+    return most
 
 
 def _config(settings: dict[str, Any], source: str) -> TextConfig:

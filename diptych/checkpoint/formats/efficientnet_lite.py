@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from diptych.checkpoint.formats.name_table import KeyMapping, KeyMappings, look_up
 from diptych.checkpoint.state import listing
-from diptych.checkpoint.weights.shape_check import FLOAT, TensorSpec, check, is_counter, specs_of
+from diptych.checkpoint.weights.shape_check import check, expected_specs, is_counter, specs_of
 from diptych.errors import CheckpointError
 from diptych.nets.config import CLIPConfig, EfficientNetConfig
-from diptych.nets.shapes import COUNTER, shapes
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -63,9 +62,9 @@ def read(tensors: Mapping[str, Tensor], source: str, *, image_size: int = 224) -
         )
     config = _config(tensors, image_size)
     theirs = {}
-    for name, shape in shapes(CLIPConfig(image=config)).items():
+    for name, spec in expected_specs(CLIPConfig(image=config), source).items():
         if names := look_up(KEY_MAPPINGS, name)[0]:
-            theirs[name] = (names[0], TensorSpec(shape, "int64" if name.endswith(COUNTER) else FLOAT))
+            theirs[name] = (names[0], spec)
     body = {name: tensor for name, tensor in tensors.items() if name not in CLASSES}
     check(specs_of(body), dict(theirs.values()), source)
     state = {name: body[their] for name, (their, _) in theirs.items() if their in body or not is_counter(name)}
@@ -77,8 +76,13 @@ def _config(tensors: Mapping[str, Tensor], image_size: int) -> EfficientNetConfi
     """The configuration with as many blocks and as wide a last one; else Lite0's, which `check` compares."""
     numbers = [int(found[1]) for name in tensors if (found := re.match(r"_blocks\.(\d{1,3})\.", name))]
     last = max(numbers, default=0)
-    width = len(tensors.get(f"_blocks.{last}._project_conv.weight", ()))
-    features = len(tensors.get("_conv_head.weight", ()))
+    width = _rows(tensors, f"_blocks.{last}._project_conv.weight")
+    features = _rows(tensors, "_conv_head.weight")
     candidates = [EfficientNetConfig(image_size, *factors, feature_width=features or 1280) for factors in FACTORS]
     fits = (each for each in candidates if len(each.blocks) == last + 1 and each.blocks[-1].outputs == width)
     return next(fits, candidates[0])
+
+
+def _rows(tensors: Mapping[str, Tensor], name: str) -> int:
+    """The size of a tensor's first axis; 0 without it or without axes."""
+    return len(tensors[name]) if name in tensors and tensors[name].ndim else 0

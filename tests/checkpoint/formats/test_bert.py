@@ -14,7 +14,7 @@ import diptych
 from diptych.checkpoint import convert, save_folder
 from diptych.checkpoint.formats.bert import TextTower, read_text_tower, with_smaller_vocabulary
 from diptych.engines import EngineName
-from diptych.errors import CheckpointError, TokenizerError
+from diptych.errors import ArgumentError, CheckpointError, TokenizerError
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.config import CLIPConfig
@@ -137,6 +137,18 @@ def test_what_would_give_other_vectors_is_refused(folder: Path, change: Callable
     change(folder)
     with pytest.raises(CheckpointError, match=says):
         read_text_tower(folder)
+
+
+@pytest.mark.parametrize("most", ["9", -5, 0, 1.5, [9]])
+def test_a_number_of_tokens_that_is_none(folder: Path, most: object) -> None:
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": most}))
+    with pytest.raises(CheckpointError, match=r"sentence_bert_config.json: max_seq_length=.*; wanted a number of tok"):
+        read_text_tower(folder)
+
+
+def test_a_context_without_tokens_is_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"context is 0; wanted a number of tokens, 1 or more"):
+        read_text_tower(HF_BERT, context=0)
 
 
 def model_of(tower: TextTower) -> CLIP:

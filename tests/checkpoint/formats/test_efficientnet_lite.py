@@ -124,6 +124,11 @@ def test_what_is_no_such_network_says_what_does_not_fit() -> None:
         read(without, "weights.pth")
     with pytest.raises(CheckpointError, match=r"_blocks.3._project_conv.weight is \(40, 3, 1, 1\), wanted"):
         read(whole | {"_blocks.3._project_conv.weight": torch.zeros(40, 3, 1, 1)}, "weights.pth")
+    for name in ("_conv_head.weight", "_blocks.15._project_conv.weight"):
+        with pytest.raises(CheckpointError, match=rf"weights.pth: .*{name} is \(\), wanted"):
+            read(whole | {name: torch.tensor(1.0)}, "weights.pth")
+    with pytest.raises(CheckpointError, match=r"weights.pth: .* 7 channels do not divide into 8 heads"):
+        read(whole | {"_conv_head.weight": torch.zeros(7, 320, 1, 1)}, "weights.pth")
 
 
 def test_counters_and_the_classification_layer_may_be_missing() -> None:
