@@ -23,6 +23,7 @@ from diptych.nets.config import EfficientNetConfig, InvertedResidualSize, ResNet
 RESNET_EPS = 1e-5  # PyTorch's default, which OpenAI's ResNets have
 EFFICIENTNET_EPS = 1e-3
 NORM = ("weight", "bias", "running_mean", "running_var")
+INTERPOLATION = "interpolation"  # the name of the product that spreads cells over the patches' grid
 
 
 def resnet(x: Any, weights: Weights, tower: ResNetConfig) -> tuple[Any, Any]:
@@ -92,6 +93,7 @@ def efficientnet(x: Any, weights: Weights, tower: EfficientNetConfig) -> tuple[A
     head = weights.at("head")
     image = _standardised_head(_channels_pooled(x, weights.at("pool"), tower), head)
     patches = ops.matmul(number(_bilinear(tower.cells, tower.grid)), _standardised_head(x, head), False, False)
+    patches.set_friendly_name(INTERPOLATION)
     if tower.fine_width:
         fine = _cells(fine, tower.blocks[tower.fine_block].outputs)
         patches = patches + linear(ops.gelu(linear(fine, weights.at("fine.fc")), "erf"), weights.at("fine.proj"))

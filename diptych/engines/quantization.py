@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from diptych.display.escaping import unwrapped
+from diptych.engines.convolutional_graph import INTERPOLATION
 from diptych.engines.openvino_runtime import openvino, without  # noqa: F401 (before NNCF, which would bring its tools)
 from diptych.errors import ArgumentError
 
@@ -50,11 +51,13 @@ def quantised(graph: Any, inputs: Sequence[np.ndarray], method: QuantisationMeth
 
 def _scheme(nncf: Any, graph: Any) -> dict[str, Any]:
     """NNCF's scheme for a graph: for transformers, or for convolutional networks with depthwise convolutions, which
-    stay in higher precision. A depthwise kernel has few weights and each channel its own range, so that 8 bits cost it
+    stay in higher precision, as does the interpolation of patches: OpenVINO cannot compile it in 8 bits when a sum
+    follows. A depthwise kernel has few weights and each channel its own range, so that 8 bits cost it
     the most and speed it up the least."""
     if not any(node.get_type_name() == DEPTHWISE for node in graph.get_ops()):
         return {"model_type": nncf.ModelType.TRANSFORMER}
-    scope = nncf.IgnoredScope(types=[DEPTHWISE])
+    names = [node.get_friendly_name() for node in graph.get_ops() if node.get_friendly_name() == INTERPOLATION]
+    scope = nncf.IgnoredScope(types=[DEPTHWISE], names=names)
     return {"preset": nncf.QuantizationPreset.PERFORMANCE, "ignored_scope": scope}
 
 
