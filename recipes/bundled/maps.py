@@ -1,6 +1,6 @@
 """Maps of the image tower's lower blocks, of photographs and of drawn scenes, computed once to train the upper ones.
 
-    python maps.py --lite FILE.pth --block 8 --train SHARDS --dev SHARDS --out FOLDER [--views 8] [--scenes 6000]
+    python maps.py --lite FILE.pth --block 6 --train SHARDS --dev SHARDS --out FOLDER [--views 8] [--scenes 9000]
 
 FOLDER gets train.npy, dev.npy and scenes.npy, the inputs of block BLOCK as float16 (views, pictures, channels, side,
 side), pooled-train.npy and pooled-dev.npy, the released network's pooled features (views, pictures, 1280), and
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("lite", "train", "dev", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    for name, value in (("block", 8), ("views", 8), ("scenes", 6000), ("threads", 1)):
+    for name, value in (("block", 6), ("views", 8), ("scenes", 9000), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
