@@ -199,4 +199,5 @@ def model(monkeypatch: pytest.MonkeyPatch) -> PixelModel:
     made = PixelModel()
     monkeypatch.setattr(readers, "ReaderPool", InlineReaders)
     monkeypatch.setattr("diptych.embedder.load", lambda name, **options: made)
+    monkeypatch.setattr("diptych.index.model._bundled_fingerprint", lambda: made.fingerprint)
     return made

@@ -89,7 +89,8 @@ class PyTorchEngine:
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]:
         """Unit vectors of pictures of the tower's size; pixels are normalised here, as in `images.normalise`."""
         self._check_weights("image")
-        return self._unit(self._image_tower()(self._planes(pixels)))
+        encode = self.network.encode_image if self.source is None else self._image_tower()
+        return self._unit(encode(self._planes(pixels)))
 
     @torch.inference_mode()
     def encode_patches(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> PatchEmbeddings:

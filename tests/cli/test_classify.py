@@ -16,13 +16,16 @@ from diptych.scenes.scene import Scenes
 from tests.conftest import Cli, Said
 
 
-def test_classify(cli: Cli, tiny_model: Path, pictures: Path) -> None:
+def test_classify(cli: Cli, tiny_model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIPTYCH_BFLOAT16", "0")
     arguments = ("classify", pictures, "--model", tiny_model, "--labels", "circle, star,house,star", "--top", 2)
     said = cli(*arguments, "--json")
     assert said.code == OK
     assert said.json["labels"] == ["circle", "star", "house"]
     assert len(said.json["pictures"]) == 8
-    result = diptych.load(tiny_model).classify([said.json["pictures"][0]["path"]], said.json["labels"])
+    result = diptych.load(tiny_model, precision="float32").classify(
+        [said.json["pictures"][0]["path"]], said.json["labels"]
+    )
     shares = said.json["pictures"][0]["labels"]
     assert next(iter(shares)) == result.best[0]
     assert list(shares.values()) == pytest.approx(sorted(result.probabilities[0])[::-1][:2], abs=1e-5)
@@ -31,15 +34,18 @@ def test_classify(cli: Cli, tiny_model: Path, pictures: Path) -> None:
 
 
 def test_classify_with_a_file_of_labels_and_templates(
-    cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path
+    cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DIPTYCH_BFLOAT16", "0")
     labels, shown = tmp_path / "labels.txt", tmp_path / "shown.png"
     labels.write_bytes("\ufeffcircle\r\n\r\n  red star \r\n".encode())  # as an editor on Windows leaves it
     picture = sorted(pictures.glob("*.png"))[0]
     options = ("--template", "a {}", "--template", "{} there", "--json", "--show-input", shown)
     said = cli("classify", picture, "--labels-file", labels, "--model", tiny_model, *options)
     assert said.json["labels"] == ["circle", "red star"]
-    expected = diptych.load(tiny_model).classify([picture], ["circle", "red star"], templates=["a {}", "{} there"])
+    expected = diptych.load(tiny_model, precision="float32").classify(
+        [picture], ["circle", "red star"], templates=["a {}", "{} there"]
+    )
     found = said.json["pictures"][0]["labels"]
     assert [found["circle"], found["red star"]] == pytest.approx(expected.probabilities[0].tolist(), abs=1e-5)
     assert sum(found.values()) == pytest.approx(1)

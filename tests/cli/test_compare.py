@@ -12,8 +12,11 @@ from diptych.cli import NOTHING, OK
 from tests.conftest import Cli
 
 
-def test_compare_as_json(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+def test_compare_as_json(
+    cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A folder and one more picture, a text file and one more sentence."""
+    monkeypatch.setenv("DIPTYCH_BFLOAT16", "0")
     texts, more = tmp_path / "captions.txt", tmp_path / "more.png"
     texts.write_text("a red star\n\ntwo dogs  \n", encoding="utf-8")
     Image.new("RGB", (50, 40), "green").save(more)

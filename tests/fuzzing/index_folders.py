@@ -21,6 +21,7 @@ import numpy as np
 
 from diptych import embedder
 from diptych.errors import CheckpointError
+from diptych.index import model as stored_model
 from diptych.media.reading import readers
 
 from .case import Case, write_precious
@@ -56,6 +57,7 @@ class IndexFolders:
 
     def __init__(self, home: Path):
         embedder.load = _load
+        stored_model._bundled_fingerprint = lambda: _load().fingerprint
         readers.ReaderPool = index_model.InlineReaders  # type: ignore[misc, assignment]
         self._home = home
         self._forms = [_made(home / "forms" / name, name) for name in ("exact", "codes", "earlier", "in parts")]

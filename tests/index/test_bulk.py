@@ -27,7 +27,10 @@ def album(pictures: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_becomes_shards(cli: Cli, album: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_folder_becomes_shards(
+    cli: Cli, album: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIPTYCH_BFLOAT16", "0")
     out = tmp_path / "out"
     said = cli("embed", album, out, "--model", tiny_model, "--shard-size", 4, "--dtype", "float32", "--json")
     assert said.code == PARTLY

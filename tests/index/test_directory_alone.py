@@ -45,6 +45,7 @@ ALLOWED = {
     ("trusted_indexes", "_used_before"): "the user's cache",
     ("trusted_indexes", "installed_ns"): "this program",
     ("model", "source_of"): "a model",
+    ("model", "_former_model"): "whether the index can be written, for a remedy",
     ("relevance", "_cached_array"): "bytes in memory",
     ("roots", "with_names_on_disk"): "folders of pictures",
     ("roots", "_is_ours"): "the folder of the pictures",

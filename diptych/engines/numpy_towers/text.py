@@ -98,9 +98,9 @@ class NumpyText:
 
     def _rows(self, name: str, ids: np.ndarray) -> np.ndarray:
         """The rows `ids` of a matrix; each is read from its file once, and no other."""
-        chosen, places = np.unique(ids, return_inverse=True)
+        chosen, inverse = np.unique(ids, return_inverse=True)
         rows = getattr(self._weights, "rows", lambda name, indices: self._weights[name][indices])
-        return rows(f"text.{name}", chosen).astype(np.float32, copy=False)[places.reshape(ids.shape)]
+        return rows(f"text.{name}", chosen).astype(np.float32, copy=False)[inverse.reshape(ids.shape)]
 
 
 def _activated(x: np.ndarray, activation: str) -> np.ndarray:

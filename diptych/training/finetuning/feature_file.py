@@ -64,7 +64,7 @@ class FeatureFile:
             sizes = [(self.folder / name).stat().st_size for name in (FEATURES, ROWS)]
         except (OSError, ValueError):
             return None
-        about = json.loads(json.dumps(about))  # a list for a tuple, as in the file
+        about = parse_json(json.dumps(about))  # a list for a tuple, as in the file
         if different := [name for name in about if not isinstance(found, dict) or found.get(name) != about[name]]:
             return different[0]
         return "" if sizes == [self.pictures * self._row_size, self.pictures * self._record.itemsize] else None

@@ -291,7 +291,7 @@ def test_reasons_against_stored_features_are_named(changes: dict, reason: str | 
 def test_a_locked_tower_encodes_the_validation_pictures_once(
     pairs: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (network, tokenizer, spec), count = from_model(str(tiny_model), None), [0]
+    (network, tokenizer, spec, _), count = from_model(str(tiny_model), None), [0]
     encode = PyTorchEngine.encode_images
     monkeypatch.setattr(PyTorchEngine, "encode_images", lambda *all: (count.append(1), encode(*all))[1])
     validation = Validation.read(open_source(str(pairs)), spec)
