@@ -18,10 +18,9 @@ from diptych.engines.graph_nodes import (
     ops,
     squeezed,
 )
-from diptych.nets.config import EfficientNetConfig, InvertedResidualSize, ResNetConfig
+from diptych.nets.config import EFFICIENTNET_NORM_EPS, EfficientNetConfig, InvertedResidualSize, ResNetConfig
 
 RESNET_EPS = 1e-5  # PyTorch's default, which OpenAI's ResNets have
-EFFICIENTNET_EPS = 1e-3
 NORM = ("weight", "bias", "running_mean", "running_var")
 INTERPOLATION = "interpolation"  # the name of the product that spreads cells over the patches' grid
 
@@ -111,7 +110,7 @@ def _inverted_residual(x: Any, weights: Weights, size: InvertedResidualSize, sid
 
 def _same_convolution(x: Any, weights: Weights, name: str, stride: int, side: int) -> Any:
     """A convolution, or a depthwise one, with its batch norm folded into it and TensorFlow's SAME padding."""
-    kernel, bias = _folded(weights, name, f"{name}_norm", EFFICIENTNET_EPS)
+    kernel, bias = _folded(weights, name, f"{name}_norm", EFFICIENTNET_NORM_EPS)
     size = kernel.shape[2]
     padding = max((math.ceil(side / stride) - 1) * stride + size - side, 0)
     geometry = ([stride] * 2, [padding // 2] * 2, [padding - padding // 2] * 2, [1, 1])

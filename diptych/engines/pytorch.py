@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from diptych.checkpoint.weights.finite import check_finite, check_vectors
 from diptych.deprecation import RenamedAttribute
@@ -76,7 +75,7 @@ class PyTorchEngine:
         self.source = source
         self._unchecked = {"image", "text"} if source else set()
         self.network = network.eval().to(device)
-        self._folded: tuple[tuple[int, ...], nn.Module] | None = None
+        self._folded: tuple[tuple[int, ...], CLIP] | None = None
         self._mean, self._std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (spec.mean, spec.std))
 
     def describe(self) -> str:
@@ -89,26 +88,26 @@ class PyTorchEngine:
     def encode_images(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> Float[np.ndarray, "batch dim"]:
         """Unit vectors of pictures of the tower's size; pixels are normalised here, as in `images.normalise`."""
         self._check_weights("image")
-        encode = self.network.encode_image if self.source is None else self._image_tower()
-        return self._unit(encode(self._planes(pixels)))
+        return self._unit(self._inference_network().encode_image(self._planes(pixels)))
 
     @torch.inference_mode()
     def encode_patches(self, pixels: UInt8[np.ndarray, "batch height width 3"]) -> PatchEmbeddings:
         """The unit vectors of `encode_images` and those of the patches, row by row, in one pass."""
         self._check_weights("image")
-        images, patches = self._image_tower().with_patches(self._planes(pixels))  # type: ignore[operator]
+        images, patches = self._inference_network().encode_patches(self._planes(pixels))
         return PatchEmbeddings(self._unit(images), self._unit(patches))
 
     encode_places = RenamedAttribute("encode_places", "encode_patches")
 
-    def _image_tower(self) -> nn.Module:
-        tower = self.network.image
-        if self.source is None or not has_batch_norm(tower):
-            return tower
-        versions = tuple(each for tensor in tower.state_dict(keep_vars=True).values() for each in _version(tensor))
+    def _inference_network(self) -> CLIP:
+        """The network for pictures, its batch norms folded if there are any."""
+        if self.source is None or not has_batch_norm(self.network.image):
+            return self.network
+        state = self.network.image.state_dict(keep_vars=True)
+        versions = tuple(each for tensor in state.values() for each in _version(tensor))
         if self._folded is None or self._folded[0] != versions:
             with torch.inference_mode(False), torch.no_grad():
-                self._folded = versions, folded(tower)
+                self._folded = versions, folded(self.network)
         return self._folded[1]
 
     def _planes(self, pixels: np.ndarray) -> torch.Tensor:

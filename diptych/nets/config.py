@@ -2,12 +2,14 @@
 engine can read and run a model without PyTorch."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from diptych.errors import ArgumentError
 
 STRIDE = 32  # of OpenAI's ResNets, from pixels to the last feature map
+EFFICIENTNET_NORM_EPS = 1e-3  # of every batch norm, as the released weights were trained
 ACTIVATIONS = ("gelu", "quick_gelu", "gelu_tanh")
 
 
@@ -15,6 +17,15 @@ def check_activation(name: str) -> None:
     """Raise ValueError, with the known names, for an unknown activation."""
     if name not in ACTIVATIONS:
         raise ArgumentError(f"activation {name!r} is not known; choose one of {', '.join(ACTIVATIONS)}.")
+
+
+def check_picture_size(size: Sequence[int], image_size: int) -> None:
+    """Raise ValueError for a `size` (height, width) of pixels that a tower for `image_size` does not read."""
+    if tuple(size) != (image_size, image_size):
+        raise ArgumentError(
+            f"pixels of {' x '.join(map(str, size))}; this tower reads {image_size} x {image_size}. "
+            "Preprocess with the model's own settings."
+        )
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diptych.errors import ArgumentError
-from diptych.nets.config import STEM_WIDTH, EfficientNetConfig, InvertedResidualSize
+from diptych.nets.config import (
+    EFFICIENTNET_NORM_EPS,
+    STEM_WIDTH,
+    EfficientNetConfig,
+    InvertedResidualSize,
+    check_picture_size,
+)
 from diptych.nets.resnet import checkpointed
 from diptych.nets.transformer import drop_path
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-NORM_EPS = 1e-3  # of every batch norm, as the released weights were trained
 
 
 def _convolution(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -30,7 +34,7 @@ def _convolution(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, gr
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=NORM_EPS)
+    return nn.BatchNorm2d(channels, eps=EFFICIENTNET_NORM_EPS)
 
 
 def same_padded(x: Tensor, kernel: int, stride: int) -> Tensor:
@@ -164,8 +168,8 @@ class EfficientNet(nn.Module):
 
     def _after_blocks(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """The last map of stride 16, and the output of the last block."""
-        x = self._check_size(pixels)
-        x = F.relu6(self.stem_norm(self.stem(same_padded(x, self.stem.kernel_size[0], 2))))
+        check_picture_size(pixels.shape[-2:], self.config.image_size)
+        x = F.relu6(self.stem_norm(self.stem(same_padded(pixels, self.stem.kernel_size[0], 2))))
         fine = x
         for number, block in enumerate(self.blocks):
             x = checkpointed(block, x) if self.checkpointing and self.training else block(x)
@@ -211,12 +215,3 @@ class EfficientNet(nn.Module):
         side, grid = self.config.cells, self.config.grid
         square = cells.transpose(1, 2).unflatten(2, (side, side))
         return F.interpolate(square, (grid, grid), mode="bilinear", align_corners=False).flatten(2).transpose(1, 2)
-
-    def _check_size(self, pixels: Tensor) -> Tensor:
-        size = self.config.image_size
-        if pixels.shape[-2:] != (size, size):
-            got = " x ".join(str(n) for n in pixels.shape[-2:])
-            raise ArgumentError(
-                f"pixels of {got}; this tower reads {size} x {size}. Preprocess with the model's own settings."
-            )
-        return pixels

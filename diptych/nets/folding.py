@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def has_batch_norm(module: nn.Module) -> bool:
@@ -14,11 +17,11 @@ def has_batch_norm(module: nn.Module) -> bool:
     return any(isinstance(each, _BatchNorm) for each in module.modules())
 
 
-def folded(tower: nn.Module) -> nn.Module:
-    """A copy of a tower in evaluation mode whose convolutions contain the batch norm after them. Other weights are
-    shared with the tower."""
-    memo = {id(tensor): tensor for tensor in (*tower.parameters(), *tower.buffers())}
-    made = copy.deepcopy(tower, memo).eval()
+def folded(network: Network) -> Network:
+    """A copy of a network in evaluation mode whose convolutions contain the batch norm after them. Other weights are
+    shared."""
+    memo = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    made = copy.deepcopy(network, memo).eval()
     for module in list(made.modules()):
         for name, child in list(module.named_children()):
             norm = getattr(module, _norm_of(name), None)

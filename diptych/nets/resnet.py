@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # the base class of SyncBatch
 from torch.utils.checkpoint import checkpoint
 
 from diptych.errors import ArgumentError
-from diptych.nets.config import ResNetConfig
+from diptych.nets.config import ResNetConfig, check_picture_size
 from diptych.nets.transformer import attention, drop_path
 
 if TYPE_CHECKING:
@@ -167,7 +167,8 @@ class ModifiedResNet(nn.Module):
 
     def trunk(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
         """The feature map before pooling, of pixels of the tower's size."""
-        return self.features(self._check_size(pixels))
+        check_picture_size(pixels.shape[-2:], self.config.image_size)
+        return self.features(pixels)
 
     def from_trunk(self, x: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch dim"]:
         """The vector, from the output of `trunk`."""
@@ -177,13 +178,4 @@ class ModifiedResNet(nn.Module):
         self, pixels: Float[Tensor, "batch 3 height width"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch patches dim"]]:
         """The vector, and one for each patch (cell of the feature map), row by row, in the same space."""
-        return self.pool.with_patches(self.features(self._check_size(pixels)))
-
-    def _check_size(self, pixels: Tensor) -> Tensor:
-        size = self.config.image_size
-        if pixels.shape[-2:] != (size, size):
-            got = " x ".join(str(n) for n in pixels.shape[-2:])
-            raise ArgumentError(
-                f"pixels of {got}; this tower reads {size} x {size}. Preprocess with the model's own settings."
-            )
-        return pixels
+        return self.pool.with_patches(self.trunk(pixels))

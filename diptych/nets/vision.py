@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diptych.errors import ArgumentError
-from diptych.nets.config import ViTConfig
+from diptych.nets.config import ViTConfig, check_picture_size
 from diptych.nets.transformer import Block, MAPHead, Transformer
 
 if TYPE_CHECKING:
@@ -90,12 +90,7 @@ class VisionTransformer(nn.Module):
         return self.head(x) if self.config.pool == "map" else self.proj(x.mean(dim=1))
 
     def _embedded(self, pixels: Tensor) -> Tensor:
-        size = self.config.image_size
-        if pixels.shape[-2:] != (size, size):
-            got = " x ".join(str(n) for n in pixels.shape[-2:])
-            raise ArgumentError(
-                f"pixels of {got}; this tower reads {size} x {size}. Preprocess with the model's own settings."
-            )
+        check_picture_size(pixels.shape[-2:], self.config.image_size)
         # z_0 = [x_class; x_p^1 E; ...; x_p^N E] + E_pos, equation 1
         x = self.patch(pixels).flatten(2).transpose(1, 2)  # (batch, patches, width)
         if self.class_token is not None:

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,10 +48,7 @@ class English:
         self.held_out: list[Question] = synonyms(self.net, known, 0, 200)
         held = self.held_out if hold_out else []
         self._held = {frozenset((each.word, answer)) for each in held for answer in each.answers}
-        counts: dict[str, int] = defaultdict(int)
-        for text in (*flat, *self.captions):
-            for word in re.findall("[a-z]+", text.lower()):
-                counts[word] += 1
+        counts = Counter(word for text in (*flat, *self.captions) for word in re.findall("[a-z]+", text.lower()))
         self.common = [word for word, count in counts.items() if count >= 4 and len(word) > 3]
         self.synsets = [key for key, synset in self.net.synsets.items() if synset.lemmas]
         candidates = set(self.nouns)

@@ -26,6 +26,7 @@ from towers import lower, released_lite, upper
 
 from diptych.data.loading.augmentation import Augmentation, augment_picture, mirror_caption, moved_region
 from diptych.data.loading.decoding import picture_of
+from diptych.data.loading.stream import indexed
 from diptych.data.sources.opening import open_source
 from diptych.nets.efficientnet import EfficientNet
 from diptych.training.scene_source import SCENE_AUGMENTATION, SceneSource, photographs
@@ -49,7 +50,7 @@ def main() -> None:
     lower = Lower(tower, options.block, options.threads)
     size_px = tower.config.image_size
     for name, views in (("dev", 1), ("train", options.views)):
-        source = open_source(getattr(options, name), held_out=name == "dev")
+        source = indexed(open_source(getattr(options, name), held_out=name == "dev"))
         lower.write(options.out, name, lambda view, source=source: _photos(source, size_px, view), len(source), views)
     backgrounds = photographs(open_source(options.train), round(1.25 * size_px))
     scenes = SceneSource(round(1.25 * size_px), backgrounds)

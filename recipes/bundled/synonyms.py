@@ -19,7 +19,7 @@ from english import TEMPLATES, English, WordPair, slip
 from torch import Tensor, nn
 from towers import TextTower, stage_of
 
-from diptych.data.samples import Stream
+from diptych.data.loading.stream import indexed
 from diptych.data.sources.opening import open_source
 
 SCALE, HOLD = 20.0, 5.0
@@ -30,8 +30,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     random.seed(options.seed)
-    source = open_source(options.data)
-    assert not isinstance(source, Stream)
+    source = indexed(open_source(options.data))
     captions = [source.captions(row) for row in range(len(source))]
     english = English(captions, options.captions, hold_out=not options.all_pairs)
     tower = TextTower(options.minilm)

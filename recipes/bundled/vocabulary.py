@@ -14,6 +14,7 @@ from pathlib import Path
 from english import English
 from safetensors.numpy import load_file, save_file
 
+from diptych.data.loading.stream import indexed
 from diptych.data.sources.opening import open_source
 from diptych.text.vocabulary import smaller_vocabulary
 
@@ -26,7 +27,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--size", type=int, default=16000)
     options = parser.parse_args()
-    source = open_source(options.data)
+    source = indexed(open_source(options.data))
     english = English([source.captions(row) for row in range(len(source))], options.captions)
     words = (options.minilm / "tokenizer.json").read_text("utf-8")
     smaller = smaller_vocabulary(words, _counts(english, words), options.size)

@@ -75,9 +75,9 @@ def test_a_loaded_model_s_batch_norm_is_folded_until_its_weights_change() -> Non
     first = here.encode_images(pixels)
     np.testing.assert_allclose(first, plain.encode_images(pixels), atol=1e-5)
     np.testing.assert_allclose(here.encode_patches(pixels).images, first, atol=1e-6)
-    tower = here._image_tower()
-    assert tower is here._image_tower() is not network.image
-    assert plain._image_tower() is network.image
+    tower = here._inference_network().image
+    assert tower is here._inference_network().image is not network.image
+    assert plain._inference_network().image is network.image
     with torch.no_grad():
         network.image.last_norm.running_mean.uniform_(-1, 1)
     assert np.abs(here.encode_images(pixels) - first).max() > 1e-3
