@@ -13,9 +13,11 @@ higher with these pictures. The statistic and the threshold, which keeps 90 % of
 every second noun and reported for the others too. Captions do not mention everything, so some removed nouns are still
 in other pictures, and no statistic can reach 1.
 
-With --fit recall is left out, and the cosine to expect of a text (see `diptych.scoring.expected_cosine`) is fitted to
-the first 2,000 of those pictures and the words of their captions. With --write it is stored in the model's folder, with
-the threshold that this chooses, as relevance.json. Without --data the pictures and nouns are those of drawn scenes.
+The last statistic is also computed in random subsets of the pictures, for the nouns that some of them show.
+
+With --fit recall is left out, and 2,000 of those pictures, drawn at random, are the reference pictures (see
+`diptych.scoring.reference_pictures`). With --write their vectors are stored in the model's folder, with the threshold
+that this chooses, as reference_pictures.safetensors. Without --data the pictures and nouns are those of drawn scenes.
 """
 
 import argparse
@@ -34,13 +36,13 @@ from diptych.data.sources.opening import open_source
 from diptych.index.search.query import Query
 from diptych.index.search.relevance import BACKGROUND_SENTENCES, TEXT_THRESHOLD, background_statistics
 from diptych.scenes.scene import KINDS, Scenes
-from diptych.scoring.expected_cosine import RELEVANCE_FILE, ExpectedCosine, fit
-from diptych.text.known_words import count_words
+from diptych.scoring.reference_pictures import REFERENCE_FILE, ReferencePictures
 from diptych.vectors.nearest import VectorIndex
 
 QUESTION = "Recall of the index and of an exact evaluation, and detection of queries without a match"
 COUNT, KEPT = 50, 0.9  # nouns; the share of true first hits above the threshold
-LEAST_NAMED = 4  # pictures whose captions have a word, for it to be fitted to
+RELEVANT, REFERENCES = "--relevant", 2000  # the statistic of `diptych search`; pictures
+SUBSETS = {200: 4, 40: 12}  # of so many pictures, how many are drawn
 # The things among the 330 most frequent words of Flickr8k's captions, in singular; the COUNT most frequent are used.
 NOUNS = """
 dog man girl woman boy person water shirt ball child grass snow field air mouth beach bike street player hat
@@ -164,55 +166,79 @@ def statistics(sentences: np.ndarray) -> dict[str, Callable[[np.ndarray, np.ndar
 
 
 class NounStatistic(NamedTuple):
-    """A statistic of one noun with its pictures (`present`) and without (`absent`), and whether the first hit was
-    true."""
+    """A statistic of one noun with its pictures (`present`) and without (`absent`), whether the first hit was true, and
+    whether the noun is in the half on which a threshold is chosen."""
 
     present: float
     absent: float
     is_true: bool
+    chooses: bool
 
 
 def noun_statistics(
-    stored: np.ndarray, named: dict[str, np.ndarray], model: diptych.Embedder, expected: ExpectedCosine | None
+    stored: np.ndarray,
+    named: dict[str, np.ndarray],
+    model: diptych.Embedder,
+    reference: ReferencePictures | None,
+    *,
+    quick: bool = False,
 ) -> dict[str, list[NounStatistic]]:
-    """Every statistic of every noun; the last is that of `search --relevant`."""
+    """Every statistic of every noun; the last are those of `search --relevant`, in subsets and in all pictures."""
     sentences, nouns = model.embed_texts(BACKGROUND_SENTENCES), model.embed_texts(list(named))
     is_true = [bool(having[(stored @ noun).argmax()]) for noun, having in zip(nouns, named.values(), strict=True)]
     sets = [(stored, stored[~having]) for having in named.values()]
     found = {
         name: [
-            NounStatistic(of(noun, present), of(noun, absent), true)
-            for noun, (present, absent), true in zip(nouns, sets, is_true, strict=True)
+            NounStatistic(of(noun, present), of(noun, absent), true, number % 2 == 0)
+            for number, (noun, (present, absent), true) in enumerate(zip(nouns, sets, is_true, strict=True))
         ]
         for name, of in statistics(sentences).items()
     }
-    found["z of the ten best over background sentences, --relevant"] = [
-        NounStatistic(
-            relevance_z(stored, np.arange(len(stored)), noun, sentences, expected),
-            relevance_z(stored, np.flatnonzero(~having), noun, sentences, expected),
-            true,
-        )
-        for noun, having, true in zip(nouns, named.values(), is_true, strict=True)
-    ]
+    rng, having = np.random.default_rng(0), np.stack(list(named.values()))
+    for size, draws in SUBSETS.items():
+        if not quick and size < len(stored) // 2:
+            subsets = [rng.choice(len(stored), size, replace=False) for _ in range(draws)]
+            found[f"{RELEVANT}, {size} pictures"] = [
+                one for ids in subsets for one in relevance_of(stored, ids, nouns, having, sentences, reference)
+            ]
+    found[RELEVANT] = relevance_of(stored, np.arange(len(stored)), nouns, having, sentences, reference)
     return found
 
 
-def fitted(model: diptych.Embedder, have: Pairs) -> ExpectedCosine:
-    """The cosine to expect of a text, fitted to these pictures and the words that name LEAST_NAMED of them or more."""
-    counts = count_words(" ".join(texts) for texts in have.captions)
-    words = sorted(word for word, count in counts.items() if count >= LEAST_NAMED)
-    return fit(model.embed_texts(words), model.embed_images(have.pictures, decode="fast"))
+def relevance_of(
+    stored: np.ndarray,
+    ids: np.ndarray,
+    nouns: np.ndarray,
+    having: np.ndarray,
+    sentences: np.ndarray,
+    reference: ReferencePictures | None,
+) -> list[NounStatistic]:
+    """The relevance z-scores of the nouns that name some, but not most, of the pictures `ids`."""
+    found = []
+    for number, (noun, shown) in enumerate(zip(nouns, having[:, ids], strict=True)):
+        if 0 < shown.sum() <= len(ids) // 2:
+            present = relevance_z(stored, ids, noun, sentences, reference)
+            absent = relevance_z(stored, ids[~shown], noun, sentences, reference)
+            is_true = bool(shown[(stored[ids] @ noun).argmax()])
+            found.append(NounStatistic(present, absent, is_true, number % 2 == 0))
+    return found
+
+
+def reference_pictures(model: diptych.Embedder, data: str) -> ReferencePictures:
+    """REFERENCES of the pictures of these pairs, drawn at random, as reference pictures without a threshold."""
+    source = indexed(open_source(data))
+    drawn = np.random.default_rng(0).permutation(len(source))[:REFERENCES]
+    pictures = [source[int(at)].image for at in drawn]
+    return ReferencePictures.of(model.embed_images(pictures, decode="fast"), -np.inf)
 
 
 def relevance_z(
-    vectors: np.ndarray, ids: np.ndarray, noun: np.ndarray, sentences: np.ndarray, expected: ExpectedCosine | None
+    vectors: np.ndarray, ids: np.ndarray, noun: np.ndarray, sentences: np.ndarray, reference: ReferencePictures | None
 ) -> float:
     """The relevance z-score of `diptych search --relevant`."""
     with tempfile.TemporaryDirectory() as folder:
         nearest = built(folder, vectors, ids)
-        background = background_statistics(
-            Query.text("a noun"), nearest, sentences, vector=noun, expected_cosine=expected
-        )
+        background = background_statistics(Query.text("a noun"), nearest, sentences, vector=noun, reference=reference)
         return background.relevance_z(nearest.search(noun, background.top_k).cosines)
 
 
@@ -224,28 +250,40 @@ def auc(rows: Sequence[NounStatistic]) -> float:
 
 def chosen_threshold(rows: Sequence[NounStatistic]) -> float | None:
     """The threshold that keeps at least the share KEPT of the true first hits of every second noun."""
-    true_first = [row.present for row in rows[::2] if row.is_true]
+    true_first = [row.present for row in rows if row.chooses and row.is_true]
     return float(np.quantile(true_first, 1 - KEPT, method="lower")) if true_first else None
 
 
-def relevance(found: dict[str, list[NounStatistic]], built_in: float) -> Iterator[Row]:
-    """AUC of each statistic, and the shares of hits above and below the threshold of the last."""
+def relevance(found: dict[str, list[NounStatistic]], built_in: float | None) -> Iterator[Row]:
+    """AUC of each statistic, and the shares of hits above and below the threshold of `search --relevant`, chosen anew
+    and `built_in`, if there is one."""
     for name, rows in found.items():
-        for half, some in (("all nouns", rows), ("1st half", rows[::2]), ("2nd half", rows[1::2])):
+        for half, some in halves(rows).items():
             yield Row(name, auc(some), f"AUC, {half}")
-    name, rows = list(found.items())[-1]
-    chosen = chosen_threshold(rows)
-    if chosen is None or not any(row.is_true for row in rows[1::2]):
+    chosen = chosen_threshold(found[RELEVANT])
+    if chosen is None:
         return
-    for threshold, half, some in (
-        (chosen, "1st half", rows[::2]),
-        (chosen, "2nd half", rows[1::2]),
-        (built_in, "all nouns", rows),
-    ):
-        who = f"threshold {threshold:.2f}{' (built in)' if threshold == built_in else ', from the 1st half'}"
-        kept = np.mean([row.present >= threshold for row in some if row.is_true])
-        yield Row(who, 100 * float(kept), f"% true 1st kept, {half}")
-        yield Row(who, 100 * float(np.mean([row.absent < threshold for row in some])), f"% absent detected, {half}")
+    for name, rows in found.items():
+        if name.startswith(RELEVANT):
+            parts, where = halves(rows), name.removeprefix(RELEVANT)
+            for half in ("1st half", "2nd half"):
+                yield from shares(f"threshold {chosen:.2f}, from the 1st half", chosen, parts[half], half + where)
+            if built_in is not None:
+                yield from shares(f"threshold {built_in:.2f} (built in)", built_in, rows, f"all nouns{where}")
+
+
+def shares(who: str, threshold: float, rows: Sequence[NounStatistic], where: str) -> Iterator[Row]:
+    """The shares of true first hits that a threshold keeps, and of absent nouns that it detects."""
+    if true := [row.present >= threshold for row in rows if row.is_true]:
+        yield Row(who, 100 * float(np.mean(true)), f"% true 1st kept, {where}")
+    if rows:
+        yield Row(who, 100 * float(np.mean([row.absent < threshold for row in rows])), f"% absent detected, {where}")
+
+
+def halves(rows: Sequence[NounStatistic]) -> dict[str, list[NounStatistic]]:
+    """The rows of all nouns, of those on which the threshold is chosen, and of the others."""
+    parts = {"1st half": [row for row in rows if row.chooses], "2nd half": [row for row in rows if not row.chooses]}
+    return {"all nouns": list(rows)} | parts
 
 
 def main() -> None:
@@ -254,21 +292,23 @@ def main() -> None:
     parser.add_argument("--data", help="pairs, as `diptych train --data` takes them; by default drawn scenes")
     parser.add_argument("--model", help="the model; by default the bundled one")
     parser.add_argument("--index-model", help="a conversion of the same model, for indexing and queries")
-    parser.add_argument("--fit", help="pairs to fit the cosine to expect of a text to")
-    parser.add_argument("--write", action="store_true", help="store what was fitted in the model's folder")
+    parser.add_argument("--fit", help="pairs whose pictures become the reference pictures")
+    parser.add_argument("--write", action="store_true", help="store the reference pictures in the model's folder")
     options = parser.parse_args()
     have = pairs(options.data, 120 if options.quick else 100_000)
     model = diptych.load(options.index_model or options.model, engine="openvino")
     fast = model.embed_images(have.pictures, decode="fast")
-    expected = fitted(model, pairs(options.fit, 2000)) if options.fit else model.expected_cosine
+    reference = reference_pictures(model, options.fit) if options.fit else model.reference_pictures
     named = naming(have.captions, have.nouns)
-    found = noun_statistics(fast, named, model, expected)
+    found = noun_statistics(fast, named, model, reference, quick=options.quick)
     rows = [] if options.fit else recall_of(have, model, fast, options)
     rows.append(Row("nouns searched", len(named), "nouns"))
-    rows += relevance(found, expected.threshold if expected and not options.fit else TEXT_THRESHOLD)
-    if options.fit and options.write and (threshold := chosen_threshold(list(found.values())[-1])) is not None:
-        path = Path(model.source) / RELEVANCE_FILE
-        path.write_text(expected._replace(threshold=round(threshold, 2)).to_json(), encoding="utf-8")
+    built_in = model.reference_pictures.threshold if model.reference_pictures else TEXT_THRESHOLD
+    rows += relevance(found, None if options.fit else built_in)
+    threshold = chosen_threshold(found[RELEVANT])
+    if options.fit and options.write and reference and threshold is not None:
+        path = Path(model.source) / REFERENCE_FILE
+        path.write_bytes(reference._replace(threshold=round(threshold, 2)).to_bytes())
     report(QUESTION, rows, as_json=options.as_json)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from diptych.checkpoint.finding import BUNDLED as BUNDLED
-from diptych.checkpoint.finding import expected_cosine_of, known_words_of, tokenizer_of
+from diptych.checkpoint.finding import known_words_of, reference_pictures_of, tokenizer_of
 from diptych.checkpoint.fingerprint import fingerprint, legacy_config
 from diptych.checkpoint.state import Checkpoint, preprocessing_of
 from diptych.checkpoint.weights.finite import checked_bias, checked_scale
@@ -26,7 +26,7 @@ from diptych.inference.labels import LabelSet, label_vectors
 from diptych.media.images import Decode, Source
 from diptych.media.preprocessing import preprocess, resized_and_cropped
 from diptych.scoring import zero_shot
-from diptych.scoring.expected_cosine import ExpectedCosine
+from diptych.scoring.reference_pictures import ReferencePictures
 from diptych.scoring.zero_shot import PLAIN_TEMPLATES, Calibration, Classification, Labels, Templates, label_names
 from diptych.text.known_words import KnownWords
 from diptych.text.tokenizer import Tokenizer, Tokens, check_ids, missing
@@ -82,7 +82,7 @@ class Embedder:
     """A model and the engine that runs it, from `load`.
 
     All vectors are float32 and of unit length, so a dot product is a cosine. `notes` describes the decisions that the
-    model's files left open; `ignored_keys` lists their keys that change no vector; `search_files` are texts of theirs.
+    model's files left open; `ignored_keys` lists their keys that change no vector; `search_files` are files of theirs.
     """
 
     def __init__(self, checkpoint: Checkpoint, engine: Engine):
@@ -166,9 +166,9 @@ class Embedder:
         return known_words_of(self._checkpoint)
 
     @cached_property
-    def expected_cosine(self) -> ExpectedCosine | None:
-        """The cosine to expect of a text's best pictures; None without relevance.json. Raises CheckpointError."""
-        return expected_cosine_of(self._checkpoint)
+    def reference_pictures(self) -> ReferencePictures | None:
+        """Pictures that say how near a text comes; None if the model's files lack them. Raises CheckpointError."""
+        return reference_pictures_of(self._checkpoint)
 
     def tokenize(self, texts: str | Sequence[str], *, truncate: bool = False) -> Tokens:
         """Ids and mask, padded to the longest text (to the context if the tower needs that).

@@ -16,7 +16,7 @@ import numpy as np
 from diptych.checkpoint.finding import find
 from diptych.checkpoint.formats.tokenization import tokenizer_settings
 from diptych.checkpoint.replacement import check_apart, json_text, replace_folder
-from diptych.checkpoint.settings import to_fields
+from diptych.checkpoint.settings import to_fields, write_search_files
 from diptych.data.confinement import AllowedFolders
 from diptych.data.loading.decoding import picture_of
 from diptych.data.loading.stream import indexed
@@ -356,8 +356,8 @@ def _write_settings(model: Embedder, folder: Path) -> None:
         "preprocessor_config.json": json_text(model.preprocessing.to_hugging_face()),
         "tokenizer.json": model.tokenizer_json,
         "tokenizer_config.json": tokenizer_settings(model.config.text, model.tokenizer_json, model.text_preprocessing),
-        **model.search_files,
     }
     for name, text in texts.items():
         if text is not None:
             (folder / name).write_text(text, encoding="utf-8")
+    write_search_files(folder, model.search_files)

@@ -21,6 +21,7 @@ from diptych.exporting import agreement, export, samples
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.clip import CLIP
 from diptych.nets.presets import preset
+from diptych.scoring.reference_pictures import REFERENCE_FILE, ReferencePictures
 from diptych.training.setup import sized
 from tests.conftest import Cli
 
@@ -35,11 +36,15 @@ def test_agreement_by_hand() -> None:
 
 
 def test_openvino_folders_run_without_the_weights(tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
-    path, parity = export(tiny_model, tmp_path / "fast")
+    """The reference pictures beside them are no weights."""
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    kept = ReferencePictures.of(np.eye(diptych.load(model).dim), -0.5).to_bytes()
+    (model / "reference_pictures.safetensors").write_bytes(kept)
+    path, parity = export(model, tmp_path / "fast")
     assert parity.image_worst == pytest.approx(1, abs=1e-5)
     assert parity.text_worst == pytest.approx(1, abs=1e-5)
     assert parity.same_top == 1
-    assert not list(path.glob("*.safetensors"))
+    assert {file.name: file.read_bytes() for file in path.glob("*.safetensors")} == {REFERENCE_FILE: kept}
     whole, fast = diptych.load(tiny_model, precision="float32"), diptych.load(path, precision="float32")
     files = sorted(pictures.glob("*.png"))
     np.testing.assert_allclose(fast.embed_images(files), whole.embed_images(files), atol=1e-5)

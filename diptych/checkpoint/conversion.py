@@ -13,6 +13,7 @@ from diptych.checkpoint.folder import save_folder, save_tensors
 from diptych.checkpoint.formats import huggingface, open_clip, openai, tokenization
 from diptych.checkpoint.reading import read_location
 from diptych.checkpoint.replacement import check_apart, json_text, replace_folder
+from diptych.checkpoint.settings import write_search_files
 from diptych.checkpoint.state import EFFICIENTNET, Checkpoint, cast, differences, listing, preprocessing
 from diptych.checkpoint.weights.finite import check_finite
 from diptych.checkpoint.weights.shape_check import expected_specs, is_counter
@@ -117,12 +118,11 @@ def _write_open_clip(checkpoint: Checkpoint, target: Path) -> Path:
         )
         files = {"tokenizer.json": tokenizer_json, "tokenizer_config.json": tokenizer_config}
 
-    files |= checkpoint.search_files
-
     def fill(folder: Path) -> None:
         save_tensors(folder / "open_clip_model.safetensors", tensors)
         for name, text in {"open_clip_config.json": json_text(settings), **files}.items():
             (folder / name).write_text(text or "", encoding="utf-8")
+        write_search_files(folder, checkpoint.search_files)
 
     return replace_folder(target, fill)
 

@@ -14,7 +14,7 @@ from diptych.checkpoint.settings import READABLE
 from diptych.checkpoint.state import Checkpoint, listing
 from diptych.checkpoint.weights.files import WEIGHTS, first_of, other_weights, read_json, read_text
 from diptych.errors import CheckpointError, TokenizerError
-from diptych.scoring.expected_cosine import RELEVANCE_FILE, ExpectedCosine, parse
+from diptych.scoring.reference_pictures import REFERENCE_FILE, ReferencePictures, parse
 from diptych.text.known_words import WORDS_FILE, KnownWords
 from diptych.text.tokenizer import Tokenizer
 from diptych.untrusted.json import parse_json
@@ -266,12 +266,15 @@ def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer | None:
 
 def known_words_of(checkpoint: Checkpoint) -> KnownWords | None:
     """The words that a model's training saw; None if its files do not say, or name no word."""
-    known = KnownWords(checkpoint.search_files.get(WORDS_FILE, ""))
+    try:
+        known = KnownWords(checkpoint.search_files.get(WORDS_FILE, b"").decode())
+    except UnicodeDecodeError:
+        return None
     return known if known.words else None
 
 
-def expected_cosine_of(checkpoint: Checkpoint) -> ExpectedCosine | None:
-    """The cosine to expect of a text's best pictures; None if the model's files do not say. Raises CheckpointError if
-    they are damaged."""
-    text = checkpoint.search_files.get(RELEVANCE_FILE)
-    return None if text is None else parse(text, checkpoint.config.embed_dim, checkpoint.source)
+def reference_pictures_of(checkpoint: Checkpoint) -> ReferencePictures | None:
+    """The pictures that say how near a text comes; None if the model's files have none. Raises CheckpointError if their
+    file is damaged or too large."""
+    content = checkpoint.search_files.get(REFERENCE_FILE)
+    return None if content is None else parse(content, checkpoint.config.embed_dim, checkpoint.source)

@@ -18,7 +18,7 @@ from torch import Tensor
 from diptych.checkpoint.formats import huggingface, tokenization
 from diptych.checkpoint.formats.name_table import read_mapped
 from diptych.checkpoint.replacement import json_text, replace_folder
-from diptych.checkpoint.settings import OURS, read_settings, to_fields
+from diptych.checkpoint.settings import OURS, read_settings, to_fields, write_search_files
 from diptych.checkpoint.state import Checkpoint, cast
 from diptych.checkpoint.weights import int8
 from diptych.checkpoint.weights.files import WEIGHTS, read_weights, weights_of
@@ -36,7 +36,7 @@ def save_folder(
     tokenizer_json: str | bytes | None,
     preprocess: dict[str, Any],
     text_preprocessing: TextPreprocessing = PLAIN,
-    search_files: Mapping[str, str] = MappingProxyType({}),
+    search_files: Mapping[str, bytes] = MappingProxyType({}),
     card: str | None = None,
     dtype: torch.dtype | None = torch.float32,
 ) -> Path:
@@ -62,13 +62,13 @@ def save_folder(
             config.text, words, text_preprocessing, needed=settings["model_type"] == "siglip"
         ),
         "README.md": card,
-        **search_files,
     }
 
     def fill(new: Path) -> None:
         for name, text in files.items():
             if text is not None:
                 (new / name).write_bytes(text.encode())
+        write_search_files(new, search_files)
         save_tensors(new / "model.safetensors", tensors)
 
     return replace_folder(Path(folder), fill)

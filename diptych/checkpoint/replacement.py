@@ -18,7 +18,7 @@ from diptych.storage.atomic import atomic_folder
 # Files of a model, which are deleted when another model replaces it. The user's other files in the folder stay.
 MODEL_FILE = re.compile(
     r"(config|preprocessor_config|processor_config|special_tokens_map|vocab|open_clip_config)\.json|merges\.txt|"
-    r"relevance\.json|words\.txt|"
+    r"words\.txt|reference_pictures\.safetensors|"
     r"tokenizer.*\.json|(open_clip_)?(pytorch_)?model.*\.(safetensors|bin)(\.index\.json)?"
 )
 

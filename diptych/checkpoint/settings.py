@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, fields
@@ -15,7 +16,7 @@ from diptych.checkpoint.weights.files import read_json, read_text
 from diptych.errors import ArgumentError, CheckpointError, FileError, TokenizerError
 from diptych.media.preprocessing import ignored_keys
 from diptych.nets.config import CLIPConfig, EfficientNetConfig, ImageConfig, ResNetConfig, TextConfig, ViTConfig
-from diptych.scoring import expected_cosine
+from diptych.scoring import reference_pictures
 from diptych.text import known_words
 from diptych.text.cleaning import TextPreprocessing
 from diptych.text.tokenizer import json_of_vocabulary
@@ -28,7 +29,7 @@ TOWERS: dict[str, type[ImageConfig]] = {"vit": ViTConfig, "resnet": ResNetConfig
 
 SEARCH_FILES = {
     known_words.WORDS_FILE: known_words.MAX_BYTES,
-    expected_cosine.RELEVANCE_FILE: expected_cosine.MAX_BYTES,
+    reference_pictures.REFERENCE_FILE: reference_pictures.MAX_BYTES,
 }
 SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 AS_OPENAI = "no preprocessor_config.json: pictures are prepared as for OpenAI's models"
@@ -45,7 +46,7 @@ class FolderSettings(NamedTuple):
     text_preprocessing: TextPreprocessing
     notes: tuple[str, ...] = ()
     ignored_keys: tuple[str, ...] = ()
-    search_files: Mapping[str, str] = MappingProxyType({})
+    search_files: Mapping[str, bytes] = MappingProxyType({})
 
 
 def read_settings(folder: Path, source: str, *, activation: str | None = None) -> FolderSettings:
@@ -71,14 +72,22 @@ def read_settings(folder: Path, source: str, *, activation: str | None = None) -
     return FolderSettings(config, settings, preprocess, tokenizer_json, text_preprocessing, *rest)
 
 
-def read_search_files(folder: Path) -> dict[str, str]:
-    """The texts of the optional files that searches use. One that cannot be read is left out: no vector depends on
-    it."""
+def read_search_files(folder: Path) -> dict[str, bytes]:
+    """The contents of the optional files that searches use, which interpret them. One that cannot be read is empty: no
+    vector depends on it."""
     found = {}
     for name, most in SEARCH_FILES.items():
-        with suppress(FileError, OSError, UnicodeDecodeError):
-            found[name] = read_file(folder / name, most).decode()
+        if os.path.exists(folder / name):
+            found[name] = b""
+            with suppress(FileError, OSError):
+                found[name] = read_file(folder / name, most)
     return found
+
+
+def write_search_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write what `read_search_files` read."""
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
 
 
 def _tokenizer_json(folder: Path, source: str) -> tuple[str | None, str]:

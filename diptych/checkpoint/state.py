@@ -29,8 +29,8 @@ class Checkpoint(NamedTuple):
     without PyTorch; `preprocess` is in the form of Hugging Face's preprocessor_config.json; `tokenizer_json` is the
     text of tokenizer.json. Both are None if the source has none. `source` is its origin, and `text_preprocessing` is
     applied to texts beside tokenizer.json. `notes` are sentences on choices that its files leave open; `ignored_keys`
-    are the keys in its files that were not read, because no vector depends on them. `search_files` are the texts of
-    words.txt and relevance.json, by name, if the source has them."""
+    are the keys in its files that were not read, because no vector depends on them. `search_files` are the
+    contents of words.txt and reference_pictures.safetensors, by name, if the source has them."""
 
     config: CLIPConfig
     state: Mapping[str, Any]
@@ -40,7 +40,7 @@ class Checkpoint(NamedTuple):
     text_preprocessing: TextPreprocessing = PLAIN
     notes: tuple[str, ...] = ()
     ignored_keys: tuple[str, ...] = ()
-    search_files: Mapping[str, str] = MappingProxyType({})
+    search_files: Mapping[str, bytes] = MappingProxyType({})
 
 
 def with_note(checkpoint: Checkpoint, note: str) -> Checkpoint:

@@ -93,7 +93,7 @@ SECTIONS = {
     "--threshold",
     metavar="Z",
     type=float,
-    help="As --relevant, with this least z instead of -0.33 (of -1.28 for a query of pictures).",
+    help="As --relevant, with this least z instead of the model's (else -0.33; -1.28 for a query of pictures).",
 )
 @click.option(
     "--diverse",

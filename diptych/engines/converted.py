@@ -18,6 +18,7 @@ from diptych.checkpoint.weights.files import read_json
 from diptych.errors import CheckpointError
 from diptych.media.preprocessing import Preprocess
 from diptych.nets.config import CLIPConfig
+from diptych.scoring.reference_pictures import REFERENCE_FILE
 
 PATCHES_OUTPUT = "places"  # the name of the patches' output in image.xml
 PARTS = ("image.xml", "image.bin", "text.xml", "text.bin", "facts.json")
@@ -25,7 +26,8 @@ PARTS = ("image.xml", "image.bin", "text.xml", "text.bin", "facts.json")
 
 def is_converted(folder: Path) -> bool:
     """Whether the folder has a converted model and no weights in another form."""
-    return (folder / "openvino" / "facts.json").is_file() and not any(folder.glob("*.safetensors*"))
+    weights = (path for path in folder.glob("*.safetensors*") if path.name != REFERENCE_FILE)
+    return (folder / "openvino" / "facts.json").is_file() and not any(weights)
 
 
 def read_converted(folder: Path) -> Checkpoint:

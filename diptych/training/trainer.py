@@ -320,5 +320,9 @@ class Trainer:
             tokenizer_json=tokenizer.to_json(),
             text_preprocessing=tokenizer.text_preprocessing,
             preprocess=preprocess,
-            search_files={} if self.known is None else {WORDS_FILE: words_text(self.state.progress.words, self.known)},
+            search_files=self._search_files(),
         )
+
+    def _search_files(self) -> dict[str, bytes]:
+        """The words that were seen. Reference pictures of another state of the model would not fit."""
+        return {} if self.known is None else {WORDS_FILE: words_text(self.state.progress.words, self.known).encode()}

@@ -50,7 +50,7 @@ def main() -> None:
     spec = Preprocess(tower.config.image_size, mean=(SHIFT,) * 3, std=(SCALE,) * 3, mode=options.mode)
     save_folder(
         options.out, network, tokenizer_json=released.tokenizer_json, preprocess=spec.to_hugging_face(),
-        text_preprocessing=released.text_preprocessing, search_files={WORDS_FILE: _words(options.maps)},
+        text_preprocessing=released.text_preprocessing, search_files={WORDS_FILE: _words(options.maps).encode()},
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import diptych
 from diptych.checkpoint import check_replaceable, convert, read, save_folder
 from diptych.checkpoint.replacement import replace_folder
 from diptych.errors import CheckpointError
-from diptych.scoring.expected_cosine import ExpectedCosine
+from diptych.scoring.reference_pictures import ReferencePictures
 from tests.checkpoint.test_checkpoint import HF_CLIP, OPEN_CLIP, OPENAI_VIT, SQUASHED
 
 
@@ -103,26 +103,41 @@ def test_the_source_is_no_target(to: Any, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_files_of_searches_go_along_and_may_be_damaged(tiny_model: Path, tmp_path: Path) -> None:
-    """Copies and conversions keep them; what cannot be read is as if it were not there."""
+    """Copies and conversions keep them. Words that cannot be read are as if they were not there; pictures are named."""
     model = shutil.copytree(tiny_model, tmp_path / "model")
     (model / "words.txt").write_text("dog\nred\n", encoding="utf-8")
-    fit = ExpectedCosine(np.zeros(diptych.load(model).dim, np.float32), 0.25, -0.5)
-    (model / "relevance.json").write_text(fit.to_json(), encoding="utf-8")
+    pictures = ReferencePictures.of(np.eye(diptych.load(model).dim), -0.5)
+    (model / "reference_pictures.safetensors").write_bytes(pictures.to_bytes())
     opened = diptych.load(model)
     assert opened.known_words is not None
     assert opened.known_words.words == {"dog", "red"}
-    assert opened.expected_cosine is not None
-    assert opened.expected_cosine.threshold == -0.5
+    assert opened.reference_pictures is not None
+    assert opened.reference_pictures.threshold == -0.5
     for copy in (
         opened.save(tmp_path / "saved"),
         convert(model, tmp_path / "hf"),
         convert(model, tmp_path / "oc", to="open_clip"),
     ):
         assert (copy / "words.txt").read_bytes() == (model / "words.txt").read_bytes()
-        assert (copy / "relevance.json").read_bytes() == (model / "relevance.json").read_bytes()
+        assert (copy / "reference_pictures.safetensors").read_bytes() == pictures.to_bytes()
         assert diptych.load(copy).search_files == opened.search_files
     assert opened.fingerprint == diptych.load(tiny_model).fingerprint
     (model / "words.txt").write_bytes(b"\xff\xfe" * 9)
-    (model / "relevance.json").write_bytes(b" " * (2 << 20))
-    assert diptych.load(model).search_files == {}
+    with (model / "reference_pictures.safetensors").open("wb") as file:
+        file.truncate(17 << 20)
+    damaged = diptych.load(model)
+    assert damaged.known_words is None
+    with pytest.raises(CheckpointError, match=r"its reference_pictures\.safetensors cannot be read"):
+        _ = damaged.reference_pictures
     assert diptych.load(tiny_model).known_words is None
+    assert diptych.load(tiny_model).reference_pictures is None
+
+
+def test_reference_pictures_are_no_weights(tiny_model: Path, tmp_path: Path) -> None:
+    """Weights under a name of their own are found beside them, and they are replaced with the model."""
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (model / "reference_pictures.safetensors").write_bytes(ReferencePictures.of(np.eye(2), 0.0).to_bytes())
+    (model / "model.safetensors").rename(model / "best.safetensors")
+    assert diptych.load(model).fingerprint == diptych.load(tiny_model).fingerprint
+    convert(HF_CLIP, model)
+    assert not (model / "reference_pictures.safetensors").exists()

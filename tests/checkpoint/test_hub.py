@@ -230,6 +230,11 @@ def test_weights_come_once_and_pickles_last(names: str, weights: str) -> None:
     assert chosen[0] == ("open_clip_config.json" if theirs else "config.json")
 
 
+def test_the_files_of_searches_come_along() -> None:
+    names = ["config.json", "model.safetensors", "words.txt", "reference_pictures.safetensors", "notes.txt"]
+    assert set(choose(names)) == {*names} - {"notes.txt"}
+
+
 @pytest.mark.parametrize(
     "source", ["RN50.pt", "runs/RN50.pt", "a/b/c", "./model", "/model", "model", "a b/c", "../x", ""]
 )

@@ -33,8 +33,10 @@ PREFIXES = re.compile(r"^((module|model|net|clip|clip_model)\.)+")
 INNER = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
-# Files beside the weights: trainers' state, and adapters
-NO_WEIGHTS = re.compile(r"optimizer|scheduler|scaler|rng_state|random_states|train(ing|er)|adapter_|\.")
+# Files beside the weights: trainers' state, adapters, and vectors that searches use
+NO_WEIGHTS = re.compile(
+    r"optimizer|scheduler|scaler|rng_state|random_states|train(ing|er)|adapter_|reference_pictures|\."
+)
 POINTER = rb"version https://git-lfs(?s:.*)"
 MOST_TEXT = 64 << 20  # the most bytes of a configuration or a tokenizer
 NO_CHECKPOINT = (

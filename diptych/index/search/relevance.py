@@ -4,9 +4,17 @@ queries.
 A cosine alone does not decide this: models differ in the cosines that they reach, and the best of many irrelevant items
 is higher in a larger index. The z-score of the best hit over a sample of the index does not either: a query that
 matches a third of the pictures raises its own mean. So everyday sentences unrelated to the query are searched in the
-same items, and the mean cosine of the query's ten best hits is compared with theirs. Where the model's files have the
-cosine to expect of a text (`diptych.scoring.expected_cosine`), what exceeds it is compared. `bench/relevance.py`
-compares such statistics, and fits that cosine.
+same items, and the mean cosine of the query's ten best hits is compared with theirs.
+
+Texts differ in the cosines that they reach with any pictures. Where the model's files have reference pictures
+(`diptych.scoring.reference_pictures`), the mean cosine of the twenty best hits is first compared with that expected of
+the same text with the best of as many reference pictures as the index has. Its excess, in standard deviations of the
+text's cosines with the reference pictures, then takes the place of the cosine, for the query as for the background
+sentences, whose mean excess is what the kind of pictures in the index adds. The expected mean depends on the number of
+pictures, so one threshold serves small and large indexes. In an index with more than twenty times as many pictures as
+there are reference pictures, it is too low, for the query and the sentences alike.
+
+`bench/relevance.py` compares such statistics, and makes the file of reference pictures.
 
 This assumes that the model was trained on such sentences, and that an index contains something for some of them and
 nothing for others. For a folder of scanned letters it is less reliable.
@@ -31,7 +39,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from diptych.index.search.query import EmbeddingModel, Query
-    from diptych.scoring.expected_cosine import ExpectedCosine
+    from diptych.scoring.reference_pictures import ExpectedCosines, ReferencePictures
 
 SUBJECTS = (
     "a man", "a woman", "a child", "a crowd of people", "two friends", "a baby", "a dog", "a cat", "a bird", "a horse",
@@ -51,7 +59,8 @@ BACKGROUND_SENTENCES = tuple(
 MAX_EXHAUSTIVE_ITEMS = 300_000  # items
 _BLOCK = 8192
 _HEADER_BYTES = 1024  # upper bound for a two-dimensional array in NumPy's format
-MAX_TOP_K = 10  # hits that are averaged; in a small index a twentieth of the items
+# Hits that are averaged, without and with reference pictures; in a small index a twentieth of the items
+MAX_TOP_K, MAX_TOP_K_WITH_REFERENCE = 10, 20
 # The least relevance z-score. For texts it keeps 90 % of the true first hits of 25 nouns on Flickr8k, where
 # bench/relevance.py chooses it and reports on 25 others. For pictures, 90 % of those of an index pass.
 TEXT_THRESHOLD, PICTURE_THRESHOLD = -0.33, -1.28
@@ -76,14 +85,14 @@ class VectorSearch(Protocol):
 
 class BackgroundStatistics(NamedTuple):
     """Mean and standard deviation, over the background queries, of the mean cosine of their `top_k` hits, the
-    `threshold` that a query's relevance z-score must reach, and the cosine `expected` of this query. Mean and query are
-    relative to what is expected of each."""
+    `threshold` that a query's relevance z-score must reach, and what is `expected` of this query. With `expected`, mean
+    and deviation are of the excess over what is expected of each background query."""
 
     mean: float
     std: float
     top_k: int
     threshold: float
-    expected: float = 0.0
+    expected: ExpectedCosines | None = None
 
     def relevance_z(self, cosines: Float[np.ndarray, "hits"]) -> float:
         """The standard deviations by which the mean of the `top_k` first of these cosines, sorted in descending order,
@@ -92,7 +101,8 @@ class BackgroundStatistics(NamedTuple):
 
     def z_score(self, cosine: float) -> float:
         """The same for one cosine."""
-        return (cosine - self.expected - self.mean) / max(self.std, 1e-6)
+        value = float(self.expected.excess(np.array([cosine]))[0]) if self.expected else cosine
+        return (value - self.mean) / max(self.std, 1e-6)
 
 
 def background_statistics(
@@ -103,12 +113,14 @@ def background_statistics(
     vector: Float[np.ndarray, "dim"] | None = None,
     allowed_ids: Int[np.ndarray, "ids"] | None = None,
     threshold: float | None = None,
-    expected_cosine: ExpectedCosine | None = None,
+    reference: ReferencePictures | None = None,
 ) -> BackgroundStatistics:
     """Search with queries of the same form: each text is replaced by one of the `sentences`, each picture or vector by
-    an item of the index, which is excluded from its own hits; the weights stay. `expected_cosine` is the model's, for
-    queries of texts alone, whose `vector` it needs. `threshold` None is the one chosen with it, else TEXT_THRESHOLD, or
-    PICTURE_THRESHOLD for a query without texts."""
+    an item of the index, which is excluded from its own hits; the weights stay. `reference` are the model's pictures,
+    for queries of texts alone, whose `vector` they need. `threshold` None is the one chosen with them, else
+    TEXT_THRESHOLD, or PICTURE_THRESHOLD for a query without texts."""
+    if vector is None or not query.is_text:
+        reference = None
     count = len(sentences)
     ids, vectors = nearest.sample(count)
     substitutes, excluded = [], np.full((count, len(query.terms)), -1, np.int64)
@@ -119,14 +131,15 @@ def background_statistics(
         else:
             substitutes.append(vectors[rows % len(ids)])
             excluded[:, position] = ids[rows % len(ids)]
-    top_k = top_k_for(len(nearest) if allowed_ids is None else len(allowed_ids))
+    size = len(nearest) if allowed_ids is None else len(allowed_ids)
+    top_k = top_k_for(size, MAX_TOP_K_WITH_REFERENCE if reference else MAX_TOP_K)
     kept, queries = _nonzero_queries(query, np.stack(substitutes, axis=1))
     means = np.array(_mean_top_k(nearest, queries, top_k, excluded[kept], allowed_ids) if kept else [0.0])
-    expected = 0.0
-    if expected_cosine and vector is not None and query.is_text:
-        expected = float(expected_cosine.of(vector))
-        means = means - expected_cosine.of(queries) if kept else means
-        threshold = expected_cosine.threshold if threshold is None else threshold
+    expected = None
+    if reference and vector is not None:
+        expected = reference.expected(vector[None], size, top_k)
+        means = reference.expected(queries, size, top_k).excess(means) if kept else means
+        threshold = reference.threshold if threshold is None else threshold
     if threshold is None:
         threshold = TEXT_THRESHOLD if any(term.kind == "text" for term in query.terms) else PICTURE_THRESHOLD
     return BackgroundStatistics(float(means.mean()), float(means.std()), top_k, threshold, expected)
@@ -143,9 +156,9 @@ def _nonzero_queries(query: Query, substitutes: Float[np.ndarray, "queries terms
     return list(kept), np.array(list(kept.values()))
 
 
-def top_k_for(size: int) -> int:
+def top_k_for(size: int, most: int = MAX_TOP_K) -> int:
     """How many of the best hits are averaged in an index of `size` items."""
-    return max(1, min(MAX_TOP_K, size // 20))
+    return max(1, min(most, size // 20))
 
 
 def _mean_top_k(

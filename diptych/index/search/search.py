@@ -225,10 +225,10 @@ def _candidates(index: SearchableIndex, modality: Modality, request: _SearchRequ
     if not request.relevant or searched < MIN_SAMPLE:
         return _Candidates(folder, items, cosines, sample_statistics, searched)
     sentences = sentence_vectors(index.model, folder.index_dir, str(folder.catalog.facts().get("fingerprint", "")))
-    expected_cosine = getattr(index.model, "expected_cosine", None) if modality == "picture" else None
+    reference = getattr(index.model, "reference_pictures", None) if modality == "picture" else None
     others = background_statistics(
         request.query, nearest, sentences, vector=request.vector, allowed_ids=allowed_ids,
-        threshold=request.threshold, expected_cosine=expected_cosine,
+        threshold=request.threshold, reference=reference,
     )  # fmt: skip
     threshold = others.threshold
     relevance_z = others.relevance_z(nearest.search(request.vector, others.top_k, allowed_ids=allowed_ids)[1])

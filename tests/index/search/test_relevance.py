@@ -1,4 +1,5 @@
-"""`--relevant` with what a model's files say of its training: the words that it saw, the cosine to expect of a text."""
+"""`--relevant` with what a model's files say of its training: the words that it saw, the pictures that say how
+near a text comes."""
 
 from pathlib import Path
 
@@ -6,10 +7,11 @@ import numpy as np
 import pytest
 
 from diptych.index.search.query import Query
+from diptych.index.search.relevance import BackgroundStatistics, background_statistics, top_k_for
 from diptych.index.search.search import search
-from diptych.scoring.expected_cosine import ExpectedCosine
+from diptych.scoring.reference_pictures import ExpectedCosines, ReferencePictures
 from diptych.text.known_words import KnownWords
-from tests.search_fixtures import DIM, Searched, TableModel, noise, unit
+from tests.search_fixtures import DIM, Exact, Searched, TableModel, noise, unit
 
 DOG, AXIS = unit(np.eye(DIM)[0]), unit(np.eye(DIM)[1])
 
@@ -56,23 +58,40 @@ def test_pictures_and_sums_are_no_guess(index: Searched) -> None:
 
 
 def test_more_is_expected_of_some_texts(index: Searched) -> None:
-    """The same hits are not relevant where texts like this one come as near to any pictures. Queries with pictures are
+    """The same hits are not relevant where texts like this one come as near to most pictures. Queries with pictures are
     left alone."""
     plain = search(index, index.model, "a dog", relevant=True).relevance_z
     picture = search(index, index.model, Query.image("dog.jpg"), relevant=True).relevance_z
-    index.model.expected_cosine = ExpectedCosine(DOG, 0.0, -0.7)  # type: ignore[attr-defined]
+    dogs = unit(DOG + 0.3 * noise(300, seed=2))
+    index.model.reference_pictures = ReferencePictures.of(dogs, -0.7)  # type: ignore[attr-defined]
     more = search(index, index.model, "a dog", relevant=True)
     assert plain is not None
     assert more.relevance_z is not None
     assert more.relevance_z < plain - 1
     assert (more.hits, more.threshold) == ([], -0.7)
     assert search(index, index.model, "snow", relevant=True).threshold == -0.7
+    assert search(index, index.model, "snow", relevant=True, threshold=-2.5).threshold == -2.5
     assert search(index, index.model, Query.image("dog.jpg"), relevant=True).relevance_z == picture
 
 
-def test_a_constant_expectation_changes_nothing(index: Searched) -> None:
-    plain = search(index, index.model, "a dog", relevant=True)
-    index.model.expected_cosine = ExpectedCosine(np.zeros(DIM, np.float32), 0.3, -0.33)  # type: ignore[attr-defined]
-    same = search(index, index.model, "a dog", relevant=True)
-    assert same.relevance_z == pytest.approx(plain.relevance_z)
-    assert same.hits == plain.hits
+def test_excess_over_what_is_expected_is_compared() -> None:
+    """.85 is one deviation above .75; the background's excess is .5 with a deviation of .25."""
+    expected = ExpectedCosines(np.array([0.75]), np.array([0.1]))
+    assert BackgroundStatistics(0.5, 0.25, 2, -1.0, expected).z_score(0.85) == pytest.approx(2)
+    assert BackgroundStatistics(0.5, 0.25, 2, -1.0).z_score(0.85) == pytest.approx(1.4)
+
+
+@pytest.mark.parametrize("size", [20, 200, 1000])
+def test_what_is_expected_follows_the_size_of_the_index(size: int) -> None:
+    """Among pictures of the same kind as the reference pictures, sentences find what is expected of them."""
+    pictures, sentences = noise(3000, seed=4), noise(300, seed=5)
+    reference = ReferencePictures.of(pictures[1000:], -1.0)
+    nearest = Exact(np.arange(size), pictures[:size])
+    found = background_statistics(Query.text("a"), nearest, sentences, vector=DOG, reference=reference)
+    assert found.top_k == top_k_for(size, 20)
+    assert abs(found.mean) < 0.1
+
+
+def test_a_twentieth_of_a_small_index_is_averaged() -> None:
+    assert [top_k_for(size, 20) for size in (10, 40, 200, 1000)] == [1, 2, 10, 20]
+    assert [top_k_for(size) for size in (10, 40, 200, 1000)] == [1, 2, 10, 10]

@@ -1,0 +1,98 @@
+"""`diptych.scoring.reference_pictures`: how near to its best pictures a text is expected to come."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from diptych.errors import CheckpointError
+from diptych.scoring.reference_pictures import MAX_PICTURES, ReferencePictures, best_weights, parse
+
+AXES = np.eye(2, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("references", "count", "top_k", "weights"),
+    [
+        (3, 1, 1, [1 / 3, 1 / 3, 1 / 3]),  # one draw: the mean
+        (2, 2, 1, [3 / 4, 1 / 4]),  # the greater of two draws is the lesser value only if both are
+        (4, 2, 2, [1 / 4] * 4),  # the mean of all draws
+        (
+            2,
+            3,
+            2,
+            [11 / 16, 5 / 16],
+        ),  # 0, 1, 2, 3 of the greater value with 1, 3, 3, 1 of 8; the best two hold 0, 1, 2, 2
+    ],
+)
+def test_the_weights_of_few_draws(references: int, count: int, top_k: int, weights: list[float]) -> None:
+    assert best_weights(references, count, top_k) == pytest.approx(weights)
+
+
+def test_the_weights_give_the_mean_over_all_draws() -> None:
+    values = np.array([5.0, 2.0, 1.0])
+    means = [np.sort(draws)[-2:].mean() for draws in product(values, repeat=4)]
+    assert best_weights(3, 4, 2) @ values == pytest.approx(np.mean(means))
+
+
+def test_of_very_many_draws_the_best_are_the_greatest_value() -> None:
+    assert best_weights(100, 1_000_000, 20)[:2] == pytest.approx([1, 0])
+
+
+def test_a_text_is_measured_by_its_cosines_with_the_pictures() -> None:
+    """Cosines .8 and .6: the better of two drawn is expected to be .75, and their deviation is .1."""
+    pictures = ReferencePictures.of(AXES, -0.5)
+    expected = pictures.expected(np.array([[0.6, 0.8], [1.0, 0.0]], np.float32), count=2, top_k=1)
+    assert expected.best == pytest.approx([0.75, 0.75])
+    assert expected.std == pytest.approx([0.1, 0.5])
+    assert expected.excess(np.array([0.85, 0.5])) == pytest.approx([1, -0.5], abs=1e-5)
+
+
+def test_a_text_at_one_cosine_with_all_pictures_divides_by_no_zero() -> None:
+    expected = ReferencePictures.of(np.repeat(AXES[:1], 3, axis=0), 0.0).expected(AXES[:1], count=3, top_k=1)
+    assert np.isfinite(expected.excess(np.array([0.5]))).all()
+
+
+def test_eight_bits_keep_directions_and_the_file_says_the_same() -> None:
+    vectors = np.array([[0.6, 0.8], [-0.28, 0.96]], np.float32)
+    made = ReferencePictures.of(vectors, -0.35)
+    assert made.vectors.tolist() == [[95, 127], [-37, 127]]  # 127 * 3 / 4, 127 * -28 / 96
+    read = parse(made.to_bytes(), 2, "a model")
+    assert read.vectors.tolist() == made.vectors.tolist()
+    assert read.threshold == -0.35
+    text = np.array([[0.6, 0.8]], np.float32)
+    assert read.expected(text, count=1, top_k=1).best == pytest.approx([0.8], abs=0.005)  # of 1 and .6
+
+
+def content(vectors: np.ndarray | None = None, threshold: np.ndarray | None = None, **more: np.ndarray) -> bytes:
+    tensors = {
+        "vectors": np.ones((3, 2), np.int8) if vectors is None else vectors,
+        "threshold": np.array(0, np.float32) if threshold is None else threshold,
+    }
+    return safetensors.numpy.save(tensors | more)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "problem"),
+    [
+        (b"", "cannot be read"),
+        (b"{}" * 99, "cannot be read"),
+        (content()[:-1], "cannot be read"),
+        (safetensors.numpy.save({"vectors": np.ones((3, 2), np.int8)}), "cannot be read.*threshold"),
+        (content(np.ones((3, 2), np.float32)), "cannot be read.*F32, wanted I8"),
+        (content(threshold=np.array(0, np.float64)), "cannot be read.*F64, wanted F32"),
+        (content(np.ones((3, 4), np.int8)), r"shape \(3, 4\), wanted 2 to 10,000 vectors of 2 dimensions"),
+        (content(np.ones(6, np.int8)), r"shape \(6,\)"),
+        (content(np.ones((1, 2), np.int8)), r"shape \(1, 2\)"),
+        (content(np.ones((MAX_PICTURES + 1, 2), np.int8)), r"shape \(10001, 2\)"),
+        (content(np.array([[1, 0], [0, 0]], np.int8)), "a vector that is zero"),
+        (content(threshold=np.array(np.nan, np.float32)), "no finite number as its threshold"),
+        (content(threshold=np.zeros(1, np.float32)), "no finite number as its threshold"),
+    ],
+)
+def test_damaged_files_are_refused_by_name(damaged: bytes, problem: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"a model: its reference_pictures\.safetensors .*{problem}") as caught:
+        parse(damaged, 2, "a model")
+    assert str(caught.value).endswith("Fetch the model again, or remove the file: relevance is then judged without it.")
+    assert len(parse(content(), 2, "a model").vectors) == 3
