@@ -25,7 +25,8 @@ def main() -> None:
             stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
     escape_streams()
     os.environ.setdefault("DO_NOT_TRACK", "1")  # huggingface_hub would send a list of installed libraries
-    with nullcontext() if sys.argv[1:2] == ["train"] else exit_on_signal():  # training saves a checkpoint first
+    # Training saves a checkpoint first, and a server finishes what is under way.
+    with nullcontext() if sys.argv[1:2] in (["train"], ["serve"]) else exit_on_signal():
         try:
             code = run(sys.argv[1:])
         except KeyboardInterrupt:  # outside the part of `run` that handles it

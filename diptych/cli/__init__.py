@@ -23,6 +23,7 @@ COMPLETION_ENV = "_DIPTYCH_COMPLETE"  # set by a shell that completes a command 
 # Command -> description. The module diptych.cli.NAME has a click command `command`.
 COMMANDS = {
     "search": "Find pictures by a sentence.",
+    "serve": "Serve a page and an API that find pictures.",
     "index": "Make or update the index of a folder.",
     "embed": "Write the vectors of many pictures to files.",
     "classify": "Assign a label to each picture.",

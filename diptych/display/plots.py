@@ -96,8 +96,7 @@ def heat_overlay(
     share = np.clip((scores - low) / max(high - low, 1e-6), 0, 1)
     small = Image.fromarray((share * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BICUBIC)
     heat = np.asarray(small, np.float32) / 255
-    steps = np.linspace(0, 1, len(TURBO))
-    colours = np.stack([np.interp(heat, steps, channel) for channel in np.array(TURBO).T], axis=-1)
+    colours = heat_colours(heat)
     grey = np.asarray(image.convert("L"), np.float32)[..., None]
     cover = (0.25 + 0.45 * heat)[..., None]  # at low scores the picture stays visible
     over = Image.fromarray(((0.35 * np.asarray(image) + 0.65 * grey) * (1 - cover) + colours * cover).astype(np.uint8))
@@ -109,6 +108,12 @@ def heat_overlay(
         if score:
             _tag(draw, (x, y, width, height), f"{score[0]:.2f}", colour, size_px=max(9, min(image.size) // 22))
     return over
+
+
+def heat_colours(shares: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "rows columns 3"]:
+    """The colours of shares from 0 to 1, from dark blue over green to red; values from 0 to 255."""
+    steps = np.linspace(0, 1, len(TURBO))
+    return np.stack([np.interp(shares, steps, channel) for channel in np.array(TURBO).T], axis=-1)
 
 
 def _tag(

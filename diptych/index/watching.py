@@ -36,7 +36,7 @@ def watch(
     import watchfiles
 
     changes = watchfiles.watch(
-        index.folder, watch_filter=_filter(index), debounce=MAX_WAIT_MS, step=QUIET_MS, stop_event=stop,
+        index.folder, watch_filter=relevant_changes(index), debounce=MAX_WAIT_MS, step=QUIET_MS, stop_event=stop,
         rust_timeout=_WAKE_MS, yield_on_timeout=True, ignore_permission_denied=True,
     )  # fmt: skip
     is_first = True
@@ -49,7 +49,7 @@ def watch(
         is_first = False
 
 
-def _filter(index: LocalIndex) -> Callable[[Change, str], bool]:
+def relevant_changes(index: LocalIndex) -> Callable[[Change, str], bool]:
     """Which changes are worth an update: folders, and files by their endings (not, for example, a log beside the
     pictures), but none in the index directory. Whether a deleted path was a folder cannot be determined, so all
     deletions count."""

@@ -97,16 +97,19 @@ class Transfer:
 
 
 @contextlib.contextmanager
-def opened(url: str, headers: Mapping[str, str], limits: FetchLimits, deadline_s: float) -> Iterator[Transfer]:
+def opened(
+    url: str, headers: Mapping[str, str], limits: FetchLimits, deadline_s: float, *, public_only: bool = False
+) -> Iterator[Transfer]:
     """The response to a GET, after redirects; `deadline_s` is a time of `time.monotonic`.
 
     A redirect may lead only to http and https, and not to a private, loopback, link-local, multicast or unspecified
-    address, unless the first address was of that kind. A user and password in `url` are sent only to its own host.
+    address, unless the first address was of that kind; with `public_only` the first may not be either. A user and
+    password in `url` are sent only to its own host.
     Raises FetchError for a refused redirect and past the deadline, HTTPError for a status other than success, and
     OSError, ValueError or HTTPException for other failures.
     """
     origin = address = _parts(url)
-    kinds: set[str] | None = None
+    kinds = {PUBLIC} if public_only else None
     for _ in range(limits.redirects + 1):
         with _asked(address, {**headers, **_credentials(origin, address)}, kinds, deadline_s, limits) as (
             answer,

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,8 @@ from PIL import Image
 from diptych.errors import ImageError
 from diptych.media import memory
 from diptych.media.content.metadata import exif_details, picture_details
-from diptych.media.images import max_decoded_pixels
+from diptych.media.formats.opener import Fits
+from diptych.media.images import max_decoded_pixels, open_decoded, open_image, to_rgb
 from diptych.media.items import Details
 from diptych.media.preprocessing import Preprocess, prepare_image, resized_and_cropped
 from diptych.media.scanning.suffixes import RAW_SUFFIXES
@@ -38,6 +40,13 @@ class Photograph(NamedTuple):
     partial: str = ""
 
 
+class WholePicture(NamedTuple):
+    """An upright picture, perhaps at a reduced size, and the displayed size (width, height) of the whole."""
+
+    image: Image.Image
+    size: tuple[int, int]
+
+
 def read_photograph(content: bytes, name: str, spec: Preprocess) -> Photograph:
     """Reads a picture file's bytes; the first frame of an animation. The suffix of `name` marks RAW files; the bytes
     decide everything else. Raises ImageError."""
@@ -50,11 +59,50 @@ def read_photograph(content: bytes, name: str, spec: Preprocess) -> Photograph:
     return Photograph(pixels, replace(details, width=width, height=height), partial)
 
 
+def read_whole(content: bytes, name: str, size_px: int) -> WholePicture:
+    """A picture file's bytes as one upright picture that fits into a square of `size_px`, never enlarged. `name` is as
+    for `read_photograph`. Raises ImageError."""
+    if os.path.splitext(name)[1].lower() in RAW_SUFFIXES:
+        with contextlib.suppress(_NotRaw):
+            source, size, _ = _raw_picture(content, name, size_px // 2)
+            return WholePicture(_fitted(open_image(source, decode="fast", size_px=size_px), size_px), size)
+    with memory.MemoryReservation() as reservation:
+        reduce = partial(_drafted, size_px=size_px)
+        image, size, _ = open_decoded(content, reservation, "fast", reduce)
+        return WholePicture(_fitted(to_rgb(image), size_px), size)
+
+
+def _drafted(image: Image.Image, fits: Fits, size_px: int) -> Image.Image:
+    """A JPEG set to be decoded at a fraction of its size that is enough for a thumbnail."""
+    image.draft(None, (2 * size_px, 2 * size_px))
+    return image
+
+
+def _fitted(image: Image.Image, size_px: int) -> Image.Image:
+    image.thumbnail((size_px, size_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return image
+
+
 class _NotRaw(Exception):
     """LibRaw does not support the file."""
 
 
+class _RawPicture(NamedTuple):
+    """A RAW file's preview, or its developed data; the displayed size of the whole, and the preview's EXIF."""
+
+    source: Image.Image | bytes | np.ndarray
+    size: tuple[int, int]
+    exif: Exif | None
+
+
 def _read_raw(content: bytes, name: str, spec: Preprocess) -> Photograph:
+    source, (width, height), exif = _raw_picture(content, name, spec.size_px)
+    pixels = resized_and_cropped(source, spec, decode="fast")
+    return Photograph(pixels, replace(_raw_details(content, exif), width=width, height=height))
+
+
+def _raw_picture(content: bytes, name: str, size_px: int) -> _RawPicture:
+    """The picture of a RAW file, with a short side of `size_px` or more if the file has so much."""
     import rawpy
 
     try:
@@ -63,12 +111,11 @@ def _read_raw(content: bytes, name: str, spec: Preprocess) -> Photograph:
             needed = memory.RAW * sizes.raw_width * sizes.raw_height
             if sizes.width * sizes.height > max_decoded_pixels() or needed > memory.memory_limit():
                 raise ImageError("too large", name, memory.refusal((sizes.width, sizes.height), needed))
-            preview, exif = _preview(raw, min(spec.size_px, sizes.width, sizes.height))
+            preview, exif = _preview(raw, min(size_px, sizes.width, sizes.height))
             if preview is None:
                 with memory.MemoryReservation() as reservation:
                     reservation.reserve(needed)
                     preview = _developed(raw)
-            pixels = resized_and_cropped(preview, spec, decode="fast")
     except rawpy.LibRawFileUnsupportedError as error:  # another kind of picture with this suffix, or none
         raise _NotRaw from error
     except rawpy.LibRawError as error:
@@ -76,8 +123,7 @@ def _read_raw(content: bytes, name: str, spec: Preprocess) -> Photograph:
         reason = "truncated" if isinstance(error, rawpy.LibRawIOError) else "damaged"
         raise ImageError(reason, name, f"LibRaw: {message}.") from error
     is_turned = _FLIPS.get(sizes.flip) in (6, 8)
-    width, height = (sizes.height, sizes.width) if is_turned else (sizes.width, sizes.height)
-    return Photograph(pixels, replace(_raw_details(content, exif), width=width, height=height))
+    return _RawPicture(preview, (sizes.height, sizes.width) if is_turned else (sizes.width, sizes.height), exif)
 
 
 def _preview(raw: Any, least_px: int) -> tuple[Image.Image | bytes | None, Exif | None]:

@@ -27,6 +27,7 @@ SECONDS_A_FRAME, FEWEST_FRAMES, MOST_FRAMES = 5.0, 4, 32
 # At most this many frames are decoded for each frame taken: a video with few keyframes is sampled at its start alone.
 _MOST_DECODED = 300
 _ROUNDED_PIXELS = 2**16
+_ROUNDED_S = 0.002  # times are stored with three digits
 # FFmpeg's demuxers that read one file; others, such as playlists', open further files
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,flv,asf,ogg,m4v,mjpeg"
 
@@ -71,6 +72,47 @@ def read_video(file: IO[bytes], name: str, spec: Preprocess) -> Video:
     raise ImageError("truncated", name, "No frame of it can be decoded; copy or download it again.")
 
 
+def read_frame(file: IO[bytes], name: str, at_s: float, size_px: int) -> Frame:
+    """The whole frame that is shown `at_s` seconds into a video, upright, (height, width, 3); the first one that can be
+    decoded if there is none. Its short side is at least `size_px` or the frame's. Raises ImageError as `read_video`
+    does."""
+    if not is_importable("av"):
+        raise ImageError("needs a package", name, "Videos need PyAV: pip install 'diptych[video]'.")
+    from av.error import FFmpegError
+
+    try:
+        for wanted_s in (at_s, 0.0):
+            with _opened(file, name) as container:
+                if frame := _frame_at(container, name, wanted_s, size_px):
+                    return frame
+    except (FFmpegError, OverflowError) as error:
+        raise ImageError("damaged", name, f"FFmpeg: {error}.") from error
+    raise ImageError("truncated", name, "No frame of it can be decoded; copy or download it again.")
+
+
+def _frame_at(container: InputContainer, name: str, at_s: float, size_px: int) -> Frame | None:
+    from av.error import FFmpegError
+
+    stream = _stream(container, name)
+    start_s, last = float((stream.start_time or 0) * (stream.time_base or 0)), None
+    decoder = _decoder(stream)
+    with contextlib.suppress(FFmpegError):  # what was decoded before the damage is shown
+        if at_s > 0:
+            container.seek(int((start_s + at_s) / stream.time_base), stream=stream)
+            decoder.flush_buffers()
+        for count, frame in enumerate(_decoded(container, stream, decoder)):
+            seconds = 0.0 if frame.time is None else frame.time - start_s
+            if last is not None and (seconds > at_s + _ROUNDED_S or count > _MOST_DECODED):
+                break
+            last = frame, seconds
+            if seconds >= at_s - _ROUNDED_S:
+                break
+    if last is None:
+        return None
+    frame, seconds = last
+    return Frame(display_pixels(frame, stream.sample_aspect_ratio, size_px)[0], max(0.0, round(seconds, 3)))
+
+
 def _opened(file: IO[bytes], name: str) -> InputContainer:
     import av
     from av.error import EOFError, FFmpegError
@@ -88,13 +130,8 @@ def _opened(file: IO[bytes], name: str) -> InputContainer:
 
 def _read(container: InputContainer, name: str, spec: Preprocess, seeks: bool) -> Video | None:
     """The video; None if no frame was decoded."""
-    stream: Any = container.streams.best("video")  # prefers a video to an album cover
-    if stream is None:
-        raise ImageError("no pictures", name, "It contains sound alone.")
-    if (codec := stream.codec_context) is None:
-        raise ImageError("damaged", name, "FFmpeg does not support its codec; convert it to MP4.")
-    if (needed := memory.VIDEO * codec.width * codec.height) > memory.memory_limit():
-        raise ImageError("too large", name, memory.refusal((codec.width, codec.height), needed))
+    stream = _stream(container, name)
+    codec = stream.codec_context
     duration_s, start_s = _duration_s(container, stream), float((stream.start_time or 0) * (stream.time_base or 0))
     frames, blank, size = [], [], (codec.width, codec.height)
     for frame in _frames(container, stream, _spans(duration_s), seeks):
@@ -104,6 +141,18 @@ def _read(container: InputContainer, name: str, spec: Preprocess, seeks: bool) -
         taken.append(Frame(pixels, max(0.0, round((frame.time or 0.0) - start_s, 3))))
     details = _details({**stream.metadata, **container.metadata}, size, duration_s)
     return Video(frames or blank, details) if frames or blank else None
+
+
+def _stream(container: InputContainer, name: str) -> Any:
+    """The stream of pictures. Raises ImageError if there is none, or if a frame would take too much memory."""
+    stream: Any = container.streams.best("video")  # prefers a video to an album cover
+    if stream is None:
+        raise ImageError("no pictures", name, "It contains sound alone.")
+    if (codec := stream.codec_context) is None:
+        raise ImageError("damaged", name, "FFmpeg does not support its codec; convert it to MP4.")
+    if (needed := memory.VIDEO * codec.width * codec.height) > memory.memory_limit():
+        raise ImageError("too large", name, memory.refusal((codec.width, codec.height), needed))
+    return stream
 
 
 def _duration_s(container: InputContainer, stream: Any) -> float | None:

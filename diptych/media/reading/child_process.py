@@ -17,20 +17,20 @@ from diptych.media.reading.reader_process import LENGTHS
 
 _START_S = 120.0  # for a process's imports on a busy machine
 _MOST_JSON, _MOST_PIXELS = 2**26, 2**30  # bytes; a process that announces more is broken
-_COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-_COMMAND += "import diptych.media.reading.reader_process as r; r.main()"
+_COMMAND = "import importlib, json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+_COMMAND += "importlib.import_module(sys.argv[2]).main()"
 
 
 class ChildProcess:
-    """A running `reader_process`. It is a new program, not a fork: it inherits no threads, locks, open files or modules
-    of the parent, and a script needs no `if __name__ == "__main__":`."""
+    """A running `reader_process`, or another `program` with the same pipes. It is new, not a fork: it inherits
+    no threads, locks, open files or modules of the parent, and a script needs no `if __name__ == "__main__":`."""
 
-    def __init__(self, settings: dict[str, Any]):
+    def __init__(self, settings: dict[str, Any], program: str = "diptych.media.reading.reader_process"):
         """Start it without waiting, because its imports take a while. `settings` are its first line."""
         paths = [str(Path(__file__).parents[2]), *(path for path in sys.path if isinstance(path, str))]
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(  # -I: imports nothing from the working directory, which may be untrusted
-            [sys.executable, "-I", "-c", _COMMAND, json.dumps(paths)],
+            [sys.executable, "-I", "-c", _COMMAND, json.dumps(paths), program],
             bufsize=-1,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -66,9 +66,10 @@ class ChildProcess:
             self.end()
             raise ReaderProcessError(f"a reading process did not start:\n{answer['broken']}")
 
-    def send(self, order: Any) -> None:
-        """Send a line. Raises OSError if nobody reads it."""
+    def send(self, order: Any, content: bytes = b"") -> None:
+        """Send a line, and bytes after it. Raises OSError if nobody reads it."""
         self._orders.write(json.dumps(order).encode() + b"\n")
+        self._orders.write(content)
         self._orders.flush()
 
     def receive(self, limit_s: float) -> tuple[dict[str, Any], bytes]:

@@ -71,7 +71,7 @@ def read_file(root: str, path: str, kind: FileKind, spec: Preprocess, *, follow_
             beside = [os.path.join(root, name) for name in near]
             found = read(file, where, spec, digest, beside)
     except (ImageError, OSError, MemoryError, RecursionError) as error:
-        reason, detail = _why(error)
+        reason, detail = reason_of(error)
         whole = digest.digest() if isinstance(error, ImageError) else b""
         raise UnreadableFileError(reason, detail, whole) from error
     return ReadFile(digest.digest(), *found, kind)
@@ -105,7 +105,8 @@ _REASONS = (  # the first match applies
 )
 
 
-def _why(error: BaseException) -> tuple[str, str]:
+def reason_of(error: BaseException) -> tuple[str, str]:
+    """The reason and detail of an UnreadableFileError with this cause."""
     if isinstance(error, ImageError):
         return error.reason, error.detail
     _, reason, detail = next(known for known in _REASONS if isinstance(error, known[0]))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 LENGTHS = struct.Struct("<II")  # before each answer: the lengths of its JSON and of its pixels in bytes
-_GRACE_S = 10.0  # the parent ends an overdue process; without a parent, the kernel does after these extra seconds
+GRACE_S = 10.0  # the parent ends an overdue process; without a parent, the kernel does after these extra seconds
 
 
 def main() -> None:
@@ -37,20 +37,20 @@ def main() -> None:
         from diptych.media.preprocessing import Preprocess
 
         read = _reader(path(settings["root"]), Preprocess(**settings["spec"]), settings["follow_links"])
-        _limit(settings["memory_bytes"])
+        limit_process(settings["memory_bytes"])
     except Exception:
-        _send(answers, {"broken": traceback.format_exc()})
+        send_answer(answers, {"broken": traceback.format_exc()})
         return
-    _send(answers, {"ready": True})
+    send_answer(answers, {"ready": True})
     os.dup2(nowhere, 2)
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders, waiting), daemon=True).start()
     while True:
         name, kind, limit_s = json.loads(waiting.get())
-        _alarm(limit_s + _GRACE_S)
+        set_alarm(limit_s + GRACE_S)
         answer, pixels = read(path(name), kind)
-        _alarm(0)  # before sending, which blocks while the parent is busy
-        _send(answers, answer, pixels)
+        set_alarm(0)  # before sending, which blocks while the parent is busy
+        send_answer(answers, answer, pixels)
 
 
 def path(sent: str) -> str:
@@ -101,18 +101,19 @@ def _listen(orders: IO[bytes], waiting: Any) -> None:
     os._exit(0)
 
 
-def _send(answers: IO[bytes], answer: dict[str, Any], pixels: Sequence[np.ndarray] = ()) -> None:
+def send_answer(answers: IO[bytes], answer: dict[str, Any], content: Sequence[np.ndarray | memoryview] = ()) -> None:
+    """Write an answer: its lengths, its JSON, its content."""
     encoded = json.dumps(answer).encode()
     try:
-        answers.write(LENGTHS.pack(len(encoded), sum(array.nbytes for array in pixels)) + encoded)
-        for array in pixels:
-            answers.write(array.tobytes())
+        answers.write(LENGTHS.pack(len(encoded), sum(part.nbytes for part in content)) + encoded)
+        for part in content:
+            answers.write(part.tobytes())
         answers.flush()
     except OSError:  # the parent is gone
         os._exit(0)
 
 
-def _limit(memory_bytes: int | None) -> None:
+def limit_process(memory_bytes: int | None) -> None:
     """Limit memory, and turn off core dumps and Ctrl-C, which the parent handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no limits, macOS not all of them
@@ -123,7 +124,7 @@ def _limit(memory_bytes: int | None) -> None:
             resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 
 
-def _alarm(seconds: float) -> None:
+def set_alarm(seconds: float) -> None:
     """Have the kernel end this process after so many seconds; 0 cancels that."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)

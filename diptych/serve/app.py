@@ -1,0 +1,92 @@
+"""The application: routes below /v1, the page at /, and the guard before both."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from diptych import __version__
+from diptych.errors import DiptychError
+from diptych.serve.routes import embed, items, looking, page, search, state
+from diptych.serve.routes.asking import ERRORS
+from diptych.serve.service import Service
+from diptych.serve.web.answers import Problem
+from diptych.serve.web.guard import Guard
+from diptych.serve.web.problems import RequestProblem, problem_response
+from diptych.serve.web.schemas import EmbedBody
+
+_MOST_NAMED = 3  # fields at fault
+_ERRORS = {404: "NotFoundError", 413: "TooLargeError"}
+
+
+def create_app(service: Service) -> ASGIApp:
+    """The ASGI application of a service, which it closes when it shuts down."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        threading.Thread(target=service.warm_up, daemon=True, name="warm-up").start()
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="Diptych", version=__version__, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None,
+        lifespan=lifespan, redirect_slashes=False,
+    )  # fmt: skip
+    app.state.service = service
+    api = APIRouter(prefix="/v1", responses=ERRORS)
+    for module in (search, items, looking, embed, state):
+        api.include_router(module.router)
+    app.include_router(api)
+    app.include_router(page.page_router())
+    for kind in (DiptychError, RequestProblem, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _answer_problem)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+    return Guard(app, service.settings, service.metrics)
+
+
+async def _answer_problem(request: Request, error: Exception) -> Response:
+    return problem_response(_as_problem(error), request.url.path)
+
+
+def _as_problem(error: Exception) -> Exception:
+    """FastAPI's own errors in our words."""
+    if isinstance(error, RequestValidationError):
+        return _invalid_request(error)
+    if isinstance(error, HTTPException):
+        phrase = str(error.detail or HTTPStatus(error.status_code).phrase)
+        kind = _ERRORS.get(error.status_code, "RequestError")
+        return RequestProblem(error.status_code, kind, f"{phrase}.", headers=error.headers)
+    return error
+
+
+def _invalid_request(error: RequestValidationError) -> RequestProblem:
+    """The fields at fault, as paths: `terms.0.weight`."""
+    found = [(".".join(str(part) for part in one["loc"][1:]) or "body", str(one["msg"])) for one in error.errors()]
+    named = "; ".join(f"{where[:80]}: {message[:200]}" for where, message in found[:_MOST_NAMED])
+    more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    return RequestProblem(422, "RequestError", f"{named}{more}.", argument=found[0][0][:80] if found else None)
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the one form of errors."""
+    if app.openapi_schema is None:
+        document = FastAPI.openapi(app)
+        schemas = document["components"]["schemas"]
+        for model in (Problem, EmbedBody):
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            for name, definition in schema.pop("$defs", {}).items():
+                schemas.setdefault(name, definition)
+            schemas[model.__name__] = schema
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,1 @@
+"""A folder's index as many requests read it."""

@@ -1,0 +1,137 @@
+"""Albums of a folder: saved searches and selections, in the user's configuration folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import threading
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diptych.serve.library.items import ItemView, found
+from diptych.serve.web.problems import RequestProblem, not_found
+from diptych.storage.atomic import atomic_write
+from diptych.storage.user import configuration
+from diptych.untrusted.json import parse_json
+
+if TYPE_CHECKING:
+    from diptych.index.local import LocalIndex
+
+MOST_ALBUMS, MOST_ITEMS = 500, 20_000
+_MOST_BYTES = 32 * 2**20
+
+
+class Albums:
+    """The albums of one folder. A selection names files by their paths, so that it outlives a new index."""
+
+    def __init__(self, folder: Path):
+        name = hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()
+        self._name, self._lock = f"albums-{name}.json", threading.Lock()
+
+    def all(self, index: LocalIndex, view: ItemView) -> list[dict[str, Any]]:
+        """All albums, the newest first, without their items."""
+        with self._lock:
+            albums = self._read()
+        return [shown_album(index, album, view) for album in reversed(albums)]
+
+    def get(self, id: str) -> dict[str, Any]:
+        """One album as it is stored. Raises RequestProblem (404)."""
+        with self._lock:
+            return self._one(self._read(), id)
+
+    def add(self, index: LocalIndex, name: str, search: dict[str, Any] | None, items: list[int]) -> dict[str, Any]:
+        """A new album."""
+        created = datetime.now().isoformat(timespec="seconds")
+        album: dict[str, Any] = {"id": f"a_{secrets.token_hex(8)}", "name": name, "created_at": created}
+        album |= {"files": _files(index, items)} if search is None else {"search": search}
+        with self._lock:
+            albums = self._read()
+            if len(albums) >= MOST_ALBUMS:
+                raise RequestProblem(422, "RequestError", f"there are {MOST_ALBUMS} albums; delete one first.")
+            self._write([*albums, album])
+        return album
+
+    def change(
+        self, index: LocalIndex, id: str, *, name: str | None, search: dict[str, Any] | None, add: list[int],
+        remove: list[int],
+    ) -> dict[str, Any]:  # fmt: skip
+        """Change an album. Raises RequestProblem (422) where a search gets items, or a selection a search."""
+        with self._lock:
+            albums = self._read()
+            album = self._one(albums, id)
+            if (search is not None) != ("search" in album) and (search is not None or add or remove):
+                raise RequestProblem(422, "RequestError", "an album is either a search or a selection.")
+            if name is not None:
+                album["name"] = name
+            if search is not None:
+                album["search"] = search
+            if add or remove:
+                gone = {tuple(file) for file in _files(index, remove)}
+                files = [file for file in album["files"] if tuple(file) not in gone]
+                known = {tuple(file) for file in files}
+                album["files"] = files + [file for file in _files(index, add) if tuple(file) not in known]
+                if len(album["files"]) > MOST_ITEMS:
+                    raise RequestProblem(422, "RequestError", f"an album has at most {MOST_ITEMS:,} items.")
+            self._write(albums)
+            return album
+
+    def delete(self, id: str) -> None:
+        """Delete an album; no picture is touched. Raises RequestProblem (404)."""
+        with self._lock:
+            albums = self._read()
+            albums.remove(self._one(albums, id))
+            self._write(albums)
+
+    def _one(self, albums: list[dict[str, Any]], id: str) -> dict[str, Any]:
+        for album in albums:
+            if album["id"] == id:
+                return album
+        raise not_found(f"there is no album {id!r}.")
+
+    def _read(self) -> list[dict[str, Any]]:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            stored = parse_json((configuration.folder() / self._name).read_bytes(), max_bytes=_MOST_BYTES)
+            return [album for album in stored if isinstance(album, dict) and {"id", "name"} <= album.keys()]
+        return []
+
+    def _write(self, albums: list[dict[str, Any]]) -> None:
+        path = configuration.folder() / self._name
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with atomic_write(path, mode=0o600) as part:
+            part.write_text(json.dumps(albums), encoding="ascii")
+
+
+def shown_album(index: LocalIndex, album: dict[str, Any], view: ItemView) -> dict[str, Any]:
+    """An album without its items."""
+    files = album.get("files")
+    first = found(index, ids_of(index, files[:1])) if files else []
+    return {
+        "id": album["id"], "name": album["name"], "kind": "search" if files is None else "selection",
+        "search": album.get("search"), "count": None if files is None else len(files),
+        "created_at": album.get("created_at"), "cover": view.thumbnail(first[0]) if first else None,
+    }  # fmt: skip
+
+
+def ids_of(index: LocalIndex, files: list[list[Any]]) -> list[int]:
+    """The ids that the files of a selection have now, in their order, without those that are gone."""
+    if not index.exists:
+        return []
+    sql = (
+        "SELECT items.id FROM items JOIN files ON files.id = items.file WHERE files.path = CAST(? AS TEXT) "
+        "AND items.modality = ? AND items.at_s IS ? AND items.line IS ? LIMIT 1"
+    )
+    ids = []
+    for path, modality, at_s, line in files:
+        ids += [id for (id,) in index.catalog.rows(sql, [path.encode("latin-1"), modality, at_s, line])]
+    return ids
+
+
+def _files(index: LocalIndex, ids: list[int]) -> list[list[Any]]:
+    """How a selection names items: path (a character per byte), modality, time, line."""
+    return [
+        [os.fsencode(item.path).decode("latin-1"), item.modality, item.at_s, item.line] for item in found(index, ids)
+    ]

@@ -1,0 +1,50 @@
+"""A few open copies of one index, so that several threads may read it at once."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from diptych.serve.web.deadline import remaining_s, too_late
+
+if TYPE_CHECKING:
+    from diptych.index.local import LocalIndex
+
+READERS = 3
+
+
+class IndexPool:
+    """`count` copies of the index that `make` opens. Each sees what another process commits, at its next use."""
+
+    def __init__(self, make: Callable[[], LocalIndex], count: int = READERS):
+        self._free: queue.LifoQueue[LocalIndex] = queue.LifoQueue()
+        self._all = [make() for _ in range(count)]
+        self.make = make
+        self.root, self.subfolder, self.folder = self._all[0].root, self._all[0].subfolder, self._all[0].folder
+        for index in self._all:
+            self._free.put(index)
+
+    @contextmanager
+    def reading(self) -> Iterator[LocalIndex]:
+        """One of them, for this thread alone. Raises RequestProblem (504) if none is free before the deadline."""
+        try:
+            index = self._free.get(timeout=remaining_s())
+        except queue.Empty:
+            raise too_late() from None
+        try:
+            yield index
+        finally:
+            self._free.put(index)
+
+    @contextmanager
+    def apart(self) -> Iterator[LocalIndex]:
+        """Another copy, for work that takes long."""
+        with self.make() as index:
+            yield index
+
+    def close(self) -> None:
+        """Close the files."""
+        for index in self._all:
+            index.close()

@@ -1,0 +1,133 @@
+"""Items of the index as answers show them, and lists of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from diptych.index.search.filters import Filters
+from diptych.index.search.shots import copies_of
+from diptych.media.scanning.path_patterns import inside
+from diptych.serve.web.problems import not_found
+
+if TYPE_CHECKING:
+    from diptych.index.catalog.catalog import Item
+    from diptych.index.local import LocalIndex
+
+Sort = Literal["taken_at", "path", "added", "size"]
+Order = Literal["asc", "desc"]
+_COLUMNS: dict[Sort, str] = {"taken_at": "files.taken_at", "path": "files.path", "added": "first", "size": "files.size"}
+
+
+class ItemView(NamedTuple):
+    """How items are shown: `prefix` is before every path of a URL, and `originals` says whether files are served."""
+
+    prefix: str = ""
+    originals: bool = False
+
+    def of(self, item: Item) -> dict[str, Any]:
+        """The fields of an item."""
+        details, path = item.details, shown(item.path)
+        pure = PurePosixPath(path)
+        return {
+            "id": item.id, "kind": item.kind, "modality": item.modality, "version": version_of(item),
+            "path": path, "name": pure.name, "folder": "" if str(pure.parent) == "." else str(pure.parent),
+            "width": details.width, "height": details.height, "size": item.size, "duration_s": details.duration_s,
+            "at_s": item.at_s, "line": item.line, "text": item.text, "taken_at": details.taken_at,
+            "latitude": details.latitude, "longitude": details.longitude, "camera": details.camera,
+            "caption": details.caption, "thumbnail": self.thumbnail(item), "original": self.original(item),
+        }  # fmt: skip
+
+    def thumbnail(self, item: Item) -> str | None:
+        """The path of its thumbnail; None for a text."""
+        if item.kind == "text":
+            return None
+        return f"{self.prefix}/v1/thumbnails/{item.id}?v={version_of(item)}"
+
+    def original(self, item: Item) -> str | None:
+        """The path of its file, where files are served."""
+        return f"{self.prefix}/v1/items/{item.id}/original" if self.originals else None
+
+
+def version_of(item: Item) -> str:
+    """What changes with the bytes of the item's file."""
+    if item.digest:
+        return item.digest[:4].hex()
+    return hashlib.blake2b(f"{item.path}:{item.size}".encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+
+
+def shown(path: str) -> str:
+    """A path in Unicode; bytes that are not UTF-8 become replacement characters."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def found(index: LocalIndex, ids: Sequence[int]) -> list[Item]:
+    """These items, as far as they are there and in the folder that is served."""
+    if not index.exists:
+        return []
+    start = f"{index.subfolder}/" if index.subfolder else ""
+    return [item for item in index.catalog.items(ids) if item.path.startswith(start)]
+
+
+def one(index: LocalIndex, id: int) -> Item:
+    """This item. Raises RequestProblem (404)."""
+    for item in found(index, [id]):
+        return item
+    raise not_found(f"there is no item {id}; its file may have changed or gone.")
+
+
+def ids_in_order(index: LocalIndex, filters: Filters, sort: Sort, order: Order) -> np.ndarray:
+    """The first item of each file that passes the filters, (n,) int64."""
+    if not index.exists:
+        return np.empty(0, np.int64)
+    condition, values = filters.within(index.subfolder).condition()
+    modality = "text" if filters.kind == "text" else "picture"
+    sql = (
+        "SELECT min(items.id) AS first FROM files JOIN items ON items.file = files.id "
+        f"WHERE items.modality = ? AND files.reason IS NULL AND ({condition}) GROUP BY files.id "
+        f"ORDER BY {_COLUMNS[sort]} IS NULL, {_COLUMNS[sort]} {order.upper()}, files.path"
+    )
+    rows = index.catalog.rows(sql, [modality, *values])
+    return np.fromiter((id for (id,) in rows), np.int64, len(rows))
+
+
+def siblings(index: LocalIndex, item: Item) -> list[Item]:
+    """All items of the item's file, in their order."""
+    sql = "SELECT id FROM items WHERE file = (SELECT file FROM items WHERE id = ?) ORDER BY id LIMIT 1000"
+    return found(index, [id for (id,) in index.catalog.rows(sql, [item.id])])
+
+
+def copies(index: LocalIndex, item: Item) -> list[str]:
+    """The paths of the other files of the item's shot."""
+    (same,) = copies_of(index.catalog, [item], *inside(index.subfolder))
+    return sorted({shown(copy.path) for copy in same} - {shown(item.path)})
+
+
+def details_of(index: LocalIndex, id: int, view: ItemView) -> dict[str, Any]:
+    """An item with its film's frames, its copies and its texts."""
+    item = one(index, id)
+    others = siblings(index, item)
+    frames = [other for other in others if other.modality == "picture" and other.at_s is not None]
+    texts = [other for other in others if other.modality == "text"]
+    return view.of(item) | {
+        "frames": [{"id": one.id, "at_s": one.at_s, "thumbnail": view.thumbnail(one)} for one in frames],
+        "copies": copies(index, item),
+        "texts": [{"id": one.id, "text": one.text, "line": one.line} for one in texts],
+    }
+
+
+def stored_vectors(index: LocalIndex, ids: Iterable[int]) -> np.ndarray:
+    """The vectors of these items, which exist, float32 (n, dim)."""
+    return index.catalog.vectors_of(ids).astype(np.float32)
+
+
+def state_of(index: LocalIndex) -> str:
+    """A short name of the index's state: it changes whenever what can be found changes."""
+    if not index.exists:
+        return "none"
+    stamps = f"{index.catalog.stamp('picture')} {index.catalog.stamp('text')}"
+    return hashlib.blake2b(stamps.encode(), digest_size=6).hexdigest()

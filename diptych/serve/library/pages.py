@@ -1,0 +1,107 @@
+"""Long lists, read page by page while the index may change: they are kept for readers that come back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from diptych.index.search.results import SearchResult
+
+MOST_LISTS, MOST_ENTRIES = 64, 1_000_000
+FIRST = 240  # hits of the first search; each further one finds twice as many
+T = TypeVar("T")
+
+
+class Lists(Generic[T]):
+    """The lists that were read last, by their cursor, until they are too many or too long together."""
+
+    def __init__(self) -> None:
+        self._lists: OrderedDict[str, T] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, cursor: str | None, wanted: object, state: str, make: Callable[[], T]) -> tuple[str, T]:
+        """The list that a cursor names, if it is one of `wanted`; else that of the index's current `state`. With its
+        cursor."""
+        name = _hashed(wanted)
+        known = cursor if cursor is not None and cursor.startswith(f"c_{name}_") else f"c_{name}_{state}"
+        with self._lock:
+            if known in self._lists:
+                self._lists.move_to_end(known)
+                return known, self._lists[known]
+        made, cursor = make(), f"c_{name}_{state}"
+        with self._lock:
+            kept = self._lists.setdefault(cursor, made)
+            self._lists.move_to_end(cursor)
+            while len(self._lists) > 1 and (len(self._lists) > MOST_LISTS or self._entries() > MOST_ENTRIES):
+                self._lists.popitem(last=False)
+        return cursor, kept
+
+    def _entries(self) -> int:
+        return sum(len(each) for each in self._lists.values())  # type: ignore[arg-type]
+
+
+def _hashed(wanted: object) -> str:
+    return hashlib.blake2b(json.dumps(wanted, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+class RankedHit(NamedTuple):
+    """A hit without what the catalog knows of it."""
+
+    id: int
+    score: float
+    z: float | None
+    copies: tuple[str, ...]
+
+
+class IdList(NamedTuple):
+    """A list of items."""
+
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(eq=False)
+class Ranking:
+    """The hits of one search, as many as were asked for so far. `search` finds the best `limit`."""
+
+    search: Callable[[int], SearchResult]
+    ranked: Callable[[SearchResult], list[RankedHit]]
+    state: str
+    hits: list[RankedHit] = field(default_factory=list)
+    is_complete: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def page(self, offset: int, limit: int) -> list[RankedHit]:
+        """The hits from `offset`."""
+        with self.lock:
+            while not self.is_complete and offset + limit > len(self.hits):
+                self._extend(max(FIRST, 2 * len(self.hits), offset + limit))
+            return self.hits[offset : offset + limit]
+
+    def _extend(self, wanted: int) -> None:
+        result = self.search(wanted)
+        self.hits, self.is_complete = self.ranked(result), len(result.hits) < wanted
+        unseen = result.unseen
+        self.facts = {
+            "searched": result.searched, "relevance_z": result.relevance_z, "threshold": result.threshold,
+            "unseen_words": list(unseen.words) if unseen else [], "all_unseen": bool(unseen and unseen.all),
+        }  # fmt: skip
+
+    @property
+    def total(self) -> int:
+        """The number of hits; an upper bound until all are known."""
+        return len(self.hits) if self.is_complete else max(len(self.hits), self.facts.get("searched", 0))

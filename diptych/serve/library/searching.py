@@ -1,0 +1,141 @@
+"""Searches of many requests in one index: terms to a query, and the ranking, page by page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from diptych.errors import IndexBusyError, QueryError
+from diptych.index.search.filters import Filters
+from diptych.index.search.geography import GeoBox, GeoCircle
+from diptych.index.search.query import Query, Term
+from diptych.index.search.results import SearchResult
+from diptych.serve.library.items import ItemView, found, one, shown, state_of, stored_vectors
+from diptych.serve.library.pages import Lists, RankedHit, Ranking
+from diptych.serve.model.pictures import decoded_base64
+from diptych.serve.web.problems import RequestProblem
+
+if TYPE_CHECKING:
+    from diptych.index.local import LocalIndex
+    from diptych.serve.library.index_pool import IndexPool
+    from diptych.serve.library.uploads import Uploads
+    from diptych.serve.model.pictures import Pictures
+
+_NOTHING = SearchResult([], 0)
+
+
+class SearchPage(NamedTuple):
+    """Some hits of a ranking, with the fields of their items."""
+
+    cursor: str
+    ranking: Ranking
+    hits: list[dict[str, Any]]
+    next_offset: int | None
+
+
+class Searching:
+    """Searches the index of `pool`. What a request asks for is plain JSON, as in docs/serve.md."""
+
+    def __init__(self, pool: IndexPool, pictures: Pictures, uploads: Uploads):
+        self._pool, self._pictures, self._uploads = pool, pictures, uploads
+        self._rankings: Lists[Ranking] = Lists()
+
+    def page(self, wanted: dict[str, Any], view: ItemView) -> SearchPage:
+        """The page that a request asks for: `terms`, `filters`, the options of a search, `offset`, `limit` and
+        `cursor`."""
+        asked = dict(wanted)
+        offset, limit, cursor = asked.pop("offset"), asked.pop("limit"), asked.pop("cursor")
+        with self._pool.reading() as index:
+            cursor, ranking = self._rankings.get(cursor, asked, state_of(index), partial(self._ranking, index, asked))
+        ranked = ranking.page(offset, limit)
+        with self._pool.reading() as index:
+            items = {item.id: view.of(item) for item in found(index, [hit.id for hit in ranked])}
+        hits = [
+            items[hit.id] | {"score": round(hit.score, 5), "z": hit.z and round(hit.z, 3), "copies": list(hit.copies)}
+            for hit in ranked
+            if hit.id in items
+        ]
+        is_more = bool(ranked) and offset + len(ranked) < ranking.total
+        return SearchPage(cursor, ranking, hits, offset + len(ranked) if is_more else None)
+
+    def _ranking(self, index: LocalIndex, asked: dict[str, Any]) -> Ranking:
+        """The ranking of a request, of which nothing has been searched yet."""
+        terms = tuple(self.term(index, term, number) for number, term in enumerate(asked["terms"]))
+        filters = filters_of(asked["filters"])
+        options = {name: asked[name] for name in ("modality", "relevant", "threshold", "diverse", "truncate", "copies")}
+        own = {term["item"] for term in asked["terms"] if term.get("item") is not None}
+        query = Query(terms) if terms else None
+        if query is None:
+            raise QueryError("the search has no terms.", remedy="Give a text or a picture.")
+
+        def search(limit: int) -> SearchResult:
+            with self._pool.reading() as index, _retrying(index):
+                if not index.exists:
+                    return _NOTHING
+                result = index.search(query, limit=limit + len(own), filters=filters, **options)
+                is_cut = len(result.hits) == limit + len(own)
+                hits = [hit for hit in result.hits if hit.id not in own]
+                return result._replace(hits=hits[:limit] if is_cut else hits)
+
+        return Ranking(search, partial(_ranked, os.fspath(self._pool.root)), state_of(index))
+
+    def term(self, index: LocalIndex, term: dict[str, Any], number: int = 0) -> Term:
+        """A term of a request. Raises RequestProblem, and ImageError for a picture that cannot be read."""
+        weight, where = float(term.get("weight", 1.0)), f"terms.{number}"
+        if term.get("text") is not None:
+            return Term("text", term["text"], weight)
+        if term.get("vector") is not None:
+            return Term("vector", np.array(term["vector"], np.float32), weight)
+        return Term("vector", self.picture_vector(index, term, where), weight)
+
+    def picture_vector(self, index: LocalIndex, picture: dict[str, Any], where: str) -> np.ndarray:
+        """The vector of a picture of a request: an item, an upload, bytes or an address."""
+        if picture.get("item") is not None:
+            return stored_vectors(index, [one(index, picture["item"]).id])[0]
+        if picture.get("upload") is not None:
+            return self._uploads.get(picture["upload"]).vector
+        return self._pictures.vectors([self.content(picture, where)])[0]
+
+    def content(self, picture: dict[str, Any], where: str) -> bytes:
+        """The bytes of a picture that a request holds, or names by an address."""
+        if picture.get("data") is not None:
+            return decoded_base64(picture["data"], f"{where}.data")
+        return self._pictures.fetched(picture["url"], f"{where}.url")
+
+
+def filters_of(wanted: dict[str, Any]) -> Filters:
+    """The filters of a request. Raises FilterError."""
+    given = {name: value for name, value in wanted.items() if value is not None}
+    if "box" in given:
+        given["box"] = GeoBox(*given["box"])
+    if "near" in given:
+        given["near"] = GeoCircle(*given["near"])
+    return Filters(**given)
+
+
+@contextmanager
+def _retrying(index: LocalIndex) -> Iterator[None]:
+    """Another process may change the index between two reads of one search."""
+    try:
+        yield
+    except IndexBusyError as error:
+        raise RequestProblem(
+            503, "NotReadyError", "the index changed while it was read.", remedy="Try again.",
+            headers={"Retry-After": "1"},
+        ) from error  # fmt: skip
+
+
+def _ranked(root: str, result: SearchResult) -> list[RankedHit]:
+    """The hits of a result without what the catalog knows of them."""
+    start = os.path.join(root, "")
+    return [
+        RankedHit(
+            hit.id, hit.score, hit.z, tuple(shown(os.fspath(path).removeprefix(start)) for path in hit.copies)
+        )
+        for hit in result.hits
+    ]  # fmt: skip

@@ -1,0 +1,126 @@
+"""Indexes the folder in the background, and says how far it is."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+from diptych.errors import DiptychError
+
+if TYPE_CHECKING:
+    from diptych.index.local import LocalIndex
+
+State = Literal["absent", "idle", "scanning", "indexing", "building", "waiting", "failed"]
+_WAKE_S = 0.5
+_RETRY_S = 60.0  # after a failure
+_log = logging.getLogger("diptych.serve")
+
+
+class Updating:
+    """Updates `index` now, after each change in its folder with `watching`, and when `request` is called. Without
+    `start` nothing is updated."""
+
+    def __init__(self, index: LocalIndex, *, watching: bool = True):
+        self._index, self._is_watching = index, watching
+        self._stop, self._requested = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self.state: State = "idle"
+        self.done = self.total = 0
+        self.error: str | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._run, daemon=True, name="updating")
+        self._thread.start()
+
+    def request(self) -> None:
+        """Look for new and changed files soon; also where nothing was started."""
+        self._requested.set()
+        if self._thread is None or not self._thread.is_alive():
+            self.start()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Stop. An update that is under way loses at most its last second."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def status(self) -> dict[str, Any]:
+        """The state, as events say it."""
+        return {"state": self.state, "done": self.done, "total": self.total, "error": self.error}
+
+    def _run(self) -> None:
+        """Update until `close`."""
+        while not self._stop.is_set():
+            self._requested.clear()
+            if self._update() and self._is_watching:
+                self._watch()
+            elif not self._is_watching:
+                self._requested.wait(_WAKE_S)
+                while not (self._stop.is_set() or self._requested.is_set()):
+                    self._requested.wait(_WAKE_S)
+            else:
+                self._pause()
+
+    def _pause(self) -> None:
+        until = time.monotonic() + _RETRY_S
+        while time.monotonic() < until and not (self._stop.is_set() or self._requested.is_set()):
+            self._requested.wait(_WAKE_S)
+
+    def _update(self) -> bool:
+        """One update; whether it succeeded."""
+        self._set("scanning")
+        try:
+            self._index.update(
+                wait_s=None, progress=self._progress, on_wait=lambda _: self._set("waiting"), on_build=self._build
+            )
+            self.error, self.done, self.total = None, 0, 0
+            self._set("idle")
+        except (DiptychError, OSError) as error:
+            self.error = str(error)
+            self._set("failed")
+            _log.warning("the index was not updated: %s", error)
+            return False
+        return True
+
+    def _watch(self) -> None:
+        """Update after each change, until one fails or an update is asked for."""
+        import watchfiles
+
+        from diptych.index.watching import MAX_WAIT_MS, QUIET_MS, relevant_changes
+
+        changes = watchfiles.watch(
+            self._index.folder, watch_filter=relevant_changes(self._index), debounce=MAX_WAIT_MS, step=QUIET_MS,
+            stop_event=self._stop, rust_timeout=int(_WAKE_S * 1000), yield_on_timeout=True,
+            ignore_permission_denied=True, raise_interrupt=False,
+        )  # fmt: skip
+        is_first = True  # an empty first item means that watching has started: what changed before is not missed
+        for changed in changes:
+            if self._stop.is_set():
+                return
+            if (changed or is_first or self._requested.is_set()) and not self._update_again():
+                return
+            is_first = False
+
+    def _update_again(self) -> bool:
+        self._requested.clear()
+        return self._update()
+
+    def _progress(self, done: int, total: int) -> None:
+        if self._stop.is_set():
+            raise _Stopped
+        self.done, self.total = done, total
+        self._set("indexing")
+
+    def _build(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+        self._set("building")
+
+    def _set(self, state: State) -> None:
+        self.state = state
+
+
+class _Stopped(OSError):
+    """The server shuts down while files are embedded."""

@@ -1,0 +1,1 @@
+"""The model as many requests share it."""

@@ -1,0 +1,151 @@
+"""One thread runs the model for all requests. What waits when the engine becomes free is embedded together: texts of
+similar length in a batch, pictures in another. Nothing waits while the engine is idle."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from diptych.serve.web.deadline import too_late
+from diptych.serve.web.problems import busy
+
+if TYPE_CHECKING:
+    from diptych.embedder import Embedder
+
+Kind = Literal["call", "text", "picture", "background"]
+ROUND = {"call": 1, "text": 256, "picture": 32, "background": 32}  # inputs of one turn
+# In a turn each kind that waits gets its share; what is indexed in the background runs when nothing else waits.
+_TURNS: tuple[Kind, ...] = ("call", "text", "picture")
+
+
+@dataclass(eq=False)
+class _Job:
+    inputs: Sequence[Any]
+    done: Future[Any]
+    deadline: float = math.inf
+    call: Callable[[], Any] | None = None
+
+
+class EngineQueue:
+    """The queue before a model. Its methods return futures of unit vectors, float32 (inputs, dim), and raise
+    RequestProblem (429) where more than `most` inputs of a kind would wait."""
+
+    def __init__(self, model: Embedder, *, most_texts: int = 4096, most_pictures: int = 256):
+        self._model = model
+        self._most = {"text": most_texts, "picture": most_pictures, "call": 32, "background": math.inf}
+        self._waiting: dict[Kind, deque[_Job]] = {kind: deque() for kind in (*_TURNS, "background")}
+        self._count: dict[str, int] = dict.fromkeys(self._waiting, 0)
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self.batches: dict[str, int] = dict.fromkeys(self._waiting, 0)
+        self.embedded: dict[str, int] = dict.fromkeys(self._waiting, 0)
+        self.seconds = 0.0  # that the engine was busy
+        self._thread = threading.Thread(target=self._run, daemon=True, name="engine")
+        self._thread.start()
+
+    def texts(self, texts: Sequence[str], deadline: float = math.inf) -> Future[np.ndarray]:
+        """The vectors of texts, each cut to the model's context."""
+        return self._put("text", _Job(texts, Future(), deadline))
+
+    def pictures(
+        self, pixels: Sequence[np.ndarray] | np.ndarray, deadline: float = math.inf, *, background: bool = False
+    ) -> Future[np.ndarray]:
+        """The vectors of pictures of the tower's size, each (size, size, 3) uint8. `background` gives way to all
+        others."""
+        return self._put("background" if background else "picture", _Job(list(pixels), Future(), deadline))
+
+    def call(self, function: Callable[[], Any], deadline: float = math.inf) -> Future[Any]:
+        """The result of another use of the model."""
+        return self._put("call", _Job((None,), Future(), deadline, function))
+
+    def waiting(self) -> dict[str, int]:
+        """The inputs that wait, by kind."""
+        return dict(self._count)
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Embed what waits, and end the thread."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        self._thread.join(timeout_s)
+
+    def _put(self, kind: Kind, job: _Job) -> Future[Any]:
+        if not len(job.inputs):
+            job.done.set_result(np.empty((0, self._model.dim), np.float32))
+            return job.done
+        with self._changed:
+            if self._is_closed:
+                raise busy("the server is shutting down.")
+            if self._count[kind] and self._count[kind] + len(job.inputs) > self._most[kind]:
+                raise busy(f"{self._count[kind]:,} inputs wait for the model.")
+            self._waiting[kind].append(job)
+            self._count[kind] += len(job.inputs)
+            self._changed.notify_all()
+        return job.done
+
+    def _run(self) -> None:
+        while (turn := self._next_turn()) is not None:
+            for kind, jobs in turn:
+                started = time.perf_counter()
+                self._embed(kind, jobs)
+                self.seconds += time.perf_counter() - started
+
+    def _next_turn(self) -> list[tuple[Kind, list[_Job]]] | None:
+        """What runs next, by kind; None once the queue is closed and nothing waits."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or any(self._waiting.values()))
+            if not any(self._waiting.values()):
+                return None
+            turn: list[tuple[Kind, list[_Job]]] = [(kind, jobs) for kind in _TURNS if (jobs := self._taken(kind))]
+            if not turn and (jobs := self._taken("background")):
+                turn = [("background", jobs)]
+            return turn
+
+    def _taken(self, kind: Kind) -> list[_Job]:
+        """The oldest jobs of a kind, as many as a turn takes but at least one, without those that nobody waits for."""
+        jobs, taken, waiting = list[_Job](), 0, self._waiting[kind]
+        while waiting and (not jobs or taken + len(waiting[0].inputs) <= ROUND[kind]):
+            job = waiting.popleft()
+            self._count[kind] -= len(job.inputs)
+            if not job.done.set_running_or_notify_cancel():
+                continue
+            if time.monotonic() > job.deadline:
+                job.done.set_exception(too_late())
+                continue
+            jobs.append(job)
+            taken += len(job.inputs)
+        return jobs
+
+    def _embed(self, kind: Kind, jobs: list[_Job]) -> None:
+        self.batches[kind] += 1
+        self.embedded[kind] += sum(len(job.inputs) for job in jobs)
+        try:
+            results = self._results(kind, jobs)
+        except Exception as error:
+            if len(jobs) == 1:
+                jobs[0].done.set_exception(error)
+                return
+            for job in jobs:  # one of them is at fault, and costs itself alone
+                self._embed(kind, [job])
+            return
+        for job, result in zip(jobs, results, strict=True):
+            job.done.set_result(result)
+
+    def _results(self, kind: Kind, jobs: list[_Job]) -> list[Any]:
+        if kind == "call":
+            return [job.call() for job in jobs if job.call]
+        inputs = [each for job in jobs for each in job.inputs]
+        if kind == "text":
+            vectors = self._model.embed_texts(inputs, truncate=True)
+        else:
+            vectors = self._model.embed_pixels(np.stack(inputs))
+        ends = np.cumsum([len(job.inputs) for job in jobs])
+        return np.split(vectors, ends[:-1])

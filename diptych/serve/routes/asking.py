@@ -1,0 +1,63 @@
+"""What several routes share: filters from a URL, pages, answers in JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+from fastapi.responses import Response
+
+from diptych.serve.web.problems import encoded, invalid
+from diptych.serve.web.schemas import MOST, FilterBody
+
+PROBLEM: dict[str, Any] = {
+    "description": "An error (RFC 9457)",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys(
+    (400, 401, 403, 404, 405, 413, 415, 421, 422, 429, 500, 501, 503, 504), PROBLEM
+)
+Page = Annotated[int, Query(ge=0, le=2**31)]
+PageSize = Annotated[int, Query(ge=1, le=MOST)]
+CursorQuery = Annotated[str | None, Query(max_length=80)]
+_Short = Annotated[str | None, Query(max_length=200)]
+
+
+def answered(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """An answer in JSON."""
+    return Response(encoded(content), status, headers, "application/json")
+
+
+def filters_from_query(
+    since: _Short = None,
+    until: _Short = None,
+    file_dates: bool = False,
+    box: _Short = None,
+    near: _Short = None,
+    camera: _Short = None,
+    path: Annotated[str | None, Query(max_length=1000)] = None,
+    min_width: Annotated[int | None, Query(ge=0, le=2**31)] = None,
+    min_height: Annotated[int | None, Query(ge=0, le=2**31)] = None,
+    min_megapixels: Annotated[float | None, Query(ge=0, le=1e6, allow_inf_nan=False)] = None,
+    orientation: Literal["landscape", "portrait", "square"] | None = None,
+    kind: Literal["picture", "video", "text"] | None = None,
+) -> dict[str, Any]:
+    """The filters of a URL, as in a body; `box` and `near` are numbers between commas."""
+    given: dict[str, Any] = {
+        "since": since, "until": until, "file_dates": file_dates, "camera": camera, "path": path,
+        "min_width": min_width, "min_height": min_height, "min_megapixels": min_megapixels,
+        "orientation": orientation, "kind": kind, "box": _numbers("box", box, 4), "near": _numbers("near", near, 3),
+    }  # fmt: skip
+    return FilterBody(**given).model_dump()
+
+
+def _numbers(name: str, text: str | None, count: int) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not all(abs(number) <= 1e5 for number in numbers):
+        raise invalid(f"{name}={text[:60]!r}; wanted {count} numbers with commas between them.", name)
+    return numbers

@@ -1,0 +1,221 @@
+"""Vectors for programs: POST /v1/embed, and what OpenAI's clients ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+
+from diptych.errors import ImageError
+from diptych.serve.library.items import one, stored_vectors
+from diptych.serve.model.pictures import decoded_base64
+from diptych.serve.routes.asking import answered
+from diptych.serve.routes.bodies import sent_pictures, unsupported
+from diptych.serve.routes.openai_form import picture_inputs, text_inputs
+from diptych.serve.service import Served, Service, library_of
+from diptych.serve.web.answers import Vectors
+from diptych.serve.web.deadline import DEADLINE, remaining_s, too_late
+from diptych.serve.web.problems import RequestProblem, invalid
+from diptych.serve.web.requests import Route, json_of, validated
+from diptych.serve.web.schemas import EmbedBody, EmbeddingsBody, Picture
+
+router = APIRouter(route_class=Route, tags=["embed"])
+_FLOATS = "application/octet-stream"
+_BODY = {"schema": {"$ref": "#/components/schemas/EmbedBody"}}
+
+
+class _Embedded(NamedTuple):
+    """A vector for each input, None for those that failed, by index: (reason, detail)."""
+
+    vectors: list[np.ndarray | None]
+    failures: dict[int, tuple[str, str]]
+
+
+@router.post(
+    "/embed",
+    response_model=Vectors,
+    responses={200: {"content": {_FLOATS: {"schema": {"type": "string", "format": "binary"}}}}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": _BODY,
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["picture"],
+                        "properties": {
+                            "picture": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
+                        },
+                    }
+                },
+            },
+        }
+    },
+)
+async def embed(request: Request, served: Served) -> Response:
+    """The vectors of texts or pictures."""
+    kind = request.headers.get("content-type", "").lower()
+    if kind.startswith("multipart/form-data"):
+        contents = await sent_pictures(request, most=served.settings.max_pictures)
+        embedded = await embedded_pictures(served, contents)
+    elif kind.partition(";")[0].strip() == "application/json":
+        body = validated(EmbedBody, await json_of(request))
+        embedded = await _embedded(request, served, body)
+    else:
+        raise unsupported(kind, "application/json or multipart/form-data")
+    if request.headers.get("accept", "").partition(";")[0].strip() == _FLOATS:
+        return _packed(embedded)
+    return _listed(served, embedded)
+
+
+async def _embedded(request: Request, served: Service, body: EmbedBody) -> _Embedded:
+    if body.texts is not None:
+        check_count(len(body.texts), served.settings.max_texts, "texts")
+        return await embedded_texts(served, body.texts, truncate=body.truncate)
+    pictures = body.pictures or []
+    check_count(len(pictures), served.settings.max_pictures, "pictures")
+    contents = [await _content(request, served, picture, number) for number, picture in enumerate(pictures)]
+    return await embedded_pictures(served, contents)
+
+
+async def _content(request: Request, served: Service, picture: Picture, number: int) -> bytes | np.ndarray:
+    """The bytes of a picture, or the vector that is known of it."""
+    if picture.data is not None:
+        return decoded_base64(picture.data, f"pictures.{number}.data")
+    if picture.url is not None:
+        return await run_in_threadpool(served.pictures.fetched, picture.url, f"pictures.{number}.url")
+    library = library_of(request)
+    if picture.upload is not None:
+        return (await run_in_threadpool(library.uploads.get, picture.upload)).vector
+
+    def stored(id: int) -> np.ndarray:
+        with library.pool.reading() as index:
+            return stored_vectors(index, [one(index, id).id])[0]
+
+    return await run_in_threadpool(stored, picture.item or 0)
+
+
+def check_count(count: int, most: int, what: str) -> None:
+    """Raises RequestProblem (422) for more inputs than a request may have."""
+    if count > most:
+        raise invalid(f"the request has {count:,} {what}; at most {most:,} are taken.", what)
+
+
+async def embedded_texts(served: Service, texts: Sequence[str], *, truncate: bool) -> _Embedded:
+    """The vectors of texts, without those that cannot be embedded."""
+    failed = {
+        index: (failure.reason, failure.message)
+        for _, failures in served.model.text_failures(texts, truncate=truncate)
+        for index, failure in failures.items()
+    }
+    good = [text for index, text in enumerate(texts) if index not in failed]
+    rows = iter(await in_time(served.model.queue.texts(good, DEADLINE.get())))
+    return _Embedded([None if index in failed else next(rows) for index in range(len(texts))], failed)
+
+
+async def embedded_pictures(served: Service, contents: Sequence[bytes | np.ndarray]) -> _Embedded:
+    """The vectors of pictures by their bytes, without those that cannot be read."""
+    decoding = [served.pictures.square(content) if isinstance(content, bytes) else None for content in contents]
+    squares, failed = dict[int, np.ndarray](), dict[int, tuple[str, str]]()
+    for index, future in enumerate(decoding):
+        if future is not None:
+            try:
+                squares[index] = (await in_time(future)).square
+            except ImageError as error:
+                failed[index] = error.reason, error.detail
+    rows = iter(await in_time(served.model.queue.pictures(list(squares.values()), DEADLINE.get())))
+    vectors: list[np.ndarray | None] = [None if isinstance(content, bytes) else content for content in contents]
+    for index in squares:
+        vectors[index] = next(rows)
+    return _Embedded(vectors, failed)
+
+
+async def in_time(future: Any) -> Any:
+    """The result of a thread's future, within the deadline of the request."""
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(future), remaining_s())
+    except TimeoutError:
+        raise too_late() from None
+
+
+def _first_failure(embedded: _Embedded) -> RequestProblem:
+    index, (reason, detail) = next(iter(embedded.failures.items()))
+    return RequestProblem(422, "RequestError", f"input {index}: {reason}. {detail}", argument=str(index))
+
+
+def _listed(served: Service, embedded: _Embedded) -> Response:
+    if len(embedded.failures) == len(embedded.vectors):
+        raise _first_failure(embedded)
+    vectors = [None if vector is None else vector.astype(float).round(7).tolist() for vector in embedded.vectors]
+    failures = [
+        {"index": index, "reason": reason, "detail": detail} for index, (reason, detail) in embedded.failures.items()
+    ]
+    facts = {"model": served.model_name, "dim": served.model.dim}
+    return answered(facts | {"vectors": vectors, "failures": failures})
+
+
+def _packed(embedded: _Embedded) -> Response:
+    """Rows of float32; a failure cannot be among them."""
+    if embedded.failures:
+        raise _first_failure(embedded)
+    rows = np.stack([vector for vector in embedded.vectors if vector is not None]).astype("<f4")
+    headers = {"Diptych-Rows": str(len(rows)), "Diptych-Dim": str(rows.shape[1])}
+    return Response(rows.tobytes(), media_type=_FLOATS, headers=headers)
+
+
+@router.post("/embeddings", response_model=dict[str, Any])
+async def openai_embeddings(body: EmbeddingsBody, served: Served) -> Response:
+    """Vectors in the form of OpenAI's API; pictures as infinity and vLLM take them."""
+    pictures = picture_inputs(body)
+    if pictures is not None:
+        check_count(len(pictures), served.settings.max_pictures, "pictures")
+        contents = [await _opened(served, address) for address in pictures]
+        embedded, tokens = await embedded_pictures(served, contents), 0
+    else:
+        texts = text_inputs(body)
+        check_count(len(texts), served.settings.max_texts, "texts")
+        embedded = await embedded_texts(served, texts, truncate=True)
+        tokens = int(served.model.tokenize(texts, truncate=True).mask.sum()) if not embedded.failures else 0
+    if embedded.failures:
+        raise _first_failure(embedded)
+    rows = _shortened(np.stack([vector for vector in embedded.vectors if vector is not None]), body.dimensions)
+    data = [
+        {"object": "embedding", "index": index, "embedding": _encoded(row, body.encoding_format)}
+        for index, row in enumerate(rows)
+    ]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return answered({"object": "list", "data": data, "model": served.model_name, "usage": usage})
+
+
+async def _opened(served: Service, address: str) -> bytes:
+    if address[:5].lower() == "data:":
+        return decoded_base64(address, "input")
+    if address[:8].lower().startswith(("http://", "https://")):
+        return await run_in_threadpool(served.pictures.fetched, address, "input")
+    raise invalid("a picture is a data URI, or an address where the server fetches them.", "input")
+
+
+def _shortened(rows: np.ndarray, dimensions: int | None) -> np.ndarray:
+    """The rows as they are: a vector of this model cannot be cut."""
+    if dimensions is not None and dimensions != rows.shape[1]:
+        raise invalid(f"dimensions={dimensions}; this model has {rows.shape[1]}.", "dimensions")
+    return rows
+
+
+def _encoded(row: np.ndarray, form: str) -> list[float] | str:
+    if form == "base64":
+        return base64.b64encode(row.astype("<f4").tobytes()).decode()
+    return row.astype(float).round(7).tolist()
+
+
+@router.get("/models", response_model=dict[str, Any])
+def models(served: Served) -> Response:
+    """The model, as OpenAI's API lists models."""
+    return answered({"object": "list", "data": [{"id": served.model_name, "object": "model", "owned_by": "diptych"}]})

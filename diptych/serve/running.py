@@ -1,0 +1,82 @@
+"""Runs a service with uvicorn until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+
+from diptych.serve.app import create_app
+from diptych.serve.service import Service
+
+_BACKLOG = 2048
+
+
+class _Server(uvicorn.Server):
+    """Ends streams of events when it is told to stop, because it waits for all answers that are under way."""
+
+    def __init__(self, config: uvicorn.Config, service: Service):
+        super().__init__(config)
+        self._service = service
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle SIGTERM and Ctrl-C while it runs. uvicorn would raise them again in the end, when all is done."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._service.stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def serve(service: Service, on_start: Callable[[str], None], *, certificate: tuple[str, str] | None = None,
+          proxies: str = "") -> None:  # fmt: skip
+    """Answer until SIGTERM or Ctrl-C; what is under way is finished first. `on_start` gets the address. `certificate`
+    are the paths of a chain and its key; forwarded headers are believed from `proxies` alone (addresses with commas).
+    Raises OSError where the port is taken."""
+    settings = service.settings
+    sock = bound(settings.host, settings.port)
+    chain, key = certificate or (None, None)
+    config = uvicorn.Config(
+        create_app(service), log_config=None, access_log=False, server_header=False, date_header=True,
+        proxy_headers=bool(proxies), forwarded_allow_ips=proxies or None, root_path=settings.root_path,
+        timeout_keep_alive=30, timeout_graceful_shutdown=int(settings.deadline_s) + 1,
+        h11_max_incomplete_event_size=65536, ssl_certfile=chain, ssl_keyfile=key, backlog=_BACKLOG,
+        lifespan="on", ws="none",
+    )  # fmt: skip
+    scheme = "https" if chain else "http"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    on_start(f"{scheme}://{host}:{sock.getsockname()[1]}{settings.root_path}/")
+    server = _Server(config, service)
+    try:
+        asyncio.run(server.serve(sockets=[sock]))
+    finally:
+        sock.close()
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

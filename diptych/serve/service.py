@@ -1,0 +1,153 @@
+"""All that the routes use, opened once: the model, its queue, the decoders, and the index if a folder is served."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from fastapi import Depends, Request
+
+from diptych.errors import DiptychError
+from diptych.index.model import source_of
+from diptych.media.reading.decoders import DecoderPool
+from diptych.serve.library.albums import Albums
+from diptych.serve.library.index_pool import IndexPool
+from diptych.serve.library.items import ItemView
+from diptych.serve.library.jobs import Jobs
+from diptych.serve.library.pages import IdList, Lists
+from diptych.serve.library.searching import Searching
+from diptych.serve.library.thumbnails import Thumbnails
+from diptych.serve.library.updating import Updating
+from diptych.serve.library.uploads import Uploads
+from diptych.serve.model.engine_queue import EngineQueue
+from diptych.serve.model.pictures import Pictures
+from diptych.serve.model.served_model import ServedModel
+from diptych.serve.settings import ServeSettings
+from diptych.serve.web.metrics import Metrics
+from diptych.serve.web.problems import RequestProblem
+from diptych.storage.user.cache_folder import cache_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from diptych.embedder import Embedder
+    from diptych.index.local import LocalIndex
+
+    OpenIndex = Callable[[ServedModel], LocalIndex]
+
+
+@dataclass(eq=False)
+class Library:
+    """A folder that is served."""
+
+    pool: IndexPool
+    searching: Searching
+    uploads: Uploads
+    thumbnails: Thumbnails
+    albums: Albums
+    updating: Updating
+    jobs: Jobs
+    lists: Lists[IdList] = field(default_factory=Lists)
+
+
+@dataclass(eq=False)
+class Service:
+    """What is served. `close` ends its threads and processes."""
+
+    settings: ServeSettings
+    model: ServedModel
+    decoders: DecoderPool
+    pictures: Pictures
+    library: Library | None = None
+    metrics: Metrics = field(default_factory=Metrics)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    is_ready: bool = False
+
+    @property
+    def model_name(self) -> str:
+        """The name of the model in answers, which tells nothing of the disk."""
+        name = source_of(self.model.embedder)
+        return os.path.basename(name.rstrip("/")) if os.path.isabs(name) else name
+
+    @property
+    def view(self) -> ItemView:
+        """How items are shown."""
+        return ItemView(self.settings.root_path.rstrip("/"), self.settings.originals)
+
+    def warm_up(self) -> None:
+        """Have both towers compiled before anybody waits for them."""
+        size_px = self.model.preprocessing.size_px
+        try:
+            self.model.queue.texts(["a picture"]).result()
+            self.model.queue.pictures(np.zeros((1, size_px, size_px, 3), np.uint8)).result()
+            self.is_ready = not self.stopping.is_set()
+        except (DiptychError, RequestProblem) as error:
+            logging.getLogger("diptych.serve").error("the model does not answer: %s", error)
+
+    def close(self) -> None:
+        """End what runs; what waits for the model is embedded first."""
+        self.stopping.set()
+        self.is_ready = False
+        if self.library is not None:
+            self.library.updating.close()
+            self.library.jobs.close()
+        self.model.queue.close(timeout_s=self.settings.deadline_s)
+        self.decoders.close()
+        if self.library is not None:
+            self.library.pool.close()
+
+
+def open_service(
+    model: Embedder, settings: ServeSettings, *, open_index: OpenIndex | None = None, watching: bool = True
+) -> Service:
+    """A service of this model. `open_index` opens a copy of the index that is served, with the model that it is given;
+    it is called several times. Nothing is indexed until `updating.start` is called."""
+    queue = EngineQueue(model, most_texts=settings.queue_texts, most_pictures=settings.queue_pictures)
+    served = ServedModel(model, queue)
+    pool = None if open_index is None else IndexPool(lambda: open_index(served))
+    with_links = pool is not None and _follows_links(pool)
+    decoders = DecoderPool(
+        None if pool is None else pool.root, model.preprocessing, processes=settings.processes, follow_links=with_links
+    )
+    pictures = Pictures(served, decoders, allow_urls=settings.allow_urls)
+    service = Service(settings, served, decoders, pictures)
+    if pool is not None and open_index is not None:
+        uploads = Uploads(_cache("uploads"), pictures)
+        updating = Updating(open_index(served.for_background()), watching=watching)
+        service.library = Library(
+            pool, Searching(pool, pictures, uploads), uploads,
+            Thumbnails(_cache("thumbnails"), decoders, settings.thumbnail_cache_bytes),
+            Albums(pool.folder), updating, Jobs(),
+        )  # fmt: skip
+    return service
+
+
+def _follows_links(pool: IndexPool) -> bool:
+    with pool.reading() as index:
+        return bool(index.rules.follow_links)
+
+
+def _cache(name: str) -> Path:
+    return cache_folder(name)
+
+
+def service_of(request: Request) -> Service:
+    """The service of an application."""
+    return request.app.state.service
+
+
+def library_of(request: Request) -> Library:
+    """The folder that is served. Raises RequestProblem (404) where none is."""
+    library = service_of(request).library
+    if library is None:
+        raise RequestProblem(404, "NotOfferedError", "this server was started without a folder.")
+    return library
+
+
+Served = Annotated[Service, Depends(service_of)]
+OfLibrary = Annotated[Library, Depends(library_of)]

@@ -1,0 +1,1 @@
+"""HTTP itself: errors, limits, tokens, the shapes of requests and answers."""

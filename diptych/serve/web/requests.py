@@ -1,0 +1,63 @@
+"""Bodies in JSON, read under limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+
+from diptych.errors import JSONError
+from diptych.serve.web.problems import RequestProblem
+from diptych.untrusted.json import parse_json
+
+MOST_VALUES = 1_000_000  # of a body: lists, objects, and what is in them
+Model = TypeVar("Model", bound=BaseModel)
+
+
+async def json_of(request: Request) -> Any:
+    """The value of a JSON body. Raises RequestProblem (400)."""
+    body = await request.body()
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > MOST_VALUES:
+        raise RequestProblem(400, "RequestError", f"the body has more than {MOST_VALUES:,} values.")
+    try:
+        return parse_json(body)
+    except JSONError as error:
+        raise RequestProblem(400, "RequestError", f"the body is not JSON: {error}.") from error
+
+
+def validated(model: type[Model], value: Any) -> Model:
+    """A body as a model. Raises RequestValidationError."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from None
+
+
+class _Request(Request):
+    """A request whose JSON is read under limits."""
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            self._json = await json_of(self)
+        return self._json
+
+
+class Route(APIRoute):
+    """A route whose bodies are read under limits, and only as JSON if they say that they are."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        handler = super().get_route_handler()
+        needs_json = self.body_field is not None
+
+        async def answer(request: Request) -> Response:
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if needs_json and kind != "application/json":
+                problem = f"the Content-Type is {kind[:100] or 'missing'!r}; wanted application/json."
+                raise RequestProblem(415, "RequestError", problem)
+            return await handler(_Request(request.scope, request.receive))
+
+        return answer
