@@ -23,7 +23,7 @@ class Metrics:
 
     def answered(self, scope: Mapping[str, Any], status: int, seconds: float) -> None:
         """Count an answer. A path that is no route's counts as "other", so that their number is bounded."""
-        route = getattr(scope.get("route"), "path", "other")
+        route = _route_of(scope)
         method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "PATCH", "DELETE", "PUT") else "other"
         self._requests[(route, method, status)] += 1
         self._buckets[bisect_left(BUCKETS_S, seconds)] += 1
@@ -54,3 +54,11 @@ class Metrics:
                     typed.add(family)
                     yield f"# TYPE {family} {kind}"
                 yield f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+
+
+def _route_of(scope: Mapping[str, Any]) -> str:
+    """The route that answered, with the names of its parameters: /v1/items/{id}."""
+    path = getattr(scope.get("route"), "path", None)
+    if path is None:
+        return "other"
+    return f"/v1{path}" if "/v1/" in scope["path"] and not path.startswith("/v1/") else path

@@ -1,0 +1,185 @@
+"""Albums, exports, duplicates and the map."""
+
+import csv
+import io
+import os
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+import diptych
+from diptych.serve.library.exports import sheet
+from diptych.serve.library.items import one
+from diptych.serve.library.overview import principal_positions
+from diptych.serve.web.problems import RequestProblem
+
+SEARCH = {"terms": [{"text": "a red house"}]}
+
+
+@pytest.fixture
+def own(serve, several: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TestClient:
+    """Serves a folder of its own, with no albums yet."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return serve(several)
+
+
+def ids(client: TestClient) -> list[int]:
+    return [item["id"] for item in client.get("/v1/items", params={"sort": "path", "order": "asc"}).json()["items"]]
+
+
+def finished(client: TestClient, path: str, **params: object) -> dict:
+    """The answer of a job, once it is done."""
+    while (answer := client.get(path, params=params)).status_code == 202:
+        assert answer.headers["retry-after"] == "1"
+        assert answer.json()["state"] == "running"
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+# --- albums
+
+
+def test_a_selection_stays_while_files_move_about(own: TestClient, several: Path, tiny: diptych.Embedder) -> None:
+    first, second, third = ids(own)
+    made = own.post("/v1/albums", json={"name": "Best", "items": [third, first]})
+    assert made.status_code == 201
+    album = made.json()
+    assert (album["kind"], album["count"], album["name"]) == ("selection", 2, "Best")
+    assert album["cover"].startswith(f"/v1/thumbnails/{third}?")
+    path = f"/v1/albums/{album['id']}"
+    assert [item["id"] for item in own.get(path).json()["items"]] == [third, first]
+    changed = own.patch(path, json={"add": [second, first], "remove": [third], "name": "Better"}).json()
+    assert ([item["id"] for item in changed["items"]], changed["name"]) == ([first, second], "Better")
+    (several / "0.png").unlink()
+    diptych.open_index(several, model=tiny).update()
+    left = own.get(path).json()
+    assert ([item["id"] for item in left["items"]], left["missing"]) == ([second], 1)
+    assert [one["id"] for one in own.get("/v1/albums").json()["albums"]] == [album["id"]]
+    assert own.delete(path).status_code == 204
+    assert own.get(path).status_code == 404
+    assert (several / "1.png").exists(), "no picture is touched"
+
+
+def test_a_saved_search_finds_what_is_there(own: TestClient) -> None:
+    album = own.post("/v1/albums", json={"name": "Houses", "search": SEARCH}).json()
+    assert (album["kind"], album["count"]) == ("search", None)
+    stored = own.get(f"/v1/albums/{album['id']}").json()["search"]
+    assert own.post("/v1/search", json=stored).json()["hits"] == own.post("/v1/search", json=SEARCH).json()["hits"]
+    assert own.patch(f"/v1/albums/{album['id']}", json={"add": [1]}).status_code == 422
+
+
+def test_albums_outlive_the_server_and_belong_to_their_folder(own: TestClient, serve, several: Path, indexed) -> None:
+    made = own.post("/v1/albums", json={"name": "Best", "items": ids(own)}).json()
+    assert [one["id"] for one in serve(several).get("/v1/albums").json()["albums"]] == [made["id"]]
+    assert serve(indexed).get("/v1/albums").json()["albums"] == []
+
+
+@pytest.mark.parametrize(
+    "body", [{"name": "a"}, {"name": "", "items": []}, {"name": "a", "items": [1], "search": SEARCH}]
+)
+def test_wrong_albums(own: TestClient, body: dict) -> None:
+    assert own.post("/v1/albums", json=body).status_code == 422
+
+
+# --- exports
+
+
+def exported(client: TestClient, **body: object) -> bytes:
+    answer = client.post("/v1/exports", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-disposition"].startswith("attachment")
+    return answer.content
+
+
+def test_paths_are_those_of_the_selection(client: TestClient, indexed: Path) -> None:
+    chosen = ids(client)[::-1]
+    assert exported(client, items=chosen, format="paths").decode().splitlines() == ["below/2.png", "1.png", "0.png"]
+    absolute = exported(client, items=chosen[:1], format="paths", absolute=True).decode().splitlines()
+    assert absolute == [str(indexed / "below" / "2.png")]
+
+
+def test_a_table_has_what_is_known_and_no_formulas(serve, several: Path, tiny: diptych.Embedder) -> None:
+    (several / "0.txt").write_text("=1+1\n")
+    diptych.open_index(several, model=tiny).update()
+    client = serve(several)
+    rows = list(csv.DictReader(io.StringIO(exported(client, search=SEARCH, format="csv").decode())))
+    assert [row["path"] for row in rows] == [
+        hit["path"] for hit in client.post("/v1/search", json=SEARCH).json()["hits"]
+    ]
+    assert {row["path"]: row["caption"] for row in rows}["0.png"] == "'=1+1"
+    assert all(float(row["score"]) for row in rows)
+
+
+def test_a_sheet_shows_the_pictures(client: TestClient) -> None:
+    content = exported(client, items=ids(client), format="sheet", columns=3, size_px=100, title="Three")
+    with Image.open(io.BytesIO(content)) as sheet:
+        assert sheet.format == "PNG"
+        assert sheet.width == 3 * 108 + 8
+    with client.service.library.pool.reading() as index, pytest.raises(RequestProblem, match="a sheet holds 200"):
+        sheet([one(index, ids(client)[0])] * 201, client.service.library.thumbnails, title="", columns=5, size_px=100)
+
+
+def test_links_lead_to_the_files_under_names_of_their_own(serve, several: Path, tiny, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 20), "red").save(several / "below" / "0.png")
+    diptych.open_index(several, model=tiny).update()
+    client = serve(several)
+    with zipfile.ZipFile(io.BytesIO(exported(client, items=ids(client), format="links"))) as archive:
+        found = {entry.filename: archive.read(entry).decode() for entry in archive.infolist()}
+        assert all(stat.S_ISLNK(entry.external_attr >> 16) for entry in archive.infolist())
+    assert sorted(found) == ["0 (2).png", "0.png", "1.png", "2.png"]
+    assert {os.path.relpath(target, several) for target in found.values()} == {
+        "0.png", "1.png", "below/0.png", "below/2.png",
+    }  # fmt: skip
+
+
+# --- duplicates and the map
+
+
+def test_duplicates_are_grouped_with_the_one_to_keep_first(own: TestClient, several: Path, tiny) -> None:
+    with Image.open(several / "0.png") as picture:
+        picture.resize((32, 24)).save(several / "small.png")
+    (several / "copy.png").write_bytes((several / "1.png").read_bytes())
+    diptych.open_index(several, model=tiny).update()
+    answer = finished(own, "/v1/duplicates", threshold=0.999)
+    paths = [[file["path"] for file in group["files"]] for group in answer["groups"]]
+    assert sorted(sorted(group) for group in paths if "1.png" in group) == [["1.png", "copy.png"]]
+    assert answer["total"] == len(paths)
+    assert all(group["keep"] == group["files"][0]["id"] for group in answer["groups"])
+    assert (several / "copy.png").exists()
+    paged = finished(own, "/v1/duplicates", threshold=0.5, limit=1)
+    assert len(paged["groups"]) == 1
+    assert own.get("/v1/duplicates", params={"threshold": 0}).status_code == 422
+
+
+def test_the_map_has_every_picture_once(own: TestClient) -> None:
+    points = finished(own, "/v1/map")
+    shapes = {item["id"]: item["width"] / item["height"] for item in own.get("/v1/items").json()["items"]}
+    assert points["ids"] == sorted(ids(own))
+    assert points["total"] == 3
+    assert all(0 <= value <= 1 for value in (*points["x"], *points["y"]))
+    assert points["aspects"] == pytest.approx([shapes[id] for id in points["ids"]], abs=1e-3)
+    packed = own.get("/v1/map", headers={"Accept": "application/octet-stream"}).content
+    rows = np.frombuffer(packed, "<u4,<f4,<f4,<f4")
+    np.testing.assert_allclose(rows["f1"], points["x"], atol=1e-4)
+    assert rows["f0"].tolist() == points["ids"]
+
+
+def test_a_folder_without_an_index_has_an_empty_map(serve, tmp_path: Path) -> None:
+    client = serve(tmp_path)
+    assert finished(client, "/v1/map")["ids"] == []
+    assert finished(client, "/v1/duplicates")["groups"] == []
+
+
+def test_what_is_alike_is_near_on_the_map() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(2, 16))
+    vectors = np.repeat(centres, 50, axis=0) + 0.05 * rng.normal(size=(100, 16))
+    positions = principal_positions(vectors.astype(np.float32))
+    first, second = positions[:50].mean(axis=0), positions[50:].mean(axis=0)
+    assert np.abs(first - second)[0] > 0.8
+    assert positions[:50, 0].std() < 0.1

@@ -1,0 +1,87 @@
+"""Operation: readiness, metrics, the state of the index, events."""
+
+import json
+import re
+from pathlib import Path
+
+from PIL import Image
+from starlette.testclient import TestClient
+
+import diptych
+from diptych.serve.app import create_app
+
+
+def test_it_is_ready_once_the_model_answers(serve, indexed: Path) -> None:
+    client = serve(indexed)
+    assert client.get("/v1/ready").status_code == 503, "not before it is started"
+    with client:  # starts and ends it
+        while client.get("/v1/ready").status_code != 200:
+            pass
+    assert client.get("/v1/ready").status_code == 503
+
+
+def test_the_state_of_the_index(client: TestClient, serve, tmp_path: Path) -> None:
+    state = client.get("/v1/index").json()
+    assert (state["name"], state["files"], state["pictures"], state["texts"]) == ("photos", 4, 3, 2)
+    assert (state["state"], state["error"]) == ("idle", None)
+    assert serve(tmp_path).get("/v1/index").json()["state"] == "absent"
+
+
+def test_an_update_that_is_asked_for_finds_new_files_and_says_so(serve, several: Path) -> None:
+    client = serve(several)
+    Image.new("RGB", (30, 20), "blue").save(several / "new.png")
+    (several / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    before = client.get("/v1/index").json()["version"]
+    assert client.post("/v1/index/update").status_code == 202
+    while (state := client.get("/v1/index").json())["state"] != "idle" or state["version"] == before:
+        assert state["state"] != "failed", state["error"]
+    assert (state["files"], state["failed"]) == (6, 1)
+    (failure,) = client.get("/v1/index/failures").json()["failures"]
+    assert failure["path"] == "broken.jpg"
+    assert failure["reason"] in ("damaged", "truncated", "not an image")
+    assert "new.png" in {item["path"] for item in client.get("/v1/items").json()["items"]}
+
+
+def test_events_say_the_state_first(serve, indexed: Path) -> None:
+    client = serve(indexed)
+    client.service.stopping.set()  # so that the stream ends
+    assert client.get("/v1/events").text == ""
+    client.service.stopping.clear()
+
+
+def test_metrics_are_in_prometheus_s_format(serve) -> None:
+    client = serve()
+    client.post("/v1/embed", json={"texts": ["a", "b"]})
+    client.get("/v1/none")
+    text = client.get("/v1/metrics").text
+    for line in text.splitlines():
+        assert re.fullmatch(r'# TYPE [a-z_]+ \w+|[a-z_]+(\{\w+="[^"]*"(,\w+="[^"]*")*\})? [\d.e+-]+', line), line
+    assert 'diptych_requests_total{route="/v1/embed",method="POST",status="200"} 1' in text
+    assert 'diptych_requests_total{route="other",method="GET",status="404"} 1' in text
+    assert 'diptych_embedded_total{kind="text"} 2' in text
+
+
+def test_what_the_server_offers(client: TestClient, alone: TestClient) -> None:
+    offered = client.get("/v1/server").json()
+    assert (offered["folder"], offered["originals"], offered["urls"]) == (True, False, False)
+    assert alone.get("/v1/server").json()["folder"] is False
+    assert offered["version"] == diptych.__version__
+
+
+def test_the_openapi_document_has_every_route_and_one_form_of_errors(client: TestClient) -> None:
+    document = client.get("/v1/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    for path, methods in document["paths"].items():
+        assert path.startswith("/v1/")
+        for method, operation in methods.items():
+            problem = operation["responses"]["422"]["content"]
+            assert [*problem] == ["application/problem+json"], (method, path)
+    assert "HTTPValidationError" not in json.dumps(document)
+
+
+def test_a_path_below_which_a_proxy_shows_it(serve, indexed: Path) -> None:
+    client = serve(indexed, root_path="/photos")
+    item = client.get("/v1/items").json()["items"][0]
+    assert item["thumbnail"].startswith("/photos/v1/thumbnails/")
+    below = TestClient(create_app(client.service), base_url="http://localhost:8000", root_path="/photos")
+    assert below.get(item["thumbnail"]).status_code == 200
