@@ -117,9 +117,9 @@ def test_a_table_has_what_is_known_and_no_formulas(serve, several: Path, tiny: d
 
 def test_a_sheet_shows_the_pictures(client: TestClient) -> None:
     content = exported(client, items=ids(client), format="sheet", columns=3, size_px=100, title="Three")
-    with Image.open(io.BytesIO(content)) as sheet:
-        assert sheet.format == "PNG"
-        assert sheet.width == 3 * 108 + 8
+    with Image.open(io.BytesIO(content)) as drawn:
+        assert drawn.format == "PNG"
+        assert drawn.width == 3 * 108 + 8
     with client.service.library.pool.reading() as index, pytest.raises(RequestProblem, match="a sheet holds 200"):
         sheet([one(index, ids(client)[0])] * 201, client.service.library.thumbnails, title="", columns=5, size_px=100)
 
