@@ -16,14 +16,14 @@ from diptych.errors import DiptychError
 from diptych.index.model import source_of
 from diptych.media.reading.decoders import DecoderPool
 from diptych.serve.library.albums import Albums
+from diptych.serve.library.files.thumbnails import Thumbnails
+from diptych.serve.library.files.uploads import Uploads
 from diptych.serve.library.index_pool import IndexPool
 from diptych.serve.library.items import ItemView
 from diptych.serve.library.jobs import Jobs
 from diptych.serve.library.pages import IdList, Lists
 from diptych.serve.library.searching import Searching
-from diptych.serve.library.thumbnails import Thumbnails
 from diptych.serve.library.updating import Updating
-from diptych.serve.library.uploads import Uploads
 from diptych.serve.model.engine_queue import EngineQueue
 from diptych.serve.model.pictures import Pictures
 from diptych.serve.model.served_model import ServedModel

@@ -15,13 +15,13 @@ from PIL import Image
 
 from diptych.display.plots import contact_sheet
 from diptych.errors import ImageError
+from diptych.serve.library.files.thumbnails import width_of
 from diptych.serve.library.items import ItemView, shown
-from diptych.serve.library.thumbnails import width_of
 from diptych.serve.web.problems import encoded, invalid
 
 if TYPE_CHECKING:
     from diptych.index.catalog.catalog import Item
-    from diptych.serve.library.thumbnails import Thumbnails
+    from diptych.serve.library.files.thumbnails import Thumbnails
 
 MOST_ON_SHEET = 200
 _COLUMNS = (

@@ -22,8 +22,8 @@ from diptych.serve.web.problems import RequestProblem
 
 if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
+    from diptych.serve.library.files.uploads import Uploads
     from diptych.serve.library.index_pool import IndexPool
-    from diptych.serve.library.uploads import Uploads
     from diptych.serve.model.pictures import Pictures
 
 _NOTHING = SearchResult([], 0)

@@ -10,11 +10,11 @@ from fastapi.responses import Response
 
 from diptych.serve.library import items
 from diptych.serve.library.facets import facets
+from diptych.serve.library.files.originals import original_response
+from diptych.serve.library.files.thumbnails import width_of
 from diptych.serve.library.items import Order, Sort
-from diptych.serve.library.originals import original_response
 from diptych.serve.library.pages import IdList
 from diptych.serve.library.searching import filters_of
-from diptych.serve.library.thumbnails import width_of
 from diptych.serve.routes.asking import CursorQuery, Page, PageSize, answered, filters_from_query
 from diptych.serve.service import OfLibrary, Served
 from diptych.serve.web.answers import ItemDetails, ItemsAnswer, LookupAnswer

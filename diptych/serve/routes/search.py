@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
+from diptych.serve.library.files.thumbnails import width_of
+from diptych.serve.library.files.uploads import ID
 from diptych.serve.library.items import one
-from diptych.serve.library.thumbnails import width_of
-from diptych.serve.library.uploads import ID
 from diptych.serve.model.pictures import within_deadline
 from diptych.serve.routes.asking import CursorQuery, Page, PageSize, answered, filters_from_query
 from diptych.serve.routes.bodies import picture_body

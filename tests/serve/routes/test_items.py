@@ -10,7 +10,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import diptych
-from diptych.serve.library.originals import Span, span_of
+from diptych.serve.library.files.originals import Span, span_of
 from diptych.serve.web.problems import RequestProblem
 
 

@@ -1,0 +1,1 @@
+"""Files that are read or kept for requests: originals, thumbnails, uploads."""
