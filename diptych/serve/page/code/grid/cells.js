@@ -1,0 +1,63 @@
+// What one picture of the grid looks like.
+
+import { thumbnail } from "../api.js";
+import { grouped, h, icon } from "../dom.js";
+
+/** How an item is called, aloud and under the pointer. */
+export function named(item) {
+  const moment = item.at_s ? `, at ${clock(item.at_s)}` : "";
+  return `${item.caption || item.text || item.name}${moment}${item.kind === "video" ? ", film" : ""}`;
+}
+
+export function clock(seconds) {
+  const whole = Math.floor(seconds);
+  const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  return (parts[0] ? parts : parts.slice(1)).map((part, k) => (k ? String(part).padStart(2, "0") : part)).join(":");
+}
+
+/** A place in a row without its picture yet. */
+export function blank(left, width) {
+  return h("div.cell", { "aria-hidden": "true", style: { left: `${left}px`, width: `${width}px` } });
+}
+
+/**
+ * @param {any} item
+ * @param {{left: number, width: number, height: number, index: number, total: number, selected: boolean}} place
+ */
+export function cell(item, { left, width, height, index, total, selected }) {
+  const element = h("div.cell", {
+    role: "option", tabindex: "-1", "aria-selected": String(selected), "aria-posinset": index + 1, "aria-setsize": total,
+    "aria-label": named(item), "data-index": index, "data-id": item.id, "data-name": item.name, title: item.name,
+    style: { left: `${left}px`, width: `${width}px` },
+  });
+  if (item.thumbnail) element.append(picture(item, element, width, height));
+  else element.append(h("p.paragraph", {}, item.text ?? item.name));
+  element.append(h("span.tick", {}, icon("check")), ...badges(item));
+  return element;
+}
+
+function picture(item, element, width, height) {
+  if (item.width && Math.abs(item.width / item.height / (width / height) - 1) < 0.06) element.classList.add("near");
+  const image = h("img", { alt: "", decoding: "async", draggable: "false" });
+  image.dataset.src = thumbnail(item, Math.min(1280, Math.ceil(Math.max(width, height) * Math.min(2, devicePixelRatio))));
+  image.addEventListener("load", () => element.classList.add("ready"));
+  image.addEventListener("error", () => image.hasAttribute("src") && element.classList.add("lost"));
+  return image;
+}
+
+function badges(item) {
+  const out = [];
+  if (item.kind === "video") out.push(h("span.badge", {}, icon("video"), clock(item.at_s || item.duration_s || 0)));
+  else if (item.copies?.length) out.push(h("span.badge", {}, icon("duplicates"), grouped(item.copies.length + 1)));
+  if (typeof item.score === "number") out.push(h("span.badge.likeness", {}, item.score.toFixed(3)));
+  return out;
+}
+
+/** Begin to load the pictures of a row, or give them up. */
+export function fetchPictures(row) {
+  for (const image of row.querySelectorAll("img[data-src]:not([src])")) image.src = image.dataset.src;
+}
+
+export function dropPictures(row) {
+  for (const image of row.querySelectorAll("img[src]")) if (!image.complete) image.removeAttribute("src");
+}

@@ -1,0 +1,129 @@
+// Duplicates side by side. Nothing is deleted: what is marked becomes a list to copy or to download.
+
+import { cancelled, computed, thumbnail, withParameters } from "../api.js";
+import { button, count, h, icon, say } from "../dom.js";
+import { copyText, saveText } from "../selection/exports.js";
+import { go } from "../state.js";
+import { bytes, day } from "../viewer/details.js";
+
+const GROUPS = 30;
+
+export class Duplicates {
+  constructor() {
+    this.list = null;
+    this.marked = new Map();
+    this.running = new AbortController();
+    this.title = h("h1", {}, "Duplicates");
+    this.progress = h("div.empty", { hidden: true, role: "status" });
+    this.groups = h("ol.groups");
+    this.end = h("div", { style: { height: "1px" } });
+    this.slider = h("input", { type: "range", min: 0.8, max: 1, step: 0.01, style: { width: "140px" } });
+    this.read = h("output.numbers.small");
+    this.slider.addEventListener("input", () => (this.read.textContent = this.slider.value));
+    this.slider.addEventListener("change", () => go({ threshold: Number(this.slider.value) }, { replace: true }));
+    this.foot = h("div.actions", {});
+    const likeness = h("label.check.small", {}, "Likeness from", this.slider, this.read);
+    this.element = h("section", { "aria-label": "Duplicates" }, h("div.view-head.loose", {}, this.title, h("div.actions", {}, likeness, this.foot)),
+      this.progress, this.groups, this.end);
+    new IntersectionObserver(([seen]) => seen.isIntersecting && this.next !== null && this.more(), { rootMargin: "1200px" }).observe(this.end);
+    this.next = null;
+  }
+
+  show(now) {
+    this.slider.value = String(now.threshold);
+    this.read.textContent = String(now.threshold);
+    this.marks();
+    if (this.shown === now.threshold) return;
+    this.shown = now.threshold;
+    this.running.abort();
+    this.running = new AbortController();
+    this.groups.replaceChildren();
+    this.busy = false;
+    this.next = 0;
+    this.more();
+  }
+
+  hide() {
+    if (this.busy) {
+      this.running.abort();
+      this.shown = null;
+    }
+  }
+
+  async more() {
+    if (this.busy || this.next === null) return;
+    this.busy = true;
+    const { signal } = this.running;
+    try {
+      const path = withParameters("duplicates", { threshold: this.shown, offset: this.next, limit: GROUPS });
+      const answer = await (await computed(path, { signal, progress: (done, total) => this.wait(done, total) })).json();
+      this.add(answer);
+    } catch (error) {
+      if (cancelled(error)) return;
+      this.next = null;
+      this.tell(icon("caution"), h("h2", {}, "That did not work"), h("p", {}, error.message));
+    }
+    this.busy = false;
+  }
+
+  wait(done, total) {
+    this.tell(h("h2", {}, "Comparing all pictures"), total > 0 && h("progress", { max: total, value: done, "aria-label": "Comparing" }));
+  }
+
+  tell(...what) {
+    this.progress.hidden = false;
+    this.progress.replaceChildren(...what.filter(Boolean));
+  }
+
+  add(answer) {
+    if (this.next === 0) say(count(answer.total, "group of duplicates", "groups of duplicates"));
+    this.title.replaceChildren("Duplicates ", h("span.soft.small.numbers", { style: { "font-weight": "400" } }, count(answer.total, "group")));
+    this.next = answer.next_offset;
+    this.progress.hidden = true;
+    this.groups.append(...answer.groups.map((group) => this.group(group)));
+    if (!answer.total) this.tell(icon("check"), h("h2", {}, "No duplicates"), h("p", {}, "No two pictures are as like each other as that."));
+  }
+
+  group(group) {
+    const kept = group.files.find((file) => file.id === group.keep);
+    const others = group.files.filter((file) => file !== kept);
+    const copies = [kept, ...others].filter(Boolean).map((file) => this.copy(file, file === kept));
+    const all = button("check", "Mark all but the largest", () => {
+      for (const { box, file } of copies.slice(1)) this.mark(file, (box.checked = true));
+    }, { text: true, kind: "plain" });
+    return h("li.group", {}, h("header", {}, h("h2", {}, count(group.files.length, "file")), all), h("ul", {}, copies.map((copy) => copy.element)));
+  }
+
+  copy(file, largest) {
+    const box = h("input", { type: "checkbox", checked: this.marked.has(file.id), onchange: () => this.mark(file, box.checked) });
+    const look = h("button", { type: "button", "aria-label": `Look at ${file.path}`, onclick: () => go({ item: file.id }, { remember: { opened: true } }) },
+      h("img", { alt: "", loading: "lazy", decoding: "async", src: thumbnail(file, 640) }));
+    const facts = [file.width && `${file.width} × ${file.height}`, file.size && bytes(file.size), file.taken_at && day(file.taken_at)].filter(Boolean).join(" · ");
+    const likeness = largest ? "the most pixels" : file.cosine >= 0.9995 ? "the same" : `${Math.floor(file.cosine * 1000) / 10} % alike`;
+    const element = h(`li.copy${largest ? ".kept" : ""}`, { "data-copy": file.id }, look, h("div.about", {},
+      h("p", {}, file.path), h("p.soft.numbers", {}, facts), h("p.soft", {}, likeness), h("label.check", {}, box, "Put on the list")));
+    element.classList.toggle("listed", box.checked);
+    return { element, box, file };
+  }
+
+  mark(file, on) {
+    if (on) this.marked.set(file.id, file.path);
+    else this.marked.delete(file.id);
+    for (const each of this.groups.querySelectorAll(`[data-copy="${file.id}"]`)) each.classList.toggle("listed", on);
+    this.marks();
+  }
+
+  marks() {
+    const text = () => `${[...this.marked.values()].join("\n")}\n`;
+    const number = this.marked.size;
+    if (!number) return this.foot.replaceChildren();
+    this.foot.replaceChildren(h("span.numbers.small", { role: "status" }, `${count(number, "file")} on the list`),
+      button("copy", "Copy the list", () => copyText(text()), { text: true }), button("download", "Download", () => saveText(text(), "duplicates.txt"), { text: true }));
+  }
+
+  /** Back from the large view. */
+  back(id) {
+    const copy = this.groups.querySelector(`[data-copy="${id}"] button`);
+    /** @type {HTMLElement|null} */ (copy)?.focus();
+  }
+}

@@ -1,0 +1,183 @@
+// The photos: the results of a search, an album, or everything there is.
+
+import { cancelled, get, post } from "../api.js";
+import { at, button, count, grouped, h, icon, say, toast } from "../dom.js";
+import { Grid } from "../grid/grid.js";
+import { handle } from "../grid/hands.js";
+import { Source, listed } from "../grid/source.js";
+import { go, gridKey, remember, remembered, searchOf, state, termsOf } from "../state.js";
+
+const KEPT = 8;
+const ORDERS = [["taken_at desc", "Newest first"], ["taken_at asc", "Oldest first"], ["added desc", "Last added"], ["path asc", "By name"], ["size desc", "Largest first"]];
+
+export class Photos {
+  /** @param {{selection: any, actions: () => any[], filters: () => void}} options */
+  constructor(options) {
+    this.options = options;
+    this.sources = new Map();
+    this.key = null;
+    this.title = h("h1", {});
+    this.actions = h("div.actions");
+    this.note = h("div", { role: "status" });
+    this.nothing = h("div.empty", { hidden: true });
+    this.grid = new Grid({
+      selection: options.selection, open: (index) => this.open(index), failed: (error) => this.failed(error), settled: () => this.settled(),
+    });
+    handle(this.grid, options.selection, (index) => this.open(index));
+    this.element = h("section", { "aria-label": "Photos" }, h("div.view-head", {}, this.title, this.actions), this.note, this.nothing, this.grid.element);
+  }
+
+  get list() {
+    return this.grid.source;
+  }
+
+  /** Show what the state asks for; the same pictures stay as they are. */
+  show(now, how) {
+    const key = gridKey(now);
+    if (key === this.key && how !== "again") return;
+    const anchor = how === "pop" || how === "start" ? remembered().anchor ?? null : null;
+    this.key = key;
+    this.album = null;
+    const source = this.sources.get(key) ?? this.source(now);
+    this.keep(key, source);
+    if (source.total === null && this.grid.source && how !== "again") this.element.setAttribute("aria-busy", "true");
+    if (!anchor && how !== "again") scrollTo({ top: 0, behavior: "instant" });
+    this.grid.show(source, anchor);
+    this.head(now);
+  }
+
+  keep(key, source) {
+    this.sources.delete(key);
+    this.sources.set(key, source);
+    for (const old of [...this.sources.keys()].slice(0, -KEPT)) this.sources.delete(old);
+  }
+
+  source(now) {
+    if (now.album) return this.albumSource(now.album);
+    const search = searchOf(now);
+    if (!search.terms.length) return this.everything(now);
+    return new Source(async (offset, limit, cursor, signal) => {
+      const answer = await post("search", { ...search, offset, limit, cursor }, signal);
+      return { ...answer, items: answer.hits };
+    });
+  }
+
+  everything(now) {
+    const { sort, order, filters } = now;
+    return new Source((offset, limit, cursor, signal) => get("items", { ...filters, sort, order, offset, limit, cursor }, signal));
+  }
+
+  albumSource(id) {
+    let inside = null;
+    return new Source(async (offset, limit, cursor, signal) => {
+      this.album ??= await get(`albums/${encodeURIComponent(id)}`, {}, signal);
+      inside ??= this.album.items ? listed(this.album.items) : null;
+      if (inside) return inside.load(offset, limit, null, signal);
+      const answer = await post("search", { ...this.album.search, offset, limit, cursor }, signal);
+      return { ...answer, items: answer.hits };
+    });
+  }
+
+  /** The index has changed: other lists are out of date, and this one too. */
+  async refresh() {
+    for (const key of this.sources.keys()) if (key !== this.key) this.sources.delete(key);
+    const source = this.source(state());
+    const key = this.key;
+    try {
+      await source.page(0);
+    } catch {
+      return;
+    }
+    if (key !== this.key || source.total === null) return;
+    this.keep(key, source);
+    this.grid.show(source, this.grid.anchor());
+    this.head(state());
+    this.settled();
+  }
+
+  head(now) {
+    const { total, answer } = this.grid.source;
+    const words = termsOf(now).length > 0;
+    const filtered = Object.keys(now.filters).length > 0;
+    const what = this.album ? this.album.name : words ? "Results" : filtered ? "Filtered" : "All pictures";
+    this.title.replaceChildren(what, " ", h("span.soft.small.numbers", { style: { "font-weight": "400" } }, total === null ? "" : grouped(total)));
+    this.actions.replaceChildren(...(words || now.album ? [] : [this.order(now)]), ...this.options.actions());
+    this.element.toggleAttribute("aria-busy", total === null);
+    this.kindly(answer);
+    this.none(total, words || filtered);
+  }
+
+  order(now) {
+    const select = h("select.input", { "aria-label": "Order", style: { width: "auto", "min-height": "36px", "padding-block": "4px" } });
+    for (const [value, label] of ORDERS) select.append(h("option", { value }, label));
+    select.value = `${now.sort} ${now.order}`;
+    select.addEventListener("change", () => {
+      const [sort, order] = select.value.split(" ");
+      go({ sort, order });
+    });
+    return select;
+  }
+
+  /** Words that the model never saw are no fault of who typed them. */
+  kindly(answer) {
+    const words = answer?.unseen_words ?? [];
+    this.note.replaceChildren();
+    if (!words.length) return;
+    const listed = words.map((word) => `“${word}”`).join(", ");
+    const what = answer.all_unseen ? `The model has never seen ${listed}, so these pictures are a guess. Other words may do better.`
+      : `The model has never seen ${listed}; it goes by the other words.`;
+    this.note.append(h("p.kindly", {}, icon("info"), what));
+  }
+
+  none(total, asked) {
+    this.nothing.hidden = total !== 0;
+    if (total !== 0) return;
+    const hint = asked ? "Other words, or fewer filters, may find something." : "As soon as pictures are indexed, they appear here.";
+    this.nothing.replaceChildren(icon("picture"), h("h2", {}, asked ? "Nothing was found" : "There is nothing here yet"), h("p", {}, hint));
+    if (Object.keys(state().filters).length) this.nothing.append(button("", "Remove the filters", () => go({ filters: {} }), { text: true }));
+  }
+
+  /** A page came, or the list came to rest. */
+  settled() {
+    const { source } = this.grid;
+    if (!source || source.total === null) return;
+    if (this.said !== source) {
+      this.said = source;
+      say(source.total ? `${count(source.total, "picture")}.` : "Nothing was found.");
+    }
+    if (this.headed !== source || this.headTotal !== source.total) {
+      this.headed = source;
+      this.headTotal = source.total;
+      this.head(state());
+    }
+    if (this.element.isConnected) this.leave();
+  }
+
+  /** Note where the grid stands, for the way back. */
+  leave() {
+    if (this.grid.shown && state().view === "photos") remember({ anchor: this.grid.anchor() });
+  }
+
+  failed(error) {
+    if (cancelled(error)) return;
+    this.element.removeAttribute("aria-busy");
+    if (this.grid.source.total !== null) return toast(error.message);
+    this.nothing.hidden = false;
+    this.nothing.replaceChildren(icon("caution"), h("h2", {}, "That did not work"), h("p", {}, error.message),
+      button("again", "Try again", () => (this.sources.delete(this.key), (this.key = null), this.show(state(), "push")), { text: true }));
+    say(error.message);
+  }
+
+  open(index) {
+    const item = this.grid.source.item(index);
+    if (item) go({ item: item.id }, { remember: { opened: true, index } });
+  }
+
+  /** From the large view back to the place in the grid. */
+  back(id, index) {
+    if (!this.element.isConnected) return;
+    const here = this.list?.indexOf(id) ?? index;
+    if (here !== null && here !== undefined) this.grid.focus(here);
+    else at("main").focus({ preventScroll: true });
+  }
+}

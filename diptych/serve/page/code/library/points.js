@@ -1,0 +1,114 @@
+// The points of the map, and small pictures for some of them.
+
+import { address } from "../api.js";
+
+const ROW = 16;
+const KEPT = 500;
+const FETCHED = 8;
+
+/** Little-endian rows of uint32 id, float32 x, float32 y, float32 aspect. */
+export function readPoints(buffer) {
+  const size = Math.floor(buffer.byteLength / ROW);
+  const view = new DataView(buffer);
+  const points = { size, ids: new Uint32Array(size), x: new Float32Array(size), y: new Float32Array(size), aspects: new Float32Array(size) };
+  for (let k = 0; k < size; k++) {
+    points.ids[k] = view.getUint32(k * ROW, true);
+    points.x[k] = view.getFloat32(k * ROW + 4, true);
+    points.y[k] = view.getFloat32(k * ROW + 8, true);
+    points.aspects[k] = view.getFloat32(k * ROW + 12, true) || 1;
+  }
+  return points;
+}
+
+/** The nearest point within some pixels of a place on the screen, or -1. */
+export function nearest(points, camera, x, y, within) {
+  const at = camera.toWorld(x, y);
+  let best = (within / camera.scale) ** 2;
+  let found = -1;
+  for (let k = 0; k < points.size; k++) {
+    const distance = (points.x[k] - at.x) ** 2 + (points.y[k] - at.y) ** 2;
+    if (distance < best) [best, found] = [distance, k];
+  }
+  return found;
+}
+
+/**
+ * Those that are shown as pictures: one for each square of a grid that lies on the map, not on the screen, so that they stay
+ * while the map moves.
+ */
+export class Chosen {
+  constructor(points) {
+    this.points = points;
+    this.levels = new Map();
+  }
+
+  /** @returns {{side: number, at: Map<number, number>}} squares' sides in the map, and square -> point */
+  level(scale, pixels) {
+    const level = Math.max(1, Math.round(Math.log2(scale / pixels)));
+    if (!this.levels.has(level)) {
+      if (this.levels.size > 6) this.levels.clear();
+      this.levels.set(level, this.choose(2 ** level));
+    }
+    return this.levels.get(level);
+  }
+
+  choose(across) {
+    const at = new Map();
+    const { x, y, size } = this.points;
+    for (let k = 0; k < size; k++) {
+      const key = Math.floor(y[k] * across) * (across + 1) + Math.floor(x[k] * across);
+      if (!at.has(key)) at.set(key, k);
+    }
+    return { side: 1 / across, at };
+  }
+}
+
+/** Small images, a bounded number of them, fetched a few at a time; `loaded` is called when one has come. */
+export class Images {
+  constructor(loaded) {
+    this.loaded = loaded;
+    this.all = new Map();
+    this.busy = 0;
+    this.waiting = [];
+  }
+
+  /** The image of an item if it is here; otherwise it is asked for. */
+  get(id) {
+    const found = this.all.get(id);
+    if (found) {
+      this.all.delete(id);
+      this.all.set(id, found);
+      return found.complete && found.naturalWidth ? found : null;
+    }
+    if (!this.waiting.includes(id)) this.waiting.push(id);
+    return null;
+  }
+
+  /** What was asked for in this drawing, and no longer what earlier ones wanted. */
+  begin() {
+    this.waiting = [];
+  }
+
+  next() {
+    while (this.busy < FETCHED && this.waiting.length) this.fetch(this.waiting.shift());
+    for (const id of this.all.keys()) {
+      if (this.all.size <= KEPT) break;
+      this.all.delete(id);
+    }
+  }
+
+  fetch(id) {
+    const image = new Image();
+    this.busy++;
+    const done = () => {
+      this.busy--;
+      this.loaded();
+      this.next();
+    };
+    image.addEventListener("load", done);
+    image.addEventListener("error", done);
+    image.decoding = "async";
+    image.src = `${address(`thumbnails/${id}`)}?width=160`;
+    this.all.set(id, image);
+  }
+}
