@@ -60,7 +60,7 @@ def test_the_notices_name_what_the_wheel_holds_of_others(wheel: Path) -> None:
     named = set(re.findall(r"`(diptych/[\w/.]+)`", notices))
     assert {path for path in named if not (wheel / path).exists()} == set()
     data = {path.relative_to(wheel).as_posix() for path in (wheel / "diptych").rglob("*") if path.is_file()}
-    ours = {".py", ".typed", ".css", ".jinja"}
+    ours = {".py", ".typed", ".css", ".jinja", ".html", ".js", ".svg"}
     numbers = {"config.json", "preprocessor_config.json", "reference_pictures.safetensors"}  # of the bundled model
     numbers = {f"diptych/bundled/{name}" for name in numbers} | {"diptych/checkpoint/pretrained/models.toml"}
     assert {path for path in data if Path(path).suffix not in ours} - named <= numbers

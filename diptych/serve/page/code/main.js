@@ -23,7 +23,7 @@ const FRESH = 3000;
 const selection = new Selection();
 const server = { originals: false };
 const box = searchBox(at("search"));
-const photos = new Photos({ selection, actions });
+const photos = new Photos({ selection, actions, settled: () => viewer.relocate() });
 const views = { photos, map: new LibraryMap(), duplicates: new Duplicates(), albums: new Albums() };
 let shown = null;
 

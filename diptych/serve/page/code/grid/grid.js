@@ -21,6 +21,8 @@ export class Grid {
     this.rows = new Map();
     this.source = null;
     this.active = 0;
+    /** @type {number|null} */
+    this.column = null;
     this.top = 0;
     this.frame = 0;
     this.last = { y: 0, time: 0, speed: 0 };
@@ -214,10 +216,10 @@ export class Grid {
     this.cellOf(this.active)?.focus({ preventScroll: true });
   }
 
-  /** The picture above or below, where the eye would look for it. */
+  /** The picture above or below, where the eye would look for it: `column` is where it began, so that up undoes down. */
   beside(index, step) {
     const { block, row, top, k } = this.blocks.place(index);
-    const middle = row.lefts[k] + row.widths[k] / 2;
+    const middle = (this.column ??= row.lefts[k] + row.widths[k] / 2);
     const y = step > 0 ? top + row.height + this.blocks.size.gap + 1 : top - this.blocks.size.gap - 1;
     if (y < 0 || y > this.blocks.height) return index;
     for (const other of this.blocks.rows(y, y)) {

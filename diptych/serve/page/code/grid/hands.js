@@ -16,6 +16,7 @@ export function handle(grid, selection, open) {
   element.addEventListener("click", (event) => {
     const index = indexOf(event.target);
     if (index === null || suppressed) return void (suppressed = false);
+    grid.column = null;
     grid.active = index;
     const ticked = event.target.closest(".tick") || event.ctrlKey || event.metaKey || (selection.size && selection.touch);
     if (event.shiftKey && selection.size) range(grid, selection, index);
@@ -43,6 +44,7 @@ export function handle(grid, selection, open) {
     const index = indexOf(event.target);
     if (index !== null) grid.active = index;
   });
+  element.addEventListener("focusout", (event) => !element.contains(event.relatedTarget) && (grid.column = null));
 
   element.addEventListener("keydown", (event) => {
     const index = indexOf(event.target);
@@ -71,6 +73,7 @@ function target(grid, index, { key, altKey, ctrlKey, metaKey }) {
     ArrowLeft: () => index - 1, ArrowRight: () => index + 1, ArrowUp: () => grid.beside(index, -1), ArrowDown: () => grid.beside(index, 1),
     Home: () => 0, End: () => grid.blocks.total - 1, PageUp: () => screen(-1), PageDown: () => screen(1),
   };
+  if (!key.startsWith("Page") && key !== "ArrowUp" && key !== "ArrowDown") grid.column = null;
   return ways[key]?.() ?? null;
 }
 

@@ -11,7 +11,7 @@ const KEPT = 8;
 const ORDERS = [["taken_at desc", "Newest first"], ["taken_at asc", "Oldest first"], ["added desc", "Last added"], ["path asc", "By name"], ["size desc", "Largest first"]];
 
 export class Photos {
-  /** @param {{selection: any, actions: () => any[], filters: () => void}} options */
+  /** @param {{selection: any, actions: () => any[], settled: () => void}} options */
   constructor(options) {
     this.options = options;
     this.sources = new Map();
@@ -151,6 +151,7 @@ export class Photos {
       this.head(state());
     }
     if (this.element.isConnected) this.leave();
+    this.options.settled();
   }
 
   /** Note where the grid stands, for the way back. */

@@ -67,6 +67,20 @@ export class Viewer {
     this.warm();
   }
 
+  /** The list has grown: a URL that was shared learns its neighbours. */
+  relocate() {
+    const index = this.item ? this.options.list()?.indexOf(this.item.id) ?? null : null;
+    if (index === null || index === this.index) return;
+    this.index = index;
+    this.neighbours();
+    this.warm();
+  }
+
+  neighbours() {
+    this.before.disabled = this.index === null || this.index === 0;
+    this.after.disabled = this.index === null || this.index + 1 >= (this.options.list()?.total ?? 0);
+  }
+
   /** All that is known of the item; the list knows most of it already. */
   async read(id) {
     this.reading.abort();
@@ -86,8 +100,7 @@ export class Viewer {
     this.item = item;
     this.name.textContent = item.at_s ? `${item.name} at ${clock(item.at_s)}` : item.name;
     this.stage.show(item, { original: this.options.originals() });
-    this.before.disabled = this.index === null || this.index === 0;
-    this.after.disabled = this.index === null || this.index + 1 >= (this.options.list()?.total ?? 0);
+    this.neighbours();
     this.ticked.setAttribute("aria-pressed", String(this.options.selected(item.id)));
     this.fill();
     this.heat(other);

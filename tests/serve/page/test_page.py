@@ -1,0 +1,285 @@
+"""What people do on the page, from the first query to a list of duplicates. Each test opens the page once."""
+
+import base64
+import json
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Locator, Page, Response, expect
+
+from diptych.scenes.scene import Scenes
+from tests.serve.page.conftest import UNKIND, Library, Opened
+
+CAPTION = Scenes(22)[4].captions[0]
+TWO = "?q=a+cat&like=3"
+
+
+def state_of(page: Page) -> dict[str, str]:
+    """The state in the URL."""
+    return {name: values[-1] for name, values in parse_qs(urlsplit(page.url).query).items()}
+
+
+def cells(page: Page) -> Locator:
+    return page.locator(".cell[role=option]")
+
+
+def shown(page: Page) -> list[int]:
+    """The items of the grid in order, once they are there."""
+    expect(cells(page).first).to_be_visible()
+    return [int(str(cell.get_attribute("data-id"))) for cell in cells(page).all()]
+
+
+def found(answer: Response) -> list[int]:
+    return [hit["id"] for hit in answer.json()["hits"]]
+
+
+def drop(page: Page, picture: Path) -> None:
+    """A picture file falls onto the page."""
+    script = """data => {
+      const bytes = Uint8Array.from(atob(data), (each) => each.charCodeAt(0));
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([bytes], "dropped.jpg", { type: "image/jpeg" }));
+      for (const name of ["dragenter", "dragover", "drop"]) {
+        document.body.dispatchEvent(new DragEvent(name, { dataTransfer: transfer, bubbles: true, cancelable: true }));
+      }
+    }"""
+    page.evaluate(script, base64.b64encode(picture.read_bytes()).decode())
+
+
+def test_words_find_pictures_and_are_the_url(opened: Opened) -> None:
+    page = opened()
+    expect(page.get_by_role("heading", name="All pictures")).to_contain_text("24")
+    with page.expect_response("**/v1/search") as answer:
+        page.get_by_role("combobox", name="Search by words").press_sequentially(CAPTION)
+    expect(page).to_have_url(re.compile(r"\?q="))
+    expect(cells(page).first).to_have_attribute("data-id", str(found(answer.value)[0]))
+    assert shown(page) == found(answer.value)[: len(shown(page))]
+    assert state_of(page) == {"q": CAPTION}
+    assert page.title().startswith(CAPTION)
+    page.go_back()
+    expect(page.get_by_role("heading", name="All pictures")).to_be_visible()
+
+
+def test_a_dropped_picture_finds_itself_and_words_join_it(opened: Opened, library: Library) -> None:
+    page = opened()
+    shown(page)
+    with page.expect_response("**/v1/search") as first:
+        drop(page, library.folder / "2023" / "scene-06.jpg")
+    assert first.value.json()["hits"][0]["name"] == "scene-06.jpg"
+    expect(page.locator(".term img")).to_be_visible()
+    with page.expect_response("**/v1/search") as both:
+        page.get_by_role("combobox", name="Search by words").press_sequentially("a cat")
+    terms = json.loads(both.value.request.post_data or "")["terms"]
+    assert terms == [{"text": "a cat", "weight": 1}, {"upload": terms[1]["upload"], "weight": 1}]
+    with page.expect_response("**/v1/search") as less:
+        page.get_by_role("button", name="your picture, weight 1").click()
+        page.get_by_role("slider").fill("-0.5")
+    assert json.loads(less.value.request.post_data or "")["terms"][1]["weight"] == -0.5
+    assert state_of(page)["like"].endswith("~-0.5")
+    with page.expect_response("**/v1/search"):
+        page.get_by_role("button", name="Remove your picture").click()
+    assert state_of(page) == {"q": "a cat"}
+
+
+def test_what_is_no_picture_is_said(opened: Opened) -> None:
+    page = opened()
+    shown(page)
+    page.evaluate(
+        """() => {
+          const data = new DataTransfer();
+          data.items.add(new File(["words"], "notes.txt", { type: "text/plain" }));
+          document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+        }"""
+    )
+    expect(page.locator(".toast")).to_have_text("That is no picture.")
+
+
+def test_the_large_view_shows_where_it_is_and_gives_the_place_back(opened: Opened) -> None:
+    page = opened("?q=a+cat")
+    ids = shown(page)
+    cells(page).nth(1).click()
+    viewer = page.get_by_role("dialog")
+    expect(viewer.locator(".fine.ready")).to_be_visible()
+    assert state_of(page) == {"q": "a cat", "item": str(ids[1])}
+    page.keyboard.press("h")
+    expect(viewer.get_by_role("img", name="Where “a cat” is")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(page).to_have_url(re.compile(f"item={ids[2]}"))
+    expect(viewer.get_by_role("img", name="Where “a cat” is")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(viewer).not_to_be_visible()
+    expect(page.locator(f".cell[data-id='{ids[2]}']")).to_be_focused()
+    assert state_of(page) == {"q": "a cat"}
+
+
+def test_more_and_less_like_this(opened: Opened) -> None:
+    page = opened("?q=a+cat")
+    ids = shown(page)
+    cells(page).nth(2).click()
+    with page.expect_response("**/v1/search") as more:
+        page.get_by_role("button", name="More like this").click()
+    assert json.loads(more.value.request.post_data or "")["terms"] == [{"item": ids[2], "weight": 1}]
+    assert state_of(page) == {"like": str(ids[2])}
+    page.go_back()
+    with page.expect_response("**/v1/search") as less:
+        page.get_by_role("button", name="Less like this").click()
+    assert json.loads(less.value.request.post_data or "")["terms"][1] == {"item": ids[2], "weight": -0.5}
+    expect(page.get_by_role("dialog")).not_to_be_visible()
+    expect(cells(page).first).to_have_attribute("data-id", str(found(less.value)[0]))
+    assert state_of(page) == {"q": "a cat", "like": f"{ids[2]}~-0.5"}
+
+
+def test_filters_choose_and_are_taken_away(opened: Opened) -> None:
+    page = opened()
+    shown(page)
+    page.keyboard.press("f")
+    dialog = page.get_by_role("dialog", name="Filters")
+    dialog.get_by_label("Camera").fill("EOS R6")
+    dialog.get_by_label("Since").fill("2024")
+    dialog.get_by_role("button", name="Show", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Filtered 4")
+    names = [cell.get_attribute("data-name") for cell in cells(page).all()]
+    assert names == ["scene-21.jpg", "scene-15.jpg", "scene-09.jpg", "scene-03.jpg"]
+    assert state_of(page) == {"since": "2024", "camera": "EOS R6"}
+    page.get_by_role("button", name="Remove: since 2024").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Filtered 8")
+
+
+def test_a_shared_url_shows_the_same(opened: Opened) -> None:
+    page = opened(TWO)
+    ids = shown(page)
+    cells(page).nth(1).click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    other = opened(urlsplit(page.url)._replace(scheme="", netloc="", path="").geturl())
+    expect(other.get_by_role("dialog").locator(".fine.ready")).to_be_visible()
+    expect(other.get_by_role("button", name="Next picture")).to_be_enabled()
+    other.keyboard.press("Escape")
+    assert shown(other) == ids
+    assert state_of(other) == {"q": "a cat", "like": "3"}
+
+
+def test_all_by_keyboard(opened: Opened) -> None:
+    page = opened()
+    ids = shown(page)
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.locator(".cell[tabindex='0']").focus()
+    for key, index in (("ArrowRight", 1), ("ArrowDown", None), ("ArrowUp", 1), ("End", 23), ("Home", 0)):
+        page.keyboard.press(key)
+        if index is not None:
+            expect(page.locator(f".cell[data-index='{index}']")).to_be_focused()
+    page.keyboard.press("Space")
+    page.keyboard.press("Shift+ArrowRight")
+    expect(page.get_by_role("region", name="Selection")).to_contain_text("2 selected")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert state_of(page) == {"item": str(ids[1])}
+    page.keyboard.press("Escape")
+    expect(page.locator(f".cell[data-id='{ids[1]}']")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("region", name="Selection")).not_to_be_visible()
+    page.keyboard.press("/")
+    page.keyboard.type("a dog")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"\?q=a\+dog$"))
+    page.keyboard.press("Control+a")
+    page.keyboard.press("Delete")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("option", name="a dog")).to_have_attribute("aria-selected", "true")
+
+
+def test_a_strangers_file_name_is_text(opened: Opened) -> None:
+    page = opened("?path=*.png")
+    page.get_by_role("option", name=UNKIND).click()
+    expect(page.get_by_role("dialog").get_by_role("heading", name=UNKIND)).to_be_visible()
+    assert page.title() == "Diptych"
+    assert page.locator("img[onerror]").count() == 0
+
+
+def test_a_selection_is_labelled_kept_and_exported(opened: Opened) -> None:
+    page = opened("?q=a+cat")
+    ids = shown(page)
+    cells(page).nth(0).focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("Shift+ArrowRight")
+    bar = page.get_by_role("region", name="Selection")
+    bar.get_by_role("button", name="Label", exact=True).click()
+    dialog = page.get_by_role("dialog", name="Label 2 pictures")
+    dialog.get_by_label("Labels").fill("cat, dog")
+    dialog.get_by_role("button", name="Label", exact=True).click()
+    expect(dialog.locator(".labelled li img")).to_have_count(2)
+    page.keyboard.press("Escape")
+    bar.get_by_role("button", name="Album").click()
+    page.get_by_label("Name").fill("Cats")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cats 2")
+    assert shown(page) == ids[:2]
+    bar.get_by_role("button", name="Export").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 2
+    assert all(line.endswith((".jpg", ".png")) for line in lines)
+
+
+def test_a_search_is_saved_as_an_album(opened: Opened) -> None:
+    page = opened("?q=a+red+house")
+    ids = shown(page)
+    page.keyboard.press("s")
+    page.get_by_label("Name").fill("Red")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Show").click()
+    page.get_by_role("link", name="Red").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Red")
+    assert shown(page) == ids
+    page.get_by_role("link", name="Albums").click()
+    page.get_by_role("button", name="What to do with Red").click()
+    page.get_by_role("menuitem", name="Delete the album").click()
+    expect(page.get_by_role("link", name="Red")).to_have_count(0)
+
+
+def test_duplicates_become_a_list_and_stay_where_they_are(opened: Opened, library: Library) -> None:
+    page = opened("?view=duplicates&threshold=0.9")
+    group = page.locator(".group").filter(has_text="larger.png")
+    expect(group).to_contain_text("scene-01.jpg")
+    group.get_by_role("button", name="Mark all but the largest").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    listed = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert "2024/scene-01.jpg" in listed
+    assert "larger.png" not in listed
+    assert all((library.folder / path).exists() for path in listed)
+
+
+def test_the_map_opens_what_lies_in_its_middle(opened: Opened) -> None:
+    page = opened("?view=map")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Map 24 pictures")
+    canvas = page.get_by_role("application")
+    canvas.focus()
+    for key in ("+", "+", "ArrowLeft", "ArrowRight"):
+        page.keyboard.press(key)
+    expect(page).to_have_url(re.compile(r"place=0\.5000%2C0\.5000%2C2\.25"))
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 40, box["y"] + 40)
+    page.mouse.wheel(0, 4000)
+    expect(page).to_have_url(re.compile(r"\?view=map$"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_it_all(opened: Opened, scheme: str) -> None:
+    page = opened(TWO, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, color_scheme=scheme)
+    shown(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.get_by_role("link", name="Albums").tap()
+    expect(page.get_by_role("heading", name="Albums")).to_be_visible()
+    page.get_by_role("link", name="Photos").tap()
+    cells(page).nth(1).tap()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.get_by_role("button", name="Close").tap()
+    expect(page.get_by_role("dialog")).not_to_be_visible()
