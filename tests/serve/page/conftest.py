@@ -70,7 +70,9 @@ class running:
     def __init__(self, service: Service):
         self._service = service
         self._socket = bound("127.0.0.1", 0)
-        config = uvicorn.Config(create_app(service), log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            create_app(service), log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=2
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
