@@ -96,6 +96,7 @@ class Service:
         if self.library is not None:
             self.library.updating.close()
             self.library.jobs.close()
+            self.library.searching.close()
         self.model.queue.close(timeout_s=self.settings.deadline_s)
         self.decoders.close()
         if self.library is not None:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from diptych.index.search.results import SearchResult
 
 MOST_LISTS, MOST_ENTRIES = 64, 1_000_000
-FIRST = 240  # hits of the first search; each further one finds twice as many
+FIRST = 120  # hits of the first search; each further one finds twice as many, up to HEAD
+HEAD = 960
 T = TypeVar("T")
 
 
@@ -72,11 +73,13 @@ class IdList(NamedTuple):
 
 @dataclass(eq=False)
 class Ranking:
-    """The hits of one search, as many as were asked for so far. `search` finds the best `limit`."""
+    """The hits of one search, as many as were asked for so far. `search` finds the best `limit`; beyond HEAD of them,
+    where it would become slow, `rest` finds all that follow. Without `rest` there are HEAD at most."""
 
     search: Callable[[int], SearchResult]
     ranked: Callable[[SearchResult], list[RankedHit]]
     state: str
+    rest: Callable[[list[RankedHit]], list[RankedHit]] | None = None
     hits: list[RankedHit] = field(default_factory=list)
     is_complete: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
@@ -86,15 +89,23 @@ class Ranking:
         return len(self.hits)
 
     def page(self, offset: int, limit: int) -> list[RankedHit]:
-        """The hits from `offset`."""
+        """The hits from `offset`. What is known already does not wait for what another thread searches."""
+        is_complete, known = self.is_complete, self.hits  # in this order: the hits are set first
+        if is_complete or offset + limit <= len(known):
+            return known[offset : offset + limit]
         with self.lock:
             while not self.is_complete and offset + limit > len(self.hits):
-                self._extend(max(FIRST, 2 * len(self.hits), offset + limit))
+                if len(self.hits) < HEAD:
+                    self._extend(min(HEAD, max(FIRST, 2 * len(self.hits), offset + limit)))
+                else:
+                    self.hits = self.hits + (self.rest(self.hits) if self.rest else [])
+                    self.is_complete = True
             return self.hits[offset : offset + limit]
 
     def _extend(self, wanted: int) -> None:
         result = self.search(wanted)
-        self.hits, self.is_complete = self.ranked(result), len(result.hits) < wanted
+        self.hits = self.ranked(result)
+        self.is_complete = len(result.hits) < wanted
         unseen = result.unseen
         self.facts = {
             "searched": result.searched, "relevance_z": result.relevance_z, "threshold": result.threshold,
@@ -104,4 +115,6 @@ class Ranking:
     @property
     def total(self) -> int:
         """The number of hits; an upper bound until all are known."""
-        return len(self.hits) if self.is_complete else max(len(self.hits), self.facts.get("searched", 0))
+        if self.is_complete:
+            return len(self.hits)
+        return max(len(self.hits), self.facts.get("searched", 0) if self.rest else HEAD)

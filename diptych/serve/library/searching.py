@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,8 +16,9 @@ from diptych.index.search.filters import Filters
 from diptych.index.search.geography import GeoBox, GeoCircle
 from diptych.index.search.query import Query, Term
 from diptych.index.search.results import SearchResult
+from diptych.serve.library.following import following
 from diptych.serve.library.items import ItemView, found, one, shown, state_of, stored_vectors
-from diptych.serve.library.pages import Lists, RankedHit, Ranking
+from diptych.serve.library.pages import HEAD, Lists, RankedHit, Ranking
 from diptych.serve.model.pictures import decoded_base64
 from diptych.serve.web.problems import RequestProblem
 
@@ -44,6 +46,11 @@ class Searching:
     def __init__(self, pool: IndexPool, pictures: Pictures, uploads: Uploads):
         self._pool, self._pictures, self._uploads = pool, pictures, uploads
         self._rankings: Lists[Ranking] = Lists()
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+
+    def close(self) -> None:
+        """Look for no more hits ahead."""
+        self._ahead.shutdown(wait=True, cancel_futures=True)
 
     def page(self, wanted: dict[str, Any], view: ItemView) -> SearchPage:
         """The page that a request asks for: `terms`, `filters`, the options of a search, `offset`, `limit` and
@@ -53,6 +60,8 @@ class Searching:
         with self._pool.reading() as index:
             cursor, ranking = self._rankings.get(cursor, asked, state_of(index), partial(self._ranking, index, asked))
         ranked = ranking.page(offset, limit)
+        if offset + limit > HEAD // 2 and not ranking.is_complete:  # the rest takes a while: it is looked for ahead
+            self._ahead.submit(ranking.page, HEAD, 1)
         with self._pool.reading() as index:
             items = {item.id: view.of(item) for item in found(index, [hit.id for hit in ranked])}
         hits = [
@@ -82,7 +91,14 @@ class Searching:
                 hits = [hit for hit in result.hits if hit.id not in own]
                 return result._replace(hits=hits[:limit] if is_cut else hits)
 
-        return Ranking(search, partial(_ranked, os.fspath(self._pool.root)), state_of(index))
+        def rest(head: list[RankedHit]) -> list[RankedHit]:
+            with self._pool.reading() as index, _retrying(index):
+                return following(index, query, filters, asked["modality"], head, own)
+
+        is_plain = not asked["relevant"] and not asked["diverse"] and asked["threshold"] is None
+        is_plain = is_plain and asked["modality"] != "both" and not asked["copies"]
+        ranked = partial(_ranked, os.fspath(self._pool.root))
+        return Ranking(search, ranked, state_of(index), rest if is_plain else None)
 
     def term(self, index: LocalIndex, term: dict[str, Any], number: int = 0) -> Term:
         """A term of a request. Raises RequestProblem, and ImageError for a picture that cannot be read."""

@@ -47,6 +47,32 @@ def test_pages_are_one_list(client: TestClient) -> None:
     assert pages == whole
 
 
+def test_the_hits_after_the_first_ones_go_on_to_the_last(
+    serve, several: Path, tiny: diptych.Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list is the same whether a search finds all of it or the rest follows at once."""
+    for number in range(9):
+        noise = np.random.default_rng(number).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(several / f"noise-{number}.png")
+    (several / "copy.png").write_bytes((several / "noise-3.png").read_bytes())
+    diptych.open_index(several, model=tiny).update()
+    own = diptych.open_index(several, model=tiny).search(several / "noise-5.png", limit=1).hits[0].id
+    body = {"terms": [{"text": "a house"}, {"item": own, "weight": 0.5}], "filters": {"path": "*.png"}}
+    whole = serve(several).post("/v1/search", json=body).json()
+    assert len(whole["hits"]) == 11
+    monkeypatch.setattr("diptych.serve.library.pages.FIRST", 2)
+    monkeypatch.setattr("diptych.serve.library.pages.HEAD", 4)
+    client, hits, offset = serve(several), [], 0
+    while offset is not None:
+        page = client.post("/v1/search", json={**body, "limit": 3, "offset": offset}).json()
+        hits, offset = hits + page["hits"], page["next_offset"]
+    same = {"copy.png": "noise-3.png"}  # which of two equal files stands for both
+    names = [[same.get(hit["name"], hit["name"]) for hit in some] for some in (hits, whole["hits"])]
+    assert names[0] == names[1]
+    assert [hit["z"] for hit in hits] == pytest.approx([hit["z"] for hit in whole["hits"]], abs=2e-3)
+    assert page["total"] == 11
+
+
 def test_a_cursor_holds_a_list_while_the_index_changes(serve, several: Path, tiny: diptych.Embedder) -> None:
     client = serve(several)
     first = client.post("/v1/search", json={**SEARCH, "limit": 1}).json()

@@ -1,0 +1,56 @@
+"""The hits that follow the first ones, down to the last: all at once, because nobody looks closely at them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diptych.index.search.filters import Filters
+from diptych.index.search.query import Query
+from diptych.serve.library.pages import RankedHit
+
+if TYPE_CHECKING:
+    from diptych.index.local import LocalIndex
+    from diptych.media.items import Modality
+
+
+def following(
+    index: LocalIndex, query: Query, filters: Filters, modality: Modality, head: list[RankedHit], own: Collection[int]
+) -> list[RankedHit]:
+    """All hits after those of `head`, best first, without the items `own`. Files of the same bytes, and the frames of
+    one video, are one hit; unlike in a search, a RAW file and its JPEG are two, and copies are not listed."""
+    if not index.exists or not head:
+        return []
+    nearest = index.nearest(modality)
+    condition, values = filters.within(index.subfolder).condition()
+    sql = "SELECT items.id, coalesce(files.digest, files.id), files.path FROM items JOIN files ON files.id = items.file"
+    if modality == "text":  # each paragraph is a hit
+        sql = sql.replace("coalesce(files.digest, files.id)", "items.id")
+    rows = index.catalog.rows(f"{sql} WHERE items.modality = ? AND ({condition})", [modality, *values])
+    keys: dict[int, tuple[Any, str]] = {id: (key, path) for id, key, path in rows}
+    if not keys:
+        return []
+    vector, allowed = query.embed(index.model, truncate=True), np.sort(np.fromiter(keys, np.int64, len(keys)))
+    is_all = not filters.within(index.subfolder)
+    ids, cosines = nearest.search(vector, len(nearest), allowed_ids=None if is_all else allowed)
+    copies = {path for hit in head for path in hit.copies}  # as shown: a name that is not UTF-8 may come twice
+    seen = {keys[hit.id][0] for hit in head if hit.id in keys} | {keys[id][0] for id in own if id in keys}
+    slope, offset = _line(head)
+    hits = []
+    for id, cosine in zip(ids.tolist(), np.clip(cosines, -1, 1).tolist(), strict=True):
+        key, path = keys.get(id, (None, ""))
+        if key is not None and key not in seen and path not in copies:
+            seen.add(key)
+            hits.append(RankedHit(id, cosine, None if slope is None else slope * cosine + offset, ()))
+    return hits
+
+
+def _line(head: list[RankedHit]) -> tuple[float | None, float]:
+    """z as a line of the score, by two hits that have both."""
+    first, last = head[0], head[-1]
+    if first.z is None or last.z is None or first.score - last.score < 1e-6:
+        return None, 0.0
+    slope = (first.z - last.z) / (first.score - last.score)
+    return slope, first.z - slope * first.score
