@@ -8,11 +8,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from diptych.scenes.scene import Scenes, write_shards
+from diptych.serve.service import Service
 from tests.conftest import Cli
 
 pytestmark = pytest.mark.precision
@@ -48,12 +50,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def briefly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In that folder; measurements of a rate take a moment."""
+    """In that folder; measurements of a rate take a moment, and a server ends as soon as it could answer."""
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("diptych.serve.running.serve", start_and_end)
     for name in ("diptych.data.inspection.loader_rate", "diptych.training.diagnostics.throughput.training_throughput"):
         module, _, function = name.rpartition(".")
         measure = getattr(importlib.import_module(module), function)
         monkeypatch.setattr(name, functools.partial(measure, seconds=0.05, batch_size=8))
+
+
+def start_and_end(service: Service, on_start: Callable[[str], None], **_: object) -> None:
+    on_start("http://127.0.0.1:8000/")
+    service.close()
 
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("diptych ")])

@@ -13,6 +13,8 @@ from diptych.storage.user import compiled_cache
 KINDS = {
     "compiled": "text towers compiled by OpenVINO; the next search compiles them again",
     "tokenizers": "names of tested tokenizers; the next opening takes a moment longer",
+    "thumbnails": "small pictures that `diptych serve` showed; it makes them again",
+    "uploads": "pictures that were searched by on the page of `diptych serve`; its saved URLs lose them",
     "vectors": "vectors of evaluated pictures; probe and evaluate compute them again",
 }
 
