@@ -9,7 +9,7 @@ same items, and the mean cosine of the query's ten best hits is compared with th
 Texts differ in the cosines that they reach with any pictures. Where the model's files have reference pictures
 (`diptych.scoring.reference_pictures`), the mean cosine of the twenty best hits is first compared with that expected of
 the same text with the best of as many reference pictures as the index has. Its excess, in standard deviations of the
-text's cosines with the reference pictures, then takes the place of the cosine, for the query as for the background
+text's cosines with the reference pictures, then replaces the cosine, for the query as for the background
 sentences, whose mean excess is what the kind of pictures in the index adds. The expected mean depends on the number of
 pictures, so one threshold serves small and large indexes. In an index with more than twenty times as many pictures as
 there are reference pictures, it is too low, for the query and the sentences alike.

@@ -8,6 +8,7 @@ from fastapi import Query
 from fastapi.responses import Response
 
 from diptych.serve.web.problems import encoded, invalid
+from diptych.serve.web.requests import validated
 from diptych.serve.web.schemas import MOST, FilterBody
 
 PROBLEM: dict[str, Any] = {
@@ -29,8 +30,8 @@ def answered(content: object, status: int = 200, headers: dict[str, str] | None 
 
 
 def filters_from_query(
-    since: _Short = None,
-    until: _Short = None,
+    since: Annotated[str | None, Query(max_length=40)] = None,
+    until: Annotated[str | None, Query(max_length=40)] = None,
     file_dates: bool = False,
     box: _Short = None,
     near: _Short = None,
@@ -48,7 +49,7 @@ def filters_from_query(
         "min_width": min_width, "min_height": min_height, "min_megapixels": min_megapixels,
         "orientation": orientation, "kind": kind, "box": _numbers("box", box, 4), "near": _numbers("near", near, 3),
     }  # fmt: skip
-    return FilterBody(**given).model_dump()
+    return validated(FilterBody, given).model_dump()
 
 
 def _numbers(name: str, text: str | None, count: int) -> list[float] | None:

@@ -13,14 +13,13 @@ _TYPES = ("image/", "application/octet-stream")
 MOST_FIELDS = 16
 
 
-def picture_body(*more: dict[str, Any], name: str = "file") -> dict[str, Any]:
-    """How OpenAPI describes such a body; `more` are further kinds of content."""
-    binary = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
-    properties = {name: {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}}
-    form = {"schema": {"type": "object", "required": [name], "properties": properties}}
-    content = {"image/*": binary, "application/octet-stream": binary, "multipart/form-data": form}
-    for each in more:
-        content |= each
+def picture_body() -> dict[str, Any]:
+    """How OpenAPI describes the body of one picture."""
+    file = {"type": "string", "format": "binary"}
+    properties = {"file": file}
+    form = {"type": "object", "required": ["file"], "properties": properties, "additionalProperties": False}
+    kinds = {"image/*": file, "application/octet-stream": file, "multipart/form-data": form}
+    content = {kind: {"schema": schema} for kind, schema in kinds.items()}
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -15,7 +15,8 @@ class Problem(BaseModel):
     status: int
     detail: str
     instance: str
-    error: str
+    code: str
+    message: str
     problem: str
     remedy: str
     argument: str | None

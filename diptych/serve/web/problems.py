@@ -84,7 +84,7 @@ def document(error: str, status: int, *, problem: str, remedy: str = "", **field
     detail = " ".join(filter(None, (problem, remedy)))
     extra = {"argument": None, "reason": None, **fields}
     titled = {"type": f"/v1/errors#{error}", "title": _title(error), "status": status, "detail": detail}
-    return titled | {"error": error, "problem": problem, "remedy": remedy} | extra
+    return titled | {"code": error, "message": detail, "problem": problem, "remedy": remedy} | extra
 
 
 def problem_response(error: Exception, instance: str) -> Response:
@@ -101,9 +101,9 @@ def encoded(content: object) -> bytes:
 
 def known_errors() -> list[dict[str, str]]:
     """All errors, each with what it means."""
-    own = [{"error": name, "title": title} for name, title in SERVER_ERRORS.items()]
+    own = [{"code": name, "title": title} for name, title in SERVER_ERRORS.items()]
     classes = (value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, DiptychError))
-    return own + [{"error": kind.__name__, "title": _title(kind.__name__)} for kind in classes]
+    return own + [{"code": kind.__name__, "title": _title(kind.__name__)} for kind in classes]
 
 
 def _title(error: str) -> str:

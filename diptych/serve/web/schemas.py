@@ -25,8 +25,24 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+def _one_of(*names: str) -> ConfigDict:
+    """The configuration of a body that has exactly one of these fields, which OpenAPI says as well: in a schema, none
+    of its fields is null."""
+
+    def describe(schema: dict[str, Any]) -> None:
+        for each in schema["properties"].values():
+            each.pop("default", None)
+            kinds = [kind for kind in each.pop("anyOf", []) if kind.get("type") != "null"]
+            each.update(kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})
+        schema["oneOf"] = [{"required": [name]} for name in names]
+
+    return ConfigDict(json_schema_extra=describe)
+
+
 class Picture(Body):
     """A picture, in one of four forms."""
+
+    model_config = _one_of("data", "upload", "item", "url")
 
     data: str | None = Field(None, description="A data URI, or the base64 of a picture file.")
     upload: Upload | None = Field(None, description="The id that POST /v1/uploads gave.")
@@ -42,6 +58,8 @@ class Picture(Body):
 
 class SearchTerm(Body):
     """A part of a query: a text, a picture or a vector, with its weight."""
+
+    model_config = _one_of("text", "vector", "data", "upload", "item", "url")
 
     text: Text | None = None
     vector: Annotated[list[float], Field(max_length=65_536)] | None = None
@@ -106,6 +124,8 @@ class LookupBody(Body):
 class EmbedBody(Body):
     """Texts or pictures."""
 
+    model_config = _one_of("texts", "pictures")
+
     texts: Annotated[list[Text], Field(min_length=1)] | None = None
     pictures: Annotated[list[Picture], Field(min_length=1)] | None = None
     truncate: bool = False
@@ -145,6 +165,8 @@ class SessionBody(Body):
 class AlbumBody(Body):
     """A new album: a search, or a selection."""
 
+    model_config = _one_of("search", "items")
+
     name: Name
     search: SearchOptions | None = None
     items: Annotated[list[Id], Field(max_length=20_000)] | None = None
@@ -167,6 +189,8 @@ class AlbumChange(Body):
 
 class ExportBody(Body):
     """What is exported, and how."""
+
+    model_config = _one_of("items", "album", "search")
 
     items: Annotated[list[Id], Field(min_length=1, max_length=20_000)] | None = None
     album: Annotated[str, Field(pattern=r"^a_[0-9a-f]{16}$")] | None = None
@@ -207,7 +231,7 @@ class Message(BaseModel):
 class EmbeddingsBody(BaseModel):
     """What OpenAI's clients send; further fields of theirs are ignored."""
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False) | _one_of("input", "messages")
 
     model: Annotated[str, Field(max_length=500)] = ""
     input: Text | Annotated[list[Text], Field(min_length=1)] | None = None

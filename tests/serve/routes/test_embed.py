@@ -77,7 +77,7 @@ def test_pictures_of_the_index_have_their_stored_vectors(client: TestClient) -> 
 def test_a_wrong_body_is_refused(alone: TestClient, body: dict) -> None:
     answer = alone.post("/v1/embed", content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
-    assert answer.json()["error"] == "RequestError"
+    assert answer.json()["code"] == "RequestError"
 
 
 @pytest.mark.parametrize("content", [b"", b"[", b"\xff\xfe", b"nothing", b"[" * 100_000, b"1" * 5000])

@@ -53,7 +53,7 @@ def test_items_are_looked_up_without_those_that_are_gone(client: TestClient) -> 
     ids = [item["id"] for item in all_items(client)]
     found = client.post("/v1/items/lookup", json={"ids": [ids[1], 10**6, ids[0]]}).json()["items"]
     assert [item["id"] for item in found] == [ids[1], ids[0]]
-    assert client.get("/v1/items/1000000").json()["error"] == "NotFoundError"
+    assert client.get("/v1/items/1000000").json()["code"] == "NotFoundError"
 
 
 def test_facets_count_what_the_filters_select(client: TestClient) -> None:
@@ -151,7 +151,7 @@ def test_a_link_that_leads_out_is_neither_drawn_nor_sent(serve, several: Path, t
 def test_original_files_are_sent_only_where_that_is_asked_for(client: TestClient, serve, indexed: Path) -> None:
     item = all_items(client)[0]
     refused = client.get(f"/v1/items/{item['id']}/original")
-    assert (refused.status_code, refused.json()["error"]) == (403, "NotOfferedError")
+    assert (refused.status_code, refused.json()["code"]) == (403, "NotOfferedError")
     open_client = serve(indexed, originals=True)
     item = all_items(open_client)[0]
     answer = open_client.get(item["original"])

@@ -165,14 +165,14 @@ def test_a_wrong_search_says_what_is_wrong(client: TestClient, body: dict, error
     answer = client.post("/v1/search", json=body)
     assert answer.status_code == 422
     problem = answer.json()
-    assert (problem["error"], problem["argument"]) == (error, argument)
+    assert (problem["code"], problem["argument"]) == (error, argument)
     assert problem["type"] == f"/v1/errors#{error}"
     assert problem["detail"].startswith(problem["problem"])
 
 
 def test_an_address_is_not_fetched(client: TestClient) -> None:
     answer = client.post("/v1/search", json={"terms": [{"url": "http://127.0.0.1/a.jpg"}]})
-    assert (answer.status_code, answer.json()["error"]) == (403, "NotOfferedError")
+    assert (answer.status_code, answer.json()["code"]) == (403, "NotOfferedError")
 
 
 def test_no_address_of_this_machine_or_network_is_fetched_where_addresses_are_allowed(serve, indexed: Path) -> None:

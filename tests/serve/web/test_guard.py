@@ -29,7 +29,7 @@ def test_a_browser_here_may_use_any_of_this_machine_s_names(alone: TestClient, h
 )
 def test_another_site_s_name_for_this_machine_is_refused(alone: TestClient, host: str) -> None:
     answer = alone.get("/v1/health", headers={"Host": host})
-    assert (answer.status_code, answer.json()["error"]) == (421, "HostError")
+    assert (answer.status_code, answer.json()["code"]) == (421, "HostError")
 
 
 def test_names_of_the_server_in_a_network() -> None:
@@ -67,7 +67,7 @@ def test_a_server_for_this_machine_needs_none(host: str) -> None:
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_another_site_s_page_may_not_ask(alone: TestClient, headers: dict, method: str) -> None:
     answer = alone.request(method, "/v1/models", headers={"Host": "localhost:8000", **headers})
-    assert (answer.status_code, answer.json()["error"]) == (403, "OriginError")
+    assert (answer.status_code, answer.json()["code"]) == (403, "OriginError")
 
 
 def test_a_link_from_another_site_opens_the_page(alone: TestClient) -> None:
@@ -104,7 +104,7 @@ def test_no_site_is_named_by_default(alone: TestClient) -> None:
 def test_without_the_token_nothing_is_answered_but_health(guarded: TestClient) -> None:
     for path in ("/v1/models", "/v1/openapi.json", "/", "/v1/metrics", "/v1/none", "/v1/errors"):
         answer = guarded.get(path)
-        assert (answer.status_code, answer.json()["error"]) == (401, "TokenError"), path
+        assert (answer.status_code, answer.json()["code"]) == (401, "TokenError"), path
         assert answer.headers["www-authenticate"].startswith("Bearer")
     assert guarded.get("/v1/health").status_code == 200
 
@@ -152,7 +152,7 @@ def test_the_cookie_does_not_help_another_site(guarded: TestClient) -> None:
 def test_a_body_that_is_too_large_is_refused_before_it_is_read(serve) -> None:
     client = serve(max_body_bytes=1000)
     answer = client.post("/v1/embed", content=b" " * 1001, headers={"Content-Type": "application/json"})
-    assert (answer.status_code, answer.json()["error"]) == (413, "TooLargeError")
+    assert (answer.status_code, answer.json()["code"]) == (413, "TooLargeError")
 
     def pieces() -> Iterator[bytes]:
         for _ in range(100):
@@ -170,7 +170,7 @@ def test_no_path_of_a_request_reaches_the_disk(alone: TestClient, path: str) -> 
 
 def test_a_deadline_is_kept(alone: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = alone.post("/v1/embed", json={"texts": ["a"]}, headers={"Prefer": "wait=0"})
-    assert (answer.status_code, answer.json()["error"]) == (504, "DeadlineError")
+    assert (answer.status_code, answer.json()["code"]) == (504, "DeadlineError")
     assert alone.post("/v1/embed", json={"texts": ["a"]}, headers={"Prefer": "wait=20"}).status_code == 200
 
 
@@ -199,8 +199,8 @@ def test_every_error_has_one_form(alone: TestClient, method: str, path: str, sta
     problem = answer.json()
     assert problem["status"] == status
     assert problem["instance"] == path
-    assert {"type", "title", "detail", "error", "problem", "remedy", "argument", "reason"} <= problem.keys()
-    assert problem["error"] in {one["error"] for one in alone.get("/v1/errors").json()}
+    assert {"type", "title", "detail", "message", "code", "problem", "remedy", "argument", "reason"} <= problem.keys()
+    assert problem["code"] in {one["code"] for one in alone.get("/v1/errors").json()}
 
 
 def test_a_bug_is_an_answer_that_tells_nothing_of_it(serve, indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +211,7 @@ def test_a_bug_is_an_answer_that_tells_nothing_of_it(serve, indexed: Path, monke
 
     monkeypatch.setattr("diptych.serve.routes.items.facets", fail)
     answer = client.get("/v1/facets")
-    assert (answer.status_code, answer.json()["error"]) == (500, "ServerError")
+    assert (answer.status_code, answer.json()["code"]) == (500, "ServerError")
     assert "secret" not in answer.text
 
 

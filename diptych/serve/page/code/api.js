@@ -5,7 +5,7 @@ export class ApiError extends Error {
   constructor(status, body) {
     super([body.problem || body.detail || body.title || `The server answered ${status}.`, body.remedy].filter(Boolean).join(" "));
     this.status = status;
-    this.kind = body.error ?? "";
+    this.kind = body.code ?? "";
     this.argument = body.argument ?? null;
   }
 }
