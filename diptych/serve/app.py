@@ -50,7 +50,7 @@ def create_app(service: Service) -> ASGIApp:
     for kind in (DiptychError, RequestProblem, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _answer_problem)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
-    return Guard(app, service.settings, service.metrics)
+    return Guard(app, service.settings, service.metrics, service.stopping)
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ import hmac
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
@@ -53,8 +54,8 @@ _log = logging.getLogger("diptych.serve")
 class Guard:
     """The outermost application. An answer that it gives itself is a problem document."""
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics):
-        self._app, self._settings, self._metrics = app, settings, metrics
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics, stopping: threading.Event):
+        self._app, self._settings, self._metrics, self._stopping = app, settings, metrics, stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,7 +63,7 @@ class Guard:
                 await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        answer = _Answer(send, cors_headers(headers, self._settings))
+        answer = _Answer(send, cors_headers(headers, self._settings), self._stopping)
         reset = DEADLINE.set(deadline_of(headers.get("prefer", ""), self._settings.deadline_s))
         self._metrics.in_flight += 1
         try:
@@ -229,8 +230,8 @@ def _limited(receive: Receive, headers: Mapping[str, str], limit: int) -> Receiv
 class _Answer:
     """Sends an answer with the headers that all have, and notes what was sent."""
 
-    def __init__(self, send: Send, more: Mapping[str, str]):
-        self._send, self._more = send, more
+    def __init__(self, send: Send, more: Mapping[str, str], stopping: threading.Event):
+        self._send, self._more, self._stopping = send, more, stopping
         self.status, self.size, self.started = 0, 0, time.perf_counter()
         self.is_complete = False
 
@@ -246,6 +247,8 @@ class _Answer:
     def _add_headers(self, headers: MutableHeaders) -> None:
         for name, value in {**_HEADERS, **self._more}.items():
             headers[name] = value
+        if self._stopping.is_set():  # so that no client sends its next request into a connection that ends
+            headers["Connection"] = "close"
         headers.setdefault("Content-Security-Policy", _API_POLICY)
         headers.setdefault("Cache-Control", "no-store")
 

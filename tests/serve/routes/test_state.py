@@ -49,6 +49,13 @@ def test_events_say_the_state_first(serve, indexed: Path) -> None:
     client.service.stopping.clear()
 
 
+def test_a_server_that_stops_closes_its_connections(serve) -> None:
+    client = serve()
+    assert "connection" not in client.get("/v1/health").headers
+    client.service.stopping.set()
+    assert client.get("/v1/health").headers["connection"] == "close"
+
+
 def test_metrics_are_in_prometheus_s_format(serve) -> None:
     client = serve()
     client.post("/v1/embed", json={"texts": ["a", "b"]})
