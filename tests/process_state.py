@@ -38,7 +38,7 @@ class Snapshot(NamedTuple):
 
 def snapshot() -> Snapshot:
     """As it is now. It is taken before and after every test: a fraction of a millisecond."""
-    modules = {name: vars(sys.modules[name]).copy() for name in sys.modules if name.startswith("diptych")}
+    modules = {name: vars(sys.modules[name]).copy() for name in list(sys.modules) if name.startswith("diptych")}
     containers = [
         (f"{module}.{name}", value, value.copy())
         for module, values in modules.items()
@@ -82,7 +82,7 @@ def same(value: Any, copy: Any) -> bool:
 
 def full_caches() -> list[str]:
     """The functions of the package that remember answers, but for those that may."""
-    for name in [name for name in sys.modules if name.startswith("diptych") and name not in CACHES]:
+    for name in [name for name in list(sys.modules) if name.startswith("diptych") and name not in CACHES]:
         CACHES[name] = [
             value
             for value in vars(sys.modules[name]).values()

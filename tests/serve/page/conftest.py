@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -81,6 +82,8 @@ class running:
 
     def __enter__(self) -> str:
         self._thread.start()
+        while not self._service.is_ready:  # until then it imports what it needs
+            time.sleep(0.05)
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}/"
 
     def __exit__(self, *error: object) -> None:

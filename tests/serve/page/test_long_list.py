@@ -72,7 +72,12 @@ def test_the_place_is_kept_on_the_way_back_and_over_a_reload(opened: Opened) -> 
     expect(cells(page).first).to_be_visible()
     page.evaluate("scrollTo(0, 500000)")
     expect(page.locator(".cell[data-id]").first).to_be_visible()
-    page.wait_for_function("history.state?.anchor?.index > 1000")
+    page.evaluate(
+        """() => new Promise((resolve) => {
+          const look = () => (history.state?.anchor?.index > 1000 ? resolve(true) : requestAnimationFrame(look));
+          look();
+        })"""
+    )
     before = top_item(page)
     page.locator(f".cell[data-id='{before}']").click()
     expect(page.get_by_role("dialog")).to_be_visible()

@@ -193,6 +193,9 @@ def test_a_phone_shows_it_all(opened: Opened) -> None:
     page = opened(TWO, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     shown(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.get_by_role("link", name="Albums").tap()
+    expect(page.get_by_role("heading", level=1, name="Albums")).to_be_visible()
+    page.get_by_role("link", name="Photos").tap()
     cells(page).nth(1).tap()
     expect(page.get_by_role("dialog")).to_be_visible()
     page.get_by_role("button", name="Close").tap()

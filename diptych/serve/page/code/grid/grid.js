@@ -116,6 +116,7 @@ export class Grid {
   scrolled() {
     if (!this.shown || this.frame) return;
     if (Math.abs(scrollY - this.last.y) > 2) this.pending = null;
+    this.element.classList.add("moving");
     this.frame = requestAnimationFrame((time) => {
       this.frame = 0;
       const passed = Math.max(1, time - this.last.time);
@@ -183,7 +184,10 @@ export class Grid {
     const block = (height) => this.blocks.blockAt(Math.max(0, height));
     this.source.want(block(y - innerHeight), block(y + 2 * innerHeight), block(y + innerHeight / 2));
     clearTimeout(this.quiet);
-    this.quiet = setTimeout(() => this.options.settled(this), 250);
+    this.quiet = setTimeout(() => {
+      this.element.classList.remove("moving");
+      this.options.settled(this);
+    }, 250);
   }
 
   /** One picture at a time is reached by Tab. */

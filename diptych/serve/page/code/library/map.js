@@ -242,7 +242,8 @@ export class LibraryMap {
   }
 
   middle() {
-    return this.under(this.camera.size.width / 2, this.camera.size.height / 2, 60);
+    const { width, height } = this.camera.size;
+    return this.under(width / 2, height / 2, Math.min(width, height) / 2);
   }
 
   back() {

@@ -6,7 +6,7 @@ import { forgetSearches, noteSearch, suggestions } from "./recent.js";
 import { termChip, weigher } from "./terms.js";
 import { sendAll, watchDrops } from "./uploads.js";
 
-const REST = 220;
+const REST = 180;
 
 /** @param {HTMLElement} host */
 export function searchBox(host) {

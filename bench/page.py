@@ -1,0 +1,231 @@
+"""How does the page feel over 100,000 pictures: first results, frames dropped while it scrolls, the tab's memory?
+
+    python bench/page.py [--pictures N] [--scroll N] [--speed PX_PER_S] [--width PX] [--quick] [--json]
+
+`diptych serve` answers in a process of its own, Debian's Chromium shows the page on the same cores. The files are links
+to 64 drawn scenes of several shapes, the vectors of their catalog are random: what is measured is the page and the
+service, not the model's taste; a query's words go through the bundled model. First results: from the last key to the
+first frame with a picture of the new results, the page's rest of 180 ms before it asks included. Dropped frames: as
+Chromium traces them (PipelineReporter) in a gesture at --speed through --scroll pictures, whose thumbnails nobody has
+seen before. Memory: the private and shared part (PSS) of the tab's process after it. --quick has few pictures: its rows
+are no measurements.
+"""
+
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
+from table import Row, arguments, report
+
+import diptych
+from diptych.index.catalog.catalog import Catalog
+from diptych.index.local import open_index
+from diptych.index.model import BUNDLED
+from diptych.media.items import CatalogEntry, Details, FileContents, Part
+from diptych.media.scanning.scan import scan
+from diptych.scenes.scene import Scenes
+
+QUESTION = "How does the page feel over many pictures?"
+SHAPES = ((480, 360), (360, 480), (480, 320), (400, 400), (320, 480), (480, 270))
+SCENES = 64
+QUERIES = ("two dogs run over snow", "a black cat", "people at the beach", "a red house", "a man on a bicycle", "grass")
+FIRST_RESULTS = """(words) => new Promise((resolve) => {
+  const input = document.querySelector("#search input[type=text]");
+  const old = new Set(document.querySelectorAll(".cell"));
+  let last = 0;
+  input.addEventListener("keydown", () => (last = performance.now()));
+  const look = () => {
+    const ready = [...document.querySelectorAll(".cell.ready .likeness")];
+    const fresh = ready.some((each) => !old.has(each.closest(".cell")));
+    if (last && fresh && input.value === words) resolve(performance.now() - last);
+    else requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
+})"""
+EVERYTHING = """() => new Promise((resolve) => {
+  const look = () => {
+    const done = !document.querySelector(".cell .likeness") && document.querySelector(".cell.ready");
+    if (done) resolve(true);
+    else requestAnimationFrame(look);
+  };
+  look();
+})"""
+CATEGORIES = "cc,benchmark,disabled-by-default-devtools.timeline.frame"
+
+
+def library(folder: Path, count: int) -> None:
+    """A folder of `count` pictures, which are few files under many names, with a catalog of random vectors."""
+    for number, scene in enumerate(Scenes(SCENES, size_px=480 if count > 1000 else 96)):
+        scene.image.resize(SHAPES[number % len(SHAPES)]).save(folder.parent / f"{number}.jpg", quality=85)
+    for number in range(count):
+        sub = folder / f"{number // 1000:03}"
+        if not number % 1000:
+            sub.mkdir(parents=True)
+        os.link(folder.parent / f"{number % SCENES}.jpg", sub / f"{number:06}.jpg")
+    model, rng = diptych.load(), np.random.default_rng(0)
+    path = open_index(folder).catalog_path
+    catalog = Catalog.create(path, fingerprint=model.fingerprint, model=BUNDLED, dim=model.dim)
+    vectors = rng.normal(size=(count, 1, model.dim)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    files = sorted(scan(folder))
+    catalog.put(_entry(*each) for each in zip(files, vectors.astype(np.float16), strict=True))
+    catalog.close()
+
+
+def _entry(file: Any, vector: np.ndarray) -> CatalogEntry:
+    width, height = SHAPES[int(Path(file.path).stem) % SCENES % len(SHAPES)]
+    digest = file.path.encode().ljust(16, b"\0")[-16:]
+    part = Part(pixels=np.zeros((1, 1, 3), np.uint8))
+    return CatalogEntry(FileContents(file, digest, Details(width=width, height=height), (part,)), vector)
+
+
+@contextmanager
+def served(folder: Path, cache: Path) -> Iterator[str]:
+    """The address of `diptych serve`, whose thumbnails are all to be made."""
+    command = [sys.executable, "-m", "diptych", "serve", str(folder), "--port", "0", "--no-update"]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as server:
+        said = []
+        for line in server.stdout or ():
+            said.append(line)
+            if found := re.search(r"http://\S+", line):
+                break
+        else:
+            raise RuntimeError("".join(said))
+        try:
+            yield found[0]
+        finally:
+            server.terminate()
+
+
+def first_results(page: Page, queries: int) -> list[float]:
+    """Seconds from the last key to the first picture."""
+    box, spent = page.get_by_role("combobox", name="Search by words"), []
+    for words in QUERIES[:queries]:
+        box.fill("")
+        page.evaluate(EVERYTHING)
+        handle = page.evaluate_handle("(words) => ({ done: (" + FIRST_RESULTS + ")(words) })", words)
+        box.press_sequentially(words, delay=30)
+        spent.append(page.evaluate("(handle) => handle.done", handle) / 1000)
+    return spent
+
+
+def scrolled(page: Page, session: CDPSession, pictures: int, speed: int) -> tuple[int, int]:
+    """Frames that were wanted and those that were dropped, scrolling through so many pictures."""
+    height = page.evaluate("document.querySelector('.grid').offsetHeight")
+    total = int(page.locator(".cell[role=option]").first.get_attribute("aria-setsize") or 1)
+    events: list[dict[str, Any]] = []
+    session.on("Tracing.dataCollected", lambda said: events.extend(said["value"]))
+    done: list[object] = []
+    session.on("Tracing.tracingComplete", lambda said: done.append(said))
+    session.send("Tracing.start", {"categories": CATEGORIES, "transferMode": "ReportEvents"})
+    gesture = {
+        "x": 600,
+        "y": 500,
+        "yDistance": -int(height * pictures / total),
+        "speed": speed,
+        "gestureSourceType": "mouse",
+    }
+    session.send("Input.synthesizeScrollGesture", gesture)
+    session.send("Tracing.end")
+    while not done:
+        page.wait_for_timeout(50)
+    return frames(events)
+
+
+def frames(events: list[dict[str, Any]]) -> tuple[int, int]:
+    """Frames that should have shown a change, and those of them that did not come. A frame may have two reports, of
+    what the compositor moved and of what the page drew anew; it came if either was shown."""
+    states: dict[tuple[int, int], set[str]] = {}
+    for each in events:
+        said = each.get("args", {}).get("frame_reporter") if each.get("name") == "PipelineReporter" else None
+        if said and (said["state"] != "STATE_DROPPED" or said.get("affects_smoothness")):
+            states.setdefault((said["frame_source"], said["frame_sequence"]), set()).add(said["state"])
+    wanted = [each - {"STATE_NO_UPDATE_DESIRED"} for each in states.values()]
+    return sum(map(bool, wanted)), sum(each == {"STATE_DROPPED"} for each in wanted)
+
+
+def memory_mb(browser: Browser) -> float:
+    """The largest process of a tab, as PSS."""
+    session = browser.new_browser_cdp_session()
+    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    sizes = [pss(int(each["id"])) for each in processes if each["type"] == "renderer"]
+    return max(sizes)
+
+
+def pss(process: int) -> float:
+    text = Path(f"/proc/{process}/smaps_rollup").read_text()
+    return int(re.search(r"^Pss:\s+(\d+)", text, re.M)[1]) * 1024 / 1e6  # type: ignore[index]
+
+
+def measured(address: str, options: Any) -> list[Row]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        raise SystemExit("chromium is not here: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": options.width, "height": 900})
+        page.set_default_timeout(120_000)
+        page.goto(address)
+        page.wait_for_selector(".cell.ready")
+        spent = first_results(page, 2 if options.quick else len(QUERIES))
+        session = page.context.new_cdp_session(page)
+        page.get_by_role("combobox", name="Search by words").fill("")
+        page.evaluate(EVERYTHING)
+        wanted, dropped = scrolled(page, session, options.scroll, options.speed)
+        session.send("HeapProfiler.collectGarbage")
+        heap = {each["name"]: each["value"] for each in _metrics(session)}["JSHeapUsedSize"] / 1e6
+        if not wanted:
+            raise SystemExit("Chromium traced no frame")
+        rows = [
+            Row("first results after typing, median", statistics.median(spent), "s"),
+            Row("first results after typing, slowest", max(spent), "s"),
+            Row(f"frames wanted, scrolling through {options.scroll:,}", wanted, "frames"),
+            Row("frames dropped", dropped, "frames"),
+            Row("frames dropped, share", 100 * dropped / max(1, wanted), "%"),
+            Row("memory of the tab (PSS)", memory_mb(browser), "MB"),
+            Row("memory of its scripts", heap, "MB"),
+        ]
+        browser.close()
+    return rows
+
+
+def _metrics(session: CDPSession) -> list[dict[str, Any]]:
+    session.send("Performance.enable")
+    return session.send("Performance.getMetrics")["metrics"]
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = arguments(QUESTION)
+    parser.add_argument("--pictures", type=int, help="how many there are (100,000)")
+    parser.add_argument("--scroll", type=int, help="through how many the page scrolls (5,000)")
+    parser.add_argument("--speed", type=int, default=3000, help="of the gesture, in pixels per second (3,000)")
+    parser.add_argument("--width", type=int, default=1280, help="of the page, in pixels (1,280)")
+    options = parser.parse_args()
+    options.pictures = options.pictures or (200 if options.quick else 100_000)
+    options.scroll = options.scroll or (40 if options.quick else 5000)
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work) / "photographs"
+        library(folder, options.pictures)
+        with served(folder, Path(work) / "cache") as address:
+            rows = measured(address, options)
+    question = f"{QUESTION}: {options.pictures:,} of them, {options.speed:,} px/s"
+    report(question, rows, as_json=options.as_json, inputs=json.loads(json.dumps(vars(options))))
+
+
+if __name__ == "__main__":
+    main()

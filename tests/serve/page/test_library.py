@@ -1,0 +1,107 @@
+"""Selections, albums, duplicates and the map."""
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from diptych.scenes.scene import Scenes
+from tests.serve.page.conftest import Library, Opened
+from tests.serve.page.reading import cells, shown
+
+
+def test_a_selection_is_labelled_kept_and_exported(opened: Opened) -> None:
+    page = opened("?q=a+cat")
+    ids = shown(page)
+    cells(page).nth(0).focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("Shift+ArrowRight")
+    bar = page.get_by_role("region", name="Selection")
+    bar.get_by_role("button", name="Label", exact=True).click()
+    dialog = page.get_by_role("dialog", name="Label 2 pictures")
+    dialog.get_by_label("Labels").fill("cat, dog")
+    dialog.get_by_role("button", name="Label", exact=True).click()
+    expect(dialog.locator(".labelled li img")).to_have_count(2)
+    page.keyboard.press("Escape")
+    bar.get_by_role("button", name="Album").click()
+    page.get_by_label("Name").fill("Cats")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cats 2")
+    assert shown(page) == ids[:2]
+    bar.get_by_role("button", name="Export").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 2
+    assert all(line.endswith((".jpg", ".png")) for line in lines)
+
+
+def test_a_search_is_saved_as_an_album(opened: Opened) -> None:
+    page = opened("?q=a+red+house")
+    ids = shown(page)
+    page.keyboard.press("s")
+    page.get_by_label("Name").fill("Red")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Show").click()
+    page.get_by_role("link", name="Red").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Red")
+    assert shown(page) == ids
+    page.get_by_role("link", name="Albums").click()
+    page.get_by_role("button", name="What to do with Red").click()
+    page.get_by_role("menuitem", name="Delete the album").click()
+    expect(page.get_by_role("link", name="Red")).to_have_count(0)
+
+
+def test_duplicates_become_a_list_and_stay_where_they_are(opened: Opened, library: Library) -> None:
+    page = opened("?view=duplicates&threshold=0.9")
+    group = page.locator(".group").filter(has_text="larger.png")
+    expect(group).to_contain_text("scene-01.jpg")
+    group.get_by_role("button", name="Mark all but the largest").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    listed = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert "2024/scene-01.jpg" in listed
+    assert "larger.png" not in listed
+    assert all((library.folder / path).exists() for path in listed)
+
+
+def test_the_map_opens_what_lies_in_its_middle(opened: Opened) -> None:
+    page = opened("?view=map")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Map 24 pictures")
+    canvas = page.get_by_role("application")
+    canvas.focus()
+    for key in ("+", "+", "ArrowLeft", "ArrowRight"):
+        page.keyboard.press(key)
+    expect(page).to_have_url(re.compile(r"place=0\.5000%2C0\.5000%2C2\.25"))
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 40, box["y"] + 40)
+    page.mouse.wheel(0, 4000)
+    expect(page).to_have_url(re.compile(r"\?view=map$"))
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog").locator(".fine.ready")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(canvas).to_be_focused()
+
+
+@pytest.mark.parametrize("view", ["albums", "duplicates", "map"])
+def test_axe_finds_nothing(opened: Opened, axe: str, view: str) -> None:
+    page = opened(f"?view={view}")
+    if view != "albums":
+        expect(page.locator(".group, canvas, .empty h2").first).to_be_visible()
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+
+
+def test_new_pictures_come_by_themselves(opened: Opened, library: Library) -> None:
+    page = opened()
+    expect(page.get_by_role("heading", level=1)).to_have_text("All pictures 24")
+    Scenes(40, size_px=90)[39].image.save(library.folder / "new.png")
+    page.get_by_role("button", name="The library").click()
+    page.get_by_role("button", name="Look for new pictures").click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("heading", level=1)).to_have_text("All pictures 25")
+    expect(page.get_by_role("option", name="new.png")).to_be_visible()
