@@ -7,8 +7,9 @@ to 64 drawn scenes of several shapes, the vectors of their catalog are random: w
 service, not the model's taste; a query's words go through the bundled model. First results: from the last key to the
 first frame with a picture of the new results, the page's rest of 180 ms before it asks included. Dropped frames: as
 Chromium traces them (PipelineReporter) in a gesture at --speed through --scroll pictures, whose thumbnails nobody has
-seen before. Memory: the private and shared part (PSS) of the tab's process after it. --quick has few pictures: its rows
-are no measurements.
+seen before. Memory: the private and shared part (PSS) of the tab's process after it, and what is left of it once the
+system is short of memory: Chromium keeps decoded pictures until then. --quick has few pictures: its rows are no
+measurements.
 """
 
 import json
@@ -123,8 +124,9 @@ def first_results(page: Page, queries: int) -> list[float]:
     return spent
 
 
-def scrolled(page: Page, session: CDPSession, pictures: int, speed: int) -> tuple[int, int]:
-    """Frames that were wanted and those that were dropped, scrolling through so many pictures."""
+def scrolled(page: Page, session: CDPSession, pictures: int, speed: int) -> tuple[int, int, int]:
+    """Frames that were wanted, that were dropped, and that came with a part of the view not drawn yet, scrolling
+    through so many pictures."""
     height = page.evaluate("document.querySelector('.grid').offsetHeight")
     total = int(page.locator(".cell[role=option]").first.get_attribute("aria-setsize") or 1)
     events: list[dict[str, Any]] = []
@@ -146,16 +148,20 @@ def scrolled(page: Page, session: CDPSession, pictures: int, speed: int) -> tupl
     return frames(events)
 
 
-def frames(events: list[dict[str, Any]]) -> tuple[int, int]:
+def frames(events: list[dict[str, Any]]) -> tuple[int, int, int]:
     """Frames that should have shown a change, and those of them that did not come. A frame may have two reports, of
     what the compositor moved and of what the page drew anew; it came if either was shown."""
     states: dict[tuple[int, int], set[str]] = {}
+    incomplete: set[tuple[int, int]] = set()
     for each in events:
         said = each.get("args", {}).get("frame_reporter") if each.get("name") == "PipelineReporter" else None
         if said and (said["state"] != "STATE_DROPPED" or said.get("affects_smoothness")):
-            states.setdefault((said["frame_source"], said["frame_sequence"]), set()).add(said["state"])
+            frame = (said["frame_source"], said["frame_sequence"])
+            states.setdefault(frame, set()).add(said["state"])
+            if said.get("has_missing_content"):
+                incomplete.add(frame)
     wanted = [each - {"STATE_NO_UPDATE_DESIRED"} for each in states.values()]
-    return sum(map(bool, wanted)), sum(each == {"STATE_DROPPED"} for each in wanted)
+    return sum(map(bool, wanted)), sum(each == {"STATE_DROPPED"} for each in wanted), len(incomplete)
 
 
 def memory_mb(browser: Browser) -> float:
@@ -185,8 +191,9 @@ def measured(address: str, options: Any) -> list[Row]:
         session = page.context.new_cdp_session(page)
         page.get_by_role("combobox", name="Search by words").fill("")
         page.evaluate(EVERYTHING)
-        wanted, dropped = scrolled(page, session, options.scroll, options.speed)
+        wanted, dropped, incomplete = scrolled(page, session, options.scroll, options.speed)
         session.send("HeapProfiler.collectGarbage")
+        page.wait_for_timeout(2000)
         heap = {each["name"]: each["value"] for each in _metrics(session)}["JSHeapUsedSize"] / 1e6
         if not wanted:
             raise SystemExit("Chromium traced no frame")
@@ -195,10 +202,14 @@ def measured(address: str, options: Any) -> list[Row]:
             Row("first results after typing, slowest", max(spent), "s"),
             Row(f"frames wanted, scrolling through {options.scroll:,}", wanted, "frames"),
             Row("frames dropped", dropped, "frames"),
-            Row("frames dropped, share", 100 * dropped / max(1, wanted), "%"),
+            Row("frames dropped, share", 100 * dropped / wanted, "%"),
+            Row("frames with a part not drawn yet", incomplete, "frames"),
             Row("memory of the tab (PSS)", memory_mb(browser), "MB"),
             Row("memory of its scripts", heap, "MB"),
         ]
+        session.send("Memory.simulatePressureNotification", {"level": "critical"})
+        page.wait_for_timeout(2000)
+        rows.append(Row("memory of the tab, where it is short", memory_mb(browser), "MB"))
         browser.close()
     return rows
 

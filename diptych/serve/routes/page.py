@@ -6,6 +6,7 @@ import hashlib
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
@@ -53,11 +54,12 @@ def page_router() -> APIRouter:
 
 
 def _index(known: PageFile, request: Request, served: Served, token: str | None = None) -> Response:
-    """The page. With ?token= it sets the cookie and leads to the page without it."""
+    """The page. With ?token= it sets the cookie and leads to the same state of the page without it."""
     if token is not None and served.settings.token is not None:
         if not is_token(token, served.settings):
             raise RequestProblem(401, "TokenError", "this is not the token.")
-        answer = RedirectResponse(f"{served.view.prefix}/", 303)
+        state = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "token"])
+        answer = RedirectResponse(f"{served.view.prefix}/{state and '?'}{state}", 303)
         set_cookie(answer, request, served)
         return answer
     return _answer(known, request)

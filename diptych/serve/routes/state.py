@@ -17,6 +17,7 @@ from diptych.serve.routes.asking import answered
 from diptych.serve.service import Library, OfLibrary, Served, Service
 from diptych.serve.settings import THUMBNAIL_WIDTHS
 from diptych.serve.web.answers import IndexAnswer
+from diptych.serve.web.deadline import DEADLINE, deadline_of
 from diptych.serve.web.guard import cookie_name, is_token, session_of
 from diptych.serve.web.metrics import MEDIA_TYPE
 from diptych.serve.web.problems import RequestProblem, known_errors
@@ -129,15 +130,21 @@ async def events(request: Request, served: Served, library: OfLibrary) -> Stream
     return StreamingResponse(_events(request, served, library), media_type="text/event-stream", headers=headers)
 
 
+async def _state_in_time(served: Service, library: Library) -> dict[str, Any]:
+    """The state, within a request's time of its own: the stream has none."""
+    DEADLINE.set(deadline_of("", served.settings.deadline_s))
+    return await run_in_threadpool(state, served, library)
+
+
 async def _events(request: Request, served: Service, library: Library) -> AsyncIterator[str]:
     sent: dict[str, str] = {}
     loop = asyncio.get_running_loop()
     asked = quiet = loop.time()
-    known = await run_in_threadpool(state, served, library)
+    known = await _state_in_time(served, library)
     while not served.stopping.is_set() and not await request.is_disconnected():
         now = loop.time()
         if now - asked >= _REFRESH_S:
-            known, asked = await run_in_threadpool(state, served, library), now
+            known, asked = await _state_in_time(served, library), now
         elif (updating := library.updating.status())["state"] != "idle":
             known = known | updating
         jobs = {f"job {job.name}": job.status() for job in library.jobs.running()}

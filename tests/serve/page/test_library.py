@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
+import diptych
 from diptych.scenes.scene import Scenes
-from tests.serve.page.conftest import Library, Opened
+from diptych.serve.service import open_service
+from diptych.serve.settings import ServeSettings
+from tests.serve.page.conftest import Library, Opened, running
 from tests.serve.page.reading import cells, shown
 
 
@@ -105,3 +108,24 @@ def test_new_pictures_come_by_themselves(opened: Opened, library: Library) -> No
     page.keyboard.press("Escape")
     expect(page.get_by_role("heading", level=1)).to_have_text("All pictures 25")
     expect(page.get_by_role("option", name="new.png")).to_be_visible()
+
+
+def test_the_page_asks_for_a_token_once(
+    browser: Browser, photos: Path, library: Library, tiny: diptych.Embedder, decoding_inline: None
+) -> None:
+    settings = ServeSettings(token="a long secret")
+    guarded = open_service(
+        tiny, settings, open_index=lambda served: diptych.open_index(photos, model=served), watching=False
+    )
+    with running(guarded) as url:
+        page = browser.new_page()
+        page.goto(f"{url}?path=2023/**")
+        page.get_by_label("Token").fill("another secret")
+        page.get_by_role("button", name="Open").click()
+        expect(page.get_by_role("alert")).to_contain_text("token")
+        page.get_by_label("Token").fill("a long secret")
+        page.get_by_role("button", name="Open").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Filtered 11")
+        page.reload()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Filtered 11")
+        page.close()

@@ -2,8 +2,10 @@
 
 import json
 import re
+import threading
 from pathlib import Path
 
+import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -54,6 +56,20 @@ def test_a_server_that_stops_closes_its_connections(serve) -> None:
     assert "connection" not in client.get("/v1/health").headers
     client.service.stopping.set()
     assert client.get("/v1/health").headers["connection"] == "close"
+
+
+def test_events_go_on_after_the_time_that_a_request_has(
+    serve, indexed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("diptych.serve.routes.state._REFRESH_S", 0)
+    client = serve(indexed, deadline_s=0.3)
+    ending = threading.Timer(1, client.service.stopping.set)
+    ending.start()
+    said = client.get("/v1/events").text
+    ending.join()
+    client.service.stopping.clear()
+    assert said.startswith("event: index")
+    assert caplog.records == []
 
 
 def test_metrics_are_in_prometheus_s_format(serve) -> None:

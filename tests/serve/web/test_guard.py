@@ -102,11 +102,15 @@ def test_no_site_is_named_by_default(alone: TestClient) -> None:
 
 
 def test_without_the_token_nothing_is_answered_but_health(guarded: TestClient) -> None:
-    for path in ("/v1/models", "/v1/openapi.json", "/", "/v1/metrics", "/v1/none", "/v1/errors"):
+    """And the page's own files, which are the same everywhere: the page asks for the token."""
+    for path in ("/v1/models", "/v1/openapi.json", "/v1/items", "/v1/metrics", "/v1/none", "/v1/errors"):
         answer = guarded.get(path)
         assert (answer.status_code, answer.json()["code"]) == (401, "TokenError"), path
         assert answer.headers["www-authenticate"].startswith("Bearer")
     assert guarded.get("/v1/health").status_code == 200
+    assert guarded.get("/").headers["content-type"].startswith("text/html")
+    assert guarded.get("/", params={"token": "another one"}).status_code == 401
+    assert guarded.get("/none").status_code == 404
 
 
 @pytest.mark.parametrize("given", ["", "Bearer", "Bearer x", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer \xff"])
@@ -122,6 +126,8 @@ def test_programs_send_the_token(guarded: TestClient) -> None:
 def test_the_page_exchanges_it_for_a_cookie(guarded: TestClient) -> None:
     answer = guarded.get("/", params={"token": TOKEN}, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    shared = guarded.get("/", params={"q": "a dog", "token": TOKEN, "like": ["3", "4"]}, follow_redirects=False)
+    assert shared.headers["location"] == "/?q=a+dog&like=3&like=4"
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie

@@ -23,6 +23,7 @@ export class Grid {
     this.active = 0;
     /** @type {number|null} */
     this.column = null;
+    this.awaited = null;
     this.top = 0;
     this.frame = 0;
     this.last = { y: 0, time: 0, speed: 0 };
@@ -142,6 +143,7 @@ export class Grid {
     }
     this.dropRows((key, row) => !needed.has(key) && !row.element.contains(document.activeElement));
     this.rove();
+    if (this.awaited !== null && this.cellOf(this.awaited)) this.focus(this.awaited);
     this.ask(y, fast);
   }
 
@@ -215,9 +217,13 @@ export class Grid {
 
   focus(index) {
     this.active = Math.max(0, Math.min(index, this.blocks.total - 1));
+    this.awaited = null;
     this.reveal(this.active);
     this.rove();
-    this.cellOf(this.active)?.focus({ preventScroll: true });
+    const cell = this.cellOf(this.active);
+    /** Its page may be on the way: then it gets the focus when it comes. @type {number|null} */
+    this.awaited = cell ? null : this.active;
+    cell?.focus({ preventScroll: true });
   }
 
   /** The picture above or below, where the eye would look for it: `column` is where it began, so that up undoes down. */

@@ -43,6 +43,7 @@ export function handle(grid, selection, open) {
   element.addEventListener("focusin", (event) => {
     const index = indexOf(event.target);
     if (index !== null) grid.active = index;
+    if (index !== grid.awaited) grid.awaited = null;
   });
   element.addEventListener("focusout", (event) => !element.contains(event.relatedTarget) && (grid.column = null));
 
