@@ -17,7 +17,7 @@ def picture_body() -> dict[str, Any]:
     """How OpenAPI describes the body of one picture."""
     file = {"type": "string", "format": "binary"}
     properties = {"file": file}
-    form = {"type": "object", "required": ["file"], "properties": properties, "additionalProperties": False}
+    form = {"type": "object", "required": ["file"], "properties": properties}
     kinds = {"image/*": file, "application/octet-stream": file, "multipart/form-data": form}
     content = {kind: {"schema": schema} for kind, schema in kinds.items()}
     return {"requestBody": {"required": True, "content": content}}

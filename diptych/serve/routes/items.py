@@ -55,7 +55,7 @@ def _listed(*arguments: Any) -> IdList:
     return IdList(items.ids_in_order(*arguments))
 
 
-@router.get("/items/{id}", response_model=ItemDetails)
+@router.get("/items/{id:int}", response_model=ItemDetails)
 def item(id: Id, served: Served, library: OfLibrary) -> Response:
     """An item with its film's frames, its copies and its texts."""
     with library.pool.reading() as index:
@@ -77,7 +77,7 @@ def count_facets(library: OfLibrary, filters: Filters) -> Response:
 
 
 @router.get(
-    "/thumbnails/{id}",
+    "/thumbnails/{id:int}",
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "As the browser has it."}},
 )
@@ -102,7 +102,7 @@ def thumbnail(
 
 
 @router.get(
-    "/items/{id}/original",
+    "/items/{id:int}/original",
     response_class=Response,
     responses={
         200: {"content": {"application/octet-stream": {}}},

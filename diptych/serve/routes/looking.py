@@ -117,7 +117,7 @@ def _scaled(box: Any, scale: float) -> dict[str, Any]:
     return sides | {"score": round(float(box.score), 5)}
 
 
-@router.get("/items/{id}/heat", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+@router.get("/items/{id:int}/heat", response_class=Response, responses={200: {"content": {"image/png": {}}}})
 def heat(
     id: Annotated[int, Path(ge=1, le=2**53)],
     request: Request,

@@ -55,7 +55,7 @@ def search_text(
     return _found(served, library, body.model_dump() | {"filters": filters})
 
 
-@router.get("/similar/{id}", response_model=Found)
+@router.get("/similar/{id:int}", response_model=Found)
 def similar(
     id: Annotated[int, Path(ge=1, le=2**53)],
     served: Served,

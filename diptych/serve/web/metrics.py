@@ -61,4 +61,5 @@ def _route_of(scope: Mapping[str, Any]) -> str:
     path = getattr(scope.get("route"), "path", None)
     if path is None:
         return "other"
+    path = path.replace(":int}", "}")
     return f"/v1{path}" if "/v1/" in scope["path"] and not path.startswith("/v1/") else path

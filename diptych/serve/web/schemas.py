@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Id = Annotated[int, Field(ge=1, le=2**53)]
 Text = Annotated[str, Field(max_length=100_000)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Template = Annotated[str, Field(min_length=2, max_length=500)]
+Template = Annotated[str, Field(pattern=r"\{\}", max_length=500)]
 Labels = Annotated[list[Name], Field(min_length=1, max_length=2000)]
 Upload = Annotated[str, Field(pattern=r"^u_[0-9a-f]{24}$")]
 Cursor = Annotated[str, Field(max_length=80)]
@@ -22,7 +22,7 @@ _Degrees = Annotated[float, Field(ge=-360, le=360)]
 class Body(BaseModel):
     """A JSON object of a request."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
 def _one_of(*names: str) -> ConfigDict:

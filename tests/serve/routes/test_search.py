@@ -187,3 +187,15 @@ def test_no_address_of_this_machine_or_network_is_fetched_where_addresses_are_al
 def test_a_folder_without_an_index_has_no_hits(serve, tmp_path: Path) -> None:
     answer = serve(tmp_path).post("/v1/search", json=SEARCH).json()
     assert (answer["hits"], answer["total"], answer["next_offset"]) == ([], 0, None)
+
+
+@pytest.mark.parametrize("params", [{"box": "1,2,3"}, {"box": "1,2,3,x"}, {"near": "1,2,nan"}, {"near": ""}])
+def test_areas_in_a_url_are_numbers(client: TestClient, params: dict) -> None:
+    assert client.get("/v1/search", params={"q": "a", **params}).status_code == 422
+    assert client.get("/v1/search", params={"q": "a", "box": "46,7.5,-47.25,9"}).json()["code"] == "FilterError"
+    assert client.get("/v1/search", params={"q": "a", "box": "46,7.5,47.25,9"}).json()["hits"] == []
+
+
+def test_numbers_are_not_taken_for_yes_and_no(client: TestClient) -> None:
+    assert client.post("/v1/search", json={**SEARCH, "copies": 1}).json()["argument"] == "copies"
+    assert client.post("/v1/search", json={**SEARCH, "limit": "5"}).json()["argument"] == "limit"
