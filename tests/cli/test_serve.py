@@ -42,7 +42,10 @@ def test_a_folder_without_an_index_is_served_and_sigterm_ends_it_in_order(pictur
                 if line.startswith(b"data: ") and (state := json.loads(line[6:])).get("state") == "idle":
                     break
         assert (state["files"], state["pictures"]) == (8, 8)
-        assert len(asked(f"{address}v1/search?q=a+house&limit=5")["hits"]) == 5
+        hits = asked(f"{address}v1/search?q=a+house&limit=5")["hits"]
+        assert len(hits) == 5
+        with urllib.request.urlopen(address + hits[0]["thumbnail"][1:], timeout=300) as thumbnail:
+            assert thumbnail.read(3) == b"\xff\xd8\xff", "drawn by a process of its own"
         process.send_signal(signal.SIGTERM)
         assert process.wait(300) == 0
     finally:

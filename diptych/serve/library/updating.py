@@ -78,10 +78,13 @@ class Updating:
             )
             self.error, self.done, self.total = None, 0, 0
             self._set("idle")
-        except (DiptychError, OSError) as error:
-            self.error = str(error)
+        except Exception as error:  # whatever it is, the server goes on with the index as it is
+            if self._stop.is_set():
+                return False
+            is_known = isinstance(error, DiptychError | OSError)
+            self.error = str(error) if is_known else "The server has failed; its log says why."
             self._set("failed")
-            _log.warning("the index was not updated: %s", error)
+            _log.warning("the index was not updated: %s", error, exc_info=not is_known)
             return False
         return True
 

@@ -44,6 +44,22 @@ def test_an_update_that_is_asked_for_finds_new_files_and_says_so(serve, several:
     assert "new.png" in {item["path"] for item in client.get("/v1/items").json()["items"]}
 
 
+def test_an_update_that_fails_is_said_and_what_is_there_goes_on(
+    serve, several: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve(several)
+
+    def fail(**_: object) -> None:
+        raise RuntimeError("/home/secret")
+
+    monkeypatch.setattr(client.service.library.updating._index, "update", fail)
+    client.post("/v1/index/update")
+    while (state := client.get("/v1/index").json())["state"] != "failed":
+        pass
+    assert "secret" not in state["error"]
+    assert len(client.get("/v1/items").json()["items"]) == 3
+
+
 def test_events_say_the_state_first(serve, indexed: Path) -> None:
     client = serve(indexed)
     client.service.stopping.set()  # so that the stream ends
