@@ -10,6 +10,7 @@ import diptych
 from diptych.scenes.scene import Scenes
 from diptych.serve.service import open_service
 from diptych.serve.settings import ServeSettings
+from tests.drawn_files import BLUE, GREEN, RED, video
 from tests.serve.page.conftest import Library, Opened, running
 from tests.serve.page.reading import cells, shown
 
@@ -129,3 +130,35 @@ def test_the_page_asks_for_a_token_once(
         page.reload()
         expect(page.get_by_role("heading", level=1)).to_have_text("Filtered 11")
         page.close()
+
+
+def test_a_film_plays_from_the_frame_that_was_found(
+    browser: Browser, tiny: diptych.Embedder, decoding_inline: None, tmp_path: Path
+) -> None:
+    video(tmp_path / "film.mp4", [RED, GREEN, BLUE], seconds_each=3)
+    with diptych.open_index(tmp_path, model=tiny) as index:
+        index.update()
+    settings = ServeSettings(originals=True)
+    service = open_service(
+        tiny, settings, open_index=lambda served: diptych.open_index(tmp_path, model=served), watching=False
+    )
+    with running(service) as url:
+        page = browser.new_page()
+        page.goto(f"{url}?q=a+ball")
+        cells(page).first.click()
+        playing = """video => new Promise((resolve) => {
+          const look = () => (video.readyState > 1 ? resolve(video.currentTime) : setTimeout(look, 20));
+          look();
+        })"""
+        for button in page.locator(".details .near button").all()[1:]:
+            at_s = clock(str(button.get_attribute("title")))
+            button.click()
+            expect(page.get_by_role("heading", level=2, name=f"at {button.get_attribute('title')}")).to_be_visible()
+            assert page.locator("video").evaluate(playing) == pytest.approx(at_s, abs=1)
+        page.close()
+
+
+def clock(text: str) -> int:
+    """0:07 as seconds."""
+    minutes, seconds = text.split(":")
+    return int(minutes) * 60 + int(seconds)
