@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -89,9 +90,20 @@ def command(folder: str | None, **options: Any) -> int:
     service = open_service(model, settings, open_index=opener)
     if service.library is not None and options["update"]:
         service.library.updating.start()
+    if settings.access_log:
+        access = logging.getLogger("diptych.access")
+        access.setLevel(logging.INFO)
+        access.addHandler(_ToStderr())
     certificate = (options["certificate"], options["key"]) if options["certificate"] else None
     serve(service, partial(_report, options["as_json"]), certificate=certificate, proxies=",".join(options["proxies"]))
     return OK
+
+
+class _ToStderr(logging.Handler):
+    """Prints each line of a log on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_status(record.getMessage())
 
 
 def _settings(options: dict[str, Any]) -> ServeSettings:

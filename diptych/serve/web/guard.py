@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import json
 import logging
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -49,6 +48,7 @@ _PREFLIGHT = {
     "Access-Control-Max-Age": "600",
 }
 _log = logging.getLogger("diptych.serve")
+_access_log = logging.getLogger("diptych.access")
 
 
 class Guard:
@@ -254,11 +254,12 @@ class _Answer:
 
 
 def _write_access(scope: Scope, answer: _Answer) -> None:
-    """One line of JSON on stderr. The query is left out: it may hold a token, and says what was searched for."""
+    """One line of JSON in the log "diptych.access". The query is left out: it may hold a token, and says what was
+    searched for."""
     client = scope.get("client") or ("", 0)
     line: dict[str, Any] = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "client": client[0], "method": scope["method"],
         "path": scope["path"], "status": answer.status, "bytes": answer.size,
         "ms": round((time.perf_counter() - answer.started) * 1000, 1),
     }  # fmt: skip
-    print(json.dumps(line), file=sys.stderr)
+    _access_log.info(json.dumps(line))

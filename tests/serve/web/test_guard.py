@@ -221,8 +221,9 @@ def test_a_bug_is_an_answer_that_tells_nothing_of_it(serve, indexed: Path, monke
     assert "secret" not in answer.text
 
 
-def test_the_log_has_a_line_for_each_request(serve, capsys: pytest.CaptureFixture[str]) -> None:
-    serve(access_log=True).get("/v1/health?token=secret")
-    line = json.loads(capsys.readouterr().err.strip().splitlines()[-1])
+def test_the_log_has_a_line_for_each_request(serve, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "diptych.access"):
+        serve(access_log=True).get("/v1/health?token=secret")
+    line = json.loads(caplog.messages[-1])
     assert (line["method"], line["path"], line["status"]) == ("GET", "/v1/health", 200)
     assert "secret" not in json.dumps(line)

@@ -15,11 +15,13 @@ import numpy as np
 
 from diptych.serve.web.problems import not_found
 from diptych.storage.atomic import atomic_write
+from diptych.untrusted.json import parse_json
 
 if TYPE_CHECKING:
     from diptych.serve.model.pictures import Pictures
 
 KEPT, WIDTH = 500, 1280  # uploads, and the longer side of what is kept of each
+_MOST_BYTES = 2**20  # of what is known of an upload
 ID = r"^u_[0-9a-f]{24}$"
 _ID = re.compile(ID)
 
@@ -73,7 +75,7 @@ class Uploads:
         if not _ID.fullmatch(id):
             raise ValueError(id)
         path = self._folder / f"{id}.json"
-        facts = json.loads(path.read_bytes())
+        facts = parse_json(path.read_bytes(), max_bytes=_MOST_BYTES)
         if facts["fingerprint"] == self._pictures.fingerprint:
             vector = np.frombuffer(base64.b64decode(facts["vector"]), "<f4")
         else:  # another model is served now
