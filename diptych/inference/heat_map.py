@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 Method = Literal["patches", "windows"]
 _BATCH = 32
-# Windows that show more than the thing have nearly the cosine of those that show it alone, so the map of windows needs
-# a higher temperature than the model's. Chosen on drawn scenes; `bench/scenes.py` evaluates it.
-WINDOW_TEMPERATURE = 3
+# Maps need higher temperatures than the model's: windows that show more than the thing have nearly the cosine of those
+# that show it alone, and of a thing's patches those that tell its kind stand out from the rest of it. Chosen on drawn
+# scenes of training combinations; `bench/scenes.py` evaluates them on others.
+WINDOW_TEMPERATURE, PATCH_TEMPERATURE = 3, 2
 
 
 class LocatingModel(Protocol):
@@ -105,7 +106,7 @@ def heat_maps(
     texts = model.embed_texts(phrases, truncate=truncate)
     picture = open_image(image, decode="fast")
     if method == "patches":
-        scale, maps = model.scale, _patch_scores(model, picture, texts)
+        scale, maps = model.scale / PATCH_TEMPERATURE, _patch_scores(model, picture, texts)
     else:
         windows = locate.windows(*picture.size, scales=scales, overlap=overlap)
         scale = model.scale / WINDOW_TEMPERATURE
