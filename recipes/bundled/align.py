@@ -3,12 +3,14 @@
     python align.py --features FOLDER --captions COCO.txt --minilm FOLDER --lite FILE.pth --out FILE.pt
 
 The loss of a step is the sum of
-- the symmetric cross entropy of photographs and class prototypes against captions and class names (contrastive),
+- the symmetric cross entropy of photographs, class prototypes and drawn scenes against captions and class names, and of
+  each drawn scene against false captions of its own, with another colour or kind of one thing (contrastive),
 - the cross entropy of each picture's similarities to the 1,000 class names against the class layer's own answer
   (teacher), for photographs as well, so that names are learnt on real pictures,
 - the contrastive loss of pairs of texts: lemmas of a WordNet synset, a lemma and its gloss, a word and a one-letter
   slip of it (words),
-- the cross entropy of captions' similarities to each other against those of MiniLM as released (keep).
+- the cross entropy of captions' similarities to each other against those of MiniLM as released (keep),
+- with drawn scenes, the loss of phrases and the patches in their boxes (regions).
 """
 
 import argparse
@@ -24,7 +26,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from english import TEMPLATES, English
-from pictures import Pictures, Scenes
+from pictures import FALSE, Pictures, Scenes
 from relevance import NOUNS, naming
 from synonyms import pair_loss, right
 from torch import Tensor, nn
@@ -133,16 +135,18 @@ class Alignment:
         named = [self.english.name_of(int(each)) for each in drawn]
         words, kept = self.english.pairs(options.words), random.sample(self.english.captions, options.kept)
         inputs, described, boxes = pictures.batch(rows, views), list[str](), list[list[Region]]()
+        false: list[list[str]] = []
         if self.scenes:
-            maps, described, boxes = self.scenes.batch(options.scenes)
+            maps, described, false, boxes = self.scenes.batch(options.scenes)
             inputs = torch.cat([inputs, maps])
         boxes += [_unboxed(pictures.captions[row]) for row in rows[: options.phrases].tolist()]
         regions = region_batch(boxes, self.image.grid) if boxes else None
         groups = (
             [self.english.changed(text) for text in seen], [text for text, _ in named], described, kept,
-            [left for left, _, _ in words], [right for _, right, _ in words], regions.phrases if regions else [],
+            [left for left, _, _ in words], [right for _, right, _ in words],
+            regions.phrases if regions else [], [*chain(*false)],
         )  # fmt: skip
-        said, names, told, keep, left, right, phrases = self.text([*chain(*groups)]).split(
+        said, names, told, keep, left, right, phrases, denied = self.text([*chain(*groups)]).split(
             [len(group) for group in groups]
         )
         image, patches = self.image(inputs, patches_from=len(rows))
@@ -151,7 +155,7 @@ class Alignment:
         target, excluded = self._targets(rows, drawn, named, len(described))
         answers = torch.cat([pictures.teacher(pictures.pooled[views, rows]), pictures.teacher(prototypes)])
         losses = {
-            "contrast": self._contrast(image, torch.cat([said, names, told]), target, excluded),
+            "contrast": self._contrast(image, torch.cat([said, names, told]), target, excluded, denied, false),
             "teacher": options.teacher_weight * self._teacher(image[: len(answers)], answers),
             "words": options.words_weight * pair_loss(left, right, self.nouns, words, self.english.nouns),
             "keep": options.keep_weight * self._keep(torch.cat([said, keep]), [*captions, *kept]),
@@ -177,9 +181,18 @@ class Alignment:
         excluded[photos:real, :photos] = (shares @ self.english.kin[drawn].T > 0.05).T
         return target, excluded
 
-    def _contrast(self, image: Tensor, text: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
+    def _contrast(
+        self, image: Tensor, text: Tensor, target: Tensor, excluded: Tensor, denied: Tensor, false: list[list[str]]
+    ) -> Tensor:
+        """Symmetric; the last pictures, drawn scenes, also have false captions as negatives of their own."""
         logits = (image @ text.T * self.scale.exp()).masked_fill(excluded, -30.0)
-        return (_cross_entropy(logits, target) + _cross_entropy(logits.T, target.T)) / 2
+        own = torch.full((len(image), FALSE), -30.0)
+        if false:
+            near = torch.einsum("id,ifd->if", image[-len(false) :], denied.view(len(false), FALSE, -1))
+            missing = torch.tensor([[not text for text in texts] for texts in false])
+            own[-len(false) :] = (near * self.scale.exp()).masked_fill(missing, -30.0)
+        by_picture = _cross_entropy(torch.cat([logits, own], 1), F.pad(target, (0, FALSE)))
+        return (by_picture + _cross_entropy(logits.T, target.T)) / 2
 
     def _teacher(self, image: Tensor, answers: Tensor) -> Tensor:
         logits = image @ self.bank.T * self.teacher_scale.exp()

@@ -1,6 +1,6 @@
 """Maps of the image tower's lower blocks, of photographs and of drawn scenes, computed once to train the upper ones.
 
-    python maps.py --lite FILE.pth --block 6 --train SHARDS --dev SHARDS --out FOLDER [--views 8] [--scenes 9000]
+    python maps.py --lite FILE.pth --block 6 --train SHARDS --dev SHARDS --out FOLDER [--views 8] [--scenes 24000]
 
 FOLDER gets train.npy, dev.npy and scenes.npy, the inputs of block BLOCK as float16 (views, pictures, channels, side,
 side), pooled-train.npy and pooled-dev.npy, the released network's pooled features (views, pictures, 1280), and
@@ -12,7 +12,7 @@ import argparse
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ from diptych.nets.efficientnet import EfficientNet
 from diptych.training.scene_source import SCENE_AUGMENTATION, SceneSource, photographs
 
 BATCH = 32
+PARTS = ("dev", "train", "scenes")
+SCENE_SIZES_PX = (280, 192)  # in turns: larger and smaller than what the tower sees
 SHRUNK = 0.5  # the share of views, but for the first, that are of a smaller file
 CROPS = Augmentation(crop_scale=0.45, flip=0, jitter=0.25, erase=0, drop_words=0)
 Inputs = Iterator[tuple[np.ndarray, dict[str, Any]]]
@@ -41,8 +43,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("lite", "train", "dev", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    for name, value in (("block", 6), ("views", 8), ("scenes", 9000), ("threads", 1)):
+    for name, value in (("block", 6), ("views", 8), ("scenes", 24000), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="make these alone")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -50,11 +53,14 @@ def main() -> None:
     lower = Lower(tower, options.block, options.threads)
     size_px = tower.config.image_size
     for name, views in (("dev", 1), ("train", options.views)):
+        if name not in options.only:
+            continue
         source = indexed(open_source(getattr(options, name), held_out=name == "dev"))
         lower.write(options.out, name, lambda view, source=source: _photos(source, size_px, view), len(source), views)
-    backgrounds = photographs(open_source(options.train), round(1.25 * size_px))
-    scenes = SceneSource(round(1.25 * size_px), backgrounds)
-    lower.write(options.out, "scenes", lambda _: _drawn(scenes, options.scenes, size_px), options.scenes, 1)
+    if "scenes" in options.only:
+        backgrounds = photographs(open_source(options.train), max(SCENE_SIZES_PX))
+        scenes = [SceneSource(each, backgrounds) for each in SCENE_SIZES_PX]
+        lower.write(options.out, "scenes", lambda _: _drawn(scenes, options.scenes, size_px), options.scenes, 1)
 
 
 class Halves(nn.Module):
@@ -127,10 +133,10 @@ def _coarser(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.open(file).convert("RGB")
 
 
-def _drawn(scenes: SceneSource, count: int, size_px: int) -> Inputs:
+def _drawn(scenes: Sequence[SceneSource], count: int, size_px: int) -> Inputs:
     rng = np.random.default_rng(0)
     for index in range(count):
-        sample = scenes[index]
+        sample = scenes[index % len(scenes)][index]
         assert isinstance(sample.image, Image.Image)
         drawn = augment_picture(sample.image.convert("RGB"), size_px, SCENE_AUGMENTATION, rng)
         moved = [moved_region(each, drawn.region, is_mirrored=drawn.is_mirrored) for each in sample.regions]

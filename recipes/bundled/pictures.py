@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,10 @@ import torch
 from torch import Tensor
 
 from diptych.data.samples import Region
+from diptych.scenes.captions import article
+from diptych.scenes.scene import COLOURS, KINDS
+
+FALSE = 2  # false captions of a drawn scene
 
 
 class Pictures:
@@ -57,11 +62,28 @@ class Scenes:
         self.captions: list[list[str]] = facts["captions"]
         self.regions = [[Region(phrase, box and tuple(box)) for phrase, box in some] for some in facts["regions"]]
 
-    def batch(self, count: int) -> tuple[Tensor, list[str], list[list[Region]]]:
+    def batch(self, count: int) -> tuple[Tensor, list[str], list[list[str]], list[list[Region]]]:
+        """Maps, a true caption and FALSE false ones of each, and the regions."""
         rows = random.sample(range(len(self.captions)), count)
         texts = [random.choice(self.captions[row]) for row in rows]
-        return (
-            torch.from_numpy(np.stack([self.inputs[row] for row in rows])).float(),
-            texts,
-            [self.regions[row] for row in rows],
-        )
+        regions = [self.regions[row] for row in rows]
+        false = [
+            [falsified(text, {each.phrase for each in some}) for _ in range(FALSE)]
+            for text, some in zip(texts, regions, strict=True)
+        ]
+        return torch.from_numpy(np.stack([self.inputs[row] for row in rows])).float(), texts, false, regions
+
+
+def falsified(caption: str, phrases: set[str]) -> str:
+    """The caption with another colour or kind of one of the things that it names, "" where it names none of them. The
+    phrases are all that is there: "red cup", "cup", "red"."""
+    named = [phrase for phrase in phrases if " " in phrase and phrase in caption]
+    if not named:
+        return ""
+    phrase = random.choice(sorted(named))
+    colour, kind = phrase.split(" ", 1)
+    others = (
+        [f"{each} {kind}" for each in COLOURS] if random.random() < 0.75 else [f"{colour} {each}" for each in KINDS]
+    )
+    other = random.choice([each for each in others if each not in phrases])
+    return re.sub(rf"\ban? {other}", article(other), caption.replace(phrase, other))

@@ -1,6 +1,7 @@
 """The recipe of the bundled model: what its parts promise, on tiny towers and texts."""
 
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -117,3 +118,31 @@ def test_a_model_folder_is_a_stage_again(tower: EfficientNet, tmp_path: Path) ->
         torch.testing.assert_close(patches, unit(expected_patches), rtol=1e-4, atol=1e-4)
     assert stage["text"]["positions"].shape == (40, 64)
     assert set(stage["text"]) == set(network.text.state_dict())
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_false_caption_names_what_is_not_there(seed: int) -> None:
+    from pictures import falsified
+
+    random.seed(seed)
+    phrases = {"red cup", "cup", "orange cat", "cat", "orange"}
+    false = falsified("an orange cat and a red cup on the left.", phrases)
+    found = re.fullmatch(r"(an?) (\w+ \w+) and (an?) (\w+ \w+) on the left\.", false)
+    assert found, false
+    things = {found[2], found[4]}
+    assert len(things & phrases) == 1
+    assert len(things - phrases) == 1
+    for article, thing in ((found[1], found[2]), (found[3], found[4])):
+        assert article == ("an" if thing[0] in "aeiou" else "a")
+    assert falsified("nothing that has a name", phrases) == ""
+
+
+def test_the_average_of_stages_is_weighted() -> None:
+    from average import average
+
+    one = {"image": {"x": torch.tensor([1.0, 3.0]), "steps": torch.tensor(7)}, "scale": torch.tensor(2.0)}
+    other = {"image": {"x": torch.tensor([5.0, -1.0]), "steps": torch.tensor(9)}, "scale": torch.tensor(4.0)}
+    mean = average([one, other], [3.0, 1.0])
+    assert mean["image"]["x"].tolist() == [2.0, 2.0]
+    assert mean["image"]["steps"] == 7
+    assert mean["scale"] == 2.5
