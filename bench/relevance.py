@@ -34,7 +34,12 @@ import diptych
 from diptych.data.loading.stream import indexed
 from diptych.data.sources.opening import open_source
 from diptych.index.search.query import Query
-from diptych.index.search.relevance import BACKGROUND_SENTENCES, TEXT_THRESHOLD, background_statistics
+from diptych.index.search.relevance import (
+    BACKGROUND_SENTENCES,
+    TEXT_THRESHOLD,
+    background_statistics,
+    reference_statistics,
+)
 from diptych.scenes.scene import KINDS, Scenes
 from diptych.scoring.reference_pictures import REFERENCE_FILE, ReferencePictures
 from diptych.vectors.nearest import VectorIndex
@@ -238,7 +243,11 @@ def relevance_z(
     """The relevance z-score of `diptych search --relevant`."""
     with tempfile.TemporaryDirectory() as folder:
         nearest = built(folder, vectors, ids)
-        background = background_statistics(Query.text("a noun"), nearest, sentences, vector=noun, reference=reference)
+        background = (
+            reference_statistics(reference, noun, len(ids))
+            if reference
+            else background_statistics(Query.text("a noun"), nearest, sentences)
+        )
         return background.relevance_z(nearest.search(noun, background.top_k).cosines)
 
 
@@ -248,10 +257,15 @@ def auc(rows: Sequence[NounStatistic]) -> float:
     return float((present[:, None] > absent).mean() + 0.5 * (present[:, None] == absent).mean())
 
 
-def chosen_threshold(rows: Sequence[NounStatistic]) -> float | None:
-    """The threshold that keeps at least the share KEPT of the true first hits of every second noun."""
-    true_first = [row.present for row in rows if row.chooses and row.is_true]
-    return float(np.quantile(true_first, 1 - KEPT, method="lower")) if true_first else None
+def chosen_threshold(found: dict[str, list[NounStatistic]]) -> float | None:
+    """The mean, over all pictures and the sizes of subsets, of the threshold of `search --relevant` that keeps at least
+    the share KEPT of the true first hits of every second noun: one threshold serves small and large indexes."""
+    thresholds = []
+    for name, rows in found.items():
+        true_first = [row.present for row in rows if row.chooses and row.is_true]
+        if name.startswith(RELEVANT) and true_first:
+            thresholds.append(np.quantile(true_first, 1 - KEPT, method="lower"))
+    return float(np.mean(thresholds)) if thresholds else None
 
 
 def relevance(found: dict[str, list[NounStatistic]], built_in: float | None) -> Iterator[Row]:
@@ -260,7 +274,7 @@ def relevance(found: dict[str, list[NounStatistic]], built_in: float | None) -> 
     for name, rows in found.items():
         for half, some in halves(rows).items():
             yield Row(name, auc(some), f"AUC, {half}")
-    chosen = chosen_threshold(found[RELEVANT])
+    chosen = chosen_threshold(found)
     if chosen is None:
         return
     for name, rows in found.items():
@@ -305,7 +319,7 @@ def main() -> None:
     rows.append(Row("nouns searched", len(named), "nouns"))
     built_in = model.reference_pictures.threshold if model.reference_pictures else TEXT_THRESHOLD
     rows += relevance(found, None if options.fit else built_in)
-    threshold = chosen_threshold(found[RELEVANT])
+    threshold = chosen_threshold(found)
     if options.fit and options.write and reference and threshold is not None:
         path = Path(model.source) / REFERENCE_FILE
         path.write_bytes(reference._replace(threshold=round(threshold, 2)).to_bytes())

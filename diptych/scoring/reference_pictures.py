@@ -29,18 +29,6 @@ MIN_PICTURES, MAX_PICTURES = 2, 10_000
 _INT8 = 127
 
 
-class ExpectedCosines(NamedTuple):
-    """Of each text, the mean cosine expected with the best pictures, and the standard deviation of its cosines with all
-    reference pictures."""
-
-    best: Float[np.ndarray, "texts"]
-    std: Float[np.ndarray, "texts"]
-
-    def excess(self, cosines: Float[np.ndarray, "texts"]) -> Float[np.ndarray, "texts"]:
-        """The standard deviations by which one cosine of each text exceeds what is expected."""
-        return (cosines - self.best) / self.std
-
-
 class ReferencePictures(NamedTuple):
     """The vectors of the pictures, each in its own scale, and the least relevance z-score of a text."""
 
@@ -53,13 +41,13 @@ class ReferencePictures(NamedTuple):
         scaled = vectors * (_INT8 / np.abs(vectors).max(axis=1, keepdims=True))
         return cls(np.rint(scaled).astype(np.int8), threshold)
 
-    def expected(self, texts: Float[np.ndarray, "texts dim"], count: int, top_k: int) -> ExpectedCosines:
-        """What is expected of unit vectors of texts among `count` pictures, of which the best `top_k` are averaged."""
+    def expected(self, text: Float[np.ndarray, "dim"], count: int, top_k: int) -> tuple[float, float]:
+        """The mean cosine that is expected of a text's unit vector with its best `top_k` of `count` pictures, and the
+        standard deviation of its cosines with all reference pictures."""
         pictures = self.vectors.astype(np.float32)
         pictures /= np.linalg.norm(pictures, axis=1, keepdims=True)
-        cosines = np.sort(texts @ pictures.T, axis=1)
-        weights = best_weights(len(pictures), count, top_k)[::-1].astype(np.float32)
-        return ExpectedCosines(cosines @ weights, np.maximum(cosines.std(axis=1), 1e-6))
+        cosines = np.sort(pictures @ text)
+        return float(cosines @ best_weights(len(pictures), count, top_k)[::-1]), float(cosines.std())
 
     def to_bytes(self) -> bytes:
         """The content of reference_pictures.safetensors."""

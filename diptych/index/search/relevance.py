@@ -7,12 +7,11 @@ matches a third of the pictures raises its own mean. So everyday sentences unrel
 same items, and the mean cosine of the query's ten best hits is compared with theirs.
 
 Texts differ in the cosines that they reach with any pictures. Where the model's files have reference pictures
-(`diptych.scoring.reference_pictures`), the mean cosine of the twenty best hits is first compared with that expected of
-the same text with the best of as many reference pictures as the index has. Its excess, in standard deviations of the
-text's cosines with the reference pictures, then replaces the cosine, for the query as for the background
-sentences, whose mean excess is what the kind of pictures in the index adds. The expected mean depends on the number of
-pictures, so one threshold serves small and large indexes. In an index with more than twenty times as many pictures as
-there are reference pictures, it is too low, for the query and the sentences alike.
+(`diptych.scoring.reference_pictures`), a query of texts is compared with them instead: the mean cosine of the fifty
+best hits less what is expected of the same text with the best of as many reference pictures as the index has, in
+standard deviations of the text's cosines with the reference pictures. The expected mean depends on the number of
+pictures, so one threshold serves small and large indexes. In an index with more than fifty times as many pictures as
+there are reference pictures, it is too low. Sentences as well, or instead, tell less (`docs/log.md`, step 8).
 
 `bench/relevance.py` compares such statistics, and makes the file of reference pictures.
 
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from diptych.index.search.query import EmbeddingModel, Query
-    from diptych.scoring.reference_pictures import ExpectedCosines, ReferencePictures
+    from diptych.scoring.reference_pictures import ReferencePictures
 
 SUBJECTS = (
     "a man", "a woman", "a child", "a crowd of people", "two friends", "a baby", "a dog", "a cat", "a bird", "a horse",
@@ -60,7 +59,7 @@ MAX_EXHAUSTIVE_ITEMS = 300_000  # items
 _BLOCK = 8192
 _HEADER_BYTES = 1024  # upper bound for a two-dimensional array in NumPy's format
 # Hits that are averaged, without and with reference pictures; in a small index a twentieth of the items
-MAX_TOP_K, MAX_TOP_K_WITH_REFERENCE = 10, 20
+MAX_TOP_K, MAX_TOP_K_WITH_REFERENCE = 10, 50
 # The least relevance z-score. For texts it keeps 90 % of the true first hits of 25 nouns on Flickr8k, where
 # bench/relevance.py chooses it and reports on 25 others. For pictures, 90 % of those of an index pass.
 TEXT_THRESHOLD, PICTURE_THRESHOLD = -0.33, -1.28
@@ -84,15 +83,13 @@ class VectorSearch(Protocol):
 
 
 class BackgroundStatistics(NamedTuple):
-    """Mean and standard deviation, over the background queries, of the mean cosine of their `top_k` hits, the
-    `threshold` that a query's relevance z-score must reach, and what is `expected` of this query. With `expected`, mean
-    and deviation are of the excess over what is expected of each background query."""
+    """Mean and standard deviation of the mean cosine of the `top_k` best hits, over the background queries or expected
+    among reference pictures, and the `threshold` that a query's relevance z-score must reach."""
 
     mean: float
     std: float
     top_k: int
     threshold: float
-    expected: ExpectedCosines | None = None
 
     def relevance_z(self, cosines: Float[np.ndarray, "hits"]) -> float:
         """The standard deviations by which the mean of the `top_k` first of these cosines, sorted in descending order,
@@ -101,8 +98,17 @@ class BackgroundStatistics(NamedTuple):
 
     def z_score(self, cosine: float) -> float:
         """The same for one cosine."""
-        value = float(self.expected.excess(np.array([cosine]))[0]) if self.expected else cosine
-        return (value - self.mean) / max(self.std, 1e-6)
+        return (cosine - self.mean) / max(self.std, 1e-6)
+
+
+def reference_statistics(
+    reference: ReferencePictures, vector: Float[np.ndarray, "dim"], size: int, threshold: float | None = None
+) -> BackgroundStatistics:
+    """What is expected of a query of texts with this vector, among `size` of the model's reference pictures.
+    `threshold` None is the one chosen with them."""
+    top_k = top_k_for(size, MAX_TOP_K_WITH_REFERENCE)
+    mean, std = reference.expected(vector, size, top_k)
+    return BackgroundStatistics(mean, std, top_k, reference.threshold if threshold is None else threshold)
 
 
 def background_statistics(
@@ -110,17 +116,12 @@ def background_statistics(
     nearest: VectorSearch,
     sentences: Float[np.ndarray, "sentences dim"],
     *,
-    vector: Float[np.ndarray, "dim"] | None = None,
     allowed_ids: Int[np.ndarray, "ids"] | None = None,
     threshold: float | None = None,
-    reference: ReferencePictures | None = None,
 ) -> BackgroundStatistics:
     """Search with queries of the same form: each text is replaced by one of the `sentences`, each picture or vector by
-    an item of the index, which is excluded from its own hits; the weights stay. `reference` are the model's pictures,
-    for queries of texts alone, whose `vector` they need. `threshold` None is the one chosen with them, else
-    TEXT_THRESHOLD, or PICTURE_THRESHOLD for a query without texts."""
-    if vector is None or not query.is_text:
-        reference = None
+    an item of the index, which is excluded from its own hits; the weights stay. `threshold` None is TEXT_THRESHOLD, or
+    PICTURE_THRESHOLD for a query without texts."""
     count = len(sentences)
     ids, vectors = nearest.sample(count)
     substitutes, excluded = [], np.full((count, len(query.terms)), -1, np.int64)
@@ -131,18 +132,12 @@ def background_statistics(
         else:
             substitutes.append(vectors[rows % len(ids)])
             excluded[:, position] = ids[rows % len(ids)]
-    size = len(nearest) if allowed_ids is None else len(allowed_ids)
-    top_k = top_k_for(size, MAX_TOP_K_WITH_REFERENCE if reference else MAX_TOP_K)
+    top_k = top_k_for(len(nearest) if allowed_ids is None else len(allowed_ids))
     kept, queries = _nonzero_queries(query, np.stack(substitutes, axis=1))
     means = np.array(_mean_top_k(nearest, queries, top_k, excluded[kept], allowed_ids) if kept else [0.0])
-    expected = None
-    if reference and vector is not None:
-        expected = reference.expected(vector[None], size, top_k)
-        means = reference.expected(queries, size, top_k).excess(means) if kept else means
-        threshold = reference.threshold if threshold is None else threshold
     if threshold is None:
         threshold = TEXT_THRESHOLD if any(term.kind == "text" for term in query.terms) else PICTURE_THRESHOLD
-    return BackgroundStatistics(float(means.mean()), float(means.std()), top_k, threshold, expected)
+    return BackgroundStatistics(float(means.mean()), float(means.std()), top_k, threshold)
 
 
 def _nonzero_queries(query: Query, substitutes: Float[np.ndarray, "queries terms dim"]) -> tuple[list[int], np.ndarray]:

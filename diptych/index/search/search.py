@@ -16,7 +16,7 @@ from diptych.index.model import display_name
 from diptych.index.search.filters import Filters
 from diptych.index.search.query import EmbeddingModel, Query, UnseenWords
 from diptych.index.search.ranking import MIN_SAMPLE, SampleStatistics, diverse_order
-from diptych.index.search.relevance import VectorSearch, background_statistics, sentence_vectors
+from diptych.index.search.relevance import VectorSearch, background_statistics, reference_statistics, sentence_vectors
 from diptych.index.search.results import Hit, SearchResult
 from diptych.index.search.shots import copies_of, first_per_shot, same_bytes
 from diptych.media.items import Modality
@@ -224,12 +224,14 @@ def _candidates(index: SearchableIndex, modality: Modality, request: _SearchRequ
     sample_statistics = SampleStatistics.of(_sample(nearest) @ request.vector)
     if not request.relevant or searched < MIN_SAMPLE:
         return _Candidates(folder, items, cosines, sample_statistics, searched)
-    sentences = sentence_vectors(index.model, folder.index_dir, str(folder.catalog.facts().get("fingerprint", "")))
     reference = getattr(index.model, "reference_pictures", None) if modality == "picture" else None
-    others = background_statistics(
-        request.query, nearest, sentences, vector=request.vector, allowed_ids=allowed_ids,
-        threshold=request.threshold, reference=reference,
-    )  # fmt: skip
+    if reference and request.query.is_text:
+        others = reference_statistics(reference, request.vector, searched, request.threshold)
+    else:
+        sentences = sentence_vectors(index.model, folder.index_dir, str(folder.catalog.facts().get("fingerprint", "")))
+        others = background_statistics(
+            request.query, nearest, sentences, allowed_ids=allowed_ids, threshold=request.threshold
+        )
     threshold = others.threshold
     relevance_z = others.relevance_z(nearest.search(request.vector, others.top_k, allowed_ids=allowed_ids)[1])
     is_relevant = relevance_z >= threshold
