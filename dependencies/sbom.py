@@ -36,7 +36,18 @@ CLASSIFIERS = {
 }  # fmt: skip
 SHORT = 60  # a licence's whole text may stand where its name was meant
 BUNDLED = ROOT / "diptych" / "bundled"
-WEIGHTS = "Trained on Flickr8k, which is offered for non-commercial research and education; see its model card."
+APACHE = DisjunctiveLicense(id="Apache-2.0")  # of both released towers and of the word pieces
+LICENCES = {
+    "model.safetensors": (
+        APACHE,
+        DisjunctiveLicense(
+            name="Trained on Flickr8k, which is offered for non-commercial research and education; see its model card."
+        ),
+        DisjunctiveLicense(name="WordNet 3.0", url=XsUri("https://wordnet.princeton.edu/license-and-commercial-use")),
+        DisjunctiveLicense(id="CC-BY-4.0"),
+    ),
+    "tokenizer.json": (APACHE,),
+}
 
 
 def extras_of(pins: Mapping[str, Pin], base: Collection[str]) -> dict[str, list[str]]:
@@ -127,7 +138,7 @@ def bundled() -> list[Component]:
         digest = hashlib.sha256((BUNDLED / name).read_bytes()).hexdigest()
         one = Component(
             type=kind, name=f"diptych/bundled/{name}", bom_ref=f"bundled/{name}",
-            licenses=[DisjunctiveLicense(name=WEIGHTS)],
+            licenses=LICENCES[name],
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest)],
         )  # fmt: skip
         found.append(one)

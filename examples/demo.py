@@ -22,21 +22,27 @@ from diptych.scenes.scene import COLOURS, Scene, Scenes
 HERE = Path(__file__).parent
 OUT = Path("demo")
 PHOTOGRAPHS = {
-    "astronaut": "astronaut.png", "cat": "chelsea.png", "coffee": "coffee.png", "rocket": "rocket.jpg",
-    "cameraman": "camera.png", "motorcycle": "motorcycle_left.png", "grass": "grass.png", "bricks": "brick.png",
-    "stars": "hubble_deep_field.jpg", "page": "page.png", "coins": "coins.png", "gravel": "gravel.png",
+    "cat": "chelsea.png", "coffee": "coffee.png", "rocket": "rocket.jpg", "cameraman": "camera.png",
+    "motorcycle": "motorcycle_left.png", "grass": "grass.png", "bricks": "brick.png", "stars": "hubble_deep_field.jpg",
+    "page": "page.png",
 }  # fmt: skip
 PHOTO_QUERIES = (
-    "a rocket in the night sky",
+    "a cat with green eyes",
+    "something to drink",
+    "a motorbike in a workshop",
+    "a photographer with a tripod",
     "the night sky",
-    "a person rides a motorcycle",
-    "a man with a camera",
-    "a woman in an orange suit",
+    "text on paper",
 )
 QUERY_SCENES = (3, 14, 25, 36, 47)  # each gives a query about a thing in it
-LABELS = ("a furry animal", "a motorcycle", "a rocket in the night sky", "a field of grass", "a smiling woman")
-CAPTIONS = ("a woman smiles", "a man with a camera", "a motorcycle", "a rocket in the night sky", "a furry animal")
-COMPARED = ("astronaut", "cameraman", "motorcycle", "rocket", "cat")
+LABELS = (
+    "a cat", "a cup of coffee", "a motorcycle", "a man with a camera", "the night sky", "grass", "a brick wall",
+    "text on paper",
+)  # fmt: skip
+CAPTIONS = (
+    "a rocket launch at night", "a man with a camera", "a motorbike", "a cup of espresso", "a cat with green eyes",
+)  # fmt: skip
+COMPARED = ("rocket", "cameraman", "motorcycle", "coffee", "cat")
 SCENE_COUNT, SINGLE_COUNT = 60, 18
 
 
@@ -93,7 +99,8 @@ def write_single_things() -> Path:
 
 
 def show(*arguments: str) -> None:
-    """Print a command as a reader would type it. The lines below it equal its output (tests/test_demo.py)."""
+    """Print a command as a reader would type it. The lines below it equal its output, but for the rounding of bfloat16
+    (tests/test_demo.py)."""
     print(f"\n$ {shlex.join(['diptych', *arguments])}", flush=True)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command("duplicates")
 @click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False))
-@click.option("--threshold", type=float, help="The cosine above which two pictures are duplicates; by default 0.94.")
+@click.option("--threshold", type=float, help="The cosine above which two pictures are duplicates; by default 0.92.")
 @click.option("--index", "index_dir", metavar="DIR", help="The index directory; by default FOLDER/.diptych.")
 @click.option(
     "--update/--no-update",

@@ -18,7 +18,7 @@ _KINDS: dict[str, str] = {**dict.fromkeys(RAW_SUFFIXES, "RAW")}
 _KINDS |= {".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF"}
 _BETWEEN = "SELECT one.id FROM edges CROSS JOIN files AS one WHERE one.path > low AND one.path < high"
 _BATCH = 100  # values per statement
-MIN_COSINE = 0.94  # from this cosine, pictures of one name without dates are one shot
+MIN_COSINE = 0.92  # from this cosine, pictures of one name without dates are one shot
 
 
 class _ShotCatalog(Protocol):
