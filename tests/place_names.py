@@ -16,7 +16,6 @@ ROOT = Path(__file__).parent.parent
 # File -> words around a "place" that may stay: a place on the earth, or a name that is kept for one version.
 ALLOWED = {
     "CONTRIBUTING.md": ('"Place" means a place on the earth',),  # the rule itself
-    "diptych/bundled/README.md": ("people, places or brands",),
     "diptych/cli/renamed_flags.py": ("--place",),  # the old flags themselves
     "diptych/inference/heat_map.py": ('method="places"',),  # the old value itself
     "diptych/training/run/metrics_file.py": ("places          the region loss",),  # a key on disk

@@ -24,7 +24,7 @@ from diptych.media.pixels.arrays import picture_of
 
 HERE = torch.device("cpu")
 # Each becomes one of ours, or a Failure, before anybody sees it.
-INNER = {"UnreadableFileError", "NotText", "NotRegularFileError", "NeedsPackage", "OutsideRootError"}
+INNER = {"UnreadableFileError", "NotText", "NotRegularFileError", "NeedsPackage", "OutsideRootError", "RequestProblem"}
 
 
 @pytest.fixture(scope="module", params=["openvino", "pytorch"])

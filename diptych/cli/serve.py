@@ -72,7 +72,7 @@ def command(folder: str | None, **options: Any) -> int:
 
     \b
     diptych serve ~/Pictures
-    diptych serve ~/Pictures --originals --host 0.0.0.0 --token "$(openssl rand -hex 16)"
+    diptych serve ~/Pictures --host 0.0.0.0 --token "$(openssl rand -hex 16)"
     diptych serve --model clip-vit-b-32
     """
     from diptych.extras import require

@@ -352,7 +352,7 @@ def test_bundled_can_be_named_to_every_command(
     capsys.readouterr()
     assert run(["convert", "bundled", str(tmp_path / "open")]) == 0
     err = capsys.readouterr().err
-    assert "transformers has no class for this model (its weights are in 8 bits with scales)" in err
+    assert "transformers has no class for this model (its image tower is an EfficientNet)" in err
     assert "For other programs pass --to onnx or --to openvino." in err
     assert run(["convert", "bundled", str(tmp_path / "other"), "--to", "open_clip"]) == 1
     assert "For other programs convert it with --to onnx or --to openvino." in capsys.readouterr().err
@@ -365,7 +365,7 @@ def test_what_transformers_lacks_is_said_before_it_is_written(tiny_model: Path, 
 
     with pytest.raises(InterruptedError):
         convert("bundled", tmp_path / "model", notice=stop)
-    with pytest.warns(UserWarning, match="its weights are in 8 bits with scales.*pass to='onnx' or to='openvino'"):
+    with pytest.warns(UserWarning, match="its image tower is an EfficientNet.*pass to='onnx' or to='openvino'"):
         convert("bundled", tmp_path / "model")
     assert read(tmp_path / "model").config == read("bundled").config
     convert(tiny_model, tmp_path / "other", notice=stop)

@@ -46,7 +46,7 @@ def test_help_fits_a_terminal_of_80_columns(names: tuple[str, ...], cli: Cli) ->
     [
         ("serch", "Did you mean: diptych search"), ("trian", "diptych train"), ("Index", "diptych index"),
         ("find", "diptych search"), ("eval", "diptych evaluate"), ("export", "diptych convert"),
-        ("a dog", "To find pictures: diptych search 'a dog'"), ("frobnicate", "The commands are search, index, "),
+        ("a dog", "To find pictures: diptych search 'a dog'"), ("frobnicate", "The commands are search, serve, "),
     ],
 )  # fmt: skip
 def test_what_was_meant_by_no_command(cli: Cli, typed: str, meant: str) -> None:

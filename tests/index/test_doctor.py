@@ -186,7 +186,7 @@ def test_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     here = installation()
     assert here.findings == []
     assert {"openvino", "torch", "HEIC", "RAW", "video", "search", "bundled model"} <= here.facts.keys()
-    assert "256 dimensions" in here.facts["bundled model"]
+    assert "384 dimensions" in here.facts["bundled model"]
     monkeypatch.setattr("diptych.installation.NEEDED", ("numpy", "no-such-package"))
 
     def broken() -> None:

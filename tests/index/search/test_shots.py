@@ -69,7 +69,7 @@ def test_a_file_represents_its_links_and_the_least_deep_copy_the_others(index: S
         (("a/IMG_1.dng", NOON, 0.9), ("b/IMG_1.jpg", NOON, 0.8), True),  # sorted into folders
         (("a/IMG_1.dng", None, 0.9), ("b/IMG_1.jpg", None, 0.9), False),
         (("IMG_1.dng", None, 0.9), ("IMG_1.jpg", NOON, 0.9), True),
-        (("IMG_1.dng", None, 0.9), ("IMG_1.jpg", None, 0.4), False),  # they do not look alike
+        (("IMG_1.dng", None, 0.9), ("IMG_1.jpg", None, 0.6), False),  # they do not look alike
         (("IMG_1.CR2", NOON, 0.9), ("IMG_1.JPG", "2024-05-01T12:00:09", 0.9), False),
         (("IMG_1.jpeg", NOON, 0.9), ("IMG_1.jpg", NOON, 0.9), False),  # two JPEGs of one name are two pictures
         (("IMG_1.png", NOON, 0.9), ("IMG_1.jpg", NOON, 0.9), False),
