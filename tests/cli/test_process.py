@@ -107,3 +107,20 @@ def test_a_closed_stdout_is_no_traceback(pictures: Path, tiny_model: Path, tmp_p
     said = subprocess.run(["sh", "-c", script, sys.executable, pictures, tiny_model], capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
     assert "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "set_by_user", "threads"), [("search", "", "1"), ("search", "3", "3"), ("index", "", "")]
+)
+def test_a_search_starts_no_threads_of_numpy(command: str, set_by_user: str, threads: str) -> None:
+    """They would take twice the search's processor time; who asks for them gets them."""
+    code = (
+        "import atexit, os; atexit.register(lambda: print(os.environ.get('OPENBLAS_NUM_THREADS', '')));"
+        "from diptych.__main__ import main; main()"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    environment |= {"OPENBLAS_NUM_THREADS": set_by_user} if set_by_user else {}
+    said = subprocess.run(
+        [sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, env=environment
+    )
+    assert said.stdout.splitlines()[-1] == threads
