@@ -10,12 +10,10 @@ import io
 import json
 import os
 import queue
-import sys
 import threading
-import traceback
 from typing import IO, TYPE_CHECKING, Any
 
-from diptych.media.reading.reader_process import GRACE_S, limit_process, path, send_answer, set_alarm
+from diptych.media.reading.reader_process import GRACE_S, path, send_answer, set_alarm, start
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,18 +25,9 @@ Answer = tuple[dict[str, Any], bytes]
 def main() -> None:
     """Decode one order after another until the pipe ends. The first line holds the settings: root, spec, memory_bytes,
     follow_links."""
-    orders, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    settings = json.loads(orders.readline())
-    try:
-        decoder = Decoder(settings)
-        limit_process(settings["memory_bytes"])
-    except Exception:
-        send_answer(answers, {"broken": traceback.format_exc()})
+    if not (started := start(Decoder)):
         return
-    send_answer(answers, {"ready": True})
-    os.dup2(nowhere, 2)
+    orders, answers, decoder = started
     waiting: queue.SimpleQueue[tuple[dict[str, Any], bytes]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders, waiting), daemon=True).start()
     while True:

@@ -15,13 +15,14 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
 
+Work = TypeVar("Work")
 LENGTHS = struct.Struct("<II")  # before each answer: the lengths of its JSON and of its pixels in bytes
 GRACE_S = 10.0  # the parent ends an overdue process; without a parent, the kernel does after these extra seconds
 
@@ -29,20 +30,9 @@ GRACE_S = 10.0  # the parent ends an overdue process; without a parent, the kern
 def main() -> None:
     """Read one order after another until the pipe ends. The first line holds the settings: root, spec, memory_bytes,
     follow_links."""
-    orders, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    settings = json.loads(orders.readline())
-    try:
-        from diptych.media.preprocessing import Preprocess
-
-        read = _reader(path(settings["root"]), Preprocess(**settings["spec"]), settings["follow_links"])
-        limit_process(settings["memory_bytes"])
-    except Exception:
-        send_answer(answers, {"broken": traceback.format_exc()})
+    if not (started := start(_prepared)):
         return
-    send_answer(answers, {"ready": True})
-    os.dup2(nowhere, 2)
+    orders, answers, read = started
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders, waiting), daemon=True).start()
     while True:
@@ -53,6 +43,24 @@ def main() -> None:
         send_answer(answers, answer, pixels)
 
 
+def start(prepare: Callable[[dict[str, Any]], Work]) -> tuple[IO[bytes], IO[bytes], Work] | None:
+    """Take the pipes of orders and answers for this process alone, `prepare` by the settings, the first line, and tell
+    the parent that orders may come. None if that failed, of which the parent was told."""
+    orders, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    settings = json.loads(orders.readline())
+    try:
+        work = prepare(settings)
+        limit_process(settings["memory_bytes"])
+    except Exception:
+        send_answer(answers, {"broken": traceback.format_exc()})
+        return None
+    send_answer(answers, {"ready": True})
+    os.dup2(nowhere, 2)
+    return orders, answers, work
+
+
 def path(sent: str) -> str:
     """The inverse of `sendable`, for paths of any bytes."""
     return os.fsdecode(sent.encode("latin-1"))
@@ -61,6 +69,12 @@ def path(sent: str) -> str:
 def sendable(path: str) -> str:
     """A path encoded for JSON in any locale: one character per byte."""
     return os.fsencode(path).decode("latin-1")
+
+
+def _prepared(settings: dict[str, Any]) -> Any:
+    from diptych.media.preprocessing import Preprocess
+
+    return _reader(path(settings["root"]), Preprocess(**settings["spec"]), settings["follow_links"])
 
 
 def _reader(root: str, spec: Any, follow_links: bool) -> Any:
