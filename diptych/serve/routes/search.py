@@ -46,13 +46,10 @@ def search_text(
     cursor: CursorQuery = None,
 ) -> Response:
     """Find what fits one text."""
-    body = SearchBody.model_validate(
-        {
-            "terms": [{"text": q}], "modality": modality, "relevant": relevant, "copies": copies, "diverse": diverse,
-            "offset": offset, "limit": limit, "cursor": cursor,
-        }
+    return _found_by(
+        served, library, filters, terms=[{"text": q}], modality=modality, relevant=relevant, copies=copies,
+        diverse=diverse, offset=offset, limit=limit, cursor=cursor,
     )  # fmt: skip
-    return _found(served, library, body.model_dump() | {"filters": filters})
 
 
 @router.get("/similar/{id:int}", response_model=Found)
@@ -70,12 +67,15 @@ def similar(
     """Find what is like an item of the index."""
     with library.pool.reading() as index:
         modality = one(index, id).modality
-    body = SearchBody.model_validate(
-        {
-            "terms": [{"item": id}], "modality": modality, "copies": copies, "diverse": diverse, "offset": offset,
-            "limit": limit, "cursor": cursor,
-        }
+    return _found_by(
+        served, library, filters, terms=[{"item": id}], modality=modality, copies=copies, diverse=diverse,
+        offset=offset, limit=limit, cursor=cursor,
     )  # fmt: skip
+
+
+def _found_by(served: Service, library: Library, filters: Filters, **fields: Any) -> Response:
+    """The answer to a search whose fields came in an address."""
+    body = SearchBody.model_validate(fields)
     return _found(served, library, body.model_dump() | {"filters": filters})
 
 
