@@ -30,7 +30,7 @@ const VIEWS = ["photos", "map", "duplicates", "albums"];
 /** @type {State} */
 const EMPTY = {
   view: "photos", q: "", weight: 1, terms: [], filters: {}, relevant: false, copies: false, diverse: 0, modality: "picture",
-  sort: "taken_at", order: "desc", item: null, heat: false, phrase: "", album: "", threshold: 0.94, place: "",
+  sort: "taken_at", order: "desc", item: null, heat: false, phrase: "", album: "", threshold: 0.92, place: "",
 };
 
 export const empty = () => ({ ...EMPTY, terms: [], filters: {} });
