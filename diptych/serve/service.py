@@ -16,12 +16,12 @@ from diptych.errors import DiptychError
 from diptych.index.model import source_of
 from diptych.media.reading.decoders import DecoderPool
 from diptych.serve.library.albums import Albums
+from diptych.serve.library.browsing import Browsing
 from diptych.serve.library.files.thumbnails import Thumbnails
 from diptych.serve.library.files.uploads import Uploads
 from diptych.serve.library.index_pool import IndexPool
 from diptych.serve.library.items import ItemView
 from diptych.serve.library.jobs import Jobs
-from diptych.serve.library.pages import IdList, Lists
 from diptych.serve.library.searching import Searching
 from diptych.serve.library.updating import Updating
 from diptych.serve.model.engine_queue import EngineQueue
@@ -30,6 +30,7 @@ from diptych.serve.model.served_model import ServedModel
 from diptych.serve.settings import ServeSettings
 from diptych.serve.web.metrics import Metrics
 from diptych.serve.web.problems import RequestProblem
+from diptych.serve.web.schemas import FilterBody
 from diptych.storage.user.cache_folder import cache_folder
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Library:
     albums: Albums
     updating: Updating
     jobs: Jobs
-    lists: Lists[IdList] = field(default_factory=Lists)
+    browsing: Browsing
 
 
 @dataclass(eq=False)
@@ -80,7 +81,9 @@ class Service:
         return ItemView(self.settings.root_path.rstrip("/"), self.settings.originals)
 
     def warm_up(self) -> None:
-        """Have both towers compiled before anybody waits for them."""
+        """Have the page's first view made, and both towers compiled, before anybody waits for them."""
+        if self.library is not None:
+            self.library.browsing.make_ahead()
         size_px = self.model.preprocessing.size_px
         try:
             self.model.queue.texts(["a picture"]).result()
@@ -97,6 +100,7 @@ class Service:
             self.library.updating.close()
             self.library.jobs.close()
             self.library.searching.close()
+            self.library.browsing.close()
         self.model.queue.close(timeout_s=self.settings.deadline_s)
         self.decoders.close()
         if self.library is not None:
@@ -119,11 +123,12 @@ def open_service(
     service = Service(settings, served, decoders, pictures)
     if pool is not None and open_index is not None:
         uploads = Uploads(_cache("uploads"), pictures)
-        updating = Updating(open_index(served.for_background()), watching=watching)
+        browsing = Browsing(pool, FilterBody().model_dump())
+        updating = Updating(open_index(served.for_background()), watching=watching, after=browsing.make_ahead)
         service.library = Library(
             pool, Searching(pool, pictures, uploads), uploads,
             Thumbnails(_cache("thumbnails"), decoders, settings.thumbnail_cache_bytes),
-            Albums(pool.folder), updating, Jobs(),
+            Albums(pool.folder), updating, Jobs(), browsing,
         )  # fmt: skip
     return service
 

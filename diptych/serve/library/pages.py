@@ -26,24 +26,37 @@ class Lists(Generic[T]):
 
     def __init__(self) -> None:
         self._lists: OrderedDict[str, T] = OrderedDict()
+        self._making: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def get(self, cursor: str | None, wanted: object, state: str, make: Callable[[], T]) -> tuple[str, T]:
         """The list that a cursor names, if it is one of `wanted`; else that of the index's current `state`. With its
         cursor."""
         name = _hashed(wanted)
-        known = cursor if cursor is not None and cursor.startswith(f"c_{name}_") else f"c_{name}_{state}"
+        current = f"c_{name}_{state}"
+        known = cursor if cursor is not None and cursor.startswith(f"c_{name}_") else current
+        for each in (known, current):
+            if (kept := self._known(each)) is not None:
+                return each, kept
         with self._lock:
-            if known in self._lists:
-                self._lists.move_to_end(known)
-                return known, self._lists[known]
-        made, cursor = make(), f"c_{name}_{state}"
+            making = self._making.setdefault(current, threading.Lock())
+        with making:  # who asks meanwhile waits for the same
+            kept = self._known(current)
+            return current, self._keep(current, make()) if kept is None else kept
+
+    def _known(self, name: str) -> T | None:
         with self._lock:
-            kept = self._lists.setdefault(cursor, made)
-            self._lists.move_to_end(cursor)
+            if name in self._lists:
+                self._lists.move_to_end(name)
+            return self._lists.get(name)
+
+    def _keep(self, name: str, made: T) -> T:
+        with self._lock:
+            self._lists[name] = made
+            self._making.pop(name, None)
             while len(self._lists) > 1 and (len(self._lists) > MOST_LISTS or self._entries() > MOST_ENTRIES):
                 self._lists.popitem(last=False)
-        return cursor, kept
+        return made
 
     def _entries(self) -> int:
         return sum(len(each) for each in self._lists.values())  # type: ignore[arg-type]

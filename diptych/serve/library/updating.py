@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from diptych.errors import DiptychError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from diptych.index.local import LocalIndex
 
 State = Literal["absent", "idle", "scanning", "indexing", "building", "waiting", "failed"]
@@ -19,11 +21,11 @@ _log = logging.getLogger("diptych.serve")
 
 
 class Updating:
-    """Updates `index` now, after each change in its folder with `watching`, and when `request` is called. Without
-    `start` nothing is updated."""
+    """Updates `index` now, after each change in its folder with `watching`, and when `request` is called; `after` is
+    called when one has succeeded. Without `start` nothing is updated."""
 
-    def __init__(self, index: LocalIndex, *, watching: bool = True):
-        self._index, self._is_watching = index, watching
+    def __init__(self, index: LocalIndex, *, watching: bool = True, after: Callable[[], None] = lambda: None):
+        self._index, self._is_watching, self._after = index, watching, after
         self._stop, self._requested = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self.state: State = "idle"
@@ -77,6 +79,7 @@ class Updating:
                 wait_s=None, progress=self._progress, on_wait=lambda _: self._set("waiting"), on_build=self._build
             )
             self.error, self.done, self.total = None, 0, 0
+            self._after()
             self._set("idle")
         except Exception as error:  # whatever it is, the server goes on with the index as it is
             if self._stop.is_set():

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
 
 from diptych.serve.library import items
-from diptych.serve.library.facets import facets
 from diptych.serve.library.files.originals import original_response
 from diptych.serve.library.files.thumbnails import width_of
 from diptych.serve.library.items import Order, Sort
-from diptych.serve.library.pages import IdList
-from diptych.serve.library.searching import filters_of
 from diptych.serve.routes.asking import CursorQuery, Page, PageSize, answered, filters_from_query
 from diptych.serve.service import OfLibrary, Served
 from diptych.serve.web.answers import ItemDetails, ItemsAnswer, LookupAnswer
@@ -40,19 +36,13 @@ def list_items(
     cursor: CursorQuery = None,
 ) -> Response:
     """What is there, without a query: one entry for each file."""
-    chosen = filters_of(filters)
     with library.pool.reading() as index:
-        make = partial(_listed, index, chosen, sort, order)
-        cursor, listed = library.lists.get(cursor, [filters, sort, order], items.state_of(index), make)
+        cursor, listed = library.browsing.listed(index, filters, sort, order, cursor)
         ids = listed.ids[offset : offset + limit].tolist()
         shown = [served.view.of(item) for item in items.found(index, ids)]
     end = offset + len(ids)
     is_more = bool(ids) and end < len(listed)
     return answered({"items": shown, "total": len(listed), "next_offset": end if is_more else None, "cursor": cursor})
-
-
-def _listed(*arguments: Any) -> IdList:
-    return IdList(items.ids_in_order(*arguments))
 
 
 @router.get("/items/{id:int}", response_model=ItemDetails)
@@ -73,7 +63,7 @@ def lookup(body: LookupBody, served: Served, library: OfLibrary) -> Response:
 def count_facets(library: OfLibrary, filters: Filters) -> Response:
     """What the filters can select, counted."""
     with library.pool.reading() as index:
-        return answered(facets(index, filters_of(filters)))
+        return answered(library.browsing.counted(index, filters))
 
 
 @router.get(

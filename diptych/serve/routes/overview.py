@@ -10,7 +10,8 @@ from fastapi.responses import Response
 from diptych.index.search.near_duplicates import THRESHOLD
 from diptych.serve.library.items import found, state_of
 from diptych.serve.library.jobs import Job, Progress
-from diptych.serve.library.overview import DuplicateGroups, PictureMap, duplicate_groups, picture_map
+from diptych.serve.library.overview.duplicates import DuplicateGroups, duplicate_groups
+from diptych.serve.library.overview.picture_map import PictureMap, picture_map
 from diptych.serve.routes.asking import Page, PageSize, answered
 from diptych.serve.service import Library, OfLibrary, Served
 from diptych.serve.web.answers import DuplicatesAnswer, JobAnswer, MapAnswer

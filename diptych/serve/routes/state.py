@@ -99,9 +99,11 @@ def state(served: Service, library: Library) -> dict[str, Any]:
             known["updated_at"] = updated if isinstance(updated, str) else None
         elif updating["state"] == "idle":
             updating["state"] = "absent"
-        name = shown(index.folder.name) or "/"
-        return {"name": name, "version": state_of(index), **known, "model": served.model_name,
-                "dim": served.model.dim, **updating}  # fmt: skip
+        name, version = shown(index.folder.name) or "/", state_of(index)
+    if updating["state"] == "idle":  # another process may have changed it
+        library.browsing.make_ahead(version)
+    return {"name": name, "version": version, **known, "model": served.model_name, "dim": served.model.dim,
+            **updating}  # fmt: skip
 
 
 @router.get("/index/failures", response_model=dict[str, Any])

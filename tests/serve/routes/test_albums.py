@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 import diptych
 from diptych.serve.library.exports import sheet
 from diptych.serve.library.items import one
-from diptych.serve.library.overview import principal_positions
+from diptych.serve.library.overview.picture_map import principal_positions
 from diptych.serve.web.problems import RequestProblem
 
 SEARCH = {"terms": [{"text": "a red house"}]}

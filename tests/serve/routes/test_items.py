@@ -10,6 +10,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import diptych
+from diptych.serve.library import browsing
 from diptych.serve.library.files.originals import Span, span_of
 from diptych.serve.web.problems import RequestProblem
 
@@ -193,3 +194,25 @@ def test_ranges(header: str | None, span: Span | None) -> None:
 def test_ranges_that_a_file_does_not_have(header: str) -> None:
     with pytest.raises(RequestProblem):
         span_of(header, 100)
+
+
+def test_the_first_view_is_made_ahead_and_once_for_each_state(
+    serve, several: Path, tiny: diptych.Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    for name in ("ids_in_order", "facets"):
+        real = getattr(browsing, name)
+        monkeypatch.setattr(browsing, name, lambda *args, name=name, real=real: made.append(name) or real(*args))
+    client = serve(several)
+    library = client.service.library
+    library.browsing.make_ahead()
+    library.browsing.close()  # waits for it
+    assert made == ["ids_in_order", "facets"]
+    assert len(all_items(client)) == len(all_items(client)) == 3
+    assert client.get("/v1/facets").json()["total"] == 4
+    assert made == ["ids_in_order", "facets"]
+    (several / "0.png").unlink()
+    diptych.open_index(several, model=tiny).update()
+    assert len(all_items(client)) == 2
+    assert client.get("/v1/facets").json()["total"] == 3
+    assert made == ["ids_in_order", "facets"] * 2

@@ -1,4 +1,4 @@
-"""The whole library at once: groups of duplicates, and every picture as a point. Both take a while on many pictures."""
+"""Every picture as a point; those that are alike are near."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from diptych.index.search.filters import Filters
-from diptych.index.search.near_duplicates import find_duplicates
 from diptych.serve.library.items import found, ids_in_order, version_of
 
 if TYPE_CHECKING:
@@ -16,13 +15,6 @@ if TYPE_CHECKING:
 
 _BLOCK = 8192
 _EDGE = 1.0  # percent of the points at either side that are drawn at the edge, so that a stray one squeezes no others
-
-
-class DuplicateGroups(NamedTuple):
-    """The pictures that were compared, and groups of (id, cosine to the first), the largest group first."""
-
-    searched: int
-    groups: list[list[tuple[int, float]]]
 
 
 class PictureMap(NamedTuple):
@@ -39,15 +31,6 @@ class PictureMap(NamedTuple):
         rows["id"], rows["aspect"] = self.ids, self.aspects
         rows["x"], rows["y"] = self.positions.T
         return rows.tobytes()
-
-
-def duplicate_groups(index: LocalIndex, threshold: float, progress: Progress) -> DuplicateGroups:
-    """The near-duplicates of an index."""
-    if not index.exists:
-        return DuplicateGroups(0, [])
-    result = find_duplicates(index.on_disk, threshold=threshold, progress=progress)
-    groups = [[(copy.id, round(float(copy.cosine), 5)) for copy in group] for group in result.groups]
-    return DuplicateGroups(result.searched, groups)
 
 
 def picture_map(index: LocalIndex, progress: Progress) -> PictureMap:

@@ -1,0 +1,27 @@
+"""Groups of pictures that are nearly the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from diptych.index.search.near_duplicates import find_duplicates
+
+if TYPE_CHECKING:
+    from diptych.index.local import LocalIndex
+    from diptych.serve.library.jobs import Progress
+
+
+class DuplicateGroups(NamedTuple):
+    """The pictures that were compared, and groups of (id, cosine to the first), the largest group first."""
+
+    searched: int
+    groups: list[list[tuple[int, float]]]
+
+
+def duplicate_groups(index: LocalIndex, threshold: float, progress: Progress) -> DuplicateGroups:
+    """The near-duplicates of an index."""
+    if not index.exists:
+        return DuplicateGroups(0, [])
+    result = find_duplicates(index.on_disk, threshold=threshold, progress=progress)
+    groups = [[(copy.id, round(float(copy.cosine), 5)) for copy in group] for group in result.groups]
+    return DuplicateGroups(result.searched, groups)
