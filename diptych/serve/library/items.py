@@ -108,12 +108,14 @@ def copies(index: LocalIndex, item: Item) -> list[str]:
 
 
 def details_of(index: LocalIndex, id: int, view: ItemView) -> dict[str, Any]:
-    """An item with its film's frames, its copies and its texts."""
+    """An item with its file's picture, its film's frames, its copies and its texts."""
     item = one(index, id)
     others = siblings(index, item)
-    frames = [other for other in others if other.modality == "picture" and other.at_s is not None]
+    pictures = [other for other in others if other.modality == "picture"]
+    frames = [picture for picture in pictures if picture.at_s is not None]
     texts = [other for other in others if other.modality == "text"]
     return view.of(item) | {
+        "picture": pictures[0].id if pictures else None,
         "frames": [{"id": one.id, "at_s": one.at_s, "thumbnail": view.thumbnail(one)} for one in frames],
         "copies": copies(index, item),
         "texts": [{"id": one.id, "text": one.text, "line": one.line} for one in texts],

@@ -47,7 +47,7 @@ def list_items(
 
 @router.get("/items/{id:int}", response_model=ItemDetails)
 def item(id: Id, served: Served, library: OfLibrary) -> Response:
-    """An item with its film's frames, its copies and its texts."""
+    """An item with its file's picture, its film's frames, its copies and its texts."""
     with library.pool.reading() as index:
         return answered(items.details_of(index, id, served.view))
 

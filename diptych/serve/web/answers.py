@@ -116,6 +116,7 @@ class TextAnswer(BaseModel):
 class ItemDetails(ItemAnswer):
     """An item with what belongs to its file."""
 
+    picture: int | None
     frames: list[FrameAnswer]
     copies: list[str]
     texts: list[TextAnswer]

@@ -24,6 +24,7 @@ from diptych.serve.settings import ServeSettings
 from tests.drawn_files import exif
 
 WAIT_MS = 30_000  # what a busy machine may need; what is there is there at once
+CAPTION = "Two cats sleep on a red chair."
 UNKIND = '<img src=x onerror="document.title=1">.png'  # a name as strangers give it
 
 
@@ -38,7 +39,8 @@ class Library:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn scenes of several shapes in two folders, some with a camera and a date, one twice in two sizes."""
+    """Drawn scenes of several shapes in two folders, some with a camera and a date, one twice in two sizes,
+    the larger with a caption."""
     folder = tmp_path_factory.mktemp("page") / "photos"
     shapes = ((160, 120), (120, 160), (200, 100), (140, 140))
     for year in ("2023", "2024"):
@@ -50,6 +52,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scene.image.resize(shapes[number % 4]).save(folder / year / f"scene-{number:02}.jpg", quality=92, **more)
     with Image.open(folder / "2024" / "scene-01.jpg") as picture:
         picture.resize((picture.width * 3, picture.height * 3), Image.Resampling.BICUBIC).save(folder / "larger.png")
+    (folder / "larger.txt").write_text(f"{CAPTION}\n")
     Scenes(30, size_px=120)[29].image.save(folder / UNKIND)
     return folder
 

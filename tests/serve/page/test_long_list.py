@@ -136,6 +136,7 @@ STATES = (
     "", "?q=a+cat", "?q=a+%26+b~1&weight=-0.5", "?like=17&like=u_ab12~-0.5&also=a+red+ball~0.3", "?also=two~2~1",
     "?since=2024-05&near=47.3%2C8.5%2C10&kind=video&relevant=1&diverse=0.4", "?view=map&place=0.5%2C0.25%2C3.00",
     "?view=duplicates&threshold=0.9", "?q=x&item=17&heat=1&phrase=a+tail", "?sort=size&order=asc", "?album=a_1",
+    "?selected=1%2C22&boxes=1",
 )  # fmt: skip
 
 

@@ -165,7 +165,7 @@ def test_all_by_keyboard(opened: Opened) -> None:
     expect(page.get_by_role("region", name="Selection")).to_contain_text("2 selected")
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_be_visible()
-    assert state_of(page) == {"item": str(ids[1])}
+    assert state_of(page) == {"item": str(ids[1]), "selected": f"{ids[0]},{ids[1]}"}
     page.keyboard.press("Escape")
     expect(page.locator(f".cell[data-id='{ids[1]}']")).to_be_focused()
     page.keyboard.press("Escape")

@@ -1,6 +1,6 @@
 // The page: its parts, and which of them the state asks for.
 
-import { get, onLocked, watch } from "./api.js";
+import { get, onLocked, post, watch } from "./api.js";
 import { at, button, h, icon, toast } from "./dom.js";
 import { keysDialog, watchKeys } from "./keys.js";
 import { Albums, onAlbumsChanged, saveSearch } from "./library/albums.js";
@@ -13,7 +13,7 @@ import { filterDialog, showFilters } from "./search/filters.js";
 import { selectionBar } from "./selection/bar.js";
 import { exportDialog } from "./selection/exports.js";
 import { Selection } from "./selection/selection.js";
-import { empty, go, listen, onLeave, remembered, searchOf, start, state, termsOf } from "./state.js";
+import { MOST_SELECTED, empty, go, listen, note, onLeave, remembered, searchOf, start, state, termsOf } from "./state.js";
 import { askForToken } from "./token.js";
 import { Viewer } from "./viewer/viewer.js";
 
@@ -23,7 +23,7 @@ const FRESH = 3000;
 const selection = new Selection();
 const server = { originals: false };
 const box = searchBox(at("search"));
-const photos = new Photos({ selection, actions, settled: () => viewer.relocate() });
+const photos = new Photos({ selection, actions, ask: (ids) => box.addItems(ids), settled: () => viewer.relocate() });
 const views = { photos, map: new LibraryMap(), duplicates: new Duplicates(), albums: new Albums() };
 let shown = null;
 
@@ -57,8 +57,8 @@ function places(now) {
 /** Photos keeps its search when somebody comes back from another view. */
 function visit(view) {
   const now = state();
-  if (view === "photos" && now.view === "photos") go({ ...empty() });
-  else go({ view, item: null, album: "", place: "", heat: false });
+  if (view === "photos" && now.view === "photos") go({ ...empty(), selected: now.selected });
+  else go({ view, item: null, album: "", place: "", heat: false, boxes: false });
 }
 
 function tools() {
@@ -102,6 +102,21 @@ function title(now) {
   return name ? `${name} – Diptych` : "Diptych";
 }
 
+/** The URL has a short selection; who opens it has it again. Later steps of the history do not take it away. */
+async function followSelection() {
+  const { selected } = state();
+  if (selected.length) {
+    try {
+      selection.add((await post("items/lookup", { ids: selected })).items);
+    } catch (error) {
+      toast(error.message);
+    }
+  }
+  const keep = () => note({ selected: selection.size <= MOST_SELECTED ? selection.ids : [] });
+  selection.listen(keep);
+  listen((now) => now.selected.join() !== (selection.size <= MOST_SELECTED ? selection.ids : []).join() && keep());
+}
+
 /** New pictures appear by themselves where nobody is in the middle of something; otherwise they are offered. */
 function followIndex() {
   let version = null;
@@ -129,7 +144,7 @@ function followIndex() {
 }
 
 const switchTheme = tools();
-selectionBar(selection);
+selectionBar(selection, box);
 onLocked(askForToken);
 onLeave(() => photos.leave());
 onAlbumsChanged((id) => {
@@ -139,7 +154,7 @@ listen(show);
 at("home").addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  go(empty());
+  go({ ...empty(), selected: state().selected });
 });
 addEventListener("scroll", () => document.documentElement.toggleAttribute("data-scrolled", scrollY > 4), { passive: true });
 watchKeys({
@@ -149,3 +164,4 @@ watchKeys({
 get("server").then((answer) => Object.assign(server, answer), () => {});
 start();
 followIndex();
+followSelection();

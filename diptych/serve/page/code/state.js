@@ -16,7 +16,9 @@
  * @property {string} order
  * @property {number|null} item what the large view shows
  * @property {boolean} heat
- * @property {string} phrase what the heat map is of, where it is not the query
+ * @property {boolean} boxes
+ * @property {string} phrase what the heat map and the boxes are of, where it is not the query
+ * @property {number[]} selected ids of the selection, as long as it is short
  * @property {string} album
  * @property {number} threshold of duplicates
  * @property {string} place what the map shows: x,y,zoom
@@ -25,15 +27,19 @@
 export const FILTERS = [
   "since", "until", "file_dates", "box", "near", "camera", "path", "min_width", "min_height", "min_megapixels", "orientation", "kind",
 ];
+const FLAGS = ["relevant", "copies", "heat", "boxes"];
 const VIEWS = ["photos", "map", "duplicates", "albums"];
 
 /** @type {State} */
 const EMPTY = {
   view: "photos", q: "", weight: 1, terms: [], filters: {}, relevant: false, copies: false, diverse: 0, modality: "picture",
-  sort: "taken_at", order: "desc", item: null, heat: false, phrase: "", album: "", threshold: 0.92, place: "",
+  sort: "taken_at", order: "desc", item: null, heat: false, boxes: false, selected: [], phrase: "", album: "", threshold: 0.92, place: "",
 };
 
-export const empty = () => ({ ...EMPTY, terms: [], filters: {} });
+/** A longer selection is no address any more; an album keeps it. */
+export const MOST_SELECTED = 50;
+
+export const empty = () => ({ ...EMPTY, terms: [], filters: {}, selected: [] });
 
 /** @param {string} search what follows the question mark @returns {State} */
 export function parse(search) {
@@ -42,11 +48,12 @@ export function parse(search) {
   const view = given.get("view") ?? "";
   if (VIEWS.includes(view)) state.view = /** @type {any} */ (view);
   for (const name of ["q", "modality", "sort", "order", "phrase", "album", "place"]) state[name] = given.get(name) ?? EMPTY[name];
-  for (const name of ["relevant", "copies", "heat"]) state[name] = given.get(name) === "1";
+  for (const name of FLAGS) state[name] = given.get(name) === "1";
   state.weight = number(given.get("weight"), 1) || 1;
   state.diverse = Math.min(1, Math.max(0, number(given.get("diverse"), 0)));
   state.threshold = Math.min(1, Math.max(0.5, number(given.get("threshold"), EMPTY.threshold)));
   state.item = /^\d{1,15}$/.test(given.get("item") ?? "") ? Number(given.get("item")) : null;
+  state.selected = numbers(given.get("selected") ?? "");
   state.terms = [...given.entries()].filter(([name]) => name === "like" || name === "also").map(term).filter(Boolean);
   for (const name of FILTERS) if (given.get(name)) state.filters[name] = given.get(name);
   return state;
@@ -59,6 +66,12 @@ function term([name, value]) {
   if (name === "also") return what.trim() ? { text: what, weight } : null;
   if (/^\d{1,15}$/.test(what)) return { item: Number(what), weight };
   return /^u_\w+$/.test(what) ? { upload: what, weight } : null;
+}
+
+/** Ids between commas; with anything else between them, none. */
+function numbers(text) {
+  if (!/^\d{1,15}(,\d{1,15})*$/.test(text)) return [];
+  return [...new Set(text.split(",").map(Number))].slice(0, MOST_SELECTED);
 }
 
 function number(text, otherwise) {
@@ -79,7 +92,8 @@ export function format(state) {
   for (const name of ["modality", "diverse", "sort", "order", "album", "threshold", "place", "phrase", "item"]) {
     if (state[name] !== EMPTY[name]) out.set(name, String(state[name]));
   }
-  for (const name of ["relevant", "copies", "heat"]) if (state[name]) out.set(name, "1");
+  for (const name of FLAGS) if (state[name]) out.set(name, "1");
+  if (state.selected.length) out.set("selected", state.selected.join(","));
   const text = out.toString();
   return text ? `?${text}` : "";
 }
@@ -111,7 +125,7 @@ export function searchOf(state) {
 
 /** What the grid shows, as a text: equal for two states that show the same pictures. */
 export function gridKey(state) {
-  const none = { ...state, view: "photos", item: null, heat: false, phrase: "", threshold: EMPTY.threshold, place: "" };
+  const none = { ...state, view: "photos", item: null, heat: false, boxes: false, selected: [], phrase: "", threshold: EMPTY.threshold, place: "" };
   return format(termsOf(state).length ? { ...none, sort: EMPTY.sort, order: EMPTY.order } : none);
 }
 
@@ -137,6 +151,12 @@ export function go(changes, { replace = false, remember = {} } = {}) {
     history.pushState(remember, "", url);
   }
   arrive(next, replace ? "replace" : "push");
+}
+
+/** Change what the URL says of the present state; nothing that is shown depends on it. */
+export function note(changes) {
+  current = { ...current, ...changes };
+  history.replaceState(history.state, "", `${location.pathname}${format(current)}`);
 }
 
 /** Note something about this step of the history, such as where the grid stands. */

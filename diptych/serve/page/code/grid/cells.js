@@ -6,7 +6,7 @@ import { grouped, h, icon } from "../dom.js";
 /** How an item is called, aloud and under the pointer. */
 export function named(item) {
   const moment = item.at_s ? `, at ${clock(item.at_s)}` : "";
-  return `${item.caption || item.text || item.name}${moment}${item.kind === "video" ? ", film" : ""}`;
+  return `${(item.modality === "text" && item.text) || item.caption || item.text || item.name}${moment}${item.kind === "video" ? ", film" : ""}`;
 }
 
 export function clock(seconds) {
@@ -32,6 +32,7 @@ export function cell(item, { left, width, height, index, total, selected }) {
   });
   if (item.thumbnail) element.append(picture(item, element, width, height));
   else element.append(h("p.paragraph", {}, item.text ?? item.name));
+  if (item.thumbnail && item.modality === "text") element.append(h("p.caption", { "aria-hidden": "true" }, item.text));
   element.append(h("span.tick", {}, icon("check")), ...badges(item));
   return element;
 }

@@ -1,9 +1,14 @@
 // What fingers, mouse and keyboard do in the grid.
 
+import { drag } from "../search/drags.js";
+
 const HOLD = 450;
 
-/** @param {import("./grid.js").Grid} grid @param {import("../selection/selection.js").Selection} selection @param {(index: number) => void} open */
-export function handle(grid, selection, open) {
+/**
+ * @param {import("./grid.js").Grid} grid @param {import("../selection/selection.js").Selection} selection
+ * @param {(index: number) => void} open @param {(ids: number[]) => void} ask add items to the search
+ */
+export function handle(grid, selection, open, ask) {
   const { element } = grid;
   const item = (index) => grid.source.item(index);
   const indexOf = (target) => {
@@ -28,6 +33,8 @@ export function handle(grid, selection, open) {
     const index = indexOf(event.target);
     clearTimeout(held);
     suppressed = false;
+    // A finger that rests on a picture selects it; only a mouse drags.
+    if (index !== null) event.target.closest(".cell").draggable = event.pointerType === "mouse";
     if (index === null || event.pointerType === "mouse") return;
     held = setTimeout(() => {
       suppressed = true;
@@ -38,6 +45,11 @@ export function handle(grid, selection, open) {
   for (const name of ["pointerup", "pointercancel", "pointermove"]) {
     element.addEventListener(name, (event) => (name !== "pointermove" || Math.abs(event.movementY) > 3) && clearTimeout(held));
   }
+  element.addEventListener("dragstart", (event) => {
+    const dragged = item(indexOf(event.target));
+    if (!dragged) return event.preventDefault();
+    drag(event, selection.has(dragged.id) ? selection.ids : [dragged.id]);
+  });
   element.addEventListener("contextmenu", (event) => suppressed && event.preventDefault());
 
   element.addEventListener("focusin", (event) => {
@@ -56,6 +68,7 @@ export function handle(grid, selection, open) {
       if (event.shiftKey) range(grid, selection, grid.active);
     } else if (event.key === "Enter") open(index);
     else if (event.key === " ") event.shiftKey ? range(grid, selection, index) : selection.toggle(item(index), index);
+    else if (event.key === "+") ask(item(index) ? [item(index).id] : []);
     else if (event.key === "a" && (event.ctrlKey || event.metaKey)) selection.add([...grid.source.loaded()]);
     else return;
     event.preventDefault();

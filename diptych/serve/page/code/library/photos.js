@@ -11,7 +11,7 @@ const KEPT = 8;
 const ORDERS = [["taken_at desc", "Newest first"], ["taken_at asc", "Oldest first"], ["added desc", "Last added"], ["path asc", "By name"], ["size desc", "Largest first"]];
 
 export class Photos {
-  /** @param {{selection: any, actions: () => any[], settled: () => void}} options */
+  /** @param {{selection: any, ask: (ids: number[]) => void, actions: () => any[], settled: () => void}} options */
   constructor(options) {
     this.options = options;
     this.sources = new Map();
@@ -23,7 +23,7 @@ export class Photos {
     this.grid = new Grid({
       selection: options.selection, open: (index) => this.open(index), failed: (error) => this.failed(error), settled: () => this.settled(),
     });
-    handle(this.grid, options.selection, (index) => this.open(index));
+    handle(this.grid, options.selection, (index) => this.open(index), options.ask);
     this.element = h("section", { "aria-label": "Photos" }, h("div.view-head", {}, this.title, this.actions), this.note, this.nothing, this.grid.element);
   }
 

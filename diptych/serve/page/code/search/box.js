@@ -2,11 +2,13 @@
 
 import { button, h, icon } from "../dom.js";
 import { go, state, termsOf } from "../state.js";
+import { watchDrags } from "./drags.js";
 import { forgetSearches, noteSearch, suggestions } from "./recent.js";
 import { termChip, weigher } from "./terms.js";
 import { sendAll, watchDrops } from "./uploads.js";
 
 const REST = 180;
+const MOST_TERMS = 16;
 
 /** @param {HTMLElement} host */
 export function searchBox(host) {
@@ -63,6 +65,11 @@ export function searchBox(host) {
   });
   chooser.addEventListener("change", () => (take([...chooser.files]), (chooser.value = "")));
   watchDrops(take);
+  const addItems = (ids) => {
+    const more = ids.filter((id) => !state().terms.some((term) => "item" in term && term.item === id)).map((id) => ({ item: id, weight: 1 }));
+    if (more.length) setTerms([...state().terms, ...more].slice(0, MOST_TERMS));
+  };
+  watchDrags(form, addItems);
 
   const show = () => {
     const now = state();
@@ -78,7 +85,7 @@ export function searchBox(host) {
     clear.hidden = !termsOf(now).length && !input.value;
     input.placeholder = now.terms.length ? "and words" : "Search by words or a picture";
   };
-  return { show, focus: () => (input.focus(), input.select()), addTerm: (term) => setTerms([...state().terms, term]) };
+  return { show, focus: () => (input.focus(), input.select()), addItems };
 }
 
 /** Recent searches below the box, by the arrow keys or a click. */

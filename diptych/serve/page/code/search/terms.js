@@ -13,8 +13,14 @@ export function noteUpload(id, source) {
 function image(term) {
   const picture = h("img", { alt: "", width: 28, height: 28 });
   if ("upload" in term) picture.src = uploads.get(term.upload) ?? `${address(`uploads/${term.upload}/thumbnail`)}?width=160`;
-  else get(`items/${term.item}`).then((item) => (picture.src = thumbnail(item, 160)), () => {});
+  else get(`items/${term.item}`).then((item) => shownAs(item, picture), () => {});
   return picture;
+}
+
+/** A text has no picture: its first words stand for it. */
+function shownAs(item, picture) {
+  if (item.thumbnail) picture.src = thumbnail(item, 160);
+  else picture.replaceWith(h("span.words", {}, item.text ?? item.name));
 }
 
 const kindOf = (term) => ("text" in term ? term.text : "upload" in term ? "your picture" : "a picture");

@@ -8,8 +8,8 @@ import { labelDialog } from "./labels.js";
 
 const MOST_TERMS = 8;
 
-/** @param {import("./selection.js").Selection} selection */
-export function selectionBar(selection) {
+/** @param {import("./selection.js").Selection} selection @param {{addItems: (ids: number[]) => void}} box */
+export function selectionBar(selection, box) {
   const bar = at("selection");
   const number = h("strong.numbers");
   const all = () => [...selection.items.values()];
@@ -22,7 +22,8 @@ export function selectionBar(selection) {
   const drop = button("less", "Take out of the album", () => takeOut(selection), text);
   bar.append(number, button("label", "Label", () => labelDialog(all(), (items, name) => addToAlbum(items, name)), text),
     button("albums", "Album", () => addToAlbum(all()), text), drop, button("download", "Export", () => exportDialog({ items: selection.ids }, `${count(selection.size, "picture")} of your selection`), text),
-    button("like", "More like these", similar, text), button("close", "Clear the selection", () => selection.clear(), { kind: "plain" }));
+    button("like", "More like these", similar, text), button("search", "Add to the search", () => box.addItems(selection.ids.slice(0, MOST_TERMS)), text),
+    button("close", "Clear the selection", () => selection.clear(), { kind: "plain" }));
   let before = 0;
   selection.listen(() => {
     bar.hidden = !selection.size;

@@ -24,11 +24,13 @@ export function bytes(size) {
  *   phrase: string}} act
  */
 export function details(item, act) {
-  const texts = [...new Set([item.caption, ...(item.texts ?? []).map((each) => each.text)].filter(Boolean))];
+  const isText = item.modality === "text";
+  const own = isText ? item.text : null; // it is shown large
+  const texts = [...new Set([item.caption, ...(item.texts ?? []).map((each) => each.text)].filter((text) => text && text !== own))];
   const phrase = h("input.input", { value: act.phrase, "aria-label": "What to look for in the picture", placeholder: "a dog" });
   return [
-    texts.length > 0 && h("section", {}, texts.map((text) => h("p", {}, text))),
-    item.thumbnail && h("section", {}, h("h3", {}, "Where is it?"),
+    texts.length > 0 && h("section", {}, isText && h("h3", {}, "In the same file"), texts.map((text) => h("p", {}, text))),
+    item.thumbnail && !isText && h("section", {}, h("h3", {}, "Where is it?"),
       h("form", { onsubmit: (event) => (event.preventDefault(), act.locate(phrase.value.trim())) }, phrase, button("heat", "Show where it is", null, { type: "submit" }))),
     facts(item, act),
     item.frames?.length > 1 && h("section", {}, h("h3", {}, "In this film"), h("div.near", {}, item.frames.map((frame) =>

@@ -2,13 +2,15 @@
 
 import { cancelled, request, thumbnail, withParameters } from "../api.js";
 import { h, say } from "../dom.js";
+import { words } from "./words.js";
 
 const LARGEST = 3;
 
 export class Stage {
-  /** @param {(error: any) => void} failed */
-  constructor(failed) {
+  /** @param {(error: any) => void} failed @param {(id: number) => void} open another item */
+  constructor(failed, open) {
     this.failed = failed;
+    this.open = open;
     this.wait = h("div.wait", { role: "status", hidden: true });
     this.element = h("div.stage", { tabindex: "-1", autofocus: true }, this.wait);
     this.picture = null;
@@ -24,9 +26,8 @@ export class Stage {
     if (this.item?.id === item.id && this.picture) return;
     this.clear();
     this.item = item;
-    this.picture = h("div.picture");
-    if (item.thumbnail) this.picture.append(...this.images(item));
-    else this.picture.append(h("p.paragraph", { style: { padding: "24px" } }, item.text ?? ""));
+    this.isText = item.modality === "text";
+    this.picture = this.isText ? words(item, this.open) : h("div.picture", {}, this.images(item));
     if (may.original && item.kind === "video" && item.original) this.picture.append(this.film(item));
     this.element.prepend(this.picture);
     this.fit();
@@ -51,7 +52,7 @@ export class Stage {
 
   /** As large as the stage allows, and no more than twice its own size. */
   fit() {
-    if (!this.picture) return;
+    if (!this.picture || this.isText) return;
     const { clientWidth: width, clientHeight: height } = this.element;
     const margin = width > 720 ? 16 : 0;
     const own = { width: this.item.width || 800, height: this.item.height || 600 };
@@ -68,7 +69,7 @@ export class Stage {
 
   /** Zoom about a point of the stage, by default its middle. */
   zoomBy(factor, at = { x: this.element.clientWidth / 2, y: this.element.clientHeight / 2 }) {
-    if (!this.picture) return;
+    if (!this.picture || this.isText) return;
     const scale = Math.min(LARGEST * 2, Math.max(1, this.zoom.scale * factor));
     if (scale === 1) return this.unzoom();
     const real = scale / this.zoom.scale;
@@ -90,10 +91,11 @@ export class Stage {
       return { x: event.clientX - box.left, y: event.clientY - box.top };
     };
     element.addEventListener("wheel", (event) => {
+      if (this.isText) return;
       event.preventDefault();
       this.zoomBy(Math.exp(-event.deltaY * 0.002), point(event));
     }, { passive: false });
-    element.addEventListener("dblclick", (event) => (this.zoom.scale > 1 ? this.unzoom() : this.zoomBy(LARGEST, point(event))));
+    element.addEventListener("dblclick", (event) => !this.isText && (this.zoom.scale > 1 ? this.unzoom() : this.zoomBy(LARGEST, point(event))));
     element.addEventListener("pointerdown", (event) => {
       if (this.zoom.scale === 1 || event.target.closest("button, video")) return;
       from = { x: event.clientX - this.zoom.x, y: event.clientY - this.zoom.y };
@@ -104,8 +106,8 @@ export class Stage {
   }
 
   /** Lay the heat map of a phrase over the picture. */
-  async heat(phrase) {
-    this.cool();
+  async locate(phrase) {
+    this.clearPlaces();
     const { item } = this;
     this.heating = new AbortController();
     this.note(`Looking for “${phrase}” …`);
@@ -126,7 +128,7 @@ export class Stage {
     }
   }
 
-  cool() {
+  clearPlaces() {
     this.heating.abort();
     this.note("");
     for (const each of this.element.querySelectorAll(".heat")) each.remove();
@@ -138,7 +140,7 @@ export class Stage {
   }
 
   clear() {
-    this.cool();
+    this.clearPlaces();
     this.picture?.querySelector("video")?.pause();
     this.picture?.remove();
     this.picture = null;

@@ -6,11 +6,12 @@ import { clock, named } from "../grid/cells.js";
 import { PAGE } from "../grid/source.js";
 import { go, remembered, state, termsOf } from "../state.js";
 import { details } from "./details.js";
+import { Places } from "./places.js";
 import { Stage } from "./stage.js";
 
 const KEPT = "diptych.details";
 
-/** The words that a heat map is of: what was asked for last, or the query. */
+/** The words that a heat map and boxes are of: what was asked for last, or the query. */
 export function phraseOf(now) {
   const text = termsOf(now).find((term) => "text" in term && term.weight > 0);
   return now.phrase || (text && "text" in text ? text.text : "");
@@ -25,8 +26,12 @@ export class Viewer {
     this.options = options;
     this.item = null;
     this.index = null;
+    /** What the heat map and the boxes that are shown are of. */
+    this.located = { heat: "", boxes: "" };
     this.reading = new AbortController();
-    this.stage = new Stage((error) => (toast(error.message), go({ heat: false }, { replace: true })));
+    const failed = (error) => (toast(error.message), go({ heat: false, boxes: false }, { replace: true }));
+    this.stage = new Stage(failed, (id) => this.openOther(id));
+    this.places = new Places(this.stage, failed);
     this.build();
   }
 
@@ -34,14 +39,15 @@ export class Viewer {
     const text = { text: true };
     this.name = h("h2.name", { id: "viewer-name" });
     this.ticked = button("check", "Select", () => this.select(), { "aria-pressed": "false" });
-    this.hot = button("heat", "Heat map", () => this.toggleHeat(), { ...text, "aria-pressed": "false", "aria-keyshortcuts": "h" });
+    this.framed = button("boxes", "Boxes", () => this.toggle("boxes"), { ...text, "aria-pressed": "false", "aria-keyshortcuts": "b" });
+    this.hot = button("heat", "Heat map", () => this.toggle("heat"), { ...text, "aria-pressed": "false", "aria-keyshortcuts": "h" });
     this.known = button("info", "Details", () => this.toggleDetails(), { "aria-pressed": "false", "aria-keyshortcuts": "i" });
     this.before = button("left", "Previous picture", () => this.step(-1), { kind: "step.back" });
     this.after = button("right", "Next picture", () => this.step(1), { kind: "step.on" });
     this.panel = h("aside.details", { "aria-label": "Details", tabindex: "-1" });
     const over = h("div.over", {}, button("left", "Back", () => this.leave()), this.name,
       button("like", "More like this", () => this.search(1), text), button("unlike", "Less like this", () => this.search(-1), text),
-      this.hot, this.ticked, this.known, button("close", "Close", () => this.leave()));
+      this.hot, this.framed, this.ticked, this.known, button("close", "Close", () => this.leave()));
     this.stage.element.append(this.before, this.after);
     this.box = h("dialog.viewer", { "aria-labelledby": "viewer-name" }, h("div.inside", {}, over, this.stage.element, this.panel));
     this.box.addEventListener("cancel", (event) => (event.preventDefault(), this.leave()));
@@ -103,7 +109,7 @@ export class Viewer {
     this.neighbours();
     this.ticked.setAttribute("aria-pressed", String(this.options.selected(item.id)));
     this.fill();
-    this.heat(other);
+    this.locate(other);
     if (other) say(`${named(item)}${this.index === null ? "" : `, ${this.index + 1} of ${this.options.list()?.total}`}`);
   }
 
@@ -112,31 +118,44 @@ export class Viewer {
     const kept = this.panel.contains(document.activeElement) ? document.activeElement?.getAttribute("aria-label") : null;
     this.panel.replaceChildren(...details(this.item, {
       phrase,
-      locate: (words) => words && go({ phrase: words === state().q ? "" : words, heat: true }, { replace: true }),
+      locate: (words) => words && go({ phrase: words === state().q ? "" : words, heat: state().heat || !state().boxes }, { replace: true }),
       open: (id) => go({ item: id }, { replace: true }),
       folder: (path) => go({ view: "photos", item: null, filters: { ...state().filters, path: `${path}/**` } }),
     }));
     if (kept) this.panel.querySelector(`[aria-label="${CSS.escape(kept)}"]`)?.focus();
   }
 
-  heat(other) {
+  /** The heat map and the boxes of the phrase, as far as they are wanted. */
+  locate(other) {
     const now = state();
     const phrase = phraseOf(now);
-    this.hot.setAttribute("aria-pressed", String(now.heat));
-    const wanted = now.heat && phrase && this.item.thumbnail ? `${this.item.id} ${phrase}` : "";
-    if (wanted === this.heated && !other) return;
-    this.heated = wanted;
-    if (wanted) this.stage.heat(phrase);
-    else this.stage.cool();
+    const has = Boolean(this.item.thumbnail && this.item.modality !== "text");
+    const parts = [["heat", this.hot, this.stage], ["boxes", this.framed, this.places]];
+    for (const [name, pressed, part] of parts) {
+      pressed.hidden = !has;
+      pressed.setAttribute("aria-pressed", String(now[name]));
+      const wanted = now[name] && phrase && has ? `${this.item.id} ${phrase}` : "";
+      if (wanted === this.located[name] && !other) continue;
+      this.located[name] = wanted;
+      if (wanted) part.locate(phrase);
+      else part.clearPlaces();
+    }
   }
 
-  toggleHeat() {
+  /** @param {"heat"|"boxes"} name */
+  toggle(name) {
+    if (this.hot.hidden) return;
     if (!phraseOf(state())) {
       this.setDetails(true);
       this.panel.querySelector("input")?.focus();
       return;
     }
-    go({ heat: !state().heat }, { replace: true });
+    go({ [name]: !state()[name] }, { replace: true });
+  }
+
+  /** Another item, from which Escape leads back to this one. */
+  openOther(id) {
+    if (id) go({ item: id, heat: false, boxes: false, phrase: "" }, { remember: { opened: true } });
   }
 
   /** The neighbour in the list, wherever its page is. */
@@ -164,8 +183,8 @@ export class Viewer {
     const id = /** @type {number} */ (now.item);
     const rest = now.terms.filter((term) => !("item" in term && term.item === id));
     if (weight < 0 && !termsOf({ ...now, terms: rest }).length) return toast("First search for something; then less of this can be asked for.");
-    if (weight > 0) go({ view: "photos", album: "", q: "", weight: 1, terms: [{ item: id, weight: 1 }], item: null, heat: false, phrase: "" });
-    else go({ view: "photos", album: "", terms: [...rest, { item: id, weight: -0.5 }], item: null, heat: false });
+    if (weight > 0) go({ view: "photos", album: "", q: "", weight: 1, terms: [{ item: id, weight: 1 }], item: null, heat: false, boxes: false, phrase: "" });
+    else go({ view: "photos", album: "", terms: [...rest, { item: id, weight: -0.5 }], item: null, heat: false, boxes: false });
   }
 
   select() {
@@ -200,7 +219,7 @@ export class Viewer {
   key(event) {
     if (event.target.closest("input, textarea, video") || event.ctrlKey || event.metaKey || event.altKey) return;
     const ways = {
-      ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1), h: () => this.toggleHeat(), i: () => this.toggleDetails(),
+      ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1), h: () => this.toggle("heat"), b: () => this.toggle("boxes"), i: () => this.toggleDetails(),
       m: () => this.search(1), l: () => this.search(-1), x: () => this.select(), "+": () => this.stage.zoomBy(1.5), "-": () => this.stage.zoomBy(1 / 1.5), 0: () => this.stage.unzoom(),
     };
     if (!ways[event.key]) return;
@@ -225,17 +244,18 @@ export class Viewer {
   /** Back to where it was opened from; a shared URL has nothing behind it. */
   leave() {
     if (remembered().opened) history.back();
-    else go({ item: null, heat: false, phrase: "" }, { replace: true });
+    else go({ item: null, heat: false, boxes: false, phrase: "" }, { replace: true });
   }
 
   close() {
     if (!this.box.open) return;
     this.reading.abort();
+    this.places.clearPlaces();
     this.stage.clear();
     this.box.close();
     const { item, index } = this;
     this.item = null;
-    this.heated = "";
+    this.located = { heat: "", boxes: "" };
     if (item) this.options.back(item.id, index);
   }
 }
