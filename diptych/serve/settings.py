@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from diptych.errors import ArgumentError, Setting
 
 MEGABYTE = 2**20
-THUMBNAIL_WIDTHS = (160, 320, 640, 1280, 2560)  # pixels of the longer side; others are rounded up
+THUMBNAIL_WIDTHS = (160, 240, 320, 480, 640, 1280, 2560)  # pixels of the longer side; others are rounded up
 
 
 @dataclass(frozen=True)

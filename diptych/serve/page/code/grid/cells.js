@@ -46,9 +46,12 @@ function picture(item, element, width, height) {
   return image;
 }
 
-const WIDTHS = [160, 320, 640];
+const WIDTHS = [160, 240, 320, 480, 640];
 
-/** A thumbnail a little smaller than its cell is as good to the eye, and a quarter of the memory of the next larger one. */
+/**
+ * A thumbnail a little smaller than its cell is as good to the eye, and needs much less memory than the next larger one: browsers
+ * keep about a thousand decoded pictures, whatever their size.
+ */
 const widthFor = (pixels) => WIDTHS.find((width) => width * 1.2 >= pixels) ?? 1280;
 
 function badges(item) {
