@@ -78,7 +78,8 @@ class Service:
     @property
     def view(self) -> ItemView:
         """How items are shown."""
-        return ItemView(self.settings.root_path.rstrip("/"), self.settings.originals)
+        subfolder = "" if self.library is None else self.library.pool.subfolder
+        return ItemView(self.settings.root_path.rstrip("/"), self.settings.originals, subfolder)
 
     def warm_up(self) -> None:
         """Have the page's first view made, and both towers compiled, before anybody waits for them."""

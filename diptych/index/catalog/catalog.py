@@ -38,7 +38,10 @@ _PUT_FILE = (
     "RETURNING id"
 )
 _PUT_ITEM = "INSERT INTO items(file, modality, at_s, line, text, vector) VALUES (?, ?, ?, ?, CAST(? AS TEXT), ?)"
-
+_RESTAMP = "UPDATE files SET path = CAST(? AS TEXT), size = ?, mtime_ns = ? WHERE id = ?"
+_COUNT = (
+    "UPDATE facts SET value = value + 1 WHERE key = 'generation'"  # changes of files; triggers count those of items
+)
 _ITEMS_OF_FILE = "SELECT file, modality, at_s, line, text, vector FROM items WHERE file = ? ORDER BY id"
 _PARTS = "SELECT items.modality, at_s, text, vector FROM items JOIN files ON files.id = items.file WHERE"
 _CURRENT = (
@@ -201,7 +204,7 @@ class Catalog:
 
     @property
     def generation(self) -> int:
-        """A counter, increased by each commit that adds or removes items."""
+        """A counter, increased by each commit that changes files or items."""
         return self.facts()["generation"]
 
     @property
@@ -365,6 +368,7 @@ class Catalog:
         ids. The files `removed`, by id, are deleted first."""
         with self.writing():
             self._drop(removed)
+            self._db.execute(_COUNT)
             dim = self.dim
             for entry in entries:
                 row = validation.file_row(entry.contents, settled=entry.settled)
@@ -380,15 +384,11 @@ class Catalog:
         """Store new paths and times of known files, by id, with whether their time is settled; their items stay."""
         files = list(files)
         with self.writing():
+            self._db.execute(_COUNT)
             # through temporary names, so that two files may swap theirs
             self._db.executemany("UPDATE files SET path = '/' || id WHERE id = ?", [(id,) for id, _, _ in files])
-            self._db.executemany(
-                "UPDATE files SET path = CAST(? AS TEXT), size = ?, mtime_ns = ? WHERE id = ?",
-                [
-                    (os.fsencode(file.path), file.size, file.mtime_ns if settled else None, id)
-                    for id, file, settled in files
-                ],
-            )
+            rows = ((os.fsencode(file.path), file.size, file.mtime_ns if ok else None, id) for id, file, ok in files)
+            self._db.executemany(_RESTAMP, rows)
 
     def forget(self, ids: Iterable[int]) -> None:
         """Delete these files and their items."""

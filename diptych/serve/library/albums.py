@@ -131,7 +131,8 @@ def ids_of(index: LocalIndex, files: list[list[Any]]) -> list[int]:
 
 
 def _files(index: LocalIndex, ids: list[int]) -> list[list[Any]]:
-    """How a selection names items: path (a character per byte), modality, time, line."""
+    """How a selection names items, each once: path (a character per byte), modality, time, line."""
     return [
-        [os.fsencode(item.path).decode("latin-1"), item.modality, item.at_s, item.line] for item in found(index, ids)
+        [os.fsencode(item.path).decode("latin-1"), item.modality, item.at_s, item.line]
+        for item in found(index, list(dict.fromkeys(ids)))
     ]

@@ -16,7 +16,7 @@ from PIL import Image
 from diptych.display.plots import contact_sheet
 from diptych.errors import ImageError
 from diptych.serve.library.files.thumbnails import width_of
-from diptych.serve.library.items import ItemView, shown
+from diptych.serve.library.items import ItemView, below, shown
 from diptych.serve.web.problems import encoded, invalid
 
 if TYPE_CHECKING:
@@ -30,19 +30,22 @@ _COLUMNS = (
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
 
 
-def path_list(items: Sequence[Item], root: Path | None) -> bytes:
-    """A path a line, in the bytes of the disk; below `root`, if it is given. A name with a line break is left out."""
-    paths = dict.fromkeys(os.fsencode(item.path if root is None else root / item.path) for item in items)
+def path_list(items: Sequence[Item], root: Path | None, subfolder: str = "") -> bytes:
+    """A path a line, in the bytes of the disk; below `root`, if it is given, else relative to `subfolder`. A name with
+    a line break is left out."""
+    paths = dict.fromkeys(
+        os.fsencode(below(subfolder, item.path) if root is None else root / item.path) for item in items
+    )
     return b"".join(path + b"\n" for path in paths if b"\n" not in path)
 
 
-def table(items: Sequence[Item], scores: dict[int, float]) -> bytes:
+def table(items: Sequence[Item], scores: dict[int, float], view: ItemView) -> bytes:
     """A CSV table in UTF-8. Text that a spreadsheet would take for a formula begins with an apostrophe."""
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow([*_COLUMNS, "score"])
     for item in items:
-        fields = ItemView().of(item)
+        fields = view.of(item)
         row = [_cell(fields[name]) for name in _COLUMNS]
         writer.writerow([*row, scores.get(item.id, "")])
     return file.getvalue().encode("utf-8", "replace")

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 MOST_CAMERAS, MOST_FOLDERS, MOST_MONTHS = 200, 2000, 2400
 _LONGEST = 500  # characters
-_FOLDER = "rtrim(rtrim(files.path, replace(files.path, '/', '')), '/')"
+_FOLDER = "rtrim(rtrim({path}, replace({path}, '/', '')), '/')"
+_BELOW = "substr(files.path, {start})"  # the path relative to the folder that is served
 
 
 def facets(index: LocalIndex, filters: Filters) -> dict[str, Any]:
@@ -19,6 +20,7 @@ def facets(index: LocalIndex, filters: Filters) -> dict[str, Any]:
     if not index.exists:
         return counted
     condition, values = filters.within(index.subfolder).condition()
+    folder = _FOLDER.format(path=_BELOW.format(start=len(index.subfolder) + 2 if index.subfolder else 1))
     where = f"FROM files WHERE files.reason IS NULL AND ({condition})"
 
     def groups(column: str, most: int) -> list[tuple[str, int]]:
@@ -34,5 +36,5 @@ def facets(index: LocalIndex, filters: Filters) -> dict[str, Any]:
         "months": [
             {"month": name, "count": count} for name, count in sorted(groups("substr(taken_at, 1, 7)", MOST_MONTHS))
         ],
-        "folders": [{"path": name, "count": count} for name, count in sorted(groups(_FOLDER, MOST_FOLDERS))],
+        "folders": [{"path": name, "count": count} for name, count in sorted(groups(folder, MOST_FOLDERS))],
     }  # fmt: skip

@@ -15,33 +15,38 @@ if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
     from diptych.media.items import Modality
 
+_KEYS = (  # each paragraph of a text is a hit
+    "SELECT items.id, coalesce(files.digest, files.id), CASE files.kind WHEN 'text' THEN items.line END, files.path "
+    "FROM items JOIN files ON files.id = items.file"
+)
+
 
 def following(
-    index: LocalIndex, query: Query, filters: Filters, modality: Modality, head: list[RankedHit], own: Collection[int]
-) -> list[RankedHit]:
-    """All hits after those of `head`, best first, without the items `own`. Files of the same bytes, and the frames of
-    one video, are one hit; unlike in a search, a RAW file and its JPEG are two, and copies are not listed."""
+    index: LocalIndex, query: Query, filters: Filters, modality: Modality, head: list[RankedHit],
+    own: Collection[int], newest: int,
+) -> list[RankedHit]:  # fmt: skip
+    """All hits after those of `head`, best first, without the items `own` and those after `newest`. Files of the same
+    bytes, the frames of one video, and the captions of one picture are one hit; unlike in a search, a RAW file and its
+    JPEG are two, and copies are not listed."""
     if not index.exists or not head:
         return []
     nearest = index.nearest(modality)
     condition, values = filters.within(index.subfolder).condition()
-    sql = "SELECT items.id, coalesce(files.digest, files.id), files.path FROM items JOIN files ON files.id = items.file"
-    if modality == "text":  # each paragraph is a hit
-        sql = sql.replace("coalesce(files.digest, files.id)", "items.id")
-    rows = index.catalog.rows(f"{sql} WHERE items.modality = ? AND ({condition})", [modality, *values])
-    keys: dict[int, tuple[Any, str]] = {id: (key, path) for id, key, path in rows}
+    rows = index.catalog.rows(f"{_KEYS} WHERE items.modality = ? AND ({condition})", [modality, *values])
+    keys: dict[int, tuple[Any, str]] = {id: ((digest, line), path) for id, digest, line, path in rows}
     if not keys:
         return []
     vector, allowed = query.embed(index.model, truncate=True), np.sort(np.fromiter(keys, np.int64, len(keys)))
     is_all = not filters.within(index.subfolder)
     ids, cosines = nearest.search(vector, len(nearest), allowed_ids=None if is_all else allowed)
-    copies = {path for hit in head for path in hit.copies}  # as shown: a name that is not UTF-8 may come twice
+    start = f"{index.subfolder}/" if index.subfolder else ""
+    copies = {start + path for hit in head for path in hit.copies}  # as shown: one that is not UTF-8 may come twice
     seen = {keys[hit.id][0] for hit in head if hit.id in keys} | {keys[id][0] for id in own if id in keys}
     slope, offset = _line(head)
     hits = []
     for id, cosine in zip(ids.tolist(), np.clip(cosines, -1, 1).tolist(), strict=True):
         key, path = keys.get(id, (None, ""))
-        if key is not None and key not in seen and path not in copies:
+        if id <= newest and key is not None and key not in seen and path not in copies:
             seen.add(key)
             hits.append(RankedHit(id, cosine, None if slope is None else slope * cosine + offset, ()))
     return hits

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from diptych.index.catalog.validation import stamp_of
 from diptych.index.search.filters import Filters
 from diptych.index.search.shots import copies_of
 from diptych.media.scanning.path_patterns import inside
@@ -24,14 +25,20 @@ _COLUMNS: dict[Sort, str] = {"taken_at": "files.taken_at", "path": "files.path",
 
 
 class ItemView(NamedTuple):
-    """How items are shown: `prefix` is before every path of a URL, and `originals` says whether files are served."""
+    """How items are shown: `prefix` is before every path of a URL, `originals` says whether files are served, and paths
+    are relative to `subfolder`, the folder that is served, itself relative to the root of its index."""
 
     prefix: str = ""
     originals: bool = False
+    subfolder: str = ""
+
+    def path(self, path: str) -> str:
+        """A path of the index, as it is shown."""
+        return shown(below(self.subfolder, path))
 
     def of(self, item: Item) -> dict[str, Any]:
         """The fields of an item."""
-        details, path = item.details, shown(item.path)
+        details, path = item.details, self.path(item.path)
         pure = PurePosixPath(path)
         return {
             "id": item.id, "kind": item.kind, "modality": item.modality, "version": version_of(item),
@@ -63,6 +70,11 @@ def version_of(item: Item) -> str:
 def shown(path: str) -> str:
     """A path in Unicode; bytes that are not UTF-8 become replacement characters."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def below(subfolder: str, path: str) -> str:
+    """A path of the index, relative to a folder of it; "" is the root."""
+    return path.removeprefix(f"{subfolder}/") if subfolder else path
 
 
 def found(index: LocalIndex, ids: Sequence[int]) -> list[Item]:
@@ -104,7 +116,7 @@ def siblings(index: LocalIndex, item: Item) -> list[Item]:
 def copies(index: LocalIndex, item: Item) -> list[str]:
     """The paths of the other files of the item's shot."""
     (same,) = copies_of(index.catalog, [item], *inside(index.subfolder))
-    return sorted({shown(copy.path) for copy in same} - {shown(item.path)})
+    return sorted({copy.path for copy in same} - {item.path})
 
 
 def details_of(index: LocalIndex, id: int, view: ItemView) -> dict[str, Any]:
@@ -117,7 +129,7 @@ def details_of(index: LocalIndex, id: int, view: ItemView) -> dict[str, Any]:
     return view.of(item) | {
         "picture": pictures[0].id if pictures else None,
         "frames": [{"id": one.id, "at_s": one.at_s, "thumbnail": view.thumbnail(one)} for one in frames],
-        "copies": copies(index, item),
+        "copies": [view.path(path) for path in copies(index, item)],
         "texts": [{"id": one.id, "text": one.text, "line": one.line} for one in texts],
     }
 
@@ -127,9 +139,15 @@ def stored_vectors(index: LocalIndex, ids: Iterable[int]) -> np.ndarray:
     return index.catalog.vectors_of(ids).astype(np.float32)
 
 
+def newest_id(index: LocalIndex) -> int:
+    """The id of the newest item: what is added later has a higher one."""
+    return (index.catalog.rows("SELECT max(id) FROM items")[0][0] or 0) if index.exists else 0
+
+
 def state_of(index: LocalIndex) -> str:
     """A short name of the index's state: it changes whenever what can be found changes."""
     if not index.exists:
         return "none"
-    stamps = f"{index.catalog.stamp('picture')} {index.catalog.stamp('text')}"
+    facts = index.catalog.facts()  # the generation also counts new names, dates and captions, under which items stay
+    stamps = f"{stamp_of(facts, 'picture')} {stamp_of(facts, 'text')} {facts['generation']}"
     return hashlib.blake2b(stamps.encode(), digest_size=6).hexdigest()

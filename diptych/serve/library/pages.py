@@ -8,12 +8,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from diptych.index.search.results import SearchResult
 
 MOST_LISTS, MOST_ENTRIES = 64, 1_000_000
 FIRST = 120  # hits of the first search; each further one finds twice as many, up to HEAD
@@ -75,6 +72,14 @@ class RankedHit(NamedTuple):
     copies: tuple[str, ...]
 
 
+class FoundHits(NamedTuple):
+    """The best hits of one search, whether there are no more, and what an answer says of the search."""
+
+    hits: list[RankedHit]
+    are_all: bool
+    facts: dict[str, Any]
+
+
 class IdList(NamedTuple):
     """A list of items."""
 
@@ -89,11 +94,11 @@ class Ranking:
     """The hits of one search, as many as were asked for so far. `search` finds the best `limit`; beyond HEAD of them,
     where it would become slow, `rest` finds all that follow. Without `rest` there are HEAD at most."""
 
-    search: Callable[[int], SearchResult]
-    ranked: Callable[[SearchResult], list[RankedHit]]
+    search: Callable[[int], FoundHits]
     state: str
     rest: Callable[[list[RankedHit]], list[RankedHit]] | None = None
     hits: list[RankedHit] = field(default_factory=list)
+    wanted: int = 0  # hits of the last search
     is_complete: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -108,26 +113,29 @@ class Ranking:
             return known[offset : offset + limit]
         with self.lock:
             while not self.is_complete and offset + limit > len(self.hits):
-                if len(self.hits) < HEAD:
-                    self._extend(min(HEAD, max(FIRST, 2 * len(self.hits), offset + limit)))
+                if self.wanted < HEAD:
+                    self._extend(min(HEAD, max(FIRST, 2 * self.wanted, offset + limit)))
                 else:
                     self.hits = self.hits + (self.rest(self.hits) if self.rest else [])
                     self.is_complete = True
             return self.hits[offset : offset + limit]
 
     def _extend(self, wanted: int) -> None:
-        result = self.search(wanted)
-        self.hits = self.ranked(result)
-        self.is_complete = len(result.hits) < wanted
-        unseen = result.unseen
-        self.facts = {
-            "searched": result.searched, "relevance_z": result.relevance_z, "threshold": result.threshold,
-            "unseen_words": list(unseen.words) if unseen else [], "all_unseen": bool(unseen and unseen.all),
-        }  # fmt: skip
+        found = self.search(wanted)
+        self.hits = _continued(self.hits, found.hits)
+        self.wanted, self.is_complete, self.facts = wanted, found.are_all, found.facts
 
     @property
     def total(self) -> int:
         """The number of hits; an upper bound until all are known."""
         if self.is_complete:
             return len(self.hits)
-        return max(len(self.hits), self.facts.get("searched", 0) if self.rest else HEAD)
+        searched = self.facts.get("searched", 0)
+        return max(len(self.hits), searched if self.rest else min(HEAD, searched))
+
+
+def _continued(known: list[RankedHit], found: list[RankedHit]) -> list[RankedHit]:
+    """The known hits, and what a search for more has found beside them: the index may have changed in between, and
+    diverse hits have another order in each search. What was read stays where it is, and no file comes twice."""
+    ids = {hit.id for hit in known}
+    return known + [hit for hit in found if hit.id not in ids]

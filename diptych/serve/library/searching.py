@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,10 +16,10 @@ from diptych.errors import IndexBusyError, QueryError
 from diptych.index.search.filters import Filters
 from diptych.index.search.geography import GeoBox, GeoCircle
 from diptych.index.search.query import Query, Term
-from diptych.index.search.results import SearchResult
+from diptych.index.search.results import Hit, SearchResult
 from diptych.serve.library.following import following
-from diptych.serve.library.items import ItemView, found, one, shown, state_of, stored_vectors
-from diptych.serve.library.pages import HEAD, Lists, RankedHit, Ranking
+from diptych.serve.library.items import ItemView, found, newest_id, one, shown, state_of, stored_vectors
+from diptych.serve.library.pages import HEAD, FoundHits, Lists, RankedHit, Ranking
 from diptych.serve.model.pictures import decoded_base64
 from diptych.serve.web.problems import RequestProblem
 
@@ -77,28 +78,27 @@ class Searching:
         terms = tuple(self.term(index, term, number) for number, term in enumerate(asked["terms"]))
         filters = filters_of(asked["filters"])
         options = {name: asked[name] for name in ("modality", "relevant", "threshold", "diverse", "truncate", "copies")}
-        own = {term["item"] for term in asked["terms"] if term.get("item") is not None}
+        own = _Own.of(index, [term["item"] for term in asked["terms"] if term.get("item") is not None])
+        newest = newest_id(index)
         query = Query(terms) if terms else None
         if query is None:
             raise QueryError("the search has no terms.", remedy="Give a text or a picture.")
 
-        def search(limit: int) -> SearchResult:
+        def search(limit: int) -> FoundHits:
             with self._pool.reading() as index, _retrying(index):
-                if not index.exists:
-                    return _NOTHING
-                result = index.search(query, limit=limit + len(own), filters=filters, **options)
-                is_cut = len(result.hits) == limit + len(own)
-                hits = [hit for hit in result.hits if hit.id not in own]
-                return result._replace(hits=hits[:limit] if is_cut else hits)
+                count = limit + len(own.ids)
+                result = index.search(query, limit=count, filters=filters, **options) if index.exists else _NOTHING
+                hits = [_ranked(index, hit) for hit in result.hits if hit.id <= newest and hit not in own]
+                are_all = len(result.hits) < count
+                return FoundHits(hits if are_all else hits[:limit], are_all, _facts(result))
 
         def rest(head: list[RankedHit]) -> list[RankedHit]:
             with self._pool.reading() as index, _retrying(index):
-                return following(index, query, filters, asked["modality"], head, own)
+                return following(index, query, filters, asked["modality"], head, own.ids, newest)
 
         is_plain = not asked["relevant"] and not asked["diverse"] and asked["threshold"] is None
         is_plain = is_plain and asked["modality"] != "both" and not asked["copies"]
-        ranked = partial(_ranked, os.fspath(self._pool.root))
-        return Ranking(search, ranked, state_of(index), rest if is_plain else None)
+        return Ranking(search, state_of(index), rest if is_plain else None)
 
     def term(self, index: LocalIndex, term: dict[str, Any], number: int = 0) -> Term:
         """A term of a request. Raises RequestProblem, and ImageError for a picture that cannot be read."""
@@ -146,12 +146,35 @@ def _retrying(index: LocalIndex) -> Iterator[None]:
         ) from error  # fmt: skip
 
 
-def _ranked(root: str, result: SearchResult) -> list[RankedHit]:
-    """The hits of a result without what the catalog knows of them."""
-    start = os.path.join(root, "")
-    return [
-        RankedHit(
-            hit.id, hit.score, hit.z, tuple(shown(os.fspath(path).removeprefix(start)) for path in hit.copies)
-        )
-        for hit in result.hits
-    ]  # fmt: skip
+class _Own(NamedTuple):
+    """The items that a query names, which are no hits of it; nor are other frames of their films, and copies that stand
+    for them."""
+
+    ids: frozenset[int]
+    paths: frozenset[Path]
+
+    @classmethod
+    def of(cls, index: LocalIndex, ids: list[int]) -> _Own:
+        paths = (index.path_of(item.path) for item in found(index, ids) if item.modality == "picture")
+        return cls(frozenset(ids), frozenset(paths))
+
+    def __contains__(self, hit: object) -> bool:
+        if not isinstance(hit, Hit) or hit.id in self.ids:
+            return isinstance(hit, Hit)
+        return hit.modality == "picture" and not self.paths.isdisjoint((hit.path, *hit.copies))
+
+
+def _ranked(index: LocalIndex, hit: Hit) -> RankedHit:
+    """A hit without what the catalog knows of it."""
+    start = os.path.join(index.folder, "")
+    copies = tuple(shown(os.fspath(path).removeprefix(start)) for path in hit.copies)
+    return RankedHit(hit.id, hit.score, hit.z, copies)
+
+
+def _facts(result: SearchResult) -> dict[str, Any]:
+    """What an answer says of a search."""
+    unseen = result.unseen
+    return {
+        "searched": result.searched, "relevance_z": result.relevance_z, "threshold": result.threshold,
+        "unseen_words": list(unseen.words) if unseen else [], "all_unseen": bool(unseen and unseen.all),
+    }  # fmt: skip

@@ -85,9 +85,9 @@ def export(body: ExportBody, served: Served, library: OfLibrary) -> Response:
         items = found(index, ids)
         root = index.root
     if body.format == "paths":
-        content = exports.path_list(items, root if body.absolute else None)
+        content = exports.path_list(items, root if body.absolute else None, library.pool.subfolder)
     elif body.format == "csv":
-        content = exports.table(items, scores)
+        content = exports.table(items, scores, served.view)
     elif body.format == "json":
         content = exports.as_json(items, served.view)
     elif body.format == "links":
@@ -111,13 +111,13 @@ def _selected(body: ExportBody, served: Service, library: Library) -> tuple[list
             with library.pool.reading() as index:
                 return ids_of(index, album["files"]), {}
         search = album["search"]
-    ids, scores, offset = list[int](), dict[int, float](), 0
+    ids, scores, offset, cursor = list[int](), dict[int, float](), 0, None
     while search is not None and len(ids) < body.limit:
-        wanted = search | {"offset": offset, "limit": min(MOST, body.limit - len(ids)), "cursor": None}
+        wanted = search | {"offset": offset, "limit": min(MOST, body.limit - len(ids)), "cursor": cursor}
         page = library.searching.page(wanted, served.view)
         ids += [hit["id"] for hit in page.hits]
         scores |= {hit["id"]: hit["score"] for hit in page.hits}
         if page.next_offset is None:
             break
-        offset = page.next_offset
+        offset, cursor = page.next_offset, page.cursor
     return ids, scores

@@ -107,12 +107,12 @@ def state(served: Service, library: Library) -> dict[str, Any]:
 
 
 @router.get("/index/failures", response_model=dict[str, Any])
-def failures(library: OfLibrary, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000) -> Response:
+def failures(served: Served, library: OfLibrary, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000) -> Response:
     """The files that could not be read."""
     with library.pool.reading() as index:
         found = index.failures() if index.exists else {}
     listed = [
-        {"path": shown(path), "reason": reason, "detail": message}
+        {"path": served.view.path(path), "reason": reason, "detail": message}
         for path, (reason, message) in sorted(found.items())[:limit]
     ]
     return answered({"failures": listed, "total": len(found)})

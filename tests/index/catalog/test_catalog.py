@@ -109,7 +109,8 @@ def test_items_that_stay_the_same_keep_their_ids(catalog: Catalog) -> None:
     catalog.put([entry("a.jpg", 0, caption="new")])
     assert catalog.matching("1").tolist() == ids.tolist()
     assert catalog.items(ids)[0].details.caption == "new"
-    assert (catalog.stamp("picture"), catalog.generation) == (stamp, generation)
+    assert catalog.stamp("picture") == stamp
+    assert catalog.generation > generation, "what is known of the file has changed"
 
 
 def test_stamps_change_with_their_modality(catalog: Catalog) -> None:

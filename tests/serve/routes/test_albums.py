@@ -79,6 +79,14 @@ def test_albums_outlive_the_server_and_belong_to_their_folder(own: TestClient, s
     assert serve(indexed).get("/v1/albums").json()["albums"] == []
 
 
+def test_an_album_has_each_item_once(own: TestClient) -> None:
+    first, second, _ = ids(own)
+    album = own.post("/v1/albums", json={"name": "Best", "items": [first, first]}).json()
+    assert album["count"] == 1
+    changed = own.patch(f"/v1/albums/{album['id']}", json={"add": [second, second, first]}).json()
+    assert [item["id"] for item in changed["items"]] == [first, second]
+
+
 @pytest.mark.parametrize(
     "body", [{"name": "a"}, {"name": "", "items": []}, {"name": "a", "items": [1], "search": SEARCH}]
 )

@@ -64,12 +64,48 @@ def test_facets_count_what_the_filters_select(client: TestClient) -> None:
     assert client.get("/v1/facets", params={"kind": "text"}).json()["total"] == 1
 
 
-def test_a_subfolder_shows_its_own_files_alone(serve, several: Path) -> None:
+def test_a_subfolder_shows_its_own_files_alone_by_their_paths_in_it(serve, several: Path, tiny) -> None:
+    (several / "below" / "deep").mkdir()
+    Image.new("RGB", (33, 33), "red").save(several / "below" / "deep" / "red.png")
+    (several / "below" / "copy.png").write_bytes((several / "below" / "2.png").read_bytes())
+    diptych.open_index(several, model=tiny).update()
     client = serve(several / "below")
-    assert [item["path"] for item in all_items(client)] == ["below/2.png"]
+    listed = all_items(client, sort="path", order="asc")
+    paths = ["2.png", "copy.png", "deep/red.png"]
+    assert [(item["path"], item["folder"]) for item in listed] == list(zip(paths, ("", "", "deep"), strict=True))
+    assert [all_items(client, path=item["path"]) for item in listed] == [[item] for item in listed]
+    assert client.get("/v1/facets").json()["folders"] == [{"path": "", "count": 2}, {"path": "deep", "count": 1}]
+    assert client.get(f"/v1/items/{listed[0]['id']}").json()["copies"] == ["copy.png"]
+    found = client.get("/v1/search", params={"q": "a house"}).json()["hits"]
+    assert {hit["path"]: hit["copies"] for hit in found} == {"2.png": ["copy.png"], "deep/red.png": []}
+    for kind in ("paths", "csv"):
+        body = {"items": [item["id"] for item in listed], "format": kind}
+        lines = client.post("/v1/exports", json=body).text.splitlines()
+        assert [line.partition(",")[0] for line in lines[-3:]] == paths
     outside = [item["id"] for item in all_items(serve(several), path="0.png")]
     assert client.get(f"/v1/items/{outside[0]}").status_code == 404
     assert client.get(f"/v1/thumbnails/{outside[0]}").status_code == 404
+
+
+def test_a_list_follows_files_that_get_another_name_or_date(serve, several: Path, tiny) -> None:
+    """Their items stay, and what was known of them does not."""
+    client = serve(several)
+    (item,) = all_items(client, path="0.png")
+    search = {"terms": [{"text": "a house"}], "filters": {"path": "zoo/**"}}
+    assert client.post("/v1/search", json=search).json()["total"] == len(all_items(client, path="zoo/**")) == 0
+    version = client.get("/v1/index").json()["version"]
+    (several / "zoo").mkdir()
+    (several / "0.png").rename(several / "zoo" / "last.png")
+    diptych.open_index(several, model=tiny).update()
+    assert client.get("/v1/index").json()["version"] != version
+    assert [one["id"] for one in all_items(client, path="zoo/**")] == [item["id"]]
+    assert [hit["path"] for hit in client.post("/v1/search", json=search).json()["hits"]] == ["zoo/last.png"]
+    assert all_items(client, sort="path", order="asc")[-1]["id"] == item["id"]
+    since = {"since": "2001", "until": "2001", "file_dates": True}
+    assert all_items(client, **since) == []
+    os.utime(several / "zoo" / "last.png", (1_000_000_000, 1_000_000_000))
+    diptych.open_index(several, model=tiny).update()
+    assert [one["id"] for one in all_items(client, **since)] == [item["id"]]
 
 
 # --- thumbnails
