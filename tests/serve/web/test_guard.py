@@ -215,7 +215,7 @@ def test_a_bug_is_an_answer_that_tells_nothing_of_it(serve, indexed: Path, monke
     def fail(*_: object) -> None:
         raise KeyError("/home/secret")
 
-    monkeypatch.setattr("diptych.serve.routes.items.facets", fail)
+    monkeypatch.setattr("diptych.serve.library.browsing.facets", fail)
     answer = client.get("/v1/facets")
     assert (answer.status_code, answer.json()["code"]) == (500, "ServerError")
     assert "secret" not in answer.text
