@@ -53,6 +53,7 @@ def briefly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In that folder; measurements of a rate take a moment, and a server ends as soon as it could answer."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr("diptych.serve.running.serve", start_and_end)
+    monkeypatch.setattr("diptych.serve.running.bound", lambda *_: None)  # port 8000 may be taken
     for name in ("diptych.data.inspection.loader_rate", "diptych.training.diagnostics.throughput.training_throughput"):
         module, _, function = name.rpartition(".")
         measure = getattr(importlib.import_module(module), function)

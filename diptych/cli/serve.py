@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import sys
+import traceback
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
 from diptych.cli.exit_codes import OK
 from diptych.cli.options import model_options, open_model, print_json, print_status, remembered_links_option
 from diptych.cli.sections import Sectioned
-from diptych.cli.terminal import print_result
+from diptych.cli.terminal import print_error, print_result
 from diptych.cli.trusting import opened, trust_option
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from diptych.index.local import LocalIndex
     from diptych.serve.settings import ServeSettings
 
@@ -78,25 +85,40 @@ def command(folder: str | None, **options: Any) -> int:
     from diptych.extras import require
 
     require("diptych serve", "fastapi", "uvicorn")
-    from diptych.serve.running import serve
+    from diptych.serve.running import bound, serve
     from diptych.serve.service import open_service
 
     settings = _settings(options)
     if bool(options["certificate"]) != bool(options["key"]):
         raise click.UsageError("--certificate and --key belong together.")
+    sock = bound(settings.host, settings.port)  # before what takes a while
     model = _model(folder, options)
     model.engine.numpy_calls = 0
     opener = None if folder is None else partial(_open_index, folder, options)
     service = open_service(model, settings, open_index=opener)
-    if service.library is not None and options["update"]:
-        service.library.updating.start()
-    if settings.access_log:
-        access = logging.getLogger("diptych.access")
-        access.setLevel(logging.INFO)
-        access.addHandler(_ToStderr())
-    certificate = (options["certificate"], options["key"]) if options["certificate"] else None
-    serve(service, partial(_report, options["as_json"]), certificate=certificate, proxies=",".join(options["proxies"]))
+    with ExitStack() as logs:
+        for name in ("diptych.serve", "diptych.access") if settings.access_log else ("diptych.serve",):
+            logs.enter_context(_on_stderr(name))
+        if service.library is not None and options["update"]:
+            service.library.updating.start()
+        certificate = (options["certificate"], options["key"]) if options["certificate"] else None
+        on_start = partial(_report, settings, options["as_json"])
+        serve(service, on_start, sock=sock, certificate=certificate, proxies=",".join(options["proxies"]))
     return OK
+
+
+@contextmanager
+def _on_stderr(name: str) -> Iterator[None]:
+    """The lines of this log are printed within it."""
+    log, handler = logging.getLogger(name), _ToStderr()
+    before = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
 
 
 class _ToStderr(logging.Handler):
@@ -104,6 +126,8 @@ class _ToStderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         print_status(record.getMessage())
+        if record.exc_info and record.exc_info[0] is not None:
+            print_error("".join(traceback.format_exception(*record.exc_info)).rstrip())
 
 
 def _settings(options: dict[str, Any]) -> ServeSettings:
@@ -133,9 +157,16 @@ def _open_index(folder: str, options: dict[str, Any], model: Any = None, opener:
     )  # fmt: skip
 
 
-def _report(as_json: bool, address: str) -> None:
+def _report(settings: ServeSettings, as_json: bool, address: str) -> None:
     if as_json:
         print_json({"address": address, "pid": os.getpid()})
-    else:
-        print_result(address)
-        print_status("stop with Ctrl-C")
+        return
+    print_result(address)
+    page = address
+    if settings.host in ("0.0.0.0", "::"):  # which is all addresses, and none that another machine could open
+        page = address.replace(settings.host if ":" not in settings.host else "[::]", socket.gethostname(), 1)
+    if settings.token is not None and sys.stderr.isatty():  # a log does not need it
+        print_status(f"with its token: {page}?token={quote(settings.token, safe='')}")
+    elif page != address:
+        print_status(f"for other machines: {page}")
+    print_status("stop with Ctrl-C")

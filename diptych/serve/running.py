@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 import threading
@@ -12,6 +13,7 @@ from types import FrameType
 
 import uvicorn
 
+from diptych.errors import ArgumentError, Setting
 from diptych.serve.app import create_app
 from diptych.serve.service import Service
 
@@ -43,13 +45,12 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(service: Service, on_start: Callable[[str], None], *, certificate: tuple[str, str] | None = None,
-          proxies: str = "") -> None:  # fmt: skip
-    """Answer until SIGTERM or Ctrl-C; what is under way is finished first. `on_start` gets the address. `certificate`
-    are the paths of a chain and its key; forwarded headers are believed from `proxies` alone (addresses with commas).
-    Raises OSError where the port is taken."""
+def serve(service: Service, on_start: Callable[[str], None], *, sock: socket.socket,
+          certificate: tuple[str, str] | None = None, proxies: str = "") -> None:  # fmt: skip
+    """Answer on `sock`, which is `bound`, until SIGTERM or Ctrl-C; what is under way is finished first. `on_start` gets
+    the address. `certificate` are the paths of a chain and its key; forwarded headers are believed from `proxies` alone
+    (addresses with commas)."""
     settings = service.settings
-    sock = bound(settings.host, settings.port)
     chain, key = certificate or (None, None)
     config = uvicorn.Config(
         create_app(service), log_config=None, access_log=False, server_header=False, date_header=True,
@@ -69,7 +70,35 @@ def serve(service: Service, on_start: Callable[[str], None], *, certificate: tup
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises OSError."""
+    """A socket that listens there. Raises ArgumentError where the port is taken, or the address is not this
+    machine's."""
+    try:
+        return _listening(host, port)
+    except OSError as error:
+        raise _refusal(host, port, error) from error
+
+
+def _refusal(host: str, port: int, error: OSError) -> ArgumentError:
+    if error.errno == errno.EADDRINUSE:
+        return ArgumentError(
+            [Setting("port", port), f" is taken: another program, perhaps a server like this one, listens on {host}."],
+            remedy=["Choose another one; ", Setting("port", 0), " takes any that is free."],
+            argument="port",
+        )
+    if error.errno == errno.EACCES:
+        return ArgumentError(
+            [Setting("port", port), " is one that this user may not listen on."],
+            remedy="Choose one from 1024 on.",
+            argument="port",
+        )
+    return ArgumentError(
+        [Setting("host", host), f" is no address of this machine ({error.strerror})."],
+        remedy="Give 127.0.0.1 for this machine alone, 0.0.0.0 for all of its addresses, or one of them.",
+        argument="host",
+    )
+
+
+def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -56,4 +56,4 @@ class Browsing:
                 self.listed(index, self._first, "taken_at", "desc", None)
                 self.counted(index, self._first)
         except Exception as error:  # whoever asks is told
-            logging.getLogger("diptych.serve").info("the first view is not made ahead: %s", error)
+            logging.getLogger("diptych.serve").debug("the first view is not made ahead: %s", error)

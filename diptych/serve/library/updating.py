@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from diptych.errors import DiptychError
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from diptych.index.local import LocalIndex
+    from diptych.index.update.results import UpdateResult
 
 State = Literal["absent", "idle", "scanning", "indexing", "building", "waiting", "failed"]
 _WAKE_S = 0.5
 _RETRY_S = 60.0  # after a failure
+_TELL_S = 60.0  # between lines of the log that say how far it is
 _log = logging.getLogger("diptych.serve")
 
 
@@ -31,6 +34,8 @@ class Updating:
         self.state: State = "idle"
         self.done = self.total = 0
         self.error: str | None = None
+        self._is_first = True  # no update has succeeded yet: the log is told at once how far it is
+        self._told_at = -_TELL_S
 
     def start(self) -> None:
         """Start the thread."""
@@ -74,10 +79,10 @@ class Updating:
     def _update(self) -> bool:
         """One update; whether it succeeded."""
         self._set("scanning")
+        self._told_at = -_TELL_S if self._is_first else time.monotonic()
         try:
-            self._index.update(
-                wait_s=None, progress=self._progress, on_wait=lambda _: self._set("waiting"), on_build=self._build
-            )
+            done = self._index.update(wait_s=None, progress=self._progress, on_wait=self._wait, on_build=self._build)
+            self._tell(done)
             self.error, self.done, self.total = None, 0, 0
             self._after()
             self._set("idle")
@@ -119,13 +124,40 @@ class Updating:
             raise _Stopped
         self.done, self.total = done, total
         self._set("indexing")
+        if total and time.monotonic() - self._told_at >= _TELL_S:
+            self._told_at = time.monotonic()
+            _log.info("indexing: %s of %s files", f"{done:,}", f"{total:,}")
+
+    def _wait(self, words: str) -> None:
+        self._set("waiting")
+        _log.info("%s", words)
 
     def _build(self, done: int, total: int) -> None:
         self.done, self.total = done, total
         self._set("building")
 
+    def _tell(self, done: UpdateResult) -> None:
+        """Tell the log what an update did; of those that found all as it was, the first alone."""
+        if self._is_first or not done.is_unchanged:
+            _log.info("%s", summary(done, self._index))
+        self._is_first = False
+
     def _set(self, state: State) -> None:
         self.state = state
+
+
+def summary(done: UpdateResult, index: LocalIndex) -> str:
+    """A line of the log: what an update did, what there is, and how many files cannot be read."""
+    counts = index.counts()
+    if not counts.files:
+        return "there is nothing to index in the folder yet: no pictures, films or texts"
+    numbers = {"added": done.added, "changed": done.changed, "renamed": done.renamed, "removed": done.forgotten}
+    changes = ", ".join(f"{number:,} {word}" for word, number in numbers.items() if number)
+    did = f"indexed in {done.seconds:.0f} s: {changes}" if changes else "the index is up to date"
+    has = f"{counts.files - counts.failed:,} files, {counts.pictures:,} pictures and {counts.texts:,} texts"
+    reasons = Counter(failure.reason for failure in done.failures.values())
+    failed = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+    return f"{did}; {has}" + (f"; left out {counts.failed:,} ({failed}): diptych doctor names them" if failed else "")
 
 
 class _Stopped(OSError):
