@@ -21,6 +21,7 @@ from diptych.serve.routes.asking import ERRORS
 from diptych.serve.service import Service
 from diptych.serve.web.answers import Problem
 from diptych.serve.web.guard import Guard
+from diptych.serve.web.head import HeadRequests
 from diptych.serve.web.problems import RequestProblem, problem_response
 from diptych.serve.web.schemas import EmbedBody
 
@@ -50,7 +51,7 @@ def create_app(service: Service) -> ASGIApp:
     for kind in (DiptychError, RequestProblem, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _answer_problem)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
-    return Guard(app, service.settings, service.metrics, service.stopping)
+    return Guard(HeadRequests(app), service.settings, service.metrics, service.stopping)
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:

@@ -218,6 +218,19 @@ def test_exclusions_and_hidden_files(folder: Path, model: PixelModel) -> None:
     assert did(open_index(folder, model=model, exclude=()).update()) == {"added": 2, "unchanged": 5}
 
 
+def test_an_id_is_not_given_twice_by_a_reindexing(folder: Path, model: PixelModel) -> None:
+    """What keeps an id, such as a page that is open, finds nothing by it rather than another picture."""
+    index = open_index(folder, model=model)
+    index.update()
+    before = set(index.catalog.matching("1").tolist())
+    for _ in range(2):
+        index.update(reindex=True)
+        after = set(open_index(folder).catalog.matching("1").tolist())
+        assert len(after) == len(before)
+        assert min(after) > max(before)
+        before = after
+
+
 def test_reindexing_a_damaged_index_loses_its_rules_and_keeps_given_ones(folder: Path, model: PixelModel) -> None:
     open_index(folder, model=model, exclude=["notes.md"]).update()
     catalog_path = folder / ".diptych" / "catalog.sqlite"

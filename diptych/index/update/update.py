@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from diptych.failures import Failure
     from diptych.index.folder import IndexFolder
     from diptych.index.model import IndexModel
+    from diptych.index.trust.identity import Facts
     from diptych.index.update.precomputed import PrecomputedVectors
 
 COMMIT_FILES, COMMIT_S = 64, 1.0
@@ -86,7 +87,7 @@ def update(
     if reindex:
         _check_mounted(folder, state, scanned)
         facts = next_facts(model.open(folder), folder.root, follow_links=rules.follow_links)
-        with folder.resumed_catalog(facts) or folder.create(facts, folder.reindex_catalog_path) as new:
+        with folder.resumed_catalog(facts) or _next_catalog(folder, facts, catalog) as new:
             done = _fill(folder, new, new.state(), model, rules, scanned, options)
             new.set_facts(_current_facts(folder.root, rules, scanned))
         catalog, state = folder.replace(facts), _EMPTY
@@ -99,6 +100,15 @@ def update(
     after = catalog.summary(*inside(subfolder))
     caches.refresh(catalog, folder.index_dir, after.facts, after.counts, on_build=on_build)
     return _result(done, state.facts, after, scanned, time.perf_counter() - started)
+
+
+def _next_catalog(folder: IndexFolder, facts: Facts, last: Catalog | None) -> Catalog:
+    """An empty catalog that will replace the `last`, whose ids it does not give again."""
+    new = folder.create(facts, folder.reindex_catalog_path)
+    if last is not None and (ids := last.rows("SELECT seq FROM sqlite_sequence WHERE name = 'items'")):
+        with new.writing() as db:
+            db.execute("INSERT INTO sqlite_sequence(name, seq) VALUES ('items', ?)", ids[0])
+    return new
 
 
 def _result(

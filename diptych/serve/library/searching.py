@@ -79,7 +79,7 @@ class Searching:
         filters = filters_of(asked["filters"])
         options = {name: asked[name] for name in ("modality", "relevant", "threshold", "diverse", "truncate", "copies")}
         own = _Own.of(index, [term["item"] for term in asked["terms"] if term.get("item") is not None])
-        newest = newest_id(index)
+        newest, texts = newest_id(index), [term.value for term in terms if term.kind == "text"]
         query = Query(terms) if terms else None
         if query is None:
             raise QueryError("the search has no terms.", remedy="Give a text or a picture.")
@@ -90,7 +90,7 @@ class Searching:
                 result = index.search(query, limit=count, filters=filters, **options) if index.exists else _NOTHING
                 hits = [_ranked(index, hit) for hit in result.hits if hit.id <= newest and hit not in own]
                 are_all = len(result.hits) < count
-                return FoundHits(hits if are_all else hits[:limit], are_all, _facts(result))
+                return FoundHits(hits if are_all else hits[:limit], are_all, _facts(result, index, texts))
 
         def rest(head: list[RankedHit]) -> list[RankedHit]:
             with self._pool.reading() as index, _retrying(index):
@@ -171,10 +171,11 @@ def _ranked(index: LocalIndex, hit: Hit) -> RankedHit:
     return RankedHit(hit.id, hit.score, hit.z, copies)
 
 
-def _facts(result: SearchResult) -> dict[str, Any]:
+def _facts(result: SearchResult, index: LocalIndex, texts: list[Any]) -> dict[str, Any]:
     """What an answer says of a search."""
-    unseen = result.unseen
+    unseen, is_any = result.unseen, bool(texts) and index.exists
     return {
         "searched": result.searched, "relevance_z": result.relevance_z, "threshold": result.threshold,
+        "truncated": index.model.tokenize(texts, truncate=True).truncated if is_any else 0,
         "unseen_words": list(unseen.words) if unseen else [], "all_unseen": bool(unseen and unseen.all),
     }  # fmt: skip

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import Query
+import numpy as np
+from fastapi import Query, Request
 from fastapi.responses import Response
 
 from diptych.serve.web.problems import encoded
@@ -28,6 +29,23 @@ _Short = Annotated[str | None, Query(max_length=200)]
 def answered(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """An answer in JSON."""
     return Response(encoded(content), status, headers, "application/json")
+
+
+def decimal(vector: np.ndarray) -> list[float]:
+    """A float32 vector as numbers of nine digits, which are the same float32 when they are read."""
+    scale = 10.0 ** np.clip(8 - np.floor(np.log10(np.maximum(np.abs(vector, dtype=np.float64), 1e-14))), 0, 22)
+    return (np.round(vector * scale) / scale).tolist()
+
+
+def prefers(request: Request, kind: str) -> bool:
+    """Whether a request wants an answer of this kind: it is the first that its Accept header names."""
+    return request.headers.get("accept", "").split(",")[0].partition(";")[0].strip().lower() == kind
+
+
+def has_tag(request: Request, tag: str) -> bool:
+    """Whether the asker has the answer with this ETag already (If-None-Match)."""
+    known = request.headers.get("if-none-match", "").split(",")
+    return any(one.strip().removeprefix("W/") in (tag, "*") for one in known)
 
 
 def filters_from_query(

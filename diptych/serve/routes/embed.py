@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from diptych.errors import ImageError
 from diptych.serve.library.items import one, stored_vectors
 from diptych.serve.model.pictures import decoded_base64
-from diptych.serve.routes.asking import answered
+from diptych.serve.routes.asking import answered, decimal, prefers
 from diptych.serve.routes.bodies import sent_pictures, unsupported
 from diptych.serve.routes.openai_form import picture_inputs, text_inputs
 from diptych.serve.service import Served, Service, library_of
@@ -35,6 +35,7 @@ class _Embedded(NamedTuple):
 
     vectors: list[np.ndarray | None]
     failures: dict[int, tuple[str, str]]
+    truncated: int = 0  # texts that were cut to the model's context
 
 
 @router.post(
@@ -70,7 +71,7 @@ async def embed(request: Request, served: Served) -> Response:
         embedded = await _embedded(request, served, body)
     else:
         raise unsupported(kind, "application/json or multipart/form-data")
-    if request.headers.get("accept", "").partition(";")[0].strip() == _FLOATS:
+    if prefers(request, _FLOATS):
         return _packed(embedded)
     return _listed(served, embedded)
 
@@ -117,7 +118,8 @@ async def embedded_texts(served: Service, texts: Sequence[str], *, truncate: boo
     }
     good = [text for index, text in enumerate(texts) if index not in failed]
     rows = iter(await in_time(served.model.queue.texts(good, DEADLINE.get())))
-    return _Embedded([None if index in failed else next(rows) for index in range(len(texts))], failed)
+    cut = served.model.tokenize(good, truncate=True).truncated if truncate and good else 0
+    return _Embedded([None if index in failed else next(rows) for index in range(len(texts))], failed, cut)
 
 
 async def embedded_pictures(served: Service, contents: Sequence[bytes | np.ndarray]) -> _Embedded:
@@ -153,12 +155,12 @@ def _first_failure(embedded: _Embedded) -> RequestProblem:
 def _listed(served: Service, embedded: _Embedded) -> Response:
     if len(embedded.failures) == len(embedded.vectors):
         raise _first_failure(embedded)
-    vectors = [None if vector is None else vector.astype(float).round(7).tolist() for vector in embedded.vectors]
+    vectors = [None if vector is None else decimal(vector) for vector in embedded.vectors]
     failures = [
         {"index": index, "reason": reason, "detail": detail} for index, (reason, detail) in embedded.failures.items()
     ]
     facts = {"model": served.model_name, "dim": served.model.dim}
-    return answered(facts | {"vectors": vectors, "failures": failures})
+    return answered(facts | {"vectors": vectors, "truncated": embedded.truncated, "failures": failures})
 
 
 def _packed(embedded: _Embedded) -> Response:
@@ -212,7 +214,7 @@ def _shortened(rows: np.ndarray, dimensions: int | None) -> np.ndarray:
 def _encoded(row: np.ndarray, form: str) -> list[float] | str:
     if form == "base64":
         return base64.b64encode(row.astype("<f4").tobytes()).decode()
-    return row.astype(float).round(7).tolist()
+    return decimal(row)
 
 
 @router.get("/models", response_model=dict[str, Any])

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
 
 from diptych.serve.library import items
-from diptych.serve.library.files.originals import original_response
+from diptych.serve.library.files.originals import CACHING, OriginalFile
 from diptych.serve.library.files.thumbnails import width_of
 from diptych.serve.library.items import Order, Sort
-from diptych.serve.routes.asking import CursorQuery, Page, PageSize, answered, filters_from_query
+from diptych.serve.routes.asking import CursorQuery, Page, PageSize, answered, filters_from_query, has_tag
 from diptych.serve.service import OfLibrary, Served
 from diptych.serve.web.answers import ItemDetails, ItemsAnswer, LookupAnswer
 from diptych.serve.web.problems import RequestProblem
@@ -86,7 +86,7 @@ def thumbnail(
     width = width_of(width)
     tag = f'"{items.version_of(item)}-{item.id}-{width}"'
     headers = {"ETag": tag, "Cache-Control": _FOREVER if v == items.version_of(item) else "private, no-cache"}
-    if tag in request.headers.get("if-none-match", ""):
+    if has_tag(request, tag):
         return Response(status_code=304, headers=headers)
     return Response(library.thumbnails.get(item, width), media_type="image/jpeg", headers=headers)
 
@@ -97,14 +97,20 @@ def thumbnail(
     responses={
         200: {"content": {"application/octet-stream": {}}},
         206: {"description": "A part of the file."},
+        304: {"description": "As the browser has it."},
         416: {"description": "The file has no such part."},
     },
 )
 def original(id: Id, request: Request, served: Served, library: OfLibrary) -> Response:
-    """The file of an item, whole or in part (Range)."""
+    """The file of an item, whole or in part (Range), unless it is as the browser has it (If-None-Match)."""
     if not served.settings.originals:
         raise RequestProblem(
             403, "NotOfferedError", "this server shows no original files.", remedy="Start it with originals."
         )
     with library.pool.reading() as index:
-        return original_response(index, items.one(index, id), request.headers.get("range"))
+        file = OriginalFile.of(index, items.one(index, id))
+    if has_tag(request, file.tag):
+        file.close()
+        return Response(status_code=304, headers={"ETag": file.tag, "Cache-Control": CACHING})
+    is_same = request.headers.get("if-range", file.tag) == file.tag
+    return file.response(request.headers.get("range") if is_same else None)

@@ -99,7 +99,7 @@ def locate(body: LocateBody, request: Request, served: Served) -> Response:
     """Where in a picture a phrase fits."""
     jpeg, size = _whole(request, served, body.picture)
     found = _heat(served, jpeg, body.phrase, body.method, body.threshold)
-    scale = size[0] / found.image.width
+    scales = size[0] / found.image.width, size[1] / found.image.height  # one of them is rounded in a thin picture
     rows, columns = found.relative_likelihood.shape
     likelihood = np.clip(found.relative_likelihood * 255, 0, 255).astype(np.uint8)
     return answered(
@@ -107,13 +107,16 @@ def locate(body: LocateBody, request: Request, served: Served) -> Response:
             "phrase": body.phrase, "method": body.method, "width": size[0], "height": size[1], "rows": rows,
             "columns": columns, "likelihood": base64.b64encode(likelihood.tobytes()).decode(),
             "best_score": round(float(found.scores.max()), 5),
-            "boxes": [_scaled(box, scale) for box in found.boxes],
+            "boxes": [_scaled(box, *scales) for box in found.boxes],
         }
     )  # fmt: skip
 
 
-def _scaled(box: Any, scale: float) -> dict[str, Any]:
-    sides = {name: round(getattr(box, name) * scale) for name in ("x", "y", "width", "height")}
+def _scaled(box: Any, across: float, down: float) -> dict[str, Any]:
+    """A box in whole pixels of the picture; its edges are rounded, so that none lies outside."""
+    left, right = round(box.x * across), round((box.x + box.width) * across)
+    top, bottom = round(box.y * down), round((box.y + box.height) * down)
+    sides = {"x": left, "y": top, "width": right - left, "height": bottom - top}
     return sides | {"score": round(float(box.score), 5)}
 
 

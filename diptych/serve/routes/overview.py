@@ -12,7 +12,7 @@ from diptych.serve.library.items import found, state_of
 from diptych.serve.library.jobs import Job, Progress
 from diptych.serve.library.overview.duplicates import DuplicateGroups, duplicate_groups
 from diptych.serve.library.overview.picture_map import PictureMap, picture_map
-from diptych.serve.routes.asking import Page, PageSize, answered
+from diptych.serve.routes.asking import Page, PageSize, answered, prefers
 from diptych.serve.service import Library, OfLibrary, Served
 from diptych.serve.web.answers import DuplicatesAnswer, JobAnswer, MapAnswer
 from diptych.serve.web.requests import Route
@@ -76,7 +76,7 @@ def picture_points(request: Request, library: OfLibrary, method: Literal["pca"] 
     if job.state != "done":
         return _unfinished(job)
     points: PictureMap = job.result
-    if request.headers.get("accept", "").partition(";")[0].strip() == _PACKED:
+    if prefers(request, _PACKED):
         return Response(points.packed(), media_type=_PACKED, headers={"Diptych-Version": state})
     x, y = (column.astype(float).round(5).tolist() for column in points.positions.T)
     return answered(

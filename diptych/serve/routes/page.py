@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
+from diptych.serve.routes.asking import has_tag
 from diptych.serve.routes.state import set_cookie
 from diptych.serve.service import Served
 from diptych.serve.web.guard import PAGE_POLICY, is_token
@@ -67,6 +68,6 @@ def _index(known: PageFile, request: Request, served: Served, token: str | None 
 
 def _answer(known: PageFile, request: Request) -> Response:
     headers = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache", "ETag": known.tag}
-    if known.tag in request.headers.get("if-none-match", ""):
+    if has_tag(request, known.tag):
         return Response(status_code=304, headers=headers)
     return Response(known.content, media_type=known.kind, headers=headers)

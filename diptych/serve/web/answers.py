@@ -67,6 +67,7 @@ class Found(BaseModel):
     searched: int
     relevance_z: float | None
     threshold: float | None
+    truncated: int
     unseen_words: list[str]
     all_unseen: bool
     version: str
@@ -137,6 +138,7 @@ class Vectors(BaseModel):
     model: str
     dim: int
     vectors: list[list[float] | None]
+    truncated: int
     failures: list[FailureAnswer]
 
 

@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import diptych
+from diptych.serve.routes.asking import decimal
 
 TEXTS = ["a red house", "a blue star above a green square"]
 
@@ -33,6 +34,26 @@ def test_pictures_come_as_json_or_as_a_form(alone: TestClient, pictures: Path, t
     np.testing.assert_allclose(alone.post("/v1/embed", files=form).json()["vectors"], wanted, atol=1e-4)
 
 
+def test_numbers_in_json_are_the_same_float32_when_they_are_read(alone: TestClient, tiny: diptych.Embedder) -> None:
+    wanted = tiny.embed_texts(TEXTS[0])
+    for read in (
+        alone.post("/v1/embed", json={"texts": TEXTS[:1]}).json()["vectors"],
+        [alone.post("/v1/embeddings", json={"input": TEXTS[0]}).json()["data"][0]["embedding"]],
+    ):
+        assert np.array_equal(np.array(read, np.float32), wanted)
+    some = np.array([0.0, -0.0, 1.0, -1e-9, 3.1415927e-5, 0.099999994, 1e-20, 0.33333334], np.float32)
+    assert np.array_equal(np.array(decimal(some), np.float32)[[0, 1, 2, 3, 4, 5, 7]], some[[0, 1, 2, 3, 4, 5, 7]])
+    assert max(len(str(number)) for number in decimal(some)) <= 16
+
+
+@pytest.mark.parametrize("accept", ["application/octet-stream, */*;q=0.5", "Application/Octet-Stream;q=1"])
+def test_packed_vectors_come_where_they_are_the_first_choice(alone: TestClient, accept: str) -> None:
+    answer = alone.post("/v1/embed", json={"texts": TEXTS}, headers={"Accept": accept})
+    assert answer.headers["content-type"] == "application/octet-stream"
+    other = alone.post("/v1/embed", json={"texts": TEXTS}, headers={"Accept": "*/*, application/octet-stream"})
+    assert other.headers["content-type"] == "application/json"
+
+
 def test_packed_vectors_are_rows_of_float32(alone: TestClient, tiny: diptych.Embedder) -> None:
     answer = alone.post("/v1/embed", json={"texts": TEXTS}, headers={"Accept": "application/octet-stream"})
     shape = int(answer.headers["diptych-rows"]), int(answer.headers["diptych-dim"])
@@ -43,8 +64,9 @@ def test_what_cannot_be_embedded_costs_itself_alone(alone: TestClient, pictures:
     answer = alone.post("/v1/embed", json={"texts": ["a house", " ", "a " * 500]}).json()
     assert [vector is None for vector in answer["vectors"]] == [False, True, True]
     assert [failure["reason"] for failure in answer["failures"]] == ["empty", "too long"]
-    cut = alone.post("/v1/embed", json={"texts": ["a " * 500], "truncate": True}).json()
-    assert cut["failures"] == []
+    assert answer["truncated"] == 0
+    cut = alone.post("/v1/embed", json={"texts": ["a house", "a " * 500], "truncate": True}).json()
+    assert (cut["failures"], cut["truncated"]) == ([], 1)
     path = pictures / "scene-0.png"
     some = {"pictures": [{"data": data_uri(path)}, {"data": base64.b64encode(b"none").decode()}]}
     answer = alone.post("/v1/embed", json=some).json()

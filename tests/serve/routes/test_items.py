@@ -13,6 +13,7 @@ import diptych
 from diptych.serve.library import browsing
 from diptych.serve.library.files.originals import Span, span_of
 from diptych.serve.web.problems import RequestProblem
+from tests.drawn_files import video
 
 
 def all_items(client: TestClient, **options: object) -> list[dict]:
@@ -127,6 +128,42 @@ def test_a_thumbnail_is_the_whole_picture_upright_and_never_enlarged(serve, tmp_
     assert sizes == {"turned.jpg": (160, 320), "small.png": (50, 20)}
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "CMYK", "I;16", "1"])
+def test_thumbnails_of_pictures_of_every_kind_look_alike(serve, tmp_path: Path, tiny, mode: str) -> None:
+    """White above, black below; transparent is white."""
+    drawn = np.zeros((64, 64), np.uint8)
+    drawn[:32] = 255
+    grey = Image.fromarray(drawn)
+    if mode == "I;16":
+        Image.fromarray(drawn.astype(np.uint16) * 257).save(tmp_path / "a.png")
+    elif mode in ("RGBA", "LA"):
+        seen = grey.convert(mode)
+        seen.putpixel((5, 5), (0, 0, 0, 0)[-len(mode) :])
+        seen.save(tmp_path / "a.png")
+    else:
+        grey.convert("RGB").convert(mode).save(tmp_path / "a.tif")
+    diptych.open_index(tmp_path, model=tiny).update()
+    client = serve(tmp_path)
+    (item,) = all_items(client)
+    with Image.open(io.BytesIO(client.get(item["thumbnail"]).content)) as picture:
+        assert (picture.mode, picture.size) == ("RGB", (64, 64))
+        pixels = np.asarray(picture).astype(int)
+    assert pixels[2:30].min() > 200
+    assert pixels[34:].max() < 50
+
+
+def test_the_caption_of_a_film_shows_its_first_frame(serve, tmp_path: Path, tiny) -> None:
+    video(tmp_path / "film.mp4", [(255, 0, 0), (0, 0, 255)], seconds_each=3, metadata={"comment": "red, then blue"})
+    diptych.open_index(tmp_path, model=tiny).update()
+    client = serve(tmp_path)
+    (hit,) = client.get("/v1/search", params={"q": "red", "modality": "text"}).json()["hits"]
+    assert (hit["kind"], hit["text"]) == ("video", "red, then blue")
+    with Image.open(io.BytesIO(client.get(hit["thumbnail"]).content)) as picture:
+        red, _, blue = np.asarray(picture).mean(axis=(0, 1))
+    assert red > 200 > 50 > blue
+    assert client.post("/v1/locate", json={"picture": {"item": hit["id"]}, "phrase": "red"}).status_code == 200
+
+
 def test_a_thumbnail_is_made_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     item, thumbnails = all_items(client)[0], client.service.library.thumbnails
     first = client.get(item["thumbnail"]).content
@@ -142,6 +179,9 @@ def test_a_browser_keeps_a_thumbnail(client: TestClient) -> None:
     assert "immutable" in answer.headers["cache-control"]
     again = client.get(item["thumbnail"], headers={"If-None-Match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+    for known in (f'"other", W/{answer.headers["etag"]}', "*"):
+        assert client.get(item["thumbnail"], headers={"If-None-Match": known}).status_code == 304
+    assert client.get(item["thumbnail"], headers={"If-None-Match": '"other"'}).status_code == 200
     assert "immutable" not in client.get(f"/v1/thumbnails/{item['id']}").headers["cache-control"]
 
 
@@ -208,10 +248,39 @@ def test_a_part_of_a_file_is_sent(serve, indexed: Path) -> None:
     assert (none.status_code, none.headers["content-range"]) == (416, f"bytes */{len(whole)}")
 
 
+def test_an_original_is_sent_again_once_it_has_changed(serve, several: Path) -> None:
+    client = serve(several, originals=True)
+    (item,) = all_items(client, path="0.png")
+    tag = client.get(item["original"]).headers["etag"]
+    known = client.get(item["original"], headers={"If-None-Match": tag})
+    assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", tag)
+    part = {"Range": "bytes=0-3", "If-Range": tag}
+    assert client.get(item["original"], headers=part).status_code == 206
+    other = b"another file of another length"
+    (several / "0.png").write_bytes(other)
+    assert client.get(item["original"], headers={"If-None-Match": tag}).content == other
+    whole = client.get(item["original"], headers=part)
+    assert (whole.status_code, whole.content) == (200, other), "two halves of two files make none"
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/health", "/v1/items", "/v1/events", "original", "thumbnail", "/v1/nothing"])
+def test_head_is_get_without_the_body(serve, indexed: Path, path: str) -> None:
+    client = serve(indexed, originals=True)
+    address = all_items(client)[0].get(path, path)
+    head = client.head(address)
+    assert head.content == b""
+    if path != "/v1/events":  # an endless stream
+        got = client.get(address)
+        assert head.status_code == got.status_code
+        for name in ("content-length", "content-type", "etag", "cache-control"):
+            assert head.headers.get(name) == got.headers.get(name)
+
+
 @pytest.mark.parametrize(
     ("header", "span"),
     [
         (None, None),
+        ("Bytes=5-9", Span(5, 10)),
         ("bytes=0-", Span(0, 100)),
         ("bytes=5-9", Span(5, 10)),
         ("bytes=90-500", Span(90, 100)),

@@ -67,6 +67,23 @@ def test_boxes_are_in_pixels_of_the_whole_picture(alone: TestClient) -> None:
         assert 0 <= box["y"] <= box["y"] + box["height"] <= 2001
 
 
+@pytest.mark.parametrize("size", [(1, 3000), (3000, 1), (2600, 7)])
+def test_boxes_lie_in_a_thin_picture(alone: TestClient, tiny: diptych.Embedder, size: tuple[int, int]) -> None:
+    picture = Image.new("RGB", size, "white")
+    picture.paste("red", (0, 0, max(1, size[0] // 2), max(1, size[1] // 2)))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    sent = {"picture": {"data": base64.b64encode(file.getvalue()).decode()}, "phrase": "a star"}
+    answer = alone.post("/v1/locate", json=sent).json()
+    wanted = tiny.locate(picture, "a star")
+    assert (answer["width"], answer["height"]) == size
+    for box, whole in zip(answer["boxes"], wanted.boxes, strict=True):
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= size[0]
+        assert 0 <= box["y"] <= box["y"] + box["height"] <= size[1]
+        near = max(size) / 64 + 1  # a point of the map
+        assert [box[name] for name in ("x", "y", "width", "height")] == pytest.approx(list(whole[:4]), abs=near)
+
+
 def test_the_map_lies_over_the_picture(client: TestClient) -> None:
     (item,) = client.get("/v1/items", params={"path": "0.png"}).json()["items"]
     answer = client.get(f"/v1/items/{item['id']}/heat", params={"phrase": "a star"})

@@ -32,6 +32,13 @@ def test_hits_are_those_of_the_index_with_their_items(
     assert answer["next_offset"] is None
 
 
+def test_a_text_that_is_cut_is_said_to_be(client: TestClient) -> None:
+    assert client.post("/v1/search", json=SEARCH).json()["truncated"] == 0
+    terms = [{"text": "a red house " * 100}, {"text": "a star"}]
+    assert client.post("/v1/search", json={"terms": terms}).json()["truncated"] == 1
+    assert client.post("/v1/search", json={"terms": terms, "truncate": False}).json()["code"] == "TokenizerError"
+
+
 def test_a_text_in_the_url_finds_the_same(client: TestClient) -> None:
     wanted = client.post("/v1/search", json=SEARCH).json()["hits"]
     assert client.get("/v1/search", params={"q": "a red house"}).json()["hits"] == wanted

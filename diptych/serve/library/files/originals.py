@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
 
 _BLOCK = 256 * 1024
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
+CACHING = "private, no-cache"
 # What browsers show by themselves; everything else is offered for download.
 _TYPES = {
     ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".gif": "image/gif", ".webp": "image/webp",
@@ -42,7 +43,7 @@ def span_of(header: str | None, size: int) -> Span | None:
     """The one range that a Range header names; None for the whole file, also where it names several. Raises
     RequestProblem (416) if the file has none of it."""
     found = _RANGE.fullmatch(header.strip()) if header else None
-    if not found or found[0] == "bytes=-":
+    if not found or not (found[1] or found[2]):
         return None
     first, last = found[1], found[2]
     start = int(first) if first else max(0, size - int(last))
@@ -54,32 +55,54 @@ def span_of(header: str | None, size: int) -> Span | None:
     return Span(start, end)
 
 
-def original_response(index: LocalIndex, item: Item, wanted: str | None) -> Response:
-    """The file of an item. Its path is the index's own; a link that leads out of the folder is not followed unless the
-    index follows links. Raises RequestProblem."""
-    path = index.path_of(item.path)
-    if not index.rules.follow_links and RootBoundary(index.root).is_outside(item.path):
-        raise not_found("the file leads out of the folder.")
-    try:
-        file = open_file(path)
-    except (FileError, OSError):
-        raise not_found("the file is gone.") from None
-    try:
-        size = os.fstat(file.fileno()).st_size
-        span = span_of(wanted, size)
-        is_media = item.kind == "text" or kind_of(file.read(HEAD_LENGTH), "text") != "text"
-    except BaseException:
-        file.close()
-        raise
-    start, end = span or Span(0, size)
-    headers = {
-        "Accept-Ranges": "bytes", "Content-Length": str(end - start), "Cache-Control": "private, no-cache",
-        "Content-Disposition": _disposition(item, is_media),
-    }  # fmt: skip
-    if span:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    kind = _media_type(item) if is_media else "application/octet-stream"
-    return StreamingResponse(_blocks(file, start, end), 206 if span else 200, headers, kind)
+class OriginalFile(NamedTuple):
+    """The open file of an item. `response` closes it in the end."""
+
+    item: Item
+    file: IO[bytes]
+    size: int
+    tag: str
+    is_media: bool
+
+    @classmethod
+    def of(cls, index: LocalIndex, item: Item) -> OriginalFile:
+        """The file of an item. Its path is the index's own; a link that leads out of the folder is not followed unless
+        the index follows links. Raises RequestProblem (404)."""
+        path = index.path_of(item.path)
+        if not index.rules.follow_links and RootBoundary(index.root).is_outside(item.path):
+            raise not_found("the file leads out of the folder.")
+        try:
+            file = open_file(path)
+        except (FileError, OSError):
+            raise not_found("the file is gone.") from None
+        try:
+            status = os.fstat(file.fileno())
+            is_media = item.kind == "text" or kind_of(file.read(HEAD_LENGTH), "text") != "text"
+        except BaseException:
+            file.close()
+            raise
+        return cls(item, file, status.st_size, f'"{status.st_mtime_ns:x}-{status.st_size:x}"', is_media)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def response(self, wanted: str | None) -> Response:
+        """The file, or the range of it that is `wanted`. Raises RequestProblem (416)."""
+        try:
+            span = span_of(wanted, self.size)
+        except BaseException:
+            self.close()
+            raise
+        start, end = span or Span(0, self.size)
+        headers = {
+            "Accept-Ranges": "bytes", "Content-Length": str(end - start), "Cache-Control": CACHING, "ETag": self.tag,
+            "Content-Disposition": _disposition(self.item, self.is_media),
+        }  # fmt: skip
+        if span:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{self.size}"
+        kind = _media_type(self.item) if self.is_media else "application/octet-stream"
+        return StreamingResponse(_blocks(self.file, start, end), 206 if span else 200, headers, kind)
 
 
 def _media_type(item: Item) -> str:

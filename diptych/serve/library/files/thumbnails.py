@@ -65,7 +65,7 @@ class Thumbnails:
                 return making
             if self._decoders.waiting > MOST_WAITING:
                 raise busy(f"{self._decoders.waiting:,} pictures wait to be decoded.")
-            making = self._making[name] = self._decoders.file(item.path, width, at_s=item.at_s)
+            making = self._making[name] = self._decoders.file(item.path, width, at_s=_moment(item))
         making.add_done_callback(lambda done: self._keep(name, done))
         return making
 
@@ -128,5 +128,11 @@ class Thumbnails:
 def _name(item: Item, width: int) -> str:
     """By the bytes of the file, so that copies share one and a changed file gets another."""
     digest = item.digest.hex() if item.digest else f"{item.id}-{version_of(item)}"
-    at_ms = "" if item.at_s is None else f"-{round(item.at_s * 1000)}"
+    at_s = _moment(item)
+    at_ms = "" if at_s is None else f"-{round(at_s * 1000)}"
     return f"{digest[:2]}/{digest}{at_ms}-{width}-{_MAKER}.jpg"
+
+
+def _moment(item: Item) -> float | None:
+    """The moment of a film that is shown: of its caption, the first."""
+    return 0.0 if item.kind == "video" and item.at_s is None else item.at_s

@@ -122,6 +122,7 @@ export class Photos {
   kindly(answer) {
     const words = answer?.unseen_words ?? [];
     this.note.replaceChildren();
+    if (answer?.truncated) this.note.append(h("p.kindly", {}, icon("info"), "The text is longer than the model reads; it goes by its beginning."));
     if (!words.length) return;
     const listed = words.map((word) => `“${word}”`).join(", ");
     const what = answer.all_unseen ? `The model has never seen ${listed}, so these pictures are a guess. Other words may do better.`
