@@ -82,6 +82,8 @@ class Decoder:
         return {"width": details.width, "height": details.height}, pixels.tobytes()
 
     def _whole(self, order: dict[str, Any], content: bytes) -> Answer:
+        from diptych.media.content.photographs import read_photograph
+
         file: IO[bytes] = io.BytesIO(content) if order["path"] is None else self._opened(path(order["path"]))
         with file:
             image, (width, height) = _read_whole(file, order)
@@ -89,9 +91,8 @@ class Decoder:
         image.save(jpeg, "JPEG", quality=JPEG_QUALITY, progressive=max(image.size) > 640)
         answer = {"width": width, "height": height, "thumbnail": list(image.size)}
         if "square" in order:
-            from diptych.media.preprocessing import resized_and_cropped
-
-            pixels = resized_and_cropped(image, self._spec, decode="fast").tobytes()
+            # read again: the short side of a panorama that fits the JPEG has fewer pixels than the tower wants
+            pixels = read_photograph(content, order["name"], self._spec).pixels.tobytes()
             return answer | {"square_bytes": len(pixels)}, pixels + jpeg.getvalue()
         return answer, jpeg.getvalue()
 

@@ -30,6 +30,9 @@ _FLOATS = "application/octet-stream"
 _BODY = {"schema": {"$ref": "#/components/schemas/EmbedBody"}}
 
 
+_Content = bytes | np.ndarray | ImageError
+
+
 class _Embedded(NamedTuple):
     """A vector for each input, None for those that failed, by index: (reason, detail)."""
 
@@ -86,8 +89,20 @@ async def _embedded(request: Request, served: Service, body: EmbedBody) -> _Embe
     return await embedded_pictures(served, contents)
 
 
-async def _content(request: Request, served: Service, picture: Picture, number: int) -> bytes | np.ndarray:
-    """The bytes of a picture, or the vector that is known of it."""
+async def _content(request: Request, served: Service, picture: Picture, number: int) -> _Content:
+    """The bytes of a picture, or the vector that is known of it, or why there is neither."""
+    try:
+        return await _found(request, served, picture, number)
+    except ImageError as error:
+        return error
+    except RequestProblem as problem:
+        if problem.error != "NotFoundError":
+            raise
+        return ImageError("missing", f"picture {number}", problem.problem)
+
+
+async def _found(request: Request, served: Service, picture: Picture, number: int) -> bytes | np.ndarray:
+    """The same. Raises ImageError, and RequestProblem for an item or an upload that is gone."""
     if picture.data is not None:
         return decoded_base64(picture.data, f"pictures.{number}.data")
     if picture.url is not None:
@@ -122,7 +137,7 @@ async def embedded_texts(served: Service, texts: Sequence[str], *, truncate: boo
     return _Embedded([None if index in failed else next(rows) for index in range(len(texts))], failed, cut)
 
 
-async def embedded_pictures(served: Service, contents: Sequence[bytes | np.ndarray]) -> _Embedded:
+async def embedded_pictures(served: Service, contents: Sequence[_Content]) -> _Embedded:
     """The vectors of pictures by their bytes, without those that cannot be read."""
     decoding = [served.pictures.square(content) if isinstance(content, bytes) else None for content in contents]
     squares, failed = dict[int, np.ndarray](), dict[int, tuple[str, str]]()
@@ -132,8 +147,10 @@ async def embedded_pictures(served: Service, contents: Sequence[bytes | np.ndarr
                 squares[index] = (await in_time(future)).square
             except ImageError as error:
                 failed[index] = error.reason, error.detail
+        elif isinstance(content := contents[index], ImageError):
+            failed[index] = content.reason, content.detail
     rows = iter(await in_time(served.model.queue.pictures(list(squares.values()), DEADLINE.get())))
-    vectors: list[np.ndarray | None] = [None if isinstance(content, bytes) else content for content in contents]
+    vectors: list[np.ndarray | None] = [content if isinstance(content, np.ndarray) else None for content in contents]
     for index in squares:
         vectors[index] = next(rows)
     return _Embedded(vectors, failed)
@@ -211,7 +228,7 @@ def _shortened(rows: np.ndarray, dimensions: int | None) -> np.ndarray:
     return rows
 
 
-def _encoded(row: np.ndarray, form: str) -> list[float] | str:
+def _encoded(row: np.ndarray, form: str | None) -> list[float] | str:
     if form == "base64":
         return base64.b64encode(row.astype("<f4").tobytes()).decode()
     return decimal(row)

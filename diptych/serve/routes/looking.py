@@ -79,6 +79,10 @@ def _picture_vectors(
             rows[number] = _vector(request, served, picture, f"pictures.{number}")
         except ImageError as error:
             failures.append({"index": number, "item": picture.item, "reason": error.reason, "detail": error.detail})
+        except RequestProblem as problem:  # an upload that is gone costs itself alone as well
+            if problem.error != "NotFoundError":
+                raise
+            failures.append({"index": number, "item": None, "reason": "missing", "detail": problem.problem})
     return rows, failures
 
 

@@ -237,7 +237,7 @@ class EmbeddingsBody(BaseModel):
     input: Text | Annotated[list[Text], Field(min_length=1)] | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=64)] | None = None
     modality: Literal["text", "image"] = "text"
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = "float"
     dimensions: Annotated[int, Field(ge=1)] | None = None
     user: str | None = None
 

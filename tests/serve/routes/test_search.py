@@ -116,6 +116,17 @@ def test_an_upload_is_kept_small_and_known_by_its_bytes(client: TestClient) -> N
     assert client.get("/v1/uploads/u_000000000000000000000000/thumbnail").status_code == 404
 
 
+def test_an_upload_has_the_vector_of_the_whole_picture(client: TestClient, tiny: diptych.Embedder) -> None:
+    """Also of a panorama, which is kept with fewer rows than the model looks at."""
+    wide = np.random.default_rng(0).integers(0, 256, (4, 512, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(wide).resize((4096, 40), Image.Resampling.BICUBIC).save(file, "PNG")
+    upload = client.post("/v1/uploads", files={"file": file.getvalue()}).json()["id"]
+    vector = client.post("/v1/embed", json={"pictures": [{"upload": upload}]}).json()["vectors"][0]
+    wanted = tiny.embed_images([file.getvalue()], decode="fast")[0]
+    assert np.array_equal(np.array(vector, np.float32), wanted)
+
+
 def test_weights_add_and_subtract(client: TestClient, indexed: Path, tiny: diptych.Embedder) -> None:
     terms = [{"text": "a house", "weight": 1}, {"text": "snow", "weight": -0.5}]
     answer = client.post("/v1/search", json={"terms": terms}).json()
