@@ -55,7 +55,7 @@ def test_a_folder_without_an_index_is_served_and_sigterm_ends_it_in_order(pictur
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=300)
         assert process.returncode == 0
-        assert re.search(r"^indexing: \d of 8 files$", told, re.M)
+        assert re.search(r"^read \d of 8 files$", told, re.M)
         assert re.search(r"^indexed in \d+ s: 8 added; 8 files, 8 pictures and 0 texts$", told, re.M)
     finally:
         process.kill()

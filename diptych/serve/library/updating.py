@@ -126,7 +126,7 @@ class Updating:
         self._set("indexing")
         if total and time.monotonic() - self._told_at >= _TELL_S:
             self._told_at = time.monotonic()
-            _log.info("indexing: %s of %s files", f"{done:,}", f"{total:,}")
+            _log.info("read %s of %s files", f"{done:,}", f"{total:,}")
 
     def _wait(self, words: str) -> None:
         self._set("waiting")
