@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diptych.serve.library.items import ItemView, found
-from diptych.serve.web.problems import RequestProblem, not_found
+from diptych.serve.web.problems import RequestProblem, not_found, storing
 from diptych.storage.atomic import atomic_write
 from diptych.storage.user import configuration
 from diptych.untrusted.json import parse_json
@@ -100,9 +100,10 @@ class Albums:
 
     def _write(self, albums: list[dict[str, Any]]) -> None:
         path = configuration.folder() / self._name
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with atomic_write(path, mode=0o600) as part:
-            part.write_text(json.dumps(albums), encoding="ascii")
+        with storing("the album", "configuration"):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with atomic_write(path, mode=0o600) as part:
+                part.write_text(json.dumps(albums), encoding="ascii")
 
 
 def shown_album(index: LocalIndex, album: dict[str, Any], view: ItemView) -> dict[str, Any]:

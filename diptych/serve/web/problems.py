@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from starlette.responses import Response
@@ -24,6 +26,7 @@ SERVER_ERRORS = {
     "BusyError": "Too much waits for the model.",
     "DeadlineError": "The answer would come after the deadline.",
     "NotReadyError": "The index or the model is not there yet.",
+    "NotStoredError": "The server cannot write to its disk.",
     "ServerError": "The server has failed; its log says why.",
 }
 # The status of an error where it differs from 422; a class covers its subclasses
@@ -62,6 +65,22 @@ def invalid(problem: str, argument: str | None = None) -> RequestProblem:
 def busy(problem: str, retry_s: int = 1) -> RequestProblem:
     """429."""
     return RequestProblem(429, "BusyError", problem, remedy="Try again.", headers={"Retry-After": str(retry_s)})
+
+
+@contextmanager
+def storing(what: str, folder: str) -> Iterator[None]:
+    """What is written within it goes to this folder of the user's. Raises RequestProblem (507) where that is not
+    possible; the log has the path."""
+    try:
+        yield
+    except OSError as error:
+        logging.getLogger("diptych.serve").warning("%s was not kept: %s", what, error)
+        raise RequestProblem(
+            507,
+            "NotStoredError",
+            f"{what} cannot be kept ({error.strerror}).",
+            remedy=f"The server's user needs a {folder} folder that can be written, on a disk with room.",
+        ) from error
 
 
 def problem_of(error: Exception) -> tuple[dict[str, Any], int, dict[str, str]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from diptych.serve.web.problems import not_found
+from diptych.serve.web.problems import not_found, storing
 from diptych.storage.atomic import atomic_write
 from diptych.untrusted.json import parse_json
 
@@ -52,11 +52,12 @@ class Uploads:
             "width": upload.width, "height": upload.height, "fingerprint": self._pictures.fingerprint,
             "vector": base64.b64encode(vector.astype("<f4").tobytes()).decode(),
         }  # fmt: skip
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name, data in ((f"{id}.jpg", decoded.jpeg or b""), (f"{id}.json", json.dumps(facts).encode())):
-            with atomic_write(self._folder / name, mode=0o600, durable=False) as part:
-                part.write_bytes(data)
-        self._prune()
+        with storing("the picture", "cache"):
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for name, data in ((f"{id}.jpg", decoded.jpeg or b""), (f"{id}.json", json.dumps(facts).encode())):
+                with atomic_write(self._folder / name, mode=0o600, durable=False) as part:
+                    part.write_bytes(data)
+            self._prune()
         return upload
 
     def get(self, id: str) -> Upload:
