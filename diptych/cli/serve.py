@@ -85,12 +85,15 @@ def command(folder: str | None, **options: Any) -> int:
     from diptych.extras import require
 
     require("diptych serve", "fastapi", "uvicorn")
-    from diptych.serve.running import bound, serve
+    from diptych.serve.running import bound, check_certificate, serve
     from diptych.serve.service import open_service
 
     settings = _settings(options)
     if bool(options["certificate"]) != bool(options["key"]):
         raise click.UsageError("--certificate and --key belong together.")
+    certificate = (options["certificate"], options["key"]) if options["certificate"] else None
+    if certificate:
+        check_certificate(*certificate)
     sock = bound(settings.host, settings.port)  # before what takes a while
     model = _model(folder, options)
     model.engine.numpy_calls = 0
@@ -101,7 +104,6 @@ def command(folder: str | None, **options: Any) -> int:
             logs.enter_context(_on_stderr(name))
         if service.library is not None and options["update"]:
             service.library.updating.start()
-        certificate = (options["certificate"], options["key"]) if options["certificate"] else None
         on_start = partial(_report, settings, options["as_json"])
         serve(service, on_start, sock=sock, certificate=certificate, proxies=",".join(options["proxies"]))
     return OK

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,6 +43,8 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:  # asked again: what is under way is cut, and uvicorn would log a traceback of that
+            logging.getLogger("uvicorn.error").disabled = True
         self._service.stopping.set()
         super().handle_exit(sig, frame)
 
@@ -67,6 +71,19 @@ def serve(service: Service, on_start: Callable[[str], None], *, sock: socket.soc
         asyncio.run(server.serve(sockets=[sock]))
     finally:
         sock.close()
+
+
+def check_certificate(chain: str, key: str) -> None:
+    """Raises ArgumentError where these files are not a certificate and its key."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key, password="")  # asks nobody
+    except OSError as error:
+        raise ArgumentError(
+            [Setting("certificate", chain), f" and its key cannot be used ({error.strerror})."],
+            remedy="Wanted two PEM files: the certificate with those of its issuers, and its private key without a "
+            "password.",
+            argument="certificate",
+        ) from error
 
 
 def bound(host: str, port: int) -> socket.socket:

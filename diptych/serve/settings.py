@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ THUMBNAIL_WIDTHS = (160, 240, 320, 480, 640, 1280, 2560)  # pixels of the longer
 @dataclass(frozen=True)
 class ServeSettings:
     """Where the server listens, whom it answers, and its limits. Raises ArgumentError where it would listen to other
-    machines without a token.
+    machines without a token, and for a `cors` that no browser would send.
 
     `cors` are the origins of other sites whose pages may ask, `hosts` further names of this machine in a URL. Sizes are
     bytes. `queue_texts` and `queue_pictures` wait for the model at most; more get 429.
@@ -48,6 +49,12 @@ class ServeSettings:
                 remedy=["Give one with ", Setting("token", "WORDS"), ", or listen on 127.0.0.1."],
                 argument="token",
             )
+        for origin in self.cors:
+            if not re.fullmatch(r"https?://[^/\s]+", origin):
+                raise ArgumentError(
+                    [Setting("cors", origin), " is no origin, such as https://a.example or http://a.example:8080."],
+                    argument="cors",
+                )
 
     @property
     def is_loopback(self) -> bool:

@@ -68,6 +68,9 @@ def test_a_folder_without_an_index_is_served_and_sigterm_ends_it_in_order(pictur
         (["--host", "0.0.0.0"], "--token"),
         (["--token", "short"], "--token"),
         (["--certificate", __file__], "--key"),
+        (["--certificate", __file__, "--key", __file__], "two PEM files"),
+        (["--cors", "a.example"], "--cors a.example is no origin"),
+        (["--cors", "https://a.example/"], "is no origin"),
     ],
 )
 def test_what_is_not_safe_is_refused(cli: Cli, options: list[str], message: str) -> None:
