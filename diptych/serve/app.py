@@ -44,7 +44,7 @@ def create_app(service: Service) -> ASGIApp:
     )  # fmt: skip
     app.state.service = service
     api = APIRouter(prefix="/v1", responses=ERRORS)
-    for module in (search, items, looking, overview, albums, embed, state):
+    for module in (embed, search, items, looking, overview, albums, state):  # they are tried in this order
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(page.page_router())

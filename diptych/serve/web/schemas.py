@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Id = Annotated[int, Field(ge=1, le=2**53)]
-Text = Annotated[str, Field(max_length=100_000)]
+MOST_CHARACTERS = 100_000  # of a text
+Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Template = Annotated[str, Field(pattern=r"\{\}", max_length=500)]
 Labels = Annotated[list[Name], Field(min_length=1, max_length=2000)]
@@ -234,7 +235,7 @@ class EmbeddingsBody(BaseModel):
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False) | _one_of("input", "messages")
 
     model: Annotated[str, Field(max_length=500)] = ""
-    input: Text | Annotated[list[Text], Field(min_length=1)] | None = None
+    input: str | Annotated[list[str], Field(min_length=1)] | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=64)] | None = None
     modality: Literal["text", "image"] = "text"
     encoding_format: Literal["float", "base64"] | None = "float"
@@ -245,4 +246,7 @@ class EmbeddingsBody(BaseModel):
     def _one(self) -> EmbeddingsBody:
         if (self.input is None) == (self.messages is None):
             raise ValueError("give either input or messages")
+        texts = [self.input] if isinstance(self.input, str) else self.input or ()
+        if self.modality == "text" and max(map(len, texts), default=0) > MOST_CHARACTERS:
+            raise ValueError(f"a text of the input has more than {MOST_CHARACTERS:,} characters")
         return self

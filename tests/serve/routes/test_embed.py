@@ -1,11 +1,13 @@
 """Vectors for programs."""
 
 import base64
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 import diptych
@@ -149,6 +151,26 @@ def test_pictures_as_infinity_and_vllm_take_them(alone: TestClient, pictures: Pa
         answer = alone.post("/v1/embeddings", json=body)
         assert answer.status_code == 200, answer.text
         np.testing.assert_allclose(answer.json()["data"][0]["embedding"], wanted, atol=1e-4)
+
+
+def test_a_large_picture_is_taken_where_a_text_of_its_length_is_not(alone: TestClient, tiny: diptych.Embedder) -> None:
+    pixels = np.random.default_rng(0).integers(256, size=(200, 200, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file := io.BytesIO(), "PNG")  # noise, of which PNG saves nothing
+    address = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    assert len(address) > 100_000
+    answer = alone.post("/v1/embeddings", json={"model": "m", "modality": "image", "input": address}).json()
+    wanted = tiny.embed_images([file.getvalue()], decode="fast")[0]
+    np.testing.assert_allclose(answer["data"][0]["embedding"], wanted, atol=1e-4)
+    assert alone.post("/v1/embeddings", json={"model": "m", "input": "a" * 100_001}).status_code == 422
+
+
+def test_many_long_texts_have_the_vectors_of_the_model(alone: TestClient, tiny: diptych.Embedder) -> None:
+    """They are read beside the thread that answers."""
+    texts = [f"{number} red houses beside a blue star" for number in range(100)]
+    answer = alone.post("/v1/embeddings", json={"model": "m", "input": texts}).json()
+    wanted = tiny.embed_texts(texts, truncate=True)
+    np.testing.assert_allclose([each["embedding"] for each in answer["data"]], wanted, atol=1e-5)
+    assert answer["usage"]["total_tokens"] == tiny.tokenize(texts, truncate=True).mask.sum()
 
 
 @pytest.mark.parametrize("text", ["data:image/png;base64,AAAA", "http://a.example/b.jpg", "https://a.example"])
