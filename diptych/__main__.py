@@ -25,7 +25,7 @@ def main() -> None:
             stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
     escape_streams()
     os.environ.setdefault("DO_NOT_TRACK", "1")  # huggingface_hub would send a list of installed libraries
-    if sys.argv[1:2] == ["search"]:
+    if sys.argv[1:2] in (["search"], ["serve"]):
         # A search is done before NumPy's threads are of use, and they would go on looking for work: twice its time.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Training saves a checkpoint first, and a server finishes what is under way.

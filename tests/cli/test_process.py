@@ -110,7 +110,8 @@ def test_a_closed_stdout_is_no_traceback(pictures: Path, tiny_model: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("command", "set_by_user", "threads"), [("search", "", "1"), ("search", "3", "3"), ("index", "", "")]
+    ("command", "set_by_user", "threads"),
+    [("search", "", "1"), ("search", "3", "3"), ("serve", "", "1"), ("index", "", "")],
 )
 def test_a_search_starts_no_threads_of_numpy(command: str, set_by_user: str, threads: str) -> None:
     """They would take twice the search's processor time; who asks for them gets them."""

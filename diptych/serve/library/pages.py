@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 MOST_LISTS, MOST_ENTRIES = 64, 1_000_000
-FIRST = 120  # hits of the first search; each further one finds twice as many, up to HEAD
+FIRST = 60  # hits of the first search; each further one finds twice as many, up to HEAD
 HEAD = 960
 T = TypeVar("T")
 
