@@ -127,7 +127,7 @@ def open_service(
         browsing = Browsing(pool, FilterBody().model_dump())
         updating = Updating(open_index(served.for_background()), watching=watching, after=browsing.make_ahead)
         service.library = Library(
-            pool, Searching(pool, pictures, uploads), uploads,
+            pool, Searching(pool, served, pictures, uploads), uploads,
             Thumbnails(_cache("thumbnails"), decoders, settings.thumbnail_cache_bytes),
             Albums(pool.folder), updating, Jobs(), browsing,
         )  # fmt: skip

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from diptych.serve.library.files.uploads import Uploads
     from diptych.serve.library.index_pool import IndexPool
     from diptych.serve.model.pictures import Pictures
+    from diptych.serve.model.served_model import ServedModel
 
 _NOTHING = SearchResult([], 0)
 
@@ -44,8 +45,8 @@ class SearchPage(NamedTuple):
 class Searching:
     """Searches the index of `pool`. What a request asks for is plain JSON, as in docs/serve.md."""
 
-    def __init__(self, pool: IndexPool, pictures: Pictures, uploads: Uploads):
-        self._pool, self._pictures, self._uploads = pool, pictures, uploads
+    def __init__(self, pool: IndexPool, model: ServedModel, pictures: Pictures, uploads: Uploads):
+        self._pool, self._model, self._pictures, self._uploads = pool, model, pictures, uploads
         self._rankings: Lists[Ranking] = Lists()
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="ahead")
 
@@ -58,6 +59,9 @@ class Searching:
         `cursor`."""
         asked = dict(wanted)
         offset, limit, cursor = asked.pop("offset"), asked.pop("limit"), asked.pop("cursor")
+        # Ahead of the search, which remembers them: while it waited for the model, nobody else could use its index.
+        texts = [term["text"] for term in asked["terms"] if term.get("text") is not None]
+        self._model.embed_texts(texts, truncate=asked["truncate"])
         with self._pool.reading() as index:
             cursor, ranking = self._rankings.get(cursor, asked, state_of(index), partial(self._ranking, index, asked))
         ranked = ranking.page(offset, limit)

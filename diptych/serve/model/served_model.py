@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from diptych.engines import Engine
 
 T = TypeVar("T")
+_MOST_KEPT, _LONGEST_KEPT = 256, 1000  # texts, and characters of one
 
 
 class ServedModel:
@@ -29,6 +30,7 @@ class ServedModel:
 
     def __init__(self, model: Embedder, queue: EngineQueue, *, background: bool = False):
         self.embedder, self.queue, self._background = model, queue, background
+        self._known: dict[str, np.ndarray] = {}
 
     @property
     def engine(self) -> Engine:
@@ -58,7 +60,17 @@ class ServedModel:
         for kind, failures in self.text_failures(texts, truncate=truncate):
             if failures:
                 raise kind(next(iter(failures.values())).message)
-        return waited(self.queue.texts(texts, DEADLINE.get()))
+        known = [self._known.get(text) for text in texts]
+        new = [text for text, vector in zip(texts, known, strict=True) if vector is None]
+        rows = iter(waited(self.queue.texts(new, DEADLINE.get())))
+        found = [next(rows) if vector is None else vector for vector in known]
+        self._keep(dict(zip(texts, found, strict=True)))
+        return np.stack(found) if found else np.empty((0, self.embedder.dim), np.float32)
+
+    def _keep(self, vectors: dict[str, np.ndarray]) -> None:
+        """The texts of the last searches, because each search asks for its own again, page by page."""
+        short = {text: vector for text, vector in vectors.items() if len(text) <= _LONGEST_KEPT}
+        self._known = dict([*self._known.items(), *short.items()][-_MOST_KEPT:])  # replaced: other threads read it
 
     def text_failures(
         self, texts: Sequence[str], *, truncate: bool
