@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, Response, expect
 
+from diptych.media.scanning.path_patterns import fits
 from diptych.scenes.scene import Scenes
 from tests.serve.page.conftest import UNKIND, Library, Opened
 from tests.serve.page.reading import cells, shown, state_of
@@ -179,6 +180,20 @@ def test_all_by_keyboard(opened: Opened) -> None:
     expect(page.get_by_role("option", name="a dog")).to_be_visible()
     page.keyboard.press("ArrowDown")
     expect(page.get_by_role("option", name="a dog")).to_have_attribute("aria-selected", "true")
+
+
+def test_a_folder_is_a_filter_whatever_its_name_holds(opened: Opened) -> None:
+    page = opened("?path=*.png")
+    patterns = page.evaluate(
+        r"""async (names) => {
+          const { inFolder, folderOf } = await import("/code/state.js");
+          return names.map((name) => [inFolder(name), folderOf(inFolder(name))]);
+        }""",
+        ["2024/05", "Trip [2019]", r"wh\at?*"],
+    )
+    assert [name for _, name in patterns] == ["2024/05", "Trip [2019]", r"wh\at?*"]
+    assert [fits(f"{name}/a.jpg".encode(), 0, pattern.encode()) for pattern, name in patterns] == [True] * 3
+    assert not fits(b"Trip 2/a.jpg", 0, patterns[1][0].encode())
 
 
 def test_a_strangers_file_name_is_text(opened: Opened) -> None:

@@ -178,3 +178,13 @@ export function start() {
   window.addEventListener("popstate", () => arrive(parse(location.search), "pop"));
   arrive(current, "start");
 }
+
+/** The pattern of all below a folder, in whose name brackets and the like mean themselves. */
+export function inFolder(path) {
+  return `${path.replace(/[*?[\]\\]/g, "\\$&")}/**`;
+}
+
+/** The folder of such a pattern; another pattern as it is. */
+export function folderOf(pattern) {
+  return pattern.endsWith("/**") ? pattern.slice(0, -3).replace(/\\([*?[\]\\])/g, "$1") : pattern;
+}

@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { dialog } from "../dialogs.js";
 import { button, field, grouped, h, icon, toast } from "../dom.js";
-import { go, state } from "../state.js";
+import { folderOf, go, inFolder, state } from "../state.js";
 
 const KINDS = { picture: "Pictures", video: "Films", text: "Texts" };
 const SHAPES = { landscape: "Landscape", portrait: "Portrait", square: "Square" };
@@ -17,7 +17,7 @@ const WORDS = {
   until: (value) => `until ${value}`,
   file_dates: () => "with file dates",
   camera: (value) => value,
-  path: (value) => value.replace(/\/\*\*$/, ""),
+  path: folderOf,
   kind: (value) => KINDS[value] ?? value,
   orientation: (value) => SHAPES[value] ?? value,
   min_megapixels: (value) => `≥ ${value} MP`,
@@ -71,7 +71,7 @@ function fill(host, now, facets, close) {
   const since = box(given.since, { placeholder: "2024 or 2024-05-31" });
   const until = box(given.until, { placeholder: "2024 or 2024-05-31" });
   const camera = list("cameras", given.camera, facets.cameras.map((each) => [each.name, each.count]));
-  const folder = list("folders", (given.path ?? "").replace(/\/\*\*$/, ""), facets.folders.map((each) => [each.path, each.count]));
+  const folder = list("folders", folderOf(given.path ?? ""), facets.folders.map((each) => [each.path, each.count]));
   const megapixels = box(given.min_megapixels, { type: "number", min: 0, step: "any", inputmode: "decimal" });
   const near = box(given.near, { placeholder: "47.37, 8.54, 10", "aria-describedby": "near-hint" });
   const area = box(given.box, { placeholder: "45, 5, 48, 11", "aria-describedby": "box-hint" });
@@ -87,7 +87,7 @@ function fill(host, now, facets, close) {
     const path = folder.input.value.trim();
     const filters = clean({
       since: since.value, until: until.value, file_dates: dates.checked ? "1" : "", camera: camera.input.value,
-      path: path && !path.includes("*") ? `${path.replace(/\/$/, "")}/**` : path, min_megapixels: megapixels.value,
+      path: path && !path.includes("*") ? inFolder(path.replace(/\/$/, "")) : path, min_megapixels: megapixels.value,
       near: numbers(near.value), box: numbers(area.value), kind: kinds.value(), orientation: shapes.value(),
     });
     for (const name of ["min_width", "min_height"]) if (given[name]) filters[name] = given[name];

@@ -4,7 +4,7 @@ import { cancelled, get, thumbnail } from "../api.js";
 import { button, h, say, toast } from "../dom.js";
 import { clock, named } from "../grid/cells.js";
 import { PAGE } from "../grid/source.js";
-import { go, remembered, state, termsOf } from "../state.js";
+import { go, inFolder, remembered, state, termsOf } from "../state.js";
 import { details } from "./details.js";
 import { Places } from "./places.js";
 import { Stage } from "./stage.js";
@@ -120,7 +120,7 @@ export class Viewer {
       phrase,
       locate: (words) => words && go({ phrase: words === state().q ? "" : words, heat: state().heat || !state().boxes }, { replace: true }),
       open: (id) => go({ item: id }, { replace: true }),
-      folder: (path) => go({ view: "photos", item: null, filters: { ...state().filters, path: `${path}/**` } }),
+      folder: (path) => go({ view: "photos", item: null, filters: { ...state().filters, path: inFolder(path) } }),
     }));
     if (kept) this.panel.querySelector(`[aria-label="${CSS.escape(kept)}"]`)?.focus();
   }
