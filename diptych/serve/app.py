@@ -12,6 +12,8 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from diptych import __version__
@@ -26,6 +28,7 @@ from diptych.serve.web.problems import RequestProblem, problem_response
 from diptych.serve.web.schemas import EmbedBody
 
 _MOST_NAMED = 3  # fields at fault
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _ERRORS = {404: "NotFoundError", 413: "TooLargeError"}
 
 
@@ -48,20 +51,35 @@ def create_app(service: Service) -> ASGIApp:
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(page.page_router())
-    for kind in (DiptychError, RequestProblem, HTTPException, RequestValidationError, Exception):
+    for kind in (DiptychError, RequestProblem, HTTPException, RequestValidationError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _answer_problem)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return Guard(HeadRequests(app), service.settings, service.metrics, service.stopping)
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:
-    return problem_response(_as_problem(error), request.url.path)
+    problem = _as_problem(error)
+    if isinstance(problem, RequestProblem) and problem.status == 405:
+        problem.headers["Allow"] = ", ".join(_methods_of(request))
+    return problem_response(problem, request.url.path)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """The methods of a path; Starlette knows those of the first of its routes."""
+    asked = {name: request.scope[name] for name in ("type", "path", "root_path", "headers")}
+
+    def is_known(method: str) -> bool:
+        return any(route.matches({**asked, "method": method})[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in _METHODS if is_known(method)]
 
 
 def _as_problem(error: Exception) -> Exception:
     """FastAPI's own errors in our words."""
     if isinstance(error, RequestValidationError):
         return _invalid_request(error)
+    if isinstance(error, ClientDisconnect):  # nobody reads it, but it is counted
+        return RequestProblem(400, "RequestError", "the connection ended before the body did.")
     if isinstance(error, HTTPException):
         phrase = str(error.detail or HTTPStatus(error.status_code).phrase)
         kind = _ERRORS.get(error.status_code, "RequestError")

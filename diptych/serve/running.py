@@ -18,8 +18,10 @@ import uvicorn
 from diptych.errors import ArgumentError, Setting
 from diptych.serve.app import create_app
 from diptych.serve.service import Service
+from diptych.serve.web.connections import Connection
 
 _BACKLOG = 2048
+_LAST_CALL_S = 0.5
 
 
 class _Server(uvicorn.Server):
@@ -42,6 +44,14 @@ class _Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer, once nobody can connect any more, what clients have sent by then on connections that they keep:
+        uvicorn would close those at once, with what is on its way in them."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_LAST_CALL_S)
+        await super().shutdown(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:  # asked again: what is under way is cut, and uvicorn would log a traceback of that
             logging.getLogger("uvicorn.error").disabled = True
@@ -55,22 +65,32 @@ def serve(service: Service, on_start: Callable[[str], None], *, sock: socket.soc
     the address. `certificate` are the paths of a chain and its key; forwarded headers are believed from `proxies` alone
     (addresses with commas)."""
     settings = service.settings
+    scheme = "https" if certificate else "http"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    for name in ("uvicorn.error", "python_multipart.multipart"):  # they warn of what is no request, not saying of whom
+        logging.getLogger(name).setLevel(logging.ERROR)
+    on_start(f"{scheme}://{host}:{sock.getsockname()[1]}{settings.root_path}/")
+    server = server_of(service, certificate=certificate, proxies=proxies)
+    try:
+        asyncio.run(server.serve(sockets=[sock]))
+    finally:
+        sock.close()
+
+
+def server_of(
+    service: Service, *, certificate: tuple[str, str] | None = None, proxies: str = ""
+) -> uvicorn.Server:  # fmt: skip
+    """uvicorn's server of this service; see `serve`. It ends in order once its `should_exit` is True."""
+    settings = service.settings
     chain, key = certificate or (None, None)
     config = uvicorn.Config(
         create_app(service), log_config=None, access_log=False, server_header=False, date_header=True,
         proxy_headers=bool(proxies), forwarded_allow_ips=proxies or None, root_path=settings.root_path,
         timeout_keep_alive=30, timeout_graceful_shutdown=int(settings.deadline_s) + 1,
         h11_max_incomplete_event_size=65536, ssl_certfile=chain, ssl_keyfile=key, backlog=_BACKLOG,
-        lifespan="on", ws="none",
+        lifespan="on", http=Connection, ws="none",
     )  # fmt: skip
-    scheme = "https" if chain else "http"
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    on_start(f"{scheme}://{host}:{sock.getsockname()[1]}{settings.root_path}/")
-    server = _Server(config, service)
-    try:
-        asyncio.run(server.serve(sockets=[sock]))
-    finally:
-        sock.close()
+    return _Server(config, service)
 
 
 def check_certificate(chain: str, key: str) -> None:

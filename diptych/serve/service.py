@@ -68,6 +68,7 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     stopping: threading.Event = field(default_factory=threading.Event)
     is_ready: bool = False
+    streams: int = 0  # of events, that are open
 
     @property
     def model_name(self) -> str:

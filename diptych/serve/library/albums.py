@@ -99,11 +99,17 @@ class Albums:
         return []
 
     def _write(self, albums: list[dict[str, Any]]) -> None:
+        text = json.dumps(albums)
+        if len(text) > _MOST_BYTES:  # more would not be read again
+            raise RequestProblem(
+                422, "RequestError", f"all albums together take more than {_MOST_BYTES:,} bytes.",
+                remedy="Delete one, or save less in this one.",
+            )  # fmt: skip
         path = configuration.folder() / self._name
         with storing("the album", "configuration"):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with atomic_write(path, mode=0o600) as part:
-                part.write_text(json.dumps(albums), encoding="ascii")
+                part.write_text(text, encoding="ascii")
 
 
 def shown_album(index: LocalIndex, album: dict[str, Any], view: ItemView) -> dict[str, Any]:

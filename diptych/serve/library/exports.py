@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import stat
+import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from diptych.display.plots import contact_sheet
 from diptych.errors import ImageError
 from diptych.serve.library.files.thumbnails import width_of
 from diptych.serve.library.items import ItemView, below, shown
+from diptych.serve.web.deadline import remaining_s, too_late
 from diptych.serve.web.problems import encoded, invalid
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from diptych.serve.library.files.thumbnails import Thumbnails
 
 MOST_ON_SHEET = 200
+_drawing = threading.Lock()  # one sheet at a time: a large one takes some hundred megabytes
 _COLUMNS = (
     "path", "kind", "at_s", "width", "height", "size", "taken_at", "latitude", "longitude", "camera", "caption",
 )  # fmt: skip
@@ -69,8 +72,13 @@ def sheet(items: Sequence[Item], thumbnails: Thumbnails, *, title: str, columns:
     tiles = list(_tiles(items, thumbnails, size_px))
     if not tiles:
         raise invalid("none of these can be drawn.", "items")
-    file = io.BytesIO()
-    contact_sheet(tiles, title=title, columns=columns, size_px=size_px).save(file, "PNG")
+    file, left_s = io.BytesIO(), remaining_s()
+    if not _drawing.acquire(timeout=-1 if left_s is None else left_s):
+        raise too_late()
+    try:
+        contact_sheet(tiles, title=title, columns=columns, size_px=size_px).save(file, "PNG")
+    finally:
+        _drawing.release()
     return file.getvalue()
 
 

@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-KEPT = 16
+from diptych.serve.web.problems import busy
+
+KEPT, MOST_WAITING = 16, 4
 Progress = Callable[[int, int], None]
 
 
@@ -43,12 +45,14 @@ class Jobs:
 
     def get(self, name: str, key: tuple[Any, ...], work: Callable[[Progress], Any]) -> Job:
         """The job of this name and key; it is started if there is none. One that failed is forgotten once it is
-        returned."""
+        returned. Raises RequestProblem (429) where MOST_WAITING others wait already."""
         with self._lock:
             job = self._jobs.get((name, *key))
             if job is None:
+                if sum(each.state == "running" for each in self._jobs.values()) > MOST_WAITING:
+                    raise busy(f"{MOST_WAITING} others are to be done first.")
                 job = self._jobs[(name, *key)] = Job(name)
-                self._pool.submit(self._run, job, work)
+                self._submit(job, work)
                 while len(self._jobs) > KEPT:
                     self._jobs.popitem(last=False)
             elif job.state == "failed":
@@ -65,6 +69,12 @@ class Jobs:
     def close(self) -> None:
         """Start no more. What runs is left to end with the process."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self, job: Job, work: Callable[[Progress], Any]) -> None:
+        try:
+            self._pool.submit(self._run, job, work)
+        except RuntimeError:  # the pool is shut down
+            raise busy("the server is shutting down.") from None
 
     def _run(self, job: Job, work: Callable[[Progress], Any]) -> None:
         try:

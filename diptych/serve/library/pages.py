@@ -12,6 +12,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from diptych.serve.web.deadline import remaining_s, too_late
+
 MOST_LISTS, MOST_ENTRIES = 64, 1_000_000
 FIRST = 60  # hits of the first search; each further one finds twice as many, up to HEAD
 HEAD = 960
@@ -39,21 +41,30 @@ class Lists(Generic[T]):
             making = self._making.setdefault(current, threading.Lock())
         with making:  # who asks meanwhile waits for the same
             kept = self._known(current)
-            return current, self._keep(current, make()) if kept is None else kept
+            return current, self._made(current, make) if kept is None else kept
 
     def _known(self, name: str) -> T | None:
         with self._lock:
             if name in self._lists:
                 self._lists.move_to_end(name)
+                self._prune()
             return self._lists.get(name)
 
-    def _keep(self, name: str, made: T) -> T:
-        with self._lock:
-            self._lists[name] = made
-            self._making.pop(name, None)
-            while len(self._lists) > 1 and (len(self._lists) > MOST_LISTS or self._entries() > MOST_ENTRIES):
-                self._lists.popitem(last=False)
-        return made
+    def _made(self, name: str, make: Callable[[], T]) -> T:
+        try:
+            made = make()
+            with self._lock:
+                self._lists[name] = made
+                self._prune()
+            return made
+        finally:  # also where it cannot be made, or each failing request would leave a lock behind
+            with self._lock:
+                self._making.pop(name, None)
+
+    def _prune(self) -> None:
+        """Forget the lists that are too many; one may have grown since it came."""
+        while len(self._lists) > 1 and (len(self._lists) > MOST_LISTS or self._entries() > MOST_ENTRIES):
+            self._lists.popitem(last=False)
 
     def _entries(self) -> int:
         return sum(len(each) for each in self._lists.values())  # type: ignore[arg-type]
@@ -100,6 +111,7 @@ class Ranking:
     hits: list[RankedHit] = field(default_factory=list)
     wanted: int = 0  # hits of the last search
     is_complete: bool = False
+    is_looked_ahead: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -111,7 +123,10 @@ class Ranking:
         is_complete, known = self.is_complete, self.hits  # in this order: the hits are set first
         if is_complete or offset + limit <= len(known):
             return known[offset : offset + limit]
-        with self.lock:
+        left_s = remaining_s()
+        if not self.lock.acquire(timeout=-1 if left_s is None else left_s):
+            raise too_late()
+        try:
             while not self.is_complete and offset + limit > len(self.hits):
                 if self.wanted < HEAD:
                     self._extend(min(HEAD, max(FIRST, 2 * self.wanted, offset + limit)))
@@ -119,6 +134,8 @@ class Ranking:
                     self.hits = self.hits + (self.rest(self.hits) if self.rest else [])
                     self.is_complete = True
             return self.hits[offset : offset + limit]
+        finally:
+            self.lock.release()
 
     def _extend(self, wanted: int) -> None:
         found = self.search(wanted)

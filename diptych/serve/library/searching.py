@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -62,11 +62,12 @@ class Searching:
         # Ahead of the search, which remembers them: while it waited for the model, nobody else could use its index.
         texts = [term["text"] for term in asked["terms"] if term.get("text") is not None]
         self._model.embed_texts(texts, truncate=asked["truncate"])
-        with self._pool.reading() as index:
-            cursor, ranking = self._rankings.get(cursor, asked, state_of(index), partial(self._ranking, index, asked))
+        with self._pool.reading() as index:  # and given back: pictures of a query may take long to come
+            state = state_of(index)
+        cursor, ranking = self._rankings.get(cursor, asked, state, partial(self._ranking, state, asked))
         ranked = ranking.page(offset, limit)
         if offset + limit > HEAD // 2 and not ranking.is_complete:  # the rest takes a while: it is looked for ahead
-            self._ahead.submit(ranking.page, HEAD, 1)
+            self._look_ahead(ranking)
         with self._pool.reading() as index:
             items = {item.id: view.of(item) for item in found(index, [hit.id for hit in ranked])}
         hits = [
@@ -77,13 +78,21 @@ class Searching:
         is_more = bool(ranked) and offset + len(ranked) < ranking.total
         return SearchPage(cursor, ranking, hits, offset + len(ranked) if is_more else None)
 
-    def _ranking(self, index: LocalIndex, asked: dict[str, Any]) -> Ranking:
-        """The ranking of a request, of which nothing has been searched yet."""
-        terms = tuple(self.term(index, term, number) for number, term in enumerate(asked["terms"]))
-        filters = filters_of(asked["filters"])
+    def _look_ahead(self, ranking: Ranking) -> None:
+        with suppress(RuntimeError):  # of a pool that is shut down
+            if not ranking.is_looked_ahead:
+                ranking.is_looked_ahead = True
+                self._ahead.submit(ranking.page, HEAD, 1)
+
+    def _ranking(self, state: str, asked: dict[str, Any]) -> Ranking:
+        """The ranking of a request, of which nothing has been searched yet. It keeps nothing of the pictures' bytes."""
+        filters, modality = filters_of(asked["filters"]), asked["modality"]
+        terms = tuple(self._term(term, number) for number, term in enumerate(asked["terms"]))
         options = {name: asked[name] for name in ("modality", "relevant", "threshold", "diverse", "truncate", "copies")}
-        own = _Own.of(index, [term["item"] for term in asked["terms"] if term.get("item") is not None])
-        newest, texts = newest_id(index), [term.value for term in terms if term.kind == "text"]
+        with self._pool.reading() as index:
+            own = _Own.of(index, [term["item"] for term in asked["terms"] if term.get("item") is not None])
+            newest = newest_id(index)
+        texts = [term.value for term in terms if term.kind == "text"]
         query = Query(terms) if terms else None
         if query is None:
             raise QueryError("the search has no terms.", remedy="Give a text or a picture.")
@@ -98,30 +107,31 @@ class Searching:
 
         def rest(head: list[RankedHit]) -> list[RankedHit]:
             with self._pool.reading() as index, _retrying(index):
-                return following(index, query, filters, asked["modality"], head, own.ids, newest)
+                return following(index, query, filters, modality, head, own.ids, newest)
 
         is_plain = not asked["relevant"] and not asked["diverse"] and asked["threshold"] is None
-        is_plain = is_plain and asked["modality"] != "both" and not asked["copies"]
-        return Ranking(search, state_of(index), rest if is_plain else None)
+        is_plain = is_plain and modality != "both" and not asked["copies"]
+        return Ranking(search, state, rest if is_plain else None)
 
-    def term(self, index: LocalIndex, term: dict[str, Any], number: int = 0) -> Term:
+    def _term(self, term: dict[str, Any], number: int) -> Term:
         """A term of a request. Raises RequestProblem, and ImageError for a picture that cannot be read."""
         weight, where = float(term.get("weight", 1.0)), f"terms.{number}"
         if term.get("text") is not None:
             return Term("text", term["text"], weight)
         if term.get("vector") is not None:
             return Term("vector", np.array(term["vector"], np.float32), weight)
-        return Term("vector", self.picture_vector(index, term, where), weight)
+        return Term("vector", self._picture_vector(term, where), weight)
 
-    def picture_vector(self, index: LocalIndex, picture: dict[str, Any], where: str) -> np.ndarray:
+    def _picture_vector(self, picture: dict[str, Any], where: str) -> np.ndarray:
         """The vector of a picture of a request: an item, an upload, bytes or an address."""
         if picture.get("item") is not None:
-            return stored_vectors(index, [one(index, picture["item"]).id])[0]
+            with self._pool.reading() as index:
+                return stored_vectors(index, [one(index, picture["item"]).id])[0]
         if picture.get("upload") is not None:
             return self._uploads.get(picture["upload"]).vector
-        return self._pictures.vectors([self.content(picture, where)])[0]
+        return self._pictures.vectors([self._content(picture, where)])[0]
 
-    def content(self, picture: dict[str, Any], where: str) -> bytes:
+    def _content(self, picture: dict[str, Any], where: str) -> bytes:
         """The bytes of a picture that a request holds, or names by an address."""
         if picture.get("data") is not None:
             return decoded_base64(picture["data"], f"{where}.data")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from diptych.serve.model.served_model import ServedModel
 
 MOST_WAITING = 512  # pictures that wait to be decoded
+MOST_FETCHES = 8  # at a time; each may take a thread as long as its server likes
 _DATA_URI = re.compile(r"data:(?:image/[\w.+-]+|application/octet-stream)?(?:;[\w=.+-]+)*?;base64,", re.ASCII | re.I)
 
 
@@ -41,20 +44,31 @@ class Pictures:
 
     def __init__(self, model: ServedModel, decoders: DecoderPool, *, allow_urls: bool = False):
         self._model, self._decoders, self._allow_urls = model, decoders, allow_urls
+        self._fetches = threading.BoundedSemaphore(MOST_FETCHES)
 
     @property
     def fingerprint(self) -> str:
         """That of the model."""
         return self._model.fingerprint
 
-    def square(self, content: bytes, name: str = "the picture") -> Future[DecodedPicture]:
-        """The input of the tower. Raises RequestProblem (429) where too many wait."""
-        self._check_room()
-        return self._decoders.square(content, name)
+    @contextmanager
+    def decoding(self, contents: Sequence[bytes]) -> Iterator[list[Future[DecodedPicture]]]:
+        """The inputs of the tower, as they come; what still waits at the end of the block is not decoded. Raises
+        RequestProblem (429) where too many wait."""
+        futures = list[Future["DecodedPicture"]]()
+        try:
+            for content in contents:
+                self._check_room()
+                futures.append(self._decoders.square(content))
+            yield futures
+        finally:
+            for future in futures:
+                future.cancel()
 
     def squares(self, contents: Sequence[bytes]) -> list[np.ndarray]:
         """The inputs of the tower. Raises ImageError for the first that cannot be read."""
-        found = [within_deadline(future).square for future in [self.square(content) for content in contents]]
+        with self.decoding(contents) as futures:
+            found = [within_deadline(future).square for future in futures]
         return [square for square in found if square is not None]
 
     def vectors(self, contents: Sequence[bytes]) -> np.ndarray:
@@ -80,12 +94,16 @@ class Pictures:
                 403, "NotOfferedError", "this server fetches no addresses.",
                 remedy="Send the picture's bytes, or start the server with allow_urls.", argument=argument,
             )  # fmt: skip
+        if not self._fetches.acquire(blocking=False):
+            raise busy(f"{MOST_FETCHES} addresses are being fetched.")
         from diptych.media.download import fetch
 
         try:
             return fetch(url, public_only=True)
         except FetchError as error:
             raise ImageError("download failed", url[:200], f"{error}.") from error
+        finally:
+            self._fetches.release()
 
     def _check_room(self) -> None:
         if self._decoders.waiting >= MOST_WAITING:

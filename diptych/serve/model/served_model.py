@@ -11,7 +11,7 @@ import numpy as np
 
 from diptych.errors import TextError, TokenizerError
 from diptych.failures import Failure, invalid_texts
-from diptych.serve.model.engine_queue import EngineQueue
+from diptych.serve.model.engine_queue import ROUND, EngineQueue
 from diptych.serve.web.deadline import DEADLINE, remaining_s, too_late
 
 if TYPE_CHECKING:
@@ -55,14 +55,15 @@ class ServedModel:
         return ServedModel(self.embedder, self.queue, background=True)
 
     def embed_texts(self, texts: Sequence[str] | str, *, truncate: bool = False) -> np.ndarray:
-        """As `Embedder.embed_texts`."""
+        """As `Embedder.embed_texts`, part by part, so that others have their turns between."""
         texts = [texts] if isinstance(texts, str) else list(texts)
         for kind, failures in self.text_failures(texts, truncate=truncate):
             if failures:
                 raise kind(next(iter(failures.values())).message)
         known = [self._known.get(text) for text in texts]
         new = [text for text, vector in zip(texts, known, strict=True) if vector is None]
-        rows = iter(waited(self.queue.texts(new, DEADLINE.get())))
+        parts = [new[start : start + ROUND["text"]] for start in range(0, len(new), ROUND["text"])]
+        rows = (row for part in parts for row in waited(self.queue.texts(part, DEADLINE.get())))
         found = [next(rows) if vector is None else vector for vector in known]
         self._keep(dict(zip(texts, found, strict=True)))
         return np.stack(found) if found else np.empty((0, self.embedder.dim), np.float32)

@@ -17,7 +17,7 @@ PROBLEM: dict[str, Any] = {
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
 ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys(
-    (400, 401, 403, 404, 405, 413, 415, 421, 422, 429, 500, 501, 503, 504), PROBLEM
+    (400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 429, 500, 501, 503, 504), PROBLEM
 )
 Page = Annotated[int, Query(ge=0, le=2**31)]
 PageSize = Annotated[int, Query(ge=1, le=MOST)]

@@ -22,13 +22,14 @@ from diptych.serve.service import Served, Service, library_of
 from diptych.serve.web.answers import Vectors
 from diptych.serve.web.deadline import DEADLINE, remaining_s, too_late
 from diptych.serve.web.problems import RequestProblem, invalid
-from diptych.serve.web.requests import Route, json_of, validated
+from diptych.serve.web.requests import Route, aside, json_of, validated
 from diptych.serve.web.schemas import EmbedBody, EmbeddingsBody, Picture
 
 router = APIRouter(route_class=Route, tags=["embed"])
 _FLOATS = "application/octet-stream"
 _MOST_AT_ONCE = 2_000  # characters that are tokenised between two requests
 T = TypeVar("T")
+_NUMBER = 11  # bytes of a number in JSON
 _BODY = {"schema": {"$ref": "#/components/schemas/EmbedBody"}}
 
 
@@ -79,7 +80,7 @@ async def embed(request: Request, served: Served) -> Response:
         raise unsupported(kind, "application/json or multipart/form-data")
     if prefers(request, _FLOATS):
         return _packed(embedded)
-    return _listed(served, embedded)
+    return await aside(_NUMBER * served.model.dim * len(embedded.vectors), _listed, served, embedded)
 
 
 async def _embedded(request: Request, served: Service, body: EmbedBody) -> _Embedded:
@@ -107,7 +108,7 @@ async def _content(request: Request, served: Service, picture: Picture, number: 
 async def _found(request: Request, served: Service, picture: Picture, number: int) -> bytes | np.ndarray:
     """The same. Raises ImageError, and RequestProblem for an item or an upload that is gone."""
     if picture.data is not None:
-        return decoded_base64(picture.data, f"pictures.{number}.data")
+        return await aside(len(picture.data), decoded_base64, picture.data, f"pictures.{number}.data")
     if picture.url is not None:
         return await run_in_threadpool(served.pictures.fetched, picture.url, f"pictures.{number}.url")
     library = library_of(request)
@@ -157,16 +158,19 @@ async def _aside(texts: Sequence[str], work: Callable[[], T]) -> T:
 
 async def embedded_pictures(served: Service, contents: Sequence[_Content]) -> _Embedded:
     """The vectors of pictures by their bytes, without those that cannot be read."""
-    decoding = [served.pictures.square(content) if isinstance(content, bytes) else None for content in contents]
-    squares, failed = dict[int, np.ndarray](), dict[int, tuple[str, str]]()
-    for index, future in enumerate(decoding):
-        if future is not None:
+    squares = dict[int, np.ndarray]()
+    failed = {
+        index: (content.reason, content.detail)
+        for index, content in enumerate(contents)
+        if isinstance(content, ImageError)
+    }
+    numbers = [index for index, content in enumerate(contents) if isinstance(content, bytes)]
+    with served.pictures.decoding([content for content in contents if isinstance(content, bytes)]) as decoding:
+        for index, future in zip(numbers, decoding, strict=True):
             try:
                 squares[index] = (await in_time(future)).square
             except ImageError as error:
                 failed[index] = error.reason, error.detail
-        elif isinstance(content := contents[index], ImageError):
-            failed[index] = content.reason, content.detail
     rows = iter(await in_time(served.model.queue.pictures(list(squares.values()), DEADLINE.get())))
     vectors: list[np.ndarray | None] = [content if isinstance(content, np.ndarray) else None for content in contents]
     for index in squares:
@@ -232,7 +236,7 @@ async def openai_embeddings(body: EmbeddingsBody, served: Served) -> Response:
 
 async def _opened(served: Service, address: str) -> bytes:
     if address[:5].lower() == "data:":
-        return decoded_base64(address, "input")
+        return await aside(len(address), decoded_base64, address, "input")
     if address[:8].lower().startswith(("http://", "https://")):
         return await run_in_threadpool(served.pictures.fetched, address, "input")
     raise invalid("a picture is a data URI, or an address where the server fetches them.", "input")

@@ -24,6 +24,7 @@ from diptych.serve.web.requests import Route
 from diptych.serve.web.schemas import ClassifyBody, LocateBody, Picture
 
 router = APIRouter(route_class=Route, tags=["looking closer"])
+MOST_PROMPTS, MOST_CHARACTERS = 100_000, 20_000_000  # of labels in templates
 WIDTH = 1280  # pixels of the longer side of the picture in which a phrase is looked for
 _HEAT_PX = 512  # of the map that is laid over a thumbnail
 
@@ -35,6 +36,7 @@ def classify(body: ClassifyBody, request: Request, served: Served) -> Response:
     if others > served.settings.max_pictures:
         most = served.settings.max_pictures
         raise invalid(f"{others:,} pictures are not of the index; at most {most:,} are taken.", "pictures")
+    _check_prompts(body)
     vectors = label_vectors(served.model, body.labels, templates=body.templates, truncate=body.truncate)
     names = tuple(label_names(body.labels))
     label_set = LabelSet.of(served.model, names, vectors, multi_label=body.multi_label, patches=False)
@@ -48,6 +50,20 @@ def classify(body: ClassifyBody, request: Request, served: Served) -> Response:
             _result(index, body.pictures[index].item, result, cosines[row], row) for row, index in enumerate(kept)
         ]
     return answered({"labels": list(names), "multi_label": body.multi_label, "results": results, "failures": failures})
+
+
+def _check_prompts(body: ClassifyBody) -> None:
+    """Raises RequestProblem (422) for more names and templates than can be embedded in a request's time."""
+    names = [name for names in label_names(body.labels).values() for name in names]
+    count, characters = len(names) * len(body.templates), 0
+    for template in body.templates:
+        slots = template.count("{}")
+        characters += len(names) * len(template) + slots * sum(map(len, names))
+    if count > MOST_PROMPTS or characters > MOST_CHARACTERS:
+        raise invalid(
+            f"labels and templates make {count:,} prompts of {characters:,} characters; at most {MOST_PROMPTS:,} of "
+            f"{MOST_CHARACTERS:,} characters are taken.", "templates",
+        )  # fmt: skip
 
 
 def _result(index: int, item: int | None, result: Any, cosines: np.ndarray, row: int) -> dict[str, Any]:

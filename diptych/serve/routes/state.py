@@ -20,11 +20,12 @@ from diptych.serve.web.answers import IndexAnswer
 from diptych.serve.web.deadline import DEADLINE, deadline_of
 from diptych.serve.web.guard import cookie_name, is_token, session_of
 from diptych.serve.web.metrics import MEDIA_TYPE
-from diptych.serve.web.problems import RequestProblem, known_errors
+from diptych.serve.web.problems import RequestProblem, busy, known_errors
 from diptych.serve.web.requests import Route
 from diptych.serve.web.schemas import SessionBody
 
 router = APIRouter(route_class=Route, tags=["operation"])
+MOST_STREAMS = 100  # each asks for the state once a second
 _EVENT_S, _HEARTBEAT_S = 0.2, 15.0
 _REFRESH_S = 1.0  # the catalog is asked at most so often by a stream
 
@@ -128,6 +129,8 @@ async def update(library: OfLibrary) -> Response:
 @router.get("/events", response_class=Response, responses={200: {"content": {"text/event-stream": {}}}})
 async def events(request: Request, served: Served, library: OfLibrary) -> StreamingResponse:
     """The state of the index and of jobs, as server-sent events."""
+    if served.streams >= MOST_STREAMS:
+        raise busy(f"{MOST_STREAMS} streams of events are open.", retry_s=10)
     headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
     return StreamingResponse(_events(request, served, library), media_type="text/event-stream", headers=headers)
 
@@ -139,6 +142,15 @@ async def _state_in_time(served: Service, library: Library) -> dict[str, Any]:
 
 
 async def _events(request: Request, served: Service, library: Library) -> AsyncIterator[str]:
+    served.streams += 1
+    try:
+        async for event in _said(request, served, library):
+            yield event
+    finally:
+        served.streams -= 1
+
+
+async def _said(request: Request, served: Service, library: Library) -> AsyncIterator[str]:
     sent: dict[str, str] = {}
     loop = asyncio.get_running_loop()
     asked = quiet = loop.time()

@@ -20,13 +20,15 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diptych.serve.settings import ServeSettings
+from diptych.serve.web.body import Bodies, BodyReader, too_large
 from diptych.serve.web.deadline import DEADLINE, deadline_of
 from diptych.serve.web.metrics import Metrics
 from diptych.serve.web.problems import RequestProblem, problem_response
 
 OPEN_ROUTES = ("/v1/health", "/v1/ready", "/v1/session")  # need no token
 WITH_PICTURES = ("/v1/embed", "/v1/embeddings", "/v1/search", "/v1/classify", "/v1/locate", "/v1/uploads")
-OTHER_BODY_BYTES = 4 * 2**20  # of routes that take no pictures
+OTHER_BODY_BYTES, OPEN_BODY_BYTES = 4 * 2**20, 8192  # of routes that take no pictures, and of those without a token
+BODIES = 8  # of the largest size may be held at a time
 _SAFE = {"GET", "HEAD"}
 _API_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
 PAGE_POLICY = (
@@ -56,6 +58,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics, stopping: threading.Event):
         self._app, self._settings, self._metrics, self._stopping = app, settings, metrics, stopping
+        self._bodies = Bodies(BODIES * settings.max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,14 +67,16 @@ class Guard:
             return
         headers = Headers(scope=scope)
         answer = _Answer(send, cors_headers(headers, self._settings), self._stopping)
-        reset = DEADLINE.set(deadline_of(headers.get("prefer", ""), self._settings.deadline_s))
+        prefer, longest_s, body = headers.get("prefer", ""), self._settings.deadline_s, None
+        reset = DEADLINE.set(deadline_of(prefer, longest_s))
         self._metrics.in_flight += 1
         try:
             if is_preflight(scope["method"], headers, self._settings):
                 await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, answer.send)
                 return
             limit = self._check(scope, headers, get_route_path(scope))
-            await self._app(scope, _limited(receive, headers, limit), answer.send)
+            body = BodyReader(receive, self._bodies, limit, prefer, longest_s)
+            await self._app(scope, body.read, answer.send)
         except RequestProblem as problem:
             await self._refuse(problem, scope, receive, answer)
         except Exception:
@@ -81,6 +86,8 @@ class Guard:
             if not answer.status:
                 await self._refuse(RuntimeError(), scope, receive, answer)
         finally:
+            if body is not None:
+                body.close()
             DEADLINE.reset(reset)
             self._metrics.in_flight -= 1
             self._metrics.answered(scope, answer.status, time.perf_counter() - answer.started)
@@ -89,6 +96,8 @@ class Guard:
 
     def body_limit(self, path: str) -> int:
         """The most bytes of a request's body."""
+        if path in OPEN_ROUTES:  # whoever has no token may ask these
+            return OPEN_BODY_BYTES
         if path.startswith(WITH_PICTURES):
             return self._settings.max_body_bytes
         return min(OTHER_BODY_BYTES, self._settings.max_body_bytes)
@@ -205,26 +214,6 @@ def _cookie(headers: Headers, name: str) -> str:
     except CookieError:
         return ""
     return cookies[name].value if name in cookies else ""
-
-
-def too_large(limit: int) -> RequestProblem:
-    """413."""
-    return RequestProblem(413, "TooLargeError", f"the body is larger than {limit:,} bytes.", remedy="Send less.")
-
-
-def _limited(receive: Receive, headers: Mapping[str, str], limit: int) -> Receive:
-    """A body that may not be longer than `limit`, whatever its Content-Length says."""
-    received = 0
-
-    async def read() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise too_large(limit)
-        return message
-
-    return read
 
 
 class _Answer:

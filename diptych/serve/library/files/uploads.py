@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from diptych.serve.web.problems import not_found, storing
+from diptych.serve.web.problems import RequestProblem, not_found, storing
 from diptych.storage.atomic import atomic_write
 from diptych.untrusted.json import parse_json
 
@@ -44,7 +44,7 @@ class Uploads:
     def add(self, content: bytes) -> Upload:
         """Keep a picture. Raises ImageError and RequestProblem."""
         id = f"u_{hashlib.blake2b(content, digest_size=12).hexdigest()}"
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, KeyError):
             return self._read(id)
         decoded, vector = self._pictures.uploaded(content, WIDTH)
         upload = Upload(id, *decoded.size, vector)
@@ -65,12 +65,15 @@ class Uploads:
         try:
             return self._read(id)
         except (OSError, ValueError, KeyError):
-            raise not_found(f"the upload {id!r} is not kept any more; send the picture again.") from None
+            raise _gone(id) from None
 
     def jpeg(self, id: str) -> bytes:
         """The picture, its longer side WIDTH at most. Raises RequestProblem (404)."""
         self.get(id)
-        return (self._folder / f"{id}.jpg").read_bytes()
+        try:
+            return (self._folder / f"{id}.jpg").read_bytes()
+        except OSError:  # deleted since, because others came
+            raise _gone(id) from None
 
     def _read(self, id: str) -> Upload:
         if not _ID.fullmatch(id):
@@ -90,3 +93,7 @@ class Uploads:
             for path in kept[KEPT:]:
                 path.with_suffix(".jpg").unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
+
+
+def _gone(id: str) -> RequestProblem:
+    return not_found(f"the upload {id!r} is not kept any more; send the picture again.")
