@@ -71,5 +71,7 @@ def _efficientnet_matrices(tower: EfficientNetConfig) -> Iterator[str]:
     yield from ("image.head.mean", "image.head.std", "image.head.linear.weight")
     if tower.mlp_width:
         yield from ("image.head.fc.weight", "image.head.proj.weight")
+    if tower.class_width:
+        yield from ("image.classes.fc.weight", "image.classes.proj.weight")
     if tower.fine_width:
         yield from ("image.fine.fc.weight", "image.fine.proj.weight")

@@ -90,7 +90,11 @@ def efficientnet(x: Any, weights: Weights, tower: EfficientNetConfig) -> tuple[A
         fine = x if index == tower.fine_block else fine
     x = _cells(_relu6(_same_convolution(x, weights, "last", 1, side)), tower.feature_width)
     head = weights.at("head")
-    image = _standardised_head(_channels_pooled(x, weights.at("pool"), tower), head)
+    pooled = _channels_pooled(x, weights.at("pool"), tower)
+    image = _standardised_head(pooled, head)
+    if tower.class_width:
+        answers = ops.softmax(linear(pooled, weights.at("classes.fc")), 1)
+        image = image + linear(answers, weights.at("classes.proj"))
     patches = ops.matmul(number(_bilinear(tower.cells, tower.grid)), _standardised_head(x, head), False, False)
     patches.set_friendly_name(INTERPOLATION)
     if tower.fine_width:

@@ -120,7 +120,8 @@ class EfficientNetConfig:
     scale. `width_factor` and `depth_factor` scale channels and blocks: 1.0 and 1.0 (Lite0), 1.0 and 1.1 (Lite1), 1.1
     and 1.2 (Lite2). The last map has `feature_width` channels and a cell for each 32 x 32 pixels; each of `heads`
     attention heads pools its own channels. `mlp_width` is the hidden width of the head, `fine_width` that of the patch
-    vectors' path from the map of stride 16; 0 leaves either out."""
+    vectors' path from the map of stride 16, `class_width` the number of classes whose vectors are mixed into that of
+    the picture; 0 leaves any of them out."""
 
     image_size: int = 224
     width_factor: float = 1.0
@@ -129,6 +130,7 @@ class EfficientNetConfig:
     heads: int = 8
     mlp_width: int = 1024
     fine_width: int = 256
+    class_width: int = 0
 
     def __post_init__(self) -> None:
         for name in ("width_factor", "depth_factor"):

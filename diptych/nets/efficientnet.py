@@ -121,6 +121,21 @@ class StandardisedHead(nn.Module):
         return self.linear(x) + self.proj(F.dropout(hidden, self.dropout, self.training))
 
 
+class ClassPath(nn.Module):
+    """The mean of the classes' vectors, weighted by the probabilities that a layer of classes gives them (ConSE;
+    Norouzi et al. 2014, "Zero-shot learning by convex combination of semantic embeddings", section 3.2). It starts at
+    zero."""
+
+    def __init__(self, width: int, classes: int, embed_dim: int):
+        super().__init__()
+        self.fc = nn.Linear(width, classes)
+        self.proj = nn.Linear(classes, embed_dim, bias=False)
+        nn.init.zeros_(self.proj.weight)
+
+    def forward(self, features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch dim"]:
+        return self.proj(self.fc(features).softmax(dim=-1))
+
+
 class FinePath(nn.Module):
     """What the map of stride 16 adds to each patch's vector; it starts at zero."""
 
@@ -155,6 +170,7 @@ class EfficientNet(nn.Module):
         self.last_norm = _norm(config.feature_width)
         self.pool = AttentionPool(config.cells, config.feature_width, config.heads)
         self.head = StandardisedHead(config.feature_width, config.mlp_width, embed_dim)
+        self.classes = ClassPath(config.feature_width, config.class_width, embed_dim) if config.class_width else None
         self.fine = (
             FinePath(sizes[config.fine_block].outputs, config.fine_width, embed_dim) if config.fine_width else None
         )
@@ -185,7 +201,11 @@ class EfficientNet(nn.Module):
         return self.pool(self.maps(pixels)[1])
 
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
-        return self.head(self.pooled(pixels))
+        return self.vector(self.pooled(pixels))
+
+    def vector(self, pooled: Float[Tensor, "batch features"]) -> Float[Tensor, "batch dim"]:
+        """The vector, from the pooled features."""
+        return self.head(pooled) if self.classes is None else self.head(pooled) + self.classes(pooled)
 
     def trunk(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch ..."]:
         """What is below the pooling, where it is smallest: the output of the last block (batch, channels, rows,
@@ -195,7 +215,7 @@ class EfficientNet(nn.Module):
 
     def from_trunk(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch dim"]:
         """The vector, from the output of `trunk`."""
-        return self.head(self.pool(self._cells(x) if self._has_narrow_blocks else x))
+        return self.vector(self.pool(self._cells(x) if self._has_narrow_blocks else x))
 
     @property
     def _has_narrow_blocks(self) -> bool:
@@ -206,10 +226,11 @@ class EfficientNet(nn.Module):
         self, pixels: Float[Tensor, "batch 3 height width"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch patches dim"]]:
         """The vector, and one for each patch (cell of the map of stride 16), row by row, in the same space: the head's
-        output for the cell of the last map alone, interpolated, and what the finer map adds."""
+        output for the cell of the last map alone, interpolated, and what the finer map adds. Classes are of whole
+        pictures: their path adds nothing to a patch."""
         fine, cells = self.maps(pixels)
         patches = self._interpolated(self.head(cells))
-        return self.head(self.pool(cells)), patches if self.fine is None else patches + self.fine(fine)
+        return self.vector(self.pool(cells)), patches if self.fine is None else patches + self.fine(fine)
 
     def _interpolated(self, cells: Float[Tensor, "batch cells dim"]) -> Float[Tensor, "batch patches dim"]:
         side, grid = self.config.cells, self.config.grid

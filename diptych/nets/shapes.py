@@ -13,8 +13,8 @@ Shape = tuple[int, ...]
 NamedShapes = Iterator[tuple[str, Shape]]
 EXPANSION = 4  # of a bottleneck's channels
 SIZES = {"image_size", "patch_size", "width", "layers", "heads", "mlp_width", "context", "vocab_size", "feature_width",
-         "fine_width"}  # fmt: skip
-MAY_BE_ZERO = {"mlp_width", "fine_width"}  # of an EfficientNet: a part that it leaves out
+         "fine_width", "class_width"}  # fmt: skip
+MAY_BE_ZERO = {"mlp_width", "fine_width", "class_width"}  # of an EfficientNet: a part that it leaves out
 # Far more than any network has. A larger number means a damaged configuration or an attack on the memory.
 MAX_SIZES = {"layers": 1024, "image_size": 4096, "patch_size": 4096, "context": 2**14, "grid": 256}
 MAX_WIDTH = 2**24  # for all other sizes
@@ -213,6 +213,9 @@ def _efficientnet(tower: EfficientNetConfig, embed_dim: int) -> NamedShapes:
     if tower.mlp_width:
         yield from _within("head.fc", _linear(tower.mlp_width, features))
         yield from _within("head.proj", _linear(embed_dim, tower.mlp_width))
+    if tower.class_width:
+        yield from _within("classes.fc", _linear(tower.class_width, features))
+        yield ("classes.proj.weight", (embed_dim, tower.class_width))
     if tower.fine_width:
         yield from _within("fine.fc", _linear(tower.fine_width, blocks[tower.fine_block].outputs))
         yield from _within("fine.proj", _linear(embed_dim, tower.fine_width))

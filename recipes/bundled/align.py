@@ -7,6 +7,7 @@ The loss of a step is the sum of
   each drawn scene against false captions of its own, with another colour or kind of one thing (contrastive),
 - the cross entropy of each picture's similarities to the 1,000 class names against the class layer's own answer
   (teacher), for photographs as well, so that names are learnt on real pictures,
+- the divergence of the class path's probabilities on photographs from the class layer's answer (classes),
 - the contrastive loss of pairs of texts: lemmas of a WordNet synset, a lemma and its gloss, a word and a one-letter
   slip of it (words),
 - the cross entropy of captions' similarities to each other against those of MiniLM as released (keep),
@@ -85,6 +86,7 @@ class Alignment:
         self.pairs, self.step = pairs, 0
         self.steps = options.epochs * (len(pairs) // self.photos)
         self.original = self._original_vectors()
+        self.image.head.know_classes(self.pictures.weight, self.pictures.bias, self.class_names())
 
     def _original_vectors(self) -> dict[str, Tensor]:
         """What MiniLM as released makes of every caption, to keep its similarities; its projection is the identity."""
@@ -149,14 +151,15 @@ class Alignment:
         said, names, told, keep, left, right, phrases, denied = self.text([*chain(*groups)]).split(
             [len(group) for group in groups]
         )
-        image, patches = self.image(inputs, patches_from=len(rows))
+        image, patches, known = self.image(inputs, patches_from=len(rows))
         prototypes = pictures.drawn_prototypes(drawn)
-        image = torch.cat([image[: len(rows)], self.image.head(prototypes), image[len(rows) :]])
+        image = torch.cat([image[: len(rows)], self.image.head(prototypes)[0], image[len(rows) :]])
         target, excluded = self._targets(rows, drawn, named, len(described))
         answers = torch.cat([pictures.teacher(pictures.pooled[views, rows]), pictures.teacher(prototypes)])
         losses = {
             "contrast": self._contrast(image, torch.cat([said, names, told]), target, excluded, denied, false),
             "teacher": options.teacher_weight * self._teacher(image[: len(answers)], answers),
+            "classes": F.kl_div(known[: len(rows)], answers[: len(rows)], reduction="batchmean"),
             "words": options.words_weight * pair_loss(left, right, self.nouns, words, self.english.nouns),
             "keep": options.keep_weight * self._keep(torch.cat([said, keep]), [*captions, *kept]),
         }
@@ -214,9 +217,7 @@ class Alignment:
         ]
         image = torch.cat([self.image(part)[0] for part in parts])
         text = self.text.encode([text for texts in pictures.dev_captions for text in texts])
-        names = F.normalize(
-            sum(self.text.encode([t.format(each.names[0]) for each in english.classes]) for t in TEMPLATES[:2]), dim=1
-        )  # type: ignore[arg-type]
+        names = self.class_names()
         confidence, label = pictures.teacher(pictures.dev_pooled).max(1)
         sure = confidence > 0.6
         top = (image @ names.T)[sure].topk(5).indices == label[sure][:, None]
@@ -226,7 +227,7 @@ class Alignment:
             "sure_5": _percent(top.any(1)),
         }
         result["prototypes"] = _percent(
-            (self.image.head(pictures.mean + pictures.prototypes) @ names.T).argmax(1) == torch.arange(1000)
+            (self.image.head(pictures.mean + pictures.prototypes)[0] @ names.T).argmax(1) == torch.arange(1000)
         )
         named = naming(pictures.dev_captions, NOUNS)
         result["relevance"] = relevance(
@@ -235,6 +236,11 @@ class Alignment:
         result |= right(self.text, english)
         self.image.train()
         return result
+
+    def class_names(self) -> Tensor:
+        """Unit vectors of the classes' usual names in two templates, (classes, dim)."""
+        said = [[template.format(each.names[0]) for each in self.english.classes] for template in TEMPLATES[:2]]
+        return F.normalize(torch.stack([self.text.encode(texts) for texts in said]).sum(0), dim=1)
 
     def save(self, path: Path) -> None:
         modules = {"image": self.image.state_dict(), "text": self.text.tower.state_dict()}
@@ -251,6 +257,8 @@ class Alignment:
         self.text.tower.load_state_dict(state["text"] | {"token.weight": rows})
         self.scale.data.copy_(state["scale"])
         self.teacher_scale.data.copy_(state.get("teacher_scale", self.teacher_scale.data))
+        if "head.classes.fc.weight" not in state["image"]:
+            self.image.head.know_classes(self.pictures.weight, self.pictures.bias, self.class_names())
 
 
 def _unboxed(captions: Sequence[str]) -> list[Region]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from classes import ancestors, read_classes, spaced  # first: it finds bench/
-from towers import DIM, released_lite, unfolded
+from towers import DIM, of_tower, released_lite, unfolded
 from wordnet import FOLDER, read
 
 from diptych.checkpoint import save_folder
@@ -38,7 +38,7 @@ def main() -> None:
     tower, released = released_lite(options.lite), read_text_tower(options.minilm, context=CONTEXT)
     stage = torch.load(options.stage, map_location="cpu", weights_only=True)
     network = CLIP(CLIPConfig(DIM, tower.config, replace(released.config, proj_bias=True)))
-    image = {name.removeprefix("tower."): tensor for name, tensor in stage["image"].items()}
+    image = {of_tower(name): tensor for name, tensor in stage["image"].items()}
     if "last.bias" in image:
         image = unfolded(image, tower, options.block)
     network.image.load_state_dict(tower.state_dict() | image)

@@ -14,15 +14,17 @@ from diptych.checkpoint.formats import efficientnet_lite
 from diptych.checkpoint.formats.bert import read_text_tower
 from diptych.checkpoint.reading import read
 from diptych.nets.config import EfficientNetConfig
-from diptych.nets.efficientnet import EfficientNet, same_padded
+from diptych.nets.efficientnet import ClassPath, EfficientNet, same_padded
 from diptych.nets.text import TextTransformer
 from diptych.text.tokenizer import Tokenizer
 
-TOKENS, DIM = 40, 384
+TOKENS, DIM, HEADS, CLASSES = 40, 384, 16, 1000
+CLASS_LENGTH = 10.0  # of a class's vector at the start, beside a head's output of about as much
 
 
 class Head(nn.Module):
-    """Pooled features (batch, width) -> unit vectors: the `head` of an EfficientNet tower."""
+    """Pooled features (batch, width) -> unit vectors, and the log-probabilities of the 1,000 classes: the `head` and
+    `classes` of an EfficientNet tower."""
 
     def __init__(self, mean: Tensor, std: Tensor, dim: int, hidden: int, dropout: float = 0.25):
         super().__init__()
@@ -31,14 +33,24 @@ class Head(nn.Module):
         width = len(mean)
         self.linear, self.fc, self.proj = nn.Linear(width, dim), nn.Linear(width, hidden), nn.Linear(hidden, dim)
         nn.init.zeros_(self.proj.weight)
+        self.classes = ClassPath(width, CLASSES, dim)
         self.dropout = nn.Dropout(dropout)
 
     def raw(self, pooled: Tensor) -> Tensor:
+        """Without the classes' vectors, as of a patch."""
         x = self.dropout((pooled - self.mean) / self.std)
         return self.linear(x) + self.proj(self.dropout(F.gelu(self.fc(x))))
 
-    def forward(self, pooled: Tensor) -> Tensor:
-        return F.normalize(self.raw(pooled), dim=-1)
+    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        answers = self.classes.fc(pooled).log_softmax(-1)
+        return F.normalize(self.raw(pooled) + self.classes.proj(answers.exp()), dim=-1), answers
+
+    @torch.no_grad()
+    def know_classes(self, weight: Tensor, bias: Tensor, names: Tensor) -> None:
+        """Start from the released class layer and unit vectors of the classes' names (classes, dim)."""
+        self.classes.fc.weight.copy_(weight)
+        self.classes.fc.bias.copy_(bias)
+        self.classes.proj.weight.copy_(CLASS_LENGTH * (names - names.mean(0)).T)
 
 
 class FrozenTower(nn.Module):
@@ -54,8 +66,9 @@ class FrozenTower(nn.Module):
     def released_parameters(self) -> list[nn.Parameter]:
         return []
 
-    def forward(self, pooled: Tensor, patches_from: int | None = None) -> tuple[Tensor, None]:
-        return self.head(pooled), None
+    def forward(self, pooled: Tensor, patches_from: int | None = None) -> tuple[Tensor, None, Tensor]:
+        vectors, answers = self.head(pooled)
+        return vectors, None, answers
 
 
 class UpperTower(nn.Module):
@@ -65,7 +78,7 @@ class UpperTower(nn.Module):
     def __init__(self, tower: EfficientNet, block: int, head: Head):
         super().__init__()
         self.tower, self.block, self.head, self.grid = tower, block, head, tower.config.grid
-        tower.head = nn.Identity()
+        tower.head, tower.classes = nn.Identity(), None  # those of `head` stand for them
         fold(tower, block)
         tower.requires_grad_(False)
         for part in (*tower.blocks[block:], tower.last, tower.pool, tower.fine):
@@ -83,14 +96,15 @@ class UpperTower(nn.Module):
         self.tower.eval()
         return self
 
-    def forward(self, maps: Tensor, patches_from: int | None = None) -> tuple[Tensor, Tensor | None]:
-        """Unit vectors, and those of the patches of the pictures from `patches_from` on."""
+    def forward(self, maps: Tensor, patches_from: int | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Unit vectors, those of the patches of the pictures from `patches_from` on, and the log-probabilities of the
+        classes."""
         fine, cells = upper(self.tower, maps.contiguous(memory_format=torch.channels_last), self.block)
-        vectors = self.head(self.tower.pool(cells))
+        vectors, answers = self.head(self.tower.pool(cells))
         if patches_from is None or patches_from == len(maps):
-            return vectors, None
+            return vectors, None, answers
         coarse = self.tower._interpolated(self.head.raw(cells[patches_from:]))
-        return vectors, F.normalize(coarse + self.tower.fine(fine[patches_from:]), dim=-1)
+        return vectors, F.normalize(coarse + self.tower.fine(fine[patches_from:]), dim=-1), answers
 
 
 class TextTower(nn.Module):
@@ -139,7 +153,7 @@ def class_layer(path: Path) -> tuple[Tensor, Tensor]:
 def released_lite(path: Path) -> EfficientNet:
     """The image tower of a released EfficientNet-Lite; its pooling is the mean, its head untrained."""
     released = efficientnet_lite.read(torch.load(path, map_location="cpu", weights_only=True), str(path))
-    tower = EfficientNet(replace(released.config, heads=1), DIM)
+    tower = EfficientNet(replace(released.config, heads=HEADS, class_width=CLASSES), DIM)
     tower.load_state_dict(
         {name.removeprefix("image."): tensor for name, tensor in released.state.items()}, strict=False
     )
@@ -178,10 +192,22 @@ def stage_of(folder: Path, block: int) -> dict[str, Any]:
         image = dict(tower.state_dict())
     text = {name.removeprefix("text."): each for name, each in state.items() if name.startswith("text.")}
     return {
-        "image": {name if name.startswith("head.") else f"tower.{name}": each for name, each in image.items()},
+        "image": {_of_stage(name): each for name, each in image.items()},
         "text": text | {"positions": text["positions"][:TOKENS]},
         "scale": state["logit_scale"],
     }
+
+
+def _of_stage(name: str) -> str:
+    """The name in a stage of a tensor of the image tower."""
+    if name.startswith("classes."):
+        return f"head.{name}"
+    return name if name.startswith("head.") else f"tower.{name}"
+
+
+def of_tower(name: str) -> str:
+    """The name in the image tower of a tensor of a stage."""
+    return name.removeprefix("tower.").replace("head.classes.", "classes.")
 
 
 def fold(tower: EfficientNet, block: int) -> None:

@@ -48,6 +48,7 @@ CONFIGS = {
     "resnet with an odd map": CLIPConfig(24, ResNetConfig(96, (1, 1, 2, 1), 8, heads=4), TEXT),
     "resnet with a finer map": CLIPConfig(24, ResNetConfig(64, (1, 1, 1, 2), 8, heads=4, stride=16), TEXT),
     "efficientnet": CLIPConfig(24, EfficientNetConfig(64, 0.5, 0.5, 32, 4, 16, 8), TEXT),
+    "efficientnet with classes": CLIPConfig(24, EfficientNetConfig(64, 0.5, 0.5, 32, 4, 16, 8, 6), TEXT),
     "efficientnet of odd sizes": CLIPConfig(24, EfficientNetConfig(75, 0.25, 1.0, 24, 3, 16, 8), TEXT),
     "efficientnet, linear alone": CLIPConfig(24, EfficientNetConfig(40, 0.25, 0.5, 16, 1, 0, 0), TEXT),
 }
@@ -61,13 +62,15 @@ IDS = np.array([[98, 5, 7, 6, 99, 0, 0], [98, 99, 7, 7, 3, 2, 1], [98, 1, 2, 3, 
 
 
 def network(config: CLIPConfig) -> CLIP:
-    """Random weights; batch norm's statistics and all biases are no zeros or ones either."""
+    """Random weights; batch norm's statistics, all biases and paths that start at zero are no zeros or ones either."""
     torch.manual_seed(0)
     made = CLIP(config).eval()
     with torch.no_grad():
         for name, tensor in made.state_dict().items():
             if tensor.ndim == 1 and tensor.is_floating_point():
                 tensor.copy_(torch.rand(tensor.shape) + 0.5 if "var" in name else torch.randn(tensor.shape))
+            elif tensor.ndim > 1 and not tensor.any():
+                tensor.normal_(0, 0.2)
     return made
 
 

@@ -82,7 +82,34 @@ def test_pooling_head_and_patches_are_their_formulas() -> None:
         torch.testing.assert_close(patches[:, index], mixed + of_fine[:, index], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("changes", [{"mlp_width": 0}, {"fine_width": 0}, {"image_size": 75}])
+@torch.no_grad()
+def test_the_class_path_adds_the_mean_of_class_vectors_by_probability_to_the_picture_alone() -> None:
+    network = trained(class_width=3)
+    image: EfficientNet = network.image
+    weight = torch.zeros(3, 64)
+    image.classes.fc.weight.copy_(weight)
+    image.classes.fc.bias.copy_(torch.tensor([0.5, 0.3, 0.2]).log())
+    cells = image.maps(pixels(network))[1]
+    mean = image.classes.proj.weight @ torch.tensor([0.5, 0.3, 0.2])
+    expected = image.head(image.pool(cells)) + mean
+    vectors, patches = image.with_patches(pixels(network))
+    torch.testing.assert_close(vectors, expected)
+    torch.testing.assert_close(image(pixels(network)), expected)
+    torch.testing.assert_close(image.from_trunk(image.trunk(pixels(network))), expected)
+    image.classes.proj.weight.zero_()
+    torch.testing.assert_close(image.with_patches(pixels(network))[1], patches, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_a_new_class_path_adds_nothing() -> None:
+    with_path, without = tower(class_width=5).eval(), tower().eval()
+    with_path.image.load_state_dict(without.image.state_dict(), strict=False)
+    torch.testing.assert_close(
+        with_path.encode_image(pixels(without)), without.encode_image(pixels(without)), rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize("changes", [{"mlp_width": 0}, {"fine_width": 0}, {"class_width": 5}, {"image_size": 75}])
 @torch.no_grad()
 def test_a_part_may_be_left_out_and_any_size_be_read(changes: dict) -> None:
     network = trained(**changes)
@@ -120,7 +147,7 @@ def test_dropout_is_drawn_before_and_in_the_head_in_training_alone() -> None:
 
 
 def test_every_weight_learns() -> None:
-    network = trained().train()
+    network = trained(class_width=5).train()
     vectors, patches = network.encode_patches(pixels(network, 4))
     (vectors.square().sum() + patches.square().sum()).backward()
     missing = [name for name, p in network.image.named_parameters() if p.grad is None or not p.grad.any()]
@@ -135,9 +162,16 @@ def names_by_scale(network: CLIP) -> Iterator[tuple[str, float]]:
 
 
 def test_learning_rates_fall_with_depth() -> None:
-    network = tower()
+    network = tower(class_width=5)
     scales, count = dict(names_by_scale(network)), len(network.image.blocks)
-    for name in ("last.weight", "last_norm.bias", "pool.score.weight", "head.fc.weight", "fine.proj.weight"):
+    for name in (
+        "last.weight",
+        "last_norm.bias",
+        "pool.score.weight",
+        "head.fc.weight",
+        "fine.proj.weight",
+        "classes.fc.weight",
+    ):
         assert scales[f"image.{name}"] == 1
     assert scales[f"image.blocks.{count - 1}.project.weight"] == 0.5
     assert scales["image.blocks.0.depthwise.weight"] == 0.5**count
@@ -154,12 +188,12 @@ def test_a_locked_tower_and_frozen_statistics_stay() -> None:
 
 
 def test_adapters_stand_on_1x1_convolutions_and_the_head() -> None:
-    network = trained().eval()
+    network = trained(class_width=5).eval()
     before = network.encode_image(pixels(network)).detach()
     add(network, 2, 4.0)
     adapted = {name.removesuffix(".down") for name, _ in network.image.named_parameters() if name.endswith(".down")}
     block = next(i for i, each in enumerate(network.image.blocks) if each.size.expansion > 1)
-    assert {f"blocks.{block}.expand", f"blocks.{block}.project", "head.linear", "head.fc", "head.proj"} <= adapted
+    assert {f"blocks.{block}.expand", f"blocks.{block}.project", "head.linear", "head.fc", "classes.proj"} <= adapted
     assert not [name for name in adapted if "depthwise" in name]
     torch.testing.assert_close(network.eval().encode_image(pixels(network)), before, rtol=1e-3, atol=1e-4)
     assert not any("down" in name for name in merge(network).state_dict())

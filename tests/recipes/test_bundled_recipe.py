@@ -27,7 +27,9 @@ def recipe() -> None:
 @pytest.fixture(scope="module")
 def tower() -> EfficientNet:
     torch.manual_seed(0)
-    tower = EfficientNet(EfficientNetConfig(64, mlp_width=16, fine_width=16, feature_width=64), 384)
+    config = EfficientNetConfig(64, mlp_width=16, fine_width=16, feature_width=64, class_width=1000)
+    tower = EfficientNet(config, 384)
+    torch.nn.init.normal_(tower.classes.proj.weight)
     for module in tower.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             for tensor in (module.weight, module.running_var):
@@ -62,7 +64,7 @@ def test_folded_batch_norms_compute_the_same_and_come_back(tower: EfficientNet) 
     with torch.no_grad():
         expected = tower(pixels)
         cells = upper(folded, lower(folded, pixels, block), block)[1]
-        torch.testing.assert_close(folded.head(folded.pool(cells)), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(folded.vector(folded.pool(cells)), expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(back(pixels), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -99,7 +101,7 @@ def test_a_prototype_is_the_mean_of_its_class(tmp_path: Path) -> None:
 
 
 def test_a_model_folder_is_a_stage_again(tower: EfficientNet, tmp_path: Path) -> None:
-    from towers import Head, UpperTower, lower, stage_of
+    from towers import Head, UpperTower, lower, of_tower, stage_of
 
     config = CLIPConfig(384, tower.config, TextConfig(48, 600, 64, 1, 1, 128))
     network = CLIP(config)
@@ -112,12 +114,30 @@ def test_a_model_folder_is_a_stage_again(tower: EfficientNet, tmp_path: Path) ->
     upper.eval()
     pixels = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        vectors, patches = upper(lower(tower, pixels, 8), patches_from=0)
+        vectors, patches, answers = upper(lower(tower, pixels, 8), patches_from=0)
         expected, expected_patches = tower.with_patches(pixels)
         torch.testing.assert_close(vectors, unit(expected), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(patches, unit(expected_patches), rtol=1e-4, atol=1e-4)
+        expected = tower.classes.fc(tower.pooled(pixels)).log_softmax(1)
+        torch.testing.assert_close(answers, expected, rtol=1e-4, atol=1e-4)
+    assert {of_tower(name) for name in stage["image"]} >= {"classes.fc.weight", "head.mean", "stem.weight"}
     assert stage["text"]["positions"].shape == (40, 64)
     assert set(stage["text"]) == set(network.text.state_dict())
+
+
+def test_a_head_that_knows_the_classes_answers_as_the_released_layer() -> None:
+    from towers import Head
+
+    torch.manual_seed(0)
+    head = Head(torch.zeros(8), torch.ones(8), 384, 4).eval()
+    weight, bias, pooled = torch.randn(1000, 8), torch.randn(1000), torch.randn(3, 8)
+    names = F.normalize(torch.randn(1000, 384), dim=1)
+    head.know_classes(weight, bias, names)
+    vectors, answers = head(pooled)
+    expected = (pooled @ weight.T + bias).softmax(1)
+    torch.testing.assert_close(answers.exp(), expected)
+    mixed = head.raw(pooled) + 10 * expected @ (names - names.mean(0))
+    torch.testing.assert_close(vectors, F.normalize(mixed, dim=1))
 
 
 @pytest.mark.parametrize("seed", range(30))

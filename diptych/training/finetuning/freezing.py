@@ -25,8 +25,9 @@ AFTER_BLOCKS = (
     "last",
     "last_norm",
     "fine",
+    "classes",
 )  # the modules after a tower's last block
-POOLING = ("norm_post", "proj", "head", "pool")  # those that a locked trunk leaves to be trained
+POOLING = ("norm_post", "proj", "head", "pool", "classes")  # those that a locked trunk leaves to be trained
 
 
 def lock_image(network: CLIP) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from diptych.errors import ArgumentError
 from diptych.nets.clip import CLIP
-from diptych.nets.efficientnet import InvertedResidual, StandardisedHead
+from diptych.nets.efficientnet import ClassPath, InvertedResidual, StandardisedHead
 from diptych.nets.resnet import AttentionPool, Bottleneck
 from diptych.nets.transformer import Block, MAPHead
 from diptych.training.finetuning.freezing import freeze_batch_norm
@@ -42,6 +42,7 @@ class LoRAConv2d(nn.Conv2d):
 
 
 ADAPTED: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: LoRALinear, nn.Conv2d: LoRAConv2d}
+WITH_ADAPTED = (Block, Bottleneck, AttentionPool, InvertedResidual, StandardisedHead, ClassPath)
 PLAIN = {adapted: plain for plain, adapted in ADAPTED.items()}
 
 
@@ -55,12 +56,13 @@ def add(network: CLIP, rank: int, alpha: float) -> None:
     bias, which do not affect embeddings.
 
     Adapted are the linear layers of attention and MLP in transformers, the convolutions of a ResNet's residual blocks,
-    the 1x1 convolutions of an EfficientNet's and its head (a depthwise kernel is no larger than its adapter), and
-    attention pooling (except SigLIP's fused query, key and value, whose parts are used separately). A locked tower
-    gets none. Batch norm is frozen with its statistics. `up` starts at zero, so the model is unchanged bit for bit.
-    `weight` and `bias` keep their names in the state, which gains `down`, `up` and `strength` for each layer; to resume
-    a run, call `add` and `load_state_dict`. Call it before the optimizer, a compiler or DistributedDataParallel get the
-    network. Raises ArgumentError if there is nothing to adapt, or the network has adapters.
+    the 1x1 convolutions of an EfficientNet's, its head and class path (a depthwise kernel is no larger than its
+    adapter), and attention pooling (except SigLIP's fused query, key and value, whose parts are used separately). A
+    locked tower gets none. Batch norm is frozen with its statistics. `up` starts at zero, so the model is unchanged bit
+    for bit. `weight` and `bias` keep their names in the state, which gains `down`, `up` and `strength` for each layer;
+    to resume a run, call `add` and `load_state_dict`. Call it before the optimizer, a compiler or
+    DistributedDataParallel get the network. Raises ArgumentError if there is nothing to adapt, or the network has
+    adapters.
     """
     if rank < 1 or alpha <= 0:
         raise ArgumentError(f"LoRA of rank {rank} and alpha {alpha}; wanted a rank of 1 or more and an alpha above 0.")
@@ -82,7 +84,7 @@ def adaptable(network: CLIP) -> list[nn.Linear | nn.Conv2d]:
     """The layers that `add` adapts, in the network's order."""
     found: list[nn.Module] = []
     for module in network.modules():
-        if isinstance(module, (Block, Bottleneck, AttentionPool, InvertedResidual, StandardisedHead)):
+        if isinstance(module, WITH_ADAPTED):
             found += [layer for layer in module.modules() if type(layer) in ADAPTED and not _is_depthwise(layer)]
         elif isinstance(module, MAPHead):
             found += [module.attention.out, module.mlp.fc, module.mlp.proj]
