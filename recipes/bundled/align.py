@@ -11,7 +11,8 @@ The loss of a step is the sum of
 - the contrastive loss of pairs of texts: lemmas of a WordNet synset, a lemma and its gloss, a word and a one-letter
   slip of it (words),
 - the cross entropy of captions' similarities to each other against those of MiniLM as released (keep),
-- with drawn scenes, the loss of phrases and the patches in their boxes (regions).
+- with drawn scenes, the loss of phrases and the patches in their boxes (regions), and the cross entropy of each thing's
+  colour among all colours of its kind, by the picture's vector (colours).
 """
 
 import argparse
@@ -27,7 +28,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from english import TEMPLATES, English
-from pictures import FALSE, Pictures, Scenes
+from pictures import FALSE, ColourQuestion, Pictures, Scenes, colour_questions, coloured, never_drawn
 from relevance import NOUNS, naming
 from synonyms import pair_loss, right
 from torch import Tensor, nn
@@ -35,10 +36,12 @@ from towers import FrozenTower, Head, TextTower, UpperTower, class_layer, releas
 
 from diptych.data.loading.augmentation import mirror_caption
 from diptych.data.samples import Region
+from diptych.scenes.scene import KINDS
 from diptych.text.phrases import phrases_of
 from diptych.training.objectives.regions import region_batch, region_loss
 
 KEEP_SCALE = 20.0
+KINDS_ASKED = 12  # kinds of things whose colours a step asks for
 
 
 def main() -> None:
@@ -138,17 +141,19 @@ class Alignment:
         words, kept = self.english.pairs(options.words), random.sample(self.english.captions, options.kept)
         inputs, described, boxes = pictures.batch(rows, views), list[str](), list[list[Region]]()
         false: list[list[str]] = []
+        kinds = random.sample(range(len(KINDS)), KINDS_ASKED) if self.scenes else []
         if self.scenes:
             maps, described, false, boxes = self.scenes.batch(options.scenes)
             inputs = torch.cat([inputs, maps])
+        asked = colour_questions(boxes, kinds)
         boxes += [_unboxed(pictures.captions[row]) for row in rows[: options.phrases].tolist()]
         regions = region_batch(boxes, self.image.grid) if boxes else None
         groups = (
             [self.english.changed(text) for text in seen], [text for text, _ in named], described, kept,
             [left for left, _, _ in words], [right for _, right, _ in words],
-            regions.phrases if regions else [], [*chain(*false)],
+            regions.phrases if regions else [], [*chain(*false)], coloured(kinds),
         )  # fmt: skip
-        said, names, told, keep, left, right, phrases, denied = self.text([*chain(*groups)]).split(
+        said, names, told, keep, left, right, phrases, denied, colours = self.text([*chain(*groups)]).split(
             [len(group) for group in groups]
         )
         image, patches, known = self.image(inputs, patches_from=len(rows))
@@ -163,6 +168,8 @@ class Alignment:
             "words": options.words_weight * pair_loss(left, right, self.nouns, words, self.english.nouns),
             "keep": options.keep_weight * self._keep(torch.cat([said, keep]), [*captions, *kept]),
         }
+        if asked:
+            losses["colours"] = self._colours(image[len(answers) :], colours, asked, kinds)
         if regions:
             pictured = torch.cat([image[len(answers) :], image[: options.phrases]])
             losses["regions"] = options.regions_weight * region_loss(
@@ -200,6 +207,16 @@ class Alignment:
     def _teacher(self, image: Tensor, answers: Tensor) -> Tensor:
         logits = image @ self.bank.T * self.teacher_scale.exp()
         return -(answers * logits.log_softmax(dim=1)).sum(1).mean()
+
+    def _colours(
+        self, scenes: Tensor, colours: Tensor, asked: Sequence[ColourQuestion], kinds: Sequence[int]
+    ) -> Tensor:
+        """The cross entropy of the colour of a scene's only thing of a kind, among all that it may have."""
+        at = torch.tensor([kinds.index(each.kind) for each in asked])
+        texts = colours.view(len(kinds), -1, colours.shape[1])[at]
+        logits = torch.einsum("qd,qcd->qc", scenes[[each.scene for each in asked]], texts) * self.scale.exp()
+        target = torch.tensor([each.colour for each in asked])
+        return F.cross_entropy(logits.masked_fill(never_drawn(kinds)[at], -30.0), target)
 
     def _keep(self, text: Tensor, captions: Sequence[str]) -> Tensor:
         original = torch.stack([self.original[each] for each in captions]).float()

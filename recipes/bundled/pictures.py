@@ -3,7 +3,9 @@
 import json
 import random
 import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from diptych.data.samples import Region
 from diptych.scenes.captions import article
-from diptych.scenes.scene import COLOURS, KINDS
+from diptych.scenes.scene import COLOURS, HELD_OUT, KINDS
 
 FALSE = 2  # false captions of a drawn scene
 
@@ -74,6 +76,40 @@ class Scenes:
         return torch.from_numpy(np.stack([self.inputs[row] for row in rows])).float(), texts, false, regions
 
 
+class ColourQuestion(NamedTuple):
+    """Which colour the only thing of a kind has in a scene."""
+
+    scene: int
+    kind: int
+    colour: int
+
+
+def colour_questions(regions: Sequence[Sequence[Region]], kinds: Collection[int]) -> list[ColourQuestion]:
+    """The questions about scenes that have one thing of a kind, for some of the kinds."""
+    found = []
+    for scene, some in enumerate(regions):
+        phrases = {each.phrase for each in some}
+        for colour, _, kind in (phrase.partition(" ") for phrase in phrases):
+            if kind in phrases and KINDS.index(kind) in kinds:  # a kind is a phrase where there is one of it
+                found.append(ColourQuestion(scene, KINDS.index(kind), COLOURS.index(colour)))
+    return found
+
+
+def coloured(kinds: Sequence[int]) -> list[str]:
+    """ "a red cup" and so on: every colour of each of the kinds, the colours of one kind together."""
+    return [article(f"{colour} {KINDS[kind]}") for kind in kinds for colour in COLOURS]
+
+
+def never_drawn(kinds: Sequence[int]) -> Tensor:
+    """Whether the scenes never have a colour on a kind, (kinds, colours)."""
+    return torch.tensor([[(colour, KINDS[kind]) in HELD_OUT for colour in COLOURS] for kind in kinds])
+
+
+def _is_held_out(phrase: str) -> bool:
+    colour, kind = phrase.split(" ", 1)
+    return (colour, kind) in HELD_OUT
+
+
 def falsified(caption: str, phrases: set[str]) -> str:
     """The caption with another colour or kind of one of the things that it names, "" where it names none of them. The
     phrases are all that is there: "red cup", "cup", "red"."""
@@ -85,5 +121,5 @@ def falsified(caption: str, phrases: set[str]) -> str:
     others = (
         [f"{each} {kind}" for each in COLOURS] if random.random() < 0.75 else [f"{colour} {each}" for each in KINDS]
     )
-    other = random.choice([each for each in others if each not in phrases])
+    other = random.choice([each for each in others if each not in phrases and not _is_held_out(each)])
     return re.sub(rf"\ban? {other}", article(other), caption.replace(phrase, other))

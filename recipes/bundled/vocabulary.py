@@ -1,6 +1,6 @@
 """A copy of MiniLM's folder with a smaller vocabulary: that of captions, of class names, and of WordNet.
 
-    python vocabulary.py --minilm FOLDER --data SHARDS --captions COCO.txt --out FOLDER [--size 16000]
+    python vocabulary.py --minilm FOLDER --data SHARDS --captions COCO.txt --out FOLDER [--size 13000]
 
 Beside the usual files OUT gets kept.json, the former id of each token.
 """
@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("minilm", "data", "captions", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=16000)
+    parser.add_argument("--size", type=int, default=13000)
     options = parser.parse_args()
     source = indexed(open_source(options.data))
     english = English([source.captions(row) for row in range(len(source))], options.captions)

@@ -144,6 +144,8 @@ def test_a_head_that_knows_the_classes_answers_as_the_released_layer() -> None:
 def test_a_false_caption_names_what_is_not_there(seed: int) -> None:
     from pictures import falsified
 
+    from diptych.scenes.scene import HELD_OUT
+
     random.seed(seed)
     phrases = {"red cup", "cup", "orange cat", "cat", "orange"}
     false = falsified("an orange cat and a red cup on the left.", phrases)
@@ -154,7 +156,25 @@ def test_a_false_caption_names_what_is_not_there(seed: int) -> None:
     assert len(things - phrases) == 1
     for article, thing in ((found[1], found[2]), (found[3], found[4])):
         assert article == ("an" if thing[0] in "aeiou" else "a")
+        assert tuple(thing.split()) not in HELD_OUT
     assert falsified("nothing that has a name", phrases) == ""
+
+
+def test_colours_are_asked_of_a_kind_s_only_thing_and_never_of_what_is_not_drawn() -> None:
+    from pictures import colour_questions, coloured, never_drawn
+
+    from diptych.data.samples import Region
+    from diptych.scenes.scene import COLOURS, HELD_OUT, KINDS
+
+    said = (["red cup", "cup", "red", "blue ball", "green ball"], ["white fish", "fish", "white"])
+    scenes = [[Region(phrase, None) for phrase in phrases] for phrases in said]
+    kinds = [KINDS.index(kind) for kind in ("ball", "cup")]
+    assert colour_questions(scenes, kinds) == [(0, kinds[1], COLOURS.index("red"))]
+    texts = coloured(kinds)
+    assert texts[len(COLOURS) + COLOURS.index("orange")] == "an orange cup"
+    hidden = never_drawn(kinds)
+    assert hidden.shape == (2, len(COLOURS))
+    assert [(COLOURS[c], KINDS[kinds[k]]) in HELD_OUT for k, c in hidden.nonzero()] == [True] * int(hidden.sum())
 
 
 def test_the_average_of_stages_is_weighted() -> None:
