@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from tests.drawn_wordnet import write_wordnet
 
@@ -25,7 +26,7 @@ def test_quick_json_has_one_object(
         pytest.skip("no chromium here")
     more = {
         "recall.py": ["--data", str(shards)],
-        "learning.py": ["--threads", "1"],
+        "learning.py": ["--threads", str(torch.get_num_threads())],
         "words.py": ["--data", str(shards), "--wordnet", str(write_wordnet(tmp_path))],
     }.get(name, [])
     monkeypatch.syspath_prepend(BENCH)

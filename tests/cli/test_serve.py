@@ -84,15 +84,15 @@ def test_without_the_extra_it_says_what_to_install(cli: Cli, monkeypatch: pytest
     assert "diptych[serve]" in cli("serve").err
 
 
-def test_a_port_that_is_taken_is_named_before_anything_is_opened(cli: Cli, pictures: Path) -> None:
+def test_a_port_that_is_taken_is_named_before_anything_is_opened(cli: Cli, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        said = cli("serve", pictures, "--port", port)
+        said = cli("serve", tmp_path, "--port", port)
     assert said.code == 1
     assert f"--port {port} is taken" in said.err
     assert "--port 0" in said.err, "what to do"
     assert "model" not in said.err
-    assert not (pictures / ".diptych").exists()
+    assert not (tmp_path / ".diptych").exists()
 
 
 def test_an_address_of_another_machine_is_refused(cli: Cli) -> None:
