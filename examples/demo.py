@@ -108,7 +108,7 @@ def search(model: diptych.Embedder, folder: Path, query: str, scenes: Sequence[S
     """The four best pictures, with the things in drawn ones."""
     show("search", query, str(folder), "--limit", "4")
     with diptych.open_index(folder, model=model) as index:
-        index.update()
+        index.update(reindex=True)  # a former run may have had another model
         result = index.search(query, limit=4)
     for hit in result.hits:
         path = folder / hit.path.relative_to(index.root)

@@ -7,11 +7,11 @@ matches a third of the pictures raises its own mean. So everyday sentences unrel
 same items, and the mean cosine of the query's ten best hits is compared with theirs.
 
 Texts differ in the cosines that they reach with any pictures. Where the model's files have reference pictures
-(`diptych.scoring.reference_pictures`), a query of texts is compared with them instead: the mean cosine of the fifty
+(`diptych.scoring.reference_pictures`), a query of texts is compared with them instead: the mean cosine of the hundred
 best hits less what is expected of the same text with the best of as many reference pictures as the index has, in
 standard deviations of the text's cosines with the reference pictures. The expected mean depends on the number of
-pictures, so one threshold serves small and large indexes. In an index with more than fifty times as many pictures as
-there are reference pictures, it is too low. Sentences as well, or instead, tell less (`docs/log.md`, step 8).
+pictures, so one threshold serves small and large indexes. In an index with more than a hundred times as many pictures
+as there are reference pictures, it is too low. Sentences as well, or instead, tell less (`docs/log.md`, step 8).
 
 `bench/relevance.py` compares such statistics, and makes the file of reference pictures.
 
@@ -58,8 +58,9 @@ BACKGROUND_SENTENCES = tuple(
 MAX_EXHAUSTIVE_ITEMS = 300_000  # items
 _BLOCK = 8192
 _HEADER_BYTES = 1024  # upper bound for a two-dimensional array in NumPy's format
-# Hits that are averaged, without and with reference pictures; in a small index a twentieth of the items
-MAX_TOP_K, MAX_TOP_K_WITH_REFERENCE = 10, 50
+# Hits that are averaged, without and with reference pictures; in a small index a twentieth or a tenth of the items
+MAX_TOP_K, MAX_TOP_K_WITH_REFERENCE = 10, 100
+PART, PART_WITH_REFERENCE = 20, 10
 # The least relevance z-score. For texts it keeps 90 % of the true first hits of 25 nouns on Flickr8k, where
 # bench/relevance.py chooses it and reports on 25 others. For pictures, 90 % of those of an index pass.
 TEXT_THRESHOLD, PICTURE_THRESHOLD = -0.33, -1.28
@@ -106,7 +107,7 @@ def reference_statistics(
 ) -> BackgroundStatistics:
     """What is expected of a query of texts with this vector, among `size` of the model's reference pictures.
     `threshold` None is the one chosen with them."""
-    top_k = top_k_for(size, MAX_TOP_K_WITH_REFERENCE)
+    top_k = top_k_for(size, MAX_TOP_K_WITH_REFERENCE, PART_WITH_REFERENCE)
     mean, std = reference.expected(vector, size, top_k)
     return BackgroundStatistics(mean, std, top_k, reference.threshold if threshold is None else threshold)
 
@@ -151,9 +152,9 @@ def _nonzero_queries(query: Query, substitutes: Float[np.ndarray, "queries terms
     return list(kept), np.array(list(kept.values()))
 
 
-def top_k_for(size: int, most: int = MAX_TOP_K) -> int:
-    """How many of the best hits are averaged in an index of `size` items."""
-    return max(1, min(most, size // 20))
+def top_k_for(size: int, most: int = MAX_TOP_K, part: int = PART) -> int:
+    """How many of the best hits are averaged in an index of `size` items: one of `part`, at most `most`."""
+    return max(1, min(most, size // part))
 
 
 def _mean_top_k(
