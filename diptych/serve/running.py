@@ -77,9 +77,7 @@ def serve(service: Service, on_start: Callable[[str], None], *, sock: socket.soc
         sock.close()
 
 
-def server_of(
-    service: Service, *, certificate: tuple[str, str] | None = None, proxies: str = ""
-) -> uvicorn.Server:  # fmt: skip
+def server_of(service: Service, *, certificate: tuple[str, str] | None = None, proxies: str = "") -> uvicorn.Server:
     """uvicorn's server of this service; see `serve`. It ends in order once its `should_exit` is True."""
     settings = service.settings
     chain, key = certificate or (None, None)

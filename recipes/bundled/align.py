@@ -52,6 +52,8 @@ def main() -> None:
     run = Alignment(options)
     if options.init:
         run.load(options.init)
+    else:
+        run.know_classes()
     print(json.dumps(run.evaluate()), flush=True)
     for epoch in range(options.epochs):
         run.epoch(epoch)
@@ -89,7 +91,6 @@ class Alignment:
         self.pairs, self.step = pairs, 0
         self.steps = options.epochs * (len(pairs) // self.photos)
         self.original = self._original_vectors()
-        self.image.head.know_classes(self.pictures.weight, self.pictures.bias, self.class_names())
 
     def _original_vectors(self) -> dict[str, Tensor]:
         """What MiniLM as released makes of every caption, to keep its similarities; its projection is the identity."""
@@ -259,6 +260,10 @@ class Alignment:
         said = [[template.format(each.names[0]) for each in self.english.classes] for template in TEMPLATES[:2]]
         return F.normalize(torch.stack([self.text.encode(texts) for texts in said]).sum(0), dim=1)
 
+    def know_classes(self) -> None:
+        """Start the class path from the released class layer and the names of its classes."""
+        self.image.head.know_classes(self.pictures.weight, self.pictures.bias, self.class_names())
+
     def save(self, path: Path) -> None:
         modules = {"image": self.image.state_dict(), "text": self.text.tower.state_dict()}
         scales = {"scale": self.scale.detach(), "teacher_scale": self.teacher_scale.detach()}
@@ -275,7 +280,7 @@ class Alignment:
         self.scale.data.copy_(state["scale"])
         self.teacher_scale.data.copy_(state.get("teacher_scale", self.teacher_scale.data))
         if "head.classes.fc.weight" not in state["image"]:
-            self.image.head.know_classes(self.pictures.weight, self.pictures.bias, self.class_names())
+            self.know_classes()
 
 
 def _unboxed(captions: Sequence[str]) -> list[Region]:

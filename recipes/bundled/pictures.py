@@ -96,18 +96,13 @@ def colour_questions(regions: Sequence[Sequence[Region]], kinds: Collection[int]
 
 
 def coloured(kinds: Sequence[int]) -> list[str]:
-    """ "a red cup" and so on: every colour of each of the kinds, the colours of one kind together."""
+    """Every colour of each of the kinds, "a red cup" and so on, the colours of one kind together."""
     return [article(f"{colour} {KINDS[kind]}") for kind in kinds for colour in COLOURS]
 
 
 def never_drawn(kinds: Sequence[int]) -> Tensor:
     """Whether the scenes never have a colour on a kind, (kinds, colours)."""
     return torch.tensor([[(colour, KINDS[kind]) in HELD_OUT for colour in COLOURS] for kind in kinds])
-
-
-def _is_held_out(phrase: str) -> bool:
-    colour, kind = phrase.split(" ", 1)
-    return (colour, kind) in HELD_OUT
 
 
 def falsified(caption: str, phrases: set[str]) -> str:
@@ -121,5 +116,6 @@ def falsified(caption: str, phrases: set[str]) -> str:
     others = (
         [f"{each} {kind}" for each in COLOURS] if random.random() < 0.75 else [f"{colour} {each}" for each in KINDS]
     )
-    other = random.choice([each for each in others if each not in phrases and not _is_held_out(each)])
+    drawn = [each for each in others if tuple(each.split(" ", 1)) not in HELD_OUT]
+    other = random.choice([each for each in drawn if each not in phrases])
     return re.sub(rf"\ban? {other}", article(other), caption.replace(phrase, other))

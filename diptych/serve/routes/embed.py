@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -21,18 +21,15 @@ from diptych.serve.routes.openai_form import picture_inputs, text_inputs
 from diptych.serve.service import Served, Service, library_of
 from diptych.serve.web.answers import Vectors
 from diptych.serve.web.deadline import DEADLINE, remaining_s, too_late
-from diptych.serve.web.problems import RequestProblem, invalid
+from diptych.serve.web.problems import RequestProblem, gone_as_missing, invalid
 from diptych.serve.web.requests import Route, aside, json_of, validated
 from diptych.serve.web.schemas import EmbedBody, EmbeddingsBody, Picture
 
 router = APIRouter(route_class=Route, tags=["embed"])
 _FLOATS = "application/octet-stream"
 _MOST_AT_ONCE = 2_000  # characters that are tokenised between two requests
-T = TypeVar("T")
 _NUMBER = 11  # bytes of a number in JSON
 _BODY = {"schema": {"$ref": "#/components/schemas/EmbedBody"}}
-
-
 _Content = bytes | np.ndarray | ImageError
 
 
@@ -96,13 +93,10 @@ async def _embedded(request: Request, served: Service, body: EmbedBody) -> _Embe
 async def _content(request: Request, served: Service, picture: Picture, number: int) -> _Content:
     """The bytes of a picture, or the vector that is known of it, or why there is neither."""
     try:
-        return await _found(request, served, picture, number)
+        with gone_as_missing(f"picture {number}"):
+            return await _found(request, served, picture, number)
     except ImageError as error:
         return error
-    except RequestProblem as problem:
-        if problem.error != "NotFoundError":
-            raise
-        return ImageError("missing", f"picture {number}", problem.problem)
 
 
 async def _found(request: Request, served: Service, picture: Picture, number: int) -> bytes | np.ndarray:
@@ -130,10 +124,12 @@ def check_count(count: int, most: int, what: str) -> None:
 
 async def embedded_texts(served: Service, texts: Sequence[str], *, truncate: bool) -> _Embedded:
     """The vectors of texts, without those that cannot be embedded."""
-    failed = await _aside(texts, lambda: _failures(served, texts, truncate))
+    failed = await aside(_length(texts), _failures, served, texts, truncate, most=_MOST_AT_ONCE)
     good = [text for index, text in enumerate(texts) if index not in failed]
     rows = iter(await in_time(served.model.queue.texts(good, DEADLINE.get())))
-    cut, tokens = await _aside(good, lambda: _counts(served, good)) if truncate and good else (0, 0)
+    cut = tokens = 0
+    if truncate and good:
+        cut, tokens = await aside(_length(good), _counts, served, good, most=_MOST_AT_ONCE)
     return _Embedded([None if index in failed else next(rows) for index in range(len(texts))], failed, cut, tokens)
 
 
@@ -151,9 +147,8 @@ def _failures(served: Service, texts: Sequence[str], truncate: bool) -> dict[int
     }
 
 
-async def _aside(texts: Sequence[str], work: Callable[[], T]) -> T:
-    """The result of work on texts: in another thread where it takes longer than to go there."""
-    return work() if sum(map(len, texts)) < _MOST_AT_ONCE else await run_in_threadpool(work)
+def _length(texts: Sequence[str]) -> int:
+    return sum(map(len, texts))
 
 
 async def embedded_pictures(served: Service, contents: Sequence[_Content]) -> _Embedded:

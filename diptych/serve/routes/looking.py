@@ -19,7 +19,7 @@ from diptych.serve.model.pictures import decoded_base64
 from diptych.serve.routes.asking import answered
 from diptych.serve.service import OfLibrary, Served, Service, library_of
 from diptych.serve.web.answers import ClassifyAnswer, LocateAnswer
-from diptych.serve.web.problems import RequestProblem, invalid
+from diptych.serve.web.problems import RequestProblem, gone_as_missing, invalid
 from diptych.serve.web.requests import Route
 from diptych.serve.web.schemas import ClassifyBody, LocateBody, Picture
 
@@ -92,13 +92,10 @@ def _picture_vectors(
         try:
             if picture.item is not None:
                 raise ImageError("missing", f"item {picture.item}", "Its file may have changed or gone.")
-            rows[number] = _vector(request, served, picture, f"pictures.{number}")
+            with gone_as_missing(f"picture {number}"):
+                rows[number] = _vector(request, served, picture, f"pictures.{number}")
         except ImageError as error:
             failures.append({"index": number, "item": picture.item, "reason": error.reason, "detail": error.detail})
-        except RequestProblem as problem:  # an upload that is gone costs itself alone as well
-            if problem.error != "NotFoundError":
-                raise
-            failures.append({"index": number, "item": None, "reason": "missing", "detail": problem.problem})
     return rows, failures
 
 

@@ -69,6 +69,17 @@ def busy(problem: str, retry_s: int = 1) -> RequestProblem:
 
 
 @contextmanager
+def gone_as_missing(what: str) -> Iterator[None]:
+    """An item or upload of many that is gone costs itself alone: its problem becomes an ImageError."""
+    try:
+        yield
+    except RequestProblem as problem:
+        if problem.error != "NotFoundError":
+            raise
+        raise errors.ImageError("missing", what, problem.problem) from problem
+
+
+@contextmanager
 def storing(what: str, folder: str) -> Iterator[None]:
     """What is written within it goes to this folder of the user's. Raises RequestProblem (507) where that is not
     possible; the log has the path."""

@@ -21,10 +21,10 @@ Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
 
 
-async def aside(size: int, function: Callable[..., T], *arguments: Any) -> T:
-    """The result of a function, called in a thread where it would hold up other requests: by the size of what it gets,
-    in bytes or characters."""
-    return await run_in_threadpool(function, *arguments) if size > LONG else function(*arguments)
+async def aside(size: int, function: Callable[..., T], *arguments: Any, most: int = LONG) -> T:
+    """The result of a function, called in a thread where it would hold up other requests: where what it gets is larger
+    than `most`, in bytes or characters."""
+    return await run_in_threadpool(function, *arguments) if size > most else function(*arguments)
 
 
 async def json_of(request: Request) -> Any:

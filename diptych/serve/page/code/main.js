@@ -13,7 +13,7 @@ import { filterDialog, showFilters } from "./search/filters.js";
 import { selectionBar } from "./selection/bar.js";
 import { exportDialog } from "./selection/exports.js";
 import { Selection } from "./selection/selection.js";
-import { MOST_SELECTED, empty, go, listen, note, onLeave, remembered, searchOf, start, state, termsOf } from "./state.js";
+import { CLOSED, MOST_SELECTED, empty, go, listen, note, onLeave, remembered, searchOf, start, state, termsOf } from "./state.js";
 import { askForToken } from "./token.js";
 import { Viewer } from "./viewer/viewer.js";
 
@@ -58,7 +58,7 @@ function places(now) {
 function visit(view) {
   const now = state();
   if (view === "photos" && now.view === "photos") go({ ...empty(), selected: now.selected });
-  else go({ view, item: null, album: "", place: "", heat: false, boxes: false });
+  else go({ view, ...CLOSED, album: "", place: "" });
 }
 
 function tools() {

@@ -36,6 +36,9 @@ const EMPTY = {
   sort: "taken_at", order: "desc", item: null, heat: false, boxes: false, selected: [], phrase: "", album: "", threshold: 0.92, place: "",
 };
 
+/** What a state without the large view has. */
+export const CLOSED = { item: null, heat: false, boxes: false };
+
 /** A longer selection is no address any more; an album keeps it. */
 export const MOST_SELECTED = 50;
 
@@ -125,7 +128,7 @@ export function searchOf(state) {
 
 /** What the grid shows, as a text: equal for two states that show the same pictures. */
 export function gridKey(state) {
-  const none = { ...state, view: "photos", item: null, heat: false, boxes: false, selected: [], phrase: "", threshold: EMPTY.threshold, place: "" };
+  const none = { ...state, view: "photos", ...CLOSED, selected: [], phrase: "", threshold: EMPTY.threshold, place: "" };
   return format(termsOf(state).length ? { ...none, sort: EMPTY.sort, order: EMPTY.order } : none);
 }
 

@@ -4,7 +4,7 @@ import { cancelled, get, thumbnail } from "../api.js";
 import { button, h, say, toast } from "../dom.js";
 import { clock, named } from "../grid/cells.js";
 import { PAGE } from "../grid/source.js";
-import { go, inFolder, remembered, state, termsOf } from "../state.js";
+import { CLOSED, go, inFolder, remembered, state, termsOf } from "../state.js";
 import { details } from "./details.js";
 import { Places } from "./places.js";
 import { Stage } from "./stage.js";
@@ -155,7 +155,7 @@ export class Viewer {
 
   /** Another item, from which Escape leads back to this one. */
   openOther(id) {
-    if (id) go({ item: id, heat: false, boxes: false, phrase: "" }, { remember: { opened: true } });
+    if (id) go({ ...CLOSED, item: id, phrase: "" }, { remember: { opened: true } });
   }
 
   /** The neighbour in the list, wherever its page is. */
@@ -183,8 +183,8 @@ export class Viewer {
     const id = /** @type {number} */ (now.item);
     const rest = now.terms.filter((term) => !("item" in term && term.item === id));
     if (weight < 0 && !termsOf({ ...now, terms: rest }).length) return toast("First search for something; then less of this can be asked for.");
-    if (weight > 0) go({ view: "photos", album: "", q: "", weight: 1, terms: [{ item: id, weight: 1 }], item: null, heat: false, boxes: false, phrase: "" });
-    else go({ view: "photos", album: "", terms: [...rest, { item: id, weight: -0.5 }], item: null, heat: false, boxes: false });
+    if (weight > 0) go({ view: "photos", album: "", q: "", weight: 1, terms: [{ item: id, weight: 1 }], ...CLOSED, phrase: "" });
+    else go({ view: "photos", album: "", terms: [...rest, { item: id, weight: -0.5 }], ...CLOSED });
   }
 
   select() {
@@ -244,7 +244,7 @@ export class Viewer {
   /** Back to where it was opened from; a shared URL has nothing behind it. */
   leave() {
     if (remembered().opened) history.back();
-    else go({ item: null, heat: false, boxes: false, phrase: "" }, { replace: true });
+    else go({ ...CLOSED, phrase: "" }, { replace: true });
   }
 
   close() {
