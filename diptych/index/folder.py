@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from diptych.errors import IndexDamagedError, IndexDirectoryError, MessageParts,
 from diptych.index import caches
 from diptych.index.catalog.catalog import Catalog
 from diptych.index.catalog.facts import GivenRules, ScanRules
+from diptych.index.catalog.known_items import KnownItems
 from diptych.index.catalog.recovery import remove
 from diptych.index.roots import CATALOG, INDEX_DIR_NAME
 from diptych.index.trust.identity import Facts
@@ -34,7 +35,8 @@ class IndexFolder:
 
     `root` is the folder of the pictures and `index_dir` the index directory, both absolute. `folder` is the part
     that is searched and updated: `root`, or its `subfolder`. `given` are the rules as given; the last update stored the
-    others. The methods raise SearchIndexError and its kinds.
+    others. `known` keeps items that the catalog has returned; None keeps none. The methods raise SearchIndexError and
+    its kinds.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class IndexFolder:
         self._catalog: Catalog | None = None
         self._opened: tuple[int, int] | None = None  # device and inode of its file
         self._nearest: dict[Modality, tuple[str, caches.RebuildingIndex]] = {}
+        self.known: KnownItems | None = None
+        self._is_steady = False
 
     def __repr__(self) -> str:
         return f"<IndexFolder of {self.folder} in {self.index_dir}>"
@@ -84,7 +88,21 @@ class IndexFolder:
     @property
     def exists(self) -> bool:
         """Whether there is a catalog. Raises IndexUnsafeError where its name belongs to something other than a file."""
-        return bool(self.directory.size(CATALOG))
+        return self._is_steady or bool(self.directory.size(CATALOG))
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Within this block the catalog, if there is one, is taken for one that nobody changes: its file is looked for
+        once, and its facts are read once."""
+        if not self.exists or self._is_steady:
+            yield
+            return
+        catalog = self.catalog
+        catalog.steady_facts, self._is_steady = catalog.facts(), True
+        try:
+            yield
+        finally:
+            catalog.steady_facts, self._is_steady = None, False
 
     def path_of(self, path: str) -> Path:
         """The absolute path of a file of the index."""
@@ -104,7 +122,7 @@ class IndexFolder:
     def catalog(self) -> Catalog:
         """The current catalog; it is opened again where another process has replaced it. Raises IndexDirectoryError
         where there is none yet."""
-        if self._catalog is None or self._identity() != self._opened:
+        if self._catalog is None or not (self._is_steady or self._identity() == self._opened):
             self.close()
             self.directory.check()
             self._opened = self._identity()
@@ -114,7 +132,7 @@ class IndexFolder:
             except BaseException:
                 catalog.close()
                 raise
-            self._catalog, catalog.inside = catalog, self._inside
+            self._catalog, catalog.inside, catalog.known = catalog, self._inside, self.known
         return self._catalog
 
     def opened(self) -> Catalog | None:
@@ -195,6 +213,7 @@ class IndexFolder:
         stamp = self.catalog.stamp(modality)
         held = self._nearest.get(modality)
         if held is None or held[0] != stamp:
+            self.catalog.steady_facts = None  # it follows what another process records
             opened = caches.opened(self.catalog, self.index_dir, modality)
             rebuild = partial(caches.rebuilt, self.catalog, self.index_dir, modality)
             held = self._nearest[modality] = stamp, caches.RebuildingIndex(opened, rebuild)

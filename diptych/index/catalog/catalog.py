@@ -16,6 +16,7 @@ import numpy as np
 from diptych.errors import IndexBusyError, IndexDamagedError, IndexDirectoryError, IndexNewerError
 from diptych.index.catalog import validation
 from diptych.index.catalog.facts import REQUIRED, first_invalid
+from diptych.index.catalog.known_items import KnownItems, alone_in, items_of
 from diptych.index.catalog.schema import FORMAT, MODALITIES, change_tables, check_schema, connect, create_tables
 from diptych.index.catalog.validation import FILE_COLUMNS, Item, KnownFile, State, Summary
 from diptych.media.items import CatalogEntry, File, FileContents, IndexCounts, Modality
@@ -54,8 +55,9 @@ class Catalog:
     """An open catalog. Every method that writes uses one transaction: all of it is stored, or nothing.
 
     Invalid rows are left out of every result. `refused` names those that were read, and `invalid_files` finds all.
-    `inside` decides which paths lead out of the folder; if it is None, the text of a path alone decides. `opened_facts`
-    are the facts at opening; `is_earlier` means that the catalog has an earlier format.
+    `inside` decides which paths lead out of the folder; if it is None, the text of a path alone decides. `known` keeps
+    items that were read. `opened_facts` are the facts at opening, `steady_facts` those of `IndexFolder.steady`;
+    `is_earlier` means an earlier format.
 
     Raises IndexDirectoryError, IndexDamagedError and IndexBusyError, as described in `diptych.errors`.
     """
@@ -68,6 +70,8 @@ class Catalog:
         self.opened_facts: dict[str, Any] = {}
         self.refused: dict[int, str] = {}
         self.inside: Callable[[], RootBoundary | None] = lambda: None
+        self.known: KnownItems | None = None
+        self.steady_facts: dict[str, Any] | None = None
 
     @classmethod
     def open(cls, path: Path, *, readonly: bool = False, recover: bool = True) -> Catalog:
@@ -110,7 +114,7 @@ class Catalog:
     def _check_format(self) -> None:
         with translated_errors(self.path):
             is_earlier = self._retry_while_busy(lambda: check_schema(self._db, self.path))
-            facts, last = self._facts(), self.rows(validation.LAST_ID)
+            facts, last = dict(self.rows(validation.FACTS)), self.rows(validation.LAST_ID)
         form = facts.get("format")
         if isinstance(form, int) and form > FORMAT:
             raise IndexNewerError(f"{self.path} has format {form}; this diptych reads {FORMAT}.")
@@ -185,16 +189,15 @@ class Catalog:
     def facts(self) -> dict[str, Any]:
         """The facts of the index: format, fingerprint, model, dim, generation, ... Raises IndexDamagedError if one is
         not valid."""
-        facts = self._facts()
+        if self.steady_facts is not None:
+            return self.steady_facts
+        facts = dict(self.rows(validation.FACTS))
         self._check_facts(facts)
         return facts
 
     def _check_facts(self, facts: Mapping[str, Any], *, read: bool = False) -> None:
         if fault := first_invalid(facts, read=read):
             raise IndexDamagedError(f"{self.path} was not written by diptych: {fault}.")
-
-    def _facts(self) -> dict[str, Any]:
-        return dict(self.rows(validation.FACTS))
 
     def set_facts(self, facts: Mapping[str, Any]) -> None:
         """Add or replace facts; None deletes one."""
@@ -258,7 +261,7 @@ class Catalog:
 
     def digests(self, ids: Sequence[int]) -> dict[int, bytes]:
         """The digest of each of these files."""
-        return dict(self._rows_by_id("SELECT id, digest FROM files WHERE id IN ({})", ids))
+        return dict(self.rows_by_id("SELECT id, digest FROM files WHERE id IN ({})", ids))
 
     def counts(self, condition: str = "1", parameters: Sequence[Any] = ()) -> IndexCounts:
         """The numbers of files and items."""
@@ -288,15 +291,11 @@ class Catalog:
 
     def items(self, ids: Iterable[int]) -> list[Item]:
         """These items, in the order of the given ids, without deleted and `refused` ones."""
-        requested, vector_bytes, inside = [int(id) for id in ids], 2 * self.dim, self.inside()
-        items: dict[int, Item] = {}
-        for row in self._rows_by_id(validation.ITEMS, requested):
-            item = validation.item_of(row, vector_bytes)
-            if item is None or (inside and inside.is_outside(item.path)):
-                self.refused[row[0]] = validation.display_path(row[1], row[0])
-            else:
-                items[item.id] = item
-        return [items[id] for id in requested if id in items]
+        return items_of(self, [int(id) for id in ids])
+
+    def alone(self, condition: str, parameters: Sequence[Any]) -> set[int]:
+        """See `diptych.index.catalog.known_items.alone_in`."""
+        return alone_in(self, condition, parameters)
 
     def vectors(self, modality: Modality, *, after: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """All vectors of a modality with ids above `after`, block by block: ids (n,) int64, ascending, and (n, dim)
@@ -317,7 +316,7 @@ class Catalog:
         """The vectors of these items, (n, dim) float16, in their order. Raises IndexBusyError if one has been
         deleted."""
         requested = [int(id) for id in ids]
-        found = dict(self._rows_by_id("SELECT id, vector FROM items WHERE id IN ({})", requested))
+        found = dict(self.rows_by_id("SELECT id, vector FROM items WHERE id IN ({})", requested))
         if len(found) < len(set(requested)):
             raise IndexBusyError(f"{self.path} changed while it was read: another process is updating it. Try again.")
         return self._matrix([found[id] for id in requested], self.dim)
@@ -344,7 +343,7 @@ class Catalog:
         found = zip(rows, vectors, validation.are_unit(vectors), strict=True)
         return [(*row[:3], vector) for row, vector, is_valid in found if is_valid]
 
-    def _rows_by_id(self, sql: str, ids: Sequence[int]) -> list[Any]:
+    def rows_by_id(self, sql: str, ids: Sequence[int]) -> list[Any]:
         """The rows of a statement with {} for any number of ids."""
         rows = []
         for start in range(0, len(ids), _IDS_PER_STATEMENT):

@@ -42,6 +42,8 @@ class _SearchCatalog(Protocol):
 
     def vectors_of(self, ids: Iterable[int]) -> np.ndarray: ...
 
+    def alone(self, condition: str, parameters: Sequence[Any]) -> set[int]: ...
+
     def facts(self) -> dict[str, Any]: ...
 
     @property
@@ -324,8 +326,10 @@ def _hits(sources: list[_Candidates], order: list[tuple[int, int]], request: _Se
             shots = [_Shot(item, ()) for item in items]
         else:
             shots = _shots(sources, candidates, items, request.filters)
+        z = candidates.sample_statistics.z_scores(candidates.cosines)
         hits |= {
-            (source, position): _hit(candidates, position, shot) for position, shot in zip(chosen, shots, strict=True)
+            (source, position): _hit(candidates, position, shot, z[position])
+            for position, shot in zip(chosen, shots, strict=True)
         }
     return [hits[key] for key in order]
 
@@ -374,11 +378,10 @@ def _real_path(path: Path) -> str:
     return os.path.join(os.path.realpath(path.parent), path.name)
 
 
-def _hit(candidates: _Candidates, position: int, shot: _Shot) -> Hit:
-    item, cosine = shot.item, candidates.cosines[position]
-    details, (z,) = item.details, candidates.sample_statistics.z_scores(np.array([cosine]))
+def _hit(candidates: _Candidates, position: int, shot: _Shot, z: float | None) -> Hit:
+    item, details = shot.item, shot.item.details
     return Hit(
-        candidates.folder.path_of(item.path), float(cosine), z,
+        candidates.folder.path_of(item.path), float(candidates.cosines[position]), z,
         item.kind, item.modality, item.at_s, item.line, item.text, item.id, item.size,
         details.width, details.height, details.taken_at, details.latitude, details.longitude, details.camera,
         details.caption, shot.copies,

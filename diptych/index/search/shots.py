@@ -4,6 +4,7 @@ shot (RAW, HEIC and JPEG of one name)."""
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -27,6 +28,8 @@ class _ShotCatalog(Protocol):
     def items(self, ids: Iterable[int]) -> list[Item]: ...
 
     def vectors_of(self, ids: Iterable[int]) -> np.ndarray: ...
+
+    def alone(self, condition: str, parameters: Sequence[Any]) -> set[int]: ...
 
 
 class _CameraFile(NamedTuple):
@@ -80,12 +83,20 @@ def copies_of(
     `same_bytes`."""
     if not items:
         return []
+    alone = catalog.alone(condition, parameters)
+    asked = [item for item in items if item.id not in alone]
     look = _ShotLookup(catalog, items[0].modality, condition, parameters, frozenset(item.id for item in items))
+    found = {item.id: copies for item, copies in zip(asked, _copies(look, asked), strict=True)}
+    alone |= _alone(items, [item for item in asked if not found[item.id]])
+    return [found.get(item.id, []) for item in items]
+
+
+def _copies(look: _ShotLookup, items: Sequence[Item]) -> list[list[Item]]:
     same = look.same(items)
     shown = [[item, *same.get(item.digest, ())] for item in items]  # with all its paths
     beside = iter(look.beside([one for some in shown for one in some]))
     camera_files = [
-        [camera_file for one in some for camera_file in next(beside) if _is_one_shot(catalog, one, camera_file)]
+        [camera_file for one in some for camera_file in next(beside) if _is_one_shot(look.catalog, one, camera_file)]
         for some in shown
     ]
     same = look.same(one for some in camera_files for one in some)
@@ -94,6 +105,17 @@ def copies_of(
         for some, near in zip(shown, camera_files, strict=True)
     ]
     return [list({one.id: one for one in some}.values()) for some in found]
+
+
+def _alone(items: Sequence[Item], without: Sequence[Item]) -> set[int]:
+    """The pictures among those `without` copies that have none for certain: a lookup leaves out the other `items`."""
+    names = Counter(name for item in items for name in (item.digest, os.path.splitext(item.path)[0]))
+    return {
+        item.id
+        for item in without
+        if item.kind == "picture" and item.modality == "picture"
+        if names[item.digest] == names[os.path.splitext(item.path)[0]] == 1
+    }
 
 
 class _ShotLookup(NamedTuple):

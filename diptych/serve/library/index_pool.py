@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from diptych.index.catalog.known_items import KnownItems
 from diptych.serve.web.deadline import remaining_s, too_late
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ class IndexPool:
     def __init__(self, make: Callable[[], LocalIndex], count: int = READERS):
         self._free: queue.LifoQueue[LocalIndex] = queue.LifoQueue()
         self._all = [make() for _ in range(count)]
+        known = KnownItems()
+        for index in self._all:
+            index.on_disk.known = known
         self.make = make
         self.root, self.subfolder, self.folder = self._all[0].root, self._all[0].subfolder, self._all[0].folder
         for index in self._all:
@@ -28,13 +32,15 @@ class IndexPool:
 
     @contextmanager
     def reading(self) -> Iterator[LocalIndex]:
-        """One of them, for this thread alone. Raises RequestProblem (504) if none is free before the deadline."""
+        """One of them, for this thread alone and a short use, in which it does not see what another process commits.
+        Raises RequestProblem (504) if none is free before the deadline."""
         try:
             index = self._free.get(timeout=remaining_s())
         except queue.Empty:
             raise too_late() from None
         try:
-            yield index
+            with index.on_disk.steady():
+                yield index
         finally:
             self._free.put(index)
 

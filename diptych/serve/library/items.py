@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -39,10 +38,10 @@ class ItemView(NamedTuple):
     def of(self, item: Item) -> dict[str, Any]:
         """The fields of an item."""
         details, path = item.details, self.path(item.path)
-        pure = PurePosixPath(path)
+        folder, _, name = path.rpartition("/")
         return {
             "id": item.id, "kind": item.kind, "modality": item.modality, "version": version_of(item),
-            "path": path, "name": pure.name, "folder": "" if str(pure.parent) == "." else str(pure.parent),
+            "path": path, "name": name, "folder": folder,
             "width": details.width, "height": details.height, "size": item.size, "duration_s": details.duration_s,
             "at_s": item.at_s, "line": item.line, "text": item.text, "taken_at": details.taken_at,
             "latitude": details.latitude, "longitude": details.longitude, "camera": details.camera,

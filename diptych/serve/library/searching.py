@@ -63,8 +63,8 @@ class Searching:
         texts = [term["text"] for term in asked["terms"] if term.get("text") is not None]
         self._model.embed_texts(texts, truncate=asked["truncate"])
         with self._pool.reading() as index:  # and given back: pictures of a query may take long to come
-            state = state_of(index)
-        cursor, ranking = self._rankings.get(cursor, asked, state, partial(self._ranking, state, asked))
+            state, newest = state_of(index), newest_id(index)
+        cursor, ranking = self._rankings.get(cursor, asked, state, partial(self._ranking, state, newest, asked))
         ranked = ranking.page(offset, limit)
         if offset + limit > HEAD // 2 and not ranking.is_complete:  # the rest takes a while: it is looked for ahead
             self._look_ahead(ranking)
@@ -84,14 +84,12 @@ class Searching:
                 ranking.is_looked_ahead = True
                 self._ahead.submit(ranking.page, HEAD, 1)
 
-    def _ranking(self, state: str, asked: dict[str, Any]) -> Ranking:
+    def _ranking(self, state: str, newest: int, asked: dict[str, Any]) -> Ranking:
         """The ranking of a request, of which nothing has been searched yet. It keeps nothing of the pictures' bytes."""
         filters, modality = filters_of(asked["filters"]), asked["modality"]
         terms = tuple(self._term(term, number) for number, term in enumerate(asked["terms"]))
         options = {name: asked[name] for name in ("modality", "relevant", "threshold", "diverse", "truncate", "copies")}
-        with self._pool.reading() as index:
-            own = _Own.of(index, [term["item"] for term in asked["terms"] if term.get("item") is not None])
-            newest = newest_id(index)
+        own = self._own([term["item"] for term in asked["terms"] if term.get("item") is not None])
         texts = [term.value for term in terms if term.kind == "text"]
         query = Query(terms) if terms else None
         if query is None:
@@ -112,6 +110,12 @@ class Searching:
         is_plain = not asked["relevant"] and not asked["diverse"] and asked["threshold"] is None
         is_plain = is_plain and modality != "both" and not asked["copies"]
         return Ranking(search, state, rest if is_plain else None)
+
+    def _own(self, ids: list[int]) -> _Own:
+        if not ids:
+            return _Own(frozenset(), frozenset())
+        with self._pool.reading() as index:
+            return _Own.of(index, ids)
 
     def _term(self, term: dict[str, Any], number: int) -> Term:
         """A term of a request. Raises RequestProblem, and ImageError for a picture that cannot be read."""
@@ -173,8 +177,8 @@ class _Own(NamedTuple):
         return cls(frozenset(ids), frozenset(paths))
 
     def __contains__(self, hit: object) -> bool:
-        if not isinstance(hit, Hit) or hit.id in self.ids:
-            return isinstance(hit, Hit)
+        if not isinstance(hit, Hit) or hit.id in self.ids or not self.paths:
+            return isinstance(hit, Hit) and hit.id in self.ids
         return hit.modality == "picture" and not self.paths.isdisjoint((hit.path, *hit.copies))
 
 

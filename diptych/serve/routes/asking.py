@@ -48,7 +48,7 @@ def has_tag(request: Request, tag: str) -> bool:
     return any(one.strip().removeprefix("W/") in (tag, "*") for one in known)
 
 
-def filters_from_query(
+async def filters_from_query(
     since: Annotated[str | None, Query(max_length=40)] = None,
     until: Annotated[str | None, Query(max_length=40)] = None,
     file_dates: bool = False,
@@ -62,7 +62,8 @@ def filters_from_query(
     orientation: Literal["landscape", "portrait", "square"] | None = None,
     kind: Literal["picture", "video", "text"] | None = None,
 ) -> dict[str, Any]:
-    """The filters of a URL, as in a body; `box` and `near` are numbers between commas."""
+    """The filters of a URL, as in a body; `box` and `near` are numbers between commas. FastAPI would call a plain
+    function in another thread."""
     given: dict[str, Any] = {
         "since": since, "until": until, "file_dates": file_dates, "camera": camera, "path": path,
         "min_width": min_width, "min_height": min_height, "min_megapixels": min_megapixels,
