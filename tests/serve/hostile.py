@@ -2,10 +2,11 @@
 
     python -m tests.serve.hostile [--requests 10000] [--seed 7] [--first N]
 
-starts a server over a few drawn pictures, with a token and with addresses allowed, and says how the requests were
-answered. A fault is an answer with what it should not have: a file outside the folder, something that was fetched from
-this machine, anything without the token or for a forged Host or Origin; a 5xx that docs/serve.md does not know, an
-error in another form, no answer where one was due; or a server that does not answer as before when all is over.
+starts a server over a few drawn pictures, with a token and with addresses allowed, on an internet that is made up (see
+pretended_internet), and says how the requests were answered. A fault is an answer with what it should not have: a file
+outside the folder, something that was fetched from this machine, also by a redirect or a name that changes, anything
+without the token or for a forged Host or Origin; a 5xx that docs/serve.md does not know, an error in another form, no
+answer where one was due; or a server that does not answer as before when all is over.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from random import Random
 from typing import NamedTuple
 
 from tests.serve.hostile_requests import Hostile, hostile_request
+from tests.serve.pretended_internet import PublicHost
 
 WAIT_S = 60.0  # for an answer, on a busy machine
 TOKEN = "a token of the hostile tests"
@@ -82,12 +84,15 @@ class Canary:
 
 @contextmanager
 def canaries(folder: Path) -> Iterator[tuple[Canary, Path]]:
-    """The server, and a file beside the folder that is served."""
+    """The server, and a file beside the folder that is served; and a public host with the same port, which leads to
+    that server."""
     outside, canary = folder / "outside.txt", Canary()
     outside.write_text(SECRET)
+    public = PublicHost(canary.port)
     try:
         yield canary, outside
     finally:
+        public.close()
         canary.close()
 
 
@@ -191,10 +196,10 @@ def served(folder: Path, outside: Path) -> Iterator[int]:
     for number, scene in enumerate(Scenes(12, size_px=96)):
         scene.image.save(photos / f"{number}.jpg")
     (photos / "link.txt").symlink_to(outside)
-    command = [sys.executable, "-m", "diptych", "serve", str(photos), "--port", "0", "--allow-urls"]
+    command = [sys.executable, "-m", "tests.serve.pretended_internet", "serve", str(photos), "--port", "0"]
     environment = os.environ | {"DIPTYCH_TOKEN": TOKEN}
     environment |= {f"XDG_{name}_HOME": str(folder / name) for name in ("CACHE", "CONFIG")}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen([*command, "--allow-urls"], stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             found = re.search(r"http://127\.0\.0\.1:(\d+)/", (process.stdout or io.StringIO()).readline())
             if not found:

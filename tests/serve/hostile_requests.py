@@ -11,6 +11,8 @@ from random import Random
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from tests.serve.pretended_internet import BOTH, CHANGING, METADATA, STEADY
+
 JSON_ROUTES = (
     "/v1/search", "/v1/embed", "/v1/embeddings", "/v1/classify", "/v1/locate", "/v1/items/lookup", "/v1/albums",
     "/v1/exports", "/v1/session",
@@ -63,9 +65,8 @@ class _Stranger(NamedTuple):
 
 def hostile_request(random: Random, *, token: str, canary: int, file: Path) -> Hostile:
     """The request that this state of `random` makes. `canary` is the port of a server that it tries to have fetched,
-    `file` one that it tries to read."""
-    makers = (_body, _body, _parameter, _query, _wire, _wire, _form, _bomb, _address, _forged, _cut, _cursor, _deep)
-    return random.choice(makers)(_Stranger(random, token, canary, file))
+    and of a public host that helps; `file` is one that it tries to read."""
+    return random.choice(_MAKERS)(_Stranger(random, token, canary, file))
 
 
 def _sent(
@@ -293,20 +294,35 @@ def _svg(side: int) -> bytes:
     )
 
 
+HERE = (
+    "127.0.0.1", "localhost", "LOCALHOST.", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "2130706433",
+    "127.1", "0x7f000001", "0177.0.0.1", "0", "0.0.0.0", "127.0.0.2", "user:pw@127.0.0.1", "1.1.1.1@127.0.0.1",
+    "[::]", METADATA, "[fe80::1]", "[fd00:ec2::254]", "10.0.0.1", "192.168.0.1", "172.16.0.1",
+    "100.100.100.200", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "224.0.0.1", "255.255.255.255",
+    "127.0.0.1%00.example", "１２７.0.0.1",
+)  # fmt: skip
+
+
 def _address(by: _Stranger) -> Hostile:
     """Addresses of this machine and its network, in the forms that hide them."""
-    host = by.random.choice(
-        (
-            "127.0.0.1", "localhost", "LOCALHOST.", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "2130706433",
-            "127.1", "0x7f000001", "0177.0.0.1", "0", "0.0.0.0", "127.0.0.2", "user:pw@127.0.0.1", "1.1.1.1@127.0.0.1",
-            "[::]", "169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "10.0.0.1", "192.168.0.1", "172.16.0.1",
-            "100.100.100.200", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "224.0.0.1", "255.255.255.255",
-            "127.0.0.1%00.example", "１２７.0.0.1",
-        )
-    )  # fmt: skip
+    return _with_picture(by, {"url": _here(by)}, "address")
+
+
+def _here(by: _Stranger) -> str:
     scheme = by.random.choice(("http", "http", "https", "HTTP", "file", "ftp", "gopher", "unix", "data"))
     ending = by.random.choice(("/x.png", "/latest/meta-data/", "", "/#", "/\r\nX: y", f"/?{'a' * 500}"))
-    return _with_picture(by, {"url": f"{scheme}://{host}:{by.canary}{ending}"}, "address")
+    return f"{scheme}://{by.random.choice(HERE)}:{by.canary}{ending}"
+
+
+def _redirect(by: _Stranger) -> Hostile:
+    """A public host that leads to these addresses, at once or by others, or whose name does."""
+    names = (STEADY, CHANGING, BOTH)
+    url = by.random.choice(
+        (_here(by), _here(by), f"http://{by.random.choice(names)}:{by.canary}/x.png", "//", "http://[")
+    )
+    for _ in range(by.random.choice((0, 1, 1, 1, 2, 9)) or int(url.startswith(("//", "http://[")))):
+        url = f"http://{by.random.choice(names)}:{by.canary}/to/{quote(url, safe='')}"
+    return _with_picture(by, {"url": url}, "redirect")
 
 
 def _forged(by: _Stranger) -> Hostile:
@@ -346,3 +362,8 @@ def _cut(by: _Stranger) -> Hostile:
     if by.random.random() < 0.3:
         return whole._replace(raw=whole.raw.replace(b"Content-Length: ", b"Content-Length: 9"))
     return whole._replace(raw=whole.raw[: by.random.randrange(1, len(whole.raw))])
+
+
+_MAKERS = (
+    _body, _body, _parameter, _query, _wire, _wire, _form, _bomb, _address, _redirect, _forged, _cut, _cursor, _deep,
+)  # fmt: skip

@@ -1,12 +1,16 @@
 """Malformed requests over a socket: a few of those that `python -m tests.serve.hostile` sends in thousands."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from diptych.untrusted import downloading
+from tests.serve import hostile_requests
 from tests.serve.hostile import SECRET, TOKEN, Answer, Hostile, Place, attacked, canaries, faults
 from tests.serve.listening import Listening
+from tests.serve.pretended_internet import pretended
 
 SEED = 1
 
@@ -14,7 +18,7 @@ SEED = 1
 @pytest.fixture
 def place(serve, several: Path, tmp_path: Path) -> Iterator[Place]:
     client = serve(several, token=TOKEN, allow_urls=True)
-    with canaries(tmp_path) as (canary, outside), Listening(client.service) as listening:
+    with pretended(), canaries(tmp_path) as (canary, outside), Listening(client.service) as listening:
         yield Place(listening.port, canary, outside)
 
 
@@ -37,6 +41,27 @@ def test_what_is_fetched_from_this_machine_is_seen(place: Place, monkeypatch: py
     attacked(place, range(100), SEED, told.append)
     assert told
     assert all("was fetched" in each for each in told)
+
+
+@pytest.mark.parametrize("lets", ["redirects", "names"])
+def test_a_public_host_that_leads_to_this_machine_is_seen(
+    place: Place, monkeypatch: pytest.MonkeyPatch, lets: str
+) -> None:
+    """Redirects alone, before a downloader that checks the first address, or that asks for a name once more after it
+    was checked."""
+    allowed, redirect = downloading._Guard._allowed, hostile_requests._redirect
+
+    def unchecked(self: downloading._Guard, host: str, port: int) -> list:
+        if lets == "names":
+            allowed(self, host, port)
+        return [(each, downloading.PUBLIC) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+    monkeypatch.setattr(downloading._Guard, "_allowed", unchecked)
+    monkeypatch.setattr(hostile_requests, "_MAKERS", (redirect,))
+    told: list[str] = []
+    attacked(place, range(40), SEED, told.append)
+    assert told
+    assert all("was fetched" in each or "secret" in each for each in told)
 
 
 @pytest.mark.parametrize(

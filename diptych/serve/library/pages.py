@@ -6,7 +6,8 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -30,7 +31,7 @@ class Lists(Generic[T]):
 
     def get(self, cursor: str | None, wanted: object, state: str, make: Callable[[], T]) -> tuple[str, T]:
         """The list that a cursor names, if it is one of `wanted`; else that of the index's current `state`. With its
-        cursor."""
+        cursor. Raises RequestProblem (504) where another request is still making it at the deadline."""
         name = _hashed(wanted)
         current = f"c_{name}_{state}"
         known = cursor if cursor is not None and cursor.startswith(f"c_{name}_") else current
@@ -39,7 +40,7 @@ class Lists(Generic[T]):
                 return each, kept
         with self._lock:
             making = self._making.setdefault(current, threading.Lock())
-        with making:  # who asks meanwhile waits for the same
+        with _before_the_deadline(making):  # who asks meanwhile waits for the same
             kept = self._known(current)
             return current, self._made(current, make) if kept is None else kept
 
@@ -68,6 +69,18 @@ class Lists(Generic[T]):
 
     def _entries(self) -> int:
         return sum(len(each) for each in self._lists.values())  # type: ignore[arg-type]
+
+
+@contextmanager
+def _before_the_deadline(lock: threading.Lock) -> Iterator[None]:
+    """Hold a lock. Raises RequestProblem (504) where it is not free before the request's deadline."""
+    left_s = remaining_s()
+    if not lock.acquire(timeout=-1 if left_s is None else left_s):
+        raise too_late()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _hashed(wanted: object) -> str:
@@ -123,10 +136,7 @@ class Ranking:
         is_complete, known = self.is_complete, self.hits  # in this order: the hits are set first
         if is_complete or offset + limit <= len(known):
             return known[offset : offset + limit]
-        left_s = remaining_s()
-        if not self.lock.acquire(timeout=-1 if left_s is None else left_s):
-            raise too_late()
-        try:
+        with _before_the_deadline(self.lock):
             while not self.is_complete and offset + limit > len(self.hits):
                 if self.wanted < HEAD:
                     self._extend(min(HEAD, max(FIRST, 2 * self.wanted, offset + limit)))
@@ -134,8 +144,6 @@ class Ranking:
                     self.hits = self.hits + (self.rest(self.hits) if self.rest else [])
                     self.is_complete = True
             return self.hits[offset : offset + limit]
-        finally:
-            self.lock.release()
 
     def _extend(self, wanted: int) -> None:
         found = self.search(wanted)

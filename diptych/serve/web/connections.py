@@ -49,6 +49,17 @@ class Connection(H11Protocol):
         super().resume_writing()
         self._taking = _ended(self._taking)
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP. A request whose head was fine is answered by that, and its own answer goes nowhere;
+        one that has begun ends here."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.transport.is_closing():  # once the client has taken what is left

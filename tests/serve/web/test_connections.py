@@ -177,3 +177,38 @@ def test_the_time_for_a_head_is_that_of_each_request(listen: Listen) -> None:
         while kept._asking is None:
             pass
         assert not kept._asking.cancelled()
+
+
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def test_a_body_that_is_no_http_is_answered_once(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
+    """By the refusal alone, whether its request is being answered or not; and strangers fill no log."""
+    server = listen(token="a token of this test")
+    for asked in (CHUNKED, CHUNKED.replace(b"/v1/embed", b"/v1/none"), CHUNKED + b"1\r\n{\r\n"):
+        with connected(server) as connection:
+            connection.sendall(asked + b"no length\r\n")
+            answer = received(connection)
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert answer.startswith(b"HTTP/1.1 40")
+    await_health(server)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_what_is_no_http_behind_a_request_ends_its_answer(
+    listen: Listen, indexed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = listen(indexed)
+    service = server.service
+    with connected(server) as connection:
+        connection.sendall(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n")
+        connection.sendall(b"Transfer-Encoding: chunked\r\n\r\n")
+        while not service.streams:
+            pass
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(b"no length\r\n")
+        received(connection)
+    while service.streams:
+        pass
+    await_health(server)
+    assert not [record for record in caplog.records if record.exc_info]

@@ -63,6 +63,8 @@ class Thumbnails:
         with self._lock:
             if making := self._making.get(name):
                 return making
+            if known := self._read(name):  # it has come since it was looked for
+                return _finished(known)
             if self._decoders.waiting > MOST_WAITING:
                 raise busy(f"{self._decoders.waiting:,} pictures wait to be decoded.")
             making = self._making[name] = self._decoders.file(item.path, width, at_s=_moment(item))
@@ -123,6 +125,14 @@ class Thumbnails:
                 os.unlink(path)
                 size -= each
         return size
+
+
+def _finished(jpeg: bytes) -> Future[DecodedPicture]:
+    from diptych.media.reading.decoders import DecodedPicture
+
+    done: Future[DecodedPicture] = Future()
+    done.set_result(DecodedPicture((0, 0), jpeg=jpeg))
+    return done
 
 
 def _name(item: Item, width: int) -> str:
