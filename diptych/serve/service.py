@@ -22,6 +22,7 @@ from diptych.serve.library.files.uploads import Uploads
 from diptych.serve.library.index_pool import IndexPool
 from diptych.serve.library.items import ItemView
 from diptych.serve.library.jobs import Jobs
+from diptych.serve.library.overview.layouts import Layouts
 from diptych.serve.library.searching import Searching
 from diptych.serve.library.updating import Updating
 from diptych.serve.model.engine_queue import EngineQueue
@@ -53,6 +54,7 @@ class Library:
     albums: Albums
     updating: Updating
     jobs: Jobs
+    layouts: Layouts
     browsing: Browsing
 
 
@@ -100,6 +102,7 @@ class Service:
         self.is_ready = False
         if self.library is not None:
             self.library.updating.close()
+            self.library.layouts.close()
             self.library.jobs.close()
             self.library.searching.close()
             self.library.browsing.close()
@@ -130,7 +133,7 @@ def open_service(
         service.library = Library(
             pool, Searching(pool, served, pictures, uploads), uploads,
             Thumbnails(_cache("thumbnails"), decoders, settings.thumbnail_cache_bytes),
-            Albums(pool.folder), updating, Jobs(), browsing,
+            Albums(pool.folder), updating, Jobs(), Layouts(_cache("maps")), browsing,
         )  # fmt: skip
     return service
 

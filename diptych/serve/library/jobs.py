@@ -36,12 +36,12 @@ class Job:
 
 
 class Jobs:
-    """The last KEPT jobs, one running at a time."""
+    """The last KEPT jobs, at most two running at a time: a map may take minutes."""
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[tuple[Any, ...], Job] = OrderedDict()
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="jobs")
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="jobs")
 
     def get(self, name: str, key: tuple[Any, ...], work: Callable[[Progress], Any]) -> Job:
         """The job of this name and key; it is started if there is none. One that failed is forgotten once it is

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -11,10 +11,11 @@ from diptych.index.search.near_duplicates import THRESHOLD
 from diptych.serve.library.items import found, state_of
 from diptych.serve.library.jobs import Job, Progress
 from diptych.serve.library.overview.duplicates import DuplicateGroups, duplicate_groups
+from diptych.serve.library.overview.layouts import Method
 from diptych.serve.library.overview.picture_map import PictureMap, picture_map
 from diptych.serve.routes.asking import Page, PageSize, answered, prefers
-from diptych.serve.service import Library, OfLibrary, Served
-from diptych.serve.web.answers import DuplicatesAnswer, JobAnswer, MapAnswer
+from diptych.serve.service import Library, OfLibrary, Served, Service
+from diptych.serve.web.answers import DuplicatesAnswer, JobAnswer, MapAnswer, RegionsAnswer
 from diptych.serve.web.requests import Route
 from diptych.serve.web.schemas import LIMIT
 
@@ -64,15 +65,9 @@ def duplicates(
     response_model=MapAnswer,
     responses={**_RUNNING, 200: {"content": {_PACKED: {"schema": {"type": "string", "format": "binary"}}}}},
 )
-def picture_points(request: Request, library: OfLibrary, method: Literal["pca"] = "pca") -> Response:
+def picture_points(request: Request, served: Served, library: OfLibrary, method: Method = "pca") -> Response:
     """Every picture as a point; those that are alike are near."""
-
-    def work(progress: Progress) -> PictureMap:
-        with library.pool.apart() as index:
-            return picture_map(index, progress)
-
-    state = _state(library)
-    job = library.jobs.get("map", (method, state), work)
+    state, job = _map(served, library, method)
     if job.state != "done":
         return _unfinished(job)
     points: PictureMap = job.result
@@ -85,6 +80,28 @@ def picture_points(request: Request, library: OfLibrary, method: Literal["pca"] 
             "x": x, "y": y, "versions": points.versions, "aspects": points.aspects.astype(float).round(4).tolist(),
         }
     )  # fmt: skip
+
+
+@router.get("/map/regions", response_model=RegionsAnswer, responses=_RUNNING)
+def map_regions(served: Served, library: OfLibrary, method: Method = "pca") -> Response:
+    """The parts of the map that a word describes."""
+    state, job = _map(served, library, method)
+    if job.state != "done":
+        return _unfinished(job)
+    points: PictureMap = job.result
+    regions = [region._asdict() for region in points.regions]
+    return answered({"state": "done", "method": method, "version": state, "regions": regions})
+
+
+def _map(served: Service, library: Library, method: Method) -> tuple[str, Job]:
+    """The state of the index, and the job that draws its map."""
+
+    def work(progress: Progress) -> PictureMap:
+        with library.pool.apart() as index:
+            return picture_map(index, served.model.for_background(), library.layouts, method, progress)
+
+    state = _state(library)
+    return state, library.jobs.get("map", (method, state), work)
 
 
 def _state(library: Library) -> str:

@@ -13,6 +13,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from diptych import __version__
 from diptych.serve.library.items import shown, state_of
+from diptych.serve.library.overview.layouts import methods
 from diptych.serve.routes.asking import answered
 from diptych.serve.service import Library, OfLibrary, Served, Service
 from diptych.serve.settings import THUMBNAIL_WIDTHS
@@ -70,7 +71,7 @@ async def server(served: Served) -> Response:
     return answered(
         {
             "version": __version__, "folder": served.library is not None, "originals": settings.originals,
-            "urls": settings.allow_urls, "map_methods": ["pca"], "thumbnail_widths": list(THUMBNAIL_WIDTHS),
+            "urls": settings.allow_urls, "map_methods": methods(), "thumbnail_widths": list(THUMBNAIL_WIDTHS),
             "limits": limits,
         }
     )  # fmt: skip

@@ -251,6 +251,25 @@ class MapAnswer(BaseModel):
     aspects: list[float]
 
 
+class RegionAnswer(BaseModel):
+    """A part of the map: the word for it, its middle, its number of pictures, and whether it is seen from afar."""
+
+    name: str
+    x: float
+    y: float
+    count: int
+    is_coarse: bool
+
+
+class RegionsAnswer(BaseModel):
+    """The parts of the map that have a name."""
+
+    state: Literal["done"]
+    method: str
+    version: str
+    regions: list[RegionAnswer]
+
+
 class DuplicateFile(ItemAnswer):
     """A file of a group, with its cosine to the first."""
 

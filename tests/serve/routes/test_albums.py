@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 import diptych
 from diptych.serve.library.exports import sheet
 from diptych.serve.library.items import one
-from diptych.serve.library.overview.picture_map import principal_positions
+from diptych.serve.library.overview.regions import Region
 from diptych.serve.web.problems import RequestProblem
 
 SEARCH = {"terms": [{"text": "a red house"}]}
@@ -183,11 +183,10 @@ def test_a_folder_without_an_index_has_an_empty_map(serve, tmp_path: Path) -> No
     assert finished(client, "/v1/duplicates")["groups"] == []
 
 
-def test_what_is_alike_is_near_on_the_map() -> None:
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(2, 16))
-    vectors = np.repeat(centres, 50, axis=0) + 0.05 * rng.normal(size=(100, 16))
-    positions = principal_positions(vectors.astype(np.float32))
-    first, second = positions[:50].mean(axis=0), positions[50:].mean(axis=0)
-    assert np.abs(first - second)[0] > 0.8
-    assert positions[:50, 0].std() < 0.1
+def test_the_parts_of_the_map_have_names(own: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    dogs = Region("dogs", 0.5, 0.25, 3, is_coarse=True)
+    monkeypatch.setattr("diptych.serve.library.overview.picture_map.named_regions", lambda *given: [dogs])
+    answer = finished(own, "/v1/map/regions", method="pca")
+    assert answer["regions"] == [{"name": "dogs", "x": 0.5, "y": 0.25, "count": 3, "is_coarse": True}]
+    assert answer["version"] == finished(own, "/v1/map")["version"]
+    assert own.get("/v1/map/regions", params={"method": "tsne"}).status_code == 422

@@ -8,22 +8,26 @@ import numpy as np
 
 from diptych.index.search.filters import Filters
 from diptych.serve.library.items import found, ids_in_order, version_of
+from diptych.serve.library.overview.layouts import Layouts, Method
+from diptych.serve.library.overview.regions import Region, named_regions
 
 if TYPE_CHECKING:
     from diptych.index.local import LocalIndex
     from diptych.serve.library.jobs import Progress
+    from diptych.serve.model.served_model import ServedModel
 
 _BLOCK = 8192
-_EDGE = 1.0  # percent of the points at either side that are drawn at the edge, so that a stray one squeezes no others
 
 
 class PictureMap(NamedTuple):
-    """Pictures as points: ids (n,), positions (n, 2) from 0 to 1, width / height (n,), and versions."""
+    """Pictures as points: ids (n,), positions (n, 2) from 0 to 1, width / height (n,), versions, and the regions that
+    have a name."""
 
     ids: np.ndarray
     positions: np.ndarray
     aspects: np.ndarray
     versions: list[str]
+    regions: list[Region]
 
     def packed(self) -> bytes:
         """Rows of uint32 id, float32 x, y and aspect, little-endian."""
@@ -33,26 +37,24 @@ class PictureMap(NamedTuple):
         return rows.tobytes()
 
 
-def picture_map(index: LocalIndex, progress: Progress) -> PictureMap:
-    """Every picture and film at the position of its vector in the two principal components of all."""
+def picture_map(
+    index: LocalIndex, model: ServedModel, layouts: Layouts, method: Method, progress: Progress
+) -> PictureMap:
+    """Every picture and film where its vector lies among all."""
     ids = ids_in_order(index, Filters(), "added", "asc")
-    items, vectors = [], []
+    if not len(ids):
+        return PictureMap(ids, np.empty((0, 2), np.float32), np.empty(0, np.float32), [], [])
+    items, blocks = [], []
     for start in range(0, len(ids), _BLOCK):
         some = found(index, ids[start : start + _BLOCK].tolist())
         items += some
-        vectors.append(index.catalog.vectors_of([item.id for item in some]).astype(np.float32))
+        blocks.append(index.catalog.vectors_of([item.id for item in some]))
         progress(start, len(ids))
+    vectors = np.concatenate(blocks)
     sides = [(item.details.width or 1, item.details.height or 1) for item in items]
     aspects = np.array([width / height for width, height in sides], np.float32)
-    positions = principal_positions(np.concatenate(vectors)) if items else np.empty((0, 2), np.float32)
-    return PictureMap(np.array([item.id for item in items]), positions, aspects, [version_of(item) for item in items])
-
-
-def principal_positions(vectors: np.ndarray) -> np.ndarray:
-    """The two principal components of vectors (n, dim), each scaled to 0 to 1, (n, 2) float32."""
-    centred = vectors - vectors.mean(axis=0)
-    axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1][:, :-3:-1].astype(np.float32)
-    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])  # either sign is a solution; this one stays
-    projected = centred @ axes
-    low, high = np.percentile(projected, [_EDGE, 100 - _EDGE], axis=0)
-    return np.clip((projected - low) / np.maximum(high - low, 1e-6), 0, 1).astype(np.float32)
+    points = layouts.points(vectors, method, progress)
+    regions = named_regions(model, vectors, points)
+    return PictureMap(
+        np.array([item.id for item in items]), points, aspects, [version_of(item) for item in items], regions
+    )

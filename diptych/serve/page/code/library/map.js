@@ -1,15 +1,18 @@
 // The map of the library: likeness is nearness. Points from afar, pictures from near.
 
-import { cancelled, computed, get, thumbnail } from "../api.js";
+import { cancelled, computed, get, request, thumbnail } from "../api.js";
 import { button, count, h, icon, say } from "../dom.js";
 import { named } from "../grid/cells.js";
 import { go, state } from "../state.js";
 import { Camera } from "./camera.js";
 import { steer } from "./map_hands.js";
-import { Chosen, Images, nearest, readPoints } from "./points.js";
+import { Chosen, Images, nearest, readPoints, stretch } from "./points.js";
+import { Regions } from "./regions.js";
 
+const PACKED = "application/octet-stream";
+const UNSETTLED = ["scanning", "indexing", "building"];
 const SIDE = 92;
-const PICTURES_FROM = 1.8;
+const AFAR = 1.8; // pictures are smaller below this zoom
 
 export class LibraryMap {
   constructor() {
@@ -17,6 +20,7 @@ export class LibraryMap {
     this.camera = new Camera();
     this.points = null;
     this.images = new Images(() => this.redraw());
+    this.regions = new Regions((region) => this.visit(region));
     this.canvas = h("canvas", { tabindex: "0", role: "application", "aria-label": "Map of the library. Arrow keys move, plus and minus zoom, Enter opens the picture in the middle." });
     this.peek = h("div.peek", { hidden: true });
     this.hint = h("div.hint", {}, matchMedia("(hover: none)").matches ? "Pinch to zoom, drag to move" : "Scroll to zoom, drag to move");
@@ -25,7 +29,7 @@ export class LibraryMap {
     this.progress = h("div.empty", { role: "status", hidden: true });
     this.box = h("div.map", {}, this.canvas, this.hint, zoom, this.peek);
     this.title = h("h1", {}, "Map");
-    this.element = h("section", { "aria-label": "Map" }, h("div.view-head", {}, this.title), this.progress, this.box);
+    this.element = h("section", { "aria-label": "Map" }, h("div.view-head", {}, this.title, this.regions.element), this.progress, this.box);
     steer(this);
     new ResizeObserver(() => this.resize()).observe(this.box);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.redraw());
@@ -47,20 +51,54 @@ export class LibraryMap {
     this.running?.abort();
     this.running = new AbortController();
     this.box.hidden = true;
+    const { signal } = this.running;
     try {
-      const response = await computed("map?method=pca", {
-        accept: "application/octet-stream", signal: this.running.signal, progress: (done, total) => this.wait(done, total),
-      });
-      this.points = readPoints(await response.arrayBuffer());
-      this.chosen = new Chosen(this.points);
-      this.progress.hidden = true;
-      this.box.hidden = false;
-      this.title.replaceChildren("Map ", h("span.soft.small.numbers", { style: { "font-weight": "400" } }, count(this.points.size, "picture")));
-      say(`The map has ${count(this.points.size, "picture")}.`);
-      this.resize();
+      const [{ map_methods: methods }, { state: index }] = await Promise.all([get("server", {}, signal), get("index", {}, signal)]);
+      // The finer map may take minutes: the plain one is there meanwhile, and alone while pictures are still coming.
+      const [finest, plain] = [methods[0], methods.at(-1)];
+      const settled = !UNSETTLED.includes(index);
+      const waits = finest !== plain && (!settled || (await request(`map?method=${finest}`, { accept: PACKED, signal })).status === 202);
+      await this.take(waits ? plain : finest, signal, (done, total) => this.wait(done, total));
+      if (waits && settled) {
+        const finer = h("span.soft.small.numbers", {}, " · a finer one is being drawn");
+        this.title.append(finer);
+        await this.take(finest, signal, (done, total) => total && (finer.textContent = ` · a finer one is being drawn, ${Math.round((100 * done) / total)} %`));
+      }
     } catch (error) {
-      if (!cancelled(error)) this.tell(icon("caution"), h("h2", {}, "There is no map"), h("p", {}, error.message));
+      if (cancelled(error)) return;
+      if (this.points) return this.head(); // the finer map did not come about
+      this.tell(icon("caution"), h("h2", {}, "There is no map"), h("p", {}, error.message));
     }
+  }
+
+  /** The map by one method, and the names of its regions. */
+  async take(method, signal, progress) {
+    const response = await computed(`map?method=${method}`, { accept: PACKED, signal, progress });
+    const points = readPoints(await response.arrayBuffer());
+    const before = this.points;
+    this.points = points;
+    this.chosen = new Chosen(points);
+    this.progress.hidden = true;
+    this.box.hidden = false;
+    this.head();
+    this.regions.show([]);
+    this.resize();
+    if (!before) say(`The map has ${count(points.size, "picture")}.`);
+    const answer = await computed(`map/regions?method=${method}`, { signal, progress: () => {} });
+    this.regions.show((await answer.json()).regions);
+    this.redraw();
+  }
+
+  head() {
+    this.title.replaceChildren("Map ", h("span.soft.small.numbers", { style: { "font-weight": "400" } }, count(this.points.size, "picture")));
+  }
+
+  /** Go to a region. */
+  visit({ x, y, is_coarse: coarse }) {
+    Object.assign(this.camera, { x: x * this.camera.stretch, y, zoom: coarse ? 4 : 8 });
+    this.camera.bound();
+    this.moved();
+    this.canvas.focus({ preventScroll: true });
   }
 
   wait(done, total) {
@@ -82,7 +120,8 @@ export class LibraryMap {
     const { clientWidth: width, clientHeight: height } = this.box;
     if (!width || !height) return;
     const ratio = Math.min(2, devicePixelRatio);
-    this.camera.size = { width, height };
+    this.camera.resize({ width, height });
+    if (this.points && stretch(this.points, this.camera.stretch)) this.chosen = new Chosen(this.points);
     this.ratio = ratio;
     if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
       this.canvas.width = Math.round(width * ratio);
@@ -107,8 +146,9 @@ export class LibraryMap {
     this.dots(context, style.getPropertyValue("color"));
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     this.images.begin();
-    if (this.camera.zoom >= PICTURES_FROM || this.points.size < 200) this.pictures(context);
+    this.pictures(context);
     this.images.next();
+    this.regions.draw(context, this.camera, style);
     if (this.canvas.matches(":focus-visible")) this.cross(context, style.getPropertyValue("color"));
   }
 
@@ -133,23 +173,25 @@ export class LibraryMap {
   }
 
   pictures(context) {
-    const { side, at } = this.chosen.level(this.camera.scale, SIDE);
+    const { side, columns, at } = this.chosen.level(this.camera.scale, SIDE);
     const low = this.camera.toWorld(-SIDE, -SIDE);
     const high = this.camera.toWorld(this.camera.size.width + SIDE, this.camera.size.height + SIDE);
     const across = Math.round(1 / side);
-    const span = (from, to) => [Math.max(0, Math.floor(from / side)), Math.min(across, Math.floor(to / side))];
-    const [left, right] = span(low.x, high.x);
-    const [top, bottom] = span(low.y, high.y);
+    const span = (from, to, most) => [Math.max(0, Math.floor(from / side)), Math.min(most, Math.floor(to / side))];
+    const [left, right] = span(low.x, high.x, columns - 1);
+    const [top, bottom] = span(low.y, high.y, across);
     const seen = [];
     for (let row = top; row <= bottom; row++) {
       for (let column = left; column <= right; column++) {
-        const k = at.get(row * (across + 1) + column);
+        const k = at.get(row * columns + column);
         if (k !== undefined) seen.push(k);
       }
     }
     const away = (k) => (this.points.x[k] - this.camera.x) ** 2 + (this.points.y[k] - this.camera.y) ** 2;
     this.drawn = [];
-    for (const k of seen.sort((a, b) => away(a) - away(b))) this.picture(context, k, Math.min(SIDE, side * this.camera.scale) * 0.84);
+    const afar = this.camera.zoom < AFAR && this.points.size >= 200;
+    const most = Math.min(SIDE, side * this.camera.scale) * (afar ? 0.5 : 0.84);
+    for (const k of seen.sort((a, b) => away(a) - away(b))) this.picture(context, k, most);
   }
 
   picture(context, k, most) {
@@ -185,8 +227,7 @@ export class LibraryMap {
   /** The point under a place of the screen, or -1. */
   under(x, y, within = 12) {
     if (!this.points) return -1;
-    const seen = this.camera.zoom >= PICTURES_FROM || this.points.size < 200 ? this.drawn ?? [] : [];
-    const box = seen.findLast((each) => x >= each.x && x <= each.x + each.width && y >= each.y && y <= each.y + each.height);
+    const box = (this.drawn ?? []).findLast((each) => x >= each.x && x <= each.x + each.width && y >= each.y && y <= each.y + each.height);
     return box ? box.k : nearest(this.points, this.camera, x, y, within);
   }
 

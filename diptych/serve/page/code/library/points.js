@@ -10,7 +10,7 @@ const FETCHED = 8;
 export function readPoints(buffer) {
   const size = Math.floor(buffer.byteLength / ROW);
   const view = new DataView(buffer);
-  const points = { size, ids: new Uint32Array(size), x: new Float32Array(size), y: new Float32Array(size), aspects: new Float32Array(size) };
+  const points = { size, stretch: 1, ids: new Uint32Array(size), x: new Float32Array(size), y: new Float32Array(size), aspects: new Float32Array(size) };
   for (let k = 0; k < size; k++) {
     points.ids[k] = view.getUint32(k * ROW, true);
     points.x[k] = view.getFloat32(k * ROW + 4, true);
@@ -18,6 +18,14 @@ export function readPoints(buffer) {
     points.aspects[k] = view.getFloat32(k * ROW + 12, true) || 1;
   }
   return points;
+}
+
+/** Make the map so wide. */
+export function stretch(points, wide) {
+  if (points.stretch === wide) return false;
+  for (let k = 0; k < points.size; k++) points.x[k] *= wide / points.stretch;
+  points.stretch = wide;
+  return true;
 }
 
 /** The nearest point within some pixels of a place on the screen, or -1. */
@@ -42,7 +50,7 @@ export class Chosen {
     this.levels = new Map();
   }
 
-  /** @returns {{side: number, at: Map<number, number>}} squares' sides in the map, and square -> point */
+  /** @returns {{side: number, columns: number, at: Map<number, number>}} squares' sides in the map, and square -> point */
   level(scale, pixels) {
     const level = Math.max(1, Math.round(Math.log2(scale / pixels)));
     if (!this.levels.has(level)) {
@@ -54,12 +62,13 @@ export class Chosen {
 
   choose(across) {
     const at = new Map();
-    const { x, y, size } = this.points;
+    const { x, y, size, stretch } = this.points;
+    const columns = Math.ceil(stretch * across) + 1;
     for (let k = 0; k < size; k++) {
-      const key = Math.floor(y[k] * across) * (across + 1) + Math.floor(x[k] * across);
+      const key = Math.floor(y[k] * across) * columns + Math.floor(x[k] * across);
       if (!at.has(key)) at.set(key, k);
     }
-    return { side: 1 / across, at };
+    return { side: 1 / across, columns, at };
   }
 }
 
