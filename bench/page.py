@@ -5,7 +5,7 @@
 `diptych serve` answers in a process of its own, Debian's Chromium shows the page on the same cores. The files are links
 to 64 drawn scenes of several shapes, the vectors of their catalog are random: what is measured is the page and the
 service, not the model's taste; a query's words go through the bundled model. First results: from the last key to the
-first frame with a picture of the new results, the page's rest of 180 ms before it asks included. Dropped frames: as
+first frame with a picture of the new results, the page's rest of 180 ms before it asks included, once the server is ready. Dropped frames: as
 Chromium traces them (PipelineReporter) in a gesture at --speed through --scroll pictures, whose thumbnails nobody has
 seen before. Memory: the private and shared part (PSS) of the tab's process after it, and what is left of it once the
 system is short of memory: Chromium keeps decoded pictures until then. --quick has few pictures: its rows are no
@@ -20,10 +20,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from linked_library import library
 from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
@@ -71,9 +74,20 @@ def served(folder: Path, cache: Path) -> Iterator[str]:
         else:
             raise RuntimeError("".join(said))
         try:
+            until_ready(found[0])
             yield found[0]
         finally:
             server.terminate()
+
+
+def until_ready(address: str) -> None:
+    """Wait until the model is compiled and the index was searched once: the library's vectors are in its catalog alone,
+    and the files that are searched are built at the start."""
+    while True:
+        with suppress(HTTPError):
+            urlopen(f"{address}v1/ready", timeout=60).close()
+            return
+        time.sleep(0.1)
 
 
 def first_results(page: Page, queries: int) -> list[float]:

@@ -70,6 +70,7 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     stopping: threading.Event = field(default_factory=threading.Event)
     is_ready: bool = False
+    is_warming_up: bool = False
     streams: int = 0  # of events, that are open
 
     @property
@@ -85,16 +86,22 @@ class Service:
         return ItemView(self.settings.root_path.rstrip("/"), self.settings.originals, subfolder)
 
     def warm_up(self) -> None:
-        """Have the page's first view made, and both towers compiled, before anybody waits for them."""
+        """Have the page's first view made, both towers compiled and the vectors opened, which may have to be built,
+        before anybody waits for them."""
+        self.is_warming_up = True
         if self.library is not None:
             self.library.browsing.make_ahead()
         size_px = self.model.preprocessing.size_px
         try:
             self.model.queue.texts(["a picture"]).result()
             self.model.queue.pictures(np.zeros((1, size_px, size_px, 3), np.uint8)).result()
+            if self.library is not None:
+                self.library.searching.warm_up()
             self.is_ready = not self.stopping.is_set()
         except (DiptychError, RequestProblem) as error:
             logging.getLogger("diptych.serve").error("the model does not answer: %s", error)
+        finally:
+            self.is_warming_up = False
 
     def close(self) -> None:
         """End what runs; what waits for the model is embedded first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from diptych.errors import IndexBusyError, QueryError
+from diptych.errors import DiptychError, IndexBusyError, QueryError
 from diptych.index.search.filters import Filters
 from diptych.index.search.geography import GeoBox, GeoCircle
 from diptych.index.search.query import Query, Term
@@ -49,6 +50,15 @@ class Searching:
         self._pool, self._model, self._pictures, self._uploads = pool, model, pictures, uploads
         self._rankings: Lists[Ranking] = Lists()
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+
+    def warm_up(self) -> None:
+        """Search once, so that the vectors are in memory; where their files are missing they are built."""
+        try:
+            with self._pool.reading() as index:
+                if index.exists:
+                    index.search("a picture", limit=1)
+        except (DiptychError, RequestProblem, OSError) as error:  # whoever asks is told
+            logging.getLogger("diptych.serve").debug("nothing was searched ahead: %s", error)
 
     def close(self) -> None:
         """Look for no more hits ahead."""

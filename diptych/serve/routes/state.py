@@ -104,6 +104,8 @@ def state(served: Service, library: Library) -> dict[str, Any]:
         name, version = shown(index.folder.name) or "/", state_of(index)
     if updating["state"] == "idle":  # another process may have changed it
         library.browsing.make_ahead(version)
+    if served.is_warming_up and updating["state"] in ("idle", "absent"):
+        updating["state"] = "warming"
     return {"name": name, "version": version, **known, "model": served.model_name, "dim": served.model.dim,
             **updating}  # fmt: skip
 

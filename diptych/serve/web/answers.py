@@ -197,7 +197,7 @@ class IndexAnswer(BaseModel):
     failed: int
     model: str
     dim: int
-    state: Literal["absent", "idle", "scanning", "indexing", "building", "waiting", "failed"]
+    state: Literal["absent", "idle", "warming", "scanning", "indexing", "building", "waiting", "failed"]
     done: int
     total: int
     error: str | None

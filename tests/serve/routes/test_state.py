@@ -10,6 +10,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import diptych
+from diptych.errors import IndexBusyError
+from diptych.index.local import LocalIndex
 from diptych.serve.app import create_app
 
 
@@ -20,6 +22,43 @@ def test_it_is_ready_once_the_model_answers(serve, indexed: Path) -> None:
         while client.get("/v1/ready").status_code != 200:
             pass
     assert client.get("/v1/ready").status_code == 503
+
+
+def test_it_is_warming_up_until_the_index_has_been_searched_once(
+    serve, several: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, going_on, search = serve(several), threading.Event(), LocalIndex.search
+    asked: list[str] = []
+
+    def held(index: LocalIndex, query: str, **options: object) -> object:
+        going_on.wait()
+        asked.append(query)
+        return search(index, query, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LocalIndex, "search", held)
+    warming = threading.Thread(target=client.service.warm_up)
+    warming.start()
+    while (state := client.get("/v1/index").json()["state"]) != "warming":
+        assert state == "idle"
+    assert client.get("/v1/ready").status_code == 503
+    going_on.set()
+    warming.join()
+    assert len(asked) == 1
+    assert client.get("/v1/ready").status_code == 200
+    assert client.get("/v1/index").json()["state"] == "idle"
+
+
+def test_an_index_that_cannot_be_searched_does_not_keep_the_model_from_being_ready(
+    serve, several: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve(several)
+
+    def fail(*_: object, **__: object) -> None:
+        raise IndexBusyError("another process writes.")
+
+    monkeypatch.setattr(LocalIndex, "search", fail)
+    client.service.warm_up()
+    assert client.get("/v1/ready").status_code == 200
 
 
 def test_the_state_of_the_index(client: TestClient, serve, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import { get, request } from "./api.js";
 import { dialog } from "./dialogs.js";
 import { at, button, count, grouped, h, toast } from "./dom.js";
 
-const STATES = { scanning: "Looking for new pictures", indexing: "Indexing", building: "Building the index", waiting: "Another process writes the index" };
+const STATES = { warming: "Warming up", scanning: "Looking for new pictures", indexing: "Indexing", building: "Building the index", waiting: "Another process writes the index" };
 
 /** Show the index's state below the search box, while there is something to see. */
 export function showProgress(index) {
