@@ -5,11 +5,11 @@
 `diptych serve` answers in a process of its own, Debian's Chromium shows the page on the same cores. The files are links
 to 64 drawn scenes of several shapes, the vectors of their catalog are random: what is measured is the page and the
 service, not the model's taste; a query's words go through the bundled model. First results: from the last key to the
-first frame with a picture of the new results, the page's rest of 180 ms before it asks included, once the server is ready. Dropped frames: as
-Chromium traces them (PipelineReporter) in a gesture at --speed through --scroll pictures, whose thumbnails nobody has
-seen before. Memory: the private and shared part (PSS) of the tab's process after it, and what is left of it once the
-system is short of memory: Chromium keeps decoded pictures until then. --quick has few pictures: its rows are no
-measurements.
+first frame with a picture of the new results, the page's rest of 180 ms before it asks included, once the server is
+ready. Dropped frames: as Chromium traces them (PipelineReporter) in a gesture at --speed through --scroll pictures,
+whose thumbnails nobody has seen before. Memory: the private and shared part (PSS) of the tab's process after it, and
+what is left of it once the system is short of memory: Chromium keeps decoded pictures until then. --quick has few
+pictures: its rows are no measurements.
 """
 
 import json
