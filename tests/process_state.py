@@ -19,6 +19,8 @@ LASTING = {
     "diptych.media.scanning.path_patterns._held",
     "diptych.text.cleaning._lowercase",
     "diptych.index.catalog.schema._current_schema",
+    "diptych.index.folder._joined",
+    "diptych.index.search.shots._named_camera_file",
     "diptych.index.catalog.schema.known_schemas",
 }
 

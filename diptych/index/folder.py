@@ -6,7 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ class IndexFolder:
 
     def path_of(self, path: str) -> Path:
         """The absolute path of a file of the index."""
-        return self.root / path
+        return _joined(self.root, path)
 
     # --- the lock
 
@@ -241,6 +241,11 @@ class IndexFolder:
     def stored_rules(self) -> ScanRules:
         """The rules of the last update; nothing is left out before the first."""
         return ScanRules.of(self.facts(), is_trusted=self.trust.is_trusted)
+
+
+@lru_cache(4096)  # to make a Path takes as long as to read the file's row
+def _joined(root: Path, path: str) -> Path:
+    return root / path
 
 
 def locked_directory(

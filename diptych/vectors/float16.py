@@ -30,15 +30,22 @@ def inner_products(
     compensate.
     """
     bits, scaled_query = rows.view(np.int16), query * EXPONENT_SCALE
-    count = len(rows) if subset is None else len(subset)
+    count, length = len(rows) if subset is None else len(subset), rows.shape[1]
+    if subset is not None and count and not 0 <= subset.min() <= subset.max() < len(rows):
+        raise IndexError(f"rows {subset.min()} to {subset.max()} of {len(rows)}.")  # `take` without a copy does not say
     found = np.empty(count, np.float32)
-    step = max(1, BLOCK_SIZE // max(1, rows.shape[1]))
+    step = min(max(1, BLOCK_SIZE // max(1, length)), max(1, count))
+    # one block for all, because fresh memory takes longer to get than the numbers to convert
+    taken, widened = np.empty((step, length), np.int16), np.empty((step, length), np.int32)
     for start in range(0, count, step):
-        block = bits[start : start + step] if subset is None else bits.take(subset[start : start + step], axis=0)
-        widened = block.astype(np.int32)  # sign extension fills the high bits; the mask keeps one
-        widened <<= 13
-        widened &= SIGN_AND_BITS
-        np.dot(widened.view(np.float32), scaled_query, out=found[start : start + step])
+        end = min(start + step, count)
+        wide, block = widened[: end - start], bits[start:end]
+        if subset is not None:
+            block = np.take(bits, subset[start:end], axis=0, out=taken[: end - start], mode="wrap")
+        np.copyto(wide, block)  # sign extension fills the high bits; the mask keeps one
+        wide <<= 13
+        wide &= SIGN_AND_BITS
+        np.dot(wide.view(np.float32), scaled_query, out=found[start:end])
     return found
 
 

@@ -12,8 +12,8 @@ from diptych.index.catalog.validation import Item
 from diptych.media.items import Modality
 from diptych.untrusted.links import RootBoundary
 
-MOST_ITEMS = 20_000  # kept; each takes half a kilobyte or so
-FRESH_S = 5.0  # after which it is looked at again where the links in their paths lead
+MOST_ITEMS = 40_000  # kept; each takes half a kilobyte or so
+FRESH_S = 30.0  # after which it is looked at again where the links in their paths lead
 _MODALITIES: tuple[Modality, ...] = ("picture", "text")
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -85,6 +86,8 @@ def copies_of(
         return []
     alone = catalog.alone(condition, parameters)
     asked = [item for item in items if item.id not in alone]
+    if not asked:
+        return [[] for _ in items]
     look = _ShotLookup(catalog, items[0].modality, condition, parameters, frozenset(item.id for item in items))
     found = {item.id: copies for item, copies in zip(asked, _copies(look, asked), strict=True)}
     alone |= _alone(items, [item for item in asked if not found[item.id]])
@@ -165,9 +168,14 @@ def _bytes_of(item: Item) -> object:
 
 
 def _camera_file(item: Item) -> _CameraFile | None:
-    stem, ending = os.path.splitext(item.path)
+    return _named_camera_file(item.path) if item.kind == "picture" and item.modality == "picture" else None
+
+
+@lru_cache(8192)  # a server's searches find the same files again and again
+def _named_camera_file(path: str) -> _CameraFile | None:
+    stem, ending = os.path.splitext(path)
     kind = _KINDS.get(ending.lower())
-    return _CameraFile(stem, kind) if kind and item.kind == "picture" and item.modality == "picture" else None
+    return _CameraFile(stem, kind) if kind else None
 
 
 def _names_of(item: Item) -> Iterator[object]:

@@ -37,22 +37,22 @@ class ItemView(NamedTuple):
 
     def of(self, item: Item) -> dict[str, Any]:
         """The fields of an item."""
-        details, path = item.details, self.path(item.path)
+        details, path, version = item.details, self.path(item.path), version_of(item)
         folder, _, name = path.rpartition("/")
         return {
-            "id": item.id, "kind": item.kind, "modality": item.modality, "version": version_of(item),
+            "id": item.id, "kind": item.kind, "modality": item.modality, "version": version,
             "path": path, "name": name, "folder": folder,
             "width": details.width, "height": details.height, "size": item.size, "duration_s": details.duration_s,
             "at_s": item.at_s, "line": item.line, "text": item.text, "taken_at": details.taken_at,
             "latitude": details.latitude, "longitude": details.longitude, "camera": details.camera,
-            "caption": details.caption, "thumbnail": self.thumbnail(item), "original": self.original(item),
+            "caption": details.caption, "thumbnail": self.thumbnail(item, version), "original": self.original(item),
         }  # fmt: skip
 
-    def thumbnail(self, item: Item) -> str | None:
-        """The path of its thumbnail; None for a text."""
+    def thumbnail(self, item: Item, version: str = "") -> str | None:
+        """The path of its thumbnail; None for a text. `version` is that of the item, if it is known."""
         if item.kind == "text":
             return None
-        return f"{self.prefix}/v1/thumbnails/{item.id}?v={version_of(item)}"
+        return f"{self.prefix}/v1/thumbnails/{item.id}?v={version or version_of(item)}"
 
     def original(self, item: Item) -> str | None:
         """The path of its file, where files are served."""
@@ -68,7 +68,7 @@ def version_of(item: Item) -> str:
 
 def shown(path: str) -> str:
     """A path in Unicode; bytes that are not UTF-8 become replacement characters."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return path if path.isascii() else path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def below(subfolder: str, path: str) -> str:

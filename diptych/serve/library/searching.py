@@ -194,6 +194,8 @@ class _Own(NamedTuple):
 
 def _ranked(index: LocalIndex, hit: Hit) -> RankedHit:
     """A hit without what the catalog knows of it."""
+    if not hit.copies:
+        return RankedHit(hit.id, hit.score, hit.z, ())
     start = os.path.join(index.folder, "")
     copies = tuple(shown(os.fspath(path).removeprefix(start)) for path in hit.copies)
     return RankedHit(hit.id, hit.score, hit.z, copies)
