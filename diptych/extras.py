@@ -9,7 +9,8 @@ from diptych.errors import MissingExtraError
 EXTRAS = {
     "torch": "train", "tensorboardX": "train", "nncf": "convert", "onnx": "convert", "onnxruntime": "convert",
     "onnxscript": "convert", "pyarrow": "data", "datasets": "datasets", "av": "video", "faiss": "large",
-    "matplotlib": "plots", "scipy": "probe", "fastapi": "serve", "uvicorn": "serve", "umap": "map",
+    "matplotlib": "plots", "scipy": "probe", "fastapi": "serve", "uvicorn": "serve",
+    "python_multipart": "serve", "umap": "map",
 }  # fmt: skip
 _INCLUDES = {"train": ("plots",), "convert": ("train", "plots")}  # extras that include others
 

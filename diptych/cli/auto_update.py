@@ -14,6 +14,7 @@ import click
 from diptych.cli.options import print_status, report_refused, report_reread, report_skipped, stages
 from diptych.cli.terminal import ask
 from diptych.cli.wording import message_of
+from diptych.display.counting import counted
 from diptych.errors import IndexBusyError, IndexDirectoryError, IndexNotWritableError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def update_if_needed(index: LocalIndex, folder: str, update: bool | None) -> Fai
         if update is False:
             return _known_failures(index, folder)
         if update is None and files > MAX_SCANNED:
-            print_status(f"index of {files:,} files, last updated {_age(index)}; --update looks for new ones")
+            print_status(f"index of {counted(files, 'file')}, last updated {_age(index)}; --update looks for new ones")
             if older := count_older(index.catalog, index.subfolder):
                 print_status(
                     f"{older:,} were read by an earlier version; --update rereads those that this version reads better"

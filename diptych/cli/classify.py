@@ -26,6 +26,7 @@ from diptych.cli.options import (
 )
 from diptych.cli.terminal import print_result
 from diptych.cli.wording import message_of
+from diptych.display.counting import counted
 from diptych.engines import EngineName
 from diptych.errors import ArgumentError
 
@@ -148,7 +149,7 @@ def _report(result: ClassifiedFiles, embedder: Embedder, folder: str | None) -> 
                 f"model's {embedder.scale:.1f} is kept. Add harder pictures to {folder}"
             )
     if result.accuracy and result.unlabelled:
-        print_status(f"{result.unlabelled} pictures are in no folder named as a label: not in the accuracy")
+        print_status(f"{counted(result.unlabelled, 'picture')} in no folder named as a label: not in the accuracy")
     return report_failures(result.failures)
 
 

@@ -19,6 +19,7 @@ from diptych.cli.options import (
 )
 from diptych.cli.terminal import print_result, write_paths
 from diptych.cli.trusting import opened, trust_option
+from diptych.display.counting import counted
 
 if TYPE_CHECKING:
     from diptych.index.search.near_duplicates import Copy
@@ -72,7 +73,8 @@ def command(
             for line in [""] * bool(number) + _lines(group):
                 print_result(line, fold=False)
     copies = sum(len(group) - 1 for group in found.groups)
-    print_status(f"{len(found.groups):,} groups with {copies:,} copies among {found.searched:,} pictures")
+    many = f"{copies:,} copies" if copies != 1 else "1 copy"
+    print_status(f"{counted(len(found.groups), 'group')} with {many} among {counted(found.searched, 'picture')}")
     return code if found.groups else NOTHING
 
 

@@ -17,6 +17,7 @@ from diptych.cli.options import (
     report_links,
 )
 from diptych.cli.terminal import print_result
+from diptych.display.counting import counted
 from diptych.engines import EngineName
 
 
@@ -64,5 +65,6 @@ def command(
     else:
         print_result(out, fold=False)
     before = f", {written.found} of them from an earlier run" if written.found else ""
-    print_status(f"{written.rows:,} pictures and {written.texts:,} texts in {written.shards} shards{before}")
+    rows, texts = counted(written.rows, "picture"), counted(written.texts, "text")
+    print_status(f"{rows} and {texts} in {counted(written.shards, 'shard')}{before}")
     return code

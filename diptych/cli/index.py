@@ -29,6 +29,7 @@ from diptych.cli.options import (
 )
 from diptych.cli.terminal import print_result
 from diptych.cli.trusting import opened, report_links_not_remembered, trust_option
+from diptych.display.counting import counted
 from diptych.engines import EngineName
 from diptych.errors import PatternError, SearchIndexError
 
@@ -193,8 +194,9 @@ def _report(index: LocalIndex, done: UpdateResult, as_json: bool, precomputed: P
         numbers = ("added", "changed", "renamed", "forgotten", "unchanged")
         print_result(", ".join(f"{getattr(done, name):,} {name}" for name in numbers) + f" in {done.seconds:.1f} s")
         files = counts.files - counts.failed
+        has = f"{counted(files, 'file')}, {counted(counts.pictures, 'picture')} and {counted(counts.texts, 'text')}"
         where = f"{quoted(index.index_dir)}, of {quoted(index.folder)}" if index.subfolder else quoted(index.index_dir)
-        print_result(f"{where}: {files:,} files, {counts.pictures:,} pictures and {counts.texts:,} texts")
+        print_result(f"{where}: {has}")
         if vectors:
             parts = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in vectors.items() if count)
             print_result(f"vectors: {parts}" + (" (--reindex takes these)" if vectors["of_indexed_files"] else ""))

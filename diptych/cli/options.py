@@ -21,6 +21,7 @@ from diptych.cli.terminal import print_status as print_status
 from diptych.cli.terminal import progress as progress
 from diptych.cli.terminal import stages as stages
 from diptych.cli.wording import failure_message, notice
+from diptych.display.counting import counted
 from diptych.errors import ArgumentError, ImageError, Setting
 from diptych.untrusted.links import LEADS_OUT
 
@@ -151,7 +152,7 @@ def report_reread(reread: Mapping[str, int]) -> None:
     """Print on stderr how many files were read again because this version reads them better, by kind."""
     if reread:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in reread.items())
-        print_status(f"read {sum(reread.values()):,} files again, which this version reads better: {kinds}")
+        print_status(f"read {counted(sum(reread.values()), 'file')} again, which this version reads better: {kinds}")
 
 
 def report_failures(failures: Mapping[Any, Failure], known_count: int = 0) -> int:

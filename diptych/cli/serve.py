@@ -84,14 +84,15 @@ def command(folder: str | None, **options: Any) -> int:
     """
     from diptych.extras import require
 
-    require("diptych serve", "fastapi", "uvicorn")
-    from diptych.serve.running import bound, check_certificate, serve
+    require("diptych serve", "fastapi", "uvicorn", "python_multipart")
+    from diptych.serve.running import bound, check_certificate, check_proxies, serve
     from diptych.serve.service import open_service
 
     settings = _settings(options)
     if bool(options["certificate"]) != bool(options["key"]):
         raise click.UsageError("--certificate and --key belong together.")
     certificate = (options["certificate"], options["key"]) if options["certificate"] else None
+    check_proxies(options["proxies"])
     if certificate:
         check_certificate(*certificate)
     sock = bound(settings.host, settings.port)  # before what takes a while

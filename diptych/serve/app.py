@@ -59,9 +59,16 @@ def create_app(service: Service) -> ASGIApp:
 
 async def _answer_problem(request: Request, error: Exception) -> Response:
     problem = _as_problem(error)
+    if isinstance(error, HTTPException) and error.status_code == 404:
+        problem = _no_route(request.app.state.service.view.prefix)
     if isinstance(problem, RequestProblem) and problem.status == 405:
         problem.headers["Allow"] = ", ".join(_methods_of(request))
     return problem_response(problem, request.url.path)
+
+
+def _no_route(prefix: str) -> RequestProblem:
+    remedy = f"The page is at {prefix}/, the routes for programs are listed at {prefix}/v1/openapi.json."
+    return RequestProblem(404, "NotFoundError", "there is nothing at this address.", remedy=remedy)
 
 
 def _methods_of(request: Request) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -102,6 +103,20 @@ def check_certificate(chain: str, key: str) -> None:
             "password.",
             argument="certificate",
         ) from error
+
+
+def check_proxies(proxies: Iterable[str]) -> None:
+    """Raises ArgumentError where one of these is no address or network: a connection comes from an address."""
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError as error:
+            raise ArgumentError(
+                [Setting("proxy", proxy), " is no address that a proxy may have."],
+                remedy="Wanted its address as this machine sees it, such as 127.0.0.1, ::1 or 10.1.2.3, or a network "
+                "such as 172.17.0.0/16.",
+                argument="proxy",
+            ) from error
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -113,5 +113,5 @@ def test_train(cli: Cli, shards: Path, pictures: Path, tmp_path: Path) -> None:
 def test_embed_writes_vectors(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
     said = cli("embed", pictures, tmp_path / "out", "--model", tiny_model)
     assert (said.code, said.out) == (OK, f"{tmp_path / 'out'}\n")
-    assert "8 pictures and 0 texts in 1 shards" in said.err
+    assert "8 pictures and 0 texts in 1 shard" in said.err
     assert np.load(tmp_path / "out" / "00000.npy").shape == (8, 64)

@@ -71,6 +71,8 @@ def test_a_folder_without_an_index_is_served_and_sigterm_ends_it_in_order(pictur
         (["--certificate", __file__, "--key", __file__], "two PEM files"),
         (["--cors", "a.example"], "--cors a.example is no origin"),
         (["--cors", "https://a.example/"], "is no origin"),
+        (["--proxy", "127.0.0.1", "--proxy", "banana"], "--proxy banana is no address"),
+        (["--proxy", "*"], "such as 127.0.0.1"),
     ],
 )
 def test_what_is_not_safe_is_refused(cli: Cli, options: list[str], message: str) -> None:
@@ -79,8 +81,11 @@ def test_what_is_not_safe_is_refused(cli: Cli, options: list[str], message: str)
     assert message in said.err
 
 
-def test_without_the_extra_it_says_what_to_install(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diptych.extras.is_importable", lambda name: name not in ("fastapi", "uvicorn"))
+@pytest.mark.parametrize("missing", [("fastapi", "uvicorn"), ("python_multipart",)])
+def test_without_the_extra_it_says_what_to_install(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("diptych.extras.is_importable", lambda name: name not in missing)
     assert "diptych[serve]" in cli("serve").err
 
 

@@ -28,7 +28,7 @@ def test_each_change_is_told_and_what_stayed_is_not(
         (line,) = told(updating, caplog)
         assert line.startswith("indexed in ")
         assert line.endswith(
-            "1 added; 1 files, 1 pictures and 0 texts; left out 1 (1 not an image): diptych doctor names them"
+            "1 added; 1 file, 1 picture and 0 texts; left out 1 (1 not an image): diptych doctor names them"
         )
         assert told(updating, caplog) == []
         (tmp_path / "sea.png").unlink()

@@ -57,18 +57,21 @@ class Albums:
 
     def change(
         self, index: LocalIndex, id: str, *, name: str | None, search: dict[str, Any] | None, add: list[int],
-        remove: list[int],
+        remove: list[int], remove_missing: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
-        """Change an album. Raises RequestProblem (422) where a search gets items, or a selection a search."""
+        """Change an album; `remove_missing` takes out the files that are gone. Raises RequestProblem (422) where a
+        search gets items, or a selection a search."""
         with self._lock:
             albums = self._read()
             album = self._one(albums, id)
-            if (search is not None) != ("search" in album) and (search is not None or add or remove):
+            if (search is not None) != ("search" in album) and (search is not None or add or remove or remove_missing):
                 raise RequestProblem(422, "RequestError", "an album is either a search or a selection.")
             if name is not None:
                 album["name"] = name
             if search is not None:
                 album["search"] = search
+            if remove_missing:
+                album["files"] = [file for file in album["files"] if ids_of(index, [file])]
             if add or remove:
                 gone = {tuple(file) for file in _files(index, remove)}
                 files = [file for file in album["files"] if tuple(file) not in gone]

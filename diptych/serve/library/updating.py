@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
+from diptych.display.counting import counted
 from diptych.errors import DiptychError
 
 if TYPE_CHECKING:
@@ -154,7 +155,8 @@ def summary(done: UpdateResult, index: LocalIndex) -> str:
     numbers = {"added": done.added, "changed": done.changed, "renamed": done.renamed, "removed": done.forgotten}
     changes = ", ".join(f"{number:,} {word}" for word, number in numbers.items() if number)
     did = f"indexed in {done.seconds:.0f} s: {changes}" if changes else "the index is up to date"
-    has = f"{counts.files - counts.failed:,} files, {counts.pictures:,} pictures and {counts.texts:,} texts"
+    files, pictures = counted(counts.files - counts.failed, "file"), counted(counts.pictures, "picture")
+    has = f"{files}, {pictures} and {counted(counts.texts, 'text')}"
     reasons = Counter(failure.reason for failure in done.failures.values())
     failed = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
     return f"{did}; {has}" + (f"; left out {counts.failed:,} ({failed}): diptych doctor names them" if failed else "")

@@ -52,7 +52,8 @@ def change_album(id: AlbumId, body: AlbumChange, served: Served, library: OfLibr
     search = body.search.model_dump() if body.search else None
     with library.pool.reading() as index:
         changed = library.albums.change(
-            index, id, name=body.name, search=search, add=body.add, remove=body.remove
+            index, id, name=body.name, search=search, add=body.add, remove=body.remove,
+            remove_missing=body.remove_missing,
         )  # fmt: skip
     return answered(_details(served, library, changed))
 

@@ -186,6 +186,7 @@ class AlbumChange(Body):
     search: SearchOptions | None = None
     add: Annotated[list[Id], Field(max_length=20_000)] = []
     remove: Annotated[list[Id], Field(max_length=20_000)] = []
+    remove_missing: bool = False
 
 
 class ExportBody(Body):

@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 import diptych
+from diptych.index.search.filters import Filters
 from diptych.scenes.scene import Scenes
+from diptych.serve.library.items import found, ids_in_order
 from diptych.serve.service import open_service
 from diptych.serve.settings import ServeSettings
 from tests.drawn_files import BLUE, GREEN, RED, video
@@ -90,6 +92,21 @@ def test_the_map_opens_what_lies_in_its_middle(opened: Opened) -> None:
     expect(canvas).to_be_focused()
 
 
+def test_the_parts_of_the_map_lead_there(opened: Opened, axe: str) -> None:
+    dogs = {"name": "dogs", "x": 0.25, "y": 0.5, "count": 9, "is_coarse": True}
+
+    def name_one(page: Page) -> None:
+        page.route("**/v1/map/regions?*", lambda route: route.fulfill(json={"state": "done", "regions": [dogs]}))
+
+    page = opened("?view=map", before=name_one)
+    page.get_by_role("button", name="dogs").click()
+    expect(page).to_have_url(re.compile(r"place=0\.25\d*%2C0\.5000%2C4"))
+    expect(page.get_by_role("application")).to_be_focused()
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+
+
 @pytest.mark.parametrize("view", ["albums", "duplicates", "map"])
 def test_axe_finds_nothing(opened: Opened, axe: str, view: str) -> None:
     page = opened(f"?view={view}")
@@ -109,6 +126,49 @@ def test_new_pictures_come_by_themselves(opened: Opened, library: Library) -> No
     page.keyboard.press("Escape")
     expect(page.get_by_role("heading", level=1)).to_have_text("All pictures 25")
     expect(page.get_by_role("option", name="new.png")).to_be_visible()
+
+
+@pytest.mark.parametrize(("broken", "title"), [(0, "“photos” is empty"), (2, "2 files could not be read")])
+def test_a_library_without_pictures_says_why(
+    browser: Browser, tiny: diptych.Embedder, decoding_inline: None, tmp_path: Path, broken: int, title: str
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(broken):
+        (folder / f"broken-{number}.jpg").write_bytes(b"no picture")
+    with diptych.open_index(folder, model=tiny) as index:
+        index.update()
+    service = open_service(
+        tiny, ServeSettings(), open_index=lambda served: diptych.open_index(folder, model=served), watching=False
+    )
+    with running(service) as url:
+        page = browser.new_page()
+        page.goto(url)
+        expect(page.get_by_role("heading", level=2)).to_have_text(title)
+        if broken:
+            page.get_by_role("button", name="Which files, and why").click()
+            expect(page.get_by_role("dialog").get_by_text("broken-1.jpg", exact=True)).to_be_visible()
+        page.close()
+
+
+def test_files_that_are_gone_are_taken_out_of_an_album(opened: Opened, library: Library) -> None:
+    Scenes(50, size_px=90)[49].image.save(library.folder / "gone.png")
+    with diptych.open_index(library.folder, model=library.service.model.embedder) as index:
+        index.update()
+    assert library.service.library is not None
+    with library.service.library.pool.reading() as index:
+        items = [item.id for item in found(index, ids_in_order(index, Filters(), "path", "asc").tolist())]
+        gone = next(item.id for item in found(index, items) if item.path == "gone.png")
+        chosen = [gone, next(id for id in items if id != gone)]
+        album = library.service.library.albums.add(index, "Some", None, chosen)
+    (library.folder / "gone.png").unlink()
+    with diptych.open_index(library.folder, model=library.service.model.embedder) as index:
+        index.update()
+    page = opened(f"?album={album['id']}")
+    expect(page.get_by_text("1 file of this album is gone")).to_be_visible()
+    page.get_by_role("button", name="Take them out of the album").click()
+    expect(page.get_by_text("1 file of this album is gone")).to_have_count(0)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Some 1")
 
 
 def test_the_page_asks_for_a_token_once(

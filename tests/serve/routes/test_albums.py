@@ -59,6 +59,8 @@ def test_a_selection_stays_while_files_move_about(own: TestClient, several: Path
     diptych.open_index(several, model=tiny).update()
     left = own.get(path).json()
     assert ([item["id"] for item in left["items"]], left["missing"]) == ([second], 1)
+    left = own.patch(path, json={"remove_missing": True}).json()
+    assert ([item["id"] for item in left["items"]], left["missing"], left["count"]) == ([second], 0, 1)
     assert [one["id"] for one in own.get("/v1/albums").json()["albums"]] == [album["id"]]
     assert own.delete(path).status_code == 204
     assert own.get(path).status_code == 404
@@ -70,7 +72,8 @@ def test_a_saved_search_finds_what_is_there(own: TestClient) -> None:
     assert (album["kind"], album["count"]) == ("search", None)
     stored = own.get(f"/v1/albums/{album['id']}").json()["search"]
     assert own.post("/v1/search", json=stored).json()["hits"] == own.post("/v1/search", json=SEARCH).json()["hits"]
-    assert own.patch(f"/v1/albums/{album['id']}", json={"add": [1]}).status_code == 422
+    for change in ({"add": [1]}, {"remove_missing": True}):
+        assert own.patch(f"/v1/albums/{album['id']}", json=change).status_code == 422
 
 
 def test_albums_outlive_the_server_and_belong_to_their_folder(own: TestClient, serve, several: Path, indexed) -> None:

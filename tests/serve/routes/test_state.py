@@ -99,6 +99,12 @@ def test_an_update_that_fails_is_said_and_what_is_there_goes_on(
     assert len(client.get("/v1/items").json()["items"]) == 3
 
 
+def test_an_address_of_nothing_names_what_there_is(serve) -> None:
+    answer = serve(root_path="/photos").get("/v2/search")
+    assert (answer.status_code, answer.json()["code"]) == (404, "NotFoundError")
+    assert "/photos/v1/openapi.json" in answer.json()["detail"]
+
+
 def test_events_say_the_state_first(serve, indexed: Path) -> None:
     client = serve(indexed)
     client.service.stopping.set()  # so that the stream ends

@@ -133,6 +133,7 @@ function followIndex() {
   watch({
     index: (index) => {
       showProgress(index);
+      photos.know(index);
       if (version !== null && index.version !== version && !waiting) {
         waiting = true;
         clearTimeout(timer);

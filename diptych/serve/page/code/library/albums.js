@@ -55,6 +55,12 @@ export const removeFromAlbum = (id, ids) => attempt(async () => {
   tell(id);
 });
 
+/** Take the files out of an album that the library no longer has. */
+export const removeMissing = (id) => attempt(async () => {
+  await patch(`albums/${id}`, { remove_missing: true });
+  tell(id);
+});
+
 async function attempt(run) {
   try {
     await run();

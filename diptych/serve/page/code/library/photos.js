@@ -5,9 +5,12 @@ import { at, button, count, grouped, h, icon, say, toast } from "../dom.js";
 import { Grid } from "../grid/grid.js";
 import { handle } from "../grid/hands.js";
 import { Source, listed } from "../grid/source.js";
+import { indexDialog } from "../progress.js";
 import { go, gridKey, remember, remembered, searchOf, state, termsOf } from "../state.js";
+import { removeMissing } from "./albums.js";
 
 const KEPT = 8;
+const IDLE = ["idle", "absent"];
 const ORDERS = [["taken_at desc", "Newest first"], ["taken_at asc", "Oldest first"], ["added desc", "Last added"], ["path asc", "By name"], ["size desc", "Largest first"]];
 
 export class Photos {
@@ -37,7 +40,6 @@ export class Photos {
     if (key === this.key && how !== "again") return;
     const anchor = how === "pop" || how === "start" ? remembered().anchor ?? null : null;
     this.key = key;
-    this.album = null;
     const source = this.sources.get(key) ?? this.source(now);
     this.keep(key, source);
     if (source.total === null && this.grid.source && how !== "again") this.element.setAttribute("aria-busy", "true");
@@ -69,13 +71,14 @@ export class Photos {
 
   albumSource(id) {
     let inside = null;
-    return new Source(async (offset, limit, cursor, signal) => {
-      this.album ??= await get(`albums/${encodeURIComponent(id)}`, {}, signal);
-      inside ??= this.album.items ? listed(this.album.items) : null;
+    const source = new Source(async (offset, limit, cursor, signal) => {
+      source.album ??= await get(`albums/${encodeURIComponent(id)}`, {}, signal);
+      inside ??= source.album.items ? listed(source.album.items) : null;
       if (inside) return inside.load(offset, limit, null, signal);
-      const answer = await post("search", { ...this.album.search, offset, limit, cursor }, signal);
+      const answer = await post("search", { ...source.album.search, offset, limit, cursor }, signal);
       return { ...answer, items: answer.hits };
     });
+    return source;
   }
 
   /** The index has changed: other lists are out of date, and this one too. */
@@ -96,14 +99,15 @@ export class Photos {
   }
 
   head(now) {
-    const { total, answer } = this.grid.source;
+    const { total, answer, album } = this.grid.source;
     const words = termsOf(now).length > 0;
     const filtered = Object.keys(now.filters).length > 0;
-    const what = this.album ? this.album.name : words ? "Results" : filtered ? "Filtered" : "All pictures";
+    const what = album ? album.name : words ? "Results" : filtered ? "Filtered" : "All pictures";
     this.title.replaceChildren(what, " ", h("span.soft.small.numbers", { style: { "font-weight": "400" } }, total === null ? "" : grouped(total)));
     this.actions.replaceChildren(...(words || now.album ? [] : [this.order(now)]), ...this.options.actions());
     this.element.toggleAttribute("aria-busy", total === null);
     this.kindly(answer);
+    if (album?.missing) this.gone(album);
     this.none(total, words || filtered);
   }
 
@@ -130,12 +134,36 @@ export class Photos {
     this.note.append(h("p.kindly", {}, icon("info"), what));
   }
 
+  /** Files of an album that the library no longer has. */
+  gone(album) {
+    const drop = button("", "Take them out of the album", () => removeMissing(album.id), { text: true, kind: "plain" });
+    this.note.append(h("p.kindly", {}, icon("info"), `${count(album.missing, "file")} of this album ${album.missing === 1 ? "is" : "are"} gone from the library. `, drop));
+  }
+
   none(total, asked) {
     this.nothing.hidden = total !== 0;
     if (total !== 0) return;
-    const hint = asked ? "Other words, or fewer filters, may find something." : "As soon as pictures are indexed, they appear here.";
-    this.nothing.replaceChildren(icon("picture"), h("h2", {}, asked ? "Nothing was found" : "There is nothing here yet"), h("p", {}, hint));
+    const { album } = this.grid.source;
+    const [title, hint] = album?.items ? ["This album is empty", "Select pictures and put them into it."]
+      : asked || album ? ["Nothing was found", "Other words, or fewer filters, may find something."] : this.bare();
+    this.nothing.replaceChildren(icon("picture"), h("h2", {}, title), h("p", {}, hint));
     if (Object.keys(state().filters).length) this.nothing.append(button("", "Remove the filters", () => go({ filters: {} }), { text: true }));
+    else if (!asked && !album && this.index?.failed) this.nothing.append(button("", "Which files, and why", indexDialog, { text: true }));
+  }
+
+  /** A title and a hint for a library without pictures. */
+  bare() {
+    const { name = "", failed = 0, texts = 0, state: does = "" } = this.index ?? {};
+    const soon = "As soon as pictures are indexed, they appear here.";
+    if (failed) return [`${count(failed, "file")} could not be read`, `There is no other picture in “${name}”. ${soon}`];
+    if (texts) return [`“${name}” has no pictures`, `It has ${count(texts, "text")}, which a search finds. ${soon}`];
+    return IDLE.includes(does) ? [`“${name}” is empty`, `There are no pictures, films or texts in it. ${soon}`] : ["There is nothing here yet", soon];
+  }
+
+  /** The state of the index is another one. */
+  know(index) {
+    this.index = index;
+    if (!this.nothing.hidden && this.grid.source?.total === 0) this.head(state());
   }
 
   /** A page came, or the list came to rest. */
