@@ -1,8 +1,10 @@
 """What a user holds: public names, copies of models, devices by any name, pictures as numbers, labels with synonyms."""
 
+import base64
 import copy
 import importlib
 import inspect
+import io
 import pickle
 import pkgutil
 import typing
@@ -314,7 +316,18 @@ def test_a_query_from_what_a_caller_has(picture: Image.Image) -> None:
 
 
 def test_a_heat_map_is_shown_as_a_picture(model: Embedder, picture: Image.Image) -> None:
-    assert model.locate(picture, "a star")._repr_png_().startswith(b"\x89PNG")
+    found = model.locate(picture, "<b>a star</b>")
+    assert found._repr_png_().startswith(b"\x89PNG")
+    page = found._repr_html_()
+    assert "&lt;b&gt;a star" in page
+    assert "<b>a star" not in page
+    assert "region" in page
+    assert Image.open(io.BytesIO(embedded(page))).size == found.image.size
+
+
+def embedded(page: str) -> bytes:
+    """The first picture of a page."""
+    return base64.b64decode(page.partition("base64,")[2].partition('"')[0])
 
 
 def test_what_was_found_is_shown_as_a_page(pictures: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -325,9 +338,9 @@ def test_what_was_found_is_shown_as_a_page(pictures: Path, tiny_model: Path, tmp
         index.update()
         page = index.search("a star")._repr_html_()
     assert "&lt;b&gt;x&amp;amp;.png" in page
-    assert "<b>" not in page
+    assert "<b>x" not in page
     assert "data:image/jpeg;base64," in page
-    assert "1 items searched" in page
+    assert "1 item searched" in page
 
 
 def test_a_classification_is_shown_as_a_table(model: Embedder, picture: Image.Image) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import groupby, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import numpy as np
 from PIL import Image
 
 from diptych.deprecation import RenamedAttribute, warn_renamed
+from diptych.display.counting import counted
 from diptych.errors import ArgumentError
+from diptych.media.content.thumbnails import as_jpeg
 from diptych.media.images import Source, open_image
 from diptych.media.preprocessing import Preprocess, resized_and_cropped
 from diptych.scoring import locate
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
 Method = Literal["patches", "windows"]
 _BATCH = 32
+_SHOWN_PX = 960  # in a notebook, the file of which holds it
 # Maps need higher temperatures than the model's: windows that show more than the thing have nearly the cosine of those
 # that show it alone, and of a thing's patches those that tell its kind stand out from the rest of it. Chosen on drawn
 # scenes of training combinations; `bench/scenes.py` evaluates them on others.
@@ -68,6 +73,19 @@ class HeatMap:
         file = BytesIO()
         self.overlay().save(file, "PNG")
         return file.getvalue()
+
+    def _repr_html_(self) -> str:
+        """The overlay with its phrase, for notebooks, which prefer this."""
+        from diptych.display.pages import page
+
+        picture = self.overlay()
+        picture.thumbnail((_SHOWN_PX, _SHOWN_PX))
+        scores = ", ".join(f"{box.score:.2f}" for box in self.boxes)
+        boxes = f"{counted(len(self.boxes), 'region')}: {scores}" if self.boxes else "no region stands out"
+        encoded = base64.b64encode(as_jpeg(picture)).decode()
+        return page(
+            Path(__file__).with_name("heat_map.html.jinja"), phrase=self.phrase, picture=encoded, boxes=boxes
+        )  # fmt: skip
 
     def overlay(self, *, boxes: int = 1) -> Image.Image:
         """The picture with the map and the best `boxes` drawn over it."""

@@ -167,7 +167,7 @@ def test_a_stray_picture_costs_the_accuracy_itself_alone(
     said = cli("classify", folder, "--model", tiny_model, "--labels", "star,hat,cup", "--json")
     told = [sum(pair["count"] for pair in each["confusion"]) for each in (said.json["accuracy"], whole)]
     assert told[0] == told[1]
-    assert "1 pictures are in no folder named as a label" in said.err
+    assert "1 picture in no folder named as a label" in said.err
     refused = cli("classify", folder, "--model", tiny_model, "--labels", "star,hat", "--calibrate", folder)
     assert refused.code == USAGE
     assert f"{folder} has pictures in 'cup', which is no label; wanted folders called star, hat" in refused.err

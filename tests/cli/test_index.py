@@ -80,7 +80,7 @@ def test_index_duplicates(cli: Cli, tiny_model: Path, several: Path) -> None:
     said = cli("index", "duplicates", several, "--json", "--threshold", 0.99)
     (group,) = said.json["groups"]
     assert [Path(copy["path"]).name for copy in group] == ["large.png", "1.png", "copy of 1.png"]
-    assert "1 groups with 2 copies among 5 pictures" in said.err
+    assert "1 group with 2 copies among 5 pictures" in said.err
     lines = cli("index", "duplicates", several, "--paths", "--threshold", 0.99).out.splitlines()
     assert lines == [f"{several}/1.png", f"{several}/copy of 1.png"]
     assert cli("index", "duplicates", several, "--threshold", 0.99).out.splitlines()[0].split()[:4] == [

@@ -70,4 +70,5 @@ class SearchResult(NamedTuple):
         """The hits with thumbnails, as a notebook displays them."""
         from diptych.index.search.notebook import Card, result_html
 
-        return result_html((Card(hit.path, hit.score, hit.z, hit.kind, hit.text) for hit in self.hits), self.searched)
+        cards = [Card(hit.path, hit.score, hit.z, hit.kind, hit.at_s, hit.text) for hit in self.hits]
+        return result_html(cards, self.searched)

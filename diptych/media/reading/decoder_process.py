@@ -11,14 +11,10 @@ import json
 import os
 import queue
 import threading
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from diptych.media.reading.reader_process import GRACE_S, path, send_answer, set_alarm, start
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-JPEG_QUALITY = 85
 Answer = tuple[dict[str, Any], bytes]
 
 
@@ -83,18 +79,18 @@ class Decoder:
 
     def _whole(self, order: dict[str, Any], content: bytes) -> Answer:
         from diptych.media.content.photographs import read_photograph
+        from diptych.media.content.thumbnails import as_jpeg, thumbnail_of
 
         file: IO[bytes] = io.BytesIO(content) if order["path"] is None else self._opened(path(order["path"]))
         with file:
-            image, (width, height) = _read_whole(file, order)
-        jpeg = io.BytesIO()
-        image.save(jpeg, "JPEG", quality=JPEG_QUALITY, progressive=max(image.size) > 640)
+            image, (width, height) = thumbnail_of(file, order["name"], order["size_px"], order["at_s"])
+        jpeg = as_jpeg(image)
         answer = {"width": width, "height": height, "thumbnail": list(image.size)}
         if "square" in order:
             # read again: the short side of a panorama that fits the JPEG has fewer pixels than the tower wants
             pixels = read_photograph(content, order["name"], self._spec).pixels.tobytes()
-            return answer | {"square_bytes": len(pixels)}, pixels + jpeg.getvalue()
-        return answer, jpeg.getvalue()
+            return answer | {"square_bytes": len(pixels)}, pixels + jpeg
+        return answer, jpeg
 
     def _opened(self, name: str) -> IO[bytes]:
         """A file of the folder; a link that leads out of it is not followed."""
@@ -104,22 +100,3 @@ class Decoder:
         if self._root is None or (not self._follow_links and RootBoundary(self._root).is_outside(name)):
             raise OutsideRootError
         return open_regular(os.path.join(self._root, name))
-
-
-def _read_whole(file: IO[bytes], order: dict[str, Any]) -> tuple[Image, tuple[int, int]]:
-    from PIL import Image
-
-    from diptych.errors import ImageError
-    from diptych.media.content.photographs import LARGEST_PICTURE, read_whole
-    from diptych.media.content.videos import read_frame
-
-    name, size_px = order["name"], order["size_px"]
-    if order["at_s"] is not None:
-        image = Image.fromarray(read_frame(file, name, order["at_s"], size_px).pixels)
-        size = image.size
-        image.thumbnail((size_px, size_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
-        return image, size
-    content = file.read(LARGEST_PICTURE)
-    if not content:
-        raise ImageError("empty file", name, "It has no bytes; copy or download it again.")
-    return read_whole(content, name, size_px)
