@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from diptych.checkpoint.finding import ModelLocation
 from diptych.checkpoint.formats import huggingface
@@ -31,20 +34,26 @@ class Arrays(Mapping[str, np.ndarray]):
     def __init__(self, files: list[Path], mappings: KeyMappings | None, source: str):
         """`mappings` translates the names in the files; None if they are ours, and weights may be in 8 bits (see
         `weights.int8`). `source` names the model in errors."""
-        from safetensors import SafetensorError, safe_open
-
         for path in files:
             checked_head(path)
         try:
-            opened = [safe_open(path, framework="numpy") for path in files]
+            self._identities = [_identity(path) for path in files]
+            self._opened = [safe_open(path, framework="numpy") for path in files]
         except SafetensorError as error:
             raise CheckpointError(f"{files[0].parent}: its weights are truncated or damaged ({error}).") from error
-        stored = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        stored = {name: number for number, file in enumerate(self._opened) for name in file.keys()}  # noqa: SIM118
         bare = {name: (stored[theirs], theirs) for name, theirs in bare_names(stored).items()}
         self.files, self.source, self._mappings = tuple(files), source, mappings
         self._all = huggingface.normalised_keys(bare) if mappings else bare
         scales = set() if mappings else int8.scale_names(self._all)
         self._stored = {name: where for name, where in self._all.items() if name not in scales}
+
+    def let_go(self) -> None:
+        """Free the memory of what was read. Files that have changed meanwhile stay open as they are."""
+        for number, path in enumerate(self.files):
+            with suppress(OSError, SafetensorError):
+                if _identity(path) == self._identities[number]:
+                    self._opened[number] = safe_open(path, framework="numpy")
 
     def check(self, config: CLIPConfig) -> None:
         """Raises CheckpointError, as `read` does, if these are not the tensors of `config`; reads the headers alone."""
@@ -53,13 +62,18 @@ class Arrays(Mapping[str, np.ndarray]):
         check(found, renamed(self._mappings, expected_specs(config, self.source), self.source), self.source)
 
     def _spec(self, name: str) -> TensorSpec:
-        file, stored = self._all[name]
-        header = file.get_slice(stored)
+        header = self._slice(*self._all[name])
         return TensorSpec(tuple(header.get_shape()), _KINDS.get(header.get_dtype(), FLOAT))
 
     def holds_bfloat16(self) -> bool:
         """Whether a tensor has a dtype that numpy cannot read."""
-        return any(file.get_slice(name).get_dtype() not in _NUMPY for file, name in self._all.values())
+        return any(self._slice(*where).get_dtype() not in _NUMPY for where in self._all.values())
+
+    def _slice(self, number: int, stored: str) -> Any:
+        return self._opened[number].get_slice(stored)
+
+    def _tensor(self, number: int, stored: str) -> Any:
+        return self._opened[number].get_tensor(stored)
 
     def __getitem__(self, name: str) -> np.ndarray:
         weights = self.stored(name)
@@ -70,7 +84,7 @@ class Arrays(Mapping[str, np.ndarray]):
         names, transform = look_up(self._mappings, name)
         if not names:
             raise KeyError(name)
-        array = transform.read([file.get_tensor(stored) for file, stored in map(self._stored.__getitem__, names)])
+        array = transform.read([self._tensor(*self._stored[each]) for each in names])
         return self._with_scale(name, array)  # type: ignore[arg-type]
 
     def first_row(self, name: str) -> np.ndarray:
@@ -79,8 +93,8 @@ class Arrays(Mapping[str, np.ndarray]):
 
     def rows(self, name: str, indices: Iterable[int]) -> np.ndarray:
         """Some rows of a tensor that is one in the file as well, without reading the rest."""
-        file, stored = self._stored[look_up(self._mappings, name)[0][0]]
-        array = np.concatenate([file.get_slice(stored)[int(row) : int(row) + 1] for row in indices])
+        slices = self._slice(*self._stored[look_up(self._mappings, name)[0][0]])
+        array = np.concatenate([slices[int(row) : int(row) + 1] for row in indices])
         weights = self._with_scale(name, array, indices)
         return weights.floats() if isinstance(weights, int8.Int8) else weights
 
@@ -88,8 +102,7 @@ class Arrays(Mapping[str, np.ndarray]):
         """A tensor, or some rows of it, in 8 bits if it has a scale."""
         if self._mappings or name + int8.SCALE not in self._all:
             return array
-        file, stored = self._all[name + int8.SCALE]
-        scale = file.get_tensor(stored)
+        scale = self._tensor(*self._all[name + int8.SCALE])
         return int8.Int8(array, int8.checked_scale(scale if rows is None else scale[list(rows)], name, self.source))
 
     def __contains__(self, name: object) -> bool:
@@ -102,6 +115,12 @@ class Arrays(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._stored)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """What changes with a file."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_arrays(found: ModelLocation, *, activation: str | None = None) -> tuple[FolderSettings, Arrays] | None:

@@ -98,6 +98,7 @@ def command(folder: str | None, **options: Any) -> int:
     sock = bound(settings.host, settings.port)  # before what takes a while
     model = _model(folder, options)
     model.engine.numpy_calls = 0
+    model.engine.kept_towers |= {"image", "patches"}  # a server is there for long: memory matters more than disk
     opener = None if folder is None else partial(_open_index, folder, options)
     service = open_service(model, settings, open_index=opener)
     with ExitStack() as logs:

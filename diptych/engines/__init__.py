@@ -35,6 +35,7 @@ class Engine(Protocol):
 
     name: str
     numpy_calls: int
+    kept_towers: set[str]  # whose compiled form is cached on the disk, by an engine that compiles
 
     def describe(self) -> str: ...
     def label(self) -> str: ...

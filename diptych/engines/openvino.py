@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from diptych.checkpoint.arrays import Arrays
 from diptych.checkpoint.replacement import json_text
 from diptych.checkpoint.weights.files import read_json
 from diptych.checkpoint.weights.finite import FiniteArrays, check_vectors
 from diptych.deprecation import RenamedAttribute
 from diptych.engines.bfloat16 import SWITCH, allows_bfloat16
-from diptych.engines.converted import PATCHES_OUTPUT
+from diptych.engines.converted import PARTS, PATCHES_OUTPUT
 from diptych.engines.numpy_towers.text import NumpyText
 from diptych.errors import ArgumentError, CheckpointError, DiptychError
 from diptych.media.preprocessing import Preprocess
@@ -40,6 +41,7 @@ class OpenVINOEngine:
 
     name = "openvino"
     numpy_calls: int  # how many of the next calls with few texts NumPy computes; see `Engine`
+    kept_towers: set[str]  # whose compiled form is cached: "text", and "image" and "patches" where memory matters more
 
     def __init__(
         self,
@@ -54,10 +56,11 @@ class OpenVINOEngine:
     ):
         """`image` and `text` build the towers' graphs, the first with the requested outputs ("image", PATCHES_OUTPUT).
 
-        With `files`, which together with `settings` determine the text tower, its compiled form is cached for later
-        processes. `precision` is that of layers that are not quantised; "auto" is bfloat16 on CPUs that have it, else
-        float32 (see `engines.bfloat16`). `source` names the model in errors. `few_texts` computes the raw features of
-        the first few texts. Raises ArgumentError for a precision that is unknown or not available."""
+        With `files`, which together with `settings` determine the towers, the compiled form of `kept_towers` is cached
+        for later processes, and takes half of the memory. `precision` is that of layers that are not quantised; "auto"
+        is bfloat16 on CPUs that have it, else float32 (see `engines.bfloat16`). `source` names the model in errors.
+        `few_texts` computes the raw features of the first few texts. Raises ArgumentError for a precision that is
+        unknown or not available."""
         if precision not in get_args(Precision):
             raise ArgumentError(
                 f"precision={precision!r} is not known; choose one of {', '.join(get_args(Precision))}."
@@ -71,10 +74,15 @@ class OpenVINOEngine:
         self._image, self._text = image, text
         cached_by, precision = tuple(files), self._asked_precision
         self._few_texts, self.numpy_calls = few_texts if precision != "bfloat16" else None, 0
+        self.kept_towers = kept = {"text"}
+
+        def tower(name: str, build: Callable[[], Any]) -> _Tower:
+            return _Tower(lambda: _compiled(build, precision, cached_by if name in kept else (), f"{name} {settings}"))
+
         self._towers = {  # without references to the engine: a cycle would delay freeing gigabytes
-            "image": _Tower(lambda: _compile(image("image"), precision)),
-            "patches": _Tower(lambda: _compile(image("image", PATCHES_OUTPUT), precision)),
-            "text": _Tower(lambda: _compiled_from_cache(text, precision, cached_by, settings)),
+            "image": tower("image", lambda: image("image")),
+            "patches": tower("patches", lambda: image("image", PATCHES_OUTPUT)),
+            "text": tower("text", text),
         }
 
     @classmethod
@@ -96,7 +104,10 @@ class OpenVINOEngine:
             from diptych.engines import graph
 
             with _fitting(source):
-                return getattr(graph, name)(config, weights, *arguments)
+                made = getattr(graph, name)(config, weights, *arguments)
+            if isinstance(arrays, Arrays):
+                arrays.let_go()
+            return made
 
         def few_texts(ids: np.ndarray) -> np.ndarray:
             with _fitting(source):
@@ -104,7 +115,7 @@ class OpenVINOEngine:
 
         return cls(
             lambda *outputs: built("image_graph", spec, outputs), lambda: built("text_graph"),
-            precision=precision, files=files, settings=repr(config.text), source=source, few_texts=few_texts,
+            precision=precision, files=files, settings=repr((config, spec)), source=source, few_texts=few_texts,
         )  # fmt: skip
 
     @classmethod
@@ -129,7 +140,7 @@ class OpenVINOEngine:
                     return graph
                 raise CheckpointError(f"{folder}/image.xml has no patch embeddings; convert the model again.") from None
 
-        files = [folder / "text.xml", folder / "text.bin"]
+        files = [folder / name for name in PARTS if name != "facts.json"]
         engine = cls(image, lambda: read("text"), precision=precision, files=files, source=str(folder))
         engine.is_quantised = read_json(folder / "facts.json").get("precision") == "int8"
         return engine
@@ -227,26 +238,35 @@ def _settings(precision: Precision) -> dict[str, str]:
     return {"PERFORMANCE_HINT": "LATENCY", **_HINTS[_precision(precision)]}
 
 
-def _compiled_from_cache(build: Callable[[], Any], precision: Precision, files: tuple[Path, ...], settings: str) -> Any:
-    """A tower as compiled by an earlier process, or compiled now and cached."""
+def _compiled(build: Callable[[], Any], precision: Precision, files: tuple[Path, ...], settings: str) -> Any:
+    """A tower as compiled by an earlier process, or compiled now and, with `files`, cached."""
     if not files:
         return _compile(build(), precision)
     from diptych.engines.openvino_runtime import openvino
 
-    hints = _settings(precision)
-    cpu = _core().get_property("CPU", "FULL_DEVICE_NAME")
+    cpu, version = _core().get_property("CPU", "FULL_DEVICE_NAME"), openvino.get_version()
     # The code that builds the graphs is part of the key.
-    code = [Path(__file__).with_name(name) for name in ("graph.py", "graph_nodes.py")]
-    name = compiled_cache.key((*files, *code), settings, openvino.get_version(), cpu, str(hints))
-    if (content := compiled_cache.read(name)) is not None:
-        with contextlib.suppress(RuntimeError):
-            tensor = openvino.Tensor(content, shared_memory=True)
-            model: Any = _core().import_model(tensor, "CPU", hints)
-            model.content = tensor  # its weights may be used where they are, so they live as long as it does
-            return model
+    code = [Path(__file__).with_name(f"{name}.py") for name in ("graph", "graph_nodes", "convolutional_graph")]
+    name = compiled_cache.key((*files, *code), settings, version, cpu, str(_settings(precision)))
+    if (model := _imported(name, precision)) is not None:
+        return model
     model = _compile(build(), precision)
-    compiled_cache.write(name, model.export_model().getvalue())
-    return model
+    compiled_cache.write(name, model.export_model().getbuffer())
+    return _imported(name, precision) or model  # what is compiled holds its weights twice
+
+
+def _imported(name: str, precision: Precision) -> Any:
+    """A tower from the cache; None if it is not there."""
+    from diptych.engines.openvino_runtime import openvino
+
+    if (content := compiled_cache.read(name)) is None:
+        return None
+    with contextlib.suppress(RuntimeError):
+        tensor = openvino.Tensor(content, shared_memory=True)
+        model: Any = _core().import_model(tensor, "CPU", _settings(precision))
+        model.content, model.mapped = tensor, content  # some weights are used where they are
+        return model
+    return None
 
 
 class _Tower:
@@ -257,6 +277,7 @@ class _Tower:
         self._model: Any = None
         self._lock = threading.Lock()
         self._requests = threading.local()
+        self._is_warm = False
 
     @property
     def is_open(self) -> bool:
@@ -268,4 +289,8 @@ class _Tower:
             self._model = self._model or self._compile()
         if not hasattr(self._requests, "own_request"):
             self._requests.own_request = self._model.create_infer_request()
-        return self._requests.own_request.infer([batch], share_inputs=True).to_tuple()
+        found = self._requests.own_request.infer([batch], share_inputs=True).to_tuple()
+        if not self._is_warm and hasattr(self._model, "mapped"):
+            compiled_cache.let_go(self._model.mapped)  # most weights have been copied, in another order
+        self._is_warm = True
+        return found

@@ -72,7 +72,7 @@ class PyTorchEngine:
 
     def __init__(self, network: CLIP, spec: Preprocess, device: torch.device, *, source: str | None = None):
         self.device = device
-        self.source = source
+        self.source, self.kept_towers = source, set[str]()  # which it does not compile
         self._unchecked = {"image", "text"} if source else set()
         self.network = network.eval().to(device)
         self._folded: tuple[tuple[int, ...], CLIP] | None = None

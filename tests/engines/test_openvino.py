@@ -229,6 +229,23 @@ def test_a_compiled_text_tower_is_kept(tiny_model: Path, tmp_path: Path, monkeyp
         assert compiled_cache.read(kept.name) is not None
 
 
+@pytest.mark.parametrize("towers", [set(), {"image", "patches"}])
+def test_image_towers_are_kept_where_that_is_wanted(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, towers: set[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    wanted = diptych.load(tiny_model, engine="openvino").embed_pixels(pixels)
+    assert not list(tmp_path.rglob("compiled/*"))
+    for _ in range(2):
+        model = diptych.load(tiny_model, engine="openvino")
+        model.engine.kept_towers |= towers
+        for _ in range(3):  # after the first, what was copied is let go
+            np.testing.assert_array_equal(model.embed_pixels(pixels), wanted)
+            np.testing.assert_array_equal(model.engine.encode_patches(pixels).images, wanted)
+        assert len(list(tmp_path.rglob("compiled/*"))) == len(towers)
+
+
 def test_what_was_compiled_of_other_weights_is_not_taken(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

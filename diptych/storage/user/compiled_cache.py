@@ -1,14 +1,15 @@
-"""Compiled text towers in the user's cache: compiling one takes longer than the rest of a search."""
+"""Compiled towers in the user's cache: compiling one takes longer than the rest of a search."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import os
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,24 +34,36 @@ def key(files: Iterable[Path], *settings: str) -> str:
 
 
 def read(name: str) -> UInt8[np.ndarray, " bytes"] | None:
-    """The content of this name, read once and not copied; None if there is none. A damaged file is deleted."""
-    with contextlib.suppress(OSError, RuntimeError):
+    """The content of this name, mapped into memory; None if there is none. A damaged file is deleted."""
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # ValueError: an empty file cannot be mapped
         path = folder() / name
-        content = np.fromfile(path, np.uint8)
+        with open(path, "rb") as file:
+            content = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
         if len(content) > 4 and zlib.crc32(content[:-4].data) == int.from_bytes(content[-4:].tobytes(), "little"):
             os.utime(path)
             return content[:-4]
+        del content  # Windows deletes no file that is mapped
         path.unlink()
     return None
 
 
-def write(name: str, content: bytes) -> None:
+def let_go(content: np.ndarray) -> None:
+    """Free the memory of what `read` returned; what is used again is read from the file again."""
+    mapped: Any = content
+    while isinstance(mapped, np.ndarray):
+        mapped = mapped.base
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapped.obj.madvise(mmap.MADV_DONTNEED)
+
+
+def write(name: str, content: bytes | memoryview) -> None:
     """Keep the content, if the folder is writable, and delete the least recently used files beyond KEPT."""
     with contextlib.suppress(OSError, RuntimeError):
         path = folder() / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path, durable=False) as part:
-            part.write_bytes(content + zlib.crc32(content).to_bytes(4, "little"))
+        with atomic_write(path, durable=False) as part, open(part, "wb") as file:
+            file.write(content)
+            file.write(zlib.crc32(content).to_bytes(4, "little"))
         files = sorted(path.parent.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)
         for old in files[KEPT:]:
             old.unlink(missing_ok=True)

@@ -49,3 +49,12 @@ def test_a_user_without_a_home_has_none(cli: Cli, monkeypatch: pytest.MonkeyPatc
 def test_cache_stands_alone(cli: Cli, tmp_path: Path) -> None:
     for arguments in (("--clear",), ("--cache", tmp_path), ("--cache", "--model", "bundled")):
         assert cli("doctor", *arguments).code == USAGE
+
+
+def test_what_is_let_go_is_read_again(cache: Path) -> None:
+    compiled_cache.write("a", bytes(range(256)) * 100)
+    content = compiled_cache.read("a")
+    assert content is not None
+    before = content.tobytes()
+    compiled_cache.let_go(content)
+    assert content.tobytes() == before == bytes(range(256)) * 100
