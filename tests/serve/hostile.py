@@ -210,6 +210,8 @@ def served(folder: Path, outside: Path) -> Iterator[int]:
             yield port
         finally:
             process.terminate()
+    if process.returncode:
+        raise RuntimeError(f"the server ended with code {process.returncode}")
 
 
 def main() -> int:
