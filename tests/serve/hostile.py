@@ -145,8 +145,6 @@ def _may_be_answered(sent: Hostile) -> bool:
 
 
 def _is_problem(answer: Answer) -> bool:
-    if answer.kind == "text/plain":  # what is no HTTP has no path to be asked for
-        return answer.status == 400 and answer.body == b"Invalid HTTP request received."
     if not answer.body:  # of HEAD
         return answer.kind == "application/problem+json"
     try:

@@ -95,7 +95,7 @@ def thumbnail(
     "/items/{id:int}/original",
     response_class=Response,
     responses={
-        200: {"content": {"application/octet-stream": {}}},
+        200: {"content": {kind: {} for kind in ("image/*", "video/*", "text/plain", "application/octet-stream")}},
         206: {"description": "A part of the file."},
         304: {"description": "As the browser has it."},
         416: {"description": "The file has no such part."},

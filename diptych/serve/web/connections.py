@@ -9,8 +9,11 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from diptych.serve.web.problems import RequestProblem, problem_response
+
 ASKING_S = 20.0  # for the line and headers of a request
 TAKING_S = 30.0  # that a client may take nothing of its answer
+LINGERING_S = 2.0  # that what follows no HTTP is read
 MOST = 1000  # connections; each is a file descriptor, of which decoders and the index need some
 
 
@@ -21,6 +24,7 @@ class Connection(H11Protocol):
         super().__init__(*arguments, **more)
         self._asking: asyncio.TimerHandle | None = None
         self._taking: asyncio.TimerHandle | None = None
+        self._is_over = False  # what still comes is read, and not looked at
 
     @property
     def is_idle(self) -> bool:
@@ -34,8 +38,9 @@ class Connection(H11Protocol):
         self._await_request()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._await_request()
+        if not self._is_over:
+            super().data_received(data)
+            self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._asking, self._taking = _ended(self._asking), _ended(self._taking)
@@ -47,18 +52,41 @@ class Connection(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._taking = _ended(self._taking)
+        if not self._is_over:
+            self._taking = _ended(self._taking)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP. A request whose head was fine is answered by that, and its own answer goes nowhere;
         one that has begun ends here."""
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
-        else:
-            self.transport.close()
-        if self.cycle is not None and not self.cycle.response_complete:
+        is_head = not self.is_idle and self.cycle.scope["method"] == "HEAD"
+        if not self.is_idle:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._refuse(RequestProblem(400, "RequestError", "this is no HTTP, or its head is too long."), is_head)
+        else:
+            self.transport.close()
+
+    def _refuse(self, problem: RequestProblem, is_head: bool) -> None:
+        """Answer, and read what still comes for a while: a connection that is closed at once is reset by it, and the
+        client never sees the answer."""
+        answer = problem_response(problem, "")
+        headers = [*answer.raw_headers, (b"connection", b"close")]
+        content = b"" if is_head else bytes(answer.body)
+        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=content), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self._is_over = self.transport.can_write_eof()  # not of https
+        if not self._is_over:
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self._asking, self._taking = _ended(self._asking), _ended(self._taking)
+        self._taking = self.loop.call_later(LINGERING_S, self.transport.abort)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self._is_over:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Id = Annotated[int, Field(ge=1, le=2**53)]
+
+def _whole(value: object) -> object:
+    """In JSON 17.0 is the integer 17."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)  # after what OpenAPI should say of the number
+Id = Annotated[int, Field(ge=1, le=2**53), WHOLE]
 MOST_CHARACTERS = 100_000  # of a text
 Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Template = Annotated[str, Field(pattern=r"\{\}", max_length=500)]
-Labels = Annotated[list[Name], Field(min_length=1, max_length=2000)]
+Labels = Annotated[list[Name], Field(min_length=1, max_length=2000, json_schema_extra={"uniqueItems": True})]
+Data = Annotated[str, Field(min_length=1)]
 Upload = Annotated[str, Field(pattern=r"^u_[0-9a-f]{24}$")]
 Cursor = Annotated[str, Field(max_length=80)]
 LIMIT, MOST = 60, 500
-Offset = Annotated[int, Field(ge=0, le=2**31)]
-Limit = Annotated[int, Field(ge=1, le=MOST)]
+Offset = Annotated[int, Field(ge=0, le=2**31), WHOLE]
+Limit = Annotated[int, Field(ge=1, le=MOST), WHOLE]
 _Degrees = Annotated[float, Field(ge=-360, le=360)]
 
 
@@ -27,15 +35,12 @@ class Body(BaseModel):
 
 
 def _one_of(*names: str) -> ConfigDict:
-    """The configuration of a body that has exactly one of these fields, which OpenAPI says as well: in a schema, none
-    of its fields is null."""
+    """The configuration of a body that has exactly one of these fields, which OpenAPI says as well. The others may be
+    null."""
 
     def describe(schema: dict[str, Any]) -> None:
-        for each in schema["properties"].values():
-            each.pop("default", None)
-            kinds = [kind for kind in each.pop("anyOf", []) if kind.get("type") != "null"]
-            each.update(kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})
-        schema["oneOf"] = [{"required": [name]} for name in names]
+        given = {"not": {"type": "null"}}
+        schema["oneOf"] = [{"required": [name], "properties": {name: given}} for name in names]
 
     return ConfigDict(json_schema_extra=describe)
 
@@ -45,7 +50,7 @@ class Picture(Body):
 
     model_config = _one_of("data", "upload", "item", "url")
 
-    data: str | None = Field(None, description="A data URI, or the base64 of a picture file.")
+    data: Data | None = Field(None, description="A data URI, or the base64 of a picture file.")
     upload: Upload | None = Field(None, description="The id that POST /v1/uploads gave.")
     item: Id | None = Field(None, description="A picture of the index.")
     url: Annotated[str, Field(max_length=4000)] | None = Field(None, description="Fetched only with --allow-urls.")
@@ -64,7 +69,7 @@ class SearchTerm(Body):
 
     text: Text | None = None
     vector: Annotated[list[float], Field(max_length=65_536)] | None = None
-    data: str | None = None
+    data: Data | None = None
     upload: Upload | None = None
     item: Id | None = None
     url: Annotated[str, Field(max_length=4000)] | None = None
@@ -88,8 +93,8 @@ class FilterBody(Body):
     near: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
     camera: Annotated[str, Field(max_length=200)] | None = None
     path: Annotated[str, Field(max_length=1000)] | None = None
-    min_width: Annotated[int, Field(ge=0, le=2**31)] | None = None
-    min_height: Annotated[int, Field(ge=0, le=2**31)] | None = None
+    min_width: Annotated[int, Field(ge=0, le=2**31), WHOLE] | None = None
+    min_height: Annotated[int, Field(ge=0, le=2**31), WHOLE] | None = None
     min_megapixels: Annotated[float, Field(ge=0, le=1e6)] | None = None
     orientation: Literal["landscape", "portrait", "square"] | None = None
     kind: Literal["picture", "video", "text"] | None = None
@@ -197,11 +202,11 @@ class ExportBody(Body):
     items: Annotated[list[Id], Field(min_length=1, max_length=20_000)] | None = None
     album: Annotated[str, Field(pattern=r"^a_[0-9a-f]{16}$")] | None = None
     search: SearchOptions | None = None
-    limit: Annotated[int, Field(ge=1, le=20_000)] = MOST
+    limit: Annotated[int, Field(ge=1, le=20_000), WHOLE] = MOST
     format: Literal["paths", "csv", "json", "sheet", "links"]
     absolute: bool = False
-    columns: Annotated[int, Field(ge=1, le=20)] = 5
-    size_px: Annotated[int, Field(ge=32, le=640)] = 160
+    columns: Annotated[int, Field(ge=1, le=20), WHOLE] = 5
+    size_px: Annotated[int, Field(ge=32, le=640), WHOLE] = 160
     title: Annotated[str, Field(max_length=200)] = ""
 
     @model_validator(mode="after")
@@ -240,7 +245,7 @@ class EmbeddingsBody(BaseModel):
     messages: Annotated[list[Message], Field(min_length=1, max_length=64)] | None = None
     modality: Literal["text", "image"] = "text"
     encoding_format: Literal["float", "base64"] | None = "float"
-    dimensions: Annotated[int, Field(ge=1)] | None = None
+    dimensions: Annotated[int, Field(ge=1), WHOLE] | None = None
     user: str | None = None
 
     @model_validator(mode="after")

@@ -152,6 +152,19 @@ def test_what_the_server_offers(client: TestClient, alone: TestClient) -> None:
     assert offered["version"] == diptych.__version__
 
 
+def test_the_document_says_what_a_body_may_be(client: TestClient) -> None:
+    """One of several fields, the others null, and whole numbers within their bounds, as JSON writes them."""
+    schemas = client.get("/v1/openapi.json").json()["components"]["schemas"]
+    assert schemas["LookupBody"]["properties"]["ids"]["items"] == {"type": "integer", "minimum": 1, "maximum": 2**53}
+    names = [one["required"] for one in schemas["Picture"]["oneOf"]]
+    assert names == [["data"], ["upload"], ["item"], ["url"]]
+    assert {"type": "null"} in schemas["Picture"]["properties"]["url"]["anyOf"]
+    body = {"terms": [{"item": 1.0, "url": None}], "limit": 2.0}
+    assert len(client.post("/v1/search", json=body).json()["hits"]) == 2
+    for wrong in (1.5, "1", True, 2**54, 0):
+        assert client.post("/v1/search", json={"terms": [{"item": wrong}]}).status_code == 422, wrong
+
+
 def test_the_openapi_document_has_every_route_and_one_form_of_errors(client: TestClient) -> None:
     document = client.get("/v1/openapi.json").json()
     assert document["openapi"].startswith("3.1")

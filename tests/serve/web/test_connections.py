@@ -1,6 +1,7 @@
 """Clients that keep the server waiting lose their connection; all others are answered meanwhile."""
 
 import asyncio
+import json
 import select
 import socket
 import time
@@ -185,14 +186,37 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 def test_a_body_that_is_no_http_is_answered_once(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
     """By the refusal alone, whether its request is being answered or not; and strangers fill no log."""
     server = listen(token="a token of this test")
-    for asked in (CHUNKED, CHUNKED.replace(b"/v1/embed", b"/v1/none"), CHUNKED + b"1\r\n{\r\n"):
+    for asked in (CHUNKED, CHUNKED.replace(b"POST", b"HEAD"), CHUNKED + b"1\r\n{\r\n", b"none\r\n\r\n"):
         with connected(server) as connection:
             connection.sendall(asked + b"no length\r\n")
             answer = received(connection)
         assert answer.count(b"HTTP/1.1 ") == 1
         assert answer.startswith(b"HTTP/1.1 40")
+        assert b"content-type: application/problem+json" in answer
     await_health(server)
     assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_the_refusal_of_a_long_head_is_read_by_a_client_that_still_sends(listen: Listen) -> None:
+    with connected(listen()) as connection:
+        connection.sendall(b"GET /v1/health?" + b"a" * 3_000_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        answer = received(connection)
+    head, _, content = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(content)["code"] == "RequestError"
+
+
+def test_who_goes_on_sending_after_a_refusal_is_not_listened_to_for_ever(
+    listen: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "LINGERING_S", 0.2)
+    server = listen()
+    with connected(server) as connection:
+        connection.sendall(b"no HTTP\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+        while server.connections():
+            pass
 
 
 def test_what_is_no_http_behind_a_request_ends_its_answer(
