@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["call", "text", "picture", "background"]
 ROUND = {"call": 1, "text": 256, "picture": 32, "background": 32}  # inputs of one turn
+BATCH = 32  # texts that are embedded and answered together, while others of a turn wait
 # In a turn each kind that waits gets its share; what is indexed in the background runs when nothing else waits.
 _TURNS: tuple[Kind, ...] = ("call", "text", "picture")
 
@@ -93,7 +94,7 @@ class EngineQueue:
 
     def _run(self) -> None:
         while (turn := self._next_turn()) is not None:
-            for kind, jobs in turn:
+            for kind, jobs in [(kind, some) for kind, taken in turn for some in _batches(kind, taken)]:
                 started = time.perf_counter()
                 self._embed(kind, jobs)
                 self.seconds += time.perf_counter() - started
@@ -149,3 +150,17 @@ class EngineQueue:
             vectors = self._model.embed_pixels(np.stack(inputs))
         ends = np.cumsum([len(job.inputs) for job in jobs])
         return np.split(vectors, ends[:-1])
+
+
+def _batches(kind: Kind, jobs: list[_Job]) -> list[list[_Job]]:
+    """The jobs of a turn, of similar length together, so that the first are answered while others are embedded."""
+    if kind != "text" or sum(len(job.inputs) for job in jobs) <= BATCH:
+        return [jobs]
+    batches, left = list[list[_Job]](), 0
+    for job in sorted(jobs, key=lambda job: max(map(len, job.inputs))):
+        if len(job.inputs) > left:
+            batches.append([])
+            left = BATCH
+        batches[-1].append(job)
+        left -= len(job.inputs)
+    return batches
