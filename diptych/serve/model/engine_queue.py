@@ -94,10 +94,11 @@ class EngineQueue:
 
     def _run(self) -> None:
         while (turn := self._next_turn()) is not None:
-            for kind, jobs in [(kind, some) for kind, taken in turn for some in _batches(kind, taken)]:
-                started = time.perf_counter()
-                self._embed(kind, jobs)
-                self.seconds += time.perf_counter() - started
+            for kind, jobs in turn:
+                for batch in _batches(kind, jobs):
+                    started = time.perf_counter()
+                    self._embed(kind, batch)
+                    self.seconds += time.perf_counter() - started
 
     def _next_turn(self) -> list[tuple[Kind, list[_Job]]] | None:
         """What runs next, by kind; None once the queue is closed and nothing waits."""
