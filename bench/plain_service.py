@@ -1,7 +1,7 @@
-"""What a search service around an index is without `diptych serve`: FastAPI, one route, one search at a time, because an
-index is one thread's at a time. It embeds and searches as `diptych serve` does, and answers with ids, paths, scores and
-sizes; thumbnails, pages that stay the same while the index changes, filters, limits, deadlines, the checks of who asks,
-and metrics it leaves out.
+"""What a search service around an index is without `diptych serve`: FastAPI, one route, and one search at a time, since
+an index is one thread's at a time. It embeds and searches as `diptych serve` does, and answers with ids, paths, scores
+and sizes. It leaves out thumbnails, pages that stay the same while the index changes, filters, limits, deadlines, the
+checks of who asks, and metrics.
 
 python bench/plain_service.py FOLDER PORT
 """
