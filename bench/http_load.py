@@ -77,7 +77,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         if not self._wanted and (end := self._received.find(_END)) >= 0:
-            self._wanted = end + len(_END) + _content_length(bytes(self._received[:end]))
+            self._wanted = end + len(_END) + content_length(bytes(self._received[:end]))
         if self._wanted and len(self._received) >= self._wanted:
             self._answered(time.perf_counter())
 
@@ -100,7 +100,8 @@ class _Connection(asyncio.Protocol):
         self._send()
 
 
-def _content_length(head: bytes) -> int:
+def content_length(head: bytes) -> int:
+    """The length of the body that follows."""
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
             return int(line[15:])

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,6 +79,15 @@ class Service:
         found = [re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text()) for pid in self._pids()]
         return sum(int(each[1]) for each in found if each) * 1024 / 1e6
 
+    def own_memory_mb(self) -> tuple[float, float]:
+        """The memory that it and its child processes use, what they share with each other counting once; and that of it
+        which holds no files, such as libraries, of which other programs may bear a part."""
+        found = [re.findall(r"^(Pss|Pss_File):\s+(\d+)", _rollup(pid), re.M) for pid in self._pids()]
+        kilobytes = Counter[str]()
+        for name, count in (each for one in found for each in one):
+            kilobytes[name] += int(count)
+        return kilobytes["Pss"] * 1024 / 1e6, (kilobytes["Pss"] - kilobytes["Pss_File"]) * 1024 / 1e6
+
     def end(self, *, kill: bool = False) -> None:
         """End it."""
         if self.process is not None:
@@ -99,6 +109,14 @@ def _status(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ["0"] * 50
+
+
+def _rollup(pid: int) -> str:
+    """What Linux says of the memory of a process; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return ""
 
 
 @contextmanager

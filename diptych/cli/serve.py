@@ -85,9 +85,10 @@ def command(folder: str | None, **options: Any) -> int:
     from diptych.extras import require
 
     require("diptych serve", "fastapi", "uvicorn", "python_multipart")
-    from diptych.serve.running import bound, check_certificate, check_proxies, serve
+    from diptych.serve.running import bound, check_certificate, check_proxies, serve, spare_memory
     from diptych.serve.service import open_service
 
+    spare_memory()
     settings = _settings(options)
     if bool(options["certificate"]) != bool(options["key"]):
         raise click.UsageError("--certificate and --key belong together.")

@@ -235,7 +235,8 @@ def _compile(graph: Any, precision: Precision) -> Any:
 
 
 def _settings(precision: Precision) -> dict[str, str]:
-    return {"PERFORMANCE_HINT": "LATENCY", **_HINTS[_precision(precision)]}
+    # OpenVINO keeps code for each shape of a batch, by default of 5000 layers: hundreds of megabytes in a server
+    return {"PERFORMANCE_HINT": "LATENCY", "CPU_RUNTIME_CACHE_CAPACITY": "500", **_HINTS[_precision(precision)]}
 
 
 def _compiled(build: Callable[[], Any], precision: Precision, files: tuple[Path, ...], settings: str) -> Any:

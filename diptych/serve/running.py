@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import ipaddress
 import logging
@@ -11,7 +12,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import uvicorn
@@ -23,6 +24,7 @@ from diptych.serve.web.connections import Connection
 
 _BACKLOG = 2048
 _LAST_CALL_S = 0.5
+_M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 class _Server(uvicorn.Server):
@@ -76,6 +78,13 @@ def serve(service: Service, on_start: Callable[[str], None], *, sock: socket.soc
         asyncio.run(server.serve(sockets=[sock]))
     finally:
         sock.close()
+
+
+def spare_memory() -> None:
+    """Have the threads that begin from now on share two heaps: glibc would give each its own and keep what it has
+    freed, which is a hundred megabytes in a server. Elsewhere it does nothing."""
+    with suppress(OSError, AttributeError, TypeError):  # TypeError: Windows
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def server_of(service: Service, *, certificate: tuple[str, str] | None = None, proxies: str = "") -> uvicorn.Server:
