@@ -208,7 +208,7 @@ class Embedder:
         if failures := invalid_texts(texts):
             raise TextError(next(iter(failures.values())).message)
         tokens = self.tokenize(texts, truncate=truncate)
-        return batching.encoded_texts(tokens, self.engine.encode_texts, self.dim, self._reader().fill_context)
+        return batching.encoded_texts(tokens, self.engine.encode_texts, self.dim, self._reader())
 
     def try_embed_texts(self, texts: str | Sequence[str], *, truncate: bool = False) -> EmbeddingResult[int]:
         """`embed_texts` with invalid texts in `failures`. The keys are indices in `texts`."""

@@ -14,11 +14,12 @@ from diptych.media.images import Decode, Source
 from diptych.media.preprocessing import Preprocess, load_pixels
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
-    from diptych.text.tokenizer import Tokens
+    from diptych.text.tokenizer import Tokenizer, Tokens
 
 BATCH = 32
+COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # of texts in a batch
 Encode: TypeAlias = Callable[[np.ndarray], np.ndarray]  # from uint8 pixels (n, size, size, 3) to a row for each picture
 Progress: TypeAlias = Callable[[int, int], None]  # called with (done, total)
 
@@ -83,12 +84,29 @@ def gathered(
     return EmbeddingResult(keys, np.stack(rows) if rows else np.empty((0, width), np.float32), failures)
 
 
-def encoded_texts(tokens: Tokens, encode: Encode, dim: int, fill_context: bool) -> Float[np.ndarray, "texts dim"]:
+def encoded_texts(tokens: Tokens, encode: Encode, dim: int, reader: Tokenizer) -> Float[np.ndarray, "texts dim"]:
     """The vectors of texts, in batches of similar length: the longest text of a batch determines its time."""
     vectors = np.empty((len(tokens.ids), dim), np.float32)
     lengths = tokens.mask.sum(axis=1)
     order = lengths.argsort(kind="stable")
     for part in (order[at : at + BATCH] for at in range(0, len(order), BATCH)):
-        width = tokens.ids.shape[1] if fill_context else lengths[part[-1]]
-        vectors[part] = encode(tokens.ids[part, :width])
+        if reader.fill_context:
+            vectors[part] = encode(tokens.ids[part])
+        else:
+            ids = of_few_shapes(tokens.ids[part, : lengths[part[-1]]], reader.pad_id, reader.context)
+            vectors[part] = encode(ids)[: len(part)]
     return vectors
+
+
+def of_few_shapes(
+    ids: Int[np.ndarray, "texts tokens"], pad_id: int, context: int
+) -> Int[np.ndarray, "more_texts more_tokens"]:
+    """The texts padded to one of few lengths, and by repeating the first to one of few numbers of texts. Engines
+    compile and keep code for each shape of a batch: a server that is asked for all shapes would need ever more
+    memory."""
+    texts, tokens = ids.shape
+    width = min(context, tokens + -tokens % (2 if tokens <= 16 else 4 if tokens <= 32 else 8))
+    rows = next((each for each in COUNTS if each >= texts), texts)
+    padded = np.full((rows, width), pad_id, ids.dtype)
+    padded[:texts, :tokens], padded[texts:, :tokens] = ids, ids[:1]
+    return padded
