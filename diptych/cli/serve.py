@@ -93,7 +93,8 @@ def command(folder: str | None, **options: Any) -> int:
     if bool(options["certificate"]) != bool(options["key"]):
         raise click.UsageError("--certificate and --key belong together.")
     certificate = (options["certificate"], options["key"]) if options["certificate"] else None
-    check_proxies(options["proxies"])
+    proxies = [each.strip() for given in options["proxies"] for each in given.split(",")]
+    check_proxies(proxies)
     if certificate:
         check_certificate(*certificate)
     sock = bound(settings.host, settings.port)  # before what takes a while
@@ -108,7 +109,7 @@ def command(folder: str | None, **options: Any) -> int:
         if service.library is not None and options["update"]:
             service.library.updating.start()
         on_start = partial(_report, settings, options["as_json"])
-        serve(service, on_start, sock=sock, certificate=certificate, proxies=",".join(options["proxies"]))
+        serve(service, on_start, sock=sock, certificate=certificate, proxies=",".join(proxies))
     return OK
 
 

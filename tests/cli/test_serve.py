@@ -73,6 +73,7 @@ def test_a_folder_without_an_index_is_served_and_sigterm_ends_it_in_order(pictur
         (["--cors", "https://a.example/"], "is no origin"),
         (["--proxy", "127.0.0.1", "--proxy", "banana"], "--proxy banana is no address"),
         (["--proxy", "*"], "such as 127.0.0.1"),
+        (["--proxy", "127.0.0.1, 10.0.0.0/8,::1,unix"], "--proxy unix is no address"),
     ],
 )
 def test_what_is_not_safe_is_refused(cli: Cli, options: list[str], message: str) -> None:

@@ -49,6 +49,27 @@ def test_a_stray_point_squeezes_no_others() -> None:
     assert inside[1:].std() > 0.2
 
 
+@pytest.mark.parametrize("method", ["pca", "umap"])
+@pytest.mark.parametrize("count", [1, 2, 70])
+def test_pictures_that_are_all_alike_lie_in_the_middle(drawing: Layouts, count: int, method: layouts.Method) -> None:
+    points = drawing.points(np.repeat(clusters(1, count=1), count, axis=0).astype(np.float16), method)
+    np.testing.assert_allclose(points, np.full((count, 2), 0.5), atol=0.1)
+
+
+def test_points_that_are_no_numbers_are_neither_shown_nor_kept(
+    drawing: Layouts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = drawing.points(clusters(40), "umap")
+    (kept,) = (tmp_path / "maps").glob("*.npy")
+    np.save(kept, np.full((80, 2), np.nan, np.float32))
+    np.testing.assert_array_equal(drawing.points(clusters(40), "umap"), points)
+    monkeypatch.setattr(layouts, "principal_components", lambda vectors, count: vectors)
+    vectors = clusters(50)
+    vectors[0, 0] = 200  # where the process draws no numbers
+    with pytest.raises(SearchIndexError, match="at no numbers"):
+        drawing.points(vectors, "umap")
+
+
 @pytest.mark.filterwarnings("ignore:precomputed_knn")
 def test_umap_lays_out_a_sample_and_the_others_beside_what_they_are_like(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(umap_process, "SAMPLE", 100)

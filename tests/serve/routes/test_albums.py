@@ -3,8 +3,10 @@
 import csv
 import io
 import os
+import sqlite3
 import stat
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +186,12 @@ def test_a_folder_without_an_index_has_an_empty_map(serve, tmp_path: Path) -> No
     client = serve(tmp_path)
     assert finished(client, "/v1/map")["ids"] == []
     assert finished(client, "/v1/duplicates")["groups"] == []
+
+
+def test_a_map_of_rows_that_are_not_valid_is_empty(own: TestClient, several: Path) -> None:
+    with closing(sqlite3.connect(several / ".diptych" / "catalog.sqlite")) as catalog, catalog:
+        catalog.execute("UPDATE files SET path = '../' || path")
+    assert finished(own, "/v1/map")["ids"] == []
 
 
 def test_the_parts_of_the_map_have_names(own: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

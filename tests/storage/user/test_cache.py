@@ -1,5 +1,7 @@
 """What is kept in the user's cache is shown, and goes when it is told to; nothing else does."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,24 @@ def test_what_is_let_go_is_read_again(cache: Path) -> None:
     before = content.tobytes()
     compiled_cache.let_go(content)
     assert content.tobytes() == before == bytes(range(256)) * 100
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files of Windows have no owner or mode of this kind")
+def test_what_others_can_write_is_not_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled_cache.write("a", b"x" * 100)
+    path = cache / "compiled" / "a"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o666)
+    assert compiled_cache.read("a") is None
+    compiled_cache.write("a", b"y" * 100)
+    assert compiled_cache.read("a") is not None
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    is_the_systems = path.stat().st_uid == 0
+    assert (compiled_cache.read("a") is not None) == is_the_systems
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes in folders")
+def test_a_pipe_in_the_cache_blocks_nothing(cache: Path) -> None:
+    (cache / "compiled").mkdir(parents=True)
+    os.mkfifo(cache / "compiled" / "a")
+    assert compiled_cache.read("a") is None

@@ -27,6 +27,7 @@ _MAKER = 1  # changes when maps are drawn otherwise
 # Percent of the points at either side that may be strays, and the share of the map in which those are squeezed.
 _STRAYS: dict[Method, float] = {"pca": 1.0, "umap": 0.1}
 _EDGE = 0.05
+_SAME = 1e-6  # a difference that is rounding alone
 
 
 def methods() -> list[Method]:
@@ -47,7 +48,9 @@ class Layouts:
     def points(self, vectors: np.ndarray, method: Method, progress: Progress = lambda done, total: None) -> np.ndarray:
         """A point from 0 to 1 for each vector, (n, 2) float32. Raises SearchIndexError where UMAP's process fails or
         takes LONGEST_S, and MissingExtraError."""
-        if method == "pca" or len(vectors) < FEWEST:
+        if (
+            method == "pca" or len(vectors) < FEWEST or (vectors == vectors[0]).all()
+        ):  # all alike: UMAP's are no numbers
             return spread(principal_components(vectors, 2), _STRAYS["pca"])
         require("This map", "umap")
         path = self._folder / f"{_name(vectors)}.npy"
@@ -104,7 +107,10 @@ def _answer(process: ChildProcess, components: np.ndarray, progress: Progress) -
         if "failure" in answer:
             raise SearchIndexError(f"UMAP failed: {answer['failure'].strip().splitlines()[-1]}")
         if "share" not in answer:
-            return np.frombuffer(content, np.float32).reshape(rows, 2)
+            points = np.frombuffer(content, np.float32).reshape(rows, 2)
+            if not np.isfinite(points).all():
+                raise SearchIndexError("UMAP placed pictures at no numbers; draw the map by principal components.")
+            return points
         progress(round(100 * answer["share"]), 100)
 
 
@@ -117,14 +123,14 @@ def _kept(path: Path, rows: int) -> np.ndarray | None:
     """The points of a file, if it is whole."""
     with contextlib.suppress(OSError, ValueError, EOFError):
         points = np.load(path, allow_pickle=False)
-        if points.shape == (rows, 2) and points.dtype == np.float32:
+        if points.shape == (rows, 2) and points.dtype == np.float32 and np.isfinite(points).all():
             return points
     return None
 
 
 def principal_components(vectors: np.ndarray, count: int) -> np.ndarray:
-    """The `count` largest principal components of vectors (n, dim), or all where there are fewer, (n, count) float32,
-    the largest first."""
+    """The `count` largest principal components of vectors (n, dim), n of 1 or more, or all where there are fewer,
+    (n, count) float32, the largest first."""
     centred = vectors.astype(np.float32)
     centred -= centred.mean(axis=0)
     axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1][:, ::-1][:, :count].astype(np.float32)
@@ -135,10 +141,11 @@ def principal_components(vectors: np.ndarray, count: int) -> np.ndarray:
 
 
 def spread(points: np.ndarray, strays: float) -> np.ndarray:
-    """Points (n, 2) over 0 to 1 in each direction. Those far out, `strays` percent at either side, are squeezed into
-    the edges in their order, so that they squeeze no others."""
+    """Points (n, 2), n of 1 or more, over 0 to 1 in each direction; where all are the same, in the middle. Those far
+    out, `strays` percent at either side, are squeezed into the edges in their order, so that they squeeze no others."""
     low, high = np.percentile(points, [strays, 100 - strays], axis=0)
-    inner = (points - low) / np.maximum(high - low, 1e-6)
+    inner = (points - low) / np.maximum(high - low, _SAME)
+    inner[:, high - low < _SAME] += 0.5
     below, above = np.minimum(inner, 0), np.maximum(inner - 1, 0)
     beyond = np.expm1(4 * below) + -np.expm1(-4 * above)  # from -1 to 1, nearly even at first
     return (_EDGE + (1 - 2 * _EDGE) * np.clip(inner, 0, 1) + _EDGE * beyond).astype(np.float32)

@@ -42,14 +42,14 @@ def picture_map(
 ) -> PictureMap:
     """Every picture and film where its vector lies among all."""
     ids = ids_in_order(index, Filters(), "added", "asc")
-    if not len(ids):
-        return PictureMap(ids, np.empty((0, 2), np.float32), np.empty(0, np.float32), [], [])
     items, blocks = [], []
     for start in range(0, len(ids), _BLOCK):
         some = found(index, ids[start : start + _BLOCK].tolist())
         items += some
         blocks.append(index.catalog.vectors_of([item.id for item in some]))
         progress(start, len(ids))
+    if not items:  # an index of nothing, or of rows that are not valid
+        return PictureMap(ids[:0], np.empty((0, 2), np.float32), np.empty(0, np.float32), [], [])
     vectors = np.concatenate(blocks)
     sides = [(item.details.width or 1, item.details.height or 1) for item in items]
     aspects = np.array([width / height for width, height in sides], np.float32)

@@ -83,7 +83,10 @@ def grouped(positions: np.ndarray, count: int) -> np.ndarray:
         far = np.minimum(far, ((points - centres[-1]) ** 2).sum(axis=1))
     groups = np.zeros(len(points), np.int64)
     for _ in range(_ROUNDS):
-        groups = np.argmin(((points[:, None] - centres[None]) ** 2).sum(axis=2), axis=1)
+        halves = (centres**2).sum(axis=1) / 2
+        for start in range(0, len(points), _BLOCK):
+            some = slice(start, start + _BLOCK)
+            groups[some] = np.argmax(points[some] @ centres.T - halves, axis=1)
         sizes = np.maximum(np.bincount(groups, minlength=count), 1)[:, None]
         sums = np.column_stack([np.bincount(groups, points[:, axis], count) for axis in (0, 1)])
         centres = (sums / sizes).astype(np.float32)
