@@ -34,6 +34,7 @@ from diptych.cli.search_words import no_such_option, split_text_and_folders
 from diptych.cli.sections import Sectioned
 from diptych.cli.terms import OPTIONS, in_order, query_of
 from diptych.cli.trusting import opened, report_links_not_remembered, trust_option
+from diptych.display.counting import counted
 
 if TYPE_CHECKING:
     from diptych.failures import Failure
@@ -171,7 +172,8 @@ def _search(words: tuple[str, ...], order: list[str], **options: Any) -> int:
         if result.unseen and result.unseen.words:
             print_status(_unseen_sentence(result.unseen, options["relevant"]))
         if options["relevant"] and result.hits and result.relevance_z is None:
-            print_status(f"{result.searched} items are too few for --relevant; all hits are shown")
+            verb = "is" if result.searched == 1 else "are"
+            print_status(f"{counted(result.searched, 'item')} {verb} too few for --relevant; all hits are shown")
         if not result.hits:
             code = _report_no_hits(targets, result, report.failures, options["find"], filters)
         _write(targets[0].index, query, result.hits, options)

@@ -203,6 +203,8 @@ def test_search_says_where_nothing_stands_out(cli: Cli, tiny_model: Path, severa
     few = cli(*arguments, "--relevant")
     assert (few.code, few.out) == (OK, cli(*arguments).out)
     assert "3 items are too few for --relevant" in few.err
+    alone = cli(*arguments, "--relevant", "--path", "1.png")
+    assert "1 item is too few for --relevant" in alone.err
     for seed in range(9):
         draw_scene(seed, size_px=64).image.save(several / f"more-{seed}.png")
     said = cli(*arguments, "--relevant")
