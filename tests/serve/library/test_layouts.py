@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diptych.errors import MissingExtraError, SearchIndexError
+from diptych.errors import MissingExtraError, ReaderProcessError, SearchIndexError
+from diptych.media.reading.child_process import ChildProcess
 from diptych.serve.library.overview import layouts, umap_process
 from diptych.serve.library.overview.layouts import Layouts, principal_components, spread
 from diptych.serve.library.overview.umap_process import nearest
@@ -126,6 +127,21 @@ def test_a_process_that_fails_or_dies_costs_its_map_alone(
     with pytest.raises(SearchIndexError, match=said):
         drawing.points(vectors, "umap")
     assert drawing.points(clusters(40), "umap").shape == (80, 2)
+
+
+def test_a_umap_that_cannot_be_imported_is_said_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: ChildProcess) -> None:
+        raise ReaderProcessError(
+            "a reading process did not start:\nTraceback:\n  File a.py\nImportError: no name UMAP\n"
+        )
+
+    monkeypatch.setattr(layouts, "_PROGRAM", "tests.serve.library.drawing_process")
+    monkeypatch.setattr(ChildProcess, "wait_until_ready", broken)
+    with pytest.raises(SearchIndexError, match="UMAP does not start: ImportError: no name UMAP") as raised:
+        Layouts(tmp_path).points(clusters(40), "umap")
+    assert "Traceback" not in str(raised.value)
 
 
 def test_a_server_that_stops_draws_none(drawing: Layouts) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from diptych.errors import SearchIndexError
+from diptych.errors import ReaderProcessError, SearchIndexError
 from diptych.extras import is_importable, require
 from diptych.media.reading.child_process import ChildProcess
 from diptych.serve.library.jobs import Progress
@@ -81,6 +81,8 @@ class Layouts:
             return _answer(process, components, progress)
         except SearchIndexError:
             raise
+        except ReaderProcessError as error:  # its last line says what is broken, the others where
+            raise SearchIndexError(f"UMAP does not start: {str(error).strip().splitlines()[-1]}") from error
         except (OSError, EOFError, ValueError) as error:
             raise SearchIndexError(f"the process that makes the map has ended ({process.end()}).") from error
         finally:
