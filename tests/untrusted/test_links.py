@@ -111,7 +111,7 @@ def test_a_folder_of_links_alone_is_not_forgotten_in_silence(tmp_path: Path, mod
         pytest.raises(IndexDirectoryError) as said,
     ):
         index.update()
-    assert "1 links lead out of it. If you trust where they lead, diptych.open_index(follow_links=True)" in str(
+    assert "1 link leads out of it. If you trust where they lead, diptych.open_index(follow_links=True)" in str(
         said.value
     )
 

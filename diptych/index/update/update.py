@@ -15,6 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diptych import __version__
+from diptych.display.counting import counted
 from diptych.errors import IndexDamagedError, IndexDirectoryError, Setting
 from diptych.index import caches
 from diptych.index.catalog.catalog import Catalog
@@ -221,12 +222,13 @@ def _check_mounted(folder: IndexFolder, state: State, scanned: FolderState) -> N
     known = state.files.keys()
     if known and not scanned.files:
         remedy = f"index {folder.root} again" if folder.subfolder else f"remove {folder.index_dir}"
-        excluded = f" but {count:,} excluded files" if (count := scanned.skipped.get("excluded", 0)) else ""
-        problem = f"{folder.folder} holds nothing to index{excluded}, but its index has {len(known):,} files."
+        count = scanned.skipped.get("excluded", 0)
+        excluded = f" but {counted(count, 'excluded file')}" if count else ""
+        problem = f"{folder.folder} holds nothing to index{excluded}, but its index has {counted(len(known), 'file')}."
         if links := scanned.skipped.get(LEADS_OUT):
             follow = Setting("follow_links", True, "diptych.open_index")
             raise IndexDirectoryError(
-                f"{problem} {links:,} links lead out of it.",
+                f"{problem} {counted(links, 'link')} {'leads' if links == 1 else 'lead'} out of it.",
                 remedy=["If you trust where they lead, ", follow, f" follows them; otherwise {remedy}."],
             )
         raise IndexDirectoryError(

@@ -120,11 +120,9 @@ def test_a_path_out_of_the_folder_is_left_out_and_named(
     found, said = hits(folder, capsys, "--no-update")
     assert found == EVERYTHING - {"3.png"}
     called = path if isinstance(path, str) and path != "7" else "7" if path == 7 else "entry 4"
-    assert (
-        f"left out 1 entries of the index that are not files of its folder: {called}".replace("\x1b", "\\x1b") in said
-    )
+    assert f"left out 1 entry of the index that is not a file of its folder: {called}".replace("\x1b", "\\x1b") in said
     findings = [str(finding) for finding in examine(folder)]
-    assert any("1 entries of the catalog are not files of" in finding for finding in findings)
+    assert any("1 entry of the catalog is not a file of" in finding for finding in findings)
     assert any(finding.repaired for finding in examine(folder, repair=True))
     assert examine(folder) == []
     assert hits(folder, capsys)[0] == EVERYTHING
