@@ -28,8 +28,6 @@ def main() -> None:
     if sys.argv[1:2] in (["search"], ["serve"]):
         # A search is done before NumPy's threads are of use, and they would go on looking for work: twice its time.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if sys.argv[1:2] == ["serve"]:  # code for each shape of a batch, which OpenVINO keeps as well; by default 1024
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")
     # Training saves a checkpoint first, and a server finishes what is under way.
     with nullcontext() if sys.argv[1:2] in (["train"], ["serve"]) else exit_on_signal():
         try:
