@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from diptych.index.catalog.validation import stamp_of
+from diptych.index.model import check_fits
 from diptych.index.search.filters import Filters
 from diptych.index.search.shots import copies_of
 from diptych.media.scanning.path_patterns import inside
@@ -133,9 +134,12 @@ def details_of(index: LocalIndex, id: int, view: ItemView) -> dict[str, Any]:
     }
 
 
-def stored_vectors(index: LocalIndex, ids: Iterable[int]) -> np.ndarray:
-    """The vectors of these items, which exist, float32 (n, dim)."""
-    return index.catalog.vectors_of(ids).astype(np.float32)
+def stored_vectors(index: LocalIndex, ids: Iterable[int], dtype: type[np.floating] = np.float32) -> np.ndarray:
+    """The vectors of these items, which exist, (n, dim). Raises IndexModelError where another process has embedded
+    everything with another model since the server began."""
+    vectors = index.catalog.vectors_of(ids)
+    check_fits(index.on_disk.index_dir, index.catalog.facts(), index.model_for_reindex)
+    return vectors.astype(dtype, copy=False)
 
 
 def newest_id(index: LocalIndex) -> int:

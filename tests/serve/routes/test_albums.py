@@ -19,6 +19,7 @@ from diptych.serve.library.exports import sheet
 from diptych.serve.library.items import one
 from diptych.serve.library.overview.regions import Region
 from diptych.serve.web.problems import RequestProblem
+from tests.index_model import PixelModel
 
 SEARCH = {"terms": [{"text": "a red house"}]}
 
@@ -192,6 +193,22 @@ def test_a_map_of_rows_that_are_not_valid_is_empty(own: TestClient, several: Pat
     with closing(sqlite3.connect(several / ".diptych" / "catalog.sqlite")) as catalog, catalog:
         catalog.execute("UPDATE files SET path = '../' || path")
     assert finished(own, "/v1/map")["ids"] == []
+
+
+def test_vectors_of_another_model_are_of_no_use(own: TestClient, several: Path) -> None:
+    with diptych.open_index(several, model=PixelModel()) as index:
+        index.update(reindex=True)
+    (first, *_) = ids(own)
+    while (answer := own.get("/v1/map")).status_code == 202:
+        pass
+    asked = (
+        answer,
+        own.get(f"/v1/similar/{first}"),
+        own.post("/v1/search", json={"terms": [{"item": first}]}),
+        own.post("/v1/classify", json={"pictures": [{"item": first}], "labels": ["a house", "a tree"]}),
+        own.post("/v1/embed", json={"pictures": [{"item": first}]}),
+    )
+    assert [(each.status_code, each.json().get("code")) for each in asked] == [(503, "IndexModelError")] * len(asked)
 
 
 def test_the_parts_of_the_map_have_names(own: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

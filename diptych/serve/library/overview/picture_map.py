@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from diptych.index.search.filters import Filters
-from diptych.serve.library.items import found, ids_in_order, version_of
+from diptych.serve.library.items import found, ids_in_order, stored_vectors, version_of
 from diptych.serve.library.overview.layouts import Layouts, Method
 from diptych.serve.library.overview.regions import Region, named_regions
 
@@ -40,13 +40,13 @@ class PictureMap(NamedTuple):
 def picture_map(
     index: LocalIndex, model: ServedModel, layouts: Layouts, method: Method, progress: Progress
 ) -> PictureMap:
-    """Every picture and film where its vector lies among all."""
+    """Every picture and film where its vector lies among all. Raises as `stored_vectors` does."""
     ids = ids_in_order(index, Filters(), "added", "asc")
     items, blocks = [], []
     for start in range(0, len(ids), _BLOCK):
         some = found(index, ids[start : start + _BLOCK].tolist())
         items += some
-        blocks.append(index.catalog.vectors_of([item.id for item in some]))
+        blocks.append(stored_vectors(index, [item.id for item in some], np.float16))
         progress(start, len(ids))
     if not items:  # an index of nothing, or of rows that are not valid
         return PictureMap(ids[:0], np.empty((0, 2), np.float32), np.empty(0, np.float32), [], [])
