@@ -22,13 +22,17 @@ READ_ROUTES = (
     "/v1/items/1/original", "/v1/duplicates", "/v1/map", "/v1/albums", "/v1/index", "/v1/index/failures", "/v1/metrics",
     "/v1/models", "/v1/server", "/v1/errors", "/v1/openapi.json", "/", "/v1/health",
 )  # fmt: skip
+_FILTERS = ("since", "until", "box", "near", "camera", "path", "min_width", "min_megapixels", "orientation", "kind")
+_LIST = (*_FILTERS, "limit", "offset", "cursor")
+TAKEN = {  # what a route takes behind the `?`; the others take nothing
+    "/v1/items": (*_LIST, "sort", "order"), "/v1/search": ("q", *_LIST, "diverse"), "/v1/facets": _FILTERS,
+    "/v1/similar/1": (*_LIST, "diverse"), "/v1/thumbnails/1": ("width", "v"), "/v1/items/1/heat": ("phrase", "method"),
+    "/v1/duplicates": ("threshold", "limit", "offset"), "/v1/map": ("method",), "/v1/index/failures": ("limit",),
+    "/": ("token", "q"),
+}  # fmt: skip
 WITH_PARAMETER = (
     "/v1/items/{}", "/v1/thumbnails/{}", "/v1/similar/{}", "/v1/items/{}/original", "/v1/items/{}/heat?phrase=a",
     "/v1/albums/{}", "/v1/uploads/{}/thumbnail", "/v1/{}", "/{}", "/code/{}",
-)  # fmt: skip
-QUERIES = (
-    "q", "limit", "offset", "cursor", "width", "v", "since", "until", "box", "near", "camera", "path", "min_width",
-    "min_megapixels", "orientation", "kind", "sort", "order", "threshold", "method", "phrase", "diverse", "token",
 )  # fmt: skip
 FIELDS = (
     "terms", "text", "vector", "data", "upload", "item", "url", "weight", "filters", "offset", "limit", "cursor", "ids",
@@ -155,15 +159,16 @@ def _parameter(by: _Stranger) -> Hostile:
 
 
 def _query(by: _Stranger) -> Hostile:
-    """Values that are none."""
-    pairs = []
+    """Values that are none, and parameters that a route does not have."""
+    pairs, route = [], by.random.choice(READ_ROUTES)
+    names = TAKEN.get(route) if by.random.random() < 0.9 else None
     for _ in range(by.random.randint(1, 4)):
         value = by.random.choice(ODD)
         text = value if isinstance(value, str) else json.dumps(value)
-        pairs.append(f"{by.random.choice(QUERIES)}={quote(text, errors='surrogatepass')}")
+        pairs.append(f"{by.random.choice(names or TAKEN['/v1/search'])}={quote(text, errors='surrogatepass')}")
     if by.random.random() < 0.2:
         pairs.append(by.random.choice(("q=%ff%fe", "q=%", "&&&=", "q[]=a", "limit=1&limit=2", "q=" + "a" * 30_000)))
-    return _sent(by, "GET", f"{by.random.choice(READ_ROUTES)}?{'&'.join(pairs)}", kind="query")
+    return _sent(by, "GET", f"{route}?{'&'.join(pairs)}", kind="query")
 
 
 def _cursor(by: _Stranger) -> Hostile:

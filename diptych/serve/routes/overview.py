@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from diptych.extras import require
 from diptych.index.search.near_duplicates import THRESHOLD
 from diptych.serve.library.items import found, state_of
 from diptych.serve.library.jobs import Job, Progress
@@ -94,7 +95,9 @@ def map_regions(served: Served, library: OfLibrary, method: Method = "pca") -> R
 
 
 def _map(served: Service, library: Library, method: Method) -> tuple[str, Job]:
-    """The state of the index, and the job that draws its map."""
+    """The state of the index, and the job that draws its map. Raises MissingExtraError before the job begins."""
+    if method == "umap":
+        require("this map", "umap")
 
     def work(progress: Progress) -> PictureMap:
         with library.pool.apart() as index:
