@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, Response, expect
+from playwright.sync_api import Page, Response, Route, expect
 
 from diptych.media.scanning.path_patterns import fits
 from diptych.scenes.scene import Scenes
@@ -175,11 +175,68 @@ def test_all_by_keyboard(opened: Opened) -> None:
     page.keyboard.type("a dog")
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(r"\?q=a\+dog$"))
-    page.keyboard.press("Control+a")
+    expect(page.locator(".cell[data-index='0']")).to_be_focused()
+    page.keyboard.press("/")
     page.keyboard.press("Delete")
     expect(page.get_by_role("option", name="a dog")).to_be_visible()
     page.keyboard.press("ArrowDown")
     expect(page.get_by_role("option", name="a dog")).to_have_attribute("aria-selected", "true")
+
+
+def test_the_keyboard_leads_from_the_search_box_to_the_pictures(opened: Opened) -> None:
+    page = opened()
+    first, box = page.locator(".cell[data-index='0']"), page.get_by_role("combobox", name="Search by words")
+    shown(page)
+    page.keyboard.press("ArrowDown")
+    expect(first).to_be_focused()
+    page.keyboard.press("/")
+    page.keyboard.press("Escape")
+    expect(box).not_to_be_focused()
+    box.fill("a cat")
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    page.keyboard.press("ArrowDown")
+    expect(first).to_be_focused()
+    assert state_of(page) == {"q": "a cat"}
+    page.keyboard.press("/")
+    page.keyboard.press("Enter")
+    expect(first).to_be_focused()
+    page.get_by_role("link", name="Skip to the pictures").focus()
+    page.keyboard.press("Enter")
+    expect(first).to_be_focused()
+    assert page.evaluate("scrollY") == 0
+
+
+def test_only_what_is_relevant_is_a_step_and_no_dead_end(opened: Opened) -> None:
+    page = opened("?q=zxqv")
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_have_text("Results 24 pictures, nearest first")
+    only = page.get_by_role("button", name="Only what is relevant")
+    expect(only).to_have_attribute("aria-pressed", "false")
+    with page.expect_response("**/v1/search") as answer:
+        page.route("**/v1/search", lambda route: route.fulfill(json={**answered(route), "hits": [], "total": 0}))
+        only.click()
+    assert json.loads(answer.value.request.post_data or "")["relevant"]
+    expect(page.get_by_text("nothing stands out from the rest")).to_be_visible()
+    page.unroute("**/v1/search")
+    page.get_by_role("button", name="Show all, nearest first").click()
+    expect(heading).to_have_text("Results 24 pictures, nearest first")
+    expect(only).to_have_attribute("aria-pressed", "false")
+
+
+def answered(route: Route) -> dict:
+    return route.fetch().json()
+
+
+def test_the_filters_that_matter_are_in_sight(opened: Opened) -> None:
+    page = opened("?q=a+cat")
+    shown(page)
+    page.keyboard.press("f")
+    dialog = page.get_by_role("dialog", name="Filters")
+    expect(dialog.get_by_role("button", name="Show")).to_be_visible()
+    for seen in (dialog.get_by_label("Only what is relevant"), *dialog.locator(".dialog-foot button").all()):
+        expect(seen).to_be_in_viewport(ratio=1)
+    assert dialog.evaluate("box => box.scrollHeight > box.clientHeight")
 
 
 def test_a_folder_is_a_filter_whatever_its_name_holds(opened: Opened) -> None:

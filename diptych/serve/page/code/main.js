@@ -22,7 +22,7 @@ const FRESH = 3000;
 
 const selection = new Selection();
 const server = { originals: false };
-const box = searchBox(at("search"));
+const box = searchBox(at("search"), { enter: () => shown === photos && photos.enter(0), stay: () => (photos.grid.awaited = null) });
 const photos = new Photos({ selection, actions, ask: (ids) => box.addItems(ids), settled: () => viewer.relocate() });
 const views = { photos, map: new LibraryMap(), duplicates: new Duplicates(), albums: new Albums() };
 let shown = null;
@@ -41,6 +41,7 @@ function actions() {
   const searched = termsOf(now).length > 0;
   const text = { text: true };
   return [
+    searched && button("check", "Only what is relevant", () => go({ relevant: !now.relevant }), { text: true, "aria-pressed": String(now.relevant) }),
     searched && button("save", "Save", saveSearch, text),
     (searched || now.album) && button("download", "Export", () => exportDialog(now.album ? { album: now.album } : { search: searchOf(now) }, now.album ? "This album" : "What this search finds, best first"), text),
     button("filter", "Filters", filterDialog, { text: true, "aria-haspopup": "dialog" }),
@@ -156,6 +157,10 @@ at("home").addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   go({ ...empty(), selected: state().selected });
+});
+document.querySelector(".skip")?.addEventListener("click", (event) => {
+  event.preventDefault();
+  if (shown !== photos || !photos.enter(0)) at("main").focus({ preventScroll: true });
 });
 addEventListener("scroll", () => document.documentElement.toggleAttribute("data-scrolled", scrollY > 4), { passive: true });
 watchKeys({

@@ -59,6 +59,14 @@ export function handle(grid, selection, open, ask) {
   });
   element.addEventListener("focusout", (event) => !element.contains(event.relatedTarget) && (grid.column = null));
 
+  document.addEventListener("keydown", (event) => {
+    if (event.target !== element && event.target !== document.body && event.target !== document.getElementById("main")) return;
+    if (event.ctrlKey || event.altKey || event.metaKey || !event.key.startsWith("Arrow")) return;
+    if (!grid.shown || !grid.blocks.total || document.querySelector("dialog[open]")) return;
+    grid.focus(grid.anchor()?.index ?? 0);
+    event.preventDefault();
+  });
+
   element.addEventListener("keydown", (event) => {
     const index = indexOf(event.target);
     if (index === null) return;

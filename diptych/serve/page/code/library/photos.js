@@ -103,12 +103,22 @@ export class Photos {
     const words = termsOf(now).length > 0;
     const filtered = Object.keys(now.filters).length > 0;
     const what = album ? album.name : words ? "Results" : filtered ? "Filtered" : "All pictures";
-    this.title.replaceChildren(what, " ", h("span.soft.small.numbers", { style: { "font-weight": "400" } }, total === null ? "" : grouped(total)));
+    this.title.replaceChildren(what, " ", h("span.soft.small.numbers", { style: { "font-weight": "400" } }, this.number()));
     this.actions.replaceChildren(...(words || now.album ? [] : [this.order(now)]), ...this.options.actions());
     this.element.toggleAttribute("aria-busy", total === null);
     this.kindly(answer);
     if (album?.missing) this.gone(album);
     this.none(total, words || filtered);
+  }
+
+  /** How many there are. A search that nothing limits finds everything: what it says then is the order. */
+  number() {
+    const { total, album } = this.grid.source;
+    if (total === null) return "";
+    const search = album ? album.search : termsOf(state()).length > 0 && searchOf(state());
+    if (!search) return grouped(total);
+    const things = search.modality === "picture" ? count(total, "picture") : search.modality === "text" ? count(total, "text") : count(total, "picture or text", "pictures and texts");
+    return `${search.relevant ? things.replace(" ", " relevant ") : things}${total > 1 ? ", nearest first" : ""}`;
   }
 
   order(now) {
@@ -144,9 +154,12 @@ export class Photos {
     this.nothing.hidden = total !== 0;
     if (total !== 0) return;
     const { album } = this.grid.source;
+    const relevant = !album && asked && state().relevant && termsOf(state()).length > 0;
     const [title, hint] = album?.items ? ["This album is empty", "Select pictures and put them into it."]
+      : relevant ? ["Nothing was found", "Only what is relevant was looked for, and nothing stands out from the rest as what the search says."]
       : asked || album ? ["Nothing was found", "Other words, or fewer filters, may find something."] : this.bare();
     this.nothing.replaceChildren(icon("picture"), h("h2", {}, title), h("p", {}, hint));
+    if (relevant) this.nothing.append(button("", "Show all, nearest first", () => go({ relevant: false }), { text: true, kind: "main" }));
     if (Object.keys(state().filters).length) this.nothing.append(button("", "Remove the filters", () => go({ filters: {} }), { text: true }));
     else if (!asked && !album && this.index?.failed) this.nothing.append(button("", "Which files, and why", indexDialog, { text: true }));
   }
@@ -172,7 +185,7 @@ export class Photos {
     if (!source || source.total === null) return;
     if (this.said !== source) {
       this.said = source;
-      say(source.total ? `${count(source.total, "picture")}.` : "Nothing was found.");
+      say(source.total ? `${/[a-z]/.test(this.number()) ? this.number() : count(source.total, "picture")}.` : "Nothing was found.");
     }
     if (this.headed !== source || this.headTotal !== source.total) {
       this.headed = source;
@@ -201,6 +214,13 @@ export class Photos {
   open(index) {
     const item = this.grid.source.item(index);
     if (item) go({ item: item.id }, { remember: { opened: true, index } });
+  }
+
+  /** The focus goes into the grid, as soon as its pictures are there. False where there are none. */
+  enter(index) {
+    if (this.list?.total === 0) return false;
+    this.grid.focus(index);
+    return true;
   }
 
   /** From the large view back to the place in the grid. */

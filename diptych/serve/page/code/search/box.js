@@ -10,8 +10,8 @@ import { sendAll, watchDrops } from "./uploads.js";
 const REST = 180;
 const MOST_TERMS = 16;
 
-/** @param {HTMLElement} host */
-export function searchBox(host) {
+/** @param {HTMLElement} host @param {{enter: () => void, stay: () => void}} results gives them the focus, or no longer */
+export function searchBox(host, results) {
   let rest = 0;
   const input = h("input", {
     type: "text", role: "combobox", "aria-expanded": "false", "aria-controls": "suggestions", "aria-autocomplete": "list",
@@ -38,6 +38,7 @@ export function searchBox(host) {
     search({});
     noteSearch(input.value);
     if (matchMedia("(hover: none)").matches) input.blur();
+    else results.enter();
   };
   const clearAll = () => {
     input.value = "";
@@ -54,6 +55,7 @@ export function searchBox(host) {
   };
 
   input.addEventListener("input", () => {
+    results.stay();
     list.update();
     clearTimeout(rest);
     // While somebody types on, the words replace each other: one step of the history for one search.
@@ -62,6 +64,11 @@ export function searchBox(host) {
   input.addEventListener("blur", () => noteSearch(state().q));
   input.addEventListener("keydown", (event) => {
     if (event.key === "Backspace" && !input.value && state().terms.length) setTerms(state().terms.slice(0, -1));
+    else if (event.isComposing) return;
+    else if (event.key === "ArrowDown") submit();
+    else if (event.key === "Escape") input.blur();
+    else return;
+    event.preventDefault();
   });
   chooser.addEventListener("change", () => (take([...chooser.files]), (chooser.value = "")));
   watchDrops(take);
@@ -127,14 +134,14 @@ function suggestionList(host, input, choose) {
   input.addEventListener("click", () => element.hidden && update());
   host.addEventListener("focusout", (event) => !host.contains(event.relatedTarget) && close());
   input.addEventListener("keydown", (event) => {
-    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-      if (element.hidden) update();
-      else mark(event.key === "ArrowDown" ? chosen + 1 : chosen < 0 ? options.children.length - 1 : chosen - 1);
+    if (event.key === "ArrowUp" && element.hidden) update();
+    else if (!element.hidden && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
+      mark(event.key === "ArrowDown" ? chosen + 1 : chosen < 0 ? options.children.length - 1 : chosen - 1);
     } else if (event.key === "Enter" && chosen >= 0) choose(/** @type {HTMLElement} */ (options.children[chosen]).dataset.words);
-    else if (event.key === "Escape" && !element.hidden) close();
+    else if (event.key === "Escape" && chosen >= 0) close();
     else return;
     event.preventDefault();
-    event.stopPropagation();
+    event.stopImmediatePropagation();
   });
   return { element, update, close };
 }

@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { dialog } from "../dialogs.js";
 import { button, field, grouped, h, icon, toast } from "../dom.js";
-import { folderOf, go, inFolder, state } from "../state.js";
+import { folderOf, go, inFolder, state, termsOf } from "../state.js";
 
 const KINDS = { picture: "Pictures", video: "Films", text: "Texts" };
 const SHAPES = { landscape: "Landscape", portrait: "Portrait", square: "Square" };
@@ -94,7 +94,13 @@ function fill(host, now, facets, close) {
     close();
     go({ view: "photos", filters, relevant: relevant.checked, copies: copies.checked, diverse: Number(diverse.value), modality: what.value() });
   };
+  const searches = [
+    h("h3", {}, "Searches"), h("label.check", {}, relevant, "Only what is relevant"), h("label.check", {}, copies, "Each copy on its own"),
+    what.element, field("Variety", diverse),
+  ];
+  const searched = termsOf(now).length > 0;
   host.replaceChildren(h("form", { onsubmit: apply, style: { display: "grid", gap: "16px" } },
+    ...(searched ? [...searches, h("h3", {}, "Pictures")] : []),
     months(facets.months, since, until),
     h("div.pair", {}, field("Since", since), field("Until", until)),
     h("label.check", {}, dates, "Where no date was recorded, use the file's"),
@@ -105,11 +111,8 @@ function fill(host, now, facets, close) {
       field("Near", near, h("span.small.soft", { id: "near-hint" }, "latitude, longitude, km")),
       field("Within a box", area, h("span.small.soft", { id: "box-hint" }, "south, west, north, east"))),
     h("p.small.soft", {}, `${grouped(facets.located ?? 0)} pictures know where they were taken.`),
-    h("h3", {}, "Searches"), what.element,
-    h("label.check", {}, relevant, "Only what is relevant"),
-    h("label.check", {}, copies, "Each copy on its own"),
-    field("Variety", diverse),
-    h("div.dialog-foot", {}, button("", "Remove all", () => {
+    ...(searched ? [] : searches),
+    h("div.dialog-foot.stays", {}, button("", "Remove all", () => {
       close();
       go({ view: "photos", filters: {}, relevant: false, copies: false, diverse: 0, modality: "picture" });
     }, { text: true }), button("", "Show", null, { text: true, kind: "main", type: "submit" }))));
