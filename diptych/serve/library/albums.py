@@ -59,8 +59,8 @@ class Albums:
         self, index: LocalIndex, id: str, *, name: str | None, search: dict[str, Any] | None, add: list[int],
         remove: list[int], remove_missing: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
-        """Change an album; `remove_missing` takes out the files that are gone. Raises RequestProblem (422) where a
-        search gets items, or a selection a search."""
+        """Change an album; `remove_missing` takes out the files that are gone. Raises RequestProblem: 422 where a
+        search gets items, or a selection a search; 503 where there is no index that knows what is gone."""
         with self._lock:
             albums = self._read()
             album = self._one(albums, id)
@@ -71,7 +71,7 @@ class Albums:
             if search is not None:
                 album["search"] = search
             if remove_missing:
-                album["files"] = [file for file in album["files"] if ids_of(index, [file])]
+                album["files"] = _without_missing(index, album["files"])
             if add or remove:
                 gone = {tuple(file) for file in _files(index, remove)}
                 files = [file for file in album["files"] if tuple(file) not in gone]
@@ -138,6 +138,21 @@ def ids_of(index: LocalIndex, files: list[list[Any]]) -> list[int]:
     for path, modality, at_s, line in files:
         ids += [id for (id,) in index.catalog.rows(sql, [path.encode("latin-1"), modality, at_s, line])]
     return ids
+
+
+def _without_missing(index: LocalIndex, files: list[list[Any]]) -> list[list[Any]]:
+    """The files of a selection that have items, or lie in the folder and are not indexed yet."""
+    if not index.exists:
+        raise RequestProblem(
+            503, "NotReadyError", "there is no index, so nobody knows which files are gone.",
+            remedy="Ask again once the folder is indexed.",
+        )  # fmt: skip
+
+    def is_to_come(path: bytes) -> bool:
+        is_known = index.catalog.rows("SELECT 1 FROM files WHERE path = CAST(? AS TEXT)", [path])
+        return not is_known and os.path.lexists(os.path.join(os.fsencode(index.root), path))
+
+    return [file for file in files if ids_of(index, [file]) or is_to_come(file[0].encode("latin-1"))]
 
 
 def _files(index: LocalIndex, ids: list[int]) -> list[list[Any]]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shutil
 import sqlite3
 import stat
 import zipfile
@@ -68,6 +69,21 @@ def test_a_selection_stays_while_files_move_about(own: TestClient, several: Path
     assert own.delete(path).status_code == 204
     assert own.get(path).status_code == 404
     assert (several / "1.png").exists(), "no picture is touched"
+
+
+def test_files_that_are_not_indexed_again_yet_are_not_missing(
+    own: TestClient, several: Path, tiny: diptych.Embedder
+) -> None:
+    path = f"/v1/albums/{own.post('/v1/albums', json={'name': 'All', 'items': ids(own)}).json()['id']}"
+    shutil.rmtree(several / ".diptych")
+    refused = own.patch(path, json={"remove_missing": True})
+    assert (refused.status_code, refused.json()["code"]) == (503, "NotReadyError")
+    (several / "0.png").rename(several / "moved.png")
+    (several / "1.png").unlink()
+    diptych.open_index(several, model=tiny, exclude=["2.png"]).update()
+    assert own.patch(path, json={"remove_missing": True}).json()["count"] == 1
+    diptych.open_index(several, model=tiny, exclude=[]).update()
+    assert [item["path"] for item in own.get(path).json()["items"]] == ["below/2.png"]
 
 
 def test_a_saved_search_finds_what_is_there(own: TestClient) -> None:

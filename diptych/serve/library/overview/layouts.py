@@ -81,8 +81,8 @@ class Layouts:
             return _answer(process, components, progress)
         except SearchIndexError:
             raise
-        except ReaderProcessError as error:  # its last line says what is broken, the others where
-            raise SearchIndexError(f"UMAP does not start: {str(error).strip().splitlines()[-1]}") from error
+        except ReaderProcessError as error:
+            raise SearchIndexError(f"the process that makes the map does not start: {_reason(error)}") from error
         except (OSError, EOFError, ValueError) as error:
             raise SearchIndexError(f"the process that makes the map has ended ({process.end()}).") from error
         finally:
@@ -114,6 +114,12 @@ def _answer(process: ChildProcess, components: np.ndarray, progress: Progress) -
                 raise SearchIndexError("UMAP placed pictures at no numbers; draw the map by principal components.")
             return points
         progress(round(100 * answer["share"]), 100)
+
+
+def _reason(error: ReaderProcessError) -> str:
+    """The last line of a traceback, which says what is broken; how a process has ended is known from the log."""
+    lines = str(error).strip().splitlines()
+    return lines[-1] if len(lines) > 1 else "it ended at once; the log of the server says more."
 
 
 def _name(vectors: np.ndarray) -> str:
