@@ -42,7 +42,6 @@ def test_a_probe_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("pyarrow", "embed {pictures} {out}", "data"),
         ("tensorboardX", "train --data {pictures} --out {out}", "train"),
         ("torch", "data inspect {pictures}", "train"),
-        ("torch", "models", "train"),
         ("matplotlib", "compare {pictures} cat --plot {out}", "plots"),
         ("matplotlib", "data inspect {pictures} --plot {out}", "plots"),
         ("scipy", "probe {pictures}", "probe"),

@@ -3,6 +3,7 @@ are those in the `state_dict` of the modules of this package; a test compares th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -21,6 +22,8 @@ MAX_WIDTH = 2**24  # for all other sizes
 FLAGS = {"norm_pre", "patch_bias", "causal", "proj_bias"}
 MAX_ID = 2**31 - 1  # of a token, in any vocabulary
 COUNTER = "num_batches_tracked"  # batch norm's count of batches, an integer that affects no vector
+# Tensors that are not trained: batch norm's, and the mean and deviation of features
+_BUFFERS = (".running_mean", ".running_var", f".{COUNTER}", ".head.mean", ".head.std")
 
 
 def shapes(config: CLIPConfig) -> dict[str, Shape]:
@@ -29,6 +32,11 @@ def shapes(config: CLIPConfig) -> dict[str, Shape]:
     scores: dict[str, Shape] = {"logit_scale": ()} | ({"logit_bias": ()} if config.loss == "sigmoid" else {})
     towers = {"image": _image(config), "text": _text(config.text, config.embed_dim)}
     return scores | {name: shape for tower, named in towers.items() for name, shape in _within(tower, named)}
+
+
+def parameter_count(config: CLIPConfig) -> int:
+    """The number of parameters of a network. Raises ValueError if the configuration is not valid."""
+    return sum(math.prod(shape) for name, shape in shapes(config).items() if not name.endswith(_BUFFERS))
 
 
 def _image(config: CLIPConfig) -> NamedShapes:

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from diptych.checkpoint.pretrained.names import pretrained_model
 from diptych.errors import ArgumentError, Setting
-from diptych.extras import require
 from diptych.nets.config import CLIPConfig
 from diptych.nets.presets import PRESETS, preset
+from diptych.nets.shapes import parameter_count
 
 
 class Architecture(NamedTuple):
@@ -18,14 +18,9 @@ class Architecture(NamedTuple):
 
 
 def architectures() -> dict[str, Architecture]:
-    """The size of each architecture by name. Needs PyTorch; raises MissingExtraError without."""
-    require("counting the parameters of architectures", "torch")
-    from diptych.nets.clip import meta_model
-
+    """The size of each architecture by name."""
     return {
-        name: Architecture(
-            sum(each.numel() for each in meta_model(config).parameters()), config.image.image_size, config.embed_dim
-        )
+        name: Architecture(parameter_count(config), config.image.image_size, config.embed_dim)
         for name, config in PRESETS.items()
     }
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,8 @@ def test_pretrained_models(cli: Cli) -> None:
     assert "--model clip-vit-b-32" in said.err
 
 
-def test_models(cli: Cli) -> None:
+def test_models(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
     said = cli("models", "--json")
     assert said.json["ViT-B/32"] == {"parameters": 151277313, "image_size_px": 224, "dimensions": 512}
     assert "length 1, so dot equals cosine" in " ".join(cli("compare", "--help").out.split())

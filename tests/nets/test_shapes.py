@@ -7,7 +7,7 @@ import pytest
 from diptych.nets.clip import meta_model
 from diptych.nets.config import CLIPConfig, ResNetConfig
 from diptych.nets.presets import PRESETS
-from diptych.nets.shapes import COUNTER, shapes
+from diptych.nets.shapes import COUNTER, parameter_count, shapes
 from tests.checkpoint.test_checkpoint import varied
 
 
@@ -17,6 +17,7 @@ def assert_as_the_network(config: CLIPConfig) -> None:
     assert {name for name, tensor in state.items() if not tensor.is_floating_point()} == {
         name for name in state if name.endswith(COUNTER)
     }
+    assert parameter_count(config) == sum(each.numel() for each in meta_model(config).parameters())
 
 
 @pytest.mark.parametrize("name", PRESETS)
