@@ -92,9 +92,10 @@ SECTIONS = {
 @click.option("--relevant", is_flag=True, help="Only relevant hits, or none.")
 @click.option(
     "--threshold",
-    metavar="Z",
+    metavar="RELEVANCE",
     type=float,
-    help="As --relevant, with this least z instead of the model's (else -0.33; -1.28 for a query of pictures).",
+    help="As --relevant, with this least relevance instead of the model's (else -0.33; -1.28 for a query of pictures). "
+    "0 is what is expected of the query; most lie between -1 and 1.",
 )
 @click.option(
     "--diverse",
@@ -257,9 +258,10 @@ def _report_no_hits(
     if result.unseen and result.unseen.all and result.searched:
         return NOTHING
     if result.relevance_z is not None and result.threshold is not None:
+        rounded_down = result.relevance_z * 100 // 1 / 100  # so that it is seen to be below
         print_status(
-            f"Nothing relevant: the best match scores z = {result.relevance_z:.1f}; the threshold is "
-            f"{result.threshold:.1f} (change it with --threshold)."
+            f"Nothing relevant: the relevance of the best hits is {rounded_down:.2f}; the threshold is "
+            f"{result.threshold} (change it with --threshold)."
         )
     elif count := sum(count for kind, count in available.items() if find in (kind, "both")):
         print_status(f"none of the {count:,} {find if find != 'both' else 'items'} in the index pass the filters.")

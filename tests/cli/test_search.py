@@ -1,6 +1,7 @@
 """`diptych search`: terms, filters, what is printed, written and opened."""
 
 import io
+import math
 import re
 import shutil
 import subprocess
@@ -214,8 +215,13 @@ def test_search_says_where_nothing_stands_out(cli: Cli, tiny_model: Path, severa
     said = cli("search", several, *away, "--model", tiny_model, "--relevant", "--json")
     assert (said.code, said.json["hits"]) == (NOTHING, [])
     assert said.json["standing"] < said.json["cut"]
-    numbers = f"z = {said.json['standing']:.1f}; the threshold is {said.json['cut']:.1f} (change it with --threshold)"
-    assert f"Nothing relevant: the best match scores {numbers}." in said.err
+    numbers = f"{math.floor(100 * said.json['standing']) / 100:.2f}; the threshold is {said.json['cut']}"
+    assert f"Nothing relevant: the relevance of the best hits is {numbers} (change it with --threshold)." in said.err
+    barely = cli("search", several, *away, "--model", tiny_model, "--threshold", said.json["standing"] + 1e-9)
+    shown = re.search(r"is (-?[\d.]+); the threshold is (-?[\d.]+)", barely.err)
+    assert barely.code == NOTHING
+    assert shown
+    assert float(shown[1]) < float(shown[2])
     lower = cli("search", several, *away, "--model", tiny_model, "--threshold", said.json["standing"] - 1, "--json")
     assert lower.code == OK
     assert lower.json["hits"]
