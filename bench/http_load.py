@@ -1,14 +1,15 @@
 """A light client: many connections to one server from one thread, each sending its next request when its last is
-answered."""
+answered. A server that says that it closes a connection after an answer gets another one for the next request."""
 
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-_END = b"\r\n\r\n"
+_END, _CLOSE = b"\r\n\r\n", b"\r\nconnection: close\r\n"
 
 
 @dataclass
@@ -48,19 +49,29 @@ def drive(address: str, requests: Iterator[bytes] | Sequence[bytes], *, connecti
 
 
 async def _drive(address: str, requests: Iterator[bytes], connections: int, seconds: float) -> Load:
-    where, loop = urlsplit(address), asyncio.get_running_loop()
-    load = Load(seconds)
+    where, load = urlsplit(address), Load(seconds)
     cpu, until = time.process_time(), time.perf_counter() + seconds
-    opened = [
-        await loop.create_connection(lambda: _Connection(requests, load, until), where.hostname or "", where.port or 80)
-        for _ in range(connections)
-    ]
+    work = [asyncio.create_task(_ask(where, requests, load, until)) for _ in range(connections)]
     await asyncio.sleep(until - time.perf_counter())
     load.client_s = time.process_time() - cpu
-    for transport, _ in opened:
-        transport.abort()
-    await asyncio.sleep(0)
+    for task in work:
+        task.cancel()
+    for ended in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(ended, Exception):
+            raise ended
     return load
+
+
+async def _ask(where: SplitResult, requests: Iterator[bytes], load: Load, until: float) -> None:
+    """One connection after another."""
+    loop = asyncio.get_running_loop()
+    while time.perf_counter() < until:
+        begun = partial(_Connection, requests, load, until)
+        transport, one = await loop.create_connection(begun, where.hostname or "", where.port or 80)
+        try:
+            await one.ended
+        finally:
+            transport.abort()
 
 
 class _Connection(asyncio.Protocol):
@@ -69,10 +80,12 @@ class _Connection(asyncio.Protocol):
     def __init__(self, requests: Iterator[bytes], load: Load, until: float):
         self._requests, self._load, self._until = requests, load, until
         self._received, self._wanted = bytearray(), 0
+        self._sent = time.perf_counter()  # its first answer takes also as long as it takes to connect
+        self.ended = asyncio.get_running_loop().create_future()  # the server has closed it, or said that it does
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._send()
+        self._write()
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -82,12 +95,12 @@ class _Connection(asyncio.Protocol):
             self._answered(time.perf_counter())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if time.perf_counter() < self._until:
-            self._load.failures.append(b"the connection was closed")
+        if not self.ended.done():
+            if time.perf_counter() < self._until:
+                self._load.failures.append(b"the connection was closed")
+            self.ended.set_result(None)
 
-    def _send(self) -> None:
-        self._received.clear()
-        self._wanted, self._sent = 0, time.perf_counter()
+    def _write(self) -> None:
         self._transport.write(next(self._requests))  # type: ignore[attr-defined]
 
     def _answered(self, now: float) -> None:
@@ -97,7 +110,12 @@ class _Connection(asyncio.Protocol):
             self._load.latencies_s.append(now - self._sent)
         else:
             self._load.failures.append(bytes(self._received))
-        self._send()
+        if _CLOSE in bytes(self._received.partition(_END)[0]).lower() + _END:
+            self.ended.set_result(None)
+            return
+        self._received.clear()
+        self._wanted, self._sent = 0, now
+        self._write()
 
 
 def content_length(head: bytes) -> int:

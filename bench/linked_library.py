@@ -27,14 +27,18 @@ def library(folder: Path, count: int) -> None:
         if not number % 1000:
             sub.mkdir(parents=True)
         os.link(folder.parent / f"{number % SCENES}.jpg", sub / f"{number:06}.jpg")
-    model, rng = diptych.load(), np.random.default_rng(0)
+    model = diptych.load()
     path = open_index(folder).catalog_path
     catalog = Catalog.create(path, fingerprint=model.fingerprint, model=BUNDLED, dim=model.dim)
-    vectors = rng.normal(size=(count, 1, model.dim)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
-    files = sorted(scan(folder))
-    catalog.put(_entry(*each) for each in zip(files, vectors.astype(np.float16), strict=True))
+    vectors = random_vectors(count, model.dim).astype(np.float16)
+    catalog.put(_entry(*each) for each in zip(sorted(scan(folder)), vectors[:, None], strict=True))
     catalog.close()
+
+
+def random_vectors(count: int, dim: int) -> np.ndarray:
+    """(count, dim), float32, of length 1."""
+    vectors = np.random.default_rng(0).normal(size=(count, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def _entry(file: Any, vector: np.ndarray) -> CatalogEntry:

@@ -1,7 +1,7 @@
 """How fast are texts and pictures embedded, and pictures found, by many programs that ask one server?
 
-    python bench/serve.py [--infinity PYTHON] [--rounds N] [--seconds S] [--connections N] [--pictures N] [--quick]
-        [--json]
+    python bench/serve.py [--infinity PYTHON] [--clip-retrieval PYTHON] [--rounds N] [--seconds S] [--connections N]
+        [--pictures N] [--quick] [--json]
 
 Servers and the client share this machine: give them two cores with `taskset -c 0,1`. The client is one thread of this
 process, each of its connections sends its next request when its last is answered, and its own processor time is small
@@ -12,9 +12,11 @@ JPEGs of 640 x 480 pixels as data URIs, in OpenAI's form with vectors in base64,
 is infinity (`pip install infinity-emb` in an environment of its own, whose python is --infinity). All servers run at
 once and are asked in turns, so that a slow moment of the machine affects all.
 
-Searching: 60 hits for captions in an index of --pictures files with random vectors, the bundled model. The peer is a
-plain FastAPI service around the same index. Then the server is killed, and it is measured how soon a new one gives the
-same answer. --quick has a small model and no peer, and its rows are no measurements.
+Searching: 60 hits for captions in an index of --pictures files with random vectors, the bundled model. The peers are
+a plain FastAPI service around the same index, and clip-retrieval's back end with the same vectors (see
+clip_retrieval_service.py; --clip-retrieval is the python of its environment). Then the server is killed, and it is
+measured how soon a new one gives the same answer. --quick has a small model and no peer but those named, and its rows
+are no measurements.
 """
 
 import base64
@@ -34,6 +36,7 @@ from urllib.parse import quote
 
 import numpy as np
 import torch
+from clip_retrieval_service import clip_retrieval_services, question
 from http_load import Load, drive
 from linked_library import library
 from services import Service, diptych_service, infinity_service, plain_service, running
@@ -209,15 +212,20 @@ def searching(work: Path, captions: Sequence[str], options: Any) -> list[Row]:
     paths = [f"/v1/search?limit=60&q={quote(each)}" for each in captions]
     ours = diptych_service("diptych serve", paths[0], [str(folder), "--no-update"], bfloat16=True)
     ours.environment["XDG_CACHE_HOME"] = str(work / "cache")
-    plain = plain_service(folder, paths[0].removeprefix("/v1"))
-    services = [ours] if options.quick else [plain, ours]
+    asked: list[tuple[Service, Sequence[Any]]] = [(ours, paths)]
+    if not options.quick:
+        plain = [path.removeprefix("/v1") for path in paths]
+        asked.insert(0, (plain_service(folder, plain[0]), plain))
+    if python := options.clip_retrieval:
+        peers = clip_retrieval_services(python, work, captions, pictures=options.pictures, quick=options.quick)
+        asked = [(each, [question(caption) for caption in captions]) for each in peers] + asked
+    services = [each for each, _ in asked]
     with running(services):
         measured = Measured([], options)
         for _ in range(options.rounds):
-            for each in services:
-                prefix = "/v1" if each is plain else ""
+            for each, requests in asked:
                 measured.services = [each]
-                measured.round("searches", [path.removeprefix(prefix) for path in paths])
+                measured.round("searches", requests)
         measured.services = services
         rows = measured.rows("searches")
         rows += [
@@ -250,6 +258,7 @@ def main() -> None:
     """Measure and report."""
     parser = arguments(QUESTION)
     parser.add_argument("--infinity", metavar="PYTHON", help="the python of an environment with infinity-emb")
+    parser.add_argument("--clip-retrieval", metavar="PYTHON", help="the python of an environment with clip-retrieval")
     parser.add_argument("--rounds", type=int, help="of all services (3)")
     parser.add_argument("--seconds", type=float, help="that each is asked in a round (10)")
     parser.add_argument("--connections", type=int, help="at once (64)")

@@ -24,7 +24,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Service:
-    """A server that answers a `probe`, a path for GET or the fields of a POST to /v1/embeddings."""
+    """A server that answers a `probe`, a path for GET or the fields of a POST to `route`."""
 
     name: str
     address: str
@@ -32,6 +32,7 @@ class Service:
     environment: dict[str, str]
     probe: str | dict[str, Any]
     process: subprocess.Popen[bytes] | None = None
+    route: str = "/v1/embeddings"
 
     def start(self) -> bytes:
         """Start it. Returns the first answer to the probe."""
@@ -49,7 +50,7 @@ class Service:
 
     def ask(self, asked: str | dict[str, Any]) -> bytes | None:
         """The body of an answer; None if there is none yet."""
-        path, body = (asked, None) if isinstance(asked, str) else ("/v1/embeddings", json.dumps(asked).encode())
+        path, body = (asked, None) if isinstance(asked, str) else (self.route, json.dumps(asked).encode())
         headers = {"Content-Type": "application/json"} if body else {}
         try:
             with urllib.request.urlopen(urllib.request.Request(self.address + path, body, headers), timeout=60) as said:
@@ -61,7 +62,7 @@ class Service:
         """A request as bytes to send."""
         if isinstance(asked, str):
             return get(self.address, asked)
-        return post(self.address, "/v1/embeddings", json.dumps(asked).encode())
+        return post(self.address, self.route, json.dumps(asked).encode())
 
     def processor_s(self) -> float:
         """That it has used, with its child processes."""

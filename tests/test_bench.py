@@ -5,6 +5,8 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 
@@ -60,6 +62,42 @@ def is_one_object(out: str) -> None:
 def test_a_benchmark_is_a_script() -> None:
     command = [sys.executable, str(BENCH / "probe.py"), "--quick", "--json"]
     is_one_object(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_the_client_opens_a_connection_again_if_the_server_said_that_it_closes(
+    said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Flask's server does after each answer. A connection that is closed without a word is a failure."""
+
+    class Closing(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            if said:
+                self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(b"ok")
+            self.close_connection = True
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    client = imported("http_load.py", monkeypatch)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Closing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}"
+            requests = [client.get(address, "/")]
+            if said:
+                assert len(client.drive(address, requests, connections=2, seconds=0.5).latencies_s) > 2
+            else:
+                with pytest.raises(RuntimeError, match="the connection was closed"):
+                    client.drive(address, requests, connections=2, seconds=0.5)
+        finally:
+            server.shutdown()
 
 
 def test_every_benchmark_is_in_the_page() -> None:
