@@ -127,7 +127,7 @@ _FAILURES = (  # exception, reason, detail: the first match applies; {message} i
     ),
     (NeedsPackage, "needs a package", "{message}"),
     (UnidentifiedImageError, "not an image", "Wanted JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC or JPEG 2000."),
-    (EOFError, "truncated", "It ends too early ({message}); copy or download it again."),
+    (EOFError, "truncated", "It ends too early; copy or download it again."),
     (Exception, "damaged", "It could not be read ({message}); save it again or leave it out."),
 )
 

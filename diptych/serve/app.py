@@ -26,8 +26,8 @@ from diptych.serve.web.guard import Guard
 from diptych.serve.web.head import HeadRequests
 from diptych.serve.web.problems import RequestProblem, problem_response
 from diptych.serve.web.schemas import EmbedBody
+from diptych.serve.web.validation import invalid_request
 
-_MOST_NAMED = 3  # fields at fault
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _ERRORS = {404: "NotFoundError", 413: "TooLargeError"}
 
@@ -84,7 +84,7 @@ def _methods_of(request: Request) -> list[str]:
 def _as_problem(error: Exception) -> Exception:
     """FastAPI's own errors in our words."""
     if isinstance(error, RequestValidationError):
-        return _invalid_request(error)
+        return invalid_request(error.errors())
     if isinstance(error, ClientDisconnect):  # nobody reads it, but it is counted
         return RequestProblem(400, "RequestError", "the connection ended before the body did.")
     if isinstance(error, HTTPException):
@@ -92,14 +92,6 @@ def _as_problem(error: Exception) -> Exception:
         kind = _ERRORS.get(error.status_code, "RequestError")
         return RequestProblem(error.status_code, kind, f"{phrase}.", headers=error.headers)
     return error
-
-
-def _invalid_request(error: RequestValidationError) -> RequestProblem:
-    """The fields at fault, as paths: `terms.0.weight`."""
-    found = [(".".join(str(part) for part in one["loc"][1:]) or "body", str(one["msg"])) for one in error.errors()]
-    named = "; ".join(f"{where[:80]}: {message[:200]}" for where, message in found[:_MOST_NAMED])
-    more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-    return RequestProblem(422, "RequestError", f"{named}{more}.", argument=found[0][0][:80] if found else None)
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

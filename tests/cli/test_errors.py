@@ -19,7 +19,7 @@ from tests.conftest import GOLDEN, Cli, Said
 LONG = "dog " * 5000
 BAD = {
     "text.jpg": "text.jpg: not an image. Wanted JPEG, PNG",
-    "cut.jpg": "cut.jpg: truncated. It ends too early",
+    "cut.jpg": "cut.jpg: truncated. It ends too early; copy or download it again.",
     "zero.png": "zero.png: empty file. It has no bytes",
     "huge.png": "huge.png: too large. ",
 }

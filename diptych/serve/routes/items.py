@@ -105,7 +105,7 @@ def original(id: Id, request: Request, served: Served, library: OfLibrary) -> Re
     """The file of an item, whole or in part (Range), unless it is as the browser has it (If-None-Match)."""
     if not served.settings.originals:
         raise RequestProblem(
-            403, "NotOfferedError", "this server shows no original files.", remedy="Start it with originals."
+            403, "NotOfferedError", "this server shows no original files.", remedy="Start it with --originals."
         )
     with library.pool.reading() as index:
         file = OriginalFile.of(index, items.one(index, id))

@@ -229,6 +229,7 @@ def test_original_files_are_sent_only_where_that_is_asked_for(client: TestClient
     item = all_items(client)[0]
     refused = client.get(f"/v1/items/{item['id']}/original")
     assert (refused.status_code, refused.json()["code"]) == (403, "NotOfferedError")
+    assert refused.json()["remedy"] == "Start it with --originals."
     open_client = serve(indexed, originals=True)
     item = all_items(open_client)[0]
     answer = open_client.get(item["original"])

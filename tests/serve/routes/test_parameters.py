@@ -3,7 +3,9 @@
 import pytest
 from starlette.testclient import TestClient
 
+import diptych
 from diptych.serve.routes import overview
+from tests.conftest import TESTS
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,11 @@ def test_the_documented_parameters_are_those_that_are_taken(client: TestClient) 
             if names and "/events" not in path:
                 answer = client.request(method, path.replace("{id}", "1"), params=names)
                 assert "no parameter" not in answer.text, (method, path)
+
+
+def test_the_documentation_shows_this_version() -> None:
+    text = (TESTS.parent / "docs" / "serve.md").read_text(encoding="utf-8")
+    assert f'`GET /v1/server` → `{{"version": "{diptych.__version__}",' in text
 
 
 def test_the_page_keeps_its_own_address(client: TestClient) -> None:

@@ -1,0 +1,68 @@
+"""What is said of a request whose fields are not valid."""
+
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("", "q is missing."),
+        ("q=a&limit=ten", "limit is 'ten'; wanted a whole number."),
+        ("q=a&limit=0", "limit is '0'; wanted 1 or more."),
+        ("q=a&limit=1000", "limit is '1000'; wanted 500 or less."),
+        ("q=a&limit=1.5&offset=x", "offset is 'x'; wanted a whole number. limit is '1.5'; wanted a whole number."),
+        ("q=a&relevant=perhaps", "relevant is 'perhaps'; wanted true or false."),
+        ("q=a&diverse=x%1b", r"diverse is 'x\x1b'; wanted a number."),
+        ("q=a&kind=film", "kind is 'film'; wanted 'picture', 'video' or 'text'."),
+        ("q=", "q is ''; wanted a length of 1 or more."),
+        ("q=a&camera=" + "b" * 300, f"camera is '{'b' * 60}'… of 300 characters; wanted a length of 200 or less."),
+    ],
+)
+def test_a_parameter_is_named_with_what_came_and_what_was_wanted(client: TestClient, query: str, said: str) -> None:
+    answer = client.get(f"/v1/search?{query}")
+    assert (answer.status_code, answer.json()["problem"]) == (422, said)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "argument", "said"),
+    [
+        ("search", {"terms": []}, "terms", "terms is a list of 0; wanted a length of 1 or more."),
+        ("search", {"terms": 3}, "terms", "terms is 3; wanted a list."),
+        ("search", {"terms": ["a"]}, "terms.0", "terms.0 is 'a'; wanted an object."),
+        (
+            "search",
+            {"terms": [{"text": "a", "weight": "1"}]},
+            "terms.0.weight",
+            "terms.0.weight is '1'; wanted a number.",
+        ),
+        (
+            "search",
+            {"terms": [{"text": "a", "item": 1}]},
+            "terms.0",
+            "terms.0: a term is exactly one of text, vector, data, upload, item and url.",
+        ),
+        (
+            "search",
+            {"terms": [{"text": "a"}], "limt": 3, "copies": None},
+            "copies",
+            "copies is null; wanted true or false. 'limt' is not a field.",
+        ),
+        ("search", {"terms": [{"text": "a"}], "limit": 10**30}, "limit", None),
+        ("classify", {"pictures": [{"item": 1}], "labels": 3}, "labels", "labels is 3; wanted a list or an object."),
+        ("items/lookup", {"ids": ["a", "b", "c", "d", "e"]}, "ids.0", None),
+        ("items/lookup", [1], "body", "body is a list of 1; wanted an object."),
+    ],
+)
+def test_a_field_is_named_with_what_came_and_what_was_wanted(
+    client: TestClient, path: str, body: Any, argument: str, said: str | None
+) -> None:
+    answer = client.post(f"/v1/{path}", json=body)
+    assert (answer.status_code, answer.json()["argument"]) == (422, argument)
+    problem = answer.json()["problem"]
+    assert problem == said or said is None
+    assert "should" not in problem
+    if len(body) == 1 and "ids" in body:
+        assert problem.endswith("ids.2 is 'c'; wanted a whole number. And 2 more.")
