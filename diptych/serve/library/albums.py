@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diptych.serve.library.items import ItemView, found
+from diptych.serve.library.items import ItemView, found, state_of
 from diptych.serve.web.problems import RequestProblem, not_found, storing
 from diptych.storage.atomic import atomic_write
 from diptych.storage.user import configuration
@@ -70,6 +70,7 @@ class Albums:
                 album["name"] = name
             if search is not None:
                 album["search"] = search
+                album.pop("cover", None)
             if remove_missing:
                 album["files"] = _without_missing(index, album["files"])
             if add or remove:
@@ -81,6 +82,25 @@ class Albums:
                     raise RequestProblem(422, "RequestError", f"an album has at most {MOST_ITEMS:,} items.")
             self._write(albums)
             return album
+
+    def uncovered(self, index: LocalIndex) -> list[dict[str, Any]]:
+        """The saved searches without a cover, or whose cover is gone, that were not looked through as the index is."""
+        with self._lock:
+            searches = [album for album in self._read() if "search" in album]
+        version = state_of(index)
+        return [
+            album for album in searches
+            if not ids_of(index, _cover(album)) and album.get("cover", {}).get("version") != version
+        ]  # fmt: skip
+
+    def set_cover(self, index: LocalIndex, id: str, item: int | None) -> None:
+        """The item that stands for a saved search, or none as the index is."""
+        with self._lock:
+            albums = self._read()
+            for album in albums:
+                if album["id"] == id and "search" in album:
+                    album["cover"] = {"files": _files(index, [item] if item else []), "version": state_of(index)}
+                    self._write(albums)
 
     def delete(self, id: str) -> None:
         """Delete an album; no picture is touched. Raises RequestProblem (404)."""
@@ -118,12 +138,16 @@ class Albums:
 def shown_album(index: LocalIndex, album: dict[str, Any], view: ItemView) -> dict[str, Any]:
     """An album without its items."""
     files = album.get("files")
-    first = found(index, ids_of(index, files[:1])) if files else []
+    first = found(index, ids_of(index, _cover(album) if files is None else files[:1]))
     return {
         "id": album["id"], "name": album["name"], "kind": "search" if files is None else "selection",
         "search": album.get("search"), "count": None if files is None else len(files),
         "created_at": album.get("created_at"), "cover": view.thumbnail(first[0]) if first else None,
     }  # fmt: skip
+
+
+def _cover(album: dict[str, Any]) -> list[list[Any]]:
+    return album.get("cover", {}).get("files", [])
 
 
 def ids_of(index: LocalIndex, files: list[list[Any]]) -> list[int]:

@@ -7,17 +7,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from fastapi.responses import Response
 
+from diptych.errors import DiptychError
 from diptych.serve.library import exports
 from diptych.serve.library.albums import ids_of, shown_album
 from diptych.serve.library.items import found
 from diptych.serve.routes.asking import answered
 from diptych.serve.service import Library, OfLibrary, Served, Service
 from diptych.serve.web.answers import AlbumAnswer, AlbumDetails, AlbumsAnswer
+from diptych.serve.web.problems import RequestProblem
 from diptych.serve.web.requests import Route
 from diptych.serve.web.schemas import MOST, AlbumBody, AlbumChange, ExportBody
 
 router = APIRouter(route_class=Route, tags=["albums"])
 AlbumId = Annotated[str, Path(pattern=r"^a_[0-9a-f]{16}$")]
+_COVERS = 8
 _KINDS = {
     "paths": ("text/plain; charset=utf-8", "txt"), "csv": ("text/csv; charset=utf-8", "csv"),
     "json": ("application/json", "json"), "sheet": ("image/png", "png"), "links": ("application/zip", "zip"),
@@ -27,6 +30,7 @@ _KINDS = {
 @router.get("/albums", response_model=AlbumsAnswer)
 def albums(served: Served, library: OfLibrary) -> Response:
     """All albums, the newest first."""
+    _look_for_covers(served, library)
     with library.pool.reading() as index:
         return answered({"albums": library.albums.all(index, served.view)})
 
@@ -36,8 +40,10 @@ def add_album(body: AlbumBody, served: Served, library: OfLibrary) -> Response:
     """Save a search or a selection."""
     search = body.search.model_dump() if body.search else None
     with library.pool.reading() as index:
-        album = library.albums.add(index, body.name, search, body.items or [])
-        return answered(shown_album(index, album, served.view), 201)
+        id = library.albums.add(index, body.name, search, body.items or [])["id"]
+    _look_for_covers(served, library)
+    with library.pool.reading() as index:
+        return answered(shown_album(index, library.albums.get(id), served.view), 201)
 
 
 @router.get("/albums/{id}", response_model=AlbumDetails)
@@ -55,6 +61,9 @@ def change_album(id: AlbumId, body: AlbumChange, served: Served, library: OfLibr
             index, id, name=body.name, search=search, add=body.add, remove=body.remove,
             remove_missing=body.remove_missing,
         )  # fmt: skip
+    if search is not None:
+        _look_for_covers(served, library)
+        changed = library.albums.get(id)
     return answered(_details(served, library, changed))
 
 
@@ -63,6 +72,23 @@ def delete_album(id: AlbumId, library: OfLibrary) -> Response:
     """Delete an album; no picture is touched."""
     library.albums.delete(id)
     return Response(status_code=204)
+
+
+def _look_for_covers(served: Service, library: Library) -> None:
+    """Give saved searches that have none their best picture as the cover, the newest first; some at a time."""
+    with library.pool.reading() as index:
+        searches = library.albums.uncovered(index)[: -_COVERS - 1 : -1] if index.exists else []
+    for album in searches:
+        wanted = album["search"] | {"offset": 0, "limit": 20, "cursor": None}
+        try:
+            hits = library.searching.page(wanted, served.view).hits
+        except (DiptychError, RequestProblem) as problem:
+            if getattr(problem, "status", 0) == 503:  # another time
+                continue
+            hits = []  # such as an upload that is kept no longer
+        best = next((hit["id"] for hit in hits if hit["thumbnail"]), None)
+        with library.pool.reading() as index:
+            library.albums.set_cover(index, album["id"], best)
 
 
 def _details(served: Service, library: Library, album: dict[str, Any]) -> dict[str, Any]:

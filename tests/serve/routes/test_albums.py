@@ -109,6 +109,20 @@ def test_an_album_has_each_item_once(own: TestClient) -> None:
     assert [item["id"] for item in changed["items"]] == [first, second]
 
 
+def test_a_saved_search_has_its_best_picture_as_the_cover(own: TestClient, several: Path, tiny) -> None:
+    album = own.post("/v1/albums", json={"name": "Houses", "search": SEARCH}).json()
+    best, second = own.post("/v1/search", json=SEARCH).json()["hits"][:2]
+    assert album["cover"] == best["thumbnail"]
+    (several / best["path"]).unlink()
+    diptych.open_index(several, model=tiny).update()
+    assert own.get("/v1/albums").json()["albums"][0]["cover"] == second["thumbnail"]
+    other = {"terms": [{"item": second["id"]}]}
+    changed = own.patch(f"/v1/albums/{album['id']}", json={"search": other}).json()
+    assert changed["cover"] == own.post("/v1/search", json=other).json()["hits"][0]["thumbnail"]
+    none = {"terms": [{"text": "a red house"}], "filters": {"camera": "none"}}
+    assert own.post("/v1/albums", json={"name": "None", "search": none}).json()["cover"] is None
+
+
 @pytest.mark.parametrize(
     "body", [{"name": "a"}, {"name": "", "items": []}, {"name": "a", "items": [1], "search": SEARCH}]
 )

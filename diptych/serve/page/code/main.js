@@ -41,7 +41,7 @@ function actions() {
   const searched = termsOf(now).length > 0;
   const text = { text: true };
   return [
-    searched && button("check", "Only what is relevant", () => go({ relevant: !now.relevant }), { text: true, "aria-pressed": String(now.relevant) }),
+    searched && button("like", "Only what is relevant", () => go({ relevant: !now.relevant }), { text: true, title: "Only what is relevant", "aria-pressed": String(now.relevant) }),
     searched && button("save", "Save", saveSearch, text),
     (searched || now.album) && button("download", "Export", () => exportDialog(now.album ? { album: now.album } : { search: searchOf(now) }, now.album ? "This album" : "What this search finds, best first"), text),
     button("filter", "Filters", filterDialog, { text: true, "aria-haspopup": "dialog" }),

@@ -33,7 +33,7 @@ const WORDS = {
 /** Chips for all that is filtered and set, below the search box. */
 export function showFilters(host, now) {
   const chips = Object.entries(now.filters).map(([name, value]) => chip(WORDS[name](value), () => set(name, "")));
-  if (now.relevant) chips.push(chip("relevant only", () => go({ relevant: false })));
+  if (now.relevant && !termsOf(now).length) chips.push(chip("relevant only", () => go({ relevant: false })));
   if (now.copies) chips.push(chip("with copies", () => go({ copies: false })));
   if (now.diverse) chips.push(chip(`varied: ${now.diverse}`, () => go({ diverse: 0 })));
   if (now.modality !== "picture") chips.push(chip(now.modality === "text" ? "texts" : "pictures and texts", () => go({ modality: "picture" })));
