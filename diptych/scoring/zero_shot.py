@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -31,6 +32,7 @@ GENERAL_TEMPLATES = (
 )  # fmt: skip
 # Prompts without a label, which each label is judged against where several may fit.
 NEGATIVE_PROMPTS = ("a photo.", "a picture of something else.", "a photo of nothing in particular.")
+_ARTICLE, _ARTICLE_BEFORE = re.compile(r"(a|an|the)\s", re.I), re.compile(r"\b(a|an|the)\s+\{\}", re.I)
 
 TOP_PATCH_SHARE, IMAGE_WEIGHT = 0.1, 0.1
 DISPLAYED = 3  # labels of a picture in a notebook
@@ -95,14 +97,21 @@ def label_indices(names: Sequence[str], labels: Sequence[str]) -> Int[np.ndarray
 
 
 def prompts(labels: tuple[str, ...], templates: tuple[str, ...]) -> list[str]:
-    """Every template with every label, label by label. Raises ArgumentError for a template without `{}`, or for no
-    templates."""
+    """Every template with every label, label by label; of two articles the label's stays. Raises ArgumentError for a
+    template without `{}`, or for no templates."""
     if not templates:
         raise ArgumentError(f"templates is empty; wanted one or more, like {PLAIN_TEMPLATES[0]!r}.")
     for template in templates:
         if not isinstance(template, str) or "{}" not in template:
             raise ArgumentError(f"the template {template!r} has no {{}} for the label.", argument="templates")
-    return [template.replace("{}", label) for label in labels for template in templates]
+    return [_filled(template, label) for label in labels for template in templates]
+
+
+def _filled(template: str, label: str) -> str:
+    """A label with an article of its own takes the place of the template's: "a photo of a {}" of "a bicycle"."""
+    if _ARTICLE.match(label):
+        template = _ARTICLE_BEFORE.sub("{}", template)
+    return template.replace("{}", label)
 
 
 def label_names(labels: Labels) -> dict[str, list[str]]:

@@ -43,6 +43,9 @@ def test_sigmoid_by_hand() -> None:
 
 def test_prompts_go_label_by_label() -> None:
     assert prompts(("a", "b"), ("{}", "x {}.")) == ["a", "x a.", "b", "x b."]
+    assert prompts(("a bicycle", "The sea", "cat"), ("a photo of a {}.",)) == [
+        "a photo of a bicycle.", "a photo of The sea.", "a photo of a cat.",
+    ]  # fmt: skip
     assert prompts(("{curly}",), ("a {}",)) == ["a {curly}"]
     with pytest.raises(ValueError, match="no place"):
         prompts(("a",), ("no place",))

@@ -1,6 +1,7 @@
 """Selections, albums, duplicates and the map."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_a_selection_is_labelled_kept_and_exported(opened: Opened) -> None:
     bar.get_by_role("button", name="Label", exact=True).click()
     dialog = page.get_by_role("dialog", name="Label 2 pictures")
     dialog.get_by_label("Labels").fill("cat, dog")
-    dialog.get_by_role("button", name="Label", exact=True).click()
+    page.keyboard.press("Enter")
     expect(dialog.locator(".labelled li img")).to_have_count(2)
     page.keyboard.press("Escape")
     bar.get_by_role("button", name="Album").click()
@@ -44,6 +45,25 @@ def test_a_selection_is_labelled_kept_and_exported(opened: Opened) -> None:
     assert all(line.endswith((".jpg", ".png")) for line in lines)
 
 
+def test_the_shade_of_a_dialog_reaches_the_edge_and_the_page_stays(browser: Browser, library: Library) -> None:
+    own = browser.browser_type.launch(
+        executable_path=shutil.which("chromium"), args=["--no-sandbox"], ignore_default_args=["--hide-scrollbars"]
+    )
+    page = own.new_page(viewport={"width": 900, "height": 400})
+    page.goto(library.url)
+    shown(page)
+    width = "document.documentElement.clientWidth"
+    grid, bar = page.locator(".grid"), 900 - page.evaluate(width)
+    before = grid.bounding_box()
+    assert bar > 0
+    page.keyboard.press("?")
+    assert page.evaluate(width) == 900
+    assert grid.bounding_box() == before
+    page.keyboard.press("Escape")
+    assert page.evaluate(width) == 900 - bar
+    own.close()
+
+
 def test_a_search_is_saved_as_an_album(opened: Opened) -> None:
     page = opened("?q=a+red+house")
     ids = shown(page)
@@ -55,6 +75,7 @@ def test_a_search_is_saved_as_an_album(opened: Opened) -> None:
     expect(page.get_by_role("heading", level=1)).to_contain_text("Red")
     assert shown(page) == ids
     page.get_by_role("link", name="Albums").click()
+    expect(page.get_by_role("link", name="Red").locator("img")).to_be_visible()
     page.get_by_role("button", name="What to do with Red").click()
     page.get_by_role("menuitem", name="Delete the album").click()
     expect(page.get_by_role("link", name="Red")).to_have_count(0)
@@ -69,6 +90,8 @@ def test_duplicates_become_a_list_and_stay_where_they_are(opened: Opened, librar
         page.get_by_role("button", name="Download").click()
     listed = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
     assert "2024/scene-01.jpg" in listed
+    for line in page.locator(".copy .path").all():
+        assert line.evaluate("line => line.title === line.textContent && line.clientHeight < 30")
     assert "larger.png" not in listed
     assert all((library.folder / path).exists() for path in listed)
 

@@ -7,6 +7,13 @@ import { go } from "../state.js";
 import { bytes, day } from "../viewer/details.js";
 
 const GROUPS = 30;
+const ENDING = 14;
+
+/** A path on one line: where it is too long, its middle is left out, since names of a series differ at their ends. */
+function pathLine(path) {
+  const letters = [...path];
+  return h("p.path", { title: path }, h("span", {}, letters.slice(0, -ENDING).join("")), h("span", {}, letters.slice(-ENDING).join("")));
+}
 
 export class Duplicates {
   constructor() {
@@ -101,7 +108,7 @@ export class Duplicates {
     const facts = [file.width && `${file.width} × ${file.height}`, file.size && bytes(file.size), file.taken_at && day(file.taken_at)].filter(Boolean).join(" · ");
     const likeness = largest ? "the most pixels" : file.cosine >= 0.9995 ? "the same" : `${Math.floor(file.cosine * 1000) / 10} % alike`;
     const element = h(`li.copy${largest ? ".kept" : ""}`, { "data-copy": file.id }, look, h("div.about", {},
-      h("p", {}, file.path), h("p.soft.numbers", {}, facts), h("p.soft", {}, likeness), h("label.check", {}, box, "Put on the list")));
+      pathLine(file.path), h("p.soft.numbers", {}, facts), h("p.soft", {}, likeness), h("label.check", {}, box, "Put on the list")));
     element.classList.toggle("listed", box.checked);
     return { element, box, file };
   }

@@ -11,7 +11,7 @@ const KEPT = "diptych.labels";
 /** @param {any[]} items @param {(items: any[], name: string) => void} album makes an album of some of them */
 export function labelDialog(items, album) {
   dialog(`Label ${count(items.length, "picture")}`, () => {
-    const labels = h("textarea.input", { rows: 3, placeholder: "dog, cat, people at a table", autofocus: true });
+    const labels = h("textarea.input", { rows: 3, placeholder: "dog, cat, people at a table", autofocus: true, enterkeyhint: "go" });
     labels.value = recall();
     const template = h("input.input", { value: "a photo of a {}" });
     const many = h("input", { type: "checkbox" });
@@ -36,6 +36,11 @@ export function labelDialog(items, album) {
       }
       run.removeAttribute("aria-disabled");
     };
+    labels.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      labels.form.requestSubmit();
+    });
     return h("div", { style: { display: "grid", gap: "24px" } },
       h("form", { onsubmit: send, style: { display: "grid", gap: "16px" } }, field("Labels, separated by commas", labels),
         h("div.pair", {}, field("Sentence around a label", template), h("label.check", { style: { "align-self": "end" } }, many, "Each label yes or no")),
