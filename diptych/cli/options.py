@@ -232,4 +232,4 @@ def write_input_sheet(path: str, model: Embedder, pictures: list[Any]) -> None:
             tiles.append((model.model_input(picture), file_name(picture)))
         except ImageError as error:
             print_status(f"not shown: {error}")
-    write_picture(path, contact_sheet(tiles).save)
+    write_picture(path, contact_sheet(tiles, are_names=True).save)

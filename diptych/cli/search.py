@@ -329,7 +329,7 @@ def _write(index: LocalIndex, query: Query, hits: list[Hit], options: Mapping[st
         titles = [f"{rank}.  {hit.score:.3f}\n{file_name(hit.path)}" for rank, hit in enumerate(hits, start=1)]
         titled = zip((results.picture_of(hit, size_px) for hit in hits), titles, strict=True)
         tiles = [(picture, title) for picture, title in titled if picture]
-        sheet = contact_sheet(tiles, title=_describe_query(query), lines=3, size_px=size_px)
+        sheet = contact_sheet(tiles, title=_describe_query(query), lines=2, size_px=size_px, are_names=True)
         write_picture(options["sheet"], sheet.save)
     if options["show_input"] and pictures:
         existing = [hit.path for hit in pictures if results.is_file(hit.path)]

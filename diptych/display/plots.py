@@ -41,9 +41,11 @@ def contact_sheet(
     columns: int = 5,
     lines: int = 1,
     size_px: int = THUMBNAIL_PX,
+    are_names: bool = False,
 ) -> Image.Image:
     """Pictures in rows, each in a square of `size_px`, with up to `lines` lines of text under each, and a `title` at
-    the top. A line of text ends at a newline, or where it is full."""
+    the top. A line of text ends at a newline, or where it is full; names of files are not broken, but shortened in the
+    middle."""
     columns = min(columns, max(1, len(pictures)))
     cell, foot, head = size_px + MARGIN_PX, 6 + LINE_PX * lines, 2 * LINE_PX if title else 0
     size = (columns * cell + MARGIN_PX, head + math.ceil(len(pictures) / columns) * (cell + foot) + MARGIN_PX)
@@ -53,11 +55,12 @@ def contact_sheet(
         large = ImageFont.load_default(15)
         (heading,) = _lines(title, 1, lambda text: draw.textlength(text, large) <= size[0] - 2 * MARGIN_PX)
         draw.text((MARGIN_PX, MARGIN_PX), heading, "black", large)
-    for index, (picture, name) in enumerate(pictures):
+    in_lines = _whole_lines if are_names else _lines
+    for index, (picture, text) in enumerate(pictures):
         left, top = MARGIN_PX + index % columns * cell, head + MARGIN_PX + index // columns * (cell + foot)
         fitted = ImageOps.contain(picture, (size_px, size_px))
         sheet.paste(fitted, (left + (size_px - fitted.width) // 2, top + (size_px - fitted.height) // 2))
-        for row, line in enumerate(_lines(name, lines, lambda text: draw.textlength(text, font) <= size_px)):
+        for row, line in enumerate(in_lines(text, lines, lambda line: draw.textlength(line, font) <= size_px)):
             draw.text((left, top + size_px + 2 + LINE_PX * row), line, "black", font)
     return sheet
 
@@ -79,6 +82,19 @@ def _lines(text: str, count: int, fits: Callable[[str], bool]) -> list[str]:
             found.append(words[0][:at])
             words[0] = words[0][at:]
     return [*found, _cut(" ".join(words), fits)]
+
+
+def _whole_lines(text: str, count: int, fits: Callable[[str], bool]) -> list[str]:
+    """The first `count` lines of the text, each with an ellipsis in its middle if it does not fit whole."""
+    return [_without_middle(line, fits) for line in text.split("\n")[:count]]
+
+
+def _without_middle(line: str, fits: Callable[[str], bool]) -> str:
+    shown, kept = line, len(line)
+    while kept > 1 and not fits(shown):
+        kept -= 1
+        shown = f"{line[: (kept + 1) // 2]}…{line[len(line) - kept // 2 :]}"
+    return shown
 
 
 def _cut(line: str, fits: Callable[[str], bool]) -> str:

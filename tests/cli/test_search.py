@@ -50,7 +50,7 @@ def test_search_writes_sheets(cli: Cli, tiny_model: Path, pictures: Path, tmp_pa
     options = ("--limit", 6, "--sheet", sheet, "--show-input", shown)
     said = cli("search", "a red star", pictures, "--model", tiny_model, *options)
     assert said.code == OK
-    for path, height in ((sheet, 28 + 2 * 216 + 8), (shown, 2 * 188 + 8)):  # a title, and three lines under each
+    for path, height in ((sheet, 28 + 2 * 202 + 8), (shown, 2 * 188 + 8)):  # a title, and two lines under each
         assert f"wrote {path}" in said.err
         with Image.open(path) as picture:
             assert picture.format == "PNG"

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
+from diptych.display import plots
 from diptych.display.plots import contact_sheet, file_name, forgetting_figure, shortened, thumbnail
 from diptych.display.similarity_plot import MAX_SIDE_PX, MOST, similarity_figure
 
@@ -131,6 +132,30 @@ def test_a_contact_sheet_has_a_title_and_lines() -> None:
     assert (np.asarray(titled)[8:24] < 128).any()
     one, two = (contact_sheet([(square, name)], lines=3) for name in ("x" * 60, "x" * 10))
     assert (np.asarray(one)[-20:] < 128).sum() > (np.asarray(two)[-20:] < 128).sum()  # a long name goes on below
+
+
+@pytest.mark.parametrize("width", [200, 160, 96, 32])
+def test_a_name_on_a_contact_sheet_keeps_its_ending_on_one_line(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    drawn_lines: list[str] = []
+    text = plots.ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        plots.ImageDraw.ImageDraw, "text",
+        lambda draw, at, line, *style: drawn_lines.append(line) or text(draw, at, line, *style),
+    )  # fmt: skip
+    names = ["short.jpg", "1000268201_693b08cb0e_in_the_mountains_of_somewhere.jpg", "i" * 200 + ".png"]
+    tiles = [(picture, f"1.  0.312\n{name}") for picture, name in zip(squares(3), names, strict=True)]
+    contact_sheet(tiles, lines=2, size_px=width, are_names=True)
+    assert drawn_lines[::2] == ["1.  0.312"] * 3 or width == 32
+    assert len(drawn_lines) == 6
+    font = plots.ImageFont.load_default(12)
+    for name, line in zip(names, drawn_lines[1::2], strict=True):
+        start, _, end = line.partition("…")
+        assert font.getlength(line) <= width
+        assert name.startswith(start)
+        assert name.endswith(end)
+        assert line == name or width == 32 or end.endswith(name[-4:])
+    assert width == 32 or drawn_lines[1] == "short.jpg"
+    assert font.getlength(drawn_lines[5]) > width - 20  # no more is left out than must be
 
 
 def test_names_of_what_may_be_forgotten_are_no_formulas() -> None:

@@ -76,7 +76,7 @@ def sheet(items: Sequence[Item], thumbnails: Thumbnails, *, title: str, columns:
     if not _drawing.acquire(timeout=-1 if left_s is None else left_s):
         raise too_late()
     try:
-        contact_sheet(tiles, title=title, columns=columns, size_px=size_px).save(file, "PNG")
+        contact_sheet(tiles, title=title, columns=columns, size_px=size_px, are_names=True).save(file, "PNG")
     finally:
         _drawing.release()
     return file.getvalue()
