@@ -145,14 +145,6 @@ function followIndex() {
   });
 }
 
-/** How wide the scrollbar is, for dialogs, behind which there is none. */
-function measureScrollbar() {
-  if (document.querySelector("dialog[open]")) return;
-  document.documentElement.style.setProperty("--scrollbar", `${innerWidth - document.body.offsetWidth}px`);
-}
-
-measureScrollbar();
-addEventListener("resize", measureScrollbar);
 const switchTheme = tools();
 selectionBar(selection, box);
 onLocked(askForToken);
