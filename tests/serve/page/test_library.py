@@ -95,6 +95,13 @@ def test_duplicates_become_a_list_and_stay_where_they_are(opened: Opened, librar
     assert "2024/scene-01.jpg" in listed
     for line in page.locator(".copy .path").all():
         assert line.evaluate("line => line.title === line.textContent && line.clientHeight < 30")
+    long = page.locator(".copy .path").first
+    long.evaluate("line => { line.firstChild.textContent = 'a folder/'.repeat(40); }")
+    card, end = group.locator(".copy").first.bounding_box(), long.locator("span").last.bounding_box()
+    assert card is not None
+    assert end is not None
+    assert end["width"] > 0
+    assert end["x"] + end["width"] < card["x"] + card["width"]
     assert "larger.png" not in listed
     assert all((library.folder / path).exists() for path in listed)
 
