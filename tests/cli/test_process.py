@@ -70,7 +70,7 @@ def test_names_that_are_no_text(start: Start, tiny_model: Path, pictures: Path, 
     process = start(*arguments, "--paths", "--sheet", tmp_path.parent / "sheet.png")
     out, err = process.communicate()
     assert (process.returncode, out) == (OK, name + b"\n"), err
-    assert Image.open(tmp_path.parent / "sheet.png").size == (176, 252)  # a title, and three lines under the picture
+    assert Image.open(tmp_path.parent / "sheet.png").size == (176, 238)  # a title, and two lines under the picture
     (tmp_path / "broken.png").touch()
     process = start("compare", name, "a dog", "--image", tmp_path / "broken.png", "--model", tiny_model, "--json")
     out, err = process.communicate()

@@ -37,7 +37,7 @@ def test_a_killed_update_costs_no_answer_and_leaves_the_index_whole(
 ) -> None:
     client = serve(several)
     before = found_before(client)
-    assert {hit["path"] for hit in before} == {"0.png", "1.png"}
+    assert {hit["path"] for hit in before} == {"0.png", "1.png", "below/2.png"}
     add_pictures(several)
     more = ["--port", "0"] if command == "serve" else []
     line = [sys.executable, "-m", "diptych", command, str(several), "--model", str(tiny_model), *more]
