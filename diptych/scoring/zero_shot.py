@@ -108,7 +108,7 @@ def prompts(labels: tuple[str, ...], templates: tuple[str, ...]) -> list[str]:
 
 
 def _filled(template: str, label: str) -> str:
-    """The template's article is left out before a label with an article of its own: "a photo of a {}" of "a bicycle"."""
+    """Before a label with an article of its own the template's is left out: "a photo of a {}" of "a bicycle"."""
     if _ARTICLE.match(label):
         template = _ARTICLE_BEFORE.sub("{}", template)
     return template.replace("{}", label)
