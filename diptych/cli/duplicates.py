@@ -73,7 +73,7 @@ def command(
             for line in [""] * bool(number) + _lines(group):
                 print_result(line, fold=False)
     copies = sum(len(group) - 1 for group in found.groups)
-    many = f"{copies:,} copies" if copies != 1 else "1 copy"
+    many = counted(copies, "copy", "copies")
     print_status(f"{counted(len(found.groups), 'group')} with {many} among {counted(found.searched, 'picture')}")
     return code if found.groups else NOTHING
 

@@ -136,9 +136,8 @@ def report_refused(refused: Collection[str]) -> None:
     """Print on stderr the entries of an index that are not files of its folder: someone else may have added them."""
     if refused:
         some = ", ".join(islice(refused, _MAX_NAMED)) + (", ..." if len(refused) > _MAX_NAMED else "")
-        entries = "1 entry" if len(refused) == 1 else f"{len(refused):,} entries"
-        verb = "is not a file" if len(refused) == 1 else "are not files"
-        print_status(f"left out {entries} of the index that {verb} of its folder: {some}")
+        one, several = "entry of the index that is not a file", "entries of the index that are not files"
+        print_status(f"left out {counted(len(refused), one, several)} of its folder: {some}")
 
 
 def report_links(count: int) -> None:

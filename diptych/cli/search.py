@@ -173,8 +173,9 @@ def _search(words: tuple[str, ...], order: list[str], **options: Any) -> int:
         if result.unseen and result.unseen.words:
             print_status(_unseen_sentence(result.unseen, options["relevant"]))
         if options["relevant"] and result.hits and result.relevance_z is None:
-            verb = "is" if result.searched == 1 else "are"
-            print_status(f"{counted(result.searched, 'item')} {verb} too few for --relevant; all hits are shown")
+            print_status(
+                f"{counted(result.searched, 'item is', 'items are')} too few for --relevant; all hits are shown"
+            )
         if not result.hits:
             code = _report_no_hits(targets, result, report.failures, options["find"], filters)
         _write(targets[0].index, query, result.hits, options)

@@ -208,7 +208,9 @@ def _recovered(index: LocalIndex, damage: str) -> Finding:
         lost = "nothing could be recovered: its vectors, its model's name and its exclusions are lost"
         return Finding(damage, f"{lost}; it is now {recovered.damaged_path}, and {_NEW_INDEX}", True)
     old = f"the old catalog is {recovered.damaged_path}"
-    remedy = f"{_of(recovered.files, 'file', 'was', 'were')} recovered, `diptych index FOLDER` adds the rest; {old}"
+    remedy = (
+        f"{counted(recovered.files, 'file was', 'files were')} recovered, `diptych index FOLDER` adds the rest; {old}"
+    )
     return Finding(damage, remedy, True)
 
 
@@ -240,30 +242,23 @@ def _check_rows(index: LocalIndex, repair: bool) -> Iterator[Finding]:
         if repair:
             catalog.forget(invalid)
         some = ", ".join(list(invalid.values())[:_MAX_NAMED]) + (", ..." if len(invalid) > _MAX_NAMED else "")
-        entries = "1 entry of the catalog is not a file" if len(invalid) == 1 else ""
-        entries = entries or f"{len(invalid):,} entries of the catalog are not files"
-        problem = f"{entries} of {index.root}: {some}"
-        yield Finding(problem, drops, repair)
+        one, several = "entry of the catalog is not a file", "entries of the catalog are not files"
+        yield Finding(f"{counted(len(invalid), one, several)} of {index.root}: {some}", drops, repair)
     if orphan_count := catalog.rows("SELECT count(*) FROM items WHERE file NOT IN (SELECT id FROM files)")[0][0]:
         if repair:
             with catalog.writing() as db:
                 db.execute("DELETE FROM items WHERE file NOT IN (SELECT id FROM files)")
-        yield Finding(f"{_of(orphan_count, 'item', 'belongs', 'belong')} to no file", drops, repair)
+        yield Finding(f"{counted(orphan_count, 'item belongs', 'items belong')} to no file", drops, repair)
     if bad_files := _files_of_bad_vectors(catalog):
         if repair:
             catalog.forget(bad_files)
-        number = _of(len(bad_files), "file", "has", "have")
-        yield Finding(f"{number} vectors that are truncated, not finite or not of unit length", again, repair)
+        have = counted(len(bad_files), "file has", "files have")
+        yield Finding(f"{have} vectors that are truncated, not finite or not of unit length", again, repair)
     has_items = "EXISTS (SELECT 1 FROM items WHERE items.file = files.id)"
     if itemless_ids := [id for (id,) in catalog.rows(f"SELECT id FROM files WHERE reason IS NULL AND NOT {has_items}")]:
         if repair:
             catalog.forget(itemless_ids)
-        yield Finding(f"{_of(len(itemless_ids), 'file', 'has', 'have')} no items", again, repair)
-
-
-def _of(number: int, noun: str, one: str, several: str) -> str:
-    """ "1 file has", "2,000 files have"."""
-    return f"{counted(number, noun)} {one if number == 1 else several}"
+        yield Finding(f"{counted(len(itemless_ids), 'file has', 'files have')} no items", again, repair)
 
 
 def _files_of_bad_vectors(catalog: Catalog) -> list[int]:

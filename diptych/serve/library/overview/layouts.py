@@ -48,9 +48,8 @@ class Layouts:
     def points(self, vectors: np.ndarray, method: Method, progress: Progress = lambda done, total: None) -> np.ndarray:
         """A point from 0 to 1 for each vector, (n, 2) float32. Raises SearchIndexError where UMAP's process fails or
         takes LONGEST_S, and MissingExtraError."""
-        if (
-            method == "pca" or len(vectors) < FEWEST or (vectors == vectors[0]).all()
-        ):  # all alike: UMAP's are no numbers
+        # Of vectors that are all alike UMAP's points are no numbers.
+        if method == "pca" or len(vectors) < FEWEST or (vectors == vectors[0]).all():
             return spread(principal_components(vectors, 2), _STRAYS["pca"])
         require("This map", "umap")
         path = self._folder / f"{_name(vectors)}.npy"
@@ -142,9 +141,8 @@ def principal_components(vectors: np.ndarray, count: int) -> np.ndarray:
     centred = vectors.astype(np.float32)
     centred -= centred.mean(axis=0)
     axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1][:, ::-1][:, :count].astype(np.float32)
-    axes *= np.sign(
-        axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])]
-    )  # either sign is a solution; this one stays
+    # Either sign is a solution; this one stays.
+    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])])
     return centred @ axes
 
 
