@@ -59,11 +59,11 @@ if TYPE_CHECKING:
     from diptych.index.catalog.facts import ScanRules as ScanRules
     from diptych.index.doctor import Finding as Finding
     from diptych.index.doctor import examine as examine
+    from diptych.index.filters.filters import Filters as Filters
+    from diptych.index.filters.geography import GeoBox as GeoBox
+    from diptych.index.filters.geography import GeoCircle as GeoCircle
     from diptych.index.local import LocalIndex as LocalIndex
     from diptych.index.local import open_index as open_index
-    from diptych.index.search.filters import Filters as Filters
-    from diptych.index.search.geography import GeoBox as GeoBox
-    from diptych.index.search.geography import GeoCircle as GeoCircle
     from diptych.index.search.near_duplicates import Copy as Copy
     from diptych.index.search.near_duplicates import Duplicates as Duplicates
     from diptych.index.search.near_duplicates import find_duplicates as find_duplicates
@@ -173,9 +173,9 @@ _MODULES = {
     "IndexCounts": "diptych.media.items",
     "Query": "diptych.index.search.query",
     "Term": "diptych.index.search.query",
-    "Filters": "diptych.index.search.filters",
-    "GeoBox": "diptych.index.search.geography",
-    "GeoCircle": "diptych.index.search.geography",
+    "Filters": "diptych.index.filters.filters",
+    "GeoBox": "diptych.index.filters.geography",
+    "GeoCircle": "diptych.index.filters.geography",
     "SearchResult": "diptych.index.search.results",
     "Hit": "diptych.index.search.results",
     "search_all": "diptych.index.search.search",

@@ -12,7 +12,7 @@ from diptych.cli.wording import message_of
 from diptych.errors import FilterError, Setting
 
 if TYPE_CHECKING:
-    from diptych.index.search.filters import Filters
+    from diptych.index.filters.filters import Filters
 
 Area = TypeVar("Area")
 _NAMES = (
@@ -54,8 +54,8 @@ def filter_options(command: Command) -> Command:
 
 def filters_of(options: Mapping[str, Any]) -> Filters:
     """The filters that the options set. Raises UsageError."""
-    from diptych.index.search.filters import Filters
-    from diptych.index.search.geography import GeoBox, GeoCircle
+    from diptych.index.filters.filters import Filters
+    from diptych.index.filters.geography import GeoBox, GeoCircle
 
     try:
         return Filters(

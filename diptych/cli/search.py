@@ -38,8 +38,8 @@ from diptych.display.counting import counted
 
 if TYPE_CHECKING:
     from diptych.failures import Failure
+    from diptych.index.filters.filters import Filters
     from diptych.index.local import LocalIndex
-    from diptych.index.search.filters import Filters
     from diptych.index.search.query import Query, UnseenWords
     from diptych.index.search.results import Hit, SearchResult
     from diptych.index.search.search import SearchModality
@@ -278,7 +278,7 @@ def _report_no_hits(
 
 def _report_undated(targets: Sequence[_SearchTarget], filters: Filters) -> None:
     """For a filter by date: print how many files have a date."""
-    from diptych.index.search.filters import count_dated
+    from diptych.index.filters.filters import count_dated
 
     if not (filters.since or filters.until) or filters.file_dates:
         return

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from diptych.cli.filters import filter_options, filters_of
-from diptych.index.search.filters import Filters
-from diptych.index.search.geography import GeoBox, GeoCircle
+from diptych.index.filters.filters import Filters
+from diptych.index.filters.geography import GeoBox, GeoCircle
 
 
 def run(*arguments: str) -> tuple[Filters | None, str]:

@@ -14,10 +14,10 @@ from index_model import InlineReaders, PixelModel, draw
 from diptych.cli import FAILED, NOTHING, OK, PARTLY, USAGE, auto_update
 from diptych.errors import IndexDirectoryError
 from diptych.index.doctor import examine
+from diptych.index.filters.filters import Filters
 from diptych.index.local import LocalIndex, open_index
 from diptych.index.model import next_facts
 from diptych.index.roots import with_names_on_disk
-from diptych.index.search.filters import Filters
 from diptych.index.search.near_duplicates import find_duplicates
 from diptych.index.update.results import UpdateResult
 from tests.conftest import Cli

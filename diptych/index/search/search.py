@@ -12,8 +12,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from diptych.errors import ArgumentError, IndexModelError, Setting
+from diptych.index.filters.filters import Filters
 from diptych.index.model import display_name
-from diptych.index.search.filters import Filters
 from diptych.index.search.query import EmbeddingModel, Query, UnseenWords
 from diptych.index.search.ranking import MIN_SAMPLE, SampleStatistics, diverse_order
 from diptych.index.search.relevance import VectorSearch, background_statistics, reference_statistics, sentence_vectors

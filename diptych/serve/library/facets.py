@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diptych.index.filters.filters import Filters
     from diptych.index.local import LocalIndex
-    from diptych.index.search.filters import Filters
 
 MOST_CAMERAS, MOST_FOLDERS, MOST_MONTHS = 200, 2000, 2400
 _LONGEST = 500  # characters

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diptych.index.search.filters import Filters
+from diptych.index.filters.filters import Filters
 from diptych.index.search.query import Query
 from diptych.serve.library.pages import RankedHit
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from diptych.index.catalog.validation import stamp_of
+from diptych.index.filters.filters import Filters
 from diptych.index.model import check_fits
-from diptych.index.search.filters import Filters
 from diptych.index.search.shots import copies_of
 from diptych.media.scanning.path_patterns import inside
 from diptych.serve.web.problems import not_found

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from diptych.errors import DiptychError, IndexBusyError, QueryError
-from diptych.index.search.filters import Filters
-from diptych.index.search.geography import GeoBox, GeoCircle
+from diptych.index.filters.filters import Filters
+from diptych.index.filters.geography import GeoBox, GeoCircle
 from diptych.index.search.query import Query, Term
 from diptych.index.search.results import Hit, SearchResult
 from diptych.serve.library.following import following

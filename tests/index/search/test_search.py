@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from search_fixtures import DIM, Searched, TableModel, noise, unit
 
-from diptych.index.search.filters import Filters
+from diptych.index.filters.filters import Filters
 from diptych.index.search.query import Query
 from diptych.index.search.relevance import (
     BACKGROUND_SENTENCES,

@@ -7,7 +7,7 @@ import pytest
 from search_fixtures import DIM, Searched, TableModel, noise, unit
 
 from diptych.errors import ArgumentError, IndexModelError
-from diptych.index.search.filters import Filters
+from diptych.index.filters.filters import Filters
 from diptych.index.search.results import Hit
 from diptych.index.search.search import search, search_all
 from diptych.media.items import Part

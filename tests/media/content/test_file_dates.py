@@ -13,7 +13,7 @@ from index_model import InlineReaders
 from search_fixtures import Searched, TableModel, noise
 
 from diptych.cli import NOTHING, OK, USAGE
-from diptych.index.search.filters import DateCounts, Filters, count_dated
+from diptych.index.filters.filters import DateCounts, Filters, count_dated
 from diptych.media.items import CatalogEntry, Details, File, FileContents, Part
 from diptych.media.reading import readers
 from tests.conftest import Cli

@@ -14,8 +14,8 @@ from drawn_files import BLUE, RED, dng, encoded, left_and_right, video
 from index_model import SPEC, InlineReaders, PixelModel
 
 from diptych.errors import ImageError
+from diptych.index.filters.filters import Filters
 from diptych.index.local import open_index
-from diptych.index.search.filters import Filters
 from diptych.media.images import open_image
 from diptych.media.items import FileContents, FileKind
 from diptych.media.reading import readers

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from search_fixtures import Searched, TableModel, noise
 
 from diptych.errors import FilterError, PatternError
-from diptych.index.search.filters import Filters
+from diptych.index.filters.filters import Filters
 from diptych.media.scanning.path_patterns import Patterns, fits, literal_folder
 from diptych.media.scanning.scan import scan
 

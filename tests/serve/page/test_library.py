@@ -10,7 +10,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 import diptych
-from diptych.index.search.filters import Filters
+from diptych.index.filters.filters import Filters
 from diptych.scenes.scene import Scenes
 from diptych.serve.library.items import found, ids_in_order
 from diptych.serve.service import open_service

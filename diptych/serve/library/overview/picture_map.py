@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from diptych.index.search.filters import Filters
+from diptych.index.filters.filters import Filters
 from diptych.serve.library.items import found, ids_in_order, stored_vectors, version_of
 from diptych.serve.library.overview.layouts import Layouts, Method
 from diptych.serve.library.overview.regions import Region, named_regions

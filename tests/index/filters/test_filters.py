@@ -4,8 +4,8 @@ import pytest
 from search_fixtures import Searched, TableModel, noise
 
 from diptych.errors import FilterError
-from diptych.index.search.filters import Filters
-from diptych.index.search.geography import GeoBox, GeoCircle
+from diptych.index.filters.filters import Filters
+from diptych.index.filters.geography import GeoBox, GeoCircle
 
 FILES = {
     "holidays/beach.jpg": {"taken_at": "2024-05-31T23:59:59", "latitude": 47.4, "longitude": 8.5, "camera": "Canon R6"},

@@ -7,8 +7,8 @@ import pytest
 from search_fixtures import Searched, TableModel, noise
 
 from diptych.index.catalog.distance import great_circle_km
-from diptych.index.search.filters import Filters
-from diptych.index.search.geography import GeoBox, GeoCircle, bounding_box
+from diptych.index.filters.filters import Filters
+from diptych.index.filters.geography import GeoBox, GeoCircle, bounding_box
 
 
 def is_in(box: GeoBox, latitude: float, longitude: float) -> bool:

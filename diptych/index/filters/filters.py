@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from diptych.deprecation import RenamedAttribute, renamed_arguments
 from diptych.errors import ArgumentError, FilterError, MessageParts, PatternError, Setting
-from diptych.index.search.geography import (
+from diptych.index.filters.geography import (
     GeoBox,
     GeoCircle,
     box_condition,

@@ -1,0 +1,1 @@
+"""Which items a search may find."""
