@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diptych.cli.exit_codes import NOTHING, OK
+from diptych.cli.exit_codes import NOTHING, OK, PARTLY
 from diptych.cli.interruption import interrupt_on_sigterm
 from diptych.cli.names import quoted
 from diptych.cli.options import (
@@ -209,8 +209,10 @@ def _report(index: LocalIndex, done: UpdateResult, as_json: bool, precomputed: P
         print_status(f"{len(done.partial):,} could only be read in part: {some}{more}")
     if done.unreachable:
         print_status(f"{done.unreachable:,} are in folders that cannot be read now; they stay in the index")
-    code = report_failures(done.failures, done.failed_before)
-    return NOTHING if code == OK and not counts.files else code
+    report_failures(done.failures, done.failed_before)
+    if done.failures:
+        return PARTLY
+    return OK if counts.files else NOTHING
 
 
 def _precomputed_report(index: LocalIndex, precomputed: PrecomputedVectors) -> dict[str, int]:

@@ -191,6 +191,34 @@ def test_files_are_tried_again_after_a_transient_failure(
     check(index, model)
 
 
+def test_a_failure_is_new_once(folder: Path, model: PixelModel, ordinary_user: None) -> None:
+    """Also of files that are tried at each update, and of those that the scan cannot read."""
+    (folder / "link.png").symlink_to("gone.png")
+    (folder / "0.png").chmod(0)
+    index = open_index(folder, model=model)
+    for new in ({"link.png", "0.png"}, set[str]()):
+        done = index.update()
+        assert done.new_failures.keys() == new
+        assert {path: failure.reason for path, failure in done.failures.items()} == {
+            "link.png": "broken link",
+            "0.png": "no permission",
+        }
+    assert done.is_unchanged
+    (folder / "1.png").write_text("no picture")
+    assert index.update().new_failures.keys() == {"1.png"}
+    (folder / "1.png").write_text("still no picture")
+    assert index.update().new_failures.keys() == {"1.png"}  # which was read again
+
+
+def test_a_thousand_broken_links_fit_into_the_facts(folder: Path, model: PixelModel) -> None:
+    for number in range(1_000):
+        (folder / f"{number:0>200}.png").symlink_to("gone.png")
+    index = open_index(folder, model=model)
+    assert len(index.update().new_failures) == 1_000
+    assert 0 < len(index.update().new_failures) < 1_000
+    assert open_index(folder, model=model).damage is None
+
+
 def test_captions_belong_to_their_picture(folder: Path, model: PixelModel) -> None:
     (folder / "0.txt").write_text("A dog in the snow.")
     index = open_index(folder, model=model)

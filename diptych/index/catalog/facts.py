@@ -67,6 +67,14 @@ def patterns(text: str | None) -> tuple[str, ...]:
     return tuple(found)
 
 
+def paths(text: str | None) -> list[str]:
+    """The paths in a fact. Raises ValueError if it is not a list of texts."""
+    found = parse_json(text or "[]")
+    if not (isinstance(found, list) and all(isinstance(each, str) for each in found)):
+        raise ArgumentError("it is not a list of paths")
+    return found
+
+
 def counts(text: str | None) -> dict[str, int]:
     """The counts of excluded files, by reason, in a fact. Raises ValueError if it is not such a table."""
     found = parse_json(text or "{}")
@@ -106,6 +114,7 @@ def _parses(key: str, value: Any) -> bool:
 _TEXTS = (
     "fingerprint", "model", "version", "packages", "picture_bytes", "updated_at", "root", "hidden", "follow_links",
     "change.picture", "change.text", "cached.picture", "cached.text", "exclude", "skipped",
+    "unscanned",
 )  # fmt: skip
 _KINDS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(_TEXTS, _is_text),
@@ -114,4 +123,4 @@ _KINDS: dict[str, Callable[[object], bool]] = {
     "dim": _is_integer(1, MAX_DIM),
 }
 KNOWN_KEYS = tuple(_KINDS)
-_PARSERS: dict[str, Callable[[str], object]] = {"exclude": patterns, "skipped": counts}
+_PARSERS: dict[str, Callable[[str], object]] = {"exclude": patterns, "skipped": counts, "unscanned": paths}

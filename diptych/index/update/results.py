@@ -17,12 +17,12 @@ Progress = Callable[[int, int], None]  # (done, total)
 class UpdateResult(NamedTuple):
     """The numbers of files that an update added, changed, and so on.
 
-    `failures` names all files that cannot be read (path -> Failure): first those of this update, then the
-    `failed_before` ones that failed earlier and have not changed. `partial` names files that were read in part (path ->
-    what is missing). `unreachable` files are kept: their folder could not be read. `skipped` counts by reason what the
-    rules leave out, and `newly_skipped` says whether that is more than at the last update. `reread` counts by kind the
-    unchanged files that were read again because this version reads them differently. `refused` names catalog entries
-    that were not valid files of the folder and were removed.
+    `failures` names all files that cannot be read (path -> Failure): first those that failed for the first time, then
+    the `failed_before` ones that failed at an earlier update, too, and have not changed. `partial` names files that
+    were read in part (path -> what is missing). `unreachable` files are kept: their folder could not be read. `skipped`
+    counts by reason what the rules leave out, and `newly_skipped` says whether that is more than at the last update.
+    `reread` counts by kind the unchanged files that were read again because this version reads them differently.
+    `refused` names catalog entries that were not valid files of the folder and were removed.
     """
 
     added: int
@@ -44,7 +44,7 @@ class UpdateResult(NamedTuple):
 
     @property
     def new_failures(self) -> dict[str, Failure]:
-        """The files that failed in this update."""
+        """The files that failed in this update for the first time, or have changed since."""
         return dict(islice(self.failures.items(), len(self.failures) - self.failed_before))
 
     @property

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diptych import __version__
@@ -19,7 +19,7 @@ from diptych.display.counting import counted
 from diptych.errors import IndexDamagedError, IndexDirectoryError, Setting
 from diptych.index import caches
 from diptych.index.catalog.catalog import Catalog
-from diptych.index.catalog.facts import ScanRules, counts
+from diptych.index.catalog.facts import ScanRules, counts, paths
 from diptych.index.catalog.validation import KnownFile, State, Summary, display_path, is_valid_path
 from diptych.index.model import check_fits, next_facts
 from diptych.index.update.batched_embedder import BatchedEmbedder, Key
@@ -47,6 +47,7 @@ COMMIT_FILES, COMMIT_S = 64, 1.0
 _PACKAGES = ("av", "imagecodecs", "pillow_heif", "rawpy", "tifffile")  # without which some files cannot be read
 # Failures that may pass without any change of the file: it is tried again at each update
 TRANSIENT_REASONS = frozenset(("no permission", "missing", "unreadable"))
+_UNSCANNED_CHARACTERS = 2**16  # of paths that the scan cannot read; those beyond are reported as new each time
 _EMPTY = State({}, {})
 
 
@@ -100,7 +101,7 @@ def update(
             _store_facts(folder, catalog, state.facts, _current_facts(folder.root, rules, scanned), rules.follow_links)
     after = catalog.summary(*inside(subfolder))
     caches.refresh(catalog, folder.index_dir, after.facts, after.counts, on_build=on_build)
-    return _result(done, state.facts, after, scanned, time.perf_counter() - started)
+    return _result(done, state, after, scanned, time.perf_counter() - started)
 
 
 def _next_catalog(folder: IndexFolder, facts: Facts, last: Catalog | None) -> Catalog:
@@ -112,33 +113,46 @@ def _next_catalog(folder: IndexFolder, facts: Facts, last: Catalog | None) -> Ca
     return new
 
 
-def _result(
-    done: _Done, before: Mapping[str, Any], after: Summary, scanned: FolderState, seconds: float
-) -> UpdateResult:
+def _result(done: _Done, before: State, after: Summary, scanned: FolderState, seconds: float) -> UpdateResult:
     from diptych.failures import Failure
 
     changes, outdated = done.changes, done.outdated
     failed_now = scanned.failures | done.failures
     others = scanned.files.keys() - failed_now.keys()
-    failed_before = {path: Failure(*why) for path, why in after.failures.items() if path in others}
+    untried = {path: Failure(*why) for path, why in after.failures.items() if path in others}
+    again = _failed_again(failed_now, before, scanned)
+    new = {path: failure for path, failure in failed_now.items() if path not in again}
     listed, failed = {file.path for file in changes.read}, done.failures.keys()
     return UpdateResult(
         added=len(done.new - failed),
         changed=len(listed - done.new - failed),
         renamed=len(changes.renamed),
         forgotten=len(changes.removed),
-        unchanged=changes.unchanged_count + len(changes.restamped) - len(failed_before)
+        unchanged=changes.unchanged_count + len(changes.restamped) - len(untried)
         - len(outdated.files.keys() & failed),
-        failed_before=len(failed_before),
+        failed_before=len(again) + len(untried),
         unreachable=len(changes.unreachable),
-        failures=failed_now | failed_before,
+        failures=new | again | untried,
         skipped=scanned.skipped,
         seconds=seconds,
         partial=after.partial,
         reread=outdated.counted(outdated.files.keys() - failed),
-        newly_skipped=bool(Counter(scanned.skipped) - Counter(counts(before.get("skipped")))),
+        newly_skipped=bool(Counter(scanned.skipped) - Counter(counts(before.facts.get("skipped")))),
         refused=done.refused,
     )  # fmt: skip
+
+
+def _failed_again(failures: Mapping[str, Failure], before: State, scanned: FolderState) -> dict[str, Failure]:
+    """Those that failed at an earlier update, too, and have not changed since."""
+    unscanned = frozenset(paths(before.facts.get("unscanned")))
+
+    def is_known(path: str) -> bool:
+        known, file = before.files.get(path), scanned.files.get(path)
+        if known is None or file is None:
+            return path in unscanned
+        return bool(known.failed) and known.size == file.size and known.mtime_ns in (None, file.mtime_ns)
+
+    return {path: failure for path, failure in failures.items() if is_known(path)}
 
 
 def _read(folder: IndexFolder, subfolder: str, reindex: bool) -> tuple[Catalog | None, State]:
@@ -263,7 +277,14 @@ def _current_facts(root: Path, rules: ScanRules, scanned: FolderState) -> dict[s
         "hidden": "yes" if rules.hidden else "no",
         "follow_links": "yes" if rules.follow_links else "no",
         "skipped": json.dumps(scanned.skipped),
+        "unscanned": json.dumps(_first(sorted(scanned.failures))),
     }
+
+
+def _first(paths: Sequence[str]) -> list[str]:
+    """As many of the paths as a fact may hold."""
+    lengths = accumulate(len(json.dumps(path)) for path in paths)
+    return [path for path, length in zip(paths, lengths, strict=True) if length <= _UNSCANNED_CHARACTERS]
 
 
 def _reading_facts() -> dict[str, str]:
