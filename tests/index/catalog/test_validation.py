@@ -204,8 +204,8 @@ def test_an_invalid_vector_affects_its_row_alone(folder: Path, capsys: pytest.Ca
         ("model", b"bundled"), ("fingerprint", None), ("fingerprint", 1.5), ("generation", 2**63 - 1),
         ("generation", "x"), ("change.picture", 9), ("exclude", "[" * 100_000), ("exclude", "{}"), ("exclude", "[7]"),
         ("exclude", json.dumps(["**/a*" * 3] * 10_000)), ("exclude", '["[z-a]"]'), ("exclude", b"[]"),
-        ("skipped", '{"a": "b"}'), ("skipped", "[" * 100_000), ("unscanned", "[7]"), ("root", 5), ("hidden", 1), ("updated_at", b"now"),
-        ("version", 7), ("exclude", "x" * 2**21), ("model", "a\0b"),
+        ("skipped", '{"a": "b"}'), ("skipped", "[" * 100_000), ("unscanned", "[7]"), ("root", 5), ("hidden", 1),
+        ("updated_at", b"now"), ("version", 7), ("exclude", "x" * 2**21), ("model", "a\0b"),
     ],
 )  # fmt: skip
 def test_an_invalid_fact_is_reported_and_repaired(
