@@ -1,5 +1,6 @@
-"""One thread runs the model for all requests. What waits when the engine becomes free is embedded together: texts of
-similar length in a batch, pictures in another. Nothing waits while the engine is idle."""
+"""One thread runs the model for all requests. What waits when the engine becomes free is embedded together: the text
+that waits longest with those nearest to it in length, and pictures in another batch. Nothing waits while the engine is
+idle."""
 
 from __future__ import annotations
 
@@ -7,9 +8,10 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 
 Kind = Literal["call", "text", "picture", "background"]
 ROUND = {"call": 1, "text": 256, "picture": 32, "background": 32}  # inputs of one turn
-BATCH = 32  # texts that are embedded and answered together, while others of a turn wait
+# Inputs that are embedded together. Each text costs as much as the longest beside it, so few are taken, and the others
+# wait for texts of their own length: from about 200 tokens on, a larger batch is hardly cheaper.
+BATCH = ROUND | {"text": 16}
+_CHOICE = 256  # jobs that wait, among which those of a batch are chosen
 # In a turn each kind that waits gets its share; what is indexed in the background runs when nothing else waits.
 _TURNS: tuple[Kind, ...] = ("call", "text", "picture")
 
@@ -32,6 +37,7 @@ class _Job:
     inputs: Sequence[Any]
     done: Future[Any]
     deadline: float = math.inf
+    length: int = 0  # of its longest text
     call: Callable[[], Any] | None = None
 
 
@@ -54,7 +60,8 @@ class EngineQueue:
 
     def texts(self, texts: Sequence[str], deadline: float = math.inf) -> Future[np.ndarray]:
         """The vectors of texts, each cut to the model's context."""
-        return self._put("text", _Job(texts, Future(), deadline))
+        length = max(map(len, texts), default=0)
+        return self._put("text", _Job(texts, Future(), deadline, length))
 
     def pictures(
         self, pixels: Sequence[np.ndarray] | np.ndarray, deadline: float = math.inf, *, background: bool = False
@@ -65,7 +72,7 @@ class EngineQueue:
 
     def call(self, function: Callable[[], Any], deadline: float = math.inf) -> Future[Any]:
         """The result of another use of the model."""
-        return self._put("call", _Job((None,), Future(), deadline, function))
+        return self._put("call", _Job((None,), Future(), deadline, call=function))
 
     def waiting(self) -> dict[str, int]:
         """The inputs that wait, by kind."""
@@ -93,42 +100,37 @@ class EngineQueue:
         return job.done
 
     def _run(self) -> None:
-        while (turn := self._next_turn()) is not None:
-            for kind, jobs in turn:
-                for batch in _batches(kind, jobs):
+        while kinds := self._next_turn():
+            for kind in kinds:
+                left = ROUND[kind]
+                while left > 0 and (batch := self._taken(kind)):
                     started = time.perf_counter()
                     self._embed(kind, batch)
                     self.seconds += time.perf_counter() - started
+                    left -= _inputs_of(batch)
 
-    def _next_turn(self) -> list[tuple[Kind, list[_Job]]] | None:
-        """What runs next, by kind; None once the queue is closed and nothing waits."""
+    def _next_turn(self) -> list[Kind]:
+        """The kinds that run next; none once the queue is closed and nothing waits."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or any(self._waiting.values()))
-            if not any(self._waiting.values()):
-                return None
-            turn: list[tuple[Kind, list[_Job]]] = [(kind, jobs) for kind in _TURNS if (jobs := self._taken(kind))]
-            if not turn and (jobs := self._taken("background")):
-                turn = [("background", jobs)]
-            return turn
+            kinds: list[Kind] = [kind for kind in _TURNS if self._waiting[kind]]
+            return kinds or (["background"] if self._waiting["background"] else [])
 
     def _taken(self, kind: Kind) -> list[_Job]:
-        """The oldest jobs of a kind, as many as a turn takes but at least one, without those that nobody waits for."""
-        jobs, taken, waiting = list[_Job](), 0, self._waiting[kind]
-        while waiting and (not jobs or taken + len(waiting[0].inputs) <= ROUND[kind]):
-            job = waiting.popleft()
-            self._count[kind] -= len(job.inputs)
-            if not job.done.set_running_or_notify_cancel():
-                continue
-            if time.monotonic() > job.deadline:
-                job.done.set_exception(too_late())
-                continue
-            jobs.append(job)
-            taken += len(job.inputs)
-        return jobs
+        """The jobs of the next batch of a kind, without those that nobody waits for."""
+        with self._changed:
+            batch = list[_Job]()
+            while not batch and (waiting := self._waiting[kind]):
+                chosen = _chosen(waiting, BATCH[kind])
+                left = set(waiting).difference(chosen)
+                self._waiting[kind] = deque(job for job in waiting if job in left)
+                self._count[kind] -= _inputs_of(chosen)
+                batch = [job for job in chosen if _is_wanted(job)]
+            return batch
 
     def _embed(self, kind: Kind, jobs: list[_Job]) -> None:
         self.batches[kind] += 1
-        self.embedded[kind] += sum(len(job.inputs) for job in jobs)
+        self.embedded[kind] += _inputs_of(jobs)
         try:
             results = self._results(kind, jobs)
         except Exception as error:
@@ -153,15 +155,26 @@ class EngineQueue:
         return np.split(vectors, ends[:-1])
 
 
-def _batches(kind: Kind, jobs: list[_Job]) -> list[list[_Job]]:
-    """The jobs of a turn, of similar length together, so that the first are answered while others are embedded."""
-    if kind != "text" or sum(len(job.inputs) for job in jobs) <= BATCH:
-        return [jobs]
-    batches, left = list[list[_Job]](), 0
-    for job in sorted(jobs, key=lambda job: max(map(len, job.inputs))):
-        if len(job.inputs) > left:
-            batches.append([])
-            left = BATCH
-        batches[-1].append(job)
-        left -= len(job.inputs)
-    return batches
+def _chosen(waiting: Iterable[_Job], most: int) -> list[_Job]:
+    """The oldest job, and those nearest to it in length that fit into its batch."""
+    oldest, *others = islice(waiting, _CHOICE)
+    chosen, left = [oldest], most - len(oldest.inputs)
+    for job in sorted(others, key=lambda job: abs(job.length - oldest.length)):
+        if len(job.inputs) <= left:
+            chosen.append(job)
+            left -= len(job.inputs)
+    return chosen
+
+
+def _is_wanted(job: _Job) -> bool:
+    """Whether somebody waits for it still; past its deadline that is the answer."""
+    if not job.done.set_running_or_notify_cancel():
+        return False
+    if time.monotonic() <= job.deadline:
+        return True
+    job.done.set_exception(too_late())
+    return False
+
+
+def _inputs_of(jobs: Iterable[_Job]) -> int:
+    return sum(len(job.inputs) for job in jobs)

@@ -62,19 +62,19 @@ def test_what_waits_while_the_engine_is_busy_is_one_batch(queue: EngineQueue, sl
     assert slow.calls == [["a"], ["bb", "ccc", "d"]]
 
 
-def test_many_texts_are_answered_batch_by_batch_the_short_ones_first(slow: SlowModel) -> None:
+def test_the_oldest_text_is_embedded_with_those_of_similar_length(slow: SlowModel) -> None:
     queue = EngineQueue(slow)  # type: ignore[arg-type]
     queue.texts(["a"])
     assert slow.began.acquire(timeout=60)
-    lengths = [5, 1, 4, 2, 3] * 12
+    lengths = [5, 1, 4, 2, 3] * 8
     waiting = [queue.texts(["b" * length]) for length in lengths]
-    several = queue.texts(["c" * 6] * 40)
+    several = queue.texts(["c" * 5] * 20)
     slow.go.set()
     assert [each.result(60)[0, 0] for each in waiting] == lengths
-    assert several.result(60)[:, 0].tolist() == [6] * 40
+    assert several.result(60)[:, 0].tolist() == [5] * 20
     queue.close()
     assert [[len(str(text)) for text in call] for call in slow.calls[1:]] == [
-        [1] * 12 + [2] * 12 + [3] * 8, [3] * 4 + [4] * 12 + [5] * 12, [6] * 40,
+        [5] * 8 + [4] * 8, [1] * 8 + [2] * 8, [3] * 8, [5] * 20,
     ]  # fmt: skip
 
 
