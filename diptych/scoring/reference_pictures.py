@@ -44,10 +44,14 @@ class ReferencePictures(NamedTuple):
     def expected(self, text: Float[np.ndarray, "dim"], count: int, top_k: int) -> tuple[float, float]:
         """The mean cosine that is expected of a text's unit vector with its best `top_k` of `count` pictures, and the
         standard deviation of its cosines with all reference pictures."""
+        cosines = np.sort(self.unit_vectors() @ text)
+        return float(cosines @ best_weights(len(cosines), count, top_k)[::-1]), float(cosines.std())
+
+    def unit_vectors(self) -> Float[np.ndarray, "pictures dim"]:
+        """The vectors at unit length."""
         pictures = self.vectors.astype(np.float32)
         pictures /= np.linalg.norm(pictures, axis=1, keepdims=True)
-        cosines = np.sort(pictures @ text)
-        return float(cosines @ best_weights(len(pictures), count, top_k)[::-1]), float(cosines.std())
+        return pictures
 
     def to_bytes(self) -> bytes:
         """The content of reference_pictures.safetensors."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from diptych.errors import QueryError
+from diptych.index.search.ranking import MIN_SAMPLE
 from diptych.media.pixels.arrays import as_array, is_array
 from diptych.media.scanning.suffixes import RAW_SUFFIXES
 from diptych.text.known_words import content_words
@@ -26,6 +27,10 @@ QueryInput: TypeAlias = "Query | Source | tuple[Term, ...]"
 TermKind = Literal["text", "picture", "vector"]
 # A sum that is shorter, relative to the weights, is a rounding error of terms that cancel out.
 _LEAST_LENGTH = 1e-3
+# A copy of a term's picture, or another size of it, says nothing of how far apart the items of a sample are. It would
+# widen the spread in a sample of twenty by six tenths.
+_SAME = 0.92
+_LEAST_SPREAD = 1e-6
 
 
 class EmbeddingModel(Protocol):
@@ -65,7 +70,7 @@ class Query:
 
     `Query(thing)` is `Query.of(thing)`: a str is a text, floats (dim,) are a vector, anything else is a picture. Terms
     are normalised before they are weighted, and the sum is normalised again, so that a score is a cosine; only the
-    ratios of the weights matter.
+    ratios of the weights matter. Where texts, pictures and vectors are mixed, see `standardised`.
     """
 
     terms: tuple[Term, ...]
@@ -125,8 +130,10 @@ class Query:
         return " ".join([first, *parts])
 
     def embed(self, model: EmbeddingModel, *, truncate: bool = False) -> Float[np.ndarray, "dim"]:
-        """The query as one unit vector, float32. Raises QueryError, and what `embed_texts` and `embed_images` raise."""
-        return self.combined(self.term_vectors(model, truncate=truncate))
+        """The query as one unit vector, float32. Terms of several kinds are `standardised` by the model's reference
+        pictures, if it has any. Raises QueryError, and what `embed_texts` and `embed_images` raise."""
+        vectors = self.term_vectors(model, truncate=truncate)
+        return self.standardised(vectors, reference_sample(self, model)).combined(vectors)
 
     def term_vectors(self, model: EmbeddingModel, *, truncate: bool = False) -> Float[np.ndarray, "terms dim"]:
         """The unit vector of each term, without its weight, in their order."""
@@ -153,6 +160,27 @@ class Query:
             raise QueryError(f"{self!r}: the terms cancel out, so there is nothing to search for. Change a weight.")
         return (total / lengths).astype(np.float32)
 
+    def standardised(self, vectors: Float[np.ndarray, "terms dim"], sample: Float[np.ndarray, "items dim"]) -> Query:
+        """The query for `combined` whose weights count alike for each kind of term.
+
+        Cosines of a picture with pictures are spread several times as widely as those of a text with pictures: in a
+        plain sum the words would hardly count. So a weight is divided by the spread of its kind: the standard deviation
+        of the cosines with the items of a sample, of several terms of the kind its root mean square. Items that are
+        copies of a term do not count. A query of one kind of terms stays as it is, and so does one without MIN_SAMPLE
+        items to measure by, or without spread."""
+        if not self.is_mixed or not len(sample):
+            return self
+        cosines = sample @ vectors.T
+        cosines = cosines[(cosines < _SAME).all(axis=1)]
+        if len(cosines) < MIN_SAMPLE:
+            return self
+        variances = cosines.var(axis=0, dtype=np.float64)
+        spread = {kind: float(np.sqrt(variances[self._positions(kind)].mean())) for kind in self._kinds}
+        if min(spread.values()) < _LEAST_SPREAD:
+            return self
+        first = spread[self.terms[0].kind]  # the first term's weight stays, for the messages
+        return Query(tuple(term._replace(weight=term.weight * first / spread[term.kind]) for term in self.terms))
+
     def unseen_words(self, known: KnownWords) -> UnseenWords:
         """The content words of the texts that a model does not know."""
         texts = [str(self.terms[position].value) for position in self._positions("text")]
@@ -165,6 +193,15 @@ class Query:
         """Whether all terms are texts."""
         return all(term.kind == "text" for term in self.terms)
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether there are terms of several kinds: texts, pictures and vectors."""
+        return len(self._kinds) > 1
+
+    @property
+    def _kinds(self) -> set[TermKind]:
+        return {term.kind for term in self.terms}
+
     def _positions(self, kind: TermKind) -> list[int]:
         return [position for position, term in enumerate(self.terms) if term.kind == kind]
 
@@ -174,6 +211,13 @@ class Query:
         for term in self.terms:
             if not math.isfinite(term.weight) or term.weight == 0:
                 raise QueryError(f"a weight is {term.weight:g}; wanted a number other than 0; or leave the term out.")
+
+
+def reference_sample(query: Query, model: EmbeddingModel) -> Float[np.ndarray, "pictures dim"]:
+    """The model's reference pictures as a sample for `Query.standardised`; none if it has none, or for a query of one
+    kind of terms, which needs no sample. Raises CheckpointError where their file is damaged."""
+    reference = getattr(model, "reference_pictures", None) if query.is_mixed else None
+    return reference.unit_vectors() if reference else np.empty((0, model.dim), np.float32)
 
 
 def _terms(thing: Any) -> tuple[Term, ...]:

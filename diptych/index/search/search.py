@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, NamedTuple, ParamSpec, Protocol
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from diptych.index.search.query import EmbeddingModel, Query, UnseenWords
 from diptych.index.search.ranking import MIN_SAMPLE, SampleStatistics, diverse_order
 from diptych.index.search.relevance import VectorSearch, background_statistics, reference_statistics, sentence_vectors
 from diptych.index.search.results import Hit, SearchResult
+from diptych.index.search.sampling import sample_of, standardised_in
 from diptych.index.search.shots import copies_of, first_per_shot, same_bytes
 from diptych.media.items import Modality
 from diptych.scoring.zero_shot import unit
@@ -27,12 +27,8 @@ if TYPE_CHECKING:
 
 Options = ParamSpec("Options")
 SearchModality = Literal["picture", "text", "both"]
-SAMPLE_SIZE = 2048  # items of an index by which the cosines of a query are standardised
 _CANDIDATES_PER_HIT = 4  # where several candidates may belong to one file, or where a part of them is dropped
 _EXTRA_CANDIDATES = 8  # a copy that joins two shots may rank right behind both
-
-
-_samples: WeakKeyDictionary[VectorSearch, tuple[int, np.ndarray]] = WeakKeyDictionary()
 
 
 class _SearchCatalog(Protocol):
@@ -83,10 +79,11 @@ class _FolderWithModel(NamedTuple):
 
 
 class _SearchRequest(NamedTuple):
-    """A search, the same in every index; `count` candidates of each are ranked."""
+    """A search of one modality, the same in every index; `count` candidates of each are ranked."""
 
     query: Query
     vector: np.ndarray
+    modality: Modality
     count: int
     filters: Filters
     relevant: bool
@@ -143,18 +140,19 @@ def search_all(
     check_one_model(indexes)
     modalities: tuple[Modality, ...] = ("picture", "text") if modality == "both" else (modality,)
     query = Query.of(query)
-    vector = query.embed(indexes[0].model, truncate=truncate)
     count = max(limit * _CANDIDATES_PER_HIT, 50) if diverse else limit
-    request = _SearchRequest(query, vector, count, filters or Filters(), relevant, threshold, copies)
+    options = (count, filters or Filters(), relevant, threshold, copies)
+    vectors = query.term_vectors(indexes[0].model, truncate=truncate)
+    requests = [_SearchRequest(*_standardised(query, vectors, indexes, one), one, *options) for one in modalities]
     unseen = _unseen_words(query, indexes[0].model)
-    sources = [_candidates(index, one, request) for one in modalities for index in indexes]
+    sources = [_candidates(index, request) for request in requests for index in indexes]
     scores = [one.sample_statistics.standardise(one.cosines) if len(modalities) > 1 else one.cosines for one in sources]
     order = _rank_merged(scores)
     if len(indexes) > 1:
         order = _deduplicated(sources, order, copies)
     if diverse:
         order = _diversified(sources, scores, order, diverse, limit)
-    hits = [] if relevant and unseen and unseen.all else _hits(sources, order[:limit], request)
+    hits = [] if relevant and unseen and unseen.all else _hits(sources, order[:limit], requests[0])
     judged = [one for one in sources if one.relevance_z is not None]
     best = max(judged, key=lambda one: one.relevance_z or 0, default=None)
     refused = {name: None for index in indexes for name in index.on_disk.catalog.refused.values()}
@@ -214,16 +212,25 @@ def check_one_model(indexes: Sequence[SearchableIndex]) -> None:
             )
 
 
-def _candidates(index: SearchableIndex, modality: Modality, request: _SearchRequest) -> _Candidates:
+def _standardised(
+    query: Query, vectors: np.ndarray, indexes: Sequence[SearchableIndex], modality: Modality
+) -> tuple[Query, np.ndarray]:
+    """The query as its terms count among the items of a modality, and its vector."""
+    searched = [index.on_disk.nearest(modality) for index in indexes] if query.is_mixed else []
+    query = standardised_in(searched, query, vectors, indexes[0].model)
+    return query, query.combined(vectors)
+
+
+def _candidates(index: SearchableIndex, request: _SearchRequest) -> _Candidates:
     """The best items of one modality in one index."""
-    folder = index.on_disk
+    folder, modality = index.on_disk, request.modality
     nearest = folder.nearest(modality)
     allowed_ids = _allowed_ids(folder, modality, request.filters)
     searched = len(nearest) if allowed_ids is None else len(allowed_ids)
     items, cosines = _best_items(folder, nearest, request, allowed_ids) if searched else ([], np.empty(0, np.float32))
     if not items:  # none passes the filters, or those that do are not in the cache yet while another process updates it
         return _Candidates(folder, items, cosines, SampleStatistics(0, 0, 0), searched)
-    sample_statistics = SampleStatistics.of(_sample(nearest) @ request.vector)
+    sample_statistics = SampleStatistics.of(sample_of(nearest) @ request.vector)
     if not request.relevant or searched < MIN_SAMPLE:
         return _Candidates(folder, items, cosines, sample_statistics, searched)
     reference = getattr(index.model, "reference_pictures", None) if modality == "picture" else None
@@ -239,15 +246,6 @@ def _candidates(index: SearchableIndex, modality: Modality, request: _SearchRequ
     is_relevant = relevance_z >= threshold
     kept = int(sum(others.z_score(float(cosine)) >= threshold for cosine in cosines)) if is_relevant else 0
     return _Candidates(folder, items[:kept], cosines[:kept], sample_statistics, searched, relevance_z, threshold)
-
-
-def _sample(nearest: VectorSearch) -> np.ndarray:
-    """The vectors of a sample of the index. It is drawn once for as long as the number of items stays."""
-    count, vectors = _samples.get(nearest, (-1, None))
-    if vectors is None or count != len(nearest):
-        count, vectors = len(nearest), nearest.sample(SAMPLE_SIZE)[1]
-        _samples[nearest] = count, vectors
-    return vectors
 
 
 def _allowed_ids(folder: SearchableFolder, modality: Modality, filters: Filters) -> np.ndarray | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from diptych.index.filters.filters import Filters
 from diptych.index.search.query import Query
+from diptych.index.search.sampling import standardised_in
 from diptych.serve.library.pages import RankedHit
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def following(
     keys: dict[int, tuple[Any, str]] = {id: ((digest, line), path) for id, digest, line, path in rows}
     if not keys:
         return []
-    vector, allowed = query.embed(index.model, truncate=True), np.sort(np.fromiter(keys, np.int64, len(keys)))
+    terms, allowed = query.term_vectors(index.model, truncate=True), np.sort(np.fromiter(keys, np.int64, len(keys)))
+    vector = standardised_in([nearest], query, terms, index.model).combined(terms)
     is_all = not filters.within(index.subfolder)
     ids, cosines = nearest.search(vector, len(nearest), allowed_ids=None if is_all else allowed)
     start = f"{index.subfolder}/" if index.subfolder else ""

@@ -56,6 +56,25 @@ def test_pages_hold_every_hit_once(serve, many: Path, tiny: diptych.Embedder, op
         assert ids == wanted
 
 
+def test_words_and_a_vector_count_alike_on_every_page(
+    serve, many: Path, tiny: diptych.Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first hits and those that follow them, here after four, are ranked by one vector."""
+    monkeypatch.setattr("diptych.serve.library.pages.HEAD", 4)
+    vector = np.random.default_rng(0).normal(size=tiny.dim)
+    with diptych.open_index(many, model=tiny) as index:
+        query = diptych.Query("a red house") + 0.5 * diptych.Query.vector(vector)
+        whole = index.search(query, limit=64)
+        plain = query.combined(query.term_vectors(tiny))
+        assert whole.hits[0].score != pytest.approx(plain @ index.catalog.vectors_of([whole.hits[0].id])[0], abs=1e-3)
+    client = serve(many)
+    body = {"terms": [{"text": "a red house"}, {"vector": vector.tolist(), "weight": 0.5}], "limit": 3}
+    page = client.post("/v1/search", json=body).json()
+    found = {hit["id"]: hit["score"] for hit in page["hits"] + rest_of(client, body, page)}
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    assert found == {hit.id: pytest.approx(hit.score, abs=2e-5) for hit in whole.hits}
+
+
 @pytest.mark.parametrize(
     ("options", "head"), [({}, 4), ({"modality": "text"}, 4), *((options, 64) for options in OPTIONS)]
 )
