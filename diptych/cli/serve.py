@@ -19,6 +19,7 @@ from diptych.cli.options import model_options, open_model, print_json, print_sta
 from diptych.cli.sections import Sectioned
 from diptych.cli.terminal import print_error, print_result
 from diptych.cli.trusting import opened, trust_option
+from diptych.cli.wording import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,7 +103,7 @@ def command(folder: str | None, **options: Any) -> int:
     model.engine.numpy_calls = 0
     model.engine.kept_towers |= {"image", "patches"}  # a server is there for long: memory matters more than disk
     opener = None if folder is None else partial(_open_index, folder, options)
-    service = open_service(model, settings, open_index=opener)
+    service = open_service(model, settings, open_index=opener, worded=partial(message_of, command=command))
     with ExitStack() as logs:
         for name in ("diptych.serve", "diptych.access") if settings.access_log else ("diptych.serve",):
             logs.enter_context(_on_stderr(name))

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diptych.errors import IndexUnsafeError
+
 if TYPE_CHECKING:
     from watchfiles import Change
 
@@ -41,12 +43,20 @@ def watch(
     )  # fmt: skip
     is_first = True
     for changed in changes:  # an empty first item means that watching has started, so no change is missed
-        if not is_first and not changed:
+        if not (is_first or changed or is_gone(index)):
             continue
         done = index.update(wait_s=None, progress=progress, on_wait=on_wait, processes=processes)
         if is_first or not done.is_unchanged:
             on_update(done)
         is_first = False
+
+
+def is_gone(index: LocalIndex) -> bool:
+    """Whether somebody has deleted the index that an update made, or put something else in its place."""
+    try:
+        return not index.exists
+    except IndexUnsafeError:
+        return True
 
 
 def relevant_changes(index: LocalIndex) -> Callable[[Change, str], bool]:

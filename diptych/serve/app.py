@@ -22,7 +22,7 @@ from diptych.serve.routes import albums, embed, items, looking, overview, page, 
 from diptych.serve.routes.asking import ERRORS
 from diptych.serve.service import Service
 from diptych.serve.web.answers import Problem
-from diptych.serve.web.guard import Guard
+from diptych.serve.web.guard import OPEN_ROUTES, Guard
 from diptych.serve.web.head import HeadRequests
 from diptych.serve.web.problems import RequestProblem, problem_response
 from diptych.serve.web.schemas import EmbedBody
@@ -95,7 +95,7 @@ def _as_problem(error: Exception) -> Exception:
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with the one form of errors."""
+    """The OpenAPI document, with the one form of errors, and with the token where one is needed."""
     if app.openapi_schema is None:
         document = FastAPI.openapi(app)
         schemas = document["components"]["schemas"]
@@ -106,5 +106,11 @@ def _document(app: FastAPI) -> dict[str, Any]:
             schemas[model.__name__] = schema
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
+        if app.state.service.settings.token is not None:
+            document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{"token": []}]
+            for path in OPEN_ROUTES:
+                for operation in document["paths"][path].values():
+                    operation["security"] = []
         app.openapi_schema = document
     return app.openapi_schema

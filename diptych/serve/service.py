@@ -120,10 +120,12 @@ class Service:
 
 
 def open_service(
-    model: Embedder, settings: ServeSettings, *, open_index: OpenIndex | None = None, watching: bool = True
-) -> Service:
+    model: Embedder, settings: ServeSettings, *, open_index: OpenIndex | None = None, watching: bool = True,
+    worded: Callable[[Exception], str] = str,
+) -> Service:  # fmt: skip
     """A service of this model. `open_index` opens a copy of the index that is served, with the model that it is given;
-    it is called several times. Nothing is indexed until `updating.start` is called."""
+    it is called several times. `worded` makes the message of an update that failed, for who started the server. Nothing
+    is indexed until `updating.start` is called."""
     queue = EngineQueue(model, most_texts=settings.queue_texts, most_pictures=settings.queue_pictures)
     served = ServedModel(model, queue)
     pool = None if open_index is None else IndexPool(lambda: open_index(served))
@@ -136,7 +138,9 @@ def open_service(
     if pool is not None and open_index is not None:
         uploads = Uploads(_cache("uploads"), pictures)
         browsing = Browsing(pool, FilterBody().model_dump())
-        updating = Updating(open_index(served.for_background()), watching=watching, after=browsing.make_ahead)
+        updating = Updating(
+            open_index(served.for_background()), watching=watching, after=browsing.make_ahead, worded=worded
+        )
         service.library = Library(
             pool, Searching(pool, served, pictures, uploads), uploads,
             Thumbnails(_cache("thumbnails"), decoders, settings.thumbnail_cache_bytes),

@@ -652,6 +652,9 @@ def test_watching(folder: Path, model: PixelModel) -> None:
         (folder / "below").rename(folder / "beneath")
         wait_for(3)
         assert told[2].renamed == 2
+        shutil.rmtree(index.index_dir)  # as somebody does who wants it made anew
+        wait_for(4)
+        assert did(told[3]) == {"added": 8}
     finally:
         stop.set()
         thread.join()

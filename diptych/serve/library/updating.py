@@ -26,10 +26,13 @@ _log = logging.getLogger("diptych.serve")
 
 class Updating:
     """Updates `index` now, after each change in its folder with `watching`, and when `request` is called; `after` is
-    called when one has succeeded. Without `start` nothing is updated."""
+    called when one has succeeded; `worded` makes the message of an error. Without `start` nothing is updated."""
 
-    def __init__(self, index: LocalIndex, *, watching: bool = True, after: Callable[[], None] = lambda: None):
-        self._index, self._is_watching, self._after = index, watching, after
+    def __init__(
+        self, index: LocalIndex, *, watching: bool = True, after: Callable[[], None] = lambda: None,
+        worded: Callable[[Exception], str] = str,
+    ):  # fmt: skip
+        self._index, self._is_watching, self._after, self._worded = index, watching, after, worded
         self._stop, self._requested = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self.state: State = "idle"
@@ -91,9 +94,10 @@ class Updating:
             if self._stop.is_set():
                 return False
             is_known = isinstance(error, DiptychError | OSError)
-            self.error = str(error) if is_known else "The server has failed; its log says why."
+            said = self._worded(error)
+            self.error = said if is_known else "The server has failed; its log says why."
             self._set("failed")
-            _log.warning("the index was not updated: %s", error, exc_info=not is_known)
+            _log.warning("the index was not updated: %s", said, exc_info=not is_known)
             return False
         return True
 
@@ -101,7 +105,7 @@ class Updating:
         """Update after each change, until one fails or an update is asked for."""
         import watchfiles
 
-        from diptych.index.watching import MAX_WAIT_MS, QUIET_MS, relevant_changes
+        from diptych.index.watching import MAX_WAIT_MS, QUIET_MS, is_gone, relevant_changes
 
         changes = watchfiles.watch(
             self._index.folder, watch_filter=relevant_changes(self._index), debounce=MAX_WAIT_MS, step=QUIET_MS,
@@ -112,7 +116,8 @@ class Updating:
         for changed in changes:
             if self._stop.is_set():
                 return
-            if (changed or is_first or self._requested.is_set()) and not self._update_again():
+            is_due = changed or is_first or self._requested.is_set() or is_gone(self._index)
+            if is_due and not self._update_again():
                 return
             is_first = False
 

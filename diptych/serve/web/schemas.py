@@ -147,7 +147,7 @@ class ClassifyBody(Body):
     """Pictures, and the labels to choose from."""
 
     pictures: Annotated[list[Picture], Field(min_length=1, max_length=5000)]
-    labels: Labels | Annotated[dict[Name, Labels], Field(min_length=1, max_length=2000)]
+    labels: Labels | Annotated[dict[Name, Name | Labels], Field(min_length=1, max_length=2000)]
     templates: Annotated[list[Template], Field(min_length=1, max_length=100)] = ["a photo of a {}"]
     multi_label: bool = False
     truncate: bool = False

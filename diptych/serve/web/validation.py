@@ -41,7 +41,11 @@ def invalid_request(errors: Sequence[Mapping[str, Any]]) -> RequestProblem:
         else:
             others[where] = _other(where, error)
     said = {where: f"{where} is {came[where]}; wanted {' or '.join(dict.fromkeys(wanted[where]))}" for where in wanted}
-    found = list((said | others).items())
+    all_said = said | others
+    # A field of several forms has an error for each: where one lies deeper, that form was meant.
+    found = [
+        (where, it) for where, it in all_said.items() if not any(each.startswith(f"{where}.") for each in all_said)
+    ]
     named = ". ".join(sentence for _, sentence in found[:_MOST_NAMED])
     more = f". And {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
     return RequestProblem(422, "RequestError", f"{named}{more}.", argument=found[0][0] if found else None)

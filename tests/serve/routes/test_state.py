@@ -176,6 +176,17 @@ def test_the_openapi_document_has_every_route_and_one_form_of_errors(client: Tes
     assert "HTTPValidationError" not in json.dumps(document)
 
 
+def test_the_document_says_where_a_token_is_needed(serve, client: TestClient) -> None:
+    """For programs that are made from it."""
+    assert "security" not in client.get("/v1/openapi.json").json()
+    headers = {"Authorization": "Bearer open sesame"}
+    document = serve(token="open sesame").get("/v1/openapi.json", headers=headers).json()
+    (name,) = document["security"][0]
+    assert document["components"]["securitySchemes"][name] == {"type": "http", "scheme": "bearer"}
+    open_to_all = {path for path, methods in document["paths"].items() for one in methods.values() if "security" in one}
+    assert open_to_all == {"/v1/health", "/v1/ready", "/v1/session"}
+
+
 def test_a_path_below_which_a_proxy_shows_it(serve, indexed: Path) -> None:
     client = serve(indexed, root_path="/photos")
     item = client.get("/v1/items").json()["items"][0]

@@ -52,6 +52,12 @@ def test_a_parameter_is_named_with_what_came_and_what_was_wanted(client: TestCli
         ),
         ("search", {"terms": [{"text": "a"}], "limit": 10**30}, "limit", None),
         ("classify", {"pictures": [{"item": 1}], "labels": 3}, "labels", "labels is 3; wanted a list or an object."),
+        (
+            "classify",
+            {"pictures": [{"item": 1}], "labels": {"cat": "a cat", "dog": 3}},
+            "labels.dog",
+            "labels.dog is 3; wanted a text or a list.",
+        ),
         ("items/lookup", {"ids": ["a", "b", "c", "d", "e"]}, "ids.0", None),
         ("items/lookup", [1], "body", "body is a list of 1; wanted an object."),
     ],
