@@ -33,7 +33,7 @@ from diptych.text.tokenizer import Tokenizer, Tokens, check_ids, missing
 
 if TYPE_CHECKING:
     import torch
-    from jaxtyping import Float, UInt8
+    from jaxtyping import Float, Int, UInt8
     from PIL.Image import Image
 
     from diptych.engines.openvino import Precision
@@ -209,6 +209,14 @@ class Embedder:
             raise TextError(next(iter(failures.values())).message)
         tokens = self.tokenize(texts, truncate=truncate)
         return batching.encoded_texts(tokens, self.engine.encode_texts, self.dim, self._reader())
+
+    def embed_tokens(self, ids: Sequence[Int[np.ndarray, "tokens"]]) -> Float[np.ndarray, "texts dim"]:
+        """One unit vector for each text, given as its ids without padding: rows of `tokenize` where its mask is true.
+        Raises TokenizerError for ids of another model's tokenizer."""
+        reader = self._reader()
+        tokens = reader.padded(ids)
+        check_ids(tokens.ids, self.config.text, self.source)
+        return batching.encoded_texts(tokens, self.engine.encode_texts, self.dim, reader)
 
     def try_embed_texts(self, texts: str | Sequence[str], *, truncate: bool = False) -> EmbeddingResult[int]:
         """`embed_texts` with invalid texts in `failures`. The keys are indices in `texts`."""

@@ -223,6 +223,16 @@ def test_a_text_of_5000_words(model: Embedder) -> None:
     assert model.tokenize(["a dog", LONG], truncate=True).truncated == 1
 
 
+def test_ids_are_embedded_as_their_texts(model: Embedder) -> None:
+    texts = ["a dog", "a red star on grass"]
+    tokens = model.tokenize(texts)
+    ids = [row[kept] for row, kept in zip(tokens.ids, tokens.mask, strict=True)]
+    np.testing.assert_allclose(model.embed_tokens(ids), model.embed_texts(texts), atol=1e-6)
+    assert model.embed_tokens([]).shape == (0, model.dim)
+    with pytest.raises(diptych.TokenizerError, match="gives ids up to 99999"):
+        model.embed_tokens([np.array([99_999])])
+
+
 def test_readable_texts_leave_the_bad_ones_out(model: Embedder) -> None:
     result = model.try_embed_texts(["a dog", "", LONG, "a cat", 7, "\udcff"])  # type: ignore[list-item]
     assert result.keys == [0, 3]
@@ -393,6 +403,10 @@ def test_sigmoid_model(sigmoid_model: Path, paths: list[Path]) -> None:
     assert model.bias == pytest.approx(-10)
     assert model.preprocessing.mode == "squash"
     assert model.tokenize(["a dog"]).ids.shape == (1, 40)
+    tokens = model.tokenize(TEXTS[:1])
+    np.testing.assert_allclose(
+        model.embed_tokens([tokens.ids[0][tokens.mask[0]]]), model.embed_texts(TEXTS[:1]), atol=1e-6
+    )
     together = model.embed_texts([*TEXTS, *["a dog"] * BATCH])
     np.testing.assert_allclose(together[:1], model.embed_texts(TEXTS[:1]), atol=1e-6)
     labels = ["circle", "star"]

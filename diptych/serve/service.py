@@ -93,7 +93,7 @@ class Service:
             self.library.browsing.make_ahead()
         size_px = self.model.preprocessing.size_px
         try:
-            self.model.queue.texts(["a picture"]).result()
+            self.model.queue.texts(self.model.tokenize("a picture")).result()
             self.model.queue.pictures(np.zeros((1, size_px, size_px, 3), np.uint8)).result()
             if self.library is not None:
                 self.library.searching.warm_up()

@@ -130,7 +130,7 @@ class Tokenizer:
         if len(sound) < len(rows):
             raise next(row for row in rows if isinstance(row, TokenizerError))
         kept = [row if len(row) <= self.context else [*row[: self.context - 1], row[-1]] for row in sound]
-        return self._pad(kept, cut)
+        return self.padded(kept, cut)
 
     def too_long(self, texts: Sequence[str]) -> dict[int, MessageParts]:
         """The error of each text that is longer than the context or that the library cannot encode, by its index in
@@ -168,14 +168,15 @@ class Tokenizer:
                 return [row for text in texts for row in self._encoded([text])]
             return [TokenizerError(f"this model's tokenizer cannot read the text {texts[0][:40]!r} ({error}).")]
 
-    def _pad(self, rows: list[list[int]], cut: int) -> Tokens:
+    def padded(self, rows: Sequence[Sequence[int] | Int[np.ndarray, "tokens"]], truncated: int = 0) -> Tokens:
+        """The ids of texts, padded."""
         width = self.context if self.fill_context else max((len(row) for row in rows), default=0)
         ids = np.full((len(rows), width), self.pad_id, dtype=np.int64)
         mask = np.zeros((len(rows), width), dtype=bool)
         for i, row in enumerate(rows):
             at = slice(width - len(row), width) if self.text_preprocessing.pad_left else slice(len(row))
             ids[i, at], mask[i, at] = row, True
-        return Tokens(ids, mask, cut)
+        return Tokens(ids, mask, truncated)
 
     def normalised(self, text: str) -> str:
         """The normalised text; for CLIP in lower case, with single spaces."""

@@ -21,6 +21,7 @@ from diptych.serve.web.problems import busy
 
 if TYPE_CHECKING:
     from diptych.embedder import Embedder
+    from diptych.text.tokenizer import Tokens
 
 Kind = Literal["call", "text", "picture", "background"]
 ROUND = {"call": 1, "text": 256, "picture": 32, "background": 32}  # inputs of one turn
@@ -37,7 +38,7 @@ class _Job:
     inputs: Sequence[Any]
     done: Future[Any]
     deadline: float = math.inf
-    length: int = 0  # of its longest text
+    length: int = 0  # tokens of its longest text
     call: Callable[[], Any] | None = None
 
 
@@ -58,10 +59,11 @@ class EngineQueue:
         self._thread = threading.Thread(target=self._run, daemon=True, name="engine")
         self._thread.start()
 
-    def texts(self, texts: Sequence[str], deadline: float = math.inf) -> Future[np.ndarray]:
-        """The vectors of texts, each cut to the model's context."""
-        length = max(map(len, texts), default=0)
-        return self._put("text", _Job(texts, Future(), deadline, length))
+    def texts(self, tokens: Tokens, deadline: float = math.inf) -> Future[np.ndarray]:
+        """The vectors of texts, as `Embedder.tokenize` reads them in the thread that asks: that of the model would have
+        to wait for other threads in between."""
+        ids = [row[is_text] for row, is_text in zip(tokens.ids, tokens.mask, strict=True)]
+        return self._put("text", _Job(ids, Future(), deadline, max(map(len, ids), default=0)))
 
     def pictures(
         self, pixels: Sequence[np.ndarray] | np.ndarray, deadline: float = math.inf, *, background: bool = False
@@ -147,10 +149,7 @@ class EngineQueue:
         if kind == "call":
             return [job.call() for job in jobs if job.call]
         inputs = [each for job in jobs for each in job.inputs]
-        if kind == "text":
-            vectors = self._model.embed_texts(inputs, truncate=True)
-        else:
-            vectors = self._model.embed_pixels(np.stack(inputs))
+        vectors = self._model.embed_tokens(inputs) if kind == "text" else self._model.embed_pixels(np.stack(inputs))
         ends = np.cumsum([len(job.inputs) for job in jobs])
         return np.split(vectors, ends[:-1])
 

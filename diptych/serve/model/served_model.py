@@ -63,10 +63,13 @@ class ServedModel:
         known = [self._known.get(text) for text in texts]
         new = [text for text, vector in zip(texts, known, strict=True) if vector is None]
         parts = [new[start : start + ROUND["text"]] for start in range(0, len(new), ROUND["text"])]
-        rows = (row for part in parts for row in waited(self.queue.texts(part, DEADLINE.get())))
+        rows = (row for part in parts for row in self._rows(part))
         found = [next(rows) if vector is None else vector for vector in known]
         self._keep(dict(zip(texts, found, strict=True)))
         return np.stack(found) if found else np.empty((0, self.embedder.dim), np.float32)
+
+    def _rows(self, texts: Sequence[str]) -> np.ndarray:
+        return waited(self.queue.texts(self.embedder.tokenize(texts, truncate=True), DEADLINE.get()))
 
     def _keep(self, vectors: dict[str, np.ndarray]) -> None:
         """The texts of the last searches, because each search asks for its own again, page by page."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +40,7 @@ class _Embedded(NamedTuple):
     vectors: list[np.ndarray | None]
     failures: dict[int, tuple[str, str]]
     truncated: int = 0  # texts that were cut to the model's context
-    tokens: int = 0  # of texts that may be cut
+    tokens: int = 0  # of texts
 
 
 @router.post(
@@ -126,17 +127,10 @@ async def embedded_texts(served: Service, texts: Sequence[str], *, truncate: boo
     """The vectors of texts, without those that cannot be embedded."""
     failed = await aside(_length(texts), _failures, served, texts, truncate, most=_MOST_AT_ONCE)
     good = [text for index, text in enumerate(texts) if index not in failed]
-    rows = iter(await in_time(served.model.queue.texts(good, DEADLINE.get())))
-    cut = tokens = 0
-    if truncate and good:
-        cut, tokens = await aside(_length(good), _counts, served, good, most=_MOST_AT_ONCE)
-    return _Embedded([None if index in failed else next(rows) for index in range(len(texts))], failed, cut, tokens)
-
-
-def _counts(served: Service, texts: Sequence[str]) -> tuple[int, int]:
-    """How many are cut, and their tokens."""
-    tokens = served.model.tokenize(texts, truncate=True)
-    return tokens.truncated, int(tokens.mask.sum())
+    tokens = await aside(_length(good), partial(served.model.tokenize, good, truncate=True), most=_MOST_AT_ONCE)
+    rows = iter(await in_time(served.model.queue.texts(tokens, DEADLINE.get())))
+    vectors = [None if index in failed else next(rows) for index in range(len(texts))]
+    return _Embedded(vectors, failed, tokens.truncated, int(tokens.mask.sum()))
 
 
 def _failures(served: Service, texts: Sequence[str], truncate: bool) -> dict[int, tuple[str, str]]:

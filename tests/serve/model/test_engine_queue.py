@@ -9,18 +9,20 @@ import pytest
 
 from diptych.serve.model.engine_queue import EngineQueue
 from diptych.serve.web.problems import RequestProblem
+from diptych.text.tokenizer import Tokens
 
 
 class SlowModel:
-    """Vectors that hold a text's length; `go` lets it run, and `calls` are the inputs of each call."""
+    """Vectors that hold a text's length; `go` lets it run, and `calls` are the inputs of each call. Its tokens are
+    characters."""
 
     dim = 2
 
     def __init__(self) -> None:
         self.go, self.calls, self.began = threading.Event(), list[list[object]](), threading.Semaphore(0)
 
-    def embed_texts(self, texts: Sequence[str], *, truncate: bool) -> np.ndarray:
-        assert truncate
+    def embed_tokens(self, ids: Sequence[np.ndarray]) -> np.ndarray:
+        texts = ["".join(map(chr, row)) for row in ids]
         self.calls.append(list(texts))
         self.began.release()
         assert self.go.wait(60)
@@ -48,14 +50,20 @@ def queue(slow: SlowModel) -> Iterator[EngineQueue]:
     made.close()
 
 
+def tokens(*texts: str) -> Tokens:
+    widest = max(map(len, texts))
+    ids = np.array([[*map(ord, text.ljust(widest))] for text in texts])
+    return Tokens(ids, ids != ord(" "))
+
+
 def picture(value: int) -> np.ndarray:
     return np.full((1, 1, 3), value, np.uint8)
 
 
 def test_what_waits_while_the_engine_is_busy_is_one_batch(queue: EngineQueue, slow: SlowModel) -> None:
-    first = queue.texts(["a"])
+    first = queue.texts(tokens("a"))
     assert slow.began.acquire(timeout=60), "nothing waits while the engine is idle"
-    others = [queue.texts(["bb", "ccc"]), queue.texts(["d"])]
+    others = [queue.texts(tokens("bb", "ccc")), queue.texts(tokens("d"))]
     slow.go.set()
     assert first.result(60).tolist() == [[1, 1]]
     assert [each.result(60).tolist() for each in others] == [[[2, 1], [3, 1]], [[1, 1]]]
@@ -64,11 +72,11 @@ def test_what_waits_while_the_engine_is_busy_is_one_batch(queue: EngineQueue, sl
 
 def test_the_oldest_text_is_embedded_with_those_of_similar_length(slow: SlowModel) -> None:
     queue = EngineQueue(slow)  # type: ignore[arg-type]
-    queue.texts(["a"])
+    queue.texts(tokens("a"))
     assert slow.began.acquire(timeout=60)
     lengths = [5, 1, 4, 2, 3] * 8
-    waiting = [queue.texts(["b" * length]) for length in lengths]
-    several = queue.texts(["c" * 5] * 20)
+    waiting = [queue.texts(tokens("b" * length)) for length in lengths]
+    several = queue.texts(tokens(*["c" * 5] * 20))
     slow.go.set()
     assert [each.result(60)[0, 0] for each in waiting] == lengths
     assert several.result(60)[:, 0].tolist() == [5] * 20
@@ -79,16 +87,21 @@ def test_the_oldest_text_is_embedded_with_those_of_similar_length(slow: SlowMode
 
 
 def test_both_towers_have_their_turn(queue: EngineQueue, slow: SlowModel) -> None:
-    queue.texts(["a"])
+    queue.texts(tokens("a"))
     assert slow.began.acquire(timeout=60)
-    waiting = [queue.texts(["b"]), queue.pictures([picture(7)]), queue.texts(["c"]), queue.pictures([picture(9)])]
+    waiting = [
+        queue.texts(tokens("b")),
+        queue.pictures([picture(7)]),
+        queue.texts(tokens("c")),
+        queue.pictures([picture(9)]),
+    ]
     slow.go.set()
     assert [each.result(60)[0, 0] for each in waiting] == [1, 7, 1, 9]
     assert slow.calls == [["a"], ["b", "c"], [7, 9]]
 
 
 def test_what_is_indexed_gives_way(queue: EngineQueue, slow: SlowModel) -> None:
-    queue.texts(["a"])
+    queue.texts(tokens("a"))
     assert slow.began.acquire(timeout=60)
     indexed = queue.pictures([picture(1)], background=True)
     asked = queue.pictures([picture(2)])
@@ -98,24 +111,24 @@ def test_what_is_indexed_gives_way(queue: EngineQueue, slow: SlowModel) -> None:
 
 
 def test_too_many_that_wait_are_refused_with_when_to_ask_again(queue: EngineQueue, slow: SlowModel) -> None:
-    queue.texts(["a"])
+    queue.texts(tokens("a"))
     assert slow.began.acquire(timeout=60)
-    queue.texts(["b"] * 8)
+    queue.texts(tokens(*["b"] * 8))
     with pytest.raises(RequestProblem) as refused:
-        queue.texts(["c"])
+        queue.texts(tokens("c"))
     assert (refused.value.status, refused.value.headers["Retry-After"]) == (429, "1")
     queue.pictures([picture(1)])  # the other tower has a queue of its own
 
 
 def test_one_request_may_be_longer_than_the_queue(queue: EngineQueue, slow: SlowModel) -> None:
     slow.go.set()
-    assert len(queue.texts(["a"] * 300).result(60)) == 300
+    assert len(queue.texts(tokens(*["a"] * 300)).result(60)) == 300
 
 
 def test_a_bad_input_costs_its_request_alone(queue: EngineQueue, slow: SlowModel) -> None:
-    queue.texts(["a"])
+    queue.texts(tokens("a"))
     assert slow.began.acquire(timeout=60)
-    good, bad = queue.texts(["good"]), queue.texts(["bad"])
+    good, bad = queue.texts(tokens("good")), queue.texts(tokens("bad"))
     slow.go.set()
     assert good.result(60).tolist() == [[4, 1]]
     with pytest.raises(ValueError, match="a bad text"):
@@ -123,24 +136,24 @@ def test_a_bad_input_costs_its_request_alone(queue: EngineQueue, slow: SlowModel
 
 
 def test_what_nobody_waits_for_is_not_embedded(queue: EngineQueue, slow: SlowModel) -> None:
-    queue.texts(["a"])
+    queue.texts(tokens("a"))
     assert slow.began.acquire(timeout=60)
-    left, late = queue.texts(["left"]), queue.texts(["late"], time.monotonic() - 1)
+    left, late = queue.texts(tokens("left")), queue.texts(tokens("late"), time.monotonic() - 1)
     assert left.cancel()
     slow.go.set()
     with pytest.raises(RequestProblem) as refused:
         late.result(60)
     assert refused.value.status == 504
-    queue.texts(["b"]).result(60)
+    queue.texts(tokens("b")).result(60)
     assert slow.calls == [["a"], ["b"]]
 
 
 def test_what_waits_at_the_end_is_embedded_and_no_more_is_taken(queue: EngineQueue, slow: SlowModel) -> None:
-    queue.texts(["a"])
+    queue.texts(tokens("a"))
     assert slow.began.acquire(timeout=60)
-    last = queue.texts(["last"])
+    last = queue.texts(tokens("last"))
     slow.go.set()
     queue.close()
     assert last.result(0).tolist() == [[4, 1]]
     with pytest.raises(RequestProblem):
-        queue.texts(["more"])
+        queue.texts(tokens("more"))
