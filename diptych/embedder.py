@@ -24,6 +24,7 @@ from diptych.inference import batching
 from diptych.inference.batching import Encode, Key, Progress
 from diptych.inference.labels import LabelSet, label_vectors
 from diptych.media.images import Decode, Source
+from diptych.media.pixels.arrays import as_array
 from diptych.media.preprocessing import preprocess, resized_and_cropped
 from diptych.scoring import zero_shot
 from diptych.scoring.reference_pictures import ReferencePictures
@@ -151,7 +152,7 @@ class Embedder:
         state = self._state
         if isinstance(state, ConvertedWeights):
             return str(state.facts["fingerprint"])
-        first_row = getattr(state, "first_row", lambda name: _array(state[name][:1]))
+        first_row = getattr(state, "first_row", lambda name: as_array(state[name][:1]))
         config = legacy_config(self.config, self.text_preprocessing)
         return fingerprint(config, self.preprocessing, self._checkpoint.tokenizer_json, first_row)
 
@@ -211,12 +212,10 @@ class Embedder:
         return batching.encoded_texts(tokens, self.engine.encode_texts, self.dim, self._reader())
 
     def embed_tokens(self, ids: Sequence[Int[np.ndarray, "tokens"]]) -> Float[np.ndarray, "texts dim"]:
-        """One unit vector for each text, given as its ids without padding: rows of `tokenize` where its mask is true.
-        Raises TokenizerError for ids of another model's tokenizer."""
-        reader = self._reader()
-        tokens = reader.padded(ids)
+        """One unit vector for each text, given as its ids without padding. Raises TokenizerError for ids of others."""
+        tokens = self._reader().padded(ids)
         check_ids(tokens.ids, self.config.text, self.source)
-        return batching.encoded_texts(tokens, self.engine.encode_texts, self.dim, reader)
+        return batching.encoded_texts(tokens, self.engine.encode_texts, self.dim, self._reader())
 
     def try_embed_texts(self, texts: str | Sequence[str], *, truncate: bool = False) -> EmbeddingResult[int]:
         """`embed_texts` with invalid texts in `failures`. The keys are indices in `texts`."""
@@ -239,8 +238,8 @@ class Embedder:
         return self._rows(images, decode, self.engine.encode_images, self.dim)
 
     def _rows(self, images: Images, decode: Decode, encode: Encode, width: int) -> np.ndarray:
-        items = several(images, "images")
-        return batching.stacked(batching.encoded_images(items, self.preprocessing, decode, encode), width)
+        rows = batching.encoded_images(several(images, "images"), self.preprocessing, decode, encode)
+        return batching.stacked(rows, width)
 
     def embed_stream(
         self, items: Iterable[Key | tuple[Key, Source]], *, decode: Decode = "fast", encode: Encode | None = None
@@ -329,8 +328,7 @@ class Embedder:
         self, labels: Labels, *, templates: Templates = PLAIN_TEMPLATES, truncate: bool = False
     ) -> Float[np.ndarray, "labels dim"]:
         """One unit vector for each label, the normalised mean over its names and the templates: the weights of the
-        zero-shot classifier. Raises ArgumentError for no labels or a template without `{}`, and the errors of
-        `embed_texts`."""
+        zero-shot classifier. Raises ArgumentError for no labels or a template without `{}`, and as `embed_texts`."""
         return label_vectors(self, labels, templates=templates, truncate=truncate)
 
     def patch_scores(
@@ -358,10 +356,9 @@ class Embedder:
         Raises ImageError, ArgumentError for fewer than two words, and the errors of `embed_labels`."""
         from diptych.scoring.difference import difference
 
-        names = tuple(label_names(words))
         vectors = self.embed_labels(words, templates=templates, truncate=truncate)
         one, other = self.embed_images([first, second], decode="fast")
-        return difference(one, other, vectors, names, scale=self.scale)
+        return difference(one, other, vectors, tuple(label_names(words)), scale=self.scale)
 
     def locate(
         self, image: Source, phrase: str, *, method: Method = "patches", scales: Sequence[float] | None = None,
@@ -401,8 +398,3 @@ def _revived(checkpoint: Checkpoint, device: str) -> Embedder:
     from diptych.engines.opening import pytorch_engine
 
     return Embedder(checkpoint, pytorch_engine(checkpoint, device))
-
-
-def _array(values: Any) -> np.ndarray:
-    """A tensor on any device as an array; an array as it is."""
-    return values if isinstance(values, np.ndarray) else values.detach().cpu().numpy()
