@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 import diptych
 from diptych.index.filters.filters import Filters
@@ -106,6 +106,39 @@ def test_duplicates_become_a_list_and_stay_where_they_are(opened: Opened, librar
     assert all((library.folder / path).exists() for path in listed)
 
 
+def test_a_path_from_right_to_left_stays_in_one_piece(opened: Opened) -> None:
+    name = "2024/\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd \u05e9\u05dc\u05d9.jpg"
+
+    def rename_one(page: Page) -> None:
+        def renamed(route: Route) -> None:
+            response = route.fetch()
+            answer = response.json()
+            if response.status == 200:
+                answer["groups"][0]["files"][0]["path"] = name
+            route.fulfill(response=response, json=answer)
+
+        page.route("**/v1/duplicates?*", renamed)
+
+    page = opened("?view=duplicates&threshold=0.9", before=rename_one)
+    expect(page.locator(f".path[title='{name}'] span")).to_have_text([name])
+    expect(page.locator(".path").nth(1).locator("span")).to_have_count(2)
+
+
+def test_dialogs_fit_a_phone(opened: Opened) -> None:
+    page = opened("?q=a+cat", viewport={"width": 320, "height": 640})
+    for name in ("Export", "Filters"):
+        page.get_by_role("button", name=name).click()
+        body = page.locator("dialog[open] .dialog-body")
+        expect(body.locator(".segments").first).to_be_visible()
+        assert body.evaluate(
+            "body => [...body.querySelectorAll('*')].every((each) => each.scrollWidth <= body.clientWidth)"
+        )
+        foot = body.get_by_role("button").last.bounding_box()
+        assert foot is not None
+        assert foot["x"] + foot["width"] < 320
+        page.keyboard.press("Escape")
+
+
 def test_the_map_opens_what_lies_in_its_middle(opened: Opened) -> None:
     page = opened("?view=map")
     expect(page.get_by_role("heading", level=1)).to_have_text("Map 24 pictures")
@@ -123,6 +156,15 @@ def test_the_map_opens_what_lies_in_its_middle(opened: Opened) -> None:
     expect(page.get_by_role("dialog").locator(".fine.ready")).to_be_visible()
     page.keyboard.press("Escape")
     expect(canvas).to_be_focused()
+
+
+def test_pictures_of_the_map_grow_where_few_are_in_sight(opened: Opened) -> None:
+    page = opened("?view=map", device_scale_factor=2)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Map 24 pictures")
+    page.get_by_role("application").focus()
+    with page.expect_request(lambda asked: re.search(r"/v1/thumbnails/\d+\?width=320", asked.url) is not None):
+        for _ in range(4):
+            page.keyboard.press("+")
 
 
 def test_the_parts_of_the_map_lead_there(opened: Opened, axe: str) -> None:
@@ -248,6 +290,30 @@ def test_a_film_plays_from_the_frame_that_was_found(
             button.click()
             expect(page.get_by_role("heading", level=2, name=f"at {button.get_attribute('title')}")).to_be_visible()
             assert page.locator("video").evaluate(playing) == pytest.approx(at_s, abs=1)
+        page.route("**/original", lambda route: route.fulfill(body=b"of a codec that no browser has"))
+        page.locator(".details .near button").first.click()
+        expect(page.locator(".remark")).to_have_text("This browser cannot play the film. Save it")
+        assert re.fullmatch(r"/v1/items/\d+/original", page.locator(".remark a").get_attribute("href") or "")
+        page.close()
+
+
+def test_a_film_that_is_not_offered_says_so(
+    browser: Browser, tiny: diptych.Embedder, decoding_inline: None, tmp_path: Path
+) -> None:
+    video(tmp_path / "film.mp4", [RED, GREEN], seconds_each=3)
+    with diptych.open_index(tmp_path, model=tiny) as index:
+        index.update()
+    service = open_service(
+        tiny, ServeSettings(), open_index=lambda served: diptych.open_index(tmp_path, model=served), watching=False
+    )
+    with running(service) as url:
+        page = browser.new_page()
+        page.goto(f"{url}?q=a+ball")
+        cells(page).first.click()
+        expect(page.locator(".remark")).to_contain_text("--originals")
+        expect(page.locator("video")).to_have_count(0)
+        page.keyboard.press("Escape")
+        expect(page.locator(".remark")).to_have_count(0)
         page.close()
 
 

@@ -53,6 +53,6 @@ export async function indexDialog() {
 
 async function failures(number) {
   const answer = await get("index/failures");
-  const list = answer.failures.slice(0, 200).map((each) => h("li", {}, h("strong", {}, each.path), h("p.small.soft", {}, each.detail || each.reason)));
+  const list = answer.failures.slice(0, 200).map((each) => h("li", {}, h("strong", {}, each.path), h("p.small.soft", {}, (each.detail || each.reason).replace(`${each.path}: `, ""))));
   return [h("h3", {}, `${count(number, "file")} could not be read`), h("ul.list", {}, list)];
 }

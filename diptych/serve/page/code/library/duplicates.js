@@ -8,10 +8,15 @@ import { bytes, day } from "../viewer/details.js";
 
 const GROUPS = 30;
 const ENDING = 14;
+const LEFTWARD = /[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc]|[\ud802\ud803\ud83a\ud83b]/;
 
-/** A path on one line: where it is too long, its middle is left out, since names of a series differ at their ends. */
+/**
+ * A path on one line: where it is too long, its middle is left out, since names of a series differ at their ends. One with
+ * letters that run from right to left stays in one piece, as two pieces would stand in the wrong order.
+ */
 function pathLine(path) {
   const letters = [...path];
+  if (LEFTWARD.test(path)) return h("p.path", { title: path }, h("span", {}, path));
   return h("p.path", { title: path }, h("span", {}, letters.slice(0, -ENDING).join("")), h("span", {}, letters.slice(-ENDING).join("")));
 }
 

@@ -12,6 +12,7 @@ import { Regions } from "./regions.js";
 const PACKED = "application/octet-stream";
 const UNSETTLED = ["scanning", "indexing", "building"];
 const SIDE = 92;
+const LARGEST = 200; // pixels of a picture where few share the view
 const AFAR = 1.8; // pictures are smaller below this zoom
 
 export class LibraryMap {
@@ -172,10 +173,18 @@ export class LibraryMap {
     context.putImageData(image, 0, 0);
   }
 
+  /** Pixels of a picture: more where the zoom leaves few of them in sight. It does not depend on where one looks. */
+  largest() {
+    const { width, height } = this.camera.size;
+    const seen = this.points.size / this.camera.zoom ** 2;
+    return Math.min(LARGEST, Math.max(SIDE, Math.sqrt((width * height) / seen) / 2));
+  }
+
   pictures(context) {
-    const { side, columns, at } = this.chosen.level(this.camera.scale, SIDE);
-    const low = this.camera.toWorld(-SIDE, -SIDE);
-    const high = this.camera.toWorld(this.camera.size.width + SIDE, this.camera.size.height + SIDE);
+    const largest = this.largest();
+    const { side, columns, at } = this.chosen.level(this.camera.scale, largest);
+    const low = this.camera.toWorld(-largest, -largest);
+    const high = this.camera.toWorld(this.camera.size.width + largest, this.camera.size.height + largest);
     const across = Math.round(1 / side);
     const span = (from, to, most) => [Math.max(0, Math.floor(from / side)), Math.min(most, Math.floor(to / side))];
     const [left, right] = span(low.x, high.x, columns - 1);
@@ -190,12 +199,12 @@ export class LibraryMap {
     const away = (k) => (this.points.x[k] - this.camera.x) ** 2 + (this.points.y[k] - this.camera.y) ** 2;
     this.drawn = [];
     const afar = this.camera.zoom < AFAR && this.points.size >= 200;
-    const most = Math.min(SIDE, side * this.camera.scale) * (afar ? 0.5 : 0.84);
+    const most = Math.min(largest, side * this.camera.scale) * (afar ? 0.5 : 0.84);
     for (const k of seen.sort((a, b) => away(a) - away(b))) this.picture(context, k, most);
   }
 
   picture(context, k, most) {
-    const image = this.images.get(this.points.ids[k]);
+    const image = this.images.get(this.points.ids[k], most * this.ratio > 200 ? 320 : 160);
     if (!image) return;
     const centre = this.camera.toScreen(this.points.x[k], this.points.y[k]);
     const scale = most / Math.max(image.naturalWidth, image.naturalHeight);

@@ -5,6 +5,7 @@ import { address } from "../api.js";
 const ROW = 16;
 const KEPT = 500;
 const FETCHED = 8;
+const SMALLEST = 160;
 
 /** Little-endian rows of uint32 id, float32 x, float32 y, float32 aspect. */
 export function readPoints(buffer) {
@@ -81,16 +82,19 @@ export class Images {
     this.waiting = [];
   }
 
-  /** The image of an item if it is here; otherwise it is asked for. */
-  get(id) {
-    const found = this.all.get(id);
-    if (found) {
-      this.all.delete(id);
-      this.all.set(id, found);
-      return found.complete && found.naturalWidth ? found : null;
-    }
-    if (!this.waiting.includes(id)) this.waiting.push(id);
-    return null;
+  /** The image of an item, of so many pixels, if it is here; otherwise it is asked for, and the smallest does meanwhile. */
+  get(id, width) {
+    const source = (pixels) => `${address(`thumbnails/${id}`)}?width=${pixels}`;
+    if (!this.all.has(source(width)) && !this.waiting.includes(source(width))) this.waiting.push(source(width));
+    return this.loadedOf(source(width)) ?? this.loadedOf(source(SMALLEST));
+  }
+
+  loadedOf(source) {
+    const found = this.all.get(source);
+    if (!found) return null;
+    this.all.delete(source);
+    this.all.set(source, found);
+    return found.complete && found.naturalWidth ? found : null;
   }
 
   /** What was asked for in this drawing, and no longer what earlier ones wanted. */
@@ -100,13 +104,13 @@ export class Images {
 
   next() {
     while (this.busy < FETCHED && this.waiting.length) this.fetch(this.waiting.shift());
-    for (const id of this.all.keys()) {
+    for (const source of this.all.keys()) {
       if (this.all.size <= KEPT) break;
-      this.all.delete(id);
+      this.all.delete(source);
     }
   }
 
-  fetch(id) {
+  fetch(source) {
     const image = new Image();
     this.busy++;
     const done = () => {
@@ -117,7 +121,7 @@ export class Images {
     image.addEventListener("load", done);
     image.addEventListener("error", done);
     image.decoding = "async";
-    image.src = `${address(`thumbnails/${id}`)}?width=160`;
-    this.all.set(id, image);
+    image.src = source;
+    this.all.set(source, image);
   }
 }

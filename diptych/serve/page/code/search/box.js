@@ -15,7 +15,7 @@ export function searchBox(host, results) {
   let rest = 0;
   const input = h("input", {
     type: "text", role: "combobox", "aria-expanded": "false", "aria-controls": "suggestions", "aria-autocomplete": "list",
-    "aria-label": "Search by words", placeholder: "Search by words or a picture", autocomplete: "off", spellcheck: "false",
+    "aria-label": "Search by words", dir: "auto", placeholder: "Search by words or a picture", autocomplete: "off", spellcheck: "false",
     enterkeyhint: "search", maxlength: 2000,
   });
   const terms = h("span.terms");

@@ -133,7 +133,7 @@ function list(id, value, entries) {
 export function segments(legend, name, choices, value) {
   const radios = Object.entries(choices).map(([key, label]) =>
     h("label", {}, h("input", { type: "radio", name, value: key, checked: key === value }), h("span", {}, label)));
-  const element = h("fieldset", { style: { border: "0", padding: "0", margin: "0" } }, h("legend.small.soft", { style: { padding: "0 0 4px" } }, legend), h("div.segments", {}, radios));
+  const element = h("fieldset", { style: { border: "0", padding: "0", margin: "0", "min-width": "0" } }, h("legend.small.soft", { style: { padding: "0 0 4px" } }, legend), h("div.segments", {}, radios));
   return { element, value: () => element.querySelector("input:checked")?.value ?? "" };
 }
 

@@ -26,7 +26,7 @@ async function send(file) {
     noteUpload(answer.id, `${answer.thumbnail}?width=160`);
     return { upload: answer.id, weight: 1 };
   } catch (error) {
-    toast(`${file.name}: ${error.message}`);
+    toast(`${file.name}: ${error.message.replace("the picture: ", "")}`);
     return null;
   }
 }

@@ -44,7 +44,7 @@ export function exportDialog(what, words) {
     const title = h("input.input", { maxlength: 100 });
     const columns = h("input.input", { type: "number", min: 1, max: 20, value: 5 });
     const size = h("input.input", { type: "number", min: 64, max: 640, step: 16, value: 160 });
-    const limit = h("input.input", { type: "number", min: 1, max: 100000, value: 500 });
+    const limit = h("input.input", { type: "number", min: 1, max: 20000, value: 500 });
     const paths = h("label.check", {}, absolute, "Whole paths, from the root");
     const sheet = h("div.pair", { hidden: true }, field("Title", title), h("div.pair", {}, field("Columns", columns), field("Pixels each", size)));
     const problem = h("p.problem", { role: "alert", hidden: true });

@@ -28,7 +28,7 @@ export class Stage {
     this.item = item;
     this.isText = item.modality === "text";
     this.picture = this.isText ? words(item, this.open) : h("div.picture", {}, this.images(item));
-    if (may.original && item.kind === "video" && item.original) this.picture.append(this.film(item));
+    if (item.kind === "video" && !this.isText) this.play(item, may.original && item.original);
     this.element.prepend(this.picture);
     this.fit();
   }
@@ -44,10 +44,20 @@ export class Stage {
     return Math.max(innerWidth, innerHeight) * Math.min(2, devicePixelRatio) > 1400 ? 2560 : 1280;
   }
 
-  film(item) {
-    const video = h("video", { controls: true, playsinline: true, preload: "metadata", "aria-label": item.name, src: `${item.original}#t=${item.at_s ?? 0}` });
-    video.addEventListener("error", () => video.remove(), { once: true });
-    return video;
+  /** A film from the frame that was found, or why it does not play; the frame is there in any case. */
+  play(item, original) {
+    if (!original) return this.remark("The film itself plays where the server is started with --originals.");
+    const video = h("video", { controls: true, playsinline: true, preload: "metadata", "aria-label": item.name, src: `${original}#t=${item.at_s ?? 0}` });
+    video.addEventListener("error", () => {
+      video.remove();
+      if (this.item === item) this.remark("This browser cannot play the film. ", h("a", { href: original, download: item.name }, "Save it"));
+    }, { once: true });
+    this.picture.append(video);
+  }
+
+  remark(...what) {
+    this.element.querySelector(".remark")?.remove();
+    if (what.length) this.element.append(h("p.remark", {}, ...what));
   }
 
   /** As large as the stage allows, and no more than twice its own size. */
@@ -141,6 +151,7 @@ export class Stage {
 
   clear() {
     this.clearPlaces();
+    this.remark();
     this.picture?.querySelector("video")?.pause();
     this.picture?.remove();
     this.picture = null;

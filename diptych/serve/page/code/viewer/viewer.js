@@ -37,7 +37,7 @@ export class Viewer {
 
   build() {
     const text = { text: true };
-    this.name = h("h2.name", { id: "viewer-name" });
+    this.name = h("h2.name", { id: "viewer-name", dir: "auto" });
     this.ticked = button("check", "Select", () => this.select(), { "aria-pressed": "false" });
     this.framed = button("boxes", "Boxes", () => this.toggle("boxes"), { ...text, "aria-pressed": "false", "aria-keyshortcuts": "b" });
     this.hot = button("heat", "Heat map", () => this.toggle("heat"), { ...text, "aria-pressed": "false", "aria-keyshortcuts": "h" });
