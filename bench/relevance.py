@@ -40,6 +40,7 @@ from diptych.index.search.relevance import (
     background_statistics,
     reference_statistics,
 )
+from diptych.index.stores.local import LocalSelection
 from diptych.scenes.scene import KINDS, Scenes
 from diptych.scoring.reference_pictures import REFERENCE_FILE, ReferencePictures
 from diptych.vectors.nearest import VectorIndex
@@ -246,7 +247,9 @@ def relevance_z(
         background = (
             reference_statistics(reference, noun, len(ids))
             if reference
-            else background_statistics(Query.text("a noun"), nearest, sentences)
+            else background_statistics(
+                Query.text("a noun"), nearest.sample(len(sentences)), LocalSelection(nearest), sentences
+            )
         )
         return background.relevance_z(nearest.search(noun, background.top_k).cosines)
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from diptych.errors import ReaderProcessError as ReaderProcessError
     from diptych.errors import SearchIndexError as SearchIndexError
     from diptych.errors import Setting as Setting
+    from diptych.errors import StoreError as StoreError
     from diptych.errors import TextError as TextError
     from diptych.errors import TokenizerError as TokenizerError
     from diptych.errors import TokenizerFileError as TokenizerFileError
@@ -133,8 +134,8 @@ __all__ = [  # noqa: RUF022
     "TokenizerError", "TokenizerFileError", "CleaningError", "ImageError", "TextError", "ReaderProcessError",
     "DataError", "CheckpointNotSavedError", "SearchIndexError", "IndexDirectoryError", "IndexNotWritableError",
     "IndexBusyError", "IndexModelError", "IndexUntrustedError", "IndexDamagedError", "IndexUnsafeError",
-    "IndexNewerError", "QueryError", "FilterError", "PatternError", "VectorFilesError", "FileError", "JSONError",
-    "FetchError", "TooSlowError", "OutputError", "Setting",
+    "IndexNewerError", "StoreError", "QueryError", "FilterError", "PatternError", "VectorFilesError", "FileError",
+    "JSONError", "FetchError", "TooSlowError", "OutputError", "Setting",
 ]  # fmt: skip
 
 # The module of each name. It is imported on first use: `import diptych` loads no torch.
@@ -231,6 +232,7 @@ _MODULES = {
     "IndexDamagedError": "diptych.errors",
     "IndexUnsafeError": "diptych.errors",
     "IndexNewerError": "diptych.errors",
+    "StoreError": "diptych.errors",
     "QueryError": "diptych.errors",
     "FilterError": "diptych.errors",
     "PatternError": "diptych.errors",

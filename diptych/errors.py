@@ -26,6 +26,7 @@ DiptychError
         IndexDamagedError
             IndexUnsafeError
             IndexNewerError
+        StoreError
     QueryError
     FilterError
     PatternError
@@ -243,6 +244,10 @@ class IndexNewerError(IndexDamagedError):
         Setting("reindex", True, "index.update"),
         " replaces it with one of this version.",
     )
+
+
+class StoreError(SearchIndexError):
+    """A server that keeps an index cannot be reached, refuses, or fails."""
 
 
 class QueryError(DiptychError, ValueError):

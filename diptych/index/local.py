@@ -24,6 +24,7 @@ from diptych.index.model import (
 )
 from diptych.index.roots import INDEX_DIR_NAME, find_root
 from diptych.index.search.search import in_one, search_all
+from diptych.index.stores.local import LocalStore
 from diptych.index.update.results import Progress, UpdateResult
 from diptych.index.update.update import update
 from diptych.media.items import IndexCounts, Modality
@@ -102,7 +103,7 @@ class LocalIndex:
 
     `root` is the folder of the pictures and `index_dir` the index directory, both absolute. Searches and updates cover
     `folder`: `root`, or its `subfolder`. `exclude`, `hidden` and `follow_links` are as given, None for the stored ones
-    (see `rules`). `on_disk` is the index without its model.
+    (see `rules`). `on_disk` is the index without its model, `store` is what searches read of it.
     """
 
     exclude, hidden, follow_links = _GivenRule(), _GivenRule(), _GivenRule()
@@ -129,6 +130,7 @@ class LocalIndex:
         )  # fmt: skip
         self.root, self.index_dir, self.subfolder = self.on_disk.root, self.on_disk.index_dir, self.on_disk.subfolder
         self.folder, self.directory, self.trust = self.on_disk.folder, self.on_disk.directory, self.on_disk.trust
+        self.store = LocalStore(self.on_disk)
         self._model = IndexModel(model, open_model)
 
     def __reduce__(self) -> tuple[Any, ...]:

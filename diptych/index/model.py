@@ -161,6 +161,18 @@ def check_fits(index_dir: Path, facts: Mapping[str, Any], model: Embedder) -> No
         raise IndexDamagedError(f"{claimed}; those of its model have {model.dim}.")
 
 
+def check_same_model(store: str, facts: Mapping[str, Any], others: Mapping[str, Any]) -> None:
+    """Raises IndexModelError where a store with `facts` is to get items whose vectors are of another model."""
+    if (facts["fingerprint"], facts["dim"]) != (
+        others.get("fingerprint", facts["fingerprint"]),
+        others.get("dim", facts["dim"]),
+    ):
+        raise IndexModelError(
+            f"{store} holds vectors of {display_name(facts['model'])} ({facts['dim']} dimensions); those of "
+            f"{display_name(others.get('model', 'another model'))} cannot be added."
+        )
+
+
 def check_bundled(index_dir: Path, facts: Mapping[str, Any]) -> None:
     """Raises IndexModelError where the index was made with a former bundled model. No engine is opened for this."""
     if facts["model"] == BUNDLED and facts["fingerprint"] != _bundled_fingerprint():

@@ -17,6 +17,7 @@ import numpy as np
 from diptych.errors import VectorFilesError
 from diptych.storage.directory import IndexDirectory
 from diptych.vectors import tuning
+from diptych.vectors.drawing import drawn
 from diptych.vectors.float16 import ThreadGroup, core_count, exact_inner_products, float_rows, inner_products
 from diptych.vectors.product_quantizer import FAISS_BLOCK, PackedCodes, ProductQuantiser, split_codes
 from diptych.vectors.tuning import EXACT_UP_TO, Progress, SearchKind
@@ -240,10 +241,8 @@ class VectorIndex:
 
         A hash of the id decides whether it is drawn, so a set that changes little has nearly the same sample.
         """
-        ids = self.ids
-        hashes = _mixed(ids.astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15))
-        drawn = np.sort(ids[np.argsort(hashes, kind="stable")[:count]])
-        return drawn, self.vectors(drawn)
+        ids = drawn(self.ids, count, seed=seed)
+        return ids, self.vectors(ids)
 
     def search(
         self, query: Float[np.ndarray, " d"], k: int, *, allowed_ids: Int64[np.ndarray, " m"] | None = None
@@ -386,10 +385,3 @@ def _fill(rows: VectorFiles, blocks: Iterable[tuple[np.ndarray, np.ndarray]], on
         on_progress(len(ids))
     if not rows.header.sums:
         rows.append_vectors(np.empty(0, np.int64), np.empty((0, rows.header.dim), np.float16))
-
-
-def _mixed(numbers: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele et al., "Fast splittable pseudorandom number generators", 2014)."""
-    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ (numbers >> np.uint64(31))

@@ -26,7 +26,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from diptych.index.search.query import EmbeddingModel, Query
+    from diptych.index.stores.store import Selection
     from diptych.scoring.reference_pictures import ReferencePictures
 
 SUBJECTS = (
@@ -55,8 +56,6 @@ BACKGROUND_SENTENCES = tuple(
     for row, subject in enumerate(SUBJECTS)
     for turn in range(2)
 )
-MAX_EXHAUSTIVE_ITEMS = 300_000  # items
-_BLOCK = 8192
 _HEADER_BYTES = 1024  # upper bound for a two-dimensional array in NumPy's format
 # Hits that are averaged, without and with reference pictures; in a small index a twentieth or a tenth of the items
 MAX_TOP_K, MAX_TOP_K_WITH_REFERENCE = 10, 100
@@ -64,23 +63,6 @@ PART, PART_WITH_REFERENCE = 20, 10
 # The least relevance z-score. For texts it keeps 90 % of the true first hits of 25 nouns on Flickr8k, where
 # bench/relevance.py chooses it and reports on 25 others. For pictures, 90 % of those of an index pass.
 TEXT_THRESHOLD, PICTURE_THRESHOLD = -0.33, -1.28
-
-
-class VectorSearch(Protocol):
-    """A searchable index of one modality, such as `diptych.vectors.nearest.VectorIndex`."""
-
-    def __len__(self) -> int: ...
-
-    def search(
-        self, query: np.ndarray, k: int, *, allowed_ids: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]: ...
-
-    @property
-    def ids(self) -> np.ndarray: ...
-
-    def vectors(self, ids: np.ndarray) -> np.ndarray: ...
-
-    def sample(self, count: int) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 class BackgroundStatistics(NamedTuple):
@@ -114,17 +96,17 @@ def reference_statistics(
 
 def background_statistics(
     query: Query,
-    nearest: VectorSearch,
+    drawn: tuple[Int[np.ndarray, "ids"], Float[np.ndarray, "ids dim"]],
+    selection: Selection,
     sentences: Float[np.ndarray, "sentences dim"],
     *,
-    allowed_ids: Int[np.ndarray, "ids"] | None = None,
     threshold: float | None = None,
 ) -> BackgroundStatistics:
     """Search with queries of the same form: each text is replaced by one of the `sentences`, each picture or vector by
-    an item of the index, which is excluded from its own hits; the weights stay. `threshold` None is TEXT_THRESHOLD, or
-    PICTURE_THRESHOLD for a query without texts."""
+    one of the `drawn` items of the index, which is excluded from its own hits; the weights stay. `threshold` None is
+    TEXT_THRESHOLD, or PICTURE_THRESHOLD for a query without texts."""
     count = len(sentences)
-    ids, vectors = nearest.sample(count)
+    ids, vectors = drawn
     substitutes, excluded = [], np.full((count, len(query.terms)), -1, np.int64)
     for position, term in enumerate(query.terms):
         rows = np.arange(count) + 37 * position  # different sentences per term: 37 and 64 are coprime
@@ -133,9 +115,9 @@ def background_statistics(
         else:
             substitutes.append(vectors[rows % len(ids)])
             excluded[:, position] = ids[rows % len(ids)]
-    top_k = top_k_for(len(nearest) if allowed_ids is None else len(allowed_ids))
+    top_k = top_k_for(len(selection))
     kept, queries = _nonzero_queries(query, np.stack(substitutes, axis=1))
-    means = np.array(_mean_top_k(nearest, queries, top_k, excluded[kept], allowed_ids) if kept else [0.0])
+    means = np.array(_mean_top_k(selection, queries, top_k, excluded[kept]) if kept else [0.0])
     if threshold is None:
         threshold = TEXT_THRESHOLD if any(term.kind == "text" for term in query.terms) else PICTURE_THRESHOLD
     return BackgroundStatistics(float(means.mean()), float(means.std()), top_k, threshold)
@@ -157,37 +139,14 @@ def top_k_for(size: int, most: int = MAX_TOP_K, part: int = PART) -> int:
     return max(1, min(most, size // part))
 
 
-def _mean_top_k(
-    nearest: VectorSearch, queries: np.ndarray, top_k: int, excluded: np.ndarray, allowed_ids: np.ndarray | None
-) -> list[float]:
+def _mean_top_k(selection: Selection, queries: np.ndarray, top_k: int, excluded: np.ndarray) -> list[float]:
     """The mean of each query's `top_k` best cosines, without its `excluded` items."""
-    wanted = top_k + excluded.shape[1]
-    ids = nearest.ids if allowed_ids is None else np.intersect1d(allowed_ids, nearest.ids)
-    if len(ids) <= MAX_EXHAUSTIVE_ITEMS:  # one matrix product is faster than many searches
-        found = _exhaustive_top_k(nearest, ids, queries, wanted)
-    else:
-        found = [nearest.search(vector, wanted, allowed_ids=allowed_ids) for vector in queries]
+    found = selection.search_many(queries, top_k + excluded.shape[1])
     means = []
     for (near, cosines), without in zip(found, excluded, strict=True):
         kept = cosines[~np.isin(near, without)][:top_k]
         means.append(float(kept.mean()) if len(kept) else 0.0)
     return means
-
-
-def _exhaustive_top_k(
-    nearest: VectorSearch, ids: np.ndarray, queries: np.ndarray, count: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each query's `count` best ids and cosines, best first, computed block by block."""
-    best_ids, best = np.full((len(queries), count), -1), np.full((len(queries), count), -np.inf, np.float32)
-    for start in range(0, len(ids), _BLOCK):
-        block = ids[start : start + _BLOCK]
-        cosines = np.hstack([best, queries @ nearest.vectors(block).T])
-        rows = np.hstack([best_ids, np.broadcast_to(block, (len(queries), len(block)))])
-        order = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
-        best, best_ids = np.take_along_axis(cosines, order, 1), np.take_along_axis(rows, order, 1)
-    order = np.argsort(-best, axis=1, kind="stable")
-    best, best_ids = np.take_along_axis(best, order, 1), np.take_along_axis(best_ids, order, 1)
-    return [(near[near >= 0], cosines[near >= 0]) for near, cosines in zip(best_ids, best, strict=True)]
 
 
 def sentence_vectors(

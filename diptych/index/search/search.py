@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, NamedTuple, ParamSpec, Protocol
+from typing import TYPE_CHECKING, Concatenate, Literal, NamedTuple, ParamSpec, Protocol
 
 import numpy as np
 
@@ -15,15 +15,16 @@ from diptych.index.filters.filters import Filters
 from diptych.index.model import display_name
 from diptych.index.search.query import EmbeddingModel, Query, UnseenWords
 from diptych.index.search.ranking import MIN_SAMPLE, SampleStatistics, diverse_order
-from diptych.index.search.relevance import VectorSearch, background_statistics, reference_statistics, sentence_vectors
+from diptych.index.search.relevance import background_statistics, reference_statistics, sentence_vectors
 from diptych.index.search.results import Hit, SearchResult
-from diptych.index.search.sampling import sample_of, standardised_in
+from diptych.index.search.sampling import SAMPLE_SIZE, standardised_in
 from diptych.index.search.shots import copies_of, first_per_shot, same_bytes
 from diptych.media.items import Modality
 from diptych.scoring.zero_shot import unit
 
 if TYPE_CHECKING:
-    from diptych.index.catalog.catalog import Item
+    from diptych.index.catalog.validation import Item
+    from diptych.index.stores.store import Selection, Store
 
 Options = ParamSpec("Options")
 SearchModality = Literal["picture", "text", "both"]
@@ -31,51 +32,14 @@ _CANDIDATES_PER_HIT = 4  # where several candidates may belong to one file, or w
 _EXTRA_CANDIDATES = 8  # a copy that joins two shots may rank right behind both
 
 
-class _SearchCatalog(Protocol):
-    def matching(self, condition: str, parameters: Any = ()) -> np.ndarray: ...
-
-    def items(self, ids: Iterable[int]) -> list[Item]: ...
-
-    def vectors_of(self, ids: Iterable[int]) -> np.ndarray: ...
-
-    def alone(self, condition: str, parameters: Sequence[Any]) -> set[int]: ...
-
-    def facts(self) -> dict[str, Any]: ...
-
-    @property
-    def refused(self) -> Mapping[int, str]: ...
-
-
-class SearchableFolder(Protocol):
-    """The part of an index without a model that a search uses; `diptych.index.folder.IndexFolder` implements it."""
-
-    @property
-    def catalog(self) -> _SearchCatalog: ...
-
-    @property
-    def index_dir(self) -> Path: ...
-
-    @property
-    def subfolder(self) -> str: ...
-
-    def nearest(self, modality: Modality) -> VectorSearch: ...
-
-    def path_of(self, path: str) -> Path: ...
-
-
 class SearchableIndex(Protocol):
     """An index with its model; `diptych.open_index` returns one."""
 
     @property
-    def on_disk(self) -> SearchableFolder: ...
+    def store(self) -> Store: ...
 
     @property
     def model(self) -> EmbeddingModel: ...
-
-
-class _FolderWithModel(NamedTuple):
-    on_disk: SearchableFolder
-    model: EmbeddingModel
 
 
 class _SearchRequest(NamedTuple):
@@ -95,7 +59,7 @@ class _Candidates(NamedTuple):
     """The best items of one modality in one index, best first, each shot once. `relevance_z` and `threshold` are None
     where relevance was not requested, or where there are too few items for it."""
 
-    folder: SearchableFolder
+    store: Store
     items: list[Item]
     cosines: np.ndarray
     sample_statistics: SampleStatistics
@@ -155,7 +119,7 @@ def search_all(
     hits = [] if relevant and unseen and unseen.all else _hits(sources, order[:limit], requests[0])
     judged = [one for one in sources if one.relevance_z is not None]
     best = max(judged, key=lambda one: one.relevance_z or 0, default=None)
-    refused = {name: None for index in indexes for name in index.on_disk.catalog.refused.values()}
+    refused = {name: None for index in indexes for name in index.store.refused.values()}
     searched = sum(one.searched for one in sources)
     return SearchResult(hits, searched, best and best.relevance_z, best and best.threshold, tuple(refused), unseen)
 
@@ -179,34 +143,19 @@ def in_one(
     return search
 
 
-def _in_folder(
-    search_index: Callable[Concatenate[SearchableIndex, Options], SearchResult],
-) -> Callable[Concatenate[SearchableFolder, EmbeddingModel, Options], SearchResult]:
-    def search(
-        folder: SearchableFolder, model: EmbeddingModel, *query: Options.args, **options: Options.kwargs
-    ) -> SearchResult:
-        """The best hits for a query that this model embeds, with the options of `search_all`."""
-        return search_index(_FolderWithModel(folder, model), *query, **options)
-
-    return search
-
-
-search = _in_folder(in_one(search_all))
-
-
 def check_one_model(indexes: Sequence[SearchableIndex]) -> None:
     """Raises IndexModelError where the indexes are of different models, ArgumentError where there are none."""
     if not indexes:
         raise ArgumentError("indexes is empty; wanted one or more.", argument="indexes")
     if len(indexes) == 1:
         return
-    folders = [index.on_disk for index in indexes]
-    all_facts = [folder.catalog.facts() for folder in folders]
-    for facts, folder in zip(all_facts, folders, strict=True):
+    stores = [index.store for index in indexes]
+    all_facts = [store.facts() for store in stores]
+    for facts, store in zip(all_facts, stores, strict=True):
         if facts["fingerprint"] != all_facts[0]["fingerprint"]:
             models = display_name(all_facts[0]["model"]), display_name(facts["model"])
             raise IndexModelError(
-                f"{folders[0].index_dir} was made with {models[0]} and {folder.index_dir} with {models[1]}; scores "
+                f"{stores[0].name} was made with {models[0]} and {store.name} with {models[1]}; scores "
                 "of two models cannot be compared. Search them one by one, or reindex one of them with the other's "
                 "model."
             )
@@ -216,58 +165,45 @@ def _standardised(
     query: Query, vectors: np.ndarray, indexes: Sequence[SearchableIndex], modality: Modality
 ) -> tuple[Query, np.ndarray]:
     """The query as its terms count among the items of a modality, and its vector."""
-    searched = [index.on_disk.nearest(modality) for index in indexes] if query.is_mixed else []
-    query = standardised_in(searched, query, vectors, indexes[0].model)
+    stores = [index.store for index in indexes] if query.is_mixed else []
+    query = standardised_in(stores, modality, query, vectors, indexes[0].model)
     return query, query.combined(vectors)
 
 
 def _candidates(index: SearchableIndex, request: _SearchRequest) -> _Candidates:
     """The best items of one modality in one index."""
-    folder, modality = index.on_disk, request.modality
-    nearest = folder.nearest(modality)
-    allowed_ids = _allowed_ids(folder, modality, request.filters)
-    searched = len(nearest) if allowed_ids is None else len(allowed_ids)
-    items, cosines = _best_items(folder, nearest, request, allowed_ids) if searched else ([], np.empty(0, np.float32))
+    store, modality = index.store, request.modality
+    selection = store.select(modality, request.filters)
+    searched = len(selection)
+    items, cosines = _best_items(store, selection, request) if searched else ([], np.empty(0, np.float32))
     if not items:  # none passes the filters, or those that do are not in the cache yet while another process updates it
-        return _Candidates(folder, items, cosines, SampleStatistics(0, 0, 0), searched)
-    sample_statistics = SampleStatistics.of(sample_of(nearest) @ request.vector)
+        return _Candidates(store, items, cosines, SampleStatistics(0, 0, 0), searched)
+    sample_statistics = SampleStatistics.of(store.sample(modality, SAMPLE_SIZE)[1] @ request.vector)
     if not request.relevant or searched < MIN_SAMPLE:
-        return _Candidates(folder, items, cosines, sample_statistics, searched)
+        return _Candidates(store, items, cosines, sample_statistics, searched)
     reference = getattr(index.model, "reference_pictures", None) if modality == "picture" else None
     if reference and request.query.is_text:
         others = reference_statistics(reference, request.vector, searched, request.threshold)
     else:
-        sentences = sentence_vectors(index.model, folder.index_dir, str(folder.catalog.facts().get("fingerprint", "")))
-        others = background_statistics(
-            request.query, nearest, sentences, allowed_ids=allowed_ids, threshold=request.threshold
-        )
+        sentences = sentence_vectors(index.model, store.cache_dir, str(store.facts().get("fingerprint", "")))
+        drawn = store.sample(modality, len(sentences))
+        others = background_statistics(request.query, drawn, selection, sentences, threshold=request.threshold)
     threshold = others.threshold
-    relevance_z = others.relevance_z(nearest.search(request.vector, others.top_k, allowed_ids=allowed_ids)[1])
+    relevance_z = others.relevance_z(selection.search(request.vector, others.top_k)[1])
     is_relevant = relevance_z >= threshold
     kept = int(sum(others.z_score(float(cosine)) >= threshold for cosine in cosines)) if is_relevant else 0
-    return _Candidates(folder, items[:kept], cosines[:kept], sample_statistics, searched, relevance_z, threshold)
+    return _Candidates(store, items[:kept], cosines[:kept], sample_statistics, searched, relevance_z, threshold)
 
 
-def _allowed_ids(folder: SearchableFolder, modality: Modality, filters: Filters) -> np.ndarray | None:
-    """The ids that pass the filters and are in the index's subfolder; None where all are allowed."""
-    filters = filters.within(folder.subfolder)
-    if not filters:
-        return None
-    condition, parameters = filters.condition()
-    return folder.catalog.matching(f"items.modality = ? AND ({condition})", [modality, *parameters])
-
-
-def _best_items(
-    folder: SearchableFolder, nearest: VectorSearch, request: _SearchRequest, allowed_ids: np.ndarray | None
-) -> tuple[list[Item], np.ndarray]:
+def _best_items(store: Store, selection: Selection, request: _SearchRequest) -> tuple[list[Item], np.ndarray]:
     """The best items, at most one of a shot or a video; more candidates are fetched until they suffice or there are no
     more. Cosines are clipped to 1, because rounding may have made a vector a little longer than 1."""
-    number, size = request.count + _EXTRA_CANDIDATES, len(nearest) if allowed_ids is None else len(allowed_ids)
+    number, size = request.count + _EXTRA_CANDIDATES, len(selection)
     while True:
-        ids, cosines = nearest.search(request.vector, min(number, size), allowed_ids=allowed_ids)
+        ids, cosines = selection.search(request.vector, min(number, size))
         by_id = dict(zip(ids.tolist(), cosines.tolist(), strict=True))
-        items = folder.catalog.items(ids.tolist())
-        first = _first_per_video(items) if request.copies else first_per_shot(folder.catalog, items)
+        items = store.items(ids.tolist())
+        first = _first_per_video(items) if request.copies else first_per_shot(store, items)
         if len(first) >= request.count or number >= size:
             items = first[: request.count]
             return items, np.clip(np.array([by_id[item.id] for item in items], np.float32), -1, 1)
@@ -292,8 +228,8 @@ def _deduplicated(sources: list[_Candidates], order: list[tuple[int, int]], copi
     """The order with each file, or each content, once where several indexes hold it."""
     kept: dict[object, tuple[int, int]] = {}
     for source, position in order:
-        folder, item = sources[source].folder, sources[source].items[position]
-        same = _real_path(folder.path_of(item.path)) if copies or not item.digest else item.digest
+        store, item = sources[source].store, sources[source].items[position]
+        same = _real_path(store.path_of(item.path)) if copies or not item.digest else item.digest
         kept.setdefault((same, item.modality, item.line), (source, position))
     return list(kept.values())
 
@@ -308,7 +244,7 @@ def _diversified(
     vectors: dict[tuple[int, int], np.ndarray] = {}
     for source, candidates in enumerate(sources):
         chosen = [key for key in order if key[0] == source]
-        stored = candidates.folder.catalog.vectors_of([candidates.items[position].id for _, position in chosen])
+        stored = candidates.store.vectors_of([candidates.items[position].id for _, position in chosen])
         vectors |= dict(zip(chosen, unit(stored.astype(np.float32)), strict=True))
     relevance = [float(scores[source][position]) for source, position in order]
     diverse = diverse_order(np.stack([vectors[key] for key in order]), relevance, diversity=diversity, limit=limit)
@@ -341,16 +277,16 @@ class _Shot(NamedTuple):
 
 def _shots(sources: list[_Candidates], candidates: _Candidates, items: list[Item], filters: Filters) -> list[_Shot]:
     """The shot of each item: its files in its own index, and files with the same bytes in the other indexes."""
-    own = candidates.folder
-    copies = copies_of(own.catalog, items, *filters.within(own.subfolder).condition())
+    own = candidates.store
+    copies = copies_of(own, items, filters)
     shots = [_shot(own, item, some) for item, some in zip(items, copies, strict=True)]
-    for folder in {id(one.folder): one.folder for one in sources if one.folder is not own}.values():
-        elsewhere = same_bytes(folder.catalog, items, *filters.within(folder.subfolder).condition())
-        shots = [_with_copies(own, shot, folder, some) for shot, some in zip(shots, elsewhere, strict=True)]
+    for store in {id(one.store): one.store for one in sources if one.store is not own}.values():
+        elsewhere = same_bytes(store, items, filters)
+        shots = [_with_copies(own, shot, store, some) for shot, some in zip(shots, elsewhere, strict=True)]
     return shots
 
 
-def _shot(folder: SearchableFolder, item: Item, copies: list[Item]) -> _Shot:
+def _shot(store: Store, item: Item, copies: list[Item]) -> _Shot:
     """Among the files with the item's bytes, the shot is represented by one that is no link, the least deep one, and
     the one with the shortest name."""
     if not copies:
@@ -358,16 +294,16 @@ def _shot(folder: SearchableFolder, item: Item, copies: list[Item]) -> _Shot:
     files = [item, *copies]
     same = [copy for copy in files if (copy.digest, copy.at_s, copy.line) == (item.digest, item.at_s, item.line)]
     item = min(
-        same, key=lambda copy: (folder.path_of(copy.path).is_symlink(), copy.path.count("/"), len(copy.path), copy.path)
+        same, key=lambda copy: (store.path_of(copy.path).is_symlink(), copy.path.count("/"), len(copy.path), copy.path)
     )
     paths = {copy.path for copy in files} - {item.path}
-    return _Shot(item, tuple(map(folder.path_of, sorted(paths))))
+    return _Shot(item, tuple(map(store.path_of, sorted(paths))))
 
 
-def _with_copies(own: SearchableFolder, shot: _Shot, folder: SearchableFolder, copies: list[Item]) -> _Shot:
+def _with_copies(own: Store, shot: _Shot, other: Store, copies: list[Item]) -> _Shot:
     """With the files of another index, whose folder may contain this one's: each file once."""
     listed = {_real_path(path) for path in (own.path_of(shot.item.path), *shot.copies)}
-    paths = (folder.path_of(path) for path in sorted({copy.path for copy in copies}))
+    paths = (other.path_of(path) for path in sorted({copy.path for copy in copies}))
     return shot._replace(copies=(*shot.copies, *(path for path in paths if _real_path(path) not in listed)))
 
 
@@ -379,7 +315,7 @@ def _real_path(path: Path) -> str:
 def _hit(candidates: _Candidates, position: int, shot: _Shot, z: float | None) -> Hit:
     item, details = shot.item, shot.item.details
     return Hit(
-        candidates.folder.path_of(item.path), float(candidates.cosines[position]), z,
+        candidates.store.path_of(item.path), float(candidates.cosines[position]), z,
         item.kind, item.modality, item.at_s, item.line, item.text, item.id, item.size,
         details.width, details.height, details.taken_at, details.latitude, details.longitude, details.camera,
         details.caption, shot.copies,

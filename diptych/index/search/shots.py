@@ -7,30 +7,23 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from diptych.index.catalog.catalog import Item
+from diptych.index.catalog.validation import Item
 from diptych.media.scanning.suffixes import RAW_SUFFIXES
 from diptych.scoring.zero_shot import unit
+
+if TYPE_CHECKING:
+    from diptych.index.filters.filters import Filters
+    from diptych.index.stores.store import Store
+    from diptych.media.items import Modality
 
 # The files that a camera, or its import program, writes for one shot: ending -> kind
 _KINDS: dict[str, str] = {**dict.fromkeys(RAW_SUFFIXES, "RAW")}
 _KINDS |= {".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF"}
-_BETWEEN = "SELECT one.id FROM edges CROSS JOIN files AS one WHERE one.path > low AND one.path < high"
-_BATCH = 100  # values per statement
 MIN_COSINE = 0.92  # from this cosine, pictures of one name without dates are one shot
-
-
-class _ShotCatalog(Protocol):
-    def matching(self, condition: str, parameters: Any = ()) -> np.ndarray: ...
-
-    def items(self, ids: Iterable[int]) -> list[Item]: ...
-
-    def vectors_of(self, ids: Iterable[int]) -> np.ndarray: ...
-
-    def alone(self, condition: str, parameters: Sequence[Any]) -> set[int]: ...
 
 
 class _CameraFile(NamedTuple):
@@ -40,7 +33,7 @@ class _CameraFile(NamedTuple):
     kind: str
 
 
-def first_per_shot(catalog: _ShotCatalog, items: Iterable[Item]) -> list[Item]:
+def first_per_shot(store: Store, items: Iterable[Item]) -> list[Item]:
     """The first item of each shot, of items of one modality in ranked order. A renamed copy links the shot of its bytes
     to the shot of its name."""
     firsts: dict[int, Item] = {}  # by id, in ranked order
@@ -51,7 +44,7 @@ def first_per_shot(catalog: _ShotCatalog, items: Iterable[Item]) -> list[Item]:
         if key in first_with and first_with[key] not in firsts:
             continue
         there = [(one, first) for name in names for one, first in named.get(name, ()) if first in firsts]
-        camera_files = [first for one, first in there if _is_one_shot(catalog, one, item)]
+        camera_files = [first for one, first in there if _is_one_shot(store, one, item)]
         own = first_with.get(key)
         if own is None and not camera_files:
             firsts[item.id] = item
@@ -66,29 +59,25 @@ def first_per_shot(catalog: _ShotCatalog, items: Iterable[Item]) -> list[Item]:
     return list(firsts.values())
 
 
-def same_bytes(
-    catalog: _ShotCatalog, items: Sequence[Item], condition: str, parameters: Sequence[Any]
-) -> list[list[Item]]:
-    """For each of these items, of one modality, the items with the same bytes in a catalog (its own or another), among
-    the files that satisfy an SQL condition on `files`."""
+def same_bytes(store: Store, items: Sequence[Item], filters: Filters) -> list[list[Item]]:
+    """For each of these items, of one modality, the items with the same bytes in a store (its own or another), among
+    those that pass the filters."""
     if not items:
         return []
-    same = _ShotLookup(catalog, items[0].modality, condition, parameters, frozenset()).same(items)
+    same = _ShotLookup(store, items[0].modality, filters, frozenset()).same(items)
     return [same.get(item.digest, []) for item in items]
 
 
-def copies_of(
-    catalog: _ShotCatalog, items: Sequence[Item], condition: str, parameters: Sequence[Any]
-) -> list[list[Item]]:
+def copies_of(store: Store, items: Sequence[Item], filters: Filters) -> list[list[Item]]:
     """For each of these items, of one modality, the items of the other files of its shot; arguments as for
     `same_bytes`."""
     if not items:
         return []
-    alone = catalog.alone(condition, parameters)
+    alone = store.alone(items[0].modality, filters)
     asked = [item for item in items if item.id not in alone]
     if not asked:
         return [[] for _ in items]
-    look = _ShotLookup(catalog, items[0].modality, condition, parameters, frozenset(item.id for item in items))
+    look = _ShotLookup(store, items[0].modality, filters, frozenset(item.id for item in items))
     found = {item.id: copies for item, copies in zip(asked, _copies(look, asked), strict=True)}
     alone |= _alone(items, [item for item in asked if not found[item.id]])
     return [found.get(item.id, []) for item in items]
@@ -99,7 +88,7 @@ def _copies(look: _ShotLookup, items: Sequence[Item]) -> list[list[Item]]:
     shown = [[item, *same.get(item.digest, ())] for item in items]  # with all its paths
     beside = iter(look.beside([one for some in shown for one in some]))
     camera_files = [
-        [camera_file for one in some for camera_file in next(beside) if _is_one_shot(look.catalog, one, camera_file)]
+        [camera_file for one in some for camera_file in next(beside) if _is_one_shot(look.store, one, camera_file)]
         for some in shown
     ]
     same = look.same(one for some in camera_files for one in some)
@@ -124,39 +113,26 @@ def _alone(items: Sequence[Item], without: Sequence[Item]) -> set[int]:
 class _ShotLookup(NamedTuple):
     """Looks up other files of the same shots, except the ids `known`."""
 
-    catalog: _ShotCatalog
-    modality: str
-    condition: str
-    parameters: Sequence[Any]
+    store: Store
+    modality: Modality
+    filters: Filters
     known: frozenset[int]
 
     def same(self, items: Iterable[Item]) -> dict[bytes | None, list[Item]]:
         """Items of files with the same bytes as one of these, by digest."""
-        digests, found = list({item.digest for item in items if item.digest}), dict[bytes | None, list[Item]]()
-        for start in range(0, len(digests), _BATCH):
-            some = digests[start : start + _BATCH]
-            for item in self._items(f"files.digest IN ({', '.join('?' * len(some))})", some):
+        digests, found = {item.digest for item in items if item.digest}, dict[bytes | None, list[Item]]()
+        for item in self.store.with_digests(self.modality, digests, self.filters) if digests else ():
+            if item.id not in self.known:
                 found.setdefault(item.digest, []).append(item)
         return found
 
     def beside(self, items: Sequence[Item]) -> list[list[Item]]:
         """For each item, the pictures with the same path except for the ending."""
-        stems = [camera_file.stem for item in items if (camera_file := _camera_file(item))]
-        by_stem: dict[str, list[Item]] = {stem: [] for stem in stems}
-        for start in range(0, len(stems), _BATCH):
-            some = stems[start : start + _BATCH]
-            edges = [os.fsencode(f"{stem}{edge}") for stem in some for edge in "./"]  # "/" follows "." in ASCII
-            pairs = ", ".join(["(CAST(? AS TEXT), CAST(? AS TEXT))"] * len(some))
-            for item in self._items(f"files.id IN (WITH edges(low, high) AS (VALUES {pairs}) {_BETWEEN})", edges):
-                if (camera_file := _camera_file(item)) and camera_file.stem in by_stem:
-                    by_stem[camera_file.stem].append(item)
+        by_stem: dict[str, list[Item]] = {file.stem: [] for item in items if (file := _camera_file(item))}
+        for item in self.store.with_stems(self.modality, by_stem.keys(), self.filters) if by_stem else ():
+            if item.id not in self.known and (camera_file := _camera_file(item)):
+                by_stem[camera_file.stem].append(item)
         return [by_stem[camera_file.stem] if (camera_file := _camera_file(item)) else [] for item in items]
-
-    def _items(self, where: str, values: Sequence[Any]) -> list[Item]:
-        # the plus keeps SQLite from using the index on modality
-        condition = f"({where}) AND +items.modality = ? AND ({self.condition})"
-        ids = self.catalog.matching(condition, [*values, self.modality, *self.parameters]).tolist()
-        return self.catalog.items([id for id in ids if id not in self.known])
 
 
 def _bytes_of(item: Item) -> object:
@@ -187,7 +163,7 @@ def _names_of(item: Item) -> Iterator[object]:
             yield os.path.basename(camera_file.stem), taken_at, item.details.camera
 
 
-def _is_one_shot(catalog: _ShotCatalog, one: Item, other: Item) -> bool:
+def _is_one_shot(store: Store, one: Item, other: Item) -> bool:
     """Whether two pictures of one name are different kinds of the same moment; without dates, similar ones."""
     first, second = _camera_file(one), _camera_file(other)
     if not first or not second or first.kind == second.kind:
@@ -195,5 +171,5 @@ def _is_one_shot(catalog: _ShotCatalog, one: Item, other: Item) -> bool:
     dates = one.details.taken_at, other.details.taken_at
     if None not in dates:
         return dates[0] == dates[1]
-    vectors = unit(catalog.vectors_of([one.id, other.id]).astype(np.float32))
+    vectors = unit(store.vectors_of([one.id, other.id]).astype(np.float32))
     return float(vectors[0] @ vectors[1]) >= MIN_COSINE

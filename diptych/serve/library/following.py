@@ -38,7 +38,7 @@ def following(
     if not keys:
         return []
     terms, allowed = query.term_vectors(index.model, truncate=True), np.sort(np.fromiter(keys, np.int64, len(keys)))
-    vector = standardised_in([nearest], query, terms, index.model).combined(terms)
+    vector = standardised_in([index.store], modality, query, terms, index.model).combined(terms)
     is_all = not filters.within(index.subfolder)
     ids, cosines = nearest.search(vector, len(nearest), allowed_ids=None if is_all else allowed)
     start = f"{index.subfolder}/" if index.subfolder else ""

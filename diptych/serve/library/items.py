@@ -12,7 +12,6 @@ from diptych.index.catalog.validation import stamp_of
 from diptych.index.filters.filters import Filters
 from diptych.index.model import check_fits
 from diptych.index.search.shots import copies_of
-from diptych.media.scanning.path_patterns import inside
 from diptych.serve.web.problems import not_found
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ def siblings(index: LocalIndex, item: Item) -> list[Item]:
 
 def copies(index: LocalIndex, item: Item) -> list[str]:
     """The paths of the other files of the item's shot."""
-    (same,) = copies_of(index.catalog, [item], *inside(index.subfolder))
+    (same,) = copies_of(index.store, [item], Filters())
     return sorted({copy.path for copy in same} - {item.path})
 
 

@@ -8,10 +8,9 @@ import pytest
 
 from diptych.index.search.query import Query
 from diptych.index.search.relevance import BackgroundStatistics, reference_statistics, top_k_for
-from diptych.index.search.search import search
 from diptych.scoring.reference_pictures import ReferencePictures
 from diptych.text.known_words import KnownWords
-from tests.search_fixtures import DIM, Searched, TableModel, noise, unit
+from tests.search_fixtures import DIM, Searched, TableModel, noise, search, unit
 
 DOG, AXIS = unit(np.eye(DIM)[0]), unit(np.eye(DIM)[1])
 

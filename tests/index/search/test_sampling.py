@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from search_fixtures import DIM, Searched, TableModel, noise, unit
+from search_fixtures import DIM, Searched, TableModel, noise, search, unit
 
 from diptych.index.search.query import Query
 from diptych.index.search.sampling import standardised_in
-from diptych.index.search.search import search, search_all
+from diptych.index.search.search import search_all
 from diptych.media.items import Part
 from diptych.scoring.reference_pictures import ReferencePictures
 
@@ -120,7 +120,7 @@ def test_small_libraries_use_the_reference_pictures(tmp_path: Path) -> None:
             ("plain", model()),
             ("reference", model(reference_pictures=ReferencePictures.of(reference, 0.0))),
         ):
-            made = standardised_in([index.nearest("picture")], query, terms, model_used)
+            made = standardised_in([index.store], "picture", query, terms, model_used)
             weights[count, name] = round(made.terms[1].weight, 2)
     assert weights == {
         (4, "plain"): 1, (24, "plain"): 0.25, (64, "plain"): 0.25,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from search_fixtures import DIM, Searched, TableModel, noise, unit
+from search_fixtures import DIM, Searched, TableModel, noise, search, unit
 
 from diptych.index.filters.filters import Filters
 from diptych.index.search.query import Query
@@ -18,7 +18,8 @@ from diptych.index.search.relevance import (
     top_k_for,
 )
 from diptych.index.search.results import SearchResult
-from diptych.index.search.search import search
+from diptych.index.search.search import search_all
+from diptych.index.stores.local import LocalSelection
 from diptych.media.items import Part
 
 
@@ -152,7 +153,7 @@ def test_background_sentences_are_embedded_once(index: Searched) -> None:
 def test_background_pictures_do_not_find_themselves(index: Searched) -> None:
     """The background of a picture query: the cosines of each picture with the others."""
     nearest = index.nearest("picture")
-    found = background_statistics(Query.image("dog.jpg"), nearest, noise(64, 3))
+    found = background_statistics(Query.image("dog.jpg"), nearest.sample(64), LocalSelection(nearest), noise(64, 3))
     ids, vectors = nearest.sample(64)
     likeness = vectors @ nearest.stored.T
     likeness[np.arange(len(ids)), [nearest.ids.tolist().index(one) for one in ids]] = -1
@@ -176,11 +177,11 @@ def test_searched_and_exhaustive_statistics_agree(index: Searched, monkeypatch: 
     """With and without a filter."""
     nearest, query = index.nearest("picture"), Query.image("dog.jpg") - Query.text("snow")
     for allowed_ids in (None, nearest.ids[::2]):
-        monkeypatch.setattr("diptych.index.search.relevance._BLOCK", 7)
-        at_once = background_statistics(query, nearest, noise(64, 3), allowed_ids=allowed_ids)
+        monkeypatch.setattr("diptych.index.stores.local._BLOCK", 7)
+        at_once = background_statistics(query, nearest.sample(64), LocalSelection(nearest, allowed_ids), noise(64, 3))
         with monkeypatch.context() as context:
-            context.setattr("diptych.index.search.relevance.MAX_EXHAUSTIVE_ITEMS", 0)
-            other = background_statistics(query, nearest, noise(64, 3), allowed_ids=allowed_ids)
+            context.setattr("diptych.index.stores.local.MAX_EXHAUSTIVE_ITEMS", 0)
+            other = background_statistics(query, nearest.sample(64), LocalSelection(nearest, allowed_ids), noise(64, 3))
         assert other == pytest.approx(at_once, abs=1e-5)
 
 
@@ -202,10 +203,10 @@ def test_how_many_hits_are_averaged() -> None:
 @given(st.integers(-5, 0), st.floats(-3, 3))
 def test_bad_numbers_are_named(limit: int, diverse: float) -> None:
     with pytest.raises(ValueError, match=f"limit is {limit}; wanted a whole number, 1 or more"):
-        search(None, None, "a dog", limit=limit)  # type: ignore[arg-type]
+        search_all([], "a dog", limit=limit)
     if not 0 <= diverse <= 1:
         with pytest.raises(ValueError, match="diverse is"):
-            search(None, None, "a dog", diverse=diverse)  # type: ignore[arg-type]
+            search_all([], "a dog", diverse=diverse)
 
 
 def test_an_empty_index(tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from search_fixtures import DIM, Searched, TableModel, noise, unit
+from search_fixtures import DIM, Searched, TableModel, noise, search, unit
 
 from diptych.errors import ArgumentError, IndexModelError
 from diptych.index.filters.filters import Filters
 from diptych.index.search.results import Hit
-from diptych.index.search.search import search, search_all
+from diptych.index.search.search import search_all
 from diptych.media.items import Part
 
 DOG = unit(np.eye(DIM)[0])

@@ -1,0 +1,1 @@
+"""Where vectors and their items are kept and searched."""

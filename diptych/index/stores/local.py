@@ -1,0 +1,246 @@
+"""The index on disk as a store: the catalog's items, and exact cosines by the search structures beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from diptych.index.catalog.moving import blocks_of, put_block, remove_items
+from diptych.index.filters.filters import Filters
+from diptych.index.model import check_same_model
+from diptych.index.trust.identity import Facts
+
+if TYPE_CHECKING:
+    from diptych.index.catalog.catalog import Catalog, Item
+    from diptych.index.catalog.stored_items import Block
+    from diptych.media.items import IndexCounts, Modality
+
+MAX_EXHAUSTIVE_ITEMS = 300_000  # up to these, one matrix product for many queries is faster than many searches
+_BLOCK = 8192
+_BATCH = 100  # values per statement
+_BETWEEN = "SELECT one.id FROM edges CROSS JOIN files AS one WHERE one.path > low AND one.path < high"
+
+_samples: WeakKeyDictionary[VectorSearch, dict[int, tuple[int, np.ndarray, np.ndarray]]] = WeakKeyDictionary()
+
+
+class VectorSearch(Protocol):
+    """A searchable index of one modality, such as `diptych.vectors.nearest.VectorIndex`."""
+
+    def __len__(self) -> int: ...
+
+    def search(
+        self, query: np.ndarray, k: int, *, allowed_ids: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    @property
+    def ids(self) -> np.ndarray: ...
+
+    def vectors(self, ids: np.ndarray) -> np.ndarray: ...
+
+    def sample(self, count: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class SearchableFolder(Protocol):
+    """The part of an index without a model that a search uses; `diptych.index.folder.IndexFolder` implements it."""
+
+    @property
+    def catalog(self) -> Catalog: ...
+
+    @property
+    def exists(self) -> bool: ...
+
+    @property
+    def index_dir(self) -> Path: ...
+
+    @property
+    def subfolder(self) -> str: ...
+
+    def nearest(self, modality: Modality) -> VectorSearch: ...
+
+    def path_of(self, path: str) -> Path: ...
+
+    def create(self, facts: Facts) -> Catalog: ...
+
+    def close(self) -> None: ...
+
+    @property
+    def root(self) -> Path: ...
+
+
+class LocalSelection:
+    """The items of a search structure with these ids, ascending; all if `allowed_ids` is None."""
+
+    def __init__(self, nearest: VectorSearch, allowed_ids: np.ndarray | None = None):
+        self._nearest, self._allowed_ids = nearest, allowed_ids
+
+    def __len__(self) -> int:
+        return len(self._nearest if self._allowed_ids is None else self._allowed_ids)
+
+    def search(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `Selection.search`."""
+        return self._nearest.search(query, k, allowed_ids=self._allowed_ids)
+
+    def search_many(self, queries: np.ndarray, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """As `Selection.search_many`; exact up to MAX_EXHAUSTIVE_ITEMS."""
+        known = self._nearest.ids
+        ids = known if self._allowed_ids is None else np.intersect1d(self._allowed_ids, known)
+        if len(ids) > MAX_EXHAUSTIVE_ITEMS:
+            return [self.search(query, k) for query in queries]
+        return _exhaustive_top_k(self._nearest, ids, queries, k)
+
+
+def _exhaustive_top_k(
+    nearest: VectorSearch, ids: np.ndarray, queries: np.ndarray, count: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Each query's `count` best ids and cosines, best first, computed block by block."""
+    best_ids, best = np.full((len(queries), count), -1), np.full((len(queries), count), -np.inf, np.float32)
+    for start in range(0, len(ids), _BLOCK):
+        block = ids[start : start + _BLOCK]
+        cosines = np.hstack([best, queries @ nearest.vectors(block).T])
+        rows = np.hstack([best_ids, np.broadcast_to(block, (len(queries), len(block)))])
+        order = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        best, best_ids = np.take_along_axis(cosines, order, 1), np.take_along_axis(rows, order, 1)
+    order = np.argsort(-best, axis=1, kind="stable")
+    best, best_ids = np.take_along_axis(best, order, 1), np.take_along_axis(best_ids, order, 1)
+    return [(near[near >= 0], cosines[near >= 0]) for near, cosines in zip(best_ids, best, strict=True)]
+
+
+class LocalStore:
+    """An index on disk; see `diptych.index.stores.store.Store`."""
+
+    def __init__(self, folder: SearchableFolder):
+        self.folder = folder
+
+    @property
+    def name(self) -> str:
+        """The index directory."""
+        return str(self.folder.index_dir)
+
+    @property
+    def subfolder(self) -> str:
+        """The folder that is searched, relative to the root of the index."""
+        return self.folder.subfolder
+
+    @property
+    def cache_dir(self) -> Path:
+        """The index directory."""
+        return self.folder.index_dir
+
+    @property
+    def refused(self) -> Mapping[int, str]:
+        """As `Catalog.refused`."""
+        return self.folder.catalog.refused
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a catalog."""
+        return self.folder.exists
+
+    def close(self) -> None:
+        """Close the files."""
+        self.folder.close()
+
+    # --- reading
+
+    def facts(self) -> dict[str, Any]:
+        """The facts of the catalog."""
+        return self.folder.catalog.facts()
+
+    def counts(self) -> IndexCounts:
+        """The numbers of files and items in the subfolder."""
+        return self.folder.catalog.counts(*self._condition(Filters()))
+
+    def select(self, modality: Modality, filters: Filters) -> LocalSelection:
+        """As `Store.select`."""
+        nearest = self.folder.nearest(modality)
+        if not filters.within(self.subfolder):
+            return LocalSelection(nearest)
+        condition, values = self._condition(filters)
+        ids = self.folder.catalog.matching(f"items.modality = ? AND ({condition})", [modality, *values])
+        return LocalSelection(nearest, ids)
+
+    def sample(self, modality: Modality, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `Store.sample`. It is drawn once for as long as the number of items stays."""
+        nearest = self.folder.nearest(modality)
+        known = _samples.setdefault(nearest, {})
+        if count not in known or known[count][0] != len(nearest):
+            known[count] = len(nearest), *nearest.sample(count)
+        return known[count][1:]
+
+    def items(self, ids: Iterable[int]) -> list[Item]:
+        """As `Catalog.items`."""
+        return self.folder.catalog.items(ids)
+
+    def vectors_of(self, ids: Iterable[int]) -> np.ndarray:
+        """As `Catalog.vectors_of`."""
+        return self.folder.catalog.vectors_of(ids)
+
+    def with_digests(self, modality: Modality, digests: Collection[bytes], filters: Filters) -> list[Item]:
+        """As `Store.with_digests`."""
+        listed, found = list(digests), list["Item"]()
+        for start in range(0, len(listed), _BATCH):
+            some = listed[start : start + _BATCH]
+            found += self._items(f"files.digest IN ({', '.join('?' * len(some))})", some, modality, filters)
+        return found
+
+    def with_stems(self, modality: Modality, stems: Collection[str], filters: Filters) -> list[Item]:
+        """As `Store.with_stems`."""
+        listed, found = list(stems), list["Item"]()
+        for start in range(0, len(listed), _BATCH):
+            some = listed[start : start + _BATCH]
+            edges = [os.fsencode(f"{stem}{edge}") for stem in some for edge in "./"]  # "/" follows "." in ASCII
+            pairs = ", ".join(["(CAST(? AS TEXT), CAST(? AS TEXT))"] * len(some))
+            where = f"files.id IN (WITH edges(low, high) AS (VALUES {pairs}) {_BETWEEN})"
+            found += [
+                item for item in self._items(where, edges, modality, filters) if os.path.splitext(item.path)[0] in stems
+            ]
+        return found
+
+    def _items(self, where: str, values: list[Any], modality: Modality, filters: Filters) -> list[Item]:
+        condition, more = self._condition(filters)
+        # the plus keeps SQLite from using the index on modality
+        sql = f"({where}) AND +items.modality = ? AND ({condition})"
+        return self.items(self.folder.catalog.matching(sql, [*values, modality, *more]).tolist())
+
+    def _condition(self, filters: Filters) -> tuple[str, list[Any]]:
+        return filters.within(self.subfolder).condition()
+
+    def alone(self, modality: Modality, filters: Filters) -> set[int]:
+        """As `Store.alone`; those of both modalities are kept together."""
+        return self.folder.catalog.alone(*self._condition(filters))
+
+    def path_of(self, path: str) -> Path:
+        """As `IndexFolder.path_of`."""
+        return self.folder.path_of(path)
+
+    # --- copying
+
+    def blocks(self, *, after: int = 0) -> Iterator[Block]:
+        """As `Store.blocks`."""
+        return blocks_of(self.folder.catalog, after=after)
+
+    def ids(self) -> np.ndarray:
+        """As `Store.ids`."""
+        return np.sort(np.concatenate([self.folder.catalog.ids(modality) for modality in ("picture", "text")]))
+
+    def put(self, block: Block) -> None:
+        """As `Store.put`."""
+        put_block(self.folder.catalog, block)
+
+    def remove(self, ids: Iterable[int]) -> None:
+        """As `Store.remove`; files without items are removed as well."""
+        remove_items(self.folder.catalog, ids)
+
+    def set_facts(self, facts: Mapping[str, Any]) -> None:
+        """As `Store.set_facts`. The index belongs to whoever makes it, so the caller has checked the model's name."""
+        if not self.exists:
+            follows = facts.get("follow_links") == "yes"
+            made = Facts(facts["model"], facts["fingerprint"], facts["dim"], str(self.folder.root), follows)
+            self.folder.create(made)
+        check_same_model(self.name, self.facts(), facts)
+        self.folder.catalog.set_facts(facts)

@@ -1,0 +1,141 @@
+"""What a search needs of the vectors and items that it searches, wherever they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from diptych.media.items import IndexCounts, Modality
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float, Float16, Int64
+
+    from diptych.index.catalog.stored_items import Block
+    from diptych.index.catalog.validation import Item
+    from diptych.index.filters.filters import Filters
+
+MODALITIES: tuple[Modality, ...] = ("picture", "text")
+
+
+class Selection(Protocol):
+    """The items of one modality that pass some filters."""
+
+    def __len__(self) -> int:
+        """How many items there are."""
+        ...
+
+    def search(
+        self, query: Float[np.ndarray, " dim"], k: int
+    ) -> tuple[Int64[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """The ids and cosines of the `k` nearest to a unit vector, best first, equal ones by id; all if there are
+        fewer. Which they are may be approximate; each cosine is that of the stored float16 vector."""
+        ...
+
+    def search_many(
+        self, queries: Float[np.ndarray, "queries dim"], k: int
+    ) -> list[tuple[Int64[np.ndarray, " n"], Float[np.ndarray, " n"]]]:
+        """The same for several queries."""
+        ...
+
+
+class Store(Protocol):
+    """Vectors of pictures and texts by one model, each with its item: an index on disk, or a server's table.
+
+    `name` is what messages call it; it never contains a password. `subfolder` limits searches to a folder of the store,
+    "" for all of it. `cache_dir` may keep what can be computed again; None where there is no such folder. `refused`
+    names rows that were read and are not valid, by id: they are in no result.
+
+    Methods raise SearchIndexError and its kinds: IndexDirectoryError where there is nothing yet, StoreError where a
+    server cannot be reached, refuses or fails.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def subfolder(self) -> str: ...
+
+    @property
+    def cache_dir(self) -> Path | None: ...
+
+    @property
+    def refused(self) -> Mapping[int, str]: ...
+
+    def close(self) -> None:
+        """Close what is open. Whatever needs it opens it again."""
+        ...
+
+    # --- reading
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything: a store is made by its first `put`."""
+        ...
+
+    def facts(self) -> Mapping[str, Any]:
+        """`fingerprint` and `model` of the model, `dim` of its vectors, `root`, `version` and others that are known."""
+        ...
+
+    def counts(self) -> IndexCounts:
+        """The numbers of files and items."""
+        ...
+
+    def select(self, modality: Modality, filters: Filters) -> Selection:
+        """The items that pass the filters, in the store's `subfolder`."""
+        ...
+
+    def sample(self, modality: Modality, count: int) -> tuple[Int64[np.ndarray, " n"], Float[np.ndarray, "n dim"]]:
+        """The `count` items that `diptych.vectors.drawing` draws, as ids in ascending order, and their vectors: the
+        same in every store that has the same ids."""
+        ...
+
+    def items(self, ids: Iterable[int]) -> list[Item]:
+        """These items, in the order of the given ids, without those that are gone or not valid."""
+        ...
+
+    def vectors_of(self, ids: Iterable[int]) -> Float16[np.ndarray, "n dim"]:
+        """The vectors of these items, in their order. Raises IndexBusyError if one is gone."""
+        ...
+
+    def with_digests(self, modality: Modality, digests: Collection[bytes], filters: Filters) -> list[Item]:
+        """The items whose files have one of these digests, and that pass the filters."""
+        ...
+
+    def with_stems(self, modality: Modality, stems: Collection[str], filters: Filters) -> list[Item]:
+        """The items whose files' paths are one of these, a dot, and anything without a slash; and that pass the
+        filters."""
+        ...
+
+    def alone(self, modality: Modality, filters: Filters) -> set[int]:
+        """Items that are known to be the only ones of their shot among those that pass the filters. A caller adds
+        others; they hold until the store changes."""
+        ...
+
+    def path_of(self, path: str) -> Path:
+        """The absolute path of a file, where the store's files are."""
+        ...
+
+    # --- copying
+
+    def blocks(self, *, after: int = 0) -> Iterator[Block]:
+        """All items with ids above `after`, of both modalities, ascending by id."""
+        ...
+
+    def ids(self) -> Int64[np.ndarray, " n"]:
+        """The ids of all items, of both modalities, ascending."""
+        ...
+
+    def put(self, block: Block) -> None:
+        """Store these items under their ids, replacing what was there. All of it is stored, or nothing."""
+        ...
+
+    def remove(self, ids: Iterable[int]) -> None:
+        """Delete these items; unknown ids are ignored."""
+        ...
+
+    def set_facts(self, facts: Mapping[str, Any]) -> None:
+        """Add or replace facts; None deletes one. The first call, with `fingerprint`, `model` and `dim`, makes the
+        store. Raises IndexModelError where it has another model's vectors."""
+        ...

@@ -1,0 +1,382 @@
+"""What every store promises, whoever keeps its rows: the same items, filters, scores, samples and errors."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diptych.errors import IndexBusyError, IndexDamagedError, IndexDirectoryError, IndexModelError
+from diptych.index.catalog.stored_items import Block, StoredItem
+from diptych.index.catalog.validation import Item
+from diptych.index.filters.filters import Filters
+from diptych.index.filters.geography import GeoBox, GeoCircle
+from diptych.index.stores.store import MODALITIES, Store
+from diptych.media.items import Details
+from diptych.vectors.drawing import drawn
+from tests.stores import DIM, MAKERS, MadeStore
+
+FACTS = {"fingerprint": "f" * 16, "model": "bundled", "dim": DIM, "root": "/pictures", "version": "1"}
+CAMERAS = ("Canon EOS 5D", "NIKON D850", "", None, "100% \\ 'real' \"_%\"")
+FOLDERS = ("", "a", "a/b", "a%b", "a_b", "c'd", 'e"f', "g\\h", "\u00fc", "u\u0308", "[x]", "Z")
+ENDINGS = (".jpg", ".JPG", ".png", ".jpeg", ".nef")
+COUNT = 1500
+SEED = 5
+FIRST_NS = 1_700_000_000 * 10**9  # the first files changed in 2023, the last in 2071
+
+
+def vectors_of(count: int, seed: int) -> np.ndarray:
+    """Unit vectors in clusters, pictures and texts apart, as two towers leave them."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(12, DIM))
+    rows = centres[rng.integers(12, size=count)] + 0.6 * rng.normal(size=(count, DIM))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+
+
+def _taken_at(id: int, rng: np.random.Generator) -> str:
+    whole = f"20{rng.integers(10, 25)}-0{rng.integers(1, 10)}-1{rng.integers(10)}T0{rng.integers(10)}:30:00"
+    return (whole, "2024", "2024-05")[id % 5 % 3]
+
+
+def item(id: int, rng: np.random.Generator) -> Item:
+    """Any valid item: a picture, a frame, a paragraph or a caption."""
+    kind = ("picture", "picture", "picture", "video", "text")[id % 5]
+    folder = FOLDERS[rng.integers(len(FOLDERS))]
+    ending = {"video": ".mp4", "text": ".txt"}.get(kind) or ENDINGS[rng.integers(len(ENDINGS))]
+    path = f"{folder}/{id} {chr(233) if id % 7 else 'e' + chr(769)}{ending}".lstrip("/")
+    if id % 31 == 0:
+        path = os.fsdecode(b"bytes \xff\xfe ") + path.rpartition("/")[2]
+    is_dated, is_located, is_text = id % 3 > 0, id % 4 > 0, kind == "text" or id % 11 == 0
+    details = Details(
+        width=None if kind == "text" else int(rng.integers(1, 5000)),
+        height=None if kind == "text" else int(rng.integers(1, 5000)),
+        taken_at=_taken_at(id, rng) if is_dated else None,
+        latitude=float(rng.uniform(-90, 90)) if is_located else None,
+        longitude=float(rng.uniform(-180, 180)) if is_located else None,
+        camera=CAMERAS[rng.integers(len(CAMERAS))], caption="a caption; DROP TABLE items --" if id % 9 == 0 else None,
+        duration_s=12.5 if kind == "video" else None,
+    )  # fmt: skip
+    digest = b"the same" if id % 50 == 3 else id.to_bytes(16, "big") if id % 13 else b""
+    text = f"paragraph {id} with ' and % and \\ and ünïcödé" if is_text else None
+    return Item(
+        id, path, kind, "text" if is_text else "picture", 2.5 * id if kind == "video" else None,
+        3 * id if kind == "text" else None, text, 1000 + id, digest, details,
+    )  # fmt: skip
+
+
+def stored_block(ids: range | list[int], seed: int = SEED) -> Block:
+    rng = np.random.default_rng(seed)
+    items = [StoredItem(item(id, rng), FIRST_NS + 10**15 * id if id % 17 else None, 1, 1) for id in ids]
+    return Block(items, vectors_of(len(items), seed))
+
+
+BLOCK = stored_block(range(1, COUNT + 1))
+OF = {stored.item.id: (stored, vector) for stored, vector in zip(*BLOCK, strict=True)}
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MadeStore]:
+    """A store with all of BLOCK."""
+    with MAKERS[request.param](tmp_path_factory.mktemp("store")) as made:
+        made.store.set_facts(FACTS)
+        for start in range(0, COUNT, 400):
+            made.store.put(Block(BLOCK.items[start : start + 400], BLOCK.vectors[start : start + 400]))
+        yield made
+        made.store.close()
+
+
+@pytest.fixture
+def store(made: MadeStore) -> Store:
+    """The store with all of BLOCK; not to be changed."""
+    return made.store
+
+
+@pytest.fixture(params=MAKERS)
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MadeStore]:
+    """A store of its own."""
+    with MAKERS[request.param](tmp_path) as made:
+        yield made
+        made.store.close()
+
+
+def filled(made: MadeStore, block: Block) -> Store:
+    made.store.set_facts(FACTS)
+    made.store.put(block)
+    return made.store
+
+
+def exact(query: np.ndarray, ids: list[int], k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of these ids."""
+    if not ids:
+        return np.empty(0, np.int64), np.empty(0, np.float32)
+    cosines = np.stack([OF[id][1] for id in ids]).astype(np.float32) @ query
+    order = np.lexsort((np.array(ids), -cosines))[:k]
+    return np.array(ids)[order], cosines[order]
+
+
+def as_stored(items: Any) -> list[Item]:
+    """Digests of nothing may come back as None."""
+    return [one._replace(digest=one.digest or None) for one in items]
+
+
+def test_a_store_is_made_by_its_first_facts(empty: MadeStore) -> None:
+    assert not empty.store.exists
+    with pytest.raises(IndexDirectoryError):
+        empty.store.facts()
+    empty.store.set_facts(FACTS)
+    assert empty.store.exists
+    assert empty.again().exists
+    facts = empty.again().facts()
+    assert {name: facts[name] for name in ("fingerprint", "model", "dim", "version")} == {
+        name: FACTS[name] for name in ("fingerprint", "model", "dim", "version")
+    }
+    empty.store.set_facts({"version": "2", "root": None})
+    assert empty.again().facts()["version"] == "2"
+    assert "root" not in empty.again().facts()
+    for select in (empty.store, empty.again()):
+        assert len(select.select("picture", Filters())) == 0
+        ids, cosines = select.select("picture", Filters()).search(np.eye(DIM, dtype=np.float32)[0], 5)
+        assert (len(ids), len(cosines), len(select.ids())) == (0, 0, 0)
+        assert len(select.sample("text", 5)[0]) == 0
+        assert list(select.blocks()) == []
+
+
+def test_vectors_of_another_model_are_refused(empty: MadeStore) -> None:
+    empty.store.set_facts(FACTS)
+    for other in ({"fingerprint": "g" * 16}, {"dim": DIM + 1}):
+        with pytest.raises(IndexModelError):
+            empty.store.set_facts(FACTS | other)
+
+
+def test_everything_comes_back_bit_by_bit(made: MadeStore) -> None:
+    for store in (made.store, made.again()):
+        blocks = list(store.blocks())
+        items = [stored for block in blocks for stored in block.items]
+        assert as_stored(stored.item for stored in items) == as_stored(stored.item for stored in BLOCK.items)
+        assert [stored[1:] for stored in items] == [stored[1:] for stored in BLOCK.items]
+        vectors = np.concatenate([block.vectors for block in blocks])
+        assert vectors.dtype == np.float16
+        assert (vectors.view(np.uint16) == BLOCK.vectors.view(np.uint16)).all()
+        assert store.ids().tolist() == [stored.item.id for stored in BLOCK.items]
+
+
+def test_blocks_go_on_after_an_id(store: Store) -> None:
+    after = [stored.item.id for block in store.blocks(after=COUNT - 3) for stored in block.items]
+    assert after == [COUNT - 2, COUNT - 1, COUNT]
+
+
+def test_items_and_vectors_by_id(store: Store) -> None:
+    asked = [7, 3, 3, COUNT + 5, 62]
+    assert as_stored(store.items(asked)) == as_stored(OF[id][0].item for id in (7, 3, 3, 62))
+    assert (store.vectors_of([9, 4, 9]) == np.stack([OF[id][1] for id in (9, 4, 9)])).all()
+    assert store.items([]) == []
+    assert store.vectors_of([]).shape == (0, DIM)
+    with pytest.raises(IndexBusyError):
+        store.vectors_of([3, COUNT + 5])
+
+
+def test_counts(store: Store) -> None:
+    counts = store.counts()
+    pictures = sum(stored.item.modality == "picture" for stored in BLOCK.items)
+    assert (counts.pictures, counts.texts, counts.failed) == (pictures, COUNT - pictures, 0)
+    assert counts.files == len({stored.item.path for stored in BLOCK.items})
+
+
+def is_in(one: Item, south: float, west: float, north: float, east: float) -> bool:
+    """Whether a file lies in a box that does not cross the antimeridian."""
+    latitude, longitude = one.details.latitude, one.details.longitude
+    return latitude is not None and longitude is not None and south <= latitude <= north and west <= longitude <= east
+
+
+def dated(one: Item) -> str:
+    return one.details.taken_at or ""
+
+
+def sides(one: Item) -> tuple[int, int]:
+    return one.details.width or 0, one.details.height or 0
+
+
+# Filters, each with what it lets pass, said once more in Python
+FILTERS: list[tuple[Filters, Callable[[Item], Any]]] = [
+    (Filters(), lambda one: True),
+    (Filters(since="2015"), lambda one: dated(one) >= "2015"),
+    (Filters(since="2024-05"), lambda one: dated(one) >= "2024-05"),
+    (Filters(until="2014-03"), lambda one: "" < dated(one)[:7] <= "2014-03"),
+    (Filters(since="2012-02", until="2016-07-13"), lambda one: "2012-02" <= dated(one)[:10] <= "2016-07-13"),
+    (Filters(camera="canon"), lambda one: "canon" in (one.details.camera or "").lower()),
+    (Filters(camera="100% \\ 'real' \"_"), lambda one: "100% \\ 'real' \"_" in (one.details.camera or "")),
+    (Filters(camera="%"), lambda one: "%" in (one.details.camera or "")),
+    (Filters(min_width=2500), lambda one: sides(one)[0] >= 2500),
+    (Filters(min_height=4000), lambda one: sides(one)[1] >= 4000),
+    (Filters(min_megapixels=9.5), lambda one: sides(one)[0] * sides(one)[1] >= 9_500_000),
+    (Filters(orientation="landscape"), lambda one: sides(one)[0] > sides(one)[1]),
+    (Filters(orientation="portrait", min_width=100), lambda one: 100 <= sides(one)[0] < sides(one)[1]),
+    (Filters(orientation="square"), lambda one: 0 < sides(one)[0] == sides(one)[1]),
+    (Filters(kind="video"), lambda one: one.kind == "video"),
+    (Filters(subfolder="a"), lambda one: one.path.startswith("a/")),
+    (Filters(subfolder="a%b"), lambda one: one.path.startswith("a%b/")),
+    (Filters(subfolder="c'd"), lambda one: one.path.startswith("c'd/")),
+    (Filters(path="*.jpg"), lambda one: one.path.lower().endswith(".jpg")),
+    (Filters(path="a/**"), lambda one: one.path.startswith("a/")),
+    (Filters(path="a_b"), lambda one: one.path.startswith("a_b/")),
+    (Filters(path="g\\\\h/*"), lambda one: one.path.startswith("g\\h/")),
+    (Filters(path="\\[x\\]/*1*.png"), lambda one: re.fullmatch(r"\[x\]/[^/]*1[^/]*\.(?i:png)", one.path)),
+    (Filters(path="\u00fc/"), lambda one: one.path.split("/")[0] in ("\u00fc", "u\u0308")),
+    (Filters(path="b/*", subfolder="a"), lambda one: one.path.startswith("a/b/")),
+    (Filters(box=GeoBox(-10, -20, 40, 60)), lambda one: is_in(one, -10, -20, 40, 60)),
+    (Filters(box=GeoBox(0, 170, 90, -170)), lambda one: is_in(one, 0, 170, 90, 180) or is_in(one, 0, -180, 90, -170)),
+    (Filters(near=GeoCircle(48, 11, 3000)), lambda one: kilometres(one, 48, 11) <= 3000),
+    (Filters(near=GeoCircle(89, 0, 2000)), lambda one: kilometres(one, 89, 0) <= 2000),
+    (Filters(path="nowhere/*"), lambda one: False),
+]
+
+
+def kilometres(one: Item, latitude: float, longitude: float) -> float:
+    """By the haversine formula (Sinnott, 1984), on a sphere of the earth's mean radius."""
+    if one.details.latitude is None or one.details.longitude is None:
+        return np.inf
+    here, there = np.radians((one.details.latitude, latitude))
+    across = np.radians(one.details.longitude - longitude)
+    half = np.sin((here - there) / 2) ** 2 + np.cos(here) * np.cos(there) * np.sin(across / 2) ** 2
+    return float(2 * 6371.0088 * np.arcsin(min(1.0, np.sqrt(half))))
+
+
+def passing(filters: tuple[Filters, Any], modality: str) -> list[int]:
+    return [id for id, (stored, _) in OF.items() if stored.item.modality == modality and filters[1](stored.item)]
+
+
+@pytest.mark.parametrize("number", range(len(FILTERS)), ids=lambda number: repr(FILTERS[number][0])[:60])
+def test_a_filter_lets_the_same_items_pass(store: Store, number: int) -> None:
+    """And every limit is filled, with exact cosines in order."""
+    rng = np.random.default_rng(number)
+    for modality in ("picture", "text"):
+        wanted = passing(FILTERS[number], modality)
+        selection = store.select(modality, FILTERS[number][0])
+        assert len(selection) == len(wanted)
+        for k in (1, 7, 100, 5000):
+            query = rng.normal(size=DIM).astype(np.float32)
+            query /= np.linalg.norm(query)
+            ids, cosines = selection.search(query, k)
+            best_ids, best = exact(query, wanted, k)
+            assert len(ids) == len(best_ids)
+            assert cosines == pytest.approx(best, abs=1e-3)
+            assert cosines == pytest.approx([OF[int(id)][1].astype(np.float32) @ query for id in ids], abs=1e-3)
+            assert set(ids.tolist()) <= set(wanted)
+            assert len(set(ids.tolist())) == len(ids)
+            assert (np.diff(cosines) <= 0).all()
+
+
+def test_two_hundred_queries_find_the_nearest(store: Store) -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(200):
+        filters, modality = FILTERS[rng.integers(len(FILTERS))], MODALITIES[rng.integers(2)]
+        query, k = rng.normal(size=DIM).astype(np.float32), int(rng.choice([1, 10, 60, 300, 5000]))
+        query /= np.linalg.norm(query)
+        ids, cosines = store.select(modality, filters[0]).search(query, k)
+        best_ids, best = exact(query, passing(filters, modality), k)
+        assert ids.tolist() == best_ids.tolist() or cosines == pytest.approx(best, abs=1e-3)
+
+
+def test_several_queries_at_once(store: Store) -> None:
+    queries = vectors_of(5, 99).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    selection = store.select("picture", Filters(min_width=2500))
+    for query, (ids, cosines) in zip(queries, selection.search_many(queries, 20), strict=True):
+        alone = selection.search(query, 20)
+        assert ids.tolist() == alone[0].tolist()
+        assert cosines == pytest.approx(alone[1], abs=1e-3)
+
+
+def test_dates_of_files_stand_in_for_dates_of_pictures(store: Store, made: MadeStore) -> None:
+    """Whole years, far from any zone's new year, of files with a time; the others have the time of the last update."""
+    store.set_facts({"updated_at": "2001-01-01T00:00:00"})
+    for selected in (store, made.again()):
+        found, _ = selected.select("picture", Filters(since="2054", file_dates=True)).search(
+            np.eye(DIM, dtype=np.float32)[0], 5000
+        )
+        wanted = {
+            id for id, (stored, _) in OF.items()
+            if stored.item.modality == "picture" and not stored.item.details.taken_at and stored.mtime_ns
+            and stored.mtime_ns >= 2_650_838_400 * 10**9
+        }  # fmt: skip
+        assert wanted
+        assert set(found.tolist()) == wanted
+
+
+def test_the_same_ids_are_drawn_as_a_sample(made: MadeStore) -> None:
+    for modality in ("picture", "text"):
+        ids = np.array(passing(FILTERS[0], modality))
+        for store in (made.store, made.again()):
+            sampled, vectors = store.sample(modality, 100)
+            assert sampled.tolist() == drawn(ids, 100).tolist()
+            assert vectors == pytest.approx(np.stack([OF[id][1] for id in sampled.tolist()]).astype(np.float32))
+        assert store.sample(modality, 10**6)[0].tolist() == ids.tolist()
+
+
+def test_files_with_the_same_bytes_or_the_same_name(store: Store) -> None:
+    same = store.with_digests("picture", {b"the same", OF[7][0].item.digest or b"", b"none"}, Filters())
+    wanted = {id for id in passing(FILTERS[0], "picture") if OF[id][0].item.digest == b"the same"} | {7}
+    assert {one.id for one in same} == wanted
+    assert [one.id for one in store.with_digests("picture", {b"the same"}, Filters(kind="text"))] == []
+    stems = {os.path.splitext(OF[id][0].item.path)[0] for id in (1, 7, 31)} | {"nothing' OR 1"}
+    found = {one.id for one in store.with_stems("picture", stems, Filters())}
+    assert found == {id for id in passing(FILTERS[0], "picture") if os.path.splitext(OF[id][0].item.path)[0] in stems}
+    assert store.with_digests("picture", set(), Filters()) == store.with_stems("picture", set(), Filters()) == []
+
+
+def test_removed_items_are_gone_and_limits_are_filled(empty: MadeStore) -> None:
+    store = filled(empty, Block(BLOCK.items[:300], BLOCK.vectors[:300]))
+    query = OF[1][1].astype(np.float32)
+    before, _ = store.select("picture", Filters()).search(query, 5000)
+    store.remove([*before[:35].tolist(), 10**9])
+    for one in (store, empty.again()):
+        found, _ = one.select("picture", Filters()).search(query, 20)
+        assert found.tolist() == before[35:55].tolist()
+        assert len(one.select("picture", Filters())) == len(before) - 35
+        assert one.items(before[:3].tolist()) == []
+        assert not set(before[:35].tolist()) & set(one.ids().tolist())
+
+
+def test_an_item_is_replaced_under_its_id(empty: MadeStore) -> None:
+    store = filled(empty, Block(BLOCK.items[:20], BLOCK.vectors[:20]))
+    old = BLOCK.items[0]
+    new = old._replace(item=old.item._replace(path="new.png", details=replace(old.item.details, camera="other")))
+    for _ in range(2):
+        store.put(Block([new], BLOCK.vectors[5:6]))
+    for one in (store, empty.again()):
+        assert as_stored(one.items([old.item.id])) == as_stored([new.item])
+        assert (one.vectors_of([old.item.id]) == BLOCK.vectors[5:6]).all()
+        assert len(one.ids()) == 20
+        (near, _) = one.select("picture", Filters(camera="other")).search(BLOCK.vectors[5].astype(np.float32), 3)
+        assert near.tolist() == [old.item.id]
+
+
+@pytest.mark.parametrize("length", [0, 1e-7, 0.5, np.nan, np.inf])
+def test_vectors_that_are_not_of_unit_length_are_refused_at_the_door(empty: MadeStore, length: float) -> None:
+    store = filled(empty, Block(BLOCK.items[:5], BLOCK.vectors[:5]))
+    bad = BLOCK.vectors[5:8].copy()
+    bad[1] = (bad[1].astype(np.float32) * length).astype(np.float16)
+    with pytest.raises(IndexDamagedError):
+        store.put(Block(BLOCK.items[5:8], bad))
+    with pytest.raises(IndexDamagedError):
+        store.put(Block(BLOCK.items[5:8], BLOCK.vectors[5:8, : DIM - 1]))
+    assert empty.again().ids().tolist() == [1, 2, 3, 4, 5]
+
+
+def test_an_item_with_a_path_that_leads_out_is_refused(empty: MadeStore) -> None:
+    store = filled(empty, Block(BLOCK.items[:5], BLOCK.vectors[:5]))
+    for path in ("../secret.jpg", "/etc/a.jpg", "a/../../b.jpg", "no picture"):
+        stored = BLOCK.items[6]._replace(item=BLOCK.items[6].item._replace(path=path))
+        with pytest.raises(IndexDamagedError):
+            store.put(Block([stored], BLOCK.vectors[6:7]))
+    assert len(empty.again().ids()) == 5
+
+
+def test_a_query_of_another_length_is_refused(store: Store) -> None:
+    for query in (np.ones(DIM - 1, np.float32), np.full(DIM, np.nan, np.float32)):
+        with pytest.raises(ValueError, match="wanted"):
+            store.select("picture", Filters()).search(query, 3)

@@ -1,0 +1,32 @@
+"""Stores that the conformance suite runs over: each is made empty, and can be opened again."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from diptych.index.folder import IndexFolder
+from diptych.index.stores.local import LocalStore
+from diptych.index.stores.store import Store
+
+DIM = 32
+
+
+class MadeStore(NamedTuple):
+    """An empty store, and a function that opens it again, as another process would."""
+
+    store: Store
+    again: Callable[[], Store]
+
+
+@contextmanager
+def local_store(folder: Path) -> Iterator[MadeStore]:
+    (folder / "pictures").mkdir()
+
+    def opened() -> Store:
+        return LocalStore(IndexFolder(folder / "pictures"))
+
+    yield MadeStore(opened(), opened)
+
+
+MAKERS = {"local": local_store}
