@@ -22,6 +22,8 @@ LASTING = {
     "diptych.index.folder._joined",
     "diptych.index.search.shots._named_camera_file",
     "diptych.index.catalog.schema.known_schemas",
+    "diptych.scoring.same_picture._averages_of",
+    "diptych.scoring.same_picture._windows",
 }
 
 Containers = list[tuple[str, Any, Any]]

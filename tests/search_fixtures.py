@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diptych.index.catalog.catalog import Catalog
+from diptych.index.catalog.facts import ScanRules
 from diptych.index.search.results import SearchResult
 from diptych.index.search.search import search_all
 from diptych.index.stores.local import LocalStore
@@ -92,7 +93,7 @@ class Searched:
 
     def __init__(self, place: Path, model: TableModel):
         self.index_dir, self.root, self.model = place / ".diptych", place, model
-        self.subfolder, self.exists = "", True
+        self.subfolder, self.exists, self.rules = "", True, ScanRules()
         self.store = LocalStore(self)
         self.catalog = Catalog.create(self.index_dir / "catalog.sqlite", fingerprint="a", model="bundled", dim=DIM)
 

@@ -51,6 +51,8 @@ ALLOWED = {
     ("roots", "_is_ours"): "the folder of the pictures",
     ("vector_files", "_mapped"): "a file that the directory opened",
     ("schema", "_schema_of"): "a database in memory",
+    ("small_greys", "_cached"): "the user's cache",
+    ("small_greys", "_keep"): "the user's cache",
     ("search", "_real_path"): "pictures",
     ("search", "_shot"): "pictures",
 }

@@ -1,9 +1,12 @@
-"""Finds near-duplicate pictures: copies, other sizes, other compressions, small crops."""
+"""Finds near-duplicate pictures: copies, other sizes, other compressions, small crops. Vectors propose them, and their
+pixels decide."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -11,7 +14,9 @@ import numpy as np
 
 from diptych.errors import ArgumentError
 from diptych.index.catalog.validation import VALID_FILE, valid_vector
+from diptych.index.search.small_greys import small_greys
 from diptych.media.scanning.path_patterns import inside
+from diptych.scoring.same_picture import SAME, Shape, agreement
 from diptych.scoring.zero_shot import cosines, unit
 
 if TYPE_CHECKING:
@@ -21,9 +26,12 @@ if TYPE_CHECKING:
 
     from diptych.index.catalog.catalog import Item
 
-# With the bundled model nine in ten of crops, recompressed and small copies reach 0.925, and one in a thousand pictures
-# has another one there: bench/duplicates.py.
-THRESHOLD = 0.92
+THRESHOLD = 0.85  # of pictures that are looked at: see bench/duplicates.py
+# Of pictures that cannot be read. With the bundled model nine in ten of crops, recompressed and small copies reach it,
+# and one in a thousand pictures has another one there.
+VECTORS_ALONE = 0.92
+_PATIENCE = 100  # pictures, the nearest first, that are no copies of one before its farther ones are left out
+_SHAPES = 512  # kept in memory, 130 kB each
 BLOCK = 2048  # rows per comparison: 17 MB of cosines
 _LONG = 2048  # dimensions
 _HEAD = 4  # bounds are computed on a quarter of the dimensions
@@ -44,10 +52,12 @@ class Copy(NamedTuple):
 
 class Duplicates(NamedTuple):
     """Groups of files that show the same picture, the largest first, each led by the file to keep (most pixels, then
-    most bytes). `searched` is the number of pictures that were compared."""
+    most bytes). `searched` is the number of pictures that were compared, `unread` that of those among them that are
+    near another but could not be read: their vectors alone decide."""
 
     groups: list[list[Copy]]
     searched: int
+    unread: int = 0
 
 
 class _PictureIndex(Protocol):
@@ -57,20 +67,32 @@ class _PictureIndex(Protocol):
     @property
     def subfolder(self) -> str: ...
 
+    @property
+    def root(self) -> Path: ...
+
+    @property
+    def rules(self) -> Any: ...
+
     def nearest(self, modality: Any) -> Any: ...
 
     def path_of(self, path: str) -> Path: ...
 
 
 def find_duplicates(
-    index: _PictureIndex, *, threshold: float = THRESHOLD, progress: Progress | None = None
+    index: _PictureIndex,
+    *,
+    threshold: float = THRESHOLD,
+    progress: Progress | None = None,
+    on_read: Progress | None = None,
 ) -> Duplicates:
-    """Group an index's pictures whose vectors have a cosine of `threshold` or more, and videos of equal bytes.
+    """Group an index's pictures that are the same but for size, compression, colour, cropped edges, a mark or left and
+    right, and videos of equal bytes.
 
-    Groups are connected components: a picture is grouped with all similar pictures, and with those similar to these.
-    Deleting all files of a group but the first loses nothing: files deleted since the last update are in no group, and
-    a file with several names, by links, counts once. `progress` gets (done, total) of the comparisons. Raises
-    ValueError unless 0 < threshold <= 1.
+    Pictures whose vectors have a cosine of `threshold` or more are compared by their pixels, which are read once (see
+    `diptych.scoring.same_picture`); where one cannot be read, a cosine of VECTORS_ALONE decides. Every picture of a
+    group is a copy of its first: deleting all others loses nothing. Files deleted since the last update are in no
+    group, and a file with several names, by links, counts once. `progress` gets (done, total) of the comparisons of
+    vectors, `on_read` of the pictures read. Raises ValueError unless 0 < threshold <= 1.
     """
     if not 0 < threshold <= 1:
         raise ArgumentError(
@@ -80,10 +102,64 @@ def find_duplicates(
     pictures = f"files.kind = 'picture' AND items.modality = 'picture' AND {valid_vector(index.catalog.dim)}"
     ids = index.catalog.matching(f"{pictures} AND {VALID_FILE} AND {here}", folder)
     vectors = unit(index.catalog.vectors_of(ids).astype(np.float32))
-    groups = [ids[group] for group in group_alike(vectors, threshold, progress=progress)]
-    copies = [_sorted_copies(index, group) for group in groups]
-    copies += [_sorted_copies(index, group) for group in _equal_videos(index)]
-    return Duplicates(sorted((group for group in copies if len(group) > 1), key=len, reverse=True), len(ids))
+    alike = [
+        _files(index, index.catalog.items(ids[group]))
+        for group in group_alike(vectors, threshold, progress=progress)
+    ]  # fmt: skip
+    alike = [items for items in alike if len(items) > 1]
+    seen = [item for items in alike if len({item.digest for item in items}) > 1 for item in items]
+    looks = _Looks(index, seen, threshold, on_read)
+    groups = [group for items in alike for group in looks.groups(items)]
+    groups += [_files(index, index.catalog.items(group)) for group in _equal_videos(index)]
+    copies = [_copies(index, group) for group in groups if len(group) > 1]
+    return Duplicates(sorted(copies, key=len, reverse=True), len(ids), looks.unread)
+
+
+class _Looks:
+    """Tells copies from pictures whose vectors are alike."""
+
+    def __init__(self, index: _PictureIndex, items: Sequence[Item], threshold: float, on_read: Progress | None):
+        self._greys = small_greys(index, items, progress=on_read)
+        self._index, self._threshold = index, threshold
+        self._shape = lru_cache(_SHAPES)(lambda id: Shape(self._greys[id]))
+        self.unread = len(items) - len(self._greys)
+
+    def groups(self, items: Sequence[Item]) -> Iterator[list[Item]]:
+        """Groups of copies of their first item, which is the first of `items` that is in no other group."""
+        vectors = unit(self._index.catalog.vectors_of([item.id for item in items]).astype(np.float32))
+        left = np.arange(len(items))
+        while len(left):
+            first, left = int(left[0]), left[1:]
+            group = self._copies(items, vectors, first, left)
+            left = left[~np.isin(left, group)]
+            yield [items[at] for at in sorted([first, *group])]
+
+    def _copies(self, items: Sequence[Item], vectors: np.ndarray, first: int, others: np.ndarray) -> list[int]:
+        """The copies of the first among the others: those near it, and those near one of its copies."""
+        found, asked = list[int](), np.zeros(len(others), bool)
+        for near in chain([first], found):  # which grows meanwhile
+            if asked.all():
+                break
+            cosines, refused = vectors[others] @ vectors[near], 0
+            for at in np.argsort(-cosines, kind="stable"):
+                if cosines[at] < self._threshold - _ROUNDING or refused == _PATIENCE:
+                    break
+                if asked[at]:
+                    continue
+                asked[at] = True
+                other = int(others[at])
+                if self._is_copy(items[first], items[other], float(vectors[first] @ vectors[other])):
+                    found.append(other)
+                else:
+                    refused += 1
+        return found
+
+    def _is_copy(self, one: Item, other: Item, cosine: float) -> bool:
+        if one.digest == other.digest:
+            return True
+        if one.id in self._greys and other.id in self._greys:
+            return agreement(self._shape(one.id), self._shape(other.id)) >= SAME
+        return cosine >= max(VECTORS_ALONE, self._threshold) - _ROUNDING
 
 
 def group_alike(
@@ -177,10 +253,9 @@ def _equal_videos(index: _PictureIndex) -> list[list[int]]:
     return [list(group.values()) for group in groups.values()]
 
 
-def _sorted_copies(index: _PictureIndex, ids: Iterable[int]) -> list[Copy]:
-    items = _files(index, sorted(index.catalog.items(ids), key=_rank))
+def _copies(index: _PictureIndex, items: Sequence[Item]) -> list[Copy]:
     vectors = unit(index.catalog.vectors_of([item.id for item in items]).astype(np.float32))
-    similarity = cosines(vectors, vectors[:1])[:, 0] if len(items) else ()
+    similarity = cosines(vectors, vectors[:1])[:, 0]
     return [
         Copy(index.path_of(item.path), float(cosine), item.details.width, item.details.height, item.size, item.id)
         for item, cosine in zip(items, similarity, strict=True)
@@ -191,7 +266,7 @@ def _files(index: _PictureIndex, items: Iterable[Item]) -> list[Item]:
     """One item for each existing file. A file with several names gets the first that is not a link, whose deletion
     would leave links dangling."""
     named: dict[tuple[int, int], Item] = {}
-    for item in items:
+    for item in sorted(items, key=_rank):
         path = index.path_of(item.path)
         with contextlib.suppress(OSError):
             status = path.stat()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from diptych.storage.user import compiled_cache
 
 KINDS = {
+    "greys": "small grey versions of pictures that were compared for duplicates; they are read again",
     "compiled": "text towers compiled by OpenVINO; the next search compiles them again",
     "tokenizers": "names of tested tokenizers; the next opening takes a moment longer",
     "thumbnails": "small pictures that `diptych serve` showed; it makes them again",

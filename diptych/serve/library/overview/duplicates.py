@@ -22,6 +22,6 @@ def duplicate_groups(index: LocalIndex, threshold: float, progress: Progress) ->
     """The near-duplicates of an index."""
     if not index.exists:
         return DuplicateGroups(0, [])
-    result = find_duplicates(index.on_disk, threshold=threshold, progress=progress)
+    result = find_duplicates(index.on_disk, threshold=threshold, progress=progress, on_read=progress)
     groups = [[(copy.id, round(float(copy.cosine), 5)) for copy in group] for group in result.groups]
     return DuplicateGroups(result.searched, groups)

@@ -33,7 +33,7 @@ const VIEWS = ["photos", "map", "duplicates", "albums"];
 /** @type {State} */
 const EMPTY = {
   view: "photos", q: "", weight: 1, terms: [], filters: {}, relevant: false, copies: false, diverse: 0, modality: "picture",
-  sort: "taken_at", order: "desc", item: null, heat: false, boxes: false, selected: [], phrase: "", album: "", threshold: 0.92, place: "",
+  sort: "taken_at", order: "desc", item: null, heat: false, boxes: false, selected: [], phrase: "", album: "", threshold: 0.85, place: "",
 };
 
 /** What a state without the large view has. */
