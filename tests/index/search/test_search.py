@@ -213,5 +213,8 @@ def test_an_empty_index(tmp_path: Path) -> None:
     index = Searched(tmp_path, TableModel())
     assert search(index, index.model, "a dog", modality="both", relevant=True) == SearchResult([], 0)
     index.put("one.jpg", DOG)
-    (hit,) = search(index, index.model, "a dog", relevant=True, modality="both").hits or search(index, "a dog").hits
+    (hit,) = (
+        search(index, index.model, "a dog", relevant=True, modality="both").hits
+        or search(index, index.model, "a dog").hits
+    )
     assert hit.z is None
