@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
@@ -25,10 +26,12 @@ from diptych.serve.web.answers import Problem
 from diptych.serve.web.guard import OPEN_ROUTES, Guard
 from diptych.serve.web.head import HeadRequests
 from diptych.serve.web.problems import RequestProblem, problem_response
-from diptych.serve.web.schemas import EmbedBody
+from diptych.serve.web.requests import DirectRoutes
+from diptych.serve.web.schemas import EmbedBody, EmbeddingsBody
 from diptych.serve.web.validation import invalid_request
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_EXPECTED = (DiptychError, RequestProblem, HTTPException, RequestValidationError, ClientDisconnect)
 _ERRORS = {404: "NotFoundError", 413: "TooLargeError"}
 
 
@@ -51,10 +54,12 @@ def create_app(service: Service) -> ASGIApp:
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(page.page_router())
-    for kind in (DiptychError, RequestProblem, HTTPException, RequestValidationError, ClientDisconnect, Exception):
+    for kind in (*_EXPECTED, Exception):
         app.add_exception_handler(kind, _answer_problem)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
-    return Guard(HeadRequests(app), service.settings, service.metrics, service.stopping)
+    routes = [route for route in embed.router.routes if isinstance(route, APIRoute) and route.methods == {"POST"}]
+    direct = DirectRoutes(app, {f"/v1{route.path}": route for route in routes}, service, _EXPECTED, _answer_problem)
+    return Guard(HeadRequests(direct), service.settings, service.metrics, service.stopping)
 
 
 async def _answer_problem(request: Request, error: Exception) -> Response:
@@ -87,6 +92,8 @@ def _as_problem(error: Exception) -> Exception:
         return invalid_request(error.errors())
     if isinstance(error, ClientDisconnect):  # nobody reads it, but it is counted
         return RequestProblem(400, "RequestError", "the connection ended before the body did.")
+    if isinstance(error, HTTPException) and isinstance(error.__cause__, RequestProblem):
+        return error.__cause__  # FastAPI says of all that happens while it reads a body that it cannot be parsed
     if isinstance(error, HTTPException):
         phrase = str(error.detail or HTTPStatus(error.status_code).phrase)
         kind = _ERRORS.get(error.status_code, "RequestError")
@@ -99,7 +106,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = FastAPI.openapi(app)
         schemas = document["components"]["schemas"]
-        for model in (Problem, EmbedBody):
+        for model in (Problem, EmbedBody, EmbeddingsBody):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             for name, definition in schema.pop("$defs", {}).items():
                 schemas.setdefault(name, definition)

@@ -23,7 +23,7 @@ from diptych.serve.service import Served, Service, library_of
 from diptych.serve.web.answers import Vectors
 from diptych.serve.web.deadline import DEADLINE, remaining_s, too_late
 from diptych.serve.web.problems import RequestProblem, gone_as_missing, invalid
-from diptych.serve.web.requests import Route, aside, json_of, validated
+from diptych.serve.web.requests import Route, aside, json_body, kind_of
 from diptych.serve.web.schemas import EmbedBody, EmbeddingsBody, Picture
 
 router = APIRouter(route_class=Route, tags=["embed"])
@@ -31,6 +31,7 @@ _FLOATS = "application/octet-stream"
 _MOST_AT_ONCE = 2_000  # characters that are tokenised between two requests
 _NUMBER = 11  # bytes of a number in JSON
 _BODY = {"schema": {"$ref": "#/components/schemas/EmbedBody"}}
+_OPENAI_BODY = {"schema": {"$ref": "#/components/schemas/EmbeddingsBody"}}
 _Content = bytes | np.ndarray | ImageError
 
 
@@ -67,13 +68,12 @@ class _Embedded(NamedTuple):
 )
 async def embed(request: Request, served: Served) -> Response:
     """The vectors of texts or pictures."""
-    kind = request.headers.get("content-type", "").lower()
+    kind = kind_of(request)
     if kind.startswith("multipart/form-data"):
         contents = await sent_pictures(request, most=served.settings.max_pictures)
         embedded = await embedded_pictures(served, contents)
-    elif kind.partition(";")[0].strip() == "application/json":
-        body = validated(EmbedBody, await json_of(request))
-        embedded = await _embedded(request, served, body)
+    elif kind == "application/json":
+        embedded = await _embedded(request, served, await json_body(request, EmbedBody))
     else:
         raise unsupported(kind, "application/json or multipart/form-data")
     if prefers(request, _FLOATS):
@@ -200,9 +200,14 @@ def _packed(embedded: _Embedded) -> Response:
     return Response(rows.tobytes(), media_type=_FLOATS, headers=headers)
 
 
-@router.post("/embeddings", response_model=dict[str, Any])
-async def openai_embeddings(body: EmbeddingsBody, served: Served) -> Response:
+@router.post(
+    "/embeddings",
+    response_model=dict[str, Any],
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": _OPENAI_BODY}}},
+)
+async def openai_embeddings(request: Request, served: Served) -> Response:
     """Vectors in the form of OpenAI's API; pictures as infinity and vLLM take them."""
+    body = await json_body(request, EmbeddingsBody)
     pictures = picture_inputs(body)
     if pictures is not None:
         check_count(len(pictures), served.settings.max_pictures, "pictures")

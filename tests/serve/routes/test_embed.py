@@ -208,3 +208,22 @@ def test_openai_s_own_client_works_unchanged(alone: TestClient, tiny: diptych.Em
     np.testing.assert_allclose([one.embedding for one in made.data], tiny.embed_texts(TEXTS), atol=1e-6)
     with pytest.raises(openai.UnprocessableEntityError, match="is empty"):
         asking.embeddings.create(model="bundled", input=[" "])
+
+
+@pytest.mark.parametrize("path", ["/v1/embed", "/v1/embeddings"])
+def test_programs_are_answered_as_all_who_ask(client: TestClient, path: str) -> None:
+    assert client.post(f"{path}?texts=a", json={}).json()["problem"] == "there is no parameter 'texts'."
+    assert client.post(path, content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
+    refused = client.get(path)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    for status in (400, 422):
+        assert f'route="{path}",method="POST",status="{status}"' in client.get("/v1/metrics").text
+    described = client.get("/v1/openapi.json").json()["paths"][path]["post"]
+    assert "application/json" in described["requestBody"]["content"]
+
+
+def test_what_is_wrong_with_json_is_said_by_every_route(client: TestClient) -> None:
+    for path in ("embed", "embeddings", "search"):
+        answer = client.post(f"/v1/{path}", content=b"{", headers={"Content-Type": "application/json"})
+        assert answer.status_code == 400
+        assert answer.json()["problem"].startswith("the body is not JSON: Expecting property name")

@@ -164,7 +164,9 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(serve) -> None:
         for _ in range(100):
             yield b" " * 100
 
-    assert client.post("/v1/embed", content=pieces(), headers={"Content-Type": "application/json"}).status_code == 413
+    for path in ("/v1/embed", "/v1/embeddings", "/v1/search"):
+        answer = client.post(path, content=pieces(), headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (413, "TooLargeError")
 
 
 @pytest.mark.parametrize("path", ["/v1/../../etc/passwd", "/..%2f..%2fetc/passwd", "/page/../app.py", "/%00", "//etc"])

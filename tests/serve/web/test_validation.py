@@ -60,6 +60,11 @@ def test_a_parameter_is_named_with_what_came_and_what_was_wanted(client: TestCli
         ),
         ("items/lookup", {"ids": ["a", "b", "c", "d", "e"]}, "ids.0", None),
         ("items/lookup", [1], "body", "body is a list of 1; wanted an object."),
+        ("embed", {"texts": [1]}, "texts.0", "texts.0 is 1; wanted a text."),
+        ("embed", {"input": "a"}, "input", "'input' is not a field."),
+        ("embed", {"pictures": [{"item": -1}]}, "pictures.0.item", "pictures.0.item is -1; wanted 1 or more."),
+        ("embeddings", {"input": 7}, "input", "input is 7; wanted a text or a list."),
+        ("embeddings", {}, "body", "body: give either input or messages."),
     ],
 )
 def test_a_field_is_named_with_what_came_and_what_was_wanted(
