@@ -15,6 +15,9 @@ in other pictures, and no statistic can reach 1.
 
 The last statistic is also computed in random subsets of the pictures, for the nouns that some of them show.
 
+With --never, a file of names, one a line, those are searched of which no caption has a word; the AUC is that of the
+nouns that are shown against these.
+
 With --fit recall is left out, and 2,000 of those pictures, drawn at random, are the reference pictures (see
 `diptych.scoring.reference_pictures`). With --write their vectors are stored in the model's folder, with the threshold
 that this chooses, as reference_pictures.safetensors. Without --data the pictures and nouns are those of drawn scenes.
@@ -223,11 +226,42 @@ def relevance_of(
     found = []
     for number, (noun, shown) in enumerate(zip(nouns, having[:, ids], strict=True)):
         if 0 < shown.sum() <= len(ids) // 2:
-            present = relevance_z(stored, ids, noun, sentences, reference)
-            absent = relevance_z(stored, ids[~shown], noun, sentences, reference)
+            present, absent = (
+                relevance_scores(stored, some, noun[None], sentences, reference)[0] for some in (ids, ids[~shown])
+            )
             is_true = bool(shown[(stored[ids] @ noun).argmax()])
             found.append(NounStatistic(present, absent, is_true, number % 2 == 0))
     return found
+
+
+def never_named(path: str, captions: Sequence[Sequence[str]]) -> list[str]:
+    """The names in a file, one a line, of which no caption has a word, in singular or plural."""
+    words = set(re.findall("[a-z]+", " ".join(text for texts in captions for text in texts).lower()))
+    names = list(filter(None, map(str.strip, Path(path).read_text(encoding="utf-8").splitlines())))
+    return [
+        name
+        for name in names
+        if not any(words & {word, plural(word), word.removesuffix("s")} for word in re.findall("[a-z]+", name.lower()))
+    ]
+
+
+def never_rows(
+    stored: np.ndarray, named: dict[str, np.ndarray], never: list[str], model: diptych.Embedder,
+    reference: ReferencePictures | None,
+) -> Iterator[Row]:  # fmt: skip
+    """AUC of the nouns that some pictures show against names that none shows, in all pictures and in subsets."""
+    sentences, rng = model.embed_texts(BACKGROUND_SENTENCES), np.random.default_rng(1)
+    texts, having = model.embed_texts([*named, *never], truncate=True), np.stack(list(named.values()))
+    yield Row("names that no caption has", len(never), "names")
+    for size, draws in {len(stored): 1, **SUBSETS}.items():
+        shown, others = list[float](), list[float]()
+        for _ in range(draws if size <= len(stored) else 0):
+            ids = rng.choice(len(stored), size, replace=False)
+            found = relevance_scores(stored, ids, texts, sentences, reference)
+            shown += [z for z, of in zip(found, having[:, ids], strict=False) if of.any()]
+            others += found[len(named) :]
+        if shown:
+            yield Row(RELEVANT, auc(shown, others), f"AUC, {size} pictures, shown against never named")
 
 
 def reference_pictures(model: diptych.Embedder, data: str) -> ReferencePictures:
@@ -238,26 +272,28 @@ def reference_pictures(model: diptych.Embedder, data: str) -> ReferencePictures:
     return ReferencePictures.of(model.embed_images(pictures, decode="fast"), -np.inf)
 
 
-def relevance_z(
-    vectors: np.ndarray, ids: np.ndarray, noun: np.ndarray, sentences: np.ndarray, reference: ReferencePictures | None
-) -> float:
-    """The relevance z-score of `diptych search --relevant`."""
+def relevance_scores(
+    vectors: np.ndarray, ids: np.ndarray, texts: np.ndarray, sentences: np.ndarray, reference: ReferencePictures | None
+) -> list[float]:
+    """The relevance z-score of `diptych search --relevant` for each text."""
     with tempfile.TemporaryDirectory() as folder:
-        nearest = built(folder, vectors, ids)
-        background = (
-            reference_statistics(reference, noun, len(ids))
-            if reference
-            else background_statistics(
-                Query.text("a noun"), nearest.sample(len(sentences)), LocalSelection(nearest), sentences
+        nearest, found = built(folder, vectors, ids), []
+        for text in texts:
+            background = (
+                reference_statistics(reference, text, len(ids), sentences)
+                if reference
+                else background_statistics(
+                    Query.text("a noun"), nearest.sample(len(sentences)), LocalSelection(nearest), sentences
+                )
             )
-        )
-        return background.relevance_z(nearest.search(noun, background.top_k).cosines)
+            found.append(background.relevance_z(nearest.search(text, background.top_k).cosines))
+        return found
 
 
-def auc(rows: Sequence[NounStatistic]) -> float:
-    """The probability that a statistic with the pictures exceeds one without; ties count half."""
-    present, absent = (np.array([getattr(row, name) for row in rows]) for name in ("present", "absent"))
-    return float((present[:, None] > absent).mean() + 0.5 * (present[:, None] == absent).mean())
+def auc(present: Sequence[float], absent: Sequence[float]) -> float:
+    """The probability that one of the first exceeds one of the others; ties count half."""
+    one, other = np.array(present)[:, None], np.array(absent)
+    return float((one > other).mean() + 0.5 * (one == other).mean())
 
 
 def chosen_threshold(found: dict[str, list[NounStatistic]]) -> float | None:
@@ -276,7 +312,7 @@ def relevance(found: dict[str, list[NounStatistic]], built_in: float | None) -> 
     and `built_in`, if there is one."""
     for name, rows in found.items():
         for half, some in halves(rows).items():
-            yield Row(name, auc(some), f"AUC, {half}")
+            yield Row(name, auc([row.present for row in some], [row.absent for row in some]), f"AUC, {half}")
     chosen = chosen_threshold(found)
     if chosen is None:
         return
@@ -310,6 +346,7 @@ def main() -> None:
     parser.add_argument("--model", help="the model; by default the bundled one")
     parser.add_argument("--index-model", help="a conversion of the same model, for indexing and queries")
     parser.add_argument("--fit", help="pairs whose pictures become the reference pictures")
+    parser.add_argument("--never", help="a file of names, one a line; those that no caption has are searched")
     parser.add_argument("--write", action="store_true", help="store the reference pictures in the model's folder")
     options = parser.parse_args()
     have = pairs(options.data, 120 if options.quick else 100_000)
@@ -322,6 +359,8 @@ def main() -> None:
     rows.append(Row("nouns searched", len(named), "nouns"))
     built_in = model.reference_pictures.threshold if model.reference_pictures else TEXT_THRESHOLD
     rows += relevance(found, None if options.fit else built_in)
+    if options.never and (never := never_named(options.never, have.captions)):
+        rows += never_rows(fast, named, never, model, reference)
     threshold = chosen_threshold(found)
     if options.fit and options.write and reference and threshold is not None:
         path = Path(model.source) / REFERENCE_FILE

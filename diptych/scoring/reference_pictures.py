@@ -3,8 +3,8 @@ is expected to come.
 
 Texts of a model differ in this: "person" may come near no picture that shows one, and "tennis" near all that do. So the
 mean cosine of a text with its `top_k` best of `count` pictures means little by itself. It is compared with the mean
-cosine that is expected with the best `top_k` of as many pictures drawn at random from the reference pictures, in
-standard deviations of the text's cosines with all of those.
+cosine that is expected with the best `top_k` of as many pictures drawn at random from the reference pictures, and with
+what these would be if no picture showed what the text says.
 
 The vectors lie in reference_pictures.safetensors of a model's folder, in 8 bits, with the least relevance z-score that
 was chosen with them (see `diptych.index.search.relevance`, and `bench/relevance.py`, which makes the file).
@@ -12,6 +12,7 @@ was chosen with them (see `diptych.index.search.relevance`, and `bench/relevance
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ REFERENCE_FILE = "reference_pictures.safetensors"
 MAX_BYTES = 16 << 20
 MIN_PICTURES, MAX_PICTURES = 2, 10_000
 _INT8 = 127
+_BELOW = NormalDist().cdf(-1)  # the share of normal numbers that are a standard deviation or more below their mean
+_QUANTILES = 2000
 
 
 class ReferencePictures(NamedTuple):
@@ -41,11 +44,19 @@ class ReferencePictures(NamedTuple):
         scaled = vectors * (_INT8 / np.abs(vectors).max(axis=1, keepdims=True))
         return cls(np.rint(scaled).astype(np.int8), threshold)
 
-    def expected(self, text: Float[np.ndarray, "dim"], count: int, top_k: int) -> tuple[float, float]:
-        """The mean cosine that is expected of a text's unit vector with its best `top_k` of `count` pictures, and the
-        standard deviation of its cosines with all reference pictures."""
-        cosines = np.sort(self.unit_vectors() @ text)
-        return float(cosines @ best_weights(len(cosines), count, top_k)[::-1]), float(cosines.std())
+    def expected(self, texts: Float[np.ndarray, "texts dim"], count: int, top_k: int) -> Float[np.ndarray, " texts"]:
+        """The mean cosine that is expected of each text's unit vector with its best `top_k` of `count` pictures."""
+        cosines = np.sort(self.unit_vectors() @ texts.T, axis=0)[::-1]
+        return best_weights(len(cosines), count, top_k) @ cosines
+
+    def without_matches(self, text: Float[np.ndarray, "dim"], count: int, top_k: int) -> tuple[float, float]:
+        """The same for one text if no picture showed what it says, and the standard deviation of the cosines then.
+
+        Most pictures do not show it. Without the few that do, the cosines are taken to be normally distributed, with
+        their median as the mean; the deviation is that of the lower half, in which hardly any picture shows it."""
+        low, median = np.quantile(self.unit_vectors() @ text, (_BELOW, 0.5))
+        deviation = float(median - low)
+        return float(median) + deviation * _best_of_normal(count, top_k), deviation
 
     def unit_vectors(self) -> Float[np.ndarray, "pictures dim"]:
         """The vectors at unit length."""
@@ -70,6 +81,13 @@ def best_weights(references: int, count: int, top_k: int) -> Float[np.ndarray, "
         exactly = np.exp(ways + draws * np.log(share) + (count - draws) * np.log1p(-share))
     among_best = top_k - ((top_k - draws) * exactly).sum(axis=0)
     return np.diff(among_best, prepend=0) / top_k
+
+
+def _best_of_normal(count: int, top_k: int) -> float:
+    """The mean that is expected of the `top_k` greatest of `count` standard normal numbers, to a few hundredths."""
+    shares = (np.arange(_QUANTILES)[::-1] + 0.5) / _QUANTILES
+    numbers = np.array([NormalDist().inv_cdf(share) for share in shares])
+    return float(best_weights(_QUANTILES, count, top_k) @ numbers)
 
 
 def parse(content: bytes, dim: int, source: str) -> ReferencePictures:

@@ -41,16 +41,57 @@ def test_of_very_many_draws_the_best_are_the_greatest_value() -> None:
     assert best_weights(100, 1_000_000, 20)[:2] == pytest.approx([1, 0])
 
 
-def test_a_text_is_measured_by_its_cosines_with_the_pictures() -> None:
-    """Cosines .8 and .6: the better of two drawn is expected to be .75, and their deviation is .1."""
-    pictures = ReferencePictures.of(AXES, -0.5)
-    assert pictures.expected(np.array([0.6, 0.8], np.float32), count=2, top_k=1) == pytest.approx((0.75, 0.1))
-    assert pictures.expected(np.array([1.0, 0.0], np.float32), count=2, top_k=1) == pytest.approx((0.75, 0.5))
+def test_texts_are_measured_by_their_cosines_with_the_pictures() -> None:
+    """Cosines .8 and .6, and 1 and 0: the better of two drawn is the greater in three of four."""
+    texts = np.array([[0.6, 0.8], [1.0, 0.0]], np.float32)
+    assert ReferencePictures.of(AXES, -0.5).expected(texts, count=2, top_k=1) == pytest.approx([0.75, 0.75])
+
+
+def at_cosines(cosines: np.ndarray) -> ReferencePictures:
+    """Pictures at these cosines to the first axis."""
+    return ReferencePictures.of(np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1), 0.0)
+
+
+EVEN = np.linspace(0, 1, 101)  # the median is .5, and a normal distribution has 15.87 % below its deviation
+
+
+def test_pictures_without_matches_are_taken_to_be_normal() -> None:
+    """The better of two normal numbers is expected 1 / sqrt(pi) deviations above the mean. What the greatest are does
+    not count: they may be matches."""
+    matches = np.where(EVEN > 0.8, 1.0, EVEN)
+    for pictures in (at_cosines(EVEN), at_cosines(matches)):
+        assert pictures.without_matches(AXES[0], 1, 1) == pytest.approx((0.5, 0.5 - 0.1587), abs=0.01)
+        assert pictures.without_matches(AXES[0], 2, 1)[0] == pytest.approx(0.5 + 0.3413 / np.pi**0.5, abs=0.01)
+    assert at_cosines(matches).expected(AXES[:1], 20, 2)[0] > at_cosines(EVEN).expected(AXES[:1], 20, 2)[0]
+
+
+def test_relevance_weighs_what_is_expected_of_the_text_and_of_sentences() -> None:
+    """In a library of one the text is expected at .5, with a deviation of .3413; sentences reach .2 and .6, which is .4
+    with a deviation of .2."""
+    sentences = np.array([[0.4, 0.0], [1.2, 0.0]], np.float32)
+    found = reference_statistics(at_cosines(EVEN), AXES[0], 1, sentences)
+    assert found.z_score(0.8) == pytest.approx((10 * 0.3 / 0.3413 + 0.4 / 0.2) / 11, abs=0.02)
+    assert found.z_score(0.5) == pytest.approx(0.1 / 0.2 / 11, abs=0.02)
+
+
+def test_a_library_that_shows_less_than_the_reference_pictures_is_not_expected_to_reach_them() -> None:
+    """Of forty pictures four are averaged: among reference pictures of which a fifth match these are all at 1."""
+    sentences, matches = noise_at_half(), np.where(EVEN > 0.8, 1.0, EVEN)
+    means = [reference_statistics(at_cosines(each), AXES[0], 40, sentences).mean for each in (EVEN, matches)]
+    assert at_cosines(matches).expected(AXES[:1], 40, 4)[0] == pytest.approx(1, abs=0.01)
+    assert 0 < means[1] - means[0] < 1 - at_cosines(EVEN).expected(AXES[:1], 40, 4)[0]
+
+
+def noise_at_half() -> np.ndarray:
+    """Sentences at cosines from .3 to .7 with the first axis."""
+    cosines = np.linspace(0.3, 0.7, 8)
+    return np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1).astype(np.float32)
 
 
 def test_a_text_at_one_cosine_with_all_pictures_divides_by_no_zero() -> None:
     pictures = ReferencePictures.of(np.repeat(AXES[:1], 3, axis=0), 0.0)
-    assert np.isfinite(reference_statistics(pictures, AXES[0], 3).z_score(0.5))
+    assert np.isfinite(reference_statistics(pictures, AXES[0], 3, AXES).z_score(0.5))
+    assert np.isfinite(reference_statistics(pictures, AXES[0], 3, AXES[:1]).z_score(0.5))
 
 
 def test_eight_bits_keep_directions_and_the_file_says_the_same() -> None:
@@ -61,7 +102,7 @@ def test_eight_bits_keep_directions_and_the_file_says_the_same() -> None:
     assert read.vectors.tolist() == made.vectors.tolist()
     assert read.threshold == -0.35
     text = np.array([0.6, 0.8], np.float32)
-    assert read.expected(text, count=1, top_k=1)[0] == pytest.approx(0.8, abs=0.005)  # of 1 and .6
+    assert read.expected(text[None], count=1, top_k=1)[0] == pytest.approx(0.8, abs=0.005)  # of 1 and .6
 
 
 def content(vectors: np.ndarray | None = None, threshold: np.ndarray | None = None, **more: np.ndarray) -> bytes:

@@ -8,10 +8,15 @@ same items, and the mean cosine of the query's ten best hits is compared with th
 
 Texts differ in the cosines that they reach with any pictures. Where the model's files have reference pictures
 (`diptych.scoring.reference_pictures`), a query of texts is compared with them instead: the mean cosine of the hundred
-best hits less what is expected of the same text with the best of as many reference pictures as the index has, in
-standard deviations of the text's cosines with the reference pictures. The expected mean depends on the number of
-pictures, so one threshold serves small and large indexes. In an index with more than a hundred times as many pictures
-as there are reference pictures, it is too low. Sentences as well, or instead, tell less (`docs/log.md`, step 8).
+best hits with what is expected of the same text with the best of as many reference pictures as the index has. That is
+a weighted mean of what they reach, and of what they would reach if none of them showed it (UNMATCHED): a text of which
+the reference pictures show more than the index does is not refused, and one that they do not show at all is not let
+through so easily. The unit is the standard deviation of the text's cosines with pictures that do not show it. A little
+(AMONG_SENTENCES) counts how near the hits come by what everyday sentences reach with the reference pictures, because a
+text that comes near to no picture at all is seldom one that the index shows.
+
+The expected mean depends on the number of pictures, so one threshold serves small and large indexes. In an index with
+more than a hundred times as many pictures as there are reference pictures, it is too low.
 
 `bench/relevance.py` compares such statistics, and makes the file of reference pictures.
 
@@ -60,6 +65,7 @@ _HEADER_BYTES = 1024  # upper bound for a two-dimensional array in NumPy's forma
 # Hits that are averaged, without and with reference pictures; in a small index a twentieth or a tenth of the items
 MAX_TOP_K, MAX_TOP_K_WITH_REFERENCE = 10, 100
 PART, PART_WITH_REFERENCE = 20, 10
+UNMATCHED, AMONG_SENTENCES = 0.25, 1 / 11
 # The least relevance z-score. For texts it keeps 90 % of the true first hits of 25 nouns on Flickr8k, where
 # bench/relevance.py chooses it and reports on 25 others. For pictures, 90 % of those of an index pass.
 TEXT_THRESHOLD, PICTURE_THRESHOLD = -0.33, -1.28
@@ -85,13 +91,23 @@ class BackgroundStatistics(NamedTuple):
 
 
 def reference_statistics(
-    reference: ReferencePictures, vector: Float[np.ndarray, "dim"], size: int, threshold: float | None = None
+    reference: ReferencePictures,
+    vector: Float[np.ndarray, "dim"],
+    size: int,
+    sentences: Float[np.ndarray, "sentences dim"],
+    threshold: float | None = None,
 ) -> BackgroundStatistics:
     """What is expected of a query of texts with this vector, among `size` of the model's reference pictures.
-    `threshold` None is the one chosen with them."""
+    `sentences` are the vectors of BACKGROUND_SENTENCES. `threshold` None is the one chosen with the pictures."""
     top_k = top_k_for(size, MAX_TOP_K_WITH_REFERENCE, PART_WITH_REFERENCE)
-    mean, std = reference.expected(vector, size, top_k)
-    return BackgroundStatistics(mean, std, top_k, reference.threshold if threshold is None else threshold)
+    own, *others = reference.expected(np.vstack([vector, sentences]), size, top_k)
+    unmatched, deviation = reference.without_matches(vector, size, top_k)
+    own = (1 - UNMATCHED) * own + UNMATCHED * unmatched
+    # A weighted mean of two z-scores is a z-score: by their steepness, which is one unit for each deviation.
+    steepness = (1 - AMONG_SENTENCES) / max(deviation, 1e-6), AMONG_SENTENCES / max(float(np.std(others)), 1e-6)
+    mean = (steepness[0] * own + steepness[1] * np.mean(others)) / sum(steepness)
+    threshold = reference.threshold if threshold is None else threshold
+    return BackgroundStatistics(float(mean), 1 / sum(steepness), top_k, threshold)
 
 
 def background_statistics(

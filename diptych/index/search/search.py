@@ -182,10 +182,10 @@ def _candidates(index: SearchableIndex, request: _SearchRequest) -> _Candidates:
     if not request.relevant or searched < MIN_SAMPLE:
         return _Candidates(store, items, cosines, sample_statistics, searched)
     reference = getattr(index.model, "reference_pictures", None) if modality == "picture" else None
+    sentences = sentence_vectors(index.model, store.cache_dir, str(store.facts().get("fingerprint", "")))
     if reference and request.query.is_text:
-        others = reference_statistics(reference, request.vector, searched, request.threshold)
+        others = reference_statistics(reference, request.vector, searched, sentences, request.threshold)
     else:
-        sentences = sentence_vectors(index.model, store.cache_dir, str(store.facts().get("fingerprint", "")))
         drawn = store.sample(modality, len(sentences))
         others = background_statistics(request.query, drawn, selection, sentences, threshold=request.threshold)
     threshold = others.threshold
