@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,6 +100,9 @@ class Searched:
 
     def close(self) -> None:
         self.catalog.close()
+
+    def locked(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def create(self, facts: Facts) -> Catalog:
         raise AssertionError("it is there")

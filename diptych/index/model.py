@@ -161,6 +161,16 @@ def check_fits(index_dir: Path, facts: Mapping[str, Any], model: Embedder) -> No
         raise IndexDamagedError(f"{claimed}; those of its model have {model.dim}.")
 
 
+def check_fingerprint(store: str, facts: Mapping[str, Any], model: Embedder) -> None:
+    """Raises IndexModelError where a store has vectors of another model."""
+    if (facts["fingerprint"], facts["dim"]) != (model.fingerprint, model.dim):
+        raise IndexModelError(
+            f"{store} holds vectors of {display_name(facts['model'])}; {display_name(source_of(model))} is another "
+            "model or another state of it, and their vectors cannot be compared.",
+            remedy=["Name the model that made them with ", Setting("model"), "."],
+        )
+
+
 def check_same_model(store: str, facts: Mapping[str, Any], others: Mapping[str, Any]) -> None:
     """Raises IndexModelError where a store with `facts` is to get items whose vectors are of another model."""
     if (facts["fingerprint"], facts["dim"]) != (

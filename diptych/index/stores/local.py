@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from diptych.index import caches
 from diptych.index.catalog.moving import blocks_of, put_block, remove_items
 from diptych.index.filters.filters import Filters
 from diptych.index.model import check_same_model
@@ -18,6 +20,7 @@ from diptych.index.trust.identity import Facts
 if TYPE_CHECKING:
     from diptych.index.catalog.catalog import Catalog, Item
     from diptych.index.catalog.stored_items import Block
+    from diptych.index.stores.store import Progress
     from diptych.media.items import IndexCounts, Modality
 
 MAX_EXHAUSTIVE_ITEMS = 300_000  # up to these, one matrix product for many queries is faster than many searches
@@ -65,6 +68,8 @@ class SearchableFolder(Protocol):
     def path_of(self, path: str) -> Path: ...
 
     def create(self, facts: Facts) -> Catalog: ...
+
+    def locked(self) -> AbstractContextManager[None]: ...
 
     def close(self) -> None: ...
 
@@ -236,11 +241,26 @@ class LocalStore:
         """As `Store.remove`; files without items are removed as well."""
         remove_items(self.folder.catalog, ids)
 
+    @property
+    def keeps_others_out(self) -> bool:
+        """As far as the file system's locks reach."""
+        return True
+
+    def writing(self) -> AbstractContextManager[None]:
+        """The lock of the index. Creates the index directory if necessary."""
+        return self.folder.locked()
+
+    def prepare(self, progress: Progress = lambda done, total: None) -> None:
+        """As `Store.prepare`: brings the search structures up to date."""
+        catalog = self.folder.catalog
+        caches.refresh(catalog, self.folder.index_dir, catalog.facts(), catalog.counts(), on_build=progress)
+
     def set_facts(self, facts: Mapping[str, Any]) -> None:
-        """As `Store.set_facts`. The index belongs to whoever makes it, so the caller has checked the model's name."""
+        """As `Store.set_facts`; the root stays the folder. The index is trusted by whoever makes it, so the caller has
+        checked the model's name."""
         if not self.exists:
             follows = facts.get("follow_links") == "yes"
             made = Facts(facts["model"], facts["fingerprint"], facts["dim"], str(self.folder.root), follows)
             self.folder.create(made)
         check_same_model(self.name, self.facts(), facts)
-        self.folder.catalog.set_facts(facts)
+        self.folder.catalog.set_facts({name: value for name, value in facts.items() if name != "root"})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from diptych.index.catalog.validation import Item
     from diptych.index.filters.filters import Filters
 
+Progress = Callable[[int, int], None]
 MODALITIES: tuple[Modality, ...] = ("picture", "text")
 
 
@@ -119,6 +121,15 @@ class Store(Protocol):
 
     # --- copying
 
+    @property
+    def keeps_others_out(self) -> bool:
+        """Whether `writing` does what it says, also between machines that reach the store."""
+        ...
+
+    def writing(self) -> AbstractContextManager[None]:
+        """A block in which no one else who asks for it writes. Raises IndexBusyError where someone does."""
+        ...
+
     def blocks(self, *, after: int = 0) -> Iterator[Block]:
         """All items with ids above `after`, of both modalities, ascending by id."""
         ...
@@ -133,6 +144,11 @@ class Store(Protocol):
 
     def remove(self, ids: Iterable[int]) -> None:
         """Delete these items; unknown ids are ignored."""
+        ...
+
+    def prepare(self, progress: Progress = lambda done, total: None) -> None:
+        """Build what makes searches fast, after many items were put, within `writing`. `progress` gets (done, total)
+        of the store's own steps."""
         ...
 
     def set_facts(self, facts: Mapping[str, Any]) -> None:
