@@ -11,7 +11,7 @@ import numpy as np
 from diptych.errors import IndexDamagedError
 from diptych.index.catalog import validation
 from diptych.index.catalog.schema import FORMAT
-from diptych.index.catalog.stored_items import Block, StoredItem
+from diptych.index.catalog.stored_items import Block, StoredItem, check_block
 from diptych.index.catalog.validation import Item, storable
 
 if TYPE_CHECKING:
@@ -50,16 +50,8 @@ def blocks_of(catalog: Catalog, *, after: int = 0) -> Iterator[Block]:
 def put_block(catalog: Catalog, block: Block) -> None:
     """Store these items under their ids, with the rows of their files. Raises IndexDamagedError for an item that no
     catalog may hold."""
-    dim = catalog.dim
-    for stored in block.items:
-        if not validation.is_valid_path(stored.item.path, stored.item.kind):
-            raise IndexDamagedError(f"item {stored.item.id} has the path {stored.item.path!r}; no index may hold it.")
+    check_block(block, catalog.dim, str(catalog.path))
     vectors = np.ascontiguousarray(block.vectors, "<f2")
-    if vectors.shape != (len(block.items), dim) or not validation.are_unit(vectors).all():
-        raise IndexDamagedError(
-            f"{catalog.path} was given vectors of shape {vectors.shape}; wanted ({len(block.items)}, {dim}), each of "
-            "unit length."
-        )
     with catalog.writing() as db:
         _delete(db, [stored.item.id for stored in block.items])
         files = dict[str, int]()
