@@ -1,6 +1,8 @@
 """Selections, albums, duplicates and the map."""
 
+import csv
 import io
+import json
 import re
 import shutil
 from pathlib import Path
@@ -122,6 +124,62 @@ def test_a_path_from_right_to_left_stays_in_one_piece(opened: Opened) -> None:
     page = opened("?view=duplicates&threshold=0.9", before=rename_one)
     expect(page.locator(f".path[title='{name}'] span")).to_have_text([name])
     expect(page.locator(".path").nth(1).locator("span")).to_have_count(2)
+
+
+def test_a_name_with_a_line_break_is_on_no_list(opened: Opened) -> None:
+    """It would be two lines, of which the second may be another file."""
+
+    def break_one(page: Page) -> None:
+        def broken(route: Route) -> None:
+            response = route.fetch()
+            answer = response.json()
+            if response.status == 200:
+                answer["groups"][0]["files"][1]["path"] = "2024/a\nlarger.png"
+            route.fulfill(response=response, json=answer)
+
+        page.route("**/v1/duplicates?*", broken)
+
+    page = opened("?view=duplicates&threshold=0.9", before=break_one)
+    copy = page.locator(".copy").filter(has_text="a␊larger.png")
+    copy.get_by_label("Put on the list").click()
+    expect(page.get_by_role("status").filter(has_text="has a line break")).to_be_visible()
+    expect(copy.get_by_role("checkbox")).not_to_be_checked()
+    expect(page.get_by_role("button", name="Copy the list")).to_have_count(0)
+
+
+def test_each_label_yes_or_no(opened: Opened) -> None:
+    """A picture stands below each label that fits it; the table has all, and no cell that a spreadsheet computes."""
+    page = opened("?q=a+cat")
+    ids = shown(page)
+
+    def answered(route: Route) -> None:
+        sent = json.loads(route.request.post_data or "")
+        assert sent["multi_label"] is True
+        fits = ([0.9, 0.8], [0.2, 0.6], [0.1, 0.4])
+        results = [
+            {"index": k, "item": ids[k], "label": sent["labels"][int(each[1] > each[0])], "probability": max(each),
+             "probabilities": each, "scores": each}
+            for k, each in enumerate(fits)
+        ]  # fmt: skip
+        route.fulfill(json={"labels": sent["labels"], "multi_label": True, "results": results, "failures": []})
+
+    page.route("**/v1/classify", answered)
+    cells(page).nth(0).focus()
+    for key in ("Space", "Shift+ArrowRight", "Shift+ArrowRight"):
+        page.keyboard.press(key)
+    page.get_by_role("region", name="Selection").get_by_role("button", name="Label", exact=True).click()
+    dialog = page.get_by_role("dialog", name="Label 3 pictures")
+    dialog.get_by_label("Each label yes or no").check()
+    dialog.get_by_label("Labels").fill("=cat(), dog")
+    page.keyboard.press("Enter")
+    headings = dialog.get_by_role("heading", level=3).locator("span:first-child")
+    expect(headings).to_have_text(["=cat() (1)", "dog (2)", "none of these (1)"])
+    with page.expect_download() as download:
+        dialog.get_by_role("button", name="Download as CSV").click()
+    with Path(download.value.path()).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["path", "'=cat()", "dog"]
+    assert rows[1][1:] == ["0.9000", "0.8000"]
 
 
 def test_dialogs_fit_a_phone(opened: Opened) -> None:

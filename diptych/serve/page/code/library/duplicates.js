@@ -1,13 +1,14 @@
 // Duplicates side by side. Nothing is deleted: what is marked becomes a list to copy or to download.
 
 import { cancelled, computed, thumbnail, withParameters } from "../api.js";
-import { button, count, h, icon, say } from "../dom.js";
-import { copyText, saveText } from "../selection/exports.js";
+import { button, count, h, icon, say, toast } from "../dom.js";
+import { copyText, download } from "../selection/exports.js";
 import { go } from "../state.js";
 import { bytes, day } from "../viewer/details.js";
 
 const GROUPS = 30;
 const ENDING = 14;
+const CONTROL = /[\0-\x1f]/g;
 const LEFTWARD = /[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc]|[\ud802\ud803\ud83a\ud83b]/;
 
 /**
@@ -15,8 +16,8 @@ const LEFTWARD = /[\u0590-\u08ff\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\uf
  * letters that run from right to left stays in one piece, as two pieces would stand in the wrong order.
  */
 function pathLine(path) {
-  const letters = [...path];
-  if (LEFTWARD.test(path)) return h("p.path", { title: path }, h("span", {}, path));
+  const letters = [...path.replace(CONTROL, (letter) => String.fromCharCode(0x2400 + letter.charCodeAt(0)))];
+  if (LEFTWARD.test(path)) return h("p.path", { title: path }, h("span", {}, letters.join("")));
   return h("p.path", { title: path }, h("span", {}, letters.slice(0, -ENDING).join("")), h("span", {}, letters.slice(-ENDING).join("")));
 }
 
@@ -101,13 +102,13 @@ export class Duplicates {
     const others = group.files.filter((file) => file !== kept);
     const copies = [kept, ...others].filter(Boolean).map((file) => this.copy(file, file === kept));
     const all = button("check", "Mark all but the largest", () => {
-      for (const { box, file } of copies.slice(1)) this.mark(file, (box.checked = true));
+      for (const { box, file } of copies.slice(1)) box.checked = this.mark(file, true);
     }, { text: true, kind: "plain" });
     return h("li.group", {}, h("header", {}, h("h2", {}, count(group.files.length, "file")), all), h("ul", {}, copies.map((copy) => copy.element)));
   }
 
   copy(file, largest) {
-    const box = h("input", { type: "checkbox", checked: this.marked.has(file.id), onchange: () => this.mark(file, box.checked) });
+    const box = h("input", { type: "checkbox", checked: this.marked.has(file.id), onchange: () => (box.checked = this.mark(file, box.checked)) });
     const look = h("button", { type: "button", "aria-label": `Look at ${file.path}`, onclick: () => go({ item: file.id }, { remember: { opened: true } }) },
       h("img", { alt: "", loading: "lazy", decoding: "async", src: thumbnail(file, 640) }));
     const facts = [file.width && `${file.width} × ${file.height}`, file.size && bytes(file.size), file.taken_at && day(file.taken_at)].filter(Boolean).join(" · ");
@@ -118,11 +119,17 @@ export class Duplicates {
     return { element, box, file };
   }
 
+  /** Put a file on the list or take it off; whether it is on it. A name with a line break would be two lines of it. */
   mark(file, on) {
+    if (on && /[\n\r]/.test(file.path)) {
+      toast(`“${file.name}” has a line break in its name, so it cannot be put on a list.`);
+      return false;
+    }
     if (on) this.marked.set(file.id, file.path);
     else this.marked.delete(file.id);
     for (const each of this.groups.querySelectorAll(`[data-copy="${file.id}"]`)) each.classList.toggle("listed", on);
     this.marks();
+    return on;
   }
 
   marks() {
@@ -130,7 +137,16 @@ export class Duplicates {
     const number = this.marked.size;
     if (!number) return this.foot.replaceChildren();
     this.foot.replaceChildren(h("span.numbers.small", { role: "status" }, `${count(number, "file")} on the list`),
-      button("copy", "Copy the list", () => copyText(text()), { text: true }), button("download", "Download", () => saveText(text(), "duplicates.txt"), { text: true }));
+      button("copy", "Copy the list", () => copyText(text()), { text: true }), button("download", "Download", () => this.save(), { text: true }));
+  }
+
+  /** The server writes the names as they are on the disk, whatever their bytes. */
+  async save() {
+    try {
+      await download({ items: [...this.marked.keys()], format: "paths" }, "duplicates.txt");
+    } catch (error) {
+      toast(error.message);
+    }
   }
 
   /** Back from the large view. */

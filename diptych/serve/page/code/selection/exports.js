@@ -78,9 +78,10 @@ export function exportDialog(what, words) {
   });
 }
 
-async function download(body) {
+/** @param {any} body of an export @param {string} [name] of the file */
+export async function download(body, name) {
   const response = await request("exports", { json: body, accept: "*/*" });
   const ending = { paths: "txt", csv: "csv", json: "json", sheet: "png", links: "zip" }[body.format];
-  save(await response.blob(), fileName(response, `pictures.${ending}`));
+  save(await response.blob(), name ?? fileName(response, `pictures.${ending}`));
   toast("The file is in your downloads.");
 }

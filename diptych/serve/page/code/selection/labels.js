@@ -6,6 +6,7 @@ import { button, count, field, h } from "../dom.js";
 import { copyText, saveText } from "./exports.js";
 
 const MOST = 5000;
+const YES = 0.5; // the probability from which a label fits, where each is judged by itself
 const KEPT = "diptych.labels";
 
 /** @param {any[]} items @param {(items: any[], name: string) => void} album makes an album of some of them */
@@ -51,10 +52,13 @@ export function labelDialog(items, album) {
 function grouped(answer, items, album) {
   const byId = new Map(items.map((item) => [item.id, item]));
   const results = answer.results.map((each) => ({ ...each, item: byId.get(each.item) })).filter((each) => each.item);
-  const sections = answer.labels.map((label) => {
-    const mine = results.filter((each) => each.label === label).sort((a, b) => b.probability - a.probability);
+  const sections = answer.labels.map((label, k) => {
+    const has = (each) => (answer.multi_label ? each.probabilities[k] >= YES : each.label === label);
+    const mine = results.filter(has).map((each) => ({ ...each, probability: each.probabilities[k] })).sort((a, b) => b.probability - a.probability);
     return mine.length && section(label, mine, album);
   });
+  const none = answer.multi_label ? results.filter((each) => each.probability < YES) : [];
+  if (none.length) sections.push(section("none of these", none, album));
   const failures = answer.failures.length ? h("p.problem", {}, `${count(answer.failures.length, "picture")} could not be labelled: ${answer.failures[0].detail}`) : null;
   return [table(answer, results), failures, ...sections].filter(Boolean);
 }
@@ -68,8 +72,11 @@ function section(label, mine, album) {
 }
 
 function table(answer, results) {
-  const cell = (value) => (/[",\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : value);
-  const rows = [["path", "label", "probability"], ...results.map((each) => [each.item.path, each.label, each.probability.toFixed(4)])];
+  const safe = (value) => (/^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value)); // what a spreadsheet would compute
+  const cell = (value) => (/[",\n\r]/.test(value) ? `"${safe(value).replaceAll('"', '""')}"` : safe(value));
+  const rows = answer.multi_label
+    ? [["path", ...answer.labels], ...results.map((each) => [each.item.path, ...each.probabilities.map((one) => one.toFixed(4))])]
+    : [["path", "label", "probability"], ...results.map((each) => [each.item.path, each.label, each.probability.toFixed(4)])];
   const text = `${rows.map((row) => row.map(cell).join(",")).join("\n")}\n`;
   return h("div.dialog-foot", {}, h("span.soft", { style: { flex: "1", "align-self": "center" } }, count(results.length, "picture")),
     button("copy", "Copy", () => copyText(text), { text: true }), button("download", "Download as CSV", () => saveText(text, "labels.csv"), { text: true }));
