@@ -67,13 +67,19 @@ async def _answer_problem(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == 404:
         problem = _no_route(request.app.state.service.view.prefix)
     if isinstance(problem, RequestProblem) and problem.status == 405:
-        problem.headers["Allow"] = ", ".join(_methods_of(request))
+        problem = _no_method(request.method, _methods_of(request))
     return problem_response(problem, request.url.path)
 
 
 def _no_route(prefix: str) -> RequestProblem:
     remedy = f"The page is at {prefix}/, the routes for programs are listed at {prefix}/v1/openapi.json."
     return RequestProblem(404, "NotFoundError", "there is nothing at this address.", remedy=remedy)
+
+
+def _no_method(asked: str, known: list[str]) -> RequestProblem:
+    named = ", ".join(known)
+    problem, remedy = f"{asked[:20]!r} is not taken here.", f"This address takes {named}."
+    return RequestProblem(405, "RequestError", problem, remedy=remedy, headers={"Allow": named})
 
 
 def _methods_of(request: Request) -> list[str]:
@@ -83,7 +89,7 @@ def _methods_of(request: Request) -> list[str]:
     def is_known(method: str) -> bool:
         return any(route.matches({**asked, "method": method})[0] is Match.FULL for route in request.app.routes)
 
-    return [method for method in _METHODS if is_known(method)]
+    return [method for method in _METHODS if is_known("GET" if method == "HEAD" else method)]
 
 
 def _as_problem(error: Exception) -> Exception:

@@ -92,7 +92,7 @@ class Pictures:
         if not self._allow_urls:
             raise RequestProblem(
                 403, "NotOfferedError", "this server fetches no addresses.",
-                remedy="Send the picture's bytes, or start the server with allow_urls.", argument=argument,
+                remedy="Send the picture's bytes, or start the server with --allow-urls.", argument=argument,
             )  # fmt: skip
         if not self._fetches.acquire(blocking=False):
             raise busy(f"{MOST_FETCHES} addresses are being fetched.")

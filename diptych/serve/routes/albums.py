@@ -16,10 +16,10 @@ from diptych.serve.service import Library, OfLibrary, Served, Service
 from diptych.serve.web.answers import AlbumAnswer, AlbumDetails, AlbumsAnswer
 from diptych.serve.web.problems import RequestProblem
 from diptych.serve.web.requests import Route
-from diptych.serve.web.schemas import MOST, AlbumBody, AlbumChange, ExportBody
+from diptych.serve.web.schemas import ALBUM_ID, MOST, AlbumBody, AlbumChange, ExportBody
 
 router = APIRouter(route_class=Route, tags=["albums"])
-AlbumId = Annotated[str, Path(pattern=r"^a_[0-9a-f]{16}$")]
+AlbumId = Annotated[str, Path(pattern=ALBUM_ID)]
 _COVERS = 8
 _KINDS = {
     "paths": ("text/plain; charset=utf-8", "txt"), "csv": ("text/csv; charset=utf-8", "csv"),

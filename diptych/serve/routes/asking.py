@@ -10,19 +10,18 @@ from fastapi.responses import Response
 
 from diptych.serve.web.problems import encoded
 from diptych.serve.web.requests import validated
-from diptych.serve.web.schemas import MOST, FilterBody
+from diptych.serve.web.schemas import BOX, MOST, NEAR, FilterBody
 
 PROBLEM: dict[str, Any] = {
     "description": "An error (RFC 9457)",
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
 ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys(
-    (400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 429, 500, 501, 503, 504), PROBLEM
+    (400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 429, 500, 501, 503, 504, 507), PROBLEM
 )
 Page = Annotated[int, Query(ge=0, le=2**31)]
 PageSize = Annotated[int, Query(ge=1, le=MOST)]
 CursorQuery = Annotated[str | None, Query(max_length=80)]
-_NUMBER = r"-?\d{1,5}(\.\d{1,12})?"
 _Short = Annotated[str | None, Query(max_length=200)]
 
 
@@ -52,8 +51,8 @@ async def filters_from_query(
     since: Annotated[str | None, Query(max_length=40)] = None,
     until: Annotated[str | None, Query(max_length=40)] = None,
     file_dates: bool = False,
-    box: Annotated[str | None, Query(pattern=rf"^{_NUMBER}(,{_NUMBER}){{3}}$")] = None,
-    near: Annotated[str | None, Query(pattern=rf"^{_NUMBER}(,{_NUMBER}){{2}}$")] = None,
+    box: Annotated[str | None, Query(pattern=BOX)] = None,
+    near: Annotated[str | None, Query(pattern=NEAR)] = None,
     camera: _Short = None,
     path: Annotated[str | None, Query(max_length=1000)] = None,
     min_width: Annotated[int | None, Query(ge=0, le=2**31)] = None,

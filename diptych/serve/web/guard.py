@@ -128,7 +128,7 @@ def check_host(headers: Headers, settings: ServeSettings) -> None:
     if not settings.answers_to(name):
         raise RequestProblem(
             421, "HostError", f"this server is not called {host[:100]!r}.",
-            remedy="Use localhost, or start the server with this name as one of its hosts.",
+            remedy="Use localhost, or start the server with --allow-host and this name.",
         )  # fmt: skip
 
 
@@ -142,7 +142,7 @@ def check_origin(method: str, path: str, headers: Headers, settings: ServeSettin
         return
     raise RequestProblem(
         403, "OriginError", f"a page of {(origin or 'another site')[:100]} may not ask this server.",
-        remedy="Start the server with cors to allow a site.",
+        remedy="Start the server with --cors and a site to allow it.",
     )  # fmt: skip
 
 

@@ -17,10 +17,18 @@ Id = Annotated[int, Field(ge=1, le=2**53), WHOLE]
 MOST_CHARACTERS = 100_000  # of a text
 Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Template = Annotated[str, Field(pattern=r"\{\}", max_length=500)]
+_NUMBER = r"-?\d{1,5}(\.\d{1,12})?"
+TEMPLATE, UPLOAD_ID, ALBUM_ID = r"\{\}", r"^u_[0-9a-f]{24}$", r"^a_[0-9a-f]{16}$"
+BOX, NEAR = (rf"^{_NUMBER}(,{_NUMBER}){{{more}}}$" for more in (3, 2))  # as they stand in a URL
+PATTERNS = {  # in words
+    TEMPLATE: "a text with {} in it", UPLOAD_ID: "an id that POST /v1/uploads gave",
+    ALBUM_ID: "an id that POST /v1/albums gave", BOX: "south,west,north,east in degrees",
+    NEAR: "latitude,longitude,km",
+}  # fmt: skip
+Template = Annotated[str, Field(pattern=TEMPLATE, max_length=500)]
 Labels = Annotated[list[Name], Field(min_length=1, max_length=2000, json_schema_extra={"uniqueItems": True})]
 Data = Annotated[str, Field(min_length=1)]
-Upload = Annotated[str, Field(pattern=r"^u_[0-9a-f]{24}$")]
+Upload = Annotated[str, Field(pattern=UPLOAD_ID)]
 Cursor = Annotated[str, Field(max_length=80)]
 LIMIT, MOST = 60, 500
 Offset = Annotated[int, Field(ge=0, le=2**31), WHOLE]
@@ -200,7 +208,7 @@ class ExportBody(Body):
     model_config = _one_of("items", "album", "search")
 
     items: Annotated[list[Id], Field(min_length=1, max_length=20_000)] | None = None
-    album: Annotated[str, Field(pattern=r"^a_[0-9a-f]{16}$")] | None = None
+    album: Annotated[str, Field(pattern=ALBUM_ID)] | None = None
     search: SearchOptions | None = None
     limit: Annotated[int, Field(ge=1, le=20_000), WHOLE] = MOST
     format: Literal["paths", "csv", "json", "sheet", "links"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from diptych.display.counting import counted
 from diptych.serve.web.problems import RequestProblem
+from diptych.serve.web.schemas import PATTERNS
 
 _MOST_NAMED = 3  # fields at fault
 _LONG = 60  # characters of a value
@@ -21,7 +22,7 @@ _WANTED = {  # Pydantic's kind of error -> what was wanted, with the fields of i
     "list_type": "a list", "dict_type": _OBJECT, "model_type": _OBJECT, "model_attributes_type": _OBJECT,
     "literal_error": "{expected}", "greater_than_equal": "{ge:,} or more", "less_than_equal": "{le:,} or less",
     "greater_than": "more than {gt:,}", "less_than": "less than {lt:,}",
-    "string_pattern_mismatch": "what matches {pattern}",
+    "string_pattern_mismatch": "{pattern}",
     "string_too_short": "a length of {min_length:,} or more", "string_too_long": "a length of {max_length:,} or less",
     "too_short": "a length of {min_length:,} or more", "too_long": "a length of {max_length:,} or less",
 }  # fmt: skip
@@ -37,7 +38,7 @@ def invalid_request(errors: Sequence[Mapping[str, Any]]) -> RequestProblem:
         where = _path(error["loc"])
         if form := _WANTED.get(error["type"]):
             came[where] = _shown(error["input"])
-            wanted.setdefault(where, []).append(form.format_map(error.get("ctx", {})))
+            wanted.setdefault(where, []).append(_bounded(form, error.get("ctx", {})))
         else:
             others[where] = _other(where, error)
     said = {where: f"{where} is {came[where]}; wanted {' or '.join(dict.fromkeys(wanted[where]))}" for where in wanted}
@@ -49,6 +50,12 @@ def invalid_request(errors: Sequence[Mapping[str, Any]]) -> RequestProblem:
     named = ". ".join(sentence for _, sentence in found[:_MOST_NAMED])
     more = f". And {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
     return RequestProblem(422, "RequestError", f"{named}{more}.", argument=found[0][0] if found else None)
+
+
+def _bounded(form: str, bounds: Mapping[str, Any]) -> str:
+    if pattern := bounds.get("pattern"):
+        return PATTERNS.get(pattern, f"what matches {pattern}")
+    return form.format_map(bounds)
 
 
 def _path(location: Sequence[str | int]) -> str:

@@ -17,6 +17,9 @@ from starlette.testclient import TestClient
         ("q=a&relevant=perhaps", "relevant is 'perhaps'; wanted true or false."),
         ("q=a&diverse=x%1b", r"diverse is 'x\x1b'; wanted a number."),
         ("q=a&kind=film", "kind is 'film'; wanted 'picture', 'video' or 'text'."),
+        ("q=a&box=1,2,3", "box is '1,2,3'; wanted south,west,north,east in degrees."),
+        ("q=a&near=here", "near is 'here'; wanted latitude,longitude,km."),
+        ("q=a&box=0,0,999,0", "box.2 is 999.0; wanted 360.0 or less."),
         ("q=", "q is ''; wanted a length of 1 or more."),
         ("q=a&camera=" + "b" * 300, f"camera is '{'b' * 60}'… of 300 characters; wanted a length of 200 or less."),
     ],
@@ -58,6 +61,20 @@ def test_a_parameter_is_named_with_what_came_and_what_was_wanted(client: TestCli
             "labels.dog",
             "labels.dog is 3; wanted a text or a list.",
         ),
+        ("embed", {"texts": []}, "texts", "texts is a list of 0; wanted a length of 1 or more."),
+        ("embed", {"pictures": [{"item": "1"}]}, "pictures.0.item", "pictures.0.item is '1'; wanted a whole number."),
+        (
+            "classify",
+            {"pictures": [{"item": 1}], "labels": ["a"], "templates": ["a photo"]},
+            "templates.0",
+            "templates.0 is 'a photo'; wanted a text with {} in it.",
+        ),
+        (
+            "search",
+            {"terms": [{"upload": "u_1"}]},
+            "terms.0.upload",
+            "terms.0.upload is 'u_1'; wanted an id that POST /v1/uploads gave.",
+        ),
         ("items/lookup", {"ids": ["a", "b", "c", "d", "e"]}, "ids.0", None),
         ("items/lookup", [1], "body", "body is a list of 1; wanted an object."),
         ("embed", {"texts": [1]}, "texts.0", "texts.0 is 1; wanted a text."),
@@ -77,3 +94,10 @@ def test_a_field_is_named_with_what_came_and_what_was_wanted(
     assert "should" not in problem
     if len(body) == 1 and "ids" in body:
         assert problem.endswith("ids.2 is 'c'; wanted a whole number. And 2 more.")
+
+
+def test_a_method_that_an_address_does_not_take_is_named_with_those_that_it_takes(client: TestClient) -> None:
+    answer = client.put("/v1/search")
+    assert answer.status_code == 405
+    assert answer.json()["detail"] == "'PUT' is not taken here. This address takes GET, HEAD, POST."
+    assert answer.headers["allow"] == "GET, HEAD, POST"
