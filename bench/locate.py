@@ -39,7 +39,7 @@ def main() -> None:
 
     ways: dict[str, Callable[[], object]] = {
         "one embedding": lambda: model.embed_images([picture]),
-        "a map by patches": lambda: model.locate(picture, "a red star"),
+        "a map by patches": lambda: model.locate(picture, "a red star", method="patches"),
         "batches alone": many,
         "a map by windows": lambda: model.locate(picture, "a red star", method="windows"),
     }

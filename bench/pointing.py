@@ -28,7 +28,7 @@ from diptych.scenes.scene import Scenes
 
 QUESTION = "The pointing game"
 SMALL = 10  # percent of the picture
-METHODS: tuple[Method, ...] = ("patches", "windows")
+METHODS: tuple[Method, ...] = ("auto", "patches", "windows")
 Box = tuple[float, float, float, float]
 
 
@@ -40,7 +40,7 @@ class Labelled(NamedTuple):
 
 
 def main() -> None:
-    """Both methods, chance and the centre guess."""
+    """All methods, chance and the centre guess."""
     parser = arguments(QUESTION)
     parser.add_argument("--model", help="a model; by default the bundled one")
     parser.add_argument("--photos", help="a folder with photos.jsonl")

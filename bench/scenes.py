@@ -5,8 +5,8 @@
 Scenes of two to five things that cover 3 to 30 % of the picture each and overlap, on drawn grounds and, with --grounds,
 on parts of photographs. The questions are the colour of each thing with a unique kind, among all twelve and
 against one other, and the kind of each thing with a unique colour, among twelve: by the picture's vector, and by its
-patches. The same for single things; the thing that was added to a scene; and the location of a thing, by patches and by
-windows.
+patches. The same for single things; the thing that was added to a scene; and the location of a thing, as by default,
+by patches and by windows.
 """
 
 from collections import defaultdict
@@ -51,6 +51,7 @@ def main() -> None:
         before, after, added = draw_pair(seed, size_px=SIZE_PX, split="test", backgrounds=grounds)
         found[f"what was added, of {WORDS} words"].append(is_named(model, before, after, added, Random(seed)))
     for number, scene in enumerate(several):
+        located(model, scene, "auto", found)
         located(model, scene, "patches", found)
         if number < windows:
             located(model, scene, "windows", found)

@@ -361,7 +361,7 @@ class Embedder:
         return difference(one, other, vectors, tuple(label_names(words)), scale=self.scale)
 
     def locate(
-        self, image: Source, phrase: str, *, method: Method = "patches", scales: Sequence[float] | None = None,
+        self, image: Source, phrase: str, *, method: Method = "auto", scales: Sequence[float] | None = None,
         overlap: float | None = None, threshold: float | None = None, truncate: bool = False,
     ) -> HeatMap:  # fmt: skip
         """Where in a picture a phrase fits, as a map and boxes; `inference.heat_map.heat_maps` explains the options."""

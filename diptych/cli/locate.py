@@ -22,7 +22,7 @@ from diptych.engines import EngineName
 if TYPE_CHECKING:
     from diptych.inference.heat_map import HeatMap
 
-METHODS = ("patches", "windows")
+METHODS = ("patches", "windows")  # each by itself
 
 
 @click.command("locate")
@@ -30,10 +30,11 @@ METHODS = ("patches", "windows")
 @click.argument("phrases", nargs=-1, required=True)
 @click.option(
     "--method",
-    type=click.Choice(METHODS),
-    default="patches",
+    type=click.Choice(["auto", *METHODS]),
+    default="auto",
     show_default=True,
-    help="One pass over the patches of the picture, or overlapping windows, which take tens of times as long.",
+    help="One pass over the patches of the picture, or overlapping windows, which take tens of times as long; auto "
+    "takes patches, and windows as well where no patch stands out.",
 )
 @click.option("--compare", is_flag=True, help="Show both methods.")
 @click.option(
@@ -66,7 +67,7 @@ def command(
     from diptych.inference.heat_map import heat_maps
 
     values = {"threshold": threshold, "overlap": overlap, "scales": _scales(scales)}
-    if method == "patches" and not compare and (scales or overlap is not None):
+    if method != "windows" and not compare and (scales or overlap is not None):
         raise click.UsageError("--scales and --overlap apply to windows. Add --method windows or --compare.")
     options: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     embedder = open_model(model, device, activation, engine)

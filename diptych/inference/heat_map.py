@@ -1,4 +1,4 @@
-"""Where a phrase fits in a picture, from one pass over its patches or from overlapping windows."""
+"""Where a phrase fits in a picture, from one pass over its patches, from overlapping windows, or from both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from PIL import Image
@@ -27,13 +27,20 @@ if TYPE_CHECKING:
 
     from diptych.engines import Engine
 
-Method = Literal["patches", "windows"]
+Method = Literal["auto", "patches", "windows"]
+Used = Literal["patches", "windows", "both"]
 _BATCH = 32
 _SHOWN_PX = 960  # in a notebook, the file of which holds it
 # Maps need higher temperatures than the model's: windows that show more than the thing have nearly the cosine of those
 # that show it alone, and of a thing's patches those that tell its kind stand out from the rest of it. Chosen on drawn
 # scenes of training combinations; `bench/scenes.py` evaluates them on others.
 WINDOW_TEMPERATURE, PATCH_TEMPERATURE = 3, 2
+# Where no patch stands out from the others by this, in logits, "auto" asks windows as well. For six in seven things of
+# drawn scenes one does, for few in photographs; bench/pointing.py and bench/scenes.py say what the windows bring.
+CLEAR = 2.75
+AUTO_SCALES, AUTO_OVERLAP = (1.0, 0.5, 0.25), 0.5  # less than half of the windows
+AUTO_WINDOWS = 200  # about, as many as the usual scales have in a picture of 3:2
+PATCH_WEIGHT = 0.25  # of the patches' logits beside those of the windows
 
 
 class LocatingModel(Protocol):
@@ -51,15 +58,16 @@ class LocatingModel(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class HeatMap:
-    """How well each part of a picture fits a phrase. `scores` are cosines over the whole picture, (rows, columns).
-    `relative_likelihood` is the likelihood of each point relative to the best, about 0 to 1, smoothed along the
-    picture's edges. `boxes` surround its regions above the threshold, in pixels of the picture, the best first."""
+    """How well each part of a picture fits a phrase. `scores` are cosines over the whole picture, (rows, columns), made
+    by `method`. `relative_likelihood` is the likelihood of each point relative to the best, about 0 to 1, smoothed
+    along the picture's edges. `boxes` surround its regions above the threshold, in pixels of the picture, the best
+    first."""
 
     likely = RenamedAttribute("likely", "relative_likelihood")
 
     image: Image.Image
     phrase: str
-    method: Method
+    method: Used
     scores: Float[np.ndarray, "rows columns"]
     relative_likelihood: Float[np.ndarray, "rows columns"]
     boxes: tuple[locate.Box, ...]
@@ -99,7 +107,7 @@ def heat_maps(
     image: Source,
     phrases: Sequence[str],
     *,
-    method: Method = "patches",
+    method: Method = "auto",
     scales: Sequence[float] | None = None,
     overlap: float | None = None,
     threshold: float | None = None,
@@ -111,42 +119,68 @@ def heat_maps(
     "patches" runs the tower once over the picture, squashed to a square, and projects the value of each patch in the
     last layer into the shared space (Zhou et al. 2022, "Extract free dense labels from CLIP"). "windows" embeds squares
     of each of `scales` (fractions of the short side) that overlap by `overlap`, and averages their cosines; `progress`
-    is called with (done, total) windows. `threshold` is for the boxes, see `locate.boxes`. None means the defaults of
-    `locate`. Raises ImageError, ArgumentError for another method, and the errors of `embed_texts`.
+    is called with (done, total) windows. "auto" takes patches, and windows as well for phrases that no patch clearly
+    fits, as in most photographs. `threshold` is for the boxes, see `locate.boxes`. None means the defaults of `locate`.
+    Raises ImageError, ArgumentError for another method, and the errors of `embed_texts`.
     """
     if method == "places":  # type: ignore[comparison-overlap]
         warn_renamed('method="places"', 'method="patches"')
         method = "patches"
     if method not in get_args(Method):
         raise ArgumentError(f"method {method!r} is not known; choose one of {', '.join(get_args(Method))}.")
-    overlap = locate.OVERLAP if overlap is None else overlap
     threshold = locate.THRESHOLD if threshold is None else threshold
     texts = model.embed_texts(phrases, truncate=truncate)
     picture = open_image(image, decode="fast")
-    if method == "patches":
-        scale, maps = model.scale / PATCH_TEMPERATURE, _patch_scores(model, picture, texts)
-    else:
-        windows = locate.windows(*picture.size, scales=scales, overlap=overlap)
-        scale = model.scale / WINDOW_TEMPERATURE
-        maps = _window_scores(model, picture, texts, windows, scale, progress)
+    found = _by_patches(model, picture, texts) if method != "windows" else {}
+    asked = [at for at in range(len(texts)) if at not in found or (method == "auto" and not found[at].is_clear)]
+    windows = _windows_of(picture, method, scales, overlap) if asked else []
+    if windows:
+        scores = _window_scores(model, picture, texts[asked], windows, model.scale / WINDOW_TEMPERATURE, progress)
+        for at, one in zip(asked, scores, strict=True):
+            seen = _Found("windows", one, model.scale / WINDOW_TEMPERATURE)
+            found[at] = _mixed(found[at], seen) if at in found else seen
     rows, columns = locate.map_shape(*picture.size)
     small = np.asarray(picture.resize((columns, rows), Image.Resampling.BILINEAR, reducing_gap=2)) / 255
-    return [
-        _heat_map(picture, small, phrase, method, scores, scale, threshold)
-        for phrase, scores in zip(phrases, maps, strict=True)
-    ]
+    return [_heat_map(picture, small, phrase, found[at], threshold) for at, phrase in enumerate(phrases)]
 
 
-def _heat_map(
-    picture: Image.Image,
-    small: np.ndarray,
-    phrase: str,
-    method: Method,
-    scores: np.ndarray,
-    scale: float,
-    threshold: float,
-) -> HeatMap:
+def _windows_of(
+    picture: Image.Image, method: Method, scales: Sequence[float] | None, overlap: float | None
+) -> list[locate.Box]:
+    """The windows of a picture. For "auto" they are at most AUTO_WINDOWS, without the smallest in a thin picture, and
+    none where even the largest are more."""
+    if method == "windows" or scales is not None or overlap is not None:
+        return locate.windows(*picture.size, scales=scales, overlap=locate.OVERLAP if overlap is None else overlap)
+    shape = max(picture.size) / min(picture.size)
+    for count in range(len(AUTO_SCALES), 0, -1):
+        if shape / ((1 - AUTO_OVERLAP) * AUTO_SCALES[count - 1] ** 2) < AUTO_WINDOWS:
+            return locate.windows(*picture.size, scales=AUTO_SCALES[:count], overlap=AUTO_OVERLAP)
+    return []
+
+
+class _Found(NamedTuple):
+    """A map of cosines, what it was made of, and the inverse temperature of its likelihood."""
+
+    method: Used
+    scores: np.ndarray
+    scale: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether some part stands out from the rest."""
+        return self.scale * float(self.scores.max() - np.median(self.scores)) > CLEAR
+
+
+def _mixed(patches: _Found, windows: _Found) -> _Found:
+    """The logits of windows with those of patches at PATCH_WEIGHT, as cosines, the best of which is that of windows."""
+    share = PATCH_WEIGHT * patches.scale / windows.scale
+    scores = windows.scores + share * (patches.scores - patches.scores.max())
+    return _Found("both", scores + (windows.scores.max() - scores.max()), windows.scale)
+
+
+def _heat_map(picture: Image.Image, small: np.ndarray, phrase: str, found: _Found, threshold: float) -> HeatMap:
     """`small` is the picture at the map's size, with values from 0 to 1."""
+    method, scores, scale = found
     likelihood = locate.guided_filter(locate.relative_likelihood(scores, scale), small)
     boxes = locate.boxes(likelihood, picture.size, threshold=threshold)
     best = float(scores.max())
@@ -154,10 +188,12 @@ def _heat_map(
     return HeatMap(picture, phrase, method, scores, likelihood, scored)
 
 
-def _patch_scores(model: LocatingModel, picture: Image.Image, texts: np.ndarray) -> list[np.ndarray]:
+def _by_patches(model: LocatingModel, picture: Image.Image, texts: np.ndarray) -> dict[int, _Found]:
     pixels = resized_and_cropped(picture, replace(model.preprocessing, mode="squash"))
     patches = model.engine.encode_patches(pixels[None]).patches[0]
-    return [locate.upsampled(scores, picture.size) for scores in texts @ patches.T]
+    scale = model.scale / PATCH_TEMPERATURE
+    maps = (locate.upsampled(scores, picture.size) for scores in texts @ patches.T)
+    return {at: _Found("patches", scores, scale) for at, scores in enumerate(maps)}
 
 
 def _window_scores(

@@ -12,6 +12,7 @@ from PIL import Image
 import diptych
 from diptych.cli import OK, USAGE
 from diptych.display.plots import heat_overlay
+from diptych.inference import heat_map
 from diptych.inference.heat_map import _window_batches, heat_maps
 from diptych.media.preprocessing import Preprocess
 from diptych.scoring.locate import (
@@ -144,7 +145,7 @@ def test_overlap_by_hand() -> None:
     assert iou((0, 0, 1, 1), (2, 2, 1, 1)) == 0
 
 
-@pytest.mark.parametrize("method", ["patches", "windows"])
+@pytest.mark.parametrize("method", ["auto", "patches", "windows"])
 def test_a_model_looks_at_the_whole_picture(method: str, tiny_model: Path) -> None:
     """What lies outside the centre crop changes the map there."""
     model = diptych.load(tiny_model, precision="float32")
@@ -154,6 +155,30 @@ def test_a_model_looks_at_the_whole_picture(method: str, tiny_model: Path) -> No
     one, other = (model.locate(image, "a red square", method=method) for image in (plain, marked))
     assert np.abs(other.scores - one.scores).max() > 1e-3
     assert other.overlay().size == (300, 100)
+
+
+def test_windows_are_asked_where_no_patch_stands_out(
+    tiny_model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the phrases concerned alone, and fewer of them than `windows` takes."""
+    model, path = diptych.load(tiny_model, precision="float32"), pictures / "scene-0.png"
+    phrases, asked = ["a cat", "a dog", "a red star"], list[int]()
+    patches = heat_maps(model, path, phrases, method="patches")
+    stands_out = [float(one.scores.max() - np.median(one.scores)) * model.scale / 2 for one in patches]
+    middle = sorted(stands_out)[1]
+    monkeypatch.setattr(heat_map, "CLEAR", middle - 1e-3)  # the least clear one is not
+    found = heat_maps(model, path, phrases, progress=lambda _, total: asked.append(total))
+    unclear = int(np.argmin(stands_out))
+    assert [one.method for one in found] == ["both" if at == unclear else "patches" for at in range(3)]
+    for one, by_patches in zip(found, patches, strict=True):
+        assert (one.method == "both") == (not np.array_equal(one.scores, by_patches.scores))
+    (by_windows,) = heat_maps(model, path, [phrases[unclear]], method="windows", scales=(1, 0.5, 0.25), overlap=0.5)
+    assert asked[-1] == len(windows(*by_windows.image.size, scales=(1, 0.5, 0.25), overlap=0.5))
+    assert asked[-1] < len(windows(*by_windows.image.size)) / 2
+    assert found[unclear].scores.max() == pytest.approx(by_windows.scores.max(), abs=1e-4)
+    monkeypatch.setattr(heat_map, "PATCH_WEIGHT", 0)
+    (alone,) = heat_maps(model, path, [phrases[unclear]])
+    np.testing.assert_allclose(alone.scores, by_windows.scores, atol=1e-4)
 
 
 def test_a_picture_of_one_pixel_is_drawn_on(tiny_model: Path) -> None:
@@ -168,7 +193,7 @@ def test_several_phrases_at_once(tiny_model: Path, pictures: Path) -> None:
     both = heat_maps(model, path, ["a cat", "a dog"])
     for phrase, found in zip(["a cat", "a dog"], both, strict=True):
         np.testing.assert_allclose(found.scores, model.locate(path, phrase).scores, atol=1e-5)
-    with pytest.raises(ValueError, match="method 'grid' is not known; choose one of patches, windows"):
+    with pytest.raises(ValueError, match="method 'grid' is not known; choose one of auto, patches, windows"):
         model.locate(path, "a cat", method="grid")
 
 

@@ -121,7 +121,7 @@ def locate(body: LocateBody, request: Request, served: Served) -> Response:
     likelihood = np.clip(found.relative_likelihood * 255, 0, 255).astype(np.uint8)
     return answered(
         {
-            "phrase": body.phrase, "method": body.method, "width": size[0], "height": size[1], "rows": rows,
+            "phrase": body.phrase, "method": found.method, "width": size[0], "height": size[1], "rows": rows,
             "columns": columns, "likelihood": base64.b64encode(likelihood.tobytes()).decode(),
             "best_score": round(float(found.scores.max()), 5),
             "boxes": [_scaled(box, *scales) for box in found.boxes],
@@ -144,7 +144,7 @@ def heat(
     served: Served,
     library: OfLibrary,
     phrase: Annotated[str, Query(min_length=1, max_length=2000)],
-    method: Literal["patches", "windows"] = "patches",
+    method: Literal["auto", "patches", "windows"] = "auto",
 ) -> Response:
     """A map of where a phrase fits, with transparency, to lay over the picture."""
     jpeg, _ = _whole(request, served, Picture.model_validate({"item": id}))

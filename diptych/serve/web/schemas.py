@@ -166,7 +166,7 @@ class LocateBody(Body):
 
     picture: Picture
     phrase: Annotated[str, Field(min_length=1, max_length=2000)]
-    method: Literal["patches", "windows"] = "patches"
+    method: Literal["auto", "patches", "windows"] = "auto"
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
