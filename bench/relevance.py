@@ -99,13 +99,13 @@ def plural(noun: str) -> str:
     return f"{noun[:-1]}ies" if re.search("[^aeiou]y$", noun) else f"{noun}s"
 
 
-def naming(captions: Sequence[Sequence[str]], nouns: Sequence[str]) -> dict[str, np.ndarray]:
-    """For each of the COUNT most frequent nouns, the most frequent first, whether each picture's captions name it,
+def naming(captions: Sequence[Sequence[str]], nouns: Sequence[str], count: int = COUNT) -> dict[str, np.ndarray]:
+    """For each of the `count` most frequent nouns, the most frequent first, whether each picture's captions name it,
     (pictures,) bool. At least three pictures name a noun and three do not."""
     words = [set(re.findall("[a-z]+", " ".join(texts).lower())) for texts in captions]
     named = {noun: np.array([not found.isdisjoint((noun, plural(noun))) for found in words]) for noun in nouns}
     usable = [noun for noun in nouns if 3 <= named[noun].sum() <= len(words) - 3]
-    return {noun: named[noun] for noun in sorted(usable, key=lambda noun: -named[noun].sum())[:COUNT]}
+    return {noun: named[noun] for noun in sorted(usable, key=lambda noun: -named[noun].sum())[:count]}
 
 
 # --- recall

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
     from diptych.engines import Engine
+    from diptych.scoring.reference_pictures import Logit
 
 
 class Model(Protocol):
@@ -65,12 +66,31 @@ class LabelSet:
     def classify(
         self, cosines: Float[np.ndarray, "pictures rows"], scale: float | None = None
     ) -> zero_shot.Classification:
-        """The labels of pictures with these cosines, at the model's own temperature or at `scale`."""
-        bias = self.model.bias if scale is None else None
-        negative = cosines[:, -1] if self.multi_label else None
-        scale = self.model.scale if scale is None else scale
+        """The labels of pictures with these cosines, at the model's own temperature or at `scale`.
+
+        Labels that are judged each by itself have the probabilities that the model's files were fitted to: of the
+        photographs of which 30 % is said, the captions of about 30 % name the label. Without such files, or at another
+        `scale`, they are judged against prompts without a label."""
         own = cosines[:, : len(self.names)]
+        if scale is None and (fitted := self._fitted):
+            return zero_shot.classify(own, self.names, scale=fitted.scale, bias=fitted.bias)
+        negative = cosines[:, -1] if self.multi_label else None
+        bias = self.model.bias if scale is None else None
+        scale = self.model.scale if scale is None else scale
         return zero_shot.classify(own, self.names, scale=scale, bias=bias, negative_cosines=negative)
+
+    @property
+    def scale(self) -> float:
+        """The inverse temperature of `classify`, where no other is given."""
+        return fitted.scale if (fitted := self._fitted) else self.model.scale
+
+    @property
+    def _fitted(self) -> Logit | None:
+        """What the model's files say of labels that are judged each by itself."""
+        reference = getattr(self.model, "reference_pictures", None) if self.multi_label else None
+        if not reference or not reference.multi_label:
+            return None
+        return reference.multi_label.patches if self.patches else reference.multi_label.picture
 
     def calibrate(
         self, cosines: Float[np.ndarray, "pictures rows"], true_labels: Sequence[str]

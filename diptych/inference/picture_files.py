@@ -106,7 +106,7 @@ def classify_files(
     right = np.array([answers[at] for at in counted], np.int64)
     return ClassifiedFiles(
         pictures=seen.keys, classification=judged, failures=seen.failures, links=found.links + labelled.links,
-        scale=(calibration and calibration.scale) or model.scale,
+        scale=(calibration and calibration.scale) or labels.scale,
         accuracy=accuracy(judged.probabilities[counted], right, judged.labels) if counted else None,
         unlabelled=len(answers) - len(counted), calibration=calibration, calibration_failures=unread,
     )  # fmt: skip

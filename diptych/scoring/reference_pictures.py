@@ -7,7 +7,8 @@ cosine that is expected with the best `top_k` of as many pictures drawn at rando
 what these would be if no picture showed what the text says.
 
 The vectors lie in reference_pictures.safetensors of a model's folder, in 8 bits, with the least relevance z-score that
-was chosen with them (see `diptych.index.search.relevance`, and `bench/relevance.py`, which makes the file).
+was chosen with them (see `diptych.index.search.relevance`, and `bench/relevance.py`, which makes the file), and what
+photographs with captions say of a label's probability (see `diptych.inference.labels`, and `bench/multi_label.py`).
 """
 
 from __future__ import annotations
@@ -30,13 +31,30 @@ MIN_PICTURES, MAX_PICTURES = 2, 10_000
 _INT8 = 127
 _BELOW = NormalDist().cdf(-1)  # the share of normal numbers that are a standard deviation or more below their mean
 _QUANTILES = 2000
+_MULTI_LABEL = "multi_label"
+
+
+class Logit(NamedTuple):
+    """The logit `scale` * cosine + `bias` of a label's probability."""
+
+    scale: float
+    bias: float
+
+
+class MultiLabel(NamedTuple):
+    """The logits of labels that are judged by themselves, by a picture's vector, and by its patches."""
+
+    picture: Logit
+    patches: Logit
 
 
 class ReferencePictures(NamedTuple):
-    """The vectors of the pictures, each in its own scale, and the least relevance z-score of a text."""
+    """The vectors of the pictures, each in its own scale, and the least relevance z-score of a text. `multi_label`, if
+    there is one, has the scales and biases with which a cosine becomes the logit of a label."""
 
     vectors: Int8[np.ndarray, "pictures dim"]
     threshold: float
+    multi_label: MultiLabel | None = None
 
     @classmethod
     def of(cls, vectors: Float[np.ndarray, "pictures dim"], threshold: float) -> ReferencePictures:
@@ -66,7 +84,10 @@ class ReferencePictures(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """The content of reference_pictures.safetensors."""
-        return safetensors.numpy.save({"vectors": self.vectors, "threshold": np.array(self.threshold, np.float32)})
+        tensors = {"vectors": self.vectors, "threshold": np.array(self.threshold, np.float32)}
+        if self.multi_label:
+            tensors[_MULTI_LABEL] = np.array(self.multi_label, np.float32)
+        return safetensors.numpy.save(tensors)
 
 
 def best_weights(references: int, count: int, top_k: int) -> Float[np.ndarray, "references"]:
@@ -95,6 +116,7 @@ def parse(content: bytes, dim: int, source: str) -> ReferencePictures:
     try:
         tensors = dict(safetensors.deserialize(content))
         vectors, threshold = _array(tensors["vectors"], "I8"), _array(tensors["threshold"], "F32")
+        logits = _array(tensors[_MULTI_LABEL], "F32") if _MULTI_LABEL in tensors else None
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise _damaged(source, f"cannot be read ({error})") from error
     if vectors.ndim != 2 or vectors.shape[1] != dim or not MIN_PICTURES <= len(vectors) <= MAX_PICTURES:
@@ -104,7 +126,15 @@ def parse(content: bytes, dim: int, source: str) -> ReferencePictures:
         raise _damaged(source, "has a vector that is zero")
     if threshold.shape or not np.isfinite(threshold):
         raise _damaged(source, "has no finite number as its threshold")
-    return ReferencePictures(vectors, float(f"{threshold.item():.6g}"))
+    if logits is not None and not (logits.shape == (2, 2) and np.isfinite(logits).all() and (logits[:, 0] > 0).all()):
+        raise _damaged(source, f"has no two scales and biases as its {_MULTI_LABEL}")
+    multi_label = None if logits is None else MultiLabel(*(Logit(*map(_short, each.tolist())) for each in logits))
+    return ReferencePictures(vectors, _short(threshold.item()), multi_label)
+
+
+def _short(number: float) -> float:
+    """A float32 as it was written in decimals."""
+    return float(f"{number:.6g}")
 
 
 def _array(tensor: dict[str, Any], dtype: str) -> np.ndarray:

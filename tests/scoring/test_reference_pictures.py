@@ -8,7 +8,14 @@ import safetensors.numpy
 
 from diptych.errors import CheckpointError
 from diptych.index.search.relevance import reference_statistics
-from diptych.scoring.reference_pictures import MAX_PICTURES, ReferencePictures, best_weights, parse
+from diptych.scoring.reference_pictures import (
+    MAX_PICTURES,
+    Logit,
+    MultiLabel,
+    ReferencePictures,
+    best_weights,
+    parse,
+)
 
 AXES = np.eye(2, dtype=np.float32)
 
@@ -101,6 +108,9 @@ def test_eight_bits_keep_directions_and_the_file_says_the_same() -> None:
     read = parse(made.to_bytes(), 2, "a model")
     assert read.vectors.tolist() == made.vectors.tolist()
     assert read.threshold == -0.35
+    assert read.multi_label is None
+    fitted = made._replace(multi_label=MultiLabel(Logit(25.92, -4.565), Logit(26.62, -5.749)))
+    assert parse(fitted.to_bytes(), 2, "a model").multi_label == fitted.multi_label
     text = np.array([0.6, 0.8], np.float32)
     assert read.expected(text[None], count=1, top_k=1)[0] == pytest.approx(0.8, abs=0.005)  # of 1 and .6
 
@@ -128,6 +138,10 @@ def content(vectors: np.ndarray | None = None, threshold: np.ndarray | None = No
         (content(np.ones((MAX_PICTURES + 1, 2), np.int8)), r"shape \(10001, 2\)"),
         (content(np.array([[1, 0], [0, 0]], np.int8)), "a vector that is zero"),
         (content(threshold=np.array(np.nan, np.float32)), "no finite number as its threshold"),
+        (content(multi_label=np.ones((2, 2))), "cannot be read.*F64, wanted F32"),
+        (content(multi_label=np.ones(4, np.float32)), "no two scales and biases as its multi_label"),
+        (content(multi_label=np.full((2, 2), np.inf, np.float32)), "no two scales and biases"),
+        (content(multi_label=np.array([[20, -4], [0, -4]], np.float32)), "no two scales and biases"),
         (content(threshold=np.zeros(1, np.float32)), "no finite number as its threshold"),
     ],
 )
