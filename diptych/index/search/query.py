@@ -92,7 +92,7 @@ class Query:
     @classmethod
     def vector(cls, vector: Float[np.ndarray, "dim"] | Sequence[float]) -> Query:
         """A vector in the model's space, (dim,), of any length but 0."""
-        return cls((Term("vector", np.asarray(vector, np.float32)),))
+        return cls((Term("vector", np.asarray(vector, np.float64)),))
 
     @classmethod
     def of(cls, thing: object) -> Query:
@@ -247,10 +247,12 @@ def _picture(value: Any, model: EmbeddingModel) -> Any:
 def _unit_vector(vector: Any, dim: int) -> np.ndarray:
     if vector.shape != (dim,):
         raise QueryError(f"a vector has the shape {vector.shape}; this index has vectors of shape ({dim},).")
-    length = float(np.linalg.norm(vector.astype(np.float64)))
-    if not math.isfinite(length) or length == 0:
-        raise QueryError(f"a vector has the length {length:g}; wanted finite numbers that are not all 0.")
-    return vector / length
+    exact = np.asarray(vector, np.float64)
+    largest = float(np.abs(exact).max(initial=0.0))
+    if not math.isfinite(largest) or largest == 0:
+        raise QueryError(f"a vector has the length {largest:g}; wanted finite numbers that are not all 0.")
+    exact = exact / largest  # whose squares are numbers, however large or small it was
+    return (exact / np.linalg.norm(exact)).astype(np.float32)
 
 
 def _term_text(term: Term) -> str:

@@ -133,7 +133,7 @@ class Searching:
         if term.get("text") is not None:
             return Term("text", term["text"], weight)
         if term.get("vector") is not None:
-            return Term("vector", np.array(term["vector"], np.float32), weight)
+            return Term("vector", np.array(term["vector"], np.float64), weight)
         return Term("vector", self._picture_vector(term, where), weight)
 
     def _picture_vector(self, picture: dict[str, Any], where: str) -> np.ndarray:

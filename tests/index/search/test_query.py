@@ -50,7 +50,10 @@ def test_a_raw_file_is_embedded_by_its_preview(tmp_path: Path, tiny_model: Path)
 
 def test_a_vector_of_any_length() -> None:
     vector = noise(1)[0]
-    assert Query.vector(7 * vector).embed(MODEL) == pytest.approx(vector, abs=1e-6)
+    for factor in (7, 1e38, 1e-38, 1e300):  # beyond float32, whose squares overflow already at 1e20
+        scaled = vector.astype(np.float64) * factor
+        assert Query.vector(scaled).embed(MODEL) == pytest.approx(vector, abs=1e-6)
+    assert Query.vector(np.full(DIM, 1e38, np.float32)).embed(MODEL) == pytest.approx(DIM**-0.5)
     assert Query.of(vector.astype(np.float64)).terms[0].kind == "vector"
     assert Query.of("a dog").terms[0].kind == "text"
     assert Query.of(np.zeros((4, 4, 3), np.uint8)).terms[0].kind == "picture"

@@ -163,6 +163,8 @@ def test_a_vector_searches(client: TestClient, tiny: diptych.Embedder) -> None:
     by_text = client.post("/v1/search", json=SEARCH).json()["hits"]
     assert [hit["id"] for hit in by_vector] == [hit["id"] for hit in by_text]
     assert np.isclose(by_vector[0]["score"], by_text[0]["score"], atol=1e-3)
+    huge = [{"vector": (vector.astype(np.float64) * 1e300).tolist()}]
+    assert client.post("/v1/search", json={"terms": huge}).json()["hits"] == by_vector
 
 
 @pytest.mark.parametrize(
