@@ -35,8 +35,8 @@ _SHOWN_PX = 960  # in a notebook, the file of which holds it
 # that show it alone, and of a thing's patches those that tell its kind stand out from the rest of it. Chosen on drawn
 # scenes of training combinations; `bench/scenes.py` evaluates them on others.
 WINDOW_TEMPERATURE, PATCH_TEMPERATURE = 3, 2
-# Where no patch stands out from the others by this, in logits, "auto" asks windows as well. For six in seven things of
-# drawn scenes one does, for few in photographs; bench/pointing.py and bench/scenes.py say what the windows bring.
+# Where no patch stands out from the others by this, in logits, "auto" asks windows as well. For seven in eight things
+# of drawn scenes one does, for few in photographs; bench/pointing.py and bench/scenes.py say what the windows bring.
 CLEAR = 2.75
 AUTO_SCALES, AUTO_OVERLAP = (1.0, 0.5, 0.25), 0.5  # less than half of the windows
 AUTO_WINDOWS = 200  # about, as many as the usual scales have in a picture of 3:2

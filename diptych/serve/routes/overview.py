@@ -54,7 +54,8 @@ def duplicates(
     end = offset + len(groups)
     return answered(
         {
-            "state": "done", "threshold": threshold, "searched": result.searched, "total": len(result.groups),
+            "state": "done", "threshold": threshold, "searched": result.searched, "unread": result.unread,
+            "total": len(result.groups),
             "next_offset": end if groups and end < len(result.groups) else None, "version": state,
             "groups": [{"keep": files[0]["id"], "files": files} for files in shown if len(files) > 1],
         }

@@ -289,6 +289,7 @@ class DuplicatesAnswer(BaseModel):
     state: Literal["done"]
     threshold: float
     searched: int
+    unread: int
     total: int
     next_offset: int | None
     version: str

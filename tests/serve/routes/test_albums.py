@@ -195,6 +195,12 @@ def test_duplicates_are_grouped_with_the_one_to_keep_first(own: TestClient, seve
     assert answer["total"] == len(paths)
     assert all(group["keep"] == group["files"][0]["id"] for group in answer["groups"])
     assert (several / "copy.png").exists()
+    lower = finished(own, "/v1/duplicates", threshold=0.5)  # which looks at more, whose pixels differ
+    paths = [[file["path"] for file in group["files"]] for group in lower["groups"]]
+    assert (sorted(sorted(group) for group in paths), lower["unread"]) == (
+        [["0.png", "small.png"], ["1.png", "copy.png"]],
+        0,
+    )
     paged = finished(own, "/v1/duplicates", threshold=0.5, limit=1)
     assert len(paged["groups"]) == 1
     assert own.get("/v1/duplicates", params={"threshold": 0}).status_code == 422

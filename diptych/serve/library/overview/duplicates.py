@@ -12,16 +12,18 @@ if TYPE_CHECKING:
 
 
 class DuplicateGroups(NamedTuple):
-    """The pictures that were compared, and groups of (id, cosine to the first), the largest group first."""
+    """The pictures that were compared, those among them of which vectors alone decide, and groups of (id, cosine to the
+    first), the largest group first."""
 
     searched: int
+    unread: int
     groups: list[list[tuple[int, float]]]
 
 
 def duplicate_groups(index: LocalIndex, threshold: float, progress: Progress) -> DuplicateGroups:
     """The near-duplicates of an index."""
     if not index.exists:
-        return DuplicateGroups(0, [])
+        return DuplicateGroups(0, 0, [])
     result = find_duplicates(index.on_disk, threshold=threshold, progress=progress, on_read=progress)
     groups = [[(copy.id, round(float(copy.cosine), 5)) for copy in group] for group in result.groups]
-    return DuplicateGroups(result.searched, groups)
+    return DuplicateGroups(result.searched, result.unread, groups)
