@@ -235,8 +235,10 @@ def _compile(graph: Any, precision: Precision) -> Any:
 
 
 def _settings(precision: Precision) -> dict[str, str]:
-    # OpenVINO keeps code for each shape of a batch, by default of 5000 layers: hundreds of megabytes in a server
-    return {"PERFORMANCE_HINT": "LATENCY", "CPU_RUNTIME_CACHE_CAPACITY": "500", **_HINTS[_precision(precision)]}
+    # OpenVINO keeps code for each shape of a batch, by default of 5000 layers: hundreds of megabytes in a server. Its
+    # threads wait for each other, so one that is bound to the core of another program, such as a decoder, delays all.
+    fixed = {"PERFORMANCE_HINT": "LATENCY", "CPU_RUNTIME_CACHE_CAPACITY": "500", "ENABLE_CPU_PINNING": "NO"}
+    return {**fixed, **_HINTS[_precision(precision)]}
 
 
 def _compiled(build: Callable[[], Any], precision: Precision, files: tuple[Path, ...], settings: str) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from diptych.serve.running import check_certificate
+from diptych.serve.web import connections
 from tests.serve.listening import Listening
 
 TOKEN = "a token of these tests"
@@ -69,6 +70,21 @@ def test_it_answers_https_itself(serve, indexed: Path, certificate: tuple[str, s
             answer(plain, "/v1/health")
         assert answer(connection, "/v1/health")[0] == 200
         connection.close()
+
+
+def test_a_client_that_does_not_end_tls_does_not_hold_up_the_end(
+    serve, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has its answer, and reads no more: neither what else comes nor that the connection ends."""
+    monkeypatch.setattr(connections, "ENDING_S", 0.1)
+    monkeypatch.setattr(connections, "TAKING_S", 3600.0)
+    monkeypatch.setattr("asyncio.constants.SSL_SHUTDOWN_TIMEOUT", 3600.0)
+    trusting = ssl.create_default_context(cafile=certificate[0])
+    with Listening(serve(token=TOKEN).service, certificate=certificate) as listening:
+        connection = http.client.HTTPSConnection("localhost", listening.port, timeout=WAIT_S, context=trusting)
+        assert answer(connection, "/v1/health")[0] == 200
+    connection.close()
+    assert not [each for each in caplog.messages if "exceeded" in each], "it waited as long as a request may take"
 
 
 @pytest.mark.parametrize(("proxies", "is_believed"), [("127.0.0.1", True), ("192.0.2.1", False), ("", False)])

@@ -23,7 +23,7 @@ from diptych.serve.service import Served, Service, library_of
 from diptych.serve.web.answers import Vectors
 from diptych.serve.web.deadline import DEADLINE, remaining_s, too_late
 from diptych.serve.web.problems import RequestProblem, gone_as_missing, invalid
-from diptych.serve.web.requests import Route, aside, json_body, kind_of
+from diptych.serve.web.requests import LONG_STRING, Route, aside, json_body, kind_of
 from diptych.serve.web.schemas import EmbedBody, EmbeddingsBody, Picture
 
 router = APIRouter(route_class=Route, tags=["embed"])
@@ -103,7 +103,7 @@ async def _content(request: Request, served: Service, picture: Picture, number: 
 async def _found(request: Request, served: Service, picture: Picture, number: int) -> bytes | np.ndarray:
     """The same. Raises ImageError, and RequestProblem for an item or an upload that is gone."""
     if picture.data is not None:
-        return await aside(len(picture.data), decoded_base64, picture.data, f"pictures.{number}.data")
+        return await aside(len(picture.data), decoded_base64, picture.data, f"pictures.{number}.data", most=LONG_STRING)
     if picture.url is not None:
         return await run_in_threadpool(served.pictures.fetched, picture.url, f"pictures.{number}.url")
     library = library_of(request)
@@ -230,7 +230,7 @@ async def openai_embeddings(request: Request, served: Served) -> Response:
 
 async def _opened(served: Service, address: str) -> bytes:
     if address[:5].lower() == "data:":
-        return await aside(len(address), decoded_base64, address, "input")
+        return await aside(len(address), decoded_base64, address, "input", most=LONG_STRING)
     if address[:8].lower().startswith(("http://", "https://")):
         return await run_in_threadpool(served.pictures.fetched, address, "input")
     raise invalid("a picture is a data URI, or an address where the server fetches them.", "input")

@@ -14,6 +14,7 @@ from diptych.serve.web.problems import RequestProblem, problem_response
 ASKING_S = 20.0  # for the line and headers of a request
 TAKING_S = 30.0  # that a client may take nothing of its answer
 LINGERING_S = 2.0  # that what follows no HTTP is read
+ENDING_S = 3.0  # that a client may take to end TLS, once all was sent to it
 MOST = 1000  # connections; each is a file descriptor, of which decoders and the index need some
 
 
@@ -87,6 +88,8 @@ class Connection(H11Protocol):
         super().shutdown()
         if self._is_over:
             self.transport.close()
+        if self.transport.is_closing():
+            self._await_taking()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -110,7 +113,8 @@ class Connection(H11Protocol):
 
     def _await_taking(self) -> None:
         if self._taking is None:
-            self._taking = self.loop.call_later(TAKING_S, self.transport.abort)
+            is_sent = self.transport.is_closing() and not self.transport.get_write_buffer_size()
+            self._taking = self.loop.call_later(ENDING_S if is_sent else TAKING_S, self.transport.abort)
 
 
 def _is_spare(connection: object, new: Connection) -> bool:

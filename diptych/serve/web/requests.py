@@ -21,7 +21,10 @@ from diptych.untrusted.json import parse_json
 
 MOST_VALUES = 1_000_000  # of a body: lists, objects, and what is in them
 _MOST_NAMED = 3  # parameters that are not known
-LONG = 100_000  # bytes; the server's own thread reads less in a millisecond or two
+# Bytes; the server's own thread reads less in a millisecond or two, of base64 and of few and long strings ten times as
+# much as of JSON with many values.
+LONG, LONG_STRING = 100_000, 1_000_000
+_MANY = 1000
 Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
 
@@ -35,10 +38,11 @@ async def aside(size: int, function: Callable[..., T], *arguments: Any, most: in
 async def json_of(request: Request) -> Any:
     """The value of a JSON body. Raises RequestProblem (400)."""
     body = await request.body()
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > MOST_VALUES:
+    values = body.count(b",") + body.count(b"[") + body.count(b"{")
+    if values > MOST_VALUES:
         raise RequestProblem(400, "RequestError", f"the body has more than {MOST_VALUES:,} values.")
     try:
-        return await aside(len(body), parse_json, body)
+        return await aside(len(body), parse_json, body, most=LONG if values > _MANY else LONG_STRING)
     except JSONError as error:
         raise RequestProblem(400, "RequestError", f"the body is not JSON: {error}.") from error
 
