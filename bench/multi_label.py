@@ -1,7 +1,7 @@
 """Does a probability of `classify --multi-label` come true?
 
     python bench/multi_label.py [--data pairs/dev] [--model MODEL] [--quick] [--json]
-    python bench/multi_label.py --fit pairs/train --data pairs/dev --model MODEL [--write]
+    python bench/multi_label.py --fit --data pairs/dev --model MODEL [--write]
 
 Labels are the nouns among the most frequent words of the captions, or the kinds of drawn things. A label is true of a
 picture whose captions name it, in singular or plural. Captions do not name all that is there, so the true share is
@@ -12,8 +12,9 @@ probability and the share that is true, in ten bins of equal width. It is nothin
 label, so the Brier score is here too, the mean squared difference of each probability and the truth (0 or 1), beside
 that of the frequency of all labels. "against prompts without a label" is what models have whose files say nothing.
 
-With --fit, the logit of a label is fitted to the pictures of these pairs as scale * cosine + bias, by the picture's
-vector and by its patches. With --write both are stored in the model's reference_pictures.safetensors.
+With --fit, the logit of a label is fitted to every second picture as scale * cosine + bias, by the picture's vector and
+by its patches, and the others are reported on. They should be pictures that the model was not trained on: of those it
+is surer. With --write both are stored in the model's reference_pictures.safetensors.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from diptych.media.preprocessing import resized_and_cropped
 from diptych.scoring.reference_pictures import REFERENCE_FILE, Logit, MultiLabel
 
 QUESTION = "Does a probability of labels that are judged each by itself come true?"
-BINS, BLOCK, FITTED = 10, 64, 2000  # bins; pictures that are encoded together; pictures of --fit
+BINS, BLOCK = 10, 64  # bins; pictures that are encoded together
 METHODS = {"picture": False, "patches": True}
 
 
@@ -80,13 +81,16 @@ def fitted(cosines: np.ndarray, true: np.ndarray) -> Logit:
     return Logit(*(float(f"{each:.5g}") for each in weights))
 
 
-def fit(source: str, model: diptych.Embedder, *, quick: bool) -> MultiLabel:
-    """The logits of both methods, by the pictures of these pairs."""
-    have = pairs(source, 100 if quick else 100_000)
-    drawn = np.random.default_rng(0).permutation(len(have.pictures))[:FITTED]
-    some = Pairs([have.pictures[at] for at in drawn], [have.captions[at] for at in drawn], have.nouns)
-    _, cosines, true = scored(some, model)
+def fit(have: Pairs, model: diptych.Embedder) -> MultiLabel:
+    """The logits of both methods, by these pictures."""
+    _, cosines, true = scored(have, model)
     return MultiLabel(*(fitted(cosines[method][:, :-1], true) for method in METHODS))
+
+
+def halves(have: Pairs) -> tuple[Pairs, Pairs]:
+    """Every second picture, and the others."""
+    first, second = (Pairs(have.pictures[at::2], have.captions[at::2], have.nouns) for at in (0, 1))
+    return first, second
 
 
 def measured(have: Pairs, model: diptych.Embedder, multi_label: MultiLabel | None) -> list[Row]:
@@ -109,13 +113,16 @@ def main() -> None:
     parser = arguments(QUESTION)
     parser.add_argument("--data", help="pairs, as `diptych train --data` takes them; by default drawn scenes")
     parser.add_argument("--model", help="the model; by default the bundled one")
-    parser.add_argument("--fit", help="pairs that the logits are fitted to")
+    parser.add_argument("--fit", action="store_true", help="fit the logits to every second picture")
     parser.add_argument("--write", action="store_true", help="store the logits in the model's folder")
     options: argparse.Namespace = parser.parse_args()
     model = diptych.load(options.model, engine="openvino")
     reference = model.reference_pictures
-    multi_label = fit(options.fit, model, quick=options.quick) if options.fit else reference and reference.multi_label
-    rows = measured(pairs(options.data, 60 if options.quick else 100_000), model, multi_label)
+    have, multi_label = pairs(options.data, 60 if options.quick else 100_000), reference and reference.multi_label
+    if options.fit:
+        some, have = halves(have)
+        multi_label = fit(some, model)
+    rows = measured(have, model, multi_label)
     if options.fit and options.write and reference:
         path = Path(model.source) / REFERENCE_FILE
         path.write_bytes(reference._replace(multi_label=multi_label).to_bytes())
