@@ -197,6 +197,17 @@ def test_the_cache_of_thumbnails_is_bounded(serve, several: Path, tiny: diptych.
     assert 0 < thumbnails._measured() <= 20_000
 
 
+def test_servers_that_share_the_cache_stay_within_its_bound_together(
+    serve, several: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diptych.serve.library.files.thumbnails._MEASURED_EACH", 1)
+    one, other = (serve(several, thumbnail_cache_bytes=20_000).service.library.thumbnails for _ in range(2))
+    for number in range(12):
+        (one, other)[number % 2].made += 1
+        (one, other)[number % 2]._write(f"ab/{number}.jpg", b"x" * 4000)
+        assert one._measured() <= 20_000
+
+
 def test_a_file_that_is_gone_or_damaged_says_so(serve, several: Path, tiny: diptych.Embedder) -> None:
     Image.new("RGB", (33, 33), "red").save(several / "broken.png")
     diptych.open_index(several, model=tiny).update()

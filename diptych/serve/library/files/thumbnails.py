@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MOST_WAITING = 2000
 _MAKER = 1  # changes when thumbnails are made otherwise
 _TOUCHED_S = 3600.0  # a file's time of use is this old at most
+_MEASURED_EACH = 5000  # thumbnails: other servers of this user write to the folder as well
 _KEPT_SHARE = 0.9  # of the limit, after the least recently used are deleted
 
 
@@ -97,7 +98,8 @@ class Thumbnails:
             with atomic_write(path, mode=0o600, durable=False) as part:
                 part.write_bytes(content)
             with self._lock:
-                self._size = (self._size if self._size is not None else self._measured()) + len(content)
+                is_known = self._size is not None and self.made % _MEASURED_EACH
+                self._size = (self._size or 0) + len(content) if is_known else self._measured()
                 if self._size > self._max_bytes:
                     self._size = self._pruned()
 
