@@ -20,12 +20,14 @@ from diptych.errors import ArgumentError
 from diptych.media.content.thumbnails import as_jpeg
 from diptych.media.images import Source, open_image
 from diptych.media.preprocessing import Preprocess, resized_and_cropped
+from diptych.nets.config import EfficientNetConfig
 from diptych.scoring import locate
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
     from diptych.engines import Engine
+    from diptych.nets.config import CLIPConfig
 
 Method = Literal["auto", "patches", "windows"]
 Used = Literal["patches", "windows", "both"]
@@ -38,6 +40,9 @@ WINDOW_TEMPERATURE, PATCH_TEMPERATURE = 3, 2
 # Where no patch stands out from the others by this, in logits, "auto" asks windows as well. For seven in eight things
 # of drawn scenes one does, for few in photographs; bench/pointing.py and bench/scenes.py say what the windows bring.
 CLEAR = 2.75
+QUICK_TOWERS = (
+    EfficientNetConfig,
+)  # "auto" asks these for windows: those of a ViT-B take seconds, of a ViT-L a minute
 AUTO_SCALES, AUTO_OVERLAP = (1.0, 0.5, 0.25), 0.5  # less than half of the windows
 AUTO_WINDOWS = 200  # about, as many as the usual scales have in a picture of 3:2
 PATCH_WEIGHT = 0.25  # of the patches' logits beside those of the windows
@@ -48,6 +53,8 @@ class LocatingModel(Protocol):
 
     @property
     def engine(self) -> Engine: ...
+    @property
+    def config(self) -> CLIPConfig: ...
     @property
     def preprocessing(self) -> Preprocess: ...
     @property
@@ -119,9 +126,10 @@ def heat_maps(
     "patches" runs the tower once over the picture, squashed to a square, and projects the value of each patch in the
     last layer into the shared space (Zhou et al. 2022, "Extract free dense labels from CLIP"). "windows" embeds squares
     of each of `scales` (fractions of the short side) that overlap by `overlap`, and averages their cosines; `progress`
-    is called with (done, total) windows. "auto" takes patches, and windows as well for phrases that no patch clearly
-    fits, as in most photographs. `threshold` is for the boxes, see `locate.boxes`. None means the defaults of `locate`.
-    Raises ImageError, ArgumentError for another method, and the errors of `embed_texts`.
+    is called with (done, total) windows. "auto" takes patches and, in models of QUICK_TOWERS, as the bundled one is,
+    windows as well for phrases that no patch clearly fits, as in most photographs. `threshold` is for the boxes, see
+    `locate.boxes`. None means the defaults of `locate`. Raises ImageError, ArgumentError for another method, and the
+    errors of `embed_texts`.
     """
     if method == "places":  # type: ignore[comparison-overlap]
         warn_renamed('method="places"', 'method="patches"')
@@ -132,7 +140,8 @@ def heat_maps(
     texts = model.embed_texts(phrases, truncate=truncate)
     picture = open_image(image, decode="fast")
     found = _by_patches(model, picture, texts) if method != "windows" else {}
-    asked = [at for at in range(len(texts)) if at not in found or (method == "auto" and not found[at].is_clear)]
+    is_mixed = method == "auto" and isinstance(model.config.image, QUICK_TOWERS)
+    asked = [at for at in range(len(texts)) if at not in found or (is_mixed and not found[at].is_clear)]
     windows = _windows_of(picture, method, scales, overlap) if asked else []
     if windows:
         scores = _window_scores(model, picture, texts[asked], windows, model.scale / WINDOW_TEMPERATURE, progress)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -15,6 +16,7 @@ from diptych.display.plots import heat_overlay
 from diptych.inference import heat_map
 from diptych.inference.heat_map import _window_batches, heat_maps
 from diptych.media.preprocessing import Preprocess
+from diptych.scenes.scene import Scenes
 from diptych.scoring.locate import (
     Box,
     boxes,
@@ -167,6 +169,8 @@ def test_windows_are_asked_where_no_patch_stands_out(
     stands_out = [float(one.scores.max() - np.median(one.scores)) * model.scale / 2 for one in patches]
     middle = sorted(stands_out)[1]
     monkeypatch.setattr(heat_map, "CLEAR", middle - 1e-3)  # the least clear one is not
+    assert {one.method for one in heat_maps(model, path, phrases)} == {"patches"}  # windows of a ViT take too long
+    monkeypatch.setattr(heat_map, "QUICK_TOWERS", (type(model.config.image),))
     found = heat_maps(model, path, phrases, progress=lambda _, total: asked.append(total))
     unclear = int(np.argmin(stands_out))
     assert [one.method for one in found] == ["both" if at == unclear else "patches" for at in range(3)]
@@ -179,6 +183,22 @@ def test_windows_are_asked_where_no_patch_stands_out(
     monkeypatch.setattr(heat_map, "PATCH_WEIGHT", 0)
     (alone,) = heat_maps(model, path, [phrases[unclear]])
     np.testing.assert_allclose(alone.scores, by_windows.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "most"), [((640, 427), 100), ((1600, 400), 300), ((2600, 7), 0), ((1, 1), 1)])
+def test_windows_that_nobody_asked_for_are_few(size: tuple[int, int], most: int) -> None:
+    found = heat_map._windows_of(Image.new("1", size), "auto", None, None)
+    assert len(found) <= most
+    assert bool(found) == bool(most)
+
+
+def test_the_bundled_model_asks_windows_about_a_photograph() -> None:
+    model = diptych.load(precision="float32")
+    photograph = Image.fromarray(skimage.data.astronaut())
+    (scene,) = Scenes(1, seed=3, size_px=224, things=(1, 1))
+    (thing,) = scene.things
+    assert model.locate(photograph, "a helmet").method == "both"
+    assert model.locate(scene.image, f"{thing.colour} {thing.kind}").method == "patches"
 
 
 def test_a_picture_of_one_pixel_is_drawn_on(tiny_model: Path) -> None:
