@@ -13,23 +13,16 @@ pictures: its rows are no measurements.
 """
 
 import json
-import os
 import re
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from linked_library import library
 from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
+from services import diptych_service, running
 from table import Row, arguments, report
 
 QUESTION = "How does the page feel over many pictures?"
@@ -56,38 +49,6 @@ EVERYTHING = """() => new Promise((resolve) => {
   look();
 })"""
 CATEGORIES = "cc,benchmark,disabled-by-default-devtools.timeline.frame"
-
-
-@contextmanager
-def served(folder: Path, cache: Path) -> Iterator[str]:
-    """The address of `diptych serve`, whose thumbnails are all to be made."""
-    command = [sys.executable, "-m", "diptych", "serve", str(folder), "--port", "0", "--no-update"]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    ) as server:
-        said = []
-        for line in server.stdout or ():
-            said.append(line)
-            if found := re.search(r"http://\S+", line):
-                break
-        else:
-            raise RuntimeError("".join(said))
-        try:
-            until_ready(found[0])
-            yield found[0]
-        finally:
-            server.terminate()
-
-
-def until_ready(address: str) -> None:
-    """Wait until the model is compiled and the index was searched once: the library's vectors are in its catalog alone,
-    and the files that are searched are built at the start."""
-    while True:
-        with suppress(HTTPError):
-            urlopen(f"{address}v1/ready", timeout=60).close()
-            return
-        time.sleep(0.1)
 
 
 def first_results(page: Page, queries: int) -> list[float]:
@@ -210,8 +171,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "photographs"
         library(folder, options.pictures)
-        with served(folder, Path(work) / "cache") as address:
-            rows = measured(address, options)
+        service = diptych_service("diptych serve", "/v1/ready", [str(folder), "--no-update"], bfloat16=True)
+        service.environment["XDG_CACHE_HOME"] = str(Path(work) / "cache")  # all thumbnails are to be made
+        with running([service]):
+            rows = measured(service.address, options)
     question = f"{QUESTION}: {options.pictures:,} of them, {options.speed:,} px/s"
     report(question, rows, as_json=options.as_json, inputs=json.loads(json.dumps(vars(options))))
 

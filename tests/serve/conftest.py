@@ -1,11 +1,14 @@
 """A service over the tiny model and a small index, asked in this process."""
 
+import io
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 import diptych
@@ -18,6 +21,14 @@ from diptych.serve.service import Service, open_service
 from diptych.serve.settings import ServeSettings
 
 Serve = Callable[..., TestClient]
+WAIT_S = 60.0
+
+
+class SlowAddress(NamedTuple):
+    """Where pictures are fetched that come once they may."""
+
+    begun: threading.Semaphore  # is released by each that is waited for
+    going_on: threading.Event
 
 
 class InlineDecoders(decoders.DecoderPool):
@@ -31,6 +42,21 @@ class InlineDecoders(decoders.DecoderPool):
         else:
             done.set_result(decoders._decoded(answer, payload, order, self._spec.size_px))
         return done
+
+
+@pytest.fixture
+def slow_address(monkeypatch: pytest.MonkeyPatch) -> SlowAddress:
+    """That of every picture."""
+    slow = SlowAddress(threading.Semaphore(0), threading.Event())
+
+    def fetched(self: object, url: str, argument: str) -> bytes:
+        slow.begun.release()
+        slow.going_on.wait(WAIT_S)
+        Image.new("RGB", (40, 30), "red").save(file := io.BytesIO(), "PNG")
+        return file.getvalue()
+
+    monkeypatch.setattr("diptych.serve.model.pictures.Pictures.fetched", fetched)
+    return slow
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from diptych.serve.library.pages import IdList, Lists
 from diptych.serve.model import pictures
 from diptych.serve.routes import looking, state
 from diptych.serve.web.problems import RequestProblem
+from tests.serve.conftest import SlowAddress
 
 
 def picture(colour: str = "red") -> str:
@@ -37,25 +38,18 @@ def test_a_search_by_a_picture_does_not_keep_its_bytes(serve, indexed: Path) -> 
 
 
 def test_readers_of_the_index_do_not_wait_for_a_picture_of_a_query(
-    serve, indexed: Path, monkeypatch: pytest.MonkeyPatch
+    serve, indexed: Path, slow_address: SlowAddress
 ) -> None:
-    client, begun, going_on = serve(indexed, allow_urls=True), threading.Semaphore(0), threading.Event()
-
-    def fetched(self: object, url: str, argument: str) -> bytes:
-        begun.release()
-        going_on.wait()
-        return base64.b64decode(picture())
-
-    monkeypatch.setattr(pictures.Pictures, "fetched", fetched)
+    client = serve(indexed, allow_urls=True)
     bodies = [{"terms": [{"url": f"https://slow.example/{number}.png"}]} for number in range(4)]
     slow = [threading.Thread(target=client.post, args=("/v1/search",), kwargs={"json": body}) for body in bodies]
     for each in slow:
         each.start()
-        begun.acquire()
+        slow_address.begun.acquire()
     try:
         assert client.get("/v1/search", params={"q": "a house"}).status_code == 200
     finally:
-        going_on.set()
+        slow_address.going_on.set()
         for each in slow:
             each.join()
 
@@ -168,11 +162,11 @@ def test_an_upload_that_goes_while_it_is_shown(serve, several: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/v1/search", "GET, POST"),
-        ("POST", "/v1/albums/a_0000000000000000", "GET, PATCH, DELETE"),
+        ("PUT", "/v1/search", "GET, HEAD, POST"),
+        ("POST", "/v1/albums/a_0000000000000000", "GET, HEAD, PATCH, DELETE"),
         ("PATCH", "/v1/session", "POST, DELETE"),
-        ("POST", "/", "GET"),
-        ("NONSENSE", "/v1/items/3", "GET"),
+        ("POST", "/", "GET, HEAD"),
+        ("NONSENSE", "/v1/items/3", "GET, HEAD"),
     ],
 )
 def test_another_method_is_told_all_that_are(client, method: str, path: str, allowed: str) -> None:

@@ -1,7 +1,6 @@
 """What happens at once: the index is replaced while it is searched, two update it, clients vanish, and many want the
 same."""
 
-import base64
 import shutil
 import socket
 import struct
@@ -21,11 +20,10 @@ from diptych.media.reading.decoders import DecodedPicture
 from diptych.serve.library.files.thumbnails import Thumbnails
 from diptych.serve.library.items import found
 from diptych.serve.library.pages import Lists
-from diptych.serve.model import pictures
 from diptych.serve.web.deadline import DEADLINE
 from diptych.serve.web.problems import RequestProblem
+from tests.serve.conftest import SlowAddress
 from tests.serve.listening import Listening
-from tests.serve.test_limits import picture
 
 WAIT_S = 120.0
 
@@ -191,17 +189,10 @@ def test_the_cache_of_thumbnails_keeps_its_bound_while_many_fill_it(items: list,
 
 
 def test_a_search_that_another_request_is_making_is_awaited_until_the_deadline(
-    serve, indexed: Path, monkeypatch: pytest.MonkeyPatch
+    serve, indexed: Path, slow_address: SlowAddress
 ) -> None:
     """Both are the same; the first waits for a picture that it names by an address."""
-    client, begun, going_on = serve(indexed, allow_urls=True), threading.Semaphore(0), threading.Event()
-
-    def fetched(self: object, url: str, argument: str) -> bytes:
-        begun.release()
-        going_on.wait(WAIT_S)
-        return base64.b64decode(picture())
-
-    monkeypatch.setattr(pictures.Pictures, "fetched", fetched)
+    client, (begun, going_on) = serve(indexed, allow_urls=True), slow_address
     body = {"terms": [{"url": "https://slow.example/1.png"}]}
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, "/v1/search", json=body)
