@@ -10,18 +10,19 @@ from pathlib import Path
 
 from diptych.data.concat import ConcatSource
 from diptych.data.confinement import AllowedFolders, all_outside, left_out
-from diptych.data.loading.stream import fetched
+from diptych.data.loading.stream import fetched, indexed
 from diptych.data.samples import Sample, Source, Stream, captions_in, count, layout_of, spell_counts
 from diptych.data.sources.folders import open_pictures
 from diptych.data.sources.hub import STREAMED, WHOLE, open_hub
-from diptych.data.sources.remote import fetch_tar
+from diptych.data.sources.object_storage import is_object_address, matching
+from diptych.data.sources.remote import fetch_file, fetch_tar
 from diptych.data.sources.shards import SHARDS, expand_braces, is_shard, open_shards
 from diptych.data.splits import HELD_OUT, TRAIN, choose_split, split_folders
 from diptych.data.tables.file_lookup import allowed_for_table, allowed_roots
 from diptych.data.tables.parquet import holds_pairs, open_parquet
 from diptych.data.tables.table_source import is_table, open_table
 from diptych.errors import DataError
-from diptych.untrusted.downloading import FetchLimits
+from diptych.untrusted.downloading import FetchLimits, shown
 from diptych.untrusted.links import walk
 
 __all__ = ["DataError", "Sample", "Source", "Stream", "all_captions", "open_source"]
@@ -30,8 +31,8 @@ ENOUGH_CAPTIONS = 1_000_000  # more would hardly improve a tokenizer
 FORMS = (
     "a folder of tar shards, of Parquet files, of pictures with a caption file (.txt, .caption, .json) beside each, "
     "with a table that names them (metadata.csv, captions.txt, COCO's JSON), or of a folder for each class; tar shards "
-    "by name, pattern (*.tar, {0000..0031}.tar) or http(s) address; a .csv, .tsv, .jsonl, .json or .parquet table; "
-    "hf://OWNER/NAME:SPLIT"
+    "by name, pattern (*.tar, {0000..0031}.tar) or http(s) address; a .csv, .tsv, .jsonl, .json or .parquet table; tar "
+    "shards or Parquet files at s3://, gs://, az:// or file://; hf://OWNER/NAME:SPLIT"
 )
 
 
@@ -41,18 +42,20 @@ def open_source(
 ) -> Source | Stream:  # fmt: skip
     """The pairs in `spec`, which is one of FORMS.
 
-    Shards behind http(s), `hf-stream://OWNER/NAME:SPLIT`, large Parquet files with pictures inside and large compressed
-    shards become a Stream; everything else becomes an indexed Source. Columns that are not named are chosen by their
-    usual names. If a folder has several splits, the training split is read, or a held-out one with `held_out`; the
-    source's form lists the files that were left out. Files that a table or a link refers to must be in the folder
-    `spec`, or in the folder of the table `spec` (if that folder is only for tables, in its parent); other files are
-    left out and counted, unless `allow_outside` is set. `fetch_limits` are for shards behind http(s), by default those
-    of the environment (see `data.sources.remote`). If nothing is usable, raises DataError, which lists the accepted
-    forms.
+    Shards behind http(s) and in object storage, `hf-stream://OWNER/NAME:SPLIT`, large Parquet files with pictures
+    inside and large compressed shards become a Stream; everything else becomes an indexed Source. Columns that are not
+    named are chosen by their usual names. If a folder has several splits, the training split is read, or a held-out one
+    with `held_out`; the source's form lists the files that were left out. Files that a table or a link refers to must
+    be in the folder `spec`, or in the folder of the table `spec` (if that folder is only for tables, in its parent);
+    other files are left out and counted, unless `allow_outside` is set. `fetch_limits` are for shards that are fetched,
+    by default those of the environment (see `data.sources.remote`). If nothing is usable, raises DataError, which lists
+    the accepted forms.
     """
     text, columns = str(spec), (image_column, caption_column)
     if text.startswith((WHOLE, STREAMED)):
         return _require_pairs(open_hub(text, *columns, allow_outside=allow_outside), spec)
+    if is_object_address(text):
+        return _objects(text, columns, fetch_limits or FetchLimits.from_environment())
     if re.match("https?://", text, re.I):
         return _addresses(text, fetch_limits or FetchLimits.from_environment())
     if Path(spec).is_dir():
@@ -149,6 +152,25 @@ def _addresses(spec: str, limits: FetchLimits) -> Stream:
     if not re.search(rf"({'|'.join(map(re.escape, SHARDS))})($|[?#])", shards[0], re.I):
         raise DataError(f"{spec}: only tar shards are read over http(s); wanted an address that ends in .tar.")
     return Stream(shards, partial(fetch_tar, limits=limits), f"{len(shards)} tar shards, fetched as they are read")
+
+
+def _objects(spec: str, columns: tuple[str | None, str | None], limits: FetchLimits) -> Stream:
+    """Tar shards or Parquet files in object storage: a folder, a pattern or a file."""
+    shards = matching(spec, (*SHARDS, ".parquet"))
+    if not shards:
+        raise DataError(f"{shown(spec)} contains neither tar shards nor Parquet files; wanted one of them.")
+    tables = [shard for shard in shards if shard.lower().endswith(".parquet")]
+    if tables and len(tables) < len(shards):
+        raise DataError(f"{shown(spec)} contains tar shards and Parquet files; name one kind by a pattern.")
+    if not tables:
+        return Stream(shards, partial(fetch_tar, limits=limits), f"{len(shards)} tar shards, fetched as they are read")
+    fetch = partial(_fetch_parquet, columns=columns, limits=limits)
+    return Stream(tables, fetch, f"{len(tables)} Parquet files, fetched as they are read")
+
+
+def _fetch_parquet(url: str, folder: Path, columns: tuple[str | None, str | None], limits: FetchLimits) -> Source:
+    path = fetch_file(url, folder, limits)
+    return indexed(open_parquet([path], *columns, allowed=AllowedFolders([folder])))
 
 
 def _require_pairs(source: Source | Stream, spec: str | Path) -> Source | Stream:

@@ -1,4 +1,4 @@
-"""Shards behind HTTP: downloaded completely, and resumed after an interrupted transfer.
+"""Shards behind HTTP or in object storage: downloaded completely, and resumed after an interrupted transfer.
 
 Default limits for one shard: 32 GiB, four hours including retries, 1 KiB per second on average over a minute, and five
 redirects, which must stay on http and https and must not lead from a public address to a private, loopback or
@@ -16,6 +16,7 @@ from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
 from diptych.data.compressed import ENDINGS, unpack
+from diptych.data.sources import object_storage
 from diptych.data.sources.shards import ShardSource
 from diptych.data.spooling import private
 from diptych.errors import DataError, FetchError, TooSlowError
@@ -28,13 +29,25 @@ _NAME = re.compile(r"\w[\w.,=+ -]{0,150}")
 
 def fetch_tar(url: str, folder: Path, limits: FetchLimits | None = None) -> ShardSource:
     """The tar shard at an address. Raises DataError."""
-    named = Path(unquote(urlsplit(url).path)).name
-    path = folder / (named if _NAME.fullmatch(named) else "shard.tar")
-    download(url, path, limits or FetchLimits.from_environment())
+    path = fetch_file(url, folder, limits)
     with path.open("rb") as file:
         if file.read(64).lstrip()[:1] == b"<":
             raise DataError(f"{shown(url)} is a page of text, not a tar.", "no tar")
     return ShardSource([unpack(path, folder) if path.name.lower().endswith(ENDINGS) else path])
+
+
+def fetch_file(url: str, folder: Path, limits: FetchLimits | None = None) -> Path:
+    """Download a file by its http(s) address or one of object storage into a folder, under its own name if that is an
+    ordinary one. Raises DataError."""
+    named = Path(unquote(urlsplit(url).path)).name
+    path = folder / (named if _NAME.fullmatch(named) else f"shard{_ending(named)}")
+    fetch = object_storage.download if object_storage.is_object_address(url) else download
+    fetch(url, path, limits or FetchLimits.from_environment())
+    return path
+
+
+def _ending(name: str) -> str:
+    return next((ending for ending in (*ENDINGS, ".parquet") if name.lower().endswith(ending)), ".tar")
 
 
 def download(url: str, path: Path, limits: FetchLimits) -> None:
