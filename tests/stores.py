@@ -8,6 +8,8 @@ from typing import NamedTuple
 from diptych.index.folder import IndexFolder
 from diptych.index.stores.local import LocalStore
 from diptych.index.stores.store import Store
+from diptych.index.stores.uri import StoreURI
+from tests.postgresql import server
 
 DIM = 32
 
@@ -29,4 +31,20 @@ def local_store(folder: Path) -> Iterator[MadeStore]:
     yield MadeStore(opened(), opened)
 
 
-MAKERS = {"local": local_store}
+@contextmanager
+def postgresql_store(folder: Path) -> Iterator[MadeStore]:
+    uri = StoreURI.parse(server().uri())
+    from diptych.index.stores.postgresql.store import PostgreSQLStore
+
+    opened = list[PostgreSQLStore]()
+
+    def again() -> Store:
+        opened.append(PostgreSQLStore(uri))
+        return opened[-1]
+
+    yield MadeStore(again(), again)
+    for store in opened:
+        store.close()
+
+
+MAKERS = {"local": local_store, "postgresql": postgresql_store}

@@ -15,6 +15,7 @@ from diptych.index import caches
 from diptych.index.catalog.moving import blocks_of, put_block, remove_items
 from diptych.index.filters.filters import Filters
 from diptych.index.model import check_same_model
+from diptych.index.stores.exhaustive import top_k
 from diptych.index.trust.identity import Facts
 
 if TYPE_CHECKING:
@@ -96,23 +97,10 @@ class LocalSelection:
         ids = known if self._allowed_ids is None else np.intersect1d(self._allowed_ids, known)
         if len(ids) > MAX_EXHAUSTIVE_ITEMS:
             return [self.search(query, k) for query in queries]
-        return _exhaustive_top_k(self._nearest, ids, queries, k)
-
-
-def _exhaustive_top_k(
-    nearest: VectorSearch, ids: np.ndarray, queries: np.ndarray, count: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each query's `count` best ids and cosines, best first, computed block by block."""
-    best_ids, best = np.full((len(queries), count), -1), np.full((len(queries), count), -np.inf, np.float32)
-    for start in range(0, len(ids), _BLOCK):
-        block = ids[start : start + _BLOCK]
-        cosines = np.hstack([best, queries @ nearest.vectors(block).T])
-        rows = np.hstack([best_ids, np.broadcast_to(block, (len(queries), len(block)))])
-        order = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
-        best, best_ids = np.take_along_axis(cosines, order, 1), np.take_along_axis(rows, order, 1)
-    order = np.argsort(-best, axis=1, kind="stable")
-    best, best_ids = np.take_along_axis(best, order, 1), np.take_along_axis(best_ids, order, 1)
-    return [(near[near >= 0], cosines[near >= 0]) for near, cosines in zip(best_ids, best, strict=True)]
+        starts = range(0, len(ids), _BLOCK)
+        return top_k(
+            ((ids[at : at + _BLOCK], self._nearest.vectors(ids[at : at + _BLOCK])) for at in starts), queries, k
+        )
 
 
 class LocalStore:
