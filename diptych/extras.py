@@ -10,7 +10,8 @@ EXTRAS = {
     "torch": "train", "tensorboardX": "train", "nncf": "convert", "onnx": "convert", "onnxruntime": "convert",
     "onnxscript": "convert", "pyarrow": "data", "datasets": "datasets", "av": "video", "faiss": "large",
     "matplotlib": "plots", "scipy": "probe", "fastapi": "serve", "uvicorn": "serve",
-    "python_multipart": "serve", "umap": "map", "psycopg": "postgresql",
+    "python_multipart": "serve", "umap": "map", "psycopg": "postgresql", "pymilvus": "milvus",
+    "milvus_lite": "milvus",
 }  # fmt: skip
 _INCLUDES = {"train": ("plots",), "convert": ("train", "plots")}  # extras that include others
 

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from diptych.index.folder import IndexFolder
 from diptych.index.stores.local import LocalStore
 from diptych.index.stores.store import Store
@@ -47,4 +49,23 @@ def postgresql_store(folder: Path) -> Iterator[MadeStore]:
         store.close()
 
 
-MAKERS = {"local": local_store, "postgresql": postgresql_store}
+@contextmanager
+def milvus_lite_store(folder: Path) -> Iterator[MadeStore]:
+    for module in ("pymilvus", "milvus_lite"):
+        pytest.importorskip(module, reason=f"{module} has no wheel here")
+    from diptych.index.stores.milvus.store import MilvusStore
+
+    opened = list[MilvusStore]()
+
+    def again() -> Store:
+        opened.append(MilvusStore(StoreURI.parse(f"milvus://{folder}/items.db")))
+        return opened[-1]
+
+    try:
+        yield MadeStore(again(), again)
+    finally:
+        for store in opened:
+            store.close()
+
+
+MAKERS = {"local": local_store, "postgresql": postgresql_store, "milvus-lite": milvus_lite_store}
